@@ -1,0 +1,7 @@
+"""Checkpoints: names, shapes, dtypes and lazy reads of tensors. Knows nothing of attention."""
+
+from gatenorm.checkpoint.checkpoint import Checkpoint
+from gatenorm.checkpoint.dtypes import to_float32
+from gatenorm.checkpoint.header import TensorInfo, parse_header, write_header
+
+__all__ = ["Checkpoint", "TensorInfo", "parse_header", "to_float32", "write_header"]

@@ -1,0 +1,189 @@
+"""A checkpoint on disk: names, shapes and lazy reads of tensors. Knows nothing of attention."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gatenorm.checkpoint.dtypes import STORAGE_TYPES, Bits, Float32, to_float32
+from gatenorm.checkpoint.header import Header, TensorInfo, parse_header
+from gatenorm.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+class Checkpoint:
+    """A directory with ``config.json`` and safetensors weights (one file, or shards with an index).
+
+    Opening reads headers only; a tensor's bytes are touched when it is asked for, and only those rows. Files are
+    mapped, so memory that the reads occupy belongs to the page cache. ``bytes_read`` counts what was asked for.
+    """
+
+    def __init__(self, directory: Path, config: dict[str, Any], headers: dict[str, Header], index: dict[str, Any] | None):
+        self.directory = directory
+        self.config = config
+        self.headers = headers
+        self.index = index
+        self.tensors: Mapping[str, TensorInfo] = {t.name: t for h in headers.values() for t in h.tensors}
+        self.bytes_read = 0
+        self._maps: dict[str, mmap.mmap] = {}
+
+    @classmethod
+    def open(cls, directory: str | os.PathLike[str]) -> Checkpoint:
+        """Open a local checkpoint directory.
+
+        Raises:
+            CheckpointError: no such directory, no or unreadable ``config.json``, no safetensors, a missing or truncated
+                shard, a header or an index that lies.
+        """
+        path = Path(directory)
+        if not path.is_dir():
+            what = "is a file" if path.exists() else "does not exist"
+            raise CheckpointError(f"{path} {what}: expected a directory with config.json and *.safetensors")
+        config = _read_object(path / "config.json", f"{path} has no config.json: is it a model directory?")
+        if (path / SINGLE).exists():
+            return cls(path, config, {SINGLE: _open_header(path / SINGLE)}, None)
+        if (path / INDEX).exists():
+            index = _read_object(path / INDEX, f"{path / INDEX} is not readable")
+            return cls(path, config, _open_shards(path, index), index)
+        if any(next(path.glob(pattern), None) for pattern in _PICKLED):
+            raise CheckpointError(
+                f"{path} holds only pickled weights, which can run code when loaded: convert it to safetensors first"
+            )
+        raise CheckpointError(f"{path} has neither {SINGLE} nor {INDEX}: expected safetensors weights")
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.tensors
+
+    def __iter__(self) -> Iterator[TensorInfo]:
+        return iter(self.tensors.values())
+
+    def info(self, name: str) -> TensorInfo:
+        """Where tensor ``name`` lies, its shape and type.
+
+        Raises:
+            CheckpointError: there is no such tensor.
+        """
+        if name not in self.tensors:
+            raise CheckpointError(f"{self.directory} has no tensor {name}")
+        return self.tensors[name]
+
+    def bits(self, name: str, rows: slice | None = None) -> Bits:
+        """The stored bits of a tensor, or of a run of its rows: a view of the mapped file, nothing is copied.
+
+        bf16 comes as uint16 and fp8 as uint8, since numpy has no such floats.
+        """
+        info = self.info(name)
+        storage = STORAGE_TYPES[info.dtype]
+        begin, shape = info.begin, info.shape
+        if rows is not None:
+            start, stop, _ = rows.indices(shape[0])
+            row_bytes = info.nbytes // shape[0] if shape[0] else 0
+            begin, shape = info.begin + start * row_bytes, (max(stop - start, 0), *shape[1:])
+        count = int(np.prod(shape, dtype=np.int64))
+        self.bytes_read += count * storage.itemsize
+        if count == 0:
+            return np.empty(shape, storage.numpy)
+        # frombuffer wants alignment only for speed, and safetensors does not promise it.
+        return np.frombuffer(self._map(info.file), storage.numpy, count, begin).reshape(shape)
+
+    def float32(self, name: str, rows: slice | None = None) -> Float32:
+        """A tensor, or a run of its rows, as float32 in memory of its own.
+
+        Raises:
+            CheckpointError: there is no such tensor, or its type holds no floats.
+        """
+        return to_float32(self.bits(name, rows), self.info(name).dtype)
+
+    def torch(self, name: str, rows: slice | None = None, device: str = "cpu") -> torch.Tensor:
+        """A tensor, or a run of its rows, as a torch tensor of the stored type on ``device``, without a detour."""
+        import torch
+
+        bits = np.array(self.bits(name, rows))  # a copy: torch tensors are writable, the mapped file is not
+        dtype = getattr(torch, STORAGE_TYPES[self.info(name).dtype].torch)
+        return torch.from_numpy(bits).view(dtype).to(device)
+
+    @property
+    def files(self) -> dict[str, int]:
+        """Size in bytes of every weight file."""
+        return {name: (self.directory / name).stat().st_size for name in sorted(self.headers)}
+
+    @property
+    def config_sha256(self) -> str:
+        return hashlib.sha256((self.directory / "config.json").read_bytes()).hexdigest()
+
+    def close(self) -> None:
+        """Unmap the files; views handed out before keep theirs alive."""
+        for mapped in self._maps.values():
+            with suppress(BufferError):
+                mapped.close()
+        self._maps.clear()
+
+    def _map(self, file: str) -> mmap.mmap:
+        if file not in self._maps:
+            with (self.directory / file).open("rb") as handle:
+                self._maps[file] = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+        return self._maps[file]
+
+
+def _read_object(path: Path, missing: str) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(missing) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not readable JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path} holds {type(data).__name__}, expected a JSON object")
+    return data
+
+
+def _open_header(path: Path) -> Header:
+    try:
+        with path.open("rb") as handle:
+
+            def read(offset: int, length: int) -> bytes:
+                handle.seek(offset)
+                return handle.read(length)
+
+            return parse_header(read, os.fstat(handle.fileno()).st_size, path.name)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _open_shards(directory: Path, index: dict[str, Any]) -> dict[str, Header]:
+    weight_map = index.get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{directory / INDEX} has no weight_map: fetch it again")
+    headers: dict[str, Header] = {}
+    for name, file in weight_map.items():
+        # An index is input from strangers: it may name files beside itself and nothing else.
+        if not isinstance(file, str) or not file or file in (".", "..") or Path(file).name != file or "\\" in file:
+            raise CheckpointError(f"{INDEX} names {file!r} for {name}: expected a file in the same directory")
+        if file not in headers:
+            if not (directory / file).is_file():
+                raise CheckpointError(f"shard {file} is missing from {directory}: {INDEX} names it, fetch it")
+            headers[file] = _open_header(directory / file)
+    owners: dict[str, str] = {}
+    for file, header in headers.items():
+        for tensor in header.tensors:
+            if tensor.name in owners:
+                raise CheckpointError(f"tensor {tensor.name} lies in both {owners[tensor.name]} and {file}")
+            owners[tensor.name] = file
+    for name, file in weight_map.items():
+        if owners.get(name) != file:
+            raise CheckpointError(f"{INDEX} says that {name} lies in {file}, but it does not")
+    return headers

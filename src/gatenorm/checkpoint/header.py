@@ -1,0 +1,131 @@
+"""The safetensors header: an untrusted JSON object, checked before a byte of it is believed.
+
+Layout (https://github.com/huggingface/safetensors): 8 bytes little-endian header length N, N bytes of JSON that map a
+tensor's name to ``{"dtype", "shape", "data_offsets": [begin, end]}`` (offsets relative to the end of the header), then
+the data. ``__metadata__`` maps strings to strings.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from gatenorm.checkpoint.dtypes import STORAGE_TYPES
+from gatenorm.errors import CheckpointError
+
+# The format's own limit; a larger number is a lie or not a safetensors file.
+MAX_HEADER_BYTES = 100_000_000
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Where one tensor lies: ``begin`` and ``end`` are absolute byte offsets in ``file``."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    file: str
+    begin: int
+    end: int
+
+    @property
+    def nbytes(self) -> int:
+        return self.end - self.begin
+
+
+@dataclass(frozen=True)
+class Header:
+    """The parsed header of one file: its tensors in the order of their data, and its metadata strings."""
+
+    tensors: tuple[TensorInfo, ...]
+    metadata: dict[str, str]
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    seen = dict(pairs)
+    if len(seen) != len(pairs):
+        raise ValueError("a name appears twice")
+    return seen
+
+
+def parse_header(read: Callable[[int, int], bytes], size: int, file: str) -> Header:
+    """Read and check the header of one safetensors file.
+
+    Args:
+        read: ``read(offset, length)`` gives that many bytes of the file.
+        size: the file's length in bytes.
+        file: its name, for messages.
+
+    Raises:
+        CheckpointError: anything that does not add up: truncated, not JSON, sizes that contradict shape and dtype,
+            ranges that overlap or lie outside the file.
+    """
+
+    def damaged(why: str) -> CheckpointError:
+        return CheckpointError(f"{file}: {why}; the file is damaged or not safetensors: fetch it again")
+
+    if size < 8:
+        raise damaged(f"{size} bytes long, too short for a header")
+    (length,) = struct.unpack("<Q", read(0, 8))
+    if length > MAX_HEADER_BYTES or 8 + length > size:
+        raise damaged(f"the header claims {length:,} bytes, the file has {size:,}")
+    try:
+        raw = json.loads(read(8, length), object_pairs_hook=_no_duplicates)
+        if not isinstance(raw, dict):
+            raise ValueError("it is not an object")
+    except (ValueError, RecursionError) as error:
+        raise damaged(f"the header is not the JSON it should be ({error})") from None
+
+    metadata = raw.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise damaged("__metadata__ does not map strings to strings")
+    tensors = [_tensor(name, entry, 8 + length, size, file, damaged) for name, entry in raw.items()]
+    tensors.sort(key=lambda t: (t.begin, t.end))
+    previous = 8 + length
+    for tensor in tensors:
+        if tensor.begin < previous:
+            raise damaged(f"tensor {tensor.name} overlaps the one before it")
+        previous = tensor.end
+    return Header(tuple(tensors), metadata)
+
+
+def _tensor(
+    name: str, entry: Any, data: int, size: int, file: str, damaged: Callable[[str], CheckpointError]
+) -> TensorInfo:
+    try:
+        dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+    except (TypeError, KeyError, ValueError):
+        raise damaged(f"tensor {name} lacks dtype, shape or data_offsets") from None
+    numbers = (*shape, begin, end)
+    if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers):
+        raise damaged(f"tensor {name} has a shape or offset that is no whole number")
+    if dtype not in STORAGE_TYPES:
+        raise CheckpointError(f"{file}: tensor {name} is of type {dtype!r}, known: {', '.join(STORAGE_TYPES)}")
+    expected = STORAGE_TYPES[dtype].itemsize
+    for n in shape:
+        expected *= n
+    if end - begin != expected:
+        raise damaged(f"tensor {name} of shape {list(shape)} and type {dtype} needs {expected:,} bytes, has {end - begin:,}")
+    if data + end > size:
+        raise damaged(f"tensor {name} ends at byte {data + end:,}, the file has {size:,}: truncated")
+    return TensorInfo(name, dtype, shape, file, data + begin, data + end)
+
+
+def write_header(tensors: Iterable[tuple[TensorInfo, int]], metadata: dict[str, str]) -> bytes:
+    """The bytes of a header for ``(tensor, new begin)`` pairs, begins counted from the end of the header.
+
+    Padded with spaces to a multiple of 8 bytes, as the format wants, so that the data stay aligned.
+    """
+    table: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
+    for tensor, begin in tensors:
+        table[tensor.name] = {
+            "dtype": tensor.dtype,
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, begin + tensor.nbytes],
+        }
+    text = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text

@@ -1,0 +1,173 @@
+"""The weights of one layer's attention, cut out of whatever tensors hold them.
+
+Every family is brought to one form: a projection is a list of heads, each ``[head_dim, width]`` (rows of ``Wq``, ``Wk``,
+``Wv``; columns of ``Wo`` transposed), so that formulas need not know how a family stores it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gatenorm.checkpoint import to_float32
+from gatenorm.checkpoint.dtypes import Bits, Float32
+from gatenorm.errors import FamilyError
+
+if TYPE_CHECKING:
+    from gatenorm.families.layout import Layout
+
+
+@dataclass(frozen=True)
+class Projection:
+    """One of q, k, v, o: ``bits`` are views of the mapped file ``[head_dim, width]``, one a head; nothing is copied.
+
+    ``tensor`` is the name of the stored tensor, for messages; ``dtype`` its safetensors type.
+    """
+
+    tensor: str
+    dtype: str
+    bits: tuple[Bits, ...]
+
+    @property
+    def heads(self) -> int:
+        return len(self.bits)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """``(heads, head_dim, width)``."""
+        rows, width = self.bits[0].shape
+        return len(self.bits), rows, width
+
+    def head(self, index: int, out: Float32 | None = None) -> Float32:
+        """One head as float32 ``[head_dim, width]``, into ``out`` where it is given."""
+        return to_float32(self.bits[index], self.dtype, out)
+
+    def float32(self) -> Float32:
+        """All heads as one float32 matrix ``[heads * head_dim, width]``."""
+        heads, rows, width = self.shape
+        out = np.empty((heads * rows, width), np.float32)
+        for index in range(heads):
+            self.head(index, out[index * rows : (index + 1) * rows])
+        return out
+
+    def matrix(self) -> Bits:
+        """The stored bits as one matrix ``[heads * head_dim, width]``, a view where the heads lie side by side."""
+        first, rows = self.bits[0], self.bits[0].shape[0]
+        base = first.__array_interface__["data"][0]
+        step = rows * first.strides[0]
+        adjacent = all(b.__array_interface__["data"][0] == base + i * step for i, b in enumerate(self.bits))
+        if adjacent and first.base is not None:
+            return np.lib.stride_tricks.as_strided(first, (rows * len(self.bits), first.shape[1]), first.strides)
+        return np.concatenate(self.bits)
+
+
+class AttentionWeights:
+    """The attention of layer ``layer``: projections ``q``, ``k``, ``v``, ``o``, biases, norm gains; read when used."""
+
+    def __init__(self, layout: Layout, layer: int):
+        self.layout = layout
+        self.layer = layer
+
+    @cached_property
+    def q(self) -> Projection:
+        """``Wq``, one entry a query head."""
+        return self._projection("q")
+
+    @cached_property
+    def k(self) -> Projection:
+        """``Wk``, one entry a key head; query head h reads key head ``h // (heads / kv_heads)``."""
+        return self._projection("k")
+
+    @cached_property
+    def v(self) -> Projection:
+        """``Wv``, one entry a value head."""
+        return self._projection("v")
+
+    @cached_property
+    def o(self) -> Projection:
+        """``Wo`` transposed, one entry a query head: ``[head_dim, width]``."""
+        lay, name = self.layout, self._weight_name("o")
+        bits = lay.checkpoint.bits(name)
+        rows = bits if lay.roles.get("transposed") else bits.T
+        return Projection(name, self._dtype(name), self._split(rows, lay.heads))
+
+    def bias(self, role: str) -> Float32 | None:
+        """The bias of ``q``, ``k`` or ``v`` as ``[heads * head_dim]``, or of ``o`` as ``[width]``; ``None`` without."""
+        lay = self.layout
+        module = lay.roles.get(role) if role == "o" or not lay.roles.get("qkv") else lay.roles["qkv"]
+        name = lay.tensor(self.layer, f"{module}.bias")
+        if name not in lay.checkpoint:
+            return None
+        values = lay.checkpoint.float32(name)
+        if role == "o" or not lay.roles.get("qkv"):
+            return values
+        return np.concatenate([rows[:, 0] for rows in self._cut(values[:, None], role)])
+
+    def gain(self, norm: str) -> Float32 | None:
+        """The gain of the ``input``, ``output``, ``q`` or ``k`` norm (offset added), or ``None`` where there is none."""
+        lay = self.layout
+        module = lay.norms.get(norm)
+        if not module:
+            return None
+        name = lay.tensor(self.layer, f"{module}.weight")
+        if name not in lay.checkpoint:
+            return None
+        return lay.checkpoint.float32(name) + np.float32(lay.norms["gain_offset"])
+
+    def check(self) -> None:
+        """Compare the stored shapes with the config's numbers, without reading a weight.
+
+        Raises:
+            FamilyError: no query and key weights where the family keeps them, or of another shape.
+        """
+        lay = self.layout
+        q, kv, width = lay.heads * lay.head_dim, lay.kv_heads * lay.head_dim, lay.width
+        rows = {"qkv": q + 2 * kv, "q": q, "k": kv, "v": kv}
+        wanted = {r: (n, width) for r, n in rows.items() if lay.roles.get(r) and (r == "qkv" or not lay.roles.get("qkv"))}
+        wanted["o"] = (width, q)
+        for role, shape in wanted.items():
+            name = self._weight_name(role)
+            if name not in lay.checkpoint:
+                raise FamilyError(f"no tensor {name}: expected the {role} projection of layer {self.layer} there")
+            expected = shape[::-1] if lay.roles.get("transposed") else shape
+            found = lay.checkpoint.info(name).shape
+            if found != expected:
+                raise FamilyError(f"{name} has shape {list(found)}, but config.json implies {list(expected)}")
+
+    def _weight_name(self, role: str) -> str:
+        return self.layout.tensor(self.layer, f"{self.layout.roles[role]}.weight")
+
+    def _dtype(self, name: str) -> str:
+        return self.layout.checkpoint.info(name).dtype
+
+    def _projection(self, role: str) -> Projection:
+        lay = self.layout
+        if not lay.roles.get("qkv"):
+            name = self._weight_name(role)
+            bits = lay.checkpoint.bits(name)
+            rows = bits.T if lay.roles.get("transposed") else bits
+            return Projection(name, self._dtype(name), self._split(rows, lay.heads if role == "q" else lay.kv_heads))
+        name = self._weight_name("qkv")
+        bits = lay.checkpoint.bits(name)
+        return Projection(name, self._dtype(name), self._cut(bits.T if lay.roles.get("transposed") else bits, role))
+
+    def _split(self, rows: Bits, heads: int) -> tuple[Bits, ...]:
+        size = self.layout.head_dim
+        return tuple(rows[h * size : (h + 1) * size] for h in range(heads))
+
+    def _cut(self, rows: Bits, role: str) -> tuple[Bits, ...]:
+        """The heads of one role out of fused rows ``[(heads + 2 kv_heads) * head_dim, ...]``."""
+        lay, dh = self.layout, self.layout.head_dim
+        group = lay.heads // lay.kv_heads
+        if lay.roles["fused"] == "stacked":
+            starts = {"q": 0, "k": lay.heads, "v": lay.heads + lay.kv_heads}
+            count = lay.heads if role == "q" else lay.kv_heads
+            positions = [starts[role] + h for h in range(count)]
+        elif role == "q":
+            positions = [(h // group) * (group + 2) + h % group for h in range(lay.heads)]
+        else:
+            positions = [g * (group + 2) + group + (role == "v") for g in range(lay.kv_heads)]
+        return tuple(rows[p * dh : (p + 1) * dh] for p in positions)

@@ -1,0 +1,97 @@
+"""One architecture as data: what it calls its tensors and which shape its blocks have.
+
+A family is a JSON file in ``families/data``; CONTRIBUTING.md says how to write one. Its keys:
+
+``model_type``   the ``model_type`` of ``config.json`` that it describes
+``like``         another family whose keys it inherits (objects are merged, everything else is replaced)
+``classes``      names of the transformers classes: config, base model, causal language model
+``shape``        ``sequential``, ``parallel``, ``post-norm`` or ``sandwich``: where the norms stand (for people)
+``defaults``     values of ``config.json`` keys where a checkpoint leaves them out
+``dimensions``   config keys (the first one present counts) or numbers: layers, width, heads, kv_heads, head_dim, context
+``block``        ``path`` of the block list in the causal LM; ``attention``: the submodules that go when the sublayer
+                 goes; then what stays: ``before`` (modules on the residual stream), ``branch`` (the MLP's branch, added
+                 to the stream), ``after`` (modules on the stream), ``dropout`` (config key), ``returns``
+                 (``tensor`` or ``tuple``, what the block's forward hands back)
+``roles``        submodules that hold ``q``, ``k``, ``v``, ``o``, or ``qkv`` in one, with ``fused`` (``stacked``: all
+                 query rows, then key rows, then value rows; ``grouped``: for every key head its query heads, the key
+                 head, the value head) and ``transposed`` (weights stored ``[in, out]``)
+``norms``        ``kind`` (``rms``, ``layer``), ``gain_offset`` (the gain is offset + weight), ``input``, ``output``,
+                 ``q``, ``k``: submodule names or null
+``rotary``       null, or ``theta`` and ``fraction`` (config keys) with ``default_theta`` and ``default_fraction``
+``scale``        the factor on the logits: a number, or ``[key, power]`` with a config key or ``head_dim``
+``softcap``      config key of the cap on the logits, or null
+``per_layer``    config keys that hold one entry a layer, and how to fill them in where they are left out
+``refuse``       what this release must not touch: ``when`` (config values), ``why``
+``variants``     changes to all this ``when`` the config has certain values, applied in order
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from gatenorm.errors import FamilyError
+
+Data = Mapping[str, Any]
+
+
+def _merge(base: Data, change: Data) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in change.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+@cache
+def families() -> dict[str, Data]:
+    """Every packaged family by its ``model_type``, inheritance resolved."""
+    raw = {}
+    for entry in resources.files("gatenorm.families").joinpath("data").iterdir():
+        if entry.name.endswith(".json"):
+            data = json.loads(entry.read_text(encoding="utf-8"))
+            raw[data["model_type"]] = data
+
+    def resolve(model_type: str) -> Data:
+        data = raw[model_type]
+        return _merge(resolve(data["like"]), data) if "like" in data else data
+
+    return {model_type: resolve(model_type) for model_type in sorted(raw)}
+
+
+def family(model_type: str, config: Mapping[str, Any]) -> Data:
+    """The family of that name as it applies to ``config``: defaults known, variants carried out.
+
+    Raises:
+        FamilyError: no such family.
+    """
+    if model_type not in families():
+        raise FamilyError(f"model_type {model_type!r} is not known; known: {', '.join(families())}")
+    data = families()[model_type]
+    for variant in data.get("variants", ()):
+        if matches(variant["when"], config, data):
+            data = _merge(data, variant["then"])
+    return data
+
+
+def matches(when: Data, config: Mapping[str, Any], data: Data) -> bool:
+    """Whether the config, completed by the family's defaults, has one of the values that ``when`` names for each key."""
+    return all(
+        value(config, data, key) in (wanted if isinstance(wanted, list) else [wanted]) for key, wanted in when.items()
+    )
+
+
+def value(config: Mapping[str, Any], data: Data, key: str) -> Any:
+    """``config[key]``, or the family's default where the checkpoint leaves it out."""
+    return config[key] if key in config else data.get("defaults", {}).get(key)
+
+
+def classes() -> dict[str, tuple[str, str, str]]:
+    """Names of the transformers classes of every family: ``{model_type: (config, base model, causal LM)}``."""
+    return {
+        model_type: (data["classes"]["config"], data["classes"]["model"], data["classes"]["causal_lm"])
+        for model_type, data in families().items()
+    }

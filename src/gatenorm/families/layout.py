@@ -1,0 +1,214 @@
+"""A family applied to one checkpoint: numbers, names, and the weights of each layer's attention."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gatenorm.checkpoint import Checkpoint
+from gatenorm.errors import CheckpointError, FamilyError, did_you_mean
+from gatenorm.families.attention import AttentionWeights
+from gatenorm.families.family import Data, families, family, matches, value
+from gatenorm.families.rotary import Rotary
+from gatenorm.records import ModelIdentity
+
+PRUNED_SCHEMA = "gatenorm/pruned/1"
+PRUNED_PREFIX = "gatenorm_"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What was understood of one checkpoint.
+
+    ``layers`` counts physical blocks, ``drop`` the blocks whose attention is already gone; ``heads`` query heads read
+    ``kv_heads`` key heads of ``head_dim`` each; ``width`` is the residual stream's. ``scale`` multiplies the logits.
+    ``block`` and ``per_layer`` are the family's instructions for surgery.
+    """
+
+    checkpoint: Checkpoint
+    model_type: str
+    data: Data
+    layers: int
+    drop: tuple[int, ...]
+    width: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    context: int | None
+    scale: float
+    softcap: float | None
+    rotary: Rotary | None
+    prefix: str
+    assumed: bool
+
+    @property
+    def attention_layers(self) -> tuple[int, ...]:
+        """The layers that still have attention, in original indices."""
+        gone = set(self.drop)
+        return tuple(i for i in range(self.layers) if i not in gone)
+
+    @property
+    def shape(self) -> str:
+        return str(self.data["shape"])
+
+    @property
+    def roles(self) -> Data:
+        roles: Data = self.data["roles"]
+        return roles
+
+    @property
+    def norms(self) -> Data:
+        norms: Data = self.data["norms"]
+        return norms
+
+    @property
+    def block(self) -> Data:
+        block: Data = self.data["block"]
+        return block
+
+    def tensor(self, layer: int, name: str) -> str:
+        """The full name of ``name`` in block ``layer``."""
+        return f"{self.prefix}.{layer}.{name}"
+
+    def attention(self, layer: int) -> AttentionWeights:
+        """The attention weights of one layer; nothing is read before it is asked for.
+
+        Raises:
+            FamilyError: the layer does not exist or has lost its attention.
+        """
+        if layer not in self.attention_layers:
+            raise FamilyError(f"layer {layer} has no attention: expected one of {list(self.attention_layers)}")
+        return AttentionWeights(self, layer)
+
+    def removed_with(self, layer: int) -> tuple[str, ...]:
+        """Prefixes of the tensors that go when this layer's attention goes."""
+        return tuple(self.tensor(layer, module) + "." for module in self.block["attention"])
+
+    def refusal(self) -> str | None:
+        """Why this checkpoint must not be pruned, or ``None``."""
+        for rule in self.data.get("refuse", ()):
+            if matches(rule["when"], self.checkpoint.config, self.data):
+                return str(rule["why"])
+        return None
+
+    def identity(self) -> ModelIdentity:
+        """What records say of the checkpoint they speak of."""
+        checkpoint = self.checkpoint
+        return ModelIdentity(
+            name=checkpoint.directory.resolve().name,
+            model_type=self.model_type,
+            layers=self.layers,
+            config_sha256=checkpoint.config_sha256,
+            files=checkpoint.files,
+        )
+
+
+def understand(checkpoint: Checkpoint, assume: str | None = None) -> Layout:
+    """Recognise the checkpoint's family and resolve its names and numbers.
+
+    Args:
+        assume: treat it as this family whatever its ``model_type`` says (the user vouches for it).
+
+    Raises:
+        FamilyError: an unknown family, a config that lacks a number, or no query and key weights where they should be.
+        CheckpointError: a pruned checkpoint whose ``gatenorm`` entry is damaged or of another version.
+    """
+    config = checkpoint.config
+    pruned = _pruned(config)
+    model_type = str(pruned["base_model_type"] if pruned else config.get("model_type"))
+    if assume is not None and assume not in families():
+        raise FamilyError(f"family {assume!r} is not known; {did_you_mean(assume, families())}")
+    if assume is None and model_type not in families():
+        raise FamilyError(_unknown(checkpoint, model_type))
+    data = family(assume or model_type, config)
+    number = _numbers(config, data)
+    heads, width = number("heads"), number("width")
+    head_dim = number("head_dim", width // heads)
+    scale = data["scale"]
+    if isinstance(scale, list):
+        base = head_dim if scale[0] == "head_dim" else value(config, data, scale[0])
+        scale = float(base) ** scale[1]
+    softcap = value(config, data, data["softcap"]) if data["softcap"] else None
+    layout = Layout(
+        checkpoint=checkpoint,
+        model_type=assume or model_type,
+        data=data,
+        layers=int(pruned["layers"]) if pruned else number("layers"),
+        drop=tuple(pruned["drop"]) if pruned else (),
+        width=width,
+        heads=heads,
+        kv_heads=number("kv_heads", heads),
+        head_dim=head_dim,
+        context=number("context", 0) or None,
+        scale=float(scale),
+        softcap=float(softcap) if softcap else None,
+        rotary=Rotary.of(config, data, head_dim) if data["rotary"] else None,
+        prefix=_prefix(checkpoint, data),
+        assumed=assume is not None and assume != model_type,
+    )
+    _check_shapes(layout)
+    return layout
+
+
+def _pruned(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    if not str(config.get("model_type", "")).startswith(PRUNED_PREFIX):
+        return None
+    entry = config.get("gatenorm")
+    if not isinstance(entry, Mapping) or entry.get("schema") != PRUNED_SCHEMA:
+        given = entry.get("schema") if isinstance(entry, Mapping) else None
+        raise CheckpointError(f"config.json: its gatenorm entry has schema {given!r}, expected {PRUNED_SCHEMA!r}")
+    layers, drop = entry.get("layers"), entry.get("drop")
+    if not (isinstance(layers, int) and isinstance(drop, list) and all(i in range(layers) for i in drop)):
+        raise CheckpointError("config.json: its gatenorm entry names no layers, or drops layers that are not there")
+    return entry
+
+
+def _numbers(config: Mapping[str, Any], data: Data) -> Any:
+    def number(name: str, otherwise: int | None = None) -> int:
+        keys = data["dimensions"].get(name, [])
+        if isinstance(keys, int):
+            return keys
+        for key in keys:
+            found = value(config, data, key)
+            if isinstance(found, int) and not isinstance(found, bool) and found > 0:
+                return found
+            if found is not None:
+                raise FamilyError(f"config.json: {key} is {found!r}, expected a positive whole number")
+        if otherwise is None:
+            raise FamilyError(f"config.json has no {' or '.join(keys)}: it is needed to know the model's shape")
+        return otherwise
+
+    return number
+
+
+def _prefix(checkpoint: Checkpoint, data: Data) -> str:
+    """The block list's name in this checkpoint: a base model's files lack the causal LM's first component."""
+    path = str(data["block"]["path"])
+    short = path.split(".", 1)[1]
+    for prefix in (path, short):
+        if any(t.name.startswith(prefix + ".") for t in checkpoint):
+            return prefix
+    raise FamilyError(
+        f"no tensor of {checkpoint.directory} is called {path}.* or {short}.*: expected the weights of "
+        f"{data['classes']['causal_lm']}"
+    )
+
+
+def _unknown(checkpoint: Checkpoint, model_type: str) -> str:
+    llama = families()["llama"]
+    like = [f"{llama['block']['path']}.0.{llama['roles'][role]}.weight" for role in "qkvo"]
+    message = f"model_type {model_type!r} is not known; {did_you_mean(model_type, families())}"
+    if all(name in checkpoint for name in like):
+        message += f". Its tensors are named like Llama's: if it computes like Llama, say so with --family llama"
+    return message
+
+
+def _check_shapes(layout: Layout) -> None:
+    """Refuse a config and weights that contradict each other before anything is computed from either."""
+    if layout.heads % layout.kv_heads:
+        raise FamilyError(f"config.json: {layout.heads} query heads are no multiple of {layout.kv_heads} key heads")
+    gone = set(layout.drop)
+    for layer in range(layout.layers):
+        if layer not in gone:
+            layout.attention(layer).check()
