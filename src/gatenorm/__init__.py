@@ -1,3 +1,58 @@
-"""gatenorm: find the attention sublayers of an open LLM that have gone to sleep, and remove them."""
+"""gatenorm: find the attention sublayers of an open LLM that have gone to sleep, and remove them.
+
+The verbs of the command line are functions here::
+
+    import gatenorm
+
+    scores = gatenorm.score("./llama")                    # weights only, no PyTorch needed
+    plan = gatenorm.plan("./llama", layers=8)
+    gatenorm.prune("./llama", "./llama-8", plan)
+    model = gatenorm.load("./llama-8")                    # a transformers model
+
+Importing this package also makes ``transformers.AutoModelForCausalLM.from_pretrained("./llama-8")`` work; transformers
+itself is not imported by that.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from gatenorm.api import load, open_model, plan, prune, prune_module, score
+    from gatenorm.errors import GatenormError
+    from gatenorm.records import Evidence, Plan, Scores
+
+__all__ = [
+    "Evidence",
+    "GatenormError",
+    "Plan",
+    "Scores",
+    "load",
+    "open_model",
+    "plan",
+    "prune",
+    "prune_module",
+    "score",
+]
+
+_HOMES = {
+    "Evidence": "gatenorm.records",
+    "GatenormError": "gatenorm.errors",
+    "Plan": "gatenorm.records",
+    "Scores": "gatenorm.records",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: `import gatenorm` must stay quick."""
+    if name not in __all__:
+        raise AttributeError(f"module 'gatenorm' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES.get(name, "gatenorm.api")), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -252,7 +252,7 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PlanError(f"{what}: there is no file {path}") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, not JSON, a number of 5,000 digits
         raise PlanError(f"{what}: {path} is not readable JSON ({error})") from None
     if not isinstance(data, dict):
         raise PlanError(f"{what}: {path} holds {type(data).__name__}, expected a JSON object")
@@ -267,6 +267,6 @@ def spans(indices: Sequence[int]) -> str:
     for end in range(len(ordered)):
         if end + 1 == len(ordered) or ordered[end + 1] != ordered[end] + 1:
             run = ordered[start : end + 1]
-            parts.append(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" if len(run) > 2 else f"{run[0]}, {run[1]}")
+            parts += [f"{run[0]}-{run[-1]}"] if len(run) > 2 else [str(i) for i in run]
             start = end + 1
     return ", ".join(parts) or "none"

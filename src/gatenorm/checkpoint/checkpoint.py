@@ -32,7 +32,9 @@ class Checkpoint:
     mapped, so memory that the reads occupy belongs to the page cache. ``bytes_read`` counts what was asked for.
     """
 
-    def __init__(self, directory: Path, config: dict[str, Any], headers: dict[str, Header], index: dict[str, Any] | None):
+    def __init__(
+        self, directory: Path, config: dict[str, Any], headers: dict[str, Header], index: dict[str, Any] | None
+    ):
         self.directory = directory
         self.config = config
         self.headers = headers
@@ -90,6 +92,8 @@ class Checkpoint:
         storage = STORAGE_TYPES[info.dtype]
         begin, shape = info.begin, info.shape
         if rows is not None:
+            if not shape or rows.step not in (None, 1):
+                raise CheckpointError(f"{name} of shape {list(shape)} has no rows {rows}: expected a run of rows")
             start, stop, _ = rows.indices(shape[0])
             row_bytes = info.nbytes // shape[0] if shape[0] else 0
             begin, shape = info.begin + start * row_bytes, (max(stop - start, 0), *shape[1:])
@@ -144,11 +148,18 @@ def _read_object(path: Path, missing: str) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(missing) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, not JSON, a number of 5,000 digits
         raise CheckpointError(f"{path} is not readable JSON: {error}") from None
     if not isinstance(data, dict):
         raise CheckpointError(f"{path} holds {type(data).__name__}, expected a JSON object")
     return data
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or holds what no file name can
+        return False
 
 
 def _open_header(path: Path) -> Header:
@@ -172,10 +183,10 @@ def _open_shards(directory: Path, index: dict[str, Any]) -> dict[str, Header]:
     for name, file in weight_map.items():
         # An index is input from strangers: it may name files beside itself and nothing else.
         if not isinstance(file, str) or not file or file in (".", "..") or Path(file).name != file or "\\" in file:
-            raise CheckpointError(f"{INDEX} names {file!r} for {name}: expected a file in the same directory")
+            raise CheckpointError(f"{INDEX} names {file!r:.80} for {name}: expected a file in the same directory")
         if file not in headers:
-            if not (directory / file).is_file():
-                raise CheckpointError(f"shard {file} is missing from {directory}: {INDEX} names it, fetch it")
+            if not _is_file(directory / file):
+                raise CheckpointError(f"shard {file:.80} is missing from {directory}: {INDEX} names it, fetch it")
             headers[file] = _open_header(directory / file)
     owners: dict[str, str] = {}
     for file, header in headers.items():

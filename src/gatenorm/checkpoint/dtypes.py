@@ -53,11 +53,9 @@ def _fp8_table(exponent_bits: int) -> Float32:
 
 def _fp8(exponent_bits: int) -> Callable[[Bits, Float32 | None], Float32]:
     def decode(bits: Bits, out: Float32 | None = None) -> Float32:
-        table = _fp8_table(exponent_bits)
-        if out is None:
-            return table[bits]
-        np.take(table, bits, out=out)
-        return out
+        target = np.empty(bits.shape, np.float32) if out is None else out
+        np.take(_fp8_table(exponent_bits), bits.view(np.uint8), out=target)
+        return target
 
     return decode
 

@@ -18,6 +18,9 @@ from gatenorm.errors import CheckpointError
 
 # The format's own limit; a larger number is a lie or not a safetensors file.
 MAX_HEADER_BYTES = 100_000_000
+# What numpy can hold; a tensor of more dimensions or bytes than that is a lie too, even where one dimension is 0.
+MAX_DIMENSIONS = 64
+MAX_BYTES = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,17 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     seen = dict(pairs)
     if len(seen) != len(pairs):
         raise ValueError("a name appears twice")
+    if not all(_encodes(name) for name in seen):
+        raise ValueError("a name holds half a surrogate pair")  # which can be neither printed nor written back
     return seen
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def parse_header(read: Callable[[int, int], bytes], size: int, file: str) -> Header:
@@ -73,14 +86,15 @@ def parse_header(read: Callable[[int, int], bytes], size: int, file: str) -> Hea
     if length > MAX_HEADER_BYTES or 8 + length > size:
         raise damaged(f"the header claims {length:,} bytes, the file has {size:,}")
     try:
-        raw = json.loads(read(8, length), object_pairs_hook=_no_duplicates)
+        # Decoded here, since json.loads would guess UTF-16 and UTF-32 as well.
+        raw = json.loads(read(8, length).decode("utf-8"), object_pairs_hook=_no_duplicates)
         if not isinstance(raw, dict):
             raise ValueError("it is not an object")
     except (ValueError, RecursionError) as error:
         raise damaged(f"the header is not the JSON it should be ({error})") from None
 
     metadata = raw.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) and _encodes(v) for v in metadata.values()):
         raise damaged("__metadata__ does not map strings to strings")
     tensors = [_tensor(name, entry, 8 + length, size, file, damaged) for name, entry in raw.items()]
     tensors.sort(key=lambda t: (t.begin, t.end))
@@ -102,15 +116,23 @@ def _tensor(
     numbers = (*shape, begin, end)
     if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers):
         raise damaged(f"tensor {name} has a shape or offset that is no whole number")
-    if dtype not in STORAGE_TYPES:
-        raise CheckpointError(f"{file}: tensor {name} is of type {dtype!r}, known: {', '.join(STORAGE_TYPES)}")
+    if not isinstance(dtype, str) or dtype not in STORAGE_TYPES:
+        raise CheckpointError(f"{file}: tensor {name} is of type {dtype!r:.40}, known: {', '.join(STORAGE_TYPES)}")
+    # Sizes first: past this line every number is small enough to be computed with and printed.
+    if not begin <= end <= size - data:
+        raise damaged(f"tensor {name} does not end within the file's {size:,} bytes: truncated")
+    if len(shape) > MAX_DIMENSIONS:
+        raise damaged(f"tensor {name} has {len(shape)} dimensions, expected at most {MAX_DIMENSIONS}")
     expected = STORAGE_TYPES[dtype].itemsize
     for n in shape:
-        expected *= n
+        expected *= n or 1
+        if expected > MAX_BYTES:
+            raise damaged(f"tensor {name} has a shape of more than {MAX_BYTES:,} bytes")
+    if 0 in shape:
+        expected = 0
     if end - begin != expected:
-        raise damaged(f"tensor {name} of shape {list(shape)} and type {dtype} needs {expected:,} bytes, has {end - begin:,}")
-    if data + end > size:
-        raise damaged(f"tensor {name} ends at byte {data + end:,}, the file has {size:,}: truncated")
+        needs = f"tensor {name} of shape {list(shape)} and type {dtype} needs {expected:,} bytes"
+        raise damaged(f"{needs}, has {end - begin:,}")
     return TensorInfo(name, dtype, shape, file, data + begin, data + end)
 
 

@@ -1,7 +1,7 @@
 """The weights of one layer's attention, cut out of whatever tensors hold them.
 
-Every family is brought to one form: a projection is a list of heads, each ``[head_dim, width]`` (rows of ``Wq``, ``Wk``,
-``Wv``; columns of ``Wo`` transposed), so that formulas need not know how a family stores it.
+Every family is brought to one form: a projection is a list of heads, each ``[head_dim, width]`` (rows of ``Wq``,
+``Wk``, ``Wv``; columns of ``Wo`` transposed), so that formulas need not know how a family stores it.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class AttentionWeights:
         return np.concatenate([rows[:, 0] for rows in self._cut(values[:, None], role)])
 
     def gain(self, norm: str) -> Float32 | None:
-        """The gain of the ``input``, ``output``, ``q`` or ``k`` norm (offset added), or ``None`` where there is none."""
+        """The gain of the ``input``, ``output``, ``q`` or ``k`` norm, offset added; ``None`` where there is none."""
         lay = self.layout
         module = lay.norms.get(norm)
         if not module:
@@ -126,7 +126,9 @@ class AttentionWeights:
         lay = self.layout
         q, kv, width = lay.heads * lay.head_dim, lay.kv_heads * lay.head_dim, lay.width
         rows = {"qkv": q + 2 * kv, "q": q, "k": kv, "v": kv}
-        wanted = {r: (n, width) for r, n in rows.items() if lay.roles.get(r) and (r == "qkv" or not lay.roles.get("qkv"))}
+        wanted = {
+            r: (n, width) for r, n in rows.items() if lay.roles.get(r) and (r == "qkv" or not lay.roles.get("qkv"))
+        }
         wanted["o"] = (width, q)
         for role, shape in wanted.items():
             name = self._weight_name(role)

@@ -7,7 +7,8 @@ A family is a JSON file in ``families/data``; CONTRIBUTING.md says how to write 
 ``classes``      names of the transformers classes: config, base model, causal language model
 ``shape``        ``sequential``, ``parallel``, ``post-norm`` or ``sandwich``: where the norms stand (for people)
 ``defaults``     values of ``config.json`` keys where a checkpoint leaves them out
-``dimensions``   config keys (the first one present counts) or numbers: layers, width, heads, kv_heads, head_dim, context
+``dimensions``   config keys (the first one present counts) or numbers: layers, width, heads, kv_heads, head_dim,
+                 context
 ``block``        ``path`` of the block list in the causal LM; ``attention``: the submodules that go when the sublayer
                  goes; then what stays: ``before`` (modules on the residual stream), ``branch`` (the MLP's branch, added
                  to the stream), ``after`` (modules on the stream), ``dropout`` (config key), ``returns``
@@ -28,6 +29,7 @@ A family is a JSON file in ``families/data``; CONTRIBUTING.md says how to write 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
@@ -66,11 +68,12 @@ def family(model_type: str, config: Mapping[str, Any]) -> Data:
     """The family of that name as it applies to ``config``: defaults known, variants carried out.
 
     Raises:
-        FamilyError: no such family.
+        FamilyError: no such family, or a switch that decides between variants is neither true nor false.
     """
     if model_type not in families():
         raise FamilyError(f"model_type {model_type!r} is not known; known: {', '.join(families())}")
     data = families()[model_type]
+    _check_switches(config, data)
     for variant in data.get("variants", ()):
         if matches(variant["when"], config, data):
             data = _merge(data, variant["then"])
@@ -78,15 +81,33 @@ def family(model_type: str, config: Mapping[str, Any]) -> Data:
 
 
 def matches(when: Data, config: Mapping[str, Any], data: Data) -> bool:
-    """Whether the config, completed by the family's defaults, has one of the values that ``when`` names for each key."""
+    """Whether the config, completed by the family's defaults, has one of the values in ``when`` for each of its keys."""
     return all(
         value(config, data, key) in (wanted if isinstance(wanted, list) else [wanted]) for key, wanted in when.items()
     )
 
 
+def _check_switches(config: Mapping[str, Any], data: Data) -> None:
+    rules = [*data.get("variants", ()), *data.get("refuse", ())]
+    for key in {key for rule in rules for key in rule["when"]}:
+        if isinstance(data["defaults"][key], bool) and not isinstance(config.get(key, False), bool):
+            raise FamilyError(f"config.json: {key} is {config[key]!r:.40}, expected true or false")
+
+
 def value(config: Mapping[str, Any], data: Data, key: str) -> Any:
     """``config[key]``, or the family's default where the checkpoint leaves it out."""
     return config[key] if key in config else data.get("defaults", {}).get(key)
+
+
+def positive(key: str, given: Any) -> float:
+    """``given`` as a float, where it is a positive finite number.
+
+    Raises:
+        FamilyError: it is something else.
+    """
+    if isinstance(given, (int, float)) and not isinstance(given, bool) and 0 < given < math.inf and given < 2**63:
+        return float(given)
+    raise FamilyError(f"config.json: {key} is {given!r:.40}, expected a positive number")
 
 
 def classes() -> dict[str, tuple[str, str, str]]:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from gatenorm.checkpoint import Checkpoint
 from gatenorm.errors import CheckpointError, FamilyError, did_you_mean
 from gatenorm.families.attention import AttentionWeights
-from gatenorm.families.family import Data, families, family, matches, value
+from gatenorm.families.family import Data, families, family, matches, positive, value
 from gatenorm.families.rotary import Rotary
 from gatenorm.records import ModelIdentity
 
 PRUNED_SCHEMA = "gatenorm/pruned/1"
 PRUNED_PREFIX = "gatenorm_"
+# No dimension of a model comes near; without a limit a config could ask for more memory than there is.
+LARGEST = 2**31 - 1
+# Names that stand beside, or instead of, a weight whose stored numbers are codes.
+_QUANTISED = (".weight_scale", ".weight_scale_inv", ".weight_packed", ".qweight", ".weight.absmax", ".SCB")
 
 
 @dataclass(frozen=True)
@@ -108,10 +112,12 @@ def understand(checkpoint: Checkpoint, assume: str | None = None) -> Layout:
     """Recognise the checkpoint's family and resolve its names and numbers.
 
     Args:
+        checkpoint: what to recognise; only its config and the names and shapes of its tensors are looked at.
         assume: treat it as this family whatever its ``model_type`` says (the user vouches for it).
 
     Raises:
-        FamilyError: an unknown family, a config that lacks a number, or no query and key weights where they should be.
+        FamilyError: an unknown family, a config that lacks a number or contradicts the weights, quantised weights, or
+            no query and key weights where they should be.
         CheckpointError: a pruned checkpoint whose ``gatenorm`` entry is damaged or of another version.
     """
     config = checkpoint.config
@@ -121,20 +127,23 @@ def understand(checkpoint: Checkpoint, assume: str | None = None) -> Layout:
         raise FamilyError(f"family {assume!r} is not known; {did_you_mean(assume, families())}")
     if assume is None and model_type not in families():
         raise FamilyError(_unknown(checkpoint, model_type))
+    _refuse_quantised(checkpoint)
     data = family(assume or model_type, config)
     number = _numbers(config, data)
     heads, width = number("heads"), number("width")
+    if heads > width:
+        raise FamilyError(f"config.json: {heads} query heads do not fit into a width of {width}")
     head_dim = number("head_dim", width // heads)
     scale = data["scale"]
     if isinstance(scale, list):
-        base = head_dim if scale[0] == "head_dim" else value(config, data, scale[0])
-        scale = float(base) ** scale[1]
+        base = head_dim if scale[0] == "head_dim" else positive(scale[0], value(config, data, scale[0]))
+        scale = base ** scale[1]
     softcap = value(config, data, data["softcap"]) if data["softcap"] else None
     layout = Layout(
         checkpoint=checkpoint,
         model_type=assume or model_type,
         data=data,
-        layers=int(pruned["layers"]) if pruned else number("layers"),
+        layers=pruned["layers"] if pruned else number("layers"),
         drop=tuple(pruned["drop"]) if pruned else (),
         width=width,
         heads=heads,
@@ -142,7 +151,7 @@ def understand(checkpoint: Checkpoint, assume: str | None = None) -> Layout:
         head_dim=head_dim,
         context=number("context", 0) or None,
         scale=float(scale),
-        softcap=float(softcap) if softcap else None,
+        softcap=None if softcap is None else positive(data["softcap"], softcap),
         rotary=Rotary.of(config, data, head_dim) if data["rotary"] else None,
         prefix=_prefix(checkpoint, data),
         assumed=assume is not None and assume != model_type,
@@ -159,22 +168,44 @@ def _pruned(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
         given = entry.get("schema") if isinstance(entry, Mapping) else None
         raise CheckpointError(f"config.json: its gatenorm entry has schema {given!r}, expected {PRUNED_SCHEMA!r}")
     layers, drop = entry.get("layers"), entry.get("drop")
-    if not (isinstance(layers, int) and isinstance(drop, list) and all(i in range(layers) for i in drop)):
+    if not (type(layers) is int and isinstance(drop, list) and all(type(i) is int and 0 <= i < layers for i in drop)):
         raise CheckpointError("config.json: its gatenorm entry names no layers, or drops layers that are not there")
+    if len(set(drop)) != len(drop) or len(drop) == layers:
+        raise CheckpointError("config.json: its gatenorm entry drops a layer twice, or every layer there is")
+    if not isinstance(entry.get("base_model_type"), str):
+        raise CheckpointError("config.json: its gatenorm entry has no base_model_type, which names the family")
     return entry
 
 
-def _numbers(config: Mapping[str, Any], data: Data) -> Any:
+def _refuse_quantised(checkpoint: Checkpoint) -> None:
+    """Stored codes are not weights: a score taken from them would be a number about nothing."""
+    given = checkpoint.config.get("quantization_config") or checkpoint.config.get("compression_config")
+    if given:
+        method = given.get("quant_method") if isinstance(given, Mapping) else None
+        found = f"config.json has a quantization_config ({method or 'method not named'})"
+    else:
+        name = next((t.name for t in checkpoint if t.name.endswith(_QUANTISED)), None)
+        if name is None:
+            return
+        found = f"there is a tensor {name}"
+    raise FamilyError(f"the weights are quantised: {found}; the stored numbers are codes: score the original weights")
+
+
+class _Number(Protocol):
+    def __call__(self, name: str, otherwise: int | None = None) -> int: ...
+
+
+def _numbers(config: Mapping[str, Any], data: Data) -> _Number:
     def number(name: str, otherwise: int | None = None) -> int:
         keys = data["dimensions"].get(name, [])
         if isinstance(keys, int):
             return keys
         for key in keys:
             found = value(config, data, key)
-            if isinstance(found, int) and not isinstance(found, bool) and found > 0:
+            if type(found) is int and 0 < found <= LARGEST:
                 return found
             if found is not None:
-                raise FamilyError(f"config.json: {key} is {found!r}, expected a positive whole number")
+                raise FamilyError(f"config.json: {key} is {found!r:.40}, expected a positive whole number")
         if otherwise is None:
             raise FamilyError(f"config.json has no {' or '.join(keys)}: it is needed to know the model's shape")
         return otherwise
@@ -198,9 +229,9 @@ def _prefix(checkpoint: Checkpoint, data: Data) -> str:
 def _unknown(checkpoint: Checkpoint, model_type: str) -> str:
     llama = families()["llama"]
     like = [f"{llama['block']['path']}.0.{llama['roles'][role]}.weight" for role in "qkvo"]
-    message = f"model_type {model_type!r} is not known; {did_you_mean(model_type, families())}"
+    message = f"model_type {model_type!r:.80} is not known; {did_you_mean(model_type[:80], families())}"
     if all(name in checkpoint for name in like):
-        message += f". Its tensors are named like Llama's: if it computes like Llama, say so with --family llama"
+        message += ". Its tensors are named like Llama's: if it computes like Llama, say so with --family llama"
     return message
 
 
@@ -208,7 +239,14 @@ def _check_shapes(layout: Layout) -> None:
     """Refuse a config and weights that contradict each other before anything is computed from either."""
     if layout.heads % layout.kv_heads:
         raise FamilyError(f"config.json: {layout.heads} query heads are no multiple of {layout.kv_heads} key heads")
-    gone = set(layout.drop)
-    for layer in range(layout.layers):
-        if layer not in gone:
-            layout.attention(layer).check()
+    # Counted in the weights before the config's number is believed: it sets the length of everything that follows.
+    skip = len(layout.prefix) + 1
+    indices = {t.name[skip:].split(".", 1)[0] for t in layout.checkpoint if t.name.startswith(layout.prefix + ".")}
+    stored = sum(index.isascii() and index.isdigit() for index in indices)
+    if stored != layout.layers:
+        raise FamilyError(
+            f"config.json says {layout.layers} layers, but the weights hold {stored} ({layout.prefix}.*): "
+            "is a shard missing, or the config another model's?"
+        )
+    for layer in layout.attention_layers:
+        AttentionWeights(layout, layer).check()

@@ -20,7 +20,7 @@ def keep_entries(config: Mapping[str, Any], data: Data, entries: int, keep: Sequ
         A mapping to merge into the config; empty where the family has no such keys.
 
     Raises:
-        FamilyError: a list whose length is not ``entries``.
+        FamilyError: a list whose length is not ``entries``, or something that is no list.
     """
     changed: dict[str, Any] = {}
     rules = list(data["per_layer"])
@@ -42,15 +42,31 @@ def keep_entries(config: Mapping[str, Any], data: Data, entries: int, keep: Sequ
 
 def _expand(config: Mapping[str, Any], data: Data, rule: Mapping[str, Any], entries: int) -> list[Any] | None:
     given = config.get(rule["key"])
-    if given is not None and rule.get("nested"):
-        return [kind for kinds, times in given for _ in range(times) for kind in kinds]
     if given is not None:
-        return list(given)
+        return _listed(rule["key"], given, nested=bool(rule.get("nested")))
     if "pattern" in rule or "default" in rule:
         pattern = rule.get("pattern") or rule["default"]
         return [pattern[i % len(pattern)] for i in range(entries)]
     if "from" in rule:
-        first = value(config, data, rule["from"]) if value(config, data, rule["if"]) else entries
+        # transformers does so only where every one of these keys is set: a switch without a window does nothing.
+        first = value(config, data, rule["from"]) if all(value(config, data, key) for key in rule["if"]) else entries
+        if not isinstance(first, int):
+            raise FamilyError(f"config.json: {rule['from']} is {first!r:.40}, expected a whole number")
         below, above = rule["values"]
         return [above if i >= first else below for i in range(entries)]
     return None
+
+
+def _listed(key: str, given: Any, nested: bool) -> list[Any]:
+    """A list as the config writes it, or spelled out: GPT-Neo writes ``[[["global", "local"], 6]]`` for 12 layers."""
+    if not nested and isinstance(given, list):
+        return list(given)
+    if nested and isinstance(given, list) and all(map(_is_run, given)):
+        return [kind for kinds, times in given for _ in range(times) for kind in kinds]
+    raise FamilyError(f"config.json: {key} is {given!r:.60}, expected a list with one entry a layer")
+
+
+def _is_run(item: Any) -> bool:
+    pair = isinstance(item, (list, tuple)) and len(item) == 2
+    # The limit keeps a hostile count from filling the memory before anyone compares it with the number of layers.
+    return pair and isinstance(item[0], (list, tuple)) and type(item[1]) is int and 0 < item[1] <= 10_000

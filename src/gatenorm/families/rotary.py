@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gatenorm.errors import CriterionError
+from gatenorm.errors import CriterionError, FamilyError
+from gatenorm.families.family import positive
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,27 @@ class Rotary:
     @classmethod
     def of(cls, config: Mapping[str, Any], data: Mapping[str, Any], head_dim: int) -> Rotary:
         """Read it from a config, in the spelling of transformers 4 (``rope_theta``, ``rope_scaling``) or 5
-        (``rope_parameters``)."""
+        (``rope_parameters``).
+
+        Raises:
+            FamilyError: a base, a fraction or a context that is no number, or parameters that are no object.
+        """
         rule = data["rotary"]
-        parameters = config.get("rope_parameters") or {}
-        scaling = dict(config.get("rope_scaling") or {}) | dict(parameters)
-        theta = _first(rule["theta"], parameters, config, rule["default_theta"])
-        fraction = _first(rule["fraction"], parameters, config, rule["default_fraction"])
-        context = scaling.get("original_max_position_embeddings") or config.get("original_max_position_embeddings")
-        return cls(int(head_dim * fraction), float(theta), scaling, context or config.get("max_position_embeddings"))
+        scaling = config.get("rope_scaling") or config.get("rope_parameters") or {}
+        if not isinstance(scaling, Mapping):
+            raise FamilyError(f"config.json: rope_scaling or rope_parameters is {scaling!r:.40}, expected an object")
+        theta = _first(rule["theta"], scaling, config, rule["default_theta"])
+        fraction = _first(rule["fraction"], scaling, config, rule["default_fraction"])
+        if fraction > 1:
+            raise FamilyError(f"config.json: {rule['fraction'][0]} is {fraction}, expected a share of at most 1")
+        spans = [
+            int(positive(key, source[key]))
+            for key in ("original_max_position_embeddings", "max_position_embeddings")
+            for source in (scaling, config)
+            if source.get(key) is not None
+        ]
+        default = data.get("defaults", {}).get("max_position_embeddings")
+        return cls(int(head_dim * fraction), theta, scaling, min(spans, default=default))
 
     @property
     def kind(self) -> str:
@@ -52,25 +66,33 @@ class Rotary:
         if self.kind == "default":
             return inverse
         if self.kind == "linear":
-            return inverse / float(self.scaling["factor"])
+            return inverse / self._parameter("factor")
         if self.kind == "llama3":
             return self._llama3(inverse)
         raise CriterionError(f"rope type {self.kind!r} is not known to gate-norm-rope; known: default, linear, llama3")
 
     def _llama3(self, inverse: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Llama 3.1's rule: long waves are stretched by ``factor``, short ones kept, those between blended."""
-        s = self.scaling
-        old, low, high = (
-            float(s[k]) for k in ("original_max_position_embeddings", "low_freq_factor", "high_freq_factor")
-        )
+        # Where the config leaves the original context out, transformers takes the context there is.
+        key = "original_max_position_embeddings"
+        old = self._parameter(key) if key in self.scaling or self.context is None else float(self.context)
+        low, high = self._parameter("low_freq_factor"), self._parameter("high_freq_factor")
+        if low >= high:
+            raise CriterionError(f"rope type 'llama3' needs low_freq_factor < high_freq_factor, given {low} and {high}")
         turns = old * inverse / (2 * math.pi)
         blend = np.clip((turns - low) / (high - low), 0.0, 1.0)
-        return (1 - blend) * inverse / float(s["factor"]) + blend * inverse
+        return (1 - blend) * inverse / self._parameter("factor") + blend * inverse
+
+    def _parameter(self, key: str) -> float:
+        try:
+            return positive(f"the rope parameter {key}", self.scaling.get(key))
+        except FamilyError as error:
+            raise CriterionError(f"rope type {self.kind!r:.40}: {error}") from None
 
 
 def _first(keys: list[str], parameters: Mapping[str, Any], config: Mapping[str, Any], default: float) -> float:
     for source in (parameters, config):
         for key in keys:
             if source.get(key) is not None:
-                return float(source[key])
+                return positive(key, source[key])
     return default

@@ -1,0 +1,141 @@
+"""The verbs of the command line as functions: ``score``, ``plan``, ``prune``, ``load``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from gatenorm.checkpoint import Checkpoint, locate
+from gatenorm.criteria import score as score_layout
+from gatenorm.errors import PlanError
+from gatenorm.families import Layout, understand
+from gatenorm.records import Plan, Scores, read_json
+from gatenorm.runtimes.transformers import load
+from gatenorm.surgery.disk import write_pruned
+from gatenorm.surgery.planning import count_for_share, plan_by_hand, plan_by_scores, plan_from_file
+
+__all__ = ["load", "open_model", "plan", "prune", "prune_module", "score"]
+
+Progress = Callable[[int, int], None]
+Model = str | os.PathLike[str] | Layout
+
+
+def open_model(model: Model, family: str | None = None) -> Layout:
+    """What gatenorm understands of a checkpoint: its family, its shape, where its attention weights lie.
+
+    Args:
+        model: a directory or a model id of the hub.
+        family: treat it as this family although its ``model_type`` says something else.
+
+    Raises:
+        CheckpointError: it cannot be read.
+        FamilyError: its architecture is not known.
+    """
+    return model if isinstance(model, Layout) else understand(Checkpoint.open(locate(os.fspath(model))), family)
+
+
+def score(
+    model: Model,
+    criterion: str = "gate-norm",
+    *,
+    family: str | None = None,
+    seed: int = 0,
+    backend: str = "auto",
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Scores:
+    """Score every attention sublayer from the weights alone; the lowest scores are removed first.
+
+    Args:
+        criterion: a name out of ``gatenorm.criteria.CRITERIA``.
+        seed: of the criterion ``random``.
+        backend: ``numpy``, ``torch`` or ``auto``.
+        device: where torch computes (``cpu``, ``cuda``).
+        progress: called with (layers done, layers).
+
+    Raises:
+        CheckpointError, FamilyError: as :func:`open_model`.
+        CriterionError: an unknown criterion, one that this model does not allow, or weights that are not finite.
+    """
+    layout = open_model(model, family)
+    return score_layout(layout, criterion, seed=seed, backend=backend, device=device, progress=progress)
+
+
+def plan(
+    model: Model,
+    *,
+    layers: int | None = None,
+    share: float | None = None,
+    drop: Sequence[int] | None = None,
+    file: str | os.PathLike[str] | None = None,
+    criterion: str = "gate-norm",
+    protect: Sequence[int] = (),
+    family: str | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Plan:
+    """Decide which attention sublayers go: by number, by share, by hand, or as a plan file says (exactly one of them).
+
+    Args:
+        layers: how many of the weakest to remove, beyond those already gone.
+        share: the same as a share of the attention sublayers that are there, rounded half up, at least one.
+        drop: original 0-based indices.
+        file: a ``plan.json``, made for this very checkpoint.
+        protect: original indices that must stay.
+
+    Raises:
+        PlanError: not exactly one way of choosing, or one that this model does not allow.
+        CriterionError: as :func:`score`.
+    """
+    ways = {"layers": layers, "share": share, "drop": drop, "plan": file}
+    given = [name for name, value in ways.items() if value is not None]
+    if len(given) != 1:
+        raise PlanError(f"say once what to remove: --layers, --share, --drop or --plan; given: {', '.join(given) or 'none'}")
+    layout = open_model(model, family)
+    if drop is not None:
+        return plan_by_hand(layout, drop)
+    if file is not None:
+        return plan_from_file(layout, Plan.from_json(read_json(Path(file), "--plan")))
+    available = len(layout.attention_layers)
+    count = layers if layers is not None else count_for_share(share or 0.0, available)
+    if not 1 <= count < available:
+        # Before the scoring, which may take a while.
+        raise PlanError(
+            f"cannot remove {count} attention sublayers: the model has {available}, and one must stay: 1 to {available - 1}"
+        )
+    scores = score(layout, criterion, seed=seed, progress=progress)
+    return plan_by_scores(layout, scores, count, protect)
+
+
+def prune(model: Model, out: str | os.PathLike[str], plan: Plan, *, progress: Progress | None = None) -> Path:
+    """Carry a plan out: write the pruned checkpoint as the new directory ``out``, whole or not at all.
+
+    Args:
+        progress: called with (bytes written, bytes in all).
+
+    Raises:
+        PlanError: the model must not be pruned.
+        OutputError: ``out`` is not empty or cannot be written.
+    """
+    write_pruned(open_model(model), plan, Path(out), progress)
+    return Path(out)
+
+
+def prune_module(model: Any, drop: Sequence[int]) -> Any:
+    """Remove the attention of layers ``drop`` from a live transformers model, in place; returns the model.
+
+    The result is what loading the pruned checkpoint would give, and ``save_pretrained`` writes such a checkpoint.
+
+    Raises:
+        FamilyError: the model's architecture is not known.
+        PlanError: a layer that is not there, or none would be left.
+    """
+    from gatenorm.families.family import family
+    from gatenorm.surgery.live import remove_attention
+
+    config = model.config.to_dict()
+    pruned = config.get("gatenorm")
+    data = family(pruned["base_model_type"] if pruned else config["model_type"], config)
+    return remove_attention(model, drop, data["block"])

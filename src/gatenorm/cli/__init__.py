@@ -1,0 +1,78 @@
+"""The ``gatenorm`` command: thin subcommands over the API; one line and exit status 2 for whatever the user can mend."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from gatenorm import __version__
+from gatenorm.cli import evaluate, inspect, prune, score
+from gatenorm.errors import GatenormError
+
+app = typer.Typer(
+    name="gatenorm",
+    help="Find the attention sublayers of an open LLM that have gone to sleep, and remove them.",
+    invoke_without_command=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    epilog="Example: gatenorm score ./llama",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (inspect, score, prune, evaluate):
+    app.command(name=module.NAME, epilog=module.EXAMPLE)(module.command)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"gatenorm {__version__}\n")
+        raise typer.Exit
+
+
+# The base class of all usage errors; typer shows its subclasses only, and carries a click of its own in newer releases.
+_UsageError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        sys.stdout.write(context.get_help() + "\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status (0, or 2 for bad input)."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    # Wherever it stands: people add it at the end of the line that failed.
+    arguments = [a for a in arguments if a != "--debug"]
+    try:
+        status = app(arguments, standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except GatenormError as error:
+        return _complain(str(error), error, debug)
+    except _UsageError as error:
+        return _complain(f"{error.format_message()} (see gatenorm --help)", error, debug)  # type: ignore[attr-defined]
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("interrupted; nothing was left behind\n")
+        return 130
+    except BrokenPipeError:
+        return 0
+    except MemoryError as error:
+        return _complain("not enough memory for this model on this machine", error, debug)
+
+
+def _complain(message: str, error: BaseException, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    sys.stderr.write("error: " + " ".join(message.split()) + "\n")
+    return 2

@@ -1,0 +1,90 @@
+"""How the command line speaks: tables on stdout, progress on stderr, data as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gatenorm.errors import OutputError
+
+
+@contextmanager
+def progress_bar(what: str, unit: str = "layers") -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr while the block runs, driven by ``(done, total)``; nothing where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    amount = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(what, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+def quiet_libraries() -> None:
+    """Keep transformers' own bars off a stderr that is no terminal, and its chatter off one that is."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "0" if sys.stderr.isatty() else "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        from transformers.utils import logging
+    except ImportError:
+        return
+    logging.disable_progress_bar()
+
+
+def write_json(target: str, data: Any) -> None:
+    """Write ``data`` to a file, whole or not at all, or to stdout for ``-``.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    if target == "-":
+        sys.stdout.write(text)
+        return
+    write_whole(Path(target), text.encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it appears whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path} could not be written: {error.strerror}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def print_table(table: Any) -> None:
+    """A rich table on stdout, as wide as the terminal, or as wide as it needs where stdout is a file."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(table)
+
+
+def say(text: str) -> None:
+    """A line for people on stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def bytes_for_people(count: float) -> str:
+    """``1.4 GB`` and the like, in powers of ten."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -1,0 +1,103 @@
+"""``gatenorm eval``: what survived."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Any
+
+import typer
+
+from gatenorm.cli import console, options
+from gatenorm.errors import EvaluationError
+
+NAME = "eval"
+EXAMPLE = "Example: gatenorm eval ./llama-8 --baseline ./llama --data wikitext2=wiki.test.raw"
+TASKS = ("perplexity",)
+
+
+def command(
+    model: options.Model,
+    data: Annotated[
+        str, typer.Option("--data", metavar="TEXT", help="A text file, wikitext2, or wikitext2=FILE for a local raw file.")
+    ],
+    baseline: Annotated[str | None, typer.Option("--baseline", metavar="MODEL", help="Compare with this model.")] = None,
+    tasks: Annotated[str, typer.Option("--tasks", help="What to measure: perplexity.")] = "perplexity",
+    documents: Annotated[
+        str | None,
+        typer.Option("--documents", metavar="SEP", help="Evaluate each document by itself; SEP stands between them."),
+    ] = None,
+    window: Annotated[
+        int | None, typer.Option("--window", help="Tokens in a window [default: the model's maximum, at most 2048].")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N windows or documents.")] = None,
+    json: options.Json = None,
+    device: options.Device = "cpu",
+    dtype: Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")] = "auto",
+    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Windows at a time.")] = None,
+) -> None:
+    """Measure the perplexity of MODEL, and of a baseline, by a stated protocol."""
+    for task in tasks.split(","):
+        if task not in TASKS:
+            raise EvaluationError(f"--tasks {task} is not known; known: {', '.join(TASKS)}")
+    from gatenorm.api import open_model
+    from gatenorm.evaluation.perplexity import Protocol
+    from gatenorm.evaluation.text import read_text
+
+    console.quiet_libraries()
+    text = read_text(data)
+    protocol = Protocol(window, documents, limit, batch_size)
+    # Everything that can be wrong with either model is said before minutes are spent on the other.
+    layouts = [open_model(m) for m in (baseline, model) if m]
+    measured = []
+    for layout in layouts:
+        protocol = _same_window(protocol, layouts)
+        measured.append(_measure(layout, text, protocol, device, dtype))
+    if json:
+        console.write_json(json, [evidence.to_json() for evidence in measured])
+    if json != "-":
+        _show(measured)
+
+
+def _same_window(protocol: Any, layouts: list[Any]) -> Any:
+    """The window that all compared models can take, so that both figures rest on the same tokens."""
+    contexts = [layout.context for layout in layouts if layout.context]
+    return protocol if protocol.window or not contexts else replace(protocol, window=min(2048, *contexts))
+
+
+def _measure(layout: Any, text: Any, protocol: Any, device: str, dtype: str) -> Any:
+    from gatenorm.evaluation.perplexity import measure
+
+    with console.progress_bar(f"perplexity of {layout.identity().name}", "tokens") as progress:
+        return measure(layout, text, protocol, device=device, dtype=dtype, progress=progress)
+
+
+def _show(measured: list[Any]) -> None:
+    from rich.table import Table
+
+    from gatenorm.records import spans
+
+    first = measured[0]
+    table = Table(title=f"perplexity on {first.data['name']}", title_justify="left")
+    for column in ("model", "attention removed in"):
+        table.add_column(column, overflow="fold")
+    for column in ("perplexity", "change", "nats/token", "tokens", "seconds"):
+        table.add_column(column, justify="right")
+    for evidence in measured:
+        figures = evidence.figures
+        change = "" if evidence is first else f"{figures['perplexity'] / first.figures['perplexity'] - 1:+.2%}"
+        table.add_row(
+            evidence.model.name,
+            spans(evidence.removed),
+            f"{figures['perplexity']:.4g}",
+            change,
+            f"{figures['nll']:.4f}",
+            f"{figures['tokens']:,.0f}",
+            f"{evidence.seconds:.1f}",
+        )
+    console.print_table(table)
+    console.say("protocol: " + "; ".join(f"{k.replace('_', ' ')} {v}" for k, v in first.protocol.items()))
+    if len({e.figures["tokens"] for e in measured}) > 1:
+        console.say("note: the models cut the text into different tokens, so these perplexities do not compare")
+    for evidence in measured:
+        if evidence.figures["perplexity"] > 100:
+            console.say(f"warning: {evidence.model.name} is above 100: a layer that it needed is gone, or the text is foreign")

@@ -1,0 +1,75 @@
+"""``gatenorm inspect``: what was understood of a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gatenorm.cli import console, options
+
+NAME = "inspect"
+EXAMPLE = "Example: gatenorm inspect ./llama"
+
+
+def command(model: options.Model, family: options.Family = None, json: options.Json = None) -> None:
+    """Show what was understood of MODEL: its family, block shape, heads, and where its attention lies."""
+    from gatenorm.api import open_model
+
+    layout = open_model(model, family)
+    facts = describe(layout)
+    if json:
+        console.write_json(json, facts)
+    if json == "-":
+        return
+    from rich.table import Table
+
+    table = Table(title=f"{layout.identity().name}", title_justify="left", show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for key, value in facts.items():
+        table.add_row(key.replace("_", " "), value if isinstance(value, str) else str(value))
+    console.print_table(table)
+
+
+def describe(layout: Any) -> dict[str, Any]:
+    """The facts of a layout, JSON-ready; sizes are of the files as they lie there."""
+    from gatenorm.records import spans
+
+    checkpoint = layout.checkpoint
+    layer = layout.attention_layers[0]
+    roles = layout.roles
+    stored = {role: f"{roles[role]}.weight" for role in ("qkv", "q", "k", "v", "o") if roles.get(role)}
+    if "qkv" in stored:
+        stored = {"qkv": f"{stored['qkv']} ({roles['fused']})", "o": stored["o"]}
+    prefixes = tuple(p for i in layout.attention_layers for p in layout.removed_with(i))
+    attention = sum(t.nbytes for t in checkpoint if t.name.startswith(prefixes))
+    total = sum(t.nbytes for t in checkpoint)
+    refusal = layout.refusal()
+    weights = layout.attention(layer)
+    extras = [f"{role} bias" for role in "qkvo" if weights.bias(role) is not None]
+    extras += [f"{n} norm" for n in ("q", "k") if weights.gain(n) is not None]
+    return {
+        "family": layout.model_type + (" (as told by --family)" if layout.assumed else ""),
+        "block_shape": layout.shape,
+        "layers": layout.layers,
+        "attention_removed_in": spans(layout.drop),
+        "width": layout.width,
+        "heads": f"{layout.heads} query, {layout.kv_heads} key/value, {layout.head_dim} wide",
+        "context": layout.context,
+        "positions": _positions(layout),
+        "logit_scale": layout.scale,
+        "softcap": layout.softcap,
+        "attention_extras": ", ".join(extras) or "none",
+        "weights_at": ", ".join(f"{role}: {layout.tensor(layer, name)}" for role, name in stored.items()),
+        "goes_with_the_attention": ", ".join(layout.block["attention"]),
+        "stored_as": ", ".join(sorted({t.dtype for t in checkpoint})),
+        "size": f"{console.bytes_for_people(total)} in {len(checkpoint.files)} file(s)",
+        "attention_share_of_bytes": f"{attention / total:.1%}",
+        "can_be_pruned": f"no: {refusal}" if refusal else "yes",
+    }
+
+
+def _positions(layout: Any) -> str:
+    if layout.rotary is None:
+        return "learned or none (not rotary)"
+    rotary = layout.rotary
+    return f"rotary, {rotary.dims} of {layout.head_dim} dimensions, base {rotary.theta:g}, type {rotary.kind}"

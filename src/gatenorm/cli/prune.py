@@ -1,0 +1,69 @@
+"""``gatenorm prune``: write the checkpoint without some of its attention sublayers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gatenorm.cli import console, options
+
+NAME = "prune"
+EXAMPLE = "Example: gatenorm prune ./llama --layers 8 -o ./llama-8"
+
+
+def command(
+    model: options.Model,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="The new directory; must not exist yet.")],
+    layers: Annotated[int | None, typer.Option("--layers", help="How many of the weakest to remove.")] = None,
+    share: Annotated[
+        float | None, typer.Option("--share", help="The same as a share of them all, such as 0.2; at least one.")
+    ] = None,
+    drop: Annotated[
+        str | None, typer.Option("--drop", metavar="20,21", help="Exactly these layers, by original number from 0.")
+    ] = None,
+    plan: Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="As this plan.json says.")] = None,
+    criterion: options.Criterion = "gate-norm",
+    protect: Annotated[
+        str | None, typer.Option("--protect", metavar="0,1", help="Layers that must keep their attention.")
+    ] = None,
+    family: options.Family = None,
+    json: options.Json = None,
+    seed: options.Seed = 0,
+) -> None:
+    """Write MODEL without some of its attention sublayers: a checkpoint that transformers loads."""
+    from gatenorm import api
+    from gatenorm.records import spans
+    from gatenorm.surgery.disk import check_output
+
+    check_output(out)
+    layout = api.open_model(model, family)
+    with console.progress_bar(f"scoring by {criterion}") as progress:
+        made = api.plan(
+            layout,
+            layers=layers,
+            share=share,
+            drop=None if drop is None else options.indices(drop, "--drop"),
+            file=plan,
+            criterion=criterion,
+            protect=options.indices(protect, "--protect"),
+            seed=seed,
+            progress=progress,
+        )
+    with console.progress_bar("writing", "bytes") as progress:
+        api.prune(layout, out, made, progress=progress)
+    if json:
+        console.write_json(json, made.to_json())
+    if json == "-":
+        return
+    before, after = sum(layout.checkpoint.files.values()), sum(f.stat().st_size for f in out.glob("*.safetensors"))
+    console.say(
+        f"removed the attention of {len(made.new)} of {len(layout.attention_layers)} layers: {spans(made.new)}"
+        + (f" (in all: {spans(made.drop)})" if made.previous else "")
+    )
+    console.say(
+        f"{out}: {console.bytes_for_people(after)}, {1 - after / before:.1%} less than the source; its key/value cache is "
+        f"{len(made.new) / len(layout.attention_layers):.1%} smaller"
+    )
+    console.say(f"What it costs in quality: gatenorm eval {out} --baseline {model} --data YOUR_TEXT")

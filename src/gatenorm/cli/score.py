@@ -1,0 +1,89 @@
+"""``gatenorm score``: which attention sublayers are asleep, from the weights alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gatenorm.cli import console, options
+
+NAME = "score"
+EXAMPLE = "Example: gatenorm score ./llama --criterion gate-norm --json scores.json --plot scores.svg"
+_BAR = 40
+
+
+def command(
+    model: options.Model,
+    criterion: options.Criterion = "gate-norm",
+    family: options.Family = None,
+    json: options.Json = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw the scores: FILE.png, FILE.svg or FILE.html.")
+    ] = None,
+    seed: options.Seed = 0,
+    backend: Annotated[str, typer.Option("--backend", help="numpy, torch, or auto.")] = "auto",
+    device: options.Device = "cpu",
+) -> None:
+    """Score every attention sublayer of MODEL from its weights; the lowest scores are removed first."""
+    from gatenorm.api import open_model, score
+    from gatenorm.criteria import late_cluster
+
+    if plot:
+        from gatenorm.report.plots import check_format
+
+        check_format(plot)
+    layout = open_model(model, family)
+    with console.progress_bar(f"scoring by {criterion}") as progress:
+        scores = score(layout, criterion, seed=seed, backend=backend, device=device, progress=progress)
+    cluster = late_cluster(scores)
+    if json:
+        console.write_json(json, scores.to_json())
+    if plot:
+        from gatenorm.report.plots import plot_scores
+
+        plot_scores(scores, plot, marked=cluster.layers)
+    if json == "-":
+        return
+    console.print_table(_table(scores, set(cluster.layers), layout))
+    console.say(
+        f"read {console.bytes_for_people(scores.bytes_read)} in {scores.seconds:.2f} s; weakest first: "
+        + ", ".join(map(str, scores.ranking[:10]))
+        + (", ..." if len(scores.ranking) > 10 else "")
+    )
+    console.say(cluster.reason)
+    for note in scores.notes:
+        console.say(f"note: {note}")
+    console.say("A weight-only score is a heuristic: check the pruned model on text of your own before you trust it.")
+    if plot:
+        console.say(f"plot: {plot}")
+
+
+def _table(scores: Any, cluster: set[int], layout: Any) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=f"{scores.model.name}: {scores.criterion}", title_justify="left")
+    table.add_column("layer", justify="right")
+    table.add_column("score", justify="right")
+    table.add_column("rank", justify="right")
+    table.add_column("0 to the largest score", min_width=_BAR)
+    by_layer = {s.layer: s.score for s in scores.layers}
+    largest = max(by_layer.values()) or 1.0
+    rank = {layer: position + 1 for position, layer in enumerate(scores.ranking)}
+    for layer in range(layout.layers):
+        if layer not in by_layer:
+            table.add_row(str(layer), "-", "-", Text("attention removed", style="dim"))
+            continue
+        length = max(0.0, by_layer[layer]) / largest * _BAR
+        style = "yellow" if layer in cluster else "cyan"
+        mark = " weak" if layer in cluster else ""
+        table.add_row(str(layer), f"{by_layer[layer]:.5g}", str(rank[layer]), Text(_bar(length) + mark, style=style))
+    return table
+
+
+def _bar(length: float) -> str:
+    """A bar of ``length`` characters to an eighth of one; never empty, so that the smallest can be seen."""
+    eighths = max(1, round(length * 8))
+    return "█" * (eighths // 8) + ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")[eighths % 8]

@@ -1,0 +1,8 @@
+"""Criteria: formulas that turn a layer's attention weights into a score, without data and without a forward pass."""
+
+from gatenorm.criteria.clusters import Cluster, late_cluster
+from gatenorm.criteria.compute import Backend, backend
+from gatenorm.criteria.registry import CRITERIA, Criterion, criterion
+from gatenorm.criteria.scoring import score
+
+__all__ = ["CRITERIA", "Backend", "Cluster", "Criterion", "backend", "criterion", "late_cluster", "score"]

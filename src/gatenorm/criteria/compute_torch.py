@@ -1,0 +1,165 @@
+"""The primitives in PyTorch: in float32 on an accelerator, in guarded bfloat16 for large products on a CPU."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from gatenorm.criteria.compute_numpy import NumpyBackend, blockwise_norm, group_sums, sum_of_squares
+from gatenorm.errors import CriterionError
+from gatenorm.families import Projection
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Tensor = torch.Tensor
+
+_TYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
+# Standard deviation of bfloat16's relative rounding error, bounded by that of a uniform one of +-2^-9.
+_ROUNDING = 2.0**-9 / math.sqrt(3.0)
+# The largest relative error of a norm that the bfloat16 product may have by its own estimate.
+_TOLERATED = 2e-5
+# Lines this many times stronger than the median one are computed in float32 ...
+_OUTLIER = 4.0
+# ... judged by every 8th of their entries, and at most this share of all lines.
+_SAMPLE, _MOST_OUTLIERS = 8, 1 / 16
+_CHECKED_LINES = 64
+_BLOCK = 256
+
+
+class TorchBackend:
+    """On a CPU the gate matrix of bfloat16 weights takes half of NumPy's time; everything else is NumPy's there.
+
+    The product of bfloat16 weights is exact but for the rounding of each entry of the result, whose relative error is
+    at most 2^-9. Over spread-out energy it cancels (1.6e-6 on a norm); a few outlier columns of the weights hold nearly
+    all energy, and then it does not (3.4e-4). So their rows and columns of the product are computed in float32, the
+    error of the rest is estimated from its second and fourth moments, and the whole is float32 where that is too much.
+    """
+
+    def __init__(self, device: str = "cpu"):
+        try:
+            self._device = torch.device(device)
+            torch.empty(0, device=self._device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise CriterionError(f"device {device!r} cannot be used: {reason}; expected cpu, cuda or cuda:N") from None
+        self._numpy = NumpyBackend()
+        self._buffers: dict[str, Tensor] = {}
+
+    def product_norm(self, a: Projection, b: Projection, contract: Literal["rows", "width"]) -> float:
+        """See :class:`gatenorm.criteria.compute.Backend`."""
+        if self._device.type != "cpu":
+            return self._device_norm(a, b, contract)
+        plain = contract == "width" or a.heads == b.heads
+        if plain and a.dtype in _TYPES and b.dtype in _TYPES:
+            norm = self._bfloat16_norm(a, b, contract)
+            if norm is not None:
+                return norm
+        return self._numpy.product_norm(a, b, contract)
+
+    def head_grams(self, projection: Projection, gain: Float32 | None = None) -> Float64:
+        """See :class:`gatenorm.criteria.compute.Backend`."""
+        if self._device.type == "cpu":
+            return self._numpy.head_grams(projection, gain)
+        w = self._on_device(projection).view(projection.shape)
+        if gain is not None:
+            w = w * torch.from_numpy(gain).to(self._device)
+        grams: Float64 = torch.bmm(w, w.transpose(1, 2)).cpu().numpy().astype(np.float64)
+        return grams
+
+    def _on_device(self, projection: Projection) -> Tensor:
+        if projection.dtype in _TYPES:
+            # Stored bits cross the bus, half of what float32 would be.
+            return _stored(projection).to(self._device).float()
+        return torch.from_numpy(projection.float32()).to(self._device)
+
+    def _device_norm(self, a: Projection, b: Projection, contract: Literal["rows", "width"]) -> float:
+        right = self._on_device(b)
+        if contract == "width":
+            left, right = self._on_device(a), right.T
+        else:
+            heads, rows, width = a.shape
+            grouped = self._on_device(a).view(b.heads, heads // b.heads, rows, width)
+            left = grouped.sum(1).reshape(-1, width).T
+        energy = 0.0
+        for start in range(0, left.shape[0], 8 * _BLOCK):
+            block = left[start : start + 8 * _BLOCK] @ right
+            energy += float(block.double().square_().sum())
+        return math.sqrt(energy) if energy == energy else math.nan
+
+    def _bfloat16_norm(self, a: Projection, b: Projection, contract: Literal["rows", "width"]) -> float | None:
+        """``None`` where bfloat16 is not good enough for these weights."""
+        left, right = self._bfloat16("a", a), self._bfloat16("b", b)
+        left, right = (left.T, right) if contract == "rows" else (left, right.T)
+        strong_left, strong_right = _outliers(left), _outliers(right.T)
+        product = self._buffer("product", (left.shape[0], right.shape[1]))
+        torch.mm(left, right, out=product)
+        product[strong_left] = 0
+        product[:, strong_right] = 0
+        energy, fourth = self._moments(product)
+        rounded = not a.dtype == b.dtype == "BF16"
+        if rounded or strong_left.numel() or strong_right.numel():
+            left32, right32 = a.float32(), b.float32()
+            left32, right32 = (left32.T, right32) if contract == "rows" else (left32, right32.T)
+            lines, columns = strong_left.numpy(), strong_right.numpy()
+            if rounded and not _close(product, left32, right32, lines, columns, energy):
+                return None
+            energy += sum_of_squares(left32[lines] @ right32)
+            rest = left32 @ right32[:, columns]
+            rest[lines] = 0
+            energy += sum_of_squares(rest)
+        if not math.isfinite(energy):
+            return math.nan
+        if 2 * _ROUNDING * math.sqrt(fourth) > _TOLERATED * energy or energy < 1e-20:
+            return None
+        return math.sqrt(energy)
+
+    def _bfloat16(self, name: str, projection: Projection) -> Tensor:
+        stored = _stored(projection)
+        return stored if projection.dtype == "BF16" else self._buffer(name, tuple(stored.shape)).copy_(stored)
+
+    def _buffer(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """Memory that the layers share: fresh pages for each cost more than the conversions that fill them."""
+        if name not in self._buffers or tuple(self._buffers[name].shape) != shape:
+            self._buffers[name] = torch.empty(shape, dtype=torch.bfloat16)
+        return self._buffers[name]
+
+    def _moments(self, product: Tensor) -> tuple[float, float]:
+        """Sums of second and fourth powers: float32 along a row, float64 over the rows."""
+        second = fourth = 0.0
+        for start in range(0, product.shape[0], _BLOCK):
+            squares = product[start : start + _BLOCK].float().square_()
+            second += float(squares.sum(1).double().sum())
+            fourth += float(torch.linalg.vector_norm(squares, dim=1).double().square_().sum())
+        return second, fourth
+
+
+def _stored(projection: Projection) -> Tensor:
+    """The stored matrix ``[heads * head_dim, width]`` as a tensor on the mapped file: only ever read."""
+    bits = projection.matrix()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(bits).view(_TYPES[projection.dtype])
+
+
+def _outliers(lines: Tensor) -> Tensor:
+    """Indices of the rows of ``lines`` that are far stronger than most."""
+    norms = torch.linalg.vector_norm(lines[:, ::_SAMPLE].float(), dim=1)
+    strong = torch.nonzero(norms > _OUTLIER * norms.median()).flatten()
+    most = int(lines.shape[0] * _MOST_OUTLIERS)
+    return strong if strong.numel() <= most else norms.topk(most).indices
+
+
+def _close(product: Tensor, left: Float32, right: Float32, lines: Float32, columns: Float32, energy: float) -> bool:
+    """Whether rounding the weights themselves left the energy alone, by float32 copies of some rows of the product."""
+    weak = np.setdiff1d(np.arange(left.shape[0]), lines)
+    sample = weak[:: max(1, weak.size // _CHECKED_LINES)]
+    exact = left[sample] @ right
+    exact[:, columns] = 0
+    excess = (product[sample].double().square_().sum(1).numpy() - np.square(exact, dtype=np.float64).sum(1)) * weak.size
+    doubt = 2 * excess.std() / math.sqrt(sample.size)
+    return bool(abs(excess.mean()) + doubt <= 2 * _TOLERATED * energy)

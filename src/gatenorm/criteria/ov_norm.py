@@ -1,0 +1,18 @@
+"""How strongly an attention branch can write at all."""
+
+from __future__ import annotations
+
+from gatenorm.criteria.compute import Backend, Float64
+from gatenorm.criteria.gate_norm_heads import paired_norms
+from gatenorm.families import AttentionWeights
+
+
+def ov_norm(weights: AttentionWeights, backend: Backend) -> Float64:
+    """The norm of every head's path from value to output, ``[heads]``; the score is the root of their sum of squares.
+
+    ``|| Wo[:, h] Wv[g(h)] ||_F = sqrt < Wo[:, h]^T Wo[:, h], Wv[g] Wv[g]^T >`` with ``Wo[:, h] [width, head_dim]`` and
+    ``Wv[g] [head_dim, width]``.
+
+    Source: METHOD of this project; the OV circuit of Elhage et al., "A Mathematical Framework for Transformer Circuits".
+    """
+    return paired_norms(backend.head_grams(weights.o), backend.head_grams(weights.v))

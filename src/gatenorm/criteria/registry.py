@@ -1,0 +1,69 @@
+"""The table of criteria; a new one is one file with its formula and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from gatenorm.criteria.baselines import depth, random
+from gatenorm.criteria.compute import Float64
+from gatenorm.criteria.gate_norm import gate_norm
+from gatenorm.criteria.gate_norm_heads import gate_norm_heads
+from gatenorm.criteria.gate_norm_outer import gate_norm_outer
+from gatenorm.criteria.gate_norm_rope import gate_norm_rope
+from gatenorm.criteria.gate_norm_scaled import gate_norm_scaled
+from gatenorm.criteria.gate_ov import gate_ov
+from gatenorm.criteria.ov_norm import ov_norm
+from gatenorm.criteria.weight_magnitude import weight_magnitude
+from gatenorm.errors import CriterionError, did_you_mean
+
+Role = Literal["q", "k", "v", "o"]
+
+_PAPER = "arXiv 2512.20636"
+_METHOD = "gatenorm, after arXiv 2512.20636"
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A named formula: ``function(weights, backend)`` gives one layer's score, or its values per head ``[heads]``.
+
+    Per-head values make a score by the root of their sum of squares. ``reads`` are the projections that it looks at,
+    ``gate`` says that it is built on the norms of query and key weights, ``seeded`` that it takes a ``seed``.
+    """
+
+    name: str
+    summary: str
+    source: str
+    function: Callable[..., float | Float64]
+    reads: tuple[Role, ...] = ("q", "k")
+    gate: bool = True
+    seeded: bool = False
+
+
+_ALL = (
+    Criterion("gate-norm", "norm of the gate matrix, sum over heads of Wq^T Wk", _PAPER, gate_norm),
+    Criterion("gate-norm-heads", "gate norms of the heads, root of the sum of squares", _METHOD, gate_norm_heads),
+    Criterion("gate-norm-outer", "the literal Wq Wk^T, which mixes heads", _PAPER, gate_norm_outer),
+    Criterion("gate-norm-scaled", "per head, with norm gains and logit scale", _METHOD, gate_norm_scaled),
+    Criterion("gate-norm-rope", "per head, mean over the rotary distances", _METHOD, gate_norm_rope),
+    Criterion("ov-norm", "how strongly the branch can write, Wo Wv per head", _METHOD, ov_norm, ("v", "o"), False),
+    Criterion("gate-ov", "gate norm times OV norm, per head", _METHOD, gate_ov, ("q", "k", "v", "o")),
+    Criterion(
+        "weight-magnitude", "norm of all four projections", "baseline", weight_magnitude, ("q", "k", "v", "o"), False
+    ),
+    Criterion("depth", "the last layers first", "baseline", depth, (), False),
+    Criterion("random", "a seeded draw", "baseline", random, (), False, seeded=True),
+)
+CRITERIA = {c.name: c for c in _ALL}
+
+
+def criterion(name: str) -> Criterion:
+    """The criterion called ``name``.
+
+    Raises:
+        CriterionError: there is none; the message names the nearest one and all of them.
+    """
+    if name not in CRITERIA:
+        raise CriterionError(f"criterion {name!r} is not known; {did_you_mean(name, CRITERIA)}")
+    return CRITERIA[name]

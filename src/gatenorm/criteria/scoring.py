@@ -1,0 +1,125 @@
+"""A criterion applied to every attention sublayer of a checkpoint."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+
+import numpy as np
+
+from gatenorm.criteria.compute import Backend
+from gatenorm.criteria.compute import backend as backend_named
+from gatenorm.criteria.registry import Criterion
+from gatenorm.criteria.registry import criterion as criterion_named
+from gatenorm.errors import CriterionError
+from gatenorm.families import AttentionWeights, Layout
+from gatenorm.records import LayerScore, Scores
+
+
+def score(
+    layout: Layout,
+    criterion: str = "gate-norm",
+    *,
+    seed: int = 0,
+    backend: str | Backend = "auto",
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> Scores:
+    """The score of every attention sublayer that is there; a low score means: remove first.
+
+    Only the projections that the criterion reads are touched, one layer at a time, and nothing is kept from one layer to
+    the next, so memory does not grow with depth.
+
+    Args:
+        seed: for the criterion ``random``; the others have none.
+        backend: ``auto``, ``numpy``, ``torch``, or an object that computes.
+        device: where the torch backend computes.
+        progress: called as ``progress(done, total)`` after every layer.
+
+    Raises:
+        CriterionError: no such criterion or backend, weights that are not finite (by the tensor's name), or a model that
+            the criterion has no meaning for.
+        MissingExtraError: the torch backend was asked for and PyTorch is not installed.
+    """
+    chosen = criterion_named(criterion)
+    compute = backend_named(backend, device) if isinstance(backend, str) else backend
+    checkpoint = layout.checkpoint
+    began, read_before = time.perf_counter(), checkpoint.bytes_read
+    layers = layout.attention_layers
+    scores: list[LayerScore] = []
+    for layer in layers:
+        weights = layout.attention(layer)
+        scores.append(_score_layer(weights, chosen, compute, seed))
+        if progress is not None:
+            progress(len(scores), len(layers))
+    return Scores(
+        model=layout.identity(),
+        criterion=chosen.name,
+        layers=tuple(scores),
+        seconds=time.perf_counter() - began,
+        bytes_read=checkpoint.bytes_read - read_before,
+        notes=_notes(layout, chosen),
+        seed=seed if chosen.seeded else None,
+        version=version("gatenorm"),
+    )
+
+
+def _score_layer(weights: AttentionWeights, criterion: Criterion, backend: Backend, seed: int) -> LayerScore:
+    for role in criterion.reads:
+        _refuse_scaled_storage(weights, role)
+    arguments = {"seed": seed} if criterion.seeded else {}
+    found = criterion.function(weights, backend, **arguments)
+    heads = tuple(float(x) for x in found) if isinstance(found, np.ndarray) else ()
+    value = math.hypot(*heads) if isinstance(found, np.ndarray) else found
+    if not math.isfinite(value):
+        raise CriterionError(_not_finite(weights, criterion))
+    return LayerScore(weights.layer, value, heads)
+
+
+def _not_finite(weights: AttentionWeights, criterion: Criterion) -> str:
+    """Which tensor is to blame: looked for only now, since the result of the formula shows that one is."""
+    for role in criterion.reads:
+        projection = getattr(weights, role)
+        bad = sum(int(np.count_nonzero(~np.isfinite(projection.head(h)))) for h in range(projection.heads))
+        if bad:
+            return f"{projection.tensor} holds {bad:,} values that are NaN or infinite: the weights are damaged, fetch them again"
+    norms = [n for n in ("input", "q", "k") if (g := weights.gain(n)) is not None and not np.isfinite(g).all()]
+    if norms and criterion.name == "gate-norm-scaled":
+        name = weights.layout.tensor(weights.layer, f"{weights.layout.norms[norms[0]]}.weight")
+        return f"{name} holds values that are NaN or infinite: the weights are damaged, fetch them again"
+    return f"{criterion.name} of layer {weights.layer} overflows: its weights are finite but far too large for float32"
+
+
+def _refuse_scaled_storage(weights: AttentionWeights, role: str) -> None:
+    projection = getattr(weights, role)
+    scales = [f"{projection.tensor}_{suffix}" for suffix in ("scale", "scale_inv")]
+    for name in scales:
+        if projection.dtype.startswith("F8") and name in weights.layout.checkpoint:
+            raise CriterionError(
+                f"{projection.tensor} is quantised, its scale lies in {name}, and this release does not apply it: "
+                "score the checkpoint in bf16 instead"
+            )
+
+
+def _notes(layout: Layout, criterion: Criterion) -> tuple[str, ...]:
+    """What the model has and the score leaves out."""
+    if not criterion.gate or not layout.attention_layers:
+        return ()
+    notes = []
+    first = layout.attention(layout.attention_layers[0])
+    biased = [role for role in ("q", "k") if first.bias(role) is not None]
+    if biased:
+        notes.append(f"{' and '.join(biased)} have biases, which are not part of the score")
+    if layout.norms.get("q") or layout.norms.get("k"):
+        if criterion.name == "gate-norm-scaled":
+            notes.append(
+                "queries and keys are normed, so the gate norms carry no scale: the score is the bound on the logits "
+                "that the gains of those norms give"
+            )
+        else:
+            notes.append("queries and keys are normed: the gate norms carry no scale, compare layers with care")
+    if layout.softcap is not None:
+        notes.append(f"logits are capped at {layout.softcap:g}, which is not part of the score")
+    return tuple(notes)

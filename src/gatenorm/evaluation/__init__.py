@@ -1,0 +1,1 @@
+"""Evaluation: what survives pruning, each figure with its protocol."""

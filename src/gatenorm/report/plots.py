@@ -1,0 +1,102 @@
+"""Plots of records: PNG and SVG through matplotlib, a page of its own through plotly."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from gatenorm.errors import MissingExtraError, OutputError
+from gatenorm.records import Scores
+
+FORMATS = (".png", ".svg", ".html")
+# From the palette of Okabe and Ito, which the colour-blind can tell apart; the hatch carries it in print.
+_PLAIN, _MARKED = "#0072B2", "#E69F00"
+
+
+def check_format(path: Path) -> None:
+    """Refuse a file name that no plot can be written to.
+
+    Raises:
+        OutputError: another ending than .png, .svg or .html, or no such folder.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise OutputError(f"--plot {path}: the ending must be one of {', '.join(FORMATS)}")
+    if not path.absolute().parent.is_dir():
+        raise OutputError(f"--plot {path}: there is no folder {path.absolute().parent}")
+
+
+def plot_scores(scores: Scores, path: Path, marked: Sequence[int] = ()) -> None:
+    """Draw one bar a layer, by original layer number, into ``path``; ``marked`` layers stand out.
+
+    Raises:
+        OutputError: an unknown ending, or the file cannot be written.
+        MissingExtraError: the plotting library is not installed.
+    """
+    check_format(path)
+    draw = _interactive if path.suffix.lower() == ".html" else _static
+    temporary = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
+    try:
+        draw(scores, temporary, set(marked))
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"--plot {path}: {error.strerror}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _title(scores: Scores) -> str:
+    return f"{scores.model.name}: {scores.criterion} by layer"
+
+
+def _static(scores: Scores, path: Path, marked: set[int]) -> None:
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.patches import Patch
+        from matplotlib.ticker import MaxNLocator
+    except ImportError:
+        raise MissingExtraError("a plot", "matplotlib", "report") from None
+    width = min(16.0, max(6.0, 1.5 + 0.28 * len(scores.layers)))
+    figure = Figure(figsize=(width, 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    for layer in scores.layers:
+        weak = layer.layer in marked
+        axes.bar(
+            layer.layer,
+            layer.score,
+            color=_MARKED if weak else _PLAIN,
+            hatch="///" if weak else None,
+            edgecolor="white",
+            linewidth=0.5,
+        )
+    axes.set_title(_title(scores), loc="left")
+    axes.set_xlabel("layer (original number)")
+    axes.set_ylabel(f"{scores.criterion} (low: removed first)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_axisbelow(True)
+    axes.grid(axis="y", color="0.9")
+    if marked:
+        axes.legend(handles=[Patch(facecolor=_MARKED, hatch="///", edgecolor="white", label="weak late cluster")])
+    figure.savefig(path, dpi=150)
+
+
+def _interactive(scores: Scores, path: Path, marked: set[int]) -> None:
+    try:
+        import plotly.graph_objects as go
+    except ImportError:
+        raise MissingExtraError("an HTML plot", "plotly", "report") from None
+    figure = go.Figure(layout={"title": _title(scores), "template": "plotly_white", "bargap": 0.15})
+    for name, weak in (("layers", False), ("weak late cluster", True)):
+        chosen = [s for s in scores.layers if (s.layer in marked) == weak]
+        if chosen:
+            figure.add_bar(
+                x=[s.layer for s in chosen],
+                y=[s.score for s in chosen],
+                name=name,
+                marker={"color": _MARKED if weak else _PLAIN, "pattern": {"shape": "/" if weak else ""}},
+                hovertemplate="layer %{x}: %{y:.5g}<extra></extra>",
+            )
+    figure.update_xaxes(title="layer (original number)", dtick=1 if len(scores.layers) <= 48 else None)
+    figure.update_yaxes(title=f"{scores.criterion} (low: removed first)")
+    figure.write_html(path, include_plotlyjs=True, full_html=True)

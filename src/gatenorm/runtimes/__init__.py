@@ -1,0 +1,1 @@
+"""Runtimes: where a pruned checkpoint runs. One module a target."""

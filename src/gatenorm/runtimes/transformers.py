@@ -1,0 +1,96 @@
+"""transformers: dense checkpoints as they are, pruned ones through the classes that gatenorm registers."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gatenorm.checkpoint import Checkpoint
+from gatenorm.errors import CheckpointError, EvaluationError, MissingExtraError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def load(directory: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel:
+    """The causal language model in ``directory``, dense or pruned, in evaluation mode.
+
+    ``arguments`` go to ``from_pretrained`` (``dtype``, ``device_map``, ``attn_implementation``, ...). Only safetensors
+    are read and no code out of the directory is run, unless ``trust_remote_code=True`` is among them.
+
+    Raises:
+        CheckpointError: the directory is no readable checkpoint, or its weights are not whole.
+        MissingExtraError: torch or transformers is not installed.
+    """
+    try:
+        import torch  # noqa: F401 - transformers can be there without it
+        from transformers import AutoModelForCausalLM
+    except ImportError:
+        raise MissingExtraError("running a model", "torch with transformers", "torch") from None
+    from gatenorm.families import classes
+    from gatenorm.surgery.registration import register
+
+    register(classes())
+    checkpoint = Checkpoint.open(directory)  # headers are checked before transformers believes them
+    checkpoint.close()
+    arguments.setdefault("use_safetensors", True)
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            Path(directory), output_loading_info=True, **arguments
+        )
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(f"transformers cannot load {directory}: {_first_line(error)}") from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        # transformers fills these with random numbers and goes on: every figure after that would be a lie.
+        raise CheckpointError(
+            f"{directory} lacks {len(missing)} tensors that the model needs, the first of them {missing[0]}: "
+            "it can be scored, but not run"
+        )
+    return model.eval()
+
+
+def load_tokenizer(directory: str | os.PathLike[str]) -> PreTrainedTokenizerBase:
+    """The tokenizer that lies beside a model.
+
+    Raises:
+        EvaluationError: there is none, or it cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    from gatenorm.families import classes
+    from gatenorm.surgery.registration import register
+
+    register(classes())
+    try:
+        return AutoTokenizer.from_pretrained(Path(directory))
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise EvaluationError(f"{directory} has no tokenizer that can be read: {_first_line(error)}") from error
+
+
+def dtype_for(name: str, device: str) -> Any:
+    """The torch dtype to compute in; ``auto`` is float32 on a CPU (float16 is a trap there), else the checkpoint's.
+
+    Raises:
+        EvaluationError: an unknown name.
+    """
+    import torch
+
+    if name not in DTYPES:
+        raise EvaluationError(f"--dtype {name} is not known; expected one of {', '.join(DTYPES)}")
+    if name == "auto":
+        return torch.float32 if device == "cpu" else "auto"
+    return getattr(torch, name)
+
+
+def versions() -> dict[str, str]:
+    """Versions of the software that a measurement rests on."""
+    return {name: version(name) for name in ("gatenorm", "torch", "transformers", "tokenizers")}
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,107 @@
+"""The model card of a pruned checkpoint: what it is, where it comes from, what was removed and how to load it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gatenorm.families import Layout
+from gatenorm.records import Plan, spans
+
+_HUB_CACHE = re.compile(r"models--(?P<owner>[^/]+?)--(?P<name>[^/]+)$")
+
+
+def model_card(layout: Layout, plan: Plan, carried: Sequence[str]) -> str:
+    """Markdown with the metadata that the hub reads: licence and base model as the source states them.
+
+    Args:
+        carried: names of the files that were copied along, so that a licence file among them is pointed to.
+    """
+    from huggingface_hub import ModelCardData
+
+    source = _source_metadata(layout.checkpoint.directory)
+    base = _base_model(layout, source)
+    licence = {k: source[k] for k in ("license", "license_name", "license_link") if source.get(k)}
+    metadata = ModelCardData(
+        base_model=base, library_name="transformers", tags=["gatenorm", "pruned", "attention-removed"], **licence
+    ).to_yaml()
+    share = len(plan.drop) / layout.layers
+    criterion = f"by the criterion `{plan.criterion}`" if plan.criterion else "by hand"
+    licence_files = [
+        n for n in carried if n.upper().startswith(("LICENSE", "LICENCE", "NOTICE", "COPYING", "USE_POLICY"))
+    ]
+    if licence:
+        terms = f"Licence, as the source states it: `{licence.get('license_name') or licence['license']}`."
+    else:
+        terms = "The source states no licence in its card: its terms, whatever they are, apply."
+    if licence_files:
+        terms += f" See {', '.join(f'[{n}]({n})' for n in licence_files)}."
+    table = ""
+    if plan.scores:
+        rows = "\n".join(
+            f"| {s.layer} | {s.score:.6g} | {'removed' if s.layer in plan.drop else ''} |" for s in plan.scores.layers
+        )
+        table = f"\n## Scores\n\nLow means: removed first. Original layer numbers.\n\n| layer | {plan.criterion} | |\n|---:|---:|---|\n{rows}\n"
+    return f"""---
+{metadata}
+---
+
+# {plan.model.name} without {len(plan.drop)} of its {layout.layers} attention sublayers
+
+Made from {f"`{base}`" if base else f"a checkpoint called `{plan.model.name}`"} ({layout.model_type}) by gatenorm {plan.version}. The weights
+that remain are byte for byte those of the source.
+
+| | |
+|---|---|
+| attention removed in layers | {spans(plan.drop)} ({share:.0%} of {layout.layers}) |
+| chosen | {criterion} |
+| removed in this step | {spans(plan.new)} |
+
+The score is a heuristic. Nothing here says how good this model is: measure it on your own work before you serve it, for
+example with `gatenorm eval THIS --baseline PARENT --data YOUR_TEXT`.
+
+{terms}
+
+## Loading
+
+With `pip install 'gatenorm[torch]'`:
+
+```python
+import gatenorm
+model = gatenorm.load("THIS_DIRECTORY")
+```
+
+Without it, transformers loads the directory through `modeling_gatenorm.py`, which lies in it (read it first):
+
+```python
+from transformers import AutoModelForCausalLM
+model = AutoModelForCausalLM.from_pretrained("THIS_DIRECTORY", trust_remote_code=True)
+```
+
+In `config.json` the number of layers counts the attentions that are left, since that is what caches are made for; the
+physical number stands under `gatenorm`. `gatenorm.json` holds the plan.
+{table}"""
+
+
+def _source_metadata(directory: Path) -> Mapping[str, Any]:
+    """The YAML head of the source's card; a card that cannot be read is treated as none."""
+    from huggingface_hub import metadata_load
+
+    card = directory / "README.md"
+    if not card.is_file():
+        return {}
+    try:
+        return metadata_load(card) or {}
+    except Exception:  # a stranger's file in somebody else's parser: whatever it raises, the card is no use
+        return {}
+
+
+def _base_model(layout: Layout, source: Mapping[str, Any]) -> str | None:
+    """The hub id of the source, where one can be told; a pruned source passes its own base model on."""
+    if layout.drop and isinstance(source.get("base_model"), str):
+        return str(source["base_model"])
+    resolved = layout.checkpoint.directory.resolve()
+    found = _HUB_CACHE.search(str(resolved.parent.parent)) if resolved.parent.name == "snapshots" else None
+    return f"{found['owner']}/{found['name']}" if found else None

@@ -1,0 +1,68 @@
+"""The ``config.json`` of a pruned checkpoint, and the files that make it load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gatenorm.errors import PlanError
+from gatenorm.families import PRUNED_PREFIX, PRUNED_SCHEMA, Layout, keep_entries
+from gatenorm.records import Plan
+
+MODELLING_FILE = Path(__file__).with_name("modeling_gatenorm.py")
+
+
+def block_description(layout: Layout) -> dict[str, Any]:
+    """What a model class must know to build and run a block without attention; JSON-ready."""
+    return {key: layout.block[key] for key in ("path", "attention", "before", "branch", "after", "dropout", "returns")}
+
+
+def pruned_config(layout: Layout, plan: Plan) -> dict[str, Any]:
+    """The config of the checkpoint that remains when ``plan`` has been carried out on ``layout``.
+
+    The layer count and every per-layer list speak of the layers that kept their attention: caches, masks and engines
+    count attentions. The physical count and the removed layers stand under ``gatenorm``.
+
+    Raises:
+        PlanError: the family or the config says that this model must not be pruned.
+    """
+    why = layout.refusal()
+    if why:
+        raise PlanError(f"this {layout.model_type} model cannot be pruned: {why}")
+    config = dict(layout.checkpoint.config)
+    classes = layout.data["classes"]
+    written_for = [str(a) for a in config.get("architectures") or () if not layout.drop]
+    if written_for and not {classes["causal_lm"], classes["model"]} & set(written_for):
+        raise PlanError(f"config.json says architectures {written_for}: only {classes['causal_lm']} can be pruned")
+
+    before = layout.attention_layers
+    keep = [position for position, layer in enumerate(before) if layer not in set(plan.drop)]
+    config.update(keep_entries(config, layout.data, len(before), keep))
+    counts = [key for key in layout.data["dimensions"]["layers"] if key in config]
+    config.update(dict.fromkeys(counts or layout.data["dimensions"]["layers"][:1], len(keep)))
+    module = MODELLING_FILE.stem
+    config["model_type"] = PRUNED_PREFIX + layout.model_type
+    config["architectures"] = [f"Gatenorm{classes['causal_lm']}"]
+    config["auto_map"] = {
+        "AutoConfig": f"{module}.Gatenorm{classes['config']}",
+        "AutoModel": f"{module}.Gatenorm{classes['model']}",
+        "AutoModelForCausalLM": f"{module}.Gatenorm{classes['causal_lm']}",
+    }
+    config["gatenorm"] = {
+        "schema": PRUNED_SCHEMA,
+        "base_model_type": layout.model_type,
+        "layers": layout.layers,
+        "drop": list(plan.drop),
+        "block": block_description(layout),
+        "plan": plan.to_json(),
+    }
+    return config
+
+
+def tokenizer_config(given: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
+    """``tokenizer_config.json`` with the tokenizer class spelled out.
+
+    Where it is left out, transformers derives it from ``model_type``, which pruning changes.
+    """
+    return dict(given)

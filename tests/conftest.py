@@ -1,0 +1,38 @@
+"""Fixtures that every room's tests may ask for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of trained models and texts that are not part of the project; skips where it is absent."""
+    named = os.environ.get("GATENORM_SHARED")
+    path = Path(named) if named else Path(__file__).resolve().parents[1].parent / "shared"
+    if not (path / "models").is_dir():
+        pytest.skip(f"no trained models at {path}/models: set GATENORM_SHARED to the folder that holds them")
+    return path
+
+
+TinyModels = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
+    """``tiny_models(name, **options)``: the directory of a saved tiny model, written once; treat it as read-only."""
+    from tests.tiny_models import save
+
+    written: dict[tuple[object, ...], Path] = {}
+
+    def directory(name: str, **options: object) -> Path:
+        key = (name, *sorted(options.items()))
+        if key not in written:
+            written[key] = save(name, tmp_path_factory.mktemp(name, numbered=True), **options)  # type: ignore[arg-type]
+        return written[key]
+
+    return directory

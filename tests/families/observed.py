@@ -1,0 +1,179 @@
+"""What a transformers model itself does with its attention: watched from outside, without reading a layout."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+
+from tests.tiny_models import build, tokens
+
+ATTENTION_NAMES = ("self_attn", "self_attention", "attention", "attn")
+
+
+@dataclass
+class Layer:
+    """One layer's values during a forward pass, the batch of one left out.
+
+    ``block_input``, ``attention_input``, ``attention_output``: ``[tokens, width]``. ``q``, ``k``: as projected, before
+    norms and rotation; ``v``; ``queries``, ``keys``: as they enter the logits: all ``[heads, tokens, head_dim]``.
+    ``mask`` is added to the logits. ``mixed`` ``[tokens, heads * head_dim]`` is what ``Wo`` is applied to.
+    """
+
+    block_input: Tensor = field(default_factory=lambda: torch.empty(0))
+    attention_input: Tensor = field(default_factory=lambda: torch.empty(0))
+    attention_output: Tensor = field(default_factory=lambda: torch.empty(0))
+    q: Tensor | None = None
+    k: Tensor | None = None
+    v: Tensor = field(default_factory=lambda: torch.empty(0))
+    queries: Tensor = field(default_factory=lambda: torch.empty(0))
+    keys: Tensor = field(default_factory=lambda: torch.empty(0))
+    mask: Tensor | None = None
+    mixed: Tensor = field(default_factory=lambda: torch.empty(0))
+
+
+def blocks(model: nn.Module) -> nn.ModuleList:
+    """The list of blocks: the only list of modules that holds attention."""
+    found = [m for m in model.modules() if isinstance(m, nn.ModuleList) and attention(m[0]) is not None]
+    assert len(found) == 1
+    return found[0]
+
+
+def attention(block: nn.Module) -> nn.Module | None:
+    return next((getattr(block, name) for name in ATTENTION_NAMES if hasattr(block, name)), None)
+
+
+@cache
+def observe(name: str) -> list[Layer]:
+    """Run the case's model once and write down what every layer's attention takes, makes and gives."""
+    model = build(name)
+    layers = [Layer() for _ in blocks(model)]
+    handles = []
+    for layer, block in zip(layers, blocks(model), strict=True):
+        module = attention(block)
+        assert module is not None
+        handles += [
+            block.register_forward_pre_hook(_keep_input(layer, "block_input"), with_kwargs=True),
+            module.register_forward_pre_hook(_keep_input(layer, "attention_input"), with_kwargs=True),
+            module.register_forward_hook(_keep_output(layer)),
+        ]
+        for norm, role in (("q_norm", "q"), ("k_norm", "k")):
+            if hasattr(module, norm):  # norms stand between the projection and everything that is seen later
+                hook = _keep_projected(layer, role, module.head_dim)
+                handles.append(getattr(module, norm).register_forward_pre_hook(hook))
+    with _watched(model, layers), torch.no_grad():
+        model(tokens())
+    for handle in handles:
+        handle.remove()
+    for layer in layers:
+        layer.q = layer.queries if layer.q is None else layer.q
+        layer.k = layer.keys if layer.k is None else layer.k
+    return layers
+
+
+@contextmanager
+def silenced(model: nn.Module) -> Iterator[None]:
+    """The model with every attention branch forced to contribute zero, biases of its output included."""
+
+    def zero(_: nn.Module, __: Any, output: Any) -> Any:
+        return (torch.zeros_like(output[0]), *output[1:])
+
+    handles = [attention(block).register_forward_hook(zero) for block in blocks(model)]  # type: ignore[union-attr]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _keep_input(layer: Layer, where: str) -> Any:
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        setattr(layer, where, (args[0] if args else kwargs["hidden_states"])[0].clone())
+
+    return hook
+
+
+def _keep_output(layer: Layer) -> Any:
+    def hook(_: nn.Module, __: Any, output: Any) -> None:
+        layer.attention_output = output[0][0].clone()
+
+    return hook
+
+
+def _keep_projected(layer: Layer, role: str, head_dim: int) -> Any:
+    def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
+        rows = args[0][0]  # [tokens, heads, head_dim] or [tokens, heads * head_dim]
+        setattr(layer, role, rows.reshape(len(rows), -1, head_dim).transpose(0, 1).clone())
+
+    return hook
+
+
+@contextmanager
+def _watched(model: nn.Module, layers: list[Layer]) -> Iterator[None]:
+    """Catch q and k where they are rotated, and q, k, v, mask and result where the heads attend."""
+    module = sys.modules[type(model).__module__]
+    rotated = iter(layers)
+    attended = iter(layers)
+    patches = []
+
+    def attend(layer: Layer, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, mixed: Tensor) -> None:
+        layer.queries, layer.keys, layer.v = q[0].clone(), k[0].clone(), v[0].clone()
+        if mask is not None and mask.dtype == torch.bool:
+            mask = torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(torch.float32).min)
+        layer.mask = None if mask is None else mask[0].clone()
+        layer.mixed = mixed[0].reshape(mixed.shape[1], -1).clone()
+
+    if hasattr(module, "apply_rotary_pos_emb"):
+        rotate = module.apply_rotary_pos_emb
+
+        def watched_rotate(q: Tensor, k: Tensor, *args: Any, **kwargs: Any) -> Any:
+            layer = next(rotated)
+            if layer.q is None:
+                layer.q, layer.k = q[0].clone(), k[0].clone()
+            return rotate(q, k, *args, **kwargs)
+
+        patches.append(mock.patch.object(module, "apply_rotary_pos_emb", watched_rotate))
+
+    if hasattr(module, "eager_attention_forward"):
+        eager = module.eager_attention_forward
+
+        def watched_eager(this: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *a: Any, **kw: Any) -> Any:
+            mixed, weights = eager(this, q, k, v, mask, *a, **kw)
+            attend(next(attended), q, k, v, mask, mixed)
+            return mixed, weights
+
+        patches.append(mock.patch.object(module, "eager_attention_forward", watched_eager))
+    elif hasattr(module, "GPTNeoSelfAttention"):
+        plain = module.GPTNeoSelfAttention._attn
+
+        def watched_plain(this: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Any:
+            mixed, weights = plain(this, q, k, v, mask)
+            attend(next(attended), q, k, v, None, mixed.transpose(1, 2))
+            return mixed, weights
+
+        patches.append(mock.patch.object(module.GPTNeoSelfAttention, "_attn", watched_plain))
+    else:
+        sdpa = nn.functional.scaled_dot_product_attention
+
+        def watched_sdpa(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, **kw: Any) -> Tensor:
+            mixed = sdpa(q, k, v, attn_mask=attn_mask, **kw)
+            attend(next(attended), q, k, v, attn_mask, mixed.transpose(1, 2))
+            return mixed
+
+        patches.append(mock.patch.object(nn.functional, "scaled_dot_product_attention", watched_sdpa))
+
+    for patch in patches:
+        patch.start()
+    try:
+        yield
+    finally:
+        for patch in patches:
+            patch.stop()
+    assert next(attended, None) is None, "not every layer was seen attending"

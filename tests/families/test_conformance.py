@@ -1,0 +1,255 @@
+"""Every family and block shape is asked the same questions, and transformers itself gives the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gatenorm.checkpoint import Checkpoint
+from gatenorm.families import Layout, Projection, families, understand
+from tests.families.observed import attention, blocks, observe, silenced
+from tests.tiny_models import CASES, build, tokens
+
+TinyModels = Callable[..., Path]
+TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
+
+
+@pytest.fixture(params=CASES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def layout(name: str, tiny_models: TinyModels) -> Layout:
+    return understand(Checkpoint.open(tiny_models(name)))
+
+
+def project(projection: Projection, bias: Any, x: torch.Tensor) -> torch.Tensor:
+    """``x Wᵀ + b`` by head, ``[heads, tokens, head_dim]``, from what a layout yields."""
+    heads, size, _ = projection.shape
+    rows = x @ torch.from_numpy(projection.float32()).T
+    if bias is not None:
+        rows = rows + torch.from_numpy(bias)
+    return rows.reshape(len(x), heads, size).transpose(0, 1)
+
+
+def per_query_head(values: torch.Tensor, heads: int) -> torch.Tensor:
+    return values.repeat_interleave(heads // len(values), dim=0)
+
+
+def test_every_family_has_a_case() -> None:
+    assert {build(case).config.model_type for case in CASES} == set(families())
+
+
+def test_q_k_v_are_what_the_model_projects(name: str, layout: Layout) -> None:
+    for index, seen in enumerate(observe(name)):
+        weights = layout.attention(index)
+        for role, theirs in (("q", seen.q), ("k", seen.k), ("v", seen.v)):
+            ours = project(getattr(weights, role), weights.bias(role), seen.attention_input)
+            if role == "q" and layout.model_type == "opt":
+                theirs = theirs / layout.scale  # OPT scales its queries before they attend
+            expected = per_query_head(theirs, layout.heads)
+            torch.testing.assert_close(per_query_head(ours, layout.heads), expected, **TOLERANCE)
+            assert ours.abs().mean() > 0.1
+
+
+def test_o_makes_the_attention_output(name: str, layout: Layout) -> None:
+    for index, seen in enumerate(observe(name)):
+        weights = layout.attention(index)
+        assert weights.o.shape == (layout.heads, layout.head_dim, layout.width)
+        ours = seen.mixed @ torch.from_numpy(weights.o.float32())
+        bias = weights.bias("o")
+        ours = ours if bias is None else ours + torch.from_numpy(bias)
+        torch.testing.assert_close(ours, seen.attention_output, **TOLERANCE)
+
+
+def test_scale_softcap_and_groups_make_the_models_attention(name: str, layout: Layout) -> None:
+    """softmax(cap(s q kᵀ) + mask) v with the layout's numbers is what the heads of the model give."""
+    for seen in observe(name):
+        scale = 1.0 if layout.model_type == "opt" else layout.scale
+        keys, values = (per_query_head(x, layout.heads) for x in (seen.keys, seen.v))
+        logits = scale * seen.queries @ keys.transpose(1, 2)
+        if layout.softcap is not None:
+            logits = layout.softcap * torch.tanh(logits / layout.softcap)
+        rows = logits.shape[1]
+        mask = torch.full((rows, rows), -1e9).triu(1) if seen.mask is None else seen.mask
+        mixed = torch.softmax(logits + mask, dim=-1) @ values
+        torch.testing.assert_close(mixed.transpose(0, 1).flatten(1), seen.mixed, **TOLERANCE)
+
+
+def test_numbers_are_the_models_own(name: str, layout: Layout) -> None:
+    model = build(name)
+    config = model.config
+    seen = observe(name)[0]
+    assert layout.layers == len(blocks(model)) == config.num_hidden_layers
+    assert layout.attention_layers == tuple(range(layout.layers))
+    assert layout.width == seen.block_input.shape[-1]
+    assert (layout.heads, layout.head_dim) == (seen.queries.shape[0], seen.queries.shape[2])
+    assert layout.context == config.max_position_embeddings
+    assert layout.softcap == getattr(config, "attn_logit_softcapping", None)
+    if name not in ("falcon-40b", "falcon-11b"):  # which hand the heads attending a copy of the key for every query head
+        assert layout.kv_heads == seen.keys.shape[0]
+    else:
+        assert layout.kv_heads == config.num_kv_heads
+    module = attention(blocks(model)[0])
+    scaling = getattr(module, "scaling", getattr(module, "inv_norm_factor", 1.0))
+    assert layout.scale == pytest.approx(scaling)
+
+
+def test_rotary_turns_as_the_model_does(name: str, layout: Layout) -> None:
+    model = build(name)
+    embedding = getattr(model.base_model, "rotary_emb", None)
+    if embedding is None or getattr(model.config, "alibi", False):
+        assert layout.rotary is None
+        return
+    assert layout.rotary is not None
+    assert layout.rotary.dims == 2 * len(embedding.inv_freq)
+    assert layout.rotary.context == model.config.max_position_embeddings
+    np.testing.assert_allclose(layout.rotary.frequencies(), embedding.inv_freq.numpy(), rtol=1e-6)
+
+
+def test_rotary_partners_are_half_split(name: str, layout: Layout) -> None:
+    """Rotating what was projected, with partners ``j`` and ``j + dims/2``, gives what enters the logits."""
+    if layout.rotary is None or layout.norms["q"]:
+        return  # nothing turns, or q and k are normed before they do
+    half = layout.rotary.dims // 2
+    for seen in observe(name):
+        assert seen.q is not None
+        angles = torch.arange(seen.q.shape[1])[:, None] * torch.from_numpy(layout.rotary.frequencies()).float()
+        pairs = torch.complex(seen.q[..., :half], seen.q[..., half : 2 * half]) * torch.polar(
+            torch.ones_like(angles), angles
+        )
+        turned = torch.cat([pairs.real, pairs.imag, seen.q[..., 2 * half :]], dim=-1)
+        torch.testing.assert_close(turned, seen.queries, **TOLERANCE)
+
+
+def test_removed_with_takes_the_attention_and_leaves_the_rest(name: str, layout: Layout) -> None:
+    model = build(name)
+    state = {parameter for parameter, _ in model.named_parameters()}
+    block = model.get_submodule(layout.block["path"])[2]
+    prefixes = layout.removed_with(2)
+    gone = {parameter for parameter in state if parameter.startswith(prefixes)}
+    expected = {
+        f"{layout.block['path']}.2.{module}.{parameter}"
+        for module in layout.block["attention"]
+        for parameter, _ in block.get_submodule(module).named_parameters()
+    }
+    assert gone == expected
+    assert {t.name for t in layout.checkpoint if t.name.startswith(prefixes)} == gone
+    assert all(any(parameter.startswith(prefix) for parameter in gone) for prefix in prefixes)
+
+
+def test_block_names_every_module_with_weights_once(name: str, layout: Layout) -> None:
+    model = build(name)
+    described = layout.block
+    assert model.get_submodule(described["path"]) is blocks(model)
+    for block in blocks(model):
+        named = [m for part in ("attention", "before", "branch", "after") for m in described[part]]
+        assert len(named) == len(set(named))
+        assert all(hasattr(block, module) for module in named)
+        assert {child for child, m in block.named_children() if list(m.parameters())} <= set(named)
+        assert attention(block) is getattr(block, described["attention"][0])
+    if described["dropout"]:
+        assert isinstance(getattr(model.config, described["dropout"]), float)
+
+
+def test_block_computes_what_the_model_does_without_attention(name: str, layout: Layout) -> None:
+    model = build(name)
+    calls: list[tuple[torch.Tensor, Any]] = []
+
+    def keep(_: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        calls.append((args[0] if args else kwargs["hidden_states"], output))
+
+    handles = [block.register_forward_hook(keep, with_kwargs=True) for block in blocks(model)]
+    with torch.no_grad():
+        with silenced(model):
+            model(tokens())
+        for handle in handles:
+            handle.remove()
+        for block, (x, theirs) in zip(blocks(model), calls, strict=True):
+            assert isinstance(theirs, tuple) == (layout.block["returns"] == "tuple")
+            theirs = theirs[0] if isinstance(theirs, tuple) else theirs
+            for module in layout.block["before"]:
+                x = getattr(block, module)(x)
+            branch = x
+            for module in layout.block["branch"]:
+                branch = getattr(block, module)(branch)
+            x = x + branch
+            for module in layout.block["after"]:
+                x = getattr(block, module)(x)
+            torch.testing.assert_close(x, theirs, **TOLERANCE)
+
+
+def slopes(x: torch.Tensor, y: torch.Tensor) -> np.ndarray:
+    """The gain of each channel by which a norm made ``y`` of normed ``x``: the slope of a line through all tokens."""
+    x, y = x.double(), y.double()
+    x, y = x - x.mean(0), y - y.mean(0)
+    return ((x * y).sum(0) / (x * x).sum(0)).numpy()
+
+
+def test_input_gain_is_what_the_norm_does(name: str, layout: Layout) -> None:
+    for index, seen in enumerate(observe(name)):
+        gain = layout.attention(index).gain("input")
+        if gain is None:
+            torch.testing.assert_close(seen.attention_input, seen.block_input)
+            continue
+        x = seen.block_input.double()
+        if layout.norms["kind"] == "layer":
+            x = x - x.mean(-1, keepdim=True)
+        normed = x / (x.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt()
+        np.testing.assert_allclose(slopes(normed, seen.attention_input), gain, rtol=1e-3, atol=1e-3)
+
+
+def test_gains_of_the_other_norms(name: str, layout: Layout) -> None:
+    model = build(name)
+    offset = 1.0 if name.startswith("gemma") else 0.0
+    for index, block in enumerate(blocks(model)):
+        weights = layout.attention(index)
+        module = attention(block)
+        for role in ("q", "k"):
+            norm = getattr(module, f"{role}_norm", None)
+            assert (weights.gain(role) is None) == (norm is None)
+            if norm is not None:
+                np.testing.assert_array_equal(weights.gain(role), norm.weight.detach().numpy())
+        after = block.post_attention_layernorm if name in ("gemma2", "gemma2-uncapped", "olmo2") else None
+        assert (weights.gain("output") is None) == (after is None)
+        if after is not None:
+            np.testing.assert_array_equal(weights.gain("output"), after.weight.detach().numpy() + np.float32(offset))
+
+
+def same_weights(left: Layout, right: Layout) -> None:
+    for index in range(left.layers):
+        ours, theirs = left.attention(index), right.attention(index)
+        for role in ("q", "k", "v", "o"):
+            np.testing.assert_array_equal(getattr(ours, role).float32(), getattr(theirs, role).float32())
+            np.testing.assert_array_equal(ours.bias(role), theirs.bias(role))
+        np.testing.assert_array_equal(ours.gain("input"), theirs.gain("input"))
+
+
+def test_a_sharded_checkpoint_reads_the_same(name: str, layout: Layout, tiny_models: TinyModels) -> None:
+    sharded = understand(Checkpoint.open(tiny_models(name, max_shard_size="60KB")))
+    assert len(sharded.checkpoint.files) > 2
+    same_weights(layout, sharded)
+
+
+def test_a_base_models_checkpoint_is_understood(name: str, layout: Layout, tiny_models: TinyModels) -> None:
+    base = understand(Checkpoint.open(tiny_models(name, base_only=True)))
+    assert base.prefix == layout.block["path"].split(".", 1)[1]
+    assert all(t.name.startswith(base.prefix + ".0.") for t in base.checkpoint if t.name.startswith(base.removed_with(0)))
+    same_weights(layout, base)
+
+
+def test_a_matrix_is_its_heads_one_below_the_other(name: str, layout: Layout) -> None:
+    weights = layout.attention(1)
+    for role in ("q", "k", "v", "o"):
+        projection: Projection = getattr(weights, role)
+        np.testing.assert_array_equal(projection.matrix(), np.concatenate(projection.bits))
+        np.testing.assert_array_equal(projection.matrix(), projection.float32())
+        out = np.empty(projection.shape[1:], np.float32)
+        np.testing.assert_array_equal(projection.head(1 % projection.heads, out), projection.bits[1 % projection.heads])
+        assert not projection.bits[0].flags.writeable

@@ -1,0 +1,141 @@
+"""Rotary frequencies from any spelling of a config are the ones that transformers computes from the same config."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from typing import Any
+
+import numpy as np
+import pytest
+import transformers
+
+from gatenorm.errors import CriterionError, FamilyError
+from gatenorm.families import Rotary
+from gatenorm.families.family import family
+
+SMALL = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "max_position_embeddings": 512}
+LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+WITHOUT_ORIGINAL = {k: v for k, v in LLAMA3.items() if not k.startswith("original")}
+
+SPELLINGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama, defaults": ("llama", {}),
+    "llama, version 4": ("llama", {"rope_theta": 500000.0}),
+    "llama, version 4, null": ("llama", {"rope_theta": 500000.0, "rope_scaling": None}),
+    "llama, version 5": ("llama", {"rope_parameters": {"rope_theta": 500000.0, "rope_type": "default"}}),
+    "llama, whole number": ("llama", {"rope_theta": 500000}),
+    "llama, linear, version 4": ("llama", {"rope_theta": 5000.0, "rope_scaling": {"type": "linear", "factor": 4.0}}),
+    "llama, linear, rope_type": ("llama", {"rope_scaling": {"rope_type": "linear", "factor": 4.0}}),
+    "llama, linear, version 5": (
+        "llama",
+        {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 5000.0}},
+    ),
+    "llama 3.1, version 4": ("llama", {"rope_theta": 500000.0, "rope_scaling": {"rope_type": "llama3", **LLAMA3}}),
+    "llama 3.1, version 5": (
+        "llama",
+        {"rope_parameters": {"rope_type": "llama3", "rope_theta": 500000.0, **LLAMA3}},
+    ),
+    "llama 3.1, no original context": ("llama", {"rope_scaling": {"rope_type": "llama3", **WITHOUT_ORIGINAL}}),
+    "llama, both spellings": (
+        "llama",
+        {"rope_scaling": {"rope_type": "linear", "factor": 2.0}, "rope_parameters": {"rope_theta": 7.0}},
+    ),
+    "llama, base in rope_scaling": (
+        "llama",
+        {"rope_theta": 7.0, "rope_scaling": {"rope_type": "linear", "factor": 2.0, "rope_theta": 5000.0}},
+    ),
+    "llama does not turn in part": ("llama", {"partial_rotary_factor": 0.5}),
+    "mistral": ("mistral", {"rope_theta": 1000000.0, "head_dim": 32}),
+    "qwen2": ("qwen2", {"rope_theta": 1000000.0}),
+    "qwen3, head_dim left out": ("qwen3", {"rope_theta": 1000000.0}),
+    "gemma2, head_dim left out": ("gemma2", {}),
+    "olmo2": ("olmo2", {"rope_theta": 500000}),
+    "phi3": ("phi3", {"pad_token_id": 0}),
+    "phi3, in part, version 4": ("phi3", {"pad_token_id": 0, "partial_rotary_factor": 0.75}),
+    "phi3, in part, version 5": (
+        "phi3",
+        {"pad_token_id": 0, "rope_parameters": {"rope_theta": 500.0, "partial_rotary_factor": 0.5}},
+    ),
+    "neox, defaults": ("gpt_neox", {}),
+    "neox, version 4": ("gpt_neox", {"rotary_pct": 0.5, "rotary_emb_base": 5000}),
+    "neox, version 4, linear": (
+        "gpt_neox",
+        {"rotary_pct": 1.0, "rotary_emb_base": 5000, "rope_scaling": {"type": "linear", "factor": 2.0}},
+    ),
+    "neox, version 5": ("gpt_neox", {"rope_parameters": {"rope_theta": 5000.0, "partial_rotary_factor": 0.5}}),
+    "falcon": ("falcon", {"rope_theta": 5000.0}),
+}
+PREFIXES = {"gpt_neox": "GPTNeoX", "qwen2": "Qwen2", "qwen3": "Qwen3", "gemma2": "Gemma2", "olmo2": "Olmo2"}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_frequencies_are_those_of_transformers(spelling: str) -> None:
+    model_type, keys = SPELLINGS[spelling]
+    written = {"model_type": model_type, **SMALL, **keys}
+    config = transformers.AutoConfig.for_model(**copy.deepcopy(written))
+    modelling = importlib.import_module(f"transformers.models.{model_type}.modeling_{model_type}")
+    prefix = PREFIXES.get(model_type, model_type.capitalize())
+    expected = getattr(modelling, f"{prefix}RotaryEmbedding")(config).inv_freq.numpy()
+
+    data = family(model_type, written)
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    rotary = Rotary.of(written, data, head_dim)
+    assert rotary.dims == 2 * len(expected)
+    np.testing.assert_allclose(rotary.frequencies(), expected, rtol=1e-6)
+
+
+def test_context_is_the_one_before_stretching() -> None:
+    data = family("llama", {})
+    stretched = {"max_position_embeddings": 131072, "rope_scaling": {"rope_type": "llama3", **LLAMA3}}
+    assert Rotary.of(stretched, data, 16).context == 64
+    assert Rotary.of({"max_position_embeddings": 512}, data, 16).context == 512
+    # Phi-3's config class writes 4096 there whatever the context is.
+    small = {"max_position_embeddings": 512, "original_max_position_embeddings": 4096}
+    assert Rotary.of(small, family("phi3", {}), 16).context == 512
+
+
+@pytest.mark.parametrize("kind", ["yarn", "dynamic", "longrope", "misspelt"])
+def test_a_rope_type_that_is_not_known_is_named(kind: str) -> None:
+    rotary = Rotary.of({"rope_scaling": {"rope_type": kind, "factor": 2.0}}, family("llama", {}), 16)
+    with pytest.raises(CriterionError, match=f"{kind}.*known: default, linear, llama3"):
+        rotary.frequencies()
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        {"type": "linear"},
+        {"type": "linear", "factor": 0},
+        {"type": "linear", "factor": "4"},
+        {"type": "llama3", "factor": 8.0},
+        {"type": "llama3", **LLAMA3, "high_freq_factor": 1.0},
+        {"type": "llama3", **LLAMA3, "low_freq_factor": True},
+    ],
+)
+def test_parameters_that_are_missing_or_wrong_are_one_line(scaling: dict[str, Any]) -> None:
+    rotary = Rotary.of({"rope_scaling": scaling}, family("llama", {}), 16)
+    with pytest.raises(CriterionError) as error:
+        rotary.frequencies()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"rope_theta": "10000"},
+        {"rope_theta": 0},
+        {"rope_theta": -1.0},
+        {"rope_theta": True},
+        {"rope_theta": float("nan")},
+        {"rope_theta": 10**400},
+        {"rope_scaling": [1]},
+        {"rope_parameters": "linear"},
+        {"rope_scaling": {"rope_theta": []}},
+        {"max_position_embeddings": "many"},
+        {"rope_scaling": {"original_max_position_embeddings": -1}},
+        {"rotary_pct": 1.5},
+    ],
+)
+def test_hostile_values_are_refused_by_name(keys: dict[str, Any]) -> None:
+    with pytest.raises(FamilyError, match="|".join(keys)):
+        Rotary.of(keys, family("gpt_neox", {}), 16)

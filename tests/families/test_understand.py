@@ -1,0 +1,313 @@
+"""What is refused, and how: unknown families, configs that contradict the weights, stored codes, hostile values."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+from safetensors.torch import load_file, save_file
+
+from gatenorm.checkpoint import Checkpoint
+from gatenorm.errors import CheckpointError, FamilyError, GatenormError
+from gatenorm.families import classes, families, understand
+from gatenorm.families.family import family
+
+TinyModels = Callable[..., Path]
+
+
+@pytest.fixture
+def model(tiny_models: TinyModels, tmp_path: Path) -> Path:
+    """A copy of a tiny Llama, to be spoilt."""
+    return Path(shutil.copytree(tiny_models("llama-gqa"), tmp_path / "model"))
+
+
+def change(directory: Path, **keys: Any) -> Path:
+    path = directory / "config.json"
+    config = {**json.loads(path.read_text()), **keys}
+    path.write_text(json.dumps({k: v for k, v in config.items() if v is not ...}))
+    return directory
+
+
+def refusal(directory: Path, assume: str | None = None) -> str:
+    with pytest.raises(FamilyError) as error:
+        understand(Checkpoint.open(directory), assume)
+    message = str(error.value)
+    assert "\n" not in message
+    assert len(message) < 600
+    return message
+
+
+def test_an_unknown_family_that_looks_like_llama_can_be_assumed(model: Path) -> None:
+    natural = understand(Checkpoint.open(model))
+    change(model, model_type="lama")
+    message = refusal(model)
+    assert "'lama'" in message
+    assert "did you mean 'llama'?" in message
+    assert "--family llama" in message
+    layout = understand(Checkpoint.open(model), assume="llama")
+    assert layout.assumed
+    assert not natural.assumed
+    assert layout.identity().model_type == "llama"
+    np.testing.assert_array_equal(layout.attention(3).k.float32(), natural.attention(3).k.float32())
+
+
+def test_an_unknown_family_lists_the_known(tiny_models: TinyModels, tmp_path: Path) -> None:
+    directory = change(Path(shutil.copytree(tiny_models("gpt2"), tmp_path / "m")), model_type="mamba")
+    message = refusal(directory)
+    assert all(name in message for name in families())
+    assert "--family" not in message
+    assert "did you mean 'gpt2'" in refusal(change(directory, model_type="gtp2"))
+    assert "None" in refusal(change(directory, model_type=...))
+    assert "did you mean 'falcon'" in refusal(directory, assume="falconn")
+
+
+def test_assuming_the_wrong_family_says_what_is_missing(model: Path) -> None:
+    assert "transformer.h" in refusal(model, assume="gpt2") or "n_embd" in refusal(model, assume="gpt2")
+    assert "qkv_proj" in refusal(model, assume="phi3")
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"num_hidden_layers": 5}, "says 5 layers, but the weights hold 4"),
+        ({"num_hidden_layers": 3}, "says 3 layers, but the weights hold 4"),
+        ({"num_hidden_layers": 2**31 - 1}, "but the weights hold 4"),
+        ({"num_attention_heads": 4, "head_dim": None}, "q_proj|k_proj"),
+        ({"num_key_value_heads": 4}, r"k_proj.weight has shape \[16, 64\], but config.json implies \[32, 64\]"),
+        ({"num_key_value_heads": 3}, "8 query heads are no multiple of 3 key heads"),
+        ({"num_key_value_heads": 16}, "8 query heads are no multiple of 16 key heads"),
+        ({"hidden_size": 32}, r"q_proj.weight has shape \[64, 64\]"),
+        ({"head_dim": 16}, r"q_proj.weight has shape \[64, 64\], but config.json implies \[128, 64\]"),
+        ({"num_attention_heads": 128, "head_dim": None}, "do not fit into a width of 64"),
+        ({"num_hidden_layers": ...}, "no num_hidden_layers"),
+        ({"hidden_size": None}, "no hidden_size"),
+    ],
+)
+def test_a_config_that_contradicts_the_weights(model: Path, keys: dict[str, Any], expected: str) -> None:
+    import re
+
+    assert re.search(expected, refusal(change(model, **keys)))
+
+
+HOSTILE = [True, False, 0, -1, 1.5, 2.0, 10**12, 10**400, "8", "", [8], {"a": 1}, float("nan"), float("inf")]
+
+
+@pytest.mark.parametrize("value", HOSTILE, ids=lambda v: repr(v)[:12])
+@pytest.mark.parametrize(
+    "key", ["num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim"]
+)
+def test_hostile_dimensions(model: Path, key: str, value: Any) -> None:
+    if (key, value) == ("num_key_value_heads", 2.0):
+        assert "2.0" in refusal(change(model, **{key: value}))
+    refusal(change(model, **{key: value}))
+
+
+@pytest.mark.parametrize("value", HOSTILE, ids=lambda v: repr(v)[:12])
+@pytest.mark.parametrize(
+    ("case", "key"),
+    [
+        ("llama-gqa", "rope_theta"),
+        ("llama-gqa", "rope_scaling"),
+        ("llama-gqa", "rope_parameters"),
+        ("llama-gqa", "max_position_embeddings"),
+        ("llama-gqa", "model_type"),
+        ("llama-gqa", "gatenorm"),
+        ("llama-gqa", "layer_types"),
+        ("gemma2", "query_pre_attn_scalar"),
+        ("gemma2", "attn_logit_softcapping"),
+        ("gpt2", "scale_attn_weights"),
+        ("gpt2", "add_cross_attention"),
+        ("gpt_neox", "use_parallel_residual"),
+        ("gpt_neox", "rotary_pct"),
+        ("falcon-7b", "multi_query"),
+        ("falcon-7b", "alibi"),
+        ("falcon-7b", "num_ln_in_parallel_attn"),
+        ("opt", "do_layer_norm_before"),
+    ],
+)
+def test_hostile_values_never_crash(case: str, key: str, value: Any, tiny_models: TinyModels) -> None:
+    """Understood or refused, but nothing else: no traceback of another kind."""
+    checkpoint = Checkpoint.open(tiny_models(case))
+    checkpoint.config = {**checkpoint.config, key: value}
+    try:
+        layout = understand(checkpoint)
+        layout.refusal()
+        assert layout.scale > 0
+    except GatenormError as error:
+        assert "\n" not in str(error)
+        assert len(str(error)) < 600
+
+
+@pytest.mark.parametrize(("case", "key"), [("gpt_neox", "use_parallel_residual"), ("falcon-7b", "alibi")])
+@pytest.mark.parametrize("value", ["false", 0, None, []])
+def test_a_switch_must_be_true_or_false(case: str, key: str, value: Any, tiny_models: TinyModels) -> None:
+    checkpoint = Checkpoint.open(tiny_models(case))
+    checkpoint.config = {**checkpoint.config, key: value}
+    with pytest.raises(FamilyError, match=f"{key} is .*expected true or false"):
+        understand(checkpoint)
+
+
+def test_what_a_config_leaves_out_is_what_transformers_takes() -> None:
+    """For every key of every family's defaults, and for the context."""
+    import transformers
+
+    for model_type, (config_class, _, _) in classes().items():
+        stock = getattr(transformers, config_class)()
+        for key, default in families()[model_type].get("defaults", {}).items():
+            expected = 4096 if key == "sliding_window" else getattr(stock, key)  # None there once it is switched off
+            assert default == expected, (model_type, key)
+        context = [key for key in families()[model_type]["dimensions"]["context"] if isinstance(key, str)]
+        assert families()[model_type]["defaults"][context[0]] == stock.max_position_embeddings
+
+
+def test_classes_exist_in_transformers() -> None:
+    import transformers
+
+    for names in classes().values():
+        assert all(hasattr(transformers, name) for name in names)
+
+
+def test_family_by_an_unknown_name() -> None:
+    with pytest.raises(FamilyError, match="'mamba' is not known; known: falcon, "):
+        family("mamba", {})
+
+
+@pytest.mark.parametrize(
+    ("case", "keys", "expected"),
+    [
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "ties each layer's logits to its index"),
+        ("gpt2", {"add_cross_attention": True}, "cross-attention"),
+        ("falcon-40b", {"parallel_attn": False}, "no published Falcon"),
+    ],
+)
+def test_refusal_to_prune(case: str, keys: dict[str, Any], expected: str, tiny_models: TinyModels) -> None:
+    checkpoint = Checkpoint.open(tiny_models(case))
+    assert understand(checkpoint).refusal() is None
+    checkpoint.config = {**checkpoint.config, **keys}
+    assert expected in (understand(checkpoint).refusal() or "")
+
+
+def test_no_layer_is_yielded_that_is_not_there(model: Path) -> None:
+    layout = understand(Checkpoint.open(model))
+    for layer in (-1, 4):
+        with pytest.raises(FamilyError, match=r"no attention: expected one of \[0, 1, 2, 3\]"):
+            layout.attention(layer)
+
+
+def test_weights_of_something_else(model: Path) -> None:
+    safetensors.numpy.save_file({"encoder.weight": np.ones((2, 2), np.float32)}, model / "model.safetensors")
+    assert "model.layers.*" in refusal(model)
+
+
+def test_nothing_but_shapes_is_read_to_understand(model: Path) -> None:
+    checkpoint = Checkpoint.open(model)
+    understand(checkpoint)
+    assert checkpoint.bytes_read == 0
+
+
+# ---- quantised checkpoints
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq", "bitsandbytes", "fp8", "compressed-tensors"])
+def test_a_quantisation_config_is_refused_by_name(model: Path, method: str) -> None:
+    message = refusal(change(model, quantization_config={"quant_method": method, "bits": 4}))
+    assert method in message
+    assert "score the original weights" in message
+    assert "quantised" in refusal(model, assume="llama")
+
+
+@pytest.mark.parametrize("given", [{"bits": 4}, "int8", [1], {"quant_method": ["x"]}])
+def test_a_quantisation_config_of_no_known_form(model: Path, given: Any) -> None:
+    assert "quantised" in refusal(change(model, quantization_config=given))
+
+
+@pytest.mark.parametrize("nothing", [None, {}])
+def test_an_empty_quantisation_config_is_none(model: Path, nothing: Any) -> None:
+    assert understand(Checkpoint.open(change(model, quantization_config=nothing))).layers == 4
+
+
+@pytest.mark.parametrize("suffix", ["weight_scale", "weight_scale_inv", "weight.absmax", "SCB"])
+def test_scales_beside_a_weight_are_refused(model: Path, suffix: str) -> None:
+    tensors = load_file(model / "model.safetensors")
+    name = "model.layers.2.self_attn.q_proj"
+    tensors[f"{name}.weight"] = tensors[f"{name}.weight"].to(torch.float8_e4m3fn)
+    tensors[f"{name}.{suffix}"] = torch.ones(1)
+    save_file(tensors, model / "model.safetensors")
+    assert f"{name}.{suffix}" in refusal(model)
+
+
+@pytest.mark.parametrize("suffix", ["qweight", "weight_packed"])
+def test_codes_in_place_of_a_weight_are_refused(model: Path, suffix: str) -> None:
+    tensors = load_file(model / "model.safetensors")
+    name = "model.layers.0.self_attn.q_proj"
+    tensors[f"{name}.{suffix}"] = tensors.pop(f"{name}.weight").to(torch.int32)
+    save_file(tensors, model / "model.safetensors")
+    assert "quantised" in refusal(model)
+
+
+def test_plain_fp8_is_numbers(model: Path) -> None:
+    tensors = {k: v.to(torch.float8_e4m3fn) for k, v in load_file(model / "model.safetensors").items()}
+    save_file(tensors, model / "model.safetensors")
+    read = understand(Checkpoint.open(model)).attention(1).q.float32()
+    expected = tensors["model.layers.1.self_attn.q_proj.weight"].float().numpy()
+    np.testing.assert_array_equal(read, expected)
+
+
+# ---- the entry of pruned checkpoints
+
+
+def pruned(model: Path, **changes: Any) -> Checkpoint:
+    entry = {"schema": "gatenorm/pruned/1", "base_model_type": "llama", "layers": 4, "drop": [1, 3], **changes}
+    entry = {k: v for k, v in entry.items() if v is not ...}
+    return Checkpoint.open(change(model, model_type="gatenorm_llama", num_hidden_layers=2, gatenorm=entry))
+
+
+def test_a_pruned_checkpoint_counts_its_blocks(model: Path) -> None:
+    tensors = load_file(model / "model.safetensors")
+    gone = ("model.layers.1.self_attn", "model.layers.1.input", "model.layers.3.self_attn", "model.layers.3.input")
+    save_file({k: v for k, v in tensors.items() if not k.startswith(gone)}, model / "model.safetensors")
+    layout = understand(pruned(model))
+    assert (layout.layers, layout.drop, layout.attention_layers) == (4, (1, 3), (0, 2))
+    assert layout.model_type == "llama"
+    assert not layout.assumed
+    with pytest.raises(FamilyError, match="layer 1 has no attention"):
+        layout.attention(1)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schema": "gatenorm/pruned/2"},
+        {"schema": ...},
+        {"layers": "4"},
+        {"layers": True},
+        {"layers": 10**12, "drop": "all"},
+        {"drop": [4]},
+        {"drop": [-1]},
+        {"drop": [True]},
+        {"drop": [1.0]},
+        {"drop": [1, 1]},
+        {"drop": [0, 1, 2, 3]},
+        {"drop": 3},
+        {"drop": ...},
+        {"base_model_type": ...},
+        {"base_model_type": 7},
+    ],
+    ids=str,
+)
+def test_a_damaged_entry_is_refused(model: Path, changes: dict[str, Any]) -> None:
+    checkpoint = pruned(model, **changes)
+    with pytest.raises(CheckpointError, match="gatenorm entry"):
+        understand(checkpoint)
+
+
+def test_an_entry_that_claims_other_layers_is_refused(model: Path) -> None:
+    with pytest.raises(FamilyError, match="says 1000000000000 layers, but the weights hold 4"):
+        understand(pruned(model, layers=10**12))

@@ -1,0 +1,139 @@
+"""Tiny random transformers models of every family and block shape, to be asked what their checkpoints hold.
+
+A case is a config class and its arguments; weights are seeded, norm gains and biases are far from 1 and 0, so that
+whoever forgets one of them computes something else.
+"""
+
+from __future__ import annotations
+
+import copy
+import zlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+VOCABULARY = 96
+TOKENS = 12
+
+_LLAMA = {
+    "hidden_size": 64,
+    "intermediate_size": 80,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+}
+_GPT2 = {"n_embd": 48, "n_layer": 4, "n_head": 4, "n_positions": 64, "bos_token_id": 0, "eos_token_id": 0}
+_NEO = {
+    "hidden_size": 48,
+    "num_layers": 4,
+    "num_heads": 4,
+    "attention_types": [[["global", "local"], 2]],
+    "window_size": 16,
+    "max_position_embeddings": 64,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
+_NEOX = {
+    "hidden_size": 64,
+    "intermediate_size": 80,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 128,
+}
+_FALCON = {
+    "hidden_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "ffn_hidden_size": 80,
+    "max_position_embeddings": 128,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
+_FALCON_NEW = {**_FALCON, "new_decoder_architecture": True, "num_attention_heads": 8, "num_kv_heads": 2, "bias": True}
+_OPT = {
+    "hidden_size": 48,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "ffn_dim": 80,
+    "max_position_embeddings": 64,
+    "word_embed_proj_dim": 48,
+    "dropout": 0.0,
+}
+_PHI3 = {**_LLAMA, "pad_token_id": 0, "eos_token_id": 0}
+_SLIDING = {"use_sliding_window": True, "max_window_layers": 2, "sliding_window": 16}
+_GEMMA2 = {"hidden_size": 48, "num_attention_heads": 4, "head_dim": 16, "query_pre_attn_scalar": 24}
+
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama-gqa": ("LlamaConfig", _LLAMA),
+    "llama-mha": ("LlamaConfig", {**_LLAMA, "num_key_value_heads": 8, "num_hidden_layers": 5}),
+    "llama-wide-heads": ("LlamaConfig", {**_LLAMA, "hidden_size": 48, "num_attention_heads": 4, "head_dim": 24}),
+    "llama-tied": ("LlamaConfig", {**_LLAMA, "tie_word_embeddings": True}),
+    "llama-biased": ("LlamaConfig", {**_LLAMA, "attention_bias": True}),
+    "mistral": ("MistralConfig", {**_LLAMA, "sliding_window": 16}),
+    "qwen2": ("Qwen2Config", _LLAMA),
+    "qwen2-sliding": ("Qwen2Config", {**_LLAMA, **_SLIDING}),
+    "qwen3": ("Qwen3Config", {**_LLAMA, "hidden_size": 48, "num_attention_heads": 4, "head_dim": 16}),
+    "phi3": ("Phi3Config", _PHI3),
+    "phi3-partial": ("Phi3Config", {**_PHI3, "partial_rotary_factor": 0.5}),
+    "gemma2": ("Gemma2Config", {**_LLAMA, **_GEMMA2, "attn_logit_softcapping": 2.0, "sliding_window": 16}),
+    "gemma2-uncapped": ("Gemma2Config", {**_LLAMA, **_GEMMA2, "attn_logit_softcapping": None}),
+    "olmo2": ("Olmo2Config", {**_LLAMA, "eos_token_id": 0}),
+    "gpt2": ("GPT2Config", _GPT2),
+    "gpt2-unscaled": ("GPT2Config", {**_GPT2, "scale_attn_weights": False}),
+    "gpt_neo": ("GPTNeoConfig", _NEO),
+    "gpt_neox": ("GPTNeoXConfig", _NEOX),
+    "gpt_neox-sequential": ("GPTNeoXConfig", {**_NEOX, "use_parallel_residual": False}),
+    "falcon-7b": ("FalconConfig", _FALCON),
+    "falcon-40b": ("FalconConfig", _FALCON_NEW),
+    "falcon-11b": ("FalconConfig", {**_FALCON_NEW, "num_ln_in_parallel_attn": 1}),
+    "falcon-multi-head": ("FalconConfig", {**_FALCON, "multi_query": False, "bias": True}),
+    "falcon-alibi": ("FalconConfig", {**_FALCON, "multi_query": False, "alibi": True, "bias": True}),
+    "falcon-sequential": ("FalconConfig", {**_FALCON, "parallel_attn": False, "alibi": True, "bias": True}),
+    "opt": ("OPTConfig", _OPT),
+    "opt-post-norm": ("OPTConfig", {**_OPT, "do_layer_norm_before": False}),
+    "opt-projected": ("OPTConfig", {**_OPT, "do_layer_norm_before": False, "word_embed_proj_dim": 32}),
+}
+
+
+@cache
+def build(name: str) -> transformers.PreTrainedModel:
+    """The causal language model of that case in float32, in evaluation mode; shared by all who ask: leave it as it is."""
+    kind, arguments = CASES[name]
+    config = getattr(transformers, kind)(vocab_size=VOCABULARY, **arguments)
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=attention_of(kind))
+    draw = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+    with torch.no_grad():
+        for path, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=draw)
+            if parameter.ndim > 1:
+                parameter.copy_(noise * (2.5 if "embed" in path or "wte" in path else 1.5) / parameter.shape[-1] ** 0.5)
+            elif path.endswith(".weight"):  # a norm's gain; Gemma's counts from 1, which 0.4 leaves well away from 0
+                parameter.copy_(0.4 * noise + (0.0 if kind == "Gemma2Config" else 1.0))
+            else:
+                parameter.copy_(0.3 * noise)
+    return model.eval()
+
+
+def attention_of(kind: str) -> str:
+    """An implementation whose inputs a test can get hold of: Falcon has no eager function of its own."""
+    return "sdpa" if kind == "FalconConfig" else "eager"
+
+
+def save(
+    name: str, directory: Path, dtype: str = "float32", max_shard_size: str = "1GB", base_only: bool = False
+) -> Path:
+    """Write the case as transformers does; ``base_only`` without the head, whose names lack the first component."""
+    model = build(name)
+    if dtype != "float32":
+        model = copy.deepcopy(model).to(getattr(torch, dtype))
+    (model.base_model if base_only else model).save_pretrained(directory, max_shard_size=max_shard_size)
+    return directory
+
+
+def tokens() -> torch.Tensor:
+    """``[1, TOKENS]`` token ids, none of them a special one."""
+    return torch.randint(4, VOCABULARY, (1, TOKENS), generator=torch.Generator().manual_seed(5))
