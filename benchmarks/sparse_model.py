@@ -1,4 +1,4 @@
-"""A checkpoint of LLaMA-13B's shape that costs 4.2 GB of disk instead of 26: only q and k hold values, the rest are holes.
+"""A checkpoint of LLaMA-13B's shape in 4.2 GB of disk instead of 26: only q and k hold values, the rest are holes.
 
 python benchmarks/sparse_model.py DIRECTORY
 """

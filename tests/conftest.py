@@ -9,6 +9,14 @@ from pathlib import Path
 import pytest
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _quiet() -> None:
+    """Transformers' bars would stand in the stderr that tests look at."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of trained models and texts that are not part of the project; skips where it is absent."""

@@ -101,7 +101,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 @cache
 def build(name: str) -> transformers.PreTrainedModel:
-    """The causal language model of that case in float32, in evaluation mode; shared by all who ask: leave it as it is."""
+    """The causal language model of that case in float32, in evaluation mode; shared: leave it as it is."""
     kind, arguments = CASES[name]
     config = getattr(transformers, kind)(vocab_size=VOCABULARY, **arguments)
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=attention_of(kind))

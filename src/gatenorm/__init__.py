@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gatenorm.surgery.registration import register_when_transformers_is_imported
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
@@ -43,6 +45,15 @@ _HOMES = {
     "Plan": "gatenorm.records",
     "Scores": "gatenorm.records",
 }
+
+
+def _family_classes() -> dict[str, tuple[str, str, str]]:
+    from gatenorm.families import classes
+
+    return classes()
+
+
+register_when_transformers_is_imported(_family_classes)
 
 
 def __getattr__(name: str) -> Any:

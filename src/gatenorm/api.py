@@ -92,7 +92,9 @@ def plan(
     ways = {"layers": layers, "share": share, "drop": drop, "plan": file}
     given = [name for name, value in ways.items() if value is not None]
     if len(given) != 1:
-        raise PlanError(f"say once what to remove: --layers, --share, --drop or --plan; given: {', '.join(given) or 'none'}")
+        raise PlanError(
+            f"say once what to remove: --layers, --share, --drop or --plan; given: {', '.join(given) or 'none'}"
+        )
     layout = open_model(model, family)
     if drop is not None:
         return plan_by_hand(layout, drop)
@@ -103,7 +105,8 @@ def plan(
     if not 1 <= count < available:
         # Before the scoring, which may take a while.
         raise PlanError(
-            f"cannot remove {count} attention sublayers: the model has {available}, and one must stay: 1 to {available - 1}"
+            f"cannot remove {count} attention sublayers: the model has {available}, and one must stay: "
+            f"1 to {available - 1}"
         )
     scores = score(layout, criterion, seed=seed, progress=progress)
     return plan_by_scores(layout, scores, count, protect)
@@ -138,4 +141,4 @@ def prune_module(model: Any, drop: Sequence[int]) -> Any:
     config = model.config.to_dict()
     pruned = config.get("gatenorm")
     data = family(pruned["base_model_type"] if pruned else config["model_type"], config)
-    return remove_attention(model, drop, data["block"])
+    return remove_attention(model, drop, data)

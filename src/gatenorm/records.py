@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,9 +48,9 @@ class ModelIdentity:
         return cls(
             name=str(data["name"]),
             model_type=str(data["model_type"]),
-            layers=int(data["layers"]),
+            layers=_whole(data["layers"]),
             config_sha256=str(data["config_sha256"]),
-            files={str(k): int(v) for k, v in data["files"].items()},
+            files={str(k): _whole(v) for k, v in data["files"].items()},
         )
 
     def same_weights(self, other: ModelIdentity) -> bool:
@@ -95,7 +96,7 @@ class Scores:
             **({"seed": self.seed} if self.seed is not None else {}),
             "layers": layers,
             "ranking": list(self.ranking),
-            "seconds": round(self.seconds, 4),
+            "seconds": self.seconds,
             "bytes_read": self.bytes_read,
             "notes": list(self.notes),
             "version": self.version,
@@ -105,17 +106,20 @@ class Scores:
     def from_json(cls, data: Mapping[str, Any]) -> Scores:
         check_schema(data, SCORES_SCHEMA, "scores")
         with _readable("scores"):
+            layers = tuple(
+                LayerScore(_whole(s["layer"]), _score(s["score"]), tuple(_score(h) for h in s.get("heads", ())))
+                for s in data["layers"]
+            )
+            if len({s.layer for s in layers}) != len(layers):
+                raise ValueError("a layer has two scores")
             return cls(
                 model=ModelIdentity.from_json(data["model"]),
                 criterion=str(data["criterion"]),
-                layers=tuple(
-                    LayerScore(int(s["layer"]), float(s["score"]), tuple(float(h) for h in s.get("heads", ())))
-                    for s in data["layers"]
-                ),
+                layers=layers,
                 seconds=float(data["seconds"]),
-                bytes_read=int(data["bytes_read"]),
+                bytes_read=_whole(data["bytes_read"]),
                 notes=tuple(str(n) for n in data.get("notes", ())),
-                seed=data.get("seed"),
+                seed=None if data.get("seed") is None else _whole(data["seed"]),
                 version=str(data.get("version", "")),
             )
 
@@ -160,10 +164,10 @@ class Plan:
         with _readable("a plan"):
             return cls(
                 model=ModelIdentity.from_json(data["model"]),
-                drop=tuple(sorted({int(i) for i in data["drop"]})),
-                criterion=data.get("criterion"),
+                drop=tuple(sorted(set(_layers(data["drop"])))),
+                criterion=_name_or_none(data.get("criterion")),
                 scores=Scores.from_json(data["scores"]) if data.get("scores") else None,
-                protect=tuple(int(i) for i in data.get("protect", ())),
+                protect=_layers(data.get("protect", ())),
                 previous=Plan.from_json(data["previous"]) if data.get("previous") else None,
                 version=str(data.get("version", "")),
             )
@@ -195,7 +199,7 @@ class Evidence:
             "figures": dict(self.figures),
             "protocol": dict(self.protocol),
             "data": dict(self.data),
-            "seconds": round(self.seconds, 4),
+            "seconds": self.seconds,
             "versions": dict(self.versions),
         }
 
@@ -206,7 +210,7 @@ class Evidence:
             return cls(
                 kind=str(data["kind"]),
                 model=ModelIdentity.from_json(data["model"]),
-                removed=tuple(int(i) for i in data["removed"]),
+                removed=_layers(data["removed"]),
                 figures={str(k): float(v) for k, v in data["figures"].items()},
                 protocol=dict(data["protocol"]),
                 data=dict(data["data"]),
@@ -227,8 +231,32 @@ class _readable:  # noqa: N801 - reads as a statement: `with _readable("a plan")
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if isinstance(error, KeyError):
             raise PlanError(f"{self.what} lacks the field {error.args[0]!r}: was the file cut or edited?") from error
-        if isinstance(error, (TypeError, ValueError, AttributeError)):
+        if isinstance(error, (TypeError, ValueError, AttributeError, OverflowError)):
             raise PlanError(f"{self.what} holds a field of the wrong type ({error}): was the file edited?") from error
+
+
+def _whole(given: Any) -> int:
+    if type(given) is int and given >= 0:
+        return given
+    raise ValueError(f"{given!r:.40} is no whole number")  # int(1.5) would be layer 1
+
+
+def _layers(given: Any) -> tuple[int, ...]:
+    if not isinstance(given, (list, tuple)):
+        raise ValueError(f"{given!r:.40} is no list of layers")  # "12" would be layers 1 and 2
+    return tuple(_whole(i) for i in given)
+
+
+def _score(given: Any) -> float:
+    if isinstance(given, (int, float)) and not isinstance(given, bool) and not math.isnan(given):
+        return float(given)
+    raise ValueError(f"the score {given!r:.40} is no number")  # NaN has no place in a ranking
+
+
+def _name_or_none(given: Any) -> str | None:
+    if given is None or isinstance(given, str):
+        return given
+    raise ValueError(f"{given!r:.40} is no name")
 
 
 def check_schema(data: Mapping[str, Any], expected: str, what: str) -> None:

@@ -92,7 +92,10 @@ def test_numbers_are_the_models_own(name: str, layout: Layout) -> None:
     assert (layout.heads, layout.head_dim) == (seen.queries.shape[0], seen.queries.shape[2])
     assert layout.context == config.max_position_embeddings
     assert layout.softcap == getattr(config, "attn_logit_softcapping", None)
-    if name not in ("falcon-40b", "falcon-11b"):  # which hand the heads attending a copy of the key for every query head
+    if name not in (
+        "falcon-40b",
+        "falcon-11b",
+    ):  # which hand the heads attending a copy of the key for every query head
         assert layout.kv_heads == seen.keys.shape[0]
     else:
         assert layout.kv_heads == config.num_kv_heads
@@ -240,7 +243,9 @@ def test_a_sharded_checkpoint_reads_the_same(name: str, layout: Layout, tiny_mod
 def test_a_base_models_checkpoint_is_understood(name: str, layout: Layout, tiny_models: TinyModels) -> None:
     base = understand(Checkpoint.open(tiny_models(name, base_only=True)))
     assert base.prefix == layout.block["path"].split(".", 1)[1]
-    assert all(t.name.startswith(base.prefix + ".0.") for t in base.checkpoint if t.name.startswith(base.removed_with(0)))
+    assert all(
+        t.name.startswith(base.prefix + ".0.") for t in base.checkpoint if t.name.startswith(base.removed_with(0))
+    )
     same_weights(layout, base)
 
 

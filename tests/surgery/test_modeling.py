@@ -203,7 +203,7 @@ def test_attentions_are_those_of_the_kept_layers(directories):
 
 
 def test_layer_list_is_physical_but_for_the_stages():
-    model = remove_attention(build("llama"), (0, 3), SHAPES["llama"].block)
+    model = remove_attention(build("llama"), (0, 3), SHAPES["llama"].family())
     layers = model.model.layers
     assert len(layers) == len(list(layers)) == LAYERS
     assert [isinstance(layers[index], modeling.AttentionFree) for index in range(-1, 5)] == [
@@ -483,7 +483,7 @@ def test_loads_and_saves_where_gatenorm_is_not_installed(tmp_path):
 HOOKED = """
 import sys
 from gatenorm.surgery.registration import register_when_transformers_is_imported
-register_when_transformers_is_imported(eval(sys.argv[1]))
+register_when_transformers_is_imported(lambda: eval(sys.argv[1]))
 assert "transformers" not in sys.modules and "torch" not in sys.modules and "peft" not in sys.modules
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 assert "gatenorm.surgery.modeling_gatenorm" not in sys.modules
@@ -513,7 +513,7 @@ def test_live_surgery_equals_loading(name, directories):
     config_before = config.to_dict()
     loaded = load(directories(name, drop))
     plan = loaded.config.gatenorm["plan"]
-    assert remove_attention(model, [3, 0], SHAPES[name].block, plan) is model
+    assert remove_attention(model, [3, 0], SHAPES[name].family(), plan) is model
     assert type(model) is type(loaded)
     assert str(model) == str(loaded)
     assert set(model._no_split_modules) == set(loaded._no_split_modules)
@@ -534,11 +534,11 @@ def test_live_surgery_equals_loading(name, directories):
 
 @full
 def test_live_surgery_composes_and_saves(name, directories, tmp_path):
-    once = remove_attention(build(name), (0, 3, 4), SHAPES[name].block)
-    twice = remove_attention(build(name), (3,), SHAPES[name].block)
+    once = remove_attention(build(name), (0, 3, 4), SHAPES[name].family())
+    twice = remove_attention(build(name), (3,), SHAPES[name].family())
     with torch.no_grad():
         twice(tokens(1, 4), output_hidden_states=True)  # leaves hooks behind
-    remove_attention(twice, (4, 0), SHAPES[name].block)
+    remove_attention(twice, (4, 0), SHAPES[name].family())
     assert twice.config.to_dict() == once.config.to_dict()
     assert str(twice) == str(once)
     twice.save_pretrained(tmp_path)
@@ -554,7 +554,7 @@ def test_live_surgery_composes_and_saves(name, directories, tmp_path):
 
 
 def test_live_surgery_on_a_loaded_model(directories):
-    model = remove_attention(load(directories("llama", (0, 3))), [5], SHAPES["llama"].block)
+    model = remove_attention(load(directories("llama", (0, 3))), [5], SHAPES["llama"].family())
     assert_same_text(model, build("llama"), "llama", (0, 3, 5), padded_batch())
     again = AutoModelForCausalLM.from_config(model.config)
     assert type(again) is type(model)
@@ -575,16 +575,16 @@ def test_live_surgery_refuses_and_leaves_the_model_alone(drop, block, message):
     model, ids = build("llama"), tokens(1, 5)
     before = str(model), model.config.to_dict(), model(ids).logits
     with pytest.raises(PlanError, match=message):
-        remove_attention(model, drop, SHAPES["llama"].block | block)
+        remove_attention(model, drop, SHAPES["llama"].family(block))
     assert (str(model), model.config.to_dict()) == before[:2]
     assert torch.equal(model(ids).logits, before[2])
 
 
 def test_live_surgery_refuses_what_it_does_not_know():
     with pytest.raises(PlanError, match="LlamaModel cannot be pruned"):
-        remove_attention(build("llama").model, [1], SHAPES["llama"].block)
+        remove_attention(build("llama").model, [1], SHAPES["llama"].family())
     with pytest.raises(PlanError, match="scale_attn_by_inverse_layer_idx"):
-        remove_attention(build("gpt2", scale_attn_by_inverse_layer_idx=True), [1], SHAPES["gpt2"].block)
+        remove_attention(build("gpt2", scale_attn_by_inverse_layer_idx=True), [1], SHAPES["gpt2"].family())
 
 
 # Bad configurations

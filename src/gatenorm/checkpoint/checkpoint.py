@@ -83,10 +83,11 @@ class Checkpoint:
             raise CheckpointError(f"{self.directory} has no tensor {name}")
         return self.tensors[name]
 
-    def bits(self, name: str, rows: slice | None = None) -> Bits:
+    def bits(self, name: str, rows: slice | None = None, count: bool = True) -> Bits:
         """The stored bits of a tensor, or of a run of its rows: a view of the mapped file, nothing is copied.
 
-        bf16 comes as uint16 and fp8 as uint8, since numpy has no such floats.
+        bf16 comes as uint16 and fp8 as uint8, since numpy has no such floats. ``count=False`` leaves ``bytes_read`` to
+        a caller who will read only parts of the view.
         """
         info = self.info(name)
         storage = STORAGE_TYPES[info.dtype]
@@ -97,12 +98,12 @@ class Checkpoint:
             start, stop, _ = rows.indices(shape[0])
             row_bytes = info.nbytes // shape[0] if shape[0] else 0
             begin, shape = info.begin + start * row_bytes, (max(stop - start, 0), *shape[1:])
-        count = int(np.prod(shape, dtype=np.int64))
-        self.bytes_read += count * storage.itemsize
-        if count == 0:
+        size = int(np.prod(shape, dtype=np.int64))
+        self.bytes_read += size * storage.itemsize if count else 0
+        if size == 0:
             return np.empty(shape, storage.numpy)
         # frombuffer wants alignment only for speed, and safetensors does not promise it.
-        return np.frombuffer(self._map(info.file), storage.numpy, count, begin).reshape(shape)
+        return np.frombuffer(self._map(info.file), storage.numpy, size, begin).reshape(shape)
 
     def float32(self, name: str, rows: slice | None = None) -> Float32:
         """A tensor, or a run of its rows, as float32 in memory of its own.

@@ -1,4 +1,4 @@
-"""The ``gatenorm`` command: thin subcommands over the API; one line and exit status 2 for whatever the user can mend."""
+"""The ``gatenorm`` command: thin subcommands over the API; one line and status 2 for what the user can mend."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-# The base class of all usage errors; typer shows its subclasses only, and carries a click of its own in newer releases.
+# The base class of all usage errors. typer shows only its subclasses, and newer releases carry a click of their own.
 _UsageError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 

@@ -18,9 +18,12 @@ TASKS = ("perplexity",)
 def command(
     model: options.Model,
     data: Annotated[
-        str, typer.Option("--data", metavar="TEXT", help="A text file, wikitext2, or wikitext2=FILE for a local raw file.")
+        str,
+        typer.Option("--data", metavar="TEXT", help="A text file, wikitext2, or wikitext2=FILE for a local raw file."),
     ],
-    baseline: Annotated[str | None, typer.Option("--baseline", metavar="MODEL", help="Compare with this model.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", metavar="MODEL", help="Compare with this model.")
+    ] = None,
     tasks: Annotated[str, typer.Option("--tasks", help="What to measure: perplexity.")] = "perplexity",
     documents: Annotated[
         str | None,
@@ -100,4 +103,6 @@ def _show(measured: list[Any]) -> None:
         console.say("note: the models cut the text into different tokens, so these perplexities do not compare")
     for evidence in measured:
         if evidence.figures["perplexity"] > 100:
-            console.say(f"warning: {evidence.model.name} is above 100: a layer that it needed is gone, or the text is foreign")
+            console.say(
+                f"warning: {evidence.model.name} is above 100: a layer that it needed is gone, or the text is foreign"
+            )

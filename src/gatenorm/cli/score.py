@@ -43,16 +43,17 @@ def command(
     if plot:
         from gatenorm.report.plots import plot_scores
 
-        plot_scores(scores, plot, marked=cluster.layers)
+        plot_scores(scores, plot, marked=cluster.members)
     if json == "-":
         return
-    console.print_table(_table(scores, set(cluster.layers), layout))
+    console.print_table(_table(scores, set(cluster.members), layout))
     console.say(
         f"read {console.bytes_for_people(scores.bytes_read)} in {scores.seconds:.2f} s; weakest first: "
         + ", ".join(map(str, scores.ranking[:10]))
         + (", ..." if len(scores.ranking) > 10 else "")
     )
-    console.say(cluster.reason)
+    verdict = "a clear cluster of weak late layers" if cluster else "no clear cluster of weak late layers"
+    console.say(f"{verdict}: {cluster.reason}")
     for note in scores.notes:
         console.say(f"note: {note}")
     console.say("A weight-only score is a heuristic: check the pruned model on text of your own before you trust it.")

@@ -31,8 +31,9 @@ def late_cluster(scores: Scores) -> Cluster:
     """The cluster of weak late layers that the scores show, if they show one.
 
     The logarithms of the scores are split in two where that explains most of their variance (Otsu's threshold). The
-    weaker part is a cluster when it has at least two layers, all of them in the deeper half, the split explains at least
-    0.8 of the variance, and the gap at the split is at least 3 times the median gap between neighbours in the ranking.
+    weaker part is a cluster when it has at least two layers, all of them in the deeper half, the split explains at
+    least 0.8 of the variance, and the gap at the split is at least 3 times the median gap between neighbours in the
+    ranking.
 
     Source: N. Otsu, "A threshold selection method from gray-level histograms" (1979); the limits are this project's.
     """
@@ -58,7 +59,7 @@ def late_cluster(scores: Scores) -> Cluster:
         return Cluster((), f"{found} is set off by {gap / typical:.1f} times the typical gap, a cluster by {_GAP:g}")
     return Cluster(
         members,
-        f"{found} lies {np.exp(gap):.2f} times below the next layer, and the split explains {share:.2f} of the variance",
+        f"{found} lies {np.exp(gap):.2f} times below the next layer; the split explains {share:.2f} of the variance",
     )
 
 

@@ -37,7 +37,7 @@ class Backend(Protocol):
         ...
 
     def head_grams(self, projection: Projection, gain: npt.NDArray[np.float32] | None = None) -> Float64:
-        """``W[h] diag(gain)^2 W[h]^T`` of every head, ``[heads, head_dim, head_dim]``; ``gain [width]`` is 1 if left out."""
+        """``W[h] diag(gain)^2 W[h]^T`` of every head: ``[heads, head_dim, head_dim]``, 1 being the default gain."""
         ...
 
 

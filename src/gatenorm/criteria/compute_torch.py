@@ -10,13 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gatenorm.criteria.compute_numpy import NumpyBackend, blockwise_norm, group_sums, sum_of_squares
+from gatenorm.criteria.compute_numpy import NumpyBackend, sum_of_squares
 from gatenorm.errors import CriterionError
 from gatenorm.families import Projection
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
-Tensor = torch.Tensor
 
 _TYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 # Standard deviation of bfloat16's relative rounding error, bounded by that of a uniform one of +-2^-9.
@@ -48,7 +47,7 @@ class TorchBackend:
             reason = str(error).splitlines()[0]
             raise CriterionError(f"device {device!r} cannot be used: {reason}; expected cpu, cuda or cuda:N") from None
         self._numpy = NumpyBackend()
-        self._buffers: dict[str, Tensor] = {}
+        self._buffers: dict[str, torch.Tensor] = {}
 
     def product_norm(self, a: Projection, b: Projection, contract: Literal["rows", "width"]) -> float:
         """See :class:`gatenorm.criteria.compute.Backend`."""
@@ -63,15 +62,17 @@ class TorchBackend:
 
     def head_grams(self, projection: Projection, gain: Float32 | None = None) -> Float64:
         """See :class:`gatenorm.criteria.compute.Backend`."""
-        if self._device.type == "cpu":
-            return self._numpy.head_grams(projection, gain)
+        cpu = self._device.type == "cpu"
+        return self._numpy.head_grams(projection, gain) if cpu else self._device_grams(projection, gain)
+
+    def _device_grams(self, projection: Projection, gain: Float32 | None) -> Float64:
         w = self._on_device(projection).view(projection.shape)
         if gain is not None:
             w = w * torch.from_numpy(gain).to(self._device)
         grams: Float64 = torch.bmm(w, w.transpose(1, 2)).cpu().numpy().astype(np.float64)
         return grams
 
-    def _on_device(self, projection: Projection) -> Tensor:
+    def _on_device(self, projection: Projection) -> torch.Tensor:
         if projection.dtype in _TYPES:
             # Stored bits cross the bus, half of what float32 would be.
             return _stored(projection).to(self._device).float()
@@ -118,17 +119,20 @@ class TorchBackend:
             return None
         return math.sqrt(energy)
 
-    def _bfloat16(self, name: str, projection: Projection) -> Tensor:
+    def _bfloat16(self, name: str, projection: Projection) -> torch.Tensor:
         stored = _stored(projection)
-        return stored if projection.dtype == "BF16" else self._buffer(name, tuple(stored.shape)).copy_(stored)
+        if projection.dtype == "BF16":
+            return stored
+        rounded: torch.Tensor = self._buffer(name, tuple(stored.shape)).copy_(stored)
+        return rounded
 
-    def _buffer(self, name: str, shape: tuple[int, ...]) -> Tensor:
+    def _buffer(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
         """Memory that the layers share: fresh pages for each cost more than the conversions that fill them."""
         if name not in self._buffers or tuple(self._buffers[name].shape) != shape:
             self._buffers[name] = torch.empty(shape, dtype=torch.bfloat16)
         return self._buffers[name]
 
-    def _moments(self, product: Tensor) -> tuple[float, float]:
+    def _moments(self, product: torch.Tensor) -> tuple[float, float]:
         """Sums of second and fourth powers: float32 along a row, float64 over the rows."""
         second = fourth = 0.0
         for start in range(0, product.shape[0], _BLOCK):
@@ -138,23 +142,28 @@ class TorchBackend:
         return second, fourth
 
 
-def _stored(projection: Projection) -> Tensor:
+def _stored(projection: Projection) -> torch.Tensor:
     """The stored matrix ``[heads * head_dim, width]`` as a tensor on the mapped file: only ever read."""
     bits = projection.matrix()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(bits).view(_TYPES[projection.dtype])
+        stored: torch.Tensor = torch.from_numpy(bits).view(_TYPES[projection.dtype])
+        return stored
 
 
-def _outliers(lines: Tensor) -> Tensor:
+def _outliers(lines: torch.Tensor) -> torch.Tensor:
     """Indices of the rows of ``lines`` that are far stronger than most."""
     norms = torch.linalg.vector_norm(lines[:, ::_SAMPLE].float(), dim=1)
-    strong = torch.nonzero(norms > _OUTLIER * norms.median()).flatten()
     most = int(lines.shape[0] * _MOST_OUTLIERS)
-    return strong if strong.numel() <= most else norms.topk(most).indices
+    strong: torch.Tensor = torch.nonzero(norms > _OUTLIER * norms.median()).flatten()
+    if strong.numel() > most:
+        strong = norms.topk(most).indices
+    return strong
 
 
-def _close(product: Tensor, left: Float32, right: Float32, lines: Float32, columns: Float32, energy: float) -> bool:
+def _close(
+    product: torch.Tensor, left: Float32, right: Float32, lines: Float32, columns: Float32, energy: float
+) -> bool:
     """Whether rounding the weights themselves left the energy alone, by float32 copies of some rows of the product."""
     weak = np.setdiff1d(np.arange(left.shape[0]), lines)
     sample = weak[:: max(1, weak.size // _CHECKED_LINES)]

@@ -24,4 +24,5 @@ def paired_norms(grams: Float64, kv_grams: Float64) -> Float64:
     group = grams.shape[0] // kv_grams.shape[0]
     energies = np.einsum("hij,hij->h", grams, np.repeat(kv_grams, group, axis=0))
     # Rounding can take a norm of zero to a little below it.
-    return np.sqrt(np.maximum(energies, 0.0))
+    norms: Float64 = np.sqrt(np.maximum(energies, 0.0))
+    return norms

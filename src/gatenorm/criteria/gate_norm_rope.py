@@ -15,9 +15,10 @@ Complex128 = npt.NDArray[np.complex128]
 def gate_norm_rope(weights: AttentionWeights, backend: Backend) -> Float64:
     """The rotary gate norm of every query head, ``[heads]``; the score is the root of their sum of squares.
 
-    ``m_h^2 = mean over delta = 0..T-1 of || Wq[h]^T R_delta Wk[g(h)] ||_F^2``, ``T`` the training context and ``R_delta``
-    the rotation between two positions ``delta`` apart. With complex rows ``q_j = Wq[j] + i Wq[j']`` (``j'`` the rotary
-    partner), ``k_j`` likewise, pair frequencies ``theta_j`` and ``C(w) = mean_delta exp(-i w delta)``:
+    ``m_h^2 = mean over delta = 0..T-1 of || Wq[h]^T R_delta Wk[g(h)] ||_F^2``, ``T`` the training context and
+    ``R_delta`` the rotation between two positions ``delta`` apart. With complex rows ``q_j = Wq[j] + i Wq[j']``
+    (``j'`` the rotary partner), ``k_j`` likewise, pair frequencies ``theta_j`` and
+    ``C(w) = mean_delta exp(-i w delta)``:
 
         m_h^2 = 1/2 Re sum_jl [ C(theta_j - theta_l) conj(q_j q_l^H) (k_j k_l^H)
                               + C(theta_j + theta_l) conj(q_j q_l^T) (k_j k_l^T) ]
@@ -52,7 +53,8 @@ def gate_norm_rope(weights: AttentionWeights, backend: Backend) -> Float64:
         terms += mean_plus * plus[head].conj() * kv_plus[head // group]
         energies[head] = 0.5 * terms.sum().real
     # Rounding can take a norm of zero to a little below it.
-    return np.sqrt(np.maximum(energies, 0.0))
+    norms: Float64 = np.sqrt(np.maximum(energies, 0.0))
+    return norms
 
 
 def mean_phase(w: Float64, context: int) -> Complex128:

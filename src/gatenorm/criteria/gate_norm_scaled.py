@@ -18,8 +18,8 @@ def gate_norm_scaled(weights: AttentionWeights, backend: Backend) -> Float64:
 
     Where the model norms queries and keys, their weights carry no scale, and the value is the bound on a logit
     ``s sqrt(n_q n_k) max|gamma_q| max|gamma_k|`` over the head's part of the gains; ``n`` is the number of components
-    that one norm spans. That is ``s head_dim max|gamma_q| max|gamma_k|`` for a norm of each head (Qwen3); a norm over all
-    heads (OLMo-2) lets one head have the length of all of them.
+    that one norm spans. That is ``s head_dim max|gamma_q| max|gamma_k|`` for a norm of each head (Qwen3); a norm over
+    all heads (OLMo-2) lets one head have the length of all of them.
 
     Raises:
         CriterionError: the checkpoint lacks the gain of a norm that the family has.
@@ -34,7 +34,8 @@ def gate_norm_scaled(weights: AttentionWeights, backend: Backend) -> Float64:
         bound: Float64 = lay.scale * float(np.sqrt(gain_q.size * gain_k.size)) * largest_q * largest_k
         return bound
     gain = _gain(weights, "input").astype(np.float32) if lay.norms.get("input") else None
-    return lay.scale * paired_norms(backend.head_grams(weights.q, gain), backend.head_grams(weights.k, gain))
+    norms: Float64 = lay.scale * paired_norms(backend.head_grams(weights.q, gain), backend.head_grams(weights.k, gain))
+    return norms
 
 
 def _gain(weights: AttentionWeights, norm: str) -> Float64:
@@ -47,4 +48,5 @@ def _gain(weights: AttentionWeights, norm: str) -> Float64:
 
 def _largest(gain: Float64, heads: int, head_dim: int) -> Float64:
     """``max |gain|`` of every head; a gain of one head's size serves them all."""
-    return np.abs(np.broadcast_to(gain.reshape(-1, head_dim), (heads, head_dim))).max(axis=1)
+    largest: Float64 = np.abs(np.broadcast_to(gain.reshape(-1, head_dim), (heads, head_dim))).max(axis=1)
+    return largest

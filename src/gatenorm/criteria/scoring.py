@@ -29,18 +29,20 @@ def score(
 ) -> Scores:
     """The score of every attention sublayer that is there; a low score means: remove first.
 
-    Only the projections that the criterion reads are touched, one layer at a time, and nothing is kept from one layer to
-    the next, so memory does not grow with depth.
+    Only the projections that the criterion reads are touched, one layer at a time, and nothing is kept from one layer
+    to the next, so memory does not grow with depth.
 
     Args:
+        layout: the model.
+        criterion: a name out of the table in ``registry.py``.
         seed: for the criterion ``random``; the others have none.
         backend: ``auto``, ``numpy``, ``torch``, or an object that computes.
         device: where the torch backend computes.
         progress: called as ``progress(done, total)`` after every layer.
 
     Raises:
-        CriterionError: no such criterion or backend, weights that are not finite (by the tensor's name), or a model that
-            the criterion has no meaning for.
+        CriterionError: no such criterion or backend, weights that are not finite (by the tensor's name), or a model
+            that the criterion has no meaning for.
         MissingExtraError: the torch backend was asked for and PyTorch is not installed.
     """
     chosen = criterion_named(criterion)
@@ -67,8 +69,6 @@ def score(
 
 
 def _score_layer(weights: AttentionWeights, criterion: Criterion, backend: Backend, seed: int) -> LayerScore:
-    for role in criterion.reads:
-        _refuse_scaled_storage(weights, role)
     arguments = {"seed": seed} if criterion.seeded else {}
     found = criterion.function(weights, backend, **arguments)
     heads = tuple(float(x) for x in found) if isinstance(found, np.ndarray) else ()
@@ -84,23 +84,14 @@ def _not_finite(weights: AttentionWeights, criterion: Criterion) -> str:
         projection = getattr(weights, role)
         bad = sum(int(np.count_nonzero(~np.isfinite(projection.head(h)))) for h in range(projection.heads))
         if bad:
-            return f"{projection.tensor} holds {bad:,} values that are NaN or infinite: the weights are damaged, fetch them again"
+            return (
+                f"{projection.tensor} holds {bad:,} NaN or infinite values: the weights are damaged, fetch them again"
+            )
     norms = [n for n in ("input", "q", "k") if (g := weights.gain(n)) is not None and not np.isfinite(g).all()]
     if norms and criterion.name == "gate-norm-scaled":
         name = weights.layout.tensor(weights.layer, f"{weights.layout.norms[norms[0]]}.weight")
-        return f"{name} holds values that are NaN or infinite: the weights are damaged, fetch them again"
+        return f"{name} holds NaN or infinite values: the weights are damaged, fetch them again"
     return f"{criterion.name} of layer {weights.layer} overflows: its weights are finite but far too large for float32"
-
-
-def _refuse_scaled_storage(weights: AttentionWeights, role: str) -> None:
-    projection = getattr(weights, role)
-    scales = [f"{projection.tensor}_{suffix}" for suffix in ("scale", "scale_inv")]
-    for name in scales:
-        if projection.dtype.startswith("F8") and name in weights.layout.checkpoint:
-            raise CriterionError(
-                f"{projection.tensor} is quantised, its scale lies in {name}, and this release does not apply it: "
-                "score the checkpoint in bf16 instead"
-            )
 
 
 def _notes(layout: Layout, criterion: Criterion) -> tuple[str, ...]:

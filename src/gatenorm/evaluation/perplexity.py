@@ -150,7 +150,9 @@ def encode(
         described = {"window": window, "stride": window, "windows": len(sequences), "last_shorter_window": "dropped"}
     highest = max(max(s) for s in sequences)
     if highest >= config.vocab_size:
-        raise EvaluationError(f"token {highest} is outside the model's vocabulary of {config.vocab_size}: wrong tokenizer?")
+        raise EvaluationError(
+            f"token {highest} is outside the model's vocabulary of {config.vocab_size}: wrong tokenizer?"
+        )
     bos = tokenizer.bos_token_id
     described["bos"] = bos is not None and sequences[0][0] == bos
     described["text"] = text.protocol

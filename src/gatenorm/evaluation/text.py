@@ -27,8 +27,8 @@ class Text:
 def read_text(source: str) -> Text:
     """The text that ``--data`` names.
 
-    ``FILE`` is plain UTF-8 text as it stands; ``wikitext2`` the raw test split from the hub; ``wikitext2=FILE`` the same
-    from a local raw file: rows are lines, joined by two newlines as in the usual protocol.
+    ``FILE`` is plain UTF-8 text as it stands; ``wikitext2`` the raw test split from the hub; ``wikitext2=FILE`` the
+    same from a local raw file: rows are lines, joined by two newlines as in the usual protocol.
 
     Raises:
         EvaluationError: no such file, not UTF-8, or empty.
@@ -42,7 +42,9 @@ def read_text(source: str) -> Text:
         raw = path.read_bytes()
         content = raw.decode("utf-8")
     except FileNotFoundError:
-        raise EvaluationError(f"--data {source}: there is no file {path}; expected a text file, or wikitext2[=FILE]") from None
+        raise EvaluationError(
+            f"--data {source}: there is no file {path}; expected a text file, or wikitext2[=FILE]"
+        ) from None
     except UnicodeDecodeError as error:
         raise EvaluationError(f"--data {source}: byte {error.start} is not UTF-8; expected plain text") from None
     except OSError as error:
@@ -56,7 +58,7 @@ def read_text(source: str) -> Text:
 
 
 def wikitext_rows(raw: str) -> list[str]:
-    """The rows of the hub's ``wikitext-2-raw-v1`` out of its raw file: a lone space is an empty row, text keeps its end."""
+    """The rows of the hub's ``wikitext-2-raw-v1`` out of its raw file: a lone space is an empty row."""
     lines = raw.split("\n")
     if lines[-1] == "":
         lines.pop()
@@ -91,6 +93,6 @@ def documents(text: Text, separator: str, limit: int | None = None) -> list[str]
     whole = [piece for piece in pieces if piece]
     if not whole:
         raise EvaluationError(
-            f"no document lies between two {separator!r} in {text.name}: expected the separator that stands between them"
+            f"no document lies between two {separator!r} in {text.name}: expected the separator between documents"
         )
     return whole[:limit]

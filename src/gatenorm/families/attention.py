@@ -153,8 +153,10 @@ class AttentionWeights:
             rows = bits.T if lay.roles.get("transposed") else bits
             return Projection(name, self._dtype(name), self._split(rows, lay.heads if role == "q" else lay.kv_heads))
         name = self._weight_name("qkv")
-        bits = lay.checkpoint.bits(name)
-        return Projection(name, self._dtype(name), self._cut(bits.T if lay.roles.get("transposed") else bits, role))
+        fused = lay.checkpoint.bits(name, count=False)
+        heads = self._cut(fused.T if lay.roles.get("transposed") else fused, role)
+        lay.checkpoint.bytes_read += sum(head.nbytes for head in heads)
+        return Projection(name, self._dtype(name), heads)
 
     def _split(self, rows: Bits, heads: int) -> tuple[Bits, ...]:
         size = self.layout.head_dim

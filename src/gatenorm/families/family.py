@@ -22,6 +22,8 @@ A family is a JSON file in ``families/data``; CONTRIBUTING.md says how to write 
 ``scale``        the factor on the logits: a number, or ``[key, power]`` with a config key or ``head_dim``
 ``softcap``      config key of the cap on the logits, or null
 ``per_layer``    config keys that hold one entry a layer, and how to fill them in where they are left out
+``tokenizer``    null, or ``class`` and ``when`` (``undeclared``, ``always``): the tokenizer class that transformers takes
+                 for this ``model_type``, where the checkpoint names none, or whatever it names
 ``refuse``       what this release must not touch: ``when`` (config values), ``why``
 ``variants``     changes to all this ``when`` the config has certain values, applied in order
 """
@@ -81,7 +83,7 @@ def family(model_type: str, config: Mapping[str, Any]) -> Data:
 
 
 def matches(when: Data, config: Mapping[str, Any], data: Data) -> bool:
-    """Whether the config, completed by the family's defaults, has one of the values in ``when`` for each of its keys."""
+    """Whether the config, completed by the family's defaults, has for every key one of the values in ``when``."""
     return all(
         value(config, data, key) in (wanted if isinstance(wanted, list) else [wanted]) for key, wanted in when.items()
     )

@@ -26,22 +26,12 @@ def load(directory: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel
         CheckpointError: the directory is no readable checkpoint, or its weights are not whole.
         MissingExtraError: torch or transformers is not installed.
     """
-    try:
-        import torch  # noqa: F401 - transformers can be there without it
-        from transformers import AutoModelForCausalLM
-    except ImportError:
-        raise MissingExtraError("running a model", "torch with transformers", "torch") from None
-    from gatenorm.families import classes
-    from gatenorm.surgery.registration import register
-
-    register(classes())
+    AutoModelForCausalLM = _transformers().AutoModelForCausalLM
     checkpoint = Checkpoint.open(directory)  # headers are checked before transformers believes them
     checkpoint.close()
     arguments.setdefault("use_safetensors", True)
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            Path(directory), output_loading_info=True, **arguments
-        )
+        model, report = AutoModelForCausalLM.from_pretrained(Path(directory), output_loading_info=True, **arguments)
     except (ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"transformers cannot load {directory}: {_first_line(error)}") from error
     missing = sorted(report["missing_keys"])
@@ -59,17 +49,31 @@ def load_tokenizer(directory: str | os.PathLike[str]) -> PreTrainedTokenizerBase
 
     Raises:
         EvaluationError: there is none, or it cannot be read.
+        MissingExtraError: torch or transformers is not installed.
     """
-    from transformers import AutoTokenizer
-
-    from gatenorm.families import classes
-    from gatenorm.surgery.registration import register
-
-    register(classes())
+    AutoTokenizer = _transformers().AutoTokenizer
     try:
         return AutoTokenizer.from_pretrained(Path(directory))
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise EvaluationError(f"{directory} has no tokenizer that can be read: {_first_line(error)}") from error
+
+
+def _transformers() -> Any:
+    """The transformers package with gatenorm's classes made known to it.
+
+    Raises:
+        MissingExtraError: torch or transformers is not installed.
+    """
+    try:
+        import torch  # noqa: F401 - transformers can be there without it
+        import transformers
+    except ImportError:
+        raise MissingExtraError("running a model", "torch with transformers", "torch") from None
+    from gatenorm.families import classes
+    from gatenorm.surgery.registration import register
+
+    register(classes())
+    return transformers
 
 
 def dtype_for(name: str, device: str) -> Any:

@@ -43,15 +43,17 @@ def model_card(layout: Layout, plan: Plan, carried: Sequence[str]) -> str:
         rows = "\n".join(
             f"| {s.layer} | {s.score:.6g} | {'removed' if s.layer in plan.drop else ''} |" for s in plan.scores.layers
         )
-        table = f"\n## Scores\n\nLow means: removed first. Original layer numbers.\n\n| layer | {plan.criterion} | |\n|---:|---:|---|\n{rows}\n"
+        head = f"| layer | {plan.criterion} | |\n|---:|---:|---|"
+        table = f"\n## Scores\n\nLow means: removed first. Original layer numbers.\n\n{head}\n{rows}\n"
+    origin = f"`{base}`" if base else f"a checkpoint called `{plan.model.name}`"
     return f"""---
 {metadata}
 ---
 
 # {plan.model.name} without {len(plan.drop)} of its {layout.layers} attention sublayers
 
-Made from {f"`{base}`" if base else f"a checkpoint called `{plan.model.name}`"} ({layout.model_type}) by gatenorm {plan.version}. The weights
-that remain are byte for byte those of the source.
+Made from {origin} ({layout.model_type}) by gatenorm {plan.version}. The weights that remain are byte for byte those of
+the source.
 
 | | |
 |---|---|

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gatenorm.errors import PlanError
 from gatenorm.families import PRUNED_PREFIX, PRUNED_SCHEMA, Layout, keep_entries
-from gatenorm.records import Plan
+from gatenorm.records import Plan, read_json
 
 MODELLING_FILE = Path(__file__).with_name("modeling_gatenorm.py")
 
@@ -60,9 +59,18 @@ def pruned_config(layout: Layout, plan: Plan) -> dict[str, Any]:
     return config
 
 
-def tokenizer_config(given: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
-    """``tokenizer_config.json`` with the tokenizer class spelled out.
+def tokenizer_config(layout: Layout) -> dict[str, Any] | None:
+    """``tokenizer_config.json`` with the tokenizer class spelled out, or ``None`` where it stays as it is.
 
-    Where it is left out, transformers derives it from ``model_type``, which pruning changes.
+    transformers takes the class from ``model_type`` where the file names none, and for some types whatever it names;
+    under the ``model_type`` of a pruned model it would tokenise otherwise, without a word.
     """
-    return dict(given)
+    rule, directory = layout.data.get("tokenizer"), layout.checkpoint.directory
+    given = directory / "tokenizer_config.json"
+    config = read_json(given, "tokenizer_config.json") if given.is_file() else {}
+    if not rule or (rule["when"] == "undeclared" and config.get("tokenizer_class")):
+        return None
+    whole = (directory / "tokenizer.json").is_file()
+    if not whole and (rule["when"] == "always" or not (directory / "vocab.json").is_file()):
+        return None
+    return {**config, "tokenizer_class": rule["class"]}

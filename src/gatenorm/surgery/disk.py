@@ -18,13 +18,30 @@ from gatenorm.errors import OutputError
 from gatenorm.families import Layout
 from gatenorm.records import Plan
 from gatenorm.surgery.card import model_card
-from gatenorm.surgery.config import MODELLING_FILE, pruned_config
+from gatenorm.surgery.config import MODELLING_FILE, pruned_config, tokenizer_config
 
 PLAN_FILE = "gatenorm.json"
-_OTHER_WEIGHTS = (
-    ".safetensors .bin .pt .pth .ckpt .gguf .onnx .onnx_data .msgpack .h5 .ot .tflite .npz .safetensors.index.json "
-    ".bin.index.json"
-).split()
+# Other copies of the weights, which pruning would make untrue: left where they are.
+_OTHER_WEIGHTS = tuple(
+    "." + ending
+    for ending in (
+        "safetensors",
+        "safetensors.index.json",
+        "bin",
+        "bin.index.json",
+        "pt",
+        "pth",
+        "ckpt",
+        "gguf",
+        "onnx",
+        "onnx_data",
+        "msgpack",
+        "h5",
+        "ot",
+        "tflite",
+        "npz",
+    )
+)
 _WRITTEN = {"config.json", "README.md", PLAN_FILE, MODELLING_FILE.name}
 # Large enough to keep system calls few, small enough for a progress bar that moves.
 _CHUNK = 64 << 20
@@ -61,7 +78,7 @@ def write_pruned(
         OutputError: ``out`` exists and is not empty, cannot be written, or the disk is full.
         PlanError: this model must not be pruned.
     """
-    config = pruned_config(layout, plan)
+    config, tokenizer = pruned_config(layout, plan), tokenizer_config(layout)
     gone = tuple(p for layer in plan.new for p in layout.removed_with(layer))
     files = [f for f in (_plan_file(layout.checkpoint, name, gone) for name in layout.checkpoint.headers) if f]
     total = sum(f.size for f in files)
@@ -77,6 +94,8 @@ def write_pruned(
             _write_json(temporary / INDEX, _index(layout.checkpoint, gone))
         carried = _carry_over(layout.checkpoint.directory, temporary)
         _write_json(temporary / "config.json", config)
+        if tokenizer is not None:
+            _write_json(temporary / "tokenizer_config.json", tokenizer)
         _write_json(temporary / PLAN_FILE, plan.to_json())
         shutil.copyfile(MODELLING_FILE, temporary / MODELLING_FILE.name)
         (temporary / "README.md").write_text(model_card(layout, plan, carried), encoding="utf-8")
@@ -186,7 +205,7 @@ def _carry_over(source: Path, target: Path) -> list[str]:
     carried = []
     for path in sorted(source.iterdir()):
         name = path.name
-        if name.startswith(".") or name in _WRITTEN or name.endswith(tuple(_OTHER_WEIGHTS)) or not path.is_file():
+        if name.startswith(".") or name in _WRITTEN or name.endswith(_OTHER_WEIGHTS) or not path.is_file():
             continue
         # A link may lead to the hub's blob store, and nowhere else: a checkpoint must not make us copy foreign files.
         if path.is_symlink() and path.resolve().parent not in (source.resolve(), blobs):

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
 from gatenorm.errors import PlanError
+from gatenorm.families import keep_entries
+from gatenorm.records import ModelIdentity, Plan
 from gatenorm.surgery import modeling_gatenorm as modeling
 from gatenorm.surgery.registration import register_classes
 
@@ -15,7 +20,7 @@ _LAYER_NUMBERS = ("layer_idx", "layer_id")
 
 
 def remove_attention(
-    model: Any, drop: Sequence[int], block: Mapping[str, Any], plan: Mapping[str, Any] | None = None
+    model: Any, drop: Sequence[int], family: Mapping[str, Any], plan: Mapping[str, Any] | None = None
 ) -> Any:
     """Remove whole attention sublayers from a live causal language model; returns the same object, changed in place.
 
@@ -24,35 +29,42 @@ def remove_attention(
     those of `modeling_gatenorm`, and `save_pretrained` writes a complete pruned directory. No tensor is copied. The
     configuration object that the model had stays as it was: others may share it.
 
-    :param model: a stock ``PreTrainedModel`` with a language modelling head, or one pruned before.
-    :param drop: layer numbers of the original model, 0-based, in any order. On a model pruned before they add to what
-        is gone already.
-    :param block: where the blocks are and what is left of one without attention, as in the key ``gatenorm.block`` of a
-        pruned configuration.
-    :param plan: kept in the configuration and written to ``gatenorm.json``; without one, a plan that only says `drop`.
-    :raises PlanError: where the layers, the block shape or the architecture do not allow it; the model is untouched.
+    Args:
+        model: a stock ``PreTrainedModel`` with a language modelling head, or one pruned before.
+        drop: layer numbers of the original model, 0-based, in any order. On a model pruned before they add to what is
+            gone already.
+        family: the family's data: its ``block`` (where the blocks are, what is left of one without attention) and its
+            ``per_layer`` rules.
+        plan: kept in the configuration and written to ``gatenorm.json``; without one, a plan made by hand.
+
+    Raises:
+        PlanError: the layers, the block shape or the architecture do not allow it; the model is untouched.
     """
     earlier = getattr(model.config, "gatenorm", None)
     layers = earlier["layers"] if earlier else model.config.num_hidden_layers
-    gone = sorted(set(drop) | set(earlier["drop"] if earlier else ()))
+    gone = sorted({int(index) for index in drop} | set(earlier["drop"] if earlier else ()))
     base_model_type = earlier["base_model_type"] if earlier else model.config.model_type
     config_class, model_class = _classes(model, base_model_type)
 
     # Not the constructor: it would drop what is set on this very object, the attention implementation for one.
     old_config, config = model.config, copy.deepcopy(model.config)
     config.__class__ = config_class
+    block = family["block"]
     config.gatenorm = {
         "schema": modeling.SCHEMA,
         "base_model_type": base_model_type,
         "layers": layers,
         "drop": gone,
         "block": {key: list(value) if isinstance(value, tuple) else value for key, value in block.items()},
-        "plan": dict(plan) if plan is not None else {"schema": "gatenorm/plan/1", "drop": gone},
+        "plan": dict(plan) if plan is not None else _plan_by_hand(model, base_model_type, layers, gone),
     }
     config.architectures = [model_class.__name__]
     config.auto_map = modeling.auto_map(base_model_type)
-    numbers = [index for index in range(layers) if index not in (earlier["drop"] if earlier else ())]
-    _keep_layers(config, [numbers.index(index) for index in numbers if index not in gone])
+    before = [index for index in range(layers) if index not in (earlier["drop"] if earlier else ())]
+    keep = [before.index(index) for index in before if index not in gone]
+    for key, value in keep_entries(old_config.to_dict(), family, len(before), keep).items():
+        setattr(config, key, value)
+    config.num_hidden_layers = len(keep)
     try:
         record = modeling.read_record(config)
         blocks = _blocks(model, record)
@@ -99,15 +111,15 @@ def _blocks(model: Any, record: Mapping[str, Any]) -> list[Any]:
     return blocks
 
 
-def _keep_layers(config: Any, kept: Sequence[int]) -> None:
-    """Reduce the configuration to the layers `kept` (numbers within it): their count, and what it lists per layer."""
-    config.num_hidden_layers = len(kept)
-    for key in ("layer_types", "attention_layers"):
-        if getattr(config, key, None) is not None:
-            setattr(config, key, [getattr(config, key)[index] for index in kept])
-    if getattr(config, "attention_types", None) is not None:
-        # GPT-Neo writes its layers in a run-length form, and reads `attention_layers` off it again.
-        config.attention_types = [[[kind], 1] for kind in config.attention_layers]
+def _plan_by_hand(model: Any, base_model_type: str, layers: int, gone: Sequence[int]) -> dict[str, Any]:
+    """A plan for a model that lies in no directory: its configuration stands for its identity."""
+    config = model.config.to_dict()
+    earlier = config.get("gatenorm")
+    text = json.dumps(config, sort_keys=True, default=str)
+    name = config.get("_name_or_path") or type(model).__name__
+    identity = ModelIdentity(name, base_model_type, layers, hashlib.sha256(text.encode()).hexdigest(), {})
+    previous = Plan.from_json(earlier["plan"]) if earlier else None
+    return Plan(identity, tuple(gone), previous=previous, version=version("gatenorm")).to_json()
 
 
 def _renumber(layer: Any, number: int) -> None:

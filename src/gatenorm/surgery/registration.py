@@ -23,8 +23,9 @@ _MODELING = "gatenorm.surgery.modeling_gatenorm"
 def register(classes: Mapping[str, Names]) -> None:
     """Register ``gatenorm_<type>`` with AutoConfig, AutoModel and AutoModelForCausalLM. Calling it again is harmless.
 
-    :param classes: stock class names by stock model type, ``{"llama": ("LlamaConfig", "LlamaModel",
-        "LlamaForCausalLM")}``. A model type that the installed Transformers does not know is passed over.
+    Args:
+        classes: stock class names by model type, ``{"llama": ("LlamaConfig", "LlamaModel", "LlamaForCausalLM")}``.
+            A model type that the installed Transformers does not know is passed over.
     """
     auto = importlib.import_module(_CONFIGURATIONS)
     for base, (config_name, _, _) in classes.items():
@@ -52,15 +53,18 @@ def register_adapter_targets(classes: Mapping[str, Names]) -> None:
                 table.setdefault(f"gatenorm_{base}", table[base])
 
 
-def register_when_transformers_is_imported(classes: Mapping[str, Names]) -> None:
+def register_when_transformers_is_imported(classes: Callable[[], Mapping[str, Names]]) -> None:
     """:func:`register`, now or as soon as Transformers is there (and likewise PEFT): the order of imports is free.
 
     Transformers has no entry point for plugins, so what is missing is done right after the module that it concerns has
     been imported, by a finder in ``sys.meta_path`` that takes no part in any other import.
+
+    Args:
+        classes: gives what :func:`register` takes; called when it is needed, not before.
     """
     actions: dict[str, Callable[[], None]] = {
-        _CONFIGURATIONS: lambda: register(classes),
-        _ADAPTERS: lambda: register_adapter_targets(classes),
+        _CONFIGURATIONS: lambda: register(classes()),
+        _ADAPTERS: lambda: register_adapter_targets(classes()),
     }
     for name in actions.keys() & sys.modules.keys():
         actions.pop(name)()

@@ -1,0 +1,1 @@
+"""Surgery: carry a plan out, on disk or on a live module."""

@@ -1,0 +1,222 @@
+"""The command line as a person or a script meets it: exit status, one-line errors, real processes where it matters."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gatenorm.cli import app, main
+
+TinyModels = Callable[..., Path]
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    status = main([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_the_installed_command_answers():
+    command = Path(sys.executable).with_name("gatenorm")
+    for arguments in (["--help"], [], ["score", "--help"]):
+        answer = subprocess.run([command, *arguments], capture_output=True, text=True, check=True)
+        assert "Example: gatenorm" in answer.stdout
+        assert answer.stderr == ""
+    assert (
+        subprocess.run([command, "--version"], capture_output=True, text=True, check=True).stdout == "gatenorm 0.1.0\n"
+    )
+
+
+def test_asking_for_help_imports_nothing_heavy():
+    code = (
+        "import sys; from gatenorm.cli import main; main(['--help'])\n"
+        "heavy = {'numpy', 'torch', 'transformers', 'huggingface_hub', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_the_core_works_without_torch(tiny_models: TinyModels, tmp_path: Path):
+    """Scoring, planning and pruning with torch and transformers made impossible to import."""
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'transformers', 'matplotlib', 'plotly'): sys.modules[name] = None\n"
+        "from gatenorm.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+
+    def core(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    model, out = tiny_models("llama-gqa", dtype="bfloat16"), tmp_path / "out"
+    assert core("score", model).returncode == 0
+    assert core("inspect", model).returncode == 0
+    assert core("prune", model, "--layers", 1, "-o", out).returncode == 0
+    assert (out / "config.json").is_file()
+    data = tmp_path / "text.txt"
+    data.write_text("a text")
+    failed = core("eval", out, "--data", data)
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert failed.stderr.endswith("is not installed: pip install 'gatenorm[torch]'\n")
+    failed = core("score", model, "--plot", tmp_path / "scores.png")
+    assert failed.returncode == 2
+    assert "pip install 'gatenorm[report]'" in failed.stderr
+
+
+def test_inspect_shows_what_was_understood(tiny_models: TinyModels, capsys: pytest.CaptureFixture[str]):
+    status, out, _ = run(capsys, "inspect", tiny_models("qwen3"))
+    assert status == 0
+    for shown in ("qwen3", "sequential", "2 key/value", "q norm", "model.layers.0.self_attn.q_proj.weight"):
+        assert shown in out
+    status, out, _ = run(capsys, "inspect", tiny_models("falcon-40b"), "--json", "-")
+    assert json.loads(out)["block_shape"] == "parallel"
+
+
+def test_score_is_a_table_for_people_and_json_for_machines(
+    tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    model = tiny_models("llama-mha")
+    status, out, err = run(capsys, "score", model)
+    assert (status, err) == (0, "")
+    assert all(f"│     {layer} │" in out for layer in range(5))
+    assert "clear cluster of weak late layers" in out
+    assert "heuristic" in out
+    status, out, _ = run(capsys, "score", model, "--json", "-", "--criterion", "gate-norm-heads")
+    scores = json.loads(out)
+    assert (status, scores["schema"], scores["criterion"]) == (0, "gatenorm/scores/1", "gate-norm-heads")
+    assert sorted(scores["ranking"]) == [s["layer"] for s in scores["layers"]] == list(range(5))
+    assert len(scores["layers"][0]["heads"]) == 8
+    status, out, _ = run(capsys, "score", model, "--json", tmp_path / "scores.json")
+    assert "rank" in out
+    assert json.loads((tmp_path / "scores.json").read_text())["schema"] == "gatenorm/scores/1"
+
+
+def test_prune_writes_says_and_records(tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    model, out = tiny_models("gpt2"), tmp_path / "out"
+    status, said, err = run(capsys, "prune", model, "--drop", "0,2-3", "-o", out, "--json", tmp_path / "plan.json")
+    assert (status, err) == (0, "")
+    assert "removed the attention of 3 of 4 layers: 0, 2, 3" in said
+    assert json.loads((tmp_path / "plan.json").read_text())["drop"] == [0, 2, 3]
+    status, said, _ = run(capsys, "prune", model, "--plan", tmp_path / "plan.json", "-o", tmp_path / "again")
+    assert status == 0
+    assert (tmp_path / "again/model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
+
+
+@pytest.mark.shared
+def test_eval_compares_with_a_baseline(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    source, out = shared / "models/stories260K", tmp_path / "out"
+    assert run(capsys, "prune", source, "--drop", "2", "-o", out)[0] == 0
+    data = shared / "data/tinystories/valid_sample.txt"
+    arguments = ["eval", out, "--baseline", source, "--tasks", "perplexity", "--data", data]
+    status, said, _ = run(capsys, *arguments, "--documents", "<|endoftext|>", "--limit", "40")
+    assert status == 0
+    for shown in ("4.651", "5.299", "+13.9", "15,202", "bos True", "cut at 512"):
+        assert shown in said
+    status, said, _ = run(capsys, *arguments, "--limit", "4", "--json", "-")
+    first, second = json.loads(said)
+    assert (first["removed"], second["removed"]) == ([], [2])
+    assert first["protocol"]["window"] == 512
+    assert first["figures"]["tokens"] == 4 * 511
+    assert first["data"]["sha256"].startswith("903e5b8004356353")
+
+
+def bad(tmp_path: Path, model: Path) -> dict[str, tuple[list[object], str]]:
+    """Wrong inputs and what the one line must say."""
+    truncated = shutil.copytree(model, tmp_path / "truncated")
+    content = (truncated / "model.safetensors").read_bytes()
+    (truncated / "model.safetensors").write_bytes(content[: len(content) // 2])
+    no_attention = shutil.copytree(model, tmp_path / "no_attention")
+    config = json.loads((no_attention / "config.json").read_text())
+    (no_attention / "config.json").write_text(json.dumps({**config, "model_type": "gpt2", "n_head": 4}))
+    out, taken = tmp_path / "out", tmp_path / "taken"
+    taken.mkdir()
+    (taken / "mine").write_text("mine")
+    text = tmp_path / "short.txt"
+    text.write_text("short")
+    return {
+        "no such model": (["score", tmp_path / "none"], "does not exist: expected a directory with config.json"),
+        "truncated": (["score", truncated], "truncated"),
+        "no q and k": (["score", no_attention], "no tensor of"),
+        "unknown criterion": (["score", model, "--criterion", "gatenorm"], "did you mean 'gate-norm'?"),
+        "not rotary": (["score", model, "--family", "opt"], "no tensor of"),
+        "unknown family": (["score", model, "--family", "lama"], "did you mean 'llama'?"),
+        "plot ending": (["score", model, "--plot", tmp_path / "a.bmp"], "must be one of .png, .svg, .html"),
+        "plot folder": (["score", model, "--plot", tmp_path / "no/a.png"], "there is no folder"),
+        "json folder": (["score", model, "--json", tmp_path / "no/a.json"], "could not be written"),
+        "too many": (["prune", model, "--layers", 4, "-o", out], "1 to 3"),
+        "nothing asked": (["prune", model, "-o", out], "say once what to remove"),
+        "no number": (["prune", model, "--drop", "1,x", "-o", out], "'x' is no layer number"),
+        "share": (["prune", model, "--share", "20", "-o", out], "such as 0.2"),
+        "no output": (["prune", model, "--layers", 1], "--out"),
+        "taken": (["prune", model, "--layers", 1, "-o", taken], "is not empty"),
+        "unknown option": (["score", model, "--criterium", "depth"], "--criterium"),
+        "unknown command": (["scroe", model], "scroe"),
+        "no data": (["eval", model], "--data"),
+        "missing text": (["eval", model, "--data", tmp_path / "none.txt"], "no file"),
+        "no tokenizer": (["eval", model, "--data", text], "no tokenizer"),
+        "unknown task": (["eval", model, "--data", text, "--tasks", "perplexitty"], "perplexitty is not known"),
+        "hub name": (["score", "no body/llama"], "does not exist"),
+    }
+
+
+BAD = [
+    "no such model",
+    "truncated",
+    "no q and k",
+    "unknown criterion",
+    "not rotary",
+    "unknown family",
+    "plot ending",
+    "plot folder",
+    "json folder",
+    "too many",
+    "nothing asked",
+    "no number",
+    "share",
+    "no output",
+    "taken",
+    "unknown option",
+    "unknown command",
+    "no data",
+    "missing text",
+    "no tokenizer",
+    "unknown task",
+    "hub name",
+]
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_status_2(
+    case: str, tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    arguments, message = bad(tmp_path, tiny_models("llama-gqa"))[case]
+    before = sorted(tmp_path.iterdir())
+    status, out, err = run(capsys, *arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_debug_shows_the_traceback_wherever_it_stands(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    status, _, err = run(capsys, "score", tmp_path / "none", "--debug")
+    assert status == 2
+    assert "Traceback" in err
+    assert err.splitlines()[-1].startswith("error: ")
+
+
+def test_every_subcommand_ends_its_help_with_an_example(capsys: pytest.CaptureFixture[str]):
+    names = [command.name for command in app.registered_commands]
+    assert names == ["inspect", "score", "prune", "eval"]
+    for name in names:
+        status, out, _ = run(capsys, name, "--help")
+        assert status == 0
+        assert f"Example: gatenorm {name} " in out.strip().splitlines()[-1] or f"Example: gatenorm {name} " in out

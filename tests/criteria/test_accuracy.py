@@ -1,0 +1,127 @@
+"""Accuracy on one layer of a 13B model, and agreement of the backends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gatenorm.criteria import CRITERIA, backend, score
+from gatenorm.criteria.compute import Backend
+from gatenorm.criteria.compute_torch import TorchBackend
+from gatenorm.errors import CriterionError
+from gatenorm.families import AttentionWeights, Projection
+from tests.criteria.models import Shape, write
+
+WIDTH, HEADS, HEAD_DIM = 5120, 40, 128
+CLAIMED = 2e-5
+
+
+def layer(
+    dtype: str, outliers: int, width: int = WIDTH, heads: int = HEADS, head_dim: int = HEAD_DIM
+) -> list[Projection]:
+    """Random queries and keys whose columns share no pattern but ``outliers`` of 60 times the size."""
+    draw = torch.Generator().manual_seed(outliers)
+    projections = []
+    for role in "qk":
+        w = torch.randn(heads * head_dim, width, generator=draw) * 0.02
+        w[:, [int(width * 0.28), int(width * 0.77)][:outliers]] *= 60
+        bits = w.to({"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}[dtype])
+        stored = bits.view(torch.int16).numpy().view("<u2") if dtype == "BF16" else bits.numpy()
+        projections.append(Projection(role, dtype, tuple(stored.reshape(heads, head_dim, width))))
+    return projections
+
+
+def gram_norm(q: Projection, k: Projection) -> float:
+    """The gate norm through Gram matrices in float64, of plain attention."""
+    wide = [p.float32().astype(np.float64) for p in (q, k)]
+    return float(np.sqrt(np.vdot(wide[0] @ wide[0].T, wide[1] @ wide[1].T)))
+
+
+@pytest.mark.parametrize("outliers", [0, 2])
+def test_a_13b_layer(outliers: int) -> None:
+    q, k = layer("BF16", outliers)
+    expected = gram_norm(q, k)
+    for name in ("auto", "numpy", "torch"):
+        assert backend(name).product_norm(q, k, "rows") == pytest.approx(expected, rel=CLAIMED), name
+    grams = [backend("numpy").head_grams(p) for p in (q, k)]
+    for head in (0, HEADS - 1):
+        wide = [p.head(head).astype(np.float64) for p in (q, k)]
+        exact = float(np.vdot(wide[0] @ wide[0].T, wide[1] @ wide[1].T))
+        assert float(np.vdot(grams[0][head], grams[1][head])) == pytest.approx(exact, rel=2e-6)
+
+
+@pytest.mark.parametrize("outliers", [0, 2])
+@pytest.mark.parametrize(
+    ("dtype", "contract"), [("BF16", "rows"), ("BF16", "width"), ("F16", "rows"), ("F32", "width")]
+)
+def test_the_bfloat16_product_keeps_its_promise(dtype: str, outliers: int, contract: str) -> None:
+    q, k = layer(dtype, outliers, width=1536, heads=12)
+    expected = backend("numpy").product_norm(q, k, contract)  # type: ignore[arg-type]
+    chosen = TorchBackend("cpu")
+    direct = chosen._bfloat16_norm(q, k, contract)  # type: ignore[arg-type]
+    assert direct is None or direct == pytest.approx(expected, rel=CLAIMED)
+    assert chosen.product_norm(q, k, contract) == pytest.approx(expected, rel=CLAIMED)  # type: ignore[arg-type]
+    if dtype == "BF16":
+        assert direct is not None  # such weights are what the path is for
+
+
+def test_energy_in_too_few_entries_is_left_to_float32() -> None:
+    q, k = layer("BF16", 0, width=64, heads=2)
+    assert TorchBackend("cpu")._bfloat16_norm(q, k, "rows") is None
+    assert TorchBackend("cpu").product_norm(q, k, "rows") == pytest.approx(gram_norm(q, k), rel=1e-6)
+
+
+@pytest.mark.parametrize("form", ["separate", "grouped", "stacked", "transposed"])
+@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
+def test_numpy_and_torch_agree(tmp_path: Path, form: str, dtype: str) -> None:
+    heads = (4, 4) if form == "transposed" else (4, 2)
+    layout, _ = write(tmp_path, form, Shape(*heads, 8, 32, layers=2), dtype)
+
+    class Elsewhere(TorchBackend):
+        """The code that runs on an accelerator, on the CPU."""
+
+        def product_norm(self, a: Projection, b: Projection, contract: str) -> float:  # type: ignore[override]
+            return self._device_norm(a, b, contract)  # type: ignore[arg-type]
+
+        def head_grams(self, projection: Projection, gain: object = None) -> object:  # type: ignore[override]
+            return self._device_grams(projection, gain)  # type: ignore[arg-type]
+
+    for name in CRITERIA:
+        if name == "gate-norm-rope" and layout.rotary is None:
+            continue
+        expected = score(layout, name, backend="numpy")
+        for other in ("torch", "auto", Elsewhere()):
+            found = score(layout, name, backend=other)  # type: ignore[arg-type]
+            np.testing.assert_allclose(
+                [s.score for s in found.layers], [s.score for s in expected.layers], rtol=CLAIMED
+            )
+
+
+def test_a_backend_can_be_handed_in(tmp_path: Path) -> None:
+    layout, _ = write(tmp_path, "separate", Shape(2, 2, 4, 8))
+
+    class Counting:
+        seen = 0
+
+        def product_norm(self, a: Projection, b: Projection, contract: str) -> float:
+            self.seen += 1
+            return 7.0
+
+        def head_grams(self, projection: Projection, gain: object = None) -> object:
+            raise AssertionError("gate-norm needs no Gram matrices of heads")
+
+    counting: Backend = Counting()  # type: ignore[assignment]
+    assert score(layout, backend=counting).layers[0].score == 7.0
+    assert isinstance(layout.attention(0), AttentionWeights)
+
+
+def test_backends_and_devices_that_are_not_there() -> None:
+    with pytest.raises(CriterionError, match="did you mean 'numpy'"):
+        backend("nump")
+    with pytest.raises(CriterionError, match="computes on the CPU"):
+        backend("numpy", "cuda")
+    with pytest.raises(CriterionError, match="device 'cuda:99' cannot be used"):
+        backend("torch", "cuda:99")

@@ -1,0 +1,179 @@
+"""What `score` returns, notes and refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gatenorm.checkpoint import Checkpoint
+from gatenorm.criteria import CRITERIA, criterion, score
+from gatenorm.errors import CriterionError
+from gatenorm.families import understand
+from gatenorm.records import Scores
+from tests.criteria.models import Shape, write
+from tests.tiny_models import CASES
+
+TinyModels = Callable[..., Path]
+SHAPE = Shape(4, 2, 8, 32, layers=3)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_criterion_scores_every_family(name: str, tiny_models: TinyModels) -> None:
+    layout = understand(Checkpoint.open(tiny_models(name)))
+    for known in CRITERIA:
+        if known == "gate-norm-rope" and layout.rotary is None:
+            continue
+        scores = score(layout, known)
+        assert [s.layer for s in scores.layers] == list(range(layout.layers))
+        assert all(np.isfinite(s.score) and s.score > 0 for s in scores.layers)
+        if known.startswith("gate-norm-") and known != "gate-norm-outer":
+            assert all(len(s.heads) == layout.heads for s in scores.layers)
+        assert Scores.from_json(json.loads(json.dumps(scores.to_json()))).ranking == scores.ranking
+
+
+def test_the_record_says_where_it_comes_from(tmp_path: Path) -> None:
+    layout, _ = write(tmp_path, "separate", SHAPE, "BF16")
+    steps: list[tuple[int, int]] = []
+    scores = score(layout, progress=lambda done, total: steps.append((done, total)))
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+    assert scores.criterion == "gate-norm"
+    assert scores.version == version("gatenorm")
+    assert scores.bytes_read == 3 * (32 + 16) * 32 * 2
+    assert scores.seconds > 0
+    assert scores.seed is None
+    assert scores.model == layout.identity()
+
+
+def test_only_the_projections_of_the_formula_are_read(tmp_path: Path) -> None:
+    layout, _ = write(tmp_path, "separate", SHAPE)
+    assert score(layout, "depth").bytes_read == 0
+    assert score(layout, "ov-norm").bytes_read == score(layout, "gate-norm").bytes_read
+
+
+def test_depth_removes_the_last_layers_first(tmp_path: Path) -> None:
+    layout, _ = write(tmp_path, "separate", SHAPE)
+    assert score(layout, "depth").ranking == (2, 1, 0)
+
+
+def test_random_depends_on_the_seed_alone(tmp_path: Path) -> None:
+    layout, _ = write(tmp_path, "separate", Shape(2, 2, 4, 8, layers=12))
+    drawn = [score(layout, "random", seed=s) for s in (0, 0, 1)]
+    assert [s.seed for s in drawn] == [0, 0, 1]
+    assert drawn[0].layers == drawn[1].layers
+    assert drawn[0].ranking != drawn[2].ranking
+    assert drawn[0].ranking == (11, 8, 6, 7, 9, 10, 1, 3, 4, 2, 0, 5)  # as on every other machine
+
+
+def test_an_unknown_criterion_is_answered_with_the_nearest() -> None:
+    with pytest.raises(
+        CriterionError, match=r"'gatenorm' is not known; did you mean 'gate-norm'\? known: depth, gate-norm"
+    ):
+        criterion("gatenorm")
+
+
+def test_every_criterion_documents_its_formula() -> None:
+    assert list(CRITERIA) == [
+        "gate-norm",
+        "gate-norm-heads",
+        "gate-norm-outer",
+        "gate-norm-scaled",
+        "gate-norm-rope",
+        "ov-norm",
+        "gate-ov",
+        "weight-magnitude",
+        "depth",
+        "random",
+    ]
+    for name, known in CRITERIA.items():
+        assert known.name == name
+        assert known.summary
+        assert "``" in (known.function.__doc__ or "")
+
+
+@pytest.mark.parametrize(
+    ("name", "role"), [("gate-norm", "q"), ("gate-norm-heads", "k"), ("ov-norm", "o"), ("ov-norm", "v")]
+)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_named(tmp_path: Path, name: str, role: str, value: float) -> None:
+    tensor = f"model.layers.1.self_attn.{role}_proj.weight"
+    broken = torch.ones((32, 32) if role in "qo" else (16, 32))
+    broken[3, 5] = value
+    layout, _ = write(tmp_path, "separate", SHAPE, extra={tensor: broken})
+    with pytest.raises(CriterionError, match=f"{tensor} holds 1 NaN or infinite values"):
+        score(layout, name)
+
+
+def test_a_gain_that_is_not_finite_is_named(tmp_path: Path) -> None:
+    tensor = "model.layers.1.input_layernorm.weight"
+    layout, _ = write(tmp_path, "separate", SHAPE, extra={tensor: torch.full((32,), torch.nan)})
+    assert score(layout, "gate-norm").layers
+    with pytest.raises(CriterionError, match=f"{tensor} holds NaN"):
+        score(layout, "gate-norm-scaled")
+
+
+def test_finite_weights_that_overflow_are_not_called_damaged(tmp_path: Path) -> None:
+    tensor = "model.layers.1.self_attn.q_proj.weight"
+    layout, _ = write(tmp_path, "separate", SHAPE, extra={tensor: torch.full((32, 32), 3e38)})
+    with pytest.raises(CriterionError, match="gate-norm of layer 1 overflows"):
+        score(layout, "gate-norm")
+
+
+def test_a_layer_of_zeros_scores_zero(tmp_path: Path) -> None:
+    layout, _ = write(
+        tmp_path, "separate", SHAPE, extra={"model.layers.1.self_attn.q_proj.weight": torch.zeros(32, 32)}
+    )
+    for name in ("gate-norm", "gate-norm-heads", "gate-norm-outer", "gate-norm-rope"):
+        assert score(layout, name).layers[1].score == 0
+
+
+@pytest.mark.parametrize("name", ["gate-norm", "gate-norm-heads", "gate-norm-outer", "gate-norm-rope", "gate-ov"])
+def test_what_the_score_leaves_out_is_noted(name: str, tiny_models: TinyModels, tmp_path: Path) -> None:
+    layout, _ = write(tmp_path, "biased", SHAPE)
+    assert score(layout, name).notes == ("q and k have biases, which are not part of the score",)
+    normed = score(understand(Checkpoint.open(tiny_models("qwen3"))), name)
+    assert normed.notes == ("queries and keys are normed: the gate norms carry no scale, compare layers with care",)
+    capped = score(understand(Checkpoint.open(tiny_models("gemma2"))), name)
+    assert capped.notes == ("logits are capped at 2, which is not part of the score",)
+    assert score(layout, "ov-norm").notes == ()
+
+
+@pytest.mark.parametrize(("name", "spans"), [("qwen3", (16, 16)), ("olmo2", (64, 16))])
+def test_normed_queries_and_keys_score_by_their_bound(
+    name: str, spans: tuple[int, int], tiny_models: TinyModels
+) -> None:
+    layout = understand(Checkpoint.open(tiny_models(name)))
+    scores = score(layout, "gate-norm-scaled")
+    assert "the bound on the logits" in scores.notes[0]
+    for found in scores.layers:
+        weights = layout.attention(found.layer)
+        gains = [
+            np.abs(layout.checkpoint.float32(layout.tensor(found.layer, f"self_attn.{n}_norm.weight"))) for n in "qk"
+        ]
+        assert (gains[0].size, gains[1].size) == spans
+        group, size = layout.heads // layout.kv_heads, layout.head_dim
+        for head, value in enumerate(found.heads):
+            parts = [
+                g if g.size == size else g[i * size : (i + 1) * size]
+                for g, i in zip(gains, (head, head // group), strict=True)
+            ]
+            expected = layout.scale * np.sqrt(np.prod(spans)) * parts[0].max() * parts[1].max()
+            np.testing.assert_allclose(value, expected, rtol=1e-6)
+        assert weights.q.heads == len(found.heads)
+
+
+def test_gemmas_gain_counts_from_one(tiny_models: TinyModels) -> None:
+    layout = understand(Checkpoint.open(tiny_models("gemma2")))
+    weights = layout.attention(0)
+    gain = 1 + layout.checkpoint.float32(layout.tensor(0, "input_layernorm.weight")).astype(np.float64)
+    group = layout.heads // layout.kv_heads
+    expected = [
+        24**-0.5 * np.linalg.norm((weights.q.head(h) * gain).T @ (weights.k.head(h // group) * gain))
+        for h in range(layout.heads)
+    ]
+    np.testing.assert_allclose(score(layout, "gate-norm-scaled").layers[0].heads, expected, rtol=1e-5)

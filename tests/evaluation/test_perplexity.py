@@ -1,0 +1,165 @@
+"""Perplexity against straightforward computations, and against figures that trained models are known to have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from gatenorm import api
+from gatenorm.errors import EvaluationError
+from gatenorm.evaluation.perplexity import Protocol, encode, measure, negative_log_likelihood, perplexity
+from gatenorm.evaluation.text import Text, documents, read_text, wikitext_rows
+from gatenorm.runtimes.transformers import load, load_tokenizer
+
+TinyModels = Callable[..., Path]
+
+
+def naive_nll(model: torch.nn.Module, sequence: list[int]) -> float:
+    """One sequence, one token after the other, in float64."""
+    with torch.inference_mode():
+        logits = model(input_ids=torch.tensor([sequence])).logits[0].double()
+    return -sum(torch.log_softmax(logits[i], -1)[sequence[i + 1]].item() for i in range(len(sequence) - 1))
+
+
+def text_of(content: str, name: str = "text") -> Text:
+    return Text(name, content, "0" * 64, "plain text as it stands")
+
+
+@pytest.mark.parametrize("name", ["llama-gqa", "gpt2", "opt", "gemma2", "falcon-alibi"])
+def test_a_padded_batch_gives_what_each_sequence_gives_alone(name: str, tiny_models: TinyModels):
+    model = load(tiny_models(name), dtype=torch.float32)
+    draw = torch.Generator().manual_seed(3)
+    batch = [torch.randint(4, 90, (n,), generator=draw).tolist() for n in (23, 7, 2, 16)]
+    together = negative_log_likelihood(model, batch)
+    assert together == pytest.approx(sum(naive_nll(model, s) for s in batch), rel=1e-5)
+
+
+def test_logits_that_are_not_finite_are_named_and_not_averaged(tiny_models: TinyModels):
+    model = load(tiny_models("llama-gqa"), dtype=torch.float32)
+    with torch.no_grad():
+        model.model.norm.weight[0] = torch.nan
+    with pytest.raises(EvaluationError, match="not finite"):
+        negative_log_likelihood(model, [[5, 6, 7]])
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["stories3M", "tinystories-instruct-3M-neo"])
+def test_windows_are_cut_as_the_protocol_says(name: str, shared: Path):
+    directory = shared / "models" / name
+    model, tokenizer = load(directory, dtype=torch.float32), load_tokenizer(directory)
+    text = read_text(str(shared / "data/tinystories/valid_sample.txt"))
+    short = text_of(text.content[:9000])
+    ids = tokenizer(short.content)["input_ids"]
+    window = 100
+    windows = [ids[i : i + window] for i in range(0, len(ids) - window + 1, window)]
+    expected = sum(naive_nll(model, w) for w in windows) / (len(windows) * (window - 1))
+    result = perplexity(model, tokenizer, short, Protocol(window=window, batch_size=3))
+    assert result.nll == pytest.approx(expected, rel=1e-5)
+    assert result.perplexity == pytest.approx(math.exp(expected), rel=1e-4)
+    assert result.tokens == len(windows) * (window - 1)
+    assert result.protocol["bos"] == (ids[0] == tokenizer.bos_token_id)
+    assert result.protocol["windows"] == len(windows)
+
+
+# Perplexity with nothing removed, and with the attention of layer 0, 1, ... alone removed: the first 40 stories of the
+# TinyStories sample, each by itself, as published with the models.
+KNOWN = {
+    "stories260K": (15_202, 4.651, (6.383, 7.265, 5.299, 5.705, 5.702)),
+    "stories3M": (7_825, 5.947, (63.55, 12.08, 10.72, 11.31, 13.69, 9.264)),
+    "tinystories-instruct-3M-neo": (7_284, 11.33, (141.1, 56.5, 14.5, 12.6, 12.41, 12.98, 13.19, 16.23)),
+}
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", KNOWN)
+def test_removing_each_sublayer_moves_perplexity_as_it_is_known_to(name: str, shared: Path, tmp_path: Path):
+    source = shared / "models" / name
+    text = read_text(str(shared / "data/tinystories/valid_sample.txt"))
+    protocol = Protocol(separator="<|endoftext|>", limit=40)
+    tokens, unpruned, removed = KNOWN[name]
+    whole = measure(api.open_model(source), text, protocol)
+    assert whole.figures["tokens"] == tokens
+    assert f"{whole.figures['perplexity']:.4g}" == f"{unpruned:.4g}"
+    for layer, expected in enumerate(removed):
+        out = api.prune(source, tmp_path / str(layer), api.plan(source, drop=[layer]))
+        evidence = measure(api.open_model(out), text, protocol)
+        assert evidence.removed == (layer,)
+        assert f"{evidence.figures['perplexity']:.4g}" == f"{expected:.4g}", f"layer {layer}"
+
+
+@pytest.mark.shared
+def test_windows_of_novels_give_the_known_loss(shared: Path):
+    text = read_text(str(shared / "data/novels/heldout.txt"))
+    short = text_of(text.content[:80_000])
+    evidence = measure(api.open_model(shared / "models/novels-16L"), short, Protocol(window=256, limit=48))
+    assert evidence.figures["nll"] == pytest.approx(3.4653, abs=5e-5)
+    assert evidence.figures["tokens"] == 48 * 255
+    assert evidence.protocol["bos"] is False
+
+
+@pytest.mark.shared
+def test_wikitext_rows_are_joined_as_the_hub_has_them(shared: Path):
+    path = shared / "data/wikitext-2/wiki.test.raw"
+    rows = wikitext_rows(path.read_text(encoding="utf-8"))
+    assert len(rows) == 4358
+    assert rows[:2] == ["", " = Robert Boulter = \n"]
+    assert read_text(f"wikitext2={path}").content == "\n\n".join(rows)
+
+
+def test_documents_are_what_stands_between_separators():
+    text = text_of("cut off## one ##two\n####three##and cut off")
+    assert documents(text, "##") == ["one", "two", "three"]
+    assert documents(text, "##", limit=2) == ["one", "two"]
+    with pytest.raises(EvaluationError, match="no document lies between"):
+        documents(text, "@@")
+
+
+class Words:
+    """A tokenizer for tests of the protocol: a token a word, its number."""
+
+    bos_token_id = None
+
+    def __call__(self, texts: list[str], **_: object) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[int(word) for word in text.split()] for text in texts]}
+
+
+class Config:
+    vocab_size = 50
+    max_position_embeddings = 8
+
+
+def test_a_window_is_the_models_longest_input_where_none_is_given():
+    sequences, protocol = encode(Words(), text_of(" ".join(map(str, range(21)))), Protocol(), Config())
+    assert sequences == [list(range(8)), list(range(8, 16))]
+    assert protocol["last_shorter_window"] == "dropped"
+
+
+@pytest.mark.parametrize(
+    ("content", "protocol", "message"),
+    [
+        ("1 2 3", Protocol(), "has 3 tokens, fewer than one window of 8"),
+        ("1 2 3", Protocol(window=9), "--window 9 is longer than the model's 8 positions"),
+        ("1 2 3", Protocol(window=1), "leaves nothing to predict"),
+        ("1 2 3 4 5 6 7 77", Protocol(), "token 77 is outside the model's vocabulary of 50"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_in_one_line(content: str, protocol: Protocol, message: str):
+    with pytest.raises(EvaluationError, match=message):
+        encode(Words(), text_of(content), protocol, Config())
+
+
+def test_texts_that_cannot_be_read_are_said_in_one_line(tmp_path: Path):
+    (tmp_path / "empty.txt").write_text(" \n")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9 and more")
+    for name, message in [
+        ("none.txt", "no file"),
+        ("empty.txt", "the file is empty"),
+        ("latin.txt", "byte 3 is not UTF-8"),
+        (".", "Is a directory"),
+    ]:
+        with pytest.raises(EvaluationError, match=message):
+            read_text(str(tmp_path / name))

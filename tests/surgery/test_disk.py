@@ -1,0 +1,288 @@
+"""Pruned directories: what is in them, what is not, and that they appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file
+
+from gatenorm import api
+from gatenorm.checkpoint import Checkpoint
+from gatenorm.errors import OutputError, PlanError
+from gatenorm.families import understand
+from gatenorm.records import Plan
+from tests.tiny_models import CASES
+
+TinyModels = Callable[..., Path]
+
+
+def pruned(model: Path, out: Path, drop: list[int]) -> Path:
+    return api.prune(model, out, api.plan(model, drop=drop))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_tensors_that_stay_are_byte_for_byte_the_sources(name: str, tiny_models: TinyModels, tmp_path: Path):
+    source = tiny_models(name)
+    layout = understand(Checkpoint.open(source))
+    out = pruned(source, tmp_path / "out", [0, 2])
+    gone = tuple(p for i in (0, 2) for p in layout.removed_with(i))
+    before, after = Checkpoint.open(source), Checkpoint.open(out)
+    assert set(after.tensors) == {n for n in before.tensors if not n.startswith(gone)}
+    assert len(after.tensors) < len(before.tensors)
+    for tensor in after:
+        assert after.bits(tensor.name).tobytes() == before.bits(tensor.name).tobytes()
+        assert (tensor.shape, tensor.dtype) == (before.info(tensor.name).shape, before.info(tensor.name).dtype)
+    # and the library that everybody reads them with agrees
+    for file in out.glob("*.safetensors"):
+        with safe_open(file, "np") as opened:
+            assert opened.metadata() == {"format": "pt"}
+            assert set(opened.keys()) == {t.name for t in after if t.file == file.name}
+
+
+def test_shards_keep_their_names_and_the_index_speaks_of_what_is_left(tiny_models: TinyModels, tmp_path: Path):
+    source = tiny_models("llama-gqa", max_shard_size="40KB")
+    out = pruned(source, tmp_path / "out", [1, 3])
+    index = json.loads((out / "model.safetensors.index.json").read_text())
+    sizes = {}
+    for file in set(index["weight_map"].values()):
+        sizes |= {name: array.nbytes for name, array in load_file(out / file).items()}
+    assert set(sizes) == set(index["weight_map"])
+    assert index["metadata"]["total_size"] == sum(sizes.values())
+    assert {p.name for p in out.glob("*.safetensors")} == set(index["weight_map"].values())
+    assert Checkpoint.open(out).files.keys() < Checkpoint.open(source).files.keys() or len(sizes)
+
+
+def test_a_shard_of_nothing_but_removed_attention_is_left_out(tiny_models: TinyModels, tmp_path: Path):
+    from safetensors.numpy import save_file
+
+    source = shutil.copytree(tiny_models("llama-gqa"), tmp_path / "model")
+    tensors = load_file(source / "model.safetensors")
+    attention = {n: a for n, a in tensors.items() if n.startswith(("model.layers.2.self_attn", "model.layers.2.input"))}
+    rest = {n: a for n, a in tensors.items() if n not in attention}
+    (source / "model.safetensors").unlink()
+    files = {"model-00001-of-00002.safetensors": rest, "model-00002-of-00002.safetensors": attention}
+    for file, content in files.items():
+        save_file(content, source / file)
+    weight_map = {name: file for file, content in files.items() for name in content}
+    (source / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    out = pruned(source, tmp_path / "out", [2])
+    assert [p.name for p in sorted(out.glob("*.safetensors"))] == ["model-00001-of-00002.safetensors"]
+    assert set(Checkpoint.open(out).tensors) == set(rest)
+
+
+def test_small_files_are_carried_over_and_other_weights_are_not(tiny_models: TinyModels, tmp_path: Path):
+    source = shutil.copytree(tiny_models("llama-gqa"), tmp_path / "model")
+    for name in ("tokenizer.json", "chat_template.jinja", "LICENSE", "vocab.txt"):
+        (source / name).write_text(f"{name}\n")
+    for name in ("pytorch_model.bin", "consolidated.00.pth", "model.gguf", "pytorch_model.bin.index.json", ".hidden"):
+        (source / name).write_text("weights")
+    (source / "original").mkdir()
+    (source / "original" / "consolidated.00.pth").write_text("weights")
+    outside = tmp_path / "secret.txt"
+    outside.write_text("not part of the model")
+    (source / "notes.txt").symlink_to(outside)
+    (source / "README.md").write_text("---\nlicense: mit\nlicense_name: the-mit-one\n---\n# Parent\n")
+    out = pruned(source, tmp_path / "out", [1])
+    names = {p.name for p in out.iterdir()}
+    assert names == {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "gatenorm.json",
+        "modeling_gatenorm.py",
+        "README.md",
+        "tokenizer.json",
+        "chat_template.jinja",
+        "LICENSE",
+        "vocab.txt",
+    }
+    card = (out / "README.md").read_text()
+    assert "license: mit" in card
+    assert "[LICENSE](LICENSE)" in card
+    assert stat.S_IMODE(out.stat().st_mode) == 0o777 & ~_umask()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_the_card_names_the_base_model_of_a_hub_snapshot(tiny_models: TinyModels, tmp_path: Path):
+    repository = tmp_path / "models--someone--small-llama"
+    snapshot = repository / "snapshots" / "0123abcd"
+    snapshot.mkdir(parents=True)
+    (repository / "blobs").mkdir()
+    for number, path in enumerate(sorted(tiny_models("llama-gqa").iterdir())):
+        shutil.copyfile(path, repository / "blobs" / str(number))
+        (snapshot / path.name).symlink_to(Path("../../blobs") / str(number))
+    out = pruned(snapshot, tmp_path / "out", [1])
+    assert "base_model: someone/small-llama" in (out / "README.md").read_text()
+    assert (out / "generation_config.json").is_file()
+    assert not (out / "generation_config.json").is_symlink()
+    again = pruned(out, tmp_path / "again", [0])
+    assert "base_model: someone/small-llama" in (again / "README.md").read_text()
+
+
+def test_gatenorm_json_is_the_plan(tiny_models: TinyModels, tmp_path: Path):
+    source = tiny_models("llama-gqa")
+    plan = api.plan(source, layers=2)
+    out = api.prune(source, tmp_path / "out", plan)
+    assert Plan.from_json(json.loads((out / "gatenorm.json").read_text())) == plan
+    assert json.loads((out / "config.json").read_text())["gatenorm"]["plan"] == plan.to_json()
+
+
+def test_pruning_again_composes_in_original_indices(tiny_models: TinyModels, tmp_path: Path):
+    source = tiny_models("llama-mha")  # five layers
+    once = pruned(source, tmp_path / "once", [1])
+    plan = api.plan(once, drop=[3])
+    assert (plan.drop, plan.new, plan.previous.drop) == ((1, 3), (3,), (1,))
+    twice = api.prune(once, tmp_path / "twice", plan)
+    at_once = pruned(source, tmp_path / "at_once", [1, 3])
+    assert (twice / "model.safetensors").read_bytes() == (at_once / "model.safetensors").read_bytes()
+    first, second = (json.loads((d / "config.json").read_text()) for d in (twice, at_once))
+    for config in (first, second):
+        del config["gatenorm"]["plan"]
+    assert first == second
+    assert understand(Checkpoint.open(twice)).attention_layers == (0, 2, 4)
+    scored = api.score(twice)
+    assert [s.layer for s in scored.layers] == [0, 2, 4]
+    whole = {s.layer: s.score for s in api.score(source).layers}
+    assert [s.score for s in scored.layers] == pytest.approx([whole[i] for i in (0, 2, 4)], rel=1e-9)
+    with pytest.raises(PlanError, match="layer 1 has lost its attention already"):
+        api.plan(twice, drop=[1])
+    with pytest.raises(PlanError, match="1 to 2"):
+        api.plan(twice, layers=3)
+
+
+def test_per_layer_lists_are_renumbered(tiny_models: TinyModels, tmp_path: Path):
+    out = pruned(tiny_models("gemma2"), tmp_path / "gemma", [0])
+    assert json.loads((out / "config.json").read_text())["layer_types"] == [
+        "full_attention",
+        "sliding_attention",
+        "full_attention",
+    ]
+    out = pruned(tiny_models("gpt_neo"), tmp_path / "neo", [1])
+    config = json.loads((out / "config.json").read_text())
+    assert config["attention_types"] == [[["global", "global", "local"], 1]]
+    assert config["num_layers"] == 3
+
+
+def test_a_layer_that_scales_by_its_index_is_not_pruned(tiny_models: TinyModels, tmp_path: Path):
+    source = shutil.copytree(tiny_models("gpt2"), tmp_path / "model")
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**config, "scale_attn_by_inverse_layer_idx": True}))
+    with pytest.raises(PlanError, match="scale_attn_by_inverse_layer_idx"):
+        pruned(source, tmp_path / "out", [1])
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_head_is_not_pruned(tiny_models: TinyModels, tmp_path: Path):
+    source = shutil.copytree(tiny_models("llama-gqa"), tmp_path / "model")
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**config, "architectures": ["LlamaForSequenceClassification"]}))
+    with pytest.raises(PlanError, match="only LlamaForCausalLM"):
+        pruned(source, tmp_path / "out", [1])
+
+
+@pytest.mark.parametrize("kind", ["full", "file"])
+def test_an_output_that_is_taken_is_left_alone(kind: str, tiny_models: TinyModels, tmp_path: Path):
+    out = tmp_path / "out"
+    if kind == "full":
+        out.mkdir()
+        (out / "mine").write_text("mine")
+    else:
+        out.write_text("mine")
+    with pytest.raises(OutputError, match="give a directory that does not exist yet"):
+        pruned(tiny_models("llama-gqa"), out, [1])
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_empty_directory_is_a_fine_output(tiny_models: TinyModels, tmp_path: Path):
+    (tmp_path / "out").mkdir()
+    assert (pruned(tiny_models("llama-gqa"), tmp_path / "out", [1]) / "config.json").is_file()
+
+
+LIMITED = """
+import resource, signal, sys
+from gatenorm.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_full_disk_leaves_nothing_behind(tiny_models: TinyModels, tmp_path: Path):
+    """A limit on file sizes makes the kernel refuse a write half-way, as a full disk does."""
+    assert resource.RLIMIT_FSIZE is not None
+    assert signal.SIGXFSZ
+    source, out = tiny_models("llama-gqa"), tmp_path / "there" / "out"
+    arguments = ["prune", str(source), "--drop", "1", "-o", str(out)]
+    run = subprocess.run([sys.executable, "-c", LIMITED, *arguments], capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert run.stderr == f"error: {out} could not be written: the disk is full; nothing was left behind\n"
+    assert list((tmp_path / "there").iterdir()) == []
+
+
+def test_too_little_room_is_said_before_anything_is_written(tiny_models: TinyModels, tmp_path: Path):
+    """A sparse checkpoint of many terabytes costs nothing to make and cannot be copied anywhere."""
+    source = shutil.copytree(tiny_models("llama-gqa"), tmp_path / "model")
+    width = 1 << 20
+    header = json.loads((source / "config.json").read_text())
+    assert header["hidden_size"] == 64
+    path = source / "model.safetensors"
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    table = json.loads(content[8 : 8 + length])
+    end = max(t["data_offsets"][1] for n, t in table.items() if n != "__metadata__")
+    rows = shutil.disk_usage(tmp_path).free // (4 * width) + 1024
+    table["huge"] = {"dtype": "F32", "shape": [rows, width], "data_offsets": [end, end + rows * width * 4]}
+    text = json.dumps(table).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
+    try:
+        os.truncate(path, 8 + len(text) + end + rows * width * 4)
+    except OSError:
+        pytest.skip("this file system has no files that large")
+    with pytest.raises(OutputError, match="are free there: make room"):
+        pruned(source, tmp_path / "out", [1])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model"]
+
+
+def test_an_interrupted_run_leaves_nothing_behind(tiny_models: TinyModels, tmp_path: Path):
+    source, out = tiny_models("llama-gqa"), tmp_path / "out"
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        api.prune(source, out, api.plan(source, drop=[1]), progress=interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_copying_works_where_the_kernel_cannot(
+    tiny_models: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    source = tiny_models("llama-gqa")
+    inside = pruned(source, tmp_path / "inside", [1])
+    monkeypatch.delattr(os, "copy_file_range")
+    outside = pruned(source, tmp_path / "outside", [1])
+    assert (inside / "model.safetensors").read_bytes() == (outside / "model.safetensors").read_bytes()
+
+
+def test_progress_ends_at_the_whole(tiny_models: TinyModels, tmp_path: Path):
+    source, calls = tiny_models("llama-gqa"), []
+    out = api.prune(source, tmp_path / "out", api.plan(source, drop=[1]), progress=lambda *c: calls.append(c))
+    assert calls[-1] == ((out / "model.safetensors").stat().st_size,) * 2
+    assert all(np.diff([done for done, _ in calls]) > 0)
