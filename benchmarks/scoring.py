@@ -5,8 +5,8 @@ best one counts. Ratios are to what was measured in the same run:
 
     python benchmarks/scoring.py [--criteria gate-norm,gate-norm-heads] [--repeat 3] [--layers 40] [--keep DIRECTORY]
 
-The checkpoint (4.2 GB of real bytes) goes to --keep or GATENORM_BENCH_DIR and stays there; without either, to a temporary
-directory that is removed.
+The checkpoint (4.2 GB of real bytes) goes to --keep or GATENORM_BENCH_DIR and stays there; without either it
+goes to a temporary directory that is removed.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import transformers
 from safetensors.torch import save_file
 
 from gatenorm.families import families
+from gatenorm.records import ModelIdentity, Plan
 
 LAYERS = 6
 VOCABULARY = 64
@@ -244,7 +245,7 @@ def pruned_config(model: Any, name: str, drop: Sequence[int]) -> dict[str, Any]:
             "layers": LAYERS,
             "drop": sorted(drop),
             "block": shape.block,
-            "plan": {"schema": "gatenorm/plan/1", "drop": sorted(drop), "note": "ä plan"},
+            "plan": Plan(ModelIdentity("ä model", base, LAYERS, "0" * 64, {}), tuple(sorted(drop))).to_json(),
         },
     }
 

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from gatenorm.errors import PlanError
+from gatenorm.records import Plan
 from gatenorm.surgery import modeling_gatenorm as modeling
 from gatenorm.surgery.live import remove_attention
 from gatenorm.surgery.registration import register, register_adapter_targets
@@ -400,7 +401,7 @@ def test_save_and_load_again(name, size, directories, tmp_path):
         assert after[key] == before[key]
     assert (tmp_path / "modeling_gatenorm.py").read_bytes() == (source / "modeling_gatenorm.py").read_bytes()
     assert json.loads((tmp_path / "gatenorm.json").read_text()) == before["gatenorm"]["plan"]
-    assert "ä plan" in (tmp_path / "gatenorm.json").read_text(encoding="utf-8")
+    assert "ä model" in (tmp_path / "gatenorm.json").read_text(encoding="utf-8")
     assert (tmp_path / "model.safetensors.index.json").exists() is (size == "20KB")
     names = {key for shard in tmp_path.glob("*.safetensors") for key in safe_open(shard, "pt").keys()}  # noqa: SIM118
     assert names == set(pruned_tensors(build(name), name, drop))
@@ -539,7 +540,11 @@ def test_live_surgery_composes_and_saves(name, directories, tmp_path):
     with torch.no_grad():
         twice(tokens(1, 4), output_hidden_states=True)  # leaves hooks behind
     remove_attention(twice, (4, 0), SHAPES[name].family())
-    assert twice.config.to_dict() == once.config.to_dict()
+    found, expected = twice.config.to_dict(), once.config.to_dict()
+    plan = Plan.from_json(found["gatenorm"].pop("plan"))
+    assert (plan.drop, plan.new, plan.previous.drop) == ((0, 3, 4), (0, 4), (3,))
+    assert Plan.from_json(expected["gatenorm"].pop("plan")).drop == plan.drop
+    assert found == expected
     assert str(twice) == str(once)
     twice.save_pretrained(tmp_path)
     assert {"config.json", "model.safetensors", "modeling_gatenorm.py", "gatenorm.json"} <= files_of(tmp_path)

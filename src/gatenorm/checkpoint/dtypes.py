@@ -18,7 +18,9 @@ Float32 = npt.NDArray[np.float32]
 def _widen_bf16(bits: Bits, out: Float32 | None = None) -> Float32:
     """bfloat16 is the upper half of a float32: shift the bits up. Exact."""
     target = np.empty(bits.shape, np.float32) if out is None else out
-    np.left_shift(bits, np.uint32(16), out=target.view(np.uint32), dtype=np.uint32, casting="unsafe")
+    wide = target.view(np.uint32)
+    np.copyto(wide, bits)  # two passes that are each vectorised take half the time of one shift that also casts
+    np.left_shift(wide, np.uint32(16), out=wide)
     return target
 
 
