@@ -60,10 +60,10 @@ def test_a_13b_layer(outliers: int) -> None:
 def test_the_bfloat16_product_keeps_its_promise(dtype: str, outliers: int, contract: str) -> None:
     q, k = layer(dtype, outliers, width=1536, heads=12)
     expected = backend("numpy").product_norm(q, k, contract)  # type: ignore[arg-type]
-    chosen = TorchBackend("cpu")
+    chosen, claimed = TorchBackend("cpu"), CLAIMED if dtype == "BF16" else 2 * CLAIMED
     direct = chosen._bfloat16_norm(q, k, contract)  # type: ignore[arg-type]
-    assert direct is None or direct == pytest.approx(expected, rel=CLAIMED)
-    assert chosen.product_norm(q, k, contract) == pytest.approx(expected, rel=CLAIMED)  # type: ignore[arg-type]
+    assert direct is None or direct == pytest.approx(expected, rel=claimed)
+    assert chosen.product_norm(q, k, contract) == pytest.approx(expected, rel=claimed)  # type: ignore[arg-type]
     if dtype == "BF16":
         assert direct is not None  # such weights are what the path is for
 

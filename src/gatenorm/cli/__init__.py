@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gatenorm import __version__
-from gatenorm.cli import evaluate, inspect, prune, score
+from gatenorm.cli import console, evaluate, inspect, prune, score
 from gatenorm.errors import GatenormError
 
 app = typer.Typer(
@@ -53,6 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     debug = "--debug" in arguments
     # Wherever it stands: people add it at the end of the line that failed.
     arguments = [a for a in arguments if a != "--debug"]
+    console.quiet_hub()
     try:
         status = app(arguments, standalone_mode=False)
         return status if isinstance(status, int) else 0

@@ -29,15 +29,20 @@ def progress_bar(what: str, unit: str = "layers") -> Iterator[Callable[[int, int
         yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
-def quiet_libraries() -> None:
-    """Keep transformers' own bars off a stderr that is no terminal, and its chatter off one that is."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "0" if sys.stderr.isatty() else "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+def quiet_hub() -> None:
+    """Keep the hub's bars off a stderr that is no terminal; must come before huggingface_hub is imported."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def quiet_transformers() -> None:
+    """Keep transformers' bars and remarks out of the output: what matters is said by gatenorm itself."""
     try:
         from transformers.utils import logging
     except ImportError:
         return
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
 
 
 def write_json(target: str, data: Any) -> None:

@@ -46,7 +46,7 @@ def command(
     from gatenorm.evaluation.perplexity import Protocol
     from gatenorm.evaluation.text import read_text
 
-    console.quiet_libraries()
+    console.quiet_transformers()
     text = read_text(data)
     protocol = Protocol(window, documents, limit, batch_size)
     # Everything that can be wrong with either model is said before minutes are spent on the other.

@@ -27,6 +27,9 @@ _OUTLIER = 4.0
 # ... judged by every 8th of their entries, and at most this share of all lines.
 _SAMPLE, _MOST_OUTLIERS = 8, 1 / 16
 _CHECKED_LINES = 64
+# Weights stored in float16 or float32 are rounded for the product: measured, that moves a 13B layer's norm by 7e-6 at
+# most, but 64 lines know it no better than to 2e-5.
+_TOLERATED_ROUNDED = 4e-5
 _BLOCK = 256
 
 
@@ -171,4 +174,4 @@ def _close(
     exact[:, columns] = 0
     excess = (product[sample].double().square_().sum(1).numpy() - np.square(exact, dtype=np.float64).sum(1)) * weak.size
     doubt = 2 * excess.std() / math.sqrt(sample.size)
-    return bool(abs(excess.mean()) + doubt <= 2 * _TOLERATED * energy)
+    return bool(abs(excess.mean()) + doubt <= 2 * _TOLERATED_ROUNDED * energy)

@@ -1,0 +1,108 @@
+"""Model ids of the hub, against an HTTP server on loopback that serves the hub's paths."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+TinyModels = Callable[..., Path]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@contextmanager
+def hub(repositories: dict[str, dict[str, bytes]]) -> Iterator[tuple[str, list[str]]]:
+    """The address of a hub that has these repositories, and the list of paths that it was asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def answer(self, status: int, body: bytes, **headers: str) -> None:
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            asked.append(path)
+            for name, files in repositories.items():
+                if path.startswith(f"/api/models/{name}/tree/"):
+                    tree = [{"type": "file", "path": f, "size": len(c), "oid": "0" * 40} for f, c in files.items()]
+                    return self.answer(200, json.dumps(tree).encode(), Content_Type="application/json")
+                if path.startswith(f"/api/models/{name}"):
+                    info = {"id": name, "sha": COMMIT, "siblings": [{"rfilename": f} for f in files]}
+                    return self.answer(200, json.dumps(info).encode(), Content_Type="application/json")
+                for file, content in files.items():
+                    if path.startswith(f"/{name}/resolve/") and path.endswith("/" + file):
+                        etag = hashlib.sha256(content).hexdigest()
+                        return self.answer(200, content, ETag=f'"{etag}"', X_Repo_Commit=COMMIT)
+            return self.answer(404, b"{}", X_Error_Code="RepoNotFound", Content_Type="application/json")
+
+        do_HEAD = do_GET  # noqa: N815 - the base class calls it so
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def gatenorm(home: Path, endpoint: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
+    environment.pop("HF_HUB_OFFLINE", None)
+    command = [sys.executable, "-c", "import sys; from gatenorm.cli import main; sys.exit(main(sys.argv[1:]))"]
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, env=environment)
+
+
+@pytest.fixture
+def model(tiny_models: TinyModels) -> dict[str, bytes]:
+    files = {p.name: p.read_bytes() for p in tiny_models("llama-gqa").iterdir()}
+    return {**files, "pytorch_model.bin": b"a pickle", "original/consolidated.00.pth": b"a pickle"}
+
+
+def test_a_model_id_is_fetched_without_other_copies_of_the_weights(model: dict[str, bytes], tmp_path: Path):
+    with hub({"someone/small": model}) as (endpoint, asked):
+        first = gatenorm(tmp_path / "home", endpoint, "score", "someone/small", "--json", "-")
+        assert (first.returncode, first.stderr) == (0, "")
+        assert len(json.loads(first.stdout)["ranking"]) == 4
+        assert any(path.endswith("model.safetensors") for path in asked)
+        assert not any("pytorch_model" in path or "original" in path for path in asked)
+        out = tmp_path / "out"
+        assert (
+            gatenorm(tmp_path / "home", endpoint, "prune", "someone/small", "--drop", "1", "-o", str(out)).returncode
+            == 0
+        )
+        assert "base_model: someone/small" in (out / "README.md").read_text()
+    # the hub is gone; what was fetched is enough
+    again = gatenorm(tmp_path / "home", endpoint, "score", "someone/small", "--json", "-")
+    assert again.returncode == 0
+
+
+def test_a_model_that_is_not_there_is_one_line(model: dict[str, bytes], tmp_path: Path):
+    with hub({"someone/small": model}) as (endpoint, _):
+        answer = gatenorm(tmp_path, endpoint, "score", "someone/large")
+        assert answer.returncode == 2
+        assert answer.stderr.count("\n") == 1
+        assert answer.stderr.startswith("error: someone/large: the hub answers 404: no such model")
+    unreachable = gatenorm(tmp_path, endpoint, "score", "someone/large")
+    assert unreachable.returncode == 2
+    assert unreachable.stderr.count("\n") == 1
+    assert "could not be reached" in unreachable.stderr
