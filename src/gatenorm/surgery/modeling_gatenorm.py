@@ -278,6 +278,20 @@ def auto_map(base_model_type: str) -> dict[str, str]:
     return {auto: f"modeling_gatenorm.{name}" for auto, name in class_names(base_model_type).items()}
 
 
+def inherit_renamings(name: str, stock: Any) -> None:
+    """Let tensors that Transformers renames while it loads the stock class be renamed for the class `name` too: files
+    of GPT-NeoX call the head `embed_out`. Transformers 4 has no such table.
+    """
+    try:
+        from transformers import conversion_mapping as table
+    except ImportError:
+        return
+    renamings = table.get_checkpoint_conversion_mapping(stock.__name__)
+    renamings = renamings or table.get_checkpoint_conversion_mapping(stock.config_class.model_type)
+    if renamings is not None:
+        table.register_checkpoint_conversion_mapping(name, renamings, overwrite=True)
+
+
 def __getattr__(name: str) -> Any:
     """Derive, once, `GatenormX` from the class X of Transformers: a configuration, or a model that has one."""
     if name in _classes:
@@ -293,6 +307,7 @@ def __getattr__(name: str) -> Any:
         # Named once more as a base of its own, which is where Transformers looks for it in classes like these.
         generation = (transformers.GenerationMixin,) if transformers.GenerationMixin in bases else ()
         _classes[name] = type(name, (PrunedModel, stock, *generation), members)
+        inherit_renamings(name, stock)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return _classes[name]
