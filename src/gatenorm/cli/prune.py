@@ -63,7 +63,7 @@ def command(
         + (f" (in all: {spans(made.drop)})" if made.previous else "")
     )
     console.say(
-        f"{out}: {console.bytes_for_people(after)}, {1 - after / before:.1%} less than the source; its key/value cache is "
-        f"{len(made.new) / len(layout.attention_layers):.1%} smaller"
+        f"{out}: {console.bytes_for_people(after)}, {1 - after / before:.1%} less than the source; its key/value cache "
+        f"is {len(made.new) / len(layout.attention_layers):.1%} smaller"
     )
     console.say(f"What it costs in quality: gatenorm eval {out} --baseline {model} --data YOUR_TEXT")

@@ -28,7 +28,7 @@ def gate_norm_rope(weights: AttentionWeights, backend: Backend) -> Float64:
     Raises:
         CriterionError: the model is not rotary, does not say its context, or has a rope type that is not known.
 
-    Source: METHOD of this project.
+    Source: docs/criteria.md.
     """
     rotary = weights.layout.rotary
     if rotary is None:

@@ -24,7 +24,7 @@ def gate_norm_scaled(weights: AttentionWeights, backend: Backend) -> Float64:
     Raises:
         CriterionError: the checkpoint lacks the gain of a norm that the family has.
 
-    Source: METHOD of this project, after arXiv 2512.20636.
+    Source: docs/criteria.md, after arXiv 2512.20636.
     """
     lay = weights.layout
     if lay.norms.get("q") and lay.norms.get("k"):

@@ -13,6 +13,6 @@ def gate_ov(weights: AttentionWeights, backend: Backend) -> Float64:
 
     ``|| Wq[h]^T Wk[g(h)] ||_F * || Wo[:, h] Wv[g(h)] ||_F``.
 
-    Source: METHOD of this project.
+    Source: docs/criteria.md.
     """
     return gate_norm_heads(weights, backend) * ov_norm(weights, backend)

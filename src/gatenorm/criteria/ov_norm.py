@@ -13,7 +13,7 @@ def ov_norm(weights: AttentionWeights, backend: Backend) -> Float64:
     ``|| Wo[:, h] Wv[g(h)] ||_F = sqrt < Wo[:, h]^T Wo[:, h], Wv[g] Wv[g]^T >`` with ``Wo[:, h] [width, head_dim]`` and
     ``Wv[g] [head_dim, width]``.
 
-    Source: METHOD of this project; the OV circuit is that of Elhage et al., "A Mathematical Framework for
+    Source: docs/criteria.md; the OV circuit is that of Elhage et al., "A Mathematical Framework for
     Transformer Circuits" (2021).
     """
     return paired_norms(backend.head_grams(weights.o), backend.head_grams(weights.v))

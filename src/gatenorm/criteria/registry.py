@@ -21,7 +21,7 @@ from gatenorm.errors import CriterionError, did_you_mean
 Role = Literal["q", "k", "v", "o"]
 
 _PAPER = "arXiv 2512.20636"
-_METHOD = "gatenorm, after arXiv 2512.20636"
+_OURS = "gatenorm, after arXiv 2512.20636"
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Criterion:
 
 _ALL = (
     Criterion("gate-norm", "norm of the gate matrix, sum over heads of Wq^T Wk", _PAPER, gate_norm),
-    Criterion("gate-norm-heads", "gate norms of the heads, root of the sum of squares", _METHOD, gate_norm_heads),
+    Criterion("gate-norm-heads", "gate norms of the heads, root of the sum of squares", _OURS, gate_norm_heads),
     Criterion("gate-norm-outer", "the literal Wq Wk^T, which mixes heads", _PAPER, gate_norm_outer),
-    Criterion("gate-norm-scaled", "per head, with norm gains and logit scale", _METHOD, gate_norm_scaled),
-    Criterion("gate-norm-rope", "per head, mean over the rotary distances", _METHOD, gate_norm_rope),
-    Criterion("ov-norm", "how strongly the branch can write, Wo Wv per head", _METHOD, ov_norm, ("v", "o"), False),
-    Criterion("gate-ov", "gate norm times OV norm, per head", _METHOD, gate_ov, ("q", "k", "v", "o")),
+    Criterion("gate-norm-scaled", "per head, with norm gains and logit scale", _OURS, gate_norm_scaled),
+    Criterion("gate-norm-rope", "per head, mean over the rotary distances", _OURS, gate_norm_rope),
+    Criterion("ov-norm", "how strongly the branch can write, Wo Wv per head", _OURS, ov_norm, ("v", "o"), False),
+    Criterion("gate-ov", "gate norm times OV norm, per head", _OURS, gate_ov, ("q", "k", "v", "o")),
     Criterion(
         "weight-magnitude", "norm of all four projections", "baseline", weight_magnitude, ("q", "k", "v", "o"), False
     ),

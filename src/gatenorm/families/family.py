@@ -22,8 +22,8 @@ A family is a JSON file in ``families/data``; CONTRIBUTING.md says how to write 
 ``scale``        the factor on the logits: a number, or ``[key, power]`` with a config key or ``head_dim``
 ``softcap``      config key of the cap on the logits, or null
 ``per_layer``    config keys that hold one entry a layer, and how to fill them in where they are left out
-``tokenizer``    null, or ``class`` and ``when`` (``undeclared``, ``always``): the tokenizer class that transformers takes
-                 for this ``model_type``, where the checkpoint names none, or whatever it names
+``tokenizer``    null, or ``class`` and ``when`` (``undeclared``, ``always``): the tokenizer class that transformers
+                 takes for this ``model_type``, where the checkpoint names none, or whatever it names
 ``refuse``       what this release must not touch: ``when`` (config values), ``why``
 ``variants``     changes to all this ``when`` the config has certain values, applied in order
 """
