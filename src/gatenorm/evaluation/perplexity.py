@@ -182,7 +182,7 @@ def negative_log_likelihood(model: PreTrainedModel, batch: Sequence[Sequence[int
         losses = torch.nn.functional.cross_entropy(
             logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
         ).view(len(batch), length - 1)
-        total = losses.double()[counts[:, 1:]].sum().item()
+        total = float(losses.double()[counts[:, 1:]].sum())
     if not math.isfinite(total):
         raise EvaluationError("the model's logits are not finite (NaN or infinity): try --dtype float32")
     return total
