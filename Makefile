@@ -34,6 +34,7 @@ format: $(READY)
 
 # Takes minutes and 25 GB of disk; prints the tables of benchmarks/README.md.
 benchmark: $(READY)
+	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/pruning.py
 

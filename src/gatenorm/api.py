@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gatenorm.checkpoint import Checkpoint, locate
+from gatenorm.criteria import criterion as criterion_named
 from gatenorm.criteria import score as score_layout
 from gatenorm.errors import PlanError
 from gatenorm.families import Layout, understand
+from gatenorm.families import family as family_named
 from gatenorm.records import Plan, Scores, read_json
-from gatenorm.runtimes.transformers import load
+from gatenorm.runtimes import transformers as transformers_runtime
 from gatenorm.surgery.disk import write_pruned
-from gatenorm.surgery.planning import count_for_share, plan_by_hand, plan_by_scores, plan_from_file
+from gatenorm.surgery.planning import check_count, count_for_share, plan_by_hand, plan_by_scores, plan_from_file
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 __all__ = ["load", "open_model", "plan", "prune", "prune_module", "score"]
 
@@ -82,8 +87,8 @@ def plan(
         layers: how many of the weakest to remove, beyond those already gone.
         share: the same as a share of the attention sublayers that are there, rounded half up, at least one.
         drop: original 0-based indices.
-        file: a ``plan.json``, made for this very checkpoint.
-        protect: original indices that must stay.
+        file: a ``plan.json``, made for this checkpoint.
+        protect: original indices that must stay, however the others are chosen.
 
     Raises:
         PlanError: not exactly one way of choosing, or one that this model does not allow.
@@ -92,22 +97,18 @@ def plan(
     ways = {"layers": layers, "share": share, "drop": drop, "plan": file}
     given = [name for name, value in ways.items() if value is not None]
     if len(given) != 1:
-        raise PlanError(
-            f"say once what to remove: --layers, --share, --drop or --plan; given: {', '.join(given) or 'none'}"
-        )
+        raise PlanError(f"say once what to remove: by layers, share, drop or plan; given: {', '.join(given) or 'none'}")
     layout = open_model(model, family)
+    criterion_named(criterion)
+    why = layout.refusal()
+    if why:
+        raise PlanError(f"this {layout.model_type} model cannot be pruned: {why}")
     if drop is not None:
-        return plan_by_hand(layout, drop)
+        return plan_by_hand(layout, drop, protect)
     if file is not None:
-        return plan_from_file(layout, Plan.from_json(read_json(Path(file), "--plan")))
-    available = len(layout.attention_layers)
-    count = layers if layers is not None else count_for_share(share or 0.0, available)
-    if not 1 <= count < available:
-        # Before the scoring, which may take a while.
-        raise PlanError(
-            f"cannot remove {count} attention sublayers: the model has {available}, and one must stay: "
-            f"1 to {available - 1}"
-        )
+        return plan_from_file(layout, Plan.from_json(read_json(Path(file), "plan")), protect)
+    count = layers if layers is not None else count_for_share(share or 0.0, len(layout.attention_layers))
+    check_count(layout, count, protect)  # before the scoring, which may take a while
     scores = score(layout, criterion, seed=seed, progress=progress)
     return plan_by_scores(layout, scores, count, protect)
 
@@ -126,6 +127,20 @@ def prune(model: Model, out: str | os.PathLike[str], plan: Plan, *, progress: Pr
     return Path(out)
 
 
+def load(model: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel:
+    """The causal language model ``model``, dense or pruned, as a transformers model in evaluation mode.
+
+    Args:
+        model: a directory or a model id of the hub.
+        arguments: for ``from_pretrained``: ``dtype``, ``device_map``, ``attn_implementation``, ...
+
+    Raises:
+        CheckpointError: it cannot be read, or holds other tensors than the model needs.
+        MissingExtraError: torch or transformers is not installed.
+    """
+    return transformers_runtime.load(locate(os.fspath(model)), **arguments)
+
+
 def prune_module(model: Any, drop: Sequence[int]) -> Any:
     """Remove the attention of layers ``drop`` from a live transformers model, in place; returns the model.
 
@@ -135,10 +150,9 @@ def prune_module(model: Any, drop: Sequence[int]) -> Any:
         FamilyError: the model's architecture is not known.
         PlanError: a layer that is not there, or none would be left.
     """
-    from gatenorm.families.family import family
     from gatenorm.surgery.live import remove_attention
 
     config = model.config.to_dict()
     pruned = config.get("gatenorm")
-    data = family(pruned["base_model_type"] if pruned else config["model_type"], config)
+    data = family_named(pruned["base_model_type"] if pruned else config["model_type"], config)
     return remove_attention(model, drop, data)

@@ -25,7 +25,8 @@ class ModelIdentity:
     """Which checkpoint a record speaks of.
 
     ``config_sha256`` is the hash of ``config.json`` as it lies on disk, ``files`` the size in bytes of every weight
-    file: together they tell two checkpoints apart without reading the weights.
+    file, ``sample_sha256`` the hash of a few kilobytes spread over them: the first two are equal for a base model and
+    its fine-tunes, the last is not. Nothing here proves that every weight is the same.
     """
 
     name: str
@@ -33,6 +34,7 @@ class ModelIdentity:
     layers: int
     config_sha256: str
     files: Mapping[str, int]
+    sample_sha256: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -41,6 +43,7 @@ class ModelIdentity:
             "layers": self.layers,
             "config_sha256": self.config_sha256,
             "files": dict(self.files),
+            "sample_sha256": self.sample_sha256,
         }
 
     @classmethod
@@ -51,11 +54,13 @@ class ModelIdentity:
             layers=_whole(data["layers"]),
             config_sha256=str(data["config_sha256"]),
             files={str(k): _whole(v) for k, v in data["files"].items()},
+            sample_sha256=str(data.get("sample_sha256", "")),
         )
 
     def same_weights(self, other: ModelIdentity) -> bool:
         """Whether both speak of the same checkpoint, wherever it lies and whatever its folder is called."""
-        return self.config_sha256 == other.config_sha256 and dict(self.files) == dict(other.files)
+        mine, others = ((i.config_sha256, dict(i.files), i.sample_sha256) for i in (self, other))
+        return mine == others
 
 
 @dataclass(frozen=True)

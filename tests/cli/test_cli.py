@@ -135,6 +135,9 @@ def bad(tmp_path: Path, model: Path) -> dict[str, tuple[list[object], str]]:
     no_attention = shutil.copytree(model, tmp_path / "no_attention")
     config = json.loads((no_attention / "config.json").read_text())
     (no_attention / "config.json").write_text(json.dumps({**config, "model_type": "gpt2", "n_head": 4}))
+    another_head = shutil.copytree(model, tmp_path / "another_head")
+    changed = json.dumps({**config, "architectures": ["LlamaForSequenceClassification"]})
+    (another_head / "config.json").write_text(changed)
     out, taken = tmp_path / "out", tmp_path / "taken"
     taken.mkdir()
     (taken / "mine").write_text("mine")
@@ -149,7 +152,20 @@ def bad(tmp_path: Path, model: Path) -> dict[str, tuple[list[object], str]]:
         "unknown family": (["score", model, "--family", "lama"], "did you mean 'llama'?"),
         "plot ending": (["score", model, "--plot", tmp_path / "a.bmp"], "must be one of .png, .svg, .html"),
         "plot folder": (["score", model, "--plot", tmp_path / "no/a.png"], "there is no folder"),
-        "json folder": (["score", model, "--json", tmp_path / "no/a.json"], "could not be written"),
+        "json folder": (["score", model, "--json", tmp_path / "no/a.json"], "no file can be written there"),
+        "json directory": (["score", model, "--json", tmp_path], "no file can be written there"),
+        "json empty": (["prune", model, "--drop", 1, "-o", out, "--json", ""], "no file can be written there"),
+        "json below a file": (["inspect", model, "--json", text / "a.json"], "no file can be written there"),
+        "json long": (["score", model, "--json", "x" * 300], "no file can be written there"),
+        "home of nobody": (["score", "~nosuchuser/x"], "that is no path"),
+        "long name": (["score", "x" * 5000], "that is no path"),
+        "impossible id": (["score", "a/b..c"], "nor a possible model id"),
+        "empty separator": (["eval", model, "--data", text, "--documents", ""], "--documents is empty"),
+        "no such device": (["eval", model, "--data", text, "--device", "cuda:99"], "--device cuda:99 cannot be used"),
+        "no such dtype": (["eval", model, "--data", text, "--dtype", "float12"], "--dtype float12"),
+        "window of none": (["eval", model, "--data", text, "--window", 0], "--window"),
+        "another head": (["prune", another_head, "--drop", 1, "-o", out], "only LlamaForCausalLM can be pruned"),
+        "protected": (["prune", model, "--drop", 0, "--protect", 0, "-o", out], "to be removed and to be protected"),
         "too many": (["prune", model, "--layers", 4, "-o", out], "1 to 3"),
         "nothing asked": (["prune", model, "-o", out], "say once what to remove"),
         "no number": (["prune", model, "--drop", "1,x", "-o", out], "'x' is no layer number"),
@@ -176,6 +192,19 @@ BAD = [
     "plot ending",
     "plot folder",
     "json folder",
+    "json directory",
+    "json empty",
+    "json below a file",
+    "json long",
+    "home of nobody",
+    "long name",
+    "impossible id",
+    "empty separator",
+    "no such device",
+    "no such dtype",
+    "window of none",
+    "another head",
+    "protected",
     "too many",
     "nothing asked",
     "no number",
@@ -204,6 +233,43 @@ def test_bad_input_is_one_line_and_status_2(
     assert err.count("\n") == 1
     assert message in err
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_names_out_of_files_are_shown_as_they_are(
+    tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Neither markup nor terminal commands in a name have any effect."""
+    model = shutil.copytree(tiny_models("llama-gqa"), tmp_path / "[bold]m[red]")
+    status, out, _ = run(capsys, "score", model)
+    assert status == 0
+    assert "[bold]m[red]: gate-norm" in out
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "model_type": "a\x1b[2Jb"}))
+    status, _, err = run(capsys, "score", model)
+    assert status == 2
+    assert "\x1b" not in err
+
+
+def test_an_assumed_family_can_be_pruned(tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    model = shutil.copytree(tiny_models("llama-gqa"), tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    changed = {**config, "model_type": "foo", "architectures": ["FooForCausalLM"]}
+    (model / "config.json").write_text(json.dumps(changed))
+    status, _, err = run(capsys, "prune", model, "--drop", 1, "-o", tmp_path / "out")
+    assert status == 2
+    assert "--family llama" in err
+    status, _, _ = run(capsys, "prune", model, "--drop", 1, "-o", tmp_path / "out", "--family", "llama")
+    assert status == 0
+    written = json.loads((tmp_path / "out/config.json").read_text())
+    assert written["gatenorm"]["base_model_type"] == "llama"
+
+
+def test_a_full_output_is_one_line(tiny_models: TinyModels):
+    code = "import sys; from gatenorm.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "score", str(tiny_models("llama-gqa")), "--json", "-"]
+    with Path("/dev/full").open("w") as full:
+        answer = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert "Traceback" not in answer.stderr
 
 
 def test_debug_shows_the_traceback_wherever_it_stands(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -308,3 +308,30 @@ def test_a_damaged_entry_is_refused(model: Path, changes: dict[str, Any]) -> Non
 def test_an_entry_that_claims_other_layers_is_refused(model: Path) -> None:
     with pytest.raises(FamilyError, match="says 1000000000000 layers, but the weights hold 4"):
         understand(pruned(model, layers=10**12))
+
+
+def test_what_the_config_says_under_another_name_comes_before_the_familys_default(
+    tiny_models: TinyModels, tmp_path: Path
+) -> None:
+    source = shutil.copytree(tiny_models("gpt2"), tmp_path / "model")
+    config = json.loads((source / "config.json").read_text())
+    config["num_attention_heads"] = config.pop("n_head")
+    (source / "config.json").write_text(json.dumps(config))
+    assert understand(Checkpoint.open(source)).heads == 4  # the default of the family is 12
+
+
+def test_gains_and_biases_of_a_foreign_shape_are_refused(tiny_models: TinyModels, tmp_path: Path) -> None:
+    for name, tensor, read in (
+        ("llama-gqa", "model.layers.1.input_layernorm.weight", lambda a: a.gain("input")),
+        ("qwen3", "model.layers.1.self_attn.q_norm.weight", lambda a: a.gain("q")),
+        ("gpt2", "transformer.h.1.attn.c_attn.bias", lambda a: a.bias("q")),
+        ("qwen2", "model.layers.1.self_attn.k_proj.bias", lambda a: a.bias("k")),
+    ):
+        source = shutil.copytree(tiny_models(name), tmp_path / name)
+        tensors = load_file(source / "model.safetensors")
+        tensors[tensor] = tensors[tensor][:1]
+        save_file(tensors, source / "model.safetensors")
+        layout = understand(Checkpoint.open(source))
+        assert read(layout.attention(0)) is not None
+        with pytest.raises(FamilyError, match=r"has shape \[1\], but config.json implies"):
+            read(layout.attention(1))

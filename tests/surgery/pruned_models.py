@@ -76,7 +76,7 @@ class Shape:
     def family(self, change: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """What live surgery is told of the architecture: this `block`, and the rules for per-layer lists."""
         stock = families()[getattr(transformers, self.config).model_type]
-        return {"block": {**self.block, **(change or {})}, "per_layer": stock["per_layer"]}
+        return {**stock, "block": {**self.block, **(change or {})}}
 
     @property
     def attention(self) -> str:

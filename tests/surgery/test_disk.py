@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import resource
@@ -23,6 +24,7 @@ from gatenorm.checkpoint import Checkpoint
 from gatenorm.errors import OutputError, PlanError
 from gatenorm.families import understand
 from gatenorm.records import Plan
+from gatenorm.surgery.disk import write_pruned
 from tests.tiny_models import CASES
 
 TinyModels = Callable[..., Path]
@@ -210,6 +212,71 @@ def test_an_output_that_is_taken_is_left_alone(kind: str, tiny_models: TinyModel
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.parametrize("target", ["nowhere", "there"])
+def test_an_output_that_is_a_link_is_refused_before_the_work(target: str, tiny_models: TinyModels, tmp_path: Path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / target)
+    with pytest.raises(OutputError, match="is a link"):
+        pruned(tiny_models("llama-gqa"), tmp_path / "out", [1])
+
+
+def test_a_plan_is_checked_before_it_is_carried_out(tiny_models: TinyModels, tmp_path: Path):
+    source = tiny_models("llama-gqa")
+    plan = api.plan(source, drop=[1])
+    for drop, message in [((0, 1, 2, 3), "at least one must stay"), ((40,), "there is no layer 40"), ((), "no layer")]:
+        with pytest.raises(PlanError, match=message):
+            api.prune(source, tmp_path / "out", dataclasses.replace(plan, drop=drop))
+    with pytest.raises(PlanError, match="another checkpoint"):
+        api.prune(tiny_models("mistral"), tmp_path / "out", plan)
+    once = api.prune(source, tmp_path / "once", plan)
+    forgetful = dataclasses.replace(api.plan(once, drop=[2]), drop=(2,))
+    with pytest.raises(PlanError, match="forgets that layers 1"):
+        api.prune(once, tmp_path / "out", forgetful)
+    assert [p.name for p in tmp_path.iterdir()] == ["once"]
+
+
+def test_links_lead_no_foreign_file_into_the_output(tiny_models: TinyModels, tmp_path: Path):
+    source = shutil.copytree(tiny_models("qwen2"), tmp_path / "model")
+    (source / "tokenizer.json").write_text("{}")
+    secret = tmp_path / "secret" / "credentials.json"
+    secret.parent.mkdir()
+    secret.write_text('{"password": "open sesame"}')
+    (source / "tokenizer_config.json").symlink_to(secret)
+    plan = api.plan(source, drop=[1])
+    written = write_pruned(understand(Checkpoint.open(source)), plan, tmp_path / "out")
+    assert written.left_out == ("tokenizer_config.json",)
+    assert not any("sesame" in p.read_text(errors="ignore") for p in (tmp_path / "out").iterdir())
+
+
+def test_a_directory_of_links_to_one_model_is_carried_over_whole(tiny_models: TinyModels, tmp_path: Path):
+    source = shutil.copytree(tiny_models("llama-gqa"), tmp_path / "model")
+    (source / "tokenizer.json").write_text("{}")
+    (tmp_path / "links").mkdir()
+    for path in source.iterdir():
+        (tmp_path / "links" / path.name).symlink_to(path)
+    out = pruned(tmp_path / "links", tmp_path / "out", [1])
+    assert (out / "tokenizer.json").is_file()
+    assert not (out / "tokenizer.json").is_symlink()
+
+
+def test_a_polite_request_to_stop_leaves_nothing_behind(tiny_models: TinyModels, tmp_path: Path):
+    """SIGTERM while the weights are written: the progress callback is where the process meets it."""
+    code = (
+        "import os, signal, sys\n"
+        "from gatenorm.cli import console, main\n"
+        "from contextlib import contextmanager\n"
+        "@contextmanager\n"
+        "def bar(what, unit='layers'):\n"
+        "    yield lambda done, total: os.kill(os.getpid(), signal.SIGTERM) if what == 'writing' else None\n"
+        "console.progress_bar = bar\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    arguments = ["prune", str(tiny_models("llama-gqa")), "--drop", "1", "-o", str(tmp_path / "out")]
+    run = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (130, "interrupted; nothing was left behind\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_empty_directory_is_a_fine_output(tiny_models: TinyModels, tmp_path: Path):
     (tmp_path / "out").mkdir()
     assert (pruned(tiny_models("llama-gqa"), tmp_path / "out", [1]) / "config.json").is_file()
@@ -233,7 +300,7 @@ def test_a_full_disk_leaves_nothing_behind(tiny_models: TinyModels, tmp_path: Pa
     run = subprocess.run([sys.executable, "-c", LIMITED, *arguments], capture_output=True, text=True, check=False)
     assert run.returncode == 2
     assert run.stderr == f"error: {out} could not be written: the disk is full; nothing was left behind\n"
-    assert list((tmp_path / "there").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []  # the folder that it made for the output is gone too
 
 
 def test_too_little_room_is_said_before_anything_is_written(tiny_models: TinyModels, tmp_path: Path):

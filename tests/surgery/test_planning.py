@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,11 +50,13 @@ def test_the_weakest_go_and_the_protected_stay(tiny_models: TinyModels):
         ({"layers": 4}, "the model has 4, and one must stay: 1 to 3"),
         ({"layers": -1}, "cannot remove -1"),
         ({"layers": 3, "protect": [0, 1]}, "2 of them protected, and one must stay: 1 to 2"),
-        ({"layers": 1, "protect": [9]}, "--protect names layer 9, but the layers are 0 to 3"),
+        ({"layers": 1, "protect": [9]}, "layer 9 cannot be protected: the layers are 0 to 3"),
         ({"drop": []}, "no layer to remove was named"),
         ({"drop": [4]}, "there is no layer 4: the layers are 0 to 3"),
         ({"drop": [-1]}, "there is no layer -1"),
         ({"drop": [0, 1, 2, 3]}, "at least one must stay"),
+        ({"drop": [0, 2], "protect": [2]}, "layer 2 is to be removed and to be protected"),
+        ({"drop": [0], "criterion": "gate-nrom"}, "did you mean 'gate-norm'"),
         ({"layers": 1, "criterion": "gate-nrom"}, "did you mean 'gate-norm'"),
     ],
 )
@@ -70,6 +73,14 @@ def test_a_plan_file_is_for_the_model_it_was_made_for(tiny_models: TinyModels, t
     assert api.plan(model, file=file) == plan
     with pytest.raises(PlanError, match="another checkpoint"):
         api.plan(tiny_models("mistral"), file=file)
+    with pytest.raises(PlanError, match="to be protected"):
+        api.plan(model, file=file, protect=[plan.drop[0]])
+    fine_tuned = shutil.copytree(model, tmp_path / "fine-tuned")
+    content = bytearray((fine_tuned / "model.safetensors").read_bytes())
+    content[len(content) // 3 :] = bytes(b ^ 1 for b in content[len(content) // 3 :])
+    (fine_tuned / "model.safetensors").write_bytes(content)
+    with pytest.raises(PlanError, match="another checkpoint"):
+        api.plan(fine_tuned, file=file)
     file.write_text(json.dumps({**plan.to_json(), "schema": "gatenorm/plan/2"}))
     with pytest.raises(PlanError, match="gatenorm/plan/2"):
         api.plan(model, file=file)

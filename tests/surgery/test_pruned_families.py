@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,9 @@ import pytest
 import torch
 
 import gatenorm
+from gatenorm.errors import GatenormError, PlanError
+from gatenorm.families import PRUNED_PREFIX, PRUNED_SCHEMA, classes
+from gatenorm.surgery import modeling_gatenorm as modeling
 from tests.tiny_models import CASES, VOCABULARY, attention_of, build
 
 TinyModels = Callable[..., Path]
@@ -74,6 +79,44 @@ def test_a_pruned_directory_pruned_again_computes_the_same_as_pruned_at_once(tin
         found = answers(gatenorm.load(twice, dtype=torch.float32, attn_implementation="eager"))
         torch.testing.assert_close(found[0], expected[0], atol=1e-5, rtol=1e-5)
         assert torch.equal(found[1], expected[1])
+
+
+def test_live_surgery_refuses_what_surgery_on_disk_refuses():
+    model = copy.deepcopy(build("gpt2"))
+    for drop, message in [([], "no layer"), ([1.7], "no layer 1.7"), ([True], "no layer True"), ([4], "no layer 4")]:
+        with pytest.raises(PlanError, match=message):
+            gatenorm.prune_module(model, drop)
+    model.config.add_cross_attention = True
+    with pytest.raises(PlanError, match="cross-attention"):
+        gatenorm.prune_module(model, [1])
+
+
+def test_weights_that_the_config_has_no_place_for_are_not_dropped_silently(tiny_models: TinyModels, tmp_path: Path):
+    source = shutil.copytree(tiny_models("llama-biased"), tmp_path / "model")
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**config, "attention_bias": False}))
+    with pytest.raises(GatenormError, match=r"holds 16 tensors that LlamaForCausalLM has no place for.*bias"):
+        gatenorm.load(source)
+
+
+def test_no_code_out_of_a_directory_is_run_or_offered(tiny_models: TinyModels, tmp_path: Path):
+    source = shutil.copytree(tiny_models("llama-gqa"), tmp_path / "model")
+    config = json.loads((source / "config.json").read_text())
+    config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Evil", "AutoModelForCausalLM": "evil.Evil"}}
+    (source / "config.json").write_text(json.dumps(config))
+    (source / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(GatenormError, match="contains custom code"):
+        gatenorm.load(source)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_the_modelling_file_repeats_agrees_with_the_package():
+    """It stands alone in every pruned directory, so it cannot import these."""
+    assert modeling.SCHEMA == PRUNED_SCHEMA
+    assert f"{modeling.PREFIX.lower()}_" == PRUNED_PREFIX
+    for base, names in classes().items():
+        found = modeling.class_names(base)
+        assert (found["AutoModel"], found["AutoModelForCausalLM"]) == tuple(modeling.PREFIX + n for n in names[1:])
 
 
 def test_a_checkpoint_that_lacks_tensors_is_not_run(tiny_models: TinyModels):

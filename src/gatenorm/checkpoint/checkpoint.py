@@ -15,6 +15,7 @@ import numpy as np
 
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES, Bits, Float32, to_float32
 from gatenorm.checkpoint.header import Header, TensorInfo, parse_header
+from gatenorm.checkpoint.hub import hub_id
 from gatenorm.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -125,6 +126,21 @@ class Checkpoint:
     def files(self) -> dict[str, int]:
         """Size in bytes of every weight file."""
         return {name: (self.directory / name).stat().st_size for name in sorted(self.headers)}
+
+    @property
+    def name(self) -> str:
+        """What people call it: the model id of a hub snapshot, else the directory's name."""
+        return hub_id(self.directory) or self.directory.resolve().name
+
+    def sample_sha256(self) -> str:
+        """A hash of 16 kilobytes spread evenly over every weight file: fine-tunes of one model differ in it."""
+        digest = hashlib.sha256()
+        for name, size in self.files.items():
+            with (self.directory / name).open("rb") as handle:
+                for part in range(16):
+                    handle.seek(size * (2 * part + 1) // 32)
+                    digest.update(handle.read(1024))
+        return digest.hexdigest()
 
     @property
     def config_sha256(self) -> str:

@@ -9,9 +9,15 @@ from gatenorm.errors import CheckpointError
 
 # organisation/name as the hub allows it; anything else is taken for a path.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-# Weights in other formats and copies of them stay where they are.
-_WANTED = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "*.jinja", "*.md", "LICENSE*")
-_UNWANTED = ("original/*", "onnx/*", "*.bin", "*.pth", "*.gguf")
+# The weights under the names that transformers reads, and small files; second copies of the weights stay there.
+_WANTED = [
+    "model.safetensors",
+    "model-*-of-*.safetensors",
+    *("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.md"),
+    *("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*"),
+]
+_UNWANTED = ["*/*"]
+_SNAPSHOT = re.compile(r"models--(?P<owner>[^/]+?)--(?P<name>[^/]+)/snapshots/[^/]+$")
 
 
 def locate(model: str) -> Path:
@@ -20,14 +26,20 @@ def locate(model: str) -> Path:
     Raises:
         CheckpointError: neither a directory nor a model id, or the hub could not be asked.
     """
-    path = Path(model).expanduser()
-    if path.exists() or not _HUB_ID.fullmatch(model):
+    try:
+        path = Path(model).expanduser()
+        exists = path.exists()
+    except (RuntimeError, OSError, ValueError) as error:
+        raise CheckpointError(f"{model:.80}: that is no path ({error}); give a directory, or a model id") from None
+    if exists or not _HUB_ID.fullmatch(model):
         return path
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(model, allow_patterns=list(_WANTED), ignore_patterns=list(_UNWANTED)))
+        return Path(snapshot_download(model, allow_patterns=_WANTED, ignore_patterns=_UNWANTED))
+    except HFValidationError:
+        why = "it is neither a directory here nor a possible model id"
     except LocalEntryNotFoundError:
         why = "it is neither a directory here nor in the hub's cache, and the hub could not be reached"
     except HfHubHTTPError as error:
@@ -36,3 +48,9 @@ def locate(model: str) -> Path:
     except OSError as error:
         why = f"the hub could not be reached ({type(error).__name__})"
     raise CheckpointError(f"{model}: {why}; give a directory, or a model id that can be fetched")
+
+
+def hub_id(directory: Path) -> str | None:
+    """The model id of which ``directory`` is a snapshot in the hub's cache, or ``None``."""
+    found = _SNAPSHOT.search(directory.absolute().as_posix())
+    return f"{found['owner']}/{found['name']}" if found else None

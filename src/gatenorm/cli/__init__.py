@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from typing import Annotated
 
@@ -31,6 +33,8 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
+# What a shell expects of a command that Ctrl-C ended, and what typer makes of it.
+_INTERRUPTED = 130
 # The base class of all usage errors. typer shows only its subclasses, and newer releases carry a click of their own.
 _UsageError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
@@ -54,8 +58,11 @@ def main(arguments: list[str] | None = None) -> int:
     # Wherever it stands: people add it at the end of the line that failed.
     arguments = [a for a in arguments if a != "--debug"]
     console.quiet_hub()
+    previous = signal.signal(signal.SIGTERM, _terminated)
     try:
         status = app(arguments, standalone_mode=False)
+        if status == _INTERRUPTED:
+            raise KeyboardInterrupt
         return status if isinstance(status, int) else 0
     except GatenormError as error:
         return _complain(str(error), error, debug)
@@ -63,11 +70,26 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain(f"{error.format_message()} (see gatenorm --help)", error, debug)  # type: ignore[attr-defined]
     except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("interrupted; nothing was left behind\n")
-        return 130
+        return _INTERRUPTED
     except BrokenPipeError:
+        # Whoever read the output has seen enough. Python would complain once more when it flushes on leaving.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except MemoryError as error:
         return _complain("not enough memory for this model on this machine", error, debug)
+    except UnicodeEncodeError as error:
+        what = f"the output cannot be written in {error.encoding}: set PYTHONIOENCODING=utf-8"
+        return _complain(what, error, debug)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _complain(f"{where}{error.strerror or error}", error, debug)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _terminated(number: int, frame: object) -> None:
+    """A polite request to stop runs every clean-up, as Ctrl-C does."""
+    raise KeyboardInterrupt
 
 
 def _complain(message: str, error: BaseException, debug: bool) -> int:
@@ -75,5 +97,7 @@ def _complain(message: str, error: BaseException, debug: bool) -> int:
         import traceback
 
         traceback.print_exception(error)
-    sys.stderr.write("error: " + " ".join(message.split()) + "\n")
+    # Names out of a checkpoint may hold anything, terminal commands among it.
+    line = "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
+    sys.stderr.write(f"error: {line}\n")
     return 2

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,24 @@ def quiet_transformers() -> None:
     logging.set_verbosity_error()
 
 
+def check_json(target: str | None) -> None:
+    """Refuse a place that JSON cannot be written to, before the work is done.
+
+    Raises:
+        OutputError: an empty name, a directory, or a folder that is not there or not writable.
+    """
+    if target is None or target == "-":
+        return
+    try:
+        path = Path(target)
+        folder = path.absolute().parent
+        usable = bool(path.name) and not path.is_dir() and folder.is_dir() and os.access(folder, os.W_OK)
+    except (OSError, ValueError):
+        usable = False
+    if not usable:
+        raise OutputError(f"--json {target:.200}: no file can be written there; give a file name, or '-' for stdout")
+
+
 def write_json(target: str, data: Any) -> None:
     """Write ``data`` to a file, whole or not at all, or to stdout for ``-``.
 
@@ -64,26 +82,31 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    temporary = path.with_name(f".partial-{os.getpid()}-{path.name}"[:255])
     try:
         temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise OutputError(f"{path} could not be written: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def print_table(table: Any) -> None:
     """A rich table on stdout, as wide as the terminal, or as wide as it needs where stdout is a file."""
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(table)
+    Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False, emoji=False).print(table)
 
 
 def say(text: str) -> None:
     """A line for people on stdout."""
     sys.stdout.write(text + "\n")
+
+
+def warn(text: str) -> None:
+    """A line on stderr that does not stop anything."""
+    sys.stderr.write(f"warning: {text}\n")
 
 
 def bytes_for_people(count: float) -> str:

@@ -30,7 +30,8 @@ def command(
         typer.Option("--documents", metavar="SEP", help="Evaluate each document by itself; SEP stands between them."),
     ] = None,
     window: Annotated[
-        int | None, typer.Option("--window", help="Tokens in a window [default: the model's maximum, at most 2048].")
+        int | None,
+        typer.Option("--window", min=2, help="Tokens in a window [default: the model's maximum, at most 2048]."),
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N windows or documents.")] = None,
     json: options.Json = None,
@@ -43,14 +44,19 @@ def command(
         if task not in TASKS:
             raise EvaluationError(f"--tasks {task} is not known; known: {', '.join(TASKS)}")
     from gatenorm.api import open_model
-    from gatenorm.evaluation.perplexity import Protocol
+    from gatenorm.evaluation.perplexity import Protocol, check_hardware
     from gatenorm.evaluation.text import read_text
+
+    console.check_json(json)
+    if documents == "":
+        raise EvaluationError("--documents is empty: expected what stands between documents, such as '<|endoftext|>'")
 
     console.quiet_transformers()
     text = read_text(data)
     protocol = Protocol(window, documents, limit, batch_size)
     # Everything that can be wrong with either model is said before minutes are spent on the other.
     layouts = [open_model(m) for m in (baseline, model) if m]
+    check_hardware(device, dtype)
     measured = []
     for layout in layouts:
         protocol = _same_window(protocol, layouts)
@@ -64,7 +70,9 @@ def command(
 def _same_window(protocol: Any, layouts: list[Any]) -> Any:
     """The window that all compared models can take, so that both figures rest on the same tokens."""
     contexts = [layout.context for layout in layouts if layout.context]
-    return protocol if protocol.window or not contexts else replace(protocol, window=min(2048, *contexts))
+    from gatenorm.evaluation.perplexity import DEFAULT_WINDOW
+
+    return protocol if protocol.window or not contexts else replace(protocol, window=min(DEFAULT_WINDOW, *contexts))
 
 
 def _measure(layout: Any, text: Any, protocol: Any, device: str, dtype: str) -> Any:
@@ -76,11 +84,12 @@ def _measure(layout: Any, text: Any, protocol: Any, device: str, dtype: str) -> 
 
 def _show(measured: list[Any]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from gatenorm.records import spans
 
     first = measured[0]
-    table = Table(title=f"perplexity on {first.data['name']}", title_justify="left")
+    table = Table(title=Text(f"perplexity on {first.data['name']}"), title_justify="left")
     for column in ("model", "attention removed in"):
         table.add_column(column, overflow="fold")
     for column in ("perplexity", "change", "nats/token", "tokens", "seconds"):
@@ -89,7 +98,7 @@ def _show(measured: list[Any]) -> None:
         figures = evidence.figures
         change = "" if evidence is first else f"{figures['perplexity'] / first.figures['perplexity'] - 1:+.2%}"
         table.add_row(
-            evidence.model.name,
+            Text(evidence.model.name),
             spans(evidence.removed),
             f"{figures['perplexity']:.4g}",
             change,

@@ -14,6 +14,8 @@ def command(model: options.Model, family: options.Family = None, json: options.J
     """Show what was understood of MODEL: its family, block shape, heads, and where its attention lies."""
     from gatenorm.api import open_model
 
+    console.check_json(json)
+
     layout = open_model(model, family)
     facts = describe(layout)
     if json:
@@ -21,12 +23,13 @@ def command(model: options.Model, family: options.Family = None, json: options.J
     if json == "-":
         return
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=f"{layout.identity().name}", title_justify="left", show_header=False)
+    table = Table(title=Text(layout.checkpoint.name), title_justify="left", show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for key, value in facts.items():
-        table.add_row(key.replace("_", " "), value if isinstance(value, str) else str(value))
+        table.add_row(key.replace("_", " "), Text(str(value)))
     console.print_table(table)
 
 
@@ -56,6 +59,7 @@ def describe(layout: Any) -> dict[str, Any]:
         "heads": f"{layout.heads} query, {layout.kv_heads} key/value, {layout.head_dim} wide",
         "context": layout.context,
         "positions": _positions(layout),
+        "norms": _norms(layout),
         "logit_scale": layout.scale,
         "softcap": layout.softcap,
         "attention_extras": ", ".join(extras) or "none",
@@ -70,6 +74,13 @@ def describe(layout: Any) -> dict[str, Any]:
 
 def _positions(layout: Any) -> str:
     if layout.rotary is None:
-        return "learned or none (not rotary)"
+        alibi = layout.checkpoint.config.get("alibi") is True
+        return "ALiBi" if alibi else "learned (not rotary)"
     rotary = layout.rotary
     return f"rotary, {rotary.dims} of {layout.head_dim} dimensions, base {rotary.theta:g}, type {rotary.kind}"
+
+
+def _norms(layout: Any) -> str:
+    kind = {"rms": "RMSNorm", "layer": "LayerNorm"}[layout.norms["kind"]]
+    before, after = layout.norms["input"] or "none", layout.norms["output"] or "none"
+    return f"{kind}; before the attention: {before}, after it: {after}"

@@ -35,8 +35,9 @@ def command(
     """Write MODEL without some of its attention sublayers: a checkpoint that transformers loads."""
     from gatenorm import api
     from gatenorm.records import spans
-    from gatenorm.surgery.disk import check_output
+    from gatenorm.surgery.disk import check_output, write_pruned
 
+    console.check_json(json)
     check_output(out)
     layout = api.open_model(model, family)
     with console.progress_bar(f"scoring by {criterion}") as progress:
@@ -52,18 +53,20 @@ def command(
             progress=progress,
         )
     with console.progress_bar("writing", "bytes") as progress:
-        api.prune(layout, out, made, progress=progress)
+        written = write_pruned(layout, made, out, progress)
+    for name in written.left_out:
+        console.warn(f"{name} is a link out of the checkpoint and was left out: copy it yourself if it belongs there")
     if json:
         console.write_json(json, made.to_json())
     if json == "-":
         return
-    before, after = sum(layout.checkpoint.files.values()), sum(f.stat().st_size for f in out.glob("*.safetensors"))
+    before = sum(layout.checkpoint.files.values())
     console.say(
         f"removed the attention of {len(made.new)} of {len(layout.attention_layers)} layers: {spans(made.new)}"
         + (f" (in all: {spans(made.drop)})" if made.previous else "")
     )
     console.say(
-        f"{out}: {console.bytes_for_people(after)}, {1 - after / before:.1%} less than the source; its key/value cache "
-        f"is {len(made.new) / len(layout.attention_layers):.1%} smaller"
+        f"{out}: {console.bytes_for_people(written.nbytes)}, {1 - written.nbytes / before:.1%} less than the source; "
+        f"its key/value cache is {len(made.new) / len(layout.attention_layers):.1%} smaller"
     )
     console.say(f"What it costs in quality: gatenorm eval {out} --baseline {model} --data YOUR_TEXT")

@@ -30,6 +30,7 @@ def command(
     from gatenorm.api import open_model, score
     from gatenorm.criteria import late_cluster
 
+    console.check_json(json)
     if plot:
         from gatenorm.report.plots import check_format
 
@@ -65,7 +66,10 @@ def _table(scores: Any, cluster: set[int], layout: Any) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=f"{scores.model.name}: {scores.criterion}", title_justify="left")
+    from gatenorm.criteria import CRITERIA
+
+    summary = CRITERIA[scores.criterion].summary
+    table = Table(title=Text(f"{scores.model.name}: {scores.criterion} ({summary})"), title_justify="left")
     table.add_column("layer", justify="right")
     table.add_column("score", justify="right")
     table.add_column("rank", justify="right")

@@ -20,40 +20,36 @@ from gatenorm.errors import CriterionError, did_you_mean
 
 Role = Literal["q", "k", "v", "o"]
 
-_PAPER = "arXiv 2512.20636"
-_OURS = "gatenorm, after arXiv 2512.20636"
-
 
 @dataclass(frozen=True)
 class Criterion:
     """A named formula: ``function(weights, backend)`` gives one layer's score, or its values per head ``[heads]``.
 
     Per-head values make a score by the root of their sum of squares. ``reads`` are the projections that it looks at,
-    ``gate`` says that it is built on the norms of query and key weights, ``seeded`` that it takes a ``seed``.
+    ``gate`` says that it is built on the norms of query and key weights, ``gains`` that it folds norm gains in,
+    ``seeded`` that it takes a ``seed``.
     """
 
     name: str
     summary: str
-    source: str
     function: Callable[..., float | Float64]
     reads: tuple[Role, ...] = ("q", "k")
     gate: bool = True
     seeded: bool = False
+    gains: bool = False
 
 
 _ALL = (
-    Criterion("gate-norm", "norm of the gate matrix, sum over heads of Wq^T Wk", _PAPER, gate_norm),
-    Criterion("gate-norm-heads", "gate norms of the heads, root of the sum of squares", _OURS, gate_norm_heads),
-    Criterion("gate-norm-outer", "the literal Wq Wk^T, which mixes heads", _PAPER, gate_norm_outer),
-    Criterion("gate-norm-scaled", "per head, with norm gains and logit scale", _OURS, gate_norm_scaled),
-    Criterion("gate-norm-rope", "per head, mean over the rotary distances", _OURS, gate_norm_rope),
-    Criterion("ov-norm", "how strongly the branch can write, Wo Wv per head", _OURS, ov_norm, ("v", "o"), False),
-    Criterion("gate-ov", "gate norm times OV norm, per head", _OURS, gate_ov, ("q", "k", "v", "o")),
-    Criterion(
-        "weight-magnitude", "norm of all four projections", "baseline", weight_magnitude, ("q", "k", "v", "o"), False
-    ),
-    Criterion("depth", "the last layers first", "baseline", depth, (), False),
-    Criterion("random", "a seeded draw", "baseline", random, (), False, seeded=True),
+    Criterion("gate-norm", "norm of the gate matrix, sum over heads of Wq^T Wk", gate_norm),
+    Criterion("gate-norm-heads", "gate norms of the heads, root of the sum of squares", gate_norm_heads),
+    Criterion("gate-norm-outer", "the literal Wq Wk^T, which mixes heads", gate_norm_outer),
+    Criterion("gate-norm-scaled", "per head, with norm gains and logit scale", gate_norm_scaled, gains=True),
+    Criterion("gate-norm-rope", "per head, mean over the rotary distances", gate_norm_rope),
+    Criterion("ov-norm", "how strongly the branch can write, Wo Wv per head", ov_norm, ("v", "o"), False),
+    Criterion("gate-ov", "gate norm times OV norm, per head", gate_ov, ("q", "k", "v", "o")),
+    Criterion("weight-magnitude", "norm of all four projections", weight_magnitude, ("q", "k", "v", "o"), False),
+    Criterion("depth", "the last layers first", depth, (), False),
+    Criterion("random", "a seeded draw", random, (), False, seeded=True),
 )
 CRITERIA = {c.name: c for c in _ALL}
 

@@ -88,7 +88,7 @@ def _not_finite(weights: AttentionWeights, criterion: Criterion) -> str:
                 f"{projection.tensor} holds {bad:,} NaN or infinite values: the weights are damaged, fetch them again"
             )
     norms = [n for n in ("input", "q", "k") if (g := weights.gain(n)) is not None and not np.isfinite(g).all()]
-    if norms and criterion.name == "gate-norm-scaled":
+    if norms and criterion.gains:
         name = weights.layout.tensor(weights.layer, f"{weights.layout.norms[norms[0]]}.weight")
         return f"{name} holds NaN or infinite values: the weights are damaged, fetch them again"
     return f"{criterion.name} of layer {weights.layer} overflows: its weights are finite but far too large for float32"
@@ -104,7 +104,7 @@ def _notes(layout: Layout, criterion: Criterion) -> tuple[str, ...]:
     if biased:
         notes.append(f"{' and '.join(biased)} have biases, which are not part of the score")
     if layout.norms.get("q") or layout.norms.get("k"):
-        if criterion.name == "gate-norm-scaled":
+        if criterion.gains:
             notes.append(
                 "queries and keys are normed, so the gate norms carry no scale: the score is the bound on the logits "
                 "that the gains of those norms give"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Of float32 logits at a time; what a batch may hold.
 _LOGITS_BYTES = 512 << 20
-_DEFAULT_WINDOW = 2048
+DEFAULT_WINDOW = 2048
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,19 @@ def measure(
     )
 
 
+def check_hardware(device: str, dtype: str) -> None:
+    """Refuse a device or dtype that cannot be used, before a model is loaded.
+
+    Raises:
+        EvaluationError: no such device or dtype.
+        MissingExtraError: torch or transformers is not installed.
+    """
+    from gatenorm.runtimes.transformers import check_device, dtype_for
+
+    check_device(device)
+    dtype_for(dtype, device)
+
+
 def encode(
     tokenizer: PreTrainedTokenizerBase, text: Text, protocol: Protocol, config: Any
 ) -> tuple[list[list[int]], dict[str, Any]]:
@@ -130,7 +143,7 @@ def encode(
         EvaluationError: fewer tokens than one window, a window longer than the model takes, or foreign tokens.
     """
     longest = getattr(config, "max_position_embeddings", None)
-    window = protocol.window or min(longest or _DEFAULT_WINDOW, _DEFAULT_WINDOW)
+    window = protocol.window if protocol.window is not None else min(longest or DEFAULT_WINDOW, DEFAULT_WINDOW)
     if longest and window > longest:
         raise EvaluationError(f"--window {window} is longer than the model's {longest} positions")
     if window < 2:
@@ -148,6 +161,8 @@ def encode(
             )
         sequences = [ids[i * window : (i + 1) * window] for i in range(count)][: protocol.limit]
         described = {"window": window, "stride": window, "windows": len(sequences), "last_shorter_window": "dropped"}
+    if not sequences:
+        raise EvaluationError(f"no document of {text.name} has two tokens: there is nothing to predict")
     highest = max(max(s) for s in sequences)
     if highest >= config.vocab_size:
         raise EvaluationError(

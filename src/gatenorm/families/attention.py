@@ -101,8 +101,10 @@ class AttentionWeights:
         name = lay.tensor(self.layer, f"{module}.bias")
         if name not in lay.checkpoint:
             return None
-        values = lay.checkpoint.float32(name)
-        if role == "o" or not lay.roles.get("qkv"):
+        heads = {"q": lay.heads, "o": lay.width / lay.head_dim}.get(role, lay.kv_heads)
+        fused = role != "o" and bool(lay.roles.get("qkv"))
+        values = self._vector(name, {round((lay.heads + 2 * lay.kv_heads if fused else heads) * lay.head_dim)})
+        if not fused:
             return values
         return np.concatenate([rows[:, 0] for rows in self._cut(values[:, None], role)])
 
@@ -115,7 +117,16 @@ class AttentionWeights:
         name = lay.tensor(self.layer, f"{module}.weight")
         if name not in lay.checkpoint:
             return None
-        return lay.checkpoint.float32(name) + np.float32(lay.norms["gain_offset"])
+        heads = {"q": lay.heads, "k": lay.kv_heads}.get(norm)
+        # A norm of queries or keys spans one head or all of them.
+        lengths = {lay.width} if heads is None else {lay.head_dim, heads * lay.head_dim}
+        return self._vector(name, lengths) + np.float32(lay.norms["gain_offset"])
+
+    def _vector(self, name: str, lengths: set[int]) -> Float32:
+        shape = self.layout.checkpoint.info(name).shape
+        if len(shape) != 1 or shape[0] not in lengths:
+            raise FamilyError(f"{name} has shape {list(shape)}, but config.json implies {sorted(lengths)}")
+        return self.layout.checkpoint.float32(name)
 
     def check(self) -> None:
         """Compare the stored shapes with the config's numbers, without reading a weight.

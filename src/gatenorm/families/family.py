@@ -7,8 +7,8 @@ A family is a JSON file in ``families/data``; CONTRIBUTING.md says how to write 
 ``classes``      names of the transformers classes: config, base model, causal language model
 ``shape``        ``sequential``, ``parallel``, ``post-norm`` or ``sandwich``: where the norms stand (for people)
 ``defaults``     values of ``config.json`` keys where a checkpoint leaves them out
-``dimensions``   config keys (the first one present counts) or numbers: layers, width, heads, kv_heads, head_dim,
-                 context
+``dimensions``   config keys (the first one present counts, before any default) or numbers: layers, width, heads,
+                 kv_heads, head_dim, context
 ``block``        ``path`` of the block list in the causal LM; ``attention``: the submodules that go when the sublayer
                  goes; then what stays: ``before`` (modules on the residual stream), ``branch`` (the MLP's branch, added
                  to the stream), ``after`` (modules on the stream), ``dropout`` (config key), ``returns``
@@ -110,6 +110,12 @@ def positive(key: str, given: Any) -> float:
     if isinstance(given, (int, float)) and not isinstance(given, bool) and 0 < given < math.inf and given < 2**63:
         return float(given)
     raise FamilyError(f"config.json: {key} is {given!r:.40}, expected a positive number")
+
+
+def refusal(data: Data, config: Mapping[str, Any]) -> str | None:
+    """Why a model of this config must not be pruned, or ``None``."""
+    rules = data.get("refuse", ())
+    return next((str(rule["why"]) for rule in rules if matches(rule["when"], config, data)), None)
 
 
 def classes() -> dict[str, tuple[str, str, str]]:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from gatenorm.checkpoint import Checkpoint
 from gatenorm.errors import CheckpointError, FamilyError, did_you_mean
 from gatenorm.families.attention import AttentionWeights
-from gatenorm.families.family import Data, families, family, matches, positive, value
+from gatenorm.families.family import Data, families, family, positive, refusal, value
 from gatenorm.families.rotary import Rotary
 from gatenorm.records import ModelIdentity
 
@@ -91,20 +91,23 @@ class Layout:
 
     def refusal(self) -> str | None:
         """Why this checkpoint must not be pruned, or ``None``."""
-        for rule in self.data.get("refuse", ()):
-            if matches(rule["when"], self.checkpoint.config, self.data):
-                return str(rule["why"])
-        return None
+        classes, config = self.data["classes"], self.checkpoint.config
+        written_for = [str(a) for a in config.get("architectures") or ()]
+        # A pruned model names classes of ours, and whoever assumes a family vouches for its classes too.
+        if written_for and not (self.drop or self.assumed) and not {*classes.values()} & {*written_for}:
+            return f"config.json says architectures {written_for}, and only {classes['causal_lm']} can be pruned"
+        return refusal(self.data, config)
 
     def identity(self) -> ModelIdentity:
         """What records say of the checkpoint they speak of."""
         checkpoint = self.checkpoint
         return ModelIdentity(
-            name=checkpoint.directory.resolve().name,
+            name=checkpoint.name,
             model_type=self.model_type,
             layers=self.layers,
             config_sha256=checkpoint.config_sha256,
             files=checkpoint.files,
+            sample_sha256=checkpoint.sample_sha256(),
         )
 
 
@@ -200,7 +203,8 @@ def _numbers(config: Mapping[str, Any], data: Data) -> _Number:
         keys = data["dimensions"].get(name, [])
         if isinstance(keys, int):
             return keys
-        for key in keys:
+        # What the file says under any of its names comes before what the family takes for granted.
+        for key in sorted(keys, key=lambda key: config.get(key) is None):
             found = value(config, data, key)
             if type(found) is int and 0 < found <= LARGEST:
                 return found

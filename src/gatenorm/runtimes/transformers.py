@@ -30,9 +30,11 @@ def load(directory: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel
     checkpoint = Checkpoint.open(directory)  # headers are checked before transformers believes them
     checkpoint.close()
     arguments.setdefault("use_safetensors", True)
+    # Left to itself, transformers asks on the terminal whether to run code out of the directory.
+    arguments.setdefault("trust_remote_code", False)
     try:
         model, report = AutoModelForCausalLM.from_pretrained(Path(directory), output_loading_info=True, **arguments)
-    except (ValueError, KeyError, RuntimeError) as error:
+    except _load_errors() as error:
         raise CheckpointError(f"transformers cannot load {directory}: {_first_line(error)}") from error
     missing = sorted(report["missing_keys"])
     if missing:
@@ -40,6 +42,13 @@ def load(directory: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel
         raise CheckpointError(
             f"{directory} lacks {len(missing)} tensors that the model needs, the first of them {missing[0]}: "
             "it can be scored, but not run"
+        )
+    # Buffers of old releases are harmless; a weight that the class has no place for means that it is another model.
+    foreign = sorted(k for k in report["unexpected_keys"] if not k.endswith(("inv_freq", "masked_bias", "attn.bias")))
+    if foreign:
+        raise CheckpointError(
+            f"{directory} holds {len(foreign)} tensors that {type(model).__name__} has no place for, the first of them "
+            f"{foreign[0]}: config.json and weights are not of one model"
         )
     return model.eval()
 
@@ -53,7 +62,7 @@ def load_tokenizer(directory: str | os.PathLike[str]) -> PreTrainedTokenizerBase
     """
     AutoTokenizer = _transformers().AutoTokenizer
     try:
-        return AutoTokenizer.from_pretrained(Path(directory))
+        return AutoTokenizer.from_pretrained(Path(directory), trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise EvaluationError(f"{directory} has no tokenizer that can be read: {_first_line(error)}") from error
 
@@ -74,6 +83,30 @@ def _transformers() -> Any:
 
     register(classes())
     return transformers
+
+
+def _load_errors() -> tuple[type[Exception], ...]:
+    """What damaged or foreign files make transformers raise."""
+    from huggingface_hub.errors import StrictDataclassError
+
+    return (ValueError, KeyError, RuntimeError, TypeError, OSError, StrictDataclassError)
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        EvaluationError: an unknown name, or no such accelerator.
+    """
+    _transformers()
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise EvaluationError(
+            f"--device {device} cannot be used: {_first_line(error)}; expected cpu, cuda, ..."
+        ) from None
 
 
 def dtype_for(name: str, device: str) -> Any:

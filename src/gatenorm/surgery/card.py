@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gatenorm.checkpoint import hub_id
 from gatenorm.families import Layout
 from gatenorm.records import Plan, spans
-
-_HUB_CACHE = re.compile(r"models--(?P<owner>[^/]+?)--(?P<name>[^/]+)$")
 
 
 def model_card(layout: Layout, plan: Plan, carried: Sequence[str]) -> str:
@@ -104,6 +102,4 @@ def _base_model(layout: Layout, source: Mapping[str, Any]) -> str | None:
     """The hub id of the source, where one can be told; a pruned source passes its own base model on."""
     if layout.drop and isinstance(source.get("base_model"), str):
         return str(source["base_model"])
-    resolved = layout.checkpoint.directory.resolve()
-    found = _HUB_CACHE.search(str(resolved.parent.parent)) if resolved.parent.name == "snapshots" else None
-    return f"{found['owner']}/{found['name']}" if found else None
+    return hub_id(layout.checkpoint.directory)

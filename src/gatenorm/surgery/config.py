@@ -31,9 +31,6 @@ def pruned_config(layout: Layout, plan: Plan) -> dict[str, Any]:
         raise PlanError(f"this {layout.model_type} model cannot be pruned: {why}")
     config = dict(layout.checkpoint.config)
     classes = layout.data["classes"]
-    written_for = [str(a) for a in config.get("architectures") or () if not layout.drop]
-    if written_for and not {classes["causal_lm"], classes["model"]} & set(written_for):
-        raise PlanError(f"config.json says architectures {written_for}: only {classes['causal_lm']} can be pruned")
 
     before = layout.attention_layers
     keep = [position for position, layer in enumerate(before) if layer not in set(plan.drop)]
@@ -59,6 +56,15 @@ def pruned_config(layout: Layout, plan: Plan) -> dict[str, Any]:
     return config
 
 
+def belongs(path: Path) -> bool:
+    """Whether a file of a checkpoint is its own: a link may lead into the hub's blob store, or to where ``config.json``
+    really lies, and nowhere else. A checkpoint must not make us copy foreign files.
+    """
+    directory = path.parent.resolve()
+    homes = {directory, directory.parent.parent / "blobs", (directory / "config.json").resolve().parent}
+    return path.resolve().parent in homes
+
+
 def tokenizer_config(layout: Layout) -> dict[str, Any] | None:
     """``tokenizer_config.json`` with the tokenizer class spelled out, or ``None`` where it stays as it is.
 
@@ -67,7 +73,7 @@ def tokenizer_config(layout: Layout) -> dict[str, Any] | None:
     """
     rule, directory = layout.data.get("tokenizer"), layout.checkpoint.directory
     given = directory / "tokenizer_config.json"
-    config = read_json(given, "tokenizer_config.json") if given.is_file() else {}
+    config = read_json(given, "tokenizer_config.json") if given.is_file() and belongs(given) else {}
     if not rule or (rule["when"] == "undeclared" and config.get("tokenizer_class")):
         return None
     whole = (directory / "tokenizer.json").is_file()

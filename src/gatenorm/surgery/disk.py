@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from gatenorm.errors import OutputError
 from gatenorm.families import Layout
 from gatenorm.records import Plan
 from gatenorm.surgery.card import model_card
-from gatenorm.surgery.config import MODELLING_FILE, pruned_config, tokenizer_config
+from gatenorm.surgery.config import MODELLING_FILE, belongs, pruned_config, tokenizer_config
+from gatenorm.surgery.planning import check_plan
 
 PLAN_FILE = "gatenorm.json"
 # Other copies of the weights, which pruning would make untrue: left where they are.
@@ -60,9 +61,15 @@ class _File:
         return len(self.header) + sum(end - begin for begin, end in self.ranges)
 
 
-def write_pruned(
-    layout: Layout, plan: Plan, out: Path, progress: Callable[[int, int], None] | None = None
-) -> dict[str, int]:
+@dataclass(frozen=True)
+class Written:
+    """What was written: bytes of weights, and the names of links that were left out since they lead elsewhere."""
+
+    nbytes: int
+    left_out: tuple[str, ...]
+
+
+def write_pruned(layout: Layout, plan: Plan, out: Path, progress: Callable[[int, int], None] | None = None) -> Written:
     """Write the checkpoint that remains when ``plan`` has been carried out, as the new directory ``out``.
 
     The directory appears whole or not at all: it is written under a temporary name beside it and renamed at the end.
@@ -71,13 +78,11 @@ def write_pruned(
     Args:
         progress: called with (bytes written, bytes in all).
 
-    Returns:
-        Size in bytes of every weight file written.
-
     Raises:
         OutputError: ``out`` exists and is not empty, cannot be written, or the disk is full.
-        PlanError: this model must not be pruned.
+        PlanError: this model must not be pruned, or the plan is not for it.
     """
+    check_plan(layout, plan)
     config, tokenizer = pruned_config(layout, plan), tokenizer_config(layout)
     gone = tuple(p for layer in plan.new for p in layout.removed_with(layer))
     files = [f for f in (_plan_file(layout.checkpoint, name, gone) for name in layout.checkpoint.headers) if f]
@@ -92,22 +97,25 @@ def write_pruned(
                     progress(done, total)
         if layout.checkpoint.index is not None:
             _write_json(temporary / INDEX, _index(layout.checkpoint, gone))
-        carried = _carry_over(layout.checkpoint.directory, temporary)
+        carried, left_out = _carry_over(layout.checkpoint.directory, temporary)
         _write_json(temporary / "config.json", config)
         if tokenizer is not None:
             _write_json(temporary / "tokenizer_config.json", tokenizer)
         _write_json(temporary / PLAN_FILE, plan.to_json())
         shutil.copyfile(MODELLING_FILE, temporary / MODELLING_FILE.name)
         (temporary / "README.md").write_text(model_card(layout, plan, carried), encoding="utf-8")
-    return {f.name: f.size for f in files}
+    return Written(total, tuple(left_out))
 
 
 def check_output(out: Path) -> None:
     """Refuse an output that would mix with something else.
 
     Raises:
-        OutputError: ``out`` is a file, or a directory that is not empty.
+        OutputError: ``out`` is a file, a link, a mount point, or a directory that is not empty.
     """
+    if out.is_symlink() or out.is_mount():
+        what = "is a link" if out.is_symlink() else "is a mount point"
+        raise OutputError(f"{out} {what}, which cannot be replaced as a whole: give a directory inside it or elsewhere")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         what = "is not empty" if out.is_dir() else "is a file"
         raise OutputError(f"{out} {what}: give a directory that does not exist yet")
@@ -121,7 +129,8 @@ def whole_directory(out: Path, needed: int) -> Iterator[Path]:
         OutputError: ``out`` is taken, there are fewer than ``needed`` bytes free, or writing fails.
     """
     check_output(out)
-    temporary = None
+    temporary, done = None, False
+    made = [parent for parent in out.parents if not parent.exists()]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(out.parent).free
@@ -134,6 +143,7 @@ def whole_directory(out: Path, needed: int) -> Iterator[Path]:
         temporary.chmod(0o777 & ~umask)
         yield temporary
         temporary.rename(out)
+        done = True
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         what = "the disk is full" if full else (error.strerror or str(error))
@@ -141,6 +151,9 @@ def whole_directory(out: Path, needed: int) -> Iterator[Path]:
     finally:
         if temporary is not None and temporary.exists():
             shutil.rmtree(temporary, ignore_errors=True)
+        for parent in made if not done else ():
+            with suppress(OSError):
+                parent.rmdir()
 
 
 def _plan_file(checkpoint: Checkpoint, name: str, gone: tuple[str, ...]) -> _File | None:
@@ -171,8 +184,9 @@ def _index(checkpoint: Checkpoint, gone: tuple[str, ...]) -> dict[str, object]:
 
 
 def _write(source: Path, target: Path, file: _File) -> Iterator[int]:
-    with source.open("rb", buffering=0) as reader, target.open("wb", buffering=0) as writer:
+    with source.open("rb") as reader, target.open("wb") as writer:
         writer.write(file.header)
+        writer.flush()
         yield len(file.header)
         for begin, end in file.ranges:
             yield from _copy_range(reader.fileno(), writer.fileno(), begin, end)
@@ -199,20 +213,20 @@ def _copy_range(source: int, target: int, begin: int, end: int) -> Iterator[int]
         yield written
 
 
-def _carry_over(source: Path, target: Path) -> list[str]:
-    """Copy what is neither weights nor rewritten; returns the names."""
-    blobs = source.resolve().parent.parent / "blobs"
-    carried = []
+def _carry_over(source: Path, target: Path) -> tuple[list[str], list[str]]:
+    """Copy what is neither weights nor rewritten; returns the names, and those of links that lead elsewhere."""
+    carried: list[str] = []
+    left_out: list[str] = []
     for path in sorted(source.iterdir()):
         name = path.name
         if name.startswith(".") or name in _WRITTEN or name.endswith(_OTHER_WEIGHTS) or not path.is_file():
             continue
-        # A link may lead to the hub's blob store, and nowhere else: a checkpoint must not make us copy foreign files.
-        if path.is_symlink() and path.resolve().parent not in (source.resolve(), blobs):
+        if not belongs(path):
+            left_out.append(name)
             continue
         shutil.copyfile(path, target / name)
         carried.append(name)
-    return carried
+    return carried, left_out
 
 
 def _write_json(path: Path, data: object) -> None:

@@ -10,9 +10,10 @@ from importlib.metadata import version
 from typing import Any
 
 from gatenorm.errors import PlanError
-from gatenorm.families import keep_entries
+from gatenorm.families import keep_entries, refusal
 from gatenorm.records import ModelIdentity, Plan
 from gatenorm.surgery import modeling_gatenorm as modeling
+from gatenorm.surgery.planning import check_drop
 from gatenorm.surgery.registration import register_classes
 
 # How attentions call their own number, by which they find their cache layer.
@@ -33,8 +34,8 @@ def remove_attention(
         model: a stock ``PreTrainedModel`` with a language modelling head, or one pruned before.
         drop: layer numbers of the original model, 0-based, in any order. On a model pruned before they add to what is
             gone already.
-        family: the family's data: its ``block`` (where the blocks are, what is left of one without attention) and its
-            ``per_layer`` rules.
+        family: the family's data: its ``block`` (where the blocks are, what is left of one without attention), its
+            ``per_layer`` rules and what it refuses.
         plan: kept in the configuration and written to ``gatenorm.json``; without one, a plan made by hand.
 
     Raises:
@@ -42,7 +43,11 @@ def remove_attention(
     """
     earlier = getattr(model.config, "gatenorm", None)
     layers = earlier["layers"] if earlier else model.config.num_hidden_layers
-    gone = sorted({int(index) for index in drop} | set(earlier["drop"] if earlier else ()))
+    check_drop(layers, earlier["drop"] if earlier else (), drop)
+    why = refusal(family, model.config.to_dict())
+    if why:
+        raise PlanError(f"this model cannot be pruned: {why}")
+    gone = sorted({*drop, *(earlier["drop"] if earlier else ())})
     base_model_type = earlier["base_model_type"] if earlier else model.config.model_type
     config_class, model_class = _classes(model, base_model_type)
 

@@ -190,8 +190,6 @@ def read_record(config: Any) -> dict[str, Any]:
             f"num_hidden_layers is {config.num_hidden_layers}: expected the {layers - len(drop)} layers that kept "
             f"their attention ({layers} layers, {len(drop)} of them without)"
         )
-    if getattr(config, "scale_attn_by_inverse_layer_idx", False):
-        raise ValueError("scale_attn_by_inverse_layer_idx ties attention to layer numbers, which removal changes")
     return record
 
 
