@@ -103,6 +103,8 @@ class Checkpoint:
         self.bytes_read += size * storage.itemsize if count else 0
         if size == 0:
             return np.empty(shape, storage.numpy)
+        if count:
+            self._read_ahead(info.file, begin, size * storage.itemsize)
         # frombuffer wants alignment only for speed, and safetensors does not promise it.
         return np.frombuffer(self._map(info.file), storage.numpy, size, begin).reshape(shape)
 
@@ -152,6 +154,12 @@ class Checkpoint:
             with suppress(BufferError):
                 mapped.close()
         self._maps.clear()
+
+    def _read_ahead(self, file: str, begin: int, length: int) -> None:
+        """Tell the kernel what is wanted next: from a disk, page faults alone would fetch it in small steps."""
+        start = begin - begin % mmap.PAGESIZE
+        with suppress(OSError, AttributeError):  # advice, and not every system takes it
+            self._map(file).madvise(mmap.MADV_WILLNEED, start, begin - start + length)
 
     def _map(self, file: str) -> mmap.mmap:
         if file not in self._maps:
