@@ -69,6 +69,29 @@ def report(directory: Path, options: argparse.Namespace) -> None:
         rate = flops(name, options.layers) / seconds / 1e9
         above = (anonymous - bare) / 1e6
         print(f"{name:<18}{seconds:>9.2f}{seconds / fastest:>11.1f}{rate:>9.0f}{above:>18,.0f} MB", flush=True)
+    from_disk(directory, options)
+
+
+def from_disk(directory: Path, options: argparse.Namespace) -> None:
+    """The same with nothing in the page cache, reading and scoring in turn: how a first run meets a model."""
+    read, name = readers(directory)["1 thread, reused buffer"], "gate-norm-heads"
+    print(f"\nfrom disk, in turn{'read':>10}{name:>18}{'ratio':>8}")
+    for _ in range(options.repeat):
+        evict(directory)
+        began = time.perf_counter()
+        read()
+        reading = time.perf_counter() - began
+        evict(directory)
+        scoring = spawn(name, options, directory)["seconds"]
+        print(f"{'':<18}{reading:>9.2f}s{scoring:>17.2f}s{scoring / reading:>8.1f}", flush=True)
+
+
+def evict(directory: Path) -> None:
+    """Ask the kernel to forget the files' pages."""
+    for path in directory.glob("*.safetensors"):
+        with path.open("rb") as handle:
+            os.fsync(handle.fileno())
+            os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def flops(criterion: str, layers: int) -> float:
