@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.checkpoint import Checkpoint, locate
+from gatenorm.checkpoint import Checkpoint, cached, local_path, locate
 from gatenorm.criteria import criterion as criterion_named
 from gatenorm.criteria import score as score_layout
-from gatenorm.errors import PlanError
+from gatenorm.errors import CheckpointError, PlanError
 from gatenorm.families import Layout, understand
 from gatenorm.families import family as family_named
 from gatenorm.records import Plan, Scores, read_json
@@ -27,18 +28,33 @@ Progress = Callable[[int, int], None]
 Model = str | os.PathLike[str] | Layout
 
 
-def open_model(model: Model, family: str | None = None) -> Layout:
+def open_model(model: Model, family: str | None = None, *, fetch: bool = True) -> Layout:
     """What gatenorm understands of a checkpoint: its family, its shape, where its attention weights lie.
 
     Args:
         model: a directory or a model id of the hub.
         family: treat it as this family although its ``model_type`` says something else.
+        fetch: download a model id whose weights are not in the hub's cache; otherwise they stay on the hub, and only
+            the ranges that are read are fetched.
 
     Raises:
         CheckpointError: it cannot be read.
         FamilyError: its architecture is not known.
     """
-    return model if isinstance(model, Layout) else understand(Checkpoint.open(locate(os.fspath(model))), family)
+    if isinstance(model, Layout):
+        return model
+    named = os.fspath(model)
+    if fetch or local_path(named) is not None:
+        return understand(Checkpoint.open(locate(named)), family)
+    return understand(_where_it_lies(named), family)
+
+
+def _where_it_lies(model_id: str) -> Checkpoint:
+    snapshot = cached(model_id)
+    if snapshot is not None:
+        with suppress(CheckpointError):  # a snapshot without its weights
+            return Checkpoint.open(snapshot)
+    return Checkpoint.open_remote(model_id)
 
 
 def score(
@@ -64,7 +80,7 @@ def score(
         CheckpointError, FamilyError: as :func:`open_model`.
         CriterionError: an unknown criterion, one that this model does not allow, or weights that are not finite.
     """
-    layout = open_model(model, family)
+    layout = open_model(model, family, fetch=False)
     return score_layout(layout, criterion, seed=seed, backend=backend, device=device, progress=progress)
 
 

@@ -59,8 +59,9 @@ class ModelIdentity:
 
     def same_weights(self, other: ModelIdentity) -> bool:
         """Whether both speak of the same checkpoint, wherever it lies and whatever its folder is called."""
-        mine, others = ((i.config_sha256, dict(i.files), i.sample_sha256) for i in (self, other))
-        return mine == others
+        # A checkpoint that was only looked at from afar has no sample.
+        same_sample = not (self.sample_sha256 and other.sample_sha256) or self.sample_sha256 == other.sample_sha256
+        return same_sample and (self.config_sha256, dict(self.files)) == (other.config_sha256, dict(other.files))
 
 
 @dataclass(frozen=True)

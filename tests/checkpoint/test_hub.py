@@ -15,13 +15,15 @@ from pathlib import Path
 
 import pytest
 
+from gatenorm import api
+
 TinyModels = Callable[..., Path]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @contextmanager
-def hub(repositories: dict[str, dict[str, bytes]]) -> Iterator[tuple[str, list[str]]]:
-    """The address of a hub that has these repositories, and the list of paths that it was asked for."""
+def hub(repositories: dict[str, dict[str, bytes]], ranges: bool = True) -> Iterator[tuple[str, list[str]]]:
+    """The address of a hub that has these repositories, and the list of what was asked for: ``path bytes-sent``."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -38,7 +40,7 @@ def hub(repositories: dict[str, dict[str, bytes]]) -> Iterator[tuple[str, list[s
 
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
-            asked.append(path)
+            wanted = self.headers.get("Range") if ranges else None
             for name, files in repositories.items():
                 if path.startswith(f"/api/models/{name}/tree/"):
                     tree = [{"type": "file", "path": f, "size": len(c), "oid": "0" * 40} for f, c in files.items()]
@@ -49,7 +51,15 @@ def hub(repositories: dict[str, dict[str, bytes]]) -> Iterator[tuple[str, list[s
                 for file, content in files.items():
                     if path.startswith(f"/{name}/resolve/") and path.endswith("/" + file):
                         etag = hashlib.sha256(content).hexdigest()
-                        return self.answer(200, content, ETag=f'"{etag}"', X_Repo_Commit=COMMIT)
+                        status, body = 200, content
+                        if wanted:
+                            first, last = wanted.removeprefix("bytes=").split("-")
+                            status, body = 206, content[int(first) : int(last) + 1]
+                        if self.command == "GET":
+                            asked.append(f"{path} {len(body)}")
+                        return self.answer(status, body, ETag=f'"{etag}"', X_Repo_Commit=COMMIT)
+                if path.startswith(f"/{name}/"):
+                    return self.answer(404, b"{}", X_Error_Code="EntryNotFound", X_Repo_Commit=COMMIT)
             return self.answer(404, b"{}", X_Error_Code="RepoNotFound", Content_Type="application/json")
 
         do_HEAD = do_GET  # noqa: N815 - the base class calls it so
@@ -80,20 +90,42 @@ def model(tiny_models: TinyModels) -> dict[str, bytes]:
 
 def test_a_model_id_is_fetched_without_other_copies_of_the_weights(model: dict[str, bytes], tmp_path: Path):
     with hub({"someone/small": model}) as (endpoint, asked):
-        first = gatenorm(tmp_path / "home", endpoint, "score", "someone/small", "--json", "-")
-        assert (first.returncode, first.stderr) == (0, "")
-        assert len(json.loads(first.stdout)["ranking"]) == 4
-        assert any(path.endswith("model.safetensors") for path in asked)
-        assert not any("pytorch_model" in path or "original" in path for path in asked)
-        out = tmp_path / "out"
-        assert (
-            gatenorm(tmp_path / "home", endpoint, "prune", "someone/small", "--drop", "1", "-o", str(out)).returncode
-            == 0
-        )
+        out, home = tmp_path / "out", tmp_path / "home"
+        assert gatenorm(home, endpoint, "prune", "someone/small", "--drop", "1", "-o", str(out)).returncode == 0
         assert "base_model: someone/small" in (out / "README.md").read_text()
+        assert sum("/model.safetensors " in path for path in asked) == 1
+        assert not any("pytorch_model" in path or "original" in path for path in asked)
     # the hub is gone; what was fetched is enough
-    again = gatenorm(tmp_path / "home", endpoint, "score", "someone/small", "--json", "-")
+    again = gatenorm(home, endpoint, "score", "someone/small", "--json", "-")
     assert again.returncode == 0
+    assert json.loads(again.stdout)["model"]["name"] == "someone/small"
+
+
+@pytest.mark.parametrize(("name", "options"), [("llama-gqa", {}), ("llama-mha", {"max_shard_size": "40KB"})])
+def test_scoring_a_model_id_fetches_only_headers_and_query_and_key(
+    name: str, options: dict[str, str], tiny_models: TinyModels, tmp_path: Path
+):
+    directory = tiny_models(name, **options)
+    files = {p.name: p.read_bytes() for p in directory.iterdir()}
+    with hub({"someone/small": files}) as (endpoint, asked):
+        answer = gatenorm(tmp_path / "home", endpoint, "score", "someone/small", "--json", "-")
+        assert (answer.returncode, answer.stderr) == (0, "")
+    scores, local = json.loads(answer.stdout), api.score(directory)
+    assert [s["score"] for s in scores["layers"]] == [s.score for s in local.layers]
+    assert scores["model"]["name"] == "someone/small"
+    sent = [line.rsplit(" ", 1) for line in asked if ".safetensors " in line]
+    weights = sum(int(size) for _, size in sent)
+    headers = 8 * len(local.model.files) + sum(int.from_bytes(files[f][:8], "little") for f in local.model.files)
+    assert weights == local.bytes_read + headers
+    assert weights < sum(local.model.files.values()) / 2
+
+
+def test_a_server_that_ignores_ranges_is_not_believed(model: dict[str, bytes], tmp_path: Path):
+    with hub({"someone/small": model}, ranges=False) as (endpoint, _):
+        answer = gatenorm(tmp_path, endpoint, "score", "someone/small")
+    assert answer.returncode == 2
+    assert answer.stderr.count("\n") == 1
+    assert "answers range requests" in answer.stderr
 
 
 def test_a_model_that_is_not_there_is_one_line(model: dict[str, bytes], tmp_path: Path):

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import mmap
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES, Bits, Float32, to_float32
+from gatenorm.checkpoint.files import Files, LocalFiles, read_object
 from gatenorm.checkpoint.header import Header, TensorInfo, parse_header
 from gatenorm.checkpoint.hub import hub_id
+from gatenorm.checkpoint.remote import HubFiles
 from gatenorm.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -33,16 +32,14 @@ class Checkpoint:
     mapped, so memory that the reads occupy belongs to the page cache. ``bytes_read`` counts what was asked for.
     """
 
-    def __init__(
-        self, directory: Path, config: dict[str, Any], headers: dict[str, Header], index: dict[str, Any] | None
-    ):
-        self.directory = directory
+    def __init__(self, lie: Files, config: dict[str, Any], headers: dict[str, Header], index: dict[str, Any] | None):
+        self._files = lie
+        self.directory = lie.directory
         self.config = config
         self.headers = headers
         self.index = index
         self.tensors: Mapping[str, TensorInfo] = {t.name: t for h in headers.values() for t in h.tensors}
         self.bytes_read = 0
-        self._maps: dict[str, mmap.mmap] = {}
 
     @classmethod
     def open(cls, directory: str | os.PathLike[str]) -> Checkpoint:
@@ -56,17 +53,32 @@ class Checkpoint:
         if not path.is_dir():
             what = "is a file" if path.exists() else "does not exist"
             raise CheckpointError(f"{path} {what}: expected a directory with config.json and *.safetensors")
-        config = _read_object(path / "config.json", f"{path} has no config.json: is it a model directory?")
-        if (path / SINGLE).exists():
-            return cls(path, config, {SINGLE: _open_header(path / SINGLE)}, None)
-        if (path / INDEX).exists():
-            index = _read_object(path / INDEX, f"{path / INDEX} is not readable")
-            return cls(path, config, _open_shards(path, index), index)
-        if any(next(path.glob(pattern), None) for pattern in _PICKLED):
+        return cls._read(LocalFiles(path))
+
+    @classmethod
+    def open_remote(cls, model: str) -> Checkpoint:
+        """Open a model on the hub where it lies: headers are fetched now, ranges of weights when they are asked for.
+
+        Raises:
+            CheckpointError: the hub does not answer or has no such model, or as :meth:`open`.
+        """
+        return cls._read(HubFiles(model))
+
+    @classmethod
+    def _read(cls, files: Files) -> Checkpoint:
+        directory = files.directory
+        config = read_object(files, "config.json", f"{directory} has no config.json: is it a model directory?")
+        if files.has(SINGLE):
+            return cls(files, config, {SINGLE: _open_header(files, SINGLE)}, None)
+        if (directory / INDEX).exists():
+            index = read_object(files, INDEX, f"{directory / INDEX} is not readable")
+            return cls(files, config, _open_shards(files, index), index)
+        if any(next(directory.glob(pattern), None) for pattern in _PICKLED):
             raise CheckpointError(
-                f"{path} holds only pickled weights, which can run code when loaded: convert it to safetensors first"
+                f"{directory} holds only pickled weights, which can run code when loaded: convert it to safetensors "
+                "first"
             )
-        raise CheckpointError(f"{path} has neither {SINGLE} nor {INDEX}: expected safetensors weights")
+        raise CheckpointError(f"{directory} has neither {SINGLE} nor {INDEX}: expected safetensors weights")
 
     def __contains__(self, name: str) -> bool:
         return name in self.tensors
@@ -103,10 +115,9 @@ class Checkpoint:
         self.bytes_read += size * storage.itemsize if count else 0
         if size == 0:
             return np.empty(shape, storage.numpy)
-        if count:
-            self._read_ahead(info.file, begin, size * storage.itemsize)
         # frombuffer wants alignment only for speed, and safetensors does not promise it.
-        return np.frombuffer(self._map(info.file), storage.numpy, size, begin).reshape(shape)
+        view = self._files.view(info.file, begin, size * storage.itemsize, ahead=count)
+        return np.frombuffer(view, storage.numpy, size).reshape(shape)
 
     def float32(self, name: str, rows: slice | None = None) -> Float32:
         """A tensor, or a run of its rows, as float32 in memory of its own.
@@ -127,7 +138,7 @@ class Checkpoint:
     @property
     def files(self) -> dict[str, int]:
         """Size in bytes of every weight file."""
-        return {name: (self.directory / name).stat().st_size for name in sorted(self.headers)}
+        return {name: self._files.size(name) for name in sorted(self.headers)}
 
     @property
     def name(self) -> str:
@@ -135,73 +146,20 @@ class Checkpoint:
         return hub_id(self.directory) or self.directory.resolve().name
 
     def sample_sha256(self) -> str:
-        """A hash of 16 kilobytes spread evenly over every weight file: fine-tunes of one model differ in it."""
-        digest = hashlib.sha256()
-        for name, size in self.files.items():
-            with (self.directory / name).open("rb") as handle:
-                for part in range(16):
-                    handle.seek(size * (2 * part + 1) // 32)
-                    digest.update(handle.read(1024))
-        return digest.hexdigest()
+        """A hash of a few kilobytes out of the weights, by which fine-tunes of one model differ; empty on the hub."""
+        return self._files.sample_sha256(self.files)
 
     @property
     def config_sha256(self) -> str:
         return hashlib.sha256((self.directory / "config.json").read_bytes()).hexdigest()
 
-    def close(self) -> None:
-        """Unmap the files; views handed out before keep theirs alive."""
-        for mapped in self._maps.values():
-            with suppress(BufferError):
-                mapped.close()
-        self._maps.clear()
 
-    def _read_ahead(self, file: str, begin: int, length: int) -> None:
-        """Tell the kernel what is wanted next: from a disk, page faults alone would fetch it in small steps."""
-        start = begin - begin % mmap.PAGESIZE
-        with suppress(OSError, AttributeError):  # advice, and not every system takes it
-            self._map(file).madvise(mmap.MADV_WILLNEED, start, begin - start + length)
-
-    def _map(self, file: str) -> mmap.mmap:
-        if file not in self._maps:
-            with (self.directory / file).open("rb") as handle:
-                self._maps[file] = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
-        return self._maps[file]
+def _open_header(files: Files, name: str) -> Header:
+    return parse_header(lambda offset, length: files.read(name, offset, length), files.size(name), name)
 
 
-def _read_object(path: Path, missing: str) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(missing) from None
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, not JSON, a number of 5,000 digits
-        raise CheckpointError(f"{path} is not readable JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path} holds {type(data).__name__}, expected a JSON object")
-    return data
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that is too long, or holds what no file name can
-        return False
-
-
-def _open_header(path: Path) -> Header:
-    try:
-        with path.open("rb") as handle:
-
-            def read(offset: int, length: int) -> bytes:
-                handle.seek(offset)
-                return handle.read(length)
-
-            return parse_header(read, os.fstat(handle.fileno()).st_size, path.name)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
-
-
-def _open_shards(directory: Path, index: dict[str, Any]) -> dict[str, Header]:
-    weight_map = index.get("weight_map")
+def _open_shards(files: Files, index: dict[str, Any]) -> dict[str, Header]:
+    directory, weight_map = files.directory, index.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{directory / INDEX} has no weight_map: fetch it again")
     headers: dict[str, Header] = {}
@@ -210,9 +168,9 @@ def _open_shards(directory: Path, index: dict[str, Any]) -> dict[str, Header]:
         if not isinstance(file, str) or not file or file in (".", "..") or Path(file).name != file or "\\" in file:
             raise CheckpointError(f"{INDEX} names {file!r:.80} for {name}: expected a file in the same directory")
         if file not in headers:
-            if not _is_file(directory / file):
+            if not files.has(file):
                 raise CheckpointError(f"shard {file:.80} is missing from {directory}: {INDEX} names it, fetch it")
-            headers[file] = _open_header(directory / file)
+            headers[file] = _open_header(files, file)
     owners: dict[str, str] = {}
     for file, header in headers.items():
         for tensor in header.tensors:

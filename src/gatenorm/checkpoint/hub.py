@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from gatenorm.errors import CheckpointError
@@ -26,18 +28,52 @@ def locate(model: str) -> Path:
     Raises:
         CheckpointError: neither a directory nor a model id, or the hub could not be asked.
     """
+    path = local_path(model)
+    if path is not None:
+        return path
+    from huggingface_hub import snapshot_download
+
+    with hub_errors(model):
+        return Path(snapshot_download(model, allow_patterns=_WANTED, ignore_patterns=_UNWANTED))
+
+
+def local_path(model: str) -> Path | None:
+    """What was typed as a path, or ``None`` where it is a model id and no such path exists.
+
+    Raises:
+        CheckpointError: it is no possible path.
+    """
     try:
         path = Path(model).expanduser()
         exists = path.exists()
     except (RuntimeError, OSError, ValueError) as error:
         raise CheckpointError(f"{model:.80}: that is no path ({error}); give a directory, or a model id") from None
-    if exists or not _HUB_ID.fullmatch(model):
-        return path
+    return path if exists or not _HUB_ID.fullmatch(model) else None
+
+
+def cached(model: str) -> Path | None:
+    """The snapshot of a model id that the hub's cache already holds, whole or in part."""
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model, allow_patterns=_WANTED, ignore_patterns=_UNWANTED, local_files_only=True))
+    except (HFValidationError, LocalEntryNotFoundError):
+        return None
+
+
+@contextmanager
+def hub_errors(model: str) -> Iterator[None]:
+    """Whatever goes wrong between here and the hub, as one line.
+
+    Raises:
+        CheckpointError: the hub does not answer, has no such model, or wants a login.
+    """
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(model, allow_patterns=_WANTED, ignore_patterns=_UNWANTED))
+        yield
+        return
     except HFValidationError:
         why = "it is neither a directory here nor a possible model id"
     except LocalEntryNotFoundError:
@@ -46,6 +82,11 @@ def locate(model: str) -> Path:
         status = getattr(error.response, "status_code", None)
         why = f"the hub answers {status}: no such model, or one that asks for a login (hf auth login)"
     except OSError as error:
+        why = f"the hub could not be reached ({type(error).__name__})"
+    except Exception as error:
+        # The HTTP client's own errors, whose package huggingface_hub changes from release to release.
+        if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2", "httpcore", "httpcore2", "requests"):
+            raise
         why = f"the hub could not be reached ({type(error).__name__})"
     raise CheckpointError(f"{model}: {why}; give a directory, or a model id that can be fetched")
 

@@ -16,7 +16,7 @@ def command(model: options.Model, family: options.Family = None, json: options.J
 
     console.check_json(json)
 
-    layout = open_model(model, family)
+    layout = open_model(model, family, fetch=False)
     facts = describe(layout)
     if json:
         console.write_json(json, facts)

@@ -35,7 +35,7 @@ def command(
         from gatenorm.report.plots import check_format
 
         check_format(plot)
-    layout = open_model(model, family)
+    layout = open_model(model, family, fetch=False)
     with console.progress_bar(f"scoring by {criterion}") as progress:
         scores = score(layout, criterion, seed=seed, backend=backend, device=device, progress=progress)
     cluster = late_cluster(scores)

@@ -27,8 +27,7 @@ def load(directory: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel
         MissingExtraError: torch or transformers is not installed.
     """
     AutoModelForCausalLM = _transformers().AutoModelForCausalLM
-    checkpoint = Checkpoint.open(directory)  # headers are checked before transformers believes them
-    checkpoint.close()
+    Checkpoint.open(directory)  # headers are checked before transformers believes them
     arguments.setdefault("use_safetensors", True)
     # Left to itself, transformers asks on the terminal whether to run code out of the directory.
     arguments.setdefault("trust_remote_code", False)

@@ -1,0 +1,83 @@
+"""Weights that stay on the hub: of large files only the ranges that are asked for are fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from gatenorm.checkpoint.hub import hub_errors
+from gatenorm.errors import CheckpointError
+
+# Seconds that the server may be silent; huggingface_hub tries again a few times.
+_TIMEOUT = 60
+
+
+class HubFiles:
+    """Files of a model on the hub: small ones are kept in its cache, of weights only the ranges asked for are fetched.
+
+    Raises:
+        CheckpointError: the hub does not answer, has no such model, or does not answer range requests.
+    """
+
+    def __init__(self, model: str):
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.utils import build_hf_headers
+
+        with hub_errors(model):
+            self.directory = Path(snapshot_download(model, allow_patterns=["*.json"], ignore_patterns=["*/*"]))
+        self.model, self.commit = model, self.directory.name
+        self._headers = build_hf_headers()
+        self._sizes: dict[str, int | None] = {}
+        # Query and key of a fused layout are cut out of one tensor: the last range is kept.
+        self._last: tuple[tuple[str, int, int], bytes] | None = None
+
+    def has(self, name: str) -> bool:
+        return self._size(name) is not None
+
+    def size(self, name: str) -> int:
+        size = self._size(name)
+        if size is None:
+            raise CheckpointError(f"{self.model} has no file {name}")
+        return size
+
+    def read(self, name: str, offset: int, length: int) -> bytes:
+        from huggingface_hub.utils import hf_raise_for_status, http_backoff
+
+        headers = {**self._headers, "Range": f"bytes={offset}-{offset + length - 1}"}
+        with hub_errors(self.model):
+            answer = http_backoff("GET", self._url(name), headers=headers, timeout=_TIMEOUT, follow_redirects=True)
+            hf_raise_for_status(answer)
+        content = bytes(answer.content)
+        if len(content) != length:
+            raise CheckpointError(
+                f"{self.model}: the server sent {len(content):,} bytes of {name} where {length:,} were asked for: "
+                "expected one that answers range requests"
+            )
+        return content
+
+    def view(self, name: str, offset: int, length: int, ahead: bool) -> memoryview:
+        wanted = (name, offset, length)
+        if self._last is None or self._last[0] != wanted:
+            self._last = (wanted, self.read(name, offset, length))
+        return memoryview(self._last[1])
+
+    def sample_sha256(self, sizes: Mapping[str, int]) -> str:
+        """Nothing: hundreds of requests would be too high a price."""
+        return ""
+
+    def _url(self, name: str) -> str:
+        from huggingface_hub import hf_hub_url
+
+        return hf_hub_url(self.model, name, revision=self.commit)
+
+    def _size(self, name: str) -> int | None:
+        from huggingface_hub import get_hf_file_metadata
+        from huggingface_hub.errors import EntryNotFoundError
+
+        if name not in self._sizes:
+            with hub_errors(self.model):
+                try:
+                    self._sizes[name] = get_hf_file_metadata(self._url(name)).size
+                except EntryNotFoundError:
+                    self._sizes[name] = None
+        return self._sizes[name]
