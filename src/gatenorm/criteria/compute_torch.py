@@ -24,13 +24,16 @@ _ROUNDING = 2.0**-9 / math.sqrt(3.0)
 _TOLERATED = 2e-5
 # Lines this many times stronger than the median one are computed in float32 ...
 _OUTLIER = 4.0
-# ... judged by every 8th of their entries, and at most this share of all lines.
-_SAMPLE, _MOST_OUTLIERS = 8, 1 / 16
+# ... judged by every 16th of their entries, and at most this share of all lines.
+_SAMPLE, _MOST_OUTLIERS = 16, 1 / 16
 _CHECKED_LINES = 64
 # Weights stored in float16 or float32 are rounded for the product: measured, that moves a 13B layer's norm by 7e-6 at
 # most, but 64 lines know it no better than to 2e-5.
 _TOLERATED_ROUNDED = 4e-5
-_BLOCK = 256
+# Rows of the product at a time: 10 MB as float32 on a 13B model, which stays in the cache.
+_BLOCK = 512
+# The error's estimate needs the fourth moment of every 8th row only.
+_FOURTH = 8
 
 
 class TorchBackend:
@@ -90,15 +93,16 @@ class TorchBackend:
             grouped = self._on_device(a).view(b.heads, heads // b.heads, rows, width)
             left = grouped.sum(1).reshape(-1, width).T
         energy = 0.0
-        for start in range(0, left.shape[0], 8 * _BLOCK):
-            block = left[start : start + 8 * _BLOCK] @ right
+        for start in range(0, left.shape[0], 4 * _BLOCK):
+            block = left[start : start + 4 * _BLOCK] @ right
             energy += float(block.double().square_().sum())
         return math.sqrt(energy) if energy == energy else math.nan
 
     def _bfloat16_norm(self, a: Projection, b: Projection, contract: Literal["rows", "width"]) -> float | None:
         """``None`` where bfloat16 is not good enough for these weights."""
-        left, right = self._bfloat16("a", a), self._bfloat16("b", b)
-        left, right = (left.T, right) if contract == "rows" else (left, right.T)
+        # Products of rows with rows are the fastest form by more than the transposed copies cost: 0.71 against 0.74 s.
+        flip = contract == "rows"
+        left, right = self._bfloat16("a", a, flip), self._bfloat16("b", b, flip).T
         strong_left, strong_right = _outliers(left), _outliers(right.T)
         product = self._buffer("product", (left.shape[0], right.shape[1]))
         torch.mm(left, right, out=product)
@@ -122,12 +126,14 @@ class TorchBackend:
             return None
         return math.sqrt(energy)
 
-    def _bfloat16(self, name: str, projection: Projection) -> torch.Tensor:
+    def _bfloat16(self, name: str, projection: Projection, flip: bool) -> torch.Tensor:
+        """The stored matrix, or its transpose, with adjacent rows, rounded to bfloat16 where it is not."""
         stored = _stored(projection)
-        if projection.dtype == "BF16":
+        if projection.dtype == "BF16" and not flip:
             return stored
-        rounded: torch.Tensor = self._buffer(name, tuple(stored.shape)).copy_(stored)
-        return rounded
+        wanted = stored.T if flip else stored
+        copy: torch.Tensor = self._buffer(name, tuple(wanted.shape)).copy_(wanted)
+        return copy
 
     def _buffer(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
         """Memory that the layers share: fresh pages for each cost more than the conversions that fill them."""
@@ -136,12 +142,12 @@ class TorchBackend:
         return self._buffers[name]
 
     def _moments(self, product: torch.Tensor) -> tuple[float, float]:
-        """Sums of second and fourth powers: float32 along a row, float64 over the rows."""
-        second = fourth = 0.0
+        """Sum of second powers, and an estimate of that of fourth ones: float32 along a row, float64 over the rows."""
+        second = 0.0
         for start in range(0, product.shape[0], _BLOCK):
-            squares = product[start : start + _BLOCK].float().square_()
-            second += float(squares.sum(1).double().sum())
-            fourth += float(torch.linalg.vector_norm(squares, dim=1).double().square_().sum())
+            second += float(product[start : start + _BLOCK].float().square_().sum(1).double().sum())
+        squares = product[::_FOURTH].float().square_()
+        fourth = _FOURTH * float(torch.linalg.vector_norm(squares, dim=1).double().square_().sum())
         return second, fourth
 
 
