@@ -1,0 +1,44 @@
+"""Reading a story back: which choices made this text, and how probable it was, from the text alone."""
+
+from __future__ import annotations
+
+import math
+
+from gatenorm.demo.choices import NotChosenError, Replayed
+from gatenorm.demo.tinyworld import Story
+
+
+def derivations(text: str) -> list[float]:
+    """The information in nats of every way in which the generator can come to write ``text``.
+
+    For a text that the generator can write there is exactly one way (the tests hold it to that): choices and texts
+    correspond one to one, so a story's probability is the product over its choices.
+    """
+    return _complete(text, [], 0.0)
+
+
+def _complete(text: str, indices: list[int], nats: float) -> list[float]:
+    found: list[float] = []
+    open_ends = [(indices, nats)]
+    while open_ends:
+        so_far, information = open_ends.pop()
+        written, probabilities = _replay(so_far)
+        if not text.startswith(written):
+            continue
+        if probabilities is None:
+            found += [information] if written == text else []
+            continue
+        open_ends += [([*so_far, i], information - math.log(p)) for i, p in enumerate(probabilities)]
+    return found
+
+
+def _replay(indices: list[int]) -> tuple[str, tuple[float, ...] | None]:
+    """The text that these choices give, and the probabilities of the next choice (``None`` after the last)."""
+    story = Story.__new__(Story)
+    try:
+        story.__init__(Replayed(indices))  # type: ignore[misc]
+        for number in range(1, story.parts + 1):
+            story.part(number)
+    except NotChosenError as stop:
+        return story.text, stop.probabilities
+    return story.text, None
