@@ -24,32 +24,14 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # Each thread below computes its own rows: there is nothing to wait for.
 
 import torch
-from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
+from fast_forward import FastForward
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from gatenorm.demo.corpus import CONTEXT, row, train_tokenizer
 from gatenorm.demo.tinyworld import story_of
 
 DECAY_SHARE, WARM_UP, LAST_RATE = 0.25, 60, 0.02
 WATCHED_STORIES = 24
-_CHUNK = 64
-
-
-def chunked_attention(module: Any, query: Any, key: Any, value: Any, *_: Any, scaling: float, **__: Any) -> Any:
-    """Causal attention that skips what lies behind the diagonal, in blocks of queries: a third faster than the kernel
-    that torch has for CPUs, at heads of 32. Shapes [rows, heads, tokens, head width]."""
-    rows, heads, tokens, width = query.shape
-    groups = key.shape[1]
-    shared = heads // groups
-    later = torch.full((_CHUNK, _CHUNK), -math.inf, dtype=query.dtype, device=query.device).triu(1)
-    done = []
-    for begin in range(0, tokens, _CHUNK):
-        end = min(begin + _CHUNK, tokens)
-        some = (query[:, :, begin:end] * scaling).reshape(rows, groups, shared * (end - begin), width)
-        logits = (some @ key[:, :, :end].transpose(2, 3)).view(rows, groups, shared, end - begin, end)
-        logits = torch.cat([logits[..., :begin], logits[..., begin:] + later[: end - begin, : end - begin]], -1)
-        weights = torch.softmax(logits, -1).view(rows, groups, shared * (end - begin), end)
-        done.append((weights @ value[:, :, :end]).view(rows, heads, end - begin, width))
-    return torch.cat(done, 2).transpose(1, 2), None
 
 
 def new_model(options: argparse.Namespace, tokenizer: Any) -> LlamaForCausalLM:
@@ -84,9 +66,7 @@ class Trainer:
         self.options = options
         self.tokenizer = train_tokenizer()
         self.model = new_model(options, self.tokenizer)
-        if options.device == "cpu":
-            AttentionInterface.register("chunked", chunked_attention)
-            self.model.config._attn_implementation = "chunked"
+        self.forward = FastForward(self.model, options.compile)
         inner = [p for p in self.model.model.layers.parameters() if p.ndim == 2]
         outer = [p for p in self.model.parameters() if not any(p is q for q in inner)]
         self.optimizers = [torch.optim.AdamW(outer, lr=options.rate, betas=(0.9, 0.95), weight_decay=0.0)]
@@ -97,7 +77,7 @@ class Trainer:
             self.optimizers.append(torch.optim.AdamW(inner, lr=options.rate, betas=(0.9, 0.95), weight_decay=0.1))
         self.parameters = list(self.model.parameters())
         self.pool = ThreadPoolExecutor(options.threads)
-        self.step, self.seconds = 0, 0.0
+        self.step, self.seconds, self.warm = 0, 0.0, False
         self.decay_from = int(options.steps * (1 - DECAY_SHARE)) if options.steps else None
         self.total = options.steps
         self.curve: list[dict[str, float]] = []
@@ -113,18 +93,17 @@ class Trainer:
 
     def gradients(self, rows: list[list[int]]) -> tuple[float, tuple[torch.Tensor, ...]]:
         """Loss and gradients of some rows."""
-        ids = torch.tensor(rows, device=self.options.device)
-        with torch.autocast(ids.device.type, torch.bfloat16):
-            logits = self.model(input_ids=ids, use_cache=False).logits
-        loss = torch.nn.functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten())
+        loss = self.forward.losses(torch.tensor(rows, device=self.options.device)).mean()
         return loss.item(), torch.autograd.grad(loss, self.parameters)
 
     def advance(self) -> float:
         """One step; returns its loss. The rows are cut into the same parts whatever the number of threads."""
         options = self.options
         first = self.step * options.batch
-        rows = [row(self.tokenizer, "train", first + n) for n in range(options.batch)]
+        rows = [row(self.tokenizer, "train", first + n, CONTEXT + 1) for n in range(options.batch)]
         size = options.batch // options.parts
+        if not self.warm:  # Compiled by one thread, used by all.
+            self.warm = bool(self.gradients(rows[:size]))
         found = list(self.pool.map(self.gradients, [rows[i : i + size] for i in range(0, options.batch, size)]))
         for n, parameter in enumerate(self.parameters):
             parameter.grad = torch.stack([gradients[n] for _, gradients in found]).mean(0)
@@ -137,19 +116,16 @@ class Trainer:
         self.step += 1
         return sum(loss for loss, _ in found) / len(found)
 
-    @torch.no_grad()
     def watch(self) -> tuple[float, float]:
         """Loss on stories of worlds that are not trained on, and those stories' own entropy, in nats per token."""
         end = self.tokenizer.eos_token_id
         stories = [[*self.tokenizer(s.text)["input_ids"], end] for s, _ in self.watched]
-        nats, tokens = 0.0, sum(map(len, stories))
-        for begin in range(0, len(stories), 8):
-            some = stories[begin : begin + 8]
-            longest = max(map(len, some))
-            ids = torch.tensor([s + [end] * (longest - len(s)) for s in some], device=self.options.device)
-            with torch.autocast(ids.device.type, torch.bfloat16):
-                logits = self.model(input_ids=ids, use_cache=False).logits.float()
-            losses = torch.nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2), ids[:, 1:], reduction="none")
+        nats, tokens, size = 0.0, sum(map(len, stories)), self.options.batch // self.options.parts
+        for begin in range(0, len(stories), size):
+            some = stories[begin : begin + size]
+            # As many rows of as many tokens as in training, so that nothing is compiled anew.
+            padded = [s + [end] * (CONTEXT + 1 - len(s)) for s in some] + [[end] * (CONTEXT + 1)] * (size - len(some))
+            losses = self.forward.losses(torch.tensor(padded, device=self.options.device)).detach()
             nats += sum(losses[n, : len(s) - 1].double().sum().item() for n, s in enumerate(some))
         return nats / tokens, sum(n for _, n in self.watched) / tokens
 
@@ -203,10 +179,10 @@ class Trainer:
         """Write the model in bfloat16, its tokenizer, and the curve, as a new directory."""
         partial = out.with_name(out.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
-        self.model.config._attn_implementation = "sdpa"
+        options = {k: v for k, v in vars(self.options).items() if k != "out"}
+        entropy = self.watch()[1]
         self.model.to(torch.bfloat16).save_pretrained(partial)
         self.tokenizer.save_pretrained(partial)
-        options = {k: v for k, v in vars(self.options).items() if k != "out"}
         record = {
             "options": options,
             "parameters": self.model.num_parameters(),
@@ -214,7 +190,7 @@ class Trainer:
             "tokens": self.step * self.options.batch * CONTEXT,
             "seconds": round(self.seconds),
             "decay_from": self.decay_from,
-            "watched_entropy": self.watch()[1],
+            "watched_entropy": entropy,
             "torch": torch.__version__,
             "curve": self.curve,
         }
@@ -237,6 +213,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=16)
     parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate")
     parser.add_argument("--optimizer", choices=("adamw", "muon"), default="muon", help="of the blocks' matrices")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--every", type=int, default=50, help="steps between checkpoints")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
