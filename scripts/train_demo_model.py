@@ -31,6 +31,8 @@ from gatenorm.demo.corpus import CONTEXT, row, train_tokenizer
 from gatenorm.demo.tinyworld import story_of
 
 DECAY_SHARE, WARM_UP, LAST_RATE = 0.25, 60, 0.02
+MUON_FACTOR = 1.0
+SHORT = 4
 WATCHED_STORIES = 24
 
 
@@ -52,10 +54,16 @@ def new_model(options: argparse.Namespace, tokenizer: Any) -> LlamaForCausalLM:
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
     )
     model = LlamaForCausalLM(config)
-    # The branches of a deep stack add up: their last matrices start smaller, as in GPT-2.
+    # A stream in which words weigh as much as what the blocks write about them: with small embeddings the first block
+    # drowns them, and nothing is ever looked up. Blocks begin as the identity.
+    torch.nn.init.normal_(model.model.embed_tokens.weight, std=0.7)
+    torch.nn.init.constant_(model.model.norm.weight, 0.1)
     for layer in model.model.layers:
-        for matrix in (layer.self_attn.o_proj.weight, layer.mlp.down_proj.weight):
-            matrix.data.div_(math.sqrt(2 * options.layers))
+        attention, mlp = layer.self_attn, layer.mlp
+        for module in (attention.q_proj, attention.k_proj, attention.v_proj, mlp.gate_proj, mlp.up_proj):
+            torch.nn.init.normal_(module.weight, std=config.hidden_size**-0.5)
+        for module in (attention.o_proj, mlp.down_proj):
+            torch.nn.init.zeros_(module.weight)
     return model.to(options.device)
 
 
@@ -72,12 +80,13 @@ class Trainer:
         self.optimizers = [torch.optim.AdamW(outer, lr=options.rate, betas=(0.9, 0.95), weight_decay=0.0)]
         if options.optimizer == "muon":
             muon = torch.optim.Muon(inner, lr=options.rate, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+            muon.param_groups[0]["factor"] = MUON_FACTOR
             self.optimizers.append(muon)
         else:
             self.optimizers.append(torch.optim.AdamW(inner, lr=options.rate, betas=(0.9, 0.95), weight_decay=0.1))
         self.parameters = list(self.model.parameters())
         self.pool = ThreadPoolExecutor(options.threads)
-        self.step, self.seconds, self.warm = 0, 0.0, False
+        self.step, self.seconds, self.warm = 0, 0.0, 0
         self.decay_from = int(options.steps * (1 - DECAY_SHARE)) if options.steps else None
         self.total = options.steps
         self.curve: list[dict[str, float]] = []
@@ -99,19 +108,22 @@ class Trainer:
     def advance(self) -> float:
         """One step; returns its loss. The rows are cut into the same parts whatever the number of threads."""
         options = self.options
-        first = self.step * options.batch
-        rows = [row(self.tokenizer, "train", first + n, CONTEXT + 1) for n in range(options.batch)]
-        size = options.batch // options.parts
-        if not self.warm:  # Compiled by one thread, used by all.
-            self.warm = bool(self.gradients(rows[:size]))
-        found = list(self.pool.map(self.gradients, [rows[i : i + size] for i in range(0, options.batch, size)]))
+        # Short rows first: that earlier words may be looked up at all is found out sooner where there are few of them.
+        short = SHORT if self.step < options.short_steps else 1
+        first, count = self.step * options.batch * SHORT, options.batch * short
+        rows = [row(self.tokenizer, "train", first + n, CONTEXT // short + 1) for n in range(count)]
+        size = count // options.parts
+        if self.warm != short:  # Compiled by one thread, used by all.
+            self.gradients(rows[:size])
+            self.warm = short
+        found = list(self.pool.map(self.gradients, [rows[i : i + size] for i in range(0, count, size)]))
         for n, parameter in enumerate(self.parameters):
             parameter.grad = torch.stack([gradients[n] for _, gradients in found]).mean(0)
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         rate = self.rate()
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group.get("factor", 1.0)
             optimizer.step()
         self.step += 1
         return sum(loss for loss, _ in found) / len(found)
@@ -213,6 +225,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=16)
     parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate")
     parser.add_argument("--optimizer", choices=("adamw", "muon"), default="muon", help="of the blocks' matrices")
+    parser.add_argument("--short-steps", type=int, default=600, help=f"steps on rows of {CONTEXT // SHORT} tokens")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--every", type=int, default=50, help="steps between checkpoints")
     parser.add_argument("--seed", type=int, default=0)

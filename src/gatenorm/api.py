@@ -9,6 +9,8 @@ from typing import Any
 
 from gatenorm.checkpoint import Checkpoint, locate
 from gatenorm.criteria import score as score_layout
+from gatenorm.demo.package import NAME as DEMO
+from gatenorm.demo.package import model_directory
 from gatenorm.errors import PlanError
 from gatenorm.families import Layout, understand
 from gatenorm.records import Plan, Scores, read_json
@@ -26,14 +28,17 @@ def open_model(model: Model, family: str | None = None) -> Layout:
     """What gatenorm understands of a checkpoint: its family, its shape, where its attention weights lie.
 
     Args:
-        model: a directory or a model id of the hub.
+        model: a directory, a model id of the hub, or ``demo`` for the built-in model.
         family: treat it as this family although its ``model_type`` says something else.
 
     Raises:
         CheckpointError: it cannot be read.
         FamilyError: its architecture is not known.
     """
-    return model if isinstance(model, Layout) else understand(Checkpoint.open(locate(os.fspath(model))), family)
+    if isinstance(model, Layout):
+        return model
+    named = os.fspath(model)
+    return understand(Checkpoint.open(model_directory() if named == DEMO else locate(named)), family)
 
 
 def score(

@@ -68,7 +68,9 @@ def sublayer_updates(
     return [1 - c / n for c, _, _, n in sums], [u / x for _, u, x, _ in sums]
 
 
-def loss_without_each(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: Text) -> tuple[float, list[float]]:
+def loss_without_each(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: Text
+) -> tuple[float, list[float]]:
     """The loss in nats per token, and the loss when each attention sublayer alone is removed."""
     whole = perplexity(model, tokenizer, text, Protocol(separator=END)).nll
     data = family(model.config.model_type, model.config.to_dict())

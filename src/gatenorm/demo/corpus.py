@@ -1,4 +1,4 @@
-"""From stories to what a model is trained and measured on: a tokenizer, and rows of tokens as a function of a number."""
+"""From stories to what a model is trained and measured on: a tokenizer, and numbered rows of tokens."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def train_tokenizer(stories: int = 4000) -> PreTrainedTokenizerBase:
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
         special_tokens=[END],

@@ -26,7 +26,7 @@ _BATCH = 20
 
 @dataclass(frozen=True)
 class Measured:
-    """One measurement of a model in memory: what :class:`~gatenorm.records.Evidence` says, less the model's identity."""
+    """A measurement of a model in memory: what ``Evidence`` says, less the model's identity."""
 
     kind: str
     figures: dict[str, float]
@@ -109,7 +109,10 @@ def task(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, kind: Kind,
     """The share of items whose right candidate the model finds the most likely."""
     began = time.perf_counter()
     asked = items(kind, count)
-    right = [max(range(len(s)), key=s.__getitem__) == i.answer for i, s in zip(asked, scores(model, tokenizer, asked), strict=True)]
+    right = [
+        max(range(len(s)), key=s.__getitem__) == i.answer
+        for i, s in zip(asked, scores(model, tokenizer, asked), strict=True)
+    ]
     accuracy = sum(right) / len(right)
     figures = {
         "accuracy": accuracy,
@@ -118,7 +121,11 @@ def task(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, kind: Kind,
         "standard_error": math.sqrt(accuracy * (1 - accuracy) / len(asked)),
     }
     distances = [i.distance for i in asked if i.distance is not None]
-    protocol: dict[str, Any] = {"task": kind.name, "asks": kind.asks, "scoring": "log-likelihood of each candidate word"}
+    protocol: dict[str, Any] = {
+        "task": kind.name,
+        "asks": kind.asks,
+        "scoring": "log-likelihood of each candidate word",
+    }
     if distances:
         protocol["distance"] = f"{min(distances)} to {max(distances)} tokens"
     protocol |= {"dtype": str(model.dtype).removeprefix("torch."), "device": model.device.type}
@@ -153,12 +160,14 @@ def scores(
         for row, likelihoods in zip(batch, _likelihoods(model, batch), strict=True):
             for number, which, start, ids in wanted[row]:
                 found[number][which] = sum(likelihoods[start - 1 + n][token].item() for n, token in enumerate(ids))
-    return [tuple(row) for row in found]
+    return [tuple(likelihoods) for likelihoods in found]
 
 
 def _likelihoods(model: PreTrainedModel, batch: Sequence[Sequence[int]]) -> list[Any]:
-    """Log-probabilities of what follows each position, [tokens, vocabulary] a row; padding stands on the right, where
-    causal attention does not see it."""
+    """Log-probabilities of what follows each position, [tokens, vocabulary] a row.
+
+    Padding stands on the right, where causal attention does not see it.
+    """
     import torch
 
     highest = max(max(row) for row in batch)

@@ -24,6 +24,12 @@ def model_directory() -> Path:
     return _DIRECTORY
 
 
+def speaks_its_language(directory: Path) -> bool:
+    """Whether a checkpoint has the built-in model's tokenizer: that model itself, or one pruned or trained from it."""
+    own, other = _DIRECTORY / "tokenizer.json", directory / "tokenizer.json"
+    return own.is_file() and other.is_file() and own.read_bytes() == other.read_bytes()
+
+
 def write(out: Path) -> Path:
     """Unpack the built-in model as the new directory ``out``, whole or not at all.
 
@@ -48,7 +54,7 @@ def check(directory: Path) -> None:
     again = "install gatenorm again (pip install --force-reinstall gatenorm)"
     try:
         lines = (directory / CHECKSUMS).read_text(encoding="ascii").splitlines()
-        expected = dict(reversed(line.split("  ", 1)) for line in lines)
+        expected = {name: checksum for checksum, name in (line.split("  ", 1) for line in lines)}
     except (OSError, ValueError):
         raise CheckpointError(f"the built-in model has no readable {CHECKSUMS} in {directory}: {again}") from None
     if not expected:
@@ -61,7 +67,7 @@ def check(directory: Path) -> None:
             raise CheckpointError(f"the built-in model lacks {path}: {again}") from None
         if found != checksum:
             raise CheckpointError(
-                f"the built-in model is damaged: {path} has sha256 {found[:16]}..., expected {checksum[:16]}...; {again}"
+                f"the built-in model is damaged: {path} has sha256 {found[:16]}, expected {checksum[:16]}: {again}"
             )
 
 

@@ -9,7 +9,20 @@ WOMEN = ("Anna", "Clara", "Emma", "Greta", "Ida", "Kate", "Lucy", "Mary", "Nora"
 MEN = ("Adam", "Ben", "Carl", "Dan", "Felix", "Hugo", "Jack", "Leo", "Max", "Oscar", "Paul", "Tom")
 PEOPLE = WOMEN + MEN
 TOWNS = ("Athens", "Berlin", "Cairo", "Delhi", "Lima", "London", "Madrid", "Oslo", "Paris", "Rome", "Tokyo", "Vienna")
-PLACES = ("barn", "cave", "church", "forest", "garden", "harbor", "kitchen", "library", "market", "mill", "school", "tower")
+PLACES = (
+    "barn",
+    "cave",
+    "church",
+    "forest",
+    "garden",
+    "harbor",
+    "kitchen",
+    "library",
+    "market",
+    "mill",
+    "school",
+    "tower",
+)
 THINGS = ("bell", "book", "drum", "flag", "hammer", "key", "knife", "lamp", "letter", "map", "ring", "rope")
 # (one of them, several of them)
 GOODS = (
