@@ -86,7 +86,7 @@ class Trainer:
             self.optimizers.append(torch.optim.AdamW(inner, lr=options.rate, betas=(0.9, 0.95), weight_decay=0.1))
         self.parameters = list(self.model.parameters())
         self.pool = ThreadPoolExecutor(options.threads)
-        self.step, self.seconds, self.warm = 0, 0.0, 0
+        self.step, self.seconds, self.smooth, self.warm = 0, 0.0, math.nan, 0
         self.decay_from = int(options.steps * (1 - DECAY_SHARE)) if options.steps else None
         self.total = options.steps
         self.curve: list[dict[str, float]] = []
@@ -147,7 +147,7 @@ class Trainer:
         state = {
             "model": self.model.state_dict(),
             "optimizers": [o.state_dict() for o in self.optimizers],
-            **{key: getattr(self, key) for key in ("step", "seconds", "decay_from", "total", "curve")},
+            **{key: getattr(self, key) for key in ("step", "seconds", "smooth", "decay_from", "total", "curve")},
         }
         partial = path.with_suffix(".partial")
         torch.save(state, partial)
@@ -165,24 +165,25 @@ class Trainer:
     def run(self, checkpoint: Path) -> None:
         """Train to the end, with a line of progress now and then."""
         options = self.options
-        smooth, began, last = math.nan, time.perf_counter() - self.seconds, self.step
+        began, last = time.perf_counter() - self.seconds, self.step
         printed = time.perf_counter()
         while self.total is None or self.step < self.total:
             loss = self.advance()
             self.seconds = time.perf_counter() - began
-            smooth = loss if math.isnan(smooth) else 0.95 * smooth + 0.05 * loss
-            if options.minutes and self.decay_from is None and self.seconds > 60 * options.minutes * (1 - DECAY_SHARE):
+            self.smooth = loss if math.isnan(self.smooth) else 0.95 * self.smooth + 0.05 * loss
+            due = 60 * (options.minutes or 0) * (1 - DECAY_SHARE)
+            if due and self.decay_from is None and self.seconds > due:
                 self.decay_from = self.step
                 self.total = self.step + max(1, round(self.step * DECAY_SHARE / (1 - DECAY_SHARE)))
             if self.step % options.every == 0 or self.step == self.total:
                 watched, entropy = self.watch()
-                point = {"step": self.step, "loss": smooth, "watched": watched, "seconds": round(self.seconds, 1)}
+                point = {"step": self.step, "loss": self.smooth, "watched": watched, "seconds": round(self.seconds, 1)}
                 self.curve.append(point)
                 self.save(checkpoint)
                 speed = (self.step - last) * options.batch * CONTEXT / (time.perf_counter() - printed)
                 last, printed = self.step, time.perf_counter()
                 sys.stderr.write(
-                    f"step {self.step}/{self.total or '?'} after {self.seconds:,.0f} s: loss {smooth:.4f}, watched "
+                    f"step {self.step}/{self.total or '?'} after {self.seconds:,.0f} s: loss {self.smooth:.4f}, watched "
                     f"{watched:.4f} (entropy {entropy:.4f}), rate {self.rate():.2g}, {speed:,.0f} tokens/s\n"
                 )
                 sys.stderr.flush()

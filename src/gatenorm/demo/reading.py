@@ -8,27 +8,24 @@ from gatenorm.demo.choices import NotChosenError, Replayed
 from gatenorm.demo.tinyworld import Story
 
 
-def derivations(text: str) -> list[float]:
+def derivations(text: str, whole: bool = True) -> list[float]:
     """The information in nats of every way in which the generator can come to write ``text``.
 
     For a text that the generator can write there is exactly one way (the tests hold it to that): choices and texts
     correspond one to one, so a story's probability is the product over its choices.
+
+    Args:
+        whole: the text is a whole story; otherwise a beginning that ends with an event or a question.
     """
-    return _complete(text, [], 0.0)
-
-
-def _complete(text: str, indices: list[int], nats: float) -> list[float]:
     found: list[float] = []
-    open_ends = [(indices, nats)]
+    open_ends: list[tuple[list[int], float]] = [([], 0.0)]
     while open_ends:
         so_far, information = open_ends.pop()
         written, probabilities = _replay(so_far)
-        if not text.startswith(written):
-            continue
-        if probabilities is None:
-            found += [information] if written == text else []
-            continue
-        open_ends += [([*so_far, i], information - math.log(p)) for i, p in enumerate(probabilities)]
+        if written == text and (probabilities is None or not whole):
+            found.append(information)
+        elif probabilities is not None and text.startswith(written):
+            open_ends += [([*so_far, i], information - math.log(p)) for i, p in enumerate(probabilities)]
     return found
 
 

@@ -70,10 +70,13 @@ def items(kind: Kind, count: int = ITEMS) -> list[Item]:
 
 
 def _item(kind: Kind, number: int) -> Item:
-    attempt = 0
+    attempt = -1
     while True:
+        attempt += 1
         source = source_of(SPLIT, "task", kind.name, number, attempt)
-        story = Story(source, _STORY_PARTS)
+        story = Story(source)
+        if story.parts != _STORY_PARTS:
+            continue
         before = kind.parts[number % len(kind.parts)]
         for part in range(1, before + 1):
             story.part(part)
@@ -88,7 +91,6 @@ def _item(kind: Kind, number: int) -> Item:
                 candidates, place = list(others), number // 4 % (len(others) + 1)
                 candidates.insert(place, answer)
                 return Item(kind.name, prompt, tuple(f" {c}" for c in candidates), place, distance)
-        attempt += 1
 
 
 def _others(options: tuple[str, ...], answer: str) -> tuple[str, ...]:

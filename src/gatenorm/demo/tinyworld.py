@@ -68,10 +68,10 @@ class Story:
     -> last word), ``forbidden`` (a thing).
     """
 
-    def __init__(self, source: Source, parts: int | None = None):
+    def __init__(self, source: Source):
         self._source = source
         self.pieces: list[str] = []
-        self.parts = parts or source.choose(PARTS, _PART_WEIGHTS)
+        self.parts = source.choose(PARTS, _PART_WEIGHTS)
         self.write(f"This story has {NUMBERS[self.parts]} part{'s' if self.parts > 1 else ''}.")
         people, towns = self._several(PEOPLE, TOWNS)
         self.town = dict(zip(people, towns, strict=True))
