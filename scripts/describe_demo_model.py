@@ -1,6 +1,6 @@
 """Measure the model that gatenorm carries with it, and write its model card out of what was measured.
 
-    python scripts/describe_demo_model.py src/gatenorm/demo/model
+    python scripts/describe_demo_model.py src/gatenorm/demo/model/demo
 
 reads the model and its ``training.json``, writes ``measured.json``, ``README.md`` and ``SHA256SUMS`` beside them. Every
 figure of the card comes from these two files; ``scripts/demo_attempts.json`` adds what was tried before.

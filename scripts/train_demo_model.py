@@ -33,6 +33,8 @@ from gatenorm.demo.tinyworld import story_of
 DECAY_SHARE, WARM_UP, LAST_RATE = 0.25, 60, 0.02
 MUON_FACTOR = 1.0
 SHORT = 4
+OTHER_WEIGHT = 0.1
+TOKENIZER_CLASS = "PreTrainedTokenizerFast"
 WATCHED_STORIES = 24
 
 
@@ -100,9 +102,24 @@ class Trainer:
         done = (self.step - self.decay_from) / (self.total - self.decay_from)
         return float(self.options.rate * warm * (1 - (1 - LAST_RATE) * done))
 
+    def determined(self, ids: torch.Tensor) -> torch.Tensor:
+        """Which targets [rows, tokens - 1] follow from the story: answers, where from, whom, how many are left."""
+        words = (" A", ":", " said", " In", " the", " from", " asked", " Now")
+        a, colon, said, inside, the, come, asked, now = (self.tokenizer(w)["input_ids"][0] for w in words)
+        last, before = ids[:, :-1], torch.nn.functional.pad(ids[:, :-2], (1, 0))
+        answer = (last == colon) & ((before == a) | (before == said))
+        place = (last == the) & ((before == inside) | (before == come))
+        return answer | place | (last == asked) | (last == now)
+
     def gradients(self, rows: list[list[int]]) -> tuple[float, tuple[torch.Tensor, ...]]:
         """Loss and gradients of some rows."""
-        loss = self.forward.losses(torch.tensor(rows, device=self.options.device)).mean()
+        ids = torch.tensor(rows, device=self.options.device)
+        losses, focus = self.forward.losses(ids), self.options.focus_from
+        if focus is None or self.step < focus or (self.decay_from is not None and self.step >= self.decay_from):
+            loss = losses.mean()
+        else:
+            weights = torch.where(self.determined(ids), 1.0, OTHER_WEIGHT)
+            loss = (losses * weights).sum() / weights.sum()
         return loss.item(), torch.autograd.grad(loss, self.parameters)
 
     def advance(self) -> float:
@@ -183,8 +200,8 @@ class Trainer:
                 speed = (self.step - last) * options.batch * CONTEXT / (time.perf_counter() - printed)
                 last, printed = self.step, time.perf_counter()
                 sys.stderr.write(
-                    f"step {self.step}/{self.total or '?'} after {self.seconds:,.0f} s: loss {self.smooth:.4f}, watched "
-                    f"{watched:.4f} (entropy {entropy:.4f}), rate {self.rate():.2g}, {speed:,.0f} tokens/s\n"
+                    f"step {self.step}/{self.total or '?'} after {self.seconds:,.0f} s: loss {self.smooth:.4f}, "
+                    f"watched {watched:.4f} (entropy {entropy:.4f}), rate {self.rate():.2g}, {speed:,.0f} tokens/s\n"
                 )
                 sys.stderr.flush()
 
@@ -196,6 +213,12 @@ class Trainer:
         entropy = self.watch()[1]
         self.model.to(torch.bfloat16).save_pretrained(partial)
         self.tokenizer.save_pretrained(partial)
+        # The class by the name that every release of transformers knows.
+        described = json.loads((partial / "tokenizer_config.json").read_text(encoding="utf-8"))
+        described = {k: v for k, v in described.items() if k != "backend"} | {"tokenizer_class": TOKENIZER_CLASS}
+        (partial / "tokenizer_config.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+        for path in partial.iterdir():
+            path.chmod(0o644)  # safetensors writes for its owner alone
         record = {
             "options": options,
             "parameters": self.model.num_parameters(),
@@ -227,6 +250,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate")
     parser.add_argument("--optimizer", choices=("adamw", "muon"), default="muon", help="of the blocks' matrices")
     parser.add_argument("--short-steps", type=int, default=600, help=f"steps on rows of {CONTEXT // SHORT} tokens")
+    parser.add_argument("--focus-from", type=int, help="from this step to the decay, count what follows ten times")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--every", type=int, default=50, help="steps between checkpoints")
     parser.add_argument("--seed", type=int, default=0)

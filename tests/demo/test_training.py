@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts/train_demo_model.py"
-TINY = "--steps 24 --every 8 --layers 2 --batch 4 --short-steps 16 --no-compile --device cpu".split()
+TINY = ["--steps=24", "--every=8", "--layers=2", "--batch=4", "--short-steps=16", "--no-compile", "--device=cpu"]
 
 
 def start(out: Path) -> subprocess.Popen[str]:

@@ -11,7 +11,8 @@ from gatenorm.surgery.disk import whole_directory
 
 NAME = "demo"
 CHECKSUMS = "SHA256SUMS"
-_DIRECTORY = Path(__file__).resolve().parent / "model"
+# Records and tables name a model by its directory.
+_DIRECTORY = Path(__file__).resolve().parent / "model" / NAME
 
 
 def model_directory() -> Path:
