@@ -27,7 +27,7 @@ import torch
 from fast_forward import FastForward
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from gatenorm.demo.corpus import CONTEXT, row, train_tokenizer
+from gatenorm.demo.corpus import CONTEXT, lesson, row, train_tokenizer
 from gatenorm.demo.tinyworld import story_of
 
 DECAY_SHARE, WARM_UP, LAST_RATE = 0.25, 60, 0.02
@@ -126,9 +126,14 @@ class Trainer:
         """One step; returns its loss. The rows are cut into the same parts whatever the number of threads."""
         options = self.options
         # Short rows first: that earlier words may be looked up at all is found out sooner where there are few of them.
-        short = SHORT if self.step < options.short_steps else 1
+        lessons = options.lessons[0] <= self.step < options.lessons[1]
+        short = SHORT if lessons or self.step < options.short_steps else 1
         first, count = self.step * options.batch * SHORT, options.batch * short
-        rows = [row(self.tokenizer, "train", first + n, CONTEXT // short + 1) for n in range(count)]
+        length = CONTEXT // short + 1
+        if lessons:
+            rows = [lesson(self.tokenizer, first + n, length) for n in range(count)]
+        else:
+            rows = [row(self.tokenizer, "train", first + n, length) for n in range(count)]
         size = count // options.parts
         if self.warm != short:  # Compiled by one thread, used by all.
             self.gradients(rows[:size])
@@ -251,6 +256,7 @@ def main() -> None:
     parser.add_argument("--optimizer", choices=("adamw", "muon"), default="muon", help="of the blocks' matrices")
     parser.add_argument("--short-steps", type=int, default=600, help=f"steps on rows of {CONTEXT // SHORT} tokens")
     parser.add_argument("--focus-from", type=int, help="from this step to the decay, count what follows ten times")
+    parser.add_argument("--lessons", type=int, nargs=2, default=(0, 0), help="from and to which step to give lessons")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--every", type=int, default=50, help="steps between checkpoints")
     parser.add_argument("--seed", type=int, default=0)
