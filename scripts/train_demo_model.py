@@ -34,6 +34,8 @@ DECAY_SHARE, WARM_UP, LAST_RATE = 0.25, 60, 0.02
 MUON_FACTOR = 1.0
 SHORT = 4
 OTHER_WEIGHT = 0.1
+DISTANCES = ((1, 2, 3, 4), (5, 6, 7, 8))
+_CONSTANT, _LOOK = 3.0, 6.0
 TOKENIZER_CLASS = "PreTrainedTokenizerFast"
 WATCHED_STORIES = 24
 
@@ -66,7 +68,32 @@ def new_model(options: argparse.Namespace, tokenizer: Any) -> LlamaForCausalLM:
             torch.nn.init.normal_(module.weight, std=config.hidden_size**-0.5)
         for module in (attention.o_proj, mlp.down_proj):
             torch.nn.init.zeros_(module.weight)
+    embedding = model.model.embed_tokens.weight
+    embedding.data[:, 0] = _CONSTANT  # The same for all words: it changes no prediction, and heads can rely on it.
+    for layer, distances in zip(model.model.layers, DISTANCES, strict=False):
+        _look_back(layer.self_attn, distances, config)
     return model.to(options.device)
+
+
+def _look_back(attention: Any, distances: tuple[int, ...], config: LlamaConfig) -> None:
+    """Let each head begin by looking a fixed number of tokens back, as the first layers of trained models do.
+
+    The constant coordinate gives every key the phase 0 and every query of a head the phase of its distance, so rotary
+    positions make the logit largest there: sum over pairs of cos((t - s - distance) theta).
+    """
+    width, pairs = config.head_dim, config.head_dim // 2
+    theta = config.rope_parameters["rope_theta"] ** (-torch.arange(pairs) / pairs)
+    strength = _LOOK / (_CONSTANT / math.sqrt((_CONSTANT**2 + 0.49 * 127) / 128))
+    for weight in (attention.q_proj.weight, attention.k_proj.weight):
+        torch.nn.init.normal_(weight, std=0.02)
+        weight.data[:, 0] = 0
+    for head, distance in enumerate(distances):
+        query = attention.q_proj.weight.data[head * width : (head + 1) * width]
+        query[:pairs, 0], query[pairs:, 0] = strength * (distance * theta).cos(), -strength * (distance * theta).sin()
+    for head in range(config.num_key_value_heads):
+        attention.k_proj.weight.data[head * width : head * width + pairs, 0] = strength
+    attention.v_proj.weight.data[:, 0] = 0
+    torch.nn.init.normal_(attention.o_proj.weight, std=0.06)
 
 
 class Trainer:
