@@ -30,8 +30,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from gatenorm.demo.corpus import CONTEXT, lesson, row, train_tokenizer
 from gatenorm.demo.tinyworld import story_of
 
-DECAY_SHARE, WARM_UP, LAST_RATE = 0.25, 60, 0.02
-MUON_FACTOR = 1.0
+WARM_UP, LAST_RATE = 60, 0.02
 SHORT = 4
 OTHER_WEIGHT = 0.1
 DISTANCES = ((1, 2, 3, 4), (5, 6, 7, 8))
@@ -68,6 +67,8 @@ def new_model(options: argparse.Namespace, tokenizer: Any) -> LlamaForCausalLM:
             torch.nn.init.normal_(module.weight, std=config.hidden_size**-0.5)
         for module in (attention.o_proj, mlp.down_proj):
             torch.nn.init.zeros_(module.weight)
+    if not options.look_back:
+        return model.to(options.device)
     embedding = model.model.embed_tokens.weight
     embedding.data[:, 0] = _CONSTANT  # The same for all words: it changes no prediction, and heads can rely on it.
     for layer, distances in zip(model.model.layers, DISTANCES, strict=False):
@@ -109,14 +110,14 @@ class Trainer:
         self.optimizers = [torch.optim.AdamW(outer, lr=options.rate, betas=(0.9, 0.95), weight_decay=0.0)]
         if options.optimizer == "muon":
             muon = torch.optim.Muon(inner, lr=options.rate, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
-            muon.param_groups[0]["factor"] = MUON_FACTOR
+            muon.param_groups[0]["factor"] = options.muon_factor
             self.optimizers.append(muon)
         else:
             self.optimizers.append(torch.optim.AdamW(inner, lr=options.rate, betas=(0.9, 0.95), weight_decay=0.1))
         self.parameters = list(self.model.parameters())
         self.pool = ThreadPoolExecutor(options.threads)
         self.step, self.seconds, self.smooth, self.warm = 0, 0.0, math.nan, 0
-        self.decay_from = int(options.steps * (1 - DECAY_SHARE)) if options.steps else None
+        self.decay_from = int(options.steps * (1 - options.decay)) if options.steps else None
         self.total = options.steps
         self.curve: list[dict[str, float]] = []
         self.watched = [story_of("watch", number) for number in range(WATCHED_STORIES)]
@@ -220,10 +221,10 @@ class Trainer:
             loss = self.advance()
             self.seconds = time.perf_counter() - began
             self.smooth = loss if math.isnan(self.smooth) else 0.95 * self.smooth + 0.05 * loss
-            due = 60 * (options.minutes or 0) * (1 - DECAY_SHARE)
+            due = 60 * (options.minutes or 0) * (1 - options.decay)
             if due and self.decay_from is None and self.seconds > due:
                 self.decay_from = self.step
-                self.total = self.step + max(1, round(self.step * DECAY_SHARE / (1 - DECAY_SHARE)))
+                self.total = self.step + max(1, round(self.step * options.decay / (1 - options.decay)))
             if self.step % options.every == 0 or self.step == self.total:
                 watched, entropy = self.watch()
                 point = {"step": self.step, "loss": self.smooth, "watched": watched, "seconds": round(self.seconds, 1)}
@@ -285,6 +286,9 @@ def main() -> None:
     parser.add_argument("--focus-from", type=int, help="from this step to the decay, count what follows ten times")
     parser.add_argument("--lessons", type=int, nargs=2, default=(0, 0), help="from and to which step to give lessons")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--decay", type=float, default=0.25, help="share of the steps in which the rate decays")
+    parser.add_argument("--muon-factor", type=float, default=1.0, help="rate of the blocks' matrices over --rate")
+    parser.add_argument("--look-back", action="store_true", help="begin with heads that look 1 to 8 tokens back")
     parser.add_argument("--every", type=int, default=50, help="steps between checkpoints")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
