@@ -85,6 +85,20 @@ def depth_verdict(found: dict[str, Any]) -> str:
     )
 
 
+def shortfall(found: dict[str, Any], excess: float, good: int) -> str:
+    """What the model was meant to reach and did not."""
+    missed = []
+    if excess > 0.1:
+        missed.append(f"its loss is {excess:.1%} above the entropy (the aim: 10% at most)")
+    if good < 4:
+        missed.append(f"{good} kinds of tasks reach 90% (the aim: four at least)")
+    if not missed:
+        return ""
+    near = [n for n, t in found["tasks"].items() if t["accuracy"] < t["chance"] + 2 * max(t["standard_error"], 0.01)]
+    guessing = f" No better than chance: {', '.join(near)}." if near else ""
+    return f"\n**What falls short**: {'; '.join(missed)}.{guessing} It is trained too little: see *What was tried*.\n"
+
+
 def card(found: dict[str, Any], training: dict[str, Any], attempts: list[dict[str, str]]) -> str:
     """The model card."""
     perplexity, options = found["perplexity"], training["options"]
@@ -127,7 +141,7 @@ It is there so that every command of gatenorm has something to work on where the
 
 **What it is not**: a model of English, or of anything outside its world. What is found on it is evidence about the tool,
 not about LLaMA or any other model people use.
-
+{shortfall(found, excess, good)}
 This file is written by `scripts/describe_demo_model.py` from `measured.json` and `training.json`, which lie beside it.
 
 ## Loss and entropy
@@ -165,7 +179,8 @@ Rank correlation (Spearman) of each criterion with the rise:
 ({training["tokens"] / 1e6:.1f}M tokens, each story seen once), {training["seconds"] / 60:.0f} minutes on {options["device"]}
 with {options["threads"]} threads, torch {training["torch"]}. {options["optimizer"].capitalize()} for the blocks' matrices (weight
 decay 0.1) and AdamW for the rest, peak rate {options["rate"]}, warm-up, level, linear decay from step {training["decay_from"]:,}.
-The first {options["short_steps"]} steps are on rows of 128 tokens. Watched stories (a third split of worlds) have an
+The first {options["short_steps"]} steps are on rows of 128 tokens. From step {options["focus_from"]:,} to the decay, words that
+follow from the story count ten times as much as the others. Watched stories (a third split of worlds) have an
 entropy of {training["watched_entropy"]:.4f}.
 
 {table(["step", "million tokens", "training loss", "watched loss"], points)}

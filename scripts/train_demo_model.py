@@ -5,7 +5,7 @@
 writes the model, its tokenizer and ``training.json`` (the curve) to ``OUT``, and checkpoints to ``OUT.checkpoints``
 on the way. Killed and started again with the same options it goes on from the last of them, exactly: the rows of a step
 are a function of its number, and a checkpoint holds the weights, the optimizer's state, and the curve so far. The rate
-warms up, stays, and decays over the last quarter. A GPU is used where there is one.
+warms up, stays, and decays at the end. A GPU is used where there is one.
 """
 
 from __future__ import annotations
@@ -27,14 +27,12 @@ import torch
 from fast_forward import FastForward
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from gatenorm.demo.corpus import CONTEXT, lesson, row, train_tokenizer
+from gatenorm.demo.corpus import CONTEXT, row, train_tokenizer
 from gatenorm.demo.tinyworld import story_of
 
 WARM_UP, LAST_RATE = 60, 0.02
 SHORT = 4
 OTHER_WEIGHT = 0.1
-DISTANCES = ((1, 2, 3, 4), (5, 6, 7, 8))
-_CONSTANT, _LOOK = 3.0, 6.0
 TOKENIZER_CLASS = "PreTrainedTokenizerFast"
 WATCHED_STORIES = 24
 
@@ -67,34 +65,7 @@ def new_model(options: argparse.Namespace, tokenizer: Any) -> LlamaForCausalLM:
             torch.nn.init.normal_(module.weight, std=config.hidden_size**-0.5)
         for module in (attention.o_proj, mlp.down_proj):
             torch.nn.init.zeros_(module.weight)
-    if not options.look_back:
-        return model.to(options.device)
-    embedding = model.model.embed_tokens.weight
-    embedding.data[:, 0] = _CONSTANT  # The same for all words: it changes no prediction, and heads can rely on it.
-    for layer, distances in zip(model.model.layers, DISTANCES, strict=False):
-        _look_back(layer.self_attn, distances, config)
     return model.to(options.device)
-
-
-def _look_back(attention: Any, distances: tuple[int, ...], config: LlamaConfig) -> None:
-    """Let each head begin by looking a fixed number of tokens back, as the first layers of trained models do.
-
-    The constant coordinate gives every key the phase 0 and every query of a head the phase of its distance, so rotary
-    positions make the logit largest there: sum over pairs of cos((t - s - distance) theta).
-    """
-    width, pairs = config.head_dim, config.head_dim // 2
-    theta = config.rope_parameters["rope_theta"] ** (-torch.arange(pairs) / pairs)
-    strength = _LOOK / (_CONSTANT / math.sqrt((_CONSTANT**2 + 0.49 * 127) / 128))
-    for weight in (attention.q_proj.weight, attention.k_proj.weight):
-        torch.nn.init.normal_(weight, std=0.02)
-        weight.data[:, 0] = 0
-    for head, distance in enumerate(distances):
-        query = attention.q_proj.weight.data[head * width : (head + 1) * width]
-        query[:pairs, 0], query[pairs:, 0] = strength * (distance * theta).cos(), -strength * (distance * theta).sin()
-    for head in range(config.num_key_value_heads):
-        attention.k_proj.weight.data[head * width : head * width + pairs, 0] = strength
-    attention.v_proj.weight.data[:, 0] = 0
-    torch.nn.init.normal_(attention.o_proj.weight, std=0.06)
 
 
 class Trainer:
@@ -110,7 +81,6 @@ class Trainer:
         self.optimizers = [torch.optim.AdamW(outer, lr=options.rate, betas=(0.9, 0.95), weight_decay=0.0)]
         if options.optimizer == "muon":
             muon = torch.optim.Muon(inner, lr=options.rate, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
-            muon.param_groups[0]["factor"] = options.muon_factor
             self.optimizers.append(muon)
         else:
             self.optimizers.append(torch.optim.AdamW(inner, lr=options.rate, betas=(0.9, 0.95), weight_decay=0.1))
@@ -154,14 +124,10 @@ class Trainer:
         """One step; returns its loss. The rows are cut into the same parts whatever the number of threads."""
         options = self.options
         # Short rows first: that earlier words may be looked up at all is found out sooner where there are few of them.
-        lessons = options.lessons[0] <= self.step < options.lessons[1]
-        short = SHORT if lessons or self.step < options.short_steps else 1
+        short = SHORT if self.step < options.short_steps else 1
         first, count = self.step * options.batch * SHORT, options.batch * short
         length = CONTEXT // short + 1
-        if lessons:
-            rows = [lesson(self.tokenizer, first + n, length) for n in range(count)]
-        else:
-            rows = [row(self.tokenizer, "train", first + n, length) for n in range(count)]
+        rows = [row(self.tokenizer, "train", first + n, length) for n in range(count)]
         size = count // options.parts
         if self.warm != short:  # Compiled by one thread, used by all.
             self.gradients(rows[:size])
@@ -173,7 +139,7 @@ class Trainer:
         rate = self.rate()
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = rate * group.get("factor", 1.0)
+                group["lr"] = rate
             optimizer.step()
         self.step += 1
         return sum(loss for loss, _ in found) / len(found)
@@ -283,12 +249,11 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate")
     parser.add_argument("--optimizer", choices=("adamw", "muon"), default="muon", help="of the blocks' matrices")
     parser.add_argument("--short-steps", type=int, default=600, help=f"steps on rows of {CONTEXT // SHORT} tokens")
-    parser.add_argument("--focus-from", type=int, help="from this step to the decay, count what follows ten times")
-    parser.add_argument("--lessons", type=int, nargs=2, default=(0, 0), help="from and to which step to give lessons")
+    parser.add_argument(
+        "--focus-from", type=int, default=750, help="from this step to the decay, count what follows ten times"
+    )
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--decay", type=float, default=0.25, help="share of the steps in which the rate decays")
-    parser.add_argument("--muon-factor", type=float, default=1.0, help="rate of the blocks' matrices over --rate")
-    parser.add_argument("--look-back", action="store_true", help="begin with heads that look 1 to 8 tokens back")
+    parser.add_argument("--decay", type=float, default=0.31, help="share of the steps in which the rate decays")
     parser.add_argument("--every", type=int, default=50, help="steps between checkpoints")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

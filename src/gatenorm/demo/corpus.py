@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.demo import tinyworld
-from gatenorm.demo.tinyworld import END, Story, source_of, story_of
+from gatenorm.demo.tinyworld import END, story_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -47,25 +46,3 @@ def row(tokenizer: Any, split: str, number: int, length: int = CONTEXT) -> list[
         story, _ = story_of(split, number, len(ids))
         ids += [*tokenizer(story.text)["input_ids"], tokenizer.eos_token_id]
     return ids[:length]
-
-
-def lesson(tokenizer: Any, number: int, length: int) -> list[int]:
-    """A row for beginners: a story's opening, or a part of it, then nothing but questions with their answers.
-
-    In whole stories an answer is one token in thirty, and what decides it stands far away. That a word can be looked up
-    by the word beside it is found out ten times sooner from rows like these.
-    """
-    source = source_of("train", "lesson", number)
-    story = Story(source)
-    title, arrivals, places = story.pieces[:1], story.pieces[1:6], story.pieces[6:10]
-    if number % 3 == 0:
-        story.pieces, kinds = title + arrivals, (tinyworld.home, tinyworld.after)
-    elif number % 3 == 1:
-        story.pieces, kinds = title + places, (tinyworld.where, tinyworld.holder)
-    else:
-        kinds = (tinyworld.home, tinyworld.after, tinyworld.where, tinyworld.holder, tinyworld.may)
-    ids: list[int] = []
-    while len(ids) < length:
-        story.question(source.choose(kinds))
-        ids = tokenizer(story.text)["input_ids"]
-    return list(ids[:length])
