@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -42,6 +43,18 @@ def test_the_tokenizer_is_the_one_that_the_corpus_gives():
     assert described["model"]["type"] == "BPE"
     assert described["pre_tokenizer"]["type"] == "ByteLevel"
     assert packaged.decode(packaged("This story has two parts.")["input_ids"]) == "This story has two parts."
+
+
+def test_the_card_is_written_from_what_was_measured():
+    scripts = Path(__file__).resolve().parents[2] / "scripts"
+    found = importlib.util.spec_from_file_location("describe", scripts / "describe_demo_model.py")
+    assert found is not None
+    assert found.loader is not None
+    describe = importlib.util.module_from_spec(found)
+    found.loader.exec_module(describe)
+    read = [json.loads((model_directory() / name).read_text()) for name in ("measured.json", "training.json")]
+    attempts = json.loads((scripts / "demo_attempts.json").read_text())
+    assert (model_directory() / "README.md").read_text() == describe.card(*read, attempts)
 
 
 def test_demo_is_a_model_for_the_interface():

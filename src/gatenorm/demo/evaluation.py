@@ -151,8 +151,8 @@ def scores(
     for number, item in enumerate(asked):
         prompt = list(tokenizer(item.prompt)["input_ids"])
         for which, candidate in enumerate(item.candidates):
-            ids = list(tokenizer(candidate)["input_ids"])
-            wanted.setdefault((*prompt, *ids[:-1]), []).append((number, which, len(prompt), tuple(ids)))
+            ids = tuple(tokenizer(candidate)["input_ids"])
+            wanted.setdefault((*prompt, *ids[:-1]), []).append((number, which, len(prompt), ids))
     found = [[0.0] * len(item.candidates) for item in asked]
     rows = sorted(wanted, key=len)
     for begin in range(0, len(rows), _BATCH):
