@@ -8,13 +8,12 @@ WORKERS ?= 2
 
 .PHONY: demo test lint format tests benchmark clean
 
-# The main job on a small model that is trained here in about a minute (no download): score, prune, evaluate.
+# The main job on the built-in model (nothing is downloaded): score, prune, evaluate.
 demo: $(READY)
-	$(BIN)/python scripts/build_example_model.py work/example
-	rm -rf work/example-2
-	$(BIN)/gatenorm score work/example
-	$(BIN)/gatenorm prune work/example --layers 2 -o work/example-2
-	$(BIN)/gatenorm eval work/example-2 --baseline work/example --data work/example/heldout.txt --limit 64
+	rm -rf work/demo-2
+	$(BIN)/gatenorm score demo
+	$(BIN)/gatenorm prune demo --layers 2 -o work/demo-2
+	$(BIN)/gatenorm eval work/demo-2 --baseline demo
 
 # All that CI runs.
 test: lint tests

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from gatenorm.checkpoint import Checkpoint, cached, local_path, locate
 from gatenorm.criteria import criterion as criterion_named
 from gatenorm.criteria import score as score_layout
+from gatenorm.demo.package import NAME as DEMO
+from gatenorm.demo.package import model_directory
 from gatenorm.errors import CheckpointError, PlanError
 from gatenorm.families import Layout, understand
 from gatenorm.families import family as family_named
@@ -32,7 +34,7 @@ def open_model(model: Model, family: str | None = None, *, fetch: bool = True) -
     """What gatenorm understands of a checkpoint: its family, its shape, where its attention weights lie.
 
     Args:
-        model: a directory or a model id of the hub.
+        model: a directory, a model id of the hub, or ``demo`` for the built-in model.
         family: treat it as this family although its ``model_type`` says something else.
         fetch: download a model id whose weights are not in the hub's cache; otherwise they stay on the hub, and only
             the ranges that are read are fetched.
@@ -44,6 +46,8 @@ def open_model(model: Model, family: str | None = None, *, fetch: bool = True) -
     if isinstance(model, Layout):
         return model
     named = os.fspath(model)
+    if named == DEMO:
+        return understand(Checkpoint.open(model_directory()), family)
     if fetch or local_path(named) is not None:
         return understand(Checkpoint.open(locate(named)), family)
     return understand(_where_it_lies(named), family)
@@ -147,14 +151,15 @@ def load(model: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel:
     """The causal language model ``model``, dense or pruned, as a transformers model in evaluation mode.
 
     Args:
-        model: a directory or a model id of the hub.
+        model: a directory, a model id of the hub, or ``demo`` for the built-in model.
         arguments: for ``from_pretrained``: ``dtype``, ``device_map``, ``attn_implementation``, ...
 
     Raises:
         CheckpointError: it cannot be read, or holds other tensors than the model needs.
         MissingExtraError: torch or transformers is not installed.
     """
-    return transformers_runtime.load(locate(os.fspath(model)), **arguments)
+    named = os.fspath(model)
+    return transformers_runtime.load(model_directory() if named == DEMO else locate(named), **arguments)
 
 
 def prune_module(model: Any, drop: Sequence[int]) -> Any:

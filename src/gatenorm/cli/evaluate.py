@@ -13,14 +13,20 @@ from gatenorm.errors import EvaluationError
 NAME = "eval"
 EXAMPLE = "Example: gatenorm eval ./llama-8 --baseline ./llama --data wikitext2=wiki.test.raw"
 TASKS = ("perplexity",)
+_MODELS_OF_ITS_WORLD = "demo and what was pruned from it"
 
 
 def command(
     model: options.Model,
     data: Annotated[
-        str,
-        typer.Option("--data", metavar="TEXT", help="A text file, wikitext2, or wikitext2=FILE for a local raw file."),
-    ],
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="TEXT",
+            help="A text file, wikitext2, or wikitext2=FILE for a local raw file. For demo and what was pruned from it "
+            "[default: its own held-out stories and tasks].",
+        ),
+    ] = None,
     baseline: Annotated[
         str | None, typer.Option("--baseline", metavar="MODEL", help="Compare with this model.")
     ] = None,
@@ -39,7 +45,7 @@ def command(
     dtype: Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")] = "auto",
     batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Windows at a time.")] = None,
 ) -> None:
-    """Measure the perplexity of MODEL, and of a baseline, by a stated protocol."""
+    """Measure the perplexity of MODEL, and of a baseline, by a stated protocol; for demo its tasks too."""
     for task in tasks.split(","):
         if task not in TASKS:
             raise EvaluationError(f"--tasks {task} is not known; known: {', '.join(TASKS)}")
@@ -52,11 +58,19 @@ def command(
         raise EvaluationError("--documents is empty: expected what stands between documents, such as '<|endoftext|>'")
 
     console.quiet_transformers()
+    check_hardware(device, dtype)
+    if data is None:
+        records = _own_world([m for m in (baseline, model) if m], device, dtype)
+        if json:
+            console.write_json(json, [evidence.to_json() for of_one in records for evidence in of_one])
+        if json != "-":
+            _show([of_one[0] for of_one in records])
+            _show_tasks(records)
+        return
     text = read_text(data)
     protocol = Protocol(window, documents, limit, batch_size)
     # Everything that can be wrong with either model is said before minutes are spent on the other.
     layouts = [open_model(m) for m in (baseline, model) if m]
-    check_hardware(device, dtype)
     measured = []
     for layout in layouts:
         protocol = _same_window(protocol, layouts)
@@ -65,6 +79,48 @@ def command(
         console.write_json(json, [evidence.to_json() for evidence in measured])
     if json != "-":
         _show(measured)
+
+
+def _own_world(models: list[str], device: str, dtype: str) -> list[list[Any]]:
+    """Perplexity and tasks in the built-in model's own world, for models that speak its language."""
+    from gatenorm.api import open_model
+    from gatenorm.demo.evaluation import measure
+    from gatenorm.demo.package import speaks_its_language
+
+    layouts = [open_model(m) for m in models]
+    for layout in layouts:
+        if not speaks_its_language(layout.checkpoint.directory):
+            name = layout.identity().name
+            raise EvaluationError(
+                f"{name} needs --data: only {_MODELS_OF_ITS_WORLD} have stories and tasks of their own"
+            )
+    measured = []
+    for layout in layouts:
+        with console.progress_bar(f"stories and tasks for {layout.identity().name}", "items") as progress:
+            measured.append(measure(layout, device=device, dtype=dtype, progress=progress))
+    return measured
+
+
+def _show_tasks(measured: list[list[Any]]) -> None:
+    """Accuracy by kind of task, a column for each model."""
+    from rich.table import Table
+
+    table = Table(title="tasks on worlds never trained on: accuracy", title_justify="left")
+    table.add_column("task")
+    table.add_column("what is asked", overflow="fold")
+    for column in ("items", "chance", *(records[0].model.name for records in measured)):
+        table.add_column(column, justify="right")
+    for kinds in zip(*(records[1:] for records in measured), strict=True):
+        first = kinds[0]
+        accuracies = [f"{e.figures['accuracy']:.1%} ± {e.figures['standard_error']:.1%}" for e in kinds]
+        table.add_row(
+            first.protocol["task"],
+            first.protocol["asks"],
+            f"{first.figures['items']:.0f}",
+            f"{first.figures['chance']:.0%}",
+            *accuracies,
+        )
+    console.print_table(table)
 
 
 def _same_window(protocol: Any, layouts: list[Any]) -> Any:
@@ -107,6 +163,8 @@ def _show(measured: list[Any]) -> None:
             f"{evidence.seconds:.1f}",
         )
     console.print_table(table)
+    if "entropy" in first.figures:
+        console.say(f"the stories' own entropy under their generator: {first.figures['entropy']:.4f} nats/token")
     console.say("protocol: " + "; ".join(f"{k.replace('_', ' ')} {v}" for k, v in first.protocol.items()))
     if len({e.figures["tokens"] for e in measured}) > 1:
         console.say("note: the models cut the text into different tokens, so these perplexities do not compare")

@@ -8,7 +8,7 @@ import typer
 
 from gatenorm.errors import PlanError
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A checkpoint directory, or a model id of the hub.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A checkpoint directory, a model id of the hub, or demo.")]
 Family = Annotated[
     str | None,
     typer.Option("--family", metavar="NAME", help="Treat the model as this family although its model_type differs."),

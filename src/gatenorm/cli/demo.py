@@ -1,0 +1,32 @@
+"""``gatenorm demo``: the built-in model as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gatenorm.cli import console
+
+NAME = "demo"
+EXAMPLE = "Example: gatenorm demo --write ./tiny"
+
+
+def command(
+    write: Annotated[
+        Path | None, typer.Option("--write", metavar="DIR", help="Unpack it as this new directory; must not exist yet.")
+    ] = None,
+) -> None:
+    """Say where the built-in model lies, or unpack it; every other command takes it as MODEL under the name demo."""
+    from gatenorm.demo.package import model_directory
+    from gatenorm.demo.package import write as unpack
+
+    if write is None:
+        directory = model_directory()
+        size = sum(path.stat().st_size for path in directory.iterdir())
+        console.say(f"{directory}: {console.bytes_for_people(size)}, whole by its checksums")
+        console.say("What it is and is not: README.md there. Unpack it: gatenorm demo --write DIR")
+        return
+    unpack(write)
+    console.say(f"{write}: the built-in model, its tokenizer and its model card")

@@ -1,0 +1,84 @@
+"""Where the tiny world's choices come from: a seeded draw, or a text that is read back.
+
+Every random choice of the generator goes through one method, ``choose``, with whole-number weights. So the probability
+of each choice is an exact fraction, and the information in a story, ``-log p(story)`` in nats, is a sum over its
+choices. Nothing of Python's ``random`` is used: its methods may change between versions, these few lines do not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+_MASK = (1 << 64) - 1
+
+
+class Source(Protocol):
+    """What makes the choices."""
+
+    def choose(self, options: Sequence[T], weights: Sequence[int] | None = None) -> T:
+        """One of ``options``, of which none may occur twice; equal weights where none are given."""
+        ...
+
+
+class Drawn:
+    """Choices drawn by a seeded generator (splitmix64), with the information in them added up.
+
+    ``nats`` is the sum of ``-log p`` over all choices so far, ``indices`` which option each of them was.
+    """
+
+    def __init__(self, *seed: str | int):
+        text = "/".join(map(str, seed))
+        self._state = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+        self.nats = 0.0
+        self.indices: list[int] = []
+
+    def below(self, bound: int) -> int:
+        """A whole number from 0 to ``bound - 1``, all equally likely (to within ``bound`` in 2^64)."""
+        self._state = (self._state + 0x9E3779B97F4A7C15) & _MASK
+        mixed = self._state
+        mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
+        return ((mixed ^ (mixed >> 31)) * bound) >> 64
+
+    def choose(self, options: Sequence[T], weights: Sequence[int] | None = None) -> T:
+        """Draw one of ``options`` and count the information in it."""
+        if weights is None:
+            index = self.below(len(options))
+            self.nats += math.log(len(options))
+        else:
+            rest = self.below(sum(weights))
+            index = 0
+            while rest >= weights[index]:
+                rest -= weights[index]
+                index += 1
+            self.nats -= math.log(weights[index] / sum(weights))
+        self.indices.append(index)
+        return options[index]
+
+
+class NotChosenError(Exception):
+    """A choice that :class:`Replayed` was not told of; ``probabilities`` has one number an option."""
+
+    def __init__(self, probabilities: tuple[float, ...]):
+        super().__init__(f"{len(probabilities)} options")
+        self.probabilities = probabilities
+
+
+class Replayed:
+    """Choices as given beforehand, by index; the first one beyond them raises :class:`NotChosenError`."""
+
+    def __init__(self, indices: Sequence[int]):
+        self._indices = indices
+        self._next = 0
+
+    def choose(self, options: Sequence[T], weights: Sequence[int] | None = None) -> T:
+        """The option that was named beforehand."""
+        if self._next == len(self._indices):
+            total = len(options) if weights is None else sum(weights)
+            raise NotChosenError(tuple(w / total for w in (weights or [1] * len(options))))
+        self._next += 1
+        return options[self._indices[self._next - 1]]

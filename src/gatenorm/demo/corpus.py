@@ -1,0 +1,48 @@
+"""From stories to what a model is trained and measured on: a tokenizer, and numbered rows of tokens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gatenorm.demo.tinyworld import END, story_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+CONTEXT = 512
+VOCABULARY = 1024
+
+
+def train_tokenizer(stories: int = 4000) -> PreTrainedTokenizerBase:
+    """A byte-level BPE of at most ``VOCABULARY`` tokens, trained on the training worlds; every word becomes one token.
+
+    It is GPT-2's kind (the same pre-tokenizer and byte alphabet), which every engine knows.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    texts = (story_of("train", "tokenizer", number)[0].text for number in range(stories))
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, bos_token=END, model_max_length=CONTEXT)
+
+
+def row(tokenizer: Any, split: str, number: int, length: int = CONTEXT) -> list[int]:
+    """Row ``number`` of the endless corpus: ``length`` tokens that begin with a story's beginning.
+
+    Stories follow each other with the end token between them; the last one is cut where the row is full. The row
+    depends on nothing but its number, so a training run can be taken up anywhere.
+    """
+    ids: list[int] = []
+    while len(ids) < length:
+        story, _ = story_of(split, number, len(ids))
+        ids += [*tokenizer(story.text)["input_ids"], tokenizer.eos_token_id]
+    return ids[:length]

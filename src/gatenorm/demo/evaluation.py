@@ -1,0 +1,200 @@
+"""What a model makes of the tiny world: its loss beside the stories' own entropy, and the tasks, on worlds held out."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gatenorm.demo.tasks import ITEMS, KINDS, SPLIT, Item, Kind, items
+from gatenorm.demo.tinyworld import END, story_of
+from gatenorm.errors import EvaluationError
+from gatenorm.evaluation.perplexity import Protocol, perplexity
+from gatenorm.evaluation.text import Text
+from gatenorm.families import Layout
+from gatenorm.records import Evidence
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+STORIES = 40
+_BATCH = 20
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measurement of a model in memory: what ``Evidence`` says, less the model's identity."""
+
+    kind: str
+    figures: dict[str, float]
+    protocol: dict[str, Any]
+    data: dict[str, Any]
+    seconds: float
+
+
+def evaluate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    stories: int = STORIES,
+    count: int = ITEMS,
+) -> list[Measured]:
+    """Perplexity on stories of held-out worlds, then the accuracy on every kind of task.
+
+    The first record (kind ``perplexity``) states the entropy of the same stories under their generator, in nats per
+    predicted token, beside the model's loss ``nll``. The others (kind ``demo-task``) hold ``accuracy``, ``chance``,
+    ``items`` and ``standard_error``.
+
+    Args:
+        progress: called with (sequences done, sequences in all).
+        stories: how many stories the perplexity is taken on.
+        count: items of each kind.
+
+    Raises:
+        EvaluationError: the tokenizer is not the tiny world's, or logits are not finite.
+    """
+    total, done = stories + count * len(KINDS), 0
+    measured = [held_out_perplexity(model, tokenizer, stories)]
+    for kind in KINDS:
+        done = stories if kind is KINDS[0] else done + count
+        if progress:
+            progress(done, total)
+        measured.append(task(model, tokenizer, kind, count))
+    if progress:
+        progress(total, total)
+    return measured
+
+
+def measure(
+    layout: Layout,
+    *,
+    device: str = "cpu",
+    dtype: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Evidence]:
+    """Load a checkpoint and :func:`evaluate` it; the measurements as evidence.
+
+    Raises:
+        EvaluationError, CheckpointError, MissingExtraError: as :func:`evaluate` and loading.
+    """
+    from gatenorm.runtimes.transformers import dtype_for, load, load_tokenizer, versions
+
+    directory = layout.checkpoint.directory
+    tokenizer = load_tokenizer(directory)
+    model = load(directory, dtype=dtype_for(dtype, device), device_map={"": device})
+    return [
+        Evidence(m.kind, layout.identity(), layout.drop, m.figures, m.protocol, m.data, m.seconds, versions())
+        for m in evaluate(model, tokenizer, progress)
+    ]
+
+
+def held_out_perplexity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stories: int) -> Measured:
+    """The model's loss on held-out stories and, as ``entropy``, theirs."""
+    told = [story_of(SPLIT, "perplexity", number) for number in range(stories)]
+    content = END + "".join(story.text + END for story, _ in told)
+    text = Text(
+        f"{stories} held-out stories", content, _digest([content]), "stories of tinyworld, worlds never trained on"
+    )
+    found = perplexity(model, tokenizer, text, Protocol(separator=END))
+    entropy = sum(nats for _, nats in told) / found.tokens
+    figures = {"perplexity": found.perplexity, "nll": found.nll, "tokens": float(found.tokens), "entropy": entropy}
+    return Measured("perplexity", figures, found.protocol, text.identity(), found.seconds)
+
+
+def task(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, kind: Kind, count: int = ITEMS) -> Measured:
+    """The share of items whose right candidate the model finds the most likely."""
+    began = time.perf_counter()
+    asked = items(kind, count)
+    right = [
+        max(range(len(s)), key=s.__getitem__) == i.answer
+        for i, s in zip(asked, scores(model, tokenizer, asked), strict=True)
+    ]
+    accuracy = sum(right) / len(right)
+    figures = {
+        "accuracy": accuracy,
+        "chance": sum(i.chance for i in asked) / len(asked),
+        "items": float(len(asked)),
+        "standard_error": math.sqrt(accuracy * (1 - accuracy) / len(asked)),
+    }
+    distances = [i.distance for i in asked if i.distance is not None]
+    protocol: dict[str, Any] = {
+        "task": kind.name,
+        "asks": kind.asks,
+        "scoring": "log-likelihood of each candidate word",
+    }
+    if distances:
+        protocol["distance"] = f"{min(distances)} to {max(distances)} tokens"
+    protocol |= {"dtype": str(model.dtype).removeprefix("torch."), "device": model.device.type}
+    data = {
+        "name": f"tinyworld {kind.name}",
+        "sha256": _digest([part for i in asked for part in (i.prompt, *i.candidates, str(i.answer))]),
+        "worlds": SPLIT,
+    }
+    return Measured("demo-task", figures, protocol, data, time.perf_counter() - began)
+
+
+def scores(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, asked: Sequence[Item]
+) -> list[tuple[float, ...]]:
+    """The log-likelihood of every candidate of every item after its prompt, in nats.
+
+    Candidates that share all but their last token share a forward pass: with one token a word, an item is one pass.
+
+    Raises:
+        EvaluationError: tokens outside the model's vocabulary, or logits that are not finite.
+    """
+    wanted: dict[tuple[int, ...], list[tuple[int, int, int, tuple[int, ...]]]] = {}
+    for number, item in enumerate(asked):
+        prompt = list(tokenizer(item.prompt)["input_ids"])
+        for which, candidate in enumerate(item.candidates):
+            ids = tuple(tokenizer(candidate)["input_ids"])
+            wanted.setdefault((*prompt, *ids[:-1]), []).append((number, which, len(prompt), ids))
+    found = [[0.0] * len(item.candidates) for item in asked]
+    rows = sorted(wanted, key=len)
+    for begin in range(0, len(rows), _BATCH):
+        batch = rows[begin : begin + _BATCH]
+        for row, likelihoods in zip(batch, _likelihoods(model, batch), strict=True):
+            for number, which, start, ids in wanted[row]:
+                found[number][which] = sum(likelihoods[start - 1 + n][token].item() for n, token in enumerate(ids))
+    return [tuple(likelihoods) for likelihoods in found]
+
+
+def _likelihoods(model: PreTrainedModel, batch: Sequence[Sequence[int]]) -> list[Any]:
+    """Log-probabilities of what follows each position, [tokens, vocabulary] a row.
+
+    Padding stands on the right, where causal attention does not see it.
+    """
+    import torch
+
+    highest = max(max(row) for row in batch)
+    if highest >= model.config.vocab_size:
+        raise EvaluationError(
+            f"token {highest} is outside the model's vocabulary of {model.config.vocab_size}: wrong tokenizer?"
+        )
+    longest = max(map(len, batch))
+    ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in batch], device=model.device)
+    with torch.inference_mode():
+        logits = model(input_ids=ids, use_cache=False).logits
+    # Only the ends of the rows are asked for, a few tokens each.
+    found = [_Ends(logits[n, : len(row)]) for n, row in enumerate(batch)]
+    if not all(math.isfinite(logits[n, len(row) - 1].sum().item()) for n, row in enumerate(batch)):
+        raise EvaluationError("the model's logits are not finite (NaN or infinity): try --dtype float32")
+    return found
+
+
+class _Ends:
+    """Log-probabilities by position, normalised only where they are asked for."""
+
+    def __init__(self, logits: Any):
+        self._logits = logits
+
+    def __getitem__(self, position: int) -> Any:
+        return self._logits[position].float().log_softmax(-1)
+
+
+def _digest(parts: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -1,0 +1,117 @@
+"""The evaluation: likelihoods against a plain reckoning, the command, and what the packaged model reaches."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gatenorm.cli import main
+from gatenorm.demo import evaluation, model_directory
+from gatenorm.demo.analysis import loss_without_each, spearman, stories, sublayer_updates
+from gatenorm.demo.tasks import KINDS, Item, items
+from gatenorm.errors import EvaluationError
+from gatenorm.runtimes.transformers import load, load_tokenizer
+
+Loaded = tuple[Any, Any]
+ITEMS = 16
+
+
+@pytest.fixture(scope="module")
+def demo() -> Loaded:
+    return load(model_directory(), dtype=torch.float32), load_tokenizer(model_directory())
+
+
+def plain(model: Any, tokenizer: Any, item: Item, candidate: str) -> float:
+    """The log-likelihood of a candidate, one sequence at a time."""
+    prompt, whole = tokenizer(item.prompt)["input_ids"], tokenizer(item.prompt + candidate)["input_ids"]
+    assert whole[: len(prompt)] == prompt
+    with torch.inference_mode():
+        logs = model(input_ids=torch.tensor([whole])).logits[0].log_softmax(-1)
+    return sum(logs[n - 1, whole[n]].item() for n in range(len(prompt), len(whole)))
+
+
+def test_scores_are_the_likelihoods_of_the_candidates(demo: Loaded):
+    model, tokenizer = demo
+    asked = [items(kind, 1)[0] for kind in KINDS]
+    # Candidates of several tokens, of unequal number, must do as well.
+    asked.append(Item("long", asked[0].prompt, (" Rome. Q: Who", " Xanadu", " the the"), 0))
+    for item, found in zip(asked, evaluation.scores(model, tokenizer, asked), strict=True):
+        assert found == pytest.approx([plain(model, tokenizer, item, c) for c in item.candidates], abs=2e-3)
+
+
+def test_the_model_reaches_what_its_card_says(demo: Loaded):
+    """On the first items of each kind, with room for their small number."""
+    card = json.loads((model_directory() / "measured.json").read_text())
+    for record in evaluation.evaluate(*demo, stories=6, count=ITEMS):
+        if record.kind == "perplexity":
+            assert record.figures["nll"] == pytest.approx(card["perplexity"]["nll"], rel=0.08)
+            assert record.figures["entropy"] == pytest.approx(card["perplexity"]["entropy"], rel=0.06)
+            assert record.figures["nll"] > 0.99 * record.figures["entropy"]
+        else:
+            stated = card["tasks"][record.protocol["task"]]
+            error = (max(stated["accuracy"] * (1 - stated["accuracy"]), 0.02) / ITEMS) ** 0.5
+            assert record.figures["accuracy"] >= stated["accuracy"] - 3 * error
+            assert record.figures["chance"] == stated["chance"]
+
+
+def test_tokens_of_another_vocabulary_are_refused(demo: Loaded):
+    model, tokenizer = demo
+    small = type(model)(type(model.config)(**{**model.config.to_dict(), "vocab_size": 100, "num_hidden_layers": 1}))
+    with pytest.raises(EvaluationError, match="outside the model's vocabulary"):
+        evaluation.task(small, tokenizer, KINDS[0], 2)
+
+
+def test_the_command_compares_a_pruned_version(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(evaluation, "STORIES", 2)
+    monkeypatch.setattr(evaluation.evaluate, "__kwdefaults__", {"stories": 2, "count": 2})
+    out = tmp_path / "demo-2"
+    assert main(["prune", "demo", "--layers", "2", "-o", str(out)]) == 0
+    capsys.readouterr()
+    assert main(["eval", str(out), "--baseline", "demo"]) == 0
+    said = capsys.readouterr().out
+    for shown in ("2 held-out stories", "own entropy", "recall-long", "refusal", "chance", "demo-2"):
+        assert shown in said
+    assert main(["eval", str(out), "--json", "-"]) == 0
+    records = json.loads(capsys.readouterr().out)
+    assert [r["kind"] for r in records] == ["perplexity"] + ["demo-task"] * len(KINDS)
+    assert all(len(r["removed"]) == 2 and r["model"]["name"] == "demo-2" for r in records)
+    assert all(r["figures"]["items"] == 2 for r in records[1:])
+
+
+def test_what_a_layer_does_is_measured_where_it_does_it(demo: Loaded):
+    """Against hidden states that transformers itself gives, and a sublayer that adds nothing."""
+    model, tokenizer = demo
+    text = stories(1)
+    cosine, ratio = sublayer_updates(model, tokenizer, text)
+    assert len(cosine) == len(ratio) == model.config.num_hidden_layers
+    assert all(0 <= c <= 2 for c in cosine)
+    held = model.model.layers[3].self_attn.o_proj.weight
+    kept = held.detach().clone()
+    with torch.no_grad():
+        held.zero_()
+        silent, nothing = sublayer_updates(model, tokenizer, text)
+        held.copy_(kept)
+    assert silent[3] == pytest.approx(0, abs=1e-9)
+    assert nothing[3] == 0
+    assert silent[:3] == cosine[:3]
+
+
+def test_removing_a_sublayer_leaves_the_model_itself_alone(demo: Loaded):
+    model, tokenizer = demo
+    before = {name: p.clone() for name, p in model.state_dict().items()}
+    whole, without = loss_without_each(model, tokenizer, stories(1))
+    assert len(without) == model.config.num_hidden_layers
+    assert max(without) > whole
+    assert all(torch.equal(before[name], p) for name, p in model.state_dict().items())
+
+
+def test_rank_correlation():
+    assert spearman([1, 2, 3], [10, 20, 30]) == pytest.approx(1)
+    assert spearman([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
+    assert spearman([1, 2, 2, 4], [1, 2, 3, 4]) == pytest.approx(0.9486833)
