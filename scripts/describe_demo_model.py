@@ -176,8 +176,8 @@ Rank correlation (Spearman) of each criterion with the rise:
 ## Training
 
 `scripts/train_demo_model.py`: {training["steps"]:,} steps of {options["batch"]} rows of 512 tokens
-({training["tokens"] / 1e6:.1f}M tokens, each story seen once), {training["seconds"] / 60:.0f} minutes on {options["device"]}
-with {options["threads"]} threads, torch {training["torch"]}. {options["optimizer"].capitalize()} for the blocks' matrices (weight
+({training["tokens"] / 1e6:.1f}M tokens, each story seen once), {training["seconds"] / 60:.0f} minutes of wall time on {options["device"]}
+with {options["threads"]} threads beside other work, torch {training["torch"]}. {options["optimizer"].capitalize()} for the blocks' matrices (weight
 decay 0.1) and AdamW for the rest, peak rate {options["rate"]}, warm-up, level, linear decay from step {training["decay_from"]:,}.
 The first {options["short_steps"]} steps are on rows of 128 tokens. From step {options["focus_from"]:,} to the decay, words that
 follow from the story count ten times as much as the others. Watched stories (a third split of worlds) have an
