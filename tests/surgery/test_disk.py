@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import resource
 import shutil
-import signal
 import stat
 import subprocess
 import sys
@@ -63,7 +61,8 @@ def test_shards_keep_their_names_and_the_index_speaks_of_what_is_left(tiny_model
     assert set(sizes) == set(index["weight_map"])
     assert index["metadata"]["total_size"] == sum(sizes.values())
     assert {p.name for p in out.glob("*.safetensors")} == set(index["weight_map"].values())
-    assert Checkpoint.open(out).files.keys() < Checkpoint.open(source).files.keys() or len(sizes)
+    assert Checkpoint.open(out).files.keys() <= Checkpoint.open(source).files.keys()
+    assert len(index["weight_map"]) < len(Checkpoint.open(source).tensors)
 
 
 def test_a_shard_of_nothing_but_removed_attention_is_left_out(tiny_models: TinyModels, tmp_path: Path):
@@ -293,8 +292,6 @@ sys.exit(main(sys.argv[1:]))
 
 def test_a_full_disk_leaves_nothing_behind(tiny_models: TinyModels, tmp_path: Path):
     """A limit on file sizes makes the kernel refuse a write half-way, as a full disk does."""
-    assert resource.RLIMIT_FSIZE is not None
-    assert signal.SIGXFSZ
     source, out = tiny_models("llama-gqa"), tmp_path / "there" / "out"
     arguments = ["prune", str(source), "--drop", "1", "-o", str(out)]
     run = subprocess.run([sys.executable, "-c", LIMITED, *arguments], capture_output=True, text=True, check=False)

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from gatenorm.errors import PlanError
+from gatenorm.families import classes
 from gatenorm.records import Plan
 from gatenorm.surgery import modeling_gatenorm as modeling
 from gatenorm.surgery.live import remove_attention
@@ -36,21 +37,7 @@ from tests.surgery.pruned_models import (
     write_pruned,
 )
 
-CLASSES = {
-    "llama": ("LlamaConfig", "LlamaModel", "LlamaForCausalLM"),
-    "qwen2": ("Qwen2Config", "Qwen2Model", "Qwen2ForCausalLM"),
-    "qwen3": ("Qwen3Config", "Qwen3Model", "Qwen3ForCausalLM"),
-    "mistral": ("MistralConfig", "MistralModel", "MistralForCausalLM"),
-    "phi3": ("Phi3Config", "Phi3Model", "Phi3ForCausalLM"),
-    "gemma2": ("Gemma2Config", "Gemma2Model", "Gemma2ForCausalLM"),
-    "olmo2": ("Olmo2Config", "Olmo2Model", "Olmo2ForCausalLM"),
-    "gpt2": ("GPT2Config", "GPT2Model", "GPT2LMHeadModel"),
-    "gpt_neo": ("GPTNeoConfig", "GPTNeoModel", "GPTNeoForCausalLM"),
-    "gpt_neox": ("GPTNeoXConfig", "GPTNeoXModel", "GPTNeoXForCausalLM"),
-    "falcon": ("FalconConfig", "FalconModel", "FalconForCausalLM"),
-    "opt": ("OPTConfig", "OPTModel", "OPTForCausalLM"),
-    "not_in_this_version": ("NoConfig", "NoModel", "NoForCausalLM"),
-}
+CLASSES = classes()
 register(CLASSES)
 
 DROPS = {"middle": (2, 3), "first": (0,), "ends": (0, 5), "all-but-one": (0, 1, 2, 4, 5)}

@@ -60,6 +60,10 @@ def command(
     console.quiet_transformers()
     check_hardware(device, dtype)
     if data is None:
+        about_text = {"--documents": documents, "--window": window, "--limit": limit, "--batch-size": batch_size}
+        unused = [option for option, given in about_text.items() if given is not None]
+        if unused:
+            raise EvaluationError(f"{unused[0]} is about a text: give --data, or leave it out")
         records = _own_world([m for m in (baseline, model) if m], device, dtype)
         if json:
             console.write_json(json, [evidence.to_json() for of_one in records for evidence in of_one])
