@@ -1,0 +1,78 @@
+"""What engines can express whose model code is Llama's with attention left out of some layers, and what they cannot.
+
+llama.cpp's architecture ``deci`` and the ``nemotron-nas`` directories of vLLM, SGLang, TensorRT-LLM, ExLlamaV3 and
+MLX-LM both describe such a model. They know one block: an RMSNorm before each branch, rotary attention, a SiLU-gated
+MLP. Whatever else a model does they would load without a word and compute otherwise, so it is refused here, by name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from gatenorm.families import Layout
+from gatenorm.families.family import value
+
+ROPE_KINDS = ("default", "linear", "llama3")
+_HALF = -0.5
+
+
+def obstacles(layout: Layout) -> list[str]:
+    """Why this model is not Llama-like, one line a reason; empty when it is."""
+    return list(_obstacles(layout))
+
+
+def tied(layout: Layout) -> bool:
+    """Whether the output matrix is the embedding: told by the config, or by the absence of the other."""
+    config, data = layout.checkpoint.config, layout.data
+    head = f"{data['outer']['head']}.weight"
+    return bool(value(config, data, "tie_word_embeddings")) or head not in layout.checkpoint
+
+
+def window(layout: Layout) -> int | None:
+    """How many tokens back attention looks at most, where that is less than the context; ``None`` where it sees all."""
+    config, data = layout.checkpoint.config, layout.data
+    rule = data["window"]
+    if rule is None or (rule["if"] and not value(config, data, rule["if"])):
+        return None
+    # Lists by layer decide where there are some: a window that no layer uses binds nobody.
+    kinds = config.get("layer_types")
+    if isinstance(kinds, list) and "sliding_attention" not in kinds:
+        return None
+    size = value(config, data, rule["key"])
+    return size if isinstance(size, int) and size < (layout.context or math.inf) else None
+
+
+def _obstacles(layout: Layout) -> Iterator[str]:
+    config, data, norms, mlp = layout.checkpoint.config, layout.data, layout.norms, layout.data["mlp"]
+    if data["outer"] is None or mlp is None:
+        yield f"{layout.model_type} blocks are not Llama's (RMSNorm, rotary attention, SiLU-gated MLP)"
+        return
+    if layout.shape != "sequential":
+        yield f"its blocks are {layout.shape}: the norms stand elsewhere than in Llama's"
+    if norms["kind"] != "rms" or norms["gain_offset"]:
+        yield "its norms are not Llama's RMSNorm"
+    if norms["q"] or norms["k"]:
+        yield "its queries and keys are normalised, for which there is no place"
+    if layout.roles.get("qkv") or mlp["gate"] is None:
+        yield "its query, key and value weights (or the MLP's) lie fused in one tensor, which is not taken apart yet"
+    activation = value(config, data, mlp["activation"])
+    if activation not in ("silu", "swish"):
+        yield f"its MLP's activation is {activation}, not SiLU"
+    if layout.softcap:
+        yield f"its attention logits are capped at {layout.softcap:g}"
+    if not math.isclose(layout.scale, layout.head_dim**_HALF, rel_tol=1e-6):
+        yield f"its attention logits are scaled by {layout.scale:g}, not by head_dim ** -0.5"
+    if layout.rotary is None:
+        yield "its positions are not rotary"
+    else:
+        if layout.rotary.dims != layout.head_dim:
+            yield f"only {layout.rotary.dims} of a head's {layout.head_dim} dimensions are rotary"
+        if layout.rotary.kind not in ROPE_KINDS:
+            yield f"rope type {layout.rotary.kind}: only {', '.join(ROPE_KINDS)} can be written"
+    size = window(layout)
+    if size is not None:
+        yield f"its attention looks back {size:,} tokens of {layout.context:,} (sliding window): these engines see all"
+    extra = f"{mlp['up']}.bias"
+    if layout.tensor(0, extra) in layout.checkpoint:
+        yield f"its MLP has biases ({extra})"
