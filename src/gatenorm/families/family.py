@@ -24,7 +24,7 @@ A family is a JSON file in ``families/data``; CONTRIBUTING.md says how to write 
 ``per_layer``    config keys that hold one entry a layer, and how to fill them in where they are left out
 ``window``       null, or ``key`` (config key of how many tokens back attention looks) and ``if`` (the config key that
                  switches the window on, or null); for engines that know no windows
-``mlp``          null, or ``gate``, ``up``, ``down``: submodules of a gated MLP, ``down(act(gate(x)) * up(x))`` (``gate``
+``mlp``          null, or ``gate``, ``up``, ``down``: modules of a gated MLP, ``down(act(gate(x)) * up(x))`` (``gate``
                  null where ``up`` holds both), and ``activation``, a config key
 ``outer``        null, or ``embedding``, ``norm`` and ``head``, the modules around the blocks in the causal LM
 ``tokenizer``    null, or ``class`` and ``when`` (``undeclared``, ``always``): the tokenizer class that transformers
