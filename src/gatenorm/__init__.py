@@ -8,6 +8,8 @@ The verbs of the command line are functions here::
     plan = gatenorm.plan("./llama", layers=8)
     gatenorm.prune("./llama", "./llama-8", plan)
     model = gatenorm.load("./llama-8")                    # a transformers model
+    gatenorm.export("./llama-8", "gguf", "llama-8.gguf")  # a file for llama.cpp
+    gatenorm.verify("llama-8.gguf", "./llama-8")          # does it compute the same?
 
 Importing this package also makes ``transformers.AutoModelForCausalLM.from_pretrained("./llama-8")`` work; transformers
 itself is not imported by that.
@@ -22,7 +24,7 @@ from gatenorm.surgery.registration import register_when_transformers_is_imported
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from gatenorm.api import load, open_model, plan, prune, prune_module, score
+    from gatenorm.api import export, load, open_model, plan, prune, prune_module, score, verify
     from gatenorm.errors import GatenormError
     from gatenorm.records import Evidence, Plan, Scores
 
@@ -31,12 +33,14 @@ __all__ = [
     "GatenormError",
     "Plan",
     "Scores",
+    "export",
     "load",
     "open_model",
     "plan",
     "prune",
     "prune_module",
     "score",
+    "verify",
 ]
 
 _HOMES = {

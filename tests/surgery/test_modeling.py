@@ -205,6 +205,29 @@ def test_layer_list_is_physical_but_for_the_stages():
     assert len(modeling.PhysicalLayers(list(layers))[:LAYERS]) == LAYERS
 
 
+def test_layers_are_not_cut_for_pipeline_parallelism():
+    """vLLM would cut them by the number of attentions; any other replacement of a block is everyone's own affair."""
+
+    class PPMissingLayer(torch.nn.Identity):
+        pass
+
+    model = remove_attention(build("llama"), (0, 3), SHAPES["llama"].family())
+    before = str(model)
+    with pytest.raises(ValueError, match="use tensor parallelism"):
+        model.model.layers[5] = PPMissingLayer()
+    assert str(model) == before
+    block = copy.deepcopy(model.model.layers[5])
+    model.model.layers[5] = block
+    assert model.model.layers[5] is model.model.layers[:4][-1].block is block
+
+
+def test_head_masks_of_transformers_4_are_one_a_block():
+    """tests/engines runs the models of transformers 4; this is what stands in for its method."""
+    assert modeling.head_masks(LAYERS, None, 4) == [None] * LAYERS
+    with pytest.raises(ValueError, match="4 attentions in 6 blocks takes none"):
+        modeling.head_masks(LAYERS, torch.ones(4, 2), 4)
+
+
 @pytest.mark.parametrize("name", ["llama", "gemma2", "gpt2"])
 def test_compiles_to_one_graph(name, directories):
     pruned, ids = load(directories(name, (0, 3))), tokens(1, 8)

@@ -36,6 +36,7 @@ def command(model: options.Model, family: options.Family = None, json: options.J
 def describe(layout: Any) -> dict[str, Any]:
     """The facts of a layout, JSON-ready; sizes are of the files as they lie there."""
     from gatenorm.records import spans
+    from gatenorm.runtimes.targets import TARGETS
 
     checkpoint = layout.checkpoint
     layer = layout.attention_layers[0]
@@ -69,7 +70,13 @@ def describe(layout: Any) -> dict[str, Any]:
         "size": f"{console.bytes_for_people(total)} in {len(checkpoint.files)} file(s)",
         "attention_share_of_bytes": f"{attention / total:.1%}",
         "can_be_pruned": f"no: {refusal}" if refusal else "yes",
+        **{f"can_be_exported_as_{target.name}": _exportable(target, layout) for target in TARGETS.values()},
     }
+
+
+def _exportable(target: Any, layout: Any) -> str:
+    reasons = target.obstacles(layout)
+    return f"no: {'; '.join(reasons)}" if reasons else f"yes, for {', '.join(target.engines)}"
 
 
 def _positions(layout: Any) -> str:

@@ -10,11 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
+
 from gatenorm.families import Layout
 from gatenorm.families.family import value
 
 ROPE_KINDS = ("default", "linear", "llama3")
 _HALF = -0.5
+# How many rows of two matrices are compared at once.
+_ROWS = 4096
 
 
 def obstacles(layout: Layout) -> list[str]:
@@ -22,11 +26,28 @@ def obstacles(layout: Layout) -> list[str]:
     return list(_obstacles(layout))
 
 
+def outer(layout: Layout, module: str) -> str:
+    """The weight of a module around the blocks (``embedding``, ``norm``, ``head``); a base model's files lack the first
+    component of its name.
+    """
+    name = f"{layout.data['outer'][module]}.weight"
+    base_only = layout.prefix != layout.block["path"]
+    return name.split(".", 1)[1] if base_only and module != "head" else name
+
+
 def tied(layout: Layout) -> bool:
-    """Whether the output matrix is the embedding: told by the config, or by the absence of the other."""
-    config, data = layout.checkpoint.config, layout.data
-    head = f"{data['outer']['head']}.weight"
-    return bool(value(config, data, "tie_word_embeddings")) or head not in layout.checkpoint
+    """Whether the output matrix is the embedding: the config says so, and no other one lies beside it."""
+    checkpoint, name = layout.checkpoint, outer(layout, "head")
+    if not value(checkpoint.config, layout.data, "tie_word_embeddings"):
+        return False
+    if name not in checkpoint:
+        return True
+    # transformers 5 unties a model whose file has another output matrix.
+    head, embedding = checkpoint.info(name), checkpoint.info(outer(layout, "embedding"))
+    return (head.shape, head.dtype) == (embedding.shape, embedding.dtype) and all(
+        np.array_equal(checkpoint.bits(head.name, rows), checkpoint.bits(embedding.name, rows))
+        for rows in (slice(begin, begin + _ROWS) for begin in range(0, head.shape[0], _ROWS))
+    )
 
 
 def window(layout: Layout) -> int | None:
@@ -73,6 +94,11 @@ def _obstacles(layout: Layout) -> Iterator[str]:
     size = window(layout)
     if size is not None:
         yield f"its attention looks back {size:,} tokens of {layout.context:,} (sliding window): these engines see all"
+    embedding, head = outer(layout, "embedding"), outer(layout, "head")
+    if embedding not in layout.checkpoint:
+        yield f"there is no tensor {embedding}"
+    if head not in layout.checkpoint and not value(config, data, "tie_word_embeddings"):
+        yield f"there is no tensor {head}, and config.json does not say that it is the embedding (a base model?)"
     extra = f"{mlp['up']}.bias"
     if layout.tensor(0, extra) in layout.checkpoint:
         yield f"its MLP has biases ({extra})"

@@ -14,6 +14,7 @@ from typing import Protocol, cast
 
 from gatenorm.errors import OutputError, did_you_mean
 from gatenorm.families import Layout
+from gatenorm.surgery.disk import check_file, check_output
 
 Progress = Callable[[int, int], None]
 
@@ -31,6 +32,9 @@ class _Module(Protocol):
 
     def obstacles(self, layout: Layout) -> list[str]:
         """Why this model cannot be written so, one line a reason; empty when it can."""
+
+    def remarks(self, layout: Layout) -> list[str]:
+        """What whoever serves it should know, one line each."""
 
     def write(self, layout: Layout, out: Path, *, dtype: str, progress: Progress | None) -> Exported:
         """Write it, whole or not at all."""
@@ -55,6 +59,18 @@ class Target:
         """Why this model cannot be written so, one line a reason; empty when it can."""
         return self._module.obstacles(layout)
 
+    def remarks(self, layout: Layout) -> list[str]:
+        """What whoever serves this model in this form should know, one line each."""
+        return self._module.remarks(layout)
+
+    def check_output(self, out: Path) -> None:
+        """Refuse an output that would replace or mix with something else, before any work is done.
+
+        Raises:
+            OutputError: it is there already.
+        """
+        (check_file if self.is_file else check_output)(out)
+
     def write(self, layout: Layout, out: Path, *, dtype: str = "auto", progress: Progress | None = None) -> Exported:
         """Write the model to ``out``, whole or not at all.
 
@@ -68,6 +84,7 @@ class Target:
         """
         if dtype not in self.dtypes:
             raise OutputError(f"{self.name} has no type {dtype!r}; {did_you_mean(dtype, self.dtypes)}")
+        self.check_output(out)
         reasons = self.obstacles(layout)
         if reasons:
             raise OutputError(f"{layout.checkpoint.name} cannot be written as {self.name}: {'; '.join(reasons)}")

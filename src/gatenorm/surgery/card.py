@@ -17,25 +17,9 @@ def model_card(layout: Layout, plan: Plan, carried: Sequence[str]) -> str:
     Args:
         carried: names of the files that were copied along, so that a licence file among them is pointed to.
     """
-    from huggingface_hub import ModelCardData
-
-    source = _source_metadata(layout.checkpoint.directory)
-    base = _base_model(layout, source)
-    licence = {k: source[k] for k in ("license", "license_name", "license_link") if source.get(k)}
-    metadata = ModelCardData(
-        base_model=base, library_name="transformers", tags=["gatenorm", "pruned", "attention-removed"], **licence
-    ).to_yaml()
+    metadata, base, terms = _origin(layout, carried, ["gatenorm", "pruned", "attention-removed"])
     share = len(plan.drop) / layout.layers
     criterion = f"by the criterion `{plan.criterion}`" if plan.criterion else "by hand"
-    licence_files = [
-        n for n in carried if n.upper().startswith(("LICENSE", "LICENCE", "NOTICE", "COPYING", "USE_POLICY"))
-    ]
-    if licence:
-        terms = f"Licence, as the source states it: `{licence.get('license_name') or licence['license']}`."
-    else:
-        terms = "The source states no licence in its card: its terms, whatever they are, apply."
-    if licence_files:
-        terms += f" See {', '.join(f'[{n}]({n})' for n in licence_files)}."
     table = ""
     if plan.scores:
         rows = "\n".join(
@@ -83,6 +67,47 @@ model = AutoModelForCausalLM.from_pretrained("THIS_DIRECTORY", trust_remote_code
 In `config.json` the number of layers counts the attentions that are left, since that is what caches are made for; the
 physical number stands under `gatenorm`. `gatenorm.json` holds the plan.
 {table}"""
+
+
+def export_card(layout: Layout, target: str, notes: Sequence[str], carried: Sequence[str]) -> str:
+    """The card of a checkpoint written as ``target`` for other engines: what it is, whence, and what to mind."""
+    metadata, base, terms = _origin(layout, carried, ["gatenorm", target], library=None)
+    name = layout.checkpoint.name
+    gone = f"without the attention of layers {spans(layout.drop)}, " if layout.drop else ""
+    lines = "\n".join(f"- {note}" for note in notes)
+    return f"""---
+{metadata}
+---
+
+# {name} as {target}
+
+`{base or name}` ({layout.model_type}), {gone}written by `gatenorm export --to {target}`. Layer numbers are those of the
+source.
+
+{lines}
+
+{terms}
+"""
+
+
+def _origin(
+    layout: Layout, carried: Sequence[str], tags: list[str], library: str | None = "transformers"
+) -> tuple[str, str | None, str]:
+    """The metadata of a card as YAML, the id of the base model if it is known, and a sentence about the licence."""
+    from huggingface_hub import ModelCardData
+
+    source = _source_metadata(layout.checkpoint.directory)
+    base = _base_model(layout, source)
+    licence = {k: source[k] for k in ("license", "license_name", "license_link") if source.get(k)}
+    metadata = ModelCardData(base_model=base, library_name=library, tags=tags, **licence).to_yaml()
+    if licence:
+        terms = f"Licence, as the source states it: `{licence.get('license_name') or licence['license']}`."
+    else:
+        terms = "The source states no licence in its card: its terms, whatever they are, apply."
+    files = [n for n in carried if n.upper().startswith(("LICENSE", "LICENCE", "NOTICE", "COPYING", "USE_POLICY"))]
+    if files:
+        terms += f" See {', '.join(f'[{n}]({n})' for n in files)}."
+    return metadata, base, terms
 
 
 def _source_metadata(directory: Path) -> Mapping[str, Any]:

@@ -7,13 +7,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from gatenorm.checkpoint import Checkpoint, TensorInfo, write_header
+from gatenorm.checkpoint import Checkpoint
 from gatenorm.checkpoint.checkpoint import INDEX
+from gatenorm.checkpoint.writing import Copied, NewFile, NewTensor, index_of, write_files
 from gatenorm.errors import OutputError
 from gatenorm.families import Layout
 from gatenorm.records import Plan
@@ -44,21 +45,6 @@ _OTHER_WEIGHTS = tuple(
     )
 )
 _WRITTEN = {"config.json", "README.md", PLAN_FILE, MODELLING_FILE.name}
-# Large enough to keep system calls few, small enough for a progress bar that moves.
-_CHUNK = 64 << 20
-
-
-@dataclass(frozen=True)
-class _File:
-    """One weight file to write: its header and the byte ranges of the source that follow it."""
-
-    name: str
-    header: bytes
-    ranges: tuple[tuple[int, int], ...]
-
-    @property
-    def size(self) -> int:
-        return len(self.header) + sum(end - begin for begin, end in self.ranges)
 
 
 @dataclass(frozen=True)
@@ -85,23 +71,18 @@ def write_pruned(layout: Layout, plan: Plan, out: Path, progress: Callable[[int,
     check_plan(layout, plan)
     config, tokenizer = pruned_config(layout, plan), tokenizer_config(layout)
     gone = tuple(p for layer in plan.new for p in layout.removed_with(layer))
-    files = [f for f in (_plan_file(layout.checkpoint, name, gone) for name in layout.checkpoint.headers) if f]
+    checkpoint = layout.checkpoint
+    files = [f for f in (_remaining(checkpoint, name, gone) for name in checkpoint.headers) if f.tensors]
     total = sum(f.size for f in files)
     with whole_directory(out, total) as temporary:
-        done = 0
-        for file in files:
-            source = layout.checkpoint.directory / file.name
-            for written in _write(source, temporary / file.name, file):
-                done += written
-                if progress:
-                    progress(done, total)
-        if layout.checkpoint.index is not None:
-            _write_json(temporary / INDEX, _index(layout.checkpoint, gone))
-        carried, left_out = _carry_over(layout.checkpoint.directory, temporary)
-        _write_json(temporary / "config.json", config)
+        write_files(files, temporary, progress)
+        if checkpoint.index is not None:
+            write_json(temporary / INDEX, index_of(files, index_metadata(checkpoint)))
+        carried, left_out = carry_over(checkpoint.directory, temporary, _WRITTEN)
+        write_json(temporary / "config.json", config)
         if tokenizer is not None:
-            _write_json(temporary / "tokenizer_config.json", tokenizer)
-        _write_json(temporary / PLAN_FILE, plan.to_json())
+            write_json(temporary / "tokenizer_config.json", tokenizer)
+        write_json(temporary / PLAN_FILE, plan.to_json())
         shutil.copyfile(MODELLING_FILE, temporary / MODELLING_FILE.name)
         (temporary / "README.md").write_text(model_card(layout, plan, carried), encoding="utf-8")
     return Written(total, tuple(left_out))
@@ -121,6 +102,29 @@ def check_output(out: Path) -> None:
         raise OutputError(f"{out} {what}: give a directory that does not exist yet")
 
 
+def check_file(out: Path) -> None:
+    """Refuse an output file that would replace something.
+
+    Raises:
+        OutputError: something is there already.
+    """
+    if out.is_symlink() or out.exists():
+        raise OutputError(f"{out} exists: give the name of a file that does not exist yet")
+
+
+@contextmanager
+def whole_file(out: Path, needed: int) -> Iterator[Path]:
+    """The path of a temporary file beside ``out`` that takes its name when the block ends well, and vanishes otherwise.
+
+    Raises:
+        OutputError: ``out`` is taken, there are fewer than ``needed`` bytes free, or writing fails.
+    """
+    check_file(out)
+    with _written_beside(out, needed) as temporary:
+        yield temporary / out.name
+        (temporary / out.name).rename(out)
+
+
 @contextmanager
 def whole_directory(out: Path, needed: int) -> Iterator[Path]:
     """A temporary directory beside ``out`` that takes its name when the block ends well, and vanishes otherwise.
@@ -129,6 +133,14 @@ def whole_directory(out: Path, needed: int) -> Iterator[Path]:
         OutputError: ``out`` is taken, there are fewer than ``needed`` bytes free, or writing fails.
     """
     check_output(out)
+    with _written_beside(out, needed) as temporary:
+        yield temporary
+        temporary.rename(out)
+
+
+@contextmanager
+def _written_beside(out: Path, needed: int) -> Iterator[Path]:
+    """A temporary directory beside ``out``, gone at the end unless it was renamed; failures to write are explained."""
     temporary, done = None, False
     made = [parent for parent in out.parents if not parent.exists()]
     try:
@@ -142,7 +154,6 @@ def whole_directory(out: Path, needed: int) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o777 & ~umask)
         yield temporary
-        temporary.rename(out)
         done = True
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -156,70 +167,28 @@ def whole_directory(out: Path, needed: int) -> Iterator[Path]:
                 parent.rmdir()
 
 
-def _plan_file(checkpoint: Checkpoint, name: str, gone: tuple[str, ...]) -> _File | None:
-    header = checkpoint.headers[name]
-    kept = [t for t in header.tensors if not t.name.startswith(gone)]
-    if not kept:
-        return None
-    placed: list[tuple[TensorInfo, int]] = []
-    ranges: list[tuple[int, int]] = []
-    position = 0
-    for tensor in kept:
-        placed.append((tensor, position))
-        position += tensor.nbytes
-        if ranges and ranges[-1][1] == tensor.begin:
-            ranges[-1] = (ranges[-1][0], tensor.end)
-        else:
-            ranges.append((tensor.begin, tensor.end))
-    return _File(name, write_header(placed, header.metadata), tuple(ranges))
+def _remaining(checkpoint: Checkpoint, name: str, gone: tuple[str, ...]) -> NewFile:
+    """The weight file of that name without the tensors whose names begin with one of ``gone``."""
+    header, path = checkpoint.headers[name], checkpoint.directory / name
+    kept = (t for t in header.tensors if not t.name.startswith(gone))
+    tensors = (NewTensor(t.name, t.dtype, t.shape, (Copied(path, t.begin, t.end),)) for t in kept)
+    return NewFile(name, tuple(tensors), header.metadata)
 
 
-def _index(checkpoint: Checkpoint, gone: tuple[str, ...]) -> dict[str, object]:
-    kept = [t for t in checkpoint if not t.name.startswith(gone)]
-    old = checkpoint.index or {}
-    metadata = dict(old["metadata"]) if isinstance(old.get("metadata"), dict) else {}
-    metadata.pop("total_parameters", None)
-    metadata["total_size"] = sum(t.nbytes for t in kept)
-    return {"metadata": metadata, "weight_map": {t.name: t.file for t in sorted(kept, key=lambda t: t.name)}}
+def index_metadata(checkpoint: Checkpoint) -> dict[str, object]:
+    """What the source's index says besides sizes, which are others once tensors are gone."""
+    given = (checkpoint.index or {}).get("metadata")
+    sizes = ("total_size", "total_parameters")
+    return {key: value for key, value in given.items() if key not in sizes} if isinstance(given, dict) else {}
 
 
-def _write(source: Path, target: Path, file: _File) -> Iterator[int]:
-    with source.open("rb") as reader, target.open("wb") as writer:
-        writer.write(file.header)
-        writer.flush()
-        yield len(file.header)
-        for begin, end in file.ranges:
-            yield from _copy_range(reader.fileno(), writer.fileno(), begin, end)
-
-
-def _copy_range(source: int, target: int, begin: int, end: int) -> Iterator[int]:
-    """Append bytes ``begin`` to ``end`` of one open file to another, inside the kernel where it can."""
-    in_kernel = hasattr(os, "copy_file_range")
-    while begin < end:
-        count = min(_CHUNK, end - begin)
-        if in_kernel:
-            try:
-                written = os.copy_file_range(source, target, count, offset_src=begin)
-            except OSError as error:
-                if error.errno not in (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM):
-                    raise
-                in_kernel = False
-                continue
-        else:
-            written = os.write(target, os.pread(source, min(count, 8 << 20), begin))
-        if written == 0:
-            raise OSError(errno.EIO, "the source became shorter while it was read")
-        begin += written
-        yield written
-
-
-def _carry_over(source: Path, target: Path) -> tuple[list[str], list[str]]:
-    """Copy what is neither weights nor rewritten; returns the names, and those of links that lead elsewhere."""
+def carry_over(source: Path, target: Path, written: Collection[str]) -> tuple[list[str], list[str]]:
+    """Copy what is neither weights nor ``written`` anew; returns the names, and those of links that lead elsewhere."""
     carried: list[str] = []
     left_out: list[str] = []
     for path in sorted(source.iterdir()):
         name = path.name
-        if name.startswith(".") or name in _WRITTEN or name.endswith(_OTHER_WEIGHTS) or not path.is_file():
+        if name.startswith(".") or name in written or name.endswith(_OTHER_WEIGHTS) or not path.is_file():
             continue
         if not belongs(path):
             left_out.append(name)
@@ -229,5 +198,6 @@ def _carry_over(source: Path, target: Path) -> tuple[list[str], list[str]]:
     return carried, left_out
 
 
-def _write_json(path: Path, data: object) -> None:
+def write_json(path: Path, data: object) -> None:
+    """Write ``data`` as JSON for people."""
     path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -21,6 +21,7 @@ One file serves every architecture: the classes are derived from the stock ones 
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import re
@@ -103,6 +104,15 @@ class PhysicalLayers(nn.ModuleList):
         if self.drop and isinstance(index, slice) and (index.start, index.stop, index.step) == (None, kept, None):
             return self.stages()
         return super().__getitem__(index)
+
+    def __setitem__(self, index: int, module: Any) -> None:
+        # vLLM cuts the list for pipeline parallelism by the number of attentions, and so in the wrong place.
+        if self.drop and type(module).__name__ == "PPMissingLayer":
+            raise ValueError(
+                "a pruned model cannot be cut into pipeline stages: its layers outnumber its attentions, by which they "
+                "are cut; use tensor parallelism"
+            )
+        super().__setitem__(index, module)
 
     def stages(self) -> list[Stage]:
         """The K kept blocks, each with its attention-free followers; those in front of the first go with it too."""
@@ -211,6 +221,15 @@ def install(model: Any, blocks: Sequence[Any], record: Mapping[str, Any]) -> Non
     for module in model.modules():
         if isinstance(module, transformers.PreTrainedModel):
             module._no_split_modules = sorted(names.union(module._no_split_modules or ()))
+            if hasattr(module, "get_head_mask"):
+                module.get_head_mask = functools.partial(head_masks, record["layers"])
+
+
+def head_masks(layers: int, head_mask: Any, attentions: int) -> list[None]:
+    """Stands in for what Transformers 4 calls for a mask an attention, and from which it then takes one a block."""
+    if head_mask is not None:
+        raise ValueError(f"head_mask is given: a pruned model of {attentions} attentions in {layers} blocks takes none")
+    return [None] * layers
 
 
 class PrunedModel(nn.Module):

@@ -1,0 +1,212 @@
+"""Writing safetensors files out of pieces of others: byte ranges are copied, nothing is decoded, memory stays flat."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gatenorm.checkpoint.header import TensorInfo, write_header
+
+# Large enough to keep system calls few, small enough for a progress bar that moves.
+_CHUNK = 64 << 20
+_BUFFER = 8 << 20
+
+
+@dataclass(frozen=True)
+class Copied:
+    """Bytes ``begin`` to ``end`` of a file."""
+
+    file: Path
+    begin: int
+    end: int
+
+    @property
+    def nbytes(self) -> int:
+        return self.end - self.begin
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """A pattern of bytes, ``count`` times."""
+
+    pattern: bytes
+    count: int
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.pattern) * self.count
+
+
+@dataclass(frozen=True)
+class Widened:
+    """Rows of ``row`` bytes, which fill ``begin`` to ``end`` of a file, each followed by ``extra`` zero bytes."""
+
+    file: Path
+    begin: int
+    end: int
+    row: int
+    extra: int
+
+    @property
+    def nbytes(self) -> int:
+        return (self.end - self.begin) // self.row * (self.row + self.extra)
+
+
+Part = Copied | Repeated | Widened
+
+
+@dataclass(frozen=True)
+class NewTensor:
+    """A tensor to write: its parts, one after the other, are its bytes."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    parts: tuple[Part, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in self.parts)
+
+
+@dataclass(frozen=True)
+class NewFile:
+    """A safetensors file to write."""
+
+    name: str
+    tensors: tuple[NewTensor, ...]
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def header(self) -> bytes:
+        placed: list[tuple[TensorInfo, int]] = []
+        position = 0
+        for tensor in self.tensors:
+            end = position + tensor.nbytes
+            placed.append((TensorInfo(tensor.name, tensor.dtype, tensor.shape, self.name, position, end), position))
+            position = end
+        return write_header(placed, self.metadata)
+
+    @property
+    def size(self) -> int:
+        return len(self.header) + sum(tensor.nbytes for tensor in self.tensors)
+
+    def write(self, directory: Path) -> Iterator[int]:
+        """Write it into ``directory``; yields the number of bytes after every step."""
+        with ExitStack() as stack:
+            opened: dict[Path, int] = {}
+
+            def source(file: Path) -> int:
+                if file not in opened:
+                    opened[file] = stack.enter_context(file.open("rb")).fileno()
+                return opened[file]
+
+            target = stack.enter_context((directory / self.name).open("wb", buffering=0)).fileno()
+            yield _write_all(target, self.header)
+            for part in _joined(part for tensor in self.tensors for part in tensor.parts):
+                yield from _write_part(part, source, target)
+
+
+def write_files(files: Sequence[NewFile], directory: Path, progress: Callable[[int, int], None] | None = None) -> None:
+    """Write files into ``directory``; ``progress`` is called with (bytes written, bytes in all)."""
+    total, done = sum(file.size for file in files), 0
+    for file in files:
+        for written in file.write(directory):
+            done += written
+            if progress:
+                progress(done, total)
+
+
+def index_of(files: Iterable[NewFile], metadata: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What ``model.safetensors.index.json`` says of these files; ``metadata`` stands beside the size that it states."""
+    tensors = sorted(((tensor, file.name) for file in files for tensor in file.tensors), key=lambda t: t[0].name)
+    return {
+        "metadata": {**(metadata or {}), "total_size": sum(tensor.nbytes for tensor, _ in tensors)},
+        "weight_map": {tensor.name: name for tensor, name in tensors},
+    }
+
+
+def _joined(parts: Iterable[Part]) -> Iterator[Part]:
+    """The same bytes in as few ranges as they can be copied in."""
+    last: Part | None = None
+    for part in parts:
+        if isinstance(last, Copied) and isinstance(part, Copied) and (last.file, last.end) == (part.file, part.begin):
+            last = Copied(last.file, last.begin, part.end)
+            continue
+        if last is not None:
+            yield last
+        last = part
+    if last is not None:
+        yield last
+
+
+def _write_part(part: Part, source: Callable[[Path], int], target: int) -> Iterator[int]:
+    if isinstance(part, Copied):
+        return _copy_range(source(part.file), target, part.begin, part.end)
+    return _repeat(target, part) if isinstance(part, Repeated) else _widen(source(part.file), target, part)
+
+
+def _repeat(target: int, part: Repeated) -> Iterator[int]:
+    at_once = max(1, _BUFFER // len(part.pattern))
+    for begin in range(0, part.count, at_once):
+        yield _write_all(target, part.pattern * min(at_once, part.count - begin))
+
+
+def _widen(source: int, target: int, part: Widened) -> Iterator[int]:
+    step = max(1, _BUFFER // (part.row + part.extra)) * part.row
+    for begin in range(part.begin, part.end, step):
+        rows = np.frombuffer(_read_all(source, min(step, part.end - begin), begin), np.uint8).reshape(-1, part.row)
+        wide = np.zeros((len(rows), part.row + part.extra), np.uint8)
+        wide[:, : part.row] = rows
+        yield _write_all(target, wide.tobytes())
+
+
+def _copy_range(source: int, target: int, begin: int, end: int) -> Iterator[int]:
+    """Append bytes ``begin`` to ``end`` of one open file to another, inside the kernel where it can."""
+    in_kernel = hasattr(os, "copy_file_range")
+    while begin < end:
+        count = min(_CHUNK, end - begin)
+        if in_kernel:
+            try:
+                written = os.copy_file_range(source, target, count, offset_src=begin)
+            except OSError as error:
+                if error.errno not in (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM):
+                    raise
+                in_kernel = False
+                continue
+        else:
+            written = os.write(target, os.pread(source, min(count, _BUFFER), begin))
+        if written == 0:
+            raise _shorter()
+        begin += written
+        yield written
+
+
+def _read_all(source: int, count: int, begin: int) -> bytes:
+    pieces: list[bytes] = []
+    while count:
+        piece = os.pread(source, count, begin)
+        if not piece:
+            raise _shorter()
+        pieces.append(piece)
+        begin, count = begin + len(piece), count - len(piece)
+    return b"".join(pieces)
+
+
+def _write_all(target: int, content: bytes) -> int:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(target, rest) :]
+    return len(content)
+
+
+def _shorter() -> OSError:
+    return OSError(errno.EIO, "the source became shorter while it was read")

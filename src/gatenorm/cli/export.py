@@ -1,0 +1,92 @@
+"""``gatenorm export``: write a pruned checkpoint in the form that an engine reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gatenorm.cli import console, options
+from gatenorm.errors import OutputError
+
+NAME = "export"
+EXAMPLE = "Example: gatenorm export ./llama-8 --to gguf -o llama-8.gguf"
+
+
+def command(
+    model: options.Model,
+    to: Annotated[str | None, typer.Option("--to", metavar="FORM", help="gguf or nemotron-nas.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="PATH", help="The new file or directory; must not exist yet.")
+    ] = None,
+    list_: Annotated[
+        bool, typer.Option("--list", help="Say what MODEL can be written as and what not, and why.")
+    ] = False,
+    dtype: Annotated[
+        str,
+        typer.Option("--dtype", metavar="TYPE", help="auto (as stored); gguf also f32, f16, bf16, q8_0, q4_k_m, ..."),
+    ] = "auto",
+    family: options.Family = None,
+    json: options.Json = None,
+) -> None:
+    """Write MODEL, pruned by gatenorm or dense, in a form that stock engines serve without a patch."""
+    from gatenorm.api import open_model
+    from gatenorm.runtimes.targets import TARGETS, target
+
+    console.check_json(json)
+    if list_:
+        facts = describe(open_model(model, family, fetch=False))
+        if json:
+            console.write_json(json, facts)
+        if json != "-":
+            _show(facts, model)
+        return
+    if to is None or out is None:
+        missing = "--to" if to is None else "-o"
+        raise OutputError(f"{missing} is missing: expected --to {'|'.join(TARGETS)} -o PATH, or --list")
+    wanted = target(to)
+    wanted.check_output(out)
+    layout = open_model(model, family)
+    with console.progress_bar(f"writing {to}", "bytes") as progress:
+        written = wanted.write(layout, out, dtype=dtype, progress=progress)
+    if json:
+        console.write_json(json, {"to": to, "out": str(out), "bytes": written.nbytes, "notes": list(written.notes)})
+    if json == "-":
+        return
+    console.say(f"{out}: {console.bytes_for_people(written.nbytes)}, for {', '.join(wanted.engines)}")
+    for note in written.notes:
+        console.say(f"note: {note}")
+    console.say(f"Does it compute the same? gatenorm verify {out} --against {model}")
+
+
+def describe(layout: Any) -> list[dict[str, Any]]:
+    """Every form that the model could be written in, with the reasons against; JSON-ready."""
+    from gatenorm.runtimes.targets import TARGETS
+
+    facts = []
+    for target in TARGETS.values():
+        reasons = target.obstacles(layout)
+        facts.append(
+            {
+                "to": target.name,
+                "engines": list(target.engines),
+                "can": not reasons,
+                "why_not": reasons,
+                "notes": [] if reasons else target.remarks(layout),
+            }
+        )
+    return facts
+
+
+def _show(facts: list[dict[str, Any]], model: str) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(f"what {model} can be written as"), title_justify="left")
+    for column in ("form", "engines", "", "why not, or what to know"):
+        table.add_column(column, overflow="fold")
+    for fact in facts:
+        remarks = "\n".join(fact["why_not"] or fact["notes"])
+        table.add_row(fact["to"], ", ".join(fact["engines"]), "yes" if fact["can"] else "no", Text(remarks))
+    console.print_table(table)

@@ -1,0 +1,76 @@
+"""``gatenorm verify``: does an engine compute from an export what the pruned checkpoint computes?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gatenorm.cli import console, options
+
+NAME = "verify"
+EXAMPLE = "Example: gatenorm verify llama-8.gguf --against ./llama-8"
+# What a shell takes for "no": the engine and the reference differ.
+DIFFERENT = 1
+_JUDGED = {"largest_difference": "largest difference", "mean_kl": "mean KL divergence"}
+
+
+def command(
+    exported: Annotated[Path, typer.Argument(metavar="EXPORTED", help="A .gguf file or an exported directory.")],
+    against: Annotated[
+        str, typer.Option("--against", metavar="MODEL", help="The checkpoint that it was written from.")
+    ],
+    engine: Annotated[
+        str | None,
+        typer.Option("--engine", help="llamacpp, vllm, mlx or transformers [default: an installed one that reads it]."),
+    ] = None,
+    tokens: Annotated[int, typer.Option("--tokens", min=1, help="How many new tokens after each prompt.")] = 64,
+    tolerance: Annotated[
+        float | None,
+        typer.Option("--tolerance", help="Largest difference of log-probabilities [default: by the stored type]."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the prompts.")] = 0,
+    json: options.Json = None,
+) -> None:
+    """Run the same prompts through an engine and the reference; exit status 1 when they differ."""
+    from gatenorm.api import open_model
+    from gatenorm.runtimes.verify import verify
+
+    console.check_json(json)
+    console.quiet_transformers()
+    layout = open_model(against)
+    with console.progress_bar("prompts", "prompts") as progress:
+        verdict = verify(exported, layout, engine, tokens=tokens, tolerance=tolerance, seed=seed, progress=progress)
+    evidence = verdict.evidence
+    if json:
+        console.write_json(json, evidence.to_json() | {"faults": list(verdict.faults)})
+    if json != "-":
+        figures, protocol = evidence.figures, evidence.protocol
+        console.say(
+            f"{exported} in {protocol['engine']} against {evidence.model.name}: "
+            f"log-probabilities differ by at most {figures['largest_difference']:.2g} nats, "
+            f"mean KL divergence {figures['mean_kl']:.2g}, over {figures['tokens']:.0f} tokens"
+        )
+        console.say(f"judged by the {_JUDGED[protocol['judged_by']]}: at most {protocol['tolerance']:g}")
+        if protocol["near_tie"] is not None:
+            console.say(
+                f"greedy choices: {figures['other_choices']:.0f} that are not the reference's"
+                f" ({figures['near_ties']:.0f} near ties)"
+            )
+        if "texts" in figures:
+            same = figures["texts"] - figures["texts_cut_differently"]
+            console.say(f"tokenizer: {same:.0f} of {figures['texts']:.0f} texts cut as the reference cuts them")
+        attentions = len(layout.attention_layers)
+        if "cached_layers" in figures:
+            console.say(
+                f"cache: keys and values for {figures['cached_layers']:.0f} layers; "
+                f"{attentions} of {layout.layers} layers kept their attention"
+            )
+        else:
+            console.say("cache: this engine does not tell how many layers it keeps keys and values for")
+        for fault in verdict.faults:
+            console.warn(fault)
+        console.say("DIFFERENT" if verdict.faults else "the same")
+    if verdict.faults:
+        raise typer.Exit(DIFFERENT)

@@ -1,0 +1,192 @@
+"""llama.cpp, in this process, through the server that the package xllamacpp wraps.
+
+Everything that blurs a comparison is off: flash attention (up to 0.05 of logit error), half-precision caches, GPUs.
+The server tells log-probabilities of the unmodified logits; the state that it saves tells the cache.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import math
+import os
+import secrets
+import tempfile
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gatenorm.errors import EvaluationError, MissingExtraError
+from gatenorm.runtimes.engines.engine import Continuation
+from gatenorm.runtimes.engines.llamacpp_state import cached_layers
+from gatenorm.runtimes.gguf_file import read_header
+
+# Each log-probability comes as 100 bytes of JSON. The first new token of a prompt is told in full, up to this size of a
+# vocabulary; of the others the likeliest are, whose sum of probabilities the rest hardly changes.
+_MOST_TOLD = 40_000
+_LIKELIEST = 1_000
+# The server takes the logarithm of a float32 probability; below the smallest normal one it knows no better.
+_SMALLEST = math.log(np.finfo(np.float32).tiny)
+_FORCE = 1e6
+_CONTEXT = 256
+_NEEDED = ("general.architecture", "tokenizer.ggml.tokens")
+
+
+class LlamaCpp:
+    """A GGUF file opened in llama.cpp on the CPU, with a float32 cache."""
+
+    def __init__(self, path: Path):
+        try:
+            import gguf  # noqa: F401 - knows how large a block of each type is
+            import xllamacpp
+        except ImportError as error:
+            raise MissingExtraError("the engine llamacpp", error.name or "xllamacpp", "llamacpp") from None
+        fields = read_header(path).fields
+        for key in _NEEDED:
+            if key not in fields:
+                raise EvaluationError(f"{path} has no {key}: is it a language model?")
+        self._package, self._path = xllamacpp, path
+        tokens = fields["tokenizer.ggml.tokens"]
+        self._vocabulary = len(tokens)
+        self._harmless = next((i for i, text in enumerate(tokens) if text.isascii() and text.isalnum()), 0)
+        self._longest = fields.get(f"{fields['general.architecture']}.context_length")
+        self._states = tempfile.TemporaryDirectory(prefix="gatenorm-llamacpp-")
+        self._key = secrets.token_hex(16)
+        self._context = 0
+        self._server: Any = None
+        self._opened(_CONTEXT)
+
+    @property
+    def vocabulary(self) -> int:
+        return self._vocabulary
+
+    @property
+    def cached_layers(self) -> int | None:
+        """Layers of which the state that the engine saves has keys; ``None`` if its format is not one known here."""
+        self._opened(_CONTEXT)
+        self._ask([0, 0], 1)
+        self._post("/slots/0?action=save", {"filename": "state"})
+        return cached_layers((Path(self._states.name) / "state").read_bytes())
+
+    @property
+    def versions(self) -> dict[str, str]:
+        return {"xllamacpp": version("xllamacpp")}
+
+    def tokenize(self, text: str) -> list[int] | None:
+        self._opened(_CONTEXT)
+        answer = self._post("/tokenize", {"content": text, "add_special": False, "parse_special": True})
+        return [int(token) for token in answer["tokens"]]
+
+    def continue_greedily(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[Continuation]:
+        return [self._continue(list(prompt), tokens) for prompt in prompts]
+
+    def close(self) -> None:
+        self._server = None
+        self._context = 0
+        self._states.cleanup()
+
+    def _continue(self, prompt: list[int], tokens: int) -> Continuation:
+        if isinstance(self._longest, int) and len(prompt) + tokens > self._longest:
+            raise EvaluationError(
+                f"{len(prompt)} + {tokens} tokens do not fit into the context of {self._path}, {self._longest}"
+            )
+        self._opened(len(prompt) + tokens + 2)
+        chosen: list[int] = []
+        logprobs = np.full((tokens, self._vocabulary), np.nan, np.float32)
+        for step in range(tokens):
+            told = self._ask(prompt + chosen, _LIKELIEST if step else _MOST_TOLD)
+            ids = np.fromiter((entry["id"] for entry in told), np.int64, len(told))
+            values = np.fromiter((entry["logprob"] for entry in told), np.float64, len(told))
+            logprobs[step, ids] = np.where(values > _SMALLEST, values, np.nan)
+            chosen.append(int(ids[values.argmax()]))
+        return Continuation(tuple(chosen), logprobs)
+
+    def _ask(self, tokens: list[int], most: int) -> list[dict[str, Any]]:
+        """The likeliest tokens after ``tokens`` with their log-probabilities.
+
+        The server generates no more than one token, which is told to be a harmless one: it would stop at the end of a
+        text, and is silent about tokens that are a part of a character. What it tells of are the logits before that.
+        """
+        request = {
+            "prompt": tokens,
+            "n_predict": 1,
+            "n_probs": min(most, self._vocabulary),
+            "temperature": 0,
+            "logit_bias": [[self._harmless, _FORCE]],
+            "cache_prompt": True,
+        }
+        told = self._post("/completion", request).get("completion_probabilities")
+        if not told or not told[0].get("top_logprobs"):
+            raise EvaluationError(f"llama.cpp does not continue a prompt of {len(tokens)} tokens")
+        return list(told[0]["top_logprobs"])
+
+    def _opened(self, context: int) -> Any:
+        """The server, with room for so many tokens; opened anew when it has too little."""
+        if self._server is None or self._context < context:
+            self._server = None
+            self._context = -(-context // _CONTEXT) * _CONTEXT
+            try:
+                self._server = self._package.Server(self._parameters())
+            except (RuntimeError, ValueError, MemoryError) as error:
+                raise EvaluationError(f"llama.cpp cannot load {self._path}: {_first_line(error)}") from None
+        return self._server
+
+    def _parameters(self) -> Any:
+        xl = self._package
+        parameters = xl.CommonParams()
+        parameters.model.path = str(self._path)
+        settings = {
+            "n_ctx": self._context,
+            "n_batch": self._context,
+            "n_ubatch": self._context,
+            "n_parallel": 1,
+            "n_gpu_layers": 0,
+            "flash_attn_type": xl.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+            "cache_type_k": xl.ggml_type.GGML_TYPE_F32,
+            "cache_type_v": xl.ggml_type.GGML_TYPE_F32,
+            "cache_ram_mib": 0,
+            "n_ctx_checkpoints": 0,
+            "fit_params": False,
+            "warmup": False,
+            "use_jinja": False,
+            "ui": False,
+            "verbosity": -1,
+            "n_threads_http": 4,
+            "api_keys": [self._key],
+            "slot_save_path": self._states.name + "/",
+        }
+        for name, value in settings.items():
+            setattr(parameters, name, value)
+        for threads in (parameters.cpuparams, parameters.cpuparams_batch):
+            threads.n_threads = _threads()
+        return parameters
+
+    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """What the server on the loopback interface answers; xllamacpp has no function for these questions."""
+        address = self._server.listening_address.removeprefix("http://")
+        connection = http.client.HTTPConnection(address, timeout=600)
+        try:
+            headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
+            connection.request("POST", path, json.dumps(body), headers)
+            answer = connection.getresponse()
+            data = json.loads(answer.read())
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise EvaluationError(f"llama.cpp does not answer {path}: {_first_line(error)}") from None
+        finally:
+            connection.close()
+        if answer.status != http.HTTPStatus.OK or not isinstance(data, dict):
+            raise EvaluationError(f"llama.cpp answers {path} with {answer.status}: {data!s:.200}")
+        return data
+
+
+def _threads() -> int:
+    """As many as OMP_NUM_THREADS allows: llama.cpp's threads wait for each other busily: bad on shared cores."""
+    allowed = os.environ.get("OMP_NUM_THREADS", "")
+    return int(allowed) if allowed.isdigit() and int(allowed) else len(os.sched_getaffinity(0))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

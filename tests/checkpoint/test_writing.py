@@ -1,0 +1,73 @@
+"""Files made of pieces: the bytes are right however the pieces fall into the buffer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from gatenorm.checkpoint import writing
+from gatenorm.checkpoint.writing import Copied, NewFile, NewTensor, Repeated, Widened, index_of, write_files
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A file of 5000 random bytes."""
+    path = tmp_path / "source"
+    path.write_bytes(np.random.Generator(np.random.PCG64(0)).bytes(5000))
+    return path
+
+
+@pytest.mark.parametrize("kernel", [True, False])
+@pytest.mark.parametrize("buffer", [1, 7, 64, 1000, 1 << 20])
+def test_every_kind_of_part_at_every_size_of_buffer(
+    buffer: int, kernel: bool, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(writing, "_BUFFER", buffer)
+    monkeypatch.setattr(writing, "_CHUNK", buffer)
+    if not kernel:
+        monkeypatch.delattr("os.copy_file_range")
+    content = np.frombuffer(source.read_bytes(), np.uint8)
+    tensors = (
+        NewTensor("a", "U8", (700,), (Copied(source, 10, 310), Copied(source, 310, 710))),  # one range
+        NewTensor("b", "F32", (123,), (Repeated(b"\0\0\x80\x3f", 123),)),
+        NewTensor("c", "U8", (20, 33), (Widened(source, 1000, 1600, 30, 3),)),
+        NewTensor("d", "U8", (40, 10), (Copied(source, 4000, 4300), Repeated(b"\0", 100))),
+    )
+    file = NewFile("model.safetensors", tensors, {"format": "pt"})
+    calls: list[tuple[int, int]] = []
+    write_files([file], tmp_path, lambda *call: calls.append(call))
+    found = load_file(tmp_path / "model.safetensors")
+    assert np.array_equal(found["a"], content[10:710])
+    assert np.array_equal(found["b"], np.ones(123, np.float32))
+    rows = content[1000:1600].reshape(20, 30)
+    assert np.array_equal(found["c"], np.hstack([rows, np.zeros((20, 3), np.uint8)]))
+    assert np.array_equal(found["d"].ravel(), np.concatenate([content[4000:4300], np.zeros(100, np.uint8)]))
+    size = (tmp_path / "model.safetensors").stat().st_size
+    assert calls[-1] == (size, size)
+    assert size == file.size
+
+
+def test_the_index_names_every_tensors_file():
+    files = [
+        NewFile("x", (NewTensor("b", "U8", (3,), (Repeated(b"\0", 3),)),)),
+        NewFile("y", (NewTensor("a", "U8", (4,), (Repeated(b"\0", 4),)),)),
+    ]
+    index = index_of(files, {"kept": 1, "total_size": 99})
+    assert index == {"metadata": {"kept": 1, "total_size": 7}, "weight_map": {"a": "y", "b": "x"}}
+    assert json.dumps(index)
+
+
+@pytest.mark.parametrize("kernel", [True, False])
+@pytest.mark.parametrize("part", [lambda path: Copied(path, 4000, 6000), lambda path: Widened(path, 4000, 6000, 20, 1)])
+def test_a_source_that_became_shorter_is_an_error(
+    part: object, kernel: bool, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    if not kernel:
+        monkeypatch.delattr("os.copy_file_range")
+    made = part(source)  # type: ignore[operator]
+    with pytest.raises(OSError, match="shorter"):
+        write_files([NewFile("z", (NewTensor("a", "U8", (made.nbytes,), (made,)),))], tmp_path)

@@ -1,0 +1,102 @@
+"""`export` and `verify` as a person meets them: what is written, what is refused, and with which exit status."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import gatenorm
+from gatenorm.cli import main
+from gatenorm.demo.package import model_directory
+
+TinyModels = Callable[..., Path]
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    status = main([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+@pytest.fixture(scope="module")
+def pruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("demo") / "demo-3"
+    return gatenorm.prune("demo", out, gatenorm.plan("demo", drop=[5, 9, 15]))
+
+
+def test_from_the_pruned_model_to_a_verified_file(pruned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out = tmp_path / "demo.gguf"
+    status, said, err = run(capsys, "export", pruned, "--to", "gguf", "-o", out, "--dtype", "f32")
+    assert (status, err) == (0, "")
+    assert f"gatenorm verify {out} --against {pruned}" in said
+    status, said, err = run(capsys, "verify", out, "--against", pruned, "--tokens", 24)
+    assert (status, err) == (0, "")
+    assert "in llamacpp against demo-3" in said
+    assert "3 of 3 texts cut as the reference cuts them" in said
+    assert said.rstrip().endswith("the same")
+
+
+def test_a_file_of_another_model_is_different(pruned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out = tmp_path / "other.gguf"
+    assert run(capsys, "export", "demo", "--to", "gguf", "-o", out)[0] == 0
+    status, said, err = run(capsys, "verify", out, "--against", pruned, "--tokens", 8, "--json", tmp_path / "v.json")
+    assert status == 1
+    assert err.startswith("warning: log-probabilities differ by up to")
+    assert said.rstrip().endswith("DIFFERENT")
+    record = json.loads((tmp_path / "v.json").read_text())
+    assert record["schema"] == "gatenorm/evidence/1"
+    assert record["faults"]
+
+
+def test_the_list_gives_a_reason_for_every_no(tiny_models: TinyModels, capsys: pytest.CaptureFixture[str]):
+    status, out, _ = run(capsys, "export", "--list", tiny_models("gemma2"), "--json", "-")
+    assert status == 0
+    facts = {fact["to"]: fact for fact in json.loads(out)}
+    assert set(facts) == {"gguf", "nemotron-nas"}
+    for fact in facts.values():
+        assert not fact["can"]
+        assert any("sandwich" in reason for reason in fact["why_not"])
+        assert any("gelu" in reason for reason in fact["why_not"])
+    status, out, _ = run(capsys, "export", "--list", "demo")
+    assert status == 0
+    assert "yes" in out
+
+
+def test_bad_input_is_one_line(
+    pruned: Path, tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "file").write_text("mine")
+    cut = tmp_path / "cut.gguf"
+    assert run(capsys, "export", pruned, "--to", "gguf", "-o", tmp_path / "whole.gguf")[0] == 0
+    whole = (tmp_path / "whole.gguf").read_bytes()
+    cut.write_bytes(whole[: len(whole) // 2])
+    noise = tmp_path / "noise.gguf"
+    noise.write_bytes(b"GGUF" + bytes(range(256)))
+    for arguments, message in (
+        (("export", pruned, "--to", "gguff", "-o", tmp_path / "x"), "did you mean 'gguf'"),
+        (("export", pruned, "--to", "gguf", "-o", taken / "file"), "exists"),
+        (("export", pruned, "--to", "nemotron-nas", "-o", taken), "is not empty"),
+        (("export", pruned, "--to", "gguf"), "-o is missing"),
+        (("export", pruned, "-o", tmp_path / "x"), "--to is missing"),
+        (("export", pruned, "--to", "gguf", "-o", tmp_path / "x", "--dtype", "q8"), "did you mean 'q8_0'"),
+        (("export", tiny_models("qwen3"), "--to", "gguf", "-o", tmp_path / "x"), "queries and keys are normalised"),
+        (("export", tiny_models("gpt2"), "--to", "nemotron-nas", "-o", tmp_path / "x"), "gpt2 blocks are not Llama's"),
+        (("verify", cut, "--against", pruned), "cut.gguf"),
+        (("verify", noise, "--against", pruned), "noise.gguf"),
+        (("verify", tmp_path / "none.gguf", "--against", pruned), "does not exist"),
+        (("verify", pruned, "--against", pruned, "--engine", "lama"), "did you mean"),
+        (("verify", pruned, "--against", pruned, "--tokens", 100000), "does not fit into a context of 512"),
+    ):
+        status, out, err = run(capsys, *arguments)
+        assert (status, out) == (2, ""), (arguments, out, err)
+        assert err.startswith("error: "), err
+        assert err.count("\n") == 1
+        assert message in err
+    assert not (tmp_path / "x").exists()
+    assert (taken / "file").read_text() == "mine"
+    assert model_directory().is_dir()

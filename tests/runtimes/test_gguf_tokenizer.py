@@ -1,0 +1,254 @@
+"""llama.cpp's tokenizer on the written file against the checkpoint's own, on texts that break tokenizers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gatenorm.demo
+from gatenorm.api import open_model
+from gatenorm.errors import OutputError
+from gatenorm.runtimes import gguf
+from gatenorm.runtimes.gguf_pretokenizers import TABLE, PreTokenizer, recognise
+from gatenorm.runtimes.gguf_sentencepiece import read_sentencepiece
+from gatenorm.runtimes.gguf_tokenizer import tokenizer
+from gatenorm.runtimes.gguf_vocabulary import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, from_json
+from gatenorm.runtimes.transformers import load_tokenizer
+from tests.runtimes import gguf_models
+
+pytest.importorskip("gguf")
+pytest.importorskip("xllamacpp")
+
+TEXTS = (
+    "",
+    "Hello world",
+    " leading and trailing ",
+    "  two  spaces   three",
+    "\n\n\n \t \t\t\n  \n   \n",
+    "tabs\tand\r\nnewlines\r\n\r\n end ",
+    " " * 37 + "a" * 50 + "\n" * 9,
+    "I've been 'told he's there, 'RE you sure? I'LL make it, 'D you like? We'Ve a'lL",
+    "3 33 333 3333 33333 333333 1,234.56 ١٢٣ ④ Ⅷ ½ 1st x1y2",
+    "🚀 (normal) 😶‍🌫️ ✅ 🦙🦙 👨‍👩‍👧 𝔘𝔫𝔦 𐍈",
+    "កាន់តែពិសេសអាច😁 ?我想在apple工作1314151天～ ------======= нещо на Български",
+    "''''''```````\"\"\"\"......!!!!!!?????? @#%^&*_+=~`|",
+    "def f(x):\n    return {'a': x ** 2}  # code\n\n\tif x != y: pass",
+    "Ünïcödé — “quotes” … naïve café こんにちは 東京 한국어 مرحبا שלום",
+    "\u00a0nbsp\u2003em\u3000ideographic\u200bzero\x00\x01\x7f",
+    "▁ literal ▁▁ block",
+    "<s>special</s> <unk> <|endoftext|>mid<|im_start|> [tool] x[tool]y",
+    "HelloWorld camelCaseXMLHttp https://example.com/a?b=c&d=%20#frag \\n $x^2$",
+    "aaaaaaa bbbb abababababa",
+)
+SHARED = ("stories260K", "stories3M", "novels-16L", "tinystories-instruct-3M-neo")
+
+TokenizedWith = Callable[[PreTokenizer], Path]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama-like model, to be given other tokenizers."""
+    return gguf_models.write("mistral", tmp_path_factory.mktemp("base"))
+
+
+def agree(directory: Path, out: Path) -> None:
+    """llama.cpp cuts ``TEXTS`` as transformers does, and adds the same special tokens."""
+    from gatenorm.runtimes.engines.llamacpp import LlamaCpp
+
+    gguf.write(open_model(directory), out, dtype="auto")
+    own, engine = load_tokenizer(directory), LlamaCpp(out)
+    try:
+        cut = {text: engine.tokenize(text) for text in TEXTS}
+        asked = {"content": "hi", "add_special": True, "parse_special": True}
+        completed = engine._post("/tokenize", asked)["tokens"]
+    finally:
+        engine.close()
+    assert cut == {text: own(text, add_special_tokens=False)["input_ids"] for text in TEXTS}
+    assert completed == own("hi")["input_ids"]
+
+
+def with_tokenizer(base: Path, source: Path, out: Path) -> Path:
+    """The tiny model with the tokenizer of ``source`` beside it, its embedding grown to fit."""
+    import torch
+    import transformers
+
+    size = max(load_tokenizer(source).get_vocab().values()) + 1
+    config = transformers.AutoConfig.from_pretrained(base, vocab_size=size + 5)
+    torch.manual_seed(0)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(out)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(source / name, out / name)
+    return out
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", SHARED)
+def test_real_tokenizers(base: Path, shared: Path, name: str, tmp_path: Path):
+    source = shared / "models" / name
+    agree(with_tokenizer(base, source, tmp_path / "model"), tmp_path / "model.gguf")
+
+
+def test_the_built_in_models_tokenizer(base: Path, tmp_path: Path):
+    agree(Path(gatenorm.demo.__file__).parent / "model" / "demo", tmp_path / "model.gguf")
+
+
+@pytest.mark.parametrize("cuts", TABLE, ids=lambda cuts: cuts.name)
+def test_every_cut_of_the_table_is_llamacpps(base: Path, cuts: PreTokenizer, tmp_path: Path):
+    directory = tmp_path / "model"
+    shutil.copytree(base, directory)
+    case = dataclasses.replace(gguf_models.CASES["mistral"], expressions=cuts.expressions, whole_words=cuts.whole_words)
+    gguf_models.write_tokenizer(case, directory)
+    assert tokenizer(open_model(directory), 416).vocabulary.pre == cuts.name
+    agree(directory, tmp_path / "model.gguf")
+
+
+GPT2 = {"type": "ByteLevel", "add_prefix_space": False}
+
+
+def test_common_spellings_are_one():
+    assert recognise(GPT2, False).name == "gpt-2"
+    assert recognise({"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, GPT2]}, False).name == "smollm"  # fmt: skip # noqa: E501
+    llama3 = next(entry for entry in TABLE if entry.name == "llama-bpe").expressions[0]
+    kept = {"type": "Split", "pattern": {"Regex": llama3}, "behavior": "Removed", "invert": True}
+    literal = {**kept, "pattern": {"Regex": llama3.replace(r"\r", "\r").replace(r"\n", "\n")}}
+    for split in (kept, literal):
+        steps = {"type": "Sequence", "pretokenizers": [split, {**GPT2, "use_regex": False}]}
+        assert recognise(steps, True).name == "llama-bpe"
+        assert recognise(steps, False).name == "smaug-bpe"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (None, "without a pre_tokenizer"),
+        ({**GPT2, "add_prefix_space": True}, "a space before every text"),
+        ({"type": "Whitespace"}, "'Whitespace'"),
+        ({"type": "Split", "pattern": {"Regex": "x+"}, "behavior": "Isolated"}, "x+"),
+        ({"type": "Split", "pattern": {"Regex": "x+"}, "behavior": "MergedWithNext"}, "'Split'"),
+    ],
+)
+def test_unknown_cuts_are_refused_with_what_they_are(given: Any, said: str):
+    with pytest.raises(OutputError) as error:
+        recognise(given, False)
+    assert said in str(error.value)
+
+
+def sentencepiece(**changes: Any) -> dict[str, Any]:
+    """A ``tokenizer.json`` as transformers makes it of a SentencePiece model: bytes, letters, and two words."""
+    texts = ["<unk>", "<s>", *(f"<0x{b:02X}>" for b in range(256)), "▁", "a", "b", "ab", "▁ab"]
+    model = {
+        "type": "BPE",
+        "byte_fallback": True,
+        "unk_token": "<unk>",
+        "vocab": {text: i for i, text in enumerate(texts)},
+        "merges": [["a", "b"], ["▁", "ab"]],
+    }
+    normaliser = [{"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]
+    added = [{"id": 0, "content": "<unk>", "special": True}, {"id": 1, "content": "<s>", "special": True}]
+    added += [{"id": 263, "content": "[tool]", "special": False}]
+    whole = {"model": model, "normalizer": {"type": "Sequence", "normalizers": normaliser}, "added_tokens": added}
+    return {**whole, **{key: change for key, change in changes.items() if key != "model"}} | {
+        "model": {**model, **changes.get("model", {})}
+    }
+
+
+def test_a_sentencepiece_vocabulary():
+    words = from_json(sentencepiece())
+    kinds = {words.tokens[i]: kind for i, kind in words.types.items()}
+    assert (kinds["<unk>"], kinds["<s>"], kinds["<0x0A>"]) == (UNKNOWN, CONTROL, BYTE)
+    assert (kinds["▁ab"], kinds["[tool]"]) == (NORMAL, USER_DEFINED)
+    assert words.scores["ab"] > words.scores["▁ab"]
+    assert words.space_first
+    assert words.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "first", "note"),
+    [
+        ({"normalizer": None, "pre_tokenizer": ("first", False)}, True, "after special tokens"),
+        ({"normalizer": None, "pre_tokenizer": ("always", False)}, True, "begin with one too"),
+        ({"normalizer": None, "pre_tokenizer": ("never", False)}, False, ""),
+    ],
+)
+def test_where_llamacpp_puts_spaces_otherwise_a_note_says_so(changes: dict[str, Any], first: bool, note: str):
+    scheme, split = changes.pop("pre_tokenizer")
+    step = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": split}
+    words = from_json(sentencepiece(**changes, pre_tokenizer=step))
+    assert words.space_first is first
+    assert note in " ".join(words.notes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": {"merges": [["a", "b"]]}}, "does not merge '▁' and 'ab'"),
+        ({"model": {"merges": [["a", "b"], ["▁", "ab"], ["a", "b"]]}}, "not in an order"),
+        ({"model": {"type": "Unigram"}}, "'Unigram'"),
+        ({"model": {"end_of_word_suffix": "</w>"}}, "ends of words"),
+        ({"model": {"merges": ["a b c"]}}, "'a b c'"),
+        ({"normalizer": {"type": "NFKC"}}, "NFKC"),
+        ({"model": {"byte_fallback": False}}, "normalises texts"),
+        ({"added_tokens": [{"content": "x"}]}, "damaged"),
+        ({"model": {"vocab": {"a": 0}}}, "no token for some of them"),
+    ],
+)
+def test_what_llamacpp_would_cut_otherwise_is_refused(base: Path, changes: dict[str, Any], said: str, tmp_path: Path):
+    shutil.copytree(base, tmp_path / "model")
+    (tmp_path / "model" / "tokenizer.json").write_text(json.dumps(sentencepiece(**changes)))
+    reasons = gguf.obstacles(open_model(tmp_path / "model"))
+    assert len(reasons) == 1
+    assert said in reasons[0]
+
+
+def test_a_model_without_a_tokenizer_or_with_too_large_a_one_is_refused(base: Path, tmp_path: Path):
+    directory = tmp_path / "model"
+    shutil.copytree(base, directory)
+    data = json.loads((directory / "tokenizer.json").read_text())
+    data["added_tokens"].append({"id": 999, "content": "<far>", "special": True})
+    (directory / "tokenizer.json").write_text(json.dumps(data))
+    assert "ids up to 999, but its embedding has 416 rows" in gguf.obstacles(open_model(directory))[0]
+    (directory / "tokenizer.json").unlink()
+    assert "no tokenizer.json or tokenizer.model" in gguf.obstacles(open_model(directory))[0]
+
+
+@pytest.mark.shared
+def test_sentencepiece_files_say_what_their_library_says(shared: Path, tmp_path: Path):
+    processor = pytest.importorskip("sentencepiece")
+    path = shared / "models" / "stories3M" / "tokenizer.model"
+    theirs = processor.SentencePieceProcessor(model_file=str(path))
+    ours = read_sentencepiece(path)
+    assert [piece.text for piece in ours.pieces] == [theirs.id_to_piece(i) for i in range(theirs.vocab_size())]
+    assert [piece.score for piece in ours.pieces] == [theirs.get_score(i) for i in range(theirs.vocab_size())]
+    data = path.read_bytes()
+    for length in (0, 1, 1000, len(data) - 3):
+        (tmp_path / "cut.model").write_bytes(data[:length])
+        with pytest.raises(OutputError):
+            read_sentencepiece(tmp_path / "cut.model")
+
+
+@pytest.mark.shared
+def test_a_sentencepiece_file_alone_serves(shared: Path, tmp_path: Path):
+    """Cut by llama.cpp as by SentencePiece itself; transformers treats spaces before texts in its own way."""
+    processor = pytest.importorskip("sentencepiece")
+    from gatenorm.runtimes.engines.llamacpp import LlamaCpp
+
+    directory = tmp_path / "model"
+    shutil.copytree(shared / "models" / "stories260K", directory, copy_function=shutil.copyfile)
+    directory.chmod(0o755)
+    (directory / "tokenizer.json").unlink()
+    exported = gguf.write(open_model(directory), tmp_path / "model.gguf", dtype="auto")
+    assert "a space before texts" in exported.notes[0]
+    theirs = processor.SentencePieceProcessor(model_file=str(directory / "tokenizer.model"))
+    engine = LlamaCpp(tmp_path / "model.gguf")
+    try:
+        for text in TEXTS:
+            if "<s>" not in text:  # SentencePiece reads special tokens as text
+                assert engine.tokenize(text) == theirs.encode(text), text
+    finally:
+        engine.close()
