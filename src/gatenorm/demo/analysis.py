@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.demo.corpus import CONTEXT
+from gatenorm.demo.tinyworld import CONTEXT
 from gatenorm.demo.tasks import SPLIT
 from gatenorm.demo.tinyworld import END, story_of
 from gatenorm.evaluation.perplexity import Protocol, perplexity
