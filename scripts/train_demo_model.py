@@ -5,7 +5,7 @@
 writes the model, its tokenizer and ``training.json`` (the curve) to ``OUT``, and checkpoints to ``OUT.checkpoints``
 on the way. Killed and started again with the same options it goes on from the last of them, exactly: the rows of a step
 are a function of its number, and a checkpoint holds the weights, the optimizer's state, and the curve so far. The rate
-warms up and then falls to the end in a straight line. A GPU is used where there is one.
+warms up, falls slowly, and falls to zero in a cooldown at the end. A GPU is used where there is one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from gatenorm.demo.corpus import row, train_tokenizer
 from gatenorm.demo.tinyworld import CONTEXT, story_of
 
-WARM_UP, LAST_RATE = 60, 0.02
+WARM_UP = 60
+# Before the cooldown the rate falls in a straight line, as if to a fiftieth at this step.
+HORIZON, LAST_RATE = 3000, 0.02
 DECAY = 0.1
 SHORT = 4
 TOKENIZER_CLASS = "PreTrainedTokenizerFast"
@@ -80,9 +82,11 @@ class Trainer:
         self.watched = [story_of("watch", number) for number in range(WATCHED_STORIES)]
 
     def rate(self) -> float:
-        """The learning rate of the next step: up, then down to a fiftieth."""
+        """The learning rate of the next step: up, slowly down, and down to nothing in the cooldown."""
+        options = self.options
         warm = min(1.0, (self.step + 1) / WARM_UP)
-        return float(self.options.rate * warm * (1 - (1 - LAST_RATE) * self.step / self.options.steps))
+        cool = min(1.0, (options.steps - self.step) / options.cooldown)
+        return float(options.rate * warm * (1 - (1 - LAST_RATE) * self.step / HORIZON) * cool)
 
     def gradients(self, rows: list[list[int]]) -> tuple[float, tuple[torch.Tensor, ...]]:
         """Loss and gradients of some rows."""
@@ -184,6 +188,7 @@ class Trainer:
         record = {
             "options": options,
             "parameters": self.model.num_parameters(),
+            "vocabulary": len(self.tokenizer),
             "steps": self.step,
             "tokens": self.step * self.options.batch * CONTEXT,
             "seconds": round(self.seconds),
@@ -201,7 +206,8 @@ def main() -> None:
     """Parse the options, take up what is there, train, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("work/demo"))
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=1400)
+    parser.add_argument("--cooldown", type=int, default=700, help="steps at the end in which the rate falls to zero")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch", type=int, default=8, help=f"rows of {CONTEXT} tokens in a step")

@@ -109,6 +109,11 @@ class Story:
         return "".join(self.pieces)
 
     @property
+    def opening(self) -> str:
+        """What is said before the first sentence that is free."""
+        return "".join(self.pieces[: 2 * CAST + ITEMS + 1])
+
+    @property
     def people(self) -> tuple[str, ...]:
         """The cast, in the order in which they came."""
         return self.world.people
@@ -252,10 +257,15 @@ def go_on(story: Story) -> bool:
     """Write a sentence; returns whether another may follow."""
     if story.full:
         return False
-    possible = [kind for kind in SENTENCES if kind is not holder or story.holder]
-    kind = story.choose(possible, [SENTENCES[kind] for kind in possible])
+    kinds = possible(story)
+    kind = story.choose(kinds, [SENTENCES[kind] for kind in kinds])
     kind(story)
     return kind is not end
+
+
+def possible(story: Story) -> list[Callable[[Story], None]]:
+    """The sentences that may come next: who has a thing is asked only when somebody has one."""
+    return [kind for kind in SENTENCES if kind is not holder or story.holder]
 
 
 def tell(source: Source) -> Story:
