@@ -60,7 +60,7 @@ class Kind:
     name: str
     asks: str
     ask: Callable[[Story, Drawn, int], Asked | None]
-    told: tuple[int, int] = (80, 240)
+    told: tuple[int, int] = (70, 150)
     distance: tuple[int, int] | None = None
     without: tuple[Callable[[Story], None], ...] = ()
 
