@@ -41,7 +41,7 @@ from gatenorm.demo.words import (
 
 END = "<|endoftext|>"
 CONTEXT = 512
-CAST, ITEMS = 4, 3
+CAST, PROPS = 4, 3
 # No sentence has more tokens: nothing is begun that might not fit before the end token.
 LONGEST = 11
 _MOST = len(NUMBERS) - 1
@@ -92,10 +92,13 @@ class Story:
             self.family[who] = self._one_of(families)
             self.write(f"{opening} came {who} {self.family[who]}.")
             opening = f" After {who}"
-        self.place = self._each(tuple(self.family), TOWNS, " {} reached {}.")
-        things = list(THINGS)
+        towns, things = list(TOWNS), list(THINGS)
+        self.place: dict[str, str] = {}
+        for who in self.family:
+            self.place[who] = self._one_of(towns)
+            self.write(f" {who} reached {self.place[who]}.")
         self.rule: dict[str, str] = {}
-        for _ in range(ITEMS):
+        for _ in range(PROPS):
             thing = self._one_of(things)
             self.rule[thing] = self.choose((ALLOWED, FORBIDDEN))
             self.write(f" The {thing} is {self.rule[thing]}.")
@@ -111,7 +114,7 @@ class Story:
     @property
     def opening(self) -> str:
         """What is said before the first sentence that is free."""
-        return "".join(self.pieces[: 2 * CAST + ITEMS + 1])
+        return "".join(self.pieces[: 2 * CAST + PROPS + 1])
 
     @property
     def people(self) -> tuple[str, ...]:
@@ -135,14 +138,6 @@ class Story:
         chosen = self.choose(tuple(options))
         options.remove(chosen)
         return chosen
-
-    def _each(self, keys: tuple[str, ...], options: tuple[str, ...], sentence: str) -> dict[str, str]:
-        rest = list(options)
-        found = {}
-        for key in keys:
-            found[key] = self._one_of(rest)
-            self.write(sentence.format(key, found[key]))
-        return found
 
     def somebody(self, *others: str) -> str:
         """One of the cast other than those named."""
