@@ -25,6 +25,8 @@ from gatenorm.demo.tinyworld import CONTEXT, story_of
 from gatenorm.runtimes.transformers import load, load_tokenizer, versions
 
 LAYER_STORIES = 24
+# The layers in which `initial_weights.py` gives heads something to look at.
+PLANTED = 4
 ATTEMPTS = Path(__file__).with_name("demo_attempts.json")
 
 
@@ -52,6 +54,9 @@ def measure(directory: Path) -> dict[str, Any]:
         "gate_norm": criteria["gate-norm"],
         "gate_norm_heads": criteria["gate-norm-heads"],
         "correlation": {name: analysis.spearman(values, rise) for name, values in compared.items()},
+        "correlation_of_random": {
+            name: analysis.spearman(values[PLANTED:], rise[PLANTED:]) for name, values in compared.items()
+        },
         "dtype": "float32",
         "versions": versions(),
     }
@@ -131,7 +136,10 @@ def card(found: dict[str, Any], training: dict[str, Any], attempts: list[dict[st
         [str(i), *(f"{found[key][i]:.4g}" for key in ("gate_norm", "gate_norm_heads", "cosine", "norm_ratio", "rise"))]
         for i in range(len(found["rise"]))
     ]
-    ranked = sorted(found["correlation"].items(), key=lambda pair: -pair[1])
+    ranked = [
+        [f"`{name}`", f"{value:+.2f}", f"{found['correlation_of_random'][name]:+.2f}"]
+        for name, value in sorted(found["correlation"].items(), key=lambda pair: -pair[1])
+    ]
     curve = training["curve"]
     shown = [curve[round(n * (len(curve) - 1) / 11)] for n in range(12)] if len(curve) > 12 else curve
     points = [
@@ -191,9 +199,10 @@ and the attention's update U.
 
 {depth_verdict(found)}
 
-Rank correlation (Spearman) of each criterion with the rise:
+Rank correlation (Spearman) of each criterion with the rise, over all layers, and over layers {PLANTED} to {len(found["rise"]) - 1} alone. Training
+started from heads that look somewhere in the first {PLANTED} (see *Training*), which have the largest norms for that reason:
 
-{table(["criterion", "correlation"], [[f"`{name}`", f"{value:+.2f}"] for name, value in ranked])}
+{table(["criterion", "all layers", f"from layer {PLANTED}"], ranked)}
 
 ## Training
 
