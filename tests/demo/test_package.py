@@ -12,7 +12,8 @@ import pytest
 from gatenorm import open_model, score
 from gatenorm.cli import main
 from gatenorm.demo import model_directory, package, write
-from gatenorm.demo.corpus import CONTEXT, train_tokenizer
+from gatenorm.demo.corpus import train_tokenizer
+from gatenorm.demo.tinyworld import CONTEXT
 from gatenorm.errors import CheckpointError, OutputError
 
 
@@ -42,7 +43,7 @@ def test_the_tokenizer_is_the_one_that_the_corpus_gives():
     described = json.loads((model_directory() / "tokenizer.json").read_text())
     assert described["model"]["type"] == "BPE"
     assert described["pre_tokenizer"]["type"] == "ByteLevel"
-    assert packaged.decode(packaged("This story has two parts.")["input_ids"]) == "This story has two parts."
+    assert packaged.decode(packaged("First came Anna Fox.")["input_ids"]) == "First came Anna Fox."
 
 
 def test_the_card_is_written_from_what_was_measured():

@@ -10,13 +10,13 @@ import sys
 from pathlib import Path
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts/train_demo_model.py"
-TINY = ["--steps=24", "--every=8", "--layers=2", "--batch=4", "--short-steps=16", "--no-compile", "--device=cpu"]
+TINY = ["--steps=24", "--cooldown=8", "--rate=6e-3", "--every=8", "--layers=2", "--batch=4", "--short-steps=16"]
 
 
 def start(out: Path) -> subprocess.Popen[str]:
     source = str(SCRIPT.parents[1] / "src")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, str(SCRIPT), *TINY, "--out", str(out)]
+    command = [sys.executable, str(SCRIPT), *TINY, "--no-compile", "--device=cpu", "--out", str(out)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
 
 

@@ -7,9 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.demo.corpus import CONTEXT
 from gatenorm.demo.tasks import SPLIT
-from gatenorm.demo.tinyworld import END, story_of
+from gatenorm.demo.tinyworld import CONTEXT, END, story_of
 from gatenorm.evaluation.perplexity import Protocol, perplexity
 from gatenorm.evaluation.text import Text
 from gatenorm.families.family import family

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.demo.tinyworld import END, story_of
+from gatenorm.demo.tinyworld import CONTEXT, END, Story, go_on, source_of, story_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-CONTEXT = 512
 VOCABULARY = 1024
 
 
-def train_tokenizer(stories: int = 4000) -> PreTrainedTokenizerBase:
+def train_tokenizer(stories: int = 2000) -> PreTrainedTokenizerBase:
     """A byte-level BPE of at most ``VOCABULARY`` tokens, trained on the training worlds; every word becomes one token.
 
     It is GPT-2's kind (the same pre-tokenizer and byte alphabet), which every engine knows.
@@ -38,11 +37,13 @@ def train_tokenizer(stories: int = 4000) -> PreTrainedTokenizerBase:
 def row(tokenizer: Any, split: str, number: int, length: int = CONTEXT) -> list[int]:
     """Row ``number`` of the endless corpus: ``length`` tokens that begin with a story's beginning.
 
-    Stories follow each other with the end token between them; the last one is cut where the row is full. The row
-    depends on nothing but its number, so a training run can be taken up anywhere.
+    Stories follow each other with the end token between them; the last one is told no further than the row goes. The
+    row depends on nothing but its number, so a training run can be taken up anywhere.
     """
     ids: list[int] = []
     while len(ids) < length:
-        story, _ = story_of(split, number, len(ids))
+        story = Story(source_of(split, number, len(ids)))
+        while story.length < length - len(ids) and go_on(story):
+            pass
         ids += [*tokenizer(story.text)["input_ids"], tokenizer.eos_token_id]
     return ids[:length]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from gatenorm.demo.choices import NotChosenError, Replayed
-from gatenorm.demo.tinyworld import Story
+from gatenorm.demo.tinyworld import Story, go_on
 
 
 def derivations(text: str, whole: bool = True) -> list[float]:
@@ -15,7 +15,7 @@ def derivations(text: str, whole: bool = True) -> list[float]:
     correspond one to one, so a story's probability is the product over its choices.
 
     Args:
-        whole: the text is a whole story; otherwise a beginning that ends with an event or a question.
+        whole: the text is a whole story; otherwise a beginning that ends with a sentence.
     """
     found: list[float] = []
     open_ends: list[tuple[list[int], float]] = [([], 0.0)]
@@ -34,8 +34,8 @@ def _replay(indices: list[int]) -> tuple[str, tuple[float, ...] | None]:
     story = Story.__new__(Story)
     try:
         story.__init__(Replayed(indices))  # type: ignore[misc]
-        for number in range(1, story.parts + 1):
-            story.part(number)
+        while go_on(story):
+            pass
     except NotChosenError as stop:
         return story.text, stop.probabilities
     return story.text, None

@@ -8,18 +8,16 @@ stories have, so nothing but the state of the world has to be understood.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from gatenorm.demo import tinyworld
 from gatenorm.demo.choices import Drawn
-from gatenorm.demo.tinyworld import Story, source_of
-from gatenorm.demo.words import NUMBERS, REFUSAL, SAYINGS, YES, be
+from gatenorm.demo.tinyworld import SENTENCES, Story, source_of, token_count
+from gatenorm.demo.words import ALLOWED, FORBIDDEN, NUMBERS
 
 SPLIT = "evaluation"
 ITEMS = 80
-_STORY_PARTS = 5
-_WORD = re.compile(r"\w+|[^\w\s]|\n")
 
 
 @dataclass(frozen=True)
@@ -40,28 +38,31 @@ class Item:
         return 1 / len(self.candidates)
 
 
-Made = tuple[str, tuple[str, ...], str | None]
+@dataclass(frozen=True)
+class Asked:
+    """A story cut before a word: the ``prompt``, the right word, wrong ones, and the words that decide, if any do."""
+
+    prompt: str
+    answer: str
+    others: tuple[str, ...]
+    fact: str | None = None
 
 
 @dataclass(frozen=True)
 class Kind:
     """A kind of task.
 
-    ``make`` writes a story on to where it is asked, and returns (the right word, wrong ones, the sentence that decides
-    or ``None``), or ``None`` where this story does not serve. ``parts`` are the whole parts that come first, item by
-    item in turn; ``distance`` is the least and the largest allowed, in tokens.
+    ``ask`` writes one more sentence and cuts it, or returns ``None`` where this story does not serve. ``told`` is how
+    long the story before it is, in tokens, between a least and a most; ``distance`` the least and most allowed from the
+    fact that decides; ``without`` the sentences that the story does without.
     """
 
     name: str
     asks: str
-    make: Callable[[Story, Drawn, int], Made | None]
-    parts: tuple[int, ...] = (0, 1)
+    ask: Callable[[Story, Drawn, int], Asked | None]
+    told: tuple[int, int] = (70, 150)
     distance: tuple[int, int] | None = None
-
-
-def token_count(text: str) -> int:
-    """How many tokens a text of the tiny world has: a word, a mark or a line's end each."""
-    return len(_WORD.findall(text))
+    without: tuple[Callable[[Story], None], ...] = ()
 
 
 def items(kind: Kind, count: int = ITEMS) -> list[Item]:
@@ -70,149 +71,110 @@ def items(kind: Kind, count: int = ITEMS) -> list[Item]:
 
 
 def _item(kind: Kind, number: int) -> Item:
-    attempt = -1
+    attempt = 0
     while True:
+        asked = _asked(kind, number, attempt)
         attempt += 1
-        source = source_of(SPLIT, "task", kind.name, number, attempt)
-        story = Story(source)
-        if story.parts != _STORY_PARTS:
+        if asked is None:
             continue
-        before = kind.parts[number % len(kind.parts)]
-        for part in range(1, before + 1):
-            story.part(part)
-        story.heading(before + 1)
-        found = kind.make(story, source, number)
-        if found is not None:
-            answer, others, fact = found
-            prompt = story.text
-            distance = None if fact is None else token_count(prompt[prompt.rindex(fact) :])
-            low, high = kind.distance or (0, 0)
-            if kind.distance is None or low <= (distance or 0) <= high:
-                candidates, place = list(others), number // 4 % (len(others) + 1)
-                candidates.insert(place, answer)
-                return Item(kind.name, prompt, tuple(f" {c}" for c in candidates), place, distance)
+        distance = None if asked.fact is None else token_count(asked.prompt[asked.prompt.rindex(asked.fact) :])
+        if kind.distance is None or kind.distance[0] <= (distance or 0) <= kind.distance[1]:
+            candidates, place = list(asked.others), number // 4 % (len(asked.others) + 1)
+            candidates.insert(place, asked.answer)
+            return Item(kind.name, asked.prompt, tuple(f" {c}" for c in candidates), place, distance)
 
 
-def _others(options: tuple[str, ...], answer: str) -> tuple[str, ...]:
-    return tuple(o for o in options if o != answer)
+def _asked(kind: Kind, number: int, attempt: int) -> Asked | None:
+    """A story told to some length, and what is asked there."""
+    source = source_of(SPLIT, "task", kind.name, number, attempt)
+    story = Story(source)
+    least, most = kind.told
+    length = least + source.below(most - least)
+    while story.length < length:
+        possible = [s for s in tinyworld.possible(story) if s is not tinyworld.end and s not in kind.without]
+        source.choose(possible, [SENTENCES[s] for s in possible])(story)
+    return None if story.full else kind.ask(story, source, number)
 
 
-def _events(story: Story, source: Drawn, count: int) -> None:
-    for _ in range(count):
-        story.event(source.choose(tuple(tinyworld.EVENTS), tuple(tinyworld.EVENTS.values())))
+def _cut(story: Story, sentence: Callable[[Story], None], cut: str) -> tuple[str, str]:
+    """Write a sentence and cut it behind what matches ``cut``; returns (the text so far, the word that followed)."""
+    begin = len(story.text)
+    sentence(story)
+    found = re.compile(cut).search(story.text, begin)
+    assert found is not None
+    return found.string[: found.end()], found.string[found.end() :].split()[0].rstrip(".")
 
 
-def _whole_part(story: Story, source: Drawn, questions: int = 0) -> None:
-    _events(story, source, tinyworld.EVENTS_A_PART)
-    for _ in range(questions):
-        story.question(source.choose(tuple(tinyworld.QUESTIONS), tuple(tinyworld.QUESTIONS.values())))
+def _others(options: Iterable[str], *named: str) -> tuple[str, ...]:
+    return tuple(o for o in options if o not in named)
 
 
-def _ask(story: Story, question: Callable[[Story], tuple[str, str]]) -> tuple[str, str]:
-    """Write a question without its answer; returns (the question, its answer)."""
-    asked, answer = question(story)
-    story.write(f" {asked}")
-    return asked, answer
+def _recall(story: Story, _: Drawn, __: int) -> Asked:
+    prompt, family = _cut(story, tinyworld.who, r"\? \w+")
+    who = prompt.split()[-1]
+    return Asked(prompt, family, _others(story.family.values(), family), f"{who} {family}")
 
 
-def _cut(story: Story, event: Callable[[Story], None], marker: str) -> str:
-    """Write an event up to and with ``marker``; returns what would have followed."""
-    story.event(event)
-    sentence = story.pieces.pop()
-    end = sentence.rindex(marker) + len(marker)
-    story.write(sentence[:end])
-    return sentence[end:].strip()
+def _place(story: Story, _: Drawn, __: int) -> Asked | None:
+    first = dict(re.findall(r"(\w+) reached (\w+)\.", story.opening))
+    prompt, town = _cut(story, tinyworld.where, r"\? \w+ reached")
+    # Only where somebody has moved to: else the opening holds the answer.
+    return None if first[prompt.split()[-2]] == town else Asked(prompt, town, _others(story.world.towns, town))
 
 
-def _recall(story: Story, source: Drawn, number: int) -> Made:
-    last = story.text.count("\n") == _STORY_PARTS
-    _whole_part(story, source, questions=2 if last else number % 3)
-    who = story.people[number % 4]
-    story.write(f" Q: Where does {who} come from? A:")
-    town = story.town[who]
-    asked_before = f"Q: Where does {who} come from? A: {town}."
-    if asked_before in story.text:
-        return town, _others(tuple(story.town.values()), town), asked_before
-    return town, _others(tuple(story.town.values()), town), f"{who} from {town}"
+def _possession(story: Story, _: Drawn, __: int) -> Asked | None:
+    if not story.holder:
+        return None
+    prompt, holder = _cut(story, tinyworld.holder, r"\? The \w+ reached")
+    # Only what has changed hands: else only one person was ever named with it.
+    return Asked(prompt, holder, _others(story.people, holder)) if f"The {prompt.split()[-2]} left" in prompt else None
 
 
-def _possession(story: Story, source: Drawn, number: int) -> Made | None:
-    first = dict(story.holder)
-    _whole_part(story, source)
-    asked, answer = _ask(story, tinyworld.holder)
-    thing = asked.removeprefix("Q: Who has the ").split("?")[0]
-    # Only what has changed hands: else the opening holds the answer.
-    return None if first[thing] == answer else (answer, _others(story.people, answer), None)
-
-
-def _counting(story: Story, source: Drawn, number: int) -> Made:
-    _events(story, source, 2)
-    _cut(story, tinyworld.count, ". Now")
+def _counting(story: Story, source: Drawn, _: int) -> Asked:
+    prompt, left = _cut(story, tinyworld.count, " Now")
     near = [n for n in range(len(NUMBERS)) if 1 <= abs(n - story.left) <= 3]
     wrong = [near.pop(source.below(len(near))) for _ in range(3)]
-    return NUMBERS[story.left], tuple(NUMBERS[n] for n in wrong), None
+    return Asked(prompt, left, tuple(NUMBERS[n] for n in wrong))
 
 
-def _agreement(story: Story, source: Drawn, number: int) -> Made | None:
-    _events(story, source, 2)
+def _agreement(story: Story, _: Drawn, number: int) -> Asked | None:
     if number % 4 < 2:
-        _cut(story, tinyworld.count, story.goods[0])
-        text = story.pieces[-1]
-        sentence = text[: text.index("Now")] + f"Now {NUMBERS[story.left]} "
-        story.pieces[-1] = sentence + (story.goods[0] if story.left == 1 else story.goods[1])
-        answer, wanted = be(story.left), ("is", "are")[number % 2]
-        options: tuple[str, ...] = ("is", "are")
+        prompt, word = _cut(story, tinyworld.count, r" Now \w+")
+        options = ("is", "are")
     else:
-        story.event(tinyworld.ask)
-        asked, reply = story.pieces.pop().split(". ", 1)
-        story.write(asked + ".")
-        answer, wanted = reply.split()[0], ("He", "She")[number % 2]
+        prompt, word = _cut(story, tinyworld.meet, r"met \w+ \w+\.")
         options = ("He", "She")
-    return (answer, _others(options, answer), None) if answer == wanted else None
+    return Asked(prompt, word, _others(options, word)) if word == options[number % 2] else None
 
 
-def _ordering(story: Story, source: Drawn, number: int) -> Made:
-    _whole_part(story, source)
-    asked, answer = _ask(story, tinyworld.after)
-    named = asked.removeprefix("Q: Who came after ").split("?")[0]
-    return answer, tuple(p for p in story.people if p not in (answer, named)), None
+def _ordering(story: Story, _: Drawn, __: int) -> Asked:
+    prompt, following = _cut(story, tinyworld.after, r"\? After \w+ came")
+    return Asked(prompt, following, _others(story.people, following, prompt.split()[-2]))
 
 
-def _refusal(story: Story, source: Drawn, number: int) -> Made | None:
-    _events(story, source, 2)
-    answer = _cut(story, tinyworld.ask, " said:").rstrip(".")
-    wanted = (YES, REFUSAL)[number % 2]
-    return (answer, _others((YES, REFUSAL), answer), None) if answer == wanted else None
+def _refusal(story: Story, _: Drawn, number: int) -> Asked | None:
+    prompt, rule = _cut(story, tinyworld.ask, r"\. The \w+ is")
+    options = (ALLOWED, FORBIDDEN)
+    return Asked(prompt, rule, _others(options, rule)) if rule == options[number % 2] else None
 
 
-def _continuation(story: Story, source: Drawn, number: int) -> Made:
-    _events(story, source, 2)
-    answer = _cut(story, tinyworld.move, "went from the").split()[0]
-    return answer, _others(story.world.places, answer), None
+def _continuation(story: Story, _: Drawn, __: int) -> Asked:
+    prompt, town = _cut(story, tinyworld.move, r" \w+ left")
+    return Asked(prompt, town, _others(story.world.towns, town))
 
 
-def _speech(story: Story, source: Drawn, number: int) -> Made | None:
-    _whole_part(story, source)
-    _, answer = _ask(story, tinyworld.saying)
-    if answer not in SAYINGS:
-        return None
-    others = [w for w in SAYINGS if w != answer]
-    wrong = [w for w in others if w in story.said.values()]
-    unsaid = [w for w in others if w not in wrong]
-    while len(wrong) < 3:
-        wrong.append(unsaid.pop(source.below(len(unsaid))))
-    return answer, tuple(wrong), None
-
-
+# Nobody meets in the stories of recall: there family names would be said too often to lie far back.
 KINDS = (
-    Kind("recall-short", "which town somebody comes from, said up to 150 tokens ago", _recall, (0,), (1, 150)),
-    Kind("recall-medium", "the same, said 200 to 330 tokens ago", _recall, (2,), (200, 330)),
-    Kind("recall-long", "the same, said 400 tokens ago or more, of 512", _recall, (4,), (400, 511)),
+    Kind("recall-short", "somebody's family name, last said up to 150 tokens ago", _recall, (65, 140), (1, 150)),
+    Kind(
+        "recall-medium", "the same, 200 to 330 tokens ago", _recall, (230, 340), (200, 330), without=(tinyworld.meet,)
+    ),
+    Kind("recall-long", "the same, 400 tokens ago or more, of 512", _recall, (420, 500), (400, 511), (tinyworld.meet,)),
+    Kind("place", "which town somebody who has moved is in", _place),
     Kind("possession", "who has a thing that has changed hands", _possession),
     Kind("counting", "how many are left when some are taken or added", _counting),
     Kind("agreement", "is or are, he or she", _agreement),
     Kind("ordering", "who came next after somebody", _ordering),
-    Kind("refusal", "whether a request is granted or refused as forbidden", _refusal),
-    Kind("continuation", "where somebody leaves from", _continuation),
-    Kind("speech", "which word somebody said last", _speech),
+    Kind("refusal", "whether a request is allowed or forbidden", _refusal),
+    Kind("continuation", "which town somebody leaves", _continuation),
 )
