@@ -167,7 +167,7 @@ def combinations_table(found: dict[str, Answers], pruned: dict[str, Path]) -> st
         "of 3 prompts (1, 7 and 33 tokens) and the whole vocabulary (llama.cpp tells of 1,000 tokens of it, and of all",
         f"for the first of each prompt). The tokens are the same up to where the two likeliest lie within {TIE:g}.",
         "In brackets: layers with a key/value cache, and layers. llama.cpp runs without flash attention, vLLM without",
-        "gatenorm and its plugin. The trained models are story models with SentencePiece tokenizers, the others tiny",
+        "the plugin. The trained models are story models with SentencePiece tokenizers, the others tiny",
         "random ones with byte-level tokenizers.",
         "",
         "| model | removed | " + " | ".join(way.title for way in WAYS.values()) + " |",
