@@ -28,7 +28,7 @@ from gatenorm.benchmark.machines import Machine
 from gatenorm.benchmark.speed import Case, Measured, Session, measure
 from gatenorm.benchmark.variants import Variant
 from gatenorm.benchmark.worker import Worker
-from gatenorm.errors import EvaluationError
+from gatenorm.errors import EvaluationError, MissingExtraError
 from gatenorm.records import Evidence
 
 KIND = "speed"
@@ -143,8 +143,6 @@ def check(engine: TimedEngine, variants: Sequence[Variant]) -> None:
     Raises:
         EvaluationError, MissingExtraError: as said.
     """
-    from gatenorm.errors import MissingExtraError
-
     kind = engine.kind
     if not kind.installed:
         raise MissingExtraError(f"--engine {kind.name}", kind.package, kind.extra)
@@ -215,7 +213,7 @@ def _predictions(
     more, counted = newly_removed(variant, baseline), Architecture.of(baseline.layout)
     if more is None or not counted.runs:
         return {}
-    dtype = _dtype(session)
+    dtype = session.dtype
     middle = m.case.tokens + m.case.new // 2  # the context grows while new tokens come
     works = {"prefill": Work.prefill(m.case.tokens, m.case.batch), "decode": Work.decode(middle, m.case.batch)}
     return {
@@ -224,11 +222,6 @@ def _predictions(
         ).speedup_without(more)
         for phase, work in works.items()
     }
-
-
-def _dtype(session: Session) -> str | None:
-    facts = session.facts if isinstance(session, Worker) else {"dtype": getattr(session, "dtype", None)}
-    return facts.get("dtype")
 
 
 def _described(
@@ -250,7 +243,7 @@ def _described(
         "order": f"in turns: {', '.join(labels)}; again for every round",
         "baseline": baseline.name if baseline else None,
         "device": setting.device,
-        "dtype": _dtype(session) or setting.dtype,
+        "dtype": session.dtype or setting.dtype,
         "threads": setting.threads,
         "label": m.name,
     }

@@ -97,8 +97,7 @@ def predict(
         },
         # Rows and columns of the MLP's matrices less the stream's own: what the activation reads and writes.
         mlp=tuple(
-            products(part, tokens)
-            + moved((norm_and_residual + part.ends - part.matrices * model.width) * tokens)
+            products(part, tokens) + moved((norm_and_residual + part.ends - part.matrices * model.width) * tokens)
             for part in model.mlp
         ),
         outer=products(model.around, tokens) + products(model.head, work.batch) + moved(2 * model.width * tokens),
@@ -172,4 +171,6 @@ def forecasts(
 
 def _check(model: Architecture) -> None:
     if not model.runs:
-        raise EvaluationError("nothing can be predicted: the files hold no whole model (MLPs or embeddings are missing)")
+        raise EvaluationError(
+            "nothing can be predicted: the files hold no whole model (MLPs or embeddings are missing)"
+        )

@@ -82,8 +82,8 @@ class Architecture:
         windows: how many tokens, itself included, a query of that layer sees at most; ``None``: all before it.
         forgets: whether the caches of windowed layers drop what no query will see again.
         mlp: one a block.
-        outer: embeddings, norms and projections around the blocks. Of these, ``around`` multiplies every token (OPT-350m
-            projects embeddings up and down), and ``head`` makes logits.
+        outer: embeddings, norms and projections around the blocks. Of these, ``around`` multiplies every token
+            (OPT-350m projects embeddings up and down), and ``head`` makes logits.
         rotary: how many of a head's dimensions turn.
         itemsize: bytes an element of the matrices takes as stored.
     """
@@ -207,8 +207,10 @@ def _windows(layout: Layout) -> tuple[dict[int, int | None], bool]:
     """How far the attention of each layer sees, and whether its cache forgets the rest."""
     config, data, there = layout.checkpoint.config, layout.data, layout.attention_layers
     rule = data.get("window")
-    size = value(config, data, rule["key"]) if rule else None
-    if not isinstance(size, int) or (rule["if"] and not value(config, data, rule["if"])):
+    if rule is None or (rule["if"] and not value(config, data, rule["if"])):
+        return dict.fromkeys(there), False
+    size = value(config, data, rule["key"])
+    if not isinstance(size, int):
         return dict.fromkeys(there), False
     kinds = _kinds(keep_entries(config, data, len(there), range(len(there))))
     if kinds is None:  # no list: every layer has the window

@@ -64,6 +64,10 @@ class Session(Protocol):
     def versions(self) -> Mapping[str, str]:
         """The software that the figures rest on."""
 
+    @property
+    def dtype(self) -> str | None:
+        """The type in which the model computes, where the engine tells."""
+
     def run(self, case: Case) -> Sample:
         """Time one case once.
 

@@ -72,7 +72,9 @@ def _nemotron(checkpoint: Checkpoint) -> Variant:
     try:
         removed = tuple(i for i, block in enumerate(blocks) if block["attention"]["no_op"])
     except (TypeError, KeyError):
-        raise EvaluationError(f"{checkpoint.directory}/config.json: block_configs do not say what was removed") from None
+        raise EvaluationError(
+            f"{checkpoint.directory}/config.json: block_configs do not say what was removed"
+        ) from None
     identity = ModelIdentity(
         name=checkpoint.name,
         model_type=NEMOTRON,

@@ -35,7 +35,7 @@ class Worker:
         self._said: IO[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._versions: Mapping[str, str] = {}
-        self._facts: Mapping[str, Any] = {}
+        self._dtype: str | None = None
         self._waiting = False
         self._start()
 
@@ -44,9 +44,9 @@ class Worker:
         return self._versions
 
     @property
-    def facts(self) -> Mapping[str, Any]:
-        """What the engine says of itself beside its versions: the type in which it computes."""
-        return self._facts
+    def dtype(self) -> str | None:
+        """The type in which the engine says that it computes."""
+        return self._dtype
 
     def opened(self) -> Worker:
         """Wait until the model is loaded.
@@ -59,7 +59,7 @@ class Worker:
             answer = self._hear()
             if "error" in answer:
                 raise EvaluationError(answer["error"])
-            self._versions, self._facts = answer["versions"], answer["facts"]
+            self._versions, self._dtype = answer["versions"], answer["dtype"]
         return self
 
     def run(self, case: Case) -> Sample:
@@ -147,8 +147,7 @@ def main() -> None:
     except GatenormError as error:
         say({"error": str(error)})
         return
-    facts = {"dtype": session.dtype} if hasattr(session, "dtype") else {}
-    say({"versions": dict(session.versions), "facts": facts})
+    say({"versions": dict(session.versions), "dtype": session.dtype})
     for line in sys.stdin:
         asked = json.loads(line)
         case = Case(**asked["case"])

@@ -51,6 +51,11 @@ class Transformers:
         """The type in which the model computes."""
         return str(self.model.dtype).removeprefix("torch.")
 
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element in that type."""
+        return int(self.model.dtype.itemsize)
+
     def run(self, case: Case) -> Sample:
         """Time one case once; see :meth:`Session.run`."""
         self._check_room(case)
@@ -145,12 +150,14 @@ class Transformers:
         if free is None:
             return
         counted = Architecture.of(self.layout)
-        size = self.model.dtype.itemsize
+        size = self.itemsize
         widest = max(s.ends for s in (*counted.mlp, *counted.attention.values()))
         rows = case.batch * case.tokens * (_LIVE_ROWS * counted.width + widest) * size
         if self.model.config._attn_implementation == "eager":
             rows += 2 * case.batch * counted.heads * case.tokens**2 * 4
-        logits = case.batch * self.model.config.get_text_config().vocab_size * 4 * (1 if self._last_only else case.tokens)
+        logits = (
+            case.batch * self.model.config.get_text_config().vocab_size * 4 * (1 if self._last_only else case.tokens)
+        )
         # Twice: the cache is copied to be made longer.
         layer = 2 * counted.cache_bytes(case.tokens, case.batch, size) / max(1, len(counted.attention))
         needed = counted.cache_bytes(case.tokens + case.new, case.batch, size) + layer + rows + logits
