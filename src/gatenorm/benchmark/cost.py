@@ -27,7 +27,7 @@ from gatenorm.benchmark.machines import Machine
 from gatenorm.errors import EvaluationError
 
 _DTYPES = {4: "float32", 2: "bfloat16"}
-PHASES = ("prefill", "decode")
+_SIZES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def predict(
             copied to be made longer (read, written, read again), as transformers' dynamic cache does.
     """
     name = dtype or _DTYPES.get(round(model.itemsize), "bfloat16")
-    size = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}.get(name, model.itemsize)
+    size = _SIZES.get(name, model.itemsize)
     tokens = work.tokens * work.batch
 
     def kernel(elements: float, flops: float, rate: float) -> float:
@@ -145,7 +145,7 @@ def forecast(
     _check(model)
     prefill = predict(model, machine, Work.prefill(context, batch), dtype=dtype)
     decode = predict(model, machine, Work.decode(context, batch), dtype=dtype)
-    there, cache = len(model.attention), model.cache_bytes(context, batch)
+    there, cache = len(model.attention), model.cache_bytes(context, batch, _SIZES.get(dtype or ""))
     return Forecast(
         count=count,
         of=there,

@@ -42,9 +42,13 @@ def plot_scores(scores: Scores, path: Path, marked: Sequence[int] = ()) -> None:
 
 @dataclass(frozen=True)
 class Curve:
-    """A line through points: ``low`` and ``high`` are the ends of their bars, empty where they have none."""
+    """A line through points: ``low`` and ``high`` are the ends of their bars, empty where they have none.
+
+    Curves of one ``group`` have one colour.
+    """
 
     name: str
+    group: int
     x: tuple[float, ...]
     y: tuple[float, ...]
     low: tuple[float, ...] = ()
@@ -65,15 +69,16 @@ def plot_speed(found: Sequence[Evidence], path: Path) -> None:
     compared = [e for e in found if "prefill_speedup" in e.figures]
     if not compared:
         raise OutputError(f"--plot {path}: no speed-up was measured: give --baseline")
-    curves = []
+    curves: list[Curve] = []
     for label, batch in dict.fromkeys((e.protocol["label"], e.protocol["batch"]) for e in compared):
         of_one = [e for e in compared if (e.protocol["label"], e.protocol["batch"]) == (label, batch)]
         for phase in ("prefill", "decode"):
             name = f"{label}, {phase}" + (f", batch {batch}" if batch > 1 else "")
-            curves.append(_curve(name, of_one, f"{phase}_speedup", spread=True))
+            group = len({curve.group for curve in curves})
+            curves.append(_curve(name, group, of_one, f"{phase}_speedup", spread=True))
             ideal = [e for e in of_one if f"{phase}_ideal" in e.figures]
             if ideal:
-                curves.append(_curve(f"{name}, ideal", ideal, f"{phase}_ideal", dashed=True))
+                curves.append(_curve(f"{name}, ideal", group, ideal, f"{phase}_ideal", dashed=True))
     title = f"speed-up over {compared[0].protocol['baseline']} ({compared[0].protocol['engine']})"
     _lines(curves, title, "tokens in the prompt", "speed-up", path)
 
@@ -91,16 +96,19 @@ def plot_profile(found: Sequence[Evidence], path: Path) -> None:
     measured = [e for e in found if e.figures]
     if not measured:
         raise OutputError(f"--plot {path}: nothing was measured")
-    curves = []
+    curves: list[Curve] = []
     for batch in dict.fromkeys(e.protocol["batch"] for e in measured):
         of_one = [e for e in measured if e.protocol["batch"] == batch]
         for part, name in (("attention", "attention"), ("mlp", "MLP"), ("outer", "the rest")):
-            curves.append(_curve(name + (f", batch {batch}" if batch > 1 else ""), of_one, f"prefill_{part}_seconds"))
+            label = name + (f", batch {batch}" if batch > 1 else "")
+            curves.append(_curve(label, len(curves), of_one, f"prefill_{part}_seconds"))
     title = f"{measured[0].model.name}: where prefill's time goes"
     _lines(curves, title, "tokens in the prompt", "seconds", path)
 
 
-def _curve(name: str, found: Sequence[Evidence], figure: str, spread: bool = False, dashed: bool = False) -> Curve:
+def _curve(
+    name: str, group: int, found: Sequence[Evidence], figure: str, spread: bool = False, dashed: bool = False
+) -> Curve:
     ordered = sorted(found, key=lambda e: e.protocol["prompt_tokens"])
 
     def values(end: str) -> tuple[float, ...]:
@@ -108,7 +116,7 @@ def _curve(name: str, found: Sequence[Evidence], figure: str, spread: bool = Fal
 
     lengths = tuple(float(e.protocol["prompt_tokens"]) for e in ordered)
     ends = (values("_low"), values("_high")) if spread else ((), ())
-    return Curve(name, lengths, values(""), *ends, dashed=dashed)
+    return Curve(name, group, lengths, values(""), *ends, dashed=dashed)
 
 
 def _lines(curves: Sequence[Curve], title: str, x: str, y: str, path: Path) -> None:
@@ -123,15 +131,8 @@ def _static_lines(curves: Sequence[Curve], title: str, x: str, y: str, path: Pat
         raise MissingExtraError("a plot", "matplotlib", "report") from None
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    solid = [curve for curve in curves if not curve.dashed]
     for curve in curves:
-        # A dashed line has the colour of the solid one that it belongs to.
-        own = (
-            solid.index(curve)
-            if curve in solid
-            else next(i for i, other in enumerate(solid) if curve.name.startswith(other.name))
-        )
-        color = _SERIES[own % len(_SERIES)]
+        color = _SERIES[curve.group % len(_SERIES)]
         if curve.dashed:
             axes.plot(curve.x, curve.y, color=color, linestyle="--", linewidth=1, label=curve.name)
             continue
@@ -141,7 +142,7 @@ def _static_lines(curves: Sequence[Curve], title: str, x: str, y: str, path: Pat
                 [middle - low for middle, low in zip(curve.y, curve.low, strict=True)],
                 [high - middle for middle, high in zip(curve.y, curve.high, strict=True)],
             ]
-        marker = _MARKERS[own % len(_MARKERS)]
+        marker = _MARKERS[curve.group % len(_MARKERS)]
         axes.errorbar(curve.x, curve.y, yerr=bars, color=color, marker=marker, capsize=3, label=curve.name)
     lengths = sorted({length for curve in curves for length in curve.x})
     axes.set_xscale("log", base=2)
@@ -172,7 +173,7 @@ def _interactive_lines(curves: Sequence[Curve], title: str, x: str, y: str, path
             y=curve.y,
             name=curve.name,
             mode="lines" if curve.dashed else "lines+markers",
-            line={"dash": "dash" if curve.dashed else "solid"},
+            line={"dash": "dash" if curve.dashed else "solid", "color": _SERIES[curve.group % len(_SERIES)]},
             error_y=bars,
         )
     figure.update_xaxes(title=x, type="log", tickvals=sorted({length for curve in curves for length in curve.x}))
