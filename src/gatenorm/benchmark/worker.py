@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -75,8 +76,9 @@ class Worker:
         """End the process."""
         process, self._process = self._process, None
         if process is not None:
-            if process.stdin:
-                process.stdin.close()
+            with suppress(BrokenPipeError):  # a question that a dead process never read is still in the buffer
+                if process.stdin:
+                    process.stdin.close()
             try:
                 process.wait(_GRACE_SECONDS)
             except subprocess.TimeoutExpired:

@@ -29,12 +29,12 @@ class Transformers:
     """
 
     def __init__(self, path: Path, setting: Setting):
+        self.setting = setting
+        self.layout: Layout = understand(Checkpoint.open(path))
         import torch
 
         if setting.threads:
             torch.set_num_threads(setting.threads)
-        self.setting = setting
-        self.layout: Layout = understand(Checkpoint.open(path))
         dtype = runtime.dtype_for(setting.dtype, setting.device)
         self.model: Any = runtime.load(path, dtype=dtype, device_map={"": setting.device})
         self._last_only = (
