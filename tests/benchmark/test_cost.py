@@ -14,6 +14,7 @@ from gatenorm.api import open_model
 from gatenorm.benchmark.cost import Times, forecast, forecasts, predict
 from gatenorm.benchmark.counts import Architecture, Sublayer, Work
 from gatenorm.benchmark.machines import THIS, Machine, machine, machines
+from gatenorm.benchmark.overheads import with_overheads
 from gatenorm.errors import EvaluationError
 
 TinyModels = Callable[..., Path]
@@ -61,6 +62,21 @@ def test_where_only_bytes_cost_time_is_bytes_over_bandwidth():
     assert times.mlp[0] == pytest.approx(4 * (64 + 16 * 3 + (5 * 8 + 16 - 8) * 3) / 2)
     copied = predict(made(kv_heads=1), made_machine(2.0, 1e30), Work.decode(9, batch=3), cache_passes=3)
     assert copied.attention[0] - times.attention[0] == pytest.approx(4 * 2 * (2 * 1 * 4 * 3 * 10) / 2)
+
+
+def test_overheads_are_added_to_each_sublayer():
+    fast = made_machine(1e30, 1e30)
+    times = predict(made(), replace(fast, overheads={"attention": 3.0, "mlp": 1.0}), Work.decode(5))
+    assert times.attention[0] == pytest.approx(3.0)
+    assert times.mlp[0] == pytest.approx(1.0)
+    assert times.speedup(2) == pytest.approx(16 / 10)
+
+
+def test_overheads_are_measured_where_python_waits():
+    this = with_overheads(machines()["h200"], "float32", threads=1)
+    assert this.overheads["mlp"] > 0
+    assert this.overheads["attention"] > 0
+    assert with_overheads(machines()["h200"], "float32", device="cuda").overheads == {}
 
 
 def test_a_window_bounds_what_is_read():

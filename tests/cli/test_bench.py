@@ -44,7 +44,19 @@ def test_bench_shows_writes_and_draws(tiny_models: TinyModels, tmp_path: Path, c
 
 def test_profile_shows_writes_and_draws(tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     files = ["--json", tmp_path / "profile.json", "--plot", tmp_path / "profile.html"]
-    asked = ["--lengths", "16,32", "--new-tokens", "2", "--rounds", "1", "--threads", "1", *files]
+    asked = [
+        "--lengths",
+        "16,32",
+        "--new-tokens",
+        "2",
+        "--rounds",
+        "1",
+        "--threads",
+        "1",
+        "--attention",
+        "eager",
+        *files,
+    ]
     status, said, err = run(capsys, "profile", tiny_models("gpt2"), *asked)
     assert (status, err) == (0, "")
     for shown in ("attention / MLP", "one token", "of the weights and all of the key/value cache"):
@@ -68,6 +80,7 @@ def test_bad_input_is_one_line(tiny_models: TinyModels, tmp_path: Path, capsys: 
         (["bench", tmp_path / "none"], "does not exist"),
         (["bench", text], "is no GGUF file"),
         (["profile", model, "--lengths", "999"], "does not fit into the context"),
+        (["profile", model, "--attention", "loud"], "--attention loud is not known"),
         (["inspect", model, "--machine", "cray"], "--machine cray is not known"),
         (["inspect", model, "--context", "4096"], "--context 4096 is longer than the model's 128 tokens"),
         (["prune", model, "-o", tmp_path / "o", "--target-speedup", "9"], "is out of reach: removing 3 gives"),

@@ -245,6 +245,7 @@ def _described(
         "device": setting.device,
         "dtype": session.dtype or setting.dtype,
         "threads": setting.threads,
+        **({"attention": setting.attention} if setting.attention else {}),
         "label": m.name,
     }
     if protocol.machine:

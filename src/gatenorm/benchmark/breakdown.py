@@ -157,5 +157,6 @@ def _described(case: Case, setting: Setting, rounds: int, dtype: str, skipped: s
         "device": setting.device,
         "dtype": dtype,
         "threads": setting.threads,
+        **({"attention": setting.attention} if setting.attention else {}),
     }
     return described | ({"skipped": skipped} if skipped else {})

@@ -10,10 +10,12 @@ Every sublayer is a row of kernels that run one after the other, and each kernel
   window leaves. In prefill this part grows with the square of the length; in decode its bytes grow with the context.
 - *the rest*: norm, rotary positions, activation and residual add, bytes only, each tensor once in and once out.
 
-What it leaves out: start-up of kernels, Python, communication between devices, quantised weights, what engines do
-beside the model, and that peaks are never reached (ratios suffer little as long as products and attention miss them by
-like factors). Logits are computed for the last position only, as engines do. Hence it speaks of ratios; take its times
-as lower bounds.
+To each sublayer the machine's ``overheads`` are added (Python and the start of kernels), where they were measured.
+
+What it leaves out: those overheads where they were not, communication between devices, quantised weights, processor
+caches (a model that fits into them is not bound by memory), what engines do beside the model, and that peaks are never
+reached (ratios suffer little as long as products and attention miss them by like factors). Logits are computed for the
+last position only, as engines do. Hence it speaks of ratios; take its times as lower bounds.
 """
 
 from __future__ import annotations
@@ -92,12 +94,17 @@ def predict(
     norm_and_residual = 5 * model.width
     return Times(
         attention={
-            layer: products(part, tokens) + scores(layer) + moved((turned + norm_and_residual) * tokens)
+            layer: machine.overheads.get("attention", 0.0)
+            + products(part, tokens)
+            + scores(layer)
+            + moved((turned + norm_and_residual) * tokens)
             for layer, part in model.attention.items()
         },
         # Rows and columns of the MLP's matrices less the stream's own: what the activation reads and writes.
         mlp=tuple(
-            products(part, tokens) + moved((norm_and_residual + part.ends - part.matrices * model.width) * tokens)
+            machine.overheads.get("mlp", 0.0)
+            + products(part, tokens)
+            + moved((norm_and_residual + part.ends - part.matrices * model.width) * tokens)
             for part in model.mlp
         ),
         outer=products(model.around, tokens) + products(model.head, work.batch) + moved(2 * model.width * tokens),

@@ -32,6 +32,7 @@ class Machine:
         rates: FLOP/s of matrix products by dtype.
         attention_rates: the same of attention kernels, where it was measured; else ``rates`` serves.
         memory: bytes of memory, or ``None``.
+        overheads: seconds that an ``attention`` and an ``mlp`` sublayer take whatever their size, where measured.
         source: where the figures come from.
     """
 
@@ -42,6 +43,7 @@ class Machine:
     source: str
     memory: float | None = None
     attention_rates: Mapping[str, float] = field(default_factory=dict)
+    overheads: Mapping[str, float] = field(default_factory=dict)
 
     def rate(self, dtype: str) -> float:
         """FLOP/s of products in that dtype; for one that is not listed, the slowest that is."""
@@ -57,6 +59,7 @@ class Machine:
             "bandwidth": self.bandwidth,
             "rates": dict(self.rates),
             "attention_rates": dict(self.attention_rates),
+            "overheads": dict(self.overheads),
             "source": self.source,
         }
 

@@ -55,6 +55,7 @@ def command(
     from gatenorm.benchmark.engines import Setting, timed_engine
     from gatenorm.benchmark.machines import machine as machine_named
     from gatenorm.benchmark.machines import machines
+    from gatenorm.benchmark.overheads import with_overheads
 
     console.check_json(json)
     if plot:
@@ -79,7 +80,12 @@ def command(
         dtype=dtype,
         threads=threads or threads_at_hand(),
     )
-    known = machine_named(machine, _measured_dtype(dtype, device), device, setting.threads) if machine else None
+    known = None
+    if machine:
+        computed = dtype if dtype != "auto" else ("float32" if device == "cpu" else "bfloat16")
+        known = machine_named(machine, computed, device, setting.threads)
+        if machine == "this" and engine == "transformers":
+            known = with_overheads(known, computed, device, setting.threads)
     with console.progress_bar("measuring in turns", "runs") as progress:
         found = bench(others, timed, setting, Protocol(rounds, machine=known), baseline=first, progress=progress)
     if json:
@@ -116,10 +122,6 @@ def _variant(model: str) -> Any:
     from gatenorm.benchmark.variants import Variant
 
     return Variant.exported(Path(model)) or Variant.of(open_model(model))
-
-
-def _measured_dtype(dtype: str, device: str) -> str:
-    return dtype if dtype != "auto" else ("float32" if device == "cpu" else "bfloat16")
 
 
 def _tables(found: list[Any]) -> list[Any]:

@@ -9,6 +9,7 @@ import typer
 
 from gatenorm.cli import console, options
 from gatenorm.cli.bench import Batches, Dtype, Lengths, NewTokens, Threads, numbers
+from gatenorm.errors import EvaluationError
 
 NAME = "profile"
 EXAMPLE = "Example: gatenorm profile demo --lengths 64,128 --rounds 1"
@@ -27,6 +28,9 @@ def command(
     device: options.Device = "cpu",
     dtype: Dtype = "auto",
     threads: Threads = None,
+    attention: Annotated[
+        str | None, typer.Option("--attention", help="sdpa or eager [default: what transformers takes].")
+    ] = None,
 ) -> None:
     """Show the time of attention and of MLP in MODEL by prompt length, and their shares of weights, FLOPs and cache."""
     from gatenorm.api import open_model
@@ -41,11 +45,13 @@ def command(
         from gatenorm.report.plots import check_format
 
         check_format(plot)
+    if attention not in (None, "sdpa", "eager"):
+        raise EvaluationError(f"--attention {attention} is not known; known: sdpa, eager")
     layout = open_model(model)
     asked = cases(numbers(lengths, "--lengths"), numbers(batches, "--batches") or [1], new_tokens, [Variant.of(layout)])
     console.quiet_transformers()
     check_hardware(device, dtype)
-    setting = Setting(asked, device, dtype, threads or threads_at_hand())
+    setting = Setting(asked, device, dtype, threads or threads_at_hand(), attention)
     with console.progress_bar("profiling", "runs") as progress:
         found = breakdown(layout, setting, rounds, progress)
     if json:

@@ -20,12 +20,14 @@ class Setting:
     Attributes:
         cases: all that will be run; engines that reserve their cache at the start reserve enough for the largest.
         threads: of the processor; ``None`` leaves it to the engine.
+        attention: the implementation that transformers is to take; ``None`` leaves it to transformers.
     """
 
     cases: tuple[Case, ...]
     device: str = "cpu"
     dtype: str = "auto"
     threads: int | None = None
+    attention: str | None = None
     seed: int = 0
 
     @property

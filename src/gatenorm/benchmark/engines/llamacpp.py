@@ -114,7 +114,10 @@ class LlamaCpp:
         wall = time.perf_counter() - began
         if "timings" not in answer:
             raise SkippedError(f"llama.cpp refuses it: {answer!s:.200}")
-        return wall, answer["timings"]
+        told: Mapping[str, float] = answer["timings"]
+        if told["predicted_n"] != tokens:
+            raise SkippedError(f"llama.cpp made {told['predicted_n']:.0f} tokens instead of {tokens}")
+        return wall, told
 
     def _bytes_of_a_cell(self, found: re.Match[str] | None) -> int | None:
         """Bytes of one token's keys and values in all layers.

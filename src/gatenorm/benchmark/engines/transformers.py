@@ -36,7 +36,8 @@ class Transformers:
         if setting.threads:
             torch.set_num_threads(setting.threads)
         dtype = runtime.dtype_for(setting.dtype, setting.device)
-        self.model: Any = runtime.load(path, dtype=dtype, device_map={"": setting.device})
+        chosen = {"attn_implementation": setting.attention} if setting.attention else {}
+        self.model: Any = runtime.load(path, dtype=dtype, device_map={"": setting.device}, **chosen)
         self._last_only = (
             {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(self.model.forward).parameters else {}
         )
