@@ -15,6 +15,7 @@ from gatenorm.benchmark.machines import machines
 from gatenorm.cli import main
 from gatenorm.errors import PlanError
 from gatenorm.surgery.planning import count_for_target
+from tests.checkpoint.test_hub import gatenorm, hub
 
 TinyModels = Callable[..., Path]
 
@@ -111,6 +112,21 @@ def test_inspect_says_what_removal_would_bring(tiny_models: TinyModels, capsys: 
     counted = Architecture.of(open_model(model))
     expected = {f.count: f.to_json() for f in forecasts(counted, machines()["h100-sxm"], 64)}
     assert found == [{"machine": "h100-sxm", **expected[n]} for n in (1, 2)]
+
+
+def test_inspect_predicts_for_a_model_that_stays_on_the_hub(tiny_models: TinyModels, tmp_path: Path):
+    """From config and headers alone: no byte of a weight is fetched."""
+    source = tiny_models("llama-mha")
+    files = {path.name: path.read_bytes() for path in source.iterdir()}
+    with hub({"some/llama": files}) as (address, asked):
+        there = gatenorm(tmp_path / "home", address, "inspect", "some/llama", "--context", "64", "--json", "-")
+    assert there.returncode == 0, there.stderr
+    header = 8 + int.from_bytes(files["model.safetensors"][:8], "little")
+    fetched = sum(int(line.split()[1]) for line in asked if "safetensors" in line)
+    assert fetched <= header
+    counted = Architecture.of(open_model(source))
+    expected = {f.count: f.to_json() for f in forecasts(counted, machines()["h100-sxm"], 64)}
+    assert json.loads(there.stdout)["predictions"] == [{"machine": "h100-sxm", **expected[n]} for n in (1, 2)]
 
 
 def test_inspect_predicts_nothing_of_a_part_of_a_model(shared: Path, capsys: pytest.CaptureFixture[str]):

@@ -26,7 +26,7 @@ def command(
 
     layout = open_model(model, family, fetch=False)
     facts = describe(layout)
-    # Files may hold attention alone, of which nothing can be predicted; an unknown machine is an error all the same.
+    # Files may hold attention alone, of which nothing can be predicted.
     found = forecasts.predictions(layout, machine, context, batch) if Architecture.of(layout).runs else []
     if json:
         console.write_json(json, facts | {"predictions": [{"machine": machine, **f.to_json()} for f in found]})

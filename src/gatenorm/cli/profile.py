@@ -12,7 +12,7 @@ from gatenorm.cli.bench import Batches, Dtype, Lengths, NewTokens, Threads, numb
 from gatenorm.errors import EvaluationError
 
 NAME = "profile"
-EXAMPLE = "Example: gatenorm profile demo --lengths 64,128 --rounds 1"
+EXAMPLE = "Example: gatenorm profile ./llama --lengths 512,2048"
 
 
 def command(

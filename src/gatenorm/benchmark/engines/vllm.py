@@ -1,11 +1,12 @@
 """vLLM, timed through its offline interface: one request that ends at the first token, one that goes on.
 
 Prefix caching is off, or the second request would find the prompts read already. vLLM reserves its cache when it
-starts, as much as it is given; what one token of it takes is the size of its tensors over the tokens they hold.
+starts, as much as it is given; what one token takes in it, its own plan of the cache tells, layer by layer.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -19,11 +20,24 @@ from gatenorm.benchmark.engines import Setting
 from gatenorm.benchmark.speed import Case, Sample, SkippedError
 from gatenorm.errors import EvaluationError
 
+# No process of its own, so that its memory is this one's; few lines; nothing sent home; what it reserves on a CPU, GiB.
+_ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+}
+
 
 class Vllm:
-    """A directory in vLLM, without compiled graphs; prompts are random tokens."""
+    """A directory in vLLM, without compiled graphs; prompts are random tokens.
+
+    No code out of the directory is run: pruned ones are known to vLLM through gatenorm's plugin.
+    """
 
     def __init__(self, path: Path, setting: Setting):
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         import vllm
 
         self.setting = setting
@@ -37,18 +51,18 @@ class Vllm:
                 skip_tokenizer_init=True,
                 max_model_len=setting.longest,
                 max_num_seqs=setting.largest_batch,
-                max_num_batched_tokens=max(setting.longest * setting.largest_batch, 2048),
-                trust_remote_code=True,
+                trust_remote_code=False,
+                use_tqdm_on_load=False,
             )
-        except (RuntimeError, ValueError, OSError) as error:
+        except (RuntimeError, ValueError, TypeError, KeyError, OSError) as error:
             raise EvaluationError(f"vLLM cannot load {path}: {str(error).strip().splitlines()[0]}") from None
-        self._parameters = vllm.SamplingParams
-        self._words = int(self._engine.get_model_config().get_vocab_size())
+        self._parameters, self._version = vllm.SamplingParams, str(vllm.__version__)
+        self._words = int(self._engine.model_config.get_vocab_size())
 
     @property
     def versions(self) -> Mapping[str, str]:
         """Versions of gatenorm, vLLM and torch."""
-        return {name: version(name) for name in ("gatenorm", "vllm", "torch")}
+        return {name: version(name) for name in ("gatenorm", "torch")} | {"vllm": self._version}
 
     def run(self, case: Case) -> Sample:
         """Time one case once; see :meth:`Session.run`. Prefill and first token are one figure here."""
@@ -76,16 +90,10 @@ class Vllm:
         return time.perf_counter() - began
 
     def _cache_bytes(self, case: Case) -> int | None:
-        """Bytes that the prompts of a case take, where the workers tell the size of their cache tensors."""
+        """Bytes that the prompts of a case take; ``None`` where this release of vLLM has no such plan."""
         try:
-            config = self._engine.llm_engine.vllm_config.cache_config
-            sizes = self._engine.collective_rpc(_reserved)
-        except (AttributeError, NotImplementedError, RuntimeError):
-            return None  # the interface to the workers differs between releases
-        cells = (config.num_gpu_blocks or config.num_cpu_blocks or 0) * config.block_size
-        return round(sum(sizes) / cells * case.tokens * case.batch) if cells else None
-
-
-def _reserved(worker: Any) -> int:
-    """Bytes of the cache tensors that one worker holds."""
-    return sum(int(t.nbytes) for t in worker.model_runner.kv_caches)
+            plans = self._engine.collective_rpc("get_kv_cache_spec")
+            a_token: float = sum(spec.page_size_bytes / spec.block_size for plan in plans for spec in plan.values())
+        except (AttributeError, NotImplementedError):
+            return None
+        return int(a_token * case.tokens * case.batch)
