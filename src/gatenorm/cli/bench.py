@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -83,9 +84,10 @@ def command(
     known = None
     if machine:
         computed = dtype if dtype != "auto" else ("float32" if device == "cpu" else "bfloat16")
-        known = machine_named(machine, computed, device, setting.threads)
-        if machine == "this" and engine == "transformers":
-            known = with_overheads(known, computed, device, setting.threads)
+        with console.progress_bar("measuring this machine") if machine == "this" else nullcontext():
+            known = machine_named(machine, computed, device, setting.threads)
+            if machine == "this" and engine == "transformers":
+                known = with_overheads(known, computed, device, setting.threads)
     with console.progress_bar("measuring in turns", "runs") as progress:
         found = bench(others, timed, setting, Protocol(rounds, machine=known), baseline=first, progress=progress)
     if json:

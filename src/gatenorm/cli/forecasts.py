@@ -59,10 +59,14 @@ def opened_machine(layout: Any, name: str) -> Any:
     Raises:
         EvaluationError: an unknown name.
     """
-    from gatenorm.benchmark.machines import machine
+    from gatenorm.benchmark.machines import THIS, machine
 
     stored = {t.dtype for t in layout.checkpoint}
-    return machine(name, "bfloat16" if stored & {"BF16", "F16"} else "float32")
+    dtype = "bfloat16" if stored & {"BF16", "F16"} else "float32"
+    if name != THIS:
+        return machine(name)
+    with console.progress_bar("measuring this machine"):
+        return machine(THIS, dtype)
 
 
 def in_words(found: list[Any]) -> str:
