@@ -127,6 +127,13 @@ class TestOtherProcesses:
         worker.close()
 
 
+def test_when_nothing_can_be_run_that_is_an_error(pair: tuple[Variant, Variant], monkeypatch: pytest.MonkeyPatch):
+    setting = Setting((Case(8, 1, 2),), threads=1)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1)
+    with pytest.raises(EvaluationError, match="nothing could be measured: needs about"):
+        bench(pair, timed_engine("transformers"), setting, Protocol(rounds=1), open_session=in_this_process(setting))
+
+
 def test_lengths_are_those_that_fit(pair: tuple[Variant, Variant]):
     assert cases([16, 24], [1, 2], 4, pair) == (Case(16, 1, 4), Case(24, 1, 4), Case(16, 2, 4), Case(24, 2, 4))
     assert cases(None, [1], 32, pair) == (Case(96, 1, 32),)  # none of the usual ones fits into 128 tokens

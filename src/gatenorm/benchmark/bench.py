@@ -32,7 +32,7 @@ from gatenorm.errors import EvaluationError, MissingExtraError
 from gatenorm.records import Evidence
 
 KIND = "speed"
-DEFAULT_LENGTHS = (128, 512, 2048, 8192)
+DEFAULT_LENGTHS = (128, 512, 2048)
 PHASES = ("prefill", "first_token", "decode")
 
 
@@ -48,7 +48,7 @@ class Protocol:
 def cases(
     lengths: Sequence[int] | None, batches: Sequence[int], new: int, variants: Sequence[Variant]
 ) -> tuple[Case, ...]:
-    """Every length with every batch; without lengths, those of 128, 512, 2,048 and 8,192 that fit every model.
+    """Every length with every batch; without lengths, those of 128, 512 and 2,048 that fit every model.
 
     Raises:
         EvaluationError: a length that does not fit with its new tokens, or numbers below 1.
@@ -89,7 +89,7 @@ def bench(
         protocol says why under ``skipped``.
 
     Raises:
-        EvaluationError: the engine does not read a variant's form, or refuses it.
+        EvaluationError: the engine does not read a variant's form, or refuses it; or no case could be run at all.
         MissingExtraError: the engine is not installed.
     """
     everyone = ([baseline] if baseline else []) + list(variants)
@@ -113,6 +113,8 @@ def bench(
             baseline=labels[0] if baseline else None,
             progress=progress,
         )
+        if not any(m.samples for m in found):
+            raise EvaluationError(f"nothing could be measured: {found[0].skipped}")
         seconds = time.perf_counter() - began
         by_label = dict(zip(labels, everyone, strict=True))
         first = {m.case: m for m in found if baseline and m.name == labels[0]}

@@ -16,7 +16,7 @@ EXAMPLE = "Example: gatenorm bench ./llama-8 --baseline ./llama --lengths 512,20
 
 Lengths = Annotated[
     str | None,
-    typer.Option("--lengths", metavar="128,512", help="Tokens in a prompt [default: 128,512,2048,8192, as fit]."),
+    typer.Option("--lengths", metavar="128,512", help="Tokens in a prompt [default: 128,512,2048, as fit]."),
 ]
 Batches = Annotated[str, typer.Option("--batches", metavar="1,8", help="Prompts at a time.")]
 NewTokens = Annotated[int, typer.Option("--new-tokens", min=1, help="Tokens decoded after each prompt.")]
