@@ -100,10 +100,10 @@ class Worker:
     def _ask(self, what: str, case: Case) -> dict[str, Any]:
         if self._process is None:  # it died of an earlier case
             self._start()
-        self.opened()
         assert self._process is not None
         assert self._process.stdin is not None
         try:
+            self.opened()
             self._process.stdin.write(json.dumps({"do": what, "case": asdict(case)}).encode() + b"\n")
             self._process.stdin.flush()
             answer = self._hear()
