@@ -8,6 +8,11 @@ from pathlib import Path
 
 _STATUS = Path("/proc/self/status")
 _CGROUP = Path("/sys/fs/cgroup")
+# Of control groups 2 and 1: limit, use, statistics, and the name of the page cache in these.
+_LIMITS = (
+    ("memory.max", "memory.current", "memory.stat", "file"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "cache"),
+)
 
 
 def reset_peak() -> None:
@@ -45,11 +50,13 @@ def _of_machine() -> int | None:
 
 
 def _of_container() -> int | None:
-    try:
-        limit = (_CGROUP / "memory.max").read_text().strip()
-        used = int((_CGROUP / "memory.current").read_text())
-        # Page cache counts as used there, and is given back when memory is asked for.
-        cached = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines()).get("file", 0)
-        return None if limit == "max" else int(limit) - used + int(cached)
-    except (OSError, ValueError):
-        return None
+    for limit, used, statistics, cached in _LIMITS:
+        try:
+            most = (_CGROUP / limit).read_text().strip()
+            taken = int((_CGROUP / used).read_text())
+            counts = dict(line.split() for line in (_CGROUP / statistics).read_text().splitlines())
+            # Page cache counts as taken there, and is given back when memory is asked for.
+            return None if most == "max" else int(most) - taken + int(counts.get(cached, 0))
+        except (OSError, ValueError):
+            continue
+    return None
