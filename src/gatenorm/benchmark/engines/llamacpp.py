@@ -27,8 +27,8 @@ from gatenorm.errors import EvaluationError
 # What llama.cpp says of its cache while it loads, at the level of verbosity that is called info.
 _INFO = 4
 _CACHE = re.compile(r"llama_kv_cache: size = +([\d.]+) MiB \( *(\d+) cells, +\d+ layers, +(\d+)/")
-_PATIENCE_SECONDS = 2.0
-_ATTEMPTS = 3
+_PATIENCE_SECONDS = 10.0
+_ATTEMPTS = 10
 _ELEMENT_BYTES = 2  # float16, the engine's default
 
 
