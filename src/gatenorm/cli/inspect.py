@@ -4,22 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
-from gatenorm.cli import console, options
+from gatenorm.cli import console, forecasts, options
 
 NAME = "inspect"
-EXAMPLE = "Example: gatenorm inspect ./llama"
+EXAMPLE = "Example: gatenorm inspect ./llama --machine rtx-4090"
 
 
-def command(model: options.Model, family: options.Family = None, json: options.Json = None) -> None:
-    """Show what was understood of MODEL: its family, block shape, heads, and where its attention lies."""
+def command(
+    model: options.Model,
+    family: options.Family = None,
+    json: options.Json = None,
+    machine: forecasts.Machine = "h100-sxm",
+    context: forecasts.Context = None,
+    batch: forecasts.Batch = 1,
+) -> None:
+    """Show what was understood of MODEL: its family, block shape, heads, where its attention lies, what it costs."""
     from gatenorm.api import open_model
+    from gatenorm.benchmark.counts import Architecture
 
     console.check_json(json)
 
     layout = open_model(model, family, fetch=False)
     facts = describe(layout)
+    # Files may hold attention alone, of which nothing can be predicted.
+    found = forecasts.predictions(layout, machine, context, batch) if Architecture.of(layout).runs else []
     if json:
-        console.write_json(json, facts)
+        console.write_json(json, facts | {"predictions": [{"machine": machine, **f.to_json()} for f in found]})
     if json == "-":
         return
     from rich.table import Table
@@ -30,6 +40,9 @@ def command(model: options.Model, family: options.Family = None, json: options.J
     table.add_column(overflow="fold")
     for key, value in facts.items():
         table.add_row(key.replace("_", " "), Text(str(value)))
+    if found:
+        title = f"if removed (predicted for {machine}, batch {batch})"
+        table.add_row(title, Text(forecasts.in_words(found)))
     console.print_table(table)
 
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from gatenorm.cli import console, options
+from gatenorm.cli import console, forecasts, options
+from gatenorm.errors import PlanError
 
 NAME = "prune"
 EXAMPLE = "Example: gatenorm prune ./llama --layers 8 -o ./llama-8"
@@ -31,6 +32,20 @@ def command(
     family: options.Family = None,
     json: options.Json = None,
     seed: options.Seed = 0,
+    target_speedup: Annotated[
+        str | None,
+        typer.Option(
+            "--target-speedup",
+            metavar="1.2",
+            help="As few as the cost model says are enough; prefill=1.2 or decode=1.2 speak of one of the two.",
+        ),
+    ] = None,
+    max_cache_gb: Annotated[
+        float | None, typer.Option("--max-cache-gb", help="As few as bring the key/value cache below this size.")
+    ] = None,
+    machine: forecasts.Machine = "h100-sxm",
+    context: forecasts.Context = None,
+    batch: forecasts.Batch = 1,
 ) -> None:
     """Write MODEL without some of its attention sublayers: a checkpoint that transformers loads."""
     from gatenorm import api
@@ -40,6 +55,22 @@ def command(
     console.check_json(json)
     check_output(out)
     layout = api.open_model(model, family)
+    protected = options.indices(protect, "--protect")
+    predicted = None
+    if target_speedup is not None or max_cache_gb is not None:
+        if any(given is not None for given in (layers, share, drop, plan)):
+            raise PlanError(
+                "--target-speedup and --max-cache-gb choose how many go: leave out layers, share, drop, plan"
+            )
+        layers, predicted = forecasts.count_for(
+            layout,
+            target=target_speedup,
+            max_cache_gb=max_cache_gb,
+            machine=machine,
+            context=context,
+            batch=batch,
+            protect=protected,
+        )
     with console.progress_bar(f"scoring by {criterion}") as progress:
         made = api.plan(
             layout,
@@ -48,7 +79,7 @@ def command(
             drop=None if drop is None else options.indices(drop, "--drop"),
             file=plan,
             criterion=criterion,
-            protect=options.indices(protect, "--protect"),
+            protect=protected,
             seed=seed,
             progress=progress,
         )
@@ -69,4 +100,6 @@ def command(
         f"{out}: {console.bytes_for_people(written.nbytes)}, {1 - written.nbytes / before:.1%} less than the source; "
         f"its key/value cache is {len(made.new) / len(layout.attention_layers):.1%} smaller"
     )
+    if predicted:
+        console.say(predicted)
     console.say(f"What it costs in quality: gatenorm eval {out} --baseline {model} --data YOUR_TEXT")

@@ -22,6 +22,24 @@ def count_for_share(share: float, attentions: int) -> int:
     return max(1, math.floor(share * attentions + 0.5))
 
 
+def count_for_target(reached: Sequence[float], wanted: float, what: str) -> int:
+    """The smallest number of removals that is enough.
+
+    Args:
+        reached: what removing 1, 2, ... sublayers brings, as many as can go; never falling.
+        wanted: how much of it is asked for.
+        what: that quantity's name, for the error.
+
+    Raises:
+        PlanError: removing all of them is not enough.
+    """
+    for count, value in enumerate(reached, start=1):
+        if value >= wanted:
+            return count
+    most = f"removing {len(reached)} gives {reached[-1]:.4g} at most" if reached else "no layer can be removed"
+    raise PlanError(f"{what} {wanted:g} is out of reach: {most}")
+
+
 def plan_by_scores(layout: Layout, scores: Scores, count: int, protect: Sequence[int] = ()) -> Plan:
     """Remove the ``count`` weakest attention sublayers that are not protected.
 

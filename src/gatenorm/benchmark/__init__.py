@@ -1,0 +1,1 @@
+"""What removing attention saves: counted, predicted, measured, and compared with all that it could save."""

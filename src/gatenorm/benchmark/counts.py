@@ -1,0 +1,226 @@
+"""What a model's sublayers are made of, counted from its config and headers alone: parameters, FLOPs, cache bytes.
+
+A *sublayer* is one block's attention, with the norms that go when it goes, or everything else in that block (the MLP
+and what it needs). Counts are exact; tests hold them to real transformers models of every family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from gatenorm.checkpoint import TensorInfo
+from gatenorm.families import Layout, keep_entries
+from gatenorm.families.family import value
+
+# Modules that are looked up by row and multiply nothing, by the last part of their names.
+_LOOKUPS = ("embed_tokens", "embed_positions", "embed_in", "wte", "wpe", "word_embeddings")
+# How configs call an attention that looks back a fixed number of tokens. Caches of the first kind forget what is older.
+_FORGETS, _WINDOWED = "sliding_attention", ("sliding_attention", "local")
+
+
+@dataclass(frozen=True)
+class Work:
+    """One pass through the model: ``tokens`` new ones in each of ``batch`` sequences, behind ``past`` cached ones."""
+
+    tokens: int
+    batch: int = 1
+    past: int = 0
+
+    @classmethod
+    def prefill(cls, tokens: int, batch: int = 1) -> Work:
+        """A prompt of ``tokens`` tokens."""
+        return cls(tokens, batch)
+
+    @classmethod
+    def decode(cls, context: int, batch: int = 1) -> Work:
+        """One more token behind ``context`` cached ones."""
+        return cls(1, batch, context)
+
+
+@dataclass(frozen=True)
+class Sublayer:
+    """What was counted of one sublayer's weights, in elements.
+
+    Attributes:
+        parameters: all of them, norms and biases included.
+        matrix: those in matrices; each costs 2 FLOPs a token.
+        ends: rows and columns of the matrices summed: what their products read and write for one token.
+        matrices: how many matrices there are.
+    """
+
+    parameters: int = 0
+    matrix: int = 0
+    ends: int = 0
+    matrices: int = 0
+
+    @classmethod
+    def of(cls, tensors: Iterable[TensorInfo]) -> Sublayer:
+        """Count tensors; matrices are those of two dimensions, whichever way round they are stored."""
+        shapes = [t.shape for t in tensors]
+        matrices = [shape for shape in shapes if len(shape) == 2]
+        return cls(
+            parameters=sum(map(prod, shapes)),
+            matrix=sum(map(prod, matrices)),
+            ends=sum(map(sum, matrices)),
+            matrices=len(matrices),
+        )
+
+    def flops(self, tokens: int) -> int:
+        """FLOPs of the products for ``tokens`` tokens: ``2 x matrix x tokens``."""
+        return 2 * self.matrix * tokens
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A model as numbers: what runs, how large it is, and how far its attention sees.
+
+    Attributes:
+        attention: by original layer number, for the layers that have it.
+        windows: how many tokens, itself included, a query of that layer sees at most; ``None``: all before it.
+        forgets: whether the caches of windowed layers drop what no query will see again.
+        mlp: one a block.
+        outer: embeddings, norms and projections around the blocks. Of these, ``around`` multiplies every token
+            (OPT-350m projects embeddings up and down), and ``head`` makes logits.
+        rotary: how many of a head's dimensions turn.
+        itemsize: bytes an element of the matrices takes as stored.
+    """
+
+    width: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    context: int | None
+    rotary: int
+    itemsize: float
+    attention: Mapping[int, Sublayer]
+    windows: Mapping[int, int | None]
+    forgets: bool
+    mlp: tuple[Sublayer, ...]
+    outer: Sublayer
+    around: Sublayer
+    head: Sublayer
+
+    @classmethod
+    def of(cls, layout: Layout) -> Architecture:
+        """Count a checkpoint; only names and shapes are looked at, so it may lie on the hub."""
+        stored = [t for t in layout.checkpoint if _is_parameter(t)]
+        attention, mlp = {}, []
+        inside: set[str] = set()
+        for layer in range(layout.layers):
+            block = [t for t in stored if t.name.startswith(f"{layout.prefix}.{layer}.")]
+            inside.update(t.name for t in block)
+            prefixes = layout.removed_with(layer)
+            if layer not in layout.drop:
+                attention[layer] = Sublayer.of(t for t in block if t.name.startswith(prefixes))
+            mlp.append(Sublayer.of(t for t in block if not t.name.startswith(prefixes)))
+        outside = [t for t in stored if t.name not in inside]
+        matrices = [t for t in stored if t.name in inside and len(t.shape) == 2]
+        head = _head(outside, layout)
+        around = [t for t in outside if len(t.shape) == 2 and not _is_lookup(t) and t not in head]
+        windows, forgets = _windows(layout)
+        return cls(
+            width=layout.width,
+            heads=layout.heads,
+            kv_heads=layout.kv_heads,
+            head_dim=layout.head_dim,
+            context=layout.context,
+            rotary=layout.rotary.dims if layout.rotary else 0,
+            itemsize=sum(t.nbytes for t in matrices) / max(1, sum(prod(t.shape) for t in matrices)),
+            attention=attention,
+            windows=windows,
+            forgets=forgets,
+            mlp=tuple(mlp),
+            outer=Sublayer.of(outside),
+            around=Sublayer.of(around),
+            head=Sublayer.of(head),
+        )
+
+    @property
+    def parameters(self) -> int:
+        """All parameters; a tied head counts once."""
+        return self.outer.parameters + sum(s.parameters for s in (*self.attention.values(), *self.mlp))
+
+    @property
+    def runs(self) -> bool:
+        """Whether the checkpoint holds a whole model: files of an attention study, say, lack the MLPs."""
+        return bool(self.attention and self.head.matrix and all(s.matrix for s in self.mlp))
+
+    def pairs(self, layer: int, work: Work, *, masked: bool = False) -> int:
+        """Query-key pairs of one sequence and head: ``sum over i = 1..tokens of min(past + i, window)``.
+
+        ``masked`` counts those too that a causal mask hides: ``tokens x (past + tokens)``, which is what plain matrix
+        products compute and what FLOP counters count.
+        """
+        new, past, window = work.tokens, work.past, self.windows[layer]
+        if masked:
+            return new * (past + new)
+        growing = new if window is None else min(max(window - past, 0), new)
+        whole = 0 if window is None else (new - growing) * window
+        return growing * past + growing * (growing + 1) // 2 + whole
+
+    def score_flops(self, layer: int, work: Work, *, masked: bool = False) -> int:
+        """FLOPs of ``Q K^T`` and of the weighted values: ``4 x heads x head_dim x pairs x batch``."""
+        return 4 * self.heads * self.head_dim * self.pairs(layer, work, masked=masked) * work.batch
+
+    def attention_flops(self, layer: int, work: Work, *, masked: bool = False) -> int:
+        """FLOPs of one attention sublayer: its four projections and the part that grows with the square."""
+        projections = self.attention[layer].flops(work.tokens * work.batch)
+        return projections + self.score_flops(layer, work, masked=masked)
+
+    def cached_tokens(self, layer: int, tokens: int) -> int:
+        """Tokens that the cache of one layer holds after ``tokens`` were seen: all, or what the next can still see."""
+        window = self.windows[layer]
+        return tokens if window is None or not self.forgets else min(tokens, window - 1)
+
+    def cache_bytes(self, tokens: int, batch: int = 1, itemsize: float | None = None) -> float:
+        """Bytes of keys and values: ``sum over layers of 2 x kv_heads x head_dim x tokens x batch x itemsize``.
+
+        Args:
+            itemsize: bytes an element; by default that of the stored weights.
+        """
+        size = self.itemsize if itemsize is None else itemsize
+        cells = sum(self.cached_tokens(layer, tokens) for layer in self.attention)
+        return 2 * self.kv_heads * self.head_dim * cells * batch * size
+
+
+def _is_parameter(tensor: TensorInfo) -> bool:
+    """Old releases stored buffers as well: masks [1, 1, n, n], scalars, and rotary frequencies."""
+    return len(tensor.shape) in (1, 2) and not tensor.name.endswith("inv_freq")
+
+
+def _head(outside: list[TensorInfo], layout: Layout) -> list[TensorInfo]:
+    """The matrix that makes logits: one of its own, or the embedding once more where they are tied."""
+    rows = value(layout.checkpoint.config, layout.data, "vocab_size")
+    large = [t for t in outside if len(t.shape) == 2 and t.shape[0] == rows]
+    # The head comes last where there are two; where there is one, it serves twice.
+    return sorted(large, key=_is_lookup)[:1]
+
+
+def _is_lookup(tensor: TensorInfo) -> bool:
+    return tensor.name.removesuffix(".weight").rpartition(".")[2] in _LOOKUPS
+
+
+def _windows(layout: Layout) -> tuple[dict[int, int | None], bool]:
+    """How far the attention of each layer sees, and whether its cache forgets the rest."""
+    config, data, there = layout.checkpoint.config, layout.data, layout.attention_layers
+    rule = data.get("window")
+    if rule is None or (rule["if"] and not value(config, data, rule["if"])):
+        return dict.fromkeys(there), False
+    size = value(config, data, rule["key"])
+    if not isinstance(size, int):
+        return dict.fromkeys(there), False
+    kinds = _kinds(keep_entries(config, data, len(there), range(len(there))))
+    if kinds is None:  # no list: every layer has the window
+        return dict.fromkeys(there, size), True
+    windows = {layer: size if kind in _WINDOWED else None for layer, kind in zip(there, kinds, strict=True)}
+    return windows, _FORGETS in kinds
+
+
+def _kinds(entries: Mapping[str, Any]) -> list[str] | None:
+    if "layer_types" in entries:
+        return list(entries["layer_types"])
+    nested = entries.get("attention_types")
+    return list(nested[0][0]) if nested else None

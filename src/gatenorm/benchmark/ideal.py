@@ -1,0 +1,56 @@
+"""The speed-up that removing attention could bring at most, and how much of it was reached.
+
+    ideal = T / (T - sum over removed layers of A_l),    A_l = T x share_l
+
+`T` is the baseline's time without any instrument. `share_l` is layer l's part of a run with hooks: projections, rotary
+positions, attention, output projection, the norms that go with it, and its residual add. The ideal is what would be
+left if nothing else cost anything: every other sublayer takes exactly as long as before.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Each layer's attention as a share of a whole pass, by original layer number."""
+
+    prefill: Mapping[int, float]
+    decode: Mapping[int, float]
+
+    def of(self, phase: str, drop: Sequence[int]) -> float:
+        """The summed share of the layers ``drop``; ``phase`` is ``prefill`` or ``decode``."""
+        by_layer: Mapping[int, float] = getattr(self, phase)
+        return sum(by_layer[layer] for layer in drop)
+
+    def to_json(self) -> dict[str, Any]:
+        return {phase: {str(k): v for k, v in getattr(self, phase).items()} for phase in ("prefill", "decode")}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Shares:
+        return cls(**{phase: {int(k): float(v) for k, v in data[phase].items()} for phase in ("prefill", "decode")})
+
+
+def ideal_speedup(seconds: float, removed: float) -> float:
+    """``T / (T - sum A_l)``.
+
+    Args:
+        seconds: ``T``, one pass of the baseline.
+        removed: the part of it that the removed attentions take, in seconds.
+
+    Raises:
+        ValueError: the part is not smaller than the whole, or negative.
+    """
+    if not 0 <= removed < seconds:
+        raise ValueError(f"attention of {removed:g} s cannot be removed from a pass of {seconds:g} s")
+    return seconds / (seconds - removed)
+
+
+def ideal_from_shares(seconds: float, shares: Sequence[Shares], phase: str, drop: Sequence[int]) -> float:
+    """The ideal for layers ``drop``, with the median of their summed share over some profiled runs."""
+    share = statistics.median(s.of(phase, drop) for s in shares)
+    return ideal_speedup(seconds, seconds * share)

@@ -1,0 +1,165 @@
+"""Machines as two numbers: how fast they move bytes and how fast they multiply. ``machines.json`` holds the named ones.
+
+A named machine's figures are its vendor's peaks, which no program reaches; since speed-ups are ratios of times, only
+the relation of the two matters. ``this`` is the machine at hand, measured in a second or two.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from gatenorm.errors import EvaluationError, did_you_mean
+
+THIS = "this"
+DEFAULT = "h100-sxm"
+# Larger than the caches of any machine of today, so that the memory itself is measured.
+_STREAMED_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine to predict for.
+
+    Attributes:
+        bandwidth: bytes a second between memory and processor.
+        rates: FLOP/s of matrix products by dtype.
+        attention_rates: the same of attention kernels, where it was measured; else ``rates`` serves.
+        memory: bytes of memory, or ``None``.
+        overheads: seconds that an ``attention`` and an ``mlp`` sublayer take whatever their size, where measured.
+        source: where the figures come from.
+    """
+
+    name: str
+    summary: str
+    bandwidth: float
+    rates: Mapping[str, float]
+    source: str
+    memory: float | None = None
+    attention_rates: Mapping[str, float] = field(default_factory=dict)
+    overheads: Mapping[str, float] = field(default_factory=dict)
+
+    def rate(self, dtype: str) -> float:
+        """FLOP/s of products in that dtype; for one that is not listed, the slowest that is."""
+        return self.rates.get(dtype, min(self.rates.values()))
+
+    def attention_rate(self, dtype: str) -> float:
+        """FLOP/s of attention in that dtype."""
+        return self.attention_rates.get(dtype, self.rate(dtype))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "bandwidth": self.bandwidth,
+            "rates": dict(self.rates),
+            "attention_rates": dict(self.attention_rates),
+            "overheads": dict(self.overheads),
+            "source": self.source,
+        }
+
+
+@cache
+def machines() -> dict[str, Machine]:
+    """The packaged machines by name."""
+    text = resources.files("gatenorm.benchmark").joinpath("machines.json").read_text(encoding="utf-8")
+    return {entry["name"]: Machine(**entry) for entry in json.loads(text)}
+
+
+def machine(name: str, dtype: str = "float32", device: str = "cpu", threads: int | None = None) -> Machine:
+    """The machine of that name; ``this`` is measured, which takes a second or two.
+
+    Args:
+        dtype: in which type ``this`` is measured.
+        device: which of its devices.
+        threads: how many of its cores; all by default.
+
+    Raises:
+        EvaluationError: an unknown name.
+    """
+    if name == THIS:
+        return measured(dtype, device, threads)
+    if name not in machines():
+        raise EvaluationError(f"--machine {name} is not known; {did_you_mean(name, [*machines(), THIS])}")
+    return machines()[name]
+
+
+def measured(dtype: str = "float32", device: str = "cpu", threads: int | None = None) -> Machine:
+    """This machine, by the kernels that models run: a product of matrices, one of a matrix and a vector, attention.
+
+    The best of a few runs each, since others on the machine only ever slow it down. Without torch, NumPy stands in,
+    in float32 and without an attention kernel.
+    """
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        return _by_numpy()
+    return _by_torch(dtype, device, threads)
+
+
+def _by_numpy() -> Machine:
+    import numpy as np
+
+    a = np.ones((1024, 1024), np.float32)
+    rate = 2 * 1024**3 / _best(lambda: a @ a, 0.3)
+    large = np.ones(_STREAMED_BYTES // 4, np.float32).reshape(-1, 4096)
+    vector = np.ones(4096, np.float32)
+    bandwidth = large.nbytes / _best(lambda: large @ vector, 0.5)
+    return Machine(THIS, f"this machine, {os.cpu_count()} cores", bandwidth, {"float32": rate}, "measured by NumPy")
+
+
+def _by_torch(dtype: str, device: str, threads: int | None) -> Machine:
+    import torch
+
+    kind = getattr(torch, dtype)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        with torch.inference_mode():
+            wait = torch.cuda.synchronize if device.startswith("cuda") else _nothing
+            # Ones, not noise: no kernel here is faster for them, and drawing noise would take longer than measuring.
+            a, b = (torch.ones(1024, 1024, dtype=kind, device=device) for _ in range(2))
+            rate = 2 * 1024**3 / _best(lambda: torch.mm(a, b), 0.4, wait)
+            large = torch.ones(_STREAMED_BYTES // kind.itemsize // 4096, 4096, dtype=kind, device=device)
+            one = torch.ones(1, 4096, dtype=kind, device=device)
+            linear = torch.nn.functional.linear
+            bandwidth = _STREAMED_BYTES / _best(lambda: linear(one, large), 0.5, wait)
+            q = torch.ones(1, 8, 1024, 64, dtype=kind, device=device)
+            attend = torch.nn.functional.scaled_dot_product_attention
+            flops = 4 * 8 * 64 * 1024 * 1025 // 2  # pairs that a causal mask leaves
+            attention = flops / _best(lambda: attend(q, q, q, is_causal=True), 0.4, wait)
+    finally:
+        used = torch.get_num_threads()
+        torch.set_num_threads(before)
+    where = f"{used} threads" if device == "cpu" else device
+    return Machine(
+        name=THIS,
+        summary=f"this machine, {where}",
+        bandwidth=bandwidth,
+        rates={dtype: rate},
+        attention_rates={dtype: attention},
+        source=f"measured in {dtype}: product of 1,024 x 1,024, matrix by vector, causal attention over 1,024 tokens",
+    )
+
+
+def _nothing() -> None:
+    return None
+
+
+def _best(run: Callable[[], object], budget: float, wait: Callable[[], None] = _nothing) -> float:
+    """The shortest of as many runs as fit into ``budget`` seconds, three at least."""
+    run()
+    wait()
+    shortest, spent, runs = float("inf"), 0.0, 0
+    while runs < 3 or spent < budget:
+        began = time.perf_counter()
+        run()
+        wait()
+        seconds = time.perf_counter() - began
+        shortest, spent, runs = min(shortest, seconds), spent + seconds, runs + 1
+    return shortest

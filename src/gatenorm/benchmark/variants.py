@@ -1,0 +1,112 @@
+"""What can be benchmarked, whatever form it lies in: who it is, what was removed from it, how long its context is."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gatenorm.checkpoint import Checkpoint
+from gatenorm.errors import EvaluationError, MissingExtraError
+from gatenorm.families import Layout
+from gatenorm.records import ModelIdentity
+
+NEMOTRON = "nemotron-nas"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One model to time.
+
+    Attributes:
+        form: ``transformers``, ``nemotron-nas`` or ``gguf``.
+        removed: original numbers of the layers without attention.
+        context: the most tokens that it takes, where its files say so.
+        layout: what gatenorm understood of it; ``None`` for forms that it only writes.
+    """
+
+    path: Path
+    form: str
+    identity: ModelIdentity
+    removed: tuple[int, ...]
+    context: int | None
+    layout: Layout | None = None
+
+    @property
+    def name(self) -> str:
+        return self.identity.name
+
+    @classmethod
+    def of(cls, layout: Layout) -> Variant:
+        """A transformers directory, dense or pruned."""
+        return cls(
+            path=layout.checkpoint.directory,
+            form="transformers",
+            identity=layout.identity(),
+            removed=layout.drop,
+            context=layout.context,
+            layout=layout,
+        )
+
+    @classmethod
+    def exported(cls, path: Path) -> Variant | None:
+        """What ``export`` wrote at ``path``; ``None`` where it is something else.
+
+        Raises:
+            EvaluationError: a GGUF file that cannot be read.
+            MissingExtraError: the package that reads GGUF files is not installed.
+        """
+        if path.is_file() and path.suffix.lower() == ".gguf":
+            return _gguf(path)
+        if (path / "config.json").is_file():
+            checkpoint = Checkpoint.open(path)
+            if checkpoint.config.get("model_type") == NEMOTRON:
+                return _nemotron(checkpoint)
+        return None
+
+
+def _nemotron(checkpoint: Checkpoint) -> Variant:
+    config = checkpoint.config
+    blocks = config.get("block_configs") or []
+    try:
+        removed = tuple(i for i, block in enumerate(blocks) if block["attention"]["no_op"])
+    except (TypeError, KeyError):
+        raise EvaluationError(
+            f"{checkpoint.directory}/config.json: block_configs do not say what was removed"
+        ) from None
+    identity = ModelIdentity(
+        name=checkpoint.name,
+        model_type=NEMOTRON,
+        layers=len(blocks),
+        config_sha256=checkpoint.config_sha256,
+        files=checkpoint.files,
+        sample_sha256=checkpoint.sample_sha256(),
+    )
+    context = config.get("max_position_embeddings")
+    return Variant(checkpoint.directory, NEMOTRON, identity, removed, context if isinstance(context, int) else None)
+
+
+def _gguf(path: Path) -> Variant:
+    try:
+        from gguf import GGUFReader
+    except ImportError:
+        raise MissingExtraError("reading GGUF files", "gguf", "gguf") from None
+    try:
+        fields = GGUFReader(path).fields
+        architecture = str(fields["general.architecture"].contents())
+        layers = int(fields[f"{architecture}.block_count"].contents())
+        heads: Any = fields[f"{architecture}.attention.head_count_kv"].contents()
+        context = int(fields[f"{architecture}.context_length"].contents())
+    except (ValueError, KeyError, OSError, IndexError) as error:
+        raise EvaluationError(f"{path} is no GGUF file of a language model that can be read: {error}") from None
+    removed = tuple(i for i, count in enumerate(heads) if count == 0) if isinstance(heads, list) else ()
+    with path.open("rb") as file:
+        begin = hashlib.sha256(file.read(1 << 20)).hexdigest()  # the header: its keys, names and shapes
+    return Variant(
+        path=path,
+        form="gguf",
+        identity=ModelIdentity(path.name, architecture, layers, begin, {path.name: path.stat().st_size}),
+        removed=removed,
+        context=context,
+    )

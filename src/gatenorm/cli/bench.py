@@ -1,0 +1,211 @@
+"""``gatenorm bench``: what removing attention really saves, beside all that it could save."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gatenorm.cli import console, options
+from gatenorm.errors import EvaluationError
+
+NAME = "bench"
+EXAMPLE = "Example: gatenorm bench ./llama-8 --baseline ./llama --lengths 512,2048"
+
+Lengths = Annotated[
+    str | None,
+    typer.Option("--lengths", metavar="128,512", help="Tokens in a prompt [default: 128,512,2048, as fit]."),
+]
+Batches = Annotated[str, typer.Option("--batches", metavar="1,8", help="Prompts at a time.")]
+NewTokens = Annotated[int, typer.Option("--new-tokens", min=1, help="Tokens decoded after each prompt.")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, help="Processor threads [default: all this process may use].")
+]
+Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
+
+
+def command(
+    model: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL...", help="Checkpoint directories, ids of the hub, demo, or exported files."),
+    ],
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", metavar="MODEL", help="Compare with this model, in turns.")
+    ] = None,
+    engine: Annotated[str, typer.Option("--engine", help="transformers, llamacpp or vllm.")] = "transformers",
+    lengths: Lengths = None,
+    batches: Batches = "1",
+    new_tokens: NewTokens = 32,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often everything is measured.")] = 5,
+    machine: Annotated[
+        str | None,
+        typer.Option("--machine", metavar="NAME", help="Predict for it too: this, or a name such as h100-sxm."),
+    ] = None,
+    json: options.Json = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw speed-up by length: FILE.png, .svg or .html.")
+    ] = None,
+    device: options.Device = "cpu",
+    dtype: Dtype = "auto",
+    threads: Threads = None,
+) -> None:
+    """Measure latency, throughput, memory and cache of MODELs against a baseline, and how near that is to the ideal."""
+    from gatenorm.benchmark.bench import Protocol, bench, cases, check, threads_at_hand
+    from gatenorm.benchmark.engines import Setting, timed_engine
+    from gatenorm.benchmark.machines import machine as machine_named
+    from gatenorm.benchmark.machines import machines
+    from gatenorm.benchmark.overheads import with_overheads
+
+    console.check_json(json)
+    if plot:
+        from gatenorm.report.plots import check_format
+
+        check_format(plot)
+    timed = timed_engine(engine)
+    if dtype not in ("auto", *timed.dtypes):
+        raise EvaluationError(f"--dtype {dtype}: {engine} takes {', '.join(('auto', *timed.dtypes))}")
+    if machine is not None and machine != "this" and machine not in machines():
+        machine_named(machine)  # which says what there is
+    first, others = _variant(baseline) if baseline else None, [_variant(m) for m in model]
+    everyone = ([first] if first else []) + others
+    check(timed, everyone)
+    if engine == "transformers":
+        from gatenorm.evaluation.perplexity import check_hardware
+
+        check_hardware(device, dtype)
+    setting = Setting(
+        cases=cases(numbers(lengths, "--lengths"), numbers(batches, "--batches") or [1], new_tokens, everyone),
+        device=device,
+        dtype=dtype,
+        threads=threads or threads_at_hand(),
+    )
+    known = None
+    if machine:
+        computed = dtype if dtype != "auto" else ("float32" if device == "cpu" else "bfloat16")
+        with console.progress_bar("measuring this machine") if machine == "this" else nullcontext():
+            known = machine_named(machine, computed, device, setting.threads)
+            if machine == "this" and engine == "transformers":
+                known = with_overheads(known, computed, device, setting.threads)
+    with console.progress_bar("measuring in turns", "runs") as progress:
+        found = bench(others, timed, setting, Protocol(rounds, machine=known), baseline=first, progress=progress)
+    if json:
+        console.write_json(json, [evidence.to_json() for evidence in found])
+    if plot:
+        from gatenorm.report.plots import plot_speed
+
+        plot_speed(found, plot)
+    if json == "-":
+        return
+    for table in _tables(found):
+        console.print_table(table)
+    _remarks(found)
+    if plot:
+        console.say(f"plot: {plot}")
+
+
+def numbers(text: str | None, option: str) -> list[int] | None:
+    """Whole numbers out of ``128,512``; ``None`` where nothing was given.
+
+    Raises:
+        EvaluationError: anything else.
+    """
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and 0 < int(part) < 2**31 for part in parts):
+        raise EvaluationError(f"{option} {text}: expected whole numbers above 0, such as 128,512")
+    return [int(part) for part in parts]
+
+
+def _variant(model: str) -> Any:
+    from gatenorm.api import open_model
+    from gatenorm.benchmark.variants import Variant
+
+    return Variant.exported(Path(model)) or Variant.of(open_model(model))
+
+
+def _tables(found: list[Any]) -> list[Any]:
+    """A table of times and sizes, and one of speed-ups where there is a baseline."""
+    from rich.table import Table
+    from rich.text import Text
+
+    protocol = found[0].protocol
+    title = f"{protocol['engine']}, {protocol['dtype']}, {protocol['device']}, {protocol['threads']} threads"
+    times = Table(title=f"{title}: medians of {protocol['rounds']} rounds (smallest to largest)", title_justify="left")
+    times.add_column("tokens x batch", justify="right")
+    times.add_column("model", overflow="fold")
+    for column in ("prefill, ms", "first token, ms", "decode, tokens/s", "cache", "peak memory"):
+        times.add_column(column, justify="right")
+    for evidence in found:
+        figures, at = evidence.figures, f"{evidence.protocol['prompt_tokens']:,} x {evidence.protocol['batch']}"
+        if not figures:
+            times.add_row(at, Text(evidence.protocol["label"]), "skipped", "", "", "", "")
+            continue
+        times.add_row(
+            at,
+            Text(evidence.protocol["label"]),
+            _with_spread(figures, "prefill_seconds", scale=1000),
+            f"{1000 * figures['first_token_seconds']:,.4g}",
+            _with_spread(figures, "decode_tokens_per_second"),
+            console.bytes_for_people(figures["cache_bytes"]) if "cache_bytes" in figures else "not told",
+            console.bytes_for_people(figures["peak_bytes"]) if "peak_bytes" in figures else "not told",
+        )
+    compared = [e for e in found if "prefill_speedup" in e.figures]
+    return [times, *([_ratios(compared)] if compared else [])]
+
+
+def _ratios(compared: list[Any]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(f"against {compared[0].protocol['baseline']}, round by round"), title_justify="left")
+    table.add_column("tokens x batch", justify="right")
+    table.add_column("model", overflow="fold")
+    table.add_column("phase")
+    for column in ("speed-up", "ideal", "achieved / ideal", "predicted"):
+        table.add_column(column, justify="right")
+    table.add_column("cache saved", justify="right")
+    for evidence in compared:
+        figures = evidence.figures
+        for phase in ("prefill", "decode"):
+            saved = f"{figures['cache_share_removed']:.1%}" if "cache_share_removed" in figures else ""
+            table.add_row(
+                f"{evidence.protocol['prompt_tokens']:,} x {evidence.protocol['batch']}" if phase == "prefill" else "",
+                Text(evidence.protocol["label"] if phase == "prefill" else ""),
+                phase,
+                _with_spread(figures, f"{phase}_speedup", "x"),
+                *(
+                    f"{figures[name]:.2f}{unit}" if (name := f"{phase}_{what}") in figures else ""
+                    for what, unit in (("ideal", "x"), ("achieved", ""), ("predicted", "x"))
+                ),
+                saved if phase == "prefill" else "",
+            )
+    return table
+
+
+def _with_spread(figures: Any, name: str, unit: str = "", scale: float = 1) -> str:
+    middle, low, high = (_short(figures[name + end] * scale) for end in ("", "_low", "_high"))
+    return f"{middle}{unit} ({low} to {high})"
+
+
+def _short(value: float) -> str:
+    """Three digits that count, without exponents: ``0.0123``, ``1.23``, ``12,345``."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _remarks(found: list[Any]) -> None:
+    for evidence in found:
+        if "skipped" in evidence.protocol:
+            tokens, batch = evidence.protocol["prompt_tokens"], evidence.protocol["batch"]
+            console.say(f"skipped {tokens:,} x {batch} on {evidence.protocol['label']}: {evidence.protocol['skipped']}")
+    if any("prefill_ideal" in e.figures for e in found):
+        console.say("ideal: T / (T - the removed layers' attention), the speed-up if nothing else cost anything")
+    restless = [
+        e for e in found if e.figures and e.figures["prefill_seconds_high"] > 1.5 * e.figures["prefill_seconds_low"]
+    ]
+    if restless:
+        console.say(
+            f"warning: prefill varied by half and more in {len(restless)} of {len(found)}: was the machine busy?"
+        )

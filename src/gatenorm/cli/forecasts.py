@@ -1,0 +1,147 @@
+"""What the cost model says, for commands that show it or choose by it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from gatenorm.cli import console
+from gatenorm.errors import PlanError
+
+Machine = Annotated[
+    str,
+    typer.Option("--machine", metavar="NAME", help="Predict for: h100-sxm, a100-80gb, rtx-4090, ..., or this."),
+]
+Context = Annotated[int | None, typer.Option("--context", min=1, help="Tokens of context to predict for.")]
+Batch = Annotated[int, typer.Option("--batch", min=1, help="Sequences at a time to predict for.")]
+DEFAULT_CONTEXT = 4096
+_SHARES = (0.1, 0.2, 0.4)
+_LONG = 8
+
+
+def contexts(layout: Any, asked: int | None) -> list[int]:
+    """The context lengths to predict for: the one asked for, or 4,096 and the model's longest, at most 32,768.
+
+    Raises:
+        PlanError: longer than the model's context.
+    """
+    longest = layout.context
+    if asked is not None:
+        if longest and asked > longest:
+            raise PlanError(f"--context {asked} is longer than the model's {longest:,} tokens")
+        return [asked]
+    usual = min(DEFAULT_CONTEXT, longest or DEFAULT_CONTEXT)
+    far = min(longest or usual, _LONG * DEFAULT_CONTEXT)
+    return [usual] if far <= usual else [usual, far]
+
+
+def predictions(layout: Any, machine: str, context: int | None, batch: int) -> list[Any]:
+    """What removing about 10%, 20% and 40% of the attention sublayers would bring, at each context length.
+
+    Raises:
+        EvaluationError: an unknown machine, or a checkpoint that is no whole model.
+        PlanError: a context longer than the model's.
+    """
+    from gatenorm.benchmark.cost import forecast
+    from gatenorm.benchmark.counts import Architecture
+    from gatenorm.surgery.planning import count_for_share
+
+    lengths, there = contexts(layout, context), len(layout.attention_layers)
+    counted, known = Architecture.of(layout), opened_machine(layout, machine)
+    counts = dict.fromkeys(count_for_share(share, there) for share in _SHARES)
+    return [forecast(counted, known, n, length, batch) for n in counts if n < there for length in lengths]
+
+
+def opened_machine(layout: Any, name: str) -> Any:
+    """The machine of that name; ``this`` is measured in the type that the weights are stored in.
+
+    Raises:
+        EvaluationError: an unknown name.
+    """
+    from gatenorm.benchmark.machines import THIS, machine
+
+    stored = {t.dtype for t in layout.checkpoint}
+    dtype = "bfloat16" if stored & {"BF16", "F16"} else "float32"
+    if name != THIS:
+        return machine(name)
+    with console.progress_bar("measuring this machine"):
+        return machine(THIS, dtype)
+
+
+def in_words(found: list[Any]) -> str:
+    """``8 of 80: prefill 1.04x at 4,096, 1.10x at 32,768; decode ...; cache -10%``, a line for each count."""
+    lines = []
+    for count in dict.fromkeys(f.count for f in found):
+        same = [f for f in found if f.count == count]
+        prefill = ", ".join(f"{f.prefill:.2f}x at {f.context:,}" for f in same)
+        decode = ", ".join(f"{f.decode:.2f}x at {f.context:,}" for f in same)
+        lines.append(f"{count} of {same[0].of}: prefill {prefill}; decode {decode}; cache -{same[0].cache:.0%}")
+    return "\n".join(lines)
+
+
+def count_for(
+    layout: Any,
+    *,
+    target: str | None,
+    max_cache_gb: float | None,
+    machine: str,
+    context: int | None,
+    batch: int,
+    protect: list[int],
+) -> tuple[int, str]:
+    """The smallest number of removals that meets the targets by the cost model, and what it predicts, in words.
+
+    Args:
+        target: a speed-up such as ``1.2``, which prefill and decode must both reach, or ``prefill=1.2`` or
+            ``decode=1.2``.
+        max_cache_gb: gigabytes (10^9 bytes) that the key/value cache may take at ``context`` and ``batch``.
+        protect: layers that must stay.
+
+    Raises:
+        PlanError: a target that is no speed-up, or out of reach.
+        EvaluationError: as :func:`predictions`.
+    """
+    from gatenorm.benchmark.cost import forecasts
+    from gatenorm.benchmark.counts import Architecture
+    from gatenorm.surgery.planning import check_count, count_for_target
+
+    # Both before a machine is measured.
+    phases, wanted = _target(target) if target is not None else ((), 1.0)
+    if max_cache_gb is not None and not max_cache_gb > 0:
+        raise PlanError(f"--max-cache-gb {max_cache_gb:g} is out of range: expected gigabytes above 0")
+    length = contexts(layout, context)[0]
+    check_count(layout, 1, protect)
+    free = len(set(layout.attention_layers) - set(protect))
+    counted = Architecture.of(layout)
+    now = counted.cache_bytes(length, batch)
+    if max_cache_gb is not None and not phases and now <= max_cache_gb * 1e9:
+        size = console.bytes_for_people(now)
+        raise PlanError(f"--max-cache-gb {max_cache_gb:g}: {size} at {length:,} tokens, batch {batch}, fits as it is")
+    found = forecasts(counted, opened_machine(layout, machine), length, batch)[:free]
+    counts = [0]
+    if phases:
+        reached = [min(getattr(f, phase) for phase in phases) for f in found]
+        counts.append(count_for_target(reached, wanted, "--target-speedup"))
+    if max_cache_gb is not None and now > max_cache_gb * 1e9:
+        least = console.bytes_for_people(found[-1].cache_bytes if found else now)
+        if not found or found[-1].cache_bytes > max_cache_gb * 1e9:
+            raise PlanError(f"--max-cache-gb {max_cache_gb:g} is out of reach: {least} stay with {len(found)} removed")
+        # Negated: what is wanted is at least so little.
+        counts.append(count_for_target([-f.cache_bytes for f in found], -max_cache_gb * 1e9, "--max-cache-gb"))
+    chosen = found[max(counts) - 1]
+    return chosen.count, (
+        f"predicted by the cost model on {machine}, {length:,} tokens, batch {batch}: prefill {chosen.prefill:.2f}x, "
+        f"decode {chosen.decode:.2f}x, cache {console.bytes_for_people(chosen.cache_bytes)}"
+    )
+
+
+def _target(text: str) -> tuple[tuple[str, ...], float]:
+    phase, equals, number = text.rpartition("=")
+    try:
+        wanted = float(number)
+    except ValueError:
+        wanted = 0.0
+    if not 1 < wanted < 1000 or (equals and phase not in ("prefill", "decode")):
+        raise PlanError(f"--target-speedup {text}: expected a number above 1 such as 1.2, prefill=1.2 or decode=1.2")
+    return (phase,) if equals else ("prefill", "decode"), wanted

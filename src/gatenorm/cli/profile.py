@@ -1,0 +1,117 @@
+"""``gatenorm profile``: what attention and MLP take of time, weights, FLOPs and cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gatenorm.cli import console, options
+from gatenorm.cli.bench import Batches, Dtype, Lengths, NewTokens, Threads, numbers
+from gatenorm.errors import EvaluationError
+
+NAME = "profile"
+EXAMPLE = "Example: gatenorm profile ./llama --lengths 512,2048"
+
+
+def command(
+    model: options.Model,
+    lengths: Lengths = None,
+    batches: Batches = "1",
+    new_tokens: NewTokens = 8,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Runs of which the median counts.")] = 3,
+    json: options.Json = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw time by length: FILE.png, .svg or .html.")
+    ] = None,
+    device: options.Device = "cpu",
+    dtype: Dtype = "auto",
+    threads: Threads = None,
+    attention: Annotated[
+        str | None, typer.Option("--attention", help="sdpa or eager [default: what transformers takes].")
+    ] = None,
+) -> None:
+    """Show the time of attention and of MLP in MODEL by prompt length, and their shares of weights, FLOPs and cache."""
+    from gatenorm.api import open_model
+    from gatenorm.benchmark.bench import cases, threads_at_hand
+    from gatenorm.benchmark.breakdown import breakdown
+    from gatenorm.benchmark.engines import Setting
+    from gatenorm.benchmark.variants import Variant
+    from gatenorm.evaluation.perplexity import check_hardware
+
+    console.check_json(json)
+    if plot:
+        from gatenorm.report.plots import check_format
+
+        check_format(plot)
+    if attention not in (None, "sdpa", "eager"):
+        raise EvaluationError(f"--attention {attention} is not known; known: sdpa, eager")
+    layout = open_model(model)
+    asked = cases(numbers(lengths, "--lengths"), numbers(batches, "--batches") or [1], new_tokens, [Variant.of(layout)])
+    console.quiet_transformers()
+    check_hardware(device, dtype)
+    setting = Setting(asked, device, dtype, threads or threads_at_hand(), attention)
+    with console.progress_bar("profiling", "runs") as progress:
+        found = breakdown(layout, setting, rounds, progress)
+    if json:
+        console.write_json(json, [evidence.to_json() for evidence in found])
+    if plot:
+        from gatenorm.report.plots import plot_profile
+
+        plot_profile(found, plot)
+    if json == "-":
+        return
+    console.print_table(_table(found))
+    _remarks(found)
+    if plot:
+        console.say(f"plot: {plot}")
+
+
+def _table(found: list[Any]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    protocol = found[0].protocol
+    title = (
+        f"{found[0].model.name}: {protocol['engine']}, {protocol['dtype']}, {protocol['device']}, "
+        f"{protocol['threads']} threads, medians of {protocol['rounds']} runs"
+    )
+    table = Table(title=Text(title), title_justify="left")
+    table.add_column("tokens x batch", justify="right")
+    table.add_column("phase")
+    columns = ("total, ms", "attention, ms", "MLP, ms", "rest, ms", "attention / MLP", "attention's time", "its FLOPs")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for evidence in found:
+        at = f"{evidence.protocol['prompt_tokens']:,} x {evidence.protocol['batch']}"
+        for phase in ("prefill", "decode") if evidence.figures else ():
+            figures = {k.removeprefix(f"{phase}_"): v for k, v in evidence.figures.items()}
+            steps = 1 if phase == "prefill" else evidence.protocol["new_tokens"]
+            table.add_row(
+                at if phase == "prefill" else "",
+                phase if phase == "prefill" else "one token",
+                *(
+                    f"{figures[f'{part}_seconds'] / steps * 1000:,.2f}"
+                    for part in ("total", "attention", "mlp", "outer")
+                ),
+                f"{figures['attention_over_mlp']:.2f}",
+                f"{figures['attention_share']:.1%}",
+                f"{figures['attention_flops_share']:.1%}",
+            )
+    return table
+
+
+def _remarks(found: list[Any]) -> None:
+    for evidence in found:
+        if "skipped" in evidence.protocol:
+            tokens, batch = evidence.protocol["prompt_tokens"], evidence.protocol["batch"]
+            console.say(f"skipped {tokens:,} x {batch}: {evidence.protocol['skipped']}")
+    figures = next((e.figures for e in reversed(found) if e.figures), None)
+    if figures:
+        cache = console.bytes_for_people(figures["cache_bytes"])
+        console.say(
+            f"attention holds {figures['attention_weights_share']:.1%} of the weights and all of the key/value cache "
+            f"({cache} at the last length and batch)"
+        )
+    console.say("attention / MLP: mean attention sublayer over mean MLP, each with its norm and residual add")
