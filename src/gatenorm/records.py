@@ -75,7 +75,10 @@ class LayerScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """What a criterion says of every attention sublayer that is there; a low score means: remove first."""
+    """What a criterion says of every attention sublayer that is there; a low score means: remove first.
+
+    ``calibration`` says which tokens a criterion that runs the model has seen, and how; weight-only criteria have none.
+    """
 
     model: ModelIdentity
     criterion: str
@@ -85,6 +88,7 @@ class Scores:
     notes: tuple[str, ...] = ()
     seed: int | None = None
     version: str = ""
+    calibration: Mapping[str, Any] | None = None
 
     @property
     def ranking(self) -> tuple[int, ...]:
@@ -100,6 +104,7 @@ class Scores:
             "model": self.model.to_json(),
             "criterion": self.criterion,
             **({"seed": self.seed} if self.seed is not None else {}),
+            **({"calibration": dict(self.calibration)} if self.calibration is not None else {}),
             "layers": layers,
             "ranking": list(self.ranking),
             "seconds": self.seconds,
@@ -127,6 +132,7 @@ class Scores:
                 notes=tuple(str(n) for n in data.get("notes", ())),
                 seed=None if data.get("seed") is None else _whole(data["seed"]),
                 version=str(data.get("version", "")),
+                calibration=None if data.get("calibration") is None else dict(data["calibration"]),
             )
 
 
