@@ -22,15 +22,32 @@ from gatenorm.surgery.registration import register_when_transformers_is_imported
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from gatenorm.api import load, open_model, plan, prune, prune_module, score
+    from gatenorm.api import (
+        compare,
+        cross_check,
+        curve,
+        laboratory,
+        load,
+        open_model,
+        plan,
+        prune,
+        prune_module,
+        score,
+    )
+    from gatenorm.calibration.sources import Calibration
     from gatenorm.errors import GatenormError
     from gatenorm.records import Evidence, Plan, Scores
 
 __all__ = [
+    "Calibration",
     "Evidence",
     "GatenormError",
     "Plan",
     "Scores",
+    "compare",
+    "cross_check",
+    "curve",
+    "laboratory",
     "load",
     "open_model",
     "plan",
@@ -40,6 +57,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Calibration": "gatenorm.calibration.sources",
     "Evidence": "gatenorm.records",
     "GatenormError": "gatenorm.errors",
     "Plan": "gatenorm.records",

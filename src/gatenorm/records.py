@@ -18,6 +18,7 @@ from gatenorm.errors import PlanError
 SCORES_SCHEMA = "gatenorm/scores/1"
 PLAN_SCHEMA = "gatenorm/plan/1"
 EVIDENCE_SCHEMA = "gatenorm/evidence/1"
+WARNING_SCHEMA = "gatenorm/warning/1"
 
 
 @dataclass(frozen=True)
@@ -229,6 +230,32 @@ class Evidence:
                 seconds=float(data["seconds"]),
                 versions={str(k): str(v) for k, v in data.get("versions", {}).items()},
             )
+
+
+@dataclass(frozen=True)
+class FailureSignature:
+    """Something seen that makes a ranking or a removal doubtful: its ``kind``, a line for people, and what it rests on.
+
+    ``evidence`` holds the figures that were compared, and the limits that they were compared with.
+    """
+
+    kind: str
+    message: str
+    evidence: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": WARNING_SCHEMA,
+            "kind": self.kind,
+            "message": self.message,
+            "evidence": dict(self.evidence),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> FailureSignature:
+        check_schema(data, WARNING_SCHEMA, "a warning")
+        with _readable("a warning"):
+            return cls(kind=str(data["kind"]), message=str(data["message"]), evidence=dict(data["evidence"]))
 
 
 class _readable:  # noqa: N801 - reads as a statement: `with _readable("a plan"):`

@@ -1,11 +1,11 @@
-"""One model, loaded once, and everything that is measured on it: samples, one pass for all stream statistics, losses."""
+"""One model, loaded once, and all that is measured on it: samples, one pass for all stream statistics, losses."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from gatenorm.calibration.sources import (
     text_samples,
 )
 from gatenorm.calibration.statistics import Progress, StreamStatistics, observe
-from gatenorm.criteria import FORWARD_CRITERIA, criterion
+from gatenorm.criteria import criterion
 from gatenorm.errors import CalibrationError, CriterionError, EvaluationError
 from gatenorm.evaluation.perplexity import check_hardware
 from gatenorm.families import Layout
@@ -93,20 +93,16 @@ class Laboratory:
     def removable(self) -> Removable:
         return Removable(self.model, self.layout)
 
-    def prepare(self, name: str, calibration: Calibration | None) -> None:
+    def prepare(self, name: str, calibration: Calibration) -> None:
         """Everything that can be wrong with a request is found here, before a weight is loaded.
 
         Raises:
-            CriterionError: an unknown criterion, or one that needs a calibration and got none.
+            CriterionError: an unknown criterion, or one that looks at weights alone.
             CalibrationError, EvaluationError, CheckpointError, MissingExtraError: a calibration, a device or a model
                 that cannot be had.
         """
         if criterion(name).function is not None:
-            return
-        if calibration is None:
-            raise CriterionError(
-                f"{name} needs forward passes over tokens: say which with --calibration FILE, self or random"
-            )
+            raise CriterionError(f"{name} looks at weights alone: it takes no calibration")
         check_hardware("cpu" if self.device == "auto" else self.device, self.dtype)
         if self.layer_by_layer and (name not in _STREAM or calibration.source == SELF):
             raise CalibrationError(
@@ -134,8 +130,9 @@ class Laboratory:
             samples = self.samples(calibration, progress)
             if self.layer_by_layer:
                 began = time.perf_counter()
-                where = {"device": self.device, "dtype": self.dtype, "spool": self.spool}
-                found = observe_layer_by_layer(self.layout, samples, **where, progress=progress)
+                found = observe_layer_by_layer(
+                    self.layout, samples, device=self.device, dtype=self.dtype, spool=self.spool, progress=progress
+                )
             else:
                 model = self.model
                 began = time.perf_counter()
@@ -156,8 +153,6 @@ class Laboratory:
         from gatenorm.runtimes.transformers import versions
 
         self.prepare(name, calibration)
-        if name not in FORWARD_CRITERIA:
-            raise CriterionError(f"{name} looks at weights alone: it takes no calibration")
         found = _MEASURES[name](self, calibration, progress)
         bad = [layer for layer, score in found.scores.items() if not math.isfinite(score)]
         if bad:
@@ -239,9 +234,3 @@ _MEASURES: dict[str, Callable[[Laboratory, Calibration, Progress | None], _Measu
     "leave-one-out": _leave_one_out,
     "perplexity-greedy": _greedy,
 }
-
-
-def with_source(calibration: Calibration, source: str) -> Calibration:
-    """The same calibration on other tokens; what is about texts alone is left out where tokens are drawn."""
-    drawn = source in (SELF, RANDOM)
-    return replace(calibration, source=source, separator=None if drawn else calibration.separator)

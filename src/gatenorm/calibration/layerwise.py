@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,10 +56,8 @@ def observe_layer_by_layer(
             for (ids, counts), stream in zip(prepared, streams, strict=True):
                 (watch.count if layer == 0 else watch.see)(counts)
                 stage.stream = stream
-                try:
+                with suppress(_Reached):
                     model.base_model(**inputs(ids, counts, device), use_cache=False)
-                except _Reached:
-                    pass
             if progress:
                 progress(layer + 1, len(blocks))
     return watch.statistics

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from gatenorm.calibration.statistics import blocks_of
 from gatenorm.families import Layout
-from gatenorm.surgery import modeling_gatenorm as modeling
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,6 +40,8 @@ class Removable:
                 self._places[layer] = self._blocks[layer]
 
     def _attention_free(self, layer: int) -> nn.Module:
+        from gatenorm.surgery import modeling_gatenorm as modeling
+
         if layer not in self._free:
             block = self._blocks[layer]
             twin = copy.copy(block)

@@ -1,4 +1,4 @@
-"""Where the tokens come from that a data-driven criterion looks at: a text, a hub data set, the model itself, chance."""
+"""Where the tokens come from that criteria look at: a text, a hub data set, the model itself, or chance."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _CHARACTERS = 12
 class Calibration:
     """Which tokens a criterion looks at.
 
-    ``source`` is a text file (or ``wikitext2``, ``wikitext2=FILE``), ``hub:NAME[:CONFIG[:SPLIT]]`` for a data set of
-    the hub with a column ``text``, ``self`` for text that the model samples from itself, or ``random`` for tokens drawn
-    uniformly from the vocabulary. ``samples`` windows of ``length`` tokens are taken from the front of a text; with a
-    ``separator``, that many documents, each cut at ``length`` and padded in its batch. ``seed`` is that of ``self`` and
-    ``random``; ``batch_size`` counts samples.
+    ``source`` (empty: none yet) is a text file (or ``wikitext2``, ``wikitext2=FILE``), ``self`` for text that the model
+    samples from itself, ``random`` for tokens drawn uniformly from the vocabulary, or ``hub:NAME[:CONFIG[:SPLIT]]`` for
+    a data set of the hub with a column ``text``. ``samples`` windows of ``length`` tokens are taken from the front of a
+    text; with a ``separator``, that many documents, each cut at ``length`` and padded in its batch. ``seed`` is that of
+    ``self`` and ``random``; ``batch_size`` counts samples.
     """
 
     source: str
@@ -51,6 +51,11 @@ class Calibration:
     def drawn(self) -> bool:
         """Whether the tokens are drawn and nobody's data is needed."""
         return self.source in (SELF, RANDOM)
+
+
+def with_source(calibration: Calibration, source: str) -> Calibration:
+    """The same calibration on other tokens; what is about texts alone is left out where tokens are drawn."""
+    return replace(calibration, source=source, separator=None if source in (SELF, RANDOM) else calibration.separator)
 
 
 @dataclass(frozen=True)
@@ -162,8 +167,9 @@ def opening_token(tokenizer: PreTrainedTokenizerBase | None, config: Any) -> int
         if ids and ids[0] == tokenizer.bos_token_id:
             return int(ids[0])
     begin, end = getattr(config, "bos_token_id", None), getattr(config, "eos_token_id", None)
-    between = begin is not None and (begin == end or (isinstance(end, list) and begin in end))
-    return int(begin) if between and begin < config.vocab_size else None
+    if begin is None or begin not in (end if isinstance(end, list) else [end]):
+        return None
+    return int(begin) if begin < config.vocab_size else None
 
 
 def batches(samples: Samples, tokens_at_a_time: int = 4096) -> Iterator[Sequence[Sequence[int]]]:
@@ -208,7 +214,7 @@ def _from_hub(calibration: Calibration) -> Text:
         from datasets import load_dataset
     except ImportError:
         raise MissingExtraError(f"--calibration {calibration.source}", "datasets", "eval") from None
-    name, config, split = (calibration.source.removeprefix(HUB).split(":") + ["", ""])[:3]
+    name, config, split = [*calibration.source.removeprefix(HUB).split(":"), "", ""][:3]
     between = "\n\n" if calibration.separator is None else calibration.separator
     enough = calibration.samples * calibration.length * _CHARACTERS
     rows: list[str] = []

@@ -25,7 +25,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass
 class _Sums:
-    """Sums over all positions that count: of ``1 - cos(X, X + U)``, ``|U|``, ``|X|``, and of the block's ``1 - cos``."""
+    """Sums over all positions that count: ``1 - cos(X, X + U)``, ``|U|``, ``|X|``, the block's ``1 - cos``."""
 
     turn: Any = 0.0
     update: Any = 0.0

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from gatenorm import __version__
-from gatenorm.cli import console, demo, evaluate, inspect, prune, score
+from gatenorm.cli import compare, console, curve, demo, evaluate, inspect, prune, score
 from gatenorm.errors import GatenormError
 
 app = typer.Typer(
@@ -23,7 +23,7 @@ app = typer.Typer(
     epilog="Example: gatenorm score ./llama",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (inspect, score, prune, evaluate, demo):
+for module in (inspect, score, compare, prune, curve, evaluate, demo):
     app.command(name=module.NAME, epilog=module.EXAMPLE)(module.command)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from gatenorm.cli import console, options
+from gatenorm.errors import PlanError
 
 NAME = "prune"
 EXAMPLE = "Example: gatenorm prune ./llama --layers 8 -o ./llama-8"
@@ -31,6 +32,14 @@ def command(
     family: options.Family = None,
     json: options.Json = None,
     seed: options.Seed = 0,
+    calibration: options.Calibration = None,
+    samples: options.Samples = 32,
+    length: options.Length = 256,
+    documents: options.Documents = None,
+    device: options.Device = "cpu",
+    dtype: options.Dtype = "auto",
+    batch_size: options.BatchSize = None,
+    cross_check: options.CrossCheck = False,
 ) -> None:
     """Write MODEL without some of its attention sublayers: a checkpoint that transformers loads."""
     from gatenorm import api
@@ -39,10 +48,18 @@ def command(
 
     console.check_json(json)
     check_output(out)
+    tokens = options.tokens(calibration, samples, length, documents, seed, batch_size)
+    runs = options.runs_the_model(criterion, tokens, given=calibration is not None)
+    if cross_check and layers is None and share is None:
+        raise PlanError("--cross-check is about a choice by scores: give --layers or --share")
     layout = api.open_model(model, family)
-    with console.progress_bar(f"scoring by {criterion}") as progress:
+    laboratory = None
+    if runs or cross_check:
+        console.quiet_transformers()
+        laboratory = api.laboratory(layout, device=device, dtype=dtype)
+    with console.progress_bar(f"scoring by {criterion}", "steps") as progress:
         made = api.plan(
-            layout,
+            laboratory if runs and laboratory else layout,
             layers=layers,
             share=share,
             drop=None if drop is None else options.indices(drop, "--drop"),
@@ -50,14 +67,21 @@ def command(
             criterion=criterion,
             protect=options.indices(protect, "--protect"),
             seed=seed,
+            calibration=tokens if runs else None,
             progress=progress,
         )
+    checked = None
+    if cross_check and laboratory and made.scores:
+        with console.progress_bar("cross-check", "tokens") as progress:
+            checked = api.cross_check(
+                laboratory, made.scores, len(made.new), protect=made.protect, calibration=tokens, progress=progress
+            )
     with console.progress_bar("writing", "bytes") as progress:
         written = write_pruned(layout, made, out, progress)
     for name in written.left_out:
         console.warn(f"{name} is a link out of the checkpoint and was left out: copy it yourself if it belongs there")
     if json:
-        console.write_json(json, made.to_json())
+        console.write_json(json, made.to_json() | ({"cross_check": checked.to_json()} if checked else {}))
     if json == "-":
         return
     before = sum(layout.checkpoint.files.values())
@@ -69,4 +93,6 @@ def command(
         f"{out}: {console.bytes_for_people(written.nbytes)}, {1 - written.nbytes / before:.1%} less than the source; "
         f"its key/value cache is {len(made.new) / len(layout.attention_layers):.1%} smaller"
     )
+    if checked:
+        console.show_cross_check(checked)
     console.say(f"What it costs in quality: gatenorm eval {out} --baseline {model} --data YOUR_TEXT")

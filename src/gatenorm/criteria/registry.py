@@ -27,9 +27,9 @@ class Criterion:
     """A named formula: ``function(weights, backend)`` gives one layer's score, or its values per head ``[heads]``.
 
     ``function`` is ``None`` where weights do not suffice: the criterion runs the model on tokens, in the room
-    ``calibration``. Per-head values make a score by the root of their sum of squares. ``reads`` are the projections that it looks at,
-    ``gate`` says that it is built on the norms of query and key weights, ``gains`` that it folds norm gains in,
-    ``seeded`` that it takes a ``seed``.
+    ``calibration``. Per-head values make a score by the root of their sum of squares. ``reads`` are the projections
+    that it looks at, ``gate`` says that it is built on the norms of query and key weights, ``gains`` that it folds norm
+    gains in, ``seeded`` that it takes a ``seed``.
     """
 
     name: str

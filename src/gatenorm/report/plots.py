@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from gatenorm.errors import MissingExtraError, OutputError
 from gatenorm.records import Scores
@@ -33,11 +34,23 @@ def plot_scores(scores: Scores, path: Path, marked: Sequence[int] = ()) -> None:
         OutputError: an unknown ending, or the file cannot be written.
         MissingExtraError: the plotting library is not installed.
     """
+    write_plot(
+        path,
+        static=lambda file: _static(scores, file, set(marked)),
+        interactive=lambda file: _interactive(scores, file, set(marked)),
+    )
+
+
+def write_plot(path: Path, static: Callable[[Path], None], interactive: Callable[[Path], None]) -> None:
+    """Draw into ``path``, whole or not at all: ``static`` for .png and .svg, ``interactive`` for .html.
+
+    Raises:
+        OutputError: an unknown ending, or the file cannot be written.
+    """
     check_format(path)
-    draw = _interactive if path.suffix.lower() == ".html" else _static
     temporary = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
     try:
-        draw(scores, temporary, set(marked))
+        (interactive if path.suffix.lower() == ".html" else static)(temporary)
         temporary.replace(path)
     except OSError as error:
         raise OutputError(f"--plot {path}: {error.strerror}") from None
@@ -45,19 +58,41 @@ def plot_scores(scores: Scores, path: Path, marked: Sequence[int] = ()) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def matplotlib_figure(width: float, height: float) -> Any:
+    """An empty figure of so many inches.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtraError("a plot", "matplotlib", "report") from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def plotly_figure(title: str) -> Any:
+    """An empty interactive figure.
+
+    Raises:
+        MissingExtraError: plotly is not installed.
+    """
+    try:
+        import plotly.graph_objects as go
+    except ImportError:
+        raise MissingExtraError("an HTML plot", "plotly", "report") from None
+    return go.Figure(layout={"title": title, "template": "plotly_white"})
+
+
 def _title(scores: Scores) -> str:
     return f"{scores.model.name}: {scores.criterion} by layer"
 
 
 def _static(scores: Scores, path: Path, marked: set[int]) -> None:
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.patches import Patch
-        from matplotlib.ticker import MaxNLocator
-    except ImportError:
-        raise MissingExtraError("a plot", "matplotlib", "report") from None
-    width = min(16.0, max(6.0, 1.5 + 0.28 * len(scores.layers)))
-    figure = Figure(figsize=(width, 4.0), layout="constrained")
+    figure = matplotlib_figure(min(16.0, max(6.0, 1.5 + 0.28 * len(scores.layers))), 4.0)
+    from matplotlib.patches import Patch
+    from matplotlib.ticker import MaxNLocator
+
     axes = figure.add_subplot()
     for layer in scores.layers:
         weak = layer.layer in marked
@@ -82,11 +117,8 @@ def _static(scores: Scores, path: Path, marked: set[int]) -> None:
 
 
 def _interactive(scores: Scores, path: Path, marked: set[int]) -> None:
-    try:
-        import plotly.graph_objects as go
-    except ImportError:
-        raise MissingExtraError("an HTML plot", "plotly", "report") from None
-    figure = go.Figure(layout={"title": _title(scores), "template": "plotly_white", "bargap": 0.15})
+    figure = plotly_figure(_title(scores))
+    figure.update_layout(bargap=0.15)
     for name, weak in (("layers", False), ("weak late cluster", True)):
         chosen = [s for s in scores.layers if (s.layer in marked) == weak]
         if chosen:
