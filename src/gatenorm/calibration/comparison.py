@@ -14,6 +14,7 @@ from gatenorm.calibration.requests import Request, score_requests
 from gatenorm.calibration.sources import Calibration
 from gatenorm.calibration.statistics import Progress
 from gatenorm.calibration.warnings import few_shared, gate_norms_do_not_fall
+from gatenorm.criteria import criterion
 from gatenorm.errors import CriterionError
 from gatenorm.records import FailureSignature, ModelIdentity, Scores
 from gatenorm.surgery.planning import count_for_share
@@ -69,7 +70,7 @@ def compare(
     bound = measure_bound(laboratory, bound_on, progress) if bound_on is not None else None
     count = count_for_share(_WARN_AT, len(laboratory.layout.attention_layers))
     warnings = [gate_norms_do_not_fall(s) for s in scores]
-    for proxy in (s for s in scores if s.calibration is None):
+    for proxy in (s for s in scores if criterion(s.criterion).reads):  # baselines are no proxies
         warnings += [few_shared(proxy, check, count) for check in scores if check.criterion == "cosine"]
     return Comparison(
         model=laboratory.layout.identity(),

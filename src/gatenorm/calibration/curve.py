@@ -137,7 +137,7 @@ def curve(
     samples = evaluation_samples(laboratory, text, protocol)
     drawn = [score_weights(laboratory.layout, "random", seed=seed) for seed in range(seeds)]
     sets = {frozenset(weakest(s, n)) for s in (*rankings, *drawn) for n in numbers}
-    stated = {**samples.protocol, "dtype": laboratory.dtype, "device": laboratory.device, "counts": numbers}
+    stated = {**samples.protocol, "dtype": laboratory.computes_in, "device": laboratory.device, "counts": numbers}
     memory = _Memory(state, laboratory, text, samples)
     missing = sorted((s for s in sets if s not in memory.losses), key=lambda s: (len(s), sorted(s)))
     loss: Loss | None = None
@@ -178,7 +178,7 @@ class _Memory:
         self.path = path
         self.losses: dict[frozenset[int], float] = {}
         identity = laboratory.layout.identity().to_json() | {"name": None}
-        how = {**samples.protocol, "dtype": laboratory.dtype, "device": laboratory.device}
+        how = {**samples.protocol, "dtype": laboratory.computes_in, "device": laboratory.device}
         # Through JSON and back, so that it compares with what was read.
         self.key: dict[str, Any] = json.loads(json.dumps({"model": identity, "data": text.identity(), "protocol": how}))
         if path is None or not path.exists():

@@ -59,6 +59,15 @@ class Laboratory:
         return configuration(self.layout)
 
     @cached_property
+    def computes_in(self) -> str:
+        """The dtype that the model is, or would be, run in."""
+        from gatenorm.runtimes.transformers import dtype_for
+
+        chosen = dtype_for(self.dtype, self.device)
+        named = (self.config.dtype or "float32") if chosen == "auto" else chosen
+        return str(named).removeprefix("torch.")
+
+    @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase | None:
         """The model's tokenizer, or ``None``: drawn tokens need none."""
         from gatenorm.runtimes.transformers import load_tokenizer
@@ -158,8 +167,11 @@ class Laboratory:
         if bad:
             raise CriterionError(f"{name} of layer {bad[0]} is not finite: activations overflow, try --dtype float32")
         samples, drawing = self._samples[calibration]
-        dtype = str(self.model.dtype).removeprefix("torch.") if not self.layer_by_layer else self.dtype
-        how = {"dtype": dtype, "device": self.device, **({"layer_by_layer": True} if self.layer_by_layer else {})}
+        how = {
+            "dtype": self.computes_in,
+            "device": self.device,
+            **({"layer_by_layer": True} if self.layer_by_layer else {}),
+        }
         parts = {"loading": self.load_seconds, "drawing": drawing, "passes": found.seconds}
         return Scores(
             model=self.layout.identity(),

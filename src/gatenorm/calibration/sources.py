@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -87,10 +87,7 @@ def text_samples(calibration: Calibration, tokenizer: PreTrainedTokenizerBase, c
     protocol = Protocol(calibration.length, calibration.separator, calibration.samples)
     with _in_our_words():
         text = _from_hub(calibration) if calibration.source.startswith(HUB) else read_text(calibration.source)
-        front = _front(text, calibration) if calibration.separator is None else text
-        sequences, described = encode(tokenizer, front, protocol, config)
-        if len(sequences) < calibration.samples and front is not text:
-            sequences, described = encode(tokenizer, text, protocol, config)
+        sequences, described = _encode_front(tokenizer, text, protocol, config, calibration)
     padding = getattr(tokenizer, "pad_token_id", None)
     if padding is not None and padding != tokenizer.eos_token_id and {*chain(*sequences)} == {padding}:
         raise CalibrationError(f"every token of {text.name} is padding ({padding}): give text that says something")
@@ -203,9 +200,17 @@ def _check_length(calibration: Calibration, config: Any) -> None:
         raise CalibrationError(f"--length {calibration.length} is longer than the model's {longest} positions")
 
 
-def _front(text: Text, calibration: Calibration) -> Text:
+def _encode_front(
+    tokenizer: PreTrainedTokenizerBase, text: Text, protocol: Protocol, config: Any, calibration: Calibration
+) -> tuple[list[list[int]], dict[str, Any]]:
+    """The front of a text as sequences; the whole text only where its front does not hold enough of them."""
     enough = calibration.samples * calibration.length * _CHARACTERS
-    return text if len(text.content) <= enough else replace(text, content=text.content[:enough])
+    if calibration.separator is None and len(text.content) > enough:
+        with suppress(EvaluationError):
+            found = encode(tokenizer, replace(text, content=text.content[:enough]), protocol, config)
+            if len(found[0]) == calibration.samples:
+                return found
+    return encode(tokenizer, text, protocol, config)
 
 
 def _from_hub(calibration: Calibration) -> Text:

@@ -34,9 +34,10 @@ def few_shared(proxy: Scores, check: Scores, count: int, protect: Sequence[int] 
         "shared": shared,
         "limit": count / 2,
     }
+    which = f" ({spans(shared)})" if shared else ""
     message = (
-        f"{label(proxy)} and {label(check)} share {len(shared)} of the {count} layers that each would remove "
-        f"({spans(shared)}), fewer than half: {label(proxy)} may be unreliable for this model"
+        f"{label(proxy)} and {label(check)} share {len(shared)} of the {count} layers that each would remove{which}, "
+        f"fewer than half: {label(proxy)} may be unreliable for this model"
     )
     return FailureSignature("few-layers-shared", message, evidence)
 

@@ -35,7 +35,7 @@ def _static(file: Path, title: str, name: str, layers: list[int], values: list[l
     from matplotlib.ticker import MaxNLocator
 
     axes = figure.add_subplot()
-    image = axes.pcolormesh(values, cmap="cividis", vmin=0)  # made to look alike to all kinds of eyes
+    image = axes.pcolormesh(values, cmap="cividis")  # made to look alike to all kinds of eyes
     axes.set_xticks([n + 0.5 for n in range(len(layers))], [str(layer) for layer in layers], fontsize=8)
     if heads <= 16:
         axes.set_yticks([n + 0.5 for n in range(heads)], [str(n) for n in range(heads)], fontsize=8)
@@ -56,7 +56,6 @@ def _interactive(file: Path, title: str, name: str, layers: list[int], values: l
         z=values,
         x=[str(layer) for layer in layers],
         y=[str(n) for n in range(len(values))],
-        zmin=0,
         colorscale="Cividis",
         hovertemplate="layer %{x}, head %{y}: %{z:.5g}<extra></extra>",
         colorbar={"title": name},
