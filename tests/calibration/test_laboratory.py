@@ -100,7 +100,8 @@ def test_a_cross_check_names_the_layers_in_dispute(tiny_models: TinyModels):
         chosen, other = {2, 3}, set([layer for layer in check.ranking if layer != 4][:2])
         assert set(dispute.only_scores) == chosen - other
         assert set(dispute.only_check) == other - chosen
-        assert any(w.kind == "few-layers-shared" for w in checked.warnings) >= (not chosen & other)
+        warned = [w for w in checked.warnings if w.evidence.get("check") == dispute.check]
+        assert [w.evidence["shared"] for w in warned] == ([] if chosen & other else [[]])
     json.dumps(checked.to_json())
 
 
