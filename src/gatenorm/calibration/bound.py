@@ -41,7 +41,7 @@ VACUOUS_FROM = math.log(3) / 2
 class LayerBound:
     """Both sides for every head of a layer: ``deviation`` was seen, ``limit`` is what the bound allows.
 
-    ``logits`` is ``B``, the largest logit that the norms allow. ``loosest`` heads have the largest ``limit/deviation``.
+    ``logits`` is ``B``, the largest logit that the norms allow.
     """
 
     layer: int
@@ -122,6 +122,7 @@ class _Seen:
     """The maxima of one layer while tokens run through: input length, value lengths, distance from the running mean."""
 
     counts: torch.Tensor
+    _v: torch.Tensor
 
     def __init__(self, layout: Layout, layer: int):
         import torch
@@ -129,7 +130,6 @@ class _Seen:
         self.layout, self.weights = layout, layout.attention(layer)
         heads = layout.heads
         self.radius, self.deviation, self.values = 0.0, torch.zeros(heads), torch.zeros(heads)
-        self._v: torch.Tensor | None = None
         w, bias = torch.from_numpy(self.weights.v.float32()), self.weights.bias("v")
         self._wv = w, None if bias is None else torch.from_numpy(bias)
 
@@ -155,8 +155,7 @@ class _Seen:
     def _mixed(self, _: Any, arguments: tuple[torch.Tensor, ...]) -> None:
         import torch
 
-        assert self._v is not None
-        v, self._v = self._v, None  # [batch, tokens, heads, head_dim]
+        v = self._v  # [batch, tokens, heads, head_dim]
         prefix = torch.arange(1, v.shape[1] + 1, device=v.device).view(1, -1, 1, 1)
         distance = (arguments[0].float().view(v.shape) - v.cumsum(1) / prefix).norm(dim=-1)
         counts = self.counts.to(v.device)

@@ -188,7 +188,10 @@ class _Memory:
             raise EvaluationError(
                 f"--state {path} holds another curve's measurements (model, text or protocol differ): name another file"
             )
-        self.losses = {frozenset(entry["removed"]): float(entry["nll"]) for entry in found["losses"]}
+        try:
+            self.losses = {frozenset(entry["removed"]): float(entry["nll"]) for entry in found["losses"]}
+        except (KeyError, TypeError, ValueError):
+            raise EvaluationError(f"--state {path} is damaged: delete it, or name another file") from None
 
     def keep(self, removed: frozenset[int], nll: float) -> None:
         self.losses[removed] = nll

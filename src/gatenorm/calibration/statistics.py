@@ -69,12 +69,13 @@ class StreamStatistics:
 class Watch:
     """Hooks that add what runs through blocks to a :class:`StreamStatistics`."""
 
+    _counts: torch.Tensor
+
     def __init__(self, layout: Layout):
         self.statistics = StreamStatistics(layout.attention_layers)
         self._before: Sequence[str] = layout.block["before"]
         # The first of the modules that go is the attention; where its branch ends in a norm, that comes last.
         self._branch_end: str = layout.norms.get("output") or layout.block["attention"][0]
-        self._counts: torch.Tensor | None = None
         self._entered: dict[int, torch.Tensor] = {}
 
     @contextmanager
@@ -136,7 +137,6 @@ class Watch:
         return hook
 
     def _counted(self, stream: torch.Tensor) -> torch.Tensor:
-        assert self._counts is not None
         return self._counts.to(stream.device)
 
 
@@ -145,9 +145,6 @@ def observe(model: Any, layout: Layout, samples: Samples, progress: Progress | N
 
     Args:
         progress: called with (tokens seen, tokens in all).
-
-    Raises:
-        CalibrationError: activations that are not finite.
     """
     import torch
 

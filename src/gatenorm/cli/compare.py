@@ -10,7 +10,9 @@ import typer
 from gatenorm.cli import console, options
 
 NAME = "compare"
-EXAMPLE = "Example: gatenorm compare demo --criteria gate-norm,cosine@random,cosine@self --plot agreement.svg"
+EXAMPLE = "Example: gatenorm compare ./llama --criteria gate-norm,cosine@random,cosine@self --plot agreement.svg"
+# Of so many criteria every two are shown; of more, each with the last.
+_ALL_PAIRS = 6
 
 
 def command(
@@ -83,6 +85,10 @@ def _show(found: Any) -> None:
     console.print_table(_costs(found))
     console.print_table(_choices(found))
     console.print_table(_agreements(found))
+    if len(found.scores) > _ALL_PAIRS:
+        console.say(
+            f"only pairs with {label(found.scores[-1])} are shown, the last one named: all are in --json, --plot"
+        )
     if found.bound:
         console.print_table(_bounds(found.bound))
         console.say(
@@ -147,13 +153,23 @@ def _agreements(found: Any) -> Any:
     table.add_column("Kendall", justify="right")
     for overlap in found.agreements[0].overlaps:
         table.add_column(f"{100 * overlap.share:.0f} %", justify="right")
-    for pair in found.agreements:
+    for pair in _pairs_for_people(found):
         correlations = ["-" if c is None else f"{c:+.2f}" for c in (pair.spearman, pair.kendall)]
         shared = [f"{len(o.shared)} of {o.count}" for o in pair.overlaps]
         table.add_row(f"{pair.first}, {pair.second}", *correlations, *shared)
     chance = ["by chance", "", "", *(f"{o.chance:.1f} of {o.count}" for o in found.agreements[0].overlaps)]
     table.add_row(*chance, style="dim")
     return table
+
+
+def _pairs_for_people(found: Any) -> list[Any]:
+    """Every two criteria, or, where those would be too many to read, each with the one named last."""
+    from gatenorm.calibration.agreement import label
+
+    pairs = list(found.agreements)
+    if len(found.scores) <= _ALL_PAIRS:
+        return pairs
+    return [pair for pair in pairs if pair.second == label(found.scores[-1])]
 
 
 def _bounds(bound: Any) -> Any:
