@@ -13,9 +13,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gatenorm.calibration.configuration import configuration
 from gatenorm.calibration.sources import Samples, batches
 from gatenorm.calibration.statistics import Progress, StreamStatistics, Watch, blocks_of, inputs, padded
+from gatenorm.checkpoint.dtypes import STORAGE_TYPES
 from gatenorm.errors import CalibrationError
 from gatenorm.families import Layout
 
@@ -128,7 +131,7 @@ def _hollow(layout: Layout, device: str, dtype: str) -> Any:
         stored = next((n for n in (name, short) if n in layout.checkpoint), None)
         if stored is None:
             raise CalibrationError(f"there is no tensor {name} in the files: score the model as a whole")
-        weight = layout.checkpoint.torch(stored).to(device, chosen)
+        weight = _read(layout, stored).to(device, chosen)
         model.get_submodule(owner)._parameters[last] = torch.nn.Parameter(weight, requires_grad=False)
     for _, module in model.named_modules():
         for name, buffer in module._buffers.items():
@@ -142,8 +145,19 @@ def _block_weights(layout: Layout, layer: int, block: Any, device: str, dtype: A
         stored = layout.tensor(layer, name)
         if stored not in layout.checkpoint or layout.checkpoint.info(stored).shape != tuple(parameter.shape):
             raise CalibrationError(f"the files hold no {stored} of shape {list(parameter.shape)}: score it as a whole")
-        weights[name] = layout.checkpoint.torch(stored).to(device, dtype)
+        weights[name] = _read(layout, stored).to(device, dtype)
     return weights
+
+
+def _read(layout: Layout, name: str) -> torch.Tensor:
+    """A tensor out of its file, read rather than mapped: mapped pages would count as this process's memory for good."""
+    import torch
+
+    checkpoint = layout.checkpoint
+    info = checkpoint.info(name)
+    bits = np.fromfile(checkpoint.directory / info.file, np.uint8, count=info.nbytes, offset=info.begin)
+    checkpoint.bytes_read += info.nbytes
+    return torch.from_numpy(bits).view(getattr(torch, STORAGE_TYPES[info.dtype].torch)).reshape(info.shape)
 
 
 @contextmanager
