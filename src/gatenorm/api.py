@@ -130,8 +130,13 @@ def laboratory(
     device: str = "cpu",
     dtype: str = "auto",
     layer_by_layer: bool = False,
+    activations: str | os.PathLike[str] | None = None,
 ) -> Laboratory:
     """A model that is loaded when it is first run and kept, for whoever asks several things of it.
+
+    Args:
+        layer_by_layer: hold one block's weights at a time, for models larger than memory.
+        activations: a folder that then keeps the samples' activations, which otherwise stay in memory.
 
     Raises:
         CheckpointError, FamilyError: as :func:`open_model`.
@@ -140,7 +145,8 @@ def laboratory(
 
     if isinstance(model, Laboratory):
         return model
-    return Laboratory(open_model(model, family), device=device, dtype=dtype, layer_by_layer=layer_by_layer)
+    spool = None if activations is None else Path(activations)
+    return Laboratory(open_model(model, family), device, dtype, layer_by_layer, spool)
 
 
 def cross_check(

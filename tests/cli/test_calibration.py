@@ -26,7 +26,8 @@ def test_help_names_every_criterion():
     assert ", ".join(FORWARD_CRITERIA) == options.FORWARD_CRITERIA
 
 
-def test_score_runs_the_model_when_told_to(tiny_models: TinyModels, capsys: pytest.CaptureFixture[str]):
+def test_score_runs_the_model_when_told_to(tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    apart = ("--layer-by-layer", "--activations", tmp_path)
     model = tiny_models("llama-mha")
     status, out, err = run(capsys, "score", model, "--criterion", "cosine", "--calibration", "self", *FEW)
     assert (status, err) == (0, "")
@@ -35,9 +36,7 @@ def test_score_runs_the_model_when_told_to(tiny_models: TinyModels, capsys: pyte
     status, out, _ = run(capsys, "score", model, "--criterion", "norm-ratio@random", *FEW, "--json", "-")
     assert status == 0
     assert json.loads(out)["calibration"]["tokens"] == 36
-    status, out, _ = run(
-        capsys, "score", model, "--criterion", "cosine@random", *FEW, "--layer-by-layer", "--json", "-"
-    )
+    status, out, _ = run(capsys, "score", model, "--criterion", "cosine@random", *FEW, *apart, "--json", "-")
     assert json.loads(out)["calibration"]["layer_by_layer"] is True
 
 
@@ -119,6 +118,7 @@ def test_bad_requests_are_one_line_and_status_2(
         (["score", model, "--criterion", "cosine@random", "--device", "cuda:99"], "cuda:99 cannot be used"),
         (["score", model, "--criterion", "cosine@random", "--length", 500], "--length 500 is longer"),
         (["score", model, "--criterion", "cosine@random", "--samples", 0], "--samples"),
+        (["score", model, "--criterion", "cosine@random", "--activations", tmp_path], "give both, or leave it out"),
         (["prune", model, "--drop", 1, "-o", out, "--cross-check"], "give --layers or --share"),
         (["prune", model, "--layers", 1, "-o", out, "--criterion", "cosine"], "say which with --calibration"),
         (["compare", model, "--criteria", "gate-norm"], "two criteria or more"),

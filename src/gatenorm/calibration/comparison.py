@@ -11,7 +11,7 @@ from gatenorm.calibration.agreement import Agreement, agree
 from gatenorm.calibration.bound import Bound, measure_bound
 from gatenorm.calibration.laboratory import Laboratory
 from gatenorm.calibration.requests import Request, score_requests
-from gatenorm.calibration.sources import Calibration
+from gatenorm.calibration.sources import RANDOM, SELF, Calibration
 from gatenorm.calibration.statistics import Progress
 from gatenorm.calibration.warnings import few_shared, gate_norms_do_not_fall
 from gatenorm.criteria import criterion
@@ -68,10 +68,13 @@ def compare(
         laboratory.prepare("cosine", bound_on)
     scores = score_requests(laboratory, asked, seed=seed, progress=progress)
     bound = measure_bound(laboratory, bound_on, progress) if bound_on is not None else None
-    count = count_for_share(_WARN_AT, len(laboratory.layout.attention_layers))
+    # Of one layer alone nothing could be said: two random choices share it once in as many times as there are layers.
+    count = max(2, count_for_share(_WARN_AT, len(laboratory.layout.attention_layers)))
     warnings = [gate_norms_do_not_fall(s) for s in scores]
-    for proxy in (s for s in scores if criterion(s.criterion).reads):  # baselines are no proxies
-        warnings += [few_shared(proxy, check, count) for check in scores if check.criterion == "cosine"]
+    check = _most_telling(scores)
+    if check is not None:
+        proxies = (s for s in scores if criterion(s.criterion).reads)  # baselines are no proxies
+        warnings += [few_shared(proxy, check, count) for proxy in proxies]
     return Comparison(
         model=laboratory.layout.identity(),
         scores=tuple(scores),
@@ -79,3 +82,10 @@ def compare(
         warnings=tuple(w for w in warnings if w is not None),
         bound=bound,
     )
+
+
+def _most_telling(scores: Sequence[Scores]) -> Scores | None:
+    """The ``cosine`` to warn by: on text rather than on the model's own, on that rather than on random tokens."""
+    given = {str(s.calibration["source"]): s for s in scores if s.criterion == "cosine" and s.calibration}
+    drawn = [given[source] for source in (SELF, RANDOM) if source in given]
+    return next((s for source, s in given.items() if source not in (SELF, RANDOM)), drawn[0] if drawn else None)

@@ -98,6 +98,15 @@ class Laboratory:
         self.load_seconds = time.perf_counter() - began
         return model
 
+    @property
+    def _one_device(self) -> str:
+        """Where one block at a time is run: there is nothing to spread."""
+        import torch
+
+        if self.device != "auto":
+            return self.device
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
     @cached_property
     def removable(self) -> Removable:
         return Removable(self.model, self.layout)
@@ -140,7 +149,7 @@ class Laboratory:
             if self.layer_by_layer:
                 began = time.perf_counter()
                 found = observe_layer_by_layer(
-                    self.layout, samples, device=self.device, dtype=self.dtype, spool=self.spool, progress=progress
+                    self.layout, samples, device=self._one_device, dtype=self.dtype, spool=self.spool, progress=progress
                 )
             else:
                 model = self.model

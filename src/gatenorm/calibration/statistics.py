@@ -56,7 +56,7 @@ class StreamStatistics:
 
         Source: Saikumar & Varghese (arXiv 2512.20636), appendix.
         """
-        return {layer: float(s.update) / float(s.stream) for layer, s in self.sums.items()}
+        return {layer: float(s.update / s.stream) for layer, s in self.sums.items()}
 
     def block_cosine(self) -> dict[int, float]:
         """``1 - mean cos(X, Y)`` with the streams ``X`` and ``Y`` that enter and leave the whole block, by layer.
@@ -112,10 +112,10 @@ class Watch:
 
     def _update(self, layer: int, block: nn.Module) -> Any:
         def hook(_: Any, __: Any, output: Any) -> None:
-            without = self._entered[layer]
-            with_attention = without + (output[0] if isinstance(output, tuple) else output)
-            update = _wide(output[0] if isinstance(output, tuple) else output)
+            branch, without = output[0] if isinstance(output, tuple) else output, self._entered[layer]
+            update = _wide(branch)
             if self._before:
+                with_attention = without + branch
                 for name in self._before:
                     module = block.get_submodule(name)
                     without, with_attention = module(without), module(with_attention)

@@ -43,6 +43,7 @@ def command(
     dtype: options.Dtype = "auto",
     batch_size: options.BatchSize = None,
     layer_by_layer: options.LayerByLayer = False,
+    activations: options.Activations = None,
 ) -> None:
     """Score MODEL by several criteria and show how far they agree; a weight-only one is only a proxy for the others."""
     from gatenorm import api
@@ -54,11 +55,14 @@ def command(
             from gatenorm.report.plots import check_format
 
             check_format(path)
+    options.check_activations(activations, layer_by_layer)
     tokens = options.tokens(calibration, samples, length, documents, seed, batch_size)
     names = [name for name in criteria.split(",") if name]
     requests(names, tokens)
     console.quiet_transformers()
-    laboratory = api.laboratory(model, family=family, device=device, dtype=dtype, layer_by_layer=layer_by_layer)
+    laboratory = api.laboratory(
+        model, family=family, device=device, dtype=dtype, layer_by_layer=layer_by_layer, activations=activations
+    )
     with console.progress_bar("comparing criteria", "steps") as progress:
         found = api.compare(laboratory, names, calibration=tokens, bound=bound, seed=seed, progress=progress)
     if json:

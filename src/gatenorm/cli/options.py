@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gatenorm.errors import CriterionError, PlanError
+from gatenorm.errors import CriterionError, OutputError, PlanError
 
 if TYPE_CHECKING:
     from gatenorm.calibration.sources import Calibration as Tokens
@@ -75,6 +76,12 @@ LayerByLayer = Annotated[
         help="Hold one block's weights at a time: for models larger than memory (cosine and the like).",
     ),
 ]
+Activations = Annotated[
+    Path | None,
+    typer.Option(
+        "--activations", metavar="DIR", help="With --layer-by-layer: keep activations in a file there, not in memory."
+    ),
+]
 CrossCheck = Annotated[
     bool,
     typer.Option(
@@ -111,6 +118,20 @@ def runs_the_model(criterion: str, calibration: Tokens, *, given: bool) -> bool:
     if given and not runs:
         raise CriterionError(f"{criterion} looks at weights alone: leave --calibration out, or name another criterion")
     return runs
+
+
+def check_activations(folder: Path | None, layer_by_layer: bool) -> None:
+    """Refuse a folder for activations that is of no use.
+
+    Raises:
+        OutputError: it is not there, or the model is not run layer by layer.
+    """
+    if folder is None:
+        return
+    if not layer_by_layer:
+        raise OutputError("--activations is about --layer-by-layer: give both, or leave it out")
+    if not folder.is_dir():
+        raise OutputError(f"--activations {folder}: there is no such folder")
 
 
 def indices(text: str | None, option: str) -> list[int]:

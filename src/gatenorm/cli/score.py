@@ -32,6 +32,7 @@ def command(
     dtype: options.Dtype = "auto",
     batch_size: options.BatchSize = None,
     layer_by_layer: options.LayerByLayer = False,
+    activations: options.Activations = None,
     cross_check: options.CrossCheck = False,
 ) -> None:
     """Score every attention sublayer of MODEL, from its weights alone by default; the lowest are removed first."""
@@ -43,13 +44,16 @@ def command(
         from gatenorm.report.plots import check_format
 
         check_format(plot)
+    options.check_activations(activations, layer_by_layer)
     tokens = options.tokens(calibration, samples, length, documents, seed, batch_size)
     runs = options.runs_the_model(criterion, tokens, given=calibration is not None)
     layout = api.open_model(model, family, fetch=runs or cross_check)
     laboratory = None
     if runs or cross_check:
         console.quiet_transformers()
-        laboratory = api.laboratory(layout, device=device, dtype=dtype, layer_by_layer=layer_by_layer)
+        laboratory = api.laboratory(
+            layout, device=device, dtype=dtype, layer_by_layer=layer_by_layer, activations=activations
+        )
     with console.progress_bar(f"scoring by {criterion}", "steps") as progress:
         scores = api.score(
             laboratory if runs and laboratory else layout,
