@@ -53,6 +53,17 @@ def test_a_plan_can_rest_on_data(tiny_models: TinyModels, tmp_path: Path):
     assert (tmp_path / "out/gatenorm.json").is_file()
 
 
+def test_a_model_may_be_spread_and_may_be_pruned(tiny_models: TinyModels, tmp_path: Path):
+    model = tiny_models("llama-mha")
+    whole = gatenorm.score(model, "leave-one-out", calibration=HOW)
+    spread = gatenorm.score(model, "leave-one-out", calibration=HOW, device="auto", dtype="float32")
+    assert [s.score for s in spread.layers] == pytest.approx([s.score for s in whole.layers], abs=1e-6)
+    gatenorm.prune(model, tmp_path / "out", gatenorm.plan(model, drop=[1]))
+    pruned = gatenorm.compare(tmp_path / "out", ["leave-one-out", "cosine", "gate-norm"], calibration=HOW)
+    assert all([s.layer for s in scores.layers] == [0, 2, 3, 4] for scores in pruned.scores)
+    assert [s.score for s in pruned.scores[0].layers] != pytest.approx([s.score for s in whole.layers[:4]])
+
+
 def test_one_pass_serves_three_criteria(tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch):
     passes: list[Any] = []
     real = laboratory_module.observe

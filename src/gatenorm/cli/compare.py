@@ -87,6 +87,8 @@ def _show(found: Any) -> None:
     from gatenorm.calibration.agreement import label
 
     console.print_table(_costs(found))
+    if any(scores.calibration for scores in found.scores):
+        console.say("seconds are what each would take alone: the model is loaded once, and one pass can serve several")
     console.print_table(_choices(found))
     console.print_table(_agreements(found))
     if len(found.scores) > _ALL_PAIRS:
