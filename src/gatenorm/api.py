@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -213,6 +213,7 @@ def curve(
     protocol: Protocol | None = None,
     calibration: Calibration | str | None = None,
     seeds: int = 5,
+    measures: Mapping[str, Callable[[Any], float]] | None = None,
     state: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Curve:
@@ -224,6 +225,7 @@ def curve(
         counts: numbers of removed sublayers; up to half of them all by default.
         protocol: windows or documents, as in an evaluation.
         seeds: how many random rankings make the band.
+        measures: what else to measure of every pruned model, by name: a function of the model that gives a number.
         state: a file that keeps what was measured, so that a run that was stopped goes on.
 
     Raises:
@@ -242,7 +244,17 @@ def curve(
     layers = len(chosen.layout.attention_layers)
     numbers = range(count_for_share(0.5, layers) + 1) if counts is None else counts
     where = None if state is None else Path(state)
-    return measure(chosen, rankings, text, protocol or Protocol(), numbers, seeds=seeds, state=where, progress=progress)
+    return measure(
+        chosen,
+        rankings,
+        text,
+        protocol or Protocol(),
+        numbers,
+        seeds=seeds,
+        measures=measures,
+        state=where,
+        progress=progress,
+    )
 
 
 def _model_of(given: Model | Laboratory) -> Model:

@@ -141,7 +141,7 @@ def test_a_curve_is_that_of_pruned_checkpoints_and_goes_on_where_it_stopped(text
     laboratory = gatenorm.laboratory("demo")
     found = measured(laboratory, text, state, progress=lambda done, total: steps.append((done, total)))
     assert found.counts == (0, 1, 2)
-    assert steps[-1][0] == steps[-1][1] == len(json.loads(state.read_text())["losses"])
+    assert steps[-1][0] == steps[-1][1] == len(json.loads(state.read_text())["measured"])
     for line in found.lines:
         gatenorm.prune("demo", tmp_path / line.name, gatenorm.plan("demo", drop=line.removed[2]))
         pruned = layout_of(tmp_path / line.name)
@@ -155,6 +155,23 @@ def test_a_curve_is_that_of_pruned_checkpoints_and_goes_on_where_it_stopped(text
     assert "model" not in vars(fresh)
     assert [line.to_json() for line in again.lines] == [line.to_json() for line in found.lines]
     json.dumps(again.to_json())
+    damaged = json.loads(state.read_text())
+    state.write_text(json.dumps(damaged | {"measured": [{"removed": [1]}]}))
+    with pytest.raises(EvaluationError, match="is damaged"):
+        measured(fresh, text, state)
+
+
+def test_a_curve_measures_what_else_it_is_asked_for(text: Path, tmp_path: Path):
+    def blocks_with_attention(model: Any) -> float:
+        return sum(hasattr(block, "self_attn") for block in model.model.layers)
+
+    state = tmp_path / "state.json"
+    laboratory = gatenorm.laboratory("demo")
+    how = {"counts": [2], "seeds": 0, "measures": {"attentions": blocks_with_attention}}
+    found = measured(laboratory, text, state, **how)
+    assert found.lines[0].figures == {"attentions": {0: 16.0, 2: 14.0}}
+    assert [point["attentions"] for point in found.to_json()["lines"][0]["points"]] == [16.0, 14.0]
+    assert measured(gatenorm.laboratory("demo"), text, state, **how).lines[0].figures == found.lines[0].figures
 
 
 def test_a_curve_refuses_what_it_cannot_measure(text: Path, tmp_path: Path):
@@ -162,7 +179,7 @@ def test_a_curve_refuses_what_it_cannot_measure(text: Path, tmp_path: Path):
     with pytest.raises(EvaluationError, match="the model has 16, and one must stay"):
         measured(laboratory, text, None, counts=[16])
     state = tmp_path / "state.json"
-    state.write_text('{"schema": "gatenorm/curve-state/1", "key": {}, "losses": []}')
+    state.write_text('{"schema": "gatenorm/curve-state/1", "key": {}, "measured": []}')
     with pytest.raises(EvaluationError, match="another curve's measurements"):
         measured(laboratory, text, state)
     assert "model" not in vars(laboratory)

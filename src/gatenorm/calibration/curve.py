@@ -10,7 +10,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,19 +30,28 @@ from gatenorm.records import FailureSignature, ModelIdentity, Scores, read_json
 CURVE_SCHEMA = "gatenorm/curve/1"
 STATE_SCHEMA = "gatenorm/curve-state/1"
 RANDOM_BAND = "random"
+_NLL = "nll"
+
+Figures = dict[str, float]
+Measure = Callable[[Any], float]
 
 
 @dataclass(frozen=True)
 class Line:
-    """One ranking's perplexities, by number of removed sublayers, and the layers that each number means."""
+    """One ranking's perplexities, by number of removed sublayers, and the layers that each number means.
+
+    ``figures`` holds what else was measured, by name and number.
+    """
 
     name: str
     removed: Mapping[int, tuple[int, ...]]
     perplexity: Mapping[int, float]
+    figures: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         points = [
             {"removed": n, "layers": sorted(self.removed[n]), "perplexity": self.perplexity[n]}
+            | {name: values[n] for name, values in self.figures.items()}
             for n in sorted(self.perplexity)
         ]
         return {"name": self.name, "points": points}
@@ -109,6 +118,7 @@ def curve(
     counts: Sequence[int],
     *,
     seeds: int = 5,
+    measures: Mapping[str, Measure] | None = None,
     state: Path | None = None,
     progress: Progress | None = None,
 ) -> Curve:
@@ -118,6 +128,8 @@ def curve(
         rankings: scores of the laboratory's model.
         counts: numbers of removed sublayers; 0 is measured whether named or not.
         seeds: how many random rankings make the band.
+        measures: what else to measure of every pruned model, by name: a function of the model, run without a key/value
+            cache, that gives a number, such as a task's accuracy.
         state: a JSON file that keeps what was measured; goes on from it where it exists.
         progress: called with (perplexities known, perplexities to know).
 
@@ -138,18 +150,22 @@ def curve(
     drawn = [score_weights(laboratory.layout, "random", seed=seed) for seed in range(seeds)]
     sets = {frozenset(weakest(s, n)) for s in (*rankings, *drawn) for n in numbers}
     stated = {**samples.protocol, "dtype": laboratory.computes_in, "device": laboratory.device, "counts": numbers}
-    memory = _Memory(state, laboratory, text, samples)
-    missing = sorted((s for s in sets if s not in memory.losses), key=lambda s: (len(s), sorted(s)))
+    measures = measures or {}
+    memory = _Memory(state, laboratory, text, samples, sorted(measures))
+    missing = sorted((s for s in sets if s not in memory.known), key=lambda s: (len(s), sorted(s)))
     loss: Loss | None = None
     for n, layers_gone in enumerate(missing):
         if progress:
             progress(len(sets) - len(missing) + n, len(sets))
         loss = loss or loss_on(laboratory.removable, samples)
-        memory.keep(layers_gone, loss(layers_gone))
+        found = {_NLL: loss(layers_gone)}
+        with laboratory.removable.without(layers_gone) as model:
+            found |= {name: measure(model) for name, measure in measures.items()}
+        memory.keep(layers_gone, found)
     if progress:
         progress(len(sets), len(sets))
-    lines = [_line(label(s), s, numbers, memory.losses) for s in rankings]
-    band = [_line(f"{RANDOM_BAND} {s.seed}", s, numbers, memory.losses) for s in drawn]
+    lines = [_line(label(s), s, numbers, memory.known) for s in rankings]
+    band = [_line(f"{RANDOM_BAND} {s.seed}", s, numbers, memory.known) for s in drawn]
     return Curve(
         model=laboratory.layout.identity(),
         lines=tuple(lines),
@@ -162,9 +178,12 @@ def curve(
     )
 
 
-def _line(name: str, scores: Scores, counts: Sequence[int], losses: Mapping[frozenset[int], float]) -> Line:
+def _line(name: str, scores: Scores, counts: Sequence[int], known: Mapping[frozenset[int], Figures]) -> Line:
     removed = {n: tuple(weakest(scores, n)) for n in counts}
-    return Line(name, removed, {n: _perplexity(losses[frozenset(gone)]) for n, gone in removed.items()})
+    found = {n: known[frozenset(gone)] for n, gone in removed.items()}
+    others = {key for figures in found.values() for key in figures} - {_NLL}
+    figures = {key: {n: figures[key] for n, figures in found.items()} for key in sorted(others)}
+    return Line(name, removed, {n: _perplexity(figures[_NLL]) for n, figures in found.items()}, figures)
 
 
 def _perplexity(nll: float) -> float:
@@ -174,13 +193,16 @@ def _perplexity(nll: float) -> float:
 class _Memory:
     """What was measured, in a file if one is named; a file of another model, text or protocol is refused."""
 
-    def __init__(self, path: Path | None, laboratory: Laboratory, text: Text, samples: Samples):
+    def __init__(
+        self, path: Path | None, laboratory: Laboratory, text: Text, samples: Samples, measures: Sequence[str]
+    ):
         self.path = path
-        self.losses: dict[frozenset[int], float] = {}
+        self.known: dict[frozenset[int], Figures] = {}
         identity = laboratory.layout.identity().to_json() | {"name": None}
         how = {**samples.protocol, "dtype": laboratory.computes_in, "device": laboratory.device}
         # Through JSON and back, so that it compares with what was read.
-        self.key: dict[str, Any] = json.loads(json.dumps({"model": identity, "data": text.identity(), "protocol": how}))
+        key = {"model": identity, "data": text.identity(), "protocol": how, "measures": list(measures)}
+        self.key: dict[str, Any] = json.loads(json.dumps(key))
         if path is None or not path.exists():
             return
         found = read_json(path, "--state")
@@ -189,18 +211,20 @@ class _Memory:
                 f"--state {path} holds another curve's measurements (model, text or protocol differ): name another file"
             )
         try:
-            self.losses = {frozenset(entry["removed"]): float(entry["nll"]) for entry in found["losses"]}
-        except (KeyError, TypeError, ValueError):
+            for entry in found["measured"]:
+                figures = {str(name): float(value) for name, value in entry["figures"].items()}
+                self.known[frozenset(entry["removed"])] = figures | {_NLL: figures[_NLL]}
+        except (KeyError, TypeError, ValueError, AttributeError):
             raise EvaluationError(f"--state {path} is damaged: delete it, or name another file") from None
 
-    def keep(self, removed: frozenset[int], nll: float) -> None:
-        self.losses[removed] = nll
+    def keep(self, removed: frozenset[int], figures: Figures) -> None:
+        self.known[removed] = figures
         if self.path is None:
             return
-        losses = [{"removed": sorted(gone), "nll": found} for gone, found in self.losses.items()]
+        measured = [{"removed": sorted(gone), "figures": found} for gone, found in self.known.items()]
         temporary = self.path.with_name(f".partial-{os.getpid()}-{self.path.name}"[:255])
         try:
-            temporary.write_text(json.dumps({"schema": STATE_SCHEMA, "key": self.key, "losses": losses}) + "\n")
+            temporary.write_text(json.dumps({"schema": STATE_SCHEMA, "key": self.key, "measured": measured}) + "\n")
             temporary.replace(self.path)
         except OSError as error:
             temporary.unlink(missing_ok=True)

@@ -33,7 +33,7 @@ def _static(curve: Curve, file: Path) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
     axes = figure.add_subplot()
-    spread = curve.spread()
+    spread = {n: values for n, values in curve.spread().items() if all(map(math.isfinite, values))}
     if spread:
         counts = list(spread)
         low, mean, high = zip(*spread.values(), strict=True)
