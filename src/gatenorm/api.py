@@ -115,7 +115,8 @@ def score(
         if calibration is not None or "@" in criterion:
             raise CriterionError(f"{criterion.partition('@')[0]} looks at weights alone: leave the calibration out")
         layout = open_model(_model_of(model), family, fetch=False)
-        return score_layout(layout, criterion, seed=seed, backend=backend, device=device, progress=progress)
+        where = "cpu" if device == "auto" else device  # one layer at a time: there is nothing to spread
+        return score_layout(layout, criterion, seed=seed, backend=backend, device=where, progress=progress)
     from gatenorm.calibration.requests import requests, score_requests
 
     asked = requests([criterion], _calibration(calibration, seed))

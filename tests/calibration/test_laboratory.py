@@ -58,6 +58,7 @@ def test_a_model_may_be_spread_and_may_be_pruned(tiny_models: TinyModels, tmp_pa
     whole = gatenorm.score(model, "leave-one-out", calibration=HOW)
     spread = gatenorm.score(model, "leave-one-out", calibration=HOW, device="auto", dtype="float32")
     assert [s.score for s in spread.layers] == pytest.approx([s.score for s in whole.layers], abs=1e-6)
+    assert gatenorm.score(model, device="auto").ranking == gatenorm.score(model).ranking
     gatenorm.prune(model, tmp_path / "out", gatenorm.plan(model, drop=[1]))
     pruned = gatenorm.compare(tmp_path / "out", ["leave-one-out", "cosine", "gate-norm"], calibration=HOW)
     assert all([s.layer for s in scores.layers] == [0, 2, 3, 4] for scores in pruned.scores)
