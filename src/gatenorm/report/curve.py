@@ -29,7 +29,7 @@ def _title(curve: Curve) -> str:
 
 
 def _static(curve: Curve, file: Path) -> None:
-    figure = matplotlib_figure(8.0, 4.8)
+    figure = matplotlib_figure(9.0, 4.8)
     from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
     axes = figure.add_subplot()
@@ -37,16 +37,16 @@ def _static(curve: Curve, file: Path) -> None:
     if spread:
         counts = list(spread)
         low, mean, high = zip(*spread.values(), strict=True)
-        name = f"random, {len(curve.band)} draws: least to largest"
+        name = f"random, {len(curve.band)} draws:\nleast to largest"
         axes.fill_between(counts, low, high, color=_BAND, linewidth=0, label=name)
-        axes.plot(counts, mean, color="0.45", linewidth=1, label="random, geometric mean")
+        axes.plot(counts, mean, color="0.45", linewidth=1, label="random, geom. mean")
     for n, line in enumerate(curve.lines):
         counts = [c for c in sorted(line.perplexity) if math.isfinite(line.perplexity[c])]
         axes.plot(
             counts,
             [line.perplexity[c] for c in counts],
             color=_COLOURS[n % len(_COLOURS)],
-            marker=_MARKERS[n % len(_MARKERS)],
+            marker=_MARKERS[(n + n // len(_COLOURS)) % len(_MARKERS)],  # another one when colours come round again
             linestyle=_DASHES[n % len(_DASHES)],
             markersize=4.5,
             label=line.name,
@@ -65,7 +65,7 @@ def _static(curve: Curve, file: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="0.92")
     axes.set_axisbelow(True)
-    axes.legend(frameon=False, fontsize=9)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8.5)
     figure.savefig(file, dpi=150)
 
 
