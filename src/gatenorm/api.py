@@ -233,21 +233,19 @@ def curve(
         EvaluationError, CriterionError, CalibrationError, CheckpointError: what is asked for cannot be measured.
     """
     from gatenorm.calibration.curve import curve as measure
-    from gatenorm.calibration.requests import requests, score_requests
+    from gatenorm.calibration.requests import requests
     from gatenorm.evaluation.perplexity import Protocol
     from gatenorm.evaluation.text import read_text
 
     how = _calibration(calibration, 0)
-    asked = {name: requests([name], how)[0] for name in criteria if isinstance(name, str)}
+    asked = [requests([given], how)[0] if isinstance(given, str) else given for given in criteria]
     text, chosen = read_text(data), laboratory(model)
-    made = dict(zip(asked, score_requests(chosen, [*asked.values()], progress=progress), strict=True))
-    rankings = [made[given] if isinstance(given, str) else given for given in criteria]
     layers = len(chosen.layout.attention_layers)
     numbers = range(count_for_share(0.5, layers) + 1) if counts is None else counts
     where = None if state is None else Path(state)
     return measure(
         chosen,
-        rankings,
+        asked,
         text,
         protocol or Protocol(),
         numbers,

@@ -177,6 +177,10 @@ def test_a_curve_measures_what_else_it_is_asked_for(text: Path, tmp_path: Path):
 
 def test_a_curve_refuses_what_it_cannot_measure(text: Path, tmp_path: Path):
     laboratory = gatenorm.laboratory("demo")
+    short = tmp_path / "short.txt"
+    short.write_text("short")
+    with pytest.raises(EvaluationError, match="fewer than one window"):
+        gatenorm.curve(laboratory, ["cosine@self"], str(short))
     with pytest.raises(EvaluationError, match="the model has 16, and one must stay"):
         measured(laboratory, text, None, counts=[16])
     state = tmp_path / "state.json"

@@ -121,6 +121,7 @@ def test_bad_requests_are_one_line_and_status_2(
         (["score", model, "--criterion", "cosine@random", "--activations", tmp_path], "give both, or leave it out"),
         (["prune", model, "--drop", 1, "-o", out, "--cross-check"], "give --layers or --share"),
         (["prune", model, "--layers", 1, "-o", out, "--criterion", "cosine"], "say which with --calibration"),
+        (["compare", model, "--bound", "--layer-by-layer"], "--bound needs the whole model"),
         (["compare", model, "--criteria", "gate-norm"], "two criteria or more"),
         (["compare", model, "--criteria", "gate-norm,cosine"], "say which with --calibration"),
         (["compare", model, "--plot", tmp_path / "a.bmp"], "must be one of .png, .svg, .html"),

@@ -95,7 +95,7 @@ def measure_bound(laboratory: Laboratory, calibration: Calibration, progress: Pr
     import torch
 
     layout = laboratory.layout
-    _refuse(layout)
+    check_bound(laboratory)
     calibration = _within_window(layout, calibration)
     model, samples = laboratory.model, laboratory.samples(calibration)
     seen = {layer: _Seen(layout, layer) for layer in layout.attention_layers}
@@ -195,7 +195,15 @@ def _spectral(weights: Any, role: str) -> Float64:
     return np.array(found)
 
 
-def _refuse(layout: Layout) -> None:
+def check_bound(laboratory: Laboratory) -> None:
+    """Refuse a model that the inequality does not speak of, before anything is run.
+
+    Raises:
+        CriterionError: as :func:`measure_bound`, or a laboratory that works layer by layer.
+    """
+    layout = laboratory.layout
+    if laboratory.layer_by_layer:
+        raise CriterionError("--bound needs the whole model in memory: leave --layer-by-layer out")
     if value(layout.checkpoint.config, layout.data, "alibi"):
         raise CriterionError(
             "the bound does not speak of this model: ALiBi adds to the logits whatever their norms are"

@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from gatenorm.calibration.agreement import Agreement, agree
-from gatenorm.calibration.bound import Bound, measure_bound
+from gatenorm.calibration.bound import Bound, check_bound, measure_bound
 from gatenorm.calibration.laboratory import Laboratory
 from gatenorm.calibration.requests import Request, score_requests
 from gatenorm.calibration.sources import RANDOM, SELF, Calibration
@@ -65,6 +65,7 @@ def compare(
     if len(asked) < 2:
         raise CriterionError("a comparison needs two criteria or more: --criteria gate-norm,cosine@self")
     if bound_on is not None:
+        check_bound(laboratory)
         laboratory.prepare("cosine", bound_on)
     scores = score_requests(laboratory, asked, seed=seed, progress=progress)
     bound = measure_bound(laboratory, bound_on, progress) if bound_on is not None else None

@@ -18,6 +18,7 @@ from typing import Any
 from gatenorm.calibration.agreement import label
 from gatenorm.calibration.laboratory import Laboratory
 from gatenorm.calibration.removal_effects import Loss, loss_on
+from gatenorm.calibration.requests import Request, score_requests
 from gatenorm.calibration.sources import Samples
 from gatenorm.calibration.statistics import Progress
 from gatenorm.calibration.warnings import curve_signatures, weakest
@@ -112,7 +113,7 @@ def evaluation_samples(laboratory: Laboratory, text: Text, protocol: Protocol) -
 
 def curve(
     laboratory: Laboratory,
-    rankings: Sequence[Scores],
+    asked: Sequence[Request | Scores],
     text: Text,
     protocol: Protocol,
     counts: Sequence[int],
@@ -125,7 +126,8 @@ def curve(
     """Measure perplexity without the ``n`` weakest sublayers, for every ``n`` in ``counts`` and every ranking.
 
     Args:
-        rankings: scores of the laboratory's model.
+        asked: the rankings, as requests for them or as scores of the laboratory's model; what can be wrong with the
+            text, the counts or the state file is said before any is made.
         counts: numbers of removed sublayers; 0 is measured whether named or not.
         seeds: how many random rankings make the band.
         measures: what else to measure of every pruned model, by name: a function of the model, run without a key/value
@@ -147,11 +149,12 @@ def curve(
             f"a curve to {numbers[-1]} removed sublayers: the model has {len(layers)}, and one must stay"
         )
     samples = evaluation_samples(laboratory, text, protocol)
+    measures = measures or {}
+    memory = _Memory(state, laboratory, text, samples, sorted(measures))
+    rankings = _rankings(laboratory, asked, progress)
     drawn = [score_weights(laboratory.layout, "random", seed=seed) for seed in range(seeds)]
     sets = {frozenset(weakest(s, n)) for s in (*rankings, *drawn) for n in numbers}
     stated = {**samples.protocol, "dtype": laboratory.computes_in, "device": laboratory.device, "counts": numbers}
-    measures = measures or {}
-    memory = _Memory(state, laboratory, text, samples, sorted(measures))
     missing = sorted((s for s in sets if s not in memory.known), key=lambda s: (len(s), sorted(s)))
     loss: Loss | None = None
     for n, layers_gone in enumerate(missing):
@@ -176,6 +179,12 @@ def curve(
         seconds=time.perf_counter() - began,
         versions=versions(),
     )
+
+
+def _rankings(laboratory: Laboratory, asked: Sequence[Request | Scores], progress: Progress | None) -> Sequence[Scores]:
+    wanted = [one for one in asked if isinstance(one, Request)]
+    made = iter(score_requests(laboratory, wanted, progress=progress))
+    return [next(made) if isinstance(one, Request) else one for one in asked]
 
 
 def _line(name: str, scores: Scores, counts: Sequence[int], known: Mapping[frozenset[int], Figures]) -> Line:
