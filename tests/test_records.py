@@ -36,6 +36,7 @@ SCORES = st.builds(
     notes=st.lists(TEXT, max_size=2).map(tuple),
     seed=st.none() | st.integers(0, 99),
     version=TEXT,
+    calibration=st.none() | st.dictionaries(TEXT, TEXT | st.integers(), max_size=3),
 )
 DROPS = st.sets(st.integers(0, 99), max_size=5).map(lambda s: tuple(sorted(s)))
 PLANS = st.builds(

@@ -24,16 +24,35 @@ from gatenorm.surgery.registration import register_when_transformers_is_imported
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from gatenorm.api import export, load, open_model, plan, prune, prune_module, score, verify
+    from gatenorm.api import (
+        compare,
+        cross_check,
+        curve,
+        export,
+        laboratory,
+        load,
+        open_model,
+        plan,
+        prune,
+        prune_module,
+        score,
+        verify,
+    )
+    from gatenorm.calibration.sources import Calibration
     from gatenorm.errors import GatenormError
     from gatenorm.records import Evidence, Plan, Scores
 
 __all__ = [
+    "Calibration",
     "Evidence",
     "GatenormError",
     "Plan",
     "Scores",
+    "compare",
+    "cross_check",
+    "curve",
     "export",
+    "laboratory",
     "load",
     "open_model",
     "plan",
@@ -44,6 +63,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Calibration": "gatenorm.calibration.sources",
     "Evidence": "gatenorm.records",
     "GatenormError": "gatenorm.errors",
     "Plan": "gatenorm.records",

@@ -34,6 +34,10 @@ class EvaluationError(GatenormError):
     """An evaluation whose data or model does not allow it."""
 
 
+class CalibrationError(GatenormError):
+    """Tokens to look at that cannot be had, or say nothing."""
+
+
 class MissingExtraError(GatenormError):
     """A feature whose optional dependencies are not installed."""
 

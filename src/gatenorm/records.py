@@ -18,6 +18,7 @@ from gatenorm.errors import PlanError
 SCORES_SCHEMA = "gatenorm/scores/1"
 PLAN_SCHEMA = "gatenorm/plan/1"
 EVIDENCE_SCHEMA = "gatenorm/evidence/1"
+WARNING_SCHEMA = "gatenorm/warning/1"
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,10 @@ class LayerScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """What a criterion says of every attention sublayer that is there; a low score means: remove first."""
+    """What a criterion says of every attention sublayer that is there; a low score means: remove first.
+
+    ``calibration`` says which tokens a criterion that runs the model has seen, and how; weight-only criteria have none.
+    """
 
     model: ModelIdentity
     criterion: str
@@ -85,6 +89,7 @@ class Scores:
     notes: tuple[str, ...] = ()
     seed: int | None = None
     version: str = ""
+    calibration: Mapping[str, Any] | None = None
 
     @property
     def ranking(self) -> tuple[int, ...]:
@@ -100,6 +105,7 @@ class Scores:
             "model": self.model.to_json(),
             "criterion": self.criterion,
             **({"seed": self.seed} if self.seed is not None else {}),
+            **({"calibration": dict(self.calibration)} if self.calibration is not None else {}),
             "layers": layers,
             "ranking": list(self.ranking),
             "seconds": self.seconds,
@@ -127,6 +133,7 @@ class Scores:
                 notes=tuple(str(n) for n in data.get("notes", ())),
                 seed=None if data.get("seed") is None else _whole(data["seed"]),
                 version=str(data.get("version", "")),
+                calibration=None if data.get("calibration") is None else dict(data["calibration"]),
             )
 
 
@@ -223,6 +230,32 @@ class Evidence:
                 seconds=float(data["seconds"]),
                 versions={str(k): str(v) for k, v in data.get("versions", {}).items()},
             )
+
+
+@dataclass(frozen=True)
+class FailureSignature:
+    """Something seen that makes a ranking or a removal doubtful: its ``kind``, a line for people, and what it rests on.
+
+    ``evidence`` holds the figures that were compared, and the limits that they were compared with.
+    """
+
+    kind: str
+    message: str
+    evidence: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": WARNING_SCHEMA,
+            "kind": self.kind,
+            "message": self.message,
+            "evidence": dict(self.evidence),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> FailureSignature:
+        check_schema(data, WARNING_SCHEMA, "a warning")
+        with _readable("a warning"):
+            return cls(kind=str(data["kind"]), message=str(data["message"]), evidence=dict(data["evidence"]))
 
 
 class _readable:  # noqa: N801 - reads as a statement: `with _readable("a plan"):`

@@ -9,7 +9,7 @@ import pytest
 
 from gatenorm.errors import OutputError
 from gatenorm.records import Evidence, ModelIdentity
-from gatenorm.report.plots import plot_profile, plot_speed
+from gatenorm.report.speed import plot_profile, plot_speed
 
 IDENTITY = ModelIdentity("made", "llama", 4, "0" * 64, {})
 

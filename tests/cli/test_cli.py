@@ -283,7 +283,19 @@ def test_debug_shows_the_traceback_wherever_it_stands(tmp_path: Path, capsys: py
 
 def test_every_subcommand_ends_its_help_with_an_example(capsys: pytest.CaptureFixture[str]):
     names = [command.name for command in app.registered_commands]
-    assert names == ["inspect", "score", "prune", "eval", "bench", "profile", "demo"]
+    assert names == [
+        "inspect",
+        "score",
+        "compare",
+        "prune",
+        "export",
+        "verify",
+        "curve",
+        "eval",
+        "bench",
+        "profile",
+        "demo",
+    ]
     for name in names:
         status, out, _ = run(capsys, name, "--help")
         assert status == 0

@@ -71,9 +71,8 @@ def test_random_depends_on_the_seed_alone(tmp_path: Path) -> None:
 
 
 def test_an_unknown_criterion_is_answered_with_the_nearest() -> None:
-    with pytest.raises(
-        CriterionError, match=r"'gatenorm' is not known; did you mean 'gate-norm'\? known: depth, gate-norm"
-    ):
+    answer = r"'gatenorm' is not known; did you mean 'gate-norm'\? known: block-cosine, cosine, depth, gate-norm"
+    with pytest.raises(CriterionError, match=answer):
         criterion("gatenorm")
 
 

@@ -93,7 +93,7 @@ def command(
     if json:
         console.write_json(json, [evidence.to_json() for evidence in found])
     if plot:
-        from gatenorm.report.plots import plot_speed
+        from gatenorm.report.speed import plot_speed
 
         plot_speed(found, plot)
     if json == "-":

@@ -99,6 +99,23 @@ def print_table(table: Any) -> None:
     Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False, emoji=False).print(table)
 
 
+def show_cross_check(checked: Any) -> None:
+    """Where the criteria part, in a few lines."""
+    from gatenorm.calibration.agreement import label
+    from gatenorm.records import spans
+
+    say(f"cross-check of the {checked.count} layers that {label(checked.scores)} would remove first:")
+    for agreement, dispute in zip(checked.agreements, checked.disputes, strict=True):
+        shared = checked.count - len(dispute.only_scores)
+        correlation = "-" if agreement.spearman is None else f"{agreement.spearman:+.2f}"
+        line = f"  {dispute.check}: {shared} of {checked.count} shared, rank correlation {correlation}"
+        if dispute.only_scores:
+            line += f"; would keep {spans(dispute.only_scores)} and remove {spans(dispute.only_check)} instead"
+        say(line)
+    for warning in checked.warnings:
+        say(f"warning: {warning.message}")
+
+
 def say(text: str) -> None:
     """A line for people on stdout."""
     sys.stdout.write(text + "\n")

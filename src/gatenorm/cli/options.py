@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gatenorm.errors import PlanError
+from gatenorm.errors import CriterionError, OutputError, PlanError
+
+if TYPE_CHECKING:
+    from gatenorm.calibration.sources import Calibration as Tokens
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A checkpoint directory, a model id of the hub, or demo.")]
 Family = Annotated[
@@ -14,9 +18,120 @@ Family = Annotated[
     typer.Option("--family", metavar="NAME", help="Treat the model as this family although its model_type differs."),
 ]
 Json = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON ('-' for stdout).")]
-Criterion = Annotated[str, typer.Option("--criterion", metavar="NAME", help="How layers are scored.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of the criterion 'random'.")]
-Device = Annotated[str, typer.Option("--device", help="Where torch computes: cpu, cuda, cuda:1, ...")]
+# Spelled out, since asking for help must not import the tables; a test holds the two together.
+WEIGHT_CRITERIA = (
+    "gate-norm, gate-norm-heads, gate-norm-outer, gate-norm-scaled, gate-norm-rope, ov-norm, gate-ov, "
+    "weight-magnitude, depth, random"
+)
+FORWARD_CRITERIA = "cosine, norm-ratio, block-cosine, leave-one-out, perplexity-greedy"
+Criterion = Annotated[
+    str,
+    typer.Option(
+        "--criterion",
+        metavar="NAME",
+        help=f"How layers are scored. From weights alone: {WEIGHT_CRITERIA}. By running the model on the tokens of "
+        f"--calibration, or as NAME@self: {FORWARD_CRITERIA}.",
+    ),
+]
+Criteria = Annotated[
+    str,
+    typer.Option(
+        "--criteria",
+        metavar="A,B,...",
+        help=f"From weights alone: {WEIGHT_CRITERIA}. By running the model on the tokens of --calibration, or on "
+        f"others as NAME@self, NAME@random, NAME@FILE: {FORWARD_CRITERIA}.",
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the criterion 'random' and of tokens that are drawn.")]
+Device = Annotated[
+    str,
+    typer.Option("--device", help="Where torch computes: cpu, cuda, cuda:1, ...; auto spreads a model that is run."),
+]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        "--dtype", help="That a model is run in: auto, float32, bfloat16 or float16 (auto on a CPU: float32)."
+    ),
+]
+Calibration = Annotated[
+    str | None,
+    typer.Option(
+        "--calibration",
+        metavar="FILE|self|random",
+        help="Tokens to run the model on: a text file, hub:NAME[:CONFIG[:SPLIT]], self for text that it samples from "
+        "itself, random.",
+    ),
+]
+Samples = Annotated[int, typer.Option("--samples", min=1, help="How many windows or documents to calibrate on.")]
+Length = Annotated[int, typer.Option("--length", min=2, help="Tokens in each of them.")]
+Documents = Annotated[
+    str | None,
+    typer.Option("--documents", metavar="SEP", help="Take each document of the text by itself; SEP stands between."),
+]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Windows at a time.")]
+LayerByLayer = Annotated[
+    bool,
+    typer.Option(
+        "--layer-by-layer",
+        help="Hold one block's weights at a time: for models larger than memory (cosine and the like).",
+    ),
+]
+Activations = Annotated[
+    Path | None,
+    typer.Option(
+        "--activations", metavar="DIR", help="With --layer-by-layer: keep activations in a file there, not in memory."
+    ),
+]
+CrossCheck = Annotated[
+    bool,
+    typer.Option(
+        "--cross-check", help="Run the model too: hold the choice against cosine on random and on self-sampled tokens."
+    ),
+]
+
+
+def tokens(
+    source: str | None, samples: int, length: int, documents: str | None, seed: int, batch_size: int | None
+) -> Tokens:
+    """The calibration that these options ask for; without a source where none is named.
+
+    Raises:
+        CalibrationError: numbers that make no calibration.
+    """
+    from gatenorm.calibration.sources import Calibration
+
+    return Calibration(source or "", samples, length, documents, seed, batch_size)
+
+
+def runs_the_model(criterion: str, calibration: Tokens, *, given: bool) -> bool:
+    """Whether a criterion needs forward passes; what cannot be had is refused before any work.
+
+    Args:
+        given: whether tokens were named beside the criterion.
+
+    Raises:
+        CriterionError: an unknown criterion, tokens that it lacks, or tokens that it has no use for.
+    """
+    from gatenorm.calibration.requests import requests
+
+    runs = requests([criterion], calibration)[0].calibration is not None
+    if given and not runs:
+        raise CriterionError(f"{criterion} looks at weights alone: leave --calibration out, or name another criterion")
+    return runs
+
+
+def check_activations(folder: Path | None, layer_by_layer: bool) -> None:
+    """Refuse a folder for activations that is of no use.
+
+    Raises:
+        OutputError: it is not there, or the model is not run layer by layer.
+    """
+    if folder is None:
+        return
+    if not layer_by_layer:
+        raise OutputError("--activations is about --layer-by-layer: give both, or leave it out")
+    if not folder.is_dir():
+        raise OutputError(f"--activations {folder}: there is no such folder")
 
 
 def indices(text: str | None, option: str) -> list[int]:

@@ -57,7 +57,7 @@ def command(
     if json:
         console.write_json(json, [evidence.to_json() for evidence in found])
     if plot:
-        from gatenorm.report.plots import plot_profile
+        from gatenorm.report.speed import plot_profile
 
         plot_profile(found, plot)
     if json == "-":

@@ -46,6 +46,14 @@ def command(
     machine: forecasts.Machine = "h100-sxm",
     context: forecasts.Context = None,
     batch: forecasts.Batch = 1,
+    calibration: options.Calibration = None,
+    samples: options.Samples = 32,
+    length: options.Length = 256,
+    documents: options.Documents = None,
+    device: options.Device = "cpu",
+    dtype: options.Dtype = "auto",
+    batch_size: options.BatchSize = None,
+    cross_check: options.CrossCheck = False,
 ) -> None:
     """Write MODEL without some of its attention sublayers: a checkpoint that transformers loads."""
     from gatenorm import api
@@ -54,6 +62,8 @@ def command(
 
     console.check_json(json)
     check_output(out)
+    tokens = options.tokens(calibration, samples, length, documents, seed, batch_size)
+    runs = options.runs_the_model(criterion, tokens, given=calibration is not None)
     layout = api.open_model(model, family)
     protected = options.indices(protect, "--protect")
     predicted = None
@@ -71,9 +81,15 @@ def command(
             batch=batch,
             protect=protected,
         )
-    with console.progress_bar(f"scoring by {criterion}") as progress:
+    if cross_check and layers is None and share is None:
+        raise PlanError("--cross-check is about a choice by scores: give --layers or --share")
+    laboratory = None
+    if runs or cross_check:
+        console.quiet_transformers()
+        laboratory = api.laboratory(layout, device=device, dtype=dtype)
+    with console.progress_bar(f"scoring by {criterion}", "steps") as progress:
         made = api.plan(
-            layout,
+            laboratory if runs and laboratory else layout,
             layers=layers,
             share=share,
             drop=None if drop is None else options.indices(drop, "--drop"),
@@ -81,14 +97,21 @@ def command(
             criterion=criterion,
             protect=protected,
             seed=seed,
+            calibration=tokens if runs else None,
             progress=progress,
         )
+    checked = None
+    if cross_check and laboratory and made.scores:
+        with console.progress_bar("cross-check", "tokens") as progress:
+            checked = api.cross_check(
+                laboratory, made.scores, len(made.new), protect=made.protect, calibration=tokens, progress=progress
+            )
     with console.progress_bar("writing", "bytes") as progress:
         written = write_pruned(layout, made, out, progress)
     for name in written.left_out:
         console.warn(f"{name} is a link out of the checkpoint and was left out: copy it yourself if it belongs there")
     if json:
-        console.write_json(json, made.to_json())
+        console.write_json(json, made.to_json() | ({"cross_check": checked.to_json()} if checked else {}))
     if json == "-":
         return
     before = sum(layout.checkpoint.files.values())
@@ -102,4 +125,6 @@ def command(
     )
     if predicted:
         console.say(predicted)
+    if checked:
+        console.show_cross_check(checked)
     console.say(f"What it costs in quality: gatenorm eval {out} --baseline {model} --data YOUR_TEXT")

@@ -1,4 +1,4 @@
-"""``gatenorm score``: which attention sublayers are asleep, from the weights alone."""
+"""``gatenorm score``: which attention sublayers are asleep, from the weights alone unless told otherwise."""
 
 from __future__ import annotations
 
@@ -25,9 +25,18 @@ def command(
     seed: options.Seed = 0,
     backend: Annotated[str, typer.Option("--backend", help="numpy, torch, or auto.")] = "auto",
     device: options.Device = "cpu",
+    calibration: options.Calibration = None,
+    samples: options.Samples = 32,
+    length: options.Length = 256,
+    documents: options.Documents = None,
+    dtype: options.Dtype = "auto",
+    batch_size: options.BatchSize = None,
+    layer_by_layer: options.LayerByLayer = False,
+    activations: options.Activations = None,
+    cross_check: options.CrossCheck = False,
 ) -> None:
-    """Score every attention sublayer of MODEL from its weights; the lowest scores are removed first."""
-    from gatenorm.api import open_model, score
+    """Score every attention sublayer of MODEL, from its weights alone by default; the lowest are removed first."""
+    from gatenorm import api
     from gatenorm.criteria import late_cluster
 
     console.check_json(json)
@@ -35,12 +44,33 @@ def command(
         from gatenorm.report.plots import check_format
 
         check_format(plot)
-    layout = open_model(model, family, fetch=False)
-    with console.progress_bar(f"scoring by {criterion}") as progress:
-        scores = score(layout, criterion, seed=seed, backend=backend, device=device, progress=progress)
+    options.check_activations(activations, layer_by_layer)
+    tokens = options.tokens(calibration, samples, length, documents, seed, batch_size)
+    runs = options.runs_the_model(criterion, tokens, given=calibration is not None)
+    layout = api.open_model(model, family, fetch=runs or cross_check)
+    laboratory = None
+    if runs or cross_check:
+        console.quiet_transformers()
+        laboratory = api.laboratory(
+            layout, device=device, dtype=dtype, layer_by_layer=layer_by_layer, activations=activations
+        )
+    with console.progress_bar(f"scoring by {criterion}", "steps") as progress:
+        scores = api.score(
+            laboratory if runs and laboratory else layout,
+            criterion,
+            seed=seed,
+            backend=backend,
+            device=device,
+            calibration=tokens if runs else None,
+            progress=progress,
+        )
+    checked = None
+    if cross_check and laboratory:
+        with console.progress_bar("cross-check", "tokens") as progress:
+            checked = api.cross_check(laboratory, scores, calibration=tokens, progress=progress)
     cluster = late_cluster(scores)
     if json:
-        console.write_json(json, scores.to_json())
+        console.write_json(json, scores.to_json() | ({"cross_check": checked.to_json()} if checked else {}))
     if plot:
         from gatenorm.report.plots import plot_scores
 
@@ -57,7 +87,13 @@ def command(
     console.say(f"{verdict}: {cluster.reason}")
     for note in scores.notes:
         console.say(f"note: {note}")
-    console.say("A weight-only score is a heuristic: check the pruned model on text of your own before you trust it.")
+    if checked:
+        console.show_cross_check(checked)
+    if not runs:
+        console.say(
+            "A weight-only score is a heuristic: check the pruned model on text of your own before you trust it"
+            + ("." if checked else ", or begin with --cross-check.")
+        )
     if plot:
         console.say(f"plot: {plot}")
 
@@ -66,10 +102,11 @@ def _table(scores: Any, cluster: set[int], layout: Any) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from gatenorm.criteria import CRITERIA
+    from gatenorm.calibration.agreement import label
+    from gatenorm.criteria import criterion
 
-    summary = CRITERIA[scores.criterion].summary
-    table = Table(title=Text(f"{scores.model.name}: {scores.criterion} ({summary})"), title_justify="left")
+    summary = criterion(scores.criterion).summary
+    table = Table(title=Text(f"{scores.model.name}: {label(scores)} ({summary})"), title_justify="left")
     table.add_column("layer", justify="right")
     table.add_column("score", justify="right")
     table.add_column("rank", justify="right")

@@ -2,7 +2,17 @@
 
 from gatenorm.criteria.clusters import Cluster, late_cluster
 from gatenorm.criteria.compute import Backend, backend
-from gatenorm.criteria.registry import CRITERIA, Criterion, criterion
+from gatenorm.criteria.registry import CRITERIA, FORWARD_CRITERIA, Criterion, criterion
 from gatenorm.criteria.scoring import score
 
-__all__ = ["CRITERIA", "Backend", "Cluster", "Criterion", "backend", "criterion", "late_cluster", "score"]
+__all__ = [
+    "CRITERIA",
+    "FORWARD_CRITERIA",
+    "Backend",
+    "Cluster",
+    "Criterion",
+    "backend",
+    "criterion",
+    "late_cluster",
+    "score",
+]

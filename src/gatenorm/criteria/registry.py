@@ -19,20 +19,22 @@ from gatenorm.criteria.weight_magnitude import weight_magnitude
 from gatenorm.errors import CriterionError, did_you_mean
 
 Role = Literal["q", "k", "v", "o"]
+Formula = Callable[..., float | Float64]
 
 
 @dataclass(frozen=True)
 class Criterion:
     """A named formula: ``function(weights, backend)`` gives one layer's score, or its values per head ``[heads]``.
 
-    Per-head values make a score by the root of their sum of squares. ``reads`` are the projections that it looks at,
-    ``gate`` says that it is built on the norms of query and key weights, ``gains`` that it folds norm gains in,
-    ``seeded`` that it takes a ``seed``.
+    ``function`` is ``None`` where weights do not suffice: the criterion runs the model on tokens, in the room
+    ``calibration``. Per-head values make a score by the root of their sum of squares. ``reads`` are the projections
+    that it looks at, ``gate`` says that it is built on the norms of query and key weights, ``gains`` that it folds norm
+    gains in, ``seeded`` that it takes a ``seed``.
     """
 
     name: str
     summary: str
-    function: Callable[..., float | Float64]
+    function: Formula | None
     reads: tuple[Role, ...] = ("q", "k")
     gate: bool = True
     seeded: bool = False
@@ -53,6 +55,16 @@ _ALL = (
 )
 CRITERIA = {c.name: c for c in _ALL}
 
+_FORWARD = (
+    Criterion("cosine", "how far attention turns the stream, 1 - mean cos(X, X + U)", None, (), False),
+    Criterion("norm-ratio", "how long attention's update is, sum |U| / sum |X|", None, (), False),
+    Criterion("block-cosine", "how far the whole block turns the stream", None, (), False),
+    Criterion("leave-one-out", "rise in loss when this sublayer alone is removed", None, (), False),
+    Criterion("perplexity-greedy", "the order in which removal raises the loss least", None, (), False),
+)
+# Those that need a calibration: their formulas stand in the room `calibration`, their names beside all others.
+FORWARD_CRITERIA = {c.name: c for c in _FORWARD}
+
 
 def criterion(name: str) -> Criterion:
     """The criterion called ``name``.
@@ -60,6 +72,7 @@ def criterion(name: str) -> Criterion:
     Raises:
         CriterionError: there is none; the message names the nearest one and all of them.
     """
-    if name not in CRITERIA:
-        raise CriterionError(f"criterion {name!r} is not known; {did_you_mean(name, CRITERIA)}")
-    return CRITERIA[name]
+    known = {**CRITERIA, **FORWARD_CRITERIA}
+    if name not in known:
+        raise CriterionError(f"criterion {name!r} is not known; {did_you_mean(name, known)}")
+    return known[name]

@@ -11,7 +11,7 @@ import numpy as np
 
 from gatenorm.criteria.compute import Backend
 from gatenorm.criteria.compute import backend as backend_named
-from gatenorm.criteria.registry import Criterion
+from gatenorm.criteria.registry import Criterion, Formula
 from gatenorm.criteria.registry import criterion as criterion_named
 from gatenorm.errors import CriterionError
 from gatenorm.families import AttentionWeights, Layout
@@ -34,18 +34,23 @@ def score(
 
     Args:
         layout: the model.
-        criterion: a name out of the table in ``registry.py``.
+        criterion: a name out of ``CRITERIA`` in ``registry.py``.
         seed: for the criterion ``random``; the others have none.
         backend: ``auto``, ``numpy``, ``torch``, or an object that computes.
         device: where the torch backend computes.
         progress: called as ``progress(done, total)`` after every layer.
 
     Raises:
-        CriterionError: no such criterion or backend, weights that are not finite (by the tensor's name), or a model
-            that the criterion has no meaning for.
+        CriterionError: no such criterion or backend, a criterion that needs forward passes, weights that are not finite
+            (by the tensor's name), or a model that the criterion has no meaning for.
         MissingExtraError: the torch backend was asked for and PyTorch is not installed.
     """
     chosen = criterion_named(criterion)
+    formula = chosen.function
+    if formula is None:
+        raise CriterionError(
+            f"{criterion} needs forward passes over tokens: say which with --calibration FILE, self or random"
+        )
     compute = backend_named(backend, device) if isinstance(backend, str) else backend
     checkpoint = layout.checkpoint
     began, read_before = time.perf_counter(), checkpoint.bytes_read
@@ -53,7 +58,7 @@ def score(
     scores: list[LayerScore] = []
     for layer in layers:
         weights = layout.attention(layer)
-        scores.append(_score_layer(weights, chosen, compute, seed))
+        scores.append(_score_layer(weights, chosen, formula, compute, seed))
         if progress is not None:
             progress(len(scores), len(layers))
     return Scores(
@@ -68,9 +73,11 @@ def score(
     )
 
 
-def _score_layer(weights: AttentionWeights, criterion: Criterion, backend: Backend, seed: int) -> LayerScore:
+def _score_layer(
+    weights: AttentionWeights, criterion: Criterion, formula: Formula, backend: Backend, seed: int
+) -> LayerScore:
     arguments = {"seed": seed} if criterion.seeded else {}
-    found = criterion.function(weights, backend, **arguments)
+    found = formula(weights, backend, **arguments)
     heads = tuple(float(x) for x in found) if isinstance(found, np.ndarray) else ()
     value = math.hypot(*heads) if isinstance(found, np.ndarray) else found
     if not math.isfinite(value):

@@ -1,0 +1,76 @@
+"""What is asked for by name: a criterion, and the tokens that it looks at where it looks at any."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gatenorm.calibration.laboratory import Laboratory
+from gatenorm.calibration.sources import Calibration, with_source
+from gatenorm.calibration.statistics import Progress
+from gatenorm.criteria import criterion
+from gatenorm.criteria import score as score_weights
+from gatenorm.errors import CriterionError
+from gatenorm.records import Scores
+
+
+@dataclass(frozen=True)
+class Request:
+    """A criterion, and its tokens; ``None`` where it looks at weights alone."""
+
+    name: str
+    calibration: Calibration | None = None
+
+
+def requests(names: Sequence[str], calibration: Calibration) -> list[Request]:
+    """What ``gate-norm``, ``cosine`` or ``cosine@self`` ask for; ``@`` names tokens in place of ``calibration``'s.
+
+    Raises:
+        CriterionError: an unknown criterion, one named twice, tokens for one that looks at none, or none for one that
+            needs them.
+    """
+    found: list[Request] = []
+    for text in names:
+        name, at, source = text.partition("@")
+        weights_only = criterion(name).function is not None
+        if at and (weights_only or not source):
+            expected = "it looks at weights alone" if weights_only else "expected self, random or a text file behind @"
+            raise CriterionError(f"criterion {text!r} cannot be had: {expected}")
+        tokens = with_source(calibration, source) if at else calibration
+        if not weights_only and not tokens.source:
+            raise CriterionError(
+                f"{name} needs forward passes over tokens: say which with --calibration FILE, self or random"
+            )
+        asked = Request(name, None if weights_only else tokens)
+        if asked in found:
+            raise CriterionError(f"{text} is named twice: name every criterion once")
+        found.append(asked)
+    return found
+
+
+def score_requests(
+    laboratory: Laboratory,
+    asked: Sequence[Request],
+    *,
+    seed: int = 0,
+    backend: str = "auto",
+    progress: Progress | None = None,
+) -> list[Scores]:
+    """Scores for every request; what can be wrong with any of them is said before the first is carried out.
+
+    Args:
+        seed: of the criterion ``random``.
+        backend: of weight-only criteria.
+
+    Raises:
+        CriterionError, CalibrationError, CheckpointError, MissingExtraError: as ``Laboratory.prepare``.
+    """
+    for request in asked:
+        if request.calibration is not None:
+            laboratory.prepare(request.name, request.calibration)
+    return [
+        score_weights(laboratory.layout, request.name, seed=seed, backend=backend, progress=progress)
+        if request.calibration is None
+        else laboratory.score(request.name, request.calibration, progress)
+        for request in asked
+    ]

@@ -1,0 +1,201 @@
+"""What every sublayer does to the residual stream, summed while tokens run through; no activation is kept.
+
+``X`` is the stream that a block's attention finds and ``U`` what removing that attention takes away: the stream with it
+minus the stream without it. In most block shapes ``X`` is what enters the block and ``U`` what the branch adds (after
+its output norm where it has one). Where a norm stands on the stream itself and stays when the attention goes (OPT's
+post-norm blocks), both streams have gone through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gatenorm.calibration.sources import Samples, batches
+from gatenorm.families import Layout
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class _Sums:
+    """Sums over all positions that count: ``1 - cos(X, X + U)``, ``|U|``, ``|X|``, the block's ``1 - cos``."""
+
+    turn: Any = 0.0
+    update: Any = 0.0
+    stream: Any = 0.0
+    block_turn: Any = 0.0
+
+
+@dataclass
+class StreamStatistics:
+    """Sums by layer, and the figures that they make; ``positions`` is how many tokens counted."""
+
+    layers: tuple[int, ...]
+    positions: int = 0
+    sums: dict[int, _Sums] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.sums = {layer: _Sums() for layer in self.layers}
+
+    def cosine(self) -> dict[int, float]:
+        """``1 - mean cos(X, X + U)`` over all positions, by layer.
+
+        Source: He et al., "What Matters in Transformers? Not All Attention is Needed" (arXiv 2406.15786).
+        """
+        return {layer: float(s.turn) / self.positions for layer, s in self.sums.items()}
+
+    def norm_ratio(self) -> dict[int, float]:
+        """``sum |U| / sum |X|`` over all positions, by layer.
+
+        Source: Saikumar & Varghese (arXiv 2512.20636), appendix.
+        """
+        return {layer: float(s.update / s.stream) for layer, s in self.sums.items()}
+
+    def block_cosine(self) -> dict[int, float]:
+        """``1 - mean cos(X, Y)`` with the streams ``X`` and ``Y`` that enter and leave the whole block, by layer.
+
+        Source: block influence in Men et al., "ShortGPT" (arXiv 2403.03853).
+        """
+        return {layer: float(s.block_turn) / self.positions for layer, s in self.sums.items()}
+
+
+class Watch:
+    """Hooks that add what runs through blocks to a :class:`StreamStatistics`."""
+
+    _counts: torch.Tensor
+
+    def __init__(self, layout: Layout):
+        self.statistics = StreamStatistics(layout.attention_layers)
+        self._before: Sequence[str] = layout.block["before"]
+        # The first of the modules that go is the attention; where its branch ends in a norm, that comes last.
+        self._branch_end: str = layout.norms.get("output") or layout.block["attention"][0]
+        self._entered: dict[int, torch.Tensor] = {}
+
+    @contextmanager
+    def on(self, blocks: Sequence[nn.Module]) -> Iterator[None]:
+        """Watch while the block runs; ``blocks`` are all of the model's, in their physical order."""
+        handles = []
+        for layer in self.statistics.layers:
+            block = blocks[layer]
+            handles += [
+                block.register_forward_pre_hook(self._enter(layer), with_kwargs=True),
+                block.get_submodule(self._branch_end).register_forward_hook(self._update(layer, block)),
+                block.register_forward_hook(self._leave(layer)),
+            ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def count(self, counts: torch.Tensor) -> None:
+        """Say which positions ``[batch, tokens]`` of the batch that comes next are no padding."""
+        self._counts = counts
+        self.statistics.positions += int(counts.sum())
+
+    def see(self, counts: torch.Tensor) -> None:
+        """The same for a batch whose positions were counted before: layer by layer every batch comes once a layer."""
+        self._counts = counts
+
+    def _enter(self, layer: int) -> Any:
+        def hook(_: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+            self._entered[layer] = arguments[0] if arguments else keywords["hidden_states"]
+
+        return hook
+
+    def _update(self, layer: int, block: nn.Module) -> Any:
+        def hook(_: Any, __: Any, output: Any) -> None:
+            branch, without = output[0] if isinstance(output, tuple) else output, self._entered[layer]
+            update = _wide(branch)
+            if self._before:
+                with_attention = without + branch
+                for name in self._before:
+                    module = block.get_submodule(name)
+                    without, with_attention = module(without), module(with_attention)
+                update = _wide(with_attention) - _wide(without)
+            stream, sums = _wide(without), self.statistics.sums[layer]
+            counts = self._counted(stream)
+            sums.turn = sums.turn + _turn(stream, stream + update)[counts].sum()
+            sums.update = sums.update + update.norm(dim=-1)[counts].sum()
+            sums.stream = sums.stream + stream.norm(dim=-1)[counts].sum()
+
+        return hook
+
+    def _leave(self, layer: int) -> Any:
+        def hook(_: Any, __: Any, output: Any) -> None:
+            entered, left = _wide(self._entered.pop(layer)), output[0] if isinstance(output, tuple) else output
+            sums = self.statistics.sums[layer]
+            sums.block_turn = sums.block_turn + _turn(entered, _wide(left))[self._counted(entered)].sum()
+
+        return hook
+
+    def _counted(self, stream: torch.Tensor) -> torch.Tensor:
+        return self._counts.to(stream.device)
+
+
+def observe(model: Any, layout: Layout, samples: Samples, progress: Progress | None = None) -> StreamStatistics:
+    """Run the samples through a whole model once, and sum.
+
+    Args:
+        progress: called with (tokens seen, tokens in all).
+    """
+    import torch
+
+    watch, done = Watch(layout), 0
+    with torch.inference_mode(), watch.on(list(blocks_of(model, layout))):
+        for batch in batches(samples):
+            ids, counts = padded(batch)
+            watch.count(counts)
+            # The base model: no logits are needed.
+            model.base_model(**inputs(ids, counts, model.device), use_cache=False)
+            done += int(counts.sum())
+            if progress:
+                progress(done, samples.tokens)
+    return watch.statistics
+
+
+def blocks_of(model: Any, layout: Layout) -> Any:
+    """The list of a causal language model's blocks, in their physical order."""
+    return model.get_submodule(layout.block["path"])
+
+
+def padded(batch: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids ``[batch, longest]``, zeros at the end of shorter ones, and which of them count.
+
+    Padding stands on the right, where causal attention does not see it.
+    """
+    import torch
+
+    length = max(map(len, batch))
+    ids = torch.zeros(len(batch), length, dtype=torch.long)
+    counts = torch.zeros(len(batch), length, dtype=torch.bool)
+    for row, sequence in enumerate(batch):
+        ids[row, : len(sequence)] = torch.tensor(sequence)
+        counts[row, : len(sequence)] = True
+    return ids, counts
+
+
+def inputs(ids: torch.Tensor, counts: torch.Tensor, device: Any) -> dict[str, Any]:
+    """What a model is called with; no mask where nothing is padded, since attention is faster without."""
+    mask = None if bool(counts.all()) else counts.long().to(device)
+    return {"input_ids": ids.to(device), "attention_mask": mask}
+
+
+def _turn(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """``1 - cos(a, b)`` of every position; a vector of zero length has turned altogether."""
+    import torch
+
+    lengths = (torch.linalg.vecdot(a, a) * torch.linalg.vecdot(b, b)).sqrt()
+    return 1 - torch.where(lengths > 0, torch.linalg.vecdot(a, b) / lengths, 0.0)
+
+
+def _wide(x: torch.Tensor) -> torch.Tensor:
+    """In float64, in which a cosine of 1 - 1e-9 still is one; Apple's GPUs have none."""
+    return x.float() if x.device.type == "mps" else x.double()

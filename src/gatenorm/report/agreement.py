@@ -1,0 +1,71 @@
+"""The agreement matrix: rank correlations of every two criteria, as numbers on colours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gatenorm.calibration.agreement import label
+from gatenorm.calibration.comparison import Comparison
+from gatenorm.report.plots import matplotlib_figure, plotly_figure, write_plot
+
+# From orange over white to blue: told apart by the colour-blind; the numbers carry it in print.
+_COLOURS = ("#D55E00", "#ffffff", "#0072B2")
+
+
+def plot_agreement(comparison: Comparison, path: Path) -> None:
+    """Draw Spearman's rank correlation of every two criteria into a .png, .svg or .html file.
+
+    Raises:
+        OutputError, MissingExtraError: as ``write_plot`` and the drawing libraries.
+    """
+    names = [label(scores) for scores in comparison.scores]
+    known = {(a.first, a.second): a.spearman for a in comparison.agreements}
+    matrix = [[1.0 if a == b else known.get((a, b), known.get((b, a))) for b in names] for a in names]
+    layers = len(comparison.scores[0].layers)
+    title = f"{comparison.model.name}: rank correlation of {layers} layers"
+    write_plot(
+        path,
+        static=lambda file: _static(file, title, names, matrix),
+        interactive=lambda file: _interactive(file, title, names, matrix),
+    )
+
+
+def _static(file: Path, title: str, names: list[str], matrix: list[list[float | None]]) -> None:
+    side = 2.6 + 0.62 * len(names)
+    figure = matplotlib_figure(max(5.5, side + 0.6), max(4.2, side - 0.6))
+    from matplotlib.colors import LinearSegmentedColormap
+
+    axes = figure.add_subplot()
+    colours = LinearSegmentedColormap.from_list("agreement", _COLOURS)
+    values = [[float("nan") if v is None else v for v in row] for row in matrix]
+    image = axes.imshow(values, cmap=colours, vmin=-1, vmax=1)
+    axes.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title(title, loc="left", fontsize=11)
+    for row, line in enumerate(matrix):
+        for column, value in enumerate(line):
+            text = "-" if value is None else f"{value:+.2f}"
+            colour = "white" if value is not None and abs(value) > 0.7 else "black"
+            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
+    figure.colorbar(image, label="Spearman's rank correlation", shrink=0.8)
+    figure.savefig(file, dpi=150)
+
+
+def _interactive(file: Path, title: str, names: list[str], matrix: list[list[float | None]]) -> None:
+    figure = plotly_figure(title)
+    figure.add_heatmap(
+        z=matrix,
+        x=names,
+        y=names,
+        zmin=-1,
+        zmax=1,
+        colorscale=[[0, _COLOURS[0]], [0.5, _COLOURS[1]], [1, _COLOURS[2]]],
+        texttemplate="%{z:+.2f}",
+        hovertemplate="%{y}, %{x}: %{z:+.3f}<extra></extra>",
+        colorbar={"title": "Spearman"},
+    )
+    figure.update_xaxes(showgrid=False)
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    figure.write_html(file, include_plotlyjs=True, full_html=True)

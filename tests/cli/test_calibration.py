@@ -1,0 +1,139 @@
+"""The commands that run a model: what they say, what they write, and what they refuse before any work."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gatenorm.cli import main, options
+from gatenorm.criteria import CRITERIA, FORWARD_CRITERIA
+
+TinyModels = Callable[..., Path]
+FEW = ("--samples", 3, "--length", 12)
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    status = main([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_help_names_every_criterion():
+    assert ", ".join(CRITERIA) == options.WEIGHT_CRITERIA
+    assert ", ".join(FORWARD_CRITERIA) == options.FORWARD_CRITERIA
+
+
+def test_score_runs_the_model_when_told_to(tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    apart = ("--layer-by-layer", "--activations", tmp_path)
+    model = tiny_models("llama-mha")
+    status, out, err = run(capsys, "score", model, "--criterion", "cosine", "--calibration", "self", *FEW)
+    assert (status, err) == (0, "")
+    assert "cosine@self" in out
+    assert "heuristic" not in out
+    status, out, _ = run(capsys, "score", model, "--criterion", "norm-ratio@random", *FEW, "--json", "-")
+    assert status == 0
+    assert json.loads(out)["calibration"]["tokens"] == 36
+    status, out, _ = run(capsys, "score", model, "--criterion", "cosine@random", *FEW, *apart, "--json", "-")
+    assert json.loads(out)["calibration"]["layer_by_layer"] is True
+
+
+def test_a_cross_check_names_layers(tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    model = tiny_models("llama-mha")
+    status, out, err = run(capsys, "score", model, "--criterion", "depth", "--cross-check", *FEW)
+    assert (status, err) == (0, "")
+    for shown in ("cross-check of the 1 layers that depth", "cosine@random:", "cosine@self:", "rank correlation"):
+        assert shown in out
+    plan = tmp_path / "plan.json"
+    arguments = ("--layers", 2, "-o", tmp_path / "out", "--cross-check", "--json", plan)
+    status, out, err = run(capsys, "prune", model, *arguments, *FEW)
+    assert (status, err) == (0, "")
+    assert "cross-check of the 2 layers that gate-norm" in out
+    assert len(json.loads(plan.read_text())["cross_check"]["checks"]) == 2
+    status, out, _ = run(capsys, "prune", model, "--plan", plan, "-o", tmp_path / "again")
+    assert status == 0
+    status, out, _ = run(
+        capsys, "prune", model, "--layers", 1, "--criterion", "cosine@random", *FEW, "-o", tmp_path / "data"
+    )
+    assert status == 0
+    recorded = json.loads((tmp_path / "data/gatenorm.json").read_text())
+    assert recorded["scores"]["calibration"]["source"] == "random"
+
+
+def test_compare_shows_agreement_cost_and_bound(
+    tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    criteria = ("--criteria", "gate-norm,cosine@random,cosine@self")
+    arguments = ("compare", tiny_models("llama-mha"), *criteria, *FEW, "--bound")
+    drawn = {"--plot": tmp_path / "a.png", "--selection": tmp_path / "s.svg", "--heads": tmp_path / "h.html"}
+    status, out, err = run(capsys, *arguments, *(x for pair in drawn.items() for x in pair))
+    assert (status, err) == (0, "")
+    for shown in ("gate-norm, cosine@random", "Spearman", "by chance", "vacuous", "none │", "gate-norm"):
+        assert shown in out
+    assert all(path.stat().st_size > 1000 for path in drawn.values())
+    status, out, _ = run(capsys, *arguments, "--json", "-")
+    found = json.loads(out)
+    assert (status, found["schema"]) == (0, "gatenorm/comparison/1")
+    assert [s["criterion"] for s in found["scores"]] == ["gate-norm", "cosine", "cosine"]
+    assert len(found["bound"]["layers"]) == 5
+    assert all(s["seconds"] > 0 and s["bytes_read"] > 0 for s in found["scores"])
+
+
+def test_curve_measures_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    from gatenorm.demo.analysis import stories
+
+    text, state = tmp_path / "stories.txt", tmp_path / "state.json"
+    text.write_text(stories(4).content)
+    how = ("--criteria", "gate-norm,cosine@random", *FEW, "--counts", 1, "--seeds", 1, "--window", 64, "--limit", 2)
+    arguments = ("curve", "demo", "--data", text, *how, "--state", state)
+    status, out, err = run(capsys, *arguments, "--plot", tmp_path / "c.svg")
+    assert (status, err) == (0, "")
+    for shown in ("removed", "cosine@random", "random, 1 draws", "window 64", "dtype float32"):
+        assert shown in out
+    assert (tmp_path / "c.svg").stat().st_size > 1000
+    before = state.read_text()
+    status, out, _ = run(capsys, *arguments, "--json", "-")
+    found = json.loads(out)
+    assert (status, found["schema"]) == (0, "gatenorm/curve/1")
+    assert [p["removed"] for p in found["lines"][0]["points"]] == [0, 1]
+    assert state.read_text() == before
+
+
+def test_bad_requests_are_one_line_and_status_2(
+    tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    model, short = tiny_models("llama-gqa"), tmp_path / "short.txt"
+    short.write_text("short")
+    out = tmp_path / "out"
+    wrong: list[tuple[list[object], str]] = [
+        (["score", model, "--criterion", "cosine"], "say which with --calibration FILE, self or random"),
+        (["score", model, "--calibration", "self"], "gate-norm looks at weights alone"),
+        (["score", model, "--criterion", "cosin"], "did you mean 'cosine'?"),
+        (["score", "demo", "--criterion", "cosine@none.txt"], "there is no file none.txt"),
+        (["score", "demo", "--criterion", "cosine", "--calibration", short], "fewer than one window of 256"),
+        (["score", model, "--criterion", "cosine", "--calibration", short], "has no tokenizer"),
+        (["score", model, "--criterion", "cosine@self", "--layer-by-layer"], "whole model in memory"),
+        (["score", model, "--criterion", "cosine@random", "--device", "cuda:99"], "cuda:99 cannot be used"),
+        (["score", model, "--criterion", "cosine@random", "--length", 500], "--length 500 is longer"),
+        (["score", model, "--criterion", "cosine@random", "--samples", 0], "--samples"),
+        (["score", model, "--criterion", "cosine@random", "--activations", tmp_path], "give both, or leave it out"),
+        (["prune", model, "--drop", 1, "-o", out, "--cross-check"], "give --layers or --share"),
+        (["prune", model, "--layers", 1, "-o", out, "--criterion", "cosine"], "say which with --calibration"),
+        (["compare", model, "--bound", "--layer-by-layer"], "--bound needs the whole model"),
+        (["compare", model, "--criteria", "gate-norm"], "two criteria or more"),
+        (["compare", model, "--criteria", "gate-norm,cosine"], "say which with --calibration"),
+        (["compare", model, "--plot", tmp_path / "a.bmp"], "must be one of .png, .svg, .html"),
+        (["curve", model], "--data"),
+        (["curve", "demo", "--data", short], "fewer than one window"),
+        (["curve", "demo", "--data", tmp_path / "none.txt"], "no file"),
+        (["curve", "demo", "--data", short, "--counts", "x"], "'x' is no layer number"),
+    ]
+    for arguments, message in wrong:
+        status, said, err = run(capsys, *arguments)
+        assert (status, said) == (2, ""), arguments
+        assert err.startswith("error: "), arguments
+        assert err.count("\n") == 1, arguments
+        assert message in err, (arguments, err)
+    assert [path.name for path in tmp_path.iterdir()] == ["short.txt"]
