@@ -22,7 +22,7 @@ from gatenorm.surgery.registration import register_when_transformers_is_imported
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from gatenorm.api import load, open_model, plan, prune, prune_module, score
+    from gatenorm.api import evaluate, load, open_model, plan, prune, prune_module, score
     from gatenorm.errors import GatenormError
     from gatenorm.records import Evidence, Plan, Scores
 
@@ -31,6 +31,7 @@ __all__ = [
     "GatenormError",
     "Plan",
     "Scores",
+    "evaluate",
     "load",
     "open_model",
     "plan",

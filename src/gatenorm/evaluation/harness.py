@@ -152,6 +152,8 @@ def run_task(
         for key, value in found["results"][name].items()
         if isinstance(value, (int, float)) and not isinstance(value, bool) and not key.startswith(("sample", "alias"))
     }
+    if task.OUTPUT_TYPE == "multiple_choice":
+        figures["chance"] = sum(1 / len(item["loglikelihoods"]) for item in items) / len(items)
     protocol: dict[str, Any] = {
         "task": name,
         "harness": "lm_eval",

@@ -14,7 +14,7 @@ from gatenorm.evaluation.text import WIKITEXT2
 
 @dataclass(frozen=True)
 class Task:
-    """What can be measured: ``what`` for people, ``home`` the module that prepares it.
+    """What can be measured: ``what`` for people, ``home`` the module that prepares it (or ``module:function``).
 
     ``data`` is what the task reads of ``--data``: ``text`` (a file), ``directory``, ``own`` (a file that is meant for
     this task and no other) or ``none``; ``compares`` whether it needs ``--baseline``; ``argument`` what may follow a
@@ -116,6 +116,7 @@ def prepare(
         if task.compares and not baseline:
             raise EvaluationError(f"{task.name} compares with the unpruned model: give --baseline MODEL")
         own = replace(request or Request(), data=owned.get(task.name), argument=argument)
-        jobs += import_module(task.home).prepare(own)
+        module, _, function = task.home.partition(":")
+        jobs += getattr(import_module(module), function or "prepare")(own)
     # Retrieval brings loss by position along: asked for twice, it is measured once.
     return list({(job.kind, str(sorted(job.key.items()))): job for job in jobs}.values())
