@@ -217,7 +217,9 @@ def evaluate(
     known = {**registry.TASKS, **OWN_TASKS} if all(own) and not data else registry.TASKS
     if tasks is None and not data and not all(own):
         name = subjects[own.index(False)].name
-        raise EvaluationError(f"{name} needs --data: only {DEMO} and what was pruned from it have stories and tasks of their own")
+        raise EvaluationError(
+            f"{name} needs --data: only {DEMO} and what was pruned from it have stories and tasks of their own"
+        )
     contexts = [s.context for s in subjects if s.context]
     request = replace(request or Request(), context=min(contexts) if contexts else None)
     names = tasks or ("perplexity" if data else DEMO)

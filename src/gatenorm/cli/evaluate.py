@@ -26,9 +26,9 @@ def command(
         typer.Option(
             "--data",
             metavar="[TASK=]PATH",
-            help="A text, JSON-lines or parquet file, wikitext2, wikitext2=FILE for a local raw file, or a directory with "
-            "<task>_<split>.jsonl files for zeroshot; can be given several times. For demo and what was pruned from it "
-            "[default: its own held-out stories and tasks].",
+            help="A text, JSON-lines or parquet file, wikitext2, wikitext2=FILE for a local raw file, or for zeroshot "
+            "a directory with <task>_<split>.jsonl files; can be given several times. For demo and what was pruned "
+            "from it [default: its own held-out stories and tasks].",
         ),
     ] = None,
     baseline: Annotated[
@@ -113,7 +113,9 @@ def command(
         )
     except KeyboardInterrupt:
         if cache and done:
-            sys.stderr.write(f"{len(done)} finished results are kept in {cache.directory}: the same command goes on there\n")
+            sys.stderr.write(
+                f"{len(done)} finished results are kept in {cache.directory}: the same command goes on there\n"
+            )
         raise
     records = [d.evidence for d in done]
     if json:

@@ -100,13 +100,13 @@ def _zeroshot(records: Sequence[Any], changes: Sequence[Any]) -> None:
         cut = record.protocol.get("items_cut_from_the_left")
         if cut:
             task, longest = record.protocol["task"], record.protocol["longest_input"]
-            console.say(f"note: {record.model.name}, {task}: {cut} requests are longer than {longest} tokens and lost their start")
+            console.say(f"note: {record.model.name}, {task}: {cut} requests lost what came before {longest} tokens")
     compared = {r.model.name for r in records[: len(_by_task(records))]}
     dull = [r.protocol["task"] for r in records if r.model.name in compared and _at_chance(r.figures)]
     if dull:
         console.say(
-            f"note: within two standard errors of chance: {', '.join(dict.fromkeys(dull))}; what a model never knew, these "
-            "tasks cannot miss"
+            f"note: within two standard errors of chance: {', '.join(dict.fromkeys(dull))}; what a model never knew, "
+            "these tasks cannot miss"
         )
 
 
@@ -134,7 +134,9 @@ def _refusal(records: Sequence[Any], changes: Sequence[Any]) -> None:
     }.items():
         if metric in records[0].figures:
             values = [f"{r.figures[metric]:.1%} ± {r.figures[metric + '_stderr']:.1%}" for r in records]
-            table.add_row(what, f"{records[0].figures[metric + '_items']:.0f}", *values, *_change(changes, None, metric))
+            table.add_row(
+                what, f"{records[0].figures[metric + '_items']:.0f}", *values, *_change(changes, None, metric)
+            )
     console.print_table(table)
     _protocol(records[0])
     if not records[0].figures["refused"]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import inspect
 import time
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 
 from gatenorm.demo import evaluation
-from gatenorm.demo.tasks import KINDS, Kind, items
+from gatenorm.demo.tasks import KINDS, SPLIT, Kind, items
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.job import Job, Measured, Progress, Request
 from gatenorm.evaluation.paired import standard_error
@@ -45,7 +44,7 @@ def _tasks(request: Request, prefix: str) -> list[Job]:
             "demo-task",
             kind.name,
             "items",
-            {"task": kind.name, "count": count, "world": _world()},
+            {"task": kind.name, "count": count},
             partial(_task, kind, count),
         )
         for kind in KINDS
@@ -60,7 +59,7 @@ def _stories() -> Job:
         found = evaluation.held_out_perplexity(subject.model, subject.tokenizer, count)
         return Measured(found.kind, found.figures, found.protocol, found.data, found.seconds)
 
-    return Job("perplexity", "stories", "stories", {"stories": count, "world": _world()}, run)
+    return Job("perplexity", "stories", "stories", {"stories": count}, run)
 
 
 def _task(kind: Kind, count: int, subject: Subject, progress: Progress | None) -> Measured:
@@ -85,7 +84,7 @@ def _task(kind: Kind, count: int, subject: Subject, progress: Progress | None) -
         **({"distance": f"{min(distances)} to {max(distances)} tokens"} if distances else {}),
         **subject.hardware(),
     }
-    data = {"name": f"tinyworld {kind.name}", "sha256": _digest(kind, count), "worlds": evaluation.SPLIT}
+    data = {"name": f"tinyworld {kind.name}", "sha256": _digest(kind, count), "worlds": SPLIT}
     records = [{"id": n, "metrics": {"accuracy": value}} for n, value in enumerate(right)]
     return Measured("demo-task", figures, protocol, data, time.perf_counter() - began, records)
 
@@ -93,14 +92,6 @@ def _task(kind: Kind, count: int, subject: Subject, progress: Progress | None) -
 def _digest(kind: Kind, count: int) -> str:
     parts = [part for i in items(kind, count) for part in (i.prompt, *i.candidates, str(i.answer))]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-@cache
-def _world() -> str:
-    """A hash over the code that makes stories and items: quicker than making them, and it changes when they do."""
-    folder = Path(evaluation.__file__).parent
-    sources = [path.read_bytes() for path in sorted(folder.glob("*.py"))]
-    return hashlib.sha256(b"\0".join(sources)).hexdigest()
 
 
 def _default(name: str) -> int:

@@ -1,7 +1,8 @@
 """Results that need not be measured twice: one small JSON file each, found by the content of all that decides it.
 
 The folder is ``$GATENORM_CACHE``, or what the platform sets aside for caches. A model is known by the sha256 of its
-configuration, its tokenizer and all of its weights; hashing a file once is enough while its size and time of change stay.
+configuration, its tokenizer and all of its weights; hashing a file once is enough while its size and time of change
+stay. A result is found again only by the code that measured it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,8 @@ from gatenorm.families import Layout
 from gatenorm.records import Evidence
 
 VARIABLE = "GATENORM_CACHE"
-# Of the layout of these files and of what the tasks compute: a change makes everything be measured again.
-_VERSION = 1
+# What a figure can depend on in this package.
+_CODE = ("evaluation", "demo", "runtimes", "surgery", "families")
 _CHUNK = 16 << 20
 # Beside the weights: whatever changes tokens, templates or defaults of generation.
 _SMALL = ("*.json", "*.jinja", "*.model", "*.txt", "*.py")
@@ -104,7 +106,19 @@ class Cache:
 
 def key_of(content: Mapping[str, Any]) -> str:
     """The name of a result: a hash over everything that decides it."""
-    return _digest({"version": _VERSION, **content})
+    return _digest({"code": _code_sha256(), **content})
+
+
+@cache
+def _code_sha256() -> str:
+    """A version number alone would let results of yesterday's working tree pass for today's."""
+    package = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for folder in _CODE:
+        for path in sorted((package / folder).rglob("*")):
+            if path.suffix in (".py", ".json", ".jsonl") and "model" not in path.relative_to(package).parts:
+                digest.update(f"{path.relative_to(package)} ".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _digest(content: Any) -> str:

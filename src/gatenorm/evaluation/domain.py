@@ -35,7 +35,7 @@ _NEEDS = "each line is a JSON object with a 'prompt', or with a 'prompt' and a '
 
 @dataclass(frozen=True)
 class Item:
-    """One prompt of the workload; ``line`` is its place in the file, ``reference`` the wanted answer if there is one."""
+    """One prompt of the workload; ``line`` is its place in the file, ``reference`` the wanted answer, if any."""
 
     line: int
     prompt: str
@@ -62,7 +62,11 @@ def prepare(request: Request) -> list[Job]:
     def compare(model: Subject, baseline: Subject, progress: Progress | None) -> Measured:
         items = encoded(baseline, source, length, request.limit)
         found = followed(model, baseline, items, request.new_tokens, progress)
-        how = "lines with prompts" if isinstance(source, list) else f"pieces of {length} tokens, the first half the prompt"
+        how = (
+            "lines with prompts"
+            if isinstance(source, list)
+            else f"pieces of {length} tokens, the first half the prompt"
+        )
         data = {"name": path.name, "sha256": digest, "items": len(items), "from": how}
         return Measured("domain", found.figures, {**found.protocol, "text": how}, data, found.seconds, found.items)
 
@@ -82,7 +86,9 @@ def read_items(source: str, path: Path, raw: bytes) -> list[Item]:
         if not isinstance(prompt, str) or not prompt.strip():
             raise EvaluationError(f"--data {source}: line {line} has no 'prompt'; expected: {_NEEDS}")
         if reference is not None and (not isinstance(reference, str) or not reference):
-            raise EvaluationError(f"--data {source}: line {line} has an empty 'reference': give a text, or leave it out")
+            raise EvaluationError(
+                f"--data {source}: line {line} has an empty 'reference': give a text, or leave it out"
+            )
         found.append(Item(line, prompt, reference))
     return found
 
@@ -118,14 +124,14 @@ def encoded(subject: Subject, source: list[Item] | Text, length: int, limit: int
         (prompt,) = subject.encode([item.prompt])
         reference: list[int] = []
         if item.reference is not None:
-            # Encoded together, since a tokenizer may join what meets at the border; split where the prompt's tokens end.
+            # Encoded together, since a tokenizer may join what meets at the border; cut where the prompt's tokens end.
             joint = item.prompt + ("" if item.prompt[-1].isspace() or item.reference[0].isspace() else " ")
             (both,) = subject.encode([joint + item.reference])
             reference = both[len(prompt) :]
         total = len(prompt) + len(reference)
         if subject.context and total > subject.context:
             raise EvaluationError(
-                f"line {item.line} has {total} tokens with its reference, and the model takes {subject.context}: shorten it"
+                f"line {item.line} has {total} tokens with its reference; the model takes {subject.context}: shorten it"
             )
         if not prompt:
             raise EvaluationError(f"line {item.line}: the tokenizer makes no token of its prompt")

@@ -88,8 +88,8 @@ def official(name: str) -> list[Any]:
         except Exception as error:  # datasets and the hub let through whatever their layers raise
             raise EvaluationError(
                 f"harness:{name}: its data could not be had from the hub or the hub's cache "
-                f"({type(error).__name__}: {_first_line(error)}); fetch them where there is a network, with HF_HOME set "
-                "to a folder that you can carry here"
+                f"({type(error).__name__}: {_first_line(error)}); fetch them where there is a network, with HF_HOME "
+                "set to a folder that you can carry here"
             ) from error
 
 
@@ -140,9 +140,8 @@ def run_task(
         try:
             found = evaluate(lm=lm, task_dict=tasks, limit=limit, log_samples=True)
         except AssertionError as error:
-            raise EvaluationError(
-                f"{task.task_name}: lm-eval refused a request of this model ({_first_line(error) or 'empty or too long'})"
-            ) from error
+            why = _first_line(error) or "it is empty, or longer than the model's input"
+            raise EvaluationError(f"{task.task_name}: lm-eval refused a request of this model: {why}") from error
         name = task.task_name
         cut = _cut(lm, task)
         samples = sorted(found["samples"][name], key=lambda s: s["doc_id"])
@@ -164,7 +163,9 @@ def run_task(
         "items_cut_from_the_left": cut,
         **subject.hardware(),
     }
-    return Measured(kind, {**figures, "items": float(len(items))}, protocol, identity, time.perf_counter() - began, items)
+    return Measured(
+        kind, {**figures, "items": float(len(items))}, protocol, identity, time.perf_counter() - began, items
+    )
 
 
 def in_memory(subject: Subject) -> Any:
@@ -186,7 +187,6 @@ def in_memory(subject: Subject) -> Any:
 def quiet() -> Iterator[None]:
     """Keeps lm-eval's bars and remarks, and those of datasets, off the terminal."""
     import datasets
-    import lm_eval.models.huggingface
     from tqdm import tqdm
 
     loggers = [logging.getLogger(name) for name in ("lm_eval", "lm-eval", "datasets")]

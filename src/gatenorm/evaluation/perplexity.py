@@ -6,8 +6,8 @@ or document of n tokens, n - 1 are predicted. Logits become float32 log-probabil
 
 Word perplexity and bits per byte rest on the same losses, but count what a tokenizer cannot choose: with ``t`` tokens,
 ``w`` words (runs between whitespace) and ``b`` UTF-8 bytes in the text, and the mean loss ``nll`` in nats per token,
-``word perplexity = exp(nll t / w)`` and ``bits per byte = nll t / (b ln 2)``. The few tokens that no window predicts, its
-first ones, are taken to cost the mean.
+``word perplexity = exp(nll t / w)`` and ``bits per byte = nll t / (b ln 2)``. The few tokens that no window predicts,
+its first ones, are taken to cost the mean.
 """
 
 from __future__ import annotations

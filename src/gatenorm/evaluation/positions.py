@@ -1,8 +1,8 @@
 """Loss by position: the mean negative log-likelihood of tokens by how much of the text stands before them.
 
 A model that uses what was said long ago predicts late tokens of a window better than early ones. Where the removal of
-attention has cut that off, the late buckets lose and the early ones do not: this shows even in models that are too small
-to answer a question.
+attention has cut that off, the late buckets lose and the early ones do not: this shows even in models that are too
+small to answer a question.
 """
 
 from __future__ import annotations

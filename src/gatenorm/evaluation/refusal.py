@@ -131,8 +131,8 @@ def read_rule(file: str | None) -> Rule:
         first = int(said.get("first_characters", 240))
     except (ValueError, KeyError, TypeError, AttributeError, re.error) as error:
         raise EvaluationError(
-            f"--refusal-rule {source}: {type(error).__name__}: {error}; expected a JSON object with 'patterns', a list of "
-            "regular expressions, and 'first_characters'"
+            f"--refusal-rule {source}: {type(error).__name__}: {error}; expected a JSON object with 'patterns', a list "
+            "of regular expressions, and 'first_characters'"
         ) from None
     return Rule(first, patterns, hashlib.sha256(raw).hexdigest())
 

@@ -104,7 +104,7 @@ def prepare(
     baseline: bool = False,
     known: Mapping[str, Task] = TASKS,
 ) -> list[Job]:
-    """The jobs of all tasks named; everything that is wrong with data or options is said here, before a model is loaded.
+    """The jobs of all tasks named; what is wrong with data or options is said here, before a model is loaded.
 
     Raises:
         EvaluationError, MissingExtraError: as :func:`choose`, :func:`assign_data` and the tasks.

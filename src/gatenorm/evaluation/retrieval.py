@@ -89,9 +89,7 @@ def lengths_up_to(longest: int) -> list[int]:
     return found
 
 
-def retrieve(
-    subject: Subject, form: str, lengths: list[int], count: int, progress: Progress | None = None
-) -> Measured:
+def retrieve(subject: Subject, form: str, lengths: list[int], count: int, progress: Progress | None = None) -> Measured:
     """Accuracy by length and depth, for one form of question.
 
     ``choice`` is the share of items whose right place has a higher log-likelihood than the others of the same text,
@@ -125,6 +123,9 @@ def retrieve(
         "asks": HOPS[form],
         "lengths": lengths,
         "depths": list(DEPTHS),
+        "mean_tokens": {
+            str(n): sum(len(q.prompt) for q in asked if q.length == n) / count / len(DEPTHS) for n in lengths
+        },
         "items_a_cell": count,
         "candidates": CANDIDATES,
         "scoring": "log-likelihood among candidates, and exact greedy",
@@ -147,12 +148,14 @@ def question(subject: Subject, form: str, length: int, depth: float, number: int
     sentences = _text(subject, facts, depth, room, draw)
     context = " ".join(sentences)
     (prompt,) = subject.encode([f"{context} {query}"])
+    if subject.context and len(prompt) + longest > subject.context:
+        raise EvaluationError(
+            f"retrieval: the facts alone have {len(prompt)} tokens; {subject.name} takes {subject.context}: too few"
+        )
     candidates = [ids[len(prompt) :] for ids in subject.encode([f"{context} {option}" for option in options])]
     order = list(range(CANDIDATES))
     draw.shuffle(order)
-    return Question(
-        length, depth, number, tuple(prompt), tuple(tuple(candidates[n]) for n in order), order.index(0)
-    )
+    return Question(length, depth, number, tuple(prompt), tuple(tuple(candidates[n]) for n in order), order.index(0))
 
 
 def _facts(form: str, draw: random.Random) -> tuple[list[list[str]], str, list[str]]:

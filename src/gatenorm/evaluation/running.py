@@ -101,9 +101,7 @@ class _Run:
             self._finished(record)
         return evidence
 
-    def _measured(
-        self, job: Job, subjects: Sequence[Subject], measure: Callable[[Progress], Measured]
-    ) -> Evidence:
+    def _measured(self, job: Job, subjects: Sequence[Subject], measure: Callable[[Progress], Measured]) -> Evidence:
         subject = subjects[0]
         used = versions(job.packages)
         key = self._key(job, subjects, used)

@@ -76,7 +76,7 @@ def read_bytes(source: str, path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise EvaluationError(
-            f"--data {source}: there is no file {path}; expected a text, JSON-lines or parquet file, or wikitext2[=FILE]"
+            f"--data {source}: there is no file {path}; expected a text, .jsonl or .parquet file, or wikitext2[=FILE]"
         ) from None
     except (OSError, ValueError) as error:
         raise EvaluationError(f"--data {source}: {getattr(error, 'strerror', None) or error}") from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
@@ -71,10 +71,12 @@ def local_file(directory: Path, name: str) -> Path:
         return found[0]
     wanted = f"{name}_{tasks()[name]['split']}.jsonl"
     if found:
-        raise EvaluationError(f"zeroshot:{name}: {directory} holds {', '.join(p.name for p in found)}: leave one of them")
+        raise EvaluationError(
+            f"zeroshot:{name}: {directory} holds {', '.join(p.name for p in found)}: leave one of them"
+        )
     raise EvaluationError(
-        f"zeroshot:{name}: looked for {directory / (name + '_*.jsonl')}, and there is none; put {wanted} there (one item a "
-        f"line, with {', '.join(tasks()[name]['fields'])}), name the tasks you have (--tasks zeroshot:boolq+rte), or "
+        f"zeroshot:{name}: looked for {directory / (name + '_*.jsonl')}, and there is none; put {wanted} there (one "
+        f"item a line, with {', '.join(tasks()[name]['fields'])}), name the tasks you have (--tasks zeroshot:boolq+rte), or "
         "leave --data out to fetch it from the hub"
     )
 
@@ -178,12 +180,16 @@ def _from_hub(name: str, limit: int | None) -> Job:
         (task,) = harness.official(name)
     except EvaluationError as error:
         raise EvaluationError(
-            f"zeroshot:{name}: no --data directory was given, and {str(error).removeprefix(f'harness:{name}: ')}; or give "
-            f"--data DIR with a file {name}_{tasks()[name]['split']}.jsonl in it"
+            f"zeroshot:{name}: no --data directory was given, and {str(error).removeprefix(f'harness:{name}: ')}; or "
+            f"give --data DIR with a file {name}_{tasks()[name]['split']}.jsonl in it"
         ) from error
     identity = harness.identity_of(task, harness.documents_of(task, limit))
     key = {"task": name, "data": identity["sha256"], "limit": limit, "definition": "official"}
     return harness.job_of(KIND, task, limit, identity, key)
+
+
+def _no_text(value: Any) -> bool:
+    return not isinstance(value, str) or not value.strip()
 
 
 def _checked(source: str, number: int, row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -193,14 +199,15 @@ def _checked(source: str, number: int, row: Mapping[str, Any], name: str) -> Map
         raise EvaluationError(
             f"--data {source}: line {number} has no {missing[0]!r}; {name} needs {', '.join(said['fields'])}"
         )
-    wrong = {
+    wrong: dict[str, Callable[[Any], bool]] = {
         "choices": lambda v: not (isinstance(v, list) and len(v) > 1 and all(isinstance(c, str) and c for c in v)),
         "label": lambda v: type(v) is not int or not 0 <= v < len(row.get("choices", said["choices"])),
         "answer": lambda v: v not in ("1", "2") if name == "winogrande" else type(v) is not bool,
         "sentence": lambda v: not isinstance(v, str) or "_" not in v,
     }
     for field in said["fields"]:
-        refuse = wrong.get(field, lambda v: not isinstance(v, str) or not v.strip())
-        if refuse(row[field]):
-            raise EvaluationError(f"--data {source}: line {number}: {field} is {row[field]!r:.80}, which {name} cannot use")
+        if wrong.get(field, _no_text)(row[field]):
+            raise EvaluationError(
+                f"--data {source}: line {number}: {field} is {row[field]!r:.80}, which {name} cannot use"
+            )
     return row
