@@ -171,8 +171,7 @@ def in_batches(
     ordered = sorted(sequences, key=len, reverse=True)
     most: int | None = None
     while ordered:
-        count = subject.rows(len(ordered[0]))
-        count = count if most is None else min(count, most)
+        count = min(subject.rows(len(ordered[0])), most or len(ordered), len(ordered))
         try:
             result = compute(ordered[:count])
         except torch.OutOfMemoryError:

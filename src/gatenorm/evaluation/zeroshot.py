@@ -76,8 +76,8 @@ def local_file(directory: Path, name: str) -> Path:
         )
     raise EvaluationError(
         f"zeroshot:{name}: looked for {directory / (name + '_*.jsonl')}, and there is none; put {wanted} there (one "
-        f"item a line, with {', '.join(tasks()[name]['fields'])}), name the tasks you have (--tasks zeroshot:boolq+rte), or "
-        "leave --data out to fetch it from the hub"
+        f"item a line, with {', '.join(tasks()[name]['fields'])}), name the tasks that you have (--tasks "
+        "zeroshot:boolq+rte), or leave --data out to fetch it from the hub"
     )
 
 
