@@ -84,6 +84,8 @@ def command(
         from gatenorm.report.heatmaps import check_heat_map
 
         check_heat_map(Path(plot))
+        if "retrieval" not in (tasks or "").split(","):
+            raise EvaluationError(f"--plot {plot}: it shows the task retrieval, which is not among --tasks")
     if documents == "":
         raise EvaluationError("--documents is empty: expected what stands between documents, such as '<|endoftext|>'")
     request = Request(

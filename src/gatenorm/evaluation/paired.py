@@ -135,7 +135,7 @@ def compare(baseline: Evidence, model: Evidence) -> Evidence | None:
         data=model.data,
         seconds=0.0,
         versions=model.versions,
-        items=tuple(changed.values()),
+        items=tuple(changed[i] for i in before if i in changed),
     )
 
 

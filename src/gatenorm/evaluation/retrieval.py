@@ -148,11 +148,11 @@ def question(subject: Subject, form: str, length: int, depth: float, number: int
     sentences = _text(subject, facts, depth, room, draw)
     context = " ".join(sentences)
     (prompt,) = subject.encode([f"{context} {query}"])
-    if subject.context and len(prompt) + longest > subject.context:
+    candidates = [ids[len(prompt) :] for ids in subject.encode([f"{context} {option}" for option in options])]
+    if subject.context and len(prompt) + max(map(len, candidates)) > subject.context:
         raise EvaluationError(
             f"retrieval: the facts alone have {len(prompt)} tokens; {subject.name} takes {subject.context}: too few"
         )
-    candidates = [ids[len(prompt) :] for ids in subject.encode([f"{context} {option}" for option in options])]
     order = list(range(CANDIDATES))
     draw.shuffle(order)
     return Question(length, depth, number, tuple(prompt), tuple(tuple(candidates[n]) for n in order), order.index(0))
@@ -175,8 +175,13 @@ def _text(subject: Subject, facts: list[list[str]], depth: float, room: int, dra
     """Filler with the facts in it: the right one at ``depth``, its second half and all others elsewhere."""
     filler = list(words()["filler"])
     planted = [sentence for fact in facts for sentence in fact]
-    lengths = dict(zip(filler, map(len, subject.encode([f" {s}" for s in filler], special=False)), strict=True))
-    used = sum(map(len, subject.encode([f" {s}" for s in planted], special=False)))
+    # What a sentence adds behind another one: tokenizers may mark a text's beginning.
+    (before,) = subject.encode([filler[0]], special=False)
+    added = [
+        len(ids) - len(before) for ids in subject.encode([f"{filler[0]} {s}" for s in filler + planted], special=False)
+    ]
+    lengths = dict(zip(filler, added[: len(filler)], strict=True))
+    used = sum(added[len(filler) :])
     chosen: list[str] = []
     while True:
         sentence = draw.choice(filler)
