@@ -106,7 +106,7 @@ def perplexity(
         if progress:
             progress(done, total)
     mean = math.fsum(sums) / total
-    tokens, words, size_in_bytes = counts(tokenizer, text, protocol)
+    words, size_in_bytes = per_token(tokenizer, text, protocol, described["text_tokens"])
     return Perplexity(
         perplexity=_exp(mean),
         nll=mean,
@@ -114,19 +114,17 @@ def perplexity(
         sequences=len(sequences),
         seconds=time.perf_counter() - started,
         protocol={**described, "dtype": str(model.dtype).removeprefix("torch."), "device": device},
-        word_perplexity=_exp(mean * tokens / words) if words else math.nan,
-        bits_per_byte=mean * tokens / size_in_bytes / math.log(2),
+        word_perplexity=_exp(mean / words) if words else math.inf,
+        bits_per_byte=mean / size_in_bytes / math.log(2),
         losses=tuple((len(s) - 1, nll / (len(s) - 1)) for s, nll in zip(sequences, sums, strict=True)),
     )
 
 
-def counts(tokenizer: PreTrainedTokenizerBase, text: Text, protocol: Protocol) -> tuple[int, int, int]:
-    """Tokens without special ones, words between whitespace, and bytes of the text that a protocol speaks of."""
-    pieces = [text.content]
-    if protocol.separator is not None:
-        pieces = documents(text, protocol.separator, protocol.limit)
-    ids = tokenizer(pieces, verbose=False, add_special_tokens=False)["input_ids"]
-    return sum(map(len, ids)), sum(len(p.split()) for p in pieces), sum(len(p.encode()) for p in pieces)
+def per_token(tokenizer: PreTrainedTokenizerBase, text: Text, protocol: Protocol, tokens: int) -> tuple[float, float]:
+    """Words between whitespace and UTF-8 bytes for each token of a text that has ``tokens``, special ones included."""
+    pieces = [text.content] if protocol.separator is None else documents(text, protocol.separator, protocol.limit)
+    plain = tokens - len(pieces) * tokenizer.num_special_tokens_to_add()
+    return sum(len(p.split()) for p in pieces) / plain, sum(len(p.encode()) for p in pieces) / plain
 
 
 def prepare(request: Request) -> list[Job]:
@@ -217,11 +215,13 @@ def encode(
         raise EvaluationError(f"--window {window} leaves nothing to predict: expected 2 or more")
     if protocol.separator is not None:
         pieces = documents(text, protocol.separator, protocol.limit)
-        sequences = [ids[:window] for ids in tokenizer(pieces, verbose=False)["input_ids"] if len(ids) > 1]
+        whole = tokenizer(pieces, verbose=False)["input_ids"]
+        tokens = sum(map(len, whole))
+        sequences = [ids[:window] for ids in whole if len(ids) > 1]
         described: dict[str, Any] = {"documents": len(sequences), "separator": protocol.separator, "cut_at": window}
     else:
         ids = tokenizer([text.content], verbose=False)["input_ids"][0]
-        count = len(ids) // window
+        count, tokens = len(ids) // window, len(ids)
         if count == 0:
             raise EvaluationError(
                 f"{text.name} has {len(ids)} tokens, fewer than one window of {window}: give more text, or --window"
@@ -234,6 +234,7 @@ def encode(
     bos = tokenizer.bos_token_id
     described["bos"] = bos is not None and sequences[0][0] == bos
     described["text"] = text.protocol
+    described["text_tokens"] = tokens
     return sequences, described
 
 
