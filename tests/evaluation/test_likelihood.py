@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 
+from gatenorm import prune_module
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.likelihood import continuations, greedy, token_losses
 from tests.evaluation.subjects import log_probabilities, tiny
@@ -33,9 +34,11 @@ def test_continuations_are_scored_as_alone(name: str):
         assert found.greedy == (logs.argmax(-1).tolist() == tail)
 
 
+@pytest.mark.parametrize("drop", [(), (0, 2)])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_greedy_continuations_are_the_most_likely_tokens_one_by_one(name: str):
-    subject = tiny(name)
+def test_greedy_continuations_are_the_most_likely_tokens_one_by_one(name: str, drop: tuple[int, ...]):
+    subject = tiny(name, prune_module(copy.deepcopy(build(name)), drop) if drop else None)
+    assert subject.removed == drop
     prompts = draw(8, 5, 8)
     for prompt, written in zip(prompts, greedy(subject, prompts, 6), strict=True):
         sequence = list(prompt)
