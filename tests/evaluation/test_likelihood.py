@@ -67,6 +67,8 @@ def test_nothing_is_made_of_logits_that_are_not_finite():
     with pytest.raises(EvaluationError, match="not finite"):
         continuations(tiny("broken", model), [([5, 6], [7])])
     with pytest.raises(EvaluationError, match="not finite"):
+        greedy(tiny("broken", model), [[5, 6]], 2)
+    with pytest.raises(EvaluationError, match="not finite"):
         token_losses(model, [[5, 6, 7]])
 
 

@@ -191,7 +191,11 @@ def _retrieval(records: Sequence[Any], changes: Sequence[Any]) -> None:
             values = [record.figures[f"choice_{length}_{depth:g}"] for depth in depths]
             cells.add_row(f"{length:,}", *[f"{value:.0%}" for value in values])
         console.print_table(cells)
-    _protocol(records[0], "task", "lengths", "depths")
+    _protocol(records[0], "task", "lengths", "depths", "mean_tokens")
+    first = records[0]
+    dull = [r.protocol["task"] for r in records if r.model.name == first.model.name and _at_chance(r.figures, "choice")]
+    if dull:
+        console.say(f"note: {first.model.name} is within two standard errors of chance: {', '.join(dull)}")
 
 
 def _positions(records: Sequence[Any], changes: Sequence[Any]) -> None:
@@ -273,8 +277,8 @@ def _by_task(records: Sequence[Any]) -> dict[str, list[Any]]:
     return found
 
 
-def _at_chance(figures: Any) -> bool:
-    metric = "acc_norm" if "acc_norm" in figures else "acc"
+def _at_chance(figures: Any, metric: str | None = None) -> bool:
+    metric = metric or ("acc_norm" if "acc_norm" in figures else "acc")
     return "chance" in figures and abs(figures[metric] - figures["chance"]) < _SURE * figures[f"{metric}_stderr"]
 
 

@@ -114,6 +114,7 @@ def greedy(
         EvaluationError: logits that are not finite.
     """
     import torch
+    from transformers import LogitsProcessorList
 
     model = subject.model
     ends = _ends(subject)
@@ -137,6 +138,7 @@ def greedy(
                 top_k=None,
                 pad_token_id=min(ends) if ends else 0,
                 eos_token_id=sorted(ends) or None,
+                logits_processor=LogitsProcessorList([_Finite()]),
             )
         for n, row in zip(batch, written[:, length:].tolist(), strict=True):
             stop = next((place for place, token in enumerate(row) if token in ends), len(row))
@@ -190,6 +192,15 @@ def in_batches(
 def not_finite() -> EvaluationError:
     """What every task says of logits that hold NaN or infinity: no figure is made of them."""
     return EvaluationError("the model's logits are not finite (NaN or infinity): try --dtype float32")
+
+
+class _Finite:
+    """Stops a generation at logits of which no token can be chosen: the largest of NaNs is the first one."""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if bool(scores.isnan().any()) or bool(scores.isposinf().any()):
+            raise not_finite()
+        return scores
 
 
 def _ends(subject: Subject) -> set[int]:
