@@ -214,7 +214,10 @@ def evaluate(
     subjects = [m if isinstance(m, Subject) else Subject.of_layout(open_model(m), **hardware) for m in named]
     own = [s.layout is not None and speaks_its_language(s.layout.checkpoint.directory) for s in subjects]
     data = [data] if isinstance(data, str) else list(data)
-    known = {**registry.TASKS, **OWN_TASKS} if all(own) and not data else registry.TASKS
+    known = dict(registry.TASKS)
+    if all(own):
+        # Whoever gives data to refusal or retrieval means those in English.
+        known |= {DEMO: OWN_TASKS[DEMO]} if data else OWN_TASKS
     if tasks is None and not data and not all(own):
         name = subjects[own.index(False)].name
         raise EvaluationError(

@@ -189,7 +189,7 @@ def quiet() -> Iterator[None]:
     import datasets
     from tqdm import tqdm
 
-    loggers = [logging.getLogger(name) for name in ("lm_eval", "lm-eval", "datasets")]
+    loggers = [logging.getLogger(name) for name in ("lm_eval", "lm-eval", "datasets", "huggingface_hub")]
     levels = [logger.level for logger in loggers]
     modules = [importlib.import_module(name) for name in _BARS]
     bars = [getattr(module, "tqdm", None) for module in modules]
