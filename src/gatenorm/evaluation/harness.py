@@ -13,8 +13,9 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from gatenorm.errors import EvaluationError, MissingExtraError, did_you_mean
@@ -56,17 +57,17 @@ def prepare(request: Request) -> list[Job]:
         docs = documents_of(task, request.limit)
         identity = identity_of(task, docs)
         key = {"task": task.task_name, "data": identity["sha256"], "limit": request.limit, "shots": shots(task)}
-        jobs.append(job_of("harness", task, request.limit, identity, key))
+        jobs.append(job_of("harness", partial(_as_it_is, task), request.limit, identity, key))
     return jobs
 
 
-def job_of(kind: str, task: Any, limit: int | None, identity: dict[str, Any], key: dict[str, Any]) -> Job:
-    """One task of lm-eval as a job; ``task`` is the task, or makes it when called."""
+def job_of(kind: str, make: Callable[[], Any], limit: int | None, identity: dict[str, Any], key: dict[str, Any]) -> Job:
+    """One task of lm-eval as a job; ``make`` gives the task once it has to run: importing lm-eval takes seconds."""
 
     def run(subject: Subject, progress: Progress | None) -> Measured:
         with quiet():
-            made = task() if callable(task) and not hasattr(task, "task_name") else task
-        return run_task(subject, made, kind, identity, limit, progress)
+            task = make()
+        return run_task(subject, task, kind, identity, limit, progress)
 
     return Job(kind, str(key["task"]), "requests", key, run, packages=PACKAGES)
 
@@ -236,6 +237,10 @@ def _count(lm: Any, progress: Progress | None) -> None:
         return logits
 
     lm._loglikelihood_tokens, lm._model_call = all_of, call
+
+
+def _as_it_is(task: Any) -> Any:
+    return task
 
 
 def _item(sample: dict[str, Any]) -> dict[str, Any]:

@@ -185,7 +185,7 @@ def _from_hub(name: str, limit: int | None) -> Job:
         ) from error
     identity = harness.identity_of(task, harness.documents_of(task, limit))
     key = {"task": name, "data": identity["sha256"], "limit": limit, "definition": "official"}
-    return harness.job_of(KIND, task, limit, identity, key)
+    return harness.job_of(KIND, lambda: task, limit, identity, key)
 
 
 def _no_text(value: Any) -> bool:
