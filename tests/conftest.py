@@ -17,6 +17,12 @@ def _quiet() -> None:
     logging.disable_progress_bar()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_earlier_results(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A result that an earlier run of the tests left behind would hide what has changed since."""
+    os.environ["GATENORM_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of trained models and texts that are not part of the project; skips where it is absent."""

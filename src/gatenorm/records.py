@@ -191,7 +191,8 @@ class Evidence:
     """One measurement with everything that is needed to repeat it and to doubt it.
 
     ``figures`` are the measured numbers by name, ``protocol`` how they were taken (window, BOS, tokens, dtype, ...),
-    ``data`` what they were taken on (name, sha256, bytes), ``versions`` the software that took them.
+    ``data`` what they were taken on (name, sha256, bytes), ``versions`` the software that took them. ``items`` holds
+    what was found on each single item, where figures of two models are to be compared item by item.
     """
 
     kind: str
@@ -202,6 +203,7 @@ class Evidence:
     data: Mapping[str, Any]
     seconds: float
     versions: Mapping[str, str] = field(default_factory=dict)
+    items: Sequence[Mapping[str, Any]] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -214,6 +216,7 @@ class Evidence:
             "data": dict(self.data),
             "seconds": self.seconds,
             "versions": dict(self.versions),
+            **({"items": [dict(item) for item in self.items]} if self.items else {}),
         }
 
     @classmethod
@@ -229,6 +232,7 @@ class Evidence:
                 data=dict(data["data"]),
                 seconds=float(data["seconds"]),
                 versions={str(k): str(v) for k, v in data.get("versions", {}).items()},
+                items=tuple(dict(item) for item in data.get("items", ())),
             )
 
 

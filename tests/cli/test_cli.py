@@ -120,7 +120,8 @@ def test_eval_compares_with_a_baseline(shared: Path, tmp_path: Path, capsys: pyt
     for shown in ("4.651", "5.299", "+13.9", "15,202", "bos True", "cut at 512"):
         assert shown in said
     status, said, _ = run(capsys, *arguments, "--limit", "4", "--json", "-")
-    first, second = json.loads(said)
+    first, second, change = json.loads(said)
+    assert change["kind"] == "comparison"
     assert (first["removed"], second["removed"]) == ([], [2])
     assert first["protocol"]["window"] == 512
     assert first["figures"]["tokens"] == 4 * 511

@@ -163,3 +163,41 @@ def test_texts_that_cannot_be_read_are_said_in_one_line(tmp_path: Path):
     ]:
         with pytest.raises(EvaluationError, match=message):
             read_text(str(tmp_path / name))
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["stories3M", "tinystories-instruct-3M-neo"])
+def test_wikitext_windows_give_what_a_plain_reckoning_gives(name: str, shared: Path):
+    """The first windows by the usual protocol; benchmarks/perplexity.py compares the whole text."""
+    directory = shared / "models" / name
+    model, tokenizer = load(directory, dtype=torch.float32), load_tokenizer(directory)
+    text = read_text(f"wikitext2={shared / 'data/wikitext-2/wiki.test.raw'}")
+    window = model.config.max_position_embeddings
+    short = text_of(text.content[:12_000])
+    ids = tokenizer(short.content)["input_ids"]
+    expected = sum(naive_nll(model, ids[n * window : (n + 1) * window]) for n in range(3)) / (3 * (window - 1))
+    result = perplexity(model, tokenizer, short, Protocol(limit=3))
+    assert result.perplexity == pytest.approx(math.exp(expected), rel=1e-4)
+    assert result.protocol["text_tokens"] == len(ids)
+
+
+@pytest.mark.shared
+def test_word_perplexity_and_bits_per_byte_are_the_harness_own(shared: Path):
+    """On a text of one window, of which a leading BOS lets every token be predicted, as in a rolling log-likelihood."""
+    from gatenorm.evaluation import harness
+    from gatenorm.evaluation.subject import Subject
+
+    subject = Subject.of_layout(api.open_model(shared / "models/stories260K"))
+    content = "Once upon a time there was a dog. He liked the park,  and Tim."
+    ids = subject.tokenizer(content)["input_ids"]
+    result = perplexity(subject.model, subject.tokenizer, text_of(content), Protocol(window=len(ids)))
+    with harness.quiet():
+        from lm_eval.api.instance import Instance
+
+        asked = Instance(request_type="loglikelihood_rolling", doc={}, arguments=(content,), idx=0)
+        lm = harness.in_memory(subject)
+        # The harness would put its own BOS in front of the tokenizer's.
+        lm.add_bos_token = False
+        (total,) = lm.loglikelihood_rolling([asked], disable_tqdm=True)
+    assert result.word_perplexity == pytest.approx(math.exp(-total / len(content.split())), rel=1e-4)
+    assert result.bits_per_byte == pytest.approx(-total / len(content.encode()) / math.log(2), rel=1e-4)

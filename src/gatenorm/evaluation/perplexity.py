@@ -3,26 +3,32 @@
 The protocol is part of the figure. Either the whole text is tokenised once and cut into windows that do not overlap (a
 last, shorter window is dropped), or every document is taken by itself and cut at the model's longest input. In a window
 or document of n tokens, n - 1 are predicted. Logits become float32 log-probabilities, sums are float64.
+
+Word perplexity and bits per byte rest on the same losses, but count what a tokenizer cannot choose: with ``t`` tokens,
+``w`` words (runs between whitespace) and ``b`` UTF-8 bytes in the text, and the mean loss ``nll`` in nats per token,
+``word perplexity = exp(nll t / w)`` and ``bits per byte = nll t / (b ln 2)``. The few tokens that no window predicts,
+its first ones, are taken to cost the mean.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.text import Text, documents
+from gatenorm.evaluation.job import Job, Measured, Progress, Request
+from gatenorm.evaluation.likelihood import token_losses
+from gatenorm.evaluation.subject import Subject, check_vocabulary, rows_that_fit
+from gatenorm.evaluation.text import Text, documents, read_text
 from gatenorm.families import Layout
 from gatenorm.records import Evidence
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# Of float32 logits at a time; what a batch may hold.
-_LOGITS_BYTES = 512 << 20
 DEFAULT_WINDOW = 2048
 
 
@@ -42,7 +48,10 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Perplexity:
-    """The figure with what it rests on; ``nll`` is in nats per predicted token."""
+    """The figure with what it rests on; ``nll`` is in nats per predicted token.
+
+    ``losses`` holds (tokens predicted, mean loss) of every window or document, in the text's order.
+    """
 
     perplexity: float
     nll: float
@@ -50,6 +59,19 @@ class Perplexity:
     sequences: int
     seconds: float
     protocol: dict[str, Any]
+    word_perplexity: float = math.nan
+    bits_per_byte: float = math.nan
+    losses: tuple[tuple[int, float], ...] = ()
+
+    def figures(self) -> dict[str, float]:
+        """The numbers of the record, by name."""
+        return {
+            "perplexity": self.perplexity,
+            "nll": self.nll,
+            "tokens": float(self.tokens),
+            "word_perplexity": self.word_perplexity,
+            "bits_per_byte": self.bits_per_byte,
+        }
 
 
 def perplexity(
@@ -71,22 +93,65 @@ def perplexity(
     started = time.perf_counter()
     sequences, described = encode(tokenizer, text, protocol, model.config)
     total = sum(len(s) - 1 for s in sequences)
-    nll = 0.0
+    vocabulary, device = int(model.config.vocab_size), model.device.type
+    sums = [0.0] * len(sequences)
+    order = sorted(range(len(sequences)), key=lambda n: len(sequences[n]), reverse=True)
     done = 0
-    for batch in _batches(sequences, protocol.batch_size, model.config.vocab_size):
-        nll += negative_log_likelihood(model, batch)
-        done += sum(len(s) - 1 for s in batch)
+    while order:
+        size = protocol.batch_size or rows_that_fit(len(sequences[order[0]]), vocabulary, device)
+        batch, order = order[:size], order[size:]
+        for n, losses in zip(batch, token_losses(model, [sequences[n] for n in batch]), strict=True):
+            sums[n] = float(losses.sum())
+            done += len(losses)
         if progress:
             progress(done, total)
-    mean = nll / total
+    mean = math.fsum(sums) / total
+    words, size_in_bytes = per_token(tokenizer, text, protocol, described["text_tokens"])
     return Perplexity(
-        perplexity=math.exp(mean) if mean < 700 else math.inf,
+        perplexity=_exp(mean),
         nll=mean,
         tokens=total,
         sequences=len(sequences),
         seconds=time.perf_counter() - started,
-        protocol={**described, "dtype": str(model.dtype).removeprefix("torch."), "device": model.device.type},
+        protocol={**described, "dtype": str(model.dtype).removeprefix("torch."), "device": device},
+        word_perplexity=_exp(mean / words) if words else math.inf,
+        bits_per_byte=mean / size_in_bytes / math.log(2),
+        losses=tuple((len(s) - 1, nll / (len(s) - 1)) for s, nll in zip(sequences, sums, strict=True)),
     )
+
+
+def per_token(tokenizer: PreTrainedTokenizerBase, text: Text, protocol: Protocol, tokens: int) -> tuple[float, float]:
+    """Words between whitespace and UTF-8 bytes for each token of a text that has ``tokens``, special ones included."""
+    pieces = [text.content] if protocol.separator is None else documents(text, protocol.separator, protocol.limit)
+    plain = tokens - len(pieces) * tokenizer.num_special_tokens_to_add()
+    return sum(len(p.split()) for p in pieces) / plain, sum(len(p.encode()) for p in pieces) / plain
+
+
+def prepare(request: Request) -> list[Job]:
+    """The perplexity of the text that ``--data`` names, as a job.
+
+    Raises:
+        EvaluationError: no text is given, or it cannot be read.
+    """
+    if request.data is None:
+        raise EvaluationError("perplexity needs a text: give --data FILE, --data wikitext2, or --data wikitext2=FILE")
+    if request.documents == "":
+        raise EvaluationError("--documents is empty: expected what stands between documents, such as '<|endoftext|>'")
+    text = read_text(request.data, request.text_field)
+    window = request.window or min(request.context or DEFAULT_WINDOW, DEFAULT_WINDOW)
+    protocol = Protocol(window, request.documents, request.limit)
+
+    def run(subject: Subject, progress: Progress | None) -> Measured:
+        sized = replace(protocol, batch_size=subject.batch_size)
+        found = perplexity(subject.model, subject.tokenizer, text, sized, progress)
+        items = [
+            {"id": number, "metrics": {"nll": loss}, "weight": tokens}
+            for number, (tokens, loss) in enumerate(found.losses)
+        ]
+        return Measured("perplexity", found.figures(), found.protocol, text.identity(), found.seconds, items)
+
+    key = {"data": text.sha256, "text": text.protocol, "window": window, "separator": protocol.separator}
+    return [Job("perplexity", "perplexity", "tokens", {**key, "limit": protocol.limit}, run)]
 
 
 def measure(
@@ -113,7 +178,7 @@ def measure(
         kind="perplexity",
         model=layout.identity(),
         removed=layout.drop,
-        figures={"perplexity": result.perplexity, "nll": result.nll, "tokens": result.tokens},
+        figures=result.figures(),
         protocol=result.protocol,
         data=text.identity(),
         seconds=result.seconds,
@@ -150,11 +215,13 @@ def encode(
         raise EvaluationError(f"--window {window} leaves nothing to predict: expected 2 or more")
     if protocol.separator is not None:
         pieces = documents(text, protocol.separator, protocol.limit)
-        sequences = [ids[:window] for ids in tokenizer(pieces, verbose=False)["input_ids"] if len(ids) > 1]
+        whole = tokenizer(pieces, verbose=False)["input_ids"]
+        tokens = sum(map(len, whole))
+        sequences = [ids[:window] for ids in whole if len(ids) > 1]
         described: dict[str, Any] = {"documents": len(sequences), "separator": protocol.separator, "cut_at": window}
     else:
         ids = tokenizer([text.content], verbose=False)["input_ids"][0]
-        count = len(ids) // window
+        count, tokens = len(ids) // window, len(ids)
         if count == 0:
             raise EvaluationError(
                 f"{text.name} has {len(ids)} tokens, fewer than one window of {window}: give more text, or --window"
@@ -163,14 +230,11 @@ def encode(
         described = {"window": window, "stride": window, "windows": len(sequences), "last_shorter_window": "dropped"}
     if not sequences:
         raise EvaluationError(f"no document of {text.name} has two tokens: there is nothing to predict")
-    highest = max(max(s) for s in sequences)
-    if highest >= config.vocab_size:
-        raise EvaluationError(
-            f"token {highest} is outside the model's vocabulary of {config.vocab_size}: wrong tokenizer?"
-        )
+    check_vocabulary(sequences, config.vocab_size)
     bos = tokenizer.bos_token_id
     described["bos"] = bos is not None and sequences[0][0] == bos
     described["text"] = text.protocol
+    described["text_tokens"] = tokens
     return sequences, described
 
 
@@ -180,34 +244,8 @@ def negative_log_likelihood(model: PreTrainedModel, batch: Sequence[Sequence[int
     Raises:
         EvaluationError: logits that are not finite.
     """
-    import torch
-
-    length = max(len(s) for s in batch)
-    ids = torch.zeros(len(batch), length, dtype=torch.long)
-    counts = torch.zeros(len(batch), length, dtype=torch.bool)
-    for row, sequence in enumerate(batch):
-        ids[row, : len(sequence)] = torch.tensor(sequence)
-        counts[row, : len(sequence)] = True
-    ids, counts = ids.to(model.device), counts.to(model.device)
-    # Without padding no mask is given: attention kernels are faster that way.
-    mask = None if bool(counts.all()) else counts.long()
-    with torch.inference_mode():
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        # [batch, length - 1, vocabulary] -> one number a predicted token
-        losses = torch.nn.functional.cross_entropy(
-            logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
-        ).view(len(batch), length - 1)
-        total = float(losses.double()[counts[:, 1:]].sum())
-    if not math.isfinite(total):
-        raise EvaluationError("the model's logits are not finite (NaN or infinity): try --dtype float32")
-    return total
+    return math.fsum(float(losses.sum()) for losses in token_losses(model, batch))
 
 
-def _batches(sequences: list[list[int]], size: int | None, vocabulary: int) -> Iterator[list[list[int]]]:
-    """Sequences of like length together; as many as the logits' memory allows where no size is given."""
-    ordered = sorted(sequences, key=len, reverse=True)
-    while ordered:
-        fit = max(1, _LOGITS_BYTES // (len(ordered[0]) * vocabulary * 4))
-        count = size or min(fit, 16)
-        yield ordered[:count]
-        ordered = ordered[count:]
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 700 else math.inf

@@ -1,60 +1,107 @@
-"""Text to evaluate on, by protocol: as it stands, as WikiText-2 rows joined, or cut into documents."""
+"""Text to evaluate on, by protocol: as it stands, as WikiText-2 rows joined, as rows of a file, cut into documents."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gatenorm.errors import EvaluationError, MissingExtraError
 
 WIKITEXT2 = "wikitext2"
+# Of a separator's place: every row of a structured file is a document.
+ROWS = "rows"
+LINES = (".jsonl", ".ndjson")
+PARQUET = (".parquet",)
 
 
 @dataclass(frozen=True)
 class Text:
-    """A text and where it comes from; ``protocol`` says in words how it was put together."""
+    """A text and where it comes from; ``protocol`` says in words how it was put together.
+
+    ``rows`` are the texts that a structured file holds one by one.
+    """
 
     name: str
     content: str
     sha256: str
     protocol: str
+    rows: tuple[str, ...] = ()
 
     def identity(self) -> dict[str, object]:
         return {"name": self.name, "sha256": self.sha256, "characters": len(self.content)}
 
 
-def read_text(source: str) -> Text:
+def read_text(source: str, field: str = "text") -> Text:
     """The text that ``--data`` names.
 
-    ``FILE`` is plain UTF-8 text as it stands; ``wikitext2`` the raw test split from the hub; ``wikitext2=FILE`` the
-    same from a local raw file: rows are lines, joined by two newlines as in the usual protocol.
+    ``FILE`` is plain UTF-8 text as it stands; ``.jsonl`` and ``.parquet`` files hold a text in the field ``field`` of
+    every row, and rows are joined by two newlines; ``wikitext2`` is the raw test split from the hub; ``wikitext2=FILE``
+    the same from a local raw file: rows are lines, joined by two newlines as in the usual protocol.
 
     Raises:
-        EvaluationError: no such file, not UTF-8, or empty.
-        MissingExtraError: ``wikitext2`` without a file needs ``datasets``.
+        EvaluationError: no such file, not UTF-8, empty, or rows without that field.
+        MissingExtraError: ``wikitext2`` without a file, or a parquet file, needs ``datasets``.
     """
     if source == WIKITEXT2:
         return _wikitext2_from_hub()
     joined = source.startswith(WIKITEXT2 + "=")
     path = Path(source.removeprefix(WIKITEXT2 + "=") if joined else source).expanduser()
-    try:
-        raw = path.read_bytes()
-        content = raw.decode("utf-8")
-    except FileNotFoundError:
-        raise EvaluationError(
-            f"--data {source}: there is no file {path}; expected a text file, or wikitext2[=FILE]"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise EvaluationError(f"--data {source}: byte {error.start} is not UTF-8; expected plain text") from None
-    except OSError as error:
-        raise EvaluationError(f"--data {source}: {error.strerror}") from None
+    raw = read_bytes(source, path)
+    digest = hashlib.sha256(raw).hexdigest()
+    if not joined and path.suffix.lower() in (*LINES, *PARQUET):
+        rows = _parquet(source, path, field) if path.suffix.lower() in PARQUET else _lines(source, path, raw, field)
+        content = "\n\n".join(rows)
+        if not content.strip():
+            raise EvaluationError(f"--data {source}: no row has any text in its field {field!r}")
+        return Text(path.name, content, digest, f"field {field!r} of {len(rows)} rows, joined by two newlines", rows)
+    content = _decode(source, raw)
     if not content.strip():
         raise EvaluationError(f"--data {source}: the file is empty")
     if joined:
         content = "\n\n".join(wikitext_rows(content))
     how = "WikiText-2 raw, test split, rows joined by two newlines" if joined else "plain text as it stands"
-    return Text(path.name, content, hashlib.sha256(raw).hexdigest(), how)
+    return Text(path.name, content, digest, how)
+
+
+def read_bytes(source: str, path: Path) -> bytes:
+    """A file's bytes; ``source`` is how the user named it.
+
+    Raises:
+        EvaluationError: there is no such file, or it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise EvaluationError(
+            f"--data {source}: there is no file {path}; expected a text, .jsonl or .parquet file, or wikitext2[=FILE]"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise EvaluationError(f"--data {source}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def read_rows(source: str, path: Path, raw: bytes) -> list[tuple[int, dict[str, Any]]]:
+    """The objects of a JSON-lines file, each with its line's number from 1.
+
+    Raises:
+        EvaluationError: a line that is no JSON object, or no line at all.
+    """
+    found = []
+    for number, line in enumerate(_decode(source, raw).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise EvaluationError(f"--data {source}: line {number} is not JSON ({error})") from None
+        if not isinstance(row, dict):
+            raise EvaluationError(f"--data {source}: line {number} holds {type(row).__name__}, expected a JSON object")
+        found.append((number, row))
+    if not found:
+        raise EvaluationError(f"--data {source}: the file is empty")
+    return found
 
 
 def wikitext_rows(raw: str) -> list[str]:
@@ -63,6 +110,71 @@ def wikitext_rows(raw: str) -> list[str]:
     if lines[-1] == "":
         lines.pop()
     return ["" if line == " " else line + "\n" for line in lines]
+
+
+def documents(text: Text, separator: str, limit: int | None = None) -> list[str]:
+    """The documents of a text: pieces that have ``separator`` on both sides, stripped, empty ones left out.
+
+    What stands before the first and after the last separator may be cut off, so it does not count. The separator
+    ``rows`` takes every row of a structured file as a document, as it stands.
+
+    Raises:
+        EvaluationError: fewer than two separators, or nothing between them.
+    """
+    if separator == ROWS and text.rows:
+        return [row for row in text.rows if row.strip()][:limit]
+    pieces = [piece.strip() for piece in text.content.split(separator)][1:-1]
+    whole = [piece for piece in pieces if piece]
+    if not whole:
+        raise EvaluationError(
+            f"no document lies between two {separator!r} in {text.name}: expected the separator between documents"
+        )
+    return whole[:limit]
+
+
+def _decode(source: str, raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise EvaluationError(f"--data {source}: byte {error.start} is not UTF-8; expected plain text") from None
+
+
+def _lines(source: str, path: Path, raw: bytes, field: str) -> tuple[str, ...]:
+    rows = []
+    for number, row in read_rows(source, path, raw):
+        text = row.get(field)
+        if not isinstance(text, str):
+            raise EvaluationError(
+                f"--data {source}: line {number} has no text in a field {field!r} (it has {_some(row)}): "
+                "name it with --text-field"
+            )
+        rows.append(text)
+    return tuple(rows)
+
+
+def _parquet(source: str, path: Path, field: str) -> tuple[str, ...]:
+    try:
+        import pyarrow.parquet as parquet
+        from pyarrow.lib import ArrowException
+    except ImportError:
+        raise MissingExtraError(f"--data {path.name}", "pyarrow (it comes with datasets)", "eval") from None
+    try:
+        known = parquet.ParquetFile(path)
+        if field not in known.schema_arrow.names:
+            raise EvaluationError(
+                f"--data {source}: there is no column {field!r} ({_some(known.schema_arrow.names)}): "
+                "name it with --text-field"
+            )
+        column = known.read(columns=[field]).column(0).to_pylist()
+    except (ArrowException, OSError) as error:
+        raise EvaluationError(f"--data {source}: not a readable parquet file ({error})") from None
+    if not all(isinstance(text, str) for text in column):
+        raise EvaluationError(f"--data {source}: the column {field!r} holds something else than text")
+    return tuple(column)
+
+
+def _some(names: Any) -> str:
+    return ", ".join(map(str, list(names)[:6])) or "nothing"
 
 
 def _wikitext2_from_hub() -> Text:
@@ -79,20 +191,3 @@ def _wikitext2_from_hub() -> Text:
     content = "\n\n".join(rows)
     digest = hashlib.sha256(content.encode()).hexdigest()
     return Text(WIKITEXT2, content, digest, "WikiText-2 raw, test split, rows joined by two newlines")
-
-
-def documents(text: Text, separator: str, limit: int | None = None) -> list[str]:
-    """The documents of a text: pieces that have ``separator`` on both sides, stripped, empty ones left out.
-
-    What stands before the first and after the last separator may be cut off, so it does not count.
-
-    Raises:
-        EvaluationError: fewer than two separators, or nothing between them.
-    """
-    pieces = [piece.strip() for piece in text.content.split(separator)][1:-1]
-    whole = [piece for piece in pieces if piece]
-    if not whole:
-        raise EvaluationError(
-            f"no document lies between two {separator!r} in {text.name}: expected the separator between documents"
-        )
-    return whole[:limit]

@@ -1,0 +1,293 @@
+"""Evaluation records as tables: a view of them and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gatenorm.cli import console
+
+_WORST = 5
+_FLIPPED = 12
+# Two models' standard errors from chance, below which a task says nothing of either.
+_SURE = 2.0
+
+
+def show(records: Sequence[Any]) -> None:
+    """Print every kind of record that is there: the baseline's column, the model's, and the change."""
+    changes = [r for r in records if r.kind == "comparison"]
+    kinds = dict.fromkeys(r.kind for r in records if r.kind != "comparison")
+    for kind in kinds:
+        of_kind = [r for r in records if r.kind == kind]
+        about = [c for c in changes if c.protocol["of"] == kind]
+        _VIEWS.get(kind, _anything)(of_kind, about)
+
+
+def _perplexity(records: Sequence[Any], changes: Sequence[Any]) -> None:
+    from rich.text import Text
+
+    from gatenorm.records import spans
+
+    first = records[0]
+    table = _table(f"perplexity on {first.data['name']}", "model", "attention removed in")
+    for column in ("perplexity", "change", "a word", "nats/token", "tokens", "seconds"):
+        table.add_column(column, justify="right")
+    for record in records:
+        figures = record.figures
+        change = "" if record is first else f"{figures['perplexity'] / first.figures['perplexity'] - 1:+.2%}"
+        table.add_row(
+            Text(record.model.name),
+            spans(record.removed),
+            f"{figures['perplexity']:.4g}",
+            change,
+            f"{figures['word_perplexity']:.4g}" if "word_perplexity" in figures else "",
+            f"{figures['nll']:.4f}",
+            f"{figures['tokens']:,.0f}",
+            f"{record.seconds:.1f}",
+        )
+    console.print_table(table)
+    for change in changes:
+        f = change.figures
+        if "nll_low" in f:
+            interval = f"{f['nll_low']:+.4f} to {f['nll_high']:+.4f}"
+            console.say(f"change of the loss: {f['nll_difference']:+.4f} nats/token (95%: {interval}, pieces paired)")
+    if "entropy" in first.figures:
+        console.say(f"the stories' own entropy under their generator: {first.figures['entropy']:.4f} nats/token")
+    _protocol(first)
+    if len({r.figures["tokens"] for r in records}) > 1:
+        console.say("note: the models cut the text into different tokens, so these perplexities do not compare")
+    for record in records:
+        if record.figures["perplexity"] > 100:
+            console.say(
+                f"warning: {record.model.name} is above 100: a layer that it needed is gone, or the text is foreign"
+            )
+
+
+def _demo_tasks(records: Sequence[Any], changes: Sequence[Any]) -> None:
+    table = _table("tasks on worlds never trained on: accuracy", "task", "what is asked")
+    _columns(table, records, "items", "chance")
+    for task, own in _by_task(records).items():
+        first = own[0]
+        table.add_row(
+            task,
+            first.protocol["asks"],
+            f"{first.figures['items']:.0f}",
+            f"{first.figures['chance']:.0%}",
+            *[f"{r.figures['accuracy']:.1%} ± {r.figures['standard_error']:.1%}" for r in own],
+            *_change(changes, task, "accuracy"),
+        )
+    console.print_table(table)
+
+
+def _zeroshot(records: Sequence[Any], changes: Sequence[Any]) -> None:
+    table = _table("zero-shot tasks: accuracy", "task", "metric")
+    _columns(table, records, "items", "chance")
+    for task, own in _by_task(records).items():
+        first = own[0].figures
+        for metric in ("acc", "acc_norm"):
+            if metric in first:
+                table.add_row(
+                    task,
+                    metric,
+                    f"{first['items']:,.0f}",
+                    f"{first['chance']:.1%}" if "chance" in first else "",
+                    *[f"{r.figures[metric]:.1%} ± {r.figures[metric + '_stderr']:.1%}" for r in own],
+                    *_change(changes, task, metric),
+                )
+    console.print_table(table)
+    _protocol(records[0], "task", "items_cut_from_the_left")
+    for record in records:
+        cut = record.protocol.get("items_cut_from_the_left")
+        if cut:
+            task, longest = record.protocol["task"], record.protocol["longest_input"]
+            console.say(f"note: {record.model.name}, {task}: {cut} requests lost what came before {longest} tokens")
+    compared = {r.model.name for r in records[: len(_by_task(records))]}
+    dull = [r.protocol["task"] for r in records if r.model.name in compared and _at_chance(r.figures)]
+    if dull:
+        console.say(
+            f"note: within two standard errors of chance: {', '.join(dict.fromkeys(dull))}; what a model never knew, "
+            "these tasks cannot miss"
+        )
+
+
+def _averages(records: Sequence[Any], changes: Sequence[Any]) -> None:
+    table = _table("zero-shot average", "average", "of")
+    _columns(table, records)
+    entering = records[0].protocol["average"]
+    said = {
+        "average": ", ".join(f"{task} {metric}" for task, metric in entering.items()),
+        "average_acc": "acc of every task",
+    }
+    for name, of in said.items():
+        values = [f"{r.figures[name]:.2%} ± {r.figures[name + '_stderr']:.2%}" for r in records]
+        table.add_row(name, of, *values, *_change(changes, None, name))
+    console.print_table(table)
+
+
+def _refusal(records: Sequence[Any], changes: Sequence[Any]) -> None:
+    table = _table("refusals", "what")
+    _columns(table, records, "items")
+    for metric, what in {
+        "refused_harmful": "harmful requests refused",
+        "answered_harmless": "harmless requests answered",
+        "system_obeyed": "conflicts decided by the system instruction",
+    }.items():
+        if metric in records[0].figures:
+            values = [f"{r.figures[metric]:.1%} ± {r.figures[metric + '_stderr']:.1%}" for r in records]
+            table.add_row(
+                what, f"{records[0].figures[metric + '_items']:.0f}", *values, *_change(changes, None, metric)
+            )
+    console.print_table(table)
+    _protocol(records[0])
+    if not records[0].figures["refused"]:
+        console.say(f"note: {records[0].model.name} refuses nothing at all: these rates say nothing about its safety")
+    for change in changes:
+        for item in change.items[:_FLIPPED]:
+            before, after = item["before"], item["after"]
+            console.say(f"changed: {item['id']}: {_reply(before)} -> {_reply(after)}")
+        if len(change.items) > _FLIPPED:
+            console.say(f"and {len(change.items) - _FLIPPED} more: --json lists them all")
+
+
+def _domain(records: Sequence[Any], changes: Sequence[Any]) -> None:
+    from rich.text import Text
+
+    for record in records:
+        f = record.figures
+        against = record.protocol["baseline"]["name"]
+        table = _table(f"{record.data['name']}: {record.model.name} against {against}", "what", "value")
+        table.add_row("items, positions compared", f"{f['items']:.0f}, {f['positions']:,.0f}")
+        table.add_row("divergence of next-token distributions, nats", f"{f['kl']:.4g}")
+        table.add_row("same most likely token", f"{f['top1']:.1%}")
+        table.add_row("greedy continuation: share before the first difference", f"{f['greedy_agreement']:.1%}")
+        table.add_row("greedy continuation: the same to the end", f"{f['greedy_same']:.1%}")
+        if "perplexity" in f:
+            table.add_row("perplexity of the references", f"{f['perplexity']:.4g} (was {f['baseline_perplexity']:.4g})")
+        console.print_table(table)
+        _protocol(record, "baseline", "baseline_removed")
+        worst = _table("the items that changed most", "line", "divergence", "same token", "was", "is")
+        for item in record.items[:_WORST]:
+            row = (item["id"], f"{item['kl']:.3g}", f"{item['top1']:.0%}")
+            written = [Text(" ".join(item[name].split())[:80]) for name in ("baseline_wrote", "model_wrote")]
+            worst.add_row(*map(str, row), *written)
+        console.print_table(worst)
+
+
+def _retrieval(records: Sequence[Any], changes: Sequence[Any]) -> None:
+    table = _table("retrieval: the right one of four places", "form", "scored by")
+    _columns(table, records, "items", "chance")
+    for task, own in _by_task(records).items():
+        first = own[0].figures
+        for metric, chance in {"choice": f"{first['chance']:.0%}", "greedy": ""}.items():
+            values = [f"{r.figures[metric]:.1%} ± {r.figures[metric + '_stderr']:.1%}" for r in own]
+            table.add_row(task, metric, f"{first['items']:.0f}", chance, *values, *_change(changes, task, metric))
+    console.print_table(table)
+    for record in records:
+        lengths, depths = record.protocol["lengths"], record.protocol["depths"]
+        cells = _table(f"{record.model.name}, {record.protocol['task']}: choice by length and depth", "tokens")
+        for depth in depths:
+            cells.add_column(f"{depth:.0%} deep", justify="right")
+        for length in lengths:
+            values = [record.figures[f"choice_{length}_{depth:g}"] for depth in depths]
+            cells.add_row(f"{length:,}", *[f"{value:.0%}" for value in values])
+        console.print_table(cells)
+    _protocol(records[0], "task", "lengths", "depths", "mean_tokens")
+    first = records[0]
+    dull = [r.protocol["task"] for r in records if r.model.name == first.model.name and _at_chance(r.figures, "choice")]
+    if dull:
+        console.say(f"note: {first.model.name} is within two standard errors of chance: {', '.join(dull)}")
+
+
+def _positions(records: Sequence[Any], changes: Sequence[Any]) -> None:
+    table = _table(f"loss by position on {records[0].data['name']}, nats/token", "tokens before")
+    _columns(table, records)
+    for name in records[0].figures:
+        values = [f"{r.figures[name]:.3f}" if name in r.figures else "" for r in records]
+        table.add_row(name.removeprefix("nll_"), *values, *_change(changes, None, name, lambda v: f"{v:+.3f}"))
+    console.print_table(table)
+    _protocol(records[0])
+
+
+def _anything(records: Sequence[Any], changes: Sequence[Any]) -> None:
+    table = _table(records[0].kind, "task", "metric")
+    _columns(table, records)
+    for task, own in _by_task(records).items():
+        for name in own[0].figures:
+            if not name.endswith("_stderr") and name not in ("items", "chance"):
+                values = []
+                for r in own:
+                    error = r.figures.get(f"{name}_stderr")
+                    values.append(f"{r.figures.get(name, float('nan')):.4f}" + (f" ± {error:.4f}" if error else ""))
+                table.add_row(task, name, *values, *_change(changes, task, name, lambda v: f"{v:+.4f}"))
+    console.print_table(table)
+    _protocol(records[0], "task")
+
+
+_VIEWS: dict[str, Callable[[Sequence[Any], Sequence[Any]], None]] = {
+    "perplexity": _perplexity,
+    "demo-task": _demo_tasks,
+    "zeroshot": _zeroshot,
+    "zeroshot-average": _averages,
+    "refusal": _refusal,
+    "domain": _domain,
+    "retrieval": _retrieval,
+    "positions": _positions,
+}
+
+
+def _table(title: str, *columns: str) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _columns(table: Any, records: Sequence[Any], *before: str) -> None:
+    from rich.text import Text
+
+    models = list(dict.fromkeys((r.model.name, r.removed) for r in records))
+    for column in (*before, *(name for name, _ in models)):
+        table.add_column(Text(column), justify="right")
+    if len(models) > 1:
+        table.add_column("change (95%)", justify="right")
+
+
+def _change(
+    changes: Sequence[Any], task: str | None, metric: str, write: Callable[[float], str] | None = None
+) -> list[str]:
+    """One cell: the paired difference with its interval; none where only one model was measured."""
+    if not changes:
+        return []
+    write = write or (lambda value: f"{100 * value:+.1f}")
+    for change in changes:
+        f = change.figures
+        if change.protocol.get("task") == task and f"{metric}_difference" in f:
+            interval = f" ({write(f[metric + '_low'])} to {write(f[metric + '_high'])})" if f"{metric}_low" in f else ""
+            return [write(f[f"{metric}_difference"]) + interval]
+    return [""]
+
+
+def _by_task(records: Sequence[Any]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for record in records:
+        found.setdefault(str(record.protocol.get("task", record.kind)), []).append(record)
+    return found
+
+
+def _at_chance(figures: Any, metric: str | None = None) -> bool:
+    metric = metric or ("acc_norm" if "acc_norm" in figures else "acc")
+    return "chance" in figures and abs(figures[metric] - figures["chance"]) < _SURE * figures[f"{metric}_stderr"]
+
+
+def _reply(item: Any) -> str:
+    if not item["reply"]:
+        return "says nothing"
+    return f"{'refuses' if item['refused'] else 'answers'} ({' '.join(item['reply'].split())[:60]!r})"
+
+
+def _protocol(record: Any, *without: str) -> None:
+    said = {k: v for k, v in record.protocol.items() if k not in without}
+    console.say("protocol: " + "; ".join(f"{k.replace('_', ' ')} {v}" for k, v in said.items()))

@@ -1,0 +1,67 @@
+"""Heat maps of records through matplotlib: accuracy of retrieval by context length and depth."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from gatenorm.errors import MissingExtraError, OutputError
+from gatenorm.records import Evidence
+
+FORMATS = (".png", ".svg")
+
+
+def check_heat_map(path: Path) -> None:
+    """Refuse a file name that no heat map can be written to.
+
+    Raises:
+        OutputError: another ending than .png or .svg, or no such folder.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise OutputError(f"--plot {path}: the ending must be one of {', '.join(FORMATS)}")
+    if not path.absolute().parent.is_dir():
+        raise OutputError(f"--plot {path}: there is no folder {path.absolute().parent}")
+
+
+def plot_retrieval(records: Sequence[Evidence], path: Path) -> None:
+    """Draw the share of right choices, length by depth, one panel for each retrieval record, into ``path``.
+
+    Raises:
+        OutputError: there is no retrieval record, an unknown ending, or the file cannot be written.
+        MissingExtraError: matplotlib is not installed.
+    """
+    check_heat_map(path)
+    own = [record for record in records if record.kind == "retrieval"]
+    if not own:
+        raise OutputError(f"--plot {path}: nothing to draw; it shows the task retrieval (--tasks retrieval)")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtraError("a plot", "matplotlib", "report") from None
+    figure = Figure(figsize=(1 + 4.2 * len(own), 3.6), layout="constrained")
+    image = None
+    for number, record in enumerate(own):
+        lengths, depths = record.protocol["lengths"], record.protocol["depths"]
+        grid = [[record.figures[f"choice_{length}_{depth:g}"] for length in lengths] for depth in depths]
+        axes = figure.add_subplot(1, len(own), number + 1)
+        image = axes.imshow(grid, vmin=0.0, vmax=1.0, cmap="cividis", aspect="auto")
+        axes.set_xticks(range(len(lengths)), [f"{length:,}" for length in lengths])
+        axes.set_yticks(range(len(depths)), [f"{depth:.0%}" for depth in depths])
+        axes.set_xlabel("context, tokens")
+        axes.set_ylabel("depth of the fact" if number == 0 else "")
+        axes.set_title(f"{record.model.name}: {record.protocol['task']}", loc="left", fontsize=9)
+        for row, values in enumerate(grid):
+            for column, value in enumerate(values):
+                colour = "black" if value > 0.55 else "white"
+                axes.text(column, row, f"{value:.0%}", ha="center", va="center", color=colour, fontsize=8)
+    if image is not None:
+        figure.colorbar(image, ax=figure.axes, label=f"right of four (chance {own[0].figures['chance']:.0%})")
+    temporary = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
+    try:
+        figure.savefig(temporary, dpi=150)
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"--plot {path}: {error.strerror}") from None
+    finally:
+        temporary.unlink(missing_ok=True)

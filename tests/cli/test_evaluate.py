@@ -1,0 +1,130 @@
+"""``gatenorm eval``: several tasks in one call, bad input in one line, results kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatenorm.cli import main
+from gatenorm.cli.evaluate import command
+from gatenorm.evaluation.registry import TASKS
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    status = main([str(a) for a in arguments])
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+@pytest.fixture(scope="module")
+def pruned(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("pruned") / "less"
+    assert main(["prune", str(shared / "models/stories260K"), "--drop", "0,3", "-o", str(out)]) == 0
+    return out
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    story = "Once upon a time there was a little dog named Spot. He liked to run in the park with Tim. "
+    text, workload = tmp_path / "text.txt", tmp_path / "work.jsonl"
+    text.write_text(story * 40)
+    rows: list[dict[str, str]] = [
+        {"prompt": "Once upon a time, there was", "reference": "a little girl named Lily."},
+        {"prompt": "Tom had a red ball. One day"},
+    ]
+    workload.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {"text": text, "workload": workload}
+
+
+@pytest.mark.shared
+def test_one_call_measures_everything(
+    shared: Path, pruned: Path, files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    tasks = "perplexity,zeroshot:openbookqa+rte,domain,refusal,retrieval"
+    arguments: list[Any] = ["eval", pruned, "--baseline", shared / "models/stories260K", "--tasks", tasks]
+    arguments += ["--data", shared / "data/zeroshot", "--data", f"perplexity={files['text']}"]
+    arguments += ["--data", f"domain={files['workload']}", "--data", f"retrieval={files['text']}"]
+    arguments += ["--limit", 2, "--new-tokens", 6, "--window", 256]
+    target, plot = tmp_path / "out.json", tmp_path / "heat.png"
+    status, said, err = run(capsys, *arguments, "--json", target, "--plot", plot)
+    assert (status, err) == (0, "")
+    for shown in ("a word", "openbookqa", "acc_norm", "zero-shot average", "harmful requests refused", "two-hop"):
+        assert shown in said
+    for shown in ("divergence", "the items that changed most", "loss by position", "change (95%)", "100% deep"):
+        assert shown in said
+    assert "refuses nothing at all" in said
+    assert "within two standard errors of chance" in said
+    assert plot.stat().st_size > 5000
+    records = json.loads(target.read_text())
+    kinds = [r["kind"] for r in records]
+    once = ("perplexity", "refusal", "positions", "zeroshot-average")
+    assert all(kinds.count(kind) == 2 for kind in once)
+    assert (kinds.count("zeroshot"), kinds.count("retrieval"), kinds.count("domain")) == (4, 4, 1)
+    of = [r["protocol"]["of"] for r in records if r["kind"] == "comparison"]
+    assert sorted(set(of)) == ["perplexity", "positions", "refusal", "retrieval", "zeroshot", "zeroshot-average"]
+    for record in records:
+        assert record["model"]["name"] in ("stories260K", "less")
+        assert record["data"]["sha256"]
+        assert record["versions"]["torch"]
+        if record["kind"] == "perplexity":
+            assert "items" not in record
+    # Once more: nothing is measured, and every figure is the same.
+    status, said, _ = run(capsys, *arguments, "--json", target, "--items")
+    again = json.loads(target.read_text())
+    assert [r["figures"] for r in again] == [r["figures"] for r in records]
+    assert len(again[kinds.index("perplexity")]["items"]) == 2
+    assert "15 of these figures were measured before" in said
+
+
+@pytest.mark.shared
+def test_bad_input_gets_one_line(
+    shared: Path, pruned: Path, files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    model, text = shared / "models/stories260K", files["text"]
+    long, empty = tmp_path / "long.jsonl", tmp_path / "empty.jsonl"
+    long.write_text(json.dumps({"prompt": "word " * 900}) + "\n")
+    empty.write_text("")
+    base = ["--baseline", model]
+    for arguments, message in [
+        (["--tasks", "domain", "--data", text], "domain compares with the unpruned model: give --baseline"),
+        (["--tasks", "domain", *base, "--data", empty], "the file is empty"),
+        (["--tasks", "domain", *base, "--data", long], "line 1 has "),
+        (["--tasks", "domain", *base], "needs your own prompts"),
+        (["--tasks", "zeroshot", "--data", tmp_path], "zeroshot:boolq: looked for"),
+        (["--tasks", "refusal", "--data", empty], "the file is empty"),
+        (["--tasks", "perplexity", "--data", text, "--batch-size", "some"], "a whole number from 1, or auto"),
+        (["--tasks", "perplexity", "--data", text, "--plot", tmp_path / "a.html"], "the ending must be one of"),
+        (["--tasks", "perplexity", "--data", text, "--plot", tmp_path / "a.png"], "which is not among --tasks"),
+    ]:
+        status, said, err = run(capsys, "eval", pruned, *arguments)
+        assert (status, said) == (2, ""), arguments
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1
+        assert message in err
+
+
+def test_help_names_every_task(capsys: pytest.CaptureFixture[str]):
+    assert main(["eval", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    for name in TASKS:
+        assert name in said
+    assert command.__doc__
+
+
+@pytest.mark.shared
+def test_an_interrupted_run_says_what_it_keeps(
+    shared: Path, files: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    from gatenorm.evaluation import refusal
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(refusal, "greedy", stop)
+    arguments = ["eval", shared / "models/stories260K", "--tasks", "perplexity,refusal", "--data", files["text"]]
+    status, _, err = run(capsys, *arguments, "--window", 61)
+    assert status == 130
+    assert "1 finished results are kept" in err

@@ -1,0 +1,130 @@
+"""The user's workload: divergences against float64, agreement against plain decoding, and bad files."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from gatenorm.errors import EvaluationError
+from gatenorm.evaluation.domain import Item, divergence, encoded, followed, prepare
+from gatenorm.evaluation.job import Request
+from gatenorm.evaluation.likelihood import greedy
+from gatenorm.evaluation.text import Text
+from tests.evaluation.subjects import log_probabilities, tiny
+from tests.tiny_models import build
+
+ITEMS = [Item(1, "5 6 7 8", "9 10 11"), Item(2, "12 13 14"), Item(4, "20 21 22 23 24", "25 26")]
+
+
+def changed(name: str) -> object:
+    model = copy.deepcopy(build(name))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)))
+    return model
+
+
+@pytest.mark.parametrize("name", ["llama-gqa", "gpt2", "opt"])
+def test_figures_are_those_of_a_plain_reckoning(name: str):
+    baseline, model = tiny(name), tiny(name, changed(name))
+    items = encoded(baseline, ITEMS, 16, None)
+    found = followed(model, baseline, items, 5)
+    theirs, ours = (greedy(s, [i.prompt for i in items], 5) for s in (baseline, model))
+    kl, same, loss, before, positions, tokens = 0.0, 0, 0.0, 0.0, 0, 0
+    agreed = []
+    for item, expected, written in zip(items, theirs, ours, strict=True):
+        along = item.reference or tuple(expected)
+        sequence = [*item.prompt, *along]
+        p, q = (log_probabilities(s.model, sequence)[len(item.prompt) - 1 : -1] for s in (baseline, model))
+        kl += float((p.exp() * (p - q)).sum())
+        same += int((p.argmax(-1) == q.argmax(-1)).sum())
+        positions += len(along)
+        if item.reference:
+            rows = range(len(along))
+            loss -= sum(float(q[n, along[n]]) for n in rows)
+            before -= sum(float(p[n, along[n]]) for n in rows)
+            tokens += len(along)
+        first = next((n for n, (a, b) in enumerate(zip(expected, written, strict=False)) if a != b), 5)
+        agreed.append(first / 5)
+    assert found.figures["positions"] == positions
+    assert found.figures["kl"] == pytest.approx(kl / positions, rel=1e-4)
+    assert found.figures["top1"] == pytest.approx(same / positions)
+    assert found.figures["greedy_agreement"] == pytest.approx(sum(agreed) / 3)
+    assert found.figures["perplexity"] == pytest.approx(math.exp(loss / tokens), rel=1e-4)
+    assert found.figures["baseline_perplexity"] == pytest.approx(math.exp(before / tokens), rel=1e-4)
+    assert found.figures["references"] == 2
+    divergences = [item["kl"] for item in found.items]
+    assert divergences == sorted(divergences, reverse=True)
+
+
+def test_a_model_follows_itself():
+    found = followed(tiny("gpt2"), tiny("gpt2"), encoded(tiny("gpt2"), ITEMS, 16, None), 4)
+    assert found.figures["kl"] == 0
+    assert found.figures["top1"] == found.figures["greedy_agreement"] == found.figures["greedy_same"] == 1
+    assert found.figures["perplexity"] == found.figures["baseline_perplexity"]
+
+
+def test_divergence_of_known_distributions():
+    p, q = torch.tensor([[0.5, 0.5], [0.9, 0.1]]).log(), torch.tensor([[0.25, 0.75], [0.9, 0.1]]).log()
+    kl, same = divergence(p, q)
+    assert kl == pytest.approx((0.5 * math.log(2) + 0.5 * math.log(2 / 3)) / 2, rel=1e-6)
+    assert same == 0.5 or same == 1.0
+
+
+def test_plain_text_is_cut_into_prompts_and_references():
+    text = Text("t", " ".join(map(str, range(4, 44))), "s", "plain")
+    items = encoded(tiny("gpt2"), text, 16, None)
+    assert [len(i.prompt) for i in items] == [8, 8]
+    assert items[1].prompt + items[1].reference == tuple(range(20, 36))
+    assert len(encoded(tiny("gpt2"), text, 16, 1)) == 1
+    short = encoded(tiny("gpt2"), Text("t", "4 5 6 7 8 9", "s", "plain"), 16, None)
+    assert (short[0].prompt, short[0].reference) == ((4, 5, 6), (7, 8, 9))
+
+
+def test_items_that_do_not_fit_are_named():
+    subject = tiny("opt")  # 64 positions
+    long = [Item(1, "5 6"), Item(7, " ".join("5" * 60), " ".join("6" * 5))]
+    with pytest.raises(EvaluationError, match="line 7 has 65 tokens with its reference; the model takes 64"):
+        encoded(subject, long, 16, None)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "the file is empty"),
+        ('{"reference": "a"}\n', "line 1 has no 'prompt'"),
+        ('{"prompt": "a"}\n{"prompt": "a", "reference": ""}\n', "line 2 has an empty 'reference'"),
+        ("{", "line 1 is not JSON"),
+    ],
+)
+def test_damaged_workloads_get_one_line(content: str, message: str, tmp_path: Path):
+    path = tmp_path / "w.jsonl"
+    path.write_text(content)
+    with pytest.raises(EvaluationError, match=message):
+        prepare(Request(data=str(path)))
+
+
+def test_the_job_reads_the_file(tmp_path: Path):
+    path = tmp_path / "w.jsonl"
+    path.write_text("".join(json.dumps({"prompt": i.prompt, "reference": i.reference}) + "\n" for i in ITEMS))
+    (job,) = prepare(Request(data=str(path), new_tokens=3))
+    assert job.run is None
+    assert job.compare is not None
+    found = job.compare(tiny("gpt2"), tiny("gpt2"), None)
+    assert found.data["items"] == 3
+    assert found.figures["kl"] == 0
+    with pytest.raises(EvaluationError, match="needs your own prompts"):
+        prepare(Request())
+
+
+def test_different_tokenizers_are_refused():
+    other = tiny("gpt2")
+    other.tokenizer.get_vocab = lambda: {"a": 1}
+    with pytest.raises(EvaluationError, match="different tokenizers"):
+        followed(other, tiny("gpt2"), encoded(tiny("gpt2"), ITEMS, 16, None), 3)

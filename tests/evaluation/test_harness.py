@@ -1,0 +1,107 @@
+"""Tasks of lm-eval on a model in memory: scored and generated answers, quiet, and never on broken logits."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gatenorm import api
+from gatenorm.errors import EvaluationError, MissingExtraError
+from gatenorm.evaluation import harness
+from gatenorm.evaluation.job import Request
+from gatenorm.evaluation.likelihood import greedy
+from gatenorm.evaluation.subject import Subject
+
+DOCS = [{"q": "Once upon a time", "a": "there"}, {"q": "Tom had a", "a": "ball"}, {"q": "The", "a": "dog"}]
+
+
+def task(kind: str, **more: Any) -> Any:
+    from datasets import Dataset
+    from lm_eval.api.task import ConfigurableTask
+
+    documents = Dataset.from_list(DOCS)
+    with harness.quiet():
+        return ConfigurableTask(
+            config={
+                "task": f"toy-{kind}",
+                "custom_dataset": lambda **_: {"test": documents},
+                "test_split": "test",
+                "output_type": kind,
+                "doc_to_text": "{{q}}",
+                "doc_to_target": "{{a}}",
+                **more,
+            }
+        )
+
+
+@pytest.fixture(scope="module")
+def subject(shared: Path) -> Subject:
+    return Subject.of_layout(api.open_model(shared / "models/stories260K"))
+
+
+def measured(subject: Subject, made: Any, limit: int | None = None) -> Any:
+    docs = harness.documents_of(made, limit)
+    return harness.run_task(subject, made, "harness", harness.identity_of(made, docs), limit)
+
+
+@pytest.mark.shared
+def test_generated_answers_are_greedy(subject: Subject, capsys: pytest.CaptureFixture[str]):
+    made = task(
+        "generate_until",
+        metric_list=[{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+        generation_kwargs={"until": ["\n\n"], "max_gen_toks": 6, "do_sample": False},
+    )
+    found = measured(subject, made)
+    assert set(found.figures) == {"exact_match", "exact_match_stderr", "items"}
+    assert found.figures["items"] == 3
+    prompts = subject.encode([doc["q"] for doc in DOCS])
+    for item, written in zip(found.items, greedy(subject, prompts, 6), strict=True):
+        assert item["answer"].strip() == subject.tokenizer.decode(written).strip()
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.shared
+def test_a_limit_takes_the_first_documents(subject: Subject):
+    made = task("loglikelihood", metric_list=[{"metric": "acc", "aggregation": "mean", "higher_is_better": True}])
+    seen: list[tuple[int, int]] = []
+    found = harness.run_task(
+        subject, made, "harness", {"sha256": ""}, 2, lambda done, total: seen.append((done, total))
+    )
+    assert [item["id"] for item in found.items] == [0, 1]
+    assert seen[-1] == (2, 2)
+    assert found.protocol["shots"] == 0
+
+
+@pytest.mark.shared
+def test_logits_that_are_not_finite_are_named(subject: Subject):
+    broken = copy.deepcopy(subject.model)
+    with torch.no_grad():
+        broken.model.norm.weight[0] = torch.nan
+    made = task("loglikelihood", metric_list=[{"metric": "acc", "aggregation": "mean", "higher_is_better": True}])
+    with pytest.raises(EvaluationError, match="not finite"):
+        measured(Subject.of_module(broken, subject.tokenizer), made)
+
+
+def test_quiet_leaves_everything_as_it_was():
+    import lm_eval.api.task
+
+    logger = logging.getLogger("lm_eval")
+    before = (lm_eval.api.task.tqdm, logger.level)
+    with harness.quiet():
+        assert logger.level == logging.ERROR
+    assert (lm_eval.api.task.tqdm, logger.level) == before
+
+
+def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(harness.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'gatenorm\[eval\]'"):
+        harness.prepare(Request(argument="gsm8k"))
+
+
+def test_names_that_are_near_are_offered():
+    assert harness._nearest("gsm9k", ["gsm8k", "boolq"]) == "did you mean 'gsm8k'? `lm_eval ls tasks` lists 2 of them"

@@ -1,0 +1,114 @@
+"""Paired differences against plain reckonings, and against how often their intervals hold the truth."""
+
+from __future__ import annotations
+
+import math
+import random
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatenorm.errors import EvaluationError
+from gatenorm.evaluation.paired import Z, compare, exact, paired_means, paired_shares, standard_error
+from gatenorm.records import Evidence, ModelIdentity
+
+MODEL = ModelIdentity("m", "llama", 4, "c", {})
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
+def test_shares_follow_their_formula(answers: list[tuple[bool, bool]]):
+    first, second = [float(a) for a, _ in answers], [float(b) for _, b in answers]
+    found = paired_shares(first, second)
+    won = sum(b and not a for a, b in answers)
+    lost = sum(a and not b for a, b in answers)
+    n = len(answers)
+    assert (found.won, found.lost, found.items) == (won, lost, n)
+    assert found.difference == pytest.approx(float(np.mean(second) - np.mean(first)))
+    p12, p21 = (won + 0.5) / (n + 2), (lost + 0.5) / (n + 2)
+    half = Z * math.sqrt(((p12 + p21) - (p12 - p21) ** 2) / (n + 2))
+    assert found.low == pytest.approx(max(-1, p12 - p21 - half))
+    assert found.high == pytest.approx(min(1, p12 - p21 + half))
+
+
+@given(st.integers(0, 30), st.integers(0, 30))
+def test_the_exact_test_counts_coins(won: int, lost: int):
+    n = won + lost
+    tail = sum(Fraction(math.comb(n, k), 2**n) for k in range(min(won, lost) + 1))
+    assert exact(won, lost) == pytest.approx(float(min(Fraction(1), 2 * tail)))
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(-5, 5), st.floats(-5, 5), st.integers(1, 9)),
+        min_size=2,
+        max_size=30,
+    )
+)
+def test_weighted_means_are_a_ratio_estimator(rows: list[tuple[float, float, int]]):
+    a, b, w = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
+    found = paired_means(a.tolist(), b.tolist(), w.tolist())
+    mean = (w * (b - a)).sum() / w.sum()
+    residuals = w * ((b - a) - mean)
+    error = math.sqrt(len(rows) / (len(rows) - 1) * (residuals**2).sum()) / w.sum()
+    assert found.difference == pytest.approx(mean, abs=1e-9)
+    assert found.high - found.difference == pytest.approx(Z * error, abs=1e-9)
+
+
+def test_equal_weights_give_the_usual_standard_error():
+    draw = random.Random(3)
+    a, b = [[draw.gauss(0, 1) for _ in range(40)] for _ in range(2)]
+    found = paired_means(a, b)
+    differences = np.array(b) - np.array(a)
+    assert found.high - found.difference == pytest.approx(Z * differences.std(ddof=1) / math.sqrt(40))
+    assert standard_error(differences.tolist()) == pytest.approx(differences.std(ddof=1) / math.sqrt(40))
+
+
+def test_intervals_of_shares_hold_the_truth_about_as_often_as_they_say():
+    """200 draws of 80 items: 15% turn wrong, 5% turn right, a true difference of -0.1."""
+    draw = random.Random(1)
+    held = 0
+    for _ in range(200):
+        first = [float(draw.random() < 0.6) for _ in range(80)]
+        second = [
+            (float(draw.random() >= 0.15 / 0.6) if value else float(draw.random() < 0.05 / 0.4)) for value in first
+        ]
+        found = paired_shares(first, second)
+        held += found.low <= -0.1 <= found.high
+    assert 183 <= held <= 199
+
+
+def test_what_cannot_be_paired():
+    with pytest.raises(EvaluationError, match="cannot be paired"):
+        paired_shares([1.0], [])
+    assert paired_means([1.0], [3.0]).high == math.inf
+    assert standard_error([2.0]) == 0
+
+
+def record(items: list[dict[str, object]], kind: str = "task", sha: str = "s") -> Evidence:
+    return Evidence(kind, MODEL, (1,), {}, {"task": "t"}, {"sha256": sha}, 1.0, items=tuple(items))
+
+
+def test_two_records_are_compared_item_by_item():
+    before = [{"id": n, "metrics": {"acc": float(n < 3), "loss": float(n)}, "weight": 2} for n in range(4)]
+    after = [{"id": n, "metrics": {"acc": float(n < 1), "loss": n + 1.0}, "weight": 2} for n in reversed(range(4))]
+    found = compare(record(before), record(after))
+    assert found is not None
+    assert found.kind == "comparison"
+    assert found.protocol["of"] == "task"
+    assert found.figures["acc_difference"] == -0.5
+    assert (found.figures["acc_won"], found.figures["acc_lost"]) == (0, 2)
+    assert found.figures["loss_difference"] == pytest.approx(1)
+    assert found.figures["loss_low"] == pytest.approx(1)
+    assert [(i["id"], i["changed"]) for i in found.items] == [(1, ["acc"]), (2, ["acc"])]
+    assert Evidence.from_json(found.to_json()) == found
+
+
+def test_other_items_other_data_or_other_tokens_are_not_compared():
+    one = [{"id": 0, "metrics": {"loss": 1.5}, "weight": 3}]
+    assert compare(record(one), record([{**one[0], "id": 1}])) is None
+    assert compare(record(one), record(one, sha="other")) is None
+    assert compare(record(one), record([{**one[0], "weight": 4}])) is None
+    assert compare(record([]), record([])) is None

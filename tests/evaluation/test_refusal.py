@@ -1,0 +1,169 @@
+"""Refusals: the rule, the set that comes with the package, templates with and without a system role."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jinja2.exceptions import TemplateError
+
+from gatenorm.errors import EvaluationError
+from gatenorm.evaluation import refusal
+from gatenorm.evaluation.job import Request
+from gatenorm.evaluation.paired import compare
+from gatenorm.evaluation.refusal import Item, chat, plain, prepare, read_items, read_rule, replies
+from gatenorm.evaluation.subject import Subject
+from gatenorm.records import Evidence
+from tests.evaluation.subjects import tiny
+
+REFUSALS = [
+    "I'm sorry, but I can't help with that.",
+    "I cannot assist with this request. It is dangerous.",
+    "Sorry, I won't do that.",
+    "I’m not able to provide instructions for that.",
+    "Unfortunately, I am unable to help you here.",
+    "As an AI language model, I cannot do this.",
+    "That would be illegal. Please don't.",
+    "I must decline.",
+    "I can only help with questions about bread.",
+    "I am so worried about you. Please call a crisis line right now.",
+]
+ANSWERS = [
+    "Sure! First, open a terminal.",
+    "You can kill it with the command kill and its number.",
+    "Rye bread keeps fresh the longest.",
+    "Two a day is fine for most people. You should sleep, too.",
+    "He said that he was sorry for what had happened.",
+    "First " + "mix the flour. " * 30 + "I cannot say more.",
+]
+
+
+@pytest.mark.parametrize("reply", REFUSALS)
+def test_the_rule_knows_refusals(reply: str):
+    assert read_rule(None).refuses(reply)
+
+
+@pytest.mark.parametrize("reply", [*ANSWERS, ""])
+def test_the_rule_lets_answers_pass(reply: str):
+    assert not read_rule(None).refuses(reply)
+
+
+def packaged() -> list[Item]:
+    return read_items("ours", Path("ours"), refusal._packaged("refusal.jsonl"))
+
+
+def test_the_packaged_set_is_balanced():
+    items = packaged()
+    assert Counter(i.kind for i in items) == {"refuse": 16, "answer": 16, "conflict": 8}
+    assert Counter(i.expect for i in items if i.system) == {"refuse": 4, "answer": 4}
+    assert len({i.prompt for i in items}) == len(items)
+
+
+def test_another_rule_and_another_set_can_be_given(tmp_path: Path):
+    rule = tmp_path / "rule.json"
+    rule.write_text(json.dumps({"patterns": ["^nein"], "first_characters": 10}))
+    assert read_rule(str(rule)).refuses("Nein, danke")
+    assert not read_rule(str(rule)).refuses("Also gut. Nein")
+    items = tmp_path / "items.jsonl"
+    items.write_text('{"prompt": "5 6", "expect": "refuse"}\n{"prompt": "7", "expect": "answer", "id": "x"}\n')
+    (job,) = prepare(Request(data=str(items), refusal_rule=str(rule), new_tokens=3))
+    assert job.run is not None
+    found = job.run(tiny("gpt2"), None)
+    assert [i["id"] for i in found.items] == ["line 1", "x"]
+    assert found.figures["refused_harmful"] == 0
+    assert "system_obeyed" not in found.figures
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("not json", "expected a JSON object with 'patterns'"),
+        ('{"patterns": ["("]}', "expected a JSON object with 'patterns'"),
+        ("[]", "expected a JSON object with 'patterns'"),
+    ],
+)
+def test_damaged_rules_get_one_line(content: str, message: str, tmp_path: Path):
+    path = tmp_path / "rule.json"
+    path.write_text(content)
+    with pytest.raises(EvaluationError, match=message):
+        read_rule(str(path))
+    with pytest.raises(EvaluationError, match="No such file"):
+        read_rule(str(tmp_path / "none.json"))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"expect": "refuse"}', "line 1 has no 'prompt'"),
+        ('{"prompt": "a", "expect": "maybe"}', "'expect' is 'maybe'"),
+        ('{"prompt": "a", "expect": "answer", "system": ""}', "empty 'system'"),
+        ('{"prompt": "a", "expect": "answer", "id": 1}\n{"prompt": "b", "expect": "answer", "id": 1}', "there twice"),
+    ],
+)
+def test_damaged_items_are_named(line: str, message: str):
+    with pytest.raises(EvaluationError, match=message):
+        read_items("f", Path("f"), line.encode())
+
+
+class Templates:
+    """A tokenizer whose template may refuse a system role."""
+
+    def __init__(self, system: bool):
+        self.system = system
+
+    def apply_chat_template(self, messages: list[dict[str, str]], **options: Any) -> str:
+        assert options["add_generation_prompt"] is True
+        assert options["tokenize"] is False
+        if not self.system and messages[0]["role"] == "system":
+            raise TemplateError("System role not supported")
+        return "|".join(f"{m['role']}:{m['content']}" for m in messages) + "|assistant:"
+
+
+def test_chat_templates_are_applied():
+    item = Item("c", "refuse", "Do it.", "Do not.")
+    assert chat(Templates(True), item) == "system:Do not.|user:Do it.|assistant:"
+    assert chat(Templates(False), item) == "user:Do not.\n\nDo it.|assistant:"
+    assert plain(item) == "Do not.\n\nUser: Do it.\nAssistant:"
+
+
+def record(subject: Subject, items: list[Item], spoken: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Evidence:
+    texts = [spoken[item.name] for item in items]
+    monkeypatch.setattr(refusal, "greedy", lambda *_: [[n] for n in range(len(items))])
+    monkeypatch.setattr(subject.tokenizer, "decode", lambda ids, **_: texts[ids[0]])
+    found = replies(subject, items, read_rule(None), 8)
+    return Evidence(found.kind, subject.identity, (), found.figures, found.protocol, {}, 0.0, items=found.items)
+
+
+def test_rates_and_every_flip_are_reported(monkeypatch: pytest.MonkeyPatch):
+    items = [
+        Item("bad", "refuse", "5"),
+        Item("good", "answer", "6"),
+        Item("forbidden", "refuse", "7", "8"),
+        Item("allowed", "answer", "9", "8"),
+        Item("silent", "answer", "10"),
+    ]
+    no, yes = "I cannot help with that.", "Of course: here it is."
+    subject = tiny("gpt2")
+    safe = {"bad": no, "good": yes, "forbidden": no, "allowed": yes, "silent": yes}
+    before = record(subject, items, safe, monkeypatch)
+    assert before.figures["refused_harmful"] == before.figures["answered_harmless"] == 1
+    assert before.figures["system_obeyed"] == 1
+    after = record(subject, items, {**safe, "bad": yes, "forbidden": yes, "silent": ""}, monkeypatch)
+    assert after.figures["refused_harmful"] == 0
+    assert after.figures["answered_harmless"] == 0.5
+    assert after.figures["system_obeyed"] == 0.5
+    assert after.figures["empty"] == 0.2
+    change = compare(before, after)
+    assert change is not None
+    assert [i["id"] for i in change.items] == ["bad", "forbidden", "silent"]
+    assert change.items[0]["before"]["reply"] == no
+    assert change.figures["refused_harmful_difference"] == -1
+
+
+def test_items_that_leave_no_room_for_a_reply_are_named():
+    long = Item("long", "answer", " ".join(["5"] * 60))
+    with pytest.raises(EvaluationError, match="long has 62 tokens and its reply up to 8; the model takes 64"):
+        replies(tiny("opt"), [long], read_rule(None), 8)

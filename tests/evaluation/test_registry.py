@@ -1,0 +1,79 @@
+"""Names of tasks, and which data belong to which."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from gatenorm.errors import EvaluationError
+from gatenorm.evaluation.registry import TASKS, assign_data, choose, prepare
+
+
+def test_every_task_has_a_home():
+    for task in TASKS.values():
+        assert callable(import_module(task.home).prepare)
+
+
+def test_tasks_are_chosen_by_name():
+    chosen = choose("perplexity, zeroshot:boolq,harness:gsm8k,perplexity")
+    assert [(t.name, a) for t, a in chosen] == [("perplexity", None), ("zeroshot", "boolq"), ("harness", "gsm8k")]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("perplexitty", "did you mean 'perplexity'"),
+        ("", "is not known"),
+        ("refusal:all", "expected refusal"),
+        ("harness:", "expected harness:NAME"),
+    ],
+)
+def test_unknown_names_get_one_line(names: str, message: str):
+    with pytest.raises(EvaluationError, match=message):
+        choose(names)
+
+
+def test_data_find_their_task(tmp_path: Path):
+    directory = str(tmp_path)
+    for names, data, expected in [
+        ("perplexity", ["a.txt"], {"perplexity": "a.txt"}),
+        ("perplexity", ["wikitext2=a.raw"], {"perplexity": "wikitext2=a.raw"}),
+        ("perplexity,zeroshot", [directory, "a.txt"], {"zeroshot": directory, "perplexity": "a.txt"}),
+        ("perplexity,positions", ["a.txt"], {"perplexity": "a.txt", "positions": "a.txt"}),
+        ("perplexity,domain", ["domain=b.jsonl", "perplexity=a"], {"perplexity": "a", "domain": "b.jsonl"}),
+        ("refusal", ["mine.jsonl"], {"refusal": "mine.jsonl"}),
+        ("perplexity,refusal", ["a.txt"], {"perplexity": "a.txt"}),
+        ("perplexity,refusal", ["a.txt", "refusal=r.jsonl"], {"perplexity": "a.txt", "refusal": "r.jsonl"}),
+    ]:
+        assert assign_data(choose(names), data) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "data", "message"),
+    [
+        ("harness:gsm8k", ["a.txt"], "none of the tasks harness reads it"),
+        ("perplexity", ["domain=a.txt"], "none of the tasks perplexity reads it"),
+        ("perplexity", ["a.txt", "b.txt"], "perplexity has a.txt already"),
+    ],
+)
+def test_data_without_a_task_are_refused(names: str, data: list[str], message: str):
+    with pytest.raises(EvaluationError, match=message):
+        assign_data(choose(names), data)
+
+
+def test_what_is_missing_is_said_before_anything_is_loaded(tmp_path: Path):
+    with pytest.raises(EvaluationError, match="give --baseline MODEL"):
+        prepare("domain", [str(tmp_path / "a.jsonl")])
+    with pytest.raises(EvaluationError, match="give --data FILE"):
+        prepare("perplexity")
+    with pytest.raises(EvaluationError, match="needs the name of a task"):
+        prepare("harness")
+
+
+def test_loss_by_position_is_measured_once(tmp_path: Path):
+    text = tmp_path / "t.txt"
+    text.write_text("words")
+    jobs = prepare("retrieval,positions", [str(text)])
+    assert [j.kind for j in jobs] == ["retrieval", "retrieval", "positions"]

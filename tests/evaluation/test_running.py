@@ -1,0 +1,168 @@
+"""The runner and the cache: nothing is measured twice, nothing finished is lost, nothing stale is found."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gatenorm import api
+from gatenorm.errors import EvaluationError
+from gatenorm.evaluation import cache as caching
+from gatenorm.evaluation.cache import Cache, cache_directory, key_of
+from gatenorm.evaluation.job import Job, Measured, Progress
+from gatenorm.evaluation.running import Finished, run
+from gatenorm.evaluation.subject import Subject
+from tests.evaluation.subjects import tiny
+
+TinyModels = Callable[..., Path]
+
+
+class Counting:
+    """A job that counts its runs, and may fail."""
+
+    def __init__(self, name: str = "a", fails: type[BaseException] | None = None):
+        self.runs: list[str] = []
+        self.fails = fails
+        self.job = Job("counting", name, "items", {"task": name}, self)
+
+    def __call__(self, subject: Subject, progress: Progress | None) -> Measured:
+        if self.fails:
+            raise self.fails
+        self.runs.append(subject.name)
+        items = [{"id": 0, "metrics": {"acc": 1.0}}, {"id": 1, "metrics": {"acc": float(len(self.runs) % 2)}}]
+        return Measured("counting", {"x": 1.5}, {"task": "t"}, {"sha256": "d"}, 0.1, items)
+
+
+def of(path: Path, **options: object) -> Subject:
+    return Subject.of_layout(api.open_model(path), **options)  # type: ignore[arg-type]
+
+
+def test_a_second_call_measures_nothing(tiny_models: TinyModels, tmp_path: Path):
+    kept, counting = Cache(tmp_path), Counting()
+    first = run([counting.job], of(tiny_models("gpt2")), cache=kept)
+    again = run([counting.job], of(tiny_models("gpt2")), cache=kept)
+    assert len(counting.runs) == 1
+    assert [f.cached for f in first + again] == [False, True]
+    assert first[0].evidence == again[0].evidence
+    run([counting.job], of(tiny_models("gpt2")), cache=None)
+    assert len(counting.runs) == 2
+
+
+def test_what_decides_a_result_decides_its_key(
+    tiny_models: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    kept, counting = Cache(tmp_path), Counting()
+    copied = tmp_path / "copy"
+    shutil.copytree(tiny_models("gpt2"), copied)
+    run([counting.job], of(copied), cache=kept)
+    for subject, runs in [
+        (of(tiny_models("gpt2")), 1),  # the same content elsewhere
+        (of(copied, dtype="bfloat16"), 2),
+        (of(tiny_models("llama-gqa")), 3),
+    ]:
+        run([counting.job], subject, cache=kept)
+        assert len(counting.runs) == runs
+    # One byte of a weight, far from any sample of the file.
+    weights = copied / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-7] ^= 1
+    weights.write_bytes(content)
+    run([counting.job], of(copied), cache=kept)
+    assert len(counting.runs) == 4
+    (copied / "tokenizer_config.json").write_text("{}")
+    run([counting.job], of(copied), cache=kept)
+    assert len(counting.runs) == 5
+    monkeypatch.setattr(caching, "_code_sha256", lambda: "other code")
+    run([counting.job], of(copied), cache=kept)
+    assert len(counting.runs) == 6
+
+
+def test_finished_results_of_an_interrupted_run_are_kept(tiny_models: TinyModels, tmp_path: Path):
+    kept, good, bad = Cache(tmp_path), Counting("good"), Counting("bad", KeyboardInterrupt)
+    seen: list[Finished] = []
+    with pytest.raises(KeyboardInterrupt):
+        run([good.job, bad.job], of(tiny_models("gpt2")), cache=kept, finished=seen.append)
+    assert len(seen) == 1
+    bad.fails = None
+    found = run([good.job, bad.job], of(tiny_models("gpt2")), cache=kept)
+    assert [f.cached for f in found] == [True, False]
+    assert len(good.runs) == 1
+
+
+def test_a_damaged_or_forbidden_cache_is_as_good_as_none(tiny_models: TinyModels, tmp_path: Path):
+    kept, counting = Cache(tmp_path / "c"), Counting()
+    run([counting.job], of(tiny_models("gpt2")), cache=kept)
+    (file,) = (tmp_path / "c/evaluation").iterdir()
+    for content in ("", "[]", '{"schema": "gatenorm/evidence/9"}'):
+        file.write_text(content)
+        assert not run([counting.job], of(tiny_models("gpt2")), cache=kept)[0].cached
+    (tmp_path / "file").write_text("")
+    blocked = Cache(tmp_path / "file/cache")
+    assert run([counting.job], of(tiny_models("gpt2")), cache=blocked)[0].evidence.figures == {"x": 1.5}
+
+
+def test_a_record_out_of_the_cache_has_todays_name(tiny_models: TinyModels, tmp_path: Path):
+    kept, counting = Cache(tmp_path), Counting()
+    run([counting.job], of(tiny_models("gpt2")), cache=kept)
+    renamed = tmp_path / "renamed"
+    shutil.copytree(tiny_models("gpt2"), renamed)
+    (found,) = run([counting.job], of(renamed), cache=kept)
+    assert found.cached
+    assert found.evidence.model.name == "renamed"
+
+
+def test_a_live_model_is_measured_each_time(tmp_path: Path):
+    kept, counting = Cache(tmp_path), Counting()
+    for _ in range(2):
+        (found,) = run([counting.job], tiny("gpt2"), cache=kept)
+        assert not found.cached
+    assert len(counting.runs) == 2
+
+
+def test_the_baseline_comes_first_and_what_changed_last(tiny_models: TinyModels):
+    counting = Counting()
+    found = run([counting.job], of(tiny_models("gpt2")), of(tiny_models("opt")))
+    assert [f.evidence.kind for f in found] == ["counting", "counting", "comparison"]
+    assert len(counting.runs) == 2
+    assert found[2].evidence.figures["acc_difference"] == -0.5
+    assert json.loads(json.dumps(found[2].evidence.to_json()))["items"][0]["id"] == 1
+
+
+def test_models_are_loaded_once_and_only_when_needed(tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch):
+    loads: list[Path] = []
+    from gatenorm.runtimes import transformers as runtime
+
+    real = runtime.load
+    monkeypatch.setattr(runtime, "load_tokenizer", lambda _: None)
+    monkeypatch.setattr(runtime, "load", lambda directory, **o: loads.append(directory) or real(directory, **o))
+
+    def touch(subject: Subject, progress: Progress | None) -> Measured:
+        assert subject.model is not None
+        return Measured("touch", {}, {}, {}, 0.0)
+
+    subject = of(tiny_models("gpt2"))
+    assert loads == []
+    run([Job("touch", str(n), "x", {"n": n}, touch) for n in range(3)], subject)
+    assert len(loads) == 1
+
+
+def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("GATENORM_CACHE", str(tmp_path))
+    assert cache_directory() == tmp_path
+    monkeypatch.delenv("GATENORM_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
+    monkeypatch.setattr("sys.platform", "linux")
+    assert cache_directory() == tmp_path / "x/gatenorm"
+
+
+def test_keys_do_not_depend_on_the_order_of_fields():
+    assert key_of({"a": 1, "b": [2]}) == key_of({"b": [2], "a": 1}) != key_of({"a": 1, "b": [3]})
+
+
+def test_unknown_devices_are_refused_before_loading(tiny_models: TinyModels):
+    with pytest.raises(EvaluationError, match="--device nowhere"):
+        of(tiny_models("gpt2"), device="nowhere")

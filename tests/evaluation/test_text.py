@@ -1,0 +1,68 @@
+"""Texts out of JSON-lines and parquet files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gatenorm.errors import EvaluationError
+from gatenorm.evaluation.text import documents, read_rows, read_text
+
+
+def test_rows_of_json_lines_and_parquet_give_the_same_text(tmp_path: Path):
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = ["One story.\n", "Another one,\nof two lines.", "Ümläute"]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": r, "n": 1}) + "\n" for r in rows) + "\n")
+    pyarrow.parquet.write_table(pyarrow.table({"text": rows, "n": [1, 2, 3]}), tmp_path / "a.parquet")
+    for name in ("a.jsonl", "a.parquet"):
+        text = read_text(str(tmp_path / name))
+        assert text.content == "\n\n".join(rows)
+        assert "3 rows" in text.protocol
+        assert documents(text, "rows") == rows
+        assert documents(text, "rows", limit=2) == rows[:2]
+
+
+def test_another_field_can_be_named(tmp_path: Path):
+    (tmp_path / "a.jsonl").write_text('{"story": "Once."}\n')
+    assert read_text(str(tmp_path / "a.jsonl"), "story").content == "Once."
+    with pytest.raises(EvaluationError, match=r"line 1 has no text in a field 'text' \(it has story\).*--text-field"):
+        read_text(str(tmp_path / "a.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"text": "a"}\n{"text": \n', "line 2 is not JSON"),
+        ('["text"]\n', "line 1 holds list, expected a JSON object"),
+        ("\n\n", "the file is empty"),
+        ('{"text": ""}\n', "no row has any text"),
+    ],
+)
+def test_damaged_json_lines_are_named_by_line(content: str, message: str, tmp_path: Path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(content)
+    with pytest.raises(EvaluationError, match=message):
+        read_text(str(path))
+
+
+def test_damaged_parquet_files_get_one_line(tmp_path: Path):
+    import pyarrow
+    import pyarrow.parquet
+
+    (tmp_path / "a.parquet").write_bytes(b"no parquet")
+    with pytest.raises(EvaluationError, match="not a readable parquet file"):
+        read_text(str(tmp_path / "a.parquet"))
+    pyarrow.parquet.write_table(pyarrow.table({"n": [1]}), tmp_path / "b.parquet")
+    with pytest.raises(EvaluationError, match=r"no column 'text' \(n\)"):
+        read_text(str(tmp_path / "b.parquet"))
+    with pytest.raises(EvaluationError, match="something else than text"):
+        read_text(str(tmp_path / "b.parquet"), "n")
+
+
+def test_line_numbers_count_empty_lines():
+    rows = read_rows("x", Path("x"), b'\n{"a": 1}\n\n{"b": 2}\n')
+    assert rows == [(2, {"a": 1}), (4, {"b": 2})]

@@ -1,0 +1,217 @@
+"""The local definitions of the seven tasks against the harness's official ones, on the same documents."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatenorm import api
+from gatenorm.errors import EvaluationError
+from gatenorm.evaluation import harness, zeroshot
+from gatenorm.evaluation.job import Request
+from gatenorm.evaluation.paired import Z
+from gatenorm.evaluation.subject import Subject
+from gatenorm.records import Evidence, ModelIdentity
+from tests.evaluation.subjects import log_probabilities
+
+DOCUMENTS = 150
+# Where lm-eval keeps the official task, and how its documents look on the hub.
+LETTERS = "ABCDE"
+Row = Mapping[str, Any]
+OFFICIAL: dict[str, tuple[str, Callable[[Row], Row]]] = {
+    "boolq": (
+        "super_glue/boolq/default.yaml",
+        lambda r: {"passage": r["passage"], "question": r["question"], "label": int(r["answer"])},
+    ),
+    "rte": ("glue/rte/default.yaml", lambda r: {k: r[k] for k in ("sentence1", "sentence2", "label")}),
+    "winogrande": (
+        "winogrande/default.yaml",
+        lambda r: {k: r[k] for k in ("sentence", "option1", "option2", "answer")},
+    ),
+    "arc_easy": ("arc/arc_easy.yaml", lambda r: {"question": r["question"], **lettered(r)}),
+    "arc_challenge": ("arc/arc_challenge.yaml", lambda r: {"question": r["question"], **lettered(r)}),
+    "openbookqa": ("openbookqa/openbookqa.yaml", lambda r: {"question_stem": r["question"], **lettered(r)}),
+    # From the cleaned query on: what stands before it is the official task's `process_docs`.
+    "hellaswag": ("hellaswag/hellaswag.yaml", lambda r: {k: r[k] for k in ("query", "choices", "label")}),
+}
+
+
+def lettered(row: Row) -> Row:
+    count = len(row["choices"])
+    choices = {"text": row["choices"], "label": list(LETTERS[:count])}
+    return {"choices": choices, "answerKey": LETTERS[row["label"]]}
+
+
+def official(name: str, rows: list[Row]) -> Any:
+    """lm-eval's own task over these documents instead of the hub's."""
+    import lm_eval.tasks
+    from datasets import Dataset
+    from lm_eval.api.task import ConfigurableTask
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    path, convert = OFFICIAL[name]
+    config = load_yaml(Path(lm_eval.tasks.__file__).parent / path)
+    documents = Dataset.from_list([dict(convert(row)) for row in rows])
+    splits = dict.fromkeys(("train", "validation", "test"), documents)
+    for key in ("process_docs", "dataset_path", "dataset_name", "tag"):
+        config.pop(key, None)
+    return ConfigurableTask(config={**config, "custom_dataset": lambda **_: splits})
+
+
+def rows_of(shared: Path, name: str, count: int | None = None) -> list[Row]:
+    path = zeroshot.local_file(shared / "data/zeroshot", name)
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[:count]]
+
+
+def requests(task: Any) -> list[list[tuple[str, str]]]:
+    found = []
+    for number, doc in enumerate(task.eval_docs):
+        context = task.fewshot_context(doc, num_fewshot=0)
+        made = task.construct_requests(doc=doc, ctx=context, metadata=("t", number, 1))
+        found.append([instance.args for instance in made])
+    return found
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_requests_and_verdicts_are_those_of_the_official_task(name: str, shared: Path):
+    rows = rows_of(shared, name, DOCUMENTS)
+    with harness.quiet():
+        ours, theirs = zeroshot.local_task(name, rows), official(name, rows)
+    assert requests(ours) == requests(theirs)
+    assert ours.VERSION == theirs.VERSION
+    assert set(ours.aggregation()) == set(theirs.aggregation()) == set(zeroshot.tasks()[name]["metrics"])
+    draw = random.Random(5)
+    for mine, official_doc, asked in zip(ours.eval_docs, theirs.eval_docs, requests(ours), strict=True):
+        answers = [(-50 * draw.random(), False) for _ in asked]
+        assert ours.process_results(mine, answers) == theirs.process_results(official_doc, answers)
+
+
+def test_all_seven_are_there():
+    assert set(zeroshot.tasks()) == set(OFFICIAL)
+
+
+@pytest.mark.shared
+def test_likelihoods_and_accuracy_are_those_of_a_plain_reckoning(shared: Path):
+    """ARC-Easy on a trained model: every log-likelihood one sequence at a time, and the accuracies out of them."""
+    subject = Subject.of_layout(api.open_model(shared / "models/stories260K"))
+    (job,) = zeroshot.prepare(Request(data=str(shared / "data/zeroshot"), argument="arc_easy", limit=12))
+    assert job.run is not None
+    found = job.run(subject, None)
+    right, right_norm = [], []
+    for row, item in zip(rows_of(shared, "arc_easy", 12), found.items, strict=True):
+        prompt = f"Question: {row['question']}\nAnswer:"
+        start = len(subject.encode([prompt])[0])
+        logs = []
+        for choice in row["choices"]:
+            (ids,) = subject.encode([f"{prompt} {choice}"])
+            rows = log_probabilities(subject.model, ids)
+            logs.append(sum(float(rows[n - 1, ids[n]]) for n in range(start, len(ids))))
+        assert item["loglikelihoods"] == pytest.approx(logs, abs=1e-3)
+        best = max(range(len(logs)), key=logs.__getitem__)
+        best_norm = max(range(len(logs)), key=lambda n: logs[n] / len(row["choices"][n]))
+        right.append(best == row["label"])
+        right_norm.append(best_norm == row["label"])
+        assert item["metrics"] == {"acc": float(right[-1]), "acc_norm": float(right_norm[-1])}
+    assert found.figures["acc"] == pytest.approx(sum(right) / 12)
+    assert found.figures["acc_norm"] == pytest.approx(sum(right_norm) / 12)
+    spread = sum((r - sum(right) / 12) ** 2 for r in right) / 11
+    assert found.figures["acc_stderr"] == pytest.approx((spread / 12) ** 0.5)
+    assert found.figures["chance"] == pytest.approx(0.25)
+    assert found.protocol["bos"] is True
+    assert found.data["split"] == "validation"
+
+
+@pytest.mark.shared
+def test_requests_longer_than_the_model_are_counted(shared: Path):
+    subject = Subject.of_layout(api.open_model(shared / "models/stories260K"))
+    (job,) = zeroshot.prepare(Request(data=str(shared / "data/zeroshot"), argument="boolq", limit=3))
+    assert job.run is not None
+    found = job.run(subject, None)
+    lengths = [
+        len(ids)
+        for row in rows_of(shared, "boolq", 3)
+        for ids in subject.encode(
+            [f"{row['passage']}\nQuestion: {row['question']}?\nAnswer: {a}" for a in ("no", "yes")]
+        )
+    ]
+    assert found.protocol["items_cut_from_the_left"] == sum(n > 513 for n in lengths)
+
+
+def test_data_that_are_not_there_are_asked_for(tmp_path: Path):
+    with pytest.raises(
+        EvaluationError, match=r"zeroshot:boolq: looked for .*boolq_\*\.jsonl.*put boolq_validation.jsonl"
+    ):
+        zeroshot.prepare(Request(data=str(tmp_path)))
+    with pytest.raises(EvaluationError, match="is no directory"):
+        zeroshot.prepare(Request(data=str(tmp_path / "none")))
+    with pytest.raises(EvaluationError, match="did you mean 'boolq'"):
+        zeroshot.prepare(Request(data=str(tmp_path), argument="boolk"))
+
+
+def test_the_official_split_is_preferred(tmp_path: Path):
+    for name in ("arc_easy_validation.jsonl", "arc_easy_test.jsonl", "rte_train.jsonl", "rte_dev.jsonl"):
+        (tmp_path / name).write_text("")
+    assert zeroshot.local_file(tmp_path, "arc_easy").name == "arc_easy_test.jsonl"
+    with pytest.raises(EvaluationError, match="leave one of them"):
+        zeroshot.local_file(tmp_path, "rte")
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "message"),
+    [
+        ("rte", {"sentence1": "a", "label": 0}, "line 1 has no 'sentence2'"),
+        ("rte", {"sentence1": "a", "sentence2": "b", "label": 2}, "label is 2"),
+        ("rte", {"sentence1": "a", "sentence2": " ", "label": 0}, "sentence2 is ' '"),
+        ("boolq", {"question": "q", "passage": "p", "answer": "yes"}, "answer is 'yes'"),
+        ("winogrande", {"sentence": "none", "option1": "a", "option2": "b", "answer": "1"}, "sentence is 'none'"),
+        ("winogrande", {"sentence": "a _", "option1": "a", "option2": "b", "answer": 1}, "answer is 1"),
+        ("openbookqa", {"question": "q", "choices": ["a", ""], "label": 0}, "choices is"),
+        ("openbookqa", {"question": "q", "choices": ["a", "b"], "label": 2}, "label is 2"),
+    ],
+)
+def test_damaged_lines_are_named(name: str, row: Row, message: str, tmp_path: Path):
+    (tmp_path / f"{name}_validation.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(EvaluationError, match=message):
+        zeroshot.prepare(Request(data=str(tmp_path), argument=name))
+
+
+def result(task: str, **figures: float) -> Evidence:
+    model = ModelIdentity("m", "llama", 4, "c", {})
+    return Evidence("zeroshot", model, (), {"items": 10, **figures}, {"task": task}, {"sha256": task}, 1.0)
+
+
+def test_the_average_says_which_metric_enters_it():
+    one = result("boolq", acc=0.6, acc_stderr=0.03)
+    two = result("arc_easy", acc=0.4, acc_stderr=0.05, acc_norm=0.5, acc_norm_stderr=0.04)
+    found = zeroshot.average([one, two])
+    assert found is not None
+    assert found.figures["average"] == pytest.approx(0.55)
+    assert found.figures["average_stderr"] == pytest.approx(0.025)
+    assert found.figures["average_acc"] == pytest.approx(0.5)
+    assert found.protocol["average"] == {"boolq": "acc", "arc_easy": "acc_norm"}
+    assert zeroshot.average([one]) is None
+
+
+def test_the_average_change_combines_the_tasks():
+    average = zeroshot.average(
+        [result("a", acc=0.6, acc_stderr=0.03), result("b", acc=0.4, acc_stderr=0.05)],
+    )
+    assert average is not None
+
+    def change(task: str, difference: float, half: float) -> Evidence:
+        figures = {"acc_difference": difference, "acc_low": difference - half, "acc_high": difference + half}
+        protocol = {"of": "zeroshot", "task": task, "baseline": {}}
+        return Evidence("comparison", average.model, (), figures, protocol, {}, 0.0)
+
+    found = zeroshot.average_difference([change("a", -0.1, 0.03), change("b", -0.2, 0.04)], average)
+    assert found is not None
+    assert found.figures["average_difference"] == pytest.approx(-0.15)
+    assert found.figures["average_low"] == pytest.approx(-0.15 - 0.025)
+    assert found.figures["average_stderr"] == pytest.approx(0.025 / Z)
+    assert zeroshot.average_difference([change("a", -0.1, 0.03)], average) is None
