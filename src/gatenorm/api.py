@@ -1,4 +1,4 @@
-"""The verbs of the command line as functions: ``score``, ``plan``, ``prune``, ``export``, ``evaluate``, ``compare``, ..."""
+"""The verbs of the command line as functions: ``score``, ``plan``, ``prune``, ``export``, ``evaluate`` and so on."""
 
 from __future__ import annotations
 

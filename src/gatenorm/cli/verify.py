@@ -10,7 +10,7 @@ import typer
 from gatenorm.cli import console, options
 
 NAME = "verify"
-EXAMPLE = "Example: gatenorm verify llama-8.gguf --against ./llama-8"
+EXAMPLE = "Example: gatenorm verify ./llama-8.gguf --against ./llama-8"
 # What a shell takes for "no": the engine and the reference differ.
 DIFFERENT = 1
 _JUDGED = {"largest_difference": "largest difference", "mean_kl": "mean KL divergence"}
