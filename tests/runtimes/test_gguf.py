@@ -139,3 +139,10 @@ def test_llamacpp_computes_what_the_pruned_checkpoint_computes(
         assert engine.cached_layers == len(open_model(directory).attention_layers)
     finally:
         engine.close()
+
+
+def test_a_server_that_is_closed_at_once_stops(models: Models, tmp_path: Path):
+    """It hangs where it is stopped before its loop has begun, or asked at that moment, unless it is asked again."""
+    path = exported(models("qwen2"), tmp_path / "model.gguf")
+    for _ in range(10):
+        llamacpp.LlamaCpp(path).close()

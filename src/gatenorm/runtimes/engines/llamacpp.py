@@ -13,6 +13,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ _LIKELIEST = 1_000
 _SMALLEST = math.log(np.finfo(np.float32).tiny)
 _FORCE = 1e6
 _CONTEXT = 256
+# Seconds to wait for an answer; at first short, since whoever does not hear the first question hears the second.
+_PATIENCE = (2.0, 5.0, 30.0, 120.0)
+_LONGEST_WAIT = 600.0
 _NEEDED = ("general.architecture", "tokenizer.ggml.tokens")
 
 
@@ -104,7 +108,7 @@ class LlamaCpp:
             chosen.append(int(ids[values.argmax()]))
         return Continuation(tuple(chosen), logprobs)
 
-    def _ask(self, tokens: list[int], most: int) -> list[dict[str, Any]]:
+    def _ask(self, tokens: list[int], most: int, seconds: float = _LONGEST_WAIT) -> list[dict[str, Any]]:
         """The likeliest tokens after ``tokens`` with their log-probabilities.
 
         The server generates no more than one token, which is told to be a harmless one: it would stop at the end of a
@@ -118,7 +122,7 @@ class LlamaCpp:
             "logit_bias": [[self._harmless, _FORCE]],
             "cache_prompt": True,
         }
-        told = self._post("/completion", request).get("completion_probabilities")
+        told = self._post("/completion", request, seconds).get("completion_probabilities")
         if not told or not told[0].get("top_logprobs"):
             raise EvaluationError(f"llama.cpp does not continue a prompt of {len(tokens)} tokens")
         return list(told[0]["top_logprobs"])
@@ -132,7 +136,20 @@ class LlamaCpp:
                 self._server = self._package.Server(self._parameters())
             except (RuntimeError, ValueError, MemoryError) as error:
                 raise EvaluationError(f"llama.cpp cannot load {self._path}: {_first_line(error)}") from None
+            self._wake()
         return self._server
+
+    def _wake(self) -> None:
+        """Ask for one token until there is an answer.
+
+        A server that is told to stop before its loop has begun never stops (seen in xllamacpp 2026.10), and one that is
+        asked at that moment may sleep on until it is asked again.
+        """
+        for seconds in _PATIENCE:
+            with suppress(TimeoutError):
+                self._ask([self._harmless], 1, seconds)
+                return
+        raise EvaluationError(f"llama.cpp has loaded {self._path} and does not answer")
 
     def _parameters(self) -> Any:
         xl = self._package
@@ -164,15 +181,19 @@ class LlamaCpp:
             threads.n_threads = _threads()
         return parameters
 
-    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    def _post(self, path: str, body: dict[str, Any], seconds: float = _LONGEST_WAIT) -> dict[str, Any]:
         """What the server on the loopback interface answers; xllamacpp has no function for these questions."""
         address = self._server.listening_address.removeprefix("http://")
-        connection = http.client.HTTPConnection(address, timeout=600)
+        connection = http.client.HTTPConnection(address, timeout=seconds)
         try:
             headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
             connection.request("POST", path, json.dumps(body), headers)
             answer = connection.getresponse()
             data = json.loads(answer.read())
+        except TimeoutError:
+            if seconds < _LONGEST_WAIT:
+                raise
+            raise EvaluationError(f"llama.cpp does not answer {path} within {seconds:.0f} s") from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise EvaluationError(f"llama.cpp does not answer {path}: {_first_line(error)}") from None
         finally:
