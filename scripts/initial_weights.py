@@ -1,7 +1,7 @@
 """The weights that the training of the built-in model starts from: random, but a few heads already look somewhere.
 
-From random weights alone a model this small spends millions of tokens before any head looks up an earlier word, which
-is what nearly every sentence of the tiny world needs. So the heads that such a lookup is made of (an induction head,
+From random weights alone a model this small spends millions of tokens before its heads look up earlier words, which is
+what nearly every sentence of the tiny world needs. So the heads that such a lookup is made of (an induction head,
 and the head that tells each position its previous word) are there in outline from the start, in the spirit of mimetic
 initialisation (Trockman and Kolter 2023, arXiv 2305.09828); what they are used for is learnt. Everything else starts
 as the identity: attention outputs and MLP outputs are zero.
