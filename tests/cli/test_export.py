@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 import gatenorm
 from gatenorm.cli import main
 from gatenorm.demo.package import model_directory
+from gatenorm.runtimes.targets import TARGETS
 
 TinyModels = Callable[..., Path]
 
@@ -75,6 +79,13 @@ def test_bad_input_is_one_line(
     assert run(capsys, "export", pruned, "--to", "gguf", "-o", tmp_path / "whole.gguf")[0] == 0
     whole = (tmp_path / "whole.gguf").read_bytes()
     cut.write_bytes(whole[: len(whole) // 2])
+    absurd = tmp_path / "absurd.gguf"
+    key = b"deci.block_count" + (4).to_bytes(4, "little")
+    absurd.write_bytes(whole.replace(key + (16).to_bytes(4, "little"), key + (22784).to_bytes(4, "little")))
+    granite = tmp_path / "granite"
+    shutil.copytree(tiny_models("llama-gqa"), granite)
+    config = json.loads((granite / "config.json").read_text())
+    (granite / "config.json").write_text(json.dumps(config | {"model_type": "granite", "architectures": None}))
     noise = tmp_path / "noise.gguf"
     noise.write_bytes(b"GGUF" + bytes(range(256)))
     for arguments, message in (
@@ -86,6 +97,10 @@ def test_bad_input_is_one_line(
         (("export", pruned, "--to", "gguf", "-o", tmp_path / "x", "--dtype", "q8"), "did you mean 'q8_0'"),
         (("export", tiny_models("qwen3"), "--to", "gguf", "-o", tmp_path / "x"), "queries and keys are normalised"),
         (("export", tiny_models("gpt2"), "--to", "nemotron-nas", "-o", tmp_path / "x"), "gpt2 blocks are not Llama's"),
+        (("verify", absurd, "--against", pruned), "block_count is 22784, expected a number from 1 to 512"),
+        (("verify", pruned, "--against", pruned, "--seed", -1), "--seed"),
+        (("verify", pruned, "--against", pruned, "--tolerance", "inf"), "no positive number"),
+        (("export", granite, "--family", "llama", "--to", "gguf", "-o", tmp_path / "x"), "only assumed"),
         (("verify", cut, "--against", pruned), "cut.gguf"),
         (("verify", noise, "--against", pruned), "noise.gguf"),
         (("verify", tmp_path / "none.gguf", "--against", pruned), "does not exist"),
@@ -100,3 +115,23 @@ def test_bad_input_is_one_line(
     assert not (tmp_path / "x").exists()
     assert (taken / "file").read_text() == "mine"
     assert model_directory().is_dir()
+
+
+def test_whatever_would_be_left_out_stands_in_the_way(tiny_models: TinyModels, tmp_path: Path):
+    """Tensors without a place, and config keys by which relatives of Llama compute otherwise."""
+    source = tmp_path / "source"
+    shutil.copytree(tiny_models("llama-gqa"), source)
+    tensors = load_file(source / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.bias"] = torch.ones(80)
+    save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
+    for target in TARGETS.values():
+        assert any("for which Llama has no place" in reason for reason in target.obstacles(gatenorm.open_model(source)))
+    config = json.loads((source / "config.json").read_text())
+    for change, reason in (
+        ({"attention_multiplier": 0.5}, "sets attention_multiplier"),
+        ({"vocab_size": 100}, "vocab_size 100"),
+        ({"rms_norm_eps": "1e-5"}, "rms_norm_eps"),
+    ):
+        (source / "config.json").write_text(json.dumps(config | change))
+        for target in TARGETS.values():
+            assert any(reason in given for given in target.obstacles(gatenorm.open_model(source)))

@@ -16,7 +16,7 @@ from gatenorm.api import open_model
 from gatenorm.errors import EvaluationError
 from gatenorm.runtimes.engines.engine import ENGINES, Continuation, engine_for
 from gatenorm.runtimes.engines.transformers import Transformers
-from gatenorm.runtimes.verify import form_of, prompts, verify
+from gatenorm.runtimes.verify import _divergence, form_of, prompts, verify
 
 TinyModels = Callable[..., Path]
 
@@ -160,3 +160,41 @@ def test_every_form_has_an_engine():
     for kind in ENGINES.values():
         for form in kind.reads:
             assert kind in [engine_for(form, kind.name)]
+
+
+def test_half_precision_weights_excuse_nothing_where_the_engine_computes_in_float32(
+    tiny_models: TinyModels, tmp_path: Path
+):
+    model = tiny_models("llama-gqa", dtype="bfloat16")
+    pruned = gatenorm.prune(model, tmp_path / "pruned", gatenorm.plan(model, drop=[1]))
+    assert verify(pruned, open_model(pruned), tokens=4).evidence.protocol["tolerance"] == 1e-3
+
+
+def test_a_reference_that_computes_nan_is_no_reference(pruned: Path, tmp_path: Path):
+    import shutil
+
+    damaged = tmp_path / "damaged"
+    shutil.copytree(pruned, damaged)
+    tensors = load_file(damaged / "model.safetensors")
+    tensors["model.norm.weight"][3] = float("nan")
+    save_file(tensors, damaged / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(EvaluationError, match="NaN or infinity"):
+        verify(pruned, open_model(damaged), tokens=4)
+
+
+def test_the_divergence_of_what_is_told_is_a_lower_bound():
+    random = np.random.default_rng(0)
+    p, q = (np.log(random.dirichlet(np.ones(50), 20)) for _ in range(2))
+    whole = (np.exp(p) * (p - q)).sum(axis=1)
+    assert _divergence(p, q, np.ones_like(p, bool)) == pytest.approx(whole)
+    told = np.arange(50) < 10
+    partly = _divergence(p, np.where(told, q, np.nan), np.broadcast_to(told, p.shape))
+    assert (partly >= 0).all()
+    assert (partly <= whole + 1e-12).all()
+
+
+def test_a_layer_too_many_with_a_cache_is_a_fault(pruned: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Transformers, "cached_layers", 3)
+    assert verify(pruned, open_model(pruned), tokens=4).faults == (
+        "the engine keeps a cache for 3 layers, 2 kept their attention",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,7 +58,7 @@ def command(
     console.say(f"{out}: {console.bytes_for_people(written.nbytes)}, for {', '.join(wanted.engines)}")
     for note in written.notes:
         console.say(f"note: {note}")
-    console.say(f"Does it compute the same? gatenorm verify {out} --against {model}")
+    console.say(f"Does it compute the same? gatenorm verify {shlex.quote(str(out))} --against {shlex.quote(model)}")
 
 
 def describe(layout: Any) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ def command(
         float | None,
         typer.Option("--tolerance", help="Largest difference of log-probabilities [default: by the stored type]."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the prompts.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the prompts.")] = 0,
     json: options.Json = None,
 ) -> None:
     """Run the same prompts through an engine and the reference; exit status 1 when they differ."""
@@ -61,6 +61,8 @@ def command(
         if "texts" in figures:
             same = figures["texts"] - figures["texts_cut_differently"]
             console.say(f"tokenizer: {same:.0f} of {figures['texts']:.0f} texts cut as the reference cuts them")
+        else:
+            console.say("tokenizer: not compared, since the engine or the reference has none")
         attentions = len(layout.attention_layers)
         if "cached_layers" in figures:
             console.say(

@@ -38,6 +38,7 @@ def obstacles(layout: Layout) -> list[str]:
     if layout.head_dim % 2:
         reasons.append(f"its heads have {layout.head_dim} dimensions, an odd number, which no rotation has")
     try:
+        reasons += llama_like.foreign(layout, {part.source for part in tensors(layout, "auto") if part.source})
         tokenizer(layout, _rows(layout))
     except GatenormError as error:
         reasons.append(str(error))

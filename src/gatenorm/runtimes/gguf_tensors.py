@@ -28,7 +28,8 @@ _CHUNK = 32 << 20
 class Tensor:
     """One tensor to write. ``rows(begin, end)`` yields the stored bits of a run of its rows, of type ``stored``.
 
-    ``step`` is the number of rows that only make sense together: a head's, where they change places.
+    ``step`` is the number of rows that only make sense together: a head's, where they change places. ``source`` is the
+    tensor of the checkpoint that it is; None where it is made up.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Tensor:
     stored: str
     rows: Callable[[int, int], Bits] = field(repr=False)
     step: int = 1
+    source: str | None = None
 
     @property
     def nbytes(self) -> int:
@@ -149,7 +151,7 @@ class _Writer:
             return interleaved(bits, size) if turned else bits
 
         kind = tensor_type(self.dtype, info.dtype, shape, more, head)
-        return Tensor(name, shape, kind, info.dtype, rows, size if turned else 1)
+        return Tensor(name, shape, kind, info.dtype, rows, size if turned else 1, source)
 
     def _made(self, name: str, values: npt.NDArray[np.float32]) -> Tensor:
         return Tensor(name, values.shape, "F32", "F32", lambda begin, end: values[begin:end])

@@ -88,7 +88,7 @@ def tokenizer(layout: Layout, rows: int) -> Tokenizer:
         vocabulary=words,
         rows=rows,
         special=_special(words, settings, layout.checkpoint.config),
-        adds=_adds(words, settings),
+        adds=words.adds,
         chat_template=_chat_template(directory, settings),
         notes=_notes(words, settings),
     )
@@ -117,12 +117,6 @@ def _json(path: Path) -> dict[str, Any]:
     return read_json(path, path.name) if _there(path) else {}
 
 
-def _adds(words: Vocabulary, settings: Mapping[str, Any]) -> tuple[bool, bool]:
-    """In transformers ``add_bos_token`` and ``add_eos_token`` replace the post-processor, if either is there."""
-    given = [settings.get(key) for key in ("add_bos_token", "add_eos_token")]
-    return words.adds if given == [None, None] else (bool(given[0]), bool(given[1]))
-
-
 def _special(words: Vocabulary, settings: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, int]:
     """Ids of the special tokens: as the tokenizer's settings name them, else as the config numbers them."""
     ids = {text: i for i, text in words.tokens.items()}
@@ -144,11 +138,11 @@ def _special(words: Vocabulary, settings: Mapping[str, Any], config: Mapping[str
 
 
 def _chat_template(directory: Path, settings: Mapping[str, Any]) -> str | None:
+    file = directory / "chat_template.jinja"
+    if _there(file):  # as in transformers, the file comes before the settings
+        return file.read_text(encoding="utf-8", errors="replace")
     template = settings.get("chat_template")
     if isinstance(template, list):
         named = {t.get("name"): t.get("template") for t in template if isinstance(t, Mapping)}
         template = named.get("default")
-    file = directory / "chat_template.jinja"
-    if not isinstance(template, str) and _there(file):
-        template = file.read_text(encoding="utf-8")
     return template if isinstance(template, str) else None

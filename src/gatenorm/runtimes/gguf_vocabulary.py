@@ -209,6 +209,6 @@ def from_pieces(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
         types=types,
         scores={piece.text: piece.score for piece in model.pieces},
         space_first=model.space_first,
-        adds=(True, False),
+        adds=(bool(settings.get("add_bos_token", True)), bool(settings.get("add_eos_token", False))),
         notes=(FIRST_ONLY_NOTE,) if model.space_first else (),
     )

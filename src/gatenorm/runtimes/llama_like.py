@@ -8,15 +8,27 @@ MLP. Whatever else a model does they would load without a word and compute other
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
+from typing import Any
 
 import numpy as np
 
+from gatenorm.errors import GatenormError
 from gatenorm.families import Layout
-from gatenorm.families.family import value
+from gatenorm.families.family import positive, value
 
 ROPE_KINDS = ("default", "linear", "llama3")
 _HALF = -0.5
+# Config keys by which relatives of Llama compute otherwise, and the values under which they do not.
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(("attention_multiplier", "embedding_multiplier", "residual_multiplier"), (None, 1)),
+    **dict.fromkeys(("logits_scaling", "logit_scale"), (None, 1)),
+    **dict.fromkeys(("no_rope_layers", "no_rope_layer_interval", "clip_qkv"), (None,)),
+    **dict.fromkeys(("attn_logit_softcapping", "final_logit_softcapping"), (None,)),
+    **dict.fromkeys(("use_qk_norm", "qk_norm", "mlp_bias"), (None, False)),
+}
+# Tensors of old releases that hold no weights.
+_BUFFERS = ("rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached")
 # How many rows of two matrices are compared at once.
 _ROWS = 4096
 
@@ -69,6 +81,14 @@ def _obstacles(layout: Layout) -> Iterator[str]:
     if data["outer"] is None or mlp is None:
         yield f"{layout.model_type} blocks are not Llama's (RMSNorm, rotary attention, SiLU-gated MLP)"
         return
+    if layout.assumed:
+        yield (
+            f"its model_type is {config.get('model_type')!r}, and that it computes like {layout.model_type} is only "
+            "assumed (--family)"
+        )
+    changed = [key for key, neutral in _NEUTRAL.items() if config.get(key) not in neutral]
+    if changed:
+        yield f"config.json sets {', '.join(changed)}, which these engines' Llama does not know"
     if layout.shape != "sequential":
         yield f"its blocks are {layout.shape}: the norms stand elsewhere than in Llama's"
     if norms["kind"] != "rms" or norms["gain_offset"]:
@@ -99,6 +119,21 @@ def _obstacles(layout: Layout) -> Iterator[str]:
         yield f"there is no tensor {embedding}"
     if head not in layout.checkpoint and not value(config, data, "tie_word_embeddings"):
         yield f"there is no tensor {head}, and config.json does not say that it is the embedding (a base model?)"
-    extra = f"{mlp['up']}.bias"
-    if layout.tensor(0, extra) in layout.checkpoint:
-        yield f"its MLP has biases ({extra})"
+    elif embedding in layout.checkpoint:
+        rows, said = layout.checkpoint.info(embedding).shape[0], config.get("vocab_size", None)
+        if said is not None and said != rows:
+            yield f"config.json says vocab_size {said!r:.40}, but {embedding} has {rows:,} rows"
+    try:
+        positive("rms_norm_eps", value(config, data, "rms_norm_eps"))
+        if layout.rotary is not None and layout.rotary.kind in ROPE_KINDS:
+            layout.rotary.frequencies()
+    except GatenormError as error:
+        yield str(error)
+
+
+def foreign(layout: Layout, placed: Set[str]) -> list[str]:
+    """Why tensors stand in the way that would be left out without a word: all but the ``placed`` ones."""
+    # The head of a tied model goes on purpose.
+    known = {*placed, outer(layout, "head")}
+    left = sorted(t.name for t in layout.checkpoint if t.name not in known and not t.name.endswith(_BUFFERS))
+    return [f"it holds {len(left)} tensors for which Llama has no place, the first of them {left[0]}"] if left else []

@@ -22,7 +22,7 @@ from typing import Any
 from gatenorm.checkpoint.checkpoint import INDEX
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES
 from gatenorm.checkpoint.writing import index_of, write_files
-from gatenorm.errors import CriterionError, FamilyError
+from gatenorm.errors import FamilyError
 from gatenorm.families import Layout, Rotary
 from gatenorm.families.family import value
 from gatenorm.runtimes import llama_like
@@ -38,13 +38,14 @@ CONFIGURATION = Path(__file__).with_name("configuration_decilm.py")
 _WRITTEN = {"config.json", "README.md", CONFIGURATION.name, MODELLING_FILE.name}
 # What transformers takes where config.json names no token; other families take none.
 _SPECIAL_TOKENS = {"llama": {"bos_token_id": 1, "eos_token_id": 2}, "mistral": {"bos_token_id": 1, "eos_token_id": 2}}
-# Tensors of old releases that hold no weights.
-_BUFFERS = ("rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached")
 
 
 def obstacles(layout: Layout) -> list[str]:
     """Why this model cannot be written so, one line a reason; empty when it can."""
-    return llama_like.obstacles(layout) or list(_obstacles(layout))
+    reasons = llama_like.obstacles(layout)
+    if reasons:
+        return reasons
+    return llama_like.foreign(layout, {source.name for source, _ in tensors.tensors(layout) if source is not None})
 
 
 def remarks(layout: Layout) -> list[str]:
@@ -116,20 +117,6 @@ def nemotron_config(layout: Layout) -> dict[str, Any]:
             "zero_attention": list(tensors.zero_attention(layout)),
         },
     }
-
-
-def _obstacles(layout: Layout) -> Iterator[str]:
-    checkpoint = layout.checkpoint
-    try:
-        _rotary(layout).frequencies()
-    except CriterionError as error:
-        yield str(error)
-    # The head of a tied model goes on purpose; anything else that is left over would be left out without a word.
-    placed = {source.name for source, _ in tensors.tensors(layout) if source is not None}
-    placed.add(llama_like.outer(layout, "head"))
-    foreign = sorted(t.name for t in checkpoint if t.name not in placed and not t.name.endswith(_BUFFERS))
-    if foreign:
-        yield f"it holds {len(foreign)} tensors for which Llama has no place, the first of them {foreign[0]}"
 
 
 def _remarks(layout: Layout) -> Iterator[str]:

@@ -21,7 +21,7 @@ from gatenorm.errors import EvaluationError, GatenormError
 from gatenorm.families import Layout
 from gatenorm.records import Evidence
 from gatenorm.runtimes import transformers as reference
-from gatenorm.runtimes.engines.engine import Continuation, Engine, engine_for
+from gatenorm.runtimes.engines.engine import Continuation, Engine, EngineKind, engine_for
 
 
 @dataclass(frozen=True)
@@ -32,21 +32,23 @@ class Limit:
     most: float
 
 
-# By the type that the weights lie in, the strictest first: about ten times what was measured on three trained models
+# By the type that the weights lie in, the strictest first; 1.5 to 20 times what was measured on three trained models
 # (llama.cpp rounds activations to the weights' type). A quantised model differs by several nats on tokens that neither
-# side would ever choose, so it is judged by the divergence of the distributions.
+# side would ever choose, so it is judged by the divergence of the distributions, and loosely.
 LIMITS = {
     "F32": Limit("largest_difference", 1e-3),
     "F16": Limit("largest_difference", 5e-2),
     "BF16": Limit("largest_difference", 0.5),
-    "Q8_0": Limit("mean_kl", 0.01),
+    "Q8_0": Limit("mean_kl", 0.03),
 }
-QUANTISED = Limit("mean_kl", 0.1)
+QUANTISED = Limit("mean_kl", 0.5)
 TEXTS = (
     "The quick brown fox, 12 of them, jumped over 3.5 lazy dogs; didn't they?",
     "Two  spaces, a\ttab,\nand a new line. Ünïcödé — “quotes”, 东京, 🙂!",
     "def f(x):\n    return {'a': x ** 2, \"b\": [1, 2, 3]}  # code",
 )
+# Below what the sum of a float32 softmax is known to.
+_TINY = 1e-7
 _LENGTHS = (1, 7, 16, 33)
 
 
@@ -73,8 +75,9 @@ def form_of(path: Path) -> str:
         EvaluationError: nothing that an engine here reads.
     """
     if path.is_file():
-        if path.suffix.lower() == ".gguf":
-            return "gguf"
+        with path.open("rb") as file:
+            if path.suffix.lower() == ".gguf" or file.read(4) == b"GGUF":
+                return "gguf"
         raise EvaluationError(f"{path} is no export: expected a .gguf file or a directory with config.json")
     if not path.is_dir():
         raise EvaluationError(f"{path} does not exist: expected a .gguf file or a directory with config.json")
@@ -110,9 +113,9 @@ def verify(
     """
     kind = engine_for(form_of(exported), engine)
     began = time.perf_counter()
-    if tolerance is not None and not tolerance > 0:
+    if tolerance is not None and not 0 < tolerance < np.inf:
         raise EvaluationError(f"--tolerance {tolerance} is no positive number")
-    limit = _limit(exported) if tolerance is None else Limit("largest_difference", tolerance)
+    limit = _limit(exported, kind) if tolerance is None else Limit("largest_difference", tolerance)
     # Two logits closer than this may change places by arithmetic alone: neither choice is wrong then.
     tie = 2 * limit.most if limit.of == "largest_difference" else np.inf
     model = reference.load(against.checkpoint.directory, dtype=_float32())
@@ -158,7 +161,7 @@ def verify(
         seconds=time.perf_counter() - began,
         versions=versions,
     )
-    return Verdict(evidence, tuple(_faults(figures, limit)))
+    return Verdict(evidence, tuple(_faults(figures, limit, against, form_of(exported))))
 
 
 def prompts(vocabulary: int, context: int | None, tokens: int, seed: int = 0) -> list[list[int]]:
@@ -170,6 +173,8 @@ def prompts(vocabulary: int, context: int | None, tokens: int, seed: int = 0) ->
     room = (context or 2**31) - tokens
     if room < 1:
         raise EvaluationError(f"--tokens {tokens} does not fit into a context of {context}: give fewer")
+    if seed < 0:
+        raise EvaluationError(f"--seed {seed} is negative")
     random = np.random.Generator(np.random.PCG64(seed))
     return [random.integers(0, vocabulary, min(length, room)).tolist() for length in _LENGTHS]
 
@@ -181,16 +186,14 @@ def _float32() -> Any:
     return torch.float32
 
 
-def _limit(exported: Path) -> Limit:
-    """What the coarsest of the types that the weights are stored in explains."""
-    if exported.is_file():
-        from gatenorm.runtimes.gguf import stored_types
+def _limit(exported: Path, kind: EngineKind) -> Limit:
+    """What the coarsest of the types that the weights are stored in explains, where the engine computes in it."""
+    if kind.exact:
+        return LIMITS["F32"]
+    from gatenorm.runtimes.gguf import stored_types
 
-        types = stored_types(exported)
-    else:
-        types = {tensor.dtype for tensor in Checkpoint.open(exported)}
     order = [*LIMITS.values(), QUANTISED]
-    return max((LIMITS.get(kind, QUANTISED) for kind in types), key=order.index)
+    return max((LIMITS.get(stored, QUANTISED) for stored in stored_types(exported)), key=order.index)
 
 
 @dataclass(frozen=True)
@@ -207,20 +210,41 @@ def _compare(model: Any, prompt: Sequence[int], found: Continuation, tie: float)
     import torch
 
     count = len(found.tokens)
-    with torch.inference_mode():
-        ids = torch.tensor([[*prompt, *found.tokens]])
-        logits = model(ids, use_cache=False).logits[0, len(prompt) - 1 : len(prompt) - 1 + count].double()
-        expected = logits.log_softmax(-1).numpy()
+    ids = torch.tensor([[*prompt, *found.tokens]])
+    try:
+        with torch.inference_mode():
+            logits = model(ids, use_cache=False).logits[0, len(prompt) - 1 : len(prompt) - 1 + count].double()
+    except (ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise EvaluationError(f"transformers cannot run the reference: {reason}") from error
+    expected = logits.log_softmax(-1).numpy()
+    if not np.isfinite(expected).all():
+        raise EvaluationError("the reference computes NaN or infinity: its weights are damaged")
     given = found.logprobs.astype(np.float64)
     told = np.isfinite(given)
     if not told.any(axis=1).all():
         raise EvaluationError("the engine gave no log-probability for some token, or NaN: nothing can be compared")
     differences = np.where(told, np.abs(np.where(told, given, 0) - expected), 0).max(axis=1)
-    kl = np.where(told, np.exp(expected) * (expected - np.where(told, given, 0)), 0).sum(axis=1)
+    kl = _divergence(expected, given, told)
     best = np.sort(expected, axis=1)[:, -2:]
     near_tie = best[:, 1] - best[:, 0] <= tie
     chosen = expected[np.arange(count), list(found.tokens)]
     return _Compared(differences, kl, near_tie, best[:, 1] - chosen > tie)
+
+
+def _divergence(
+    expected: npt.NDArray[np.float64], given: npt.NDArray[np.float64], told: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float64]:
+    """``KL(reference || engine)`` of each row; all tokens of which the engine is silent count as one.
+
+    Lumping outcomes together can only lessen a divergence, so this is a lower bound, exact where the engine tells all.
+    """
+    p, q = np.exp(expected), np.where(told, np.exp(np.where(told, given, 0)), 0)
+    among_told = np.where(told, p * (expected - np.where(told, given, 0)), 0).sum(axis=1)
+    p_rest, q_rest = np.where(told, 0, p).sum(axis=1), np.clip(1 - q.sum(axis=1), _TINY, None)
+    rest = np.where(p_rest > 0, p_rest * np.log(np.maximum(p_rest, _TINY) / q_rest), 0)
+    divergence: npt.NDArray[np.float64] = among_told + np.where(told.all(axis=1), 0, rest)
+    return divergence
 
 
 def _figures(compared: Sequence[_Compared]) -> dict[str, float]:
@@ -241,16 +265,19 @@ def _cut_differently(engine: Engine, directory: Path) -> dict[str, float]:
         return {}  # a model without a tokenizer can be served by token numbers alone
     differing = 0
     for text in TEXTS:
-        cut = engine.tokenize(text)
-        if cut is None:
-            return {}
-        differing += cut != list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        for special in (False, True):
+            cut = engine.tokenize(text, special)
+            if cut is None:
+                return {}
+            if cut != list(tokenizer(text, add_special_tokens=special)["input_ids"]):
+                differing += 1
+                break
     return {"texts_cut_differently": differing, "texts": len(TEXTS)}
 
 
-def _faults(figures: dict[str, float], limit: Limit) -> list[str]:
+def _faults(figures: dict[str, float], limit: Limit, layout: Layout, form: str) -> list[str]:
     faults = []
-    if figures[limit.of] > limit.most:
+    if not figures[limit.of] <= limit.most:
         what = {"largest_difference": "log-probabilities differ by up to", "mean_kl": "the mean KL divergence is"}
         faults.append(f"{what[limit.of]} {figures[limit.of]:.3g} nats, tolerance {limit.most:g}")
     if figures["other_choices"]:
@@ -260,5 +287,12 @@ def _faults(figures: dict[str, float], limit: Limit) -> list[str]:
     if figures.get("texts_cut_differently"):
         faults.append(
             f"{figures['texts_cut_differently']:.0f} of {figures['texts']:.0f} texts are cut into other tokens"
+        )
+    # An exported layer 0 may keep an attention that computes zero; no other pruned layer has a cache.
+    spare = int(0 in layout.drop and form == "nemotron-nas")
+    kept = len(layout.attention_layers)
+    if "cached_layers" in figures and not kept <= figures["cached_layers"] <= kept + spare:
+        faults.append(
+            f"the engine keeps a cache for {figures['cached_layers']:.0f} layers, {kept} kept their attention"
         )
     return faults

@@ -45,8 +45,11 @@ class Engine(Protocol):
     def versions(self) -> dict[str, str]:
         """The engine's own version, and those of what its figures rest on."""
 
-    def tokenize(self, text: str) -> list[int] | None:
-        """How the engine cuts a text, without any special token added; ``None`` where it has no tokenizer."""
+    def tokenize(self, text: str, special: bool = False) -> list[int] | None:
+        """How the engine cuts a text, with the ``special`` tokens that it puts around one or without.
+
+        ``None`` where it has no tokenizer.
+        """
 
     def continue_greedily(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[Continuation]:
         """Exactly ``tokens`` new tokens after each prompt, the end of the text ignored."""
@@ -60,7 +63,8 @@ class EngineKind:
     """An engine that can be opened: its name, the package it is, where that comes from, and what it reads.
 
     ``reads`` names forms: ``gguf``, ``nemotron-nas``, ``transformers`` (what pruning wrote, or a dense directory).
-    ``factory`` is ``module:Class``, called with the path.
+    ``factory`` is ``module:Class``, called with the path. ``exact`` says that it computes in float32 whatever type the
+    weights lie in.
     """
 
     name: str
@@ -68,6 +72,7 @@ class EngineKind:
     extra: str
     reads: tuple[str, ...]
     factory: str
+    exact: bool = True
 
     @property
     def installed(self) -> bool:
@@ -90,7 +95,9 @@ class EngineKind:
 ENGINES: dict[str, EngineKind] = {
     kind.name: kind
     for kind in (
-        EngineKind("llamacpp", "xllamacpp", "llamacpp", ("gguf",), "gatenorm.runtimes.engines.llamacpp:LlamaCpp"),
+        EngineKind(
+            "llamacpp", "xllamacpp", "llamacpp", ("gguf",), "gatenorm.runtimes.engines.llamacpp:LlamaCpp", exact=False
+        ),
         EngineKind("vllm", "vllm", "vllm", ("nemotron-nas", "transformers"), "gatenorm.runtimes.engines.vllm:Vllm"),
         EngineKind("mlx", "mlx_lm", "mlx", ("nemotron-nas",), "gatenorm.runtimes.engines.mlx:Mlx"),
         EngineKind(

@@ -12,7 +12,7 @@ import math
 import os
 import secrets
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -36,6 +36,7 @@ _CONTEXT = 256
 # Seconds to wait for an answer; at first short, since whoever does not hear the first question hears the second.
 _PATIENCE = (2.0, 5.0, 30.0, 120.0)
 _LONGEST_WAIT = 600.0
+_MOST_BLOCKS, _LONGEST_CONTEXT = 512, 1 << 30
 _NEEDED = ("general.architecture", "tokenizer.ggml.tokens")
 
 
@@ -52,6 +53,7 @@ class LlamaCpp:
         for key in _NEEDED:
             if key not in fields:
                 raise EvaluationError(f"{path} has no {key}: is it a language model?")
+        _check_numbers(path, fields)
         self._package, self._path = xllamacpp, path
         tokens = fields["tokenizer.ggml.tokens"]
         self._vocabulary = len(tokens)
@@ -79,9 +81,9 @@ class LlamaCpp:
     def versions(self) -> dict[str, str]:
         return {"xllamacpp": version("xllamacpp")}
 
-    def tokenize(self, text: str) -> list[int] | None:
+    def tokenize(self, text: str, special: bool = False) -> list[int] | None:
         self._opened(_CONTEXT)
-        answer = self._post("/tokenize", {"content": text, "add_special": False, "parse_special": True})
+        answer = self._post("/tokenize", {"content": text, "add_special": special, "parse_special": True})
         return [int(token) for token in answer["tokens"]]
 
     def continue_greedily(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[Continuation]:
@@ -203,11 +205,25 @@ class LlamaCpp:
         return data
 
 
+def _check_numbers(path: Path, fields: Mapping[str, Any]) -> None:
+    """Numbers with which llama.cpp aborts the process instead of refusing the file."""
+    for key, most in (("block_count", _MOST_BLOCKS), ("context_length", _LONGEST_CONTEXT)):
+        name = f"{fields['general.architecture']}.{key}"
+        number = fields.get(name)
+        if type(number) is not int or not 0 < number <= most:
+            raise EvaluationError(f"{path}: {name} is {number!r:.40}, expected a number from 1 to {most:,}")
+
+
 def _threads() -> int:
     """As many as OMP_NUM_THREADS allows: llama.cpp's threads wait for each other busily: bad on shared cores."""
     allowed = os.environ.get("OMP_NUM_THREADS", "")
-    return int(allowed) if allowed.isdigit() and int(allowed) else len(os.sched_getaffinity(0))
+    return int(allowed) if allowed.isdigit() and int(allowed) else _cores()
 
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _cores() -> int:
+    """Cores that this process may use; not every system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -47,7 +47,7 @@ class Mlx:
     def versions(self) -> dict[str, str]:
         return {name: version(name) for name in ("mlx-lm", "mlx", "transformers")}
 
-    def tokenize(self, text: str) -> list[int] | None:
+    def tokenize(self, text: str, special: bool = False) -> list[int] | None:
         from mlx_lm.utils import load_tokenizer
         from transformers import PreTrainedConfig
 
@@ -58,7 +58,7 @@ class Mlx:
                 self._tokenizer = load_tokenizer(self._path, options)
             except (ValueError, KeyError, TypeError, OSError):
                 return None
-        return list(self._tokenizer.encode(text, add_special_tokens=False))
+        return list(self._tokenizer.encode(text, add_special_tokens=special))
 
     def continue_greedily(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[Continuation]:
         return [self._continue(prompt, tokens) for prompt in prompts]

@@ -40,9 +40,9 @@ class Transformers:
     def versions(self) -> dict[str, str]:
         return {name: version(name) for name in ("transformers", "torch")}
 
-    def tokenize(self, text: str) -> list[int] | None:
+    def tokenize(self, text: str, special: bool = False) -> list[int] | None:
         self._tokenizer = self._tokenizer or runtime.load_tokenizer(self._path)
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        return list(self._tokenizer(text, add_special_tokens=special)["input_ids"])
 
     def continue_greedily(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[Continuation]:
         return [self._continue(prompt, tokens) for prompt in prompts]

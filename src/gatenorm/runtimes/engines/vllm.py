@@ -71,10 +71,10 @@ class Vllm:
 
         return {"vllm": vllm.__version__} | {name: version(name) for name in ("torch", "transformers")}
 
-    def tokenize(self, text: str) -> list[int] | None:
+    def tokenize(self, text: str, special: bool = False) -> list[int] | None:
         if not self._has_tokenizer:
             return None
-        return list(self._llm.get_tokenizer().encode(text, add_special_tokens=False))
+        return list(self._llm.get_tokenizer().encode(text, add_special_tokens=special))
 
     def continue_greedily(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[Continuation]:
         from vllm import SamplingParams
