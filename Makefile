@@ -46,11 +46,12 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Takes minutes and 25 GB of disk; prints the tables of benchmarks/README.md.
+# Takes half an hour and 25 GB of disk; prints the tables of benchmarks/README.md and docs/speed.md.
 benchmark: $(READY)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/pruning.py
+	$(BIN)/python benchmarks/speed.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
