@@ -55,6 +55,20 @@ def test_a_file_of_another_model_is_different(pruned: Path, tmp_path: Path, caps
     assert record["faults"]
 
 
+def test_a_swapped_tensor_is_found_in_llamacpp(pruned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    other, out = tmp_path / "other", tmp_path / "other.gguf"
+    shutil.copytree(pruned, other)
+    tensors = load_file(other / "model.safetensors")
+    first, second = (f"model.layers.2.mlp.{name}_proj.weight" for name in ("gate", "up"))
+    tensors[first], tensors[second] = tensors[second].clone(), tensors[first].clone()
+    save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
+    assert run(capsys, "export", other, "--to", "gguf", "-o", out)[0] == 0
+    assert run(capsys, "verify", out, "--against", other, "--tokens", 8)[0] == 0
+    status, _, err = run(capsys, "verify", out, "--against", pruned, "--tokens", 8)
+    assert status == 1
+    assert "log-probabilities differ" in err
+
+
 def test_the_list_gives_a_reason_for_every_no(tiny_models: TinyModels, capsys: pytest.CaptureFixture[str]):
     status, out, _ = run(capsys, "export", "--list", tiny_models("gemma2"), "--json", "-")
     assert status == 0
