@@ -302,3 +302,13 @@ def test_every_subcommand_ends_its_help_with_an_example(capsys: pytest.CaptureFi
         assert status == 0
         example = " ".join(out.split()).rpartition("Example: ")[2]
         assert example.startswith(f"gatenorm {name} --" if name == "demo" else f"gatenorm {name} ./")
+
+
+def test_a_fault_of_ours_has_a_status_of_its_own(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("gatenorm.api.open_model", broken)
+    status, _, err = run(capsys, "inspect", "demo")
+    assert status == 70  # neither bad input (2) nor models that differ (1)
+    assert "ZeroDivisionError: a bug" in err

@@ -35,6 +35,8 @@ def _version(asked: bool) -> None:
 
 # What a shell expects of a command that Ctrl-C ended, and what typer makes of it.
 _INTERRUPTED = 130
+# EX_SOFTWARE of sysexits.h.
+_FAULT = 70
 # The base class of all usage errors. typer shows only its subclasses, and newer releases carry a click of their own.
 _UsageError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
@@ -83,6 +85,12 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _complain(f"{where}{error.strerror or error}", error, debug)
+    except Exception as error:
+        # A fault of ours: shown whole, and with a status of its own, since 1 is what `verify` says of a difference.
+        import traceback
+
+        traceback.print_exception(error)
+        return _FAULT
     finally:
         signal.signal(signal.SIGTERM, previous)
 
