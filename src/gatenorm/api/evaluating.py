@@ -1,0 +1,83 @@
+"""What a model is worth, and what changed against another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from gatenorm.api.opening import Model, open_model
+from gatenorm.demo.package import NAME as DEMO
+from gatenorm.demo.package import speaks_its_language
+from gatenorm.errors import EvaluationError
+from gatenorm.evaluation import registry, running
+from gatenorm.evaluation.cache import Cache
+from gatenorm.evaluation.job import Request
+from gatenorm.evaluation.subject import Subject
+from gatenorm.records import Evidence
+
+# Measured on the built-in model, and on what was pruned or trained from it, in place of tasks in English.
+OWN_TASKS = {
+    task.name: task
+    for task in (
+        registry.Task(DEMO, "stories and tasks of the built-in model's world", "gatenorm.demo.jobs"),
+        registry.Task("refusal", "its own", "gatenorm.demo.jobs:refusal"),
+        registry.Task("retrieval", "its own", "gatenorm.demo.jobs:recall"),
+    )
+}
+
+
+def evaluate(
+    model: Model | Subject,
+    tasks: str | Sequence[str] | None = None,
+    data: str | Sequence[str] = (),
+    *,
+    baseline: Model | Subject | None = None,
+    request: Request | None = None,
+    device: str = "cpu",
+    dtype: str = "auto",
+    batch_size: int | None = None,
+    cache: Cache | None = None,
+    bars: running.Bars | None = None,
+    finished: Callable[[running.Finished], None] | None = None,
+) -> list[Evidence]:
+    """What a model is worth, task by task, and what changed against a baseline.
+
+    Args:
+        model: a checkpoint, or ``Subject.of_module(model, tokenizer)`` for a model in memory.
+        tasks: names out of ``gatenorm.evaluation.registry.TASKS``; without any, ``perplexity`` where there are data,
+            and the built-in model's own tasks for models of its language.
+        data: what the tasks read, as ``--data``: a file, a directory, ``wikitext2``, or ``TASK=PATH``.
+        baseline: what to compare with, item by item.
+        request: windows, limits and the like.
+        batch_size: sequences at a time; as many as memory allows without one.
+        cache: where finished results are kept and looked up, such as ``Cache()``; without one nothing is.
+        bars: opens a progress bar for each measurement.
+        finished: called with each record as soon as it is there.
+
+    Raises:
+        EvaluationError: an unknown task, data that are missing or do not serve, or logits that are not finite.
+        CheckpointError, FamilyError, MissingExtraError: as loading.
+    """
+    # What can be wrong with either model is said before minutes are spent on the other.
+    hardware: dict[str, Any] = {"device": device, "dtype": dtype, "batch_size": batch_size}
+    named = [m for m in (baseline, model) if m is not None]
+    subjects = [m if isinstance(m, Subject) else Subject.of_layout(open_model(m), **hardware) for m in named]
+    own = [s.layout is not None and speaks_its_language(s.layout.checkpoint.directory) for s in subjects]
+    data = [data] if isinstance(data, str) else list(data)
+    known = dict(registry.TASKS)
+    if all(own):
+        # Whoever gives data to refusal or retrieval means those in English.
+        known |= {DEMO: OWN_TASKS[DEMO]} if data else OWN_TASKS
+    if tasks is None and not data and not all(own):
+        name = subjects[own.index(False)].name
+        raise EvaluationError(
+            f"{name} needs --data: only {DEMO} and what was pruned from it have stories and tasks of their own"
+        )
+    contexts = [s.context for s in subjects if s.context]
+    request = replace(request or Request(), context=min(contexts) if contexts else None)
+    names = tasks or ("perplexity" if data else DEMO)
+    jobs = registry.prepare(names, data, request, baseline=baseline is not None, known=known)
+    compared = subjects[0] if baseline is not None else None
+    found = running.run(jobs, subjects[-1], compared, cache=cache, bars=bars, finished=finished)
+    return [record.evidence for record in found]

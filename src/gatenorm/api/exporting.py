@@ -1,0 +1,63 @@
+"""Pruned checkpoints in the forms that engines serve, and whether an engine computes the same from them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gatenorm.api.opening import Model, open_model
+
+if TYPE_CHECKING:
+    from gatenorm.runtimes.targets import Exported
+    from gatenorm.runtimes.verify import Verdict
+
+Progress = Callable[[int, int], None]
+
+
+def export(
+    model: Model,
+    to: str,
+    out: str | os.PathLike[str],
+    *,
+    dtype: str = "auto",
+    family: str | None = None,
+    progress: Progress | None = None,
+) -> Exported:
+    """Write a model, pruned or dense, in a form that engines serve unpatched; ``out`` appears whole or not at all.
+
+    Args:
+        to: ``gguf`` (llama.cpp, Ollama) or ``nemotron-nas`` (vLLM, SGLang, TensorRT-LLM, ExLlamaV3, MLX-LM).
+        dtype: of the weights, where the form has a choice; ``auto`` keeps what is stored.
+        progress: called with (bytes written, bytes in all).
+
+    Raises:
+        OutputError: the model cannot be written so (the message says why), or ``out`` is taken.
+        MissingExtraError: a package that writing needs is not installed.
+    """
+    from gatenorm.runtimes.targets import target
+
+    return target(to).write(open_model(model, family), Path(out), dtype=dtype, progress=progress)
+
+
+def verify(
+    exported: str | os.PathLike[str],
+    against: Model,
+    engine: str | None = None,
+    *,
+    tokens: int = 64,
+    tolerance: float | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Verdict:
+    """Compare what an engine computes from an export with what transformers computes from its source.
+
+    The arguments, the result and the errors are those of :func:`gatenorm.runtimes.verify.verify`.
+    """
+    from gatenorm.runtimes.verify import verify as verify_layout
+
+    layout = open_model(against)
+    return verify_layout(
+        Path(exported), layout, engine, tokens=tokens, tolerance=tolerance, seed=seed, progress=progress
+    )

@@ -1,0 +1,104 @@
+"""Models by name: a directory, a model id of the hub, the built-in model; understood, loaded, or kept for questions."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from gatenorm.checkpoint import Checkpoint, cached, local_path, locate
+from gatenorm.demo.package import NAME as DEMO
+from gatenorm.demo.package import model_directory
+from gatenorm.errors import CheckpointError
+from gatenorm.families import Layout, understand
+from gatenorm.runtimes import transformers as transformers_runtime
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from gatenorm.calibration.laboratory import Laboratory
+
+Model = str | os.PathLike[str] | Layout
+
+
+def open_model(model: Model, family: str | None = None, *, fetch: bool = True) -> Layout:
+    """What gatenorm understands of a checkpoint: its family, its shape, where its attention weights lie.
+
+    Args:
+        model: a directory, a model id of the hub, or ``demo`` for the built-in model.
+        family: treat it as this family although its ``model_type`` says something else.
+        fetch: download a model id whose weights are not in the hub's cache; otherwise they stay on the hub, and only
+            the ranges that are read are fetched.
+
+    Raises:
+        CheckpointError: it cannot be read.
+        FamilyError: its architecture is not known.
+    """
+    if isinstance(model, Layout):
+        return model
+    named = os.fspath(model)
+    if named == DEMO:
+        return understand(Checkpoint.open(model_directory()), family)
+    if fetch or local_path(named) is not None:
+        return understand(Checkpoint.open(locate(named)), family)
+    return understand(_where_it_lies(named), family)
+
+
+def _where_it_lies(model_id: str) -> Checkpoint:
+    snapshot = cached(model_id)
+    if snapshot is not None:
+        with suppress(CheckpointError):  # a snapshot without its weights
+            return Checkpoint.open(snapshot)
+    return Checkpoint.open_remote(model_id)
+
+
+def load(model: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel:
+    """The causal language model ``model``, dense or pruned, as a transformers model in evaluation mode.
+
+    Args:
+        model: a directory, a model id of the hub, or ``demo`` for the built-in model.
+        arguments: for ``from_pretrained``: ``dtype``, ``device_map``, ``attn_implementation``, ...
+
+    Raises:
+        CheckpointError: it cannot be read, or holds other tensors than the model needs.
+        MissingExtraError: torch or transformers is not installed.
+    """
+    named = os.fspath(model)
+    return transformers_runtime.load(model_directory() if named == DEMO else locate(named), **arguments)
+
+
+def laboratory(
+    model: Model | Laboratory,
+    *,
+    family: str | None = None,
+    device: str = "cpu",
+    dtype: str = "auto",
+    layer_by_layer: bool = False,
+    activations: str | os.PathLike[str] | None = None,
+) -> Laboratory:
+    """A model that is loaded when it is first run and kept, for whoever asks several things of it.
+
+    Args:
+        layer_by_layer: hold one block's weights at a time, for models larger than memory.
+        activations: a folder that then keeps the samples' activations, which otherwise stay in memory.
+
+    Raises:
+        CheckpointError, FamilyError: as :func:`open_model`.
+    """
+    from gatenorm.calibration.laboratory import Laboratory
+
+    if isinstance(model, Laboratory):
+        return model
+    spool = None if activations is None else Path(activations)
+    return Laboratory(open_model(model, family), device, dtype, layer_by_layer, spool)
+
+
+def is_model(given: Model | Laboratory) -> TypeGuard[Model]:
+    """Whether that names a model, and is no laboratory; whose module is not imported for those who have none."""
+    return isinstance(given, (str, os.PathLike, Layout))
+
+
+def model_of(given: Model | Laboratory) -> Model:
+    """What a laboratory works on; a model as it is."""
+    return given if is_model(given) else given.layout  # type: ignore[union-attr]

@@ -1,0 +1,105 @@
+"""Deciding which sublayers go, and removing them: on disk, or from a model in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gatenorm.api.opening import Model, is_model, model_of, open_model
+from gatenorm.api.scoring import score
+from gatenorm.criteria import criterion as criterion_named
+from gatenorm.errors import PlanError
+from gatenorm.families import family as family_named
+from gatenorm.records import Plan, read_json
+from gatenorm.surgery.disk import write_pruned
+from gatenorm.surgery.planning import check_count, count_for_share, plan_by_hand, plan_by_scores, plan_from_file
+
+if TYPE_CHECKING:
+    from gatenorm.calibration.laboratory import Laboratory
+    from gatenorm.calibration.sources import Calibration
+
+Progress = Callable[[int, int], None]
+
+
+def plan(
+    model: Model | Laboratory,
+    *,
+    layers: int | None = None,
+    share: float | None = None,
+    drop: Sequence[int] | None = None,
+    file: str | os.PathLike[str] | None = None,
+    criterion: str = "gate-norm",
+    protect: Sequence[int] = (),
+    family: str | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    dtype: str = "auto",
+    calibration: Calibration | str | None = None,
+    progress: Progress | None = None,
+) -> Plan:
+    """Decide which attention sublayers go: by number, by share, by hand, or as a plan file says (exactly one of them).
+
+    Args:
+        layers: how many of the weakest to remove, beyond those already gone.
+        share: the same as a share of the attention sublayers that are there, rounded half up, at least one.
+        drop: original 0-based indices.
+        file: a ``plan.json``, made for this checkpoint.
+        protect: original indices that must stay, however the others are chosen.
+        criterion, seed, device, dtype, calibration: as in :func:`score`.
+
+    Raises:
+        PlanError: not exactly one way of choosing, or one that this model does not allow.
+        CriterionError: as :func:`score`.
+    """
+    ways = {"layers": layers, "share": share, "drop": drop, "plan": file}
+    given = [name for name, value in ways.items() if value is not None]
+    if len(given) != 1:
+        raise PlanError(f"say once what to remove: by layers, share, drop or plan; given: {', '.join(given) or 'none'}")
+    layout = open_model(model_of(model), family)
+    criterion_named(criterion.partition("@")[0])
+    why = layout.refusal()
+    if why:
+        raise PlanError(f"this {layout.model_type} model cannot be pruned: {why}")
+    if drop is not None:
+        return plan_by_hand(layout, drop, protect)
+    if file is not None:
+        return plan_from_file(layout, Plan.from_json(read_json(Path(file), "plan")), protect)
+    count = layers if layers is not None else count_for_share(share or 0.0, len(layout.attention_layers))
+    check_count(layout, count, protect)  # before the scoring, which may take a while
+    # A laboratory has loaded the model already.
+    scorer = layout if is_model(model) else model
+    scores = score(scorer, criterion, seed=seed, device=device, dtype=dtype, calibration=calibration, progress=progress)
+    return plan_by_scores(layout, scores, count, protect)
+
+
+def prune(model: Model, out: str | os.PathLike[str], plan: Plan, *, progress: Progress | None = None) -> Path:
+    """Carry a plan out: write the pruned checkpoint as the new directory ``out``, whole or not at all.
+
+    Args:
+        progress: called with (bytes written, bytes in all).
+
+    Raises:
+        PlanError: the model must not be pruned.
+        OutputError: ``out`` is not empty or cannot be written.
+    """
+    write_pruned(open_model(model), plan, Path(out), progress)
+    return Path(out)
+
+
+def prune_module(model: Any, drop: Sequence[int]) -> Any:
+    """Remove the attention of layers ``drop`` from a live transformers model, in place; returns the model.
+
+    The result is what loading the pruned checkpoint would give, and ``save_pretrained`` writes such a checkpoint.
+
+    Raises:
+        FamilyError: the model's architecture is not known.
+        PlanError: a layer that is not there, or none would be left.
+    """
+    from gatenorm.surgery.live import remove_attention
+
+    config = model.config.to_dict()
+    pruned = config.get("gatenorm")
+    data = family_named(pruned["base_model_type"] if pruned else config["model_type"], config)
+    return remove_attention(model, drop, data)

@@ -1,0 +1,182 @@
+"""What criteria say of a model, how far they agree, and what removing by them costs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gatenorm.api.opening import Model, laboratory, model_of, open_model
+from gatenorm.criteria import criterion as criterion_named
+from gatenorm.criteria import score as score_layout
+from gatenorm.errors import CriterionError
+from gatenorm.records import Scores
+from gatenorm.surgery.planning import count_for_share
+
+if TYPE_CHECKING:
+    from gatenorm.calibration.comparison import Comparison
+    from gatenorm.calibration.cross_check import CrossCheck
+    from gatenorm.calibration.curve import Curve
+    from gatenorm.calibration.laboratory import Laboratory
+    from gatenorm.calibration.sources import Calibration
+    from gatenorm.evaluation.perplexity import Protocol
+
+Progress = Callable[[int, int], None]
+
+
+def score(
+    model: Model | Laboratory,
+    criterion: str = "gate-norm",
+    *,
+    family: str | None = None,
+    seed: int = 0,
+    backend: str = "auto",
+    device: str = "cpu",
+    dtype: str = "auto",
+    calibration: Calibration | str | None = None,
+    layer_by_layer: bool = False,
+    progress: Progress | None = None,
+) -> Scores:
+    """Score every attention sublayer, from the weights alone or by forward passes; the lowest are removed first.
+
+    Args:
+        criterion: a name out of ``gatenorm.criteria.CRITERIA``, or out of ``FORWARD_CRITERIA``, which need tokens:
+            ``cosine`` with a ``calibration``, or ``cosine@self``.
+        seed: of the criterion ``random``.
+        backend: ``numpy``, ``torch`` or ``auto``; of weight-only criteria.
+        device: where torch computes (``cpu``, ``cuda``; ``auto`` spreads a model that is run).
+        dtype: that a model is run in: ``auto``, ``float32``, ``bfloat16``, ``float16``.
+        calibration: the tokens to look at: a text file, ``self``, ``random``, or a ``Calibration`` with its numbers.
+        layer_by_layer: hold one block's weights at a time, for models larger than memory.
+        progress: called with (done, all there is to do).
+
+    Raises:
+        CheckpointError, FamilyError: as :func:`open_model`.
+        CriterionError: an unknown criterion, one that this model does not allow, a calibration that it lacks or has no
+            use for, or weights that are not finite.
+        CalibrationError: tokens that cannot be had.
+    """
+    if criterion_named(criterion.partition("@")[0]).function is not None:
+        if calibration is not None or "@" in criterion:
+            raise CriterionError(f"{criterion.partition('@')[0]} looks at weights alone: leave the calibration out")
+        layout = open_model(model_of(model), family, fetch=False)
+        where = "cpu" if device == "auto" else device  # one layer at a time: there is nothing to spread
+        return score_layout(layout, criterion, seed=seed, backend=backend, device=where, progress=progress)
+    from gatenorm.calibration.requests import requests, score_requests
+
+    asked = requests([criterion], _calibration(calibration, seed))
+    chosen = laboratory(model, family=family, device=device, dtype=dtype, layer_by_layer=layer_by_layer)
+    return score_requests(chosen, asked, progress=progress)[0]
+
+
+def cross_check(
+    model: Model | Laboratory,
+    scores: Scores,
+    layers: int | None = None,
+    *,
+    protect: Sequence[int] = (),
+    calibration: Calibration | None = None,
+    progress: Progress | None = None,
+) -> CrossCheck:
+    """Hold a scoring of ``model`` against ``cosine`` on random tokens and on text that it samples from itself.
+
+    Args:
+        model: or a :func:`laboratory`, which says on which device.
+        layers: the budget at which the choices are compared; a fifth of the layers by default.
+        protect: layers that are not to be removed.
+        calibration: how many samples of which length; 32 of 256 by default.
+
+    Raises:
+        CalibrationError, CheckpointError, MissingExtraError: the model cannot be run.
+    """
+    from gatenorm.calibration.cross_check import cross_check as check
+
+    chosen = laboratory(model)
+    count = layers if layers is not None else count_for_share(0.2, len(chosen.layout.attention_layers))
+    return check(chosen, scores, count, protect=protect, calibration=calibration, progress=progress)
+
+
+def compare(
+    model: Model | Laboratory,
+    criteria: Sequence[str],
+    *,
+    calibration: Calibration | str | None = None,
+    bound: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Score by several criteria and say how far they agree.
+
+    Args:
+        criteria: names such as ``gate-norm``, ``cosine`` (on ``calibration``) or ``cosine@self``.
+        bound: take both sides of the paper's inequality too, on ``calibration`` or, without one, on random tokens.
+
+    Raises:
+        CriterionError, CalibrationError, CheckpointError: as :func:`score`, for any of them, before any work.
+    """
+    from gatenorm.calibration.comparison import compare as compare_requests
+    from gatenorm.calibration.requests import requests
+    from gatenorm.calibration.sources import RANDOM, with_source
+
+    how = _calibration(calibration, seed)
+    asked = requests(criteria, how)
+    on = with_source(how, how.source or RANDOM) if bound else None
+    return compare_requests(laboratory(model), asked, bound_on=on, seed=seed, progress=progress)
+
+
+def curve(
+    model: Model | Laboratory,
+    criteria: Sequence[str | Scores],
+    data: str,
+    *,
+    counts: Sequence[int] | None = None,
+    protocol: Protocol | None = None,
+    calibration: Calibration | str | None = None,
+    seeds: int = 5,
+    measures: Mapping[str, Callable[[Any], float]] | None = None,
+    state: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Curve:
+    """Perplexity on ``data`` by number of removed sublayers, for several rankings and the band of random ones.
+
+    Args:
+        criteria: names as in :func:`compare`, or scores made before.
+        data: a text file, ``wikitext2``, or ``wikitext2=FILE``.
+        counts: numbers of removed sublayers; up to half of them all by default.
+        protocol: windows or documents, as in an evaluation.
+        seeds: how many random rankings make the band.
+        measures: what else to measure of every pruned model, by name: a function of the model that gives a number.
+        state: a file that keeps what was measured, so that a run that was stopped goes on.
+
+    Raises:
+        EvaluationError, CriterionError, CalibrationError, CheckpointError: what is asked for cannot be measured.
+    """
+    from gatenorm.calibration.curve import curve as measure
+    from gatenorm.calibration.requests import requests
+    from gatenorm.evaluation.perplexity import Protocol
+    from gatenorm.evaluation.text import read_text
+
+    how = _calibration(calibration, 0)
+    asked = [requests([given], how)[0] if isinstance(given, str) else given for given in criteria]
+    text, chosen = read_text(data), laboratory(model)
+    layers = len(chosen.layout.attention_layers)
+    numbers = range(count_for_share(0.5, layers) + 1) if counts is None else counts
+    where = None if state is None else Path(state)
+    return measure(
+        chosen,
+        asked,
+        text,
+        protocol or Protocol(),
+        numbers,
+        seeds=seeds,
+        measures=measures,
+        state=where,
+        progress=progress,
+    )
+
+
+def _calibration(given: Calibration | str | None, seed: int) -> Calibration:
+    from gatenorm.calibration.sources import Calibration
+
+    return given if isinstance(given, Calibration) else Calibration(given or "", seed=seed)

@@ -1,0 +1,96 @@
+"""Reading what others wrote: schemas that are known, fields that are there and of their type, layers for people."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gatenorm.errors import PlanError
+
+
+class readable:  # noqa: N801 - reads as a statement: `with readable("a plan"):`
+    """Turns a missing or ill-typed field of a record into one line that names it."""
+
+    def __init__(self, what: str):
+        self.what = what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, KeyError):
+            raise PlanError(f"{self.what} lacks the field {error.args[0]!r}: was the file cut or edited?") from error
+        if isinstance(error, (TypeError, ValueError, AttributeError, OverflowError)):
+            raise PlanError(f"{self.what} holds a field of the wrong type ({error}): was the file edited?") from error
+
+
+def whole(given: Any) -> int:
+    """A whole number from 0; anything else is a ValueError."""
+    if type(given) is int and given >= 0:
+        return given
+    raise ValueError(f"{given!r:.40} is no whole number")  # int(1.5) would be layer 1
+
+
+def layers(given: Any) -> tuple[int, ...]:
+    """A list of layer indices; anything else is a ValueError."""
+    if not isinstance(given, (list, tuple)):
+        raise ValueError(f"{given!r:.40} is no list of layers")  # "12" would be layers 1 and 2
+    return tuple(whole(i) for i in given)
+
+
+def score(given: Any) -> float:
+    """A number that can be ranked; anything else is a ValueError."""
+    if isinstance(given, (int, float)) and not isinstance(given, bool) and not math.isnan(given):
+        return float(given)
+    raise ValueError(f"the score {given!r:.40} is no number")  # NaN has no place in a ranking
+
+
+def name_or_none(given: Any) -> str | None:
+    """A name, or none; anything else is a ValueError."""
+    if given is None or isinstance(given, str):
+        return given
+    raise ValueError(f"{given!r:.40} is no name")
+
+
+def check_schema(data: Mapping[str, Any], expected: str, what: str) -> None:
+    """Refuse JSON that is not ``expected``, by name.
+
+    Raises:
+        PlanError: another schema, another version of this one, or no JSON object at all.
+    """
+    given = data.get("schema") if isinstance(data, Mapping) else None
+    if given != expected:
+        raise PlanError(f"this is not {what} that this release can read: schema {given!r}, expected {expected!r}")
+
+
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """The JSON object in ``path``; ``what`` names it in errors.
+
+    Raises:
+        PlanError: no such file, not JSON, or not an object.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PlanError(f"{what}: there is no file {path}") from None
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, not JSON, a number of 5,000 digits
+        raise PlanError(f"{what}: {path} is not readable JSON ({error})") from None
+    if not isinstance(data, dict):
+        raise PlanError(f"{what}: {path} holds {type(data).__name__}, expected a JSON object")
+    return data
+
+
+def spans(indices: Sequence[int]) -> str:
+    """Layer indices for people: ``0, 4-6, 9``."""
+    parts: list[str] = []
+    ordered = sorted(indices)
+    start = 0
+    for end in range(len(ordered)):
+        if end + 1 == len(ordered) or ordered[end + 1] != ordered[end] + 1:
+            run = ordered[start : end + 1]
+            parts += [f"{run[0]}-{run[-1]}"] if len(run) > 2 else [str(i) for i in run]
+            start = end + 1
+    return ", ".join(parts) or "none"
