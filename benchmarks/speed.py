@@ -19,6 +19,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from gatenorm.records import Evidence
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 SHARE = 0.4
+LLAMACPP_TYPE = "q8_0"
 LLAMA_24 = {
     "hidden_size": 1024,
     "intermediate_size": 2816,
@@ -93,7 +95,10 @@ def measure_all(options: argparse.Namespace) -> tuple[str, list[Evidence]]:
         "llamacpp": llamacpp,
     }
     command = " ".join(["python benchmarks/speed.py", *sys.argv[1:]])
-    texts = [f"`{command}`, {platform.machine()}, {options.threads} threads, medians of {options.rounds} rounds."]
+    texts = [
+        f"`{command}`, {platform.machine()}, {options.threads} threads, medians of {options.rounds} rounds, "
+        "in each of which the fastest of several runs counts where a run is shorter than a second."
+    ]
     records: list[Evidence] = []
     for name in options.only.split(","):
         print(f"{name} ...", file=sys.stderr, flush=True)
@@ -144,7 +149,7 @@ def run(
     cases = tuple(Case(n, 1, options.new_tokens) for n in lengths or options.lengths)
     setting = Setting(cases, dtype=dtype, threads=options.threads)
     dense, variant = (Variant.exported(path) or Variant.of(open_model(path)) for path in (source, cut))
-    protocol = Protocol(options.rounds, machine=known)
+    protocol = Protocol(options.rounds, turn_seconds=1.0, machine=known)
     return bench([variant], timed_engine(engine), setting, protocol, baseline=dense, progress=tell)
 
 
@@ -176,23 +181,53 @@ def paper(options: argparse.Namespace) -> tuple[str, list[Evidence]]:
 
 
 def llamacpp(options: argparse.Namespace) -> tuple[str, list[Evidence]]:
-    """The same LLaMA shape in llama.cpp, exported by gatenorm."""
+    """The same LLaMA shape in llama.cpp, exported by gatenorm.
+
+    llama.cpp does not say what its attention takes. So a third file, with the attention of one layer only, stands
+    beside the two: a layer's attention takes what its absence saves on average, and the ideal is the straight line
+    from all of the attention to none of it. Achieved / ideal says how far the variant lies from that line.
+    """
     from gatenorm.runtimes.targets import target
 
     shape = LLAMA_24 | ({"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 5} if options.quick else {})
     source = random_llama(options.keep / f"llama-{shape['num_hidden_layers']}-{shape['hidden_size']}", shape)
+    single = options.keep / f"{source.name}-with-one"
+    if not single.exists():
+        prune(source, single, plan(source, layers=shape["num_hidden_layers"] - 1, criterion="depth"))
     files = []
-    for path in (source, pruned(source, options.keep)):
-        out = path.with_suffix(".gguf")
+    for path in (source, pruned(source, options.keep), single):
+        out = path.with_name(f"{path.name}-{LLAMACPP_TYPE}.gguf")
         if not out.exists():
             try:
-                target("gguf").write(open_model(path), out)
+                target("gguf").write(open_model(path), out, dtype=LLAMACPP_TYPE)
             except ModuleNotFoundError as error:
                 return f"llamacpp: not measured here, this release has no {error.name}", []
         files.append(out)
-    found = run("llamacpp", *files, "auto", None, options)
-    title = f"### LLaMA shape, {layers_of(shape)}, {SHARE:.0%} of the attention removed, llama.cpp"
+    dense, cut, bare = (Variant.exported(path) for path in files)
+    cases = tuple(Case(n, 1, options.new_tokens) for n in options.lengths)
+    setting = Setting(cases, threads=options.threads)
+    protocol = Protocol(options.rounds, turn_seconds=1.0)
+    found = bench([cut, bare], timed_engine("llamacpp"), setting, protocol, baseline=dense, progress=tell)
+    found = [on_the_line(evidence, found) for evidence in found if len(evidence.removed) < len(bare.removed)]
+    title = (
+        f"### LLaMA shape, {layers_of(shape)}, {SHARE:.0%} of the attention removed, llama.cpp, {LLAMACPP_TYPE}\n\n"
+        "Ideal: the straight line between the dense file and one with a single attention."
+    )
     return "\n\n".join([title, ratio_table(found), size_table(found), verdict(found)]), found
+
+
+def on_the_line(evidence: Evidence, found: Sequence[Evidence]) -> Evidence:
+    """The evidence with an ideal: dense time less the mean time of an attention for each one removed."""
+    if not evidence.removed or "prefill_speedup" not in evidence.figures:
+        return evidence
+    tokens = evidence.protocol["prompt_tokens"]
+    bare = max((e for e in found if e.protocol["prompt_tokens"] == tokens), key=lambda e: len(e.removed))
+    figures = dict(evidence.figures)
+    for phase in ("prefill", "decode"):
+        saved = (1 - 1 / bare.figures[f"{phase}_speedup"]) / len(bare.removed)
+        figures[f"{phase}_ideal"] = 1 / (1 - saved * len(evidence.removed))
+        figures[f"{phase}_achieved"] = figures[f"{phase}_speedup"] / figures[f"{phase}_ideal"]
+    return replace(evidence, figures=figures)
 
 
 def random_llama(directory: Path, shape: dict[str, Any]) -> Path:

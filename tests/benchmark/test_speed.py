@@ -84,3 +84,22 @@ def test_the_largest_peak_counts():
     assert found.peak_bytes == 1004
     assert found.cache_bytes == 100
     assert found.tokens_per_second().median == 2 * 4 / 2.0
+
+
+def test_short_runs_fill_their_turn_and_the_fastest_counts():
+    """First token and decode take 3 seconds here, so a turn of 8 has three runs; only `prefill` grows run by run."""
+    pages: list[str] = []
+    found = measure({name: Diary(name, pages) for name in "AB"}, [ONE], 2, turn_seconds=8.0)
+    assert pages == ["A16", "B16"] + (["A16"] * 3 + ["B16"] * 3) * 2
+    assert [m.runs for m in found] == [3, 3]
+    assert [s.prefill for s in found[0].samples] == [2.0, 5.0]
+    assert [s.peak_bytes for s in found[0].samples] == [1004, 1007]
+
+
+def test_a_run_that_fails_within_a_turn_ends_the_series():
+    pages: list[str] = []
+    sessions = {"A": Diary("A", pages), "B": Diary("B", pages, refuses=(ONE, 3))}
+    found = measure(sessions, [ONE], 2, turn_seconds=8.0)
+    assert found[1].skipped == "too large"
+    assert found[1].samples == []
+    assert pages.count("B16") == 3

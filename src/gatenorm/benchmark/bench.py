@@ -25,7 +25,7 @@ from gatenorm.benchmark.counts import Architecture, Work
 from gatenorm.benchmark.engines import Setting, TimedEngine
 from gatenorm.benchmark.ideal import ideal_from_shares
 from gatenorm.benchmark.machines import Machine
-from gatenorm.benchmark.speed import Case, Measured, Session, measure
+from gatenorm.benchmark.speed import TURN_SECONDS, Case, Measured, Session, measure
 from gatenorm.benchmark.variants import Variant
 from gatenorm.benchmark.worker import Worker
 from gatenorm.errors import EvaluationError, MissingExtraError
@@ -38,10 +38,14 @@ PHASES = ("prefill", "first_token", "decode")
 
 @dataclass(frozen=True)
 class Protocol:
-    """How often, and beside what: ``machine`` is the one to predict for, if any."""
+    """How often, and beside what: ``machine`` is the one to predict for, if any.
+
+    Short runs are repeated until a turn lasts ``turn_seconds``, and the fastest counts.
+    """
 
     rounds: int = 5
     warmups: int = 1
+    turn_seconds: float = TURN_SECONDS
     machine: Machine | None = None
 
 
@@ -81,7 +85,7 @@ def bench(
     """Measure every case of ``setting`` on the baseline and all variants, in turns.
 
     Args:
-        progress: called with (runs done, runs).
+        progress: called with (turns done, turns).
         open_session: how a variant is opened; by default in a process of its own.
 
     Returns:
@@ -110,6 +114,7 @@ def bench(
             setting.cases,
             protocol.rounds,
             warmups=protocol.warmups,
+            turn_seconds=protocol.turn_seconds,
             baseline=labels[0] if baseline else None,
             progress=progress,
         )
@@ -242,6 +247,7 @@ def _described(
         "new_tokens": m.case.new,
         "rounds": protocol.rounds,
         "warmups": protocol.warmups,
+        "runs_a_turn": m.runs,
         "order": f"in turns: {', '.join(labels)}; again for every round",
         "baseline": baseline.name if baseline else None,
         "device": setting.device,

@@ -6,17 +6,24 @@ and the largest, and ratios formed within each round before their median is take
 the baseline's attention takes (a run with hooks), such a run stands at the end of each round: A B P A B P. Its own time
 counts for nothing, only the shares in it.
 
+What else a machine does only ever adds time, and on a pass of a few milliseconds it may double it. So a variant whose
+turn would be shorter than `turn_seconds` runs several times in it, and the fastest time of each phase counts.
+
 Nothing here knows an engine: a variant is a `Session`.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from gatenorm.benchmark.ideal import Shares
+
+TURN_SECONDS = 0.5
+_MOST_RUNS = 20
 
 Progress = Callable[[int, int], None]
 T = TypeVar("T")
@@ -51,6 +58,18 @@ class Sample:
     decode: float
     cache_bytes: int | None = None
     peak_bytes: int | None = None
+
+
+def fastest(samples: Sequence[Sample]) -> Sample:
+    """The runs of one turn as one: the fastest time of each phase, the highest peak of memory."""
+    peaks = [sample.peak_bytes for sample in samples if sample.peak_bytes is not None]
+    return Sample(
+        prefill=min(sample.prefill for sample in samples),
+        first_token=min(sample.first_token for sample in samples),
+        decode=min(sample.decode for sample in samples),
+        cache_bytes=samples[0].cache_bytes,
+        peak_bytes=max(peaks, default=None),
+    )
 
 
 class SkippedError(Exception):
@@ -97,13 +116,17 @@ class Spread:
 
 @dataclass
 class Measured:
-    """What one variant did on one case: a sample a round, or why there is none; ``shares`` of the baseline only."""
+    """What one variant did on one case: a sample a round, or why there is none; ``shares`` of the baseline only.
+
+    ``runs`` is how often it ran in each turn; the fastest counts.
+    """
 
     name: str
     case: Case
     samples: list[Sample] = field(default_factory=list)
     shares: list[Shares] = field(default_factory=list)
     skipped: str | None = None
+    runs: int = 1
 
     def seconds(self, phase: str) -> Spread:
         """``prefill``, ``first_token`` or ``decode``, over the rounds."""
@@ -135,6 +158,7 @@ def measure(
     *,
     baseline: str | None = None,
     warmups: int = 1,
+    turn_seconds: float = TURN_SECONDS,
     progress: Progress | None = None,
 ) -> list[Measured]:
     """Measure every case on every variant, taking turns.
@@ -143,7 +167,8 @@ def measure(
         sessions: variants by name, in the order in which they run.
         rounds: how often each runs every case, warm-up not counted.
         baseline: which of them is profiled at the end of every round; none by default.
-        progress: called with (runs done, runs).
+        turn_seconds: the least that a turn lasts; more than 20 runs are never made in it.
+        progress: called with (turns done, turns).
 
     Returns:
         One entry for every case and variant, case by case.
@@ -153,11 +178,16 @@ def measure(
     for case in cases:
         found = {name: Measured(name, case) for name in sessions}
         measured += found.values()
+        slowest = 0.0
         for turn in range(warmups + rounds):
             for name, entry in found.items():
-                sample = _attempt(entry, sessions[name].run)
+                if turn == warmups and slowest:
+                    entry.runs = min(_MOST_RUNS, max(1, math.ceil(turn_seconds / slowest)))
+                sample = _turn(entry, sessions[name], entry.runs)
                 if sample is not None and turn >= warmups:
                     entry.samples.append(sample)
+                elif sample is not None:
+                    slowest = max(slowest, sample.first_token + sample.decode)
                 done += 1
                 if progress:
                     progress(done, total)
@@ -169,6 +199,12 @@ def measure(
             if entry.skipped is not None:
                 entry.samples.clear()  # half a series has no partner in the other's rounds
     return measured
+
+
+def _turn(entry: Measured, session: Session, runs: int) -> Sample | None:
+    """One variant's turn: ``runs`` runs, the fastest of which counts."""
+    taken = [sample for sample in (_attempt(entry, session.run) for _ in range(runs)) if sample is not None]
+    return fastest(taken) if len(taken) == runs else None
 
 
 def _attempt(entry: Measured, run: Callable[[Case], T]) -> T | None:
