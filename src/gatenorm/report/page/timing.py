@@ -1,0 +1,121 @@
+"""The report on what is gained: speed by length beside the ideal, memory, and what it is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from gatenorm.records.audit import Audit
+from gatenorm.report.page import measured
+from gatenorm.report.page.blocks import Block, Cell, Chart, Column, Facts, Heading, Section, Table, Text
+from gatenorm.report.page.measured import title
+from gatenorm.report.page.plotting import bare
+from gatenorm.report.page.wording import NONE, facts, number, percent, size, span, times
+from gatenorm.report.speed import lines_figure, speedup_curves
+
+
+def section(audit: Audit) -> Section:
+    """Speed-up by length, a chart for each engine and phase; times, cache and memory; money."""
+    blocks: list[Block] = []
+    for engine in measured.engines(audit):
+        blocks += [Heading(f"In {engine}"), *(_chart(audit, engine, phase) for phase in ("prefill", "decode"))]
+        blocks.append(_times(audit, engine))
+    if blocks:
+        blocks.insert(
+            0,
+            Text(
+                "Variants and the unpruned model took turns, so that a busy machine slows all of them alike; each "
+                "figure is the median of the rounds, with the smallest and largest. The ideal is the speed-up if "
+                "nothing but the removed attention cost anything."
+            ),
+        )
+    else:
+        blocks.append(Text("Nothing was timed: see what was not examined."))
+    blocks += _worth(audit)
+    return Section("speed", "Speed, memory, cost", tuple(blocks))
+
+
+def _chart(audit: Audit, engine: str, phase: str) -> Chart:
+    own = measured.candidates(audit)
+    # The variant's own name in place of its folder's.
+    found = [
+        replace(s.evidence, protocol={**s.evidence.protocol, "label": title(v)})
+        for v in own
+        for s in measured.speeds(v)
+        if s.engine == engine
+    ]
+    curves = [replace(c, name=c.name.replace(f", {phase}", "")) for c in speedup_curves(found, (phase,))]
+    figure = lines_figure(curves, "", y=f"{phase} speed-up (×)")
+    figure.add_hline(y=1, line={"dash": "dot", "color": "#999999", "width": 1.5})
+    rows = []
+    for variant in own:
+        for s in (s for s in measured.speeds(variant) if s.engine == engine):
+            f = s.evidence.figures
+            achieved = f.get(f"{phase}_achieved")
+            rows.append(
+                [
+                    Cell(title(variant)),
+                    Cell(f"{s.tokens:,}"),
+                    Cell(str(s.batch)),
+                    Cell(times(f[f"{phase}_speedup"])),
+                    Cell(span(f[f"{phase}_speedup_low"], f[f"{phase}_speedup_high"], times)),
+                    Cell(times(f.get(f"{phase}_ideal"))),
+                    Cell(NONE if achieved is None else percent(achieved, 0)),
+                ]
+            )
+    columns = [Column("Variant"), Column("Prompt", "tokens", True), Column("Batch", number=True)]
+    columns += [Column("Speed-up", "×", True), Column("Smallest to largest", "×", True), Column("Ideal", "×", True)]
+    columns.append(Column("Achieved of ideal", "%", True))
+    known = any(c.dashed for c in curves)
+    ideal = "Dashed lines are the ideal." if known else "No ideal is known for this engine."
+    return Chart(
+        name=f"speed-{phase}-{measured.engines(audit).index(engine)}",
+        title=f"{phase.capitalize()} speed-up by prompt length, {engine}",
+        says=f"A line for each variant; bars span the rounds. {ideal} Below the dotted line at 1 a variant is slower.",
+        plot=bare(figure),
+        table=Table.of(f"{phase.capitalize()} speed-up in {engine}", columns, rows),
+        height=380,
+    )
+
+
+def _times(audit: Audit, engine: str) -> Table:
+    rows = []
+    base = [e for e in audit.baseline if e.kind == "speed" and e.protocol.get("engine") == engine and e.figures]
+    models = [("unpruned", e) for e in base]
+    models += [(title(v), s.evidence) for v in measured.candidates(audit) for s in measured.speeds(v) if s.engine == engine]
+    for name, e in sorted(models, key=lambda m: (m[1].protocol["prompt_tokens"], m[1].protocol["batch"])):
+        f = e.figures
+        rows.append(
+            [
+                Cell(name),
+                Cell(f"{e.protocol['prompt_tokens']:,}"),
+                Cell(str(e.protocol["batch"])),
+                Cell(number(1000 * f["prefill_seconds"], 3)),
+                Cell(number(1000 * f["first_token_seconds"], 3)),
+                Cell(number(f["decode_tokens_per_second"], 3)),
+                Cell(size(f.get("cache_bytes")), note=_saved(f)),
+                Cell(size(f.get("peak_bytes"))),
+            ]
+        )
+    columns = [Column("Model"), Column("Prompt", "tokens", True), Column("Batch", number=True)]
+    columns += [Column("Prefill", "ms", True), Column("First token", "ms", True), Column("Decode", "tokens/s", True)]
+    columns += [Column("Key/value cache", number=True), Column("Peak memory of the process", number=True)]
+    return Table.of(f"Times and memory in {engine}, medians", columns, rows, wide=True)
+
+
+def _saved(figures: Mapping[str, float]) -> str:
+    saved = figures.get("cache_share_removed")
+    return "" if saved is None else f"{percent(saved)} saved"
+
+
+def _worth(audit: Audit) -> list[Block]:
+    own = [v for v in measured.candidates(audit) if v.worth]
+    if not own:
+        text = "No price was given, so nothing is said about money: `--price-per-hour` adds the cost per million tokens."
+        return [Heading("Cost"), Text(text)]
+    blocks: list[Block] = [Heading("Cost")]
+    for variant in own:
+        worth: dict[str, Any] = dict(variant.worth)
+        blocks += [Text(f"{title(variant)}:"), Facts(facts(worth))]
+    return blocks
