@@ -66,7 +66,7 @@ def _scores(audit: Audit, scores: Scores, variant: AuditedVariant | None) -> Cha
     meaning = f"removed in {title(variant)}" if variant else "removed"
     figure = scores_figure(scores, gone, meaning)
     place = {layer: n + 1 for n, layer in enumerate(scores.ranking)}
-    without = [v for v in candidates(audit)]
+    without = candidates(audit)
     rows = [
         [
             Cell(str(s.layer)),
@@ -86,7 +86,12 @@ def _scores(audit: Audit, scores: Scores, variant: AuditedVariant | None) -> Cha
         plot=bare(figure, bargap=0.2),
         table=Table.of(
             f"{name}, layer by layer",
-            [Column("Layer"), Column("Score", number=True), Column("Rank, 1 is removed first", number=True), Column("Removed in")],
+            [
+                Column("Layer"),
+                Column("Score", number=True),
+                Column("Rank, 1 is removed first", number=True),
+                Column("Removed in"),
+            ],
             rows,
         ),
         height=340,
@@ -95,7 +100,11 @@ def _scores(audit: Audit, scores: Scores, variant: AuditedVariant | None) -> Cha
 
 def _matrix(audit: Audit) -> Chart:
     own = [*candidates(audit), *comparisons(audit)]
-    layers = sorted({s.layer for s in audit.scores[0].layers} | {i for v in own for i in v.plan.drop}) if audit.scores else []
+    layers = (
+        sorted({s.layer for s in audit.scores[0].layers} | {i for v in own for i in v.plan.drop})
+        if audit.scores
+        else []
+    )
     layers = layers or list(range(audit.model.layers))
     cells = [[int(layer in v.plan.drop) for layer in layers] for v in own]
     figure = plotly_figure("")
@@ -115,10 +124,22 @@ def _matrix(audit: Audit) -> Chart:
     figure.update_xaxes(title="layer (original number)", type="category", showgrid=False)
     figure.update_yaxes(autorange="reversed", showgrid=False, type="category")
     rows = [
-        [Cell(title(v)), Cell(v.criterion), Cell(spans(v.plan.drop)), Cell(str(len(v.plan.drop))), Cell(f"{v.share:.1%}")]
+        [
+            Cell(title(v)),
+            Cell(v.criterion),
+            Cell(spans(v.plan.drop)),
+            Cell(str(len(v.plan.drop))),
+            Cell(f"{v.share:.1%}"),
+        ]
         for v in own
     ]
-    columns = [Column("Variant"), Column("Criterion"), Column("Layers removed"), Column("Count", number=True), Column("Share", number=True)]
+    columns = [
+        Column("Variant"),
+        Column("Criterion"),
+        Column("Layers removed"),
+        Column("Count", number=True),
+        Column("Share", number=True),
+    ]
     return Chart(
         name="removed",
         title="Attention removed in each variant",
@@ -132,7 +153,10 @@ def _matrix(audit: Audit) -> Chart:
 def _selection(same: list[Scores]) -> Chart:
     layers = sorted(by_layer(same[0]))
     counts = [count_for_share(share, len(layers)) for share in BUDGETS]
-    columns = [Column("Criterion"), *(Column(f"Removed at {share:.0%}", f"{n} layers") for share, n in zip(BUDGETS, counts, strict=True))]
+    columns = [
+        Column("Criterion"),
+        *(Column(f"Removed at {share:.0%}", f"{n} layers") for share, n in zip(BUDGETS, counts, strict=True)),
+    ]
     rows = []
     for scores in same:
         budgets = removed_from(scores, layers)
@@ -163,7 +187,11 @@ def _correlations(same: list[Scores]) -> Chart:
     matrix = [[value(a, b) for b in range(len(same))] for a in range(len(same))]
     rows = []
     for (a, b), pair in found.items():
-        cells = [Cell(f"{names[a]} and {names[b]}"), Cell(fixed(pair.spearman, 2, sign=True)), Cell(fixed(pair.kendall, 2, sign=True))]
+        cells = [
+            Cell(f"{names[a]} and {names[b]}"),
+            Cell(fixed(pair.spearman, 2, sign=True)),
+            Cell(fixed(pair.kendall, 2, sign=True)),
+        ]
         cells += [Cell(f"{len(o.shared)} of {o.count}", note=f"chance {o.chance:.1f}") for o in pair.overlaps]
         rows.append(cells)
     columns = [Column("Criteria"), Column("Spearman", number=True), Column("Kendall", number=True)]

@@ -68,7 +68,11 @@ def _map(n: int, name: str, form: str, record: Evidence) -> Chart:
         [Cell(f"{depth:.0%}"), *(Cell(percent(value, 0)) for value in line)]
         for depth, line in zip(depths, grid, strict=True)
     ]
-    worst = min((value, length, depth) for depth, line in zip(depths, grid, strict=True) for value, length in zip(line, lengths, strict=True))
+    worst = min(
+        (value, length, depth)
+        for depth, line in zip(depths, grid, strict=True)
+        for value, length in zip(line, lengths, strict=True)
+    )
     figure = retrieval_figure(record)
     figure.update_traces(showscale=False)
     return Chart(
@@ -132,7 +136,10 @@ def _positions(audit: Audit) -> Chart | None:
             y=[record.figures.get(name) for name in names],
             name=model,
             mode="lines+markers",
-            line={"color": "#000000" if n == 0 else SERIES[(n - 1) % len(SERIES)], "dash": "dot" if n == 0 else "solid"},
+            line={
+                "color": "#000000" if n == 0 else SERIES[(n - 1) % len(SERIES)],
+                "dash": "dot" if n == 0 else "solid",
+            },
             marker={"symbol": SYMBOLS[n % len(SYMBOLS)], "size": 7},
             hovertemplate="%{y:.3f} nats after %{x} tokens<extra></extra>",
         )

@@ -62,7 +62,10 @@ def variants_table(audit: Audit) -> Table:
         Column("Cost", number=True),
     )
     return Table(
-        f"The variants against the unpruned model{f'; speed in {where}' if where else ''}", columns, tuple(groups), wide=True
+        f"The variants against the unpruned model{f'; speed in {where}' if where else ''}",
+        columns,
+        tuple(groups),
+        wide=True,
     )
 
 
@@ -72,7 +75,9 @@ def _row(audit: Audit, variant: AuditedVariant) -> tuple[Cell, ...]:
     saved = speed.of("cache_share_removed") if speed else None
     marks = (*measured.tags(variant), *(("chosen",) if variant.name == audit.chosen else ()))
     return (
-        Cell(variant.name, note=f"{variant.criterion}, {variant.budget}", tags=marks, link=f"#{anchor(audit, variant)}"),
+        Cell(
+            variant.name, note=f"{variant.criterion}, {variant.budget}", tags=marks, link=f"#{anchor(audit, variant)}"
+        ),
         _outcome(variant),
         Cell(spans(drop), note=f"{len(drop)} of {audit.model.layers}"),
         Cell(percent(variant.share)),
@@ -95,7 +100,9 @@ def anchor(audit: Audit, variant: AuditedVariant) -> str:
 def _outcome(variant: AuditedVariant) -> Cell:
     if variant.role != "candidate":
         return Cell("comparison", badge="quiet")
-    note = "rejected early" if variant.rejected else ", ".join(words(g.gate) for g in variant.gates if g.outcome == FALLS)
+    note = (
+        "rejected early" if variant.rejected else ", ".join(words(g.gate) for g in variant.gates if g.outcome == FALLS)
+    )
     if not note and variant.outcome == NOT_PROVEN:
         note = ", ".join(words(g.gate) for g in variant.gates if g.outcome == NOT_PROVEN)
     return Cell(variant.outcome, note=_readable(note), badge=tone(variant.outcome))
@@ -107,13 +114,17 @@ def _perplexity(audit: Audit, variant: AuditedVariant) -> Cell:
         return _BLANK
     first = found[0]
     rise = percent(first.difference, 1, sign=True)
-    return Cell(f"{number(first.before)} → {number(first.after)}", note=f"{rise}{' on ' + first.name if len(found) > 1 else ''}")
+    return Cell(
+        f"{number(first.before)} → {number(first.after)}", note=f"{rise}{' on ' + first.name if len(found) > 1 else ''}"
+    )
 
 
 def _points(change: Change | None) -> Cell:
     if change is None:
         return _BLANK
-    return Cell(fixed(100 * change.difference, 1, sign=True), note=f"{percent(change.before)} → {percent(change.after)}")
+    return Cell(
+        fixed(100 * change.difference, 1, sign=True), note=f"{percent(change.before)} → {percent(change.after)}"
+    )
 
 
 def _flips(changes: list[Change]) -> Cell:
@@ -125,7 +136,9 @@ def _speed(speed: measured.Speed | None, phase: str) -> Cell:
     if speed is None:
         return _BLANK
     ideal = speed.of(f"{phase}_ideal")
-    return Cell(times(speed.of(f"{phase}_speedup")), note=f"ideal {times(ideal)}" if ideal is not None else "no ideal known")
+    return Cell(
+        times(speed.of(f"{phase}_speedup")), note=f"ideal {times(ideal)}" if ideal is not None else "no ideal known"
+    )
 
 
 def _cost(variant: AuditedVariant) -> Cell:

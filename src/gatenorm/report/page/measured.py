@@ -126,7 +126,9 @@ def average(audit: Audit, variant: AuditedVariant) -> Change | None:
 
 def retrieval(audit: Audit, variant: AuditedVariant) -> list[Change]:
     """Questions whose answer was said far back, form by form."""
-    own = [e for e in variant.evidence if e.kind == "retrieval" or (e.kind == "demo-task" and _task(e).startswith(_FAR))]
+    own = [
+        e for e in variant.evidence if e.kind == "retrieval" or (e.kind == "demo-task" and _task(e).startswith(_FAR))
+    ]
     return _changes(audit, variant, own, metric="choice")
 
 
@@ -207,7 +209,12 @@ def _changes(audit: Audit, variant: AuditedVariant, records: Sequence[Evidence],
     for record in records:
         base = counterpart(audit, record)
         name = metric if metric in record.figures else next((m for m in _METRICS if m in record.figures), "")
-        if base is None or name not in base.figures or name not in record.figures or (metric and name != metric and record.kind == "refusal"):
+        if (
+            base is None
+            or name not in base.figures
+            or name not in record.figures
+            or (metric and name != metric and record.kind == "refusal")
+        ):
             continue
         paired = _comparison(variant, record)
         figures = paired.figures if paired else {}

@@ -18,7 +18,9 @@ _SHOWN = 5
 
 def tradeoff(audit: Audit) -> Section:
     """What each variant loses in perplexity beside what it gains in speed, and by how much was removed."""
-    measured_ones = [v for v in (*measured.candidates(audit), *measured.comparisons(audit)) if measured.perplexities(audit, v)]
+    measured_ones = [
+        v for v in (*measured.candidates(audit), *measured.comparisons(audit)) if measured.perplexities(audit, v)
+    ]
     if not measured_ones:
         text = Text("No perplexity was measured of any variant: see what was not examined.")
         return Section("tradeoff", "Quality against speed", (text,))
@@ -112,7 +114,9 @@ def _against_speed(audit: Audit, timed: Sequence[AuditedVariant], at: tuple[str,
 def _by_count(audit: Audit, own: Sequence[AuditedVariant]) -> Chart:
     figure = plotly_figure("")
     for n, (criterion, variants) in enumerate(_by_criterion(own).items()):
-        points = sorted(((len(v.plan.drop), measured.perplexities(audit, v)[0], v) for v in variants), key=lambda p: p[0])
+        points = sorted(
+            ((len(v.plan.drop), measured.perplexities(audit, v)[0], v) for v in variants), key=lambda p: p[0]
+        )
         figure.add_scatter(
             x=[count for count, _, _ in points],
             y=[c.after for _, c, _ in points],
@@ -144,7 +148,11 @@ def _by_count(audit: Audit, own: Sequence[AuditedVariant]) -> Chart:
                 ]
             )
     columns = [Column("Variant"), Column("Text"), Column("Removed", number=True), Column("Before", number=True)]
-    columns += [Column("After", number=True), Column("Rise", "%", True), Column("95% interval of the rise", number=True)]
+    columns += [
+        Column("After", number=True),
+        Column("Rise", "%", True),
+        Column("95% interval of the rise", number=True),
+    ]
     columns.append(Column("Tokens", number=True))
     return Chart(
         name="perplexity",
@@ -181,7 +189,11 @@ def _changes(name: str, heading: str, by_model: dict[AuditedVariant, list[Change
             )
     columns = [Column("Variant"), Column("Task"), Column("Before", "%", True), Column("After", "%", True)]
     columns += [Column("Change", "points", True), Column("95% interval", "points", True)]
-    columns += [Column("Turned right / wrong", "items", True), Column("Chance", "%", True), Column("Items", number=True)]
+    columns += [
+        Column("Turned right / wrong", "items", True),
+        Column("Chance", "%", True),
+        Column("Items", number=True),
+    ]
     most = max(len(changes) for changes in named.values())
     return Chart(
         name=name,
@@ -294,4 +306,3 @@ def _by_criterion(own: Sequence[AuditedVariant]) -> dict[str, list[AuditedVarian
         recovered = " (recovered)" if measured.tags(variant) else ""
         found.setdefault(f"{variant.criterion}{recovered}", []).append(variant)
     return found
-

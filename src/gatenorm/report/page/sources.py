@@ -26,7 +26,13 @@ def evidence(audit: Audit) -> Section:
         if not records:
             continue
         rows = [_record(record) for record in records]
-        columns = [Column("Measurement"), Column("Figures"), Column("Data"), Column("SHA-256"), Column("Took", number=True)]
+        columns = [
+            Column("Measurement"),
+            Column("Figures"),
+            Column("Data"),
+            Column("SHA-256"),
+            Column("Took", number=True),
+        ]
         own = _protocols(records)
         blocks.append(
             Details(
@@ -90,7 +96,13 @@ def workflow(audit: Audit) -> Section:
         ]
         for n, step in enumerate(audit.steps, 1)
     ]
-    columns = [Column("Step", number=True), Column("Name"), Column("Status"), Column("Found"), Column("Took", number=True)]
+    columns = [
+        Column("Step", number=True),
+        Column("Name"),
+        Column("Status"),
+        Column("Found"),
+        Column("Took", number=True),
+    ]
     blocks: list[Block] = [Table.of("The steps of this audit", columns, rows)]
     commands: dict[str, list[str]] = {}
     for step in audit.steps:

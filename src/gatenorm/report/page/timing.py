@@ -83,7 +83,9 @@ def _times(audit: Audit, engine: str) -> Table:
     rows = []
     base = [e for e in audit.baseline if e.kind == "speed" and e.protocol.get("engine") == engine and e.figures]
     models = [("unpruned", e) for e in base]
-    models += [(title(v), s.evidence) for v in measured.candidates(audit) for s in measured.speeds(v) if s.engine == engine]
+    models += [
+        (title(v), s.evidence) for v in measured.candidates(audit) for s in measured.speeds(v) if s.engine == engine
+    ]
     for name, e in sorted(models, key=lambda m: (m[1].protocol["prompt_tokens"], m[1].protocol["batch"])):
         f = e.figures
         rows.append(
@@ -112,7 +114,9 @@ def _saved(figures: Mapping[str, float]) -> str:
 def _worth(audit: Audit) -> list[Block]:
     own = [v for v in measured.candidates(audit) if v.worth]
     if not own:
-        text = "No price was given, so nothing is said about money: `--price-per-hour` adds the cost per million tokens."
+        text = (
+            "No price was given, so nothing is said about money: `--price-per-hour` adds the cost per million tokens."
+        )
         return [Heading("Cost"), Text(text)]
     blocks: list[Block] = [Heading("Cost")]
     for variant in own:
