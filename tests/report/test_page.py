@@ -232,12 +232,19 @@ def test_an_audit_with_hardly_anything_in_it():
 
 def test_cost_and_search_are_shown():
     one = audit("demo")
-    worth = {"cost_before": 1.25, "cost_after": 1.1, "saved_share": 0.12, "sentence": "Pays at these lengths."}
+    case = {"engine": "transformers", "prompt_tokens": 448, "new_tokens": 8, "batch": 1, "request_speedup": 1.25}
+    money = {"cost_per_million_before": 1.25, "cost_per_million_after": 1.0}
+    worth = {"price_per_hour": 2.0, "currency": "EUR", "sentence": "Pays here.", "cases": [{**case, **money}]}
     variants = (replace(one.variants[0], worth=worth), *one.variants[1:])
-    search = {"gate": "perplexity-rise", "tried": [{"removed": 4, "outcome": STANDS}, {"removed": 6, "outcome": FALLS}]}
-    page = body(html(report(replace(one, variants=variants, search=search))))
-    assert "Pays at these lengths." in page
+    probes = [{"removed": 4, "outcome": STANDS}, {"removed": 6, "outcome": FALLS}]
+    content = report(replace(one, variants=variants, search={"gate": "perplexity-rise", "probes": probes}))
+    page = body(html(content))
+    assert "Pays here." in page
     assert "Search for the largest budget that stands" in page
+    rows = {row[0].text: row for block in content.summary for row in block.rows}
+    cell = rows[variants[0].name][-1]
+    assert (cell.text, cell.note) == ("1.25 → 1", "EUR a million tokens, −20.0%")
+    assert rows[variants[1].name][-1].text == "–"
 
 
 @pytest.mark.parametrize("attack", ATTACKS)

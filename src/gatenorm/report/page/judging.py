@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gatenorm.records import spans
 from gatenorm.records.audit import FALLS, NOT_PROVEN, STANDS, Audit, AuditedVariant, GateResult
-from gatenorm.report.page import measured
+from gatenorm.report.page import measured, timing
 from gatenorm.report.page.blocks import (
     Block,
     Cell,
@@ -59,7 +59,7 @@ def variants_table(audit: Audit) -> Table:
         Column("Prefill", "× (ideal)", True),
         Column("Decode", "× (ideal)", True),
         Column("Cache saved", "%", True),
-        Column("Cost", number=True),
+        Column("Cost", "before → after", True),
     )
     return Table(
         f"The variants against the unpruned model{f'; speed in {where}' if where else ''}",
@@ -88,7 +88,7 @@ def _row(audit: Audit, variant: AuditedVariant) -> tuple[Cell, ...]:
         _speed(speed, "prefill"),
         _speed(speed, "decode"),
         Cell(percent(saved, 0)) if saved is not None else _BLANK,
-        _cost(variant),
+        _cost(audit, variant),
     )
 
 
@@ -141,10 +141,18 @@ def _speed(speed: measured.Speed | None, phase: str) -> Cell:
     )
 
 
-def _cost(variant: AuditedVariant) -> Cell:
-    plain = facts(variant.worth)
-    short = next((Cell(text, note=name) for name, text in plain if "saved" in name or "change" in name), None)
-    return short or (Cell(plain[0][1], note=plain[0][0]) if plain else _BLANK)
+def _cost(audit: Audit, variant: AuditedVariant) -> Cell:
+    """The cost of a million tokens where the speeds are quoted; without a price there is none."""
+    at = measured.telling_speeds(audit)
+    for case in timing.cases(variant):
+        before, after = case.get("cost_per_million_before"), case.get("cost_per_million_after")
+        if at == (case.get("engine"), case.get("prompt_tokens"), case.get("batch")) and before and after:
+            currency = f"{variant.worth.get('currency', '')} a million tokens".strip()
+            return Cell(
+                f"{number(before, 3)} → {number(after, 3)}",
+                note=f"{currency}, {percent(after / before - 1, 1, sign=True)}",
+            )
+    return _BLANK
 
 
 def gates(audit: Audit) -> Section:

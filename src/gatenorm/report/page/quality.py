@@ -44,12 +44,12 @@ def behaviour(audit: Audit) -> Section:
     """Tasks, refusals and the user's own workload, as changes against the unpruned model."""
     own = measured.candidates(audit)
     blocks: list[Block] = []
-    by_model = {v: changes for v in own if (changes := measured.tasks(audit, v))}
+    by_model = {title(v): changes for v in own if (changes := measured.tasks(audit, v))}
     if by_model:
         blocks += [Heading("General tasks"), _changes("tasks", "Accuracy, task by task", by_model)]
-    by_model = {v: changes for v in own if (changes := measured.refusals(audit, v))}
-    if by_model:
-        blocks += [Heading("Refusals"), *_refusals(by_model)]
+    asked = [(v, changes) for v in own if (changes := measured.refusals(audit, v))]
+    if asked:
+        blocks += [Heading("Refusals"), *_refusals(asked)]
     followed = [v for v in own if measured.domain(v)]
     if followed:
         blocks += [Heading("Your own workload"), *_domain(followed)]
@@ -167,8 +167,7 @@ def _by_count(audit: Audit, own: Sequence[AuditedVariant]) -> Chart:
     )
 
 
-def _changes(name: str, heading: str, by_model: dict[AuditedVariant, list[Change]] | dict[str, list[Change]]) -> Chart:
-    named = {key if isinstance(key, str) else title(key): changes for key, changes in by_model.items()}
+def _changes(name: str, heading: str, named: dict[str, list[Change]]) -> Chart:
     rows = []
     for model, changes in named.items():
         for c in changes:
@@ -208,14 +207,14 @@ def _changes(name: str, heading: str, by_model: dict[AuditedVariant, list[Change
     )
 
 
-def _refusals(by_model: dict[AuditedVariant, list[Change]]) -> list[Block]:
+def _refusals(asked: Sequence[tuple[AuditedVariant, list[Change]]]) -> list[Block]:
     said = {
         "refused_harmful": "harmful requests refused",
         "answered_harmless": "harmless requests answered",
         "system_obeyed": "conflicts decided by the system instruction",
     }
     rows = []
-    for variant, changes in by_model.items():
+    for variant, changes in asked:
         for c in changes:
             turned = NONE if c.won is None else f"{(c.won or 0) + (c.lost or 0)} of {c.items}"
             ends = span(c.low, c.high, lambda v: fixed(100 * v, 1, sign=True))
@@ -232,13 +231,13 @@ def _refusals(by_model: dict[AuditedVariant, list[Change]]) -> list[Block]:
     columns = [Column("Variant"), Column("What"), Column("Before", "%", True), Column("After", "%", True)]
     columns += [Column("Change", "points", True), Column("Flipped", "items", True)]
     blocks: list[Block] = [Table.of("Refusals before and after", columns, rows)]
-    turned_items = _turned(by_model)
+    turned_items = _turned([variant for variant, _ in asked])
     if turned_items:
         blocks.append(Details("Requests whose reply flipped", (turned_items,)))
     return blocks
 
 
-def _turned(own: dict[AuditedVariant, list[Change]]) -> Table | None:
+def _turned(own: Sequence[AuditedVariant]) -> Table | None:
     rows = []
     for variant in own:
         for record in (e for e in variant.evidence if e.kind == "comparison" and e.protocol.get("of") == "refusal"):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from gatenorm.records.audit import Audit
+from gatenorm.records.audit import Audit, AuditedVariant
 from gatenorm.report.page import measured
 from gatenorm.report.page.blocks import Block, Cell, Chart, Column, Facts, Heading, Section, Table, Text
 from gatenorm.report.page.measured import title
@@ -112,14 +112,52 @@ def _saved(figures: Mapping[str, float]) -> str:
 
 
 def _worth(audit: Audit) -> list[Block]:
-    own = [v for v in measured.candidates(audit) if v.worth]
-    if not own:
-        text = (
-            "No price was given, so nothing is said about money: `--price-per-hour` adds the cost per million tokens."
-        )
-        return [Heading("Cost"), Text(text)]
+    """For each variant what is said of its worth, and the cases behind it."""
     blocks: list[Block] = [Heading("Cost")]
+    own = [v for v in measured.candidates(audit) if v.worth]
+    if not any(v.worth.get("price_per_hour") for v in own):
+        blocks.append(
+            Text(
+                "No price was given, so nothing is said in money: `--price-per-hour` adds the cost per million tokens."
+            )
+        )
+    rows = []
     for variant in own:
-        worth: dict[str, Any] = dict(variant.worth)
-        blocks += [Text(f"{title(variant)}:"), Facts(facts(worth))]
+        said = variant.worth.get("sentence")
+        blocks += [Text(f"{title(variant)}: {said}")] if said else []
+        rows += [_case(title(variant), case) for case in cases(variant)]
+        plain = facts({k: v for k, v in variant.worth.items() if k not in ("sentence", "cases")})
+        blocks += [Facts(plain)] if plain else []
+    if rows:
+        currency = next((str(v.worth["currency"]) for v in own if v.worth.get("currency")), "")
+        unit = f"{currency} a million tokens".strip()
+        columns = [
+            Column("Variant"),
+            Column("Engine"),
+            Column("Prompt + new", "tokens", True),
+            Column("Batch", number=True),
+        ]
+        columns += [Column("Whole request", "×", True), Column("Before", unit, True), Column("After", unit, True)]
+        blocks.append(
+            Table.of("What a request costs before and after, from the measured times", columns, rows, wide=True)
+        )
     return blocks
+
+
+def _case(name: str, case: Mapping[str, Any]) -> list[Cell]:
+    ends = span(case.get("request_speedup_low"), case.get("request_speedup_high"), times)
+    return [
+        Cell(name),
+        Cell(str(case.get("engine", NONE))),
+        Cell(f"{case.get('prompt_tokens', 0):,} + {case.get('new_tokens', 0):,}"),
+        Cell(str(case.get("batch", NONE))),
+        Cell(times(case.get("request_speedup")), note=ends),
+        Cell(number(case.get("cost_per_million_before"))),
+        Cell(number(case.get("cost_per_million_after"))),
+    ]
+
+
+def cases(variant: AuditedVariant) -> list[Mapping[str, Any]]:
+    """What a variant's worth was reckoned from: one case for each engine, length and batch."""
+    found = variant.worth.get("cases")
+    return [case for case in found if isinstance(case, Mapping)] if isinstance(found, (list, tuple)) else []
