@@ -15,7 +15,7 @@ from gatenorm.errors import OutputError
 from gatenorm.records import Evidence, FailureSignature
 from gatenorm.records.audit import CANDIDATE, FALLS, NOT_PROVEN, RECOVERED, STANDS, Audit, NotExamined
 from gatenorm.report.page import write_report
-from gatenorm.report.page.blocks import Cell, Chart, Report
+from gatenorm.report.page.blocks import Cell, Chart, Report, Table
 from gatenorm.report.page.content import report
 from gatenorm.report.page.html import html, in_script
 from gatenorm.report.page.markdown import markdown
@@ -107,6 +107,14 @@ def body(page: str) -> str:
     return entities.unescape(re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL))
 
 
+def first_screen(content: Report) -> dict[str, dict[str, Cell]]:
+    """The first table by variant and column."""
+    (table,) = content.summary
+    assert isinstance(table, Table)
+    titles = [column.title for column in table.columns]
+    return {row[0].text: dict(zip(titles, row, strict=True)) for row in table.rows}
+
+
 def test_both_forms_say_the_same(measured: Audit):
     content = report(measured)
     page, text = body(html(content)), markdown(content)
@@ -135,34 +143,36 @@ def test_both_forms_say_the_same(measured: Audit):
 
 
 def test_the_first_screen_holds_the_records_figures(measured: Audit):
-    rows = {row[0].text: row for block in report(measured).summary for row in block.rows}
+    rows = first_screen(report(measured))
     for variant in measured.variants:
         row = rows[variant.name]
         before = next(e for e in measured.baseline if e.kind == "perplexity").figures["perplexity"]
         after = next(e for e in variant.evidence if e.kind == "perplexity").figures["perplexity"]
-        assert row[4].text == f"{number(before)} → {number(after)}"
-        assert f"{100 * (after / before - 1):+.1f}".replace("-", "−") in row[4].note
-        assert row[2].note == f"{len(variant.plan.drop)} of {measured.model.layers}"
+        assert row["Perplexity"].text == f"{number(before)} → {number(after)}"
+        assert f"{100 * (after / before - 1):+.1f}".replace("-", "−") in row["Perplexity"].note
+        assert (
+            row["Attention removed"].note == f"{len(variant.plan.drop)} of {measured.model.layers}, {variant.share:.1%}"
+        )
         if variant.role == CANDIDATE:
-            assert row[1].text == variant.outcome
-            assert row[1].badge == {STANDS: "good", FALLS: "bad", NOT_PROVEN: "open"}[variant.outcome]
+            assert row["Outcome"].text == variant.outcome
+            assert row["Outcome"].badge == {STANDS: "good", FALLS: "bad", NOT_PROVEN: "open"}[variant.outcome]
             speeds = [e for e in variant.evidence if e.kind == "speed" and e.protocol["engine"] == "transformers"]
             longest = max(speeds, key=lambda e: e.protocol["prompt_tokens"]).figures
-            assert row[8].text == f"{longest['prefill_speedup']:.2f}×"
-            assert row[8].note == f"ideal {longest['prefill_ideal']:.2f}×"
-            assert row[9].text == f"{longest['decode_speedup']:.2f}×"
-            assert row[10].text == f"{100 * longest['cache_share_removed']:.0f}%"
+            assert row["Prefill"].text == f"{longest['prefill_speedup']:.2f}×"
+            assert row["Prefill"].note == f"ideal {longest['prefill_ideal']:.2f}×"
+            assert row["Decode"].text == f"{longest['decode_speedup']:.2f}×"
+            assert row["Cache saved"].text == f"{100 * longest['cache_share_removed']:.0f}%"
 
 
 def test_flips_are_those_of_the_items(measured: Audit):
-    rows = {row[0].text: row for block in report(measured).summary for row in block.rows}
+    rows = first_screen(report(measured))
     for variant in measured.variants:
         about = [
             e
             for e in variant.evidence
             if e.kind == "comparison" and "refusal" in (e.protocol["of"], e.protocol.get("task"))
         ]
-        assert rows[variant.name][7].text == str(sum(len(e.items) for e in about))
+        assert rows[variant.name]["Refusals flipped"].text == str(sum(len(e.items) for e in about))
 
 
 def test_every_measurement_stands_in_the_evidence(measured: Audit):
@@ -241,10 +251,10 @@ def test_cost_and_search_are_shown():
     page = body(html(content))
     assert "Pays here." in page
     assert "Search for the largest budget that stands" in page
-    rows = {row[0].text: row for block in content.summary for row in block.rows}
-    cell = rows[variants[0].name][-1]
+    rows = first_screen(content)
+    cell = rows[variants[0].name]["Cost"]
     assert (cell.text, cell.note) == ("1.25 → 1", "EUR a million tokens, −20.0%")
-    assert rows[variants[1].name][-1].text == "–"
+    assert rows[variants[1].name]["Cost"].text == "–"
 
 
 @pytest.mark.parametrize("attack", ATTACKS)

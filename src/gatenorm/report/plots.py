@@ -131,7 +131,10 @@ def scores_figure(scores: Scores, marked: Sequence[int] = (), meaning: str = _CL
                 x=[s.layer for s in chosen],
                 y=[s.score for s in chosen],
                 name=name,
-                marker={"color": MARKED if weak else PLAIN, "pattern": {"shape": "/" if weak else ""}},
+                marker={
+                    "color": MARKED if weak else PLAIN,
+                    "pattern": {"shape": "/" if weak else "", "fillmode": "overlay", "solidity": 0.25},
+                },
                 hovertemplate="layer %{x}: %{y:.5g}<extra></extra>",
             )
     figure.update_xaxes(title="layer (original number)", dtick=1 if len(scores.layers) <= 48 else None)

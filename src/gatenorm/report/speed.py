@@ -165,6 +165,7 @@ def lines_figure(curves: Sequence[Curve], title: str, x: str = _LENGTH, y: str =
             line={"dash": "dash" if curve.dashed else "solid", "color": SERIES[curve.group % len(SERIES)]},
             marker={"symbol": _SYMBOLS[curve.group % len(_SYMBOLS)], "size": 8},
             error_y=bars,
+            legendgroup=str(curve.group),
         )
     lengths = sorted({length for curve in curves for length in curve.x})
     figure.update_xaxes(title=x, type="log", tickvals=lengths, ticktext=[f"{length:,.0f}" for length in lengths])

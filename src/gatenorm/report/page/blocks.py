@@ -43,17 +43,20 @@ class Group:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with a caption; the first cell of each row is its header."""
+    """A table with a caption; the first cell of each row is its header, ``name`` what links lead to."""
 
     kind: ClassVar[str] = "table"
     caption: str
     columns: tuple[Column, ...]
     groups: tuple[Group, ...]
     wide: bool = False
+    name: str = ""
 
     @classmethod
-    def of(cls, caption: str, columns: list[Column], rows: list[list[Cell]], wide: bool = False) -> Table:
-        return cls(caption, tuple(columns), (Group(tuple(tuple(row) for row in rows)),), wide)
+    def of(
+        cls, caption: str, columns: list[Column], rows: list[list[Cell]], wide: bool = False, name: str = ""
+    ) -> Table:
+        return cls(caption, tuple(columns), (Group(tuple(tuple(row) for row in rows)),), wide, name)
 
     @property
     def rows(self) -> tuple[tuple[Cell, ...], ...]:

@@ -121,7 +121,7 @@ def _matrix(audit: Audit) -> Chart:
         text=[["removed" if gone else "kept" for gone in row] for row in cells],
         hovertemplate="%{y}, layer %{x}: %{text}<extra></extra>",
     )
-    figure.update_xaxes(title="layer (original number)", type="category", showgrid=False)
+    figure.update_xaxes(title="layer", type="category", showgrid=False)
     figure.update_yaxes(autorange="reversed", showgrid=False, type="category")
     rows = [
         [
@@ -164,6 +164,7 @@ def _selection(same: list[Scores]) -> Chart:
         rows.append([Cell(label(scores)), *(Cell(spans(chosen_layers)) for chosen_layers in gone)])
     figure = selection_figure(same)
     figure.update_traces(showscale=False)
+    figure.update_xaxes(title="layer")
     return Chart(
         name="selection",
         title="Which layers each criterion removes, by budget",

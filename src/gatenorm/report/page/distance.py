@@ -123,7 +123,7 @@ def _positions(audit: Audit) -> Chart | None:
     if base is None:
         return None
     names = list(base.figures)
-    labels = [name.removeprefix("nll_").replace("-", "–") for name in names]
+    labels = [_bucket(name) for name in names]
     lines: dict[str, Evidence] = {_BASE: base}
     for variant in measured.candidates(audit):
         own = next((e for e in variant.evidence if e.kind == "positions"), None)
@@ -161,3 +161,8 @@ def _positions(audit: Audit) -> Chart | None:
         table=Table.of("Mean loss by position, nats per token", columns, rows, wide=True),
         height=400,
     )
+
+
+def _bucket(name: str) -> str:
+    first, _, last = name.removeprefix("nll_").partition("-")
+    return first if first == last else f"{first}–{last}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gatenorm.records import spans
-from gatenorm.records.audit import FALLS, NOT_PROVEN, STANDS, Audit, AuditedVariant, GateResult
+from gatenorm.records.audit import CANDIDATE, FALLS, NOT_PROVEN, STANDS, Audit, AuditedVariant, GateResult
 from gatenorm.report.page import measured, timing
 from gatenorm.report.page.blocks import (
     Block,
@@ -42,7 +42,9 @@ _BLANK = Cell(NONE)
 def variants_table(audit: Audit) -> Table:
     """The table of variants, candidates first, then what they have to beat."""
     at = measured.telling_speeds(audit)
-    where = f"{at[0]}, {at[1]:,} tokens" if at else ""
+    priced = _priced(audit)
+    where = f"; speed in {at[0]}, {at[1]:,} tokens" if at else "; nothing was timed"
+    money = "" if priced else "; no price was given, so no cost"
     groups = [Group(tuple(_row(audit, v) for v in measured.candidates(audit)))]
     others = measured.comparisons(audit)
     if others:
@@ -50,8 +52,7 @@ def variants_table(audit: Audit) -> Table:
     columns = (
         Column("Variant"),
         Column("Outcome"),
-        Column("Attention removed in layers"),
-        Column("Share", "%", True),
+        Column("Attention removed", "layers, share"),
         Column("Perplexity", "before → after", True),
         Column("Tasks", "points", True),
         Column("Retrieval", "points", True),
@@ -59,14 +60,9 @@ def variants_table(audit: Audit) -> Table:
         Column("Prefill", "× (ideal)", True),
         Column("Decode", "× (ideal)", True),
         Column("Cache saved", "%", True),
-        Column("Cost", "before → after", True),
+        *([Column("Cost", "before → after", True)] if priced else []),
     )
-    return Table(
-        f"The variants against the unpruned model{f'; speed in {where}' if where else ''}",
-        columns,
-        tuple(groups),
-        wide=True,
-    )
+    return Table(f"The variants against the unpruned model{where}{money}", columns, tuple(groups), wide=True)
 
 
 def _row(audit: Audit, variant: AuditedVariant) -> tuple[Cell, ...]:
@@ -76,11 +72,13 @@ def _row(audit: Audit, variant: AuditedVariant) -> tuple[Cell, ...]:
     marks = (*measured.tags(variant), *(("chosen",) if variant.name == audit.chosen else ()))
     return (
         Cell(
-            variant.name, note=f"{variant.criterion}, {variant.budget}", tags=marks, link=f"#{anchor(audit, variant)}"
+            variant.name,
+            note=f"{variant.criterion}, {variant.budget}",
+            tags=marks,
+            link=f"#{anchor(audit, variant)}" if variant.gates and variant.role == CANDIDATE else "",
         ),
         _outcome(variant),
-        Cell(spans(drop), note=f"{len(drop)} of {audit.model.layers}"),
-        Cell(percent(variant.share)),
+        Cell(spans(drop), note=f"{len(drop)} of {audit.model.layers}, {percent(variant.share)}"),
         _perplexity(audit, variant),
         _points(measured.average(audit, variant)),
         _points(measured.mean(measured.retrieval(audit, variant), "forms")),
@@ -88,7 +86,7 @@ def _row(audit: Audit, variant: AuditedVariant) -> tuple[Cell, ...]:
         _speed(speed, "prefill"),
         _speed(speed, "decode"),
         Cell(percent(saved, 0)) if saved is not None else _BLANK,
-        _cost(audit, variant),
+        *([_cost(audit, variant)] if _priced(audit) else []),
     )
 
 
@@ -98,7 +96,7 @@ def anchor(audit: Audit, variant: AuditedVariant) -> str:
 
 
 def _outcome(variant: AuditedVariant) -> Cell:
-    if variant.role != "candidate":
+    if variant.role != CANDIDATE:
         return Cell("comparison", badge="quiet")
     note = (
         "rejected early" if variant.rejected else ", ".join(words(g.gate) for g in variant.gates if g.outcome == FALLS)
@@ -141,6 +139,10 @@ def _speed(speed: measured.Speed | None, phase: str) -> Cell:
     )
 
 
+def _priced(audit: Audit) -> bool:
+    return any(v.worth.get("price_per_hour") for v in audit.variants)
+
+
 def _cost(audit: Audit, variant: AuditedVariant) -> Cell:
     """The cost of a million tokens where the speeds are quoted; without a price there is none."""
     at = measured.telling_speeds(audit)
@@ -164,14 +166,17 @@ def gates(audit: Audit) -> Section:
         )
     ]
     for variant in measured.candidates(audit):
-        caption = f"{measured.title(variant)}: {variant.outcome}"
+        caption = f"Gates of {measured.title(variant)}: {variant.outcome}"
         if not variant.gates:
-            blocks.append(Text(f"{caption}; no gate was held against it."))
+            blocks += [Heading(measured.title(variant)), Text(f"{variant.outcome}; no gate was held against it.")]
             continue
         rows = [_gate(gate) for gate in variant.gates]
         columns = [Column("Gate"), Column("Outcome"), Column("Limit", number=True), Column("Measured", number=True)]
         columns += [Column("95% interval", number=True), Column("On what"), Column("Why this limit")]
-        blocks.append(Table.of(caption, columns, rows, wide=True))
+        blocks += [
+            Heading(measured.title(variant)),
+            Table.of(caption, columns, rows, wide=True, name=anchor(audit, variant)),
+        ]
         if variant.rejected:
             blocks.append(Text(f"Rejected before more was measured: {variant.rejected}"))
     if len(blocks) == 1:

@@ -77,7 +77,7 @@ def _against_speed(audit: Audit, timed: Sequence[AuditedVariant], at: tuple[str,
                 "color": SERIES[n % len(SERIES)],
                 "symbol": SYMBOLS[n % len(SYMBOLS)] + ("-open" if comparison else ""),
                 "size": 12,
-                "line": {"width": 2},
+                "line": {"width": 2, "color": SERIES[n % len(SERIES)]},
             },
             hovertemplate="%{customdata}: prefill %{x:.2f}×, perplexity %{y:+.2f}%<extra></extra>",
         )
@@ -93,7 +93,7 @@ def _against_speed(audit: Audit, timed: Sequence[AuditedVariant], at: tuple[str,
                         Cell(percent(change.difference, 2, sign=True)),
                     ]
                 )
-    figure.update_xaxes(title=f"prefill speed-up (×), {engine}, {tokens:,} tokens, batch {batch}")
+    figure.update_xaxes(title="prefill speed-up (×)")
     figure.update_yaxes(title="perplexity rise, %")
     columns = [Column("Variant"), Column("Criterion"), Column("Removed", number=True)]
     columns += [Column("Prefill", "×", True), Column("Decode", "×", True), Column("Perplexity rise", "%", True)]
@@ -103,7 +103,8 @@ def _against_speed(audit: Audit, timed: Sequence[AuditedVariant], at: tuple[str,
         title="Perplexity rise against prefill speed-up",
         says=(
             f"A mark for each of {len(rows)} variants: to the right is faster, further down is better. Numbers at the "
-            f"marks count the removed sublayers; open marks are comparisons. Perplexity on {where}."
+            f"marks count the removed sublayers; open marks are comparisons. Perplexity on {where}, prefill of "
+            f"{tokens:,} tokens in {engine}, batch {batch}."
         ),
         plot=bare(figure),
         table=Table.of("Perplexity rise and speed-up by variant", columns, rows),
@@ -137,7 +138,7 @@ def _by_count(audit: Audit, own: Sequence[AuditedVariant]) -> Chart:
             ends = span(change.low, change.high, lambda v: percent(v, 2, sign=True))
             rows.append(
                 [
-                    Cell(title(variant), tags=measured.tags(variant)),
+                    Cell(variant.name, tags=measured.tags(variant)),
                     Cell(change.name),
                     Cell(str(len(variant.plan.drop))),
                     Cell(number(change.before)),
@@ -220,7 +221,7 @@ def _refusals(asked: Sequence[tuple[AuditedVariant, list[Change]]]) -> list[Bloc
             ends = span(c.low, c.high, lambda v: fixed(100 * v, 1, sign=True))
             rows.append(
                 [
-                    Cell(title(variant), tags=measured.tags(variant)),
+                    Cell(variant.name, tags=measured.tags(variant)),
                     Cell(said.get(c.name, c.name)),
                     Cell(percent(c.before)),
                     Cell(percent(c.after)),
@@ -269,7 +270,7 @@ def _domain(own: Sequence[AuditedVariant]) -> list[Block]:
         both = f"{number(f['baseline_perplexity'])} → {number(f['perplexity'])}" if "perplexity" in f else NONE
         rows.append(
             [
-                Cell(title(variant), note=str(record.data.get("name", "")), tags=measured.tags(variant)),
+                Cell(variant.name, note=str(record.data.get("name", "")), tags=measured.tags(variant)),
                 Cell(f"{f['items']:.0f}"),
                 Cell(f"{number(f['kl'])} ± {number(f.get('kl_stderr'), 2)}"),
                 Cell(percent(f["top1"])),

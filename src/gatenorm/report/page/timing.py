@@ -47,6 +47,8 @@ def _chart(audit: Audit, engine: str, phase: str) -> Chart:
     ]
     curves = [replace(c, name=c.name.replace(f", {phase}", "")) for c in speedup_curves(found, (phase,))]
     figure = lines_figure(curves, "", y=f"{phase} speed-up (×)")
+    # One entry in the legend for a variant and its ideal; the text says which line is which.
+    figure.for_each_trace(lambda trace: trace.update(showlegend=trace.line.dash != "dash"))
     figure.add_hline(y=1, line={"dash": "dot", "color": "#999999", "width": 1.5})
     rows = []
     for variant in own:

@@ -70,7 +70,7 @@
     figure.height = height;
     figure.showlegend = many > 1;
     var data = themed(own.data).map(function (trace) {
-      if (trace.type === "heatmap" && trace.text === undefined && narrow.matches) trace.textfont = { size: 12 };
+      if (trace.type === "heatmap" && narrow.matches) trace.showscale = false;
       if (trace.mode && trace.mode.indexOf("text") >= 0) trace.textfont = { size: 12, color: figure.font.color };
       return trace;
     });
