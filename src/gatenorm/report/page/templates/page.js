@@ -70,7 +70,12 @@
     figure.height = height;
     figure.showlegend = many > 1;
     var data = themed(own.data).map(function (trace) {
-      if (trace.type === "heatmap" && narrow.matches) trace.showscale = false;
+      if (trace.type === "heatmap" && narrow.matches) {
+        trace.showscale = false;
+        trace.textfont = { size: 12 };
+        // Numbers that would not fit their cells stand in the table below.
+        if (trace.x.length > 4) delete trace.texttemplate;
+      }
       if (trace.mode && trace.mode.indexOf("text") >= 0) trace.textfont = { size: 12, color: figure.font.color };
       return trace;
     });
