@@ -39,7 +39,7 @@ def fixed(value: float | None, places: int = 1, sign: bool = False) -> str:
     if value is None or not math.isfinite(value):
         return number(value)
     text = f"{value:{'+' if sign else ''},.{places}f}"
-    return ("0" + text[2:] if float(text.replace(",", "")) == 0 and text[0] == "-" else text).replace("-", MINUS)
+    return (text.lstrip("+-") if not text.strip("+-0.") else text).replace("-", MINUS)
 
 
 def percent(share: float | None, places: int = 1, sign: bool = False) -> str:

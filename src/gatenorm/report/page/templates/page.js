@@ -20,10 +20,18 @@
     if (Array.isArray(value)) return value.map(themed);
     if (value && typeof value === "object") {
       var made = {};
-      Object.keys(value).forEach(function (name) { made[name] = themed(value[name]); });
+      Object.keys(value).forEach(function (name) {
+        made[name] = name === "colorscale" ? scale(value[name]) : themed(value[name]);
+      });
       return made;
     }
     return value;
+  }
+
+  // Of a scale with two ends only the middle is the paper's colour: numbers on the ends stay readable.
+  function scale(steps) {
+    var two = steps.length === 3 && steps[1][1] === "#ffffff";
+    return steps.map(function (step) { return !two || step[1] === "#ffffff" ? themed(step) : step; });
   }
 
   function axis(own, colours) {
