@@ -46,7 +46,7 @@ def _maps(audit: Audit) -> tuple[Chart, ...]:
     base = [e for e in audit.baseline if e.kind == "retrieval"]
     shown: list[tuple[str, Sequence[Evidence]]] = [(_BASE, base)]
     shown += [(title(v), v.evidence) for v in _telling(audit)]
-    found = []
+    found: list[Chart] = []
     for form in dict.fromkeys(str(e.protocol.get("task")) for e in base):
         for name, evidence in shown:
             own = [e for e in evidence if e.kind == "retrieval" and str(e.protocol.get("task")) == form]

@@ -30,6 +30,8 @@ def number(value: float | None, digits: int = 4) -> str:
         return NONE
     if math.isinf(value):
         return "∞" if value > 0 else f"{MINUS}∞"
+    if value == 0:
+        return "0"
     text = f"{value:,.0f}" if abs(value) >= 10 ** max(digits - 1, 3) else f"{value:.{digits}g}"
     return text.replace("-", MINUS)
 
