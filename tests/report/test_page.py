@@ -36,14 +36,38 @@ def audit(name: str) -> Audit:
     return Audit.from_json(json.loads((FIXTURES / f"audit_{name}.json").read_text(encoding="utf-8")))
 
 
-@pytest.fixture(scope="module", params=["demo", "novels"])
+def with_english_tasks(one: Audit) -> Audit:
+    """The same audit with records of tasks that the built-in model has none of: made up, to be drawn and no more."""
+    lengths, depths = [128, 256], [0.0, 0.5, 1.0]
+
+    def records(removed: tuple[int, ...]) -> tuple[Evidence, ...]:
+        share = 0.8 - 0.05 * len(removed)
+        cells = {f"choice_{n}_{d:g}": share - 0.1 * d for n in lengths for d in depths}
+        figures = {**cells, "choice": share, "choice_stderr": 0.05, "chance": 0.25, "items": 48.0}
+        losses = {"nll_1-1": 5.0, "nll_2-3": 4.5, "nll_4-7": 4.25 + 0.05 * len(removed)}
+        protocol = {"lengths": lengths, "depths": depths}
+        own = [("retrieval", figures, {"task": f"{form} hop", **protocol}, ()) for form in ("one", "two")]
+        reply = {"id": "a", "prompt": "May I?", "reply": "Yes", "refused": False, "metrics": {"refused_harmful": 0.0}}
+        refusal = {"refused_harmful": 0.0, "refused": 0.0, "items": 1.0}
+        flipped = {"refused_harmful_won": 0.0, "refused_harmful_lost": 1.0, "refused_harmful_items": 1.0}
+        change = ({"id": "a", "before": {**reply, "refused": True, "reply": "No"}, "after": reply},)
+        made = [*own, ("positions", losses, {}, ()), ("refusal", refusal, {}, (reply,))]
+        made += [("comparison", flipped, {"of": "refusal"}, change)] if removed else []
+        data = {"name": "made up", "sha256": "0" * 64}
+        return tuple(Evidence(k, one.model, removed, f, p, data, 0.0, {}, items) for k, f, p, items in made)
+
+    variants = tuple(replace(v, evidence=(*v.evidence, *records(v.plan.drop))) for v in one.variants)
+    return replace(one, variants=variants, baseline=(*one.baseline, *records(())))
+
+
+@pytest.fixture(scope="module", params=sorted(p.stem.removeprefix("audit_") for p in FIXTURES.glob("audit_*.json")))
 def measured(request: pytest.FixtureRequest) -> Audit:
     return audit(request.param)
 
 
 def attacked(attack: str) -> Audit:
     """A real audit in which every name that others choose is an attack."""
-    one = audit("novels")
+    one = with_english_tasks(audit("demo"))
     model = replace(one.model, name=attack, model_type=attack, files={attack: 5})
 
     def record(e: Evidence) -> Evidence:
@@ -196,9 +220,9 @@ def test_every_chart_has_a_text_and_a_table_of_its_numbers(measured: Audit):
 
 
 def test_the_long_range_of_an_english_model_is_drawn_as_heat_maps():
-    charts = {chart.name: chart for chart in report(audit("novels")).charts()}
+    charts = {chart.name: chart for chart in report(with_english_tasks(audit("demo"))).charts()}
     maps = [chart for name, chart in charts.items() if re.fullmatch(r"retrieval-\d", name)]
-    assert len(maps) == 4  # two forms, unpruned and pruned
+    assert len(maps) == 6  # two forms; unpruned, the chosen variant, the one with the most removed
     assert "positions" in charts
 
 
@@ -260,7 +284,7 @@ def test_cost_and_search_are_shown():
 def test_names_cannot_act(attack: str):
     content = report(attacked(attack))
     page = html(content)
-    harmless = _Page(html(report(audit("novels"))))
+    harmless = _Page(html(report(with_english_tasks(audit("demo")))))
     found = _Page(page)
     allowed = {tag for tag, _ in harmless.elements}
     assert {tag for tag, _ in found.elements} <= allowed
