@@ -118,7 +118,8 @@ class _Page(HTMLParser):
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.headings: list[int] = []
-        self.feed(page)
+        # Elements are wanted, not what stands in the scripts: Plotly alone has 4.8 MB.
+        self.feed(re.sub(r"<script>.*?</script>", "<script></script>", page, flags=re.DOTALL))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
