@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from gatenorm.calibration.agreement import label
 from gatenorm.calibration.comparison import Comparison
-from gatenorm.report.plots import matplotlib_figure, plotly_figure, write_plot
-
-# From orange over white to blue: told apart by the colour-blind; the numbers carry it in print.
-_COLOURS = ("#D55E00", "#ffffff", "#0072B2")
+from gatenorm.report.palette import DIVERGING
+from gatenorm.report.plots import matplotlib_figure, plotly_figure, write_page, write_plot
 
 
 def plot_agreement(comparison: Comparison, path: Path) -> None:
@@ -26,7 +26,7 @@ def plot_agreement(comparison: Comparison, path: Path) -> None:
     write_plot(
         path,
         static=lambda file: _static(file, title, names, matrix),
-        interactive=lambda file: _interactive(file, title, names, matrix),
+        interactive=lambda file: write_page(agreement_figure(names, matrix, title), file),
     )
 
 
@@ -36,7 +36,7 @@ def _static(file: Path, title: str, names: list[str], matrix: list[list[float | 
     from matplotlib.colors import LinearSegmentedColormap
 
     axes = figure.add_subplot()
-    colours = LinearSegmentedColormap.from_list("agreement", _COLOURS)
+    colours = LinearSegmentedColormap.from_list("agreement", DIVERGING)
     values = [[float("nan") if v is None else v for v in row] for row in matrix]
     image = axes.imshow(values, cmap=colours, vmin=-1, vmax=1)
     axes.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
@@ -53,19 +53,24 @@ def _static(file: Path, title: str, names: list[str], matrix: list[list[float | 
     figure.savefig(file, dpi=150)
 
 
-def _interactive(file: Path, title: str, names: list[str], matrix: list[list[float | None]]) -> None:
+def agreement_figure(names: Sequence[str], matrix: Sequence[Sequence[float | None]], title: str = "") -> Any:
+    """Rank correlations, row by column, as an interactive figure.
+
+    Raises:
+        MissingExtraError: plotly is not installed.
+    """
     figure = plotly_figure(title)
     figure.add_heatmap(
-        z=matrix,
-        x=names,
-        y=names,
+        z=[list(row) for row in matrix],
+        x=list(names),
+        y=list(names),
         zmin=-1,
         zmax=1,
-        colorscale=[[0, _COLOURS[0]], [0.5, _COLOURS[1]], [1, _COLOURS[2]]],
+        colorscale=[[0, DIVERGING[0]], [0.5, DIVERGING[1]], [1, DIVERGING[2]]],
         texttemplate="%{z:+.2f}",
         hovertemplate="%{y}, %{x}: %{z:+.3f}<extra></extra>",
         colorbar={"title": "Spearman"},
     )
     figure.update_xaxes(showgrid=False)
     figure.update_yaxes(autorange="reversed", showgrid=False)
-    figure.write_html(file, include_plotlyjs=True, full_html=True)
+    return figure

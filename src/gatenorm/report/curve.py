@@ -6,10 +6,10 @@ import math
 from pathlib import Path
 
 from gatenorm.calibration.curve import Curve
-from gatenorm.report.plots import matplotlib_figure, plotly_figure, write_plot
+from gatenorm.report.palette import BAND, SERIES
+from gatenorm.report.plots import matplotlib_figure, plotly_figure, write_page, write_plot
 
-# Okabe and Ito's palette without yellow, which print loses; markers and dashes tell lines apart without colour.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+# Markers and dashes tell lines apart without colour.
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES = ("-", "--", "-.", ":")
 _BAND = "0.8"
@@ -45,8 +45,8 @@ def _static(curve: Curve, file: Path) -> None:
         axes.plot(
             counts,
             [line.perplexity[c] for c in counts],
-            color=_COLOURS[n % len(_COLOURS)],
-            marker=_MARKERS[(n + n // len(_COLOURS)) % len(_MARKERS)],  # another one when colours come round again
+            color=SERIES[n % len(SERIES)],
+            marker=_MARKERS[(n + n // len(SERIES)) % len(_MARKERS)],  # another one when colours come round again
             linestyle=_DASHES[n % len(_DASHES)],
             markersize=4.5,
             label=line.name,
@@ -78,7 +78,7 @@ def _interactive(curve: Curve, file: Path) -> None:
         edge = {"color": "rgba(0,0,0,0)"}
         figure.add_scatter(x=counts, y=low, line=edge, showlegend=False, hoverinfo="skip")
         name = f"random, {len(curve.band)} draws"
-        figure.add_scatter(x=counts, y=high, line=edge, fill="tonexty", fillcolor="rgba(150,150,150,0.35)", name=name)
+        figure.add_scatter(x=counts, y=high, line=edge, fill="tonexty", fillcolor=BAND, name=name)
     for n, line in enumerate(curve.lines):
         counts = sorted(line.perplexity)
         figure.add_scatter(
@@ -86,10 +86,10 @@ def _interactive(curve: Curve, file: Path) -> None:
             y=[line.perplexity[c] for c in counts],
             name=line.name,
             mode="lines+markers",
-            line={"color": _COLOURS[n % len(_COLOURS)]},
+            line={"color": SERIES[n % len(SERIES)]},
             text=[", ".join(map(str, sorted(line.removed[c]))) or "none" for c in counts],
             hovertemplate="%{x} removed (layers %{text}): %{y:.4g}<extra></extra>",
         )
     figure.update_xaxes(title="attention sublayers removed", dtick=1)
     figure.update_yaxes(title="perplexity per token (log scale)", type="log")
-    figure.write_html(file, include_plotlyjs=True, full_html=True)
+    write_page(figure, file)

@@ -7,7 +7,7 @@ from pathlib import Path
 from gatenorm.calibration.agreement import label
 from gatenorm.errors import OutputError
 from gatenorm.records import Scores
-from gatenorm.report.plots import matplotlib_figure, plotly_figure, write_plot
+from gatenorm.report.plots import matplotlib_figure, plotly_figure, write_page, write_plot
 
 
 def plot_heads(scores: Scores, path: Path) -> None:
@@ -62,4 +62,4 @@ def _interactive(file: Path, title: str, name: str, layers: list[int], values: l
     )
     figure.update_xaxes(title="layer (original number)", type="category")
     figure.update_yaxes(title="query head", autorange="reversed", type="category")
-    figure.write_html(file, include_plotlyjs=True, full_html=True)
+    write_page(figure, file)

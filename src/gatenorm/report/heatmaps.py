@@ -1,13 +1,15 @@
-"""Heat maps of records through matplotlib: accuracy of retrieval by context length and depth."""
+"""Heat maps of records: accuracy of retrieval by context length and depth."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from gatenorm.errors import MissingExtraError, OutputError
 from gatenorm.records import Evidence
+from gatenorm.report.plots import plotly_figure
 
 FORMATS = (".png", ".svg")
 
@@ -42,8 +44,7 @@ def plot_retrieval(records: Sequence[Evidence], path: Path) -> None:
     figure = Figure(figsize=(1 + 4.2 * len(own), 3.6), layout="constrained")
     image = None
     for number, record in enumerate(own):
-        lengths, depths = record.protocol["lengths"], record.protocol["depths"]
-        grid = [[record.figures[f"choice_{length}_{depth:g}"] for length in lengths] for depth in depths]
+        lengths, depths, grid = cells(record)
         axes = figure.add_subplot(1, len(own), number + 1)
         image = axes.imshow(grid, vmin=0.0, vmax=1.0, cmap="cividis", aspect="auto")
         axes.set_xticks(range(len(lengths)), [f"{length:,}" for length in lengths])
@@ -65,3 +66,33 @@ def plot_retrieval(records: Sequence[Evidence], path: Path) -> None:
         raise OutputError(f"--plot {path}: {error.strerror}") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def cells(record: Evidence) -> tuple[list[int], list[float], list[list[float]]]:
+    """A retrieval record as its context lengths, its depths and the shares of right choices, a row a depth."""
+    lengths, depths = list(record.protocol["lengths"]), list(record.protocol["depths"])
+    return lengths, depths, [[record.figures[f"choice_{n}_{depth:g}"] for n in lengths] for depth in depths]
+
+
+def retrieval_figure(record: Evidence, title: str = "") -> Any:
+    """The share of right choices of one retrieval record, length by depth, as an interactive figure.
+
+    Raises:
+        MissingExtraError: plotly is not installed.
+    """
+    lengths, depths, grid = cells(record)
+    figure = plotly_figure(title or f"{record.model.name}: {record.protocol['task']}")
+    figure.add_heatmap(
+        z=grid,
+        x=[f"{length:,}" for length in lengths],
+        y=[f"{depth:.0%}" for depth in depths],
+        zmin=0,
+        zmax=1,
+        colorscale="Cividis",
+        texttemplate="%{z:.0%}",
+        hovertemplate="%{x} tokens, %{y} deep: %{z:.0%} right<extra></extra>",
+        colorbar={"title": "right of four", "tickformat": ".0%"},
+    )
+    figure.update_xaxes(title="context, tokens", type="category", showgrid=False)
+    figure.update_yaxes(title="depth of the fact", type="category", autorange="reversed", showgrid=False)
+    return figure

@@ -9,10 +9,10 @@ from typing import Any
 
 from gatenorm.errors import MissingExtraError, OutputError
 from gatenorm.records import Scores
+from gatenorm.report.palette import MARKED, PLAIN
 
 FORMATS = (".png", ".svg", ".html")
-# From the palette of Okabe and Ito, which the colour-blind can tell apart; the hatch carries it in print.
-_PLAIN, _MARKED = "#0072B2", "#E69F00"
+_CLUSTER = "weak late cluster"
 
 
 def check_format(path: Path) -> None:
@@ -37,7 +37,7 @@ def plot_scores(scores: Scores, path: Path, marked: Sequence[int] = ()) -> None:
     write_plot(
         path,
         static=lambda file: _static(scores, file, set(marked)),
-        interactive=lambda file: _interactive(scores, file, set(marked)),
+        interactive=lambda file: write_page(scores_figure(scores, marked), file),
     )
 
 
@@ -99,7 +99,7 @@ def _static(scores: Scores, path: Path, marked: set[int]) -> None:
         axes.bar(
             layer.layer,
             layer.score,
-            color=_MARKED if weak else _PLAIN,
+            color=MARKED if weak else PLAIN,
             hatch="///" if weak else None,
             edgecolor="white",
             linewidth=0.5,
@@ -112,23 +112,36 @@ def _static(scores: Scores, path: Path, marked: set[int]) -> None:
     axes.set_axisbelow(True)
     axes.grid(axis="y", color="0.9")
     if marked:
-        axes.legend(handles=[Patch(facecolor=_MARKED, hatch="///", edgecolor="white", label="weak late cluster")])
+        axes.legend(handles=[Patch(facecolor=MARKED, hatch="///", edgecolor="white", label=_CLUSTER)])
     figure.savefig(path, dpi=150)
 
 
-def _interactive(scores: Scores, path: Path, marked: set[int]) -> None:
+def scores_figure(scores: Scores, marked: Sequence[int] = (), meaning: str = _CLUSTER) -> Any:
+    """One bar a layer as an interactive figure; ``meaning`` says why the ``marked`` ones stand out.
+
+    Raises:
+        MissingExtraError: plotly is not installed.
+    """
     figure = plotly_figure(_title(scores))
     figure.update_layout(bargap=0.15)
-    for name, weak in (("layers", False), ("weak late cluster", True)):
+    for name, weak in (("layers", False), (meaning, True)):
         chosen = [s for s in scores.layers if (s.layer in marked) == weak]
         if chosen:
             figure.add_bar(
                 x=[s.layer for s in chosen],
                 y=[s.score for s in chosen],
                 name=name,
-                marker={"color": _MARKED if weak else _PLAIN, "pattern": {"shape": "/" if weak else ""}},
+                marker={
+                    "color": MARKED if weak else PLAIN,
+                    "pattern": {"shape": "/" if weak else "", "fillmode": "overlay", "solidity": 0.25},
+                },
                 hovertemplate="layer %{x}: %{y:.5g}<extra></extra>",
             )
     figure.update_xaxes(title="layer (original number)", dtick=1 if len(scores.layers) <= 48 else None)
     figure.update_yaxes(title=f"{scores.criterion} (low: removed first)")
+    return figure
+
+
+def write_page(figure: Any, path: Path) -> None:
+    """One interactive figure as a page of its own that needs no network."""
     figure.write_html(path, include_plotlyjs=True, full_html=True)

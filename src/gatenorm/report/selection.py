@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from gatenorm.calibration.agreement import BUDGETS, by_layer, label
 from gatenorm.records import Scores
-from gatenorm.report.plots import matplotlib_figure, plotly_figure, write_plot
+from gatenorm.report.palette import GAP, KEPT, SHADES
+from gatenorm.report.plots import matplotlib_figure, plotly_figure, write_page, write_plot
 from gatenorm.surgery.planning import count_for_share
-
-# One hue from dark to light: the order survives print in grey and every kind of colour blindness.
-_SHADES = ("#08306b", "#2171b5", "#6baed6", "#c6dbef")
-_KEPT = "#ffffff"
 
 
 def plot_selection(rankings: Sequence[Scores], path: Path) -> None:
@@ -22,17 +20,21 @@ def plot_selection(rankings: Sequence[Scores], path: Path) -> None:
         OutputError, MissingExtraError: as ``write_plot`` and the drawing libraries.
     """
     layers = sorted(by_layer(rankings[0]))
-    cells = [_budgets(scores, layers) for scores in rankings]
+    cells = [removed_from(scores, layers) for scores in rankings]
     names = [label(scores) for scores in rankings]
-    title = f"{rankings[0].model.name}: which attention sublayers each criterion removes"
+    title = _title(rankings)
     write_plot(
         path,
         static=lambda file: _static(file, title, names, layers, cells),
-        interactive=lambda file: _interactive(file, title, names, layers, cells),
+        interactive=lambda file: write_page(selection_figure(rankings), file),
     )
 
 
-def _budgets(scores: Scores, layers: Sequence[int]) -> list[int]:
+def _title(rankings: Sequence[Scores]) -> str:
+    return f"{rankings[0].model.name}: which attention sublayers each criterion removes"
+
+
+def removed_from(scores: Scores, layers: Sequence[int]) -> list[int]:
     """For every layer the index of the smallest budget at which it goes; ``len(BUDGETS)`` for those that stay."""
     counts = [count_for_share(share, len(layers)) for share in BUDGETS]
     place = {layer: n for n, layer in enumerate(scores.ranking)}
@@ -45,8 +47,8 @@ def _static(file: Path, title: str, names: Sequence[str], layers: Sequence[int],
     from matplotlib.patches import Patch
 
     axes = figure.add_subplot()
-    colours = ListedColormap([*_SHADES, _KEPT])
-    axes.pcolormesh(cells, cmap=colours, vmin=0, vmax=len(_SHADES), edgecolors="0.75", linewidth=0.6)
+    colours = ListedColormap([*SHADES, KEPT])
+    axes.pcolormesh(cells, cmap=colours, vmin=0, vmax=len(SHADES), edgecolors="0.75", linewidth=0.6)
     axes.invert_yaxis()
     axes.set_xticks([n + 0.5 for n in range(len(layers))], [str(layer) for layer in layers], fontsize=8)
     axes.set_yticks([n + 0.5 for n in range(len(names))], names)
@@ -61,9 +63,9 @@ def _static(file: Path, title: str, names: Sequence[str], layers: Sequence[int],
                 axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=colour, fontsize=7)
     handles = [
         Patch(facecolor=shade, edgecolor="0.5", label=f"{100 * share:.0f} %")
-        for shade, share in zip(_SHADES, BUDGETS, strict=True)
+        for shade, share in zip(SHADES, BUDGETS, strict=True)
     ]
-    handles.append(Patch(facecolor=_KEPT, edgecolor="0.5", label="kept at 50 %"))
+    handles.append(Patch(facecolor=KEPT, edgecolor="0.5", label="kept at 50 %"))
     figure.legend(
         handles=handles,
         title="removed from a budget of",
@@ -75,10 +77,18 @@ def _static(file: Path, title: str, names: Sequence[str], layers: Sequence[int],
     figure.savefig(file, dpi=150)
 
 
-def _interactive(file: Path, title: str, names: Sequence[str], layers: Sequence[int], cells: list[list[int]]) -> None:
-    figure = plotly_figure(title)
+def selection_figure(rankings: Sequence[Scores]) -> Any:
+    """The selection diagram as an interactive figure.
+
+    Raises:
+        MissingExtraError: plotly is not installed.
+    """
+    layers = sorted(by_layer(rankings[0]))
+    names = [label(scores) for scores in rankings]
+    cells = [removed_from(scores, layers) for scores in rankings]
+    figure = plotly_figure(_title(rankings))
     words = [*(f"removed from {100 * share:.0f} %" for share in BUDGETS), "kept at 50 %"]
-    colours = [*_SHADES, _KEPT]
+    colours = [*SHADES, KEPT]
     scale = [[edge, colour] for n, colour in enumerate(colours) for edge in (n / 5, (n + 1) / 5)]
     figure.add_heatmap(
         z=cells,
@@ -95,5 +105,5 @@ def _interactive(file: Path, title: str, names: Sequence[str], layers: Sequence[
     )
     figure.update_xaxes(title="layer (original number)", type="category", showgrid=False)
     figure.update_yaxes(autorange="reversed", showgrid=False)
-    figure.update_layout(plot_bgcolor="#999999")
-    figure.write_html(file, include_plotlyjs=True, full_html=True)
+    figure.update_layout(plot_bgcolor=GAP)
+    return figure

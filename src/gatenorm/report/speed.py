@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gatenorm.errors import MissingExtraError, OutputError
 from gatenorm.records import Evidence
-from gatenorm.report.plots import write_plot
+from gatenorm.report.palette import SERIES
+from gatenorm.report.plots import plotly_figure, write_page, write_plot
 
-# From the palette of Okabe and Ito, which the colour-blind can tell apart; markers carry it in print.
-_SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+# Markers tell lines apart in print.
 _MARKERS = "osD^vP*"
+_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "star")
+_LENGTH = "tokens in the prompt"
 
 
 @dataclass(frozen=True)
@@ -41,21 +44,28 @@ def plot_speed(found: Sequence[Evidence], path: Path) -> None:
         OutputError: no speed-up among them, an unknown ending, or the file cannot be written.
         MissingExtraError: the plotting library is not installed.
     """
-    compared = [e for e in found if "prefill_speedup" in e.figures]
-    if not compared:
+    curves = speedup_curves(found)
+    if not curves:
         raise OutputError(f"--plot {path}: no speed-up was measured: give --baseline")
+    compared = [e for e in found if "prefill_speedup" in e.figures]
+    title = f"speed-up over {compared[0].protocol['baseline']} ({compared[0].protocol['engine']})"
+    _lines(curves, title, _LENGTH, "speed-up", path)
+
+
+def speedup_curves(found: Sequence[Evidence], phases: Sequence[str] = ("prefill", "decode")) -> list[Curve]:
+    """Measured speed-up by prompt length for each variant, phase and batch, and behind each the ideal, if known."""
+    compared = [e for e in found if "prefill_speedup" in e.figures]
     curves: list[Curve] = []
     for label, batch in dict.fromkeys((e.protocol["label"], e.protocol["batch"]) for e in compared):
         of_one = [e for e in compared if (e.protocol["label"], e.protocol["batch"]) == (label, batch)]
-        for phase in ("prefill", "decode"):
+        for phase in phases:
             name = f"{label}, {phase}" + (f", batch {batch}" if batch > 1 else "")
             group = len({curve.group for curve in curves})
             curves.append(_curve(name, group, of_one, f"{phase}_speedup", spread=True))
             ideal = [e for e in of_one if f"{phase}_ideal" in e.figures]
             if ideal:
                 curves.append(_curve(f"{name}, ideal", group, ideal, f"{phase}_ideal", dashed=True))
-    title = f"speed-up over {compared[0].protocol['baseline']} ({compared[0].protocol['engine']})"
-    _lines(curves, title, "tokens in the prompt", "speed-up", path)
+    return curves
 
 
 def plot_profile(found: Sequence[Evidence], path: Path) -> None:
@@ -78,7 +88,7 @@ def plot_profile(found: Sequence[Evidence], path: Path) -> None:
             label = name + (f", batch {batch}" if batch > 1 else "")
             curves.append(_curve(label, len(curves), of_one, f"prefill_{part}_seconds"))
     title = f"{measured[0].model.name}: where prefill's time goes"
-    _lines(curves, title, "tokens in the prompt", "seconds", path)
+    _lines(curves, title, _LENGTH, "seconds", path)
 
 
 def _curve(
@@ -98,7 +108,7 @@ def _lines(curves: Sequence[Curve], title: str, x: str, y: str, path: Path) -> N
     write_plot(
         path,
         static=lambda file: _static_lines(curves, title, x, y, file),
-        interactive=lambda file: _interactive_lines(curves, title, x, y, file),
+        interactive=lambda file: write_page(lines_figure(curves, title, x, y), file),
     )
 
 
@@ -110,7 +120,7 @@ def _static_lines(curves: Sequence[Curve], title: str, x: str, y: str, path: Pat
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.add_subplot()
     for curve in curves:
-        color = _SERIES[curve.group % len(_SERIES)]
+        color = SERIES[curve.group % len(SERIES)]
         if curve.dashed:
             axes.plot(curve.x, curve.y, color=color, linestyle="--", linewidth=1, label=curve.name)
             continue
@@ -134,12 +144,13 @@ def _static_lines(curves: Sequence[Curve], title: str, x: str, y: str, path: Pat
     figure.savefig(path, dpi=150)
 
 
-def _interactive_lines(curves: Sequence[Curve], title: str, x: str, y: str, path: Path) -> None:
-    try:
-        import plotly.graph_objects as go
-    except ImportError:
-        raise MissingExtraError("an HTML plot", "plotly", "report") from None
-    figure = go.Figure(layout={"title": title, "template": "plotly_white"})
+def lines_figure(curves: Sequence[Curve], title: str, x: str = _LENGTH, y: str = "speed-up") -> Any:
+    """Curves over prompt length as an interactive figure, their spreads as bars.
+
+    Raises:
+        MissingExtraError: plotly is not installed.
+    """
+    figure = plotly_figure(title)
     for curve in curves:
         bars = None
         if curve.low:
@@ -151,9 +162,12 @@ def _interactive_lines(curves: Sequence[Curve], title: str, x: str, y: str, path
             y=curve.y,
             name=curve.name,
             mode="lines" if curve.dashed else "lines+markers",
-            line={"dash": "dash" if curve.dashed else "solid", "color": _SERIES[curve.group % len(_SERIES)]},
+            line={"dash": "dash" if curve.dashed else "solid", "color": SERIES[curve.group % len(SERIES)]},
+            marker={"symbol": _SYMBOLS[curve.group % len(_SYMBOLS)], "size": 8},
             error_y=bars,
+            legendgroup=str(curve.group),
         )
-    figure.update_xaxes(title=x, type="log", tickvals=sorted({length for curve in curves for length in curve.x}))
+    lengths = sorted({length for curve in curves for length in curve.x})
+    figure.update_xaxes(title=x, type="log", tickvals=lengths, ticktext=[f"{length:,.0f}" for length in lengths])
     figure.update_yaxes(title=y)
-    figure.write_html(path, include_plotlyjs=True, full_html=True)
+    return figure

@@ -1,0 +1,308 @@
+"""The report on what was lost: perplexity by speed and by budget, tasks, refusals, the user's own workload."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gatenorm.records.audit import CANDIDATE, Audit, AuditedVariant
+from gatenorm.report.page import measured
+from gatenorm.report.page.blocks import Block, Cell, Chart, Column, Details, Heading, Section, Table, Text
+from gatenorm.report.page.measured import Change, title
+from gatenorm.report.page.plotting import SYMBOLS, bare, changes_figure
+from gatenorm.report.page.wording import NONE, fixed, number, percent, span, times
+from gatenorm.report.palette import SERIES
+from gatenorm.report.plots import plotly_figure
+
+_SHOWN = 5
+
+
+def tradeoff(audit: Audit) -> Section:
+    """What each variant loses in perplexity beside what it gains in speed, and by how much was removed."""
+    measured_ones = [
+        v for v in (*measured.candidates(audit), *measured.comparisons(audit)) if measured.perplexities(audit, v)
+    ]
+    if not measured_ones:
+        text = Text("No perplexity was measured of any variant: see what was not examined.")
+        return Section("tradeoff", "Quality against speed", (text,))
+    blocks: list[Block] = [
+        Text(
+            "A criterion earns its place by losing less than the comparisons at the same budget: layers drawn at "
+            "random, the last layers, and those that a forward pass finds quiet."
+        )
+    ]
+    at = measured.telling_speeds(audit)
+    timed = [v for v in measured_ones if measured.told_speed(audit, v)]
+    if at and timed:
+        blocks.append(_against_speed(audit, timed, at))
+    else:
+        blocks.append(Text("Nothing was timed, so quality stands against the number of removed sublayers alone."))
+    blocks.append(_by_count(audit, measured_ones))
+    return Section("tradeoff", "Quality against speed", tuple(blocks))
+
+
+def behaviour(audit: Audit) -> Section:
+    """Tasks, refusals and the user's own workload, as changes against the unpruned model."""
+    own = measured.candidates(audit)
+    blocks: list[Block] = []
+    by_model = {title(v): changes for v in own if (changes := measured.tasks(audit, v))}
+    if by_model:
+        blocks += [Heading("General tasks"), _changes("tasks", "Accuracy, task by task", by_model)]
+    asked = [(v, changes) for v in own if (changes := measured.refusals(audit, v))]
+    if asked:
+        blocks += [Heading("Refusals"), *_refusals(asked)]
+    followed = [v for v in own if measured.domain(v)]
+    if followed:
+        blocks += [Heading("Your own workload"), *_domain(followed)]
+    if not blocks:
+        blocks.append(Text("Neither tasks nor refusals nor a workload were looked at: see what was not examined."))
+    return Section("behaviour", "Tasks, refusals, workload", tuple(blocks))
+
+
+def _against_speed(audit: Audit, timed: Sequence[AuditedVariant], at: tuple[str, int, int]) -> Chart:
+    engine, tokens, batch = at
+    figure = plotly_figure("")
+    rows = []
+    for n, (criterion, own) in enumerate(_by_criterion(timed).items()):
+        points = [(measured.told_speed(audit, v), measured.perplexities(audit, v)[0], v) for v in own]
+        comparison = all(v.role != CANDIDATE for v in own)
+        figure.add_scatter(
+            x=[s.of("prefill_speedup") if s else None for s, _, _ in points],
+            y=[100 * c.difference for _, c, _ in points],
+            name=f"{criterion} (comparison)" if comparison else criterion,
+            mode="markers+text",
+            text=[str(len(v.plan.drop)) for _, _, v in points],
+            textposition="top center",
+            customdata=[title(v) for _, _, v in points],
+            marker={
+                "color": SERIES[n % len(SERIES)],
+                "symbol": SYMBOLS[n % len(SYMBOLS)] + ("-open" if comparison else ""),
+                "size": 12,
+                "line": {"width": 2, "color": SERIES[n % len(SERIES)]},
+            },
+            hovertemplate="%{customdata}: prefill %{x:.2f}×, perplexity %{y:+.2f}%<extra></extra>",
+        )
+        for speed, change, variant in points:
+            if speed:
+                rows.append(
+                    [
+                        Cell(title(variant)),
+                        Cell(criterion),
+                        Cell(str(len(variant.plan.drop))),
+                        Cell(times(speed.of("prefill_speedup"))),
+                        Cell(times(speed.of("decode_speedup"))),
+                        Cell(percent(change.difference, 2, sign=True)),
+                    ]
+                )
+    figure.update_xaxes(title="prefill speed-up (×)")
+    figure.update_yaxes(title="perplexity rise, %")
+    columns = [Column("Variant"), Column("Criterion"), Column("Removed", number=True)]
+    columns += [Column("Prefill", "×", True), Column("Decode", "×", True), Column("Perplexity rise", "%", True)]
+    where = measured.perplexities(audit, timed[0])[0].name
+    return Chart(
+        name="tradeoff",
+        title="Perplexity rise against prefill speed-up",
+        says=(
+            f"A mark for each of {len(rows)} variants: to the right is faster, further down is better. Numbers at the "
+            f"marks count the removed sublayers; open marks are comparisons. Perplexity on {where}, prefill of "
+            f"{tokens:,} tokens in {engine}, batch {batch}."
+        ),
+        plot=bare(figure),
+        table=Table.of("Perplexity rise and speed-up by variant", columns, rows),
+        height=420,
+    )
+
+
+def _by_count(audit: Audit, own: Sequence[AuditedVariant]) -> Chart:
+    figure = plotly_figure("")
+    for n, (criterion, variants) in enumerate(_by_criterion(own).items()):
+        points = sorted(
+            ((len(v.plan.drop), measured.perplexities(audit, v)[0], v) for v in variants), key=lambda p: p[0]
+        )
+        figure.add_scatter(
+            x=[count for count, _, _ in points],
+            y=[c.after for _, c, _ in points],
+            name=criterion if any(v.role == CANDIDATE for v in variants) else f"{criterion} (comparison)",
+            mode="lines+markers",
+            line={"color": SERIES[n % len(SERIES)]},
+            marker={"symbol": SYMBOLS[n % len(SYMBOLS)], "size": 9},
+            text=[title(v) for _, _, v in points],
+            hovertemplate="%{text}: %{x} removed, perplexity %{y:.4g}<extra></extra>",
+        )
+    first = measured.perplexities(audit, own[0])[0]
+    figure.add_hline(y=first.before, line={"dash": "dot", "color": "#999999", "width": 1.5})
+    figure.update_xaxes(title="attention sublayers removed", dtick=1 if audit.model.layers <= 24 else None)
+    figure.update_yaxes(title="perplexity per token (log scale)", type="log")
+    rows = []
+    for variant in own:
+        for change in measured.perplexities(audit, variant):
+            ends = span(change.low, change.high, lambda v: percent(v, 2, sign=True))
+            rows.append(
+                [
+                    Cell(variant.name, tags=measured.tags(variant)),
+                    Cell(change.name),
+                    Cell(str(len(variant.plan.drop))),
+                    Cell(number(change.before)),
+                    Cell(number(change.after)),
+                    Cell(percent(change.difference, 2, sign=True)),
+                    Cell(ends or NONE),
+                    Cell(f"{change.items:,}"),
+                ]
+            )
+    columns = [Column("Variant"), Column("Text"), Column("Removed", number=True), Column("Before", number=True)]
+    columns += [
+        Column("After", number=True),
+        Column("Rise", "%", True),
+        Column("95% interval of the rise", number=True),
+    ]
+    columns.append(Column("Tokens", number=True))
+    return Chart(
+        name="perplexity",
+        title="Perplexity by number of removed sublayers",
+        says=(
+            f"A line for each criterion over the number of removed sublayers; the dotted line is the unpruned model, "
+            f"{number(first.before)} on {first.name}."
+        ),
+        plot=bare(figure),
+        table=Table.of("Perplexity per token before and after", columns, rows, wide=True),
+        height=380,
+    )
+
+
+def _changes(name: str, heading: str, named: dict[str, list[Change]]) -> Chart:
+    rows = []
+    for model, changes in named.items():
+        for c in changes:
+            ends = span(c.low, c.high, lambda v: fixed(100 * v, 1, sign=True))
+            turned = NONE if c.won is None else f"{c.won} / {c.lost}"
+            rows.append(
+                [
+                    Cell(model),
+                    Cell(c.name, note=c.metric),
+                    Cell(percent(c.before)),
+                    Cell(percent(c.after)),
+                    Cell(fixed(100 * c.difference, 1, sign=True)),
+                    Cell(ends or NONE),
+                    Cell(turned),
+                    Cell(percent(c.chance, 0)),
+                    Cell(f"{c.items:,}"),
+                ]
+            )
+    columns = [Column("Variant"), Column("Task"), Column("Before", "%", True), Column("After", "%", True)]
+    columns += [Column("Change", "points", True), Column("95% interval", "points", True)]
+    columns += [
+        Column("Turned right / wrong", "items", True),
+        Column("Chance", "%", True),
+        Column("Items", number=True),
+    ]
+    most = max(len(changes) for changes in named.values())
+    return Chart(
+        name=name,
+        title=heading,
+        says=(
+            f"Changes in points for {', '.join(named)}, a row a task; bars are 95% intervals of the paired "
+            "difference. A mark left of zero is a loss; an interval that holds zero shows no change that is sure."
+        ),
+        plot=bare(changes_figure(named, "points")),
+        table=Table.of(heading, columns, rows, wide=True),
+        height=130 + max(34, 13 * len(named)) * most,
+    )
+
+
+def _refusals(asked: Sequence[tuple[AuditedVariant, list[Change]]]) -> list[Block]:
+    said = {
+        "refused_harmful": "harmful requests refused",
+        "answered_harmless": "harmless requests answered",
+        "system_obeyed": "conflicts decided by the system instruction",
+    }
+    rows = []
+    for variant, changes in asked:
+        for c in changes:
+            turned = NONE if c.won is None else f"{(c.won or 0) + (c.lost or 0)} of {c.items}"
+            ends = span(c.low, c.high, lambda v: fixed(100 * v, 1, sign=True))
+            rows.append(
+                [
+                    Cell(variant.name, tags=measured.tags(variant)),
+                    Cell(said.get(c.name, c.name)),
+                    Cell(percent(c.before)),
+                    Cell(percent(c.after)),
+                    Cell(fixed(100 * c.difference, 1, sign=True), note=ends),
+                    Cell(turned),
+                ]
+            )
+    columns = [Column("Variant"), Column("What"), Column("Before", "%", True), Column("After", "%", True)]
+    columns += [Column("Change", "points", True), Column("Flipped", "items", True)]
+    blocks: list[Block] = [Table.of("Refusals before and after", columns, rows)]
+    turned_items = _turned([variant for variant, _ in asked])
+    if turned_items:
+        blocks.append(Details("Requests whose reply flipped", (turned_items,)))
+    return blocks
+
+
+def _turned(own: Sequence[AuditedVariant]) -> Table | None:
+    rows = []
+    for variant in own:
+        for record in (e for e in variant.evidence if e.kind == "comparison" and e.protocol.get("of") == "refusal"):
+            for item in record.items[: 2 * _SHOWN]:
+                before, after = item["before"], item["after"]
+                rows.append(
+                    [
+                        Cell(title(variant)),
+                        Cell(str(before.get("prompt", item["id"]))[:200]),
+                        Cell(str(before.get("reply", ""))[:160] or "(nothing)", note=_did(before)),
+                        Cell(str(after.get("reply", ""))[:160] or "(nothing)", note=_did(after)),
+                    ]
+                )
+    columns = [Column("Variant"), Column("Request"), Column("Before"), Column("After")]
+    caption = f"Replies that turned between refusal and answer, at most {2 * _SHOWN} a variant"
+    return Table.of(caption, columns, rows, wide=True) if rows else None
+
+
+def _did(item: dict[str, object]) -> str:
+    return "refused" if item.get("refused") else "answered"
+
+
+def _domain(own: Sequence[AuditedVariant]) -> list[Block]:
+    rows, worst = [], []
+    for variant in own:
+        record = measured.domain(variant)
+        assert record is not None
+        f = record.figures
+        both = f"{number(f['baseline_perplexity'])} → {number(f['perplexity'])}" if "perplexity" in f else NONE
+        rows.append(
+            [
+                Cell(variant.name, note=str(record.data.get("name", "")), tags=measured.tags(variant)),
+                Cell(f"{f['items']:.0f}"),
+                Cell(f"{number(f['kl'])} ± {number(f.get('kl_stderr'), 2)}"),
+                Cell(percent(f["top1"])),
+                Cell(percent(f["greedy_agreement"])),
+                Cell(percent(f["greedy_same"])),
+                Cell(both),
+            ]
+        )
+        for item in record.items[:_SHOWN]:
+            worst.append(
+                [
+                    Cell(title(variant)),
+                    Cell(str(item["id"])),
+                    Cell(number(item["kl"], 3)),
+                    Cell(" ".join(str(item["baseline_wrote"]).split())[:120]),
+                    Cell(" ".join(str(item["model_wrote"]).split())[:120]),
+                ]
+            )
+    columns = [Column("Variant"), Column("Items", number=True), Column("Divergence", "nats", True)]
+    columns += [Column("Same top token", "%", True), Column("Same continuation", "% of tokens", True)]
+    columns += [Column("Same to the end", "% of items", True), Column("Perplexity of references", number=True)]
+    columns_of_worst = [Column("Variant"), Column("Line", number=True), Column("Divergence", "nats", True)]
+    columns_of_worst += [Column("Unpruned wrote"), Column("Pruned wrote")]
+    return [
+        Table.of("How closely the unpruned model is followed", columns, rows, wide=True),
+        Details("The items that changed most", (Table.of("Items by divergence", columns_of_worst, worst, wide=True),)),
+    ]
+
+
+def _by_criterion(own: Sequence[AuditedVariant]) -> dict[str, list[AuditedVariant]]:
+    found: dict[str, list[AuditedVariant]] = {}
+    for variant in own:
+        recovered = " (recovered)" if measured.tags(variant) else ""
+        found.setdefault(f"{variant.criterion}{recovered}", []).append(variant)
+    return found

@@ -1,0 +1,145 @@
+"""What the report rests on: every measurement with its protocol, the steps with their commands, versions and hashes."""
+
+from __future__ import annotations
+
+from gatenorm.records import Evidence
+from gatenorm.records.audit import Audit
+from gatenorm.report.page.blocks import Block, Cell, Code, Column, Details, Facts, Heading, Section, Table, Text
+from gatenorm.report.page.measured import candidates, comparisons, title
+from gatenorm.report.page.wording import NONE, duration, facts, number, size, tone, words
+
+_FIGURES = 6
+_DIGEST = 12
+
+
+def evidence(audit: Audit) -> Section:
+    """Every measurement in a row, and behind it its protocol."""
+    groups = [("unpruned", audit.baseline)]
+    groups += [(title(v), v.evidence) for v in (*candidates(audit), *comparisons(audit))]
+    blocks: list[Block] = [
+        Text(
+            "Every figure of this report is read from one of these records; `audit.json` beside this page holds them "
+            "whole, item by item."
+        )
+    ]
+    for name, records in groups:
+        if not records:
+            continue
+        rows = [_record(record) for record in records]
+        columns = [
+            Column("Measurement"),
+            Column("Figures"),
+            Column("Data"),
+            Column("SHA-256"),
+            Column("Took", number=True),
+        ]
+        own = _protocols(records)
+        blocks.append(
+            Details(
+                f"{name}: {len(records)} records",
+                (Table.of(f"Measurements of {name}", columns, rows, wide=True), *own),
+                printed=True,
+            )
+        )
+    return Section("evidence", "Evidence and protocols", tuple(blocks))
+
+
+def _record(record: Evidence) -> list[Cell]:
+    about = str(record.protocol.get("task") or record.protocol.get("of") or "")
+    if record.kind == "speed":
+        at = record.protocol
+        about = f"{at.get('engine')}, {at.get('prompt_tokens')} tokens, batch {at.get('batch')}"
+    if record.kind == "comparison" and record.protocol.get("task"):
+        about = f"{record.protocol['of']}: {about}"
+    shown = [(k, v) for k, v in record.figures.items() if not k.endswith(("_stderr", "_low", "_high", "_items"))]
+    figures = "; ".join(f"{words(k)} {number(v)}" for k, v in shown[:_FIGURES])
+    more = f"and {len(shown) - _FIGURES} more" if len(shown) > _FIGURES else ""
+    digest = str(record.data.get("sha256", ""))
+    return [
+        Cell(record.kind, note=about),
+        Cell(figures or str(record.protocol.get("skipped", NONE)), note=more),
+        Cell(str(record.data.get("name", NONE))),
+        Cell(digest[:_DIGEST] or NONE),
+        Cell(duration(record.seconds) if record.seconds else NONE),
+    ]
+
+
+def _protocols(records: tuple[Evidence, ...]) -> list[Block]:
+    """Each protocol once: records that differ in the task alone share theirs."""
+    found: dict[tuple[str, tuple[tuple[str, str], ...]], list[str]] = {}
+    for record in records:
+        leave = ("task", "of", "asks", "baseline", "label", "order", "prompt_tokens", "distance", "mean_tokens")
+        own = facts(record.protocol, leave)
+        data = {f"data {words(k)}": v for k, v in record.data.items() if k in ("split", "worlds", "seed", "from")}
+        found.setdefault((record.kind, (*own, *facts(data))), []).append(str(record.protocol.get("task", record.kind)))
+    return [
+        Details(f"Protocol of {kind}{_names(names, kind)}", (Facts(own),))
+        for (kind, own), names in found.items()
+        if own
+    ]
+
+
+def _names(names: list[str], kind: str) -> str:
+    different = [n for n in dict.fromkeys(names) if n != kind]
+    return f": {', '.join(different)}" if different else ""
+
+
+def workflow(audit: Audit) -> Section:
+    """The steps, what each found, how long it took, and the command that repeats it."""
+    rows = [
+        [
+            Cell(str(n)),
+            Cell(step.name),
+            Cell(step.status, badge=tone(step.status)),
+            Cell(step.detail),
+            Cell(duration(step.seconds) if step.seconds else NONE),
+        ]
+        for n, step in enumerate(audit.steps, 1)
+    ]
+    columns = [
+        Column("Step", number=True),
+        Column("Name"),
+        Column("Status"),
+        Column("Found"),
+        Column("Took", number=True),
+    ]
+    blocks: list[Block] = [Table.of("The steps of this audit", columns, rows)]
+    commands: dict[str, list[str]] = {}
+    for step in audit.steps:
+        if step.command:
+            commands.setdefault(step.command, []).append(step.name)
+    if commands:
+        blocks.append(Heading("Commands that repeat the figures"))
+    for command, names in commands.items():
+        blocks += [Text(f"{', '.join(names).capitalize()}:"), Code(command)]
+    return Section("workflow", "How it was carried out", tuple(blocks))
+
+
+def provenance(audit: Audit) -> Section:
+    """Which model, which software, which machine, which seeds, which data."""
+    model = audit.model
+    files = [[Cell(name), Cell(size(count), note=f"{count:,} bytes")] for name, count in model.files.items()]
+    identity = (
+        ("name", model.name),
+        ("model type", model.model_type),
+        ("layers", str(model.layers)),
+        ("SHA-256 of config.json", model.config_sha256),
+        *((("SHA-256 of samples of the weights", model.sample_sha256),) if model.sample_sha256 else ()),
+    )
+    blocks: list[Block] = [
+        Heading("Model"),
+        Facts(identity),
+        Table.of("Weight files", [Column("File"), Column("Size", number=True)], files),
+        Heading("Run"),
+        Facts((*((("gatenorm", audit.version),) if audit.version else ()), *facts(audit.provenance))),
+    ]
+    rankings = [
+        (s.criterion, f"{said}; {duration(s.seconds)}")
+        for s in audit.scores
+        if (said := "; ".join(f"{k} {v}" for k, v in facts(s.calibration or {"seed": s.seed})))
+    ]
+    if rankings:
+        blocks += [Heading("Tokens and seeds of the rankings"), Facts(tuple(rankings))]
+    if audit.config:
+        blocks += [Heading("Configuration"), Facts(facts(audit.config))]
+    return Section("provenance", "Provenance", tuple(blocks))

@@ -1,0 +1,124 @@
+"""Figures in words: digits that count, units, signs, intervals."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from gatenorm.records.audit import DONE, FALLS, NOT_DONE, PARTLY, STANDS
+from gatenorm.report.page.blocks import BAD, GOOD, OPEN, QUIET
+
+NONE = "–"
+MINUS = "−"
+_TONES = {STANDS: GOOD, FALLS: BAD, DONE: GOOD, PARTLY: OPEN, NOT_DONE: QUIET}
+_MOST = 400
+# Control, format and surrogate characters and line separators; of them only line ends, tabs and joiners may stay.
+_UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_KEPT = "\n\t\u200d"
+
+
+def tone(outcome: str) -> str:
+    """How an outcome is marked; an unknown one counts as open."""
+    return _TONES.get(outcome, OPEN)
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """So many digits that count, without exponents where they can be avoided."""
+    if value is None or math.isnan(value):
+        return NONE
+    if math.isinf(value):
+        return "∞" if value > 0 else f"{MINUS}∞"
+    if value == 0:
+        return "0"
+    text = f"{value:,.0f}" if abs(value) >= 10 ** max(digits - 1, 3) else f"{value:.{digits}g}"
+    return text.replace("-", MINUS)
+
+
+def fixed(value: float | None, places: int = 1, sign: bool = False) -> str:
+    """So many places behind the point; ``sign`` shows a plus too."""
+    if value is None or not math.isfinite(value):
+        return number(value)
+    text = f"{value:{'+' if sign else ''},.{places}f}"
+    return (text.lstrip("+-") if not text.strip("+-0.") else text).replace("-", MINUS)
+
+
+def percent(share: float | None, places: int = 1, sign: bool = False) -> str:
+    """A share as per cent."""
+    return NONE if share is None else f"{fixed(100 * share, places, sign)}%"
+
+
+def times(value: float | None) -> str:
+    """A ratio such as a speed-up."""
+    return NONE if value is None else f"{fixed(value, 2)}×"
+
+
+def span(low: float | None, high: float | None, write: Any) -> str:
+    """``low to high`` as ``write`` puts numbers; nothing where an end is not known."""
+    return "" if low is None or high is None else f"{write(low)} to {write(high)}"
+
+
+def size(count: float | None) -> str:
+    """``1.4 GB`` and the like, in powers of ten."""
+    if count is None:
+        return NONE
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 0.001:
+        return "under 1 ms"
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def words(name: str) -> str:
+    """A field's name as people write it."""
+    return name.replace("_", " ").replace("sha256", "SHA-256")
+
+
+def said(value: Any) -> str:
+    """Any plain value of a record in one line; long ones are cut."""
+    if value is None:
+        return NONE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return number(value, 6)
+    if isinstance(value, Mapping):
+        text = ", ".join(f"{words(str(k))} {said(v)}" for k, v in value.items()) or NONE
+    elif isinstance(value, (list, tuple)):
+        text = ", ".join(said(v) for v in value) or NONE
+    else:
+        text = str(value)
+    return text if len(text) <= _MOST else text[: _MOST - 1] + "…"
+
+
+def facts(data: Mapping[str, Any], leave: tuple[str, ...] = (), before: str = "") -> tuple[tuple[str, str], ...]:
+    """A record's fields by name, nested ones behind the name that holds them."""
+    found: list[tuple[str, str]] = []
+    for name, value in data.items():
+        if name in leave or value is None or value == {}:
+            continue
+        called = f"{before}{words(str(name))}"
+        if isinstance(value, Mapping):
+            found += facts(value, before=f"{called}: ")
+        else:
+            found.append((called, said(value)))
+    return tuple(found)
+
+
+def clean(text: Any) -> Any:
+    """Text without control characters, those that turn the direction of writing included; other things as they are."""
+    if not isinstance(text, str) or hasattr(text, "__html__") or (text.isascii() and text.isprintable()):
+        return text
+    return "".join(c if c in _KEPT or unicodedata.category(c) not in _UNSEEN else "\ufffd" for c in text)
