@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -66,10 +67,11 @@ def _perplexity(records: Sequence[Any], changes: Sequence[Any]) -> None:
 def _demo_tasks(records: Sequence[Any], changes: Sequence[Any]) -> None:
     table = _table("tasks on worlds never trained on: accuracy", "task", "what is asked")
     _columns(table, records, "items", "chance")
-    for task, own in _by_task(records).items():
+    by_task = _by_task(records)
+    for task, own in by_task.items():
         first = own[0]
         table.add_row(
-            task,
+            task + ("*" if "beyond_training" in first.protocol else ""),
             first.protocol["asks"],
             f"{first.figures['items']:.0f}",
             f"{first.figures['chance']:.0%}",
@@ -77,6 +79,22 @@ def _demo_tasks(records: Sequence[Any], changes: Sequence[Any]) -> None:
             *_change(changes, task, "accuracy"),
         )
     console.print_table(table)
+    if any("beyond_training" in own[0].protocol for own in by_task.values()):
+        console.say("* goes beyond what the model was trained on (--json says in what)")
+    sure = _table("the same tasks: mean log-probability of the right choice among the choices, nats", "task")
+    _columns(sure, records, "guessing")
+    for task, own in by_task.items():
+        values = [f"{r.figures['log_probability']:.4f}" for r in own]
+        change = _change(changes, task, "log_probability", lambda v: f"{v:+.4f}")
+        sure.add_row(task, f"{math.log(own[0].figures['chance']):.2f}", *values, *change)
+    console.print_table(sure)
+    for metric in ("accuracy", "log_probability"):
+        worse = [c.protocol["task"] for c in changes if c.figures.get(f"{metric}_high", 0.0) < 0]
+        if changes:
+            console.say(
+                f"{metric.replace('_', '-')} fell in {len(worse)} of {len(changes)} tasks by more than its interval"
+                + (f": {', '.join(worse)}" if worse else "")
+            )
 
 
 def _zeroshot(records: Sequence[Any], changes: Sequence[Any]) -> None:
