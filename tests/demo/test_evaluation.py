@@ -12,6 +12,7 @@ import torch
 from gatenorm.cli import main
 from gatenorm.demo import evaluation, model_directory
 from gatenorm.demo.analysis import loss_without_each, spearman, stories, sublayer_updates
+from gatenorm.demo.harder import ALL_KINDS
 from gatenorm.demo.tasks import KINDS, Item, items
 from gatenorm.errors import EvaluationError
 from gatenorm.runtimes.transformers import load, load_tokenizer
@@ -36,7 +37,7 @@ def plain(model: Any, tokenizer: Any, item: Item, candidate: str) -> float:
 
 def test_scores_are_the_likelihoods_of_the_candidates(demo: Loaded):
     model, tokenizer = demo
-    asked = [items(kind, 1)[0] for kind in KINDS]
+    asked = [items(kind, 1)[0] for kind in ALL_KINDS]
     # Candidates of several tokens, of unequal number, must do as well.
     asked.append(Item("long", asked[0].prompt, (" Rome. Q: Who", " Xanadu", " the the"), 0))
     for item, found in zip(asked, evaluation.scores(model, tokenizer, asked), strict=True):
@@ -79,7 +80,7 @@ def test_the_command_compares_a_pruned_version(
         assert shown in said
     assert main(["eval", str(out), "--json", "-"]) == 0
     records = json.loads(capsys.readouterr().out)
-    assert [r["kind"] for r in records] == ["perplexity"] + ["demo-task"] * len(KINDS)
+    assert [r["kind"] for r in records] == ["perplexity"] + ["demo-task"] * len(ALL_KINDS)
     assert all(len(r["removed"]) == 2 and r["model"]["name"] == "demo-2" for r in records)
     assert all(r["figures"]["items"] == 2 for r in records[1:])
 

@@ -10,10 +10,11 @@ import pytest
 from gatenorm.demo import words
 from gatenorm.demo.corpus import train_tokenizer
 from gatenorm.demo.reading import derivations
+from gatenorm.demo.harder import ALL_KINDS, HARDER
 from gatenorm.demo.tasks import KINDS, Item, Kind, items
 from gatenorm.demo.tinyworld import CONTEXT, World, token_count
 
-BY_NAME = {kind.name: kind for kind in KINDS}
+BY_NAME = {kind.name: kind for kind in ALL_KINDS}
 
 
 def test_there_are_the_kinds_that_the_model_card_promises():
@@ -21,7 +22,7 @@ def test_there_are_the_kinds_that_the_model_card_promises():
     assert {"refusal", "continuation"} <= set(BY_NAME)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", ALL_KINDS, ids=lambda kind: kind.name)
 def test_items_are_the_same_each_time_balanced_and_not_ambiguous(kind: Kind):
     asked = items(kind)
     assert asked == items(kind)
@@ -117,7 +118,7 @@ def test_only_the_right_candidate_goes_on_as_a_story_can(name: str):
 
 def test_every_candidate_is_one_token():
     tokenizer = train_tokenizer(600)
-    for kind in KINDS:
+    for kind in ALL_KINDS:
         for item in items(kind, 40):
             assert {len(tokenizer(c)["input_ids"]) for c in item.candidates} == {1}
             assert len(tokenizer(item.prompt)["input_ids"]) == token_count(item.prompt)

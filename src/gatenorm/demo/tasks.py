@@ -91,24 +91,11 @@ def _asked(kind: Kind, number: int, attempt: int) -> Asked | None:
 
 
 # Nobody meets in the stories of recall: there family names would be said too often to lie far back.
+_NO_MEETING = (tinyworld.meet,)
 KINDS = (
     Kind("recall-short", "somebody's family name, last said up to 150 tokens ago", asking.recall, (65, 140), (1, 150)),
-    Kind(
-        "recall-medium",
-        "the same, 200 to 330 tokens ago",
-        asking.recall,
-        (230, 340),
-        (200, 330),
-        without=(tinyworld.meet,),
-    ),
-    Kind(
-        "recall-long",
-        "the same, 400 tokens ago or more, of 512",
-        asking.recall,
-        (420, 500),
-        (400, 511),
-        (tinyworld.meet,),
-    ),
+    Kind("recall-medium", "the same, 200 to 330 tokens ago", asking.recall, (230, 340), (200, 330), _NO_MEETING),
+    Kind("recall-long", "the same, 400 tokens ago or more, of 512", asking.recall, (420, 500), (400, 511), _NO_MEETING),
     Kind("place", "which town somebody who has moved is in", asking.place),
     Kind("possession", "who has a thing that has changed hands", asking.possession),
     Kind("counting", "how many are left when some are taken or added", asking.counting),

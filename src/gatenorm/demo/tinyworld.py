@@ -74,10 +74,10 @@ class World:
 class Story:
     """A story in the making: its text so far, and the state of its world that the text implies.
 
-    The opening is written at once: ``cast`` people come, and ``props`` things are allowed or forbidden; what a model is
-    trained on has always as many as stand there. Attributes: ``family`` (person -> family name), ``place`` (person -> town), ``rule``
-    (thing -> allowed or forbidden), ``holder`` (thing -> person, once it has reached one), ``goods`` and ``left`` (how
-    many there are).
+    The opening is written at once: ``cast`` people come, and ``props`` things are allowed or forbidden; training rows
+    have always as many as the defaults say. Attributes: ``family`` (person -> family name), ``place`` (person -> town),
+    ``rule`` (thing -> allowed or forbidden), ``holder`` (thing -> person, once it has reached one), ``goods`` and
+    ``left`` (how many there are).
     """
 
     def __init__(self, source: Source, cast: int = CAST, props: int = PROPS):
