@@ -9,9 +9,9 @@ import pytest
 
 from gatenorm.demo import words
 from gatenorm.demo.corpus import train_tokenizer
+from gatenorm.demo.harder import ALL_KINDS
 from gatenorm.demo.reading import derivations
-from gatenorm.demo.harder import ALL_KINDS, HARDER
-from gatenorm.demo.tasks import KINDS, Item, Kind, items
+from gatenorm.demo.tasks import Item, Kind, items
 from gatenorm.demo.tinyworld import CONTEXT, World, token_count
 
 BY_NAME = {kind.name: kind for kind in ALL_KINDS}

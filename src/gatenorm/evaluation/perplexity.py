@@ -40,8 +40,8 @@ class Protocol:
     """How a text becomes token sequences.
 
     ``window`` is the longest input (``None``: the model's maximum, at most 2,048); ``separator`` cuts documents, of
-    which the first ``limit`` count; without it, ``limit`` counts windows. ``stride`` is by how many tokens a window begins
-    after the one before (``None``: by all of them, so that none overlap).
+    which the first ``limit`` count; without it, ``limit`` counts windows. ``stride`` is by how many tokens a window
+    begins after the one before (``None``: by all of them, so that none overlap).
     """
 
     window: int | None = None
