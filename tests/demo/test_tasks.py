@@ -9,10 +9,10 @@ import pytest
 
 from gatenorm.demo import words
 from gatenorm.demo.corpus import train_tokenizer
-from gatenorm.demo.harder import ALL_KINDS
+from gatenorm.demo.harder import ALL_KINDS, HARDER
 from gatenorm.demo.reading import derivations
 from gatenorm.demo.tasks import Item, Kind, items
-from gatenorm.demo.tinyworld import CONTEXT, World, token_count
+from gatenorm.demo.tinyworld import CAST, CONTEXT, PROPS, World, token_count
 
 BY_NAME = {kind.name: kind for kind in ALL_KINDS}
 
@@ -100,6 +100,22 @@ def test_distances_are_what_the_kinds_say():
             fact = f"{who}{item.candidates[item.answer]}"
             assert item.distance == token_count(item.prompt[item.prompt.rindex(fact) :])
             assert low <= item.distance <= high
+
+
+@pytest.mark.parametrize("kind", HARDER, ids=lambda kind: kind.name)
+def test_harder_kinds_are_what_they_say(kind: Kind):
+    for item in items(kind, 20):
+        world = opening_world(item.prompt)
+        assert (len(world.people), len(world.things)) == (kind.cast, kind.props)
+        if kind.distance:
+            assert item.distance is not None
+            assert kind.distance[0] <= item.distance <= kind.distance[1]
+        if "crowd" in kind.name:
+            assert (kind.cast, kind.props) != (CAST, PROPS)
+    # What training shows is what the generator can write: its own stories, to the end of the last whole sentence.
+    prompt = items(kind, 1)[0].prompt
+    told = prompt[: prompt.rindex(".") + 1]
+    assert bool(derivations(told, whole=False)) == (not kind.beyond)
 
 
 @pytest.mark.parametrize(

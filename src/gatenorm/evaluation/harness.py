@@ -100,8 +100,8 @@ def official(name: str) -> list[Any]:
         except Exception as error:  # datasets and the hub let through whatever their layers raise
             raise EvaluationError(
                 f"harness:{name}: its data could not be had from the hub or the hub's cache "
-                f"({type(error).__name__}: {first_line(error)[:200]}); fetch them where there is a network, with HF_HOME "
-                "set to a folder that you can carry here"
+                f"({type(error).__name__}: {first_line(error)[:200]}); fetch them where there is a network, with "
+                "HF_HOME set to a folder that you can carry here"
             ) from error
 
 
