@@ -39,7 +39,7 @@ def test_unknown_names_get_one_line(names: str, message: str):
 
 def test_vllm_answers_the_harness_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     served = Request(backend="vllm")
-    with pytest.raises(EvaluationError, match="--backend vllm cannot run perplexity.*only tasks of zeroshot, harness"):
+    with pytest.raises(EvaluationError, match=r"--backend vllm cannot run perplexity.*only tasks of zeroshot, harness"):
         prepare("perplexity", [str(tmp_path / "a.txt")], served)
     monkeypatch.setattr("gatenorm.evaluation.harness_vllm.importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"--backend vllm needs vLLM.*gatenorm\[eval,vllm\]"):

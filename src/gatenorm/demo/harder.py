@@ -8,24 +8,25 @@ every record.
 
 from __future__ import annotations
 
-from gatenorm.demo import asking, tinyworld
+from gatenorm.demo import asking
+from gatenorm.demo import tinyworld as world
 from gatenorm.demo.tasks import KINDS, Kind
 
 _FAR, _LATE = (300, 511), (380, 490)
 _TEN = "ten people; every story has four"
 
 HARDER = (
-    Kind("place-far", "which town somebody is in, last said 300 tokens ago or more", asking.whereabouts, _LATE, _FAR),
-    Kind("possession-far", "who has a thing, last said 300 tokens ago or more", asking.keeper, _LATE, _FAR),
-    Kind("ordering-far", "who came next, last said 300 tokens ago or more", asking.arrival, _LATE, _FAR),
-    Kind("refusal-far", "allowed or forbidden, last said 300 tokens ago or more", asking.law, _LATE, _FAR),
+    Kind("place-far", "which town, last said 300 tokens ago or more", asking.whereabouts, _LATE, _FAR, (world.where,)),
+    Kind("possession-far", "who has it, last said 200 or more ago", asking.keeper, _LATE, (200, 511), (world.holder,)),
+    Kind("ordering-far", "who came next, said 300 or more ago", asking.arrival, _LATE, _FAR, (world.after,)),
+    Kind("refusal-far", "allowed or forbidden, said 300 or more ago", asking.law, _LATE, _FAR, (world.ask,)),
     Kind(
         "counting-far",
-        "how many are left, last said 300 tokens ago or more",
+        "how many are left, last said 300 or more ago",
         asking.counting,
         _LATE,
         _FAR,
-        (tinyworld.count, tinyworld.how_many),
+        (world.count, world.how_many),
     ),
     Kind("recall-crowd", "a family name among ten", asking.recall, (200, 320), cast=10, beyond=_TEN),
     Kind("place-crowd", "a town among ten", asking.whereabouts, (200, 320), cast=10, beyond=_TEN),
