@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from gatenorm.demo import tinyworld
 from gatenorm.demo.choices import Drawn
 from gatenorm.demo.tinyworld import Story
-from gatenorm.demo.words import ALLOWED, FORBIDDEN, NUMBERS
+from gatenorm.demo.words import ALLOWED, FORBIDDEN, NUMBERS, PEOPLE
 
 
 @dataclass(frozen=True)
@@ -100,47 +100,39 @@ def continuation(story: Story, _: Drawn, __: int) -> Asked:
     return Asked(prompt, town, _others(story.world.towns, town))
 
 
-def whereabouts(story: Story, _: Drawn, __: int) -> Asked:
-    """Which town somebody is in, moved or not."""
-    prompt, town = _cut(story, tinyworld.where, r"\? \w+ reached")
-    return Asked(prompt, town, _others(story.world.towns, town), f"{prompt.split()[-2]} reached {town}")
-
-
-def keeper(story: Story, _: Drawn, __: int) -> Asked | None:
-    """Who has a thing, changed hands or not."""
-    if not story.holder:
-        return None
-    prompt, holder = _cut(story, tinyworld.holder, r"\? The \w+ reached")
-    return Asked(prompt, holder, _others(story.people, holder), f"The {prompt.split()[-2]} reached {holder}")
-
-
 def law(story: Story, source: Drawn, number: int) -> Asked | None:
     """As :func:`refusal`, with the sentence that decides."""
     asked = refusal(story, source, number)
     return asked and replace(asked, fact=f"The {asked.prompt.split()[-2]} is {asked.answer}")
 
 
-def arrival(story: Story, source: Drawn, number: int) -> Asked:
-    """As :func:`ordering`, with the sentence that decides."""
-    asked = ordering(story, source, number)
-    return replace(asked, fact=f"After {asked.prompt.split()[-2]} came {asked.answer}")
+def member(story: Story, source: Drawn, number: int) -> Asked:
+    """Who may come next, or be met: of those offered only one is in the story at all."""
+    if number % 2:
+        prompt, who = _cut(story, tinyworld.meet, r" met")
+    else:
+        prompt, who = story.text, source.choose(story.people)
+    strangers = [p for p in PEOPLE if p not in story.people]
+    return Asked(prompt, who, tuple(strangers.pop(source.below(len(strangers))) for _ in range(3)))
 
 
-def counting_on(changes: int, most: int = 3) -> Callable[[Story, Drawn, int], Asked]:
-    """How many are left after several changes in a row, each by ``most - 2`` to ``most``.
+def reply(story: Story, _: Drawn, number: int) -> Asked | None:
+    """What is said of a thing when it was asked for and when it was asked who has it."""
+    if number % 2:
+        if not story.holder:
+            return None
+        prompt, word = _cut(story, tinyworld.holder, r"\? The \w+")
+    else:
+        prompt, word = _cut(story, tinyworld.ask, r"\. The \w+")
+    return Asked(prompt, word, _others(("is", "reached", "left"), word))
 
-    Stories say after each change how many are left, and change by three at most: both are more than was ever shown.
-    """
 
-    def ask(story: Story, source: Drawn, _: int) -> Asked:
-        for _ in range(changes):
-            possible = [n for n in range(-most, most + 1) if abs(n) > most - 3 and 0 <= story.left + n < len(NUMBERS)]
-            who, change = story.somebody(), story.choose(possible)
-            story.left += change
-            story.write(f" {who} {'took' if change < 0 else 'added'} {NUMBERS[abs(change)]}.")
-        return Asked(story.text + " Now", NUMBERS[story.left], _other_numbers(story, source))
-
-    return ask
+def enough(story: Story, _: Drawn, number: int) -> Asked:
+    """Whether another thing is to be named or all have been: the opening names as many in every story."""
+    named = 2 * len(story.people) + len(story.world.things)
+    told, rest = story.pieces[: named - 1 + number % 2], story.pieces[named - 1 + number % 2]
+    word = rest.split()[0]
+    return Asked("".join(told), word, _others(("The", "Now"), word))
 
 
 def _other_numbers(story: Story, source: Drawn) -> tuple[str, ...]:
