@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gatenorm.errors import EvaluationError, MissingExtraError
-from gatenorm.evaluation import harness_vllm
-from gatenorm.evaluation.job import Request
+from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.registry import TASKS, assign_data, choose, prepare
 
 
@@ -35,15 +33,6 @@ def test_tasks_are_chosen_by_name():
 def test_unknown_names_get_one_line(names: str, message: str):
     with pytest.raises(EvaluationError, match=message):
         choose(names)
-
-
-def test_vllm_answers_the_harness_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    served = Request(backend="vllm")
-    with pytest.raises(EvaluationError, match=r"--backend vllm cannot run perplexity.*only tasks of zeroshot, harness"):
-        prepare("perplexity", [str(tmp_path / "a.txt")], served)
-    monkeypatch.setattr("gatenorm.evaluation.harness_vllm.importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"--backend vllm needs vLLM.*gatenorm\[eval,vllm\]"):
-        harness_vllm.check_installed()
 
 
 def test_data_find_their_task(tmp_path: Path):

@@ -9,13 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from gatenorm.cli import console, evaluate_tables, options
-from gatenorm.errors import EvaluationError, did_you_mean
+from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.registry import TASKS
 
 NAME = "eval"
 EXAMPLE = "Example: gatenorm eval ./llama-8 --baseline ./llama --tasks perplexity --data wikitext2=wiki.test.raw"
 _KNOWN = "; ".join(f"{t.name}{f'[:{t.argument}]' if t.argument else ''}: {t.what}" for t in TASKS.values())
-_BACKENDS = ("transformers", "vllm")
 # Records whose items are few and are what one reads them for.
 _ITEMS_MATTER = ("comparison", "domain", "refusal")
 
@@ -77,10 +76,6 @@ def command(
     plot: Annotated[
         str | None, typer.Option("--plot", metavar="FILE", help="Draw retrieval by length and depth (.png, .svg).")
     ] = None,
-    backend: Annotated[
-        str,
-        typer.Option("--backend", metavar="transformers|vllm", help="What runs the model for zeroshot and harness."),
-    ] = "transformers",
     device: options.Device = "cpu",
     dtype: Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")] = "auto",
     batch_size: Annotated[
@@ -94,8 +89,6 @@ def command(
     from gatenorm.evaluation.job import Request
 
     console.check_json(json)
-    if backend not in _BACKENDS:
-        raise EvaluationError(f"--backend {backend} is not known; {did_you_mean(backend, _BACKENDS)}")
     if plot is not None:
         from gatenorm.report.heatmaps import check_heat_map
 
@@ -112,7 +105,6 @@ def command(
         limit=limit,
         new_tokens=new_tokens,
         refusal_rule=refusal_rule,
-        backend=backend,
     )
     console.quiet_transformers()
     done: list[Any] = []

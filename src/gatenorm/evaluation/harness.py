@@ -1,7 +1,7 @@
 """Tasks of the LM evaluation harness (lm-eval) on a model that is already in memory.
 
-The harness writes the requests and scores the answers; the model answers through the harness's own ``HFLM``, or, with
-vLLM as the backend, through its ``VLLM``. Only batch size, bars and chatter are ours.
+The harness writes the requests and scores the answers; the model answers through the harness's own ``HFLM``. Only its
+batch size, its bars and its chatter are ours.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from functools import partial
 from typing import Any
 
 from gatenorm.errors import EvaluationError, MissingExtraError, did_you_mean, first_line
-from gatenorm.evaluation import harness_vllm
 from gatenorm.evaluation.job import Job, Measured, Progress, Request
 from gatenorm.evaluation.likelihood import not_finite
 from gatenorm.evaluation.subject import Subject, rows_that_fit
@@ -32,16 +31,14 @@ _DEFAULT_CONTEXT = 2048
 _BARS = ("lm_eval.api.task", "lm_eval.api.model", "lm_eval.models.huggingface")
 
 
-def check_installed(feature: str, backend: str = "transformers") -> None:
-    """Refuse early where lm-eval, or the backend, is missing.
+def check_installed(feature: str) -> None:
+    """Refuse early where lm-eval is missing.
 
     Raises:
         MissingExtraError: it is.
     """
     if importlib.util.find_spec("lm_eval") is None or importlib.util.find_spec("datasets") is None:
         raise MissingExtraError(feature, "lm_eval with datasets", "eval")
-    if backend == "vllm":
-        harness_vllm.check_installed()
 
 
 def prepare(request: Request) -> list[Job]:
@@ -54,13 +51,13 @@ def prepare(request: Request) -> list[Job]:
     name = request.argument
     if not name:
         raise EvaluationError("harness needs the name of a task of lm-eval: harness:gsm8k")
-    check_installed(f"harness:{name}", request.backend)
+    check_installed(f"harness:{name}")
     jobs = []
     for task in official(name):
         docs = documents_of(task, request.limit)
         identity = identity_of(task, docs)
         key = {"task": task.task_name, "data": identity["sha256"], "limit": request.limit, "shots": shots(task)}
-        jobs.append(job_of("harness", partial(_as_it_is, task), request.limit, identity, key, request.backend))
+        jobs.append(job_of("harness", partial(_as_it_is, task), request.limit, identity, key))
     return jobs
 
 
@@ -70,17 +67,15 @@ def job_of(
     limit: int | None,
     identity: dict[str, Any],
     key: dict[str, Any],
-    backend: str = "transformers",
 ) -> Job:
     """One task of lm-eval as a job; ``make`` gives the task once it has to run: importing lm-eval takes seconds."""
 
     def run(subject: Subject, progress: Progress | None) -> Measured:
         with quiet():
             task = make()
-        return run_task(subject, task, kind, identity, limit, progress, backend)
+        return run_task(subject, task, kind, identity, limit, progress)
 
-    packages = PACKAGES if backend == "transformers" else (*PACKAGES, *harness_vllm.PACKAGES)
-    return Job(kind, str(key["task"]), "requests", {**key, "backend": backend}, run, packages=packages)
+    return Job(kind, str(key["task"]), "requests", key, run, packages=PACKAGES)
 
 
 def official(name: str) -> list[Any]:
@@ -131,7 +126,6 @@ def run_task(
     identity: dict[str, Any],
     limit: int | None,
     progress: Progress | None = None,
-    backend: str = "transformers",
 ) -> Measured:
     """One task's figures: what the harness reports, each with its standard error, and every item's own.
 
@@ -147,14 +141,8 @@ def run_task(
 
         task.set_config(key="num_fewshot", value=shots(task))
         task.set_fewshot_seed(seed=_FEWSHOT_SEED)
-        if backend == "vllm":
-            lm, longest, hardware = harness_vllm.served(subject)
-            harness_vllm.count(lm, progress)
-        else:
-            # One token more than the model's input: the last one is only predicted.
-            lm, hardware = in_memory(subject), subject.hardware()
-            longest = lm.max_length + 1
-            _count(lm, progress)
+        lm = in_memory(subject)
+        _count(lm, progress)
         tasks = TaskManager(include_defaults=False).load([task])
         try:
             found = evaluate(lm=lm, task_dict=tasks, limit=limit, log_samples=True)
@@ -162,7 +150,7 @@ def run_task(
             why = first_line(error)[:200] if str(error) else "it is empty, or longer than the model's input"
             raise EvaluationError(f"{task.task_name}: lm-eval refused a request of this model: {why}") from error
         name = task.task_name
-        cut = _cut(lm, task, longest)
+        cut = _cut(lm, task)
         samples = sorted(found["samples"][name], key=lambda s: s["doc_id"])
     items = [_item(sample) for sample in samples]
     figures = {
@@ -180,7 +168,7 @@ def run_task(
         "bos": _bos(lm),
         "longest_input": lm.max_length,
         "items_cut_from_the_left": cut,
-        **hardware,
+        **subject.hardware(),
     }
     return Measured(
         kind, {**figures, "items": float(len(items))}, protocol, identity, time.perf_counter() - began, items
@@ -275,13 +263,13 @@ def _item(sample: dict[str, Any]) -> dict[str, Any]:
     return item
 
 
-def _cut(lm: Any, task: Any, longest: int) -> int:
-    """How many requests have more than ``longest`` tokens, so that their beginning was not seen."""
+def _cut(lm: Any, task: Any) -> int:
+    """How many requests are longer than the model's input, so that their beginning was not seen."""
     count = 0
     for instance in task.instances:
         # A token has at least one character, so only long texts have to be looked at.
-        if instance.request_type == "loglikelihood" and len("".join(instance.args)) > longest:
-            count += len(lm.tok_encode("".join(instance.args))) > longest
+        if instance.request_type == "loglikelihood" and len("".join(instance.args)) > lm.max_length:
+            count += len(lm.tok_encode("".join(instance.args))) > lm.max_length + 1
     return count
 
 

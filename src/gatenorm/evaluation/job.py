@@ -18,7 +18,7 @@ class Request:
     """What was asked of one task: ``data`` as given, ``argument`` what stood after the colon of its name.
 
     ``context`` is the longest input that every compared model takes (``None``: no limit is known), ``limit`` how many
-    windows, documents or items at most, ``new_tokens`` how long continuations are, ``backend`` what runs the model.
+    windows, documents or items at most, ``new_tokens`` how long continuations are.
     """
 
     data: str | None = None
@@ -30,7 +30,6 @@ class Request:
     limit: int | None = None
     new_tokens: int = 32
     refusal_rule: str | None = None
-    backend: str = "transformers"
     context: int | None = None
 
 

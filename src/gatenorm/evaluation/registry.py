@@ -18,7 +18,7 @@ class Task:
 
     ``data`` is what the task reads of ``--data``: ``text`` (a file), ``directory``, ``own`` (a file that is meant for
     this task and no other) or ``none``; ``compares`` whether it needs ``--baseline``; ``argument`` what may follow a
-    colon; ``backends`` what can run the model for it.
+    colon.
     """
 
     name: str
@@ -27,10 +27,7 @@ class Task:
     data: str = "none"
     compares: bool = False
     argument: str | None = None
-    backends: tuple[str, ...] = ("transformers",)
 
-
-_SERVED = ("transformers", "vllm")
 
 TASKS: Mapping[str, Task] = {
     task.name: task
@@ -42,13 +39,12 @@ TASKS: Mapping[str, Task] = {
             "gatenorm.evaluation.zeroshot",
             "directory",
             argument="TASK",
-            backends=_SERVED,
         ),
         Task("domain", "your own prompts, against the baseline", "gatenorm.evaluation.domain", "text", compares=True),
         Task("refusal", "what is refused, what is answered", "gatenorm.evaluation.refusal", "own"),
         Task("retrieval", "facts planted far back; loss by position", "gatenorm.evaluation.retrieval", "text"),
         Task("positions", "loss by position in a text", "gatenorm.evaluation.positions", "text"),
-        Task("harness", "any task of lm-eval", "gatenorm.evaluation.harness", argument="NAME", backends=_SERVED),
+        Task("harness", "any task of lm-eval", "gatenorm.evaluation.harness", argument="NAME"),
     )
 }
 
@@ -126,12 +122,6 @@ def prepare(
         if task.compares and not baseline:
             raise EvaluationError(f"{task.name} compares with the unpruned model: give --baseline MODEL")
         own = replace(request or Request(), data=owned.get(task.name), argument=argument)
-        if own.backend not in task.backends:
-            able = ", ".join(t.name for t in known.values() if own.backend in t.backends)
-            raise EvaluationError(
-                f"--backend {own.backend} cannot run {task.name}; expected {' or '.join(task.backends)}"
-                + (f", or only tasks of {able}" if able else "")
-            )
         module, _, function = task.home.partition(":")
         jobs += getattr(import_module(module), function or "prepare")(own)
     # Retrieval brings loss by position along: asked for twice, it is measured once.

@@ -48,7 +48,6 @@ class Subject:
         self.batch_size = batch_size
         self._load = load
         self._loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase] | None = None
-        self._engine: tuple[Any, Callable[[], None]] | None = None
 
     @classmethod
     def of_layout(
@@ -137,15 +136,6 @@ class Subject:
     def release(self) -> None:
         """Give the memory back; the model is loaded again if somebody asks once more."""
         self._loaded = None
-        if self._engine is not None:
-            self._engine[1]()
-            self._engine = None
-
-    def engine(self, open_engine: Callable[[], tuple[Any, Callable[[], None]]]) -> Any:
-        """Another engine that runs this model, opened once; ``open_engine`` gives it and what closes it."""
-        if self._engine is None:
-            self._engine = open_engine()
-        return self._engine[0]
 
     def hardware(self) -> dict[str, str]:
         """The part of a protocol that says on what it was computed."""

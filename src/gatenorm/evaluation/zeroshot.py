@@ -44,16 +44,16 @@ def prepare(request: Request) -> list[Job]:
     for name in names:
         if name not in tasks():
             raise EvaluationError(f"zeroshot:{name} is not known; {did_you_mean(name, tasks())}")
-    harness.check_installed("zeroshot", request.backend)
+    harness.check_installed("zeroshot")
     if request.data is None:
-        return [_from_hub(name, request.limit, request.backend) for name in names]
+        return [_from_hub(name, request.limit) for name in names]
     directory = Path(request.data).expanduser()
     if not directory.is_dir():
         raise EvaluationError(
             f"zeroshot: --data {request.data} is no directory; expected one with a file "
             f"<task>_<split>.jsonl for each of {', '.join(names)}"
         )
-    return [_from_file(name, local_file(directory, name), request.limit, request.backend) for name in names]
+    return [_from_file(name, local_file(directory, name), request.limit) for name in names]
 
 
 def local_file(directory: Path, name: str) -> Path:
@@ -160,7 +160,7 @@ def average_difference(changes: Sequence[Evidence], average: Evidence) -> Eviden
     )
 
 
-def _from_file(name: str, path: Path, limit: int | None, backend: str) -> Job:
+def _from_file(name: str, path: Path, limit: int | None) -> Job:
     source = str(path)
     raw = read_bytes(source, path)
     rows = [_checked(source, number, row, name) for number, row in read_rows(source, path, raw)]
@@ -172,10 +172,10 @@ def _from_file(name: str, path: Path, limit: int | None, backend: str) -> Job:
         "items": min(len(rows), limit or len(rows)),
     }
     key = {"task": name, "data": identity["sha256"], "limit": limit, "definition": dict(tasks()[name])}
-    return harness.job_of(KIND, partial(local_task, name, rows), limit, identity, key, backend)
+    return harness.job_of(KIND, partial(local_task, name, rows), limit, identity, key)
 
 
-def _from_hub(name: str, limit: int | None, backend: str) -> Job:
+def _from_hub(name: str, limit: int | None) -> Job:
     try:
         (task,) = harness.official(name)
     except EvaluationError as error:
@@ -185,7 +185,7 @@ def _from_hub(name: str, limit: int | None, backend: str) -> Job:
         ) from error
     identity = harness.identity_of(task, harness.documents_of(task, limit))
     key = {"task": name, "data": identity["sha256"], "limit": limit, "definition": "official"}
-    return harness.job_of(KIND, lambda: task, limit, identity, key, backend)
+    return harness.job_of(KIND, lambda: task, limit, identity, key)
 
 
 def _no_text(value: Any) -> bool:

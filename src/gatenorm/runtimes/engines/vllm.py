@@ -29,9 +29,16 @@ class Vllm:
     """
 
     def __init__(self, path: Path):
-        make_ready(path)
+        os.environ.update(_ENVIRONMENT)
+        for name, value in _CACHE.items():
+            os.environ.setdefault(name, value)
         from vllm import LLM
 
+        from gatenorm.runtimes import vllm_plugin
+
+        vllm_plugin.register()  # vLLM does it itself, unless VLLM_PLUGINS keeps it from that
+        if Checkpoint.open(path).config.get("model_type") == "nemotron-nas":
+            _know_nemotron_nas()
         self._has_tokenizer = any((path / name).is_file() for name in _TOKENIZERS)
         self._llm: Any = None
         try:
@@ -47,7 +54,7 @@ class Vllm:
             )
         except (ValueError, RuntimeError, TypeError, KeyError, AttributeError, AssertionError, OSError) as error:
             self.close()
-            raise EvaluationError(f"vLLM cannot load {path}: {reason(error)}") from error
+            raise EvaluationError(f"vLLM cannot load {path}: {_reason(error)}") from error
 
     @property
     def vocabulary(self) -> int:
@@ -95,18 +102,6 @@ class Vllm:
         return table
 
 
-def make_ready(path: Path) -> None:
-    """Set this process up for vLLM to open a directory, pruned or dense: before vLLM itself is imported."""
-    os.environ.update(_ENVIRONMENT)
-    for name, value in _CACHE.items():
-        os.environ.setdefault(name, value)
-    from gatenorm.runtimes import vllm_plugin
-
-    vllm_plugin.register()  # vLLM does it itself, unless VLLM_PLUGINS keeps it from that
-    if Checkpoint.open(path).config.get("model_type") == "nemotron-nas":
-        _know_nemotron_nas()
-
-
 def _know_nemotron_nas() -> None:
     """Give transformers our copy of the configuration class that such a directory brings: its own is not run."""
     from transformers import AutoConfig
@@ -116,7 +111,7 @@ def _know_nemotron_nas() -> None:
     AutoConfig.register(DeciLMConfig.model_type, DeciLMConfig, exist_ok=True)
 
 
-def reason(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """The line of an error that says what is wrong; vLLM's settings complain in three, of which it is the second."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return next((line.strip() for line in lines if "error, " in line), lines[0])
