@@ -61,13 +61,7 @@ def prepare(request: Request) -> list[Job]:
     return jobs
 
 
-def job_of(
-    kind: str,
-    make: Callable[[], Any],
-    limit: int | None,
-    identity: dict[str, Any],
-    key: dict[str, Any],
-) -> Job:
+def job_of(kind: str, make: Callable[[], Any], limit: int | None, identity: dict[str, Any], key: dict[str, Any]) -> Job:
     """One task of lm-eval as a job; ``make`` gives the task once it has to run: importing lm-eval takes seconds."""
 
     def run(subject: Subject, progress: Progress | None) -> Measured:

@@ -33,13 +33,7 @@ TASKS: Mapping[str, Task] = {
     task.name: task
     for task in (
         Task("perplexity", "of a text, by a stated protocol", "gatenorm.evaluation.perplexity", "text"),
-        Task(
-            "zeroshot",
-            "seven multiple-choice tasks",
-            "gatenorm.evaluation.zeroshot",
-            "directory",
-            argument="TASK",
-        ),
+        Task("zeroshot", "seven multiple-choice tasks", "gatenorm.evaluation.zeroshot", "directory", argument="TASK"),
         Task("domain", "your own prompts, against the baseline", "gatenorm.evaluation.domain", "text", compares=True),
         Task("refusal", "what is refused, what is answered", "gatenorm.evaluation.refusal", "own"),
         Task("retrieval", "facts planted far back; loss by position", "gatenorm.evaluation.retrieval", "text"),
