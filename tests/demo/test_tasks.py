@@ -130,7 +130,7 @@ def test_harder_kinds_are_what_they_say(kind: Kind):
 
 
 @pytest.mark.parametrize(
-    "name", ["recall-short", "place", "possession", "counting", "ordering", "refusal", "agreement", "refusal-form"]
+    "name", ["recall-short", "place", "possession", "counting", "ordering", "refusal", "agreement"]
 )
 def test_only_the_right_candidate_goes_on_as_a_story_can(name: str):
     """A story that goes on with a wrong candidate is one that the generator cannot write."""
