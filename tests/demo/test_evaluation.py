@@ -73,7 +73,7 @@ def test_how_sure_it_is_comes_out_of_the_likelihoods(demo: Loaded):
         assert record["metrics"]["margin"] == pytest.approx(float(logs[item.answer] - wrong.max()), abs=4e-3)
         assert record["metrics"]["accuracy"] == float(logs.argmax() == item.answer)
     for name in ("probability", "log_probability", "margin"):
-        values = torch.tensor([record["metrics"][name] for record in found.items]).double()
+        values = torch.tensor([record["metrics"][name] for record in found.items], dtype=torch.float64)
         assert found.figures[name] == pytest.approx(float(values.mean()))
         assert found.figures[f"{name}_stderr"] == pytest.approx(float(values.std()) / 2)
 
