@@ -10,7 +10,7 @@ TRANSFORMERS_4_VENV ?= .venv-transformers-4
 # One worker a core, each with one thread: faster on small models than two threads in one worker.
 WORKERS ?= 2
 
-.PHONY: demo test lint format tests test-engines combinations vllm-families vllm-env mlx-env transformers-4-env benchmark clean
+.PHONY: demo test lint format tests test-long test-engines combinations vllm-families vllm-env mlx-env transformers-4-env benchmark clean
 
 # The main job on the built-in model (nothing is downloaded): score, prune, evaluate.
 demo: $(READY)
@@ -29,7 +29,11 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 tests: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m "not engines"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m "not engines and not long"
+
+# Perplexity of whole test splits beside a plain computation in float64. Takes about half an hour; prints the figures.
+test-long: $(READY)
+	$(BIN)/pytest -m long -s
 
 # Asks vLLM, MLX-LM and transformers 4 themselves. Takes minutes, and three environments (5 GB) the first time.
 test-engines: $(READY) vllm-env mlx-env transformers-4-env

@@ -45,6 +45,11 @@ class MissingExtraError(GatenormError):
         super().__init__(f"{feature} needs {package}, which is not installed: pip install 'gatenorm[{extra}]'")
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of other software says in its first line; the name of its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """A hint such as ``did you mean 'gate-norm'? known: depth, gate-norm`` for a name that is not in ``known``."""
     names = sorted(known)

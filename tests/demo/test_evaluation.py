@@ -12,6 +12,7 @@ import torch
 from gatenorm.cli import main
 from gatenorm.demo import evaluation, model_directory
 from gatenorm.demo.analysis import loss_without_each, spearman, stories, sublayer_updates
+from gatenorm.demo.harder import ALL_KINDS, HARDER
 from gatenorm.demo.tasks import KINDS, Item, items
 from gatenorm.errors import EvaluationError
 from gatenorm.runtimes.transformers import load, load_tokenizer
@@ -36,7 +37,7 @@ def plain(model: Any, tokenizer: Any, item: Item, candidate: str) -> float:
 
 def test_scores_are_the_likelihoods_of_the_candidates(demo: Loaded):
     model, tokenizer = demo
-    asked = [items(kind, 1)[0] for kind in KINDS]
+    asked = [items(kind, 1)[0] for kind in ALL_KINDS]
     # Candidates of several tokens, of unequal number, must do as well.
     asked.append(Item("long", asked[0].prompt, (" Rome. Q: Who", " Xanadu", " the the"), 0))
     for item, found in zip(asked, evaluation.scores(model, tokenizer, asked), strict=True):
@@ -56,6 +57,25 @@ def test_the_model_reaches_what_its_card_says(demo: Loaded):
             error = (max(stated["accuracy"] * (1 - stated["accuracy"]), 0.02) / ITEMS) ** 0.5
             assert record.figures["accuracy"] >= stated["accuracy"] - 3 * error
             assert record.figures["chance"] == pytest.approx(stated["chance"])
+
+
+def test_how_sure_it_is_comes_out_of_the_likelihoods(demo: Loaded):
+    """Against a softmax over the candidates of the plain likelihoods."""
+    model, tokenizer = demo
+    kind = HARDER[0]
+    found = evaluation.task(model, tokenizer, kind, 4)
+    for item, record in zip(items(kind, 4), found.items, strict=True):
+        logs = torch.tensor([plain(model, tokenizer, item, c) for c in item.candidates]).double()
+        wrong = torch.cat([logs[: item.answer], logs[item.answer + 1 :]])
+        expected = logs.log_softmax(0)[item.answer]
+        assert record["metrics"]["log_probability"] == pytest.approx(float(expected), abs=2e-3)
+        assert record["metrics"]["probability"] == pytest.approx(float(expected.exp()), abs=2e-3)
+        assert record["metrics"]["margin"] == pytest.approx(float(logs[item.answer] - wrong.max()), abs=4e-3)
+        assert record["metrics"]["accuracy"] == float(logs.argmax() == item.answer)
+    for name in ("probability", "log_probability", "margin"):
+        values = torch.tensor([record["metrics"][name] for record in found.items], dtype=torch.float64)
+        assert found.figures[name] == pytest.approx(float(values.mean()))
+        assert found.figures[f"{name}_stderr"] == pytest.approx(float(values.std()) / 2)
 
 
 def test_tokens_of_another_vocabulary_are_refused(demo: Loaded):
@@ -79,7 +99,7 @@ def test_the_command_compares_a_pruned_version(
         assert shown in said
     assert main(["eval", str(out), "--json", "-"]) == 0
     records = json.loads(capsys.readouterr().out)
-    assert [r["kind"] for r in records] == ["perplexity"] + ["demo-task"] * len(KINDS)
+    assert [r["kind"] for r in records] == ["perplexity"] + ["demo-task"] * len(ALL_KINDS)
     assert all(len(r["removed"]) == 2 and r["model"]["name"] == "demo-2" for r in records)
     assert all(r["figures"]["items"] == 2 for r in records[1:])
 

@@ -8,14 +8,14 @@ import pytest
 
 from gatenorm import api
 from gatenorm.demo import evaluation, jobs
-from gatenorm.demo.tasks import KINDS
+from gatenorm.demo.harder import ALL_KINDS
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.job import Request
 
 
 def test_jobs_give_what_the_evaluation_gives():
     records = api.evaluate("demo", "refusal", request=Request(limit=6))
-    kinds = [kind for kind in KINDS if kind.name.startswith("refusal")]
+    kinds = [kind for kind in ALL_KINDS if kind.name.startswith("refusal")]
     model, tokenizer = api.load("demo"), None
     from gatenorm.demo import model_directory
     from gatenorm.runtimes.transformers import load_tokenizer
@@ -24,7 +24,7 @@ def test_jobs_give_what_the_evaluation_gives():
     assert len(records) == len(kinds) > 0
     for kind, record in zip(kinds, records, strict=True):
         expected = evaluation.task(model.float(), tokenizer, kind, 6)
-        for name in ("accuracy", "chance", "items"):
+        for name in ("accuracy", "chance", "items", "probability", "log_probability", "margin"):
             assert record.figures[name] == pytest.approx(expected.figures[name])
         assert record.protocol["task"] == kind.name
         assert len(record.items) == 6
@@ -35,9 +35,12 @@ def test_what_half_of_the_attention_was_worth_is_reported(tmp_path: Path, monkey
     monkeypatch.setattr(evaluation.evaluate, "__kwdefaults__", {"stories": 3, "count": 2})
     out = api.prune("demo", tmp_path / "half", api.plan("demo", share=0.5))
     records = api.evaluate(out, "demo", baseline="demo", request=Request(limit=2))
-    changes = [r for r in records if r.kind == "comparison"]
-    assert {c.protocol["task"] for c in changes} == {k.name for k in KINDS}
-    assert all("accuracy_low" in c.figures for c in changes)
+    story, *changes = [r for r in records if r.kind == "comparison"]
+    assert story.protocol["of"] == "perplexity"
+    assert story.figures["nll_low"] <= story.figures["nll_difference"] <= story.figures["nll_high"]
+    assert story.figures["nll_items"] == 3
+    assert {c.protocol["task"] for c in changes} == {k.name for k in ALL_KINDS}
+    assert all("accuracy_low" in c.figures and "log_probability_low" in c.figures for c in changes)
     before, after = (r.figures["nll"] for r in records if r.kind == "perplexity")
     assert after > before
 
@@ -45,4 +48,4 @@ def test_what_half_of_the_attention_was_worth_is_reported(tmp_path: Path, monkey
 def test_options_about_a_text_are_refused():
     with pytest.raises(EvaluationError, match="--window is about a text"):
         jobs.prepare(Request(window=64))
-    assert [j.title for j in jobs.recall(Request())] == [k.name for k in KINDS if k.name.startswith("recall")]
+    assert [j.title for j in jobs.recall(Request())] == [k.name for k in ALL_KINDS if k.name.startswith("recall")]

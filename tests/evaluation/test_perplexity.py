@@ -18,11 +18,11 @@ from gatenorm.runtimes.transformers import load, load_tokenizer
 TinyModels = Callable[..., Path]
 
 
-def naive_nll(model: torch.nn.Module, sequence: list[int]) -> float:
-    """One sequence, one token after the other, in float64."""
+def naive_nll(model: torch.nn.Module, sequence: list[int], first: int = 1) -> float:
+    """One sequence, one token after the other from the one numbered ``first`` on, in float64."""
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([sequence])).logits[0].double()
-    return -sum(torch.log_softmax(logits[i], -1)[sequence[i + 1]].item() for i in range(len(sequence) - 1))
+    return -sum(torch.log_softmax(logits[i - 1], -1)[sequence[i]].item() for i in range(first, len(sequence)))
 
 
 def text_of(content: str, name: str = "text") -> Text:
@@ -63,6 +63,42 @@ def test_windows_are_cut_as_the_protocol_says(name: str, shared: Path):
     assert result.tokens == len(windows) * (window - 1)
     assert result.protocol["bos"] == (ids[0] == tokenizer.bos_token_id)
     assert result.protocol["windows"] == len(windows)
+
+
+@pytest.mark.parametrize(("window", "stride"), [(32, 8), (32, 31), (32, 1), (32, 32), (64, 48)])
+def test_overlapping_windows_count_each_token_once(window: int, stride: int, tiny_models: TinyModels):
+    """Against the loop of transformers' guide: each window predicts what the one before did not hold."""
+    model = load(tiny_models("llama-gqa"), dtype=torch.float32)
+    draw = torch.Generator().manual_seed(7)
+    ids = torch.randint(4, 90, (111,), generator=draw).tolist()
+    text = text_of(" ".join(map(str, ids)))
+    result = perplexity(model, Words(), text, Protocol(window=window, stride=stride, batch_size=3))
+    total, tokens, reached = 0.0, 0, 0
+    for begin in range(0, len(ids), stride):
+        end = min(begin + window, len(ids))
+        if stride == window and end - begin < window:
+            break  # dropped, as without a stride
+        first = max(reached - begin, 1)
+        total += naive_nll(model, ids[begin:end], first)
+        tokens += end - begin - first
+        reached = end
+        if end == len(ids):
+            break
+    assert result.tokens == tokens
+    assert result.nll == pytest.approx(total / tokens, rel=1e-5)
+    assert (result.protocol["window"], result.protocol["stride"]) == (window, stride)
+    if stride < window:
+        assert tokens == len(ids) - 1
+        assert result.protocol["last_shorter_window"].startswith("taken")
+
+
+@pytest.mark.shared
+def test_a_longer_context_helps_a_model_that_uses_it(shared: Path):
+    directory = shared / "models/stories3M"
+    model, tokenizer = load(directory, dtype=torch.float32), load_tokenizer(directory)
+    text = text_of(read_text(str(shared / "data/tinystories/valid_sample.txt")).content[:3000])
+    apart, overlapping = (perplexity(model, tokenizer, text, Protocol(window=64, stride=n)).nll for n in (64, 16))
+    assert overlapping < apart
 
 
 # Perplexity with nothing removed, and with the attention of layer 0, 1, ... alone removed: the first 40 stories of the
@@ -123,6 +159,9 @@ class Words:
 
     bos_token_id = None
 
+    def num_special_tokens_to_add(self) -> int:
+        return 0
+
     def __call__(self, texts: list[str], **_: object) -> dict[str, list[list[int]]]:
         return {"input_ids": [[int(word) for word in text.split()] for text in texts]}
 
@@ -144,6 +183,8 @@ def test_a_window_is_the_models_longest_input_where_none_is_given():
         ("1 2 3", Protocol(), "has 3 tokens, fewer than one window of 8"),
         ("1 2 3", Protocol(window=9), "--window 9 is longer than the model's 8 positions"),
         ("1 2 3", Protocol(window=1), "leaves nothing to predict"),
+        ("1 2 3", Protocol(window=4, stride=5), "--stride 5: expected 1 to the window's 4"),
+        ("1 2 3", Protocol(separator="2", stride=2), "--stride is about windows of one text"),
         ("1 2 3 4 5 6 7 77", Protocol(), "token 77 is outside the model's vocabulary of 50"),
     ],
 )

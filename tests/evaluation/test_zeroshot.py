@@ -20,6 +20,7 @@ from gatenorm.records import Evidence, ModelIdentity
 from tests.evaluation.subjects import log_probabilities
 
 DOCUMENTS = 150
+ITEMS = 8
 # Where lm-eval keeps the official task, and how its documents look on the hub.
 LETTERS = "ABCDE"
 Row = Mapping[str, Any]
@@ -80,7 +81,46 @@ def requests(task: Any) -> list[list[tuple[str, str]]]:
 @pytest.mark.shared
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_requests_and_verdicts_are_those_of_the_official_task(name: str, shared: Path):
-    rows = rows_of(shared, name, DOCUMENTS)
+    same_requests_and_verdicts(name, rows_of(shared, name, DOCUMENTS))
+
+
+@pytest.mark.long
+@pytest.mark.shared
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_requests_and_verdicts_of_every_document_are_those_of_the_official_task(name: str, shared: Path):
+    same_requests_and_verdicts(name, rows_of(shared, name))
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_a_model_gets_item_by_item_what_the_official_task_gives_it(name: str, shared: Path):
+    """A trained model answers both; the official task runs in the harness's own ``simple_evaluate``."""
+    import lm_eval
+    from lm_eval.tasks import TaskManager
+
+    subject = Subject.of_layout(api.open_model(shared / "models/stories260K"), batch_size=8)
+    (job,) = zeroshot.prepare(Request(data=str(shared / "data/zeroshot"), argument=name, limit=ITEMS))
+    assert job.run is not None
+    ours = job.run(subject, None)
+    with harness.quiet():
+        task = official(name, rows_of(shared, name, ITEMS))
+        task.set_config(key="num_fewshot", value=0)
+        found = lm_eval.simple_evaluate(
+            model=harness.in_memory(subject), tasks=[task], task_manager=TaskManager(include_defaults=False)
+        )
+    samples = sorted(found["samples"][task.task_name], key=lambda sample: sample["doc_id"])
+    metrics = zeroshot.tasks()[name]["metrics"]
+    for item, sample in zip(ours.items, samples, strict=True):
+        assert item["metrics"] == {metric: sample[metric] for metric in metrics}
+        logs = [response[0] for response in sample["filtered_resps"]]
+        assert item["loglikelihoods"] == pytest.approx([float(log) for log in logs], abs=1e-3)
+    for metric in metrics:
+        result = found["results"][task.task_name]
+        assert ours.figures[metric] == pytest.approx(result[f"{metric},none"])
+        assert ours.figures[f"{metric}_stderr"] == pytest.approx(result[f"{metric}_stderr,none"])
+
+
+def same_requests_and_verdicts(name: str, rows: list[Row]) -> None:
     with harness.quiet():
         ours, theirs = zeroshot.local_task(name, rows), official(name, rows)
     assert requests(ours) == requests(theirs)

@@ -53,6 +53,15 @@ def command(
         int | None,
         typer.Option("--window", min=2, help="Longest input in tokens [default: the model's maximum, at most 2048]."),
     ] = None,
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            "--stride",
+            min=1,
+            help="Perplexity of windows that begin N tokens apart, where only tokens not seen before count "
+            "[default: the window, so that none overlap].",
+        ),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Only the first N windows, documents or items of each task.")
     ] = None,
@@ -92,6 +101,7 @@ def command(
         text_field=text_field,
         documents=documents,
         window=window,
+        stride=stride,
         limit=limit,
         new_tokens=new_tokens,
         refusal_rule=refusal_rule,

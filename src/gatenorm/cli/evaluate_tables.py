@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from gatenorm.cli import console
+from gatenorm.cli.evaluate_columns import add_models, by_task, change_cell, say_protocol, table_of
 
 _WORST = 5
 _FLIPPED = 12
@@ -29,7 +31,7 @@ def _perplexity(records: Sequence[Any], changes: Sequence[Any]) -> None:
     from gatenorm.records import spans
 
     first = records[0]
-    table = _table(f"perplexity on {first.data['name']}", "model", "attention removed in")
+    table = table_of(f"perplexity on {first.data['name']}", "model", "attention removed in")
     for column in ("perplexity", "change", "a word", "nats/token", "tokens", "seconds"):
         table.add_column(column, justify="right")
     for record in records:
@@ -53,7 +55,7 @@ def _perplexity(records: Sequence[Any], changes: Sequence[Any]) -> None:
             console.say(f"change of the loss: {f['nll_difference']:+.4f} nats/token (95%: {interval}, pieces paired)")
     if "entropy" in first.figures:
         console.say(f"the stories' own entropy under their generator: {first.figures['entropy']:.4f} nats/token")
-    _protocol(first)
+    say_protocol(first)
     if len({r.figures["tokens"] for r in records}) > 1:
         console.say("note: the models cut the text into different tokens, so these perplexities do not compare")
     for record in records:
@@ -64,25 +66,42 @@ def _perplexity(records: Sequence[Any], changes: Sequence[Any]) -> None:
 
 
 def _demo_tasks(records: Sequence[Any], changes: Sequence[Any]) -> None:
-    table = _table("tasks on worlds never trained on: accuracy", "task", "what is asked")
-    _columns(table, records, "items", "chance")
-    for task, own in _by_task(records).items():
+    table = table_of("tasks on worlds never trained on: accuracy", "task", "what is asked")
+    add_models(table, records, "items", "chance")
+    tasks = by_task(records)
+    for task, own in tasks.items():
         first = own[0]
         table.add_row(
-            task,
+            task + ("*" if "beyond_training" in first.protocol else ""),
             first.protocol["asks"],
             f"{first.figures['items']:.0f}",
             f"{first.figures['chance']:.0%}",
             *[f"{r.figures['accuracy']:.1%} ± {r.figures['standard_error']:.1%}" for r in own],
-            *_change(changes, task, "accuracy"),
+            *change_cell(changes, task, "accuracy"),
         )
     console.print_table(table)
+    if any("beyond_training" in own[0].protocol for own in tasks.values()):
+        console.say("* goes beyond what the model was trained on (--json says in what)")
+    sure = table_of("the same tasks: mean log-probability of the right choice among the choices, nats", "task")
+    add_models(sure, records, "guessing")
+    for task, own in tasks.items():
+        values = [f"{r.figures['log_probability']:.4f}" for r in own]
+        change = change_cell(changes, task, "log_probability", lambda v: f"{v:+.4f}")
+        sure.add_row(task, f"{math.log(own[0].figures['chance']):.2f}", *values, *change)
+    console.print_table(sure)
+    for metric in ("accuracy", "log_probability"):
+        worse = [c.protocol["task"] for c in changes if c.figures.get(f"{metric}_high", 0.0) < 0]
+        if changes:
+            console.say(
+                f"{metric.replace('_', '-')} fell in {len(worse)} of {len(changes)} tasks by more than its interval"
+                + (f": {', '.join(worse)}" if worse else "")
+            )
 
 
 def _zeroshot(records: Sequence[Any], changes: Sequence[Any]) -> None:
-    table = _table("zero-shot tasks: accuracy", "task", "metric")
-    _columns(table, records, "items", "chance")
-    for task, own in _by_task(records).items():
+    table = table_of("zero-shot tasks: accuracy", "task", "metric")
+    add_models(table, records, "items", "chance")
+    for task, own in by_task(records).items():
         first = own[0].figures
         for metric in ("acc", "acc_norm"):
             if metric in first:
@@ -92,16 +111,16 @@ def _zeroshot(records: Sequence[Any], changes: Sequence[Any]) -> None:
                     f"{first['items']:,.0f}",
                     f"{first['chance']:.1%}" if "chance" in first else "",
                     *[f"{r.figures[metric]:.1%} ± {r.figures[metric + '_stderr']:.1%}" for r in own],
-                    *_change(changes, task, metric),
+                    *change_cell(changes, task, metric),
                 )
     console.print_table(table)
-    _protocol(records[0], "task", "items_cut_from_the_left")
+    say_protocol(records[0], "task", "items_cut_from_the_left")
     for record in records:
         cut = record.protocol.get("items_cut_from_the_left")
         if cut:
             task, longest = record.protocol["task"], record.protocol["longest_input"]
             console.say(f"note: {record.model.name}, {task}: {cut} requests lost what came before {longest} tokens")
-    compared = {r.model.name for r in records[: len(_by_task(records))]}
+    compared = {r.model.name for r in records[: len(by_task(records))]}
     dull = [r.protocol["task"] for r in records if r.model.name in compared and _at_chance(r.figures)]
     if dull:
         console.say(
@@ -111,8 +130,8 @@ def _zeroshot(records: Sequence[Any], changes: Sequence[Any]) -> None:
 
 
 def _averages(records: Sequence[Any], changes: Sequence[Any]) -> None:
-    table = _table("zero-shot average", "average", "of")
-    _columns(table, records)
+    table = table_of("zero-shot average", "average", "of")
+    add_models(table, records)
     entering = records[0].protocol["average"]
     said = {
         "average": ", ".join(f"{task} {metric}" for task, metric in entering.items()),
@@ -120,13 +139,13 @@ def _averages(records: Sequence[Any], changes: Sequence[Any]) -> None:
     }
     for name, of in said.items():
         values = [f"{r.figures[name]:.2%} ± {r.figures[name + '_stderr']:.2%}" for r in records]
-        table.add_row(name, of, *values, *_change(changes, None, name))
+        table.add_row(name, of, *values, *change_cell(changes, None, name))
     console.print_table(table)
 
 
 def _refusal(records: Sequence[Any], changes: Sequence[Any]) -> None:
-    table = _table("refusals", "what")
-    _columns(table, records, "items")
+    table = table_of("refusals", "what")
+    add_models(table, records, "items")
     for metric, what in {
         "refused_harmful": "harmful requests refused",
         "answered_harmless": "harmless requests answered",
@@ -135,10 +154,10 @@ def _refusal(records: Sequence[Any], changes: Sequence[Any]) -> None:
         if metric in records[0].figures:
             values = [f"{r.figures[metric]:.1%} ± {r.figures[metric + '_stderr']:.1%}" for r in records]
             table.add_row(
-                what, f"{records[0].figures[metric + '_items']:.0f}", *values, *_change(changes, None, metric)
+                what, f"{records[0].figures[metric + '_items']:.0f}", *values, *change_cell(changes, None, metric)
             )
     console.print_table(table)
-    _protocol(records[0])
+    say_protocol(records[0])
     if not records[0].figures["refused"]:
         console.say(f"note: {records[0].model.name} refuses nothing at all: these rates say nothing about its safety")
     for change in changes:
@@ -155,7 +174,7 @@ def _domain(records: Sequence[Any], changes: Sequence[Any]) -> None:
     for record in records:
         f = record.figures
         against = record.protocol["baseline"]["name"]
-        table = _table(f"{record.data['name']}: {record.model.name} against {against}", "what", "value")
+        table = table_of(f"{record.data['name']}: {record.model.name} against {against}", "what", "value")
         table.add_row("items, positions compared", f"{f['items']:.0f}, {f['positions']:,.0f}")
         table.add_row("divergence of next-token distributions, nats", f"{f['kl']:.4g}")
         table.add_row("same most likely token", f"{f['top1']:.1%}")
@@ -164,8 +183,8 @@ def _domain(records: Sequence[Any], changes: Sequence[Any]) -> None:
         if "perplexity" in f:
             table.add_row("perplexity of the references", f"{f['perplexity']:.4g} (was {f['baseline_perplexity']:.4g})")
         console.print_table(table)
-        _protocol(record, "baseline", "baseline_removed")
-        worst = _table("the items that changed most", "line", "divergence", "same token", "was", "is")
+        say_protocol(record, "baseline", "baseline_removed")
+        worst = table_of("the items that changed most", "line", "divergence", "same token", "was", "is")
         for item in record.items[:_WORST]:
             row = (item["id"], f"{item['kl']:.3g}", f"{item['top1']:.0%}")
             written = [Text(" ".join(item[name].split())[:80]) for name in ("baseline_wrote", "model_wrote")]
@@ -174,24 +193,24 @@ def _domain(records: Sequence[Any], changes: Sequence[Any]) -> None:
 
 
 def _retrieval(records: Sequence[Any], changes: Sequence[Any]) -> None:
-    table = _table("retrieval: the right one of four places", "form", "scored by")
-    _columns(table, records, "items", "chance")
-    for task, own in _by_task(records).items():
+    table = table_of("retrieval: the right one of four places", "form", "scored by")
+    add_models(table, records, "items", "chance")
+    for task, own in by_task(records).items():
         first = own[0].figures
         for metric, chance in {"choice": f"{first['chance']:.0%}", "greedy": ""}.items():
             values = [f"{r.figures[metric]:.1%} ± {r.figures[metric + '_stderr']:.1%}" for r in own]
-            table.add_row(task, metric, f"{first['items']:.0f}", chance, *values, *_change(changes, task, metric))
+            table.add_row(task, metric, f"{first['items']:.0f}", chance, *values, *change_cell(changes, task, metric))
     console.print_table(table)
     for record in records:
         lengths, depths = record.protocol["lengths"], record.protocol["depths"]
-        cells = _table(f"{record.model.name}, {record.protocol['task']}: choice by length and depth", "tokens")
+        cells = table_of(f"{record.model.name}, {record.protocol['task']}: choice by length and depth", "tokens")
         for depth in depths:
             cells.add_column(f"{depth:.0%} deep", justify="right")
         for length in lengths:
             values = [record.figures[f"choice_{length}_{depth:g}"] for depth in depths]
             cells.add_row(f"{length:,}", *[f"{value:.0%}" for value in values])
         console.print_table(cells)
-    _protocol(records[0], "task", "lengths", "depths", "mean_tokens")
+    say_protocol(records[0], "task", "lengths", "depths", "mean_tokens")
     first = records[0]
     dull = [r.protocol["task"] for r in records if r.model.name == first.model.name and _at_chance(r.figures, "choice")]
     if dull:
@@ -199,28 +218,28 @@ def _retrieval(records: Sequence[Any], changes: Sequence[Any]) -> None:
 
 
 def _positions(records: Sequence[Any], changes: Sequence[Any]) -> None:
-    table = _table(f"loss by position on {records[0].data['name']}, nats/token", "tokens before")
-    _columns(table, records)
+    table = table_of(f"loss by position on {records[0].data['name']}, nats/token", "tokens before")
+    add_models(table, records)
     for name in records[0].figures:
         values = [f"{r.figures[name]:.3f}" if name in r.figures else "" for r in records]
-        table.add_row(name.removeprefix("nll_"), *values, *_change(changes, None, name, lambda v: f"{v:+.3f}"))
+        table.add_row(name.removeprefix("nll_"), *values, *change_cell(changes, None, name, lambda v: f"{v:+.3f}"))
     console.print_table(table)
-    _protocol(records[0])
+    say_protocol(records[0])
 
 
 def _anything(records: Sequence[Any], changes: Sequence[Any]) -> None:
-    table = _table(records[0].kind, "task", "metric")
-    _columns(table, records)
-    for task, own in _by_task(records).items():
+    table = table_of(records[0].kind, "task", "metric")
+    add_models(table, records)
+    for task, own in by_task(records).items():
         for name in own[0].figures:
             if not name.endswith("_stderr") and name not in ("items", "chance"):
                 values = []
                 for r in own:
                     error = r.figures.get(f"{name}_stderr")
                     values.append(f"{r.figures.get(name, float('nan')):.4f}" + (f" ± {error:.4f}" if error else ""))
-                table.add_row(task, name, *values, *_change(changes, task, name, lambda v: f"{v:+.4f}"))
+                table.add_row(task, name, *values, *change_cell(changes, task, name, lambda v: f"{v:+.4f}"))
     console.print_table(table)
-    _protocol(records[0], "task")
+    say_protocol(records[0], "task")
 
 
 _VIEWS: dict[str, Callable[[Sequence[Any], Sequence[Any]], None]] = {
@@ -235,48 +254,6 @@ _VIEWS: dict[str, Callable[[Sequence[Any], Sequence[Any]], None]] = {
 }
 
 
-def _table(title: str, *columns: str) -> Any:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(title), title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _columns(table: Any, records: Sequence[Any], *before: str) -> None:
-    from rich.text import Text
-
-    models = list(dict.fromkeys((r.model.name, r.removed) for r in records))
-    for column in (*before, *(name for name, _ in models)):
-        table.add_column(Text(column), justify="right")
-    if len(models) > 1:
-        table.add_column("change (95%)", justify="right")
-
-
-def _change(
-    changes: Sequence[Any], task: str | None, metric: str, write: Callable[[float], str] | None = None
-) -> list[str]:
-    """One cell: the paired difference with its interval; none where only one model was measured."""
-    if not changes:
-        return []
-    write = write or (lambda value: f"{100 * value:+.1f}")
-    for change in changes:
-        f = change.figures
-        if change.protocol.get("task") == task and f"{metric}_difference" in f:
-            interval = f" ({write(f[metric + '_low'])} to {write(f[metric + '_high'])})" if f"{metric}_low" in f else ""
-            return [write(f[f"{metric}_difference"]) + interval]
-    return [""]
-
-
-def _by_task(records: Sequence[Any]) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = {}
-    for record in records:
-        found.setdefault(str(record.protocol.get("task", record.kind)), []).append(record)
-    return found
-
-
 def _at_chance(figures: Any, metric: str | None = None) -> bool:
     metric = metric or ("acc_norm" if "acc_norm" in figures else "acc")
     return "chance" in figures and abs(figures[metric] - figures["chance"]) < _SURE * figures[f"{metric}_stderr"]
@@ -286,8 +263,3 @@ def _reply(item: Any) -> str:
     if not item["reply"]:
         return "says nothing"
     return f"{'refuses' if item['refused'] else 'answers'} ({' '.join(item['reply'].split())[:60]!r})"
-
-
-def _protocol(record: Any, *without: str) -> None:
-    said = {k: v for k, v in record.protocol.items() if k not in without}
-    console.say("protocol: " + "; ".join(f"{k.replace('_', ' ')} {v}" for k, v in said.items()))

@@ -6,12 +6,14 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.demo.tasks import ITEMS, KINDS, SPLIT, Item, Kind, items
+from gatenorm.demo.harder import ALL_KINDS
+from gatenorm.demo.tasks import ITEMS, SPLIT, Item, Kind, items
 from gatenorm.demo.tinyworld import END, story_of
 from gatenorm.errors import EvaluationError
+from gatenorm.evaluation.job import Measured
+from gatenorm.evaluation.paired import standard_error
 from gatenorm.evaluation.perplexity import Protocol, perplexity
 from gatenorm.evaluation.text import Text
 from gatenorm.families import Layout
@@ -24,17 +26,6 @@ STORIES = 40
 _BATCH = 20
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A measurement of a model in memory: what ``Evidence`` says, less the model's identity."""
-
-    kind: str
-    figures: dict[str, float]
-    protocol: dict[str, Any]
-    data: dict[str, Any]
-    seconds: float
-
-
 def evaluate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -43,11 +34,10 @@ def evaluate(
     stories: int = STORIES,
     count: int = ITEMS,
 ) -> list[Measured]:
-    """Perplexity on stories of held-out worlds, then the accuracy on every kind of task.
+    """Perplexity on stories of held-out worlds, then every kind of task.
 
     The first record (kind ``perplexity``) states the entropy of the same stories under their generator, in nats per
-    predicted token, beside the model's loss ``nll``. The others (kind ``demo-task``) hold ``accuracy``, ``chance``,
-    ``items`` and ``standard_error``.
+    predicted token, beside the model's loss ``nll``. The others (kind ``demo-task``) are those of :func:`task`.
 
     Args:
         progress: called with (sequences done, sequences in all).
@@ -57,10 +47,10 @@ def evaluate(
     Raises:
         EvaluationError: the tokenizer is not the tiny world's, or logits are not finite.
     """
-    total, done = stories + count * len(KINDS), 0
+    total, done = stories + count * len(ALL_KINDS), 0
     measured = [held_out_perplexity(model, tokenizer, stories)]
-    for kind in KINDS:
-        done = stories if kind is KINDS[0] else done + count
+    for kind in ALL_KINDS:
+        done = stories if kind is ALL_KINDS[0] else done + count
         if progress:
             progress(done, total)
         measured.append(task(model, tokenizer, kind, count))
@@ -102,30 +92,48 @@ def held_out_perplexity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
     found = perplexity(model, tokenizer, text, Protocol(separator=END))
     entropy = sum(nats for _, nats in told) / found.tokens
     figures = {"perplexity": found.perplexity, "nll": found.nll, "tokens": float(found.tokens), "entropy": entropy}
-    return Measured("perplexity", figures, found.protocol, text.identity(), found.seconds)
+    per_story = [{"id": n, "metrics": {"nll": nll}, "weight": tokens} for n, (tokens, nll) in enumerate(found.losses)]
+    return Measured("perplexity", figures, found.protocol, text.identity(), found.seconds, per_story)
 
 
-def task(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, kind: Kind, count: int = ITEMS) -> Measured:
-    """The share of items whose right candidate the model finds the most likely."""
+def task(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    kind: Kind,
+    count: int = ITEMS,
+    progress: Callable[[int, int], None] | None = None,
+) -> Measured:
+    """How sure the model is of the right candidates, item by item and in the mean.
+
+    With ``l_c`` the log-likelihood of candidate ``c`` and ``r`` the right one: ``accuracy`` is the share of items with
+    ``l_r`` above all others; ``probability`` the mean of ``p_r = exp(l_r) / sum_c exp(l_c)``; ``log_probability`` the
+    mean of ``log p_r`` and ``margin`` that of ``l_r - max_{c != r} l_c``, both in nats. ``standard_error`` is that of
+    the accuracy, ``<name>_stderr`` those of the others.
+
+    Args:
+        progress: called with (sequences done, in all).
+    """
     began = time.perf_counter()
     asked = items(kind, count)
-    right = [
-        max(range(len(s)), key=s.__getitem__) == i.answer
-        for i, s in zip(asked, scores(model, tokenizer, asked), strict=True)
-    ]
-    accuracy = sum(right) / len(right)
+    found = [_verdict(s, i.answer) for i, s in zip(asked, scores(model, tokenizer, asked, progress), strict=True)]
+    accuracy = sum(f["accuracy"] for f in found) / count
     figures = {
         "accuracy": accuracy,
-        "chance": sum(i.chance for i in asked) / len(asked),
-        "items": float(len(asked)),
-        "standard_error": math.sqrt(accuracy * (1 - accuracy) / len(asked)),
+        "chance": sum(i.chance for i in asked) / count,
+        "items": float(count),
+        "standard_error": math.sqrt(accuracy * (1 - accuracy) / count),
     }
+    for name in ("probability", "log_probability", "margin"):
+        values = [f[name] for f in found]
+        figures |= {name: math.fsum(values) / count, f"{name}_stderr": standard_error(values)}
     distances = [i.distance for i in asked if i.distance is not None]
     protocol: dict[str, Any] = {
         "task": kind.name,
         "asks": kind.asks,
         "scoring": "log-likelihood of each candidate word",
     }
+    if kind.beyond:
+        protocol["beyond_training"] = kind.beyond
     if distances:
         protocol["distance"] = f"{min(distances)} to {max(distances)} tokens"
     protocol |= {"dtype": str(model.dtype).removeprefix("torch."), "device": model.device.type}
@@ -134,11 +142,28 @@ def task(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, kind: Kind,
         "sha256": _digest([part for i in asked for part in (i.prompt, *i.candidates, str(i.answer))]),
         "worlds": SPLIT,
     }
-    return Measured("demo-task", figures, protocol, data, time.perf_counter() - began)
+    records = [{"id": number, "metrics": metrics} for number, metrics in enumerate(found)]
+    return Measured("demo-task", figures, protocol, data, time.perf_counter() - began, records)
+
+
+def _verdict(likelihoods: Sequence[float], answer: int) -> dict[str, float]:
+    """One item's metrics out of its candidates' log-likelihoods."""
+    right, best = likelihoods[answer], max(likelihoods)
+    log_sum = best + math.log(math.fsum(math.exp(value - best) for value in likelihoods))
+    rival = max(value for number, value in enumerate(likelihoods) if number != answer)
+    return {
+        "accuracy": float(max(range(len(likelihoods)), key=likelihoods.__getitem__) == answer),
+        "probability": math.exp(right - log_sum),
+        "log_probability": right - log_sum,
+        "margin": right - rival,
+    }
 
 
 def scores(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, asked: Sequence[Item]
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    asked: Sequence[Item],
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[tuple[float, ...]]:
     """The log-likelihood of every candidate of every item after its prompt, in nats.
 
@@ -160,6 +185,8 @@ def scores(
         for row, likelihoods in zip(batch, _likelihoods(model, batch), strict=True):
             for number, which, start, ids in wanted[row]:
                 found[number][which] = sum(likelihoods[start - 1 + n][token].item() for n, token in enumerate(ids))
+        if progress:
+            progress(begin + len(batch), len(rows))
     return [tuple(likelihoods) for likelihoods in found]
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import time
 from functools import partial
 
 from gatenorm.demo import evaluation
-from gatenorm.demo.tasks import KINDS, SPLIT, Kind, items
+from gatenorm.demo.harder import ALL_KINDS
+from gatenorm.demo.tasks import Kind
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.job import Job, Measured, Progress, Request
-from gatenorm.evaluation.paired import standard_error
 from gatenorm.evaluation.subject import Subject
 
 
@@ -21,7 +19,8 @@ def prepare(request: Request) -> list[Job]:
     Raises:
         EvaluationError: an option that is about a text.
     """
-    for option, given in {"--documents": request.documents, "--window": request.window}.items():
+    about = {"--documents": request.documents, "--window": request.window, "--stride": request.stride}
+    for option, given in about.items():
         if given is not None:
             raise EvaluationError(f"{option} is about a text: give --data, or leave it out")
     return [_stories(), *_tasks(request, "")]
@@ -47,7 +46,7 @@ def _tasks(request: Request, prefix: str) -> list[Job]:
             {"task": kind.name, "count": count},
             partial(_task, kind, count),
         )
-        for kind in KINDS
+        for kind in ALL_KINDS
         if kind.name.startswith(prefix)
     ]
 
@@ -56,42 +55,13 @@ def _stories() -> Job:
     count = _default("stories")
 
     def run(subject: Subject, progress: Progress | None) -> Measured:
-        found = evaluation.held_out_perplexity(subject.model, subject.tokenizer, count)
-        return Measured(found.kind, found.figures, found.protocol, found.data, found.seconds)
+        return evaluation.held_out_perplexity(subject.model, subject.tokenizer, count)
 
     return Job("perplexity", "stories", "stories", {"stories": count}, run)
 
 
 def _task(kind: Kind, count: int, subject: Subject, progress: Progress | None) -> Measured:
-    """The share of items whose right candidate is the most likely, item by item."""
-    began = time.perf_counter()
-    asked = items(kind, count)
-    scored = evaluation.scores(subject.model, subject.tokenizer, asked)
-    if progress:
-        progress(count, count)
-    right = [float(max(range(len(s)), key=s.__getitem__) == i.answer) for i, s in zip(asked, scored, strict=True)]
-    figures = {
-        "accuracy": sum(right) / count,
-        "chance": sum(i.chance for i in asked) / count,
-        "items": float(count),
-        "standard_error": standard_error(right),
-    }
-    distances = [i.distance for i in asked if i.distance is not None]
-    protocol = {
-        "task": kind.name,
-        "asks": kind.asks,
-        "scoring": "log-likelihood of each candidate word",
-        **({"distance": f"{min(distances)} to {max(distances)} tokens"} if distances else {}),
-        **subject.hardware(),
-    }
-    data = {"name": f"tinyworld {kind.name}", "sha256": _digest(kind, count), "worlds": SPLIT}
-    records = [{"id": n, "metrics": {"accuracy": value}} for n, value in enumerate(right)]
-    return Measured("demo-task", figures, protocol, data, time.perf_counter() - began, records)
-
-
-def _digest(kind: Kind, count: int) -> str:
-    parts = [part for i in items(kind, count) for part in (i.prompt, *i.candidates, str(i.answer))]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return evaluation.task(subject.model, subject.tokenizer, kind, count, progress)
 
 
 def _default(name: str) -> int:

@@ -74,12 +74,13 @@ class World:
 class Story:
     """A story in the making: its text so far, and the state of its world that the text implies.
 
-    The opening is written at once. Attributes: ``family`` (person -> family name), ``place`` (person -> town), ``rule``
-    (thing -> allowed or forbidden), ``holder`` (thing -> person, once it has reached one), ``goods`` and ``left`` (how
-    many there are).
+    The opening is written at once: ``cast`` people come, and ``props`` things are allowed or forbidden; training rows
+    have always as many as the defaults say. Attributes: ``family`` (person -> family name), ``place`` (person -> town),
+    ``rule`` (thing -> allowed or forbidden), ``holder`` (thing -> person, once it has reached one), ``goods`` and
+    ``left`` (how many there are).
     """
 
-    def __init__(self, source: Source):
+    def __init__(self, source: Source, cast: int = CAST, props: int = PROPS):
         self._source = source
         self.pieces: list[str] = []
         self.length = 0
@@ -87,7 +88,7 @@ class Story:
         self.holder: dict[str, str] = {}
         people, families = list(PEOPLE), list(FAMILIES)
         opening = "First"
-        for _ in range(CAST):
+        for _ in range(cast):
             who = self._one_of(people)
             self.family[who] = self._one_of(families)
             self.write(f"{opening} came {who} {self.family[who]}.")
@@ -98,7 +99,7 @@ class Story:
             self.place[who] = self._one_of(towns)
             self.write(f" {who} reached {self.place[who]}.")
         self.rule: dict[str, str] = {}
-        for _ in range(PROPS):
+        for _ in range(props):
             thing = self._one_of(things)
             self.rule[thing] = self.choose((ALLOWED, FORBIDDEN))
             self.write(f" The {thing} is {self.rule[thing]}.")
@@ -114,7 +115,7 @@ class Story:
     @property
     def opening(self) -> str:
         """What is said before the first sentence that is free."""
-        return "".join(self.pieces[: 2 * CAST + PROPS + 1])
+        return "".join(self.pieces[: 2 * len(self.world.people) + len(self.world.things) + 1])
 
     @property
     def people(self) -> tuple[str, ...]:
@@ -281,9 +282,9 @@ def story_of(split: str, *seed: str | int) -> tuple[Story, float]:
     return tell(source), source.nats
 
 
-def source_of(split: str, *seed: str | int) -> Drawn:
+def source_of(split: str, *seed: str | int, cast: int = CAST, props: int = PROPS) -> Drawn:
     """Choices that begin with a world of that split."""
     attempt = 0
-    while Story(Drawn(split, *seed, attempt)).world.split != split:
+    while Story(Drawn(split, *seed, attempt), cast, props).world.split != split:
         attempt += 1
     return Drawn(split, *seed, attempt)

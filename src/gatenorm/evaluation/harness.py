@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from gatenorm.errors import EvaluationError, MissingExtraError, did_you_mean
+from gatenorm.errors import EvaluationError, MissingExtraError, did_you_mean, first_line
 from gatenorm.evaluation.job import Job, Measured, Progress, Request
 from gatenorm.evaluation.likelihood import not_finite
 from gatenorm.evaluation.subject import Subject, rows_that_fit
@@ -89,8 +89,8 @@ def official(name: str) -> list[Any]:
         except Exception as error:  # datasets and the hub let through whatever their layers raise
             raise EvaluationError(
                 f"harness:{name}: its data could not be had from the hub or the hub's cache "
-                f"({type(error).__name__}: {_first_line(error)}); fetch them where there is a network, with HF_HOME "
-                "set to a folder that you can carry here"
+                f"({type(error).__name__}: {first_line(error)[:200]}); fetch them where there is a network, with "
+                "HF_HOME set to a folder that you can carry here"
             ) from error
 
 
@@ -141,7 +141,7 @@ def run_task(
         try:
             found = evaluate(lm=lm, task_dict=tasks, limit=limit, log_samples=True)
         except AssertionError as error:
-            why = _first_line(error) or "it is empty, or longer than the model's input"
+            why = first_line(error)[:200] if str(error) else "it is empty, or longer than the model's input"
             raise EvaluationError(f"{task.task_name}: lm-eval refused a request of this model: {why}") from error
         name = task.task_name
         cut = _cut(lm, task)
@@ -275,7 +275,3 @@ def _bos(lm: Any) -> bool:
 def _nearest(name: str, known: Sequence[str]) -> str:
     hint = did_you_mean(name, known).partition("known: ")[0]
     return f"{hint}`lm_eval ls tasks` lists {len(known)} of them"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:200]

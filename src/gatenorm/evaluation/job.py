@@ -26,6 +26,7 @@ class Request:
     text_field: str = "text"
     documents: str | None = None
     window: int | None = None
+    stride: int | None = None
     limit: int | None = None
     new_tokens: int = 32
     refusal_rule: str | None = None

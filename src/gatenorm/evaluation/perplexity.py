@@ -2,7 +2,10 @@
 
 The protocol is part of the figure. Either the whole text is tokenised once and cut into windows that do not overlap (a
 last, shorter window is dropped), or every document is taken by itself and cut at the model's longest input. In a window
-or document of n tokens, n - 1 are predicted. Logits become float32 log-probabilities, sums are float64.
+or document of n tokens, n - 1 are predicted. With a stride shorter than the window, windows overlap and run to the
+text's end; in each only the tokens that no earlier window held count, so every token but the text's first is predicted
+once, from at least ``window - stride`` tokens before it (fewer at the text's start). Logits become float32
+log-probabilities, sums are float64.
 
 Word perplexity and bits per byte rest on the same losses, but count what a tokenizer cannot choose: with ``t`` tokens,
 ``w`` words (runs between whitespace) and ``b`` UTF-8 bytes in the text, and the mean loss ``nll`` in nats per token,
@@ -37,13 +40,15 @@ class Protocol:
     """How a text becomes token sequences.
 
     ``window`` is the longest input (``None``: the model's maximum, at most 2,048); ``separator`` cuts documents, of
-    which the first ``limit`` count; without it, ``limit`` counts windows.
+    which the first ``limit`` count; without it, ``limit`` counts windows. ``stride`` is by how many tokens a window
+    begins after the one before (``None``: by all of them, so that none overlap).
     """
 
     window: int | None = None
     separator: str | None = None
     limit: int | None = None
     batch_size: int | None = None
+    stride: int | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,10 @@ def perplexity(
     """
     started = time.perf_counter()
     sequences, described = encode(tokenizer, text, protocol, model.config)
-    total = sum(len(s) - 1 for s in sequences)
+    # What a window shares with the one before it has been predicted there.
+    known = [0] + [max(described["window"] - described["stride"] - 1, 0) if protocol.stride else 0] * len(sequences)
+    counted = [len(s) - 1 - seen for s, seen in zip(sequences, known, strict=False)]
+    total = sum(counted)
     vocabulary, device = int(model.config.vocab_size), model.device.type
     sums = [0.0] * len(sequences)
     order = sorted(range(len(sequences)), key=lambda n: len(sequences[n]), reverse=True)
@@ -101,8 +109,8 @@ def perplexity(
         size = protocol.batch_size or rows_that_fit(len(sequences[order[0]]), vocabulary, device)
         batch, order = order[:size], order[size:]
         for n, losses in zip(batch, token_losses(model, [sequences[n] for n in batch]), strict=True):
-            sums[n] = float(losses.sum())
-            done += len(losses)
+            sums[n] = float(losses[known[n] :].sum())
+            done += counted[n]
         if progress:
             progress(done, total)
     mean = math.fsum(sums) / total
@@ -116,7 +124,7 @@ def perplexity(
         protocol={**described, "dtype": str(model.dtype).removeprefix("torch."), "device": device},
         word_perplexity=_exp(mean / words) if words else math.inf,
         bits_per_byte=mean / size_in_bytes / math.log(2),
-        losses=tuple((len(s) - 1, nll / (len(s) - 1)) for s, nll in zip(sequences, sums, strict=True)),
+        losses=tuple((tokens, nll / tokens) for tokens, nll in zip(counted, sums, strict=True)),
     )
 
 
@@ -139,7 +147,8 @@ def prepare(request: Request) -> list[Job]:
         raise EvaluationError("--documents is empty: expected what stands between documents, such as '<|endoftext|>'")
     text = read_text(request.data, request.text_field)
     window = request.window or min(request.context or DEFAULT_WINDOW, DEFAULT_WINDOW)
-    protocol = Protocol(window, request.documents, request.limit)
+    protocol = Protocol(window, request.documents, request.limit, stride=request.stride)
+    check_stride(protocol.stride, window, protocol.separator)
 
     def run(subject: Subject, progress: Progress | None) -> Measured:
         sized = replace(protocol, batch_size=subject.batch_size)
@@ -151,7 +160,8 @@ def prepare(request: Request) -> list[Job]:
         return Measured("perplexity", found.figures(), found.protocol, text.identity(), found.seconds, items)
 
     key = {"data": text.sha256, "text": text.protocol, "window": window, "separator": protocol.separator}
-    return [Job("perplexity", "perplexity", "tokens", {**key, "limit": protocol.limit}, run)]
+    key |= {"limit": protocol.limit, "stride": protocol.stride}
+    return [Job("perplexity", "perplexity", "tokens", key, run)]
 
 
 def measure(
@@ -199,6 +209,20 @@ def check_hardware(device: str, dtype: str) -> None:
     dtype_for(dtype, device)
 
 
+def check_stride(stride: int | None, window: int, separator: str | None = None) -> None:
+    """Refuse a stride that skips tokens, or that stands beside documents, which are not cut into windows.
+
+    Raises:
+        EvaluationError: it does.
+    """
+    if stride is None:
+        return
+    if separator is not None:
+        raise EvaluationError("--stride is about windows of one text: leave it out, or leave out --documents")
+    if not 1 <= stride <= window:
+        raise EvaluationError(f"--stride {stride}: expected 1 to the window's {window} tokens: a longer one skips some")
+
+
 def encode(
     tokenizer: PreTrainedTokenizerBase, text: Text, protocol: Protocol, config: Any
 ) -> tuple[list[list[int]], dict[str, Any]]:
@@ -213,6 +237,7 @@ def encode(
         raise EvaluationError(f"--window {window} is longer than the model's {longest} positions")
     if window < 2:
         raise EvaluationError(f"--window {window} leaves nothing to predict: expected 2 or more")
+    check_stride(protocol.stride, window, protocol.separator)
     if protocol.separator is not None:
         pieces = documents(text, protocol.separator, protocol.limit)
         whole = tokenizer(pieces, verbose=False)["input_ids"]
@@ -226,8 +251,13 @@ def encode(
             raise EvaluationError(
                 f"{text.name} has {len(ids)} tokens, fewer than one window of {window}: give more text, or --window"
             )
-        sequences = [ids[i * window : (i + 1) * window] for i in range(count)][: protocol.limit]
-        described = {"window": window, "stride": window, "windows": len(sequences), "last_shorter_window": "dropped"}
+        stride = protocol.stride or window
+        if stride < window:
+            # The last window is the first that reaches the end.
+            count = -(-max(tokens - window, 0) // stride) + 1
+        sequences = [ids[n * stride : n * stride + window] for n in range(count)][: protocol.limit]
+        last = "dropped" if stride == window else "taken: every token but the first counts once"
+        described = {"window": window, "stride": stride, "windows": len(sequences), "last_shorter_window": last}
     if not sequences:
         raise EvaluationError(f"no document of {text.name} has two tokens: there is nothing to predict")
     check_vocabulary(sequences, config.vocab_size)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.checkpoint import Checkpoint
-from gatenorm.errors import CheckpointError, EvaluationError, MissingExtraError
+from gatenorm.errors import CheckpointError, EvaluationError, MissingExtraError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -34,7 +34,7 @@ def load(directory: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel
     try:
         model, report = AutoModelForCausalLM.from_pretrained(Path(directory), output_loading_info=True, **arguments)
     except _load_errors() as error:
-        raise CheckpointError(f"transformers cannot load {directory}: {_first_line(error)}") from error
+        raise CheckpointError(f"transformers cannot load {directory}: {first_line(error)}") from error
     missing = sorted(report["missing_keys"])
     if missing:
         # transformers fills these with random numbers and goes on: every figure after that would be a lie.
@@ -63,7 +63,7 @@ def load_tokenizer(directory: str | os.PathLike[str]) -> PreTrainedTokenizerBase
     try:
         return AutoTokenizer.from_pretrained(Path(directory), trust_remote_code=False)
     except Exception as error:  # tokenizers raises bare exceptions for damaged files
-        raise EvaluationError(f"{directory} has no tokenizer that can be read: {_first_line(error)}") from error
+        raise EvaluationError(f"{directory} has no tokenizer that can be read: {first_line(error)}") from error
 
 
 def _transformers() -> Any:
@@ -104,7 +104,7 @@ def check_device(device: str) -> None:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise EvaluationError(
-            f"--device {device} cannot be used: {_first_line(error)}; expected cpu, cuda, ..."
+            f"--device {device} cannot be used: {first_line(error)}; expected cpu, cuda, ..."
         ) from None
 
 
@@ -126,7 +126,3 @@ def dtype_for(name: str, device: str) -> Any:
 def versions() -> dict[str, str]:
     """Versions of the software that a measurement rests on."""
     return {name: version(name) for name in ("gatenorm", "torch", "transformers", "tokenizers")}
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from gatenorm.errors import EvaluationError, MissingExtraError
+from gatenorm.errors import EvaluationError, MissingExtraError, first_line
 from gatenorm.runtimes.engines.engine import Continuation
 from gatenorm.runtimes.engines.llamacpp_state import cached_layers
 from gatenorm.runtimes.gguf_file import read_header
@@ -137,7 +137,7 @@ class LlamaCpp:
             try:
                 self._server = self._package.Server(self._parameters())
             except (RuntimeError, ValueError, MemoryError) as error:
-                raise EvaluationError(f"llama.cpp cannot load {self._path}: {_first_line(error)}") from None
+                raise EvaluationError(f"llama.cpp cannot load {self._path}: {first_line(error)}") from None
             self._wake()
         return self._server
 
@@ -197,7 +197,7 @@ class LlamaCpp:
                 raise
             raise EvaluationError(f"llama.cpp does not answer {path} within {seconds:.0f} s") from None
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise EvaluationError(f"llama.cpp does not answer {path}: {_first_line(error)}") from None
+            raise EvaluationError(f"llama.cpp does not answer {path}: {first_line(error)}") from None
         finally:
             connection.close()
         if answer.status != http.HTTPStatus.OK or not isinstance(data, dict):
@@ -218,10 +218,6 @@ def _threads() -> int:
     """As many as OMP_NUM_THREADS allows: llama.cpp's threads wait for each other busily: bad on shared cores."""
     allowed = os.environ.get("OMP_NUM_THREADS", "")
     return int(allowed) if allowed.isdigit() and int(allowed) else _cores()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _cores() -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gatenorm.errors import EvaluationError
+from gatenorm.errors import EvaluationError, first_line
 from gatenorm.runtimes.engines.engine import Continuation
 
 
@@ -26,7 +26,7 @@ class Mlx:
             self._model.set_dtype(mx.float32)
             self._vocabulary = int(config["vocab_size"])
         except (ValueError, KeyError, TypeError, OSError, RuntimeError) as error:
-            raise EvaluationError(f"MLX-LM cannot load {path}: {_first_line(error)}") from error
+            raise EvaluationError(f"MLX-LM cannot load {path}: {first_line(error)}") from error
         self._path = path
         self._tokenizer: Any = None
 
@@ -82,7 +82,3 @@ class Mlx:
             given = [int(logprobs[step].argmax())]
             chosen += given
         return Continuation(tuple(chosen), logprobs)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

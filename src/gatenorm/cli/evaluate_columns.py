@@ -1,0 +1,59 @@
+"""What the tables of evaluation records share: a column a model, one for the change, and the protocol beneath."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gatenorm.cli import console
+
+
+def table_of(title: str, *columns: str) -> Any:
+    """A table with these columns on the left."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def add_models(table: Any, records: Sequence[Any], *before: str) -> None:
+    """A column for each model, and one for the change where there are two."""
+    from rich.text import Text
+
+    models = list(dict.fromkeys((r.model.name, r.removed) for r in records))
+    for column in (*before, *(name for name, _ in models)):
+        table.add_column(Text(column), justify="right")
+    if len(models) > 1:
+        table.add_column("change (95%)", justify="right")
+
+
+def change_cell(
+    changes: Sequence[Any], task: str | None, metric: str, write: Callable[[float], str] | None = None
+) -> list[str]:
+    """One cell: the paired difference with its interval; none where only one model was measured."""
+    if not changes:
+        return []
+    write = write or (lambda value: f"{100 * value:+.1f}")
+    for change in changes:
+        f = change.figures
+        if change.protocol.get("task") == task and f"{metric}_difference" in f:
+            interval = f" ({write(f[metric + '_low'])} to {write(f[metric + '_high'])})" if f"{metric}_low" in f else ""
+            return [write(f[f"{metric}_difference"]) + interval]
+    return [""]
+
+
+def by_task(records: Sequence[Any]) -> dict[str, list[Any]]:
+    """The records of each task, in the order of the records."""
+    found: dict[str, list[Any]] = {}
+    for record in records:
+        found.setdefault(str(record.protocol.get("task", record.kind)), []).append(record)
+    return found
+
+
+def say_protocol(record: Any, *without: str) -> None:
+    """One line with the protocol, less what the table says."""
+    said = {k: v for k, v in record.protocol.items() if k not in without}
+    console.say("protocol: " + "; ".join(f"{k.replace('_', ' ')} {v}" for k, v in said.items()))
