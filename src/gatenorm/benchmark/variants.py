@@ -10,7 +10,7 @@ from typing import Any
 from gatenorm.checkpoint import Checkpoint
 from gatenorm.errors import EvaluationError, MissingExtraError
 from gatenorm.families import Layout
-from gatenorm.records import ModelIdentity
+from gatenorm.records import ModelIdentity, Removal
 
 NEMOTRON = "nemotron-nas"
 
@@ -22,6 +22,7 @@ class Variant:
     Attributes:
         form: ``transformers``, ``nemotron-nas`` or ``gguf``.
         removed: original numbers of the layers without attention.
+        removed_mlp: those of the layers without MLP.
         context: the most tokens that it takes, where its files say so.
         layout: what gatenorm understood of it; ``None`` for forms that it only writes.
     """
@@ -32,6 +33,12 @@ class Variant:
     removed: tuple[int, ...]
     context: int | None
     layout: Layout | None = None
+    removed_mlp: tuple[int, ...] = ()
+
+    @property
+    def removal(self) -> Removal:
+        """The sublayers that it lacks."""
+        return Removal(self.removed, self.removed_mlp)
 
     @property
     def name(self) -> str:
@@ -47,6 +54,7 @@ class Variant:
             removed=layout.drop,
             context=layout.context,
             layout=layout,
+            removed_mlp=layout.drop_mlp,
         )
 
     @classmethod
@@ -71,6 +79,7 @@ def _nemotron(checkpoint: Checkpoint) -> Variant:
     blocks = config.get("block_configs") or []
     try:
         removed = tuple(i for i, block in enumerate(blocks) if block["attention"]["no_op"])
+        removed_mlp = tuple(i for i, block in enumerate(blocks) if block["ffn"]["no_op"])
     except (TypeError, KeyError):
         raise EvaluationError(
             f"{checkpoint.directory}/config.json: block_configs do not say what was removed"
@@ -84,7 +93,14 @@ def _nemotron(checkpoint: Checkpoint) -> Variant:
         sample_sha256=checkpoint.sample_sha256(),
     )
     context = config.get("max_position_embeddings")
-    return Variant(checkpoint.directory, NEMOTRON, identity, removed, context if isinstance(context, int) else None)
+    return Variant(
+        path=checkpoint.directory,
+        form=NEMOTRON,
+        identity=identity,
+        removed=removed,
+        context=context if isinstance(context, int) else None,
+        removed_mlp=removed_mlp,
+    )
 
 
 def _gguf(path: Path) -> Variant:

@@ -52,6 +52,7 @@ def score_requests(
     laboratory: Laboratory,
     asked: Sequence[Request],
     *,
+    kind: str | None = None,
     seed: int = 0,
     backend: str = "auto",
     progress: Progress | None = None,
@@ -59,6 +60,7 @@ def score_requests(
     """Scores for every request; what can be wrong with any of them is said before the first is carried out.
 
     Args:
+        kind: which sublayers; by default what each criterion ranks first of all.
         seed: of the criterion ``random``.
         backend: of weight-only criteria.
 
@@ -69,8 +71,8 @@ def score_requests(
         if request.calibration is not None:
             laboratory.prepare(request.name, request.calibration)
     return [
-        score_weights(laboratory.layout, request.name, seed=seed, backend=backend, progress=progress)
+        score_weights(laboratory.layout, request.name, kind=kind, seed=seed, backend=backend, progress=progress)
         if request.calibration is None
-        else laboratory.score(request.name, request.calibration, progress)
+        else laboratory.score(request.name, request.calibration, progress, kind)
         for request in asked
     ]
