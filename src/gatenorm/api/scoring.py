@@ -68,9 +68,7 @@ def score(
             raise CriterionError(f"{criterion.partition('@')[0]} looks at weights alone: leave the calibration out")
         layout = open_model(model_of(model), family, fetch=False)
         where = "cpu" if device == "auto" else device  # one layer at a time: there is nothing to spread
-        return score_layout(
-            layout, criterion, kind=kind, seed=seed, backend=backend, device=where, progress=progress
-        )
+        return score_layout(layout, criterion, kind=kind, seed=seed, backend=backend, device=where, progress=progress)
     from gatenorm.calibration.requests import requests, score_requests
 
     asked = requests([criterion], _calibration(calibration, seed))

@@ -29,7 +29,7 @@ from gatenorm.benchmark.speed import Case, Measured, Session, measure
 from gatenorm.benchmark.variants import Variant
 from gatenorm.benchmark.worker import Worker
 from gatenorm.errors import EvaluationError, MissingExtraError
-from gatenorm.records import Evidence
+from gatenorm.records import Evidence, Removal
 
 KIND = "speed"
 DEFAULT_LENGTHS = (128, 512, 2048)

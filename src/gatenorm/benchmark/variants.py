@@ -11,6 +11,7 @@ from gatenorm.checkpoint import Checkpoint
 from gatenorm.errors import EvaluationError, MissingExtraError
 from gatenorm.families import Layout
 from gatenorm.records import ModelIdentity, Removal
+from gatenorm.runtimes.gguf import DROP_KEY, DROP_MLP_KEY, LAYERS_KEY
 
 NEMOTRON = "nemotron-nas"
 
@@ -117,6 +118,11 @@ def _gguf(path: Path) -> Variant:
     except (ValueError, KeyError, OSError, IndexError) as error:
         raise EvaluationError(f"{path} is no GGUF file of a language model that can be read: {error}") from None
     removed = tuple(i for i, count in enumerate(heads) if count == 0) if isinstance(heads, list) else ()
+    removed_mlp: tuple[int, ...] = ()
+    if LAYERS_KEY in fields:  # its blocks are not those of the source
+        layers = int(fields[LAYERS_KEY].contents())
+        removed = tuple(fields[DROP_KEY].contents()) if DROP_KEY in fields else ()
+        removed_mlp = tuple(fields[DROP_MLP_KEY].contents())
     with path.open("rb") as file:
         begin = hashlib.sha256(file.read(1 << 20)).hexdigest()  # the header: its keys, names and shapes
     return Variant(
@@ -125,4 +131,5 @@ def _gguf(path: Path) -> Variant:
         identity=ModelIdentity(path.name, architecture, layers, begin, {path.name: path.stat().st_size}),
         removed=removed,
         context=context,
+        removed_mlp=removed_mlp,
     )

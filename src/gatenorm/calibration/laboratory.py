@@ -163,8 +163,8 @@ class Laboratory:
     ) -> Scores:
         """The scores of a criterion that runs the model; a low score means: remove first.
 
-        ``kind`` says which sublayers, by default what the criterion ranks first of all. ``seconds`` holds all that it would take on its own: loading, drawing the tokens, and the passes; what criteria
-        share was done once.
+        ``kind`` says which sublayers, by default what the criterion ranks first of all. ``seconds`` holds all that it
+        would take on its own: loading, drawing the tokens, and the passes; what criteria share was done once.
 
         Raises:
             CriterionError: it is no such criterion, it does not rank that kind, or the activations are not finite.

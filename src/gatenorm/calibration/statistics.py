@@ -3,8 +3,8 @@
 ``X`` is the stream that a block's attention finds and ``U`` what removing that attention takes away: the stream with it
 minus the stream without it. In most block shapes ``X`` is what enters the block and ``U`` what the branch adds (after
 its output norm where it has one). Where a norm stands on the stream itself and stays when the attention goes (OPT's
-post-norm blocks), both streams have gone through it. The same goes for the MLP, whose ``X`` is the stream that it finds:
-behind the attention in sequential blocks, what enters the block in parallel ones.
+post-norm blocks), both streams have gone through it. The same goes for the MLP, whose ``X`` is the stream that it
+finds: behind the attention in sequential blocks, what enters the block in parallel ones.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ Progress = Callable[[int, int], None]
 
 @dataclass
 class _Sums:
-    """Sums over all positions that count: attention's ``1 - cos(X, X + U)``, ``|U|`` and ``|X|``, the ``1 - cos`` of the
-    MLP and of the whole block.
+    """Sums over all positions that count: attention's ``1 - cos(X, X + U)``, ``|U|`` and ``|X|``, the MLP's ``1 - cos``
+    and the whole block's.
     """
 
     turn: Any = 0.0

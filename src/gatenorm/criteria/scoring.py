@@ -43,8 +43,8 @@ def score(
         progress: called as ``progress(done, total)`` after every layer.
 
     Raises:
-        CriterionError: no such criterion or backend, one that does not rank that kind or needs forward passes, weights that are not finite
-            (by the tensor's name), or a model that the criterion has no meaning for.
+        CriterionError: no such criterion or backend, one that does not rank that kind or needs forward passes, weights
+            that are not finite (by the tensor's name), or a model that the criterion has no meaning for.
         MissingExtraError: the torch backend was asked for and PyTorch is not installed.
     """
     chosen = criterion_named(criterion)

@@ -28,8 +28,8 @@ _QUANTISED = (".weight_scale", ".weight_scale_inv", ".weight_packed", ".qweight"
 class Layout:
     """What was understood of one checkpoint.
 
-    ``layers`` counts physical blocks, ``drop`` names those whose attention is already gone, ``drop_mlp`` those whose MLP
-    is; ``heads`` query heads read ``kv_heads`` key heads of ``head_dim`` each; ``width`` is the residual stream's.
+    ``layers`` counts physical blocks, ``drop`` names those whose attention is already gone, ``drop_mlp`` those whose
+    MLP is; ``heads`` query heads read ``kv_heads`` key heads of ``head_dim`` each; ``width`` is the residual stream's.
     ``scale`` multiplies the logits. ``block`` and ``per_layer`` are the family's instructions for surgery.
     """
 

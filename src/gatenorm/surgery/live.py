@@ -133,9 +133,7 @@ def _plan_by_hand(model: Any, base_model_type: str, layers: int, gone: Removal, 
     name = config.get("_name_or_path") or type(model).__name__
     identity = ModelIdentity(name, base_model_type, layers, hashlib.sha256(text.encode()).hexdigest(), {})
     previous = Plan.from_json(earlier["plan"]) if earlier else None
-    plan = Plan(
-        identity, gone.attention, previous=previous, version=version("gatenorm"), drop_mlp=gone.mlp, kind=kind
-    )
+    plan = Plan(identity, gone.attention, previous=previous, version=version("gatenorm"), drop_mlp=gone.mlp, kind=kind)
     return plan.to_json()
 
 

@@ -32,8 +32,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import transformers
 import torch
+import transformers
 from torch import nn
 
 SCHEMA = "gatenorm/pruned/1"
@@ -48,9 +48,9 @@ class AttentionFree(nn.Module):
     """What a decoder block computes once its attention is gone: the residual stream, plus its MLP branch.
 
     For `x` [batch, tokens, width]: the norms `before` stand on the stream itself (post-norm models), the modules of
-    `branch` run one after the other beside it, and `x + branch(x)` goes through the norms `after`. Where the MLP is gone
-    too, `branch` is empty and `x` goes on as it is. Mixed into the stock block class, so that whatever looks for blocks
-    by class (hidden states, checkpointing, sharding) finds these too.
+    `branch` run one after the other beside it, and `x + branch(x)` goes through the norms `after`. Where the MLP is
+    gone too, `branch` is empty and `x` goes on as it is. Mixed into the stock block class, so that whatever looks for
+    blocks by class (hidden states, checkpointing, sharding) finds these too.
     """
 
     before: tuple[str, ...]
@@ -204,8 +204,8 @@ def remove_mlp(block: Any, shape: Mapping[str, Any]) -> None:
     """Take the MLP out of a block, in place; `shape` is the record's `block`.
 
     A block that kept its attention stays of its stock class, whose forward pass runs as it is: the last of the modules
-    that go gives way to `Nothing`, those in front of it to modules that let the stream through. Norms that the attention
-    reads too are not among them. Of a block without attention the whole branch goes.
+    that go gives way to `Nothing`, those in front of it to modules that let the stream through. Norms that the
+    attention reads too are not among them. Of a block without attention the whole branch goes.
     """
     if isinstance(block, AttentionFree):
         for name in block.branch:
