@@ -157,7 +157,7 @@ def test_cards_say_what_went(tiny_models: TinyModels, tmp_path: Path):
         ({"drop": [1], "kind": "block"}, "layer 1 has lost its attention already; removed so far: 1"),
         ({"drop": [2], "kind": "block"}, "layer 2 has lost its MLP already; removed so far: 2"),
         ({"drop": [0, 3, 4, 1], "kind": "mlp"}, "cannot remove all 4 MLP sublayers"),
-        ({"layers": 3, "kind": "block", "criterion": "depth"}, "cannot remove 3 blocks: the model has 3"),
+        ({"layers": 4, "kind": "block", "criterion": "depth"}, "cannot remove 4 blocks: the model has 3: 1 to 3"),
         ({"layers": 4, "kind": "mlp", "criterion": "depth"}, "cannot remove 4 MLP sublayers: the model has 4"),
         ({"layers": 1, "kind": "block"}, "gate-norm ranks attention sublayers, not blocks: say --kind attention, or"),
         ({"layers": 1, "criterion": "block-cosine@random"}, "block-cosine ranks blocks, not attention sublayers"),
@@ -214,7 +214,7 @@ def test_damaged_configs_are_refused_by_both_readers(
         modeling.read_record(type("Config", (), {**config}))
 
 
-def test_a_model_without_mlps_pickles_compiles_and_learns(tiny_models: TinyModels):
+def test_a_model_without_mlps_pickles_and_learns(tiny_models: TinyModels):
     ids = torch.tensor([[5, 6, 7, 8]])
     for name in ("llama-gqa", "falcon-7b"):
         model = gatenorm.prune_module(copy.deepcopy(build(name)), [1], kind="mlp")
@@ -222,8 +222,6 @@ def test_a_model_without_mlps_pickles_compiles_and_learns(tiny_models: TinyModel
         expected = model(ids, use_cache=False).logits
         for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
             assert torch.equal(other(ids, use_cache=False).logits, expected)
-        compiled = torch.compile(model, backend="eager", fullgraph=True)
-        torch.testing.assert_close(compiled(ids, use_cache=False).logits, expected)
         gradients = []
         for checkpointing in (False, True):
             learner = copy.deepcopy(model)

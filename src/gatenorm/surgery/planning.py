@@ -118,8 +118,10 @@ def check_count(layout: Layout, count: int, protect: Sequence[int] = (), kind: s
     if not 1 <= count <= most:
         protected = len(set(protect) & set(there))
         have = f"{len(there)}" + (f", {protected} of them protected" if protected else "")
+        # Blocks may go to the last one where layers that are none any more keep an attention and an MLP.
+        have += ", and one must stay" if most < len(there) else ""
         raise PlanError(
-            f"cannot remove {count} {SINGULAR[kind]}s: the model has {have}, and one must stay: "
+            f"cannot remove {count} {SINGULAR[kind]}s: the model has {have}: "
             + (f"1 to {most}" if most else "none can go")
         )
 
