@@ -3,11 +3,11 @@
     python benchmarks/attention_or_blocks.py MODEL --calibration TEXT --data HELD_OUT [--machine NAME] [--context N]
         [--batch N] [--blocks 1,2,3,4,6,8] [--criteria A,B] [--windows N] [--window N] [--json FILE]
 
-Whole blocks set the pace: the speed-up that the cost model predicts without 1, 2, ... of them, in prefill and in decode.
-Every other criterion removes the fewest of its own sublayers that bring at least as much, so that it never gets a head
-start; the speed-up that it reaches stands beside its perplexity. Predictions are for the named machine, from config and
-headers alone (docs/speed.md says what the cost model leaves out); MODEL is loaded once, and its sublayers are taken out
-and put back. Perplexity is that of `gatenorm eval`.
+Whole blocks set the pace: the speed-up that the cost model predicts without 1, 2, ... of them, in prefill and in
+decode. Every other criterion removes the fewest of its own sublayers that bring at least as much, so that it never gets
+a head start; the speed-up that it reaches stands beside its perplexity. Predictions are for the named machine, from
+config and headers alone (docs/speed.md says what the cost model leaves out); MODEL is loaded once, and its sublayers
+are taken out and put back. Perplexity is that of `gatenorm eval`.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def main() -> None:
     counts = [n for n in map(int, given.blocks.split(",")) if n <= most]
     points: list[Point] = []
     print(
-        f"{lab.layout.checkpoint.name}: perplexity {whole:.4g} with nothing removed ({bench.tokens:,} tokens predicted, "
+        f"{lab.layout.checkpoint.name}: perplexity {whole:.4g} with nothing removed ({bench.tokens:,} tokens, "
         f"windows of {protocol.window}); predicted for {given.machine}, {context:,} tokens, batch {given.batch}"
     )
     pace = scores[-1]

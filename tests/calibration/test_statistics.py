@@ -70,9 +70,11 @@ def test_a_model_without_some_mlps_and_blocks_is_watched_where_there_is_somethin
         pruned = layout_of(tmp_path / name / "two")
         whole = figures(observe(load(tmp_path / name / "two", dtype=torch.float32), pruned, given))
         assert list(whole["cosine"]) == [n for n in range(layout.layers) if n != 2]
-        assert list(whole["mlp-cosine"]) == list(whole["block-cosine"]) == [
-            n for n in range(layout.layers) if n not in (0, 2)
-        ]
+        assert (
+            list(whole["mlp-cosine"])
+            == list(whole["block-cosine"])
+            == [n for n in range(layout.layers) if n not in (0, 2)]
+        )
         apart = figures(observe_layer_by_layer(pruned, given))
         assert apart == {c: pytest.approx(v, rel=1e-6) for c, v in whole.items()}
 

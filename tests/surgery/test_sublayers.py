@@ -40,9 +40,7 @@ def without_branches(name: str, layout: gatenorm.families.Layout, removal: Remov
 
 @pytest.mark.parametrize("kind", DROPS)
 @pytest.mark.parametrize("name", CASES)
-def test_removed_on_disk_and_live_equals_silent_branches(
-    name: str, kind: str, tiny_models: TinyModels, tmp_path: Path
-):
+def test_removed_on_disk_and_live_equals_silent_branches(name: str, kind: str, tiny_models: TinyModels, tmp_path: Path):
     layout = gatenorm.open_model(tiny_models(name))
     for drop in DROPS[kind]:
         removal = Removal.of(kind, drop)

@@ -141,7 +141,7 @@ class Architecture:
             itemsize=sum(t.nbytes for t in matrices) / max(1, sum(prod(t.shape) for t in matrices)),
             attention=attention,
             windows=windows,
-            forgets=forgets,
+            forgets=forgets and any(windows.values()),
             mlp=tuple(mlp),
             outer=Sublayer.of(outside),
             around=Sublayer.of(around),

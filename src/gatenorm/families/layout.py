@@ -207,9 +207,10 @@ def _pruned(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
     if (given == PRUNED_SCHEMA_2) != ("drop_mlp" in entry):
         raise CheckpointError(f"config.json: its gatenorm entry has drop_mlp, or lacks it: {PRUNED_SCHEMA_2} has it")
     layers = entry.get("layers")
+    if type(layers) is not int:
+        raise CheckpointError("config.json: its gatenorm entry names no layers, or drops layers that are not there")
     for drop in [entry.get("drop"), *([entry["drop_mlp"]] if "drop_mlp" in entry else [])]:
-        known = type(layers) is int and isinstance(drop, list)
-        if not (known and all(type(i) is int and 0 <= i < layers for i in drop)):
+        if not (isinstance(drop, list) and all(type(i) is int and 0 <= i < layers for i in drop)):
             raise CheckpointError("config.json: its gatenorm entry names no layers, or drops layers that are not there")
         if len(set(drop)) != len(drop) or len(drop) == layers:
             raise CheckpointError("config.json: its gatenorm entry drops a layer twice, or every layer there is")
