@@ -187,6 +187,7 @@ def test_blocks_and_mlps_from_the_command_line(
         (("score", "--criterion", "mlp-cosine@random", "--cross-check"), "leave it out with --kind mlp"),
         (("prune", "--kind", "mlp", "--criterion", "depth", "--max-cache-gb", 1), "MLPs have no key/value cache"),
         (("prune", "--kind", "mlp", "--drop", "9"), "there is no layer 9"),
+        (("compare", "--criteria", "depth,mlp-cosine@random"), "mlp-cosine says nothing of attention"),
     ],
 )
 def test_kinds_that_do_not_fit_are_refused_before_any_work(

@@ -160,7 +160,7 @@ def pruned_of(model: Path, steps: tuple[tuple[str, tuple[int, ...]], ...], out: 
 
 
 @pytest.mark.parametrize("steps", MIXED.values(), ids=MIXED)
-@pytest.mark.parametrize("name", ["llama3", "qwen2", *[pytest.param("novels-16L", marks=pytest.mark.shared)]])
+@pytest.mark.parametrize("name", ["llama3", pytest.param("novels-16L", marks=pytest.mark.shared)])
 def test_llamacpp_computes_what_a_model_without_mlps_and_blocks_computes(
     models: Models, name: str, steps: tuple[tuple[str, tuple[int, ...]], ...], tmp_path: Path
 ):

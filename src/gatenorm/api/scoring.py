@@ -73,7 +73,7 @@ def score(
 
     asked = requests([criterion], _calibration(calibration, seed))
     chosen = laboratory(model, family=family, device=device, dtype=dtype, layer_by_layer=layer_by_layer)
-    return score_requests(chosen, asked, kind=kind, progress=progress)[0]
+    return score_requests(chosen, asked, kind=kind or chosen_criterion.kinds[0], progress=progress)[0]
 
 
 def cross_check(
