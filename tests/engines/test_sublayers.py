@@ -62,9 +62,10 @@ def answered(python: str, asker: tuple[str, ...], directories: dict[str, Path], 
     return ask(python, asker, directories, dict.fromkeys(directories, VOCABULARY), place, modules)
 
 
-def test_vllm_serves_the_directories_as_they_are(models: Path, tmp_path: Path):
+@pytest.mark.parametrize("family", SERVED)
+def test_vllm_serves_the_directories_as_they_are(family: str, models: Path, tmp_path: Path):
     python = python_with("vllm", ".venv-vllm")
-    directories = {f"{name}-{steps}": models / f"{name}-{steps}" / "pruned" for name in SERVED for steps in STEPS}
+    directories = {f"{family}-{steps}": models / f"{family}-{steps}" / "pruned" for steps in STEPS}
     answers = answered(python, ("tests.engines.served_as_is",), directories, tmp_path)
     for name, directory in directories.items():
         assert not answers[name].refused, (name, answers[name].refused)
