@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatenorm.errors import PlanError
-from gatenorm.records import Evidence, LayerScore, ModelIdentity, Plan, Scores, read_json, spans
+from gatenorm.records import Evidence, LayerScore, ModelIdentity, Plan, Removal, Scores, read_json, spans
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 TEXT = st.text(max_size=8)
@@ -36,24 +36,27 @@ SCORES = st.builds(
     notes=st.lists(TEXT, max_size=2).map(tuple),
     seed=st.none() | st.integers(0, 99),
     version=TEXT,
+    kind=st.sampled_from(["attention", "mlp", "block"]),
     calibration=st.none() | st.dictionaries(TEXT, TEXT | st.integers(), max_size=3),
 )
 DROPS = st.sets(st.integers(0, 99), max_size=5).map(lambda s: tuple(sorted(s)))
-PLANS = st.builds(
-    Plan,
-    model=IDENTITIES,
-    drop=DROPS,
-    criterion=st.none() | TEXT,
-    scores=st.none() | SCORES,
-    protect=DROPS,
-    previous=st.none() | st.builds(Plan, model=IDENTITIES, drop=DROPS),
-    version=TEXT,
-)
+NEW_KINDS = {"drop_mlp": DROPS.filter(bool), "kind": st.sampled_from(["attention", "mlp", "block"])}
+PLAN_FIELDS = {
+    "model": IDENTITIES,
+    "drop": DROPS,
+    "criterion": st.none() | TEXT,
+    "scores": st.none() | SCORES,
+    "protect": DROPS,
+    "previous": st.none() | st.builds(Plan, model=IDENTITIES, drop=DROPS),
+    "version": TEXT,
+}
+PLANS = st.builds(Plan, **PLAN_FIELDS) | st.builds(Plan, **PLAN_FIELDS, **NEW_KINDS)
 EVIDENCE = st.builds(
     Evidence,
     kind=TEXT,
     model=IDENTITIES,
     removed=DROPS,
+    removed_mlp=DROPS,
     figures=st.dictionaries(TEXT, FINITE, max_size=3),
     protocol=st.dictionaries(TEXT, TEXT | st.integers() | st.booleans(), max_size=3),
     data=st.dictionaries(TEXT, TEXT, max_size=3),
@@ -80,7 +83,7 @@ def test_json_round_trip(record: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", RECORDS)
-@pytest.mark.parametrize("schema", ["gatenorm/{}/2", "other/{}/1", "gatenorm/other/1", None, 7, ["gatenorm/{}/1"]])
+@pytest.mark.parametrize("schema", ["gatenorm/{}/3", "other/{}/1", "gatenorm/other/1", None, 7, ["gatenorm/{}/1"]])
 def test_another_schema_is_refused_by_name(kind: str, schema: Any) -> None:
     record_class, record = RECORDS[kind]
     given = schema.format(kind) if isinstance(schema, str) else schema
@@ -227,3 +230,41 @@ def test_read_json(tmp_path: Path) -> None:
         read_json(tmp_path / "absent.json", "a plan")
     with pytest.raises(PlanError):
         read_json(tmp_path, "a plan")
+
+
+def test_records_of_attention_alone_are_those_that_older_releases_read() -> None:
+    """Field by field and in this order: what is written for attention must not change with the other kinds."""
+    plan, scores, evidence = (RECORDS[kind][1].to_json() for kind in ("plan", "scores", "evidence"))
+    assert list(plan) == ["schema", "drop", "criterion", "protect", "model", "scores", "previous", "version"]
+    assert list(scores) == [
+        *("schema", "model", "criterion", "layers", "ranking", "seconds", "bytes_read", "notes", "version")
+    ]
+    assert list(evidence) == [
+        *("schema", "kind", "model", "removed", "figures", "protocol", "data", "seconds", "versions")
+    ]
+    assert [record["schema"][-2:] for record in (plan, scores, evidence)] == ["/1"] * 3
+
+
+def test_what_an_older_release_would_misread_has_another_schema() -> None:
+    plan = Plan(MODEL, (1,), drop_mlp=(1, 2), kind="block").to_json()
+    scores = Scores(MODEL, "depth", (LayerScore(0, 1.0),), 0.0, 0, kind="mlp").to_json()
+    evidence = Evidence("perplexity", MODEL, (), {}, {}, {}, 1.0, removed_mlp=(3,)).to_json()
+    assert [record["schema"][-2:] for record in (plan, scores, evidence)] == ["/2"] * 3
+    assert (plan["drop"], plan["drop_mlp"], plan["kind"]) == ([1], [1, 2], "block")
+    with pytest.raises(PlanError, match="drop_mlp belongs to gatenorm/plan/2"):
+        Plan.from_json({**plan, "schema": "gatenorm/plan/1"})
+    with pytest.raises(PlanError, match="none of attention, mlp, block"):
+        Plan.from_json({**plan, "kind": "head"})
+    with pytest.raises(PlanError, match="lacks the field 'drop_mlp'"):
+        Plan.from_json({key: value for key, value in plan.items() if key != "drop_mlp"})
+
+
+def test_removals_are_sets_of_sublayers() -> None:
+    removal = Removal.of("block", [5, 3, 4]) | Removal((7, 5)) | Removal(mlp=(9, 8))
+    assert removal == Removal((3, 4, 5, 7), (3, 4, 5, 8, 9))
+    assert str(removal) == "blocks 3-5; attention 7; MLP 8, 9"
+    assert (removal.blocks, removal.layers) == ((3, 4, 5), (3, 4, 5, 7, 8, 9))
+    assert [removal.of_layer(n) for n in (2, 3, 7, 9)] == [(), ("attention", "mlp"), ("attention",), ("mlp",)]
+    assert removal - Removal.of("block", [3, 4, 5]) == Removal((7,), (8, 9))
+    assert not removal - removal
+    assert str(Removal()) == "none"

@@ -21,7 +21,7 @@ from gatenorm.benchmark.speed import Case, SkippedError
 from gatenorm.benchmark.variants import Variant
 from gatenorm.benchmark.worker import Worker
 from gatenorm.errors import EvaluationError, GatenormError, MissingExtraError
-from gatenorm.records import Evidence
+from gatenorm.records import Evidence, Removal
 
 TinyModels = Callable[..., Path]
 DROP = [1, 3]
@@ -149,8 +149,8 @@ def test_lengths_are_those_that_fit(pair: tuple[Variant, Variant]):
 
 def test_only_more_removals_of_the_same_model_have_an_ideal(pair: tuple[Variant, Variant]):
     dense, pruned = pair
-    assert newly_removed(pruned, dense) == (1, 3)
-    assert newly_removed(dense, dense) == ()
+    assert newly_removed(pruned, dense) == Removal((1, 3))
+    assert newly_removed(dense, dense) == Removal()
     assert newly_removed(dense, pruned) is None
 
 

@@ -16,6 +16,7 @@ from gatenorm.benchmark.counts import Architecture, Sublayer, Work
 from gatenorm.benchmark.machines import THIS, Machine, machine, machines
 from gatenorm.benchmark.overheads import with_overheads
 from gatenorm.errors import EvaluationError
+from gatenorm.records import Removal
 
 TinyModels = Callable[..., Path]
 
@@ -94,6 +95,35 @@ def test_speedup_is_the_whole_over_what_is_left():
     assert times.speedup(1) == pytest.approx(10 / 8)
     assert times.speedup_without([1]) == pytest.approx(10 / 7)
     assert times.speedup(0) == times.speedup_without([]) == 1
+    # MLPs, and blocks of both.
+    assert times.speedup(1, "mlp") == pytest.approx(10 / 8)
+    assert times.speedup(1, "block") == pytest.approx(10 / 6)
+    assert times.speedup_without(Removal((0,), (0, 1))) == pytest.approx(10 / 5)
+    # A block that is none any more counts among no blocks, its MLP among no MLPs.
+    less = Times({0: 1.0, 1: 3.0}, (0.0, 2.0), 2.0, without_mlp=(0,))
+    assert less.of("mlp") == {1: 2.0}
+    assert less.of("block") == {1: 5.0}
+
+
+def test_what_is_gone_costs_nothing():
+    times = predict(replace(made(), without_mlp=(1,)), made_machine(2.0, 10.0), Work.prefill(3))
+    whole = predict(made(), made_machine(2.0, 10.0), Work.prefill(3))
+    assert times.mlp == (whole.mlp[0], 0.0, *whole.mlp[2:])
+    assert whole.total / times.total == pytest.approx(whole.speedup(1, "mlp"))
+
+
+def test_forecasts_of_mlps_and_blocks_leave_one_of_each():
+    counted = replace(made(), without_mlp=(3,))
+    numbers = {
+        kind: forecasts(counted, machines()["h100-sxm"], 64, kind=kind) for kind in ("attention", "mlp", "block")
+    }
+    assert {kind: len(found) for kind, found in numbers.items()} == {"attention": 3, "mlp": 2, "block": 2}
+    assert [f.of for found in numbers.values() for f in found[:1]] == [4, 3, 3]
+    assert {f.cache for f in numbers["mlp"]} == {0.0}
+    assert [f.cache for f in numbers["block"]] == [0.25, 0.5]
+    assert numbers["block"][0].prefill > max(numbers[kind][0].prefill for kind in ("attention", "mlp"))
+    assert numbers["mlp"][0].to_json()["kind"] == "mlp"
+    assert "kind" not in numbers["attention"][0].to_json()
 
 
 def test_forecasts_rise_with_what_is_removed_and_with_the_context(tiny_models: TinyModels):

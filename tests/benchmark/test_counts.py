@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,9 +14,10 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from gatenorm.api import open_model, plan, prune
+from gatenorm.api import open_model, plan, prune, prune_module
 from gatenorm.benchmark.counts import Architecture, Work
 from gatenorm.families import Layout, families
+from gatenorm.records import Removal
 from gatenorm.runtimes.transformers import load
 from tests.tiny_models import CASES, VOCABULARY, build
 
@@ -105,6 +107,35 @@ def test_the_cache_falls_by_exactly_the_share_removed(
     assert held[1] == [size for layer, size in enumerate(held[0]) if layer not in drop]
     assert pruned.parameters == dense.parameters - sum(dense.attention[layer].parameters for layer in drop)
     assert pruned.mlp == dense.mlp
+
+
+@pytest.mark.parametrize("kind", ["mlp", "block"])
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_left_is_counted_before_and_after_it_is_removed(
+    name: str, kind: str, tiny_models: TinyModels, tmp_path: Path
+):
+    source, drop = open_model(tiny_models(name)), [0, 2]
+    foreseen = Architecture.of(source, Removal.of(kind, drop))
+    pruned = Architecture.of(open_model(prune(source, tmp_path / "out", plan(source, drop=drop, kind=kind))))
+    assert foreseen == pruned
+    assert pruned.runs
+    assert pruned.parameters == prune_module(copy.deepcopy(build(name)), drop, kind).num_parameters()
+    assert pruned.without_mlp == (0, 2)
+    assert not any(pruned.mlp[layer].matrix for layer in pruned.without_mlp)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "block"])
+@pytest.mark.parametrize("name", ["llama-gqa", "gemma2", "falcon-7b", "opt-post-norm", "gpt2"])
+def test_flops_without_mlps_and_blocks_are_those_that_torch_counts(name: str, kind: str, tiny_models: TinyModels):
+    counted = Architecture.of(open_model(tiny_models(name)), Removal.of(kind, [0, 2]))
+    model = prune_module(copy.deepcopy(build(name)), [0, 2], kind)
+    ids = torch.randint(4, VOCABULARY, (BATCH, TOKENS), generator=torch.Generator().manual_seed(0))
+    with counted_flops() as counter:
+        model(ids, use_cache=False)
+    work, tokens = Work.prefill(TOKENS, BATCH), TOKENS * BATCH
+    attention = sum(counted.attention_flops(layer, work, masked=True) for layer in counted.attention)
+    others = sum(part.flops(tokens) for part in (*counted.mlp, counted.around, counted.head))
+    assert counter.get_total_flops() == attention + others
 
 
 @pytest.mark.parametrize("window", [None, 3, 8])

@@ -45,7 +45,8 @@ def naive_streams(model: Any, layout: Layout, sequences: Any) -> dict[int, list[
     """Every activation kept: by layer and sequence the streams ``without`` and ``with`` attention where they enter the
     MLP (or leave a parallel block), and what enters and leaves the block; each sequence alone, ``[tokens, width]``.
 
-    The stream without is that of a copy of the block which surgery has taken the attention from.
+    The stream without is that of a copy of the block which surgery has taken the attention from. Under ``without mlp``
+    and ``with mlp`` stand the streams that leave the block in a pass whose MLP branch is silent there, and as it is.
     """
     blocks = model.get_submodule(layout.block["path"])
     kept: dict[int, list[dict[str, torch.Tensor]]] = {layer: [] for layer in range(len(blocks))}
@@ -78,19 +79,41 @@ def naive_streams(model: Any, layout: Layout, sequences: Any) -> dict[int, list[
             if layout.shape == "parallel":  # the attention joins the stream together with the MLP
                 taken = streams["left"] - (out[0] if isinstance(out, tuple) else out)[0]
                 streams["without"], streams["with"] = streams["entered"], streams["entered"] + taken
+            streams["without mlp"] = _left_without_mlp(model, layout, layer, sequence)
+            streams["with mlp"] = streams["left"]
+            if layout.shape == "parallel":  # the MLP finds what enters the block
+                taken = streams["left"] - streams["without mlp"]
+                streams["without mlp"], streams["with mlp"] = streams["entered"], streams["entered"] + taken
             kept[layer].append({name: stream.double() for name, stream in streams.items()})
     return kept
 
 
+def _left_without_mlp(model: Any, layout: Layout, layer: int, sequence: Any) -> torch.Tensor:
+    """What leaves a block ``[tokens, width]`` while its MLP branch puts out zeros."""
+    seen: dict[str, torch.Tensor] = {}
+    block = model.get_submodule(layout.block["path"])[layer]
+    last = block.get_submodule(layout.block["branch"][-1])
+    handles = [
+        last.register_forward_hook(lambda _, __, output: torch.zeros_like(output)),
+        block.register_forward_hook(_output_of(seen, "left")),
+    ]
+    with torch.no_grad():
+        model(torch.tensor([sequence]))
+    for handle in handles:
+        handle.remove()
+    return seen["left"]
+
+
 def naive_figures(kept: dict[int, list[dict[str, torch.Tensor]]]) -> dict[str, dict[int, float]]:
     """The three stream criteria from activations that were kept."""
-    found: dict[str, dict[int, float]] = {"cosine": {}, "norm-ratio": {}, "block-cosine": {}}
+    found: dict[str, dict[int, float]] = {"cosine": {}, "norm-ratio": {}, "block-cosine": {}, "mlp-cosine": {}}
     for layer, sequences in kept.items():
         whole = {name: torch.cat([s[name] for s in sequences]) for name in sequences[0]}
         update = whole["with"] - whole["without"]
         similar = torch.nn.functional.cosine_similarity
         found["cosine"][layer] = 1 - float(similar(whole["without"], whole["with"], dim=-1).mean())
         found["norm-ratio"][layer] = float(update.norm(dim=-1).sum() / whole["without"].norm(dim=-1).sum())
+        found["mlp-cosine"][layer] = 1 - float(similar(whole["without mlp"], whole["with mlp"], dim=-1).mean())
         found["block-cosine"][layer] = 1 - float(similar(whole["entered"], whole["left"], dim=-1).mean())
     return found
 

@@ -32,6 +32,23 @@ def test_without_is_the_pruned_checkpoint(name: str, tiny_models: TinyModels, tm
     assert not torch.equal(pruned(tokens()).logits, before)
 
 
+@pytest.mark.parametrize("kind", ["mlp", "block"])
+@pytest.mark.parametrize("name", SHAPES)
+def test_without_mlps_and_blocks_too(name: str, kind: str, tiny_models: TinyModels, tmp_path: Path):
+    layout = layout_of(tiny_models(name))
+    write_pruned(layout, plan_by_hand(layout, [0, 2], kind=kind), tmp_path / "out")
+    pruned, model = load(tmp_path / "out", dtype=torch.float32), load(layout.checkpoint.directory, dtype=torch.float32)
+    removable, before = Removable(model, layout), model(tokens(), use_cache=False).logits
+    with removable.without([2, 0], kind) as less, torch.no_grad():
+        assert torch.equal(less(tokens(), use_cache=False).logits, pruned(tokens(), use_cache=False).logits)
+    assert torch.equal(model(tokens(), use_cache=False).logits, before)
+    # On what is pruned already the attention that is left goes, or nothing.
+    again = Removable(pruned, layout_of(tmp_path / "out"))
+    with again.without([0, 2]) as less, removable.without([0, 2], "block") as blocks, torch.no_grad():
+        found, wanted = (m(tokens(), use_cache=False).logits for m in (less, blocks))
+    torch.testing.assert_close(found, wanted)
+
+
 OUTER = dict.fromkeys(("model.embed_tokens", "model.norm", "model.rotary_emb", "lm_head"), "cpu")
 OFFLOADED = OUTER | {f"model.layers.{n}": "disk" if n in (1, 2) else "cpu" for n in range(4)}
 

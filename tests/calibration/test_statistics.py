@@ -24,6 +24,7 @@ def figures(statistics: StreamStatistics) -> dict[str, dict[int, float]]:
         "cosine": statistics.cosine(),
         "norm-ratio": statistics.norm_ratio(),
         "block-cosine": statistics.block_cosine(),
+        "mlp-cosine": statistics.mlp_cosine(),
     }
 
 
@@ -56,6 +57,26 @@ def test_a_pruned_model_is_watched_where_it_still_attends(tiny_models: TinyModel
     whole = figures(observe(load(tmp_path / "out", dtype=torch.float32), pruned, given))
     assert list(whole["cosine"]) == [1, 2, 4]
     assert figures(observe_layer_by_layer(pruned, given)) == {c: pytest.approx(v, rel=1e-6) for c, v in whole.items()}
+
+
+def test_a_model_without_some_mlps_and_blocks_is_watched_where_there_is_something(
+    tiny_models: TinyModels, tmp_path: Path
+):
+    for name in ("llama-mha", "falcon-7b"):
+        layout, given = layout_of(tiny_models(name)), samples()
+        write_pruned(layout, plan_by_hand(layout, [0], kind="mlp"), tmp_path / name / "one")
+        once = layout_of(tmp_path / name / "one")
+        write_pruned(once, plan_by_hand(once, [2], kind="block"), tmp_path / name / "two")
+        pruned = layout_of(tmp_path / name / "two")
+        whole = figures(observe(load(tmp_path / name / "two", dtype=torch.float32), pruned, given))
+        assert list(whole["cosine"]) == [n for n in range(layout.layers) if n != 2]
+        assert (
+            list(whole["mlp-cosine"])
+            == list(whole["block-cosine"])
+            == [n for n in range(layout.layers) if n not in (0, 2)]
+        )
+        apart = figures(observe_layer_by_layer(pruned, given))
+        assert apart == {c: pytest.approx(v, rel=1e-6) for c, v in whole.items()}
 
 
 def test_a_base_model_s_files_and_bfloat16_do_layer_by_layer(tiny_models: TinyModels):

@@ -137,3 +137,69 @@ def test_bad_requests_are_one_line_and_status_2(
         assert err.count("\n") == 1, arguments
         assert message in err, (arguments, err)
     assert [path.name for path in tmp_path.iterdir()] == ["short.txt"]
+
+
+def test_blocks_and_mlps_from_the_command_line(
+    tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    model = tiny_models("llama-mha")
+    status, out, err = run(capsys, "score", model, "--criterion", "block-cosine@random", *FEW)
+    assert (status, err) == (0, "")
+    assert "block-cosine@random of blocks" in out
+    status, out, _ = run(capsys, "score", model, "--kind", "mlp", "--criterion", "depth", "--json", "-")
+    found = json.loads(out)
+    assert (found["schema"], found["kind"], found["ranking"][0]) == ("gatenorm/scores/2", "mlp", 4)
+    chosen = ("--kind", "block", "--layers", 2, "--criterion", "block-cosine@random")
+    status, out, err = run(capsys, "prune", model, *chosen, *FEW, "-o", tmp_path / "blocks")
+    assert (status, err) == (0, "")
+    assert "2 of 5 attention sublayers, 2 of 5 MLP sublayers" in out
+    assert "its key/value cache is 40.0% smaller" in out
+    plan = json.loads((tmp_path / "blocks/gatenorm.json").read_text())
+    assert (plan["schema"], plan["kind"], plan["drop"] == plan["drop_mlp"]) == ("gatenorm/plan/2", "block", True)
+    left = str(next(layer for layer in range(5) if layer not in plan["drop"]))
+    again = ("--kind", "mlp", "--drop", left, "-o", tmp_path / "again")
+    status, out, err = run(capsys, "prune", tmp_path / "blocks", *again)
+    assert (status, err) == (0, "")
+    assert f"removed MLP {left}:" in out
+    assert "cache is as large as before" in out
+    status, out, _ = run(capsys, "score", tmp_path / "again", "--criterion", "mlp-cosine@random", *FEW)
+    assert status == 0
+    assert "attention and MLP removed" in out
+    assert "MLP removed" in out
+    status, out, _ = run(capsys, "inspect", tmp_path / "again", "--json", "-")
+    facts = json.loads(out)
+    assert facts["mlp_removed_in"]
+    assert facts["goes_with_the_mlp"] == "post_attention_layernorm, mlp"
+    target = ("--kind", "block", "--criterion", "depth", "--target-speedup", "1.3", "-o", tmp_path / "fast")
+    status, out, err = run(capsys, "prune", model, *target)
+    assert (status, err) == (0, "")
+    assert "predicted by the cost model" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("prune", "--kind", "blocks", "--layers", 1), "--kind blocks is not known; did you mean 'block'?"),
+        (("prune", "--kind", "block", "--layers", 1), "gate-norm ranks attention sublayers, not blocks"),
+        (("prune", "--layers", 1, "--criterion", "block-cosine@self"), "block-cosine ranks blocks, not attention"),
+        (("score", "--kind", "mlp"), "gate-norm ranks attention sublayers, not MLP sublayers"),
+        (("score", "--kind", "tail"), "kind 'tail' is not known"),
+        (("score", "--criterion", "mlp-cosine@random", "--cross-check"), "leave it out with --kind mlp"),
+        (("prune", "--kind", "mlp", "--criterion", "depth", "--max-cache-gb", 1), "MLPs have no key/value cache"),
+        (("prune", "--kind", "mlp", "--drop", "9"), "there is no layer 9"),
+        (("compare", "--criteria", "depth,mlp-cosine@random"), "mlp-cosine says nothing of attention"),
+    ],
+)
+def test_kinds_that_do_not_fit_are_refused_before_any_work(
+    arguments: tuple[object, ...],
+    message: str,
+    tiny_models: TinyModels,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    out = ("-o", tmp_path / "out") if arguments[0] == "prune" else ()
+    status, _, err = run(capsys, arguments[0], tiny_models("llama-mha"), *arguments[1:], *out)
+    assert status == 2
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""A script for any transformers: is each pruned directory its dense model with silent attention?
+"""A script for any transformers: is each pruned directory its dense model with silent attention and silent MLPs?
 
     python silenced_equality.py DIRECTORY CASE ...
 
@@ -33,10 +33,15 @@ def left_padded(vocabulary: int) -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def silence(model: Any, block: dict[str, Any], drop: list[int]) -> None:
-    for index in drop:
-        attention = model.get_submodule(block["path"])[index].get_submodule(block["attention"][0])
+def silence(model: Any, record: dict[str, Any]) -> None:
+    block = record["block"]
+    layers = model.get_submodule(block["path"])
+    for index in record["drop"]:
+        attention = layers[index].get_submodule(block["attention"][0])
         attention.register_forward_hook(lambda _, __, output: (torch.zeros_like(output[0]), *output[1:]))
+    for index in record.get("drop_mlp", ()):
+        last = layers[index].get_submodule(block["branch"][-1])
+        last.register_forward_hook(lambda _, __, output: torch.zeros_like(output))
 
 
 def decode(model: Any, **options: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -53,8 +58,7 @@ def compare(folder: Path) -> dict[str, Any]:
     if not type(pruned).__module__.startswith("transformers_modules."):
         raise RuntimeError(f"{type(pruned).__module__} was loaded, not the code in the directory")
     dense = AutoModelForCausalLM.from_pretrained(folder / "dense").eval()
-    record = pruned.config.gatenorm
-    silence(dense, record["block"], record["drop"])
+    silence(dense, pruned.config.gatenorm)
     found: dict[str, Any] = {}
     for way, options in WAYS.items():
         try:

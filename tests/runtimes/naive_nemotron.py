@@ -39,6 +39,8 @@ def forward(config: dict[str, Any], tensors: dict[str, torch.Tensor], tokens: to
             logits = turn(q) @ k.transpose(1, 2) / math.sqrt(size)
             logits.masked_fill_(torch.ones(count, count).triu(1).bool(), -torch.inf)
             x = x + linear((logits.softmax(-1) @ v).transpose(0, 1).flatten(1), f"{path}.self_attn.o_proj")
+        if block["ffn"]["no_op"]:
+            continue
         normed = norm(x, f"{path}.post_attention_layernorm.weight")
         gate, up = (linear(normed, f"{path}.mlp.{p}_proj") for p in ("gate", "up"))
         assert gate.shape[1] == as_readers_compute_it(block["ffn"]["ffn_mult"], config["hidden_size"])

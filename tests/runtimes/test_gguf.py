@@ -12,6 +12,7 @@ import torch
 
 import gatenorm
 from gatenorm.api import open_model
+from gatenorm.benchmark.variants import Variant
 from gatenorm.runtimes import gguf
 from gatenorm.runtimes import transformers as reference
 from gatenorm.runtimes.engines.engine import Continuation
@@ -139,6 +140,43 @@ def test_llamacpp_computes_what_the_pruned_checkpoint_computes(
         assert engine.cached_layers == len(open_model(directory).attention_layers)
     finally:
         engine.close()
+
+
+# Sublayers by kind, taken out one kind after the other: MLPs alone, blocks at both ends, and layers that lost either.
+MIXED = {
+    "mlps": (("mlp", (0, 2, -1)),),
+    "blocks": (("block", (0, 3, -1)),),
+    "everything": (("block", (0, -1)), ("attention", (1, 4)), ("mlp", (2,))),
+}
+
+
+def pruned_of(model: Path, steps: tuple[tuple[str, tuple[int, ...]], ...], out: Path) -> Path:
+    """The checkpoint without those sublayers, pruned once for each kind."""
+    for kind, drop in steps:
+        layers = open_model(model).layers
+        plan = gatenorm.plan(model, drop=sorted({i % layers for i in drop}), kind=kind)
+        model = gatenorm.prune(model, out / kind, plan)
+    return model
+
+
+@pytest.mark.parametrize("steps", MIXED.values(), ids=MIXED)
+@pytest.mark.parametrize("name", ["llama3", pytest.param("novels-16L", marks=pytest.mark.shared)])
+def test_llamacpp_computes_what_a_model_without_mlps_and_blocks_computes(
+    models: Models, name: str, steps: tuple[tuple[str, tuple[int, ...]], ...], tmp_path: Path
+):
+    directory = pruned_of(models(name), steps, tmp_path)
+    layout = open_model(directory)
+    model, engine = loaded(directory), llamacpp.LlamaCpp(exported(directory, tmp_path / "model.gguf"))
+    try:
+        for prompt, found in zip(PROMPTS, engine.continue_greedily(PROMPTS, 16), strict=True):
+            wanted = expected(model, prompt, found)
+            assert furthest(wanted, found) < EXACT
+            assert greedy(wanted, found)
+        assert engine.cached_layers == len(layout.attention_layers)
+    finally:
+        engine.close()
+    variant = Variant.exported(tmp_path / "model.gguf")
+    assert (variant.removal, variant.identity.layers) == (layout.removal, layout.layers)
 
 
 def test_a_server_that_is_closed_at_once_stops(models: Models, tmp_path: Path):

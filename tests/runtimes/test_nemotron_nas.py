@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import gatenorm
+from gatenorm.benchmark.variants import Variant
 from gatenorm.errors import OutputError
+from gatenorm.records import Removal
 from gatenorm.runtimes.nemotron_tensors import ffn_mult
 from gatenorm.runtimes.targets import Exported, target
 from tests import tiny_models
@@ -83,6 +85,29 @@ def test_every_tensor_is_what_it_should_be(name: str, drop: tuple[int, ...], exp
     # and the other way round: nothing of a layer whose attention is gone
     gone = [f"model.layers.{layer}.{part}" for layer in drop if layer for part in ("self_attn", "input_layernorm")]
     assert not [key for key in found if key.startswith(tuple(gone))]
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "llama-tied"])
+def test_mlps_and_blocks_are_no_ops_too(name: str, tmp_path: Path):
+    """Layer 0 without anything keeps an attention of zeros, 2 has lost its MLP, 3 its attention, the last its block."""
+    source = models.write(name, tmp_path, ())
+    for place, (kind, drop) in enumerate([("block", (0, LAYERS - 1)), ("mlp", (2,)), ("attention", (3,))]):
+        source = gatenorm.prune(source, tmp_path / str(place), gatenorm.plan(source, drop=drop, kind=kind))
+    export(source, tmp_path / "out")
+    config, last = read_config(tmp_path / "out"), LAYERS - 1
+    blocks = config["block_configs"]
+    assert [n for n, block in enumerate(blocks) if block["attention"]["no_op"]] == [3, last]
+    assert [n for n, block in enumerate(blocks) if block["ffn"]["no_op"]] == [0, 2, last]
+    assert [block["ffn"]["ffn_mult"] for block in blocks if block["ffn"]["no_op"]] == [None] * 3
+    assert (config["gatenorm"]["drop"], config["gatenorm"]["drop_mlp"]) == ([0, 3, last], [0, 2, last])
+    found = read_tensors(tmp_path / "out")
+    assert not [key for key in found if key.startswith((f"model.layers.{last}.", "model.layers.0.mlp"))]
+    ids = torch.arange(5, 25)
+    with torch.no_grad():
+        expected = gatenorm.load(source, dtype=torch.float64)(ids[None]).logits[0]
+    assert (forward(config, found, ids) - expected).abs().max() < 1e-5 * expected.abs().max()
+    variant = Variant.exported(tmp_path / "out")
+    assert variant.removal == Removal((3, last), (0, 2, last))
 
 
 @BOTH

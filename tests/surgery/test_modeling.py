@@ -617,7 +617,11 @@ def edited(**changes: Any) -> Any:
     ("edit", "message"),
     [
         (edited(gatenorm=None), "no 'gatenorm' record"),
-        (edited(schema="gatenorm/pruned/2"), "'gatenorm/pruned/2' .* expected 'gatenorm/pruned/1'"),
+        (
+            edited(schema="gatenorm/pruned/3"),
+            "'gatenorm/pruned/3' .* expected 'gatenorm/pruned/1' or 'gatenorm/pruned/2'",
+        ),
+        (edited(schema="gatenorm/pruned/2"), "lacks drop_mlp"),
         (edited(drop=[2, 6]), "0 to 5"),
         (edited(drop=[2, -1]), "0 to 5"),
         (edited(drop=[2, 2]), "each once"),

@@ -81,8 +81,8 @@ def test_a_plan_file_is_for_the_model_it_was_made_for(tiny_models: TinyModels, t
     (fine_tuned / "model.safetensors").write_bytes(content)
     with pytest.raises(PlanError, match="another checkpoint"):
         api.plan(fine_tuned, file=file)
-    file.write_text(json.dumps({**plan.to_json(), "schema": "gatenorm/plan/2"}))
-    with pytest.raises(PlanError, match="gatenorm/plan/2"):
+    file.write_text(json.dumps({**plan.to_json(), "schema": "gatenorm/plan/3"}))
+    with pytest.raises(PlanError, match="gatenorm/plan/3"):
         api.plan(model, file=file)
     file.write_text("{")
     with pytest.raises(PlanError, match="not readable JSON"):

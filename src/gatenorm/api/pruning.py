@@ -9,12 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from gatenorm.api.opening import Model, is_model, model_of, open_model
 from gatenorm.api.scoring import score
+from gatenorm.criteria import check_ranks
 from gatenorm.criteria import criterion as criterion_named
 from gatenorm.errors import PlanError
 from gatenorm.families import family as family_named
-from gatenorm.records import Plan, read_json
+from gatenorm.records import ATTENTION, Plan, read_json
 from gatenorm.surgery.disk import write_pruned
-from gatenorm.surgery.planning import check_count, count_for_share, plan_by_hand, plan_by_scores, plan_from_file
+from gatenorm.surgery.planning import (
+    check_count,
+    check_kind,
+    count_for_share,
+    plan_by_hand,
+    plan_by_scores,
+    plan_from_file,
+)
 
 if TYPE_CHECKING:
     from gatenorm.calibration.laboratory import Laboratory
@@ -32,6 +40,7 @@ def plan(
     file: str | os.PathLike[str] | None = None,
     criterion: str = "gate-norm",
     protect: Sequence[int] = (),
+    kind: str = ATTENTION,
     family: str | None = None,
     seed: int = 0,
     device: str = "cpu",
@@ -39,13 +48,14 @@ def plan(
     calibration: Calibration | str | None = None,
     progress: Progress | None = None,
 ) -> Plan:
-    """Decide which attention sublayers go: by number, by share, by hand, or as a plan file says (exactly one of them).
+    """Decide which sublayers go: by number, by share, by hand, or as a plan file says (exactly one of them).
 
     Args:
         layers: how many of the weakest to remove, beyond those already gone.
-        share: the same as a share of the attention sublayers that are there, rounded half up, at least one.
+        share: the same as a share of the sublayers that are there, rounded half up, at least one.
         drop: original 0-based indices.
-        file: a ``plan.json``, made for this checkpoint.
+        file: a ``plan.json``, made for this checkpoint, which says itself what kind goes.
+        kind: what goes of each layer: ``attention``, ``mlp``, or ``block`` for both; a criterion must rank that kind.
         protect: original indices that must stay, however the others are chosen.
         criterion, seed, device, dtype, calibration: as in :func:`score`.
 
@@ -58,19 +68,31 @@ def plan(
     if len(given) != 1:
         raise PlanError(f"say once what to remove: by layers, share, drop or plan; given: {', '.join(given) or 'none'}")
     layout = open_model(model_of(model), family)
-    criterion_named(criterion.partition("@")[0])
+    check_kind(kind)
+    chosen = criterion_named(criterion.partition("@")[0])
+    if drop is None and file is None:
+        check_ranks(chosen, kind)
     why = layout.refusal()
     if why:
         raise PlanError(f"this {layout.model_type} model cannot be pruned: {why}")
     if drop is not None:
-        return plan_by_hand(layout, drop, protect)
+        return plan_by_hand(layout, drop, protect, kind)
     if file is not None:
         return plan_from_file(layout, Plan.from_json(read_json(Path(file), "plan")), protect)
-    count = layers if layers is not None else count_for_share(share or 0.0, len(layout.attention_layers))
-    check_count(layout, count, protect)  # before the scoring, which may take a while
+    count = layers if layers is not None else count_for_share(share or 0.0, len(layout.there(kind)))
+    check_count(layout, count, protect, kind)  # before the scoring, which may take a while
     # A laboratory has loaded the model already.
     scorer = layout if is_model(model) else model
-    scores = score(scorer, criterion, seed=seed, device=device, dtype=dtype, calibration=calibration, progress=progress)
+    scores = score(
+        scorer,
+        criterion,
+        kind=kind,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        calibration=calibration,
+        progress=progress,
+    )
     return plan_by_scores(layout, scores, count, protect)
 
 
@@ -88,18 +110,22 @@ def prune(model: Model, out: str | os.PathLike[str], plan: Plan, *, progress: Pr
     return Path(out)
 
 
-def prune_module(model: Any, drop: Sequence[int]) -> Any:
-    """Remove the attention of layers ``drop`` from a live transformers model, in place; returns the model.
+def prune_module(model: Any, drop: Sequence[int], kind: str = ATTENTION) -> Any:
+    """Remove sublayers of layers ``drop`` from a live transformers model, in place; returns the model.
 
     The result is what loading the pruned checkpoint would give, and ``save_pretrained`` writes such a checkpoint.
 
+    Args:
+        kind: what goes of each layer: ``attention``, ``mlp``, or ``block`` for both.
+
     Raises:
         FamilyError: the model's architecture is not known.
-        PlanError: a layer that is not there, or none would be left.
+        PlanError: an unknown kind, a layer that is not there, or none would be left.
     """
-    from gatenorm.surgery.live import remove_attention
+    from gatenorm.surgery.live import remove_sublayers
 
+    check_kind(kind)
     config = model.config.to_dict()
     pruned = config.get("gatenorm")
     data = family_named(pruned["base_model_type"] if pruned else config["model_type"], config)
-    return remove_attention(model, drop, data)
+    return remove_sublayers(model, kind, drop, data)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.api.opening import Model, laboratory, model_of, open_model
+from gatenorm.criteria import check_ranks
 from gatenorm.criteria import criterion as criterion_named
 from gatenorm.criteria import score as score_layout
 from gatenorm.errors import CriterionError
@@ -29,6 +30,7 @@ def score(
     model: Model | Laboratory,
     criterion: str = "gate-norm",
     *,
+    kind: str | None = None,
     family: str | None = None,
     seed: int = 0,
     backend: str = "auto",
@@ -38,11 +40,13 @@ def score(
     layer_by_layer: bool = False,
     progress: Progress | None = None,
 ) -> Scores:
-    """Score every attention sublayer, from the weights alone or by forward passes; the lowest are removed first.
+    """Score every sublayer of a kind, from the weights alone or by forward passes; the lowest are removed first.
 
     Args:
         criterion: a name out of ``gatenorm.criteria.CRITERIA``, or out of ``FORWARD_CRITERIA``, which need tokens:
             ``cosine`` with a ``calibration``, or ``cosine@self``.
+        kind: ``attention``, ``mlp`` or ``block`` (both of a layer); by default what the criterion ranks: attention
+            unless its name says otherwise.
         seed: of the criterion ``random``.
         backend: ``numpy``, ``torch`` or ``auto``; of weight-only criteria.
         device: where torch computes (``cpu``, ``cuda``; ``auto`` spreads a model that is run).
@@ -53,21 +57,23 @@ def score(
 
     Raises:
         CheckpointError, FamilyError: as :func:`open_model`.
-        CriterionError: an unknown criterion, one that this model does not allow, a calibration that it lacks or has no
-            use for, or weights that are not finite.
+        CriterionError: an unknown criterion, one that this model does not allow or that does not rank that kind, a
+            calibration that it lacks or has no use for, or weights that are not finite.
         CalibrationError: tokens that cannot be had.
     """
-    if criterion_named(criterion.partition("@")[0]).function is not None:
+    chosen_criterion = criterion_named(criterion.partition("@")[0])
+    check_ranks(chosen_criterion, kind or chosen_criterion.kinds[0])
+    if chosen_criterion.function is not None:
         if calibration is not None or "@" in criterion:
             raise CriterionError(f"{criterion.partition('@')[0]} looks at weights alone: leave the calibration out")
         layout = open_model(model_of(model), family, fetch=False)
         where = "cpu" if device == "auto" else device  # one layer at a time: there is nothing to spread
-        return score_layout(layout, criterion, seed=seed, backend=backend, device=where, progress=progress)
+        return score_layout(layout, criterion, kind=kind, seed=seed, backend=backend, device=where, progress=progress)
     from gatenorm.calibration.requests import requests, score_requests
 
     asked = requests([criterion], _calibration(calibration, seed))
     chosen = laboratory(model, family=family, device=device, dtype=dtype, layer_by_layer=layer_by_layer)
-    return score_requests(chosen, asked, progress=progress)[0]
+    return score_requests(chosen, asked, kind=kind or chosen_criterion.kinds[0], progress=progress)[0]
 
 
 def cross_check(

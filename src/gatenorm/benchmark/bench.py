@@ -29,7 +29,7 @@ from gatenorm.benchmark.speed import TURN_SECONDS, Case, Measured, Session, meas
 from gatenorm.benchmark.variants import Variant
 from gatenorm.benchmark.worker import Worker
 from gatenorm.errors import EvaluationError, MissingExtraError
-from gatenorm.records import Evidence
+from gatenorm.records import Evidence, Removal
 
 KIND = "speed"
 DEFAULT_LENGTHS = (128, 512, 2048)
@@ -128,6 +128,7 @@ def bench(
                 kind=KIND,
                 model=by_label[m.name].identity,
                 removed=by_label[m.name].removed,
+                removed_mlp=by_label[m.name].removed_mlp,
                 figures=_figures(m, first.get(m.case), by_label[m.name], baseline)
                 | _predictions(m, by_label[m.name], baseline, engine, sessions[m.name], protocol.machine),
                 protocol=_described(m, engine, setting, protocol, labels, sessions[m.name], baseline),
@@ -194,17 +195,18 @@ def _figures(m: Measured, first: Measured | None, variant: Variant, baseline: Va
     if m.cache_bytes is not None and first.cache_bytes:
         figures["cache_share_removed"] = 1 - m.cache_bytes / first.cache_bytes
     more = newly_removed(variant, baseline)
-    for phase in ("prefill", "decode") if first.shares and more is not None else ():
-        ideal = ideal_from_shares(first.seconds(phase).median, first.shares, phase, more or ())
+    # Attention alone is timed: of MLPs no ideal is known.
+    for phase in ("prefill", "decode") if first.shares and more is not None and not more.mlp else ():
+        ideal = ideal_from_shares(first.seconds(phase).median, first.shares, phase, more.attention if more else ())
         figures[f"{phase}_ideal"] = ideal
         figures[f"{phase}_achieved"] = figures[f"{phase}_speedup"] / ideal
     return figures
 
 
-def newly_removed(variant: Variant, baseline: Variant) -> tuple[int, ...] | None:
-    """The layers that the variant lacks and the baseline has; ``None`` where it is not a pruned form of it."""
-    same = variant.identity.layers == baseline.identity.layers and set(baseline.removed) <= set(variant.removed)
-    return tuple(i for i in variant.removed if i not in baseline.removed) if same else None
+def newly_removed(variant: Variant, baseline: Variant) -> Removal | None:
+    """The sublayers that the variant lacks and the baseline has; ``None`` where it is not a pruned form of it."""
+    same = variant.identity.layers == baseline.identity.layers and not baseline.removal - variant.removal
+    return variant.removal - baseline.removal if same else None
 
 
 def _predictions(

@@ -82,6 +82,7 @@ def _one(
         kind=KIND,
         model=layout.identity(),
         removed=layout.drop,
+        removed_mlp=layout.drop_mlp,
         figures=figures,
         protocol=_described(case, setting, rounds, session.dtype, skipped),
         data={

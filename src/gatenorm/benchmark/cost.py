@@ -12,6 +12,8 @@ Every sublayer is a row of kernels that run one after the other, and each kernel
 
 To each sublayer the machine's ``overheads`` are added (Python and the start of kernels), where they were measured.
 
+An MLP that is gone costs nothing, nor does a norm that is left of its block.
+
 What it leaves out: those overheads where they were not, communication between devices, quantised weights, processor
 caches (a model that fits into them is not bound by memory), what engines do beside the model, and that peaks are never
 reached (ratios suffer little as long as products and attention miss them by like factors). Logits are computed for the
@@ -27,6 +29,7 @@ from typing import Any
 from gatenorm.benchmark.counts import Architecture, Sublayer, Work
 from gatenorm.benchmark.machines import Machine
 from gatenorm.errors import EvaluationError
+from gatenorm.records import ATTENTION, BLOCK, MLP, Removal
 
 _DTYPES = {4: "float32", 2: "bfloat16"}
 _SIZES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
@@ -34,24 +37,39 @@ _SIZES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 
 @dataclass(frozen=True)
 class Times:
-    """Predicted seconds of one pass: of each attention sublayer, of each block's rest, and around the blocks."""
+    """Predicted seconds of one pass: of each attention sublayer, of each block's rest, and around the blocks.
+
+    The rest of the blocks ``without_mlp`` takes no time.
+    """
 
     attention: Mapping[int, float]
     mlp: tuple[float, ...]
     outer: float
+    without_mlp: tuple[int, ...] = ()
 
     @property
     def total(self) -> float:
         return sum(self.attention.values()) + sum(self.mlp) + self.outer
 
-    def speedup(self, count: int) -> float:
-        """``T / (T - saved)`` when ``count`` attention sublayers go, each of the mean cost."""
-        mean = sum(self.attention.values()) / len(self.attention)
-        return self.total / (self.total - count * mean)
+    def of(self, kind: str) -> dict[int, float]:
+        """The seconds that each removable sublayer of that kind takes, by original layer number."""
+        mlps = {layer: seconds for layer, seconds in enumerate(self.mlp) if layer not in self.without_mlp}
+        if kind == ATTENTION:
+            return dict(self.attention)
+        if kind == MLP:
+            return mlps
+        return {layer: seconds + mlps[layer] for layer, seconds in self.attention.items() if layer in mlps}
 
-    def speedup_without(self, drop: Sequence[int]) -> float:
-        """``T / (T - saved)`` when exactly these layers lose their attention."""
-        return self.total / (self.total - sum(self.attention[layer] for layer in drop))
+    def speedup(self, count: int, kind: str = ATTENTION) -> float:
+        """``T / (T - saved)`` when ``count`` sublayers of that kind go, each of the mean cost."""
+        seconds = self.of(kind)
+        return self.total / (self.total - count * sum(seconds.values()) / len(seconds))
+
+    def speedup_without(self, drop: Sequence[int] | Removal) -> float:
+        """``T / (T - saved)`` when exactly these layers lose their attention, or exactly these sublayers go."""
+        removal = drop if isinstance(drop, Removal) else Removal(tuple(drop))
+        gone = sum(self.attention[layer] for layer in removal.attention) + sum(self.mlp[layer] for layer in removal.mlp)
+        return self.total / (self.total - gone)
 
 
 def predict(
@@ -102,18 +120,21 @@ def predict(
         },
         # Rows and columns of the MLP's matrices less the stream's own: what the activation reads and writes.
         mlp=tuple(
-            machine.overheads.get("mlp", 0.0)
+            0.0
+            if layer in model.without_mlp
+            else machine.overheads.get("mlp", 0.0)
             + products(part, tokens)
             + moved((norm_and_residual + part.ends - part.matrices * model.width) * tokens)
-            for part in model.mlp
+            for layer, part in enumerate(model.mlp)
         ),
         outer=products(model.around, tokens) + products(model.head, work.batch) + moved(2 * model.width * tokens),
+        without_mlp=model.without_mlp,
     )
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What removing ``count`` attention sublayers is predicted to bring at one context length and batch.
+    """What removing ``count`` of ``of`` sublayers of one kind is predicted to bring at one context length and batch.
 
     ``prefill`` and ``decode`` are speed-ups; ``cache`` the share of the key/value cache that goes, and ``cache_bytes``
     what stays of it.
@@ -127,9 +148,11 @@ class Forecast:
     decode: float
     cache: float
     cache_bytes: float
+    kind: str = ATTENTION
 
     def to_json(self) -> dict[str, Any]:
         return {
+            **({"kind": self.kind} if self.kind != ATTENTION else {}),
             "removed": self.count,
             "of": self.of,
             "context": self.context,
@@ -142,9 +165,18 @@ class Forecast:
 
 
 def forecast(
-    model: Architecture, machine: Machine, count: int, context: int, batch: int = 1, dtype: str | None = None
+    model: Architecture,
+    machine: Machine,
+    count: int,
+    context: int,
+    batch: int = 1,
+    dtype: str | None = None,
+    kind: str = ATTENTION,
 ) -> Forecast:
-    """What removing ``count`` attention sublayers would bring.
+    """What removing ``count`` sublayers would bring.
+
+    Args:
+        kind: of which kind: ``attention``, ``mlp``, or ``block`` for both of a layer.
 
     Raises:
         EvaluationError: the checkpoint holds no whole model.
@@ -152,28 +184,38 @@ def forecast(
     _check(model)
     prefill = predict(model, machine, Work.prefill(context, batch), dtype=dtype)
     decode = predict(model, machine, Work.decode(context, batch), dtype=dtype)
-    there, cache = len(model.attention), model.cache_bytes(context, batch, _SIZES.get(dtype or ""))
+    cache = model.cache_bytes(context, batch, _SIZES.get(dtype or ""))
+    share = 0.0 if kind == MLP else count / len(model.attention)
     return Forecast(
         count=count,
-        of=there,
+        of=len(prefill.of(kind)),
         context=context,
         batch=batch,
-        prefill=prefill.speedup(count),
-        decode=decode.speedup(count),
-        cache=count / there,
-        cache_bytes=cache * (1 - count / there),
+        prefill=prefill.speedup(count, kind),
+        decode=decode.speedup(count, kind),
+        cache=share,
+        cache_bytes=cache * (1 - share),
+        kind=kind,
     )
 
 
 def forecasts(
-    model: Architecture, machine: Machine, context: int, batch: int = 1, dtype: str | None = None
+    model: Architecture,
+    machine: Machine,
+    context: int,
+    batch: int = 1,
+    dtype: str | None = None,
+    kind: str = ATTENTION,
 ) -> list[Forecast]:
-    """One forecast for every number of sublayers that can go: ``1 .. attentions - 1``.
+    """One forecast for every number of sublayers that can go: one attention and one MLP must stay.
 
     Raises:
         EvaluationError: as :func:`forecast`.
     """
-    return [forecast(model, machine, count, context, batch, dtype) for count in range(1, len(model.attention))]
+    attentions, mlps = len(model.attention), len(model.mlp) - len(model.without_mlp)
+    whole = len({*model.attention} - {*model.without_mlp})
+    most = {ATTENTION: attentions - 1, MLP: mlps - 1, BLOCK: min(whole, attentions - 1, mlps - 1)}[kind]
+    return [forecast(model, machine, count, context, batch, dtype, kind) for count in range(1, most + 1)]
 
 
 def _check(model: Architecture) -> None:

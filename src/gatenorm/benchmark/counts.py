@@ -14,6 +14,7 @@ from typing import Any
 from gatenorm.checkpoint import TensorInfo
 from gatenorm.families import Layout, keep_entries
 from gatenorm.families.family import value
+from gatenorm.records import Removal
 
 # Modules that are looked up by row and multiply nothing, by the last part of their names.
 _LOOKUPS = ("embed_tokens", "embed_positions", "embed_in", "wte", "wpe", "word_embeddings")
@@ -81,7 +82,8 @@ class Architecture:
         attention: by original layer number, for the layers that have it.
         windows: how many tokens, itself included, a query of that layer sees at most; ``None``: all before it.
         forgets: whether the caches of windowed layers drop what no query will see again.
-        mlp: one a block.
+        mlp: one a block: all of it that is not attention's.
+        without_mlp: original numbers of the blocks whose MLP is gone: what is left there multiplies nothing.
         outer: embeddings, norms and projections around the blocks. Of these, ``around`` multiplies every token
             (OPT-350m projects embeddings up and down), and ``head`` makes logits.
         rotary: how many of a head's dimensions turn.
@@ -102,18 +104,25 @@ class Architecture:
     outer: Sublayer
     around: Sublayer
     head: Sublayer
+    without_mlp: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, layout: Layout) -> Architecture:
-        """Count a checkpoint; only names and shapes are looked at, so it may lie on the hub."""
-        stored = [t for t in layout.checkpoint if _is_parameter(t)]
+    def of(cls, layout: Layout, removal: Removal = Removal()) -> Architecture:  # noqa: B008 - it is frozen
+        """Count a checkpoint; only names and shapes are looked at, so it may lie on the hub.
+
+        Args:
+            removal: count what would be left of it without these sublayers.
+        """
+        going = layout.removed_by(removal)
+        stored = [t for t in layout.checkpoint if _is_parameter(t) and not t.name.startswith(going)]
+        gone = layout.removal | removal
         attention, mlp = {}, []
         inside: set[str] = set()
         for layer in range(layout.layers):
             block = [t for t in stored if t.name.startswith(f"{layout.prefix}.{layer}.")]
             inside.update(t.name for t in block)
             prefixes = layout.removed_with(layer)
-            if layer not in layout.drop:
+            if layer not in gone.attention:
                 attention[layer] = Sublayer.of(t for t in block if t.name.startswith(prefixes))
             mlp.append(Sublayer.of(t for t in block if not t.name.startswith(prefixes)))
         outside = [t for t in stored if t.name not in inside]
@@ -121,6 +130,7 @@ class Architecture:
         head = _head(outside, layout)
         around = [t for t in outside if len(t.shape) == 2 and not _is_lookup(t) and t not in head]
         windows, forgets = _windows(layout)
+        windows = {layer: size for layer, size in windows.items() if layer in attention}
         return cls(
             width=layout.width,
             heads=layout.heads,
@@ -131,11 +141,12 @@ class Architecture:
             itemsize=sum(t.nbytes for t in matrices) / max(1, sum(prod(t.shape) for t in matrices)),
             attention=attention,
             windows=windows,
-            forgets=forgets,
+            forgets=forgets and any(windows.values()),
             mlp=tuple(mlp),
             outer=Sublayer.of(outside),
             around=Sublayer.of(around),
             head=Sublayer.of(head),
+            without_mlp=gone.mlp,
         )
 
     @property
@@ -146,7 +157,8 @@ class Architecture:
     @property
     def runs(self) -> bool:
         """Whether the checkpoint holds a whole model: files of an attention study, say, lack the MLPs."""
-        return bool(self.attention and self.head.matrix and all(s.matrix for s in self.mlp))
+        mlps = all(s.matrix for layer, s in enumerate(self.mlp) if layer not in self.without_mlp)
+        return bool(self.attention and self.head.matrix and mlps)
 
     def pairs(self, layer: int, work: Work, *, masked: bool = False) -> int:
         """Query-key pairs of one sequence and head: ``sum over i = 1..tokens of min(past + i, window)``.

@@ -10,7 +10,8 @@ from typing import Any
 from gatenorm.checkpoint import Checkpoint
 from gatenorm.errors import EvaluationError, MissingExtraError
 from gatenorm.families import Layout
-from gatenorm.records import ModelIdentity
+from gatenorm.records import ModelIdentity, Removal
+from gatenorm.runtimes.gguf import DROP_KEY, DROP_MLP_KEY, LAYERS_KEY
 
 NEMOTRON = "nemotron-nas"
 
@@ -22,6 +23,7 @@ class Variant:
     Attributes:
         form: ``transformers``, ``nemotron-nas`` or ``gguf``.
         removed: original numbers of the layers without attention.
+        removed_mlp: those of the layers without MLP.
         context: the most tokens that it takes, where its files say so.
         layout: what gatenorm understood of it; ``None`` for forms that it only writes.
     """
@@ -32,6 +34,12 @@ class Variant:
     removed: tuple[int, ...]
     context: int | None
     layout: Layout | None = None
+    removed_mlp: tuple[int, ...] = ()
+
+    @property
+    def removal(self) -> Removal:
+        """The sublayers that it lacks."""
+        return Removal(self.removed, self.removed_mlp)
 
     @property
     def name(self) -> str:
@@ -47,6 +55,7 @@ class Variant:
             removed=layout.drop,
             context=layout.context,
             layout=layout,
+            removed_mlp=layout.drop_mlp,
         )
 
     @classmethod
@@ -71,6 +80,7 @@ def _nemotron(checkpoint: Checkpoint) -> Variant:
     blocks = config.get("block_configs") or []
     try:
         removed = tuple(i for i, block in enumerate(blocks) if block["attention"]["no_op"])
+        removed_mlp = tuple(i for i, block in enumerate(blocks) if block["ffn"]["no_op"])
     except (TypeError, KeyError):
         raise EvaluationError(
             f"{checkpoint.directory}/config.json: block_configs do not say what was removed"
@@ -84,7 +94,14 @@ def _nemotron(checkpoint: Checkpoint) -> Variant:
         sample_sha256=checkpoint.sample_sha256(),
     )
     context = config.get("max_position_embeddings")
-    return Variant(checkpoint.directory, NEMOTRON, identity, removed, context if isinstance(context, int) else None)
+    return Variant(
+        path=checkpoint.directory,
+        form=NEMOTRON,
+        identity=identity,
+        removed=removed,
+        context=context if isinstance(context, int) else None,
+        removed_mlp=removed_mlp,
+    )
 
 
 def _gguf(path: Path) -> Variant:
@@ -101,6 +118,11 @@ def _gguf(path: Path) -> Variant:
     except (ValueError, KeyError, OSError, IndexError) as error:
         raise EvaluationError(f"{path} is no GGUF file of a language model that can be read: {error}") from None
     removed = tuple(i for i, count in enumerate(heads) if count == 0) if isinstance(heads, list) else ()
+    removed_mlp: tuple[int, ...] = ()
+    if LAYERS_KEY in fields:  # its blocks are not those of the source
+        layers = int(fields[LAYERS_KEY].contents())
+        removed = tuple(fields[DROP_KEY].contents()) if DROP_KEY in fields else ()
+        removed_mlp = tuple(fields[DROP_MLP_KEY].contents())
     with path.open("rb") as file:
         begin = hashlib.sha256(file.read(1 << 20)).hexdigest()  # the header: its keys, names and shapes
     return Variant(
@@ -109,4 +131,5 @@ def _gguf(path: Path) -> Variant:
         identity=ModelIdentity(path.name, architecture, layers, begin, {path.name: path.stat().st_size}),
         removed=removed,
         context=context,
+        removed_mlp=removed_mlp,
     )

@@ -25,7 +25,7 @@ from gatenorm.calibration.sources import (
     text_samples,
 )
 from gatenorm.calibration.statistics import Progress, StreamStatistics, observe
-from gatenorm.criteria import criterion
+from gatenorm.criteria import check_ranks, criterion
 from gatenorm.errors import CalibrationError, CriterionError, EvaluationError
 from gatenorm.evaluation.perplexity import check_hardware
 from gatenorm.families import Layout
@@ -158,20 +158,24 @@ class Laboratory:
             self._statistics[calibration] = found, time.perf_counter() - began
         return self._statistics[calibration][0]
 
-    def score(self, name: str, calibration: Calibration, progress: Progress | None = None) -> Scores:
+    def score(
+        self, name: str, calibration: Calibration, progress: Progress | None = None, kind: str | None = None
+    ) -> Scores:
         """The scores of a criterion that runs the model; a low score means: remove first.
 
-        ``seconds`` holds all that it would take on its own: loading, drawing the tokens, and the passes; what criteria
-        share was done once.
+        ``kind`` says which sublayers, by default what the criterion ranks first of all. ``seconds`` holds all that it
+        would take on its own: loading, drawing the tokens, and the passes; what criteria share was done once.
 
         Raises:
-            CriterionError: it is no such criterion, or the activations are not finite.
+            CriterionError: it is no such criterion, it does not rank that kind, or the activations are not finite.
             CalibrationError, CheckpointError: as :meth:`prepare` and loading.
         """
         from gatenorm.runtimes.transformers import versions
 
+        kind = kind or criterion(name).kinds[0]
+        check_ranks(criterion(name), kind)
         self.prepare(name, calibration)
-        found = _MEASURES[name](self, calibration, progress)
+        found = _MEASURES[name](self, calibration, progress, kind)
         bad = [layer for layer, score in found.scores.items() if not math.isfinite(score)]
         if bad:
             raise CriterionError(f"{name} of layer {bad[0]} is not finite: activations overflow, try --dtype float32")
@@ -185,13 +189,14 @@ class Laboratory:
         return Scores(
             model=self.layout.identity(),
             criterion=name,
-            layers=tuple(LayerScore(layer, found.scores[layer]) for layer in self.layout.attention_layers),
+            layers=tuple(LayerScore(layer, found.scores[layer]) for layer in self.layout.there(kind)),
             seconds=sum(parts.values()),
             bytes_read=sum(self.layout.checkpoint.files.values()),
             notes=found.notes,
             seed=calibration.seed if calibration.drawn else None,
             version=versions()["gatenorm"],
             calibration={**samples.protocol, **how, **found.protocol, "seconds": parts, "versions": versions()},
+            kind=kind,
         )
 
     def _draw(self, calibration: Calibration, progress: Progress | None) -> Samples:
@@ -218,39 +223,40 @@ class _Measured:
 
 
 def _stream(figure: Callable[[StreamStatistics], dict[int, float]], *notes: str) -> Callable[..., _Measured]:
-    def measure(lab: Laboratory, calibration: Calibration, progress: Progress | None) -> _Measured:
+    def measure(lab: Laboratory, calibration: Calibration, progress: Progress | None, kind: str) -> _Measured:
         statistics = lab.statistics(calibration, progress)
         return _Measured(figure(statistics), lab._statistics[calibration][1], notes=notes)
 
     return measure
 
 
-def _leave_one_out(lab: Laboratory, calibration: Calibration, progress: Progress | None) -> _Measured:
-    loss, began = _loss(lab, calibration)
-    rises = leave_one_out(loss, lab.layout.attention_layers, progress)
+def _leave_one_out(lab: Laboratory, calibration: Calibration, progress: Progress | None, kind: str) -> _Measured:
+    loss, began = _loss(lab, calibration, kind)
+    rises = leave_one_out(loss, lab.layout.there(kind), progress)
     return _Measured(rises, time.perf_counter() - began, {"score": "rise in nats per predicted token"})
 
 
-def _greedy(lab: Laboratory, calibration: Calibration, progress: Progress | None) -> _Measured:
-    loss, began = _loss(lab, calibration)
-    path = greedy(loss, lab.layout.attention_layers, progress=progress)
+def _greedy(lab: Laboratory, calibration: Calibration, progress: Progress | None, kind: str) -> _Measured:
+    loss, began = _loss(lab, calibration, kind)
+    path = greedy(loss, lab.layout.there(kind), progress=progress)
     steps = {layer: float(n + 1) for n, layer in enumerate(path.order)}
     stated = {"score": "the step at which it is removed", "loss": path.whole, "losses": list(path.losses)}
     return _Measured(steps, time.perf_counter() - began, stated)
 
 
-def _loss(lab: Laboratory, calibration: Calibration) -> tuple[Callable[..., float], float]:
+def _loss(lab: Laboratory, calibration: Calibration, kind: str) -> tuple[Callable[..., float], float]:
     samples = lab.samples(calibration)
-    return loss_on(lab.removable, samples), time.perf_counter()
+    return loss_on(lab.removable, samples, kind), time.perf_counter()
 
 
-_BLOCKS = "block-cosine speaks of whole blocks; what is removed by it here is their attention alone"
+_BLOCKS = "block-cosine speaks of whole blocks: beside criteria of attention, as in a curve, their attention alone goes"
 _STREAM = {
     "cosine": _stream(StreamStatistics.cosine),
     "norm-ratio": _stream(StreamStatistics.norm_ratio),
     "block-cosine": _stream(StreamStatistics.block_cosine, _BLOCKS),
+    "mlp-cosine": _stream(StreamStatistics.mlp_cosine),
 }
-_MEASURES: dict[str, Callable[[Laboratory, Calibration, Progress | None], _Measured]] = {
+_MEASURES: dict[str, Callable[[Laboratory, Calibration, Progress | None, str], _Measured]] = {
     **_STREAM,
     "leave-one-out": _leave_one_out,
     "perplexity-greedy": _greedy,

@@ -8,28 +8,32 @@ from dataclasses import dataclass
 from gatenorm.calibration.removal import Removable
 from gatenorm.calibration.sources import Samples, batches
 from gatenorm.evaluation.perplexity import negative_log_likelihood
+from gatenorm.records import ATTENTION
 
-# The loss without the attention of these layers, in nats per predicted token.
+# The loss without the sublayers of these layers, in nats per predicted token.
 Loss = Callable[[Collection[int]], float]
 Progress = Callable[[int, int], None]
 
 
-def loss_on(removable: Removable, samples: Samples) -> Loss:
-    """The mean negative log-likelihood of the samples, in nats per predicted token, without given layers' attention.
+def loss_on(removable: Removable, samples: Samples, kind: str = ATTENTION) -> Loss:
+    """The mean negative log-likelihood of the samples, in nats per predicted token, without sublayers of given layers.
+
+    Args:
+        kind: which of a layer's sublayers: ``attention``, ``mlp``, or ``block`` for both.
 
     Raises (when called):
         EvaluationError: logits that are not finite.
     """
 
     def loss(layers: Collection[int]) -> float:
-        with removable.without(layers) as model:
+        with removable.without(layers, kind) as model:
             return sum(negative_log_likelihood(model, batch) for batch in batches(samples)) / samples.predicted
 
     return loss
 
 
 def leave_one_out(loss: Loss, layers: Sequence[int], progress: Progress | None = None) -> dict[int, float]:
-    """The rise in loss when the attention of one layer alone is removed: ``loss({l}) - loss({})`` by layer, in nats per
+    """The rise in loss when the sublayer of one layer alone is removed: ``loss({l}) - loss({})`` by layer, in nats per
     predicted token. Below zero where the model is better off without.
 
     Args:
@@ -64,7 +68,7 @@ def greedy(loss: Loss, layers: Sequence[int], steps: int | None = None, progress
         steps: how many to remove; ``None`` for all but one.
         progress: called with (evaluations done, evaluations in all).
 
-    Source: SLEB (arXiv 2402.09025) and BlockPruner, for attention sublayers.
+    Source: SLEB (arXiv 2402.09025) and BlockPruner.
     """
     last = len(layers) - 1 if steps is None else min(steps, len(layers) - 1)
     total, done = 1 + sum(len(layers) - n for n in range(last)), 1

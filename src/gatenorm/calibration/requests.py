@@ -11,7 +11,7 @@ from gatenorm.calibration.statistics import Progress
 from gatenorm.criteria import criterion
 from gatenorm.criteria import score as score_weights
 from gatenorm.errors import CriterionError
-from gatenorm.records import Scores
+from gatenorm.records import ATTENTION, KINDS, Scores
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ def score_requests(
     laboratory: Laboratory,
     asked: Sequence[Request],
     *,
+    kind: str | None = None,
     seed: int = 0,
     backend: str = "auto",
     progress: Progress | None = None,
@@ -59,6 +60,7 @@ def score_requests(
     """Scores for every request; what can be wrong with any of them is said before the first is carried out.
 
     Args:
+        kind: which sublayers; by default what each criterion ranks first of all, which must say something of attention.
         seed: of the criterion ``random``.
         backend: of weight-only criteria.
 
@@ -66,11 +68,17 @@ def score_requests(
         CriterionError, CalibrationError, CheckpointError, MissingExtraError: as ``Laboratory.prepare``.
     """
     for request in asked:
+        kinds = criterion(request.name).kinds
+        if kind is None and not any(ATTENTION in KINDS[one] for one in kinds):
+            raise CriterionError(
+                f"{request.name} says nothing of attention, whose rankings are held against each other here: leave it "
+                f"out, or see it alone with score --criterion {request.name}"
+            )
         if request.calibration is not None:
             laboratory.prepare(request.name, request.calibration)
     return [
-        score_weights(laboratory.layout, request.name, seed=seed, backend=backend, progress=progress)
+        score_weights(laboratory.layout, request.name, kind=kind, seed=seed, backend=backend, progress=progress)
         if request.calibration is None
-        else laboratory.score(request.name, request.calibration, progress)
+        else laboratory.score(request.name, request.calibration, progress, kind)
         for request in asked
     ]

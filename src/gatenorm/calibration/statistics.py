@@ -3,7 +3,8 @@
 ``X`` is the stream that a block's attention finds and ``U`` what removing that attention takes away: the stream with it
 minus the stream without it. In most block shapes ``X`` is what enters the block and ``U`` what the branch adds (after
 its output norm where it has one). Where a norm stands on the stream itself and stays when the attention goes (OPT's
-post-norm blocks), both streams have gone through it.
+post-norm blocks), both streams have gone through it. The same goes for the MLP, whose ``X`` is the stream that it
+finds: behind the attention in sequential blocks, what enters the block in parallel ones.
 """
 
 from __future__ import annotations
@@ -25,45 +26,61 @@ Progress = Callable[[int, int], None]
 
 @dataclass
 class _Sums:
-    """Sums over all positions that count: ``1 - cos(X, X + U)``, ``|U|``, ``|X|``, the block's ``1 - cos``."""
+    """Sums over all positions that count: attention's ``1 - cos(X, X + U)``, ``|U|`` and ``|X|``, the MLP's ``1 - cos``
+    and the whole block's.
+    """
 
     turn: Any = 0.0
     update: Any = 0.0
     stream: Any = 0.0
+    mlp_turn: Any = 0.0
     block_turn: Any = 0.0
 
 
 @dataclass
 class StreamStatistics:
-    """Sums by layer, and the figures that they make; ``positions`` is how many tokens counted."""
+    """Sums by layer, and the figures that they make; ``positions`` is how many tokens counted.
+
+    ``layers`` are those that have attention, ``mlps`` those that have an MLP.
+    """
 
     layers: tuple[int, ...]
+    mlps: tuple[int, ...] = ()
     positions: int = 0
     sums: dict[int, _Sums] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.sums = {layer: _Sums() for layer in self.layers}
+        self.sums = {layer: _Sums() for layer in sorted({*self.layers, *self.mlps})}
 
     def cosine(self) -> dict[int, float]:
         """``1 - mean cos(X, X + U)`` over all positions, by layer.
 
         Source: He et al., "What Matters in Transformers? Not All Attention is Needed" (arXiv 2406.15786).
         """
-        return {layer: float(s.turn) / self.positions for layer, s in self.sums.items()}
+        return {layer: float(self.sums[layer].turn) / self.positions for layer in self.layers}
 
     def norm_ratio(self) -> dict[int, float]:
         """``sum |U| / sum |X|`` over all positions, by layer.
 
         Source: Saikumar & Varghese (arXiv 2512.20636), appendix.
         """
-        return {layer: float(s.update / s.stream) for layer, s in self.sums.items()}
+        return {layer: float(self.sums[layer].update / self.sums[layer].stream) for layer in self.layers}
 
     def block_cosine(self) -> dict[int, float]:
-        """``1 - mean cos(X, Y)`` with the streams ``X`` and ``Y`` that enter and leave the whole block, by layer.
+        """``1 - mean cos(X, Y)`` with the streams ``X`` and ``Y`` that enter and leave the whole block, by layer that
+        still has both sublayers.
 
         Source: block influence in Men et al., "ShortGPT" (arXiv 2403.03853).
         """
-        return {layer: float(s.block_turn) / self.positions for layer, s in self.sums.items()}
+        whole = [layer for layer in self.layers if layer in set(self.mlps)]
+        return {layer: float(self.sums[layer].block_turn) / self.positions for layer in whole}
+
+    def mlp_cosine(self) -> dict[int, float]:
+        """``1 - mean cos(X, X + U)`` of the MLP, by layer.
+
+        Source: "MLP Drop" in He et al., "What Matters in Transformers? Not All Attention is Needed" (arXiv 2406.15786).
+        """
+        return {layer: float(self.sums[layer].mlp_turn) / self.positions for layer in self.mlps}
 
 
 class Watch:
@@ -72,23 +89,33 @@ class Watch:
     _counts: torch.Tensor
 
     def __init__(self, layout: Layout):
-        self.statistics = StreamStatistics(layout.attention_layers)
+        self.statistics = StreamStatistics(layout.attention_layers, layout.mlp_layers)
         self._before: Sequence[str] = layout.block["before"]
+        self._after: Sequence[str] = layout.block["after"]
+        self._branch: Sequence[str] = layout.block["branch"]
         # The first of the modules that go is the attention; where its branch ends in a norm, that comes last.
         self._branch_end: str = layout.norms.get("output") or layout.block["attention"][0]
         self._entered: dict[int, torch.Tensor] = {}
+        self._found: dict[int, torch.Tensor] = {}
 
     @contextmanager
     def on(self, blocks: Sequence[nn.Module]) -> Iterator[None]:
         """Watch while the block runs; ``blocks`` are all of the model's, in their physical order."""
         handles = []
-        for layer in self.statistics.layers:
+        for layer in self.statistics.sums:
             block = blocks[layer]
             handles += [
                 block.register_forward_pre_hook(self._enter(layer), with_kwargs=True),
-                block.get_submodule(self._branch_end).register_forward_hook(self._update(layer, block)),
                 block.register_forward_hook(self._leave(layer)),
             ]
+            if layer in self.statistics.layers:
+                handles.append(block.get_submodule(self._branch_end).register_forward_hook(self._update(layer, block)))
+            if layer in self.statistics.mlps:
+                first, last = (block.get_submodule(self._branch[at]) for at in (0, -1))
+                handles += [
+                    first.register_forward_pre_hook(self._find(layer)),
+                    last.register_forward_hook(self._update_by_mlp(layer, block)),
+                ]
         try:
             yield
         finally:
@@ -125,6 +152,31 @@ class Watch:
             sums.turn = sums.turn + _turn(stream, stream + update)[counts].sum()
             sums.update = sums.update + update.norm(dim=-1)[counts].sum()
             sums.stream = sums.stream + stream.norm(dim=-1)[counts].sum()
+
+        return hook
+
+    def _find(self, layer: int) -> Any:
+        def hook(_: Any, arguments: tuple[Any, ...]) -> None:
+            self._found[layer] = arguments[0]
+
+        return hook
+
+    def _update_by_mlp(self, layer: int, block: nn.Module) -> Any:
+        def hook(_: Any, __: Any, output: Any) -> None:
+            # Some versions run the MLP of OPT on tokens in one row.
+            shape = self._entered[layer].shape
+            without, branch = self._found.pop(layer).reshape(shape), output.reshape(shape)
+            if self._after:
+                with_mlp = without + branch
+                for name in self._after:
+                    module = block.get_submodule(name)
+                    without, with_mlp = module(without), module(with_mlp)
+                turn = _turn(_wide(without), _wide(with_mlp))
+            else:
+                stream = _wide(without)
+                turn = _turn(stream, stream + _wide(branch))
+            sums = self.statistics.sums[layer]
+            sums.mlp_turn = sums.mlp_turn + turn[self._counted(turn)].sum()
 
         return hook
 

@@ -30,8 +30,9 @@ def _perplexity(records: Sequence[Any], changes: Sequence[Any]) -> None:
 
     from gatenorm.records import spans
 
-    first = records[0]
-    table = table_of(f"perplexity on {first.data['name']}", "model", "attention removed in")
+    first, mlps = records[0], any(record.removed_mlp for record in records)
+    what = "removed" if mlps else "attention removed in"
+    table = table_of(f"perplexity on {first.data['name']}", "model", what)
     for column in ("perplexity", "change", "a word", "nats/token", "tokens", "seconds"):
         table.add_column(column, justify="right")
     for record in records:
@@ -39,7 +40,7 @@ def _perplexity(records: Sequence[Any], changes: Sequence[Any]) -> None:
         change = "" if record is first else f"{figures['perplexity'] / first.figures['perplexity'] - 1:+.2%}"
         table.add_row(
             Text(record.model.name),
-            spans(record.removed),
+            str(record.removal) if mlps else spans(record.removed),
             f"{figures['perplexity']:.4g}",
             change,
             f"{figures['word_perplexity']:.4g}" if "word_perplexity" in figures else "",

@@ -89,6 +89,7 @@ def count_for(
     context: int | None,
     batch: int,
     protect: list[int],
+    kind: str = "attention",
 ) -> tuple[int, str]:
     """The smallest number of removals that meets the targets by the cost model, and what it predicts, in words.
 
@@ -97,28 +98,31 @@ def count_for(
             ``decode=1.2``.
         max_cache_gb: gigabytes (10^9 bytes) that the key/value cache may take at ``context`` and ``batch``.
         protect: layers that must stay.
+        kind: what goes of a layer: ``attention``, ``mlp``, or ``block`` for both.
 
     Raises:
-        PlanError: a target that is no speed-up, or out of reach.
+        PlanError: a target that is no speed-up, or out of reach, or a smaller cache from MLPs, which have none.
         EvaluationError: as :func:`predictions`.
     """
     from gatenorm.benchmark.cost import forecasts
     from gatenorm.benchmark.counts import Architecture
-    from gatenorm.surgery.planning import check_count, count_for_target
+    from gatenorm.surgery.planning import check_count, count_for_target, most_removable
 
     # Both before a machine is measured.
     phases, wanted = _target(target) if target is not None else ((), 1.0)
     if max_cache_gb is not None and not max_cache_gb > 0:
         raise PlanError(f"--max-cache-gb {max_cache_gb:g} is out of range: expected gigabytes above 0")
+    if max_cache_gb is not None and kind == "mlp":
+        raise PlanError("--max-cache-gb: MLPs have no key/value cache: say --kind attention or --kind block")
     length = contexts(layout, context)[0]
-    check_count(layout, 1, protect)
-    free = len(set(layout.attention_layers) - set(protect))
+    check_count(layout, 1, protect, kind)
+    free = most_removable(layout, protect, kind)
     counted = Architecture.of(layout)
     now = counted.cache_bytes(length, batch)
     if max_cache_gb is not None and not phases and now <= max_cache_gb * 1e9:
         size = console.bytes_for_people(now)
         raise PlanError(f"--max-cache-gb {max_cache_gb:g}: {size} at {length:,} tokens, batch {batch}, fits as it is")
-    found = forecasts(counted, opened_machine(layout, machine), length, batch)[:free]
+    found = forecasts(counted, opened_machine(layout, machine), length, batch, kind=kind)[:free]
     counts = [0]
     if phases:
         reached = [min(getattr(f, phase) for phase in phases) for f in found]

@@ -48,6 +48,7 @@ def command(
 
 def describe(layout: Any) -> dict[str, Any]:
     """The facts of a layout, JSON-ready; sizes are of the files as they lie there."""
+    from gatenorm.families import mlp_modules
     from gatenorm.records import spans
     from gatenorm.runtimes.targets import TARGETS
 
@@ -69,6 +70,7 @@ def describe(layout: Any) -> dict[str, Any]:
         "block_shape": layout.shape,
         "layers": layout.layers,
         "attention_removed_in": spans(layout.drop),
+        **({"mlp_removed_in": spans(layout.drop_mlp)} if layout.drop_mlp else {}),
         "width": layout.width,
         "heads": f"{layout.heads} query, {layout.kv_heads} key/value, {layout.head_dim} wide",
         "context": layout.context,
@@ -79,6 +81,7 @@ def describe(layout: Any) -> dict[str, Any]:
         "attention_extras": ", ".join(extras) or "none",
         "weights_at": ", ".join(f"{role}: {layout.tensor(layer, name)}" for role, name in stored.items()),
         "goes_with_the_attention": ", ".join(layout.block["attention"]),
+        "goes_with_the_mlp": ", ".join(mlp_modules(layout.data)),
         "stored_as": ", ".join(sorted({t.dtype for t in checkpoint})),
         "size": f"{console.bytes_for_people(total)} in {len(checkpoint.files)} file(s)",
         "attention_share_of_bytes": f"{attention / total:.1%}",

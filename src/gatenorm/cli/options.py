@@ -23,7 +23,7 @@ WEIGHT_CRITERIA = (
     "gate-norm, gate-norm-heads, gate-norm-outer, gate-norm-scaled, gate-norm-rope, ov-norm, gate-ov, "
     "weight-magnitude, depth, random"
 )
-FORWARD_CRITERIA = "cosine, norm-ratio, block-cosine, leave-one-out, perplexity-greedy"
+FORWARD_CRITERIA = "cosine, norm-ratio, block-cosine, mlp-cosine, leave-one-out, perplexity-greedy"
 Criterion = Annotated[
     str,
     typer.Option(
@@ -41,6 +41,10 @@ Criteria = Annotated[
         help=f"From weights alone: {WEIGHT_CRITERIA}. By running the model on the tokens of --calibration, or on "
         f"others as NAME@self, NAME@random, NAME@FILE: {FORWARD_CRITERIA}.",
     ),
+]
+Kind = Annotated[
+    str | None,
+    typer.Option("--kind", metavar="KIND", help="Which sublayers: attention, mlp, or block for both of a layer."),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the criterion 'random' and of tokens that are drawn.")]
 Device = Annotated[
@@ -118,6 +122,32 @@ def runs_the_model(criterion: str, calibration: Tokens, *, given: bool) -> bool:
     if given and not runs:
         raise CriterionError(f"{criterion} looks at weights alone: leave --calibration out, or name another criterion")
     return runs
+
+
+def ranked(criterion: str, kind: str | None) -> str:
+    """The kind of sublayer that is ranked: the one asked for, or else what the criterion ranks first of all.
+
+    Raises:
+        CriterionError: an unknown criterion or kind, or a criterion that does not rank that kind.
+    """
+    from gatenorm.criteria import check_ranks
+    from gatenorm.criteria import criterion as criterion_named
+
+    chosen = criterion_named(criterion.partition("@")[0])
+    check_ranks(chosen, kind or chosen.kinds[0])
+    return kind or chosen.kinds[0]
+
+
+def check_cross_check(kind: str) -> None:
+    """Refuse to hold a choice of MLPs or blocks against a criterion of attention.
+
+    Raises:
+        CriterionError: it is one.
+    """
+    if kind != "attention":
+        raise CriterionError(
+            f"--cross-check holds a choice of attention sublayers against cosine: leave it out with --kind {kind}"
+        )
 
 
 def check_activations(folder: Path | None, layer_by_layer: bool) -> None:

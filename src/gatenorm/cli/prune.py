@@ -1,9 +1,9 @@
-"""``gatenorm prune``: write the checkpoint without some of its attention sublayers."""
+"""``gatenorm prune``: write the checkpoint without some of its sublayers."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,8 +26,11 @@ def command(
     ] = None,
     plan: Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="As this plan.json says.")] = None,
     criterion: options.Criterion = "gate-norm",
+    kind: Annotated[
+        str, typer.Option("--kind", metavar="KIND", help="What goes of a layer: attention, mlp, or block for both.")
+    ] = "attention",
     protect: Annotated[
-        str | None, typer.Option("--protect", metavar="0,1", help="Layers that must keep their attention.")
+        str | None, typer.Option("--protect", metavar="0,1", help="Layers of which nothing of that kind must go.")
     ] = None,
     family: options.Family = None,
     json: options.Json = None,
@@ -55,13 +58,18 @@ def command(
     batch_size: options.BatchSize = None,
     cross_check: options.CrossCheck = False,
 ) -> None:
-    """Write MODEL without some of its attention sublayers: a checkpoint that transformers loads."""
+    """Write MODEL without some of its attention sublayers, MLPs or blocks: a checkpoint that transformers loads."""
     from gatenorm import api
-    from gatenorm.records import spans
     from gatenorm.surgery.disk import check_output, write_pruned
+    from gatenorm.surgery.planning import check_kind
 
     console.check_json(json)
     check_output(out)
+    check_kind(kind)
+    if drop is None and plan is None:
+        options.ranked(criterion, kind)
+    if cross_check:
+        options.check_cross_check(kind)
     tokens = options.tokens(calibration, samples, length, documents, seed, batch_size)
     runs = options.runs_the_model(criterion, tokens, given=calibration is not None)
     layout = api.open_model(model, family)
@@ -80,6 +88,7 @@ def command(
             context=context,
             batch=batch,
             protect=protected,
+            kind=kind,
         )
     if cross_check and layers is None and share is None:
         raise PlanError("--cross-check is about a choice by scores: give --layers or --share")
@@ -96,6 +105,7 @@ def command(
             file=plan,
             criterion=criterion,
             protect=protected,
+            kind=kind,
             seed=seed,
             calibration=tokens if runs else None,
             progress=progress,
@@ -115,16 +125,29 @@ def command(
     if json == "-":
         return
     before = sum(layout.checkpoint.files.values())
-    console.say(
-        f"removed the attention of {len(made.new)} of {len(layout.attention_layers)} layers: {spans(made.new)}"
-        + (f" (in all: {spans(made.drop)})" if made.previous else "")
-    )
+    console.say(_removed(layout, made))
+    cache = f"its key/value cache is {len(made.new) / len(layout.attention_layers):.1%} smaller"
     console.say(
         f"{out}: {console.bytes_for_people(written.nbytes)}, {1 - written.nbytes / before:.1%} less than the source; "
-        f"its key/value cache is {len(made.new) / len(layout.attention_layers):.1%} smaller"
+        + (cache if made.new else "its key/value cache is as large as before")
     )
     if predicted:
         console.say(predicted)
     if checked:
         console.show_cross_check(checked)
     console.say(f"What it costs in quality: gatenorm eval {out} --baseline {model} --data YOUR_TEXT")
+
+
+def _removed(layout: Any, plan: Any) -> str:
+    """What the plan takes out, and what is gone in all where something was before."""
+    from gatenorm.records import spans
+
+    before = len(layout.attention_layers)
+    if not plan.drop_mlp:
+        in_all = f" (in all: {spans(plan.drop)})" if plan.previous else ""
+        return f"removed the attention of {len(plan.new)} of {before} layers: {spans(plan.new)}{in_all}"
+    mlps = len(layout.mlp_layers)
+    return (
+        f"removed {plan.added}: {len(plan.added.attention)} of {before} attention sublayers, {len(plan.added.mlp)} of "
+        f"{mlps} MLP sublayers" + (f" (in all: {plan.removal})" if plan.previous else "")
+    )

@@ -12,11 +12,13 @@ from gatenorm.cli import console, options
 NAME = "score"
 EXAMPLE = "Example: gatenorm score ./llama --criterion gate-norm --json scores.json --plot scores.svg"
 _BAR = 40
+_GONE = {"attention": "attention", "mlp": "MLP"}
 
 
 def command(
     model: options.Model,
     criterion: options.Criterion = "gate-norm",
+    kind: options.Kind = None,
     family: options.Family = None,
     json: options.Json = None,
     plot: Annotated[
@@ -35,7 +37,7 @@ def command(
     activations: options.Activations = None,
     cross_check: options.CrossCheck = False,
 ) -> None:
-    """Score every attention sublayer of MODEL, from its weights alone by default; the lowest are removed first."""
+    """Score every sublayer of MODEL, attention by default and from weights alone; the lowest are removed first."""
     from gatenorm import api
     from gatenorm.criteria import late_cluster
 
@@ -47,6 +49,9 @@ def command(
     options.check_activations(activations, layer_by_layer)
     tokens = options.tokens(calibration, samples, length, documents, seed, batch_size)
     runs = options.runs_the_model(criterion, tokens, given=calibration is not None)
+    ranked = options.ranked(criterion, kind)
+    if cross_check:
+        options.check_cross_check(ranked)
     layout = api.open_model(model, family, fetch=runs or cross_check)
     laboratory = None
     if runs or cross_check:
@@ -58,6 +63,7 @@ def command(
         scores = api.score(
             laboratory if runs and laboratory else layout,
             criterion,
+            kind=kind,
             seed=seed,
             backend=backend,
             device=device,
@@ -83,6 +89,8 @@ def command(
         + ", ".join(map(str, scores.ranking[:10]))
         + (", ..." if len(scores.ranking) > 10 else "")
     )
+    if layout.drop_mlp and ranked == "block":
+        console.say("layers that have lost one of the two sublayers are no blocks any more and have no score")
     verdict = "a clear cluster of weak late layers" if cluster else "no clear cluster of weak late layers"
     console.say(f"{verdict}: {cluster.reason}")
     for note in scores.notes:
@@ -104,9 +112,11 @@ def _table(scores: Any, cluster: set[int], layout: Any) -> Any:
 
     from gatenorm.calibration.agreement import label
     from gatenorm.criteria import criterion
+    from gatenorm.records import ATTENTION, SINGULAR
 
     summary = criterion(scores.criterion).summary
-    table = Table(title=Text(f"{scores.model.name}: {label(scores)} ({summary})"), title_justify="left")
+    what = "" if scores.kind == ATTENTION else f" of {SINGULAR[scores.kind]}s"
+    table = Table(title=Text(f"{scores.model.name}: {label(scores)}{what} ({summary})"), title_justify="left")
     table.add_column("layer", justify="right")
     table.add_column("score", justify="right")
     table.add_column("rank", justify="right")
@@ -116,7 +126,8 @@ def _table(scores: Any, cluster: set[int], layout: Any) -> Any:
     rank = {layer: position + 1 for position, layer in enumerate(scores.ranking)}
     for layer in range(layout.layers):
         if layer not in by_layer:
-            table.add_row(str(layer), "-", "-", Text("attention removed", style="dim"))
+            gone = " and ".join(_GONE[name] for name in layout.removal.of_layer(layer))
+            table.add_row(str(layer), "-", "-", Text(f"{gone} removed", style="dim"))
             continue
         length = max(0.0, by_layer[layer]) / largest * _BAR
         style = "yellow" if layer in cluster else "cyan"

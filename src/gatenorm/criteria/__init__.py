@@ -2,7 +2,7 @@
 
 from gatenorm.criteria.clusters import Cluster, late_cluster
 from gatenorm.criteria.compute import Backend, backend
-from gatenorm.criteria.registry import CRITERIA, FORWARD_CRITERIA, Criterion, criterion
+from gatenorm.criteria.registry import CRITERIA, FORWARD_CRITERIA, Criterion, check_ranks, criterion
 from gatenorm.criteria.scoring import score
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Cluster",
     "Criterion",
     "backend",
+    "check_ranks",
     "criterion",
     "late_cluster",
     "score",

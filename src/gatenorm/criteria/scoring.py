@@ -1,4 +1,4 @@
-"""A criterion applied to every attention sublayer of a checkpoint."""
+"""A criterion applied to every sublayer of a checkpoint that it ranks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from gatenorm.criteria.compute import Backend
 from gatenorm.criteria.compute import backend as backend_named
-from gatenorm.criteria.registry import Criterion, Formula
+from gatenorm.criteria.registry import Criterion, Formula, check_ranks
 from gatenorm.criteria.registry import criterion as criterion_named
 from gatenorm.errors import CriterionError
 from gatenorm.families import AttentionWeights, Layout
@@ -22,12 +22,13 @@ def score(
     layout: Layout,
     criterion: str = "gate-norm",
     *,
+    kind: str | None = None,
     seed: int = 0,
     backend: str | Backend = "auto",
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> Scores:
-    """The score of every attention sublayer that is there; a low score means: remove first.
+    """The score of every sublayer that is there; a low score means: remove first.
 
     Only the projections that the criterion reads are touched, one layer at a time, and nothing is kept from one layer
     to the next, so memory does not grow with depth.
@@ -35,18 +36,20 @@ def score(
     Args:
         layout: the model.
         criterion: a name out of ``CRITERIA`` in ``registry.py``.
+        kind: which sublayers: ``attention``, ``mlp`` or ``block``; by default what the criterion ranks first of all.
         seed: for the criterion ``random``; the others have none.
         backend: ``auto``, ``numpy``, ``torch``, or an object that computes.
         device: where the torch backend computes.
         progress: called as ``progress(done, total)`` after every layer.
 
     Raises:
-        CriterionError: no such criterion or backend, a criterion that needs forward passes, weights that are not finite
-            (by the tensor's name), or a model that the criterion has no meaning for.
+        CriterionError: no such criterion or backend, one that does not rank that kind or needs forward passes, weights
+            that are not finite (by the tensor's name), or a model that the criterion has no meaning for.
         MissingExtraError: the torch backend was asked for and PyTorch is not installed.
     """
     chosen = criterion_named(criterion)
-    formula = chosen.function
+    formula, kind = chosen.function, kind or chosen.kinds[0]
+    check_ranks(chosen, kind)
     if formula is None:
         raise CriterionError(
             f"{criterion} needs forward passes over tokens: say which with --calibration FILE, self or random"
@@ -54,10 +57,11 @@ def score(
     compute = backend_named(backend, device) if isinstance(backend, str) else backend
     checkpoint = layout.checkpoint
     began, read_before = time.perf_counter(), checkpoint.bytes_read
-    layers = layout.attention_layers
+    layers = layout.there(kind)
     scores: list[LayerScore] = []
     for layer in layers:
-        weights = layout.attention(layer)
+        # What reads no weight takes a layer without attention too.
+        weights = layout.attention(layer) if chosen.reads else AttentionWeights(layout, layer)
         scores.append(_score_layer(weights, chosen, formula, compute, seed))
         if progress is not None:
             progress(len(scores), len(layers))
@@ -70,6 +74,7 @@ def score(
         notes=_notes(layout, chosen),
         seed=seed if chosen.seeded else None,
         version=version("gatenorm"),
+        kind=kind,
     )
 
 

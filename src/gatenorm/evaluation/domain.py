@@ -193,6 +193,7 @@ def followed(
     protocol = {
         "baseline": baseline.identity.to_json(),
         "baseline_removed": list(baseline.removed),
+        **({"baseline_removed_mlp": list(baseline.removed_mlp)} if baseline.removed_mlp else {}),
         "new_tokens": count,
         "decoding": "greedy",
         "chat_template": False,

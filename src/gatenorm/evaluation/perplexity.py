@@ -188,6 +188,7 @@ def measure(
         kind="perplexity",
         model=layout.identity(),
         removed=layout.drop,
+        removed_mlp=layout.drop_mlp,
         figures=result.figures(),
         protocol=result.protocol,
         data=text.identity(),

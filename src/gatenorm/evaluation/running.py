@@ -116,6 +116,7 @@ class _Run:
             kind=found.kind,
             model=subject.identity,
             removed=subject.removed,
+            removed_mlp=subject.removed_mlp,
             figures=found.figures,
             protocol=found.protocol,
             data=found.data,

@@ -38,9 +38,11 @@ class Subject:
         device: str = "cpu",
         dtype: str = "auto",
         batch_size: int | None = None,
+        removed_mlp: tuple[int, ...] = (),
     ):
         self.identity = identity
         self.removed = removed
+        self.removed_mlp = removed_mlp
         self.context = context
         self.layout = layout
         self.device = device
@@ -79,6 +81,7 @@ class Subject:
             device=device,
             dtype=str(torch_dtype).removeprefix("torch."),
             batch_size=batch_size,
+            removed_mlp=layout.drop_mlp,
         )
 
     @classmethod
@@ -110,6 +113,7 @@ class Subject:
             device=str(model.device),
             dtype=str(model.dtype).removeprefix("torch."),
             batch_size=batch_size,
+            removed_mlp=tuple(pruned.get("drop_mlp", ())),
         )
 
     @property

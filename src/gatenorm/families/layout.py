@@ -11,9 +11,12 @@ from gatenorm.errors import CheckpointError, FamilyError, did_you_mean
 from gatenorm.families.attention import AttentionWeights
 from gatenorm.families.family import Data, families, family, positive, refusal, value
 from gatenorm.families.rotary import Rotary
-from gatenorm.records import ModelIdentity
+from gatenorm.families.sublayers import gone_modules
+from gatenorm.records import KINDS, ModelIdentity, Removal
 
 PRUNED_SCHEMA = "gatenorm/pruned/1"
+# Of models that lack MLPs too.
+PRUNED_SCHEMA_2 = "gatenorm/pruned/2"
 PRUNED_PREFIX = "gatenorm_"
 # No dimension of a model comes near; without a limit a config could ask for more memory than there is.
 LARGEST = 2**31 - 1
@@ -25,9 +28,9 @@ _QUANTISED = (".weight_scale", ".weight_scale_inv", ".weight_packed", ".qweight"
 class Layout:
     """What was understood of one checkpoint.
 
-    ``layers`` counts physical blocks, ``drop`` the blocks whose attention is already gone; ``heads`` query heads read
-    ``kv_heads`` key heads of ``head_dim`` each; ``width`` is the residual stream's. ``scale`` multiplies the logits.
-    ``block`` and ``per_layer`` are the family's instructions for surgery.
+    ``layers`` counts physical blocks, ``drop`` names those whose attention is already gone, ``drop_mlp`` those whose
+    MLP is; ``heads`` query heads read ``kv_heads`` key heads of ``head_dim`` each; ``width`` is the residual stream's.
+    ``scale`` multiplies the logits. ``block`` and ``per_layer`` are the family's instructions for surgery.
     """
 
     checkpoint: Checkpoint
@@ -45,12 +48,31 @@ class Layout:
     rotary: Rotary | None
     prefix: str
     assumed: bool
+    drop_mlp: tuple[int, ...] = ()
+
+    @property
+    def removal(self) -> Removal:
+        """The sublayers that are gone already."""
+        return Removal(self.drop, self.drop_mlp)
+
+    def there(self, kind: str) -> tuple[int, ...]:
+        """The layers that still have all that a removal of ``kind`` takes, in original indices.
+
+        Args:
+            kind: ``attention``, ``mlp``, or ``block`` for both.
+        """
+        gone = {layer for sublayer in KINDS[kind] for layer in getattr(self.removal, sublayer)}
+        return tuple(i for i in range(self.layers) if i not in gone)
 
     @property
     def attention_layers(self) -> tuple[int, ...]:
         """The layers that still have attention, in original indices."""
-        gone = set(self.drop)
-        return tuple(i for i in range(self.layers) if i not in gone)
+        return self.there("attention")
+
+    @property
+    def mlp_layers(self) -> tuple[int, ...]:
+        """The layers that still have an MLP, in original indices."""
+        return self.there("mlp")
 
     @property
     def shape(self) -> str:
@@ -89,12 +111,21 @@ class Layout:
         """Prefixes of the tensors that go when this layer's attention goes."""
         return tuple(self.tensor(layer, module) + "." for module in self.block["attention"])
 
+    def removed_by(self, removal: Removal) -> tuple[str, ...]:
+        """Prefixes of the tensors that are not there once ``removal``, and what was removed before, has gone."""
+        everything = removal | self.removal
+        return tuple(
+            self.tensor(layer, module) + "."
+            for layer in everything.layers
+            for module in gone_modules(self.data, everything.of_layer(layer))
+        )
+
     def refusal(self) -> str | None:
         """Why this checkpoint must not be pruned, or ``None``."""
         classes, config = self.data["classes"], self.checkpoint.config
         written_for = [str(a) for a in config.get("architectures") or ()]
         # A pruned model names classes of ours, and whoever assumes a family vouches for its classes too.
-        if written_for and not (self.drop or self.assumed) and not {*classes.values()} & {*written_for}:
+        if written_for and not (self.removal or self.assumed) and not {*classes.values()} & {*written_for}:
             return f"config.json says architectures {written_for}, and only {classes['causal_lm']} can be pruned"
         return refusal(self.data, config)
 
@@ -158,6 +189,7 @@ def understand(checkpoint: Checkpoint, assume: str | None = None) -> Layout:
         rotary=Rotary.of(config, data, head_dim) if data["rotary"] else None,
         prefix=_prefix(checkpoint, data),
         assumed=assume is not None and assume != model_type,
+        drop_mlp=tuple(pruned.get("drop_mlp", ())) if pruned else (),
     )
     _check_shapes(layout)
     return layout
@@ -167,14 +199,21 @@ def _pruned(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
     if not str(config.get("model_type", "")).startswith(PRUNED_PREFIX):
         return None
     entry = config.get("gatenorm")
-    if not isinstance(entry, Mapping) or entry.get("schema") != PRUNED_SCHEMA:
-        given = entry.get("schema") if isinstance(entry, Mapping) else None
-        raise CheckpointError(f"config.json: its gatenorm entry has schema {given!r}, expected {PRUNED_SCHEMA!r}")
-    layers, drop = entry.get("layers"), entry.get("drop")
-    if not (type(layers) is int and isinstance(drop, list) and all(type(i) is int and 0 <= i < layers for i in drop)):
+    given = entry.get("schema") if isinstance(entry, Mapping) else None
+    if not isinstance(entry, Mapping) or given not in (PRUNED_SCHEMA, PRUNED_SCHEMA_2):
+        raise CheckpointError(
+            f"config.json: its gatenorm entry has schema {given!r}, expected {PRUNED_SCHEMA!r} or {PRUNED_SCHEMA_2!r}"
+        )
+    if (given == PRUNED_SCHEMA_2) != ("drop_mlp" in entry):
+        raise CheckpointError(f"config.json: its gatenorm entry has drop_mlp, or lacks it: {PRUNED_SCHEMA_2} has it")
+    layers = entry.get("layers")
+    if type(layers) is not int:
         raise CheckpointError("config.json: its gatenorm entry names no layers, or drops layers that are not there")
-    if len(set(drop)) != len(drop) or len(drop) == layers:
-        raise CheckpointError("config.json: its gatenorm entry drops a layer twice, or every layer there is")
+    for drop in [entry.get("drop"), *([entry["drop_mlp"]] if "drop_mlp" in entry else [])]:
+        if not (isinstance(drop, list) and all(type(i) is int and 0 <= i < layers for i in drop)):
+            raise CheckpointError("config.json: its gatenorm entry names no layers, or drops layers that are not there")
+        if len(set(drop)) != len(drop) or len(drop) == layers:
+            raise CheckpointError("config.json: its gatenorm entry drops a layer twice, or every layer there is")
     if not isinstance(entry.get("base_model_type"), str):
         raise CheckpointError("config.json: its gatenorm entry has no base_model_type, which names the family")
     return entry
@@ -247,6 +286,8 @@ def _check_shapes(layout: Layout) -> None:
     skip = len(layout.prefix) + 1
     indices = {t.name[skip:].split(".", 1)[0] for t in layout.checkpoint if t.name.startswith(layout.prefix + ".")}
     stored = sum(index.isascii() and index.isdigit() for index in indices)
+    # Blocks that are gone altogether have left no tensor.
+    stored += sum(str(layer) not in indices for layer in layout.removal.blocks)
     if stored != layout.layers:
         raise FamilyError(
             f"config.json says {layout.layers} layers, but the weights hold {stored} ({layout.prefix}.*): "

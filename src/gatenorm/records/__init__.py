@@ -7,19 +7,27 @@
 from gatenorm.records.evidence import EVIDENCE_SCHEMA, WARNING_SCHEMA, Evidence, FailureSignature
 from gatenorm.records.fields import check_schema, read_json, spans
 from gatenorm.records.identity import ModelIdentity
-from gatenorm.records.plan import PLAN_SCHEMA, Plan
+from gatenorm.records.plan import PLAN_SCHEMA, PLAN_SCHEMA_2, Plan
+from gatenorm.records.removal import ATTENTION, BLOCK, KINDS, MLP, SINGULAR, Removal
 from gatenorm.records.scores import SCORES_SCHEMA, LayerScore, Scores
 
 __all__ = [
+    "ATTENTION",
+    "BLOCK",
     "EVIDENCE_SCHEMA",
+    "KINDS",
+    "MLP",
     "PLAN_SCHEMA",
+    "PLAN_SCHEMA_2",
     "SCORES_SCHEMA",
+    "SINGULAR",
     "WARNING_SCHEMA",
     "Evidence",
     "FailureSignature",
     "LayerScore",
     "ModelIdentity",
     "Plan",
+    "Removal",
     "Scores",
     "check_schema",
     "read_json",

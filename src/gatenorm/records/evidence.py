@@ -8,8 +8,11 @@ from typing import Any
 
 from gatenorm.records.fields import check_schema, layers, readable
 from gatenorm.records.identity import ModelIdentity
+from gatenorm.records.removal import Removal
 
 EVIDENCE_SCHEMA = "gatenorm/evidence/1"
+# Of models that lack MLPs too, which a release that knows the first only would not see.
+EVIDENCE_SCHEMA_2 = "gatenorm/evidence/2"
 WARNING_SCHEMA = "gatenorm/warning/1"
 
 
@@ -19,7 +22,8 @@ class Evidence:
 
     ``figures`` are the measured numbers by name, ``protocol`` how they were taken (window, BOS, tokens, dtype, ...),
     ``data`` what they were taken on (name, sha256, bytes), ``versions`` the software that took them. ``items`` holds
-    what was found on each single item, where figures of two models are to be compared item by item.
+    what was found on each single item, where figures of two models are to be compared item by item. ``removed`` names
+    the layers without attention, ``removed_mlp`` those without MLP.
     """
 
     kind: str
@@ -31,13 +35,20 @@ class Evidence:
     seconds: float
     versions: Mapping[str, str] = field(default_factory=dict)
     items: Sequence[Mapping[str, Any]] = ()
+    removed_mlp: tuple[int, ...] = ()
+
+    @property
+    def removal(self) -> Removal:
+        """The sublayers that the model lacks."""
+        return Removal(self.removed, self.removed_mlp)
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "schema": EVIDENCE_SCHEMA,
+            "schema": EVIDENCE_SCHEMA_2 if self.removed_mlp else EVIDENCE_SCHEMA,
             "kind": self.kind,
             "model": self.model.to_json(),
             "removed": list(self.removed),
+            **({"removed_mlp": list(self.removed_mlp)} if self.removed_mlp else {}),
             "figures": dict(self.figures),
             "protocol": dict(self.protocol),
             "data": dict(self.data),
@@ -48,7 +59,7 @@ class Evidence:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Evidence:
-        check_schema(data, EVIDENCE_SCHEMA, "evidence")
+        mlps = check_schema(data, (EVIDENCE_SCHEMA, EVIDENCE_SCHEMA_2), "evidence") == EVIDENCE_SCHEMA_2
         with readable("evidence"):
             return cls(
                 kind=str(data["kind"]),
@@ -60,6 +71,7 @@ class Evidence:
                 seconds=float(data["seconds"]),
                 versions={str(k): str(v) for k, v in data.get("versions", {}).items()},
                 items=tuple(dict(item) for item in data.get("items", ())),
+                removed_mlp=layers(data["removed_mlp"]) if mlps else (),
             )
 
 

@@ -55,15 +55,25 @@ def name_or_none(given: Any) -> str | None:
     raise ValueError(f"{given!r:.40} is no name")
 
 
-def check_schema(data: Mapping[str, Any], expected: str, what: str) -> None:
-    """Refuse JSON that is not ``expected``, by name.
+def kind_of(given: Any) -> str:
+    """What is removed of a layer, ``attention``, ``mlp`` or ``block``; anything else is a ValueError."""
+    if given in ("attention", "mlp", "block"):
+        return str(given)
+    raise ValueError(f"{given!r:.40} is none of attention, mlp, block")
+
+
+def check_schema(data: Mapping[str, Any], expected: str | Sequence[str], what: str) -> str:
+    """The schema of ``data``; one that is not ``expected``, or none of them, is refused by name.
 
     Raises:
         PlanError: another schema, another version of this one, or no JSON object at all.
     """
+    known = (expected,) if isinstance(expected, str) else tuple(expected)
     given = data.get("schema") if isinstance(data, Mapping) else None
-    if given != expected:
-        raise PlanError(f"this is not {what} that this release can read: schema {given!r}, expected {expected!r}")
+    if given not in known:
+        wanted = " or ".join(map(repr, known))
+        raise PlanError(f"this is not {what} that this release can read: schema {given!r}, expected {wanted}")
+    return str(given)
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gatenorm.records.fields import check_schema, readable, score, whole
+from gatenorm.records.fields import check_schema, kind_of, readable, score, whole
 from gatenorm.records.identity import ModelIdentity
+from gatenorm.records.removal import ATTENTION
 
 SCORES_SCHEMA = "gatenorm/scores/1"
+# Of scores of MLPs or blocks, by which a release that knows attention only must not choose.
+SCORES_SCHEMA_2 = "gatenorm/scores/2"
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,9 @@ class LayerScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """What a criterion says of every attention sublayer that is there; a low score means: remove first.
+    """What a criterion says of every sublayer of one ``kind`` that is there; a low score means: remove first.
+
+    ``kind`` is ``attention``, ``mlp``, or ``block`` for both of a layer together.
 
     ``calibration`` says which tokens a criterion that runs the model has seen, and how; weight-only criteria have none.
     """
@@ -37,6 +42,7 @@ class Scores:
     seed: int | None = None
     version: str = ""
     calibration: Mapping[str, Any] | None = None
+    kind: str = ATTENTION
 
     @property
     def ranking(self) -> tuple[int, ...]:
@@ -48,8 +54,9 @@ class Scores:
             {"layer": s.layer, "score": s.score, **({"heads": list(s.heads)} if s.heads else {})} for s in self.layers
         ]
         return {
-            "schema": SCORES_SCHEMA,
+            "schema": SCORES_SCHEMA if self.kind == ATTENTION else SCORES_SCHEMA_2,
             "model": self.model.to_json(),
+            **({"kind": self.kind} if self.kind != ATTENTION else {}),
             "criterion": self.criterion,
             **({"seed": self.seed} if self.seed is not None else {}),
             **({"calibration": dict(self.calibration)} if self.calibration is not None else {}),
@@ -63,7 +70,7 @@ class Scores:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Scores:
-        check_schema(data, SCORES_SCHEMA, "scores")
+        other = check_schema(data, (SCORES_SCHEMA, SCORES_SCHEMA_2), "scores") == SCORES_SCHEMA_2
         with readable("scores"):
             layers = tuple(
                 LayerScore(whole(s["layer"]), score(s["score"]), tuple(score(h) for h in s.get("heads", ())))
@@ -81,4 +88,5 @@ class Scores:
                 seed=None if data.get("seed") is None else whole(data["seed"]),
                 version=str(data.get("version", "")),
                 calibration=None if data.get("calibration") is None else dict(data["calibration"]),
+                kind=kind_of(data["kind"]) if other else ATTENTION,
             )

@@ -1,7 +1,8 @@
 """One GGUF file for llama.cpp and what is built on it (Ollama, LM Studio, ...).
 
 The architecture is ``deci``, which llama.cpp has for NVIDIA's Nemotron models: Llama with a head count for every
-layer, 0 where there is no attention. Such a layer costs no key/value cache. Stock engines read the file.
+layer, 0 where there is no attention. Such a layer costs no key/value cache. Blocks that are gone altogether are left
+out, and the others move up. Stock engines read the file.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING
 from gatenorm.errors import GatenormError, MissingExtraError
 from gatenorm.families import Layout
 from gatenorm.families.family import positive, value
+from gatenorm.records import spans
 from gatenorm.runtimes import llama_like
 from gatenorm.runtimes.gguf_file import ALIGNMENT, read_header
-from gatenorm.runtimes.gguf_tensors import Tensor, file_type, hidden, tensors
+from gatenorm.runtimes.gguf_tensors import NO_MLP, Tensor, file_type, hidden, tensors, written
 from gatenorm.runtimes.gguf_tokenizer import Tokenizer, tokenizer
 from gatenorm.runtimes.gguf_types import check_quantiser
 from gatenorm.runtimes.targets import Exported, Progress
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
     from gguf import GGUFWriter
 
 ARCHITECTURE = "deci"
-DROP_KEY = "gatenorm.drop"
+# In original layer numbers; the last two where MLPs are gone, since the blocks of the file may then be fewer.
+DROP_KEY, DROP_MLP_KEY, LAYERS_KEY = "gatenorm.drop", "gatenorm.drop_mlp", "gatenorm.layers"
 _CONTEXT = 2048
 
 
@@ -124,15 +127,19 @@ def _describe(writer: GGUFWriter, layout: Layout, words: Tokenizer, kind: int) -
     writer.add_quantization_version(GGML_QUANT_VERSION)
     if layout.drop:
         writer.add_array(DROP_KEY, [int(i) for i in sorted(layout.drop)])
+    if layout.drop_mlp:
+        writer.add_array(DROP_MLP_KEY, [int(i) for i in sorted(layout.drop_mlp)])
+        writer.add_uint32(LAYERS_KEY, layout.layers)
 
-    writer.add_block_count(layout.layers)
+    layers = written(layout)
+    writer.add_block_count(len(layers))
     writer.add_context_length(layout.context or _CONTEXT)
     writer.add_embedding_length(layout.width)
     writer.add_vocab_size(_rows(layout))
-    writer.add_feed_forward_length([hidden(layout, i) for i in range(layout.layers)])
-    # llama.cpp takes the head size from layer 0, whose count must therefore not be 0.
-    writer.add_head_count([0 if i in gone and i else layout.heads for i in range(layout.layers)])
-    writer.add_head_count_kv([0 if i in gone else layout.kv_heads for i in range(layout.layers)])
+    writer.add_feed_forward_length([hidden(layout, i) for i in layers])
+    # llama.cpp takes the head size from the first layer, whose count must therefore not be 0.
+    writer.add_head_count([0 if i in gone and place else layout.heads for place, i in enumerate(layers)])
+    writer.add_head_count_kv([0 if i in gone else layout.kv_heads for i in layers])
     for add in (writer.add_key_length, writer.add_value_length, writer.add_rope_dimension_count):
         add(layout.head_dim)
     writer.add_layer_norm_rms_eps(positive("rms_norm_eps", value(config, data, "rms_norm_eps")))
@@ -177,10 +184,22 @@ def _licence(layout: Layout) -> dict[str, str]:
 
 def _remarks(layout: Layout, words: Tokenizer) -> Iterator[str]:
     yield from words.notes
-    if 0 in layout.drop:
+    layers = written(layout)
+    if layers[0] in layout.drop:
         yield (
-            f"layer 0 keeps one product with a zero {layout.width} x {layout.width} matrix, without which llama.cpp "
-            "does not load it; it needs no cache"
+            f"layer {layers[0]} keeps one product with a zero {layout.width} x {layout.width} matrix, without which "
+            "llama.cpp does not load it; it needs no cache"
+        )
+    if len(layers) < layout.layers:
+        yield (
+            f"blocks {spans(layout.removal.blocks)} are gone altogether and not written: the file counts its "
+            f"{len(layers)} blocks anew"
+        )
+    mlps = [layer for layer in layers if layer in layout.drop_mlp]
+    if mlps:
+        yield (
+            f"in place of the MLP of layers {spans(mlps)} stands one of {NO_MLP} hidden units that computes zero, "
+            "since llama.cpp leaves out the attention of layers without an MLP"
         )
 
 

@@ -4,6 +4,11 @@ llama.cpp's loader (src/models/deci.cpp) wants of a layer without attention its 
 there is a tensor too many. Layer 0 is an exception: llama.cpp derives the head size from its head count, which
 therefore must not be 0. It is written as deci's "linear attention", query heads without key heads, whose one matrix is
 zero: exact, and without a cache.
+
+A block that is gone altogether is not written: the blocks that follow move up. deci has layers without an MLP too, but
+llama.cpp then leaves out the layer's attention as well (deci.cpp goes on to the next layer before it adds it to the
+stream). So a layer that lost its MLP and kept its attention gets an MLP of ``NO_MLP`` hidden units that are zero, which
+is exact.
 """
 
 from __future__ import annotations
@@ -22,6 +27,8 @@ from gatenorm.runtimes.llama_like import outer, tied
 
 # How much of a tensor is in memory at once.
 _CHUNK = 32 << 20
+# The hidden units of an MLP that computes zero: the shortest row that every block type holds.
+NO_MLP = 32
 
 
 @dataclass(frozen=True)
@@ -72,15 +79,23 @@ def file_type(tensors: list[Tensor], dtype: str) -> int:
     return SCHEMES[max(sizes, key=lambda name: sizes[name]).lower()].file_type
 
 
+def written(layout: Layout) -> tuple[int, ...]:
+    """The original numbers of the layers that are written, in their order: all but those that are gone altogether."""
+    gone = set(layout.removal.blocks)
+    return tuple(layer for layer in range(layout.layers) if layer not in gone)
+
+
 def hidden(layout: Layout, layer: int) -> int:
-    """How wide the MLP of that layer is."""
+    """How wide the MLP of that layer is written."""
+    if layer not in layout.mlp_layers:
+        return NO_MLP
     return layout.checkpoint.info(layout.tensor(layer, f"{layout.data['mlp']['up']}.weight")).shape[0]
 
 
 class _Writer:
     def __init__(self, layout: Layout, dtype: str):
         self.layout, self.dtype = layout, dtype
-        self.kept = layout.attention_layers
+        self.kept, self.written = layout.attention_layers, written(layout)
 
     def all(self) -> Iterator[Tensor]:
         lay, shared = self.layout, tied(self.layout)
@@ -94,16 +109,16 @@ class _Writer:
             # What llama.cpp divides the plain frequencies by.
             plain = rotary.theta ** (-np.arange(0, rotary.dims, 2, dtype=np.float64) / rotary.dims)
             yield self._made("rope_freqs.weight", (plain / rotary.frequencies()).astype(np.float32))
-        for layer in range(lay.layers):
+        for place, layer in enumerate(self.written):
             if layer in self.kept:
-                yield from self._attention(layer)
-            elif layer == 0:
+                yield from self._attention(layer, f"blk.{place}")
+            elif place == 0:
                 yield self._made("blk.0.attn_norm.weight", np.ones(lay.width, np.float32))
                 yield self._zero("blk.0.attn_output.weight", (lay.width, lay.width))
-            yield from self._mlp(layer)
+            yield from self._mlp(layer, place) if layer in lay.mlp_layers else self._zero_mlp(f"blk.{place}")
 
-    def _attention(self, layer: int) -> Iterator[Tensor]:
-        lay, block = self.layout, f"blk.{layer}"
+    def _attention(self, layer: int, block: str) -> Iterator[Tensor]:
+        lay = self.layout
         q, kv = lay.heads * lay.head_dim, lay.kv_heads * lay.head_dim
         position = self.kept.index(layer)
         yield self._of_layer(layer, f"{block}.attn_norm.weight", f"{lay.norms['input']}.weight", (lay.width,))
@@ -117,15 +132,21 @@ class _Writer:
         if lay.tensor(layer, f"{lay.roles['o']}.bias") in lay.checkpoint:
             yield self._of_layer(layer, f"{block}.attn_output.bias", f"{lay.roles['o']}.bias", (lay.width,))
 
-    def _mlp(self, layer: int) -> Iterator[Tensor]:
-        lay, block, mlp, inner = self.layout, f"blk.{layer}", self.layout.data["mlp"], hidden(self.layout, layer)
+    def _mlp(self, layer: int, place: int) -> Iterator[Tensor]:
+        lay, block, mlp, inner = self.layout, f"blk.{place}", self.layout.data["mlp"], hidden(self.layout, layer)
         # The branch is its norm, then the MLP: `block` names them in the order in which they run.
         norm = lay.block["branch"][0]
-        more = more_bits(layer, lay.layers)
+        more = more_bits(place, len(self.written))
         yield self._of_layer(layer, f"{block}.ffn_norm.weight", f"{norm}.weight", (lay.width,))
         yield self._of_layer(layer, f"{block}.ffn_gate.weight", f"{mlp['gate']}.weight", (inner, lay.width))
         yield self._of_layer(layer, f"{block}.ffn_up.weight", f"{mlp['up']}.weight", (inner, lay.width))
         yield self._of_layer(layer, f"{block}.ffn_down.weight", f"{mlp['down']}.weight", (lay.width, inner), more=more)
+
+    def _zero_mlp(self, block: str) -> Iterator[Tensor]:
+        width = self.layout.width
+        yield self._made(f"{block}.ffn_norm.weight", np.ones(width, np.float32))
+        for name, shape in (("gate", (NO_MLP, width)), ("up", (NO_MLP, width)), ("down", (width, NO_MLP))):
+            yield self._zero(f"{block}.ffn_{name}.weight", shape)
 
     def _of_layer(
         self, layer: int, name: str, source: str, shape: tuple[int, ...], turned: bool = False, more: bool = False

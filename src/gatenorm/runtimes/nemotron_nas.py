@@ -1,7 +1,7 @@
-"""``nemotron-nas`` directories: Llama with a description of every block, in which attention may be a no-op.
+"""``nemotron-nas`` directories: Llama with a description of every block, in which attention, MLP or both may be no-ops.
 
 vLLM, SGLang, TensorRT-LLM, ExLlamaV3 and MLX-LM read them as they are. Tensors keep Llama's names and the layer numbers
-of the source; ``block_configs`` in ``config.json`` says which blocks have attention.
+of the source; ``block_configs`` in ``config.json`` says which blocks have attention, and which an MLP.
 
 Three things are not as in the source. All are exact:
 
@@ -81,7 +81,7 @@ def nemotron_config(layout: Layout) -> dict[str, Any]:
     """The ``config.json``: Llama's keys in the spelling of transformers 4, which all readers know, and the blocks."""
     config, data, rotary = layout.checkpoint.config, layout.data, _rotary(layout)
     embedding = layout.checkpoint.info(llama_like.outer(layout, "embedding"))
-    widths = [tensors.widened(tensors.mlp_width(layout, layer)) for layer in range(layout.layers)]
+    widths = {layer: tensors.widened(tensors.mlp_width(layout, layer)) for layer in layout.mlp_layers}
     attending = {*layout.attention_layers, *tensors.zero_attention(layout)}
     special = _SPECIAL_TOKENS.get(layout.model_type, {})
     return {
@@ -90,7 +90,7 @@ def nemotron_config(layout: Layout) -> dict[str, Any]:
         "auto_map": {"AutoConfig": f"{CONFIGURATION.stem}.DeciLMConfig"},
         "vocab_size": embedding.shape[0],
         "hidden_size": layout.width,
-        "intermediate_size": max(widths),
+        "intermediate_size": max(widths.values()),
         "num_hidden_layers": layout.layers,
         "num_attention_heads": layout.heads,
         # Said block by block; the models that readers were written for have null here.
@@ -108,19 +108,20 @@ def nemotron_config(layout: Layout) -> dict[str, Any]:
         **{key: config.get(key, special.get(key)) for key in ("bos_token_id", "eos_token_id", "pad_token_id")},
         "torch_dtype": STORAGE_TYPES[embedding.dtype].torch,
         "use_cache": True,
-        "block_configs": [_block(layout, layer in attending, width) for layer, width in enumerate(widths)],
+        "block_configs": [_block(layout, layer in attending, widths.get(layer)) for layer in range(layout.layers)],
         "gatenorm": {
             "schema": SCHEMA,
             "base_model_type": layout.model_type,
             "layers": layout.layers,
             "drop": list(layout.drop),
+            **({"drop_mlp": list(layout.drop_mlp)} if layout.drop_mlp else {}),
             "zero_attention": list(tensors.zero_attention(layout)),
         },
     }
 
 
 def _remarks(layout: Layout) -> Iterator[str]:
-    width = tensors.mlp_width(layout, 0)
+    width = tensors.mlp_width(layout, layout.mlp_layers[0])
     written, kept = tensors.widened(width), len(layout.attention_layers)
     yield f"start engines with --trust-remote-code: config.json needs {CONFIGURATION.name}, which lies beside it"
     if tensors.zero_attention(layout):
@@ -143,12 +144,16 @@ def _remarks(layout: Layout) -> Iterator[str]:
         )
 
 
-def _block(layout: Layout, attends: bool, width: int) -> dict[str, Any]:
+def _block(layout: Layout, attends: bool, width: int | None) -> dict[str, Any]:
     group = layout.heads // layout.kv_heads
     no_linear = {"replace_with_linear": False}
     return {
         "attention": {"no_op": not attends, **no_linear, "n_heads_in_group": group if attends else None},
-        "ffn": {"no_op": False, **no_linear, "ffn_mult": tensors.ffn_mult(width, layout.width)},
+        "ffn": {
+            "no_op": width is None,
+            **no_linear,
+            "ffn_mult": None if width is None else tensors.ffn_mult(width, layout.width),
+        },
     }
 
 

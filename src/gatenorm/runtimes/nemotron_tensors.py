@@ -60,13 +60,13 @@ def weight_files(layout: Layout) -> list[NewFile]:
 
 
 def tensors(layout: Layout) -> Iterator[Made]:
-    """Every tensor to write. Within a layer the MLP comes first: it is there in every layer."""
+    """Every tensor to write. Within a layer the MLP comes first: it is there in almost every layer."""
     names = {"embedding": "model.embed_tokens.weight", "norm": "model.norm.weight", "head": "lm_head.weight"}
     for part, name in names.items():
         if part != "head" or not tied(layout):
             yield _taken(layout, name, outer(layout, part))
     for layer in range(layout.layers):
-        for module in _mlp_modules(layout):
+        for module in _mlp_modules(layout) if layer in layout.mlp_layers else ():
             yield _taken(layout, _name(layer, module), _source(layout, layer, module), module.widened)
         if layer in layout.attention_layers:
             yield from _attention(layout, layer)
@@ -86,7 +86,7 @@ def biased(layout: Layout) -> bool:
 
 
 def mlp_width(layout: Layout, layer: int) -> int:
-    """The hidden units of a layer's MLP in the source."""
+    """The hidden units of the MLP in the source, of a layer that has one."""
     return layout.checkpoint.info(layout.tensor(layer, f"{layout.data['mlp']['gate']}.weight")).shape[0]
 
 

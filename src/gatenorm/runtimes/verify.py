@@ -145,6 +145,7 @@ def verify(
         kind="verify",
         model=against.identity(),
         removed=against.drop,
+        removed_mlp=against.drop_mlp,
         figures=figures,
         protocol={
             "engine": kind.name,

@@ -8,7 +8,7 @@ from typing import Any
 
 from gatenorm.checkpoint import hub_id
 from gatenorm.families import Layout
-from gatenorm.records import Plan, spans
+from gatenorm.records import BLOCK, KINDS, Plan, spans
 
 
 def model_card(layout: Layout, plan: Plan, carried: Sequence[str]) -> str:
@@ -17,13 +17,14 @@ def model_card(layout: Layout, plan: Plan, carried: Sequence[str]) -> str:
     Args:
         carried: names of the files that were copied along, so that a licence file among them is pointed to.
     """
-    metadata, base, terms = _origin(layout, carried, ["gatenorm", "pruned", "attention-removed"])
-    share = len(plan.drop) / layout.layers
+    tags = [f"{sublayer}-removed" for sublayer in KINDS[BLOCK] if getattr(plan.removal, sublayer)]
+    metadata, base, terms = _origin(layout, carried, ["gatenorm", "pruned", *tags])
     criterion = f"by the criterion `{plan.criterion}`" if plan.criterion else "by hand"
     table = ""
     if plan.scores:
+        gone = plan.removal.within(plan.scores.kind)
         rows = "\n".join(
-            f"| {s.layer} | {s.score:.6g} | {'removed' if s.layer in plan.drop else ''} |" for s in plan.scores.layers
+            f"| {s.layer} | {s.score:.6g} | {'removed' if s.layer in gone else ''} |" for s in plan.scores.layers
         )
         head = f"| layer | {plan.criterion} | |\n|---:|---:|---|"
         table = f"\n## Scores\n\nLow means: removed first. Original layer numbers.\n\n{head}\n{rows}\n"
@@ -32,16 +33,16 @@ def model_card(layout: Layout, plan: Plan, carried: Sequence[str]) -> str:
 {metadata}
 ---
 
-# {plan.model.name} without {len(plan.drop)} of its {layout.layers} attention sublayers
+# {plan.model.name} without {_title(layout, plan)}
 
 Made from {origin} ({layout.model_type}) by gatenorm {plan.version}. The weights that remain are byte for byte those of
 the source.
 
 | | |
 |---|---|
-| attention removed in layers | {spans(plan.drop)} ({share:.0%} of {layout.layers}) |
+{_removed_rows(layout, plan)}
 | chosen | {criterion} |
-| removed in this step | {spans(plan.new)} |
+| removed in this step | {plan.added if plan.drop_mlp else spans(plan.new)} |
 
 The score is a heuristic. Nothing here says how good this model is: measure it on your own work before you serve it, for
 example with `gatenorm eval THIS --baseline PARENT --data YOUR_TEXT`.
@@ -69,11 +70,29 @@ physical number stands under `gatenorm`. `gatenorm.json` holds the plan.
 {table}"""
 
 
+def _title(layout: Layout, plan: Plan) -> str:
+    removal = plan.removal
+    if removal.attention == removal.mlp:
+        return f"{len(removal.blocks)} of its {layout.layers} blocks"
+    counts = [(len(removal.attention), "attention"), (len(removal.mlp), "MLP")]
+    return " and ".join(f"{n} of its {layout.layers} {name} sublayers" for n, name in counts if n)
+
+
+def _removed_rows(layout: Layout, plan: Plan) -> str:
+    rows = [("attention", plan.drop), ("MLP", plan.drop_mlp)]
+    return "\n".join(
+        f"| {name} removed in layers | {spans(layers)} ({len(layers) / layout.layers:.0%} of {layout.layers}) |"
+        for name, layers in rows
+        if layers
+    )
+
+
 def export_card(layout: Layout, target: str, notes: Sequence[str], carried: Sequence[str]) -> str:
     """The card of a checkpoint written as ``target`` for other engines: what it is, whence, and what to mind."""
     metadata, base, terms = _origin(layout, carried, ["gatenorm", target], library=None)
     name = layout.checkpoint.name
     gone = f"without the attention of layers {spans(layout.drop)}, " if layout.drop else ""
+    gone += f"without the MLP of layers {spans(layout.drop_mlp)}, " if layout.drop_mlp else ""
     lines = "\n".join(f"- {note}" for note in notes)
     return f"""---
 {metadata}
@@ -125,6 +144,6 @@ def _source_metadata(directory: Path) -> Mapping[str, Any]:
 
 def _base_model(layout: Layout, source: Mapping[str, Any]) -> str | None:
     """The hub id of the source, where one can be told; a pruned source passes its own base model on."""
-    if layout.drop and isinstance(source.get("base_model"), str):
+    if layout.removal and isinstance(source.get("base_model"), str):
         return str(source["base_model"])
     return hub_id(layout.checkpoint.directory)

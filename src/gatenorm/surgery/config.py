@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm.errors import PlanError
-from gatenorm.families import PRUNED_PREFIX, PRUNED_SCHEMA, Layout, keep_entries
+from gatenorm.families import PRUNED_PREFIX, PRUNED_SCHEMA, PRUNED_SCHEMA_2, Layout, keep_entries, mlp_modules
 from gatenorm.records import Plan, read_json
 
 MODELLING_FILE = Path(__file__).with_name("modeling_gatenorm.py")
 
 
-def block_description(layout: Layout) -> dict[str, Any]:
-    """What a model class must know to build and run a block without attention; JSON-ready."""
-    return {key: layout.block[key] for key in ("path", "attention", "before", "branch", "after", "dropout", "returns")}
+def block_description(layout: Layout, *, mlp: bool = False) -> dict[str, Any]:
+    """What a model class must know to build and run a block without attention, or without ``mlp``; JSON-ready."""
+    keys = ("path", "attention", "before", "branch", "after", "dropout", "returns")
+    return {key: layout.block[key] for key in keys} | ({"mlp": list(mlp_modules(layout.data))} if mlp else {})
 
 
 def pruned_config(layout: Layout, plan: Plan) -> dict[str, Any]:
@@ -46,11 +47,12 @@ def pruned_config(layout: Layout, plan: Plan) -> dict[str, Any]:
         "AutoModelForCausalLM": f"{module}.Gatenorm{classes['causal_lm']}",
     }
     config["gatenorm"] = {
-        "schema": PRUNED_SCHEMA,
+        "schema": PRUNED_SCHEMA_2 if plan.drop_mlp else PRUNED_SCHEMA,
         "base_model_type": layout.model_type,
         "layers": layout.layers,
         "drop": list(plan.drop),
-        "block": block_description(layout),
+        **({"drop_mlp": list(plan.drop_mlp)} if plan.drop_mlp else {}),
+        "block": block_description(layout, mlp=bool(plan.drop_mlp)),
         "plan": plan.to_json(),
     }
     return config

@@ -70,7 +70,7 @@ def write_pruned(layout: Layout, plan: Plan, out: Path, progress: Callable[[int,
     """
     check_plan(layout, plan)
     config, tokenizer = pruned_config(layout, plan), tokenizer_config(layout)
-    gone = tuple(p for layer in plan.new for p in layout.removed_with(layer))
+    gone = layout.removed_by(plan.removal)
     checkpoint = layout.checkpoint
     files = [f for f in (_remaining(checkpoint, name, gone) for name in checkpoint.headers) if f.tensors]
     total = sum(f.size for f in files)

@@ -10,8 +10,8 @@ from importlib.metadata import version
 from typing import Any
 
 from gatenorm.errors import PlanError
-from gatenorm.families import keep_entries, refusal
-from gatenorm.records import ModelIdentity, Plan
+from gatenorm.families import keep_entries, mlp_modules, refusal
+from gatenorm.records import ATTENTION, ModelIdentity, Plan, Removal
 from gatenorm.surgery import modeling_gatenorm as modeling
 from gatenorm.surgery.planning import check_drop
 from gatenorm.surgery.registration import register_classes
@@ -23,19 +23,27 @@ _LAYER_NUMBERS = ("layer_idx", "layer_id")
 def remove_attention(
     model: Any, drop: Sequence[int], family: Mapping[str, Any], plan: Mapping[str, Any] | None = None
 ) -> Any:
-    """Remove whole attention sublayers from a live causal language model; returns the same object, changed in place.
+    """:func:`remove_sublayers`, of the attention of layers ``drop``."""
+    return remove_sublayers(model, ATTENTION, drop, family, plan)
 
-    Afterwards the model is what `from_pretrained` on the pruned directory gives: a block in `drop` holds its MLP branch
-    only, the others are numbered densely (so the cache has one layer per kept attention), class and configuration are
-    those of `modeling_gatenorm`, and `save_pretrained` writes a complete pruned directory. No tensor is copied. The
-    configuration object that the model had stays as it was: others may share it.
+
+def remove_sublayers(
+    model: Any, kind: str, drop: Sequence[int], family: Mapping[str, Any], plan: Mapping[str, Any] | None = None
+) -> Any:
+    """Remove whole sublayers from a live causal language model; returns the same object, changed in place.
+
+    Afterwards the model is what `from_pretrained` on the pruned directory gives: a block without attention holds its
+    MLP branch at most, the others are numbered densely (so the cache has one layer per kept attention), class and
+    configuration are those of `modeling_gatenorm`, and `save_pretrained` writes a complete pruned directory. No tensor
+    is copied. The configuration object that the model had stays as it was: others may share it.
 
     Args:
         model: a stock ``PreTrainedModel`` with a language modelling head, or one pruned before.
+        kind: what goes of each layer: ``attention``, ``mlp``, or ``block`` for both.
         drop: layer numbers of the original model, 0-based, in any order. On a model pruned before they add to what is
             gone already.
         family: the family's data: its ``block`` (where the blocks are, what is left of one without attention), its
-            ``per_layer`` rules and what it refuses.
+            ``norms``, its ``per_layer`` rules and what it refuses.
         plan: kept in the configuration and written to ``gatenorm.json``; without one, a plan made by hand.
 
     Raises:
@@ -43,31 +51,33 @@ def remove_attention(
     """
     earlier = getattr(model.config, "gatenorm", None)
     layers = earlier["layers"] if earlier else model.config.num_hidden_layers
-    check_drop(layers, earlier["drop"] if earlier else (), drop)
+    before = Removal(tuple(earlier["drop"]), tuple(earlier.get("drop_mlp", ()))) if earlier else Removal()
+    check_drop(kind, layers, before, drop)
     why = refusal(family, model.config.to_dict())
     if why:
         raise PlanError(f"this model cannot be pruned: {why}")
-    gone = sorted({*drop, *(earlier["drop"] if earlier else ())})
+    gone = before | Removal.of(kind, drop)
     base_model_type = earlier["base_model_type"] if earlier else model.config.model_type
     config_class, model_class = _classes(model, base_model_type)
 
     # Not the constructor: it would drop what is set on this very object, the attention implementation for one.
     old_config, config = model.config, copy.deepcopy(model.config)
     config.__class__ = config_class
-    block = family["block"]
+    block = {key: list(value) if isinstance(value, tuple) else value for key, value in family["block"].items()}
     config.gatenorm = {
-        "schema": modeling.SCHEMA,
+        "schema": modeling.SCHEMA_2 if gone.mlp else modeling.SCHEMA,
         "base_model_type": base_model_type,
         "layers": layers,
-        "drop": gone,
-        "block": {key: list(value) if isinstance(value, tuple) else value for key, value in block.items()},
-        "plan": dict(plan) if plan is not None else _plan_by_hand(model, base_model_type, layers, gone),
+        "drop": list(gone.attention),
+        **({"drop_mlp": list(gone.mlp)} if gone.mlp else {}),
+        "block": block | ({"mlp": list(mlp_modules(family))} if gone.mlp else {}),
+        "plan": dict(plan) if plan is not None else _plan_by_hand(model, base_model_type, layers, gone, kind),
     }
     config.architectures = [model_class.__name__]
     config.auto_map = modeling.auto_map(base_model_type)
-    before = [index for index in range(layers) if index not in (earlier["drop"] if earlier else ())]
-    keep = [before.index(index) for index in before if index not in gone]
-    for key, value in keep_entries(old_config.to_dict(), family, len(before), keep).items():
+    attending = [index for index in range(layers) if index not in before.attention]
+    keep = [attending.index(index) for index in attending if index not in gone.attention]
+    for key, value in keep_entries(old_config.to_dict(), family, len(attending), keep).items():
         setattr(config, key, value)
     config.num_hidden_layers = len(keep)
     try:
@@ -78,11 +88,10 @@ def remove_attention(
 
     kept = 0
     for index, layer in enumerate(blocks):
-        if index not in gone:
+        if index not in gone.attention:
             _renumber(layer, kept)
             kept += 1
-        elif not isinstance(layer, modeling.AttentionFree):
-            modeling.remove_attention(layer, record["block"], config)
+        modeling.remove_sublayers(layer, record["block"], config, gone.of_layer(index))
     modeling.install(model, blocks, record)
     _replace_config(model, old_config, config)
     model.__class__ = model_class
@@ -110,13 +119,13 @@ def _blocks(model: Any, record: Mapping[str, Any]) -> list[Any]:
     blocks = list(getattr(owner, name))
     if len(blocks) != record["layers"]:
         raise ValueError(f"{record['block']['path']} holds {len(blocks)} blocks: expected {record['layers']}")
-    for index in record["drop"]:
-        if not isinstance(blocks[index], modeling.AttentionFree):
-            modeling.check_shape(blocks[index], record["block"])
+    for index, block in enumerate(blocks):
+        if modeling.gone_from(record, index) and not isinstance(block, modeling.AttentionFree):
+            modeling.check_shape(block, record["block"])
     return blocks
 
 
-def _plan_by_hand(model: Any, base_model_type: str, layers: int, gone: Sequence[int]) -> dict[str, Any]:
+def _plan_by_hand(model: Any, base_model_type: str, layers: int, gone: Removal, kind: str) -> dict[str, Any]:
     """A plan for a model that lies in no directory: its configuration stands for its identity."""
     config = model.config.to_dict()
     earlier = config.get("gatenorm")
@@ -124,7 +133,8 @@ def _plan_by_hand(model: Any, base_model_type: str, layers: int, gone: Sequence[
     name = config.get("_name_or_path") or type(model).__name__
     identity = ModelIdentity(name, base_model_type, layers, hashlib.sha256(text.encode()).hexdigest(), {})
     previous = Plan.from_json(earlier["plan"]) if earlier else None
-    return Plan(identity, tuple(gone), previous=previous, version=version("gatenorm")).to_json()
+    plan = Plan(identity, gone.attention, previous=previous, version=version("gatenorm"), drop_mlp=gone.mlp, kind=kind)
+    return plan.to_json()
 
 
 def _renumber(layer: Any, number: int) -> None:

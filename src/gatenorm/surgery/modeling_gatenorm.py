@@ -1,4 +1,4 @@
-"""Causal language models from which gatenorm removed whole attention sublayers, for Transformers.
+"""Causal language models from which gatenorm removed whole sublayers (attention, MLP, or both), for Transformers.
 
 A copy of this file lies in every checkpoint that gatenorm writes; `auto_map` in config.json names the classes here, so
 `AutoModelForCausalLM.from_pretrained(directory, trust_remote_code=True)` needs PyTorch and Transformers, nothing else.
@@ -6,14 +6,17 @@ A copy of this file lies in every checkpoint that gatenorm writes; `auto_map` in
 How it works. config.json describes the stock model that the attentions left over make up: K layers, numbered 0 to K-1.
 Hence the cache has K layers, masks and sliding windows fall where they should, and the stock forward pass runs as it
 is. Between those K blocks stand the others, at their places in the original model (the tensors keep their original
-layer numbers): stock blocks too, but without the attention and the norms that served only it.
+layer numbers): stock blocks too, but without the attention and the norms that served only it. A block that lost its
+MLP and kept its attention is a stock block with nothing in the MLP's place: its branch puts out zeros.
 
 The key `gatenorm` of the configuration says what was removed:
 
-    schema           "gatenorm/pruned/1"
+    schema           "gatenorm/pruned/1"; "gatenorm/pruned/2" where MLPs are gone as well
     base_model_type  "llama", say; the classes here are named after its classes: GatenormLlamaForCausalLM
     layers, drop     the number of layers of the original model, and those that lost their attention
-    block            where the blocks are, and what is left of one without attention (see `AttentionFree`)
+    drop_mlp         those that lost their MLP (schema 2 only); a layer in both lists lost its whole block
+    block            where the blocks are, what is left of one without attention (see `AttentionFree`), and, in schema
+                     2, under `mlp` the modules that go with the MLP where the attention stays (see `remove_mlp`)
     plan             the plan that gatenorm carried out, as it stands in gatenorm.json
 
 One file serves every architecture: the classes are derived from the stock ones when they are asked for by name.
@@ -29,10 +32,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from torch import nn
 
 SCHEMA = "gatenorm/pruned/1"
+SCHEMA_2 = "gatenorm/pruned/2"
 PREFIX = "Gatenorm"
 
 # What this file has derived: classes by name, and attention-free block classes by stock class.
@@ -43,8 +48,9 @@ class AttentionFree(nn.Module):
     """What a decoder block computes once its attention is gone: the residual stream, plus its MLP branch.
 
     For `x` [batch, tokens, width]: the norms `before` stand on the stream itself (post-norm models), the modules of
-    `branch` run one after the other beside it, and `x + branch(x)` goes through the norms `after`. Mixed into the stock
-    block class, so that whatever looks for blocks by class (hidden states, checkpointing, sharding) finds these too.
+    `branch` run one after the other beside it, and `x + branch(x)` goes through the norms `after`. Where the MLP is
+    gone too, `branch` is empty and `x` goes on as it is. Mixed into the stock block class, so that whatever looks for
+    blocks by class (hidden states, checkpointing, sharding) finds these too.
     """
 
     before: tuple[str, ...]
@@ -57,11 +63,12 @@ class AttentionFree(nn.Module):
     def forward(self, hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
         for name in self.before:
             hidden_states = getattr(self, name)(hidden_states)
-        branch = hidden_states
-        for name in self.branch:
-            branch = getattr(self, name)(branch)
-        branch = nn.functional.dropout(branch, p=self.branch_dropout, training=self.training)
-        hidden_states = hidden_states + branch
+        if self.branch:
+            branch = hidden_states
+            for name in self.branch:
+                branch = getattr(self, name)(branch)
+            branch = nn.functional.dropout(branch, p=self.branch_dropout, training=self.training)
+            hidden_states = hidden_states + branch
         for name in self.after:
             hidden_states = getattr(self, name)(hidden_states)
         return (hidden_states, None) if self.returns_tuple else hidden_states
@@ -69,6 +76,14 @@ class AttentionFree(nn.Module):
     def __reduce__(self) -> tuple[Any, ...]:
         # The class is made on the fly, so a pickle names the stock class that it is made from.
         return _blank_block, (self.stock_class,), self.__getstate__()
+
+
+class Nothing(nn.Module):
+    """What stands at the end of a branch whose MLP is gone: zeros, which the block adds to the stream as ever."""
+
+    def forward(self, hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
+        # A tensor of its own: Falcon adds the attention's output into it in place.
+        return torch.zeros_like(hidden_states)
 
 
 class Stage:
@@ -174,6 +189,42 @@ def remove_attention(block: Any, shape: Mapping[str, Any], config: Any) -> None:
     block.branch_dropout = getattr(config, shape["dropout"]) if shape["dropout"] else 0.0
     block.returns_tuple = returns_tuple(stock_class, shape.get("returns") == "tuple")
     block.__class__ = attention_free_class(stock_class)
+    if lacks_mlp(block, shape):
+        remove_mlp(block, shape)
+
+
+def lacks_mlp(block: Any, shape: Mapping[str, Any]) -> bool:
+    """Whether a block has lost its MLP, with its attention or without."""
+    if isinstance(block, AttentionFree):
+        return not block.branch or isinstance(getattr(block, block.branch[-1]), Nothing)
+    return isinstance(getattr(block, shape["branch"][-1], None), Nothing)
+
+
+def remove_mlp(block: Any, shape: Mapping[str, Any]) -> None:
+    """Take the MLP out of a block, in place; `shape` is the record's `block`.
+
+    A block that kept its attention stays of its stock class, whose forward pass runs as it is: the last of the modules
+    that go gives way to `Nothing`, those in front of it to modules that let the stream through. Norms that the
+    attention reads too are not among them. Of a block without attention the whole branch goes.
+    """
+    if isinstance(block, AttentionFree):
+        for name in block.branch:
+            delattr(block, name)
+        block.branch = ()
+        return
+    check_shape(block, shape)
+    for name in shape["mlp"]:
+        setattr(block, name, nn.Identity())
+    setattr(block, shape["mlp"][-1], Nothing())
+
+
+def remove_sublayers(block: Any, shape: Mapping[str, Any], config: Any, sublayers: Iterable[str]) -> None:
+    """Take what is still there of `sublayers` ("attention", "mlp") out of a block, in place."""
+    sublayers = set(sublayers)
+    if "mlp" in sublayers and not lacks_mlp(block, shape):
+        remove_mlp(block, shape)
+    if "attention" in sublayers and not isinstance(block, AttentionFree):
+        remove_attention(block, shape, config)
 
 
 def read_record(config: Any) -> dict[str, Any]:
@@ -183,16 +234,25 @@ def read_record(config: Any) -> dict[str, Any]:
         raise ValueError(
             f"{type(config).__name__} has no 'gatenorm' record: expected the config.json of a pruned model"
         )
-    if record.get("schema") != SCHEMA:
-        raise ValueError(f"schema {record.get('schema')!r} of a pruned model is unknown here: expected {SCHEMA!r}")
-    missing = [key for key in ("base_model_type", "layers", "drop", "block", "plan") if key not in record]
+    if record.get("schema") not in (SCHEMA, SCHEMA_2):
+        raise ValueError(
+            f"schema {record.get('schema')!r} of a pruned model is unknown here: expected {SCHEMA!r} or {SCHEMA_2!r}"
+        )
+    mlps = ("drop_mlp",) if record["schema"] == SCHEMA_2 else ()
+    missing = [key for key in ("base_model_type", "layers", "drop", *mlps, "block", "plan") if key not in record]
     if missing:
         raise ValueError(f"the 'gatenorm' record lacks {', '.join(missing)}")
+    if "drop_mlp" in record and not mlps:
+        raise ValueError(f"the 'gatenorm' record has drop_mlp under {SCHEMA!r}: expected {SCHEMA_2!r}")
     layers, drop = record["layers"], record["drop"]
-    if len(set(drop)) != len(drop) or not set(drop) <= set(range(layers)):
-        raise ValueError(
-            f"drop={drop} names no layers of this model: expected numbers from 0 to {layers - 1}, each once"
-        )
+    for key in ("drop", *mlps):
+        named = record[key]
+        if len(set(named)) != len(named) or not set(named) <= set(range(layers)):
+            raise ValueError(
+                f"{key}={named} names no layers of this model: expected numbers from 0 to {layers - 1}, each once"
+            )
+    if mlps and len(record["drop_mlp"]) == layers:
+        raise ValueError(f"drop_mlp={record['drop_mlp']} takes the MLP of all {layers} layers: at least one must stay")
     if len(drop) == layers:
         raise ValueError(f"drop={drop} takes the attention of all {layers} layers: at least one must stay")
     if config.num_hidden_layers != layers - len(drop):
@@ -201,6 +261,12 @@ def read_record(config: Any) -> dict[str, Any]:
             f"their attention ({layers} layers, {len(drop)} of them without)"
         )
     return record
+
+
+def gone_from(record: Mapping[str, Any], layer: int) -> tuple[str, ...]:
+    """The sublayers that a layer has lost: "attention", "mlp"."""
+    gone = {"attention": record["drop"], "mlp": record.get("drop_mlp", ())}
+    return tuple(name for name, layers in gone.items() if layer in layers)
 
 
 def locate_blocks(model: Any, path: str) -> tuple[Any, str]:
@@ -244,12 +310,9 @@ class PrunedModel(nn.Module):
         kept = list(getattr(owner, name))
         stock_class, blocks = type(kept[0]), []
         for index in range(record["layers"]):
-            if index not in record["drop"]:
-                blocks.append(kept.pop(0))
-                continue
-            # Any layer number will do: it only matters to the attention, which goes at once.
-            blocks.append(stock_class(config, 0))
-            remove_attention(blocks[-1], record["block"], config)
+            # Any layer number will do for the others: it only matters to the attention, which goes at once.
+            blocks.append(stock_class(config, 0) if index in record["drop"] else kept.pop(0))
+            remove_sublayers(blocks[-1], record["block"], config, gone_from(record, index))
         install(self, blocks, record)
         # Again, now that all modules are there: initial weights for the new blocks, and what device maps go by.
         self.post_init()

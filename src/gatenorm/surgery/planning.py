@@ -1,4 +1,4 @@
-"""From scores to a plan: which attention sublayers go."""
+"""From scores to a plan: which sublayers go."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import math
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 
-from gatenorm.errors import PlanError
+from gatenorm.errors import PlanError, did_you_mean
 from gatenorm.families import Layout
-from gatenorm.records import Plan, Scores, spans
+from gatenorm.records import ATTENTION, KINDS, SINGULAR, Plan, Removal, Scores, spans
+
+_NAMES = {"attention": "attention", "mlp": "MLP"}
 
 
 def count_for_share(share: float, attentions: int) -> int:
@@ -40,8 +42,18 @@ def count_for_target(reached: Sequence[float], wanted: float, what: str) -> int:
     raise PlanError(f"{what} {wanted:g} is out of reach: {most}")
 
 
+def check_kind(kind: str) -> None:
+    """Refuse what is no kind of sublayer.
+
+    Raises:
+        PlanError: it is none of ``attention``, ``mlp``, ``block``.
+    """
+    if kind not in KINDS:
+        raise PlanError(f"--kind {kind} is not known; {did_you_mean(kind, KINDS)}")
+
+
 def plan_by_scores(layout: Layout, scores: Scores, count: int, protect: Sequence[int] = ()) -> Plan:
-    """Remove the ``count`` weakest attention sublayers that are not protected.
+    """Remove the ``count`` weakest sublayers, of the kind that the scores speak of, that are not protected.
 
     Args:
         scores: of this very checkpoint.
@@ -49,23 +61,26 @@ def plan_by_scores(layout: Layout, scores: Scores, count: int, protect: Sequence
         protect: original indices that must stay.
 
     Raises:
-        PlanError: scores of another checkpoint, a count that leaves no attention, or unknown protected layers.
+        PlanError: scores of another checkpoint, a count that leaves no attention or no MLP, or unknown protected
+            layers.
     """
     if not scores.model.same_weights(layout.identity()):
         raise PlanError(f"the scores are of {scores.model.name}, which is not this checkpoint: score it first")
-    check_count(layout, count, protect)
+    check_count(layout, count, protect, scores.kind)
     free = [i for i in scores.ranking if i not in set(protect)]
-    return _compose(layout, free[:count], scores.criterion, scores, protect)
+    check_drop(scores.kind, layout.layers, layout.removal, free[:count], protect)
+    return _compose(layout, Removal.of(scores.kind, free[:count]), scores.kind, scores.criterion, scores, protect)
 
 
-def plan_by_hand(layout: Layout, drop: Sequence[int], protect: Sequence[int] = ()) -> Plan:
-    """Remove the attention of exactly these layers (original indices).
+def plan_by_hand(layout: Layout, drop: Sequence[int], protect: Sequence[int] = (), kind: str = ATTENTION) -> Plan:
+    """Remove the sublayers of that kind of exactly these layers (original indices).
 
     Raises:
-        PlanError: a layer that is not there, is protected or has no attention any more, or nothing would be left.
+        PlanError: a layer that is not there, is protected or has lost them already, or nothing would be left.
     """
-    check_drop(layout.layers, layout.drop, drop, protect)
-    return _compose(layout, drop, None, None, protect)
+    check_kind(kind)
+    check_drop(kind, layout.layers, layout.removal, drop, protect)
+    return _compose(layout, Removal.of(kind, drop), kind, None, None, protect)
 
 
 def plan_from_file(layout: Layout, plan: Plan, protect: Sequence[int] = ()) -> Plan:
@@ -75,47 +90,64 @@ def plan_from_file(layout: Layout, plan: Plan, protect: Sequence[int] = ()) -> P
         PlanError: it was made for another checkpoint, or cannot be carried out on this one.
     """
     check_plan(layout, plan)
-    new = [i for i in plan.drop if i not in layout.drop]
-    check_drop(layout.layers, layout.drop, new, protect)
-    return _compose(layout, new, plan.criterion, plan.scores, {*plan.protect, *protect})
+    new = plan.removal - layout.removal
+    _check_removal(layout, new, protect)
+    return _compose(layout, new, plan.kind, plan.criterion, plan.scores, {*plan.protect, *protect})
 
 
-def check_count(layout: Layout, count: int, protect: Sequence[int] = ()) -> None:
+def most_removable(layout: Layout, protect: Sequence[int] = (), kind: str = ATTENTION) -> int:
+    """How many sublayers of that kind can go: not the protected ones, and one must stay."""
+    there = layout.there(kind)
+    # A block is the last attention or the last MLP where the others of its layers' are gone.
+    least = min((len(layout.there(sublayer)) for sublayer in KINDS[kind]), default=0)
+    return max(0, min(len(there) - len(set(protect) & set(there)), least - 1))
+
+
+def check_count(layout: Layout, count: int, protect: Sequence[int] = (), kind: str = ATTENTION) -> None:
     """Refuse a number of removals that this model does not allow.
 
     Raises:
-        PlanError: too many or too few, or a protected layer that is not there.
+        PlanError: too many or too few, an unknown kind, or a protected layer that is not there.
     """
+    check_kind(kind)
     unknown = [i for i in protect if i not in range(layout.layers)]
     if unknown:
         raise PlanError(f"layer {unknown[0]} cannot be protected: the layers are 0 to {layout.layers - 1}")
-    there = layout.attention_layers
-    protected = len(set(protect) & set(there))
-    most = min(len(there) - protected, len(there) - 1)
+    there = layout.there(kind)
+    most = most_removable(layout, protect, kind)
     if not 1 <= count <= most:
+        protected = len(set(protect) & set(there))
         have = f"{len(there)}" + (f", {protected} of them protected" if protected else "")
+        # Blocks may go to the last one where layers that are none any more keep an attention and an MLP.
+        have += ", and one must stay" if most < len(there) else ""
         raise PlanError(
-            f"cannot remove {count} attention sublayers: the model has {have}, and one must stay: 1 to {most}"
+            f"cannot remove {count} {SINGULAR[kind]}s: the model has {have}: "
+            + (f"1 to {most}" if most else "none can go")
         )
 
 
-def check_drop(layers: int, gone: Sequence[int], drop: Sequence[int], protect: Sequence[int] = ()) -> None:
-    """Refuse removals that a model of ``layers`` blocks, of which ``gone`` have lost their attention, does not allow.
+def check_drop(kind: str, layers: int, gone: Removal, drop: Sequence[int], protect: Sequence[int] = ()) -> None:
+    """Refuse removals that a model of ``layers`` blocks, which lacks ``gone`` already, does not allow.
 
     Raises:
-        PlanError: none named, a layer that is not there, is protected or has no attention any more, or none would stay.
+        PlanError: none named, a layer that is not there, is protected or has nothing of that kind any more, or none
+            would stay.
     """
     if not drop:
         raise PlanError("no layer to remove was named: expected original layer numbers such as 20,21")
     for layer in drop:
         if not isinstance(layer, int) or isinstance(layer, bool) or layer not in range(layers):
             raise PlanError(f"there is no layer {layer}: the layers are 0 to {layers - 1}")
-        if layer in gone:
-            raise PlanError(f"layer {layer} has lost its attention already; removed so far: {spans(gone)}")
+        for sublayer in gone.of_layer(layer):
+            if sublayer in KINDS[kind]:
+                so_far = spans(getattr(gone, sublayer))
+                raise PlanError(f"layer {layer} has lost its {_NAMES[sublayer]} already; removed so far: {so_far}")
         if layer in protect:
             raise PlanError(f"layer {layer} is to be removed and to be protected: take it out of one of the two")
-    if len(set(drop)) >= layers - len(gone):
-        raise PlanError(f"cannot remove all {layers - len(gone)} attention sublayers: at least one must stay")
+    for sublayer in KINDS[kind]:
+        there = layers - len(getattr(gone, sublayer))
+        if len(set(drop)) >= there:
+            raise PlanError(f"cannot remove all {there} {SINGULAR[sublayer]}s: at least one must stay")
 
 
 def check_plan(layout: Layout, plan: Plan) -> None:
@@ -129,22 +161,34 @@ def check_plan(layout: Layout, plan: Plan) -> None:
             f"the plan was made for {plan.model.name} ({plan.model.layers} layers, config "
             f"{plan.model.config_sha256[:8]}), this is another checkpoint: make a plan for it, or name the layers"
         )
-    forgotten = set(layout.drop) - set(plan.drop)
-    if forgotten:
-        raise PlanError(f"the plan forgets that layers {spans(sorted(forgotten))} have lost their attention already")
-    check_drop(layout.layers, layout.drop, [i for i in plan.drop if i not in layout.drop], plan.protect)
+    forgotten = layout.removal - plan.removal
+    for sublayer, name in _NAMES.items():
+        layers = getattr(forgotten, sublayer)
+        if layers:
+            raise PlanError(f"the plan forgets that layers {spans(layers)} have lost their {name} already")
+    _check_removal(layout, plan.removal - layout.removal, plan.protect)
+
+
+def _check_removal(layout: Layout, new: Removal, protect: Sequence[int]) -> None:
+    """Both kinds of sublayers by themselves; a removal of nothing is refused as one of no attention."""
+    for kind in KINDS:
+        if len(KINDS[kind]) == 1 and (new.within(kind) or (kind == ATTENTION and not new)):
+            check_drop(kind, layout.layers, layout.removal, new.within(kind), protect)
 
 
 def _compose(
-    layout: Layout, new: Sequence[int], criterion: str | None, scores: Scores | None, protect: Iterable[int]
+    layout: Layout, new: Removal, kind: str, criterion: str | None, scores: Scores | None, protect: Iterable[int]
 ) -> Plan:
-    previous = layout.checkpoint.config.get("gatenorm", {}).get("plan") if layout.drop else None
+    previous = layout.checkpoint.config.get("gatenorm", {}).get("plan") if layout.removal else None
+    removal = layout.removal | new
     return Plan(
         model=layout.identity(),
-        drop=tuple(sorted({*layout.drop, *new})),
+        drop=removal.attention,
         criterion=criterion,
         scores=scores,
         protect=tuple(sorted(protect)),
         previous=Plan.from_json(previous) if previous else None,
         version=version("gatenorm"),
+        drop_mlp=removal.mlp,
+        kind=kind,
     )

@@ -1,0 +1,232 @@
+"""MLPs and whole blocks removed, in every family: on disk, live, and in steps, against branches forced to zero."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import gatenorm
+from gatenorm.errors import CheckpointError, GatenormError, PlanError
+from gatenorm.families import gone_modules
+from gatenorm.records import KINDS, Plan, Removal
+from gatenorm.surgery import modeling_gatenorm as modeling
+from tests.surgery.test_pruned_families import answers
+from tests.tiny_models import CASES, attention_of, build
+
+TinyModels = Callable[..., Path]
+# Layer 0 is in every removal; of the MLPs all but one of four go.
+DROPS = {"mlp": (0, 1, 3), "block": (0, 2)}
+
+
+def without_branches(name: str, layout: gatenorm.families.Layout, removal: Removal) -> torch.nn.Module:
+    """A copy of the stock model whose attention and MLP branches put out zeros where they are removed."""
+    model = copy.deepcopy(build(name))
+    blocks = model.get_submodule(layout.block["path"])
+    for layer in removal.attention:
+        attention = blocks[layer].get_submodule(layout.block["attention"][0])
+        attention.register_forward_hook(lambda _, __, output: (torch.zeros_like(output[0]), *output[1:]))
+        # A norm behind the attention makes of zeros a zero only where it has no bias: RMSNorms have none.
+    for layer in removal.mlp:
+        last = blocks[layer].get_submodule(layout.block["branch"][-1])
+        last.register_forward_hook(lambda _, __, output: torch.zeros_like(output))
+    return model
+
+
+@pytest.mark.parametrize("kind", DROPS)
+@pytest.mark.parametrize("name", CASES)
+def test_removed_on_disk_and_live_equals_silent_branches(name: str, kind: str, tiny_models: TinyModels, tmp_path: Path):
+    layout = gatenorm.open_model(tiny_models(name))
+    drop = DROPS[kind]
+    removal = Removal.of(kind, drop)
+    out = gatenorm.prune(layout, tmp_path / "out", gatenorm.plan(layout, drop=drop, kind=kind))
+    model = gatenorm.load(out, dtype=torch.float32, attn_implementation=attention_of(CASES[name][0]))
+    stock = without_branches(name, layout, removal)
+    expected_logits, expected_text = answers(stock)
+    logits, text = answers(model)
+    torch.testing.assert_close(logits, expected_logits, atol=1e-5, rtol=1e-5)
+    assert torch.equal(text, expected_text)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    # The branches mattered: the test would pass for any model otherwise.
+    with torch.no_grad():
+        assert (build(name)(ids).logits - model(ids).logits).abs().max() > 1e-2
+
+    pruned = gatenorm.open_model(out)
+    assert (pruned.removal, pruned.layers) == (removal, layout.layers)
+    kept = {
+        t.name
+        for t in layout.checkpoint
+        if not t.name.startswith(
+            tuple(
+                layout.tensor(layer, module) + "."
+                for layer in drop
+                for module in gone_modules(layout.data, KINDS[kind])
+            )
+        )
+    }
+    assert {t.name for t in pruned.checkpoint} == kept
+    with torch.no_grad():
+        cache = model(input_ids=torch.tensor([[5, 6, 7]]), use_cache=True).past_key_values
+    assert len(cache.layers) == layout.layers - len(removal.attention)
+
+    live = gatenorm.prune_module(copy.deepcopy(build(name)), drop, kind=kind)
+    assert torch.equal(answers(live)[0], logits)
+    assert set(live.state_dict()) == set(model.state_dict())
+
+
+@pytest.mark.parametrize("name", ["llama-biased", "gemma2", "falcon-7b", "opt-post-norm", "gpt_neo"])
+def test_steps_in_any_order_end_where_one_does(name: str, tiny_models: TinyModels, tmp_path: Path):
+    """Block 0 in two steps, attention 2 and MLP 3: the same files and the same live model, whatever came first."""
+    steps = [("attention", [0, 2]), ("mlp", [3, 0])]
+    source, live = tiny_models(name), {}
+    removal = Removal((0, 2), (0, 3))
+    for order, taken in {"forth": steps, "back": steps[::-1]}.items():
+        directory, live[order] = source, copy.deepcopy(build(name))
+        for kind, drop in taken:
+            plan = gatenorm.plan(directory, drop=drop, kind=kind)
+            directory = gatenorm.prune(directory, tmp_path / order / kind, plan)
+            gatenorm.prune_module(live[order], drop, kind=kind)
+        assert (plan.removal, plan.added) == (removal, Removal.of(kind, drop))
+        assert plan.previous.removal == Removal.of(*taken[0])
+        assert Plan.from_json(json.loads((directory / "gatenorm.json").read_text())) == plan
+    ends = [tmp_path / "forth" / "mlp", tmp_path / "back" / "attention"]
+    assert len({(end / "model.safetensors").read_bytes() for end in ends}) == 1
+    configs = [json.loads((end / "config.json").read_text()) for end in ends]
+    for config in configs:
+        del config["gatenorm"]["plan"]
+    assert configs[0] == configs[1]
+    expected = answers(without_branches(name, gatenorm.open_model(source), removal))
+    loaded = gatenorm.load(ends[0], dtype=torch.float32, attn_implementation=attention_of(CASES[name][0]))
+    found = answers(loaded)
+    torch.testing.assert_close(found[0], expected[0], atol=1e-5, rtol=1e-5)
+    assert torch.equal(found[1], expected[1])
+    for model in live.values():
+        assert torch.equal(answers(model)[0], found[0])
+        assert set(model.state_dict()) == set(loaded.state_dict())
+    live["back"].save_pretrained(tmp_path / "saved")
+    assert gatenorm.open_model(tmp_path / "saved").removal == removal
+    again = gatenorm.load(tmp_path / "saved", dtype=torch.float32, attn_implementation=attention_of(CASES[name][0]))
+    assert torch.equal(answers(again)[0], found[0])
+
+
+def test_attention_alone_is_written_as_it_always_was(tiny_models: TinyModels, tmp_path: Path):
+    """Field by field: older releases, and vLLM with the modelling file of the directory, read nothing else."""
+    out = gatenorm.prune(tiny_models("gemma2"), tmp_path / "out", gatenorm.plan(tiny_models("gemma2"), drop=[1]))
+    record = json.loads((out / "config.json").read_text())["gatenorm"]
+    assert list(record) == ["schema", "base_model_type", "layers", "drop", "block", "plan"]
+    assert list(record["block"]) == ["path", "attention", "before", "branch", "after", "dropout", "returns"]
+    assert (record["schema"], record["plan"]["schema"]) == ("gatenorm/pruned/1", "gatenorm/plan/1")
+    card = (out / "README.md").read_text()
+    assert "without 1 of its 4 attention sublayers" in card
+    assert "| attention removed in layers | 1 (25% of 4) |" in card
+    assert "MLP" not in card
+    live = gatenorm.prune_module(copy.deepcopy(build("gemma2")), [1])
+    assert list(live.config.gatenorm) == list(record)
+    assert sorted(live.config.gatenorm["block"]) == sorted(record["block"])
+
+
+def test_cards_say_what_went(tiny_models: TinyModels, tmp_path: Path):
+    source = tiny_models("llama-mha")
+    plan = gatenorm.plan(source, layers=2, kind="block", criterion="depth")
+    assert (plan.drop, plan.drop_mlp, plan.kind, plan.scores.kind) == ((3, 4), (3, 4), "block", "block")
+    card = (gatenorm.prune(source, tmp_path / "out", plan) / "README.md").read_text()
+    for line in (
+        "without 2 of its 5 blocks",
+        "| attention removed in layers | 3, 4 (40% of 5) |",
+        "| MLP removed in layers | 3, 4 (40% of 5) |",
+        "| removed in this step | blocks 3, 4 |",
+        "| 4 | 1 | removed |",
+        "- mlp-removed",
+    ):
+        assert line in card
+    plan = gatenorm.plan(tmp_path / "out", drop=[0], kind="mlp")
+    card = (gatenorm.prune(tmp_path / "out", tmp_path / "again", plan) / "README.md").read_text()
+    assert "without 2 of its 5 attention sublayers and 3 of its 5 MLP sublayers" in card
+    assert "| removed in this step | MLP 0 |" in card
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"drop": [0], "kind": "mlps"}, "--kind mlps is not known; did you mean 'mlp'?"),
+        ({"drop": [1], "kind": "block"}, "layer 1 has lost its attention already; removed so far: 1"),
+        ({"drop": [2], "kind": "block"}, "layer 2 has lost its MLP already; removed so far: 2"),
+        ({"drop": [0, 3, 4, 1], "kind": "mlp"}, "cannot remove all 4 MLP sublayers"),
+        ({"layers": 4, "kind": "block", "criterion": "depth"}, "cannot remove 4 blocks: the model has 3: 1 to 3"),
+        ({"layers": 4, "kind": "mlp", "criterion": "depth"}, "cannot remove 4 MLP sublayers: the model has 4"),
+        ({"layers": 1, "kind": "block"}, "gate-norm ranks attention sublayers, not blocks: say --kind attention, or"),
+        ({"layers": 1, "criterion": "block-cosine@random"}, "block-cosine ranks blocks, not attention sublayers"),
+        ({"layers": 1, "kind": "mlp", "criterion": "cosine@self"}, "choose by depth, random, mlp-cosine"),
+        ({"drop": [], "kind": "mlp"}, "no layer to remove was named"),
+    ],
+)
+def test_what_cannot_be_removed_is_refused_in_one_line(
+    arguments: dict[str, object], message: str, tiny_models: TinyModels, tmp_path: Path
+):
+    source = tiny_models("llama-mha")
+    once = gatenorm.prune(source, tmp_path / "1", gatenorm.plan(source, drop=[1]))
+    twice = gatenorm.prune(once, tmp_path / "2", gatenorm.plan(once, drop=[2], kind="mlp"))
+    with pytest.raises(GatenormError) as error:
+        gatenorm.plan(twice, **arguments)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_plan_files_of_blocks_are_carried_out_and_checked(tiny_models: TinyModels, tmp_path: Path):
+    source = tiny_models("llama-mha")
+    plan = gatenorm.plan(source, drop=[1, 3], kind="block")
+    (tmp_path / "plan.json").write_text(json.dumps(plan.to_json()))
+    assert gatenorm.plan(source, file=tmp_path / "plan.json") == plan
+    out = gatenorm.prune(source, tmp_path / "out", gatenorm.plan(source, drop=[0], kind="mlp"))
+    identity = gatenorm.open_model(out).identity().to_json()
+    (tmp_path / "late.json").write_text(json.dumps({**plan.to_json(), "model": identity}))
+    with pytest.raises(PlanError, match="the plan forgets that layers 0 have lost their MLP already"):
+        gatenorm.plan(out, file=tmp_path / "late.json")
+    with pytest.raises(PlanError, match="layer 3 is to be removed and to be protected"):
+        gatenorm.plan(source, file=tmp_path / "plan.json", protect=[3])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema": "gatenorm/pruned/1"}, "drop_mlp"),
+        ({"drop_mlp": [0, 9]}, "drops layers that are not there"),
+        ({"drop_mlp": [0, 0]}, "drops a layer twice"),
+        ({"drop_mlp": [0, 1, 2, 3]}, "every layer there is"),
+    ],
+)
+def test_damaged_configs_are_refused_by_both_readers(
+    change: dict[str, object], message: str, tiny_models: TinyModels, tmp_path: Path
+):
+    source = tiny_models("llama-gqa")
+    out = gatenorm.prune(source, tmp_path / "out", gatenorm.plan(source, drop=[0, 2], kind="block"))
+    config = json.loads((out / "config.json").read_text())
+    config["gatenorm"] |= change
+    (out / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=message):
+        gatenorm.open_model(out)
+    with pytest.raises(ValueError, match="drop_mlp"):
+        modeling.read_record(type("Config", (), {**config}))
+
+
+def test_a_model_without_mlps_pickles_and_learns(tiny_models: TinyModels):
+    ids = torch.tensor([[5, 6, 7, 8]])
+    for name in ("llama-gqa", "falcon-7b"):
+        model = gatenorm.prune_module(copy.deepcopy(build(name)), [1], kind="mlp")
+        gatenorm.prune_module(model, [2], kind="block")
+        expected = model(ids, use_cache=False).logits
+        for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            assert torch.equal(other(ids, use_cache=False).logits, expected)
+        gradients = []
+        for checkpointing in (False, True):
+            learner = copy.deepcopy(model)
+            if checkpointing:
+                learner.gradient_checkpointing_enable({"use_reentrant": False})
+            learner.train()(ids, labels=ids, use_cache=False).loss.backward()
+            gradients.append({key: parameter.grad for key, parameter in learner.named_parameters()})
+        torch.testing.assert_close(gradients[1], gradients[0])
