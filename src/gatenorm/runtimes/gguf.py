@@ -94,9 +94,7 @@ def stored_types(path: Path) -> set[str]:
         MissingExtraError: gguf is not installed.
     """
     _writer()
-    from gguf import GGMLQuantizationType
-
-    return {GGMLQuantizationType(kind).name for _, kind, _ in read_header(path).tensors.values()}
+    return {tensor.type for tensor in read_header(path).tensors.values()}
 
 
 def _writer() -> type[GGUFWriter]:

@@ -1,4 +1,4 @@
-"""llama.cpp, in this process, through the server that the package xllamacpp wraps.
+"""llama.cpp, in a process of its own, through the server that the package xllamacpp wraps.
 
 Everything that blurs a comparison is off: flash attention (up to 0.05 of logit error), half-precision caches, GPUs.
 The server tells log-probabilities of the unmodified logits; the state that it saves tells the cache.
@@ -6,15 +6,13 @@ The server tells log-probabilities of the unmodified logits; the state that it s
 
 from __future__ import annotations
 
-import http.client
-import json
 import math
 import os
-import secrets
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ import numpy as np
 
 from gatenorm.errors import EvaluationError, MissingExtraError
 from gatenorm.runtimes.engines.engine import Continuation
+from gatenorm.runtimes.engines.llamacpp_process import LONGEST_WAIT, LlamaCppProcess
 from gatenorm.runtimes.engines.llamacpp_state import cached_layers
 from gatenorm.runtimes.gguf_file import read_header
 
@@ -35,7 +34,6 @@ _FORCE = 1e6
 _CONTEXT = 256
 # Seconds to wait for an answer; at first short, since whoever does not hear the first question hears the second.
 _PATIENCE = (2.0, 5.0, 30.0, 120.0)
-_LONGEST_WAIT = 600.0
 _MOST_BLOCKS, _LONGEST_CONTEXT = 512, 1 << 30
 _NEEDED = ("general.architecture", "tokenizer.ggml.tokens")
 
@@ -46,23 +44,23 @@ class LlamaCpp:
     def __init__(self, path: Path):
         try:
             import gguf  # noqa: F401 - knows how large a block of each type is
-            import xllamacpp
         except ImportError as error:
             raise MissingExtraError("the engine llamacpp", error.name or "xllamacpp", "llamacpp") from None
+        if find_spec("xllamacpp") is None:
+            raise MissingExtraError("the engine llamacpp", "xllamacpp", "llamacpp")
         fields = read_header(path).fields
         for key in _NEEDED:
             if key not in fields:
                 raise EvaluationError(f"{path} has no {key}: is it a language model?")
         _check_numbers(path, fields)
-        self._package, self._path = xllamacpp, path
+        self._path = path
         tokens = fields["tokenizer.ggml.tokens"]
         self._vocabulary = len(tokens)
         self._harmless = next((i for i, text in enumerate(tokens) if text.isascii() and text.isalnum()), 0)
         self._longest = fields.get(f"{fields['general.architecture']}.context_length")
         self._states = tempfile.TemporaryDirectory(prefix="gatenorm-llamacpp-")
-        self._key = secrets.token_hex(16)
         self._context = 0
-        self._server: Any = None
+        self._server: LlamaCppProcess | None = None
         self._opened(_CONTEXT)
 
     @property
@@ -90,8 +88,7 @@ class LlamaCpp:
         return [self._continue(list(prompt), tokens) for prompt in prompts]
 
     def close(self) -> None:
-        self._server = None
-        self._context = 0
+        self._end()
         self._states.cleanup()
 
     def _continue(self, prompt: list[int], tokens: int) -> Continuation:
@@ -110,7 +107,7 @@ class LlamaCpp:
             chosen.append(int(ids[values.argmax()]))
         return Continuation(tuple(chosen), logprobs)
 
-    def _ask(self, tokens: list[int], most: int, seconds: float = _LONGEST_WAIT) -> list[dict[str, Any]]:
+    def _ask(self, tokens: list[int], most: int, seconds: float = LONGEST_WAIT) -> list[dict[str, Any]]:
         """The likeliest tokens after ``tokens`` with their log-probabilities.
 
         The server generates no more than one token, which is told to be a harmless one: it would stop at the end of a
@@ -129,23 +126,25 @@ class LlamaCpp:
             raise EvaluationError(f"llama.cpp does not continue a prompt of {len(tokens)} tokens")
         return list(told[0]["top_logprobs"])
 
-    def _opened(self, context: int) -> Any:
+    def _opened(self, context: int) -> LlamaCppProcess:
         """The server, with room for so many tokens; opened anew when it has too little."""
         if self._server is None or self._context < context:
-            self._server = None
+            self._end()
             self._context = -(-context // _CONTEXT) * _CONTEXT
-            try:
-                self._server = self._package.Server(self._parameters())
-            except (RuntimeError, ValueError, MemoryError) as error:
-                raise EvaluationError(f"llama.cpp cannot load {self._path}: {_first_line(error)}") from None
+            self._server = LlamaCppProcess(self._path, self._context, _threads(), Path(self._states.name))
             self._wake()
         return self._server
+
+    def _end(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        self._server, self._context = None, 0
 
     def _wake(self) -> None:
         """Ask for one token until there is an answer.
 
-        A server that is told to stop before its loop has begun never stops (seen in xllamacpp 2026.10), and one that is
-        asked at that moment may sleep on until it is asked again.
+        A server that is asked before its loop has begun may sleep on until it is asked again (seen in xllamacpp
+        2026.10).
         """
         for seconds in _PATIENCE:
             with suppress(TimeoutError):
@@ -153,56 +152,9 @@ class LlamaCpp:
                 return
         raise EvaluationError(f"llama.cpp has loaded {self._path} and does not answer")
 
-    def _parameters(self) -> Any:
-        xl = self._package
-        parameters = xl.CommonParams()
-        parameters.model.path = str(self._path)
-        settings = {
-            "n_ctx": self._context,
-            "n_batch": self._context,
-            "n_ubatch": self._context,
-            "n_parallel": 1,
-            "n_gpu_layers": 0,
-            "flash_attn_type": xl.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED,
-            "cache_type_k": xl.ggml_type.GGML_TYPE_F32,
-            "cache_type_v": xl.ggml_type.GGML_TYPE_F32,
-            "cache_ram_mib": 0,
-            "n_ctx_checkpoints": 0,
-            "fit_params": False,
-            "warmup": False,
-            "use_jinja": False,
-            "ui": False,
-            "verbosity": -1,
-            "n_threads_http": 4,
-            "api_keys": [self._key],
-            "slot_save_path": self._states.name + "/",
-        }
-        for name, value in settings.items():
-            setattr(parameters, name, value)
-        for threads in (parameters.cpuparams, parameters.cpuparams_batch):
-            threads.n_threads = _threads()
-        return parameters
-
-    def _post(self, path: str, body: dict[str, Any], seconds: float = _LONGEST_WAIT) -> dict[str, Any]:
-        """What the server on the loopback interface answers; xllamacpp has no function for these questions."""
-        address = self._server.listening_address.removeprefix("http://")
-        connection = http.client.HTTPConnection(address, timeout=seconds)
-        try:
-            headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
-            connection.request("POST", path, json.dumps(body), headers)
-            answer = connection.getresponse()
-            data = json.loads(answer.read())
-        except TimeoutError:
-            if seconds < _LONGEST_WAIT:
-                raise
-            raise EvaluationError(f"llama.cpp does not answer {path} within {seconds:.0f} s") from None
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise EvaluationError(f"llama.cpp does not answer {path}: {_first_line(error)}") from None
-        finally:
-            connection.close()
-        if answer.status != http.HTTPStatus.OK or not isinstance(data, dict):
-            raise EvaluationError(f"llama.cpp answers {path} with {answer.status}: {data!s:.200}")
-        return data
+    def _post(self, path: str, body: dict[str, Any], seconds: float = LONGEST_WAIT) -> dict[str, Any]:
+        assert self._server is not None
+        return self._server.post(path, body, seconds)
 
 
 def _check_numbers(path: Path, fields: Mapping[str, Any]) -> None:
@@ -218,10 +170,6 @@ def _threads() -> int:
     """As many as OMP_NUM_THREADS allows: llama.cpp's threads wait for each other busily: bad on shared cores."""
     allowed = os.environ.get("OMP_NUM_THREADS", "")
     return int(allowed) if allowed.isdigit() and int(allowed) else _cores()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _cores() -> int:

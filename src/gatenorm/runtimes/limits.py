@@ -1,0 +1,45 @@
+"""How far an engine may be from the reference before it is said to compute something else."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Set
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What is put down to arithmetic: ``most`` of the figure ``of``.
+
+    ``near_tie``: two log-probabilities (nats) closer than this may change places, and neither choice is wrong then.
+    ``reference`` says whose tensors the reference computes with.
+    """
+
+    of: str
+    most: float
+    near_tie: float
+    reference: str = "the source's tensors"
+
+
+EXACT = Limit("largest_difference", 1e-3, 2e-3)
+# By the type that the weights lie in: llama.cpp rounds what it multiplies them with to that type, or to 8 bits.
+_PLAIN = {
+    "F32": EXACT,
+    "F16": Limit("largest_difference", 5e-2, 1e-1),
+    "BF16": Limit("largest_difference", 0.5, 1.0),
+}
+QUANTISED = Limit("mean_kl", 0.02, 1.0, "the file's own tensors")
+
+
+def limit_for(types: Set[str]) -> Limit:
+    """The limit for a model whose tensors are of these types: that of the coarsest.
+
+    Raises:
+        ValueError: no types.
+    """
+    return max((_PLAIN.get(kind, QUANTISED) for kind in types), key=[*_PLAIN.values(), QUANTISED].index)
+
+
+def tolerated(tolerance: float, usual: Limit) -> Limit:
+    """The limit that someone has chosen: for the largest difference of two log-probabilities."""
+    return dataclasses.replace(usual, of="largest_difference", most=tolerance, near_tie=2 * tolerance)
