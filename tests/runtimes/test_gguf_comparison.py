@@ -1,4 +1,4 @@
-"""A wrong tensor in a quantised file is found and named, a right one passes; and what engines do with right ones counts."""
+"""A wrong tensor in a quantised file is found and named; right ones pass, if the engine computes rightly with them."""
 
 from __future__ import annotations
 
