@@ -59,9 +59,12 @@ def form_of(path: Path) -> str:
         EvaluationError: nothing that an engine here reads.
     """
     if path.is_file():
-        with path.open("rb") as file:
-            if path.suffix.lower() == ".gguf" or file.read(4) == b"GGUF":
-                return "gguf"
+        try:
+            with path.open("rb") as file:
+                if path.suffix.lower() == ".gguf" or file.read(4) == b"GGUF":
+                    return "gguf"
+        except OSError as error:
+            raise EvaluationError(f"{path} cannot be read: {error.strerror or error}") from None
         raise EvaluationError(f"{path} is no export: expected a .gguf file or a directory with config.json")
     if not path.is_dir():
         raise EvaluationError(f"{path} does not exist: expected a .gguf file or a directory with config.json")

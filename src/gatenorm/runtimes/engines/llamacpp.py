@@ -34,8 +34,20 @@ _FORCE = 1e6
 _CONTEXT = 256
 # Seconds to wait for an answer; at first short, since whoever does not hear the first question hears the second.
 _PATIENCE = (2.0, 5.0, 30.0, 120.0)
-_MOST_BLOCKS, _LONGEST_CONTEXT = 512, 1 << 30
-_NEEDED = ("general.architecture", "tokenizer.ggml.tokens")
+# The largest numbers that a model's keys may have; beyond some of them llama.cpp ends the process.
+_NUMBERS = {
+    "block_count": 512,
+    "context_length": 1 << 30,
+    "embedding_length": 1 << 20,
+    "feed_forward_length": 1 << 24,
+    "attention.head_count": 1 << 14,
+    "attention.head_count_kv": 1 << 14,
+    "attention.key_length": 1 << 16,
+    "attention.value_length": 1 << 16,
+    "rope.dimension_count": 1 << 16,
+}
+_BY_LAYER = ("feed_forward_length", "attention.head_count", "attention.head_count_kv")
+_OPTIONAL = ("attention.head_count_kv", "attention.key_length", "attention.value_length", "rope.dimension_count")
 
 
 class LlamaCpp:
@@ -49,10 +61,7 @@ class LlamaCpp:
         if find_spec("xllamacpp") is None:
             raise MissingExtraError("the engine llamacpp", "xllamacpp", "llamacpp")
         fields = read_header(path).fields
-        for key in _NEEDED:
-            if key not in fields:
-                raise EvaluationError(f"{path} has no {key}: is it a language model?")
-        _check_numbers(path, fields)
+        _check(path, fields)
         self._path = path
         tokens = fields["tokenizer.ggml.tokens"]
         self._vocabulary = len(tokens)
@@ -157,13 +166,35 @@ class LlamaCpp:
         return self._server.post(path, body, seconds)
 
 
-def _check_numbers(path: Path, fields: Mapping[str, Any]) -> None:
-    """Numbers with which llama.cpp aborts the process instead of refusing the file."""
-    for key, most in (("block_count", _MOST_BLOCKS), ("context_length", _LONGEST_CONTEXT)):
-        name = f"{fields['general.architecture']}.{key}"
+def _check(path: Path, fields: Mapping[str, Any]) -> None:
+    """Refuse a file whose keys cannot be a model's, before llama.cpp sees it.
+
+    Raises:
+        EvaluationError: a key is missing, of another kind than it should be, or contradicts another one.
+    """
+    architecture, tokens = fields.get("general.architecture"), fields.get("tokenizer.ggml.tokens")
+    if not isinstance(architecture, str) or not isinstance(tokens, list):
+        name = "tokenizer.ggml.tokens" if isinstance(architecture, str) else "general.architecture"
+        raise EvaluationError(f"{path} has no {name}: is it a language model?")
+    layers = fields.get(f"{architecture}.block_count")
+    for key, most in _NUMBERS.items():
+        name = f"{architecture}.{key}"
+        if name not in fields and key in _OPTIONAL:
+            continue
         number = fields.get(name)
-        if type(number) is not int or not 0 < number <= most:
-            raise EvaluationError(f"{path}: {name} is {number!r:.40}, expected a number from 1 to {most:,}")
+        each = number if isinstance(number, list) and key in _BY_LAYER else [number]
+        if isinstance(number, list) and len(number) != layers:
+            raise EvaluationError(f"{path}: {name} has {len(number)} entries for {layers} layers")
+        # A layer without attention has no heads.
+        least = int(key not in _BY_LAYER)
+        if not all(type(one) is int and least <= one <= most for one in each):
+            raise EvaluationError(f"{path}: {name} is {number!r:.40}, expected a number from {least} to {most:,}")
+    for key, kind in (("tokens", str), ("token_type", int), ("scores", float), ("merges", str)):
+        found = fields.get(f"tokenizer.ggml.{key}", [])
+        if not isinstance(found, list) or not all(isinstance(one, kind) for one in found):
+            raise EvaluationError(f"{path}: tokenizer.ggml.{key} is {found!r:.40}, expected a list of {kind.__name__}")
+        if found and key != "merges" and len(found) != len(tokens):
+            raise EvaluationError(f"{path}: tokenizer.ggml.{key} has {len(found)} entries for {len(tokens)} tokens")
 
 
 def _threads() -> int:
