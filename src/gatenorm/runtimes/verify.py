@@ -89,7 +89,7 @@ def verify(
         engine: its name; by default the first one installed that reads this form.
         tokens: how many to continue each prompt by.
         tolerance: the largest difference of two log-probabilities that passes; by default what the stored type
-            explains (``LIMITS``).
+            explains (``limits``).
         seed: of the prompts, which are random tokens.
         progress: called with (prompts done, prompts).
 
