@@ -36,8 +36,9 @@ test-long: $(READY)
 	$(BIN)/pytest -m long -s
 
 # Asks vLLM, MLX-LM and transformers 4 themselves. Takes minutes, and three environments (5 GB) the first time.
+# A file stays with one worker: each asks its engine about many models in one process.
 test-engines: $(READY) vllm-env mlx-env transformers-4-env
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m engines
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile -m engines --durations=12
 
 # What each engine makes of each kind of model, measured, for docs/runtimes.
 combinations: $(READY) vllm-env mlx-env

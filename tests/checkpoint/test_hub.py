@@ -138,3 +138,14 @@ def test_a_model_that_is_not_there_is_one_line(model: dict[str, bytes], tmp_path
     assert unreachable.returncode == 2
     assert unreachable.stderr.count("\n") == 1
     assert "could not be reached" in unreachable.stderr
+
+
+def test_what_a_model_on_the_hub_can_be_written_as_is_said_without_its_weights(model: dict[str, bytes], tmp_path: Path):
+    """Also where its tokenizer is a ``tokenizer.model`` alone, which is fetched for that."""
+    files = {name: data for name, data in model.items() if not name.startswith("tokenizer")}
+    with hub({"org/tiny": {**files, "tokenizer.model": b"damaged"}}) as (endpoint, asked):
+        answer = gatenorm(tmp_path / "home", endpoint, "export", "--list", "org/tiny", "--json", "-")
+    assert answer.returncode == 0, answer.stderr
+    gguf = next(fact for fact in json.loads(answer.stdout) if fact["to"] == "gguf")
+    assert any("tokenizer.model is damaged" in reason for reason in gguf["why_not"])
+    assert any("/tokenizer.model " in path for path in asked)

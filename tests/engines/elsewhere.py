@@ -9,11 +9,13 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from gatenorm.runtimes.engines.engine import Continuation
 from gatenorm.runtimes.engines.transformers import Transformers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,15 +87,21 @@ def ask(
     }
 
 
+@cache
+def reference(source: Path, asked: tuple[tuple[int, ...], ...]) -> list[Continuation]:
+    """How transformers goes on: computed once for all engines that are held against it."""
+    return Transformers(source).continue_greedily(asked, TOKENS)
+
+
 def largest_difference(answer: Answer, source: Path, asked: Sequence[Sequence[int]], whole: bool = True) -> float:
     """Of two log-probabilities of the engine and of transformers on ``source``, as far as both took the same tokens.
 
     Asserts that they part at near ties only, and that the engine tells of the ``whole`` vocabulary, or else of some of
     it for every token.
     """
-    reference, largest = Transformers(source), 0.0
-    for prompt, tokens, logprobs in zip(asked, answer.tokens, answer.logprobs, strict=True):
-        expected = reference.continue_greedily([prompt], TOKENS)[0]
+    largest = 0.0
+    references = reference(source, tuple(map(tuple, asked)))
+    for expected, tokens, logprobs in zip(references, answer.tokens, answer.logprobs, strict=True):
         assert len(tokens) == TOKENS
         parted = np.flatnonzero(tokens != np.array(expected.tokens))
         same = TOKENS if parted.size == 0 else int(parted[0]) + 1

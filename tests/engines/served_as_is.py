@@ -20,6 +20,8 @@ ALONE = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
+    # Left to itself it binds its threads to cores, and two processes to the same ones.
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
 }
 
 
@@ -34,14 +36,19 @@ def answer(job: dict[str, Any]) -> dict[str, np.ndarray]:
     try:
         llm = LLM(job["path"], **settings, **backend)
         sampling = SamplingParams(
-            temperature=0, max_tokens=job["tokens"], ignore_eos=True, logprobs=-1, detokenize=False
+            temperature=0,
+            max_tokens=job["tokens"],
+            ignore_eos=True,
+            logprobs=-1,
+            flat_logprobs=True,
+            detokenize=False,
         )
         asked = [{"prompt_token_ids": prompt} for prompt in job["prompts"]]
         told = [request.outputs[0] for request in llm.generate(asked, sampling, use_tqdm=False)]
-        vocabulary = range(llm.model_config.get_vocab_size())
+        vocabulary = llm.model_config.get_vocab_size()
         return {
             "tokens": np.array([t.token_ids for t in told]),
-            "logprobs": np.array([[[row[i].logprob for i in vocabulary] for row in t.logprobs] for t in told]),
+            "logprobs": np.stack([table(t.logprobs, vocabulary) for t in told]),
             "cached_layers": np.array(len(llm.collective_rpc("get_kv_cache_spec")[0])),
             "cut": np.array([]),
         }
@@ -51,6 +58,14 @@ def answer(job: dict[str, Any]) -> dict[str, np.ndarray]:
         if llm is not None:
             llm.llm_engine.engine_core.shutdown()
         cleanup_dist_env_and_memory()
+
+
+def table(told: Any, vocabulary: int) -> np.ndarray:
+    """``[tokens, vocabulary]`` out of vLLM's flat lists, in which the chosen token comes a second time."""
+    found = np.full((len(told), vocabulary), np.nan, np.float32)
+    counts = np.subtract(told.end_indices, told.start_indices)
+    found[np.repeat(np.arange(len(told)), counts), told.token_ids] = told.logprobs
+    return found
 
 
 def main(jobs: str, answers: str) -> None:

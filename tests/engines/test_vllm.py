@@ -251,7 +251,7 @@ def healthy(address: str) -> bool:
 
 
 def test_an_openai_compatible_server_answers_as_transformers_does(python: str, demo: Path, tmp_path: Path):
-    prompt = "Once upon a time"
+    prompt = "First came Anna Fox."
     with server(python, demo, tmp_path / "server.log") as address:
         body = {"model": "pruned", "prompt": prompt, "max_tokens": 24, "temperature": 0}
         request = urllib.request.Request(

@@ -15,6 +15,7 @@ import gatenorm.demo
 from gatenorm.api import open_model
 from gatenorm.errors import OutputError
 from gatenorm.runtimes import gguf
+from gatenorm.runtimes.gguf_file import read_header
 from gatenorm.runtimes.gguf_pretokenizers import TABLE, PreTokenizer, recognise
 from gatenorm.runtimes.gguf_sentencepiece import read_sentencepiece
 from gatenorm.runtimes.gguf_tokenizer import tokenizer
@@ -57,19 +58,19 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return gguf_models.write("mistral", tmp_path_factory.mktemp("base"))
 
 
-def agree(directory: Path, out: Path) -> None:
-    """llama.cpp cuts ``TEXTS`` as transformers does, and adds the same special tokens."""
+def agree(directory: Path, out: Path, texts: tuple[str, ...] = TEXTS) -> None:
+    """llama.cpp cuts texts as transformers does, and adds the same special tokens."""
     from gatenorm.runtimes.engines.llamacpp import LlamaCpp
 
     gguf.write(open_model(directory), out, dtype="auto")
     own, engine = load_tokenizer(directory), LlamaCpp(out)
     try:
-        cut = {text: engine.tokenize(text) for text in TEXTS}
+        cut = {text: engine.tokenize(text) for text in texts}
         asked = {"content": "hi", "add_special": True, "parse_special": True}
         completed = engine._post("/tokenize", asked)["tokens"]
     finally:
         engine.close()
-    assert cut == {text: own(text, add_special_tokens=False)["input_ids"] for text in TEXTS}
+    assert cut == {text: own(text, add_special_tokens=False)["input_ids"] for text in texts}
     assert completed == own("hi")["input_ids"]
 
 
@@ -151,11 +152,30 @@ def sentencepiece(**changes: Any) -> dict[str, Any]:
     }
     normaliser = [{"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]
     added = [{"id": 0, "content": "<unk>", "special": True}, {"id": 1, "content": "<s>", "special": True}]
-    added += [{"id": 263, "content": "[tool]", "special": False}]
+    added += [{"id": 263, "content": "[tool]", "special": False, "normalized": False}]
     whole = {"model": model, "normalizer": {"type": "Sequence", "normalizers": normaliser}, "added_tokens": added}
     return {**whole, **{key: change for key, change in changes.items() if key != "model"}} | {
         "model": {**model, **changes.get("model", {})}
     }
+
+
+MARK = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+
+
+def added(content: str, **changes: Any) -> dict[str, Any]:
+    """A token as ``tokenizer.json`` lists it, with the first free id of ``sentencepiece()``."""
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+    return {"id": 263, "content": content, **flags, **changes}
+
+
+def template(*parts: str | None) -> dict[str, Any]:
+    """A post-processor that puts special tokens around a text, which is ``None``."""
+    single = [
+        {"Sequence": {"id": "A", "type_id": 0}} if part is None else {"SpecialToken": {"id": part, "type_id": 0}}
+        for part in parts
+    ]
+    known = {part: {"id": part, "ids": [1], "tokens": [part]} for part in parts if part}
+    return {"type": "TemplateProcessing", "single": single, "pair": [], "special_tokens": known}
 
 
 def test_a_sentencepiece_vocabulary():
@@ -194,16 +214,123 @@ def test_where_llamacpp_puts_spaces_otherwise_a_note_says_so(changes: dict[str, 
         ({"model": {"merges": ["a b c"]}}, "'a b c'"),
         ({"normalizer": {"type": "NFKC"}}, "NFKC"),
         ({"model": {"byte_fallback": False}}, "normalises texts"),
-        ({"added_tokens": [{"content": "x"}]}, "damaged"),
-        ({"model": {"vocab": {"a": 0}}}, "no token for some of them"),
+        ({"added_tokens": [{"content": "x"}]}, "expected a token with its id"),
+        ({"added_tokens": ["x"]}, "hold 'x', expected a token with its id"),
+        ({"added_tokens": "x"}, "expected a list of tokens"),
+        ({"added_tokens": [added("x", lstrip="yes")]}, "flags that are true or false"),
+        ({"added_tokens": [added("x", single_word=True)]}, "between words only (single_word)"),
+        ({"added_tokens": [added("x", lstrip=True)]}, "the spaces before it along (lstrip)"),
+        ({"added_tokens": [added("x", rstrip=True)]}, "the spaces after it along (rstrip)"),
+        ({"added_tokens": [added("x", normalized=True)]}, "prepared already (normalized)"),
+        ({"added_tokens": [added("▁▁", normalized=True)], "normalizer": MARK}, "prepared already (normalized)"),
+        ({"added_tokens": [added("a")]}, "'a' two ids"),
+        ({"added_tokens": [added("x", id=258)]}, "under one id"),
+        ({"added_tokens": [added("x\ud800")]}, "half a character"),
+        ({"model": {"merges": [["a", "b"], ["▁", "ab"], ["ab", "c"]]}}, "merges 'ab' and 'c', but has no token 'c'"),
+        ({"post_processor": {"type": "RobertaProcessing", "sep": ["<s>", 1]}}, "post-processor 'RobertaProcessing'"),
+        ({"post_processor": template("<s>", "<s>", None)}, "puts <s> <s> TEXT around texts"),
+        ({"post_processor": template("<unk>", None)}, "puts '<unk>' before every text, and llama.cpp '<s>'"),
+        ({"post_processor": template("<s>", None, "[tool]")}, "puts '[tool]' after every text"),
+        ({"model": {"vocab": {"a": 300}}}, "no token for some of them"),
     ],
 )
 def test_what_llamacpp_would_cut_otherwise_is_refused(base: Path, changes: dict[str, Any], said: str, tmp_path: Path):
     shutil.copytree(base, tmp_path / "model")
     (tmp_path / "model" / "tokenizer.json").write_text(json.dumps(sentencepiece(**changes)))
+    (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>", "eos_token": "<s>"}))
     reasons = gguf.obstacles(open_model(tmp_path / "model"))
     assert len(reasons) == 1
     assert said in reasons[0]
+
+
+DECLARED = {"lstrip": False, "rstrip": False, "single_word": False, "normalized": False, "special": False}
+
+
+@pytest.mark.parametrize(
+    ("settings", "beside"),
+    [
+        ({"added_tokens_decoder": {"264": {"content": "[more]", **DECLARED}}}, {}),
+        ({"added_tokens_decoder": {"264": {"content": "[a]", **DECLARED}, "265": {"content": "[b]", **DECLARED}}}, {}),
+        ({"additional_special_tokens": ["[more]", "[b]"]}, {}),
+        ({"extra_special_tokens": ["ab"], "pad_token": "[PAD]"}, {}),
+        ({"extra_special_tokens": ["[more]"]}, {"added_tokens.json": {"[more]": 264}}),
+        ({"unk_token": "<unk>"}, {"special_tokens_map.json": {"pad_token": {"content": "[PAD]"}}}),
+        ({"add_bos_token": True}, {}),
+        ({"add_eos_token": True, "eos_token": "a"}, {}),
+        ({"add_bos_token": None}, {}),
+    ],
+)
+def test_what_the_files_beside_the_vocabulary_add_is_what_transformers_adds(
+    base: Path, settings: dict[str, Any], beside: dict[str, Any], tmp_path: Path
+):
+    directory = tmp_path / "model"
+    shutil.copytree(base, directory)
+    whole = sentencepiece(
+        added_tokens=[added("<unk>", id=0, special=True), added("<s>", id=1, special=True), added("[tool]")],
+        post_processor=template("<s>", None),
+    )
+    (directory / "tokenizer.json").write_text(json.dumps(whole))
+    named = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "<s>", **settings}
+    (directory / "tokenizer_config.json").write_text(json.dumps(named))
+    for name, data in beside.items():
+        (directory / name).write_text(json.dumps(data))
+    found, own = tokenizer(open_model(directory), 416), load_tokenizer(directory)
+    words = found.vocabulary
+    assert {text: i for i, text in words.tokens.items()} == own.get_vocab()
+    special = {i for i, token in own.added_tokens_decoder.items() if token.special}
+    assert {i for i, kind in words.types.items() if kind in (CONTROL, UNKNOWN)} == special
+    around = own("ab")["input_ids"]
+    assert found.adds[0] == (around[0] == own.bos_token_id)
+    assert found.adds[1] == (around[-1] == own.eos_token_id)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"added_tokens_decoder": {"300": {"content": "[x]", **DECLARED}}}, "said to have id 300, but transformers"),
+        ({"added_tokens_decoder": {"5": {"content": "a", **DECLARED}}}, "'a' is said to have id 5"),
+        ({"added_tokens_decoder": {"x": {"content": "a"}}}, "expected a token with its id"),
+        ({"added_tokens_decoder": {"264": "a"}}, "expected a token with its id"),
+        ({"added_tokens_decoder": []}, "expected tokens by id"),
+        ({"added_tokens_decoder": {}, "tokenizer_class": "LlamaTokenizer"}, "adds '[tool]', which"),
+        ({"added_tokens_decoder": {"264": {"content": "x", **DECLARED, "rstrip": True}}}, "(rstrip)"),
+        ({"additional_special_tokens": "x"}, "expected a list"),
+        ({"additional_special_tokens": [5]}, "expected a token"),
+        ({"pad_token": ["x"]}, "expected a token"),
+    ],
+)
+def test_settings_that_cannot_be_carried_are_refused_in_one_line(
+    base: Path, settings: dict[str, Any], said: str, tmp_path: Path
+):
+    shutil.copytree(base, tmp_path / "model")
+    (tmp_path / "model" / "tokenizer.json").write_text(json.dumps(sentencepiece()))
+    (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>", **settings}))
+    (reason,) = gguf.obstacles(open_model(tmp_path / "model"))
+    assert said in reason
+    assert "\n" not in reason
+
+
+def test_a_token_for_which_there_is_no_row_is_left_out_and_named(base: Path, tmp_path: Path):
+    shutil.copytree(base, tmp_path / "model")
+    (tmp_path / "model" / "tokenizer.json").write_text(json.dumps(sentencepiece()))
+    named = {"bos_token": "<s>", "pad_token": "[PAD]"}
+    (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps(named))
+    found = tokenizer(open_model(tmp_path / "model"), 264)
+    assert "'[PAD]'" in found.notes[-1]
+    assert max(found.vocabulary.tokens) == 263
+
+
+def test_added_tokens_that_only_the_settings_name_are_found_in_texts(base: Path, tmp_path: Path):
+    directory = tmp_path / "model"
+    shutil.copytree(base, directory)
+    end = "<|endoftext|>"
+    declared = {"content": "[more]", **DECLARED}
+    known = json.loads((directory / "tokenizer.json").read_text())
+    decoder = {str(token.pop("id")): token for token in known["added_tokens"]}
+    settings = {"bos_token": end, "eos_token": end, "tokenizer_class": "PreTrainedTokenizerFast"}
+    settings |= {"added_tokens_decoder": {**decoder, str(max(map(int, decoder)) + 1): declared}, "add_bos_token": True}
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings))
+    agree(directory, tmp_path / "model.gguf", ("x[more]y [more]", f"{end}[tool]"))
 
 
 def test_a_model_without_a_tokenizer_or_with_too_large_a_one_is_refused(base: Path, tmp_path: Path):
@@ -244,6 +371,10 @@ def test_a_sentencepiece_file_alone_serves(shared: Path, tmp_path: Path):
     (directory / "tokenizer.json").unlink()
     exported = gguf.write(open_model(directory), tmp_path / "model.gguf", dtype="auto")
     assert "a space before texts" in exported.notes[0]
+    assert "transformers 5 does not here" in exported.notes[1]
+    # Without `add_bos_token`, transformers adds none.
+    assert read_header(tmp_path / "model.gguf").fields["tokenizer.ggml.add_bos_token"] is False
+    assert load_tokenizer(directory)("a")["input_ids"][0] != 1
     theirs = processor.SentencePieceProcessor(model_file=str(directory / "tokenizer.model"))
     engine = LlamaCpp(tmp_path / "model.gguf")
     try:

@@ -49,15 +49,17 @@ def verify(
     tokens: int = 64,
     tolerance: float | None = None,
     seed: int = 0,
+    family: str | None = None,
     progress: Progress | None = None,
 ) -> Verdict:
     """Compare what an engine computes from an export with what transformers computes from its source.
 
-    The arguments, the result and the errors are those of :func:`gatenorm.runtimes.verify.verify`.
+    The arguments, the result and the errors are those of :func:`gatenorm.runtimes.verify.verify`; ``family`` is that of
+    :func:`gatenorm.open_model`, for ``against``.
     """
     from gatenorm.runtimes.verify import verify as verify_layout
 
-    layout = open_model(against)
+    layout = open_model(against, family)
     return verify_layout(
         Path(exported), layout, engine, tokens=tokens, tolerance=tolerance, seed=seed, progress=progress
     )

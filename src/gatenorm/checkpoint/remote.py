@@ -10,6 +10,8 @@ from gatenorm.errors import CheckpointError
 
 # Seconds that the server may be silent; huggingface_hub tries again a few times.
 _TIMEOUT = 60
+# What says how a model computes and cuts its texts; the weights stay where they are.
+_SMALL = ["*.json", "tokenizer.model", "*.jinja"]
 
 
 class HubFiles:
@@ -24,7 +26,7 @@ class HubFiles:
         from huggingface_hub.utils import build_hf_headers
 
         with hub_errors(model):
-            self.directory = Path(snapshot_download(model, allow_patterns=["*.json"], ignore_patterns=["*/*"]))
+            self.directory = Path(snapshot_download(model, allow_patterns=_SMALL, ignore_patterns=["*/*"]))
         self.model, self.commit = model, self.directory.name
         self._headers = build_hf_headers()
         self._sizes: dict[str, int | None] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,7 @@ def command(
         typer.Option("--tolerance", help="Largest difference of log-probabilities [default: by the stored type]."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the prompts.")] = 0,
+    family: options.Family = None,
     json: options.Json = None,
 ) -> None:
     """Run the same prompts through an engine and the reference; exit status 1 when they differ."""
@@ -39,7 +41,7 @@ def command(
 
     console.check_json(json)
     console.quiet_transformers()
-    layout = open_model(against)
+    layout = open_model(against, family)
     with console.progress_bar("prompts", "prompts") as progress:
         verdict = verify(exported, layout, engine, tokens=tokens, tolerance=tolerance, seed=seed, progress=progress)
     evidence = verdict.evidence
@@ -53,11 +55,12 @@ def command(
             f"mean KL divergence {figures['mean_kl']:.2g}, over {figures['tokens']:.0f} tokens"
         )
         console.say(f"judged by the {_JUDGED[protocol['judged_by']]}: at most {protocol['tolerance']:g}")
-        if protocol["near_tie"] is not None:
-            console.say(
-                f"greedy choices: {figures['other_choices']:.0f} that are not the reference's"
-                f" ({figures['near_ties']:.0f} near ties)"
-            )
+        console.say(
+            f"greedy choices: {figures['other_choices']:.0f} that are not the reference's"
+            f" ({figures['near_ties']:.0f} near ties)"
+        )
+        if protocol["form"] == "gguf":
+            console.say(_tensors(figures))
         if "texts" in figures:
             same = figures["texts"] - figures["texts_cut_differently"]
             console.say(f"tokenizer: {same:.0f} of {figures['texts']:.0f} texts cut as the reference cuts them")
@@ -76,3 +79,15 @@ def command(
         console.say("DIFFERENT" if verdict.faults else "the same")
     if verdict.faults:
         raise typer.Exit(DIFFERENT)
+
+
+def _tensors(figures: Mapping[str, float]) -> str:
+    """What a file's tensors were found to be."""
+    if "tensors" not in figures:
+        return "tensors: not compared one by one, since the file is of another architecture than export writes"
+    errors = {key.removeprefix("row_error_"): error for key, error in figures.items() if key.startswith("row_error_")}
+    by_type = ", ".join(f"{kind} {error:.2g}" for kind, error in sorted(errors.items()))
+    return (
+        f"tensors: {figures['wrong_tensors']:.0f} of {figures['tensors']:.0f} are not the source's; "
+        f"largest error of a row, relative to it: {by_type}"
+    )

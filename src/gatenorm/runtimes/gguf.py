@@ -41,7 +41,9 @@ def obstacles(layout: Layout) -> list[str]:
     if layout.head_dim % 2:
         reasons.append(f"its heads have {layout.head_dim} dimensions, an odd number, which no rotation has")
     try:
-        reasons += llama_like.foreign(layout, {part.source for part in tensors(layout, "auto") if part.source})
+        reasons += llama_like.foreign(
+            layout, {part.source for part in tensors(layout, "auto", read=False) if part.source}
+        )
         tokenizer(layout, _rows(layout))
     except GatenormError as error:
         reasons.append(str(error))
@@ -97,9 +99,7 @@ def stored_types(path: Path) -> set[str]:
         MissingExtraError: gguf is not installed.
     """
     _writer()
-    from gguf import GGMLQuantizationType
-
-    return {GGMLQuantizationType(kind).name for _, kind, _ in read_header(path).tensors.values()}
+    return {tensor.type for tensor in read_header(path).tensors.values()}
 
 
 def _writer() -> type[GGUFWriter]:
@@ -120,7 +120,7 @@ def _describe(writer: GGUFWriter, layout: Layout, words: Tokenizer, kind: int) -
     assert layout.rotary is not None
     config, data, gone = layout.checkpoint.config, layout.data, set(layout.drop)
     writer.add_type("model")
-    writer.add_name(layout.checkpoint.name)
+    writer.add_name(layout.checkpoint.name.encode("utf-8", "replace").decode())
     for key, text in _licence(layout).items():
         writer.add_string(key, text)
     writer.add_file_type(kind)

@@ -5,12 +5,16 @@ The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 from __future__ import annotations
 
+import math
 import struct
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from gatenorm.errors import EvaluationError
+
+Value = TypeVar("Value")
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -19,17 +23,29 @@ ALIGNMENT = 32
 _MOST_ENTRIES = 1 << 16
 _LONGEST_STRING = 1 << 24
 _LONGEST_ARRAY = 1 << 24
+# Of a tensor, in bytes: ggml keeps 64 with the zero at the end.
+_LONGEST_NAME = 63
 # `gguf_type` of gguf.h: how struct reads the scalars.
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 
 
 @dataclass(frozen=True)
+class Stored:
+    """A tensor in a file: its shape, rows first, its type (``F32``, ``Q8_0``, ...), and where its bytes lie."""
+
+    shape: tuple[int, ...]
+    type: str
+    begin: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
 class Header:
-    """What a GGUF file says of itself: keys with their values, and each tensor's shape, type number and offset."""
+    """What a GGUF file says of itself: keys with their values, and its tensors."""
 
     fields: dict[str, Any]
-    tensors: dict[str, tuple[tuple[int, ...], int, int]]
+    tensors: dict[str, Stored]
 
 
 def read_header(path: Path) -> Header:
@@ -50,36 +66,53 @@ def read_header(path: Path) -> Header:
                     f"{path} is GGUF of version {version}, expected {' or '.join(map(str, VERSIONS))}"
                 )
             count, entries = reader.count(_MOST_ENTRIES), reader.count(_MOST_ENTRIES)
-            fields = {reader.string(): reader.value(reader.number("I")) for _ in range(entries)}
-            tensors = {reader.string(): reader.tensor() for _ in range(count)}
+            fields = _once((reader.string(), reader.value(reader.number("I"))) for _ in range(entries))
+            declared = _once((reader.name(), reader.tensor()) for _ in range(count))
             alignment = fields.get("general.alignment", ALIGNMENT)
             if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
                 raise _DamagedError("its alignment is no power of two")
             begin = -(-file.tell() // alignment) * alignment
+        tensors = {name: _stored(name, *said, begin, alignment, size) for name, said in declared.items()}
+        _check_apart(tensors)
     except (_DamagedError, UnicodeDecodeError, struct.error) as error:
         raise EvaluationError(f"{path} is damaged: {error}; write or fetch it again") from None
     except OSError as error:
         raise EvaluationError(f"{path} cannot be read: {error.strerror or error}") from None
-    _check_sizes(path, size - begin, tensors)
     return Header(fields, tensors)
 
 
-def _check_sizes(path: Path, room: int, tensors: dict[str, tuple[tuple[int, ...], int, int]]) -> None:
-    from gguf import GGML_QUANT_SIZES
+def _once(pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
+    found: dict[str, Value] = {}
+    for name, value in pairs:
+        if name in found:
+            raise _DamagedError(f"it has {name!r:.80} twice")
+        found[name] = value
+    return found
 
-    sizes = {int(kind): size for kind, size in GGML_QUANT_SIZES.items()}
-    for name, (shape, kind, offset) in tensors.items():
-        if kind not in sizes:
-            raise EvaluationError(f"{path}: tensor {name:.80} has type {kind}, which this release does not know")
-        numbers, nbytes = sizes[kind]
-        elements = 1
-        for length in shape:
-            elements *= length
-        if offset + elements // numbers * nbytes > room:
-            raise EvaluationError(
-                f"{path} is cut short: tensor {name:.80} ends {offset + elements // numbers * nbytes - room:,} bytes "
-                "beyond the end of the file; write or fetch it again"
-            )
+
+def _stored(name: str, shape: tuple[int, ...], kind: int, offset: int, begin: int, alignment: int, size: int) -> Stored:
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    if kind not in {int(known) for known in GGML_QUANT_SIZES}:
+        raise _DamagedError(f"tensor {name:.80} has type {kind}, which this release does not know")
+    numbers, nbytes = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
+    if not shape or min(shape) < 1 or shape[0] % numbers:
+        raise _DamagedError(f"tensor {name:.80} has shape {list(shape)}, in blocks of {numbers}")
+    if offset % alignment:
+        raise _DamagedError(f"tensor {name:.80} begins at {offset}, not at a multiple of {alignment}")
+    length = math.prod(shape) // numbers * nbytes
+    if begin + offset + length > size:
+        over = begin + offset + length - size
+        raise _DamagedError(f"it is cut short: tensor {name:.80} ends {over:,} bytes beyond the end of the file")
+    return Stored(shape[::-1], GGMLQuantizationType(kind).name, begin + offset, length)
+
+
+def _check_apart(tensors: Mapping[str, Stored]) -> None:
+    end = 0
+    for name, tensor in sorted(tensors.items(), key=lambda item: item[1].begin):
+        if tensor.begin < end:
+            raise _DamagedError(f"tensor {name:.80} lies within another one")
+        end = tensor.begin + tensor.nbytes
 
 
 class _DamagedError(Exception):
@@ -117,6 +150,13 @@ class _Reader:
             data = self.file.read(length * struct.calcsize("<" + _SCALARS[item]))
             return list(struct.unpack(f"<{length}{_SCALARS[item]}", data))
         return [self.value(item, nested=True) for _ in range(length)]
+
+    def name(self) -> str:
+        """Of a tensor."""
+        name = self.string()
+        if not 0 < len(name.encode()) <= _LONGEST_NAME:
+            raise _DamagedError(f"a tensor has the name {name!r:.80}")
+        return name
 
     def tensor(self) -> tuple[tuple[int, ...], int, int]:
         dimensions = self.number("I")

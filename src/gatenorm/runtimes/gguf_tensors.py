@@ -60,13 +60,15 @@ class Tensor:
             yield encode(self.rows(begin, min(begin + rows, count)), self.stored, self.type, self.name)
 
 
-def tensors(layout: Layout, dtype: str) -> list[Tensor]:
+def tensors(layout: Layout, dtype: str, read: bool = True) -> list[Tensor]:
     """Every tensor of the file, in the order of the file.
+
+    Without ``read`` no weights are read to find them: an output matrix that equals the embedding is among them then.
 
     Raises:
         CheckpointError: the checkpoint lacks one, or has it in another shape than its config implies.
     """
-    return list(_Writer(layout, dtype).all())
+    return list(_Writer(layout, dtype).all(read))
 
 
 def file_type(tensors: list[Tensor], dtype: str) -> int:
@@ -97,8 +99,8 @@ class _Writer:
         self.layout, self.dtype = layout, dtype
         self.kept, self.written = layout.attention_layers, written(layout)
 
-    def all(self) -> Iterator[Tensor]:
-        lay, shared = self.layout, tied(self.layout)
+    def all(self, read: bool) -> Iterator[Tensor]:
+        lay, shared = self.layout, tied(self.layout, read)
         size = (lay.checkpoint.info(outer(lay, "embedding")).shape[0], lay.width)
         yield self._stored("token_embd.weight", outer(lay, "embedding"), size, head=shared)
         yield self._stored("output_norm.weight", outer(lay, "norm"), (lay.width,))

@@ -5,6 +5,7 @@ What stands in ``tokenizer.json`` counts, since transformers reads that first; `
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 from gatenorm.errors import OutputError
 from gatenorm.families import Layout
 from gatenorm.records import read_json
+from gatenorm.runtimes.gguf_added_tokens import Settings
+from gatenorm.runtimes.gguf_around import OWN_SPACES
 from gatenorm.runtimes.gguf_vocabulary import FIRST_ONLY_NOTE, UNUSED, Vocabulary, from_json, from_pieces
 from gatenorm.surgery.config import belongs
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
-
-# transformers 5 builds these anew, whatever tokenizer.json says, with a space before the first piece only.
-_OWN_SPACES = ("LlamaTokenizer", "LlamaTokenizerFast")
 
 
 @dataclass(frozen=True)
@@ -72,30 +72,83 @@ def tokenizer(layout: Layout, rows: int) -> Tokenizer:
     """
     directory = layout.checkpoint.directory
     whole, pieces = directory / "tokenizer.json", directory / "tokenizer.model"
+    config = _settings(directory)
+    settings = Settings(config, _json(directory / "added_tokens.json"))
     if _there(whole):
-        words = _understood(from_json, _json(whole))
+        words = _understood(from_json, _json(whole), settings)
     elif _there(pieces):
-        words = _understood(from_pieces, pieces, _json(directory / "tokenizer_config.json"))
+        words = _understood(from_pieces, pieces, settings)
     else:
         raise OutputError("there is no tokenizer.json or tokenizer.model beside the weights, and llama.cpp needs one")
+    words = _with_rows(words, rows)
+    _check(words, rows)
+    special = _special(words, config, layout.checkpoint.config)
+    return Tokenizer(
+        vocabulary=words,
+        rows=rows,
+        special=special,
+        adds=(_adds(words, special, 0), _adds(words, special, 1)),
+        chat_template=_chat_template(directory, config),
+        notes=_notes(words, config),
+    )
+
+
+def _settings(directory: Path) -> dict[str, Any]:
+    """``tokenizer_config.json``, and where that has no tokens of its own what ``special_tokens_map.json`` says, which
+    counts more then: as transformers 5 reads them.
+    """
+    config = _json(directory / "tokenizer_config.json")
+    return config if "added_tokens_decoder" in config else {**config, **_json(directory / "special_tokens_map.json")}
+
+
+def _with_rows(words: Vocabulary, rows: int) -> Vocabulary:
+    """Without the tokens that only transformers numbers, and beyond the embedding: nobody can compute with those."""
+    gone = [i for i in sorted(words.unnumbered) if i >= rows]
+    if not gone:
+        return words
+    texts = ", ".join(repr(words.tokens[i]) for i in gone)
+    return dataclasses.replace(
+        words,
+        tokens={i: text for i, text in words.tokens.items() if i not in gone},
+        types={i: kind for i, kind in words.types.items() if i not in gone},
+        notes=(*words.notes, f"left out, since the embedding has no rows for them: {texts:.120}"),
+    )
+
+
+def _check(words: Vocabulary, rows: int) -> None:
     largest = max(words.tokens, default=-1)
     if not words.tokens or min(words.tokens) < 0 or largest >= rows:
         raise OutputError(f"its tokenizer has ids up to {largest}, but its embedding has {rows:,} rows")
     if len(set(words.tokens.values())) < len(words.tokens):
         raise OutputError("its tokenizer has one text under two ids, which llama.cpp does not load")
-    settings = {**_json(directory / "special_tokens_map.json"), **_json(directory / "tokenizer_config.json")}
-    return Tokenizer(
-        vocabulary=words,
-        rows=rows,
-        special=_special(words, settings, layout.checkpoint.config),
-        adds=words.adds,
-        chat_template=_chat_template(directory, settings),
-        notes=_notes(words, settings),
-    )
+    for text in (*words.tokens.values(), *words.merges):
+        if not _writable(text):
+            raise OutputError(f"its tokenizer has the token {text!r:.60}, half a character that UTF-8 cannot express")
+
+
+def _writable(text: str) -> bool:
+    """Whether it is free of lone surrogates, which JSON can express and UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _adds(words: Vocabulary, special: Mapping[str, int], side: int) -> bool:
+    """Whether llama.cpp shall put its token before (0) or after (1) every text."""
+    added, name = words.adds[side], ("bos", "eos")[side]
+    if isinstance(added, str) and words.tokens.get(special[name]) != added:
+        where = ("before", "after")[side]
+        raise OutputError(
+            f"its tokenizer puts {added!r:.40} {where} every text, and llama.cpp {words.tokens[special[name]]!r:.40}, "
+            f"the {name}_token"
+        )
+    return bool(added)
 
 
 def _notes(words: Vocabulary, settings: Mapping[str, Any]) -> tuple[str, ...]:
-    rebuilt = words.kind == "llama" and words.space_first and settings.get("tokenizer_class") in _OWN_SPACES
+    rebuilt = words.kind == "llama" and words.space_first and settings.get("tokenizer_class") in OWN_SPACES
     if rebuilt and not settings.get("legacy") and FIRST_ONLY_NOTE not in words.notes:
         return (*words.notes, FIRST_ONLY_NOTE)
     return words.notes
@@ -141,8 +194,9 @@ def _chat_template(directory: Path, settings: Mapping[str, Any]) -> str | None:
     file = directory / "chat_template.jinja"
     if _there(file):  # as in transformers, the file comes before the settings
         return file.read_text(encoding="utf-8", errors="replace")
+    # JSON can hold half a character, which no file can.
     template = settings.get("chat_template")
     if isinstance(template, list):
         named = {t.get("name"): t.get("template") for t in template if isinstance(t, Mapping)}
         template = named.get("default")
-    return template if isinstance(template, str) else None
+    return template.encode("utf-8", "replace").decode() if isinstance(template, str) else None

@@ -7,18 +7,21 @@ cut first, and merges have ranks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gatenorm.errors import OutputError
+from gatenorm.runtimes.gguf_added_tokens import SPACE, Added, Settings, added_tokens
+from gatenorm.runtimes.gguf_around import OWN_SPACES, Around, by_settings, by_template
 from gatenorm.runtimes.gguf_pretokenizers import recognise
 from gatenorm.runtimes.gguf_sentencepiece import read_sentencepiece
 
 # `llama_token_type` of llama.h.
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
-SPACE = "▁"
+_NO_SETTINGS = Settings({}, {})
 SPACES_NOTE = "llama.cpp puts a space before texts that begin with one too"
 FIRST_ONLY_NOTE = f"{SPACES_NOTE}, and after special tokens"
 _BYTES = frozenset(f"<0x{byte:02X}>" for byte in range(256))
@@ -26,7 +29,11 @@ _BYTES = frozenset(f"<0x{byte:02X}>" for byte in range(256))
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Tokens by id with their types, and what one kind of BPE needs besides: scores, or merges and the cuts' name."""
+    """Tokens by id with their types, and what one kind of BPE needs besides: scores, or merges and the cuts' name.
+
+    ``adds`` says what stands before and after every text: nothing, the token for its begin or end, or the one of that
+    text. ``unnumbered`` has the ids that no file gives, but transformers.
+    """
 
     kind: str
     tokens: dict[int, str]
@@ -35,12 +42,13 @@ class Vocabulary:
     merges: tuple[str, ...] = ()
     pre: str = "default"
     space_first: bool = False
-    adds: tuple[bool, bool] = (False, False)
+    adds: Around = (False, False)
+    unnumbered: frozenset[int] = frozenset()
     notes: tuple[str, ...] = ()
 
 
-def from_json(data: Mapping[str, Any]) -> Vocabulary:
-    """The vocabulary of a ``tokenizer.json``.
+def from_json(data: Mapping[str, Any], settings: Settings = _NO_SETTINGS) -> Vocabulary:
+    """The vocabulary of a ``tokenizer.json``, with what the files beside it add.
 
     Raises:
         OutputError: llama.cpp has no such tokenizer, with what stands in the way.
@@ -56,16 +64,42 @@ def from_json(data: Mapping[str, Any]) -> Vocabulary:
     vocab, merges = model.get("vocab"), model.get("merges")
     if not (isinstance(vocab, Mapping) and isinstance(merges, list) and all(type(i) is int for i in vocab.values())):
         raise OutputError("its tokenizer.json has no vocab or no merges")
+    if len(set(vocab.values())) < len(vocab):
+        raise OutputError("its tokenizer.json has one id for two texts")
     pairs = [_pair(merge) for merge in merges]
-    added = [token for token in data.get("added_tokens") or () if isinstance(token, Mapping)]
-    tokens = {i: text for text, i in vocab.items()} | {token["id"]: token["content"] for token in added}
-    types = dict.fromkeys(tokens, NORMAL)
-    types |= {token["id"]: CONTROL if token.get("special") else USER_DEFINED for token in added}
-    notes = []
-    if any(token.get("lstrip") or token.get("rstrip") for token in added):
-        notes.append("some added tokens swallow the spaces beside them; llama.cpp keeps those")
-    build = _sentencepiece if model.get("byte_fallback") else _byte_level
-    return build(data, pairs, tokens, types, notes)
+    found = (_sentencepiece if model.get("byte_fallback") else _byte_level)(data, _Given(vocab, pairs, settings))
+    for left, right in pairs:
+        lost = next((text for text in (left, right, left + right) if text not in vocab), None)
+        if lost is not None:
+            raise OutputError(
+                f"its tokenizer.json merges {left!r:.40} and {right!r:.40}, but has no token {lost!r:.60}"
+            )
+    return found
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A BPE model, and what lies beside it."""
+
+    vocab: Mapping[str, int]
+    pairs: list[tuple[str, str]]
+    settings: Settings
+
+    def added(self, own: Any, prepared: Callable[[str], str] | None) -> list[Added]:
+        return list(added_tokens(self.vocab, own, self.settings, prepared).values())
+
+    def tokens(self, added: list[Added]) -> tuple[dict[int, str], dict[int, int]]:
+        """Texts and types by id, added tokens included."""
+        tokens = {i: text for text, i in self.vocab.items()}
+        for token in added:
+            if tokens.setdefault(token.id, token.content) != token.content:
+                raise OutputError(f"its tokenizer has {tokens[token.id]!r:.40} and {token.content!r:.40} under one id")
+        types = dict.fromkeys(tokens, NORMAL)
+        return tokens, types | {t.id: CONTROL if t.special else USER_DEFINED for t in added}
+
+
+def _unnumbered(added: list[Added]) -> frozenset[int]:
+    return frozenset(token.id for token in added if not token.numbered)
 
 
 def _pair(merge: Any) -> tuple[str, str]:
@@ -75,37 +109,44 @@ def _pair(merge: Any) -> tuple[str, str]:
     return parts[0], parts[1]
 
 
-def _byte_level(
-    data: Mapping[str, Any],
-    pairs: list[tuple[str, str]],
-    tokens: dict[int, str],
-    types: dict[int, int],
-    notes: list[str],
-) -> Vocabulary:
+def _byte_level(data: Mapping[str, Any], given: _Given) -> Vocabulary:
     normalisers = [step.get("type") for step in _steps(data.get("normalizer"))]
     if normalisers not in ([], ["NFC"]):
         raise OutputError(f"its tokenizer normalises texts ({normalisers!s:.80}), which llama.cpp does not")
+    notes = []
     if normalisers:
         notes.append("llama.cpp does not compose characters (NFC) before cutting a text, as the tokenizer does")
     cuts = recognise(data.get("pre_tokenizer"), bool(data["model"].get("ignore_merges")))
+    added = given.added(data.get("added_tokens"), _composed if normalisers else None)
+    tokens, types = given.tokens(added)
     return Vocabulary(
         kind="gpt2",
         tokens=tokens,
         types=types,
-        merges=tuple(f"{left} {right}" for left, right in pairs),
+        merges=tuple(f"{left} {right}" for left, right in given.pairs),
         pre=cuts.name,
-        adds=_template(data.get("post_processor")),
+        adds=by_template(data.get("post_processor")),
+        unnumbered=_unnumbered(added),
         notes=(*notes, *([cuts.note] if cuts.note else [])),
     )
 
 
-def _sentencepiece(
-    data: Mapping[str, Any],
-    pairs: list[tuple[str, str]],
-    tokens: dict[int, str],
-    types: dict[int, int],
-    notes: list[str],
-) -> Vocabulary:
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def _marked(text: str) -> str:
+    return text.replace(" ", SPACE)
+
+
+def _sentencepiece(data: Mapping[str, Any], given: _Given) -> Vocabulary:
+    space_first, remark = _spaces(data)
+    steps, rebuilt = _steps(data.get("normalizer")), given.settings.config.get("tokenizer_class") in OWN_SPACES
+    # `_spaces` has refused all but these two; a tokenizer that is built anew has neither.
+    first = SPACE if any(step.get("type") == "Prepend" for step in steps) else ""
+    prepared = (lambda text: first + _marked(text)) if steps and not rebuilt else None
+    added = given.added(data.get("added_tokens"), prepared)
+    tokens, types = given.tokens(added)
     texts = {text: i for i, text in tokens.items()}
     if not texts.keys() >= _BYTES:
         raise OutputError("its tokenizer falls back on bytes, but has no token for some of them")
@@ -113,15 +154,15 @@ def _sentencepiece(
     unknown = data["model"].get("unk_token")
     if unknown in texts:
         types[texts[unknown]] = UNKNOWN
-    space_first, remark = _spaces(data)
     return Vocabulary(
         kind="llama",
         tokens=tokens,
         types=types,
-        scores=_scores(pairs, [text for text, i in texts.items() if types[i] == NORMAL]),
+        scores=_scores(given.pairs, [text for text, i in texts.items() if types[i] == NORMAL]),
         space_first=space_first,
-        adds=_template(data.get("post_processor")),
-        notes=(*notes, *remark),
+        adds=by_template(data.get("post_processor")),
+        unnumbered=_unnumbered(added),
+        notes=remark,
     )
 
 
@@ -175,40 +216,33 @@ def _steps(step: Any) -> list[Mapping[str, Any]]:
     return [step]
 
 
-def _template(processor: Any) -> tuple[bool, bool]:
-    """Whether a post-processor puts a special token before and after a single text."""
-    if not isinstance(processor, Mapping):
-        return False, False
-    if processor.get("type") == "Sequence":
-        found = [_template(part) for part in processor.get("processors") or ()]
-        return any(first for first, _ in found), any(last for _, last in found)
-    single = processor.get("single")
-    if processor.get("type") != "TemplateProcessing" or not isinstance(single, list) or not single:
-        return False, False
-    return "SpecialToken" in single[0], "SpecialToken" in single[-1]
-
-
-def from_pieces(path: Path, settings: Mapping[str, Any]) -> Vocabulary:
-    """The vocabulary of a ``tokenizer.model``, with the added tokens that ``tokenizer_config.json`` names.
+def from_pieces(path: Path, settings: Settings = _NO_SETTINGS) -> Vocabulary:
+    """The vocabulary of a ``tokenizer.model``, with the added tokens that the files beside it name.
 
     Raises:
-        OutputError: it is damaged or no BPE model.
+        OutputError: it is damaged or no BPE model, or llama.cpp would look for an added token otherwise.
     """
     model = read_sentencepiece(path)
-    tokens = {i: piece.text for i, piece in enumerate(model.pieces)}
-    types = {i: piece.type for i, piece in enumerate(model.pieces)}
-    added = settings.get("added_tokens_decoder")
-    for name, token in added.items() if isinstance(added, Mapping) else ():
-        i = int(name)
-        tokens[i] = str(token["content"])
-        if types.get(i) not in (UNKNOWN, BYTE):
-            types[i] = CONTROL if token.get("special") else USER_DEFINED
+    vocab = {piece.text: i for i, piece in enumerate(model.pieces)}
+    if len(vocab) < len(model.pieces):
+        raise OutputError(f"{path.name} has one text under two ids, which llama.cpp does not load")
+    rebuilt = settings.config.get("tokenizer_class") in OWN_SPACES
+    added = list(added_tokens(vocab, None, settings, None if rebuilt else _marked).values())
+    tokens, types = _Given(vocab, [], settings).tokens(added)
+    for i, piece in enumerate(model.pieces):
+        # What SentencePiece itself says of a piece counts, unless it is an ordinary one that was made special.
+        if types[i] == NORMAL or piece.type in (UNKNOWN, BYTE):
+            types[i] = piece.type
+    notes = [FIRST_ONLY_NOTE] if model.space_first else []
+    if model.space_first and not rebuilt:
+        notes.append("llama.cpp puts a space before a text, as SentencePiece does; transformers 5 does not here")
     return Vocabulary(
         kind="llama",
         tokens=tokens,
         types=types,
         scores={piece.text: piece.score for piece in model.pieces},
         space_first=model.space_first,
-        adds=(bool(settings.get("add_bos_token", True)), bool(settings.get("add_eos_token", False))),
-        notes=(FIRST_ONLY_NOTE,) if model.space_first else (),
+        adds=by_settings(settings.config),
+        unnumbered=_unnumbered(added),
+        notes=tuple(notes),
     )

@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Set
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from gatenorm.checkpoint import Checkpoint
 from gatenorm.errors import GatenormError
 from gatenorm.families import Layout
 from gatenorm.families.family import positive, value
@@ -31,6 +33,8 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 _BUFFERS = ("rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached")
 # How many rows of two matrices are compared at once.
 _ROWS = 4096
+# Whether the head that lies beside an embedding is the same, by checkpoint.
+_SAME: WeakKeyDictionary[Checkpoint, bool] = WeakKeyDictionary()
 
 
 def obstacles(layout: Layout) -> list[str]:
@@ -47,14 +51,27 @@ def outer(layout: Layout, module: str) -> str:
     return name.split(".", 1)[1] if base_only and module != "head" else name
 
 
-def tied(layout: Layout) -> bool:
-    """Whether the output matrix is the embedding: the config says so, and no other one lies beside it."""
+def tied(layout: Layout, read: bool = True) -> bool:
+    """Whether the output matrix is the embedding: the config says so, and no other one lies beside it.
+
+    A matrix that does lie beside it is read and compared, once for each checkpoint; without ``read`` it is taken for
+    another one, which is enough to say what could be written, and costs nothing where weights lie on the hub.
+    """
     checkpoint, name = layout.checkpoint, outer(layout, "head")
     if not value(checkpoint.config, layout.data, "tie_word_embeddings"):
         return False
     if name not in checkpoint:
         return True
+    if not read:
+        return False
+    if checkpoint not in _SAME:
+        _SAME[checkpoint] = _same(layout, name)
+    return _SAME[checkpoint]
+
+
+def _same(layout: Layout, name: str) -> bool:
     # transformers 5 unties a model whose file has another output matrix.
+    checkpoint = layout.checkpoint
     head, embedding = checkpoint.info(name), checkpoint.info(outer(layout, "embedding"))
     return (head.shape, head.dtype) == (embedding.shape, embedding.dtype) and all(
         np.array_equal(checkpoint.bits(head.name, rows), checkpoint.bits(embedding.name, rows))

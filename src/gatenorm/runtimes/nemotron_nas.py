@@ -45,7 +45,9 @@ def obstacles(layout: Layout) -> list[str]:
     reasons = llama_like.obstacles(layout)
     if reasons:
         return reasons
-    return llama_like.foreign(layout, {source.name for source, _ in tensors.tensors(layout) if source is not None})
+    return llama_like.foreign(
+        layout, {source.name for source, _ in tensors.tensors(layout, read=False) if source is not None}
+    )
 
 
 def remarks(layout: Layout) -> list[str]:

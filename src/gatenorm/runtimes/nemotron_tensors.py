@@ -59,11 +59,14 @@ def weight_files(layout: Layout) -> list[NewFile]:
     ]
 
 
-def tensors(layout: Layout) -> Iterator[Made]:
-    """Every tensor to write. Within a layer the MLP comes first: it is there in almost every layer."""
+def tensors(layout: Layout, read: bool = True) -> Iterator[Made]:
+    """Every tensor to write. Within a layer the MLP comes first: it is there in almost every layer.
+
+    Without ``read`` no weights are read to find them: an output matrix that equals the embedding is among them then.
+    """
     names = {"embedding": "model.embed_tokens.weight", "norm": "model.norm.weight", "head": "lm_head.weight"}
     for part, name in names.items():
-        if part != "head" or not tied(layout):
+        if part != "head" or not tied(layout, read):
             yield _taken(layout, name, outer(layout, part))
     for layer in range(layout.layers):
         for module in _mlp_modules(layout) if layer in layout.mlp_layers else ():

@@ -22,26 +22,9 @@ from gatenorm.families import Layout
 from gatenorm.records import Evidence
 from gatenorm.runtimes import transformers as reference
 from gatenorm.runtimes.engines.engine import Continuation, Engine, EngineKind, engine_for
+from gatenorm.runtimes.gguf_comparison import Compared
+from gatenorm.runtimes.limits import EXACT, Limit, limit_for, tolerated
 
-
-@dataclass(frozen=True)
-class Limit:
-    """What is put down to arithmetic: ``most`` of the figure ``of``."""
-
-    of: str
-    most: float
-
-
-# By the type that the weights lie in, the strictest first; 1.5 to 20 times what was measured on three trained models
-# (llama.cpp rounds activations to the weights' type). A quantised model differs by several nats on tokens that neither
-# side would ever choose, so it is judged by the divergence of the distributions, and loosely.
-LIMITS = {
-    "F32": Limit("largest_difference", 1e-3),
-    "F16": Limit("largest_difference", 5e-2),
-    "BF16": Limit("largest_difference", 0.5),
-    "Q8_0": Limit("mean_kl", 0.03),
-}
-QUANTISED = Limit("mean_kl", 0.5)
 TEXTS = (
     "The quick brown fox, 12 of them, jumped over 3.5 lazy dogs; didn't they?",
     "Two  spaces, a\ttab,\nand a new line. Ünïcödé — “quotes”, 东京, 🙂!",
@@ -59,8 +42,9 @@ class Verdict:
     Attributes:
         evidence: the figures as a record: ``largest_difference`` of two log-probabilities (nats), ``mean_kl``
             (reference from engine, nats per token), ``tokens``, ``other_choices`` (tokens that are not the reference's
-            likeliest although no near tie excuses them), ``near_ties``, ``texts_cut_differently``, and
-            ``cached_layers`` where the engine tells.
+            likeliest although no near tie excuses them), ``near_ties``, ``texts_cut_differently``, ``cached_layers``
+            where the engine tells; and of a GGUF file ``tensors``, ``wrong_tensors``, and the largest error of a row,
+            relative to it, by type (``row_error_q8_0``).
         faults: what is beyond the tolerance, one line each; empty when the two agree.
     """
 
@@ -75,9 +59,12 @@ def form_of(path: Path) -> str:
         EvaluationError: nothing that an engine here reads.
     """
     if path.is_file():
-        with path.open("rb") as file:
-            if path.suffix.lower() == ".gguf" or file.read(4) == b"GGUF":
-                return "gguf"
+        try:
+            with path.open("rb") as file:
+                if path.suffix.lower() == ".gguf" or file.read(4) == b"GGUF":
+                    return "gguf"
+        except OSError as error:
+            raise EvaluationError(f"{path} cannot be read: {error.strerror or error}") from None
         raise EvaluationError(f"{path} is no export: expected a .gguf file or a directory with config.json")
     if not path.is_dir():
         raise EvaluationError(f"{path} does not exist: expected a .gguf file or a directory with config.json")
@@ -102,7 +89,7 @@ def verify(
         engine: its name; by default the first one installed that reads this form.
         tokens: how many to continue each prompt by.
         tolerance: the largest difference of two log-probabilities that passes; by default what the stored type
-            explains (``LIMITS``).
+            explains (``limits``).
         seed: of the prompts, which are random tokens.
         progress: called with (prompts done, prompts).
 
@@ -111,13 +98,12 @@ def verify(
         MissingExtraError: the engine, torch or transformers is not installed.
         CheckpointError: ``against`` cannot be read or lacks weights.
     """
-    kind = engine_for(form_of(exported), engine)
+    form = form_of(exported)
+    kind = engine_for(form, engine)
     began = time.perf_counter()
     if tolerance is not None and not 0 < tolerance < np.inf:
         raise EvaluationError(f"--tolerance {tolerance} is no positive number")
-    limit = _limit(exported, kind) if tolerance is None else Limit("largest_difference", tolerance)
-    # Two logits closer than this may change places by arithmetic alone: neither choice is wrong then.
-    tie = 2 * limit.most if limit.of == "largest_difference" else np.inf
+    limit = _limit(exported, kind) if tolerance is None else tolerated(tolerance, _limit(exported, kind))
     model = reference.load(against.checkpoint.directory, dtype=_float32())
     opened = kind.open(exported)
     try:
@@ -126,6 +112,7 @@ def verify(
             raise EvaluationError(
                 f"{exported} has a vocabulary of {opened.vocabulary:,}, the reference one of {size:,}"
             )
+        held = _hold(exported, against, model) if form == "gguf" else None
         asked = prompts(size, against.context, tokens, seed)
         continued = []
         for done, prompt in enumerate(asked):
@@ -133,8 +120,8 @@ def verify(
             if progress:
                 progress(done + 1, len(asked))
         pairs = zip(asked, continued, strict=True)
-        compared = [_compare(model, prompt, found, tie) for prompt, found in pairs]
-        figures = _figures(compared) | _cut_differently(opened, against.checkpoint.directory)
+        compared = [_compare(model, prompt, found, limit.near_tie) for prompt, found in pairs]
+        figures = _figures(compared) | _of_tensors(held) | _cut_differently(opened, against.checkpoint.directory)
         cached = opened.cached_layers
         versions = reference.versions() | opened.versions
     finally:
@@ -150,19 +137,20 @@ def verify(
         protocol={
             "engine": kind.name,
             "exported": exported.name,
-            "form": form_of(exported),
-            "reference": "transformers, float32, one pass over the prompt and the engine's tokens",
+            "form": form,
+            "reference": f"transformers, float32, {limit.reference}, one pass over the prompt and the engine's tokens",
             "prompts": f"{len(asked)} of {', '.join(str(len(p)) for p in asked)} random tokens, seed {seed}",
             "new_tokens": tokens,
             "judged_by": limit.of,
             "tolerance": limit.most,
-            "near_tie": tie if np.isfinite(tie) else None,
+            "near_tie": limit.near_tie,
         },
         data={"name": "random tokens"},
         seconds=time.perf_counter() - began,
         versions=versions,
     )
-    return Verdict(evidence, tuple(_faults(figures, limit, against, form_of(exported))))
+    faults = _faults(figures, limit, against, form)
+    return Verdict(evidence, (*faults, *(held.faults if held else ())))
 
 
 def prompts(vocabulary: int, context: int | None, tokens: int, seed: int = 0) -> list[list[int]]:
@@ -188,13 +176,25 @@ def _float32() -> Any:
 
 
 def _limit(exported: Path, kind: EngineKind) -> Limit:
-    """What the coarsest of the types that the weights are stored in explains, where the engine computes in it."""
+    """What the types that the weights are stored in explain, where the engine computes in them."""
     if kind.exact:
-        return LIMITS["F32"]
+        return EXACT
     from gatenorm.runtimes.gguf import stored_types
 
-    order = [*LIMITS.values(), QUANTISED]
-    return max((LIMITS.get(stored, QUANTISED) for stored in stored_types(exported)), key=order.index)
+    return limit_for(stored_types(exported))
+
+
+def _hold(exported: Path, against: Layout, model: Any) -> Compared | None:
+    from gatenorm.runtimes.gguf_reference import hold
+
+    return hold(exported, against, model)
+
+
+def _of_tensors(held: Compared | None) -> dict[str, float]:
+    if held is None:
+        return {}
+    errors = {f"row_error_{kind.lower()}": max(found.values()) for kind, found in held.errors.items()}
+    return {"tensors": held.count, "wrong_tensors": held.wrong, **errors}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""llama.cpp, in this process, through the server that the package xllamacpp wraps.
+"""llama.cpp, in a process of its own, through the server that the package xllamacpp wraps.
 
 Everything that blurs a comparison is off: flash attention (up to 0.05 of logit error), half-precision caches, GPUs.
 The server tells log-probabilities of the unmodified logits; the state that it saves tells the cache.
@@ -6,15 +6,13 @@ The server tells log-probabilities of the unmodified logits; the state that it s
 
 from __future__ import annotations
 
-import http.client
-import json
 import math
 import os
-import secrets
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ import numpy as np
 
 from gatenorm.errors import EvaluationError, MissingExtraError, first_line
 from gatenorm.runtimes.engines.engine import Continuation
+from gatenorm.runtimes.engines.llamacpp_process import LONGEST_WAIT, LlamaCppProcess
 from gatenorm.runtimes.engines.llamacpp_state import cached_layers
 from gatenorm.runtimes.gguf_file import read_header
 
@@ -35,9 +34,20 @@ _FORCE = 1e6
 _CONTEXT = 256
 # Seconds to wait for an answer; at first short, since whoever does not hear the first question hears the second.
 _PATIENCE = (2.0, 5.0, 30.0, 120.0)
-_LONGEST_WAIT = 600.0
-_MOST_BLOCKS, _LONGEST_CONTEXT = 512, 1 << 30
-_NEEDED = ("general.architecture", "tokenizer.ggml.tokens")
+# The largest numbers that a model's keys may have; beyond some of them llama.cpp ends the process.
+_NUMBERS = {
+    "block_count": 512,
+    "context_length": 1 << 30,
+    "embedding_length": 1 << 20,
+    "feed_forward_length": 1 << 24,
+    "attention.head_count": 1 << 14,
+    "attention.head_count_kv": 1 << 14,
+    "attention.key_length": 1 << 16,
+    "attention.value_length": 1 << 16,
+    "rope.dimension_count": 1 << 16,
+}
+_BY_LAYER = ("feed_forward_length", "attention.head_count", "attention.head_count_kv")
+_OPTIONAL = ("attention.head_count_kv", "attention.key_length", "attention.value_length", "rope.dimension_count")
 
 
 class LlamaCpp:
@@ -46,23 +56,20 @@ class LlamaCpp:
     def __init__(self, path: Path):
         try:
             import gguf  # noqa: F401 - knows how large a block of each type is
-            import xllamacpp
         except ImportError as error:
             raise MissingExtraError("the engine llamacpp", error.name or "xllamacpp", "llamacpp") from None
+        if find_spec("xllamacpp") is None:
+            raise MissingExtraError("the engine llamacpp", "xllamacpp", "llamacpp")
         fields = read_header(path).fields
-        for key in _NEEDED:
-            if key not in fields:
-                raise EvaluationError(f"{path} has no {key}: is it a language model?")
-        _check_numbers(path, fields)
-        self._package, self._path = xllamacpp, path
+        _check(path, fields)
+        self._path = path
         tokens = fields["tokenizer.ggml.tokens"]
         self._vocabulary = len(tokens)
         self._harmless = next((i for i, text in enumerate(tokens) if text.isascii() and text.isalnum()), 0)
         self._longest = fields.get(f"{fields['general.architecture']}.context_length")
         self._states = tempfile.TemporaryDirectory(prefix="gatenorm-llamacpp-")
-        self._key = secrets.token_hex(16)
         self._context = 0
-        self._server: Any = None
+        self._server: LlamaCppProcess | None = None
         self._opened(_CONTEXT)
 
     @property
@@ -90,8 +97,7 @@ class LlamaCpp:
         return [self._continue(list(prompt), tokens) for prompt in prompts]
 
     def close(self) -> None:
-        self._server = None
-        self._context = 0
+        self._end()
         self._states.cleanup()
 
     def _continue(self, prompt: list[int], tokens: int) -> Continuation:
@@ -110,7 +116,7 @@ class LlamaCpp:
             chosen.append(int(ids[values.argmax()]))
         return Continuation(tuple(chosen), logprobs)
 
-    def _ask(self, tokens: list[int], most: int, seconds: float = _LONGEST_WAIT) -> list[dict[str, Any]]:
+    def _ask(self, tokens: list[int], most: int, seconds: float = LONGEST_WAIT) -> list[dict[str, Any]]:
         """The likeliest tokens after ``tokens`` with their log-probabilities.
 
         The server generates no more than one token, which is told to be a harmless one: it would stop at the end of a
@@ -129,23 +135,25 @@ class LlamaCpp:
             raise EvaluationError(f"llama.cpp does not continue a prompt of {len(tokens)} tokens")
         return list(told[0]["top_logprobs"])
 
-    def _opened(self, context: int) -> Any:
+    def _opened(self, context: int) -> LlamaCppProcess:
         """The server, with room for so many tokens; opened anew when it has too little."""
         if self._server is None or self._context < context:
-            self._server = None
+            self._end()
             self._context = -(-context // _CONTEXT) * _CONTEXT
-            try:
-                self._server = self._package.Server(self._parameters())
-            except (RuntimeError, ValueError, MemoryError) as error:
-                raise EvaluationError(f"llama.cpp cannot load {self._path}: {first_line(error)}") from None
+            self._server = LlamaCppProcess(self._path, self._context, _threads(), Path(self._states.name))
             self._wake()
         return self._server
+
+    def _end(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        self._server, self._context = None, 0
 
     def _wake(self) -> None:
         """Ask for one token until there is an answer.
 
-        A server that is told to stop before its loop has begun never stops (seen in xllamacpp 2026.10), and one that is
-        asked at that moment may sleep on until it is asked again.
+        A server that is asked before its loop has begun may sleep on until it is asked again (seen in xllamacpp
+        2026.10).
         """
         for seconds in _PATIENCE:
             with suppress(TimeoutError):
@@ -153,65 +161,40 @@ class LlamaCpp:
                 return
         raise EvaluationError(f"llama.cpp has loaded {self._path} and does not answer")
 
-    def _parameters(self) -> Any:
-        xl = self._package
-        parameters = xl.CommonParams()
-        parameters.model.path = str(self._path)
-        settings = {
-            "n_ctx": self._context,
-            "n_batch": self._context,
-            "n_ubatch": self._context,
-            "n_parallel": 1,
-            "n_gpu_layers": 0,
-            "flash_attn_type": xl.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED,
-            "cache_type_k": xl.ggml_type.GGML_TYPE_F32,
-            "cache_type_v": xl.ggml_type.GGML_TYPE_F32,
-            "cache_ram_mib": 0,
-            "n_ctx_checkpoints": 0,
-            "fit_params": False,
-            "warmup": False,
-            "use_jinja": False,
-            "ui": False,
-            "verbosity": -1,
-            "n_threads_http": 4,
-            "api_keys": [self._key],
-            "slot_save_path": self._states.name + "/",
-        }
-        for name, value in settings.items():
-            setattr(parameters, name, value)
-        for threads in (parameters.cpuparams, parameters.cpuparams_batch):
-            threads.n_threads = _threads()
-        return parameters
-
-    def _post(self, path: str, body: dict[str, Any], seconds: float = _LONGEST_WAIT) -> dict[str, Any]:
-        """What the server on the loopback interface answers; xllamacpp has no function for these questions."""
-        address = self._server.listening_address.removeprefix("http://")
-        connection = http.client.HTTPConnection(address, timeout=seconds)
-        try:
-            headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
-            connection.request("POST", path, json.dumps(body), headers)
-            answer = connection.getresponse()
-            data = json.loads(answer.read())
-        except TimeoutError:
-            if seconds < _LONGEST_WAIT:
-                raise
-            raise EvaluationError(f"llama.cpp does not answer {path} within {seconds:.0f} s") from None
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise EvaluationError(f"llama.cpp does not answer {path}: {first_line(error)}") from None
-        finally:
-            connection.close()
-        if answer.status != http.HTTPStatus.OK or not isinstance(data, dict):
-            raise EvaluationError(f"llama.cpp answers {path} with {answer.status}: {data!s:.200}")
-        return data
+    def _post(self, path: str, body: dict[str, Any], seconds: float = LONGEST_WAIT) -> dict[str, Any]:
+        assert self._server is not None
+        return self._server.post(path, body, seconds)
 
 
-def _check_numbers(path: Path, fields: Mapping[str, Any]) -> None:
-    """Numbers with which llama.cpp aborts the process instead of refusing the file."""
-    for key, most in (("block_count", _MOST_BLOCKS), ("context_length", _LONGEST_CONTEXT)):
-        name = f"{fields['general.architecture']}.{key}"
+def _check(path: Path, fields: Mapping[str, Any]) -> None:
+    """Refuse a file whose keys cannot be a model's, before llama.cpp sees it.
+
+    Raises:
+        EvaluationError: a key is missing, of another kind than it should be, or contradicts another one.
+    """
+    architecture, tokens = fields.get("general.architecture"), fields.get("tokenizer.ggml.tokens")
+    if not isinstance(architecture, str) or not isinstance(tokens, list):
+        name = "tokenizer.ggml.tokens" if isinstance(architecture, str) else "general.architecture"
+        raise EvaluationError(f"{path} has no {name}: is it a language model?")
+    layers = fields.get(f"{architecture}.block_count")
+    for key, most in _NUMBERS.items():
+        name = f"{architecture}.{key}"
+        if name not in fields and key in _OPTIONAL:
+            continue
         number = fields.get(name)
-        if type(number) is not int or not 0 < number <= most:
-            raise EvaluationError(f"{path}: {name} is {number!r:.40}, expected a number from 1 to {most:,}")
+        each = number if isinstance(number, list) and key in _BY_LAYER else [number]
+        if isinstance(number, list) and len(number) != layers:
+            raise EvaluationError(f"{path}: {name} has {len(number)} entries for {layers} layers")
+        # A layer without attention has no heads.
+        least = int(key not in _BY_LAYER)
+        if not all(type(one) is int and least <= one <= most for one in each):
+            raise EvaluationError(f"{path}: {name} is {number!r:.40}, expected a number from {least} to {most:,}")
+    for key, kind in (("tokens", str), ("token_type", int), ("scores", float), ("merges", str)):
+        found = fields.get(f"tokenizer.ggml.{key}", [])
+        if not isinstance(found, list) or not all(isinstance(one, kind) for one in found):
+            raise EvaluationError(f"{path}: tokenizer.ggml.{key} is {found!r:.40}, expected a list of {kind.__name__}")
+        if found and key != "merges" and len(found) != len(tokens):
+            raise EvaluationError(f"{path}: tokenizer.ggml.{key} has {len(found)} entries for {len(tokens)} tokens")
 
 
 def _threads() -> int:

@@ -1,0 +1,120 @@
+"""The other end of ``llamacpp_child``: starts it, asks its server, and says in one line what became of it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from gatenorm.errors import EvaluationError
+
+_CHILD = Path(__file__).with_name("llamacpp_child.py")
+LONGEST_WAIT = 600.0
+# What llama.cpp says of a failure, the most telling first; what stands before it are the names of its functions.
+_TELLING = (
+    re.compile(r"(GGML_ASSERT\(.*)"),
+    re.compile(r"error loading model(?: \w+)?: (.*)"),
+    re.compile(r"(?:gguf_init\w*|error|terminate\w*|what\(\)|xllamacpp): +(.*)", re.IGNORECASE),
+)
+
+
+class LlamaCppProcess:
+    """llama.cpp's server on ``model`` in a process of its own.
+
+    Raises:
+        EvaluationError: it does not load the model, or its process ends, with the reason that it logged.
+    """
+
+    def __init__(self, model: Path, context: int, threads: int, states: Path):
+        self._model, self._key = model, secrets.token_hex(16)
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        # Without -P the engines beside the child's file would pass for packages of the same names.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(_CHILD)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+        )
+        asked = {"path": str(model), "context": context, "threads": threads, "key": self._key, "states": str(states)}
+        try:
+            self._address = self._told(json.dumps(asked)).removeprefix("http://")
+        except BaseException:
+            self.close()
+            raise
+
+    def post(self, path: str, body: dict[str, Any], seconds: float = LONGEST_WAIT) -> dict[str, Any]:
+        """What the server on the loopback interface answers.
+
+        Raises:
+            TimeoutError: it does not within ``seconds``, where that is less than the longest wait.
+            EvaluationError: it answers with an error, or not at all.
+        """
+        connection = http.client.HTTPConnection(self._address, timeout=seconds)
+        try:
+            headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
+            connection.request("POST", path, json.dumps(body), headers)
+            answer = connection.getresponse()
+            data = json.loads(answer.read())
+        except TimeoutError:
+            if seconds < LONGEST_WAIT:
+                raise
+            raise EvaluationError(f"llama.cpp does not answer {path} within {seconds:.0f} s") from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise self._ended(f"llama.cpp does not answer {path}: {error!s:.200}") from None
+        finally:
+            connection.close()
+        if answer.status != http.HTTPStatus.OK or not isinstance(data, dict):
+            raise EvaluationError(f"llama.cpp answers {path} with {answer.status}: {data!s:.200}")
+        return data
+
+    def close(self) -> None:
+        """End the process; nothing that it holds is worth saving."""
+        self._process.kill()
+        self._process.communicate()
+        self._log.close()
+
+    def _told(self, question: str) -> str:
+        """The child's line of answer to a line."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        try:
+            stdin.write(question.encode() + b"\n")
+            stdin.flush()
+            answer = stdout.readline().decode().strip()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            raise self._ended("its process ended")
+        return answer
+
+    def _ended(self, otherwise: str) -> EvaluationError:
+        """What to say of a process that has ended; ``otherwise`` where it has not."""
+        try:
+            status = self._process.wait(1)
+        except subprocess.TimeoutExpired:
+            return EvaluationError(otherwise)
+        reason = self._reason() or otherwise
+        if status < 0:
+            name = signal.Signals(-status).name
+            return EvaluationError(f"llama.cpp was ended by {name} on {self._model}: {reason}")
+        return EvaluationError(f"llama.cpp cannot load {self._model}: {reason}")
+
+    def _reason(self) -> str:
+        self._log.seek(0)
+        lines = self._log.read().decode("utf-8", "replace").splitlines()
+        for telling in _TELLING:
+            for line in lines:
+                found = telling.search(line)
+                if found and found[1].strip():
+                    return " ".join(found[1].split())[:300]
+        return " ".join(lines[-1].split())[:300] if lines else ""
