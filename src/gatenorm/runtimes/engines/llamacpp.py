@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from gatenorm.errors import EvaluationError, MissingExtraError, first_line
+from gatenorm.errors import EvaluationError, MissingExtraError
 from gatenorm.runtimes.engines.engine import Continuation
 from gatenorm.runtimes.engines.llamacpp_process import LONGEST_WAIT, LlamaCppProcess
 from gatenorm.runtimes.engines.llamacpp_state import cached_layers
