@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from gatenorm.calibration.curve import Curve
+from gatenorm.calibration.curve_lines import Curve
 from gatenorm.report.plots import matplotlib_figure, plotly_figure, write_plot
 
 # Okabe and Ito's palette without yellow, which print loses; markers and dashes tell lines apart without colour.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_DASHES = ("-", "--", "-.", ":")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES = ("-", "--", "-.", ":")
 _BAND = "0.8"
 
 
@@ -45,9 +45,9 @@ def _static(curve: Curve, file: Path) -> None:
         axes.plot(
             counts,
             [line.perplexity[c] for c in counts],
-            color=_COLOURS[n % len(_COLOURS)],
-            marker=_MARKERS[(n + n // len(_COLOURS)) % len(_MARKERS)],  # another one when colours come round again
-            linestyle=_DASHES[n % len(_DASHES)],
+            color=COLOURS[n % len(COLOURS)],
+            marker=MARKERS[(n + n // len(COLOURS)) % len(MARKERS)],  # another one when colours come round again
+            linestyle=DASHES[n % len(DASHES)],
             markersize=4.5,
             label=line.name,
         )
@@ -86,7 +86,7 @@ def _interactive(curve: Curve, file: Path) -> None:
             y=[line.perplexity[c] for c in counts],
             name=line.name,
             mode="lines+markers",
-            line={"color": _COLOURS[n % len(_COLOURS)]},
+            line={"color": COLOURS[n % len(COLOURS)]},
             text=[", ".join(map(str, sorted(line.removed[c]))) or "none" for c in counts],
             hovertemplate="%{x} removed (layers %{text}): %{y:.4g}<extra></extra>",
         )
