@@ -76,9 +76,7 @@ class LayerBound:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LayerBound:
         """Out of a record whose schema was checked."""
-        return cls(
-            whole(data["layer"]), *(tuple(map(float, data[name])) for name in ("deviation", "limit", "logits"))
-        )
+        return cls(whole(data["layer"]), *(tuple(map(float, data[name])) for name in ("deviation", "limit", "logits")))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from gatenorm.calibration.configuration import configuration
 from gatenorm.calibration.layerwise import observe_layer_by_layer
 from gatenorm.calibration.removal import Removable
-from gatenorm.calibration.removal_effects import greedy, leave_one_out, loss_on
+from gatenorm.calibration.removal_effects import greedy, leave_one_out
+from gatenorm.calibration.shared_prefix import SharedPrefix
 from gatenorm.calibration.sources import (
     RANDOM,
     SELF,
@@ -226,22 +227,22 @@ def _stream(figure: Callable[[StreamStatistics], dict[int, float]], *notes: str)
 
 
 def _leave_one_out(lab: Laboratory, calibration: Calibration, progress: Progress | None) -> _Measured:
-    loss, began = _loss(lab, calibration)
-    rises = leave_one_out(loss, lab.layout.attention_layers, progress)
+    losses, began = _losses(lab, calibration)
+    rises = leave_one_out(losses, lab.layout.attention_layers, progress)
     return _Measured(rises, time.perf_counter() - began, {"score": "rise in nats per predicted token"})
 
 
 def _greedy(lab: Laboratory, calibration: Calibration, progress: Progress | None) -> _Measured:
-    loss, began = _loss(lab, calibration)
-    path = greedy(loss, lab.layout.attention_layers, progress=progress)
+    losses, began = _losses(lab, calibration)
+    path = greedy(losses, lab.layout.attention_layers, progress=progress)
     steps = {layer: float(n + 1) for n, layer in enumerate(path.order)}
     stated = {"score": "the step at which it is removed", "loss": path.whole, "losses": list(path.losses)}
     return _Measured(steps, time.perf_counter() - began, stated)
 
 
-def _loss(lab: Laboratory, calibration: Calibration) -> tuple[Callable[..., float], float]:
+def _losses(lab: Laboratory, calibration: Calibration) -> tuple[SharedPrefix, float]:
     samples = lab.samples(calibration)
-    return loss_on(lab.removable, samples), time.perf_counter()
+    return SharedPrefix(lab.removable, lab.layout, samples), time.perf_counter()
 
 
 _BLOCKS = "block-cosine speaks of whole blocks; what is removed by it here is their attention alone"

@@ -95,7 +95,10 @@ class LatencyProbe:
 
 def _figures(whole: Measured, pruned: Measured | None) -> dict[str, float]:
     own = pruned or whole
-    figures = {"prefill_seconds": own.seconds("prefill").median, "decode_tokens_per_second": own.tokens_per_second().median}
+    figures = {
+        "prefill_seconds": own.seconds("prefill").median,
+        "decode_tokens_per_second": own.tokens_per_second().median,
+    }
     for phase in PHASES:
         if pruned is None:  # the whole model is what all others are held against
             figures |= dict.fromkeys((f"{phase}_speedup", f"{phase}_speedup_low", f"{phase}_speedup_high"), 1.0)
