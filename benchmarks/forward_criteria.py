@@ -1,6 +1,6 @@
 """What criteria that run the model cost: their statistics over bare forward passes, and beside weights alone.
 
-    python benchmarks/forward_criteria.py [--part statistics,prefix,ratio] [--model DIRECTORY] [--rounds 5] [--tokens 4096]
+    python benchmarks/forward_criteria.py [--part statistics,prefix,ratio] [--model MODEL] [--rounds 5] [--tokens 4096]
 
 ``statistics``: one pass for ``cosine``, ``norm-ratio`` and ``block-cosine`` against the same forward passes without
 them, in turns; on blocks of three widths with random weights, and on MODEL where one is given.
@@ -146,10 +146,9 @@ def ratio(options: argparse.Namespace) -> None:
     a_block = [(b - a) / (options.samples * blocks) for a, b in zip(seconds["few"], seconds["more"], strict=True)]
     cosine = [s * BLOCKS * SAMPLES for s in a_block]
     print(f"  gate-norm, {blocks} blocks measured x {BLOCKS // blocks}: {statistics.median(gate):.1f} s")
-    print(
-        f"  cosine, {options.samples * LENGTH} more tokens in {blocks} blocks: {statistics.median(a_block):.2f} s a sample"
-    )
-    print(f"  and block; x {BLOCKS} x {SAMPLES}: {statistics.median(cosine) / 3600:.1f} h")
+    tokens, one = options.samples * LENGTH, statistics.median(a_block)
+    print(f"  cosine, {tokens} more tokens in {blocks} blocks: {one:.2f} s for a sample and block")
+    print(f"  times {BLOCKS} blocks and {SAMPLES} samples: {statistics.median(cosine) / 3600:.1f} h")
     print(f"  ratio {spread(cosine, gate)}", flush=True)
 
 

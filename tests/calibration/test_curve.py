@@ -126,7 +126,7 @@ def test_speed_is_really_timed(text: Path):
 
 def test_a_curve_of_another_schema_is_refused_by_name(text: Path):
     data = measured(gatenorm.laboratory("demo"), text, counts=[1], seeds=0).to_json()
-    with pytest.raises(PlanError, match="gatenorm/curve/9.*expected 'gatenorm/curve/1'"):
+    with pytest.raises(PlanError, match=r"gatenorm/curve/9.*expected 'gatenorm/curve/1'"):
         Curve.from_json(data | {"schema": "gatenorm/curve/9"})
     with pytest.raises(PlanError, match="a curve lacks the field 'protocol'"):
         Curve.from_json({key: value for key, value in data.items() if key != "protocol"})

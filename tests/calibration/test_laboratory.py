@@ -183,9 +183,9 @@ def test_a_curve_refuses_what_it_cannot_measure(text: Path, tmp_path: Path):
         measured(laboratory, text, None, counts=[16])
     with pytest.raises(EvaluationError, match="compares two models"):
         measured(laboratory, text, None, tasks="domain", task_data=str(text))
-    with pytest.raises(EvaluationError, match="--latency 500 with 32 new tokens does not fit .* at most 480"):
+    with pytest.raises(EvaluationError, match=r"--latency 500 with 32 new tokens does not fit .* at most 480"):
         measured(laboratory, text, None, latency=500)
-    with pytest.raises(EvaluationError, match="--task-data none: .*|zeroshot: --task-data none"):
+    with pytest.raises(EvaluationError, match="zeroshot: --task-data none"):
         measured(laboratory, text, None, tasks="zeroshot", task_data="none")
     with pytest.raises(CalibrationError, match="recall-short is measured on one device"):
         measured(gatenorm.laboratory("demo", device="auto"), text, None, tasks="retrieval")

@@ -106,9 +106,7 @@ def jobs_of_one(
     known = known_tasks(own=speaks_its_language(layout.checkpoint.directory), data=given)
     for task, _ in registry.choose(tasks, known):
         if task.compares:
-            raise EvaluationError(
-                f"--tasks {task.name} compares two models, a pruned and its parent: see gatenorm eval"
-            )
+            raise EvaluationError(f"--tasks {task.name} compares two models: see gatenorm eval")
     try:
         return registry.prepare(tasks, given, Request(limit=limit, context=layout.context), known=known)
     except EvaluationError as error:  # beside a text to take perplexity on, what tasks read has another name

@@ -1,4 +1,4 @@
-"""What a curve is made of: for every ranking a line, with perplexity and whatever else by number of removed sublayers."""
+"""What a curve is made of: a line for every ranking, perplexity and whatever else by number of removed sublayers."""
 
 from __future__ import annotations
 

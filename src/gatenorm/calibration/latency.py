@@ -28,7 +28,7 @@ _WHOLE, _PRUNED = "whole", "pruned"
 class LatencyProbe:
     """Seconds of prefill and tokens per second of decoding, and both as speed-up over the whole model.
 
-    ``tokens`` are read, then ``new`` ones decoded, ``batch`` sequences side by side; ``rounds`` times after ``warmups``.
+    ``tokens`` are read, then ``new`` ones decoded, for ``batch`` sequences, ``rounds`` times after ``warmups``.
     Figures: ``prefill_speedup``, ``decode_speedup`` and ``prefill_seconds``, ``decode_tokens_per_second`` (medians over
     the rounds; ``_low`` and ``_high`` are the extremes of the speed-ups).
     """

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class SharedPrefix:
-    """Called with sets of layers, gives for each the samples' loss without their attention, in nats per predicted token.
+    """Called with sets of layers, gives the samples' loss without each of them, in nats per predicted token.
 
     Equal to :func:`gatenorm.calibration.removal_effects.loss_on`, which runs the whole model for every set.
     """

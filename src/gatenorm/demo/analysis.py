@@ -1,4 +1,4 @@
-"""What the layers of a model make of the tiny world: how far each attention turns the stream, what its removal costs."""
+"""What a model's layers do in the tiny world: how far each attention turns the stream, what its removal costs."""
 
 from __future__ import annotations
 
