@@ -20,7 +20,7 @@ from gatenorm.runtimes.transformers import load
 from gatenorm.surgery.disk import write_pruned
 from gatenorm.surgery.planning import plan_by_hand
 from tests.calibration.models import SHAPES, layout_of
-from tests.tiny_models import build, tokens
+from tests.tiny_models import tokens
 
 TinyModels = Callable[..., Path]
 
@@ -29,7 +29,8 @@ TinyModels = Callable[..., Path]
 def test_a_copy_is_the_pruned_checkpoint_and_holds_no_tensor_of_its_own(
     name: str, tiny_models: TinyModels, tmp_path: Path
 ):
-    layout, model = layout_of(tiny_models(name)), build(name)
+    layout = layout_of(tiny_models(name))
+    model = load(layout.checkpoint.directory, dtype=torch.float32)
     write_pruned(layout, plan_by_hand(layout, [0, 2]), tmp_path / "out")
     expected = load(tmp_path / "out", dtype=torch.float32)
     before = model(tokens()).logits
@@ -66,7 +67,7 @@ def test_tasks_are_those_of_the_pruned_checkpoint_and_are_added_to_a_state(text:
     laboratory, state = gatenorm.laboratory("demo"), tmp_path / "state.json"
     plain = measured(laboratory, text, state=state)
     assert plain.lines[0].figures == {}
-    asked = {"state": state, "tasks": "demo", "task_limit": 4}
+    asked = {"state": state, "tasks": "retrieval", "task_limit": 4}
     steps: list[tuple[int, int]] = []
     found = measured(laboratory, text, progress=lambda *step: steps.append(step), **asked)
     jobs = len(found.measured)
@@ -77,7 +78,7 @@ def test_tasks_are_those_of_the_pruned_checkpoint_and_are_added_to_a_state(text:
     assert line.perplexity == plain.lines[0].perplexity
     assert found.band[0].figures == {}
     gatenorm.prune("demo", tmp_path / "two", gatenorm.plan("demo", drop=line.removed[2]))
-    records = gatenorm.evaluate(tmp_path / "two", "demo", request=Request(limit=4))
+    records = gatenorm.evaluate(tmp_path / "two", "retrieval", request=Request(limit=4))
     right = {r.protocol["task"]: r.figures["accuracy"] for r in records if r.kind == "demo-task"}
     assert {task: line.figures[f"{task}.accuracy"][2] for task in right} == right
     assert line.figures["accuracy"][2] == pytest.approx(sum(right.values()) / len(right))
@@ -87,7 +88,7 @@ def test_tasks_are_those_of_the_pruned_checkpoint_and_are_added_to_a_state(text:
     assert again.lines == found.lines
     assert again.measured == found.measured
     with pytest.raises(EvaluationError, match="measured in another way"):
-        measured(fresh, text, state=state, tasks="demo", task_limit=5)
+        measured(fresh, text, state=state, tasks="retrieval", task_limit=5)
     assert Curve.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 

@@ -110,14 +110,8 @@ def test_curve_measures_tasks_and_speed_on_request(tmp_path: Path, capsys: pytes
     more = ("--tasks", "retrieval", "--latency", 16, "--new-tokens", 2, "--rounds", 1, "--pareto", tmp_path / "p.svg")
     status, out, err = run(capsys, "curve", "demo", "--data", text, *how, *more, "--json", written)
     assert (status, err) == (0, "")
-    for shown in (
-        "mean accuracy on the tasks",
-        "recall-short (accuracy)",
-        "prefill / decode",
-        "1.00 / 1.00",
-        "rounds 1",
-    ):
-        assert shown in out
+    for shown in ("mean accuracy on the tasks", "recall-short (accuracy)", "prefill / decode", "1.00 / 1.00"):
+        assert shown in " ".join(out.split())
     assert (tmp_path / "p.svg").stat().st_size > 1000
     points = json.loads(written.read_text())["lines"][0]["points"]
     assert [p["removed"] for p in points] == [0, 1]
