@@ -78,7 +78,7 @@ class TaskProbe:
         if self.job.run is None:
             raise EvaluationError(f"--tasks {self.name} compares two models: see gatenorm eval")
         model = pruned_copy(laboratory.model, laboratory.layout, layers)
-        found = self.job.run(Subject.of_module(model, laboratory.tokenizer), None)  # type: ignore[arg-type]
+        found = self.job.run(Subject.of_module(model, laboratory.tokenizer), None)
         if not self.protocol:
             self.protocol.update({"figure": headline(found.figures), **found.protocol, "data": dict(found.data)})
         return {f"{self.name}.{figure}": float(value) for figure, value in found.figures.items()}

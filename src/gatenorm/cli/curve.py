@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -144,42 +144,46 @@ def command(
 
 def _show(found: Any) -> None:
     name = found.model.name
-    columns = [(line.name, lambda n, line=line: f"{line.perplexity[n]:.4g}") for line in found.lines]
+    columns = _columns(found, lambda line, n: f"{line.perplexity[n]:.4g}")
     spread = found.spread()
     if spread:
-        title = f"random, {len(found.band)} draws: least, mean, largest"
-        columns.append((title, lambda n: ", ".join(f"{value:.4g}" for value in spread[n])))
+        head = f"random, {len(found.band)} draws: least, mean, largest"
+        columns[head] = [", ".join(f"{value:.4g}" for value in spread[n]) for n in found.counts]
     title = f"{name}: perplexity on {found.data['name']} by number of removed attention sublayers"
     console.print_table(_by_count(found, title, columns))
     console.say("protocol: " + _words(found.protocol))
     if found.has("accuracy"):
-        columns = [(line.name, lambda n, line=line: f"{line.figures['accuracy'][n]:.3f}") for line in found.lines]
-        judged = ", ".join(f"{task} ({how['figure']})" for task, how in found.measured.items() if how.get("figure"))
+        columns = _columns(found, lambda line, n: f"{line.figures['accuracy'][n]:.3f}")
         console.print_table(_by_count(found, f"{name}: mean accuracy on the tasks", columns))
-        console.say(f"tasks: {judged}")
+        judged = (f"{task} ({how['figure']})" for task, how in found.measured.items() if how.get("figure"))
+        console.say(f"tasks: {', '.join(judged)}")
     if found.has("prefill_speedup"):
-        columns = [(line.name, lambda n, line=line: _speed(line.figures, n)) for line in found.lines]
+        columns = _columns(found, _speed)
         console.print_table(_by_count(found, f"{name}: speed-up over the unpruned model, prefill / decode", columns))
         console.say("protocol: " + _words(found.measured["latency"]))
     for warning in found.warnings:
         console.say(f"warning: {warning.message}")
 
 
-def _by_count(found: Any, title: str, columns: list[tuple[str, Callable[[int], str]]]) -> Any:
+def _columns(found: Any, cell: Callable[[Any, int], str]) -> dict[str, list[str]]:
+    return {line.name: [cell(line, n) for n in found.counts] for line in found.lines}
+
+
+def _speed(line: Any, count: int) -> str:
+    return " / ".join(f"{line.figures[f'{phase}_speedup'][count]:.2f}" for phase in ("prefill", "decode"))
+
+
+def _by_count(found: Any, title: str, columns: Mapping[str, Sequence[str]]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=Text(title), title_justify="left")
     table.add_column("removed", justify="right")
-    for name, _ in columns:
+    for name in columns:
         table.add_column(name, justify="right")
-    for count in found.counts:
-        table.add_row(str(count), *(cell(count) for _, cell in columns))
+    for count, *cells in zip(found.counts, *columns.values(), strict=True):
+        table.add_row(str(count), *cells)
     return table
-
-
-def _speed(figures: Any, count: int) -> str:
-    return " / ".join(f"{figures[f'{phase}_speedup'][count]:.2f}" for phase in ("prefill", "decode"))
 
 
 def _words(protocol: Any) -> str:
