@@ -166,14 +166,14 @@ def curve(
     """
     from gatenorm.api.evaluating import jobs_of_one
     from gatenorm.calibration.curve import curve as measure
+    from gatenorm.calibration.curve import evaluation_text
     from gatenorm.calibration.latency import LatencyProbe
     from gatenorm.calibration.requests import requests
     from gatenorm.evaluation.perplexity import Protocol
-    from gatenorm.evaluation.text import read_text
 
     how = _calibration(calibration, 0)
     asked = [requests([given], how)[0] if isinstance(given, str) else given for given in criteria]
-    text, chosen = read_text(data), laboratory(model)
+    text, chosen = evaluation_text(data), laboratory(model)
     layers = len(chosen.layout.attention_layers)
     numbers = range(count_for_share(0.5, layers) + 1) if counts is None else counts
     where = None if state is None else Path(state)

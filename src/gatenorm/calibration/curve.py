@@ -28,13 +28,26 @@ from gatenorm.criteria import score as score_weights
 from gatenorm.errors import CalibrationError, EvaluationError
 from gatenorm.evaluation.job import Job
 from gatenorm.evaluation.perplexity import Protocol, encode
-from gatenorm.evaluation.text import Text
+from gatenorm.evaluation.text import Text, read_text
 from gatenorm.records import Scores
 
-__all__ = ["CURVE_SCHEMA", "RANDOM_BAND", "Curve", "Line", "Measure", "curve", "evaluation_samples"]
+__all__ = ["CURVE_SCHEMA", "RANDOM_BAND", "Curve", "Line", "Measure", "curve", "evaluation_samples", "evaluation_text"]
 
 RANDOM_BAND = "random"
 _PERPLEXITY, _NLL = "perplexity", "nll"
+
+
+def evaluation_text(source: str) -> Text:
+    """The text that ``--data`` names, as an evaluation reads it.
+
+    Raises:
+        EvaluationError: there is none.
+    """
+    try:
+        return read_text(source)
+    except EvaluationError as error:  # here the field has no option
+        words = str(error).replace(": name it with --text-field", "; a text to measure on is looked for there alone")
+        raise EvaluationError(words) from error
 
 
 def evaluation_samples(laboratory: Laboratory, text: Text, protocol: Protocol) -> Samples:

@@ -85,10 +85,10 @@ def command(
 ) -> None:
     """Measure what MODEL is worth without its 1, 2, 3, ... weakest sublayers, by several criteria."""
     from gatenorm import api
+    from gatenorm.calibration.curve import evaluation_text
     from gatenorm.calibration.latency import LatencyProbe
     from gatenorm.calibration.requests import requests
     from gatenorm.evaluation.perplexity import Protocol, check_hardware
-    from gatenorm.evaluation.text import read_text
 
     console.check_json(json)
     for path in (plot, pareto):
@@ -106,7 +106,7 @@ def command(
     names = [name for name in criteria.split(",") if name]
     requests(names, tokens)
     numbers = None if counts is None else options.indices(counts, "--counts")
-    read_text(data)
+    evaluation_text(data)
     console.quiet_transformers()
     check_hardware("cpu" if device == "auto" else device, dtype)
     protocol = Protocol(window, documents, limit, batch_size)
