@@ -29,7 +29,11 @@ COMPARISON = Comparison(
 LINE = Line("gate-norm", {0: (), 1: (7,), 2: (7, 6)}, {0: 10.0, 1: 12.0, 2: float("inf")})
 BAND = (Line("random 0", LINE.removed, {0: 10.0, 1: 20.0, 2: 50.0}),)
 CURVE = Curve(IDENTITY, (LINE,), BAND, (), {}, {"name": "text.txt"}, 1.0)
-SPEEDS = {f"{phase}_speedup": {0: 1.0, 1: 1.1, 2: 1.2} for phase in ("prefill", "decode")}
+SPEEDS = {
+    f"{phase}_speedup{end}": {0: 1.0, 1: 1.1, 2: 1.2}
+    for phase in ("prefill", "decode")
+    for end in ("", "_low", "_high")
+}
 TIMED = replace(CURVE, lines=(replace(LINE, figures=SPEEDS),), measured={"latency": {"prompt_tokens": 512, "new": 32}})
 TASKED = replace(TIMED, lines=(replace(LINE, figures={"accuracy": {0: 0.9, 1: 0.8, 2: 0.5}, **SPEEDS}),))
 DRAW = {

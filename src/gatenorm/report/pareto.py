@@ -1,4 +1,7 @@
-"""Quality against speed, a line a criterion, every point named by how many sublayers are gone: the paper's Pareto."""
+"""Quality against speed, a line a criterion, every point named by how many sublayers are gone: the paper's Pareto.
+
+Thin bars reach from the least to the largest speed-up of the rounds.
+"""
 
 from __future__ import annotations
 
@@ -59,6 +62,9 @@ def _static(curve: Curve, file: Path) -> None:
             values, speed = _values(line, accuracy), line.figures[f"{phase}_speedup"]
             counts = [c for c in sorted(values) if math.isfinite(values[c])]
             colour = COLOURS[n % len(COLOURS)]
+            low, high = (line.figures[f"{phase}_speedup_{end}"] for end in ("low", "high"))
+            for c in counts[1:]:  # the extremes of the rounds
+                panel.plot([low[c], high[c]], [values[c]] * 2, color=colour, linewidth=0.8, alpha=0.4)
             panel.plot(
                 [speed[c] for c in counts],
                 [values[c] for c in counts],
