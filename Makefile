@@ -55,6 +55,7 @@ format: $(READY)
 benchmark: $(READY)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/scoring.py
+	$(BIN)/python benchmarks/forward_criteria.py
 	$(BIN)/python benchmarks/pruning.py
 	$(BIN)/python benchmarks/speed.py
 

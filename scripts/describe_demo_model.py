@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 
-from gatenorm import open_model, score
+from gatenorm import laboratory, open_model, score
+from gatenorm.calibration.agreement import spearman
 from gatenorm.criteria import CRITERIA
 from gatenorm.demo import analysis, evaluation
 from gatenorm.demo.package import seal
@@ -36,26 +37,24 @@ def measure(directory: Path) -> dict[str, Any]:
     sys.stderr.write("stories and tasks\n")
     records = evaluation.evaluate(model, tokenizer)
     sys.stderr.write("layers\n")
-    text = analysis.stories(LAYER_STORIES)
-    cosine, ratio = analysis.sublayer_updates(model, tokenizer, text)
-    whole, without = analysis.loss_without_each(model, tokenizer, text)
-    rise = [loss - whole for loss in without]
     layout = open_model(directory)
+    found = analysis.sublayers(laboratory(layout, dtype="float32"), analysis.stories(LAYER_STORIES))
+    rise = list(found.rise)
     criteria = {name: [s.score for s in score(layout, name).layers] for name in CRITERIA}
-    compared = {**criteria, "cosine": cosine, "norm-ratio": ratio}
+    compared = {**criteria, "cosine": list(found.cosine), "norm-ratio": list(found.norm_ratio)}
     return {
         "perplexity": {**records[0].figures, "seconds": round(records[0].seconds, 1)},
         "tasks": {r.protocol["task"]: {**r.figures, **_words(r.protocol)} for r in records[1:]},
         "layer_stories": LAYER_STORIES,
-        "loss": whole,
+        "loss": found.loss,
         "rise": rise,
-        "cosine": cosine,
-        "norm_ratio": ratio,
+        "cosine": compared["cosine"],
+        "norm_ratio": compared["norm-ratio"],
         "gate_norm": criteria["gate-norm"],
         "gate_norm_heads": criteria["gate-norm-heads"],
-        "correlation": {name: analysis.spearman(values, rise) for name, values in compared.items()},
+        "correlation": {name: spearman(values, rise) for name, values in compared.items()},
         "correlation_of_random": {
-            name: analysis.spearman(values[PLANTED:], rise[PLANTED:]) for name, values in compared.items()
+            name: spearman(values[PLANTED:], rise[PLANTED:]) for name, values in compared.items()
         },
         "dtype": "float32",
         "versions": versions(),

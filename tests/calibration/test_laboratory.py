@@ -75,7 +75,6 @@ def test_one_pass_serves_three_criteria(tiny_models: TinyModels, monkeypatch: py
     assert len(passes) == 1
     assert [s.criterion for s in found.scores] == ["cosine", "norm-ratio", "block-cosine", "gate-norm"]
     assert len(found.agreements) == 6
-    json.dumps(found.to_json())
 
 
 def test_layer_by_layer_is_said_in_the_record(tiny_models: TinyModels):
@@ -114,7 +113,6 @@ def test_a_cross_check_names_the_layers_in_dispute(tiny_models: TinyModels):
         assert set(dispute.only_check) == other - chosen
         warned = [w for w in checked.warnings if w.evidence.get("check") == dispute.check]
         assert [w.evidence["shared"] for w in warned] == ([] if chosen & other else [[]])
-    json.dumps(checked.to_json())
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +181,14 @@ def test_a_curve_refuses_what_it_cannot_measure(text: Path, tmp_path: Path):
         gatenorm.curve(laboratory, ["cosine@self"], str(short))
     with pytest.raises(EvaluationError, match="the model has 16, and one must stay"):
         measured(laboratory, text, None, counts=[16])
+    with pytest.raises(EvaluationError, match="compares two models"):
+        measured(laboratory, text, None, tasks="domain", task_data=str(text))
+    with pytest.raises(EvaluationError, match=r"--latency 500 with 32 new tokens does not fit .* at most 480"):
+        measured(laboratory, text, None, latency=500)
+    with pytest.raises(EvaluationError, match="zeroshot: --task-data none"):
+        measured(laboratory, text, None, tasks="zeroshot", task_data="none")
+    with pytest.raises(CalibrationError, match="recall-short is measured on one device"):
+        measured(gatenorm.laboratory("demo", device="auto"), text, None, tasks="retrieval")
     state = tmp_path / "state.json"
     state.write_text('{"schema": "gatenorm/curve-state/1", "key": {}, "measured": []}')
     with pytest.raises(EvaluationError, match="another curve's measurements"):

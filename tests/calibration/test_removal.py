@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,8 @@ import torch
 
 from gatenorm.calibration.removal import Removable
 from gatenorm.calibration.removal_effects import greedy, leave_one_out, loss_on
+from gatenorm.calibration.shared_prefix import SharedPrefix
+from gatenorm.calibration.statistics import Progress
 from gatenorm.evaluation.perplexity import negative_log_likelihood
 from gatenorm.runtimes.transformers import load
 from gatenorm.surgery.disk import write_pruned
@@ -83,10 +85,12 @@ def test_leave_one_out_is_the_loss_of_checkpoints_without_one(name: str, tiny_mo
         pruned = load(tmp_path / str(layer), dtype=torch.float32)
         expected[layer] = negative_log_likelihood(pruned, given.sequences) / given.predicted - whole
     steps: list[tuple[int, int]] = []
-    loss = loss_on(Removable(build(name), layout), given)
-    found = leave_one_out(loss, layout.attention_layers, lambda done, total: steps.append((done, total)))
+    losses = SharedPrefix(Removable(build(name), layout), layout, given)
+    found = leave_one_out(losses, layout.attention_layers, lambda done, total: steps.append((done, total)))
     assert found == pytest.approx(expected, abs=1e-5)
-    assert steps == [(n, layout.layers + 1) for n in range(1, layout.layers + 2)]
+    assert [done for done, _ in steps] == sorted(done for done, _ in steps)
+    assert {total for _, total in steps} == {layout.layers + 1}
+    assert steps[-1] == (layout.layers + 1, layout.layers + 1)
 
 
 def test_greedy_takes_the_best_of_every_round(tiny_models: TinyModels):
@@ -94,12 +98,14 @@ def test_greedy_takes_the_best_of_every_round(tiny_models: TinyModels):
     loss = loss_on(Removable(build("llama-mha"), layout), given)
     known: dict[tuple[int, ...], float] = {}
 
-    def remembered(layers: Collection[int]) -> float:
-        return known.setdefault(tuple(sorted(layers)), loss(layers))
+    def remembered(sets: Sequence[Collection[int]], progress: Progress | None = None) -> list[float]:
+        if progress:
+            progress(len(sets), len(sets))
+        return [known.setdefault(tuple(sorted(layers)), loss(layers)) for layers in sets]
 
     steps: list[tuple[int, int]] = []
     path = greedy(remembered, layout.attention_layers, progress=lambda done, total: steps.append((done, total)))
-    assert steps == [(n, 15) for n in range(1, 16)]
+    assert steps == [(n, 15) for n in (1, 6, 10, 13, 15)]
     gone: list[int] = []
     while len(gone) < 4:
         rounds = [known[tuple(sorted([*gone, layer]))] for layer in range(5) if layer not in gone]
@@ -111,6 +117,6 @@ def test_greedy_takes_the_best_of_every_round(tiny_models: TinyModels):
 
 def test_greedy_may_stop_early_and_ranks_the_rest_by_its_last_round():
     costs = {0: 5.0, 1: 1.0, 2: 3.0, 3: 1.0}
-    path = greedy(lambda layers: sum(costs[layer] for layer in layers), (0, 1, 2, 3), steps=1)
+    path = greedy(lambda sets, _: [sum(costs[layer] for layer in layers) for layers in sets], (0, 1, 2, 3), steps=1)
     assert path.order == (3, 1, 2, 0)
     assert path.losses == (1.0,)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from gatenorm.calibration.curve import evaluation_text
 from gatenorm.calibration.laboratory import Laboratory
 from gatenorm.calibration.sources import (
     Calibration,
@@ -22,7 +23,7 @@ from gatenorm.calibration.sources import (
     text_samples,
 )
 from gatenorm.demo import model_directory
-from gatenorm.errors import CalibrationError, CriterionError
+from gatenorm.errors import CalibrationError, CriterionError, EvaluationError
 from gatenorm.runtimes.transformers import load_tokenizer
 from tests.calibration.models import layout_of
 from tests.tiny_models import VOCABULARY, build
@@ -181,3 +182,23 @@ def test_what_cannot_be_had_is_said_before_a_weight_is_loaded(tiny_models: TinyM
         with pytest.raises(kind, match=message):
             laboratory.prepare(name, Calibration(source))
         assert "model" not in vars(laboratory)
+
+
+def test_errors_name_the_options_that_there_are(tmp_path: Path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"story": "once"}\n')
+    for source, expected in [
+        (str(rows), "line 1 has no text in a field 'text' (it has story); a text to calibrate on is looked for there"),
+        (
+            "none.txt",
+            "--calibration none.txt: there is no file none.txt; expected a text, .jsonl or .parquet",
+        ),
+    ]:
+        with pytest.raises(CalibrationError) as caught:
+            text_samples(Calibration(source), Words(), CONFIG)  # type: ignore[arg-type]
+        assert expected in str(caught.value)
+        assert not any(option in str(caught.value) for option in ("--data", "--text-field", "--window"))
+    with pytest.raises(EvaluationError, match="a text to measure on is looked for there alone"):
+        evaluation_text(str(rows))
+    with pytest.raises(EvaluationError, match=r"--data none\.txt: there is no file"):
+        evaluation_text("none.txt")

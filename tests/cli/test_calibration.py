@@ -101,6 +101,23 @@ def test_curve_measures_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert state.read_text() == before
 
 
+def test_curve_measures_tasks_and_speed_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    from gatenorm.demo.analysis import stories
+
+    text, written = tmp_path / "stories.txt", tmp_path / "curve.json"
+    text.write_text(stories(4).content)
+    how = ("--criteria", "gate-norm,depth", "--counts", 1, "--seeds", 0, "--window", 64, "--limit", 2)
+    more = ("--tasks", "retrieval", "--latency", 16, "--new-tokens", 2, "--rounds", 1, "--pareto", tmp_path / "p.svg")
+    status, out, err = run(capsys, "curve", "demo", "--data", text, *how, *more, "--json", written)
+    assert (status, err) == (0, "")
+    for shown in ("mean accuracy on the tasks", "recall-short (accuracy)", "prefill / decode", "1.00 / 1.00"):
+        assert shown in " ".join(out.split())
+    assert (tmp_path / "p.svg").stat().st_size > 1000
+    points = json.loads(written.read_text())["lines"][0]["points"]
+    assert [p["removed"] for p in points] == [0, 1]
+    assert all(0 <= p["accuracy"] <= 1 and p["decode_speedup"] > 0 for p in points)
+
+
 def test_bad_requests_are_one_line_and_status_2(
     tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -129,6 +146,10 @@ def test_bad_requests_are_one_line_and_status_2(
         (["curve", "demo", "--data", short], "fewer than one window"),
         (["curve", "demo", "--data", tmp_path / "none.txt"], "no file"),
         (["curve", "demo", "--data", short, "--counts", "x"], "'x' is no layer number"),
+        (["curve", "demo", "--data", short, "--pareto", tmp_path / "p.svg"], "give --latency TOKENS too"),
+        (["curve", "demo", "--data", short, "--task-limit", 3], "name the tasks, or leave them out"),
+        (["curve", "demo", "--data", short, "--tasks", "zeroshto"], "did you mean 'zeroshot'?"),
+        (["curve", "demo", "--data", short, "--tasks", "zeroshot", "--task-data", short], "--task-data"),
     ]
     for arguments, message in wrong:
         status, said, err = run(capsys, *arguments)

@@ -9,12 +9,17 @@ from typing import Any
 import pytest
 import torch
 
+import gatenorm
+from gatenorm.calibration.curve import evaluation_samples
+from gatenorm.calibration.statistics import observe
 from gatenorm.cli import main
 from gatenorm.demo import evaluation, model_directory
-from gatenorm.demo.analysis import loss_without_each, spearman, stories, sublayer_updates
+from gatenorm.demo.analysis import stories, sublayers
 from gatenorm.demo.harder import ALL_KINDS, HARDER
 from gatenorm.demo.tasks import KINDS, Item, items
+from gatenorm.demo.tinyworld import END
 from gatenorm.errors import EvaluationError
+from gatenorm.evaluation.perplexity import Protocol
 from gatenorm.runtimes.transformers import load, load_tokenizer
 
 Loaded = tuple[Any, Any]
@@ -104,34 +109,16 @@ def test_the_command_compares_a_pruned_version(
     assert all(r["figures"]["items"] == 2 for r in records[1:])
 
 
-def test_what_a_layer_does_is_measured_where_it_does_it(demo: Loaded):
-    """Against hidden states that transformers itself gives, and a sublayer that adds nothing."""
-    model, tokenizer = demo
-    text = stories(1)
-    cosine, ratio = sublayer_updates(model, tokenizer, text)
-    assert len(cosine) == len(ratio) == model.config.num_hidden_layers
-    assert all(0 <= c <= 2 for c in cosine)
-    held = model.model.layers[3].self_attn.o_proj.weight
-    kept = held.detach().clone()
-    with torch.no_grad():
-        held.zero_()
-        silent, nothing = sublayer_updates(model, tokenizer, text)
-        held.copy_(kept)
-    assert silent[3] == pytest.approx(0, abs=1e-9)
-    assert nothing[3] == 0
-    assert silent[:3] == cosine[:3]
-
-
-def test_removing_a_sublayer_leaves_the_model_itself_alone(demo: Loaded):
-    model, tokenizer = demo
-    before = {name: p.clone() for name, p in model.state_dict().items()}
-    whole, without = loss_without_each(model, tokenizer, stories(1))
-    assert len(without) == model.config.num_hidden_layers
-    assert max(without) > whole
-    assert all(torch.equal(before[name], p) for name, p in model.state_dict().items())
-
-
-def test_rank_correlation():
-    assert spearman([1, 2, 3], [10, 20, 30]) == pytest.approx(1)
-    assert spearman([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
-    assert spearman([1, 2, 2, 4], [1, 2, 3, 4]) == pytest.approx(0.9486833)
+def test_the_card_says_what_the_layers_do():
+    """The streams on the card's own stories; the rises, which take a pass a layer, on the first of them."""
+    card = json.loads((model_directory() / "measured.json").read_text())
+    laboratory = gatenorm.laboratory("demo", dtype="float32")
+    text = stories(card["layer_stories"])
+    samples = evaluation_samples(laboratory, text, Protocol(separator=END))
+    seen = observe(laboratory.model, laboratory.layout, samples)
+    assert list(seen.cosine().values()) == pytest.approx(card["cosine"], rel=1e-3)
+    assert list(seen.norm_ratio().values()) == pytest.approx(card["norm_ratio"], rel=1e-3)
+    found = sublayers(laboratory, stories(1))
+    assert found.loss == pytest.approx(card["loss"], rel=0.15)
+    assert found.rise[0] == pytest.approx(card["rise"][0], rel=0.15)
+    assert len(found.cosine) == len(found.norm_ratio) == len(found.rise) == 16

@@ -12,8 +12,9 @@ from gatenorm.demo.package import speaks_its_language
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation import registry, running
 from gatenorm.evaluation.cache import Cache
-from gatenorm.evaluation.job import Request
+from gatenorm.evaluation.job import Job, Request
 from gatenorm.evaluation.subject import Subject
+from gatenorm.families import Layout
 from gatenorm.records import Evidence
 
 # Measured on the built-in model, and on what was pruned or trained from it, in place of tasks in English.
@@ -65,10 +66,7 @@ def evaluate(
     subjects = [m if isinstance(m, Subject) else Subject.of_layout(open_model(m), **hardware) for m in named]
     own = [s.layout is not None and speaks_its_language(s.layout.checkpoint.directory) for s in subjects]
     data = [data] if isinstance(data, str) else list(data)
-    known = dict(registry.TASKS)
-    if all(own):
-        # Whoever gives data to refusal or retrieval means those in English.
-        known |= {DEMO: OWN_TASKS[DEMO]} if data else OWN_TASKS
+    known = known_tasks(own=all(own), data=data)
     if tasks is None and not data and not all(own):
         name = subjects[own.index(False)].name
         raise EvaluationError(
@@ -81,3 +79,35 @@ def evaluate(
     compared = subjects[0] if baseline is not None else None
     found = running.run(jobs, subjects[-1], compared, cache=cache, bars=bars, finished=finished)
     return [record.evidence for record in found]
+
+
+def known_tasks(*, own: bool, data: Sequence[str]) -> dict[str, registry.Task]:
+    """The tasks by name, for models of the built-in model's language (``own``) with that language's in front."""
+    if not own:
+        return dict(registry.TASKS)
+    # Whoever gives data to refusal or retrieval means those in English.
+    return dict(registry.TASKS) | ({DEMO: OWN_TASKS[DEMO]} if data else OWN_TASKS)
+
+
+def jobs_of_one(
+    layout: Layout, tasks: str | Sequence[str], data: str | Sequence[str] = (), *, limit: int | None = None
+) -> list[Job]:
+    """The jobs of tasks that are to be run on one model alone, pruned this way and that.
+
+    Args:
+        tasks, data: as in :func:`evaluate`.
+        limit: items of each task.
+
+    Raises:
+        EvaluationError: an unknown task, one that compares two models, or data that are missing or do not serve.
+        MissingExtraError: lm-eval is not installed.
+    """
+    given = [data] if isinstance(data, str) else list(data)
+    known = known_tasks(own=speaks_its_language(layout.checkpoint.directory), data=given)
+    for task, _ in registry.choose(tasks, known):
+        if task.compares:
+            raise EvaluationError(f"--tasks {task.name} compares two models: see gatenorm eval")
+    try:
+        return registry.prepare(tasks, given, Request(limit=limit, context=layout.context), known=known)
+    except EvaluationError as error:  # beside a text to take perplexity on, what tasks read has another name
+        raise EvaluationError(str(error).replace("--data", "--task-data")) from error

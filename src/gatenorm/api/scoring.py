@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gatenorm.calibration.cross_check import CrossCheck
     from gatenorm.calibration.curve import Curve
     from gatenorm.calibration.laboratory import Laboratory
+    from gatenorm.calibration.latency import LatencyProbe
     from gatenorm.calibration.sources import Calibration
     from gatenorm.evaluation.perplexity import Protocol
 
@@ -141,10 +142,16 @@ def curve(
     calibration: Calibration | str | None = None,
     seeds: int = 5,
     measures: Mapping[str, Callable[[Any], float]] | None = None,
+    tasks: str | Sequence[str] = (),
+    task_data: str | Sequence[str] = (),
+    task_limit: int | None = None,
+    latency: LatencyProbe | int | None = None,
     state: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Curve:
     """Perplexity on ``data`` by number of removed sublayers, for several rankings and the band of random ones.
+
+    On request also accuracy on tasks and speed beside the whole model, along the rankings.
 
     Args:
         criteria: names as in :func:`compare`, or scores made before.
@@ -152,20 +159,27 @@ def curve(
         counts: numbers of removed sublayers; up to half of them all by default.
         protocol: windows or documents, as in an evaluation.
         seeds: how many random rankings make the band.
-        measures: what else to measure of every pruned model, by name: a function of the model that gives a number.
+        measures: what else to measure of every pruned model, by name: a function of the model, run without a key/value
+            cache, that gives a number.
+        tasks: names as in :func:`evaluate`; those of ``demo`` for the built-in model.
+        task_data: what they read.
+        task_limit: items of each task.
+        latency: tokens to read and decode behind, or a ``LatencyProbe`` with all its numbers.
         state: a file that keeps what was measured, so that a run that was stopped goes on.
 
     Raises:
         EvaluationError, CriterionError, CalibrationError, CheckpointError: what is asked for cannot be measured.
     """
+    from gatenorm.api.evaluating import jobs_of_one
     from gatenorm.calibration.curve import curve as measure
+    from gatenorm.calibration.curve import evaluation_text
+    from gatenorm.calibration.latency import LatencyProbe
     from gatenorm.calibration.requests import requests
     from gatenorm.evaluation.perplexity import Protocol
-    from gatenorm.evaluation.text import read_text
 
     how = _calibration(calibration, 0)
     asked = [requests([given], how)[0] if isinstance(given, str) else given for given in criteria]
-    text, chosen = read_text(data), laboratory(model)
+    text, chosen = evaluation_text(data), laboratory(model)
     layers = len(chosen.layout.attention_layers)
     numbers = range(count_for_share(0.5, layers) + 1) if counts is None else counts
     where = None if state is None else Path(state)
@@ -177,6 +191,8 @@ def curve(
         numbers,
         seeds=seeds,
         measures=measures,
+        tasks=jobs_of_one(chosen.layout, tasks, task_data, limit=task_limit) if tasks else (),
+        latency=LatencyProbe(latency) if isinstance(latency, int) else latency,
         state=where,
         progress=progress,
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 from gatenorm.errors import CriterionError
 from gatenorm.records import Scores
+from gatenorm.records.fields import layers, whole
 from gatenorm.surgery.planning import count_for_share
 
 BUDGETS = (0.1, 0.2, 0.4, 0.5)
@@ -27,6 +28,11 @@ class Overlap:
 
     def to_json(self) -> dict[str, Any]:
         return {"share": self.share, "count": self.count, "shared": list(self.shared), "chance": self.chance}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Overlap:
+        """Out of a record whose schema was checked."""
+        return cls(float(data["share"]), whole(data["count"]), layers(data["shared"]), float(data["chance"]))
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,13 @@ class Agreement:
             "overlaps": [overlap.to_json() for overlap in self.overlaps],
         }
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Agreement:
+        """Out of a record whose schema was checked."""
+        spearman, kendall = (None if data[c] is None else float(data[c]) for c in ("spearman", "kendall"))
+        overlaps = tuple(Overlap.from_json(overlap) for overlap in data["overlaps"])
+        return cls(str(data["first"]), str(data["second"]), spearman, kendall, overlaps)
+
 
 def agree(first: Scores, second: Scores, budgets: Sequence[float] = BUDGETS) -> Agreement:
     """How far two scorings of one model agree.
@@ -58,13 +71,13 @@ def agree(first: Scores, second: Scores, budgets: Sequence[float] = BUDGETS) -> 
     one, other = by_layer(first), by_layer(second)
     if one.keys() != other.keys():
         raise CriterionError(f"{label(first)} and {label(second)} score different layers: they do not compare")
-    layers = sorted(one)
-    a, b = [one[layer] for layer in layers], [other[layer] for layer in layers]
+    order = sorted(one)
+    a, b = [one[layer] for layer in order], [other[layer] for layer in order]
     overlaps = []
     for share in budgets:
-        count = count_for_share(share, len(layers))
+        count = count_for_share(share, len(order))
         shared = sorted({*first.ranking[:count]} & {*second.ranking[:count]})
-        overlaps.append(Overlap(share, count, tuple(shared), count * count / len(layers)))
+        overlaps.append(Overlap(share, count, tuple(shared), count * count / len(order)))
     return Agreement(label(first), label(second), spearman(a, b), kendall(a, b), tuple(overlaps))
 
 

@@ -15,6 +15,7 @@ large that mean is.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from gatenorm.criteria.gate_norm_scaled import gate_norm_scaled
 from gatenorm.errors import CriterionError
 from gatenorm.families import Layout
 from gatenorm.families.family import value
+from gatenorm.records.fields import whole
 
 if TYPE_CHECKING:
     import torch
@@ -71,6 +73,11 @@ class LayerBound:
             "looseness": [low, high],
         }
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> LayerBound:
+        """Out of a record whose schema was checked."""
+        return cls(whole(data["layer"]), *(tuple(map(float, data[name])) for name in ("deviation", "limit", "logits")))
+
 
 @dataclass(frozen=True)
 class Bound:
@@ -81,6 +88,11 @@ class Bound:
 
     def to_json(self) -> dict[str, Any]:
         return {"protocol": self.protocol, "layers": [layer.to_json() for layer in self.layers]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Bound:
+        """Out of a record whose schema was checked."""
+        return cls(tuple(LayerBound.from_json(layer) for layer in data["layers"]), dict(data["protocol"]))
 
 
 def measure_bound(laboratory: Laboratory, calibration: Calibration, progress: Progress | None = None) -> Bound:

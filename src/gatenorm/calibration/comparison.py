@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -16,7 +16,8 @@ from gatenorm.calibration.statistics import Progress
 from gatenorm.calibration.warnings import few_shared, gate_norms_do_not_fall
 from gatenorm.criteria import criterion
 from gatenorm.errors import CriterionError
-from gatenorm.records import FailureSignature, ModelIdentity, Scores
+from gatenorm.records import FailureSignature, ModelIdentity, Scores, check_schema
+from gatenorm.records.fields import readable
 from gatenorm.surgery.planning import count_for_share
 
 COMPARISON_SCHEMA = "gatenorm/comparison/1"
@@ -43,6 +44,18 @@ class Comparison:
             "warnings": [warning.to_json() for warning in self.warnings],
             **({"bound": self.bound.to_json()} if self.bound else {}),
         }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Comparison:
+        check_schema(data, COMPARISON_SCHEMA, "a comparison")
+        with readable("a comparison"):
+            return cls(
+                model=ModelIdentity.from_json(data["model"]),
+                scores=tuple(Scores.from_json(scores) for scores in data["scores"]),
+                agreements=tuple(Agreement.from_json(agreement) for agreement in data["agreements"]),
+                warnings=tuple(FailureSignature.from_json(warning) for warning in data["warnings"]),
+                bound=Bound.from_json(data["bound"]) if "bound" in data else None,
+            )
 
 
 def compare(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,8 @@ from gatenorm.calibration.laboratory import Laboratory
 from gatenorm.calibration.sources import RANDOM, SELF, Calibration, with_source
 from gatenorm.calibration.statistics import Progress
 from gatenorm.calibration.warnings import few_shared, gate_norms_do_not_fall, weakest
-from gatenorm.records import FailureSignature, Scores
+from gatenorm.records import FailureSignature, Scores, check_schema
+from gatenorm.records.fields import layers, readable, whole
 
 CROSS_CHECK_SCHEMA = "gatenorm/cross-check/1"
 CHECK = "cosine"
@@ -42,6 +43,7 @@ class CrossCheck:
         return {
             "schema": CROSS_CHECK_SCHEMA,
             "criterion": label(self.scores),
+            "scores": self.scores.to_json(),
             "count": self.count,
             "checks": [scores.to_json() for scores in self.checks],
             "agreements": [agreement.to_json() for agreement in self.agreements],
@@ -51,6 +53,22 @@ class CrossCheck:
             ],
             "warnings": [warning.to_json() for warning in self.warnings],
         }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> CrossCheck:
+        check_schema(data, CROSS_CHECK_SCHEMA, "a cross-check")
+        with readable("a cross-check"):
+            return cls(
+                scores=Scores.from_json(data["scores"]),
+                checks=tuple(Scores.from_json(scores) for scores in data["checks"]),
+                count=whole(data["count"]),
+                agreements=tuple(Agreement.from_json(agreement) for agreement in data["agreements"]),
+                disputes=tuple(
+                    Dispute(str(d["check"]), layers(d["only_scores"]), layers(d["only_check"]))
+                    for d in data["disputes"]
+                ),
+                warnings=tuple(FailureSignature.from_json(warning) for warning in data["warnings"]),
+            )
 
 
 def cross_check(

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from gatenorm.calibration.configuration import configuration
 from gatenorm.calibration.layerwise import observe_layer_by_layer
 from gatenorm.calibration.removal import Removable
-from gatenorm.calibration.removal_effects import greedy, leave_one_out, loss_on
+from gatenorm.calibration.removal_effects import greedy, leave_one_out
+from gatenorm.calibration.shared_prefix import SharedPrefix
 from gatenorm.calibration.sources import (
     RANDOM,
     SELF,
@@ -231,22 +232,22 @@ def _stream(figure: Callable[[StreamStatistics], dict[int, float]], *notes: str)
 
 
 def _leave_one_out(lab: Laboratory, calibration: Calibration, progress: Progress | None, kind: str) -> _Measured:
-    loss, began = _loss(lab, calibration, kind)
-    rises = leave_one_out(loss, lab.layout.there(kind), progress)
+    losses, began = _losses(lab, calibration, kind)
+    rises = leave_one_out(losses, lab.layout.there(kind), progress)
     return _Measured(rises, time.perf_counter() - began, {"score": "rise in nats per predicted token"})
 
 
 def _greedy(lab: Laboratory, calibration: Calibration, progress: Progress | None, kind: str) -> _Measured:
-    loss, began = _loss(lab, calibration, kind)
-    path = greedy(loss, lab.layout.there(kind), progress=progress)
+    losses, began = _losses(lab, calibration, kind)
+    path = greedy(losses, lab.layout.there(kind), progress=progress)
     steps = {layer: float(n + 1) for n, layer in enumerate(path.order)}
     stated = {"score": "the step at which it is removed", "loss": path.whole, "losses": list(path.losses)}
     return _Measured(steps, time.perf_counter() - began, stated)
 
 
-def _loss(lab: Laboratory, calibration: Calibration, kind: str) -> tuple[Callable[..., float], float]:
+def _losses(lab: Laboratory, calibration: Calibration, kind: str) -> tuple[SharedPrefix, float]:
     samples = lab.samples(calibration)
-    return loss_on(lab.removable, samples, kind), time.perf_counter()
+    return SharedPrefix(lab.removable, lab.layout, samples, kind), time.perf_counter()
 
 
 _BLOCKS = "block-cosine speaks of whole blocks: beside criteria of attention, as in a curve, their attention alone goes"

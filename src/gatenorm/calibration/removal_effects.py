@@ -12,6 +12,8 @@ from gatenorm.records import ATTENTION
 
 # The loss without the sublayers of these layers, in nats per predicted token.
 Loss = Callable[[Collection[int]], float]
+# The same for several sets at a time, which can then share what they have in common.
+Losses = Callable[[Sequence[Collection[int]], "Progress | None"], list[float]]
 Progress = Callable[[int, int], None]
 
 
@@ -32,7 +34,7 @@ def loss_on(removable: Removable, samples: Samples, kind: str = ATTENTION) -> Lo
     return loss
 
 
-def leave_one_out(loss: Loss, layers: Sequence[int], progress: Progress | None = None) -> dict[int, float]:
+def leave_one_out(losses: Losses, layers: Sequence[int], progress: Progress | None = None) -> dict[int, float]:
     """The rise in loss when the sublayer of one layer alone is removed: ``loss({l}) - loss({})`` by layer, in nats per
     predicted token. Below zero where the model is better off without.
 
@@ -41,9 +43,8 @@ def leave_one_out(loss: Loss, layers: Sequence[int], progress: Progress | None =
 
     Source: docs/criteria.md; the yardstick for all other criteria.
     """
-    total = len(layers) + 1
-    whole = _step(loss, (), progress, 1, total)
-    return {layer: _step(loss, (layer,), progress, n + 2, total) - whole for n, layer in enumerate(layers)}
+    whole, *without = losses([(), *((layer,) for layer in layers)], _part(progress, 0, len(layers) + 1))
+    return {layer: loss - whole for layer, loss in zip(layers, without, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,9 @@ class GreedyPath:
     losses: tuple[float, ...]
 
 
-def greedy(loss: Loss, layers: Sequence[int], steps: int | None = None, progress: Progress | None = None) -> GreedyPath:
+def greedy(
+    losses: Losses, layers: Sequence[int], steps: int | None = None, progress: Progress | None = None
+) -> GreedyPath:
     """Remove, again and again, the sublayer whose removal leaves the least loss.
 
     ``L (L + 1) / 2`` evaluations for ``L`` layers. Of equal losses the later layer goes first, as in every ranking.
@@ -72,23 +75,28 @@ def greedy(loss: Loss, layers: Sequence[int], steps: int | None = None, progress
     """
     last = len(layers) - 1 if steps is None else min(steps, len(layers) - 1)
     total, done = 1 + sum(len(layers) - n for n in range(last)), 1
-    whole = _step(loss, (), progress, done, total)
+    (whole,) = losses([()], _part(progress, 0, total))
     gone: list[int] = []
-    losses: list[float] = []
+    path: list[float] = []
     ranked = list(layers)
     for _ in range(last):
-        found = {}
-        for layer in (candidate for candidate in layers if candidate not in gone):
-            done += 1
-            found[layer] = _step(loss, (*gone, layer), progress, done, total)
+        candidates = [layer for layer in layers if layer not in gone]
+        found = dict(
+            zip(
+                candidates,
+                losses([(*gone, layer) for layer in candidates], _part(progress, done, total)),
+                strict=True,
+            )
+        )
+        done += len(candidates)
         ranked = sorted(found, key=lambda layer: (found[layer], -layer))
         gone.append(ranked.pop(0))
-        losses.append(found[gone[-1]])
-    return GreedyPath(whole, (*gone, *ranked), tuple(losses))
+        path.append(found[gone[-1]])
+    return GreedyPath(whole, (*gone, *ranked), tuple(path))
 
 
-def _step(loss: Loss, layers: Collection[int], progress: Progress | None, done: int, total: int) -> float:
-    found = loss(layers)
-    if progress:
-        progress(done, total)
-    return found
+def _part(progress: Progress | None, before: int, total: int) -> Progress | None:
+    """Progress of one of several calls, each of which counts from nothing."""
+    if progress is None:
+        return None
+    return lambda done, _: progress(before + done, total)

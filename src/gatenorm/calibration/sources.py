@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 SELF, RANDOM, HUB = "self", "random", "hub:"
 # Characters a token that are surely enough, so that a few windows of a large text do not cost tokenising all of it.
 _CHARACTERS = 12
+_WORDS = {
+    "--data": "--calibration",
+    "--window": "--length",
+    ": name it with --text-field": "; a text to calibrate on is looked for there alone",
+    "or wikitext2[=FILE]": "wikitext2[=FILE], hub:NAME, self or random",
+}
 
 
 @dataclass(frozen=True)
@@ -184,7 +190,9 @@ def _in_our_words() -> Iterator[None]:
     try:
         yield
     except EvaluationError as error:
-        words = str(error).replace("--data", "--calibration").replace("--window", "--length")
+        words = str(error)
+        for theirs, ours in _WORDS.items():
+            words = words.replace(theirs, ours)
         raise CalibrationError(words) from error
 
 

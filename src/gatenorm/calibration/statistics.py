@@ -140,18 +140,14 @@ class Watch:
     def _update(self, layer: int, block: nn.Module) -> Any:
         def hook(_: Any, __: Any, output: Any) -> None:
             branch, without = output[0] if isinstance(output, tuple) else output, self._entered[layer]
-            update = _wide(branch)
+            update = branch
             if self._before:
                 with_attention = without + branch
                 for name in self._before:
                     module = block.get_submodule(name)
                     without, with_attention = module(without), module(with_attention)
-                update = _wide(with_attention) - _wide(without)
-            stream, sums = _wide(without), self.statistics.sums[layer]
-            counts = self._counted(stream)
-            sums.turn = sums.turn + _turn(stream, stream + update)[counts].sum()
-            sums.update = sums.update + update.norm(dim=-1)[counts].sum()
-            sums.stream = sums.stream + stream.norm(dim=-1)[counts].sum()
+                update = with_attention.float() - without.float()
+            self._add(layer, _Lengths.of(without, update))
 
         return hook
 
@@ -165,31 +161,67 @@ class Watch:
         def hook(_: Any, __: Any, output: Any) -> None:
             # Some versions run the MLP of OPT on tokens in one row.
             shape = self._entered[layer].shape
-            without, branch = self._found.pop(layer).reshape(shape), output.reshape(shape)
+            without, update = self._found.pop(layer).reshape(shape), output.reshape(shape)
             if self._after:
-                with_mlp = without + branch
+                with_mlp = without + update
                 for name in self._after:
                     module = block.get_submodule(name)
                     without, with_mlp = module(without), module(with_mlp)
-                turn = _turn(_wide(without), _wide(with_mlp))
-            else:
-                stream = _wide(without)
-                turn = _turn(stream, stream + _wide(branch))
+                update = with_mlp.float() - without.float()
             sums = self.statistics.sums[layer]
-            sums.mlp_turn = sums.mlp_turn + turn[self._counted(turn)].sum()
+            sums.mlp_turn = sums.mlp_turn + self._sum(_Lengths.of(without, update).turn())
 
         return hook
 
     def _leave(self, layer: int) -> Any:
         def hook(_: Any, __: Any, output: Any) -> None:
-            entered, left = _wide(self._entered.pop(layer)), output[0] if isinstance(output, tuple) else output
-            sums = self.statistics.sums[layer]
-            sums.block_turn = sums.block_turn + _turn(entered, _wide(left))[self._counted(entered)].sum()
+            entered, left = self._entered.pop(layer).float(), output[0] if isinstance(output, tuple) else output
+            lengths, sums = _Lengths.of(entered, left.float() - entered), self.statistics.sums[layer]
+            sums.block_turn = sums.block_turn + self._sum(lengths.turn())
 
         return hook
 
-    def _counted(self, stream: torch.Tensor) -> torch.Tensor:
-        return self._counts.to(stream.device)
+    def _add(self, layer: int, lengths: _Lengths) -> None:
+        sums = self.statistics.sums[layer]
+        sums.turn = sums.turn + self._sum(lengths.turn())
+        sums.update = sums.update + self._sum(lengths.update.sqrt())
+        sums.stream = sums.stream + self._sum(lengths.stream.sqrt())
+
+    def _sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Over the positions that are no padding."""
+        return values.masked_fill(~self._counts.to(values.device), 0.0).sum()
+
+
+@dataclass(frozen=True)
+class _Lengths:
+    """``<X, X>``, ``<X, U>`` and ``<U, U>`` of every position: the products in float32, sums of them in float64."""
+
+    stream: torch.Tensor
+    along: torch.Tensor
+    update: torch.Tensor
+
+    @classmethod
+    def of(cls, stream: torch.Tensor, update: torch.Tensor) -> _Lengths:
+        import torch
+
+        x, u = stream.float(), update.float()
+        return cls(*(_wide(torch.linalg.vecdot(a, b)) for a, b in ((x, x), (x, u), (u, u))))
+
+    def turn(self) -> torch.Tensor:
+        """``1 - cos(X, X + U)``; a vector of zero length has turned altogether.
+
+        In lengths of ``X``, let ``a = 1 + <X, U> / <X, X>`` be ``X + U`` along ``X`` and ``s = <U, U> / <X, X> -
+        (a - 1)^2`` the square of it across. With ``n^2 = a^2 + s`` it is ``1 - a / n`` and, where ``a > 0``,
+        ``s / (n (n + a))``, which keeps its digits where ``U`` is small and the cosine next to 1.
+        """
+        import torch
+
+        beside = self.along / self.stream
+        across = (self.update / self.stream - beside.square()).clamp(min=0)
+        ahead = 1 + beside
+        length = (ahead.square() + across).sqrt()
+        turned = torch.where(ahead > 0, across / (length * (length + ahead)), 1 - ahead / length)
+        return turned.masked_fill((self.stream == 0) | (length == 0), 1.0)  # NaN stays, and is refused
 
 
 def observe(model: Any, layout: Layout, samples: Samples, progress: Progress | None = None) -> StreamStatistics:
@@ -240,14 +272,6 @@ def inputs(ids: torch.Tensor, counts: torch.Tensor, device: Any) -> dict[str, An
     return {"input_ids": ids.to(device), "attention_mask": mask}
 
 
-def _turn(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """``1 - cos(a, b)`` of every position; a vector of zero length has turned altogether."""
-    import torch
-
-    lengths = (torch.linalg.vecdot(a, a) * torch.linalg.vecdot(b, b)).sqrt()
-    return 1 - torch.where(lengths > 0, torch.linalg.vecdot(a, b) / lengths, 0.0)
-
-
 def _wide(x: torch.Tensor) -> torch.Tensor:
-    """In float64, in which a cosine of 1 - 1e-9 still is one; Apple's GPUs have none."""
+    """In float64; Apple's GPUs have none."""
     return x.float() if x.device.type == "mps" else x.double()

@@ -1,7 +1,8 @@
-"""``gatenorm curve``: perplexity by number of removed sublayers, beside random choices."""
+"""``gatenorm curve``: what is left by number of removed sublayers: perplexity, and on request tasks and speed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,7 +40,31 @@ def command(
         str | None,
         typer.Option("--documents", metavar="SEP", help="Evaluate each document by itself; SEP stands between them."),
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N windows or documents.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Only the first N windows or documents, and items of a task.")
+    ] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option("--tasks", metavar="A,B,...", help="Accuracy too, on tasks as in eval: zeroshot; demo for demo."),
+    ] = None,
+    task_data: Annotated[
+        list[str] | None,
+        typer.Option("--task-data", metavar="[TASK=]PATH", help="What they read, as --data of eval; several times."),
+    ] = None,
+    task_limit: Annotated[
+        int | None, typer.Option("--task-limit", min=1, help="Items of each task [default: --limit, else all].")
+    ] = None,
+    latency: Annotated[
+        int | None,
+        typer.Option(
+            "--latency",
+            min=1,
+            metavar="TOKENS",
+            help="Speed too: read so many tokens and decode behind them, in turns with the unpruned model.",
+        ),
+    ] = None,
+    new_tokens: Annotated[int, typer.Option("--new-tokens", min=1, help="Tokens to decode for --latency.")] = 32,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often both take their turn for --latency.")] = 5,
     state: Annotated[
         Path | None,
         typer.Option("--state", metavar="FILE", help="Keep what was measured here, and go on from it after a stop."),
@@ -49,33 +74,44 @@ def command(
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw the curve: FILE.png, FILE.svg or FILE.html.")
     ] = None,
+    pareto: Annotated[
+        Path | None,
+        typer.Option("--pareto", metavar="FILE", help="Quality against speed (--latency): FILE.png, .svg or .html."),
+    ] = None,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     dtype: options.Dtype = "auto",
     batch_size: options.BatchSize = None,
 ) -> None:
-    """Measure the perplexity of MODEL without its 1, 2, 3, ... weakest sublayers, by several criteria."""
+    """Measure what MODEL is worth without its 1, 2, 3, ... weakest sublayers, by several criteria."""
     from gatenorm import api
+    from gatenorm.calibration.curve import evaluation_text
+    from gatenorm.calibration.latency import LatencyProbe
     from gatenorm.calibration.requests import requests
     from gatenorm.evaluation.perplexity import Protocol, check_hardware
-    from gatenorm.evaluation.text import read_text
 
     console.check_json(json)
-    if plot:
-        from gatenorm.report.plots import check_format
+    for path in (plot, pareto):
+        if path:
+            from gatenorm.report.plots import check_format
 
-        check_format(plot)
+            check_format(path)
+    if pareto and latency is None:
+        raise EvaluationError(f"--pareto {pareto} draws quality against speed: give --latency TOKENS too")
+    if tasks is None and (task_data or task_limit):
+        raise EvaluationError("--task-data and --task-limit are about --tasks: name the tasks, or leave them out")
     if documents == "":
         raise EvaluationError("--documents is empty: expected what stands between documents, such as '<|endoftext|>'")
     tokens = options.tokens(calibration, samples, length, None, seed, batch_size)
     names = [name for name in criteria.split(",") if name]
     requests(names, tokens)
     numbers = None if counts is None else options.indices(counts, "--counts")
-    read_text(data)
+    evaluation_text(data)
     console.quiet_transformers()
     check_hardware("cpu" if device == "auto" else device, dtype)
     protocol = Protocol(window, documents, limit, batch_size)
     laboratory = api.laboratory(model, family=family, device=device, dtype=dtype)
+    timing = None if latency is None else LatencyProbe(latency, new_tokens, rounds=rounds)
     with console.progress_bar("curve", "steps") as progress:
         found = api.curve(
             laboratory,
@@ -85,6 +121,10 @@ def command(
             protocol=protocol,
             calibration=tokens,
             seeds=seeds,
+            tasks=tasks or (),
+            task_data=task_data or (),
+            task_limit=task_limit or limit,
+            latency=timing,
             state=state,
             progress=progress,
         )
@@ -94,27 +134,57 @@ def command(
         from gatenorm.report.curve import plot_curve
 
         plot_curve(found, plot)
+    if pareto:
+        from gatenorm.report.pareto import plot_pareto
+
+        plot_pareto(found, pareto)
     if json != "-":
         _show(found)
 
 
 def _show(found: Any) -> None:
+    name = found.model.name
+    columns = _columns(found, lambda line, n: f"{line.perplexity[n]:.4g}")
+    spread = found.spread()
+    if spread:
+        head = f"random, {len(found.band)} draws: least, mean, largest"
+        columns[head] = [", ".join(f"{value:.4g}" for value in spread[n]) for n in found.counts]
+    title = f"{name}: perplexity on {found.data['name']} by number of removed attention sublayers"
+    console.print_table(_by_count(found, title, columns))
+    console.say("protocol: " + _words(found.protocol))
+    if found.has("accuracy"):
+        columns = _columns(found, lambda line, n: f"{line.figures['accuracy'][n]:.3f}")
+        console.print_table(_by_count(found, f"{name}: mean accuracy on the tasks", columns))
+        judged = (f"{task} ({how['figure']})" for task, how in found.measured.items() if how.get("figure"))
+        console.say(f"tasks: {', '.join(judged)}")
+    if found.has("prefill_speedup"):
+        columns = _columns(found, _speed)
+        console.print_table(_by_count(found, f"{name}: speed-up over the unpruned model, prefill / decode", columns))
+        console.say("protocol: " + _words(found.measured["latency"]))
+    for warning in found.warnings:
+        console.say(f"warning: {warning.message}")
+
+
+def _columns(found: Any, cell: Callable[[Any, int], str]) -> dict[str, list[str]]:
+    return {line.name: [cell(line, n) for n in found.counts] for line in found.lines}
+
+
+def _speed(line: Any, count: int) -> str:
+    return " / ".join(f"{line.figures[f'{phase}_speedup'][count]:.2f}" for phase in ("prefill", "decode"))
+
+
+def _by_count(found: Any, title: str, columns: Mapping[str, Sequence[str]]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    title = f"{found.model.name}: perplexity on {found.data['name']} by number of removed attention sublayers"
     table = Table(title=Text(title), title_justify="left")
     table.add_column("removed", justify="right")
-    for line in found.lines:
-        table.add_column(line.name, justify="right")
-    spread = found.spread()
-    if spread:
-        table.add_column(f"random, {len(found.band)} draws: least, mean, largest", justify="right")
-    for count in found.counts:
-        cells = [f"{line.perplexity[count]:.4g}" for line in found.lines]
-        band = [", ".join(f"{value:.4g}" for value in spread[count])] if spread else []
-        table.add_row(str(count), *cells, *band)
-    console.print_table(table)
-    console.say("protocol: " + "; ".join(f"{k.replace('_', ' ')} {v}" for k, v in found.protocol.items()))
-    for warning in found.warnings:
-        console.say(f"warning: {warning.message}")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for count, *cells in zip(found.counts, *columns.values(), strict=True):
+        table.add_row(str(count), *cells)
+    return table
+
+
+def _words(protocol: Any) -> str:
+    return "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in protocol.items())

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from gatenorm.calibration.curve import Curve
+from gatenorm.calibration.curve_lines import Curve
 from gatenorm.report.palette import BAND, SERIES
 from gatenorm.report.plots import matplotlib_figure, plotly_figure, write_page, write_plot
 
 # Markers and dashes tell lines apart without colour.
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_DASHES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES = ("-", "--", "-.", ":")
 _BAND = "0.8"
 
 
@@ -46,8 +46,8 @@ def _static(curve: Curve, file: Path) -> None:
             counts,
             [line.perplexity[c] for c in counts],
             color=SERIES[n % len(SERIES)],
-            marker=_MARKERS[(n + n // len(SERIES)) % len(_MARKERS)],  # another one when colours come round again
-            linestyle=_DASHES[n % len(_DASHES)],
+            marker=MARKERS[(n + n // len(SERIES)) % len(MARKERS)],  # another one when colours come round again
+            linestyle=DASHES[n % len(DASHES)],
             markersize=4.5,
             label=line.name,
         )

@@ -53,7 +53,7 @@ def _static(file: Path, title: str, names: Sequence[str], layers: Sequence[int],
     axes.set_xticks([n + 0.5 for n in range(len(layers))], [str(layer) for layer in layers], fontsize=8)
     axes.set_yticks([n + 0.5 for n in range(len(names))], names)
     axes.set_xlabel("layer (original number)")
-    axes.set_title(title, loc="left", fontsize=11)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)  # over the names too: a few layers leave it no room
     axes.tick_params(length=0)
     for row, budgets in enumerate(cells):
         for column, budget in enumerate(budgets):

@@ -29,19 +29,34 @@ class Transformers:
     """
 
     def __init__(self, path: Path, setting: Setting):
-        self.setting = setting
-        self.layout: Layout = understand(Checkpoint.open(path))
         import torch
 
+        layout = understand(Checkpoint.open(path))
         if setting.threads:
             torch.set_num_threads(setting.threads)
         dtype = runtime.dtype_for(setting.dtype, setting.device)
         chosen = {"attn_implementation": setting.attention} if setting.attention else {}
-        self.model: Any = runtime.load(path, dtype=dtype, device_map={"": setting.device}, **chosen)
+        self._take(runtime.load(path, dtype=dtype, device_map={"": setting.device}, **chosen), layout, setting)
+
+    @classmethod
+    def of_module(cls, model: Any, layout: Layout, setting: Setting) -> Transformers:
+        """A model in memory, as it is; of the setting only the cases and the seed count.
+
+        Args:
+            layout: of the checkpoint that it came from, or of the one that it was pruned from.
+        """
+        session = cls.__new__(cls)
+        session._take(model, layout, setting)
+        return session
+
+    def _take(self, model: Any, layout: Layout, setting: Setting) -> None:
+        import torch
+
+        self.setting, self.layout, self.model = setting, layout, model
         self._last_only = (
-            {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(self.model.forward).parameters else {}
+            {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
         )
-        self._cuda = torch.cuda if self.model.device.type == "cuda" else None
+        self._cuda = torch.cuda if model.device.type == "cuda" else None
 
     @property
     def versions(self) -> Mapping[str, str]:
