@@ -26,13 +26,17 @@ _BATCH = 20
 
 @dataclass(frozen=True)
 class Measured:
-    """A measurement of a model in memory: what ``Evidence`` says, less the model's identity."""
+    """A measurement of a model in memory: what ``Evidence`` says, less the model's identity.
+
+    ``losses`` holds (tokens predicted, mean loss) of every story, where stories were read.
+    """
 
     kind: str
     figures: dict[str, float]
     protocol: dict[str, Any]
     data: dict[str, Any]
     seconds: float
+    losses: tuple[tuple[int, float], ...] = ()
 
 
 def evaluate(
@@ -102,7 +106,7 @@ def held_out_perplexity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
     found = perplexity(model, tokenizer, text, Protocol(separator=END))
     entropy = sum(nats for _, nats in told) / found.tokens
     figures = {"perplexity": found.perplexity, "nll": found.nll, "tokens": float(found.tokens), "entropy": entropy}
-    return Measured("perplexity", figures, found.protocol, text.identity(), found.seconds)
+    return Measured("perplexity", figures, found.protocol, text.identity(), found.seconds, found.losses)
 
 
 def task(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, kind: Kind, count: int = ITEMS) -> Measured:

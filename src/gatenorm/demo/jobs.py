@@ -24,7 +24,17 @@ def prepare(request: Request) -> list[Job]:
     for option, given in {"--documents": request.documents, "--window": request.window}.items():
         if given is not None:
             raise EvaluationError(f"{option} is about a text: give --data, or leave it out")
-    return [_stories(), *_tasks(request, "")]
+    return [_stories(_default("stories")), *_tasks(request, "")]
+
+
+def stories(request: Request) -> list[Job]:
+    """Perplexity on held-out stories alone; ``limit`` is their number."""
+    return [_stories(request.limit or _default("stories"))]
+
+
+def abilities(request: Request) -> list[Job]:
+    """Every kind of task that is neither about refusing nor about recalling."""
+    return [job for job in _tasks(request, "") if not job.title.startswith(("refusal", "recall"))]
 
 
 def refusal(request: Request) -> list[Job]:
@@ -52,12 +62,14 @@ def _tasks(request: Request, prefix: str) -> list[Job]:
     ]
 
 
-def _stories() -> Job:
-    count = _default("stories")
-
+def _stories(count: int) -> Job:
     def run(subject: Subject, progress: Progress | None) -> Measured:
         found = evaluation.held_out_perplexity(subject.model, subject.tokenizer, count)
-        return Measured(found.kind, found.figures, found.protocol, found.data, found.seconds)
+        items = [
+            {"id": number, "metrics": {"nll": loss}, "weight": tokens}
+            for number, (tokens, loss) in enumerate(found.losses)
+        ]
+        return Measured(found.kind, found.figures, found.protocol, found.data, found.seconds, items)
 
     return Job("perplexity", "stories", "stories", {"stories": count}, run)
 
