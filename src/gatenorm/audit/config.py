@@ -1,6 +1,7 @@
 """What an audit is asked to do: ``audit.yaml``, or the options of the command line, with a default for everything.
 
-A section is a frozen dataclass, a key one of its fields; each field says how it is read. Nothing unknown is passed over.
+A section is a frozen dataclass, a key one of its fields; each field says how it is read. Nothing unknown is passed
+over.
 """
 
 from __future__ import annotations
@@ -78,8 +79,8 @@ def _key(default: Any, read: Read) -> Any:
     return field(default=default, metadata={"read": read})
 
 
-def _section(section: type[Any]) -> Any:
-    return field(default_factory=section, metadata={"read": lambda given, where: _read(section, given, where)})
+def _into(section: type[Any]) -> dict[str, Read]:
+    return {"read": lambda given, where: _read(section, given, where)}
 
 
 def _read(section: type[T], given: Any, where: str) -> T:
@@ -230,15 +231,15 @@ def _gates(given: Any, where: str) -> Mapping[str, float | None]:
 class Config:
     """Everything that decides what an audit does. ``gates`` holds limits that differ from the defaults."""
 
-    budgets: Budgets = _section(Budgets)
-    rankings: Rankings = _section(Rankings)
-    evaluation: Evaluation = _section(Evaluation)
-    speed: Speed = _section(Speed)
+    budgets: Budgets = field(default_factory=Budgets, metadata=_into(Budgets))
+    rankings: Rankings = field(default_factory=Rankings, metadata=_into(Rankings))
+    evaluation: Evaluation = field(default_factory=Evaluation, metadata=_into(Evaluation))
+    speed: Speed = field(default_factory=Speed, metadata=_into(Speed))
     gates: Mapping[str, float | None] = field(default_factory=dict, metadata={"read": _gates})
-    recovery: Recovery = _section(Recovery)
-    worth: Worth = _section(Worth)
-    search: Search = _section(Search)
-    run: Run = _section(Run)
+    recovery: Recovery = field(default_factory=Recovery, metadata=_into(Recovery))
+    worth: Worth = field(default_factory=Worth, metadata=_into(Worth))
+    search: Search = field(default_factory=Search, metadata=_into(Search))
+    run: Run = field(default_factory=Run, metadata=_into(Run))
 
     def to_json(self) -> dict[str, Any]:
         """The whole configuration, defaults included."""

@@ -46,11 +46,18 @@ class Ledger:
 
     @property
     def seconds_left(self) -> float | None:
-        """The mean of what its like took, for everything ahead; ``None`` until every kind was met once."""
-        ahead = {like: n for like, n in self._ahead.items() if n}
-        if not all(self._took.get(like) for like in ahead):
+        """The mean of what its like took, for everything ahead; for kinds not met yet, the mean of all that were.
+
+        ``None`` before anything was measured.
+        """
+        every = [seconds for took in self._took.values() for seconds in took]
+        if not every:
             return None
-        return sum(n * sum(self._took[like]) / len(self._took[like]) for like, n in ahead.items())
+        left = 0.0
+        for like, count in self._ahead.items():
+            took = self._took.get(like) or every
+            left += count * sum(took) / len(took)
+        return left
 
 
 class Reporter:

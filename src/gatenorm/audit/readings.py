@@ -62,8 +62,8 @@ def perplexity_rise(found: Findings) -> Reading | None:
         d, low, high = (change.figures.get(f"nll_{name}") for name in ("difference", "low", "high"))
         name = f"on {change.data['name']}"
         if d is not None:
-            ends = (None if end is None else _percent(end) for end in (low, high))
-            readings.append(Reading(_percent(d), *ends, name))
+            ends = [None if end is None else _percent(end) for end in (low, high)]
+            readings.append(Reading(_percent(d), ends[0], ends[1], name))
     return max(readings, key=lambda r: r.value, default=None)
 
 
@@ -71,8 +71,8 @@ def task_drop(found: Findings) -> Reading | None:
     """Points by which the average over the tasks fell: the zero-shot average, or that of the built-in model's tasks."""
     for change in _changes(found, "zeroshot-average"):
         d, low, high = (change.figures[f"average_{name}"] for name in ("difference", "low", "high"))
-        return Reading(-100 * d, -100 * high, -100 * low, f"average of {change.data['name']}")
-    single = [c for c in _changes(found, "zeroshot")]
+        return Reading(_lost(d), _lost(high), _lost(low), f"average of {change.data['name']}")
+    single = _changes(found, "zeroshot")
     if len(single) == 1:
         metric = "acc_norm" if "acc_norm_difference" in single[0].figures else "acc"
         return _drop(single, metric)
@@ -160,11 +160,16 @@ def _drop(changes: Sequence[Evidence], metric: str) -> Reading | None:
     n, won, lost = (round(sum(c.figures.get(f"{metric}_{what}", 0.0) for c in found)) for what in _COUNTS)
     paired = from_counts(n, won, lost)
     detail = f"{lost} of {n} items lost, {won} won"
-    return Reading(-100 * paired.difference, -100 * paired.high, -100 * paired.low, detail)
+    return Reading(_lost(paired.difference), _lost(paired.high), _lost(paired.low), detail)
 
 
 def _changes(found: Findings, kind: str) -> list[Evidence]:
     return [c for c in found.changes if c.protocol["of"] == kind]
+
+
+def _lost(difference: float) -> float:
+    """Points lost, from a difference of shares; never a negative zero, which people would read."""
+    return 0.0 - 100 * difference
 
 
 def _percent(difference: float) -> float:

@@ -1,4 +1,4 @@
-"""The way in: everything that can be wrong is said, the directory is taken, the steps are carried out, the audit written."""
+"""The way in: what can be wrong is said, the directory is taken, the steps are carried out, the audit is written."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def run_audit(
     fail_on: str | None = None,
     listener: Listener | None = None,
 ) -> Audit:
-    """Audit a model: score, prune, measure, judge; the result is ``audit.json`` in ``directory``, and a report beside it.
+    """Audit a model: score, prune, measure, judge; ``audit.json`` in ``directory`` is the result, a report lies beside.
 
     The directory is the state: an audit that was stopped, however, goes on where it was, and nothing that was measured
     is measured again.
@@ -175,8 +175,7 @@ def _check_gates(config: Config, available: set[str], active: Mapping[str, float
                 f"search.gate {gate}: nothing it could be held against is asked for: {_HOW[GATES[gate].needs]}"
             )
     if fail_on is not None and fail_on != ANY and fail_on not in active:
-        known = f"{did_you_mean(fail_on, [ANY, *active])}"
-        raise AuditError(f"--fail-on {fail_on} is no gate of this audit; {known}")
+        raise AuditError(f"--fail-on {fail_on} is no gate of this audit; {did_you_mean(fail_on, [ANY, *active])}")
 
 
 _HOW = {

@@ -21,7 +21,7 @@ _GGUF = "gguf"
 def measure(
     measuring: Measuring, candidates: Sequence[Candidate], baseline: list[Evidence]
 ) -> tuple[list[NotExamined], str]:
-    """Time all candidates beside the unpruned model, whose records go to ``baseline``; what was left out, and a line."""
+    """Time all candidates beside the unpruned model, whose records go to ``baseline``; gives what was left out."""
     engines = measuring.config.speed.engines
     missing = []
     if not engines:

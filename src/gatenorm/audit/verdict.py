@@ -42,7 +42,7 @@ def figure(result: GateResult) -> str:
 def _which(variants: Sequence[AuditedVariant], chosen: AuditedVariant | None) -> str:
     candidates = [v for v in variants if v.role == CANDIDATE]
     counts = Counter(v.outcome for v in candidates)
-    told = ", ".join(f"{counts[o]} {o}" for o in (STANDS, FALLS, NOT_PROVEN) if counts[o])
+    told = ", ".join(f"{n} {_verb(o, n)}" for o in (STANDS, FALLS, NOT_PROVEN) if (n := counts[o]))
     tally = f"of {len(candidates)} candidates: {told}"
     if chosen is not None:
         figures = "; ".join(figure(g) for g in chosen.gates if g.value is not None)
@@ -55,6 +55,10 @@ def _which(variants: Sequence[AuditedVariant], chosen: AuditedVariant | None) ->
         return "There was no candidate to judge."
     why = closest.rejected or _obstacles(closest)
     return f"No budget stands; {tally}; the nearest is {closest.name} ({closest.outcome}: {why})."
+
+
+def _verb(outcome: str, count: int) -> str:
+    return outcome.removesuffix("s") if count > 1 else outcome
 
 
 def _obstacles(variant: AuditedVariant) -> str:

@@ -163,7 +163,7 @@ class Workflow:
         variants = [self._variant(label(s), Budget(count, ""), COMPARISON) for s in (*asked, *checks)]
         orders = [self.measuring.evaluation(text, v.name, None, v.drop) for v in variants]
         found = {}
-        for variant, order in zip(variants, orders, strict=True):
+        for order in orders:
             self.measuring.reporter.ledger.expect(order.like)
         for variant, result in zip(variants, self.measuring.results(orders), strict=True):
             for record in records(result):

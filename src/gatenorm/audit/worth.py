@@ -16,9 +16,9 @@ _PAYS = 1.02
 def worth(before: Sequence[Evidence], after: Sequence[Evidence], asked: Worth) -> dict[str, Any]:
     """Cost per million tokens before and after, case by case, and a sentence where that does not pay.
 
-    With ``s`` seconds for a request of ``t`` prompt tokens and ``n`` new ones in a batch of ``b``, and the price ``p`` of
-    an hour: ``p s / 3600 / (b (t + n)) x 10^6``; per million new tokens alone ``p / (3600 v) x 10^6`` with the decode
-    throughput ``v`` in tokens a second. Without a price only the speeds are compared.
+    With ``s`` seconds for a request of ``t`` prompt tokens and ``n`` new ones in a batch of ``b``, and the price ``p``
+    of an hour: ``p s / 3600 / (b (t + n)) x 10^6``; per million new tokens alone ``p / (3600 v) x 10^6`` with the
+    decode throughput ``v`` in tokens a second. Without a price only the speeds are compared.
     """
     found = []
     for evidence in after:

@@ -10,9 +10,8 @@ from gatenorm.checkpoint import hub_id
 from gatenorm.families import Layout
 from gatenorm.records import Plan, spans
 
-
-_UNMEASURED = """The score is a heuristic. Nothing here says how good this model is: measure it on your own work before you serve it, for
-example with `gatenorm eval THIS --baseline PARENT --data YOUR_TEXT`.
+_UNMEASURED = """The score is a heuristic. Nothing here says how good this model is: measure it on your own work before
+you serve it, for example with `gatenorm eval THIS --baseline PARENT --data YOUR_TEXT`.
 """
 _MEASURED = "The score is a heuristic. What was measured, and what was not:\n"
 _BEGIN, _END = "<!-- evidence -->", "<!-- end of evidence -->"
