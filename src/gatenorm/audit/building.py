@@ -11,6 +11,7 @@ from gatenorm import api
 from gatenorm.audit.candidates import Candidate
 from gatenorm.audit.measuring import Measuring, records
 from gatenorm.audit.orders import Order
+from gatenorm.demo.package import NAME as DEMO
 from gatenorm.errors import GatenormError, OutputError
 from gatenorm.records import Evidence, ModelIdentity, Plan, read_json
 from gatenorm.records.audit import CANDIDATE, RECOVERED
@@ -58,16 +59,17 @@ def recover(measuring: Measuring, candidates: Sequence[Candidate]) -> tuple[list
     for one in wanted:
         path = measuring.state.variant(f"{one.name}-recovered", "recovered")
         how = {"steps": asked.steps, "objective": asked.objective}
+        data = asked.data or DEMO  # without data, the model speaks the built-in one's language
         arguments = {
             "model": str(measuring.state.directory / one.directory),
             "out": str(path),
-            "recovery_data": asked.data,
+            "recovery_data": data,
             "parent": str(measuring.layout.checkpoint.directory),
             "threads": measuring.threads,
             **how,
         }
-        data = _sha256(Path(asked.data).expanduser()) if asked.data else None
-        key = {"model": measuring.content, "drop": list(one.drop), "data": data, "threads": measuring.threads, **how}
+        content = _sha256(Path(data).expanduser())
+        key = {"model": measuring.content, "drop": list(one.drop), "data": content, "threads": measuring.threads, **how}
         order = Order("recover", f"recovering {one.name}", arguments, key, like="recover")
         if path.exists() and measuring.state.get(order) is None:
             shutil.rmtree(path)  # trained by other settings, or not to the end
@@ -115,7 +117,7 @@ def _holds(path: Path, plan: Plan) -> bool:
     return written.drop == plan.drop and written.criterion == plan.criterion and written.model == plan.model
 
 
-def _sha256(path: Path) -> str | None:
+def _sha256(path: Path) -> str:
     import hashlib
 
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else str(path)

@@ -146,11 +146,13 @@ def _text_data(given: Any, where: str) -> TextData:
 class Evaluation:
     """What every variant is asked; what is left out is reported as not examined.
 
-    ``refusal`` is a file, ``packaged`` for the set that comes with gatenorm, ``auto`` for that set where the model has
+    ``stories_limit`` is about the built-in model's own stories, which are read where no text is given. ``refusal`` is a
+    file, ``packaged`` for the set that comes with gatenorm, ``auto`` for that set where the model has
     a chat template (or is of the built-in model's language), or ``none``.
     """
 
     texts: tuple[TextData, ...] = _key((), _list(_text_data))
+    stories_limit: int | None = _key(None, _maybe(_whole(1)))
     zeroshot: str | None = _key(None, _maybe(_text))
     zeroshot_tasks: tuple[str, ...] = _key((), _list(_text))
     zeroshot_limit: int | None = _key(None, _maybe(_whole(1)))

@@ -83,7 +83,12 @@ def evaluations(layout: Layout, asked: Evaluation, *, runs: bool) -> tuple[list[
         found.append(Asked(feeds, name, task, data, request, key, paired))
 
     for text in asked.texts:
-        how = {"documents": text.documents, "window": text.window, "limit": text.limit, "text_field": text.text_field}
+        how: dict[str, Any] = {
+            "documents": text.documents,
+            "window": text.window,
+            "limit": text.limit,
+            "text_field": text.text_field,
+        }
         add(
             _TEXTS,
             f"perplexity on {Path(text.data.partition('=')[2] or text.data).name}",
@@ -92,7 +97,7 @@ def evaluations(layout: Layout, asked: Evaluation, *, runs: bool) -> tuple[list[
             **how,
         )
     if not asked.texts and own:
-        add(_TEXTS, "perplexity on held-out stories", "stories", limit=OWN_STORIES)
+        add(_TEXTS, "perplexity on held-out stories", "stories", limit=asked.stories_limit or OWN_STORIES)
     elif not asked.texts:
         missing.append(NotExamined("perplexity", "no text was given", "--data FILE, or --data wikitext2"))
     _tasks(asked, own, add, missing)

@@ -27,7 +27,7 @@ def measure(
     if not engines:
         missing.append(NotExamined("speed and memory", "no engine was chosen", "--engine transformers"))
     if all(_form(engine) == _DIRECTORY for engine in engines):
-        why = "the engine chosen reads the pruned directory itself"
+        why = "the engine chosen reads the pruned directory itself" if engines else "no engine was chosen"
         missing.append(NotExamined("export and verify", why, "--engine llamacpp"))
     if not candidates and engines:
         return [*missing, NotExamined("speed and memory", "every candidate was rejected before")], "nothing to time"

@@ -62,7 +62,7 @@ class State:
 
     def clear(self) -> None:
         """Take away what an audit that was killed left half done."""
-        for room in ("variants", "exports", "recovered"):
+        for room in ("variants", "exports"):
             for path in (self.directory / room).glob(".*.partial-*"):
                 shutil.rmtree(path, ignore_errors=True)
         for path in (self.directory / "state").rglob(".partial-*"):

@@ -104,7 +104,9 @@ def _recover(given: Mapping[str, Any], progress: Progress | None) -> Result:
     found = recover(
         given["model"], given["out"], given["recovery_data"], parent=given["parent"], progress=progress, **asked
     )
-    return {"records": [found.evidence.to_json()]}
+    if found.diverged:
+        return {"error": str(found.diverged)}
+    return {"records": [record.to_json() for record in found.evidence]}
 
 
 def _laboratory(given: Mapping[str, Any]) -> Any:

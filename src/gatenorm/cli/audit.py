@@ -159,6 +159,7 @@ def _with_options(settings: Any, given: dict[str, Any]) -> Any:
         zeroshot=given["zeroshot"],
         domain=given["domain"],
         refusal=given["refusal"],
+        stories_limit=limit,
         zeroshot_limit=limit,
         domain_limit=limit,
         refusal_limit=limit,
