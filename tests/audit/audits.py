@@ -17,7 +17,8 @@ SMALL: dict[str, Any] = {
     "search": {"gate": "perplexity-rise"},
     "run": {"threads": 1},
 }
-_TIMINGS = {"seconds", "began", "ended", "executor"}
+# A pruned directory's config.json holds the plan, and that how long scoring took.
+_TIMINGS = {"seconds", "began", "ended", "executor", "config_sha256"}
 
 
 def small(**sections: Any) -> Config:
@@ -30,6 +31,16 @@ def figures(directory: Path) -> Any:
     """Everything in an audit's record but timings and the place where it lies."""
     text = (directory / "audit.json").read_text(encoding="utf-8")
     return _without_timings(json.loads(text.replace(str(directory), "DIR")))
+
+
+def differences(one: Any, other: Any, where: str = "") -> list[str]:
+    """Where two records differ, for whoever has to find out why."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys = sorted({*one, *other})
+        return [d for k in keys for d in differences(one.get(k), other.get(k), f"{where}.{k}")]
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return [d for n, (a, b) in enumerate(zip(one, other, strict=True)) for d in differences(a, b, f"{where}[{n}]")]
+    return [] if one == other else [f"{where}: {one!r:.80} {other!r:.80}"]
 
 
 def _without_timings(given: Any) -> Any:

@@ -17,12 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gatenorm.audit.running import run_audit
-from tests.audit.audits import figures, small
+from tests.audit.audits import differences, figures, small
 
 CONFIG = small(
-    budgets={"shares": [0.125, 0.2]},
-    rankings={"criteria": ["gate-norm"]},
-    evaluation={"stories_limit": 2, "zeroshot_limit": 1, "refusal_limit": 1, "retrieval": False},
+    budgets={"shares": [0.125]},
+    rankings={"criteria": ["gate-norm"], "length": 16},
+    evaluation={"stories_limit": 1, "zeroshot_limit": 1, "refusal": "none", "retrieval": False},
     search={"gate": None},
 )
 
@@ -84,8 +84,8 @@ def main(folder: Path, kills: int, seed: int) -> None:
         killed += 1
     assert ended(child(torn), 600) == 0
     left_over = [str(p) for p in torn.rglob("*partial*")]
-    same = figures(whole) == figures(torn)
-    found = {"killed": killed, "lost": lost, "changed": changed, "same": same, "left_over": left_over, "took": took}
+    differing = differences(figures(whole), figures(torn))[:5]
+    found = {"killed": killed, "lost": lost, "changed": changed, "differing": differing, "left_over": left_over}
     sys.stdout.write(json.dumps(found) + "\n")
 
 

@@ -7,7 +7,6 @@ same paths on every node, and every node must have this gatenorm: a result of ot
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -42,11 +41,9 @@ class RayExecutor:
         if self._run.ray_address is None:
             cpus = max(threads_at_hand(), self._threads)
             arguments = {"address": "local", "num_cpus": cpus, "include_dashboard": False}
-        # Workers must find this very package, wherever it was imported from.
-        paths = os.pathsep.join(p for p in sys.path if p)
-        environment = {"PYTHONPATH": paths, "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "0")}
         try:
-            ray.init(log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": environment}, **arguments)
+            # Ray hands this process's import paths on, so its workers find this very package.
+            ray.init(log_to_driver=False, logging_level="ERROR", **arguments)
         except (ConnectionError, OSError, RuntimeError, ValueError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise AuditError(f"--ray-address {self._run.ray_address}: Ray cannot be reached: {reason:.200}") from None
