@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gatenorm.audit.config import Config, config_from, read_config
+from gatenorm.audit.gates import GATES
 from gatenorm.audit.running import prepare
 from gatenorm.cli import main
 from gatenorm.errors import AuditError
@@ -25,6 +26,18 @@ def test_what_is_written_is_read_back():
     assert config.evaluation.texts[1].window == 512
     assert config_from(config.to_json()) == config
     assert config_from(Config().to_json()) == Config()
+
+
+def test_the_documented_file_is_one_that_can_be_read(tmp_path: Path):
+    """Every setting there is, with the default that the comments state."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
+    (tmp_path / "audit.yaml").write_text(text.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    config = read_config(tmp_path / "audit.yaml")
+    assert config.gates == {"perplexity-rise": 2.0, "speed-up": None}
+    for section in ("budgets", "rankings", "speed", "recovery", "worth", "search", "run"):
+        assert getattr(config, section) == getattr(Config(), section)
+    for name in GATES:
+        assert f"| `{name}` |" in text
 
 
 @pytest.mark.parametrize(

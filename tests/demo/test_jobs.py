@@ -36,8 +36,11 @@ def test_what_half_of_the_attention_was_worth_is_reported(tmp_path: Path, monkey
     out = api.prune("demo", tmp_path / "half", api.plan("demo", share=0.5))
     records = api.evaluate(out, "demo", baseline="demo", request=Request(limit=2))
     changes = [r for r in records if r.kind == "comparison"]
-    assert {c.protocol["task"] for c in changes} == {k.name for k in KINDS}
-    assert all("accuracy_low" in c.figures for c in changes)
+    about_tasks = [c for c in changes if c.protocol["of"] == "demo-task"]
+    assert {c.protocol["task"] for c in about_tasks} == {k.name for k in KINDS}
+    assert all("accuracy_low" in c.figures for c in about_tasks)
+    (about_stories,) = (c for c in changes if c not in about_tasks)
+    assert about_stories.figures["nll_low"] > 0  # paired story by story
     before, after = (r.figures["nll"] for r in records if r.kind == "perplexity")
     assert after > before
 
