@@ -139,6 +139,19 @@ def test_nothing_is_measured_twice(finished: tuple[Path, Audit, Events]):
     assert all(v.gates for v in audit.variants if v.role == "candidate")
 
 
+def test_your_own_workload_is_another_measurement_and_nothing_else(finished: tuple[Path, Audit, Events]):
+    out, _, _ = finished
+    prompts = out.parent / "prompts.jsonl"
+    prompts.write_text('{"prompt": "First came Ida Fox. After Ida"}\n')
+    asked = {"domain": str(prompts), "new_tokens": 4}
+    audit, done = again(out, evaluation=asked, gates={"domain-divergence": 1e-9})
+    assert {what.partition(":")[0] for what in done} == {"your workload"}
+    gate = next(g for v in audit.variants if v.name == "gate-norm-13" for g in v.gates if g.gate == "domain-divergence")
+    assert (gate.outcome, gate.unit) == (FALLS, "nats")
+    assert gate.value is not None
+    assert gate.value > 1e-9
+
+
 def test_a_damaged_file_is_measured_again(finished: tuple[Path, Audit, Events]):
     out, _, _ = finished
     again(out)

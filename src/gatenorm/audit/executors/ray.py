@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from gatenorm.audit.config import Run
 from gatenorm.audit.orders import Order, Result, code_sha256
 from gatenorm.audit.work import Progress, carry_out
 from gatenorm.errors import AuditError, MissingExtraError
+
+
+def _carry_out_in(directory: str, order: Order) -> Result:
+    """In a worker: relative paths mean what they mean to whoever gave them."""
+    with suppress(OSError):  # a node without that directory needs absolute paths
+        os.chdir(directory)
+    return carry_out(order)
 
 
 class RayExecutor:
@@ -60,10 +69,11 @@ class RayExecutor:
         Raises:
             AuditError: a worker died more often than is retried, or runs another gatenorm.
         """
-        task = self._ray.remote(carry_out).options(
+        task = self._ray.remote(_carry_out_in).options(
             num_cpus=self._threads, num_gpus=self._run.ray_gpus, max_retries=self._run.retries
         )
-        waiting = {task.remote(order): order for order in orders}
+        here = str(Path.cwd())
+        waiting = {task.remote(here, order): order for order in orders}
         while waiting:
             ready, _ = self._ray.wait(list(waiting), num_returns=1)
             order = waiting.pop(ready[0])
