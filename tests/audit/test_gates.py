@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gatenorm.audit.candidates import unstable
 from gatenorm.audit.gates import GATES, check_gates, hold, limits, outcome_of
 from gatenorm.audit.readings import Findings, Reading, findings
 from gatenorm.errors import AuditError
@@ -107,6 +108,23 @@ def test_limits_are_numbers_with_their_unit_or_off():
     for wrong in ("much", True, -1, float("nan")):
         with pytest.raises(AuditError, match="is no limit: expected a number of %"):
             check_gates({"perplexity-rise": wrong})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        (5.0, 49.0, ""),
+        (5.0, 50.0, "an order of magnitude"),
+        (5.0, float("inf"), "an order of magnitude"),
+        (5.0, float("nan"), "an order of magnitude"),
+        (40.0, 120.0, "above 100"),
+        (60.0, 120.0, ""),
+        (900.0, 2400.0, ""),  # a text that is foreign to the model
+    ],
+)
+def test_a_variant_that_lost_a_layer_it_needs_is_unstable(before: float, after: float, why: str):
+    found = unstable(before, after)
+    assert (why in found) if why else found == ""
 
 
 def test_every_gate_gives_a_reason_and_says_what_it_rests_on():

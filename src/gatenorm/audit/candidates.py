@@ -54,12 +54,13 @@ def candidate(layout: Layout, scores: Scores, budget: Budget, protect: Sequence[
 def unstable(before: float, after: float) -> str:
     """Why a perplexity means that a layer which the model needs has gone; empty where it does not.
 
-    An order of magnitude above the unpruned model's, or above 100 and at least twice as high.
+    An order of magnitude above the unpruned model's, or above 100 where the unpruned model's is at most half of that: on
+    a text that is foreign to the model, 100 says nothing.
     """
     risen = f"perplexity {after:.4g}, unpruned {before:.4g}"
     if not after < JUMP * before:
         return f"{risen}: a rise by an order of magnitude; nothing more was measured"
-    if after > HIGH_PERPLEXITY and after >= 2 * before:
+    if after > HIGH_PERPLEXITY >= 2 * before:
         return f"{risen}: above {HIGH_PERPLEXITY:g}; nothing more was measured"
     return ""
 
