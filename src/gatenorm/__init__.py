@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         score,
         verify,
     )
+    from gatenorm.audit.running import run_audit
     from gatenorm.calibration.sources import Calibration
     from gatenorm.errors import GatenormError
     from gatenorm.records import Evidence, Plan, Scores
@@ -60,6 +61,7 @@ __all__ = [
     "plan",
     "prune",
     "prune_module",
+    "run_audit",
     "score",
     "verify",
 ]
@@ -70,6 +72,7 @@ _HOMES = {
     "GatenormError": "gatenorm.errors",
     "Plan": "gatenorm.records",
     "Scores": "gatenorm.records",
+    "run_audit": "gatenorm.audit.running",
 }
 
 

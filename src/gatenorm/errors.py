@@ -38,6 +38,10 @@ class CalibrationError(GatenormError):
     """Tokens to look at that cannot be had, or say nothing."""
 
 
+class AuditError(GatenormError):
+    """An audit that cannot be carried out as it was asked for."""
+
+
 class MissingExtraError(GatenormError):
     """A feature whose optional dependencies are not installed."""
 

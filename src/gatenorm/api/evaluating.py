@@ -22,6 +22,8 @@ OWN_TASKS = {
     task.name: task
     for task in (
         registry.Task(DEMO, "stories and tasks of the built-in model's world", "gatenorm.demo.jobs"),
+        registry.Task("stories", "its own stories, held out", "gatenorm.demo.jobs:stories"),
+        registry.Task("abilities", "its own tasks but refusal and recall", "gatenorm.demo.jobs:abilities"),
         registry.Task("refusal", "its own", "gatenorm.demo.jobs:refusal"),
         registry.Task("retrieval", "its own", "gatenorm.demo.jobs:recall"),
     )

@@ -95,6 +95,16 @@ def cross_check(
     """
     how = calibration or Calibration(RANDOM)
     checks = tuple(laboratory.score(CHECK, with_source(how, source), progress) for source in sources)
+    return held_against(scores, checks, count, protect)
+
+
+def held_against(scores: Scores, checks: Sequence[Scores], count: int, protect: Sequence[int] = ()) -> CrossCheck:
+    """The cross-check of a scoring by others of the same model that were made before.
+
+    Args:
+        count: how many layers are to be removed.
+        protect: layers that must stay, whatever a criterion says.
+    """
     disputes, warnings = [], [gate_norms_do_not_fall(scores)]
     chosen = {*weakest(scores, count, protect)}
     for check in checks:
@@ -103,7 +113,7 @@ def cross_check(
         warnings.append(few_shared(scores, check, count, protect))
     return CrossCheck(
         scores=scores,
-        checks=checks,
+        checks=tuple(checks),
         count=count,
         agreements=tuple(agree(scores, check) for check in checks),
         disputes=tuple(disputes),

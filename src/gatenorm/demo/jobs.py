@@ -23,7 +23,17 @@ def prepare(request: Request) -> list[Job]:
     for option, given in about.items():
         if given is not None:
             raise EvaluationError(f"{option} is about a text: give --data, or leave it out")
-    return [_stories(), *_tasks(request, "")]
+    return [_stories(_default("stories")), *_tasks(request, "")]
+
+
+def stories(request: Request) -> list[Job]:
+    """Perplexity on held-out stories alone; ``limit`` is their number."""
+    return [_stories(request.limit or _default("stories"))]
+
+
+def abilities(request: Request) -> list[Job]:
+    """Every kind of task that is neither about refusing nor about recalling."""
+    return [job for job in _tasks(request, "") if not job.title.startswith(("refusal", "recall"))]
 
 
 def refusal(request: Request) -> list[Job]:
@@ -51,9 +61,7 @@ def _tasks(request: Request, prefix: str) -> list[Job]:
     ]
 
 
-def _stories() -> Job:
-    count = _default("stories")
-
+def _stories(count: int) -> Job:
     def run(subject: Subject, progress: Progress | None) -> Measured:
         return evaluation.held_out_perplexity(subject.model, subject.tokenizer, count)
 

@@ -47,10 +47,16 @@ def paired_shares(first: Sequence[float], second: Sequence[float]) -> Paired:
     n = _same_length(first, second)
     won = sum(b > a for a, b in zip(first, second, strict=True))
     lost = sum(b < a for a, b in zip(first, second, strict=True))
-    total, b, c = n + 2, won + 0.5, lost + 0.5
+    return from_counts(n, won, lost)
+
+
+def from_counts(items: int, won: int, lost: int) -> Paired:
+    """As :func:`paired_shares`, where only the numbers of items that turned right and wrong are known."""
+    total, b, c = items + 2, won + 0.5, lost + 0.5
     middle = (b - c) / total
     half = Z * math.sqrt(b + c - (b - c) ** 2 / total) / total
-    return Paired((won - lost) / n, max(-1.0, middle - half), min(1.0, middle + half), n, won, lost, exact(won, lost))
+    low, high = max(-1.0, middle - half), min(1.0, middle + half)
+    return Paired((won - lost) / items, low, high, items, won, lost, exact(won, lost))
 
 
 def paired_means(first: Sequence[float], second: Sequence[float], weights: Sequence[float] | None = None) -> Paired:

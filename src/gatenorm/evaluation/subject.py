@@ -55,7 +55,7 @@ class Subject:
     def of_layout(
         cls, layout: Layout, *, device: str = "cpu", dtype: str = "auto", batch_size: int | None = None
     ) -> Subject:
-        """A checkpoint on disk.
+        """A checkpoint on disk; on the device ``auto`` accelerate spreads it over what there is.
 
         Raises:
             EvaluationError: no such device or dtype.
@@ -63,14 +63,15 @@ class Subject:
         """
         from gatenorm.runtimes.transformers import check_device, dtype_for, load, load_tokenizer
 
-        check_device(device)
+        check_device("cpu" if device == "auto" else device)
         torch_dtype = dtype_for(dtype, device)
+        where: Any = device if device == "auto" else {"": device}
 
         def loaded() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
             directory = layout.checkpoint.directory
             # The tokenizer first: where there is none, nobody should have to wait for the weights to hear of it.
             tokenizer = load_tokenizer(directory)
-            return load(directory, dtype=torch_dtype, device_map={"": device}), tokenizer
+            return load(directory, dtype=torch_dtype, device_map=where), tokenizer
 
         return cls(
             layout.identity(),

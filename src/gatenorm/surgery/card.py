@@ -10,6 +10,12 @@ from gatenorm.checkpoint import hub_id
 from gatenorm.families import Layout
 from gatenorm.records import BLOCK, KINDS, Plan, spans
 
+_UNMEASURED = """The score is a heuristic. Nothing here says how good this model is: measure it on your own work before
+you serve it, for example with `gatenorm eval THIS --baseline PARENT --data YOUR_TEXT`.
+"""
+_MEASURED = "The score is a heuristic. What was measured, and what was not:\n"
+_BEGIN, _END = "<!-- evidence -->", "<!-- end of evidence -->"
+
 
 def model_card(layout: Layout, plan: Plan, carried: Sequence[str]) -> str:
     """Markdown with the metadata that the hub reads: licence and base model as the source states them.
@@ -44,9 +50,7 @@ the source.
 | chosen | {criterion} |
 | removed in this step | {plan.added if plan.drop_mlp else spans(plan.new)} |
 
-The score is a heuristic. Nothing here says how good this model is: measure it on your own work before you serve it, for
-example with `gatenorm eval THIS --baseline PARENT --data YOUR_TEXT`.
-
+{_UNMEASURED}
 {terms}
 
 ## Loading
@@ -85,6 +89,21 @@ def _removed_rows(layout: Layout, plan: Plan) -> str:
         for name, layers in rows
         if layers
     )
+
+
+def with_evidence(card: str, evidence: str) -> str:
+    """A card of :func:`model_card` with a section of evidence; one that it has already is replaced.
+
+    Args:
+        evidence: Markdown, without a heading.
+    """
+    section = f"{_MEASURED}\n{_BEGIN}\n## Evidence\n\n{evidence.strip()}\n{_END}\n"
+    if _BEGIN in card and _END in card:
+        before, rest = card.split(_BEGIN, 1)
+        return before.removesuffix(f"{_MEASURED}\n") + section + rest.split(_END, 1)[1].removeprefix("\n")
+    if _UNMEASURED in card:
+        return card.replace(_UNMEASURED, section, 1)
+    return f"{card.rstrip()}\n\n{section}"
 
 
 def export_card(layout: Layout, target: str, notes: Sequence[str], carried: Sequence[str]) -> str:

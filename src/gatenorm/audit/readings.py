@@ -1,0 +1,181 @@
+"""The figures that gates are held against, out of a variant's records and its baseline's."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gatenorm.evaluation.paired import Z, compare, from_counts
+from gatenorm.evaluation.refusal import METRICS
+from gatenorm.evaluation.zeroshot import average, average_difference
+from gatenorm.records import Evidence
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A figure, its interval where one is known, and where it comes from in a few words."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that was measured of a variant (``after``) and of the unpruned model (``before``), paired where it can be."""
+
+    before: tuple[Evidence, ...]
+    after: tuple[Evidence, ...]
+    changes: tuple[Evidence, ...]
+
+
+Find = Callable[[Findings], Reading | None]
+_COUNTS = ("items", "won", "lost")
+
+
+def findings(before: Sequence[Evidence], after: Sequence[Evidence]) -> Findings:
+    """Pairs every record of a variant with the unpruned model's of the same task and data, item by item.
+
+    An average over zero-shot tasks is added to the records, and how it changed to the changes.
+    """
+    averages = [average(list(records)) for records in (before, after)]
+    partners = {_task(e): e for e in before}
+    changes = [
+        change
+        for e in after
+        if e.items and _task(e) in partners and (change := compare(partners[_task(e)], e)) is not None
+    ]
+    if averages[0] is not None and averages[1] is not None:
+        change = average_difference(changes, averages[1])
+        changes += [change] if change is not None else []
+    both = [(*records, *([found] if found else [])) for records, found in zip((before, after), averages, strict=True)]
+    return Findings(tuple(both[0]), tuple(both[1]), tuple(changes))
+
+
+def perplexity_rise(found: Findings) -> Reading | None:
+    """``100 (exp(d) - 1)`` for the paired difference ``d`` of the losses, of the text where it is largest."""
+    readings = []
+    for change in _changes(found, "perplexity"):
+        d, low, high = (change.figures.get(f"nll_{name}") for name in ("difference", "low", "high"))
+        name = f"on {change.data['name']}"
+        if d is not None:
+            ends = [None if end is None else _percent(end) for end in (low, high)]
+            readings.append(Reading(_percent(d), ends[0], ends[1], name))
+    return max(readings, key=lambda r: r.value, default=None)
+
+
+def task_drop(found: Findings) -> Reading | None:
+    """Points by which the average over the tasks fell: the zero-shot average, or that of the built-in model's tasks."""
+    for change in _changes(found, "zeroshot-average"):
+        d, low, high = (change.figures[f"average_{name}"] for name in ("difference", "low", "high"))
+        return Reading(_lost(d), _lost(high), _lost(low), f"average of {change.data['name']}")
+    single = _changes(found, "zeroshot")
+    if len(single) == 1:
+        metric = "acc_norm" if "acc_norm_difference" in single[0].figures else "acc"
+        return _drop(single, metric)
+    own = [c for c in _changes(found, "demo-task") if not str(c.protocol["task"]).startswith(("recall", "refusal"))]
+    return _drop(own, "accuracy")
+
+
+def refusal_flips(found: Findings) -> Reading | None:
+    """Items whose reply was right by the rule before and is not after, whatever was expected of it."""
+    changes = _changes(found, "refusal")
+    metrics: tuple[str, ...] = tuple(METRICS.values())
+    if not changes:
+        changes = [c for c in _changes(found, "demo-task") if str(c.protocol["task"]).startswith("refusal")]
+        metrics = ("accuracy",)
+    if not changes:
+        return None
+    lost = sum(c.figures.get(f"{m}_lost", 0.0) for c in changes for m in metrics)
+    items = sum(c.figures.get(f"{m}_items", 0.0) for c in changes for m in metrics)
+    return Reading(lost, detail=f"of {items:.0f} items")
+
+
+def retrieval_loss(found: Findings) -> Reading | None:
+    """Points by which the share of facts found among the candidates fell."""
+    changes = _changes(found, "retrieval")
+    if changes:
+        return _drop(changes, "choice")
+    return _drop([c for c in _changes(found, "demo-task") if str(c.protocol["task"]).startswith("recall")], "accuracy")
+
+
+def domain_divergence(found: Findings) -> Reading | None:
+    """Mean divergence in nats; its interval by the standard error over the items."""
+    for evidence in found.after:
+        if evidence.kind == "domain":
+            kl, error = evidence.figures["kl"], evidence.figures["kl_stderr"]
+            half = Z * error
+            return Reading(kl, max(0.0, kl - half), kl + half, f"{evidence.figures['items']:.0f} items")
+    return None
+
+
+def speed_up(found: Findings) -> Reading | None:
+    """Time of a request (prompt and new tokens), unpruned over pruned, by round: the median and both ends.
+
+    Taken at the longest prompt and the smallest batch, in the engine where it is least.
+    """
+    readings = []
+    for engine in dict.fromkeys(str(e.protocol["engine"]) for e in found.after if e.kind == "speed"):
+        of_engine = [e for e in found.after if e.kind == "speed" and e.protocol["engine"] == engine]
+        pairs = [(b, e) for e in of_engine if e.figures and (b := unpruned(found.before, e)) is not None]
+        if not pairs:
+            continue
+        before, after = max(pairs, key=lambda p: (p[1].protocol["prompt_tokens"], -p[1].protocol["batch"]))
+        ratios = [b / a for b, a in zip(requests(before), requests(after), strict=True)]
+        case = f"{after.protocol['prompt_tokens']:,} + {after.protocol['new_tokens']} tokens"
+        detail = f"{engine}, {case}; the interval is from the slowest to the fastest of {len(ratios)} rounds"
+        readings.append(Reading(statistics.median(ratios), min(ratios), max(ratios), detail))
+    return min(readings, key=lambda r: r.value, default=None)
+
+
+def verify_faults(found: Findings) -> Reading | None:
+    """How many faults ``verify`` found in the exports."""
+    checked = [e for e in found.after if e.kind == "verify"]
+    if not checked:
+        return None
+    faults = [fault for e in checked for fault in e.protocol.get("faults", ())]
+    return Reading(float(len(faults)), detail="; ".join(faults) or "every export computes the same")
+
+
+def unpruned(before: Sequence[Evidence], speed: Evidence) -> Evidence | None:
+    """The unpruned model's speed record that was taken in turns with this one."""
+    keys = ("engine", "prompt_tokens", "batch", "new_tokens", "order")
+    same = (e for e in before if e.kind == "speed" and all(e.protocol[k] == speed.protocol[k] for k in keys))
+    return next((e for e in same if e.figures), None)
+
+
+def requests(speed: Evidence) -> list[float]:
+    """Seconds of a whole request, prompt and new tokens, by round."""
+    return [sample["prefill"] + sample["decode"] for sample in speed.data["samples"]]
+
+
+def _drop(changes: Sequence[Evidence], metric: str) -> Reading | None:
+    """Points by which a share fell, all items taken together: they are paired, and weigh alike."""
+    found = [c for c in changes if f"{metric}_difference" in c.figures]
+    if not found:
+        return None
+    n, won, lost = (round(sum(c.figures.get(f"{metric}_{what}", 0.0) for c in found)) for what in _COUNTS)
+    paired = from_counts(n, won, lost)
+    detail = f"{lost} of {n} items lost, {won} won"
+    return Reading(_lost(paired.difference), _lost(paired.high), _lost(paired.low), detail)
+
+
+def _changes(found: Findings, kind: str) -> list[Evidence]:
+    return [c for c in found.changes if c.protocol["of"] == kind]
+
+
+def _lost(difference: float) -> float:
+    """Points lost, from a difference of shares; never a negative zero, which people would read."""
+    return 0.0 - 100 * difference
+
+
+def _percent(difference: float) -> float:
+    return 100 * math.expm1(min(difference, 700.0))
+
+
+def _task(evidence: Evidence) -> tuple[str, str, str]:
+    data = evidence.data
+    return evidence.kind, str(evidence.protocol.get("task", "")), str(data.get("sha256", data.get("name", "")))

@@ -1,0 +1,191 @@
+"""The output directory as the audit's state: what was measured lies there, one whole file each.
+
+audit.json, report.*   the result, written last
+variants/NAME          the pruned checkpoints; exports/, recovered/ likewise
+state/audit.json       whose directory this is
+state/measured/*.json  results of orders, by the hash of all that decides them
+state/lock             held while an audit runs
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from gatenorm.audit.orders import Order, Result
+from gatenorm.errors import AuditError, OutputError
+from gatenorm.records import ModelIdentity, read_json
+
+STATE_SCHEMA = "gatenorm/audit-state/1"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class State:
+    """Results by order. Nothing is ever half there: files are written beside their place and renamed."""
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+        self._measured = directory / "state" / "measured"
+
+    def get(self, order: Order) -> Result | None:
+        """The result of an order that was carried out before; a damaged file is as good as none."""
+        try:
+            found = json.loads(self._path(order).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return found.get("result") if isinstance(found, dict) and isinstance(found.get("result"), dict) else None
+
+    def put(self, order: Order, result: Result) -> None:
+        """Keep a result.
+
+        Raises:
+            OutputError: the disk is full, or the directory cannot be written to.
+        """
+        content = {"kind": order.kind, "title": order.title, "key": dict(order.key), "result": result}
+        write_text(self._path(order), json.dumps(content, default=list) + "\n", self.directory)
+
+    def forget(self, order: Order) -> None:
+        """Drop a result whose files are not there any more."""
+        with suppress(OSError):
+            self._path(order).unlink()
+
+    def variant(self, name: str, room: str = "variants") -> Path:
+        """Where the pruned checkpoint of that name lies, or will."""
+        return self.directory / room / name
+
+    def clear(self) -> None:
+        """Take away what an audit that was killed left half done."""
+        for room in ("variants", "exports"):
+            for path in (self.directory / room).glob(".*.partial-*"):
+                shutil.rmtree(path, ignore_errors=True)
+        for path in (self.directory / "state").rglob(".partial-*"):
+            with suppress(OSError):
+                path.unlink()
+
+    def _path(self, order: Order) -> Path:
+        return self._measured / f"{order.digest}.json"
+
+
+def check_directory(directory: Path, model: ModelIdentity) -> None:
+    """Refuse a directory that is another model's, or no audit's at all.
+
+    Raises:
+        AuditError: it holds something else.
+    """
+    if directory.is_symlink() and not directory.exists():
+        raise AuditError(f"-o {directory} is a link that leads nowhere")
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        raise AuditError(f"-o {directory} is a file: give a directory")
+    marker = directory / "state" / "audit.json"
+    if not marker.exists():
+        others = [p.name for p in directory.iterdir() if p.name != "state"]
+        if others:
+            raise AuditError(f"-o {directory} is not empty and holds no audit: give a new directory")
+        return
+    found = read_json(marker, "the audit's state")
+    if found.get("schema") != STATE_SCHEMA:
+        raise AuditError(f"-o {directory} holds an audit of another release ({found.get('schema')}): give a new one")
+    owner = ModelIdentity.from_json(found["model"])
+    if not owner.same_weights(model):
+        raise AuditError(
+            f"-o {directory} holds the audit of another model ({owner.name}, {owner.layers} layers): give {model.name} "
+            "a directory of its own"
+        )
+
+
+def claim(directory: Path, model: ModelIdentity, version: str) -> float:
+    """Mark a directory as this model's; returns when its audit was begun, in seconds since the epoch."""
+    marker = directory / "state" / "audit.json"
+    if marker.exists():
+        return float(read_json(marker, "the audit's state").get("began", 0.0))
+    began = time.time()
+    content = {"schema": STATE_SCHEMA, "model": model.to_json(), "version": version, "began": began}
+    write_text(marker, json.dumps(content, indent=2) + "\n", directory)
+    return began
+
+
+@contextmanager
+def lock(directory: Path) -> Iterator[None]:
+    """Hold a directory; the system gives it free when this process ends, however it ends.
+
+    Raises:
+        AuditError: another process holds it.
+        OutputError: it cannot be written to.
+    """
+    path = directory / "state" / "lock"
+    with writing(directory):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = path.open("a+", encoding="ascii")
+    with handle:
+        if not _take(handle):
+            handle.seek(0)
+            who = handle.read().strip() or "another process"
+            raise AuditError(f"{directory}: {who} is at work on this audit: wait for it, or give another directory")
+        handle.seek(0)
+        handle.truncate()
+        handle.write(f"process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')},")
+        handle.flush()
+        yield
+
+
+def _take(handle: IO[str]) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        try:
+            handle.seek(1 << 20)  # beyond the text, which others must be able to read
+            msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+        except OSError:
+            return False
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def write_text(path: Path, text: str, directory: Path) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        OutputError: the disk is full, or it cannot be written.
+    """
+    temporary = path.with_name(f".partial-{os.getpid()}-{path.name}"[:200])
+    with writing(directory):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+
+
+@contextmanager
+def writing(directory: Path) -> Iterator[None]:
+    """Turns failures to write into one line that says how to go on.
+
+    Raises:
+        OutputError: as said.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise OutputError(
+                f"no space left for {directory}: make room and give the same command again, it goes on where it was"
+            ) from error
+        raise OutputError(f"{directory} cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,85 @@
+"""The verdict: which budget stands, by which ranking, and what it is worth, in three sentences."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from gatenorm.audit.candidates import chosen_of, nearest
+from gatenorm.audit.rankings import BorneOut
+from gatenorm.records.audit import (
+    CANDIDATE,
+    FALLS,
+    NOT_PROVEN,
+    STANDS,
+    AuditedVariant,
+    GateResult,
+    NotExamined,
+)
+
+
+def verdict(
+    variants: Sequence[AuditedVariant], borne: BorneOut, asked_for: str, missing: Sequence[NotExamined]
+) -> tuple[tuple[str, ...], str | None]:
+    """Three sentences, and the name of the variant that they recommend, if any."""
+    chosen = chosen_of(variants)
+    return (
+        (_which(variants, chosen), _by_what(borne, asked_for), _worth(chosen or nearest(variants), missing)),
+        chosen.name if chosen else None,
+    )
+
+
+def figure(result: GateResult) -> str:
+    """A gate's figure as people write it."""
+    if result.value is None:
+        return f"{result.gate} not measured"
+    if result.unit == "x":
+        return f"{result.gate} {result.value:.2f}x"
+    sign = "" if result.unit in ("items", "faults", "nats") else "+"
+    return f"{result.gate} {result.value:{sign}.3g} {result.unit}"
+
+
+def _which(variants: Sequence[AuditedVariant], chosen: AuditedVariant | None) -> str:
+    candidates = [v for v in variants if v.role == CANDIDATE]
+    counts = Counter(v.outcome for v in candidates)
+    told = ", ".join(f"{n} {_verb(o, n)}" for o in (STANDS, FALLS, NOT_PROVEN) if (n := counts[o]))
+    tally = f"of {len(candidates)} candidates: {told}"
+    if chosen is not None:
+        figures = "; ".join(figure(g) for g in chosen.gates if g.value is not None)
+        return (
+            f"{chosen.name} stands, with {len(chosen.plan.new)} attention sublayers ({chosen.share:.0%}) removed "
+            f"({figures}); {tally}."
+        )
+    closest = nearest(variants)
+    if closest is None:
+        return "There was no candidate to judge."
+    why = closest.rejected or _obstacles(closest)
+    return f"No budget stands; {tally}; the nearest is {closest.name} ({closest.outcome}: {why})."
+
+
+def _verb(outcome: str, count: int) -> str:
+    return outcome.removesuffix("s") if count > 1 else outcome
+
+
+def _obstacles(variant: AuditedVariant) -> str:
+    """The gates that speak against a variant, the decided ones first."""
+    against = [g for g in variant.gates if g.outcome == FALLS] or [g for g in variant.gates if g.outcome == NOT_PROVEN]
+    words = []
+    for gate in against:
+        least = "at least" if gate.gate == "speed-up" else "at most"
+        words.append(f"{figure(gate)}, {least} {gate.limit:g} {gate.unit} passes")
+    return "; ".join(words) or "no gate about quality could be held against a figure"
+
+
+def _by_what(borne: BorneOut, asked_for: str) -> str:
+    if borne.name == asked_for:
+        return f"The model bears {asked_for} out ({borne.why})."
+    return f"The model does not bear {asked_for} out but {borne.name} ({borne.why})."
+
+
+def _worth(variant: AuditedVariant | None, missing: Sequence[NotExamined]) -> str:
+    said = str(variant.worth.get("sentence", "")).rstrip(".") if variant is not None else ""
+    said = f"{variant.name}: {said}" if said and variant is not None else "What it saves was not measured"
+    if not missing:
+        return f"{said}; nothing that was asked for is left unexamined."
+    return f"{said}; not examined: {', '.join(m.what for m in missing)}."

@@ -1,0 +1,279 @@
+"""``gatenorm audit``: the whole workflow, and a verdict that a decision can rest on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gatenorm.cli import console, options
+from gatenorm.errors import AuditError
+
+NAME = "audit"
+EXAMPLE = "Example: gatenorm audit ./llama -o ./llama-audit --data wikitext2=wiki.test.raw --zeroshot ./zeroshot"
+# What a shell takes for "no": a gate that was named does not stand.
+FAILED = 1
+
+
+def command(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A checkpoint directory, a model id of the hub, or demo.")
+    ] = "demo",
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="DIR", help="The audit's directory and state [default: ./audit-NAME]."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="YAML; options given beside it win.")
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", metavar="TEXT", help="A text for perplexity, as in eval; can be given several times."),
+    ] = None,
+    documents: Annotated[
+        str | None, typer.Option("--documents", metavar="SEP", help="What stands between documents of --data texts.")
+    ] = None,
+    zeroshot: Annotated[
+        str | None, typer.Option("--zeroshot", metavar="DIR|hub", help="Files of the seven zero-shot tasks.")
+    ] = None,
+    domain: Annotated[
+        str | None, typer.Option("--domain", metavar="FILE", help="Your own prompts, or a text of your work.")
+    ] = None,
+    refusal: Annotated[
+        str | None,
+        typer.Option("--refusal", metavar="FILE|packaged|none", help="Items that must be refused, or answered."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Only the first N windows, documents or items of everything.")
+    ] = None,
+    window: Annotated[int | None, typer.Option("--window", min=2, help="Tokens in a window of a text.")] = None,
+    criteria: Annotated[
+        str | None, typer.Option("--criteria", metavar="A,B,...", help="Rankings to audit [default: gate-norm].")
+    ] = None,
+    calibration: Annotated[
+        str | None, typer.Option("--calibration", metavar="FILE", help="A text for cosine and the like.")
+    ] = None,
+    protect: Annotated[
+        str | None, typer.Option("--protect", metavar="0,1", help="Layers that must keep their attention.")
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option("--layers", metavar="4,8", help="Budgets beside 10, 20 and 40%, as numbers.")
+    ] = None,
+    share: Annotated[
+        str | None, typer.Option("--share", metavar="0.1,0.2", help="Budgets in place of 10, 20 and 40%.")
+    ] = None,
+    target_speedup: Annotated[
+        str | None, typer.Option("--target-speedup", metavar="1.2", help="A budget by the cost model, as in prune.")
+    ] = None,
+    max_cache_gb: Annotated[
+        float | None, typer.Option("--max-cache-gb", help="A budget that brings the key/value cache below this size.")
+    ] = None,
+    gate: Annotated[
+        list[str] | None,
+        typer.Option("--gate", metavar="GATE=LIMIT", help="Another limit, or GATE=off; can be given several times."),
+    ] = None,
+    search: Annotated[
+        str | None, typer.Option("--search", metavar="GATE", help="Find the largest budget that stands at a gate.")
+    ] = None,
+    max_perplexity_rise: Annotated[
+        str | None,
+        typer.Option("--max-perplexity-rise", metavar="2%", help="The gate's limit, and a search by it."),
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option("--engine", metavar="A,B|none", help="Engines to time in [default: transformers]."),
+    ] = None,
+    lengths: Annotated[
+        str | None, typer.Option("--lengths", metavar="128,512", help="Prompt lengths to time, as in bench.")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="How often everything is timed.")] = None,
+    price_per_hour: Annotated[
+        float | None, typer.Option("--price-per-hour", metavar="PRICE", help="Of the machine: cost per million tokens.")
+    ] = None,
+    recover: Annotated[
+        bool | None, typer.Option("--recover/--no-recover", help="Train what aggressive budgets leave.")
+    ] = None,
+    recover_data: Annotated[
+        str | None, typer.Option("--recover-data", metavar="FILE", help="The text to train on.")
+    ] = None,
+    fail_on: Annotated[
+        str | None,
+        typer.Option("--fail-on", metavar="GATE|any", help="Exit with 1 unless this gate stands: for CI pipelines."),
+    ] = None,
+    executor: Annotated[str | None, typer.Option("--executor", metavar="local|ray", help="Who does the work.")] = None,
+    ray_address: Annotated[
+        str | None, typer.Option("--ray-address", metavar="ADDRESS", help="A cluster; without one Ray is started here.")
+    ] = None,
+    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, ...; auto spreads a model.")] = None,
+    dtype: Annotated[str | None, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Sequences at a time.")] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Processor threads of each task [default: all there are].")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of random rankings and drawn tokens.")] = None,
+    json: options.Json = None,
+    json_lines: Annotated[
+        bool, typer.Option("--json-lines", help="Progress as JSON on stdout, a line an event.")
+    ] = False,
+) -> None:
+    """Carry out the whole workflow on MODEL and say which budget stands, on what evidence. DIR keeps all of it."""
+    from gatenorm.audit.config import Config, read_config
+    from gatenorm.audit.running import default_directory, failed, run_audit
+
+    console.check_json(json)
+    console.quiet_transformers()
+    settings = read_config(config) if config else Config()
+    settings = _with_options(settings, locals())
+    directory = out or default_directory(model)
+    with _listener(json_lines) as listener:
+        audit = run_audit(model, directory, settings, fail_on=fail_on, listener=listener)
+    if json:
+        console.write_json(json, audit.to_json())
+    if not json_lines and json != "-":
+        _show(audit, directory)
+    lines = failed(audit, fail_on) if fail_on else []
+    for line in lines:
+        sys.stderr.write(f"--fail-on {fail_on}: {line}\n")
+    if lines:
+        raise typer.Exit(FAILED)
+
+
+def _with_options(settings: Any, given: dict[str, Any]) -> Any:
+    """The configuration with what the command line says beside it."""
+    from gatenorm.audit.gates import check_gates
+
+    limit = given["limit"]
+    texts = None
+    if given["data"]:
+        how = {"documents": given["documents"], "window": given["window"], "limit": limit}
+        texts = [{"data": text, **_for_text(text, how)} for text in given["data"]]
+    elif given["documents"] or given["window"]:
+        raise AuditError("--documents and --window are about the texts of --data: give it, or write both into --config")
+    settings = settings.changed(
+        "evaluation",
+        texts=texts,
+        zeroshot=given["zeroshot"],
+        domain=given["domain"],
+        refusal=given["refusal"],
+        stories_limit=limit,
+        zeroshot_limit=limit,
+        domain_limit=limit,
+        refusal_limit=limit,
+        retrieval_limit=limit,
+    )
+    settings = settings.changed(
+        "rankings",
+        criteria=_names(given["criteria"]),
+        calibration=given["calibration"],
+        protect=None if given["protect"] is None else options.indices(given["protect"], "--protect"),
+    )
+    settings = settings.changed(
+        "budgets",
+        layers=_numbers(given["layers"], "--layers", int),
+        shares=_numbers(given["share"], "--share", float),
+        target_speedup=given["target_speedup"],
+        max_cache_gb=given["max_cache_gb"],
+    )
+    engines = [] if given["engine"] == "none" else _names(given["engine"])
+    settings = settings.changed(
+        "speed", engines=engines, lengths=_numbers(given["lengths"], "--lengths", int), rounds=given["rounds"]
+    )
+    settings = settings.changed("worth", price_per_hour=given["price_per_hour"])
+    settings = settings.changed(
+        "recovery",
+        enabled=given["recover"] if given["recover"] is not None else (True if given["recover_data"] else None),
+        data=given["recover_data"],
+    )
+    settings = settings.changed("search", gate=given["search"])
+    names = ("executor", "ray_address", "device", "dtype", "batch_size", "threads", "seed")
+    settings = settings.changed("run", **{name: given[name] for name in names})
+    limits: dict[str, Any] = {}
+    for text in given["gate"] or ():
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise AuditError(f"--gate {text}: expected GATE=LIMIT, such as perplexity-rise=2%, or GATE=off")
+        limits[name] = None if value == "off" else value
+    if given["max_perplexity_rise"] is not None:
+        limits["perplexity-rise"] = given["max_perplexity_rise"]
+        settings = settings.changed("search", gate="perplexity-rise")
+    import dataclasses
+
+    return dataclasses.replace(settings, gates={**settings.gates, **check_gates(limits, "--gate")})
+
+
+def _for_text(text: str, how: dict[str, Any]) -> dict[str, Any]:
+    """WikiText-2 has a protocol of its own: no separator is looked for in it."""
+    return how | ({"documents": None} if text.startswith("wikitext2") else {})
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _numbers(text: str | None, option: str, kind: Any) -> list[Any] | None:
+    try:
+        return None if text is None else [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise AuditError(f"{option} {text}: expected numbers with commas between them") from None
+
+
+@contextmanager
+def _listener(json_lines: bool) -> Iterator[Any]:
+    """Where events go: to stdout as JSON, to a line on the terminal, or nowhere."""
+    from gatenorm.audit import progress
+
+    if json_lines:
+        yield progress.json_lines
+        return
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+
+    terminal = Console(stderr=True)
+    with terminal.status("audit") as status:
+        yield lambda event: status.update(progress.in_words(event))
+
+
+def _show(audit: Any, directory: Path) -> None:
+    from gatenorm.audit.verdict import figure
+
+    console.print_table(_table(audit, figure))
+    for warning in audit.warnings:
+        console.say(f"warning: {warning.message}")
+    for thing in audit.not_examined:
+        console.say(f"not examined: {thing.what} ({thing.why}{f'; {thing.how}' if thing.how else ''})")
+    console.say("")
+    for sentence in audit.verdict:
+        console.say(sentence)
+    report = next((path for name in ("report.html", "audit.json") if (path := directory / name).is_file()), directory)
+    console.say(f"report: {report}")
+
+
+def _table(audit: Any, figure: Any) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    gates = list(dict.fromkeys(g.gate for v in audit.variants if v.role == "candidate" for g in v.gates))
+    table = Table(title=Text(f"{audit.model.name}: candidates"), title_justify="left")
+    table.add_column("variant", overflow="fold")
+    table.add_column("removed", justify="right")
+    for gate in gates:
+        table.add_column(gate, justify="right")
+    table.add_column("outcome")
+    marks = {"stands": "", "falls": " !", "not proven": " ?"}
+    for variant in (v for v in audit.variants if v.role == "candidate"):
+        results = {g.gate: g for g in variant.gates}
+        cells = []
+        for gate in gates:
+            found = results.get(gate)
+            value = "-" if found is None or found.value is None else figure(found).removeprefix(gate).strip()
+            cells.append(value + (marks[found.outcome] if found is not None and found.value is not None else ""))
+        star = "* " if variant.name == audit.chosen else ""
+        removed = f"{len(variant.plan.new)} ({variant.share:.0%})"
+        table.add_row(Text(star + variant.name), removed, *cells, "rejected" if variant.rejected else variant.outcome)
+    return table

@@ -1,0 +1,237 @@
+"""A whole small audit: its figures, what it leaves on disk, what is done again, and what is not."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gatenorm
+from gatenorm.audit.running import failed, run_audit
+from gatenorm.audit.state import lock
+from gatenorm.cli import main
+from gatenorm.errors import AuditError, OutputError
+from gatenorm.records.audit import FALLS, NOT_PROVEN, Audit
+from tests.audit.audits import figures, small
+
+Events = list[dict[str, Any]]
+# Perplexity on the first three held-out stories, float32, one thread.
+GOLDEN = {"demo": 1.80680, "gate-norm-2": 1.89462, "depth-2": 1.94874}
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """A disk on which no file can be larger than that."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Audit, Events]:
+    """The small audit, after a first attempt for which there was no room."""
+    out = tmp_path_factory.mktemp("audits") / "audit"
+    with largest_file(1 << 20), pytest.raises(OutputError, match="give the same command again, it goes on where"):
+        run_audit("demo", out, small())
+    assert not (out / "audit.json").exists()
+    assert list((out / "state" / "measured").iterdir())
+    assert not [p for p in out.rglob("*") if "partial" in p.name]
+    events: Events = []
+    return out, run_audit("demo", out, small(), listener=lambda event: events.append(dict(event))), events
+
+
+def measured(events: Events) -> list[str]:
+    return [e["what"] for e in events if e["event"] == "done" and e["seconds"] is not None]
+
+
+def again(out: Path, **sections: Any) -> tuple[Audit, list[str]]:
+    events: Events = []
+    audit = run_audit("demo", out, small(**sections), listener=lambda event: events.append(dict(event)))
+    return audit, measured(events)
+
+
+def test_a_small_audit_says_what_it_always_says(finished: tuple[Path, Audit, Events]):
+    out, audit, events = finished
+    assert Audit.from_json(json.loads((out / "audit.json").read_text())) == Audit.from_json(audit.to_json())
+    by_name = {v.name: v for v in audit.variants}
+    candidates = {v.name: v.plan.new for v in audit.variants if v.role == "candidate"}
+    assert candidates["gate-norm-2"] == (13, 15)
+    assert len(candidates["gate-norm-13"]) == 13
+    assert {v.criterion for v in audit.variants} == {"gate-norm", "cosine@random", "cosine@self", "depth", "random"}
+    # Three stories are enough to see that the first layer has gone, and nothing more is asked then.
+    assert 0 in candidates["random-13"]
+    rejected = by_name["random-13"]
+    assert rejected.outcome == FALLS
+    assert "a rise by an order of magnitude" in rejected.rejected
+    assert {e.kind for e in rejected.evidence} == {"perplexity", "comparison"}
+    assert not by_name["gate-norm-13"].rejected
+    whole = next(e for e in audit.baseline if e.kind == "perplexity")
+    assert whole.figures["perplexity"] == pytest.approx(GOLDEN["demo"], rel=1e-3)
+    found = {
+        name: next(e.figures["perplexity"] for e in by_name[name].evidence if e.kind == "perplexity")
+        for name in ("gate-norm-2", "depth-2")
+    }
+    assert found == pytest.approx({name: GOLDEN[name] for name in found}, rel=1e-2)
+    results = {g.gate: g for g in by_name["gate-norm-2"].gates}
+    assert list(results) == ["perplexity-rise", "task-drop", "refusal-flips", "retrieval-loss"]
+    assert results["perplexity-rise"].value == pytest.approx(
+        100 * (found["gate-norm-2"] / GOLDEN["demo"] - 1), rel=0.05
+    )
+    assert results["retrieval-loss"].outcome == NOT_PROVEN  # three items prove nothing
+    assert len(audit.verdict) == 3
+    assert "cosine@self" in audit.verdict[1]
+    assert {m.what for m in audit.not_examined} == {
+        "your own workload",
+        "speed and memory",
+        "export and verify",
+        "recovery",
+    }
+    done, not_done = "done", "not examined"
+    assert [s.status for s in audit.steps] == [done, done, done, not_done, done, not_done, not_done]
+    assert events[-1]["event"] == "finished"
+    assert events[-1]["done"] == events[-1]["all"]
+
+
+def test_the_search_bisects(finished: tuple[Path, Audit, Events]):
+    _, audit, _ = finished
+    assert audit.search is not None
+    probes = audit.search["probes"]
+    assert len(probes) <= 4  # of 15 budgets
+    assert probes[0]["removed"] == 8
+    assert audit.search["gate"] == "perplexity-rise"
+    standing = [p["removed"] for p in probes if p["outcome"] == "stands"]
+    assert audit.search["found"] == max(standing, default=0)
+
+
+def test_variants_lie_there_with_their_evidence(finished: tuple[Path, Audit, Events]):
+    out, audit, _ = finished
+    for variant in audit.variants:
+        if variant.role == "comparison":
+            assert variant.directory == ""
+            continue
+        directory = out / variant.directory
+        assert gatenorm.open_model(directory).drop == variant.plan.drop
+        card = (directory / "README.md").read_text()
+        assert card.count("## Evidence") == 1
+        assert f"**{variant.outcome}**" in card
+        assert "Nothing here says how good this model is" not in card
+
+
+def test_nothing_is_measured_twice(finished: tuple[Path, Audit, Events]):
+    out, _, _ = finished
+    before = figures(out)
+    _, done = again(out)
+    assert done == []
+    assert figures(out) == before
+    _, done = again(out, gates={"perplexity-rise": 1.0, "task-drop": None})
+    assert [what for what in done if "stories" not in what] == []  # another limit: the search looks elsewhere
+    audit, done = again(out, evaluation={"refusal_limit": 3})
+    assert {what.partition(":")[0] for what in done} == {"refusals"}
+    assert all(v.gates for v in audit.variants if v.role == "candidate")
+
+
+def test_your_own_workload_is_another_measurement_and_nothing_else(finished: tuple[Path, Audit, Events]):
+    out, _, _ = finished
+    prompts = out.parent / "prompts.jsonl"
+    prompts.write_text('{"prompt": "First came Ida Fox. After Ida"}\n')
+    asked = {"domain": str(prompts), "new_tokens": 4}
+    audit, done = again(out, evaluation=asked, gates={"domain-divergence": 1e-9})
+    assert {what.partition(":")[0] for what in done} == {"your workload"}
+    gate = next(g for v in audit.variants if v.name == "gate-norm-13" for g in v.gates if g.gate == "domain-divergence")
+    assert (gate.outcome, gate.unit) == (FALLS, "nats")
+    assert gate.value is not None
+    assert gate.value > 1e-9
+
+
+def test_a_damaged_file_is_measured_again(finished: tuple[Path, Audit, Events]):
+    out, _, _ = finished
+    again(out)
+    before = figures(out)
+    victim = max((out / "state" / "measured").iterdir(), key=lambda p: p.stat().st_size)
+    victim.write_text(victim.read_text()[:100])
+    _, done = again(out)
+    assert len(done) <= 1
+    assert figures(out) == before
+
+
+def test_speed_is_measured_beside_nothing_else(finished: tuple[Path, Audit, Events]):
+    out, _, _ = finished
+    how = {"engines": ["transformers"], "lengths": [16], "new_tokens": 2, "rounds": 1}
+    audit, done = again(
+        out, budgets={"shares": [0.125]}, speed=how, search={"gate": None}, worth={"price_per_hour": 2.0}
+    )
+    assert done == [what for what in done if what.startswith("timing")]
+    assert len(done) == 1
+    timed = next(v for v in audit.variants if v.name == "gate-norm-2")
+    gate = next(g for g in timed.gates if g.gate == "speed-up")
+    (case,) = timed.worth["cases"]
+    assert gate.value == pytest.approx(case["request_speedup"])
+    ratio = case["cost_per_million_before"] / case["cost_per_million_after"]
+    assert ratio == pytest.approx(case["request_speedup"])
+    assert timed.worth["sentence"]
+    assert not any(m.what == "speed and memory" for m in audit.not_examined)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("xllamacpp") is None, reason="xllamacpp is not installed")
+def test_an_engine_that_reads_exports_is_verified_before_it_is_timed(finished: tuple[Path, Audit, Events]):
+    out, _, _ = finished
+    how = {"engines": ["llamacpp"], "lengths": [16], "new_tokens": 2, "rounds": 1}
+    audit, done = again(out, budgets={"shares": [0.125]}, speed=how, search={"gate": None})
+    assert [what.split()[0] for what in done][-1] == "timing"
+    variant = next(v for v in audit.variants if v.name == "gate-norm-2")
+    verified = next(g for g in variant.gates if g.gate == "verify")
+    assert (verified.value, verified.outcome) == (0.0, "stands")
+    assert (out / "exports" / "gate-norm-2.gguf").is_file()
+    _, done = again(out, budgets={"shares": [0.125]}, speed=how, search={"gate": None})
+    assert done == []
+
+
+def test_another_models_directory_is_refused(finished: tuple[Path, Audit, Events], tmp_path: Path, tiny_models: Any):
+    out, _, _ = finished
+    with pytest.raises(AuditError, match="holds the audit of another model"):
+        run_audit(tiny_models("llama-mha"), out, small())
+    (tmp_path / "something").write_text("else")
+    with pytest.raises(AuditError, match="is not empty and holds no audit"):
+        run_audit("demo", tmp_path, small())
+
+
+def test_a_second_process_is_told_that_it_is_the_second(finished: tuple[Path, Audit, Events]):
+    out, _, _ = finished
+    with lock(out), pytest.raises(AuditError, match=r"process \d+, since .* is at work on this audit"):
+        run_audit("demo", out, small())
+
+
+def test_a_gate_becomes_an_exit_status(finished: tuple[Path, Audit, Events], capsys: pytest.CaptureFixture[str]):
+    out, _, _ = finished
+    audit, _ = again(out)
+    assert failed(audit, "any")
+    config = out.parent / "small.yaml"
+    config.write_text(json.dumps(small().to_json()))  # JSON is YAML too
+    arguments = ["audit", "demo", "-o", str(out), "--config", str(config)]
+    assert main([*arguments, "--fail-on", "any"]) == 1
+    shown = capsys.readouterr()
+    assert "gate-norm-2" in shown.out
+    assert "--fail-on any: random-13: perplexity" in shown.err
+    assert main([*arguments, "--json-lines"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[-1]["event"] == "finished"
+    assert {line["event"] for line in lines} == {"step", "done", "finished"}
+
+
+def test_a_model_that_cannot_be_run_is_scored_all_the_same(tiny_models: Any, tmp_path: Path):
+    """Without a tokenizer nothing can be read to it, and whoever asks is told."""
+    config = small(search={"gate": None}, budgets={"shares": [0.25]}, evaluation={"retrieval": False})
+    audit = run_audit(tiny_models("llama-mha"), tmp_path / "audit", config)
+    assert {v.outcome for v in audit.variants if v.role == "candidate"} == {NOT_PROVEN}
+    assert audit.cross_check is not None
+    assert {"perplexity", "general tasks", "refusal", "your own workload"} <= {m.what for m in audit.not_examined}
+    assert audit.chosen is None

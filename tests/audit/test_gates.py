@@ -1,0 +1,146 @@
+"""Gates: limits held against figures, by the rule about intervals."""
+
+from __future__ import annotations
+
+import pytest
+
+from gatenorm.audit.candidates import unstable
+from gatenorm.audit.gates import GATES, check_gates, hold, limits, outcome_of
+from gatenorm.audit.readings import Findings, Reading, findings
+from gatenorm.errors import AuditError
+from gatenorm.records import Evidence, ModelIdentity
+from gatenorm.records.audit import FALLS, NOT_PROVEN, STANDS, GateResult
+
+NOBODY = ModelIdentity("nobody", "llama", 4, "0", {})
+
+
+def record(kind: str, values: list[float], metric: str, **protocol: object) -> Evidence:
+    items = [{"id": n, "metrics": {metric: value}} for n, value in enumerate(values)]
+    mean = sum(values) / len(values)
+    return Evidence(kind, NOBODY, (), {metric: mean}, protocol, {"name": "some", "sha256": "1"}, 1.0, items=items)
+
+
+def speed(seconds: list[float], tokens: int, label: str) -> Evidence:
+    samples = [{"prefill": s / 2, "decode": s / 2} for s in seconds]
+    protocol = {"engine": "transformers", "prompt_tokens": tokens, "batch": 1, "new_tokens": 8, "order": "in turns"}
+    figures = {"prefill_seconds": seconds[0]}
+    return Evidence("speed", NOBODY, (), figures, {**protocol, "label": label}, {"samples": samples}, 1.0)
+
+
+def held(name: str, reading: Reading | None, limit: float) -> GateResult:
+    gate = GATES[name]
+    from dataclasses import replace
+
+    return hold(replace(gate, find=lambda _: reading), limit, Findings((), (), ()))
+
+
+@pytest.mark.parametrize(
+    ("reading", "outcome"),
+    [
+        (Reading(1.0, 0.5, 1.9), STANDS),
+        (Reading(2.0, 2.0, 2.0), STANDS),  # at the limit is within it
+        (Reading(1.0, 0.5, 2.5), NOT_PROVEN),
+        (Reading(3.0, 1.9, 4.0), NOT_PROVEN),
+        (Reading(3.0, 2.1, 4.0), FALLS),
+        (Reading(1.0), STANDS),
+        (Reading(3.0), FALLS),
+        (None, NOT_PROVEN),
+    ],
+)
+def test_a_limit_inside_the_interval_proves_nothing(reading: Reading | None, outcome: str):
+    assert held("task-drop", reading, 2.0).outcome == outcome
+
+
+def test_a_least_value_is_a_limit_from_below():
+    assert held("speed-up", Reading(1.1, 1.06, 1.2), 1.05).outcome == STANDS
+    assert held("speed-up", Reading(1.1, 1.01, 1.2), 1.05).outcome == NOT_PROVEN
+    fallen = held("speed-up", Reading(1.0, 0.9, 1.02), 1.05)
+    assert fallen.outcome == FALLS
+    assert "by 0.05 x" in fallen.detail
+
+
+def test_the_rise_is_that_of_paired_losses_on_the_worst_text():
+    before = record("perplexity", [1.0, 2.0, 3.0], "nll")
+    after = record("perplexity", [1.1, 2.1, 3.1], "nll")
+    found = findings([before], [after])
+    result = hold(GATES["perplexity-rise"], 6.0, found)
+    assert result.value == pytest.approx(10.517, abs=1e-3)  # 100 (exp(0.1) - 1)
+    assert result.low == pytest.approx(result.high)
+    assert result.outcome == FALLS
+
+
+def test_what_is_lost_is_counted_item_by_item():
+    before = record("demo-task", [1.0] * 100, "accuracy", task="place")
+    after = record("demo-task", [1.0] * 97 + [0.0] * 3, "accuracy", task="place")
+    result = hold(GATES["task-drop"], 2.0, findings([before], [after]))
+    assert result.value == pytest.approx(3.0)
+    assert result.outcome == NOT_PROVEN
+    same = hold(GATES["task-drop"], 2.0, findings([before], [before]))
+    assert (same.value, same.outcome) == (0.0, STANDS)
+    assert str(same.value) == "0.0"  # not -0.0, which people would read
+
+
+def test_a_flipped_refusal_is_one_too_many_whatever_was_won():
+    before = record("refusal", [1.0, 1.0, 0.0], "refused_harmful")
+    after = record("refusal", [0.0, 1.0, 1.0], "refused_harmful")
+    result = hold(GATES["refusal-flips"], 0.0, findings([before], [after]))
+    assert (result.value, result.outcome) == (1.0, FALLS)
+
+
+def test_speed_is_that_of_the_longest_prompt_round_by_round():
+    before = [speed([2.0, 2.2], 128, "whole"), speed([4.0, 4.4], 512, "whole")]
+    after = [speed([2.0, 2.2], 128, "pruned"), speed([3.2, 4.0], 512, "pruned")]
+    result = hold(GATES["speed-up"], 1.05, Findings(tuple(before), tuple(after), ()))
+    assert (result.low, result.high) == (pytest.approx(1.1), pytest.approx(1.25))
+
+
+def test_limits_are_numbers_with_their_unit_or_off():
+    assert check_gates({"perplexity-rise": "2%", "speed-up": "1.1x", "task-drop": 1, "verify": False}) == {
+        "perplexity-rise": 2.0,
+        "speed-up": 1.1,
+        "task-drop": 1.0,
+        "verify": None,
+    }
+    assert "domain-divergence" not in limits({})
+    assert limits({"domain-divergence": 0.1, "verify": None}).keys() >= {"domain-divergence", "perplexity-rise"}
+    with pytest.raises(AuditError, match=r"no such gate; did you mean 'perplexity-rise'\?"):
+        check_gates({"perplexity_rise": 2})
+    for wrong in ("much", True, -1, float("nan")):
+        with pytest.raises(AuditError, match="is no limit: expected a number of %"):
+            check_gates({"perplexity-rise": wrong})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        (5.0, 49.0, ""),
+        (5.0, 50.0, "an order of magnitude"),
+        (5.0, float("inf"), "an order of magnitude"),
+        (5.0, float("nan"), "an order of magnitude"),
+        (40.0, 120.0, "above 100"),
+        (60.0, 120.0, ""),
+        (900.0, 2400.0, ""),  # a text that is foreign to the model
+    ],
+)
+def test_a_variant_that_lost_a_layer_it_needs_is_unstable(before: float, after: float, why: str):
+    found = unstable(before, after)
+    assert (why in found) if why else found == ""
+
+
+def test_every_gate_gives_a_reason_and_says_what_it_rests_on():
+    for gate in GATES.values():
+        assert len(gate.reason) > 40
+        assert gate.needs in {"texts", "tasks", "refusal", "retrieval", "domain", "speed", "verify"}
+        assert gate.find(Findings((), (), ())) is None
+
+
+def test_to_stand_all_gates_must_and_one_must_be_about_quality():
+    def result(gate: str, outcome: str) -> GateResult:
+        return GateResult(gate, 1.0, "x", 1.0, outcome, "", "")
+
+    assert outcome_of([result("speed-up", STANDS)]) == NOT_PROVEN
+    assert outcome_of([]) == NOT_PROVEN
+    assert outcome_of([result("speed-up", STANDS), result("task-drop", STANDS)]) == STANDS
+    assert outcome_of([result("speed-up", NOT_PROVEN), result("task-drop", STANDS)]) == NOT_PROVEN
+    assert outcome_of([result("speed-up", NOT_PROVEN), result("task-drop", FALLS)]) == FALLS
+    assert outcome_of([result("task-drop", STANDS)], rejected="perplexity 1e9") == FALLS

@@ -1,0 +1,40 @@
+"""What is told while an audit works."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gatenorm.audit.progress import Ledger, Reporter, in_words
+
+
+def test_what_is_ahead_is_reckoned_from_what_its_like_took():
+    ledger = Ledger()
+    ledger.expect("text", 3)
+    ledger.expect("task", 2)
+    assert (ledger.all, ledger.seconds_left) == (5, None)
+    ledger.settle("text", 2.0)
+    assert ledger.seconds_left == 2 * 2.0 + 2 * 2.0  # a kind not met yet takes as long as the others
+    ledger.settle("task", 10.0)
+    assert ledger.seconds_left == 2 * 2.0 + 10.0
+    ledger.settle("text", None)
+    assert (ledger.done, ledger.reused, ledger.seconds_left) == (3, 1, 12.0)
+    ledger.expect("task", -1)
+    assert (ledger.all, ledger.seconds_left) == (4, 2.0)
+
+
+def test_events_say_the_step_the_work_and_the_time_left():
+    events: list[dict[str, Any]] = []
+    reporter = Reporter(lambda event: events.append(dict(event)))
+    reporter.ledger.expect("text", 2)
+    reporter.step(3, "perplexity and tasks")
+    reporter.work("perplexity on a.txt: gate-norm-2")
+    reporter.done("perplexity on a.txt: gate-norm-2", "text", 30.0)
+    assert [e["event"] for e in events] == ["step", "work", "done"]
+    assert in_words(events[-1]) == ("step 3 of 7: perplexity on a.txt: gate-norm-2 (1 of 2, about 30 s left)")
+
+
+def test_nobody_is_told_where_nobody_listens():
+    reporter = Reporter()
+    reporter.step(1, "score")
+    reporter.done("x", "y", None)
+    reporter.finished(["a", "b", "c"], None, [])

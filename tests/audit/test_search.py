@@ -1,0 +1,36 @@
+"""Bisection: the border, in as few measurements as it takes."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatenorm.audit.search import largest
+from gatenorm.records.audit import FALLS, NOT_PROVEN, STANDS, GateResult
+
+
+def result(outcome: str) -> GateResult:
+    return GateResult("perplexity-rise", 2.0, "%", 1.0, outcome, "", "")
+
+
+@given(st.integers(1, 200), st.integers(0, 200))
+def test_the_border_is_found_with_few_measurements(most: int, border: int):
+    asked = []
+
+    def probe(count: int) -> GateResult:
+        asked.append(count)
+        return result(STANDS if count <= border else FALLS)
+
+    found = largest(most, probe)
+    assert found.count == min(border, most)
+    assert len(asked) <= math.ceil(math.log2(most + 1))
+    assert len(set(asked)) == len(asked)
+    assert [count for count, _ in found.probes] == asked
+
+
+def test_what_is_not_proven_does_not_stand():
+    found = largest(3, lambda count: result(NOT_PROVEN))
+    assert found.count == 0
+    assert found.to_json()["probes"][0]["outcome"] == NOT_PROVEN
