@@ -36,6 +36,8 @@ if TYPE_CHECKING:
         plan,
         prune,
         prune_module,
+        recover,
+        recovery_study,
         score,
         verify,
     )
@@ -60,6 +62,8 @@ __all__ = [
     "plan",
     "prune",
     "prune_module",
+    "recover",
+    "recovery_study",
     "score",
     "verify",
 ]

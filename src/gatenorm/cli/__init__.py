@@ -10,7 +10,21 @@ from typing import Annotated
 import typer
 
 from gatenorm import __version__
-from gatenorm.cli import bench, compare, console, curve, demo, evaluate, export, inspect, profile, prune, score, verify
+from gatenorm.cli import (
+    bench,
+    compare,
+    console,
+    curve,
+    demo,
+    evaluate,
+    export,
+    inspect,
+    profile,
+    prune,
+    recover,
+    score,
+    verify,
+)
 from gatenorm.errors import GatenormError
 
 app = typer.Typer(
@@ -23,7 +37,7 @@ app = typer.Typer(
     epilog="Example: gatenorm score ./llama",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (inspect, score, compare, prune, export, verify, curve, evaluate, bench, profile, demo):
+for module in (inspect, score, compare, prune, export, verify, curve, evaluate, bench, profile, recover, demo):
     app.command(name=module.NAME, epilog=module.EXAMPLE)(module.command)
 
 

@@ -60,11 +60,10 @@ def with_adapters(model: Any, modules: Mapping[str, str], settings: Any, *, tran
         lora_dropout=settings.dropout,
         target_modules=list(modules),
         fan_in_fan_out=transposed,
-        base_model_name_or_path=name,
     )
     torch.manual_seed(settings.seed)
     adapted = get_peft_model(model, config, adapter_name=_NAME)
-    # It notes the folder that the model was loaded from, which says nothing elsewhere.
+    # peft notes the folder that the model was loaded from, which says nothing elsewhere.
     adapted.peft_config[_NAME].base_model_name_or_path = name
     return adapted
 
@@ -127,7 +126,6 @@ model = PeftModel.from_pretrained(gatenorm.load("PRUNED_DIRECTORY"), "THIS_DIREC
 """,
         encoding="utf-8",
     )
-
 
 
 def _merged(checkpoint: Checkpoint, name: str, added: Mapping[str, Update]) -> NewFile:

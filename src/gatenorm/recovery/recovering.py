@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -175,7 +174,9 @@ def _check(layout: Layout, parent: Layout | None, settings: Settings) -> None:
     if settings.objective == "distill" and parent is None:
         raise RecoveryError("--objective distill learns from the unpruned model: name it with --parent MODEL")
     if parent is not None and len(parent.drop) >= len(layout.drop):
-        raise RecoveryError(f"--parent {parent.checkpoint.name} has lost as much attention: expected the unpruned model")
+        raise RecoveryError(
+            f"--parent {parent.checkpoint.name} has lost as much attention: expected the unpruned model"
+        )
 
 
 def _length(layout: Layout, settings: Settings) -> int:

@@ -119,7 +119,9 @@ def check_same(found: Mapping[str, Any], asked: Mapping[str, Any], what: str, do
     theirs = _flattened(found)
     differing = [name for name in sorted({*ours, *theirs}) if ours.get(name) != theirs.get(name)]
     if differing:
-        shown = "; ".join(f"{name} {theirs.get(name)!s:.40}, asked for {ours.get(name)!s:.40}" for name in differing[:3])
+        shown = "; ".join(
+            f"{name} {theirs.get(name)!s:.40}, asked for {ours.get(name)!s:.40}" for name in differing[:3]
+        )
         raise RecoveryError(f"{what} ({shown}): {do}")
 
 

@@ -184,9 +184,7 @@ class _Training:
         state = self.state
         first = not state.history
         better = first or seen < state.best["held_out"]
-        state.history.append(
-            {"step": state.step, "held_out": seen, **loss, "seconds": time.perf_counter() - began}
-        )
+        state.history.append({"step": state.step, "held_out": seen, **loss, "seconds": time.perf_counter() - began})
         state.tensors["adapters"] = {n: p.detach() for n, p in self.parameters.items()}
         if better:
             state.tensors["best"] = {n: p.detach().clone() for n, p in self.parameters.items()}
