@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from gatenorm import recovery
     from gatenorm.evaluation.text import Text
     from gatenorm.families import Layout
+    from gatenorm.records import Plan
     from gatenorm.recovery.study import Study
-    from gatenorm.recovery.training import Report
+    from gatenorm.recovery.training import Report, Step
 
 Progress = Callable[[int, int], None]
 
@@ -74,7 +75,7 @@ def recover(
     layout = open_model(pruned)
     length = chosen.length or DEFAULT_LENGTH
 
-    def told(step: recovery.training.Step) -> None:
+    def told(step: Step) -> None:
         if progress:
             progress(step.step, step.steps)
         if report:
@@ -158,7 +159,7 @@ def recovery_study(
     )
 
 
-def _planned(layout: Layout, share: float, criterion: str, settings: recovery.Settings) -> recovery.study.Plan:
+def _planned(layout: Layout, share: float, criterion: str, settings: recovery.Settings) -> Plan:
     from gatenorm.api.pruning import plan
 
     return plan(layout, share=share, criterion=criterion, seed=settings.seed, device=settings.device)

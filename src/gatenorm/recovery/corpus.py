@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,8 @@ HUB = "hub:"
 # Of the training text, where no other is named.
 HELD_OUT_SHARE = 0.05
 DEFAULT_LENGTH = 512
-_PIECE = 1 << 15  # characters that are tokenised at a time where a text is one piece
+_PIECE = 1 << 15  # characters, into which a text without rows is cut
+_AT_A_TIME = 64  # pieces that are tokenised together
 
 Tokens = npt.NDArray[np.int32]
 
@@ -163,15 +164,16 @@ def _pieces(text: Text) -> list[str]:
 
 
 def _cut(
-    tokenizer: PreTrainedTokenizerBase, pieces: Iterable[str], end: int | None, length: int, sequences: int | None
+    tokenizer: PreTrainedTokenizerBase, pieces: Sequence[str], end: int | None, length: int, sequences: int | None
 ) -> Tokens:
     """``[sequences, length]`` token ids out of the pieces, of which no more are looked at than are needed."""
     arrays: list[Tokens] = []
-    have, batch = 0, []
-    queue: Sequence[str] = list(pieces)
-    while queue and (sequences is None or have < sequences * length):
-        batch, queue = queue[:64], queue[64:]
-        for ids in tokenizer(list(batch), verbose=False, add_special_tokens=False)["input_ids"]:
+    have = 0
+    for begin in range(0, len(pieces), _AT_A_TIME):
+        if sequences is not None and have >= sequences * length:
+            break
+        batch = list(pieces[begin : begin + _AT_A_TIME])
+        for ids in tokenizer(batch, verbose=False, add_special_tokens=False)["input_ids"]:
             arrays.append(np.asarray([*ids, *([] if end is None else [end])], np.int32))
             have += len(arrays[-1])
     joined = np.concatenate(arrays) if arrays else np.zeros(0, np.int32)

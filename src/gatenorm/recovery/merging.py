@@ -145,6 +145,6 @@ def _sum(checkpoint: Checkpoint, name: str, update: Update) -> Callable[[], byte
 
         stored = getattr(torch, STORAGE_TYPES[checkpoint.info(name).dtype].torch)
         merged = update.on(checkpoint.torch(name)).to(stored).contiguous()
-        return merged.view(torch.uint8).numpy().tobytes()
+        return bytes(merged.view(torch.uint8).numpy().tobytes())
 
     return make

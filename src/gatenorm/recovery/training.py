@@ -157,7 +157,7 @@ class _Training:
             ids = torch.from_numpy(rows).long().to(self.model.device)
             with together.without_averaging(self.wrapped, last):
                 loss = self._loss(ids) / settings.accumulation
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
             total += loss.detach()
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), settings.clip)
         self.optimiser.step()

@@ -98,7 +98,7 @@ def _panels(study: Study) -> list[str]:
 def _value(study: Study, figures: Any, panel: str) -> float:
     if panel != "tasks":
         return float(figures[panel])
-    return sum(figures[_TASK + name] for name in study.tasks) / len(study.tasks)
+    return sum(float(figures[_TASK + name]) for name in study.tasks) / len(study.tasks)
 
 
 def _label(panel: str, study: Study) -> str:
