@@ -24,7 +24,7 @@ def test_the_rate_rises_and_then_falls_as_the_schedule_says():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"objective": "ml"}, "--objective ml is not known; did you mean 'lm'"),
+        ({"objective": "distil"}, "--objective distil is not known; did you mean 'distill'"),
         ({"schedule": "cosin"}, "did you mean 'cosine'"),
         ({"targets": ()}, "--targets is empty"),
         ({"targets": ("norms",)}, "--targets norms is not known"),
