@@ -9,7 +9,7 @@ import pytest
 from gatenorm.errors import RecoveryError
 from gatenorm.evaluation.text import Text
 from gatenorm.recovery import Settings
-from gatenorm.recovery.corpus import Corpus, pack, read, split
+from gatenorm.recovery.corpus import Corpus, _cut, pack, read, split
 from gatenorm.runtimes.transformers import load_tokenizer
 from tests.recovery.conftest import SETTINGS, Place
 
@@ -52,6 +52,21 @@ def test_packing_keeps_the_text_and_takes_no_more_than_is_needed(place: Place):
     rows = tuple(f"{line}." for line in train.content.split(".")[:60])
     ended = pack(tokenizer, Text("r", "", "", "", rows), watched, SETTINGS, 32, 602, 10_000)
     assert (ended.train == tokenizer.eos_token_id).sum() > 20
+
+
+def test_sequences_begin_where_rows_begin(place: Place):
+    tokenizer = load_tokenizer(place.dense)
+    rows = tuple("Tom is in the garden ." + " He is here ." * n for n in (1, 20, 3, 2, 5, 40, 1, 1, 4, 8))
+    cut = _cut(tokenizer, rows, tokenizer.eos_token_id, 32, None)
+    starts = {tuple(tokenizer(row)["input_ids"][:3]) for row in rows}
+    long = [n for n, row in enumerate(cut) if tuple(row[:3].tolist()) not in starts]
+    # Only what goes on with a row that is longer than a sequence begins elsewhere.
+    whole = [len(tokenizer(row)["input_ids"]) + 1 for row in rows]
+    assert len(long) <= sum(n // 32 for n in whole)
+    assert len(long) < len(cut)
+    assert _cut(tokenizer, rows, tokenizer.eos_token_id, 32, 2).tolist() == cut[:2].tolist()
+    short = _cut(tokenizer, rows[:1], tokenizer.eos_token_id, 32, None)
+    assert short.shape == (0, 32)
 
 
 def test_what_is_too_short_is_said(place: Place):

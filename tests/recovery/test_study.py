@@ -12,7 +12,7 @@ import gatenorm
 from gatenorm.errors import GatenormError, RecoveryError
 from gatenorm.records import ModelIdentity
 from gatenorm.recovery.study import HELD_OUT, OTHER, Study, Variant
-from gatenorm.report.recovery import plot_study, study_lines, study_table
+from gatenorm.report.recovery import plot_study, study_lines, study_tables
 from tests.recovery.conftest import SETTINGS, Place
 
 
@@ -48,7 +48,7 @@ def test_the_boundary_is_the_last_budget_before_the_first_that_fails():
     said = " ".join(study_lines(replace(study, variants=(worse, *study.variants[1:]))))
     for part in ("x: recovers", "up to 2 of 10 layers (20%: 0, 1)", "z: no budget", "x-2 over-fits", "from 50 to 60"):
         assert part in said
-    assert study_table(study).row_count == 7
+    assert [table.row_count for table in study_tables(study)] == [7, 2, 2, 2]
 
 
 def test_a_study_is_drawn(tmp_path: Path):

@@ -263,9 +263,10 @@ def _study(model: str, out: Path, data: str, shares: list[float], criteria: list
 
         plot_study(found, plot)
     if json != "-":
-        from gatenorm.report.recovery import study_lines, study_table
+        from gatenorm.report.recovery import study_lines, study_tables
 
-        console.print_table(study_table(found))
+        for table in study_tables(found):
+            console.print_table(table)
         for line in study_lines(found):
             console.say(line)
 

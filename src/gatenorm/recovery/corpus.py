@@ -108,9 +108,10 @@ def pack(
 ) -> Corpus:
     """Tokenise both texts and cut them into sequences, without padding and without overlap.
 
-    Rows stand behind each other with the end token after each; a plain text is tokenised in pieces. The pieces of the
-    training text are taken in an order drawn by the seed until there are ``sequences``, as many as the training asks
-    for: of a text that is larger than that, no more is tokenised. The sequences to watch lie evenly over their text.
+    Rows stand behind each other with the end token after each; the end of one that reaches beyond its sequence is
+    dropped where it would not fill another, so that sequences begin where rows do. A plain text is tokenised in pieces.
+    The pieces of the training text are taken in an order drawn by the seed until there are ``sequences``, as many as
+    the training asks for: of a larger text no more is tokenised. The sequences to watch lie evenly over their text.
 
     Raises:
         RecoveryError: a text is too short, or has tokens outside the vocabulary.
@@ -125,15 +126,9 @@ def pack(
             f"{text.name} is too short to train on: {len(train)} sequences of {length} tokens, one step takes {least}; "
             "give more text, a smaller --batch or a shorter --length"
         )
-    watched = _cut(tokenizer, _pieces(held_out), tokenizer.eos_token_id if held_out.rows else None, length, None)
-    if not len(watched):
-        raise RecoveryError(
-            f"{held_out.name} is too short to watch: it has fewer than {length} tokens; give more text, --held-out "
-            "FILE, or a shorter --length"
-        )
-    chosen = np.linspace(0, len(watched) - 1, min(settings.watch_windows, len(watched))).round().astype(int)
+    watched = windows(tokenizer, held_out, length, settings.watch_windows)
     try:
-        check_vocabulary([[int(train.max()), int(watched.max())]], vocabulary)
+        check_vocabulary([[int(train.max()), *(max(window) for window in watched)]], vocabulary)
     except EvaluationError as error:
         raise RecoveryError(str(error)) from error
     data = {
@@ -141,9 +136,25 @@ def pack(
         "text": text.protocol,
         "sequences": len(train),
         "length": length,
-        "held_out": {**held_out.identity(), "text": held_out.protocol, "windows": len(chosen)},
+        "held_out": {**held_out.identity(), "text": held_out.protocol, "windows": len(watched)},
     }
-    return Corpus(train, tuple(tuple(map(int, watched[n])) for n in chosen), data)
+    return Corpus(train, watched, data)
+
+
+def windows(tokenizer: PreTrainedTokenizerBase, text: Text, length: int, count: int) -> tuple[tuple[int, ...], ...]:
+    """At most ``count`` sequences that lie evenly over a text, cut as those to train on are.
+
+    Raises:
+        RecoveryError: there is none.
+    """
+    found = _cut(tokenizer, _pieces(text), tokenizer.eos_token_id if text.rows else None, length, None)
+    if not len(found):
+        raise RecoveryError(
+            f"{text.name} is too short to watch: it has fewer than {length} tokens; give more text, --held-out "
+            "FILE, or a shorter --length"
+        )
+    chosen = np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int)
+    return tuple(tuple(map(int, found[n])) for n in chosen)
 
 
 def _pieces(text: Text) -> list[str]:
@@ -166,16 +177,24 @@ def _pieces(text: Text) -> list[str]:
 def _cut(
     tokenizer: PreTrainedTokenizerBase, pieces: Sequence[str], end: int | None, length: int, sequences: int | None
 ) -> Tokens:
-    """``[sequences, length]`` token ids out of the pieces, of which no more are looked at than are needed."""
-    arrays: list[Tokens] = []
-    have = 0
+    """``[sequences, length]`` token ids out of the pieces, of which no more are looked at than are needed.
+
+    With an end token, pieces are documents of their own: what is left of one at a sequence's end is dropped where it
+    would not fill another, so that sequences begin where documents do.
+    """
+    found: list[list[int]] = []
+    open_one: list[int] = []
     for begin in range(0, len(pieces), _AT_A_TIME):
-        if sequences is not None and have >= sequences * length:
+        if sequences is not None and len(found) >= sequences:
             break
         batch = list(pieces[begin : begin + _AT_A_TIME])
         for ids in tokenizer(batch, verbose=False, add_special_tokens=False)["input_ids"]:
-            arrays.append(np.asarray([*ids, *([] if end is None else [end])], np.int32))
-            have += len(arrays[-1])
-    joined = np.concatenate(arrays) if arrays else np.zeros(0, np.int32)
-    count = len(joined) // length
-    return joined[: count * length].reshape(count, length)[:sequences]
+            rest = list(ids) if end is None else [*ids, end]
+            while len(open_one) + len(rest) >= length:
+                room = length - len(open_one)
+                found.append(open_one + rest[:room])
+                open_one, rest = [], rest[room:]
+                if end is not None and len(rest) < length:
+                    rest = []
+            open_one += rest
+    return np.asarray(found[:sequences], np.int32).reshape(-1, length)

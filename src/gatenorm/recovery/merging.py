@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,9 @@ def with_adapters(model: Any, modules: Mapping[str, str], settings: Any, *, tran
         fan_in_fan_out=transposed,
     )
     torch.manual_seed(settings.seed)
-    adapted = get_peft_model(model, config, adapter_name=_NAME)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what peft and transformers say to each other
+        adapted = get_peft_model(model, config, adapter_name=_NAME)
     # peft notes the folder that the model was loaded from, which says nothing elsewhere.
     adapted.peft_config[_NAME].base_model_name_or_path = name
     return adapted

@@ -14,16 +14,15 @@ from typing import Any
 from gatenorm.checkpoint import Checkpoint
 from gatenorm.errors import OutputError, RecoveryError
 from gatenorm.evaluation.job import Job
-from gatenorm.evaluation.perplexity import Protocol, perplexity
 from gatenorm.evaluation.subject import Subject
 from gatenorm.evaluation.text import Text
 from gatenorm.families import Layout, understand
 from gatenorm.records import ModelIdentity, Plan, read_json
 from gatenorm.recovery import state as states
-from gatenorm.recovery.corpus import DEFAULT_LENGTH, split
+from gatenorm.recovery.corpus import DEFAULT_LENGTH, split, windows
 from gatenorm.recovery.recovering import recover
 from gatenorm.recovery.settings import Settings
-from gatenorm.recovery.training import Report
+from gatenorm.recovery.training import Report, held_out_loss
 from gatenorm.surgery.disk import write_pruned
 
 STUDY_SCHEMA = "gatenorm/recovery-study/1"
@@ -234,11 +233,11 @@ class _Measure:
     def __call__(self, layout: Layout) -> dict[str, float]:
         device = "cpu" if self._settings.device == "auto" else self._settings.device
         subject = Subject.of_layout(layout, device=device, dtype=self._settings.dtype)
-        protocol = Protocol(self._settings.length, None, self._settings.watch_windows)
-        found = {
-            name: perplexity(subject.model, subject.tokenizer, text, protocol).perplexity
-            for name, text in self._texts.items()
-        }
+        length, count = self._settings.length or DEFAULT_LENGTH, self._settings.watch_windows
+        found = {}
+        for name, text in self._texts.items():
+            seen = windows(subject.tokenizer, text, length, count)
+            found[name] = math.exp(min(held_out_loss(subject.model, seen, self._settings.batch), 700.0))
         for job in self._jobs:
             assert job.run is not None  # whoever makes a study leaves out what needs a baseline
             figures = job.run(subject, None).figures

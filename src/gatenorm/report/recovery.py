@@ -16,8 +16,12 @@ _MARKERS = ("o", "s", "^", "D", "v", "P")
 _TASK = "task "
 
 
-def study_table(study: Study) -> Any:
-    """A rich table with a row a variant: perplexities and the mean task accuracy, before and after."""
+def study_tables(study: Study) -> list[Any]:
+    """Rich tables: a row a variant with its perplexities, then for each criterion a row a task; before and after."""
+    return [_perplexities(study), *(_accuracies(study, criterion) for criterion in study.criteria if study.tasks)]
+
+
+def _perplexities(study: Study) -> Any:
     from rich.table import Table
     from rich.text import Text
 
@@ -28,15 +32,27 @@ def study_table(study: Study) -> Any:
     columns = [name for name in (HELD_OUT, OTHER) if name in study.dense]
     for name in columns:
         table.add_column(f"perplexity {name}", justify="right")
-    for name in study.tasks:
-        table.add_column(name, justify="right")
     for heading in ("won back", "minutes", "recovers"):
         table.add_column(heading, justify="right")
     dense = [f"{study.dense[name]:.4g}" for name in columns]
-    table.add_row("dense", "0", *dense, *(f"{study.dense[_TASK + name]:.2f}" for name in study.tasks), "", "", "")
+    table.add_row("dense", "0", *dense, "", "", "")
     for criterion in study.criteria:
         for variant in study.of(criterion):
             table.add_row(*_cells(study, variant, columns))
+    return table
+
+
+def _accuracies(study: Study, criterion: str) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(f"{criterion}: accuracy by task and number of removed sublayers"), title_justify="left")
+    for heading in ("task", "dense", *(str(len(v.removed)) for v in study.of(criterion))):
+        table.add_column(heading, justify="left" if heading == "task" else "right")
+    for name in study.tasks:
+        task = _TASK + name
+        pairs = (f"{v.before[task]:.2f} → {v.after[task]:.2f}" for v in study.of(criterion))
+        table.add_row(name, f"{study.dense[task]:.2f}", *pairs)
     return table
 
 
@@ -46,7 +62,6 @@ def _cells(study: Study, variant: Variant, columns: Sequence[str]) -> list[str]:
         variant.criterion,
         str(len(variant.removed)),
         *(f"{variant.before[name]:.4g} → {variant.after[name]:.4g}" for name in columns),
-        *(f"{variant.before[_TASK + name]:.2f} → {variant.after[_TASK + name]:.2f}" for name in study.tasks),
         "-" if won is None else f"{won:.0%}",
         f"{variant.minutes:.1f}",
         "yes" if study.works(variant) else "no",
