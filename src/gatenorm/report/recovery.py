@@ -153,6 +153,8 @@ def _static(study: Study, file: Path) -> None:
             axes.yaxis.set_major_formatter(plain)
             low, high = axes.get_ylim()
             axes.yaxis.set_minor_formatter(plain if high / low < 20 else NullFormatter())
+        else:
+            axes.set_ylim(0, 1.03)  # from 0: small differences between few items should look small
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("attention sublayers removed")
         axes.set_ylabel(_label(panel, study))
