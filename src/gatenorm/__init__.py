@@ -36,6 +36,8 @@ if TYPE_CHECKING:
         plan,
         prune,
         prune_module,
+        recover,
+        recovery_study,
         score,
         verify,
     )
@@ -61,6 +63,8 @@ __all__ = [
     "plan",
     "prune",
     "prune_module",
+    "recover",
+    "recovery_study",
     "run_audit",
     "score",
     "verify",

@@ -38,6 +38,10 @@ class CalibrationError(GatenormError):
     """Tokens to look at that cannot be had, or say nothing."""
 
 
+class RecoveryError(GatenormError):
+    """A training after pruning that cannot be done, or cannot be gone on with."""
+
+
 class AuditError(GatenormError):
     """An audit that cannot be carried out as it was asked for."""
 

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from gatenorm.checkpoint import writing
-from gatenorm.checkpoint.writing import Copied, NewFile, NewTensor, Repeated, Widened, index_of, write_files
+from gatenorm.checkpoint.writing import Computed, Copied, NewFile, NewTensor, Repeated, Widened, index_of, write_files
 
 
 @pytest.fixture
@@ -71,3 +71,20 @@ def test_a_source_that_became_shorter_is_an_error(
     made = part(source)  # type: ignore[operator]
     with pytest.raises(OSError, match="shorter"):
         write_files([NewFile("z", (NewTensor("a", "U8", (made.nbytes,), (made,)),))], tmp_path)
+
+
+def test_bytes_are_made_when_their_turn_comes(tmp_path: Path):
+    made: list[str] = []
+
+    def content() -> bytes:
+        made.append("now")
+        return np.arange(3, dtype=np.float32).tobytes()
+
+    file = NewFile("a.safetensors", (NewTensor("x", "F32", (3,), (Computed(12, content),)),))
+    assert (file.size - len(file.header), made) == (12, [])
+    write_files([file], tmp_path)
+    assert made == ["now"]
+    assert load_file(tmp_path / "a.safetensors")["x"].tolist() == [0.0, 1.0, 2.0]
+    wrong = NewFile("b.safetensors", (NewTensor("x", "F32", (3,), (Computed(12, lambda: b"few"),)),))
+    with pytest.raises(ValueError, match="3 bytes were made, the header promises 12"):
+        write_files([wrong], tmp_path)

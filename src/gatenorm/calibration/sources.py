@@ -92,7 +92,7 @@ def text_samples(calibration: Calibration, tokenizer: PreTrainedTokenizerBase, c
     """
     protocol = Protocol(calibration.length, calibration.separator, calibration.samples)
     with _in_our_words():
-        text = _from_hub(calibration) if calibration.source.startswith(HUB) else read_text(calibration.source)
+        text = from_hub(calibration) if calibration.source.startswith(HUB) else read_text(calibration.source)
         sequences, described = _encode_front(tokenizer, text, protocol, config, calibration)
     padding = getattr(tokenizer, "pad_token_id", None)
     if padding is not None and padding != tokenizer.eos_token_id and {*chain(*sequences)} == {padding}:
@@ -221,8 +221,13 @@ def _encode_front(
     return encode(tokenizer, text, protocol, config)
 
 
-def _from_hub(calibration: Calibration) -> Text:
-    """The first rows of a hub data set, as many as surely suffice; they are streamed, not downloaded whole."""
+def from_hub(calibration: Calibration) -> Text:
+    """The first rows of a hub data set, as many as surely suffice; they are streamed, not downloaded whole.
+
+    Raises:
+        CalibrationError: it cannot be read, or has no column ``text``.
+        MissingExtraError: ``datasets`` is not installed.
+    """
     try:
         from datasets import load_dataset
     except ImportError:

@@ -60,7 +60,15 @@ class Widened:
         return (self.end - self.begin) // self.row * (self.row + self.extra)
 
 
-Part = Copied | Repeated | Widened
+@dataclass(frozen=True)
+class Computed:
+    """``nbytes`` bytes that are made when their turn to be written comes, so that few of them exist at a time."""
+
+    nbytes: int
+    make: Callable[[], bytes]
+
+
+Part = Copied | Repeated | Widened | Computed
 
 
 @dataclass(frozen=True)
@@ -151,7 +159,16 @@ def _joined(parts: Iterable[Part]) -> Iterator[Part]:
 def _write_part(part: Part, source: Callable[[Path], int], target: int) -> Iterator[int]:
     if isinstance(part, Copied):
         return _copy_range(source(part.file), target, part.begin, part.end)
+    if isinstance(part, Computed):
+        return iter([_write_all(target, _checked(part))])
     return _repeat(target, part) if isinstance(part, Repeated) else _widen(source(part.file), target, part)
+
+
+def _checked(part: Computed) -> bytes:
+    content = part.make()
+    if len(content) != part.nbytes:
+        raise ValueError(f"{len(content)} bytes were made, the header promises {part.nbytes}")
+    return content
 
 
 def _repeat(target: int, part: Repeated) -> Iterator[int]:

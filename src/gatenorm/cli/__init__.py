@@ -22,6 +22,7 @@ from gatenorm.cli import (
     inspect,
     profile,
     prune,
+    recover,
     score,
     verify,
 )
@@ -37,7 +38,21 @@ app = typer.Typer(
     epilog="Example: gatenorm score ./llama",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (inspect, score, compare, prune, export, verify, curve, evaluate, bench, profile, audit, demo):
+for module in (
+    inspect,
+    score,
+    compare,
+    prune,
+    export,
+    verify,
+    curve,
+    evaluate,
+    bench,
+    profile,
+    recover,
+    audit,
+    demo,
+):
     app.command(name=module.NAME, epilog=module.EXAMPLE)(module.command)
 
 

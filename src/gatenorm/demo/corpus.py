@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.demo.tinyworld import CONTEXT, END, Story, go_on, source_of, story_of
+from gatenorm.demo.tinyworld import CONTEXT, END, Story, go_on, source_of, story_of, token_count
+from gatenorm.evaluation.text import Text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 VOCABULARY = 1024
+# Tokens that training after pruning is given: it takes seconds to write them, and nobody has needed more.
+_MOST = 1_000_000
 
 
 def train_tokenizer(stories: int = 2000) -> PreTrainedTokenizerBase:
@@ -32,6 +36,28 @@ def train_tokenizer(stories: int = 2000) -> PreTrainedTokenizerBase:
     texts = (story_of("train", "tokenizer", number)[0].text for number in range(stories))
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, bos_token=END, model_max_length=CONTEXT)
+
+
+def training_text(tokens: int) -> Text:
+    """Stories of the training worlds, none of which the built-in model's evaluations tell, one a row.
+
+    Args:
+        tokens: how many are asked for, of which there are a million at most; a twentieth comes on top for watching.
+    """
+    tokens = min(tokens, _MOST)
+    told: list[str] = []
+    have = 0
+    while have < tokens * 1.06 + 2 * CONTEXT or len(told) < 40:
+        text = story_of("train", "recovery", len(told))[0].text
+        told.append(text)
+        have += token_count(text) + 1
+    content = "\n\n".join(told)
+    how = f"{len(told)} stories of tinyworld, of the worlds for training"
+    return Text("stories of the built-in model's world", content, _sha256(content), how, tuple(told))
+
+
+def _sha256(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def row(tokenizer: Any, split: str, number: int, length: int = CONTEXT) -> list[int]:

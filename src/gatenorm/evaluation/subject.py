@@ -104,6 +104,7 @@ class Subject:
             layers=int(pruned.get("layers", config.num_hidden_layers)),
             config_sha256=hashlib.sha256(described.encode()).hexdigest(),
             files={},
+            recovered=bool(pruned.get("recovery")),
         )
         model.eval()
         return cls(

@@ -129,6 +129,12 @@ class Layout:
             return f"config.json says architectures {written_for}, and only {classes['causal_lm']} can be pruned"
         return refusal(self.data, config)
 
+    @property
+    def recovered(self) -> bool:
+        """Whether it was trained after its last pruning, as ``gatenorm recover`` notes in ``config.json``."""
+        entry = self.checkpoint.config.get("gatenorm")
+        return bool(self.drop) and isinstance(entry, Mapping) and bool(entry.get("recovery"))
+
     def identity(self) -> ModelIdentity:
         """What records say of the checkpoint they speak of."""
         checkpoint = self.checkpoint
@@ -139,6 +145,7 @@ class Layout:
             config_sha256=checkpoint.config_sha256,
             files=checkpoint.files,
             sample_sha256=checkpoint.sample_sha256(),
+            recovered=self.recovered,
         )
 
 

@@ -15,7 +15,8 @@ class ModelIdentity:
 
     ``config_sha256`` is the hash of ``config.json`` as it lies on disk, ``files`` the size in bytes of every weight
     file, ``sample_sha256`` the hash of a few kilobytes spread over them: the first two are equal for a base model and
-    its fine-tunes, the last is not. Nothing here proves that every weight is the same.
+    its fine-tunes, the last is not. Nothing here proves that every weight is the same. ``recovered`` says that it was
+    trained after it had been pruned: what is measured on it speaks of pruning and training together.
     """
 
     name: str
@@ -24,6 +25,7 @@ class ModelIdentity:
     config_sha256: str
     files: Mapping[str, int]
     sample_sha256: str = ""
+    recovered: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -33,6 +35,8 @@ class ModelIdentity:
             "config_sha256": self.config_sha256,
             "files": dict(self.files),
             "sample_sha256": self.sample_sha256,
+            # Left out where it is false: records of models that were only pruned stay what they were.
+            **({"recovered": True} if self.recovered else {}),
         }
 
     @classmethod
@@ -44,6 +48,7 @@ class ModelIdentity:
             config_sha256=str(data["config_sha256"]),
             files={str(k): whole(v) for k, v in data["files"].items()},
             sample_sha256=str(data.get("sample_sha256", "")),
+            recovered=data.get("recovered") is True,
         )
 
     def same_weights(self, other: ModelIdentity) -> bool:

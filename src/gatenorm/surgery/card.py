@@ -8,7 +8,7 @@ from typing import Any
 
 from gatenorm.checkpoint import hub_id
 from gatenorm.families import Layout
-from gatenorm.records import BLOCK, KINDS, Plan, spans
+from gatenorm.records import BLOCK, KINDS, Evidence, Plan, spans
 
 _UNMEASURED = """The score is a heuristic. Nothing here says how good this model is: measure it on your own work before
 you serve it, for example with `gatenorm eval THIS --baseline PARENT --data YOUR_TEXT`.
@@ -106,12 +106,58 @@ def with_evidence(card: str, evidence: str) -> str:
     return f"{card.rstrip()}\n\n{section}"
 
 
+def recovered_card(layout: Layout, pruned: str, evidence: Evidence, carried: Sequence[str]) -> str:
+    """The card of a checkpoint that was trained after it had been pruned.
+
+    Args:
+        layout: of the recovered checkpoint.
+        pruned: the name of the checkpoint that was trained.
+        evidence: of the recovery.
+        carried: names of the files that were copied along.
+    """
+    metadata, base, terms = _origin(layout, carried, ["gatenorm", "pruned", "attention-removed", "recovered"])
+    figures, protocol, data = evidence.figures, evidence.protocol, evidence.data
+    learned = "the next token of a text" if protocol["objective"] == "lm" else "its unpruned parent's predictions"
+    origin = f"`{base}`" if base else f"a checkpoint called `{protocol['source']['name']}`"
+    return f"""---
+{metadata}
+---
+
+# {evidence.model.name}: pruned and recovered
+
+`{pruned}`, that is {origin} ({layout.model_type}) without the attention of layers {spans(layout.drop)}
+({len(layout.drop)} of {layout.layers}), was trained by `gatenorm recover` and is not what pruning alone gives. Adapters
+are merged; they lie in `adapter/` too. `gatenorm.json` holds the plan, `recovery.json` the training.
+
+| | |
+|---|---|
+| learned | {learned} |
+| adapters | rank {protocol["rank"]} on {" and ".join(protocol["targets"])} |
+| data | {data["name"]} (sha256 {str(data["sha256"])[:16]}) |
+| steps, tokens | {figures["best_step"]:.0f} of {figures["steps"]:.0f}, {figures["tokens"]:,.0f} |
+| held-out perplexity | {figures["perplexity_before"]:.4g} pruned, {figures["perplexity_merged"]:.4g} recovered |
+
+That text is what it was trained for. Measure it on others, and on your own work, before you serve it; whatever was
+checked on the parent, safety and refusals among it, has to be checked again.
+
+{terms} The training data have terms of their own.
+
+## Loading
+
+```python
+import gatenorm
+model = gatenorm.load("THIS_DIRECTORY")
+```
+"""
+
+
 def export_card(layout: Layout, target: str, notes: Sequence[str], carried: Sequence[str]) -> str:
     """The card of a checkpoint written as ``target`` for other engines: what it is, whence, and what to mind."""
     metadata, base, terms = _origin(layout, carried, ["gatenorm", target], library=None)
     name = layout.checkpoint.name
     gone = f"without the attention of layers {spans(layout.drop)}, " if layout.drop else ""
     gone += f"without the MLP of layers {spans(layout.drop_mlp)}, " if layout.drop_mlp else ""
+    gone += "recovered by training, " if layout.recovered else ""
     lines = "\n".join(f"- {note}" for note in notes)
     return f"""---
 {metadata}

@@ -23,6 +23,8 @@ from gatenorm.surgery.config import MODELLING_FILE, belongs, pruned_config, toke
 from gatenorm.surgery.planning import check_plan
 
 PLAN_FILE = "gatenorm.json"
+# What a training after pruning left behind: no longer true of a checkpoint that is pruned once more.
+RECOVERY_FILE = "recovery.json"
 # Other copies of the weights, which pruning would make untrue: left where they are.
 _OTHER_WEIGHTS = tuple(
     "." + ending
@@ -44,7 +46,7 @@ _OTHER_WEIGHTS = tuple(
         "npz",
     )
 )
-_WRITTEN = {"config.json", "README.md", PLAN_FILE, MODELLING_FILE.name}
+_WRITTEN = {"config.json", "README.md", PLAN_FILE, RECOVERY_FILE, MODELLING_FILE.name}
 
 
 @dataclass(frozen=True)

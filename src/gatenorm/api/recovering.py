@@ -1,0 +1,175 @@
+"""Training after pruning: one model, or a study of the budgets up to which it works."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gatenorm.api.evaluating import OWN_TASKS
+from gatenorm.api.opening import Model, open_model
+from gatenorm.demo.package import NAME as DEMO
+from gatenorm.demo.package import speaks_its_language
+from gatenorm.errors import RecoveryError
+
+if TYPE_CHECKING:
+    from gatenorm import recovery
+    from gatenorm.evaluation.text import Text
+    from gatenorm.families import Layout
+    from gatenorm.records import Plan
+    from gatenorm.recovery.study import Study
+    from gatenorm.recovery.training import Report, Step
+
+Progress = Callable[[int, int], None]
+
+
+def recover(
+    pruned: Model,
+    out: str | os.PathLike[str],
+    data: str,
+    *,
+    steps: int | None = None,
+    objective: str | None = None,
+    parent: Model | None = None,
+    settings: recovery.Settings | None = None,
+    held_out: str | None = None,
+    text_field: str = "text",
+    progress: Progress | None = None,
+    report: Report | None = None,
+    writing: Progress | None = None,
+) -> recovery.Recovered:
+    """Train low-rank adapters on a pruned checkpoint; ``out`` is then that checkpoint with them merged.
+
+    ``out`` appears whole or not at all and is exported, verified and evaluated like any other pruned directory;
+    ``out/adapter`` holds the adapters in PEFT's format. A call that was stopped goes on where it was when it is
+    repeated; a finished one is read. Recoverable is not free: this takes data and a training run, and what was checked
+    on the parent has to be checked again.
+
+    Args:
+        data: the training text: a file as in an evaluation, ``hub:NAME[:CONFIG[:SPLIT]]``, or ``demo`` for stories of
+            the built-in model's world.
+        steps: of the optimiser; as the settings say, 2,000 without any.
+        objective: ``lm`` (the paper's) or ``distill``, which learns from ``parent``; as the settings say, else ``lm``.
+        parent: the unpruned model; with ``lm`` only measured, to say which share of the loss was won back.
+        settings: all other numbers.
+        held_out: the text that is watched; the last 5% of the data without one.
+        text_field: where JSON lines and parquet files hold the text.
+        progress: called with (steps done, steps in all).
+        report: called after every step with its loss, the held-out loss, tokens per second and the time left.
+        writing: called with (bytes written, bytes in all).
+
+    Raises:
+        RecoveryError: a dense model, nothing to train, texts that are too short, a parent that does not fit, or the
+            state or the output of another recovery.
+        OutputError: ``out`` is taken or cannot be written.
+        CheckpointError, FamilyError, EvaluationError, MissingExtraError: as opening and loading.
+    """
+    from gatenorm.recovery.corpus import DEFAULT_LENGTH
+    from gatenorm.recovery.recovering import recover as recover_layout
+    from gatenorm.recovery.settings import Settings
+
+    chosen = settings or Settings()
+    chosen = replace(chosen, steps=steps or chosen.steps, objective=objective or chosen.objective)
+    layout = open_model(pruned)
+    length = chosen.length or DEFAULT_LENGTH
+
+    def told(step: Step) -> None:
+        if progress:
+            progress(step.step, step.steps)
+        if report:
+            report(step)
+
+    return recover_layout(
+        layout,
+        Path(out),
+        _text(data, chosen, length, text_field),
+        chosen,
+        held_out=None if held_out is None else _text(held_out, chosen, length, text_field),
+        parent=None if parent is None else open_model(parent),
+        report=told,
+        writing=writing,
+    )
+
+
+def recovery_study(
+    model: Model,
+    out: str | os.PathLike[str],
+    data: str,
+    shares: Sequence[float],
+    criteria: Sequence[str] = ("gate-norm",),
+    *,
+    settings: recovery.Settings | None = None,
+    held_out: str | None = None,
+    other: str | None = None,
+    tasks: str | Sequence[str] | None = None,
+    task_data: Sequence[str] = (),
+    limit: int | None = None,
+    text_field: str = "text",
+    progress: Progress | None = None,
+    report: Callable[[str], Report] | None = None,
+) -> Study:
+    """Prune a dense model at several budgets, recover each, and measure all of them before and after.
+
+    Args:
+        out: a folder for the measurements and the recovered models; a study that was stopped goes on there.
+        shares: of the attention sublayers, each rounded as ``prune --share`` does.
+        criteria: names as in :func:`gatenorm.api.compare`, such as ``gate-norm`` or ``cosine@random``.
+        other: a text of another source, to see whether what was trained on one was lost on others.
+        tasks, task_data: what else is measured, as in :func:`gatenorm.api.evaluate`; the built-in model's own tasks for
+            models of its language.
+        limit: items of each task.
+        progress: called with (variants done, variants in all).
+        report: called with a variant's name when its training begins; what it gives is told of every step.
+
+    Raises:
+        RecoveryError: a pruned model, or a folder that holds another study.
+        Others: as :func:`recover`, :func:`gatenorm.api.plan` and the tasks.
+    """
+    from gatenorm.evaluation import registry
+    from gatenorm.evaluation.job import Request
+    from gatenorm.recovery.corpus import DEFAULT_LENGTH
+    from gatenorm.recovery.settings import Settings
+    from gatenorm.recovery.study import study
+
+    layout, chosen = open_model(model), settings or Settings()
+    if layout.drop:
+        raise RecoveryError(f"{layout.checkpoint.name} is pruned already: a study starts from the dense model")
+    own = speaks_its_language(layout.checkpoint.directory)
+    names = tasks or (DEMO if own and not task_data else ())
+    known = {**registry.TASKS, **OWN_TASKS} if own and not task_data else registry.TASKS
+    request = Request(limit=limit, context=layout.context)
+    jobs = registry.prepare(names, list(task_data), request, known=known) if names else []
+    length = chosen.length or DEFAULT_LENGTH
+    return study(
+        layout,
+        Path(out),
+        _text(data, chosen, length, text_field),
+        shares,
+        criteria,
+        chosen,
+        held_out=None if held_out is None else _text(held_out, chosen, length, text_field),
+        other=None if other is None else _text(other, chosen, length, text_field),
+        # Stories of its own world are measured by its own protocol, which the text's perplexity would only repeat.
+        jobs=[job for job in jobs if job.run is not None and job.kind != "perplexity"],
+        plan=_planned,
+        progress=progress,
+        report=report,
+    )
+
+
+def _planned(layout: Layout, share: float, criterion: str, settings: recovery.Settings) -> Plan:
+    from gatenorm.api.pruning import plan
+
+    return plan(layout, share=share, criterion=criterion, seed=settings.seed, device=settings.device)
+
+
+def _text(source: str, settings: recovery.Settings, length: int, field: str) -> Text:
+    from gatenorm.recovery.corpus import read
+
+    if source == DEMO:
+        from gatenorm.demo.corpus import training_text
+
+        return training_text(settings.steps * settings.sequences * length)
+    return read(source, settings, length, field)

@@ -1,0 +1,153 @@
+"""The recovered checkpoint: the pruned one's bytes, with the adapters added to the few tensors that have one."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gatenorm.checkpoint import Checkpoint
+from gatenorm.checkpoint.checkpoint import INDEX
+from gatenorm.checkpoint.dtypes import STORAGE_TYPES
+from gatenorm.checkpoint.writing import Computed, Copied, NewFile, NewTensor, index_of, write_files
+from gatenorm.families import Layout
+from gatenorm.surgery.disk import RECOVERY_FILE, carry_over, index_metadata, write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ADAPTER = "adapter"
+_NAME = "default"
+_WRITTEN = {"config.json", "README.md", RECOVERY_FILE}
+
+
+@dataclass(frozen=True)
+class Update:
+    """What an adapter adds to its weight, kept as its two small matrices."""
+
+    layer: Any
+
+    def on(self, weight: Tensor) -> Tensor:
+        """``weight + alpha / rank * B A`` in float32, transposed where the weight is stored ``[in, out]``."""
+        return weight.float() + self.layer.get_delta_weight(_NAME).float().cpu()
+
+
+def with_adapters(model: Any, modules: Mapping[str, str], settings: Any, *, transposed: bool, name: str) -> Any:
+    """The model with a fresh LoRA adapter on each of ``modules``, all else frozen; changed in place.
+
+    Args:
+        modules: names in the live model (their values are not looked at).
+        transposed: the weights are stored ``[in, out]``.
+        name: of the checkpoint, for the adapter's configuration.
+
+    Raises:
+        MissingExtraError: peft is not installed.
+    """
+    from gatenorm.errors import MissingExtraError
+
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError:
+        raise MissingExtraError("recovery", "peft", "recover") from None
+    import torch
+
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=list(modules),
+        fan_in_fan_out=transposed,
+    )
+    torch.manual_seed(settings.seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what peft and transformers say to each other
+        adapted = get_peft_model(model, config, adapter_name=_NAME)
+    # peft notes the folder that the model was loaded from, which says nothing elsewhere.
+    adapted.peft_config[_NAME].base_model_name_or_path = name
+    return adapted
+
+
+def updates(adapted: Any, modules: Mapping[str, str]) -> dict[str, Update]:
+    """What the adapters add, by the stored name of the weight that they add to."""
+    live = adapted.get_base_model()
+    return {stored: Update(live.get_submodule(name)) for name, stored in modules.items()}
+
+
+def write_merged(
+    layout: Layout,
+    added: Mapping[str, Update],
+    summary: Mapping[str, Any],
+    target: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[str]:
+    """Write the pruned checkpoint with ``added`` into ``target``, all but its card; returns the files carried over.
+
+    Bytes of other tensors are copied; sums are taken in float32 and rounded to the stored type. ``config.json`` notes
+    under ``gatenorm`` that the model was recovered.
+
+    Args:
+        summary: what is noted there.
+        progress: called with (bytes written, bytes in all).
+    """
+    checkpoint = layout.checkpoint
+    files = [_merged(checkpoint, name, added) for name in checkpoint.headers]
+    write_files(files, target, progress)
+    if checkpoint.index is not None:
+        write_json(target / INDEX, index_of(files, index_metadata(checkpoint)))
+    carried, _ = carry_over(checkpoint.directory, target, _WRITTEN)
+    config = dict(checkpoint.config)
+    config["gatenorm"] = {**config["gatenorm"], "recovery": dict(summary)}
+    write_json(target / "config.json", config)
+    return carried
+
+
+def size(layout: Layout) -> int:
+    """Bytes of weights that :func:`write_merged` writes."""
+    return sum(layout.checkpoint.files.values())
+
+
+def write_adapter(adapted: Any, target: Path, name: str) -> None:
+    """Write the adapters in PEFT's format into ``target``."""
+    adapted.save_pretrained(target, safe_serialization=True, save_embedding_layers=False)
+    config = json.loads((target / "adapter_config.json").read_text(encoding="utf-8"))
+    write_json(target / "adapter_config.json", {**config, "base_model_name_or_path": name})
+    (target / "README.md").write_text(
+        f"""# LoRA adapters for {name}
+
+Trained by `gatenorm recover` on the pruned model `{name}`; they fit that model and no other:
+
+```python
+import gatenorm
+from peft import PeftModel
+
+model = PeftModel.from_pretrained(gatenorm.load("PRUNED_DIRECTORY"), "THIS_DIRECTORY")
+```
+""",
+        encoding="utf-8",
+    )
+
+
+def _merged(checkpoint: Checkpoint, name: str, added: Mapping[str, Update]) -> NewFile:
+    header, path = checkpoint.headers[name], checkpoint.directory / name
+    tensors = []
+    for t in header.tensors:
+        part: Computed | Copied = Copied(path, t.begin, t.end)
+        if t.name in added:
+            part = Computed(t.nbytes, _sum(checkpoint, t.name, added[t.name]))
+        tensors.append(NewTensor(t.name, t.dtype, t.shape, (part,)))
+    return NewFile(name, tuple(tensors), header.metadata)
+
+
+def _sum(checkpoint: Checkpoint, name: str, update: Update) -> Callable[[], bytes]:
+    def make() -> bytes:
+        import torch
+
+        stored = getattr(torch, STORAGE_TYPES[checkpoint.info(name).dtype].torch)
+        merged = update.on(checkpoint.torch(name)).to(stored).contiguous()
+        return bytes(merged.view(torch.uint8).numpy().tobytes())
+
+    return make

@@ -1,0 +1,88 @@
+"""What a recovery was and what it brought: ``recovery.json`` of every recovered directory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gatenorm.records import Evidence, check_schema, read_json
+from gatenorm.records.fields import readable
+from gatenorm.recovery.settings import Settings
+from gatenorm.surgery.disk import RECOVERY_FILE
+
+RECOVERY_SCHEMA = "gatenorm/recovery/1"
+KIND = "recovery"
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """A recovered checkpoint: where it lies, and what its training measured.
+
+    ``evidence`` is of kind ``recovery``; ``history`` what was watched, as in :class:`gatenorm.recovery.state.State`;
+    ``key`` everything that the outcome follows from; ``diverged`` why the training ended early, if it did;
+    ``already`` whether it was found finished, and nothing was trained.
+    """
+
+    directory: Path
+    evidence: tuple[Evidence, ...]
+    history: tuple[Mapping[str, float], ...]
+    key: Mapping[str, Any]
+    diverged: str | None = None
+    already: bool = False
+
+    @property
+    def figures(self) -> Mapping[str, float]:
+        """The numbers of the evidence."""
+        return self.evidence[0].figures
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": RECOVERY_SCHEMA,
+            "evidence": [one.to_json() for one in self.evidence],
+            "history": [dict(look) for look in self.history],
+            "diverged": self.diverged,
+            "key": dict(self.key),
+        }
+
+    @classmethod
+    def read(cls, directory: Path) -> Recovered:
+        """What lies in a recovered directory.
+
+        Raises:
+            PlanError: its ``recovery.json`` is missing, damaged, or of another version.
+        """
+        data = read_json(directory / RECOVERY_FILE, RECOVERY_FILE)
+        check_schema(data, RECOVERY_SCHEMA, "a recovery")
+        with readable("a recovery"):
+            return cls(
+                directory,
+                tuple(Evidence.from_json(one) for one in data["evidence"]),
+                tuple(dict(look) for look in data["history"]),
+                dict(data["key"]),
+                data["diverged"],
+                already=True,
+            )
+
+
+def figures_of(
+    before: float, after: float, merged: float, parent: float | None, counts: Mapping[str, float]
+) -> dict[str, float]:
+    """The numbers of the record: losses in nats per token on the held-out windows, and their perplexities.
+
+    ``won_back = (before - merged) / (before - parent)`` is the share of the log-perplexity that pruning lost and the
+    recovered checkpoint, as it is stored, has again; only where the parent was measured and pruning lost anything.
+    """
+    losses = {"before": before, "after": after, "merged": merged, **({} if parent is None else {"parent": parent})}
+    found = {f"nll_{name}": value for name, value in losses.items()}
+    found |= {f"perplexity_{name}": math.exp(min(value, 700.0)) for name, value in losses.items()}
+    if parent is not None and before > parent:
+        found["won_back"] = (before - merged) / (before - parent)
+    return {**found, **counts}
+
+
+def summary_of(settings: Settings, step: int, data: str) -> dict[str, Any]:
+    """What ``config.json`` says of it, so that the model carries the word wherever it goes."""
+    return {"schema": RECOVERY_SCHEMA, "objective": settings.objective, "steps": step, "data": data}

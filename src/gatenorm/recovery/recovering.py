@@ -1,0 +1,247 @@
+"""From a pruned checkpoint to a recovered one: adapters trained on a text, merged, written, and looked at again."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gatenorm.checkpoint import Checkpoint
+from gatenorm.errors import RecoveryError
+from gatenorm.evaluation.text import Text
+from gatenorm.families import Layout, understand
+from gatenorm.records import Evidence
+from gatenorm.recovery import merging
+from gatenorm.recovery import state as states
+from gatenorm.recovery.corpus import DEFAULT_LENGTH, Corpus, pack, split
+from gatenorm.recovery.processes import Processes
+from gatenorm.recovery.record import KIND, Recovered, figures_of, summary_of
+from gatenorm.recovery.settings import Settings
+from gatenorm.recovery.targets import adapted_modules
+from gatenorm.recovery.training import Report, held_out_loss, train
+from gatenorm.surgery.card import recovered_card
+from gatenorm.surgery.disk import RECOVERY_FILE, check_output, whole_directory, write_json
+
+Writing = Callable[[int, int], None]
+
+
+def recover(
+    layout: Layout,
+    out: Path,
+    text: Text,
+    settings: Settings,
+    *,
+    held_out: Text | None = None,
+    parent: Layout | None = None,
+    report: Report | None = None,
+    writing: Writing | None = None,
+) -> Recovered:
+    """Train low-rank adapters on a pruned checkpoint and write it, with them merged, as the new directory ``out``.
+
+    ``out`` appears whole or not at all; ``out/adapter`` holds the adapters in PEFT's format. A training that was
+    stopped left its state beside ``out`` and goes on from it; a finished one is read, not repeated.
+
+    Args:
+        held_out: the text that is watched; without one the last 5% of ``text``.
+        parent: the unpruned model, which ``distill`` needs; with ``lm`` its loss is only measured, to say which share
+            of what was lost was won back.
+        report: called after every step.
+        writing: called with (bytes written, bytes in all).
+
+    Raises:
+        RecoveryError: a dense model, nothing to train, a text that is too short, a parent that does not fit, or the
+            state or the output of another recovery.
+        OutputError: ``out`` is taken or cannot be written.
+        CheckpointError, EvaluationError, MissingExtraError: a model cannot be loaded.
+    """
+    from gatenorm.runtimes.transformers import check_device, load_tokenizer
+
+    _check(layout, parent, settings)
+    together = Processes.here(settings.device)
+    device = together.device
+    check_device("cpu" if device == "auto" else device)
+    length = _length(layout, settings)
+    key = _key(layout, text, held_out, parent, replace(settings, length=length), together)
+    if (out / RECOVERY_FILE).is_file():
+        finished = Recovered.read(out)
+        states.check_same(finished.key, key, f"{out} holds another recovery", "name another -o")
+        return finished
+    check_output(out)
+    path = states.state_file(out)
+    states.load(path, key)  # another recovery's is refused before anything is loaded
+    tokenizer = load_tokenizer(layout.checkpoint.directory)
+    train_text, watched = split(text) if held_out is None else (text, held_out)
+    vocabulary = int(layout.checkpoint.config["vocab_size"])
+    asked = settings.steps * settings.sequences * together.count
+    corpus = pack(tokenizer, train_text, watched, settings, length, vocabulary, asked)
+    teacher = None
+    parent_loss = None
+    if parent is not None:
+        teacher = _loaded(parent, settings, device)
+        _check_vocabulary(teacher, vocabulary, parent)
+        if together.main:
+            parent_loss = held_out_loss(teacher, corpus.held_out, settings.batch)
+        teacher = teacher if settings.objective == "distill" else None
+    adapted, modules = _adapted(layout, settings, device)
+    state = train(
+        adapted,
+        corpus,
+        settings,
+        parent=teacher,
+        processes=together,
+        path=path,
+        key=key,
+        report=report,
+    )
+    del teacher
+    if together.main:
+        _write(layout, out, adapted, modules, corpus, settings, state, key, parent, parent_loss, together, writing)
+        path.unlink(missing_ok=True)
+    together.wait()
+    return replace(Recovered.read(out), already=False)
+
+
+def _write(
+    layout: Layout,
+    out: Path,
+    adapted: Any,
+    modules: dict[str, str],
+    corpus: Corpus,
+    settings: Settings,
+    state: states.State,
+    key: dict[str, Any],
+    parent: Layout | None,
+    parent_loss: float | None,
+    together: Processes,
+    writing: Writing | None,
+) -> None:
+    from gatenorm.runtimes.transformers import versions
+
+    added = merging.updates(adapted, modules)
+    trainable = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    dtype = str(adapted.dtype).removeprefix("torch.")
+    best = int(state.best["step"])
+    with whole_directory(out, merging.size(layout)) as temporary:
+        merging.write_adapter(adapted, temporary / merging.ADAPTER, layout.checkpoint.name)
+        carried = merging.write_merged(
+            layout, added, summary_of(settings, best, str(corpus.data["name"])), temporary, writing
+        )
+        # What is stored is looked at, not what was trained: sums are rounded to the stored type.
+        del adapted
+        added.clear()
+        gc.collect()
+        merged = held_out_loss(_loaded_from(temporary, settings, together.device), corpus.held_out, settings.batch)
+        per_step = settings.sequences * together.count * corpus.train.shape[1]
+        counts = {
+            "steps": float(state.step),
+            "best_step": float(best),
+            "tokens": float(state.step * per_step),
+            "trainable": float(trainable),
+        }
+        figures = figures_of(state.start, state.best["held_out"], merged, parent_loss, counts)
+        written = understand(Checkpoint.open(temporary))
+        evidence = Evidence(
+            kind=KIND,
+            model=replace(written.identity(), name=out.resolve().name),
+            removed=layout.drop,
+            figures=figures,
+            protocol={
+                "what": "pruned and recovered",
+                **{name: value for name, value in settings.to_json().items() if name != "length"},
+                "length": int(corpus.train.shape[1]),
+                "processes": together.count,
+                "dtype": dtype,
+                "held_out_windows": len(corpus.held_out),
+                "source": layout.identity().to_json(),
+                **({} if parent is None else {"parent": parent.identity().to_json()}),
+            },
+            data=corpus.data,
+            seconds=state.seconds,
+            versions={**versions(), **_peft()},
+        )
+        found = Recovered(out, (evidence,), tuple(state.history), key, state.diverged)
+        write_json(temporary / RECOVERY_FILE, found.to_json())
+        card = recovered_card(written, layout.checkpoint.name, evidence, carried)
+        (temporary / "README.md").write_text(card, encoding="utf-8")
+
+
+def _check(layout: Layout, parent: Layout | None, settings: Settings) -> None:
+    name = layout.checkpoint.name
+    if not layout.drop:
+        raise RecoveryError(f"{name} is dense, nothing was removed from it: give what gatenorm prune wrote, or --study")
+    if settings.objective == "distill" and parent is None:
+        raise RecoveryError("--objective distill learns from the unpruned model: name it with --parent MODEL")
+    if parent is not None and len(parent.drop) >= len(layout.drop):
+        raise RecoveryError(
+            f"--parent {parent.checkpoint.name} has lost as much attention: expected the unpruned model"
+        )
+
+
+def _length(layout: Layout, settings: Settings) -> int:
+    longest = layout.context
+    length = settings.length or min(longest or DEFAULT_LENGTH, DEFAULT_LENGTH)
+    if longest and length > longest:
+        raise RecoveryError(f"--length {length} is longer than the model's {longest} positions")
+    return length
+
+
+def _key(
+    layout: Layout,
+    text: Text,
+    held_out: Text | None,
+    parent: Layout | None,
+    settings: Settings,
+    together: Processes,
+) -> dict[str, Any]:
+    """Everything that the outcome follows from; names of folders are no part of it."""
+
+    def nameless(named: Layout) -> dict[str, Any]:
+        return {key: value for key, value in named.identity().to_json().items() if key != "name"}
+
+    return {
+        "model": nameless(layout),
+        "data": text.sha256,
+        "held_out": held_out.sha256 if held_out else f"the last part of {text.sha256}",
+        "parent": nameless(parent) if parent else None,
+        "processes": together.count,
+        **settings.to_json(),
+    }
+
+
+def _check_vocabulary(teacher: Any, vocabulary: int, parent: Layout) -> None:
+    theirs = int(teacher.config.vocab_size)
+    if theirs != vocabulary:
+        raise RecoveryError(
+            f"--parent {parent.checkpoint.name} has a vocabulary of {theirs}, the pruned model one of {vocabulary}: "
+            "expected the model that it was pruned from"
+        )
+
+
+def _adapted(layout: Layout, settings: Settings, device: str) -> tuple[Any, dict[str, str]]:
+    model = _loaded(layout, settings, device)
+    modules = adapted_modules(model, layout, settings.targets)
+    if settings.checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    transposed = bool(layout.roles.get("transposed"))
+    adapted = merging.with_adapters(model, modules, settings, transposed=transposed, name=layout.checkpoint.name)
+    return adapted, modules
+
+
+def _loaded(layout: Layout, settings: Settings, device: str) -> Any:
+    return _loaded_from(layout.checkpoint.directory, settings, device)
+
+
+def _loaded_from(directory: Path, settings: Settings, device: str) -> Any:
+    from gatenorm.runtimes.transformers import dtype_for, load
+
+    device_map: Any = "auto" if device == "auto" else {"": device}
+    model: Any = load(directory, dtype=dtype_for(settings.dtype, device), device_map=device_map)
+    return model.requires_grad_(False)
+
+
+def _peft() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("peft", "accelerate")}

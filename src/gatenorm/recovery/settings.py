@@ -1,0 +1,131 @@
+"""How a training after pruning is done: every number that decides its outcome, in one record."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from gatenorm.errors import RecoveryError, did_you_mean
+
+OBJECTIVES = ("lm", "distill")
+TARGETS = ("attention", "mlp")
+
+
+def _cosine(done: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * done))
+
+
+SCHEDULES: Mapping[str, Callable[[float], float]] = {
+    "cosine": _cosine,
+    "linear": lambda done: 1 - done,
+    "constant": lambda done: 1.0,
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The numbers of one recovery; equal settings on equal data give equal adapters on one machine.
+
+    Attributes:
+        steps: optimiser steps.
+        objective: ``lm`` (cross-entropy on the text, the paper's) or ``distill`` (the parent's predictions on it).
+        targets: where adapters go: ``attention`` (the kept q, k, v and o projections), ``mlp``.
+        rank: of each adapter's two matrices.
+        alpha: an adapter adds ``alpha / rank * B A`` to its weight.
+        dropout: on an adapter's input while it is trained.
+        learning_rate: the largest one, of AdamW.
+        schedule: how it falls after the warm-up: ``cosine``, ``linear`` (both to 0) or ``constant``.
+        warm_up: share of the steps in which it rises from 0.
+        weight_decay: of AdamW, on the adapters.
+        clip: the gradient's largest norm.
+        batch: sequences that go through a device at a time.
+        accumulation: such batches in one step.
+        length: tokens in a sequence; as many as the model takes, at most 512, without one.
+        seed: of the adapters' first values, the order of the data, and dropout.
+        dtype: that the frozen weights are computed in; ``auto`` is float32 on a CPU, else the stored one. Adapters are
+            float32.
+        device: of torch; under ``accelerate launch`` each process has its own.
+        checkpointing: compute activations again on the way back instead of keeping them: less memory, more time.
+        temperature: of both distributions in ``distill``.
+        watch_every: steps between two looks at the held-out text, after each of which the state is saved.
+        watch_windows: sequences of the held-out text that are looked at.
+        diverged: a loss of so many times the first held-out loss ends the training.
+    """
+
+    steps: int = 2000
+    objective: str = "lm"
+    targets: tuple[str, ...] = ("attention",)
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    learning_rate: float = 1e-3
+    schedule: str = "cosine"
+    warm_up: float = 0.03
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    batch: int = 8
+    accumulation: int = 1
+    length: int | None = None
+    seed: int = 0
+    dtype: str = "auto"
+    device: str = "cpu"
+    checkpointing: bool = False
+    temperature: float = 1.0
+    watch_every: int = 100
+    watch_windows: int = 64
+    diverged: float = 3.0
+
+    def __post_init__(self) -> None:
+        self._known("objective", self.objective, OBJECTIVES)
+        self._known("schedule", self.schedule, SCHEDULES)
+        if not self.targets:
+            raise RecoveryError(f"--targets is empty: expected one or more of {', '.join(TARGETS)}")
+        for target in self.targets:
+            self._known("targets", target, TARGETS)
+        for name in ("steps", "rank", "batch", "accumulation", "watch_every", "watch_windows"):
+            self._least(name, 1)
+        if self.length is not None:
+            self._least("length", 2)
+        for name in ("alpha", "learning_rate", "clip", "temperature"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise RecoveryError(f"{_option(name)} {getattr(self, name):g} is out of range: expected more than 0")
+        for name in ("dropout", "warm_up"):
+            if not 0 <= getattr(self, name) < 1:
+                raise RecoveryError(f"{_option(name)} {getattr(self, name):g} is out of range: expected 0 to 1")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise RecoveryError(f"--weight-decay {self.weight_decay:g} is out of range: expected 0 or more")
+        if not self.diverged > 1:
+            raise RecoveryError(f"--diverged {self.diverged:g} is out of range: expected more than 1")
+        if self.dtype == "float16":
+            raise RecoveryError("--dtype float16 loses small gradients: train in bfloat16 or float32")
+
+    @property
+    def sequences(self) -> int:
+        """In one step, on one device."""
+        return self.batch * self.accumulation
+
+    def learning_rate_at(self, step: int) -> float:
+        """The learning rate of step ``step`` (from 0): it rises in a straight line, then follows the schedule."""
+        rising = math.ceil(self.warm_up * self.steps)
+        if step < rising:
+            return self.learning_rate * (step + 1) / rising
+        return self.learning_rate * SCHEDULES[self.schedule]((step - rising) / max(1, self.steps - rising))
+
+    def to_json(self) -> dict[str, Any]:
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**found, "targets": list(self.targets)}
+
+    def _known(self, name: str, given: str, known: Any) -> None:
+        if given not in known:
+            raise RecoveryError(f"{_option(name)} {given} is not known; {did_you_mean(given, known)}")
+
+    def _least(self, name: str, least: int) -> None:
+        given = getattr(self, name)
+        if given < least:
+            raise RecoveryError(f"{_option(name)} {given} is too few: expected {least} or more")
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,46 @@
+"""Which modules of a pruned model get adapters, told by its family's roles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from gatenorm.errors import RecoveryError
+from gatenorm.families import Layout
+
+
+def adapted_modules(model: Any, layout: Layout, targets: Sequence[str]) -> dict[str, str]:
+    """The linear modules that get an adapter: their names in the live model, each with its weight's stored name.
+
+    ``attention`` means the query, key, value and output projections of every attention that is left (one module where
+    they are fused), ``mlp`` every linear map in the branch of every block, those without attention included.
+
+    Raises:
+        RecoveryError: there is no such module.
+    """
+    path = layout.block["path"]
+    found: dict[str, str] = {}
+    for layer, name in _places(model, layout, targets):
+        found[f"{path}.{layer}.{name}"] = layout.tensor(layer, f"{name}.weight")
+    absent = [stored for stored in found.values() if stored not in layout.checkpoint]
+    if not found or absent:
+        what = f"; the checkpoint has no {absent[0]}" if absent else ""
+        raise RecoveryError(
+            f"{layout.checkpoint.name} has no module left to train among its {' and '.join(targets)}{what}: "
+            "name others with --targets"
+        )
+    return found
+
+
+def _places(model: Any, layout: Layout, targets: Sequence[str]) -> Iterator[tuple[int, str]]:
+    blocks = model.get_submodule(layout.block["path"])
+    roles = ("qkv", "o") if layout.roles.get("qkv") else ("q", "k", "v", "o")
+    for layer in range(layout.layers):
+        if "attention" in targets and layer in layout.attention_layers:
+            yield from ((layer, layout.roles[role]) for role in roles)
+        if "mlp" in targets:
+            for branch in layout.block["branch"]:
+                for name, module in blocks[layer].get_submodule(branch).named_modules(prefix=branch):
+                    # A linear map by what it holds: Conv1D of GPT-2 is one too.
+                    if getattr(getattr(module, "weight", None), "ndim", 0) == 2:
+                        yield layer, name

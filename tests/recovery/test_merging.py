@@ -1,0 +1,106 @@
+"""Every family: adapters where the roles say; merged, the checkpoint computes what they computed on top."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import gatenorm
+from gatenorm.checkpoint import Checkpoint
+from gatenorm.errors import RecoveryError
+from gatenorm.families import understand
+from gatenorm.recovery import Settings
+from gatenorm.recovery.merging import updates, with_adapters, write_adapter, write_merged
+from gatenorm.recovery.targets import adapted_modules
+from tests.tiny_models import CASES, attention_of, tokens
+
+TinyModels = Callable[..., Path]
+DROP = (0, 2)
+SETTINGS = Settings(rank=4, alpha=8, targets=("attention", "mlp"))
+
+
+def loaded(directory: Path, name: str) -> torch.nn.Module:
+    return gatenorm.load(directory, dtype=torch.float32, attn_implementation=attention_of(CASES[name][0]))
+
+
+def trained(model: torch.nn.Module) -> torch.nn.Module:
+    """As if the adapters had been trained: fresh ones add nothing."""
+    draw = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.copy_(0.05 * torch.randn(parameter.shape, generator=draw))
+    return model
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_merged_equals_adapters_on_top(name: str, tiny_models: TinyModels, tmp_path: Path):
+    from peft import PeftModel
+
+    source = tiny_models(name)
+    pruned = gatenorm.prune(source, tmp_path / "pruned", gatenorm.plan(source, drop=DROP))
+    layout = gatenorm.open_model(pruned)
+    model = loaded(pruned, name)
+    plain = model(input_ids=tokens()).logits.detach()
+    modules = adapted_modules(model, layout, SETTINGS.targets)
+    adapted = with_adapters(
+        model, modules, SETTINGS, transposed=bool(layout.roles.get("transposed")), name="the-pruned-model"
+    ).eval()
+    torch.testing.assert_close(adapted(input_ids=tokens()).logits, plain)
+    trained(adapted)
+    (tmp_path / "merged").mkdir()
+    write_merged(layout, updates(adapted, modules), {"objective": "lm"}, tmp_path / "merged")
+    # Run in float64: what then differs are the weights, and not in which order a CPU adds up large logits.
+    expected = adapted.double()(input_ids=tokens()).logits.detach()
+    assert (expected - plain).abs().max() > 1e-2
+    found = loaded(tmp_path / "merged", name).double()(input_ids=tokens()).logits
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    write_adapter(adapted, tmp_path / "adapter", "the-pruned-model")
+    again = PeftModel.from_pretrained(loaded(pruned, name), tmp_path / "adapter").double().eval()
+    torch.testing.assert_close(again(input_ids=tokens()).logits, expected)
+
+    # Only what has an adapter differs, and that is what the roles name.
+    before, after = Checkpoint.open(pruned), Checkpoint.open(tmp_path / "merged")
+    assert list(before.tensors) == list(after.tensors)
+    changed = {t.name for t in before if before.bits(t.name).tobytes() != after.bits(t.name).tobytes()}
+    assert changed == set(modules.values())
+    roles = ("qkv", "o") if layout.roles.get("qkv") else ("q", "k", "v", "o")
+    kept = [layer for layer in range(layout.layers) if layer not in DROP]
+    attention = {layout.tensor(layer, f"{layout.roles[role]}.weight") for layer in kept for role in roles}
+    assert set(adapted_modules(model, layout, ("attention",)).values()) == attention
+    mlp = changed - attention
+    assert {int(n.removeprefix(layout.prefix + ".").split(".")[0]) for n in mlp} == set(range(layout.layers))
+    assert understand(after).recovered
+    assert json.loads((tmp_path / "adapter/adapter_config.json").read_text())["base_model_name_or_path"]
+
+
+def test_shards_and_stored_types_stay(tiny_models: TinyModels, tmp_path: Path):
+    source = tiny_models("llama-gqa", dtype="bfloat16", max_shard_size="60KB")
+    pruned = gatenorm.prune(source, tmp_path / "pruned", gatenorm.plan(source, drop=DROP))
+    layout = gatenorm.open_model(pruned)
+    assert layout.checkpoint.index is not None
+    model = loaded(pruned, "llama-gqa")
+    modules = adapted_modules(model, layout, ("attention",))
+    adapted = trained(with_adapters(model, modules, SETTINGS, transposed=False, name="x"))
+    (tmp_path / "merged").mkdir()
+    write_merged(layout, updates(adapted, modules), {"objective": "lm"}, tmp_path / "merged")
+    after = Checkpoint.open(tmp_path / "merged")
+    assert after.files == layout.checkpoint.files
+    name = next(iter(modules.values()))
+    live = adapted.get_base_model().get_submodule(next(iter(modules)))
+    merged = (layout.checkpoint.torch(name).float() + live.get_delta_weight("default")).to(torch.bfloat16)
+    assert torch.equal(after.torch(name), merged)
+
+
+def test_nothing_to_train_is_said(tiny_models: TinyModels, tmp_path: Path):
+    source = tiny_models("llama-gqa")
+    pruned = gatenorm.prune(source, tmp_path / "pruned", gatenorm.plan(source, drop=DROP))
+    layout = gatenorm.open_model(pruned)
+    # A checkpoint from which every attention went is no pruned checkpoint of ours; seen from here it has no module.
+    object.__setattr__(layout, "drop", tuple(range(layout.layers)))
+    with pytest.raises(RecoveryError, match="no module left to train among its attention"):
+        adapted_modules(loaded(pruned, "llama-gqa"), layout, ("attention",))

@@ -1,0 +1,135 @@
+"""From a pruned directory to a recovered one, whole: what lies in it, what it says of itself, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import gatenorm
+from gatenorm.api.evaluating import evaluate
+from gatenorm.errors import OutputError, RecoveryError
+from gatenorm.evaluation.subject import Subject
+from gatenorm.records import Evidence
+from gatenorm.recovery.state import state_file
+from tests.recovery.conftest import SETTINGS, Place
+
+
+@pytest.fixture(scope="module")
+def out(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("out") / "recovered"
+    found = gatenorm.recover(place.pruned, path, str(place.text), settings=SETTINGS, parent=place.dense)
+    assert (found.directory, found.already, found.diverged) == (path, False, None)
+    assert not state_file(path).exists()
+    return path
+
+
+def test_the_output_is_a_pruned_checkpoint_with_the_adapters_merged(place: Place, out: Path):
+    from peft import PeftModel
+
+    layout = gatenorm.open_model(out)
+    assert layout.drop == (0, 2)
+    assert layout.recovered
+    assert (out / "gatenorm.json").read_bytes() == (place.pruned / "gatenorm.json").read_bytes()
+    assert {t.dtype for t in layout.checkpoint} == {"BF16"}
+    ids = torch.arange(5, 25)[None]
+    merged = gatenorm.load(out, dtype=torch.float32)(input_ids=ids).logits
+    base = gatenorm.load(place.pruned, dtype=torch.float32)
+    plain = base(input_ids=ids).logits
+    adapted = PeftModel.from_pretrained(base, out / "adapter").eval()(input_ids=ids).logits
+    # Stored in bfloat16, as the parent was: that rounding lies between the two, and no more.
+    assert (merged - adapted).abs().max() < 0.1 * (merged - plain).abs().max()
+    card = (out / "README.md").read_text()
+    for said in ("pruned and recovered", "0, 2", "rank 4 on attention", "stories.txt", "6 of 6"):
+        assert said in card
+
+
+def test_the_evidence_separates_pruned_from_recovered(place: Place, out: Path):
+    record = json.loads((out / "recovery.json").read_text())
+    evidence = Evidence.from_json(record["evidence"][0])
+    assert (evidence.kind, evidence.protocol["what"], evidence.removed) == ("recovery", "pruned and recovered", (0, 2))
+    assert evidence.model.recovered
+    assert "recovered" not in place.layout.identity().to_json()
+    assert not evidence.model.same_weights(place.layout.identity())
+    assert evidence.model.same_weights(gatenorm.open_model(out).identity())
+    figures = evidence.figures
+    assert figures["steps"] == 6
+    assert figures["tokens"] == 6 * 2 * 32
+    assert figures["nll_merged"] == pytest.approx(figures["nll_after"], abs=0.01)
+    assert figures["nll_merged"] < figures["nll_before"]
+    model = gatenorm.load(out, dtype=torch.float32)
+    assert Subject.of_module(model, None).identity.recovered  # type: ignore[arg-type]
+    measured = evaluate(out, data=str(place.text))
+    assert measured[0].to_json()["model"]["recovered"] is True
+    assert "recovered" not in evaluate(place.pruned, data=str(place.text))[0].to_json()["model"]
+
+
+def test_pruning_a_recovered_model_again_gives_one_that_is_not_recovered(out: Path, tmp_path: Path):
+    again = gatenorm.prune(out, tmp_path / "again", gatenorm.plan(out, drop=[1]))
+    layout = gatenorm.open_model(again)
+    assert layout.drop == (0, 1, 2)
+    assert not layout.recovered
+    assert not (again / "recovery.json").exists()
+    assert json.loads((again / "gatenorm.json").read_text())["model"]["recovered"] is True
+
+
+def test_a_finished_one_says_so_and_another_is_refused(place: Place, out: Path):
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*")}
+    again = gatenorm.recover(place.pruned, out, str(place.text), settings=SETTINGS, parent=place.dense)
+    assert again.already
+    assert again.figures["steps"] == 6
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("*")} == before
+    with pytest.raises(RecoveryError, match=r"holds another recovery \(steps 6, asked for 7\): name another -o"):
+        gatenorm.recover(place.pruned, out, str(place.text), steps=7, settings=SETTINGS, parent=place.dense)
+
+
+def test_a_killed_one_goes_on_to_the_same_files(place: Place, out: Path, tmp_path: Path):
+    def killed(done: int, total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    how = {"settings": SETTINGS, "parent": place.dense}
+    with pytest.raises(KeyboardInterrupt):
+        gatenorm.recover(place.pruned, tmp_path / "r", str(place.text), progress=killed, **how)
+    assert [p.name for p in tmp_path.iterdir()] == ["r.recovery-state"]
+    with pytest.raises(RecoveryError, match=r"state of another recovery \(seed 0, asked for 1\)"):
+        gatenorm.recover(
+            place.pruned, tmp_path / "r", str(place.text), settings=replace(SETTINGS, seed=1), parent=place.dense
+        )
+    gatenorm.recover(place.pruned, tmp_path / "r", str(place.text), **how)
+    for name in ("model.safetensors", "adapter/adapter_model.safetensors", "config.json"):
+        assert (tmp_path / "r" / name).read_bytes() == (out / name).read_bytes(), name
+    assert [p.name for p in tmp_path.iterdir()] == ["r"]
+
+
+def test_distillation_learns_from_the_parent(place: Place, tmp_path: Path):
+    settings = replace(SETTINGS, objective="distill", targets=("attention", "mlp"))
+    found = gatenorm.recover(place.pruned, tmp_path / "d", "demo", settings=settings, parent=place.dense)
+    assert found.evidence[0].protocol["objective"] == "distill"
+    assert found.evidence[0].protocol["parent"]["name"] == "dense"
+    assert found.evidence[0].data["held_out"]["windows"] == 4
+
+
+def test_bad_input_is_refused_before_anything_is_written(place: Place, tmp_path: Path):
+    text, short = str(place.text), tmp_path / "short.txt"
+    short.write_text("One two three.")
+    other = shutil.copytree(place.dense, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    wrong = [
+        (place.dense, text, SETTINGS, None, "is dense, nothing was removed from it"),
+        (place.pruned, str(short), SETTINGS, None, "too short to train on"),
+        (place.pruned, text, replace(SETTINGS, objective="distill"), None, "name it with --parent"),
+        (place.pruned, text, SETTINGS, place.pruned, "has lost as much attention"),
+        (place.pruned, text, replace(SETTINGS, length=600), None, "longer than the model's 512 positions"),
+    ]
+    assert config["vocab_size"] == 602
+    for model, data, settings, parent, message in wrong:
+        with pytest.raises(RecoveryError, match=message):
+            gatenorm.recover(model, tmp_path / "o", data, settings=settings, parent=parent)
+    with pytest.raises(OutputError, match="is not empty"):
+        gatenorm.recover(place.pruned, other, text, settings=SETTINGS)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["other", "short.txt"]

@@ -1,0 +1,96 @@
+"""A study of a tiny model: every variant measured before and after, kept, drawn."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import gatenorm
+from gatenorm.errors import GatenormError, RecoveryError
+from gatenorm.records import ModelIdentity
+from gatenorm.recovery.study import HELD_OUT, OTHER, Study, Variant
+from gatenorm.report.recovery import plot_study, study_lines, study_tables
+from tests.recovery.conftest import SETTINGS, Place
+
+
+def made(**after: float) -> Study:
+    """A study as it could be: 10 at first, and what recovery gives by name ``criterion_removed``."""
+    variants = []
+    for name, value in after.items():
+        criterion, removed = name.rsplit("_", 1)
+        variants.append(
+            Variant(
+                criterion,
+                int(removed) / 10,
+                tuple(range(int(removed))),
+                {HELD_OUT: 40.0, OTHER: 50.0, "task a": 0.5, "task b": 0.25},
+                {HELD_OUT: value, OTHER: 45.0, "task a": 0.75, "task b": 0.5},
+                100,
+                1.5,
+            )
+        )
+    model = ModelIdentity("a-model", "llama", 10, "", {})
+    protocol = {"settings": SETTINGS.to_json(), "window": 32, "windows": 4}
+    return Study(model, {HELD_OUT: 10.0, OTHER: 12.0, "task a": 0.9, "task b": 0.8}, tuple(variants), protocol, {})
+
+
+def test_the_boundary_is_the_last_budget_before_the_first_that_fails():
+    study = made(x_2=10.5, x_6=10.9, x_4=11.5, y_2=11.0, y_3=10.0, z_2=12.0)
+    ends = {criterion: study.boundary(criterion) for criterion in study.criteria}
+    assert {c: v and len(v.removed) for c, v in ends.items()} == {"x": 2, "y": 3, "z": None}
+    assert study.variants[0].won_back(study.dense) == pytest.approx(1 - 0.0488 / 1.3863, abs=1e-3)
+    assert not study.variants[0].over_fits()
+    worse = replace(study.variants[0], after={**study.variants[0].after, OTHER: 60.0})
+    assert worse.over_fits()
+    said = " ".join(study_lines(replace(study, variants=(worse, *study.variants[1:]))))
+    for part in ("x: recovers", "up to 2 of 10 layers (20%: 0, 1)", "z: no budget", "x-2 over-fits", "from 50 to 60"):
+        assert part in said
+    assert [table.row_count for table in study_tables(study)] == [7, 2, 2, 2]
+
+
+def test_a_study_is_drawn(tmp_path: Path):
+    study = made(x_2=10.5, x_4=11.5, y_2=11.0)
+    for ending in ("png", "svg", "html"):
+        plot_study(study, tmp_path / f"s.{ending}")
+        assert (tmp_path / f"s.{ending}").stat().st_size > 5000
+    assert "pruned and recovered" not in (tmp_path / "s.svg").read_text()
+    assert "x, recovered" in (tmp_path / "s.html").read_text()
+
+
+def test_a_study_measures_goes_on_and_refuses_another(place: Place, tmp_path: Path):
+    how = {"settings": replace(SETTINGS, steps=2), "limit": 2, "other": str(place.text)}
+
+    class Stopped(Exception):  # noqa: N818 - stands for a signal
+        pass
+
+    def stop(done: int, total: int) -> None:
+        if done == 1:
+            raise Stopped
+
+    arguments = (place.dense, tmp_path / "s", str(place.text), [0.25, 0.5], ["depth"])
+    with pytest.raises(Stopped):
+        gatenorm.recovery_study(*arguments, progress=stop, **how)
+    kept = json.loads((tmp_path / "s/study-state.json").read_text())["known"]
+    assert set(kept) == {"dense", "depth-1 before", "depth-1"}
+    seen: list[tuple[int, int]] = []
+    study = gatenorm.recovery_study(*arguments, progress=lambda *a: seen.append(a), **how)
+    assert seen == [(0, 2), (1, 2), (2, 2)]
+    assert [len(v.removed) for v in study.of("depth")] == [1, 2]
+    first = study.variants[0]
+    assert (first.before, first.after) == (kept["depth-1"]["before"], kept["depth-1"]["after"])
+    assert first.before != first.after
+    assert len(study.tasks) >= 5
+    data = study.to_json()
+    assert data["schema"] == "gatenorm/recovery-study/1"
+    assert {"before", "after", "won_back", "works", "over_fits"} <= set(data["variants"][0])
+    assert sorted(p.name for p in (tmp_path / "s").iterdir()) == ["depth-1", "depth-2", "study-state.json"]
+    assert gatenorm.open_model(tmp_path / "s/depth-2").recovered
+    with pytest.raises(RecoveryError, match=r"holds another study \(settings.rank 4, asked for 5\)"):
+        gatenorm.recovery_study(*arguments, **{**how, "settings": replace(SETTINGS, steps=2, rank=5)})
+    with pytest.raises(RecoveryError, match="is pruned already"):
+        gatenorm.recovery_study(place.pruned, tmp_path / "t", str(place.text), [0.5])
+    with pytest.raises(GatenormError, match="not empty, and holds no study"):
+        gatenorm.recovery_study(place.dense, place.pruned, str(place.text), [0.5], **how)

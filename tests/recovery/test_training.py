@@ -1,0 +1,142 @@
+"""The training on a tiny model: resumed as uninterrupted, accumulated as at once, diverged and stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import gatenorm
+from gatenorm.errors import RecoveryError
+from gatenorm.recovery import Settings
+from gatenorm.recovery.corpus import Corpus
+from gatenorm.recovery.merging import with_adapters
+from gatenorm.recovery.targets import adapted_modules
+from gatenorm.recovery.training import Step, held_out_loss, train
+from tests.recovery.conftest import SETTINGS, Place
+
+# Always the same few words: something that can be learned in a few steps.
+_WORDS = np.tile(np.arange(4, 12, dtype=np.int32), (40, 4))
+CORPUS = Corpus(_WORDS, tuple(map(tuple, _WORDS[:3].tolist())), {})
+
+
+class Killed(Exception):  # noqa: N818 - stands for a signal
+    pass
+
+
+@pytest.fixture(params=["float32", "bfloat16"])
+def dtype(request: pytest.FixtureRequest) -> Any:
+    return getattr(torch, request.param)
+
+
+def adapted(place: Place, settings: Settings, dtype: Any = torch.float32) -> torch.nn.Module:
+    model = gatenorm.load(place.pruned, dtype=dtype).requires_grad_(False)
+    modules = adapted_modules(model, place.layout, settings.targets)
+    if settings.checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return with_adapters(model, modules, settings, transposed=False, name="x")
+
+
+def adapters(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in model.named_parameters() if "lora" in name}
+
+
+def killed_after(step: int) -> Callable[[Step], None]:
+    def report(told: Step) -> None:
+        if told.step == step:
+            raise Killed
+
+    return report
+
+
+@pytest.mark.parametrize("objective", ["lm", "distill"])
+def test_resumed_ends_bit_for_bit_where_uninterrupted_ends(place: Place, tmp_path: Path, dtype: Any, objective: str):
+    settings = replace(SETTINGS, dropout=0.2, accumulation=2, objective=objective)
+    parent = gatenorm.load(place.dense, dtype=dtype) if objective == "distill" else None
+    whole = adapted(place, settings, dtype)
+    expected = train(whole, CORPUS, settings, parent=parent)
+    for first, second in ((1, 3), (4, 5)):  # in the middle between two looks, and right behind one
+        path = tmp_path / f"{first}"
+        for step in (first, second):
+            with pytest.raises(Killed):
+                train(
+                    adapted(place, settings, dtype),
+                    CORPUS,
+                    settings,
+                    parent=parent,
+                    path=path,
+                    key={"a": 1},
+                    report=killed_after(step),
+                )
+        again = adapted(place, settings, dtype)
+        found = train(again, CORPUS, settings, parent=parent, path=path, key={"a": 1})
+        ours, theirs = adapters(again), adapters(whole)
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+        seen = [{k: v for k, v in look.items() if k != "seconds"} for look in found.history]
+        assert seen == [{k: v for k, v in look.items() if k != "seconds"} for look in expected.history]
+    if objective == "lm":  # what the random parent predicts is nothing that the text says
+        assert expected.best["held_out"] < expected.start
+    assert [p.name for p in tmp_path.iterdir() if "partial" in p.name] == []
+
+
+def test_the_best_is_kept_and_only_adapters_change(place: Place):
+    model = adapted(place, SETTINGS)
+    frozen = {name: p.clone() for name, p in model.named_parameters() if "lora" not in name}
+    state = train(model, CORPUS, SETTINGS)
+    assert held_out_loss(model, CORPUS.held_out, 2) == pytest.approx(state.best["held_out"], rel=1e-6)
+    assert [look["step"] for look in state.history] == [0, 2, 4, 6]
+    assert all(torch.equal(p, frozen[name]) for name, p in model.named_parameters() if name in frozen)
+    worse = replace(SETTINGS, learning_rate=1e-12, steps=2)
+    assert train(adapted(place, worse), CORPUS, worse).history[-1]["held_out"] == pytest.approx(state.start, rel=1e-6)
+
+
+def test_accumulated_batches_and_recomputed_activations_change_nothing(place: Place):
+    once = replace(SETTINGS, batch=4, steps=3, watch_every=3)
+    found = []
+    for settings in (once, replace(once, batch=2, accumulation=2), replace(once, checkpointing=True)):
+        model = adapted(place, settings)
+        train(model, CORPUS, settings)
+        found.append(adapters(model))
+    for other in found[1:]:
+        for name, values in found[0].items():
+            torch.testing.assert_close(other[name], values, atol=1e-5, rtol=1e-3)
+
+
+def test_a_state_of_another_recovery_is_refused_by_name(place: Place, tmp_path: Path):
+    path = tmp_path / "state"
+    with pytest.raises(Killed):
+        train(adapted(place, SETTINGS), CORPUS, SETTINGS, path=path, key={"rank": 4}, report=killed_after(2))
+    with pytest.raises(RecoveryError, match=r"is the state of another recovery \(rank 4, asked for 8\): delete it"):
+        train(adapted(place, SETTINGS), CORPUS, SETTINGS, path=path, key={"rank": 8})
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(RecoveryError, match="is no readable state"):
+        train(adapted(place, SETTINGS), CORPUS, SETTINGS, path=path, key={"rank": 4})
+
+
+def test_a_diverging_training_stops_with_the_best(place: Place):
+    wild = replace(SETTINGS, learning_rate=300.0, schedule="constant", warm_up=0.0, steps=200, clip=1e9)
+    model = adapted(place, wild)
+    state = train(model, CORPUS, wild)
+    assert state.diverged
+    assert state.step < 200
+    assert held_out_loss(model, CORPUS.held_out, 2) == pytest.approx(state.best["held_out"], rel=1e-5)
+    assert state.best["held_out"] <= state.start
+
+
+def test_a_loss_that_is_no_number_stops_too(place: Place):
+    model = adapted(place, SETTINGS)
+
+    def poison(told: Step) -> None:
+        if told.step == 3:
+            with torch.no_grad():
+                next(p for p in model.parameters() if p.requires_grad).fill_(float("nan"))
+
+    state = train(model, CORPUS, replace(SETTINGS, steps=50), report=poison)
+    assert (state.step, state.diverged) == (4, "the loss of step 4 is not finite")
+    assert state.best["step"] == 2
+    assert torch.isfinite(model(input_ids=torch.arange(4, 12)[None]).logits).all()
