@@ -54,8 +54,8 @@ def candidate(layout: Layout, scores: Scores, budget: Budget, protect: Sequence[
 def unstable(before: float, after: float) -> str:
     """Why a perplexity means that a layer which the model needs has gone; empty where it does not.
 
-    An order of magnitude above the unpruned model's, or above 100 where the unpruned model's is at most half of that: on
-    a text that is foreign to the model, 100 says nothing.
+    An order of magnitude above the unpruned model's, or above 100 where the unpruned model's is at most half of that:
+    on a text that is foreign to the model, 100 says nothing.
     """
     risen = f"perplexity {after:.4g}, unpruned {before:.4g}"
     if not after < JUMP * before:
