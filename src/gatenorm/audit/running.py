@@ -29,6 +29,8 @@ from gatenorm.families import Layout
 from gatenorm.records.audit import Audit, NotExamined
 
 ANY = "any"
+# Matrices of models this small keep one processor busy; a second one mostly waits for it.
+_SMALL_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ def prepare(model: str, directory: Path, config: Config, fail_on: str | None = N
             raise AuditError("recovery needs a text to train on: give recovery.data (--recover-data FILE)")
         if recovery.data is not None and not Path(recovery.data).expanduser().is_file():
             raise AuditError(f"recovery.data: there is no file {recovery.data}")
-    threads = config.run.threads or threads_at_hand()
+    small = sum(layout.checkpoint.files.values()) < _SMALL_BYTES
+    threads = config.run.threads or (1 if small else threads_at_hand())
     return Prepared(layout, config, directory, threads, rankings, found, asked, active, missing)
 
 

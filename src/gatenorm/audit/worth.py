@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,7 +41,7 @@ def _case(before: Evidence, after: Evidence, asked: Worth) -> dict[str, Any]:
         "prompt_tokens": tokens,
         "new_tokens": new,
         "batch": batch,
-        "request_speedup": ratios[len(ratios) // 2],
+        "request_speedup": statistics.median(ratios),
         "request_speedup_low": ratios[0],
         "request_speedup_high": ratios[-1],
         "prefill_speedup": after.figures["prefill_speedup"],
@@ -50,8 +51,7 @@ def _case(before: Evidence, after: Evidence, asked: Worth) -> dict[str, Any]:
         case["cache_share_removed"] = after.figures["cache_share_removed"]
     if asked.price_per_hour:
         for name, record in (("before", before), ("after", after)):
-            seconds = sorted(requests(record))
-            middle = seconds[len(seconds) // 2]
+            middle = statistics.median(requests(record))
             throughput = record.figures["decode_tokens_per_second"]
             case[f"cost_per_million_{name}"] = asked.price_per_hour * middle / 3600 / (batch * (tokens + new)) * 1e6
             case[f"cost_per_million_new_{name}"] = asked.price_per_hour / (3600 * throughput) * 1e6

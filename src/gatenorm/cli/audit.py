@@ -112,7 +112,8 @@ def command(
     dtype: Annotated[str | None, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Sequences at a time.")] = None,
     threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="Processor threads of each task [default: all there are].")
+        int | None,
+        typer.Option("--threads", min=1, help="Processor threads of each task [default: all; 1 for small models]."),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of random rankings and drawn tokens.")] = None,
     json: options.Json = None,
