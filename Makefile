@@ -12,12 +12,9 @@ WORKERS ?= 2
 
 .PHONY: demo test lint format tests test-long test-engines combinations vllm-families vllm-env mlx-env transformers-4-env benchmark clean
 
-# The main job on the built-in model (nothing is downloaded): score, prune, evaluate.
+# The main job on the built-in model (nothing is downloaded): the whole audit, which names its report at the end.
 demo: $(READY)
-	rm -rf work/demo-2
-	$(BIN)/gatenorm score demo
-	$(BIN)/gatenorm prune demo --layers 2 -o work/demo-2
-	$(BIN)/gatenorm eval work/demo-2 --baseline demo
+	$(BIN)/gatenorm audit demo -o work/audit-demo
 
 # All that CI runs.
 test: lint tests

@@ -350,3 +350,9 @@ def test_progress_ends_at_the_whole(tiny_models: TinyModels, tmp_path: Path):
     out = api.prune(source, tmp_path / "out", api.plan(source, drop=[1]), progress=lambda *c: calls.append(c))
     assert calls[-1] == ((out / "model.safetensors").stat().st_size,) * 2
     assert all(np.diff([done for done, _ in calls]) > 0)
+
+
+def test_what_was_found_out_about_the_source_stays_with_it(tmp_path: Path):
+    api.prune("demo", tmp_path / "out", api.plan("demo", drop=[3]))
+    assert (tmp_path / "out" / "tokenizer.json").is_file()
+    assert not {"SHA256SUMS", "measured.json"} & {path.name for path in (tmp_path / "out").iterdir()}

@@ -46,6 +46,8 @@ _OTHER_WEIGHTS = tuple(
         "npz",
     )
 )
+# What others found out about the source's very weights, which is not true of these.
+_OF_THE_SOURCE = {"SHA256SUMS", "sha256sums.txt", "measured.json", "all_results.json", "eval_results.json"}
 _WRITTEN = {"config.json", "README.md", PLAN_FILE, RECOVERY_FILE, MODELLING_FILE.name}
 
 
@@ -185,12 +187,16 @@ def index_metadata(checkpoint: Checkpoint) -> dict[str, object]:
 
 
 def carry_over(source: Path, target: Path, written: Collection[str]) -> tuple[list[str], list[str]]:
-    """Copy what is neither weights nor ``written`` anew; returns the names, and those of links that lead elsewhere."""
+    """Copy what is neither weights, nor about them, nor ``written`` anew; returns the names, and those of links that
+    lead elsewhere.
+    """
     carried: list[str] = []
     left_out: list[str] = []
     for path in sorted(source.iterdir()):
         name = path.name
-        if name.startswith(".") or name in written or name.endswith(_OTHER_WEIGHTS) or not path.is_file():
+        if name.startswith(".") or name in written or name in _OF_THE_SOURCE or name.endswith(_OTHER_WEIGHTS):
+            continue
+        if not path.is_file():
             continue
         if not belongs(path):
             left_out.append(name)
