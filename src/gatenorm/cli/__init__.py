@@ -100,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
     except _UsageError as error:
         return _complain(f"{error.format_message()} (see gatenorm --help)", error, debug)  # type: ignore[attr-defined]
     except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write("interrupted; nothing was left behind\n")
+        sys.stderr.write("interrupted; nothing half-written was left behind\n")
         return _INTERRUPTED
     except BrokenPipeError:
         # Whoever read the output has seen enough. Python would complain once more when it flushes on leaving.
