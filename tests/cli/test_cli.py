@@ -295,6 +295,8 @@ def test_every_subcommand_ends_its_help_with_an_example(capsys: pytest.CaptureFi
         "eval",
         "bench",
         "profile",
+        "recover",
+        "audit",
         "demo",
     ]
     for name in names:

@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 
 from gatenorm.errors import OutputError
-from gatenorm.records import Evidence, FailureSignature
-from gatenorm.records.audit import CANDIDATE, FALLS, NOT_PROVEN, RECOVERED, STANDS, Audit, NotExamined
+from gatenorm.records import Evidence, FailureSignature, spans
+from gatenorm.records.audit import CANDIDATE, FALLS, NOT_PROVEN, PRUNED, RECOVERED, STANDS, Audit, NotExamined
 from gatenorm.report.page import write_report
 from gatenorm.report.page.blocks import Cell, Chart, Report, Table
 from gatenorm.report.page.content import report
 from gatenorm.report.page.html import html, in_script
+from gatenorm.report.page.judging import rankings_table
 from gatenorm.report.page.markdown import markdown
-from gatenorm.report.page.wording import clean, fixed, number, said
+from gatenorm.report.page.wording import NONE, clean, fixed, number, said
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 ATTACKS = (
@@ -134,7 +135,7 @@ def body(page: str) -> str:
 
 def first_screen(content: Report) -> dict[str, dict[str, Cell]]:
     """The first table by variant and column."""
-    (table,) = content.summary
+    table = content.summary[0]
     assert isinstance(table, Table)
     titles = [column.title for column in table.columns]
     return {row[0].text: dict(zip(titles, row, strict=True)) for row in table.rows}
@@ -169,7 +170,9 @@ def test_both_forms_say_the_same(measured: Audit):
 
 def test_the_first_screen_holds_the_records_figures(measured: Audit):
     rows = first_screen(report(measured))
-    for variant in measured.variants:
+    candidates = [v for v in measured.variants if v.role == CANDIDATE]
+    assert rows.keys() == {v.name for v in candidates}
+    for variant in candidates:
         row = rows[variant.name]
         before = next(e for e in measured.baseline if e.kind == "perplexity").figures["perplexity"]
         after = next(e for e in variant.evidence if e.kind == "perplexity").figures["perplexity"]
@@ -178,20 +181,19 @@ def test_the_first_screen_holds_the_records_figures(measured: Audit):
         assert (
             row["Attention removed"].note == f"{len(variant.plan.drop)} of {measured.model.layers}, {variant.share:.1%}"
         )
-        if variant.role == CANDIDATE:
-            assert row["Outcome"].text == variant.outcome
-            assert row["Outcome"].badge == {STANDS: "good", FALLS: "bad", NOT_PROVEN: "open"}[variant.outcome]
-            speeds = [e for e in variant.evidence if e.kind == "speed" and e.protocol["engine"] == "transformers"]
-            longest = max(speeds, key=lambda e: e.protocol["prompt_tokens"]).figures
-            assert row["Prefill"].text == f"{longest['prefill_speedup']:.2f}×"
-            assert row["Prefill"].note == f"ideal {longest['prefill_ideal']:.2f}×"
-            assert row["Decode"].text == f"{longest['decode_speedup']:.2f}×"
-            assert row["Cache saved"].text == f"{100 * longest['cache_share_removed']:.0f}%"
+        assert row["Outcome"].text == variant.outcome
+        assert row["Outcome"].badge == {STANDS: "good", FALLS: "bad", NOT_PROVEN: "open"}[variant.outcome]
+        speeds = [e for e in variant.evidence if e.kind == "speed" and e.protocol["engine"] == "transformers"]
+        longest = max(speeds, key=lambda e: e.protocol["prompt_tokens"]).figures
+        assert row["Prefill"].text == f"{longest['prefill_speedup']:.2f}×"
+        assert row["Prefill"].note == f"ideal {longest['prefill_ideal']:.2f}×"
+        assert row["Decode"].text == f"{longest['decode_speedup']:.2f}×"
+        assert row["Cache saved"].text == f"{100 * longest['cache_share_removed']:.0f}%"
 
 
 def test_flips_are_those_of_the_items(measured: Audit):
     rows = first_screen(report(measured))
-    for variant in measured.variants:
+    for variant in (v for v in measured.variants if v.role == CANDIDATE):
         about = [
             e
             for e in variant.evidence
@@ -391,3 +393,16 @@ def test_the_content_is_a_view(measured: Audit):
     assert isinstance(one, Report)
     assert html(one) == html(other)
     assert markdown(one) == markdown(other)
+
+
+def test_rankings_stand_beside_each_other_with_what_they_remove(measured: Audit):
+    """Every variant with a perplexity has its cell; the candidates' rows are told from those to beat."""
+    table = rankings_table(measured)
+    assert table is not None
+    (group,) = table.groups
+    cells = [cell for row in group.rows for cell in row[1:] if cell.text != NONE]
+    pruned = [v for v in measured.variants if v.state == PRUNED and any(e.kind == "perplexity" for e in v.evidence)]
+    assert len(cells) == len({(v.criterion, len(v.plan.drop)) for v in pruned})
+    assert {row[0].note for row in group.rows} == {"candidate", "for comparison"}
+    first = pruned[0]
+    assert any(cell.note.endswith(f"; {spans(first.plan.drop)}") for cell in cells)

@@ -64,11 +64,20 @@ def _verb(outcome: str, count: int) -> str:
 def _obstacles(variant: AuditedVariant) -> str:
     """The gates that speak against a variant, the decided ones first."""
     against = [g for g in variant.gates if g.outcome == FALLS] or [g for g in variant.gates if g.outcome == NOT_PROVEN]
-    words = []
-    for gate in against:
-        least = "at least" if gate.gate == "speed-up" else "at most"
-        words.append(f"{figure(gate)}, {least} {gate.limit:g} {gate.unit} passes")
+    words = [f"{figure(gate)}{_interval(gate)} where {_asked(gate)} is asked for" for gate in against]
     return "; ".join(words) or "no gate about quality could be held against a figure"
+
+
+def _asked(gate: GateResult) -> str:
+    least = "at least" if gate.gate == "speed-up" else "at most"
+    return f"{least} {gate.limit:g}{'x' if gate.unit == 'x' else ' ' + gate.unit}"
+
+
+def _interval(gate: GateResult) -> str:
+    """From where to where the figure may lie; that is why it decides nothing, or how clearly it does."""
+    if gate.low is None or gate.high is None:
+        return ""
+    return f" ({gate.low:.2f} to {gate.high:.2f})" if gate.unit == "x" else f" ({gate.low:+.3g} to {gate.high:+.3g})"
 
 
 def _by_what(borne: BorneOut, asked_for: str) -> str:

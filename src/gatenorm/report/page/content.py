@@ -19,7 +19,9 @@ def report(audit: Audit) -> Report:
         tone=tone,
         badge=outcome,
         counts=judging.counts(audit),
-        summary=(judging.variants_table(audit),) if audit.variants else (),
+        summary=tuple(
+            t for t in (judging.variants_table(audit), judging.rankings_table(audit)) if t and audit.variants
+        ),
         sections=(
             judging.cautions(audit),
             choosing.depth(audit),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gatenorm.records import spans
-from gatenorm.records.audit import CANDIDATE, FALLS, NOT_PROVEN, STANDS, Audit, AuditedVariant, GateResult
+from gatenorm.records.audit import CANDIDATE, FALLS, NOT_PROVEN, PRUNED, STANDS, Audit, AuditedVariant, GateResult
 from gatenorm.report.page import measured, timing
 from gatenorm.report.page.blocks import (
     Block,
@@ -39,16 +39,19 @@ _LIMITS = (
 _BLANK = Cell(NONE)
 
 
+def summary(audit: Audit) -> tuple[Table, ...]:
+    """The tables of the first screen."""
+    tables = (variants_table(audit), rankings_table(audit)) if audit.variants else ()
+    return tuple(table for table in tables if table is not None)
+
+
 def variants_table(audit: Audit) -> Table:
-    """The table of variants, candidates first, then what they have to beat."""
+    """The table of candidates."""
     at = measured.telling_speeds(audit)
     priced = _priced(audit)
     where = f"; speed in {at[0]}, {at[1]:,} tokens" if at else "; nothing was timed"
     money = "" if priced else "; no price was given, so no cost"
     groups = [Group(tuple(_row(audit, v) for v in measured.candidates(audit)))]
-    others = measured.comparisons(audit)
-    if others:
-        groups.append(Group(tuple(_row(audit, v) for v in others), "For comparison: what a criterion has to beat"))
     columns = (
         Column("Variant"),
         Column("Outcome"),
@@ -63,6 +66,33 @@ def variants_table(audit: Audit) -> Table:
         *([Column("Cost", "before → after", True)] if priced else []),
     )
     return Table(f"The variants against the unpruned model{where}{money}", columns, tuple(groups), wide=True)
+
+
+def rankings_table(audit: Audit) -> Table | None:
+    """Perplexity by ranking and number of sublayers removed, candidates beside what they have to beat."""
+    if not measured.comparisons(audit):
+        return None
+    everyone = [*measured.candidates(audit), *measured.comparisons(audit)]
+    pruned = [v for v in everyone if v.state == PRUNED and measured.perplexities(audit, v)]
+    counts = sorted({len(v.plan.drop) for v in pruned})
+    rows = []
+    for criterion in dict.fromkeys(v.criterion for v in pruned):
+        own = {len(v.plan.drop): v for v in reversed(pruned) if v.criterion == criterion}
+        role = "candidate" if any(v.role == CANDIDATE for v in own.values()) else "for comparison"
+        rows.append((Cell(criterion, note=role), *(_removed(audit, own.get(n)) for n in counts)))
+    columns = (Column("Ranking"), *(Column(f"{n} removed", "perplexity", True) for n in counts))
+    return Table(
+        "What a ranking has to beat: perplexity without the layers that each would remove",
+        columns,
+        (Group(tuple(rows)),),
+    )
+
+
+def _removed(audit: Audit, variant: AuditedVariant | None) -> Cell:
+    if variant is None:
+        return _BLANK
+    cell = _perplexity(audit, variant)
+    return Cell(cell.text.rpartition(" → ")[2], note=f"{cell.note}; {spans(variant.plan.drop)}")
 
 
 def _row(audit: Audit, variant: AuditedVariant) -> tuple[Cell, ...]:
