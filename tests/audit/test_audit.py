@@ -17,7 +17,7 @@ from gatenorm.audit.running import failed, run_audit
 from gatenorm.audit.state import lock
 from gatenorm.cli import main
 from gatenorm.errors import AuditError, OutputError
-from gatenorm.records.audit import FALLS, NOT_PROVEN, Audit
+from gatenorm.records.audit import FALLS, NOT_PROVEN, PRUNED, RECOVERED, Audit
 from tests.audit.audits import figures, small
 
 Events = list[dict[str, Any]]
@@ -150,6 +150,22 @@ def test_your_own_workload_is_another_measurement_and_nothing_else(finished: tup
     assert (gate.outcome, gate.unit) == (FALLS, "nats")
     assert gate.value is not None
     assert gate.value > 1e-9
+
+
+def test_what_was_recovered_is_measured_anew(finished: tuple[Path, Audit, Events]):
+    """It lacks the same layers as the variant that it was trained from, and is another model."""
+    out, _, _ = finished
+    audit, done = again(out, recovery={"enabled": True, "steps": 4, "from_share": 0.5})
+    recovered = next(v for v in audit.variants if v.state == RECOVERED)
+    pruned = next(v for v in audit.variants if v.state == PRUNED and v.plan.drop == recovered.plan.drop)
+    assert "perplexity on held-out stories: gate-norm-13-recovered" in done
+    before, after = (next(e for e in v.evidence if e.kind == "perplexity") for v in (pruned, recovered))
+    assert after.model.recovered
+    assert not before.model.recovered
+    assert after.figures["nll"] < before.figures["nll"]
+    training = next(e for e in recovered.evidence if e.kind == "recovery")
+    assert training.figures["perplexity_merged"] < training.figures["perplexity_before"]
+    assert again(out, recovery={"enabled": True, "steps": 4, "from_share": 0.5})[1] == []
 
 
 def test_a_damaged_file_is_measured_again(finished: tuple[Path, Audit, Events]):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from gatenorm.audit.config import Config
@@ -15,6 +17,7 @@ from gatenorm.audit.state import State
 from gatenorm.errors import AuditError
 from gatenorm.families import Layout
 from gatenorm.records import Evidence
+from gatenorm.surgery.disk import RECOVERY_FILE
 
 
 class Measuring:
@@ -108,11 +111,19 @@ class Measuring:
                 "model": self.content,
                 "drop": sorted(drop),
                 "in_memory": directory is None and bool(drop),
+                # What was trained after it had been pruned is another model, with the same layers removed.
+                "recovery": None if directory is None else _recovery_sha256(Path(directory)),
                 "asked": asked.key,
                 **hardware,
             },
             like=f"{asked.task} {asked.data}",
         )
+
+
+def _recovery_sha256(directory: Path) -> str | None:
+    """The hash of what a variant says of its training; none of one that was only pruned."""
+    said = directory / RECOVERY_FILE
+    return hashlib.sha256(said.read_bytes()).hexdigest() if said.is_file() else None
 
 
 def records(result: Result) -> list[Evidence]:

@@ -26,6 +26,8 @@ _CODE = (
     "demo",
     "evaluation",
     "families",
+    "records",
+    "recovery",
     "runtimes",
     "surgery",
 )
