@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from gatenorm.audit.config import Budgets
 from gatenorm.errors import PlanError
 from gatenorm.families import Layout
-from gatenorm.surgery.planning import check_count, count_for_share, count_for_target
+from gatenorm.surgery.planning import check_count, count_for_share, count_for_target, speedup_target
 
 # Up to which share a budget has which name; beyond the last it is a fine-tuning project.
 _NAMES = ((0.15, "conservative"), (0.3, "practical"), (0.5, "aggressive"))
@@ -73,21 +73,10 @@ def _target(layout: Layout, asked: Budgets, protect: tuple[int, ...]) -> int | N
     found = forecasts(counted, machine(asked.machine), context, asked.batch)[:free]
     counts = []
     if asked.target_speedup is not None:
-        phases, wanted = _speedup(asked.target_speedup)
+        phases, wanted = speedup_target(asked.target_speedup)
         reached = [min(getattr(f, phase) for phase in phases) for f in found]
         counts.append(count_for_target(reached, wanted, "--target-speedup"))
     if asked.max_cache_gb is not None and counted.cache_bytes(context, asked.batch) > asked.max_cache_gb * 1e9:
         # Negated: what is wanted is at least so little.
         counts.append(count_for_target([-f.cache_bytes for f in found], -asked.max_cache_gb * 1e9, "--max-cache-gb"))
     return max(counts, default=None)
-
-
-def _speedup(text: str) -> tuple[tuple[str, ...], float]:
-    phase, equals, number = text.rpartition("=")
-    try:
-        wanted = float(number)
-    except ValueError:
-        wanted = 0.0
-    if not 1 < wanted < 1000 or (equals and phase not in ("prefill", "decode")):
-        raise PlanError(f"--target-speedup {text}: expected a number above 1 such as 1.2, prefill=1.2 or decode=1.2")
-    return (phase,) if equals else ("prefill", "decode"), wanted

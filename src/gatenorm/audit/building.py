@@ -50,8 +50,6 @@ def build(measuring: Measuring, candidates: Sequence[Candidate]) -> None:
 def recover(measuring: Measuring, candidates: Sequence[Candidate]) -> tuple[list[Candidate], str]:
     """Train what the aggressive budgets left; returns the recovered variants, and why there are none or fewer."""
     asked = measuring.config.recovery
-    if not hasattr(api, "recover"):
-        return [], "this installation of gatenorm cannot recover"
     wanted = [c for c in candidates if c.share(measuring.layout) >= asked.from_share]
     if not wanted:
         return [], f"no candidate loses {asked.from_share:.0%} of its attention or more"

@@ -83,8 +83,13 @@ def prepare(model: str, directory: Path, config: Config, fail_on: str | None = N
     available = {a.feeds for a in asked} | _measured(config, runs=runs)
     active = {name: limit for name, limit in limits(config.gates).items() if GATES[name].needs in available}
     _check_gates(config, available, active, fail_on)
+    for package in ("jinja2", "plotly"):
+        if find_spec(package) is None:
+            raise MissingExtraError("the report", package, "report")
     recovery = config.recovery
     if recovery.enabled:
+        if find_spec("peft") is None:
+            raise MissingExtraError("recovery", "peft", "recover")
         if recovery.data is None and not _own(layout):
             raise AuditError("recovery needs a text to train on: give recovery.data (--recover-data FILE)")
         if recovery.data is not None and not Path(recovery.data).expanduser().is_file():

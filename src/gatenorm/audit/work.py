@@ -99,9 +99,8 @@ def _export(given: Mapping[str, Any], progress: Progress | None) -> Result:
 
 
 def _recover(given: Mapping[str, Any], progress: Progress | None) -> Result:
-    recover = getattr(api, "recover")  # noqa: B009 - a room that an installation may lack
     asked = {name: given[name] for name in ("steps", "objective") if given[name] is not None}
-    found = recover(
+    found = api.recover(
         given["model"], given["out"], given["recovery_data"], parent=given["parent"], progress=progress, **asked
     )
     if found.diverged:

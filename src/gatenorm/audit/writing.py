@@ -8,7 +8,6 @@ import platform
 import shlex
 import time
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from gatenorm.audit.worth import worth
 from gatenorm.calibration.warnings import curve_signatures
 from gatenorm.records import FailureSignature
 from gatenorm.records.audit import DONE, NOT_DONE, PARTLY, STANDS, Audit, AuditedVariant, NotExamined, Step
+from gatenorm.report.page import write_report
 
 AUDIT_FILE = "audit.json"
 # A task that got worse by more than chance explains.
@@ -74,17 +74,7 @@ def write_audit(audit: Audit, directory: Path) -> list[Path]:
             write_card(directory / variant.directory, variant, audit.model.name)
     record = directory / AUDIT_FILE
     write_text(record, json.dumps(audit.to_json(), indent=1, ensure_ascii=False) + "\n", directory)
-    return [*_report(audit, directory), record]
-
-
-def _report(audit: Audit, directory: Path) -> list[Path]:
-    """The page and the Markdown, where this installation can write them."""
-    if find_spec("gatenorm.report.page") is None:
-        return []
-    from importlib import import_module
-
-    written: Path = import_module("gatenorm.report.page").write_report(audit, directory)
-    return [written]
+    return [write_report(audit, directory), record]
 
 
 def _steps(work: Workflow, missing: Sequence[NotExamined], model: str) -> tuple[Step, ...]:

@@ -106,10 +106,10 @@ def count_for(
     """
     from gatenorm.benchmark.cost import forecasts
     from gatenorm.benchmark.counts import Architecture
-    from gatenorm.surgery.planning import check_count, count_for_target, most_removable
+    from gatenorm.surgery.planning import check_count, count_for_target, most_removable, speedup_target
 
     # Both before a machine is measured.
-    phases, wanted = _target(target) if target is not None else ((), 1.0)
+    phases, wanted = speedup_target(target) if target is not None else ((), 1.0)
     if max_cache_gb is not None and not max_cache_gb > 0:
         raise PlanError(f"--max-cache-gb {max_cache_gb:g} is out of range: expected gigabytes above 0")
     if max_cache_gb is not None and kind == "mlp":
@@ -138,14 +138,3 @@ def count_for(
         f"predicted by the cost model on {machine}, {length:,} tokens, batch {batch}: prefill {chosen.prefill:.2f}x, "
         f"decode {chosen.decode:.2f}x, cache {console.bytes_for_people(chosen.cache_bytes)}"
     )
-
-
-def _target(text: str) -> tuple[tuple[str, ...], float]:
-    phase, equals, number = text.rpartition("=")
-    try:
-        wanted = float(number)
-    except ValueError:
-        wanted = 0.0
-    if not 1 < wanted < 1000 or (equals and phase not in ("prefill", "decode")):
-        raise PlanError(f"--target-speedup {text}: expected a number above 1 such as 1.2, prefill=1.2 or decode=1.2")
-    return (phase,) if equals else ("prefill", "decode"), wanted

@@ -24,6 +24,22 @@ def count_for_share(share: float, attentions: int) -> int:
     return max(1, math.floor(share * attentions + 0.5))
 
 
+def speedup_target(text: str) -> tuple[tuple[str, ...], float]:
+    """What ``--target-speedup`` asks for: of which phases (``prefill``, ``decode`` or both), and how much.
+
+    Raises:
+        PlanError: it is no number above 1, alone or behind ``prefill=`` or ``decode=``.
+    """
+    phase, equals, number = text.rpartition("=")
+    try:
+        wanted = float(number)
+    except ValueError:
+        wanted = 0.0
+    if not 1 < wanted < 1000 or (equals and phase not in ("prefill", "decode")):
+        raise PlanError(f"--target-speedup {text}: expected a number above 1 such as 1.2, prefill=1.2 or decode=1.2")
+    return (phase,) if equals else ("prefill", "decode"), wanted
+
+
 def count_for_target(reached: Sequence[float], wanted: float, what: str) -> int:
     """The smallest number of removals that is enough.
 
