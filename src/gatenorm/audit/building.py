@@ -10,7 +10,7 @@ from pathlib import Path
 from gatenorm import api
 from gatenorm.audit.candidates import Candidate
 from gatenorm.audit.measuring import Measuring, records
-from gatenorm.audit.orders import Order
+from gatenorm.audit.orders import Order, code_sha256
 from gatenorm.demo.package import NAME as DEMO
 from gatenorm.errors import GatenormError, OutputError
 from gatenorm.records import Evidence, ModelIdentity, Plan, read_json
@@ -25,11 +25,13 @@ def build(measuring: Measuring, candidates: Sequence[Candidate]) -> None:
         OutputError: it cannot be written.
     """
     state = measuring.state
-    orders = []
+    orders, stamps = [], {}
     for one in candidates:
         path = state.variant(one.name)
         one.directory = str(path.relative_to(state.directory))
-        if _holds(path, one.plan):
+        stamp = state.stamp(one.name)
+        made_of = {"content": measuring.content, "code": code_sha256()}
+        if _holds(path, one.plan) and state.read_stamp(stamp) == made_of:
             continue
         if path.exists():
             shutil.rmtree(path)
@@ -41,10 +43,14 @@ def build(measuring: Measuring, candidates: Sequence[Candidate]) -> None:
         }
         key = {"model": measuring.content, "drop": list(one.drop), "name": one.name}
         orders.append(Order("build", f"writing {one.name}", arguments, key, like="build", kept=False))
+        stamps[stamp] = made_of
         measuring.reporter.ledger.expect("build")
     for result in measuring.results(orders):
         if "error" in result:
             raise OutputError(f"{result['error']}: make room and give the same command again, it goes on where it was")
+    # A variant whose tokenizer or template was changed since is not the model's any more, though its weights are.
+    for stamp, made_of in stamps.items():
+        state.write_stamp(stamp, made_of)
 
 
 def recover(measuring: Measuring, candidates: Sequence[Candidate]) -> tuple[list[Candidate], str]:
@@ -56,7 +62,9 @@ def recover(measuring: Measuring, candidates: Sequence[Candidate]) -> tuple[list
     found, orders = [], []
     for one in wanted:
         path = measuring.state.variant(f"{one.name}-recovered", "recovered")
+        run = measuring.config.run
         how = {"steps": asked.steps, "objective": asked.objective}
+        how |= {"device": run.device, "dtype": run.dtype, "seed": run.seed}
         data = asked.data or DEMO  # without data, the model speaks the built-in one's language
         arguments = {
             "model": str(measuring.state.directory / one.directory),
@@ -67,7 +75,8 @@ def recover(measuring: Measuring, candidates: Sequence[Candidate]) -> tuple[list
             **how,
         }
         content = _sha256(Path(data).expanduser())
-        key = {"model": measuring.content, "drop": list(one.drop), "data": content, "threads": measuring.threads, **how}
+        key = {"model": measuring.content, "drop": list(one.drop), "name": one.name, "data": content, **how}
+        key["threads"] = measuring.threads
         order = Order("recover", f"recovering {one.name}", arguments, key, like="recover")
         if path.exists() and measuring.state.get(order) is None:
             shutil.rmtree(path)  # trained by other settings, or not to the end

@@ -31,7 +31,7 @@ def section(variant: AuditedVariant, baseline: str) -> str:
         + f". Attention removed in layers {spans(variant.plan.new)} ({variant.share:.0%}), chosen by "
         f"`{variant.criterion}`.",
         "",
-        "| gate | figure | 95% interval | limit | outcome |",
+        "| gate | figure | interval | limit | outcome |",
         "|---|---:|---|---:|---|",
     ]
     for gate in variant.gates:

@@ -82,6 +82,11 @@ def evaluations(layout: Layout, asked: Evaluation, *, runs: bool) -> tuple[list[
         key = [[job.kind, job.title, dict(job.key)] for job in jobs]
         found.append(Asked(feeds, name, task, data, request, key, paired))
 
+    read = [str(Path(text.data.rpartition("=")[2]).expanduser().resolve()) for text in asked.texts]
+    twice = next((text.data for text, path in zip(asked.texts, read, strict=True) if read.count(path) > 1), None)
+    if twice is not None:
+        # Variants are compared with the unpruned model text by text.
+        raise EvaluationError(f"the text {twice} is named more than once: name each text once, with one window")
     for text in asked.texts:
         how: dict[str, Any] = {
             "documents": text.documents,

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gatenorm.audit import readings
-from gatenorm.audit.readings import Find, Findings
+from gatenorm.audit.readings import Find, Findings, Reading
 from gatenorm.errors import AuditError, did_you_mean
 from gatenorm.records.audit import FALLS, NOT_PROVEN, STANDS, GateResult
 
@@ -154,10 +154,20 @@ def limits(given: Mapping[str, float | None]) -> dict[str, float]:
 
 
 def hold(gate: Gate, limit: float, findings: Findings) -> GateResult:
-    """What a gate says of a variant; *not proven* where nothing was measured that it could be held against."""
-    reading = gate.find(findings)
-    if reading is None:
+    """What a gate says of a variant; *not proven* where nothing was measured that it could be held against.
+
+    Of several readings (texts, engines) the one with the worst outcome speaks, and of those the one farthest off.
+    """
+    found = gate.find(findings)
+    if not found:
         return GateResult(gate.name, limit, gate.unit, None, NOT_PROVEN, "not measured", gate.reason)
+    held = [_hold(gate, limit, reading) for reading in ((found,) if isinstance(found, Reading) else found)]
+    worst = [STANDS, NOT_PROVEN, FALLS]
+    sign = -1.0 if gate.least else 1.0
+    return max(held, key=lambda r: (worst.index(r.outcome), sign * (r.value or 0.0)))
+
+
+def _hold(gate: Gate, limit: float, reading: Reading) -> GateResult:
     sign = -1.0 if gate.least else 1.0
     values = [v for v in (reading.value, reading.low, reading.high) if v is not None]
     beyond = [sign * v > sign * limit for v in values]

@@ -32,7 +32,7 @@ class Findings:
     changes: tuple[Evidence, ...]
 
 
-Find = Callable[[Findings], Reading | None]
+Find = Callable[[Findings], Reading | Sequence[Reading] | None]
 _COUNTS = ("items", "won", "lost")
 
 
@@ -55,8 +55,8 @@ def findings(before: Sequence[Evidence], after: Sequence[Evidence]) -> Findings:
     return Findings(tuple(both[0]), tuple(both[1]), tuple(changes))
 
 
-def perplexity_rise(found: Findings) -> Reading | None:
-    """``100 (exp(d) - 1)`` for the paired difference ``d`` of the losses, of the text where it is largest."""
+def perplexity_rise(found: Findings) -> Sequence[Reading]:
+    """``100 (exp(d) - 1)`` for the paired difference ``d`` of the losses, of every text."""
     readings = []
     for change in _changes(found, "perplexity"):
         d, low, high = (change.figures.get(f"nll_{name}") for name in ("difference", "low", "high"))
@@ -64,7 +64,7 @@ def perplexity_rise(found: Findings) -> Reading | None:
         if d is not None:
             ends = [None if end is None else _percent(end) for end in (low, high)]
             readings.append(Reading(_percent(d), ends[0], ends[1], name))
-    return max(readings, key=lambda r: r.value, default=None)
+    return readings
 
 
 def task_drop(found: Findings) -> Reading | None:
@@ -112,10 +112,10 @@ def domain_divergence(found: Findings) -> Reading | None:
     return None
 
 
-def speed_up(found: Findings) -> Reading | None:
+def speed_up(found: Findings) -> Sequence[Reading]:
     """Time of a request (prompt and new tokens), unpruned over pruned, by round: the median and both ends.
 
-    Taken at the longest prompt and the smallest batch, in the engine where it is least.
+    Taken at the longest prompt and the smallest batch, in every engine.
     """
     readings = []
     for engine in dict.fromkeys(str(e.protocol["engine"]) for e in found.after if e.kind == "speed"):
@@ -128,7 +128,7 @@ def speed_up(found: Findings) -> Reading | None:
         case = f"{after.protocol['prompt_tokens']:,} + {after.protocol['new_tokens']} tokens"
         detail = f"{engine}, {case}; the interval is from the slowest to the fastest of {len(ratios)} rounds"
         readings.append(Reading(statistics.median(ratios), min(ratios), max(ratios), detail))
-    return min(readings, key=lambda r: r.value, default=None)
+    return readings
 
 
 def verify_faults(found: Findings) -> Reading | None:

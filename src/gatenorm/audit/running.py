@@ -26,7 +26,8 @@ from gatenorm.demo.package import NAME as DEMO
 from gatenorm.errors import AuditError, MissingExtraError, PlanError, did_you_mean
 from gatenorm.evaluation.cache import Cache
 from gatenorm.families import Layout
-from gatenorm.records.audit import Audit, NotExamined
+from gatenorm.records.audit import CANDIDATE, STANDS, Audit, NotExamined
+from gatenorm.recovery.settings import OBJECTIVES
 
 ANY = "any"
 # Matrices of models this small keep one processor busy; a second one mostly waits for it.
@@ -90,6 +91,9 @@ def prepare(model: str, directory: Path, config: Config, fail_on: str | None = N
     if recovery.enabled:
         if find_spec("peft") is None:
             raise MissingExtraError("recovery", "peft", "recover")
+        if recovery.objective not in (None, *OBJECTIVES):
+            known = did_you_mean(str(recovery.objective), OBJECTIVES)
+            raise AuditError(f"recovery.objective: {recovery.objective} is no objective; {known}")
         if recovery.data is None and not _own(layout):
             raise AuditError("recovery needs a text to train on: give recovery.data (--recover-data FILE)")
         if recovery.data is not None and not Path(recovery.data).expanduser().is_file():
@@ -156,7 +160,7 @@ def failed(audit: Audit, fail_on: str) -> list[str]:
 
     Judged is the variant that the verdict recommends; where it recommends none, every candidate.
     """
-    judged = [v for v in audit.variants if v.role == "candidate"]
+    judged = [v for v in audit.variants if v.role == CANDIDATE]
     if audit.chosen is not None:
         judged = [v for v in judged if v.name == audit.chosen]
     lines = []
@@ -165,6 +169,8 @@ def failed(audit: Audit, fail_on: str) -> list[str]:
         lines += [f"{variant.name}: {g.gate} {g.outcome} ({g.detail})" for g in against]
         if variant.rejected:
             lines.append(f"{variant.name}: {variant.rejected}")
+        if fail_on == ANY and not lines and variant.outcome != STANDS:
+            lines.append(f"{variant.name}: {variant.outcome}, since no gate about quality was held against a figure")
     return lines
 
 

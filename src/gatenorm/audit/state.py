@@ -14,10 +14,10 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from gatenorm.audit.orders import Order, Result
 from gatenorm.errors import AuditError, OutputError
@@ -60,9 +60,29 @@ class State:
         """Where the pruned checkpoint of that name lies, or will."""
         return self.directory / room / name
 
+    def stamp(self, name: str) -> Path:
+        """The file that says what the variant of that name was made of."""
+        return self.directory / "state" / "made" / f"{name}.json"
+
+    def read_stamp(self, stamp: Path) -> dict[str, Any] | None:
+        """What it says; none where it says nothing that can be read."""
+        try:
+            found = json.loads(stamp.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def write_stamp(self, stamp: Path, made_of: Mapping[str, Any]) -> None:
+        """Say it, once the variant is there.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        write_text(stamp, json.dumps(made_of) + "\n", self.directory)
+
     def clear(self) -> None:
         """Take away what an audit that was killed left half done."""
-        for room in ("variants", "exports"):
+        for room in ("variants", "exports", "recovered"):
             for path in (self.directory / room).glob(".*.partial-*"):
                 shutil.rmtree(path, ignore_errors=True)
         for path in (self.directory / "state").rglob(".partial-*"):
@@ -94,7 +114,10 @@ def check_directory(directory: Path, model: ModelIdentity) -> None:
     found = read_json(marker, "the audit's state")
     if found.get("schema") != STATE_SCHEMA:
         raise AuditError(f"-o {directory} holds an audit of another release ({found.get('schema')}): give a new one")
-    owner = ModelIdentity.from_json(found["model"])
+    try:
+        owner = ModelIdentity.from_json(found["model"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise AuditError(f"-o {directory}: {marker} is damaged: give a new directory") from None
     if not owner.same_weights(model):
         raise AuditError(
             f"-o {directory} holds the audit of another model ({owner.name}, {owner.layers} layers): give {model.name} "

@@ -99,9 +99,18 @@ def _export(given: Mapping[str, Any], progress: Progress | None) -> Result:
 
 
 def _recover(given: Mapping[str, Any], progress: Progress | None) -> Result:
+    from gatenorm.recovery.settings import Settings
+
     asked = {name: given[name] for name in ("steps", "objective") if given[name] is not None}
+    hardware = {name: given[name] for name in ("device", "dtype", "seed")}
     found = api.recover(
-        given["model"], given["out"], given["recovery_data"], parent=given["parent"], progress=progress, **asked
+        given["model"],
+        given["out"],
+        given["recovery_data"],
+        parent=given["parent"],
+        settings=Settings(**hardware),
+        progress=progress,
+        **asked,
     )
     if found.diverged:
         return {"error": str(found.diverged)}

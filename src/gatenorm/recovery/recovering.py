@@ -202,8 +202,9 @@ def _key(
 
     return {
         "model": nameless(layout),
-        "data": text.sha256,
-        "held_out": held_out.sha256 if held_out else f"the last part of {text.sha256}",
+        # How a text was put together names the field of its rows.
+        "data": [text.sha256, text.protocol],
+        "held_out": [held_out.sha256, held_out.protocol] if held_out else "the last part of the data",
         "parent": nameless(parent) if parent else None,
         "processes": together.count,
         **settings.to_json(),

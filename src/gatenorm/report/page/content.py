@@ -10,7 +10,7 @@ from gatenorm.report.page.blocks import BAD, GOOD, OPEN, Report
 def report(audit: Audit) -> Report:
     """An audit as a report: the verdict and the table of variants, then what they rest on."""
     outcome, tone = _outcome(audit)
-    when = audit.provenance.get("finished") or audit.provenance.get("began") or audit.provenance.get("date") or ""
+    when = audit.provenance.get("ended") or audit.provenance.get("began") or audit.provenance.get("date") or ""
     return Report(
         title="Audit of attention sublayers",
         model=audit.model.name,

@@ -191,8 +191,10 @@ def gates(audit: Audit) -> Section:
     """For every candidate each limit, what was measured, and why the limit is what it is."""
     blocks: list[Block] = [
         Text(
-            "A variant stands where every gate stands. It falls where one figure lies beyond its limit, and is not "
-            "proven where a figure is missing."
+            "A variant stands where every gate stands, and falls where one falls. A gate stands when its figure and "
+            "the whole interval are within the limit, falls when both are beyond it, and proves nothing when the limit "
+            "lies inside the interval or nothing was measured. Intervals are of 95% over paired items; of speed, from "
+            "the slowest to the fastest round."
         )
     ]
     for variant in measured.candidates(audit):
@@ -202,7 +204,7 @@ def gates(audit: Audit) -> Section:
             continue
         rows = [_gate(gate) for gate in variant.gates]
         columns = [Column("Gate"), Column("Outcome"), Column("Limit", number=True), Column("Measured", number=True)]
-        columns += [Column("95% interval", number=True), Column("On what"), Column("Why this limit")]
+        columns += [Column("Interval", number=True), Column("On what"), Column("Why this limit")]
         blocks += [
             Heading(measured.title(variant)),
             Table.of(caption, columns, rows, wide=True, name=anchor(audit, variant)),
