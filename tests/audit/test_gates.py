@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gatenorm.audit.candidates import unstable
@@ -131,7 +133,7 @@ def test_every_gate_gives_a_reason_and_says_what_it_rests_on():
     for gate in GATES.values():
         assert len(gate.reason) > 40
         assert gate.needs in {"texts", "tasks", "refusal", "retrieval", "domain", "speed", "verify"}
-        assert gate.find(Findings((), (), ())) is None
+        assert not gate.find(Findings((), (), ()))
 
 
 def test_to_stand_all_gates_must_and_one_must_be_about_quality():
@@ -144,3 +146,17 @@ def test_to_stand_all_gates_must_and_one_must_be_about_quality():
     assert outcome_of([result("speed-up", NOT_PROVEN), result("task-drop", STANDS)]) == NOT_PROVEN
     assert outcome_of([result("speed-up", NOT_PROVEN), result("task-drop", FALLS)]) == FALLS
     assert outcome_of([result("task-drop", STANDS)], rejected="perplexity 1e9") == FALLS
+
+
+@pytest.mark.parametrize(
+    ("readings", "outcome", "value"),
+    [
+        ([Reading(7.0, 5.0, 9.0), Reading(6.5, 6.3, 6.7)], FALLS, 6.5),
+        ([Reading(3.0, 2.9, 3.1), Reading(2.5, -4.0, 9.0)], NOT_PROVEN, 2.5),
+        ([Reading(3.0, 2.9, 3.1), Reading(4.0, 3.9, 4.1)], STANDS, 4.0),
+    ],
+)
+def test_of_several_readings_the_worst_outcome_speaks(readings: list[Reading], outcome: str, value: float):
+    gate = replace(GATES["perplexity-rise"], find=lambda _: readings)
+    result = hold(gate, 6.0, Findings((), (), ()))
+    assert (result.outcome, result.value) == (outcome, value)
