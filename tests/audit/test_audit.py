@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import resource
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from gatenorm.audit.state import lock
 from gatenorm.cli import main
 from gatenorm.errors import AuditError, OutputError
 from gatenorm.records.audit import FALLS, NOT_PROVEN, PRUNED, RECOVERED, Audit
+from gatenorm.recovery.state import state_file
 from tests.audit.audits import figures, small
 
 Events = list[dict[str, Any]]
@@ -142,7 +144,7 @@ def test_nothing_is_measured_twice(finished: tuple[Path, Audit, Events]):
 def test_your_own_workload_is_another_measurement_and_nothing_else(finished: tuple[Path, Audit, Events]):
     out, _, _ = finished
     prompts = out.parent / "prompts.jsonl"
-    prompts.write_text('{"prompt": "First came Ida Fox. After Ida"}\n')
+    prompts.write_text('{"prompt": "First came Ida Fox. After Ida"}\n{"prompt": "First came Tom Reed. After Tom"}\n')
     asked = {"domain": str(prompts), "new_tokens": 4}
     audit, done = again(out, evaluation=asked, gates={"domain-divergence": 1e-9})
     assert {what.partition(":")[0] for what in done} == {"your workload"}
@@ -166,6 +168,21 @@ def test_what_was_recovered_is_measured_anew(finished: tuple[Path, Audit, Events
     training = next(e for e in recovered.evidence if e.kind == "recovery")
     assert training.figures["perplexity_merged"] < training.figures["perplexity_before"]
     assert again(out, recovery={"enabled": True, "steps": 4, "from_share": 0.5})[1] == []
+
+
+def test_a_training_that_was_stopped_does_not_stand_in_the_way_of_another(finished: tuple[Path, Audit, Events]):
+    """Its state lies beside the place of the model; one of other settings would be refused."""
+    out, _, _ = finished
+    asked = {"enabled": True, "steps": 2, "from_share": 0.5}
+    again(out, recovery=asked)
+    model = out / "recovered" / "gate-norm-13-recovered"
+    shutil.rmtree(model)
+    state_file(model).write_bytes(b"of other settings, stopped")
+    (out / "state" / "made" / f"{model.name}.json").write_text('{"order": "of other settings"}')
+    _, done = again(out, recovery=asked)
+    assert "recovering gate-norm-13" in done
+    assert (model / "config.json").is_file()
+    assert not state_file(model).exists()
 
 
 def test_a_damaged_file_is_measured_again(finished: tuple[Path, Audit, Events]):
@@ -209,6 +226,14 @@ def test_an_engine_that_reads_exports_is_verified_before_it_is_timed(finished: t
     assert (out / "exports" / "gate-norm-2.gguf").is_file()
     _, done = again(out, budgets={"shares": [0.125]}, speed=how, search={"gate": None})
     assert done == []
+    training = {"enabled": True, "steps": 2, "from_share": 0.1}
+    audit, done = again(out, budgets={"shares": [0.125]}, speed=how, search={"gate": None}, recovery=training)
+    assert "exporting gate-norm-2-recovered" in done
+    assert not any(what.startswith("timing") for what in done)  # training changes no shape
+    recovered = next(v for v in audit.variants if v.name == "gate-norm-2-recovered")
+    outcomes = {g.gate: g.outcome for g in recovered.gates}
+    assert outcomes["verify"] == "stands"
+    assert any(e.kind == "speed" for e in recovered.evidence)
 
 
 def test_another_models_directory_is_refused(finished: tuple[Path, Audit, Events], tmp_path: Path, tiny_models: Any):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -31,8 +32,6 @@ def speed(seconds: list[float], tokens: int, label: str) -> Evidence:
 
 def held(name: str, reading: Reading | None, limit: float) -> GateResult:
     gate = GATES[name]
-    from dataclasses import replace
-
     return hold(replace(gate, find=lambda _: reading), limit, Findings((), (), ()))
 
 
@@ -46,6 +45,8 @@ def held(name: str, reading: Reading | None, limit: float) -> GateResult:
         (Reading(3.0, 2.1, 4.0), FALLS),
         (Reading(1.0), STANDS),
         (Reading(3.0), FALLS),
+        (Reading(1.0, alone=True), NOT_PROVEN),
+        (Reading(3.0, alone=True), NOT_PROVEN),
         (None, NOT_PROVEN),
     ],
 )
@@ -69,6 +70,14 @@ def test_the_rise_is_that_of_paired_losses_on_the_worst_text():
     assert result.value == pytest.approx(10.517, abs=1e-3)  # 100 (exp(0.1) - 1)
     assert result.low == pytest.approx(result.high)
     assert result.outcome == FALLS
+
+
+def test_one_window_proves_nothing():
+    before, after = (record("perplexity", [value], "nll") for value in (1.0, 1.001))
+    result = hold(GATES["perplexity-rise"], 6.0, findings([before], [after]))
+    assert (result.outcome, result.low, result.high) == (NOT_PROVEN, None, None)
+    assert "one item gives no interval" in result.detail
+    json.dumps(result.to_json(), allow_nan=False)
 
 
 def test_what_is_lost_is_counted_item_by_item():

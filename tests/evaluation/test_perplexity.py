@@ -225,7 +225,7 @@ def test_wikitext_windows_give_what_a_plain_reckoning_gives(name: str, shared: P
 @pytest.mark.shared
 def test_word_perplexity_and_bits_per_byte_are_the_harness_own(shared: Path):
     """On a text of one window, of which a leading BOS lets every token be predicted, as in a rolling log-likelihood."""
-    from gatenorm.evaluation import harness
+    from gatenorm.evaluation import backends, harness
     from gatenorm.evaluation.subject import Subject
 
     subject = Subject.of_layout(api.open_model(shared / "models/stories260K"))
@@ -236,7 +236,7 @@ def test_word_perplexity_and_bits_per_byte_are_the_harness_own(shared: Path):
         from lm_eval.api.instance import Instance
 
         asked = Instance(request_type="loglikelihood_rolling", doc={}, arguments=(content,), idx=0)
-        lm = harness.in_memory(subject)
+        lm = backends.in_memory(subject)
         # The harness would put its own BOS in front of the tokenizer's.
         lm.add_bos_token = False
         (total,) = lm.loglikelihood_rolling([asked], disable_tqdm=True)

@@ -12,7 +12,7 @@ import pytest
 
 from gatenorm import api
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation import harness, zeroshot
+from gatenorm.evaluation import backends, harness, zeroshot
 from gatenorm.evaluation.job import Request
 from gatenorm.evaluation.paired import Z
 from gatenorm.evaluation.subject import Subject
@@ -106,7 +106,7 @@ def test_a_model_gets_item_by_item_what_the_official_task_gives_it(name: str, sh
         task = official(name, rows_of(shared, name, ITEMS))
         task.set_config(key="num_fewshot", value=0)
         found = lm_eval.simple_evaluate(
-            model=harness.in_memory(subject), tasks=[task], task_manager=TaskManager(include_defaults=False)
+            model=backends.in_memory(subject), tasks=[task], task_manager=TaskManager(include_defaults=False)
         )
     samples = sorted(found["samples"][task.task_name], key=lambda sample: sample["doc_id"])
     metrics = zeroshot.tasks()[name]["metrics"]

@@ -11,9 +11,10 @@ from gatenorm.demo.package import NAME as DEMO
 from gatenorm.demo.package import speaks_its_language
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation import registry, running
+from gatenorm.evaluation.backends import backend
 from gatenorm.evaluation.cache import Cache
 from gatenorm.evaluation.job import Job, Request
-from gatenorm.evaluation.subject import Subject
+from gatenorm.evaluation.subject import TRANSFORMERS, Subject
 from gatenorm.families import Layout
 from gatenorm.records import Evidence
 
@@ -40,6 +41,7 @@ def evaluate(
     device: str = "cpu",
     dtype: str = "auto",
     batch_size: int | None = None,
+    engine: str = TRANSFORMERS,
     cache: Cache | None = None,
     bars: running.Bars | None = None,
     finished: Callable[[running.Finished], None] | None = None,
@@ -54,6 +56,8 @@ def evaluate(
         baseline: what to compare with, item by item.
         request: windows, limits and the like.
         batch_size: sequences at a time; as many as memory allows without one.
+        engine: what answers the tasks of lm-eval: ``transformers``, or ``vllm``, which takes no other tasks and chooses
+            its device itself.
         cache: where finished results are kept and looked up, such as ``Cache()``; without one nothing is.
         bars: opens a progress bar for each measurement.
         finished: called with each record as soon as it is there.
@@ -62,8 +66,9 @@ def evaluate(
         EvaluationError: an unknown task, data that are missing or do not serve, or logits that are not finite.
         CheckpointError, FamilyError, MissingExtraError: as loading.
     """
+    backend(engine)
     # What can be wrong with either model is said before minutes are spent on the other.
-    hardware: dict[str, Any] = {"device": device, "dtype": dtype, "batch_size": batch_size}
+    hardware: dict[str, Any] = {"device": device, "dtype": dtype, "batch_size": batch_size, "engine": engine}
     named = [m for m in (baseline, model) if m is not None]
     subjects = [m if isinstance(m, Subject) else Subject.of_layout(open_model(m), **hardware) for m in named]
     own = [s.layout is not None and speaks_its_language(s.layout.checkpoint.directory) for s in subjects]
@@ -79,7 +84,12 @@ def evaluate(
     names = tasks or ("perplexity" if data else DEMO)
     jobs = registry.prepare(names, data, request, baseline=baseline is not None, known=known)
     compared = subjects[0] if baseline is not None else None
-    found = running.run(jobs, subjects[-1], compared, cache=cache, bars=bars, finished=finished)
+    try:
+        found = running.run(jobs, subjects[-1], compared, cache=cache, bars=bars, finished=finished)
+    finally:
+        for subject, given in zip(subjects, named, strict=True):
+            if subject is not given:
+                subject.release()
     return [record.evidence for record in found]
 
 

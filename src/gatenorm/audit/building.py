@@ -82,6 +82,7 @@ def recover(measuring: Measuring, candidates: Sequence[Candidate]) -> tuple[list
             shutil.rmtree(path)  # trained by other settings, or not to the end
         elif not path.exists():
             measuring.state.forget(order)
+            _begin_anew(measuring, path, order)
         orders.append(order)
         measuring.reporter.ledger.expect("recover")
         found.append(_recovered(one, str(path.relative_to(measuring.state.directory))))
@@ -92,6 +93,16 @@ def recover(measuring: Measuring, candidates: Sequence[Candidate]) -> tuple[list
             why = one.rejected
         one.records += records(result)
     return [one for one in found if not one.rejected], why
+
+
+def _begin_anew(measuring: Measuring, path: Path, order: Order) -> None:
+    """Take away what a training with other settings, or of other code, left when it was stopped; keep this one's."""
+    from gatenorm.recovery.state import state_file
+
+    stamp, made_of = measuring.state.stamp(path.name), {"order": order.digest}
+    if measuring.state.read_stamp(stamp) != made_of:
+        state_file(path).unlink(missing_ok=True)
+        measuring.state.write_stamp(stamp, made_of)
 
 
 def named(record: Evidence, variant: Candidate, measuring: Measuring) -> Evidence:

@@ -112,7 +112,7 @@ class Measuring:
                 "drop": sorted(drop),
                 "in_memory": directory is None and bool(drop),
                 # What was trained after it had been pruned is another model, with the same layers removed.
-                "recovery": None if directory is None else _recovery_sha256(Path(directory)),
+                "recovery": None if directory is None else recovery_sha256(Path(directory)),
                 "asked": asked.key,
                 **hardware,
             },
@@ -120,7 +120,7 @@ class Measuring:
         )
 
 
-def _recovery_sha256(directory: Path) -> str | None:
+def recovery_sha256(directory: Path) -> str | None:
     """The hash of what a variant says of its training; none of one that was only pruned."""
     said = directory / RECOVERY_FILE
     return hashlib.sha256(said.read_bytes()).hexdigest() if said.is_file() else None

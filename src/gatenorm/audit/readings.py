@@ -15,12 +15,16 @@ from gatenorm.records import Evidence
 
 @dataclass(frozen=True)
 class Reading:
-    """A figure, its interval where one is known, and where it comes from in a few words."""
+    """A figure, its interval where one is known, and where it comes from in a few words.
+
+    ``alone`` says that it varies from item to item and rests on a single one: how far it could lie off is unknown.
+    """
 
     value: float
     low: float | None = None
     high: float | None = None
     detail: str = ""
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def perplexity_rise(found: Findings) -> Sequence[Reading]:
         name = f"on {change.data['name']}"
         if d is not None:
             ends = [None if end is None else _percent(end) for end in (low, high)]
-            readings.append(Reading(_percent(d), ends[0], ends[1], name))
+            readings.append(Reading(_percent(d), ends[0], ends[1], name, alone=low is None))
     return readings
 
 
@@ -108,6 +112,8 @@ def domain_divergence(found: Findings) -> Reading | None:
         if evidence.kind == "domain":
             kl, error = evidence.figures["kl"], evidence.figures["kl_stderr"]
             half = Z * error
+            if evidence.figures["items"] < 2:
+                return Reading(kl, detail="1 item", alone=True)
             return Reading(kl, max(0.0, kl - half), kl + half, f"{evidence.figures['items']:.0f} items")
     return None
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
+from pathlib import Path
 
 from gatenorm.audit.candidates import Candidate
-from gatenorm.audit.measuring import Measuring, records
+from gatenorm.audit.measuring import Measuring, records, recovery_sha256
 from gatenorm.audit.orders import Order
 from gatenorm.benchmark.engines import timed_engine
 from gatenorm.records import Evidence
@@ -36,12 +37,21 @@ def measure(
     return missing, f"{len(candidates)} candidates in {', '.join(engines) or 'no engine'}"
 
 
+def measure_recovered(
+    measuring: Measuring, recovered: Sequence[Candidate], baseline: list[Evidence]
+) -> list[NotExamined]:
+    """Export and verify what training made of variants, and time those whose like was not timed before."""
+    engines = measuring.config.speed.engines if recovered else ()
+    return [line for engine in engines for line in _in_engine(engine, measuring, recovered, baseline)]
+
+
 def _in_engine(
     engine: str, measuring: Measuring, candidates: Sequence[Candidate], baseline: list[Evidence]
 ) -> list[NotExamined]:
     paths, missing = _paths(engine, measuring, candidates)
     whole = paths.pop("", None)
-    alive = [c for c in candidates if c.name in paths]
+    # Recovered ones bring the timings of what they were trained from.
+    alive = [c for c in candidates if c.name in paths and not _timed(c, engine)]
     if whole is None or not alive:
         return missing
     unique = list({c.drop: c for c in alive}.values())
@@ -54,9 +64,9 @@ def _in_engine(
         if "error" in result:
             missing.append(NotExamined(f"speed in {engine}", result["error"]))
             continue
-        found, names = records(result), result["names"]
-        of_variant = {tuple(c.drop): name for c, name in zip(group, names[1:], strict=True)}
-        baseline += [e for e in found if e.protocol["label"] == names[0]]
+        found, labels = records(result), result["labels"]
+        of_variant = {tuple(c.drop): label for c, label in zip(group, labels[1:], strict=True)}
+        baseline += [e for e in found if e.protocol["label"] == labels[0]]
         for one in alive:
             if one.drop in of_variant:
                 one.records += [e for e in found if e.protocol["label"] == of_variant[one.drop]]
@@ -75,7 +85,11 @@ def _paths(
     reasons = TARGETS[_GGUF].obstacles(measuring.layout)
     if reasons:
         return {}, [NotExamined(f"speed in {engine}", f"no {_GGUF} file can be written: {'; '.join(reasons)}")]
-    names = {"": measuring.layout.checkpoint.name, **{name: name for name in directories}}
+    unpruned = measuring.layout.checkpoint.name
+    names = {
+        "": f"{unpruned}-unpruned" if unpruned in directories else unpruned,
+        **{name: name for name in directories},
+    }
     models = {"": source, **directories}
     drops: dict[str, tuple[int, ...]] = {"": (), **{c.name: c.drop for c in candidates}}
     orders = []
@@ -88,6 +102,8 @@ def _paths(
             "name": names[name],
             "to": _GGUF,
             "engine": engine,
+            # What was trained after it had been pruned is another model, with the same layers removed.
+            "recovery": recovery_sha256(Path(model)),
         }
         threads = {"threads": measuring.threads}
         order = Order("export", f"exporting {names[name]}", arguments | threads, key | threads, like="export")
@@ -125,6 +141,16 @@ def _order(engine: str, measuring: Measuring, whole: str, paths: list[str], grou
     key = {"model": measuring.content, "drops": [list(c.drop) for c in group], "machine": _machine(), **setting}
     title = f"timing {len(group)} variants in {engine}, alone"
     return Order("speed", title, {"baseline": whole, "variants": paths, **setting}, key, like=f"speed {engine}")
+
+
+def unpruned_name(measuring: Measuring, variants: Sequence[str]) -> str:
+    """What the unpruned model's export is called: as the model, unless a variant has that name."""
+    name = measuring.layout.checkpoint.name
+    return f"{name}-unpruned" if name in variants else name
+
+
+def _timed(one: Candidate, engine: str) -> bool:
+    return any(e.kind == "speed" and e.protocol["engine"] == engine for e in one.records)
 
 
 def _form(engine: str) -> str:

@@ -70,7 +70,7 @@ def _evaluate(given: Mapping[str, Any], progress: Progress | None) -> Result:
 
 
 def _speed(given: Mapping[str, Any], progress: Progress | None) -> Result:
-    from gatenorm.benchmark.bench import Protocol, bench, cases
+    from gatenorm.benchmark.bench import Protocol, bench, cases, labels_of
     from gatenorm.benchmark.engines import Setting, timed_engine
     from gatenorm.benchmark.variants import Variant
 
@@ -84,7 +84,7 @@ def _speed(given: Mapping[str, Any], progress: Progress | None) -> Result:
     setting = Setting(wanted, given["device"], given["dtype"], given["threads"], seed=given["seed"])
     engine = timed_engine(given["engine"])
     found = bench(others, engine, setting, Protocol(given["rounds"]), baseline=baseline, progress=progress)
-    return {"records": [e.to_json() for e in found], "names": [v.name for v in everyone]}
+    return {"records": [e.to_json() for e in found], "labels": labels_of(everyone)}
 
 
 def _export(given: Mapping[str, Any], progress: Progress | None) -> Result:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from gatenorm.audit import building, rankings, speed
 from gatenorm.audit.budgets import ASKED, Budget, decision_count
@@ -17,7 +18,7 @@ from gatenorm.calibration.agreement import label
 from gatenorm.calibration.cross_check import CrossCheck, held_against
 from gatenorm.errors import AuditError, CriterionError
 from gatenorm.records import Evidence, Scores
-from gatenorm.records.audit import CANDIDATE, COMPARISON, GateResult, NotExamined
+from gatenorm.records.audit import CANDIDATE, COMPARISON, NOT_PROVEN, GateResult, NotExamined
 
 STEPS = (
     "inspect and score",
@@ -139,6 +140,8 @@ class Workflow:
             self.not_examined.append(NotExamined("recovery", why))
         for asked in self.asked:
             self._evaluate([asked], recovered, baseline=False)
+        alive = [one for one in recovered if not one.rejected]
+        self.not_examined += speed.measure_recovered(self.measuring, alive, self.baseline)
         self.candidates += recovered
         self.details[7] = f"{len(recovered)} variants recovered"
 
@@ -200,7 +203,9 @@ class Workflow:
             for order in orders:
                 self.measuring.reporter.ledger.expect(order.like)
             results = self.measuring.results(orders)
-            return hold(gate, limit, findings(before, [e for r in results for e in records(r)]))
+            held = hold(gate, limit, findings(before, [e for r in results for e in records(r)]))
+            failed = next((r["error"] for r in results if "error" in r), None)
+            return held if failed is None else replace(held, outcome=NOT_PROVEN, detail=f"not measured: {failed}")
 
         self.search = largest(min(free, len(self.layout.attention_layers) - 1), probe)
         self.search_ranking = name

@@ -13,13 +13,16 @@ from typing import Any
 
 from gatenorm.audit.candidates import Candidate, audited
 from gatenorm.audit.cards import write_card
+from gatenorm.audit.config import Run
 from gatenorm.audit.orders import code_sha256, versions
 from gatenorm.audit.rankings import RULE, comparison
 from gatenorm.audit.readings import findings
+from gatenorm.audit.speed import unpruned_name
 from gatenorm.audit.state import write_text
 from gatenorm.audit.verdict import verdict
 from gatenorm.audit.workflow import STEPS, Workflow
 from gatenorm.audit.worth import worth
+from gatenorm.benchmark.engines import timed_engine
 from gatenorm.calibration.warnings import curve_signatures
 from gatenorm.records import FailureSignature
 from gatenorm.records.audit import DONE, NOT_DONE, PARTLY, STANDS, Audit, AuditedVariant, NotExamined, Step
@@ -108,9 +111,9 @@ def _command(work: Workflow, number: int, model: str) -> str:
     if number == 2 and first is not None:
         return f"gatenorm prune {named} --drop {','.join(map(str, first.drop))} -o VARIANT"
     if evaluated is not None:
-        return evaluated.command(variant, named)
+        return evaluated.command(variant, named) + _hardware(work)
     if number == 6 and work.config.speed.engines:
-        return f"gatenorm bench {variant} --baseline {named} --rounds {work.config.speed.rounds}"
+        return _timed_by_hand(work, first, variant, named)
     return ""
 
 
@@ -184,13 +187,36 @@ def _provenance(work: Workflow, began: float, model: str) -> dict[str, Any]:
         "commands": [
             {
                 "what": f"{asked.name}: {one.name}",
-                "command": asked.command(shlex.quote(_path(work, one)), shlex.quote(model)),
+                "command": asked.command(shlex.quote(_path(work, one)), shlex.quote(model)) + _hardware(work),
             }
             for one in work.candidates
             if not one.rejected
             for asked in work.asked
         ],
     }
+
+
+def _timed_by_hand(work: Workflow, first: Candidate | None, variant: str, named: str) -> str:
+    """The command for the first engine chosen; those that read exports are given the files."""
+    asked = work.config.speed
+    engine = asked.engines[0]
+    if "transformers" not in timed_engine(engine).kind.reads and first is not None:
+        exports = work.measuring.state.directory / "exports"
+        variant = shlex.quote(str(exports / f"{first.name}.gguf"))
+        unpruned = unpruned_name(work.measuring, [c.name for c in work.candidates])
+        named = shlex.quote(str(exports / f"{unpruned}.gguf"))
+    lists = {"--lengths": asked.lengths, "--batches": asked.batches if asked.batches != (1,) else ()}
+    parts = [f"gatenorm bench {variant} --baseline {named} --engine {engine}"]
+    parts += [f"{option} {','.join(map(str, values))}" for option, values in lists.items() if values]
+    parts += [f"--new-tokens {asked.new_tokens} --rounds {asked.rounds} --threads {work.measuring.threads}"]
+    return " ".join(parts) + _hardware(work)
+
+
+def _hardware(work: Workflow) -> str:
+    """The options that say on what, where they are not the default ones."""
+    run, default = work.config.run, Run()
+    asked = {name: getattr(run, name) for name in ("device", "dtype") if getattr(run, name) != getattr(default, name)}
+    return "".join(f" --{name} {value}" for name, value in asked.items())
 
 
 def _path(work: Workflow, one: Candidate) -> str:

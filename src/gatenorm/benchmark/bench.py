@@ -99,7 +99,7 @@ def bench(
     everyone = ([baseline] if baseline else []) + list(variants)
     check(engine, everyone)
     began = time.perf_counter()
-    labels = _labels(everyone)
+    labels = labels_of(everyone)
     with ExitStack() as stack:
         sessions: dict[str, Session] = {}
         for label, variant in zip(labels, everyone, strict=True):
@@ -167,7 +167,7 @@ def threads_at_hand() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _labels(variants: Sequence[Variant]) -> list[str]:
+def labels_of(variants: Sequence[Variant]) -> list[str]:
     """Names, or paths where two have the same name; a model may be measured against itself."""
     names = [v.name for v in variants]
     labels = [name if names.count(name) == 1 else str(v.path) for name, v in zip(names, variants, strict=True)]

@@ -9,6 +9,7 @@ it memory.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -45,7 +46,10 @@ class LatencyProbe:
 
     @property
     def key(self) -> Mapping[str, Any]:
-        return asdict(self)
+        """What a timing is true of: kept ones are of no use on another machine, or with other threads."""
+        import torch
+
+        return {**asdict(self), "threads": torch.get_num_threads(), "machine": platform.node()}
 
     def measure(self, laboratory: Laboratory, layers: Collection[int]) -> dict[str, float]:
         """Take turns.

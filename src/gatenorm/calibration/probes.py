@@ -46,7 +46,8 @@ class FunctionProbe:
 
     @property
     def key(self) -> Mapping[str, Any]:
-        return {}
+        """Its name in its module: a function that was changed under the same name needs a new state file."""
+        return {name: getattr(self.function, f"__{name}__", None) for name in ("module", "qualname")}
 
     def measure(self, laboratory: Laboratory, layers: Collection[int]) -> Figures:
         with laboratory.removable.without(layers) as model:

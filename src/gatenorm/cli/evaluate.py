@@ -81,6 +81,10 @@ def command(
     batch_size: Annotated[
         str, typer.Option("--batch-size", metavar="N|auto", help="Sequences at a time; auto: as memory allows.")
     ] = "auto",
+    engine: Annotated[
+        str,
+        typer.Option("--engine", metavar="NAME", help="transformers; or vllm, for zeroshot and harness:NAME alone."),
+    ] = "transformers",
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Measure again what was measured before.")] = False,
 ) -> None:
     """Measure what MODEL is worth by stated protocols, and what changed against a baseline."""
@@ -119,6 +123,7 @@ def command(
             device=device,
             dtype=dtype,
             batch_size=_rows(batch_size),
+            engine=engine,
             cache=cache,
             bars=console.progress_bar,
             finished=done.append,

@@ -1,17 +1,15 @@
 """Tasks of the LM evaluation harness (lm-eval) on a model that is already in memory.
 
-The harness writes the requests and scores the answers; the model answers through the harness's own ``HFLM``. Only its
-batch size, its bars and its chatter are ours.
+The harness writes the requests and scores the answers; the model answers them through one of the harness's own classes
+(``backends.py``). Only bars and chatter are ours.
 """
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import importlib.util
 import json
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,14 +17,12 @@ from functools import partial
 from typing import Any
 
 from gatenorm.errors import EvaluationError, MissingExtraError, did_you_mean, first_line
+from gatenorm.evaluation.backends import BACKENDS, backend
 from gatenorm.evaluation.job import Job, Measured, Progress, Request
-from gatenorm.evaluation.likelihood import not_finite
-from gatenorm.evaluation.subject import Subject, rows_that_fit
+from gatenorm.evaluation.subject import Subject
 
 PACKAGES = ("lm_eval", "datasets")
 _FEWSHOT_SEED = 1234
-# Where lm-eval knows no limit of a model.
-_DEFAULT_CONTEXT = 2048
 # What modules of lm-eval call by the name `tqdm`.
 _BARS = ("lm_eval.api.task", "lm_eval.api.model", "lm_eval.models.huggingface")
 
@@ -69,7 +65,7 @@ def job_of(kind: str, make: Callable[[], Any], limit: int | None, identity: dict
             task = make()
         return run_task(subject, task, kind, identity, limit, progress)
 
-    return Job(kind, str(key["task"]), "requests", key, run, packages=PACKAGES)
+    return Job(kind, str(key["task"]), "requests", key, run, packages=PACKAGES, engines=tuple(BACKENDS))
 
 
 def official(name: str) -> list[Any]:
@@ -135,16 +131,16 @@ def run_task(
 
         task.set_config(key="num_fewshot", value=shots(task))
         task.set_fewshot_seed(seed=_FEWSHOT_SEED)
-        lm = in_memory(subject)
-        _count(lm, progress)
+        answering = backend(subject.engine)
         tasks = TaskManager(include_defaults=False).load([task])
-        try:
-            found = evaluate(lm=lm, task_dict=tasks, limit=limit, log_samples=True)
-        except AssertionError as error:
-            why = first_line(error)[:200] if str(error) else "it is empty, or longer than the model's input"
-            raise EvaluationError(f"{task.task_name}: lm-eval refused a request of this model: {why}") from error
+        with answering.answering(subject, progress) as lm:
+            try:
+                found = evaluate(lm=lm, task_dict=tasks, limit=limit, log_samples=True)
+            except AssertionError as error:
+                why = first_line(error)[:200] if str(error) else "it is empty, or longer than the model's input"
+                raise EvaluationError(f"{task.task_name}: lm-eval refused a request of this model: {why}") from error
         name = task.task_name
-        cut = _cut(lm, task)
+        cut = _cut(lm, task, lm.max_length + answering.room)
         samples = sorted(found["samples"][name], key=lambda s: s["doc_id"])
     items = [_item(sample) for sample in samples]
     figures = {
@@ -166,21 +162,6 @@ def run_task(
     }
     return Measured(
         kind, {**figures, "items": float(len(items))}, protocol, identity, time.perf_counter() - began, items
-    )
-
-
-def in_memory(subject: Subject) -> Any:
-    """The harness's view of a model that is already loaded."""
-    from lm_eval.models.huggingface import HFLM
-
-    context = subject.context or _DEFAULT_CONTEXT
-    return HFLM(
-        pretrained=subject.model,
-        # It is given a padding token there, which other tasks need not know of.
-        tokenizer=copy.deepcopy(subject.tokenizer),
-        backend="causal",
-        max_length=context,
-        batch_size=subject.batch_size or rows_that_fit(context, subject.vocabulary, subject.model.device.type),
     )
 
 
@@ -215,30 +196,6 @@ def quiet() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _count(lm: Any, progress: Progress | None) -> None:
-    """Let the harness run the model without a key/value cache, and count the requests that are done."""
-    import torch
-
-    scored, counted = lm._loglikelihood_tokens, {"done": 0, "all": 0}
-
-    def all_of(requests: Any, *arguments: Any, **options: Any) -> Any:
-        counted["all"] += len(requests)
-        results = scored(requests, *arguments, **options)
-        if not all(math.isfinite(value) for value, _ in results):
-            raise not_finite()
-        return results
-
-    def call(inputs: Any, attn_mask: Any = None, labels: Any = None) -> Any:
-        with torch.inference_mode():
-            logits = lm.model(inputs, use_cache=False).logits
-        counted["done"] += len(inputs)
-        if progress:
-            progress(min(counted["done"], counted["all"]), counted["all"])
-        return logits
-
-    lm._loglikelihood_tokens, lm._model_call = all_of, call
-
-
 def _as_it_is(task: Any) -> Any:
     return task
 
@@ -257,13 +214,13 @@ def _item(sample: dict[str, Any]) -> dict[str, Any]:
     return item
 
 
-def _cut(lm: Any, task: Any) -> int:
-    """How many requests are longer than the model's input, so that their beginning was not seen."""
+def _cut(lm: Any, task: Any, longest: int) -> int:
+    """How many requests have more tokens than that, so that their beginning was not seen."""
     count = 0
     for instance in task.instances:
         # A token has at least one character, so only long texts have to be looked at.
-        if instance.request_type == "loglikelihood" and len("".join(instance.args)) > lm.max_length:
-            count += len(lm.tok_encode("".join(instance.args))) > lm.max_length + 1
+        if instance.request_type == "loglikelihood" and len("".join(instance.args)) >= longest:
+            count += len(lm.tok_encode("".join(instance.args))) > longest
     return count
 
 

@@ -55,7 +55,7 @@ class Job:
 
     ``key`` is everything that decides its result apart from the model, the software and the hardware: plain JSON, with
     hashes of all data. ``run`` measures one model, ``compare`` a model beside its baseline (in this order), whose
-    output it needs; exactly one of them is given.
+    output it needs; exactly one of them is given. ``engines`` can answer it.
     """
 
     kind: str
@@ -65,3 +65,4 @@ class Job:
     run: Callable[[Subject, Progress | None], Measured] | None = None
     compare: Callable[[Subject, Subject, Progress | None], Measured] | None = None
     packages: tuple[str, ...] = field(default=())
+    engines: tuple[str, ...] = ("transformers",)

@@ -69,13 +69,13 @@ class Perplexity:
     losses: tuple[tuple[int, float], ...] = ()
 
     def figures(self) -> dict[str, float]:
-        """The numbers of the record, by name."""
+        """The numbers of the record, by name; without those by word and by byte where the text has none."""
+        optional = {"word_perplexity": self.word_perplexity, "bits_per_byte": self.bits_per_byte}
         return {
             "perplexity": self.perplexity,
             "nll": self.nll,
             "tokens": float(self.tokens),
-            "word_perplexity": self.word_perplexity,
-            "bits_per_byte": self.bits_per_byte,
+            **{name: value for name, value in optional.items() if math.isfinite(value)},
         }
 
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from gatenorm.errors import EvaluationError
 from gatenorm.evaluation import zeroshot
+from gatenorm.evaluation.backends import backend
 from gatenorm.evaluation.cache import Cache, key_of
 from gatenorm.evaluation.job import Job, Measured, Progress
 from gatenorm.evaluation.paired import compare
@@ -48,6 +50,8 @@ def run(
     Raises:
         EvaluationError, CheckpointError: as loading and the tasks.
     """
+    for one in jobs:
+        check_engine(one, subject)
     run_of = _Run(cache, bars, finished)
     single = [job for job in jobs if job.run is not None]
     both = [job for job in jobs if job.compare is not None]
@@ -72,6 +76,19 @@ def run(
         if change_of_average is not None:
             run_of.add(change_of_average)
     return run_of.records
+
+
+def check_engine(job: Job, subject: Subject) -> None:
+    """Refuse an engine that cannot answer what is asked.
+
+    Raises:
+        EvaluationError: it cannot, or there is none of that name.
+    """
+    backend(subject.engine)
+    if subject.engine not in job.engines:
+        raise EvaluationError(
+            f"--engine {subject.engine} answers zeroshot and harness:NAME only, not {job.kind}: leave it out for that"
+        )
 
 
 class _Run:
@@ -103,7 +120,7 @@ class _Run:
 
     def _measured(self, job: Job, subjects: Sequence[Subject], measure: Callable[[Progress], Measured]) -> Evidence:
         subject = subjects[0]
-        used = versions(job.packages)
+        used = versions((*job.packages, *backend(subject.engine).packages))
         key = self._key(job, subjects, used)
         kept = self._cache.get(key) if self._cache and key else None
         if kept is not None:
@@ -132,7 +149,7 @@ class _Run:
         contents = [self._content(subject) for subject in subjects]
         if None in contents:
             return None
-        hardware = [[s.device, s.dtype, s.context] for s in subjects]
+        hardware = [[s.device, s.dtype, s.context, s.engine] for s in subjects]
         described: dict[str, Any] = {"kind": job.kind, "key": dict(job.key), "versions": used}
         return key_of({**described, "models": contents, "hardware": hardware})
 

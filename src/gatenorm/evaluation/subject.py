@@ -14,6 +14,7 @@ from gatenorm.records import ModelIdentity
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+TRANSFORMERS = "transformers"
 # Of float32 logits at a time: what a batch may hold where no batch size is given.
 LOGITS_BYTES = 512 << 20
 MOST_ROWS = {"cpu": 16}
@@ -24,7 +25,8 @@ class Subject:
     """A checkpoint or a live model, loaded once for all tasks, and only when something is not in the cache.
 
     ``context`` is the longest input in tokens (``None``: no limit is known), ``layout`` what is known of a checkpoint
-    (``None`` for a live model), ``batch_size`` the number of sequences at a time (``None``: as memory allows).
+    (``None`` for a live model), ``batch_size`` the number of sequences at a time (``None``: as memory allows),
+    ``engine`` what answers the requests of lm-eval.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Subject:
         dtype: str = "auto",
         batch_size: int | None = None,
         removed_mlp: tuple[int, ...] = (),
+        engine: str = TRANSFORMERS,
     ):
         self.identity = identity
         self.removed = removed
@@ -48,12 +51,20 @@ class Subject:
         self.device = device
         self.dtype = dtype
         self.batch_size = batch_size
+        self.engine = engine
         self._load = load
+        self._held: tuple[Any, Callable[[], None]] | None = None
         self._loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase] | None = None
 
     @classmethod
     def of_layout(
-        cls, layout: Layout, *, device: str = "cpu", dtype: str = "auto", batch_size: int | None = None
+        cls,
+        layout: Layout,
+        *,
+        device: str = "cpu",
+        dtype: str = "auto",
+        batch_size: int | None = None,
+        engine: str = TRANSFORMERS,
     ) -> Subject:
         """A checkpoint on disk; on the device ``auto`` accelerate spreads it over what there is.
 
@@ -83,6 +94,7 @@ class Subject:
             dtype=str(torch_dtype).removeprefix("torch."),
             batch_size=batch_size,
             removed_mlp=layout.drop_mlp,
+            engine=engine,
         )
 
     @classmethod
@@ -139,12 +151,23 @@ class Subject:
     def vocabulary(self) -> int:
         return int(self.model.config.vocab_size)
 
+    def held(self, make: Callable[[], tuple[Any, Callable[[], None]]]) -> Any:
+        """What another engine opened of this model, until it is released: ``make`` gives it, and how to close it."""
+        if self._held is None:
+            self._held = make()
+        return self._held[0]
+
     def release(self) -> None:
         """Give the memory back; the model is loaded again if somebody asks once more."""
         self._loaded = None
+        if self._held is not None:
+            self._held[1]()
+            self._held = None
 
     def hardware(self) -> dict[str, str]:
         """The part of a protocol that says on what it was computed."""
+        if self.engine != TRANSFORMERS:
+            return {"dtype": self.dtype, "engine": self.engine}
         return {"dtype": str(self.model.dtype).removeprefix("torch."), "device": self.model.device.type}
 
     def rows(self, tokens: int) -> int:

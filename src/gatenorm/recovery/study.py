@@ -17,7 +17,7 @@ from gatenorm.evaluation.job import Job
 from gatenorm.evaluation.subject import Subject
 from gatenorm.evaluation.text import Text
 from gatenorm.families import Layout, understand
-from gatenorm.records import ModelIdentity, Plan, read_json
+from gatenorm.records import ModelIdentity, Plan, read_json, spans
 from gatenorm.recovery import state as states
 from gatenorm.recovery.corpus import DEFAULT_LENGTH, split, windows
 from gatenorm.recovery.recovering import recover
@@ -187,10 +187,12 @@ def study(
             progress(number, len(wanted))
         made = plan(layout, share, criterion, settings)
         name = f"{criterion.replace('/', '_')}-{len(made.drop)}"
+        # By its layers too: other calibration tokens, or another release, may rank them otherwise.
+        known = f"{name} without {spans(made.drop)}"
 
-        def taken(made: Plan = made, name: str = name) -> dict[str, Any]:
+        def taken(made: Plan = made, name: str = name, known: str = known) -> dict[str, Any]:
             pruned = _pruned(layout, made, out / f"{name}-pruned")
-            before = memory.get(f"{name} before", lambda: {"figures": measure(pruned)})["figures"]
+            before = memory.get(f"{known} before", lambda: {"figures": measure(pruned)})["figures"]
             told = report(name) if report else None
             recovered = recover(
                 pruned,
@@ -211,7 +213,7 @@ def study(
                 "diverged": recovered.diverged,
             }
 
-        kept = memory.get(name, taken)
+        kept = memory.get(known, taken)
         found[name] = Variant(criterion, share, made.drop, **kept)
     if progress:
         progress(len(wanted), len(wanted))
@@ -219,8 +221,12 @@ def study(
 
 
 def _pruned(layout: Layout, plan: Plan, where: Path) -> Layout:
-    if not where.exists():
-        write_pruned(layout, plan, where)
+    if where.exists():
+        found = understand(Checkpoint.open(where))
+        if found.drop == plan.drop:
+            return found
+        shutil.rmtree(where)
+    write_pruned(layout, plan, where)
     return understand(Checkpoint.open(where))
 
 

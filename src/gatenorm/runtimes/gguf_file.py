@@ -74,7 +74,7 @@ def read_header(path: Path) -> Header:
             begin = -(-file.tell() // alignment) * alignment
         tensors = {name: _stored(name, *said, begin, alignment, size) for name, said in declared.items()}
         _check_apart(tensors)
-    except (_DamagedError, UnicodeDecodeError, struct.error) as error:
+    except (_DamagedError, UnicodeDecodeError) as error:
         raise EvaluationError(f"{path} is damaged: {error}; write or fetch it again") from None
     except OSError as error:
         raise EvaluationError(f"{path} cannot be read: {error.strerror or error}") from None
@@ -126,8 +126,7 @@ class _Reader:
         self.file, self.size = file, size
 
     def number(self, code: str) -> Any:
-        data = self.file.read(struct.calcsize("<" + code))
-        return struct.unpack("<" + code, data)[0]
+        return struct.unpack("<" + code, self._read(struct.calcsize("<" + code)))[0]
 
     def count(self, limit: int) -> int:
         number = int(self.number("Q"))
@@ -136,7 +135,7 @@ class _Reader:
         return number
 
     def string(self) -> str:
-        return self.file.read(self.count(_LONGEST_STRING)).decode("utf-8")
+        return self._read(self.count(_LONGEST_STRING)).decode("utf-8")
 
     def value(self, kind: int, nested: bool = False) -> Any:
         if kind in _SCALARS:
@@ -147,7 +146,7 @@ class _Reader:
             raise _DamagedError(f"it has a value of type {kind}")
         item, length = self.number("I"), self.count(_LONGEST_ARRAY)
         if item in _SCALARS:
-            data = self.file.read(length * struct.calcsize("<" + _SCALARS[item]))
+            data = self._read(length * struct.calcsize("<" + _SCALARS[item]))
             return list(struct.unpack(f"<{length}{_SCALARS[item]}", data))
         return [self.value(item, nested=True) for _ in range(length)]
 
@@ -164,3 +163,9 @@ class _Reader:
             raise _DamagedError(f"a tensor has {dimensions} dimensions")
         shape = tuple(self.number("Q") for _ in range(dimensions))
         return shape, self.number("I"), self.number("Q")
+
+    def _read(self, length: int) -> bytes:
+        data = self.file.read(length)
+        if len(data) < length:
+            raise _DamagedError(f"it is cut short: it ends at byte {self.size:,}, before its header does")
+        return data

