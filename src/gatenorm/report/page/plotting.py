@@ -41,6 +41,8 @@ def _shown(value: Any) -> Any:
 def changes_figure(by_model: Mapping[str, Sequence[Change]], unit: str) -> Any:
     """Changes with their 95% intervals, a row a task, a mark a model: what lies left of zero was lost."""
     figure = plotly_figure("")
+    # A variant may lack a task that the others were asked.
+    row_of = {name: row for row, name in enumerate(dict.fromkeys(c.name for cs in by_model.values() for c in cs))}
     for n, (model, changes) in enumerate(by_model.items()):
         known = [(c.low, c.high) != (None, None) for c in changes]
         middle = [100 * c.difference for c in changes]
@@ -51,7 +53,7 @@ def changes_figure(by_model: Mapping[str, Sequence[Change]], unit: str) -> Any:
         shift = (n - (len(by_model) - 1) / 2) * 0.6 / max(len(by_model), 1)
         figure.add_scatter(
             x=middle,
-            y=[row + shift for row in range(len(changes))],
+            y=[row_of[c.name] + shift for c in changes],
             name=model,
             mode="markers",
             marker={"color": SERIES[n % len(SERIES)], "symbol": SYMBOLS[n % len(SYMBOLS)], "size": 9},
@@ -59,8 +61,7 @@ def changes_figure(by_model: Mapping[str, Sequence[Change]], unit: str) -> Any:
             text=[c.name for c in changes],
             hovertemplate="%{text}: %{x:+.1f} " + unit + "<extra></extra>",
         )
-    first = next(iter(by_model.values()))
     figure.update_xaxes(title=f"change, {unit}", zeroline=True, zerolinewidth=2)
-    rows = list(range(len(first)))
-    figure.update_yaxes(tickvals=rows, ticktext=[c.name for c in first], range=[len(first) - 0.4, -0.6], zeroline=False)
+    rows, names = list(row_of.values()), list(row_of)
+    figure.update_yaxes(tickvals=rows, ticktext=names, range=[len(rows) - 0.4, -0.6], zeroline=False)
     return figure

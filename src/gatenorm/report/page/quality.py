@@ -194,7 +194,7 @@ def _changes(name: str, heading: str, named: dict[str, list[Change]]) -> Chart:
         Column("Chance", "%", True),
         Column("Items", number=True),
     ]
-    most = max(len(changes) for changes in named.values())
+    most = len({c.name for changes in named.values() for c in changes})
     return Chart(
         name=name,
         title=heading,
