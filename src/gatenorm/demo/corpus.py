@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 VOCABULARY = 1024
 # Tokens that training after pruning is given: it takes seconds to write them, and nobody has needed more.
 _MOST = 1_000_000
+# Stories of which a twentieth still fills the model's context: it is watched in training.
+_FEWEST = 160
 
 
 def train_tokenizer(stories: int = 2000) -> PreTrainedTokenizerBase:
@@ -47,7 +49,7 @@ def training_text(tokens: int) -> Text:
     tokens = min(tokens, _MOST)
     told: list[str] = []
     have = 0
-    while have < tokens * 1.06 + 2 * CONTEXT or len(told) < 40:
+    while have < tokens * 1.06 + 2 * CONTEXT or len(told) < _FEWEST:
         text = story_of("train", "recovery", len(told))[0].text
         told.append(text)
         have += token_count(text) + 1

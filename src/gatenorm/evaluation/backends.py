@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module, metadata
 from typing import Any
 
 from gatenorm.errors import EvaluationError, MissingExtraError, did_you_mean
@@ -19,6 +20,7 @@ from gatenorm.evaluation.subject import TRANSFORMERS, Subject, rows_that_fit
 from gatenorm.runtimes.engines.engine import ENGINES
 
 VLLM = "vllm"
+HARNESS_FOR_VLLM = "lm_eval.models.vllm_causallms"
 # Where lm-eval knows no limit of a model.
 _DEFAULT_CONTEXT = 2048
 # vLLM makes room for the longest request that it may get, and no task of the harness is longer than that.
@@ -110,8 +112,7 @@ def _opened(subject: Subject) -> tuple[Any, Callable[[], None]]:
     from gatenorm.runtimes.engines import vllm as engine
 
     engine.prepare()
-    from lm_eval.models import vllm_causallms
-
+    vllm_causallms = _harness_module()
     directory = subject.layout.checkpoint.directory
     try:
         lm: Any = vllm_causallms.VLLM(
@@ -126,6 +127,25 @@ def _opened(subject: Subject) -> tuple[Any, Callable[[], None]]:
     except engine.REFUSALS as error:
         raise EvaluationError(f"vLLM cannot load {directory}: {engine.reason(error)}") from error
     return lm, lambda: engine.shut_down(lm.model)
+
+
+def _harness_module() -> Any:
+    """lm-eval's module for vLLM, which asks what version of the distribution ``vllm`` is installed.
+
+    The build for CPUs is a distribution of another name.
+    """
+    import vllm
+
+    found = metadata.version
+
+    def version(distribution_name: str) -> str:
+        return str(vllm.__version__) if distribution_name == VLLM else found(distribution_name)
+
+    metadata.version = version
+    try:
+        return import_module(HARNESS_FOR_VLLM)
+    finally:
+        metadata.version = found
 
 
 BACKENDS: Mapping[str, Backend] = {

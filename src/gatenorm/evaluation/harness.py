@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import json
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from functools import partial
 from typing import Any
 
 from gatenorm.errors import EvaluationError, MissingExtraError, did_you_mean, first_line
-from gatenorm.evaluation.backends import BACKENDS, backend
+from gatenorm.evaluation.backends import BACKENDS, HARNESS_FOR_VLLM, backend
 from gatenorm.evaluation.job import Job, Measured, Progress, Request
 from gatenorm.evaluation.subject import Subject
 
@@ -133,7 +134,8 @@ def run_task(
         task.set_fewshot_seed(seed=_FEWSHOT_SEED)
         answering = backend(subject.engine)
         tasks = TaskManager(include_defaults=False).load([task])
-        with answering.answering(subject, progress) as lm:
+        # Once more, for what opening has imported.
+        with answering.answering(subject, progress) as lm, quiet():
             try:
                 found = evaluate(lm=lm, task_dict=tasks, limit=limit, log_samples=True)
             except AssertionError as error:
@@ -174,6 +176,7 @@ def quiet() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("lm_eval", "lm-eval", "datasets", "huggingface_hub")]
     levels = [logger.level for logger in loggers]
     modules = [importlib.import_module(name) for name in _BARS]
+    modules += [sys.modules[HARNESS_FOR_VLLM]] if HARNESS_FOR_VLLM in sys.modules else []
     bars = [getattr(module, "tqdm", None) for module in modules]
     shown = datasets.utils.logging.is_progress_bar_enabled()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -111,6 +112,7 @@ def prepare() -> None:
         os.environ.setdefault(name, value)
     from gatenorm.runtimes import vllm_plugin
 
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"vllm\.")  # about what it uses of torch
     vllm_plugin.register()  # vLLM does it itself, unless VLLM_PLUGINS keeps it from that
 
 
