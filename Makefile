@@ -64,7 +64,7 @@ $(READY): pyproject.toml constraints.txt
 vllm-env: $(VLLM_VENV)/.installed
 
 # gatenorm goes in for its plugin, whose name vLLM finds in the metadata, and lm-eval for its tasks.
-$(VLLM_VENV)/.installed: $(VLLM_VENV)/.vllm pyproject.toml
+$(VLLM_VENV)/.installed: $(VLLM_VENV)/.vllm pyproject.toml Makefile
 	$(VLLM_VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints-vllm.txt -e '.[eval]'
 	touch $@
 

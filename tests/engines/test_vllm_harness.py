@@ -60,8 +60,12 @@ def test_vllm_answers_as_transformers_does(
         assert theirs["data"] == ours["data"]
         assert theirs["removed"] == ours["removed"]
         assert len(ours["items"]) == ITEMS
+        assert theirs["figures"] == pytest.approx(ours["figures"], nan_ok=True)
+        assert theirs["protocol"]["longest_input"] == ours["protocol"]["longest_input"]
+        assert theirs["protocol"]["dtype"] == "float32"
         for one, other in zip(ours["items"], theirs["items"], strict=True):
             assert other["id"] == one["id"]
+            assert other["metrics"] == one["metrics"]
             assert other["loglikelihoods"] == pytest.approx(one["loglikelihoods"], abs=LARGEST)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 import gatenorm
 from gatenorm.errors import EvaluationError, MissingExtraError
-from gatenorm.evaluation.backends import backend, in_vllm
+from gatenorm.evaluation.backends import backend, in_memory
 from gatenorm.evaluation.subject import Subject
 
 
@@ -26,20 +27,49 @@ def test_an_engine_that_is_missing_is_named_before_anything_is_read():
         gatenorm.evaluate("demo", "zeroshot", "/no/such/directory", engine="vllm")
 
 
+@pytest.fixture
+def subject(shared: Path) -> Subject:
+    return Subject.of_layout(gatenorm.open_model(shared / "models/stories260K"))
+
+
 @pytest.mark.shared
-def test_requests_are_counted_and_the_model_is_as_it_was_afterwards(shared: Path):
-    subject = Subject.of_layout(gatenorm.open_model(shared / "models/stories260K"))
+def test_requests_are_counted_and_the_model_is_as_it_was_afterwards(subject: Subject):
+    opened = in_memory(subject)
+    ours = replace(backend("transformers"), open=lambda _: opened)
+    before = opened._loglikelihood_tokens, opened._model_call
     told: list[tuple[int, int]] = []
     requests = [(("", ""), [1, 2, 3], [4]), (("", ""), [5], [6, 7])]
-    with backend("transformers").answering(subject, lambda done, total: told.append((done, total))) as lm:
-        counted = lm._loglikelihood_tokens
-        answers = counted(requests, disable_tqdm=True)
-    assert len(answers) == 2
+    with ours.answering(subject, lambda done, total: told.append((done, total))) as lm:
+        assert len(lm._loglikelihood_tokens(requests, disable_tqdm=True)) == 2
     assert told[-1] == (2, 2)
-    assert lm._loglikelihood_tokens != counted
+    assert (opened._loglikelihood_tokens, opened._model_call) == before
 
 
-def test_what_another_engine_opened_is_opened_once_and_closed(shared: Path):
+@pytest.mark.shared
+@pytest.mark.parametrize("room", [1, -1])
+def test_a_continuation_that_leaves_no_room_for_what_it_continues_is_refused(room: int, subject: Subject):
+    """lm-eval's class for vLLM would score its end as if it were the whole."""
+    ours = replace(backend("transformers"), room=room)
+    with ours.answering(subject, None) as lm:
+        longest = lm.max_length + room - 1
+        assert lm._loglikelihood_tokens([(("", ""), [1], [5] * longest)], disable_tqdm=True)
+        with pytest.raises(EvaluationError, match=f"a continuation has {longest + 1} tokens"):
+            lm._loglikelihood_tokens([(("", ""), [1], [5] * (longest + 1))], disable_tqdm=True)
+
+
+@pytest.mark.shared
+def test_what_an_engine_raises_of_a_request_is_one_line(subject: Subject):
+    def refuse(requests: object, *_: object, **__: object) -> None:
+        raise ValueError("too long\nand more")
+
+    opened = in_memory(subject)
+    opened._model_call = refuse
+    ours = replace(backend("transformers"), open=lambda _: opened, failures=(ValueError,))
+    with ours.answering(subject, None) as lm, pytest.raises(EvaluationError, match=r"refused a request: too long$"):
+        lm._loglikelihood_tokens([(("", ""), [1], [2])], disable_tqdm=True)
+
+
+def test_what_another_engine_opened_is_opened_once_and_closed():
     subject = Subject.of_layout(gatenorm.open_model("demo"))
     done: list[str] = []
 
@@ -58,5 +88,11 @@ def test_vllm_takes_no_model_in_memory(tiny_models: Any):
 
     model = AutoModelForCausalLM.from_pretrained(tiny_models("llama-mha"))
     subject = Subject.of_module(model, None)  # type: ignore[arg-type]
-    with pytest.raises(EvaluationError, match="vLLM reads directories"):
-        in_vllm(subject)
+    with pytest.raises(EvaluationError, match="live model is open in transformers: vllm reads directories"):
+        gatenorm.evaluate(subject, "zeroshot", engine="vllm")
+
+
+@pytest.mark.parametrize(("asked", "computed"), [("auto", "bfloat16"), ("float32", "float32")])
+def test_the_type_that_vllm_computes_in_is_the_stored_one(asked: str, computed: str):
+    """Its own choice would be half a type of what is stored; that of transformers on a CPU is float32."""
+    assert Subject.of_layout(gatenorm.open_model("demo"), dtype=asked, engine="vllm").dtype == computed

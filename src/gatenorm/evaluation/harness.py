@@ -1,4 +1,4 @@
-"""Tasks of the LM evaluation harness (lm-eval) on a model that is already in memory.
+"""Tasks of the LM evaluation harness (lm-eval), asked of a model.
 
 The harness writes the requests and scores the answers; the model answers them through one of the harness's own classes
 (``backends.py``). Only bars and chatter are ours.
@@ -141,6 +141,7 @@ def run_task(
             except AssertionError as error:
                 why = first_line(error)[:200] if str(error) else "it is empty, or longer than the model's input"
                 raise EvaluationError(f"{task.task_name}: lm-eval refused a request of this model: {why}") from error
+            hardware = answering.hardware(subject, lm)
         name = task.task_name
         cut = _cut(lm, task, lm.max_length + answering.room)
         samples = sorted(found["samples"][name], key=lambda s: s["doc_id"])
@@ -160,7 +161,7 @@ def run_task(
         "bos": _bos(lm),
         "longest_input": lm.max_length,
         "items_cut_from_the_left": cut,
-        **subject.hardware(),
+        **hardware,
     }
     return Measured(
         kind, {**figures, "items": float(len(items))}, protocol, identity, time.perf_counter() - began, items
@@ -218,12 +219,19 @@ def _item(sample: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cut(lm: Any, task: Any, longest: int) -> int:
-    """How many requests have more tokens than that, so that their beginning was not seen."""
+    """How many requests are longer than that, or leave too little room for an answer: their beginning was not seen."""
     count = 0
     for instance in task.instances:
-        # A token has at least one character, so only long texts have to be looked at.
-        if instance.request_type == "loglikelihood" and len("".join(instance.args)) >= longest:
-            count += len(lm.tok_encode("".join(instance.args))) > longest
+        if instance.request_type == "loglikelihood":
+            text, most = "".join(instance.args), longest
+        elif instance.request_type == "generate_until":
+            text, options = instance.args
+            most = lm.max_length - int(options.get("max_gen_toks", lm.max_gen_toks))
+        else:
+            continue
+        # A token has at least one byte, so only long texts have to be looked at.
+        if len(text.encode()) >= most:
+            count += len(lm.tok_encode(text)) > most
     return count
 
 

@@ -74,7 +74,11 @@ class Subject:
         """
         from gatenorm.runtimes.transformers import check_device, dtype_for, load, load_tokenizer
 
-        check_device("cpu" if device == "auto" else device)
+        if engine != TRANSFORMERS:
+            # It chooses the device, and would choose the type too: what the weights are stored in is what is meant.
+            stored = layout.checkpoint.config.get("dtype") or layout.checkpoint.config.get("torch_dtype")
+            device, dtype = engine, str(stored or "float32") if dtype == "auto" else dtype
+        check_device("cpu" if device in ("auto", engine) else device)
         torch_dtype = dtype_for(dtype, device)
         where: Any = device if device == "auto" else {"": device}
 
@@ -160,14 +164,12 @@ class Subject:
     def release(self) -> None:
         """Give the memory back; the model is loaded again if somebody asks once more."""
         self._loaded = None
-        if self._held is not None:
-            self._held[1]()
-            self._held = None
+        held, self._held = self._held, None
+        if held is not None:
+            held[1]()
 
     def hardware(self) -> dict[str, str]:
         """The part of a protocol that says on what it was computed."""
-        if self.engine != TRANSFORMERS:
-            return {"dtype": self.dtype, "engine": self.engine}
         return {"dtype": str(self.model.dtype).removeprefix("torch."), "device": self.model.device.type}
 
     def rows(self, tokens: int) -> int:
