@@ -5,21 +5,22 @@ from __future__ import annotations
 import importlib.util
 import json
 import resource
-import shutil
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 import gatenorm
 from gatenorm.audit.running import failed, run_audit
 from gatenorm.audit.state import lock
-from gatenorm.cli import main
+from gatenorm.cli import app, main
 from gatenorm.errors import AuditError, OutputError
 from gatenorm.records.audit import FALLS, NOT_PROVEN, PRUNED, RECOVERED, Audit
-from gatenorm.recovery.state import state_file
+from gatenorm.surgery.disk import RECOVERY_FILE
 from tests.audit.audits import figures, small
 
 Events = list[dict[str, Any]]
@@ -170,19 +171,36 @@ def test_what_was_recovered_is_measured_anew(finished: tuple[Path, Audit, Events
     assert again(out, recovery={"enabled": True, "steps": 4, "from_share": 0.5})[1] == []
 
 
-def test_a_training_that_was_stopped_does_not_stand_in_the_way_of_another(finished: tuple[Path, Audit, Events]):
-    """Its state lies beside the place of the model; one of other settings would be refused."""
+def test_every_command_it_gives_parses(finished: tuple[Path, Audit, Events]):
     out, _, _ = finished
-    asked = {"enabled": True, "steps": 2, "from_share": 0.5}
-    again(out, recovery=asked)
+    audit, _ = again(out)
+    group = typer.main.get_command(app)
+    lines = [step.command for step in audit.steps if step.command]
+    lines += [audit.provenance["command"], *(entry["command"] for entry in audit.provenance["commands"])]
+    assert len(lines) > 10
+    for line in lines:
+        program, name, *arguments = shlex.split(line)
+        assert program == "gatenorm"
+        group.commands[name].make_context(name, arguments)
+    _, *whole = shlex.split(audit.provenance["command"])
+    assert main(whole) == 0
+    assert json.loads((out / "audit.json").read_text())["config"] == audit.config
+
+
+def test_a_known_training_is_repeated_where_another_took_its_place(finished: tuple[Path, Audit, Events]):
+    out, _, _ = finished
     model = out / "recovered" / "gate-norm-13-recovered"
-    shutil.rmtree(model)
-    state_file(model).write_bytes(b"of other settings, stopped")
-    (out / "state" / "made" / f"{model.name}.json").write_text('{"order": "of other settings"}')
-    _, done = again(out, recovery=asked)
-    assert "recovering gate-norm-13" in done
-    assert (model / "config.json").is_file()
-    assert not state_file(model).exists()
+    asked = {"enabled": True, "steps": 2, "from_share": 0.5}
+    kept = {"rankings": {"criteria": ["gate-norm"]}, "search": {"gate": None}}
+    again(out, recovery=asked, **kept)
+    again(out, recovery=asked | {"steps": 3}, **kept)
+    assert steps_of(model) == 3
+    assert "recovering gate-norm-13" in again(out, recovery=asked, **kept)[1]
+    assert steps_of(model) == 2
+
+
+def steps_of(model: Path) -> int:
+    return int(json.loads((model / RECOVERY_FILE).read_text())["key"]["steps"])
 
 
 def test_a_damaged_file_is_measured_again(finished: tuple[Path, Audit, Events]):

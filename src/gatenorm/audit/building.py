@@ -55,6 +55,8 @@ def build(measuring: Measuring, candidates: Sequence[Candidate]) -> None:
 
 def recover(measuring: Measuring, candidates: Sequence[Candidate]) -> tuple[list[Candidate], str]:
     """Train what the aggressive budgets left; returns the recovered variants, and why there are none or fewer."""
+    from gatenorm.recovery.state import state_file
+
     asked = measuring.config.recovery
     wanted = [c for c in candidates if c.share(measuring.layout) >= asked.from_share]
     if not wanted:
@@ -78,11 +80,10 @@ def recover(measuring: Measuring, candidates: Sequence[Candidate]) -> tuple[list
         key = {"model": measuring.content, "drop": list(one.drop), "name": one.name, "data": content, **how}
         key["threads"] = measuring.threads
         order = Order("recover", f"recovering {one.name}", arguments, key, like="recover")
-        if path.exists() and measuring.state.get(order) is None:
-            shutil.rmtree(path)  # trained by other settings, or not to the end
-        elif not path.exists():
+        # What a training of other settings left, finished or stopped, would be refused or believed.
+        measuring.state.keep_only(path.name, {"order": order.digest}, path, state_file(path))
+        if not path.exists():
             measuring.state.forget(order)
-            _begin_anew(measuring, path, order)
         orders.append(order)
         measuring.reporter.ledger.expect("recover")
         found.append(_recovered(one, str(path.relative_to(measuring.state.directory))))
@@ -93,16 +94,6 @@ def recover(measuring: Measuring, candidates: Sequence[Candidate]) -> tuple[list
             why = one.rejected
         one.records += records(result)
     return [one for one in found if not one.rejected], why
-
-
-def _begin_anew(measuring: Measuring, path: Path, order: Order) -> None:
-    """Take away what a training with other settings, or of other code, left when it was stopped; keep this one's."""
-    from gatenorm.recovery.state import state_file
-
-    stamp, made_of = measuring.state.stamp(path.name), {"order": order.digest}
-    if measuring.state.read_stamp(stamp) != made_of:
-        state_file(path).unlink(missing_ok=True)
-        measuring.state.write_stamp(stamp, made_of)
 
 
 def named(record: Evidence, variant: Candidate, measuring: Measuring) -> Evidence:

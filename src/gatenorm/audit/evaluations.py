@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,6 @@ from gatenorm.records.audit import NotExamined
 
 # Of the built-in model, chosen so that its whole audit takes about two minutes on two cores.
 OWN_STORIES, OWN_ITEMS = 24, 20
-# Of a request, what the command line calls by the same names.
-_REPEATED = ("limit", "window", "stride", "documents", "text_field", "new_tokens", "refusal_rule")
 _TEXTS, _TASKS, _DOMAIN, _REFUSAL, _RETRIEVAL = "texts", "tasks", "domain", "refusal", "retrieval"
 STEPS = {_TEXTS: 3, _TASKS: 3, _DOMAIN: 4, _REFUSAL: 5, _RETRIEVAL: 5}
 
@@ -45,19 +42,6 @@ class Asked:
     @property
     def step(self) -> int:
         return STEPS[self.feeds]
-
-    def command(self, model: str, baseline: str) -> str:
-        """The command that repeats it on one variant."""
-        options = {name: f"--{name.replace('_', '-')}" for name in _REPEATED}
-        parts = ["gatenorm eval", model, "--baseline", baseline, "--tasks", self.task]
-        parts += [f"--data {shlex.quote(given)}" for given in self.data]
-        defaults = asdict(Request())
-        parts += [
-            f"{option} {shlex.quote(str(self.request[name]))}"
-            for name, option in options.items()
-            if self.request.get(name) is not None and self.request[name] != defaults[name]
-        ]
-        return " ".join(parts)
 
 
 def evaluations(layout: Layout, asked: Evaluation, *, runs: bool) -> tuple[list[Asked], list[NotExamined]]:

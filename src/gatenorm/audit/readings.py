@@ -113,7 +113,7 @@ def domain_divergence(found: Findings) -> Reading | None:
             kl, error = evidence.figures["kl"], evidence.figures["kl_stderr"]
             half = Z * error
             if evidence.figures["items"] < 2:
-                return Reading(kl, detail="1 item", alone=True)
+                return Reading(kl, detail=f"{evidence.figures['items']:.0f} items", alone=True)
             return Reading(kl, max(0.0, kl - half), kl + half, f"{evidence.figures['items']:.0f} items")
     return None
 

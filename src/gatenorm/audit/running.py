@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from gatenorm.audit.gates import GATES, limits
 from gatenorm.audit.measuring import Measuring
 from gatenorm.audit.progress import Listener, Reporter
 from gatenorm.audit.rankings import Wanted, wanted
-from gatenorm.audit.state import State, check_directory, claim, lock, writing
+from gatenorm.audit.state import CONFIG_FILE, State, check_directory, claim, lock, write_text, writing
 from gatenorm.audit.workflow import Workflow
 from gatenorm.benchmark.bench import threads_at_hand
 from gatenorm.benchmark.counts import Architecture
@@ -137,6 +138,7 @@ def run_audit(
         state = State(out)
         state.clear()
         began = claim(out, prepared.layout.identity(), _version())
+        write_text(out / CONFIG_FILE, json.dumps(prepared.config.to_json(), indent=1) + "\n", out)
         content = Cache(out / "state").content_of(prepared.layout)
         reporter = Reporter(listener)
         with executor(prepared.config.run, prepared.threads) as workers:

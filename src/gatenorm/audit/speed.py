@@ -15,8 +15,11 @@ from gatenorm.records import Evidence
 from gatenorm.records.audit import NotExamined
 from gatenorm.runtimes.targets import TARGETS
 
+# The unpruned model's export: a name that no variant has, whatever the model is called.
+UNPRUNED = "unpruned"
 _DIRECTORY = "transformers"
 _GGUF = "gguf"
+_ALL_REJECTED = NotExamined("speed and memory", "every candidate was rejected before")
 
 
 def measure(
@@ -31,7 +34,7 @@ def measure(
         why = "the engine chosen reads the pruned directory itself" if engines else "no engine was chosen"
         missing.append(NotExamined("export and verify", why, "--engine llamacpp"))
     if not candidates and engines:
-        return [*missing, NotExamined("speed and memory", "every candidate was rejected before")], "nothing to time"
+        return [*missing, _ALL_REJECTED], "nothing to time"
     for engine in engines:
         missing += _in_engine(engine, measuring, candidates, baseline)
     return missing, f"{len(candidates)} candidates in {', '.join(engines) or 'no engine'}"
@@ -43,6 +46,12 @@ def measure_recovered(
     """Export and verify what training made of variants, and time those whose like was not timed before."""
     engines = measuring.config.speed.engines if recovered else ()
     return [line for engine in engines for line in _in_engine(engine, measuring, recovered, baseline)]
+
+
+def without_repeats(lines: Sequence[NotExamined], timed: bool) -> list[NotExamined]:
+    """Every line once; that nothing could be timed goes where something was ``timed`` after all."""
+    kept = [line for line in lines if not (timed and line == _ALL_REJECTED)]
+    return list({(line.what, line.why): line for line in kept}.values())
 
 
 def _in_engine(
@@ -107,10 +116,10 @@ def _paths(
         }
         threads = {"threads": measuring.threads}
         order = Order("export", f"exporting {names[name]}", arguments | threads, key | threads, like="export")
+        # What another plan left under this name would be believed.
+        measuring.state.keep_only(out.name, {"order": order.digest}, out)
         if not out.exists():
             measuring.state.forget(order)
-        elif measuring.state.get(order) is None:
-            out.unlink()  # of another plan
         orders.append(order)
         measuring.reporter.ledger.expect("export")
     by_name = {c.name: c for c in candidates}
@@ -141,12 +150,6 @@ def _order(engine: str, measuring: Measuring, whole: str, paths: list[str], grou
     key = {"model": measuring.content, "drops": [list(c.drop) for c in group], "machine": _machine(), **setting}
     title = f"timing {len(group)} variants in {engine}, alone"
     return Order("speed", title, {"baseline": whole, "variants": paths, **setting}, key, like=f"speed {engine}")
-
-
-def unpruned_name(measuring: Measuring, variants: Sequence[str]) -> str:
-    """What the unpruned model's export is called: as the model, unless a variant has that name."""
-    name = measuring.layout.checkpoint.name
-    return f"{name}-unpruned" if name in variants else name
 
 
 def _timed(one: Candidate, engine: str) -> bool:

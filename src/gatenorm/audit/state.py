@@ -3,6 +3,8 @@
 audit.json, report.*   the result, written last
 variants/NAME          the pruned checkpoints; exports/, recovered/ likewise
 state/audit.json       whose directory this is
+state/config.json      what was asked for last
+state/made/*.json      what a variant, an export or a training was made of
 state/measured/*.json  results of orders, by the hash of all that decides them
 state/lock             held while an audit runs
 """
@@ -25,6 +27,10 @@ from gatenorm.records import ModelIdentity, read_json
 
 STATE_SCHEMA = "gatenorm/audit-state/1"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+# What the audit was last asked to do, as --config reads it.
+CONFIG_FILE = Path("state") / "config.json"
 
 
 class State:
@@ -60,6 +66,22 @@ class State:
         """Where the pruned checkpoint of that name lies, or will."""
         return self.directory / room / name
 
+    def keep_only(self, name: str, made_of: Mapping[str, Any], *paths: Path) -> None:
+        """Take away ``paths`` unless they were made, or half made, of just this; from now on they are to be.
+
+        Raises:
+            OutputError: the stamp cannot be written.
+        """
+        stamp = self.stamp(name)
+        if self.read_stamp(stamp) == json.loads(json.dumps(made_of, default=list)):
+            return
+        for path in paths:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        self.write_stamp(stamp, made_of)
+
     def stamp(self, name: str) -> Path:
         """The file that says what the variant of that name was made of."""
         return self.directory / "state" / "made" / f"{name}.json"
@@ -78,7 +100,7 @@ class State:
         Raises:
             OutputError: it cannot be written.
         """
-        write_text(stamp, json.dumps(made_of) + "\n", self.directory)
+        write_text(stamp, json.dumps(made_of, default=list) + "\n", self.directory)
 
     def clear(self) -> None:
         """Take away what an audit that was killed left half done."""

@@ -142,6 +142,8 @@ class Workflow:
             self._evaluate([asked], recovered, baseline=False)
         alive = [one for one in recovered if not one.rejected]
         self.not_examined += speed.measure_recovered(self.measuring, alive, self.baseline)
+        timed = any(e.kind == "speed" for one in alive for e in one.records)
+        self.not_examined = speed.without_repeats(self.not_examined, timed)
         self.candidates += recovered
         self.details[7] = f"{len(recovered)} variants recovered"
 

@@ -5,24 +5,21 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gatenorm.audit.candidates import Candidate, audited
+from gatenorm.audit import commands
+from gatenorm.audit.candidates import audited
 from gatenorm.audit.cards import write_card
-from gatenorm.audit.config import Run
 from gatenorm.audit.orders import code_sha256, versions
 from gatenorm.audit.rankings import RULE, comparison
 from gatenorm.audit.readings import findings
-from gatenorm.audit.speed import unpruned_name
 from gatenorm.audit.state import write_text
 from gatenorm.audit.verdict import verdict
 from gatenorm.audit.workflow import STEPS, Workflow
 from gatenorm.audit.worth import worth
-from gatenorm.benchmark.engines import timed_engine
 from gatenorm.calibration.warnings import curve_signatures
 from gatenorm.records import FailureSignature
 from gatenorm.records.audit import DONE, NOT_DONE, PARTLY, STANDS, Audit, AuditedVariant, NotExamined, Step
@@ -92,29 +89,12 @@ def _steps(work: Workflow, missing: Sequence[NotExamined], model: str) -> tuple[
             status = PARTLY
         detail = work.details.get(number) or _asked_in(work, number)
         seconds = round(work.measuring.seconds.get(number, 0.0), 3)
-        steps.append(Step(name, status, detail, seconds, _command(work, number, model)))
+        steps.append(Step(name, status, detail, seconds, commands.of_step(work, number, model)))
     return tuple(steps)
 
 
 def _asked_in(work: Workflow, number: int) -> str:
     return ", ".join(a.name for a in work.asked if a.step == number)
-
-
-def _command(work: Workflow, number: int, model: str) -> str:
-    """A command that repeats a step by hand, for the first candidate."""
-    named = shlex.quote(model)
-    first: Candidate | None = next(iter(work.candidates), None)
-    variant = shlex.quote(str(work.measuring.state.directory / first.directory)) if first else "VARIANT"
-    evaluated = next((a for a in work.asked if a.step == number), None)
-    if number == 1:
-        return f"gatenorm compare {named} --criteria {','.join(w.name for w in work.wanted if not w.baseline)}"
-    if number == 2 and first is not None:
-        return f"gatenorm prune {named} --drop {','.join(map(str, first.drop))} -o VARIANT"
-    if evaluated is not None:
-        return evaluated.command(variant, named) + _hardware(work)
-    if number == 6 and work.config.speed.engines:
-        return _timed_by_hand(work, first, variant, named)
-    return ""
 
 
 def _search(work: Workflow) -> dict[str, Any]:
@@ -183,44 +163,9 @@ def _provenance(work: Workflow, began: float, model: str) -> dict[str, Any]:
         "rule": RULE,
         "began": _when(began),
         "ended": _when(time.time()),
-        "command": f"gatenorm audit {shlex.quote(model)} -o {shlex.quote(str(work.measuring.state.directory))}",
-        "commands": [
-            {
-                "what": f"{asked.name}: {one.name}",
-                "command": asked.command(shlex.quote(_path(work, one)), shlex.quote(model)) + _hardware(work),
-            }
-            for one in work.candidates
-            if not one.rejected
-            for asked in work.asked
-        ],
+        "command": commands.whole(work, model),
+        "commands": commands.of_evaluations(work, model),
     }
-
-
-def _timed_by_hand(work: Workflow, first: Candidate | None, variant: str, named: str) -> str:
-    """The command for the first engine chosen; those that read exports are given the files."""
-    asked = work.config.speed
-    engine = asked.engines[0]
-    if "transformers" not in timed_engine(engine).kind.reads and first is not None:
-        exports = work.measuring.state.directory / "exports"
-        variant = shlex.quote(str(exports / f"{first.name}.gguf"))
-        unpruned = unpruned_name(work.measuring, [c.name for c in work.candidates])
-        named = shlex.quote(str(exports / f"{unpruned}.gguf"))
-    lists = {"--lengths": asked.lengths, "--batches": asked.batches if asked.batches != (1,) else ()}
-    parts = [f"gatenorm bench {variant} --baseline {named} --engine {engine}"]
-    parts += [f"{option} {','.join(map(str, values))}" for option, values in lists.items() if values]
-    parts += [f"--new-tokens {asked.new_tokens} --rounds {asked.rounds} --threads {work.measuring.threads}"]
-    return " ".join(parts) + _hardware(work)
-
-
-def _hardware(work: Workflow) -> str:
-    """The options that say on what, where they are not the default ones."""
-    run, default = work.config.run, Run()
-    asked = {name: getattr(run, name) for name in ("device", "dtype") if getattr(run, name) != getattr(default, name)}
-    return "".join(f" --{name} {value}" for name, value in asked.items())
-
-
-def _path(work: Workflow, one: Candidate) -> str:
-    return str(work.measuring.state.directory / one.directory)
 
 
 def _when(seconds: float) -> str:

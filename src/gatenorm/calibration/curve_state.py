@@ -95,5 +95,11 @@ class CurveState:
             raise EvaluationError(f"--state {path} is damaged: delete it, or name another file") from None
         differs = next((name for name, key in self._probes.items() if earlier.get(name, key) != key), None)
         if differs is not None:
-            raise EvaluationError(f"--state {path} holds {differs} measured in another way: name another file")
+            ours, theirs = self._probes[differs], earlier[differs]
+            how = ", ".join(
+                f"{name} {theirs.get(name)!s:.40}, now {ours.get(name)!s:.40}"
+                for name in sorted({*ours, *theirs})
+                if ours.get(name) != theirs.get(name)
+            )
+            raise EvaluationError(f"--state {path} holds {differs} measured in another way ({how}): name another file")
         self._probes = {**earlier, **self._probes}

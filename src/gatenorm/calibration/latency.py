@@ -9,7 +9,6 @@ it memory.
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -46,10 +45,10 @@ class LatencyProbe:
 
     @property
     def key(self) -> Mapping[str, Any]:
-        """What a timing is true of: kept ones are of no use on another machine, or with other threads."""
+        """With the number of threads, for which alone a timing is true."""
         import torch
 
-        return {**asdict(self), "threads": torch.get_num_threads(), "machine": platform.node()}
+        return {**asdict(self), "threads": torch.get_num_threads()}
 
     def measure(self, laboratory: Laboratory, layers: Collection[int]) -> dict[str, float]:
         """Take turns.
@@ -70,15 +69,12 @@ class LatencyProbe:
         return _figures(found[_WHOLE], found.get(_PRUNED))
 
     def describe(self) -> Mapping[str, Any]:
-        import torch
-
         order = "in turns, whole and pruned, in one process on the same tensors; speed-up by round, then the median"
         return {
             "engine": "transformers",
             **{("prompt_tokens" if name == "tokens" else name): value for name, value in self.key.items()},
             "prompts": "random tokens",
             "order": order,
-            "threads": torch.get_num_threads(),
         }
 
     def check(self, laboratory: Laboratory) -> None:

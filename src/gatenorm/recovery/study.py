@@ -191,6 +191,10 @@ def study(
         known = f"{name} without {spans(made.drop)}"
 
         def taken(made: Plan = made, name: str = name, known: str = known) -> dict[str, Any]:
+            if f"{known} before" not in memory:
+                # Of other layers under the same name, whose state and output would be refused.
+                shutil.rmtree(out / name, ignore_errors=True)
+                states.state_file(out / name).unlink(missing_ok=True)
             pruned = _pruned(layout, made, out / f"{name}-pruned")
             before = memory.get(f"{known} before", lambda: {"figures": measure(pruned)})["figures"]
             told = report(name) if report else None
@@ -268,6 +272,9 @@ class _Memory:
             self._known = found["known"]
         elif folder.exists() and any(folder.iterdir()):
             raise OutputError(f"{folder} is not empty, and holds no study: give a directory that does not exist yet")
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._known
 
     def get(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What is known by that name, or is now made and kept."""
