@@ -74,6 +74,9 @@ def _sentence(cases: Sequence[dict[str, Any]], asked: Worth) -> str:
         said += f", {unit}{before:.4g} for a million tokens before and {unit}{after:.4g} after"
     short = [c for c in cases if c["request_speedup"] < _PAYS]
     if short:
-        lengths = ", ".join(f"{c['prompt_tokens']:,}" for c in short)
-        said += f"; at {lengths} prompt tokens it does not pay"
+        lengths: dict[str, list[str]] = {}
+        for c in short:
+            lengths.setdefault(c["engine"], []).append(f"{c['prompt_tokens']:,}")
+        told = " and ".join(f"{', '.join(dict.fromkeys(found))} in {engine}" for engine, found in lengths.items())
+        said += f"; with prompts of {told} it does not pay"
     return said + "."

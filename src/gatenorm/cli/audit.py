@@ -261,7 +261,7 @@ def _table(audit: Any, figure: Any) -> Any:
 
     gates = list(dict.fromkeys(g.gate for v in audit.variants if v.role == "candidate" for g in v.gates))
     table = Table(title=Text(f"{audit.model.name}: candidates"), title_justify="left")
-    table.add_column("variant", overflow="fold")
+    table.add_column("variant", no_wrap=True, overflow="fold")
     table.add_column("removed", justify="right")
     for gate in gates:
         table.add_column(gate, justify="right")
