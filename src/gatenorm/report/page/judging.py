@@ -59,7 +59,7 @@ def variants_table(audit: Audit) -> Table:
         Column("Perplexity", "before → after", True),
         Column("Tasks", "points", True),
         Column("Retrieval", "points", True),
-        Column("Refusals flipped", "items", True),
+        Column("Refusals flipped", "items, either way", True),
         Column("Prefill", "× (ideal)", True),
         Column("Decode", "× (ideal)", True),
         Column("Cache saved", "%", True),
@@ -150,9 +150,9 @@ def _perplexity(audit: Audit, variant: AuditedVariant) -> Cell:
 def _points(change: Change | None) -> Cell:
     if change is None:
         return _BLANK
-    return Cell(
-        fixed(100 * change.difference, 1, sign=True), note=f"{percent(change.before)} → {percent(change.after)}"
-    )
+    # Where there is little room, the line breaks behind the arrow.
+    both = f"{percent(change.before)}\u00a0→ {percent(change.after)}"
+    return Cell(fixed(100 * change.difference, 1, sign=True), note=both)
 
 
 def _flips(changes: list[Change]) -> Cell:
