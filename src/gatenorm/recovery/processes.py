@@ -24,7 +24,9 @@ class Processes:
         from accelerate import PartialState
 
         state = PartialState(cpu=device == "cpu")
-        return cls(state.num_processes, state.process_index, str(state.device))
+        # Processors are not numbered, though accelerate does.
+        own = "cpu" if state.device.type == "cpu" else str(state.device)
+        return cls(state.num_processes, state.process_index, own)
 
     @property
     def main(self) -> bool:

@@ -1,0 +1,36 @@
+"""Training in two processes on this machine, as a launcher starts them: the same as in one with twice the batches."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import gatenorm
+from tests.recovery.conftest import SETTINGS, Place
+
+
+def test_two_processes_compute_what_one_does(place: Place, tmp_path: Path):
+    options = ["--steps", 6, "--batch", 2, "--length", 32, "--rank", 4, "--alpha", 8, "--learning-rate", 1e-2]
+    options += ["--watch-every", 2, "--watch-windows", 4]
+    recover = ["recover", place.pruned, "-o", tmp_path / "two", "--data", place.text, "--parent", place.dense]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2]
+    command += [Path(sys.executable).with_name("gatenorm"), *recover, *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([str(part) for part in command], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("6 of 6 steps, 768 tokens") == 1  # one of them speaks
+    both = json.loads((tmp_path / "two" / "recovery.json").read_text())
+    settings = replace(SETTINGS, accumulation=2)
+    gatenorm.recover(place.pruned, tmp_path / "one", str(place.text), settings=settings, parent=place.dense)
+    alone = json.loads((tmp_path / "one" / "recovery.json").read_text())
+    assert (both["evidence"][0]["protocol"]["processes"], alone["evidence"][0]["protocol"]["processes"]) == (2, 1)
+    assert [look["step"] for look in both["history"]] == [0, 2, 4, 6]
+    for ours, theirs in zip(both["history"], alone["history"], strict=True):
+        assert ours["held_out"] == pytest.approx(theirs["held_out"], rel=1e-5)
+    assert both["evidence"][0]["figures"]["tokens"] == alone["evidence"][0]["figures"]["tokens"]
