@@ -206,6 +206,21 @@ def test_the_command_line_verifies_in_vllm(python: str, demo: Path, tmp_path: Pa
     assert figures["texts_cut_differently"] == 0
 
 
+def test_a_pruned_directory_is_timed_in_vllm(python: str, demo: Path, tmp_path: Path):
+    command = [str(Path(python).with_name("gatenorm")), "bench", str(demo), "--baseline", "demo", "--engine", "vllm"]
+    command += ["--dtype", "float32", "--lengths", "64", "--batches", "2", "--new-tokens", "8", "--rounds", "2"]
+    done = subprocess.run(
+        [*command, "--json", str(tmp_path / "speed.json")], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    whole, pruned = json.loads((tmp_path / "speed.json").read_text())
+    for record in (whole, pruned):
+        assert 0 < record["figures"]["prefill_seconds"] < 60
+        assert 0 < record["figures"]["decode_tokens_per_second"] < 1e5
+    assert pruned["figures"]["cache_share_removed"] == pytest.approx(5 / 16)
+    assert pruned["figures"]["cache_bytes"] == whole["figures"]["cache_bytes"] * 11 // 16
+
+
 @contextmanager
 def server(python: str, directory: Path, log: Path) -> Iterator[str]:
     """vLLM's server on a free loopback port, its address once it answers; afterwards no process of it is left."""

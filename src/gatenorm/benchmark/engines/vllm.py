@@ -1,13 +1,12 @@
-"""vLLM, timed through its offline interface: one request that ends at the first token, one that goes on.
+"""vLLM, timed through its offline interface, by the times that it keeps of every request.
 
-Prefix caching is off, or the second request would find the prompts read already. vLLM reserves its cache when it
+Prefix caching is off, or later requests would find the prompts read already. vLLM reserves its cache when it
 starts, as much as it is given; what one token takes in it, its own plan of the cache tells, layer by layer.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -48,6 +47,7 @@ class Vllm:
                 dtype=setting.dtype,
                 enforce_eager=True,
                 enable_prefix_caching=False,
+                disable_log_stats=False,  # which is what keeps the times
                 skip_tokenizer_init=True,
                 max_model_len=setting.longest,
                 max_num_seqs=setting.largest_batch,
@@ -65,12 +65,21 @@ class Vllm:
         return {name: version(name) for name in ("gatenorm", "torch")} | {"vllm": self._version}
 
     def run(self, case: Case) -> Sample:
-        """Time one case once; see :meth:`Session.run`. Prefill and first token are one figure here."""
+        """Time one case once; see :meth:`Session.run`. Prefill and first token are one figure here.
+
+        Prefill goes from the queue to the first token of the last prompt, decoding from there to the last token.
+        """
         memory.reset_peak()
-        first = self._ask(case, 1)
-        decode = self._ask(case, case.new + 1) - first
-        if decode <= 0:
-            raise SkippedError("the machine is too restless: reading the prompts alone took longer than all of it")
+        draw = np.random.default_rng(self.setting.seed)
+        rows = draw.integers(0, self._words, (case.batch, case.tokens)).tolist()
+        wanted = self._parameters(temperature=0, max_tokens=case.new + 1, ignore_eos=True, detokenize=False)
+        answers = self._engine.generate([{"prompt_token_ids": row} for row in rows], wanted, use_tqdm=False)
+        times = [answer.metrics for answer in answers]
+        if any(one is None for one in times):
+            raise SkippedError("this release of vLLM keeps no times of its requests")
+        read = max(one.first_token_ts for one in times)
+        first = read - min(one.queued_ts for one in times)
+        decode = max(one.last_token_ts for one in times) - read
         return Sample(first, first, decode, self._cache_bytes(case), memory.peak_bytes())
 
     def profile(self, case: Case) -> None:
@@ -80,14 +89,6 @@ class Vllm:
     def close(self) -> None:
         """Let the model go."""
         self._engine = None
-
-    def _ask(self, case: Case, tokens: int) -> float:
-        draw = np.random.default_rng(self.setting.seed)
-        rows = draw.integers(0, self._words, (case.batch, case.tokens)).tolist()
-        wanted = self._parameters(temperature=0, max_tokens=tokens, ignore_eos=True, detokenize=False)
-        began = time.perf_counter()
-        self._engine.generate([{"prompt_token_ids": row} for row in rows], wanted, use_tqdm=False)
-        return time.perf_counter() - began
 
     def _cache_bytes(self, case: Case) -> int | None:
         """Bytes that the prompts of a case take; ``None`` where this release of vLLM has no such plan."""
