@@ -1,0 +1,113 @@
+"""Attention removed from a model in memory."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from gatenorm.errors import PlanError
+from gatenorm.records import Plan
+from gatenorm.surgery.live import remove_attention
+from tests.surgery.pruned_models import (
+    LAYERS,
+    SHAPES,
+    build,
+    pruned_tensors,
+)
+from tests.surgery.silent_attention import (
+    assert_same_text,
+    decode,
+    every_shape,
+    files_of,
+    full,
+    load,
+    padded_batch,
+    tokens,
+)
+
+
+@every_shape
+def test_live_surgery_equals_loading(name, directories):
+    drop, model, ids = (0, 3), build(name), padded_batch()
+    config = model.config
+    config_before = config.to_dict()
+    loaded = load(directories(name, drop))
+    plan = loaded.config.gatenorm["plan"]
+    assert remove_attention(model, [3, 0], SHAPES[name].family(), plan) is model
+    assert type(model) is type(loaded)
+    assert str(model) == str(loaded)
+    assert set(model._no_split_modules) == set(loaded._no_split_modules)
+    ignored = {"_name_or_path", "architectures", "dtype", "transformers_version"}
+    found, expected = ({k: v for k, v in m.config.to_dict().items() if k not in ignored} for m in (model, loaded))
+    assert found == expected
+    assert config.to_dict() == config_before
+    configs = {id(m.config): m.config for m in model.modules() if isinstance(getattr(m, "config", None), type(config))}
+    assert len(configs) == 1
+    ids_live, logits_live, past = decode(model, ids)
+    ids_loaded, logits_loaded, _ = decode(loaded, ids)
+    assert torch.equal(ids_live, ids_loaded)
+    assert torch.equal(logits_live, logits_loaded)
+    assert len(past.layers) == LAYERS - 2
+    with torch.no_grad():
+        assert len(model(tokens(1, 4), output_hidden_states=True).hidden_states) == LAYERS + 1
+
+
+@full
+def test_live_surgery_composes_and_saves(name, directories, tmp_path):
+    once = remove_attention(build(name), (0, 3, 4), SHAPES[name].family())
+    twice = remove_attention(build(name), (3,), SHAPES[name].family())
+    with torch.no_grad():
+        twice(tokens(1, 4), output_hidden_states=True)  # leaves hooks behind
+    remove_attention(twice, (4, 0), SHAPES[name].family())
+    found, expected = twice.config.to_dict(), once.config.to_dict()
+    plan = Plan.from_json(found["gatenorm"].pop("plan"))
+    assert (plan.drop, plan.new, plan.previous.drop) == ((0, 3, 4), (0, 4), (3,))
+    assert Plan.from_json(expected["gatenorm"].pop("plan")).drop == plan.drop
+    assert found == expected
+    assert str(twice) == str(once)
+    twice.save_pretrained(tmp_path)
+    assert {"config.json", "model.safetensors", "modeling_gatenorm.py", "gatenorm.json"} <= files_of(tmp_path)
+    assert set(load_file(tmp_path / "model.safetensors")) == set(pruned_tensors(build(name), name, (0, 3, 4)))
+    loaded = load(tmp_path)
+    for inputs in (padded_batch(), {"input_ids": tokens(1, 6)}):
+        for options in ({}, {"cache_implementation": "static"}):
+            results = [decode(model, inputs, **options)[:2] for model in (once, twice, loaded)]
+            assert all(torch.equal(ids, results[0][0]) for ids, _ in results)
+            torch.testing.assert_close(results[1][1], results[0][1])
+            torch.testing.assert_close(results[2][1], results[0][1])
+
+
+def test_live_surgery_on_a_loaded_model(directories):
+    model = remove_attention(load(directories("llama", (0, 3))), [5], SHAPES["llama"].family())
+    assert_same_text(model, build("llama"), "llama", (0, 3, 5), padded_batch())
+    again = AutoModelForCausalLM.from_config(model.config)
+    assert type(again) is type(model)
+
+
+@pytest.mark.parametrize(
+    ("drop", "block", "message"),
+    [
+        ([6], {}, "0 to 5"),
+        ([-1], {}, "0 to 5"),
+        (range(6), {}, "at least one must stay"),
+        ([1], {"attention": ["attn"]}, "has no 'attn'"),
+        ([1], {"path": "model.blocks"}, "blocks"),
+        ([1], {"branch": ["post_attention_layernorm", "moe"]}, "has no 'moe'"),
+    ],
+)
+def test_live_surgery_refuses_and_leaves_the_model_alone(drop, block, message):
+    model, ids = build("llama"), tokens(1, 5)
+    before = str(model), model.config.to_dict(), model(ids).logits
+    with pytest.raises(PlanError, match=message):
+        remove_attention(model, drop, SHAPES["llama"].family(block))
+    assert (str(model), model.config.to_dict()) == before[:2]
+    assert torch.equal(model(ids).logits, before[2])
+
+
+def test_live_surgery_refuses_what_it_does_not_know():
+    with pytest.raises(PlanError, match="LlamaModel cannot be pruned"):
+        remove_attention(build("llama").model, [1], SHAPES["llama"].family())
+    with pytest.raises(PlanError, match="scale_attn_by_inverse_layer_idx"):
+        remove_attention(build("gpt2", scale_attn_by_inverse_layer_idx=True), [1], SHAPES["gpt2"].family())
