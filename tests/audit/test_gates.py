@@ -45,8 +45,8 @@ def held(name: str, reading: Reading | None, limit: float) -> GateResult:
         (Reading(3.0, 2.1, 4.0), FALLS),
         (Reading(1.0), STANDS),
         (Reading(3.0), FALLS),
-        (Reading(1.0, alone=True), NOT_PROVEN),
-        (Reading(3.0, alone=True), NOT_PROVEN),
+        (Reading(1.0, too_few=True), NOT_PROVEN),
+        (Reading(3.0, too_few=True), NOT_PROVEN),
         (None, NOT_PROVEN),
     ],
 )
@@ -76,7 +76,7 @@ def test_one_window_proves_nothing():
     before, after = (record("perplexity", [value], "nll") for value in (1.0, 1.001))
     result = hold(GATES["perplexity-rise"], 6.0, findings([before], [after]))
     assert (result.outcome, result.low, result.high) == (NOT_PROVEN, None, None)
-    assert "one item gives no interval" in result.detail
+    assert "too few for an interval" in result.detail
     json.dumps(result.to_json(), allow_nan=False)
 
 
@@ -99,10 +99,25 @@ def test_a_flipped_refusal_is_one_too_many_whatever_was_won():
 
 
 def test_speed_is_that_of_the_longest_prompt_round_by_round():
-    before = [speed([2.0, 2.2], 128, "whole"), speed([4.0, 4.4], 512, "whole")]
-    after = [speed([2.0, 2.2], 128, "pruned"), speed([3.2, 4.0], 512, "pruned")]
+    before = [speed([2.0] * 6, 128, "whole"), speed([4.0, 4.4, 4.2, 4.2, 4.2, 4.2], 512, "whole")]
+    after = [speed([2.0] * 6, 128, "pruned"), speed([3.2, 4.0, 3.5, 3.5, 3.5, 3.5], 512, "pruned")]
     result = hold(GATES["speed-up"], 1.05, Findings(tuple(before), tuple(after), ()))
-    assert (result.low, result.high) == (pytest.approx(1.1), pytest.approx(1.25))
+    assert (result.value, result.low, result.high) == pytest.approx((1.2, 1.1, 1.25))
+    assert result.outcome == STANDS
+
+
+def test_a_round_that_something_else_disturbed_does_not_decide():
+    before, after = speed([2.0] * 9, 128, "whole"), speed([1.6] * 7 + [8.0, 0.4], 128, "pruned")
+    result = hold(GATES["speed-up"], 1.05, Findings((before,), (after,), ()))
+    assert (result.value, result.low, result.high, result.outcome) == pytest.approx((1.25, 1.25, 1.25, STANDS))
+
+
+def test_five_rounds_prove_nothing():
+    before, after = speed([2.0] * 5, 128, "whole"), speed([1.6] * 5, 128, "pruned")
+    result = hold(GATES["speed-up"], 1.05, Findings((before,), (after,), ()))
+    assert (result.value, result.low, result.outcome) == (pytest.approx(1.25), None, NOT_PROVEN)
+    assert "too few for an interval" in result.detail
+    assert "5 rounds" in result.detail
 
 
 def test_limits_are_numbers_with_their_unit_or_off():

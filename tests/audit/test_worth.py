@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gatenorm.audit.config import Worth
 from gatenorm.audit.worth import worth
 from gatenorm.records import Evidence, ModelIdentity
@@ -9,10 +11,12 @@ from gatenorm.records import Evidence, ModelIdentity
 NOBODY = ModelIdentity("nobody", "llama", 4, "0", {})
 
 
-def timed(engine: str, tokens: int, seconds: float) -> Evidence:
+def timed(engine: str, tokens: int, *seconds: float) -> Evidence:
+    """Six rounds of the same, or those given."""
+    rounds = seconds if len(seconds) > 1 else seconds * 6
     protocol = {"engine": engine, "prompt_tokens": tokens, "batch": 1, "new_tokens": 8, "order": [engine]}
-    figures = {"prefill_speedup": 1.0, "decode_speedup": 1.0, "decode_tokens_per_second": 8 / seconds}
-    samples = [{"prefill": seconds / 2, "decode": seconds / 2}] * 2
+    figures = {"prefill_speedup": 1.0, "decode_speedup": 1.0, "decode_tokens_per_second": 8 / rounds[0]}
+    samples = [{"prefill": s / 2, "decode": s / 2} for s in rounds]
     return Evidence("speed", NOBODY, (), figures, protocol, {"samples": samples}, 1.0)
 
 
@@ -24,6 +28,29 @@ def test_lengths_at_which_it_does_not_pay_are_told_by_engine():
         "A request of 512 prompt and 8 new tokens in llamacpp is 2.00 times as fast; "
         "with prompts of 128 in transformers and 128, 256 in llamacpp it does not pay."
     )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "start", "said"),
+    [
+        ([0.8] * 6, "A request of 128 prompt", "8 new tokens in transformers is 1.25 times as fast."),
+        ([0.8] * 8 + [1.25], "A request of", "is 1.25 times as fast."),
+        ([0.8] * 5, "Whether it pays is not proven", "1.25 times as fast (5 rounds, too few for an interval)"),
+        ([0.8] * 5 + [1.25], "Whether it pays is not proven", "1.25 times as fast (0.80 to 1.25); more rounds"),
+        ([1.0] * 6, "It does not pay here", "1.00 times as fast (1.00 to 1.00)"),
+    ],
+)
+def test_whether_it_pays_is_said_only_where_it_is_proven(seconds: list[float], start: str, said: str):
+    before, after = timed("transformers", 128, *[1.0] * len(seconds)), timed("transformers", 128, *seconds)
+    sentence = worth([before], [after], Worth())["sentence"]
+    assert sentence.startswith(start)
+    assert said in sentence
+
+
+def test_a_proven_case_speaks_before_a_faster_one_that_is_not():
+    before = [timed("transformers", tokens, 1.0) for tokens in (128, 512)]
+    after = [timed("transformers", 128, 0.8), timed("transformers", 512, 0.5, 0.5, 0.5, 0.5, 0.5, 1.5)]
+    assert worth(before, after, Worth())["sentence"].startswith("A request of 128 prompt")
 
 
 def test_where_nothing_was_timed_nothing_is_said():

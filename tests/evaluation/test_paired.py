@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.paired import Z, compare, exact, paired_means, paired_shares, standard_error
+from gatenorm.evaluation.paired import (
+    Z,
+    compare,
+    exact,
+    median_interval,
+    paired_means,
+    paired_shares,
+    standard_error,
+)
 from gatenorm.records import Evidence, ModelIdentity
 
 MODEL = ModelIdentity("m", "llama", 4, "c", {})
@@ -112,3 +120,18 @@ def test_other_items_other_data_or_other_tokens_are_not_compared():
     assert compare(record(one), record(one, sha="other")) is None
     assert compare(record(one), record([{**one[0], "weight": 4}])) is None
     assert compare(record([]), record([])) is None
+
+
+def test_a_median_lies_between_its_ends_as_often_as_they_say():
+    draw = np.random.default_rng(7)
+    for n in (6, 9, 20):
+        ends = [median_interval(list(rounds)) for rounds in draw.lognormal(0.0, 1.0, (4000, n))]
+        assert np.mean([low <= 1.0 <= high for low, high in ends]) >= 0.945
+
+
+def test_the_interval_of_a_median_leaves_out_as_many_as_it_may():
+    values = [5.0, 1.0, 9.0, 3.0, 7.0, 2.0, 8.0, 4.0, 6.0]
+    assert median_interval(values) == (2.0, 8.0)
+    assert median_interval(values[:8]) == (1.0, 9.0)  # without the outermost it would hold in 93%
+    assert median_interval(values[:5]) is None
+    assert median_interval([]) is None

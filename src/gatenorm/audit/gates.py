@@ -1,13 +1,13 @@
 """The gates: one limit each, held against one figure, as rows of a table.
 
-With an interval ``[low, high]`` around the figure (95%; of speed, the slowest and the fastest round), a variant
+With a 95% interval ``[low, high]`` around the figure, a variant
 
 - *stands* at a gate when the figure and the whole interval are within the limit,
 - *falls* when the figure and the whole interval are beyond it,
 - and nothing is *proven* when the limit lies inside the interval: more items would tell.
 
-A figure without an interval stands or falls by itself, unless it varies from item to item and rests on a single one:
-then nothing is proven.
+A figure without an interval stands or falls by itself, unless it varies from item to item and rests on too few for
+an interval: then nothing is proven.
 """
 
 from __future__ import annotations
@@ -172,14 +172,14 @@ def _hold(gate: Gate, limit: float, reading: Reading) -> GateResult:
     sign = -1.0 if gate.least else 1.0
     values = [v for v in (reading.value, reading.low, reading.high) if v is not None]
     beyond = [sign * v > sign * limit for v in values]
-    outcome = NOT_PROVEN if reading.alone else FALLS if all(beyond) else NOT_PROVEN if any(beyond) else STANDS
+    outcome = NOT_PROVEN if reading.too_few else FALLS if all(beyond) else NOT_PROVEN if any(beyond) else STANDS
     distance = abs(reading.value - limit)
     said = {
         FALLS: f"beyond the limit by {distance:.3g} {gate.unit}",
         STANDS: f"within the limit by {distance:.3g} {gate.unit}",
-        NOT_PROVEN: "one item gives no interval: more would tell"
-        if reading.alone
-        else "the limit lies inside the interval: more items would tell",
+        NOT_PROVEN: "too few for an interval: more would tell"
+        if reading.too_few
+        else "the limit lies inside the interval: more would tell",
     }[outcome]
     return GateResult(
         gate=gate.name,

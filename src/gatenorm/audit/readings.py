@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gatenorm.evaluation.paired import Z, compare, from_counts
+from gatenorm.evaluation.paired import Z, compare, from_counts, median_interval
 from gatenorm.evaluation.refusal import METRICS
 from gatenorm.evaluation.zeroshot import average, average_difference
 from gatenorm.records import Evidence
@@ -17,14 +17,15 @@ from gatenorm.records import Evidence
 class Reading:
     """A figure, its interval where one is known, and where it comes from in a few words.
 
-    ``alone`` says that it varies from item to item and rests on a single one: how far it could lie off is unknown.
+    ``too_few`` says that it varies from item to item and rests on too few for an interval: how far it could lie off is
+    unknown.
     """
 
     value: float
     low: float | None = None
     high: float | None = None
     detail: str = ""
-    alone: bool = False
+    too_few: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def perplexity_rise(found: Findings) -> Sequence[Reading]:
         name = f"on {change.data['name']}"
         if d is not None:
             ends = [None if end is None else _percent(end) for end in (low, high)]
-            readings.append(Reading(_percent(d), ends[0], ends[1], name, alone=low is None))
+            readings.append(Reading(_percent(d), ends[0], ends[1], name, too_few=low is None))
     return readings
 
 
@@ -113,13 +114,13 @@ def domain_divergence(found: Findings) -> Reading | None:
             kl, error = evidence.figures["kl"], evidence.figures["kl_stderr"]
             half = Z * error
             if evidence.figures["items"] < 2:
-                return Reading(kl, detail=f"{evidence.figures['items']:.0f} items", alone=True)
+                return Reading(kl, detail=f"{evidence.figures['items']:.0f} items", too_few=True)
             return Reading(kl, max(0.0, kl - half), kl + half, f"{evidence.figures['items']:.0f} items")
     return None
 
 
 def speed_up(found: Findings) -> Sequence[Reading]:
-    """Time of a request (prompt and new tokens), unpruned over pruned, by round: the median and both ends.
+    """Time of a request (prompt and new tokens), unpruned over pruned, by round: the median and its interval.
 
     Taken at the longest prompt and the smallest batch, in every engine.
     """
@@ -132,8 +133,9 @@ def speed_up(found: Findings) -> Sequence[Reading]:
         before, after = max(pairs, key=lambda p: (p[1].protocol["prompt_tokens"], -p[1].protocol["batch"]))
         ratios = [b / a for b, a in zip(requests(before), requests(after), strict=True)]
         case = f"{after.protocol['prompt_tokens']:,} + {after.protocol['new_tokens']} tokens"
-        detail = f"{engine}, {case}; the interval is from the slowest to the fastest of {len(ratios)} rounds"
-        readings.append(Reading(statistics.median(ratios), min(ratios), max(ratios), detail))
+        low, high = median_interval(ratios) or (None, None)
+        detail = f"{engine}, {case}, median of {len(ratios)} rounds"
+        readings.append(Reading(statistics.median(ratios), low, high, detail, too_few=low is None))
     return readings
 
 

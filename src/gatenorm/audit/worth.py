@@ -8,6 +8,7 @@ from typing import Any
 
 from gatenorm.audit.config import Worth
 from gatenorm.audit.readings import requests, unpruned
+from gatenorm.evaluation.paired import median_interval
 from gatenorm.records import Evidence
 
 # Below this, a saving is no reason to change a model.
@@ -15,7 +16,7 @@ _PAYS = 1.02
 
 
 def worth(before: Sequence[Evidence], after: Sequence[Evidence], asked: Worth) -> dict[str, Any]:
-    """Cost per million tokens before and after, case by case, and a sentence where that does not pay.
+    """Cost per million tokens before and after, case by case, and a sentence that says whether that pays.
 
     With ``s`` seconds for a request of ``t`` prompt tokens and ``n`` new ones in a batch of ``b``, and the price ``p``
     of an hour: ``p s / 3600 / (b (t + n)) x 10^6``; per million new tokens alone ``p / (3600 v) x 10^6`` with the
@@ -35,15 +36,17 @@ def worth(before: Sequence[Evidence], after: Sequence[Evidence], asked: Worth) -
 def _case(before: Evidence, after: Evidence, asked: Worth) -> dict[str, Any]:
     protocol = after.protocol
     tokens, new, batch = protocol["prompt_tokens"], protocol["new_tokens"], protocol["batch"]
-    ratios = sorted(b / a for b, a in zip(requests(before), requests(after), strict=True))
+    ratios = [b / a for b, a in zip(requests(before), requests(after), strict=True)]
+    low, high = median_interval(ratios) or (None, None)
     case: dict[str, Any] = {
         "engine": protocol["engine"],
         "prompt_tokens": tokens,
         "new_tokens": new,
         "batch": batch,
         "request_speedup": statistics.median(ratios),
-        "request_speedup_low": ratios[0],
-        "request_speedup_high": ratios[-1],
+        "request_speedup_low": low,
+        "request_speedup_high": high,
+        "rounds": len(ratios),
         "prefill_speedup": after.figures["prefill_speedup"],
         "decode_speedup": after.figures["decode_speedup"],
     }
@@ -59,15 +62,16 @@ def _case(before: Evidence, after: Evidence, asked: Worth) -> dict[str, Any]:
 
 
 def _sentence(cases: Sequence[dict[str, Any]], asked: Worth) -> str:
-    best = max(cases, key=lambda c: float(c["request_speedup"]))
+    best = max(cases, key=lambda c: (_proven(c), float(c["request_speedup"])))
     where = f"{best['prompt_tokens']:,} prompt and {best['new_tokens']} new tokens in {best['engine']}"
-    if best["request_speedup"] < _PAYS or best["request_speedup_low"] < 1:
-        return (
-            f"It does not pay here: a request of {where} is {best['request_speedup']:.2f} times as fast "
-            f"({best['request_speedup_low']:.2f} to {best['request_speedup_high']:.2f}); at such lengths the time lies "
-            "elsewhere than in attention, or the machine was too busy to tell."
-        )
-    said = f"A request of {where} is {best['request_speedup']:.2f} times as fast"
+    said = f"request of {where} is {best['request_speedup']:.2f} times as fast"
+    low, high = best["request_speedup_low"], best["request_speedup_high"]
+    span = f"{best['rounds']} rounds, too few for an interval" if low is None else f"{low:.2f} to {high:.2f}"
+    if best["request_speedup"] < _PAYS:
+        return f"It does not pay here: a {said} ({span}); at such lengths the time lies elsewhere than in attention."
+    if not _proven(best):
+        return f"Whether it pays is not proven: a {said} ({span}); more rounds, or a quieter machine, would tell."
+    said = f"A {said}"
     if asked.price_per_hour:
         before, after = best["cost_per_million_before"], best["cost_per_million_after"]
         unit = f"{asked.currency} ".lstrip()
@@ -80,3 +84,8 @@ def _sentence(cases: Sequence[dict[str, Any]], asked: Worth) -> str:
         told = " and ".join(f"{', '.join(dict.fromkeys(found))} in {engine}" for engine, found in lengths.items())
         said += f"; with prompts of {told} it does not pay"
     return said + "."
+
+
+def _proven(case: dict[str, Any]) -> bool:
+    low = case["request_speedup_low"]
+    return bool(case["request_speedup"] >= _PAYS and low is not None and low >= 1)

@@ -77,6 +77,17 @@ def paired_means(first: Sequence[float], second: Sequence[float], weights: Seque
     return Paired(mean, mean - half, mean + half, n)
 
 
+def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """The 95% interval of a median, whatever the values' distribution: from the k-th smallest to the k-th largest.
+
+    Every value lies above the true median as likely as below it, so both ends lie on one side of it with probability
+    ``2 P(Binomial(n, 1/2) < k)``; ``k`` is the largest for which that is at most 5%. Fewer than six values have none.
+    """
+    n, ordered = len(values), sorted(values)
+    k = next(k for k in range(n + 1) if exact(n - k, k) > 0.05)
+    return (ordered[k - 1], ordered[n - k]) if k else None
+
+
 def exact(won: int, lost: int) -> float:
     """McNemar's exact test: how likely a split as uneven as this one is for ``won + lost`` fair coins."""
     n, fewer = won + lost, min(won, lost)

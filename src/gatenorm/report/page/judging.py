@@ -193,8 +193,8 @@ def gates(audit: Audit) -> Section:
         Text(
             "A variant stands where every gate stands, and falls where one falls. A gate stands when its figure and "
             "the whole interval are within the limit, falls when both are beyond it, and proves nothing when the limit "
-            "lies inside the interval or nothing was measured. Intervals are of 95% over paired items; of speed, from "
-            "the slowest to the fastest round."
+            "lies inside the interval or too little was measured for one. Intervals are of 95%, over paired items; of "
+            "speed, that of the median over the rounds."
         )
     ]
     for variant in measured.candidates(audit):
