@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gatenorm.audit.verdict import figure
+from gatenorm.audit.amounts import amount, figure, interval
 from gatenorm.records import spans
 from gatenorm.records.audit import AuditedVariant
 from gatenorm.surgery.card import with_evidence
@@ -35,9 +35,9 @@ def section(variant: AuditedVariant, baseline: str) -> str:
         "|---|---:|---|---:|---|",
     ]
     for gate in variant.gates:
-        interval = "" if gate.low is None or gate.high is None else f"{gate.low:.3g} to {gate.high:.3g}"
-        value = "not measured" if gate.value is None else figure(gate).removeprefix(gate.gate).strip()
-        lines.append(f"| {gate.gate} | {value} | {interval} | {gate.limit:g} {gate.unit} | {gate.outcome} |")
+        lines.append(
+            f"| {gate.gate} | {figure(gate)} | {interval(gate)} | {amount(gate.limit, gate.unit)} | {gate.outcome} |"
+        )
     lines += ["", "| measured | figures | protocol |", "|---|---|---|"]
     for evidence in variant.evidence:
         if evidence.kind == "comparison" or not evidence.figures:

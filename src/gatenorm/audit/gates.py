@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gatenorm.audit import readings
+from gatenorm.audit.amounts import amount
 from gatenorm.audit.readings import Find, Findings, Reading
 from gatenorm.errors import AuditError, did_you_mean
 from gatenorm.records.audit import FALLS, NOT_PROVEN, STANDS, GateResult
@@ -173,10 +174,10 @@ def _hold(gate: Gate, limit: float, reading: Reading) -> GateResult:
     values = [v for v in (reading.value, reading.low, reading.high) if v is not None]
     beyond = [sign * v > sign * limit for v in values]
     outcome = NOT_PROVEN if reading.too_few else FALLS if all(beyond) else NOT_PROVEN if any(beyond) else STANDS
-    distance = abs(reading.value - limit)
+    distance = amount(abs(reading.value - limit), gate.unit)
     said = {
-        FALLS: f"beyond the limit by {distance:.3g} {gate.unit}",
-        STANDS: f"within the limit by {distance:.3g} {gate.unit}",
+        FALLS: f"beyond the limit by {distance}",
+        STANDS: f"within the limit by {distance}",
         NOT_PROVEN: "too few for an interval: more would tell"
         if reading.too_few
         else "the limit lies inside the interval: more would tell",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from gatenorm.audit.amounts import amount, figure, interval
 from gatenorm.audit.candidates import chosen_of, nearest
 from gatenorm.audit.rankings import BorneOut
 from gatenorm.records.audit import (
@@ -29,23 +30,13 @@ def verdict(
     )
 
 
-def figure(result: GateResult) -> str:
-    """A gate's figure as people write it."""
-    if result.value is None:
-        return f"{result.gate} not measured"
-    if result.unit == "x":
-        return f"{result.gate} {result.value:.2f}x"
-    sign = "" if result.unit in ("items", "faults", "nats") else "+"
-    return f"{result.gate} {result.value:{sign}.3g} {result.unit}"
-
-
 def _which(variants: Sequence[AuditedVariant], chosen: AuditedVariant | None) -> str:
     candidates = [v for v in variants if v.role == CANDIDATE]
     counts = Counter(v.outcome for v in candidates)
     told = ", ".join(f"{n} {_verb(o, n)}" for o in (STANDS, FALLS, NOT_PROVEN) if (n := counts[o]))
     tally = f"of {len(candidates)} candidates: {told}"
     if chosen is not None:
-        figures = "; ".join(figure(g) for g in chosen.gates if g.value is not None)
+        figures = "; ".join(f"{g.gate} {figure(g)}" for g in chosen.gates if g.value is not None)
         return (
             f"{chosen.name} stands, with {len(chosen.plan.new)} attention sublayers ({chosen.share:.0%}) removed "
             f"({figures}); {tally}."
@@ -64,20 +55,17 @@ def _verb(outcome: str, count: int) -> str:
 def _obstacles(variant: AuditedVariant) -> str:
     """The gates that speak against a variant, the decided ones first."""
     against = [g for g in variant.gates if g.outcome == FALLS] or [g for g in variant.gates if g.outcome == NOT_PROVEN]
-    words = [f"{figure(gate)}{_interval(gate)} where {_asked(gate)} is asked for" for gate in against]
+    words = [f"{gate.gate} {figure(gate)}{_span(gate)} where {_asked(gate)} is asked for" for gate in against]
     return "; ".join(words) or "no gate about quality could be held against a figure"
 
 
 def _asked(gate: GateResult) -> str:
     least = "at least" if gate.gate == "speed-up" else "at most"
-    return f"{least} {gate.limit:g}{'x' if gate.unit == 'x' else ' ' + gate.unit}"
+    return f"{least} {amount(gate.limit, gate.unit)}"
 
 
-def _interval(gate: GateResult) -> str:
-    """From where to where the figure may lie; that is why it decides nothing, or how clearly it does."""
-    if gate.low is None or gate.high is None:
-        return ""
-    return f" ({gate.low:.2f} to {gate.high:.2f})" if gate.unit == "x" else f" ({gate.low:+.3g} to {gate.high:+.3g})"
+def _span(gate: GateResult) -> str:
+    return f" ({interval(gate)})" if interval(gate) else ""
 
 
 def _by_what(borne: BorneOut, asked_for: str) -> str:

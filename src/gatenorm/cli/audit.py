@@ -241,7 +241,7 @@ def _listener(json_lines: bool) -> Iterator[Any]:
 
 
 def _show(audit: Any, directory: Path) -> None:
-    from gatenorm.audit.verdict import figure
+    from gatenorm.audit.amounts import figure
 
     console.print_table(_table(audit, figure))
     for warning in audit.warnings:
@@ -272,7 +272,7 @@ def _table(audit: Any, figure: Any) -> Any:
         cells = []
         for gate in gates:
             found = results.get(gate)
-            value = "-" if found is None or found.value is None else figure(found).removeprefix(gate).strip()
+            value = "-" if found is None or found.value is None else figure(found)
             cells.append(value + (marks[found.outcome] if found is not None and found.value is not None else ""))
         star = "* " if variant.name == audit.chosen else ""
         removed = f"{len(variant.plan.new)} ({variant.share:.0%})"

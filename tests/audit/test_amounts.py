@@ -1,0 +1,34 @@
+"""Figures as people read them."""
+
+from __future__ import annotations
+
+import pytest
+
+from gatenorm.audit.amounts import amount, figure, interval
+from gatenorm.records.audit import STANDS, GateResult
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "sign", "text"),
+    [
+        (1.187, "x", False, "1.19x"),
+        (1157.3, "%", True, "+1,157%"),
+        (9.571, "%", True, "+9.57%"),
+        (0.0, "points", True, "+0 points"),
+        (-1.0, "points", True, "-1 point"),
+        (1.0, "items", False, "1 item"),
+        (4.0, "items", False, "4 items"),
+        (0.0231, "nats", False, "0.0231 nats"),
+    ],
+)
+def test_amounts(value: float, unit: str, sign: bool, text: str):
+    assert amount(value, unit, sign) == text
+
+
+def test_changes_have_signs_and_the_rest_has_none():
+    def gate(unit: str, value: float | None) -> GateResult:
+        return GateResult("gate", 2.0, unit, value, STANDS, "", "", value and value - 1, value and value + 1)
+
+    assert (figure(gate("%", 1.5)), interval(gate("%", 1.5))) == ("+1.5%", "+0.5% to +2.5%")
+    assert (figure(gate("x", 1.5)), interval(gate("x", 1.5))) == ("1.50x", "0.50x to 2.50x")
+    assert (figure(gate("items", None)), interval(gate("items", None))) == ("not measured", "")
