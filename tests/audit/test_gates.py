@@ -59,7 +59,7 @@ def test_a_least_value_is_a_limit_from_below():
     assert held("speed-up", Reading(1.1, 1.01, 1.2), 1.05).outcome == NOT_PROVEN
     fallen = held("speed-up", Reading(1.0, 0.9, 1.02), 1.05)
     assert fallen.outcome == FALLS
-    assert "by 0.05 x" in fallen.detail
+    assert "by 0.05x" in fallen.detail
 
 
 def test_the_rise_is_that_of_paired_losses_on_the_worst_text():
