@@ -12,8 +12,8 @@ import pytest
 
 from gatenorm.records.audit import RECOVERED, Audit
 from gatenorm.report.page import write_report
+from tests.report.audits import ATTACKS, attacked, audit, with_english_tasks
 from tests.report.browser import Browser, faint_texts, installed, texts_below
-from tests.report.test_page import ATTACKS, attacked, audit, with_english_tasks
 
 pytestmark = pytest.mark.skipif(installed() is None, reason="no chromium: apt-get install chromium")
 

@@ -1,0 +1,194 @@
+"""The audit's report as content: every figure of the record is there, in both forms."""
+
+from __future__ import annotations
+
+import html as entities
+import json
+import re
+from dataclasses import replace
+
+from gatenorm.records import spans
+from gatenorm.records.audit import CANDIDATE, FALLS, NOT_PROVEN, PRUNED, RECOVERED, STANDS, Audit
+from gatenorm.report.page.blocks import Cell, Report, Table
+from gatenorm.report.page.content import report
+from gatenorm.report.page.html import html
+from gatenorm.report.page.judging import rankings_table
+from gatenorm.report.page.markdown import markdown
+from gatenorm.report.page.wording import NONE, number
+from tests.report.audits import audit, with_english_tasks
+
+
+def first_screen(content: Report) -> dict[str, dict[str, Cell]]:
+    """The first table by variant and column."""
+    table = content.summary[0]
+    assert isinstance(table, Table)
+    titles = [column.title for column in table.columns]
+    return {row[0].text: dict(zip(titles, row, strict=True)) for row in table.rows}
+
+
+def body(page: str) -> str:
+    """The page's text without Plotly's own code."""
+    return entities.unescape(re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL))
+
+
+def test_both_forms_say_the_same(measured: Audit):
+    content = report(measured)
+    page, text = body(html(content)), markdown(content)
+    shown = re.sub(r"\\(.)", r"\1", entities.unescape(text))
+    for sentence in measured.verdict:
+        assert sentence in page
+        assert sentence in shown
+    for variant in measured.variants:
+        assert variant.name in page
+        assert variant.name in shown
+        for gate in variant.gates:
+            assert gate.reason in page
+            assert gate.reason in shown
+    for warning in measured.warnings:
+        assert warning.message in page
+        assert warning.message in shown
+    for gap in measured.not_examined:
+        assert gap.what in page
+        assert gap.how in shown
+    assert measured.model.config_sha256 in page
+    assert measured.model.config_sha256 in shown
+    for chart in content.charts():
+        for cell in (cell for row in chart.table.rows for cell in row):
+            assert cell.text in page
+        assert chart.title in shown
+
+
+def test_the_first_screen_holds_the_records_figures(measured: Audit):
+    rows = first_screen(report(measured))
+    candidates = [v for v in measured.variants if v.role == CANDIDATE]
+    assert rows.keys() == {v.name for v in candidates}
+    for variant in candidates:
+        row = rows[variant.name]
+        before = next(e for e in measured.baseline if e.kind == "perplexity").figures["perplexity"]
+        after = next(e for e in variant.evidence if e.kind == "perplexity").figures["perplexity"]
+        assert row["Perplexity"].text == f"{number(before)} → {number(after)}"
+        assert f"{100 * (after / before - 1):+.1f}".replace("-", "−") in row["Perplexity"].note
+        assert (
+            row["Attention removed"].note == f"{len(variant.plan.drop)} of {measured.model.layers}, {variant.share:.1%}"
+        )
+        assert row["Outcome"].text == variant.outcome
+        assert row["Outcome"].badge == {STANDS: "good", FALLS: "bad", NOT_PROVEN: "open"}[variant.outcome]
+        speeds = [e for e in variant.evidence if e.kind == "speed" and e.protocol["engine"] == "transformers"]
+        longest = max(speeds, key=lambda e: e.protocol["prompt_tokens"]).figures
+        assert row["Prefill"].text == f"{longest['prefill_speedup']:.2f}×"
+        assert row["Prefill"].note == f"ideal {longest['prefill_ideal']:.2f}×"
+        assert row["Decode"].text == f"{longest['decode_speedup']:.2f}×"
+        assert row["Cache saved"].text == f"{100 * longest['cache_share_removed']:.0f}%"
+
+
+def test_flips_are_those_of_the_items(measured: Audit):
+    rows = first_screen(report(measured))
+    for variant in (v for v in measured.variants if v.role == CANDIDATE):
+        about = [
+            e
+            for e in variant.evidence
+            if e.kind == "comparison" and "refusal" in (e.protocol["of"], e.protocol.get("task"))
+        ]
+        assert rows[variant.name]["Refusals flipped"].text == str(sum(len(e.items) for e in about))
+
+
+def test_every_measurement_stands_in_the_evidence(measured: Audit):
+    page = html(report(measured))
+    rows = page[page.index('id="evidence"') : page.index('id="limits"')].count("<tr><th")
+    records = len(measured.baseline) + sum(len(v.evidence) for v in measured.variants)
+    assert rows - page[page.index('id="evidence"') : page.index('id="limits"')].count("<thead>") == records
+
+
+def test_every_chart_has_a_text_and_a_table_of_its_numbers(measured: Audit):
+    charts = report(measured).charts()
+    assert len({chart.name for chart in charts}) == len(charts) >= 9
+    for chart in charts:
+        assert len(chart.says) > 40
+        assert chart.table.rows
+        assert all(len(row) == len(chart.table.columns) for row in chart.table.rows)
+        assert "template" not in chart.plot["layout"]
+    names = {chart.name for chart in charts}
+    assert {"scores-0", "removed", "tradeoff", "perplexity", "selection", "correlation"} <= names
+    assert {"retrieval-change", "speed-prefill-0", "speed-decode-0"} <= names
+
+
+def test_the_long_range_of_an_english_model_is_drawn_as_heat_maps():
+    charts = {chart.name: chart for chart in report(with_english_tasks(audit("demo"))).charts()}
+    maps = [chart for name, chart in charts.items() if re.fullmatch(r"retrieval-\d", name)]
+    assert len(maps) == 6  # two forms; unpruned, the chosen variant, the one with the most removed
+    assert "positions" in charts
+
+
+def test_the_marked_layers_are_the_chosen_variants(measured: Audit):
+    chart = next(c for c in report(measured).charts() if c.name == "scores-0")
+    marked = next(trace for trace in chart.plot["data"] if trace["name"] != "layers")
+    shown = next((v for v in measured.variants if v.name == measured.chosen), None)
+    shown = shown or next(v for v in measured.variants if v.role == CANDIDATE)
+    assert sorted(marked["x"]) == list(shown.plan.drop)
+
+
+def test_what_was_recovered_is_marked_apart_everywhere():
+    one = audit("demo")
+    variants = tuple(replace(v, state=RECOVERED) if n == 1 else v for n, v in enumerate(one.variants))
+    content = report(replace(one, variants=variants))
+    name = f"{variants[1].name} (recovered)"
+    row = next(row for row in content.summary[0].rows if row[0].text == variants[1].name)
+    assert "recovered" in row[0].tags
+    for chart in content.charts():
+        cells = [cell for row in chart.table.rows for cell in row] + [Cell(c.title) for c in chart.table.columns]
+        bare = [cell for cell in cells if cell.text == variants[1].name and "recovered" not in cell.tags]
+        assert not bare, chart.name
+        assert name in json.dumps(chart.plot) or variants[1].name not in json.dumps(chart.plot), chart.name
+    assert '<span class="tag recovered">recovered</span>' in html(content)
+    assert r"**[recovered]**" in markdown(content)
+
+
+def test_an_audit_with_hardly_anything_in_it():
+    one = audit("demo")
+    empty = replace(one, variants=(), baseline=(), scores=(), warnings=(), not_examined=(), steps=(), chosen=None)
+    empty = replace(empty, config={}, provenance={}, cross_check=None, comparison=None)
+    content = report(empty)
+    page, text = html(content), markdown(content)
+    assert content.badge == "not proven"
+    assert "see what was not examined" in page
+    assert "No candidate was made." in text
+    bare = tuple(replace(v, evidence=(), gates=()) for v in one.variants)
+    assert "Nothing was timed" in html(report(replace(one, variants=bare, baseline=())))
+
+
+def test_cost_and_search_are_shown():
+    one = audit("demo")
+    case = {"engine": "transformers", "prompt_tokens": 448, "new_tokens": 8, "batch": 1, "request_speedup": 1.25}
+    money = {"cost_per_million_before": 1.25, "cost_per_million_after": 1.0}
+    worth = {"price_per_hour": 2.0, "currency": "EUR", "sentence": "Pays here.", "cases": [{**case, **money}]}
+    variants = (replace(one.variants[0], worth=worth), *one.variants[1:])
+    probes = [{"removed": 4, "outcome": STANDS}, {"removed": 6, "outcome": FALLS}]
+    content = report(replace(one, variants=variants, search={"gate": "perplexity-rise", "probes": probes}))
+    page = body(html(content))
+    assert "Pays here." in page
+    assert "Search for the largest budget that stands" in page
+    rows = first_screen(content)
+    cell = rows[variants[0].name]["Cost"]
+    assert (cell.text, cell.note) == ("1.25 → 1", "EUR a million tokens, −20.0%")
+    assert rows[variants[1].name]["Cost"].text == "–"
+
+
+def test_rankings_stand_beside_each_other_with_what_they_remove(measured: Audit):
+    """Every variant with a perplexity has its cell; the candidates' rows are told from those to beat."""
+    table = rankings_table(measured)
+    assert table is not None
+    (group,) = table.groups
+    cells = [cell for row in group.rows for cell in row[1:] if cell.text != NONE]
+    pruned = [v for v in measured.variants if v.state == PRUNED and any(e.kind == "perplexity" for e in v.evidence)]
+    assert len(cells) == len({(v.criterion, len(v.plan.drop)) for v in pruned})
+    assert {row[0].note for row in group.rows} == {"candidate", "for comparison"}
+    first = pruned[0]
+    assert any(cell.note.endswith(f"; {spans(first.plan.drop)}") for cell in cells)
+
+
+def test_the_content_is_a_view(measured: Audit):
+    again = Audit.from_json(json.loads(json.dumps(measured.to_json())))
+    one, other = report(measured), report(again)
+    assert isinstance(one, Report)
+    assert html(one) == html(other)
+    assert markdown(one) == markdown(other)
