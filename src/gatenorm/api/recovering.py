@@ -134,7 +134,7 @@ def recovery_study(
     from gatenorm.recovery.study import study
 
     layout, chosen = open_model(model), settings or Settings()
-    if layout.drop:
+    if layout.removal:
         raise RecoveryError(f"{layout.checkpoint.name} is pruned already: a study starts from the dense model")
     own = speaks_its_language(layout.checkpoint.directory)
     names = tasks or (DEMO if own and not task_data else ())

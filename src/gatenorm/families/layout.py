@@ -133,7 +133,7 @@ class Layout:
     def recovered(self) -> bool:
         """Whether it was trained after its last pruning, as ``gatenorm recover`` notes in ``config.json``."""
         entry = self.checkpoint.config.get("gatenorm")
-        return bool(self.drop) and isinstance(entry, Mapping) and bool(entry.get("recovery"))
+        return bool(self.removal) and isinstance(entry, Mapping) and bool(entry.get("recovery"))
 
     def identity(self) -> ModelIdentity:
         """What records say of the checkpoint they speak of."""

@@ -146,6 +146,7 @@ def _write(
             kind=KIND,
             model=replace(written.identity(), name=out.resolve().name),
             removed=layout.drop,
+            removed_mlp=layout.drop_mlp,
             figures=figures,
             protocol={
                 "what": "pruned and recovered",
@@ -169,14 +170,17 @@ def _write(
 
 def _check(layout: Layout, parent: Layout | None, settings: Settings) -> None:
     name = layout.checkpoint.name
-    if not layout.drop:
+    if not layout.removal:
         raise RecoveryError(f"{name} is dense, nothing was removed from it: give what gatenorm prune wrote, or --study")
     if settings.objective == "distill" and parent is None:
         raise RecoveryError("--objective distill learns from the unpruned model: name it with --parent MODEL")
-    if parent is not None and len(parent.drop) >= len(layout.drop):
-        raise RecoveryError(
-            f"--parent {parent.checkpoint.name} has lost as much attention: expected the unpruned model"
-        )
+    if parent is not None and _lost(parent) >= _lost(layout):
+        raise RecoveryError(f"--parent {parent.checkpoint.name} has lost as much: expected the unpruned model")
+
+
+def _lost(layout: Layout) -> int:
+    """Sublayers that are gone."""
+    return len(layout.drop) + len(layout.drop_mlp)
 
 
 def _length(layout: Layout, settings: Settings) -> int:

@@ -13,7 +13,7 @@ def adapted_modules(model: Any, layout: Layout, targets: Sequence[str]) -> dict[
     """The linear modules that get an adapter: their names in the live model, each with its weight's stored name.
 
     ``attention`` means the query, key, value and output projections of every attention that is left (one module where
-    they are fused), ``mlp`` every linear map in the branch of every block, those without attention included.
+    they are fused), ``mlp`` every linear map in the branch of every block that has an MLP, without attention or with it.
 
     Raises:
         RecoveryError: there is no such module.
@@ -38,7 +38,7 @@ def _places(model: Any, layout: Layout, targets: Sequence[str]) -> Iterator[tupl
     for layer in range(layout.layers):
         if "attention" in targets and layer in layout.attention_layers:
             yield from ((layer, layout.roles[role]) for role in roles)
-        if "mlp" in targets:
+        if "mlp" in targets and layer in layout.mlp_layers:
             for branch in layout.block["branch"]:
                 for name, module in blocks[layer].get_submodule(branch).named_modules(prefix=branch):
                     # A linear map by what it holds: Conv1D of GPT-2 is one too.

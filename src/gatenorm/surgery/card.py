@@ -115,7 +115,8 @@ def recovered_card(layout: Layout, pruned: str, evidence: Evidence, carried: Seq
         evidence: of the recovery.
         carried: names of the files that were copied along.
     """
-    metadata, base, terms = _origin(layout, carried, ["gatenorm", "pruned", "attention-removed", "recovered"])
+    tags = [f"{sublayer}-removed" for sublayer in KINDS[BLOCK] if getattr(layout.removal, sublayer)]
+    metadata, base, terms = _origin(layout, carried, ["gatenorm", "pruned", *tags, "recovered"])
     figures, protocol, data = evidence.figures, evidence.protocol, evidence.data
     learned = "the next token of a text" if protocol["objective"] == "lm" else "its unpruned parent's predictions"
     origin = f"`{base}`" if base else f"a checkpoint called `{protocol['source']['name']}`"
@@ -125,9 +126,9 @@ def recovered_card(layout: Layout, pruned: str, evidence: Evidence, carried: Seq
 
 # {evidence.model.name}: pruned and recovered
 
-`{pruned}`, that is {origin} ({layout.model_type}) without the attention of layers {spans(layout.drop)}
-({len(layout.drop)} of {layout.layers}), was trained by `gatenorm recover` and is not what pruning alone gives. Adapters
-are merged; they lie in `adapter/` too. `gatenorm.json` holds the plan, `recovery.json` the training.
+`{pruned}`, that is {origin} ({layout.model_type}) without {_gone(layout)},
+was trained by `gatenorm recover` and is not what pruning alone gives. Adapters are merged; they lie in `adapter/` too.
+`gatenorm.json` holds the plan, `recovery.json` the training.
 
 | | |
 |---|---|
@@ -149,6 +150,14 @@ import gatenorm
 model = gatenorm.load("THIS_DIRECTORY")
 ```
 """
+
+
+def _gone(layout: Layout) -> str:
+    """``the attention of layers 0, 2 (2 of 16) and the MLP of layers 2 (1 of 16)``."""
+    rows = [("attention", layout.drop), ("MLP", layout.drop_mlp)]
+    return " and ".join(
+        f"the {name} of layers {spans(layers)} ({len(layers)} of {layout.layers})" for name, layers in rows if layers
+    )
 
 
 def export_card(layout: Layout, target: str, notes: Sequence[str], carried: Sequence[str]) -> str:
