@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import weakref
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from gatenorm.api.evaluating import evaluate
 from gatenorm.errors import OutputError, RecoveryError
 from gatenorm.evaluation.subject import Subject
 from gatenorm.records import Evidence
+from gatenorm.recovery import recovering
 from gatenorm.recovery.state import state_file
 from tests.recovery.conftest import SETTINGS, Place
 
@@ -112,6 +115,29 @@ def test_distillation_learns_from_the_parent(place: Place, tmp_path: Path):
     assert found.evidence[0].protocol["objective"] == "distill"
     assert found.evidence[0].protocol["parent"]["name"] == "dense"
     assert found.evidence[0].data["held_out"]["windows"] == 4
+
+
+def test_one_model_is_in_memory_while_the_merged_one_is_checked(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    trained: list[weakref.ref[torch.nn.Module]] = []
+    alive: list[bool] = []
+    make, load = recovering.merging.with_adapters, recovering._loaded_from
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        made = make(*arguments, **options)
+        trained.extend(weakref.ref(module) for module in (made, made.get_base_model()))
+        return made
+
+    def loading(directory: Path, *arguments: Any) -> Any:
+        if directory != place.pruned:
+            alive.extend(model() is not None for model in trained)
+        return load(directory, *arguments)
+
+    monkeypatch.setattr(recovering.merging, "with_adapters", noted)
+    monkeypatch.setattr(recovering, "_loaded_from", loading)
+    gatenorm.recover(place.pruned, tmp_path / "r", str(place.text), settings=replace(SETTINGS, steps=2))
+    assert alive == [False, False]
 
 
 def test_bad_input_is_refused_before_anything_is_written(place: Place, tmp_path: Path):

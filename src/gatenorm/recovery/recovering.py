@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,19 @@ from gatenorm.surgery.card import recovered_card
 from gatenorm.surgery.disk import RECOVERY_FILE, check_output, whole_directory, write_json
 
 Writing = Callable[[int, int], None]
+
+
+@dataclass
+class _Adapted:
+    """A model with its adapters and where they sit; held here alone, so that it can be let go of while it is around."""
+
+    model: Any
+    modules: dict[str, str]
+
+    def release(self) -> None:
+        """Free the model's memory."""
+        self.model = None
+        gc.collect()
 
 
 def recover(
@@ -84,9 +97,9 @@ def recover(
         if together.main:
             parent_loss = held_out_loss(teacher, corpus.held_out, settings.batch)
         teacher = teacher if settings.objective == "distill" else None
-    adapted, modules = _adapted(layout, settings, device)
+    adapted = _adapted(layout, settings, device)
     state = train(
-        adapted,
+        adapted.model,
         corpus,
         settings,
         parent=teacher,
@@ -97,7 +110,7 @@ def recover(
     )
     del teacher
     if together.main:
-        _write(layout, out, adapted, modules, corpus, settings, state, key, parent, parent_loss, together, writing)
+        _write(layout, out, adapted, corpus, settings, state, key, parent, parent_loss, together, writing)
         path.unlink(missing_ok=True)
     together.wait()
     return replace(Recovered.read(out), already=False)
@@ -106,8 +119,7 @@ def recover(
 def _write(
     layout: Layout,
     out: Path,
-    adapted: Any,
-    modules: dict[str, str],
+    adapted: _Adapted,
     corpus: Corpus,
     settings: Settings,
     state: states.State,
@@ -119,19 +131,18 @@ def _write(
 ) -> None:
     from gatenorm.runtimes.transformers import versions
 
-    added = merging.updates(adapted, modules)
-    trainable = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
-    dtype = str(adapted.dtype).removeprefix("torch.")
+    added = merging.updates(adapted.model, adapted.modules)
+    trainable = sum(p.numel() for p in adapted.model.parameters() if p.requires_grad)
+    dtype = str(adapted.model.dtype).removeprefix("torch.")
     best = int(state.best["step"])
     with whole_directory(out, merging.size(layout)) as temporary:
-        merging.write_adapter(adapted, temporary / merging.ADAPTER, layout.checkpoint.name)
+        merging.write_adapter(adapted.model, temporary / merging.ADAPTER, layout.checkpoint.name)
         carried = merging.write_merged(
             layout, added, summary_of(settings, best, str(corpus.data["name"])), temporary, writing
         )
         # What is stored is looked at, not what was trained: sums are rounded to the stored type.
-        del adapted
         added.clear()
-        gc.collect()
+        adapted.release()  # two models at once may be more than there is memory for
         merged = held_out_loss(_loaded_from(temporary, settings, together.device), corpus.held_out, settings.batch)
         per_step = settings.sequences * together.count * corpus.train.shape[1]
         counts = {
@@ -224,14 +235,14 @@ def _check_vocabulary(teacher: Any, vocabulary: int, parent: Layout) -> None:
         )
 
 
-def _adapted(layout: Layout, settings: Settings, device: str) -> tuple[Any, dict[str, str]]:
+def _adapted(layout: Layout, settings: Settings, device: str) -> _Adapted:
     model = _loaded(layout, settings, device)
     modules = adapted_modules(model, layout, settings.targets)
     if settings.checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     transposed = bool(layout.roles.get("transposed"))
     adapted = merging.with_adapters(model, modules, settings, transposed=transposed, name=layout.checkpoint.name)
-    return adapted, modules
+    return _Adapted(adapted, modules)
 
 
 def _loaded(layout: Layout, settings: Settings, device: str) -> Any:

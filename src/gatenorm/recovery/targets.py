@@ -13,7 +13,7 @@ def adapted_modules(model: Any, layout: Layout, targets: Sequence[str]) -> dict[
     """The linear modules that get an adapter: their names in the live model, each with its weight's stored name.
 
     ``attention`` means the query, key, value and output projections of every attention that is left (one module where
-    they are fused), ``mlp`` every linear map in the branch of every block that has an MLP, without attention or with it.
+    they are fused), ``mlp`` every linear map in the branch of every block that has an MLP.
 
     Raises:
         RecoveryError: there is no such module.
