@@ -17,7 +17,7 @@ from gatenorm.api.evaluating import evaluate
 from gatenorm.errors import OutputError, RecoveryError
 from gatenorm.evaluation.subject import Subject
 from gatenorm.records import Evidence
-from gatenorm.recovery import recovering
+from gatenorm.recovery import Settings, recovering
 from gatenorm.recovery.state import state_file
 from tests.recovery.conftest import SETTINGS, Place
 
@@ -138,6 +138,24 @@ def test_one_model_is_in_memory_while_the_merged_one_is_checked(
     monkeypatch.setattr(recovering, "_loaded_from", loading)
     gatenorm.recover(place.pruned, tmp_path / "r", str(place.text), settings=replace(SETTINGS, steps=2))
     assert alive == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            replace(SETTINGS, steps=1, learning_rate=1e30),
+            r"the only step was no better than pruned as it was \(held-out loss .* times the first\): nothing was",
+        ),
+        (replace(SETTINGS, steps=3, learning_rate=1e-30), "none of 3 steps was better than pruned as it was: nothing"),
+    ],
+)
+def test_what_learned_nothing_is_not_called_recovered(settings: Settings, message: str, place: Place, tmp_path: Path):
+    with pytest.raises(RecoveryError, match=message):
+        gatenorm.recover(place.pruned, tmp_path / "r", str(place.text), settings=settings)
+    assert list(tmp_path.iterdir()) == []
+    # Other settings find nothing in their way.
+    gatenorm.recover(place.pruned, tmp_path / "r", str(place.text), settings=replace(SETTINGS, steps=2))
 
 
 def test_bad_input_is_refused_before_anything_is_written(place: Place, tmp_path: Path):

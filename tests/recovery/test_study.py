@@ -95,3 +95,13 @@ def test_a_study_measures_goes_on_and_refuses_another(place: Place, tmp_path: Pa
         gatenorm.recovery_study(place.pruned, tmp_path / "t", str(place.text), [0.5])
     with pytest.raises(GatenormError, match="not empty, and holds no study"):
         gatenorm.recovery_study(place.dense, place.pruned, str(place.text), [0.5], **how)
+
+
+def test_a_study_notes_where_nothing_was_learned_and_goes_on(place: Place, tmp_path: Path):
+    wild = replace(SETTINGS, steps=1, learning_rate=1e30, watch_windows=2)
+    study = gatenorm.recovery_study(
+        place.dense, tmp_path / "s", str(place.text), [0.25, 0.5], ["depth"], settings=wild, limit=1
+    )
+    assert [v.after == v.before for v in study.variants] == [True, True]
+    assert all("times the first" in (v.diverged or "") and v.steps == 1 for v in study.variants)
+    assert [p.name for p in (tmp_path / "s").iterdir()] == ["study-state.json"]

@@ -62,7 +62,8 @@ def recover(
 
     Raises:
         RecoveryError: a dense model, nothing to train, texts that are too short, a parent that does not fit, or the
-            state or the output of another recovery.
+            state or the output of another recovery; or no step that was better than the pruned model, in which case
+            nothing is written.
         OutputError: ``out`` is taken or cannot be written.
         CheckpointError, FamilyError, EvaluationError, MissingExtraError: as opening and loading.
     """

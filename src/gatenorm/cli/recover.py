@@ -232,8 +232,6 @@ def _show(found: Any) -> None:
         console.say(f"{found.directory} is finished already; this is what was measured:")
     if found.diverged:
         console.warn(f"the training diverged and was stopped: {found.diverged}; the best of it was kept")
-    if figures["best_step"] == 0:
-        console.warn("no step was better than the pruned model as it was: lower --learning-rate")
     windows = evidence.protocol["held_out_windows"]
     console.say(
         f"held-out perplexity {figures['perplexity_before']:.4g} pruned, {figures['perplexity_merged']:.4g} recovered"

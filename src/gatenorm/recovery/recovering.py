@@ -27,6 +27,25 @@ from gatenorm.surgery.disk import RECOVERY_FILE, check_output, whole_directory, 
 Writing = Callable[[int, int], None]
 
 
+class NothingLearnedError(RecoveryError):
+    """A training of which no step was better than the pruned model: there is nothing to write.
+
+    Attributes:
+        steps: how many were done.
+        seconds: how long they took.
+        diverged: why it ended early, if it did.
+    """
+
+    def __init__(self, name: str, state: states.State):
+        self.steps, self.seconds, self.diverged = state.step, state.seconds, state.diverged
+        why = f" ({state.diverged})" if state.diverged else ""
+        what = "the only step" if state.step == 1 else f"none of {state.step} steps"
+        better = "was no better" if state.step == 1 else "was better"
+        super().__init__(
+            f"{what} {better} than {name} as it was{why}: nothing was written; lower --learning-rate, or give more data"
+        )
+
+
 @dataclass
 class _Adapted:
     """A model with its adapters and where they sit; held here alone, so that it can be let go of while it is around."""
@@ -66,6 +85,7 @@ def recover(
     Raises:
         RecoveryError: a dense model, nothing to train, a text that is too short, a parent that does not fit, or the
             state or the output of another recovery.
+        NothingLearnedError: no step was better than the pruned model; nothing is written, the state is taken away.
         OutputError: ``out`` is taken or cannot be written.
         CheckpointError, EvaluationError, MissingExtraError: a model cannot be loaded.
     """
@@ -109,6 +129,12 @@ def recover(
         report=report,
     )
     del teacher
+    if state.best["step"] == 0:
+        # The same settings would end here again, and others would find the state in their way.
+        if together.main:
+            path.unlink(missing_ok=True)
+        together.wait()
+        raise NothingLearnedError(layout.checkpoint.name, state)
     if together.main:
         _write(layout, out, adapted, corpus, settings, state, key, parent, parent_loss, together, writing)
         path.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from gatenorm.families import Layout, understand
 from gatenorm.records import ModelIdentity, Plan, read_json, spans
 from gatenorm.recovery import state as states
 from gatenorm.recovery.corpus import DEFAULT_LENGTH, split, windows
-from gatenorm.recovery.recovering import recover
+from gatenorm.recovery.recovering import NothingLearnedError, recover
 from gatenorm.recovery.settings import Settings
 from gatenorm.recovery.training import Report, held_out_loss
 from gatenorm.surgery.disk import write_pruned
@@ -198,23 +198,29 @@ def study(
             pruned = _pruned(layout, made, out / f"{name}-pruned")
             before = memory.get(f"{known} before", lambda: {"figures": measure(pruned)})["figures"]
             told = report(name) if report else None
-            recovered = recover(
-                pruned,
-                out / name,
-                text,
-                settings,
-                held_out=held_out,
-                parent=layout if settings.objective == "distill" else None,
-                report=told,
-            )
-            after = measure(understand(Checkpoint.open(out / name)))
+            try:
+                recovered = recover(
+                    pruned,
+                    out / name,
+                    text,
+                    settings,
+                    held_out=held_out,
+                    parent=layout if settings.objective == "distill" else None,
+                    report=told,
+                )
+            except NothingLearnedError as none:  # the best that was seen is the pruned model
+                after, steps, seconds, diverged = before, none.steps, none.seconds, none.diverged
+            else:
+                after = measure(understand(Checkpoint.open(out / name)))
+                steps, seconds = int(recovered.figures["steps"]), recovered.evidence[0].seconds
+                diverged = recovered.diverged
             shutil.rmtree(out / f"{name}-pruned", ignore_errors=True)
             return {
                 "before": before,
                 "after": after,
-                "steps": int(recovered.figures["steps"]),
-                "minutes": recovered.evidence[0].seconds / 60,
-                "diverged": recovered.diverged,
+                "steps": steps,
+                "minutes": seconds / 60,
+                "diverged": diverged,
             }
 
         kept = memory.get(known, taken)
