@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import gatenorm
 from gatenorm.calibration.curve import Curve
 from gatenorm.calibration.latency import LatencyProbe
 from gatenorm.calibration.pruned_copy import pruned_copy
+from gatenorm.demo.package import model_directory
 from gatenorm.errors import EvaluationError, PlanError
 from gatenorm.evaluation.perplexity import Protocol
 from gatenorm.records import LayerScore
@@ -22,6 +24,7 @@ from gatenorm.runtimes.transformers import load
 from gatenorm.surgery.disk import write_pruned
 from gatenorm.surgery.planning import plan_by_hand
 from tests.calibration.models import SHAPES, layout_of
+from tests.calibration.test_keys import swap_two_tokens
 from tests.tiny_models import tokens
 
 TinyModels = Callable[..., Path]
@@ -96,6 +99,26 @@ def test_tasks_are_those_of_the_pruned_checkpoint_and_are_added_to_a_state(text:
     with pytest.raises(EvaluationError, match="measured in another way"):
         measured(fresh, text, first, state=state, tasks="retrieval", task_limit=5)
     assert Curve.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+def test_a_state_of_another_tokenizer_or_of_other_software_is_refused(text: Path, tmp_path: Path):
+    directory, state = tmp_path / "model", tmp_path / "state.json"
+    shutil.copytree(model_directory(), directory)
+    how: dict[str, Any] = {"counts": [1], "seeds": 0, "state": state}
+    found = measured(gatenorm.laboratory(directory), text, **how)
+    fresh = gatenorm.laboratory(shutil.copytree(directory, tmp_path / "elsewhere"))
+    assert measured(fresh, text, **how).lines == found.lines
+    assert "model" not in vars(fresh)
+    kept = state.read_text()
+    told = json.loads(kept)
+    told["key"]["software"]["torch"] = "1.0"
+    state.write_text(json.dumps(told))
+    with pytest.raises(EvaluationError, match=r"another curve's measurements \(software.torch 1.0, now .*\): name"):
+        measured(fresh, text, **how)
+    state.write_text(kept)
+    swap_two_tokens(directory)
+    with pytest.raises(EvaluationError, match=r"another curve's measurements \(model.content .*, now .*\): name"):
+        measured(gatenorm.laboratory(directory), text, **how)
 
 
 def test_speed_is_held_against_the_whole_model_in_turns(text: Path, monkeypatch: pytest.MonkeyPatch):

@@ -19,6 +19,7 @@ from gatenorm.evaluation.subject import Subject
 from gatenorm.records import Evidence
 from gatenorm.recovery import Settings, recovering
 from gatenorm.recovery.state import state_file
+from tests.calibration.test_keys import swap_two_tokens
 from tests.recovery.conftest import SETTINGS, Place
 
 
@@ -86,7 +87,7 @@ def test_a_finished_one_says_so_and_another_is_refused(place: Place, out: Path):
     assert again.already
     assert again.figures["steps"] == 6
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*")} == before
-    with pytest.raises(RecoveryError, match=r"holds another recovery \(steps 6, asked for 7\): name another -o"):
+    with pytest.raises(RecoveryError, match=r"holds another recovery \(steps 6, now 7\): name another -o"):
         gatenorm.recover(place.pruned, out, str(place.text), steps=7, settings=SETTINGS, parent=place.dense)
 
 
@@ -99,7 +100,7 @@ def test_a_killed_one_goes_on_to_the_same_files(place: Place, out: Path, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         gatenorm.recover(place.pruned, tmp_path / "r", str(place.text), progress=killed, **how)
     assert [p.name for p in tmp_path.iterdir()] == ["r.recovery-state"]
-    with pytest.raises(RecoveryError, match=r"state of another recovery \(seed 0, asked for 1\)"):
+    with pytest.raises(RecoveryError, match=r"state of another recovery \(seed 0, now 1\)"):
         gatenorm.recover(
             place.pruned, tmp_path / "r", str(place.text), settings=replace(SETTINGS, seed=1), parent=place.dense
         )
@@ -115,6 +116,30 @@ def test_distillation_learns_from_the_parent(place: Place, tmp_path: Path):
     assert found.evidence[0].protocol["objective"] == "distill"
     assert found.evidence[0].protocol["parent"]["name"] == "dense"
     assert found.evidence[0].data["held_out"]["windows"] == 4
+
+
+def test_a_state_of_another_tokenizer_or_of_other_software_is_refused(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def killed(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    pruned, out, text = shutil.copytree(place.pruned, tmp_path / "pruned"), tmp_path / "r", str(place.text)
+    with pytest.raises(KeyboardInterrupt):
+        gatenorm.recover(pruned, out, text, progress=killed, settings=SETTINGS)
+    told, changed = recovering.software, {"peft": "0.1"}
+    monkeypatch.setattr(recovering, "software", lambda *rooms: told(*rooms) | changed)
+    with pytest.raises(RecoveryError, match=r"state of another recovery \(software\.peft .*, now 0\.1\): delete it"):
+        gatenorm.recover(pruned, out, text, settings=SETTINGS)
+    changed.clear()
+    swap_two_tokens(pruned)
+    with pytest.raises(RecoveryError, match=r"state of another recovery \(model\.content .*, now .*\): delete it"):
+        gatenorm.recover(pruned, out, text, settings=SETTINGS)
+    # Of the same content elsewhere it is gone on with.
+    gatenorm.recover(place.pruned, out, text, settings=SETTINGS)
+    changed["torch"] = "1.0"
+    with pytest.raises(RecoveryError, match=r"holds another recovery \(software\.torch .*, now 1\.0\): name another"):
+        gatenorm.recover(place.pruned, out, text, settings=SETTINGS)
 
 
 def test_one_model_is_in_memory_while_the_merged_one_is_checked(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from gatenorm.errors import GatenormError, RecoveryError
 from gatenorm.records import ModelIdentity
 from gatenorm.recovery.study import HELD_OUT, OTHER, Study, Variant
 from gatenorm.report.recovery import plot_study, study_lines, study_tables
+from tests.calibration.test_keys import swap_two_tokens
 from tests.recovery.conftest import SETTINGS, Place
 
 
@@ -89,8 +91,12 @@ def test_a_study_measures_goes_on_and_refuses_another(place: Place, tmp_path: Pa
     assert {"before", "after", "won_back", "works", "over_fits"} <= set(data["variants"][0])
     assert sorted(p.name for p in (tmp_path / "s").iterdir()) == ["depth-1", "depth-2", "study-state.json"]
     assert gatenorm.open_model(tmp_path / "s/depth-2").recovered
-    with pytest.raises(RecoveryError, match=r"holds another study \(settings.rank 4, asked for 5\)"):
+    with pytest.raises(RecoveryError, match=r"holds another study \(settings.rank 4, now 5\)"):
         gatenorm.recovery_study(*arguments, **{**how, "settings": replace(SETTINGS, steps=2, rank=5)})
+    changed = shutil.copytree(place.dense, tmp_path / "changed")
+    swap_two_tokens(changed)
+    with pytest.raises(RecoveryError, match=r"holds another study \(model\.content"):
+        gatenorm.recovery_study(changed, *arguments[1:], **how)
     with pytest.raises(RecoveryError, match="is pruned already"):
         gatenorm.recovery_study(place.pruned, tmp_path / "t", str(place.text), [0.5])
     with pytest.raises(GatenormError, match="not empty, and holds no study"):

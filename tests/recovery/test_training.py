@@ -111,7 +111,7 @@ def test_a_state_of_another_recovery_is_refused_by_name(place: Place, tmp_path: 
     path = tmp_path / "state"
     with pytest.raises(Killed):
         train(adapted(place, SETTINGS), CORPUS, SETTINGS, path=path, key={"rank": 4}, report=killed_after(2))
-    with pytest.raises(RecoveryError, match=r"is the state of another recovery \(rank 4, asked for 8\): delete it"):
+    with pytest.raises(RecoveryError, match=r"is the state of another recovery \(rank 4, now 8\): delete it"):
         train(adapted(place, SETTINGS), CORPUS, SETTINGS, path=path, key={"rank": 8})
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(RecoveryError, match="is no readable state"):

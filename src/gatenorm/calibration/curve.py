@@ -16,6 +16,7 @@ from typing import Any
 from gatenorm.calibration.agreement import label
 from gatenorm.calibration.curve_lines import CURVE_SCHEMA, Curve, Line
 from gatenorm.calibration.curve_state import CurveState
+from gatenorm.calibration.keys import model_key, software
 from gatenorm.calibration.laboratory import Laboratory
 from gatenorm.calibration.latency import LatencyProbe
 from gatenorm.calibration.probes import ACCURACY, FunctionProbe, Measure, Probe, TaskProbe, check_probes, mean_accuracy
@@ -114,8 +115,9 @@ def curve(
     check_probes(laboratory, probes)
     samples = evaluation_samples(laboratory, text, protocol)
     how = {**samples.protocol, "dtype": laboratory.computes_in, "device": laboratory.device}
-    identity = laboratory.layout.identity().to_json() | {"name": None}
-    key = {"model": identity, "data": text.identity(), "protocol": how}
+    key = {"data": text.identity(), "protocol": how}
+    if state is not None:  # every weight is read for its hash, which nobody needs without a file
+        key |= {"model": model_key(laboratory.layout), "software": software(packages=("accelerate", "lm_eval"))}
     known = CurveState(state, key, {probe.name: probe.key for probe in probes})
     rankings = _rankings(laboratory, asked, progress)
     drawn = [score_weights(laboratory.layout, RANDOM_BAND, seed=seed) for seed in range(seeds)]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gatenorm.calibration.keys import differences
 from gatenorm.errors import EvaluationError, OutputError
 from gatenorm.records import read_json
 
@@ -19,11 +20,11 @@ Figures = Mapping[str, float]
 class CurveState:
     """Figures by set of removed layers and by what measured them.
 
-    A file of another model, text or protocol is refused; so is one in which something of the same name was measured in
-    another way. What is asked for anew, such as a task, is added to it.
+    A file of another model (its tokenizer counts), text or protocol, or of other software, is refused; so is one in
+    which something of the same name was measured in another way. What is asked for anew, such as a task, is added.
 
     Args:
-        key: the model, the text and how perplexity is taken, as plain JSON.
+        key: the model, the text, how perplexity is taken and the software, as plain JSON.
         probes: what decides the figures of everything that is measured, by name.
 
     Raises:
@@ -79,10 +80,12 @@ class CurveState:
 
     def _read(self, path: Path) -> None:
         found = read_json(path, "--state")
-        if found.get("schema") != STATE_SCHEMA or found.get("key") != self._key:
-            raise EvaluationError(
-                f"--state {path} holds another curve's measurements (model, text or protocol differ): name another file"
-            )
+        theirs = found.get("key")
+        if found.get("schema") != STATE_SCHEMA or not isinstance(theirs, dict):
+            raise EvaluationError(f"--state {path} is no state of a curve that can be read: name another file")
+        differ = differences(theirs, self._key)
+        if differ:
+            raise EvaluationError(f"--state {path} holds another curve's measurements ({differ}): name another file")
         try:
             earlier, self._protocols = dict(found["probes"]), dict(found["protocols"])
             for entry in found["measured"]:
@@ -95,11 +98,6 @@ class CurveState:
             raise EvaluationError(f"--state {path} is damaged: delete it, or name another file") from None
         differs = next((name for name, key in self._probes.items() if earlier.get(name, key) != key), None)
         if differs is not None:
-            ours, theirs = self._probes[differs], earlier[differs]
-            how = ", ".join(
-                f"{name} {theirs.get(name)!s:.40}, now {ours.get(name)!s:.40}"
-                for name in sorted({*ours, *theirs})
-                if ours.get(name) != theirs.get(name)
-            )
+            how = differences(earlier[differs], self._probes[differs])
             raise EvaluationError(f"--state {path} holds {differs} measured in another way ({how}): name another file")
         self._probes = {**earlier, **self._probes}

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from gatenorm.calibration.keys import ROOMS as ROOMS_BELOW
+from gatenorm.calibration.keys import model_key, software
 from gatenorm.checkpoint import Checkpoint
 from gatenorm.errors import RecoveryError
 from gatenorm.evaluation.text import Text
@@ -25,6 +27,8 @@ from gatenorm.surgery.card import recovered_card
 from gatenorm.surgery.disk import RECOVERY_FILE, check_output, whole_directory, write_json
 
 Writing = Callable[[int, int], None]
+# Whose code decides the outcome.
+ROOMS = (*ROOMS_BELOW, "recovery")
 
 
 class NothingLearnedError(RecoveryError):
@@ -237,17 +241,14 @@ def _key(
     together: Processes,
 ) -> dict[str, Any]:
     """Everything that the outcome follows from; names of folders are no part of it."""
-
-    def nameless(named: Layout) -> dict[str, Any]:
-        return {key: value for key, value in named.identity().to_json().items() if key != "name"}
-
     return {
-        "model": nameless(layout),
+        "model": model_key(layout),
         # How a text was put together names the field of its rows.
         "data": [text.sha256, text.protocol],
         "held_out": [held_out.sha256, held_out.protocol] if held_out else "the last part of the data",
-        "parent": nameless(parent) if parent else None,
+        "parent": model_key(parent) if parent else None,
         "processes": together.count,
+        "software": software(ROOMS, ("peft",)),
         **settings.to_json(),
     }
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gatenorm.calibration.keys import differences
 from gatenorm.errors import OutputError, RecoveryError
 
 if TYPE_CHECKING:
@@ -115,20 +116,6 @@ def check_same(found: Mapping[str, Any], asked: Mapping[str, Any], what: str, do
     Raises:
         RecoveryError: one line with the first things that differ.
     """
-    ours = _flattened(json.loads(json.dumps(asked)))
-    theirs = _flattened(found)
-    differing = [name for name in sorted({*ours, *theirs}) if ours.get(name) != theirs.get(name)]
-    if differing:
-        shown = "; ".join(
-            f"{name} {theirs.get(name)!s:.40}, asked for {ours.get(name)!s:.40}" for name in differing[:3]
-        )
+    shown = differences(found, asked)
+    if shown:
         raise RecoveryError(f"{what} ({shown}): {do}")
-
-
-def _flattened(data: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(data, Mapping):
-        return {prefix: data}
-    found: dict[str, Any] = {}
-    for name, value in data.items():
-        found |= _flattened(value, f"{prefix}.{name}" if prefix else str(name))
-    return found

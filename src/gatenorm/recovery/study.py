@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from gatenorm.calibration.keys import model_key, software
 from gatenorm.checkpoint import Checkpoint
 from gatenorm.errors import OutputError, RecoveryError
 from gatenorm.evaluation.job import Job
@@ -20,7 +21,7 @@ from gatenorm.families import Layout, understand
 from gatenorm.records import ModelIdentity, Plan, read_json, spans
 from gatenorm.recovery import state as states
 from gatenorm.recovery.corpus import DEFAULT_LENGTH, split, windows
-from gatenorm.recovery.recovering import NothingLearnedError, recover
+from gatenorm.recovery.recovering import ROOMS, NothingLearnedError, recover
 from gatenorm.recovery.settings import Settings
 from gatenorm.recovery.training import Report, held_out_loss
 from gatenorm.surgery.disk import write_pruned
@@ -175,9 +176,16 @@ def study(
         "tasks": [[job.kind, job.title, dict(job.key)] for job in jobs],
         "tolerance": TOLERANCE,
     }
-    identity = {key: value for key, value in layout.identity().to_json().items() if key != "name"}
     data = {"train": text.identity(), **{name: t.identity() for name, t in watched.items()}}
-    memory = _Memory(out, {"model": identity, "data": data, **protocol})
+    memory = _Memory(
+        out,
+        {
+            "model": model_key(layout),
+            "data": data,
+            "software": software(ROOMS, ("peft", "lm_eval")),
+            **protocol,
+        },
+    )
     measure = _Measure(watched, jobs, settings)
     dense = memory.get("dense", lambda: {"figures": measure(layout)})["figures"]
     wanted = [(criterion, share) for criterion in criteria for share in sorted(set(shares))]
