@@ -17,7 +17,7 @@ from gatenorm.calibration.curve import Curve
 from gatenorm.calibration.latency import LatencyProbe
 from gatenorm.calibration.pruned_copy import pruned_copy
 from gatenorm.demo.package import model_directory
-from gatenorm.errors import EvaluationError, PlanError
+from gatenorm.errors import CalibrationError, CriterionError, EvaluationError, PlanError
 from gatenorm.evaluation.perplexity import Protocol
 from gatenorm.records import LayerScore
 from gatenorm.runtimes.transformers import load
@@ -162,3 +162,20 @@ def test_a_curve_of_another_schema_is_refused_by_name(text: Path):
         Curve.from_json({key: value for key, value in data.items() if key != "protocol"})
     with pytest.raises(PlanError, match="a curve holds a field of the wrong type"):
         Curve.from_json(data | {"lines": []})
+
+
+def test_the_random_criterion_is_drawn_by_the_seed_and_the_band_by_its_own(text: Path):
+    laboratory = gatenorm.laboratory("demo")
+    found = measured(laboratory, text, "random", seed=5, counts=[3])
+    (line,), (band,) = found.lines, found.band
+    assert line.removed[3] == tuple(gatenorm.score(laboratory.layout, "random", seed=5).ranking[:3])
+    assert band.removed[3] == tuple(gatenorm.score(laboratory.layout, "random", seed=0).ranking[:3])
+    assert line.removed[3] != band.removed[3]
+
+
+def test_what_a_curve_cannot_be_of_is_said_before_any_work(text: Path):
+    with pytest.raises(CriterionError, match="--criteria names none: expected one or more"):
+        gatenorm.curve("demo", [], str(text))
+    said = 'latency is measured on one device: name it, with --device .* laboratory.*device="cuda".*, instead of auto'
+    with pytest.raises(CalibrationError, match=said):
+        measured(gatenorm.laboratory("demo", device="auto"), text, latency=32)

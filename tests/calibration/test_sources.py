@@ -70,6 +70,11 @@ def test_self_sampling_is_deterministic_and_the_model_s_own(name: str):
     assert [len(s) for s in first.sequences] == [10, 10, 10]
     assert first.sequences != self_samples(Calibration("self", 3, 10, seed=1, batch_size=2), model, None).sequences
     assert steps[-1] == (30, 30)
+    # Rows of a batch take turns with one generator, so its size decides what is drawn, and is on record.
+    assert first.protocol["batch_size"] == 2
+    together = self_samples(Calibration("self", samples=3, length=10), model, None)
+    assert together.protocol["batch_size"] == 16
+    assert together.sequences != first.sequences
     # The draw without a cache: the same uniform numbers turn the same probabilities into the same tokens.
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randint(VOCABULARY, (2, 1), generator=generator)
@@ -122,6 +127,8 @@ def test_a_data_set_is_read_row_by_row(tmp_path: Path):
     found = text_samples(Calibration(f"hub:{folder}", 2, 8), Words(), CONFIG)  # type: ignore[arg-type]
     assert found.sequences == (tuple(range(2, 10)), tuple(range(10, 18)))
     assert "rows of the data set" in found.protocol["text"]
+    documents = text_samples(Calibration(f"hub:{folder}", 3, 8, separator="rows"), Words(), CONFIG)  # type: ignore[arg-type]
+    assert documents.sequences == (tuple(range(2, 10)),) * 3
     with pytest.raises(CalibrationError, match="could not be read"):
         text_samples(Calibration(f"hub:{tmp_path / 'none'}"), Words(), CONFIG)  # type: ignore[arg-type]
     (folder / "train.jsonl").write_text('{"words": "2 3"}\n')
@@ -149,6 +156,7 @@ def test_numbers_that_make_no_calibration_are_refused():
         ({"samples": 0}, "--samples 0"),
         ({"length": 1}, "--length 1"),
         ({"separator": "#"}, "--documents is about a text"),
+        ({"separator": ""}, "--documents is empty: expected what stands between documents"),
     ]:
         with pytest.raises(CalibrationError, match=message):
             Calibration("random", **wrong)

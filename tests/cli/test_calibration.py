@@ -90,7 +90,13 @@ def test_curve_measures_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixtur
     arguments = ("curve", "demo", "--data", text, *how, "--state", state)
     status, out, err = run(capsys, *arguments, "--plot", tmp_path / "c.svg")
     assert (status, err) == (0, "")
-    for shown in ("removed", "cosine@random", "random, 1 draws", "window 64", "dtype float32"):
+    for shown in (
+        "removed",
+        "cosine@random",
+        "random, 1 draws: least, geom. mean, largest",
+        "window 64",
+        "dtype float32",
+    ):
         assert shown in out
     assert (tmp_path / "c.svg").stat().st_size > 1000
     before = state.read_text()
@@ -142,6 +148,31 @@ def test_bad_requests_are_one_line_and_status_2(
         (["compare", model, "--criteria", "gate-norm"], "two criteria or more"),
         (["compare", model, "--criteria", "gate-norm,cosine"], "say which with --calibration"),
         (["compare", model, "--plot", tmp_path / "a.bmp"], "must be one of .png, .svg, .html"),
+        (["compare", "demo", "--criteria", "gate-norm,cosine@none.txt"], "error: cosine@none.txt: there is no file"),
+        (
+            ["score", "demo", "--criterion", "cosine", "--calibration", "none.txt"],
+            "error: --calibration none.txt: there",
+        ),
+        (["score", "demo", "--criterion", "cosine", "--calibration", short, "--documents", ""], "--documents is empty"),
+        (["compare", "demo", "--calibration", short, "--documents", ""], "--documents is empty"),
+        (
+            [
+                "prune",
+                "demo",
+                "--layers",
+                1,
+                "--criterion",
+                "cosine",
+                "--calibration",
+                short,
+                "--documents",
+                "",
+                "-o",
+                out,
+            ],
+            "--documents is empty",
+        ),
+        (["curve", "demo", "--data", short, "--criteria", ""], "--criteria names none"),
         (["curve", model], "--data"),
         (["curve", "demo", "--data", short], "fewer than one window"),
         (["curve", "demo", "--data", tmp_path / "none.txt"], "no file"),

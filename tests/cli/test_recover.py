@@ -28,7 +28,13 @@ def test_recovering_says_what_was_won_and_what_it_costs(
     arguments = ("recover", place.pruned, "-o", tmp_path / "r", "--data", place.text, "--parent", place.dense, *QUICK)
     status, out, err = run(capsys, *arguments)
     assert (status, err) == (0, "")
-    for said in ("held-out perplexity", "the parent (2 windows of 32 tokens)", "2 of 2 steps, 128 tokens", "licence"):
+    for said in (
+        "held-out perplexity",
+        "the parent (2 windows of 32 tokens)",
+        "2 of 2 steps, 128 tokens",
+        "licence",
+        " seconds; ",
+    ):
         assert said in out
     assert gatenorm.open_model(tmp_path / "r").recovered
     status, again, _ = run(capsys, *arguments)
@@ -73,6 +79,11 @@ def test_bad_requests_are_one_line_and_status_2(
         ((place.dense, *base, "--study", "50%", "--plot", tmp_path / "a.bmp"), "must be one of .png, .svg, .html"),
         ((place.pruned, *base, "--device", "cuda:99"), "cuda:99 cannot be used"),
         ((place.pruned, *base, "--rank", "0"), "--rank 0 is too few"),
+        ((place.pruned, *base, "--seed", "-1"), "--seed"),
+        ((place.pruned, *base, "--seed", 2**63), "--seed"),
+        ((place.pruned, *base, "--held-out", "none.txt"), "--held-out none.txt: there is no file none.txt"),
+        ((place.dense, *base, "--study", "50%", "--other", "none.txt"), "--other none.txt: there is no file"),
+        ((place.pruned, *base, *QUICK, "--steps", 1, "--learning-rate", "1e30"), "nothing was written"),
     ]
     for arguments, message in wrong:
         status, said, err = run(capsys, "recover", *arguments)

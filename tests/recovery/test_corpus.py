@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,3 +85,26 @@ def test_what_is_too_short_is_said(place: Place):
 def test_a_source_that_cannot_be_read_is_named(tmp_path: Path):
     with pytest.raises(RecoveryError, match=r"--data none\.txt: there is no file"):
         read("none.txt", Settings(), 32)
+    with pytest.raises(RecoveryError, match=r"--held-out none\.txt: there is no file"):
+        read("none.txt", Settings(), 32, option="--held-out")
+    pytest.importorskip("datasets")
+    with pytest.raises(RecoveryError, match=r"--other hub:.*none could not be read"):
+        read(f"hub:{tmp_path / 'none'}", Settings(), 32, option="--other")
+
+
+def test_rows_of_a_data_set_are_documents_and_as_many_as_all_processes_use(tmp_path: Path):
+    pytest.importorskip("datasets")
+    folder = tmp_path / "set"
+    folder.mkdir()
+    words = [f"row {n} " + "word " * 200 for n in range(60)]
+    (folder / "train.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in words))
+    settings = Settings(steps=2, batch=2)
+    one = read(f"hub:{folder}", settings, 32)
+    assert list(one.rows) == words[: len(one.rows)]
+    assert one.content == "\n\n".join(one.rows)
+    three = read(f"hub:{folder}", settings, 32, processes=3)
+    asked = settings.steps * settings.sequences * 32 * 12  # characters that are surely enough tokens
+    assert sum(map(len, one.rows[:-1])) < asked <= len("".join(one.rows))
+    assert sum(map(len, three.rows[:-1])) < 3 * asked <= len("".join(three.rows))
+    train, watched = split(three)
+    assert train.rows + watched.rows == three.rows

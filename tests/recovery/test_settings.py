@@ -31,6 +31,8 @@ def test_the_rate_rises_and_then_falls_as_the_schedule_says():
         ({"steps": 0}, "--steps 0 is too few"),
         ({"rank": 0}, "--rank 0 is too few"),
         ({"length": 1}, "--length 1 is too few"),
+        ({"seed": -1}, "--seed -1 is out of range: expected 0 to 9223372036854775807"),
+        ({"seed": 2**63}, "--seed 9223372036854775808 is out of range"),
         ({"dropout": 1.0}, "--dropout 1 is out of range"),
         ({"learning_rate": float("nan")}, "--learning-rate nan is out of range"),
         ({"weight_decay": -1.0}, "--weight-decay -1"),

@@ -140,3 +140,14 @@ def test_a_loss_that_is_no_number_stops_too(place: Place):
     assert (state.step, state.diverged) == (4, "the loss of step 4 is not finite")
     assert state.best["step"] == 2
     assert torch.isfinite(model(input_ids=torch.arange(4, 12)[None]).logits).all()
+
+
+def test_what_fails_in_its_first_step_leaves_no_state(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(self: Corpus, seed: int, first: int, count: int) -> None:
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Corpus, "rows", full)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            train(adapted(place, SETTINGS), CORPUS, SETTINGS, path=tmp_path / "state", key={})
+    assert list(tmp_path.iterdir()) == []

@@ -87,7 +87,7 @@ def recover(
         Path(out),
         _text(data, chosen, length, text_field),
         chosen,
-        held_out=None if held_out is None else _text(held_out, chosen, length, text_field),
+        held_out=None if held_out is None else _text(held_out, chosen, length, text_field, "--held-out"),
         parent=None if parent is None else open_model(parent),
         report=told,
         writing=writing,
@@ -150,8 +150,8 @@ def recovery_study(
         shares,
         criteria,
         chosen,
-        held_out=None if held_out is None else _text(held_out, chosen, length, text_field),
-        other=None if other is None else _text(other, chosen, length, text_field),
+        held_out=None if held_out is None else _text(held_out, chosen, length, text_field, "--held-out"),
+        other=None if other is None else _text(other, chosen, length, text_field, "--other"),
         # Stories of its own world are measured by its own protocol, which the text's perplexity would only repeat.
         jobs=[job for job in jobs if job.run is not None and job.kind != "perplexity"],
         plan=_planned,
@@ -166,11 +166,13 @@ def _planned(layout: Layout, share: float, criterion: str, settings: recovery.Se
     return plan(layout, share=share, criterion=criterion, seed=settings.seed, device=settings.device)
 
 
-def _text(source: str, settings: recovery.Settings, length: int, field: str) -> Text:
+def _text(source: str, settings: recovery.Settings, length: int, field: str, option: str = "--data") -> Text:
     from gatenorm.recovery.corpus import read
+    from gatenorm.recovery.processes import Processes
 
+    together = Processes.here(settings.device).count
     if source == DEMO:
         from gatenorm.demo.corpus import training_text
 
-        return training_text(settings.steps * settings.sequences * length)
-    return read(source, settings, length, field)
+        return training_text(settings.steps * settings.sequences * together * length)
+    return read(source, settings, length, field, processes=together, option=option)

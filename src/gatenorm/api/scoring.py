@@ -140,6 +140,7 @@ def curve(
     counts: Sequence[int] | None = None,
     protocol: Protocol | None = None,
     calibration: Calibration | str | None = None,
+    seed: int = 0,
     seeds: int = 5,
     measures: Mapping[str, Callable[[Any], float]] | None = None,
     tasks: str | Sequence[str] = (),
@@ -158,6 +159,7 @@ def curve(
         data: a text file, ``wikitext2``, or ``wikitext2=FILE``.
         counts: numbers of removed sublayers; up to half of them all by default.
         protocol: windows or documents, as in an evaluation.
+        seed: of the criterion ``random``, and of tokens that are drawn where ``calibration`` does not say.
         seeds: how many random rankings make the band.
         measures: what else to measure of every pruned model, by name: a function of the model, run without a key/value
             cache, that gives a number.
@@ -177,7 +179,7 @@ def curve(
     from gatenorm.calibration.requests import requests
     from gatenorm.evaluation.perplexity import Protocol
 
-    how = _calibration(calibration, 0)
+    how = _calibration(calibration, seed)
     asked = [requests([given], how)[0] if isinstance(given, str) else given for given in criteria]
     text, chosen = evaluation_text(data), laboratory(model)
     layers = len(chosen.layout.attention_layers)
@@ -189,6 +191,7 @@ def curve(
         text,
         protocol or Protocol(),
         numbers,
+        seed=seed,
         seeds=seeds,
         measures=measures,
         tasks=jobs_of_one(chosen.layout, tasks, task_data, limit=task_limit) if tasks else (),

@@ -26,7 +26,7 @@ from gatenorm.calibration.sources import Samples
 from gatenorm.calibration.statistics import Progress
 from gatenorm.calibration.warnings import curve_signatures, weakest
 from gatenorm.criteria import score as score_weights
-from gatenorm.errors import CalibrationError, EvaluationError
+from gatenorm.errors import CalibrationError, CriterionError, EvaluationError
 from gatenorm.evaluation.job import Job
 from gatenorm.evaluation.perplexity import Protocol, encode
 from gatenorm.evaluation.text import Text, read_text
@@ -71,6 +71,7 @@ def curve(
     protocol: Protocol,
     counts: Sequence[int],
     *,
+    seed: int = 0,
     seeds: int = 5,
     measures: Mapping[str, Measure] | None = None,
     tasks: Sequence[Job] = (),
@@ -84,7 +85,8 @@ def curve(
         asked: the rankings, as requests for them or as scores of the laboratory's model; what can be wrong with the
             text, the counts or the state file is said before any is made.
         counts: numbers of removed sublayers; 0 is measured whether named or not.
-        seeds: how many random rankings make the band, of perplexity alone.
+        seed: of the criterion ``random`` where it is asked for.
+        seeds: how many random rankings make the band, of perplexity alone: those of seeds 0, 1, ...
         measures: what else to measure along the rankings, by name: a function of the model, run without a key/value
             cache, that gives a number.
         tasks: of an evaluation, along the rankings; their mean share of right answers is the figure ``accuracy``.
@@ -95,6 +97,7 @@ def curve(
     Raises:
         EvaluationError: a count that leaves no attention, a state file of another curve, logits that are not finite,
             or a length that does not fit.
+        CriterionError: no ranking, or one that cannot be had.
         CalibrationError: no tokenizer, or tasks or timing of a model that is spread over devices.
         OutputError: the state file cannot be written.
     """
@@ -103,6 +106,8 @@ def curve(
     began = time.perf_counter()
     layers = laboratory.layout.attention_layers
     numbers = sorted({0, *counts})
+    if not asked:
+        raise CriterionError("--criteria names none: expected one or more, such as gate-norm,cosine@random")
     if numbers[0] < 0 or numbers[-1] >= len(layers):
         raise EvaluationError(
             f"a curve to {numbers[-1]} removed sublayers: the model has {len(layers)}, and one must stay"
@@ -119,8 +124,8 @@ def curve(
     if state is not None:  # every weight is read for its hash, which nobody needs without a file
         key |= {"model": model_key(laboratory.layout), "software": software(packages=("accelerate", "lm_eval"))}
     known = CurveState(state, key, {probe.name: probe.key for probe in probes})
-    rankings = _rankings(laboratory, asked, progress)
-    drawn = [score_weights(laboratory.layout, RANDOM_BAND, seed=seed) for seed in range(seeds)]
+    rankings = _rankings(laboratory, asked, seed, progress)
+    drawn = [score_weights(laboratory.layout, RANDOM_BAND, seed=number) for number in range(seeds)]
     along = {frozenset(weakest(s, n)) for s in rankings for n in numbers}
     sets = along | {frozenset(weakest(s, n)) for s in drawn for n in numbers}
     _measure(laboratory, samples, known, sets, along, probes, progress)
@@ -170,9 +175,11 @@ def _measure(
         progress(len(todo), len(todo))
 
 
-def _rankings(laboratory: Laboratory, asked: Sequence[Request | Scores], progress: Progress | None) -> Sequence[Scores]:
+def _rankings(
+    laboratory: Laboratory, asked: Sequence[Request | Scores], seed: int, progress: Progress | None
+) -> Sequence[Scores]:
     wanted = [one for one in asked if isinstance(one, Request)]
-    made = iter(score_requests(laboratory, wanted, progress=progress))
+    made = iter(score_requests(laboratory, wanted, seed=seed, progress=progress))
     return [next(made) if isinstance(one, Request) else one for one in asked]
 
 

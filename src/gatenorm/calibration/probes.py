@@ -124,7 +124,10 @@ def check_probes(laboratory: Laboratory, probes: Sequence[Probe]) -> None:
         if isinstance(probe, FunctionProbe):
             continue
         if laboratory.device == "auto":
-            raise CalibrationError(f"{probe.name} is measured on one device: name it, such as --device cuda")
+            raise CalibrationError(
+                f"{probe.name} is measured on one device: name it, with --device cpu or cuda (in Python "
+                'laboratory(..., device="cuda")), instead of auto'
+            )
         if isinstance(probe, TaskProbe) and probe.job.run is None:
             raise EvaluationError(f"--tasks {probe.name} compares two models: see gatenorm eval")
         if isinstance(probe, TaskProbe) and laboratory.tokenizer is None:

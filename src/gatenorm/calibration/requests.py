@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gatenorm.calibration.laboratory import Laboratory
 from gatenorm.calibration.sources import Calibration, with_source
 from gatenorm.calibration.statistics import Progress
 from gatenorm.criteria import criterion
 from gatenorm.criteria import score as score_weights
-from gatenorm.errors import CriterionError
+from gatenorm.errors import CalibrationError, CriterionError
 from gatenorm.records import ATTENTION, KINDS, Scores
 
 
 @dataclass(frozen=True)
 class Request:
-    """A criterion, and its tokens; ``None`` where it looks at weights alone."""
+    """A criterion, and its tokens; ``None`` where it looks at weights alone.
+
+    ``given`` is how it was named where that names the tokens too, such as ``cosine@self``.
+    """
 
     name: str
     calibration: Calibration | None = None
+    given: str = field(default="", compare=False)
 
 
 def requests(names: Sequence[str], calibration: Calibration) -> list[Request]:
@@ -41,7 +45,7 @@ def requests(names: Sequence[str], calibration: Calibration) -> list[Request]:
             raise CriterionError(
                 f"{name} needs forward passes over tokens: say which with --calibration FILE, self or random"
             )
-        asked = Request(name, None if weights_only else tokens)
+        asked = Request(name, None if weights_only else tokens, text if at else "")
         if asked in found:
             raise CriterionError(f"{text} is named twice: name every criterion once")
         found.append(asked)
@@ -75,10 +79,21 @@ def score_requests(
                 f"out, or see it alone with score --criterion {request.name}"
             )
         if request.calibration is not None:
-            laboratory.prepare(request.name, request.calibration)
+            _prepare(laboratory, request.name, request.calibration, request.given)
     return [
         score_weights(laboratory.layout, request.name, kind=kind, seed=seed, backend=backend, progress=progress)
         if request.calibration is None
         else laboratory.score(request.name, request.calibration, progress, kind)
         for request in asked
     ]
+
+
+def _prepare(laboratory: Laboratory, name: str, calibration: Calibration, given: str) -> None:
+    """As ``Laboratory.prepare``; errors name what was given: ``cosine@FILE`` says nothing of ``--calibration``."""
+    try:
+        laboratory.prepare(name, calibration)
+    except CalibrationError as error:
+        theirs = f"--calibration {calibration.source}"
+        if not given or theirs not in str(error):
+            raise
+        raise CalibrationError(str(error).replace(theirs, given)) from error

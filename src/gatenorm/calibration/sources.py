@@ -36,7 +36,7 @@ class Calibration:
     samples from itself, ``random`` for tokens drawn uniformly from the vocabulary, or ``hub:NAME[:CONFIG[:SPLIT]]`` for
     a data set of the hub with a column ``text``. ``samples`` windows of ``length`` tokens are taken from the front of a
     text; with a ``separator``, that many documents, each cut at ``length`` and padded in its batch. ``seed`` is that of
-    ``self`` and ``random``; ``batch_size`` counts samples.
+    ``self`` and ``random``; ``batch_size`` counts samples, and decides what ``self`` draws.
     """
 
     source: str
@@ -50,6 +50,10 @@ class Calibration:
         for what, given, least in (("samples", self.samples, 1), ("length", self.length, 2)):
             if given < least:
                 raise CalibrationError(f"--{what} {given} is too few: expected {least} or more")
+        if self.separator == "":
+            raise CalibrationError(
+                "--documents is empty: expected what stands between documents, such as '<|endoftext|>'"
+            )
         if self.drawn and self.separator is not None:
             raise CalibrationError(f"--documents is about a text: leave it out with --calibration {self.source}")
 
@@ -124,7 +128,9 @@ def self_samples(
 ) -> Samples:
     """Text that the model samples from itself at temperature 1, behind ``opening``, or a random token without one.
 
-    An end-of-text token does not end a sample. Equal for equal seeds on one device, dtype and version of torch.
+    An end-of-text token does not end a sample. Samples are drawn a batch at a time, 16 unless the calibration says
+    otherwise, whose rows take turns with one generator: tokens are equal for equal seeds and batch sizes, on one
+    device, dtype and version of torch. The record states the batch size.
 
     Args:
         progress: called with (tokens drawn, tokens to draw).
@@ -157,7 +163,13 @@ def self_samples(
                 if progress:
                     progress(len(sequences) * calibration.length + rows * drawn.shape[1], total)
         sequences += drawn.tolist()
-    stated = {"source": SELF, "seed": calibration.seed, "temperature": 1.0, "bos": opening is not None}
+    stated = {
+        "source": SELF,
+        "seed": calibration.seed,
+        "batch_size": size,
+        "temperature": 1.0,
+        "bos": opening is not None,
+    }
     return _samples(sequences, stated, calibration)
 
 
@@ -254,4 +266,4 @@ def from_hub(calibration: Calibration) -> Text:
     if not content.strip():
         raise CalibrationError(f"--calibration {calibration.source} holds no text")
     digest = hashlib.sha256(content.encode()).hexdigest()
-    return Text(calibration.source, content, digest, f"the first {len(rows)} rows of the data set")
+    return Text(calibration.source, content, digest, f"the first {len(rows)} rows of the data set", tuple(rows))

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from gatenorm.cli import console, options
-from gatenorm.errors import EvaluationError
+from gatenorm.errors import CriterionError, EvaluationError
 
 NAME = "curve"
 EXAMPLE = (
@@ -104,6 +104,8 @@ def command(
         raise EvaluationError("--documents is empty: expected what stands between documents, such as '<|endoftext|>'")
     tokens = options.tokens(calibration, samples, length, None, seed, batch_size)
     names = [name for name in criteria.split(",") if name]
+    if not names:
+        raise CriterionError("--criteria names none: expected one or more, such as gate-norm,cosine@random")
     requests(names, tokens)
     numbers = None if counts is None else options.indices(counts, "--counts")
     evaluation_text(data)
@@ -120,6 +122,7 @@ def command(
             counts=numbers,
             protocol=protocol,
             calibration=tokens,
+            seed=seed,
             seeds=seeds,
             tasks=tasks or (),
             task_data=task_data or (),
@@ -147,7 +150,7 @@ def _show(found: Any) -> None:
     columns = _columns(found, lambda line, n: f"{line.perplexity[n]:.4g}")
     spread = found.spread()
     if spread:
-        head = f"random, {len(found.band)} draws: least, mean, largest"
+        head = f"random, {len(found.band)} draws: least, geom. mean, largest"
         columns[head] = [", ".join(f"{value:.4g}" for value in spread[n]) for n in found.counts]
     title = f"{name}: perplexity on {found.data['name']} by number of removed attention sublayers"
     console.print_table(_by_count(found, title, columns))

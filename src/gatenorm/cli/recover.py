@@ -102,7 +102,7 @@ def command(
         Path | None, typer.Option("--plot", metavar="FILE", help="With --study: draw it (.png, .svg or .html).")
     ] = None,
     json: options.Json = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of adapters, data order and dropout.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Of adapters, data order and dropout.")] = 0,
     device: options.Device = "cpu",
     dtype: options.Dtype = "auto",
 ) -> None:
@@ -220,6 +220,10 @@ def _clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
 
 
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.1f} minutes" if seconds >= 120 else f"{seconds:.3g} seconds"
+
+
 def _main_process() -> bool:
     from gatenorm.recovery.processes import Processes
 
@@ -242,7 +246,7 @@ def _show(found: Any) -> None:
         console.say(f"of the log-perplexity that pruning lost, {figures['won_back']:.0%} was won back")
     console.say(
         f"{figures['best_step']:.0f} of {figures['steps']:.0f} steps, {figures['tokens']:,.0f} tokens, "
-        f"{evidence.seconds / 60:.1f} minutes; {figures['trainable']:,.0f} trained parameters"
+        f"{_duration(evidence.seconds)}; {figures['trainable']:,.0f} trained parameters"
     )
     console.say(f"{found.directory}: pruned and recovered; the adapters alone lie in {found.directory / 'adapter'}")
     console.say("It is another model than the pruned one: check its quality, licence, safety and refusals anew")

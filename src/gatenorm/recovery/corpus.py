@@ -53,10 +53,16 @@ def _order(seed: int, epoch: int, total: int) -> npt.NDArray[np.int64]:
     return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(total)
 
 
-def read(source: str, settings: Settings, length: int, field: str = "text") -> Text:
+def read(
+    source: str, settings: Settings, length: int, field: str = "text", *, processes: int = 1, option: str = "--data"
+) -> Text:
     """The text that ``--data`` names: a file as evaluations read it, or ``hub:NAME[:CONFIG[:SPLIT]]``.
 
     Of a data set of the hub, as many rows as the training can use.
+
+    Args:
+        processes: how many train together, each on its share.
+        option: what errors call the source.
 
     Raises:
         RecoveryError: it cannot be read, or is empty.
@@ -67,9 +73,12 @@ def read(source: str, settings: Settings, length: int, field: str = "text") -> T
             return read_text(source, field)
         from gatenorm.calibration.sources import Calibration, from_hub
 
-        text = from_hub(Calibration(source, settings.steps * settings.sequences, length))
+        text = from_hub(Calibration(source, settings.steps * settings.sequences * processes, length))
     except (EvaluationError, CalibrationError) as error:
-        raise RecoveryError(str(error).replace("--calibration", "--data")) from error
+        words = str(error)
+        for theirs in ("--calibration", "--data"):
+            words = words.replace(f"{theirs} {source}", f"{option} {source}")
+        raise RecoveryError(words) from error
     return text
 
 

@@ -11,6 +11,8 @@ from gatenorm.errors import RecoveryError, did_you_mean
 
 OBJECTIVES = ("lm", "distill")
 TARGETS = ("attention", "mlp")
+# Of torch's generators.
+LARGEST_SEED = 2**63 - 1
 
 
 def _cosine(done: float) -> float:
@@ -86,6 +88,8 @@ class Settings:
             self._known("targets", target, TARGETS)
         for name in ("steps", "rank", "batch", "accumulation", "watch_every", "watch_windows"):
             self._least(name, 1)
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise RecoveryError(f"--seed {self.seed} is out of range: expected 0 to {LARGEST_SEED}")
         if self.length is not None:
             self._least("length", 2)
         for name in ("alpha", "learning_rate", "clip", "temperature"):

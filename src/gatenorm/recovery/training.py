@@ -82,7 +82,13 @@ def train(
     losses: list[float] = []
     first, entered = state.step, time.perf_counter()
     while state.step < settings.steps and not state.diverged:
-        loss = training.step()
+        try:
+            loss = training.step()
+        except Exception:
+            # Too little memory, say. Nothing was learned yet, and other settings would find the state in their way.
+            if state.step == 0 and path is not None and together.main:
+                path.unlink(missing_ok=True)
+            raise
         losses.append(loss)
         state.diverged = training.diverged(loss)
         if not state.diverged and (state.step % settings.watch_every == 0 or state.step == settings.steps):
