@@ -8,10 +8,14 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import gatenorm
+from gatenorm.errors import RecoveryError
+from gatenorm.recovery import corpus
+from gatenorm.recovery.processes import Processes
 from tests.recovery.conftest import SETTINGS, Place
 
 
@@ -34,3 +38,19 @@ def test_two_processes_compute_what_one_does(place: Place, tmp_path: Path):
     for ours, theirs in zip(both["history"], alone["history"], strict=True):
         assert ours["held_out"] == pytest.approx(theirs["held_out"], rel=1e-5)
     assert both["evidence"][0]["figures"]["tokens"] == alone["evidence"][0]["figures"]["tokens"]
+
+
+def test_so_much_of_a_data_set_is_read_as_all_processes_use(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[int] = []
+
+    def read(source: str, *arguments: Any, processes: int, option: str) -> Any:
+        asked.append(processes)
+        raise RecoveryError(source)
+
+    monkeypatch.setattr(corpus, "read", read)
+    monkeypatch.setattr(Processes, "here", lambda device: Processes(3, 1, device))
+    with pytest.raises(RecoveryError, match="hub:a"):
+        gatenorm.recover(place.pruned, tmp_path / "r", "hub:a", settings=SETTINGS)
+    assert asked == [3]
