@@ -41,7 +41,7 @@ def test_what_lost_mlps_is_recovered_and_says_so(
     assert layout.recovered
     assert layout.removal == gatenorm.open_model(source).removal
     card = (out / "README.md").read_text()
-    assert words in card
+    assert f"a checkpoint called `dense` (llama) {words}" in card
     assert "- mlp-removed" in card
     assert ("- attention-removed" in card) == bool(attention)
 

@@ -197,7 +197,9 @@ class _Training:
         for kind, moment in (("first", "exp_avg"), ("second", "exp_avg_sq")):
             known = self.optimiser.state
             state.tensors[kind] = {n: known[p][moment] for n, p in self.parameters.items() if p in known}
-        if not first and seen > self.settings.diverged * state.start:
+        if not first and not math.isfinite(seen):
+            state.diverged = f"the held-out loss of step {state.step} is not finite"
+        elif not first and seen > self.settings.diverged * state.start:
             state.diverged = f"held-out loss {seen:.4g} is {seen / state.start:.3g} times the first"
 
     def diverged(self, loss: float) -> str | None:

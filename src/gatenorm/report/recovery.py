@@ -63,7 +63,7 @@ def _cells(study: Study, variant: Variant, columns: Sequence[str]) -> list[str]:
         str(len(variant.removed)),
         *(f"{variant.before[name]:.4g} → {variant.after[name]:.4g}" for name in columns),
         "-" if won is None else f"{won:.0%}",
-        f"{variant.minutes:.1f}",
+        f"{variant.minutes:.1f}" if variant.minutes >= 1 else f"{variant.minutes:.2g}",
         "yes" if study.works(variant) else "no",
     ]
 

@@ -119,7 +119,7 @@ def recovered_card(layout: Layout, pruned: str, evidence: Evidence, carried: Seq
     metadata, base, terms = _origin(layout, carried, ["gatenorm", "pruned", *tags, "recovered"])
     figures, protocol, data = evidence.figures, evidence.protocol, evidence.data
     learned = "the next token of a text" if protocol["objective"] == "lm" else "its unpruned parent's predictions"
-    origin = f"`{base}`" if base else f"a checkpoint called `{protocol['source']['name']}`"
+    origin = f"`{base}`" if base else f"a checkpoint called `{_pruned_from(layout) or protocol['source']['name']}`"
     return f"""---
 {metadata}
 ---
@@ -150,6 +150,14 @@ import gatenorm
 model = gatenorm.load("THIS_DIRECTORY")
 ```
 """
+
+
+def _pruned_from(layout: Layout) -> str | None:
+    """The name of the checkpoint that a pruned one was made from, where its configuration says it."""
+    found: Any = layout.checkpoint.config
+    for key in ("gatenorm", "plan", "model", "name"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found if isinstance(found, str) else None
 
 
 def _gone(layout: Layout) -> str:
