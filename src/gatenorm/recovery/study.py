@@ -177,15 +177,8 @@ def study(
         "tolerance": TOLERANCE,
     }
     data = {"train": text.identity(), **{name: t.identity() for name, t in watched.items()}}
-    memory = _Memory(
-        out,
-        {
-            "model": model_key(layout),
-            "data": data,
-            "software": software(ROOMS, ("peft", "lm_eval")),
-            **protocol,
-        },
-    )
+    used = software(ROOMS, ("peft", "lm_eval"))
+    memory = _Memory(out, {"model": model_key(layout), "data": data, "software": used, **protocol})
     measure = _Measure(watched, jobs, settings)
     dense = memory.get("dense", lambda: {"figures": measure(layout)})["figures"]
     wanted = [(criterion, share) for criterion in criteria for share in sorted(set(shares))]
@@ -216,12 +209,10 @@ def study(
                     parent=layout if settings.objective == "distill" else None,
                     report=told,
                 )
+                after, steps = measure(understand(Checkpoint.open(out / name))), int(recovered.figures["steps"])
+                seconds, diverged = recovered.evidence[0].seconds, recovered.diverged
             except NothingLearnedError as none:  # the best that was seen is the pruned model
                 after, steps, seconds, diverged = before, none.steps, none.seconds, none.diverged
-            else:
-                after = measure(understand(Checkpoint.open(out / name)))
-                steps, seconds = int(recovered.figures["steps"]), recovered.evidence[0].seconds
-                diverged = recovered.diverged
             shutil.rmtree(out / f"{name}-pruned", ignore_errors=True)
             return {
                 "before": before,
