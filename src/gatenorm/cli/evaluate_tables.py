@@ -177,7 +177,8 @@ def _domain(records: Sequence[Any], changes: Sequence[Any]) -> None:
         against = record.protocol["baseline"]["name"]
         table = table_of(f"{record.data['name']}: {record.model.name} against {against}", "what", "value")
         table.add_row("items, positions compared", f"{f['items']:.0f}, {f['positions']:,.0f}")
-        table.add_row("divergence of next-token distributions, nats", f"{f['kl']:.4g}")
+        interval = f" (95%: {f['kl_low']:.4g} to {f['kl_high']:.4g})" if "kl_low" in f else ""
+        table.add_row("divergence of next-token distributions, nats", f"{f['kl']:.4g}{interval}")
         table.add_row("same most likely token", f"{f['top1']:.1%}")
         table.add_row("greedy continuation: share before the first difference", f"{f['greedy_agreement']:.1%}")
         table.add_row("greedy continuation: the same to the end", f"{f['greedy_same']:.1%}")

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from gatenorm.errors import EvaluationError
+from gatenorm.evaluation.student import quantile
 from gatenorm.records import Evidence
 
 # The standard normal's 97.5% point.
 Z = 1.959963984540054
-INTERVAL = "95%, items paired; shares: Agresti and Min 2005, else normal with the items' own spread"
+INTERVAL = "95%, items paired; shares: Agresti and Min 2005, else Student's t with the items' own spread"
 
 
 @dataclass(frozen=True)
@@ -60,21 +61,32 @@ def from_counts(items: int, won: int, lost: int) -> Paired:
 
 
 def paired_means(first: Sequence[float], second: Sequence[float], weights: Sequence[float] | None = None) -> Paired:
-    """The difference of two weighted means over the same items.
+    """The difference of two weighted means over the same items, with its interval by :func:`mean_with_error`.
 
-    ``D = sum w d / sum w`` with ``d = second - first``; its variance is that of a ratio estimator,
-    ``n / (n - 1) sum w^2 (d - D)^2 / (sum w)^2``. One item alone gives no interval: it is infinite.
+    ``D = sum w d / sum w`` with ``d = second - first``; the interval is ``D`` and to both sides ``t`` standard errors,
+    ``t`` the 97.5% point of Student's distribution with n - 1 degrees of freedom. One item alone gives no interval: it
+    is infinite.
     """
     n = _same_length(first, second)
-    w = [1.0] * n if weights is None else list(weights)
-    d = [b - a for a, b in zip(first, second, strict=True)]
-    total = math.fsum(w)
-    mean = math.fsum(wi * di for wi, di in zip(w, d, strict=True)) / total
-    if n == 1:
-        return Paired(mean, -math.inf, math.inf, n)
-    spread = math.fsum((wi * (di - mean)) ** 2 for wi, di in zip(w, d, strict=True))
-    half = Z * math.sqrt(n / (n - 1) * spread) / total
+    mean, error = mean_with_error([b - a for a, b in zip(first, second, strict=True)], weights)
+    half = quantile(n - 1) * error if n > 1 else math.inf
     return Paired(mean, mean - half, mean + half, n)
+
+
+def mean_with_error(values: Sequence[float], weights: Sequence[float] | None = None) -> tuple[float, float]:
+    """A weighted mean and its standard error, infinite for one value.
+
+    ``M = sum w v / sum w``; its variance is that of a ratio estimator, ``n / (n - 1) sum w^2 (v - M)^2 / (sum w)^2``,
+    since the weights (tokens of an item) are drawn with the items.
+    """
+    n = len(values)
+    w = [1.0] * n if weights is None else list(weights)
+    total = math.fsum(w)
+    mean = math.fsum(wi * vi for wi, vi in zip(w, values, strict=True)) / total
+    if n == 1:
+        return mean, math.inf
+    spread = math.fsum((wi * (vi - mean)) ** 2 for wi, vi in zip(w, values, strict=True))
+    return mean, math.sqrt(n / (n - 1) * spread) / total
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
