@@ -80,6 +80,20 @@ def test_one_call_measures_everything(
 
 
 @pytest.mark.shared
+def test_one_item_has_a_score_and_no_error(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    arguments = ["eval", shared / "models/stories260K", "--data", shared / "data/zeroshot", "--limit", 1]
+    status, said, err = run(
+        capsys, *arguments, "--tasks", "zeroshot:openbookqa+rte", "--no-cache", "--json", tmp_path / "one.json"
+    )
+    assert (status, err) == (0, "")
+    assert "zero-shot average" in said
+    assert "±" not in said
+    assert "within two standard errors of chance: openbookqa, rte" in said
+    found = {r["kind"]: r["figures"] for r in json.loads((tmp_path / "one.json").read_text())}
+    assert "average_stderr" not in found["zeroshot-average"]
+
+
+@pytest.mark.shared
 def test_bad_input_gets_one_line(
     shared: Path, pruned: Path, files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

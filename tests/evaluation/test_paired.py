@@ -17,6 +17,7 @@ from gatenorm.evaluation.paired import (
     Z,
     compare,
     exact,
+    mean_figures,
     mean_with_error,
     median_interval,
     paired_means,
@@ -119,7 +120,9 @@ def test_what_cannot_be_paired():
     with pytest.raises(EvaluationError, match="cannot be paired"):
         paired_shares([1.0], [])
     assert paired_means([1.0], [3.0]).high == math.inf
-    assert standard_error([2.0]) == 0
+    assert standard_error([2.0]) == math.inf
+    assert mean_figures("acc", [1.0]) == {"acc": 1.0}
+    assert mean_figures("acc", [1.0, 0.0]) == {"acc": 0.5, "acc_stderr": 0.5}
 
 
 def record(items: list[dict[str, object]], kind: str = "task", sha: str = "s") -> Evidence:

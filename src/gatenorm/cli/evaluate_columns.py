@@ -30,6 +30,12 @@ def add_models(table: Any, records: Sequence[Any], *before: str) -> None:
         table.add_column("change (95%)", justify="right")
 
 
+def with_error(figures: Any, metric: str, form: str = ".1%") -> str:
+    """A figure and its standard error, which is not known of everything: a single item has none."""
+    error = figures.get(f"{metric}_stderr")
+    return f"{figures[metric]:{form}}" + ("" if error is None else f" ± {error:{form}}")
+
+
 def change_cell(
     changes: Sequence[Any], task: str | None, metric: str, write: Callable[[float], str] | None = None
 ) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gatenorm.cli import console
-from gatenorm.cli.evaluate_columns import add_models, by_task, change_cell, say_protocol, table_of
+from gatenorm.cli.evaluate_columns import add_models, by_task, change_cell, say_protocol, table_of, with_error
 
 _WORST = 5
 _FLIPPED = 12
@@ -111,7 +111,7 @@ def _zeroshot(records: Sequence[Any], changes: Sequence[Any]) -> None:
                     metric,
                     f"{first['items']:,.0f}",
                     f"{first['chance']:.1%}" if "chance" in first else "",
-                    *[f"{r.figures[metric]:.1%} ± {r.figures[metric + '_stderr']:.1%}" for r in own],
+                    *[with_error(r.figures, metric) for r in own],
                     *change_cell(changes, task, metric),
                 )
     console.print_table(table)
@@ -139,7 +139,7 @@ def _averages(records: Sequence[Any], changes: Sequence[Any]) -> None:
         "average_acc": "acc of every task",
     }
     for name, of in said.items():
-        values = [f"{r.figures[name]:.2%} ± {r.figures[name + '_stderr']:.2%}" for r in records]
+        values = [with_error(r.figures, name, ".2%") for r in records]
         table.add_row(name, of, *values, *change_cell(changes, None, name))
     console.print_table(table)
 
@@ -153,7 +153,7 @@ def _refusal(records: Sequence[Any], changes: Sequence[Any]) -> None:
         "system_obeyed": "conflicts decided by the system instruction",
     }.items():
         if metric in records[0].figures:
-            values = [f"{r.figures[metric]:.1%} ± {r.figures[metric + '_stderr']:.1%}" for r in records]
+            values = [with_error(r.figures, metric) for r in records]
             table.add_row(
                 what, f"{records[0].figures[metric + '_items']:.0f}", *values, *change_cell(changes, None, metric)
             )
@@ -200,7 +200,7 @@ def _retrieval(records: Sequence[Any], changes: Sequence[Any]) -> None:
     for task, own in by_task(records).items():
         first = own[0].figures
         for metric, chance in {"choice": f"{first['chance']:.0%}", "greedy": ""}.items():
-            values = [f"{r.figures[metric]:.1%} ± {r.figures[metric + '_stderr']:.1%}" for r in own]
+            values = [with_error(r.figures, metric) for r in own]
             table.add_row(task, metric, f"{first['items']:.0f}", chance, *values, *change_cell(changes, task, metric))
     console.print_table(table)
     for record in records:
@@ -235,10 +235,7 @@ def _anything(records: Sequence[Any], changes: Sequence[Any]) -> None:
     for task, own in by_task(records).items():
         for name in own[0].figures:
             if not name.endswith("_stderr") and name not in ("items", "chance"):
-                values = []
-                for r in own:
-                    error = r.figures.get(f"{name}_stderr")
-                    values.append(f"{r.figures.get(name, float('nan')):.4f}" + (f" ± {error:.4f}" if error else ""))
+                values = [with_error(r.figures, name, ".4f") if name in r.figures else "" for r in own]
                 table.add_row(task, name, *values, *change_cell(changes, task, name, lambda v: f"{v:+.4f}"))
     console.print_table(table)
     say_protocol(records[0], "task")
@@ -257,8 +254,10 @@ _VIEWS: dict[str, Callable[[Sequence[Any], Sequence[Any]], None]] = {
 
 
 def _at_chance(figures: Any, metric: str | None = None) -> bool:
+    """Whether a score lies within two standard errors of chance; where its error is unknown, it may lie anywhere."""
     metric = metric or ("acc_norm" if "acc_norm" in figures else "acc")
-    return "chance" in figures and abs(figures[metric] - figures["chance"]) < _SURE * figures[f"{metric}_stderr"]
+    error = figures.get(f"{metric}_stderr", math.inf)
+    return "chance" in figures and abs(figures[metric] - figures["chance"]) < _SURE * error
 
 
 def _reply(item: Any) -> str:

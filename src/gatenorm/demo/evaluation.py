@@ -13,7 +13,7 @@ from gatenorm.demo.tasks import ITEMS, SPLIT, Item, Kind, items
 from gatenorm.demo.tinyworld import END, story_of
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.job import Measured
-from gatenorm.evaluation.paired import standard_error
+from gatenorm.evaluation.paired import mean_figures
 from gatenorm.evaluation.perplexity import Protocol, perplexity
 from gatenorm.evaluation.text import Text
 from gatenorm.families import Layout
@@ -125,7 +125,7 @@ def task(
     }
     for name in ("probability", "log_probability", "margin"):
         values = [f[name] for f in found]
-        figures |= {name: math.fsum(values) / count, f"{name}_stderr": standard_error(values)}
+        figures |= mean_figures(name, values)
     distances = [i.distance for i in asked if i.distance is not None]
     protocol: dict[str, Any] = {
         "task": kind.name,

@@ -110,12 +110,14 @@ def exact(won: int, lost: int) -> float:
 
 
 def standard_error(values: Sequence[float]) -> float:
-    """Standard error of a mean: the sample's standard deviation (n - 1) over ``sqrt(n)``; 0 for one item."""
-    n = len(values)
-    if n < 2:
-        return 0.0
-    mean = math.fsum(values) / n
-    return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1) / n)
+    """Standard error of a mean: the sample's standard deviation (n - 1) over ``sqrt(n)``; infinite for one value."""
+    return mean_with_error(values)[1]
+
+
+def mean_figures(name: str, values: Sequence[float]) -> dict[str, float]:
+    """A record's figures of a mean: itself and, from two values on, ``<name>_stderr``."""
+    mean, error = mean_with_error(values)
+    return {name: mean, **({f"{name}_stderr": error} if len(values) > 1 else {})}
 
 
 def compare(baseline: Evidence, model: Evidence) -> Evidence | None:

@@ -22,7 +22,7 @@ from typing import Any
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.job import Job, Measured, Progress, Request
 from gatenorm.evaluation.likelihood import greedy
-from gatenorm.evaluation.paired import standard_error
+from gatenorm.evaluation.paired import mean_figures
 from gatenorm.evaluation.subject import Subject
 from gatenorm.evaluation.text import read_bytes, read_rows
 
@@ -175,7 +175,7 @@ def replies(
     for metric in METRICS.values():
         values = [e["metrics"][metric] for e in found if metric in e["metrics"]]
         if values:
-            figures |= {metric: sum(values) / len(values), f"{metric}_stderr": standard_error(values)}
+            figures |= mean_figures(metric, values)
             figures[f"{metric}_items"] = float(len(values))
     figures["refused"] = sum(e["refused"] for e in found) / len(found)
     figures["empty"] = sum(not e["reply"] for e in found) / len(found)
