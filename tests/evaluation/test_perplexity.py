@@ -14,6 +14,7 @@ from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.perplexity import Protocol, encode, measure, negative_log_likelihood, perplexity
 from gatenorm.evaluation.text import Text, documents, read_text, wikitext_rows
 from gatenorm.runtimes.transformers import load, load_tokenizer
+from tests.evaluation.subjects import tiny
 
 TinyModels = Callable[..., Path]
 
@@ -44,6 +45,31 @@ def test_logits_that_are_not_finite_are_named_and_not_averaged(tiny_models: Tiny
         model.model.norm.weight[0] = torch.nan
     with pytest.raises(EvaluationError, match="not finite"):
         negative_log_likelihood(model, [[5, 6, 7]])
+
+
+def test_a_batch_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch):
+    """As a CPU says it: nothing but the text of a RuntimeError."""
+    subject = tiny("gpt2")
+    real, sizes = subject.model.forward, []
+
+    def forward(input_ids: torch.Tensor, **options: object) -> object:
+        sizes.append(len(input_ids))
+        if len(input_ids) > most:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+        return real(input_ids=input_ids, **options)
+
+    text = text_of(" ".join(str(4 + n % 80) for n in range(80)))
+    expected = perplexity(subject.model, subject.tokenizer, text, Protocol(window=16))
+    monkeypatch.setattr(subject.model, "forward", forward)
+    most = 3
+    found = perplexity(subject.model, subject.tokenizer, text, Protocol(window=16))
+    assert sizes == [5, 2, 2, 1]
+    assert found.nll == pytest.approx(expected.nll, rel=1e-6)
+    most = 0
+    with pytest.raises(EvaluationError, match="not enough memory on cpu for a sequence of 16 tokens"):
+        perplexity(subject.model, subject.tokenizer, text, Protocol(window=16))
+    with pytest.raises(EvaluationError, match="for 4 sequences of 16 tokens: give a smaller --batch-size"):
+        perplexity(subject.model, subject.tokenizer, text, Protocol(window=16, batch_size=4))
 
 
 @pytest.mark.shared

@@ -59,6 +59,17 @@ def by_task(records: Sequence[Any]) -> dict[str, list[Any]]:
     return found
 
 
+def other_tokens(records: Sequence[Any]) -> str:
+    """What has to be said where the models cut one text into different tokens, and no change is given; else nothing."""
+    if len({r.data.get("tokens_sha256") for r in records}) < 2:
+        return ""
+    said = "note: the models cut the text into different tokens, so figures by token do not compare"
+    if any("word_perplexity" in r.figures for r in records):
+        limited = any("tokens_read" in r.protocol for r in records)
+        said += ", nor those by word: --limit takes other parts of the text" if limited else "; those by word do"
+    return said
+
+
 def say_protocol(record: Any, *without: str) -> None:
     """One line with the protocol, less what the table says."""
     said = {k: v for k, v in record.protocol.items() if k not in without}

@@ -7,7 +7,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gatenorm.cli import console
-from gatenorm.cli.evaluate_columns import add_models, by_task, change_cell, say_protocol, table_of, with_error
+from gatenorm.cli.evaluate_columns import (
+    add_models,
+    by_task,
+    change_cell,
+    other_tokens,
+    say_protocol,
+    table_of,
+    with_error,
+)
 
 _WORST = 5
 _FLIPPED = 12
@@ -35,9 +43,10 @@ def _perplexity(records: Sequence[Any], changes: Sequence[Any]) -> None:
     table = table_of(f"perplexity on {first.data['name']}", "model", what)
     for column in ("perplexity", "change", "a word", "nats/token", "tokens", "seconds"):
         table.add_column(column, justify="right")
+    foreign = other_tokens(records)
     for record in records:
         figures = record.figures
-        change = "" if record is first else f"{figures['perplexity'] / first.figures['perplexity'] - 1:+.2%}"
+        change = "" if record is first or foreign else f"{figures['perplexity'] / first.figures['perplexity'] - 1:+.2%}"
         table.add_row(
             Text(record.model.name),
             str(record.removal) if mlps else spans(record.removed),
@@ -57,8 +66,8 @@ def _perplexity(records: Sequence[Any], changes: Sequence[Any]) -> None:
     if "entropy" in first.figures:
         console.say(f"the stories' own entropy under their generator: {first.figures['entropy']:.4f} nats/token")
     say_protocol(first)
-    if len({r.figures["tokens"] for r in records}) > 1:
-        console.say("note: the models cut the text into different tokens, so these perplexities do not compare")
+    if foreign:
+        console.say(foreign)
     for record in records:
         if record.figures["perplexity"] > 100:
             console.say(
@@ -227,6 +236,9 @@ def _positions(records: Sequence[Any], changes: Sequence[Any]) -> None:
         table.add_row(name.removeprefix("nll_"), *values, *change_cell(changes, None, name, lambda v: f"{v:+.3f}"))
     console.print_table(table)
     say_protocol(records[0])
+    foreign = other_tokens(records)
+    if foreign:
+        console.say(foreign)
 
 
 def _anything(records: Sequence[Any], changes: Sequence[Any]) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.errors import EvaluationError
+from gatenorm.evaluation.batches import memory_for
 from gatenorm.evaluation.job import Job, Measured, Progress, Request
 from gatenorm.evaluation.likelihood import greedy, not_finite
 from gatenorm.evaluation.paired import mean_with_error
@@ -272,10 +273,10 @@ def _logits(subject: Subject, sequence: tuple[int, ...], count: int) -> Tensor:
     import torch
 
     ids = torch.tensor([sequence[:-1]], device=subject.model.device)
-    with torch.inference_mode():
+    with torch.inference_mode(), memory_for(subject.device, 1, len(sequence)):
         logits = subject.model(input_ids=ids, use_cache=False).logits[0, -count:].float()
     if not bool(torch.isfinite(logits).all()):
-        raise not_finite()
+        raise not_finite(subject.model)
     return logits
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from gatenorm.errors import EvaluationError, MissingExtraError, did_you_mean, first_line
 from gatenorm.evaluation.backends import BACKENDS, HARNESS_FOR_VLLM, backend
+from gatenorm.evaluation.batches import memory_for
 from gatenorm.evaluation.job import Job, Measured, Progress, Request
 from gatenorm.evaluation.subject import Subject
 
@@ -141,7 +142,8 @@ def run_task(
         # Once more, for what opening has imported.
         with answering.answering(subject, progress) as lm, quiet():
             try:
-                found = evaluate(lm=lm, task_dict=tasks, limit=limit, log_samples=True)
+                with memory_for(subject.device, lm.batch_size, lm.max_length):
+                    found = evaluate(lm=lm, task_dict=tasks, limit=limit, log_samples=True)
             except AssertionError as error:
                 why = first_line(error)[:200] if str(error) else "it is empty, or longer than the model's input"
                 raise EvaluationError(f"{task.task_name}: lm-eval refused a request of this model: {why}") from error

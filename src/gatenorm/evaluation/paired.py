@@ -123,6 +123,8 @@ def mean_figures(name: str, values: Sequence[float]) -> dict[str, float]:
 def compare(baseline: Evidence, model: Evidence) -> Evidence | None:
     """What changed between two records of the same task, or ``None`` where their items cannot be paired.
 
+    They cannot where items or data differ, or the tokens that both models cut a text into.
+
     ``figures`` hold ``<metric>_difference``, ``_low``, ``_high``, and for shares ``_won``, ``_lost``, ``_p``; ``items``
     every item whose share metrics changed, as ``before`` and ``after``.
     """
@@ -130,6 +132,8 @@ def compare(baseline: Evidence, model: Evidence) -> Evidence | None:
     after = {item["id"]: item for item in model.items}
     if not before or before.keys() != after.keys() or baseline.data.get("sha256") != model.data.get("sha256"):
         return None
+    if baseline.data.get("tokens_sha256") != model.data.get("tokens_sha256"):
+        return None  # a mean per token of one is no match for the other's
     figures: dict[str, float] = {}
     changed: dict[Any, dict[str, Any]] = {}
     for metric in _metrics(baseline.items):
@@ -145,7 +149,7 @@ def compare(baseline: Evidence, model: Evidence) -> Evidence | None:
         else:
             weights = [float(before[i].get("weight", 1)) for i in ids]
             if weights != [float(after[i].get("weight", 1)) for i in ids]:
-                continue  # other tokens: a mean per token of one is no match for the other's
+                continue  # other tokens
             found = paired_means(first, second, weights)
         figures |= _figures(metric, found)
     if not figures:

@@ -10,29 +10,35 @@ log-probabilities, sums are float64.
 Word perplexity and bits per byte rest on the same losses, but count what a tokenizer cannot choose: with ``t`` tokens,
 ``w`` words (runs between whitespace) and ``b`` UTF-8 bytes in the text, and the mean loss ``nll`` in nats per token,
 ``word perplexity = exp(nll t / w)`` and ``bits per byte = nll t / (b ln 2)``. The few tokens that no window predicts,
-its first ones, are taken to cost the mean.
+its first ones, are taken to cost the mean. Where a limit leaves out windows, ``t``, ``w`` and ``b`` are those of the part
+that the others hold.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.errors import EvaluationError
+from gatenorm.evaluation.batches import in_batches
 from gatenorm.evaluation.job import Job, Measured, Progress, Request
 from gatenorm.evaluation.likelihood import token_losses
-from gatenorm.evaluation.subject import Subject, check_vocabulary, rows_that_fit
+from gatenorm.evaluation.subject import Room, Subject, check_vocabulary
 from gatenorm.evaluation.text import Text, documents, read_text
 from gatenorm.families import Layout
 from gatenorm.records import Evidence
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 DEFAULT_WINDOW = 2048
+# Of a protocol: how many of the text's tokens the windows hold that a limit leaves.
+READ = "tokens_read"
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,8 @@ class Protocol:
 class Perplexity:
     """The figure with what it rests on; ``nll`` is in nats per predicted token.
 
-    ``losses`` holds (tokens predicted, mean loss) of every window or document, in the text's order.
+    ``losses`` holds (tokens predicted, mean loss) of every window or document, in the text's order, ``tokens_sha256``
+    identifies the tokens that they are about: means over other tokens do not compare.
     """
 
     perplexity: float
@@ -67,6 +74,7 @@ class Perplexity:
     word_perplexity: float = math.nan
     bits_per_byte: float = math.nan
     losses: tuple[tuple[int, float], ...] = ()
+    tokens_sha256: str = ""
 
     def figures(self) -> dict[str, float]:
         """The numbers of the record, by name; without those by word and by byte where the text has none."""
@@ -103,18 +111,20 @@ def perplexity(
     total = sum(counted)
     vocabulary, device = int(model.config.vocab_size), model.device.type
     sums = [0.0] * len(sequences)
-    order = sorted(range(len(sequences)), key=lambda n: len(sequences[n]), reverse=True)
     done = 0
-    while order:
-        size = protocol.batch_size or rows_that_fit(len(sequences[order[0]]), vocabulary, device)
-        batch, order = order[:size], order[size:]
-        for n, losses in zip(batch, token_losses(model, [sequences[n] for n in batch]), strict=True):
+
+    def losses_of(batch: list[int]) -> list[Tensor]:
+        return token_losses(model, [sequences[n] for n in batch])
+
+    room = Room(device, vocabulary, protocol.batch_size)
+    for batch, found in in_batches(room, range(len(sequences)), losses_of, lambda n: len(sequences[n])):
+        for n, losses in zip(batch, found, strict=True):
             sums[n] = float(losses[known[n] :].sum())
             done += counted[n]
         if progress:
             progress(done, total)
     mean = math.fsum(sums) / total
-    words, size_in_bytes = per_token(tokenizer, text, protocol, described["text_tokens"])
+    words, size_in_bytes = per_token(tokenizer, text, protocol, described)
     return Perplexity(
         perplexity=_exp(mean),
         nll=mean,
@@ -125,14 +135,42 @@ def perplexity(
         word_perplexity=_exp(mean / words) if words else math.inf,
         bits_per_byte=mean / size_in_bytes / math.log(2),
         losses=tuple((tokens, nll / tokens) for tokens, nll in zip(counted, sums, strict=True)),
+        tokens_sha256=digest(sequences),
     )
 
 
-def per_token(tokenizer: PreTrainedTokenizerBase, text: Text, protocol: Protocol, tokens: int) -> tuple[float, float]:
-    """Words between whitespace and UTF-8 bytes for each token of a text that has ``tokens``, special ones included."""
+def per_token(
+    tokenizer: PreTrainedTokenizerBase, text: Text, protocol: Protocol, described: Mapping[str, Any]
+) -> tuple[float, float]:
+    """Words between whitespace and UTF-8 bytes for each token of the text, or of the part that a limit leaves.
+
+    Not a number where that part is not known: slow tokenizers do not say where a token ends.
+
+    Args:
+        described: what :func:`encode` says of the text.
+    """
     pieces = [text.content] if protocol.separator is None else documents(text, protocol.separator, protocol.limit)
-    plain = tokens - len(pieces) * tokenizer.num_special_tokens_to_add()
+    plain = described["text_tokens"] - len(pieces) * tokenizer.num_special_tokens_to_add()
+    if READ in described:
+        if not getattr(tokenizer, "is_fast", False):
+            return math.nan, math.nan
+        pieces, plain = _beginning(tokenizer, text.content, described[READ])
     return sum(len(p.split()) for p in pieces) / plain, sum(len(p.encode()) for p in pieces) / plain
+
+
+def _beginning(tokenizer: PreTrainedTokenizerBase, content: str, tokens: int) -> tuple[list[str], int]:
+    """What the first tokens of a text stand for, and how many of them are not special."""
+    found = tokenizer(content, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
+    end = max(stop for _, stop in found["offset_mapping"][:tokens])
+    return [content[:end]], tokens - sum(found["special_tokens_mask"][:tokens])
+
+
+def digest(sequences: Sequence[Sequence[int]]) -> str:
+    """The hash of token sequences: figures by token compare only where it is the same."""
+    found = hashlib.sha256()
+    for sequence in sequences:
+        found.update((",".join(map(str, sequence)) + "\n").encode())
+    return found.hexdigest()
 
 
 def prepare(request: Request) -> list[Job]:
@@ -157,7 +195,8 @@ def prepare(request: Request) -> list[Job]:
             {"id": number, "metrics": {"nll": loss}, "weight": tokens}
             for number, (tokens, loss) in enumerate(found.losses)
         ]
-        return Measured("perplexity", found.figures(), found.protocol, text.identity(), found.seconds, items)
+        data = {**text.identity(), "tokens_sha256": found.tokens_sha256}
+        return Measured("perplexity", found.figures(), found.protocol, data, found.seconds, items)
 
     key = {"data": text.sha256, "text": text.protocol, "window": window, "separator": protocol.separator}
     key |= {"limit": protocol.limit, "stride": protocol.stride}
@@ -259,6 +298,8 @@ def encode(
         sequences = [ids[n * stride : n * stride + window] for n in range(count)][: protocol.limit]
         last = "dropped" if stride == window else "taken: every token but the first counts once"
         described = {"window": window, "stride": stride, "windows": len(sequences), "last_shorter_window": last}
+        if 0 < len(sequences) < count:
+            described[READ] = (len(sequences) - 1) * stride + window
     if not sequences:
         raise EvaluationError(f"no document of {text.name} has two tokens: there is nothing to predict")
     check_vocabulary(sequences, config.vocab_size)

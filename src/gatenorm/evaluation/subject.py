@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.errors import EvaluationError
@@ -174,9 +175,7 @@ class Subject:
 
     def rows(self, tokens: int) -> int:
         """How many sequences of that length go through the model at a time."""
-        if self.batch_size:
-            return self.batch_size
-        return rows_that_fit(tokens, self.vocabulary, self.model.device.type)
+        return Room(self.model.device.type, self.vocabulary, self.batch_size).rows(tokens)
 
     def encode(self, texts: list[str], *, special: bool = True) -> list[list[int]]:
         """Token ids, with the tokenizer's own special tokens unless they are not wanted.
@@ -192,6 +191,19 @@ class Subject:
         if self._loaded is None:
             self._loaded = self._load()
         return self._loaded
+
+
+@dataclass(frozen=True)
+class Room:
+    """How many sequences go through a model at a time where no subject says so: ``batch_size``, or as many as fit."""
+
+    device: str
+    vocabulary: int
+    batch_size: int | None = None
+
+    def rows(self, tokens: int) -> int:
+        """How many sequences of that length."""
+        return self.batch_size or rows_that_fit(tokens, self.vocabulary, self.device)
 
 
 def rows_that_fit(tokens: int, vocabulary: int, device: str) -> int:
