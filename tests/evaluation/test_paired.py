@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -150,6 +151,16 @@ def test_other_items_other_data_or_other_tokens_are_not_compared():
     assert compare(record(one), record(one, sha="other")) is None
     assert compare(record(one), record([{**one[0], "weight": 4}])) is None
     assert compare(record([]), record([])) is None
+
+
+def test_means_over_other_tokens_are_not_compared():
+    """As many tokens in each window, and not the same ones."""
+    items = [{"id": n, "metrics": {"nll": 1.0 + n}, "weight": 31} for n in range(3)]
+    one, other = record(items), record(items)
+    assert compare(one, other) is not None
+    one, other = (replace(r, data={**r.data, "tokens_sha256": tokens}) for r, tokens in ((one, "a"), (other, "b")))
+    assert compare(one, one) is not None
+    assert compare(one, other) is None
 
 
 def test_a_median_lies_between_its_ends_as_often_as_they_say():

@@ -249,6 +249,35 @@ def test_wikitext_windows_give_what_a_plain_reckoning_gives(name: str, shared: P
 
 
 @pytest.mark.shared
+def test_under_a_limit_words_and_bytes_are_those_that_were_read(shared: Path):
+    """The text's end has other words than its beginning: figures are those of the beginning measured alone."""
+    directory = shared / "models/stories3M"
+    model, tokenizer = load(directory, dtype=torch.float32), load_tokenizer(directory)
+    text = text_of("Once upon a time there was a little dog. " * 8 + "Extraordinarily uncharacteristic! é ü 大 " * 30)
+    limited = perplexity(model, tokenizer, text, Protocol(window=20, limit=2))
+    ids = tokenizer(text.content)["input_ids"][:40]
+    beginning = text_of(tokenizer.decode(ids, skip_special_tokens=True))
+    assert text.content.startswith(beginning.content)
+    alone = perplexity(model, tokenizer, beginning, Protocol(window=20))
+    assert (limited.sequences, alone.sequences) == (2, 2)
+    assert limited.nll == pytest.approx(alone.nll)
+    assert limited.word_perplexity == pytest.approx(alone.word_perplexity)
+    assert limited.bits_per_byte == pytest.approx(alone.bits_per_byte)
+    assert limited.protocol["tokens_read"] == 40
+    whole = perplexity(model, tokenizer, text, Protocol(window=20, limit=1000))
+    assert "tokens_read" not in whole.protocol
+    assert limited.tokens_sha256 == alone.tokens_sha256 != whole.tokens_sha256
+
+
+def test_under_a_limit_figures_by_word_are_left_out_where_tokens_have_no_places_in_the_text():
+    subject, text = tiny("gpt2"), text_of(" ".join(str(4 + n % 80) for n in range(80)))
+    whole = perplexity(subject.model, subject.tokenizer, text, Protocol(window=16))
+    limited = perplexity(subject.model, subject.tokenizer, text, Protocol(window=16, limit=2))
+    by_word = {"word_perplexity", "bits_per_byte"}
+    assert whole.figures().keys() - limited.figures().keys() == by_word
+
+
+@pytest.mark.shared
 def test_word_perplexity_and_bits_per_byte_are_the_harness_own(shared: Path):
     """On a text of one window, of which a leading BOS lets every token be predicted, as in a rolling log-likelihood."""
     from gatenorm.evaluation import backends, harness

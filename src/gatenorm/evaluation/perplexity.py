@@ -10,8 +10,8 @@ log-probabilities, sums are float64.
 Word perplexity and bits per byte rest on the same losses, but count what a tokenizer cannot choose: with ``t`` tokens,
 ``w`` words (runs between whitespace) and ``b`` UTF-8 bytes in the text, and the mean loss ``nll`` in nats per token,
 ``word perplexity = exp(nll t / w)`` and ``bits per byte = nll t / (b ln 2)``. The few tokens that no window predicts,
-its first ones, are taken to cost the mean. Where a limit leaves out windows, ``t``, ``w`` and ``b`` are those of the part
-that the others hold.
+its first ones, are taken to cost the mean. Where a limit leaves out windows, ``t``, ``w`` and ``b`` are those of
+the part that the others hold.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from gatenorm.evaluation.job import Job, Measured, Progress, Request
 from gatenorm.evaluation.likelihood import token_losses
 from gatenorm.evaluation.subject import Room, Subject, check_vocabulary
 from gatenorm.evaluation.text import Text, documents, read_text
+from gatenorm.evaluation.words import READ, per_token
 from gatenorm.families import Layout
 from gatenorm.records import Evidence
 
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 DEFAULT_WINDOW = 2048
-# Of a protocol: how many of the text's tokens the windows hold that a limit leaves.
-READ = "tokens_read"
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,8 @@ def perplexity(
         if progress:
             progress(done, total)
     mean = math.fsum(sums) / total
-    words, size_in_bytes = per_token(tokenizer, text, protocol, described)
+    pieces = [text.content] if protocol.separator is None else documents(text, protocol.separator, protocol.limit)
+    words, size_in_bytes = per_token(tokenizer, pieces, described)
     return Perplexity(
         perplexity=_exp(mean),
         nll=mean,
@@ -137,32 +137,6 @@ def perplexity(
         losses=tuple((tokens, nll / tokens) for tokens, nll in zip(counted, sums, strict=True)),
         tokens_sha256=digest(sequences),
     )
-
-
-def per_token(
-    tokenizer: PreTrainedTokenizerBase, text: Text, protocol: Protocol, described: Mapping[str, Any]
-) -> tuple[float, float]:
-    """Words between whitespace and UTF-8 bytes for each token of the text, or of the part that a limit leaves.
-
-    Not a number where that part is not known: slow tokenizers do not say where a token ends.
-
-    Args:
-        described: what :func:`encode` says of the text.
-    """
-    pieces = [text.content] if protocol.separator is None else documents(text, protocol.separator, protocol.limit)
-    plain = described["text_tokens"] - len(pieces) * tokenizer.num_special_tokens_to_add()
-    if READ in described:
-        if not getattr(tokenizer, "is_fast", False):
-            return math.nan, math.nan
-        pieces, plain = _beginning(tokenizer, text.content, described[READ])
-    return sum(len(p.split()) for p in pieces) / plain, sum(len(p.encode()) for p in pieces) / plain
-
-
-def _beginning(tokenizer: PreTrainedTokenizerBase, content: str, tokens: int) -> tuple[list[str], int]:
-    """What the first tokens of a text stand for, and how many of them are not special."""
-    found = tokenizer(content, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
-    end = max(stop for _, stop in found["offset_mapping"][:tokens])
-    return [content[:end]], tokens - sum(found["special_tokens_mask"][:tokens])
 
 
 def digest(sequences: Sequence[Sequence[int]]) -> str:
