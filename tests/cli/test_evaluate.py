@@ -109,6 +109,12 @@ def test_models_with_other_tokenizers_are_shown_side_by_side_and_not_compared(
     assert kinds == ["perplexity", "positions"] * 2
     status, said, err = run(capsys, *arguments, "--limit", 2)
     assert "nor those by word: --limit takes other parts of the text" in said
+    arguments[arguments.index("--tasks") + 1] = "perplexity,domain"
+    status, said, err = run(capsys, *arguments)
+    assert (status, said) == (2, "")
+    assert err == (
+        "error: stories3M and stories260K have different tokenizers: their distributions cannot be compared\n"
+    )
 
 
 @pytest.mark.shared

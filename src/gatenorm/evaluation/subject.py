@@ -206,6 +206,28 @@ class Room:
         return self.batch_size or rows_that_fit(tokens, self.vocabulary, self.device)
 
 
+def check_same_tokenizer(model: Subject, baseline: Subject) -> None:
+    """Refuse two models whose tokens are not the same; of checkpoints only the tokenizers are read for it.
+
+    Raises:
+        EvaluationError: they are not, or a tokenizer cannot be read.
+    """
+    from gatenorm.runtimes.transformers import load_tokenizer
+
+    layouts = [subject.layout for subject in (model, baseline)]
+    files = [layout.checkpoint.directory / "tokenizer.json" for layout in layouts if layout is not None]
+    if len(files) == 2 and all(file.is_file() for file in files) and files[0].read_bytes() == files[1].read_bytes():
+        return
+    tokenizers = [
+        subject.tokenizer if subject.layout is None else load_tokenizer(subject.layout.checkpoint.directory)
+        for subject in (model, baseline)
+    ]
+    if tokenizers[0].get_vocab() != tokenizers[1].get_vocab():
+        raise EvaluationError(
+            f"{model.name} and {baseline.name} have different tokenizers: their distributions cannot be compared"
+        )
+
+
 def rows_that_fit(tokens: int, vocabulary: int, device: str) -> int:
     """How many sequences have logits that fit into the memory set aside for them: at least one."""
     fit = LOGITS_BYTES // (max(tokens, 1) * vocabulary * 4)
