@@ -117,6 +117,20 @@ def test_logits_that_are_not_finite_are_named(subject: Subject):
         measured(Subject.of_module(broken, subject.tokenizer), made)
 
 
+def test_solved_examples_are_in_the_key(monkeypatch: pytest.MonkeyPatch):
+    from datasets import Dataset
+
+    def key(example: str, shots: int) -> dict[str, Any]:
+        splits = {"test": Dataset.from_list(DOCS), "train": Dataset.from_list([{"q": "Lily", "a": example}] * 2)}
+        more = {"custom_dataset": lambda **_: splits, "training_split": "train", "fewshot_split": "train"}
+        made = task("generate_until", **more, num_fewshot=shots)
+        monkeypatch.setattr(harness, "official", lambda _: [made])
+        return dict(harness.prepare(Request(argument="toy"))[0].key)
+
+    assert key("ran", 1) == key("ran", 1) != key("sat", 1)
+    assert key("ran", 0) == key("sat", 0)
+
+
 def test_quiet_leaves_everything_as_it_was():
     import lm_eval.api.task
 

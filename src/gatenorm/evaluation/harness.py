@@ -12,7 +12,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -57,6 +57,7 @@ def prepare(request: Request) -> list[Job]:
         docs = documents_of(task, request.limit)
         identity = identity_of(task, docs)
         key = {"task": task.task_name, "data": identity["sha256"], "limit": request.limit, "shots": shots(task)}
+        key["examples"] = _digest(task.fewshot_docs()) if shots(task) else None
         jobs.append(job_of("harness", partial(_as_it_is, task), request.limit, identity, key))
     return jobs
 
@@ -102,10 +103,9 @@ def documents_of(task: Any, limit: int | None) -> list[dict[str, Any]]:
 
 def identity_of(task: Any, docs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What a record says of a harness task's data: the hash is over the documents themselves."""
-    digest = hashlib.sha256(json.dumps(list(docs), sort_keys=True, default=str).encode())
     named = "/".join(str(part) for part in (task.DATASET_PATH, task.DATASET_NAME) if part)
     split = task.config.test_split or task.config.validation_split
-    return {"name": named, "split": str(split), "sha256": digest.hexdigest(), "items": len(docs)}
+    return {"name": named, "split": str(split), "sha256": _digest(docs), "items": len(docs)}
 
 
 def shots(task: Any) -> int:
@@ -206,6 +206,10 @@ def quiet() -> Iterator[None]:
             module.tqdm = bar  # type: ignore[attr-defined]
         if shown:
             datasets.enable_progress_bars()
+
+
+def _digest(docs: Iterable[dict[str, Any]]) -> str:
+    return hashlib.sha256(json.dumps(list(docs), sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _as_it_is(task: Any) -> Any:
