@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 _SAID = ("out of memory", "can't allocate memory", "not enough memory")
 
 
-class Room(Protocol):
+class HasRoom(Protocol):
     """Where sequences go through a model; ``rows(tokens)`` of them at a time, or ``batch_size`` if somebody said so."""
 
     @property
@@ -27,7 +27,7 @@ class Room(Protocol):
 
 
 def in_batches(
-    room: Room,
+    room: HasRoom,
     items: Sequence[Item],
     compute: Callable[[list[Item]], Result],
     tokens: Callable[[Item], int],
