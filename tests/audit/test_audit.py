@@ -150,9 +150,10 @@ def test_your_own_workload_is_another_measurement_and_nothing_else(finished: tup
     audit, done = again(out, evaluation=asked, gates={"domain-divergence": 1e-9})
     assert {what.partition(":")[0] for what in done} == {"your workload"}
     gate = next(g for v in audit.variants if v.name == "gate-norm-13" for g in v.gates if g.gate == "domain-divergence")
-    assert (gate.outcome, gate.unit) == (FALLS, "nats")
-    assert gate.value is not None
-    assert gate.value > 1e-9
+    # Of two prompts the interval reaches 12.7 standard errors to both sides: beyond the limit, and not proven.
+    assert (gate.outcome, gate.unit) == (NOT_PROVEN, "nats")
+    low, value, high = (float("nan") if end is None else end for end in (gate.low, gate.value, gate.high))
+    assert low <= 1e-9 < value < high
 
 
 def test_what_was_recovered_is_measured_anew(finished: tuple[Path, Audit, Events]):

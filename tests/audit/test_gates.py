@@ -9,7 +9,7 @@ import pytest
 
 from gatenorm.audit.candidates import unstable
 from gatenorm.audit.gates import GATES, check_gates, hold, limits, outcome_of
-from gatenorm.audit.readings import Findings, Reading, findings
+from gatenorm.audit.readings import Findings, Reading, domain_divergence, findings
 from gatenorm.errors import AuditError
 from gatenorm.records import Evidence, ModelIdentity
 from gatenorm.records.audit import FALLS, NOT_PROVEN, STANDS, GateResult
@@ -151,6 +151,15 @@ def test_limits_are_numbers_with_their_unit_or_off():
 def test_a_variant_that_lost_a_layer_it_needs_is_unstable(before: float, after: float, why: str):
     found = unstable(before, after)
     assert (why in found) if why else found == ""
+
+
+def test_divergence_is_read_with_the_interval_of_its_record():
+    found = {"kl": 0.2, "kl_stderr": 0.01, "kl_low": 0.1, "kl_high": 0.3, "items": 3.0}
+    alone = {"kl": 0.2, "items": 1.0}
+    for figures, ends in ((found, (0.1, 0.3, False)), (alone, (None, None, True))):
+        reading = domain_divergence(Findings((), (Evidence("domain", NOBODY, (1,), figures, {}, {}, 1.0),), ()))
+        assert reading is not None
+        assert (reading.value, reading.low, reading.high, reading.too_few) == (0.2, *ends)
 
 
 def test_every_gate_gives_a_reason_and_says_what_it_rests_on():

@@ -80,6 +80,44 @@ def test_one_call_measures_everything(
 
 
 @pytest.mark.shared
+def test_one_item_has_a_score_and_no_error(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    arguments = ["eval", shared / "models/stories260K", "--data", shared / "data/zeroshot", "--limit", 1]
+    status, said, err = run(
+        capsys, *arguments, "--tasks", "zeroshot:openbookqa+rte", "--no-cache", "--json", tmp_path / "one.json"
+    )
+    assert (status, err) == (0, "")
+    assert "zero-shot average" in said
+    assert "±" not in said
+    assert "within two standard errors of chance: openbookqa, rte" in said
+    found = {r["kind"]: r["figures"] for r in json.loads((tmp_path / "one.json").read_text())}
+    assert "average_stderr" not in found["zeroshot-average"]
+
+
+@pytest.mark.shared
+def test_models_with_other_tokenizers_are_shown_side_by_side_and_not_compared(
+    shared: Path, files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    models = shared / "models"
+    arguments: list[Any] = ["eval", models / "stories3M", "--baseline", models / "stories260K", "--window", 32]
+    arguments += ["--tasks", "perplexity,positions", "--data", files["text"], "--no-cache"]
+    status, said, err = run(capsys, *arguments, "--json", tmp_path / "out.json")
+    assert (status, err) == (0, "")
+    assert said.count("different tokens, so figures by token do not compare") == 2
+    assert "do not compare; those by word do" in said
+    assert "change of the loss" not in said
+    kinds = [record["kind"] for record in json.loads((tmp_path / "out.json").read_text())]
+    assert kinds == ["perplexity", "positions"] * 2
+    status, said, err = run(capsys, *arguments, "--limit", 2)
+    assert "nor those by word: --limit takes other parts of the text" in said
+    arguments[arguments.index("--tasks") + 1] = "perplexity,domain"
+    status, said, err = run(capsys, *arguments)
+    assert (status, said) == (2, "")
+    assert err == (
+        "error: stories3M and stories260K have different tokenizers: their distributions cannot be compared\n"
+    )
+
+
+@pytest.mark.shared
 def test_bad_input_gets_one_line(
     shared: Path, pruned: Path, files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

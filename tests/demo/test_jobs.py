@@ -30,11 +30,10 @@ def test_jobs_give_what_the_evaluation_gives():
         assert len(record.items) == 6
 
 
-def test_what_half_of_the_attention_was_worth_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_half_of_the_attention_was_worth_is_reported(tmp_path: Path):
     """A difference that can be measured, with its interval, wherever the built-in model has got to."""
-    monkeypatch.setattr(evaluation.evaluate, "__kwdefaults__", {"stories": 3, "count": 2})
     out = api.prune("demo", tmp_path / "half", api.plan("demo", share=0.5))
-    records = api.evaluate(out, "demo", baseline="demo", request=Request(limit=2))
+    records = api.evaluate(out, "demo", baseline="demo", request=Request(limit=3))
     story, *changes = [r for r in records if r.kind == "comparison"]
     assert story.protocol["of"] == "perplexity"
     assert story.figures["nll_low"] <= story.figures["nll_difference"] <= story.figures["nll_high"]
@@ -49,3 +48,10 @@ def test_options_about_a_text_are_refused():
     with pytest.raises(EvaluationError, match="--window is about a text"):
         jobs.prepare(Request(window=64))
     assert [j.title for j in jobs.recall(Request())] == [k.name for k in ALL_KINDS if k.name.startswith("recall")]
+
+
+def test_a_limit_counts_stories_and_items_of_every_kind():
+    keys = [dict(job.key) for job in jobs.prepare(Request(limit=3))]
+    assert keys[0] == {"stories": 3}
+    assert [key["count"] for key in keys[1:]] == [3] * len(ALL_KINDS)
+    assert dict(jobs.prepare(Request())[0].key) == {"stories": evaluation.STORIES}

@@ -24,6 +24,9 @@ class Numbers:
     def decode(self, ids: Sequence[int], **_: object) -> str:
         return " ".join(map(str, ids))
 
+    def num_special_tokens_to_add(self) -> int:
+        return 0
+
     def get_vocab(self) -> dict[str, int]:
         return {}
 

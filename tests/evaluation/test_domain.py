@@ -55,6 +55,13 @@ def test_figures_are_those_of_a_plain_reckoning(name: str):
     assert found.figures["positions"] == positions
     assert found.figures["kl"] == pytest.approx(kl / positions, rel=1e-4)
     assert found.figures["top1"] == pytest.approx(same / positions)
+    weights, values = ([item[name] for item in found.items] for name in ("positions", "kl"))
+    spread = sum((w * (v - kl / positions)) ** 2 for w, v in zip(weights, values, strict=True))
+    error = math.sqrt(3 / 2 * spread) / positions
+    assert found.figures["kl_stderr"] == pytest.approx(error, rel=1e-3)
+    # Three items: Student's t with two degrees of freedom.
+    assert found.figures["kl_high"] == pytest.approx(kl / positions + 4.302653 * error, rel=1e-3)
+    assert found.figures["kl_low"] == pytest.approx(max(0, kl / positions - 4.302653 * error), rel=1e-3, abs=1e-9)
     assert found.figures["greedy_agreement"] == pytest.approx(sum(agreed) / 3)
     assert found.figures["perplexity"] == pytest.approx(math.exp(loss / tokens), rel=1e-4)
     assert found.figures["baseline_perplexity"] == pytest.approx(math.exp(before / tokens), rel=1e-4)
@@ -68,6 +75,12 @@ def test_a_model_follows_itself():
     assert found.figures["kl"] == 0
     assert found.figures["top1"] == found.figures["greedy_agreement"] == found.figures["greedy_same"] == 1
     assert found.figures["perplexity"] == found.figures["baseline_perplexity"]
+
+
+def test_one_item_alone_has_no_interval():
+    found = followed(tiny("gpt2", changed("gpt2")), tiny("gpt2"), encoded(tiny("gpt2"), ITEMS[:1], 16, None), 4)
+    assert found.figures["kl"] > 0
+    assert not {"kl_stderr", "kl_low", "kl_high"} & set(found.figures)
 
 
 def test_divergence_of_known_distributions():
@@ -121,6 +134,19 @@ def test_the_job_reads_the_file(tmp_path: Path):
     assert found.figures["kl"] == 0
     with pytest.raises(EvaluationError, match="needs your own prompts"):
         prepare(Request())
+
+
+def test_what_is_read_of_a_file_is_in_the_key(tmp_path: Path):
+    """One cached result must not serve for the same bytes read in another way."""
+    rows = "".join(json.dumps({"prompt": "5 6", "a": "7 8 9 10", "b": "11 12 13 14"}) + "\n" for _ in range(3))
+    for name in ("w.jsonl", "w.txt"):
+        (tmp_path / name).write_text(rows)
+    parquet = pytest.importorskip("pyarrow.parquet")
+    columns = {"a": ["7 8 9 10"], "b": ["11 12 13 14"]}
+    parquet.write_table(pytest.importorskip("pyarrow").table(columns), tmp_path / "w.parquet")
+    asked = [("w.jsonl", "text"), ("w.txt", "text"), ("w.parquet", "a"), ("w.parquet", "b")]
+    keys = [prepare(Request(data=str(tmp_path / name), text_field=field))[0].key for name, field in asked]
+    assert all(keys[n] != keys[m] for n in range(4) for m in range(n))
 
 
 def test_different_tokenizers_are_refused():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,35 @@ def test_generated_answers_are_greedy(subject: Subject, capsys: pytest.CaptureFi
 
 
 @pytest.mark.shared
+def test_several_filters_are_metrics_of_one_document(subject: Subject):
+    def read_by(name: str, pattern: str) -> dict[str, Any]:
+        steps = [{"function": "regex", "regex_pattern": pattern, "fallback": "none"}, {"function": "take_first"}]
+        return {"name": name, "filter": steps}
+
+    filters = [read_by("strict-match", "^(zzz)"), read_by("flexible-extract", r"([a-z]+)")]
+    options: dict[str, Any] = {
+        "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+        "generation_kwargs": {"until": ["\n\n"], "max_gen_toks": 6, "do_sample": False},
+    }
+    alone = measured(subject, task("generate_until", **options, filter_list=filters[:1]))
+    assert set(alone.figures) == {"exact_match", "exact_match_stderr", "items"}
+    assert alone.protocol["filters"] == ["strict-match"]
+    first = measured(subject, task("generate_until", **options))
+    words = [re.search("[a-z]+", item["answer"]) for item in first.items]
+    target = {"doc_to_target": str(words[0][0]) if words[0] else "nothing"}
+    found = measured(subject, task("generate_until", **{**options, **target}, filter_list=filters))
+    names = [f"exact_match_{name}{end}" for name in ("strict-match", "flexible-extract") for end in ("", "_stderr")]
+    assert set(found.figures) == {*names, "items"}
+    assert [item["id"] for item in found.items] == [0, 1, 2]
+    assert found.figures["items"] == 3
+    for name in ("strict-match", "flexible-extract"):
+        mean = sum(item["metrics"][f"exact_match_{name}"] for item in found.items) / 3
+        assert found.figures[f"exact_match_{name}"] == pytest.approx(mean)
+    assert found.items[0]["metrics"] == {"exact_match_strict-match": 0.0, "exact_match_flexible-extract": 1.0}
+    assert found.items[0]["answer_strict-match"] == "none"
+
+
+@pytest.mark.shared
 def test_a_limit_takes_the_first_documents(subject: Subject):
     made = task("loglikelihood", metric_list=[{"metric": "acc", "aggregation": "mean", "higher_is_better": True}])
     seen: list[tuple[int, int]] = []
@@ -85,6 +115,20 @@ def test_logits_that_are_not_finite_are_named(subject: Subject):
     made = task("loglikelihood", metric_list=[{"metric": "acc", "aggregation": "mean", "higher_is_better": True}])
     with pytest.raises(EvaluationError, match="not finite"):
         measured(Subject.of_module(broken, subject.tokenizer), made)
+
+
+def test_solved_examples_are_in_the_key(monkeypatch: pytest.MonkeyPatch):
+    from datasets import Dataset
+
+    def key(example: str, shots: int) -> dict[str, Any]:
+        splits = {"test": Dataset.from_list(DOCS), "train": Dataset.from_list([{"q": "Lily", "a": example}] * 2)}
+        more = {"custom_dataset": lambda **_: splits, "training_split": "train", "fewshot_split": "train"}
+        made = task("generate_until", **more, num_fewshot=shots)
+        monkeypatch.setattr(harness, "official", lambda _: [made])
+        return dict(harness.prepare(Request(argument="toy"))[0].key)
+
+    assert key("ran", 1) == key("ran", 1) != key("sat", 1)
+    assert key("ran", 0) == key("sat", 0)
 
 
 def test_quiet_leaves_everything_as_it_was():

@@ -6,10 +6,11 @@ import copy
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from gatenorm import prune_module
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.likelihood import continuations, greedy, token_losses
+from gatenorm.evaluation.likelihood import continuations, greedy, not_finite, token_losses
 from tests.evaluation.subjects import log_probabilities, tiny
 from tests.tiny_models import build
 
@@ -72,12 +73,65 @@ def test_nothing_is_made_of_logits_that_are_not_finite():
         token_losses(model, [[5, 6, 7]])
 
 
+def test_what_is_said_of_logits_that_are_not_finite_is_what_can_be_done():
+    model = copy.deepcopy(build("llama-gqa"))
+    assert "though it computes in float32" in str(not_finite(model))
+    assert str(not_finite(None, "bfloat16")).endswith("try --dtype float32")
+    with torch.no_grad():
+        model.half().model.layers[1].mlp.up_proj.weight[0, 0] = torch.inf  # a large number may have become that
+        assert str(not_finite(model)).endswith("try --dtype float32")
+        assert "model.layers.1.mlp.up_proj.weight is damaged" in str(not_finite(model.float()))
+        model.half().model.layers[1].mlp.up_proj.weight[0, 0] = torch.nan
+    assert "model.layers.1.mlp.up_proj.weight is damaged" in str(not_finite(model))
+
+
+def test_greedy_is_greedy_whatever_the_checkpoint_says_of_generation():
+    plain = tiny("llama-gqa")
+    prompts = draw(6, 4)
+    expected = greedy(plain, prompts, 8)
+    model = copy.deepcopy(build("llama-gqa"))
+    said = {
+        "repetition_penalty": 9.0,
+        "no_repeat_ngram_size": 1,
+        "suppress_tokens": sorted({*expected[0], *expected[1]}),
+    }
+    said |= {"forced_eos_token_id": 7, "min_new_tokens": 3, "do_sample": True, "temperature": 3.0, "num_beams": 3}
+    model.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id, **said)
+    assert greedy(tiny("llama-gqa", model), prompts, 8) == expected
+    assert model.generation_config.repetition_penalty == 9.0
+
+
+def test_tokens_to_stop_at_come_from_either_configuration():
+    free = copy.deepcopy(build("llama-gqa"))
+    free.generation_config.eos_token_id = free.config.eos_token_id = None
+    ((first, second, *_),) = greedy(tiny("free", free), draw(6), 8)
+    assert first != second
+    for of_generation, of_model in ((second, None), ([second], None), (None, second), ([second, -1, 10**9], first)):
+        free.generation_config.eos_token_id, free.config.eos_token_id = of_generation, of_model
+        assert greedy(tiny("free", free), draw(6), 8) == [[first]]
+
+
+@pytest.mark.parametrize("damaged", ["x", [[1]], True, 1.5, {"a": 1}])
+def test_damaged_tokens_to_stop_at_get_one_line(damaged: object):
+    model = copy.deepcopy(build("llama-gqa"))
+    model.generation_config.eos_token_id = damaged
+    with pytest.raises(EvaluationError, match=r"eos_token_id is .*expected a token's number"):
+        greedy(tiny("damaged", model), draw(4), 2)
+
+
 def test_empty_prompts_are_refused():
     with pytest.raises(EvaluationError, match="may be empty"):
         continuations(tiny("gpt2"), [([], [3])])
 
 
-def test_a_batch_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    "problem",
+    [
+        torch.OutOfMemoryError("too much"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_halved(problem: Exception, monkeypatch: pytest.MonkeyPatch):
     subject = tiny("gpt2")
     sizes: list[int] = []
     real = subject.model.forward
@@ -85,13 +139,26 @@ def test_a_batch_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch):
     def forward(input_ids: torch.Tensor, **options: object) -> object:
         sizes.append(len(input_ids))
         if len(input_ids) > 2:
-            raise torch.OutOfMemoryError("too much")
+            raise problem
         return real(input_ids=input_ids, **options)
 
     monkeypatch.setattr(subject.model, "forward", forward)
     found = continuations(subject, [(p, [3]) for p in draw(*[6] * 5)])
     assert len(found) == 5
     assert sizes == [5, 2, 2, 1]
+    sizes.clear()
+    assert len(greedy(subject, draw(*[6] * 5), 1)) == 5
+    assert sizes == [5, 2, 2, 1]
     subject.batch_size = 5
     with pytest.raises(EvaluationError, match="smaller --batch-size"):
         continuations(subject, [(p, [3]) for p in draw(*[6] * 5)])
+
+
+def test_other_failures_are_not_taken_for_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch):
+    def forward(**_: object) -> object:
+        raise RuntimeError("shapes cannot be multiplied")
+
+    subject = tiny("gpt2")
+    monkeypatch.setattr(subject.model, "forward", forward)
+    with pytest.raises(RuntimeError, match="shapes"):
+        continuations(subject, [([5], [3])])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -13,14 +14,18 @@ from hypothesis import strategies as st
 
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.paired import (
+    INTERVAL,
     Z,
     compare,
     exact,
+    mean_figures,
+    mean_with_error,
     median_interval,
     paired_means,
     paired_shares,
     standard_error,
 )
+from gatenorm.evaluation.student import quantile
 from gatenorm.records import Evidence, ModelIdentity
 
 MODEL = ModelIdentity("m", "llama", 4, "c", {})
@@ -62,7 +67,8 @@ def test_weighted_means_are_a_ratio_estimator(rows: list[tuple[float, float, int
     residuals = w * ((b - a) - mean)
     error = math.sqrt(len(rows) / (len(rows) - 1) * (residuals**2).sum()) / w.sum()
     assert found.difference == pytest.approx(mean, abs=1e-9)
-    assert found.high - found.difference == pytest.approx(Z * error, abs=1e-9)
+    assert found.high - found.difference == pytest.approx(quantile(len(rows) - 1) * error, abs=1e-9)
+    assert mean_with_error((b - a).tolist(), w.tolist()) == pytest.approx((mean, error), abs=1e-9)
 
 
 def test_equal_weights_give_the_usual_standard_error():
@@ -70,7 +76,7 @@ def test_equal_weights_give_the_usual_standard_error():
     a, b = [[draw.gauss(0, 1) for _ in range(40)] for _ in range(2)]
     found = paired_means(a, b)
     differences = np.array(b) - np.array(a)
-    assert found.high - found.difference == pytest.approx(Z * differences.std(ddof=1) / math.sqrt(40))
+    assert found.high - found.difference == pytest.approx(2.022691 * differences.std(ddof=1) / math.sqrt(40))
     assert standard_error(differences.tolist()) == pytest.approx(differences.std(ddof=1) / math.sqrt(40))
 
 
@@ -88,11 +94,36 @@ def test_intervals_of_shares_hold_the_truth_about_as_often_as_they_say():
     assert 183 <= held <= 199
 
 
+@pytest.mark.parametrize("n", [2, 3, 5, 10])
+def test_intervals_of_means_hold_the_truth_as_often_as_they_say_however_few_there_are(n: int):
+    """Two items with 1.96 standard errors to both sides would hold it in 70 of 100."""
+    draw = np.random.default_rng(n)
+    found = [paired_means([0.0] * n, row) for row in draw.normal(0.3, 2.0, (4000, n)).tolist()]
+    assert 0.94 <= np.mean([f.low <= 0.3 <= f.high for f in found]) <= 0.96
+    assert "Student" in INTERVAL
+
+
+def test_intervals_of_weighted_means_hold_the_truth_where_weights_go_with_values():
+    """Items with more tokens lie higher: the mean by tokens is 7/6 where the plain one is 1."""
+    draw = np.random.default_rng(5)
+    held = 0
+    for _ in range(2000):
+        weights = draw.choice([10, 20, 30], 30).astype(float)
+        values = weights / 20 + draw.normal(0, 0.2, 30)
+        truth = (100 + 400 + 900) / 60 / 20
+        mean, error = mean_with_error(values.tolist(), weights.tolist())
+        half = quantile(29) * error
+        held += mean - half <= truth <= mean + half
+    assert 0.93 <= held / 2000 <= 0.965
+
+
 def test_what_cannot_be_paired():
     with pytest.raises(EvaluationError, match="cannot be paired"):
         paired_shares([1.0], [])
     assert paired_means([1.0], [3.0]).high == math.inf
-    assert standard_error([2.0]) == 0
+    assert standard_error([2.0]) == math.inf
+    assert mean_figures("acc", [1.0]) == {"acc": 1.0}
+    assert mean_figures("acc", [1.0, 0.0]) == {"acc": 0.5, "acc_stderr": 0.5}
 
 
 def record(items: list[dict[str, object]], kind: str = "task", sha: str = "s") -> Evidence:
@@ -120,6 +151,16 @@ def test_other_items_other_data_or_other_tokens_are_not_compared():
     assert compare(record(one), record(one, sha="other")) is None
     assert compare(record(one), record([{**one[0], "weight": 4}])) is None
     assert compare(record([]), record([])) is None
+
+
+def test_means_over_other_tokens_are_not_compared():
+    """As many tokens in each window, and not the same ones."""
+    items = [{"id": n, "metrics": {"nll": 1.0 + n}, "weight": 31} for n in range(3)]
+    one, other = record(items), record(items)
+    assert compare(one, other) is not None
+    one, other = (replace(r, data={**r.data, "tokens_sha256": tokens}) for r, tokens in ((one, "a"), (other, "b")))
+    assert compare(one, one) is not None
+    assert compare(one, other) is None
 
 
 def test_a_median_lies_between_its_ends_as_often_as_they_say():

@@ -14,6 +14,7 @@ from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.perplexity import Protocol, encode, measure, negative_log_likelihood, perplexity
 from gatenorm.evaluation.text import Text, documents, read_text, wikitext_rows
 from gatenorm.runtimes.transformers import load, load_tokenizer
+from tests.evaluation.subjects import tiny
 
 TinyModels = Callable[..., Path]
 
@@ -44,6 +45,31 @@ def test_logits_that_are_not_finite_are_named_and_not_averaged(tiny_models: Tiny
         model.model.norm.weight[0] = torch.nan
     with pytest.raises(EvaluationError, match="not finite"):
         negative_log_likelihood(model, [[5, 6, 7]])
+
+
+def test_a_batch_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch):
+    """As a CPU says it: nothing but the text of a RuntimeError."""
+    subject = tiny("gpt2")
+    real, sizes = subject.model.forward, []
+
+    def forward(input_ids: torch.Tensor, **options: object) -> object:
+        sizes.append(len(input_ids))
+        if len(input_ids) > most:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+        return real(input_ids=input_ids, **options)
+
+    text = text_of(" ".join(str(4 + n % 80) for n in range(80)))
+    expected = perplexity(subject.model, subject.tokenizer, text, Protocol(window=16))
+    monkeypatch.setattr(subject.model, "forward", forward)
+    most = 3
+    found = perplexity(subject.model, subject.tokenizer, text, Protocol(window=16))
+    assert sizes == [5, 2, 2, 1]
+    assert found.nll == pytest.approx(expected.nll, rel=1e-6)
+    most = 0
+    with pytest.raises(EvaluationError, match="not enough memory on cpu for a sequence of 16 tokens"):
+        perplexity(subject.model, subject.tokenizer, text, Protocol(window=16))
+    with pytest.raises(EvaluationError, match="for 4 sequences of 16 tokens: give a smaller --batch-size"):
+        perplexity(subject.model, subject.tokenizer, text, Protocol(window=16, batch_size=4))
 
 
 @pytest.mark.shared
@@ -220,6 +246,35 @@ def test_wikitext_windows_give_what_a_plain_reckoning_gives(name: str, shared: P
     result = perplexity(model, tokenizer, short, Protocol(limit=3))
     assert result.perplexity == pytest.approx(math.exp(expected), rel=1e-4)
     assert result.protocol["text_tokens"] == len(ids)
+
+
+@pytest.mark.shared
+def test_under_a_limit_words_and_bytes_are_those_that_were_read(shared: Path):
+    """The text's end has other words than its beginning: figures are those of the beginning measured alone."""
+    directory = shared / "models/stories3M"
+    model, tokenizer = load(directory, dtype=torch.float32), load_tokenizer(directory)
+    text = text_of("Once upon a time there was a little dog. " * 8 + "Extraordinarily uncharacteristic! é ü 大 " * 30)
+    limited = perplexity(model, tokenizer, text, Protocol(window=20, limit=2))
+    ids = tokenizer(text.content)["input_ids"][:40]
+    beginning = text_of(tokenizer.decode(ids, skip_special_tokens=True))
+    assert text.content.startswith(beginning.content)
+    alone = perplexity(model, tokenizer, beginning, Protocol(window=20))
+    assert (limited.sequences, alone.sequences) == (2, 2)
+    assert limited.nll == pytest.approx(alone.nll)
+    assert limited.word_perplexity == pytest.approx(alone.word_perplexity)
+    assert limited.bits_per_byte == pytest.approx(alone.bits_per_byte)
+    assert limited.protocol["tokens_read"] == 40
+    whole = perplexity(model, tokenizer, text, Protocol(window=20, limit=1000))
+    assert "tokens_read" not in whole.protocol
+    assert limited.tokens_sha256 == alone.tokens_sha256 != whole.tokens_sha256
+
+
+def test_under_a_limit_figures_by_word_are_left_out_where_tokens_have_no_places_in_the_text():
+    subject, text = tiny("gpt2"), text_of(" ".join(str(4 + n % 80) for n in range(80)))
+    whole = perplexity(subject.model, subject.tokenizer, text, Protocol(window=16))
+    limited = perplexity(subject.model, subject.tokenizer, text, Protocol(window=16, limit=2))
+    by_word = {"word_perplexity", "bits_per_byte"}
+    assert whole.figures().keys() - limited.figures().keys() == by_word
 
 
 @pytest.mark.shared

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,28 @@ def test_chat_templates_are_applied():
     assert chat(Templates(True), item) == "system:Do not.|user:Do it.|assistant:"
     assert chat(Templates(False), item) == "user:Do not.\n\nDo it.|assistant:"
     assert plain(item) == "Do not.\n\nUser: Do it.\nAssistant:"
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{{ 1/0 }}", "ZeroDivisionError: division by zero"),
+        ("{{ messages + 1 }}", "TypeError: can only concatenate list"),
+        ("{{ messages[0].content.nothing() }}", "UndefinedError: 'str object' has no attribute 'nothing'"),
+        ("{% for %}", "TemplateSyntaxError: "),
+        ("{{ raise_exception('no') }}", "TemplateError: no"),
+        ("{{ 'a' * range(10**9) | length }}", "OverflowError: "),
+    ],
+)
+def test_templates_that_fail_get_one_line(template: str, said: str):
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"a": 0}, "a")), chat_template=template)
+    with pytest.raises(EvaluationError, match="the chat template cannot write c: " + re.escape(said)) as caught:
+        chat(tokenizer, Item("c", "refuse", "Do it.", "Do not."))
+    assert "\n" not in str(caught.value)
 
 
 def record(subject: Subject, items: list[Item], spoken: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Evidence:

@@ -238,6 +238,13 @@ def test_the_average_says_which_metric_enters_it():
     assert zeroshot.average([one]) is None
 
 
+def test_an_average_has_no_standard_error_where_that_of_a_task_is_unknown():
+    found = zeroshot.average([result("a", acc=1.0), result("b", acc=0.5, acc_stderr=0.1)])
+    assert found is not None
+    assert found.figures["average"] == 0.75
+    assert "average_stderr" not in found.figures
+
+
 def test_the_average_change_combines_the_tasks():
     average = zeroshot.average(
         [result("a", acc=0.6, acc_stderr=0.03), result("b", acc=0.4, acc_stderr=0.05)],

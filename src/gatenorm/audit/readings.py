@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gatenorm.evaluation.paired import Z, compare, from_counts, median_interval
+from gatenorm.evaluation.paired import compare, from_counts, median_interval
 from gatenorm.evaluation.refusal import METRICS
 from gatenorm.evaluation.zeroshot import average, average_difference
 from gatenorm.records import Evidence
@@ -108,14 +108,12 @@ def retrieval_loss(found: Findings) -> Reading | None:
 
 
 def domain_divergence(found: Findings) -> Reading | None:
-    """Mean divergence in nats; its interval by the standard error over the items."""
+    """Mean divergence in nats, with the interval of its record; of fewer than two items there is none."""
     for evidence in found.after:
         if evidence.kind == "domain":
-            kl, error = evidence.figures["kl"], evidence.figures["kl_stderr"]
-            half = Z * error
-            if evidence.figures["items"] < 2:
-                return Reading(kl, detail=f"{evidence.figures['items']:.0f} items", too_few=True)
-            return Reading(kl, max(0.0, kl - half), kl + half, f"{evidence.figures['items']:.0f} items")
+            f = evidence.figures
+            low, high = f.get("kl_low"), f.get("kl_high")
+            return Reading(f["kl"], low, high, f"{f['items']:.0f} items", too_few=low is None)
     return None
 
 

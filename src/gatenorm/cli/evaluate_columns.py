@@ -30,6 +30,12 @@ def add_models(table: Any, records: Sequence[Any], *before: str) -> None:
         table.add_column("change (95%)", justify="right")
 
 
+def with_error(figures: Any, metric: str, form: str = ".1%") -> str:
+    """A figure and its standard error, which is not known of everything: a single item has none."""
+    error = figures.get(f"{metric}_stderr")
+    return f"{figures[metric]:{form}}" + ("" if error is None else f" ± {error:{form}}")
+
+
 def change_cell(
     changes: Sequence[Any], task: str | None, metric: str, write: Callable[[float], str] | None = None
 ) -> list[str]:
@@ -51,6 +57,17 @@ def by_task(records: Sequence[Any]) -> dict[str, list[Any]]:
     for record in records:
         found.setdefault(str(record.protocol.get("task", record.kind)), []).append(record)
     return found
+
+
+def other_tokens(records: Sequence[Any]) -> str:
+    """What has to be said where the models cut one text into different tokens, and no change is given; else nothing."""
+    if len({r.data.get("tokens_sha256") for r in records}) < 2:
+        return ""
+    said = "note: the models cut the text into different tokens, so figures by token do not compare"
+    if any("word_perplexity" in r.figures for r in records):
+        limited = any("tokens_read" in r.protocol for r in records)
+        said += ", nor those by word: --limit takes other parts of the text" if limited else "; those by word do"
+    return said
 
 
 def say_protocol(record: Any, *without: str) -> None:

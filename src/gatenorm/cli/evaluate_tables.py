@@ -7,7 +7,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gatenorm.cli import console
-from gatenorm.cli.evaluate_columns import add_models, by_task, change_cell, say_protocol, table_of
+from gatenorm.cli.evaluate_columns import (
+    add_models,
+    by_task,
+    change_cell,
+    other_tokens,
+    say_protocol,
+    table_of,
+    with_error,
+)
 
 _WORST = 5
 _FLIPPED = 12
@@ -35,9 +43,10 @@ def _perplexity(records: Sequence[Any], changes: Sequence[Any]) -> None:
     table = table_of(f"perplexity on {first.data['name']}", "model", what)
     for column in ("perplexity", "change", "a word", "nats/token", "tokens", "seconds"):
         table.add_column(column, justify="right")
+    foreign = other_tokens(records)
     for record in records:
         figures = record.figures
-        change = "" if record is first else f"{figures['perplexity'] / first.figures['perplexity'] - 1:+.2%}"
+        change = "" if record is first or foreign else f"{figures['perplexity'] / first.figures['perplexity'] - 1:+.2%}"
         table.add_row(
             Text(record.model.name),
             str(record.removal) if mlps else spans(record.removed),
@@ -57,8 +66,8 @@ def _perplexity(records: Sequence[Any], changes: Sequence[Any]) -> None:
     if "entropy" in first.figures:
         console.say(f"the stories' own entropy under their generator: {first.figures['entropy']:.4f} nats/token")
     say_protocol(first)
-    if len({r.figures["tokens"] for r in records}) > 1:
-        console.say("note: the models cut the text into different tokens, so these perplexities do not compare")
+    if foreign:
+        console.say(foreign)
     for record in records:
         if record.figures["perplexity"] > 100:
             console.say(
@@ -111,7 +120,7 @@ def _zeroshot(records: Sequence[Any], changes: Sequence[Any]) -> None:
                     metric,
                     f"{first['items']:,.0f}",
                     f"{first['chance']:.1%}" if "chance" in first else "",
-                    *[f"{r.figures[metric]:.1%} ± {r.figures[metric + '_stderr']:.1%}" for r in own],
+                    *[with_error(r.figures, metric) for r in own],
                     *change_cell(changes, task, metric),
                 )
     console.print_table(table)
@@ -139,7 +148,7 @@ def _averages(records: Sequence[Any], changes: Sequence[Any]) -> None:
         "average_acc": "acc of every task",
     }
     for name, of in said.items():
-        values = [f"{r.figures[name]:.2%} ± {r.figures[name + '_stderr']:.2%}" for r in records]
+        values = [with_error(r.figures, name, ".2%") for r in records]
         table.add_row(name, of, *values, *change_cell(changes, None, name))
     console.print_table(table)
 
@@ -153,7 +162,7 @@ def _refusal(records: Sequence[Any], changes: Sequence[Any]) -> None:
         "system_obeyed": "conflicts decided by the system instruction",
     }.items():
         if metric in records[0].figures:
-            values = [f"{r.figures[metric]:.1%} ± {r.figures[metric + '_stderr']:.1%}" for r in records]
+            values = [with_error(r.figures, metric) for r in records]
             table.add_row(
                 what, f"{records[0].figures[metric + '_items']:.0f}", *values, *change_cell(changes, None, metric)
             )
@@ -177,7 +186,8 @@ def _domain(records: Sequence[Any], changes: Sequence[Any]) -> None:
         against = record.protocol["baseline"]["name"]
         table = table_of(f"{record.data['name']}: {record.model.name} against {against}", "what", "value")
         table.add_row("items, positions compared", f"{f['items']:.0f}, {f['positions']:,.0f}")
-        table.add_row("divergence of next-token distributions, nats", f"{f['kl']:.4g}")
+        interval = f" (95%: {f['kl_low']:.4g} to {f['kl_high']:.4g})" if "kl_low" in f else ""
+        table.add_row("divergence of next-token distributions, nats", f"{f['kl']:.4g}{interval}")
         table.add_row("same most likely token", f"{f['top1']:.1%}")
         table.add_row("greedy continuation: share before the first difference", f"{f['greedy_agreement']:.1%}")
         table.add_row("greedy continuation: the same to the end", f"{f['greedy_same']:.1%}")
@@ -199,7 +209,7 @@ def _retrieval(records: Sequence[Any], changes: Sequence[Any]) -> None:
     for task, own in by_task(records).items():
         first = own[0].figures
         for metric, chance in {"choice": f"{first['chance']:.0%}", "greedy": ""}.items():
-            values = [f"{r.figures[metric]:.1%} ± {r.figures[metric + '_stderr']:.1%}" for r in own]
+            values = [with_error(r.figures, metric) for r in own]
             table.add_row(task, metric, f"{first['items']:.0f}", chance, *values, *change_cell(changes, task, metric))
     console.print_table(table)
     for record in records:
@@ -226,6 +236,9 @@ def _positions(records: Sequence[Any], changes: Sequence[Any]) -> None:
         table.add_row(name.removeprefix("nll_"), *values, *change_cell(changes, None, name, lambda v: f"{v:+.3f}"))
     console.print_table(table)
     say_protocol(records[0])
+    foreign = other_tokens(records)
+    if foreign:
+        console.say(foreign)
 
 
 def _anything(records: Sequence[Any], changes: Sequence[Any]) -> None:
@@ -234,10 +247,7 @@ def _anything(records: Sequence[Any], changes: Sequence[Any]) -> None:
     for task, own in by_task(records).items():
         for name in own[0].figures:
             if not name.endswith("_stderr") and name not in ("items", "chance"):
-                values = []
-                for r in own:
-                    error = r.figures.get(f"{name}_stderr")
-                    values.append(f"{r.figures.get(name, float('nan')):.4f}" + (f" ± {error:.4f}" if error else ""))
+                values = [with_error(r.figures, name, ".4f") if name in r.figures else "" for r in own]
                 table.add_row(task, name, *values, *change_cell(changes, task, name, lambda v: f"{v:+.4f}"))
     console.print_table(table)
     say_protocol(records[0], "task")
@@ -256,8 +266,10 @@ _VIEWS: dict[str, Callable[[Sequence[Any], Sequence[Any]], None]] = {
 
 
 def _at_chance(figures: Any, metric: str | None = None) -> bool:
+    """Whether a score lies within two standard errors of chance; where its error is unknown, it may lie anywhere."""
     metric = metric or ("acc_norm" if "acc_norm" in figures else "acc")
-    return "chance" in figures and abs(figures[metric] - figures["chance"]) < _SURE * figures[f"{metric}_stderr"]
+    error = figures.get(f"{metric}_stderr", math.inf)
+    return "chance" in figures and abs(figures[metric] - figures["chance"]) < _SURE * error
 
 
 def _reply(item: Any) -> str:

@@ -13,7 +13,8 @@ from gatenorm.demo.tasks import ITEMS, SPLIT, Item, Kind, items
 from gatenorm.demo.tinyworld import END, story_of
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.job import Measured
-from gatenorm.evaluation.paired import standard_error
+from gatenorm.evaluation.likelihood import not_finite
+from gatenorm.evaluation.paired import mean_figures
 from gatenorm.evaluation.perplexity import Protocol, perplexity
 from gatenorm.evaluation.text import Text
 from gatenorm.families import Layout
@@ -125,7 +126,7 @@ def task(
     }
     for name in ("probability", "log_probability", "margin"):
         values = [f[name] for f in found]
-        figures |= {name: math.fsum(values) / count, f"{name}_stderr": standard_error(values)}
+        figures |= mean_figures(name, values)
     distances = [i.distance for i in asked if i.distance is not None]
     protocol: dict[str, Any] = {
         "task": kind.name,
@@ -209,7 +210,7 @@ def _likelihoods(model: PreTrainedModel, batch: Sequence[Sequence[int]]) -> list
     # Only the ends of the rows are asked for, a few tokens each.
     found = [_Ends(logits[n, : len(row)]) for n, row in enumerate(batch)]
     if not all(math.isfinite(logits[n, len(row) - 1].sum().item()) for n, row in enumerate(batch)):
-        raise EvaluationError("the model's logits are not finite (NaN or infinity): try --dtype float32")
+        raise not_finite(model)
     return found
 
 

@@ -14,7 +14,7 @@ from gatenorm.evaluation.subject import Subject
 
 
 def prepare(request: Request) -> list[Job]:
-    """Perplexity on held-out stories, then every kind of task; ``limit`` is the number of items of each kind.
+    """Perplexity on held-out stories, then every kind of task; ``limit`` is the number of stories and of items of each.
 
     Raises:
         EvaluationError: an option that is about a text.
@@ -23,7 +23,7 @@ def prepare(request: Request) -> list[Job]:
     for option, given in about.items():
         if given is not None:
             raise EvaluationError(f"{option} is about a text: give --data, or leave it out")
-    return [_stories(_default("stories")), *_tasks(request, "")]
+    return [*stories(request), *_tasks(request, "")]
 
 
 def stories(request: Request) -> list[Job]:

@@ -66,7 +66,7 @@ class Backend:
                 )
             results = scored(requests, *arguments, **options)
             if not all(math.isfinite(value) for value, _ in results):
-                raise not_finite()
+                raise not_finite(subject.model) if self.name == TRANSFORMERS else not_finite(None, subject.dtype)
             return results
 
         def batch(requests: Any, *arguments: Any, **options: Any) -> Any:

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.errors import EvaluationError
+from gatenorm.evaluation.batches import memory_for
 from gatenorm.evaluation.job import Job, Measured, Progress, Request
 from gatenorm.evaluation.likelihood import greedy, not_finite
-from gatenorm.evaluation.paired import standard_error
+from gatenorm.evaluation.paired import mean_with_error
+from gatenorm.evaluation.student import quantile
 from gatenorm.evaluation.subject import Subject
 from gatenorm.evaluation.text import LINES, Text, read_bytes, read_rows, read_text
 
@@ -57,6 +59,8 @@ def prepare(request: Request) -> list[Job]:
         source: list[Item] | Text = read_items(request.data, path, raw)
     else:
         source = read_text(request.data, request.text_field)
+    # The same bytes are other items as lines with prompts, as text, or in another field.
+    form = source.protocol if isinstance(source, Text) else "prompts"
     length = min(request.window or _PIECE, request.context or _PIECE)
 
     def compare(model: Subject, baseline: Subject, progress: Progress | None) -> Measured:
@@ -70,7 +74,7 @@ def prepare(request: Request) -> list[Job]:
         data = {"name": path.name, "sha256": digest, "items": len(items), "from": how}
         return Measured("domain", found.figures, {**found.protocol, "text": how}, data, found.seconds, found.items)
 
-    key = {"data": digest, "length": length, "limit": request.limit, "new_tokens": request.new_tokens}
+    key = {"data": digest, "form": form, "length": length, "limit": request.limit, "new_tokens": request.new_tokens}
     return [Job("domain", "your workload", "items", key, compare=compare)]
 
 
@@ -147,9 +151,11 @@ def followed(
     With ``p`` the baseline's and ``q`` the model's next-token distribution at a position, ``kl`` is the mean over
     positions of ``sum p (log p - log q)`` in nats and ``top1`` the share at which both have the same most likely token.
     Positions are those that predict the reference; of an item without one, those that predict the baseline's own greedy
-    continuation. ``greedy_agreement`` is the mean share of a continuation's tokens (at most ``new_tokens``) before the
-    first difference, ``greedy_same`` the share of items without a difference. ``perplexity`` and
-    ``baseline_perplexity`` are ``exp`` of the mean loss over all reference tokens, where there are any.
+    continuation. ``kl_stderr`` is its standard error with items weighted by their positions, ``kl_low`` and ``kl_high``
+    the 95% interval by Student's t (no less than 0); one item has neither. ``greedy_agreement`` is the mean share of a
+    continuation's tokens (at most ``new_tokens``) before the first difference, ``greedy_same`` the share of items
+    without a difference. ``perplexity`` and ``baseline_perplexity`` are ``exp`` of the mean loss over all reference
+    tokens, where there are any.
 
     Raises:
         EvaluationError: different vocabularies, or logits that are not finite.
@@ -178,11 +184,10 @@ def followed(
     figures = {
         "items": float(len(records)),
         "positions": float(positions),
-        "kl": _weighted(records, "kl", positions),
+        **_divergence_figures(records),
         "top1": _weighted(records, "top1", positions),
         "greedy_agreement": math.fsum(r["greedy_agreement"] for r in records) / len(records),
         "greedy_same": sum(r["greedy_agreement"] == 1 for r in records) / len(records),
-        "kl_stderr": standard_error([r["kl"] for r in records]),
     }
     given = [r for r in records if "nll" in r]
     if given:
@@ -236,6 +241,18 @@ def _record(
     return record
 
 
+def _divergence_figures(records: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """The mean over positions, with what its error is among items like these."""
+    counted = [r for r in records if r["positions"]]
+    if not counted:  # both models end at once, everywhere
+        return {"kl": 0.0}
+    mean, error = mean_with_error([r["kl"] for r in counted], [r["positions"] for r in counted])
+    if len(counted) < 2:
+        return {"kl": mean}
+    half = quantile(len(counted) - 1) * error
+    return {"kl": mean, "kl_stderr": error, "kl_low": max(0.0, mean - half), "kl_high": mean + half}
+
+
 def divergence(first: Tensor, second: Tensor) -> tuple[float, float]:
     """``KL(p || q)`` in nats and the share of equal top choices, means over positions.
 
@@ -256,10 +273,10 @@ def _logits(subject: Subject, sequence: tuple[int, ...], count: int) -> Tensor:
     import torch
 
     ids = torch.tensor([sequence[:-1]], device=subject.model.device)
-    with torch.inference_mode():
+    with torch.inference_mode(), memory_for(subject.device, 1, len(sequence)):
         logits = subject.model(input_ids=ids, use_cache=False).logits[0, -count:].float()
     if not bool(torch.isfinite(logits).all()):
-        raise not_finite()
+        raise not_finite(subject.model)
     return logits
 
 

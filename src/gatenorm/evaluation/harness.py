@@ -12,18 +12,21 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from gatenorm.errors import EvaluationError, MissingExtraError, did_you_mean, first_line
 from gatenorm.evaluation.backends import BACKENDS, HARNESS_FOR_VLLM, backend
+from gatenorm.evaluation.batches import memory_for
 from gatenorm.evaluation.job import Job, Measured, Progress, Request
 from gatenorm.evaluation.subject import Subject
 
 PACKAGES = ("lm_eval", "datasets")
 _FEWSHOT_SEED = 1234
+# What lm-eval calls the filter of a task that names none.
+_NO_FILTER = "none"
 # What modules of lm-eval call by the name `tqdm`.
 _BARS = ("lm_eval.api.task", "lm_eval.api.model", "lm_eval.models.huggingface")
 
@@ -54,6 +57,7 @@ def prepare(request: Request) -> list[Job]:
         docs = documents_of(task, request.limit)
         identity = identity_of(task, docs)
         key = {"task": task.task_name, "data": identity["sha256"], "limit": request.limit, "shots": shots(task)}
+        key["examples"] = _digest(task.fewshot_docs()) if shots(task) else None
         jobs.append(job_of("harness", partial(_as_it_is, task), request.limit, identity, key))
     return jobs
 
@@ -99,10 +103,9 @@ def documents_of(task: Any, limit: int | None) -> list[dict[str, Any]]:
 
 def identity_of(task: Any, docs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What a record says of a harness task's data: the hash is over the documents themselves."""
-    digest = hashlib.sha256(json.dumps(list(docs), sort_keys=True, default=str).encode())
     named = "/".join(str(part) for part in (task.DATASET_PATH, task.DATASET_NAME) if part)
     split = task.config.test_split or task.config.validation_split
-    return {"name": named, "split": str(split), "sha256": digest.hexdigest(), "items": len(docs)}
+    return {"name": named, "split": str(split), "sha256": _digest(docs), "items": len(docs)}
 
 
 def shots(task: Any) -> int:
@@ -120,7 +123,9 @@ def run_task(
 ) -> Measured:
     """One task's figures: what the harness reports, each with its standard error, and every item's own.
 
-    ``figures`` holds every metric of the task under its own name, ``<metric>_stderr``, and ``items``.
+    ``figures`` holds every metric of the task under its own name, ``<metric>_stderr`` where lm-eval gives one, and
+    ``items``, the number of documents. A task that reads each answer through several filters has its metrics once a
+    filter, as ``<metric>_<filter>``.
 
     Raises:
         EvaluationError: logits that are not finite, or a request that the model cannot take.
@@ -137,7 +142,8 @@ def run_task(
         # Once more, for what opening has imported.
         with answering.answering(subject, progress) as lm, quiet():
             try:
-                found = evaluate(lm=lm, task_dict=tasks, limit=limit, log_samples=True)
+                with memory_for(subject.device, lm.batch_size, lm.max_length):
+                    found = evaluate(lm=lm, task_dict=tasks, limit=limit, log_samples=True)
             except AssertionError as error:
                 why = first_line(error)[:200] if str(error) else "it is empty, or longer than the model's input"
                 raise EvaluationError(f"{task.task_name}: lm-eval refused a request of this model: {why}") from error
@@ -145,9 +151,10 @@ def run_task(
         name = task.task_name
         cut = _cut(lm, task, lm.max_length + answering.room)
         samples = sorted(found["samples"][name], key=lambda s: s["doc_id"])
-    items = [_item(sample) for sample in samples]
+    filters = list(dict.fromkeys(str(sample["filter"]) for sample in samples))
+    items = _items(samples, filters)
     figures = {
-        key.replace(",none", "").replace(",", "_"): float(value)
+        _figure(key, filters): float(value)
         for key, value in found["results"][name].items()
         if isinstance(value, (int, float)) and not isinstance(value, bool) and not key.startswith(("sample", "alias"))
     }
@@ -161,6 +168,7 @@ def run_task(
         "bos": _bos(lm),
         "longest_input": lm.max_length,
         "items_cut_from_the_left": cut,
+        **({"filters": filters} if filters != [_NO_FILTER] else {}),
         **hardware,
     }
     return Measured(
@@ -200,22 +208,40 @@ def quiet() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
+def _digest(docs: Iterable[dict[str, Any]]) -> str:
+    return hashlib.sha256(json.dumps(list(docs), sort_keys=True, default=str).encode()).hexdigest()
+
+
 def _as_it_is(task: Any) -> Any:
     return task
 
 
-def _item(sample: dict[str, Any]) -> dict[str, Any]:
-    metrics = {name: sample[name] for name in sample["metrics"]}
-    item: dict[str, Any] = {
-        "id": sample["doc_id"],
-        "metrics": {k: float(v) for k, v in metrics.items() if isinstance(v, (bool, int, float))},
-    }
-    answers = sample["filtered_resps"]
-    if answers and all(isinstance(a, (tuple, list)) and len(a) == 2 for a in answers):
-        item["loglikelihoods"] = [round(float(a[0]), 4) for a in answers]
-    else:
-        item["answer"] = str(answers[0] if answers else "")[:400]
-    return item
+def _figure(key: str, filters: Sequence[str]) -> str:
+    """The name of a figure that lm-eval calls ``<metric>,<filter>`` or ``<metric>_stderr,<filter>``."""
+    metric, _, read_by = key.partition(",")
+    named = metric.removesuffix("_stderr")
+    return _metric(named, read_by, filters) + metric.removeprefix(named)
+
+
+def _metric(name: str, read_by: str, filters: Sequence[str]) -> str:
+    return f"{name}_{read_by}" if len(filters) > 1 and read_by else name
+
+
+def _items(samples: Sequence[dict[str, Any]], filters: Sequence[str]) -> list[dict[str, Any]]:
+    """One item a document: lm-eval logs a sample for each of a task's filters."""
+    found: dict[Any, dict[str, Any]] = {}
+    for sample in samples:
+        item = found.setdefault(sample["doc_id"], {"id": sample["doc_id"], "metrics": {}})
+        read_by = str(sample["filter"])
+        for name in sample["metrics"]:
+            if isinstance(sample[name], (bool, int, float)):
+                item["metrics"][_metric(name, read_by, filters)] = float(sample[name])
+        answers = sample["filtered_resps"]
+        if answers and all(isinstance(a, (tuple, list)) and len(a) == 2 for a in answers):
+            item["loglikelihoods"] = [round(float(a[0]), 4) for a in answers]
+        else:
+            item[_metric("answer", read_by, filters)] = str(answers[0] if answers else "")[:400]
+    return list(found.values())
 
 
 def _cut(lm: Any, task: Any, longest: int) -> int:

@@ -6,18 +6,19 @@ log-probabilities; sums are float64.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 from gatenorm.errors import EvaluationError
+from gatenorm.evaluation.batches import in_batches
 from gatenorm.evaluation.job import Progress
 from gatenorm.evaluation.subject import Subject
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def token_losses(model: Any, batch: Sequence[Sequence[int]]) -> list[Tensor]:
     found = losses.double().cpu()
     rows = [found[row, : len(sequence) - 1] for row, sequence in enumerate(batch)]
     if not all(bool(torch.isfinite(row).all()) for row in rows):
-        raise not_finite()
+        raise not_finite(model)
     return rows
 
 
@@ -88,12 +89,12 @@ def continuations(
                     target = torch.tensor(list(continuation), device=ends.device)
                     logs = ends.log_softmax(-1).gather(-1, target[:, None])[:, 0].double()
                     if not bool(torch.isfinite(logs).all()):
-                        raise not_finite()
+                        raise not_finite(model)
                     greedy = bool((ends.argmax(-1) == target).all())
                     found[number] = Continuation(float(logs.sum()), greedy)
 
     done = 0
-    for batch, _ in in_batches(subject, list(wanted), compute):
+    for batch, _ in in_batches(subject, list(wanted), compute, len):
         done += len(batch)
         if progress:
             progress(done, len(wanted))
@@ -105,46 +106,52 @@ def greedy(
 ) -> list[list[int]]:
     """What greedy decoding writes after each prompt: at most ``new_tokens`` ids, fewer where it ends by itself.
 
-    Prompts of one length go together and none is padded, so nothing depends on what else is asked.
+    At each step the most likely token, whatever the checkpoint's ``generation_config.json`` says of penalties or of
+    tokens to suppress or to force; of that file only the tokens at which the model stops count. Prompts of one length
+    go together and none is padded, so nothing depends on what else is asked.
 
     Args:
         progress: called with (prompts done, in all).
 
     Raises:
-        EvaluationError: logits that are not finite.
+        EvaluationError: logits that are not finite, or a generation configuration that names no tokens to stop at.
     """
     import torch
-    from transformers import LogitsProcessorList
+    from transformers import GenerationConfig, LogitsProcessorList
 
     model = subject.model
     ends = _ends(subject)
+    plain = GenerationConfig(
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=new_tokens,
+        eos_token_id=sorted(ends) or None,
+        pad_token_id=min(ends) if ends else 0,
+    )
     found: dict[int, list[int]] = {}
-    order = sorted(range(len(prompts)), key=lambda n: len(prompts[n]))
-    while order:
-        length = len(prompts[order[0]])
-        size = subject.rows(length + new_tokens)
-        batch = [n for n in order if len(prompts[n]) == length][:size]
-        order = order[len(batch) :]
+
+    def write(batch: list[int]) -> list[list[int]]:
         ids = torch.tensor([list(prompts[n]) for n in batch], device=model.device)
-        with torch.inference_mode():
+        with torch.inference_mode(), _generating_by(model, plain):
             written = model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
-                max_new_tokens=new_tokens,
-                do_sample=False,
-                num_beams=1,
-                temperature=None,
-                top_p=None,
-                top_k=None,
-                pad_token_id=min(ends) if ends else 0,
-                eos_token_id=sorted(ends) or None,
-                logits_processor=LogitsProcessorList([_Finite()]),
+                generation_config=plain,
+                logits_processor=LogitsProcessorList([_Finite(model)]),
             )
-        for n, row in zip(batch, written[:, length:].tolist(), strict=True):
-            stop = next((place for place, token in enumerate(row) if token in ends), len(row))
-            found[n] = row[:stop]
-        if progress:
-            progress(len(found), len(prompts))
+        rows: list[list[int]] = written[:, ids.shape[1] :].tolist()
+        return rows
+
+    def tokens(number: int) -> int:
+        return len(prompts[number]) + new_tokens
+
+    for _, alike in groupby(sorted(range(len(prompts)), key=tokens), tokens):
+        for batch, rows in in_batches(subject, list(alike), write, tokens):
+            for n, row in zip(batch, rows, strict=True):
+                stop = next((place for place, token in enumerate(row) if token in ends), len(row))
+                found[n] = row[:stop]
+            if progress:
+                progress(len(found), len(prompts))
     return [found[n] for n in range(len(prompts))]
 
 
@@ -161,51 +168,68 @@ def padded(batch: Sequence[Sequence[int]], device: Any) -> tuple[Tensor, Tensor]
     return ids.to(device), counts.to(device)
 
 
-def in_batches(
-    subject: Subject, sequences: Sequence[tuple[int, ...]], compute: Callable[[list[tuple[int, ...]]], Result]
-) -> Iterator[tuple[list[tuple[int, ...]], Result]]:
-    """Runs ``compute`` on batches of sequences of like length, the longest first; half of one where memory runs out.
+def not_finite(model: Any, dtype: str = "") -> EvaluationError:
+    """What every task says of logits that hold NaN or infinity: no figure is made of them.
 
-    Yields each batch with its result.
+    Args:
+        model: looked through for weights that are not finite either; ``None`` where it lies in another engine.
+        dtype: what that engine computes in.
     """
-    import torch
-
-    ordered = sorted(sequences, key=len, reverse=True)
-    most: int | None = None
-    while ordered:
-        count = min(subject.rows(len(ordered[0])), most or len(ordered), len(ordered))
-        try:
-            result = compute(ordered[:count])
-        except torch.OutOfMemoryError:
-            if count == 1 or subject.batch_size:
-                raise EvaluationError(
-                    f"not enough memory on {subject.device} for {count} sequences of {len(ordered[0])} tokens: "
-                    "give a smaller --batch-size or --window"
-                ) from None
-            torch.cuda.empty_cache()
-            most = count // 2
-            continue
-        yield ordered[:count], result
-        ordered = ordered[count:]
+    problem = "the model's logits are not finite (NaN or infinity)"
+    full = (dtype or str(model.dtype).removeprefix("torch.")) == "float32"
+    damaged = None if model is None else _damaged(model, infinite=full)
+    if damaged:
+        return EvaluationError(f"{problem}, as its weights are not: {damaged} is damaged; fetch or prune it once more")
+    if full:
+        return EvaluationError(f"{problem} though it computes in float32: its weights are damaged or scaled wrongly")
+    return EvaluationError(f"{problem}: try --dtype float32")
 
 
-def not_finite() -> EvaluationError:
-    """What every task says of logits that hold NaN or infinity: no figure is made of them."""
-    return EvaluationError("the model's logits are not finite (NaN or infinity): try --dtype float32")
+def _damaged(model: Any, *, infinite: bool) -> str | None:
+    """The first weight that holds NaN, or infinity if that counts: a narrower type makes it of large numbers."""
+    for name, weight in model.named_parameters():
+        if not weight.is_meta and bool((~weight.isfinite() if infinite else weight.isnan()).any()):
+            return str(name)
+    return None
 
 
 class _Finite:
     """Stops a generation at logits of which no token can be chosen: the largest of NaNs is the first one."""
 
+    def __init__(self, model: Any):
+        self._model = model
+
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         if bool(scores.isnan().any()) or bool(scores.isposinf().any()):
-            raise not_finite()
+            raise not_finite(self._model)
         return scores
 
 
+@contextmanager
+def _generating_by(model: Any, configuration: Any) -> Iterator[None]:
+    """What a configuration leaves open, transformers takes from the model's own: for a while that is this one."""
+    own = model.generation_config
+    model.generation_config = configuration
+    try:
+        yield
+    finally:
+        model.generation_config = own
+
+
 def _ends(subject: Subject) -> set[int]:
-    """The tokens at which a model stops of its own accord."""
-    named = getattr(subject.model.generation_config, "eos_token_id", None)
-    ends = set(named if isinstance(named, list) else [named])
-    ends.add(subject.tokenizer.eos_token_id)
-    return {int(token) for token in ends if token is not None and int(token) < subject.vocabulary}
+    """The tokens at which a model stops of its own accord.
+
+    Raises:
+        EvaluationError: its configuration names something else than tokens.
+    """
+    named = getattr(getattr(subject.model, "generation_config", None), "eos_token_id", None)
+    if named is None:
+        named = getattr(subject.model.config, "eos_token_id", None)
+    ends = named if isinstance(named, list) else [] if named is None else [named]
+    if not all(type(token) is int for token in ends):
+        raise EvaluationError(
+            f"{subject.name}: eos_token_id is {named!r:.60} in its generation_config.json or config.json; expected a "
+            "token's number, or a list of them: mend or remove it there"
+        )
+    # Numbers beyond the vocabulary are never written; some configurations say -1 for none.
+    return {token for token in (*ends, subject.tokenizer.eos_token_id) if token in range(subject.vocabulary)}

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from gatenorm.errors import EvaluationError
+from gatenorm.evaluation.student import quantile
 from gatenorm.records import Evidence
 
 # The standard normal's 97.5% point.
 Z = 1.959963984540054
-INTERVAL = "95%, items paired; shares: Agresti and Min 2005, else normal with the items' own spread"
+INTERVAL = "95%, items paired; shares: Agresti and Min 2005, else Student's t with the items' own spread"
 
 
 @dataclass(frozen=True)
@@ -60,21 +61,32 @@ def from_counts(items: int, won: int, lost: int) -> Paired:
 
 
 def paired_means(first: Sequence[float], second: Sequence[float], weights: Sequence[float] | None = None) -> Paired:
-    """The difference of two weighted means over the same items.
+    """The difference of two weighted means over the same items, with its interval by :func:`mean_with_error`.
 
-    ``D = sum w d / sum w`` with ``d = second - first``; its variance is that of a ratio estimator,
-    ``n / (n - 1) sum w^2 (d - D)^2 / (sum w)^2``. One item alone gives no interval: it is infinite.
+    ``D = sum w d / sum w`` with ``d = second - first``; the interval is ``D`` and to both sides ``t`` standard errors,
+    ``t`` the 97.5% point of Student's distribution with n - 1 degrees of freedom. One item alone gives no interval: it
+    is infinite.
     """
     n = _same_length(first, second)
-    w = [1.0] * n if weights is None else list(weights)
-    d = [b - a for a, b in zip(first, second, strict=True)]
-    total = math.fsum(w)
-    mean = math.fsum(wi * di for wi, di in zip(w, d, strict=True)) / total
-    if n == 1:
-        return Paired(mean, -math.inf, math.inf, n)
-    spread = math.fsum((wi * (di - mean)) ** 2 for wi, di in zip(w, d, strict=True))
-    half = Z * math.sqrt(n / (n - 1) * spread) / total
+    mean, error = mean_with_error([b - a for a, b in zip(first, second, strict=True)], weights)
+    half = quantile(n - 1) * error if n > 1 else math.inf
     return Paired(mean, mean - half, mean + half, n)
+
+
+def mean_with_error(values: Sequence[float], weights: Sequence[float] | None = None) -> tuple[float, float]:
+    """A weighted mean and its standard error, infinite for one value.
+
+    ``M = sum w v / sum w``; its variance is that of a ratio estimator, ``n / (n - 1) sum w^2 (v - M)^2 / (sum w)^2``,
+    since the weights (tokens of an item) are drawn with the items.
+    """
+    n = len(values)
+    w = [1.0] * n if weights is None else list(weights)
+    total = math.fsum(w)
+    mean = math.fsum(wi * vi for wi, vi in zip(w, values, strict=True)) / total
+    if n == 1:
+        return mean, math.inf
+    spread = math.fsum((wi * (vi - mean)) ** 2 for wi, vi in zip(w, values, strict=True))
+    return mean, math.sqrt(n / (n - 1) * spread) / total
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
@@ -98,16 +110,20 @@ def exact(won: int, lost: int) -> float:
 
 
 def standard_error(values: Sequence[float]) -> float:
-    """Standard error of a mean: the sample's standard deviation (n - 1) over ``sqrt(n)``; 0 for one item."""
-    n = len(values)
-    if n < 2:
-        return 0.0
-    mean = math.fsum(values) / n
-    return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1) / n)
+    """Standard error of a mean: the sample's standard deviation (n - 1) over ``sqrt(n)``; infinite for one value."""
+    return mean_with_error(values)[1]
+
+
+def mean_figures(name: str, values: Sequence[float]) -> dict[str, float]:
+    """A record's figures of a mean: itself and, from two values on, ``<name>_stderr``."""
+    mean, error = mean_with_error(values)
+    return {name: mean, **({f"{name}_stderr": error} if len(values) > 1 else {})}
 
 
 def compare(baseline: Evidence, model: Evidence) -> Evidence | None:
     """What changed between two records of the same task, or ``None`` where their items cannot be paired.
+
+    They cannot where items or data differ, or the tokens that both models cut a text into.
 
     ``figures`` hold ``<metric>_difference``, ``_low``, ``_high``, and for shares ``_won``, ``_lost``, ``_p``; ``items``
     every item whose share metrics changed, as ``before`` and ``after``.
@@ -116,6 +132,8 @@ def compare(baseline: Evidence, model: Evidence) -> Evidence | None:
     after = {item["id"]: item for item in model.items}
     if not before or before.keys() != after.keys() or baseline.data.get("sha256") != model.data.get("sha256"):
         return None
+    if baseline.data.get("tokens_sha256") != model.data.get("tokens_sha256"):
+        return None  # a mean per token of one is no match for the other's
     figures: dict[str, float] = {}
     changed: dict[Any, dict[str, Any]] = {}
     for metric in _metrics(baseline.items):
@@ -131,7 +149,7 @@ def compare(baseline: Evidence, model: Evidence) -> Evidence | None:
         else:
             weights = [float(before[i].get("weight", 1)) for i in ids]
             if weights != [float(after[i].get("weight", 1)) for i in ids]:
-                continue  # other tokens: a mean per token of one is no match for the other's
+                continue  # other tokens
             found = paired_means(first, second, weights)
         figures |= _figures(metric, found)
     if not figures:

@@ -10,11 +10,13 @@ log-probabilities, sums are float64.
 Word perplexity and bits per byte rest on the same losses, but count what a tokenizer cannot choose: with ``t`` tokens,
 ``w`` words (runs between whitespace) and ``b`` UTF-8 bytes in the text, and the mean loss ``nll`` in nats per token,
 ``word perplexity = exp(nll t / w)`` and ``bits per byte = nll t / (b ln 2)``. The few tokens that no window predicts,
-its first ones, are taken to cost the mean.
+its first ones, are taken to cost the mean. Where a limit leaves out windows, ``t``, ``w`` and ``b`` are those of
+the part that the others hold.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -22,14 +24,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.errors import EvaluationError
+from gatenorm.evaluation.batches import in_batches
 from gatenorm.evaluation.job import Job, Measured, Progress, Request
 from gatenorm.evaluation.likelihood import token_losses
-from gatenorm.evaluation.subject import Subject, check_vocabulary, rows_that_fit
+from gatenorm.evaluation.subject import Room, Subject, check_vocabulary
 from gatenorm.evaluation.text import Text, documents, read_text
+from gatenorm.evaluation.words import READ, per_token
 from gatenorm.families import Layout
 from gatenorm.records import Evidence
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 DEFAULT_WINDOW = 2048
@@ -55,7 +60,8 @@ class Protocol:
 class Perplexity:
     """The figure with what it rests on; ``nll`` is in nats per predicted token.
 
-    ``losses`` holds (tokens predicted, mean loss) of every window or document, in the text's order.
+    ``losses`` holds (tokens predicted, mean loss) of every window or document, in the text's order, ``tokens_sha256``
+    identifies the tokens that they are about: means over other tokens do not compare.
     """
 
     perplexity: float
@@ -67,6 +73,7 @@ class Perplexity:
     word_perplexity: float = math.nan
     bits_per_byte: float = math.nan
     losses: tuple[tuple[int, float], ...] = ()
+    tokens_sha256: str = ""
 
     def figures(self) -> dict[str, float]:
         """The numbers of the record, by name; without those by word and by byte where the text has none."""
@@ -103,18 +110,21 @@ def perplexity(
     total = sum(counted)
     vocabulary, device = int(model.config.vocab_size), model.device.type
     sums = [0.0] * len(sequences)
-    order = sorted(range(len(sequences)), key=lambda n: len(sequences[n]), reverse=True)
     done = 0
-    while order:
-        size = protocol.batch_size or rows_that_fit(len(sequences[order[0]]), vocabulary, device)
-        batch, order = order[:size], order[size:]
-        for n, losses in zip(batch, token_losses(model, [sequences[n] for n in batch]), strict=True):
+
+    def losses_of(batch: list[int]) -> list[Tensor]:
+        return token_losses(model, [sequences[n] for n in batch])
+
+    room = Room(device, vocabulary, protocol.batch_size)
+    for batch, found in in_batches(room, range(len(sequences)), losses_of, lambda n: len(sequences[n])):
+        for n, losses in zip(batch, found, strict=True):
             sums[n] = float(losses[known[n] :].sum())
             done += counted[n]
         if progress:
             progress(done, total)
     mean = math.fsum(sums) / total
-    words, size_in_bytes = per_token(tokenizer, text, protocol, described["text_tokens"])
+    pieces = [text.content] if protocol.separator is None else documents(text, protocol.separator, protocol.limit)
+    words, size_in_bytes = per_token(tokenizer, pieces, described)
     return Perplexity(
         perplexity=_exp(mean),
         nll=mean,
@@ -125,14 +135,16 @@ def perplexity(
         word_perplexity=_exp(mean / words) if words else math.inf,
         bits_per_byte=mean / size_in_bytes / math.log(2),
         losses=tuple((tokens, nll / tokens) for tokens, nll in zip(counted, sums, strict=True)),
+        tokens_sha256=digest(sequences),
     )
 
 
-def per_token(tokenizer: PreTrainedTokenizerBase, text: Text, protocol: Protocol, tokens: int) -> tuple[float, float]:
-    """Words between whitespace and UTF-8 bytes for each token of a text that has ``tokens``, special ones included."""
-    pieces = [text.content] if protocol.separator is None else documents(text, protocol.separator, protocol.limit)
-    plain = tokens - len(pieces) * tokenizer.num_special_tokens_to_add()
-    return sum(len(p.split()) for p in pieces) / plain, sum(len(p.encode()) for p in pieces) / plain
+def digest(sequences: Sequence[Sequence[int]]) -> str:
+    """The hash of token sequences: figures by token compare only where it is the same."""
+    found = hashlib.sha256()
+    for sequence in sequences:
+        found.update((",".join(map(str, sequence)) + "\n").encode())
+    return found.hexdigest()
 
 
 def prepare(request: Request) -> list[Job]:
@@ -157,7 +169,8 @@ def prepare(request: Request) -> list[Job]:
             {"id": number, "metrics": {"nll": loss}, "weight": tokens}
             for number, (tokens, loss) in enumerate(found.losses)
         ]
-        return Measured("perplexity", found.figures(), found.protocol, text.identity(), found.seconds, items)
+        data = {**text.identity(), "tokens_sha256": found.tokens_sha256}
+        return Measured("perplexity", found.figures(), found.protocol, data, found.seconds, items)
 
     key = {"data": text.sha256, "text": text.protocol, "window": window, "separator": protocol.separator}
     key |= {"limit": protocol.limit, "stride": protocol.stride}
@@ -259,6 +272,8 @@ def encode(
         sequences = [ids[n * stride : n * stride + window] for n in range(count)][: protocol.limit]
         last = "dropped" if stride == window else "taken: every token but the first counts once"
         described = {"window": window, "stride": stride, "windows": len(sequences), "last_shorter_window": last}
+        if 0 < len(sequences) < count:
+            described[READ] = (len(sequences) - 1) * stride + window
     if not sequences:
         raise EvaluationError(f"no document of {text.name} has two tokens: there is nothing to predict")
     check_vocabulary(sequences, config.vocab_size)

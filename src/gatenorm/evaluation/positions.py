@@ -11,9 +11,10 @@ import time
 from typing import Any
 
 from gatenorm.errors import EvaluationError
+from gatenorm.evaluation.batches import in_batches
 from gatenorm.evaluation.job import Job, Measured, Progress, Request
-from gatenorm.evaluation.likelihood import in_batches, token_losses
-from gatenorm.evaluation.perplexity import DEFAULT_WINDOW, Protocol, encode
+from gatenorm.evaluation.likelihood import token_losses
+from gatenorm.evaluation.perplexity import DEFAULT_WINDOW, Protocol, digest, encode
 from gatenorm.evaluation.subject import Subject
 from gatenorm.evaluation.text import Text, read_text
 
@@ -72,7 +73,7 @@ def losses_by_position(
     rows = [tuple(s) for s in sequences]
     found: dict[tuple[int, ...], dict[str, float]] = {}
     done = 0
-    for batch, losses in in_batches(subject, rows, lambda batch: token_losses(subject.model, batch)):
+    for batch, losses in in_batches(subject, rows, lambda batch: token_losses(subject.model, batch), len):
         for row, loss in zip(batch, losses, strict=True):
             # The loss of token i stands at i - 1: the first is not predicted.
             found[row] = {f"nll_{a}-{b}": float(loss[a - 1 : b].mean()) for a, b in runs}
@@ -85,7 +86,7 @@ def losses_by_position(
         kind="positions",
         figures={name: sum(item["metrics"][name] for item in items) / len(items) for name in names},
         protocol={**described, "positions": "tokens before the predicted one", **subject.hardware()},
-        data=text.identity(),
+        data={**text.identity(), "tokens_sha256": digest(sequences)},
         seconds=time.perf_counter() - began,
         items=items,
     )

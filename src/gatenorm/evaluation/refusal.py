@@ -19,10 +19,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from gatenorm.errors import EvaluationError
+from gatenorm.errors import EvaluationError, first_line
 from gatenorm.evaluation.job import Job, Measured, Progress, Request
 from gatenorm.evaluation.likelihood import greedy
-from gatenorm.evaluation.paired import standard_error
+from gatenorm.evaluation.paired import mean_figures
 from gatenorm.evaluation.subject import Subject
 from gatenorm.evaluation.text import read_bytes, read_rows
 
@@ -175,7 +175,7 @@ def replies(
     for metric in METRICS.values():
         values = [e["metrics"][metric] for e in found if metric in e["metrics"]]
         if values:
-            figures |= {metric: sum(values) / len(values), f"{metric}_stderr": standard_error(values)}
+            figures |= mean_figures(metric, values)
             figures[f"{metric}_items"] = float(len(values))
     figures["refused"] = sum(e["refused"] for e in found) / len(found)
     figures["empty"] = sum(not e["reply"] for e in found) / len(found)
@@ -195,8 +195,6 @@ def chat(tokenizer: Any, item: Item) -> str:
     Raises:
         EvaluationError: the template takes neither form.
     """
-    from jinja2.exceptions import TemplateError
-
     user = {"role": "user", "content": item.prompt}
     forms = [[user]]
     if item.system:
@@ -207,9 +205,12 @@ def chat(tokenizer: Any, item: Item) -> str:
             # Templates without such a switch ignore it; with it, a reply would begin with pages of thought.
             options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
             return str(tokenizer.apply_chat_template(messages, **options))
-        except (TemplateError, ValueError) as error:
+        except Exception as error:  # a template is a program that came with the checkpoint: it can fail in any way
             problem = error
-    raise EvaluationError(f"the chat template cannot write {item.name}: {problem}")
+    raise EvaluationError(
+        f"the chat template cannot write {item.name}: {type(problem).__name__}: {first_line(problem)[:200]}; mend the "
+        "template beside the tokenizer, or take it away to ask in plain text"
+    )
 
 
 def plain(item: Item) -> str:

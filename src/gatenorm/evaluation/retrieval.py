@@ -23,7 +23,7 @@ from gatenorm.errors import EvaluationError
 from gatenorm.evaluation import positions
 from gatenorm.evaluation.job import Job, Measured, Progress, Request
 from gatenorm.evaluation.likelihood import Continuation, continuations
-from gatenorm.evaluation.paired import standard_error
+from gatenorm.evaluation.paired import mean_figures
 from gatenorm.evaluation.subject import Subject
 
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -112,7 +112,7 @@ def retrieve(subject: Subject, form: str, lengths: list[int], count: int, progre
     figures = {"items": float(len(items)), "chance": 1 / CANDIDATES}
     for name in ("choice", "greedy", "margin"):
         values = [item["metrics"][name] for item in items]
-        figures |= {name: sum(values) / len(values), f"{name}_stderr": standard_error(values)}
+        figures |= mean_figures(name, values)
     for length in lengths:
         for depth in DEPTHS:
             cell = [i["metrics"] for i in items if (i["length"], i["depth"]) == (length, depth)]

@@ -14,7 +14,7 @@ from gatenorm.evaluation.backends import backend
 from gatenorm.evaluation.cache import Cache, key_of
 from gatenorm.evaluation.job import Job, Measured, Progress
 from gatenorm.evaluation.paired import compare
-from gatenorm.evaluation.subject import Subject
+from gatenorm.evaluation.subject import Subject, check_same_tokenizer
 from gatenorm.records import Evidence
 
 # Opens a bar: called with what it is about and the unit, gives something that is entered for a progress function.
@@ -55,6 +55,8 @@ def run(
     run_of = _Run(cache, bars, finished)
     single = [job for job in jobs if job.run is not None]
     both = [job for job in jobs if job.compare is not None]
+    if baseline is not None and both:
+        check_same_tokenizer(subject, baseline)  # before minutes are spent on the other tasks
     before: list[Evidence] = []
     if baseline is not None:
         before = [run_of.single(job, baseline) for job in single]

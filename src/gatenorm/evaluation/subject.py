@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.errors import EvaluationError
@@ -174,9 +175,7 @@ class Subject:
 
     def rows(self, tokens: int) -> int:
         """How many sequences of that length go through the model at a time."""
-        if self.batch_size:
-            return self.batch_size
-        return rows_that_fit(tokens, self.vocabulary, self.model.device.type)
+        return Room(self.model.device.type, self.vocabulary, self.batch_size).rows(tokens)
 
     def encode(self, texts: list[str], *, special: bool = True) -> list[list[int]]:
         """Token ids, with the tokenizer's own special tokens unless they are not wanted.
@@ -192,6 +191,41 @@ class Subject:
         if self._loaded is None:
             self._loaded = self._load()
         return self._loaded
+
+
+@dataclass(frozen=True)
+class Room:
+    """How many sequences go through a model at a time where no subject says so: ``batch_size``, or as many as fit."""
+
+    device: str
+    vocabulary: int
+    batch_size: int | None = None
+
+    def rows(self, tokens: int) -> int:
+        """How many sequences of that length."""
+        return self.batch_size or rows_that_fit(tokens, self.vocabulary, self.device)
+
+
+def check_same_tokenizer(model: Subject, baseline: Subject) -> None:
+    """Refuse two models whose tokens are not the same; of checkpoints only the tokenizers are read for it.
+
+    Raises:
+        EvaluationError: they are not, or a tokenizer cannot be read.
+    """
+    from gatenorm.runtimes.transformers import load_tokenizer
+
+    layouts = [subject.layout for subject in (model, baseline)]
+    files = [layout.checkpoint.directory / "tokenizer.json" for layout in layouts if layout is not None]
+    if len(files) == 2 and all(file.is_file() for file in files) and files[0].read_bytes() == files[1].read_bytes():
+        return
+    tokenizers = [
+        subject.tokenizer if subject.layout is None else load_tokenizer(subject.layout.checkpoint.directory)
+        for subject in (model, baseline)
+    ]
+    if tokenizers[0].get_vocab() != tokenizers[1].get_vocab():
+        raise EvaluationError(
+            f"{model.name} and {baseline.name} have different tokenizers: their distributions cannot be compared"
+        )
 
 
 def rows_that_fit(tokens: int, vocabulary: int, device: str) -> int:

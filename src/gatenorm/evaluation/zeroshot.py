@@ -107,7 +107,8 @@ def average(records: Sequence[Evidence]) -> Evidence | None:
     """The mean over the tasks of one model, where there are at least two.
 
     ``average`` takes ``acc_norm`` of the tasks that have it and ``acc`` of the others, ``average_acc`` takes ``acc`` of
-    all; ``<name>_stderr`` is ``sqrt(sum of the tasks' squared standard errors) / tasks``.
+    all; ``<name>_stderr`` is ``sqrt(sum of the tasks' squared standard errors) / tasks``, left out where that of a task
+    is unknown, as it is of a single item.
     """
     own = [r for r in records if r.kind == KIND]
     if len(own) < 2:
@@ -115,9 +116,11 @@ def average(records: Sequence[Evidence]) -> Evidence | None:
     entering = {str(r.protocol["task"]): "acc_norm" if "acc_norm" in r.figures else "acc" for r in own}
     figures: dict[str, float] = {"tasks": float(len(own)), "items": sum(r.figures["items"] for r in own)}
     for name, metrics in {"average": list(entering.values()), "average_acc": ["acc"] * len(own)}.items():
-        pairs = [(r.figures[m], r.figures[f"{m}_stderr"]) for r, m in zip(own, metrics, strict=True)]
-        figures[name] = math.fsum(value for value, _ in pairs) / len(own)
-        figures[f"{name}_stderr"] = math.sqrt(math.fsum(error**2 for _, error in pairs)) / len(own)
+        entries = list(zip(own, metrics, strict=True))
+        figures[name] = math.fsum(r.figures[m] for r, m in entries) / len(own)
+        errors = [r.figures[f"{m}_stderr"] for r, m in entries if f"{m}_stderr" in r.figures]
+        if len(errors) == len(own):
+            figures[f"{name}_stderr"] = math.sqrt(math.fsum(error**2 for error in errors)) / len(own)
     digest = hashlib.sha256("\n".join(str(r.data["sha256"]) for r in own).encode()).hexdigest()
     return Evidence(
         kind="zeroshot-average",
@@ -173,7 +176,7 @@ def _from_file(name: str, path: Path, limit: int | None) -> Job:
         "sha256": hashlib.sha256(raw).hexdigest(),
         "items": min(len(rows), limit or len(rows)),
     }
-    key = {"task": name, "data": identity["sha256"], "limit": limit, "definition": dict(tasks()[name])}
+    key = {"task": name, "data": identity["sha256"], "limit": limit, "definition": dict(tasks()[name]), "split": split}
     return harness.job_of(KIND, partial(local_task, name, rows), limit, identity, key)
 
 

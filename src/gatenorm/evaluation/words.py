@@ -1,0 +1,41 @@
+"""Words and bytes behind a text's tokens: what a loss can be counted by that no tokenizer chooses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Of a protocol: how many of the text's tokens the windows hold that a limit leaves.
+READ = "tokens_read"
+
+
+def per_token(
+    tokenizer: PreTrainedTokenizerBase, pieces: Sequence[str], described: Mapping[str, Any]
+) -> tuple[float, float]:
+    """Words between whitespace and UTF-8 bytes for each token of the text, or of the part that a limit leaves.
+
+    Not a number where that part is not known: slow tokenizers do not say where a token ends. A word that the part's end
+    cuts counts as one.
+
+    Args:
+        pieces: the text, or its documents.
+        described: of the protocol, ``text_tokens``, special ones included, and ``tokens_read`` where windows are left
+            out.
+    """
+    plain = described["text_tokens"] - len(pieces) * tokenizer.num_special_tokens_to_add()
+    if READ in described:
+        if not getattr(tokenizer, "is_fast", False):
+            return math.nan, math.nan
+        pieces, plain = _beginning(tokenizer, pieces[0], described[READ])
+    return sum(len(p.split()) for p in pieces) / plain, sum(len(p.encode()) for p in pieces) / plain
+
+
+def _beginning(tokenizer: PreTrainedTokenizerBase, content: str, tokens: int) -> tuple[list[str], int]:
+    """What the first tokens of a text stand for, and how many of them are not special."""
+    found = tokenizer(content, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
+    end = max(stop for _, stop in found["offset_mapping"][:tokens])
+    return [content[:end]], tokens - sum(found["special_tokens_mask"][:tokens])
