@@ -30,7 +30,8 @@ class Layout:
 
     ``layers`` counts physical blocks, ``drop`` names those whose attention is already gone, ``drop_mlp`` those whose
     MLP is; ``heads`` query heads read ``kv_heads`` key heads of ``head_dim`` each; ``width`` is the residual stream's.
-    ``scale`` multiplies the logits. ``block`` and ``per_layer`` are the family's instructions for surgery.
+    ``scale`` multiplies the logits, in families that scale by layer once more by a factor of the layer's own: see
+    :meth:`logit_scale`. ``block`` and ``per_layer`` are the family's instructions for surgery.
     """
 
     checkpoint: Checkpoint
@@ -92,6 +93,15 @@ class Layout:
     def block(self) -> Data:
         block: Data = self.data["block"]
         return block
+
+    @property
+    def scales_by_layer(self) -> bool:
+        """Whether the factor on the logits is another one in every layer."""
+        return self.data.get("scale_by_layer") is not None
+
+    def logit_scale(self, layer: int) -> float:
+        """The factor on the logits of one layer: ``scale``, or ``scale / (layer + 1)`` where the family says so."""
+        return self.scale / (layer + 1) if self.scales_by_layer else self.scale
 
     def tensor(self, layer: int, name: str) -> str:
         """The full name of ``name`` in block ``layer``."""
