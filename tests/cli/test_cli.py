@@ -171,7 +171,7 @@ def bad(tmp_path: Path, model: Path) -> dict[str, tuple[list[object], str]]:
         "too many": (["prune", model, "--layers", 4, "-o", out], "1 to 3"),
         "nothing asked": (["prune", model, "-o", out], "say once what to remove"),
         "no number": (["prune", model, "--drop", "1,x", "-o", out], "'x' is no layer number"),
-        "share": (["prune", model, "--share", "20", "-o", out], "such as 0.2"),
+        "share": (["prune", model, "--share", "20", "-o", out], "--share 20 is out of range"),
         "no output": (["prune", model, "--layers", 1], "--out"),
         "taken": (["prune", model, "--layers", 1, "-o", taken], "is not empty"),
         "unknown option": (["score", model, "--criterium", "depth"], "--criterium"),

@@ -43,7 +43,8 @@ def score(
         progress: called as ``progress(done, total)`` after every layer.
 
     Raises:
-        CriterionError: no such criterion or backend, one that does not rank that kind or needs forward passes, weights
+        CriterionError: no such criterion or backend, a negative seed, a criterion that does not rank that kind or
+            needs forward passes, weights
             that are not finite (by the tensor's name), or a model that the criterion has no meaning for.
         MissingExtraError: the torch backend was asked for and PyTorch is not installed.
     """
@@ -54,6 +55,8 @@ def score(
         raise CriterionError(
             f"{criterion} needs forward passes over tokens: say which with --calibration FILE, self or random"
         )
+    if seed < 0:
+        raise CriterionError(f"the seed {seed} is negative: expected a whole number from 0")  # records hold no other
     compute = backend_named(backend, device) if isinstance(backend, str) else backend
     checkpoint = layout.checkpoint
     began, read_before = time.perf_counter(), checkpoint.bytes_read
