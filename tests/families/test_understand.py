@@ -179,6 +179,8 @@ def test_family_by_an_unknown_name() -> None:
 @pytest.mark.parametrize(
     ("case", "keys", "expected"),
     [
+        ("llama-gqa", {"architectures": 5}, "architectures 5, which is no list of class names"),
+        ("llama-gqa", {"architectures": "LlamaForCausalLM"}, "no list of class names"),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "ties each layer's logits to its index"),
         ("gpt2", {"add_cross_attention": True}, "cross-attention"),
         ("falcon-40b", {"parallel_attn": False}, "no published Falcon"),

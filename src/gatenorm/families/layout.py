@@ -133,7 +133,10 @@ class Layout:
     def refusal(self) -> str | None:
         """Why this checkpoint must not be pruned, or ``None``."""
         classes, config = self.data["classes"], self.checkpoint.config
-        written_for = [str(a) for a in config.get("architectures") or ()]
+        given = config.get("architectures") or []
+        if not isinstance(given, list):
+            return f"config.json says architectures {given!r:.80}, which is no list of class names"
+        written_for = [str(a) for a in given]
         # A pruned model names classes of ours, and whoever assumes a family vouches for its classes too.
         if written_for and not (self.removal or self.assumed) and not {*classes.values()} & {*written_for}:
             return f"config.json says architectures {written_for}, and only {classes['causal_lm']} can be pruned"
