@@ -96,7 +96,7 @@ def check_device(device: str) -> None:
     import torch
 
     try:
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # of a meta tensor there is nothing to be had
     except (RuntimeError, AssertionError) as error:
         raise EvaluationError(
             f"--device {device} cannot be used: {first_line(error)}; expected cpu, cuda, ..."
