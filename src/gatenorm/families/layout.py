@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from gatenorm.checkpoint import Checkpoint
 from gatenorm.errors import CheckpointError, FamilyError, did_you_mean
 from gatenorm.families.attention import AttentionWeights
+from gatenorm.families.completeness import missing
 from gatenorm.families.family import Data, families, family, positive, refusal, value
 from gatenorm.families.rotary import Rotary
 from gatenorm.families.sublayers import gone_modules
@@ -140,6 +141,9 @@ class Layout:
         # A pruned model names classes of ours, and whoever assumes a family vouches for its classes too.
         if written_for and not (self.removal or self.assumed) and not {*classes.values()} & {*written_for}:
             return f"config.json says architectures {written_for}, and only {classes['causal_lm']} can be pruned"
+        lacking = missing(self)
+        if lacking:
+            return f"its files lack {lacking}, so that they can be scored and not pruned: fetch the whole model"
         return refusal(self.data, config)
 
     @property
