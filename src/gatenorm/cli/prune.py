@@ -160,18 +160,25 @@ def _check_choice(given: typer.Context) -> None:
         raise PlanError(f"say once what to remove: --layers, --share, --drop, --plan, {targets}; given: {asked}")
     [[first, *_]] = ways
     if first in ("--drop", "--plan"):
-        _leave_out(given, (*_SCORING, "cross_check"), f"a choice by scores, and {first} names the layers")
+        _leave_out(
+            given,
+            (*_SCORING, "cross_check"),
+            f"a choice by scores, and {first} names the layers",
+            "give --layers or --share",
+        )
     if first == "--plan":
         _leave_out(given, ("kind",), "a choice made now, and --plan says what goes")
     if first not in _TARGETS:
         _leave_out(given, _FORECAST, f"a choice by {targets}")
 
 
-def _leave_out(given: typer.Context, names: tuple[str, ...], about: str) -> None:
+def _leave_out(given: typer.Context, names: tuple[str, ...], about: str, instead: str | None = None) -> None:
     useless = options.typed(given, names)
     if useless:
         verb = "is" if len(useless) == 1 else "are"
-        raise PlanError(f"{', '.join(useless)} {verb} about {about}: leave {'it' if verb == 'is' else 'them'} out")
+        otherwise = f", or {instead}" if instead else ""
+        them = "it" if verb == "is" else "them"
+        raise PlanError(f"{', '.join(useless)} {verb} about {about}: leave {them} out{otherwise}")
 
 
 def _removed(layout: Any, plan: Any) -> str:
