@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,3 +59,18 @@ def test_the_largest_seed_can_be_pruned_by_again(tiny_models: TinyModels, tmp_pa
     first = ["--layers", "1", "--criterion", "random", "--seed", str(2**63 - 1)]
     assert main(["prune", str(tiny_models("llama-mha")), "-o", str(tmp_path / "a"), *first]) == 0
     assert main(["prune", str(tmp_path / "a"), "-o", str(tmp_path / "b"), *first]) == 0
+
+
+@pytest.mark.parametrize("inside", ["out", "deep/out", "../link/out", "../model/out"])
+@pytest.mark.parametrize("command", ["prune --drop 1", "export --to nemotron-nas"])
+def test_an_output_inside_the_source_is_refused(
+    inside: str, command: str, tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    model = shutil.copytree(tiny_models("llama-gqa"), tmp_path / "model")
+    (tmp_path / "link").symlink_to("model")
+    before = sorted(model.iterdir())
+    name, *options = command.split()
+    assert main([name, str(model), *options, "-o", str(model / inside)]) == 2
+    assert "lies inside the model" in capsys.readouterr().err
+    assert sorted(model.iterdir()) == before
+    assert main([name, str(model), *options, "-o", str(tmp_path / "model-out")]) == 0

@@ -71,7 +71,7 @@ def command(
 ) -> None:
     """Write MODEL without some of its attention sublayers, MLPs or blocks: a checkpoint that transformers loads."""
     from gatenorm import api
-    from gatenorm.surgery.disk import check_output, write_pruned
+    from gatenorm.surgery.disk import check_apart, check_output, write_pruned
     from gatenorm.surgery.planning import check_kind
 
     console.check_json(json)
@@ -88,6 +88,7 @@ def command(
     if not (runs or cross_check):
         _leave_out(given, _RUN, f"a criterion that runs the model or --cross-check, and {criterion} reads weights")
     layout = api.open_model(model, family)
+    check_apart(out, layout.checkpoint.directory)
     protected = options.indices(protect, "--protect")
     predicted = None
     if target_speedup is not None or max_cache_gb is not None:
