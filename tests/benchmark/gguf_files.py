@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from gguf import GGUFWriter
 
 LAYERS, WIDTH, HEADS, KV_HEADS, HEAD_DIM, HIDDEN, WORDS = 4, 64, 4, 2, 16, 96, 300
 
 
-def write(path: Path, drop: Sequence[int] = (), context: int = 512) -> Path:
-    """A model whose layers ``drop`` (not layer 0) have no attention."""
+def write(
+    path: Path, drop: Sequence[int] = (), context: int = 512, more: Callable[[GGUFWriter], None] = lambda writer: None
+) -> Path:
+    """A model whose layers ``drop`` (not layer 0) have no attention; ``more`` sets keys besides, or others."""
     from gguf import GGUFWriter, TokenType
 
     writer = GGUFWriter(path, "deci")
@@ -28,6 +34,7 @@ def write(path: Path, drop: Sequence[int] = (), context: int = 512) -> Path:
     writer.add_rope_freq_base(10000.0)
     words = ["<unk>", "<s>", "</s>", *(f"<0x{b:02X}>" for b in range(256)), *(f"w{i}" for i in range(WORDS - 259))]
     kinds = [TokenType.UNKNOWN, *[TokenType.CONTROL] * 2, *[TokenType.BYTE] * 256, *[TokenType.NORMAL] * (WORDS - 259)]
+    more(writer)
     writer.add_tokenizer_model("llama")
     writer.add_token_list(words)
     writer.add_token_scores([0.0] * WORDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,5 +61,53 @@ def test_the_cache_falls_by_exactly_the_share_removed(files: tuple[Variant, Vari
 def test_what_is_no_gguf_file_is_one_line(tmp_path: Path):
     path = tmp_path / "text.gguf"
     path.write_text("nothing of the kind, and long enough to be looked at")
-    with pytest.raises(EvaluationError, match="is no GGUF file of a language model that can be read"):
+    with pytest.raises(EvaluationError, match="is no GGUF file"):
         Variant.exported(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("deci.block_count", [4, 4, 4, 4], "deci.block_count is"),
+        ("deci.context_length", "long", "deci.context_length is 'long'"),
+        ("deci.attention.head_count_kv", [2, 2], "has 2 entries for 4 layers"),
+        ("gatenorm.layers", [5], "gatenorm.layers is"),
+        ("gatenorm.layers", 2**20, "gatenorm.layers is 1048576"),
+        ("gatenorm.drop_mlp", 3, "gatenorm.drop_mlp is 3, expected a list of layers from 0 to 4"),
+        ("gatenorm.drop_mlp", [5], "gatenorm.drop_mlp is"),
+        ("gatenorm.drop", ["x"], "gatenorm.drop is"),
+    ],
+)
+def test_keys_of_another_kind_are_one_line(tmp_path: Path, key: str, value: Any, said: str):
+    def more(writer: Any) -> None:
+        for name, given in ({"gatenorm.layers": 5} | {key: value}).items():
+            writer.kv_data[0].pop(name, None)
+            if isinstance(given, list):
+                writer.add_array(name, given)
+            else:
+                (writer.add_string if isinstance(given, str) else writer.add_uint32)(name, given)
+
+    with pytest.raises(EvaluationError) as raised:
+        Variant.exported(gguf_files.write(tmp_path / "odd.gguf", more=more))
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_file_that_counts_its_blocks_anew_need_not_lack_mlps(tmp_path: Path):
+    found = Variant.exported(
+        gguf_files.write(tmp_path / "five.gguf", more=lambda writer: writer.add_uint32("gatenorm.layers", 5))
+    )
+    assert found is not None
+    assert (found.identity.layers, found.removed, found.removed_mlp) == (5, (), ())
+
+
+def test_a_file_that_says_no_key_heads_has_as_many_as_queries(tmp_path: Path):
+    def more(writer: Any) -> None:
+        for name in ("head_count_kv", "key_length"):
+            del writer.kv_data[0][f"deci.attention.{name}"]
+
+    path = gguf_files.write(tmp_path / "plain.gguf", drop=(2,), more=more)
+    found = Variant.exported(path)
+    assert found is not None
+    assert found.removed == (2,)
+    assert llamacpp._read(path) == (gguf_files.WORDS, 2 * gguf_files.HEAD_DIM * gguf_files.HEADS * 3)

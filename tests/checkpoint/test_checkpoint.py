@@ -262,6 +262,7 @@ def test_a_directory_in_place_of_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "file",
     ["../b.safetensors", "/etc/passwd", "sub/b.safetensors", "..", ".", "", "sub\\b.safetensors", "b.safetensors/",
+     "README.md", "config.json", "b", ".safetensors", "b.SAFETENSORS",
      "./b.safetensors", 7, None, ["b.safetensors"], "../" * 4000],
 )  # fmt: skip
 def test_an_index_that_points_elsewhere(tmp_path: Path, file: Any) -> None:
@@ -272,7 +273,7 @@ def test_an_index_that_points_elsewhere(tmp_path: Path, file: Any) -> None:
     assert "expected a file in the same directory" in refused(directory)
 
 
-@pytest.mark.parametrize("file", ["absent.safetensors", "a\0b", "x" * 5000])
+@pytest.mark.parametrize("file", ["absent.safetensors", "a\0b.safetensors", "x" * 5000 + ".safetensors"])
 def test_a_shard_that_is_missing(tmp_path: Path, file: str) -> None:
     assert "is missing" in refused(write_checkpoint(tmp_path, {"a.safetensors": ONE}, index(one=file)))
 

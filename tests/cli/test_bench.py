@@ -87,7 +87,10 @@ def test_bad_input_is_one_line(tiny_models: TinyModels, tmp_path: Path, capsys: 
         (["prune", model, "-o", tmp_path / "o", "--target-speedup", "9"], "is out of reach: removing 3 gives"),
         (["prune", model, "-o", tmp_path / "o", "--target-speedup", "fast"], "expected a number above 1"),
         (["prune", model, "-o", tmp_path / "o", "--target-speedup", "training=2"], "prefill=1.2 or decode=1.2"),
-        (["prune", model, "-o", tmp_path / "o", "--target-speedup", "1.1", "--layers", "1"], "leave out layers"),
+        (
+            ["prune", model, "-o", tmp_path / "o", "--target-speedup", "1.1", "--layers", "1"],
+            "given: --layers, --target",
+        ),
         (["prune", model, "-o", tmp_path / "o", "--max-cache-gb", "0"], "expected gigabytes above 0"),
         (["prune", model, "-o", tmp_path / "o", "--max-cache-gb", "1e-6"], "is out of reach"),
         (["prune", model, "-o", tmp_path / "o", "--max-cache-gb", "4"], "fits as it is"),

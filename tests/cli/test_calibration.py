@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +34,8 @@ def test_score_runs_the_model_when_told_to(tiny_models: TinyModels, tmp_path: Pa
     assert (status, err) == (0, "")
     assert "cosine@self" in out
     assert "heuristic" not in out
+    assert re.search(r"forward passes took \d+\.\d\d s \(loading the model \d+\.\d\d s, drawing tokens ", out)
+    assert "read " not in out.splitlines()[-2]
     status, out, _ = run(capsys, "score", model, "--criterion", "norm-ratio@random", *FEW, "--json", "-")
     assert status == 0
     assert json.loads(out)["calibration"]["tokens"] == 36
@@ -220,8 +223,8 @@ def test_blocks_and_mlps_from_the_command_line(
     assert "MLP removed" in out
     status, out, _ = run(capsys, "inspect", tmp_path / "again", "--json", "-")
     facts = json.loads(out)
-    assert facts["mlp_removed_in"]
-    assert facts["goes_with_the_mlp"] == "post_attention_layernorm, mlp"
+    assert int(left) in facts["mlp_removed_in"]
+    assert facts["goes_with_the_mlp"] == ["post_attention_layernorm", "mlp"]
     target = ("--kind", "block", "--criterion", "depth", "--target-speedup", "1.3", "-o", tmp_path / "fast")
     status, out, err = run(capsys, "prune", model, *target)
     assert (status, err) == (0, "")

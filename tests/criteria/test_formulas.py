@@ -72,6 +72,15 @@ def test_criteria_equal_their_formulas(case: tuple[str, Shape, str, int]) -> Non
                 check(found.score, found.heads, naive.gate_norm_rope(truth, shape.head_dim, 100.0, 17))
 
 
+@pytest.mark.parametrize(("config", "base"), [({}, 4**-0.5), ({"scale_attn_weights": False}, 1.0)])
+def test_a_logit_scale_of_each_layer_counts(tmp_path: Path, config: dict[str, bool], base: float) -> None:
+    """GPT-2 as Mistral's authors trained it: the logits of layer i are divided by i + 1."""
+    config = {"scale_attn_by_inverse_layer_idx": True, **config}
+    layout, truths = write(tmp_path, "transposed", Shape(3, 3, 4, 12, layers=4), config=config)
+    for found, truth in zip(score(layout, "gate-norm-scaled").layers, truths, strict=True):
+        check(found.score, found.heads, naive.gate_norm_scaled(truth, base / (found.layer + 1)))
+
+
 @pytest.mark.parametrize("fraction", [0.25, 0.5, 0.75])
 @pytest.mark.parametrize("theta", [10.0, 10000.0])
 def test_dimensions_that_do_not_turn_keep_their_cross_terms(tmp_path: Path, fraction: float, theta: float) -> None:

@@ -70,6 +70,12 @@ def test_random_depends_on_the_seed_alone(tmp_path: Path) -> None:
     assert drawn[0].ranking == (11, 8, 6, 7, 9, 10, 1, 3, 4, 2, 0, 5)  # as on every other machine
 
 
+def test_a_negative_seed_is_refused_since_no_record_holds_it(tmp_path: Path) -> None:
+    layout, _ = write(tmp_path, "separate", SHAPE)
+    with pytest.raises(CriterionError, match="the seed -1 is negative"):
+        score(layout, "random", seed=-1)
+
+
 def test_an_unknown_criterion_is_answered_with_the_nearest() -> None:
     answer = r"'gatenorm' is not known; did you mean 'gate-norm'\? known: block-cosine, cosine, depth, gate-norm"
     with pytest.raises(CriterionError, match=answer):

@@ -20,6 +20,7 @@ from gatenorm.checkpoint import Checkpoint
 from gatenorm.errors import CheckpointError, FamilyError, GatenormError
 from gatenorm.families import classes, families, understand
 from gatenorm.families.family import family
+from tests.tiny_models import CASES
 
 TinyModels = Callable[..., Path]
 
@@ -179,6 +180,8 @@ def test_family_by_an_unknown_name() -> None:
 @pytest.mark.parametrize(
     ("case", "keys", "expected"),
     [
+        ("llama-gqa", {"architectures": 5}, "architectures 5, which is no list of class names"),
+        ("llama-gqa", {"architectures": "LlamaForCausalLM"}, "no list of class names"),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "ties each layer's logits to its index"),
         ("gpt2", {"add_cross_attention": True}, "cross-attention"),
         ("falcon-40b", {"parallel_attn": False}, "no published Falcon"),
@@ -335,3 +338,25 @@ def test_gains_and_biases_of_a_foreign_shape_are_refused(tiny_models: TinyModels
         assert read(layout.attention(0)) is not None
         with pytest.raises(FamilyError, match=r"has shape \[1\], but config.json implies"):
             read(layout.attention(1))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_whole_model_lacks_nothing_and_attention_alone_is_no_model(
+    case: str, tiny_models: TinyModels, tmp_path: Path
+) -> None:
+    model = tiny_models(case)
+    whole = understand(Checkpoint.open(model))
+    assert whole.refusal() is None
+    (tmp_path / "config.json").write_bytes((model / "config.json").read_bytes())
+    attention = tuple(prefix for layer in range(whole.layers) for prefix in whole.removed_with(layer))
+    tensors = load_file(model / "model.safetensors")
+    save_file({n: t for n, t in tensors.items() if n.startswith(attention)}, tmp_path / "model.safetensors")
+    alone = understand(Checkpoint.open(tmp_path))
+    expected = f"its files lack the MLP weights of layers 0-{whole.layers - 1} and the embeddings"
+    assert (alone.refusal() or "").startswith(expected)
+
+
+def test_one_mlp_that_is_missing_is_named(model: Path) -> None:
+    tensors = load_file(model / "model.safetensors")
+    save_file({n: t for n, t in tensors.items() if "layers.2.mlp" not in n}, model / "model.safetensors")
+    assert "lack the MLP weights of layers 2, " in (understand(Checkpoint.open(model)).refusal() or "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -53,3 +54,14 @@ def test_saying_what_can_be_written_reads_no_weights(stored_twice: Path):
     for target in TARGETS.values():
         target.obstacles(layout)
     assert layout.checkpoint.bytes_read == 0
+
+
+def test_a_window_in_a_model_that_does_not_say_its_context(tiny_models: TinyModels, tmp_path: Path):
+    model = shutil.copytree(tiny_models("mistral"), tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "max_position_embeddings": None}))
+    layout = open_model(model)
+    for target in TARGETS.values():
+        assert any(
+            reason.startswith("its attention looks back 16 tokens (sliding") for reason in target.obstacles(layout)
+        )

@@ -193,6 +193,16 @@ def test_the_divergence_of_what_is_told_is_a_lower_bound():
     assert (partly <= whole + 1e-12).all()
 
 
+@pytest.mark.parametrize("error", [1e-6, -1e-6])
+def test_the_divergence_of_equals_is_not_negative_however_they_are_rounded(error: float):
+    p = np.log(np.random.default_rng(0).dirichlet(np.ones(50), 20))
+    told = np.broadcast_to(np.arange(50) < 10, p.shape)
+    for known in (np.ones_like(p, bool), told):
+        found = _divergence(p, np.where(known, p + error, np.nan), known)
+        assert (found >= 0).all()
+        assert (found < 1e-11).all()
+
+
 def test_a_layer_too_many_with_a_cache_is_a_fault(pruned: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Transformers, "cached_layers", 3)
     assert verify(pruned, open_model(pruned), tokens=4).faults == (

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.api.opening import Model, laboratory, model_of, open_model
-from gatenorm.criteria import check_ranks
+from gatenorm.criteria import check_ranks, to_score
 from gatenorm.criteria import criterion as criterion_named
 from gatenorm.criteria import score as score_layout
 from gatenorm.errors import CriterionError
@@ -59,7 +59,7 @@ def score(
     Raises:
         CheckpointError, FamilyError: as :func:`open_model`.
         CriterionError: an unknown criterion, one that this model does not allow or that does not rank that kind, a
-            calibration that it lacks or has no use for, or weights that are not finite.
+            calibration that it lacks or has no use for, weights that are not finite, or no sublayer of that kind left.
         CalibrationError: tokens that cannot be had.
     """
     chosen_criterion = criterion_named(criterion.partition("@")[0])
@@ -74,7 +74,9 @@ def score(
 
     asked = requests([criterion], _calibration(calibration, seed))
     chosen = laboratory(model, family=family, device=device, dtype=dtype, layer_by_layer=layer_by_layer)
-    return score_requests(chosen, asked, kind=kind or chosen_criterion.kinds[0], progress=progress)[0]
+    kind = kind or chosen_criterion.kinds[0]
+    to_score(chosen.layout, kind)
+    return score_requests(chosen, asked, kind=kind, progress=progress)[0]
 
 
 def cross_check(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from gatenorm.errors import EvaluationError, MissingExtraError
 from gatenorm.families import Layout
 from gatenorm.records import ModelIdentity, Removal
 from gatenorm.runtimes.gguf import DROP_KEY, DROP_MLP_KEY, LAYERS_KEY
+from gatenorm.runtimes.gguf_model import MOST_LAYERS, kv_heads, read_model
 
 NEMOTRON = "nemotron-nas"
 
@@ -63,7 +66,7 @@ class Variant:
         """What ``export`` wrote at ``path``; ``None`` where it is something else.
 
         Raises:
-            EvaluationError: a GGUF file that cannot be read.
+            EvaluationError: a GGUF file that is damaged, or no language model's.
             MissingExtraError: the package that reads GGUF files is not installed.
         """
         if path.is_file() and path.suffix.lower() == ".gguf":
@@ -105,24 +108,18 @@ def _nemotron(checkpoint: Checkpoint) -> Variant:
 
 
 def _gguf(path: Path) -> Variant:
-    try:
-        from gguf import GGUFReader
-    except ImportError:
-        raise MissingExtraError("reading GGUF files", "gguf", "gguf") from None
-    try:
-        fields = GGUFReader(path).fields
-        architecture = str(fields["general.architecture"].contents())
-        layers = int(fields[f"{architecture}.block_count"].contents())
-        heads: Any = fields[f"{architecture}.attention.head_count_kv"].contents()
-        context = int(fields[f"{architecture}.context_length"].contents())
-    except (ValueError, KeyError, OSError, IndexError) as error:
-        raise EvaluationError(f"{path} is no GGUF file of a language model that can be read: {error}") from None
-    removed = tuple(i for i, count in enumerate(heads) if count == 0) if isinstance(heads, list) else ()
+    if find_spec("gguf") is None:
+        raise MissingExtraError("reading GGUF files", "gguf", "gguf")
+    fields = read_model(path)
+    architecture = str(fields["general.architecture"])
+    layers, context = int(fields[f"{architecture}.block_count"]), int(fields[f"{architecture}.context_length"])
+    removed = tuple(i for i, count in enumerate(kv_heads(fields)) if count == 0)
     removed_mlp: tuple[int, ...] = ()
     if LAYERS_KEY in fields:  # its blocks are not those of the source
-        layers = int(fields[LAYERS_KEY].contents())
-        removed = tuple(fields[DROP_KEY].contents()) if DROP_KEY in fields else ()
-        removed_mlp = tuple(fields[DROP_MLP_KEY].contents())
+        layers = fields[LAYERS_KEY]
+        if type(layers) is not int or not 0 < layers <= MOST_LAYERS:
+            raise EvaluationError(f"{path}: {LAYERS_KEY} is {layers!r:.40}, expected a number from 1 to {MOST_LAYERS}")
+        removed, removed_mlp = (_layers(path, fields, key, layers) for key in (DROP_KEY, DROP_MLP_KEY))
     with path.open("rb") as file:
         begin = hashlib.sha256(file.read(1 << 20)).hexdigest()  # the header: its keys, names and shapes
     return Variant(
@@ -133,3 +130,12 @@ def _gguf(path: Path) -> Variant:
         context=context,
         removed_mlp=removed_mlp,
     )
+
+
+def _layers(path: Path, fields: Mapping[str, Any], key: str, layers: int) -> tuple[int, ...]:
+    """Layer numbers that a file of ours lists; none where it does not."""
+    given = fields.get(key, [])
+    known = isinstance(given, list) and all(type(i) is int and 0 <= i < layers for i in given)
+    if not known or len(set(given)) < len(given):
+        raise EvaluationError(f"{path}: {key} is {given!r:.40}, expected a list of layers from 0 to {layers - 1}")
+    return tuple(given)

@@ -191,7 +191,9 @@ def _logit_bound(layout: Layout, weights: Any, radius: float) -> Float64:
     else:
         q, k = (_spectral(weights, role) for role in ("q", "k"))
         biased = any(weights.bias(role) is not None for role in ("q", "k"))
-        bound = layout.scale * (radius**2 + biased) * q * np.repeat(k, layout.heads // layout.kv_heads)
+        bound = (
+            layout.logit_scale(weights.layer) * (radius**2 + biased) * q * np.repeat(k, layout.heads // layout.kv_heads)
+        )
     return np.minimum(bound, layout.softcap) if layout.softcap is not None else bound
 
 

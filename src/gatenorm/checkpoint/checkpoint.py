@@ -20,6 +20,7 @@ from gatenorm.errors import CheckpointError
 if TYPE_CHECKING:
     import torch
 
+ENDING = ".safetensors"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -164,9 +165,12 @@ def _open_shards(files: Files, index: dict[str, Any]) -> dict[str, Header]:
         raise CheckpointError(f"{directory / INDEX} has no weight_map: fetch it again")
     headers: dict[str, Header] = {}
     for name, file in weight_map.items():
-        # An index is input from strangers: it may name files beside itself and nothing else.
-        if not isinstance(file, str) or not file or file in (".", "..") or Path(file).name != file or "\\" in file:
-            raise CheckpointError(f"{INDEX} names {file!r:.80} for {name}: expected a file in the same directory")
+        # An index is input from strangers: it may name weight files beside itself and nothing else, above all none that
+        # a pruned directory has for other things.
+        if not isinstance(file, str) or Path(file).name != file or "\\" in file or Path(file).suffix != ENDING:
+            raise CheckpointError(
+                f"{INDEX} names {file!r:.80} for {name:.80}: expected a file in the same directory, *{ENDING}"
+            )
         if file not in headers:
             if not files.has(file):
                 raise CheckpointError(f"shard {file:.80} is missing from {directory}: {INDEX} names it, fetch it")

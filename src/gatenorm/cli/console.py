@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,18 +53,14 @@ def check_json(target: str | None) -> None:
     """
     if target is None or target == "-":
         return
-    try:
-        path = Path(target)
-        folder = path.absolute().parent
-        usable = bool(path.name) and not path.is_dir() and folder.is_dir() and os.access(folder, os.W_OK)
-    except (OSError, ValueError):
-        usable = False
-    if not usable:
+    from gatenorm.records.placing import can_be_written
+
+    if not can_be_written(Path(target)):
         raise OutputError(f"--json {target:.200}: no file can be written there; give a file name, or '-' for stdout")
 
 
 def write_json(target: str, data: Any) -> None:
-    """Write ``data`` to a file, whole or not at all, or to stdout for ``-``.
+    """Write ``data`` to a file, whole or not at all, or to stdout for ``-``; into a FIFO or a device, through a link.
 
     Raises:
         OutputError: the file cannot be written.
@@ -77,18 +73,17 @@ def write_json(target: str, data: Any) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it appears whole or not at all.
+    """Write a file so that it appears whole or not at all; see :func:`gatenorm.records.placing.placed`.
 
     Raises:
         OutputError: it cannot be written.
     """
-    temporary = path.with_name(f".partial-{os.getpid()}-{path.name}"[:255])
+    from gatenorm.records.placing import placed
+
     try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        with placed(path) as temporary:
+            temporary.write_bytes(content)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise OutputError(f"{path} could not be written: {error.strerror}") from None
 
 

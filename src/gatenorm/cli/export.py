@@ -34,6 +34,7 @@ def command(
     """Write MODEL, pruned by gatenorm or dense, in a form that stock engines serve without a patch."""
     from gatenorm.api import open_model
     from gatenorm.runtimes.targets import TARGETS, target
+    from gatenorm.surgery.disk import check_apart
 
     console.check_json(json)
     if list_:
@@ -49,6 +50,8 @@ def command(
     wanted = target(to)
     wanted.check_output(out)
     layout = open_model(model, family)
+    if not wanted.is_file:  # a file for an engine often lies beside the weights that it was made from
+        check_apart(out, layout.checkpoint.directory)
     with console.progress_bar(f"writing {to}", "bytes") as progress:
         written = wanted.write(layout, out, dtype=dtype, progress=progress)
     if json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,7 +47,14 @@ Kind = Annotated[
     str | None,
     typer.Option("--kind", metavar="KIND", help="Which sublayers: attention, mlp, or block for both of a layer."),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of the criterion 'random' and of tokens that are drawn.")]
+# What generators of random numbers take, and records hold.
+LARGEST_SEED = 2**63 - 1
+Seed = Annotated[
+    int,
+    typer.Option(
+        "--seed", min=0, max=LARGEST_SEED, help="Seed of the criterion 'random' and of tokens that are drawn."
+    ),
+]
 Device = Annotated[
     str,
     typer.Option("--device", help="Where torch computes: cpu, cuda, cuda:1, ...; auto spreads a model that is run."),
@@ -162,6 +170,30 @@ def check_activations(folder: Path | None, layer_by_layer: bool) -> None:
         raise OutputError("--activations is about --layer-by-layer: give both, or leave it out")
     if not folder.is_dir():
         raise OutputError(f"--activations {folder}: there is no such folder")
+
+
+def typed(context: typer.Context, names: Iterable[str]) -> list[str]:
+    """Those options, by the names of their parameters, that were typed; as they are typed."""
+    flags = {parameter.name: parameter.opts[-1] for parameter in context.command.params}
+    sources = {name: context.get_parameter_source(name) for name in names}
+    return [flags[name] for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+
+
+def share(text: str | None) -> float | None:
+    """A share out of ``0.2`` or ``20%``; whether it is in range is for whoever counts with it.
+
+    Raises:
+        PlanError: it is no number.
+    """
+    if text is None:
+        return None
+    number, percent, rest = text.strip().partition("%")
+    try:
+        if rest:
+            raise ValueError
+        return float(number) / (100 if percent else 1)
+    except ValueError:
+        raise PlanError(f"--share {text}: expected a number between 0 and 1, such as 0.2, or 20%") from None
 
 
 def indices(text: str | None, option: str) -> list[int]:

@@ -14,12 +14,23 @@ NAME = "prune"
 EXAMPLE = "Example: gatenorm prune ./llama --layers 8 -o ./llama-8"
 
 
+# How many or which go: one of them, though the two targets can be met together.
+_WAYS = (("layers",), ("share",), ("drop",), ("plan",), ("target_speedup", "max_cache_gb"))
+_TARGETS = ("--target-speedup", "--max-cache-gb")
+# What the model is run with, by whatever criterion.
+_RUN = ("samples", "length", "documents", "batch_size", "dtype")
+_SCORING = ("criterion", "calibration", *_RUN, "seed", "device")
+_FORECAST = ("machine", "context", "batch")
+
+
 def command(
+    given: typer.Context,
     model: options.Model,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="The new directory; must not exist yet.")],
     layers: Annotated[int | None, typer.Option("--layers", help="How many of the weakest to remove.")] = None,
     share: Annotated[
-        float | None, typer.Option("--share", help="The same as a share of them all, such as 0.2; at least one.")
+        str | None,
+        typer.Option("--share", metavar="0.2|20%", help="The same as a share of them all; at least one."),
     ] = None,
     drop: Annotated[
         str | None, typer.Option("--drop", metavar="20,21", help="Exactly these layers, by original number from 0.")
@@ -60,26 +71,27 @@ def command(
 ) -> None:
     """Write MODEL without some of its attention sublayers, MLPs or blocks: a checkpoint that transformers loads."""
     from gatenorm import api
-    from gatenorm.surgery.disk import check_output, write_pruned
+    from gatenorm.surgery.disk import check_apart, check_output, write_pruned
     from gatenorm.surgery.planning import check_kind
 
     console.check_json(json)
+    _check_choice(given)
     check_output(out)
     check_kind(kind)
+    wanted_share = options.share(share)
     if drop is None and plan is None:
         options.ranked(criterion, kind)
     if cross_check:
         options.check_cross_check(kind)
     tokens = options.tokens(calibration, samples, length, documents, seed, batch_size)
     runs = options.runs_the_model(criterion, tokens, given=calibration is not None)
+    if not (runs or cross_check):
+        _leave_out(given, _RUN, f"a criterion that runs the model or --cross-check, and {criterion} reads weights")
     layout = api.open_model(model, family)
+    check_apart(out, layout.checkpoint.directory)
     protected = options.indices(protect, "--protect")
     predicted = None
     if target_speedup is not None or max_cache_gb is not None:
-        if any(given is not None for given in (layers, share, drop, plan)):
-            raise PlanError(
-                "--target-speedup and --max-cache-gb choose how many go: leave out layers, share, drop, plan"
-            )
         layers, predicted = forecasts.count_for(
             layout,
             target=target_speedup,
@@ -90,8 +102,6 @@ def command(
             protect=protected,
             kind=kind,
         )
-    if cross_check and layers is None and share is None:
-        raise PlanError("--cross-check is about a choice by scores: give --layers or --share")
     laboratory = None
     if runs or cross_check:
         console.quiet_transformers()
@@ -100,7 +110,7 @@ def command(
         made = api.plan(
             laboratory if runs and laboratory else layout,
             layers=layers,
-            share=share,
+            share=wanted_share,
             drop=None if drop is None else options.indices(drop, "--drop"),
             file=plan,
             criterion=criterion,
@@ -136,6 +146,40 @@ def command(
     if checked:
         console.show_cross_check(checked)
     console.say(f"What it costs in quality: gatenorm eval {out} --baseline {model} --data YOUR_TEXT")
+
+
+def _check_choice(given: typer.Context) -> None:
+    """Refuse more or fewer than one way of choosing, and options that the one asked for has no use for.
+
+    Raises:
+        PlanError: as said.
+    """
+    ways = [names for names in (options.typed(given, way) for way in _WAYS) if names]
+    targets = " or ".join(_TARGETS)
+    if len(ways) != 1:
+        asked = ", ".join(name for names in ways for name in names) or "none"
+        raise PlanError(f"say once what to remove: --layers, --share, --drop, --plan, {targets}; given: {asked}")
+    [[first, *_]] = ways
+    if first in ("--drop", "--plan"):
+        _leave_out(
+            given,
+            (*_SCORING, "cross_check"),
+            f"a choice by scores, and {first} names the layers",
+            "give --layers or --share",
+        )
+    if first == "--plan":
+        _leave_out(given, ("kind",), "a choice made now, and --plan says what goes")
+    if first not in _TARGETS:
+        _leave_out(given, _FORECAST, f"a choice by {targets}")
+
+
+def _leave_out(given: typer.Context, names: tuple[str, ...], about: str, instead: str | None = None) -> None:
+    useless = options.typed(given, names)
+    if useless:
+        verb = "is" if len(useless) == 1 else "are"
+        otherwise = f", or {instead}" if instead else ""
+        them = "it" if verb == "is" else "them"
+        raise PlanError(f"{', '.join(useless)} {verb} about {about}: leave {them} out{otherwise}")
 
 
 def _removed(layout: Any, plan: Any) -> str:

@@ -12,6 +12,8 @@ from gatenorm.cli import console, options
 NAME = "score"
 EXAMPLE = "Example: gatenorm score ./llama --criterion gate-norm --json scores.json --plot scores.svg"
 _BAR = 40
+# Of the seconds of a scoring that runs the model, what is not the passes themselves.
+_BEFORE = {"loading": "loading the model", "drawing": "drawing tokens"}
 _GONE = {"attention": "attention", "mlp": "MLP"}
 
 
@@ -85,7 +87,7 @@ def command(
         return
     console.print_table(_table(scores, set(cluster.members), layout))
     console.say(
-        f"read {console.bytes_for_people(scores.bytes_read)} in {scores.seconds:.2f} s; weakest first: "
+        f"{_work(scores)}; weakest first: "
         + ", ".join(map(str, scores.ranking[:10]))
         + (", ..." if len(scores.ranking) > 10 else "")
     )
@@ -104,6 +106,15 @@ def command(
         )
     if plot:
         console.say(f"plot: {plot}")
+
+
+def _work(scores: Any) -> str:
+    """What it took: bytes of weights, or forward passes and what came before them."""
+    if scores.calibration is None:
+        return f"read {console.bytes_for_people(scores.bytes_read)} in {scores.seconds:.2f} s"
+    parts = scores.calibration["seconds"]
+    before = ", ".join(f"{name} {parts[key]:.2f} s" for key, name in _BEFORE.items() if parts[key])
+    return f"forward passes took {parts['passes']:.2f} s" + (f" ({before})" if before else "")
 
 
 def _table(scores: Any, cluster: set[int], layout: Any) -> Any:

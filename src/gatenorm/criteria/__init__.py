@@ -3,7 +3,7 @@
 from gatenorm.criteria.clusters import Cluster, late_cluster
 from gatenorm.criteria.compute import Backend, backend
 from gatenorm.criteria.registry import CRITERIA, FORWARD_CRITERIA, Criterion, check_ranks, criterion
-from gatenorm.criteria.scoring import score
+from gatenorm.criteria.scoring import score, to_score
 
 __all__ = [
     "CRITERIA",
@@ -16,4 +16,5 @@ __all__ = [
     "criterion",
     "late_cluster",
     "score",
+    "to_score",
 ]

@@ -48,7 +48,7 @@ class TorchBackend:
     def __init__(self, device: str = "cpu"):
         try:
             self._device = torch.device(device)
-            torch.empty(0, device=self._device)
+            torch.zeros(1, device=self._device).item()  # of a meta tensor there is nothing to be had
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise CriterionError(f"device {device!r} cannot be used: {reason}; expected cpu, cuda or cuda:N") from None

@@ -14,7 +14,7 @@ def gate_norm_scaled(weights: AttentionWeights, backend: Backend) -> Float64:
     """The gate norm of every query head on normed inputs, ``[heads]``; the score is the root of their sum of squares.
 
     ``m_h = s || diag(gamma) Wq[h]^T Wk[g(h)] diag(gamma) ||_F`` with the input norm's gain ``gamma [width]`` (1 where
-    there is no input norm) and the model's logit scale ``s``.
+    there is no input norm) and the layer's logit scale ``s`` (see :meth:`Layout.logit_scale`).
 
     Where the model norms queries and keys, their weights carry no scale, and the value is the bound on a logit
     ``s sqrt(n_q n_k) max|gamma_q| max|gamma_k|`` over the head's part of the gains; ``n`` is the number of components
@@ -26,15 +26,15 @@ def gate_norm_scaled(weights: AttentionWeights, backend: Backend) -> Float64:
 
     Source: docs/criteria.md, after arXiv 2512.20636.
     """
-    lay = weights.layout
+    lay, scale = weights.layout, weights.layout.logit_scale(weights.layer)
     if lay.norms.get("q") and lay.norms.get("k"):
         gain_q, gain_k = _gain(weights, "q"), _gain(weights, "k")
         largest_q = _largest(gain_q, lay.heads, lay.head_dim)
         largest_k = np.repeat(_largest(gain_k, lay.kv_heads, lay.head_dim), lay.heads // lay.kv_heads)
-        bound: Float64 = lay.scale * float(np.sqrt(gain_q.size * gain_k.size)) * largest_q * largest_k
+        bound: Float64 = scale * float(np.sqrt(gain_q.size * gain_k.size)) * largest_q * largest_k
         return bound
     gain = _gain(weights, "input").astype(np.float32) if lay.norms.get("input") else None
-    norms: Float64 = lay.scale * paired_norms(backend.head_grams(weights.q, gain), backend.head_grams(weights.k, gain))
+    norms: Float64 = scale * paired_norms(backend.head_grams(weights.q, gain), backend.head_grams(weights.k, gain))
     return norms
 
 

@@ -15,7 +15,7 @@ from gatenorm.criteria.registry import Criterion, Formula, check_ranks
 from gatenorm.criteria.registry import criterion as criterion_named
 from gatenorm.errors import CriterionError
 from gatenorm.families import AttentionWeights, Layout
-from gatenorm.records import LayerScore, Scores
+from gatenorm.records import SINGULAR, LayerScore, Scores
 
 
 def score(
@@ -43,8 +43,9 @@ def score(
         progress: called as ``progress(done, total)`` after every layer.
 
     Raises:
-        CriterionError: no such criterion or backend, one that does not rank that kind or needs forward passes, weights
-            that are not finite (by the tensor's name), or a model that the criterion has no meaning for.
+        CriterionError: no such criterion or backend, a negative seed, a criterion that does not rank that kind or
+            needs forward passes, weights that are not finite (by the tensor's name), a model that the criterion has no
+            meaning for, or that has no sublayer of that kind.
         MissingExtraError: the torch backend was asked for and PyTorch is not installed.
     """
     chosen = criterion_named(criterion)
@@ -54,10 +55,12 @@ def score(
         raise CriterionError(
             f"{criterion} needs forward passes over tokens: say which with --calibration FILE, self or random"
         )
+    if seed < 0:
+        raise CriterionError(f"the seed {seed} is negative: expected a whole number from 0")  # records hold no other
     compute = backend_named(backend, device) if isinstance(backend, str) else backend
     checkpoint = layout.checkpoint
     began, read_before = time.perf_counter(), checkpoint.bytes_read
-    layers = layout.there(kind)
+    layers = to_score(layout, kind)
     scores: list[LayerScore] = []
     for layer in layers:
         # What reads no weight takes a layer without attention too.
@@ -76,6 +79,21 @@ def score(
         version=version("gatenorm"),
         kind=kind,
     )
+
+
+def to_score(layout: Layout, kind: str) -> tuple[int, ...]:
+    """The layers that have a sublayer of that kind.
+
+    Raises:
+        CriterionError: none has: of blocks, attention and MLPs of different layers may be left.
+    """
+    layers = layout.there(kind)
+    if not layers:
+        raise CriterionError(
+            f"no whole {SINGULAR[kind]} is left in {layout.checkpoint.name}: every layer has lost its attention or its "
+            "MLP; score --kind attention or --kind mlp"
+        )
+    return layers
 
 
 def _score_layer(

@@ -20,6 +20,7 @@ A family is a JSON file in ``families/data``; CONTRIBUTING.md says how to write 
                  ``q``, ``k``: submodule names or null
 ``rotary``       null, or ``theta`` and ``fraction`` (config keys) with ``default_theta`` and ``default_fraction``
 ``scale``        the factor on the logits: a number, or ``[key, power]`` with a config key or ``head_dim``
+``scale_by_layer`` absent, or ``inverse``: the factor of layer i, counted from 0, is that divided by i + 1
 ``softcap``      config key of the cap on the logits, or null
 ``per_layer``    config keys that hold one entry a layer, and how to fill them in where they are left out
 ``window``       null, or ``key`` (config key of how many tokens back attention looks) and ``if`` (the config key that

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from gatenorm.checkpoint import Checkpoint
 from gatenorm.errors import CheckpointError, FamilyError, did_you_mean
 from gatenorm.families.attention import AttentionWeights
+from gatenorm.families.completeness import missing
 from gatenorm.families.family import Data, families, family, positive, refusal, value
 from gatenorm.families.rotary import Rotary
 from gatenorm.families.sublayers import gone_modules
@@ -30,7 +31,8 @@ class Layout:
 
     ``layers`` counts physical blocks, ``drop`` names those whose attention is already gone, ``drop_mlp`` those whose
     MLP is; ``heads`` query heads read ``kv_heads`` key heads of ``head_dim`` each; ``width`` is the residual stream's.
-    ``scale`` multiplies the logits. ``block`` and ``per_layer`` are the family's instructions for surgery.
+    ``scale`` multiplies the logits, in families that scale by layer once more by a factor of the layer's own: see
+    :meth:`logit_scale`. ``block`` and ``per_layer`` are the family's instructions for surgery.
     """
 
     checkpoint: Checkpoint
@@ -93,6 +95,15 @@ class Layout:
         block: Data = self.data["block"]
         return block
 
+    @property
+    def scales_by_layer(self) -> bool:
+        """Whether the factor on the logits is another one in every layer."""
+        return self.data.get("scale_by_layer") is not None
+
+    def logit_scale(self, layer: int) -> float:
+        """The factor on the logits of one layer: ``scale``, or ``scale / (layer + 1)`` where the family says so."""
+        return self.scale / (layer + 1) if self.scales_by_layer else self.scale
+
     def tensor(self, layer: int, name: str) -> str:
         """The full name of ``name`` in block ``layer``."""
         return f"{self.prefix}.{layer}.{name}"
@@ -123,10 +134,16 @@ class Layout:
     def refusal(self) -> str | None:
         """Why this checkpoint must not be pruned, or ``None``."""
         classes, config = self.data["classes"], self.checkpoint.config
-        written_for = [str(a) for a in config.get("architectures") or ()]
+        given = config.get("architectures") or []
+        if not isinstance(given, list):
+            return f"config.json says architectures {given!r:.80}, which is no list of class names"
+        written_for = [str(a) for a in given]
         # A pruned model names classes of ours, and whoever assumes a family vouches for its classes too.
         if written_for and not (self.removal or self.assumed) and not {*classes.values()} & {*written_for}:
             return f"config.json says architectures {written_for}, and only {classes['causal_lm']} can be pruned"
+        lacking = missing(self)
+        if lacking:
+            return f"its files lack {lacking}, so that they can be scored and not pruned: fetch the whole model"
         return refusal(self.data, config)
 
     @property

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gatenorm.errors import MissingExtraError, OutputError
 from gatenorm.records import Evidence
+from gatenorm.records.placing import placed
 from gatenorm.report.plots import plotly_figure
 
 FORMATS = (".png", ".svg")
@@ -58,14 +58,11 @@ def plot_retrieval(records: Sequence[Evidence], path: Path) -> None:
                 axes.text(column, row, f"{value:.0%}", ha="center", va="center", color=colour, fontsize=8)
     if image is not None:
         figure.colorbar(image, ax=figure.axes, label=f"right of four (chance {own[0].figures['chance']:.0%})")
-    temporary = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
     try:
-        figure.savefig(temporary, dpi=150)
-        temporary.replace(path)
+        with placed(path) as temporary:
+            figure.savefig(temporary, dpi=150)
     except OSError as error:
         raise OutputError(f"--plot {path}: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def cells(record: Evidence) -> tuple[list[int], list[float], list[list[float]]]:

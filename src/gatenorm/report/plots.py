@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from gatenorm.errors import MissingExtraError, OutputError
 from gatenorm.records import Scores
+from gatenorm.records.placing import placed
 from gatenorm.report.palette import MARKED, PLAIN
 
 FORMATS = (".png", ".svg", ".html")
@@ -48,14 +48,11 @@ def write_plot(path: Path, static: Callable[[Path], None], interactive: Callable
         OutputError: an unknown ending, or the file cannot be written.
     """
     check_format(path)
-    temporary = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
     try:
-        (interactive if path.suffix.lower() == ".html" else static)(temporary)
-        temporary.replace(path)
+        with placed(path) as temporary:
+            (interactive if path.suffix.lower() == ".html" else static)(temporary)
     except OSError as error:
         raise OutputError(f"--plot {path}: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def matplotlib_figure(width: float, height: float) -> Any:

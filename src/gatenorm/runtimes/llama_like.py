@@ -130,7 +130,8 @@ def _obstacles(layout: Layout) -> Iterator[str]:
             yield f"rope type {layout.rotary.kind}: only {', '.join(ROPE_KINDS)} can be written"
     size = window(layout)
     if size is not None:
-        yield f"its attention looks back {size:,} tokens of {layout.context:,} (sliding window): these engines see all"
+        all_of_it = f" of {layout.context:,}" if layout.context else ""
+        yield f"its attention looks back {size:,} tokens{all_of_it} (sliding window): these engines see all"
     embedding, head = outer(layout, "embedding"), outer(layout, "head")
     if embedding not in layout.checkpoint:
         yield f"there is no tensor {embedding}"

@@ -10,10 +10,12 @@ from gatenorm.checkpoint import hub_id
 from gatenorm.families import Layout
 from gatenorm.records import BLOCK, KINDS, Evidence, Plan, spans
 
-_UNMEASURED = """The score is a heuristic. Nothing here says how good this model is: measure it on your own work before
+# What chose the layers.
+_SCORED, _NAMED = "The score is a heuristic.", "The layers were named by hand: nothing was scored."
+_UNMEASURED = """ Nothing here says how good this model is: measure it on your own work before
 you serve it, for example with `gatenorm eval THIS --baseline PARENT --data YOUR_TEXT`.
 """
-_MEASURED = "The score is a heuristic. What was measured, and what was not:\n"
+_MEASURED = " What was measured, and what was not:\n"
 _BEGIN, _END = "<!-- evidence -->", "<!-- end of evidence -->"
 
 
@@ -50,7 +52,7 @@ the source.
 | chosen | {criterion} |
 | removed in this step | {plan.added if plan.drop_mlp else spans(plan.new)} |
 
-{_UNMEASURED}
+{(_SCORED if plan.criterion else _NAMED) + _UNMEASURED}
 {terms}
 
 ## Loading
@@ -97,12 +99,13 @@ def with_evidence(card: str, evidence: str) -> str:
     Args:
         evidence: Markdown, without a heading.
     """
-    section = f"{_MEASURED}\n{_BEGIN}\n## Evidence\n\n{evidence.strip()}\n{_END}\n"
+    section = f"{_BEGIN}\n## Evidence\n\n{evidence.strip()}\n{_END}\n"
     if _BEGIN in card and _END in card:
         before, rest = card.split(_BEGIN, 1)
-        return before.removesuffix(f"{_MEASURED}\n") + section + rest.split(_END, 1)[1].removeprefix("\n")
-    if _UNMEASURED in card:
-        return card.replace(_UNMEASURED, section, 1)
+        return before + section + rest.split(_END, 1)[1].removeprefix("\n")
+    for lead in (_SCORED, _NAMED):
+        if lead + _UNMEASURED in card:
+            return card.replace(lead + _UNMEASURED, f"{lead}{_MEASURED}\n{section}", 1)
     return f"{card.rstrip()}\n\n{section}"
 
 

@@ -106,6 +106,16 @@ def check_output(out: Path) -> None:
         raise OutputError(f"{out} {what}: give a directory that does not exist yet")
 
 
+def check_apart(out: Path, source: Path) -> None:
+    """Refuse an output inside the model that it is made from: whoever copies or uploads that would take both.
+
+    Raises:
+        OutputError: ``out`` lies in ``source``.
+    """
+    if source.resolve() in out.resolve().parents:
+        raise OutputError(f"{out} lies inside the model {source}: give a directory beside it")
+
+
 def check_file(out: Path) -> None:
     """Refuse an output file that would replace something.
 

@@ -23,6 +23,7 @@ from gatenorm.benchmark import memory
 from gatenorm.benchmark.engines import Setting
 from gatenorm.benchmark.speed import Case, Sample, SkippedError
 from gatenorm.errors import EvaluationError
+from gatenorm.runtimes.gguf_model import kv_heads, query_heads, read_model
 
 # What llama.cpp says of its cache while it loads, at the level of verbosity that is called info.
 _INFO = 4
@@ -136,21 +137,12 @@ class LlamaCpp:
 
 def _read(path: Path) -> tuple[int, int]:
     """The size of the vocabulary, and how many numbers one token's keys and values are."""
-    from gguf import GGUFReader
-
-    fields = GGUFReader(path).fields
-    name = str(fields["general.architecture"].contents())
-    layers = int(fields[f"{name}.block_count"].contents())
-    heads: Any = fields[f"{name}.attention.head_count_kv"].contents()
-    per_layer = heads if isinstance(heads, list) else [heads] * layers
-    if f"{name}.attention.key_length" in fields:
-        size = int(fields[f"{name}.attention.key_length"].contents())
-    else:
-        queries: Any = fields[f"{name}.attention.head_count"].contents()
-        size = int(fields[f"{name}.embedding_length"].contents()) // max(
-            queries if isinstance(queries, list) else [queries]
-        )
-    return len(fields["tokenizer.ggml.tokens"].data), 2 * size * sum(per_layer)
+    fields = read_model(path)
+    name = fields["general.architecture"]
+    size = fields.get(f"{name}.attention.key_length")
+    if size is None:
+        size = fields[f"{name}.embedding_length"] // max(1, *query_heads(fields))
+    return len(fields["tokenizer.ggml.tokens"]), 2 * size * sum(kv_heads(fields))
 
 
 @contextmanager

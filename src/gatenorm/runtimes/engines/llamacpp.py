@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -22,7 +22,7 @@ from gatenorm.errors import EvaluationError, MissingExtraError
 from gatenorm.runtimes.engines.engine import Continuation
 from gatenorm.runtimes.engines.llamacpp_process import LONGEST_WAIT, LlamaCppProcess
 from gatenorm.runtimes.engines.llamacpp_state import cached_layers
-from gatenorm.runtimes.gguf_file import read_header
+from gatenorm.runtimes.gguf_model import read_model
 
 # Each log-probability comes as 100 bytes of JSON. The first new token of a prompt is told in full, up to this size of a
 # vocabulary; of the others the likeliest are, whose sum of probabilities the rest hardly changes.
@@ -34,20 +34,6 @@ _FORCE = 1e6
 _CONTEXT = 256
 # Seconds to wait for an answer; at first short, since whoever does not hear the first question hears the second.
 _PATIENCE = (2.0, 5.0, 30.0, 120.0)
-# The largest numbers that a model's keys may have; beyond some of them llama.cpp ends the process.
-_NUMBERS = {
-    "block_count": 512,
-    "context_length": 1 << 30,
-    "embedding_length": 1 << 20,
-    "feed_forward_length": 1 << 24,
-    "attention.head_count": 1 << 14,
-    "attention.head_count_kv": 1 << 14,
-    "attention.key_length": 1 << 16,
-    "attention.value_length": 1 << 16,
-    "rope.dimension_count": 1 << 16,
-}
-_BY_LAYER = ("feed_forward_length", "attention.head_count", "attention.head_count_kv")
-_OPTIONAL = ("attention.head_count_kv", "attention.key_length", "attention.value_length", "rope.dimension_count")
 
 
 class LlamaCpp:
@@ -60,8 +46,7 @@ class LlamaCpp:
             raise MissingExtraError("the engine llamacpp", error.name or "xllamacpp", "llamacpp") from None
         if find_spec("xllamacpp") is None:
             raise MissingExtraError("the engine llamacpp", "xllamacpp", "llamacpp")
-        fields = read_header(path).fields
-        _check(path, fields)
+        fields = read_model(path)
         self._path = path
         tokens = fields["tokenizer.ggml.tokens"]
         self._vocabulary = len(tokens)
@@ -164,37 +149,6 @@ class LlamaCpp:
     def _post(self, path: str, body: dict[str, Any], seconds: float = LONGEST_WAIT) -> dict[str, Any]:
         assert self._server is not None
         return self._server.post(path, body, seconds)
-
-
-def _check(path: Path, fields: Mapping[str, Any]) -> None:
-    """Refuse a file whose keys cannot be a model's, before llama.cpp sees it.
-
-    Raises:
-        EvaluationError: a key is missing, of another kind than it should be, or contradicts another one.
-    """
-    architecture, tokens = fields.get("general.architecture"), fields.get("tokenizer.ggml.tokens")
-    if not isinstance(architecture, str) or not isinstance(tokens, list):
-        name = "tokenizer.ggml.tokens" if isinstance(architecture, str) else "general.architecture"
-        raise EvaluationError(f"{path} has no {name}: is it a language model?")
-    layers = fields.get(f"{architecture}.block_count")
-    for key, most in _NUMBERS.items():
-        name = f"{architecture}.{key}"
-        if name not in fields and key in _OPTIONAL:
-            continue
-        number = fields.get(name)
-        each = number if isinstance(number, list) and key in _BY_LAYER else [number]
-        if isinstance(number, list) and len(number) != layers:
-            raise EvaluationError(f"{path}: {name} has {len(number)} entries for {layers} layers")
-        # A layer without attention has no heads.
-        least = int(key not in _BY_LAYER)
-        if not all(type(one) is int and least <= one <= most for one in each):
-            raise EvaluationError(f"{path}: {name} is {number!r:.40}, expected a number from {least} to {most:,}")
-    for key, kind in (("tokens", str), ("token_type", int), ("scores", float), ("merges", str)):
-        found = fields.get(f"tokenizer.ggml.{key}", [])
-        if not isinstance(found, list) or not all(isinstance(one, kind) for one in found):
-            raise EvaluationError(f"{path}: tokenizer.ggml.{key} is {found!r:.40}, expected a list of {kind.__name__}")
-        if found and key != "merges" and len(found) != len(tokens):
-            raise EvaluationError(f"{path}: tokenizer.ggml.{key} has {len(found)} entries for {len(tokens)} tokens")
 
 
 def _threads() -> int:

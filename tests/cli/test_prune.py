@@ -1,0 +1,76 @@
+"""What ``prune`` is told to remove: once, in whatever way, and with nothing beside it that would do nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gatenorm.cli import main
+
+TinyModels = Callable[..., Path]
+LEFTOVERS = {
+    "--layers 1 --machine foo": "--machine is about a choice by --target-speedup or --max-cache-gb",
+    "--layers 1 --context 5 --batch 2": "--context, --batch are about a choice by --target-speedup",
+    "--drop 1 --criterion cosine@self": "--criterion is about a choice by scores, and --drop names the layers",
+    "--drop 1 --cross-check": "--cross-check is about a choice by scores",
+    "--plan plan.json --seed 3": "--seed is about a choice by scores, and --plan names the layers",
+    "--plan plan.json --kind mlp": "--kind is about a choice made now",
+    "--layers 1 --samples 3": "--samples is about a criterion that runs the model",
+    "": "--layers, --share, --drop, --plan, --target-speedup or --max-cache-gb; given: none",
+    "--layers 1 --max-cache-gb 2": "given: --layers, --max-cache-gb",
+    "--share 120%": "--share 1.2 is out of range",
+    "--share 0": "--share 0 is out of range",
+    "--share 20%5": "--share 20%5: expected a number between 0 and 1, such as 0.2, or 20%",
+    "--layers x": "(see gatenorm prune --help)",
+    "--layers 1 --criterion random --seed -1": "'--seed'",
+    "--layers 1 --criterion random --seed 9223372036854775808": "'--seed'",
+}
+
+
+@pytest.mark.parametrize("given", LEFTOVERS)
+def test_what_would_do_nothing_is_refused(
+    given: str, tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["prune", str(tiny_models("llama-gqa")), "-o", str(tmp_path / "out"), *given.split()]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert LEFTOVERS[given] in err
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("share", ["20%", "0.2", " 20 % "])
+def test_a_share_can_be_per_cent(share: str, tiny_models: TinyModels, tmp_path: Path):
+    assert main(["prune", str(tiny_models("llama-mha")), "-o", str(tmp_path / "out"), "--share", share]) == 0
+    assert len(json.loads((tmp_path / "out/gatenorm.json").read_text())["drop"]) == 1
+
+
+@pytest.mark.parametrize("command", ["score MODEL", "compare MODEL --criteria depth,random", "curve MODEL --data TEXT"])
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_seeds_are_what_records_can_hold(command: str, seed: int, capsys: pytest.CaptureFixture[str]):
+    assert main([*command.split(), "--seed", str(seed)]) == 2
+    assert f"(see gatenorm {command.split()[0]} --help)" in capsys.readouterr().err
+
+
+def test_the_largest_seed_can_be_pruned_by_again(tiny_models: TinyModels, tmp_path: Path):
+    first = ["--layers", "1", "--criterion", "random", "--seed", str(2**63 - 1)]
+    assert main(["prune", str(tiny_models("llama-mha")), "-o", str(tmp_path / "a"), *first]) == 0
+    assert main(["prune", str(tmp_path / "a"), "-o", str(tmp_path / "b"), *first]) == 0
+
+
+@pytest.mark.parametrize("inside", ["out", "deep/out", "../link/out", "../model/out"])
+@pytest.mark.parametrize("command", ["prune --drop 1", "export --to nemotron-nas"])
+def test_an_output_inside_the_source_is_refused(
+    inside: str, command: str, tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    model = shutil.copytree(tiny_models("llama-gqa"), tmp_path / "model")
+    (tmp_path / "link").symlink_to("model")
+    before = sorted(model.iterdir())
+    name, *options = command.split()
+    assert main([name, str(model), *options, "-o", str(model / inside)]) == 2
+    assert "lies inside the model" in capsys.readouterr().err
+    assert sorted(model.iterdir()) == before
+    assert main([name, str(model), *options, "-o", str(tmp_path / "model-out")]) == 0

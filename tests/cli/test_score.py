@@ -1,0 +1,27 @@
+"""What ``score`` says where there is nothing to score, and how it says what it read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gatenorm import api
+from gatenorm.cli import main
+
+TinyModels = Callable[..., Path]
+
+
+@pytest.mark.parametrize("criterion", ["depth", "block-cosine@random"])
+def test_no_whole_block_left_is_one_line(
+    criterion: str, tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    model = tiny_models("llama-gqa")
+    half = api.prune(model, tmp_path / "half", api.plan(model, drop=[0, 1]))
+    rest = api.prune(half, tmp_path / "rest", api.plan(half, drop=[2, 3], kind="mlp"))
+    assert main(["score", str(rest), "--kind", "block", "--criterion", criterion]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "no whole block is left in rest" in err
+    assert main(["score", str(rest), "--kind", "mlp", "--criterion", "depth"]) == 0

@@ -1,0 +1,28 @@
+"""What the model card says of how layers were chosen, with evidence and without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatenorm import api
+from gatenorm.surgery.card import with_evidence
+
+TinyModels = Callable[..., Path]
+
+
+@pytest.mark.parametrize(("how", "scored"), [({"drop": [1]}, False), ({"layers": 1}, True)])
+def test_only_what_was_scored_is_said_to_be(how: dict[str, Any], scored: bool, tiny_models: TinyModels, tmp_path: Path):
+    source = tiny_models("llama-gqa")
+    out = api.prune(source, tmp_path / "out", api.plan(source, **how))
+    card = (out / "README.md").read_text()
+    once = with_evidence(card, "FIGURES-1")
+    for text in (card, once, with_evidence(once, "FIGURES-2")):
+        assert ("The score is a heuristic." in text) == scored
+        assert ("named by hand: nothing was scored." in text) == (not scored)
+    assert once.count("What was measured, and what was not:") == 1
+    assert "Nothing here says how good" not in once
+    assert with_evidence(once, "FIGURES-2") == once.replace("FIGURES-1", "FIGURES-2")
