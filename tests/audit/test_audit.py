@@ -142,6 +142,18 @@ def test_nothing_is_measured_twice(finished: tuple[Path, Audit, Events]):
     assert all(v.gates for v in audit.variants if v.role == "candidate")
 
 
+def test_a_calibration_under_another_name_is_the_same_measurement(finished: tuple[Path, Audit, Events]):
+    out, _, _ = finished
+    texts = [out.parent / name for name in ("one.txt", "copy.txt")]
+    for text in texts:
+        text.write_text("Once there was a fox. Ida was the fox. Ida lived in the wood.\n" * 20)
+    again(out, rankings={"calibration": str(texts[0])})
+    audit, done = again(out, rankings={"calibration": str(texts[1])})
+    assert done == []
+    assert "cosine@copy.txt" in audit.verdict[1]
+    assert {v.criterion for v in audit.variants} >= {"cosine@copy.txt", "cosine@random"}
+
+
 def test_your_own_workload_is_another_measurement_and_nothing_else(finished: tuple[Path, Audit, Events]):
     out, _, _ = finished
     prompts = out.parent / "prompts.jsonl"
