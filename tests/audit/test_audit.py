@@ -253,7 +253,9 @@ def test_an_engine_that_reads_exports_is_verified_before_it_is_timed(finished: t
     variant = next(v for v in audit.variants if v.name == "gate-norm-2")
     verified = next(g for g in variant.gates if g.gate == "verify")
     assert (verified.value, verified.outcome) == (0.0, "stands")
-    assert (out / "exports" / "gate-norm-2.gguf").is_file()
+    files = [part for part in shlex.split(audit.steps[5].command) if part.endswith(".gguf")]
+    assert [Path(file).name for file in files] == ["gate-norm-2.gguf", "unpruned.gguf"]
+    assert all(Path(file).is_file() for file in files)
     _, done = again(out, budgets={"shares": [0.125]}, speed=how, search={"gate": None})
     assert done == []
     training = {"enabled": True, "steps": 2, "from_share": 0.1}
