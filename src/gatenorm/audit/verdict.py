@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from gatenorm.audit.amounts import amount, figure, interval
 from gatenorm.audit.candidates import chosen_of, nearest
+from gatenorm.audit.gates import BY_CHANCE
 from gatenorm.audit.rankings import BorneOut
 from gatenorm.records.audit import (
     CANDIDATE,
@@ -55,7 +56,12 @@ def _verb(outcome: str, count: int) -> str:
 def _obstacles(variant: AuditedVariant) -> str:
     """The gates that speak against a variant, the decided ones first."""
     against = [g for g in variant.gates if g.outcome == FALLS] or [g for g in variant.gates if g.outcome == NOT_PROVEN]
-    words = [f"{gate.gate} {figure(gate)}{_span(gate)} where {_asked(gate)} is asked for" for gate in against]
+    words = [
+        f"{gate.gate} is not proven, since {BY_CHANCE}"
+        if gate.detail.startswith(BY_CHANCE)
+        else f"{gate.gate} {figure(gate)}{_span(gate)} where {_asked(gate)} is asked for"
+        for gate in against
+    ]
     return "; ".join(words) or "no gate about quality could be held against a figure"
 
 

@@ -193,8 +193,9 @@ def gates(audit: Audit) -> Section:
         Text(
             "A variant stands where every gate stands, and falls where one falls. A gate stands when its figure and "
             "the whole interval are within the limit, falls when both are beyond it, and proves nothing when the limit "
-            "lies inside the interval or too little was measured for one. Intervals are of 95%, over paired items; of "
-            "speed, that of the median over the rounds."
+            "lies inside the interval or too little was measured for one. A loss of right answers proves nothing where "
+            "the unpruned model does not do better than chance: there is nothing to lose. Intervals are of 95%, over "
+            "paired items; of speed, that of the median over the rounds."
         )
     ]
     for variant in measured.candidates(audit):
