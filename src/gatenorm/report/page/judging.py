@@ -37,12 +37,18 @@ _LIMITS = (
     "40 layers; a model with fewer layers has fewer to spare.",
 )
 _BLANK = Cell(NONE)
+# Of the audit's warnings, the one about what a ranking has to beat.
+_UNBEATEN = "comparison-not-beaten"
 
 
-def summary(audit: Audit) -> tuple[Table, ...]:
-    """The tables of the first screen."""
-    tables = (variants_table(audit), rankings_table(audit)) if audit.variants else ()
-    return tuple(table for table in tables if table is not None)
+def summary(audit: Audit) -> tuple[Block, ...]:
+    """The tables of the first screen, and which ranking was not beaten."""
+    if not audit.variants:
+        return ()
+    rankings = rankings_table(audit)
+    if rankings is None:
+        return (variants_table(audit),)
+    return (variants_table(audit), rankings, *(Text(f"{w.message}.") for w in audit.warnings if w.kind == _UNBEATEN))
 
 
 def variants_table(audit: Audit) -> Table:
