@@ -11,6 +11,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from gatenorm.audit.asking import asked_by
 from gatenorm.audit.config import Config
 from gatenorm.audit.orders import Order
 from gatenorm.calibration.agreement import agree, label
@@ -19,7 +20,7 @@ from gatenorm.calibration.requests import requests
 from gatenorm.calibration.sources import HUB, RANDOM, SELF, Calibration
 from gatenorm.calibration.warnings import few_shared
 from gatenorm.criteria import criterion
-from gatenorm.evaluation.text import LINES, PARQUET, WIKITEXT2
+from gatenorm.evaluation.text import LINES, PARQUET, WIKITEXT2, read_text
 from gatenorm.families import Layout
 from gatenorm.records import Scores
 
@@ -73,12 +74,17 @@ def wanted(config: Config, *, runs: bool) -> list[Wanted]:
 
     Raises:
         CriterionError, CalibrationError: a criterion that does not exist or lacks its tokens.
+        EvaluationError: a text to look at that cannot be read.
     """
     asked = config.rankings
+    if asked.calibration:
+        _check_text(asked.calibration, "rankings.calibration")
     how = Calibration(asked.calibration or "", asked.samples, asked.length, seed=config.run.seed)
     found = []
     for request in requests(asked.criteria, how):
         source = request.calibration.source if request.calibration else None
+        if source and source != asked.calibration:
+            _check_text(source, f"rankings.criteria {request.name}@")
         found.append(Wanted(request.name, source, config.run.seed if criterion(request.name).seeded else 0))
     if runs:
         sources = [RANDOM, SELF, *([asked.calibration] if asked.calibration else [])]
@@ -147,6 +153,13 @@ def _file(source: str) -> Path | None:
     if source in (SELF, RANDOM, WIKITEXT2) or source.startswith(HUB):
         return None
     return Path(source.removeprefix(f"{WIKITEXT2}=")).expanduser()
+
+
+def _check_text(source: str, key: str) -> None:
+    """Read a text that was named, so that what is wrong with it is said before any work."""
+    if _file(source) is not None:
+        with asked_by(key):
+            read_text(source)
 
 
 def _digest(key: Mapping[str, str]) -> str:
