@@ -16,6 +16,8 @@ NAME = "audit"
 EXAMPLE = "Example: gatenorm audit ./llama -o ./llama-audit --data wikitext2=wiki.test.raw --zeroshot ./zeroshot"
 # What a shell takes for "no": a gate that was named does not stand.
 FAILED = 1
+# Behind a figure, by what its gate says of it.
+_MARKS = {"stands": "", "falls": " !", "not proven": " ?"}
 
 
 def command(
@@ -131,7 +133,8 @@ def command(
     directory = out or default_directory(model)
     with audit_options.named(given), _listener(json_lines) as listener:
         settings = audit_options.merged(settings, given)
-        audit = run_audit(model, directory, settings, fail_on=fail_on, listener=listener)
+        with console.kept_in(directory):
+            audit = run_audit(model, directory, settings, fail_on=fail_on, listener=listener)
     if json:
         console.write_json(json, audit.to_json())
     if not json_lines and json != "-":
@@ -165,6 +168,9 @@ def _show(audit: Any, directory: Path) -> None:
     from gatenorm.audit.amounts import figure
 
     console.print_table(_table(audit, figure))
+    legend = _legend(audit)
+    if legend:
+        console.say(legend)
     for warning in audit.warnings:
         console.say(f"warning: {warning.message}")
     for thing in audit.not_examined:
@@ -187,15 +193,24 @@ def _table(audit: Any, figure: Any) -> Any:
     for gate in gates:
         table.add_column(gate, justify="right")
     table.add_column("outcome")
-    marks = {"stands": "", "falls": " !", "not proven": " ?"}
     for variant in (v for v in audit.variants if v.role == "candidate"):
         results = {g.gate: g for g in variant.gates}
         cells = []
         for gate in gates:
             found = results.get(gate)
             value = "-" if found is None or found.value is None else figure(found)
-            cells.append(value + (marks[found.outcome] if found is not None and found.value is not None else ""))
+            cells.append(value + (_MARKS[found.outcome] if found is not None and found.value is not None else ""))
         star = "* " if variant.name == audit.chosen else ""
         removed = f"{len(variant.plan.new)} ({variant.share:.0%})"
         table.add_row(Text(star + variant.name), removed, *cells, "rejected" if variant.rejected else variant.outcome)
     return table
+
+
+def _legend(audit: Any) -> str:
+    """What the marks in the table mean, of those that are there."""
+    candidates = [v for v in audit.variants if v.role == "candidate"]
+    there = {g.outcome for v in candidates for g in v.gates if g.value is not None}
+    said = [f"{mark.strip()} {outcome}" for outcome, mark in _MARKS.items() if mark and outcome in there]
+    said += ["* recommended"] if audit.chosen is not None else []
+    said += ["- not measured"] if any(g.value is None for v in candidates for g in v.gates) else []
+    return f"marks: {', '.join(said)}" if said else ""

@@ -20,7 +20,7 @@ from gatenorm.report.page.blocks import (
     Text,
 )
 from gatenorm.report.page.measured import Change
-from gatenorm.report.page.wording import NONE, facts, fixed, number, percent, size, span, times, tone, words
+from gatenorm.report.page.wording import NONE, facts, fixed, lost, number, percent, size, span, times, tone, words
 
 _LIMITS = (
     "A score from weights alone says nothing of what flows through a layer. That a small gate norm means a quiet layer "
@@ -37,6 +37,8 @@ _LIMITS = (
     "40 layers; a model with fewer layers has fewer to spare.",
 )
 _BLANK = Cell(NONE)
+# The unit of gates whose figure is what was lost, while elsewhere a change for the better is a plus.
+_LOST = "points"
 # Of the audit's warnings, the one about what a ranking has to beat.
 _UNBEATEN = "comparison-not-beaten"
 
@@ -234,6 +236,9 @@ def _gate(gate: GateResult) -> list[Cell]:
         text = fixed(value, 2) if gate.unit in ("x", "nats") else number(value, 3)
         return f"{text}{unit}" if unit in ("%", "×") else f"{text} {unit}"
 
+    def found(value: float | None) -> str:
+        return write(value) if value is None or unit != _LOST else lost(value, write)
+
     beyond = ""
     if gate.outcome == FALLS and gate.value is not None:
         beyond = f"by {write(abs(gate.value - gate.limit))}"
@@ -241,8 +246,8 @@ def _gate(gate: GateResult) -> list[Cell]:
         Cell(_readable(words(gate.gate))),
         Cell(gate.outcome, note=beyond, badge=tone(gate.outcome)),
         Cell(write(gate.limit)),
-        Cell(write(gate.value)),
-        Cell(span(gate.low, gate.high, write) or NONE),
+        Cell(found(gate.value)),
+        Cell(span(gate.low, gate.high, found) or NONE),
         Cell(gate.detail),
         Cell(gate.reason),
     ]
