@@ -45,7 +45,8 @@ def test_marks_that_are_not_there_are_not_explained(capsys: pytest.CaptureFixtur
 
 
 def test_the_report_gives_losses_the_same_words():
-    text = markdown(report(judged((-5.357, NOT_PROVEN), (7.5, FALLS))))
+    text = markdown(report(judged((-5.357, NOT_PROVEN), (7.5, FALLS), (1.0, STANDS))))
+    assert "| 1 point lost |" in text
     assert "| 5.36 points gained | 5.36 points gained to 5.36 points gained |" in text
     assert "| 7.5 points lost |" in text
 

@@ -95,7 +95,7 @@ def test_the_verdict_and_the_report_say_it():
     borne = BorneOut("cosine@random", "why", 1, {})
     warnings = unbeaten(FOUND, [perplexity(0.0)], ["gate-norm", "cosine@random"])
     (_, second, _), _ = verdict(FOUND, borne, "gate-norm", [], warnings)
-    assert second == "The model does not bear gate-norm out but cosine@random (why), but depth costs less still."
+    assert second == "The model does not bear gate-norm out but cosine@random (why); depth costs less still."
     (_, second, _), _ = verdict(FOUND, borne, "gate-norm", [], [])
     assert "depth" not in second
     one: Audit = replace(audit("demo"), warnings=tuple(warnings))

@@ -86,10 +86,10 @@ def _span(gate: GateResult) -> str:
 
 def _by_what(borne: BorneOut, asked_for: str, beaten_by: Sequence[FailureSignature]) -> str:
     cheaper = at(beaten_by, borne.name, borne.count)
-    but = f", but {' and '.join(cheaper)} {'cost' if len(cheaper) > 1 else 'costs'} less still" if cheaper else ""
+    more = f"; {' and '.join(cheaper)} {'cost' if len(cheaper) > 1 else 'costs'} less still" if cheaper else ""
     if borne.name == asked_for:
-        return f"The model bears {asked_for} out ({borne.why}){but}."
-    return f"The model does not bear {asked_for} out but {borne.name} ({borne.why}){but}."
+        return f"The model bears {asked_for} out ({borne.why}){more}."
+    return f"The model does not bear {asked_for} out but {borne.name} ({borne.why}){more}."
 
 
 def _worth(variant: AuditedVariant | None, missing: Sequence[NotExamined]) -> str:

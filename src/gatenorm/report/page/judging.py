@@ -234,7 +234,7 @@ def _gate(gate: GateResult) -> list[Cell]:
         if value is None:
             return NONE
         text = fixed(value, 2) if gate.unit in ("x", "nats") else number(value, 3)
-        return f"{text}{unit}" if unit in ("%", "×") else f"{text} {unit}"
+        return f"{text}{unit}" if unit in ("%", "×") else f"{text} {unit.removesuffix('s') if text == '1' else unit}"
 
     def found(value: float | None) -> str:
         return write(value) if value is None or unit != _LOST else lost(value, write)
