@@ -159,7 +159,10 @@ def test_zero_shot_files_that_are_missing_are_asked_for_in_the_audits_own_words(
 ):
     assert main(["audit", "-o", str(tmp_path / "audit"), "--zeroshot", str(tmp_path)]) == 2
     said = capsys.readouterr().err
-    assert "name the tasks that you have in evaluation.zeroshot_tasks, or say hub in place of the directory" in said
+    assert (
+        "name the tasks that you have in evaluation.zeroshot_tasks of --config, or say hub in place of the directory"
+        in said
+    )
     assert "--tasks" not in said
     assert "--data" not in said
 

@@ -10,7 +10,7 @@ from gatenorm.errors import GatenormError
 # What the rooms below say to whoever has their own commands before them.
 _WORDS: Mapping[str, str] = {
     "name the tasks that you have (--tasks zeroshot:boolq+rte), or leave --data out to fetch it from the hub": (
-        "name the tasks that you have in evaluation.zeroshot_tasks, or say hub in place of the directory"
+        "name the tasks that you have in evaluation.zeroshot_tasks of --config, or say hub in place of the directory"
     ),
     "no --data directory was given, and ": "",
     "or give --data DIR with a file": "or give a directory with a file",
