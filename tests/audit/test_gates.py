@@ -130,6 +130,12 @@ def test_a_task_at_chance_beside_one_that_is_known_leaves_something_to_lose():
     assert hold(GATES["retrieval-loss"], 5.0, findings([two], [two])).outcome == NOT_PROVEN
 
 
+def test_a_single_item_whose_error_is_not_known_shows_nothing():
+    one = share("retrieval", "choice", 1, 1, task="one-hop")
+    one = replace(one, figures={k: v for k, v in one.figures.items() if k != "choice_stderr"})
+    assert "unpruned 100.0% right, chance 25.0%" in hold(GATES["retrieval-loss"], 5.0, findings([one], [one])).detail
+
+
 def test_the_zero_shot_average_is_held_against_the_mean_of_chances():
     def both(rte: int, arc: int) -> list[Evidence]:
         tasks = (("rte", rte, 0.5), ("arc_easy", arc, 0.25))

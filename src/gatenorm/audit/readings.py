@@ -184,20 +184,21 @@ def _guessed(found: Findings, kind: str, metric: str, tasks: Sequence[object] | 
     """Whether the unpruned model is less than two standard errors above chance, and its share beside chance in words.
 
     Over several tasks both are means over the items, with the error ``sqrt(sum (n e)^2) / sum n``; of the ``average``,
-    over the tasks. Where a record knows no chance, nothing is said.
+    over the tasks. Where a record knows no chance, nothing is said; where it knows no error, as of a single item, the
+    model has shown nothing.
     """
     own = [e for e in found.before if e.kind == kind and (tasks is None or e.protocol.get("task") in tasks)]
     if not own or any("chance" not in e.figures for e in own):
         return "", False
     if metric == "average":
         (mean,) = (e for e in found.before if e.kind == "zeroshot-average")
-        share, error = mean.figures["average"], mean.figures["average_stderr"]
+        share, error = mean.figures["average"], mean.figures.get("average_stderr", math.inf)
         chance = math.fsum(e.figures["chance"] for e in own) / len(own)
     else:
         items = [e.figures["items"] for e in own]
         parts = [n / sum(items) for n in items]
         share = math.fsum(p * e.figures[metric] for p, e in zip(parts, own, strict=True))
-        errors = [e.figures[_ERRORS.get(metric, f"{metric}_stderr")] for e in own]
+        errors = [e.figures.get(_ERRORS.get(metric, f"{metric}_stderr"), math.inf) for e in own]
         error = math.hypot(*(p * one for p, one in zip(parts, errors, strict=True)))
         chance = math.fsum(p * e.figures["chance"] for p, e in zip(parts, own, strict=True))
     guessed = share - chance < _SURE * error or share <= chance
