@@ -15,7 +15,7 @@ from gatenorm.records.audit import STANDS, GateResult
         (1157.3, "%", True, "+1,157%"),
         (9.571, "%", True, "+9.57%"),
         (0.0, "points", True, "+0 points"),
-        (-1.0, "points", True, "-1 point"),
+        (-1.0, "%", True, "-1%"),
         (1.0, "items", False, "1 item"),
         (4.0, "items", False, "4 items"),
         (0.0231, "nats", False, "0.0231 nats"),
@@ -30,5 +30,11 @@ def test_changes_have_signs_and_the_rest_has_none():
         return GateResult("gate", 2.0, unit, value, STANDS, "", "", value and value - 1, value and value + 1)
 
     assert (figure(gate("%", 1.5)), interval(gate("%", 1.5))) == ("+1.5%", "+0.5% to +2.5%")
+    assert (figure(gate("points", 1.0)), interval(gate("points", 0.5))) == (
+        "1 point lost",
+        "0.5 points gained to 1.5 points lost",
+    )
+    assert figure(gate("points", -5.36)) == "5.36 points gained"
+    assert figure(gate("points", 0.0)) == "0 points"
     assert (figure(gate("x", 1.5)), interval(gate("x", 1.5))) == ("1.50x", "0.50x to 2.50x")
     assert (figure(gate("items", None)), interval(gate("items", None))) == ("not measured", "")

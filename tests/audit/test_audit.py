@@ -142,6 +142,18 @@ def test_nothing_is_measured_twice(finished: tuple[Path, Audit, Events]):
     assert all(v.gates for v in audit.variants if v.role == "candidate")
 
 
+def test_a_calibration_under_another_name_is_the_same_measurement(finished: tuple[Path, Audit, Events]):
+    out, _, _ = finished
+    texts = [out.parent / name for name in ("one.txt", "copy.txt")]
+    for text in texts:
+        text.write_text("Once there was a fox. Ida was the fox. Ida lived in the wood.\n" * 20)
+    again(out, rankings={"calibration": str(texts[0])})
+    audit, done = again(out, rankings={"calibration": str(texts[1])})
+    assert done == []
+    assert "cosine@copy.txt" in audit.verdict[1]
+    assert {v.criterion for v in audit.variants} >= {"cosine@copy.txt", "cosine@random"}
+
+
 def test_your_own_workload_is_another_measurement_and_nothing_else(finished: tuple[Path, Audit, Events]):
     out, _, _ = finished
     prompts = out.parent / "prompts.jsonl"
@@ -242,7 +254,9 @@ def test_an_engine_that_reads_exports_is_verified_before_it_is_timed(finished: t
     variant = next(v for v in audit.variants if v.name == "gate-norm-2")
     verified = next(g for g in variant.gates if g.gate == "verify")
     assert (verified.value, verified.outcome) == (0.0, "stands")
-    assert (out / "exports" / "gate-norm-2.gguf").is_file()
+    files = [part for part in shlex.split(audit.steps[5].command) if part.endswith(".gguf")]
+    assert [Path(file).name for file in files] == ["gate-norm-2.gguf", "unpruned.gguf"]
+    assert all(Path(file).is_file() for file in files)
     _, done = again(out, budgets={"shares": [0.125]}, speed=how, search={"gate": None})
     assert done == []
     training = {"enabled": True, "steps": 2, "from_share": 0.1}

@@ -9,10 +9,12 @@ import pytest
 
 from gatenorm.audit.candidates import unstable
 from gatenorm.audit.gates import GATES, check_gates, hold, limits, outcome_of
+from gatenorm.audit.rankings import BorneOut
 from gatenorm.audit.readings import Findings, Reading, domain_divergence, findings
+from gatenorm.audit.verdict import verdict
 from gatenorm.errors import AuditError
-from gatenorm.records import Evidence, ModelIdentity
-from gatenorm.records.audit import FALLS, NOT_PROVEN, STANDS, GateResult
+from gatenorm.records import Evidence, ModelIdentity, Plan
+from gatenorm.records.audit import FALLS, NOT_PROVEN, STANDS, AuditedVariant, GateResult
 
 NOBODY = ModelIdentity("nobody", "llama", 4, "0", {})
 
@@ -89,6 +91,69 @@ def test_what_is_lost_is_counted_item_by_item():
     same = hold(GATES["task-drop"], 2.0, findings([before], [before]))
     assert (same.value, same.outcome) == (0.0, STANDS)
     assert str(same.value) == "0.0"  # not -0.0, which people would read
+
+
+def share(kind: str, metric: str, right: int, items: int, chance: float = 0.25, **protocol: object) -> Evidence:
+    one = record(kind, [1.0] * right + [0.0] * (items - right), metric, **protocol)
+    p = right / items
+    error = "standard_error" if metric == "accuracy" else f"{metric}_stderr"
+    figures = {metric: p, error: (p * (1 - p) / items) ** 0.5, "chance": chance, "items": float(items)}
+    return replace(one, figures=figures, data={"name": "some", "sha256": str(protocol["task"])})
+
+
+@pytest.mark.parametrize(
+    ("gate", "kind", "metric", "task"),
+    [
+        ("retrieval-loss", "retrieval", "choice", "one-hop"),
+        ("retrieval-loss", "demo-task", "accuracy", "recall-far"),
+        ("task-drop", "demo-task", "accuracy", "place"),
+        ("task-drop", "zeroshot", "acc", "rte"),
+    ],
+)
+def test_whoever_guesses_has_nothing_to_lose(gate: str, kind: str, metric: str, task: str):
+    for right, outcome in ((59, NOT_PROVEN), (70, NOT_PROVEN), (20, NOT_PROVEN), (90, STANDS)):  # of 240; chance: 60
+        before = share(kind, metric, right, 240, task=task)
+        result = hold(GATES[gate], 5.0, findings([before], [before]))
+        assert (result.value, result.outcome) == (0.0, outcome)
+        told = "the unpruned model does not do better than chance, so there is nothing to lose"
+        assert result.detail.startswith(told) == (outcome == NOT_PROVEN)
+    guessing = share(kind, metric, 59, 240, task=task)
+    lost = replace(share(kind, metric, 10, 240, task=task), removed=(1,))
+    result = hold(GATES[gate], 5.0, findings([guessing], [lost]))
+    assert (result.outcome, result.value) == (NOT_PROVEN, pytest.approx(100 * 49 / 240))
+    assert result.detail.endswith("; unpruned 24.6% right, chance 25.0%")
+
+
+def test_a_task_at_chance_beside_one_that_is_known_leaves_something_to_lose():
+    one, two = (share("retrieval", "choice", n, 100, task=task) for n, task in ((90, "one-hop"), (25, "two-hop")))
+    assert hold(GATES["retrieval-loss"], 5.0, findings([one, two], [one, two])).outcome == STANDS
+    assert hold(GATES["retrieval-loss"], 5.0, findings([two], [two])).outcome == NOT_PROVEN
+
+
+def test_a_single_item_whose_error_is_not_known_shows_nothing():
+    one = share("retrieval", "choice", 1, 1, task="one-hop")
+    one = replace(one, figures={k: v for k, v in one.figures.items() if k != "choice_stderr"})
+    assert "unpruned 100.0% right, chance 25.0%" in hold(GATES["retrieval-loss"], 5.0, findings([one], [one])).detail
+
+
+def test_the_zero_shot_average_is_held_against_the_mean_of_chances():
+    def both(rte: int, arc: int) -> list[Evidence]:
+        tasks = (("rte", rte, 0.5), ("arc_easy", arc, 0.25))
+        return [share("zeroshot", "acc", right, 100, chance, task=task) for task, right, chance in tasks]
+
+    guessed, known = both(51, 27), both(70, 60)
+    result = hold(GATES["task-drop"], 10.0, findings(guessed, guessed))
+    assert (result.outcome, result.value) == (NOT_PROVEN, 0.0)
+    assert result.detail.endswith("; unpruned 39.0% right, chance 37.5%")
+    assert hold(GATES["task-drop"], 10.0, findings(known, known)).outcome == STANDS
+
+
+def test_the_verdict_says_that_there_was_nothing_to_lose():
+    before = share("retrieval", "choice", 59, 240, task="one-hop")
+    gate = hold(GATES["retrieval-loss"], 5.0, findings([before], [before]))
+    variant = AuditedVariant("x-1", "x", "asked", 0.1, Plan(NOBODY, (1,)), outcome=NOT_PROVEN, gates=(gate,))
+    (first, *_), _ = verdict([variant], BorneOut("x", "why", 1, {}), "x", [])
+    assert "retrieval-loss is not proven, since the unpruned model does not do better than chance" in first
 
 
 def test_a_flipped_refusal_is_one_too_many_whatever_was_won():

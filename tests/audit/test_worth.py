@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gatenorm.audit.config import Worth
@@ -37,7 +39,9 @@ def test_lengths_at_which_it_does_not_pay_are_told_by_engine():
         ([0.8] * 8 + [1.25], "A request of", "is 1.25 times as fast."),
         ([0.8] * 5, "Whether it pays is not proven", "1.25 times as fast (5 rounds, too few for an interval)"),
         ([0.8] * 5 + [1.25], "Whether it pays is not proven", "1.25 times as fast (0.80 to 1.25); more rounds"),
-        ([1.0] * 6, "It does not pay here", "1.00 times as fast (1.00 to 1.00)"),
+        ([1.0] * 6, "It does not pay here", "1.00 times as fast (1.00 to 1.00)."),
+        ([1.02] * 5 + [0.8], "Whether it pays is not proven", "0.98 times as fast (0.98 to 1.25); more rounds"),
+        ([1.0] * 5, "Whether it pays is not proven", "1.00 times as fast (5 rounds, too few for an interval)"),
     ],
 )
 def test_whether_it_pays_is_said_only_where_it_is_proven(seconds: list[float], start: str, said: str):
@@ -45,6 +49,23 @@ def test_whether_it_pays_is_said_only_where_it_is_proven(seconds: list[float], s
     sentence = worth([before], [after], Worth())["sentence"]
     assert sentence.startswith(start)
     assert said in sentence
+
+
+def test_a_case_of_which_nothing_is_known_is_not_called_one_that_does_not_pay():
+    before = [timed("transformers", tokens, 1.0) for tokens in (128, 256, 512)]
+    after = [timed("transformers", 128, 1.02, 1.02, 1.02, 1.02, 1.02, 0.8), timed("transformers", 512, 0.5)]
+    said = worth(before, after, Worth())["sentence"]
+    assert said == "A request of 512 prompt and 8 new tokens in transformers is 2.00 times as fast."
+    after = [after[0], timed("transformers", 256, 1.0)]
+    assert worth(before, after, Worth())["sentence"].startswith("Whether it pays is not proven: a request of 128")
+
+
+def test_what_could_be_gained_at_most_is_said_where_it_was_profiled():
+    before, after = timed("transformers", 128, 1.0), timed("transformers", 128, 1.0)
+    after = replace(after, figures={**after.figures, "prefill_ideal": 1.25, "decode_ideal": 1.0})
+    found = worth([before], [after], Worth())
+    assert found["cases"][0]["request_ideal"] == pytest.approx(1 / (0.5 / 1.25 + 0.5))
+    assert found["sentence"].endswith("(1.00 to 1.00); were the removed attention free, it would be 1.11 times.")
 
 
 def test_a_proven_case_speaks_before_a_faster_one_that_is_not():

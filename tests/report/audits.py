@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from gatenorm.records import Evidence, FailureSignature
-from gatenorm.records.audit import Audit, NotExamined
+from gatenorm.records.audit import CANDIDATE, Audit, NotExamined
+from gatenorm.report.page.measured import telling_speeds
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 ATTACKS = (
@@ -46,6 +47,16 @@ def with_english_tasks(one: Audit) -> Audit:
 
     variants = tuple(replace(v, evidence=(*v.evidence, *records(v.plan.drop))) for v in one.variants)
     return replace(one, variants=variants, baseline=(*one.baseline, *records(())))
+
+
+def priced(one: Audit) -> Audit:
+    """The same audit with a price, so that its first table has all columns: made up, to be drawn and no more."""
+    at = telling_speeds(one)
+    assert at is not None
+    case = {"engine": at[0], "prompt_tokens": at[1], "batch": at[2], "new_tokens": 32, "request_speedup": 1.1}
+    case |= {"cost_per_million_before": 0.02314, "cost_per_million_after": 0.01893}
+    worth = {"price_per_hour": 2.5, "currency": "EUR", "cases": [case]}
+    return replace(one, variants=tuple(replace(v, worth=worth) if v.role == CANDIDATE else v for v in one.variants))
 
 
 def attacked(attack: str) -> Audit:

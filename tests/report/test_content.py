@@ -8,7 +8,7 @@ import re
 from dataclasses import replace
 
 from gatenorm.records import spans
-from gatenorm.records.audit import CANDIDATE, FALLS, NOT_PROVEN, PRUNED, RECOVERED, STANDS, Audit
+from gatenorm.records.audit import CANDIDATE, FALLS, NOT_PROVEN, PRUNED, RECOVERED, STANDS, Audit, NotExamined
 from gatenorm.report.page.blocks import Cell, Report, Table
 from gatenorm.report.page.content import report
 from gatenorm.report.page.html import html
@@ -192,3 +192,17 @@ def test_the_content_is_a_view(measured: Audit):
     assert isinstance(one, Report)
     assert html(one) == html(other)
     assert markdown(one) == markdown(other)
+
+
+def test_what_to_do_about_a_gap_is_a_sentence_of_its_own(measured: Audit):
+    gaps = (
+        NotExamined("refusal", "it was hardly taught to refuse", "--refusal packaged"),
+        NotExamined("retrieval", "It was left out.", "retrieval: true"),
+        NotExamined("recovery", "it was not asked for"),
+    )
+    lines = markdown(report(replace(measured, not_examined=gaps))).splitlines()
+    assert [line for line in lines if line.startswith(("- **refusal", "- **retrieval", "- **recovery"))] == [
+        "- **refusal**: it was hardly taught to refuse. To examine it: --refusal packaged",
+        "- **retrieval**: It was left out. To examine it: retrieval: true",
+        "- **recovery**: it was not asked for",
+    ]

@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from gatenorm.records.audit import RECOVERED, Audit
 from gatenorm.report.page import write_report
-from tests.report.audits import ATTACKS, attacked, audit, with_english_tasks
+from tests.report.audits import ATTACKS, attacked, audit, priced, with_english_tasks
 from tests.report.browser import Browser, faint_texts, installed, texts_below
 
 pytestmark = pytest.mark.skipif(installed() is None, reason="no chromium: apt-get install chromium")
@@ -96,6 +97,35 @@ def test_read_on_a_phone(browser: Browser, page: Path):
     first = "document.querySelector('.verdict .scroll')"
     assert browser.ask(f"{first}.scrollWidth > {first}.clientWidth && {first}.tabIndex === 0")
     assert_quiet(browser, page)
+
+
+def test_the_first_table_is_whole_on_a_laptop(browser: Browser, tmp_path: Path):
+    first = "document.querySelector('.verdict .scroll')"
+    browser.open(written(priced(audit("demo")), tmp_path).as_uri(), width=1200)
+    shoot(browser, "priced-1200", whole=True)
+    assert browser.ask(f"{first}.querySelector('thead th:last-child').textContent").startswith("Cost")
+    for width in (1100, 1200, 1280):
+        browser.size(width, 900)
+        assert browser.ask(f"[innerWidth, {first}.scrollWidth - {first}.clientWidth]") == [width, 0]
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_a_table_that_goes_on_shows_it(browser: Browser, page: Path, tmp_path: Path, dark: bool):
+    browser.open(page.as_uri(), width=390, height=844, dark=dark, touch=True)
+    first = "document.querySelector('.verdict .scroll')"
+    browser.ask(f"document.documentElement.style.scrollBehavior = 'auto'; {first}.scrollIntoView()")
+
+    def shade() -> int:
+        """How far the table's last column of points lies from the ground, in steps of 256, where no text is."""
+        box = browser.ask(f"(b => [b.right, b.top])({first}.getBoundingClientRect())")
+        browser.shoot(tmp_path / "window.png")
+        with Image.open(tmp_path / "window.png") as picture:
+            at = [picture.convert("L").getpixel((int(box[0]) - back, int(box[1]) + 6)) for back in (2, 30)]
+        return abs(int(at[0]) - int(at[1]))
+
+    assert shade() > 25
+    browser.ask(f"{first}.scrollLeft = 9999")
+    assert shade() < 5
 
 
 def test_the_button_changes_the_theme_and_the_charts(browser: Browser, page: Path):

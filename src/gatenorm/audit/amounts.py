@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from gatenorm.records.audit import GateResult
+from gatenorm.report.page.wording import lost
 
 _ATTACHED = ("x", "%")
-# Units of changes, whose sign says in which direction.
-_CHANGES = ("%", "points")
+# The unit of changes whose sign says in which direction, and that of losses, of which words do.
+_CHANGE, _LOST = "%", "points"
 
 
 def amount(value: float, unit: str, sign: bool = False) -> str:
@@ -24,7 +25,7 @@ def amount(value: float, unit: str, sign: bool = False) -> str:
 
 
 def figure(result: GateResult) -> str:
-    """What was measured."""
+    """What was measured; of points, whether they were lost or gained."""
     return "not measured" if result.value is None else _signed(result.value, result.unit)
 
 
@@ -36,4 +37,6 @@ def interval(result: GateResult) -> str:
 
 
 def _signed(value: float, unit: str) -> str:
-    return amount(value, unit, sign=unit in _CHANGES)
+    if unit == _LOST:
+        return lost(value, lambda points: amount(points, unit))
+    return amount(value, unit, sign=unit == _CHANGE)

@@ -11,6 +11,7 @@ from gatenorm import api
 from gatenorm.audit.candidates import Candidate
 from gatenorm.audit.measuring import Measuring, records
 from gatenorm.audit.orders import Order, code_sha256
+from gatenorm.audit.rankings import source_key
 from gatenorm.demo.package import NAME as DEMO
 from gatenorm.errors import GatenormError, OutputError
 from gatenorm.records import Evidence, ModelIdentity, Plan, read_json
@@ -76,7 +77,7 @@ def recover(measuring: Measuring, candidates: Sequence[Candidate]) -> tuple[list
             "threads": measuring.threads,
             **how,
         }
-        content = _sha256(Path(data).expanduser())
+        content = source_key(data)
         key = {"model": measuring.content, "drop": list(one.drop), "name": one.name, "data": content, **how}
         key["threads"] = measuring.threads
         order = Order("recover", f"recovering {one.name}", arguments, key, like="recover")
@@ -124,9 +125,3 @@ def _holds(path: Path, plan: Plan) -> bool:
     except GatenormError:
         return False
     return written.drop == plan.drop and written.criterion == plan.criterion and written.model == plan.model
-
-
-def _sha256(path: Path) -> str:
-    import hashlib
-
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else str(path)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from gatenorm.audit.budgets import Budget
 from gatenorm.audit.gates import GATES, hold, outcome_of
+from gatenorm.audit.rankings import in_file_names
 from gatenorm.audit.readings import Findings, findings
 from gatenorm.calibration.agreement import label
 from gatenorm.calibration.warnings import HIGH_PERPLEXITY, JUMP
@@ -47,7 +47,7 @@ def candidate(layout: Layout, scores: Scores, budget: Budget, protect: Sequence[
     Raises:
         PlanError: a budget that the model does not allow.
     """
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{label(scores)}-{budget.count}").strip("-.")
+    name = in_file_names(f"{label(scores)}-{budget.count}")
     return Candidate(name, label(scores), budget, plan_by_scores(layout, scores, budget.count, protect), role)
 
 

@@ -38,6 +38,24 @@ def _number(least: float, most: float = float("inf"), what: str = "a number") ->
     return read
 
 
+def _share(least: float, most: float) -> Read:
+    """A share as a number, or as ``20%``."""
+    number = _number(least, most, "a share")
+
+    def read(given: Any, where: str) -> float:
+        text = given.strip() if isinstance(given, str) else ""
+        try:
+            value: Any = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1) if text else given
+        except ValueError:
+            value = given
+        try:
+            return float(number(value, where))
+        except AuditError:
+            raise _wrong(where, given, f"a share from {least:g} to {most:g}, or as 20%") from None
+
+    return read
+
+
 def _whole(least: int) -> Read:
     def read(given: Any, where: str) -> int:
         if type(given) is not int or given < least:
@@ -106,7 +124,7 @@ def _read(section: type[T], given: Any, where: str) -> T:
 class Budgets:
     """How many sublayers the variants lose: shares of those that are there, numbers, or what targets ask for."""
 
-    shares: tuple[float, ...] = _key((0.1, 0.2, 0.4), _list(_number(0.001, 0.999, "a share")))
+    shares: tuple[float, ...] = _key((0.1, 0.2, 0.4), _list(_share(0.001, 0.999)))
     layers: tuple[int, ...] = _key((), _list(_whole(1)))
     target_speedup: str | None = _key(None, _maybe(lambda given, where: str(given)))
     max_cache_gb: float | None = _key(None, _maybe(_number(0.0)))
@@ -186,7 +204,7 @@ class Recovery:
 
     enabled: bool = _key(False, _yes_or_no)
     data: str | None = _key(None, _maybe(_text))
-    from_share: float = _key(0.35, _number(0.0, 1.0, "a share"))
+    from_share: float = _key(0.35, _share(0.0, 1.0))
     steps: int | None = _key(None, _maybe(_whole(1)))
     objective: str | None = _key(None, _maybe(_text))
 

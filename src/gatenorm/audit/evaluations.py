@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm.api.evaluating import OWN_TASKS
+from gatenorm.audit.asking import asked_by
 from gatenorm.audit.config import Evaluation
 from gatenorm.demo.package import speaks_its_language
 from gatenorm.errors import EvaluationError, GatenormError
@@ -20,6 +21,15 @@ from gatenorm.records.audit import NotExamined
 # Of the built-in model, chosen so that its whole audit takes about two minutes on two cores.
 OWN_STORIES, OWN_ITEMS = 24, 20
 _TEXTS, _TASKS, _DOMAIN, _REFUSAL, _RETRIEVAL = "texts", "tasks", "domain", "refusal", "retrieval"
+# Which setting names the data of each.
+_KEYS = {
+    _TEXTS: "evaluation.texts",
+    _TASKS: "evaluation.zeroshot",
+    _DOMAIN: "evaluation.domain",
+    _REFUSAL: "evaluation.refusal",
+    _RETRIEVAL: "evaluation.retrieval",
+}
+_REFUSALS = ("auto", "packaged", "none")
 STEPS = {_TEXTS: 3, _TASKS: 3, _DOMAIN: 4, _REFUSAL: 5, _RETRIEVAL: 5}
 
 
@@ -54,7 +64,7 @@ def evaluations(layout: Layout, asked: Evaluation, *, runs: bool) -> tuple[list[
         EvaluationError, MissingExtraError: data that are missing or do not serve, before any work.
     """
     if not runs:
-        if asked.texts or asked.zeroshot or asked.domain:
+        if asked.texts or asked.zeroshot or asked.domain or asked.refusal not in _REFUSALS:
             raise EvaluationError(f"{layout.checkpoint.name} cannot be run, so nothing can be evaluated on it")
         why = "the checkpoint holds no whole model, or PyTorch is not installed"
         return [], [NotExamined("everything that needs the model to run", why, "give a whole checkpoint")]
@@ -65,7 +75,8 @@ def evaluations(layout: Layout, asked: Evaluation, *, runs: bool) -> tuple[list[
     def add(feeds: str, name: str, task: str, data: tuple[str, ...] = (), paired: bool = False, **request: Any) -> None:
         known = {**registry.TASKS, **({} if data else OWN_TASKS if own else {})}
         whole = Request(**request, context=layout.context)
-        jobs = registry.prepare([task], data, whole, baseline=True, known=known)
+        with asked_by(_KEYS[feeds]):
+            jobs = registry.prepare([task], data, whole, baseline=True, known=known)
         key = [[job.kind, job.title, dict(job.key)] for job in jobs]
         found.append(Asked(feeds, name, task, data, request, key, paired))
 

@@ -7,7 +7,8 @@ With a 95% interval ``[low, high]`` around the figure, a variant
 - and nothing is *proven* when the limit lies inside the interval: more items would tell.
 
 A figure without an interval stands or falls by itself, unless it varies from item to item and rests on too few for
-an interval: then nothing is proven.
+an interval: then nothing is proven. Nor is anything proven by a loss of right answers where the unpruned model does not
+do better than chance.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ class Gate:
     quality: bool = True
     probes: bool = True
 
+
+# How the detail of such a result begins.
+BY_CHANCE = "the unpruned model does not do better than chance, so there is nothing to lose"
 
 _ALL = (
     Gate(
@@ -173,12 +177,15 @@ def _hold(gate: Gate, limit: float, reading: Reading) -> GateResult:
     sign = -1.0 if gate.least else 1.0
     values = [v for v in (reading.value, reading.low, reading.high) if v is not None]
     beyond = [sign * v > sign * limit for v in values]
-    outcome = NOT_PROVEN if reading.too_few else FALLS if all(beyond) else NOT_PROVEN if any(beyond) else STANDS
+    undecided = reading.too_few or reading.by_chance
+    outcome = NOT_PROVEN if undecided else FALLS if all(beyond) else NOT_PROVEN if any(beyond) else STANDS
     distance = amount(abs(reading.value - limit), gate.unit)
     said = {
         FALLS: f"beyond the limit by {distance}",
         STANDS: f"within the limit by {distance}",
-        NOT_PROVEN: "too few for an interval: more would tell"
+        NOT_PROVEN: BY_CHANCE
+        if reading.by_chance
+        else "too few for an interval: more would tell"
         if reading.too_few
         else "the limit lies inside the interval: more would tell",
     }[outcome]

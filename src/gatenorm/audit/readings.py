@@ -18,7 +18,7 @@ class Reading:
     """A figure, its interval where one is known, and where it comes from in a few words.
 
     ``too_few`` says that it varies from item to item and rests on too few for an interval: how far it could lie off is
-    unknown.
+    unknown. ``by_chance`` says that the unpruned model is no better than guessing, so that nothing could get lost.
     """
 
     value: float
@@ -26,6 +26,7 @@ class Reading:
     high: float | None = None
     detail: str = ""
     too_few: bool = False
+    by_chance: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,10 @@ class Findings:
 
 Find = Callable[[Findings], Reading | Sequence[Reading] | None]
 _COUNTS = ("items", "won", "lost")
+# Of shares of right answers, where their standard errors stand.
+_ERRORS = {"accuracy": "standard_error"}
+# So many standard errors above chance a model has shown that it does not guess.
+_SURE = 2.0
 
 
 def findings(before: Sequence[Evidence], after: Sequence[Evidence]) -> Findings:
@@ -76,13 +81,15 @@ def task_drop(found: Findings) -> Reading | None:
     """Points by which the average over the tasks fell: the zero-shot average, or that of the built-in model's tasks."""
     for change in _changes(found, "zeroshot-average"):
         d, low, high = (change.figures[f"average_{name}"] for name in ("difference", "low", "high"))
-        return Reading(_lost(d), _lost(high), _lost(low), f"average of {change.data['name']}")
+        told, guessed = _guessed(found, "zeroshot", "average")
+        detail = f"average of {change.data['name']}{told}"
+        return Reading(_lost(d), _lost(high), _lost(low), detail, by_chance=guessed)
     single = _changes(found, "zeroshot")
     if len(single) == 1:
         metric = "acc_norm" if "acc_norm_difference" in single[0].figures else "acc"
-        return _drop(single, metric)
+        return _drop(found, single, metric)
     own = [c for c in _changes(found, "demo-task") if not str(c.protocol["task"]).startswith(("recall", "refusal"))]
-    return _drop(own, "accuracy")
+    return _drop(found, own, "accuracy")
 
 
 def refusal_flips(found: Findings) -> Reading | None:
@@ -103,8 +110,9 @@ def retrieval_loss(found: Findings) -> Reading | None:
     """Points by which the share of facts found among the candidates fell."""
     changes = _changes(found, "retrieval")
     if changes:
-        return _drop(changes, "choice")
-    return _drop([c for c in _changes(found, "demo-task") if str(c.protocol["task"]).startswith("recall")], "accuracy")
+        return _drop(found, changes, "choice")
+    own = [c for c in _changes(found, "demo-task") if str(c.protocol["task"]).startswith("recall")]
+    return _drop(found, own, "accuracy")
 
 
 def domain_divergence(found: Findings) -> Reading | None:
@@ -158,15 +166,41 @@ def requests(speed: Evidence) -> list[float]:
     return [sample["prefill"] + sample["decode"] for sample in speed.data["samples"]]
 
 
-def _drop(changes: Sequence[Evidence], metric: str) -> Reading | None:
+def _drop(findings: Findings, changes: Sequence[Evidence], metric: str) -> Reading | None:
     """Points by which a share fell, all items taken together: they are paired, and weigh alike."""
     found = [c for c in changes if f"{metric}_difference" in c.figures]
     if not found:
         return None
     n, won, lost = (round(sum(c.figures.get(f"{metric}_{what}", 0.0) for c in found)) for what in _COUNTS)
     paired = from_counts(n, won, lost)
-    detail = f"{lost} of {n} items lost, {won} won"
-    return Reading(_lost(paired.difference), _lost(paired.high), _lost(paired.low), detail)
+    told, guessed = _guessed(findings, str(found[0].protocol["of"]), metric, [c.protocol.get("task") for c in found])
+    detail = f"{lost} of {n} items lost, {won} won{told}"
+    return Reading(_lost(paired.difference), _lost(paired.high), _lost(paired.low), detail, by_chance=guessed)
+
+
+def _guessed(found: Findings, kind: str, metric: str, tasks: Sequence[object] | None = None) -> tuple[str, bool]:
+    """Whether the unpruned model is less than two standard errors above chance, and its share beside chance in words.
+
+    Over several tasks both are means over the items, with the error ``sqrt(sum (n e)^2) / sum n``; of the ``average``,
+    over the tasks. Where a record knows no chance, nothing is said; where it knows no error, as of a single item, the
+    model has shown nothing.
+    """
+    own = [e for e in found.before if e.kind == kind and (tasks is None or e.protocol.get("task") in tasks)]
+    if not own or any("chance" not in e.figures for e in own):
+        return "", False
+    if metric == "average":
+        (mean,) = (e for e in found.before if e.kind == "zeroshot-average")
+        share, error = mean.figures["average"], mean.figures.get("average_stderr", math.inf)
+        chance = math.fsum(e.figures["chance"] for e in own) / len(own)
+    else:
+        items = [e.figures["items"] for e in own]
+        parts = [n / sum(items) for n in items]
+        share = math.fsum(p * e.figures[metric] for p, e in zip(parts, own, strict=True))
+        errors = [e.figures.get(_ERRORS.get(metric, f"{metric}_stderr"), math.inf) for e in own]
+        error = math.hypot(*(p * one for p, one in zip(parts, errors, strict=True)))
+        chance = math.fsum(p * e.figures["chance"] for p, e in zip(parts, own, strict=True))
+    guessed = share - chance < _SURE * error or share <= chance
+    return (f"; unpruned {share:.1%} right, chance {chance:.1%}" if guessed else ""), guessed
 
 
 def _changes(found: Findings, kind: str) -> list[Evidence]:

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from gatenorm import api
+from gatenorm.audit.asking import asked_by
 from gatenorm.audit.budgets import Budget, budgets
 from gatenorm.audit.config import Config
 from gatenorm.audit.evaluations import Asked, evaluations
@@ -23,9 +24,11 @@ from gatenorm.audit.workflow import Workflow
 from gatenorm.benchmark.bench import threads_at_hand
 from gatenorm.benchmark.counts import Architecture
 from gatenorm.benchmark.engines import timed_engine
+from gatenorm.calibration.sources import HUB
 from gatenorm.demo.package import NAME as DEMO
 from gatenorm.errors import AuditError, MissingExtraError, PlanError, did_you_mean
 from gatenorm.evaluation.cache import Cache
+from gatenorm.evaluation.text import read_text
 from gatenorm.families import Layout
 from gatenorm.records.audit import CANDIDATE, STANDS, Audit, NotExamined
 from gatenorm.recovery.settings import OBJECTIVES
@@ -89,6 +92,9 @@ def prepare(model: str, directory: Path, config: Config, fail_on: str | None = N
         if find_spec(package) is None:
             raise MissingExtraError("the report", package, "report")
     recovery = config.recovery
+    if recovery.data not in (None, DEMO) and not str(recovery.data).startswith(HUB):
+        with asked_by("recovery.data"):
+            read_text(str(recovery.data))
     if recovery.enabled:
         if find_spec("peft") is None:
             raise MissingExtraError("recovery", "peft", "recover")
@@ -97,8 +103,6 @@ def prepare(model: str, directory: Path, config: Config, fail_on: str | None = N
             raise AuditError(f"recovery.objective: {recovery.objective} is no objective; {known}")
         if recovery.data is None and not _own(layout):
             raise AuditError("recovery needs a text to train on: give recovery.data (--recover-data FILE)")
-        if recovery.data is not None and not Path(recovery.data).expanduser().is_file():
-            raise AuditError(f"recovery.data: there is no file {recovery.data}")
     small = sum(layout.checkpoint.files.values()) < _SMALL_BYTES
     threads = config.run.threads or (1 if small else threads_at_hand())
     return Prepared(layout, config, directory, threads, rankings, found, asked, active, missing)

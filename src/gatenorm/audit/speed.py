@@ -94,11 +94,7 @@ def _paths(
     reasons = TARGETS[_GGUF].obstacles(measuring.layout)
     if reasons:
         return {}, [NotExamined(f"speed in {engine}", f"no {_GGUF} file can be written: {'; '.join(reasons)}")]
-    unpruned = measuring.layout.checkpoint.name
-    names = {
-        "": f"{unpruned}-unpruned" if unpruned in directories else unpruned,
-        **{name: name for name in directories},
-    }
+    names = {"": UNPRUNED, **{name: name for name in directories}}
     models = {"": source, **directories}
     drops: dict[str, tuple[int, ...]] = {"": (), **{c.name: c.drop for c in candidates}}
     orders = []

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 
 from gatenorm.audit.amounts import amount, figure, interval
 from gatenorm.audit.candidates import chosen_of, nearest
+from gatenorm.audit.gates import BY_CHANCE
 from gatenorm.audit.rankings import BorneOut
+from gatenorm.audit.unbeaten import at
+from gatenorm.records import FailureSignature
 from gatenorm.records.audit import (
     CANDIDATE,
     FALLS,
@@ -20,12 +23,20 @@ from gatenorm.records.audit import (
 
 
 def verdict(
-    variants: Sequence[AuditedVariant], borne: BorneOut, asked_for: str, missing: Sequence[NotExamined]
+    variants: Sequence[AuditedVariant],
+    borne: BorneOut,
+    asked_for: str,
+    missing: Sequence[NotExamined],
+    beaten_by: Sequence[FailureSignature] = (),
 ) -> tuple[tuple[str, ...], str | None]:
-    """Three sentences, and the name of the variant that they recommend, if any."""
+    """Three sentences, and the name of the variant that they recommend, if any.
+
+    Args:
+        beaten_by: what costs less loss than the rankings do, as :func:`gatenorm.audit.unbeaten.unbeaten` found.
+    """
     chosen = chosen_of(variants)
     return (
-        (_which(variants, chosen), _by_what(borne, asked_for), _worth(chosen or nearest(variants), missing)),
+        (_which(variants, chosen), _by_what(borne, asked_for, beaten_by), _worth(chosen or nearest(variants), missing)),
         chosen.name if chosen else None,
     )
 
@@ -55,7 +66,12 @@ def _verb(outcome: str, count: int) -> str:
 def _obstacles(variant: AuditedVariant) -> str:
     """The gates that speak against a variant, the decided ones first."""
     against = [g for g in variant.gates if g.outcome == FALLS] or [g for g in variant.gates if g.outcome == NOT_PROVEN]
-    words = [f"{gate.gate} {figure(gate)}{_span(gate)} where {_asked(gate)} is asked for" for gate in against]
+    words = [
+        f"{gate.gate} is not proven, since {BY_CHANCE}"
+        if gate.detail.startswith(BY_CHANCE)
+        else f"{gate.gate} {figure(gate)}{_span(gate)} where {_asked(gate)} is asked for"
+        for gate in against
+    ]
     return "; ".join(words) or "no gate about quality could be held against a figure"
 
 
@@ -68,10 +84,12 @@ def _span(gate: GateResult) -> str:
     return f" ({interval(gate)})" if interval(gate) else ""
 
 
-def _by_what(borne: BorneOut, asked_for: str) -> str:
+def _by_what(borne: BorneOut, asked_for: str, beaten_by: Sequence[FailureSignature]) -> str:
+    cheaper = at(beaten_by, borne.name, borne.count)
+    more = f"; {' and '.join(cheaper)} {'cost' if len(cheaper) > 1 else 'costs'} less still" if cheaper else ""
     if borne.name == asked_for:
-        return f"The model bears {asked_for} out ({borne.why})."
-    return f"The model does not bear {asked_for} out but {borne.name} ({borne.why})."
+        return f"The model bears {asked_for} out ({borne.why}){more}."
+    return f"The model does not bear {asked_for} out but {borne.name} ({borne.why}){more}."
 
 
 def _worth(variant: AuditedVariant | None, missing: Sequence[NotExamined]) -> str:

@@ -67,7 +67,7 @@ class Workflow:
             if "error" in result:
                 self._without(one, result["error"])
                 continue
-            self.scores[one.name] = Scores.from_json(result["scores"])
+            self.scores[one.name] = one.own(Scores.from_json(result["scores"]))
         asked = [self.scores[one.name] for one in self._asked_for() if one.name in self.scores]
         if not asked:
             raise CriterionError(f"{self.wanted[0].name} could not be had, and nothing else was asked for")

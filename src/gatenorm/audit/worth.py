@@ -13,6 +13,7 @@ from gatenorm.records import Evidence
 
 # Below this, a saving is no reason to change a model.
 _PAYS = 1.02
+_PHASES = ("prefill", "decode")
 
 
 def worth(before: Sequence[Evidence], after: Sequence[Evidence], asked: Worth) -> dict[str, Any]:
@@ -47,6 +48,7 @@ def _case(before: Evidence, after: Evidence, asked: Worth) -> dict[str, Any]:
         "request_speedup_low": low,
         "request_speedup_high": high,
         "rounds": len(ratios),
+        **_ideal(before, after),
         "prefill_speedup": after.figures["prefill_speedup"],
         "decode_speedup": after.figures["decode_speedup"],
     }
@@ -61,22 +63,40 @@ def _case(before: Evidence, after: Evidence, asked: Worth) -> dict[str, Any]:
     return case
 
 
+def _ideal(before: Evidence, after: Evidence) -> dict[str, float]:
+    """``T / (P / p + D / d)``: a request's speed-up if the removed attention cost nothing and all else stayed.
+
+    ``P`` and ``D`` are the unpruned model's median seconds of prefill and decode, ``T`` their sum, ``p`` and ``d`` the
+    ideals of either phase, where the profile gave them.
+    """
+    ideals = [after.figures.get(f"{phase}_ideal") for phase in _PHASES]
+    if None in ideals:
+        return {}
+    seconds = [statistics.median(sample[phase] for sample in before.data["samples"]) for phase in _PHASES]
+    left = sum(s / ideal for s, ideal in zip(seconds, ideals, strict=True) if ideal)
+    return {"request_ideal": sum(seconds) / left} if left else {}
+
+
 def _sentence(cases: Sequence[dict[str, Any]], asked: Worth) -> str:
-    best = max(cases, key=lambda c: (_proven(c), float(c["request_speedup"])))
+    # One that is proven to pay speaks before one that may, and that before one that is proven not to.
+    best = max(cases, key=lambda c: (_proven(c), not _in_vain(c), float(c["request_speedup"])))
     where = f"{best['prompt_tokens']:,} prompt and {best['new_tokens']} new tokens in {best['engine']}"
     said = f"request of {where} is {best['request_speedup']:.2f} times as fast"
     low, high = best["request_speedup_low"], best["request_speedup_high"]
     span = f"{best['rounds']} rounds, too few for an interval" if low is None else f"{low:.2f} to {high:.2f}"
-    if best["request_speedup"] < _PAYS:
-        return f"It does not pay here: a {said} ({span}); at such lengths the time lies elsewhere than in attention."
+    ideal = best.get("request_ideal")
+    could = "" if ideal is None else f"; were the removed attention free, it would be {ideal:.2f} times"
+    if _in_vain(best):
+        return f"It does not pay here: a {said} ({span}){could}."
     if not _proven(best):
-        return f"Whether it pays is not proven: a {said} ({span}); more rounds, or a quieter machine, would tell."
+        more = "more rounds, or a quieter machine, would tell"
+        return f"Whether it pays is not proven: a {said} ({span}){could}; {more}."
     said = f"A {said}"
     if asked.price_per_hour:
         before, after = best["cost_per_million_before"], best["cost_per_million_after"]
         unit = f"{asked.currency} ".lstrip()
         said += f", {unit}{before:.4g} for a million tokens before and {unit}{after:.4g} after"
-    short = [c for c in cases if c["request_speedup"] < _PAYS]
+    short = [c for c in cases if _in_vain(c)]
     if short:
         lengths: dict[str, list[str]] = {}
         for c in short:
@@ -89,3 +109,9 @@ def _sentence(cases: Sequence[dict[str, Any]], asked: Worth) -> str:
 def _proven(case: dict[str, Any]) -> bool:
     low = case["request_speedup_low"]
     return bool(case["request_speedup"] >= _PAYS and low is not None and low >= 1)
+
+
+def _in_vain(case: dict[str, Any]) -> bool:
+    """Proven not to pay: the whole interval lies below what pays."""
+    high = case["request_speedup_high"]
+    return high is not None and bool(high < _PAYS)

@@ -17,6 +17,7 @@ from gatenorm.audit.orders import code_sha256, versions
 from gatenorm.audit.rankings import RULE, comparison
 from gatenorm.audit.readings import findings
 from gatenorm.audit.state import write_text
+from gatenorm.audit.unbeaten import unbeaten
 from gatenorm.audit.verdict import verdict
 from gatenorm.audit.workflow import STEPS, Workflow
 from gatenorm.audit.worth import worth
@@ -39,7 +40,9 @@ def audit_of(work: Workflow, missing: Sequence[NotExamined], began: float, model
     for one in (*work.candidates, *work.comparisons):
         saved = worth(work.baseline, one.records, config.worth)
         variants.append(audited(layout, one, work.baseline, work.limits, saved))
-    sentences, chosen = verdict(variants, work.borne, work.wanted[0].name, not_examined)
+    first = work.wanted[0].name
+    beaten_by = unbeaten(variants, work.baseline, [first, work.borne.name])
+    sentences, chosen = verdict(variants, work.borne, first, not_examined, beaten_by)
     scores = tuple(work.scores.values())
     agreement = comparison(layout, scores)
     return Audit(
@@ -50,7 +53,7 @@ def audit_of(work: Workflow, missing: Sequence[NotExamined], began: float, model
         variants=tuple(variants),
         baseline=findings(work.baseline, ()).before,
         scores=scores,
-        warnings=tuple(_warnings(work, variants)),
+        warnings=tuple(_warnings(work, variants, beaten_by)),
         not_examined=tuple(not_examined),
         config=config.to_json(),
         provenance=_provenance(work, began, model),
@@ -103,8 +106,10 @@ def _search(work: Workflow) -> dict[str, Any]:
     return {"gate": gate, "ranking": work.search_ranking, "limit": work.limits[str(gate)], **work.search.to_json()}
 
 
-def _warnings(work: Workflow, variants: Sequence[AuditedVariant]) -> list[FailureSignature]:
-    found = list(work.cross_check.warnings) if work.cross_check else []
+def _warnings(
+    work: Workflow, variants: Sequence[AuditedVariant], beaten_by: Sequence[FailureSignature]
+) -> list[FailureSignature]:
+    found = [*(work.cross_check.warnings if work.cross_check else ()), *beaten_by]
     whole = next((e.figures["perplexity"] for e in work.baseline if e.kind == "perplexity"), None)
     rankings: dict[str, dict[int, float]] = {}
     for one in (*work.candidates, *work.comparisons):

@@ -87,9 +87,13 @@ def by_layer(scores: Scores) -> Mapping[int, float]:
 
 
 def label(scores: Scores) -> str:
-    """What a scoring is called beside others: ``gate-norm``, ``cosine@self``, ``cosine@heldout.txt``, ``random@3``."""
+    """What a scoring is called beside others: ``gate-norm``, ``cosine@self``, ``cosine@heldout.txt``, ``random@3``.
+
+    A calibration may say itself what it is ``called``, where files' names alone do not tell it from another.
+    """
     if scores.calibration is not None:
-        return f"{scores.criterion}@{Path(str(scores.calibration['source'])).name}"
+        called = scores.calibration.get("called") or Path(str(scores.calibration["source"])).name
+        return f"{scores.criterion}@{called}"
     return scores.criterion if scores.seed in (None, 0) else f"{scores.criterion}@{scores.seed}"
 
 

@@ -10,13 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
-from gatenorm.cli import console, options
-from gatenorm.errors import AuditError
+from gatenorm.cli import audit_options, console, options
 
 NAME = "audit"
 EXAMPLE = "Example: gatenorm audit ./llama -o ./llama-audit --data wikitext2=wiki.test.raw --zeroshot ./zeroshot"
 # What a shell takes for "no": a gate that was named does not stand.
 FAILED = 1
+# Behind a figure, by what its gate says of it.
+_MARKS = {"stands": "", "falls": " !", "not proven": " ?"}
 
 
 def command(
@@ -64,7 +65,7 @@ def command(
         str | None, typer.Option("--layers", metavar="4,8", help="Budgets beside 10, 20 and 40%, as numbers.")
     ] = None,
     share: Annotated[
-        str | None, typer.Option("--share", metavar="0.1,0.2", help="Budgets in place of 10, 20 and 40%.")
+        str | None, typer.Option("--share", metavar="10%,20%", help="Budgets in place of 10, 20 and 40%.")
     ] = None,
     target_speedup: Annotated[
         str | None, typer.Option("--target-speedup", metavar="1.2", help="A budget by the cost model, as in prune.")
@@ -127,11 +128,13 @@ def command(
 
     console.check_json(json)
     console.quiet_transformers()
+    given = dict(locals())
     settings = read_config(config) if config else Config()
-    settings = _with_options(settings, locals())
     directory = out or default_directory(model)
-    with _listener(json_lines) as listener:
-        audit = run_audit(model, directory, settings, fail_on=fail_on, listener=listener)
+    with audit_options.named(given), _listener(json_lines) as listener:
+        settings = audit_options.merged(settings, given)
+        with console.kept_in(directory):
+            audit = run_audit(model, directory, settings, fail_on=fail_on, listener=listener)
     if json:
         console.write_json(json, audit.to_json())
     if not json_lines and json != "-":
@@ -141,85 +144,6 @@ def command(
         sys.stderr.write(f"--fail-on {fail_on}: {line}\n")
     if lines:
         raise typer.Exit(FAILED)
-
-
-def _with_options(settings: Any, given: dict[str, Any]) -> Any:
-    """The configuration with what the command line says beside it."""
-    from gatenorm.audit.gates import check_gates
-
-    limit = given["limit"]
-    texts = None
-    if given["data"]:
-        how = {"documents": given["documents"], "window": given["window"], "limit": limit}
-        texts = [{"data": text, **_for_text(text, how)} for text in given["data"]]
-    elif given["documents"] or given["window"]:
-        raise AuditError("--documents and --window are about the texts of --data: give it, or write both into --config")
-    settings = settings.changed(
-        "evaluation",
-        texts=texts,
-        zeroshot=given["zeroshot"],
-        domain=given["domain"],
-        refusal=given["refusal"],
-        stories_limit=limit,
-        zeroshot_limit=limit,
-        domain_limit=limit,
-        refusal_limit=limit,
-        retrieval_limit=limit,
-    )
-    settings = settings.changed(
-        "rankings",
-        criteria=_names(given["criteria"]),
-        calibration=given["calibration"],
-        protect=None if given["protect"] is None else options.indices(given["protect"], "--protect"),
-    )
-    settings = settings.changed(
-        "budgets",
-        layers=_numbers(given["layers"], "--layers", int),
-        shares=_numbers(given["share"], "--share", float),
-        target_speedup=given["target_speedup"],
-        max_cache_gb=given["max_cache_gb"],
-    )
-    engines = [] if given["engine"] == "none" else _names(given["engine"])
-    settings = settings.changed(
-        "speed", engines=engines, lengths=_numbers(given["lengths"], "--lengths", int), rounds=given["rounds"]
-    )
-    settings = settings.changed("worth", price_per_hour=given["price_per_hour"])
-    settings = settings.changed(
-        "recovery",
-        enabled=given["recover"] if given["recover"] is not None else (True if given["recover_data"] else None),
-        data=given["recover_data"],
-    )
-    settings = settings.changed("search", gate=given["search"])
-    names = ("executor", "ray_address", "device", "dtype", "batch_size", "threads", "seed")
-    settings = settings.changed("run", **{name: given[name] for name in names})
-    limits: dict[str, Any] = {}
-    for text in given["gate"] or ():
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise AuditError(f"--gate {text}: expected GATE=LIMIT, such as perplexity-rise=2%, or GATE=off")
-        limits[name] = None if value == "off" else value
-    if given["max_perplexity_rise"] is not None:
-        limits["perplexity-rise"] = given["max_perplexity_rise"]
-        settings = settings.changed("search", gate="perplexity-rise")
-    import dataclasses
-
-    return dataclasses.replace(settings, gates={**settings.gates, **check_gates(limits, "--gate")})
-
-
-def _for_text(text: str, how: dict[str, Any]) -> dict[str, Any]:
-    """WikiText-2 has a protocol of its own: no separator is looked for in it."""
-    return how | ({"documents": None} if text.startswith("wikitext2") else {})
-
-
-def _names(text: str | None) -> list[str] | None:
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _numbers(text: str | None, option: str, kind: Any) -> list[Any] | None:
-    try:
-        return None if text is None else [kind(part) for part in text.split(",")]
-    except ValueError:
-        raise AuditError(f"{option} {text}: expected numbers with commas between them") from None
 
 
 @contextmanager
@@ -244,6 +168,9 @@ def _show(audit: Any, directory: Path) -> None:
     from gatenorm.audit.amounts import figure
 
     console.print_table(_table(audit, figure))
+    legend = _legend(audit)
+    if legend:
+        console.say(legend)
     for warning in audit.warnings:
         console.say(f"warning: {warning.message}")
     for thing in audit.not_examined:
@@ -266,15 +193,24 @@ def _table(audit: Any, figure: Any) -> Any:
     for gate in gates:
         table.add_column(gate, justify="right")
     table.add_column("outcome")
-    marks = {"stands": "", "falls": " !", "not proven": " ?"}
     for variant in (v for v in audit.variants if v.role == "candidate"):
         results = {g.gate: g for g in variant.gates}
         cells = []
         for gate in gates:
             found = results.get(gate)
             value = "-" if found is None or found.value is None else figure(found)
-            cells.append(value + (marks[found.outcome] if found is not None and found.value is not None else ""))
+            cells.append(value + (_MARKS[found.outcome] if found is not None and found.value is not None else ""))
         star = "* " if variant.name == audit.chosen else ""
         removed = f"{len(variant.plan.new)} ({variant.share:.0%})"
         table.add_row(Text(star + variant.name), removed, *cells, "rejected" if variant.rejected else variant.outcome)
     return table
+
+
+def _legend(audit: Any) -> str:
+    """What the marks in the table mean, of those that are there."""
+    candidates = [v for v in audit.variants if v.role == "candidate"]
+    there = {g.outcome for v in candidates for g in v.gates if g.value is not None}
+    said = [f"{mark.strip()} {outcome}" for outcome, mark in _MARKS.items() if mark and outcome in there]
+    said += ["* recommended"] if audit.chosen is not None else []
+    said += ["- not measured"] if any(g.value is None for v in candidates for g in v.gates) else []
+    return f"marks: {', '.join(said)}" if said else ""

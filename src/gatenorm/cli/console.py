@@ -111,6 +111,17 @@ def show_cross_check(checked: Any) -> None:
         say(f"warning: {warning.message}")
 
 
+@contextmanager
+def kept_in(place: Path | None) -> Iterator[None]:
+    """Whoever stops the block is told that what it has finished is kept; nothing is said where there is no place."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if place is not None and place.exists():
+            sys.stderr.write(f"what was finished is kept in {place}: the same command goes on there\n")
+        raise
+
+
 def say(text: str) -> None:
     """A line for people on stdout."""
     sys.stdout.write(text + "\n")

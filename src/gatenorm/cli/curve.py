@@ -114,7 +114,7 @@ def command(
     protocol = Protocol(window, documents, limit, batch_size)
     laboratory = api.laboratory(model, family=family, device=device, dtype=dtype)
     timing = None if latency is None else LatencyProbe(latency, new_tokens, rounds=rounds)
-    with console.progress_bar("curve", "steps") as progress:
+    with console.kept_in(state), console.progress_bar("curve", "steps") as progress:
         found = api.curve(
             laboratory,
             names,

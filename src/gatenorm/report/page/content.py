@@ -19,9 +19,7 @@ def report(audit: Audit) -> Report:
         tone=tone,
         badge=outcome,
         counts=judging.counts(audit),
-        summary=tuple(
-            t for t in (judging.variants_table(audit), judging.rankings_table(audit)) if t and audit.variants
-        ),
+        summary=judging.summary(audit),
         sections=(
             judging.cautions(audit),
             choosing.depth(audit),

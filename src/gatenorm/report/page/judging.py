@@ -20,7 +20,7 @@ from gatenorm.report.page.blocks import (
     Text,
 )
 from gatenorm.report.page.measured import Change
-from gatenorm.report.page.wording import NONE, facts, fixed, number, percent, size, span, times, tone, words
+from gatenorm.report.page.wording import NONE, facts, fixed, lost, number, percent, size, span, times, tone, words
 
 _LIMITS = (
     "A score from weights alone says nothing of what flows through a layer. That a small gate norm means a quiet layer "
@@ -37,12 +37,20 @@ _LIMITS = (
     "40 layers; a model with fewer layers has fewer to spare.",
 )
 _BLANK = Cell(NONE)
+# The unit of gates whose figure is what was lost, while elsewhere a change for the better is a plus.
+_LOST = "points"
+# Of the audit's warnings, the one about what a ranking has to beat.
+_UNBEATEN = "comparison-not-beaten"
 
 
-def summary(audit: Audit) -> tuple[Table, ...]:
-    """The tables of the first screen."""
-    tables = (variants_table(audit), rankings_table(audit)) if audit.variants else ()
-    return tuple(table for table in tables if table is not None)
+def summary(audit: Audit) -> tuple[Block, ...]:
+    """The tables of the first screen, and which ranking was not beaten."""
+    if not audit.variants:
+        return ()
+    rankings = rankings_table(audit)
+    if rankings is None:
+        return (variants_table(audit),)
+    return (variants_table(audit), rankings, *(Text(f"{w.message}.") for w in audit.warnings if w.kind == _UNBEATEN))
 
 
 def variants_table(audit: Audit) -> Table:
@@ -193,8 +201,9 @@ def gates(audit: Audit) -> Section:
         Text(
             "A variant stands where every gate stands, and falls where one falls. A gate stands when its figure and "
             "the whole interval are within the limit, falls when both are beyond it, and proves nothing when the limit "
-            "lies inside the interval or too little was measured for one. Intervals are of 95%, over paired items; of "
-            "speed, that of the median over the rounds."
+            "lies inside the interval or too little was measured for one. A loss of right answers proves nothing where "
+            "the unpruned model does not do better than chance: there is nothing to lose. Intervals are of 95%, over "
+            "paired items; of speed, that of the median over the rounds."
         )
     ]
     for variant in measured.candidates(audit):
@@ -225,7 +234,10 @@ def _gate(gate: GateResult) -> list[Cell]:
         if value is None:
             return NONE
         text = fixed(value, 2) if gate.unit in ("x", "nats") else number(value, 3)
-        return f"{text}{unit}" if unit in ("%", "×") else f"{text} {unit}"
+        return f"{text}{unit}" if unit in ("%", "×") else f"{text} {unit.removesuffix('s') if text == '1' else unit}"
+
+    def found(value: float | None) -> str:
+        return write(value) if value is None or unit != _LOST else lost(value, write)
 
     beyond = ""
     if gate.outcome == FALLS and gate.value is not None:
@@ -234,8 +246,8 @@ def _gate(gate: GateResult) -> list[Cell]:
         Cell(_readable(words(gate.gate))),
         Cell(gate.outcome, note=beyond, badge=tone(gate.outcome)),
         Cell(write(gate.limit)),
-        Cell(write(gate.value)),
-        Cell(span(gate.low, gate.high, write) or NONE),
+        Cell(found(gate.value)),
+        Cell(span(gate.low, gate.high, found) or NONE),
         Cell(gate.detail),
         Cell(gate.reason),
     ]

@@ -87,8 +87,10 @@ def _remarks(block: Remarks, _: int) -> list[str]:
         return [plain(block.none), ""]
     lines = []
     for item in block.items:
+        # On a page these are paragraphs; on one line the first needs its end.
+        end = "" if not item.todo or item.text.endswith((".", "!", "?")) else "."
         todo = f" To examine it: {plain(item.todo)}" if item.todo else ""
-        lines.append(f"- **{plain(item.title)}**: {plain(item.text)}{todo}")
+        lines.append(f"- **{plain(item.title)}**: {plain(item.text)}{end}{todo}")
     return [*lines, ""]
 
 

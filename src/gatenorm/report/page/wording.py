@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from gatenorm.records.audit import DONE, FALLS, NOT_DONE, PARTLY, STANDS
@@ -52,6 +52,12 @@ def percent(share: float | None, places: int = 1, sign: bool = False) -> str:
 def times(value: float | None) -> str:
     """A ratio such as a speed-up."""
     return NONE if value is None else f"{fixed(value, 2)}×"
+
+
+def lost(value: float, write: Callable[[float], str]) -> str:
+    """What a loss amounts to, in words: ``3 points lost``, and of one below zero ``3 points gained``."""
+    text = write(abs(value))
+    return text if not value else f"{text} {'lost' if value > 0 else 'gained'}"
 
 
 def span(low: float | None, high: float | None, write: Any) -> str:

@@ -1,0 +1,83 @@
+"""What ``gatenorm audit`` says on a terminal: the table with its marks, and what is kept when it is stopped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import gatenorm.api
+from gatenorm.audit import running
+from gatenorm.cli import audit as command
+from gatenorm.cli import main
+from gatenorm.records.audit import FALLS, NOT_PROVEN, STANDS, Audit, GateResult
+from gatenorm.report.page.content import report
+from gatenorm.report.page.markdown import markdown
+from tests.report.audits import audit
+
+
+def judged(*gates: tuple[float | None, str]) -> Audit:
+    """The demo's audit with one candidate, and task drops of which so much is said."""
+    one = audit("demo")
+    results = tuple(GateResult("task-drop", 2.0, "points", v, o, "", "", v, v) for v, o in gates)
+    variants = tuple(replace(one.variants[0], name=f"v{n}", gates=(r,)) for n, r in enumerate(results))
+    return replace(one, variants=variants, chosen=None, warnings=(), not_examined=())
+
+
+def shown(one: Audit, capsys: pytest.CaptureFixture[str]) -> str:
+    command._show(one, Path("nowhere"))
+    return capsys.readouterr().out
+
+
+def test_every_mark_in_the_table_is_explained(capsys: pytest.CaptureFixture[str]):
+    said = shown(judged((-5.357, NOT_PROVEN), (7.5, FALLS), (1.0, STANDS), (None, NOT_PROVEN)), capsys)
+    assert "5.36 points gained ?" in said
+    assert "7.5 points lost !" in said
+    assert "1 point lost " in said
+    assert "\nmarks: ! falls, ? not proven, - not measured\n" in said
+
+
+def test_marks_that_are_not_there_are_not_explained(capsys: pytest.CaptureFixture[str]):
+    one = judged((1.0, STANDS))
+    assert "marks:" not in shown(one, capsys)
+    assert "marks: * recommended\n" in shown(replace(one, chosen="v0"), capsys)
+
+
+def test_the_report_gives_losses_the_same_words():
+    text = markdown(report(judged((-5.357, NOT_PROVEN), (7.5, FALLS), (1.0, STANDS))))
+    assert "| 1 point lost |" in text
+    assert "| 5.36 points gained | 5.36 points gained to 5.36 points gained |" in text
+    assert "| 7.5 points lost |" in text
+
+
+def test_whoever_stops_it_is_told_that_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    def stopped(*_: object, **__: object) -> None:
+        (tmp_path / "audit").mkdir(exist_ok=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "run_audit", stopped)
+    assert main(["audit", "-o", str(tmp_path / "audit")]) == 130
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == f"what was finished is kept in {tmp_path / 'audit'}: the same command goes on there"
+    assert second.startswith("interrupted")
+
+
+def test_a_stopped_curve_goes_on_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    text, state = tmp_path / "t.txt", tmp_path / "state.json"
+    text.write_text("Ida\n")
+    state.write_text("{}")
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gatenorm.api, "curve", stopped)
+    asked = ["curve", "demo", "--criteria", "depth", "--data", str(text)]
+    assert main([*asked, "--state", str(state)]) == 130
+    assert f"kept in {state}: the same command goes on there\n" in capsys.readouterr().err
+    assert main(asked) == 130
+    assert "goes on" not in capsys.readouterr().err

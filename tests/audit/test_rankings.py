@@ -1,0 +1,81 @@
+"""Rankings by the tokens that they look at: what one is called, what another run's scores are worth to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gatenorm.audit.config import config_from
+from gatenorm.audit.rankings import Wanted, in_file_names, source_key, wanted
+from gatenorm.calibration.agreement import label
+from gatenorm.records import LayerScore, ModelIdentity, Scores
+
+NOBODY = ModelIdentity("nobody", "llama", 4, "0", {})
+
+
+def asked_for(*criteria: str, calibration: Path | None = None) -> list[Wanted]:
+    rankings = {"criteria": list(criteria), "calibration": None if calibration is None else str(calibration)}
+    return [w for w in wanted(config_from({"rankings": rankings | {"random_draws": 0}}), runs=True) if w.source]
+
+
+def scores_of(source: str) -> Scores:
+    told = {"source": source, "data": {"name": Path(source).name, "sha256": "1"}}
+    return Scores(NOBODY, "cosine", (LayerScore(0, 1.0),), 0.0, 0, calibration=told)
+
+
+def test_tokens_are_told_apart_by_content_and_form_not_by_the_files_name(tmp_path: Path):
+    one, copy, rows = tmp_path / "one.txt", tmp_path / "copy.txt", tmp_path / "one.jsonl"
+    for path in (one, copy, rows):
+        path.write_text('{"text": "Ida"}\n')
+    assert source_key(str(one)) == source_key(str(copy))
+    keys = [source_key(source) for source in (str(one), str(rows), f"wikitext2={one}", "self", "hub:some/text")]
+    assert len({tuple(sorted(key.items())) for key in keys}) == 5
+
+
+def test_a_file_called_self_is_not_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "self").write_text("Ida")
+    monkeypatch.chdir(tmp_path)
+    assert source_key("self") == {"source": "self"}
+
+
+def test_two_files_of_one_name_are_two_rankings(tmp_path: Path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.txt").write_text(folder)
+    one, other = tmp_path / "a" / "x.txt", tmp_path / "b" / "x.txt"
+    found = asked_for(f"cosine@{one}", calibration=other)
+    assert [w.name for w in found if w.source in (str(one), str(other))] == [f"cosine@{one}", f"cosine@{other}"]
+    # The record calls them what the audit does, so that reports find them again.
+    assert [label(w.own(scores_of(str(w.source)))) for w in found] == [w.name for w in found]
+
+
+def test_two_forms_of_one_file_are_two_rankings(tmp_path: Path):
+    (tmp_path / "x.txt").write_text("Ida\n\nTom")
+    forms = (str(tmp_path / "x.txt"), f"wikitext2={tmp_path / 'x.txt'}")
+    found = [w.name for w in asked_for(*(f"cosine@{form}" for form in forms))]
+    assert found[:2] == [f"cosine@{form}" for form in forms]
+
+
+def test_names_that_would_share_a_directory_are_told_apart(tmp_path: Path):
+    for name in ("x y.txt", "x-y.txt"):
+        (tmp_path / name).write_text(name)
+    found = asked_for(*(f"cosine@{tmp_path / name}" for name in ("x y.txt", "x-y.txt")))
+    assert len({in_file_names(w.name) for w in found}) == len(found) == 4
+
+
+def test_a_file_alone_keeps_its_short_name_and_its_copy_is_the_same_ranking(tmp_path: Path):
+    for name in ("one.txt", "copy.txt"):
+        (tmp_path / name).write_text("Ida")
+    names = [w.name for w in asked_for(f"cosine@{tmp_path / 'one.txt'}", calibration=tmp_path / "copy.txt")]
+    assert names == ["cosine@one.txt", "cosine@random", "cosine@self"]
+
+
+def test_scores_of_a_file_that_was_renamed_are_those_of_its_new_name(tmp_path: Path):
+    path = tmp_path / "new.txt"
+    path.write_text("Ida")
+    (one,) = [w for w in asked_for(f"cosine@{path}") if w.source == str(path)]
+    own = one.own(scores_of(str(tmp_path / "old.txt")))
+    assert own.calibration is not None
+    assert (label(own), own.calibration["source"]) == (one.name, str(path))
+    assert own.calibration["data"] == {"name": "new.txt", "sha256": "1"}

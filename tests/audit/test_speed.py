@@ -1,0 +1,52 @@
+"""Exports: where each model's lies, whatever the audited model is called."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gatenorm import api
+from gatenorm.audit import speed
+from gatenorm.audit.budgets import Budget
+from gatenorm.audit.candidates import Candidate
+from gatenorm.audit.config import config_from
+from gatenorm.audit.executors.local import LocalExecutor
+from gatenorm.audit.measuring import Measuring
+from gatenorm.audit.orders import Order
+from gatenorm.audit.progress import Reporter
+from gatenorm.audit.state import State
+from gatenorm.demo.package import NAME as DEMO
+from gatenorm.records import Plan
+
+
+class Noting(Measuring):
+    """Carries nothing out: every export is there at once, and what was ordered is kept."""
+
+    def results(self, orders: Sequence[Order], *, alone: bool = False) -> list[dict[str, Any]]:
+        self.ordered = {order.arguments["model"]: Path(order.arguments["out"]) for order in orders}
+        for model, out in self.ordered.items():
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(model)
+        return [{"error": "timed elsewhere", "error_kind": "", "seconds": 0.0} for _ in orders]
+
+
+def test_a_model_called_like_a_variant_takes_nothing_of_it(tmp_path: Path):
+    model = tmp_path / "gate-norm-2"
+    shutil.copytree(api.open_model(DEMO).checkpoint.directory, model)
+    layout = api.open_model(str(model))
+    config = config_from({"speed": {"engines": ["llamacpp"]}})
+    state = State(tmp_path / "audit")
+    measuring = Noting(layout, "content", config, 1, state, LocalExecutor(), Reporter(None))
+    plan = Plan(layout.identity(), (13, 15), "gate-norm")
+    pruned = Candidate("gate-norm-2", "gate-norm", Budget(2, ""), plan, directory="variants/gate-norm-2")
+    recovered = Candidate("gate-norm-2-recovered", "gate-norm", Budget(2, ""), plan, directory="recovered/gate-norm-2")
+    exports = state.directory / "exports"
+    speed.measure(measuring, [pruned], [])
+    first = measuring.ordered
+    assert first[str(model)] == exports / "unpruned.gguf"
+    assert first[str(state.directory / pruned.directory)] == exports / "gate-norm-2.gguf"
+    speed.measure_recovered(measuring, [recovered], [])
+    assert measuring.ordered[str(model)] == exports / "unpruned.gguf"
+    assert (exports / "gate-norm-2.gguf").read_text() == str(state.directory / pruned.directory)

@@ -1,0 +1,103 @@
+"""What a ranking has to beat: said where it does not, and nowhere else."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from gatenorm.audit.rankings import BorneOut
+from gatenorm.audit.unbeaten import KIND, at, unbeaten
+from gatenorm.audit.verdict import verdict
+from gatenorm.records import Evidence, ModelIdentity, Plan
+from gatenorm.records.audit import COMPARISON, Audit, AuditedVariant
+from gatenorm.report.page.blocks import Text
+from gatenorm.report.page.content import report
+from tests.report.audits import audit
+
+NOBODY = ModelIdentity("nobody", "llama", 8, "0", {})
+
+
+def perplexity(rise: float, removed: tuple[int, ...] = ()) -> Evidence:
+    """Of two windows, a rise by so much percent above the unpruned model's."""
+    nll = 2.0 + math.log1p(rise / 100)
+    items = [{"id": n, "metrics": {"nll": nll + n}, "weight": 10} for n in (-0.1, 0.1)]
+    figures = {"nll": nll, "perplexity": math.exp(nll)}
+    return Evidence("perplexity", NOBODY, removed, figures, {}, {"name": "t", "sha256": "1"}, 1.0, items=items)
+
+
+def variant(criterion: str, rise: float, removed: int = 1) -> AuditedVariant:
+    drop = tuple(range(removed))
+    role = COMPARISON if criterion.startswith(("depth", "random")) else "candidate"
+    evidence = (perplexity(rise, drop),)
+    return AuditedVariant(
+        f"{criterion}-{removed}", criterion, "asked", 0.1, Plan(NOBODY, drop), role, evidence=evidence
+    )
+
+
+# One of eight layers of a small model removed, each ranking's loss as it was measured.
+FOUND = [
+    variant("gate-norm", 134.0),
+    variant("cosine@random", 80.0),
+    variant("depth", 52.0),
+    variant("random", 90.0),
+    variant("random@1", 110.0),
+    variant("random@2", 100.0),
+]
+
+
+def test_a_ranking_that_the_last_layers_beat_is_named():
+    paper, borne = unbeaten(FOUND, [perplexity(0.0)], ["gate-norm", "cosine@random"])
+    assert {paper.kind, borne.kind} == {KIND}
+    assert borne.message == (
+        "cosine@random does not beat what knows nothing of the model: with 1 removed, perplexity +80%; depth +52%"
+    )
+    assert paper.message.endswith("perplexity +134%; depth +52% and each random draw +99.8% in the mean")
+    (case,) = paper.evidence["cases"]
+    assert (case["removed"], [c["what"] for c in case["cheaper"]]) == (1, ["depth", "each random draw"])
+    assert case["rise"] == pytest.approx(134.0)
+
+
+def test_draws_that_are_better_in_the_mean_only_are_told_as_such():
+    found = [variant("gate-norm", 95.0), *(v for v in FOUND if v.criterion.startswith("random"))]
+    found[-1] = variant("random@2", 20.0)
+    (warning,) = unbeaten(found, [perplexity(0.0)], ["gate-norm"])
+    assert "the mean of the random draws" in warning.message
+    assert at([warning], "gate-norm", 1) == ["the mean of the random draws"]
+
+
+def test_what_beats_all_of_them_is_warned_of_by_nothing():
+    best = [variant("gate-norm", 10.0), *FOUND[2:]]
+    assert unbeaten(best, [perplexity(0.0)], ["gate-norm"]) == []
+    assert unbeaten([replace(FOUND[0], evidence=()), *FOUND[1:]], [perplexity(0.0)], ["gate-norm"]) == []
+    assert unbeaten(FOUND, [], ["gate-norm"]) == []
+
+
+def test_other_budgets_are_other_questions():
+    found = [variant("gate-norm", 5.0, 1), variant("depth", 9.0, 1), variant("gate-norm", 30.0, 2)]
+    assert unbeaten(found, [perplexity(0.0)], ["gate-norm"]) == []
+    (warning,) = unbeaten([*found, variant("depth", 20.0, 2)], [perplexity(0.0)], ["gate-norm"])
+    assert (at([warning], "gate-norm", 1), at([warning], "gate-norm", 2)) == ([], ["depth"])
+
+
+def test_a_difference_that_the_items_do_not_prove_is_told_as_that():
+    close = replace(
+        perplexity(9.9),
+        items=tuple({**i, "metrics": {"nll": 2.1 - n}} for n, i in enumerate(FOUND[0].evidence[0].items)),
+    )
+    found = [variant("gate-norm", 10.0), replace(variant("depth", 9.9), evidence=(close,))]
+    (warning,) = unbeaten(found, [perplexity(0.0)], ["gate-norm"])
+    assert warning.message.endswith("depth +9.9%, within the interval")
+
+
+def test_the_verdict_and_the_report_say_it():
+    borne = BorneOut("cosine@random", "why", 1, {})
+    warnings = unbeaten(FOUND, [perplexity(0.0)], ["gate-norm", "cosine@random"])
+    (_, second, _), _ = verdict(FOUND, borne, "gate-norm", [], warnings)
+    assert second == "The model does not bear gate-norm out but cosine@random (why); depth costs less still."
+    (_, second, _), _ = verdict(FOUND, borne, "gate-norm", [], [])
+    assert "depth" not in second
+    one: Audit = replace(audit("demo"), warnings=tuple(warnings))
+    said = [block.text for block in report(one).summary if isinstance(block, Text)]
+    assert said == [f"{warning.message}." for warning in warnings]
