@@ -41,10 +41,11 @@ class Verdict:
 
     Attributes:
         evidence: the figures as a record: ``largest_difference`` of two log-probabilities (nats), ``mean_kl``
-            (reference from engine, nats per token; 0 where rounding would take it below), ``tokens``, ``other_choices`` (tokens that are not the reference's
-            likeliest although no near tie excuses them), ``near_ties``, ``texts_cut_differently``, ``cached_layers``
-            where the engine tells; and of a GGUF file ``tensors``, ``wrong_tensors``, and the largest error of a row,
-            relative to it, by type (``row_error_q8_0``).
+            (reference from engine, nats per token; 0 where rounding would take it below), ``tokens``,
+            ``other_choices`` (tokens that are not the reference's likeliest although no near tie excuses them),
+            ``near_ties``, ``texts_cut_differently``, ``cached_layers`` where the engine tells; and of a GGUF file
+            ``tensors``, ``wrong_tensors``, and the largest error of a row, relative to it, by type
+            (``row_error_q8_0``).
         faults: what is beyond the tolerance, one line each; empty when the two agree.
     """
 
@@ -239,7 +240,7 @@ def _divergence(
     """``KL(reference || engine)`` of each row; all tokens of which the engine is silent count as one.
 
     Lumping outcomes together can only lessen a divergence, so this is a lower bound, exact where the engine tells all.
-    The probabilities that an engine tells miss 1 by their rounding (some 1e-7), and so does it of equals: either way.
+    An engine's probabilities miss a sum of 1 by their rounding, and that of equals misses 0 by as much, either way.
     """
     p, q = np.exp(expected), np.where(told, np.exp(np.where(told, given, 0)), 0)
     among_told = np.where(told, p * (expected - np.where(told, given, 0)), 0).sum(axis=1)
