@@ -41,10 +41,11 @@ class Verdict:
 
     Attributes:
         evidence: the figures as a record: ``largest_difference`` of two log-probabilities (nats), ``mean_kl``
-            (reference from engine, nats per token), ``tokens``, ``other_choices`` (tokens that are not the reference's
-            likeliest although no near tie excuses them), ``near_ties``, ``texts_cut_differently``, ``cached_layers``
-            where the engine tells; and of a GGUF file ``tensors``, ``wrong_tensors``, and the largest error of a row,
-            relative to it, by type (``row_error_q8_0``).
+            (reference from engine, nats per token; 0 where rounding would take it below), ``tokens``,
+            ``other_choices`` (tokens that are not the reference's likeliest although no near tie excuses them),
+            ``near_ties``, ``texts_cut_differently``, ``cached_layers`` where the engine tells; and of a GGUF file
+            ``tensors``, ``wrong_tensors``, and the largest error of a row, relative to it, by type
+            (``row_error_q8_0``).
         faults: what is beyond the tolerance, one line each; empty when the two agree.
     """
 
@@ -239,23 +240,21 @@ def _divergence(
     """``KL(reference || engine)`` of each row; all tokens of which the engine is silent count as one.
 
     Lumping outcomes together can only lessen a divergence, so this is a lower bound, exact where the engine tells all.
-    The probabilities that an engine tells miss 1 by their rounding, ``p`` being exact:
-    ``sum p log(p / q) + sum q - sum p`` is the same where they do not, and never below 0 where they do.
+    An engine's probabilities miss a sum of 1 by their rounding, and that of equals misses 0 by as much, either way.
     """
     p, q = np.exp(expected), np.where(told, np.exp(np.where(told, given, 0)), 0)
     among_told = np.where(told, p * (expected - np.where(told, given, 0)), 0).sum(axis=1)
     p_rest, q_rest = np.where(told, 0, p).sum(axis=1), np.clip(1 - q.sum(axis=1), _TINY, None)
     rest = np.where(p_rest > 0, p_rest * np.log(np.maximum(p_rest, _TINY) / q_rest), 0)
-    silent = ~told.all(axis=1)
-    excess = q.sum(axis=1) + np.where(silent, q_rest, 0) - p.sum(axis=1)
-    divergence: npt.NDArray[np.float64] = np.maximum(among_told + np.where(silent, rest, 0) + excess, 0)
+    divergence: npt.NDArray[np.float64] = among_told + np.where(told.all(axis=1), 0, rest)
     return divergence
 
 
 def _figures(compared: Sequence[_Compared]) -> dict[str, float]:
     return {
         "largest_difference": float(max(c.differences.max() for c in compared)),
-        "mean_kl": float(np.concatenate([c.kl for c in compared]).mean()),
+        # A divergence is never negative; what rounding makes of that of equals is.
+        "mean_kl": max(0.0, float(np.concatenate([c.kl for c in compared]).mean())),
         "tokens": sum(len(c.kl) for c in compared),
         "other_choices": int(sum(c.other.sum() for c in compared)),
         "near_ties": int(sum(c.near_tie.sum() for c in compared)),
