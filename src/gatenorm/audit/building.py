@@ -10,7 +10,7 @@ from pathlib import Path
 from gatenorm import api
 from gatenorm.audit.candidates import Candidate
 from gatenorm.audit.measuring import Measuring, records
-from gatenorm.audit.orders import Order, code_sha256
+from gatenorm.audit.orders import Order, orders_code
 from gatenorm.audit.rankings import source_key
 from gatenorm.demo.package import NAME as DEMO
 from gatenorm.errors import GatenormError, OutputError
@@ -31,7 +31,7 @@ def build(measuring: Measuring, candidates: Sequence[Candidate]) -> None:
         path = state.variant(one.name)
         one.directory = str(path.relative_to(state.directory))
         stamp = state.stamp(one.name)
-        made_of = {"content": measuring.content, "code": code_sha256()}
+        made_of = {"content": measuring.content, "code": orders_code()}
         if _holds(path, one.plan) and state.read_stamp(stamp) == made_of:
             continue
         if path.exists():

@@ -12,27 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
-# What a figure can depend on in this package.
-_CODE = (
-    "api",
-    "audit",
-    "benchmark",
-    "calibration",
-    "checkpoint",
-    "criteria",
-    "demo",
-    "evaluation",
-    "families",
-    "records",
-    "recovery",
-    "runtimes",
-    "surgery",
-)
-# Of the audit's own room: what carries orders out. How they are put together and judged may change freely.
-_OWN_CODE = ("work.py",)
+from gatenorm.calibration.keys import ROOMS
+from gatenorm.records.code import code_sha256
+
+# What a figure can depend on in this package. Of the audit's own room: what carries orders out. How they are put
+# together and judged may change freely.
+_CODE = ("api", *ROOMS, "recovery", "audit/work.py")
 _PACKAGES = ("gatenorm", "numpy", "torch", "transformers", "tokenizers", "lm_eval", "xllamacpp", "vllm", "peft")
 
 Result = dict[str, Any]
@@ -56,7 +43,7 @@ class Order:
     @property
     def digest(self) -> str:
         """The name under which the result is kept."""
-        content = {"kind": self.kind, "key": self.key, "code": code_sha256(), "versions": versions()}
+        content = {"kind": self.kind, "key": self.key, "code": orders_code(), "versions": versions()}
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=list).encode()).hexdigest()[:40]
 
 
@@ -72,14 +59,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-@cache
-def code_sha256() -> str:
-    """The hash of the code that carries orders out: a version number alone would hide what was changed since."""
-    package = Path(__file__).resolve().parents[1]
-    digest = hashlib.sha256()
-    for folder in _CODE:
-        for path in sorted((package / folder).rglob("*")):
-            own = folder != "audit" or path.name in _OWN_CODE
-            if own and path.suffix in (".py", ".json", ".jsonl") and "model" not in path.relative_to(package).parts:
-                digest.update(f"{path.relative_to(package)} ".encode() + path.read_bytes())
-    return digest.hexdigest()
+def orders_code() -> str:
+    """The hash of the code that carries orders out."""
+    return code_sha256(*_CODE)

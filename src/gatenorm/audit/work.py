@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm import api
-from gatenorm.audit.orders import Order, Result, code_sha256
+from gatenorm.audit.orders import Order, Result, orders_code
 from gatenorm.errors import GatenormError
 from gatenorm.evaluation.job import Request
 from gatenorm.records import Plan
@@ -31,7 +31,7 @@ def carry_out(order: Order, progress: Progress | None = None) -> Result:
         found = _KINDS[order.kind](order.arguments, progress)
     except GatenormError as error:
         found = {"error": str(error), "error_kind": type(error).__name__}
-    return {**found, "seconds": time.perf_counter() - began, "code": code_sha256()}
+    return {**found, "seconds": time.perf_counter() - began, "code": orders_code()}
 
 
 def release() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from gatenorm.audit import commands
 from gatenorm.audit.candidates import audited
 from gatenorm.audit.cards import write_card
-from gatenorm.audit.orders import code_sha256, versions
+from gatenorm.audit.orders import orders_code, versions
 from gatenorm.audit.rankings import RULE, comparison
 from gatenorm.audit.readings import findings
 from gatenorm.audit.state import write_text
@@ -151,7 +151,7 @@ def _provenance(work: Workflow, began: float, model: str) -> dict[str, Any]:
             data[f"{entry.get('name')} {entry['sha256']}"] = entry
     return {
         "versions": versions() | {"python": platform.python_version()},
-        "code_sha256": code_sha256(),
+        "code_sha256": orders_code(),
         "model": model,
         "content_sha256": work.measuring.content,
         "machine": {

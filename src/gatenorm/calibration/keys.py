@@ -5,16 +5,14 @@ Figures of a run that goes on where it was must not come from two tokenizers, tw
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from gatenorm.evaluation.cache import Cache
 from gatenorm.evaluation.running import versions
 from gatenorm.families import Layout
+from gatenorm.records.code import code_sha256
 
 # What a figure of this room can depend on.
 ROOMS = (
@@ -43,7 +41,7 @@ def model_key(layout: Layout) -> dict[str, Any]:
 
 def software(rooms: Sequence[str] = ROOMS, packages: Sequence[str] = ()) -> dict[str, str]:
     """The hash of this package's code in ``rooms``, and versions, those of ``packages`` among them."""
-    return {"code": _code_sha256(tuple(rooms))[:_SHOWN], **versions(("numpy", *packages))}
+    return {"code": code_sha256(*rooms)[:_SHOWN], **versions(("numpy", *packages))}
 
 
 def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
@@ -51,18 +49,6 @@ def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     left, right = _flattened(theirs), _flattened(json.loads(json.dumps(ours)))
     differing = [name for name in sorted({*left, *right}) if left.get(name) != right.get(name)]
     return "; ".join(f"{name} {left.get(name)!s:.40}, now {right.get(name)!s:.40}" for name in differing[:3])
-
-
-@cache
-def _code_sha256(rooms: tuple[str, ...]) -> str:
-    """A version number alone would let yesterday's working tree pass for today's."""
-    package = Path(__file__).resolve().parents[1]
-    digest = hashlib.sha256()
-    for room in rooms:
-        for path in sorted((package / room).rglob("*")):
-            if path.suffix in (".py", ".json", ".jsonl") and "model" not in path.relative_to(package).parts:
-                digest.update(f"{path.relative_to(package)} ".encode() + path.read_bytes())
-    return digest.hexdigest()
 
 
 def _flattened(data: Any, prefix: str = "") -> dict[str, Any]:

@@ -13,7 +13,6 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,11 @@ from gatenorm.errors import GatenormError
 from gatenorm.evaluation.job import Progress
 from gatenorm.families import Layout
 from gatenorm.records import Evidence
+from gatenorm.records.code import code_sha256
 
 VARIABLE = "GATENORM_CACHE"
 # What a figure can depend on in this package.
-_CODE = ("evaluation", "demo", "runtimes", "surgery", "families")
+_ROOMS = ("evaluation", "demo", "runtimes", "surgery", "families", "checkpoint", "records")
 _CHUNK = 16 << 20
 # Beside the weights: whatever changes tokens, templates or defaults of generation.
 _SMALL = ("*.json", "*.jinja", "*.model", "*.txt", "*.py")
@@ -106,19 +106,7 @@ class Cache:
 
 def key_of(content: Mapping[str, Any]) -> str:
     """The name of a result: a hash over everything that decides it."""
-    return _digest({"code": _code_sha256(), **content})
-
-
-@cache
-def _code_sha256() -> str:
-    """A version number alone would let results of yesterday's working tree pass for today's."""
-    package = Path(__file__).resolve().parents[1]
-    digest = hashlib.sha256()
-    for folder in _CODE:
-        for path in sorted((package / folder).rglob("*")):
-            if path.suffix in (".py", ".json", ".jsonl") and "model" not in path.relative_to(package).parts:
-                digest.update(f"{path.relative_to(package)} ".encode() + path.read_bytes())
-    return digest.hexdigest()
+    return _digest({"code": code_sha256(*_ROOMS), **content})
 
 
 def _digest(content: Any) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm.audit.config import Run
-from gatenorm.audit.orders import Order, Result, code_sha256
+from gatenorm.audit.orders import Order, Result, orders_code
 from gatenorm.audit.work import Progress, carry_out
 from gatenorm.errors import AuditError, MissingExtraError
 
@@ -84,6 +84,6 @@ class RayExecutor:
             except self._ray.exceptions.RayError as error:
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 raise AuditError(f"a worker of Ray was lost while it was at work on {order.title}: {reason}") from None
-            if result["code"] != code_sha256():
+            if result["code"] != orders_code():
                 raise AuditError("the workers of Ray run another gatenorm than this process: install the same there")
             yield order, result
