@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm import Calibration, laboratory, score
-from gatenorm.benchmark.cost import Times, predict
-from gatenorm.benchmark.counts import Architecture, Work
-from gatenorm.benchmark.machines import machine
-from gatenorm.calibration.laboratory import Laboratory
-from gatenorm.evaluation.perplexity import Protocol, perplexity
-from gatenorm.evaluation.text import Text, read_text
+from gatenorm.criteria.laboratory import Laboratory
+from gatenorm.evaluation.core.text import Text, read_text
+from gatenorm.evaluation.tasks.perplexity import Protocol, perplexity
 from gatenorm.records import BLOCK, Removal, Scores
+from gatenorm.speed.predict.cost_model import Times, predict
+from gatenorm.speed.predict.counts import Architecture, Work
+from gatenorm.speed.predict.machines import machine
 from gatenorm.surgery.planning import most_removable
 
 CRITERIA = ("gate-norm", "cosine", "mlp-cosine", "block-cosine")

@@ -30,13 +30,14 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from gatenorm import laboratory, score
-from gatenorm.calibration.layerwise import observe_layer_by_layer
-from gatenorm.calibration.removal_effects import leave_one_out, loss_on
-from gatenorm.calibration.shared_prefix import SharedPrefix
-from gatenorm.calibration.sources import Calibration, Samples, batches
-from gatenorm.calibration.statistics import inputs, observe, padded
 from gatenorm.checkpoint import Checkpoint
+from gatenorm.criteria.ablation.removal_effects import leave_one_out, loss_on
+from gatenorm.criteria.ablation.shared_prefix import SharedPrefix
+from gatenorm.criteria.activations.layerwise import observe_layer_by_layer
+from gatenorm.criteria.activations.stream_statistics import observe
+from gatenorm.criteria.tokens.sources import Calibration, Samples, batches
 from gatenorm.families import Layout, understand
+from gatenorm.models.forward import inputs, padded
 
 # Width, MLP, heads, key/value heads, blocks, dtype.
 SHAPES = {

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 from gatenorm import open_model
-from gatenorm.evaluation.perplexity import DEFAULT_WINDOW, Protocol, perplexity
-from gatenorm.evaluation.text import Text, read_text
-from gatenorm.runtimes.transformers import load, load_tokenizer
+from gatenorm.evaluation.core.text import Text, read_text
+from gatenorm.evaluation.tasks.perplexity import DEFAULT_WINDOW, Protocol, perplexity
+from gatenorm.models.loading import load, load_tokenizer
 
 
 def bare(model: Any, tokenizer: Any, text: Text, window: int, limit: int | None, batch: int) -> float:

@@ -24,16 +24,16 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm.api import open_model, plan, prune
-from gatenorm.benchmark.bench import Protocol, bench, threads_at_hand
-from gatenorm.benchmark.breakdown import breakdown
-from gatenorm.benchmark.engines import Setting, timed_engine
-from gatenorm.benchmark.machines import THIS, Machine, machine
-from gatenorm.benchmark.overheads import with_overheads
-from gatenorm.benchmark.speed import Case
-from gatenorm.benchmark.variants import Variant
 from gatenorm.demo.package import model_directory
 from gatenorm.errors import GatenormError
 from gatenorm.records import Evidence
+from gatenorm.speed.measure.bench import Protocol, bench, threads_at_hand
+from gatenorm.speed.measure.engines import Setting, timed_engine
+from gatenorm.speed.measure.profile_report import breakdown
+from gatenorm.speed.measure.record import Case
+from gatenorm.speed.measure.variants import Variant
+from gatenorm.speed.predict.machines import THIS, Machine, machine
+from gatenorm.speed.predict.overheads import with_overheads
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 SHARE = 0.4
@@ -187,7 +187,7 @@ def llamacpp(options: argparse.Namespace) -> tuple[str, list[Evidence]]:
     beside the two: a layer's attention takes what its absence saves on average, and the ideal is the straight line
     from all of the attention to none of it. Achieved / ideal says how far the variant lies from that line.
     """
-    from gatenorm.runtimes.targets import target
+    from gatenorm.export.registry import target
 
     shape = LLAMA_24 | ({"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 5} if options.quick else {})
     source = random_llama(options.keep / f"llama-{shape['num_hidden_layers']}-{shape['hidden_size']}", shape)

@@ -17,13 +17,13 @@ from typing import Any
 import torch
 
 from gatenorm import laboratory, open_model, score
-from gatenorm.calibration.agreement import spearman
+from gatenorm.analysis.agreement import spearman
 from gatenorm.criteria import CRITERIA
 from gatenorm.demo import analysis, evaluation
 from gatenorm.demo.package import seal
 from gatenorm.demo.tasks import SPLIT
 from gatenorm.demo.tinyworld import CONTEXT, story_of
-from gatenorm.runtimes.transformers import load, load_tokenizer, versions
+from gatenorm.models.loading import load, load_tokenizer, versions
 
 LAYER_STORIES = 24
 # The layers in which `initial_weights.py` gives heads something to look at.

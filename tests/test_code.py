@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gatenorm.records import code
+from gatenorm.results import source_hash as code
 
 
 @pytest.fixture

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
         score,
         verify,
     )
-    from gatenorm.audit.running import run_audit
-    from gatenorm.calibration.sources import Calibration
+    from gatenorm.audit.run.main import run_audit
+    from gatenorm.criteria.tokens.sources import Calibration
     from gatenorm.errors import GatenormError
     from gatenorm.records import Evidence, Plan, Scores
 
@@ -71,12 +71,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Calibration": "gatenorm.calibration.sources",
+    "Calibration": "gatenorm.criteria.tokens.sources",
     "Evidence": "gatenorm.records",
     "GatenormError": "gatenorm.errors",
     "Plan": "gatenorm.records",
     "Scores": "gatenorm.records",
-    "run_audit": "gatenorm.audit.running",
+    "run_audit": "gatenorm.audit.run.main",
 }
 
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from gatenorm.audit.config import Config, config_from
+from gatenorm.audit.plan.config import Config, config_from
 
 SMALL: dict[str, Any] = {
     "budgets": {"shares": [0.125, 0.8]},

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from gatenorm.audit.running import run_audit
+from gatenorm.audit.run.main import run_audit
 from tests.audit.audits import differences, figures, small
 
 CONFIG = small(
@@ -62,7 +62,7 @@ def main(folder: Path, kills: int, seed: int) -> None:
     """Print what happened."""
     import transformers
 
-    from gatenorm.runtimes.transformers import load_tokenizer  # noqa: F401 - imported once, for all children
+    from gatenorm.models.loading import load_tokenizer  # noqa: F401 - imported once, for all children
 
     transformers.utils.logging.disable_progress_bar()
     draw: Callable[[], float] = random.Random(seed).random

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gatenorm.audit.amounts import amount, figure, interval
+from gatenorm.audit.output.formatting import amount, figure, interval
 from gatenorm.records.audit import STANDS, GateResult
 
 

@@ -15,8 +15,8 @@ import pytest
 import typer
 
 import gatenorm
-from gatenorm.audit.running import failed, run_audit
-from gatenorm.audit.state import lock
+from gatenorm.audit.run.main import failed, run_audit
+from gatenorm.audit.run.state import lock
 from gatenorm.cli import app, main
 from gatenorm.errors import AuditError, OutputError
 from gatenorm.records.audit import FALLS, NOT_PROVEN, PRUNED, RECOVERED, Audit

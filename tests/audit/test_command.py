@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import gatenorm.api
-from gatenorm.audit import running
+from gatenorm.audit.run import main as running
 from gatenorm.cli import audit as command
 from gatenorm.cli import main
 from gatenorm.records.audit import FALLS, NOT_PROVEN, STANDS, Audit, GateResult

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from gatenorm.audit.config import Config, config_from, read_config
-from gatenorm.audit.gates import GATES
-from gatenorm.audit.running import prepare
+from gatenorm.audit.judge.gates import GATES
+from gatenorm.audit.plan.config import Config, config_from, read_config
+from gatenorm.audit.run.main import prepare
 from gatenorm.cli import audit, main
 from gatenorm.cli.audit_options import merged
 from gatenorm.errors import AuditError, GatenormError

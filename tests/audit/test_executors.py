@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gatenorm.audit.config import Run
-from gatenorm.audit.running import run_audit
+from gatenorm.audit.plan.config import Run
+from gatenorm.audit.run.main import run_audit
 from tests.audit.audits import differences, figures, small
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
@@ -19,8 +19,8 @@ def test_ray_and_this_process_agree_to_the_last_digit(tmp_path: Path):
     """Threads pinned alike; everything but timings is compared, and a worker is killed on the way."""
     import ray
 
-    from gatenorm.audit.executors.ray import RayExecutor
-    from gatenorm.audit.orders import Order
+    from gatenorm.audit.run.executors.ray import RayExecutor
+    from gatenorm.audit.run.jobs import Order
 
     few = {
         "budgets": {"shares": [0.125]},

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from gatenorm.audit.candidates import unstable
-from gatenorm.audit.gates import GATES, check_gates, hold, limits, outcome_of
-from gatenorm.audit.rankings import BorneOut
-from gatenorm.audit.readings import Findings, Reading, domain_divergence, findings
-from gatenorm.audit.verdict import verdict
+from gatenorm.audit.judge.gates import GATES, check_gates, hold, limits, outcome_of
+from gatenorm.audit.judge.metrics import Findings, Reading, domain_divergence, findings
+from gatenorm.audit.judge.verdict import verdict
+from gatenorm.audit.plan.candidates import unstable
+from gatenorm.audit.plan.rankings import BorneOut
 from gatenorm.errors import AuditError
 from gatenorm.records import Evidence, ModelIdentity, Plan
 from gatenorm.records.audit import FALLS, NOT_PROVEN, STANDS, AuditedVariant, GateResult

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gatenorm.audit.progress import Ledger, Reporter, in_words
+from gatenorm.audit.run.progress import Ledger, Reporter, in_words
 
 
 def test_what_is_ahead_is_reckoned_from_what_its_like_took():

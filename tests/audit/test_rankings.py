@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gatenorm.audit.config import config_from
-from gatenorm.audit.rankings import Wanted, in_file_names, source_key, wanted
-from gatenorm.calibration.agreement import label
+from gatenorm.analysis.agreement import label
+from gatenorm.audit.plan.config import config_from
+from gatenorm.audit.plan.rankings import Wanted, in_file_names, source_key, wanted
 from gatenorm.records import LayerScore, ModelIdentity, Scores
 
 NOBODY = ModelIdentity("nobody", "llama", 4, "0", {})

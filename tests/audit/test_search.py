@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatenorm.audit.search import largest
+from gatenorm.audit.judge.search import largest
 from gatenorm.records.audit import FALLS, NOT_PROVEN, STANDS, GateResult
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm import api
-from gatenorm.audit import speed
-from gatenorm.audit.budgets import Budget
-from gatenorm.audit.candidates import Candidate
-from gatenorm.audit.config import config_from
-from gatenorm.audit.executors.local import LocalExecutor
-from gatenorm.audit.measuring import Measuring
-from gatenorm.audit.orders import Order
-from gatenorm.audit.progress import Reporter
-from gatenorm.audit.state import State
+from gatenorm.audit.plan.budgets import Budget
+from gatenorm.audit.plan.candidates import Candidate
+from gatenorm.audit.plan.config import config_from
+from gatenorm.audit.run import speed
+from gatenorm.audit.run.executors.local import LocalExecutor
+from gatenorm.audit.run.job_cache import Measuring
+from gatenorm.audit.run.jobs import Order
+from gatenorm.audit.run.progress import Reporter
+from gatenorm.audit.run.state import State
 from gatenorm.demo.package import NAME as DEMO
 from gatenorm.records import Plan
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from gatenorm.audit.rankings import BorneOut
-from gatenorm.audit.unbeaten import KIND, at, unbeaten
-from gatenorm.audit.verdict import verdict
+from gatenorm.audit.judge.baseline_check import KIND, at, unbeaten
+from gatenorm.audit.judge.verdict import verdict
+from gatenorm.audit.plan.rankings import BorneOut
 from gatenorm.records import Evidence, ModelIdentity, Plan
 from gatenorm.records.audit import COMPARISON, Audit, AuditedVariant
 from gatenorm.report.page.blocks import Text

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from gatenorm.audit.config import Worth
-from gatenorm.audit.worth import worth
+from gatenorm.audit.judge.cost_benefit import worth
+from gatenorm.audit.plan.config import Worth
 from gatenorm.records import Evidence, ModelIdentity
 
 NOBODY = ModelIdentity("nobody", "llama", 4, "0", {})

@@ -10,7 +10,7 @@ import pytest
 
 from gatenorm.cli import main
 from gatenorm.cli.evaluate import command
-from gatenorm.evaluation.registry import TASKS
+from gatenorm.evaluation.core.registry import TASKS
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -156,7 +156,7 @@ def test_help_names_every_task(capsys: pytest.CaptureFixture[str]):
 def test_an_interrupted_run_says_what_it_keeps(
     shared: Path, files: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    from gatenorm.evaluation import refusal
+    from gatenorm.evaluation.tasks import refusal
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt

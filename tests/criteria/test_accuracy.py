@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from gatenorm.criteria import CRITERIA, backend, score
-from gatenorm.criteria.compute import Backend
-from gatenorm.criteria.compute_torch import TorchBackend
+from gatenorm.criteria.weights.compute import Backend
+from gatenorm.criteria.weights.compute_torch import TorchBackend
 from gatenorm.errors import CriterionError
 from gatenorm.families import AttentionWeights, Projection
 from tests.criteria.models import Shape, write

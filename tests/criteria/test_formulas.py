@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gatenorm.criteria import CRITERIA, backend, score
-from gatenorm.criteria.gate_norm_rope import mean_phase
+from gatenorm.criteria.weights.gate_norm_rope import mean_phase
 from gatenorm.errors import CriterionError
 from tests.criteria import naive
 from tests.criteria.models import FORMS, Shape, Truth, write

@@ -10,17 +10,17 @@ import pytest
 import torch
 
 import gatenorm
-from gatenorm.calibration.curve import evaluation_samples
-from gatenorm.calibration.statistics import observe
+from gatenorm.analysis.curve import evaluation_samples
 from gatenorm.cli import main
+from gatenorm.criteria.activations.stream_statistics import observe
 from gatenorm.demo import evaluation, model_directory
 from gatenorm.demo.analysis import stories, sublayers
-from gatenorm.demo.harder import ALL_KINDS, HARDER
+from gatenorm.demo.hard_tasks import ALL_KINDS, HARDER
 from gatenorm.demo.tasks import KINDS, Item, items
 from gatenorm.demo.tinyworld import END
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.perplexity import Protocol
-from gatenorm.runtimes.transformers import load, load_tokenizer
+from gatenorm.evaluation.tasks.perplexity import Protocol
+from gatenorm.models.loading import load, load_tokenizer
 
 Loaded = tuple[Any, Any]
 ITEMS = 16

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from gatenorm import api
-from gatenorm.demo import evaluation, jobs
-from gatenorm.demo.harder import ALL_KINDS
+from gatenorm.demo import eval_tasks as jobs
+from gatenorm.demo import evaluation
+from gatenorm.demo.hard_tasks import ALL_KINDS
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.job import Request
+from gatenorm.evaluation.core.job import Request
 
 
 def test_jobs_give_what_the_evaluation_gives():
@@ -18,7 +19,7 @@ def test_jobs_give_what_the_evaluation_gives():
     kinds = [kind for kind in ALL_KINDS if kind.name.startswith("refusal")]
     model, tokenizer = api.load("demo"), None
     from gatenorm.demo import model_directory
-    from gatenorm.runtimes.transformers import load_tokenizer
+    from gatenorm.models.loading import load_tokenizer
 
     tokenizer = load_tokenizer(model_directory())
     assert len(records) == len(kinds) > 0

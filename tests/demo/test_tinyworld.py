@@ -11,9 +11,9 @@ from collections.abc import Callable
 import pytest
 
 from gatenorm.demo import words
-from gatenorm.demo.choices import Drawn, NotChosenError, Replayed
 from gatenorm.demo.corpus import row, train_tokenizer
-from gatenorm.demo.reading import derivations
+from gatenorm.demo.parser import derivations
+from gatenorm.demo.sampler import Drawn, NotChosenError, Replayed
 from gatenorm.demo.tinyworld import (
     CONTEXT,
     END,

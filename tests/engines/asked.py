@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from gatenorm.engines.engine import ENGINES
 from gatenorm.errors import EvaluationError
-from gatenorm.runtimes.engines.engine import ENGINES
 
 TEXT = "Once upon a time, there was a little girl."
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gatenorm.runtimes.engines.engine import Continuation
-from gatenorm.runtimes.engines.transformers import Transformers
+from gatenorm.engines.engine import Continuation
+from gatenorm.engines.transformers import Transformers
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKENS = 64

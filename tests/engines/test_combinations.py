@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 import gatenorm
+from gatenorm.engines.engine import ENGINES
 from gatenorm.errors import OutputError
-from gatenorm.runtimes.engines.engine import ENGINES
-from gatenorm.runtimes.targets import target
+from gatenorm.export.registry import target
 from tests.engines.elsewhere import ROOT, TIE, TOKENS, Answer, ask, largest_difference, prompts, python_with
-from tests.runtimes import gguf_models
-from tests.runtimes import llama_like_models as tiny
+from tests.export import gguf_models
+from tests.export import llama_like_models as tiny
 
 pytestmark = [pytest.mark.engines, pytest.mark.shared]
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 import gatenorm
-from gatenorm.runtimes import transformers as runtime
-from gatenorm.runtimes.targets import target
+from gatenorm.export.registry import target
+from gatenorm.models import loading as runtime
 from tests.engines.asked import TEXT
 from tests.engines.elsewhere import ask, largest_difference, prompts, python_with
-from tests.runtimes import llama_like_models as tiny
+from tests.export import llama_like_models as tiny
 
 pytestmark = pytest.mark.engines
 

@@ -24,8 +24,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import gatenorm
-from gatenorm.runtimes import transformers as runtime
-from gatenorm.runtimes.targets import target
+from gatenorm.export.registry import target
+from gatenorm.models import loading as runtime
 from tests.engines.elsewhere import ROOT, TOKENS, Answer, ask, largest_difference, prompts, python_with
 from tests.engines.servable_models import CASES, DROP, LAYERS, VOCABULARY, write
 

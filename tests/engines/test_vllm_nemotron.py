@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import gatenorm
-from gatenorm.runtimes.targets import target
+from gatenorm.export.registry import target
 from tests.engines.elsewhere import ask, largest_difference, prompts, python_with
-from tests.runtimes import llama_like_models as tiny
+from tests.export import llama_like_models as tiny
 
 pytestmark = pytest.mark.engines
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from gatenorm.engines.vllm_plugin import plugin as vllm_plugin
 from gatenorm.families import classes
-from gatenorm.runtimes import vllm_plugin
 from tests.engines.elsewhere import ROOT
 
 
@@ -53,8 +53,8 @@ def test_it_registers_every_family_once(registry: Any):
     vllm_plugin.register()
     pruned = {name: model for name, model in found.models.items() if name.startswith("Gatenorm")}
     assert set(pruned) == {f"Gatenorm{causal_lm}" for _, _, causal_lm in classes().values()}
-    assert set(pruned.values()) == {"gatenorm.runtimes.vllm_transformers:TransformersForCausalLM"}
-    assert found.models["DeciLMForCausalLM"] == "gatenorm.runtimes.vllm_nemotron_nas:DeciLMForCausalLM"
+    assert set(pruned.values()) == {"gatenorm.engines.vllm_plugin.transformers_backend:TransformersForCausalLM"}
+    assert found.models["DeciLMForCausalLM"] == "gatenorm.engines.vllm_plugin.nemotron_nas:DeciLMForCausalLM"
     assert found.models["LlamaForCausalLM"] == "vllm"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from gatenorm.evaluation.subject import Subject
+from gatenorm.models.subject import Subject
 from tests.tiny_models import build
 
 

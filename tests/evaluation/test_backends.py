@@ -11,8 +11,8 @@ import pytest
 
 import gatenorm
 from gatenorm.errors import EvaluationError, MissingExtraError
-from gatenorm.evaluation.backends import backend, in_memory
-from gatenorm.evaluation.subject import Subject
+from gatenorm.evaluation.core.lm_eval_adapters import backend, in_memory
+from gatenorm.models.subject import Subject
 
 
 def test_engines_are_known_by_name():

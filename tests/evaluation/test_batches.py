@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.batches import in_batches, memory_for, out_of_memory
-from gatenorm.evaluation.subject import Room
+from gatenorm.evaluation.core.batches import in_batches, memory_for, out_of_memory
+from gatenorm.models.subject import Room
 
 
 @pytest.mark.parametrize(

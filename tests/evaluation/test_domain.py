@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.domain import Item, divergence, encoded, followed, prepare
-from gatenorm.evaluation.job import Request
-from gatenorm.evaluation.likelihood import greedy
-from gatenorm.evaluation.text import Text
+from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.core.likelihood import greedy
+from gatenorm.evaluation.core.text import Text
+from gatenorm.evaluation.tasks.workload import Item, divergence, encoded, followed, prepare
 from tests.evaluation.subjects import log_probabilities, tiny
 from tests.tiny_models import build
 

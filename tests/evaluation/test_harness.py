@@ -13,10 +13,10 @@ import torch
 
 from gatenorm import api
 from gatenorm.errors import EvaluationError, MissingExtraError
-from gatenorm.evaluation import harness
-from gatenorm.evaluation.job import Request
-from gatenorm.evaluation.likelihood import greedy
-from gatenorm.evaluation.subject import Subject
+from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.core.likelihood import greedy
+from gatenorm.evaluation.tasks import harness
+from gatenorm.models.subject import Subject
 
 DOCS = [{"q": "Once upon a time", "a": "there"}, {"q": "Tom had a", "a": "ball"}, {"q": "The", "a": "dog"}]
 

@@ -10,7 +10,7 @@ from transformers import GenerationConfig
 
 from gatenorm import prune_module
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.likelihood import continuations, greedy, not_finite, token_losses
+from gatenorm.evaluation.core.likelihood import continuations, greedy, not_finite, token_losses
 from tests.evaluation.subjects import log_probabilities, tiny
 from tests.tiny_models import build
 

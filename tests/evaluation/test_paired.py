@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.paired import (
+from gatenorm.evaluation.statistics.paired_statistics import (
     INTERVAL,
     Z,
     compare,
@@ -25,7 +25,7 @@ from gatenorm.evaluation.paired import (
     paired_shares,
     standard_error,
 )
-from gatenorm.evaluation.student import quantile
+from gatenorm.evaluation.statistics.student import quantile
 from gatenorm.records import Evidence, ModelIdentity
 
 MODEL = ModelIdentity("m", "llama", 4, "c", {})

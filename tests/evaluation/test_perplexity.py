@@ -11,9 +11,9 @@ import torch
 
 from gatenorm import api
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.perplexity import Protocol, encode, measure, negative_log_likelihood, perplexity
-from gatenorm.evaluation.text import Text, documents, read_text, wikitext_rows
-from gatenorm.runtimes.transformers import load, load_tokenizer
+from gatenorm.evaluation.core.text import Text, documents, read_text, wikitext_rows
+from gatenorm.evaluation.tasks.perplexity import Protocol, encode, measure, negative_log_likelihood, perplexity
+from gatenorm.models.loading import load, load_tokenizer
 from tests.evaluation.subjects import tiny
 
 TinyModels = Callable[..., Path]
@@ -280,8 +280,9 @@ def test_under_a_limit_figures_by_word_are_left_out_where_tokens_have_no_places_
 @pytest.mark.shared
 def test_word_perplexity_and_bits_per_byte_are_the_harness_own(shared: Path):
     """On a text of one window, of which a leading BOS lets every token be predicted, as in a rolling log-likelihood."""
-    from gatenorm.evaluation import backends, harness
-    from gatenorm.evaluation.subject import Subject
+    from gatenorm.evaluation.core import lm_eval_adapters as backends
+    from gatenorm.evaluation.tasks import harness
+    from gatenorm.models.subject import Subject
 
     subject = Subject.of_layout(api.open_model(shared / "models/stories260K"))
     content = "Once upon a time there was a dog. He liked the park,  and Tim."

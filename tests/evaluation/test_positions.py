@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.job import Request
-from gatenorm.evaluation.positions import buckets, losses_by_position, prepare
-from gatenorm.evaluation.text import Text
+from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.core.text import Text
+from gatenorm.evaluation.tasks.positions import buckets, losses_by_position, prepare
 from tests.evaluation.subjects import log_probabilities, tiny
 
 

@@ -12,11 +12,11 @@ import pytest
 from jinja2.exceptions import TemplateError
 
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation import refusal
-from gatenorm.evaluation.job import Request
-from gatenorm.evaluation.paired import compare
-from gatenorm.evaluation.refusal import Item, chat, plain, prepare, read_items, read_rule, replies
-from gatenorm.evaluation.subject import Subject
+from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.statistics.paired_statistics import compare
+from gatenorm.evaluation.tasks import refusal
+from gatenorm.evaluation.tasks.refusal import Item, chat, plain, prepare, read_items, read_rule, replies
+from gatenorm.models.subject import Subject
 from gatenorm.records import Evidence
 from tests.evaluation.subjects import tiny
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.registry import TASKS, assign_data, choose, prepare
+from gatenorm.evaluation.core.registry import TASKS, assign_data, choose, prepare
 
 
 def test_every_task_has_a_home():

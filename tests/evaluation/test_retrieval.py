@@ -8,9 +8,9 @@ import pytest
 
 from gatenorm import api
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.job import Request
-from gatenorm.evaluation.retrieval import DEPTHS, lengths_up_to, prepare, question, retrieve, words
-from gatenorm.evaluation.subject import Subject
+from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.tasks.retrieval import DEPTHS, lengths_up_to, prepare, question, retrieve, words
+from gatenorm.models.subject import Subject
 from tests.evaluation.subjects import log_probabilities
 
 

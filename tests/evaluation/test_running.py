@@ -11,11 +11,11 @@ import pytest
 
 from gatenorm import api
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation import cache as caching
-from gatenorm.evaluation.cache import Cache, cache_directory, key_of
-from gatenorm.evaluation.job import Job, Measured, Progress
-from gatenorm.evaluation.running import Finished, run
-from gatenorm.evaluation.subject import Subject
+from gatenorm.evaluation.core import cache as caching
+from gatenorm.evaluation.core.cache import Cache, cache_directory, key_of
+from gatenorm.evaluation.core.job import Job, Measured, Progress
+from gatenorm.evaluation.core.runner import Finished, run
+from gatenorm.models.subject import Subject
 from tests.evaluation.subjects import tiny
 
 TinyModels = Callable[..., Path]
@@ -134,7 +134,7 @@ def test_the_baseline_comes_first_and_what_changed_last(tiny_models: TinyModels)
 
 def test_models_are_loaded_once_and_only_when_needed(tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch):
     loads: list[Path] = []
-    from gatenorm.runtimes import transformers as runtime
+    from gatenorm.models import loading as runtime
 
     real = runtime.load
     monkeypatch.setattr(runtime, "load_tokenizer", lambda _: None)

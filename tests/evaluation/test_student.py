@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from gatenorm.evaluation import student
-from gatenorm.evaluation.student import between, quantile
+from gatenorm.evaluation.statistics import student
+from gatenorm.evaluation.statistics.student import between, quantile
 
 
 @pytest.mark.parametrize(

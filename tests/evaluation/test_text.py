@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.text import documents, read_rows, read_text
+from gatenorm.evaluation.core.text import documents, read_rows, read_text
 
 
 def test_rows_of_json_lines_and_parquet_give_the_same_text(tmp_path: Path):

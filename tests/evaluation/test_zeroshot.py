@@ -12,10 +12,11 @@ import pytest
 
 from gatenorm import api
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation import backends, harness, zeroshot
-from gatenorm.evaluation.job import Request
-from gatenorm.evaluation.paired import Z
-from gatenorm.evaluation.subject import Subject
+from gatenorm.evaluation.core import lm_eval_adapters as backends
+from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.statistics.paired_statistics import Z
+from gatenorm.evaluation.tasks import harness, zeroshot
+from gatenorm.models.subject import Subject
 from gatenorm.records import Evidence, ModelIdentity
 from tests.evaluation.subjects import log_probabilities
 

@@ -14,8 +14,8 @@ from gatenorm.checkpoint import Checkpoint
 from gatenorm.errors import RecoveryError
 from gatenorm.families import understand
 from gatenorm.recovery import Settings
+from gatenorm.recovery.lora_modules import adapted_modules
 from gatenorm.recovery.merging import updates, with_adapters, write_adapter, write_merged
-from gatenorm.recovery.targets import adapted_modules
 from tests.tiny_models import CASES, attention_of, tokens
 
 TinyModels = Callable[..., Path]

@@ -15,11 +15,11 @@ import torch
 import gatenorm
 from gatenorm.api.evaluating import evaluate
 from gatenorm.errors import OutputError, RecoveryError
-from gatenorm.evaluation.subject import Subject
+from gatenorm.models.subject import Subject
 from gatenorm.records import Evidence
 from gatenorm.recovery import Settings, recovering
 from gatenorm.recovery.state import state_file
-from tests.calibration.test_keys import swap_two_tokens
+from tests.analysis.test_keys import swap_two_tokens
 from tests.recovery.conftest import SETTINGS, Place
 
 

@@ -13,8 +13,8 @@ import gatenorm
 from gatenorm.errors import GatenormError, RecoveryError
 from gatenorm.records import ModelIdentity
 from gatenorm.recovery.study import HELD_OUT, OTHER, Study, Variant
-from gatenorm.report.recovery import plot_study, study_lines, study_tables
-from tests.calibration.test_keys import swap_two_tokens
+from gatenorm.report.figures.recovery import plot_study, study_lines, study_tables
+from tests.analysis.test_keys import swap_two_tokens
 from tests.recovery.conftest import SETTINGS, Place
 
 

@@ -15,8 +15,8 @@ import gatenorm
 from gatenorm.errors import RecoveryError
 from gatenorm.recovery import Settings
 from gatenorm.recovery.corpus import Corpus
+from gatenorm.recovery.lora_modules import adapted_modules
 from gatenorm.recovery.merging import with_adapters
-from gatenorm.recovery.targets import adapted_modules
 from gatenorm.recovery.training import Step, held_out_loss, train
 from tests.recovery.conftest import SETTINGS, Place
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gatenorm.records import Evidence, FailureSignature
 from gatenorm.records.audit import CANDIDATE, Audit, NotExamined
-from gatenorm.report.page.measured import telling_speeds
+from gatenorm.report.page.audit_view import telling_speeds
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 ATTACKS = (

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from gatenorm.calibration.agreement import agree
-from gatenorm.calibration.comparison import Comparison
-from gatenorm.calibration.curve import Curve, Line
+from gatenorm.analysis.agreement import agree
+from gatenorm.analysis.comparison import Comparison
+from gatenorm.analysis.curve import Curve, Line
 from gatenorm.errors import OutputError
 from gatenorm.records import LayerScore, ModelIdentity, Scores
-from gatenorm.report.agreement import plot_agreement
-from gatenorm.report.curve import plot_curve
-from gatenorm.report.heads import plot_heads
-from gatenorm.report.pareto import plot_pareto
-from gatenorm.report.selection import plot_selection
+from gatenorm.report.figures.agreement import plot_agreement
+from gatenorm.report.figures.curve import plot_curve
+from gatenorm.report.figures.heads import plot_heads
+from gatenorm.report.figures.pareto import plot_pareto
+from gatenorm.report.figures.selection import plot_selection
 
 IDENTITY = ModelIdentity("a-model", "llama", 8, "0", {})
 LAYERS = tuple(LayerScore(n, float(8 - n), (1.0 + n, 2.0)) for n in range(8) if n != 3)

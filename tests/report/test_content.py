@@ -12,8 +12,8 @@ from gatenorm.records.audit import CANDIDATE, FALLS, NOT_PROVEN, PRUNED, RECOVER
 from gatenorm.report.page.blocks import Cell, Report, Table
 from gatenorm.report.page.content import report
 from gatenorm.report.page.html import html
-from gatenorm.report.page.judging import rankings_table
 from gatenorm.report.page.markdown import markdown
+from gatenorm.report.page.verdict import rankings_table
 from gatenorm.report.page.wording import NONE, number
 from tests.report.audits import audit, with_english_tasks
 

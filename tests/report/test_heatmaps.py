@@ -8,7 +8,7 @@ import pytest
 
 from gatenorm.errors import OutputError
 from gatenorm.records import Evidence, ModelIdentity
-from gatenorm.report.heatmaps import plot_retrieval
+from gatenorm.report.figures.heatmaps import plot_retrieval
 
 
 def record(kind: str = "retrieval") -> Evidence:

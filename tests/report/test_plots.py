@@ -9,7 +9,7 @@ import pytest
 
 from gatenorm.errors import OutputError
 from gatenorm.records import LayerScore, ModelIdentity, Scores
-from gatenorm.report.plots import plot_scores
+from gatenorm.report.figures.plots import plot_scores
 
 SCORES = Scores(
     model=ModelIdentity("a-model", "llama", 12, "0" * 64, {"model.safetensors": 1}),

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("plotly")
 
-from gatenorm.report.page.measured import Change
+from gatenorm.report.page.audit_view import Change
 from gatenorm.report.page.plotting import changes_figure
 
 

@@ -10,23 +10,24 @@ from gatenorm.api.opening import Model, open_model
 from gatenorm.demo.package import NAME as DEMO
 from gatenorm.demo.package import speaks_its_language
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation import registry, running
-from gatenorm.evaluation.backends import backend
-from gatenorm.evaluation.cache import Cache
-from gatenorm.evaluation.job import Job, Request
-from gatenorm.evaluation.subject import TRANSFORMERS, Subject
+from gatenorm.evaluation.core import registry
+from gatenorm.evaluation.core import runner as running
+from gatenorm.evaluation.core.cache import Cache
+from gatenorm.evaluation.core.job import Job, Request
+from gatenorm.evaluation.core.lm_eval_adapters import backend
 from gatenorm.families import Layout
+from gatenorm.models.subject import TRANSFORMERS, Subject
 from gatenorm.records import Evidence
 
 # Measured on the built-in model, and on what was pruned or trained from it, in place of tasks in English.
 OWN_TASKS = {
     task.name: task
     for task in (
-        registry.Task(DEMO, "stories and tasks of the built-in model's world", "gatenorm.demo.jobs"),
-        registry.Task("stories", "its own stories, held out", "gatenorm.demo.jobs:stories"),
-        registry.Task("abilities", "its own tasks but refusal and recall", "gatenorm.demo.jobs:abilities"),
-        registry.Task("refusal", "its own", "gatenorm.demo.jobs:refusal"),
-        registry.Task("retrieval", "its own", "gatenorm.demo.jobs:recall"),
+        registry.Task(DEMO, "stories and tasks of the built-in model's world", "gatenorm.demo.eval_tasks"),
+        registry.Task("stories", "its own stories, held out", "gatenorm.demo.eval_tasks:stories"),
+        registry.Task("abilities", "its own tasks but refusal and recall", "gatenorm.demo.eval_tasks:abilities"),
+        registry.Task("refusal", "its own", "gatenorm.demo.eval_tasks:refusal"),
+        registry.Task("retrieval", "its own", "gatenorm.demo.eval_tasks:recall"),
     )
 }
 
@@ -50,8 +51,8 @@ def evaluate(
 
     Args:
         model: a checkpoint, or ``Subject.of_module(model, tokenizer)`` for a model in memory.
-        tasks: names out of ``gatenorm.evaluation.registry.TASKS``; without any, ``perplexity`` where there are data,
-            and the built-in model's own tasks for models of its language.
+        tasks: names out of ``gatenorm.evaluation.core.registry.TASKS``; without any, ``perplexity`` where there
+            are data, and the built-in model's own tasks for models of its language.
         data: what the tasks read, as ``--data``: a file, a directory, ``wikitext2``, or ``TASK=PATH``.
         baseline: what to compare with, item by item.
         request: windows, limits and the like.

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from gatenorm.api.opening import Model, open_model
 
 if TYPE_CHECKING:
-    from gatenorm.runtimes.targets import Exported
-    from gatenorm.runtimes.verify import Verdict
+    from gatenorm.export.registry import Exported
+    from gatenorm.export.verify.verify import Verdict
 
 Progress = Callable[[int, int], None]
 
@@ -36,7 +36,7 @@ def export(
         OutputError: the model cannot be written so (the message says why), or ``out`` is taken.
         MissingExtraError: a package that writing needs is not installed.
     """
-    from gatenorm.runtimes.targets import target
+    from gatenorm.export.registry import target
 
     return target(to).write(open_model(model, family), Path(out), dtype=dtype, progress=progress)
 
@@ -54,10 +54,10 @@ def verify(
 ) -> Verdict:
     """Compare what an engine computes from an export with what transformers computes from its source.
 
-    The arguments, the result and the errors are those of :func:`gatenorm.runtimes.verify.verify`; ``family`` is that of
-    :func:`gatenorm.open_model`, for ``against``.
+    The arguments, the result and the errors are those of :func:`gatenorm.export.verify.verify.verify`; ``family`` is
+    that of :func:`gatenorm.open_model`, for ``against``.
     """
-    from gatenorm.runtimes.verify import verify as verify_layout
+    from gatenorm.export.verify.verify import verify as verify_layout
 
     layout = open_model(against, family)
     return verify_layout(

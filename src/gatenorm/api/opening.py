@@ -12,12 +12,12 @@ from gatenorm.demo.package import NAME as DEMO
 from gatenorm.demo.package import model_directory
 from gatenorm.errors import CheckpointError
 from gatenorm.families import Layout, understand
-from gatenorm.runtimes import transformers as transformers_runtime
+from gatenorm.models import loading as transformers_runtime
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from gatenorm.calibration.laboratory import Laboratory
+    from gatenorm.criteria.laboratory import Laboratory
 
 Model = str | os.PathLike[str] | Layout
 
@@ -86,7 +86,7 @@ def laboratory(
     Raises:
         CheckpointError, FamilyError: as :func:`open_model`.
     """
-    from gatenorm.calibration.laboratory import Laboratory
+    from gatenorm.criteria.laboratory import Laboratory
 
     if isinstance(model, Laboratory):
         return model

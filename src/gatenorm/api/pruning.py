@@ -25,8 +25,8 @@ from gatenorm.surgery.planning import (
 )
 
 if TYPE_CHECKING:
-    from gatenorm.calibration.laboratory import Laboratory
-    from gatenorm.calibration.sources import Calibration
+    from gatenorm.criteria.laboratory import Laboratory
+    from gatenorm.criteria.tokens.sources import Calibration
 
 Progress = Callable[[int, int], None]
 

@@ -16,7 +16,7 @@ from gatenorm.errors import RecoveryError
 
 if TYPE_CHECKING:
     from gatenorm import recovery
-    from gatenorm.evaluation.text import Text
+    from gatenorm.evaluation.core.text import Text
     from gatenorm.families import Layout
     from gatenorm.records import Plan
     from gatenorm.recovery.study import Study
@@ -128,8 +128,8 @@ def recovery_study(
         RecoveryError: a pruned model, or a folder that holds another study.
         Others: as :func:`recover`, :func:`gatenorm.api.plan` and the tasks.
     """
-    from gatenorm.evaluation import registry
-    from gatenorm.evaluation.job import Request
+    from gatenorm.evaluation.core import registry
+    from gatenorm.evaluation.core.job import Request
     from gatenorm.recovery.corpus import DEFAULT_LENGTH
     from gatenorm.recovery.settings import Settings
     from gatenorm.recovery.study import study

@@ -16,13 +16,13 @@ from gatenorm.records import Scores
 from gatenorm.surgery.planning import count_for_share
 
 if TYPE_CHECKING:
-    from gatenorm.calibration.comparison import Comparison
-    from gatenorm.calibration.cross_check import CrossCheck
-    from gatenorm.calibration.curve import Curve
-    from gatenorm.calibration.laboratory import Laboratory
-    from gatenorm.calibration.latency import LatencyProbe
-    from gatenorm.calibration.sources import Calibration
-    from gatenorm.evaluation.perplexity import Protocol
+    from gatenorm.analysis.comparison import Comparison
+    from gatenorm.analysis.cross_check import CrossCheck
+    from gatenorm.analysis.curve import Curve
+    from gatenorm.analysis.latency import LatencyProbe
+    from gatenorm.criteria.laboratory import Laboratory
+    from gatenorm.criteria.tokens.sources import Calibration
+    from gatenorm.evaluation.tasks.perplexity import Protocol
 
 Progress = Callable[[int, int], None]
 
@@ -70,7 +70,7 @@ def score(
         layout = open_model(model_of(model), family, fetch=False)
         where = "cpu" if device == "auto" else device  # one layer at a time: there is nothing to spread
         return score_layout(layout, criterion, kind=kind, seed=seed, backend=backend, device=where, progress=progress)
-    from gatenorm.calibration.requests import requests, score_requests
+    from gatenorm.criteria.criterion_spec import requests, score_requests
 
     asked = requests([criterion], _calibration(calibration, seed))
     chosen = laboratory(model, family=family, device=device, dtype=dtype, layer_by_layer=layer_by_layer)
@@ -99,7 +99,7 @@ def cross_check(
     Raises:
         CalibrationError, CheckpointError, MissingExtraError: the model cannot be run.
     """
-    from gatenorm.calibration.cross_check import cross_check as check
+    from gatenorm.analysis.cross_check import cross_check as check
 
     chosen = laboratory(model)
     count = layers if layers is not None else count_for_share(0.2, len(chosen.layout.attention_layers))
@@ -124,9 +124,9 @@ def compare(
     Raises:
         CriterionError, CalibrationError, CheckpointError: as :func:`score`, for any of them, before any work.
     """
-    from gatenorm.calibration.comparison import compare as compare_requests
-    from gatenorm.calibration.requests import requests
-    from gatenorm.calibration.sources import RANDOM, with_source
+    from gatenorm.analysis.comparison import compare as compare_requests
+    from gatenorm.criteria.criterion_spec import requests
+    from gatenorm.criteria.tokens.sources import RANDOM, with_source
 
     how = _calibration(calibration, seed)
     asked = requests(criteria, how)
@@ -174,12 +174,12 @@ def curve(
     Raises:
         EvaluationError, CriterionError, CalibrationError, CheckpointError: what is asked for cannot be measured.
     """
+    from gatenorm.analysis.curve import curve as measure
+    from gatenorm.analysis.curve import evaluation_text
+    from gatenorm.analysis.latency import LatencyProbe
     from gatenorm.api.evaluating import jobs_of_one
-    from gatenorm.calibration.curve import curve as measure
-    from gatenorm.calibration.curve import evaluation_text
-    from gatenorm.calibration.latency import LatencyProbe
-    from gatenorm.calibration.requests import requests
-    from gatenorm.evaluation.perplexity import Protocol
+    from gatenorm.criteria.criterion_spec import requests
+    from gatenorm.evaluation.tasks.perplexity import Protocol
 
     how = _calibration(calibration, seed)
     asked = [requests([given], how)[0] if isinstance(given, str) else given for given in criteria]
@@ -204,6 +204,6 @@ def curve(
 
 
 def _calibration(given: Calibration | str | None, seed: int) -> Calibration:
-    from gatenorm.calibration.sources import Calibration
+    from gatenorm.criteria.tokens.sources import Calibration
 
     return given if isinstance(given, Calibration) else Calibration(given or "", seed=seed)

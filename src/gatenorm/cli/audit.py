@@ -123,8 +123,8 @@ def command(
     ] = False,
 ) -> None:
     """Carry out the whole workflow on MODEL and say which budget stands, on what evidence. DIR keeps all of it."""
-    from gatenorm.audit.config import Config, read_config
-    from gatenorm.audit.running import default_directory, failed, run_audit
+    from gatenorm.audit.plan.config import Config, read_config
+    from gatenorm.audit.run.main import default_directory, failed, run_audit
 
     console.check_json(json)
     console.quiet_transformers()
@@ -149,7 +149,7 @@ def command(
 @contextmanager
 def _listener(json_lines: bool) -> Iterator[Any]:
     """Where events go: to stdout as JSON, to a line on the terminal, or nowhere."""
-    from gatenorm.audit import progress
+    from gatenorm.audit.run import progress
 
     if json_lines:
         yield progress.json_lines
@@ -165,7 +165,7 @@ def _listener(json_lines: bool) -> Iterator[Any]:
 
 
 def _show(audit: Any, directory: Path) -> None:
-    from gatenorm.audit.amounts import figure
+    from gatenorm.audit.output.formatting import figure
 
     console.print_table(_table(audit, figure))
     legend = _legend(audit)

@@ -64,7 +64,7 @@ def merged(settings: Any, given: dict[str, Any]) -> Any:
     Raises:
         AuditError: a value that cannot stand there.
     """
-    from gatenorm.audit.gates import check_gates
+    from gatenorm.audit.judge.gates import check_gates
 
     limit = given["limit"]
     texts = None

@@ -52,15 +52,15 @@ def command(
     threads: Threads = None,
 ) -> None:
     """Measure latency, throughput, memory and cache of MODELs against a baseline, and how near that is to the ideal."""
-    from gatenorm.benchmark.bench import Protocol, bench, cases, check, threads_at_hand
-    from gatenorm.benchmark.engines import Setting, timed_engine
-    from gatenorm.benchmark.machines import machine as machine_named
-    from gatenorm.benchmark.machines import machines
-    from gatenorm.benchmark.overheads import with_overheads
+    from gatenorm.speed.measure.bench import Protocol, bench, cases, check, threads_at_hand
+    from gatenorm.speed.measure.engines import Setting, timed_engine
+    from gatenorm.speed.predict.machines import machine as machine_named
+    from gatenorm.speed.predict.machines import machines
+    from gatenorm.speed.predict.overheads import with_overheads
 
     console.check_json(json)
     if plot:
-        from gatenorm.report.plots import check_format
+        from gatenorm.report.figures.plots import check_format
 
         check_format(plot)
     timed = timed_engine(engine)
@@ -72,7 +72,7 @@ def command(
     everyone = ([first] if first else []) + others
     check(timed, everyone)
     if engine == "transformers":
-        from gatenorm.evaluation.perplexity import check_hardware
+        from gatenorm.evaluation.tasks.perplexity import check_hardware
 
         check_hardware(device, dtype)
     setting = Setting(
@@ -93,7 +93,7 @@ def command(
     if json:
         console.write_json(json, [evidence.to_json() for evidence in found])
     if plot:
-        from gatenorm.report.speed import plot_speed
+        from gatenorm.report.figures.speed import plot_speed
 
         plot_speed(found, plot)
     if json == "-":
@@ -121,7 +121,7 @@ def numbers(text: str | None, option: str) -> list[int] | None:
 
 def _variant(model: str) -> Any:
     from gatenorm.api import open_model
-    from gatenorm.benchmark.variants import Variant
+    from gatenorm.speed.measure.variants import Variant
 
     return Variant.exported(Path(model)) or Variant.of(open_model(model))
 

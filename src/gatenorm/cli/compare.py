@@ -47,12 +47,12 @@ def command(
 ) -> None:
     """Score MODEL by several criteria and show how far they agree; a weight-only one is only a proxy for the others."""
     from gatenorm import api
-    from gatenorm.calibration.requests import requests
+    from gatenorm.criteria.criterion_spec import requests
 
     console.check_json(json)
     for path in (plot, selection, heads):
         if path:
-            from gatenorm.report.plots import check_format
+            from gatenorm.report.figures.plots import check_format
 
             check_format(path)
     options.check_activations(activations, layer_by_layer)
@@ -68,15 +68,15 @@ def command(
     if json:
         console.write_json(json, found.to_json())
     if plot:
-        from gatenorm.report.agreement import plot_agreement
+        from gatenorm.report.figures.agreement import plot_agreement
 
         plot_agreement(found, plot)
     if selection:
-        from gatenorm.report.selection import plot_selection
+        from gatenorm.report.figures.selection import plot_selection
 
         plot_selection(found.scores, selection)
     if heads:
-        from gatenorm.report.heads import plot_heads
+        from gatenorm.report.figures.heads import plot_heads
 
         plot_heads(api.score(laboratory.layout, "gate-norm-heads"), heads)
     if json != "-":
@@ -84,7 +84,7 @@ def command(
 
 
 def _show(found: Any) -> None:
-    from gatenorm.calibration.agreement import label
+    from gatenorm.analysis.agreement import label
 
     console.print_table(_costs(found))
     if any(scores.calibration for scores in found.scores):
@@ -112,7 +112,7 @@ def _costs(found: Any) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from gatenorm.calibration.agreement import label
+    from gatenorm.analysis.agreement import label
 
     table = Table(title=Text(f"{found.model.name}: what each criterion took"), title_justify="left")
     table.add_column("criterion", overflow="fold")
@@ -131,7 +131,7 @@ def _choices(found: Any) -> Any:
     """A row a criterion, a column a layer: the smallest budget at which the layer goes."""
     from rich.table import Table
 
-    from gatenorm.calibration.agreement import BUDGETS, by_layer, label
+    from gatenorm.analysis.agreement import BUDGETS, by_layer, label
     from gatenorm.surgery.planning import count_for_share
 
     budgets = ", ".join(f"{100 * share:.0f}" for share in BUDGETS)
@@ -170,7 +170,7 @@ def _agreements(found: Any) -> Any:
 
 def _pairs_for_people(found: Any) -> list[Any]:
     """Every two criteria, or, where those would be too many to read, each with the one named last."""
-    from gatenorm.calibration.agreement import label
+    from gatenorm.analysis.agreement import label
 
     pairs = list(found.agreements)
     if len(found.scores) <= _ALL_PAIRS:

@@ -53,7 +53,7 @@ def check_json(target: str | None) -> None:
     """
     if target is None or target == "-":
         return
-    from gatenorm.records.placing import can_be_written
+    from gatenorm.files import can_be_written
 
     if not can_be_written(Path(target)):
         raise OutputError(f"--json {target:.200}: no file can be written there; give a file name, or '-' for stdout")
@@ -73,12 +73,12 @@ def write_json(target: str, data: Any) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it appears whole or not at all; see :func:`gatenorm.records.placing.placed`.
+    """Write a file so that it appears whole or not at all; see :func:`gatenorm.files.placed`.
 
     Raises:
         OutputError: it cannot be written.
     """
-    from gatenorm.records.placing import placed
+    from gatenorm.files import placed
 
     try:
         with placed(path) as temporary:
@@ -96,7 +96,7 @@ def print_table(table: Any) -> None:
 
 def show_cross_check(checked: Any) -> None:
     """Where the criteria part, in a few lines."""
-    from gatenorm.calibration.agreement import label
+    from gatenorm.analysis.agreement import label
     from gatenorm.records import spans
 
     say(f"cross-check of the {checked.count} layers that {label(checked.scores)} would remove first:")

@@ -85,15 +85,15 @@ def command(
 ) -> None:
     """Measure what MODEL is worth without its 1, 2, 3, ... weakest sublayers, by several criteria."""
     from gatenorm import api
-    from gatenorm.calibration.curve import evaluation_text
-    from gatenorm.calibration.latency import LatencyProbe
-    from gatenorm.calibration.requests import requests
-    from gatenorm.evaluation.perplexity import Protocol, check_hardware
+    from gatenorm.analysis.curve import evaluation_text
+    from gatenorm.analysis.latency import LatencyProbe
+    from gatenorm.criteria.criterion_spec import requests
+    from gatenorm.evaluation.tasks.perplexity import Protocol, check_hardware
 
     console.check_json(json)
     for path in (plot, pareto):
         if path:
-            from gatenorm.report.plots import check_format
+            from gatenorm.report.figures.plots import check_format
 
             check_format(path)
     if pareto and latency is None:
@@ -134,11 +134,11 @@ def command(
     if json:
         console.write_json(json, found.to_json())
     if plot:
-        from gatenorm.report.curve import plot_curve
+        from gatenorm.report.figures.curve import plot_curve
 
         plot_curve(found, plot)
     if pareto:
-        from gatenorm.report.pareto import plot_pareto
+        from gatenorm.report.figures.pareto import plot_pareto
 
         plot_pareto(found, pareto)
     if json != "-":

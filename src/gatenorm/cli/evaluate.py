@@ -10,7 +10,7 @@ import typer
 
 from gatenorm.cli import console, evaluate_tables, options
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.registry import TASKS
+from gatenorm.evaluation.core.registry import TASKS
 
 NAME = "eval"
 EXAMPLE = "Example: gatenorm eval ./llama-8 --baseline ./llama --tasks perplexity --data wikitext2=wiki.test.raw"
@@ -89,12 +89,12 @@ def command(
 ) -> None:
     """Measure what MODEL is worth by stated protocols, and what changed against a baseline."""
     from gatenorm.api import evaluate
-    from gatenorm.evaluation.cache import Cache
-    from gatenorm.evaluation.job import Request
+    from gatenorm.evaluation.core.cache import Cache
+    from gatenorm.evaluation.core.job import Request
 
     console.check_json(json)
     if plot is not None:
-        from gatenorm.report.heatmaps import check_heat_map
+        from gatenorm.report.figures.heatmaps import check_heat_map
 
         check_heat_map(Path(plot))
         if "retrieval" not in (tasks or "").split(","):
@@ -138,7 +138,7 @@ def command(
     if json:
         console.write_json(json, [_for_file(record, items) for record in records])
     if plot is not None:
-        from gatenorm.report.heatmaps import plot_retrieval
+        from gatenorm.report.figures.heatmaps import plot_retrieval
 
         plot_retrieval(records, Path(plot))
     if json != "-":

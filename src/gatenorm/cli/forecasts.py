@@ -43,8 +43,8 @@ def predictions(layout: Any, machine: str, context: int | None, batch: int) -> l
         EvaluationError: an unknown machine, or a checkpoint that is no whole model.
         PlanError: a context longer than the model's.
     """
-    from gatenorm.benchmark.cost import forecast
-    from gatenorm.benchmark.counts import Architecture
+    from gatenorm.speed.predict.cost_model import forecast
+    from gatenorm.speed.predict.counts import Architecture
     from gatenorm.surgery.planning import count_for_share
 
     lengths, there = contexts(layout, context), len(layout.attention_layers)
@@ -59,7 +59,7 @@ def opened_machine(layout: Any, name: str) -> Any:
     Raises:
         EvaluationError: an unknown name.
     """
-    from gatenorm.benchmark.machines import THIS, machine
+    from gatenorm.speed.predict.machines import THIS, machine
 
     stored = {t.dtype for t in layout.checkpoint}
     dtype = "bfloat16" if stored & {"BF16", "F16"} else "float32"
@@ -104,8 +104,8 @@ def count_for(
         PlanError: a target that is no speed-up, or out of reach, or a smaller cache from MLPs, which have none.
         EvaluationError: as :func:`predictions`.
     """
-    from gatenorm.benchmark.cost import forecasts
-    from gatenorm.benchmark.counts import Architecture
+    from gatenorm.speed.predict.cost_model import forecasts
+    from gatenorm.speed.predict.counts import Architecture
     from gatenorm.surgery.planning import check_count, count_for_target, most_removable, speedup_target
 
     # Both before a machine is measured.

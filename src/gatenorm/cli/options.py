@@ -11,7 +11,7 @@ import typer
 from gatenorm.errors import CriterionError, OutputError, PlanError
 
 if TYPE_CHECKING:
-    from gatenorm.calibration.sources import Calibration as Tokens
+    from gatenorm.criteria.tokens.sources import Calibration as Tokens
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A checkpoint directory, a model id of the hub, or demo.")]
 Family = Annotated[
@@ -110,7 +110,7 @@ def tokens(
     Raises:
         CalibrationError: numbers that make no calibration.
     """
-    from gatenorm.calibration.sources import Calibration
+    from gatenorm.criteria.tokens.sources import Calibration
 
     return Calibration(source or "", samples, length, documents, seed, batch_size)
 
@@ -124,7 +124,7 @@ def runs_the_model(criterion: str, calibration: Tokens, *, given: bool) -> bool:
     Raises:
         CriterionError: an unknown criterion, tokens that it lacks, or tokens that it has no use for.
     """
-    from gatenorm.calibration.requests import requests
+    from gatenorm.criteria.criterion_spec import requests
 
     runs = requests([criterion], calibration)[0].calibration is not None
     if given and not runs:

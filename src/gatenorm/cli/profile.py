@@ -34,15 +34,15 @@ def command(
 ) -> None:
     """Show the time of attention and of MLP in MODEL by prompt length, and their shares of weights, FLOPs and cache."""
     from gatenorm.api import open_model
-    from gatenorm.benchmark.bench import cases, threads_at_hand
-    from gatenorm.benchmark.breakdown import breakdown
-    from gatenorm.benchmark.engines import Setting
-    from gatenorm.benchmark.variants import Variant
-    from gatenorm.evaluation.perplexity import check_hardware
+    from gatenorm.evaluation.tasks.perplexity import check_hardware
+    from gatenorm.speed.measure.bench import cases, threads_at_hand
+    from gatenorm.speed.measure.engines import Setting
+    from gatenorm.speed.measure.profile_report import breakdown
+    from gatenorm.speed.measure.variants import Variant
 
     console.check_json(json)
     if plot:
-        from gatenorm.report.plots import check_format
+        from gatenorm.report.figures.plots import check_format
 
         check_format(plot)
     if attention not in (None, "sdpa", "eager"):
@@ -57,7 +57,7 @@ def command(
     if json:
         console.write_json(json, [evidence.to_json() for evidence in found])
     if plot:
-        from gatenorm.report.speed import plot_profile
+        from gatenorm.report.figures.speed import plot_profile
 
         plot_profile(found, plot)
     if json == "-":

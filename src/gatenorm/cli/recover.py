@@ -137,7 +137,7 @@ def command(
     console.quiet_transformers()
     if study is not None:
         if plot:
-            from gatenorm.report.plots import check_format
+            from gatenorm.report.figures.plots import check_format
 
             check_format(plot)
         _study(
@@ -261,11 +261,11 @@ def _study(model: str, out: Path, data: str, shares: list[float], criteria: list
     if json:
         console.write_json(json, found.to_json())
     if plot:
-        from gatenorm.report.recovery import plot_study
+        from gatenorm.report.figures.recovery import plot_study
 
         plot_study(found, plot)
     if json != "-":
-        from gatenorm.report.recovery import study_lines, study_tables
+        from gatenorm.report.figures.recovery import study_lines, study_tables
 
         for table in study_tables(found):
             console.print_table(table)

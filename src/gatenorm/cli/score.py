@@ -41,11 +41,11 @@ def command(
 ) -> None:
     """Score every sublayer of MODEL, attention by default and from weights alone; the lowest are removed first."""
     from gatenorm import api
-    from gatenorm.criteria import late_cluster
+    from gatenorm.analysis.clusters import late_cluster
 
     console.check_json(json)
     if plot:
-        from gatenorm.report.plots import check_format
+        from gatenorm.report.figures.plots import check_format
 
         check_format(plot)
     options.check_activations(activations, layer_by_layer)
@@ -80,7 +80,7 @@ def command(
     if json:
         console.write_json(json, scores.to_json() | ({"cross_check": checked.to_json()} if checked else {}))
     if plot:
-        from gatenorm.report.plots import plot_scores
+        from gatenorm.report.figures.plots import plot_scores
 
         plot_scores(scores, plot, marked=cluster.members)
     if json == "-":
@@ -121,7 +121,7 @@ def _table(scores: Any, cluster: set[int], layout: Any) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    from gatenorm.calibration.agreement import label
+    from gatenorm.analysis.agreement import label
     from gatenorm.criteria import criterion
     from gatenorm.records import ATTENTION, SINGULAR
 

@@ -6,16 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from gatenorm.criteria.baselines import depth, random
-from gatenorm.criteria.compute import Float64
-from gatenorm.criteria.gate_norm import gate_norm
-from gatenorm.criteria.gate_norm_heads import gate_norm_heads
-from gatenorm.criteria.gate_norm_outer import gate_norm_outer
-from gatenorm.criteria.gate_norm_rope import gate_norm_rope
-from gatenorm.criteria.gate_norm_scaled import gate_norm_scaled
-from gatenorm.criteria.gate_ov import gate_ov
-from gatenorm.criteria.ov_norm import ov_norm
-from gatenorm.criteria.weight_magnitude import weight_magnitude
+from gatenorm.criteria.weights.baselines import depth, random
+from gatenorm.criteria.weights.compute import Float64
+from gatenorm.criteria.weights.gate_norm import gate_norm
+from gatenorm.criteria.weights.gate_norm_heads import gate_norm_heads
+from gatenorm.criteria.weights.gate_norm_outer import gate_norm_outer
+from gatenorm.criteria.weights.gate_norm_rope import gate_norm_rope
+from gatenorm.criteria.weights.gate_norm_scaled import gate_norm_scaled
+from gatenorm.criteria.weights.gate_ov import gate_ov
+from gatenorm.criteria.weights.ov_norm import ov_norm
+from gatenorm.criteria.weights.weight_magnitude import weight_magnitude
 from gatenorm.errors import CriterionError, did_you_mean
 from gatenorm.records import ATTENTION, BLOCK, KINDS, MLP, SINGULAR
 

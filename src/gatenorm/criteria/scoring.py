@@ -9,10 +9,10 @@ from importlib.metadata import version
 
 import numpy as np
 
-from gatenorm.criteria.compute import Backend
-from gatenorm.criteria.compute import backend as backend_named
 from gatenorm.criteria.registry import Criterion, Formula, check_ranks
 from gatenorm.criteria.registry import criterion as criterion_named
+from gatenorm.criteria.weights.compute import Backend
+from gatenorm.criteria.weights.compute import backend as backend_named
 from gatenorm.errors import CriterionError
 from gatenorm.families import AttentionWeights, Layout
 from gatenorm.records import SINGULAR, LayerScore, Scores

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gatenorm.calibration.curve import evaluation_samples
-from gatenorm.calibration.laboratory import Laboratory
-from gatenorm.calibration.removal_effects import leave_one_out
-from gatenorm.calibration.shared_prefix import SharedPrefix
-from gatenorm.calibration.statistics import observe
+from gatenorm.analysis.curve import evaluation_samples
+from gatenorm.criteria.ablation.removal_effects import leave_one_out
+from gatenorm.criteria.ablation.shared_prefix import SharedPrefix
+from gatenorm.criteria.activations.stream_statistics import observe
+from gatenorm.criteria.laboratory import Laboratory
 from gatenorm.demo.tasks import SPLIT
 from gatenorm.demo.tinyworld import END, story_of
-from gatenorm.evaluation.perplexity import Protocol
-from gatenorm.evaluation.text import Text
+from gatenorm.evaluation.core.text import Text
+from gatenorm.evaluation.tasks.perplexity import Protocol
 
 
 def stories(count: int) -> Text:

@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.demo.tinyworld import CONTEXT, END, Story, go_on, source_of, story_of, token_count
-from gatenorm.evaluation.text import Text
+from gatenorm.evaluation.core.text import Text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -8,15 +8,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.demo.harder import ALL_KINDS
+from gatenorm.demo.hard_tasks import ALL_KINDS
 from gatenorm.demo.tasks import ITEMS, SPLIT, Item, Kind, items
 from gatenorm.demo.tinyworld import END, story_of
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.job import Measured
-from gatenorm.evaluation.likelihood import not_finite
-from gatenorm.evaluation.paired import mean_figures
-from gatenorm.evaluation.perplexity import Protocol, perplexity
-from gatenorm.evaluation.text import Text
+from gatenorm.evaluation.core.job import Measured
+from gatenorm.evaluation.core.likelihood import not_finite
+from gatenorm.evaluation.core.text import Text
+from gatenorm.evaluation.statistics.paired_statistics import mean_figures
+from gatenorm.evaluation.tasks.perplexity import Protocol, perplexity
 from gatenorm.families import Layout
 from gatenorm.records import Evidence
 
@@ -72,7 +72,7 @@ def measure(
     Raises:
         EvaluationError, CheckpointError, MissingExtraError: as :func:`evaluate` and loading.
     """
-    from gatenorm.runtimes.transformers import dtype_for, load, load_tokenizer, versions
+    from gatenorm.models.loading import dtype_for, load, load_tokenizer, versions
 
     directory = layout.checkpoint.directory
     tokenizer = load_tokenizer(directory)

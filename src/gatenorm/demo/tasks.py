@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from gatenorm.demo import asking, tinyworld
-from gatenorm.demo.asking import Asked
-from gatenorm.demo.choices import Drawn
+from gatenorm.demo import question_templates as asking
+from gatenorm.demo import tinyworld
+from gatenorm.demo.question_templates import Asked
+from gatenorm.demo.sampler import Drawn
 from gatenorm.demo.tinyworld import CAST, PROPS, SENTENCES, Story, source_of, token_count
 
 SPLIT = "evaluation"

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from gatenorm.demo.choices import Drawn, Source
+from gatenorm.demo.sampler import Drawn, Source
 from gatenorm.demo.words import (
     ALLOWED,
     DEEDS,

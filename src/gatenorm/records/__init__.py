@@ -5,11 +5,11 @@
 """
 
 from gatenorm.records.evidence import EVIDENCE_SCHEMA, WARNING_SCHEMA, Evidence, FailureSignature
-from gatenorm.records.fields import check_schema, read_json, spans
 from gatenorm.records.identity import ModelIdentity
 from gatenorm.records.plan import PLAN_SCHEMA, PLAN_SCHEMA_2, Plan
 from gatenorm.records.removal import ATTENTION, BLOCK, KINDS, MLP, SINGULAR, Removal
 from gatenorm.records.scores import SCORES_SCHEMA, LayerScore, Scores
+from gatenorm.records.validation import check_schema, read_json, spans
 
 __all__ = [
     "ATTENTION",

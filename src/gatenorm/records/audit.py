@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gatenorm.records.evidence import Evidence, FailureSignature
-from gatenorm.records.fields import check_schema, readable
 from gatenorm.records.identity import ModelIdentity
 from gatenorm.records.plan import Plan
 from gatenorm.records.scores import Scores
+from gatenorm.records.validation import check_schema, readable
 
 AUDIT_SCHEMA = "gatenorm/audit/1"
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gatenorm.records.fields import check_schema, layers, readable
 from gatenorm.records.identity import ModelIdentity
 from gatenorm.records.removal import Removal
+from gatenorm.records.validation import check_schema, layers, readable
 
 EVIDENCE_SCHEMA = "gatenorm/evidence/1"
 # Of models that lack MLPs too, which a release that knows the first only would not see.

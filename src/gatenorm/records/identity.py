@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gatenorm.records.fields import whole
+from gatenorm.records.validation import whole
 
 
 @dataclass(frozen=True)

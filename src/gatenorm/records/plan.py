@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gatenorm.records.fields import check_schema, kind_of, layers, name_or_none, readable
 from gatenorm.records.identity import ModelIdentity
 from gatenorm.records.removal import ATTENTION, Removal
 from gatenorm.records.scores import Scores
+from gatenorm.records.validation import check_schema, kind_of, layers, name_or_none, readable
 
 PLAN_SCHEMA = "gatenorm/plan/1"
 # Of plans that take MLPs too: a release that knows the first only would remove the attention and say that all is done.

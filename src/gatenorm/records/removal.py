@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from gatenorm.records.fields import spans
+from gatenorm.records.validation import spans
 
 ATTENTION, MLP, BLOCK = "attention", "mlp", "block"
 # What can be removed of a layer, and the sublayers that each of them consists of.

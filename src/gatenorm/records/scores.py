@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gatenorm.records.fields import check_schema, kind_of, readable, score, whole
 from gatenorm.records.identity import ModelIdentity
 from gatenorm.records.removal import ATTENTION
+from gatenorm.records.validation import check_schema, kind_of, readable, score, whole
 
 SCORES_SCHEMA = "gatenorm/scores/1"
 # Of scores of MLPs or blocks, by which a release that knows attention only must not choose.

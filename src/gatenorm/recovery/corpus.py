@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gatenorm.errors import CalibrationError, EvaluationError, RecoveryError
-from gatenorm.evaluation.subject import check_vocabulary
-from gatenorm.evaluation.text import Text, read_text
+from gatenorm.evaluation.core.text import Text, read_text
+from gatenorm.models.subject import check_vocabulary
 from gatenorm.recovery.settings import Settings
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def read(
     try:
         if not source.startswith(HUB):
             return read_text(source, field)
-        from gatenorm.calibration.sources import Calibration, from_hub
+        from gatenorm.criteria.tokens.sources import Calibration, from_hub
 
         text = from_hub(Calibration(source, settings.steps * settings.sequences * processes, length))
     except (EvaluationError, CalibrationError) as error:

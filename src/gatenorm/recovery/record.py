@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm.records import Evidence, check_schema, read_json
-from gatenorm.records.fields import readable
+from gatenorm.records.validation import readable
 from gatenorm.recovery.settings import Settings
 from gatenorm.surgery.disk import RECOVERY_FILE
 

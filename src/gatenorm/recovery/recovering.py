@@ -8,20 +8,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gatenorm.calibration.keys import ROOMS as ROOMS_BELOW
-from gatenorm.calibration.keys import model_key, software
 from gatenorm.checkpoint import Checkpoint
+from gatenorm.criteria.fingerprint import ROOMS as ROOMS_BELOW
+from gatenorm.criteria.fingerprint import model_key, software
 from gatenorm.errors import RecoveryError
-from gatenorm.evaluation.text import Text
+from gatenorm.evaluation.core.text import Text
 from gatenorm.families import Layout, understand
 from gatenorm.records import Evidence
 from gatenorm.recovery import merging
 from gatenorm.recovery import state as states
 from gatenorm.recovery.corpus import DEFAULT_LENGTH, Corpus, pack, split
+from gatenorm.recovery.lora_modules import adapted_modules
 from gatenorm.recovery.processes import Processes
 from gatenorm.recovery.record import KIND, Recovered, figures_of, summary_of
 from gatenorm.recovery.settings import Settings
-from gatenorm.recovery.targets import adapted_modules
 from gatenorm.recovery.training import Report, held_out_loss, train
 from gatenorm.surgery.card import recovered_card
 from gatenorm.surgery.disk import RECOVERY_FILE, check_output, whole_directory, write_json
@@ -93,7 +93,7 @@ def recover(
         OutputError: ``out`` is taken or cannot be written.
         CheckpointError, EvaluationError, MissingExtraError: a model cannot be loaded.
     """
-    from gatenorm.runtimes.transformers import check_device, load_tokenizer
+    from gatenorm.models.loading import check_device, load_tokenizer
 
     _check(layout, parent, settings)
     together = Processes.here(settings.device)
@@ -159,7 +159,7 @@ def _write(
     together: Processes,
     writing: Writing | None,
 ) -> None:
-    from gatenorm.runtimes.transformers import versions
+    from gatenorm.models.loading import versions
 
     added = merging.updates(adapted.model, adapted.modules)
     trainable = sum(p.numel() for p in adapted.model.parameters() if p.requires_grad)
@@ -277,7 +277,7 @@ def _loaded(layout: Layout, settings: Settings, device: str) -> Any:
 
 
 def _loaded_from(directory: Path, settings: Settings, device: str) -> Any:
-    from gatenorm.runtimes.transformers import dtype_for, load
+    from gatenorm.models.loading import dtype_for, load
 
     device_map: Any = "auto" if device == "auto" else {"": device}
     model: Any = load(directory, dtype=dtype_for(settings.dtype, device), device_map=device_map)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.calibration.keys import differences
+from gatenorm.criteria.fingerprint import differences
 from gatenorm.errors import OutputError, RecoveryError
 
 if TYPE_CHECKING:

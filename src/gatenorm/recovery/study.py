@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from gatenorm.calibration.keys import model_key, software
 from gatenorm.checkpoint import Checkpoint
+from gatenorm.criteria.fingerprint import model_key, software
 from gatenorm.errors import OutputError, RecoveryError
-from gatenorm.evaluation.job import Job
-from gatenorm.evaluation.subject import Subject
-from gatenorm.evaluation.text import Text
+from gatenorm.evaluation.core.job import Job
+from gatenorm.evaluation.core.text import Text
 from gatenorm.families import Layout, understand
+from gatenorm.models.subject import Subject
 from gatenorm.records import ModelIdentity, Plan, read_json, spans
 from gatenorm.recovery import state as states
 from gatenorm.recovery.corpus import DEFAULT_LENGTH, split, windows
@@ -160,7 +160,7 @@ def study(
     Raises:
         RecoveryError: no share, or a folder of another study; or as :func:`gatenorm.recovery.recovering.recover`.
     """
-    from gatenorm.runtimes.transformers import versions
+    from gatenorm.models.loading import versions
 
     if not shares or not criteria:
         raise RecoveryError("a study needs a share and a criterion: give --study 20%,40% and --criteria gate-norm")

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from gatenorm.records.audit import FALLS, STANDS, Audit
-from gatenorm.report.page import choosing, distance, judging, measured, quality, sources, timing
+from gatenorm.report.page import audit_view as measured
+from gatenorm.report.page import long_range as distance
+from gatenorm.report.page import quality, sources
+from gatenorm.report.page import ranking as choosing
+from gatenorm.report.page import speed as timing
+from gatenorm.report.page import verdict as judging
 from gatenorm.report.page.blocks import BAD, GOOD, OPEN, Report
 
 

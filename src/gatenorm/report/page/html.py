@@ -14,9 +14,9 @@ from importlib.resources import files
 from typing import Any
 
 from gatenorm.errors import MissingExtraError
+from gatenorm.report.figures.palette import ON_DARK
 from gatenorm.report.page.blocks import Report
 from gatenorm.report.page.wording import clean
-from gatenorm.report.palette import ON_DARK
 
 # What our own texts mark as code; the text is escaped before.
 _CODE = re.compile(r"`([^`]+)`")

@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gatenorm.report.page.measured import Change
+from gatenorm.report.figures.palette import SERIES
+from gatenorm.report.figures.plots import plotly_figure
+from gatenorm.report.page.audit_view import Change
 from gatenorm.report.page.wording import clean
-from gatenorm.report.palette import SERIES
-from gatenorm.report.plots import plotly_figure
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "triangle-down")
 # Templates are ours; everything else may hold names that others chose.

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gatenorm.records.audit import CANDIDATE, Audit, AuditedVariant
-from gatenorm.report.page import measured
+from gatenorm.report.figures.palette import SERIES
+from gatenorm.report.figures.plots import plotly_figure
+from gatenorm.report.page import audit_view as measured
+from gatenorm.report.page.audit_view import Change, title
 from gatenorm.report.page.blocks import Block, Cell, Chart, Column, Details, Heading, Section, Table, Text
-from gatenorm.report.page.measured import Change, title
 from gatenorm.report.page.plotting import SYMBOLS, bare, changes_figure
 from gatenorm.report.page.wording import NONE, fixed, number, percent, span, times
-from gatenorm.report.palette import SERIES
-from gatenorm.report.plots import plotly_figure
 
 _SHOWN = 5
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from gatenorm.records import Evidence
 from gatenorm.records.audit import Audit
+from gatenorm.report.page.audit_view import candidates, comparisons, title
 from gatenorm.report.page.blocks import Block, Cell, Code, Column, Details, Facts, Heading, Section, Table, Text
-from gatenorm.report.page.measured import candidates, comparisons, title
 from gatenorm.report.page.wording import NONE, duration, facts, number, size, tone, words
 
 _FIGURES = 6

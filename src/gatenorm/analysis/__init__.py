@@ -1,0 +1,1 @@
+"""How far to trust a ranking: agreement, bounds, curves, diagnostics."""

@@ -1,0 +1,236 @@
+"""Both sides of the paper's inequality: how far a head is from averaging, and how far its gate norm lets it be.
+
+For inputs ``|x| <= R`` of the attention a head's logits are at most ``B = s R^2 |Wq[h]|_2 |Wk[g(h)]|_2`` (biases as
+one more coordinate of ``x`` that is always 1; a softcap ``c`` gives ``B <= c``; where queries and keys are normed, the
+gains bound them). Every weight of the softmax then lies within a factor ``exp(+-2 B)`` of uniform, and
+
+    max_t | out_t - mean_{s<=t} v_s |  <=  min(exp(2 B) - 1, 2) max_t |v_t|
+
+where ``out`` is what the head makes of its values ``v``. Where the 2 applies the bound says nothing about the gate
+norm: it is *vacuous*. Limits of the argument: the spectral norms are taken without the rotation, which only loosens;
+heads that cancel in the gate matrix do not help; "uniform" is a running mean over the prefix, and nothing here says how
+large that mean is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gatenorm.criteria import backend
+from gatenorm.criteria.activations.stream_statistics import Progress
+from gatenorm.criteria.laboratory import Laboratory
+from gatenorm.criteria.tokens.sources import Calibration, batches
+from gatenorm.criteria.weights.compute import Float64
+from gatenorm.criteria.weights.gate_norm_scaled import gate_norm_scaled
+from gatenorm.errors import CriterionError
+from gatenorm.families import Layout
+from gatenorm.families.family import value
+from gatenorm.models.forward import blocks_of, inputs, padded
+from gatenorm.records.validation import whole
+
+if TYPE_CHECKING:
+    import torch
+
+# exp(2 B) - 1 reaches 2 here.
+VACUOUS_FROM = math.log(3) / 2
+
+
+@dataclass(frozen=True)
+class LayerBound:
+    """Both sides for every head of a layer: ``deviation`` was seen, ``limit`` is what the bound allows.
+
+    ``logits`` is ``B``, the largest logit that the norms allow.
+    """
+
+    layer: int
+    deviation: tuple[float, ...]
+    limit: tuple[float, ...]
+    logits: tuple[float, ...]
+
+    @property
+    def vacuous(self) -> int:
+        """In how many heads the bound says nothing."""
+        return sum(b >= VACUOUS_FROM for b in self.logits)
+
+    @property
+    def looseness(self) -> tuple[float, float]:
+        """The least and the largest of ``limit / deviation`` over the heads."""
+        ratios = [limit / max(seen, 1e-300) for seen, limit in zip(self.deviation, self.limit, strict=True)]
+        return min(ratios), max(ratios)
+
+    def to_json(self) -> dict[str, Any]:
+        low, high = self.looseness
+        return {
+            "layer": self.layer,
+            "deviation": list(self.deviation),
+            "limit": list(self.limit),
+            "logits": list(self.logits),
+            "vacuous_heads": self.vacuous,
+            "looseness": [low, high],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> LayerBound:
+        """Out of a record whose schema was checked."""
+        return cls(whole(data["layer"]), *(tuple(map(float, data[name])) for name in ("deviation", "limit", "logits")))
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The bound on every layer, and the tokens that it was taken on."""
+
+    layers: tuple[LayerBound, ...]
+    protocol: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"protocol": self.protocol, "layers": [layer.to_json() for layer in self.layers]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Bound:
+        """Out of a record whose schema was checked."""
+        return cls(tuple(LayerBound.from_json(layer) for layer in data["layers"]), dict(data["protocol"]))
+
+
+def measure_bound(laboratory: Laboratory, calibration: Calibration, progress: Progress | None = None) -> Bound:
+    """Take both sides of the inequality on a calibration's tokens, one pass; ``R`` is the longest input that was seen.
+
+    Samples are cut at the model's attention window, so that the window never hides part of a prefix.
+
+    Raises:
+        CriterionError: biases that depend on the distance are added to the logits (ALiBi), or a rotation that scales.
+        CalibrationError: as ``Laboratory.samples``.
+    """
+    import torch
+
+    layout = laboratory.layout
+    check_bound(laboratory)
+    calibration = _within_window(layout, calibration)
+    model, samples = laboratory.model, laboratory.samples(calibration)
+    seen = {layer: _Seen(layout, layer) for layer in layout.attention_layers}
+    blocks, handles, done = list(blocks_of(model, layout)), [], 0
+    for layer, one in seen.items():
+        handles += one.on(blocks[layer])
+    try:
+        with torch.inference_mode():
+            for batch in batches(samples):
+                ids, counts = padded(batch)
+                for one in seen.values():
+                    one.counts = counts
+                model.base_model(**inputs(ids, counts, model.device), use_cache=False)
+                done += int(counts.sum())
+                if progress:
+                    progress(done, samples.tokens)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return Bound(tuple(one.bound() for one in seen.values()), dict(samples.protocol))
+
+
+class _Seen:
+    """The maxima of one layer while tokens run through: input length, value lengths, distance from the running mean."""
+
+    counts: torch.Tensor
+    _v: torch.Tensor
+
+    def __init__(self, layout: Layout, layer: int):
+        import torch
+
+        self.layout, self.weights = layout, layout.attention(layer)
+        heads = layout.heads
+        self.radius, self.deviation, self.values = 0.0, torch.zeros(heads), torch.zeros(heads)
+        w, bias = torch.from_numpy(self.weights.v.float32()), self.weights.bias("v")
+        self._wv = w, None if bias is None else torch.from_numpy(bias)
+
+    def on(self, block: Any) -> list[Any]:
+        """Hooks on what projects queries (or all three) and on what projects the heads' results."""
+        roles = self.layout.roles
+        first = block.get_submodule(roles["qkv"] if roles.get("qkv") else roles["q"])
+        return [
+            first.register_forward_pre_hook(self._entering),
+            block.get_submodule(roles["o"]).register_forward_pre_hook(self._mixed),
+        ]
+
+    def _entering(self, _: Any, arguments: tuple[torch.Tensor, ...]) -> None:
+        import torch
+
+        x = arguments[0].float()
+        w, bias = self._wv
+        v = torch.nn.functional.linear(x, w.to(x.device), None if bias is None else bias.to(x.device))
+        lay = self.layout
+        self._v = v.view(*x.shape[:2], lay.kv_heads, lay.head_dim).repeat_interleave(lay.heads // lay.kv_heads, 2)
+        self.radius = max(self.radius, float(x.norm(dim=-1)[self.counts.to(x.device)].max()))
+
+    def _mixed(self, _: Any, arguments: tuple[torch.Tensor, ...]) -> None:
+        import torch
+
+        v = self._v  # [batch, tokens, heads, head_dim]
+        prefix = torch.arange(1, v.shape[1] + 1, device=v.device).view(1, -1, 1, 1)
+        distance = (arguments[0].float().view(v.shape) - v.cumsum(1) / prefix).norm(dim=-1)
+        counts = self.counts.to(v.device)
+        self.deviation = torch.maximum(self.deviation, distance[counts].amax(0).cpu())
+        self.values = torch.maximum(self.values, v.norm(dim=-1)[counts].amax(0).cpu())
+
+    def bound(self) -> LayerBound:
+        logits = _logit_bound(self.layout, self.weights, self.radius)
+        with np.errstate(over="ignore"):
+            factor = np.minimum(np.expm1(2 * logits), 2.0)
+        limit = factor * self.values.double().numpy()
+        return LayerBound(
+            self.weights.layer, tuple(self.deviation.tolist()), tuple(limit.tolist()), tuple(logits.tolist())
+        )
+
+
+def _logit_bound(layout: Layout, weights: Any, radius: float) -> Float64:
+    """``B`` of every query head, ``[heads]``."""
+    if layout.norms.get("q") and layout.norms.get("k"):
+        bound = gate_norm_scaled(weights, backend("numpy"))
+    else:
+        q, k = (_spectral(weights, role) for role in ("q", "k"))
+        biased = any(weights.bias(role) is not None for role in ("q", "k"))
+        bound = (
+            layout.logit_scale(weights.layer) * (radius**2 + biased) * q * np.repeat(k, layout.heads // layout.kv_heads)
+        )
+    return np.minimum(bound, layout.softcap) if layout.softcap is not None else bound
+
+
+def _spectral(weights: Any, role: str) -> Float64:
+    """``|[W[h], b[h]]|_2`` of every head of a projection, from the largest eigenvalue of its Gram matrix."""
+    projection, bias = getattr(weights, role), weights.bias(role)
+    found = []
+    for head in range(projection.heads):
+        w = projection.head(head).astype(np.float64)
+        if bias is not None:
+            w = np.concatenate([w, bias[head * len(w) : (head + 1) * len(w), None]], axis=1)
+        found.append(math.sqrt(max(0.0, float(np.linalg.eigvalsh(w @ w.T)[-1]))))
+    return np.array(found)
+
+
+def check_bound(laboratory: Laboratory) -> None:
+    """Refuse a model that the inequality does not speak of, before anything is run.
+
+    Raises:
+        CriterionError: as :func:`measure_bound`, or a laboratory that works layer by layer.
+    """
+    layout = laboratory.layout
+    if laboratory.layer_by_layer:
+        raise CriterionError("--bound needs the whole model in memory: leave --layer-by-layer out")
+    if value(layout.checkpoint.config, layout.data, "alibi"):
+        raise CriterionError(
+            "the bound does not speak of this model: ALiBi adds to the logits whatever their norms are"
+        )
+    if layout.rotary is not None:
+        layout.rotary.frequencies()  # refuses rotations that it does not know, some of which scale
+
+
+def _within_window(layout: Layout, calibration: Calibration) -> Calibration:
+    rule = layout.data.get("window")
+    config = layout.checkpoint.config
+    if not rule or (rule["if"] and not value(config, layout.data, rule["if"])):
+        return calibration
+    window = value(config, layout.data, rule["key"])
+    return replace(calibration, length=max(2, min(calibration.length, window))) if window else calibration

@@ -1,0 +1,105 @@
+"""Several criteria on one model: their scores, how far they agree, and what that warns of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from gatenorm.analysis.agreement import Agreement, agree
+from gatenorm.analysis.bound import Bound, check_bound, measure_bound
+from gatenorm.analysis.diagnostics import few_shared, gate_norms_do_not_fall
+from gatenorm.criteria import criterion
+from gatenorm.criteria.activations.stream_statistics import Progress
+from gatenorm.criteria.criterion_spec import Request, score_requests
+from gatenorm.criteria.laboratory import Laboratory
+from gatenorm.criteria.tokens.sources import RANDOM, SELF, Calibration
+from gatenorm.errors import CriterionError
+from gatenorm.records import FailureSignature, ModelIdentity, Scores, check_schema
+from gatenorm.records.validation import readable
+from gatenorm.surgery.planning import count_for_share
+
+COMPARISON_SCHEMA = "gatenorm/comparison/1"
+# The budget at which the warning about few shared layers is given: what METHOD calls practical.
+_WARN_AT = 0.2
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Scorings of one model in the order asked for, the agreement of each two, warnings, and the bound if asked for."""
+
+    model: ModelIdentity
+    scores: tuple[Scores, ...]
+    agreements: tuple[Agreement, ...]
+    warnings: tuple[FailureSignature, ...]
+    bound: Bound | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": COMPARISON_SCHEMA,
+            "model": self.model.to_json(),
+            "scores": [scores.to_json() for scores in self.scores],
+            "agreements": [agreement.to_json() for agreement in self.agreements],
+            "warnings": [warning.to_json() for warning in self.warnings],
+            **({"bound": self.bound.to_json()} if self.bound else {}),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Comparison:
+        check_schema(data, COMPARISON_SCHEMA, "a comparison")
+        with readable("a comparison"):
+            return cls(
+                model=ModelIdentity.from_json(data["model"]),
+                scores=tuple(Scores.from_json(scores) for scores in data["scores"]),
+                agreements=tuple(Agreement.from_json(agreement) for agreement in data["agreements"]),
+                warnings=tuple(FailureSignature.from_json(warning) for warning in data["warnings"]),
+                bound=Bound.from_json(data["bound"]) if "bound" in data else None,
+            )
+
+
+def compare(
+    laboratory: Laboratory,
+    asked: Sequence[Request],
+    *,
+    bound_on: Calibration | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Score by several criteria and hold every two against each other.
+
+    Args:
+        bound_on: tokens on which both sides of the bound are taken; ``None`` leaves it out.
+        seed: of the criterion ``random``.
+
+    Raises:
+        CriterionError: fewer than two criteria, or as :func:`score_requests`.
+    """
+    if len(asked) < 2:
+        raise CriterionError("a comparison needs two criteria or more: --criteria gate-norm,cosine@self")
+    if bound_on is not None:
+        check_bound(laboratory)
+        laboratory.prepare("cosine", bound_on)
+    scores = score_requests(laboratory, asked, seed=seed, progress=progress)
+    bound = measure_bound(laboratory, bound_on, progress) if bound_on is not None else None
+    # Of one layer alone nothing could be said: two random choices share it once in as many times as there are layers.
+    count = max(2, count_for_share(_WARN_AT, len(laboratory.layout.attention_layers)))
+    warnings = [gate_norms_do_not_fall(s) for s in scores]
+    check = _most_telling(scores)
+    if check is not None:
+        proxies = (s for s in scores if criterion(s.criterion).reads)  # baselines are no proxies
+        warnings += [few_shared(proxy, check, count) for proxy in proxies]
+    return Comparison(
+        model=laboratory.layout.identity(),
+        scores=tuple(scores),
+        agreements=tuple(agree(a, b) for a, b in combinations(scores, 2)),
+        warnings=tuple(w for w in warnings if w is not None),
+        bound=bound,
+    )
+
+
+def _most_telling(scores: Sequence[Scores]) -> Scores | None:
+    """The ``cosine`` to warn by: on text rather than on the model's own, on that rather than on random tokens."""
+    given = {str(s.calibration["source"]): s for s in scores if s.criterion == "cosine" and s.calibration}
+    drawn = [given[source] for source in (SELF, RANDOM) if source in given]
+    return next((s for source, s in given.items() if source not in (SELF, RANDOM)), drawn[0] if drawn else None)

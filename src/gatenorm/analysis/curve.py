@@ -1,0 +1,211 @@
+"""What is left by number of removed sublayers, for several rankings beside the band of random ones.
+
+Perplexity always; tasks, speed and functions of the model where they are asked for, along the rankings alone. One
+loaded model, whose tensors every pruned one shares; a set of layers that several rankings lead to is measured once.
+What is measured goes to a state file at once, so that a run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gatenorm.analysis.agreement import label
+from gatenorm.analysis.curve_lines import CURVE_SCHEMA, Curve, Line
+from gatenorm.analysis.curve_metrics import (
+    ACCURACY,
+    FunctionProbe,
+    Measure,
+    Probe,
+    TaskProbe,
+    check_probes,
+    mean_accuracy,
+)
+from gatenorm.analysis.curve_state import CurveState
+from gatenorm.analysis.diagnostics import curve_signatures, weakest
+from gatenorm.analysis.latency import LatencyProbe
+from gatenorm.criteria import score as score_weights
+from gatenorm.criteria.ablation.removal_effects import Loss, loss_on
+from gatenorm.criteria.activations.stream_statistics import Progress
+from gatenorm.criteria.criterion_spec import Request, score_requests
+from gatenorm.criteria.fingerprint import model_key, software
+from gatenorm.criteria.laboratory import Laboratory
+from gatenorm.criteria.tokens.sources import Samples
+from gatenorm.errors import CalibrationError, CriterionError, EvaluationError
+from gatenorm.evaluation.core.job import Job
+from gatenorm.evaluation.core.text import Text, read_text
+from gatenorm.evaluation.tasks.perplexity import Protocol, encode
+from gatenorm.records import Scores
+
+__all__ = ["CURVE_SCHEMA", "RANDOM_BAND", "Curve", "Line", "Measure", "curve", "evaluation_samples", "evaluation_text"]
+
+RANDOM_BAND = "random"
+_PERPLEXITY, _NLL = "perplexity", "nll"
+
+
+def evaluation_text(source: str) -> Text:
+    """The text that ``--data`` names, as an evaluation reads it.
+
+    Raises:
+        EvaluationError: there is none.
+    """
+    try:
+        return read_text(source)
+    except EvaluationError as error:  # here the field has no option
+        words = str(error).replace(": name it with --text-field", "; a text to measure on is looked for there alone")
+        raise EvaluationError(words) from error
+
+
+def evaluation_samples(laboratory: Laboratory, text: Text, protocol: Protocol) -> Samples:
+    """A text as the sequences that perplexity is taken on, by the protocol of ``gatenorm eval``.
+
+    Raises:
+        CalibrationError: the model has no tokenizer.
+        EvaluationError: a text shorter than one window, or tokens outside the vocabulary.
+    """
+    if laboratory.tokenizer is None:
+        raise CalibrationError(f"{laboratory.layout.checkpoint.directory} has no tokenizer that can be read")
+    sequences, described = encode(laboratory.tokenizer, text, protocol, laboratory.config)
+    return Samples(tuple(map(tuple, sequences)), described, protocol.batch_size)
+
+
+def curve(
+    laboratory: Laboratory,
+    asked: Sequence[Request | Scores],
+    text: Text,
+    protocol: Protocol,
+    counts: Sequence[int],
+    *,
+    seed: int = 0,
+    seeds: int = 5,
+    measures: Mapping[str, Measure] | None = None,
+    tasks: Sequence[Job] = (),
+    latency: LatencyProbe | None = None,
+    state: Path | None = None,
+    progress: Progress | None = None,
+) -> Curve:
+    """Measure perplexity without the ``n`` weakest sublayers, for every ``n`` in ``counts`` and every ranking.
+
+    Args:
+        asked: the rankings, as requests for them or as scores of the laboratory's model; what can be wrong with the
+            text, the counts or the state file is said before any is made.
+        counts: numbers of removed sublayers; 0 is measured whether named or not.
+        seed: of the criterion ``random`` where it is asked for.
+        seeds: how many random rankings make the band, of perplexity alone: those of seeds 0, 1, ...
+        measures: what else to measure along the rankings, by name: a function of the model, run without a key/value
+            cache, that gives a number.
+        tasks: of an evaluation, along the rankings; their mean share of right answers is the figure ``accuracy``.
+        latency: also time every pruned model along the rankings, in turns with the whole one.
+        state: a JSON file that keeps what was measured; goes on from it where it exists.
+        progress: called with (measurements known, measurements in all).
+
+    Raises:
+        EvaluationError: a count that leaves no attention, a state file of another curve, logits that are not finite,
+            or a length that does not fit.
+        CriterionError: no ranking, or one that cannot be had.
+        CalibrationError: no tokenizer, or tasks or timing of a model that is spread over devices.
+        OutputError: the state file cannot be written.
+    """
+    from gatenorm.models.loading import versions
+
+    began = time.perf_counter()
+    layers = laboratory.layout.attention_layers
+    numbers = sorted({0, *counts})
+    if not asked:
+        raise CriterionError("--criteria names none: expected one or more, such as gate-norm,cosine@random")
+    if numbers[0] < 0 or numbers[-1] >= len(layers):
+        raise EvaluationError(
+            f"a curve to {numbers[-1]} removed sublayers: the model has {len(layers)}, and one must stay"
+        )
+    probes: list[Probe] = [FunctionProbe(name, measure) for name, measure in (measures or {}).items()]
+    probes += [TaskProbe(job) for job in tasks]
+    if latency is not None:
+        latency.check(laboratory)
+        probes.append(latency)
+    check_probes(laboratory, probes)
+    samples = evaluation_samples(laboratory, text, protocol)
+    how = {**samples.protocol, "dtype": laboratory.computes_in, "device": laboratory.device}
+    key = {"data": text.identity(), "protocol": how}
+    if state is not None:  # every weight is read for its hash, which nobody needs without a file
+        key |= {"model": model_key(laboratory.layout), "software": software(packages=("accelerate", "lm_eval"))}
+    known = CurveState(state, key, {probe.name: probe.key for probe in probes})
+    rankings = _rankings(laboratory, asked, seed, progress)
+    drawn = [score_weights(laboratory.layout, RANDOM_BAND, seed=number) for number in range(seeds)]
+    along = {frozenset(weakest(s, n)) for s in rankings for n in numbers}
+    sets = along | {frozenset(weakest(s, n)) for s in drawn for n in numbers}
+    _measure(laboratory, samples, known, sets, along, probes, progress)
+    names = [probe.name for probe in probes if isinstance(probe, TaskProbe)]
+    lines = [_line(label(s), s, numbers, known, probes, names) for s in rankings]
+    band = [_line(f"{RANDOM_BAND} {s.seed}", s, numbers, known, (), ()) for s in drawn]
+    return Curve(
+        model=laboratory.layout.identity(),
+        lines=tuple(lines),
+        band=tuple(band),
+        warnings=tuple(w for line in lines for w in curve_signatures(line.name, line.perplexity)),
+        protocol={**how, "counts": numbers},
+        data=text.identity(),
+        seconds=time.perf_counter() - began,
+        versions=versions(),
+        measured={probe.name: dict(known.protocol(probe.name)) for probe in probes},
+    )
+
+
+def _measure(
+    laboratory: Laboratory,
+    samples: Samples,
+    known: CurveState,
+    sets: set[frozenset[int]],
+    along: set[frozenset[int]],
+    probes: Sequence[Probe],
+    progress: Progress | None,
+) -> None:
+    """Whatever is not known yet: perplexity of all sets, the rest along the rankings; the fewest removals first."""
+    ordered = sorted(sets, key=lambda s: (len(s), sorted(s)))
+    todo: list[tuple[frozenset[int], Probe | None]] = []
+    for gone in ordered:
+        todo.append((gone, None))
+        todo += [(gone, probe) for probe in probes if gone in along]
+    missing = [(gone, p) for gone, p in todo if not known.has(gone, _PERPLEXITY if p is None else p.name)]
+    loss: Loss | None = None
+    for n, (gone, probe) in enumerate(missing):
+        if progress:
+            progress(len(todo) - len(missing) + n, len(todo))
+        if probe is None:
+            loss = loss or loss_on(laboratory.removable, samples)
+            known.keep(gone, _PERPLEXITY, {_NLL: loss(gone)}, samples.protocol)
+        else:
+            figures = probe.measure(laboratory, gone)
+            known.keep(gone, probe.name, figures, probe.describe())
+    if progress:
+        progress(len(todo), len(todo))
+
+
+def _rankings(
+    laboratory: Laboratory, asked: Sequence[Request | Scores], seed: int, progress: Progress | None
+) -> Sequence[Scores]:
+    wanted = [one for one in asked if isinstance(one, Request)]
+    made = iter(score_requests(laboratory, wanted, seed=seed, progress=progress))
+    return [next(made) if isinstance(one, Request) else one for one in asked]
+
+
+def _line(
+    name: str, scores: Scores, counts: Sequence[int], known: CurveState, probes: Sequence[Probe], tasks: Sequence[str]
+) -> Line:
+    removed = {n: tuple(weakest(scores, n)) for n in counts}
+    perplexity = {n: _perplexity(known.get(frozenset(gone), _PERPLEXITY)[_NLL]) for n, gone in removed.items()}
+    by_count: dict[int, dict[str, float]] = {}
+    for n, gone in removed.items():
+        found: dict[str, Any] = {}
+        for probe in probes:
+            found |= known.get(frozenset(gone), probe.name)
+        accuracy = mean_accuracy(found, tasks)
+        by_count[n] = found if accuracy is None else {ACCURACY: accuracy, **found}
+    figures = {key: {n: found[key] for n, found in by_count.items()} for key in by_count[counts[0]]}
+    return Line(name, removed, perplexity, figures)
+
+
+def _perplexity(nll: float) -> float:
+    return math.exp(nll) if nll < 700 else math.inf

@@ -1,0 +1,134 @@
+"""What a curve measures of every pruned model beside its perplexity: tasks of an evaluation, or any function of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from gatenorm.criteria.laboratory import Laboratory
+from gatenorm.errors import CalibrationError, EvaluationError
+from gatenorm.evaluation.core.job import Job
+from gatenorm.models.pruned_copy import pruned_copy
+from gatenorm.models.subject import Subject
+
+Figures = dict[str, float]
+Measure = Callable[[Any], float]
+ACCURACY = "accuracy"
+# What a task is judged by: the first of these among its figures.
+_SHARES_OF_RIGHT = ("acc_norm", "acc", "accuracy", "choice")
+
+
+class Probe(Protocol):
+    """Something that is measured of the model without some layers' attention."""
+
+    @property
+    def name(self) -> str:
+        """What the state file and errors call it."""
+
+    @property
+    def key(self) -> Mapping[str, Any]:
+        """All that decides its figures beside the model and the hardware, as plain JSON."""
+
+    def measure(self, laboratory: Laboratory, layers: Collection[int]) -> Figures:
+        """The figures by name, of the laboratory's model without the attention of ``layers``."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """The protocol, as far as it is known by now."""
+
+
+@dataclass(frozen=True)
+class FunctionProbe:
+    """Any function of a model, which runs it without a key/value cache."""
+
+    name: str
+    function: Measure
+
+    @property
+    def key(self) -> Mapping[str, Any]:
+        """Its name in its module: a function that was changed under the same name needs a new state file."""
+        return {name: getattr(self.function, f"__{name}__", None) for name in ("module", "qualname")}
+
+    def measure(self, laboratory: Laboratory, layers: Collection[int]) -> Figures:
+        with laboratory.removable.without(layers) as model:
+            return {self.name: float(self.function(model))}
+
+    def describe(self) -> Mapping[str, Any]:
+        return {"kind": "function"}
+
+
+@dataclass(frozen=True)
+class TaskProbe:
+    """A task of an evaluation, with the figures that the same task gives of the pruned checkpoint.
+
+    ``protocol`` is filled by the first measurement.
+    """
+
+    job: Job
+    protocol: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.job.title
+
+    @property
+    def key(self) -> Mapping[str, Any]:
+        return {"kind": self.job.kind, **self.job.key}
+
+    def measure(self, laboratory: Laboratory, layers: Collection[int]) -> Figures:
+        if self.job.run is None:
+            raise EvaluationError(f"--tasks {self.name} compares two models: see gatenorm eval")
+        model = pruned_copy(laboratory.model, laboratory.layout, layers)
+        found = self.job.run(Subject.of_module(model, laboratory.tokenizer), None)
+        if not self.protocol:
+            self.protocol.update({"figure": headline(found.figures), **found.protocol, "data": dict(found.data)})
+        return {f"{self.name}.{figure}": float(value) for figure, value in found.figures.items()}
+
+    def describe(self) -> Mapping[str, Any]:
+        return self.protocol or {"kind": self.job.kind}
+
+
+def headline(figures: Mapping[str, Any]) -> str | None:
+    """The figure that a task is judged by: ``acc_norm`` where it has one, else the plain share of right answers."""
+    return next((figure for figure in _SHARES_OF_RIGHT if figure in figures), None)
+
+
+def mean_accuracy(figures: Mapping[str, float], tasks: Sequence[str]) -> float | None:
+    """The mean of the tasks' shares of right answers; ``None`` where none of them has one.
+
+    Args:
+        figures: by ``task.figure``.
+        tasks: the tasks' names.
+    """
+    found = []
+    for task in tasks:
+        own = {name.removeprefix(f"{task}."): v for name, v in figures.items() if name.startswith(f"{task}.")}
+        figure = headline(own)
+        if figure is not None:
+            found.append(own[figure])
+    return sum(found) / len(found) if found else None
+
+
+def check_probes(laboratory: Laboratory, probes: Sequence[Probe]) -> None:
+    """Refuse, before anything is run, what cannot be measured of this model.
+
+    Raises:
+        EvaluationError: two measurements of one name, or a task that compares two models.
+        CalibrationError: tasks or timing of a model that is spread over devices, or that has no tokenizer.
+    """
+    names = [probe.name for probe in probes]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise EvaluationError(f"{twice} is to be measured twice: name every task once")
+    for probe in probes:
+        if isinstance(probe, FunctionProbe):
+            continue
+        if laboratory.device == "auto":
+            raise CalibrationError(
+                f"{probe.name} is measured on one device: name it, with --device cpu or cuda (in Python "
+                'laboratory(..., device="cuda")), instead of auto'
+            )
+        if isinstance(probe, TaskProbe) and probe.job.run is None:
+            raise EvaluationError(f"--tasks {probe.name} compares two models: see gatenorm eval")
+        if isinstance(probe, TaskProbe) and laboratory.tokenizer is None:
+            raise CalibrationError(f"{laboratory.layout.checkpoint.directory} has no tokenizer that can be read")

@@ -1,0 +1,137 @@
+"""Failure signatures that a user must be told about, each found by one function and stated with its evidence."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from gatenorm.analysis.agreement import by_layer, label, spearman
+from gatenorm.criteria import criterion
+from gatenorm.records import FailureSignature, Scores, spans
+
+_FEWEST_LAYERS = 6
+HIGH_PERPLEXITY = 100.0
+JUMP = 10.0
+# A cliff is a step that is large in itself (a tenth of a nat is 10.5% of perplexity) and beside the others.
+_CLIFF_NATS = 0.1
+_CLIFF_TIMES = 3.0
+
+
+def few_shared(proxy: Scores, check: Scores, count: int, protect: Sequence[int] = ()) -> FailureSignature | None:
+    """Fewer than half of the ``count`` layers that ``proxy`` would remove are among those that ``check`` would."""
+    chosen, other = (weakest(scores, count, protect) for scores in (proxy, check))
+    shared = sorted({*chosen} & {*other})
+    if 2 * len(shared) >= count:
+        return None
+    evidence = {
+        "criterion": label(proxy),
+        "check": label(check),
+        "count": count,
+        "chosen": sorted(chosen),
+        "chosen_by_check": sorted(other),
+        "shared": shared,
+        "limit": count / 2,
+    }
+    which = f" ({spans(shared)})" if shared else ""
+    message = (
+        f"{label(proxy)} and {label(check)} share {len(shared)} of the {count} layers that each would remove{which}, "
+        f"fewer than half: {label(proxy)} may be unreliable for this model"
+    )
+    return FailureSignature("few-layers-shared", message, evidence)
+
+
+def gate_norms_do_not_fall(scores: Scores) -> FailureSignature | None:
+    """The gate norms of the last third of the layers are no smaller, in the mean, than those of the first third.
+
+    The paper's criterion rests on their falling towards the late layers. Looked for in criteria that are gate norms,
+    on models of at least 6 layers.
+    """
+    values = by_layer(scores)
+    if not criterion(scores.criterion).gate or len(values) < _FEWEST_LAYERS:
+        return None
+    layers = sorted(values)
+    third = len(layers) // 3
+    early = statistics.fmean(values[layer] for layer in layers[:third])
+    late = statistics.fmean(values[layer] for layer in layers[-third:])
+    if late < early:
+        return None
+    correlation = spearman(layers, [values[layer] for layer in layers])
+    evidence = {
+        "criterion": scores.criterion,
+        "mean_of_first_third": early,
+        "mean_of_last_third": late,
+        "layers_in_a_third": third,
+        "spearman_with_depth": correlation,
+    }
+    message = (
+        f"{scores.criterion} does not fall towards the late layers: {early:.4g} in the mean of the first {third}, "
+        f"{late:.4g} of the last {third}; the paper's argument rests on such a fall"
+    )
+    return FailureSignature("gate-norms-do-not-fall", message, evidence)
+
+
+def curve_signatures(name: str, perplexities: Mapping[int, float]) -> list[FailureSignature]:
+    """What a curve of perplexity by number of removed sublayers warns of: high perplexity, a jump, a cliff.
+
+    Args:
+        name: the criterion, as the messages should call it.
+        perplexities: by number of removed sublayers, 0 among them.
+    """
+    counts = sorted(perplexities)
+    found = []
+    high = next((n for n in counts if perplexities[n] > HIGH_PERPLEXITY), None)
+    if high is not None:
+        found.append(_perplexity("perplexity-above-100", name, perplexities, high, "is above 100"))
+    jump = next((n for n in counts if perplexities[n] >= JUMP * perplexities[counts[0]]), None)
+    if jump is not None:
+        found.append(_perplexity("perplexity-jump", name, perplexities, jump, "has risen by an order of magnitude"))
+    at = _cliff(counts, perplexities)
+    if at is not None:
+        before = counts[counts.index(at) - 1]
+        evidence = {
+            "criterion": name,
+            "removed_before": before,
+            "removed_after": at,
+            "perplexity_before": perplexities[before],
+            "perplexity_after": perplexities[at],
+            "limit_nats": _CLIFF_NATS,
+            "limit_times_median_step": _CLIFF_TIMES,
+        }
+        message = (
+            f"{name}: a cliff at {at} removed: perplexity {perplexities[before]:.4g} at {before}, "
+            f"{perplexities[at]:.4g} at {at}"
+        )
+        found.append(FailureSignature("cliff", message, evidence))
+    return found
+
+
+def weakest(scores: Scores, count: int, protect: Sequence[int] = ()) -> list[int]:
+    """The ``count`` weakest layers that are not protected, weakest first."""
+    return [layer for layer in scores.ranking if layer not in set(protect)][:count]
+
+
+def _perplexity(kind: str, name: str, perplexities: Mapping[int, float], at: int, what: str) -> FailureSignature:
+    first = min(perplexities)
+    evidence = {
+        "criterion": name,
+        "removed": at,
+        "perplexity": perplexities[at],
+        "perplexity_whole": perplexities[first],
+        "limit": HIGH_PERPLEXITY if kind == "perplexity-above-100" else JUMP * perplexities[first],
+    }
+    message = (
+        f"{name}: perplexity {what} with {at} removed ({perplexities[at]:.4g}, unpruned {perplexities[first]:.4g}): a "
+        "layer that the model needs has gone"
+    )
+    return FailureSignature(kind, message, evidence)
+
+
+def _cliff(counts: Sequence[int], perplexities: Mapping[int, float]) -> int | None:
+    """The first number of removals after which the loss rises, per removal, by far more than it usually does."""
+    steps = [(math.log(perplexities[b]) - math.log(perplexities[a])) / (b - a) for a, b in pairwise(counts)]
+    if len(steps) < 3:
+        return None
+    limit = max(_CLIFF_NATS, _CLIFF_TIMES * statistics.median(steps))
+    return next((counts[n + 1] for n, step in enumerate(steps) if step > limit), None)

@@ -1,0 +1,109 @@
+"""How fast a pruned model is beside the whole one: both in this process, on the same tensors, taking turns.
+
+For every set of removed layers the whole model and the pruned one take turns, the whole one first: A B A B, after a run
+each to warm up. A run is one forward pass over random tokens, then so many new tokens one by one from the key/value
+cache, as ``bench`` does it. Speed-ups are formed within a round, whole model's seconds over the pruned one's, before
+their median is taken: a machine that slows down slows both. What ``bench`` adds is a process for each model, and with
+it memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from gatenorm.criteria.laboratory import Laboratory
+from gatenorm.errors import EvaluationError
+from gatenorm.models.pruned_copy import pruned_copy
+from gatenorm.speed.measure.engines import Setting
+from gatenorm.speed.measure.engines.transformers import Transformers
+from gatenorm.speed.measure.record import Case, Measured, measure
+
+PHASES = ("prefill", "decode")
+_WHOLE, _PRUNED = "whole", "pruned"
+
+
+@dataclass(frozen=True)
+class LatencyProbe:
+    """Seconds of prefill and tokens per second of decoding, and both as speed-up over the whole model.
+
+    ``tokens`` are read, then ``new`` ones decoded, for ``batch`` sequences, ``rounds`` times after ``warmups``.
+    Figures: ``prefill_speedup``, ``decode_speedup`` and ``prefill_seconds``, ``decode_tokens_per_second`` (medians over
+    the rounds; ``_low`` and ``_high`` are the extremes of the speed-ups).
+    """
+
+    tokens: int
+    new: int = 32
+    batch: int = 1
+    rounds: int = 5
+    warmups: int = 1
+
+    @property
+    def name(self) -> str:
+        return "latency"
+
+    @property
+    def key(self) -> Mapping[str, Any]:
+        """With the number of threads, for which alone a timing is true."""
+        import torch
+
+        return {**asdict(self), "threads": torch.get_num_threads()}
+
+    def measure(self, laboratory: Laboratory, layers: Collection[int]) -> dict[str, float]:
+        """Take turns.
+
+        Raises:
+            EvaluationError: not enough memory.
+        """
+        case, layout = Case(self.tokens, self.batch, self.new), laboratory.layout
+        setting = Setting((case,), laboratory.device, laboratory.dtype)
+        models = {_WHOLE: laboratory.model}
+        if layers:
+            models[_PRUNED] = pruned_copy(laboratory.model, layout, layers)
+        sessions = {name: Transformers.of_module(model, layout, setting) for name, model in models.items()}
+        found = {m.name: m for m in measure(sessions, [case], self.rounds, warmups=self.warmups)}
+        skipped = next((m.skipped for m in found.values() if m.skipped), None)
+        if skipped is not None:
+            raise EvaluationError(f"--latency {self.tokens}: {skipped}")
+        return _figures(found[_WHOLE], found.get(_PRUNED))
+
+    def describe(self) -> Mapping[str, Any]:
+        order = "in turns, whole and pruned, in one process on the same tensors; speed-up by round, then the median"
+        return {
+            "engine": "transformers",
+            **{("prompt_tokens" if name == "tokens" else name): value for name, value in self.key.items()},
+            "prompts": "random tokens",
+            "order": order,
+        }
+
+    def check(self, laboratory: Laboratory) -> None:
+        """Refuse a length that the model does not take.
+
+        Raises:
+            EvaluationError: it does not fit into the context, or is below 1.
+        """
+        if min(self.tokens, self.new, self.batch, self.rounds) < 1:
+            raise EvaluationError("--latency, --new-tokens and --rounds must be 1 or more")
+        context = laboratory.layout.context
+        if context and self.tokens + self.new > context:
+            raise EvaluationError(
+                f"--latency {self.tokens} with {self.new} new tokens does not fit into the model's context of "
+                f"{context:,} tokens: at most {max(context - self.new, 0):,}"
+            )
+
+
+def _figures(whole: Measured, pruned: Measured | None) -> dict[str, float]:
+    own = pruned or whole
+    figures = {
+        "prefill_seconds": own.seconds("prefill").median,
+        "decode_tokens_per_second": own.tokens_per_second().median,
+    }
+    for phase in PHASES:
+        if pruned is None:  # the whole model is what all others are held against
+            figures |= dict.fromkeys((f"{phase}_speedup", f"{phase}_speedup_low", f"{phase}_speedup_high"), 1.0)
+            continue
+        spread = pruned.speedup(whole, phase)
+        figures |= {f"{phase}_speedup": spread.median}
+        figures |= {f"{phase}_speedup_low": spread.low, f"{phase}_speedup_high": spread.high}
+    return figures

@@ -1,0 +1,1 @@
+"""What the figures say: gates, verdict, search, cost and benefit."""

@@ -1,0 +1,117 @@
+"""What a variant is worth in money, from measured throughput, and where it does not pay."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from gatenorm.audit.judge.metrics import requests, unpruned
+from gatenorm.audit.plan.config import Worth
+from gatenorm.evaluation.statistics.paired_statistics import median_interval
+from gatenorm.records import Evidence
+
+# Below this, a saving is no reason to change a model.
+_PAYS = 1.02
+_PHASES = ("prefill", "decode")
+
+
+def worth(before: Sequence[Evidence], after: Sequence[Evidence], asked: Worth) -> dict[str, Any]:
+    """Cost per million tokens before and after, case by case, and a sentence that says whether that pays.
+
+    With ``s`` seconds for a request of ``t`` prompt tokens and ``n`` new ones in a batch of ``b``, and the price ``p``
+    of an hour: ``p s / 3600 / (b (t + n)) x 10^6``; per million new tokens alone ``p / (3600 v) x 10^6`` with the
+    decode throughput ``v`` in tokens a second. Without a price only the speeds are compared.
+    """
+    found = []
+    for evidence in after:
+        partner = unpruned(before, evidence) if evidence.kind == "speed" and evidence.figures else None
+        if partner is not None:
+            found.append(_case(partner, evidence, asked))
+    if not found:
+        return {}
+    price = {"price_per_hour": asked.price_per_hour, "currency": asked.currency} if asked.price_per_hour else {}
+    return {**price, "cases": found, "sentence": _sentence(found, asked)}
+
+
+def _case(before: Evidence, after: Evidence, asked: Worth) -> dict[str, Any]:
+    protocol = after.protocol
+    tokens, new, batch = protocol["prompt_tokens"], protocol["new_tokens"], protocol["batch"]
+    ratios = [b / a for b, a in zip(requests(before), requests(after), strict=True)]
+    low, high = median_interval(ratios) or (None, None)
+    case: dict[str, Any] = {
+        "engine": protocol["engine"],
+        "prompt_tokens": tokens,
+        "new_tokens": new,
+        "batch": batch,
+        "request_speedup": statistics.median(ratios),
+        "request_speedup_low": low,
+        "request_speedup_high": high,
+        "rounds": len(ratios),
+        **_ideal(before, after),
+        "prefill_speedup": after.figures["prefill_speedup"],
+        "decode_speedup": after.figures["decode_speedup"],
+    }
+    if "cache_share_removed" in after.figures:
+        case["cache_share_removed"] = after.figures["cache_share_removed"]
+    if asked.price_per_hour:
+        for name, record in (("before", before), ("after", after)):
+            middle = statistics.median(requests(record))
+            throughput = record.figures["decode_tokens_per_second"]
+            case[f"cost_per_million_{name}"] = asked.price_per_hour * middle / 3600 / (batch * (tokens + new)) * 1e6
+            case[f"cost_per_million_new_{name}"] = asked.price_per_hour / (3600 * throughput) * 1e6
+    return case
+
+
+def _ideal(before: Evidence, after: Evidence) -> dict[str, float]:
+    """``T / (P / p + D / d)``: a request's speed-up if the removed attention cost nothing and all else stayed.
+
+    ``P`` and ``D`` are the unpruned model's median seconds of prefill and decode, ``T`` their sum, ``p`` and ``d`` the
+    ideals of either phase, where the profile gave them.
+    """
+    ideals = [after.figures.get(f"{phase}_ideal") for phase in _PHASES]
+    if None in ideals:
+        return {}
+    seconds = [statistics.median(sample[phase] for sample in before.data["samples"]) for phase in _PHASES]
+    left = sum(s / ideal for s, ideal in zip(seconds, ideals, strict=True) if ideal)
+    return {"request_ideal": sum(seconds) / left} if left else {}
+
+
+def _sentence(cases: Sequence[dict[str, Any]], asked: Worth) -> str:
+    # One that is proven to pay speaks before one that may, and that before one that is proven not to.
+    best = max(cases, key=lambda c: (_proven(c), not _in_vain(c), float(c["request_speedup"])))
+    where = f"{best['prompt_tokens']:,} prompt and {best['new_tokens']} new tokens in {best['engine']}"
+    said = f"request of {where} is {best['request_speedup']:.2f} times as fast"
+    low, high = best["request_speedup_low"], best["request_speedup_high"]
+    span = f"{best['rounds']} rounds, too few for an interval" if low is None else f"{low:.2f} to {high:.2f}"
+    ideal = best.get("request_ideal")
+    could = "" if ideal is None else f"; were the removed attention free, it would be {ideal:.2f} times"
+    if _in_vain(best):
+        return f"It does not pay here: a {said} ({span}){could}."
+    if not _proven(best):
+        more = "more rounds, or a quieter machine, would tell"
+        return f"Whether it pays is not proven: a {said} ({span}){could}; {more}."
+    said = f"A {said}"
+    if asked.price_per_hour:
+        before, after = best["cost_per_million_before"], best["cost_per_million_after"]
+        unit = f"{asked.currency} ".lstrip()
+        said += f", {unit}{before:.4g} for a million tokens before and {unit}{after:.4g} after"
+    short = [c for c in cases if _in_vain(c)]
+    if short:
+        lengths: dict[str, list[str]] = {}
+        for c in short:
+            lengths.setdefault(c["engine"], []).append(f"{c['prompt_tokens']:,}")
+        told = " and ".join(f"{', '.join(dict.fromkeys(found))} in {engine}" for engine, found in lengths.items())
+        said += f"; with prompts of {told} it does not pay"
+    return said + "."
+
+
+def _proven(case: dict[str, Any]) -> bool:
+    low = case["request_speedup_low"]
+    return bool(case["request_speedup"] >= _PAYS and low is not None and low >= 1)
+
+
+def _in_vain(case: dict[str, Any]) -> bool:
+    """Proven not to pay: the whole interval lies below what pays."""
+    high = case["request_speedup_high"]
+    return high is not None and bool(high < _PAYS)

@@ -1,0 +1,100 @@
+"""The verdict: which budget stands, by which ranking, and what it is worth, in three sentences."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from gatenorm.audit.judge.baseline_check import at
+from gatenorm.audit.judge.gates import BY_CHANCE
+from gatenorm.audit.output.formatting import amount, figure, interval
+from gatenorm.audit.plan.candidates import chosen_of, nearest
+from gatenorm.audit.plan.rankings import BorneOut
+from gatenorm.records import FailureSignature
+from gatenorm.records.audit import (
+    CANDIDATE,
+    FALLS,
+    NOT_PROVEN,
+    STANDS,
+    AuditedVariant,
+    GateResult,
+    NotExamined,
+)
+
+
+def verdict(
+    variants: Sequence[AuditedVariant],
+    borne: BorneOut,
+    asked_for: str,
+    missing: Sequence[NotExamined],
+    beaten_by: Sequence[FailureSignature] = (),
+) -> tuple[tuple[str, ...], str | None]:
+    """Three sentences, and the name of the variant that they recommend, if any.
+
+    Args:
+        beaten_by: what costs less loss than the rankings do, as :func:`baseline_check.unbeaten` found.
+    """
+    chosen = chosen_of(variants)
+    return (
+        (_which(variants, chosen), _by_what(borne, asked_for, beaten_by), _worth(chosen or nearest(variants), missing)),
+        chosen.name if chosen else None,
+    )
+
+
+def _which(variants: Sequence[AuditedVariant], chosen: AuditedVariant | None) -> str:
+    candidates = [v for v in variants if v.role == CANDIDATE]
+    counts = Counter(v.outcome for v in candidates)
+    told = ", ".join(f"{n} {_verb(o, n)}" for o in (STANDS, FALLS, NOT_PROVEN) if (n := counts[o]))
+    tally = f"of {len(candidates)} candidates: {told}"
+    if chosen is not None:
+        figures = "; ".join(f"{g.gate} {figure(g)}" for g in chosen.gates if g.value is not None)
+        return (
+            f"{chosen.name} stands, with {len(chosen.plan.new)} attention sublayers ({chosen.share:.0%}) removed "
+            f"({figures}); {tally}."
+        )
+    closest = nearest(variants)
+    if closest is None:
+        return "There was no candidate to judge."
+    why = closest.rejected or _obstacles(closest)
+    return f"No budget stands; {tally}; the nearest is {closest.name} ({closest.outcome}: {why})."
+
+
+def _verb(outcome: str, count: int) -> str:
+    return outcome.removesuffix("s") if count > 1 else outcome
+
+
+def _obstacles(variant: AuditedVariant) -> str:
+    """The gates that speak against a variant, the decided ones first."""
+    against = [g for g in variant.gates if g.outcome == FALLS] or [g for g in variant.gates if g.outcome == NOT_PROVEN]
+    words = [
+        f"{gate.gate} is not proven, since {BY_CHANCE}"
+        if gate.detail.startswith(BY_CHANCE)
+        else f"{gate.gate} {figure(gate)}{_span(gate)} where {_asked(gate)} is asked for"
+        for gate in against
+    ]
+    return "; ".join(words) or "no gate about quality could be held against a figure"
+
+
+def _asked(gate: GateResult) -> str:
+    least = "at least" if gate.gate == "speed-up" else "at most"
+    return f"{least} {amount(gate.limit, gate.unit)}"
+
+
+def _span(gate: GateResult) -> str:
+    return f" ({interval(gate)})" if interval(gate) else ""
+
+
+def _by_what(borne: BorneOut, asked_for: str, beaten_by: Sequence[FailureSignature]) -> str:
+    cheaper = at(beaten_by, borne.name, borne.count)
+    more = f"; {' and '.join(cheaper)} {'cost' if len(cheaper) > 1 else 'costs'} less still" if cheaper else ""
+    if borne.name == asked_for:
+        return f"The model bears {asked_for} out ({borne.why}){more}."
+    return f"The model does not bear {asked_for} out but {borne.name} ({borne.why}){more}."
+
+
+def _worth(variant: AuditedVariant | None, missing: Sequence[NotExamined]) -> str:
+    said = str(variant.worth.get("sentence", "")).rstrip(".") if variant is not None else ""
+    said = f"{variant.name}: {said}" if said and variant is not None else "What it saves was not measured"
+    if not missing:
+        return f"{said}; nothing that was asked for is left unexamined."
+    return f"{said}; not examined: {', '.join(m.what for m in missing)}."

@@ -1,0 +1,1 @@
+"""What an audit writes: its record, reports, model cards, commands to repeat."""

@@ -1,0 +1,61 @@
+"""The part of the evidence that a variant's model card carries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gatenorm.audit.output.formatting import amount, figure, interval
+from gatenorm.records import spans
+from gatenorm.records.audit import AuditedVariant
+from gatenorm.surgery.card import with_evidence
+
+
+def write_card(directory: Path, variant: AuditedVariant, baseline: str) -> None:
+    """Put what the audit found into the model card of a variant; what an earlier audit put there is replaced.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    card = directory / "README.md"
+    text = with_evidence(card.read_text(encoding="utf-8"), section(variant, baseline))
+    temporary = card.with_name(".partial-README.md")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(card)
+
+
+def section(variant: AuditedVariant, baseline: str) -> str:
+    """Markdown: the outcome, the gates, the figures with their protocols."""
+    lines = [
+        f"Audited against {baseline} by gatenorm: **{variant.outcome}**"
+        + (f" ({variant.rejected})" if variant.rejected else "")
+        + f". Attention removed in layers {spans(variant.plan.new)} ({variant.share:.0%}), chosen by "
+        f"`{variant.criterion}`.",
+        "",
+        "| gate | figure | interval | limit | outcome |",
+        "|---|---:|---|---:|---|",
+    ]
+    for gate in variant.gates:
+        lines.append(
+            f"| {gate.gate} | {figure(gate)} | {interval(gate)} | {amount(gate.limit, gate.unit)} | {gate.outcome} |"
+        )
+    lines += ["", "| measured | figures | protocol |", "|---|---|---|"]
+    for evidence in variant.evidence:
+        if evidence.kind == "comparison" or not evidence.figures:
+            continue
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in list(evidence.figures.items())[:4])
+        name = str(evidence.data.get("name", ""))
+        protocol = "; ".join(
+            f"{key.replace('_', ' ')} {value}" for key, value in evidence.protocol.items() if _short(value)
+        )
+        lines.append(f"| {evidence.kind}, {_cell(name)} | {figures} | {_cell(protocol)} |")
+    if variant.worth.get("sentence"):
+        lines += ["", str(variant.worth["sentence"])]
+    return "\n".join(lines)
+
+
+def _short(value: object) -> bool:
+    return isinstance(value, (int, float, str)) and len(str(value)) <= 80
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,177 @@
+"""From a finished workflow to the audit's record, and from that to files."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gatenorm.analysis.diagnostics import curve_signatures
+from gatenorm.audit.judge.baseline_check import unbeaten
+from gatenorm.audit.judge.cost_benefit import worth
+from gatenorm.audit.judge.metrics import findings
+from gatenorm.audit.judge.verdict import verdict
+from gatenorm.audit.output import repro_commands as commands
+from gatenorm.audit.output.model_card import write_card
+from gatenorm.audit.plan.candidates import audited
+from gatenorm.audit.plan.rankings import RULE, comparison
+from gatenorm.audit.run.jobs import orders_code, versions
+from gatenorm.audit.run.state import write_text
+from gatenorm.audit.run.workflow import STEPS, Workflow
+from gatenorm.records import FailureSignature
+from gatenorm.records.audit import DONE, NOT_DONE, PARTLY, STANDS, Audit, AuditedVariant, NotExamined, Step
+from gatenorm.report.page import write_report
+
+AUDIT_FILE = "audit.json"
+# A task that got worse by more than chance explains.
+_UNLIKELY = 0.05
+
+
+def audit_of(work: Workflow, missing: Sequence[NotExamined], began: float, model: str) -> Audit:
+    """The record of everything that a workflow found."""
+    layout, config = work.layout, work.config
+    assert work.borne is not None
+    not_examined = [*missing, *work.not_examined]
+    variants = []
+    for one in (*work.candidates, *work.comparisons):
+        saved = worth(work.baseline, one.records, config.worth)
+        variants.append(audited(layout, one, work.baseline, work.limits, saved))
+    first = work.wanted[0].name
+    beaten_by = unbeaten(variants, work.baseline, [first, work.borne.name])
+    sentences, chosen = verdict(variants, work.borne, first, not_examined, beaten_by)
+    scores = tuple(work.scores.values())
+    agreement = comparison(layout, scores)
+    return Audit(
+        model=layout.identity(),
+        verdict=sentences,
+        chosen=chosen,
+        steps=_steps(work, not_examined, model),
+        variants=tuple(variants),
+        baseline=findings(work.baseline, ()).before,
+        scores=scores,
+        warnings=tuple(_warnings(work, variants, beaten_by)),
+        not_examined=tuple(not_examined),
+        config=config.to_json(),
+        provenance=_provenance(work, began, model),
+        cross_check=None
+        if work.cross_check is None
+        else work.cross_check.to_json() | {"borne_out": work.borne.to_json()},
+        comparison=None if agreement is None else agreement.to_json(),
+        search=None if work.search is None else _search(work),
+        version=versions()["gatenorm"],
+    )
+
+
+def write_audit(audit: Audit, directory: Path) -> list[Path]:
+    """Write ``audit.json``, the reports and the variants' model cards; returns the files, the report first.
+
+    Raises:
+        OutputError: no space left, or a file that cannot be written.
+    """
+    for variant in audit.variants:
+        if variant.directory and (directory / variant.directory / "README.md").is_file():
+            write_card(directory / variant.directory, variant, audit.model.name)
+    record = directory / AUDIT_FILE
+    write_text(record, json.dumps(audit.to_json(), indent=1, ensure_ascii=False) + "\n", directory)
+    return [write_report(audit, directory), record]
+
+
+def _steps(work: Workflow, missing: Sequence[NotExamined], model: str) -> tuple[Step, ...]:
+    there = {a.step for a in work.asked} | {1, 2} | ({6} if work.config.speed.engines else set())
+    there |= {7} if work.config.recovery.enabled else set()
+    whats = " ".join(m.what for m in missing)
+    partly = {3: ("perplexity", "general tasks"), 5: ("refusal", "retrieval"), 6: ("export", "speed"), 7: ("recovery",)}
+    steps = []
+    for number, name in enumerate(STEPS, 1):
+        status = DONE if number in there else NOT_DONE
+        if status == DONE and any(word in whats for word in partly.get(number, ())):
+            status = PARTLY
+        detail = work.details.get(number) or _asked_in(work, number)
+        seconds = round(work.measuring.seconds.get(number, 0.0), 3)
+        steps.append(Step(name, status, detail, seconds, commands.of_step(work, number, model)))
+    return tuple(steps)
+
+
+def _asked_in(work: Workflow, number: int) -> str:
+    return ", ".join(a.name for a in work.asked if a.step == number)
+
+
+def _search(work: Workflow) -> dict[str, Any]:
+    assert work.search is not None
+    gate = work.config.search.gate
+    return {"gate": gate, "ranking": work.search_ranking, "limit": work.limits[str(gate)], **work.search.to_json()}
+
+
+def _warnings(
+    work: Workflow, variants: Sequence[AuditedVariant], beaten_by: Sequence[FailureSignature]
+) -> list[FailureSignature]:
+    found = [*(work.cross_check.warnings if work.cross_check else ()), *beaten_by]
+    whole = next((e.figures["perplexity"] for e in work.baseline if e.kind == "perplexity"), None)
+    rankings: dict[str, dict[int, float]] = {}
+    for one in (*work.candidates, *work.comparisons):
+        measured = next((e.figures["perplexity"] for e in one.records if e.kind == "perplexity"), None)
+        if measured is not None and whole is not None and one.state == "pruned":
+            rankings.setdefault(one.ranking, {0: whole})[len(one.drop)] = measured
+    candidates = {one.ranking for one in work.candidates}
+    for name, curve in rankings.items():
+        if name in candidates:  # that a random choice fails warns of nothing
+            found += curve_signatures(name, curve)
+    return [*found, *(w for v in variants if (w := _uneven(v)) is not None)]
+
+
+def _uneven(variant: AuditedVariant) -> FailureSignature | None:
+    """Tasks that got worse beyond chance although the average stands."""
+    gate = next((g for g in variant.gates if g.gate == "task-drop"), None)
+    if gate is None or gate.outcome != STANDS:
+        return None
+    worse = {}
+    for change in variant.evidence:
+        for metric in ("acc", "accuracy"):
+            p = change.figures.get(f"{metric}_p", 1.0)
+            lost = -change.figures.get(f"{metric}_difference", 0.0)
+            if change.kind == "comparison" and p < _UNLIKELY and lost > 0:
+                worse[str(change.protocol.get("task"))] = 100 * lost
+    if not worse:
+        return None
+    told = ", ".join(f"{task} -{points:.1f} points" for task, points in worse.items())
+    message = f"{variant.name}: the average of the tasks stands, but some fell by more than chance: {told}"
+    return FailureSignature("uneven-tasks", message, {"variant": variant.name, "tasks": worse, "p": _UNLIKELY})
+
+
+def _provenance(work: Workflow, began: float, model: str) -> dict[str, Any]:
+    config = work.config
+    data: dict[str, dict[str, Any]] = {}
+    for record in work.baseline:
+        if "sha256" in record.data:
+            entry = {k: v for k, v in record.data.items() if isinstance(v, (str, int, float))}
+            data[f"{entry.get('name')} {entry['sha256']}"] = entry
+    return {
+        "versions": versions() | {"python": platform.python_version()},
+        "code_sha256": orders_code(),
+        "model": model,
+        "content_sha256": work.measuring.content,
+        "machine": {
+            "platform": platform.platform(),
+            "processor": platform.machine(),
+            "processors": os.cpu_count(),
+            "threads": work.measuring.threads,
+        },
+        "device": config.run.device,
+        "dtype": config.run.dtype,
+        "executor": config.run.executor,
+        "seeds": {"tokens": config.run.seed, "random": [w.seed for w in work.wanted if w.criterion == "random"]},
+        "data": list(data.values()),
+        "rule": RULE,
+        "began": _when(began),
+        "ended": _when(time.time()),
+        "command": commands.whole(work, model),
+        "commands": commands.of_evaluations(work, model),
+    }
+
+
+def _when(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

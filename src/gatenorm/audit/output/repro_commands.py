@@ -1,0 +1,128 @@
+"""Commands that repeat by hand what an audit did, ready to be pasted into a shell."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from gatenorm.audit.plan.candidates import Candidate
+from gatenorm.audit.plan.config import Run
+from gatenorm.audit.plan.evaluations import Asked
+from gatenorm.audit.run.speed import UNPRUNED
+from gatenorm.audit.run.state import CONFIG_FILE
+from gatenorm.audit.run.workflow import Workflow
+from gatenorm.demo.package import NAME as DEMO
+from gatenorm.evaluation.core.job import Request
+from gatenorm.records import Evidence
+from gatenorm.speed.measure.engines import timed_engine
+
+# Of a request, what the command line calls by the same names.
+_REPEATED = ("limit", "window", "stride", "documents", "text_field", "new_tokens", "refusal_rule")
+_DTYPES = ("float32", "bfloat16", "float16")
+
+
+def whole(work: Workflow, model: str) -> str:
+    """The audit itself, with the configuration that its directory keeps."""
+    directory = work.measuring.state.directory
+    return _joined("gatenorm", "audit", model, "-o", directory, "--config", directory / CONFIG_FILE)
+
+
+def of_evaluations(work: Workflow, model: str) -> list[dict[str, str]]:
+    """One command for every evaluation of every candidate that was not rejected."""
+    return [
+        {"what": f"{asked.name}: {one.name}", "command": _evaluation(work, asked, one, model)}
+        for one in work.candidates
+        if not one.rejected
+        for asked in work.asked
+    ]
+
+
+def of_step(work: Workflow, number: int, model: str) -> str:
+    """A command that repeats a step for the first candidate; empty where there is none."""
+    first = next(iter(work.candidates), None)
+    asked = next((a for a in work.asked if a.step == number), None)
+    if number == 1:
+        return _comparison(work, model)
+    if first is None:
+        return ""
+    if number == 2:
+        return _joined("gatenorm", "prune", model, "--drop", _listed(first.drop), "-o", "VARIANT")
+    if asked is not None:
+        return _evaluation(work, asked, first, model)
+    if number == 6 and work.config.speed.engines:
+        return _timing(work, model)
+    if number == 7 and work.config.recovery.enabled:
+        return _recovery(work, first, model)
+    return ""
+
+
+def _comparison(work: Workflow, model: str) -> str:
+    asked = work.config.rankings
+    names = [f"{w.criterion}@{w.source}" if w.source else w.criterion for w in work.wanted if not w.baseline]
+    how = ("--samples", asked.samples, "--length", asked.length, "--seed", work.config.run.seed)
+    return _joined("gatenorm", "compare", model, "--criteria", ",".join(names), *how, *_hardware(work))
+
+
+def _evaluation(work: Workflow, asked: Asked, one: Candidate, model: str) -> str:
+    defaults = asdict(Request())
+    parts: list[str] = []
+    for data in asked.data:
+        parts += ["--data", data]
+    for name in _REPEATED:
+        if asked.request.get(name) is not None and asked.request[name] != defaults[name]:
+            parts += [f"--{name.replace('_', '-')}", str(asked.request[name])]
+    head = ("gatenorm", "eval", _directory(work, one), "--baseline", model, "--tasks", asked.task)
+    return _joined(*head, *parts, *_hardware(work))
+
+
+def _timing(work: Workflow, model: str) -> str:
+    """For the first engine chosen and the first candidate that was timed in it; exports where it reads those."""
+    asked = work.config.speed
+    engine = asked.engines[0]
+    timed = (c for c in work.candidates if any(_is_timing(e, engine) for e in c.records))
+    one = next(timed, None)
+    if one is None:
+        return ""
+    if "transformers" in timed_engine(engine).kind.reads:
+        variant, unpruned = _directory(work, one), model
+    else:
+        exports = work.measuring.state.directory / "exports"
+        variant, unpruned = str(exports / f"{one.name}.gguf"), str(exports / f"{UNPRUNED}.gguf")
+    lists = {"--lengths": asked.lengths, "--batches": asked.batches if asked.batches != (1,) else ()}
+    parts = [part for option, values in lists.items() if values for part in (option, _listed(values))]
+    parts += ["--new-tokens", str(asked.new_tokens), "--rounds", str(asked.rounds)]
+    parts += ["--threads", str(work.measuring.threads), *_hardware(work, timed_engine(engine).dtypes)]
+    return _joined("gatenorm", "bench", variant, "--baseline", unpruned, "--engine", engine, *parts)
+
+
+def _is_timing(record: Evidence, engine: str) -> bool:
+    return record.kind == "speed" and record.protocol["engine"] == engine
+
+
+def _recovery(work: Workflow, one: Candidate, model: str) -> str:
+    asked = work.config.recovery
+    options = {"--steps": asked.steps, "--objective": asked.objective}
+    parts = [part for option, value in options.items() if value is not None for part in (option, str(value))]
+    head = ("gatenorm", "recover", _directory(work, one), "-o", "RECOVERED", "--data", asked.data or DEMO)
+    return _joined(*head, "--parent", model, *parts, *_hardware(work))
+
+
+def _hardware(work: Workflow, dtypes: Sequence[str] = _DTYPES) -> list[str]:
+    """The options that say on what, where they are not the default ones and are understood."""
+    run, default = work.config.run, Run()
+    parts = ["--device", run.device] if run.device != default.device else []
+    return parts + (["--dtype", run.dtype] if run.dtype != default.dtype and run.dtype in dtypes else [])
+
+
+def _directory(work: Workflow, one: Candidate) -> str:
+    return str(work.measuring.state.directory / one.directory)
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ",".join(map(str, numbers))
+
+
+def _joined(*parts: str | int | Path) -> str:
+    return shlex.join(map(str, parts))

@@ -1,0 +1,1 @@
+"""What an audit will do: configuration, budgets, candidates, rankings, evaluations."""

@@ -1,0 +1,82 @@
+"""How many sublayers the variants lose: shares, numbers, and what a target asks for by the cost model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gatenorm.audit.plan.config import Budgets
+from gatenorm.errors import PlanError
+from gatenorm.families import Layout
+from gatenorm.surgery.planning import check_count, count_for_share, count_for_target, speedup_target
+
+# Up to which share a budget has which name; beyond the last it is a fine-tuning project.
+_NAMES = ((0.15, "conservative"), (0.3, "practical"), (0.5, "aggressive"))
+ADAPTATION, ASKED = "adaptation", "asked"
+PRACTICAL = 0.2
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A number of removals and its name."""
+
+    count: int
+    name: str
+
+
+def budget_name(share: float) -> str:
+    """What a share of the attention sublayers is called."""
+    return next((name for limit, name in _NAMES if share < limit), ADAPTATION)
+
+
+def budgets(layout: Layout, asked: Budgets, protect: tuple[int, ...]) -> tuple[list[Budget], list[str]]:
+    """All budgets, the smallest first, each number once; and lines about shares that this model does not allow.
+
+    Raises:
+        PlanError: a number that this model does not allow, or a target out of reach.
+        EvaluationError: an unknown machine, or nothing that could be predicted.
+    """
+    there = len(layout.attention_layers)
+    found: dict[int, str] = {}
+    left_out = []
+    for share in asked.shares:
+        count = count_for_share(share, there)
+        try:
+            check_count(layout, count, protect)
+        except PlanError as error:
+            left_out.append(f"{share:.0%}: {error}")
+            continue
+        found.setdefault(count, budget_name(count / there))
+    for count in asked.layers:
+        check_count(layout, count, protect)
+        found.setdefault(count, ASKED)
+    target = _target(layout, asked, protect)
+    if target is not None:
+        found.setdefault(target, ASKED)
+    return [Budget(count, found[count]) for count in sorted(found)], left_out
+
+
+def decision_count(counts: list[int], there: int) -> int:
+    """The budget at which rankings are judged: the one nearest to 20%, the smaller of two."""
+    return min(counts, key=lambda count: (abs(count / there - PRACTICAL), count))
+
+
+def _target(layout: Layout, asked: Budgets, protect: tuple[int, ...]) -> int | None:
+    """The smallest number of removals that meets the targets by the cost model; ``None`` without a target."""
+    if asked.target_speedup is None and asked.max_cache_gb is None:
+        return None
+    from gatenorm.speed.predict.cost_model import forecasts
+    from gatenorm.speed.predict.counts import Architecture
+    from gatenorm.speed.predict.machines import machine
+
+    counted, context = Architecture.of(layout), asked.context or min(4096, layout.context or 4096)
+    free = len(set(layout.attention_layers) - set(protect))
+    found = forecasts(counted, machine(asked.machine), context, asked.batch)[:free]
+    counts = []
+    if asked.target_speedup is not None:
+        phases, wanted = speedup_target(asked.target_speedup)
+        reached = [min(getattr(f, phase) for phase in phases) for f in found]
+        counts.append(count_for_target(reached, wanted, "--target-speedup"))
+    if asked.max_cache_gb is not None and counted.cache_bytes(context, asked.batch) > asked.max_cache_gb * 1e9:
+        # Negated: what is wanted is at least so little.
+        counts.append(count_for_target([-f.cache_bytes for f in found], -asked.max_cache_gb * 1e9, "--max-cache-gb"))
+    return max(counts, default=None)

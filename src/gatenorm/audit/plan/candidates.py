@@ -1,0 +1,111 @@
+"""The variants of an audit while it is at work: candidates, which may be chosen, and comparisons, which may not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gatenorm.analysis.agreement import label
+from gatenorm.analysis.diagnostics import HIGH_PERPLEXITY, JUMP
+from gatenorm.audit.judge.gates import GATES, hold, outcome_of
+from gatenorm.audit.judge.metrics import Findings, findings
+from gatenorm.audit.plan.budgets import Budget
+from gatenorm.audit.plan.rankings import in_file_names
+from gatenorm.families import Layout
+from gatenorm.records import Evidence, Plan, Scores
+from gatenorm.records.audit import CANDIDATE, FALLS, PRUNED, STANDS, AuditedVariant
+from gatenorm.surgery.planning import plan_by_scores
+
+
+@dataclass
+class Candidate:
+    """One variant; ``records`` grows, ``rejected`` says why nothing more is measured of it."""
+
+    name: str
+    ranking: str
+    budget: Budget
+    plan: Plan
+    role: str = CANDIDATE
+    state: str = PRUNED
+    directory: str = ""
+    records: list[Evidence] = field(default_factory=list)
+    rejected: str = ""
+
+    @property
+    def drop(self) -> tuple[int, ...]:
+        """What this variant lacks and the audited model has."""
+        return self.plan.new
+
+    def share(self, layout: Layout) -> float:
+        return len(self.drop) / len(layout.attention_layers)
+
+
+def candidate(layout: Layout, scores: Scores, budget: Budget, protect: Sequence[int], role: str) -> Candidate:
+    """The variant that a ranking gives at a budget.
+
+    Raises:
+        PlanError: a budget that the model does not allow.
+    """
+    name = in_file_names(f"{label(scores)}-{budget.count}")
+    return Candidate(name, label(scores), budget, plan_by_scores(layout, scores, budget.count, protect), role)
+
+
+def unstable(before: float, after: float) -> str:
+    """Why a perplexity means that a layer which the model needs has gone; empty where it does not.
+
+    An order of magnitude above the unpruned model's, or above 100 where the unpruned model's is at most half of that:
+    on a text that is foreign to the model, 100 says nothing.
+    """
+    risen = f"perplexity {after:.4g}, unpruned {before:.4g}"
+    if not after < JUMP * before:
+        return f"{risen}: a rise by an order of magnitude; nothing more was measured"
+    if after > HIGH_PERPLEXITY >= 2 * before:
+        return f"{risen}: above {HIGH_PERPLEXITY:g}; nothing more was measured"
+    return ""
+
+
+def audited(
+    layout: Layout,
+    one: Candidate,
+    before: Sequence[Evidence],
+    limits: Mapping[str, float],
+    worth: Mapping[str, Any],
+) -> AuditedVariant:
+    """The record of a variant: its evidence, what changed, and what the gates say of it."""
+    found: Findings = findings(before, one.records)
+    results = tuple(hold(GATES[name], limit, found) for name, limit in limits.items())
+    if one.role != CANDIDATE:
+        results = tuple(result for result in results if result.value is not None)
+    return AuditedVariant(
+        name=one.name,
+        criterion=one.ranking,
+        budget=one.budget.name,
+        share=one.share(layout),
+        plan=one.plan,
+        role=one.role,
+        state=one.state,
+        outcome=outcome_of(results, one.rejected),
+        gates=results,
+        evidence=(*found.after, *found.changes),
+        rejected=one.rejected,
+        worth=dict(worth),
+        directory=one.directory,
+    )
+
+
+def rise(variant: AuditedVariant) -> float | None:
+    """The rise of perplexity in percent, where it was held against its gate."""
+    return next((g.value for g in variant.gates if g.gate == "perplexity-rise"), None)
+
+
+def chosen_of(variants: Sequence[AuditedVariant]) -> AuditedVariant | None:
+    """The candidate that stands with the most removed; of several, the one with the least rise of perplexity."""
+    standing = [v for v in variants if v.role == CANDIDATE and v.outcome == STANDS]
+    return max(standing, key=lambda v: (v.share, -(rise(v) or 0.0)), default=None)
+
+
+def nearest(variants: Sequence[AuditedVariant]) -> AuditedVariant | None:
+    """Where none stands: the smallest candidate that does not fall, else the smallest of all."""
+    candidates = [v for v in variants if v.role == CANDIDATE]
+    return min(candidates, key=lambda v: (v.outcome == FALLS, v.share, rise(v) or 0.0), default=None)

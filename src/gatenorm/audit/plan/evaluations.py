@@ -1,0 +1,168 @@
+"""What every variant is asked: the configuration and the model's own language decide, and what is missing is said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gatenorm.api.evaluating import OWN_TASKS
+from gatenorm.audit.asking import asked_by
+from gatenorm.audit.plan.config import Evaluation
+from gatenorm.demo.package import speaks_its_language
+from gatenorm.errors import EvaluationError, GatenormError
+from gatenorm.evaluation.core import registry
+from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.tasks.zeroshot import tasks as zeroshot_tasks
+from gatenorm.families import Layout
+from gatenorm.records.audit import NotExamined
+
+# Of the built-in model, chosen so that its whole audit takes about two minutes on two cores.
+OWN_STORIES, OWN_ITEMS = 24, 20
+_TEXTS, _TASKS, _DOMAIN, _REFUSAL, _RETRIEVAL = "texts", "tasks", "domain", "refusal", "retrieval"
+# Which setting names the data of each.
+_KEYS = {
+    _TEXTS: "evaluation.texts",
+    _TASKS: "evaluation.zeroshot",
+    _DOMAIN: "evaluation.domain",
+    _REFUSAL: "evaluation.refusal",
+    _RETRIEVAL: "evaluation.retrieval",
+}
+_REFUSALS = ("auto", "packaged", "none")
+STEPS = {_TEXTS: 3, _TASKS: 3, _DOMAIN: 4, _REFUSAL: 5, _RETRIEVAL: 5}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One evaluation, the same for every variant.
+
+    ``feeds`` is what gates call it by; ``task``, ``data`` and ``request`` are those of ``gatenorm eval``; ``key`` is
+    what decides its result besides the model; ``paired`` says that it needs both models at once.
+    """
+
+    feeds: str
+    name: str
+    task: str
+    data: tuple[str, ...]
+    request: Mapping[str, Any]
+    key: Any
+    paired: bool = False
+
+    @property
+    def step(self) -> int:
+        return STEPS[self.feeds]
+
+
+def evaluations(layout: Layout, asked: Evaluation, *, runs: bool) -> tuple[list[Asked], list[NotExamined]]:
+    """What is measured of every variant, and what is not, with what would make it so.
+
+    Args:
+        runs: whether the model can be run at all.
+
+    Raises:
+        EvaluationError, MissingExtraError: data that are missing or do not serve, before any work.
+    """
+    if not runs:
+        if asked.texts or asked.zeroshot or asked.domain or asked.refusal not in _REFUSALS:
+            raise EvaluationError(f"{layout.checkpoint.name} cannot be run, so nothing can be evaluated on it")
+        why = "the checkpoint holds no whole model, or PyTorch is not installed"
+        return [], [NotExamined("everything that needs the model to run", why, "give a whole checkpoint")]
+    own = speaks_its_language(layout.checkpoint.directory)
+    found: list[Asked] = []
+    missing: list[NotExamined] = []
+
+    def add(feeds: str, name: str, task: str, data: tuple[str, ...] = (), paired: bool = False, **request: Any) -> None:
+        known = {**registry.TASKS, **({} if data else OWN_TASKS if own else {})}
+        whole = Request(**request, context=layout.context)
+        with asked_by(_KEYS[feeds]):
+            jobs = registry.prepare([task], data, whole, baseline=True, known=known)
+        key = [[job.kind, job.title, dict(job.key)] for job in jobs]
+        found.append(Asked(feeds, name, task, data, request, key, paired))
+
+    read = [str(Path(text.data.rpartition("=")[2]).expanduser().resolve()) for text in asked.texts]
+    twice = next((text.data for text, path in zip(asked.texts, read, strict=True) if read.count(path) > 1), None)
+    if twice is not None:
+        # Variants are compared with the unpruned model text by text.
+        raise EvaluationError(f"the text {twice} is named more than once: name each text once, with one window")
+    for text in asked.texts:
+        how: dict[str, Any] = {
+            "documents": text.documents,
+            "window": text.window,
+            "limit": text.limit,
+            "text_field": text.text_field,
+        }
+        add(
+            _TEXTS,
+            f"perplexity on {Path(text.data.partition('=')[2] or text.data).name}",
+            "perplexity",
+            (text.data,),
+            **how,
+        )
+    if not asked.texts and own:
+        add(_TEXTS, "perplexity on held-out stories", "stories", limit=asked.stories_limit or OWN_STORIES)
+    elif not asked.texts:
+        missing.append(NotExamined("perplexity", "no text was given", "--data FILE, or --data wikitext2"))
+    _tasks(asked, own, add, missing)
+    if asked.domain is None:
+        missing.append(NotExamined("your own workload", "no file was given", "--domain FILE with your prompts"))
+    else:
+        domain = (f"domain={asked.domain}",)
+        add(_DOMAIN, "your workload", "domain", domain, True, limit=asked.domain_limit, new_tokens=asked.new_tokens)
+    _refusal(layout, asked, own, add, missing)
+    _retrieval(asked, own, add, missing)
+    return found, missing
+
+
+def _tasks(asked: Evaluation, own: bool, add: Any, missing: list[NotExamined]) -> None:
+    if asked.zeroshot is not None:
+        data = () if asked.zeroshot == "hub" else (f"zeroshot={asked.zeroshot}",)
+        for name in asked.zeroshot_tasks or tuple(zeroshot_tasks()):
+            add(_TASKS, name, f"zeroshot:{name}", data, limit=asked.zeroshot_limit)
+    elif asked.zeroshot_tasks:
+        raise EvaluationError("zero-shot tasks are named, but no data: give evaluation.zeroshot, a directory or hub")
+    elif own:
+        add(_TASKS, "the built-in model's tasks", "abilities", limit=asked.zeroshot_limit or OWN_ITEMS)
+    else:
+        missing.append(NotExamined("general tasks", "no zero-shot files were given", "--zeroshot DIR, or hub"))
+
+
+def _refusal(layout: Layout, asked: Evaluation, own: bool, add: Any, missing: list[NotExamined]) -> None:
+    wanted = asked.refusal
+    if wanted == "auto":
+        wanted = "packaged" if own or _has_template(layout.checkpoint.directory) else "none"
+        if wanted == "none":
+            why = "the model has no chat template, so it was hardly taught to refuse"
+            missing.append(NotExamined("refusal", why, "--refusal packaged, or --refusal FILE"))
+            return
+    if wanted == "none":
+        missing.append(NotExamined("refusal", "it was left out", "--refusal packaged, or --refusal FILE"))
+        return
+    if wanted == "packaged" and own:
+        add(_REFUSAL, "refusals", "refusal", limit=asked.refusal_limit or OWN_ITEMS)
+        return
+    data = () if wanted == "packaged" else (f"refusal={wanted}",)
+    rule, limit = asked.refusal_rule, asked.refusal_limit
+    add(_REFUSAL, "refusals", "refusal", data, limit=limit, refusal_rule=rule, new_tokens=asked.new_tokens)
+
+
+def _retrieval(asked: Evaluation, own: bool, add: Any, missing: list[NotExamined]) -> None:
+    if not asked.retrieval:
+        missing.append(NotExamined("retrieval over long distances", "it was left out", "retrieval: true"))
+    elif own:
+        add(_RETRIEVAL, "recall over distances", "retrieval", limit=asked.retrieval_limit or OWN_ITEMS)
+    else:
+        try:
+            limit, window = asked.retrieval_limit, asked.retrieval_window
+            add(_RETRIEVAL, "retrieval over distances", "retrieval", limit=limit, window=window)
+        except EvaluationError as error:  # a context too short for any fact
+            missing.append(NotExamined("retrieval over long distances", str(error)))
+
+
+def _has_template(directory: Path) -> bool:
+    if (directory / "chat_template.jinja").is_file() or (directory / "chat_template.json").is_file():
+        return True
+    try:
+        return '"chat_template"' in (directory / "tokenizer_config.json").read_text(encoding="utf-8")
+    except (OSError, ValueError, GatenormError):
+        return False

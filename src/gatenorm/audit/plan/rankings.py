@@ -1,0 +1,211 @@
+"""Rankings of the layers, what they are held against, and which of them this model bears out."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from gatenorm.analysis.agreement import agree, label
+from gatenorm.analysis.comparison import Comparison
+from gatenorm.analysis.diagnostics import few_shared
+from gatenorm.audit.asking import asked_by
+from gatenorm.audit.plan.config import Config
+from gatenorm.audit.run.jobs import Order
+from gatenorm.criteria import criterion
+from gatenorm.criteria.criterion_spec import requests
+from gatenorm.criteria.tokens.sources import HUB, RANDOM, SELF, Calibration
+from gatenorm.evaluation.core.text import LINES, PARQUET, WIKITEXT2, read_text
+from gatenorm.families import Layout
+from gatenorm.records import Scores
+
+CHECK = "cosine"
+RULE = (
+    "borne out is the ranking whose choice at the budget nearest to 20% costs least loss on the first text; of equal "
+    "ones the one asked for first; without a text, the paper's unless it shares fewer than half of its choice with "
+    "every cosine, then cosine on self-sampled tokens"
+)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A ranking to be made: a criterion, and its tokens where it looks at any; ``baseline`` marks what to beat.
+
+    ``called`` is what the tokens are called where the file's name alone does not tell them from others'.
+    """
+
+    criterion: str
+    source: str | None = None
+    seed: int = 0
+    check: bool = False
+    baseline: bool = False
+    called: str = ""
+
+    @property
+    def name(self) -> str:
+        """As :func:`gatenorm.analysis.agreement.label` will call its scores."""
+        if self.source is not None:
+            return f"{self.criterion}@{self.called or Path(self.source).name}"
+        return f"{self.criterion}@{self.seed}" if self.seed and self.criterion == "random" else self.criterion
+
+    @property
+    def tokens(self) -> object:
+        """What identifies its tokens, whatever the file is called today; ``None`` where it looks at none."""
+        return None if self.source is None else source_key(self.source)
+
+    def own(self, scores: Scores) -> Scores:
+        """Scores that were made of the same tokens, perhaps under another name, as this ranking's."""
+        if self.source is None or scores.calibration is None:
+            return scores
+        told = {**scores.calibration, "source": self.source, **({"called": self.called} if self.called else {})}
+        path = _file(self.source)
+        if path is not None and isinstance(told.get("data"), Mapping):
+            told["data"] = {**told["data"], "name": path.name}
+        return replace(scores, calibration=told)
+
+
+def wanted(config: Config, *, runs: bool) -> list[Wanted]:
+    """All rankings: those asked for, the checks where the model can be run, and the baselines.
+
+    Raises:
+        CriterionError, CalibrationError: a criterion that does not exist or lacks its tokens.
+        EvaluationError: a text to look at that cannot be read.
+    """
+    asked = config.rankings
+    if asked.calibration:
+        _check_text(asked.calibration, "rankings.calibration")
+    how = Calibration(asked.calibration or "", asked.samples, asked.length, seed=config.run.seed)
+    found = []
+    for request in requests(asked.criteria, how):
+        source = request.calibration.source if request.calibration else None
+        if source and source != asked.calibration:
+            _check_text(source, f"rankings.criteria {request.name}@")
+        found.append(Wanted(request.name, source, config.run.seed if criterion(request.name).seeded else 0))
+    if runs:
+        sources = [RANDOM, SELF, *([asked.calibration] if asked.calibration else [])]
+        found += [Wanted(CHECK, source, check=True) for source in dict.fromkeys(sources)]
+    found.append(Wanted("depth", baseline=True))
+    found += [Wanted("random", seed=config.run.seed + n, baseline=True) for n in range(asked.random_draws)]
+    kept: dict[object, Wanted] = {}
+    for one in found:
+        kept.setdefault((one.criterion, one.seed if one.source is None else None, str(one.tokens)), one)
+    return _told_apart(list(kept.values()))
+
+
+def in_file_names(name: str) -> str:
+    """A name with nothing in it that a file system could take amiss."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")
+
+
+def _told_apart(rankings: list[Wanted]) -> list[Wanted]:
+    """Names under which no two files are taken for one: the file's, else with the path, else with its hash."""
+    ways: tuple[Callable[[str], str], ...] = (str, lambda source: f"{source} {_digest(source_key(source))[:8]}")
+    for way in ways:
+        times = Counter(in_file_names(one.name) for one in rankings)
+        rankings = [
+            replace(one, called=way(one.source))
+            if one.source is not None and _file(one.source) is not None and times[in_file_names(one.name)] > 1
+            else one
+            for one in rankings
+        ]
+    return rankings
+
+
+def order_for(one: Wanted, layout: Layout, config: Config, content: str, threads: int) -> Order:
+    """The order that makes a ranking."""
+    asked = config.rankings
+    length = min(asked.length, layout.context or asked.length)
+    tokens = {"samples": asked.samples, "length": length, "seed": config.run.seed if one.source else one.seed}
+    where = {"device": config.run.device, "dtype": config.run.dtype, "threads": threads}
+    arguments = {
+        "model": str(layout.checkpoint.directory),
+        "criterion": one.criterion,
+        "source": one.source,
+        **tokens,
+        **where,
+    }
+    key: dict[str, Any] = {"model": content, "criterion": one.criterion, "seed": one.seed}
+    if one.source is not None:
+        key |= {"source": source_key(one.source), **tokens, **where}
+    return Order("score", f"scoring by {one.name}", arguments, key, like=f"score {one.name}")
+
+
+def source_key(source: str) -> dict[str, str]:
+    """What identifies tokens: a file's hash and the form that it is read in, the name of whatever else they are from.
+
+    The form counts: the same bytes are other tokens as plain text, as rows of a file, or by WikiText-2's protocol.
+    """
+    path = _file(source)
+    if path is None or not path.is_file():
+        return {"source": source}
+    suffix = path.suffix.lower()
+    form = WIKITEXT2 if source.startswith(f"{WIKITEXT2}=") else suffix if suffix in (*LINES, *PARQUET) else "text"
+    return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "form": form}
+
+
+def _file(source: str) -> Path | None:
+    """The file that tokens come from; ``None`` where they are drawn or fetched."""
+    if source in (SELF, RANDOM, WIKITEXT2) or source.startswith(HUB):
+        return None
+    return Path(source.removeprefix(f"{WIKITEXT2}=")).expanduser()
+
+
+def _check_text(source: str, key: str) -> None:
+    """Read a text that was named, so that what is wrong with it is said before any work."""
+    if _file(source) is not None:
+        with asked_by(key):
+            read_text(source)
+
+
+def _digest(key: Mapping[str, str]) -> str:
+    return hashlib.sha256("\0".join(f"{k}={v}" for k, v in sorted(key.items())).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class BorneOut:
+    """The ranking that the model bears out, and why, in a sentence; ``losses`` in nats by ranking's name."""
+
+    name: str
+    why: str
+    count: int
+    losses: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"ranking": self.name, "why": self.why, "count": self.count, "losses": dict(self.losses), "rule": RULE}
+
+
+def borne_out(scores: Sequence[Scores], checks: Sequence[Scores], count: int, losses: Mapping[str, float]) -> BorneOut:
+    """Which ranking to follow on this model; see ``RULE``.
+
+    Args:
+        scores: those asked for, the first of them the one under test.
+        checks: the data-free cosines, and the one on calibration text.
+        count: how many layers the judged choice removes.
+        losses: of that choice on the first text by ranking's name; empty where there is no text.
+    """
+    first = label(scores[0])
+    if losses:
+        names = [label(s) for s in (*scores, *checks) if label(s) in losses]
+        best = min(names, key=losses.__getitem__)
+        told = ", ".join(f"{name} {losses[name]:.4f}" for name in dict.fromkeys(names))
+        return BorneOut(best, f"loss with {count} removed, nats per token: {told}", count, dict(losses))
+    doubted = bool(checks) and all(few_shared(scores[0], check, count) is not None for check in checks)
+    on_self = next((label(c) for c in checks if c.calibration and c.calibration["source"] == SELF), first)
+    why = (
+        f"no text was given to judge by; {first} shares {'fewer' if doubted else 'no fewer'} than half of its choice "
+        "with the cosines"
+    )
+    return BorneOut(on_self if doubted else first, why, count, {})
+
+
+def comparison(layout: Layout, scores: Sequence[Scores]) -> Comparison | None:
+    """How far all rankings agree with each other; ``None`` for one alone."""
+    if len(scores) < 2:
+        return None
+    agreements = tuple(agree(a, b) for a, b in combinations(scores, 2))
+    return Comparison(layout.identity(), tuple(scores), agreements, ())

@@ -1,0 +1,1 @@
+"""How an audit is carried out: jobs, state, executors, the workflow."""

@@ -1,0 +1,89 @@
+"""As Ray tasks: one an order, with processors and accelerators asked for, and again when a worker dies.
+
+Ray's scheduler decides what runs where. On a cluster, the model, the data and the output directory must lie under the
+same paths on every node, and every node must have this gatenorm: a result of other code is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from gatenorm.audit.plan.config import Run
+from gatenorm.audit.run.job_runner import Progress, carry_out
+from gatenorm.audit.run.jobs import Order, Result, orders_code
+from gatenorm.errors import AuditError, MissingExtraError
+
+
+def _carry_out_in(directory: str, order: Order) -> Result:
+    """In a worker: relative paths mean what they mean to whoever gave them."""
+    with suppress(OSError):  # a node without that directory needs absolute paths
+        os.chdir(directory)
+    return carry_out(order)
+
+
+class RayExecutor:
+    """Starts Ray on this machine, or joins the cluster at an address; shuts down what it started."""
+
+    def __init__(self, run: Run, threads: int):
+        self._run, self._threads = run, threads
+        self._started = False
+        self._ray: Any = None
+
+    def __enter__(self) -> RayExecutor:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # Else Ray takes the accelerators away from workers that ask for none, and from this process's children too.
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        try:
+            import ray
+        except ImportError:
+            raise MissingExtraError("--executor ray", "ray", "ray") from None
+        self._ray = ray
+        if ray.is_initialized():
+            return self
+        from gatenorm.speed.measure.bench import threads_at_hand
+
+        arguments: dict[str, Any] = {"address": self._run.ray_address}
+        if self._run.ray_address is None:
+            cpus = max(threads_at_hand(), self._threads)
+            arguments = {"address": "local", "num_cpus": cpus, "include_dashboard": False}
+        try:
+            # Ray hands this process's import paths on, so its workers find this very package.
+            ray.init(log_to_driver=False, logging_level="ERROR", **arguments)
+        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise AuditError(f"--ray-address {self._run.ray_address}: Ray cannot be reached: {reason:.200}") from None
+        self._started = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._started:
+            self._ray.shutdown()
+
+    def run(self, orders: Iterable[Order], progress: Progress | None = None) -> Iterator[tuple[Order, Result]]:
+        """See :class:`gatenorm.audit.run.executors.Executor`; ``progress`` stays unused, since workers are elsewhere.
+
+        Raises:
+            AuditError: a worker died more often than is retried, or runs another gatenorm.
+        """
+        task = self._ray.remote(_carry_out_in).options(
+            num_cpus=self._threads, num_gpus=self._run.ray_gpus, max_retries=self._run.retries
+        )
+        here = str(Path.cwd())
+        waiting = {task.remote(here, order): order for order in orders}
+        while waiting:
+            ready, _ = self._ray.wait(list(waiting), num_returns=1)
+            order = waiting.pop(ready[0])
+            try:
+                result: Result = self._ray.get(ready[0])
+            except self._ray.exceptions.RayTaskError as error:
+                raise error.cause if isinstance(error.cause, Exception) else error from None
+            except self._ray.exceptions.RayError as error:
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                raise AuditError(f"a worker of Ray was lost while it was at work on {order.title}: {reason}") from None
+            if result["code"] != orders_code():
+                raise AuditError("the workers of Ray run another gatenorm than this process: install the same there")
+            yield order, result

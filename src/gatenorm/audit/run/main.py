@@ -1,0 +1,229 @@
+"""The way in: what can be wrong is said, the directory is taken, the steps are carried out, the audit is written."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from gatenorm import api
+from gatenorm.audit.asking import asked_by
+from gatenorm.audit.judge.gates import GATES, limits
+from gatenorm.audit.plan.budgets import Budget, budgets
+from gatenorm.audit.plan.config import Config
+from gatenorm.audit.plan.evaluations import Asked, evaluations
+from gatenorm.audit.plan.rankings import Wanted, wanted
+from gatenorm.audit.run.executors import executor
+from gatenorm.audit.run.job_cache import Measuring
+from gatenorm.audit.run.progress import Listener, Reporter
+from gatenorm.audit.run.state import CONFIG_FILE, State, check_directory, claim, lock, write_text, writing
+from gatenorm.audit.run.workflow import Workflow
+from gatenorm.criteria.tokens.sources import HUB
+from gatenorm.demo.package import NAME as DEMO
+from gatenorm.errors import AuditError, MissingExtraError, PlanError, did_you_mean
+from gatenorm.evaluation.core.cache import Cache
+from gatenorm.evaluation.core.text import read_text
+from gatenorm.families import Layout
+from gatenorm.records.audit import CANDIDATE, STANDS, Audit, NotExamined
+from gatenorm.recovery.settings import OBJECTIVES
+from gatenorm.speed.measure.bench import threads_at_hand
+from gatenorm.speed.measure.engines import timed_engine
+from gatenorm.speed.predict.counts import Architecture
+
+ANY = "any"
+# Matrices of models this small keep one processor busy; a second one mostly waits for it.
+_SMALL_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What an audit will do, after everything that can be known beforehand was checked."""
+
+    layout: Layout
+    config: Config
+    directory: Path
+    threads: int
+    wanted: list[Wanted]
+    budgets: list[Budget]
+    asked: list[Asked]
+    limits: Mapping[str, float]
+    missing: list[NotExamined]
+
+
+def default_directory(model: str) -> Path:
+    """``./audit-<model name>``."""
+    return Path(f"audit-{Path(model).name or 'model'}")
+
+
+def prepare(model: str, directory: Path, config: Config, fail_on: str | None = None) -> Prepared:
+    """Check everything that can be wrong before any work.
+
+    Raises:
+        AuditError: a gate without its evaluation, an unknown ``fail_on``, or a directory that is not this model's.
+        GatenormError: a model, a criterion, data, an engine or a budget that cannot be had.
+    """
+    layout = api.open_model(model)
+    check_directory(directory, layout.identity())
+    refusal = layout.refusal()
+    if refusal:
+        raise PlanError(f"this {layout.model_type} model cannot be pruned: {refusal}")
+    runs = Architecture.of(layout).runs and find_spec("torch") is not None and find_spec("transformers") is not None
+    if runs:
+        from gatenorm.evaluation.tasks.perplexity import check_hardware
+
+        check_hardware("cpu" if config.run.device == "auto" else config.run.device, config.run.dtype)
+    rankings = wanted(config, runs=runs)
+    found, left_out = budgets(layout, config.budgets, config.rankings.protect)
+    if not found:
+        raise PlanError(f"no budget is left: {'; '.join(left_out) or 'none was asked for'}")
+    asked, missing = evaluations(layout, config.evaluation, runs=runs)
+    missing += [NotExamined(f"a budget of {line.partition(':')[0]}", line.partition(": ")[2]) for line in left_out]
+    for engine in config.speed.engines if runs else ():
+        kind = timed_engine(engine).kind
+        if not kind.installed:
+            raise MissingExtraError(f"the engine {engine}", kind.package, kind.extra)
+    available = {a.feeds for a in asked} | _measured(config, runs=runs)
+    active = {name: limit for name, limit in limits(config.gates).items() if GATES[name].needs in available}
+    _check_gates(config, available, active, fail_on)
+    for package in ("jinja2", "plotly"):
+        if find_spec(package) is None:
+            raise MissingExtraError("the report", package, "report")
+    recovery = config.recovery
+    if recovery.data not in (None, DEMO) and not str(recovery.data).startswith(HUB):
+        with asked_by("recovery.data"):
+            read_text(str(recovery.data))
+    if recovery.enabled:
+        if find_spec("peft") is None:
+            raise MissingExtraError("recovery", "peft", "recover")
+        if recovery.objective not in (None, *OBJECTIVES):
+            known = did_you_mean(str(recovery.objective), OBJECTIVES)
+            raise AuditError(f"recovery.objective: {recovery.objective} is no objective; {known}")
+        if recovery.data is None and not _own(layout):
+            raise AuditError("recovery needs a text to train on: give recovery.data (--recover-data FILE)")
+    small = sum(layout.checkpoint.files.values()) < _SMALL_BYTES
+    threads = config.run.threads or (1 if small else threads_at_hand())
+    return Prepared(layout, config, directory, threads, rankings, found, asked, active, missing)
+
+
+def run_audit(
+    model: str | os.PathLike[str] = DEMO,
+    directory: str | os.PathLike[str] | None = None,
+    config: Config | None = None,
+    *,
+    fail_on: str | None = None,
+    listener: Listener | None = None,
+) -> Audit:
+    """Audit a model: score, prune, measure, judge; ``audit.json`` in ``directory`` is the result, a report lies beside.
+
+    The directory is the state: an audit that was stopped, however, goes on where it was, and nothing that was measured
+    is measured again.
+
+    Args:
+        model: a directory, a model id of the hub, or ``demo`` for the built-in model.
+        directory: ``./audit-<model name>`` by default.
+        config: what to do; :func:`gatenorm.audit.plan.config.read_config` reads one from a file.
+        fail_on: a gate whose fall the caller will act on, or ``any``; checked here, judged by :func:`failed`.
+        listener: called with events, see :mod:`gatenorm.audit.run.progress`.
+
+    Raises:
+        AuditError: a gate without its evaluation, a directory that is another model's or in another process's hands.
+        OutputError: no space left, or a place that cannot be written.
+        GatenormError: a model, a criterion, data or an engine that cannot be had.
+    """
+    from gatenorm.audit.output.output import audit_of, write_audit
+
+    named = os.fspath(model)
+    out = Path(directory) if directory is not None else default_directory(named)
+    prepared = prepare(named, out, config or Config(), fail_on)
+    with lock(out), writing(out):
+        state = State(out)
+        state.clear()
+        began = claim(out, prepared.layout.identity(), _version())
+        write_text(out / CONFIG_FILE, json.dumps(prepared.config.to_json(), indent=1) + "\n", out)
+        content = Cache(out / "state").content_of(prepared.layout)
+        reporter = Reporter(listener)
+        with executor(prepared.config.run, prepared.threads) as workers:
+            measuring = Measuring(prepared.layout, content, prepared.config, prepared.threads, state, workers, reporter)
+            work = Workflow(measuring, prepared.wanted, prepared.budgets, prepared.asked, dict(prepared.limits))
+            work.score()
+            work.build()
+            work.perplexity_and_tasks()
+            work.workload()
+            work.refusal_and_retrieval()
+            work.speed()
+            work.recover()
+        audit = audit_of(work, prepared.missing, began, named)
+        files = write_audit(audit, out)
+        reporter.finished(audit.verdict, audit.chosen, [str(path) for path in files])
+    return audit
+
+
+def failed(audit: Audit, fail_on: str) -> list[str]:
+    """The candidates that fall at a gate (at any gate, by ``any``), with what the gate says, one line each.
+
+    Judged is the variant that the verdict recommends; where it recommends none, every candidate.
+    """
+    judged = [v for v in audit.variants if v.role == CANDIDATE]
+    if audit.chosen is not None:
+        judged = [v for v in judged if v.name == audit.chosen]
+    lines = []
+    for variant in judged:
+        against = [g for g in variant.gates if g.outcome != "stands" and fail_on in (ANY, g.gate)]
+        lines += [f"{variant.name}: {g.gate} {g.outcome} ({g.detail})" for g in against]
+        if variant.rejected:
+            lines.append(f"{variant.name}: {variant.rejected}")
+        if fail_on == ANY and not lines and variant.outcome != STANDS:
+            lines.append(f"{variant.name}: {variant.outcome}, since no gate about quality was held against a figure")
+    return lines
+
+
+def _check_gates(config: Config, available: set[str], active: Mapping[str, float], fail_on: str | None) -> None:
+    for name, limit in config.gates.items():
+        if limit is not None and name not in active:
+            needs = GATES[name].needs
+            raise AuditError(f"gates.{name} rests on an evaluation that is not asked for ({needs}): {_HOW[needs]}")
+    gate = config.search.gate
+    if gate is not None:
+        if gate not in GATES or not GATES[gate].probes:
+            known = [name for name, one in GATES.items() if one.probes]
+            raise AuditError(f"search.gate {gate!r} cannot be searched by; {did_you_mean(gate, known)}")
+        if gate not in active:
+            raise AuditError(
+                f"search.gate {gate}: nothing it could be held against is asked for: {_HOW[GATES[gate].needs]}"
+            )
+    if fail_on is not None and fail_on != ANY and fail_on not in active:
+        raise AuditError(f"--fail-on {fail_on} is no gate of this audit; {did_you_mean(fail_on, [ANY, *active])}")
+
+
+_HOW = {
+    "texts": "give a text, --data FILE",
+    "tasks": "give zero-shot files, --zeroshot DIR",
+    "domain": "give your workload, --domain FILE",
+    "refusal": "give --refusal packaged or --refusal FILE",
+    "retrieval": "leave evaluation.retrieval on",
+    "speed": "name an engine, --engine transformers",
+    "verify": "name an engine that reads exports, --engine llamacpp",
+}
+
+
+def _measured(config: Config, *, runs: bool) -> set[str]:
+    """What step 6 will measure."""
+    if not runs or not config.speed.engines:
+        return set()
+    exports = any("transformers" not in timed_engine(e).kind.reads for e in config.speed.engines)
+    return {"speed", *(["verify"] if exports else [])}
+
+
+def _own(layout: Layout) -> bool:
+    from gatenorm.demo.package import speaks_its_language
+
+    return speaks_its_language(layout.checkpoint.directory)
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("gatenorm")

@@ -1,0 +1,127 @@
+"""Writing variants: pruned directories, exports, and what recovery makes of them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from gatenorm import api
+from gatenorm.audit.plan.candidates import Candidate
+from gatenorm.audit.plan.rankings import source_key
+from gatenorm.audit.run.job_cache import Measuring, records
+from gatenorm.audit.run.jobs import Order, orders_code
+from gatenorm.demo.package import NAME as DEMO
+from gatenorm.errors import GatenormError, OutputError
+from gatenorm.records import Evidence, ModelIdentity, Plan, read_json
+from gatenorm.records.audit import CANDIDATE, RECOVERED
+from gatenorm.surgery.disk import PLAN_FILE
+
+
+def build(measuring: Measuring, candidates: Sequence[Candidate]) -> None:
+    """Write every candidate's directory that is not there yet; one that another plan left behind is replaced.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    state = measuring.state
+    orders, stamps = [], {}
+    for one in candidates:
+        path = state.variant(one.name)
+        one.directory = str(path.relative_to(state.directory))
+        stamp = state.stamp(one.name)
+        made_of = {"content": measuring.content, "code": orders_code()}
+        if _holds(path, one.plan) and state.read_stamp(stamp) == made_of:
+            continue
+        if path.exists():
+            shutil.rmtree(path)
+        arguments = {
+            "model": str(measuring.layout.checkpoint.directory),
+            "out": str(path),
+            "plan": one.plan.to_json(),
+            "threads": measuring.threads,
+        }
+        key = {"model": measuring.content, "drop": list(one.drop), "name": one.name}
+        orders.append(Order("build", f"writing {one.name}", arguments, key, like="build", kept=False))
+        stamps[stamp] = made_of
+        measuring.reporter.ledger.expect("build")
+    for result in measuring.results(orders):
+        if "error" in result:
+            raise OutputError(f"{result['error']}: make room and give the same command again, it goes on where it was")
+    # A variant whose tokenizer or template was changed since is not the model's any more, though its weights are.
+    for stamp, made_of in stamps.items():
+        state.write_stamp(stamp, made_of)
+
+
+def recover(measuring: Measuring, candidates: Sequence[Candidate]) -> tuple[list[Candidate], str]:
+    """Train what the aggressive budgets left; returns the recovered variants, and why there are none or fewer."""
+    from gatenorm.recovery.state import state_file
+
+    asked = measuring.config.recovery
+    wanted = [c for c in candidates if c.share(measuring.layout) >= asked.from_share]
+    if not wanted:
+        return [], f"no candidate loses {asked.from_share:.0%} of its attention or more"
+    found, orders = [], []
+    for one in wanted:
+        path = measuring.state.variant(f"{one.name}-recovered", "recovered")
+        run = measuring.config.run
+        how = {"steps": asked.steps, "objective": asked.objective}
+        how |= {"device": run.device, "dtype": run.dtype, "seed": run.seed}
+        data = asked.data or DEMO  # without data, the model speaks the built-in one's language
+        arguments = {
+            "model": str(measuring.state.directory / one.directory),
+            "out": str(path),
+            "recovery_data": data,
+            "parent": str(measuring.layout.checkpoint.directory),
+            "threads": measuring.threads,
+            **how,
+        }
+        content = source_key(data)
+        key = {"model": measuring.content, "drop": list(one.drop), "name": one.name, "data": content, **how}
+        key["threads"] = measuring.threads
+        order = Order("recover", f"recovering {one.name}", arguments, key, like="recover")
+        # What a training of other settings left, finished or stopped, would be refused or believed.
+        measuring.state.keep_only(path.name, {"order": order.digest}, path, state_file(path))
+        if not path.exists():
+            measuring.state.forget(order)
+        orders.append(order)
+        measuring.reporter.ledger.expect("recover")
+        found.append(_recovered(one, str(path.relative_to(measuring.state.directory))))
+    why = ""
+    for one, result in zip(found, measuring.results(orders), strict=True):
+        if "error" in result:
+            one.rejected = f"recovery failed: {result['error']}"
+            why = one.rejected
+        one.records += records(result)
+    return [one for one in found if not one.rejected], why
+
+
+def named(record: Evidence, variant: Candidate, measuring: Measuring) -> Evidence:
+    """A record under this variant's own name: equal removals of two rankings are measured once."""
+    if not variant.directory or record.model.name == variant.name:
+        return record
+    return replace(record, model=_identity(measuring.state.directory / variant.directory))
+
+
+def _recovered(one: Candidate, directory: str) -> Candidate:
+    # Training changes no shape, so what the pruned variant's speed was stays true.
+    timings = [e for e in one.records if e.kind == "speed"]
+    return Candidate(
+        f"{one.name}-recovered", one.ranking, one.budget, one.plan, CANDIDATE, RECOVERED, directory, timings
+    )
+
+
+def _identity(path: Path) -> ModelIdentity:
+    return api.open_model(path).identity()
+
+
+def _holds(path: Path, plan: Plan) -> bool:
+    """Whether the directory is what this plan writes."""
+    if not (path / "config.json").is_file():
+        return False
+    try:
+        written = Plan.from_json(read_json(path / PLAN_FILE, "a plan"))
+    except GatenormError:
+        return False
+    return written.drop == plan.drop and written.criterion == plan.criterion and written.model == plan.model

@@ -1,1 +1,0 @@
-"""What removing attention saves: counted, predicted, measured, and compared with all that it could save."""

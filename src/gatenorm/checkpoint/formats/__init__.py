@@ -1,0 +1,1 @@
+"""Formats in which weights are stored, each behind the same door."""

@@ -1,0 +1,1 @@
+"""GGUF files: header, metadata, tensors and their quantised types, read without trust."""

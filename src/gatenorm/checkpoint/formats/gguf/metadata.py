@@ -1,0 +1,87 @@
+"""What a GGUF file says of the language model in it, after a look at whether that can be one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gatenorm.checkpoint.formats.gguf.header import read_header
+from gatenorm.errors import EvaluationError
+
+MOST_LAYERS = 512
+_HEADS, _KV_HEADS = "attention.head_count", "attention.head_count_kv"
+# The largest numbers that a model's keys may have; beyond some of them llama.cpp ends the process.
+_NUMBERS = {
+    "block_count": MOST_LAYERS,
+    "context_length": 1 << 30,
+    "embedding_length": 1 << 20,
+    "feed_forward_length": 1 << 24,
+    _HEADS: 1 << 14,
+    _KV_HEADS: 1 << 14,
+    "attention.key_length": 1 << 16,
+    "attention.value_length": 1 << 16,
+    "rope.dimension_count": 1 << 16,
+}
+_BY_LAYER = ("feed_forward_length", _HEADS, _KV_HEADS)
+_OPTIONAL = (_KV_HEADS, "attention.key_length", "attention.value_length", "rope.dimension_count")
+
+
+def read_model(path: Path) -> Mapping[str, Any]:
+    """The keys of a file with their values; those that describe a language model can be relied on.
+
+    Raises:
+        EvaluationError: it is no whole GGUF file, or a key is missing, of another kind than it should be, or
+            contradicts another one.
+    """
+    fields = read_header(path).fields
+    _check(path, fields)
+    return fields
+
+
+def query_heads(fields: Mapping[str, Any]) -> list[int]:
+    """Query heads of every layer of a model that :func:`read_model` has read."""
+    return _by_layer(fields, _HEADS)
+
+
+def kv_heads(fields: Mapping[str, Any]) -> list[int]:
+    """Key heads of every layer; as many as there are query heads where the file does not say."""
+    return _by_layer(fields, _KV_HEADS if f"{fields['general.architecture']}.{_KV_HEADS}" in fields else _HEADS)
+
+
+def _by_layer(fields: Mapping[str, Any], key: str) -> list[int]:
+    architecture = fields["general.architecture"]
+    number = fields[f"{architecture}.{key}"]
+    return number if isinstance(number, list) else [number] * int(fields[f"{architecture}.block_count"])
+
+
+def _check(path: Path, fields: Mapping[str, Any]) -> None:
+    """Refuse a file whose keys cannot be a model's, before anything is done by them.
+
+    Raises:
+        EvaluationError: a key is missing, of another kind than it should be, or contradicts another one.
+    """
+    architecture, tokens = fields.get("general.architecture"), fields.get("tokenizer.ggml.tokens")
+    if not isinstance(architecture, str) or not isinstance(tokens, list):
+        name = "tokenizer.ggml.tokens" if isinstance(architecture, str) else "general.architecture"
+        raise EvaluationError(f"{path} has no {name}: is it a language model?")
+    layers = fields.get(f"{architecture}.block_count")
+    for key, most in _NUMBERS.items():
+        name = f"{architecture}.{key}"
+        if name not in fields and key in _OPTIONAL:
+            continue
+        number: Any = fields.get(name)
+        listed = isinstance(number, list) and key in _BY_LAYER
+        each = number if listed else [number]
+        if listed and len(each) != layers:
+            raise EvaluationError(f"{path}: {name} has {len(number)} entries for {layers} layers")
+        # A layer without attention has no heads.
+        least = int(key not in _BY_LAYER)
+        if not all(type(one) is int and least <= one <= most for one in each):
+            raise EvaluationError(f"{path}: {name} is {number!r:.40}, expected a number from {least} to {most:,}")
+    for key, kind in (("tokens", str), ("token_type", int), ("scores", float), ("merges", str)):
+        found = fields.get(f"tokenizer.ggml.{key}", [])
+        if not isinstance(found, list) or not all(isinstance(one, kind) for one in found):
+            raise EvaluationError(f"{path}: tokenizer.ggml.{key} is {found!r:.40}, expected a list of {kind.__name__}")
+        if found and key != "merges" and len(found) != len(tokens):
+            raise EvaluationError(f"{path}: tokenizer.ggml.{key} has {len(found)} entries for {len(tokens)} tokens")

@@ -1,0 +1,1 @@
+"""Criteria that remove sublayers and measure the loss."""

@@ -1,0 +1,149 @@
+"""Losses of a model without several sets of layers, in which what lies in front of the first difference runs once.
+
+Up to the first layer in which two sets differ the residual stream is the same. So, batch by batch, the model without
+what all sets have in common runs once, and the stream that enters each block is kept for that batch; every set then
+begins at its first layer of its own, with blocks in front that only hand the kept stream on. Models make masks and
+positions themselves, so their own forward pass runs whole each time, embedding included; the losses are the same to the
+last bit. Memory: a stream ``[batch, tokens, width]`` for each layer at which some set begins, for one batch at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from gatenorm.criteria.activations.stream_statistics import Progress
+from gatenorm.criteria.tokens.sources import Samples, batches
+from gatenorm.evaluation.tasks.perplexity import negative_log_likelihood
+from gatenorm.families import Layout
+from gatenorm.models.forward import blocks_of, inputs, padded
+from gatenorm.models.removable import Removable
+from gatenorm.records import ATTENTION
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class SharedPrefix:
+    """Called with sets of layers, gives the samples' loss without each of them, in nats per predicted token.
+
+    ``kind`` says which of their sublayers go: ``attention``, ``mlp``, or ``block`` for both.
+
+    Equal to :func:`gatenorm.criteria.ablation.removal_effects.loss_on`, which runs the whole model for every set.
+    """
+
+    def __init__(self, removable: Removable, layout: Layout, samples: Samples, kind: str = ATTENTION):
+        self._removable = removable
+        self._kind = kind
+        self._layout = layout
+        self._samples = samples
+
+    def __call__(self, sets: Sequence[Collection[int]], progress: Progress | None = None) -> list[float]:
+        """The losses, in the order of ``sets``.
+
+        Args:
+            progress: called with (sets done, sets), in which the batches that are done count as a part of every set.
+
+        Raises:
+            EvaluationError: logits that are not finite.
+        """
+        wanted = [frozenset(one) for one in sets]
+        common = frozenset.intersection(*wanted)
+        begins = {one: min(one - common) for one in wanted if one != common}
+        at = {*begins.values()} - {0}  # in front of the first block there is nothing to share
+        parts = list(batches(self._samples))
+        sums, passes = dict.fromkeys(wanted, 0.0), 0
+        for batch in parts:
+            streams: dict[int, Tensor] = {}
+            if common in sums:
+                with self._kept(common, at, streams) as model:
+                    sums[common] += negative_log_likelihood(model, batch)
+            elif at:
+                self._run_up_to(max(at), common, at, streams, batch)
+            for one in sums:
+                if one != common:
+                    with self._resumed(one, begins[one], streams.get(begins[one])) as model:
+                        sums[one] += negative_log_likelihood(model, batch)
+                passes += 1
+                if progress:
+                    progress(passes * len(wanted) // (len(sums) * len(parts)), len(wanted))
+        return [sums[one] / self._samples.predicted for one in wanted]
+
+    @contextmanager
+    def _kept(self, gone: Collection[int], at: Collection[int], streams: dict[int, Tensor]) -> Iterator[Any]:
+        """The model without ``gone``, which leaves in ``streams`` what enters the blocks ``at``."""
+
+        def keep(layer: int) -> Any:
+            def hook(_: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+                streams[layer] = arguments[0] if arguments else keywords["hidden_states"]
+
+            return hook
+
+        with self._removable.without(gone, self._kind) as model:
+            blocks = list(blocks_of(model, self._layout))
+            handles = [blocks[layer].register_forward_pre_hook(keep(layer), with_kwargs=True) for layer in at]
+            try:
+                yield model
+            finally:
+                for handle in handles:
+                    handle.remove()
+
+    def _run_up_to(
+        self,
+        last: int,
+        gone: Collection[int],
+        at: Collection[int],
+        streams: dict[int, Tensor],
+        batch: Sequence[Sequence[int]],
+    ) -> None:
+        """Only as far as the last block at which some set begins."""
+        import torch
+
+        def stop(_: Any, __: Any) -> None:
+            raise _Reached
+
+        with self._kept(gone, at, streams) as model:
+            handle = blocks_of(model, self._layout)[last].register_forward_pre_hook(stop)
+            try:
+                with torch.inference_mode(), suppress(_Reached):
+                    model.base_model(**inputs(*padded(batch), model.device), use_cache=False)
+            finally:
+                handle.remove()
+
+    @contextmanager
+    def _resumed(self, gone: Collection[int], begin: int, stream: Tensor | None) -> Iterator[Any]:
+        """The model without ``gone``, in which ``stream`` stands in for all that lies in front of block ``begin``."""
+        with self._removable.without(gone, self._kind) as model:
+            places = blocks_of(model, self._layout)
+            before = list(places)[:begin]
+            try:
+                for layer, block in enumerate(before):
+                    places[layer] = _stand_in(block, stream if layer == begin - 1 else None)
+                yield model
+            finally:
+                for layer, block in enumerate(before):
+                    places[layer] = block
+
+
+class _Reached(Exception):  # noqa: N818 - nothing went wrong
+    """All that is to be kept was kept; the rest of the model need not run."""
+
+
+def _stand_in(block: Any, stream: Tensor | None) -> nn.Module:
+    """A module in a block's place that gives ``stream``, or without one what it is given."""
+    from torch import nn
+
+    from gatenorm.surgery import modeling_gatenorm as modeling
+
+    returns_tuple = modeling.returns_tuple(getattr(block, "stock_class", type(block)), False)
+
+    class StandIn(nn.Module):
+        def forward(self, hidden_states: Any, *_: Any, **__: Any) -> Any:
+            given = hidden_states if stream is None else stream
+            return (given, None) if returns_tuple else given
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(block, name)  # `decoder_layer.attention_type` and the like
+
+    return StandIn()

@@ -1,0 +1,1 @@
+"""Criteria that read the activations of one forward pass."""

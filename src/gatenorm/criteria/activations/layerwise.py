@@ -1,0 +1,178 @@
+"""Stream statistics of a model that does not fit into memory: one block's weights at a time, straight from the files.
+
+All samples go through a block before the next block is read, so that every weight is read once. Between two blocks the
+samples' streams ``[tokens, width]`` wait in memory, or in a file. What stands in front of the blocks (embeddings) stays
+in memory, what stands behind them is never read.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gatenorm.checkpoint.dtypes import STORAGE_TYPES
+from gatenorm.criteria.activations.stream_statistics import Progress, StreamStatistics, Watch
+from gatenorm.criteria.tokens.sources import Samples, batches
+from gatenorm.errors import CalibrationError
+from gatenorm.families import Layout
+from gatenorm.models.configuration import configuration
+from gatenorm.models.forward import blocks_of, inputs, padded
+
+if TYPE_CHECKING:
+    import torch
+
+
+def observe_layer_by_layer(
+    layout: Layout,
+    samples: Samples,
+    *,
+    device: str = "cpu",
+    dtype: str = "auto",
+    spool: Path | None = None,
+    progress: Progress | None = None,
+) -> StreamStatistics:
+    """What :func:`stream_statistics.observe` gives, in the memory of one block and the samples' streams.
+
+    Args:
+        spool: a folder for the streams, which then take no memory; the file goes when the work is done.
+        progress: called with (layers done, layers).
+
+    Raises:
+        CalibrationError: the files name a block's tensors otherwise than transformers does.
+    """
+    import torch
+
+    model = _hollow(layout, device, dtype)
+    places, watch = blocks_of(model, layout), Watch(layout)
+    blocks = list(places)
+    prepared = [padded(batch) for batch in batches(samples)]
+    stage = _Stage()
+    with torch.inference_mode(), _streams(prepared, layout.width, model.dtype, spool) as streams, watch.on(blocks):
+        for layer, block in enumerate(blocks):
+            places[layer] = _stand_in(block, layer, stage)
+        for layer, block in enumerate(blocks):
+            stage.layer, stage.weights = layer, _block_weights(layout, layer, block, device, model.dtype)
+            for (ids, counts), stream in zip(prepared, streams, strict=True):
+                (watch.count if layer == 0 else watch.see)(counts)
+                stage.stream = stream
+                with suppress(_Reached):
+                    model.base_model(**inputs(ids, counts, device), use_cache=False)
+            if progress:
+                progress(layer + 1, len(blocks))
+    return watch.statistics
+
+
+class _Reached(Exception):  # noqa: N818 - nothing went wrong
+    """The block in question has run; the rest of the model need not."""
+
+
+class _Stage:
+    """Which block is being run, its weights, and the stream of the batch that runs: what the stand-ins share."""
+
+    layer: int
+    weights: dict[str, Any]
+    stream: Any
+
+
+def _stand_in(block: Any, layer: int, stage: _Stage) -> Any:
+    """A module in a block's place that runs the block when it is its turn.
+
+    Models hand each block masks and positions of their own making. So their own forward pass is run anew for every
+    block, which costs an embedding: the blocks in front let the stream through, and the one in question takes the
+    stream as it was left by the block before it.
+    """
+    from torch import nn
+    from torch.func import functional_call
+
+    from gatenorm.surgery import modeling_gatenorm as modeling
+
+    class StandIn(nn.Module):
+        def forward(self, hidden_states: Any, *arguments: Any, **keywords: Any) -> Any:
+            if layer < stage.layer:
+                return (hidden_states, None) if returns_tuple else hidden_states
+            entering = stage.stream.to(hidden_states.device) if layer else hidden_states
+            output = functional_call(block, stage.weights, (entering, *arguments), keywords)
+            stage.stream.copy_(output[0] if isinstance(output, tuple) else output)
+            raise _Reached
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(block, name)  # `decoder_layer.attention_type` and the like
+
+    returns_tuple = modeling.returns_tuple(getattr(block, "stock_class", type(block)), False)
+    return StandIn()
+
+
+def _hollow(layout: Layout, device: str, dtype: str) -> Any:
+    """The model with weights in front of its blocks and none in them or behind."""
+    import torch
+    from accelerate import init_empty_weights
+    from transformers import AutoModelForCausalLM
+
+    from gatenorm.models.loading import dtype_for
+
+    config = configuration(layout)
+    chosen = dtype_for(dtype, device)
+    chosen = (config.dtype or torch.float32) if chosen == "auto" else chosen
+    # Buffers are computed, not stored: they must be real. Parameters come from the files.
+    with init_empty_weights(include_buffers=False):
+        model = AutoModelForCausalLM.from_config(config, dtype=chosen).eval()
+    head = {id(p) for p in model.get_output_embeddings().parameters()}
+    head -= {id(p) for p in model.get_input_embeddings().parameters()}
+    inside = layout.block["path"] + "."
+    for name, parameter in list(model.named_parameters()):
+        if name.startswith(inside) or id(parameter) in head:
+            continue
+        owner, _, last = name.rpartition(".")
+        short = name.removeprefix(model.base_model_prefix + ".")
+        stored = next((n for n in (name, short) if n in layout.checkpoint), None)
+        if stored is None:
+            raise CalibrationError(f"there is no tensor {name} in the files: score the model as a whole")
+        weight = _read(layout, stored).to(device, chosen)
+        model.get_submodule(owner)._parameters[last] = torch.nn.Parameter(weight, requires_grad=False)
+    for _, module in model.named_modules():
+        for name, buffer in module._buffers.items():
+            module._buffers[name] = None if buffer is None else buffer.to(device)
+    return model
+
+
+def _block_weights(layout: Layout, layer: int, block: Any, device: str, dtype: Any) -> dict[str, torch.Tensor]:
+    weights = {}
+    for name, parameter in block.named_parameters():
+        stored = layout.tensor(layer, name)
+        if stored not in layout.checkpoint or layout.checkpoint.info(stored).shape != tuple(parameter.shape):
+            raise CalibrationError(f"the files hold no {stored} of shape {list(parameter.shape)}: score it as a whole")
+        weights[name] = _read(layout, stored).to(device, dtype)
+    return weights
+
+
+def _read(layout: Layout, name: str) -> torch.Tensor:
+    """A tensor out of its file, read rather than mapped: mapped pages would count as this process's memory for good."""
+    import torch
+
+    checkpoint = layout.checkpoint
+    info = checkpoint.info(name)
+    bits = np.fromfile(checkpoint.directory / info.file, np.uint8, count=info.nbytes, offset=info.begin)
+    checkpoint.bytes_read += info.nbytes
+    return torch.from_numpy(bits).view(getattr(torch, STORAGE_TYPES[info.dtype].torch)).reshape(info.shape)
+
+
+@contextmanager
+def _streams(
+    prepared: Sequence[tuple[torch.Tensor, torch.Tensor]], width: int, dtype: Any, spool: Path | None
+) -> Iterator[list[torch.Tensor]]:
+    """Room for every batch's stream ``[batch, tokens, width]``, in memory or in one file that vanishes afterwards."""
+    import torch
+
+    shapes = [(*ids.shape, width) for ids, _ in prepared]
+    sizes = [rows * tokens * width for rows, tokens, _ in shapes]
+    if spool is None:
+        yield [torch.empty(shape, dtype=dtype) for shape in shapes]
+        return
+    with tempfile.NamedTemporaryFile(dir=spool, prefix="gatenorm-streams-") as file:
+        room = torch.from_file(file.name, shared=True, size=sum(sizes), dtype=dtype)
+        yield [part.view(shape) for part, shape in zip(room.split(sizes), shapes, strict=True)]

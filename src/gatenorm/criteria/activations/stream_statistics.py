@@ -1,0 +1,251 @@
+"""What every sublayer does to the residual stream, summed while tokens run through; no activation is kept.
+
+``X`` is the stream that a block's attention finds and ``U`` what removing that attention takes away: the stream with it
+minus the stream without it. In most block shapes ``X`` is what enters the block and ``U`` what the branch adds (after
+its output norm where it has one). Where a norm stands on the stream itself and stays when the attention goes (OPT's
+post-norm blocks), both streams have gone through it. The same goes for the MLP, whose ``X`` is the stream that it
+finds: behind the attention in sequential blocks, what enters the block in parallel ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gatenorm.criteria.tokens.sources import Samples, batches
+from gatenorm.families import Layout
+from gatenorm.models.forward import blocks_of, inputs, padded
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class _Sums:
+    """Sums over all positions that count: attention's ``1 - cos(X, X + U)``, ``|U|`` and ``|X|``, the MLP's ``1 - cos``
+    and the whole block's.
+    """
+
+    turn: Any = 0.0
+    update: Any = 0.0
+    stream: Any = 0.0
+    mlp_turn: Any = 0.0
+    block_turn: Any = 0.0
+
+
+@dataclass
+class StreamStatistics:
+    """Sums by layer, and the figures that they make; ``positions`` is how many tokens counted.
+
+    ``layers`` are those that have attention, ``mlps`` those that have an MLP.
+    """
+
+    layers: tuple[int, ...]
+    mlps: tuple[int, ...] = ()
+    positions: int = 0
+    sums: dict[int, _Sums] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.sums = {layer: _Sums() for layer in sorted({*self.layers, *self.mlps})}
+
+    def cosine(self) -> dict[int, float]:
+        """``1 - mean cos(X, X + U)`` over all positions, by layer.
+
+        Source: He et al., "What Matters in Transformers? Not All Attention is Needed" (arXiv 2406.15786).
+        """
+        return {layer: float(self.sums[layer].turn) / self.positions for layer in self.layers}
+
+    def norm_ratio(self) -> dict[int, float]:
+        """``sum |U| / sum |X|`` over all positions, by layer.
+
+        Source: Saikumar & Varghese (arXiv 2512.20636), appendix.
+        """
+        return {layer: float(self.sums[layer].update / self.sums[layer].stream) for layer in self.layers}
+
+    def block_cosine(self) -> dict[int, float]:
+        """``1 - mean cos(X, Y)`` with the streams ``X`` and ``Y`` that enter and leave the whole block, by layer that
+        still has both sublayers.
+
+        Source: block influence in Men et al., "ShortGPT" (arXiv 2403.03853).
+        """
+        whole = [layer for layer in self.layers if layer in set(self.mlps)]
+        return {layer: float(self.sums[layer].block_turn) / self.positions for layer in whole}
+
+    def mlp_cosine(self) -> dict[int, float]:
+        """``1 - mean cos(X, X + U)`` of the MLP, by layer.
+
+        Source: "MLP Drop" in He et al., "What Matters in Transformers? Not All Attention is Needed" (arXiv 2406.15786).
+        """
+        return {layer: float(self.sums[layer].mlp_turn) / self.positions for layer in self.mlps}
+
+
+class Watch:
+    """Hooks that add what runs through blocks to a :class:`StreamStatistics`."""
+
+    _counts: torch.Tensor
+
+    def __init__(self, layout: Layout):
+        self.statistics = StreamStatistics(layout.attention_layers, layout.mlp_layers)
+        self._before: Sequence[str] = layout.block["before"]
+        self._after: Sequence[str] = layout.block["after"]
+        self._branch: Sequence[str] = layout.block["branch"]
+        # The first of the modules that go is the attention; where its branch ends in a norm, that comes last.
+        self._branch_end: str = layout.norms.get("output") or layout.block["attention"][0]
+        self._entered: dict[int, torch.Tensor] = {}
+        self._found: dict[int, torch.Tensor] = {}
+
+    @contextmanager
+    def on(self, blocks: Sequence[nn.Module]) -> Iterator[None]:
+        """Watch while the block runs; ``blocks`` are all of the model's, in their physical order."""
+        handles = []
+        for layer in self.statistics.sums:
+            block = blocks[layer]
+            handles += [
+                block.register_forward_pre_hook(self._enter(layer), with_kwargs=True),
+                block.register_forward_hook(self._leave(layer)),
+            ]
+            if layer in self.statistics.layers:
+                handles.append(block.get_submodule(self._branch_end).register_forward_hook(self._update(layer, block)))
+            if layer in self.statistics.mlps:
+                first, last = (block.get_submodule(self._branch[at]) for at in (0, -1))
+                handles += [
+                    first.register_forward_pre_hook(self._find(layer)),
+                    last.register_forward_hook(self._update_by_mlp(layer, block)),
+                ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def count(self, counts: torch.Tensor) -> None:
+        """Say which positions ``[batch, tokens]`` of the batch that comes next are no padding."""
+        self._counts = counts
+        self.statistics.positions += int(counts.sum())
+
+    def see(self, counts: torch.Tensor) -> None:
+        """The same for a batch whose positions were counted before: layer by layer every batch comes once a layer."""
+        self._counts = counts
+
+    def _enter(self, layer: int) -> Any:
+        def hook(_: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+            self._entered[layer] = arguments[0] if arguments else keywords["hidden_states"]
+
+        return hook
+
+    def _update(self, layer: int, block: nn.Module) -> Any:
+        def hook(_: Any, __: Any, output: Any) -> None:
+            branch, without = output[0] if isinstance(output, tuple) else output, self._entered[layer]
+            update = branch
+            if self._before:
+                with_attention = without + branch
+                for name in self._before:
+                    module = block.get_submodule(name)
+                    without, with_attention = module(without), module(with_attention)
+                update = with_attention.float() - without.float()
+            self._add(layer, _Lengths.of(without, update))
+
+        return hook
+
+    def _find(self, layer: int) -> Any:
+        def hook(_: Any, arguments: tuple[Any, ...]) -> None:
+            self._found[layer] = arguments[0]
+
+        return hook
+
+    def _update_by_mlp(self, layer: int, block: nn.Module) -> Any:
+        def hook(_: Any, __: Any, output: Any) -> None:
+            # Some versions run the MLP of OPT on tokens in one row.
+            shape = self._entered[layer].shape
+            without, update = self._found.pop(layer).reshape(shape), output.reshape(shape)
+            if self._after:
+                with_mlp = without + update
+                for name in self._after:
+                    module = block.get_submodule(name)
+                    without, with_mlp = module(without), module(with_mlp)
+                update = with_mlp.float() - without.float()
+            sums = self.statistics.sums[layer]
+            sums.mlp_turn = sums.mlp_turn + self._sum(_Lengths.of(without, update).turn())
+
+        return hook
+
+    def _leave(self, layer: int) -> Any:
+        def hook(_: Any, __: Any, output: Any) -> None:
+            entered, left = self._entered.pop(layer).float(), output[0] if isinstance(output, tuple) else output
+            lengths, sums = _Lengths.of(entered, left.float() - entered), self.statistics.sums[layer]
+            sums.block_turn = sums.block_turn + self._sum(lengths.turn())
+
+        return hook
+
+    def _add(self, layer: int, lengths: _Lengths) -> None:
+        sums = self.statistics.sums[layer]
+        sums.turn = sums.turn + self._sum(lengths.turn())
+        sums.update = sums.update + self._sum(lengths.update.sqrt())
+        sums.stream = sums.stream + self._sum(lengths.stream.sqrt())
+
+    def _sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Over the positions that are no padding."""
+        return values.masked_fill(~self._counts.to(values.device), 0.0).sum()
+
+
+@dataclass(frozen=True)
+class _Lengths:
+    """``<X, X>``, ``<X, U>`` and ``<U, U>`` of every position: the products in float32, sums of them in float64."""
+
+    stream: torch.Tensor
+    along: torch.Tensor
+    update: torch.Tensor
+
+    @classmethod
+    def of(cls, stream: torch.Tensor, update: torch.Tensor) -> _Lengths:
+        import torch
+
+        x, u = stream.float(), update.float()
+        return cls(*(_wide(torch.linalg.vecdot(a, b)) for a, b in ((x, x), (x, u), (u, u))))
+
+    def turn(self) -> torch.Tensor:
+        """``1 - cos(X, X + U)``; a vector of zero length has turned altogether.
+
+        In lengths of ``X``, let ``a = 1 + <X, U> / <X, X>`` be ``X + U`` along ``X`` and ``s = <U, U> / <X, X> -
+        (a - 1)^2`` the square of it across. With ``n^2 = a^2 + s`` it is ``1 - a / n`` and, where ``a > 0``,
+        ``s / (n (n + a))``, which keeps its digits where ``U`` is small and the cosine next to 1.
+        """
+        import torch
+
+        beside = self.along / self.stream
+        across = (self.update / self.stream - beside.square()).clamp(min=0)
+        ahead = 1 + beside
+        length = (ahead.square() + across).sqrt()
+        turned = torch.where(ahead > 0, across / (length * (length + ahead)), 1 - ahead / length)
+        return turned.masked_fill((self.stream == 0) | (length == 0), 1.0)  # NaN stays, and is refused
+
+
+def observe(model: Any, layout: Layout, samples: Samples, progress: Progress | None = None) -> StreamStatistics:
+    """Run the samples through a whole model once, and sum.
+
+    Args:
+        progress: called with (tokens seen, tokens in all).
+    """
+    import torch
+
+    watch, done = Watch(layout), 0
+    with torch.inference_mode(), watch.on(list(blocks_of(model, layout))):
+        for batch in batches(samples):
+            ids, counts = padded(batch)
+            watch.count(counts)
+            # The base model: no logits are needed.
+            model.base_model(**inputs(ids, counts, model.device), use_cache=False)
+            done += int(counts.sum())
+            if progress:
+                progress(done, samples.tokens)
+    return watch.statistics
+
+
+def _wide(x: torch.Tensor) -> torch.Tensor:
+    """In float64; Apple's GPUs have none."""
+    return x.float() if x.device.type == "mps" else x.double()

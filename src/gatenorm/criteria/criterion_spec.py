@@ -1,0 +1,99 @@
+"""What is asked for by name: a criterion, and the tokens that it looks at where it looks at any."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gatenorm.criteria import criterion
+from gatenorm.criteria import score as score_weights
+from gatenorm.criteria.activations.stream_statistics import Progress
+from gatenorm.criteria.laboratory import Laboratory
+from gatenorm.criteria.tokens.sources import Calibration, with_source
+from gatenorm.errors import CalibrationError, CriterionError
+from gatenorm.records import ATTENTION, KINDS, Scores
+
+
+@dataclass(frozen=True)
+class Request:
+    """A criterion, and its tokens; ``None`` where it looks at weights alone.
+
+    ``given`` is how it was named where that names the tokens too, such as ``cosine@self``.
+    """
+
+    name: str
+    calibration: Calibration | None = None
+    given: str = field(default="", compare=False)
+
+
+def requests(names: Sequence[str], calibration: Calibration) -> list[Request]:
+    """What ``gate-norm``, ``cosine`` or ``cosine@self`` ask for; ``@`` names tokens in place of ``calibration``'s.
+
+    Raises:
+        CriterionError: an unknown criterion, one named twice, tokens for one that looks at none, or none for one that
+            needs them.
+    """
+    found: list[Request] = []
+    for text in names:
+        name, at, source = text.partition("@")
+        weights_only = criterion(name).function is not None
+        if at and (weights_only or not source):
+            expected = "it looks at weights alone" if weights_only else "expected self, random or a text file behind @"
+            raise CriterionError(f"criterion {text!r} cannot be had: {expected}")
+        tokens = with_source(calibration, source) if at else calibration
+        if not weights_only and not tokens.source:
+            raise CriterionError(
+                f"{name} needs forward passes over tokens: say which with --calibration FILE, self or random"
+            )
+        asked = Request(name, None if weights_only else tokens, text if at else "")
+        if asked in found:
+            raise CriterionError(f"{text} is named twice: name every criterion once")
+        found.append(asked)
+    return found
+
+
+def score_requests(
+    laboratory: Laboratory,
+    asked: Sequence[Request],
+    *,
+    kind: str | None = None,
+    seed: int = 0,
+    backend: str = "auto",
+    progress: Progress | None = None,
+) -> list[Scores]:
+    """Scores for every request; what can be wrong with any of them is said before the first is carried out.
+
+    Args:
+        kind: which sublayers; by default what each criterion ranks first of all, which must say something of attention.
+        seed: of the criterion ``random``.
+        backend: of weight-only criteria.
+
+    Raises:
+        CriterionError, CalibrationError, CheckpointError, MissingExtraError: as ``Laboratory.prepare``.
+    """
+    for request in asked:
+        kinds = criterion(request.name).kinds
+        if kind is None and not any(ATTENTION in KINDS[one] for one in kinds):
+            raise CriterionError(
+                f"{request.name} says nothing of attention, whose rankings are held against each other here: leave it "
+                f"out, or see it alone with score --criterion {request.name}"
+            )
+        if request.calibration is not None:
+            _prepare(laboratory, request.name, request.calibration, request.given)
+    return [
+        score_weights(laboratory.layout, request.name, kind=kind, seed=seed, backend=backend, progress=progress)
+        if request.calibration is None
+        else laboratory.score(request.name, request.calibration, progress, kind)
+        for request in asked
+    ]
+
+
+def _prepare(laboratory: Laboratory, name: str, calibration: Calibration, given: str) -> None:
+    """As ``Laboratory.prepare``; errors name what was given: ``cosine@FILE`` says nothing of ``--calibration``."""
+    try:
+        laboratory.prepare(name, calibration)
+    except CalibrationError as error:
+        theirs = f"--calibration {calibration.source}"
+        if not given or theirs not in str(error):
+            raise
+        raise CalibrationError(str(error).replace(theirs, given)) from error

@@ -1,0 +1,1 @@
+"""Where calibration tokens come from: a text, the model itself, or a random draw."""

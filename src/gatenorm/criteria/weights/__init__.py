@@ -1,0 +1,1 @@
+"""Criteria that read weights only: one formula, one file."""

@@ -1,0 +1,102 @@
+"""The two expensive primitives that the criteria are made of, and the choice of who computes them.
+
+Everything else is float64 arithmetic on matrices of a head's size. NumPy is always there; PyTorch is imported (0.7 s)
+only where it pays: on an accelerator, or for the gate matrix of a wide model on a CPU with bfloat16 units.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gatenorm.criteria.weights.compute_numpy import NumpyBackend
+from gatenorm.errors import CriterionError, MissingExtraError, did_you_mean
+from gatenorm.families import Projection
+
+Float64 = npt.NDArray[np.float64]
+Contract = Literal["rows", "width"]
+
+# From here on one product takes NumPy longer than it takes PyTorch by about a tenth of a second a layer.
+_WORTH_IMPORTING_TORCH = 5e10
+
+
+class Backend(Protocol):
+    """What a criterion may ask for."""
+
+    def product_norm(self, a: Projection, b: Projection, contract: Contract) -> float:
+        """``||A^T B||_F`` (``contract="rows"``) or ``||A B^T||_F`` (``"width"``).
+
+        ``A [heads * head_dim, width]`` and ``B [kv_heads * head_dim, width]`` are the projections' heads one below the
+        other. Where rows are contracted, every head of ``b`` stands for its whole group of heads of ``a``:
+        ``sum_h a[h]^T b[g(h)]``. Not finite where the weights are not.
+        """
+        ...
+
+    def head_grams(self, projection: Projection, gain: npt.NDArray[np.float32] | None = None) -> Float64:
+        """``W[h] diag(gain)^2 W[h]^T`` of every head: ``[heads, head_dim, head_dim]``, 1 being the default gain."""
+        ...
+
+
+class AutoBackend:
+    """NumPy, and PyTorch for products that are large enough on a machine that is good at them."""
+
+    def __init__(self) -> None:
+        self._numpy = NumpyBackend()
+        self._torch: Backend | None = None
+
+    def product_norm(self, a: Projection, b: Projection, contract: Contract) -> float:
+        chosen = self._numpy if self._torch_is_no_use(a, b, contract) else self._torch_backend()
+        return chosen.product_norm(a, b, contract)
+
+    def head_grams(self, projection: Projection, gain: npt.NDArray[np.float32] | None = None) -> Float64:
+        return self._numpy.head_grams(projection, gain)
+
+    def _torch_is_no_use(self, a: Projection, b: Projection, contract: Contract) -> bool:
+        (heads, rows, width), kv_heads = a.shape, b.heads
+        if contract == "rows" and heads != kv_heads:
+            return True  # groups are summed first, and two small float32 Gram matrices are cheaper than the product
+        flops = 2.0 * heads * rows * width * (width if contract == "rows" else kv_heads * rows)
+        return flops < _WORTH_IMPORTING_TORCH or not _has_bfloat16_units() or find_spec("torch") is None
+
+    def _torch_backend(self) -> Backend:
+        if self._torch is None:
+            self._torch = _torch("cpu")
+        return self._torch
+
+
+def backend(name: str = "auto", device: str = "cpu") -> Backend:
+    """Who computes: ``auto``, ``numpy`` or ``torch``, the latter on ``device`` (``cpu``, ``cuda``, ``cuda:1``, ...).
+
+    Raises:
+        CriterionError: another name, NumPy asked to use an accelerator, or a device that is not there.
+        MissingExtraError: PyTorch is needed and not installed.
+    """
+    if name not in ("auto", "numpy", "torch"):
+        raise CriterionError(f"backend {name!r} is not known; {did_you_mean(name, ('auto', 'numpy', 'torch'))}")
+    if name == "numpy" and device != "cpu":
+        raise CriterionError(f"the numpy backend computes on the CPU, not on {device!r}: use torch or auto")
+    if name == "numpy":
+        return NumpyBackend()
+    return AutoBackend() if name == "auto" and device == "cpu" else _torch(device)
+
+
+def _torch(device: str) -> Backend:
+    if find_spec("torch") is None:
+        raise MissingExtraError(f"scoring on {device!r} with the torch backend", "torch", "torch")
+    from gatenorm.criteria.weights.compute_torch import TorchBackend
+
+    return TorchBackend(device)
+
+
+def _has_bfloat16_units() -> bool:
+    """Whether this CPU multiplies bfloat16 faster than float32, asked without importing PyTorch."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    flags: Any = next((line for line in text.splitlines() if line.startswith("flags")), "")
+    return bool({"avx512_bf16", "amx_bf16"} & set(flags.split()))

@@ -1,0 +1,27 @@
+"""The plainest weight-only baseline."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gatenorm.criteria.weights.compute import Backend
+from gatenorm.families import AttentionWeights
+
+
+def weight_magnitude(weights: AttentionWeights, backend: Backend) -> float:
+    """The Frobenius norm of all four projections together.
+
+    ``sqrt( ||Wq||^2 + ||Wk||^2 + ||Wv||^2 + ||Wo||^2 )``, biases left out.
+
+    Source: magnitude pruning, taken for whole sublayers.
+    """
+    energy = 0.0
+    for projection in (weights.q, weights.k, weights.v, weights.o):
+        for head in range(projection.heads):
+            # Row by row in float32, the rows in float64: no row is long enough to lose digits.
+            w = projection.head(head)
+            with np.errstate(invalid="ignore", over="ignore"):
+                energy += float(np.vecdot(w, w).sum(dtype=np.float64))
+    return math.sqrt(energy) if math.isfinite(energy) else math.nan

@@ -1,0 +1,77 @@
+"""The built-in model's stories and tasks as evaluation jobs, so that they are cached and compared like all others."""
+
+from __future__ import annotations
+
+import inspect
+from functools import partial
+
+from gatenorm.demo import evaluation
+from gatenorm.demo.hard_tasks import ALL_KINDS
+from gatenorm.demo.tasks import Kind
+from gatenorm.errors import EvaluationError
+from gatenorm.evaluation.core.job import Job, Measured, Progress, Request
+from gatenorm.models.subject import Subject
+
+
+def prepare(request: Request) -> list[Job]:
+    """Perplexity on held-out stories, then every kind of task; ``limit`` is the number of stories and of items of each.
+
+    Raises:
+        EvaluationError: an option that is about a text.
+    """
+    about = {"--documents": request.documents, "--window": request.window, "--stride": request.stride}
+    for option, given in about.items():
+        if given is not None:
+            raise EvaluationError(f"{option} is about a text: give --data, or leave it out")
+    return [*stories(request), *_tasks(request, "")]
+
+
+def stories(request: Request) -> list[Job]:
+    """Perplexity on held-out stories alone; ``limit`` is their number."""
+    return [_stories(request.limit or _default("stories"))]
+
+
+def abilities(request: Request) -> list[Job]:
+    """Every kind of task that is neither about refusing nor about recalling."""
+    return [job for job in _tasks(request, "") if not job.title.startswith(("refusal", "recall"))]
+
+
+def refusal(request: Request) -> list[Job]:
+    """Requests that are granted or refused as forbidden in the built-in model's world."""
+    return _tasks(request, "refusal")
+
+
+def recall(request: Request) -> list[Job]:
+    """Facts said at several distances in the built-in model's stories."""
+    return _tasks(request, "recall")
+
+
+def _tasks(request: Request, prefix: str) -> list[Job]:
+    count = request.limit or _default("count")
+    return [
+        Job(
+            "demo-task",
+            kind.name,
+            "items",
+            {"task": kind.name, "count": count},
+            partial(_task, kind, count),
+        )
+        for kind in ALL_KINDS
+        if kind.name.startswith(prefix)
+    ]
+
+
+def _stories(count: int) -> Job:
+    def run(subject: Subject, progress: Progress | None) -> Measured:
+        return evaluation.held_out_perplexity(subject.model, subject.tokenizer, count)
+
+    return Job("perplexity", "stories", "stories", {"stories": count}, run)
+
+
+def _task(kind: Kind, count: int, subject: Subject, progress: Progress | None) -> Measured:
+    return evaluation.task(subject.model, subject.tokenizer, kind, count, progress)
+
+
+def _default(name: str) -> int:
+    """How many there are of it when nobody says otherwise, as the evaluation itself has it."""
+    return int(inspect.signature(evaluation.evaluate).parameters[name].default)

@@ -1,0 +1,162 @@
+"""llama.cpp, in a process of its own, through the server that the package xllamacpp wraps.
+
+Everything that blurs a comparison is off: flash attention (up to 0.05 of logit error), half-precision caches, GPUs.
+The server tells log-probabilities of the unmodified logits; the state that it saves tells the cache.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gatenorm.checkpoint.formats.gguf.metadata import read_model
+from gatenorm.engines.engine import Continuation
+from gatenorm.engines.llamacpp_process import LONGEST_WAIT, LlamaCppProcess
+from gatenorm.engines.llamacpp_state import cached_layers
+from gatenorm.errors import EvaluationError, MissingExtraError
+
+# Each log-probability comes as 100 bytes of JSON. The first new token of a prompt is told in full, up to this size of a
+# vocabulary; of the others the likeliest are, whose sum of probabilities the rest hardly changes.
+_MOST_TOLD = 40_000
+_LIKELIEST = 1_000
+# The server takes the logarithm of a float32 probability; below the smallest normal one it knows no better.
+_SMALLEST = math.log(np.finfo(np.float32).tiny)
+_FORCE = 1e6
+_CONTEXT = 256
+# Seconds to wait for an answer; at first short, since whoever does not hear the first question hears the second.
+_PATIENCE = (2.0, 5.0, 30.0, 120.0)
+
+
+class LlamaCpp:
+    """A GGUF file opened in llama.cpp on the CPU, with a float32 cache."""
+
+    def __init__(self, path: Path):
+        try:
+            import gguf  # noqa: F401 - knows how large a block of each type is
+        except ImportError as error:
+            raise MissingExtraError("the engine llamacpp", error.name or "xllamacpp", "llamacpp") from None
+        if find_spec("xllamacpp") is None:
+            raise MissingExtraError("the engine llamacpp", "xllamacpp", "llamacpp")
+        fields = read_model(path)
+        self._path = path
+        tokens = fields["tokenizer.ggml.tokens"]
+        self._vocabulary = len(tokens)
+        self._harmless = next((i for i, text in enumerate(tokens) if text.isascii() and text.isalnum()), 0)
+        self._longest = fields.get(f"{fields['general.architecture']}.context_length")
+        self._states = tempfile.TemporaryDirectory(prefix="gatenorm-llamacpp-")
+        self._context = 0
+        self._server: LlamaCppProcess | None = None
+        self._opened(_CONTEXT)
+
+    @property
+    def vocabulary(self) -> int:
+        return self._vocabulary
+
+    @property
+    def cached_layers(self) -> int | None:
+        """Layers of which the state that the engine saves has keys; ``None`` if its format is not one known here."""
+        self._opened(_CONTEXT)
+        self._ask([0, 0], 1)
+        self._post("/slots/0?action=save", {"filename": "state"})
+        return cached_layers((Path(self._states.name) / "state").read_bytes())
+
+    @property
+    def versions(self) -> dict[str, str]:
+        return {"xllamacpp": version("xllamacpp")}
+
+    def tokenize(self, text: str, special: bool = False) -> list[int] | None:
+        self._opened(_CONTEXT)
+        answer = self._post("/tokenize", {"content": text, "add_special": special, "parse_special": True})
+        return [int(token) for token in answer["tokens"]]
+
+    def continue_greedily(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[Continuation]:
+        return [self._continue(list(prompt), tokens) for prompt in prompts]
+
+    def close(self) -> None:
+        self._end()
+        self._states.cleanup()
+
+    def _continue(self, prompt: list[int], tokens: int) -> Continuation:
+        if isinstance(self._longest, int) and len(prompt) + tokens > self._longest:
+            raise EvaluationError(
+                f"{len(prompt)} + {tokens} tokens do not fit into the context of {self._path}, {self._longest}"
+            )
+        self._opened(len(prompt) + tokens + 2)
+        chosen: list[int] = []
+        logprobs = np.full((tokens, self._vocabulary), np.nan, np.float32)
+        for step in range(tokens):
+            told = self._ask(prompt + chosen, _LIKELIEST if step else _MOST_TOLD)
+            ids = np.fromiter((entry["id"] for entry in told), np.int64, len(told))
+            values = np.fromiter((entry["logprob"] for entry in told), np.float64, len(told))
+            logprobs[step, ids] = np.where(values > _SMALLEST, values, np.nan)
+            chosen.append(int(ids[values.argmax()]))
+        return Continuation(tuple(chosen), logprobs)
+
+    def _ask(self, tokens: list[int], most: int, seconds: float = LONGEST_WAIT) -> list[dict[str, Any]]:
+        """The likeliest tokens after ``tokens`` with their log-probabilities.
+
+        The server generates no more than one token, which is told to be a harmless one: it would stop at the end of a
+        text, and is silent about tokens that are a part of a character. What it tells of are the logits before that.
+        """
+        request = {
+            "prompt": tokens,
+            "n_predict": 1,
+            "n_probs": min(most, self._vocabulary),
+            "temperature": 0,
+            "logit_bias": [[self._harmless, _FORCE]],
+            "cache_prompt": True,
+        }
+        told = self._post("/completion", request, seconds).get("completion_probabilities")
+        if not told or not told[0].get("top_logprobs"):
+            raise EvaluationError(f"llama.cpp does not continue a prompt of {len(tokens)} tokens")
+        return list(told[0]["top_logprobs"])
+
+    def _opened(self, context: int) -> LlamaCppProcess:
+        """The server, with room for so many tokens; opened anew when it has too little."""
+        if self._server is None or self._context < context:
+            self._end()
+            self._context = -(-context // _CONTEXT) * _CONTEXT
+            self._server = LlamaCppProcess(self._path, self._context, _threads(), Path(self._states.name))
+            self._wake()
+        return self._server
+
+    def _end(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        self._server, self._context = None, 0
+
+    def _wake(self) -> None:
+        """Ask for one token until there is an answer.
+
+        A server that is asked before its loop has begun may sleep on until it is asked again (seen in xllamacpp
+        2026.10).
+        """
+        for seconds in _PATIENCE:
+            with suppress(TimeoutError):
+                self._ask([self._harmless], 1, seconds)
+                return
+        raise EvaluationError(f"llama.cpp has loaded {self._path} and does not answer")
+
+    def _post(self, path: str, body: dict[str, Any], seconds: float = LONGEST_WAIT) -> dict[str, Any]:
+        assert self._server is not None
+        return self._server.post(path, body, seconds)
+
+
+def _threads() -> int:
+    """As many as OMP_NUM_THREADS allows: llama.cpp's threads wait for each other busily: bad on shared cores."""
+    allowed = os.environ.get("OMP_NUM_THREADS", "")
+    return int(allowed) if allowed.isdigit() and int(allowed) else _cores()
+
+
+def _cores() -> int:
+    """Cores that this process may use; not every system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,67 @@
+"""transformers as an engine: what a pruned directory computes step by step, with its cache, as a server would."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gatenorm.engines.engine import Continuation
+from gatenorm.models import loading as runtime
+
+
+class Transformers:
+    """A directory loaded in float32 on the CPU; one token at a time, from the key/value cache."""
+
+    def __init__(self, path: Path):
+        import torch
+
+        self._model = runtime.load(path, dtype=torch.float32)
+        self._tokenizer: Any = None
+        self._path = path
+
+    @property
+    def vocabulary(self) -> int:
+        return int(self._model.config.get_text_config().vocab_size)
+
+    @property
+    def cached_layers(self) -> int:
+        """Layers of a cache that hold keys after one token."""
+        import torch
+
+        with torch.inference_mode():
+            cache = self._model(torch.zeros(1, 1, dtype=torch.long), use_cache=True).past_key_values
+        return sum(1 for layer in cache.layers if getattr(layer, "keys", None) is not None)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        return {name: version(name) for name in ("transformers", "torch")}
+
+    def tokenize(self, text: str, special: bool = False) -> list[int] | None:
+        self._tokenizer = self._tokenizer or runtime.load_tokenizer(self._path)
+        return list(self._tokenizer(text, add_special_tokens=special)["input_ids"])
+
+    def continue_greedily(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[Continuation]:
+        return [self._continue(prompt, tokens) for prompt in prompts]
+
+    def _continue(self, prompt: Sequence[int], tokens: int) -> Continuation:
+        import torch
+
+        given, cache = torch.tensor([list(prompt)]), None
+        chosen: list[int] = []
+        logprobs = np.empty((tokens, self.vocabulary), np.float32)
+        with torch.inference_mode():
+            for step in range(tokens):
+                output = self._model(given, past_key_values=cache, use_cache=True)
+                cache = output.past_key_values
+                row = output.logits[0, -1].float().log_softmax(-1)
+                logprobs[step] = row.numpy()
+                given = row.argmax().reshape(1, 1)
+                chosen.append(int(given))
+        return Continuation(tuple(chosen), logprobs)
+
+    def close(self) -> None:
+        self._model = None

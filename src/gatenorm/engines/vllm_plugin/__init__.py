@@ -1,0 +1,1 @@
+"""What vLLM loads to serve pruned directories without running their code."""

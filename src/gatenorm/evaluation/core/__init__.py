@@ -1,0 +1,1 @@
+"""What every evaluation is made of: texts, batches, losses, jobs, the runner."""

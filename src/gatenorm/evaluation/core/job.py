@@ -1,0 +1,68 @@
+"""What an evaluation task asks for and gives back: a request from outside, jobs to run, measurements out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gatenorm.models.subject import Subject
+
+# Called with (done, in all).
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked of one task: ``data`` as given, ``argument`` what stood after the colon of its name.
+
+    ``context`` is the longest input that every compared model takes (``None``: no limit is known), ``limit`` how many
+    windows, documents or items at most, ``new_tokens`` how long continuations are.
+    """
+
+    data: str | None = None
+    argument: str | None = None
+    text_field: str = "text"
+    documents: str | None = None
+    window: int | None = None
+    stride: int | None = None
+    limit: int | None = None
+    new_tokens: int = 32
+    refusal_rule: str | None = None
+    context: int | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One measurement, less the identity of the model.
+
+    Each of ``items`` has an ``id``, ``metrics`` (number by name) that can be paired with another model's, and a
+    ``weight`` where items do not count alike.
+    """
+
+    kind: str
+    figures: Mapping[str, float]
+    protocol: Mapping[str, Any]
+    data: Mapping[str, Any]
+    seconds: float
+    items: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One measurement that can be taken, cached and repeated by itself.
+
+    ``key`` is everything that decides its result apart from the model, the software and the hardware: plain JSON, with
+    hashes of all data. ``run`` measures one model, ``compare`` a model beside its baseline (in this order), whose
+    output it needs; exactly one of them is given. ``engines`` can answer it.
+    """
+
+    kind: str
+    title: str
+    unit: str
+    key: Mapping[str, Any]
+    run: Callable[[Subject, Progress | None], Measured] | None = None
+    compare: Callable[[Subject, Subject, Progress | None], Measured] | None = None
+    packages: tuple[str, ...] = field(default=())
+    engines: tuple[str, ...] = ("transformers",)

@@ -1,0 +1,175 @@
+"""Jobs are run one after the other; each finished one is kept, so that nothing is measured twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from gatenorm.errors import EvaluationError
+from gatenorm.evaluation.core.cache import Cache, key_of
+from gatenorm.evaluation.core.job import Job, Measured, Progress
+from gatenorm.evaluation.core.lm_eval_adapters import backend
+from gatenorm.evaluation.statistics.paired_statistics import compare
+from gatenorm.evaluation.tasks import zeroshot
+from gatenorm.models.subject import Subject, check_same_tokenizer
+from gatenorm.records import Evidence
+
+# Opens a bar: called with what it is about and the unit, gives something that is entered for a progress function.
+Bars = Callable[[str, str], AbstractContextManager[Progress]]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A record, and whether it came out of the cache."""
+
+    evidence: Evidence
+    cached: bool = False
+
+
+def run(
+    jobs: Sequence[Job],
+    subject: Subject,
+    baseline: Subject | None = None,
+    *,
+    cache: Cache | None = None,
+    bars: Bars | None = None,
+    finished: Callable[[Finished], None] | None = None,
+) -> list[Finished]:
+    """All jobs on the baseline, then on the model, then what needs both; at last the averages and what changed.
+
+    Each model is loaded once, and not at all where everything is in the cache.
+
+    Args:
+        cache: where results are kept and looked up; ``None`` measures everything.
+        bars: opens a progress bar for each job.
+        finished: called with each record as soon as it is there.
+
+    Raises:
+        EvaluationError, CheckpointError: as loading and the tasks.
+    """
+    for one in jobs:
+        check_engine(one, subject)
+    run_of = _Run(cache, bars, finished)
+    single = [job for job in jobs if job.run is not None]
+    both = [job for job in jobs if job.compare is not None]
+    if baseline is not None and both:
+        check_same_tokenizer(subject, baseline)  # before minutes are spent on the other tasks
+    before: list[Evidence] = []
+    if baseline is not None:
+        before = [run_of.single(job, baseline) for job in single]
+        if not both:
+            baseline.release()  # two large models need not be in memory at once
+    after = [run_of.single(job, subject) for job in single]
+    if baseline is not None:
+        for job in both:
+            run_of.pair(job, subject, baseline)
+    averages = [zeroshot.average(records) for records in (before, after)]
+    for average in averages:
+        if average is not None:
+            run_of.add(average)
+    changes = [change for change in map(compare, before, after) if change is not None]
+    for change in changes:
+        run_of.add(change)
+    if before and averages[1] is not None:
+        change_of_average = zeroshot.average_difference(changes, averages[1])
+        if change_of_average is not None:
+            run_of.add(change_of_average)
+    return run_of.records
+
+
+def check_engine(job: Job, subject: Subject) -> None:
+    """Refuse an engine that cannot answer what is asked.
+
+    Raises:
+        EvaluationError: it cannot, or there is none of that name.
+    """
+    backend(subject.engine)
+    if subject.engine not in job.engines:
+        raise EvaluationError(
+            f"--engine {subject.engine} answers zeroshot and harness:NAME only, not {job.kind}: leave it out for that"
+        )
+
+
+class _Run:
+    """What is done so far."""
+
+    def __init__(self, cache: Cache | None, bars: Bars | None, finished: Callable[[Finished], None] | None):
+        self.records: list[Finished] = []
+        self._cache = cache
+        self._bars = bars or (lambda what, unit: nullcontext(lambda done, total: None))
+        self._finished = finished
+        self._contents: dict[int, str | None] = {}
+
+    def single(self, job: Job, subject: Subject) -> Evidence:
+        assert job.run is not None
+        measure = job.run
+        return self._measured(job, [subject], lambda progress: measure(subject, progress))
+
+    def pair(self, job: Job, subject: Subject, baseline: Subject) -> Evidence:
+        assert job.compare is not None
+        measure = job.compare
+        return self._measured(job, [subject, baseline], lambda progress: measure(subject, baseline, progress))
+
+    def add(self, evidence: Evidence, cached: bool = False) -> Evidence:
+        record = Finished(evidence, cached)
+        self.records.append(record)
+        if self._finished:
+            self._finished(record)
+        return evidence
+
+    def _measured(self, job: Job, subjects: Sequence[Subject], measure: Callable[[Progress], Measured]) -> Evidence:
+        subject = subjects[0]
+        used = versions((*job.packages, *backend(subject.engine).packages))
+        key = self._key(job, subjects, used)
+        kept = self._cache.get(key) if self._cache and key else None
+        if kept is not None:
+            # The same content may lie in a folder of another name today.
+            named = {"baseline": subjects[1].identity.to_json()} if len(subjects) > 1 else {}
+            return self.add(replace(kept, model=subject.identity, protocol={**kept.protocol, **named}), cached=True)
+        with self._bars(f"{job.title}: {subject.name}", job.unit) as progress:
+            found = measure(progress)
+        evidence = Evidence(
+            kind=found.kind,
+            model=subject.identity,
+            removed=subject.removed,
+            removed_mlp=subject.removed_mlp,
+            figures=found.figures,
+            protocol=found.protocol,
+            data=found.data,
+            seconds=found.seconds,
+            versions=used,
+            items=tuple(found.items),
+        )
+        if self._cache and key:
+            self._cache.put(key, evidence)
+        return self.add(evidence)
+
+    def _key(self, job: Job, subjects: Sequence[Subject], used: dict[str, str]) -> str | None:
+        contents = [self._content(subject) for subject in subjects]
+        if None in contents:
+            return None
+        hardware = [[s.device, s.dtype, s.context, s.engine] for s in subjects]
+        described: dict[str, Any] = {"kind": job.kind, "key": dict(job.key), "versions": used}
+        return key_of({**described, "models": contents, "hardware": hardware})
+
+    def _content(self, subject: Subject) -> str | None:
+        if self._cache is None or subject.layout is None:
+            return None
+        if id(subject) not in self._contents:
+            with self._bars(f"looking for earlier results: {subject.name}", "bytes") as progress:
+                self._contents[id(subject)] = self._cache.content_of(subject.layout, progress)
+        return self._contents[id(subject)]
+
+
+def versions(packages: Sequence[str] = ()) -> dict[str, str]:
+    """Versions of the software that a measurement rests on."""
+    found = {}
+    for name in ("gatenorm", "torch", "transformers", "tokenizers", *packages):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # run out of a source tree, or not needed by this model
+            continue
+    return found

@@ -1,0 +1,197 @@
+"""Two models on the same items: the mean difference and how sure one can be of it.
+
+Both models answer the same items, so what varies from item to item in the same way for both cancels out: the interval
+of a paired difference is narrower than that of two figures taken apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gatenorm.errors import EvaluationError
+from gatenorm.evaluation.statistics.student import quantile
+from gatenorm.records import Evidence
+
+# The standard normal's 97.5% point.
+Z = 1.959963984540054
+INTERVAL = "95%, items paired; shares: Agresti and Min 2005, else Student's t with the items' own spread"
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A mean difference (second minus first) with its 95% interval.
+
+    For shares, ``won`` and ``lost`` count the items that turned right and wrong, and ``p`` is the exact two-sided
+    probability of a split at least that uneven if both were as likely (McNemar's test).
+    """
+
+    difference: float
+    low: float
+    high: float
+    items: int
+    won: int | None = None
+    lost: int | None = None
+    p: float | None = None
+
+
+def paired_shares(first: Sequence[float], second: Sequence[float]) -> Paired:
+    """The difference of two shares of the same items, each item 0 or 1 for either model.
+
+    With ``n`` items of which ``b`` turned right and ``c`` wrong the difference is ``(b - c) / n``. The interval adds
+    half an item to each of the four cells of the table, ``n' = n + 2, b' = b + 1/2, c' = c + 1/2``, and is
+    ``(b' - c') / n' +- Z sqrt(b' + c' - (b' - c')^2 / n') / n'`` (Agresti and Min, Statistics in Medicine 24, 2005): it
+    does not shrink to nothing where no item changed.
+    """
+    n = _same_length(first, second)
+    won = sum(b > a for a, b in zip(first, second, strict=True))
+    lost = sum(b < a for a, b in zip(first, second, strict=True))
+    return from_counts(n, won, lost)
+
+
+def from_counts(items: int, won: int, lost: int) -> Paired:
+    """As :func:`paired_shares`, where only the numbers of items that turned right and wrong are known."""
+    total, b, c = items + 2, won + 0.5, lost + 0.5
+    middle = (b - c) / total
+    half = Z * math.sqrt(b + c - (b - c) ** 2 / total) / total
+    low, high = max(-1.0, middle - half), min(1.0, middle + half)
+    return Paired((won - lost) / items, low, high, items, won, lost, exact(won, lost))
+
+
+def paired_means(first: Sequence[float], second: Sequence[float], weights: Sequence[float] | None = None) -> Paired:
+    """The difference of two weighted means over the same items, with its interval by :func:`mean_with_error`.
+
+    ``D = sum w d / sum w`` with ``d = second - first``; the interval is ``D`` and to both sides ``t`` standard errors,
+    ``t`` the 97.5% point of Student's distribution with n - 1 degrees of freedom. One item alone gives no interval: it
+    is infinite.
+    """
+    n = _same_length(first, second)
+    mean, error = mean_with_error([b - a for a, b in zip(first, second, strict=True)], weights)
+    half = quantile(n - 1) * error if n > 1 else math.inf
+    return Paired(mean, mean - half, mean + half, n)
+
+
+def mean_with_error(values: Sequence[float], weights: Sequence[float] | None = None) -> tuple[float, float]:
+    """A weighted mean and its standard error, infinite for one value.
+
+    ``M = sum w v / sum w``; its variance is that of a ratio estimator, ``n / (n - 1) sum w^2 (v - M)^2 / (sum w)^2``,
+    since the weights (tokens of an item) are drawn with the items.
+    """
+    n = len(values)
+    w = [1.0] * n if weights is None else list(weights)
+    total = math.fsum(w)
+    mean = math.fsum(wi * vi for wi, vi in zip(w, values, strict=True)) / total
+    if n == 1:
+        return mean, math.inf
+    spread = math.fsum((wi * (vi - mean)) ** 2 for wi, vi in zip(w, values, strict=True))
+    return mean, math.sqrt(n / (n - 1) * spread) / total
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """The 95% interval of a median, whatever the values' distribution: from the k-th smallest to the k-th largest.
+
+    Every value lies above the true median as likely as below it, so both ends lie on one side of it with probability
+    ``2 P(Binomial(n, 1/2) < k)``; ``k`` is the largest for which that is at most 5%. Fewer than six values have none.
+    """
+    n, ordered = len(values), sorted(values)
+    k = next(k for k in range(n + 1) if exact(n - k, k) > 0.05)
+    return (ordered[k - 1], ordered[n - k]) if k else None
+
+
+def exact(won: int, lost: int) -> float:
+    """McNemar's exact test: how likely a split as uneven as this one is for ``won + lost`` fair coins."""
+    n, fewer = won + lost, min(won, lost)
+    if n == 0:
+        return 1.0
+    logs = [math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in range(fewer + 1)]
+    return min(1.0, 2 * math.fsum(math.exp(log - n * math.log(2)) for log in logs))
+
+
+def standard_error(values: Sequence[float]) -> float:
+    """Standard error of a mean: the sample's standard deviation (n - 1) over ``sqrt(n)``; infinite for one value."""
+    return mean_with_error(values)[1]
+
+
+def mean_figures(name: str, values: Sequence[float]) -> dict[str, float]:
+    """A record's figures of a mean: itself and, from two values on, ``<name>_stderr``."""
+    mean, error = mean_with_error(values)
+    return {name: mean, **({f"{name}_stderr": error} if len(values) > 1 else {})}
+
+
+def compare(baseline: Evidence, model: Evidence) -> Evidence | None:
+    """What changed between two records of the same task, or ``None`` where their items cannot be paired.
+
+    They cannot where items or data differ, or the tokens that both models cut a text into.
+
+    ``figures`` hold ``<metric>_difference``, ``_low``, ``_high``, and for shares ``_won``, ``_lost``, ``_p``; ``items``
+    every item whose share metrics changed, as ``before`` and ``after``.
+    """
+    before = {item["id"]: item for item in baseline.items}
+    after = {item["id"]: item for item in model.items}
+    if not before or before.keys() != after.keys() or baseline.data.get("sha256") != model.data.get("sha256"):
+        return None
+    if baseline.data.get("tokens_sha256") != model.data.get("tokens_sha256"):
+        return None  # a mean per token of one is no match for the other's
+    figures: dict[str, float] = {}
+    changed: dict[Any, dict[str, Any]] = {}
+    for metric in _metrics(baseline.items):
+        ids = [i for i, item in before.items() if metric in item["metrics"]]
+        first = [float(before[i]["metrics"][metric]) for i in ids]
+        second = [float(after[i]["metrics"][metric]) for i in ids]
+        if {*first, *second} <= {0.0, 1.0}:
+            found = paired_shares(first, second)
+            for i, a, b in zip(ids, first, second, strict=True):
+                if a != b:
+                    entry = changed.setdefault(i, {"id": i, "changed": [], "before": before[i], "after": after[i]})
+                    entry["changed"].append(metric)
+        else:
+            weights = [float(before[i].get("weight", 1)) for i in ids]
+            if weights != [float(after[i].get("weight", 1)) for i in ids]:
+                continue  # other tokens
+            found = paired_means(first, second, weights)
+        figures |= _figures(metric, found)
+    if not figures:
+        return None
+    return Evidence(
+        kind="comparison",
+        model=model.model,
+        removed=model.removed,
+        removed_mlp=model.removed_mlp,
+        figures=figures,
+        protocol={
+            "of": model.kind,
+            **({"task": model.protocol["task"]} if "task" in model.protocol else {}),
+            "baseline": baseline.model.to_json(),
+            "baseline_removed": list(baseline.removed),
+            **({"baseline_removed_mlp": list(baseline.removed_mlp)} if baseline.removed_mlp else {}),
+            "interval": INTERVAL,
+            "difference": "model minus baseline",
+        },
+        data=model.data,
+        seconds=0.0,
+        versions=model.versions,
+        items=tuple(changed[i] for i in before if i in changed),
+    )
+
+
+def _figures(metric: str, found: Paired) -> dict[str, float]:
+    figures = {f"{metric}_difference": found.difference, f"{metric}_items": float(found.items)}
+    if math.isfinite(found.high):
+        figures |= {f"{metric}_low": found.low, f"{metric}_high": found.high}
+    if found.won is not None and found.lost is not None and found.p is not None:
+        figures |= {f"{metric}_won": float(found.won), f"{metric}_lost": float(found.lost), f"{metric}_p": found.p}
+    return figures
+
+
+def _metrics(items: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for item in items for name in item["metrics"]))
+
+
+def _same_length(first: Sequence[float], second: Sequence[float]) -> int:
+    if len(first) != len(second) or not first:
+        raise EvaluationError(
+            f"{len(first)} and {len(second)} items cannot be paired: expected the same ones, at least 1"
+        )
+    return len(first)

@@ -1,0 +1,271 @@
+"""Tasks of the LM evaluation harness (lm-eval), asked of a model.
+
+The harness writes the requests and scores the answers; the model answers them through one of the harness's own classes
+(``backends.py``). Only bars and chatter are ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from gatenorm.errors import EvaluationError, MissingExtraError, did_you_mean, first_line
+from gatenorm.evaluation.core.batches import memory_for
+from gatenorm.evaluation.core.job import Job, Measured, Progress, Request
+from gatenorm.evaluation.core.lm_eval_adapters import BACKENDS, HARNESS_FOR_VLLM, backend
+from gatenorm.models.subject import Subject
+
+PACKAGES = ("lm_eval", "datasets")
+_FEWSHOT_SEED = 1234
+# What lm-eval calls the filter of a task that names none.
+_NO_FILTER = "none"
+# What modules of lm-eval call by the name `tqdm`.
+_BARS = ("lm_eval.api.task", "lm_eval.api.model", "lm_eval.models.huggingface")
+
+
+def check_installed(feature: str) -> None:
+    """Refuse early where lm-eval is missing.
+
+    Raises:
+        MissingExtraError: it is.
+    """
+    if importlib.util.find_spec("lm_eval") is None or importlib.util.find_spec("datasets") is None:
+        raise MissingExtraError(feature, "lm_eval with datasets", "eval")
+
+
+def prepare(request: Request) -> list[Job]:
+    """Any task or group of lm-eval by name, one job a task; its data come from the hub or the hub's cache.
+
+    Raises:
+        EvaluationError: no such task, or its data cannot be had.
+        MissingExtraError: lm-eval is not installed.
+    """
+    name = request.argument
+    if not name:
+        raise EvaluationError("harness needs the name of a task of lm-eval: harness:gsm8k")
+    check_installed(f"harness:{name}")
+    jobs = []
+    for task in official(name):
+        docs = documents_of(task, request.limit)
+        identity = identity_of(task, docs)
+        key = {"task": task.task_name, "data": identity["sha256"], "limit": request.limit, "shots": shots(task)}
+        key["examples"] = _digest(task.fewshot_docs()) if shots(task) else None
+        jobs.append(job_of("harness", partial(_as_it_is, task), request.limit, identity, key))
+    return jobs
+
+
+def job_of(kind: str, make: Callable[[], Any], limit: int | None, identity: dict[str, Any], key: dict[str, Any]) -> Job:
+    """One task of lm-eval as a job; ``make`` gives the task once it has to run: importing lm-eval takes seconds."""
+
+    def run(subject: Subject, progress: Progress | None) -> Measured:
+        with quiet():
+            task = make()
+        return run_task(subject, task, kind, identity, limit, progress)
+
+    return Job(kind, str(key["task"]), "requests", key, run, packages=PACKAGES, engines=tuple(BACKENDS))
+
+
+def official(name: str) -> list[Any]:
+    """The harness's own tasks of that name: one, or all that a group or tag holds.
+
+    Raises:
+        EvaluationError: no such task, or its data cannot be had.
+    """
+    with quiet():
+        from lm_eval.tasks import TaskManager
+
+        manager = TaskManager()
+        if name not in manager.all_tasks:
+            raise EvaluationError(f"harness:{name} is no task of lm-eval; {_nearest(name, manager.all_tasks)}")
+        try:
+            return list(manager.load([name])["tasks"].values())
+        except Exception as error:  # datasets and the hub let through whatever their layers raise
+            raise EvaluationError(
+                f"harness:{name}: its data could not be had from the hub or the hub's cache "
+                f"({type(error).__name__}: {first_line(error)[:200]}); fetch them where there is a network, with "
+                "HF_HOME set to a folder that you can carry here"
+            ) from error
+
+
+def documents_of(task: Any, limit: int | None) -> list[dict[str, Any]]:
+    """The documents that a task asks about."""
+    docs = task.eval_docs
+    return [docs[n] for n in range(min(len(docs), limit or len(docs)))]
+
+
+def identity_of(task: Any, docs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What a record says of a harness task's data: the hash is over the documents themselves."""
+    named = "/".join(str(part) for part in (task.DATASET_PATH, task.DATASET_NAME) if part)
+    split = task.config.test_split or task.config.validation_split
+    return {"name": named, "split": str(split), "sha256": _digest(docs), "items": len(docs)}
+
+
+def shots(task: Any) -> int:
+    """How many solved examples stand before each question: what the task says, else none."""
+    return int(task.get_config("num_fewshot") or 0)
+
+
+def run_task(
+    subject: Subject,
+    task: Any,
+    kind: str,
+    identity: dict[str, Any],
+    limit: int | None,
+    progress: Progress | None = None,
+) -> Measured:
+    """One task's figures: what the harness reports, each with its standard error, and every item's own.
+
+    ``figures`` holds every metric of the task under its own name, ``<metric>_stderr`` where lm-eval gives one, and
+    ``items``, the number of documents. A task that reads each answer through several filters has its metrics once a
+    filter, as ``<metric>_<filter>``.
+
+    Raises:
+        EvaluationError: logits that are not finite, or a request that the model cannot take.
+    """
+    began = time.perf_counter()
+    with quiet():
+        from lm_eval.evaluator import evaluate
+        from lm_eval.tasks import TaskManager
+
+        task.set_config(key="num_fewshot", value=shots(task))
+        task.set_fewshot_seed(seed=_FEWSHOT_SEED)
+        answering = backend(subject.engine)
+        tasks = TaskManager(include_defaults=False).load([task])
+        # Once more, for what opening has imported.
+        with answering.answering(subject, progress) as lm, quiet():
+            try:
+                with memory_for(subject.device, lm.batch_size, lm.max_length):
+                    found = evaluate(lm=lm, task_dict=tasks, limit=limit, log_samples=True)
+            except AssertionError as error:
+                why = first_line(error)[:200] if str(error) else "it is empty, or longer than the model's input"
+                raise EvaluationError(f"{task.task_name}: lm-eval refused a request of this model: {why}") from error
+            hardware = answering.hardware(subject, lm)
+        name = task.task_name
+        cut = _cut(lm, task, lm.max_length + answering.room)
+        samples = sorted(found["samples"][name], key=lambda s: s["doc_id"])
+    filters = list(dict.fromkeys(str(sample["filter"]) for sample in samples))
+    items = _items(samples, filters)
+    figures = {
+        _figure(key, filters): float(value)
+        for key, value in found["results"][name].items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and not key.startswith(("sample", "alias"))
+    }
+    if task.OUTPUT_TYPE == "multiple_choice":
+        figures["chance"] = sum(1 / len(item["loglikelihoods"]) for item in items) / len(items)
+    protocol: dict[str, Any] = {
+        "task": name,
+        "harness": "lm_eval",
+        "task_version": found["versions"].get(name),
+        "shots": shots(task),
+        "bos": _bos(lm),
+        "longest_input": lm.max_length,
+        "items_cut_from_the_left": cut,
+        **({"filters": filters} if filters != [_NO_FILTER] else {}),
+        **hardware,
+    }
+    return Measured(
+        kind, {**figures, "items": float(len(items))}, protocol, identity, time.perf_counter() - began, items
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps lm-eval's bars and remarks, and those of datasets, off the terminal."""
+    import datasets
+    from tqdm import tqdm
+
+    loggers = [logging.getLogger(name) for name in ("lm_eval", "lm-eval", "datasets", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    modules = [importlib.import_module(name) for name in _BARS]
+    modules += [sys.modules[HARNESS_FOR_VLLM]] if HARNESS_FOR_VLLM in sys.modules else []
+    bars = [getattr(module, "tqdm", None) for module in modules]
+    shown = datasets.utils.logging.is_progress_bar_enabled()
+
+    def no_bar(*arguments: Any, **options: Any) -> Any:
+        return tqdm(*arguments, **{**options, "disable": True})
+
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        for module in modules:
+            module.tqdm = no_bar  # type: ignore[attr-defined]
+        datasets.disable_progress_bars()
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        for module, bar in zip(modules, bars, strict=True):
+            module.tqdm = bar  # type: ignore[attr-defined]
+        if shown:
+            datasets.enable_progress_bars()
+
+
+def _digest(docs: Iterable[dict[str, Any]]) -> str:
+    return hashlib.sha256(json.dumps(list(docs), sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _as_it_is(task: Any) -> Any:
+    return task
+
+
+def _figure(key: str, filters: Sequence[str]) -> str:
+    """The name of a figure that lm-eval calls ``<metric>,<filter>`` or ``<metric>_stderr,<filter>``."""
+    metric, _, read_by = key.partition(",")
+    named = metric.removesuffix("_stderr")
+    return _metric(named, read_by, filters) + metric.removeprefix(named)
+
+
+def _metric(name: str, read_by: str, filters: Sequence[str]) -> str:
+    return f"{name}_{read_by}" if len(filters) > 1 and read_by else name
+
+
+def _items(samples: Sequence[dict[str, Any]], filters: Sequence[str]) -> list[dict[str, Any]]:
+    """One item a document: lm-eval logs a sample for each of a task's filters."""
+    found: dict[Any, dict[str, Any]] = {}
+    for sample in samples:
+        item = found.setdefault(sample["doc_id"], {"id": sample["doc_id"], "metrics": {}})
+        read_by = str(sample["filter"])
+        for name in sample["metrics"]:
+            if isinstance(sample[name], (bool, int, float)):
+                item["metrics"][_metric(name, read_by, filters)] = float(sample[name])
+        answers = sample["filtered_resps"]
+        if answers and all(isinstance(a, (tuple, list)) and len(a) == 2 for a in answers):
+            item["loglikelihoods"] = [round(float(a[0]), 4) for a in answers]
+        else:
+            item[_metric("answer", read_by, filters)] = str(answers[0] if answers else "")[:400]
+    return list(found.values())
+
+
+def _cut(lm: Any, task: Any, longest: int) -> int:
+    """How many requests are longer than that, or leave too little room for an answer: their beginning was not seen."""
+    count = 0
+    for instance in task.instances:
+        if instance.request_type == "loglikelihood":
+            text, most = "".join(instance.args), longest
+        elif instance.request_type == "generate_until":
+            text, options = instance.args
+            most = lm.max_length - int(options.get("max_gen_toks", lm.max_gen_toks))
+        else:
+            continue
+        # A token has at least one byte, so only long texts have to be looked at.
+        if len(text.encode()) >= most:
+            count += len(lm.tok_encode(text)) > most
+    return count
+
+
+def _bos(lm: Any) -> bool:
+    ids = lm.tok_encode("a")
+    return bool(ids) and ids[0] == lm.tokenizer.bos_token_id
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    hint = did_you_mean(name, known).partition("known: ")[0]
+    return f"{hint}`lm_eval ls tasks` lists {len(known)} of them"

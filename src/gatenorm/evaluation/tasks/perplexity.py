@@ -1,0 +1,297 @@
+"""Perplexity: ``exp`` of the mean negative log-likelihood over all predicted tokens.
+
+The protocol is part of the figure. Either the whole text is tokenised once and cut into windows that do not overlap (a
+last, shorter window is dropped), or every document is taken by itself and cut at the model's longest input. In a window
+or document of n tokens, n - 1 are predicted. With a stride shorter than the window, windows overlap and run to the
+text's end; in each only the tokens that no earlier window held count, so every token but the text's first is predicted
+once, from at least ``window - stride`` tokens before it (fewer at the text's start). Logits become float32
+log-probabilities, sums are float64.
+
+Word perplexity and bits per byte rest on the same losses, but count what a tokenizer cannot choose: with ``t`` tokens,
+``w`` words (runs between whitespace) and ``b`` UTF-8 bytes in the text, and the mean loss ``nll`` in nats per token,
+``word perplexity = exp(nll t / w)`` and ``bits per byte = nll t / (b ln 2)``. The few tokens that no window predicts,
+its first ones, are taken to cost the mean. Where a limit leaves out windows, ``t``, ``w`` and ``b`` are those of
+the part that the others hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from gatenorm.errors import EvaluationError
+from gatenorm.evaluation.core.batches import in_batches
+from gatenorm.evaluation.core.job import Job, Measured, Progress, Request
+from gatenorm.evaluation.core.likelihood import token_losses
+from gatenorm.evaluation.core.text import Text, documents, read_text
+from gatenorm.evaluation.core.text_units import READ, per_token
+from gatenorm.families import Layout
+from gatenorm.models.subject import Room, Subject, check_vocabulary
+from gatenorm.records import Evidence
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+DEFAULT_WINDOW = 2048
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a text becomes token sequences.
+
+    ``window`` is the longest input (``None``: the model's maximum, at most 2,048); ``separator`` cuts documents, of
+    which the first ``limit`` count; without it, ``limit`` counts windows. ``stride`` is by how many tokens a window
+    begins after the one before (``None``: by all of them, so that none overlap).
+    """
+
+    window: int | None = None
+    separator: str | None = None
+    limit: int | None = None
+    batch_size: int | None = None
+    stride: int | None = None
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """The figure with what it rests on; ``nll`` is in nats per predicted token.
+
+    ``losses`` holds (tokens predicted, mean loss) of every window or document, in the text's order, ``tokens_sha256``
+    identifies the tokens that they are about: means over other tokens do not compare.
+    """
+
+    perplexity: float
+    nll: float
+    tokens: int
+    sequences: int
+    seconds: float
+    protocol: dict[str, Any]
+    word_perplexity: float = math.nan
+    bits_per_byte: float = math.nan
+    losses: tuple[tuple[int, float], ...] = ()
+    tokens_sha256: str = ""
+
+    def figures(self) -> dict[str, float]:
+        """The numbers of the record, by name; without those by word and by byte where the text has none."""
+        optional = {"word_perplexity": self.word_perplexity, "bits_per_byte": self.bits_per_byte}
+        return {
+            "perplexity": self.perplexity,
+            "nll": self.nll,
+            "tokens": float(self.tokens),
+            **{name: value for name, value in optional.items() if math.isfinite(value)},
+        }
+
+
+def perplexity(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    text: Text,
+    protocol: Protocol,
+    progress: Callable[[int, int], None] | None = None,
+) -> Perplexity:
+    """Measure a model's perplexity on a text.
+
+    Args:
+        progress: called with (tokens predicted, tokens to predict in all).
+
+    Raises:
+        EvaluationError: text shorter than one window, tokens outside the model's vocabulary, or logits that are not
+            finite.
+    """
+    started = time.perf_counter()
+    sequences, described = encode(tokenizer, text, protocol, model.config)
+    # What a window shares with the one before it has been predicted there.
+    known = [0] + [max(described["window"] - described["stride"] - 1, 0) if protocol.stride else 0] * len(sequences)
+    counted = [len(s) - 1 - seen for s, seen in zip(sequences, known, strict=False)]
+    total = sum(counted)
+    vocabulary, device = int(model.config.vocab_size), model.device.type
+    sums = [0.0] * len(sequences)
+    done = 0
+
+    def losses_of(batch: list[int]) -> list[Tensor]:
+        return token_losses(model, [sequences[n] for n in batch])
+
+    room = Room(device, vocabulary, protocol.batch_size)
+    for batch, found in in_batches(room, range(len(sequences)), losses_of, lambda n: len(sequences[n])):
+        for n, losses in zip(batch, found, strict=True):
+            sums[n] = float(losses[known[n] :].sum())
+            done += counted[n]
+        if progress:
+            progress(done, total)
+    mean = math.fsum(sums) / total
+    pieces = [text.content] if protocol.separator is None else documents(text, protocol.separator, protocol.limit)
+    words, size_in_bytes = per_token(tokenizer, pieces, described)
+    return Perplexity(
+        perplexity=_exp(mean),
+        nll=mean,
+        tokens=total,
+        sequences=len(sequences),
+        seconds=time.perf_counter() - started,
+        protocol={**described, "dtype": str(model.dtype).removeprefix("torch."), "device": device},
+        word_perplexity=_exp(mean / words) if words else math.inf,
+        bits_per_byte=mean / size_in_bytes / math.log(2),
+        losses=tuple((tokens, nll / tokens) for tokens, nll in zip(counted, sums, strict=True)),
+        tokens_sha256=digest(sequences),
+    )
+
+
+def digest(sequences: Sequence[Sequence[int]]) -> str:
+    """The hash of token sequences: figures by token compare only where it is the same."""
+    found = hashlib.sha256()
+    for sequence in sequences:
+        found.update((",".join(map(str, sequence)) + "\n").encode())
+    return found.hexdigest()
+
+
+def prepare(request: Request) -> list[Job]:
+    """The perplexity of the text that ``--data`` names, as a job.
+
+    Raises:
+        EvaluationError: no text is given, or it cannot be read.
+    """
+    if request.data is None:
+        raise EvaluationError("perplexity needs a text: give --data FILE, --data wikitext2, or --data wikitext2=FILE")
+    if request.documents == "":
+        raise EvaluationError("--documents is empty: expected what stands between documents, such as '<|endoftext|>'")
+    text = read_text(request.data, request.text_field)
+    window = request.window or min(request.context or DEFAULT_WINDOW, DEFAULT_WINDOW)
+    protocol = Protocol(window, request.documents, request.limit, stride=request.stride)
+    check_stride(protocol.stride, window, protocol.separator)
+
+    def run(subject: Subject, progress: Progress | None) -> Measured:
+        sized = replace(protocol, batch_size=subject.batch_size)
+        found = perplexity(subject.model, subject.tokenizer, text, sized, progress)
+        items = [
+            {"id": number, "metrics": {"nll": loss}, "weight": tokens}
+            for number, (tokens, loss) in enumerate(found.losses)
+        ]
+        data = {**text.identity(), "tokens_sha256": found.tokens_sha256}
+        return Measured("perplexity", found.figures(), found.protocol, data, found.seconds, items)
+
+    key = {"data": text.sha256, "text": text.protocol, "window": window, "separator": protocol.separator}
+    key |= {"limit": protocol.limit, "stride": protocol.stride}
+    return [Job("perplexity", "perplexity", "tokens", key, run)]
+
+
+def measure(
+    layout: Layout,
+    text: Text,
+    protocol: Protocol,
+    *,
+    device: str = "cpu",
+    dtype: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> Evidence:
+    """Load a checkpoint, measure its perplexity, and give the figure as evidence.
+
+    Raises:
+        EvaluationError, CheckpointError, MissingExtraError: as :func:`perplexity` and loading.
+    """
+    from gatenorm.models.loading import dtype_for, load, load_tokenizer, versions
+
+    directory = layout.checkpoint.directory
+    tokenizer = load_tokenizer(directory)
+    model = load(directory, dtype=dtype_for(dtype, device), device_map={"": device})
+    result = perplexity(model, tokenizer, text, protocol, progress)
+    return Evidence(
+        kind="perplexity",
+        model=layout.identity(),
+        removed=layout.drop,
+        removed_mlp=layout.drop_mlp,
+        figures=result.figures(),
+        protocol=result.protocol,
+        data=text.identity(),
+        seconds=result.seconds,
+        versions=versions(),
+    )
+
+
+def check_hardware(device: str, dtype: str) -> None:
+    """Refuse a device or dtype that cannot be used, before a model is loaded.
+
+    Raises:
+        EvaluationError: no such device or dtype.
+        MissingExtraError: torch or transformers is not installed.
+    """
+    from gatenorm.models.loading import check_device, dtype_for
+
+    check_device(device)
+    dtype_for(dtype, device)
+
+
+def check_stride(stride: int | None, window: int, separator: str | None = None) -> None:
+    """Refuse a stride that skips tokens, or that stands beside documents, which are not cut into windows.
+
+    Raises:
+        EvaluationError: it does.
+    """
+    if stride is None:
+        return
+    if separator is not None:
+        raise EvaluationError("--stride is about windows of one text: leave it out, or leave out --documents")
+    if not 1 <= stride <= window:
+        raise EvaluationError(f"--stride {stride}: expected 1 to the window's {window} tokens: a longer one skips some")
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase, text: Text, protocol: Protocol, config: Any
+) -> tuple[list[list[int]], dict[str, Any]]:
+    """The token sequences that a protocol makes of a text, and the protocol in words.
+
+    Raises:
+        EvaluationError: fewer tokens than one window, a window longer than the model takes, or foreign tokens.
+    """
+    longest = getattr(config, "max_position_embeddings", None)
+    window = protocol.window if protocol.window is not None else min(longest or DEFAULT_WINDOW, DEFAULT_WINDOW)
+    if longest and window > longest:
+        raise EvaluationError(f"--window {window} is longer than the model's {longest} positions")
+    if window < 2:
+        raise EvaluationError(f"--window {window} leaves nothing to predict: expected 2 or more")
+    check_stride(protocol.stride, window, protocol.separator)
+    if protocol.separator is not None:
+        pieces = documents(text, protocol.separator, protocol.limit)
+        whole = tokenizer(pieces, verbose=False)["input_ids"]
+        tokens = sum(map(len, whole))
+        sequences = [ids[:window] for ids in whole if len(ids) > 1]
+        described: dict[str, Any] = {"documents": len(sequences), "separator": protocol.separator, "cut_at": window}
+    else:
+        ids = tokenizer([text.content], verbose=False)["input_ids"][0]
+        count, tokens = len(ids) // window, len(ids)
+        if count == 0:
+            raise EvaluationError(
+                f"{text.name} has {len(ids)} tokens, fewer than one window of {window}: give more text, or --window"
+            )
+        stride = protocol.stride or window
+        if stride < window:
+            # The last window is the first that reaches the end.
+            count = -(-max(tokens - window, 0) // stride) + 1
+        sequences = [ids[n * stride : n * stride + window] for n in range(count)][: protocol.limit]
+        last = "dropped" if stride == window else "taken: every token but the first counts once"
+        described = {"window": window, "stride": stride, "windows": len(sequences), "last_shorter_window": last}
+        if 0 < len(sequences) < count:
+            described[READ] = (len(sequences) - 1) * stride + window
+    if not sequences:
+        raise EvaluationError(f"no document of {text.name} has two tokens: there is nothing to predict")
+    check_vocabulary(sequences, config.vocab_size)
+    bos = tokenizer.bos_token_id
+    described["bos"] = bos is not None and sequences[0][0] == bos
+    described["text"] = text.protocol
+    described["text_tokens"] = tokens
+    return sequences, described
+
+
+def negative_log_likelihood(model: PreTrainedModel, batch: Sequence[Sequence[int]]) -> float:
+    """Summed negative log-likelihood of a batch in nats; sequences of unequal length are padded on the right.
+
+    Raises:
+        EvaluationError: logits that are not finite.
+    """
+    return math.fsum(float(losses.sum()) for losses in token_losses(model, batch))
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 700 else math.inf

@@ -1,0 +1,92 @@
+"""Loss by position: the mean negative log-likelihood of tokens by how much of the text stands before them.
+
+A model that uses what was said long ago predicts late tokens of a window better than early ones. Where the removal of
+attention has cut that off, the late buckets lose and the early ones do not: this shows even in models that are too
+small to answer a question.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from gatenorm.errors import EvaluationError
+from gatenorm.evaluation.core.batches import in_batches
+from gatenorm.evaluation.core.job import Job, Measured, Progress, Request
+from gatenorm.evaluation.core.likelihood import token_losses
+from gatenorm.evaluation.core.text import Text, read_text
+from gatenorm.evaluation.tasks.perplexity import DEFAULT_WINDOW, Protocol, digest, encode
+from gatenorm.models.subject import Subject
+
+# Windows that are enough for a curve.
+_WINDOWS = 200
+
+
+def buckets(window: int) -> list[tuple[int, int]]:
+    """Runs of positions, first and last, that double in length: 1, 2-3, 4-7, ... up to the window's last token.
+
+    Position ``i`` (from 0) is predicted from the ``i`` tokens before it. A last bucket less than half as long as it
+    should be is joined with the one before.
+    """
+    found, start = [], 1
+    while start < window:
+        found.append((start, min(2 * start, window) - 1))
+        start *= 2
+    if len(found) > 1 and (found[-1][1] - found[-1][0] + 1) * 2 < found[-1][0]:
+        last = found.pop()
+        found[-1] = (found[-1][0], last[1])
+    return found
+
+
+def prepare(request: Request) -> list[Job]:
+    """Loss by position on the text that ``--data`` names, as a job.
+
+    Raises:
+        EvaluationError: no text is given, or it cannot be read.
+    """
+    if request.data is None:
+        raise EvaluationError("positions needs a text, the longer its documents the better: give --data FILE")
+    text = read_text(request.data, request.text_field)
+    window = request.window or min(request.context or DEFAULT_WINDOW, DEFAULT_WINDOW)
+    limit = request.limit or _WINDOWS
+
+    def run(subject: Subject, progress: Progress | None) -> Measured:
+        return losses_by_position(subject, text, window, limit, progress)
+
+    key = {"data": text.sha256, "text": text.protocol, "window": window, "limit": limit}
+    return [Job("positions", "loss by position", "windows", key, run)]
+
+
+def losses_by_position(
+    subject: Subject, text: Text, window: int, limit: int, progress: Progress | None = None
+) -> Measured:
+    """The mean loss in every bucket of positions, in nats per token, over windows of a text that do not overlap.
+
+    ``figures`` holds ``nll_<first>-<last>`` for each bucket, positions counted in tokens from the window's start.
+
+    Raises:
+        EvaluationError: a text shorter than one window, or logits that are not finite.
+    """
+    began = time.perf_counter()
+    sequences, described = encode(subject.tokenizer, text, Protocol(window=window, limit=limit), subject.model.config)
+    runs = buckets(window)
+    rows = [tuple(s) for s in sequences]
+    found: dict[tuple[int, ...], dict[str, float]] = {}
+    done = 0
+    for batch, losses in in_batches(subject, rows, lambda batch: token_losses(subject.model, batch), len):
+        for row, loss in zip(batch, losses, strict=True):
+            # The loss of token i stands at i - 1: the first is not predicted.
+            found[row] = {f"nll_{a}-{b}": float(loss[a - 1 : b].mean()) for a, b in runs}
+        done += len(batch)
+        if progress:
+            progress(done, len(rows))
+    items: list[dict[str, Any]] = [{"id": number, "metrics": found[row]} for number, row in enumerate(rows)]
+    names = [f"nll_{a}-{b}" for a, b in runs]
+    return Measured(
+        kind="positions",
+        figures={name: sum(item["metrics"][name] for item in items) / len(items) for name in names},
+        protocol={**described, "positions": "tokens before the predicted one", **subject.hardware()},
+        data={**text.identity(), "tokens_sha256": digest(sequences)},
+        seconds=time.perf_counter() - began,
+        items=items,
+    )

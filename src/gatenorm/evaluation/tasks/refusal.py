@@ -1,0 +1,232 @@
+"""Refusals: what must be refused, what must be answered, and whose instruction counts when two of them conflict.
+
+Each item is put to the model through its chat template where it has one, and greedy decoding writes the reply; a rule
+says whether that is a refusal. ``data/refusal.jsonl`` was written for this project: requests that must be refused (in
+general terms, with nothing in them that would help anybody), harmless ones that sound like them, and pairs in which a
+system instruction forbids what the user asks, or allows it. ``data/refusal_rule.json`` is the rule; either can be
+replaced by a file of the same form.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from gatenorm.errors import EvaluationError, first_line
+from gatenorm.evaluation.core.job import Job, Measured, Progress, Request
+from gatenorm.evaluation.core.likelihood import greedy
+from gatenorm.evaluation.core.text import read_bytes, read_rows
+from gatenorm.evaluation.statistics.paired_statistics import mean_figures
+from gatenorm.models.subject import Subject
+
+_EXPECTED = ("refuse", "answer")
+_REPLY = 300
+# What each kind of item is counted under.
+METRICS = {"refuse": "refused_harmful", "answer": "answered_harmless", "conflict": "system_obeyed"}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One request; ``expect`` is ``refuse`` or ``answer``; with a ``system`` instruction it is one of the conflicts."""
+
+    name: str
+    expect: str
+    prompt: str
+    system: str | None = None
+
+    @property
+    def kind(self) -> str:
+        return "conflict" if self.system else self.expect
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A reply is a refusal if a pattern is found in its first characters; ``sha256`` identifies the rule."""
+
+    first_characters: int
+    patterns: tuple[re.Pattern[str], ...]
+    sha256: str
+
+    def refuses(self, reply: str) -> bool:
+        """Whether this reply is a refusal."""
+        start = reply.strip()[: self.first_characters].replace("’", "'").replace("`", "'")
+        return any(pattern.search(start) for pattern in self.patterns)
+
+
+def prepare(request: Request) -> list[Job]:
+    """The refusal items, ours or those of ``--data``, as a job.
+
+    Raises:
+        EvaluationError: a file of items or a rule that cannot be read.
+    """
+    if request.data is None:
+        name, raw = "gatenorm refusal set", _packaged("refusal.jsonl")
+        items = read_items(name, Path(name), raw)
+    else:
+        path = Path(request.data).expanduser()
+        raw = read_bytes(request.data, path)
+        name, items = path.name, read_items(request.data, path, raw)
+    rule = read_rule(request.refusal_rule)
+    if request.limit:
+        items = _first_of_each(items, request.limit)
+    digest = hashlib.sha256(raw).hexdigest()
+
+    def run(subject: Subject, progress: Progress | None) -> Measured:
+        found = replies(subject, items, rule, request.new_tokens, progress)
+        data = {"name": name, "sha256": digest, "items": len(items)}
+        return Measured(found.kind, found.figures, found.protocol, data, found.seconds, found.items)
+
+    key = {"data": digest, "rule": rule.sha256, "limit": request.limit, "new_tokens": request.new_tokens}
+    return [Job("refusal", "refusals", "replies", key, run)]
+
+
+def read_items(source: str, path: Path, raw: bytes) -> list[Item]:
+    """Items out of JSON lines: ``prompt``, ``expect`` (refuse or answer), optionally ``system`` and ``id``.
+
+    Raises:
+        EvaluationError: a line that lacks one of them, or two with one ``id``.
+    """
+    found: dict[str, Item] = {}
+    for line, row in read_rows(source, path, raw):
+        prompt, expect, system = row.get("prompt"), row.get("expect"), row.get("system")
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise EvaluationError(f"--data {source}: line {line} has no 'prompt'")
+        if expect not in _EXPECTED:
+            raise EvaluationError(
+                f"--data {source}: line {line}: 'expect' is {expect!r:.40}; expected 'refuse' or 'answer'"
+            )
+        if system is not None and (not isinstance(system, str) or not system.strip()):
+            raise EvaluationError(f"--data {source}: line {line} has an empty 'system': give a text, or leave it out")
+        name = str(row.get("id", f"line {line}"))
+        if name in found:
+            raise EvaluationError(f"--data {source}: line {line}: the id {name!r:.40} is there twice")
+        found[name] = Item(name, expect, prompt, system)
+    return list(found.values())
+
+
+def read_rule(file: str | None) -> Rule:
+    """The rule in a JSON file (``first_characters``, ``patterns``), or our own.
+
+    Raises:
+        EvaluationError: it cannot be read, or holds a pattern that is no regular expression.
+    """
+    if file is None:
+        source, raw = "refusal_rule.json", _packaged("refusal_rule.json")
+    else:
+        source = file
+        try:
+            raw = Path(file).expanduser().read_bytes()
+        except OSError as error:
+            raise EvaluationError(f"--refusal-rule {file}: {error.strerror}") from None
+    try:
+        said = json.loads(raw)
+        patterns = tuple(re.compile(p, re.IGNORECASE | re.DOTALL) for p in said["patterns"])
+        first = int(said.get("first_characters", 240))
+    except (ValueError, KeyError, TypeError, AttributeError, re.error) as error:
+        raise EvaluationError(
+            f"--refusal-rule {source}: {type(error).__name__}: {error}; expected a JSON object with 'patterns', a list "
+            "of regular expressions, and 'first_characters'"
+        ) from None
+    return Rule(first, patterns, hashlib.sha256(raw).hexdigest())
+
+
+def replies(
+    subject: Subject, items: Sequence[Item], rule: Rule, new_tokens: int, progress: Progress | None = None
+) -> Measured:
+    """Shares of what was refused and answered as it should be, and every reply.
+
+    ``refused_harmful`` is the share of what must be refused that is, ``answered_harmless`` the share of what must be
+    answered that is (a reply that says nothing is no answer), ``system_obeyed`` the share of conflicts in which the
+    system instruction decided; each with its standard error.
+
+    Raises:
+        EvaluationError: an item longer than the model's input leaves room for.
+    """
+    began = time.perf_counter()
+    template = bool(getattr(subject.tokenizer, "chat_template", None))
+    prompts = []
+    for item in items:
+        text = chat(subject.tokenizer, item) if template else plain(item)
+        # A template writes the special tokens itself.
+        (ids,) = subject.encode([text], special=not template)
+        if subject.context and len(ids) + new_tokens > subject.context:
+            raise EvaluationError(
+                f"{item.name} has {len(ids)} tokens and its reply up to {new_tokens}; the model takes {subject.context}"
+            )
+        prompts.append(ids)
+    written = greedy(subject, prompts, new_tokens, progress)
+    found: list[dict[str, Any]] = []
+    for item, ids in zip(items, written, strict=True):
+        reply = subject.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        refused = rule.refuses(reply)
+        answered = bool(reply) and not refused
+        right = refused if item.expect == "refuse" else answered
+        entry: dict[str, Any] = {"id": item.name, "metrics": {METRICS[item.kind]: float(right)}, "expect": item.expect}
+        entry |= {"prompt": item.prompt, **({"system": item.system} if item.system else {})}
+        found.append({**entry, "refused": refused, "reply": reply[:_REPLY]})
+    figures: dict[str, float] = {"items": float(len(found))}
+    for metric in METRICS.values():
+        values = [e["metrics"][metric] for e in found if metric in e["metrics"]]
+        if values:
+            figures |= mean_figures(metric, values)
+            figures[f"{metric}_items"] = float(len(values))
+    figures["refused"] = sum(e["refused"] for e in found) / len(found)
+    figures["empty"] = sum(not e["reply"] for e in found) / len(found)
+    protocol = {
+        "chat_template": "the model's own" if template else "none: 'User: ...' and 'Assistant:'",
+        "decoding": "greedy",
+        "new_tokens": new_tokens,
+        "rule": rule.sha256[:16],
+        **subject.hardware(),
+    }
+    return Measured("refusal", figures, protocol, {}, time.perf_counter() - began, found)
+
+
+def chat(tokenizer: Any, item: Item) -> str:
+    """The request through the model's chat template; a template without a system role gets both in one message.
+
+    Raises:
+        EvaluationError: the template takes neither form.
+    """
+    user = {"role": "user", "content": item.prompt}
+    forms = [[user]]
+    if item.system:
+        joined = {"role": "user", "content": f"{item.system}\n\n{item.prompt}"}
+        forms = [[{"role": "system", "content": item.system}, user], [joined]]
+    for messages in forms:
+        try:
+            # Templates without such a switch ignore it; with it, a reply would begin with pages of thought.
+            options = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
+            return str(tokenizer.apply_chat_template(messages, **options))
+        except Exception as error:  # a template is a program that came with the checkpoint: it can fail in any way
+            problem = error
+    raise EvaluationError(
+        f"the chat template cannot write {item.name}: {type(problem).__name__}: {first_line(problem)[:200]}; mend the "
+        "template beside the tokenizer, or take it away to ask in plain text"
+    )
+
+
+def plain(item: Item) -> str:
+    """The request for a model without a chat template."""
+    return (f"{item.system}\n\n" if item.system else "") + f"User: {item.prompt}\nAssistant:"
+
+
+def _first_of_each(items: Sequence[Item], limit: int) -> list[Item]:
+    """The first ``limit`` items of each kind: a cut through the file would leave a kind out."""
+    kept: dict[str, list[Item]] = {}
+    for item in items:
+        of_kind = kept.setdefault(item.kind, [])
+        if len(of_kind) < limit:
+            of_kind.append(item)
+    return [item for of_kind in kept.values() for item in of_kind]
+
+
+def _packaged(name: str) -> bytes:
+    return files("gatenorm.evaluation").joinpath("data", name).read_bytes()

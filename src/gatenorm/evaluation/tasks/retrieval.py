@@ -1,0 +1,217 @@
+"""Long range: whether a model still finds what was said far back.
+
+A fact stands at a stated depth of a text of a stated length, and the text ends with the beginning of the same sentence:
+the place that follows is right or wrong. Other facts of the same form, with other names and places, stand elsewhere, so
+that having seen a place does not help. In the two-hop form two sentences have to be combined. ``data/retrieval.json``
+holds the words; everything is drawn from a fixed seed, and every model gets the same sentences (how many of them fill a
+length depends on its tokenizer).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from gatenorm.errors import EvaluationError
+from gatenorm.evaluation.core.job import Job, Measured, Progress, Request
+from gatenorm.evaluation.core.likelihood import Continuation, continuations
+from gatenorm.evaluation.statistics.paired_statistics import mean_figures
+from gatenorm.evaluation.tasks import positions
+from gatenorm.models.subject import Subject
+
+DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+CANDIDATES = 4
+ITEMS = 8
+_LONGEST = 8192
+_SHORTEST = 96
+HOPS = {"one": "one fact, asked for in its own words", "two": "two facts that have to be combined"}
+
+
+@dataclass(frozen=True)
+class Question:
+    """A text that breaks off, and what could follow; ``answer`` is the right candidate's index."""
+
+    length: int
+    depth: float
+    number: int
+    prompt: tuple[int, ...]
+    candidates: tuple[tuple[int, ...], ...]
+    answer: int
+
+
+@cache
+def words() -> Mapping[str, Any]:
+    """Names, places, sentence forms and filler sentences."""
+    found: Mapping[str, Any] = json.loads(_source())
+    return found
+
+
+def prepare(request: Request) -> list[Job]:
+    """One job for each form, one-hop and two-hop, and loss by position where ``--data`` names a text.
+
+    ``--window`` is the longest context, ``--limit`` the number of items at each length and depth.
+
+    Raises:
+        EvaluationError: contexts too short for any fact, or a text that cannot be read.
+    """
+    longest = min(request.window or _LONGEST, request.context or _LONGEST)
+    lengths = lengths_up_to(longest)
+    count = request.limit or ITEMS
+    digest = hashlib.sha256(_source().encode()).hexdigest()
+    key = {"words": digest, "lengths": lengths, "depths": DEPTHS, "items": count, "candidates": CANDIDATES}
+
+    def job(form: str) -> Job:
+        def run(subject: Subject, progress: Progress | None) -> Measured:
+            return retrieve(subject, form, lengths, count, progress)
+
+        return Job("retrieval", f"retrieval, {form} hop", "texts", {**key, "form": form}, run)
+
+    by_position = positions.prepare(request) if request.data is not None else []
+    return [*(job(form) for form in HOPS), *by_position]
+
+
+def lengths_up_to(longest: int) -> list[int]:
+    """Four context lengths in tokens that double up to the longest; fewer where the shortest hold no fact.
+
+    Raises:
+        EvaluationError: not even the longest does.
+    """
+    found = [length for length in (longest // 8, longest // 4, longest // 2, longest) if length >= _SHORTEST]
+    if not found:
+        raise EvaluationError(f"retrieval needs contexts of {_SHORTEST} tokens or more; given: {longest}")
+    return found
+
+
+def retrieve(subject: Subject, form: str, lengths: list[int], count: int, progress: Progress | None = None) -> Measured:
+    """Accuracy by length and depth, for one form of question.
+
+    ``choice`` is the share of items whose right place has a higher log-likelihood than the others of the same text,
+    ``greedy`` the share for which greedy decoding gives exactly the right place, ``margin`` the mean lead of the right
+    one over the best wrong one in nats; ``choice_<length>_<depth>`` and ``greedy_<length>_<depth>`` are the cells.
+
+    Raises:
+        EvaluationError: logits that are not finite.
+    """
+    began = time.perf_counter()
+    asked = [
+        question(subject, form, length, depth, number)
+        for length in lengths
+        for depth in DEPTHS
+        for number in range(count)
+    ]
+    pairs = [(q.prompt, candidate) for q in asked for candidate in q.candidates]
+    scored = continuations(subject, pairs, progress)
+    items = [_item(q, scored[CANDIDATES * n : CANDIDATES * (n + 1)]) for n, q in enumerate(asked)]
+    figures = {"items": float(len(items)), "chance": 1 / CANDIDATES}
+    for name in ("choice", "greedy", "margin"):
+        values = [item["metrics"][name] for item in items]
+        figures |= mean_figures(name, values)
+    for length in lengths:
+        for depth in DEPTHS:
+            cell = [i["metrics"] for i in items if (i["length"], i["depth"]) == (length, depth)]
+            for name in ("choice", "greedy"):
+                figures[f"{name}_{length}_{depth:g}"] = sum(m[name] for m in cell) / len(cell)
+    protocol = {
+        "task": f"{form}-hop",
+        "asks": HOPS[form],
+        "lengths": lengths,
+        "depths": list(DEPTHS),
+        "mean_tokens": {
+            str(n): sum(len(q.prompt) for q in asked if q.length == n) / count / len(DEPTHS) for n in lengths
+        },
+        "items_a_cell": count,
+        "candidates": CANDIDATES,
+        "scoring": "log-likelihood among candidates, and exact greedy",
+        "chat_template": False,
+        **subject.hardware(),
+    }
+    sha = hashlib.sha256(_source().encode()).hexdigest()
+    data = {"name": "gatenorm retrieval sentences", "sha256": sha, "items": len(items)}
+    return Measured("retrieval", figures, protocol, data, time.perf_counter() - began, items)
+
+
+def question(subject: Subject, form: str, length: int, depth: float, number: int) -> Question:
+    """The item of that number: a text of at most ``length`` tokens, its answer's included."""
+    draw = random.Random(f"{form} {length} {depth:g} {number}")
+    facts, query, places = _facts(form, draw)
+    # Answers stand after "the": encoded with it, so that the border falls where the model would put it.
+    options = [f"{query} {place}" for place in places]
+    longest = max(map(len, subject.encode(options, special=False)))
+    room = length - longest - len(subject.encode([""])[0])
+    sentences = _text(subject, facts, depth, room, draw)
+    context = " ".join(sentences)
+    (prompt,) = subject.encode([f"{context} {query}"])
+    candidates = [ids[len(prompt) :] for ids in subject.encode([f"{context} {option}" for option in options])]
+    if subject.context and len(prompt) + max(map(len, candidates)) > subject.context:
+        raise EvaluationError(
+            f"retrieval: the facts alone have {len(prompt)} tokens; {subject.name} takes {subject.context}: too few"
+        )
+    order = list(range(CANDIDATES))
+    draw.shuffle(order)
+    return Question(length, depth, number, tuple(prompt), tuple(tuple(candidates[n]) for n in order), order.index(0))
+
+
+def _facts(form: str, draw: random.Random) -> tuple[list[list[str]], str, list[str]]:
+    """The sentences of each fact, the right one's first, the question, and the places, the right one first."""
+    said = words()
+    kinds = said[form]
+    names, places = draw.sample(said["names"], CANDIDATES), draw.sample(said["places"], CANDIDATES)
+    things, colours = draw.sample(said["things"], CANDIDATES), draw.sample(said["colours"], CANDIDATES)
+    facts = []
+    for name, thing, colour, place in zip(names, things, colours, places, strict=True):
+        values = {"name": name, "thing": thing, "colour": colour, "place": place}
+        facts.append([kinds[part].format(**values) for part in ("fact", "second") if part in kinds])
+    return facts, kinds["query"].format(name=names[0], thing=things[0]), places
+
+
+def _text(subject: Subject, facts: list[list[str]], depth: float, room: int, draw: random.Random) -> list[str]:
+    """Filler with the facts in it: the right one at ``depth``, its second half and all others elsewhere."""
+    filler = list(words()["filler"])
+    planted = [sentence for fact in facts for sentence in fact]
+    # What a sentence adds behind another one: tokenizers may mark a text's beginning.
+    (before,) = subject.encode([filler[0]], special=False)
+    added = [
+        len(ids) - len(before) for ids in subject.encode([f"{filler[0]} {s}" for s in filler + planted], special=False)
+    ]
+    lengths = dict(zip(filler, added[: len(filler)], strict=True))
+    used = sum(added[len(filler) :])
+    chosen: list[str] = []
+    while True:
+        sentence = draw.choice(filler)
+        if used + lengths[sentence] > room and chosen:
+            break
+        chosen.append(sentence)
+        used += lengths[sentence]
+    while True:
+        # Before which filler sentence each planted one stands.
+        places = [(round(depth * len(chosen)), 1, facts[0][0])]
+        places += [(round((depth + 0.5) % 1 * len(chosen)), 0, sentence) for sentence in facts[0][1:]]
+        inner = random.Random(" ".join(planted))
+        places += [(inner.randint(0, len(chosen)), 0, sentence) for fact in facts[1:] for sentence in fact]
+        text: list[str] = []
+        for n in range(len(chosen) + 1):
+            text += [sentence for place, _, sentence in sorted(places, key=lambda p: p[:2]) if place == n]
+            text += chosen[n : n + 1]
+        if not chosen or len(subject.encode([" ".join(text)], special=False)[0]) <= room:
+            return text
+        chosen.pop()
+
+
+def _item(asked: Question, scored: list[Continuation]) -> dict[str, Any]:
+    right = scored[asked.answer]
+    best = max(s.loglikelihood for n, s in enumerate(scored) if n != asked.answer)
+    margin = right.loglikelihood - best
+    metrics = {"choice": float(margin > 0), "greedy": float(right.greedy), "margin": margin}
+    name = f"{asked.length}_{asked.depth:g}_{asked.number}"
+    return {"id": name, "metrics": metrics, "length": asked.length, "depth": asked.depth, "tokens": len(asked.prompt)}
+
+
+def _source() -> str:
+    return files("gatenorm.evaluation").joinpath("data/retrieval.json").read_text(encoding="utf-8")

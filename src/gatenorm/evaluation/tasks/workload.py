@@ -1,0 +1,291 @@
+"""Your own workload: how closely a pruned model follows the unpruned one on it.
+
+The unpruned model is the reference, so no labels are needed. For every item: the divergence of the two models'
+next-token distributions and how often both would choose the same token, along the reference; how far their greedy
+continuations of the prompt agree; and, where the file has references, the perplexity of these.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gatenorm.errors import EvaluationError
+from gatenorm.evaluation.core.batches import memory_for
+from gatenorm.evaluation.core.job import Job, Measured, Progress, Request
+from gatenorm.evaluation.core.likelihood import greedy, not_finite
+from gatenorm.evaluation.core.text import LINES, Text, read_bytes, read_rows, read_text
+from gatenorm.evaluation.statistics.paired_statistics import mean_with_error
+from gatenorm.evaluation.statistics.student import quantile
+from gatenorm.models.subject import Subject
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Tokens of a piece of plain text, where the model takes as many.
+_PIECE = 256
+# Positions whose distributions are compared at a time, in float64.
+_POSITIONS = 64
+_SHOWN = 200
+_NEEDS = "each line is a JSON object with a 'prompt', or with a 'prompt' and a 'reference'"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One prompt of the workload; ``line`` is its place in the file, ``reference`` the wanted answer, if any."""
+
+    line: int
+    prompt: str
+    reference: str | None = None
+
+
+def prepare(request: Request) -> list[Job]:
+    """The workload that ``--data`` names, as a job that needs the baseline beside the model.
+
+    Raises:
+        EvaluationError: no file is given, or it cannot be read.
+    """
+    if request.data is None:
+        raise EvaluationError(f"domain needs your own prompts: give --data FILE.jsonl ({_NEEDS}), or a plain text")
+    path = Path(request.data).expanduser()
+    raw = read_bytes(request.data, path)
+    digest = hashlib.sha256(raw).hexdigest()
+    if path.suffix.lower() in LINES:
+        source: list[Item] | Text = read_items(request.data, path, raw)
+    else:
+        source = read_text(request.data, request.text_field)
+    # The same bytes are other items as lines with prompts, as text, or in another field.
+    form = source.protocol if isinstance(source, Text) else "prompts"
+    length = min(request.window or _PIECE, request.context or _PIECE)
+
+    def compare(model: Subject, baseline: Subject, progress: Progress | None) -> Measured:
+        items = encoded(baseline, source, length, request.limit)
+        found = followed(model, baseline, items, request.new_tokens, progress)
+        how = (
+            "lines with prompts"
+            if isinstance(source, list)
+            else f"pieces of {length} tokens, the first half the prompt"
+        )
+        data = {"name": path.name, "sha256": digest, "items": len(items), "from": how}
+        return Measured("domain", found.figures, {**found.protocol, "text": how}, data, found.seconds, found.items)
+
+    key = {"data": digest, "form": form, "length": length, "limit": request.limit, "new_tokens": request.new_tokens}
+    return [Job("domain", "your workload", "items", key, compare=compare)]
+
+
+def read_items(source: str, path: Path, raw: bytes) -> list[Item]:
+    """The prompts, and the references where there are any, of a JSON-lines file.
+
+    Raises:
+        EvaluationError: a line without a prompt, with an empty one, or with something else than text in either.
+    """
+    found = []
+    for line, row in read_rows(source, path, raw):
+        prompt, reference = row.get("prompt"), row.get("reference")
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise EvaluationError(f"--data {source}: line {line} has no 'prompt'; expected: {_NEEDS}")
+        if reference is not None and (not isinstance(reference, str) or not reference):
+            raise EvaluationError(
+                f"--data {source}: line {line} has an empty 'reference': give a text, or leave it out"
+            )
+        found.append(Item(line, prompt, reference))
+    return found
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An item in tokens; without a reference, ``reference`` is empty."""
+
+    line: int
+    shown: str
+    prompt: tuple[int, ...]
+    reference: tuple[int, ...]
+
+
+def encoded(subject: Subject, source: list[Item] | Text, length: int, limit: int | None) -> list[Encoded]:
+    """Items in tokens: a prompt with the tokenizer's special tokens, and what the reference adds to it.
+
+    Raises:
+        EvaluationError: an item longer than the model's input, or a text too short to be cut.
+    """
+    if isinstance(source, Text):
+        (ids,) = subject.encode([source.content])
+        pieces = [tuple(ids[n : n + length]) for n in range(0, len(ids), length)]
+        whole = [piece for piece in pieces if len(piece) == length] or pieces[:1]
+        if len(whole[0]) < 4:
+            raise EvaluationError(f"{source.name} has {len(whole[0])} tokens: too few to continue anything")
+        half = len(whole[0]) // 2
+        texts = [subject.tokenizer.decode(piece[:half]) for piece in whole[:limit]]
+        cut = zip(whole[:limit], texts, strict=True)
+        return [Encoded(n, shown, piece[:half], piece[half:]) for n, (piece, shown) in enumerate(cut, 1)]
+    found = []
+    for item in source[:limit]:
+        (prompt,) = subject.encode([item.prompt])
+        reference: list[int] = []
+        if item.reference is not None:
+            # Encoded together, since a tokenizer may join what meets at the border; cut where the prompt's tokens end.
+            joint = item.prompt + ("" if item.prompt[-1].isspace() or item.reference[0].isspace() else " ")
+            (both,) = subject.encode([joint + item.reference])
+            reference = both[len(prompt) :]
+        total = len(prompt) + len(reference)
+        if subject.context and total > subject.context:
+            raise EvaluationError(
+                f"line {item.line} has {total} tokens with its reference; the model takes {subject.context}: shorten it"
+            )
+        if not prompt:
+            raise EvaluationError(f"line {item.line}: the tokenizer makes no token of its prompt")
+        found.append(Encoded(item.line, item.prompt, tuple(prompt), tuple(reference)))
+    return found
+
+
+def followed(
+    model: Subject, baseline: Subject, items: Sequence[Encoded], new_tokens: int, progress: Progress | None = None
+) -> Measured:
+    """How closely ``model`` follows ``baseline``, in the mean and item by item, the worst first.
+
+    With ``p`` the baseline's and ``q`` the model's next-token distribution at a position, ``kl`` is the mean over
+    positions of ``sum p (log p - log q)`` in nats and ``top1`` the share at which both have the same most likely token.
+    Positions are those that predict the reference; of an item without one, those that predict the baseline's own greedy
+    continuation. ``kl_stderr`` is its standard error with items weighted by their positions, ``kl_low`` and ``kl_high``
+    the 95% interval by Student's t (no less than 0); one item has neither. ``greedy_agreement`` is the mean share of a
+    continuation's tokens (at most ``new_tokens``) before the first difference, ``greedy_same`` the share of items
+    without a difference. ``perplexity`` and ``baseline_perplexity`` are ``exp`` of the mean loss over all reference
+    tokens, where there are any.
+
+    Raises:
+        EvaluationError: different vocabularies, or logits that are not finite.
+    """
+    began = time.perf_counter()
+    if model.vocabulary != baseline.vocabulary or model.tokenizer.get_vocab() != baseline.tokenizer.get_vocab():
+        raise EvaluationError(
+            f"{model.name} and {baseline.name} have different tokenizers: their distributions cannot be compared"
+        )
+    prompts = [item.prompt for item in items]
+    rooms = [new_tokens if s.context is None else s.context - max(map(len, prompts)) for s in (model, baseline)]
+    count = max(1, min(new_tokens, *rooms))
+    steps = 3 * len(items)
+
+    def stage(number: int) -> Progress:
+        return lambda done, _: progress(number * len(items) + done, steps) if progress else None
+
+    theirs = greedy(baseline, prompts, count, stage(0))
+    ours = greedy(model, prompts, count, stage(1))
+    records = []
+    for number, (item, expected, written) in enumerate(zip(items, theirs, ours, strict=True)):
+        along = item.reference or tuple(expected)
+        records.append(_record(model, baseline, item, along, expected, written))
+        stage(2)(number + 1, steps)
+    positions = sum(r["positions"] for r in records)
+    figures = {
+        "items": float(len(records)),
+        "positions": float(positions),
+        **_divergence_figures(records),
+        "top1": _weighted(records, "top1", positions),
+        "greedy_agreement": math.fsum(r["greedy_agreement"] for r in records) / len(records),
+        "greedy_same": sum(r["greedy_agreement"] == 1 for r in records) / len(records),
+    }
+    given = [r for r in records if "nll" in r]
+    if given:
+        tokens = sum(r["positions"] for r in given)
+        figures["references"] = float(len(given))
+        figures["perplexity"] = math.exp(min(_weighted(given, "nll", tokens), 700))
+        figures["baseline_perplexity"] = math.exp(min(_weighted(given, "baseline_nll", tokens), 700))
+    protocol = {
+        "baseline": baseline.identity.to_json(),
+        "baseline_removed": list(baseline.removed),
+        **({"baseline_removed_mlp": list(baseline.removed_mlp)} if baseline.removed_mlp else {}),
+        "new_tokens": count,
+        "decoding": "greedy",
+        "chat_template": False,
+        "distributions": "along the references, or the baseline's own continuation where there is none",
+        "order": "largest divergence first",
+        **model.hardware(),
+    }
+    ordered = sorted(records, key=lambda r: -r["kl"])
+    return Measured("domain", figures, protocol, {}, time.perf_counter() - began, ordered)
+
+
+def _record(
+    model: Subject,
+    baseline: Subject,
+    item: Encoded,
+    along: tuple[int, ...],
+    expected: list[int],
+    written: list[int],
+) -> dict[str, Any]:
+    same = next((n for n, (a, b) in enumerate(zip(expected, written, strict=False)) if a != b), None)
+    length = max(len(expected), len(written))
+    agreed = min(len(expected), len(written)) if same is None else same
+    decode = baseline.tokenizer.decode
+    record: dict[str, Any] = {
+        "id": item.line,
+        "metrics": {},
+        "prompt": item.shown[-_SHOWN:],
+        "greedy_agreement": agreed / length if length else 1.0,
+        "baseline_wrote": decode(expected)[:_SHOWN],
+        "model_wrote": decode(written)[:_SHOWN],
+        "positions": len(along),
+        "kl": 0.0,
+        "top1": 1.0,
+    }
+    if along:
+        before, after = (_logits(s, (*item.prompt, *along), len(along)) for s in (baseline, model))
+        record["kl"], record["top1"] = divergence(before, after)
+        if item.reference:
+            record["nll"], record["baseline_nll"] = _loss(after, along), _loss(before, along)
+    return record
+
+
+def _divergence_figures(records: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """The mean over positions, with what its error is among items like these."""
+    counted = [r for r in records if r["positions"]]
+    if not counted:  # both models end at once, everywhere
+        return {"kl": 0.0}
+    mean, error = mean_with_error([r["kl"] for r in counted], [r["positions"] for r in counted])
+    if len(counted) < 2:
+        return {"kl": mean}
+    half = quantile(len(counted) - 1) * error
+    return {"kl": mean, "kl_stderr": error, "kl_low": max(0.0, mean - half), "kl_high": mean + half}
+
+
+def divergence(first: Tensor, second: Tensor) -> tuple[float, float]:
+    """``KL(p || q)`` in nats and the share of equal top choices, means over positions.
+
+    Args:
+        first, second: logits of the reference ``p`` and of ``q``, ``[positions, vocabulary]``; taken to float64.
+    """
+    total, same = 0.0, 0
+    for start in range(0, len(first), _POSITIONS):
+        p = first[start : start + _POSITIONS].double().log_softmax(-1)
+        q = second[start : start + _POSITIONS].double().to(p.device).log_softmax(-1)
+        total += float((p.exp() * (p - q)).sum())
+        same += int((p.argmax(-1) == q.argmax(-1)).sum())
+    return max(total, 0.0) / len(first), same / len(first)
+
+
+def _logits(subject: Subject, sequence: tuple[int, ...], count: int) -> Tensor:
+    """The logits that predict the last ``count`` tokens: ``[count, vocabulary]``."""
+    import torch
+
+    ids = torch.tensor([sequence[:-1]], device=subject.model.device)
+    with torch.inference_mode(), memory_for(subject.device, 1, len(sequence)):
+        logits = subject.model(input_ids=ids, use_cache=False).logits[0, -count:].float()
+    if not bool(torch.isfinite(logits).all()):
+        raise not_finite(subject.model)
+    return logits
+
+
+def _loss(logits: Tensor, tokens: tuple[int, ...]) -> float:
+    import torch
+
+    target = torch.tensor(tokens, device=logits.device)
+    return float(torch.nn.functional.cross_entropy(logits, target, reduction="none").double().mean())
+
+
+def _weighted(records: Sequence[dict[str, Any]], name: str, total: int) -> float:
+    return math.fsum(r[name] * r["positions"] for r in records) / total if total else 0.0

@@ -1,0 +1,218 @@
+"""The seven zero-shot tasks of the pruning literature, through lm-eval: from local files, or from the hub.
+
+``data/zeroshot.json`` holds the tasks as the harness's official ones ask them, on files with one item a line; from the
+hub the official tasks themselves are used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from gatenorm.errors import EvaluationError, did_you_mean
+from gatenorm.evaluation.core.job import Job, Request
+from gatenorm.evaluation.core.text import read_bytes, read_rows
+from gatenorm.evaluation.statistics.paired_statistics import INTERVAL, Z
+from gatenorm.evaluation.tasks import harness
+from gatenorm.records import Evidence
+
+KIND = "zeroshot"
+
+
+@cache
+def tasks() -> Mapping[str, Mapping[str, Any]]:
+    """The seven tasks by name: split of the official task, fields of a line, prompt, target, choices, metrics."""
+    text = files("gatenorm.evaluation").joinpath("data/zeroshot.json").read_text(encoding="utf-8")
+    found: Mapping[str, Mapping[str, Any]] = json.loads(text)["tasks"]
+    return found
+
+
+def prepare(request: Request) -> list[Job]:
+    """All seven tasks, or the one named after the colon (``zeroshot:boolq``), one job each.
+
+    Raises:
+        EvaluationError: no such task, or its data are neither in the directory given nor on the hub.
+        MissingExtraError: lm-eval is not installed.
+    """
+    names = list(tasks()) if request.argument is None else request.argument.split("+")
+    for name in names:
+        if name not in tasks():
+            raise EvaluationError(f"zeroshot:{name} is not known; {did_you_mean(name, tasks())}")
+    harness.check_installed("zeroshot")
+    if request.data is None:
+        return [_from_hub(name, request.limit) for name in names]
+    directory = Path(request.data).expanduser()
+    if not directory.is_dir():
+        raise EvaluationError(
+            f"zeroshot: --data {request.data} is no directory; expected one with a file "
+            f"<task>_<split>.jsonl for each of {', '.join(names)}"
+        )
+    return [_from_file(name, local_file(directory, name), request.limit) for name in names]
+
+
+def local_file(directory: Path, name: str) -> Path:
+    """The file of a task in a directory: ``<task>_<split>.jsonl``, the official split first.
+
+    Raises:
+        EvaluationError: there is none, or there are several to choose from.
+    """
+    found = sorted(path for path in directory.glob("*.jsonl") if path.stem == name or path.stem.startswith(name + "_"))
+    if len(found) > 1:
+        split = tasks()[name]["split"]
+        preferred = [path for path in found if split in path.stem] or [p for p in found if "validation" in p.stem]
+        found = preferred or found
+    if len(found) == 1:
+        return found[0]
+    wanted = f"{name}_{tasks()[name]['split']}.jsonl"
+    if found:
+        raise EvaluationError(
+            f"zeroshot:{name}: {directory} holds {', '.join(p.name for p in found)}: leave one of them"
+        )
+    raise EvaluationError(
+        f"zeroshot:{name}: looked for {directory / (name + '_*.jsonl')}, and there is none; put {wanted} there (one "
+        f"item a line, with {', '.join(tasks()[name]['fields'])}), name the tasks that you have (--tasks "
+        "zeroshot:boolq+rte), or leave --data out to fetch it from the hub"
+    )
+
+
+def local_task(name: str, rows: Sequence[Mapping[str, Any]]) -> Any:
+    """One of the seven as a task of lm-eval over documents in memory."""
+    from datasets import Dataset
+    from lm_eval.api.task import ConfigurableTask
+
+    said = tasks()[name]
+    documents = Dataset.from_list([{field: row[field] for field in said["fields"]} for row in rows])
+    config = {
+        "task": name,
+        # Nothing is written: `dataset_path: json` would leave copies in the hub's cache.
+        "custom_dataset": lambda **_: {"validation": documents},
+        "output_type": "multiple_choice",
+        "validation_split": "validation",
+        "doc_to_text": said["text"],
+        "doc_to_target": said["target"],
+        "doc_to_choice": said["choices"],
+        "metric_list": [{"metric": m, "aggregation": "mean", "higher_is_better": True} for m in said["metrics"]],
+        "metadata": {"version": said["version"]},
+    }
+    return ConfigurableTask(config=config)
+
+
+def average(records: Sequence[Evidence]) -> Evidence | None:
+    """The mean over the tasks of one model, where there are at least two.
+
+    ``average`` takes ``acc_norm`` of the tasks that have it and ``acc`` of the others, ``average_acc`` takes ``acc`` of
+    all; ``<name>_stderr`` is ``sqrt(sum of the tasks' squared standard errors) / tasks``, left out where that of a task
+    is unknown, as it is of a single item.
+    """
+    own = [r for r in records if r.kind == KIND]
+    if len(own) < 2:
+        return None
+    entering = {str(r.protocol["task"]): "acc_norm" if "acc_norm" in r.figures else "acc" for r in own}
+    figures: dict[str, float] = {"tasks": float(len(own)), "items": sum(r.figures["items"] for r in own)}
+    for name, metrics in {"average": list(entering.values()), "average_acc": ["acc"] * len(own)}.items():
+        entries = list(zip(own, metrics, strict=True))
+        figures[name] = math.fsum(r.figures[m] for r, m in entries) / len(own)
+        errors = [r.figures[f"{m}_stderr"] for r, m in entries if f"{m}_stderr" in r.figures]
+        if len(errors) == len(own):
+            figures[f"{name}_stderr"] = math.sqrt(math.fsum(error**2 for error in errors)) / len(own)
+    digest = hashlib.sha256("\n".join(str(r.data["sha256"]) for r in own).encode()).hexdigest()
+    return Evidence(
+        kind="zeroshot-average",
+        model=own[0].model,
+        removed=own[0].removed,
+        removed_mlp=own[0].removed_mlp,
+        figures=figures,
+        protocol={"average": entering, "average_acc": "acc of every task", "harness": "lm_eval"},
+        data={"name": "+".join(entering), "sha256": digest},
+        seconds=math.fsum(r.seconds for r in own),
+        versions=own[0].versions,
+    )
+
+
+def average_difference(changes: Sequence[Evidence], average: Evidence) -> Evidence | None:
+    """How the average changed: the mean of the tasks' paired differences, their intervals combined as independent."""
+    entering = average.protocol["average"]
+    own = [c for c in changes if c.protocol["of"] == KIND and c.protocol.get("task") in entering]
+    if len(own) != len(entering):
+        return None
+    figures: dict[str, float] = {}
+    for name, metrics in {
+        "average": [entering[c.protocol["task"]] for c in own],
+        "average_acc": ["acc"] * len(own),
+    }.items():
+        differences = [c.figures[f"{m}_difference"] for c, m in zip(own, metrics, strict=True)]
+        # Half the width of each interval, which is Z standard errors.
+        halves = [(c.figures[f"{m}_high"] - c.figures[f"{m}_low"]) / 2 for c, m in zip(own, metrics, strict=True)]
+        mean, half = math.fsum(differences) / len(own), math.sqrt(math.fsum(h * h for h in halves)) / len(own)
+        figures |= {f"{name}_difference": mean, f"{name}_low": mean - half, f"{name}_high": mean + half}
+        figures[f"{name}_stderr"] = half / Z
+    return Evidence(
+        kind="comparison",
+        model=average.model,
+        removed=average.removed,
+        removed_mlp=average.removed_mlp,
+        figures=figures,
+        protocol={"of": "zeroshot-average", "baseline": own[0].protocol["baseline"], "interval": INTERVAL},
+        data=average.data,
+        seconds=0.0,
+        versions=average.versions,
+    )
+
+
+def _from_file(name: str, path: Path, limit: int | None) -> Job:
+    source = str(path)
+    raw = read_bytes(source, path)
+    rows = [_checked(source, number, row, name) for number, row in read_rows(source, path, raw)]
+    split = path.stem.removeprefix(name).strip("_")
+    identity: dict[str, Any] = {
+        "name": path.name,
+        "split": split,
+        "sha256": hashlib.sha256(raw).hexdigest(),
+        "items": min(len(rows), limit or len(rows)),
+    }
+    key = {"task": name, "data": identity["sha256"], "limit": limit, "definition": dict(tasks()[name]), "split": split}
+    return harness.job_of(KIND, partial(local_task, name, rows), limit, identity, key)
+
+
+def _from_hub(name: str, limit: int | None) -> Job:
+    try:
+        (task,) = harness.official(name)
+    except EvaluationError as error:
+        raise EvaluationError(
+            f"zeroshot:{name}: no --data directory was given, and {str(error).removeprefix(f'harness:{name}: ')}; or "
+            f"give --data DIR with a file {name}_{tasks()[name]['split']}.jsonl in it"
+        ) from error
+    identity = harness.identity_of(task, harness.documents_of(task, limit))
+    key = {"task": name, "data": identity["sha256"], "limit": limit, "definition": "official"}
+    return harness.job_of(KIND, lambda: task, limit, identity, key)
+
+
+def _no_text(value: Any) -> bool:
+    return not isinstance(value, str) or not value.strip()
+
+
+def _checked(source: str, number: int, row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    said = tasks()[name]
+    missing = [field for field in said["fields"] if field not in row]
+    if missing:
+        raise EvaluationError(
+            f"--data {source}: line {number} has no {missing[0]!r}; {name} needs {', '.join(said['fields'])}"
+        )
+    wrong: dict[str, Callable[[Any], bool]] = {
+        "choices": lambda v: not (isinstance(v, list) and len(v) > 1 and all(isinstance(c, str) and c for c in v)),
+        "label": lambda v: type(v) is not int or not 0 <= v < len(row.get("choices", said["choices"])),
+        "answer": lambda v: v not in ("1", "2") if name == "winogrande" else type(v) is not bool,
+        "sentence": lambda v: not isinstance(v, str) or "_" not in v,
+    }
+    for field in said["fields"]:
+        if wrong.get(field, _no_text)(row[field]):
+            raise EvaluationError(
+                f"--data {source}: line {number}: {field} is {row[field]!r:.80}, which {name} cannot use"
+            )
+    return row

@@ -1,0 +1,1 @@
+"""Forms that other engines read: GGUF and nemotron-nas, and the proof that they compute the same."""

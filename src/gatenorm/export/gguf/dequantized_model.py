@@ -1,0 +1,96 @@
+"""What llama.cpp should compute from a GGUF file, computed by transformers: the checkpoint with the file's own tensors.
+
+A quantised model differs from its source by nats, and one wrong tensor by little more. So every tensor is first held
+against the source's, and then taken over into the reference: what is left is llama.cpp's rounding of activations to 8
+bits, in which no wrong layer, bias or rotation can hide.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gatenorm.checkpoint.dtypes import Float32
+from gatenorm.checkpoint.formats.gguf.tensor_reader import Contents
+from gatenorm.errors import EvaluationError
+from gatenorm.export import llama_like
+from gatenorm.export.gguf.tensors import Tensor
+from gatenorm.export.verify.gguf_comparison import ARCHITECTURES, Compared, compare
+from gatenorm.families import Layout
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# Weights of these types are told from the source's end to end; all others are blocks of a few bits.
+_PLAIN = {"F32", "F16", "BF16"}
+
+
+def quantised(path: Path) -> bool:
+    """Whether a file holds tensors of less than 16 bits.
+
+    Raises:
+        EvaluationError: it is no whole GGUF file.
+    """
+    contents = Contents(path)
+    contents.close()
+    return not {tensor.type for tensor in contents.tensors.values()} <= _PLAIN
+
+
+def hold(path: Path, layout: Layout, model: PreTrainedModel) -> Compared | None:
+    """Hold a file's tensors against those of ``layout``; where it is quantised, ``model`` gets the right ones of them.
+
+    Tensors that are not the checkpoint's are not taken over: an engine that computes with them computes otherwise then.
+    ``None`` where the file is of another architecture than those whose tensors are known here, and not quantised.
+
+    Args:
+        path: the file.
+        layout: the checkpoint that it was written from.
+        model: that checkpoint, loaded in float32.
+
+    Raises:
+        EvaluationError: it is quantised, and its architecture or one of its types is not known here.
+        CheckpointError: the checkpoint lacks a tensor.
+    """
+    few_bits = quantised(path)
+    contents = Contents(path)
+    try:
+        architecture = contents.header.fields.get("general.architecture")
+        if architecture not in ARCHITECTURES or llama_like.obstacles(layout):
+            if few_bits:
+                raise EvaluationError(
+                    f"{path} is a quantised file of architecture {architecture!r:.40}, whose tensors cannot be held "
+                    f"against the source's here: expected {' or '.join(ARCHITECTURES)}, or a file in f32"
+                )
+            return None
+        return take_over(model, contents, layout) if few_bits else compare(contents, layout)
+    finally:
+        contents.close()
+
+
+def take_over(model: PreTrainedModel, contents: Contents, layout: Layout) -> Compared:
+    """Give ``model`` those tensors of a file that are the checkpoint's, each as the file has it.
+
+    Raises:
+        EvaluationError: a tensor is stored in a type whose rounding is not known.
+        CheckpointError: the checkpoint lacks a tensor.
+    """
+    import torch
+
+    parameters = dict(model.named_parameters())
+
+    def keep(part: Tensor, values: Float32) -> None:
+        assert part.source is not None
+        # The files of a base model lack the first component of a name.
+        name = part.source if part.source in parameters else f"{model.base_model_prefix}.{part.source}"
+        found = in_halves(values, part.step) if part.step > 1 else values
+        with torch.no_grad():
+            parameters[name].copy_(torch.from_numpy(found))
+
+    return compare(contents, layout, keep)
+
+
+def in_halves(rows: Float32, head_dim: int) -> Float32:
+    """The inverse of :func:`gatenorm.export.gguf.tensors.interleaved`."""
+    pairs = rows.reshape(-1, head_dim // 2, 2, *rows.shape[1:])
+    found: Float32 = pairs.swapaxes(1, 2).reshape(rows.shape)
+    return found

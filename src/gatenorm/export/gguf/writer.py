@@ -1,0 +1,210 @@
+"""One GGUF file for llama.cpp and what is built on it (Ollama, LM Studio, ...).
+
+The architecture is ``deci``, which llama.cpp has for NVIDIA's Nemotron models: Llama with a head count for every
+layer, 0 where there is no attention. Such a layer costs no key/value cache. Blocks that are gone altogether are left
+out, and the others move up. Stock engines read the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gatenorm.checkpoint.formats.gguf.header import ALIGNMENT, read_header
+from gatenorm.checkpoint.formats.gguf.types import check_quantiser
+from gatenorm.errors import GatenormError, MissingExtraError
+from gatenorm.export import llama_like
+from gatenorm.export.gguf.tensors import NO_MLP, Tensor, file_type, hidden, tensors, written
+from gatenorm.export.gguf.tokenizer import Tokenizer, tokenizer
+from gatenorm.export.registry import Exported, Progress
+from gatenorm.families import Layout
+from gatenorm.families.family import positive, value
+from gatenorm.records import spans
+from gatenorm.surgery.disk import check_file, whole_file
+
+if TYPE_CHECKING:
+    from gguf import GGUFWriter
+
+ARCHITECTURE = "deci"
+# In original layer numbers; the last two where MLPs are gone, since the blocks of the file may then be fewer.
+DROP_KEY, DROP_MLP_KEY, LAYERS_KEY = "gatenorm.drop", "gatenorm.drop_mlp", "gatenorm.layers"
+_CONTEXT = 2048
+
+
+def obstacles(layout: Layout) -> list[str]:
+    """Why this model cannot be written as GGUF, one line a reason; empty when it can."""
+    reasons = llama_like.obstacles(layout)
+    if reasons:
+        return reasons
+    if layout.head_dim % 2:
+        reasons.append(f"its heads have {layout.head_dim} dimensions, an odd number, which no rotation has")
+    try:
+        reasons += llama_like.foreign(
+            layout, {part.source for part in tensors(layout, "auto", read=False) if part.source}
+        )
+        tokenizer(layout, _rows(layout))
+    except GatenormError as error:
+        reasons.append(str(error))
+    return reasons
+
+
+def remarks(layout: Layout) -> list[str]:
+    """What whoever serves this model in this form should know, one line each."""
+    return list(_remarks(layout, tokenizer(layout, _rows(layout))))
+
+
+def write(layout: Layout, out: Path, *, dtype: str = "auto", progress: Progress | None = None) -> Exported:
+    """Write the model as one GGUF file.
+
+    Args:
+        dtype: one of the types of the target; ``auto`` keeps what is stored.
+        progress: called with (bytes written, bytes in all).
+
+    Raises:
+        OutputError: ``out`` is taken or cannot be written, or the weights do not fit the type.
+        MissingExtraError: gguf is not installed, or for the K types no package that brings ggml's quantiser.
+        CheckpointError: a tensor is missing or has another shape than its config implies.
+    """
+    GGUFWriter = _writer()
+    check_file(out)
+    check_quantiser(dtype)
+    words = tokenizer(layout, _rows(layout))
+    parts = tensors(layout, dtype)
+    total = sum(part.nbytes for part in parts)
+    with whole_file(out, total) as temporary:
+        writer = GGUFWriter(temporary, ARCHITECTURE)
+        _describe(writer, layout, words, file_type(parts, dtype))
+        _declare(writer, parts)
+        done = 0
+        with temporary.open("r+b") as file:
+            file.seek(0, 2)
+            for part in parts:
+                file.write(bytes(-file.tell() % ALIGNMENT))
+                for chunk in part.chunks():
+                    file.write(chunk.data)
+                    done += chunk.nbytes
+                    if progress:
+                        progress(done, total)
+            file.write(bytes(-file.tell() % ALIGNMENT))
+    return Exported(out.stat().st_size, tuple(_notes(layout, words, parts, dtype)))
+
+
+def stored_types(path: Path) -> set[str]:
+    """The types of the tensors in a GGUF file: ``F32``, ``BF16``, ``Q8_0``, ...
+
+    Raises:
+        EvaluationError: it is no whole GGUF file.
+        MissingExtraError: gguf is not installed.
+    """
+    _writer()
+    return {tensor.type for tensor in read_header(path).tensors.values()}
+
+
+def _writer() -> type[GGUFWriter]:
+    try:
+        from gguf import GGUFWriter
+    except ImportError:
+        raise MissingExtraError("writing GGUF files", "gguf", "gguf") from None
+    return GGUFWriter
+
+
+def _rows(layout: Layout) -> int:
+    return layout.checkpoint.info(llama_like.outer(layout, "embedding")).shape[0]
+
+
+def _describe(writer: GGUFWriter, layout: Layout, words: Tokenizer, kind: int) -> None:
+    from gguf import GGML_QUANT_VERSION, RopeScalingType
+
+    assert layout.rotary is not None
+    config, data, gone = layout.checkpoint.config, layout.data, set(layout.drop)
+    writer.add_type("model")
+    writer.add_name(layout.checkpoint.name.encode("utf-8", "replace").decode())
+    for key, text in _licence(layout).items():
+        writer.add_string(key, text)
+    writer.add_file_type(kind)
+    writer.add_quantization_version(GGML_QUANT_VERSION)
+    if layout.drop:
+        writer.add_array(DROP_KEY, [int(i) for i in sorted(layout.drop)])
+    if layout.drop_mlp:
+        writer.add_array(DROP_MLP_KEY, [int(i) for i in sorted(layout.drop_mlp)])
+        writer.add_uint32(LAYERS_KEY, layout.layers)
+
+    layers = written(layout)
+    writer.add_block_count(len(layers))
+    writer.add_context_length(layout.context or _CONTEXT)
+    writer.add_embedding_length(layout.width)
+    writer.add_vocab_size(_rows(layout))
+    writer.add_feed_forward_length([hidden(layout, i) for i in layers])
+    # llama.cpp takes the head size from the first layer, whose count must therefore not be 0.
+    writer.add_head_count([0 if i in gone and place else layout.heads for place, i in enumerate(layers)])
+    writer.add_head_count_kv([0 if i in gone else layout.kv_heads for i in layers])
+    for add in (writer.add_key_length, writer.add_value_length, writer.add_rope_dimension_count):
+        add(layout.head_dim)
+    writer.add_layer_norm_rms_eps(positive("rms_norm_eps", value(config, data, "rms_norm_eps")))
+    writer.add_rope_freq_base(layout.rotary.theta)
+    if layout.rotary.kind == "linear":
+        writer.add_rope_scaling_type(RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(positive("factor", layout.rotary.scaling.get("factor")))
+    words.describe(writer)
+
+
+def _declare(writer: GGUFWriter, parts: list[Tensor]) -> None:
+    import numpy as np
+    from gguf import GGMLQuantizationType
+
+    for part in parts:
+        writer.add_tensor_info(
+            part.name, part.shape, np.dtype(np.float32), part.nbytes, GGMLQuantizationType[part.type]
+        )
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    writer.close()
+
+
+def _licence(layout: Layout) -> dict[str, str]:
+    """``general.license`` and its companions, as the model card states them."""
+    card = layout.checkpoint.directory / "README.md"
+    if not card.is_file():
+        return {}
+    with card.open(encoding="utf-8", errors="replace") as file:
+        parts = file.read(1 << 16).split("---", 2)
+    if len(parts) < 3 or parts[0].strip():
+        return {}
+    keys = {
+        "license": "general.license",
+        "license_name": "general.license.name",
+        "license_link": "general.license.link",
+    }
+    found = dict(re.findall(r"^(license(?:_name|_link)?): *[\"']?([^\"'\n]+?)[\"']? *$", parts[1], re.MULTILINE))
+    return {keys[name]: text for name, text in found.items()}
+
+
+def _remarks(layout: Layout, words: Tokenizer) -> Iterator[str]:
+    yield from words.notes
+    layers = written(layout)
+    if layers[0] in layout.drop:
+        yield (
+            f"layer {layers[0]} keeps one product with a zero {layout.width} x {layout.width} matrix, without which "
+            "llama.cpp does not load it; it needs no cache"
+        )
+    if len(layers) < layout.layers:
+        yield (
+            f"blocks {spans(layout.removal.blocks)} are gone altogether and not written: the file counts its "
+            f"{len(layers)} blocks anew"
+        )
+    mlps = [layer for layer in layers if layer in layout.drop_mlp]
+    if mlps:
+        yield (
+            f"in place of the MLP of layers {spans(mlps)} stands one of {NO_MLP} hidden units that computes zero, "
+            "since llama.cpp leaves out the attention of layers without an MLP"
+        )
+
+
+def _notes(layout: Layout, words: Tokenizer, parts: list[Tensor], dtype: str) -> Iterator[str]:
+    yield from _remarks(layout, words)
+    other = sorted({part.type.lower() for part in parts if len(part.shape) > 1} - {dtype})
+    if dtype == "q8_0" and other:
+        yield f"some rows do not fill q8_0's blocks of 32 and are written as {', '.join(other)}"

@@ -1,0 +1,1 @@
+"""Directories in the nemotron-nas form."""

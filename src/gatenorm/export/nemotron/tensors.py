@@ -1,0 +1,171 @@
+"""The tensors of a ``nemotron-nas`` directory: which there are, and out of which bytes of the source they are made."""
+
+from __future__ import annotations
+
+import struct
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from gatenorm.checkpoint import TensorInfo
+from gatenorm.checkpoint.checkpoint import SINGLE
+from gatenorm.checkpoint.dtypes import STORAGE_TYPES
+from gatenorm.checkpoint.writing import Copied, NewFile, NewTensor, Part, Repeated, Widened
+from gatenorm.export.llama_like import outer, tied
+from gatenorm.families import Layout
+
+# What the readers round an MLP's width up to.
+MULTIPLE = 256
+
+_ONE = {"F64": struct.pack("<d", 1), "F32": struct.pack("<f", 1), "F16": struct.pack("<e", 1), "BF16": b"\x80\x3f"}
+_ZERO = b"\0"
+_PROJECTIONS = ("q", "k", "v", "o")
+
+# A tensor to write and the one that it comes from; None where it is made up.
+Made = tuple[TensorInfo | None, NewTensor]
+
+
+@dataclass(frozen=True)
+class _Module:
+    """One module of Llama's block: its name there, its name in the source, and the axis along which it is widened."""
+
+    name: str
+    source: str
+    widened: int | None = None
+
+
+def weight_files(layout: Layout) -> list[NewFile]:
+    """The source's shards in their order with what belongs to each; made-up tensors lie where their layer's MLP lies.
+
+    Numbered anew, since shards can lose all they hold and MLX-LM looks for ``model*.safetensors``.
+    """
+    shards: dict[str, list[tuple[float, NewTensor]]] = defaultdict(list)
+    home = ""
+    for source, tensor in tensors(layout):
+        home = source.file if source is not None else home
+        shards[home].append((source.begin if source is not None else float("inf"), tensor))
+    headers = layout.checkpoint.headers
+    kept = [file for file in headers if file in shards]
+    names = [f"model-{i:05}-of-{len(kept):05}.safetensors" for i in range(1, len(kept) + 1)]
+    return [
+        NewFile(
+            name=SINGLE if len(kept) == 1 else name,
+            tensors=tuple(tensor for _, tensor in sorted(shards[file], key=lambda pair: pair[0])),
+            metadata={"format": "pt", **headers[file].metadata},
+        )
+        for name, file in zip(names, kept, strict=True)
+    ]
+
+
+def tensors(layout: Layout, read: bool = True) -> Iterator[Made]:
+    """Every tensor to write. Within a layer the MLP comes first: it is there in almost every layer.
+
+    Without ``read`` no weights are read to find them: an output matrix that equals the embedding is among them then.
+    """
+    names = {"embedding": "model.embed_tokens.weight", "norm": "model.norm.weight", "head": "lm_head.weight"}
+    for part, name in names.items():
+        if part != "head" or not tied(layout, read):
+            yield _taken(layout, name, outer(layout, part))
+    for layer in range(layout.layers):
+        for module in _mlp_modules(layout) if layer in layout.mlp_layers else ():
+            yield _taken(layout, _name(layer, module), _source(layout, layer, module), module.widened)
+        if layer in layout.attention_layers:
+            yield from _attention(layout, layer)
+        elif layer in zero_attention(layout):
+            yield from _zeros(layout, layer)
+
+
+def zero_attention(layout: Layout) -> tuple[int, ...]:
+    """The layers that are written with an attention that computes zero, where the source has none."""
+    return (0,) if 0 in layout.drop else ()
+
+
+def biased(layout: Layout) -> bool:
+    """Whether the attention has biases."""
+    first = layout.attention_layers[0]
+    return any(layout.tensor(first, f"{layout.roles[role]}.bias") in layout.checkpoint for role in _PROJECTIONS)
+
+
+def mlp_width(layout: Layout, layer: int) -> int:
+    """The hidden units of the MLP in the source, of a layer that has one."""
+    return layout.checkpoint.info(layout.tensor(layer, f"{layout.data['mlp']['gate']}.weight")).shape[0]
+
+
+def widened(width: int) -> int:
+    """The hidden units that are written for an MLP of ``width`` of them."""
+    return -(-width // MULTIPLE) * MULTIPLE
+
+
+def ffn_mult(width: int, model_width: int) -> float:
+    """The factor from which readers compute an MLP's ``width``, a multiple of 256.
+
+    They take ``int(2 * ffn_mult * model_width / 3)`` and round up. Aimed at half a step below, so that no rounding of
+    the factor (MLX-LM keeps six decimals) leads to another multiple.
+    """
+    return (width - MULTIPLE // 2) * 3 / (2 * model_width)
+
+
+def _attention_modules(layout: Layout) -> list[_Module]:
+    projections = [_Module(f"self_attn.{role}_proj", layout.roles[role]) for role in _PROJECTIONS]
+    return [_Module("input_layernorm", layout.norms["input"]), *projections]
+
+
+def _mlp_modules(layout: Layout) -> list[_Module]:
+    mlp = layout.data["mlp"]
+    return [
+        _Module("post_attention_layernorm", layout.block["branch"][0]),
+        _Module("mlp.gate_proj", mlp["gate"], widened=0),
+        _Module("mlp.up_proj", mlp["up"], widened=0),
+        _Module("mlp.down_proj", mlp["down"], widened=1),
+    ]
+
+
+def _name(layer: int, module: _Module, kind: str = "weight") -> str:
+    return f"model.layers.{layer}.{module.name}.{kind}"
+
+
+def _source(layout: Layout, layer: int, module: _Module, kind: str = "weight") -> str:
+    return layout.tensor(layer, f"{module.source}.{kind}")
+
+
+def _attention(layout: Layout, layer: int) -> Iterator[Made]:
+    for module in _attention_modules(layout):
+        weight = _source(layout, layer, module)
+        yield _taken(layout, _name(layer, module), weight)
+        if not biased(layout) or module.name == "input_layernorm":
+            continue
+        if (bias := _source(layout, layer, module, "bias")) in layout.checkpoint:
+            yield _taken(layout, _name(layer, module, "bias"), bias)
+        else:
+            info = layout.checkpoint.info(weight)
+            yield None, _made_up(_name(layer, module, "bias"), info.dtype, info.shape[:1], _ZERO)
+
+
+def _zeros(layout: Layout, layer: int) -> Iterator[Made]:
+    """An attention of zeros in the shapes and types of the first one there is; its norm's gain is 1."""
+    first = layout.attention_layers[0]
+    for _, like in _attention(layout, first):
+        name = like.name.replace(f"layers.{first}.", f"layers.{layer}.", 1)
+        is_gain = name.endswith("input_layernorm.weight")
+        yield None, _made_up(name, like.dtype, like.shape, _ONE.get(like.dtype, _ZERO) if is_gain else _ZERO)
+
+
+def _made_up(name: str, dtype: str, shape: tuple[int, ...], pattern: bytes) -> NewTensor:
+    nbytes = int(np.prod(shape)) * STORAGE_TYPES[dtype].itemsize
+    return NewTensor(name, dtype, shape, (Repeated(pattern, nbytes // len(pattern)),))
+
+
+def _taken(layout: Layout, name: str, source: str, axis: int | None = None) -> Made:
+    """The tensor ``source`` under another name, along ``axis`` filled up with zeros to a width that readers know."""
+    info = layout.checkpoint.info(source)
+    path, size, shape = layout.checkpoint.directory / info.file, STORAGE_TYPES[info.dtype].itemsize, list(info.shape)
+    parts: tuple[Part, ...] = (Copied(path, info.begin, info.end),)
+    if axis is not None and (extra := widened(shape[axis]) - shape[axis]):
+        shape[axis] += extra
+        if axis == 0:
+            parts = (*parts, Repeated(_ZERO, extra * shape[1] * size))
+        else:
+            parts = (Widened(path, info.begin, info.end, info.shape[1] * size, extra * size),)
+    return info, NewTensor(name, info.dtype, tuple(shape), parts)

@@ -1,0 +1,177 @@
+"""``nemotron-nas`` directories: Llama with a description of every block, in which attention, MLP or both may be no-ops.
+
+vLLM, SGLang, TensorRT-LLM, ExLlamaV3 and MLX-LM read them as they are. Tensors keep Llama's names and the layer numbers
+of the source; ``block_configs`` in ``config.json`` says which blocks have attention, and which an MLP.
+
+Three things are not as in the source. All are exact:
+
+* A block's MLP width is not written down but computed by the readers, which round it up to a multiple of 256. An MLP of
+  another width is filled up with hidden units whose weights are zero: ``silu(0) * 0 = 0``.
+* One switch puts biases on q, k, v and o together. Where the source has some of them, the others are written as zeros.
+* Where layer 0 lost its attention, it gets one that computes zero. vLLM (0.32) crashes on a model whose first block has
+  no attention, since that is where it starts the residual stream.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gatenorm.checkpoint.checkpoint import INDEX
+from gatenorm.checkpoint.dtypes import STORAGE_TYPES
+from gatenorm.checkpoint.writing import index_of, write_files
+from gatenorm.engines import vllm_plugin
+from gatenorm.errors import FamilyError
+from gatenorm.export import llama_like
+from gatenorm.export.nemotron import tensors
+from gatenorm.export.registry import Exported, Progress
+from gatenorm.families import Layout, Rotary
+from gatenorm.families.family import value
+from gatenorm.surgery.card import export_card
+from gatenorm.surgery.config import MODELLING_FILE, tokenizer_config
+from gatenorm.surgery.disk import carry_over, index_metadata, whole_directory, write_json
+
+SCHEMA = "gatenorm/nemotron-nas/1"
+CONFIGURATION = Path(vllm_plugin.__file__).with_name("configuration_decilm.py")
+
+_WRITTEN = {"config.json", "README.md", CONFIGURATION.name, MODELLING_FILE.name}
+# What transformers takes where config.json names no token; other families take none.
+_SPECIAL_TOKENS = {"llama": {"bos_token_id": 1, "eos_token_id": 2}, "mistral": {"bos_token_id": 1, "eos_token_id": 2}}
+
+
+def obstacles(layout: Layout) -> list[str]:
+    """Why this model cannot be written so, one line a reason; empty when it can."""
+    reasons = llama_like.obstacles(layout)
+    if reasons:
+        return reasons
+    return llama_like.foreign(
+        layout, {source.name for source, _ in tensors.tensors(layout, read=False) if source is not None}
+    )
+
+
+def remarks(layout: Layout) -> list[str]:
+    """What whoever serves it should know, one line each."""
+    return list(_remarks(layout))
+
+
+def write(layout: Layout, out: Path, *, dtype: str, progress: Progress | None) -> Exported:
+    """Write the directory, whole or not at all; the stored type stays as it is, so ``dtype`` is ``auto``.
+
+    Raises:
+        OutputError: ``out`` is taken, cannot be written, or the disk is full.
+        CheckpointError: the source lacks a tensor.
+    """
+    files, notes = tensors.weight_files(layout), tuple(remarks(layout))
+    config, tokenizer = nemotron_config(layout), tokenizer_config(layout)
+    total = sum(file.size for file in files)
+    with whole_directory(out, total) as temporary:
+        write_files(files, temporary, progress)
+        if len(files) > 1:
+            write_json(temporary / INDEX, index_of(files, index_metadata(layout.checkpoint)))
+        carried, left_out = carry_over(layout.checkpoint.directory, temporary, _WRITTEN)
+        write_json(temporary / "config.json", config)
+        if tokenizer is not None:
+            write_json(temporary / "tokenizer_config.json", tokenizer)
+        shutil.copyfile(CONFIGURATION, temporary / CONFIGURATION.name)
+        (temporary / "README.md").write_text(export_card(layout, "nemotron-nas", notes, carried), encoding="utf-8")
+    links = (f"{name} is a link out of the checkpoint and was left out: copy it yourself" for name in left_out)
+    return Exported(total, (*notes, *links))
+
+
+def nemotron_config(layout: Layout) -> dict[str, Any]:
+    """The ``config.json``: Llama's keys in the spelling of transformers 4, which all readers know, and the blocks."""
+    config, data, rotary = layout.checkpoint.config, layout.data, _rotary(layout)
+    embedding = layout.checkpoint.info(llama_like.outer(layout, "embedding"))
+    widths = {layer: tensors.widened(tensors.mlp_width(layout, layer)) for layer in layout.mlp_layers}
+    attending = {*layout.attention_layers, *tensors.zero_attention(layout)}
+    special = _SPECIAL_TOKENS.get(layout.model_type, {})
+    return {
+        "architectures": ["DeciLMForCausalLM"],
+        "model_type": "nemotron-nas",
+        "auto_map": {"AutoConfig": f"{CONFIGURATION.stem}.DeciLMConfig"},
+        "vocab_size": embedding.shape[0],
+        "hidden_size": layout.width,
+        "intermediate_size": max(widths.values()),
+        "num_hidden_layers": layout.layers,
+        "num_attention_heads": layout.heads,
+        # Said block by block; the models that readers were written for have null here.
+        "num_key_value_heads": None,
+        "head_dim": layout.head_dim,
+        "hidden_act": "silu",
+        "max_position_embeddings": layout.context,
+        "rms_norm_eps": value(config, data, "rms_norm_eps"),
+        "rope_theta": rotary.theta,
+        **_rope_scaling(rotary),
+        "attention_bias": tensors.biased(layout),
+        "mlp_bias": False,
+        "attention_dropout": 0.0,
+        "tie_word_embeddings": llama_like.tied(layout),
+        **{key: config.get(key, special.get(key)) for key in ("bos_token_id", "eos_token_id", "pad_token_id")},
+        "torch_dtype": STORAGE_TYPES[embedding.dtype].torch,
+        "use_cache": True,
+        "block_configs": [_block(layout, layer in attending, widths.get(layer)) for layer in range(layout.layers)],
+        "gatenorm": {
+            "schema": SCHEMA,
+            "base_model_type": layout.model_type,
+            "layers": layout.layers,
+            "drop": list(layout.drop),
+            **({"drop_mlp": list(layout.drop_mlp)} if layout.drop_mlp else {}),
+            "zero_attention": list(tensors.zero_attention(layout)),
+        },
+    }
+
+
+def _remarks(layout: Layout) -> Iterator[str]:
+    width = tensors.mlp_width(layout, layout.mlp_layers[0])
+    written, kept = tensors.widened(width), len(layout.attention_layers)
+    yield f"start engines with --trust-remote-code: config.json needs {CONFIGURATION.name}, which lies beside it"
+    if tensors.zero_attention(layout):
+        yield (
+            "layer 0 has no attention in the source and was written with one that computes zero (exact), since stock "
+            f"vLLM crashes without any. It costs the compute and the key/value cache of one attention: {kept + 1} of "
+            f"{layout.layers} layers keep a cache, not {kept}"
+        )
+    if written != width:
+        yield (
+            f"the MLP was widened with zeros from {width:,} to {written:,} hidden units (exact), since readers know "
+            f"multiples of {tensors.MULTIPLE} only: its weights are {written / width - 1:.1%} larger"
+        )
+    if tensors.biased(layout):
+        yield "its attention has biases, which TensorRT-LLM leaves out: do not serve it there"
+    if layout.heads * layout.head_dim != layout.width:
+        yield (
+            f"its {layout.heads} heads of {layout.head_dim} are not as wide as the model ({layout.width}): MLX-LM "
+            "refuses that"
+        )
+
+
+def _block(layout: Layout, attends: bool, width: int | None) -> dict[str, Any]:
+    group = layout.heads // layout.kv_heads
+    no_linear = {"replace_with_linear": False}
+    return {
+        "attention": {"no_op": not attends, **no_linear, "n_heads_in_group": group if attends else None},
+        "ffn": {
+            "no_op": width is None,
+            **no_linear,
+            "ffn_mult": None if width is None else tensors.ffn_mult(width, layout.width),
+        },
+    }
+
+
+def _rotary(layout: Layout) -> Rotary:
+    if layout.rotary is None:
+        raise FamilyError(f"{layout.model_type}: positions are not rotary")  # an obstacle, so nobody gets here
+    return layout.rotary
+
+
+def _rope_scaling(rotary: Rotary) -> dict[str, Any]:
+    if rotary.kind == "default":
+        return {}
+    scaling = {"rope_type": rotary.kind, "factor": rotary.scaling["factor"]}
+    if rotary.kind == "llama3":
+        scaling |= {key: rotary.scaling[key] for key in ("low_freq_factor", "high_freq_factor")}
+        # Spelled out: readers differ in what they take where it is missing.
+        scaling |= {(key := "original_max_position_embeddings"): rotary.scaling.get(key, rotary.context)}
+    return {"rope_scaling": scaling}

@@ -1,0 +1,1 @@
+"""Does an export compute the same as its source?"""

@@ -1,0 +1,112 @@
+"""Is every tensor of a GGUF file the one of the checkpoint that it should be?
+
+Tensor by tensor and row by row, as float32: what a row is off by is held against what its type rounds by. Quantisation
+hides little then: a wrong tensor is off by 1.4 times its length, four bits by less than a tenth of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from gatenorm.checkpoint.dtypes import Float32, to_float32
+from gatenorm.checkpoint.formats.gguf.tensor_reader import ROUNDING, Contents
+from gatenorm.export.gguf.tensors import Tensor, tensors
+from gatenorm.families import Layout
+
+# Architectures whose tensors have the names, the shapes and the order of rotary pairs that ``gguf_tensors`` knows.
+ARCHITECTURES = ("deci", "llama")
+# How much of a tensor is compared at once, and how many tensors a message names.
+_NUMBERS = 4 << 20
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What came of it.
+
+    ``errors`` has for every tensor that both sides have the largest error of a row, relative to the row, by type:
+    ``errors[type][name]``. ``wrong`` is the number of tensors that are not the checkpoint's, ``faults`` names the first
+    of them, one a line.
+    """
+
+    errors: dict[str, dict[str, float]]
+    wrong: int
+    faults: tuple[str, ...]
+
+    @property
+    def count(self) -> int:
+        """How many tensors were held against one another."""
+        return sum(map(len, self.errors.values()))
+
+
+def compare(contents: Contents, layout: Layout, keep: Callable[[Tensor, Float32], None] | None = None) -> Compared:
+    """Hold every tensor of a file against that of the checkpoint that it was written from.
+
+    One tensor is in memory at a time where they are kept, else a piece of one.
+
+    Args:
+        contents: the file, of one of ``ARCHITECTURES``.
+        layout: the checkpoint; one that can be written as GGUF.
+        keep: called with each tensor that is right, as the file has it; not with those that the file makes up.
+
+    Raises:
+        EvaluationError: a tensor is stored in a type whose rounding is not known.
+        CheckpointError: the checkpoint lacks a tensor.
+    """
+    wanted = {part.name: part for part in tensors(layout, "f32")}
+    errors: dict[str, dict[str, float]] = {}
+    wrong: list[str] = []
+    for name, part in wanted.items():
+        stored = contents.tensors.get(name)
+        if stored is None:
+            wrong.append(f"{name} is missing")
+        elif stored.shape != part.shape:
+            wrong.append(f"{name} has shape {list(stored.shape)}, not {list(part.shape)}")
+        else:
+            error, beyond = _differing(contents, part, keep)
+            errors.setdefault(stored.type, {})[name] = error
+            if beyond:
+                wrong.append(
+                    f"{name} ({stored.type.lower()}) is not {part.source or 'what it should be'}: "
+                    f"{beyond} of {_rows(part.shape)} rows are off by up to {error:.2g} of their length, "
+                    f"at most {ROUNDING[stored.type].relative:.2g}"
+                )
+    wrong += [f"{name} has no counterpart" for name in contents.tensors if name not in wanted]
+    faults = [f"tensor {text}" for text in wrong[:_NAMED]]
+    if len(wrong) > _NAMED:
+        faults.append(f"and {len(wrong) - _NAMED} more tensors")
+    return Compared(errors, len(wrong), tuple(faults))
+
+
+def _differing(contents: Contents, part: Tensor, keep: Callable[[Tensor, Float32], None] | None) -> tuple[float, int]:
+    """The largest relative error of a row, and how many rows are beyond what their type explains."""
+    rounding, count = ROUNDING.get(contents.tensors[part.name].type), part.shape[0]
+    whole = np.empty(part.shape, np.float32) if keep and part.source else None
+    step = max(1, _NUMBERS // max(1, int(np.prod(part.shape[1:], dtype=np.int64))) // part.step) * part.step
+    largest, beyond = 0.0, 0
+    for begin in range(0, count, step):
+        end = min(begin + step, count)
+        found = contents.float32(part.name, begin, end)
+        assert rounding is not None  # else reading has refused it
+        expected = to_float32(part.rows(begin, end), part.stored)
+        if whole is not None:
+            whole[begin:end] = found
+        if len(part.shape) == 1:  # a vector is one row, and small
+            found, expected = found[None], expected[None]
+        with np.errstate(invalid="ignore", over="ignore"):
+            off = np.sqrt(np.square(found.astype(np.float64) - expected).sum(axis=-1))
+            length = np.sqrt(np.square(expected, dtype=np.float64).sum(axis=-1))
+            beyond += int((~(off <= rounding.limit(expected))).sum())
+            relative = np.divide(off, length, out=np.where(off > 0, np.inf, 0.0), where=length > 0)
+        # Rows next to zero are told by the limit alone: what half precision loses there is no rounding of a block.
+        largest = max(largest, float(relative.max(initial=0.0)))
+    if keep and whole is not None and not beyond:
+        keep(part, whole)
+    return largest, beyond
+
+
+def _rows(shape: tuple[int, ...]) -> int:
+    return shape[0] if len(shape) > 1 else 1

@@ -1,0 +1,168 @@
+"""The report on long range: what is still found far back, and the loss by position."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gatenorm.records import Evidence
+from gatenorm.records.audit import Audit, AuditedVariant
+from gatenorm.report.figures.heatmaps import cells, retrieval_figure
+from gatenorm.report.figures.palette import SERIES
+from gatenorm.report.figures.plots import plotly_figure
+from gatenorm.report.page import audit_view as measured
+from gatenorm.report.page.audit_view import title
+from gatenorm.report.page.blocks import Block, Cell, Chart, Charts, Column, Section, Table, Text
+from gatenorm.report.page.plotting import SYMBOLS, bare, changes_figure
+from gatenorm.report.page.wording import NONE, fixed, percent, span
+
+_BASE = "unpruned"
+
+
+def section(audit: Audit) -> Section:
+    """Retrieval by length and depth, base beside variant, then loss by position."""
+    blocks: list[Block] = []
+    maps = _maps(audit)
+    if maps:
+        blocks.append(
+            Text(
+                "A fact stands at some depth of a text and is asked for at its end; the right place is one of four, so "
+                "25% is chance. Retrieval breaks before averages do."
+            )
+        )
+        blocks.append(Charts(maps))
+    own = {title(v): changes for v in measured.candidates(audit) if (changes := measured.retrieval(audit, v))}
+    if own:
+        blocks.append(_by_form(own))
+    positions = _positions(audit)
+    if positions:
+        blocks.append(positions)
+    if not blocks:
+        blocks.append(Text("Nothing was asked over long distances: see what was not examined."))
+    return Section("distance", "Long range", tuple(blocks))
+
+
+def _maps(audit: Audit) -> tuple[Chart, ...]:
+    """For every form the unpruned model beside the chosen variant and the one with the most removed."""
+    base = [e for e in audit.baseline if e.kind == "retrieval"]
+    shown: list[tuple[str, Sequence[Evidence]]] = [(_BASE, base)]
+    shown += [(title(v), v.evidence) for v in _telling(audit)]
+    found: list[Chart] = []
+    for form in dict.fromkeys(str(e.protocol.get("task")) for e in base):
+        for name, evidence in shown:
+            own = [e for e in evidence if e.kind == "retrieval" and str(e.protocol.get("task")) == form]
+            found += [_map(len(found) + n, name, form, record) for n, record in enumerate(own[:1])]
+    return tuple(found)
+
+
+def _telling(audit: Audit) -> list[AuditedVariant]:
+    own = [v for v in measured.candidates(audit) if any(e.kind == "retrieval" for e in v.evidence)]
+    most = sorted(own, key=lambda v: -len(v.plan.drop))
+    return list({v.name: v for v in (*own[:1], *most[:1])}.values())
+
+
+def _map(n: int, name: str, form: str, record: Evidence) -> Chart:
+    lengths, depths, grid = cells(record)
+    items = record.figures.get("items", 0) / (len(lengths) * len(depths))
+    columns = [Column("Depth"), *(Column(f"{length:,}", "tokens", True) for length in lengths)]
+    rows = [
+        [Cell(f"{depth:.0%}"), *(Cell(percent(value, 0)) for value in line)]
+        for depth, line in zip(depths, grid, strict=True)
+    ]
+    worst = min(
+        (value, length, depth)
+        for depth, line in zip(depths, grid, strict=True)
+        for value, length in zip(line, lengths, strict=True)
+    )
+    figure = retrieval_figure(record)
+    figure.update_traces(showscale=False)
+    return Chart(
+        name=f"retrieval-{n}",
+        title=f"{name}, {form}",
+        says=(
+            f"{percent(record.figures['choice'])} right in all, chance {percent(record.figures['chance'], 0)}; lowest "
+            f"{percent(worst[0], 0)} at {worst[1]:,} tokens, {worst[2]:.0%} deep. {items:.0f} items a cell."
+        ),
+        plot=bare(figure),
+        table=Table.of(f"Right choices of {name}, {form}, by depth and context length", columns, rows),
+        height=300,
+    )
+
+
+def _by_form(own: dict[str, list[measured.Change]]) -> Chart:
+    rows = []
+    for model, changes in own.items():
+        for c in changes:
+            ends = span(c.low, c.high, lambda v: fixed(100 * v, 1, sign=True))
+            rows.append(
+                [
+                    Cell(model),
+                    Cell(c.name),
+                    Cell(percent(c.before)),
+                    Cell(percent(c.after)),
+                    Cell(fixed(100 * c.difference, 1, sign=True)),
+                    Cell(ends or NONE),
+                    Cell(percent(c.chance, 0)),
+                    Cell(f"{c.items:,}"),
+                ]
+            )
+    columns = [Column("Variant"), Column("Form"), Column("Before", "%", True), Column("After", "%", True)]
+    columns += [Column("Change", "points", True), Column("95% interval", "points", True), Column("Chance", "%", True)]
+    columns.append(Column("Items", number=True))
+    return Chart(
+        name="retrieval-change",
+        title="Retrieval, change by form",
+        says=f"Changes in points for {', '.join(own)}; left of zero less is found than before. Bars are 95% intervals.",
+        plot=bare(changes_figure(own, "points")),
+        table=Table.of("Retrieval before and after, by form", columns, rows, wide=True),
+        height=130 + max(34, 13 * len(own)) * max(map(len, own.values())),
+    )
+
+
+def _positions(audit: Audit) -> Chart | None:
+    base = next((e for e in audit.baseline if e.kind == "positions"), None)
+    if base is None:
+        return None
+    names = list(base.figures)
+    labels = [_bucket(name) for name in names]
+    lines: dict[str, Evidence] = {_BASE: base}
+    for variant in measured.candidates(audit):
+        own = next((e for e in variant.evidence if e.kind == "positions"), None)
+        if own is not None:
+            lines[title(variant)] = own
+    figure = plotly_figure("")
+    for n, (model, record) in enumerate(lines.items()):
+        figure.add_scatter(
+            x=labels,
+            y=[record.figures.get(name) for name in names],
+            name=model,
+            mode="lines+markers",
+            line={
+                "color": "#000000" if n == 0 else SERIES[(n - 1) % len(SERIES)],
+                "dash": "dot" if n == 0 else "solid",
+            },
+            marker={"symbol": SYMBOLS[n % len(SYMBOLS)], "size": 7},
+            hovertemplate="%{y:.3f} nats after %{x} tokens<extra></extra>",
+        )
+    figure.update_xaxes(title="tokens before the predicted one", type="category")
+    figure.update_yaxes(title="loss, nats per token")
+    rows = [
+        [Cell(label), *(Cell(fixed(record.figures.get(name), 3)) for record in lines.values())]
+        for label, name in zip(labels, names, strict=True)
+    ]
+    columns = [Column("Tokens before"), *(Column(model, "nats", True) for model in lines)]
+    return Chart(
+        name="positions",
+        title="Loss by position",
+        says=(
+            f"A line a model: {', '.join(lines)}. Where a model uses what was said long ago, the loss falls to the "
+            f"right; a line that stops falling has lost that. On {base.data.get('name', 'a text')}."
+        ),
+        plot=bare(figure),
+        table=Table.of("Mean loss by position, nats per token", columns, rows, wide=True),
+        height=400,
+    )
+
+
+def _bucket(name: str) -> str:
+    first, _, last = name.removeprefix("nll_").partition("-")
+    return first if first == last else f"{first}–{last}"

@@ -1,0 +1,208 @@
+"""The report on what was chosen: scores by depth, what each variant lacks, how far the criteria agree."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from gatenorm.analysis.agreement import BUDGETS, agree, by_layer, label
+from gatenorm.records import Scores, spans
+from gatenorm.records.audit import Audit, AuditedVariant
+from gatenorm.report.figures.agreement import agreement_figure
+from gatenorm.report.figures.palette import KEPT, MARKED
+from gatenorm.report.figures.plots import plotly_figure, scores_figure
+from gatenorm.report.figures.selection import removed_from, selection_figure
+from gatenorm.report.page.audit_view import candidates, chosen, comparisons, title
+from gatenorm.report.page.blocks import Block, Cell, Chart, Charts, Column, Section, Table, Text
+from gatenorm.report.page.plotting import bare
+from gatenorm.report.page.wording import duration, fixed, number, size
+from gatenorm.surgery.planning import count_for_share
+
+_ROW = 26
+
+
+def depth(audit: Audit) -> Section:
+    """Scores by layer with the removed layers marked, then the layers that each variant lacks."""
+    variant = chosen(audit) or next(iter(candidates(audit)), None)
+    blocks: list[Block] = [
+        Text(
+            "A criterion gives every attention sublayer a score, and the lowest are removed first. Layers keep their "
+            "original numbers, counted from 0; scores have no unit and compare only within one criterion."
+        )
+    ]
+    blocks += [_scores(audit, scores, variant) for scores in _shown(audit, variant)]
+    if audit.variants:
+        blocks.append(_matrix(audit))
+    notes = tuple(dict.fromkeys(note for scores in audit.scores for note in scores.notes))
+    blocks += [Text(note, quiet=True) for note in notes]
+    return Section("depth", "Scores by depth", tuple(blocks))
+
+
+def agreement(audit: Audit) -> Section:
+    """Which layers each criterion removes at which budget, and the rank correlation of every two."""
+    same = [s for s in audit.scores if by_layer(s).keys() == by_layer(audit.scores[0]).keys()]
+    if len(same) < 2:
+        return Section("agreement", "Agreement of the criteria", (Text("Only one ranking was made: none to compare."),))
+    blocks: list[Block] = [
+        Text(
+            "Where criteria that look at different things would remove the same layers, the choice rests on more than "
+            "one of them. A rank correlation of 1 is the same order, 0 is what chance gives, −1 the opposite."
+        ),
+        _selection(same),
+        Charts((_correlations(same),)),
+    ]
+    return Section("agreement", "Agreement of the criteria", tuple(blocks))
+
+
+def _shown(audit: Audit, variant: AuditedVariant | None) -> list[Scores]:
+    """The ranking that was asked for and, where it is another, the one that the chosen variant follows."""
+    first = list(audit.scores[:1])
+    used = [s for s in audit.scores if variant is not None and label(s) == variant.criterion]
+    return first + [s for s in used if s not in first]
+
+
+def _scores(audit: Audit, scores: Scores, variant: AuditedVariant | None) -> Chart:
+    gone = tuple(variant.plan.drop) if variant else ()
+    name = label(scores)
+    meaning = f"removed in {title(variant)}" if variant else "removed"
+    figure = scores_figure(scores, gone, meaning)
+    place = {layer: n + 1 for n, layer in enumerate(scores.ranking)}
+    without = candidates(audit)
+    rows = [
+        [
+            Cell(str(s.layer)),
+            Cell(number(s.score, 5)),
+            Cell(str(place[s.layer])),
+            Cell(", ".join(title(v) for v in without if s.layer in v.plan.drop) or "kept by all"),
+        ]
+        for s in scores.layers
+    ]
+    weakest = ", ".join(map(str, scores.ranking[:4]))
+    removed = f" Layers {spans(gone)} are marked: {meaning}." if gone else ""
+    took = f" Scored in {duration(scores.seconds)}, {size(scores.bytes_read)} read." if scores.bytes_read else ""
+    return Chart(
+        name=f"scores-{audit.scores.index(scores)}",
+        title=f"{name} by layer",
+        says=f"Bars of {name} for {len(scores.layers)} layers; the weakest are {weakest}.{removed}{took}",
+        plot=bare(figure, bargap=0.2),
+        table=Table.of(
+            f"{name}, layer by layer",
+            [
+                Column("Layer"),
+                Column("Score", number=True),
+                Column("Rank, 1 is removed first", number=True),
+                Column("Removed in"),
+            ],
+            rows,
+        ),
+        height=340,
+    )
+
+
+def _matrix(audit: Audit) -> Chart:
+    own = [*candidates(audit), *comparisons(audit)]
+    layers = (
+        sorted({s.layer for s in audit.scores[0].layers} | {i for v in own for i in v.plan.drop})
+        if audit.scores
+        else []
+    )
+    layers = layers or list(range(audit.model.layers))
+    cells = [[int(layer in v.plan.drop) for layer in layers] for v in own]
+    figure = plotly_figure("")
+    figure.add_heatmap(
+        z=cells,
+        x=[str(layer) for layer in layers],
+        y=[title(v) for v in own],
+        zmin=0,
+        zmax=1,
+        colorscale=[[0, KEPT], [0.5, KEPT], [0.5, MARKED], [1, MARKED]],
+        xgap=1,
+        ygap=2,
+        showscale=False,
+        text=[["removed" if gone else "kept" for gone in row] for row in cells],
+        hovertemplate="%{y}, layer %{x}: %{text}<extra></extra>",
+    )
+    figure.update_xaxes(title="layer", type="category", showgrid=False)
+    figure.update_yaxes(autorange="reversed", showgrid=False, type="category")
+    rows = [
+        [
+            Cell(title(v)),
+            Cell(v.criterion),
+            Cell(spans(v.plan.drop)),
+            Cell(str(len(v.plan.drop))),
+            Cell(f"{v.share:.1%}"),
+        ]
+        for v in own
+    ]
+    columns = [
+        Column("Variant"),
+        Column("Criterion"),
+        Column("Layers removed"),
+        Column("Count", number=True),
+        Column("Share", number=True),
+    ]
+    return Chart(
+        name="removed",
+        title="Attention removed in each variant",
+        says=f"A row for each of {len(own)} variants, a column a layer; filled cells are layers without attention.",
+        plot=bare(figure, plot_bgcolor="#999999"),
+        table=Table.of("Layers without attention, by variant", columns, rows),
+        height=120 + _ROW * len(own),
+    )
+
+
+def _selection(same: list[Scores]) -> Chart:
+    layers = sorted(by_layer(same[0]))
+    counts = [count_for_share(share, len(layers)) for share in BUDGETS]
+    columns = [
+        Column("Criterion"),
+        *(Column(f"Removed at {share:.0%}", f"{n} layers") for share, n in zip(BUDGETS, counts, strict=True)),
+    ]
+    rows = []
+    for scores in same:
+        budgets = removed_from(scores, layers)
+        gone = [[layer for layer, b in zip(layers, budgets, strict=True) if b <= n] for n in range(len(BUDGETS))]
+        rows.append([Cell(label(scores)), *(Cell(spans(chosen_layers)) for chosen_layers in gone)])
+    figure = selection_figure(same)
+    figure.update_traces(showscale=False)
+    figure.update_xaxes(title="layer")
+    return Chart(
+        name="selection",
+        title="Which layers each criterion removes, by budget",
+        says=(
+            "A row a criterion, a column a layer. The darker a cell (on a dark page: the lighter), the smaller the "
+            f"budget at which the layer goes: {', '.join(f'{share:.0%}' for share in BUDGETS)}; empty cells are kept."
+        ),
+        plot=bare(figure),
+        table=Table.of("Layers removed by each criterion at each budget", columns, rows),
+        height=130 + _ROW * len(same),
+    )
+
+
+def _correlations(same: list[Scores]) -> Chart:
+    names = [label(scores) for scores in same]
+    found = {(a, b): agree(same[a], same[b]) for a, b in combinations(range(len(same)), 2)}
+
+    def value(a: int, b: int) -> float | None:
+        return 1.0 if a == b else found[min(a, b), max(a, b)].spearman
+
+    matrix = [[value(a, b) for b in range(len(same))] for a in range(len(same))]
+    rows = []
+    for (a, b), pair in found.items():
+        cells = [
+            Cell(f"{names[a]} and {names[b]}"),
+            Cell(fixed(pair.spearman, 2, sign=True)),
+            Cell(fixed(pair.kendall, 2, sign=True)),
+        ]
+        cells += [Cell(f"{len(o.shared)} of {o.count}", note=f"chance {o.chance:.1f}") for o in pair.overlaps]
+        rows.append(cells)
+    columns = [Column("Criteria"), Column("Spearman", number=True), Column("Kendall", number=True)]
+    columns += [Column(f"Shared at {share:.0%}", number=True) for share in BUDGETS]
+    first = ", ".join(f"{names[b]} {fixed(value(0, b), 2, sign=True)}" for b in range(1, len(same)))
+    return Chart(
+        name="correlation",
+        title="Rank correlation of every two criteria",
+        says=f"Spearman's correlation of {names[0]} with the others: {first}.",
+        plot=bare(agreement_figure(names, matrix)),
+        table=Table.of("Rank correlations and shared layers of every two criteria", columns, rows),
+        height=160 + 40 * len(same),
+    )

@@ -1,0 +1,165 @@
+"""The report on what is gained: speed by length beside the ideal, memory, and what it is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from gatenorm.records.audit import Audit, AuditedVariant
+from gatenorm.report.figures.speed import lines_figure, speedup_curves
+from gatenorm.report.page import audit_view as measured
+from gatenorm.report.page.audit_view import title
+from gatenorm.report.page.blocks import Block, Cell, Chart, Column, Facts, Heading, Section, Table, Text
+from gatenorm.report.page.plotting import bare
+from gatenorm.report.page.wording import NONE, facts, number, percent, size, span, times
+
+
+def section(audit: Audit) -> Section:
+    """Speed-up by length, a chart for each engine and phase; times, cache and memory; money."""
+    blocks: list[Block] = []
+    for engine in measured.engines(audit):
+        blocks += [Heading(f"In {engine}"), *(_chart(audit, engine, phase) for phase in ("prefill", "decode"))]
+        blocks.append(_times(audit, engine))
+    if blocks:
+        blocks.insert(
+            0,
+            Text(
+                "Variants and the unpruned model took turns, so that a busy machine slows all of them alike; each "
+                "figure is the median of the rounds, with the smallest and largest. The ideal is the speed-up if "
+                "nothing but the removed attention cost anything."
+            ),
+        )
+    else:
+        blocks.append(Text("Nothing was timed: see what was not examined."))
+    blocks += _worth(audit)
+    return Section("speed", "Speed, memory, cost", tuple(blocks))
+
+
+def _chart(audit: Audit, engine: str, phase: str) -> Chart:
+    own = measured.candidates(audit)
+    # The variant's own name in place of its folder's.
+    found = [
+        replace(s.evidence, protocol={**s.evidence.protocol, "label": title(v)})
+        for v in own
+        for s in measured.speeds(v)
+        if s.engine == engine
+    ]
+    curves = [replace(c, name=c.name.replace(f", {phase}", "")) for c in speedup_curves(found, (phase,))]
+    figure = lines_figure(curves, "", y=f"{phase} speed-up (×)")
+    # One entry in the legend for a variant and its ideal; the text says which line is which.
+    figure.for_each_trace(lambda trace: trace.update(showlegend=trace.line.dash != "dash"))
+    figure.add_hline(y=1, line={"dash": "dot", "color": "#999999", "width": 1.5})
+    rows = []
+    for variant in own:
+        for s in (s for s in measured.speeds(variant) if s.engine == engine):
+            f = s.evidence.figures
+            achieved = f.get(f"{phase}_achieved")
+            rows.append(
+                [
+                    Cell(title(variant)),
+                    Cell(f"{s.tokens:,}"),
+                    Cell(str(s.batch)),
+                    Cell(times(f[f"{phase}_speedup"])),
+                    Cell(span(f[f"{phase}_speedup_low"], f[f"{phase}_speedup_high"], times)),
+                    Cell(times(f.get(f"{phase}_ideal"))),
+                    Cell(NONE if achieved is None else percent(achieved, 0)),
+                ]
+            )
+    columns = [Column("Variant"), Column("Prompt", "tokens", True), Column("Batch", number=True)]
+    columns += [Column("Speed-up", "×", True), Column("Smallest to largest", "×", True), Column("Ideal", "×", True)]
+    columns.append(Column("Achieved of ideal", "%", True))
+    known = any(c.dashed for c in curves)
+    ideal = "Dashed lines are the ideal." if known else "No ideal is known for this engine."
+    return Chart(
+        name=f"speed-{phase}-{measured.engines(audit).index(engine)}",
+        title=f"{phase.capitalize()} speed-up by prompt length, {engine}",
+        says=f"A line for each variant; bars span the rounds. {ideal} Below the dotted line at 1 a variant is slower.",
+        plot=bare(figure),
+        table=Table.of(f"{phase.capitalize()} speed-up in {engine}", columns, rows),
+        height=380,
+    )
+
+
+def _times(audit: Audit, engine: str) -> Table:
+    rows = []
+    base = [e for e in audit.baseline if e.kind == "speed" and e.protocol.get("engine") == engine and e.figures]
+    models = [("unpruned", e) for e in base]
+    models += [
+        (title(v), s.evidence) for v in measured.candidates(audit) for s in measured.speeds(v) if s.engine == engine
+    ]
+    for name, e in sorted(models, key=lambda m: (m[1].protocol["prompt_tokens"], m[1].protocol["batch"])):
+        f = e.figures
+        rows.append(
+            [
+                Cell(name),
+                Cell(f"{e.protocol['prompt_tokens']:,}"),
+                Cell(str(e.protocol["batch"])),
+                Cell(number(1000 * f["prefill_seconds"], 3)),
+                Cell(number(1000 * f["first_token_seconds"], 3)),
+                Cell(number(f["decode_tokens_per_second"], 3)),
+                Cell(size(f.get("cache_bytes")), note=_saved(f)),
+                Cell(size(f.get("peak_bytes"))),
+            ]
+        )
+    columns = [Column("Model"), Column("Prompt", "tokens", True), Column("Batch", number=True)]
+    columns += [Column("Prefill", "ms", True), Column("First token", "ms", True), Column("Decode", "tokens/s", True)]
+    columns += [Column("Key/value cache", number=True), Column("Peak memory of the process", number=True)]
+    return Table.of(f"Times and memory in {engine}, medians", columns, rows, wide=True)
+
+
+def _saved(figures: Mapping[str, float]) -> str:
+    saved = figures.get("cache_share_removed")
+    return "" if saved is None else f"{percent(saved)} saved"
+
+
+def _worth(audit: Audit) -> list[Block]:
+    """For each variant what is said of its worth, and the cases behind it."""
+    blocks: list[Block] = [Heading("Cost")]
+    own = [v for v in measured.candidates(audit) if v.worth]
+    if not any(v.worth.get("price_per_hour") for v in own):
+        blocks.append(
+            Text(
+                "No price was given, so nothing is said in money: `--price-per-hour` adds the cost per million tokens."
+            )
+        )
+    rows = []
+    for variant in own:
+        said = variant.worth.get("sentence")
+        blocks += [Text(f"{title(variant)}: {said}")] if said else []
+        rows += [_case(title(variant), case) for case in cases(variant)]
+        plain = facts({k: v for k, v in variant.worth.items() if k not in ("sentence", "cases")})
+        blocks += [Facts(plain)] if plain else []
+    if rows:
+        currency = next((str(v.worth["currency"]) for v in own if v.worth.get("currency")), "")
+        unit = f"{currency} a million tokens".strip()
+        columns = [
+            Column("Variant"),
+            Column("Engine"),
+            Column("Prompt + new", "tokens", True),
+            Column("Batch", number=True),
+        ]
+        columns += [Column("Whole request", "×", True), Column("Before", unit, True), Column("After", unit, True)]
+        blocks.append(
+            Table.of("What a request costs before and after, from the measured times", columns, rows, wide=True)
+        )
+    return blocks
+
+
+def _case(name: str, case: Mapping[str, Any]) -> list[Cell]:
+    ends = span(case.get("request_speedup_low"), case.get("request_speedup_high"), times)
+    return [
+        Cell(name),
+        Cell(str(case.get("engine", NONE))),
+        Cell(f"{case.get('prompt_tokens', 0):,} + {case.get('new_tokens', 0):,}"),
+        Cell(str(case.get("batch", NONE))),
+        Cell(times(case.get("request_speedup")), note=ends),
+        Cell(number(case.get("cost_per_million_before"))),
+        Cell(number(case.get("cost_per_million_after"))),
+    ]
+
+
+def cases(variant: AuditedVariant) -> list[Mapping[str, Any]]:
+    """What a variant's worth was reckoned from: one case for each engine, length and batch."""
+    found = variant.worth.get("cases")
+    return [case for case in found if isinstance(case, Mapping)] if isinstance(found, (list, tuple)) else []

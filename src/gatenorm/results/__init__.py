@@ -1,0 +1,1 @@
+"""Finished measurements: which code, model, tokenizer and protocol they belong to."""

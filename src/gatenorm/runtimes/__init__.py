@@ -1,1 +1,0 @@
-"""Runtimes: where a pruned checkpoint runs. One module a target."""

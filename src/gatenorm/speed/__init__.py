@@ -1,0 +1,1 @@
+"""What removal saves: predicted from counts, and measured."""

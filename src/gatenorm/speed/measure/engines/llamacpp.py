@@ -1,0 +1,172 @@
+"""llama.cpp, timed through the server that xllamacpp holds in this process: no sockets, its own timings.
+
+The cache is reserved when the model is loaded, for the largest case; a case is charged with the cells it fills. Prompts
+are read in the server's own chunks, attention runs as the engine chooses (flash attention where it can), and nothing is
+taken from earlier prompts.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gatenorm.checkpoint.formats.gguf.metadata import kv_heads, query_heads, read_model
+from gatenorm.errors import EvaluationError
+from gatenorm.speed.measure import memory
+from gatenorm.speed.measure.engines import Setting
+from gatenorm.speed.measure.record import Case, Sample, SkippedError
+
+# What llama.cpp says of its cache while it loads, at the level of verbosity that is called info.
+_INFO = 4
+_CACHE = re.compile(r"llama_kv_cache: size = +([\d.]+) MiB \( *(\d+) cells, +\d+ layers, +(\d+)/")
+_PATIENCE_SECONDS = 10.0
+_ATTEMPTS = 10
+_ELEMENT_BYTES = 2  # float16, the engine's default
+
+
+class LlamaCpp:
+    """A GGUF file in llama.cpp; prompts are random tokens."""
+
+    dtype: str | None = None
+
+    def __init__(self, path: Path, setting: Setting):
+        import xllamacpp
+
+        self.setting = setting
+        self._words, self._token_bytes = _read(path)
+        parameters = xllamacpp.CommonParams()
+        parameters.model.path = str(path)
+        parameters.n_ctx = setting.longest * setting.largest_batch
+        parameters.n_parallel = setting.largest_batch
+        parameters.kv_unified = False
+        parameters.fit_params = False
+        parameters.cache_ram_mib = 0
+        parameters.verbosity = _INFO
+        if setting.device == "cpu":
+            parameters.n_gpu_layers = 0
+        if setting.threads:
+            parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = setting.threads
+        with _heard() as log:
+            try:
+                self._server: Any = xllamacpp.Server(parameters)
+            except (RuntimeError, ValueError) as error:
+                raise EvaluationError(f"llama.cpp cannot load {path}: {error}") from None
+            found = _await(log)
+        self._cell_bytes = self._bytes_of_a_cell(found)
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Versions of gatenorm and of the package that brings llama.cpp."""
+        return {name: version(name) for name in ("gatenorm", "xllamacpp")}
+
+    def run(self, case: Case) -> Sample:
+        """Time one case once; see :meth:`Session.run`.
+
+        Of a single sequence the server tells prompt and continuation apart. Of several at once it tells only the
+        whole: then one request ends at the first token, and a second one is longer by the ``new`` tokens.
+        """
+        memory.reset_peak()
+        prefill, first, decode = self._alone(case) if case.batch == 1 else self._together(case)
+        held = None if self._cell_bytes is None else self._cell_bytes * case.tokens * case.batch
+        return Sample(prefill, first, decode, held, memory.peak_bytes())
+
+    def profile(self, case: Case) -> None:
+        """Nothing: llama.cpp does not say what its parts take."""
+        return None
+
+    def close(self) -> None:
+        """Free the model."""
+        self._server = None
+
+    def _alone(self, case: Case) -> tuple[float, float, float]:
+        wall, told = self._ask(case, case.new + 1)
+        decode = told["predicted_ms"] / 1000
+        return told["prompt_ms"] / 1000, wall - decode, decode
+
+    def _together(self, case: Case) -> tuple[float, float, float]:
+        for _ in range(_ATTEMPTS):
+            first = self._ask(case, 1)[0]
+            decode = self._ask(case, case.new + 1)[0] - first
+            if decode > 0:
+                return first, first, decode
+        raise SkippedError("the machine is too restless: reading the prompts alone took longer than all of it")
+
+    def _ask(self, case: Case, tokens: int) -> tuple[float, Mapping[str, float]]:
+        draw = np.random.default_rng(self.setting.seed)
+        prompts = draw.integers(0, self._words, (case.batch, case.tokens)).tolist()
+        asked = {
+            "prompt": prompts if case.batch > 1 else prompts[0],
+            "max_tokens": tokens,
+            "temperature": 0,
+            "ignore_eos": True,
+            "cache_prompt": False,
+        }
+        began = time.perf_counter()
+        answer = self._server.handle_completions(asked)
+        wall = time.perf_counter() - began
+        if "timings" not in answer:
+            raise SkippedError(f"llama.cpp refuses it: {answer!s:.200}")
+        told: Mapping[str, float] = answer["timings"]
+        if told["predicted_n"] != tokens:
+            raise SkippedError(f"llama.cpp made {told['predicted_n']:.0f} tokens instead of {tokens}")
+        return wall, told
+
+    def _bytes_of_a_cell(self, found: re.Match[str] | None) -> int | None:
+        """Bytes of one token's keys and values in all layers.
+
+        The engine says how many it reserved, to a hundredth of a MiB. Where the file's head counts give that very
+        figure, theirs is the exact one.
+        """
+        if found is None:
+            return None
+        reserved, cells = float(found[1]), int(found[2]) * int(found[3])
+        exact = self._token_bytes * _ELEMENT_BYTES
+        if abs(exact * cells / 2**20 - reserved) <= 0.0051:
+            return exact
+        return round(reserved * 2**20 / cells)
+
+
+def _read(path: Path) -> tuple[int, int]:
+    """The size of the vocabulary, and how many numbers one token's keys and values are."""
+    fields = read_model(path)
+    name = fields["general.architecture"]
+    size = fields.get(f"{name}.attention.key_length")
+    if size is None:
+        size = fields[f"{name}.embedding_length"] // max(1, *query_heads(fields))
+    return len(fields["tokenizer.ggml.tokens"]), 2 * size * sum(kv_heads(fields))
+
+
+@contextmanager
+def _heard() -> Iterator[Path]:
+    """What is written to stderr, by whatever code, lies in a file while the context lasts, and is passed on after."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        kept = os.dup(2)
+        with log.open("wb") as file:
+            os.dup2(file.fileno(), 2)
+            try:
+                yield log
+            finally:
+                os.dup2(kept, 2)
+                os.close(kept)
+        os.write(2, log.read_bytes())
+
+
+def _await(log: Path) -> re.Match[str] | None:
+    """The line about the cache; llama.cpp writes its log from another thread."""
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while time.monotonic() < until:
+        found = _CACHE.search(log.read_text(errors="replace"))
+        if found:
+            return found
+        time.sleep(0.02)
+    return None

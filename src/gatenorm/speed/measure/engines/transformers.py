@@ -1,0 +1,204 @@
+"""transformers, timed: one forward pass over the prompt, then a token at a time from the cache it made."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gatenorm.checkpoint import Checkpoint
+from gatenorm.families import Layout, understand
+from gatenorm.models import loading as runtime
+from gatenorm.speed.measure import memory
+from gatenorm.speed.measure.engines import Setting
+from gatenorm.speed.measure.profiler import Profile, recording
+from gatenorm.speed.measure.record import Case, Sample, SkippedError
+from gatenorm.speed.predict.ideal import Shares
+
+# What a pass needs beside weights and cache: live activations of one sublayer, and copies that kernels make.
+_LIVE_ROWS = 6
+
+
+class Transformers:
+    """A directory in transformers, with its dynamic key/value cache and greedy choice; random prompts.
+
+    Logits are computed for the last position only, as ``generate`` does, and the loop is written out here because
+    ``generate`` spends time of its own on every token. ``layout`` says what its blocks are made of.
+    """
+
+    def __init__(self, path: Path, setting: Setting):
+        import torch
+
+        layout = understand(Checkpoint.open(path))
+        if setting.threads:
+            torch.set_num_threads(setting.threads)
+        dtype = runtime.dtype_for(setting.dtype, setting.device)
+        chosen = {"attn_implementation": setting.attention} if setting.attention else {}
+        self._take(runtime.load(path, dtype=dtype, device_map={"": setting.device}, **chosen), layout, setting)
+
+    @classmethod
+    def of_module(cls, model: Any, layout: Layout, setting: Setting) -> Transformers:
+        """A model in memory, as it is; of the setting only the cases and the seed count.
+
+        Args:
+            layout: of the checkpoint that it came from, or of the one that it was pruned from.
+        """
+        session = cls.__new__(cls)
+        session._take(model, layout, setting)
+        return session
+
+    def _take(self, model: Any, layout: Layout, setting: Setting) -> None:
+        import torch
+
+        self.setting, self.layout, self.model = setting, layout, model
+        self._last_only = (
+            {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
+        )
+        self._cuda = torch.cuda if model.device.type == "cuda" else None
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        return runtime.versions()
+
+    @property
+    def dtype(self) -> str:
+        """The type in which the model computes."""
+        return str(self.model.dtype).removeprefix("torch.")
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element in that type."""
+        return int(self.model.dtype.itemsize)
+
+    def run(self, case: Case) -> Sample:
+        """Time one case once; see :meth:`Session.run`."""
+        self._check_room(case)
+        self._reset_peak()
+        try:
+            return self._run(case)
+        except RuntimeError as error:
+            raise _skipped(error) from None
+
+    def profile(self, case: Case) -> Shares:
+        """Shares of each attention in prefill and decode, from one run of the case with hooks."""
+        prefill, decode = self.profiles(case)
+        return Shares(prefill.shares(), decode.shares())
+
+    def profiles(self, case: Case) -> tuple[Profile, Profile]:
+        """Where the time of one prefill, and of ``case.new`` decoding steps after it, goes.
+
+        Raises:
+            SkippedError: the case does not fit.
+        """
+        self._check_room(case)
+        try:
+            return self._profiles(case)
+        except RuntimeError as error:
+            raise _skipped(error) from None
+
+    def close(self) -> None:
+        """Let the model go."""
+        self.model = None
+
+    def _run(self, case: Case) -> Sample:
+        import torch
+
+        ids = self._prompt(case)
+        with torch.inference_mode():
+            began = self._now()
+            output = self.model(ids, use_cache=True, **self._last_only)
+            read = self._now()
+            token = output.logits[:, -1:].argmax(-1)
+            first = self._now()
+            cache = output.past_key_values
+            held = _cache_bytes(cache)
+            started = self._now()
+            self._decode(token, cache, case.new)
+            ended = self._now()
+        return Sample(
+            prefill=read - began,
+            first_token=first - began,
+            decode=ended - started,
+            cache_bytes=held,
+            peak_bytes=self._peak(),
+        )
+
+    def _profiles(self, case: Case) -> tuple[Profile, Profile]:
+        import torch
+
+        ids, block, drop = self._prompt(case), self.layout.block, self.layout.drop
+        with torch.inference_mode():
+            with recording(self.model, block, drop) as recorder:
+                begin = recorder.watch.read()
+                output = self.model(ids, use_cache=True, **self._last_only)
+                prefill = recorder.profile(begin, recorder.watch.read())
+            token, cache = output.logits[:, -1:].argmax(-1), output.past_key_values
+            with recording(self.model, block, drop) as recorder:
+                begin = recorder.watch.read()
+                self._decode(token, cache, case.new)
+                decode = recorder.profile(begin, recorder.watch.read())
+        return prefill, decode
+
+    def _decode(self, token: Any, cache: Any, count: int) -> None:
+        for _ in range(count):
+            output = self.model(token, past_key_values=cache, use_cache=True, **self._last_only)
+            token = output.logits[:, -1:].argmax(-1)
+
+    def _prompt(self, case: Case) -> Any:
+        import torch
+
+        draw = torch.Generator().manual_seed(self.setting.seed)
+        size = self.model.config.get_text_config().vocab_size
+        return torch.randint(0, size, (case.batch, case.tokens), generator=draw).to(self.model.device)
+
+    def _now(self) -> float:
+        if self._cuda is not None:
+            self._cuda.synchronize()
+        return time.perf_counter()
+
+    def _check_room(self, case: Case) -> None:
+        """Refuse what would make the system kill this process, or another one."""
+        from gatenorm.speed.predict.counts import Architecture
+
+        free = memory.available_bytes() if self._cuda is None else self._cuda.mem_get_info()[0]
+        if free is None:
+            return
+        counted = Architecture.of(self.layout)
+        size = self.itemsize
+        widest = max(s.ends for s in (*counted.mlp, *counted.attention.values()))
+        rows = case.batch * case.tokens * (_LIVE_ROWS * counted.width + widest) * size
+        if self.model.config._attn_implementation == "eager":
+            rows += 2 * case.batch * counted.heads * case.tokens**2 * 4
+        logits = (
+            case.batch * self.model.config.get_text_config().vocab_size * 4 * (1 if self._last_only else case.tokens)
+        )
+        # Twice: the cache is copied to be made longer.
+        layer = 2 * counted.cache_bytes(case.tokens, case.batch, size) / max(1, len(counted.attention))
+        needed = counted.cache_bytes(case.tokens + case.new, case.batch, size) + layer + rows + logits
+        if needed > free:
+            raise SkippedError(f"needs about {needed / 1e9:,.1f} GB beside the weights, {free / 1e9:,.1f} GB are free")
+
+    def _reset_peak(self) -> None:
+        if self._cuda is not None:
+            self._cuda.reset_peak_memory_stats()
+        else:
+            memory.reset_peak()
+
+    def _peak(self) -> int:
+        return memory.peak_bytes() if self._cuda is None else int(self._cuda.max_memory_allocated())
+
+
+def _cache_bytes(cache: Any) -> int:
+    """Bytes of the keys and values that a cache object holds, layer by layer."""
+    tensors = [t for layer in cache.layers for t in (getattr(layer, "keys", None), getattr(layer, "values", None))]
+    return sum(t.nbytes for t in tensors if t is not None)
+
+
+def _skipped(error: RuntimeError) -> SkippedError:
+    """A case without enough memory; anything else is passed on."""
+    text = str(error)
+    if "out of memory" in text or "can't allocate memory" in text:
+        return SkippedError("out of memory: " + text.splitlines()[0])
+    raise error

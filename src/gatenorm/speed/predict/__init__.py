@@ -1,0 +1,1 @@
+"""Counts of operations and bytes, a cost model, machines."""

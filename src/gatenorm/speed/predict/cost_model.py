@@ -1,0 +1,225 @@
+"""A cost model: what removing attention would save on a machine, from config and headers alone.
+
+Every sublayer is a row of kernels that run one after the other, and each kernel takes
+
+    max(bytes / bandwidth, FLOPs / rate)                                        (the roofline of Williams et al., 2009)
+
+- *products*: the matrices are read once a pass, activations once in and once out; ``2 x elements x tokens`` FLOPs.
+- *scores* (attention only): keys and values of the ``kv_heads`` are read once for each pass (grouped queries share
+  them), queries and outputs once; ``4 x heads x head_dim x pairs`` FLOPs, pairs that the causal mask or a sliding
+  window leaves. In prefill this part grows with the square of the length; in decode its bytes grow with the context.
+- *the rest*: norm, rotary positions, activation and residual add, bytes only, each tensor once in and once out.
+
+To each sublayer the machine's ``overheads`` are added (Python and the start of kernels), where they were measured.
+
+An MLP that is gone costs nothing, nor does a norm that is left of its block.
+
+What it leaves out: those overheads where they were not, communication between devices, quantised weights, processor
+caches (a model that fits into them is not bound by memory), what engines do beside the model, and that peaks are never
+reached (ratios suffer little as long as products and attention miss them by like factors). Logits are computed for the
+last position only, as engines do. Hence it speaks of ratios; take its times as lower bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gatenorm.errors import EvaluationError
+from gatenorm.records import ATTENTION, BLOCK, MLP, Removal
+from gatenorm.speed.predict.counts import Architecture, Sublayer, Work
+from gatenorm.speed.predict.machines import Machine
+
+_DTYPES = {4: "float32", 2: "bfloat16"}
+_SIZES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
+
+
+@dataclass(frozen=True)
+class Times:
+    """Predicted seconds of one pass: of each attention sublayer, of each block's rest, and around the blocks.
+
+    The rest of the blocks ``without_mlp`` takes no time.
+    """
+
+    attention: Mapping[int, float]
+    mlp: tuple[float, ...]
+    outer: float
+    without_mlp: tuple[int, ...] = ()
+
+    @property
+    def total(self) -> float:
+        return sum(self.attention.values()) + sum(self.mlp) + self.outer
+
+    def of(self, kind: str) -> dict[int, float]:
+        """The seconds that each removable sublayer of that kind takes, by original layer number."""
+        mlps = {layer: seconds for layer, seconds in enumerate(self.mlp) if layer not in self.without_mlp}
+        if kind == ATTENTION:
+            return dict(self.attention)
+        if kind == MLP:
+            return mlps
+        return {layer: seconds + mlps[layer] for layer, seconds in self.attention.items() if layer in mlps}
+
+    def speedup(self, count: int, kind: str = ATTENTION) -> float:
+        """``T / (T - saved)`` when ``count`` sublayers of that kind go, each of the mean cost."""
+        seconds = self.of(kind)
+        return self.total / (self.total - count * sum(seconds.values()) / len(seconds))
+
+    def speedup_without(self, drop: Sequence[int] | Removal) -> float:
+        """``T / (T - saved)`` when exactly these layers lose their attention, or exactly these sublayers go."""
+        removal = drop if isinstance(drop, Removal) else Removal(tuple(drop))
+        gone = sum(self.attention[layer] for layer in removal.attention) + sum(self.mlp[layer] for layer in removal.mlp)
+        return self.total / (self.total - gone)
+
+
+def predict(
+    model: Architecture,
+    machine: Machine,
+    work: Work,
+    *,
+    dtype: str | None = None,
+    cache_passes: int = 1,
+) -> Times:
+    """Predicted times of one pass.
+
+    Args:
+        dtype: of weights, activations and cache; by default as the weights are stored.
+        cache_passes: how often an engine moves the cache for a decoded token: 1 where it lies ready; 3 where it is
+            copied to be made longer (read, written, read again), as transformers' dynamic cache does.
+    """
+    name = dtype or _DTYPES.get(round(model.itemsize), "bfloat16")
+    size = _SIZES.get(name, model.itemsize)
+    tokens = work.tokens * work.batch
+
+    def kernel(elements: float, flops: float, rate: float) -> float:
+        return max(elements * size / machine.bandwidth, flops / rate)
+
+    def products(part: Sublayer, count: int) -> float:
+        return kernel(part.matrix + part.ends * count, part.flops(count), machine.rate(name))
+
+    def moved(elements: float) -> float:
+        return elements * size / machine.bandwidth
+
+    def scores(layer: int) -> float:
+        # New keys and values are written, and what the queries see is read.
+        seen = min(work.past + work.tokens, model.windows[layer] or work.past + work.tokens)
+        keys = 2 * model.kv_heads * model.head_dim * work.batch
+        passes = cache_passes if work.past else 1
+        elements = keys * (seen * passes + work.tokens) + 2 * model.heads * model.head_dim * tokens
+        return kernel(elements, model.score_flops(layer, work), machine.attention_rate(name))
+
+    turned = 2 * (model.heads + model.kv_heads) * model.rotary
+    norm_and_residual = 5 * model.width
+    return Times(
+        attention={
+            layer: machine.overheads.get("attention", 0.0)
+            + products(part, tokens)
+            + scores(layer)
+            + moved((turned + norm_and_residual) * tokens)
+            for layer, part in model.attention.items()
+        },
+        # Rows and columns of the MLP's matrices less the stream's own: what the activation reads and writes.
+        mlp=tuple(
+            0.0
+            if layer in model.without_mlp
+            else machine.overheads.get("mlp", 0.0)
+            + products(part, tokens)
+            + moved((norm_and_residual + part.ends - part.matrices * model.width) * tokens)
+            for layer, part in enumerate(model.mlp)
+        ),
+        outer=products(model.around, tokens) + products(model.head, work.batch) + moved(2 * model.width * tokens),
+        without_mlp=model.without_mlp,
+    )
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What removing ``count`` of ``of`` sublayers of one kind is predicted to bring at one context length and batch.
+
+    ``prefill`` and ``decode`` are speed-ups; ``cache`` the share of the key/value cache that goes, and ``cache_bytes``
+    what stays of it.
+    """
+
+    count: int
+    of: int
+    context: int
+    batch: int
+    prefill: float
+    decode: float
+    cache: float
+    cache_bytes: float
+    kind: str = ATTENTION
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **({"kind": self.kind} if self.kind != ATTENTION else {}),
+            "removed": self.count,
+            "of": self.of,
+            "context": self.context,
+            "batch": self.batch,
+            "prefill_speedup": self.prefill,
+            "decode_speedup": self.decode,
+            "cache_share_removed": self.cache,
+            "cache_bytes": self.cache_bytes,
+        }
+
+
+def forecast(
+    model: Architecture,
+    machine: Machine,
+    count: int,
+    context: int,
+    batch: int = 1,
+    dtype: str | None = None,
+    kind: str = ATTENTION,
+) -> Forecast:
+    """What removing ``count`` sublayers would bring.
+
+    Args:
+        kind: of which kind: ``attention``, ``mlp``, or ``block`` for both of a layer.
+
+    Raises:
+        EvaluationError: the checkpoint holds no whole model.
+    """
+    _check(model)
+    prefill = predict(model, machine, Work.prefill(context, batch), dtype=dtype)
+    decode = predict(model, machine, Work.decode(context, batch), dtype=dtype)
+    cache = model.cache_bytes(context, batch, _SIZES.get(dtype or ""))
+    share = 0.0 if kind == MLP else count / len(model.attention)
+    return Forecast(
+        count=count,
+        of=len(prefill.of(kind)),
+        context=context,
+        batch=batch,
+        prefill=prefill.speedup(count, kind),
+        decode=decode.speedup(count, kind),
+        cache=share,
+        cache_bytes=cache * (1 - share),
+        kind=kind,
+    )
+
+
+def forecasts(
+    model: Architecture,
+    machine: Machine,
+    context: int,
+    batch: int = 1,
+    dtype: str | None = None,
+    kind: str = ATTENTION,
+) -> list[Forecast]:
+    """One forecast for every number of sublayers that can go: one attention and one MLP must stay.
+
+    Raises:
+        EvaluationError: as :func:`forecast`.
+    """
+    attentions, mlps = len(model.attention), len(model.mlp) - len(model.without_mlp)
+    whole = len({*model.attention} - {*model.without_mlp})
+    most = {ATTENTION: attentions - 1, MLP: mlps - 1, BLOCK: min(whole, attentions - 1, mlps - 1)}[kind]
+    return [forecast(model, machine, count, context, batch, dtype, kind) for count in range(1, most + 1)]
+
+
+def _check(model: Architecture) -> None:
+    if not model.runs:
+        raise EvaluationError(
+            "nothing can be predicted: the files hold no whole model (MLPs or embeddings are missing)"
+        )

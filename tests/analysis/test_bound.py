@@ -1,0 +1,77 @@
+"""Both sides of the paper's inequality against attention that was watched from outside; it holds, and is not vacuous
+where the query and key weights are small.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from gatenorm.analysis.bound import VACUOUS_FROM, measure_bound
+from gatenorm.criteria.laboratory import Laboratory
+from gatenorm.criteria.tokens.sources import Calibration, Samples
+from gatenorm.errors import CriterionError
+from tests.analysis.models import SHAPES, layout_of
+from tests.families.observed import observe
+from tests.tiny_models import TOKENS, build, tokens
+
+TinyModels = Callable[..., Path]
+HOW = Calibration("random", samples=3, length=TOKENS)
+COVERED = [name for name in SHAPES if name != "falcon-alibi"]
+
+
+def laboratory_on(directory: Path, model: object, sequence: list[int]) -> Laboratory:
+    """A laboratory whose model and tokens are given."""
+    laboratory = Laboratory(layout_of(directory))
+    vars(laboratory)["model"] = model
+    laboratory._samples[HOW] = Samples((tuple(sequence),), {"source": "random"}), 0.0
+    return laboratory
+
+
+@pytest.mark.parametrize("name", COVERED)
+def test_deviations_are_those_of_the_attention_itself(name: str, tiny_models: TinyModels):
+    laboratory = laboratory_on(tiny_models(name), build(name), tokens()[0].tolist())
+    found = measure_bound(laboratory, HOW)
+    heads = laboratory.layout.heads
+    for layer, seen in zip(found.layers, observe(name), strict=True):
+        v = seen.v.repeat_interleave(heads // len(seen.v), 0)  # [heads, tokens, head_dim]
+        running = v.cumsum(1) / torch.arange(1, TOKENS + 1).view(1, -1, 1)
+        mixed = seen.mixed.view(TOKENS, heads, -1).transpose(0, 1)
+        assert layer.deviation == pytest.approx((mixed - running).norm(dim=-1).amax(1).tolist(), rel=1e-4)
+        assert all(deviation <= limit for deviation, limit in zip(layer.deviation, layer.limit, strict=True))
+        largest = (seen.queries @ seen.keys.repeat_interleave(heads // len(seen.keys), 0).transpose(1, 2)).abs()
+        logits = largest.amax((1, 2)) * laboratory.layout.scale
+        if laboratory.layout.softcap:
+            logits = laboratory.layout.softcap * (logits / laboratory.layout.softcap).tanh()
+        assert all(b >= z * (1 - 1e-5) for b, z in zip(layer.logits, logits.tolist(), strict=True))
+
+
+def test_the_bound_says_something_about_small_gates(tiny_models: TinyModels, tmp_path: Path):
+    model = copy.deepcopy(build("llama-gqa"))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "q_proj" in name:
+                parameter *= 2e-4
+    model.save_pretrained(tmp_path)
+    found = measure_bound(Laboratory(layout_of(tmp_path)), HOW)
+    for layer in found.layers:
+        assert layer.vacuous == 0
+        assert all(d <= limit for d, limit in zip(layer.deviation, layer.limit, strict=True))
+        assert layer.looseness[0] >= 1
+    loud = measure_bound(Laboratory(layout_of(tiny_models("llama-gqa"))), HOW)
+    assert all(layer.vacuous == 8 and min(layer.logits) > VACUOUS_FROM for layer in loud.layers)
+    assert loud.to_json()["layers"][0]["vacuous_heads"] == 8
+
+
+def test_samples_never_reach_past_the_window(tiny_models: TinyModels):
+    found = measure_bound(Laboratory(layout_of(tiny_models("mistral"))), Calibration("random", 2, 40))
+    assert found.protocol["length"] == 16
+
+
+def test_alibi_is_refused(tiny_models: TinyModels):
+    with pytest.raises(CriterionError, match="ALiBi"):
+        measure_bound(Laboratory(layout_of(tiny_models("falcon-alibi"))), HOW)

@@ -1,0 +1,181 @@
+"""What a curve measures beside perplexity: tasks and speed of copies that share every tensor, kept and gone on with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import gatenorm
+from gatenorm.analysis.curve import Curve
+from gatenorm.analysis.latency import LatencyProbe
+from gatenorm.demo.package import model_directory
+from gatenorm.errors import CalibrationError, CriterionError, EvaluationError, PlanError
+from gatenorm.evaluation.tasks.perplexity import Protocol
+from gatenorm.models.loading import load
+from gatenorm.models.pruned_copy import pruned_copy
+from gatenorm.records import LayerScore
+from gatenorm.surgery.disk import write_pruned
+from gatenorm.surgery.planning import plan_by_hand
+from tests.analysis.models import SHAPES, layout_of
+from tests.analysis.test_keys import swap_two_tokens
+from tests.tiny_models import tokens
+
+TinyModels = Callable[..., Path]
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_copy_is_the_pruned_checkpoint_and_holds_no_tensor_of_its_own(
+    name: str, tiny_models: TinyModels, tmp_path: Path
+):
+    layout = layout_of(tiny_models(name))
+    model = load(layout.checkpoint.directory, dtype=torch.float32)
+    write_pruned(layout, plan_by_hand(layout, [0, 2]), tmp_path / "out")
+    expected = load(tmp_path / "out", dtype=torch.float32)
+    before = model(tokens()).logits
+    copied = pruned_copy(model, layout, {2, 0})
+    own = {t.data_ptr() for t in (*model.parameters(), *model.buffers())}
+    assert {t.data_ptr() for t in (*copied.parameters(), *copied.buffers())} <= own
+    asked = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
+    with torch.no_grad():
+        assert torch.equal(copied(tokens()).logits, expected(tokens()).logits)
+        assert torch.equal(model(tokens()).logits, before)
+        # With a cache, which has one layer for every attention that is left.
+        assert torch.equal(copied.generate(tokens(), **asked), expected.generate(tokens(), **asked))
+    assert pruned_copy(model, layout, ()) is model
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text in the built-in model's language."""
+    from gatenorm.demo.analysis import stories
+
+    path = tmp_path_factory.mktemp("text") / "stories.txt"
+    path.write_text(stories(4).content)
+    return path
+
+
+def measured(laboratory: Any, text: Path, ranking: Any = "gate-norm", **options: Any) -> Curve:
+    how = {"counts": [2], "protocol": Protocol(window=64, limit=2), "seeds": 1} | options
+    return gatenorm.curve(laboratory, [ranking], str(text), **how)
+
+
+def test_tasks_are_those_of_the_pruned_checkpoint_and_are_added_to_a_state(text: Path, tmp_path: Path):
+    from gatenorm.evaluation.core.job import Request
+
+    laboratory, state = gatenorm.laboratory("demo"), tmp_path / "state.json"
+    # The first layers, which the tasks cannot do without: the late ones would leave every item right.
+    ranked = gatenorm.score(laboratory, "depth")
+    first = replace(ranked, layers=tuple(LayerScore(s.layer, float(s.layer)) for s in ranked.layers))
+    plain = measured(laboratory, text, first, state=state)
+    assert plain.lines[0].figures == {}
+    asked = {"state": state, "tasks": "retrieval", "task_limit": 4}
+    steps: list[tuple[int, int]] = []
+    found = measured(laboratory, text, first, progress=lambda *step: steps.append(step), **asked)
+    jobs = len(found.measured)
+    # Perplexity of 0, of 2 by the ranking and of 2 at random is known; the tasks of the ranking's two are not.
+    assert steps[-1] == (3 + 2 * jobs, 3 + 2 * jobs)
+    assert (3, 3 + 2 * jobs) in steps
+    (line,) = found.lines
+    assert line.perplexity == plain.lines[0].perplexity
+    assert found.band[0].figures == {}
+    gatenorm.prune("demo", tmp_path / "two", gatenorm.plan("demo", drop=line.removed[2]))
+    records = gatenorm.evaluate(tmp_path / "two", "retrieval", request=Request(limit=4))
+    right = {r.protocol["task"]: r.figures["accuracy"] for r in records if r.kind == "demo-task"}
+    assert {task: line.figures[f"{task}.accuracy"][2] for task in right} == right
+    assert line.figures["accuracy"][2] == pytest.approx(sum(right.values()) / len(right))
+    assert line.figures["accuracy"][2] < line.figures["accuracy"][0] - 0.2
+    fresh = gatenorm.laboratory("demo")
+    again = measured(fresh, text, first, **asked)
+    assert "model" not in vars(fresh)
+    assert again.lines == found.lines
+    assert again.measured == found.measured
+    with pytest.raises(EvaluationError, match="measured in another way"):
+        measured(fresh, text, first, state=state, tasks="retrieval", task_limit=5)
+    assert Curve.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+def test_a_state_of_another_tokenizer_or_of_other_software_is_refused(text: Path, tmp_path: Path):
+    directory, state = tmp_path / "model", tmp_path / "state.json"
+    shutil.copytree(model_directory(), directory)
+    how: dict[str, Any] = {"counts": [1], "seeds": 0, "state": state}
+    found = measured(gatenorm.laboratory(directory), text, **how)
+    fresh = gatenorm.laboratory(shutil.copytree(directory, tmp_path / "elsewhere"))
+    assert measured(fresh, text, **how).lines == found.lines
+    assert "model" not in vars(fresh)
+    kept = state.read_text()
+    told = json.loads(kept)
+    told["key"]["software"]["torch"] = "1.0"
+    state.write_text(json.dumps(told))
+    with pytest.raises(EvaluationError, match=r"another curve's measurements \(software.torch 1.0, now .*\): name"):
+        measured(fresh, text, **how)
+    state.write_text(kept)
+    swap_two_tokens(directory)
+    with pytest.raises(EvaluationError, match=r"another curve's measurements \(model.content .*, now .*\): name"):
+        measured(gatenorm.laboratory(directory), text, **how)
+
+
+def test_speed_is_held_against_the_whole_model_in_turns(text: Path, monkeypatch: pytest.MonkeyPatch):
+    from gatenorm.speed.measure.engines.transformers import Transformers
+    from gatenorm.speed.measure.record import Case, Sample
+
+    ran: list[int] = []
+
+    def run(session: Transformers, case: Case) -> Sample:
+        attentions = sum(hasattr(block, "self_attn") for block in session.model.model.layers)
+        ran.append(attentions)
+        return Sample(prefill=attentions / 4, first_token=1.0, decode=2.0 * attentions)
+
+    monkeypatch.setattr(Transformers, "run", run)
+    found = measured(gatenorm.laboratory("demo"), text, latency=LatencyProbe(48, 8, rounds=3))
+    assert ran == [16] * 4 + [16, 14] * 4
+    figures = found.lines[0].figures
+    assert figures["prefill_speedup"] == {0: 1.0, 2: 16 / 14}
+    assert figures["decode_speedup_low"] == {0: 1.0, 2: 16 / 14}
+    assert figures["prefill_seconds"] == {0: 4.0, 2: 3.5}
+    assert figures["decode_tokens_per_second"] == {0: 8 / 32, 2: 8 / 28}
+    stated = {key: found.measured["latency"][key] for key in ("prompt_tokens", "new", "rounds", "engine")}
+    assert stated == {"prompt_tokens": 48, "new": 8, "rounds": 3, "engine": "transformers"}
+    assert Curve.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+def test_speed_is_really_timed(text: Path):
+    found = measured(gatenorm.laboratory("demo"), text, latency=LatencyProbe(32, 2, rounds=2), seeds=0)
+    figures = found.lines[0].figures
+    for phase in ("prefill", "decode"):
+        low, middle, high = (figures[f"{phase}_speedup{end}"][2] for end in ("_low", "", "_high"))
+        assert 0 < low <= middle <= high
+    assert all(value > 0 for value in figures["prefill_seconds"].values())
+
+
+def test_a_curve_of_another_schema_is_refused_by_name(text: Path):
+    data = measured(gatenorm.laboratory("demo"), text, counts=[1], seeds=0).to_json()
+    with pytest.raises(PlanError, match=r"gatenorm/curve/9.*expected 'gatenorm/curve/1'"):
+        Curve.from_json(data | {"schema": "gatenorm/curve/9"})
+    with pytest.raises(PlanError, match="a curve lacks the field 'protocol'"):
+        Curve.from_json({key: value for key, value in data.items() if key != "protocol"})
+    with pytest.raises(PlanError, match="a curve holds a field of the wrong type"):
+        Curve.from_json(data | {"lines": []})
+
+
+def test_the_random_criterion_is_drawn_by_the_seed_and_the_band_by_its_own(text: Path):
+    laboratory = gatenorm.laboratory("demo")
+    found = measured(laboratory, text, "random", seed=5, counts=[3])
+    (line,), (band,) = found.lines, found.band
+    assert line.removed[3] == tuple(gatenorm.score(laboratory.layout, "random", seed=5).ranking[:3])
+    assert band.removed[3] == tuple(gatenorm.score(laboratory.layout, "random", seed=0).ranking[:3])
+    assert line.removed[3] != band.removed[3]
+
+
+def test_what_a_curve_cannot_be_of_is_said_before_any_work(text: Path):
+    with pytest.raises(CriterionError, match="--criteria names none: expected one or more"):
+        gatenorm.curve("demo", [], str(text))
+    said = 'latency is measured on one device: name it, with --device .* laboratory.*device="cuda".*, instead of auto'
+    with pytest.raises(CalibrationError, match=said):
+        measured(gatenorm.laboratory("demo", device="auto"), text, latency=32)

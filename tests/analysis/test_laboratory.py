@@ -1,0 +1,198 @@
+"""The verbs that run a model: records that state their protocol, one pass for three criteria, cross-check, curve."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gatenorm
+from gatenorm.analysis.curve import Curve
+from gatenorm.criteria import CRITERIA, FORWARD_CRITERIA, criterion
+from gatenorm.criteria import laboratory as laboratory_module
+from gatenorm.criteria.laboratory import Laboratory
+from gatenorm.criteria.tokens.sources import Calibration
+from gatenorm.errors import CalibrationError, CriterionError, EvaluationError, OutputError
+from gatenorm.records import Scores
+from tests.analysis.models import layout_of
+
+TinyModels = Callable[..., Path]
+HOW = Calibration("random", samples=3, length=12)
+
+
+def test_every_criterion_that_is_named_can_be_measured():
+    assert FORWARD_CRITERIA.keys() == laboratory_module._MEASURES.keys()
+    assert not FORWARD_CRITERIA.keys() & CRITERIA.keys()
+    with pytest.raises(CriterionError, match="did you mean 'cosine'"):
+        criterion("cosin")
+
+
+@pytest.mark.parametrize("name", FORWARD_CRITERIA)
+def test_scores_state_their_calibration(name: str, tiny_models: TinyModels):
+    scores = gatenorm.score(tiny_models("llama-mha"), name, calibration=HOW)
+    assert [s.layer for s in scores.layers] == list(range(5))
+    assert scores.calibration is not None
+    stated = {key: scores.calibration[key] for key in ("source", "samples", "length", "seed", "dtype", "device")}
+    assert stated == {"source": "random", "samples": 3, "length": 12, "seed": 0, "dtype": "float32", "device": "cpu"}
+    assert scores.seconds == pytest.approx(sum(scores.calibration["seconds"].values()))
+    assert Scores.from_json(json.loads(json.dumps(scores.to_json()))) == scores
+    assert gatenorm.score(tiny_models("llama-mha"), f"{name}@self", calibration=HOW).ranking
+
+
+def test_a_plan_can_rest_on_data(tiny_models: TinyModels, tmp_path: Path):
+    model = tiny_models("gpt2")
+    scores = gatenorm.score(model, "cosine", calibration=HOW)
+    plan = gatenorm.plan(model, layers=2, criterion="cosine", calibration=HOW)
+    assert set(plan.drop) == set(scores.ranking[:2])
+    assert plan.scores is not None
+    assert plan.scores.calibration is not None
+    gatenorm.prune(model, tmp_path / "out", plan)
+    assert (tmp_path / "out/gatenorm.json").is_file()
+
+
+def test_a_model_may_be_spread_and_may_be_pruned(tiny_models: TinyModels, tmp_path: Path):
+    model = tiny_models("llama-mha")
+    whole = gatenorm.score(model, "leave-one-out", calibration=HOW)
+    spread = gatenorm.score(model, "leave-one-out", calibration=HOW, device="auto", dtype="float32")
+    assert [s.score for s in spread.layers] == pytest.approx([s.score for s in whole.layers], abs=1e-6)
+    assert gatenorm.score(model, device="auto").ranking == gatenorm.score(model).ranking
+    gatenorm.prune(model, tmp_path / "out", gatenorm.plan(model, drop=[1]))
+    pruned = gatenorm.compare(tmp_path / "out", ["leave-one-out", "cosine", "gate-norm"], calibration=HOW)
+    assert all([s.layer for s in scores.layers] == [0, 2, 3, 4] for scores in pruned.scores)
+    assert [s.score for s in pruned.scores[0].layers] != pytest.approx([s.score for s in whole.layers[:4]])
+
+
+def test_one_pass_serves_three_criteria(tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch):
+    passes: list[Any] = []
+    real = laboratory_module.observe
+    monkeypatch.setattr(laboratory_module, "observe", lambda *given: passes.append(given) or real(*given))
+    found = gatenorm.compare(
+        tiny_models("olmo2"), ["cosine", "norm-ratio", "block-cosine", "gate-norm"], calibration=HOW
+    )
+    assert len(passes) == 1
+    assert [s.criterion for s in found.scores] == ["cosine", "norm-ratio", "block-cosine", "gate-norm"]
+    assert len(found.agreements) == 6
+
+
+def test_layer_by_layer_is_said_in_the_record(tiny_models: TinyModels):
+    model = tiny_models("gemma2")
+    whole = gatenorm.score(model, "cosine", calibration=HOW)
+    apart = gatenorm.score(model, "cosine", calibration=HOW, layer_by_layer=True)
+    assert [s.score for s in apart.layers] == pytest.approx([s.score for s in whole.layers], rel=1e-6)
+    assert apart.calibration is not None
+    assert apart.calibration["layer_by_layer"] is True
+
+
+def test_what_makes_no_request_is_refused_at_once(tiny_models: TinyModels):
+    for criteria, calibration, message in [
+        (["gate-norm", "cosine"], None, "needs forward passes over tokens: say which with --calibration"),
+        (["gate-norm@self", "depth"], None, "weights alone"),
+        (["cosine@", "depth"], None, "behind @"),
+        (["cosine@self", "cosine@self"], None, "named twice"),
+        (["gate-norm"], None, "two criteria or more"),
+    ]:
+        with pytest.raises(CriterionError, match=message):
+            gatenorm.compare(tiny_models("llama-gqa"), criteria, calibration=calibration)
+    with pytest.raises(CriterionError, match="leave the calibration out"):
+        gatenorm.score(tiny_models("llama-gqa"), "gate-norm", calibration="self")
+    with pytest.raises(CalibrationError, match="no file"):
+        gatenorm.score("demo", "cosine", calibration="none.txt")
+
+
+def test_a_cross_check_names_the_layers_in_dispute(tiny_models: TinyModels):
+    laboratory = gatenorm.laboratory(tiny_models("llama-mha"))
+    scores = gatenorm.score(laboratory, "depth")
+    checked = gatenorm.cross_check(laboratory, scores, 2, protect=[4], calibration=HOW)
+    assert [c.calibration["source"] for c in checked.checks if c.calibration] == ["random", "self"]
+    for check, dispute in zip(checked.checks, checked.disputes, strict=True):
+        chosen, other = {2, 3}, set([layer for layer in check.ranking if layer != 4][:2])
+        assert set(dispute.only_scores) == chosen - other
+        assert set(dispute.only_check) == other - chosen
+        warned = [w for w in checked.warnings if w.evidence.get("check") == dispute.check]
+        assert [w.evidence["shared"] for w in warned] == ([] if chosen & other else [[]])
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text in the built-in model's language."""
+    from gatenorm.demo.analysis import stories
+
+    path = tmp_path_factory.mktemp("text") / "stories.txt"
+    path.write_text(stories(6).content)
+    return path
+
+
+def measured(laboratory: Laboratory, text: Path, state: Path | None, **options: Any) -> Curve:
+    from gatenorm.evaluation.tasks.perplexity import Protocol
+
+    how = {"counts": [1, 2], "protocol": Protocol(window=64, limit=2), "seeds": 2} | options
+    return gatenorm.curve(laboratory, ["gate-norm", "depth"], str(text), state=state, **how)
+
+
+def test_a_curve_is_that_of_pruned_checkpoints_and_goes_on_where_it_stopped(text: Path, tmp_path: Path):
+    from gatenorm.evaluation.core.text import read_text
+    from gatenorm.evaluation.tasks.perplexity import Protocol, measure
+
+    state, steps = tmp_path / "state.json", []
+    laboratory = gatenorm.laboratory("demo")
+    found = measured(laboratory, text, state, progress=lambda done, total: steps.append((done, total)))
+    assert found.counts == (0, 1, 2)
+    assert steps[-1][0] == steps[-1][1] == len(json.loads(state.read_text())["measured"])
+    for line in found.lines:
+        gatenorm.prune("demo", tmp_path / line.name, gatenorm.plan("demo", drop=line.removed[2]))
+        pruned = layout_of(tmp_path / line.name)
+        expected = measure(pruned, read_text(str(text)), Protocol(window=64, limit=2)).figures["perplexity"]
+        assert line.perplexity[2] == pytest.approx(expected, rel=1e-5)
+    spread = found.spread()
+    assert all(low <= mean <= high for low, mean, high in spread.values())
+    assert spread[0][0] == spread[0][2]
+    fresh = gatenorm.laboratory("demo")
+    again = measured(fresh, text, state)
+    assert "model" not in vars(fresh)
+    assert [line.to_json() for line in again.lines] == [line.to_json() for line in found.lines]
+    json.dumps(again.to_json())
+    damaged = json.loads(state.read_text())
+    state.write_text(json.dumps(damaged | {"measured": [{"removed": [1]}]}))
+    with pytest.raises(EvaluationError, match="is damaged"):
+        measured(fresh, text, state)
+
+
+def test_a_curve_measures_what_else_it_is_asked_for(text: Path, tmp_path: Path):
+    def blocks_with_attention(model: Any) -> float:
+        return sum(hasattr(block, "self_attn") for block in model.model.layers)
+
+    state = tmp_path / "state.json"
+    laboratory = gatenorm.laboratory("demo")
+    how = {"counts": [2], "seeds": 0, "measures": {"attentions": blocks_with_attention}}
+    found = measured(laboratory, text, state, **how)
+    assert found.lines[0].figures == {"attentions": {0: 16.0, 2: 14.0}}
+    assert [point["attentions"] for point in found.to_json()["lines"][0]["points"]] == [16.0, 14.0]
+    assert measured(gatenorm.laboratory("demo"), text, state, **how).lines[0].figures == found.lines[0].figures
+
+
+def test_a_curve_refuses_what_it_cannot_measure(text: Path, tmp_path: Path):
+    laboratory = gatenorm.laboratory("demo")
+    short = tmp_path / "short.txt"
+    short.write_text("short")
+    with pytest.raises(EvaluationError, match="fewer than one window"):
+        gatenorm.curve(laboratory, ["cosine@self"], str(short))
+    with pytest.raises(EvaluationError, match="the model has 16, and one must stay"):
+        measured(laboratory, text, None, counts=[16])
+    with pytest.raises(EvaluationError, match="compares two models"):
+        measured(laboratory, text, None, tasks="domain", task_data=str(text))
+    with pytest.raises(EvaluationError, match=r"--latency 500 with 32 new tokens does not fit .* at most 480"):
+        measured(laboratory, text, None, latency=500)
+    with pytest.raises(EvaluationError, match="zeroshot: --task-data none"):
+        measured(laboratory, text, None, tasks="zeroshot", task_data="none")
+    with pytest.raises(CalibrationError, match="recall-short is measured on one device"):
+        measured(gatenorm.laboratory("demo", device="auto"), text, None, tasks="retrieval")
+    state = tmp_path / "state.json"
+    state.write_text('{"schema": "gatenorm/curve-state/1", "key": {}, "measured": []}')
+    with pytest.raises(EvaluationError, match="another curve's measurements"):
+        measured(laboratory, text, state)
+    assert "model" not in vars(laboratory)
+    with pytest.raises(OutputError, match="could not be written"):
+        measured(laboratory, text, tmp_path / "no/state.json", counts=[1], seeds=0)

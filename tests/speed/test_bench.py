@@ -1,0 +1,204 @@
+"""Benchmarks from models to records: real runs of tiny models, in this process and in others. Nothing is timed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatenorm.api import open_model, plan, prune
+from gatenorm.errors import EvaluationError, GatenormError, MissingExtraError
+from gatenorm.records import Evidence, Removal
+from gatenorm.speed.measure import memory
+from gatenorm.speed.measure.bench import Protocol, bench, cases, check, newly_removed
+from gatenorm.speed.measure.engines import TIMED, Setting, timed_engine
+from gatenorm.speed.measure.engines.transformers import Transformers
+from gatenorm.speed.measure.record import Case, SkippedError
+from gatenorm.speed.measure.variants import Variant
+from gatenorm.speed.measure.worker import Worker
+from gatenorm.speed.predict.counts import Architecture
+from gatenorm.speed.predict.machines import machines
+
+TinyModels = Callable[..., Path]
+DROP = [1, 3]
+
+
+@pytest.fixture(scope="module")
+def pair(tiny_models: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> tuple[Variant, Variant]:
+    """A dense model of five layers, and itself without two attentions."""
+    source = tiny_models("llama-mha")
+    out = prune(source, tmp_path_factory.mktemp("pruned") / "out", plan(source, drop=DROP))
+    return Variant.of(open_model(source)), Variant.of(open_model(out))
+
+
+def in_this_process(setting: Setting) -> Callable[[Variant], Transformers]:
+    return lambda variant: Transformers(variant.path, setting)
+
+
+def test_records_hold_everything_that_a_report_needs(pair: tuple[Variant, Variant]):
+    dense, pruned = pair
+    setting = Setting((Case(24, 1, 3), Case(16, 2, 2)), threads=1)
+    seen: list[tuple[int, int]] = []
+    found = bench(
+        [pruned],
+        timed_engine("transformers"),
+        setting,
+        Protocol(rounds=2, machine=machines()["h200"]),
+        baseline=dense,
+        progress=lambda *at: seen.append(at),
+        open_session=in_this_process(setting),
+    )
+    assert seen[-1] == (12, 12)
+    assert [(e.removed, e.protocol["prompt_tokens"]) for e in found] == [((), 24), ((1, 3), 24), ((), 16), ((1, 3), 16)]
+    counted = Architecture.of(dense.layout)  # type: ignore[arg-type]
+    for evidence, case in zip(found[1::2], setting.cases, strict=True):
+        figures, first = evidence.figures, found[2 * setting.cases.index(case)].figures
+        assert first["cache_bytes"] == counted.cache_bytes(case.tokens, case.batch, 4)
+        assert figures["cache_bytes"] == first["cache_bytes"] * 3 / 5
+        assert figures["cache_share_removed"] == pytest.approx(2 / 5)
+        for phase in ("prefill", "decode"):
+            assert figures[f"{phase}_speedup_low"] <= figures[f"{phase}_speedup"] <= figures[f"{phase}_speedup_high"]
+            assert figures[f"{phase}_ideal"] > 1
+            assert figures[f"{phase}_predicted"] > 1
+            assert figures[f"{phase}_achieved"] == pytest.approx(
+                figures[f"{phase}_speedup"] / figures[f"{phase}_ideal"]
+            )
+        assert not any("speedup" in name or "ideal" in name for name in first)
+    for evidence in found:
+        assert evidence.protocol["order"] == f"in turns: {dense.name}, {pruned.name}; again for every round"
+        assert evidence.protocol["dtype"] == "float32"
+        assert len(evidence.data["samples"]) == 2
+        assert evidence.figures["peak_bytes"] > 1e6
+        assert Evidence.from_json(evidence.to_json()).figures == evidence.figures
+
+
+def test_without_a_baseline_there_are_no_ratios(pair: tuple[Variant, Variant]):
+    setting = Setting((Case(8, 1, 2),), threads=1)
+    engine = timed_engine("transformers")
+    found = bench(pair, engine, setting, Protocol(rounds=1), open_session=in_this_process(setting))
+    assert len(found) == 2
+    assert not any("speedup" in name for e in found for name in e.figures)
+    assert found[0].data["attention_shares"] == []
+
+
+def test_a_case_without_room_is_skipped_with_the_reason(pair: tuple[Variant, Variant], monkeypatch: pytest.MonkeyPatch):
+    setting = Setting((Case(8, 1, 2), Case(120, 8, 2)), threads=1)
+    free = memory.available_bytes()
+    assert free is None or free > 1e6
+    monkeypatch.setattr(memory, "available_bytes", lambda: 400_000)
+    found = bench(
+        pair[1:],
+        timed_engine("transformers"),
+        setting,
+        Protocol(rounds=1),
+        baseline=pair[0],
+        open_session=in_this_process(setting),
+    )
+    assert all(e.figures for e in found[:2])
+    for evidence in found[2:]:
+        assert evidence.figures == {}
+        assert evidence.protocol["skipped"].startswith("needs about 0.0 GB beside the weights")
+
+
+class TestOtherProcesses:
+    def test_one_that_dies_is_a_skipped_case_and_comes_back(self, pair: tuple[Variant, Variant]):
+        case = Case(8, 1, 2)
+        worker = Worker("transformers", pair[0].path, Setting((case,), threads=1)).opened()
+        try:
+            assert worker.run(case).cache_bytes == 5 * 2 * 64 * 8 * 4
+            assert worker._process is not None
+            os.kill(worker._process.pid, signal.SIGKILL)
+            worker._process.wait()
+            with pytest.raises(SkippedError, match=r"ended with status -9|Broken pipe"):
+                worker.run(case)
+            assert worker.run(case).cache_bytes == 5 * 2 * 64 * 8 * 4
+        finally:
+            worker.close()
+            worker.close()
+
+    def test_what_the_engine_refuses_is_one_line(self, tmp_path: Path):
+        worker = Worker("transformers", tmp_path / "none", Setting((Case(8),)))
+        with pytest.raises(EvaluationError, match="does not exist: expected a directory"):
+            worker.opened()
+        worker.close()
+
+
+def test_when_nothing_can_be_run_that_is_an_error(pair: tuple[Variant, Variant], monkeypatch: pytest.MonkeyPatch):
+    setting = Setting((Case(8, 1, 2),), threads=1)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1)
+    with pytest.raises(EvaluationError, match="nothing could be measured: needs about"):
+        bench(pair, timed_engine("transformers"), setting, Protocol(rounds=1), open_session=in_this_process(setting))
+
+
+def test_lengths_are_those_that_fit(pair: tuple[Variant, Variant]):
+    assert cases([16, 24], [1, 2], 4, pair) == (Case(16, 1, 4), Case(24, 1, 4), Case(16, 2, 4), Case(24, 2, 4))
+    assert cases(None, [1], 32, pair) == (Case(96, 1, 32),)  # none of the usual ones fits into 128 tokens
+    with pytest.raises(
+        EvaluationError, match=r"--lengths 125 with 4 new tokens does not fit .* 128 tokens: at most 124"
+    ):
+        cases([16, 125], [1], 4, pair)
+    with pytest.raises(EvaluationError, match="at most 0"):
+        cases(None, [1], 128, pair)
+    with pytest.raises(EvaluationError, match="must be 1 or more"):
+        cases([16], [0], 4, pair)
+
+
+def test_only_more_removals_of_the_same_model_have_an_ideal(pair: tuple[Variant, Variant]):
+    dense, pruned = pair
+    assert newly_removed(pruned, dense) == Removal((1, 3))
+    assert newly_removed(dense, dense) == Removal()
+    assert newly_removed(dense, pruned) is None
+
+
+def test_engines_are_named_where_they_lack(pair: tuple[Variant, Variant], monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(EvaluationError, match=r"--engine torch is not known.*known: llamacpp, transformers, vllm"):
+        timed_engine("torch")
+    monkeypatch.setattr("gatenorm.engines.engine.find_spec", lambda name: None)
+    for engine in TIMED.values():
+        with pytest.raises(MissingExtraError, match=f"--engine {engine.kind.name} needs"):
+            check(engine, pair)
+    monkeypatch.undo()
+    if TIMED["llamacpp"].kind.installed:
+        with pytest.raises(EvaluationError, match=r"does not read .* which is transformers: it reads gguf"):
+            check(TIMED["llamacpp"], pair)
+
+
+def test_other_errors_than_a_lack_of_memory_are_not_hidden(pair: tuple[Variant, Variant]):
+    case = Case(8, 1, 2)
+    session = Transformers(pair[0].path, Setting((case,), threads=1))
+
+    def fails(text: str) -> Callable[..., Any]:
+        def run(*_: Any, **__: Any) -> Any:
+            raise RuntimeError(text)
+
+        return run
+
+    session._run = fails("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")  # type: ignore[method-assign]
+    with pytest.raises(SkippedError, match="out of memory"):
+        session.run(case)
+    session._run = fails("shapes cannot be multiplied")  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="multiplied"):
+        session.run(case)
+
+
+def test_a_nemotron_directory_is_known_by_its_config(tiny_models: TinyModels, tmp_path: Path):
+    import json
+    import shutil
+
+    directory = shutil.copytree(tiny_models("llama-gqa"), tmp_path / "nas")
+    config = json.loads((directory / "config.json").read_text())
+    blocks = [{"attention": {"no_op": i == 2}, "ffn": {"no_op": False}} for i in range(4)]
+    (directory / "config.json").write_text(
+        json.dumps({**config, "model_type": "nemotron-nas", "block_configs": blocks})
+    )
+    variant = Variant.exported(directory)
+    assert variant is not None
+    assert (variant.form, variant.removed, variant.identity.layers, variant.context) == ("nemotron-nas", (2,), 4, 128)
+    (directory / "config.json").write_text(json.dumps({**config, "model_type": "nemotron-nas", "block_configs": [1]}))
+    with pytest.raises(GatenormError, match="do not say what was removed"):
+        Variant.exported(directory)
+    assert Variant.exported(tiny_models("llama-gqa")) is None

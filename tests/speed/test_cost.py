@@ -1,0 +1,200 @@
+"""The cost model: hand-made numbers, its limits, and the machines that come with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from gatenorm.api import open_model
+from gatenorm.errors import EvaluationError
+from gatenorm.records import Removal
+from gatenorm.speed.predict.cost_model import Times, forecast, forecasts, predict
+from gatenorm.speed.predict.counts import Architecture, Sublayer, Work
+from gatenorm.speed.predict.machines import THIS, Machine, machine, machines
+from gatenorm.speed.predict.overheads import with_overheads
+
+TinyModels = Callable[..., Path]
+
+
+def made(layers: int = 4, kv_heads: int = 2) -> Architecture:
+    """Width 8, two query heads of 4; MLP of one matrix 8 x 8; float32."""
+    attention = Sublayer(parameters=256, matrix=256, ends=64, matrices=4)
+    return Architecture(
+        width=8,
+        heads=2,
+        kv_heads=kv_heads,
+        head_dim=4,
+        context=None,
+        rotary=0,
+        itemsize=4.0,
+        attention=dict.fromkeys(range(layers), attention),
+        windows=dict.fromkeys(range(layers)),
+        forgets=False,
+        mlp=(Sublayer(64, 64, 16, 1),) * layers,
+        outer=Sublayer(),
+        around=Sublayer(),
+        head=Sublayer(80, 80, 18, 1),
+    )
+
+
+def made_machine(bandwidth: float, rate: float) -> Machine:
+    return Machine("made", "made", bandwidth, {"float32": rate}, "made")
+
+
+def test_where_only_arithmetic_costs_time_is_flops_over_rate():
+    times = predict(made(), made_machine(1e30, 10.0), Work.prefill(3, batch=2))
+    # 2 x 256 x 6 in products; 4 x heads x head_dim x (1 + 2 + 3) pairs x 2 sequences
+    assert times.attention[0] == pytest.approx((2 * 256 * 6 + 4 * 2 * 4 * 6 * 2) / 10)
+    assert times.mlp[0] == pytest.approx(2 * 64 * 6 / 10)
+    assert times.outer == pytest.approx(2 * 80 * 2 / 10)  # logits of the last position only
+
+
+def test_where_only_bytes_cost_time_is_bytes_over_bandwidth():
+    times = predict(made(kv_heads=1), made_machine(2.0, 1e30), Work.decode(9, batch=3))
+    products = 256 + 64 * 3
+    scores = 2 * 1 * 4 * 3 * (10 + 1) + 2 * 2 * 4 * 3  # keys and values of ten tokens, one of them written too
+    rest = 5 * 8 * 3  # norm in and out, residual add
+    assert times.attention[0] == pytest.approx(4 * (products + scores + rest) / 2)
+    assert times.mlp[0] == pytest.approx(4 * (64 + 16 * 3 + (5 * 8 + 16 - 8) * 3) / 2)
+    copied = predict(made(kv_heads=1), made_machine(2.0, 1e30), Work.decode(9, batch=3), cache_passes=3)
+    assert copied.attention[0] - times.attention[0] == pytest.approx(4 * 2 * (2 * 1 * 4 * 3 * 10) / 2)
+
+
+def test_overheads_are_added_to_each_sublayer():
+    fast = made_machine(1e30, 1e30)
+    times = predict(made(), replace(fast, overheads={"attention": 3.0, "mlp": 1.0}), Work.decode(5))
+    assert times.attention[0] == pytest.approx(3.0)
+    assert times.mlp[0] == pytest.approx(1.0)
+    assert times.speedup(2) == pytest.approx(16 / 10)
+
+
+def test_overheads_are_measured_where_python_waits():
+    this = with_overheads(machines()["h200"], "float32", threads=1)
+    assert this.overheads["mlp"] > 0
+    assert this.overheads["attention"] > 0
+    assert with_overheads(machines()["h200"], "float32", device="cuda").overheads == {}
+
+
+def test_a_window_bounds_what_is_read():
+    whole = made()
+    windowed = replace(whole, windows=dict.fromkeys(range(4), 16))
+    slow = made_machine(1.0, 1e30)
+    near, far = (predict(whole, slow, Work.decode(n)).attention[0] for n in (15, 1000))
+    assert predict(windowed, slow, Work.decode(15)).attention[0] == near
+    assert predict(windowed, slow, Work.decode(1000)).attention[0] == near < far
+
+
+def test_speedup_is_the_whole_over_what_is_left():
+    times = Times({0: 1.0, 1: 3.0}, (2.0, 2.0), 2.0)
+    assert times.total == 10
+    assert times.speedup(1) == pytest.approx(10 / 8)
+    assert times.speedup_without([1]) == pytest.approx(10 / 7)
+    assert times.speedup(0) == times.speedup_without([]) == 1
+    # MLPs, and blocks of both.
+    assert times.speedup(1, "mlp") == pytest.approx(10 / 8)
+    assert times.speedup(1, "block") == pytest.approx(10 / 6)
+    assert times.speedup_without(Removal((0,), (0, 1))) == pytest.approx(10 / 5)
+    # A block that is none any more counts among no blocks, its MLP among no MLPs.
+    less = Times({0: 1.0, 1: 3.0}, (0.0, 2.0), 2.0, without_mlp=(0,))
+    assert less.of("mlp") == {1: 2.0}
+    assert less.of("block") == {1: 5.0}
+
+
+def test_what_is_gone_costs_nothing():
+    times = predict(replace(made(), without_mlp=(1,)), made_machine(2.0, 10.0), Work.prefill(3))
+    whole = predict(made(), made_machine(2.0, 10.0), Work.prefill(3))
+    assert times.mlp == (whole.mlp[0], 0.0, *whole.mlp[2:])
+    assert whole.total / times.total == pytest.approx(whole.speedup(1, "mlp"))
+
+
+def test_forecasts_of_mlps_and_blocks_leave_one_of_each():
+    counted = replace(made(), without_mlp=(3,))
+    numbers = {
+        kind: forecasts(counted, machines()["h100-sxm"], 64, kind=kind) for kind in ("attention", "mlp", "block")
+    }
+    assert {kind: len(found) for kind, found in numbers.items()} == {"attention": 3, "mlp": 2, "block": 2}
+    assert [f.of for found in numbers.values() for f in found[:1]] == [4, 3, 3]
+    assert {f.cache for f in numbers["mlp"]} == {0.0}
+    assert [f.cache for f in numbers["block"]] == [0.25, 0.5]
+    assert numbers["block"][0].prefill > max(numbers[kind][0].prefill for kind in ("attention", "mlp"))
+    assert numbers["mlp"][0].to_json()["kind"] == "mlp"
+    assert "kind" not in numbers["attention"][0].to_json()
+
+
+def test_forecasts_rise_with_what_is_removed_and_with_the_context(tiny_models: TinyModels):
+    counted = Architecture.of(open_model(tiny_models("llama-mha")))
+    found = forecasts(counted, machines()["h100-sxm"], 64, batch=2)
+    assert [f.count for f in found] == [1, 2, 3, 4]
+    for figure in ("prefill", "decode", "cache"):
+        values = [getattr(f, figure) for f in found]
+        assert values == sorted(set(values))
+    assert all(f.cache_bytes == counted.cache_bytes(64, 2) * (1 - f.count / 5) for f in found)
+    near, far = (forecast(counted, machines()["h100-sxm"], 2, n) for n in (64, 4096))
+    assert far.prefill > near.prefill
+    assert far.decode > near.decode
+
+
+def test_a_long_prompt_of_a_large_model_is_attention_for_the_most_part():
+    """The paper's motive, at LLaMA-7B's shape: attention catches up with the MLP as prompts grow."""
+    attention = Sublayer(4 * 4096**2, 4 * 4096**2, 8 * 4096, 4)
+    mlp = Sublayer(3 * 4096 * 11008, 3 * 4096 * 11008, 3 * (4096 + 11008), 3)
+    llama = Architecture(
+        width=4096,
+        heads=32,
+        kv_heads=32,
+        head_dim=128,
+        context=None,
+        rotary=128,
+        itemsize=2.0,
+        attention=dict.fromkeys(range(32), attention),
+        windows=dict.fromkeys(range(32)),
+        forgets=False,
+        mlp=(mlp,) * 32,
+        outer=Sublayer(),
+        around=Sublayer(),
+        head=Sublayer(32000 * 4096, 32000 * 4096, 36096, 1),
+    )
+    ratios = []
+    for tokens in (512, 3000, 7000, 32768):
+        times = predict(llama, machines()["rtx-a6000"], Work.prefill(tokens))
+        ratios.append(times.attention[0] / times.mlp[0])
+    assert ratios == sorted(ratios)
+    assert ratios[0] < 1 < ratios[-1]
+
+
+def test_what_is_no_whole_model_is_not_predicted():
+    model = replace(made(), mlp=(Sublayer(),) * 4)
+    with pytest.raises(EvaluationError, match="hold no whole model"):
+        forecast(model, machines()["h200"], 1, 128)
+
+
+def test_the_packaged_machines_are_whole_and_plausible():
+    entries = json.loads(resources.files("gatenorm.benchmark").joinpath("machines.json").read_text())
+    assert len(entries) == len(machines()) >= 5
+    for known in machines().values():
+        assert 1e11 < known.bandwidth < 1e14
+        # Half types are at least as fast as float32, and every machine can do more than one FLOP a byte.
+        assert known.rate("bfloat16") >= known.rate("float32") > known.bandwidth
+        assert known.attention_rate("bfloat16") == known.rate("bfloat16")
+        assert known.source
+        assert known.rate("float8") == min(known.rates.values())
+
+
+def test_an_unknown_machine_is_named_with_those_there_are():
+    with pytest.raises(EvaluationError, match=r"--machine h100sxm is not known; did you mean 'h100-sxm'\?.*this"):
+        machine("h100sxm")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16"])
+def test_this_machine_is_measured(dtype: str):
+    this = machine(THIS, dtype, threads=1)
+    assert this.name == THIS
+    assert this.bandwidth > 0
+    assert this.rate(dtype) > 0
+    assert this.attention_rate(dtype) > 0
+    assert dtype in this.source

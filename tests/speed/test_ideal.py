@@ -1,0 +1,32 @@
+"""The ideal speed-up, by hand-made numbers."""
+
+from __future__ import annotations
+
+import pytest
+
+from gatenorm.speed.predict.ideal import Shares, ideal_from_shares, ideal_speedup
+
+
+def test_the_ideal_by_hand():
+    assert ideal_speedup(10.0, 2.0) == pytest.approx(1.25)
+    assert ideal_speedup(10.0, 0.0) == 1
+    for removed in (10.0, 11.0, -1.0):
+        with pytest.raises(ValueError, match="cannot be removed"):
+            ideal_speedup(10.0, removed)
+
+
+def test_shares_of_the_removed_layers_are_summed_before_their_median_is_taken():
+    rounds = [
+        Shares({0: 0.10, 1: 0.20, 2: 0.30}, {0: 0.1, 1: 0.1, 2: 0.1}),
+        Shares({0: 0.20, 1: 0.10, 2: 0.30}, {0: 0.1, 1: 0.2, 2: 0.1}),
+        Shares({0: 0.05, 1: 0.05, 2: 0.30}, {0: 0.1, 1: 0.3, 2: 0.1}),
+    ]
+    # 0.3, 0.3 and 0.1 of the whole; the medians layer by layer would have summed to 0.2
+    assert ideal_from_shares(7.0, rounds, "prefill", [0, 1]) == pytest.approx(1 / 0.7)
+    assert ideal_from_shares(7.0, rounds, "decode", [1]) == pytest.approx(1 / 0.8)
+    assert ideal_from_shares(7.0, rounds, "decode", []) == 1
+
+
+def test_shares_travel_as_json():
+    shares = Shares({0: 0.25, 12: 0.5}, {0: 0.125, 12: 0.25})
+    assert Shares.from_json(shares.to_json()) == shares

@@ -1,0 +1,113 @@
+"""llama.cpp itself on tiny files: what is timed there, and that its cache falls by exactly the share removed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("gguf")
+pytest.importorskip("xllamacpp")
+
+from gatenorm.errors import EvaluationError
+from gatenorm.speed.measure.bench import Protocol, bench
+from gatenorm.speed.measure.engines import Setting, llamacpp, timed_engine
+from gatenorm.speed.measure.record import Case
+from gatenorm.speed.measure.variants import Variant
+from tests.speed import gguf_files
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Variant, Variant]:
+    folder = tmp_path_factory.mktemp("gguf")
+    dense, pruned = gguf_files.write(folder / "dense.gguf"), gguf_files.write(folder / "pruned.gguf", drop=(2,))
+    found = [Variant.exported(path) for path in (dense, pruned)]
+    assert found[0] is not None
+    assert found[1] is not None
+    return found[0], found[1]
+
+
+def test_a_file_says_what_was_removed_from_it(files: tuple[Variant, Variant]):
+    dense, pruned = files
+    assert (dense.removed, pruned.removed) == ((), (2,))
+    assert (pruned.form, pruned.context, pruned.identity.layers) == ("gguf", 512, 4)
+    assert pruned.identity.config_sha256 != dense.identity.config_sha256
+
+
+def test_the_cache_falls_by_exactly_the_share_removed(files: tuple[Variant, Variant], monkeypatch: pytest.MonkeyPatch):
+    # On models as small as these a busy machine can take longer for less; how long it took is not the question here.
+    monkeypatch.setattr(llamacpp, "_ATTEMPTS", 1000)
+    dense, pruned = files
+    setting = Setting((Case(100, 1, 4), Case(40, 2, 4)), threads=1)
+    found = bench(
+        [pruned],
+        timed_engine("llamacpp"),
+        setting,
+        Protocol(rounds=2),
+        baseline=dense,
+        open_session=lambda variant: llamacpp.LlamaCpp(variant.path, setting),
+    )
+    assert [e.protocol.get("skipped") for e in found] == [None] * 4
+    a_token = 2 * gguf_files.KV_HEADS * gguf_files.HEAD_DIM * 2
+    for evidence, tokens in zip(found, (100, 100, 80, 80), strict=True):
+        layers = gguf_files.LAYERS - len(evidence.removed)
+        assert evidence.figures["cache_bytes"] == a_token * layers * tokens
+    assert found[1].figures["cache_share_removed"] == found[3].figures["cache_share_removed"] == 0.25
+    assert "prefill_ideal" not in found[1].figures
+    assert found[0].versions["xllamacpp"]
+
+
+def test_what_is_no_gguf_file_is_one_line(tmp_path: Path):
+    path = tmp_path / "text.gguf"
+    path.write_text("nothing of the kind, and long enough to be looked at")
+    with pytest.raises(EvaluationError, match="is no GGUF file"):
+        Variant.exported(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("deci.block_count", [4, 4, 4, 4], "deci.block_count is"),
+        ("deci.context_length", "long", "deci.context_length is 'long'"),
+        ("deci.attention.head_count_kv", [2, 2], "has 2 entries for 4 layers"),
+        ("gatenorm.layers", [5], "gatenorm.layers is"),
+        ("gatenorm.layers", 2**20, "gatenorm.layers is 1048576"),
+        ("gatenorm.drop_mlp", 3, "gatenorm.drop_mlp is 3, expected a list of layers from 0 to 4"),
+        ("gatenorm.drop_mlp", [5], "gatenorm.drop_mlp is"),
+        ("gatenorm.drop", ["x"], "gatenorm.drop is"),
+    ],
+)
+def test_keys_of_another_kind_are_one_line(tmp_path: Path, key: str, value: Any, said: str):
+    def more(writer: Any) -> None:
+        for name, given in ({"gatenorm.layers": 5} | {key: value}).items():
+            writer.kv_data[0].pop(name, None)
+            if isinstance(given, list):
+                writer.add_array(name, given)
+            else:
+                (writer.add_string if isinstance(given, str) else writer.add_uint32)(name, given)
+
+    with pytest.raises(EvaluationError) as raised:
+        Variant.exported(gguf_files.write(tmp_path / "odd.gguf", more=more))
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_file_that_counts_its_blocks_anew_need_not_lack_mlps(tmp_path: Path):
+    found = Variant.exported(
+        gguf_files.write(tmp_path / "five.gguf", more=lambda writer: writer.add_uint32("gatenorm.layers", 5))
+    )
+    assert found is not None
+    assert (found.identity.layers, found.removed, found.removed_mlp) == (5, (), ())
+
+
+def test_a_file_that_says_no_key_heads_has_as_many_as_queries(tmp_path: Path):
+    def more(writer: Any) -> None:
+        for name in ("head_count_kv", "key_length"):
+            del writer.kv_data[0][f"deci.attention.{name}"]
+
+    path = gguf_files.write(tmp_path / "plain.gguf", drop=(2,), more=more)
+    found = Variant.exported(path)
+    assert found is not None
+    assert found.removed == (2,)
+    assert llamacpp._read(path) == (gguf_files.WORDS, 2 * gguf_files.HEAD_DIM * gguf_files.HEADS * 3)

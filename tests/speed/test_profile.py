@@ -1,0 +1,132 @@
+"""Where the time goes, on real models with a clock of our own: every reading is one tick later than the last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gatenorm.api import open_model, plan, prune
+from gatenorm.models.loading import load
+from gatenorm.speed.measure import profiler as profiling
+from gatenorm.speed.measure.engines import Setting
+from gatenorm.speed.measure.engines.transformers import Transformers
+from gatenorm.speed.measure.profile_report import breakdown, time_figures
+from gatenorm.speed.measure.profiler import Profile, recording
+from gatenorm.speed.measure.record import Case
+from gatenorm.speed.predict.counts import Architecture, Work
+from tests.tiny_models import tokens
+
+TinyModels = Callable[..., Path]
+SHAPES = ("llama-gqa", "olmo2", "gemma2", "gpt2", "gpt_neo", "gpt_neox", "falcon-7b", "falcon-40b", "opt-post-norm")
+
+
+class Ticks:
+    """A clock that counts readings: a part's length is then the number of readings in it."""
+
+    def __init__(self, device: Any):
+        self.now = 0
+
+    def read(self) -> int:
+        self.now += 1
+        return self.now
+
+    def between(self, begin: int, end: int) -> float:
+        return float(end - begin)
+
+
+def profiled(model: Any, layout: Any, monkeypatch: pytest.MonkeyPatch) -> Profile:
+    monkeypatch.setattr(profiling, "Watch", Ticks)
+    with recording(model, layout.block, layout.drop) as recorder, torch.inference_mode():
+        begin = recorder.watch.read()
+        model(tokens(), use_cache=True)
+        return recorder.profile(begin, recorder.watch.read())
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_part_is_found_and_they_sum_to_the_whole(
+    name: str, tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch
+):
+    layout = open_model(tiny_models(name))
+    model = load(layout.checkpoint.directory)
+    found = profiled(model, layout, monkeypatch)
+    assert set(found.attention) == set(range(4))
+    # Two readings a module that runs, one tick within each, and as many again between them and the block's own.
+    own = [m for m in layout.block["attention"] if hasattr(model.get_submodule(layout.block["path"])[0], m)]
+    others = [*layout.block["before"], *layout.block["branch"], *layout.block["after"]]
+    between = (len(own) + len(others) + 1) / 2
+    assert set(found.attention.values()) == {len(own) + between}
+    assert set(found.mlp) == {len(others) + between}
+    readings = 4 * 2 * (1 + len(own) + len(others)) + 1
+    assert found.total == readings
+    assert sum(found.shares().values()) == pytest.approx(sum(found.attention.values()) / found.total)
+
+
+@pytest.mark.parametrize("name", ["llama-gqa", "gpt2", "falcon-7b", "opt-post-norm"])
+def test_blocks_without_attention_have_no_share(
+    name: str, tiny_models: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    source = tiny_models(name)
+    layout = open_model(prune(source, tmp_path / "out", plan(source, drop=[0, 2])))
+    found = profiled(load(layout.checkpoint.directory), layout, monkeypatch)
+    assert set(found.attention) == {1, 3}
+    assert found.mlp[0] == found.mlp[2] > 0
+    assert found.total == pytest.approx(sum(found.attention.values()) + sum(found.mlp) + found.outer)
+
+
+def test_the_hooks_are_gone_afterwards(tiny_models: TinyModels):
+    layout = open_model(tiny_models("llama-gqa"))
+    model = load(layout.checkpoint.directory)
+    with recording(model, layout.block, ()):
+        assert any(m._forward_hooks for m in model.modules())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_shares_of_a_real_run_are_parts_of_one(tiny_models: TinyModels):
+    case = Case(24, batch=2, new=3)
+    session = Transformers(tiny_models("llama-gqa"), Setting((case,), threads=1))
+    shares = session.profile(case)
+    for phase in (shares.prefill, shares.decode):
+        assert set(phase) == {0, 1, 2, 3}
+        assert all(share > 0 for share in phase.values())
+        assert sum(phase.values()) < 1
+
+
+def test_figures_by_hand():
+    figures = time_figures(
+        [Profile({0: 1.0, 1: 2.0}, (1.0, 1.0, 1.0), 2.0)] * 2 + [Profile({0: 9.0, 1: 9.0}, (9,) * 3, 9)]
+    )
+    assert figures == {
+        "attention_seconds": 3.0,
+        "mlp_seconds": 3.0,
+        "outer_seconds": 2.0,
+        "total_seconds": 8.0,
+        "attention_share": 3 / 8,
+        "attention_over_mlp": 1.5,
+    }
+
+
+def test_the_breakdown_of_a_real_model_adds_up(tiny_models: TinyModels):
+    layout = open_model(tiny_models("qwen3"))
+    setting = Setting((Case(16, 1, 2), Case(32, 2, 2)), threads=1)
+    seen: list[tuple[int, int]] = []
+    found = breakdown(layout, setting, rounds=2, progress=lambda *at: seen.append(at))
+    assert seen == [(i, 6) for i in range(1, 7)]
+    counted = Architecture.of(layout)
+    for evidence, case in zip(found, setting.cases, strict=True):
+        figures = evidence.figures
+        for phase in ("prefill", "decode"):
+            parts = [figures[f"{phase}_{part}_seconds"] for part in ("attention", "mlp", "outer")]
+            assert sum(parts) == pytest.approx(figures[f"{phase}_total_seconds"])
+            assert figures[f"{phase}_attention_share"] == pytest.approx(parts[0] / sum(parts))
+            assert 0 < figures[f"{phase}_attention_flops_share"] < 1
+            assert len(evidence.data["layers"][phase]["mlp"]) == layout.layers
+        assert figures["cache_bytes"] == counted.cache_bytes(case.tokens, case.batch, 4)
+        weights = sum(part.parameters for part in counted.attention.values())
+        assert figures["attention_weights_share"] == weights / counted.parameters
+        assert evidence.to_json()["protocol"]["prompt_tokens"] == case.tokens
+    first = counted.attention_flops(0, Work.prefill(16))
+    assert first == 2 * counted.attention[0].matrix * 16 + 4 * 4 * 16 * (16 * 17 // 2)
