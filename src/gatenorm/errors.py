@@ -1,13 +1,80 @@
-"""What can go wrong, by kind: every message says what was given, what was expected and what to do, in one line."""
+"""What can go wrong, by kind. An error is data: a code, a field, what was given, what was expected, what to do.
+
+The words are put together in one place, and the field gets its name from whoever asks: the command line says
+``--share``, a configuration file ``budgets.shares``, the Python API ``share``. Nothing below them names an option.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+# Private characters around a field's name inside a sentence; no message holds them otherwise.
+_MARK = re.compile("\ue000([^\ue001]*)\ue001")
+
+
+def named(field: str) -> str:
+    """A field inside a sentence, which every reader sees under a name of their own: ``f"give {named('data')} too"``."""
+    return f"\ue000{field}\ue001"
 
 
 class GatenormError(Exception):
-    """Something the user can mend; the command line prints it as one line and exits with status 2."""
+    """Something that the user can mend; the command line prints it as one line and exits with status 2.
+
+    The line reads ``FIELD GIVEN PROBLEM: expected EXPECTED; HINT``, each part where there is one.
+
+    Args:
+        code: what went wrong, for programs and tests: ``share-out-of-range``. Stable; the words may change.
+        problem: what is wrong with it, for people.
+        field: the parameter of the Python API that it is about, such as ``share``.
+        given: its value.
+        expected: what would have been right.
+        hint: what to do.
+    """
+
+    def __init__(
+        self, code: str, problem: str = "", *, field: str = "", given: object = None, expected: str = "", hint: str = ""
+    ):
+        if " " in code and not problem:  # a sentence alone: only while the last of them are being given their codes
+            code, problem = "unspecified", code
+        super().__init__(code, problem)
+        self.code, self.problem, self.field, self.given = code, problem, field, given
+        self.expected, self.hint = expected, hint
+        self._names: dict[str, str] = {}
+
+    def text(self, name: Callable[[str], str] = str) -> str:
+        """The error in one line; ``name`` gives a field the name that the reader knows."""
+
+        def shown(field: str) -> str:
+            return self._names[field] if field in self._names else name(field)
+
+        subject = [shown(self.field)] if self.field else []
+        subject += (
+            [f"{self.given:.200}" if isinstance(self.given, str) else f"{self.given}"] if self.given is not None else []
+        )
+        line = " ".join([*subject, *([self.problem] if self.problem else [])])
+        line += f": expected {self.expected}" if self.expected else ""
+        line += f"; {self.hint}" if self.hint else ""
+        return _MARK.sub(lambda found: shown(found[1]), line)
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Give fields the names under which they were set, such as a configuration's keys; the first to do so wins."""
+        self._names = {**names, **self._names}
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+@contextmanager
+def fields_named(names: Mapping[str, str]) -> Iterator[None]:
+    """Errors of the block speak of fields by the names that they were set under."""
+    try:
+        yield
+    except GatenormError as error:
+        error.rename(names)
+        raise
 
 
 class CheckpointError(GatenormError):
@@ -26,6 +93,10 @@ class PlanError(GatenormError):
     """A plan that cannot be carried out on this model."""
 
 
+class RecordError(GatenormError):
+    """A file of ours that cannot be read: another schema, a missing, unknown or ill-typed field."""
+
+
 class OutputError(GatenormError):
     """An output that cannot be written where it was asked for."""
 
@@ -39,7 +110,7 @@ class CalibrationError(GatenormError):
 
 
 class RecoveryError(GatenormError):
-    """A training after pruning that cannot be done, or cannot be gone on with."""
+    """A training after pruning that cannot be done, or cannot be resumed."""
 
 
 class AuditError(GatenormError):
@@ -50,7 +121,11 @@ class MissingExtraError(GatenormError):
     """A feature whose optional dependencies are not installed."""
 
     def __init__(self, feature: str, package: str, extra: str):
-        super().__init__(f"{feature} needs {package}, which is not installed: pip install 'gatenorm[{extra}]'")
+        super().__init__(
+            "missing-extra",
+            f"{feature} needs {package}, which is not installed: pip install 'gatenorm[{extra}]'",
+        )
+        self.extra = extra
 
 
 def first_line(error: BaseException) -> str:
