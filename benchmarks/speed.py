@@ -2,7 +2,7 @@
 
     python benchmarks/speed.py [--only llama-24,novels,paper,llamacpp] [--dtypes float32,bfloat16] [--write FILE]
 
-Every table is one run of `gatenorm.benchmark`: variants in turns, ratios round by round. Models have random weights,
+Every table is one run of `gatenorm.speed`: variants in turns, ratios round by round. Models have random weights,
 which cost the same time as trained ones: `llama-24` is a LLaMA of 24 layers, 1,024 wide (304 million parameters), with
 40% of its attention sublayers removed; `paper` two blocks of LLaMA-7B's shape, for the share of attention by length;
 `novels` is a trained model where one is at hand (--novels DIRECTORY). Without --write the tables are printed.

@@ -67,7 +67,7 @@ def test_it_does_nothing_where_vllm_has_no_such_classes(registry: Any):
 def test_without_vllm_it_imports_nothing():
     script = (
         "import sys\n"
-        "from gatenorm.runtimes import vllm_plugin\n"
+        "from gatenorm.engines.vllm_plugin import plugin as vllm_plugin\n"
         "vllm_plugin.find_spec = lambda name: None\n"
         "vllm_plugin.register()\n"
         "assert not {'vllm', 'torch', 'transformers'} & set(sys.modules)\n"

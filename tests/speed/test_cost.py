@@ -174,7 +174,7 @@ def test_what_is_no_whole_model_is_not_predicted():
 
 
 def test_the_packaged_machines_are_whole_and_plausible():
-    entries = json.loads(resources.files("gatenorm.benchmark").joinpath("machines.json").read_text())
+    entries = json.loads(resources.files("gatenorm.speed.predict").joinpath("machines.json").read_text())
     assert len(entries) == len(machines()) >= 5
     for known in machines().values():
         assert 1e11 < known.bandwidth < 1e14

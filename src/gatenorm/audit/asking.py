@@ -29,5 +29,5 @@ def asked_by(key: str) -> Iterator[None]:
         for theirs, ours in _WORDS.items():
             words = words.replace(theirs, ours)
         # A key that ends in @ stands before the file's name without a space.
-        error.args = (words.replace("--data ", f"{key} ".replace("@ ", "@")).replace("--data", key),)
+        error.problem = words.replace("--data ", f"{key} ".replace("@ ", "@")).replace("--data", key)
         raise

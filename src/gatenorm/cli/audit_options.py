@@ -41,7 +41,7 @@ def named(given: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
     except GatenormError as error:
-        error.args = (_KEY.sub(lambda found: _option(found[0], given) or found[0], str(error)),)
+        error.problem = _KEY.sub(lambda found: _option(found[0], given) or found[0], str(error))
         raise
 
 

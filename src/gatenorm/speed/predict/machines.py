@@ -67,7 +67,7 @@ class Machine:
 @cache
 def machines() -> dict[str, Machine]:
     """The packaged machines by name."""
-    text = resources.files("gatenorm.benchmark").joinpath("machines.json").read_text(encoding="utf-8")
+    text = resources.files("gatenorm.speed.predict").joinpath("machines.json").read_text(encoding="utf-8")
     return {entry["name"]: Machine(**entry) for entry in json.loads(text)}
 
 
