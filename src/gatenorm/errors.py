@@ -1,6 +1,6 @@
 """What can go wrong, by kind. An error is data: a code, a field, what was given, what was expected, what to do.
 
-The words are put together in one place, and the field gets its name from whoever asks: the command line says
+The words are put together in one place, and each caller gives fields its own names: the command line says
 ``--share``, a configuration file ``budgets.shares``, the Python API ``share``. Nothing below them names an option.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 # Private characters around a field's name inside a sentence; no message holds them otherwise.
@@ -16,7 +16,7 @@ _MARK = re.compile("\ue000([^\ue001]*)\ue001")
 
 
 def named(field: str) -> str:
-    """A field inside a sentence, which every reader sees under a name of their own: ``f"give {named('data')} too"``."""
+    """A field inside a sentence, shown under the caller's name for it: ``f"give {named('data')} too"``."""
     return f"\ue000{field}\ue001"
 
 
@@ -44,24 +44,25 @@ class GatenormError(Exception):
         self.expected, self.hint = expected, hint
         self._names: dict[str, str] = {}
 
-    def text(self, name: Callable[[str], str] = str) -> str:
-        """The error in one line; ``name`` gives a field the name that the reader knows."""
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Call fields as the caller calls them: ``data`` a configuration's ``evaluation.texts``, and that ``--data``.
 
-        def shown(field: str) -> str:
-            return self._names[field] if field in self._names else name(field)
+        Every layer that an error passes on its way up renames what the layer below it calls a field.
+        """
+        self._names = {**names, **{field: names.get(name, name) for field, name in self._names.items()}}
 
-        subject = [shown(self.field)] if self.field else []
-        subject += (
-            [f"{self.given:.200}" if isinstance(self.given, str) else f"{self.given}"] if self.given is not None else []
-        )
+    def text(self) -> str:
+        """The error in one line, fields by the names of the outermost caller that renamed them."""
+        subject = [self._named(self.field)] if self.field else []
+        if self.given is not None:
+            subject.append(f"{self.given:.200}" if isinstance(self.given, str) else f"{self.given}")
         line = " ".join([*subject, *([self.problem] if self.problem else [])])
         line += f": expected {self.expected}" if self.expected else ""
         line += f"; {self.hint}" if self.hint else ""
-        return _MARK.sub(lambda found: shown(found[1]), line)
+        return _MARK.sub(lambda match: self._named(match[1]), line)
 
-    def rename(self, names: Mapping[str, str]) -> None:
-        """Give fields the names under which they were set, such as a configuration's keys; the first to do so wins."""
-        self._names = {**names, **self._names}
+    def _named(self, field: str) -> str:
+        return self._names.get(field, field)
 
     def __str__(self) -> str:
         return self.text()
@@ -69,7 +70,7 @@ class GatenormError(Exception):
 
 @contextmanager
 def fields_named(names: Mapping[str, str]) -> Iterator[None]:
-    """Errors of the block speak of fields by the names that they were set under."""
+    """Errors of the block call fields by these names; see :meth:`GatenormError.rename`."""
     try:
         yield
     except GatenormError as error:

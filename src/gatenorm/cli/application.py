@@ -27,6 +27,7 @@ from gatenorm.cli import (
     score,
     verify,
 )
+from gatenorm.cli.command import Command
 from gatenorm.errors import GatenormError
 
 app = typer.Typer(
@@ -54,7 +55,7 @@ for module in (
     audit,
     demo,
 ):
-    app.command(name=module.NAME, epilog=module.EXAMPLE)(module.command)
+    app.command(name=module.NAME, epilog=module.EXAMPLE, cls=Command)(module.command)
 
 
 def _version(asked: bool) -> None:
@@ -73,7 +74,7 @@ _UsageError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c._
 def _options(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
@@ -88,9 +89,31 @@ def run(arguments: list[str] | None = None) -> int:
         KeyboardInterrupt: Ctrl-C, or a polite request to stop, after every clean-up.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # Accepted anywhere: people add it at the end of the line that failed.
     debug = "--debug" in arguments
-    # Wherever it stands: people add it at the end of the line that failed.
-    arguments = [a for a in arguments if a != "--debug"]
+    try:
+        return invoke([a for a in arguments if a != "--debug"])
+    except GatenormError as error:
+        return _complain(error.text(), error, debug)
+    except BrokenPipeError:
+        # The reader of the output has seen enough. Python would complain once more when it flushes on exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        # A bug: shown in full, with an exit status of its own, since `verify` uses 1 for a difference.
+        import traceback
+
+        traceback.print_exception(error)
+        return _FAULT
+
+
+def invoke(arguments: list[str]) -> int:
+    """Run the command line; returns the exit status of a command that ran.
+
+    Raises:
+        GatenormError: anything that the user can mend, usage errors and full disks included.
+        KeyboardInterrupt: as :func:`run`.
+    """
     console.quiet_hub()
     previous = signal.signal(signal.SIGTERM, _terminated)
     try:
@@ -98,33 +121,23 @@ def run(arguments: list[str] | None = None) -> int:
         if status == INTERRUPTED:
             raise KeyboardInterrupt
         return status if isinstance(status, int) else 0
-    except GatenormError as error:
-        return _complain(str(error), error, debug)
     except _UsageError as error:
-        # Of the subcommand, where it is known which one was meant.
-        where = getattr(error, "ctx", None)
-        seen = f"(see {where.command_path if where else 'gatenorm'} --help)"
-        return _complain(f"{error.format_message()} {seen}", error, debug)  # type: ignore[attr-defined]
+        context = getattr(error, "ctx", None)  # of the subcommand, where it is known which one was meant
+        command = context.command_path if context else "gatenorm"
+        message = error.format_message()  # type: ignore[attr-defined]
+        raise GatenormError("usage", f"{message} (see {command} --help)") from error
     except typer.Abort:
         raise KeyboardInterrupt from None
     except BrokenPipeError:
-        # Whoever read the output has seen enough. Python would complain once more when it flushes on leaving.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        raise
     except MemoryError as error:
-        return _complain("not enough memory for this model on this machine", error, debug)
+        raise GatenormError("out-of-memory", "not enough memory for this model on this machine") from error
     except UnicodeEncodeError as error:
-        what = f"the output cannot be written in {error.encoding}: set PYTHONIOENCODING=utf-8"
-        return _complain(what, error, debug)
+        what = f"the output cannot be written in {error.encoding}"
+        raise GatenormError("output-encoding", what, hint="set PYTHONIOENCODING=utf-8") from error
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _complain(f"{where}{error.strerror or error}", error, debug)
-    except Exception as error:
-        # A fault of ours: shown whole, and with a status of its own, since 1 is what `verify` says of a difference.
-        import traceback
-
-        traceback.print_exception(error)
-        return _FAULT
+        raise GatenormError("system", f"{where}{error.strerror or error}") from error
     finally:
         signal.signal(signal.SIGTERM, previous)
 
