@@ -134,9 +134,9 @@ def main() -> None:
 
 
 def _of_weights(name: str) -> bool:
-    from gatenorm.criteria import criterion
+    from gatenorm.criteria.registry import reads_weights_only
 
-    return criterion(name).function is not None
+    return reads_weights_only(name)
 
 
 def _kind(scores: Scores) -> str:

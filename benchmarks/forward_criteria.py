@@ -31,10 +31,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from gatenorm import laboratory, score
 from gatenorm.checkpoint import Checkpoint
-from gatenorm.criteria.ablation.removal_effects import leave_one_out, loss_on
-from gatenorm.criteria.ablation.shared_prefix import SharedPrefix
-from gatenorm.criteria.activations.layerwise import observe_layer_by_layer
-from gatenorm.criteria.activations.stream_statistics import observe
+from gatenorm.criteria.ablation.leave_one_out import leave_one_out
+from gatenorm.criteria.losses.removal import loss_on
+from gatenorm.criteria.losses.shared_prefix import SharedPrefix
+from gatenorm.criteria.streams.layerwise import observe_layer_by_layer
+from gatenorm.criteria.streams.statistics import observe
 from gatenorm.criteria.tokens.sources import Calibration, Samples, batches
 from gatenorm.families import Layout, understand
 from gatenorm.models.forward import inputs, padded

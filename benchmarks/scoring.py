@@ -154,7 +154,7 @@ def child(what: str, backend: str, directory: Path) -> dict[str, float]:
     watch = AnonymousMemory()
     seconds = 0.0
     if what != "bare":
-        from gatenorm.criteria import score
+        from gatenorm.criteria.scoring import score
         from gatenorm.families import understand
 
         seconds = score(understand(Checkpoint.open(directory)), what, backend=backend).seconds

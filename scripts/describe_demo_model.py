@@ -18,7 +18,7 @@ import torch
 
 from gatenorm import laboratory, open_model, score
 from gatenorm.analysis.agreement import spearman
-from gatenorm.criteria import CRITERIA
+from gatenorm.criteria.registry import weight_criteria
 from gatenorm.demo import analysis, evaluation
 from gatenorm.demo.package import seal
 from gatenorm.demo.tasks import SPLIT
@@ -40,7 +40,7 @@ def measure(directory: Path) -> dict[str, Any]:
     layout = open_model(directory)
     found = analysis.sublayers(laboratory(layout, dtype="float32"), analysis.stories(LAYER_STORIES))
     rise = list(found.rise)
-    criteria = {name: [s.score for s in score(layout, name).layers] for name in CRITERIA}
+    criteria = {name: [s.score for s in score(layout, name).layers] for name in weight_criteria()}
     compared = {**criteria, "cosine": list(found.cosine), "norm-ratio": list(found.norm_ratio)}
     return {
         "perplexity": {**records[0].figures, "seconds": round(records[0].seconds, 1)},

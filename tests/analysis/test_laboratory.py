@@ -11,9 +11,9 @@ import pytest
 
 import gatenorm
 from gatenorm.analysis.curve import Curve
-from gatenorm.criteria import CRITERIA, FORWARD_CRITERIA, criterion
 from gatenorm.criteria import laboratory as laboratory_module
 from gatenorm.criteria.laboratory import Laboratory
+from gatenorm.criteria.registry import criterion, forward_criteria, known, weight_criteria
 from gatenorm.criteria.tokens.sources import Calibration
 from gatenorm.errors import CalibrationError, CriterionError, EvaluationError, OutputError
 from gatenorm.records import Scores
@@ -24,13 +24,13 @@ HOW = Calibration("random", samples=3, length=12)
 
 
 def test_every_criterion_that_is_named_can_be_measured():
-    assert FORWARD_CRITERIA.keys() == laboratory_module._MEASURES.keys()
-    assert not FORWARD_CRITERIA.keys() & CRITERIA.keys()
-    with pytest.raises(CriterionError, match="did you mean 'cosine'"):
+    assert {*forward_criteria()} | {*weight_criteria()} == {*known()}
+    with pytest.raises(CriterionError, match="did you mean 'cosine'") as error:
         criterion("cosin")
+    assert error.value.code == "criterion-unknown"
 
 
-@pytest.mark.parametrize("name", FORWARD_CRITERIA)
+@pytest.mark.parametrize("name", forward_criteria())
 def test_scores_state_their_calibration(name: str, tiny_models: TinyModels):
     scores = gatenorm.score(tiny_models("llama-mha"), name, calibration=HOW)
     assert [s.layer for s in scores.layers] == list(range(5))

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from gatenorm.analysis.agreement import spearman
-from gatenorm.criteria import score
 from gatenorm.criteria.laboratory import Laboratory
+from gatenorm.criteria.scoring import score
 from gatenorm.criteria.tokens.sources import Calibration
 from tests.analysis.models import layout_of
 from tests.criteria.test_measured import RISES

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from gatenorm.criteria.ablation.removal_effects import greedy, leave_one_out, loss_on
-from gatenorm.criteria.ablation.shared_prefix import SharedPrefix
-from gatenorm.criteria.activations.stream_statistics import Progress
+from gatenorm.criteria.ablation.leave_one_out import leave_one_out
+from gatenorm.criteria.ablation.perplexity_greedy import greedy
+from gatenorm.criteria.losses.removal import loss_on
+from gatenorm.criteria.losses.shared_prefix import SharedPrefix
 from gatenorm.evaluation.tasks.perplexity import negative_log_likelihood
 from gatenorm.models.loading import load
 from gatenorm.models.removable import Removable
+from gatenorm.progress import Progress
 from gatenorm.surgery.disk import write_pruned
 from gatenorm.surgery.planning import plan_by_hand
 from tests.analysis.models import SHAPES, layout_of, samples

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from gatenorm.criteria.ablation.removal_effects import loss_on
-from gatenorm.criteria.ablation.shared_prefix import SharedPrefix
+from gatenorm.criteria.losses.removal import loss_on
+from gatenorm.criteria.losses.shared_prefix import SharedPrefix
 from gatenorm.models.loading import load
 from gatenorm.models.removable import Removable
 from gatenorm.surgery.disk import write_pruned

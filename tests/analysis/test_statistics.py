@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from gatenorm.criteria.activations.layerwise import observe_layer_by_layer
-from gatenorm.criteria.activations.stream_statistics import StreamStatistics, observe
+from gatenorm.criteria.activations.block_cosine import block_cosine
+from gatenorm.criteria.activations.cosine import cosine
+from gatenorm.criteria.activations.mlp_cosine import mlp_cosine
+from gatenorm.criteria.activations.norm_ratio import norm_ratio
+from gatenorm.criteria.streams.layerwise import observe_layer_by_layer
+from gatenorm.criteria.streams.statistics import StreamStatistics, observe
 from gatenorm.models.loading import load
 from gatenorm.surgery.disk import write_pruned
 from gatenorm.surgery.planning import plan_by_hand
@@ -21,10 +25,10 @@ TinyModels = Callable[..., Path]
 
 def figures(statistics: StreamStatistics) -> dict[str, dict[int, float]]:
     return {
-        "cosine": statistics.cosine(),
-        "norm-ratio": statistics.norm_ratio(),
-        "block-cosine": statistics.block_cosine(),
-        "mlp-cosine": statistics.mlp_cosine(),
+        "cosine": cosine(statistics),
+        "norm-ratio": norm_ratio(statistics),
+        "block-cosine": block_cosine(statistics),
+        "mlp-cosine": mlp_cosine(statistics),
     }
 
 
@@ -87,13 +91,13 @@ def test_a_base_model_s_files_and_bfloat16_do_layer_by_layer(tiny_models: TinyMo
     assert found == {c: pytest.approx(v, rel=1e-6) for c, v in whole.items()}
     base = layout_of(tiny_models("llama-gqa", base_only=True))
     found = figures(observe_layer_by_layer(base, given))
-    assert found["cosine"] == pytest.approx(observe(build("llama-gqa"), base, given).cosine(), rel=1e-6)
+    assert found["cosine"] == pytest.approx(cosine(observe(build("llama-gqa"), base, given)), rel=1e-6)
 
 
 def test_a_model_spread_by_accelerate_is_watched_as_well(tiny_models: TinyModels):
     directory = tiny_models("llama-gqa")
     layout, given = layout_of(directory), samples()
     spread = load(directory, dtype=torch.float32, device_map="auto")
-    assert observe(spread, layout, given).cosine() == pytest.approx(
-        observe(build("llama-gqa"), layout, given).cosine(), rel=1e-6
+    assert cosine(observe(spread, layout, given)) == pytest.approx(
+        cosine(observe(build("llama-gqa"), layout, given)), rel=1e-6
     )

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from gatenorm.criteria import CRITERIA, backend, score
-from gatenorm.criteria.weights.compute import Backend
-from gatenorm.criteria.weights.compute_torch import TorchBackend
+from gatenorm.criteria.compute.backend import Backend, backend
+from gatenorm.criteria.compute.torch_backend import TorchBackend
+from gatenorm.criteria.registry import weight_criteria
+from gatenorm.criteria.scoring import score
 from gatenorm.errors import CriterionError
 from gatenorm.families import AttentionWeights, Projection
 from tests.criteria.models import Shape, write
@@ -89,7 +90,7 @@ def test_numpy_and_torch_agree(tmp_path: Path, form: str, dtype: str) -> None:
         def head_grams(self, projection: Projection, gain: object = None) -> object:  # type: ignore[override]
             return self._device_grams(projection, gain)  # type: ignore[arg-type]
 
-    for name in CRITERIA:
+    for name in weight_criteria():
         if name == "gate-norm-rope" and layout.rotary is None:
             continue
         expected = score(layout, name, backend="numpy")

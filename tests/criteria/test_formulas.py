@@ -10,7 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gatenorm.criteria import CRITERIA, backend, score
+from gatenorm.criteria.compute.backend import backend
+from gatenorm.criteria.registry import weight_criteria
+from gatenorm.criteria.scoring import score
 from gatenorm.criteria.weights.gate_norm_rope import mean_phase
 from gatenorm.errors import CriterionError
 from tests.criteria import naive
@@ -107,8 +109,8 @@ def test_a_gate_matrix_of_zero_does_not_mean_logits_of_zero(tmp_path: Path) -> N
             rows = truth.q if projection is weights.q else truth.k
             return rows @ rows.transpose(0, 2, 1)
 
-    rope = CRITERIA["gate-norm-rope"].function(weights, Fixed())
-    assert CRITERIA["gate-norm-heads"].function(weights, Fixed())[0] == 0  # type: ignore[index]
+    rope = weight_criteria()["gate-norm-rope"].formula(weights, Fixed())
+    assert weight_criteria()["gate-norm-heads"].formula(weights, Fixed())[0] == 0  # type: ignore[index]
     np.testing.assert_allclose(rope, naive.gate_norm_rope(truth, 2, 100.0, 17))
     assert rope[0] > 0.5  # type: ignore[index]
 

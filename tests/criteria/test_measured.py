@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gatenorm.checkpoint import Checkpoint
-from gatenorm.criteria import score
+from gatenorm.criteria.scoring import score
 from gatenorm.families import understand
 
 # Rise in held-out loss when one layer's attention alone is removed from novels-16L (its SOURCES.md), layers 0 to 15.

@@ -21,16 +21,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gatenorm.criteria import backend
-from gatenorm.criteria.activations.stream_statistics import Progress
+from gatenorm.criteria.compute.backend import Float64, backend
 from gatenorm.criteria.laboratory import Laboratory
 from gatenorm.criteria.tokens.sources import Calibration, batches
-from gatenorm.criteria.weights.compute import Float64
 from gatenorm.criteria.weights.gate_norm_scaled import gate_norm_scaled
 from gatenorm.errors import CriterionError
 from gatenorm.families import Layout
 from gatenorm.families.family import value
 from gatenorm.models.forward import blocks_of, inputs, padded
+from gatenorm.progress import Progress
 from gatenorm.records.validation import whole
 
 if TYPE_CHECKING:

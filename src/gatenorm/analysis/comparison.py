@@ -10,12 +10,12 @@ from typing import Any
 from gatenorm.analysis.agreement import Agreement, agree
 from gatenorm.analysis.bound import Bound, check_bound, measure_bound
 from gatenorm.analysis.diagnostics import few_shared, gate_norms_do_not_fall
-from gatenorm.criteria import criterion
-from gatenorm.criteria.activations.stream_statistics import Progress
-from gatenorm.criteria.criterion_spec import Request, score_requests
+from gatenorm.criteria.criterion_spec import CriterionSpec, score_all
 from gatenorm.criteria.laboratory import Laboratory
+from gatenorm.criteria.registry import weight_criterion
 from gatenorm.criteria.tokens.sources import RANDOM, SELF, Calibration
 from gatenorm.errors import CriterionError
+from gatenorm.progress import Progress
 from gatenorm.records import FailureSignature, ModelIdentity, Scores, check_schema
 from gatenorm.records.validation import readable
 from gatenorm.surgery.planning import count_for_share
@@ -60,7 +60,7 @@ class Comparison:
 
 def compare(
     laboratory: Laboratory,
-    asked: Sequence[Request],
+    asked: Sequence[CriterionSpec],
     *,
     bound_on: Calibration | None = None,
     seed: int = 0,
@@ -73,21 +73,21 @@ def compare(
         seed: of the criterion ``random``.
 
     Raises:
-        CriterionError: fewer than two criteria, or as :func:`score_requests`.
+        CriterionError: fewer than two criteria, or as :func:`score_all`.
     """
     if len(asked) < 2:
         raise CriterionError("a comparison needs two criteria or more: --criteria gate-norm,cosine@self")
     if bound_on is not None:
         check_bound(laboratory)
         laboratory.prepare("cosine", bound_on)
-    scores = score_requests(laboratory, asked, seed=seed, progress=progress)
+    scores = score_all(laboratory, asked, seed=seed, progress=progress)
     bound = measure_bound(laboratory, bound_on, progress) if bound_on is not None else None
     # Of one layer alone nothing could be said: two random choices share it once in as many times as there are layers.
     count = max(2, count_for_share(_WARN_AT, len(laboratory.layout.attention_layers)))
     warnings = [gate_norms_do_not_fall(s) for s in scores]
     check = _most_telling(scores)
     if check is not None:
-        proxies = (s for s in scores if criterion(s.criterion).reads)  # baselines are no proxies
+        proxies = (s for s in scores if (of := weight_criterion(s.criterion)) and of.reads)  # baselines are no proxies
         warnings += [few_shared(proxy, check, count) for proxy in proxies]
     return Comparison(
         model=laboratory.layout.identity(),

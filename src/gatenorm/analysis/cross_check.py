@@ -8,9 +8,9 @@ from typing import Any
 
 from gatenorm.analysis.agreement import Agreement, agree, label
 from gatenorm.analysis.diagnostics import few_shared, gate_norms_do_not_fall, weakest
-from gatenorm.criteria.activations.stream_statistics import Progress
 from gatenorm.criteria.laboratory import Laboratory
 from gatenorm.criteria.tokens.sources import RANDOM, SELF, Calibration, with_source
+from gatenorm.progress import Progress
 from gatenorm.records import FailureSignature, Scores, check_schema
 from gatenorm.records.validation import layers, readable, whole
 

@@ -27,17 +27,17 @@ from gatenorm.analysis.curve_metrics import (
 from gatenorm.analysis.curve_state import CurveState
 from gatenorm.analysis.diagnostics import curve_signatures, weakest
 from gatenorm.analysis.latency import LatencyProbe
-from gatenorm.criteria import score as score_weights
-from gatenorm.criteria.ablation.removal_effects import Loss, loss_on
-from gatenorm.criteria.activations.stream_statistics import Progress
-from gatenorm.criteria.criterion_spec import Request, score_requests
+from gatenorm.criteria.criterion_spec import CriterionSpec, score_all
 from gatenorm.criteria.fingerprint import model_key, software
 from gatenorm.criteria.laboratory import Laboratory
+from gatenorm.criteria.losses.removal import Loss, loss_on
+from gatenorm.criteria.scoring import score as score_weights
 from gatenorm.criteria.tokens.sources import Samples
 from gatenorm.errors import CalibrationError, CriterionError, EvaluationError
 from gatenorm.evaluation.core.job import Job
 from gatenorm.evaluation.core.text import Text, read_text
 from gatenorm.evaluation.tasks.perplexity import Protocol, encode
+from gatenorm.progress import Progress
 from gatenorm.records import Scores
 
 __all__ = ["CURVE_SCHEMA", "RANDOM_BAND", "Curve", "Line", "Measure", "curve", "evaluation_samples", "evaluation_text"]
@@ -74,7 +74,7 @@ def evaluation_samples(laboratory: Laboratory, text: Text, protocol: Protocol) -
 
 def curve(
     laboratory: Laboratory,
-    asked: Sequence[Request | Scores],
+    asked: Sequence[CriterionSpec | Scores],
     text: Text,
     protocol: Protocol,
     counts: Sequence[int],
@@ -184,11 +184,11 @@ def _measure(
 
 
 def _rankings(
-    laboratory: Laboratory, asked: Sequence[Request | Scores], seed: int, progress: Progress | None
+    laboratory: Laboratory, asked: Sequence[CriterionSpec | Scores], seed: int, progress: Progress | None
 ) -> Sequence[Scores]:
-    wanted = [one for one in asked if isinstance(one, Request)]
-    made = iter(score_requests(laboratory, wanted, seed=seed, progress=progress))
-    return [next(made) if isinstance(one, Request) else one for one in asked]
+    wanted = [one for one in asked if isinstance(one, CriterionSpec)]
+    made = iter(score_all(laboratory, wanted, seed=seed, progress=progress))
+    return [next(made) if isinstance(one, CriterionSpec) else one for one in asked]
 
 
 def _line(

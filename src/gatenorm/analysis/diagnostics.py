@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from gatenorm.analysis.agreement import by_layer, label, spearman
-from gatenorm.criteria import criterion
+from gatenorm.criteria.registry import weight_criterion
 from gatenorm.records import FailureSignature, Scores, spans
 
 _FEWEST_LAYERS = 6
@@ -49,7 +49,8 @@ def gate_norms_do_not_fall(scores: Scores) -> FailureSignature | None:
     on models of at least 6 layers.
     """
     values = by_layer(scores)
-    if not criterion(scores.criterion).gate or len(values) < _FEWEST_LAYERS:
+    chosen = weight_criterion(scores.criterion)
+    if chosen is None or not chosen.gate or len(values) < _FEWEST_LAYERS:
         return None
     layers = sorted(values)
     third = len(layers) // 3

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from gatenorm.api.opening import Model, is_model, model_of, open_model
 from gatenorm.api.scoring import score
-from gatenorm.criteria import check_ranks
-from gatenorm.criteria import criterion as criterion_named
+from gatenorm.criteria.registry import check_ranks
+from gatenorm.criteria.registry import criterion as criterion_named
 from gatenorm.errors import PlanError
 from gatenorm.families import family as family_named
 from gatenorm.records import ATTENTION, Plan, read_json

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.api.opening import Model, laboratory, model_of, open_model
-from gatenorm.criteria import check_ranks, to_score
-from gatenorm.criteria import criterion as criterion_named
-from gatenorm.criteria import score as score_layout
+from gatenorm.criteria.criterion import WeightCriterion
+from gatenorm.criteria.registry import check_ranks
+from gatenorm.criteria.registry import criterion as criterion_named
+from gatenorm.criteria.scoring import score as score_layout
+from gatenorm.criteria.scoring import to_score
 from gatenorm.errors import CriterionError
 from gatenorm.records import Scores
 from gatenorm.surgery.planning import count_for_share
@@ -44,8 +46,8 @@ def score(
     """Score every sublayer of a kind, from the weights alone or by forward passes; the lowest are removed first.
 
     Args:
-        criterion: a name out of ``gatenorm.criteria.CRITERIA``, or out of ``FORWARD_CRITERIA``, which need tokens:
-            ``cosine`` with a ``calibration``, or ``cosine@self``.
+        criterion: its name. Those that run the model need tokens: ``cosine`` with a ``calibration``, or
+            ``cosine@self``.
         kind: ``attention``, ``mlp`` or ``block`` (both of a layer); by default what the criterion ranks: attention
             unless its name says otherwise.
         seed: of the criterion ``random``.
@@ -64,19 +66,19 @@ def score(
     """
     chosen_criterion = criterion_named(criterion.partition("@")[0])
     check_ranks(chosen_criterion, kind or chosen_criterion.kinds[0])
-    if chosen_criterion.function is not None:
+    if isinstance(chosen_criterion, WeightCriterion):
         if calibration is not None or "@" in criterion:
             raise CriterionError(f"{criterion.partition('@')[0]} looks at weights alone: leave the calibration out")
         layout = open_model(model_of(model), family, fetch=False)
         where = "cpu" if device == "auto" else device  # one layer at a time: there is nothing to spread
         return score_layout(layout, criterion, kind=kind, seed=seed, backend=backend, device=where, progress=progress)
-    from gatenorm.criteria.criterion_spec import requests, score_requests
+    from gatenorm.criteria.criterion_spec import criterion_specs, score_all
 
-    asked = requests([criterion], _calibration(calibration, seed))
+    asked = criterion_specs([criterion], _calibration(calibration, seed))
     chosen = laboratory(model, family=family, device=device, dtype=dtype, layer_by_layer=layer_by_layer)
     kind = kind or chosen_criterion.kinds[0]
     to_score(chosen.layout, kind)
-    return score_requests(chosen, asked, kind=kind, progress=progress)[0]
+    return score_all(chosen, asked, kind=kind, progress=progress)[0]
 
 
 def cross_check(
@@ -125,11 +127,11 @@ def compare(
         CriterionError, CalibrationError, CheckpointError: as :func:`score`, for any of them, before any work.
     """
     from gatenorm.analysis.comparison import compare as compare_requests
-    from gatenorm.criteria.criterion_spec import requests
+    from gatenorm.criteria.criterion_spec import criterion_specs
     from gatenorm.criteria.tokens.sources import RANDOM, with_source
 
     how = _calibration(calibration, seed)
-    asked = requests(criteria, how)
+    asked = criterion_specs(criteria, how)
     on = with_source(how, how.source or RANDOM) if bound else None
     return compare_requests(laboratory(model), asked, bound_on=on, seed=seed, progress=progress)
 
@@ -178,11 +180,11 @@ def curve(
     from gatenorm.analysis.curve import evaluation_text
     from gatenorm.analysis.latency import LatencyProbe
     from gatenorm.api.evaluating import jobs_of_one
-    from gatenorm.criteria.criterion_spec import requests
+    from gatenorm.criteria.criterion_spec import criterion_specs
     from gatenorm.evaluation.tasks.perplexity import Protocol
 
     how = _calibration(calibration, seed)
-    asked = [requests([given], how)[0] if isinstance(given, str) else given for given in criteria]
+    asked = [criterion_specs([given], how)[0] if isinstance(given, str) else given for given in criteria]
     text, chosen = evaluation_text(data), laboratory(model)
     layers = len(chosen.layout.attention_layers)
     numbers = range(count_for_share(0.5, layers) + 1) if counts is None else counts

@@ -47,7 +47,7 @@ def command(
 ) -> None:
     """Score MODEL by several criteria and show how far they agree; a weight-only one is only a proxy for the others."""
     from gatenorm import api
-    from gatenorm.criteria.criterion_spec import requests
+    from gatenorm.criteria.criterion_spec import criterion_specs
 
     console.check_json(json)
     for path in (plot, selection, heads):
@@ -58,7 +58,7 @@ def command(
     options.check_activations(activations, layer_by_layer)
     tokens = options.tokens(calibration, samples, length, documents, seed, batch_size)
     names = [name for name in criteria.split(",") if name]
-    requests(names, tokens)
+    criterion_specs(names, tokens)
     console.quiet_transformers()
     laboratory = api.laboratory(
         model, family=family, device=device, dtype=dtype, layer_by_layer=layer_by_layer, activations=activations

@@ -87,7 +87,7 @@ def command(
     from gatenorm import api
     from gatenorm.analysis.curve import evaluation_text
     from gatenorm.analysis.latency import LatencyProbe
-    from gatenorm.criteria.criterion_spec import requests
+    from gatenorm.criteria.criterion_spec import criterion_specs
     from gatenorm.evaluation.tasks.perplexity import Protocol, check_hardware
 
     console.check_json(json)
@@ -106,7 +106,7 @@ def command(
     names = [name for name in criteria.split(",") if name]
     if not names:
         raise CriterionError("--criteria names none: expected one or more, such as gate-norm,cosine@random")
-    requests(names, tokens)
+    criterion_specs(names, tokens)
     numbers = None if counts is None else options.indices(counts, "--counts")
     evaluation_text(data)
     console.quiet_transformers()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gatenorm.criteria.registry import known, reads_weights_only
 from gatenorm.errors import CriterionError, OutputError, PlanError
 
 if TYPE_CHECKING:
@@ -19,12 +20,8 @@ Family = Annotated[
     typer.Option("--family", metavar="NAME", help="Treat the model as this family although its model_type differs."),
 ]
 Json = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON ('-' for stdout).")]
-# Spelled out, since asking for help must not import the tables; a test holds the two together.
-WEIGHT_CRITERIA = (
-    "gate-norm, gate-norm-heads, gate-norm-outer, gate-norm-scaled, gate-norm-rope, ov-norm, gate-ov, "
-    "weight-magnitude, depth, random"
-)
-FORWARD_CRITERIA = "cosine, norm-ratio, block-cosine, mlp-cosine, leave-one-out, perplexity-greedy"
+WEIGHT_CRITERIA = ", ".join(name for name in known() if reads_weights_only(name))
+FORWARD_CRITERIA = ", ".join(name for name in known() if not reads_weights_only(name))
 Criterion = Annotated[
     str,
     typer.Option(
@@ -124,9 +121,9 @@ def runs_the_model(criterion: str, calibration: Tokens, *, given: bool) -> bool:
     Raises:
         CriterionError: an unknown criterion, tokens that it lacks, or tokens that it has no use for.
     """
-    from gatenorm.criteria.criterion_spec import requests
+    from gatenorm.criteria.criterion_spec import criterion_specs
 
-    runs = requests([criterion], calibration)[0].calibration is not None
+    runs = criterion_specs([criterion], calibration)[0].calibration is not None
     if given and not runs:
         raise CriterionError(f"{criterion} looks at weights alone: leave --calibration out, or name another criterion")
     return runs
@@ -138,8 +135,8 @@ def ranked(criterion: str, kind: str | None) -> str:
     Raises:
         CriterionError: an unknown criterion or kind, or a criterion that does not rank that kind.
     """
-    from gatenorm.criteria import check_ranks
-    from gatenorm.criteria import criterion as criterion_named
+    from gatenorm.criteria.registry import check_ranks
+    from gatenorm.criteria.registry import criterion as criterion_named
 
     chosen = criterion_named(criterion.partition("@")[0])
     check_ranks(chosen, kind or chosen.kinds[0])

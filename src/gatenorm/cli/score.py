@@ -122,7 +122,7 @@ def _table(scores: Any, cluster: set[int], layout: Any) -> Any:
     from rich.text import Text
 
     from gatenorm.analysis.agreement import label
-    from gatenorm.criteria import criterion
+    from gatenorm.criteria.registry import criterion
     from gatenorm.records import ATTENTION, SINGULAR
 
     summary = criterion(scores.criterion).summary

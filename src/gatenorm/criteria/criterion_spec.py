@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gatenorm.criteria import criterion
-from gatenorm.criteria import score as score_weights
-from gatenorm.criteria.activations.stream_statistics import Progress
+from gatenorm.criteria.criterion import WeightCriterion
 from gatenorm.criteria.laboratory import Laboratory
+from gatenorm.criteria.registry import criterion
+from gatenorm.criteria.scoring import score as score_weights
 from gatenorm.criteria.tokens.sources import Calibration, with_source
 from gatenorm.errors import CalibrationError, CriterionError
+from gatenorm.progress import Progress
 from gatenorm.records import ATTENTION, KINDS, Scores
 
 
 @dataclass(frozen=True)
-class Request:
+class CriterionSpec:
     """A criterion, and its tokens; ``None`` where it looks at weights alone.
 
     ``given`` is how it was named where that names the tokens too, such as ``cosine@self``.
@@ -26,17 +27,17 @@ class Request:
     given: str = field(default="", compare=False)
 
 
-def requests(names: Sequence[str], calibration: Calibration) -> list[Request]:
+def criterion_specs(names: Sequence[str], calibration: Calibration) -> list[CriterionSpec]:
     """What ``gate-norm``, ``cosine`` or ``cosine@self`` ask for; ``@`` names tokens in place of ``calibration``'s.
 
     Raises:
         CriterionError: an unknown criterion, one named twice, tokens for one that looks at none, or none for one that
             needs them.
     """
-    found: list[Request] = []
+    found: list[CriterionSpec] = []
     for text in names:
         name, at, source = text.partition("@")
-        weights_only = criterion(name).function is not None
+        weights_only = isinstance(criterion(name), WeightCriterion)
         if at and (weights_only or not source):
             expected = "it looks at weights alone" if weights_only else "expected self, random or a text file behind @"
             raise CriterionError(f"criterion {text!r} cannot be had: {expected}")
@@ -45,23 +46,23 @@ def requests(names: Sequence[str], calibration: Calibration) -> list[Request]:
             raise CriterionError(
                 f"{name} needs forward passes over tokens: say which with --calibration FILE, self or random"
             )
-        asked = Request(name, None if weights_only else tokens, text if at else "")
-        if asked in found:
+        spec = CriterionSpec(name, None if weights_only else tokens, text if at else "")
+        if spec in found:
             raise CriterionError(f"{text} is named twice: name every criterion once")
-        found.append(asked)
+        found.append(spec)
     return found
 
 
-def score_requests(
+def score_all(
     laboratory: Laboratory,
-    asked: Sequence[Request],
+    specs: Sequence[CriterionSpec],
     *,
     kind: str | None = None,
     seed: int = 0,
     backend: str = "auto",
     progress: Progress | None = None,
 ) -> list[Scores]:
-    """Scores for every request; what can be wrong with any of them is said before the first is carried out.
+    """Scores for every criterion; what can be wrong with any of them is said before the first is carried out.
 
     Args:
         kind: which sublayers; by default what each criterion ranks first of all, which must say something of attention.
@@ -71,20 +72,20 @@ def score_requests(
     Raises:
         CriterionError, CalibrationError, CheckpointError, MissingExtraError: as ``Laboratory.prepare``.
     """
-    for request in asked:
-        kinds = criterion(request.name).kinds
+    for spec in specs:
+        kinds = criterion(spec.name).kinds
         if kind is None and not any(ATTENTION in KINDS[one] for one in kinds):
             raise CriterionError(
-                f"{request.name} says nothing of attention, whose rankings are held against each other here: leave it "
-                f"out, or see it alone with score --criterion {request.name}"
+                f"{spec.name} says nothing of attention, whose rankings are held against each other here: leave it "
+                f"out, or see it alone with score --criterion {spec.name}"
             )
-        if request.calibration is not None:
-            _prepare(laboratory, request.name, request.calibration, request.given)
+        if spec.calibration is not None:
+            _prepare(laboratory, spec.name, spec.calibration, spec.given)
     return [
-        score_weights(laboratory.layout, request.name, kind=kind, seed=seed, backend=backend, progress=progress)
-        if request.calibration is None
-        else laboratory.score(request.name, request.calibration, progress, kind)
-        for request in asked
+        score_weights(laboratory.layout, spec.name, kind=kind, seed=seed, backend=backend, progress=progress)
+        if spec.calibration is None
+        else laboratory.score(spec.name, spec.calibration, progress, kind)
+        for spec in specs
     ]
 
 

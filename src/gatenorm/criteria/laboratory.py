@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.criteria import check_ranks, criterion
-from gatenorm.criteria.ablation.removal_effects import greedy, leave_one_out
-from gatenorm.criteria.ablation.shared_prefix import SharedPrefix
-from gatenorm.criteria.activations.layerwise import observe_layer_by_layer
-from gatenorm.criteria.activations.stream_statistics import Progress, StreamStatistics, observe
+from gatenorm.criteria.criterion import ForwardCriterion
+from gatenorm.criteria.losses.removal import Losses
+from gatenorm.criteria.losses.shared_prefix import SharedPrefix
+from gatenorm.criteria.registry import check_ranks, criterion, forward_criteria
+from gatenorm.criteria.streams.layerwise import observe_layer_by_layer
+from gatenorm.criteria.streams.statistics import StreamStatistics, observe
 from gatenorm.criteria.tokens.sources import (
     RANDOM,
     SELF,
@@ -30,6 +30,7 @@ from gatenorm.evaluation.tasks.perplexity import check_hardware
 from gatenorm.families import Layout
 from gatenorm.models.configuration import configuration
 from gatenorm.models.removable import Removable
+from gatenorm.progress import Progress
 from gatenorm.records import LayerScore, Scores
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Laboratory:
 
         if self.layer_by_layer:
             raise CalibrationError(
-                f"this needs the whole model in memory: layer by layer only {', '.join(_STREAM)} can be had, on a text "
+                f"this needs the whole model in memory: layer by layer only {_layer_by_layer()} can be had, on a text "
                 "or random tokens"
             )
         began = time.perf_counter()
@@ -112,24 +113,26 @@ class Laboratory:
     def removable(self) -> Removable:
         return Removable(self.model, self.layout)
 
-    def prepare(self, name: str, calibration: Calibration) -> None:
-        """Everything that can be wrong with a request is found here, before a weight is loaded.
+    def prepare(self, name: str, calibration: Calibration) -> ForwardCriterion:
+        """The criterion, once all that can be wrong is known not to be, before a weight is loaded.
 
         Raises:
             CriterionError: an unknown criterion, or one that looks at weights alone.
             CalibrationError, EvaluationError, CheckpointError, MissingExtraError: a calibration, a device or a model
                 that cannot be had.
         """
-        if criterion(name).function is not None:
+        chosen = criterion(name)
+        if not isinstance(chosen, ForwardCriterion):
             raise CriterionError(f"{name} looks at weights alone: it takes no calibration")
         check_hardware("cpu" if self.device == "auto" else self.device, self.dtype)
-        if self.layer_by_layer and (name not in _STREAM or calibration.source == SELF):
+        if self.layer_by_layer and (not chosen.layer_by_layer or calibration.source == SELF):
             raise CalibrationError(
                 f"{name} on {calibration.source} needs the whole model in memory: layer by layer only "
-                f"{', '.join(_STREAM)} can be had, on a text or random tokens"
+                f"{_layer_by_layer()} can be had, on a text or random tokens"
             )
         if calibration.source != SELF:
             self.samples(calibration)
+        return chosen
 
     def samples(self, calibration: Calibration, progress: Progress | None = None) -> Samples:
         """The tokens of a calibration; drawn once.
@@ -173,10 +176,17 @@ class Laboratory:
         """
         from gatenorm.models.loading import versions
 
-        kind = kind or criterion(name).kinds[0]
-        check_ranks(criterion(name), kind)
-        self.prepare(name, calibration)
-        found = _MEASURES[name](self, calibration, progress, kind)
+        chosen = self.prepare(name, calibration)
+        kind = kind or chosen.kinds[0]
+        check_ranks(chosen, kind)
+        self.samples(calibration, progress)
+        if not self.layer_by_layer:
+            _ = self.removable  # loaded before the clock starts
+        began = time.perf_counter()
+        found = chosen.measure(_Run(self, calibration, kind, progress))
+        passes = time.perf_counter() - began
+        if chosen.layer_by_layer:  # the pass may have been made for another criterion
+            passes = self._statistics[calibration][1]
         bad = [layer for layer, score in found.scores.items() if not math.isfinite(score)]
         if bad:
             raise CriterionError(f"{name} of layer {bad[0]} is not finite: activations overflow, try --dtype float32")
@@ -186,14 +196,14 @@ class Laboratory:
             "device": self.device,
             **({"layer_by_layer": True} if self.layer_by_layer else {}),
         }
-        parts = {"loading": self.load_seconds, "drawing": drawing, "passes": found.seconds}
+        parts = {"loading": self.load_seconds, "drawing": drawing, "passes": passes}
         return Scores(
             model=self.layout.identity(),
             criterion=name,
             layers=tuple(LayerScore(layer, found.scores[layer]) for layer in self.layout.there(kind)),
             seconds=sum(parts.values()),
             bytes_read=sum(self.layout.checkpoint.files.values()),
-            notes=found.notes,
+            notes=(chosen.note,) if chosen.note else (),
             seed=calibration.seed if calibration.drawn else None,
             version=versions()["gatenorm"],
             calibration={**samples.protocol, **how, **found.protocol, "seconds": parts, "versions": versions()},
@@ -214,51 +224,34 @@ class Laboratory:
 
 
 @dataclass(frozen=True)
-class _Measured:
-    """Scores by layer, the seconds of the passes, and what else the record should state."""
+class _Run:
+    """A laboratory's model and one calibration; see :class:`gatenorm.criteria.criterion.Run`."""
 
-    scores: Mapping[int, float]
-    seconds: float
-    protocol: Mapping[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    laboratory: Laboratory
+    calibration: Calibration
+    kind: str
+    progress: Progress | None
 
+    @property
+    def model(self) -> Any:
+        return self.laboratory.model
 
-def _stream(figure: Callable[[StreamStatistics], dict[int, float]], *notes: str) -> Callable[..., _Measured]:
-    def measure(lab: Laboratory, calibration: Calibration, progress: Progress | None, kind: str) -> _Measured:
-        statistics = lab.statistics(calibration, progress)
-        return _Measured(figure(statistics), lab._statistics[calibration][1], notes=notes)
+    @property
+    def samples(self) -> Samples:
+        return self.laboratory.samples(self.calibration)
 
-    return measure
+    @property
+    def layers(self) -> tuple[int, ...]:
+        return self.laboratory.layout.there(self.kind)
 
+    @property
+    def statistics(self) -> StreamStatistics:
+        return self.laboratory.statistics(self.calibration, self.progress)
 
-def _leave_one_out(lab: Laboratory, calibration: Calibration, progress: Progress | None, kind: str) -> _Measured:
-    losses, began = _losses(lab, calibration, kind)
-    rises = leave_one_out(losses, lab.layout.there(kind), progress)
-    return _Measured(rises, time.perf_counter() - began, {"score": "rise in nats per predicted token"})
-
-
-def _greedy(lab: Laboratory, calibration: Calibration, progress: Progress | None, kind: str) -> _Measured:
-    losses, began = _losses(lab, calibration, kind)
-    path = greedy(losses, lab.layout.there(kind), progress=progress)
-    steps = {layer: float(n + 1) for n, layer in enumerate(path.order)}
-    stated = {"score": "the step at which it is removed", "loss": path.whole, "losses": list(path.losses)}
-    return _Measured(steps, time.perf_counter() - began, stated)
+    @property
+    def losses(self) -> Losses:
+        return SharedPrefix(self.laboratory.removable, self.laboratory.layout, self.samples, self.kind)
 
 
-def _losses(lab: Laboratory, calibration: Calibration, kind: str) -> tuple[SharedPrefix, float]:
-    samples = lab.samples(calibration)
-    return SharedPrefix(lab.removable, lab.layout, samples, kind), time.perf_counter()
-
-
-_BLOCKS = "block-cosine speaks of whole blocks: beside criteria of attention, as in a curve, their attention alone goes"
-_STREAM = {
-    "cosine": _stream(StreamStatistics.cosine),
-    "norm-ratio": _stream(StreamStatistics.norm_ratio),
-    "block-cosine": _stream(StreamStatistics.block_cosine, _BLOCKS),
-    "mlp-cosine": _stream(StreamStatistics.mlp_cosine),
-}
-_MEASURES: dict[str, Callable[[Laboratory, Calibration, Progress | None, str], _Measured]] = {
-    **_STREAM,
-    "leave-one-out": _leave_one_out,
-    "perplexity-greedy": _greedy,
-}
+def _layer_by_layer() -> str:
+    return ", ".join(name for name, chosen in forward_criteria().items() if chosen.layer_by_layer)

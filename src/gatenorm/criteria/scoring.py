@@ -9,10 +9,11 @@ from importlib.metadata import version
 
 import numpy as np
 
-from gatenorm.criteria.registry import Criterion, Formula, check_ranks
+from gatenorm.criteria.compute.backend import Backend
+from gatenorm.criteria.compute.backend import backend as backend_named
+from gatenorm.criteria.criterion import WeightCriterion
+from gatenorm.criteria.registry import check_ranks
 from gatenorm.criteria.registry import criterion as criterion_named
-from gatenorm.criteria.weights.compute import Backend
-from gatenorm.criteria.weights.compute import backend as backend_named
 from gatenorm.errors import CriterionError
 from gatenorm.families import AttentionWeights, Layout
 from gatenorm.records import SINGULAR, LayerScore, Scores
@@ -35,7 +36,7 @@ def score(
 
     Args:
         layout: the model.
-        criterion: a name out of ``CRITERIA`` in ``registry.py``.
+        criterion: the name of a :class:`WeightCriterion`.
         kind: which sublayers: ``attention``, ``mlp`` or ``block``; by default what the criterion ranks first of all.
         seed: for the criterion ``random``; the others have none.
         backend: ``auto``, ``numpy``, ``torch``, or an object that computes.
@@ -49,9 +50,9 @@ def score(
         MissingExtraError: the torch backend was asked for and PyTorch is not installed.
     """
     chosen = criterion_named(criterion)
-    formula, kind = chosen.function, kind or chosen.kinds[0]
+    kind = kind or chosen.kinds[0]
     check_ranks(chosen, kind)
-    if formula is None:
+    if not isinstance(chosen, WeightCriterion):
         raise CriterionError(
             f"{criterion} needs forward passes over tokens: say which with --calibration FILE, self or random"
         )
@@ -65,7 +66,7 @@ def score(
     for layer in layers:
         # What reads no weight takes a layer without attention too.
         weights = layout.attention(layer) if chosen.reads else AttentionWeights(layout, layer)
-        scores.append(_score_layer(weights, chosen, formula, compute, seed))
+        scores.append(_score_layer(weights, chosen, compute, seed))
         if progress is not None:
             progress(len(scores), len(layers))
     return Scores(
@@ -96,11 +97,9 @@ def to_score(layout: Layout, kind: str) -> tuple[int, ...]:
     return layers
 
 
-def _score_layer(
-    weights: AttentionWeights, criterion: Criterion, formula: Formula, backend: Backend, seed: int
-) -> LayerScore:
+def _score_layer(weights: AttentionWeights, criterion: WeightCriterion, backend: Backend, seed: int) -> LayerScore:
     arguments = {"seed": seed} if criterion.seeded else {}
-    found = formula(weights, backend, **arguments)
+    found = criterion.formula(weights, backend, **arguments)
     heads = tuple(float(x) for x in found) if isinstance(found, np.ndarray) else ()
     value = math.hypot(*heads) if isinstance(found, np.ndarray) else found
     if not math.isfinite(value):
@@ -108,7 +107,7 @@ def _score_layer(
     return LayerScore(weights.layer, value, heads)
 
 
-def _not_finite(weights: AttentionWeights, criterion: Criterion) -> str:
+def _not_finite(weights: AttentionWeights, criterion: WeightCriterion) -> str:
     """Which tensor is to blame: looked for only now, since the result of the formula shows that one is."""
     for role in criterion.reads:
         projection = getattr(weights, role)
@@ -124,7 +123,7 @@ def _not_finite(weights: AttentionWeights, criterion: Criterion) -> str:
     return f"{criterion.name} of layer {weights.layer} overflows: its weights are finite but far too large for float32"
 
 
-def _notes(layout: Layout, criterion: Criterion) -> tuple[str, ...]:
+def _notes(layout: Layout, criterion: WeightCriterion) -> tuple[str, ...]:
     """What the model has and the score leaves out."""
     if not criterion.gate or not layout.attention_layers:
         return ()

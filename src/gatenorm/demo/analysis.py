@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gatenorm.analysis.curve import evaluation_samples
-from gatenorm.criteria.ablation.removal_effects import leave_one_out
-from gatenorm.criteria.ablation.shared_prefix import SharedPrefix
-from gatenorm.criteria.activations.stream_statistics import observe
+from gatenorm.criteria.ablation.leave_one_out import leave_one_out
+from gatenorm.criteria.activations.cosine import cosine
+from gatenorm.criteria.activations.norm_ratio import norm_ratio
 from gatenorm.criteria.laboratory import Laboratory
+from gatenorm.criteria.losses.shared_prefix import SharedPrefix
+from gatenorm.criteria.streams.statistics import observe
 from gatenorm.demo.tasks import SPLIT
 from gatenorm.demo.tinyworld import END, story_of
 from gatenorm.evaluation.core.text import Text
@@ -38,4 +40,4 @@ def sublayers(laboratory: Laboratory, text: Text) -> Sublayers:
     losses = SharedPrefix(laboratory.removable, laboratory.layout, samples)
     (whole,) = losses([()])
     rise = leave_one_out(losses, laboratory.layout.attention_layers)
-    return Sublayers(whole, *(tuple(of_one.values()) for of_one in (seen.cosine(), seen.norm_ratio(), rise)))
+    return Sublayers(whole, *(tuple(of_one.values()) for of_one in (cosine(seen), norm_ratio(seen), rise)))

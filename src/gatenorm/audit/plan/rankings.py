@@ -17,8 +17,8 @@ from gatenorm.analysis.diagnostics import few_shared
 from gatenorm.audit.asking import asked_by
 from gatenorm.audit.plan.config import Config
 from gatenorm.audit.run.jobs import Order
-from gatenorm.criteria import criterion
-from gatenorm.criteria.criterion_spec import requests
+from gatenorm.criteria.criterion_spec import criterion_specs
+from gatenorm.criteria.registry import weight_criterion
 from gatenorm.criteria.tokens.sources import HUB, RANDOM, SELF, Calibration
 from gatenorm.evaluation.core.text import LINES, PARQUET, WIKITEXT2, read_text
 from gatenorm.families import Layout
@@ -81,11 +81,12 @@ def wanted(config: Config, *, runs: bool) -> list[Wanted]:
         _check_text(asked.calibration, "rankings.calibration")
     how = Calibration(asked.calibration or "", asked.samples, asked.length, seed=config.run.seed)
     found = []
-    for request in requests(asked.criteria, how):
+    for request in criterion_specs(asked.criteria, how):
         source = request.calibration.source if request.calibration else None
         if source and source != asked.calibration:
             _check_text(source, f"rankings.criteria {request.name}@")
-        found.append(Wanted(request.name, source, config.run.seed if criterion(request.name).seeded else 0))
+        chosen = weight_criterion(request.name)
+        found.append(Wanted(request.name, source, config.run.seed if chosen and chosen.seeded else 0))
     if runs:
         sources = [RANDOM, SELF, *([asked.calibration] if asked.calibration else [])]
         found += [Wanted(CHECK, source, check=True) for source in dict.fromkeys(sources)]

@@ -1,1 +1,1 @@
-"""Criteria that read the activations of one forward pass."""
+"""Criteria from the activations of one forward pass: one file each."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gatenorm.criteria.weights.compute import Backend
+from gatenorm.criteria.compute.backend import Backend
+from gatenorm.criteria.criterion import WeightCriterion
 from gatenorm.families import AttentionWeights
 
 
@@ -16,3 +17,11 @@ def gate_norm(weights: AttentionWeights, backend: Backend) -> float:
     Source: arXiv 2512.20636; repeating key heads for grouped queries is this project's reading.
     """
     return backend.product_norm(weights.q, weights.k, "rows")
+
+
+CRITERION = WeightCriterion(
+    summary="norm of the gate matrix, sum over heads of Wq^T Wk",
+    formula=gate_norm,
+    reads=("q", "k"),
+    gate=True,
+)

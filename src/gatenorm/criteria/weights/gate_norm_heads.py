@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from gatenorm.criteria.weights.compute import Backend, Float64
+from gatenorm.criteria.compute.backend import Backend, Float64
+from gatenorm.criteria.compute.head_norms import paired_norms
+from gatenorm.criteria.criterion import WeightCriterion
 from gatenorm.families import AttentionWeights
 
 
@@ -19,10 +19,9 @@ def gate_norm_heads(weights: AttentionWeights, backend: Backend) -> Float64:
     return paired_norms(backend.head_grams(weights.q), backend.head_grams(weights.k))
 
 
-def paired_norms(grams: Float64, kv_grams: Float64) -> Float64:
-    """``|| A[h]^T B[g(h)] ||_F`` of every head from Gram matrices ``[heads, n, n]`` and ``[kv_heads, n, n]``."""
-    group = grams.shape[0] // kv_grams.shape[0]
-    energies = np.einsum("hij,hij->h", grams, np.repeat(kv_grams, group, axis=0))
-    # Rounding can take a norm of zero to a little below it.
-    norms: Float64 = np.sqrt(np.maximum(energies, 0.0))
-    return norms
+CRITERION = WeightCriterion(
+    summary="gate norms of the heads, root of the sum of squares",
+    formula=gate_norm_heads,
+    reads=("q", "k"),
+    gate=True,
+)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gatenorm.criteria.weights.compute import Backend
+from gatenorm.criteria.compute.backend import Backend
+from gatenorm.criteria.criterion import WeightCriterion
 from gatenorm.families import AttentionWeights
 
 
@@ -15,3 +16,11 @@ def gate_norm_outer(weights: AttentionWeights, backend: Backend) -> float:
     Source: arXiv 2512.20636, whose formula is written for weights that multiply from the right, read to the letter.
     """
     return backend.product_norm(weights.q, weights.k, "width")
+
+
+CRITERION = WeightCriterion(
+    summary="the literal Wq Wk^T, which mixes heads",
+    formula=gate_norm_outer,
+    reads=("q", "k"),
+    gate=True,
+)

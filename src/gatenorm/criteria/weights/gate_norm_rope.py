@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from gatenorm.criteria.weights.compute import Backend, Float64
+from gatenorm.criteria.compute.backend import Backend, Float64
+from gatenorm.criteria.criterion import WeightCriterion
 from gatenorm.errors import CriterionError
 from gatenorm.families import AttentionWeights
 
@@ -81,3 +82,11 @@ def _pair_products(grams: Float64, turning: int) -> tuple[Complex128, Complex128
     ab = grams[:, first[:, None], second]
     ba = ab.transpose(0, 2, 1)
     return (aa + bb) + 1j * (ba - ab), (aa - bb) + 1j * (ba + ab)
+
+
+CRITERION = WeightCriterion(
+    summary="per head, mean over the rotary distances",
+    formula=gate_norm_rope,
+    reads=("q", "k"),
+    gate=True,
+)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from gatenorm.criteria.weights.compute import Backend, Float64
-from gatenorm.criteria.weights.gate_norm_heads import paired_norms
+from gatenorm.criteria.compute.backend import Backend, Float64
+from gatenorm.criteria.compute.head_norms import paired_norms
+from gatenorm.criteria.criterion import WeightCriterion
 from gatenorm.errors import CriterionError
 from gatenorm.families import AttentionWeights
 
@@ -50,3 +51,12 @@ def _largest(gain: Float64, heads: int, head_dim: int) -> Float64:
     """``max |gain|`` of every head; a gain of one head's size serves them all."""
     largest: Float64 = np.abs(np.broadcast_to(gain.reshape(-1, head_dim), (heads, head_dim))).max(axis=1)
     return largest
+
+
+CRITERION = WeightCriterion(
+    summary="per head, with norm gains and logit scale",
+    formula=gate_norm_scaled,
+    reads=("q", "k"),
+    gate=True,
+    gains=True,
+)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gatenorm.criteria.weights.compute import Backend, Float64
+from gatenorm.criteria.compute.backend import Backend, Float64
+from gatenorm.criteria.criterion import WeightCriterion
 from gatenorm.criteria.weights.gate_norm_heads import gate_norm_heads
 from gatenorm.criteria.weights.ov_norm import ov_norm
 from gatenorm.families import AttentionWeights
@@ -16,3 +17,11 @@ def gate_ov(weights: AttentionWeights, backend: Backend) -> Float64:
     Source: docs/criteria.md.
     """
     return gate_norm_heads(weights, backend) * ov_norm(weights, backend)
+
+
+CRITERION = WeightCriterion(
+    summary="gate norm times OV norm, per head",
+    formula=gate_ov,
+    reads=("q", "k", "v", "o"),
+    gate=True,
+)

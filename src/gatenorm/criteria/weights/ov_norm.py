@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from gatenorm.criteria.weights.compute import Backend, Float64
-from gatenorm.criteria.weights.gate_norm_heads import paired_norms
+from gatenorm.criteria.compute.backend import Backend, Float64
+from gatenorm.criteria.compute.head_norms import paired_norms
+from gatenorm.criteria.criterion import WeightCriterion
 from gatenorm.families import AttentionWeights
 
 
@@ -17,3 +18,10 @@ def ov_norm(weights: AttentionWeights, backend: Backend) -> Float64:
     Transformer Circuits" (2021).
     """
     return paired_norms(backend.head_grams(weights.o), backend.head_grams(weights.v))
+
+
+CRITERION = WeightCriterion(
+    summary="how strongly the branch can write, Wo Wv per head",
+    formula=ov_norm,
+    reads=("v", "o"),
+)

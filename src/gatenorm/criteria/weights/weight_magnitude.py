@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from gatenorm.criteria.weights.compute import Backend
+from gatenorm.criteria.compute.backend import Backend
+from gatenorm.criteria.criterion import WeightCriterion
 from gatenorm.families import AttentionWeights
 
 
@@ -25,3 +26,10 @@ def weight_magnitude(weights: AttentionWeights, backend: Backend) -> float:
             with np.errstate(invalid="ignore", over="ignore"):
                 energy += float(np.vecdot(w, w).sum(dtype=np.float64))
     return math.sqrt(energy) if math.isfinite(energy) else math.nan
+
+
+CRITERION = WeightCriterion(
+    summary="norm of all four projections",
+    formula=weight_magnitude,
+    reads=("q", "k", "v", "o"),
+)

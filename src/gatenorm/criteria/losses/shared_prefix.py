@@ -13,12 +13,12 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.criteria.activations.stream_statistics import Progress
 from gatenorm.criteria.tokens.sources import Samples, batches
 from gatenorm.evaluation.tasks.perplexity import negative_log_likelihood
 from gatenorm.families import Layout
 from gatenorm.models.forward import blocks_of, inputs, padded
 from gatenorm.models.removable import Removable
+from gatenorm.progress import Progress
 from gatenorm.records import ATTENTION
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class SharedPrefix:
 
     ``kind`` says which of their sublayers go: ``attention``, ``mlp``, or ``block`` for both.
 
-    Equal to :func:`gatenorm.criteria.ablation.removal_effects.loss_on`, which runs the whole model for every set.
+    Equal to :func:`gatenorm.criteria.losses.removal.loss_on`, which runs the whole model for every set.
     """
 
     def __init__(self, removable: Removable, layout: Layout, samples: Samples, kind: str = ATTENTION):

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gatenorm.criteria.weights.compute_numpy import NumpyBackend
+from gatenorm.criteria.compute.numpy_backend import NumpyBackend
 from gatenorm.errors import CriterionError, MissingExtraError, did_you_mean
 from gatenorm.families import Projection
 
@@ -87,7 +87,7 @@ def backend(name: str = "auto", device: str = "cpu") -> Backend:
 def _torch(device: str) -> Backend:
     if find_spec("torch") is None:
         raise MissingExtraError(f"scoring on {device!r} with the torch backend", "torch", "torch")
-    from gatenorm.criteria.weights.compute_torch import TorchBackend
+    from gatenorm.criteria.compute.torch_backend import TorchBackend
 
     return TorchBackend(device)
 

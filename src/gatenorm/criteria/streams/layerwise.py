@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES
-from gatenorm.criteria.activations.stream_statistics import Progress, StreamStatistics, Watch
+from gatenorm.criteria.streams.statistics import StreamStatistics, Watch
 from gatenorm.criteria.tokens.sources import Samples, batches
 from gatenorm.errors import CalibrationError
 from gatenorm.families import Layout
 from gatenorm.models.configuration import configuration
 from gatenorm.models.forward import blocks_of, inputs, padded
+from gatenorm.progress import Progress
 
 if TYPE_CHECKING:
     import torch

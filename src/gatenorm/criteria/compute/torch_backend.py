@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gatenorm.criteria.weights.compute_numpy import NumpyBackend, sum_of_squares
+from gatenorm.criteria.compute.numpy_backend import NumpyBackend, sum_of_squares
 from gatenorm.errors import CriterionError
 from gatenorm.families import Projection
 
@@ -56,7 +56,7 @@ class TorchBackend:
         self._buffers: dict[str, torch.Tensor] = {}
 
     def product_norm(self, a: Projection, b: Projection, contract: Literal["rows", "width"]) -> float:
-        """See :class:`gatenorm.criteria.weights.compute.Backend`."""
+        """See :class:`gatenorm.criteria.compute.backend.Backend`."""
         if self._device.type != "cpu":
             return self._device_norm(a, b, contract)
         plain = contract == "width" or a.heads == b.heads
@@ -67,7 +67,7 @@ class TorchBackend:
         return self._numpy.product_norm(a, b, contract)
 
     def head_grams(self, projection: Projection, gain: Float32 | None = None) -> Float64:
-        """See :class:`gatenorm.criteria.weights.compute.Backend`."""
+        """See :class:`gatenorm.criteria.compute.backend.Backend`."""
         cpu = self._device.type == "cpu"
         return self._numpy.head_grams(projection, gain) if cpu else self._device_grams(projection, gain)
 

@@ -9,7 +9,7 @@ finds: behind the attention in sequential blocks, what enters the block in paral
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any
 from gatenorm.criteria.tokens.sources import Samples, batches
 from gatenorm.families import Layout
 from gatenorm.models.forward import blocks_of, inputs, padded
+from gatenorm.progress import Progress
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass
@@ -52,36 +51,6 @@ class StreamStatistics:
 
     def __post_init__(self) -> None:
         self.sums = {layer: _Sums() for layer in sorted({*self.layers, *self.mlps})}
-
-    def cosine(self) -> dict[int, float]:
-        """``1 - mean cos(X, X + U)`` over all positions, by layer.
-
-        Source: He et al., "What Matters in Transformers? Not All Attention is Needed" (arXiv 2406.15786).
-        """
-        return {layer: float(self.sums[layer].turn) / self.positions for layer in self.layers}
-
-    def norm_ratio(self) -> dict[int, float]:
-        """``sum |U| / sum |X|`` over all positions, by layer.
-
-        Source: Saikumar & Varghese (arXiv 2512.20636), appendix.
-        """
-        return {layer: float(self.sums[layer].update / self.sums[layer].stream) for layer in self.layers}
-
-    def block_cosine(self) -> dict[int, float]:
-        """``1 - mean cos(X, Y)`` with the streams ``X`` and ``Y`` that enter and leave the whole block, by layer that
-        still has both sublayers.
-
-        Source: block influence in Men et al., "ShortGPT" (arXiv 2403.03853).
-        """
-        whole = [layer for layer in self.layers if layer in set(self.mlps)]
-        return {layer: float(self.sums[layer].block_turn) / self.positions for layer in whole}
-
-    def mlp_cosine(self) -> dict[int, float]:
-        """``1 - mean cos(X, X + U)`` of the MLP, by layer.
-
-        Source: "MLP Drop" in He et al., "What Matters in Transformers? Not All Attention is Needed" (arXiv 2406.15786).
-        """
-        return {layer: float(self.sums[layer].mlp_turn) / self.positions for layer in self.mlps}
 
 
 class Watch:

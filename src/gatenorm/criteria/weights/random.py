@@ -1,16 +1,12 @@
-"""Rankings that look at no weight: what a criterion must beat."""
+"""A seeded random ranking: the baseline that a criterion must beat."""
 
 from __future__ import annotations
 
 import hashlib
 
-from gatenorm.criteria.weights.compute import Backend
+from gatenorm.criteria.compute.backend import Backend
+from gatenorm.criteria.criterion import EVERY_KIND, WeightCriterion
 from gatenorm.families import AttentionWeights
-
-
-def depth(weights: AttentionWeights, backend: Backend) -> float:
-    """The number of blocks from this one to the end: ``layers - layer``, so that the last layers go first."""
-    return float(weights.layout.layers - weights.layer)
 
 
 def random(weights: AttentionWeights, backend: Backend, seed: int = 0) -> float:
@@ -20,3 +16,11 @@ def random(weights: AttentionWeights, backend: Backend, seed: int = 0) -> float:
     """
     digest = hashlib.sha256(f"gatenorm {seed} {weights.layer}".encode()).digest()
     return (int.from_bytes(digest[:8], "big") >> 11) / 2.0**53
+
+
+CRITERION = WeightCriterion(
+    summary="a seeded draw",
+    formula=random,
+    seeded=True,
+    kinds=EVERY_KIND,
+)

@@ -1,0 +1,1 @@
+"""The matrix products that criteria from weights rest on, in NumPy or PyTorch."""

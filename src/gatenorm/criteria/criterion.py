@@ -1,0 +1,126 @@
+"""What a criterion is: a function that gives every layer a score, from its weights or from running the model on tokens.
+
+One file holds one criterion, in its attribute ``CRITERION``, and its name is the file's: ``weights/gate_norm.py`` is
+``gate-norm``. Another package adds one with an entry point of the group ``gatenorm.criteria``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from gatenorm.progress import Progress
+from gatenorm.records import ATTENTION, BLOCK, MLP
+
+if TYPE_CHECKING:
+    from gatenorm.criteria.compute.backend import Float64
+    from gatenorm.criteria.losses.removal import Losses
+    from gatenorm.criteria.streams.statistics import StreamStatistics
+    from gatenorm.criteria.tokens.sources import Samples
+
+Role = Literal["q", "k", "v", "o"]
+# One layer's weights and a backend -> its score, or one value for each head ``[heads]``; a seed where it takes one.
+Formula = Callable[..., "float | Float64"]
+EVERY_KIND = (ATTENTION, MLP, BLOCK)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Criterion:
+    """A ranking of sublayers: the lowest score is removed first.
+
+    Attributes:
+        summary: the formula in a few words.
+        kinds: what it can rank, the default first: ``attention``, ``mlp``, or ``block`` for both.
+        name: set by the registry.
+    """
+
+    summary: str
+    kinds: tuple[str, ...] = (ATTENTION,)
+    name: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightCriterion(Criterion):
+    """A criterion that needs no tokens: ``formula(weights, backend)`` is one layer's score.
+
+    Values per head ``[heads]`` make a score by the root of their sum of squares.
+
+    Attributes:
+        reads: the projections that it reads.
+        gate: whether it is built on the norms of query and key weights.
+        gains: whether it multiplies by the gains of norms.
+        seeded: whether ``formula`` takes a ``seed``.
+    """
+
+    formula: Formula
+    reads: tuple[Role, ...] = ()
+    gate: bool = False
+    gains: bool = False
+    seeded: bool = False
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Scores by layer, and what else the record states of them."""
+
+    scores: Mapping[int, float]
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Run(Protocol):
+    """A model and the tokens that a criterion runs it on."""
+
+    @property
+    def model(self) -> Any:
+        """The loaded model."""
+
+    @property
+    def samples(self) -> Samples:
+        """The tokens."""
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers to score."""
+
+    @property
+    def progress(self) -> Progress | None:
+        """Called with (done, total)."""
+
+    @property
+    def statistics(self) -> StreamStatistics:
+        """Sums over the residual stream; one pass for all criteria that ask for them."""
+
+    @property
+    def losses(self) -> Losses:
+        """The losses of the tokens without the scored kind of sublayer of given layers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForwardCriterion(Criterion):
+    """A criterion that runs the model on tokens.
+
+    Attributes:
+        measure: gives the scores.
+        layer_by_layer: whether ``Run.statistics`` is all it reads, so that the model need not fit into memory.
+        note: a remark for the record.
+    """
+
+    measure: Callable[[Run], Measured]
+    layer_by_layer: bool = False
+    note: str = ""
+
+
+def stream_criterion(
+    figure: Callable[[StreamStatistics], Mapping[int, float]],
+    *,
+    summary: str,
+    kinds: tuple[str, ...] = (ATTENTION,),
+    note: str = "",
+) -> ForwardCriterion:
+    """A criterion that ``figure`` computes from the sums over the residual stream."""
+
+    def measure(run: Run) -> Measured:
+        return Measured(figure(run.statistics))
+
+    return ForwardCriterion(summary=summary, kinds=kinds, measure=measure, layer_by_layer=True, note=note)

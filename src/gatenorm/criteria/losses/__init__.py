@@ -1,0 +1,1 @@
+"""The loss of a model without some of its sublayers."""

@@ -1,0 +1,1 @@
+"""What each sublayer does to the residual stream, summed over the tokens of one pass."""

@@ -1,0 +1,14 @@
+"""How work reports its progress: a function called with (done, total), in whatever unit the work counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Progress = Callable[[int, int], None]
+
+
+def part_of(progress: Progress | None, before: int, total: int) -> Progress | None:
+    """Progress of one of several calls that make up ``total``; ``before`` is what earlier calls have done."""
+    if progress is None:
+        return None
+    return lambda done, _: progress(before + done, total)
