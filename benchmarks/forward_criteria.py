@@ -30,7 +30,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from gatenorm import laboratory, score
-from gatenorm.checkpoint import Checkpoint
+from gatenorm.checkpoint import open_store
 from gatenorm.criteria.ablation.leave_one_out import leave_one_out
 from gatenorm.criteria.losses.removal import loss_on
 from gatenorm.criteria.losses.shared_prefix import SharedPrefix
@@ -181,7 +181,7 @@ def random_model(directory: Path, shape: tuple[int, int, int, int, int, torch.dt
         LlamaForCausalLM(config).save_pretrained(directory)
     finally:
         torch.set_default_dtype(before)
-    return understand(Checkpoint.open(directory))
+    return understand(open_store(directory))
 
 
 def random_samples(count: int, length: int, vocabulary: int) -> Samples:

@@ -23,7 +23,8 @@ WIDTH, MLP, HEADS, VOCABULARY = 5120, 13824, 40, 32000
 
 def dense_model(directory: Path, gigabytes: float) -> None:
     """Write shards of random bytes of about that size, one layer a shard, with an index and a config."""
-    from gatenorm.checkpoint import TensorInfo, write_header
+    from gatenorm.checkpoint import TensorSpec
+    from gatenorm.checkpoint.formats.safetensors.header import write_header
 
     attention = {f"self_attn.{r}_proj.weight": (WIDTH, WIDTH) for r in "qkvo"} | {"input_layernorm.weight": (WIDTH,)}
     mlp = {
@@ -41,7 +42,7 @@ def dense_model(directory: Path, gigabytes: float) -> None:
         for name, shape in block.items():
             full = f"model.layers.{layer}.{name}"
             size = 2 * int(np.prod(shape))
-            placed.append((TensorInfo(full, "BF16", shape, file, 0, size), position))
+            placed.append(TensorSpec(full, "BF16", shape, size))
             weight_map[full] = file
             position += size
         with (directory / file).open("wb") as out:

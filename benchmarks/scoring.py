@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from sparse_model import HEAD_DIM, HEADS, LAYERS, WIDTH, sparse_model
 
-from gatenorm.checkpoint import Checkpoint, TensorInfo
+from gatenorm.checkpoint import TensorSpec, open_store
 
 CRITERIA = "gate-norm,gate-norm-heads,gate-norm-scaled,gate-norm-rope,gate-norm-outer"
 CHUNK = 1 << 20
@@ -111,8 +111,8 @@ def best(measure: Callable[[], None], repeat: int) -> float:
     return min(seconds)
 
 
-def projections(directory: Path) -> list[TensorInfo]:
-    return [t for t in Checkpoint.open(directory) if "q_proj" in t.name or "k_proj" in t.name]
+def projections(directory: Path) -> list[TensorSpec]:
+    return [t for t in open_store(directory).specs.values() if "q_proj" in t.name or "k_proj" in t.name]
 
 
 def readers(directory: Path) -> dict[str, Callable[[], None]]:
@@ -120,7 +120,7 @@ def readers(directory: Path) -> dict[str, Callable[[], None]]:
     tensors = projections(directory)
     files = {t.file: os.open(directory / t.file, os.O_RDONLY) for t in tensors}
 
-    def reused(share: list[TensorInfo]) -> None:
+    def reused(share: list[TensorSpec]) -> None:
         buffer = memoryview(bytearray(CHUNK))
         for t in share:
             for offset in range(t.begin, t.end, CHUNK):
@@ -157,7 +157,7 @@ def child(what: str, backend: str, directory: Path) -> dict[str, float]:
         from gatenorm.criteria.scoring import score
         from gatenorm.families import understand
 
-        seconds = score(understand(Checkpoint.open(directory)), what, backend=backend).seconds
+        seconds = score(understand(open_store(directory)), what, backend=backend).seconds
     return {"seconds": seconds, "anonymous": float(watch.stop())}
 
 

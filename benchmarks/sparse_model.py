@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gatenorm.checkpoint import TensorInfo, write_header
+from gatenorm.checkpoint import TensorSpec
+from gatenorm.checkpoint.formats.safetensors.header import write_header
 
 LAYERS, WIDTH, HEADS, HEAD_DIM, VOCABULARY, MLP = 40, 5120, 40, 128, 32000, 13824
 SHARD_BYTES = 5_000_000_000
@@ -93,9 +94,9 @@ def _write_shard(path: Path, shard: list[tuple[str, tuple[int, ...]]]) -> None:
     placed, offset = [], 0
     for name, shape in shard:
         size = 2 * int(np.prod(shape))
-        placed.append((TensorInfo(name, "BF16", shape, path.name, offset, offset + size), offset))
+        placed.append((TensorSpec(name, "BF16", shape, size), offset))
         offset += size
-    header = write_header(placed, {"format": "pt"})
+    header = write_header((tensor for tensor, _ in placed), {"format": "pt"})
     with path.open("wb") as handle:
         handle.write(header)
         for tensor, begin in placed:
@@ -107,7 +108,7 @@ def _write_shard(path: Path, shard: list[tuple[str, tuple[int, ...]]]) -> None:
         os.fsync(handle.fileno())
 
 
-def _values(tensor: TensorInfo) -> np.ndarray:
+def _values(tensor: TensorSpec) -> np.ndarray:
     """bf16 bits of a tensor's values."""
     if "norm" in tensor.name:
         return np.full(tensor.shape, 0x3F80, "<u2")

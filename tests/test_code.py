@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gatenorm.results import source_hash as code
+from gatenorm.results import hashes as code
 
 
 @pytest.fixture

@@ -1,62 +1,260 @@
-"""Files that appear whole or not at all, at a place where something may stand already."""
+"""Files and directories that appear whole or not at all, and locks."""
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+from gatenorm.errors import GatenormError, OutputError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What a killed process leaves behind begins so; see remove_partials.
+_PARTIAL = ".partial-"
 
 
 def can_be_written(path: Path) -> bool:
-    """Whether a file can be placed there: its folder is there and writable, and it is no directory.
+    """Whether a file can be written there: its folder exists and is writable, and it is no directory.
 
-    What is neither file nor directory (a FIFO, a device) is written into, so that it must be writable itself.
+    What is neither file nor directory (a FIFO, a device) is written into, so it must be writable itself.
     """
     try:
         if _is_special(path):
             return os.access(path, os.W_OK)
-        folder = _home(path).parent
+        folder = _target(path).parent
         return bool(path.name) and not path.is_dir() and folder.is_dir() and os.access(folder, os.W_OK)
     except (OSError, ValueError, RuntimeError):  # a name that is too long, or a link to itself
         return False
 
 
 @contextmanager
-def placed(path: Path) -> Iterator[Path]:
-    """A temporary file to write; when the block ends well it takes the place of ``path``, otherwise it vanishes.
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file that replaces ``path`` when the block succeeds and is deleted when it fails.
 
-    A link is followed, since whoever made it wants the file there. A FIFO or a device is written into: renaming a file
-    over it would take it away from everybody.
+    A link is followed: the file is written where it leads. A FIFO or a device is written into, since renaming a file
+    over it would take it away from other processes.
 
     Raises:
-        OSError: as whatever the system says.
+        OutputError: the disk is full, or the file cannot be written.
     """
-    if _is_special(path):
-        with tempfile.TemporaryDirectory(prefix="gatenorm-") as folder:
-            temporary = Path(folder) / path.name
+    with _write_errors(path):
+        if _is_special(path):
+            with tempfile.TemporaryDirectory(prefix="gatenorm-") as folder:
+                temporary = Path(folder) / path.name
+                yield temporary
+                # Opened only now: that waits for a FIFO's reader.
+                with temporary.open("rb") as source, os.fdopen(os.open(path, os.O_WRONLY), "wb") as target:
+                    shutil.copyfileobj(source, target)
+            return
+        target_path = _target(path)
+        # The suffix is kept: plotting libraries choose the format by it.
+        temporary = target_path.with_name(f"{_PARTIAL}{os.getpid()}-{target_path.stem[:60]}{path.suffix}")
+        try:
             yield temporary
-            # Opened only now: that waits for a FIFO's reader.
-            with temporary.open("rb") as source, os.fdopen(os.open(path, os.O_WRONLY), "wb") as target:
-                shutil.copyfileobj(source, target)
-        return
-    home = _home(path)
-    # Its ending is kept: those who draw tell the format by it.
-    temporary = home.with_name(f".partial-{os.getpid()}-{home.stem[:200]}{path.suffix}")
-    try:
+            temporary.replace(target_path)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes, *, parents: bool = False) -> None:
+    """Write a file whole or not at all; ``parents`` creates missing folders.
+
+    Raises:
+        OutputError: as :func:`replacing`.
+    """
+    if parents:
+        with _write_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str, *, parents: bool = False) -> None:
+    """Write UTF-8 text as :func:`write_bytes`."""
+    write_bytes(path, text.encode("utf-8"), parents=parents)
+
+
+def write_json(path: Path, data: Any, *, parents: bool = False) -> None:
+    """Write ``data`` as indented JSON, as :func:`write_bytes`."""
+    write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n", parents=parents)
+
+
+def check_new_file(out: Path) -> None:
+    """Refuse an output file that would replace something.
+
+    Raises:
+        OutputError: something of that name exists.
+    """
+    if out.is_symlink() or out.exists():
+        raise OutputError("out-taken", "exists already", field="out", given=out, hint="give the name of a new file")
+
+
+def check_new_directory(out: Path) -> None:
+    """Refuse an output directory that would be mixed with something else.
+
+    Raises:
+        OutputError: ``out`` is a file, a link, a mount point, or a directory that is not empty.
+    """
+    if out.is_symlink() or out.is_mount():
+        what = "is a link" if out.is_symlink() else "is a mount point"
+        raise OutputError(
+            "out-irreplaceable",
+            f"{what}, which cannot be replaced as a whole",
+            field="out",
+            given=out,
+            hint="give a directory inside it or elsewhere",
+        )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        what = "is not empty" if out.is_dir() else "is a file"
+        raise OutputError("out-taken", what, field="out", given=out, hint="give a directory that does not exist yet")
+
+
+def check_apart(out: Path, source: Path) -> None:
+    """Refuse an output inside the model that it is made from: copying or uploading the model would include it.
+
+    Raises:
+        OutputError: ``out`` lies in ``source``.
+    """
+    if source.resolve() in out.resolve().parents:
+        raise OutputError(
+            "out-inside-model",
+            f"lies inside the model {source}",
+            field="out",
+            given=out,
+            hint="write it beside the model",
+        )
+
+
+@contextmanager
+def new_file(out: Path, needed: int = 0) -> Iterator[Path]:
+    """A temporary file that becomes ``out`` when the block succeeds and is deleted when it fails.
+
+    Args:
+        needed: bytes that must be free on the disk.
+
+    Raises:
+        OutputError: ``out`` exists, the disk lacks space, or writing fails.
+    """
+    check_new_file(out)
+    with _partial_directory(out, needed) as temporary:
+        yield temporary / out.name
+        (temporary / out.name).rename(out)
+
+
+@contextmanager
+def new_directory(out: Path, needed: int = 0) -> Iterator[Path]:
+    """A temporary directory that becomes ``out`` when the block succeeds and is deleted when it fails.
+
+    Args:
+        needed: bytes that must be free on the disk.
+
+    Raises:
+        OutputError: ``out`` is taken, the disk lacks space, or writing fails.
+    """
+    check_new_directory(out)
+    with _partial_directory(out, needed) as temporary:
         yield temporary
-        temporary.replace(home)
+        temporary.rename(out)
+
+
+def remove_partials(directory: Path) -> None:
+    """Delete what killed processes left half written in ``directory``."""
+    for path in directory.glob(f".*{_PARTIAL[1:]}*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                path.unlink()
+
+
+@contextmanager
+def locked(path: Path, busy: Callable[[str], GatenormError]) -> Iterator[None]:
+    """Hold the lock file ``path``; the system releases it when this process ends, however it ends.
+
+    Args:
+        busy: makes the error for when another process holds it, from a description of that process.
+
+    Raises:
+        GatenormError: another process holds it.
+        OutputError: the file cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    holder = path.with_name(f"{path.name}-holder")  # a file of its own: opening a lock truncates it
+    lock = FileLock(path)
+    with _write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            with suppress(OSError):
+                raise busy(holder.read_text(encoding="utf-8")) from None
+            raise busy("another process") from None
+    try:
+        write_text(holder, f"process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')},")
+        yield
     finally:
         with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            holder.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def _partial_directory(out: Path, needed: int) -> Iterator[Path]:
+    """A temporary directory beside ``out``, deleted at the end unless it was renamed."""
+    temporary, done = None, False
+    made = [parent for parent in out.parents if not parent.exists()]
+    try:
+        with _write_errors(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(out.parent).free
+            if free < needed:
+                raise OutputError(
+                    "disk-full",
+                    f"{out} needs {needed:,} bytes, {free:,} are free there",
+                    hint="free space or write elsewhere",
+                )
+            temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}{_PARTIAL}", dir=out.parent))
+            # mkdtemp keeps others out; a finished model is as readable as anything else that the user writes.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o777 & ~umask)
+            yield temporary
+            done = True
+    finally:
+        if temporary is not None and temporary.exists():
+            shutil.rmtree(temporary, ignore_errors=True)
+        for parent in made if not done else ():
+            with suppress(OSError):
+                parent.rmdir()
+
+
+@contextmanager
+def _write_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise OutputError(
+                "disk-full", f"{path} could not be written: the disk is full", hint="nothing was left behind"
+            ) from error
+        raise OutputError(
+            "out-unwritable", f"{path} could not be written: {error.strerror or error}", hint="nothing was left behind"
+        ) from error
 
 
 def _is_special(path: Path) -> bool:
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
-def _home(path: Path) -> Path:
-    """Where the file lies, or will: where a link leads, be something there or not."""
+def _target(path: Path) -> Path:
+    """Where the file lies, or will: where a link leads, whether or not something exists there."""
     return path.resolve() if path.is_symlink() else path.absolute()

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from gatenorm.checkpoint import Checkpoint
+from gatenorm.checkpoint import open_store
 from gatenorm.criteria.tokens.sources import Samples
 from gatenorm.families import Layout, understand
 from gatenorm.surgery import modeling_gatenorm as modeling
@@ -31,7 +31,7 @@ SHAPES = (
 
 
 def layout_of(directory: Path) -> Layout:
-    return understand(Checkpoint.open(directory))
+    return understand(open_store(directory))
 
 
 def samples(lengths: tuple[int, ...] = (12, 7, 20, 2, 12), batch_size: int | None = 3, seed: int = 3) -> Samples:

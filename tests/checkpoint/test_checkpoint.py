@@ -18,7 +18,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatenorm.checkpoint import Checkpoint
+from gatenorm.checkpoint import open_store
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES
 from gatenorm.errors import CheckpointError
 from tests.checkpoint.files import CONFIG, entry, header_bytes, write_checkpoint
@@ -28,12 +28,13 @@ TWO = safetensors.torch.save({"two": torch.ones(4)})
 
 
 def refused(directory: Path) -> str:
+    """The code of the error, whose text is one line of bearable length."""
     with pytest.raises(CheckpointError) as error:
-        Checkpoint.open(directory)
+        open_store(directory)
     message = str(error.value)
     assert "\n" not in message
     assert len(message) < 700
-    return message
+    return error.value.code
 
 
 def index(**files: Any) -> dict[str, Any]:
@@ -70,21 +71,20 @@ def same_bits(left: torch.Tensor, right: torch.Tensor) -> bool:
 
 def test_torch_is_what_safetensors_loads(variety: tuple[Path, dict[str, torch.Tensor]]) -> None:
     directory, _ = variety
-    checkpoint = Checkpoint.open(directory)
+    checkpoint = open_store(directory)
     theirs = safetensors.torch.load_file(directory / "model.safetensors")
-    assert {t.name for t in checkpoint} == set(theirs)
+    assert {t.name for t in checkpoint.specs.values()} == set(theirs)
     for name, tensor in theirs.items():
         ours = checkpoint.torch(name)
         assert same_bits(ours, tensor), name
         if ours.numel():
             ours.reshape(-1)[:1] = 0  # a copy of its own: writing to it must neither crash nor reach the file
             assert same_bits(checkpoint.torch(name), tensor)
-    assert same_bits(checkpoint.torch("BF16", slice(2, 5)), theirs["BF16"][2:5])
 
 
 def test_float32_is_what_torch_converts(variety: tuple[Path, dict[str, torch.Tensor]]) -> None:
     directory, tensors = variety
-    checkpoint = Checkpoint.open(directory)
+    checkpoint = open_store(directory)
     for name, tensor in tensors.items():
         if not tensor.dtype.is_floating_point or name == "F8_E8M0":
             continue
@@ -103,13 +103,13 @@ def test_float32_is_what_torch_converts(variety: tuple[Path, dict[str, torch.Ten
 def test_rows_are_rows_of_the_whole(
     variety: tuple[Path, dict[str, torch.Tensor]], start: int | None, stop: int | None
 ) -> None:
-    checkpoint = Checkpoint.open(variety[0])
+    checkpoint = open_store(variety[0])
     rows = slice(start, stop)
     for name in ("F32", "F16", "BF16", "F8_E5M2", "cube", "no rows", "no columns"):
         before = checkpoint.bytes_read
-        part = checkpoint.bits(name, rows)
-        np.testing.assert_array_equal(part.view("u1"), checkpoint.bits(name)[rows].view("u1"))
-        assert checkpoint.bytes_read - before == part.nbytes + checkpoint.info(name).nbytes
+        part = checkpoint.raw(name, rows)
+        np.testing.assert_array_equal(part.view("u1"), checkpoint.raw(name)[rows].view("u1"))
+        assert checkpoint.bytes_read - before == part.nbytes + checkpoint.spec(name).nbytes
 
 
 @pytest.mark.parametrize(("name", "rows"), [("scalar", slice(0, 1)), ("F32", slice(0, 4, 2)), ("F32", slice(4, 0, -1))])
@@ -117,7 +117,7 @@ def test_what_is_no_run_of_rows_is_refused(
     variety: tuple[Path, dict[str, torch.Tensor]], name: str, rows: slice
 ) -> None:
     with pytest.raises(CheckpointError, match="expected a run of rows"):
-        Checkpoint.open(variety[0]).bits(name, rows)
+        open_store(variety[0]).raw(name, rows)
 
 
 @pytest.mark.parametrize("padding", range(8))
@@ -127,14 +127,15 @@ def test_data_at_odd_offsets(tmp_path: Path, padding: int) -> None:
     table = {"byte": entry([1], 0, 1, "U8"), "values": entry([3, 4], 1, 49)}
     text = json.dumps(table).encode() + b" " * padding
     write_checkpoint(tmp_path, {"model.safetensors": header_bytes(text) + b"\x07" + values.tobytes()})
-    checkpoint = Checkpoint.open(tmp_path)
+    checkpoint = open_store(tmp_path)
     np.testing.assert_array_equal(checkpoint.float32("values"), values)
-    np.testing.assert_array_equal(checkpoint.torch("values", slice(1, 3)).numpy(), values[1:])
+    np.testing.assert_array_equal(checkpoint.torch("values").numpy(), values)
+    np.testing.assert_array_equal(checkpoint.raw("values", slice(1, 3)), values[1:])
 
 
 def test_nothing_is_copied_and_views_outlive_the_checkpoint(variety: tuple[Path, dict[str, torch.Tensor]]) -> None:
-    checkpoint = Checkpoint.open(variety[0])
-    first, second = checkpoint.bits("F32"), checkpoint.bits("F32")
+    checkpoint = open_store(variety[0])
+    first, second = checkpoint.raw("F32"), checkpoint.raw("F32")
     assert np.shares_memory(first, second)
     assert not first.flags.writeable
     del checkpoint, second
@@ -161,8 +162,8 @@ def test_reading_a_little_of_a_large_file_takes_little_memory(tmp_path: Path) ->
         file.seek(len(head) + size)
         file.write(struct.pack("<ff", 1.0, 2.0))  # the gigabyte before it is a hole
     before = anonymous_memory()
-    checkpoint = Checkpoint.open(tmp_path)
-    view = checkpoint.bits("large")
+    checkpoint = open_store(tmp_path)
+    view = checkpoint.raw("large")
     assert (view.shape, view.nbytes) == ((rows, width), size)
     np.testing.assert_array_equal(checkpoint.float32("small"), [1.0, 2.0])
     checkpoint.bytes_read = 0
@@ -175,7 +176,7 @@ def test_reading_a_little_of_a_large_file_takes_little_memory(tmp_path: Path) ->
 
 def test_sizes_and_hashes(tmp_path: Path) -> None:
     files = {"a.safetensors": ONE, "b.safetensors": TWO}
-    checkpoint = Checkpoint.open(
+    checkpoint = open_store(
         write_checkpoint(tmp_path, files, index(one="a.safetensors", two="b.safetensors"), b'{"model_type": "llama"}')
     )
     assert checkpoint.files == {"a.safetensors": len(ONE), "b.safetensors": len(TWO)}
@@ -183,7 +184,7 @@ def test_sizes_and_hashes(tmp_path: Path) -> None:
     assert "one" in checkpoint
     assert "three" not in checkpoint
     with pytest.raises(CheckpointError, match="has no tensor three"):
-        checkpoint.info("three")
+        checkpoint.spec("three")
 
 
 def test_the_hubs_cache_of_links(tmp_path: Path) -> None:
@@ -195,68 +196,66 @@ def test_the_hubs_cache_of_links(tmp_path: Path) -> None:
     for number, file in enumerate(sorted(blobs.iterdir())):
         target = file.rename(blobs / f"{number:064x}")
         (snapshot / file.name).symlink_to(os.path.relpath(target, snapshot))
-    checkpoint = Checkpoint.open(snapshot)
+    checkpoint = open_store(snapshot)
     assert checkpoint.float32("one")[1, 2] == 5
     assert checkpoint.files == {"a.safetensors": len(ONE), "b.safetensors": len(TWO)}
     (blobs / f"{1:064x}").unlink()  # the cache was cleaned: links that dangle
-    assert "missing" in refused(snapshot)
+    assert refused(snapshot) == "shard-missing"
 
 
 # ---- directories that are not what they should be
 
 
 def test_no_such_directory(tmp_path: Path) -> None:
-    assert "does not exist" in refused(tmp_path / "nowhere")
+    assert refused(tmp_path / "nowhere") == "model-missing"
     (tmp_path / "file").write_text("x")
-    assert "is a file: expected a directory" in refused(tmp_path / "file")
+    assert refused(tmp_path / "file") == "format-unknown"
 
 
 def test_no_config(tmp_path: Path) -> None:
-    assert "has no config.json" in refused(write_checkpoint(tmp_path, {"model.safetensors": ONE}, config=None))
+    assert refused(write_checkpoint(tmp_path, {"model.safetensors": ONE}, config=None)) == "file-missing"
 
 
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        ([1], "holds list, expected a JSON object"),
-        (b'"text"', "holds str"),
-        (b"null", "holds NoneType"),
-        (b"{", "not readable JSON"),
-        (b"", "not readable JSON"),
-        (b"\xff\xfe\x00", "not readable JSON"),
-        (b'{"a": ' + b"[" * 200_000, "not readable JSON"),
-        (b'{"a": ' + b"9" * 5000 + b"}", "not readable JSON"),
+        ([1], "json-no-object"),
+        (b'"text"', "json-no-object"),
+        (b"null", "json-no-object"),
+        (b"{", "json-unreadable"),
+        (b"", "json-unreadable"),
+        (b"\xff\xfe\x00", "json-unreadable"),
+        (b'{"a": ' + b"[" * 200_000, "json-unreadable"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "json-unreadable"),
     ],
     ids=lambda v: str(v)[:16],
 )
 def test_a_config_that_is_no_object(tmp_path: Path, config: Any, expected: str) -> None:
-    assert expected in refused(write_checkpoint(tmp_path, {"model.safetensors": ONE}, config=config))
+    assert refused(write_checkpoint(tmp_path, {"model.safetensors": ONE}, config=config)) == expected
 
 
 def test_no_weights(tmp_path: Path) -> None:
-    assert "neither model.safetensors nor" in refused(write_checkpoint(tmp_path, {}))
+    assert refused(write_checkpoint(tmp_path, {})) == "weights-missing"
 
 
 @pytest.mark.parametrize(
     "name", ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "model.pt", "x.pth", "x.ckpt"]
 )
 def test_pickled_weights_are_not_touched(tmp_path: Path, name: str) -> None:
-    message = refused(write_checkpoint(tmp_path, {name: b"\x80\x02}q\x00."}))
-    assert "only pickled weights" in message
-    assert "convert it to safetensors" in message
+    assert refused(write_checkpoint(tmp_path, {name: b"\x80\x02}q\x00."})) == "weights-pickled"
 
 
 @pytest.mark.parametrize(
     "data", [b"", ONE[:7], ONE[:20], ONE[:-1], b"<html>Not found</html>", b"version https://git-lfs"]
 )
 def test_a_file_that_was_cut_or_never_was_one(tmp_path: Path, data: bytes) -> None:
-    assert "fetch it again" in refused(write_checkpoint(tmp_path, {"model.safetensors": data}))
+    assert refused(write_checkpoint(tmp_path, {"model.safetensors": data})) == "safetensors-damaged"
 
 
 def test_a_directory_in_place_of_the_file(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, {})
     (tmp_path / "model.safetensors").mkdir()
-    assert "cannot be read" in refused(tmp_path)
+    assert refused(tmp_path) == "file-unreadable"
 
 
 @pytest.mark.parametrize(
@@ -270,30 +269,30 @@ def test_an_index_that_points_elsewhere(tmp_path: Path, file: Any) -> None:
     for place in (tmp_path, tmp_path / "model", tmp_path / "model" / "sub"):
         (place / "b.safetensors").write_bytes(TWO)
     directory = write_checkpoint(tmp_path / "model", {}, index(two=file))
-    assert "expected a file in the same directory" in refused(directory)
+    assert refused(directory) == "index-leads-elsewhere"
 
 
 @pytest.mark.parametrize("file", ["absent.safetensors", "a\0b.safetensors", "x" * 5000 + ".safetensors"])
 def test_a_shard_that_is_missing(tmp_path: Path, file: str) -> None:
-    assert "is missing" in refused(write_checkpoint(tmp_path, {"a.safetensors": ONE}, index(one=file)))
+    assert refused(write_checkpoint(tmp_path, {"a.safetensors": ONE}, index(one=file))) == "shard-missing"
 
 
 @pytest.mark.parametrize("content", [{}, {"weight_map": {}}, {"weight_map": ["a"]}, {"weight_map": None}])
 def test_an_index_without_a_map(tmp_path: Path, content: Any) -> None:
-    assert "has no weight_map" in refused(write_checkpoint(tmp_path, {"a.safetensors": ONE}, content))
+    assert refused(write_checkpoint(tmp_path, {"a.safetensors": ONE}, content)) == "index-damaged"
 
 
 @pytest.mark.parametrize("content", [b"[]", b"{", b"[" * 200_000])
 def test_an_index_that_is_no_object(tmp_path: Path, content: bytes) -> None:
-    assert "JSON" in refused(write_checkpoint(tmp_path, {"a.safetensors": ONE}, content))
+    assert refused(write_checkpoint(tmp_path, {"a.safetensors": ONE}, content)).startswith("json-")
 
 
 def test_a_tensor_in_another_shard_than_the_index_says(tmp_path: Path) -> None:
     files = {"a.safetensors": ONE, "b.safetensors": TWO}
     swapped = index(one="b.safetensors", two="a.safetensors")
-    assert "one lies in b.safetensors, but it does not" in refused(write_checkpoint(tmp_path, files, swapped))
+    assert refused(write_checkpoint(tmp_path, files, swapped)) == "index-wrong"
     phantom = index(one="a.safetensors", two="b.safetensors", three="b.safetensors")
-    assert "three lies in b.safetensors, but it does not" in refused(write_checkpoint(tmp_path, files, phantom))
+    assert refused(write_checkpoint(tmp_path, files, phantom)) == "index-wrong"
 
 
 def test_a_tensor_in_two_shards(tmp_path: Path) -> None:
@@ -301,12 +300,10 @@ def test_a_tensor_in_two_shards(tmp_path: Path) -> None:
     directory = write_checkpoint(
         tmp_path, {"a.safetensors": ONE, "b.safetensors": both}, index(one="a.safetensors", two="b.safetensors")
     )
-    assert "one lies in both a.safetensors and b.safetensors" in refused(directory)
+    assert refused(directory) == "tensor-twice"
 
 
 def test_a_shard_that_was_cut(tmp_path: Path) -> None:
     files = {"a.safetensors": ONE, "b.safetensors": TWO[:-3]}
     directory = write_checkpoint(tmp_path, files, index(one="a.safetensors", two="b.safetensors"), CONFIG)
-    message = refused(directory)
-    assert "b.safetensors: tensor two" in message
-    assert "truncated" in message
+    assert refused(directory) == "safetensors-damaged"

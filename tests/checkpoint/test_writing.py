@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from gatenorm.checkpoint import writing
-from gatenorm.checkpoint.writing import Computed, Copied, NewFile, NewTensor, Repeated, Widened, index_of, write_files
+from gatenorm.checkpoint import parts
+from gatenorm.checkpoint.formats.safetensors.writer import NewFile, NewFiles
+from gatenorm.checkpoint.parts import ByteRange, Computed, NewTensor, Repeated, Widened
 
 
 @pytest.fixture
@@ -26,20 +27,20 @@ def source(tmp_path: Path) -> Path:
 def test_every_kind_of_part_at_every_size_of_buffer(
     buffer: int, kernel: bool, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(writing, "_BUFFER", buffer)
-    monkeypatch.setattr(writing, "_CHUNK", buffer)
+    monkeypatch.setattr(parts, "_BUFFER", buffer)
+    monkeypatch.setattr(parts, "_CHUNK", buffer)
     if not kernel:
         monkeypatch.delattr("os.copy_file_range")
     content = np.frombuffer(source.read_bytes(), np.uint8)
     tensors = (
-        NewTensor("a", "U8", (700,), (Copied(source, 10, 310), Copied(source, 310, 710))),  # one range
+        NewTensor("a", "U8", (700,), (ByteRange(source, 10, 310), ByteRange(source, 310, 710))),  # one range
         NewTensor("b", "F32", (123,), (Repeated(b"\0\0\x80\x3f", 123),)),
-        NewTensor("c", "U8", (20, 33), (Widened(source, 1000, 1600, 30, 3),)),
-        NewTensor("d", "U8", (40, 10), (Copied(source, 4000, 4300), Repeated(b"\0", 100))),
+        NewTensor("c", "U8", (20, 33), (Widened(ByteRange(source, 1000, 1600), 30, 3),)),
+        NewTensor("d", "U8", (40, 10), (ByteRange(source, 4000, 4300), Repeated(b"\0", 100))),
     )
     file = NewFile("model.safetensors", tensors, {"format": "pt"})
     calls: list[tuple[int, int]] = []
-    write_files([file], tmp_path, lambda *call: calls.append(call))
+    NewFiles((file,)).write(tmp_path, lambda *call: calls.append(call))
     found = load_file(tmp_path / "model.safetensors")
     assert np.array_equal(found["a"], content[10:710])
     assert np.array_equal(found["b"], np.ones(123, np.float32))
@@ -52,25 +53,25 @@ def test_every_kind_of_part_at_every_size_of_buffer(
 
 
 def test_the_index_names_every_tensors_file():
-    files = [
+    files = (
         NewFile("x", (NewTensor("b", "U8", (3,), (Repeated(b"\0", 3),)),)),
         NewFile("y", (NewTensor("a", "U8", (4,), (Repeated(b"\0", 4),)),)),
-    ]
-    index = index_of(files, {"kept": 1, "total_size": 99})
+    )
+    index = NewFiles(files, {"kept": 1, "total_size": 99}).index
     assert index == {"metadata": {"kept": 1, "total_size": 7}, "weight_map": {"a": "y", "b": "x"}}
     assert json.dumps(index)
 
 
 @pytest.mark.parametrize("kernel", [True, False])
-@pytest.mark.parametrize("part", [lambda path: Copied(path, 4000, 6000), lambda path: Widened(path, 4000, 6000, 20, 1)])
+@pytest.mark.parametrize("part", [lambda cut: cut, lambda cut: Widened(cut, 20, 1)])
 def test_a_source_that_became_shorter_is_an_error(
     part: object, kernel: bool, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     if not kernel:
         monkeypatch.delattr("os.copy_file_range")
-    made = part(source)  # type: ignore[operator]
+    made = part(ByteRange(source, 4000, 6000))  # type: ignore[operator]
     with pytest.raises(OSError, match="shorter"):
-        write_files([NewFile("z", (NewTensor("a", "U8", (made.nbytes,), (made,)),))], tmp_path)
+        NewFiles((NewFile("z", (NewTensor("a", "U8", (made.nbytes,), (made,)),)),)).write(tmp_path)
 
 
 def test_bytes_are_made_when_their_turn_comes(tmp_path: Path):
@@ -82,9 +83,9 @@ def test_bytes_are_made_when_their_turn_comes(tmp_path: Path):
 
     file = NewFile("a.safetensors", (NewTensor("x", "F32", (3,), (Computed(12, content),)),))
     assert (file.size - len(file.header), made) == (12, [])
-    write_files([file], tmp_path)
+    NewFiles((file,)).write(tmp_path)
     assert made == ["now"]
     assert load_file(tmp_path / "a.safetensors")["x"].tolist() == [0.0, 1.0, 2.0]
     wrong = NewFile("b.safetensors", (NewTensor("x", "F32", (3,), (Computed(12, lambda: b"few"),)),))
     with pytest.raises(ValueError, match="3 bytes were made, the header promises 12"):
-        write_files([wrong], tmp_path)
+        NewFiles((wrong,)).write(tmp_path)

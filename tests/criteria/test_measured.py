@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gatenorm.checkpoint import Checkpoint
+from gatenorm.checkpoint import open_store
 from gatenorm.criteria.scoring import score
 from gatenorm.families import understand
 
@@ -36,7 +36,7 @@ def ranks(values: list[float]) -> np.ndarray:  # type: ignore[type-arg]
 @pytest.mark.shared
 @pytest.mark.parametrize("name", CORRELATIONS)
 def test_correlation_with_leave_one_out(name: str, shared: Path) -> None:
-    layout = understand(Checkpoint.open(shared / "models" / "novels-16L"))
+    layout = understand(open_store(shared / "models" / "novels-16L"))
     found = [s.score for s in score(layout, name).layers]
     correlation = np.corrcoef(ranks(found), ranks([float(x) for x in RISES.split()]))[0, 1]
     assert correlation == pytest.approx(CORRELATIONS[name], abs=0.02)

@@ -29,7 +29,7 @@ def test_the_model_is_what_every_engine_can_serve():
     assert config["vocab_size"] <= 1024
     assert config["dtype"] == "bfloat16"
     layout = open_model("demo")
-    assert {t.dtype for t in layout.checkpoint} == {"BF16"}
+    assert {t.dtype for t in layout.checkpoint.specs.values()} == {"BF16"}
     assert layout.identity().name == "demo"
     assert sum(p.stat().st_size for p in model_directory().iterdir()) < 16e6
 

@@ -117,7 +117,7 @@ def test_auto_keeps_what_is_stored_bit_by_bit(tiny_models: TinyModels, tmp_path:
     shutil.copytree(tiny_models("llama-gqa", dtype="bfloat16"), directory)
     with_tokenizer(directory)
     gguf.write(open_model(directory), tmp_path / "model.gguf")
-    stored = open_model(directory).checkpoint.bits("model.layers.1.mlp.up_proj.weight")
+    stored = open_model(directory).checkpoint.raw("model.layers.1.mlp.up_proj.weight")
     tensor = next(
         t for t in gguf_package.GGUFReader(tmp_path / "model.gguf").tensors if t.name == "blk.1.ffn_up.weight"
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from gatenorm.checkpoint import Checkpoint
+from gatenorm.checkpoint import open_store
 from gatenorm.families import Layout, Projection, families, understand
 from tests.families.observed import attention, blocks, observe, silenced
 from tests.tiny_models import CASES, build, tokens
@@ -26,7 +26,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def layout(name: str, tiny_models: TinyModels) -> Layout:
-    return understand(Checkpoint.open(tiny_models(name)))
+    return understand(open_store(tiny_models(name)))
 
 
 def project(projection: Projection, bias: Any, x: torch.Tensor) -> torch.Tensor:
@@ -143,7 +143,7 @@ def test_removed_with_takes_the_attention_and_leaves_the_rest(name: str, layout:
         for parameter, _ in block.get_submodule(module).named_parameters()
     }
     assert gone == expected
-    assert {t.name for t in layout.checkpoint if t.name.startswith(prefixes)} == gone
+    assert {t.name for t in layout.checkpoint.specs.values() if t.name.startswith(prefixes)} == gone
     assert all(any(parameter.startswith(prefix) for parameter in gone) for prefix in prefixes)
 
 
@@ -235,17 +235,15 @@ def same_weights(left: Layout, right: Layout) -> None:
 
 
 def test_a_sharded_checkpoint_reads_the_same(name: str, layout: Layout, tiny_models: TinyModels) -> None:
-    sharded = understand(Checkpoint.open(tiny_models(name, max_shard_size="60KB")))
+    sharded = understand(open_store(tiny_models(name, max_shard_size="60KB")))
     assert len(sharded.checkpoint.files) > 2
     same_weights(layout, sharded)
 
 
 def test_a_base_models_checkpoint_is_understood(name: str, layout: Layout, tiny_models: TinyModels) -> None:
-    base = understand(Checkpoint.open(tiny_models(name, base_only=True)))
+    base = understand(open_store(tiny_models(name, base_only=True)))
     assert base.prefix == layout.block["path"].split(".", 1)[1]
-    assert all(
-        t.name.startswith(base.prefix + ".0.") for t in base.checkpoint if t.name.startswith(base.removed_with(0))
-    )
+    assert all(n.startswith(base.prefix + ".0.") for n in base.checkpoint.specs if n.startswith(base.removed_with(0)))
     same_weights(layout, base)
 
 

@@ -16,7 +16,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from gatenorm.checkpoint import Checkpoint
+from gatenorm.checkpoint import TensorStore, open_store
 from gatenorm.errors import CheckpointError, FamilyError, GatenormError
 from gatenorm.families import classes, families, understand
 from gatenorm.families.family import family
@@ -40,7 +40,7 @@ def change(directory: Path, **keys: Any) -> Path:
 
 def refusal(directory: Path, assume: str | None = None) -> str:
     with pytest.raises(FamilyError) as error:
-        understand(Checkpoint.open(directory), assume)
+        understand(open_store(directory), assume)
     message = str(error.value)
     assert "\n" not in message
     assert len(message) < 600
@@ -48,13 +48,13 @@ def refusal(directory: Path, assume: str | None = None) -> str:
 
 
 def test_an_unknown_family_that_looks_like_llama_can_be_assumed(model: Path) -> None:
-    natural = understand(Checkpoint.open(model))
+    natural = understand(open_store(model))
     change(model, model_type="lama")
     message = refusal(model)
     assert "'lama'" in message
     assert "did you mean 'llama'?" in message
     assert "--family llama" in message
-    layout = understand(Checkpoint.open(model), assume="llama")
+    layout = understand(open_store(model), assume="llama")
     assert layout.assumed
     assert not natural.assumed
     assert layout.identity().model_type == "llama"
@@ -133,7 +133,7 @@ def test_hostile_dimensions(model: Path, key: str, value: Any) -> None:
 )
 def test_hostile_values_never_crash(case: str, key: str, value: Any, tiny_models: TinyModels) -> None:
     """Understood or refused, but nothing else: no traceback of another kind."""
-    checkpoint = Checkpoint.open(tiny_models(case))
+    checkpoint = open_store(tiny_models(case))
     checkpoint.config = {**checkpoint.config, key: value}
     message = ""
     try:
@@ -149,7 +149,7 @@ def test_hostile_values_never_crash(case: str, key: str, value: Any, tiny_models
 @pytest.mark.parametrize(("case", "key"), [("gpt_neox", "use_parallel_residual"), ("falcon-7b", "alibi")])
 @pytest.mark.parametrize("value", ["false", 0, None, []])
 def test_a_switch_must_be_true_or_false(case: str, key: str, value: Any, tiny_models: TinyModels) -> None:
-    checkpoint = Checkpoint.open(tiny_models(case))
+    checkpoint = open_store(tiny_models(case))
     checkpoint.config = {**checkpoint.config, key: value}
     with pytest.raises(FamilyError, match=f"{key} is .*expected true or false"):
         understand(checkpoint)
@@ -188,14 +188,14 @@ def test_family_by_an_unknown_name() -> None:
     ],
 )
 def test_refusal_to_prune(case: str, keys: dict[str, Any], expected: str, tiny_models: TinyModels) -> None:
-    checkpoint = Checkpoint.open(tiny_models(case))
+    checkpoint = open_store(tiny_models(case))
     assert understand(checkpoint).refusal() is None
     checkpoint.config = {**checkpoint.config, **keys}
     assert expected in (understand(checkpoint).refusal() or "")
 
 
 def test_no_layer_is_yielded_that_is_not_there(model: Path) -> None:
-    layout = understand(Checkpoint.open(model))
+    layout = understand(open_store(model))
     for layer in (-1, 4):
         with pytest.raises(FamilyError, match=r"no attention: expected one of \[0, 1, 2, 3\]"):
             layout.attention(layer)
@@ -207,7 +207,7 @@ def test_weights_of_something_else(model: Path) -> None:
 
 
 def test_nothing_but_shapes_is_read_to_understand(model: Path) -> None:
-    checkpoint = Checkpoint.open(model)
+    checkpoint = open_store(model)
     understand(checkpoint)
     assert checkpoint.bytes_read == 0
 
@@ -230,7 +230,7 @@ def test_a_quantisation_config_of_no_known_form(model: Path, given: Any) -> None
 
 @pytest.mark.parametrize("nothing", [None, {}])
 def test_an_empty_quantisation_config_is_none(model: Path, nothing: Any) -> None:
-    assert understand(Checkpoint.open(change(model, quantization_config=nothing))).layers == 4
+    assert understand(open_store(change(model, quantization_config=nothing))).layers == 4
 
 
 @pytest.mark.parametrize("suffix", ["weight_scale", "weight_scale_inv", "weight.absmax", "SCB"])
@@ -255,7 +255,7 @@ def test_codes_in_place_of_a_weight_are_refused(model: Path, suffix: str) -> Non
 def test_plain_fp8_is_numbers(model: Path) -> None:
     tensors = {k: v.to(torch.float8_e4m3fn) for k, v in load_file(model / "model.safetensors").items()}
     save_file(tensors, model / "model.safetensors")
-    read = understand(Checkpoint.open(model)).attention(1).q.float32()
+    read = understand(open_store(model)).attention(1).q.float32()
     expected = tensors["model.layers.1.self_attn.q_proj.weight"].float().numpy()
     np.testing.assert_array_equal(read, expected)
 
@@ -263,10 +263,10 @@ def test_plain_fp8_is_numbers(model: Path) -> None:
 # ---- the entry of pruned checkpoints
 
 
-def pruned(model: Path, **changes: Any) -> Checkpoint:
+def pruned(model: Path, **changes: Any) -> TensorStore:
     entry = {"schema": "gatenorm/pruned/1", "base_model_type": "llama", "layers": 4, "drop": [1, 3], **changes}
     entry = {k: v for k, v in entry.items() if v is not ...}
-    return Checkpoint.open(change(model, model_type="gatenorm_llama", num_hidden_layers=2, gatenorm=entry))
+    return open_store(change(model, model_type="gatenorm_llama", num_hidden_layers=2, gatenorm=entry))
 
 
 def test_a_pruned_checkpoint_counts_its_blocks(model: Path) -> None:
@@ -320,7 +320,7 @@ def test_what_the_config_says_under_another_name_comes_before_the_familys_defaul
     config = json.loads((source / "config.json").read_text())
     config["num_attention_heads"] = config.pop("n_head")
     (source / "config.json").write_text(json.dumps(config))
-    assert understand(Checkpoint.open(source)).heads == 4  # the default of the family is 12
+    assert understand(open_store(source)).heads == 4  # the default of the family is 12
 
 
 def test_gains_and_biases_of_a_foreign_shape_are_refused(tiny_models: TinyModels, tmp_path: Path) -> None:
@@ -334,7 +334,7 @@ def test_gains_and_biases_of_a_foreign_shape_are_refused(tiny_models: TinyModels
         tensors = load_file(source / "model.safetensors")
         tensors[tensor] = tensors[tensor][:1]
         save_file(tensors, source / "model.safetensors")
-        layout = understand(Checkpoint.open(source))
+        layout = understand(open_store(source))
         assert read(layout.attention(0)) is not None
         with pytest.raises(FamilyError, match=r"has shape \[1\], but config.json implies"):
             read(layout.attention(1))
@@ -345,13 +345,13 @@ def test_a_whole_model_lacks_nothing_and_attention_alone_is_no_model(
     case: str, tiny_models: TinyModels, tmp_path: Path
 ) -> None:
     model = tiny_models(case)
-    whole = understand(Checkpoint.open(model))
+    whole = understand(open_store(model))
     assert whole.refusal() is None
     (tmp_path / "config.json").write_bytes((model / "config.json").read_bytes())
     attention = tuple(prefix for layer in range(whole.layers) for prefix in whole.removed_with(layer))
     tensors = load_file(model / "model.safetensors")
     save_file({n: t for n, t in tensors.items() if n.startswith(attention)}, tmp_path / "model.safetensors")
-    alone = understand(Checkpoint.open(tmp_path))
+    alone = understand(open_store(tmp_path))
     expected = f"its files lack the MLP weights of layers 0-{whole.layers - 1} and the embeddings"
     assert (alone.refusal() or "").startswith(expected)
 
@@ -359,4 +359,4 @@ def test_a_whole_model_lacks_nothing_and_attention_alone_is_no_model(
 def test_one_mlp_that_is_missing_is_named(model: Path) -> None:
     tensors = load_file(model / "model.safetensors")
     save_file({n: t for n, t in tensors.items() if "layers.2.mlp" not in n}, model / "model.safetensors")
-    assert "lack the MLP weights of layers 2, " in (understand(Checkpoint.open(model)).refusal() or "")
+    assert "lack the MLP weights of layers 2, " in (understand(open_store(model)).refusal() or "")

@@ -47,7 +47,7 @@ def test_so_much_of_a_data_set_is_read_as_all_processes_use(
 
     def read(source: str, *arguments: Any, processes: int, option: str) -> Any:
         asked.append(processes)
-        raise RecoveryError(source)
+        raise RecoveryError("read", source)
 
     monkeypatch.setattr(corpus, "read", read)
     monkeypatch.setattr(Processes, "here", lambda device: Processes(3, 1, device))

@@ -39,7 +39,7 @@ def test_the_output_is_a_pruned_checkpoint_with_the_adapters_merged(place: Place
     assert layout.drop == (0, 2)
     assert layout.recovered
     assert (out / "gatenorm.json").read_bytes() == (place.pruned / "gatenorm.json").read_bytes()
-    assert {t.dtype for t in layout.checkpoint} == {"BF16"}
+    assert {t.dtype for t in layout.checkpoint.specs.values()} == {"BF16"}
     ids = torch.arange(5, 25)[None]
     merged = gatenorm.load(out, dtype=torch.float32)(input_ids=ids).logits
     base = gatenorm.load(place.pruned, dtype=torch.float32)

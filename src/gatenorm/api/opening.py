@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from gatenorm.checkpoint import Checkpoint, cached, local_path, locate
+from gatenorm.checkpoint import locate, open_store
 from gatenorm.demo.package import NAME as DEMO
 from gatenorm.demo.package import model_directory
-from gatenorm.errors import CheckpointError
 from gatenorm.families import Layout, understand
 from gatenorm.models import loading as transformers_runtime
 
@@ -39,18 +37,8 @@ def open_model(model: Model, family: str | None = None, *, fetch: bool = True) -
         return model
     named = os.fspath(model)
     if named == DEMO:
-        return understand(Checkpoint.open(model_directory()), family)
-    if fetch or local_path(named) is not None:
-        return understand(Checkpoint.open(locate(named)), family)
-    return understand(_where_it_lies(named), family)
-
-
-def _where_it_lies(model_id: str) -> Checkpoint:
-    snapshot = cached(model_id)
-    if snapshot is not None:
-        with suppress(CheckpointError):  # a snapshot without its weights
-            return Checkpoint.open(snapshot)
-    return Checkpoint.open_remote(model_id)
+        return understand(open_store(model_directory()), family)
+    return understand(open_store(named, fetch=fetch), family)
 
 
 def load(model: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel:

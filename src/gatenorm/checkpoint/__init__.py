@@ -1,18 +1,19 @@
-"""Checkpoints: names, shapes, dtypes and lazy reads of tensors. Knows nothing of attention."""
+"""Checkpoints: names, shapes, types and lazy reads of tensors, in any format. Knows nothing of attention."""
 
-from gatenorm.checkpoint.checkpoint import Checkpoint
 from gatenorm.checkpoint.dtypes import to_float32
-from gatenorm.checkpoint.header import TensorInfo, parse_header, write_header
 from gatenorm.checkpoint.hub import cached, hub_id, local_path, locate
+from gatenorm.checkpoint.opening import open_store
+from gatenorm.checkpoint.parts import NewTensor
+from gatenorm.checkpoint.store import TensorSpec, TensorStore
 
 __all__ = [
-    "Checkpoint",
-    "TensorInfo",
+    "NewTensor",
+    "TensorSpec",
+    "TensorStore",
     "cached",
     "hub_id",
     "local_path",
     "locate",
-    "parse_header",
+    "open_store",
     "to_float32",
-    "write_header",
 ]

@@ -108,5 +108,9 @@ def to_float32(bits: Bits, dtype: str, out: Float32 | None = None) -> Float32:
     """
     storage = STORAGE_TYPES.get(dtype)
     if storage is None or storage.decode is None:
-        raise CheckpointError(f"weights of type {dtype} cannot be read as numbers: expected F32, F16, BF16, F64 or fp8")
+        raise CheckpointError(
+            "dtype-no-floats",
+            f"weights of type {dtype} cannot be read as numbers",
+            expected="F32, F16, BF16, F64 or fp8",
+        )
     return storage.decode(bits, out)

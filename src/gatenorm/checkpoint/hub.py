@@ -10,7 +10,7 @@ from pathlib import Path
 from gatenorm.errors import CheckpointError
 
 # organisation/name as the hub allows it; anything else is taken for a path.
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # The weights under the names that transformers reads, and small files; second copies of the weights stay there.
 _WANTED = [
     "model.safetensors",
@@ -47,8 +47,10 @@ def local_path(model: str) -> Path | None:
         path = Path(model).expanduser()
         exists = path.exists()
     except (RuntimeError, OSError, ValueError) as error:
-        raise CheckpointError(f"{model:.80}: that is no path ({error}); give a directory, or a model id") from None
-    return path if exists or not _HUB_ID.fullmatch(model) else None
+        raise CheckpointError(
+            "model-no-path", f"{model:.80}: that is no path ({error})", expected="a directory, or a model id"
+        ) from None
+    return path if exists or not HUB_ID.fullmatch(model) else None
 
 
 def cached(model: str) -> Path | None:
@@ -88,7 +90,9 @@ def hub_errors(model: str) -> Iterator[None]:
         if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2", "httpcore", "httpcore2", "requests"):
             raise
         why = f"the hub could not be reached ({type(error).__name__})"
-    raise CheckpointError(f"{model}: {why}; give a directory, or a model id that can be fetched")
+    raise CheckpointError(
+        "model-unavailable", f"{model}: {why}", expected="a directory, or a model id that can be downloaded"
+    )
 
 
 def hub_id(directory: Path) -> str | None:

@@ -78,13 +78,9 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    from gatenorm.files import placed
+    from gatenorm.files import write_bytes
 
-    try:
-        with placed(path) as temporary:
-            temporary.write_bytes(content)
-    except OSError as error:
-        raise OutputError(f"{path} could not be written: {error.strerror}") from None
+    write_bytes(path, content)
 
 
 def print_table(table: Any) -> None:

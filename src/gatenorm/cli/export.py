@@ -34,7 +34,7 @@ def command(
     """Write MODEL, pruned by gatenorm or dense, in a form that stock engines serve without a patch."""
     from gatenorm.api import open_model
     from gatenorm.export.registry import TARGETS, target
-    from gatenorm.surgery.disk import check_apart
+    from gatenorm.files import check_apart
 
     console.check_json(json)
     if list_:

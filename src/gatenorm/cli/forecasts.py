@@ -61,7 +61,7 @@ def opened_machine(layout: Any, name: str) -> Any:
     """
     from gatenorm.speed.predict.machines import THIS, machine
 
-    stored = {t.dtype for t in layout.checkpoint}
+    stored = {t.dtype for t in layout.checkpoint.specs.values()}
     dtype = "bfloat16" if stored & {"BF16", "F16"} else "float32"
     if name != THIS:
         return machine(name)

@@ -61,8 +61,8 @@ def describe(layout: Any) -> dict[str, Any]:
     roles, weights, refusal = layout.roles, layout.attention(first), layout.refusal()
     stored = ("qkv", "o") if roles.get("qkv") else ("q", "k", "v", "o")
     prefixes = tuple(p for i in layout.attention_layers for p in layout.removed_with(i))
-    attention = sum(t.nbytes for t in checkpoint if t.name.startswith(prefixes))
-    total = sum(t.nbytes for t in checkpoint)
+    attention = sum(t.nbytes for t in checkpoint.specs.values() if t.name.startswith(prefixes))
+    total = sum(t.nbytes for t in checkpoint.specs.values())
     by_layer = [layout.logit_scale(i) for i in range(layout.layers)] if layout.scales_by_layer else None
     return {
         "schema": SCHEMA,
@@ -89,7 +89,7 @@ def describe(layout: Any) -> dict[str, Any]:
         "fused": roles.get("fused") if "qkv" in stored else None,
         "goes_with_the_attention": list(layout.block["attention"]),
         "goes_with_the_mlp": list(mlp_modules(layout.data)),
-        "stored_as": sorted({t.dtype for t in checkpoint}),
+        "stored_as": sorted({t.dtype for t in checkpoint.specs.values()}),
         "files": checkpoint.files,
         "bytes": total,
         "attention_bytes": attention,

@@ -71,12 +71,13 @@ def command(
 ) -> None:
     """Write MODEL without some of its attention sublayers, MLPs or blocks: a checkpoint that transformers loads."""
     from gatenorm import api
-    from gatenorm.surgery.disk import check_apart, check_output, write_pruned
+    from gatenorm.files import check_apart, check_new_directory
+    from gatenorm.surgery.disk import write_pruned
     from gatenorm.surgery.planning import check_kind
 
     console.check_json(json)
     _check_choice(given)
-    check_output(out)
+    check_new_directory(out)
     check_kind(kind)
     wanted_share = options.share(share)
     if drop is None and plan is None:

@@ -12,7 +12,7 @@ from typing import Any
 from gatenorm.evaluation.core.cache import Cache
 from gatenorm.evaluation.core.runner import versions
 from gatenorm.families import Layout
-from gatenorm.results.source_hash import code_sha256
+from gatenorm.results.hashes import code_sha256
 
 # What a figure of this room can depend on.
 ROOMS = (

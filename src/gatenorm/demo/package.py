@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from gatenorm.errors import CheckpointError
-from gatenorm.surgery.disk import whole_directory
+from gatenorm.files import new_directory
 
 NAME = "demo"
 CHECKSUMS = "SHA256SUMS"
@@ -40,7 +40,7 @@ def write(out: Path) -> Path:
     """
     source = model_directory()
     files = [path for path in sorted(source.iterdir()) if path.is_file()]
-    with whole_directory(out, sum(path.stat().st_size for path in files)) as temporary:
+    with new_directory(out, sum(path.stat().st_size for path in files)) as temporary:
         for path in files:
             shutil.copyfile(path, temporary / path.name)
     return out

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gatenorm.checkpoint import Checkpoint
+from gatenorm.checkpoint import open_store
 from gatenorm.engines.engine import Continuation
 from gatenorm.errors import EvaluationError
 
@@ -35,7 +35,7 @@ class Vllm:
         prepare()
         from vllm import LLM
 
-        if Checkpoint.open(path).config.get("model_type") == "nemotron-nas":
+        if open_store(path).config.get("model_type") == "nemotron-nas":
             _know_nemotron_nas()
         self._has_tokenizer = any((path / name).is_file() for name in _TOKENIZERS)
         self._llm: Any = None

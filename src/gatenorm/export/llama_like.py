@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from gatenorm.checkpoint import Checkpoint
+from gatenorm.checkpoint import TensorStore
 from gatenorm.errors import GatenormError
 from gatenorm.families import Layout
 from gatenorm.families.family import positive, value
@@ -34,7 +34,7 @@ _BUFFERS = ("rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cach
 # How many rows of two matrices are compared at once.
 _ROWS = 4096
 # Whether the head that lies beside an embedding is the same, by checkpoint.
-_SAME: WeakKeyDictionary[Checkpoint, bool] = WeakKeyDictionary()
+_SAME: WeakKeyDictionary[TensorStore, bool] = WeakKeyDictionary()
 
 
 def obstacles(layout: Layout) -> list[str]:
@@ -72,9 +72,9 @@ def tied(layout: Layout, read: bool = True) -> bool:
 def _same(layout: Layout, name: str) -> bool:
     # transformers 5 unties a model whose file has another output matrix.
     checkpoint = layout.checkpoint
-    head, embedding = checkpoint.info(name), checkpoint.info(outer(layout, "embedding"))
+    head, embedding = checkpoint.spec(name), checkpoint.spec(outer(layout, "embedding"))
     return (head.shape, head.dtype) == (embedding.shape, embedding.dtype) and all(
-        np.array_equal(checkpoint.bits(head.name, rows), checkpoint.bits(embedding.name, rows))
+        np.array_equal(checkpoint.raw(head.name, rows), checkpoint.raw(embedding.name, rows))
         for rows in (slice(begin, begin + _ROWS) for begin in range(0, head.shape[0], _ROWS))
     )
 
@@ -138,7 +138,7 @@ def _obstacles(layout: Layout) -> Iterator[str]:
     if head not in layout.checkpoint and not value(config, data, "tie_word_embeddings"):
         yield f"there is no tensor {head}, and config.json does not say that it is the embedding (a base model?)"
     elif embedding in layout.checkpoint:
-        rows, said = layout.checkpoint.info(embedding).shape[0], config.get("vocab_size", None)
+        rows, said = layout.checkpoint.spec(embedding).shape[0], config.get("vocab_size", None)
         if said is not None and said != rows:
             yield f"config.json says vocab_size {said!r:.40}, but {embedding} has {rows:,} rows"
     try:
@@ -153,5 +153,7 @@ def foreign(layout: Layout, placed: Set[str]) -> list[str]:
     """Why tensors stand in the way that would be left out without a word: all but the ``placed`` ones."""
     # The head of a tied model goes on purpose.
     known = {*placed, outer(layout, "head")}
-    left = sorted(t.name for t in layout.checkpoint if t.name not in known and not t.name.endswith(_BUFFERS))
+    left = sorted(
+        t.name for t in layout.checkpoint.specs.values() if t.name not in known and not t.name.endswith(_BUFFERS)
+    )
     return [f"it holds {len(left)} tensors for which Llama has no place, the first of them {left[0]}"] if left else []

@@ -14,7 +14,7 @@ from typing import Protocol, cast
 
 from gatenorm.errors import OutputError, did_you_mean
 from gatenorm.families import Layout
-from gatenorm.surgery.disk import check_file, check_output
+from gatenorm.files import check_new_directory, check_new_file
 
 Progress = Callable[[int, int], None]
 
@@ -69,7 +69,7 @@ class Target:
         Raises:
             OutputError: it is there already.
         """
-        (check_file if self.is_file else check_output)(out)
+        (check_new_file if self.is_file else check_new_directory)(out)
 
     def write(self, layout: Layout, out: Path, *, dtype: str = "auto", progress: Progress | None = None) -> Exported:
         """Write the model to ``out``, whole or not at all.

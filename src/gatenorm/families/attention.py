@@ -90,7 +90,7 @@ class AttentionWeights:
     def o(self) -> Projection:
         """``Wo`` transposed, one entry a query head: ``[head_dim, width]``."""
         lay, name = self.layout, self._weight_name("o")
-        bits = lay.checkpoint.bits(name)
+        bits = lay.checkpoint.raw(name)
         rows = bits if lay.roles.get("transposed") else bits.T
         return Projection(name, self._dtype(name), self._split(rows, lay.heads))
 
@@ -123,7 +123,7 @@ class AttentionWeights:
         return self._vector(name, lengths) + np.float32(lay.norms["gain_offset"])
 
     def _vector(self, name: str, lengths: set[int]) -> Float32:
-        shape = self.layout.checkpoint.info(name).shape
+        shape = self.layout.checkpoint.spec(name).shape
         if len(shape) != 1 or shape[0] not in lengths:
             raise FamilyError(f"{name} has shape {list(shape)}, but config.json implies {sorted(lengths)}")
         return self.layout.checkpoint.float32(name)
@@ -146,7 +146,7 @@ class AttentionWeights:
             if name not in lay.checkpoint:
                 raise FamilyError(f"no tensor {name}: expected the {role} projection of layer {self.layer} there")
             expected = shape[::-1] if lay.roles.get("transposed") else shape
-            found = lay.checkpoint.info(name).shape
+            found = lay.checkpoint.spec(name).shape
             if found != expected:
                 raise FamilyError(f"{name} has shape {list(found)}, but config.json implies {list(expected)}")
 
@@ -154,17 +154,17 @@ class AttentionWeights:
         return self.layout.tensor(self.layer, f"{self.layout.roles[role]}.weight")
 
     def _dtype(self, name: str) -> str:
-        return self.layout.checkpoint.info(name).dtype
+        return self.layout.checkpoint.spec(name).dtype
 
     def _projection(self, role: str) -> Projection:
         lay = self.layout
         if not lay.roles.get("qkv"):
             name = self._weight_name(role)
-            bits = lay.checkpoint.bits(name)
+            bits = lay.checkpoint.raw(name)
             rows = bits.T if lay.roles.get("transposed") else bits
             return Projection(name, self._dtype(name), self._split(rows, lay.heads if role == "q" else lay.kv_heads))
         name = self._weight_name("qkv")
-        fused = lay.checkpoint.bits(name, count=False)
+        fused = lay.checkpoint.raw(name, counted=False)
         heads = self._cut(fused.T if lay.roles.get("transposed") else fused, role)
         lay.checkpoint.bytes_read += sum(head.nbytes for head in heads)
         return Projection(name, self._dtype(name), heads)

@@ -17,7 +17,7 @@ def missing(layout: Layout) -> str | None:
     Told by names and shapes. A head is no part of it, since base models have none.
     """
     inside = layout.prefix + "."
-    matrices = [t.name for t in layout.checkpoint if len(t.shape) == 2]
+    matrices = [t.name for t in layout.checkpoint.specs.values() if len(t.shape) == 2]
     blocks = tuple(name for name in matrices if name.startswith(inside))
     bare = []
     for layer in layout.mlp_layers:

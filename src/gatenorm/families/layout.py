@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from gatenorm.checkpoint import Checkpoint
+from gatenorm.checkpoint import TensorStore
 from gatenorm.errors import CheckpointError, FamilyError, did_you_mean
 from gatenorm.families.attention import AttentionWeights
 from gatenorm.families.completeness import missing
@@ -35,7 +35,7 @@ class Layout:
     :meth:`logit_scale`. ``block`` and ``per_layer`` are the family's instructions for surgery.
     """
 
-    checkpoint: Checkpoint
+    checkpoint: TensorStore
     model_type: str
     data: Data
     layers: int
@@ -166,7 +166,7 @@ class Layout:
         )
 
 
-def understand(checkpoint: Checkpoint, assume: str | None = None) -> Layout:
+def understand(checkpoint: TensorStore, assume: str | None = None) -> Layout:
     """Recognise the checkpoint's family and resolve its names and numbers.
 
     Args:
@@ -243,14 +243,14 @@ def _pruned(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return entry
 
 
-def _refuse_quantised(checkpoint: Checkpoint) -> None:
+def _refuse_quantised(checkpoint: TensorStore) -> None:
     """Stored codes are not weights: a score taken from them would be a number about nothing."""
     given = checkpoint.config.get("quantization_config") or checkpoint.config.get("compression_config")
     if given:
         method = given.get("quant_method") if isinstance(given, Mapping) else None
         found = f"config.json has a quantization_config ({method or 'method not named'})"
     else:
-        name = next((t.name for t in checkpoint if t.name.endswith(_QUANTISED)), None)
+        name = next((t.name for t in checkpoint.specs.values() if t.name.endswith(_QUANTISED)), None)
         if name is None:
             return
         found = f"there is a tensor {name}"
@@ -280,12 +280,12 @@ def _numbers(config: Mapping[str, Any], data: Data) -> _Number:
     return number
 
 
-def _prefix(checkpoint: Checkpoint, data: Data) -> str:
+def _prefix(checkpoint: TensorStore, data: Data) -> str:
     """The block list's name in this checkpoint: a base model's files lack the causal LM's first component."""
     path = str(data["block"]["path"])
     short = path.split(".", 1)[1]
     for prefix in (path, short):
-        if any(t.name.startswith(prefix + ".") for t in checkpoint):
+        if any(t.name.startswith(prefix + ".") for t in checkpoint.specs.values()):
             return prefix
     raise FamilyError(
         f"no tensor of {checkpoint.directory} is called {path}.* or {short}.*: expected the weights of "
@@ -293,7 +293,7 @@ def _prefix(checkpoint: Checkpoint, data: Data) -> str:
     )
 
 
-def _unknown(checkpoint: Checkpoint, model_type: str) -> str:
+def _unknown(checkpoint: TensorStore, model_type: str) -> str:
     llama = families()["llama"]
     like = [f"{llama['block']['path']}.0.{llama['roles'][role]}.weight" for role in "qkvo"]
     message = f"model_type {model_type!r:.80} is not known; {did_you_mean(model_type[:80], families())}"
@@ -308,7 +308,11 @@ def _check_shapes(layout: Layout) -> None:
         raise FamilyError(f"config.json: {layout.heads} query heads are no multiple of {layout.kv_heads} key heads")
     # Counted in the weights before the config's number is believed: it sets the length of everything that follows.
     skip = len(layout.prefix) + 1
-    indices = {t.name[skip:].split(".", 1)[0] for t in layout.checkpoint if t.name.startswith(layout.prefix + ".")}
+    indices = {
+        t.name[skip:].split(".", 1)[0]
+        for t in layout.checkpoint.specs.values()
+        if t.name.startswith(layout.prefix + ".")
+    }
     stored = sum(index.isascii() and index.isdigit() for index in indices)
     # Blocks that are gone altogether have left no tensor.
     stored += sum(str(layer) not in indices for layer in layout.removal.blocks)

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.checkpoint import Checkpoint
+from gatenorm.checkpoint import open_store
 from gatenorm.errors import CheckpointError, EvaluationError, GatenormError, MissingExtraError, first_line
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def load(directory: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel
         MissingExtraError: torch or transformers is not installed.
     """
     AutoModelForCausalLM = _transformers().AutoModelForCausalLM
-    Checkpoint.open(directory)  # headers are checked before transformers believes them
+    open_store(directory)  # headers are checked before transformers believes them
     arguments.setdefault("use_safetensors", True)
     # Left to itself, transformers asks on the terminal whether to run code out of the directory.
     arguments.setdefault("trust_remote_code", False)

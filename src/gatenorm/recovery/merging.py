@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.checkpoint import Checkpoint
-from gatenorm.checkpoint.checkpoint import INDEX
+from gatenorm.checkpoint import NewTensor, TensorStore
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES
-from gatenorm.checkpoint.writing import Computed, Copied, NewFile, NewTensor, index_of, write_files
+from gatenorm.checkpoint.parts import Computed
 from gatenorm.families import Layout
-from gatenorm.surgery.disk import RECOVERY_FILE, carry_over, index_metadata, write_json
+from gatenorm.files import write_json
+from gatenorm.surgery.disk import RECOVERY_FILE, carry_over
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,10 +94,8 @@ def write_merged(
         progress: called with (bytes written, bytes in all).
     """
     checkpoint = layout.checkpoint
-    files = [_merged(checkpoint, name, added) for name in checkpoint.headers]
-    write_files(files, target, progress)
-    if checkpoint.index is not None:
-        write_json(target / INDEX, index_of(files, index_metadata(checkpoint)))
+    merged = ((name, _merged(checkpoint, name, added.get(name))) for name in checkpoint.specs)
+    checkpoint.rewritten(merged).write(target, progress)
     carried, _ = carry_over(checkpoint.directory, target, _WRITTEN)
     config = dict(checkpoint.config)
     config["gatenorm"] = {**config["gatenorm"], "recovery": dict(summary)}
@@ -131,22 +129,18 @@ model = PeftModel.from_pretrained(gatenorm.load("PRUNED_DIRECTORY"), "THIS_DIREC
     )
 
 
-def _merged(checkpoint: Checkpoint, name: str, added: Mapping[str, Update]) -> NewFile:
-    header, path = checkpoint.headers[name], checkpoint.directory / name
-    tensors = []
-    for t in header.tensors:
-        part: Computed | Copied = Copied(path, t.begin, t.end)
-        if t.name in added:
-            part = Computed(t.nbytes, _sum(checkpoint, t.name, added[t.name]))
-        tensors.append(NewTensor(t.name, t.dtype, t.shape, (part,)))
-    return NewFile(name, tuple(tensors), header.metadata)
+def _merged(checkpoint: TensorStore, name: str, update: Update | None) -> NewTensor:
+    same = checkpoint.same(name)
+    if update is None:
+        return same
+    return replace(same, parts=(Computed(same.nbytes, _sum(checkpoint, name, update)),))
 
 
-def _sum(checkpoint: Checkpoint, name: str, update: Update) -> Callable[[], bytes]:
+def _sum(checkpoint: TensorStore, name: str, update: Update) -> Callable[[], bytes]:
     def make() -> bytes:
         import torch
 
-        stored = getattr(torch, STORAGE_TYPES[checkpoint.info(name).dtype].torch)
+        stored = getattr(torch, STORAGE_TYPES[checkpoint.spec(name).dtype].torch)
         merged = update.on(checkpoint.torch(name)).to(stored).contiguous()
         return bytes(merged.view(torch.uint8).numpy().tobytes())
 

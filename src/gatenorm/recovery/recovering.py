@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gatenorm.checkpoint import Checkpoint
+from gatenorm.checkpoint import open_store
 from gatenorm.criteria.fingerprint import ROOMS as ROOMS_BELOW
 from gatenorm.criteria.fingerprint import model_key, software
 from gatenorm.errors import RecoveryError
 from gatenorm.evaluation.core.text import Text
 from gatenorm.families import Layout, understand
+from gatenorm.files import check_new_directory, new_directory, write_json
 from gatenorm.records import Evidence
 from gatenorm.recovery import merging
 from gatenorm.recovery import state as states
@@ -24,7 +25,7 @@ from gatenorm.recovery.record import KIND, Recovered, figures_of, summary_of
 from gatenorm.recovery.settings import Settings
 from gatenorm.recovery.training import Report, held_out_loss, train
 from gatenorm.surgery.card import recovered_card
-from gatenorm.surgery.disk import RECOVERY_FILE, check_output, whole_directory, write_json
+from gatenorm.surgery.disk import RECOVERY_FILE
 
 Writing = Callable[[int, int], None]
 # Whose code decides the outcome.
@@ -105,7 +106,7 @@ def recover(
         finished = Recovered.read(out)
         states.check_same(finished.key, key, f"{out} holds another recovery", "name another -o")
         return finished
-    check_output(out)
+    check_new_directory(out)
     path = states.state_file(out)
     states.load(path, key)  # another recovery's is refused before anything is loaded
     tokenizer = load_tokenizer(layout.checkpoint.directory)
@@ -165,7 +166,7 @@ def _write(
     trainable = sum(p.numel() for p in adapted.model.parameters() if p.requires_grad)
     dtype = str(adapted.model.dtype).removeprefix("torch.")
     best = int(state.best["step"])
-    with whole_directory(out, merging.size(layout)) as temporary:
+    with new_directory(out, merging.size(layout)) as temporary:
         merging.write_adapter(adapted.model, temporary / merging.ADAPTER, layout.checkpoint.name)
         carried = merging.write_merged(
             layout, added, summary_of(settings, best, str(corpus.data["name"])), temporary, writing
@@ -182,7 +183,7 @@ def _write(
             "trainable": float(trainable),
         }
         figures = figures_of(state.start, state.best["held_out"], merged, parent_loss, counts)
-        written = understand(Checkpoint.open(temporary))
+        written = understand(open_store(temporary))
         evidence = Evidence(
             kind=KIND,
             model=replace(written.identity(), name=out.resolve().name),

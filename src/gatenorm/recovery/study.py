@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from gatenorm.checkpoint import Checkpoint
+from gatenorm.checkpoint import open_store
 from gatenorm.criteria.fingerprint import model_key, software
 from gatenorm.errors import OutputError, RecoveryError
 from gatenorm.evaluation.core.job import Job
@@ -209,7 +209,7 @@ def study(
                     parent=layout if settings.objective == "distill" else None,
                     report=told,
                 )
-                after, steps = measure(understand(Checkpoint.open(out / name))), int(recovered.figures["steps"])
+                after, steps = measure(understand(open_store(out / name))), int(recovered.figures["steps"])
                 seconds, diverged = recovered.evidence[0].seconds, recovered.diverged
             except NothingLearnedError as none:  # the best that was seen is the pruned model
                 after, steps, seconds, diverged = before, none.steps, none.seconds, none.diverged
@@ -231,12 +231,12 @@ def study(
 
 def _pruned(layout: Layout, plan: Plan, where: Path) -> Layout:
     if where.exists():
-        found = understand(Checkpoint.open(where))
+        found = understand(open_store(where))
         if found.drop == plan.drop:
             return found
         shutil.rmtree(where)
     write_pruned(layout, plan, where)
-    return understand(Checkpoint.open(where))
+    return understand(open_store(where))
 
 
 class _Measure:

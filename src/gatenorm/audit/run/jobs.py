@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from gatenorm.criteria.fingerprint import ROOMS
-from gatenorm.results.source_hash import code_sha256
+from gatenorm.results.hashes import code_sha256
 
 # What a figure can depend on in this package. Of the audit's own room: what carries orders out. How they are put
 # together and judged may change freely.

@@ -13,9 +13,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from gatenorm.checkpoint.dtypes import STORAGE_TYPES
 from gatenorm.criteria.streams.statistics import StreamStatistics, Watch
 from gatenorm.criteria.tokens.sources import Samples, batches
 from gatenorm.errors import CalibrationError
@@ -133,7 +130,7 @@ def _hollow(layout: Layout, device: str, dtype: str) -> Any:
         stored = next((n for n in (name, short) if n in layout.checkpoint), None)
         if stored is None:
             raise CalibrationError(f"there is no tensor {name} in the files: score the model as a whole")
-        weight = _read(layout, stored).to(device, chosen)
+        weight = layout.checkpoint.torch(stored).to(device, chosen)
         model.get_submodule(owner)._parameters[last] = torch.nn.Parameter(weight, requires_grad=False)
     for _, module in model.named_modules():
         for name, buffer in module._buffers.items():
@@ -145,21 +142,10 @@ def _block_weights(layout: Layout, layer: int, block: Any, device: str, dtype: A
     weights = {}
     for name, parameter in block.named_parameters():
         stored = layout.tensor(layer, name)
-        if stored not in layout.checkpoint or layout.checkpoint.info(stored).shape != tuple(parameter.shape):
+        if stored not in layout.checkpoint or layout.checkpoint.spec(stored).shape != tuple(parameter.shape):
             raise CalibrationError(f"the files hold no {stored} of shape {list(parameter.shape)}: score it as a whole")
-        weights[name] = _read(layout, stored).to(device, dtype)
+        weights[name] = layout.checkpoint.torch(stored).to(device, dtype)
     return weights
-
-
-def _read(layout: Layout, name: str) -> torch.Tensor:
-    """A tensor out of its file, read rather than mapped: mapped pages would count as this process's memory for good."""
-    import torch
-
-    checkpoint = layout.checkpoint
-    info = checkpoint.info(name)
-    bits = np.fromfile(checkpoint.directory / info.file, np.uint8, count=info.nbytes, offset=info.begin)
-    checkpoint.bytes_read += info.nbytes
-    return torch.from_numpy(bits).view(getattr(torch, STORAGE_TYPES[info.dtype].torch)).reshape(info.shape)
 
 
 @contextmanager

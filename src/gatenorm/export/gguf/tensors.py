@@ -91,7 +91,7 @@ def hidden(layout: Layout, layer: int) -> int:
     """How wide the MLP of that layer is written."""
     if layer not in layout.mlp_layers:
         return NO_MLP
-    return layout.checkpoint.info(layout.tensor(layer, f"{layout.data['mlp']['up']}.weight")).shape[0]
+    return layout.checkpoint.spec(layout.tensor(layer, f"{layout.data['mlp']['up']}.weight")).shape[0]
 
 
 class _Writer:
@@ -101,7 +101,7 @@ class _Writer:
 
     def all(self, read: bool) -> Iterator[Tensor]:
         lay, shared = self.layout, tied(self.layout, read)
-        size = (lay.checkpoint.info(outer(lay, "embedding")).shape[0], lay.width)
+        size = (lay.checkpoint.spec(outer(lay, "embedding")).shape[0], lay.width)
         yield self._stored("token_embd.weight", outer(lay, "embedding"), size, head=shared)
         yield self._stored("output_norm.weight", outer(lay, "norm"), (lay.width,))
         if not shared:
@@ -165,12 +165,12 @@ class _Writer:
         head: bool = False,
     ) -> Tensor:
         checkpoint, size = self.layout.checkpoint, self.layout.head_dim
-        info = checkpoint.info(source)
+        info = checkpoint.spec(source)
         if info.shape != shape:
             raise CheckpointError(f"{source} has shape {list(info.shape)}, but config.json implies {list(shape)}")
 
         def rows(begin: int, end: int) -> Bits:
-            bits = checkpoint.bits(source, slice(begin, end))
+            bits = checkpoint.raw(source, slice(begin, end))
             return interleaved(bits, size) if turned else bits
 
         kind = tensor_type(self.dtype, info.dtype, shape, more, head)
@@ -181,7 +181,7 @@ class _Writer:
 
     def _zero(self, name: str, shape: tuple[int, int]) -> Tensor:
         """A matrix of zeros, of the type that the rest of the file has: a second type would only raise questions."""
-        stored = self.layout.checkpoint.info(outer(self.layout, "embedding")).dtype
+        stored = self.layout.checkpoint.spec(outer(self.layout, "embedding")).dtype
         numpy = STORAGE_TYPES[stored].numpy
         kind = tensor_type(self.dtype, stored, shape)
         return Tensor(name, shape, kind, stored, lambda begin, end: np.zeros((end - begin, shape[1]), numpy))

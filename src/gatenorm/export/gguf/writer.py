@@ -21,8 +21,8 @@ from gatenorm.export.gguf.tokenizer import Tokenizer, tokenizer
 from gatenorm.export.registry import Exported, Progress
 from gatenorm.families import Layout
 from gatenorm.families.family import positive, value
+from gatenorm.files import check_new_file, new_file
 from gatenorm.records import spans
-from gatenorm.surgery.disk import check_file, whole_file
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -68,12 +68,12 @@ def write(layout: Layout, out: Path, *, dtype: str = "auto", progress: Progress 
         CheckpointError: a tensor is missing or has another shape than its config implies.
     """
     GGUFWriter = _writer()
-    check_file(out)
+    check_new_file(out)
     check_quantiser(dtype)
     words = tokenizer(layout, _rows(layout))
     parts = tensors(layout, dtype)
     total = sum(part.nbytes for part in parts)
-    with whole_file(out, total) as temporary:
+    with new_file(out, total) as temporary:
         writer = GGUFWriter(temporary, ARCHITECTURE)
         _describe(writer, layout, words, file_type(parts, dtype))
         _declare(writer, parts)
@@ -111,7 +111,7 @@ def _writer() -> type[GGUFWriter]:
 
 
 def _rows(layout: Layout) -> int:
-    return layout.checkpoint.info(llama_like.outer(layout, "embedding")).shape[0]
+    return layout.checkpoint.spec(llama_like.outer(layout, "embedding")).shape[0]
 
 
 def _describe(writer: GGUFWriter, layout: Layout, words: Tokenizer, kind: int) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from gatenorm.checkpoint import TensorInfo
-from gatenorm.checkpoint.checkpoint import SINGLE
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES
-from gatenorm.checkpoint.writing import Copied, NewFile, NewTensor, Part, Repeated, Widened
+from gatenorm.checkpoint.parts import NewTensor, Part, Repeated, Widened
+from gatenorm.checkpoint.store import NewWeights, Replacement
 from gatenorm.export.llama_like import outer, tied
 from gatenorm.families import Layout
 
@@ -22,9 +20,6 @@ MULTIPLE = 256
 _ONE = {"F64": struct.pack("<d", 1), "F32": struct.pack("<f", 1), "F16": struct.pack("<e", 1), "BF16": b"\x80\x3f"}
 _ZERO = b"\0"
 _PROJECTIONS = ("q", "k", "v", "o")
-
-# A tensor to write and the one that it comes from; None where it is made up.
-Made = tuple[TensorInfo | None, NewTensor]
 
 
 @dataclass(frozen=True)
@@ -36,30 +31,15 @@ class _Module:
     widened: int | None = None
 
 
-def weight_files(layout: Layout) -> list[NewFile]:
+def weight_files(layout: Layout) -> NewWeights:
     """The source's shards in their order with what belongs to each; made-up tensors lie where their layer's MLP lies.
 
     Numbered anew, since shards can lose all they hold and MLX-LM looks for ``model*.safetensors``.
     """
-    shards: dict[str, list[tuple[float, NewTensor]]] = defaultdict(list)
-    home = ""
-    for source, tensor in tensors(layout):
-        home = source.file if source is not None else home
-        shards[home].append((source.begin if source is not None else float("inf"), tensor))
-    headers = layout.checkpoint.headers
-    kept = [file for file in headers if file in shards]
-    names = [f"model-{i:05}-of-{len(kept):05}.safetensors" for i in range(1, len(kept) + 1)]
-    return [
-        NewFile(
-            name=SINGLE if len(kept) == 1 else name,
-            tensors=tuple(tensor for _, tensor in sorted(shards[file], key=lambda pair: pair[0])),
-            metadata={"format": "pt", **headers[file].metadata},
-        )
-        for name, file in zip(names, kept, strict=True)
-    ]
+    return layout.checkpoint.rewritten(tensors(layout), renumber=True)
 
 
-def tensors(layout: Layout, read: bool = True) -> Iterator[Made]:
+def tensors(layout: Layout, read: bool = True) -> Iterator[Replacement]:
     """Every tensor to write. Within a layer the MLP comes first: it is there in almost every layer.
 
     Without ``read`` no weights are read to find them: an output matrix that equals the embedding is among them then.
@@ -90,7 +70,7 @@ def biased(layout: Layout) -> bool:
 
 def mlp_width(layout: Layout, layer: int) -> int:
     """The hidden units of the MLP in the source, of a layer that has one."""
-    return layout.checkpoint.info(layout.tensor(layer, f"{layout.data['mlp']['gate']}.weight")).shape[0]
+    return layout.checkpoint.spec(layout.tensor(layer, f"{layout.data['mlp']['gate']}.weight")).shape[0]
 
 
 def widened(width: int) -> int:
@@ -130,7 +110,7 @@ def _source(layout: Layout, layer: int, module: _Module, kind: str = "weight") -
     return layout.tensor(layer, f"{module.source}.{kind}")
 
 
-def _attention(layout: Layout, layer: int) -> Iterator[Made]:
+def _attention(layout: Layout, layer: int) -> Iterator[Replacement]:
     for module in _attention_modules(layout):
         weight = _source(layout, layer, module)
         yield _taken(layout, _name(layer, module), weight)
@@ -139,11 +119,11 @@ def _attention(layout: Layout, layer: int) -> Iterator[Made]:
         if (bias := _source(layout, layer, module, "bias")) in layout.checkpoint:
             yield _taken(layout, _name(layer, module, "bias"), bias)
         else:
-            info = layout.checkpoint.info(weight)
+            info = layout.checkpoint.spec(weight)
             yield None, _made_up(_name(layer, module, "bias"), info.dtype, info.shape[:1], _ZERO)
 
 
-def _zeros(layout: Layout, layer: int) -> Iterator[Made]:
+def _zeros(layout: Layout, layer: int) -> Iterator[Replacement]:
     """An attention of zeros in the shapes and types of the first one there is; its norm's gain is 1."""
     first = layout.attention_layers[0]
     for _, like in _attention(layout, first):
@@ -157,15 +137,15 @@ def _made_up(name: str, dtype: str, shape: tuple[int, ...], pattern: bytes) -> N
     return NewTensor(name, dtype, shape, (Repeated(pattern, nbytes // len(pattern)),))
 
 
-def _taken(layout: Layout, name: str, source: str, axis: int | None = None) -> Made:
+def _taken(layout: Layout, name: str, source: str, axis: int | None = None) -> Replacement:
     """The tensor ``source`` under another name, along ``axis`` filled up with zeros to a width that readers know."""
-    info = layout.checkpoint.info(source)
-    path, size, shape = layout.checkpoint.directory / info.file, STORAGE_TYPES[info.dtype].itemsize, list(info.shape)
-    parts: tuple[Part, ...] = (Copied(path, info.begin, info.end),)
+    info = layout.checkpoint.spec(source)
+    stored, size, shape = layout.checkpoint.byte_range(source), STORAGE_TYPES[info.dtype].itemsize, list(info.shape)
+    parts: tuple[Part, ...] = (stored,)
     if axis is not None and (extra := widened(shape[axis]) - shape[axis]):
         shape[axis] += extra
         if axis == 0:
             parts = (*parts, Repeated(_ZERO, extra * shape[1] * size))
         else:
-            parts = (Widened(path, info.begin, info.end, info.shape[1] * size, extra * size),)
-    return info, NewTensor(name, info.dtype, tuple(shape), parts)
+            parts = (Widened(stored, info.shape[1] * size, extra * size),)
+    return source, NewTensor(name, info.dtype, tuple(shape), parts)

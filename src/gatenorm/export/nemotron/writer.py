@@ -19,9 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gatenorm.checkpoint.checkpoint import INDEX
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES
-from gatenorm.checkpoint.writing import index_of, write_files
 from gatenorm.engines import vllm_plugin
 from gatenorm.errors import FamilyError
 from gatenorm.export import llama_like
@@ -29,9 +27,10 @@ from gatenorm.export.nemotron import tensors
 from gatenorm.export.registry import Exported, Progress
 from gatenorm.families import Layout, Rotary
 from gatenorm.families.family import value
+from gatenorm.files import new_directory, write_json
 from gatenorm.surgery.card import export_card
 from gatenorm.surgery.config import MODELLING_FILE, tokenizer_config
-from gatenorm.surgery.disk import carry_over, index_metadata, whole_directory, write_json
+from gatenorm.surgery.disk import carry_over
 
 SCHEMA = "gatenorm/nemotron-nas/1"
 CONFIGURATION = Path(vllm_plugin.__file__).with_name("configuration_decilm.py")
@@ -47,7 +46,7 @@ def obstacles(layout: Layout) -> list[str]:
     if reasons:
         return reasons
     return llama_like.foreign(
-        layout, {source.name for source, _ in tensors.tensors(layout, read=False) if source is not None}
+        layout, {source for source, _ in tensors.tensors(layout, read=False) if source is not None}
     )
 
 
@@ -63,13 +62,10 @@ def write(layout: Layout, out: Path, *, dtype: str, progress: Progress | None) -
         OutputError: ``out`` is taken, cannot be written, or the disk is full.
         CheckpointError: the source lacks a tensor.
     """
-    files, notes = tensors.weight_files(layout), tuple(remarks(layout))
+    weights, notes = tensors.weight_files(layout), tuple(remarks(layout))
     config, tokenizer = nemotron_config(layout), tokenizer_config(layout)
-    total = sum(file.size for file in files)
-    with whole_directory(out, total) as temporary:
-        write_files(files, temporary, progress)
-        if len(files) > 1:
-            write_json(temporary / INDEX, index_of(files, index_metadata(layout.checkpoint)))
+    with new_directory(out, weights.size) as temporary:
+        weights.write(temporary, progress)
         carried, left_out = carry_over(layout.checkpoint.directory, temporary, _WRITTEN)
         write_json(temporary / "config.json", config)
         if tokenizer is not None:
@@ -77,13 +73,13 @@ def write(layout: Layout, out: Path, *, dtype: str, progress: Progress | None) -
         shutil.copyfile(CONFIGURATION, temporary / CONFIGURATION.name)
         (temporary / "README.md").write_text(export_card(layout, "nemotron-nas", notes, carried), encoding="utf-8")
     links = (f"{name} is a link out of the checkpoint and was left out: copy it yourself" for name in left_out)
-    return Exported(total, (*notes, *links))
+    return Exported(weights.size, (*notes, *links))
 
 
 def nemotron_config(layout: Layout) -> dict[str, Any]:
     """The ``config.json``: Llama's keys in the spelling of transformers 4, which all readers know, and the blocks."""
     config, data, rotary = layout.checkpoint.config, layout.data, _rotary(layout)
-    embedding = layout.checkpoint.info(llama_like.outer(layout, "embedding"))
+    embedding = layout.checkpoint.spec(llama_like.outer(layout, "embedding"))
     widths = {layer: tensors.widened(tensors.mlp_width(layout, layer)) for layer in layout.mlp_layers}
     attending = {*layout.attention_layers, *tensors.zero_attention(layout)}
     special = _SPECIAL_TOKENS.get(layout.model_type, {})

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gatenorm.checkpoint import Checkpoint
+from gatenorm.checkpoint import open_store
 from gatenorm.engines.engine import Continuation, Engine, EngineKind, engine_for
 from gatenorm.errors import EvaluationError, GatenormError
 from gatenorm.export.verify.gguf_comparison import Compared
@@ -69,7 +69,7 @@ def form_of(path: Path) -> str:
         raise EvaluationError(f"{path} is no export: expected a .gguf file or a directory with config.json")
     if not path.is_dir():
         raise EvaluationError(f"{path} does not exist: expected a .gguf file or a directory with config.json")
-    return "nemotron-nas" if Checkpoint.open(path).config.get("model_type") == "nemotron-nas" else "transformers"
+    return "nemotron-nas" if open_store(path).config.get("model_type") == "nemotron-nas" else "transformers"
 
 
 def verify(

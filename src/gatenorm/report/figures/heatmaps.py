@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm.errors import MissingExtraError, OutputError
-from gatenorm.files import placed
+from gatenorm.files import replacing
 from gatenorm.records import Evidence
 from gatenorm.report.figures.plots import plotly_figure
 
@@ -58,11 +58,8 @@ def plot_retrieval(records: Sequence[Evidence], path: Path) -> None:
                 axes.text(column, row, f"{value:.0%}", ha="center", va="center", color=colour, fontsize=8)
     if image is not None:
         figure.colorbar(image, ax=figure.axes, label=f"right of four (chance {own[0].figures['chance']:.0%})")
-    try:
-        with placed(path) as temporary:
-            figure.savefig(temporary, dpi=150)
-    except OSError as error:
-        raise OutputError(f"--plot {path}: {error.strerror}") from None
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150)
 
 
 def cells(record: Evidence) -> tuple[list[int], list[float], list[list[float]]]:

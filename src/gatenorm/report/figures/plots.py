@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm.errors import MissingExtraError, OutputError
-from gatenorm.files import placed
+from gatenorm.files import replacing
 from gatenorm.records import Scores
 from gatenorm.report.figures.palette import MARKED, PLAIN
 
@@ -48,11 +48,8 @@ def write_plot(path: Path, static: Callable[[Path], None], interactive: Callable
         OutputError: an unknown ending, or the file cannot be written.
     """
     check_format(path)
-    try:
-        with placed(path) as temporary:
-            (interactive if path.suffix.lower() == ".html" else static)(temporary)
-    except OSError as error:
-        raise OutputError(f"--plot {path}: {error.strerror}") from None
+    with replacing(path) as temporary:
+        (interactive if path.suffix.lower() == ".html" else static)(temporary)
 
 
 def matplotlib_figure(width: float, height: float) -> Any:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from gatenorm.checkpoint import Checkpoint
+from gatenorm.checkpoint import TensorStore, open_store
 from gatenorm.checkpoint.formats.gguf.metadata import MOST_LAYERS, kv_heads, read_model
 from gatenorm.errors import EvaluationError, MissingExtraError
 from gatenorm.export.gguf.writer import DROP_KEY, DROP_MLP_KEY, LAYERS_KEY
@@ -72,13 +72,13 @@ class Variant:
         if path.is_file() and path.suffix.lower() == ".gguf":
             return _gguf(path)
         if (path / "config.json").is_file():
-            checkpoint = Checkpoint.open(path)
+            checkpoint = open_store(path)
             if checkpoint.config.get("model_type") == NEMOTRON:
                 return _nemotron(checkpoint)
         return None
 
 
-def _nemotron(checkpoint: Checkpoint) -> Variant:
+def _nemotron(checkpoint: TensorStore) -> Variant:
     config = checkpoint.config
     blocks = config.get("block_configs") or []
     try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from gatenorm.checkpoint import TensorInfo
+from gatenorm.checkpoint import TensorSpec
 from gatenorm.families import Layout, keep_entries
 from gatenorm.families.family import value
 from gatenorm.records import Removal
@@ -58,7 +58,7 @@ class Sublayer:
     matrices: int = 0
 
     @classmethod
-    def of(cls, tensors: Iterable[TensorInfo]) -> Sublayer:
+    def of(cls, tensors: Iterable[TensorSpec]) -> Sublayer:
         """Count tensors; matrices are those of two dimensions, whichever way round they are stored."""
         shapes = [t.shape for t in tensors]
         matrices = [shape for shape in shapes if len(shape) == 2]
@@ -114,7 +114,7 @@ class Architecture:
             removal: count what would be left of it without these sublayers.
         """
         going = layout.removed_by(removal)
-        stored = [t for t in layout.checkpoint if _is_parameter(t) and not t.name.startswith(going)]
+        stored = [t for t in layout.checkpoint.specs.values() if _is_parameter(t) and not t.name.startswith(going)]
         gone = layout.removal | removal
         attention, mlp = {}, []
         inside: set[str] = set()
@@ -198,12 +198,12 @@ class Architecture:
         return 2 * self.kv_heads * self.head_dim * cells * batch * size
 
 
-def _is_parameter(tensor: TensorInfo) -> bool:
+def _is_parameter(tensor: TensorSpec) -> bool:
     """Old releases stored buffers as well: masks [1, 1, n, n], scalars, and rotary frequencies."""
     return len(tensor.shape) in (1, 2) and not tensor.name.endswith("inv_freq")
 
 
-def _head(outside: list[TensorInfo], layout: Layout) -> list[TensorInfo]:
+def _head(outside: list[TensorSpec], layout: Layout) -> list[TensorSpec]:
     """The matrix that makes logits: one of its own, or the embedding once more where they are tied."""
     rows = value(layout.checkpoint.config, layout.data, "vocab_size")
     large = [t for t in outside if len(t.shape) == 2 and t.shape[0] == rows]
@@ -211,7 +211,7 @@ def _head(outside: list[TensorInfo], layout: Layout) -> list[TensorInfo]:
     return sorted(large, key=_is_lookup)[:1]
 
 
-def _is_lookup(tensor: TensorInfo) -> bool:
+def _is_lookup(tensor: TensorSpec) -> bool:
     return tensor.name.removesuffix(".weight").rpartition(".")[2] in _LOOKUPS
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gatenorm.checkpoint import Checkpoint
+from gatenorm.checkpoint import open_store
 from gatenorm.families import Layout, understand
 from gatenorm.models import loading as runtime
 from gatenorm.speed.measure import memory
@@ -31,7 +31,7 @@ class Transformers:
     def __init__(self, path: Path, setting: Setting):
         import torch
 
-        layout = understand(Checkpoint.open(path))
+        layout = understand(open_store(path))
         if setting.threads:
             torch.set_num_threads(setting.threads)
         dtype = runtime.dtype_for(setting.dtype, setting.device)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES
+from gatenorm.checkpoint.parts import NewTensor
+from gatenorm.checkpoint.store import TensorSpec
 from gatenorm.errors import CheckpointError
 
 # The format's own limit; a larger number is a lie or not a safetensors file.
@@ -24,26 +26,22 @@ MAX_BYTES = 2**63 - 1
 
 
 @dataclass(frozen=True)
-class TensorInfo:
-    """Where one tensor lies: ``begin`` and ``end`` are absolute byte offsets in ``file``."""
+class TensorEntry(TensorSpec):
+    """Where one tensor lies: ``begin`` is the absolute byte offset in ``file``."""
 
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
     file: str
     begin: int
-    end: int
 
     @property
-    def nbytes(self) -> int:
-        return self.end - self.begin
+    def end(self) -> int:
+        return self.begin + self.nbytes
 
 
 @dataclass(frozen=True)
 class Header:
     """The parsed header of one file: its tensors in the order of their data, and its metadata strings."""
 
-    tensors: tuple[TensorInfo, ...]
+    tensors: tuple[TensorEntry, ...]
     metadata: dict[str, str]
 
 
@@ -78,7 +76,9 @@ def parse_header(read: Callable[[int, int], bytes], size: int, file: str) -> Hea
     """
 
     def damaged(why: str) -> CheckpointError:
-        return CheckpointError(f"{file}: {why}; the file is damaged or not safetensors: fetch it again")
+        return CheckpointError(
+            "safetensors-damaged", f"{file}: {why}; the file is damaged or not safetensors", hint="fetch it again"
+        )
 
     if size < 8:
         raise damaged(f"{size} bytes long, too short for a header")
@@ -108,7 +108,7 @@ def parse_header(read: Callable[[int, int], bytes], size: int, file: str) -> Hea
 
 def _tensor(
     name: str, entry: Any, data: int, size: int, file: str, damaged: Callable[[str], CheckpointError]
-) -> TensorInfo:
+) -> TensorEntry:
     try:
         dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
     except (TypeError, KeyError, ValueError):
@@ -117,7 +117,11 @@ def _tensor(
     if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers):
         raise damaged(f"tensor {name} has a shape or offset that is no whole number")
     if not isinstance(dtype, str) or dtype not in STORAGE_TYPES:
-        raise CheckpointError(f"{file}: tensor {name} is of type {dtype!r:.40}, known: {', '.join(STORAGE_TYPES)}")
+        raise CheckpointError(
+            "dtype-unknown",
+            f"{file}: tensor {name} is of type {dtype!r:.40}",
+            expected=f"one of {', '.join(STORAGE_TYPES)}",
+        )
     # Sizes first: past this line every number is small enough to be computed with and printed.
     if not begin <= end <= size - data:
         raise damaged(f"tensor {name} does not end within the file's {size:,} bytes: truncated")
@@ -133,21 +137,20 @@ def _tensor(
     if end - begin != expected:
         needs = f"tensor {name} of shape {list(shape)} and type {dtype} needs {expected:,} bytes"
         raise damaged(f"{needs}, has {end - begin:,}")
-    return TensorInfo(name, dtype, shape, file, data + begin, data + end)
+    return TensorEntry(name, dtype, shape, end - begin, file, data + begin)
 
 
-def write_header(tensors: Iterable[tuple[TensorInfo, int]], metadata: dict[str, str]) -> bytes:
-    """The bytes of a header for ``(tensor, new begin)`` pairs, begins counted from the end of the header.
+def write_header(tensors: Iterable[TensorSpec | NewTensor], metadata: Mapping[str, str]) -> bytes:
+    """The bytes of a header for tensors whose data follow in this order without gaps.
 
     Padded with spaces to a multiple of 8 bytes, as the format wants, so that the data stay aligned.
     """
-    table: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
-    for tensor, begin in tensors:
-        table[tensor.name] = {
-            "dtype": tensor.dtype,
-            "shape": list(tensor.shape),
-            "data_offsets": [begin, begin + tensor.nbytes],
-        }
+    table: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    begin = 0
+    for tensor in tensors:
+        end = begin + tensor.nbytes
+        table[tensor.name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [begin, end]}
+        begin = end
     text = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text

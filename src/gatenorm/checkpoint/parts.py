@@ -1,19 +1,15 @@
-"""Writing safetensors files out of pieces of others: byte ranges are copied, nothing is decoded, memory stays flat."""
+"""New tensors as parts of existing files: byte ranges are copied, nothing is decoded, memory stays flat."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-
-from gatenorm.checkpoint.header import TensorInfo, write_header
 
 # Large enough to keep system calls few, small enough for a progress bar that moves.
 _CHUNK = 64 << 20
@@ -21,7 +17,7 @@ _BUFFER = 8 << 20
 
 
 @dataclass(frozen=True)
-class Copied:
+class ByteRange:
     """Bytes ``begin`` to ``end`` of a file."""
 
     file: Path
@@ -47,17 +43,15 @@ class Repeated:
 
 @dataclass(frozen=True)
 class Widened:
-    """Rows of ``row`` bytes, which fill ``begin`` to ``end`` of a file, each followed by ``extra`` zero bytes."""
+    """Rows of ``row`` bytes, which fill a range of a file, each followed by ``extra`` zero bytes."""
 
-    file: Path
-    begin: int
-    end: int
+    source: ByteRange
     row: int
     extra: int
 
     @property
     def nbytes(self) -> int:
-        return (self.end - self.begin) // self.row * (self.row + self.extra)
+        return self.source.nbytes // self.row * (self.row + self.extra)
 
 
 @dataclass(frozen=True)
@@ -68,7 +62,7 @@ class Computed:
     make: Callable[[], bytes]
 
 
-Part = Copied | Repeated | Widened | Computed
+Part = ByteRange | Repeated | Widened | Computed
 
 
 @dataclass(frozen=True)
@@ -85,69 +79,30 @@ class NewTensor:
         return sum(part.nbytes for part in self.parts)
 
 
-@dataclass(frozen=True)
-class NewFile:
-    """A safetensors file to write."""
+def write_parts(parts: Iterable[Part], target: int) -> Iterator[int]:
+    """Append parts to an open file; yields the number of bytes after every step."""
+    with ExitStack() as stack:
+        opened: dict[Path, int] = {}
 
-    name: str
-    tensors: tuple[NewTensor, ...]
-    metadata: dict[str, str] = field(default_factory=dict)
+        def source(file: Path) -> int:
+            if file not in opened:
+                opened[file] = stack.enter_context(file.open("rb")).fileno()
+            return opened[file]
 
-    @cached_property
-    def header(self) -> bytes:
-        placed: list[tuple[TensorInfo, int]] = []
-        position = 0
-        for tensor in self.tensors:
-            end = position + tensor.nbytes
-            placed.append((TensorInfo(tensor.name, tensor.dtype, tensor.shape, self.name, position, end), position))
-            position = end
-        return write_header(placed, self.metadata)
-
-    @property
-    def size(self) -> int:
-        return len(self.header) + sum(tensor.nbytes for tensor in self.tensors)
-
-    def write(self, directory: Path) -> Iterator[int]:
-        """Write it into ``directory``; yields the number of bytes after every step."""
-        with ExitStack() as stack:
-            opened: dict[Path, int] = {}
-
-            def source(file: Path) -> int:
-                if file not in opened:
-                    opened[file] = stack.enter_context(file.open("rb")).fileno()
-                return opened[file]
-
-            target = stack.enter_context((directory / self.name).open("wb", buffering=0)).fileno()
-            yield _write_all(target, self.header)
-            for part in _joined(part for tensor in self.tensors for part in tensor.parts):
-                yield from _write_part(part, source, target)
-
-
-def write_files(files: Sequence[NewFile], directory: Path, progress: Callable[[int, int], None] | None = None) -> None:
-    """Write files into ``directory``; ``progress`` is called with (bytes written, bytes in all)."""
-    total, done = sum(file.size for file in files), 0
-    for file in files:
-        for written in file.write(directory):
-            done += written
-            if progress:
-                progress(done, total)
-
-
-def index_of(files: Iterable[NewFile], metadata: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What ``model.safetensors.index.json`` says of these files; ``metadata`` stands beside the size that it states."""
-    tensors = sorted(((tensor, file.name) for file in files for tensor in file.tensors), key=lambda t: t[0].name)
-    return {
-        "metadata": {**(metadata or {}), "total_size": sum(tensor.nbytes for tensor, _ in tensors)},
-        "weight_map": {tensor.name: name for tensor, name in tensors},
-    }
+        for part in _joined(parts):
+            yield from _write_part(part, source, target)
 
 
 def _joined(parts: Iterable[Part]) -> Iterator[Part]:
     """The same bytes in as few ranges as they can be copied in."""
     last: Part | None = None
     for part in parts:
-        if isinstance(last, Copied) and isinstance(part, Copied) and (last.file, last.end) == (part.file, part.begin):
-            last = Copied(last.file, last.begin, part.end)
+        if (
+            isinstance(last, ByteRange)
+            and isinstance(part, ByteRange)
+            and (last.file, last.end) == (part.file, part.begin)
+        ):
+            last = ByteRange(last.file, last.begin, part.end)
             continue
         if last is not None:
             yield last
@@ -157,11 +112,11 @@ def _joined(parts: Iterable[Part]) -> Iterator[Part]:
 
 
 def _write_part(part: Part, source: Callable[[Path], int], target: int) -> Iterator[int]:
-    if isinstance(part, Copied):
+    if isinstance(part, ByteRange):
         return _copy_range(source(part.file), target, part.begin, part.end)
     if isinstance(part, Computed):
-        return iter([_write_all(target, _checked(part))])
-    return _repeat(target, part) if isinstance(part, Repeated) else _widen(source(part.file), target, part)
+        return iter([write_all(target, _checked(part))])
+    return _repeat(target, part) if isinstance(part, Repeated) else _widen(source(part.source.file), target, part)
 
 
 def _checked(part: Computed) -> bytes:
@@ -174,16 +129,17 @@ def _checked(part: Computed) -> bytes:
 def _repeat(target: int, part: Repeated) -> Iterator[int]:
     at_once = max(1, _BUFFER // len(part.pattern))
     for begin in range(0, part.count, at_once):
-        yield _write_all(target, part.pattern * min(at_once, part.count - begin))
+        yield write_all(target, part.pattern * min(at_once, part.count - begin))
 
 
 def _widen(source: int, target: int, part: Widened) -> Iterator[int]:
     step = max(1, _BUFFER // (part.row + part.extra)) * part.row
-    for begin in range(part.begin, part.end, step):
-        rows = np.frombuffer(_read_all(source, min(step, part.end - begin), begin), np.uint8).reshape(-1, part.row)
+    end = part.source.end
+    for begin in range(part.source.begin, end, step):
+        rows = np.frombuffer(_read_all(source, min(step, end - begin), begin), np.uint8).reshape(-1, part.row)
         wide = np.zeros((len(rows), part.row + part.extra), np.uint8)
         wide[:, : part.row] = rows
-        yield _write_all(target, wide.tobytes())
+        yield write_all(target, wide.tobytes())
 
 
 def _copy_range(source: int, target: int, begin: int, end: int) -> Iterator[int]:
@@ -218,7 +174,8 @@ def _read_all(source: int, count: int, begin: int) -> bytes:
     return b"".join(pieces)
 
 
-def _write_all(target: int, content: bytes) -> int:
+def write_all(target: int, content: bytes) -> int:
+    """Append ``content`` to an open file; returns its length."""
     rest = memoryview(content)
     while rest:
         rest = rest[os.write(target, rest) :]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
-from gatenorm.checkpoint.hub import hub_errors
+import numpy as np
+import numpy.typing as npt
+
+from gatenorm.checkpoint.formats.safetensors.store import SafetensorsStore
+from gatenorm.checkpoint.hub import HUB_ID, hub_errors
+from gatenorm.checkpoint.store import Progress, TensorStore
 from gatenorm.errors import CheckpointError
 
 # Seconds that the server may be silent; huggingface_hub tries again a few times.
@@ -39,31 +43,39 @@ class HubFiles:
     def size(self, name: str) -> int:
         size = self._size(name)
         if size is None:
-            raise CheckpointError(f"{self.model} has no file {name}")
+            raise CheckpointError("file-missing", f"{self.model} has no file {name}")
         return size
 
-    def read(self, name: str, offset: int, length: int) -> bytes:
+    def read(self, name: str, begin: int, length: int) -> bytes:
         from huggingface_hub.utils import hf_raise_for_status, http_backoff
 
-        headers = {**self._headers, "Range": f"bytes={offset}-{offset + length - 1}"}
+        headers = {**self._headers, "Range": f"bytes={begin}-{begin + length - 1}"}
         with hub_errors(self.model):
             answer = http_backoff("GET", self._url(name), headers=headers, timeout=_TIMEOUT, follow_redirects=True)
             hf_raise_for_status(answer)
         content = bytes(answer.content)
         if len(content) != length:
             raise CheckpointError(
-                f"{self.model}: the server sent {len(content):,} bytes of {name} where {length:,} were asked for: "
-                "expected one that answers range requests"
+                "ranges-ignored",
+                f"{self.model}: the server sent {len(content):,} bytes of {name} where {length:,} were asked for",
+                expected="a server that answers range requests",
             )
         return content
 
-    def view(self, name: str, offset: int, length: int, ahead: bool) -> memoryview:
-        wanted = (name, offset, length)
+    def view(self, name: str, begin: int, length: int, ahead: bool) -> memoryview:
+        wanted = (name, begin, length)
         if self._last is None or self._last[0] != wanted:
-            self._last = (wanted, self.read(name, offset, length))
+            self._last = (wanted, self.read(name, begin, length))
         return memoryview(self._last[1])
 
-    def sample_sha256(self, sizes: Mapping[str, int]) -> str:
+    def loaded(self, name: str, begin: int, length: int) -> npt.NDArray[np.uint8]:
+        return np.frombuffer(bytearray(self.read(name, begin, length)), np.uint8)
+
+    def sha256(self, name: str, progress: Progress | None) -> str:
+        """The commit, which stands for the content of all its files."""
+        return self.commit
+
+    def sample_sha256(self, names: list[str]) -> str:
         """Nothing: hundreds of requests would be too high a price."""
         return ""
 
@@ -83,3 +95,16 @@ class HubFiles:
                 except EntryNotFoundError:
                     self._sizes[name] = None
         return self._sizes[name]
+
+
+class _Format:
+    """A model id of the hub whose weights are read by range requests."""
+
+    def recognises(self, place: str) -> bool:
+        return HUB_ID.fullmatch(place) is not None and not Path(place).exists()
+
+    def open(self, place: str) -> TensorStore:
+        return SafetensorsStore(HubFiles(place))
+
+
+FORMAT = _Format()

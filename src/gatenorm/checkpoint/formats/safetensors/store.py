@@ -1,0 +1,244 @@
+"""A directory with ``config.json`` and safetensors weights: one file, or shards with an index."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gatenorm.checkpoint.dtypes import STORAGE_TYPES, Bits
+from gatenorm.checkpoint.formats.safetensors.header import Header, TensorEntry, parse_header
+from gatenorm.checkpoint.formats.safetensors.local import Files, LocalFiles
+from gatenorm.checkpoint.formats.safetensors.writer import INDEX, SINGLE, NewFile, NewFiles
+from gatenorm.checkpoint.hub import hub_id
+from gatenorm.checkpoint.parts import ByteRange, NewTensor
+from gatenorm.checkpoint.store import Progress, Replacement, TensorStore
+from gatenorm.errors import CheckpointError
+
+_ENDING = ".safetensors"
+_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+# Copies of the weights in this or other formats, which are no companions: loading does not read them.
+_WEIGHTS = tuple(
+    f".{ending}"
+    for ending in (
+        *("safetensors", "safetensors.index.json", "bin", "bin.index.json", "pt", "pth", "ckpt", "gguf", "onnx"),
+        *("onnx_data", "msgpack", "h5", "ot", "tflite", "npz"),
+    )
+)
+# Read by tokenizers besides what lies at the top.
+_TEMPLATES = "additional_chat_templates"
+# Says nothing to a loader, and changes when findings are added to the card.
+_PROSE = ".md"
+
+
+class SafetensorsStore(TensorStore):
+    """Safetensors files in one place; local ones are mapped, so memory that reads occupy belongs to the page cache.
+
+    Raises:
+        CheckpointError: no or unreadable ``config.json``, no safetensors, a missing or truncated shard, a header or an
+            index that contradicts the files.
+    """
+
+    def __init__(self, files: Files):
+        self._files = files
+        self.directory = files.directory
+        self.config = self._json("config.json", f"{self.directory} has no config.json: is it a model directory?")
+        self._index: dict[str, Any] | None = None
+        if files.has(SINGLE):
+            self._headers = {SINGLE: _open_header(files, SINGLE)}
+        elif (self.directory / INDEX).exists():
+            self._index = self._json(INDEX, f"{self.directory / INDEX} is not readable")
+            self._headers = _open_shards(files, self._index)
+        elif any(next(self.directory.glob(pattern), None) for pattern in _PICKLED):
+            raise CheckpointError(
+                "weights-pickled",
+                f"{self.directory} holds only pickled weights, which can run code when loaded",
+                hint="convert it to safetensors first",
+            )
+        else:
+            raise CheckpointError(
+                "weights-missing",
+                f"{self.directory} has neither {SINGLE} nor {INDEX}",
+                expected="safetensors weights",
+            )
+        self.specs: dict[str, TensorEntry] = {t.name: t for h in self._headers.values() for t in h.tensors}
+        self.bytes_read = 0
+
+    @property
+    def name(self) -> str:
+        return hub_id(self.directory) or self.directory.resolve().name
+
+    @property
+    def files(self) -> dict[str, int]:
+        return {name: self._files.size(name) for name in sorted(self._headers)}
+
+    @property
+    def companions(self) -> tuple[str, ...]:
+        paths = [*self.directory.iterdir(), *self.directory.glob(f"{_TEMPLATES}/*")]
+        names = (path.relative_to(self.directory).as_posix() for path in paths if path.is_file())
+        return tuple(sorted(name for name in names if not name.startswith(".") and not name.endswith(_WEIGHTS)))
+
+    def read(self, name: str) -> bytes:
+        try:
+            return (self.directory / name).read_bytes()
+        except OSError as error:
+            raise CheckpointError(
+                "file-unreadable", f"{self.directory / name} cannot be read: {error.strerror}"
+            ) from None
+
+    def spec(self, name: str) -> TensorEntry:
+        super().spec(name)
+        return self.specs[name]
+
+    def raw(self, name: str, rows: slice | None = None, *, counted: bool = True) -> Bits:
+        entry = self.spec(name)
+        storage = STORAGE_TYPES[entry.dtype]
+        begin, shape = entry.begin, entry.shape
+        if rows is not None:
+            if not shape or rows.step not in (None, 1):
+                raise CheckpointError(
+                    "rows-wrong", f"{name} of shape {list(shape)} has no rows {rows}", expected="a run of rows"
+                )
+            start, stop, _ = rows.indices(shape[0])
+            row_bytes = entry.nbytes // shape[0] if shape[0] else 0
+            begin, shape = entry.begin + start * row_bytes, (max(stop - start, 0), *shape[1:])
+        size = int(np.prod(shape, dtype=np.int64))
+        self.bytes_read += size * storage.itemsize if counted else 0
+        if size == 0:
+            return np.empty(shape, storage.numpy)
+        # frombuffer wants alignment only for speed, and safetensors does not promise it.
+        view = self._files.view(entry.file, begin, size * storage.itemsize, ahead=counted)
+        return np.frombuffer(view, storage.numpy, size).reshape(shape)
+
+    def loaded(self, name: str) -> Bits:
+        entry = self.spec(name)
+        self.bytes_read += entry.nbytes
+        data = self._files.loaded(entry.file, entry.begin, entry.nbytes)
+        return data.view(STORAGE_TYPES[entry.dtype].numpy).reshape(entry.shape)
+
+    def byte_range(self, name: str) -> ByteRange:
+        entry = self.spec(name)
+        return ByteRange(self.directory / entry.file, entry.begin, entry.end)
+
+    def rewritten(self, tensors: Iterable[Replacement], *, renumber: bool = False) -> NewFiles:
+        remote = next((name for name in self._headers if not (self.directory / name).exists()), None)
+        if remote is not None:
+            raise CheckpointError("weights-remote", f"{self.name}: {remote} is on the hub", hint="download the model")
+        shards: dict[str, list[tuple[float, NewTensor]]] = defaultdict(list)
+        home = next(iter(self._headers))
+        for source, tensor in tensors:
+            entry = None if source is None else self.spec(source)
+            home = home if entry is None else entry.file
+            shards[home].append((float("inf") if entry is None else entry.begin, tensor))
+        kept = [file for file in self._headers if file in shards]
+        names = dict(zip(kept, kept, strict=True))
+        if renumber and len(kept) == 1:
+            names = {kept[0]: SINGLE}
+        elif renumber:
+            names = {file: f"model-{i:05}-of-{len(kept):05}.safetensors" for i, file in enumerate(kept, 1)}
+        files = tuple(
+            NewFile(
+                name=names[file],
+                tensors=tuple(tensor for _, tensor in sorted(shards[file], key=lambda pair: pair[0])),
+                metadata={**({"format": "pt"} if renumber else {}), **self._headers[file].metadata},
+            )
+            for file in kept
+        )
+        indexed = len(files) > 1 if renumber else self._index is not None
+        return NewFiles(files, self._index_metadata() if indexed else None)
+
+    def fingerprint(self, progress: Progress | None = None) -> str:
+        weights = self.files
+        total, done = sum(weights.values()), 0
+        digest = hashlib.sha256()
+        for name in self.companions:
+            if not name.endswith(_PROSE):
+                digest.update(f"{name} {hashlib.sha256(self.read(name)).hexdigest()}\n".encode())
+        for name, size in weights.items():
+            before = done
+            step = None if progress is None else lambda read, _, before=before: progress(before + read, total)
+            digest.update(f"{name} {self._files.sha256(name, step)}\n".encode())
+            done += size
+        return digest.hexdigest()
+
+    @property
+    def config_sha256(self) -> str:
+        return hashlib.sha256(self.read("config.json")).hexdigest()
+
+    def sample_sha256(self) -> str:
+        return self._files.sample_sha256(sorted(self._headers))
+
+    def _json(self, name: str, missing: str) -> dict[str, Any]:
+        """The JSON object in a companion file."""
+        path = self.directory / name
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise CheckpointError("file-missing", missing) from None
+        except (OSError, ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number of 5,000 digits
+            raise CheckpointError("json-unreadable", f"{path} is not readable JSON: {error}") from None
+        if not isinstance(data, dict):
+            raise CheckpointError("json-no-object", f"{path} holds {type(data).__name__}", expected="a JSON object")
+        return data
+
+    def _index_metadata(self) -> dict[str, Any]:
+        """What the index says besides sizes, which change with the tensors."""
+        given = (self._index or {}).get("metadata")
+        sizes = ("total_size", "total_parameters")
+        return {key: value for key, value in given.items() if key not in sizes} if isinstance(given, dict) else {}
+
+
+def _open_header(files: Files, name: str) -> Header:
+    return parse_header(lambda offset, length: files.read(name, offset, length), files.size(name), name)
+
+
+def _open_shards(files: Files, index: dict[str, Any]) -> dict[str, Header]:
+    directory, weight_map = files.directory, index.get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError("index-damaged", f"{directory / INDEX} has no weight_map", hint="fetch it again")
+    headers: dict[str, Header] = {}
+    for name, file in weight_map.items():
+        # An index is input from strangers: it may name weight files beside itself and nothing else, above all none that
+        # a pruned directory has for other things.
+        if not isinstance(file, str) or Path(file).name != file or "\\" in file or Path(file).suffix != _ENDING:
+            raise CheckpointError(
+                "index-leads-elsewhere",
+                f"{INDEX} names {file!r:.80} for {name:.80}",
+                expected=f"a file in the same directory, *{_ENDING}",
+            )
+        if file not in headers:
+            if not files.has(file):
+                raise CheckpointError(
+                    "shard-missing", f"shard {file:.80} is missing from {directory}: {INDEX} names it", hint="fetch it"
+                )
+            headers[file] = _open_header(files, file)
+    owners: dict[str, str] = {}
+    for file, header in headers.items():
+        for tensor in header.tensors:
+            if tensor.name in owners:
+                raise CheckpointError(
+                    "tensor-twice", f"tensor {tensor.name} lies in both {owners[tensor.name]} and {file}"
+                )
+            owners[tensor.name] = file
+    for name, file in weight_map.items():
+        if owners.get(name) != file:
+            raise CheckpointError("index-wrong", f"{INDEX} says that {name} lies in {file}, but it does not")
+    return headers
+
+
+class _Format:
+    """A local directory."""
+
+    def recognises(self, place: str) -> bool:
+        return Path(place).is_dir()
+
+    def open(self, place: str) -> TensorStore:
+        return SafetensorsStore(LocalFiles(Path(place)))
+
+
+FORMAT = _Format()

@@ -1,0 +1,51 @@
+"""From what a user typed to an open checkpoint."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from gatenorm.checkpoint.hub import cached, local_path, locate
+from gatenorm.checkpoint.store import Format, TensorStore
+from gatenorm.errors import CheckpointError
+from gatenorm.extensions import extensions
+
+
+def open_store(model: str | os.PathLike[str], *, fetch: bool = True) -> TensorStore:
+    """Open a checkpoint, whatever its format.
+
+    Args:
+        model: a local path, or as a string also a model id of the hub.
+        fetch: download a model id whose weights are not in the hub's cache; otherwise they stay on the hub, and only
+            the ranges that are read are fetched.
+
+    Raises:
+        CheckpointError: it is in no known format, damaged, incomplete, or cannot be fetched.
+    """
+    path = local_path(model) if isinstance(model, str) else Path(model)
+    if path is None:
+        return _open(os.fspath(locate(str(model)))) if fetch else _where_it_lies(str(model))
+    if not path.exists():
+        raise CheckpointError(
+            "model-missing", f"{path} does not exist", expected="a directory with config.json and *.safetensors"
+        )
+    return _open(os.fspath(path))
+
+
+def _where_it_lies(model_id: str) -> TensorStore:
+    snapshot = cached(model_id)
+    if snapshot is not None:
+        with suppress(CheckpointError):  # a snapshot without its weights
+            return _open(os.fspath(snapshot))
+    return _open(model_id)
+
+
+def _open(place: str) -> TensorStore:
+    for extension in extensions("formats", ("gatenorm.checkpoint.formats",), "FORMAT").values():
+        form: Format = extension.load()
+        if form.recognises(place):
+            return form.open(place)
+    raise CheckpointError(
+        "format-unknown", f"{place} is a file", expected="a directory with config.json and *.safetensors"
+    )

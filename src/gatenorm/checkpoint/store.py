@@ -1,0 +1,187 @@
+"""A checkpoint: names, shapes and lazy reads of its tensors, in whatever format they are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from gatenorm.checkpoint.dtypes import STORAGE_TYPES, Bits, Float32, to_float32
+from gatenorm.checkpoint.parts import ByteRange, NewTensor
+from gatenorm.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A stored tensor: its name, its type as the format calls it, its shape, and how many bytes it takes."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+
+
+class NewWeights(Protocol):
+    """Weight files ready to be written; ``size`` is their length in bytes."""
+
+    @property
+    def size(self) -> int: ...
+
+    def write(self, directory: Path, progress: Progress | None = None) -> None:
+        """Write them into ``directory``; ``progress`` is called with (bytes written, bytes in all)."""
+        ...
+
+
+class TensorStore(Protocol):
+    """The tensors and companion files of one checkpoint.
+
+    Opening reads names, shapes and types only; of the weights, only what is asked for is read.
+
+    Attributes:
+        config: the model's configuration, in the terms of ``config.json``.
+        specs: the tensors by name, in the order of their data.
+        files: size in bytes of every weight file.
+        companions: names of the other files that loading or tokenising may read.
+        directory: where the files lie, for libraries that insist on a path; for remote weights, the companions alone.
+        bytes_read: bytes of weights that were asked for so far.
+    """
+
+    config: dict[str, Any]
+    specs: Mapping[str, TensorSpec]
+    directory: Path
+    bytes_read: int
+
+    @property
+    def name(self) -> str:
+        """What people call it: the model id of a hub snapshot, else the name of its directory or file."""
+        ...
+
+    @property
+    def files(self) -> Mapping[str, int]: ...
+
+    @property
+    def companions(self) -> tuple[str, ...]: ...
+
+    def read(self, name: str) -> bytes:
+        """The content of a companion file.
+
+        Raises:
+            CheckpointError: it does not exist or cannot be read.
+        """
+        ...
+
+    def raw(self, name: str, rows: slice | None = None, *, counted: bool = True) -> Bits:
+        """A tensor as it is stored, or a run of its rows; a view where the file is mapped, nothing is copied.
+
+        bf16 comes as uint16 and fp8 as uint8, since numpy has no such floats. ``counted=False`` leaves ``bytes_read``
+        to a caller who will read only parts of the view.
+
+        Raises:
+            CheckpointError: there is no such tensor, or it has no such rows.
+        """
+        ...
+
+    def loaded(self, name: str) -> Bits:
+        """A tensor as it is stored, in memory of its own, which is freed with it; mapped pages stay resident."""
+        ...
+
+    def byte_range(self, name: str) -> ByteRange:
+        """Where a tensor's bytes lie; the file exists only where the weights are local.
+
+        Raises:
+            CheckpointError: there is no such tensor.
+        """
+        ...
+
+    def rewritten(self, tensors: Iterable[Replacement], *, renumber: bool = False) -> NewWeights:
+        """The weight files with other tensors in place of the stored ones.
+
+        A tensor lies where the one that it replaces lay, others at the end of the file of their predecessor; files
+        that hold nothing any more are left out.
+
+        Args:
+            renumber: name the files anew; otherwise each keeps its name.
+
+        Raises:
+            CheckpointError: the weights are not local.
+        """
+        ...
+
+    def fingerprint(self, progress: Progress | None = None) -> str:
+        """The sha256 of everything that can change what the model computes: all weights and all companions.
+
+        Args:
+            progress: called with (bytes hashed, bytes in all) where files have to be read.
+        """
+        ...
+
+    @property
+    def config_sha256(self) -> str:
+        """The hash of the stored configuration."""
+        ...
+
+    def sample_sha256(self) -> str:
+        """A hash of a few kilobytes out of the weights, by which fine-tunes of one model differ; empty if remote."""
+        ...
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.specs
+
+    def spec(self, name: str) -> TensorSpec:
+        """What is known of a tensor without reading it.
+
+        Raises:
+            CheckpointError: there is no such tensor.
+        """
+        if name not in self.specs:
+            raise CheckpointError("tensor-missing", f"{self.directory} has no tensor {name}")
+        return self.specs[name]
+
+    def float32(self, name: str, rows: slice | None = None) -> Float32:
+        """A tensor, or a run of its rows, as float32 in memory of its own.
+
+        Raises:
+            CheckpointError: there is no such tensor, or its type holds no floats.
+        """
+        return to_float32(self.raw(name, rows), self.spec(name).dtype)
+
+    def torch(self, name: str) -> torch.Tensor:
+        """A tensor as a torch tensor of the stored type, without a detour."""
+        import torch
+
+        spec = self.spec(name)
+        bits = torch.from_numpy(np.atleast_1d(self.loaded(name)))
+        return bits.view(getattr(torch, STORAGE_TYPES[spec.dtype].torch)).reshape(spec.shape)
+
+    def same(self, name: str) -> NewTensor:
+        """A tensor as it is, to be written again."""
+        spec = self.spec(name)
+        return NewTensor(spec.name, spec.dtype, spec.shape, (self.byte_range(name),))
+
+
+# A tensor to write, and the stored one whose place it takes (None: it has no predecessor).
+Replacement = tuple[str | None, NewTensor]
+
+
+class Format(Protocol):
+    """A way of storing checkpoints; extensions add one under ``gatenorm.formats``."""
+
+    def recognises(self, place: str) -> bool:
+        """Whether ``place``, a local path or a model id, is stored in this format; a look at names, not at contents."""
+        ...
+
+    def open(self, place: str) -> TensorStore:
+        """The checkpoint at ``place``.
+
+        Raises:
+            CheckpointError: it is damaged, incomplete, or cannot be reached.
+        """
+        ...
