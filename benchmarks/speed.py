@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm.api import open_model, plan, prune
-from gatenorm.demo.package import model_directory
+from gatenorm.demo.package import MODEL
 from gatenorm.errors import GatenormError
 from gatenorm.records import Evidence
 from gatenorm.speed.measure.bench import Protocol, bench, threads_at_hand
@@ -237,7 +237,7 @@ def random_llama(directory: Path, shape: dict[str, Any]) -> Path:
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    tokenizer = AutoTokenizer.from_pretrained(model_directory())
+    tokenizer = AutoTokenizer.from_pretrained(MODEL.checked_directory())
     config = LlamaConfig(**shape, vocab_size=len(tokenizer), bos_token_id=0, eos_token_id=0, dtype=torch.bfloat16)
     torch.manual_seed(0)
     before = torch.get_default_dtype()
@@ -250,7 +250,7 @@ def random_llama(directory: Path, shape: dict[str, Any]) -> Path:
     shutil.rmtree(temporary, ignore_errors=True)
     model.save_pretrained(temporary)
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(model_directory() / name, temporary)
+        shutil.copy(MODEL.checked_directory() / name, temporary)
     temporary.rename(directory)
     return directory
 

@@ -15,7 +15,7 @@ import torch
 import gatenorm
 from gatenorm.analysis.curve import Curve
 from gatenorm.analysis.latency import LatencyProbe
-from gatenorm.demo.package import model_directory
+from gatenorm.demo.package import MODEL
 from gatenorm.errors import CalibrationError, CriterionError, EvaluationError, PlanError
 from gatenorm.evaluation.tasks.perplexity import Protocol
 from gatenorm.models.loading import load
@@ -103,7 +103,7 @@ def test_tasks_are_those_of_the_pruned_checkpoint_and_are_added_to_a_state(text:
 
 def test_a_state_of_another_tokenizer_or_of_other_software_is_refused(text: Path, tmp_path: Path):
     directory, state = tmp_path / "model", tmp_path / "state.json"
-    shutil.copytree(model_directory(), directory)
+    shutil.copytree(MODEL.checked_directory(), directory)
     how: dict[str, Any] = {"counts": [1], "seeds": 0, "state": state}
     found = measured(gatenorm.laboratory(directory), text, **how)
     fresh = gatenorm.laboratory(shutil.copytree(directory, tmp_path / "elsewhere"))

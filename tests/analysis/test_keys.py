@@ -9,7 +9,7 @@ from pathlib import Path
 
 import gatenorm
 from gatenorm.criteria.fingerprint import ROOMS, differences, model_key, software
-from gatenorm.demo.package import model_directory
+from gatenorm.demo.package import MODEL
 
 TinyModels = Callable[..., Path]
 
@@ -26,7 +26,7 @@ def swap_two_tokens(directory: Path) -> None:
 
 def test_a_model_is_its_weights_and_its_tokenizer_wherever_it_lies(tmp_path: Path):
     for name in ("a", "b"):
-        shutil.copytree(model_directory(), tmp_path / name)
+        shutil.copytree(MODEL.checked_directory(), tmp_path / name)
     before = model_key(gatenorm.open_model(tmp_path / "a"))
     assert "name" not in before
     assert model_key(gatenorm.open_model(tmp_path / "b")) == before

@@ -22,7 +22,7 @@ from gatenorm.criteria.tokens.sources import (
     self_samples,
     text_samples,
 )
-from gatenorm.demo import model_directory
+from gatenorm.demo.package import MODEL
 from gatenorm.errors import CalibrationError, CriterionError, EvaluationError
 from gatenorm.models.loading import load_tokenizer
 from tests.analysis.models import layout_of
@@ -170,7 +170,7 @@ def test_batches_keep_like_lengths_together():
 
 
 def test_texts_begin_as_the_tokenizer_begins_them(tiny_models: TinyModels):
-    tokenizer = load_tokenizer(model_directory())
+    tokenizer = load_tokenizer(MODEL.checked_directory())
     config = types.SimpleNamespace(vocab_size=50, bos_token_id=0, eos_token_id=0)
     assert opening_token(tokenizer, config) == 0  # the same token ends its texts
     config.eos_token_id = 2

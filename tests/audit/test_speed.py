@@ -17,7 +17,6 @@ from gatenorm.audit.run.job_cache import Measuring
 from gatenorm.audit.run.jobs import Order
 from gatenorm.audit.run.progress import Reporter
 from gatenorm.audit.run.state import State
-from gatenorm.demo.package import NAME as DEMO
 from gatenorm.records import Plan
 
 
@@ -34,7 +33,7 @@ class Noting(Measuring):
 
 def test_a_model_called_like_a_variant_takes_nothing_of_it(tmp_path: Path):
     model = tmp_path / "gate-norm-2"
-    shutil.copytree(api.open_model(DEMO).checkpoint.directory, model)
+    shutil.copytree(api.open_model("demo").checkpoint.directory, model)
     layout = api.open_model(str(model))
     config = config_from({"speed": {"engines": ["llamacpp"]}})
     state = State(tmp_path / "audit")

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import gatenorm
 from gatenorm.cli import main
-from gatenorm.demo.package import model_directory
+from gatenorm.demo.package import MODEL
 from gatenorm.export.registry import TARGETS
 
 TinyModels = Callable[..., Path]
@@ -128,7 +128,7 @@ def test_bad_input_is_one_line(
         assert message in err
     assert not (tmp_path / "x").exists()
     assert (taken / "file").read_text() == "mine"
-    assert model_directory().is_dir()
+    assert MODEL.checked_directory().is_dir()
 
 
 def test_whatever_would_be_left_out_stands_in_the_way(tiny_models: TinyModels, tmp_path: Path):

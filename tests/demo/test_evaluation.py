@@ -15,9 +15,10 @@ from gatenorm.cli import main
 from gatenorm.criteria.activations.cosine import cosine
 from gatenorm.criteria.activations.norm_ratio import norm_ratio
 from gatenorm.criteria.streams.statistics import observe
-from gatenorm.demo import evaluation, model_directory
+from gatenorm.demo import evaluation
 from gatenorm.demo.analysis import stories, sublayers
 from gatenorm.demo.hard_tasks import ALL_KINDS, HARDER
+from gatenorm.demo.package import MODEL
 from gatenorm.demo.tasks import KINDS, Item, items
 from gatenorm.demo.tinyworld import END
 from gatenorm.errors import EvaluationError
@@ -30,7 +31,7 @@ ITEMS = 16
 
 @pytest.fixture(scope="module")
 def demo() -> Loaded:
-    return load(model_directory(), dtype=torch.float32), load_tokenizer(model_directory())
+    return load(MODEL.checked_directory(), dtype=torch.float32), load_tokenizer(MODEL.checked_directory())
 
 
 def plain(model: Any, tokenizer: Any, item: Item, candidate: str) -> float:
@@ -53,7 +54,7 @@ def test_scores_are_the_likelihoods_of_the_candidates(demo: Loaded):
 
 def test_the_model_reaches_what_its_card_says(demo: Loaded):
     """On the first items of each kind, with room for their small number."""
-    card = json.loads((model_directory() / "measured.json").read_text())
+    card = json.loads((MODEL.checked_directory() / "measured.json").read_text())
     for record in evaluation.evaluate(*demo, stories=6, count=ITEMS):
         if record.kind == "perplexity":
             assert record.figures["nll"] == pytest.approx(card["perplexity"]["nll"], rel=0.08)
@@ -113,7 +114,7 @@ def test_the_command_compares_a_pruned_version(
 
 def test_the_card_says_what_the_layers_do():
     """The streams on the card's own stories; the rises, which take a pass a layer, on the first of them."""
-    card = json.loads((model_directory() / "measured.json").read_text())
+    card = json.loads((MODEL.checked_directory() / "measured.json").read_text())
     laboratory = gatenorm.laboratory("demo", dtype="float32")
     text = stories(card["layer_stories"])
     samples = evaluation_samples(laboratory, text, Protocol(separator=END))

@@ -18,10 +18,10 @@ def test_jobs_give_what_the_evaluation_gives():
     records = api.evaluate("demo", "refusal", request=Request(limit=6))
     kinds = [kind for kind in ALL_KINDS if kind.name.startswith("refusal")]
     model, tokenizer = api.load("demo"), None
-    from gatenorm.demo import model_directory
+    from gatenorm.demo.package import MODEL
     from gatenorm.models.loading import load_tokenizer
 
-    tokenizer = load_tokenizer(model_directory())
+    tokenizer = load_tokenizer(MODEL.checked_directory())
     assert len(records) == len(kinds) > 0
     for kind, record in zip(kinds, records, strict=True):
         expected = evaluation.task(model.float(), tokenizer, kind, 6)
@@ -46,13 +46,14 @@ def test_what_half_of_the_attention_was_worth_is_reported(tmp_path: Path):
 
 
 def test_options_about_a_text_are_refused():
-    with pytest.raises(EvaluationError, match="--window is about a text"):
-        jobs.prepare(Request(window=64))
+    with pytest.raises(EvaluationError) as error:
+        jobs.everything(Request(window=64))
+    assert (error.value.code, error.value.field) == ("demo-no-text", "window")
     assert [j.title for j in jobs.recall(Request())] == [k.name for k in ALL_KINDS if k.name.startswith("recall")]
 
 
 def test_a_limit_counts_stories_and_items_of_every_kind():
-    keys = [dict(job.key) for job in jobs.prepare(Request(limit=3))]
+    keys = [dict(job.key) for job in jobs.everything(Request(limit=3))]
     assert keys[0] == {"stories": 3}
     assert [key["count"] for key in keys[1:]] == [3] * len(ALL_KINDS)
-    assert dict(jobs.prepare(Request())[0].key) == {"stories": evaluation.STORIES}
+    assert dict(jobs.everything(Request())[0].key) == {"stories": evaluation.STORIES}

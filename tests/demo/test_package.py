@@ -5,20 +5,22 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gatenorm import open_model, score
 from gatenorm.cli import main
-from gatenorm.demo import model_directory, package, write
+from gatenorm.demo import package
 from gatenorm.demo.corpus import train_tokenizer
+from gatenorm.demo.package import MODEL
 from gatenorm.demo.tinyworld import CONTEXT
 from gatenorm.errors import CheckpointError, OutputError
 
 
 def test_the_model_is_what_every_engine_can_serve():
-    config = json.loads((model_directory() / "config.json").read_text())
+    config = json.loads((MODEL.checked_directory() / "config.json").read_text())
     assert (config["model_type"], config["architectures"]) == ("llama", ["LlamaForCausalLM"])
     assert config["num_hidden_layers"] >= 16
     assert config["head_dim"] in (32, 64)
@@ -31,16 +33,16 @@ def test_the_model_is_what_every_engine_can_serve():
     layout = open_model("demo")
     assert {t.dtype for t in layout.checkpoint.specs.values()} == {"BF16"}
     assert layout.identity().name == "demo"
-    assert sum(p.stat().st_size for p in model_directory().iterdir()) < 16e6
+    assert sum(p.stat().st_size for p in MODEL.checked_directory().iterdir()) < 16e6
 
 
 def test_the_tokenizer_is_the_one_that_the_corpus_gives():
     from transformers import AutoTokenizer
 
-    packaged = AutoTokenizer.from_pretrained(model_directory())
+    packaged = AutoTokenizer.from_pretrained(MODEL.checked_directory())
     made = train_tokenizer()
     assert packaged.get_vocab() == made.get_vocab()
-    described = json.loads((model_directory() / "tokenizer.json").read_text())
+    described = json.loads((MODEL.checked_directory() / "tokenizer.json").read_text())
     assert described["model"]["type"] == "BPE"
     assert described["pre_tokenizer"]["type"] == "ByteLevel"
     assert packaged.decode(packaged("First came Anna Fox.")["input_ids"]) == "First came Anna Fox."
@@ -53,9 +55,9 @@ def test_the_card_is_written_from_what_was_measured():
     assert found.loader is not None
     describe = importlib.util.module_from_spec(found)
     found.loader.exec_module(describe)
-    read = [json.loads((model_directory() / name).read_text()) for name in ("measured.json", "training.json")]
+    read = [json.loads((MODEL.checked_directory() / name).read_text()) for name in ("measured.json", "training.json")]
     attempts = json.loads((scripts / "demo_attempts.json").read_text())
-    assert (model_directory() / "README.md").read_text() == describe.card(*read, attempts)
+    assert (MODEL.checked_directory() / "README.md").read_text() == describe.card(*read, attempts)
 
 
 def test_demo_is_a_model_for_the_interface():
@@ -67,12 +69,12 @@ def test_demo_is_a_model_for_the_interface():
 def test_it_is_unpacked_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "tiny"
     assert main(["demo", "--write", str(out)]) == 0
-    assert sorted(p.name for p in out.iterdir()) == sorted(p.name for p in model_directory().iterdir())
+    assert sorted(p.name for p in out.iterdir()) == sorted(p.name for p in MODEL.checked_directory().iterdir())
     package.check(out)
     assert main(["demo", "--write", str(out)]) == 2
     assert "is not empty" in capsys.readouterr().err
     with pytest.raises(OutputError):
-        write(out)
+        MODEL.unpack(out)
     assert main(["demo"]) == 0
     assert "whole by its checksums" in capsys.readouterr().out
 
@@ -80,8 +82,8 @@ def test_it_is_unpacked_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 @pytest.fixture
 def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the packaged model that stands in for it."""
-    directory = shutil.copytree(model_directory(), tmp_path / "installed" / "demo")
-    monkeypatch.setattr(package, "_DIRECTORY", directory)
+    directory = shutil.copytree(MODEL.checked_directory(), tmp_path / "installed" / "demo")
+    monkeypatch.setattr(package, "MODEL", replace(MODEL, directory=directory))
     return directory
 
 
@@ -94,8 +96,8 @@ def flip(path: Path) -> None:
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "README.md"])
 def test_a_damaged_file_is_named_with_its_checksum(name: str, copy: Path):
     flip(copy / name)
-    with pytest.raises(CheckpointError, match=rf"damaged: .*{name} has sha256 [0-9a-f]+, expected [0-9a-f]+"):
-        model_directory()
+    with pytest.raises(CheckpointError, match=rf"damaged: .*{name} has sha256 [0-9a-f]+: expected [0-9a-f]+"):
+        package.MODEL.checked_directory()
 
 
 @pytest.mark.parametrize("spoil", ["cut", "gone", "no sums", "empty sums", "nonsense"])

@@ -12,7 +12,7 @@ import transformers
 
 import gatenorm
 from gatenorm.demo.corpus import training_text
-from gatenorm.demo.package import model_directory
+from gatenorm.demo.package import MODEL
 from gatenorm.families import Layout
 from gatenorm.recovery import Settings
 
@@ -35,7 +35,7 @@ class Place:
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     folder = tmp_path_factory.mktemp("recovery")
-    vocabulary = transformers.AutoConfig.from_pretrained(model_directory()).vocab_size
+    vocabulary = transformers.AutoConfig.from_pretrained(MODEL.checked_directory()).vocab_size
     config = transformers.LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=32,
@@ -50,7 +50,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     torch.manual_seed(0)
     transformers.LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder / "dense")
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copyfile(model_directory() / name, folder / "dense" / name)
+        shutil.copyfile(MODEL.checked_directory() / name, folder / "dense" / name)
     gatenorm.prune(folder / "dense", folder / "pruned", gatenorm.plan(folder / "dense", drop=[0, 2]))
     # Few enough to be tokenised in one piece.
     (folder / "stories.txt").write_text("\n\n".join(training_text(2000).rows[:40]))

@@ -7,8 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from gatenorm.api.opening import Model, open_model
-from gatenorm.demo.package import NAME as DEMO
-from gatenorm.demo.package import speaks_its_language
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core import registry
 from gatenorm.evaluation.core import runner as running
@@ -16,20 +14,9 @@ from gatenorm.evaluation.core.cache import Cache
 from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.evaluation.core.lm_eval_adapters import backend
 from gatenorm.families import Layout
+from gatenorm.models.named import language_of
 from gatenorm.models.subject import TRANSFORMERS, Subject
 from gatenorm.records import Evidence
-
-# Measured on the built-in model, and on what was pruned or trained from it, in place of tasks in English.
-OWN_TASKS = {
-    task.name: task
-    for task in (
-        registry.Task(DEMO, "stories and tasks of the built-in model's world", "gatenorm.demo.eval_tasks"),
-        registry.Task("stories", "its own stories, held out", "gatenorm.demo.eval_tasks:stories"),
-        registry.Task("abilities", "its own tasks but refusal and recall", "gatenorm.demo.eval_tasks:abilities"),
-        registry.Task("refusal", "its own", "gatenorm.demo.eval_tasks:refusal"),
-        registry.Task("retrieval", "its own", "gatenorm.demo.eval_tasks:recall"),
-    )
-}
 
 
 def evaluate(
@@ -51,8 +38,8 @@ def evaluate(
 
     Args:
         model: a checkpoint, or ``Subject.of_module(model, tokenizer)`` for a model in memory.
-        tasks: names out of ``gatenorm.evaluation.core.registry.TASKS``; without any, ``perplexity`` where there
-            are data, and the built-in model's own tasks for models of its language.
+        tasks: names as in :func:`gatenorm.evaluation.core.registry.known_tasks`; without any, ``perplexity`` where
+            there are data, and the built-in model's own tasks for models of its language.
         data: what the tasks read, as ``--data``: a file, a directory, ``wikitext2``, or ``TASK=PATH``.
         baseline: what to compare with, item by item.
         request: windows, limits and the like.
@@ -75,17 +62,20 @@ def evaluate(
     hardware: dict[str, Any] = {"device": device, "dtype": dtype, "batch_size": batch_size, "engine": engine}
     named = [m for m in (baseline, model) if m is not None]
     subjects = [m if isinstance(m, Subject) else Subject.of_layout(open_model(m), **hardware) for m in named]
-    own = [s.layout is not None and speaks_its_language(s.layout.checkpoint.directory) for s in subjects]
+    languages = [language_of(s.layout.checkpoint.directory) if s.layout else None for s in subjects]
+    language = languages[0] if languages[0] == languages[-1] else None
     data = [data] if isinstance(data, str) else list(data)
-    known = known_tasks(own=all(own), data=data)
-    if tasks is None and not data and not all(own):
-        name = subjects[own.index(False)].name
+    if tasks is None and not data and language is None:
+        name = subjects[languages.index(None)].name if None in languages else subjects[-1].name
         raise EvaluationError(
-            f"{name} needs --data: only {DEMO} and what was pruned from it have stories and tasks of their own"
+            "data-missing",
+            f"{name} needs data: only a built-in model, and what was pruned from it, has an evaluation of its own",
+            field="data",
         )
     contexts = [s.context for s in subjects if s.context]
     request = replace(request or Request(), context=min(contexts) if contexts else None)
-    names = tasks or ("perplexity" if data else DEMO)
+    names = tasks or (language.evaluation if language and not data else "perplexity")
+    known = registry.known_tasks(language, data)
     jobs = registry.prepare(names, data, request, baseline=baseline is not None, known=known)
     compared = subjects[0] if baseline is not None else None
     try:
@@ -95,14 +85,6 @@ def evaluate(
             if subject is not given:
                 subject.release()
     return [record.evidence for record in found]
-
-
-def known_tasks(*, own: bool, data: Sequence[str]) -> dict[str, registry.Task]:
-    """The tasks by name, for models of the built-in model's language (``own``) with that language's in front."""
-    if not own:
-        return dict(registry.TASKS)
-    # Whoever gives data to refusal or retrieval means those in English.
-    return dict(registry.TASKS) | ({DEMO: OWN_TASKS[DEMO]} if data else OWN_TASKS)
 
 
 def jobs_of_one(
@@ -119,7 +101,7 @@ def jobs_of_one(
         MissingExtraError: lm-eval is not installed.
     """
     given = [data] if isinstance(data, str) else list(data)
-    known = known_tasks(own=speaks_its_language(layout.checkpoint.directory), data=given)
+    known = registry.known_tasks(language_of(layout.checkpoint.directory), given)
     for task, _ in registry.choose(tasks, known):
         if task.compares:
             raise EvaluationError(f"--tasks {task.name} compares two models: see gatenorm eval")

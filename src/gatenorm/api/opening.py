@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from gatenorm.checkpoint import locate, open_store
-from gatenorm.demo.package import NAME as DEMO
-from gatenorm.demo.package import model_directory
 from gatenorm.families import Layout, understand
 from gatenorm.models import loading as transformers_runtime
+from gatenorm.models.named import named_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -24,7 +23,7 @@ def open_model(model: Model, family: str | None = None, *, fetch: bool = True) -
     """What gatenorm understands of a checkpoint: its family, its shape, where its attention weights lie.
 
     Args:
-        model: a directory, a model id of the hub, or ``demo`` for the built-in model.
+        model: a directory, a model id of the hub, or the name of an installed model: ``demo`` is built in.
         family: treat it as this family although its ``model_type`` says something else.
         fetch: download a model id whose weights are not in the hub's cache; otherwise they stay on the hub, and only
             the ranges that are read are fetched.
@@ -36,8 +35,9 @@ def open_model(model: Model, family: str | None = None, *, fetch: bool = True) -
     if isinstance(model, Layout):
         return model
     named = os.fspath(model)
-    if named == DEMO:
-        return understand(open_store(model_directory()), family)
+    known = named_model(named)
+    if known is not None:
+        return understand(open_store(known.checked_directory()), family)
     return understand(open_store(named, fetch=fetch), family)
 
 
@@ -45,7 +45,7 @@ def load(model: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel:
     """The causal language model ``model``, dense or pruned, as a transformers model in evaluation mode.
 
     Args:
-        model: a directory, a model id of the hub, or ``demo`` for the built-in model.
+        model: a directory, a model id of the hub, or the name of an installed model: ``demo`` is built in.
         arguments: for ``from_pretrained``: ``dtype``, ``device_map``, ``attn_implementation``, ...
 
     Raises:
@@ -53,7 +53,8 @@ def load(model: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel:
         MissingExtraError: torch or transformers is not installed.
     """
     named = os.fspath(model)
-    return transformers_runtime.load(model_directory() if named == DEMO else locate(named), **arguments)
+    known = named_model(named)
+    return transformers_runtime.load(known.checked_directory() if known else locate(named), **arguments)
 
 
 def laboratory(

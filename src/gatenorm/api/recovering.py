@@ -8,11 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gatenorm.api.evaluating import OWN_TASKS
 from gatenorm.api.opening import Model, open_model
-from gatenorm.demo.package import NAME as DEMO
-from gatenorm.demo.package import speaks_its_language
 from gatenorm.errors import RecoveryError
+from gatenorm.models.named import language_of, named_text
 
 if TYPE_CHECKING:
     from gatenorm import recovery
@@ -137,9 +135,9 @@ def recovery_study(
     layout, chosen = open_model(model), settings or Settings()
     if layout.removal:
         raise RecoveryError(f"{layout.checkpoint.name} is pruned already: a study starts from the dense model")
-    own = speaks_its_language(layout.checkpoint.directory)
-    names = tasks or (DEMO if own and not task_data else ())
-    known = {**registry.TASKS, **OWN_TASKS} if own and not task_data else registry.TASKS
+    language = language_of(layout.checkpoint.directory)
+    names = tasks or (language.evaluation if language and not task_data else ())
+    known = registry.known_tasks(language, task_data)
     request = Request(limit=limit, context=layout.context)
     jobs = registry.prepare(names, list(task_data), request, known=known) if names else []
     length = chosen.length or DEFAULT_LENGTH
@@ -171,8 +169,8 @@ def _text(source: str, settings: recovery.Settings, length: int, field: str, opt
     from gatenorm.recovery.processes import Processes
 
     together = Processes.here(settings.device).count
-    if source == DEMO:
-        from gatenorm.demo.corpus import training_text
-
-        return training_text(settings.steps * settings.sequences * together * length)
+    own = named_text(source)
+    if own is not None:
+        text: Text = own(settings.steps * settings.sequences * together * length)
+        return text
     return read(source, settings, length, field, processes=together, option=option)

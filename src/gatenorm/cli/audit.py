@@ -22,8 +22,9 @@ _MARKS = {"stands": "", "falls": " !", "not proven": " ?"}
 
 def command(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A checkpoint directory, a model id of the hub, or demo.")
-    ] = "demo",
+        str | None,
+        typer.Argument(metavar="MODEL", help="A checkpoint directory, a model id of the hub, or demo, the default."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", metavar="DIR", help="The audit's directory and state [default: ./audit-NAME]."),
@@ -125,11 +126,13 @@ def command(
     """Carry out the whole workflow on MODEL and say which budget stands, on what evidence. DIR keeps all of it."""
     from gatenorm.audit.plan.config import Config, read_config
     from gatenorm.audit.run.main import default_directory, failed, run_audit
+    from gatenorm.models.named import default_model
 
     console.check_json(json)
     console.quiet_transformers()
     given = dict(locals())
     settings = read_config(config) if config else Config()
+    model = model or default_model()
     directory = out or default_directory(model)
     with audit_options.named(given), _listener(json_lines) as listener:
         settings = audit_options.merged(settings, given)

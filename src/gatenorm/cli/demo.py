@@ -19,14 +19,15 @@ def command(
     ] = None,
 ) -> None:
     """Say where the built-in model lies, or unpack it; every other command takes it as MODEL under the name demo."""
-    from gatenorm.demo.package import model_directory
-    from gatenorm.demo.package import write as unpack
+    from gatenorm.models.named import default_model, named_model
 
+    model = named_model(default_model())
+    assert model is not None
     if write is None:
-        directory = model_directory()
+        directory = model.checked_directory()
         size = sum(path.stat().st_size for path in directory.iterdir())
         console.say(f"{directory}: {console.bytes_for_people(size)}, whole by its checksums")
         console.say("What it is and is not: README.md there. Unpack it: gatenorm demo --write DIR")
         return
-    unpack(write)
+    model.unpack(write)
     console.say(f"{write}: the built-in model, its tokenizer and its model card")

@@ -8,21 +8,22 @@ from functools import partial
 from gatenorm.demo import evaluation
 from gatenorm.demo.hard_tasks import ALL_KINDS
 from gatenorm.demo.tasks import Kind
-from gatenorm.errors import EvaluationError
+from gatenorm.errors import EvaluationError, named
 from gatenorm.evaluation.core.job import Job, Measured, Progress, Request
+from gatenorm.evaluation.core.registry import Task
 from gatenorm.models.subject import Subject
 
 
-def prepare(request: Request) -> list[Job]:
+def everything(request: Request) -> list[Job]:
     """Perplexity on held-out stories, then every kind of task; ``limit`` is the number of stories and of items of each.
 
     Raises:
         EvaluationError: an option that is about a text.
     """
-    about = {"--documents": request.documents, "--window": request.window, "--stride": request.stride}
-    for option, given in about.items():
-        if given is not None:
-            raise EvaluationError(f"{option} is about a text: give --data, or leave it out")
+    for field in ("documents", "window", "stride"):
+        if getattr(request, field) is not None:
+            hint = f"leave it out, or give {named('data')}"
+            raise EvaluationError("demo-no-text", "is about a text", field=field, hint=hint)
     return [*stories(request), *_tasks(request, "")]
 
 
@@ -75,3 +76,14 @@ def _task(kind: Kind, count: int, subject: Subject, progress: Progress | None) -
 def _default(name: str) -> int:
     """How many there are of it when nobody says otherwise, as the evaluation itself has it."""
     return int(inspect.signature(evaluation.evaluate).parameters[name].default)
+
+
+def _of_its_language(what: str, function: str) -> Task:
+    return Task("", what, f"{__name__}:{function}", language="demo")
+
+
+ALL = _of_its_language("stories and tasks of the built-in model's world", "everything")
+STORIES = _of_its_language("perplexity on held-out stories", "stories")
+ABILITIES = _of_its_language("the built-in model's tasks", "abilities")
+REFUSAL = _of_its_language("refusals", "refusal")
+RECALL = _of_its_language("recall over distances", "recall")

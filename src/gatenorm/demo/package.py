@@ -1,49 +1,16 @@
-"""The model that comes with gatenorm: where it lies, whether it is whole, and how it is unpacked."""
+"""The model that comes with gatenorm, and the check that its files are as they were published."""
 
 from __future__ import annotations
 
 import hashlib
-import shutil
 from pathlib import Path
 
 from gatenorm.errors import CheckpointError
-from gatenorm.files import new_directory
+from gatenorm.evaluation.core.text import Text
+from gatenorm.models.named import NamedModel, OwnEvaluation
 
-NAME = "demo"
 CHECKSUMS = "SHA256SUMS"
-# Records and tables name a model by its directory.
-_DIRECTORY = Path(__file__).resolve().parent / "model" / NAME
-
-
-def model_directory() -> Path:
-    """The directory of the built-in model, after its files have been compared with their checksums.
-
-    Raises:
-        CheckpointError: a file is missing or damaged.
-    """
-    check(_DIRECTORY)
-    return _DIRECTORY
-
-
-def speaks_its_language(directory: Path) -> bool:
-    """Whether a checkpoint has the built-in model's tokenizer: that model itself, or one pruned or trained from it."""
-    own, other = _DIRECTORY / "tokenizer.json", directory / "tokenizer.json"
-    return own.is_file() and other.is_file() and own.read_bytes() == other.read_bytes()
-
-
-def write(out: Path) -> Path:
-    """Unpack the built-in model as the new directory ``out``, whole or not at all.
-
-    Raises:
-        CheckpointError: the installed files are damaged.
-        OutputError: ``out`` is not empty or cannot be written.
-    """
-    source = model_directory()
-    files = [path for path in sorted(source.iterdir()) if path.is_file()]
-    with new_directory(out, sum(path.stat().st_size for path in files)) as temporary:
-        for path in files:
-            shutil.copyfile(path, temporary / path.name)
-    return out
+_AGAIN = "install gatenorm again (pip install --force-reinstall gatenorm)"
 
 
 def check(directory: Path) -> None:
@@ -52,24 +19,23 @@ def check(directory: Path) -> None:
     Raises:
         CheckpointError: one line that names the first file that differs.
     """
-    again = "install gatenorm again (pip install --force-reinstall gatenorm)"
     try:
         lines = (directory / CHECKSUMS).read_text(encoding="ascii").splitlines()
         expected = {name: checksum for checksum, name in (line.split("  ", 1) for line in lines)}
     except (OSError, ValueError):
-        raise CheckpointError(f"the built-in model has no readable {CHECKSUMS} in {directory}: {again}") from None
+        what = f"the built-in model has no readable {CHECKSUMS} in {directory}"
+        raise CheckpointError("demo-damaged", what, hint=_AGAIN) from None
     if not expected:
-        raise CheckpointError(f"the built-in model's {CHECKSUMS} in {directory} is empty: {again}")
+        raise CheckpointError("demo-damaged", f"the built-in model's {CHECKSUMS} in {directory} is empty", hint=_AGAIN)
     for name, checksum in expected.items():
         path = directory / name
         try:
             found = hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError:
-            raise CheckpointError(f"the built-in model lacks {path}: {again}") from None
+            raise CheckpointError("demo-damaged", f"the built-in model lacks {path}", hint=_AGAIN) from None
         if found != checksum:
-            raise CheckpointError(
-                f"the built-in model is damaged: {path} has sha256 {found[:16]}, expected {checksum[:16]}: {again}"
-            )
+            what = f"the built-in model is damaged: {path} has sha256 {found[:16]}"
+            raise CheckpointError("demo-damaged", what, expected=checksum[:16], hint=_AGAIN)
 
 
 def seal(directory: Path) -> None:
@@ -77,3 +43,26 @@ def seal(directory: Path) -> None:
     files = [p for p in sorted(directory.iterdir()) if p.is_file() and p.name != CHECKSUMS]
     lines = [f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.name}\n" for p in files]
     (directory / CHECKSUMS).write_text("".join(lines), encoding="ascii")
+
+
+def _training_text(tokens: int) -> Text:
+    from gatenorm.demo.corpus import training_text
+
+    return training_text(tokens)
+
+
+MODEL = NamedModel(
+    # Records and tables name a model by its directory.
+    directory=Path(__file__).resolve().parent / "model" / "demo",
+    check=check,
+    default=True,
+    evaluation="demo",
+    # So many items that an audit takes about two minutes on two cores.
+    evaluations={
+        "perplexity": OwnEvaluation("stories", 24),
+        "zeroshot": OwnEvaluation("abilities", 20),
+        "refusal": OwnEvaluation("demo-refusal", 20),
+        "retrieval": OwnEvaluation("demo-recall", 20),
+    },
+    training_text=_training_text,
+)

@@ -13,8 +13,8 @@ from gatenorm.audit.plan.evaluations import Asked
 from gatenorm.audit.run.speed import UNPRUNED
 from gatenorm.audit.run.state import CONFIG_FILE
 from gatenorm.audit.run.workflow import Workflow
-from gatenorm.demo.package import NAME as DEMO
 from gatenorm.evaluation.core.job import Request
+from gatenorm.models.named import training_source
 from gatenorm.records import Evidence
 from gatenorm.speed.measure.engines import timed_engine
 
@@ -105,7 +105,8 @@ def _recovery(work: Workflow, one: Candidate, model: str) -> str:
     asked = work.config.recovery
     options = {"--steps": asked.steps, "--objective": asked.objective}
     parts = [part for option, value in options.items() if value is not None for part in (option, str(value))]
-    head = ("gatenorm", "recover", _directory(work, one), "-o", "RECOVERED", "--data", asked.data or DEMO)
+    data = training_source(work.measuring.layout, asked.data)
+    head = ("gatenorm", "recover", _directory(work, one), "-o", "RECOVERED", "--data", data)
     return _joined(*head, "--parent", model, *parts, *_hardware(work))
 
 

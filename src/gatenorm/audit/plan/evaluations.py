@@ -7,19 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gatenorm.api.evaluating import OWN_TASKS
 from gatenorm.audit.asking import asked_by
 from gatenorm.audit.plan.config import Evaluation
-from gatenorm.demo.package import speaks_its_language
 from gatenorm.errors import EvaluationError, GatenormError
 from gatenorm.evaluation.core import registry
 from gatenorm.evaluation.core.job import Request
 from gatenorm.evaluation.tasks.zeroshot import tasks as zeroshot_tasks
 from gatenorm.families import Layout
+from gatenorm.models.named import NamedModel, language_of
 from gatenorm.records.audit import NotExamined
 
-# Of the built-in model, chosen so that its whole audit takes about two minutes on two cores.
-OWN_STORIES, OWN_ITEMS = 24, 20
 _TEXTS, _TASKS, _DOMAIN, _REFUSAL, _RETRIEVAL = "texts", "tasks", "domain", "refusal", "retrieval"
 # Which setting names the data of each.
 _KEYS = {
@@ -68,12 +65,12 @@ def evaluations(layout: Layout, asked: Evaluation, *, runs: bool) -> tuple[list[
             raise EvaluationError(f"{layout.checkpoint.name} cannot be run, so nothing can be evaluated on it")
         why = "the checkpoint holds no whole model, or PyTorch is not installed"
         return [], [NotExamined("everything that needs the model to run", why, "give a whole checkpoint")]
-    own = speaks_its_language(layout.checkpoint.directory)
+    own = language_of(layout.checkpoint.directory)
     found: list[Asked] = []
     missing: list[NotExamined] = []
 
     def add(feeds: str, name: str, task: str, data: tuple[str, ...] = (), paired: bool = False, **request: Any) -> None:
-        known = {**registry.TASKS, **({} if data else OWN_TASKS if own else {})}
+        known = registry.known_tasks(own, data)
         whole = Request(**request, context=layout.context)
         with asked_by(_KEYS[feeds]):
             jobs = registry.prepare([task], data, whole, baseline=True, known=known)
@@ -99,35 +96,42 @@ def evaluations(layout: Layout, asked: Evaluation, *, runs: bool) -> tuple[list[
             (text.data,),
             **how,
         )
-    if not asked.texts and own:
-        add(_TEXTS, "perplexity on held-out stories", "stories", limit=asked.stories_limit or OWN_STORIES)
-    elif not asked.texts:
+
+    def add_own(feeds: str, replaced: str, limit: int | None) -> bool:
+        """The evaluation in the model's own language that replaces one in English, where there is one."""
+        mine = own.evaluations.get(replaced) if own else None
+        if mine is not None:
+            what = registry.known_tasks(own)[mine.name].what
+            add(feeds, what, mine.name, limit=limit or mine.audit_limit)
+        return mine is not None
+
+    if not asked.texts and not add_own(_TEXTS, "perplexity", asked.stories_limit):
         missing.append(NotExamined("perplexity", "no text was given", "--data FILE, or --data wikitext2"))
-    _tasks(asked, own, add, missing)
+    _tasks(asked, add, add_own, missing)
     if asked.domain is None:
         missing.append(NotExamined("your own workload", "no file was given", "--domain FILE with your prompts"))
     else:
         domain = (f"domain={asked.domain}",)
         add(_DOMAIN, "your workload", "domain", domain, True, limit=asked.domain_limit, new_tokens=asked.new_tokens)
-    _refusal(layout, asked, own, add, missing)
-    _retrieval(asked, own, add, missing)
+    _refusal(layout, asked, own, add, add_own, missing)
+    _retrieval(asked, add, add_own, missing)
     return found, missing
 
 
-def _tasks(asked: Evaluation, own: bool, add: Any, missing: list[NotExamined]) -> None:
+def _tasks(asked: Evaluation, add: Any, add_own: Any, missing: list[NotExamined]) -> None:
     if asked.zeroshot is not None:
         data = () if asked.zeroshot == "hub" else (f"zeroshot={asked.zeroshot}",)
         for name in asked.zeroshot_tasks or tuple(zeroshot_tasks()):
             add(_TASKS, name, f"zeroshot:{name}", data, limit=asked.zeroshot_limit)
     elif asked.zeroshot_tasks:
         raise EvaluationError("zero-shot tasks are named, but no data: give evaluation.zeroshot, a directory or hub")
-    elif own:
-        add(_TASKS, "the built-in model's tasks", "abilities", limit=asked.zeroshot_limit or OWN_ITEMS)
-    else:
+    elif not add_own(_TASKS, "zeroshot", asked.zeroshot_limit):
         missing.append(NotExamined("general tasks", "no zero-shot files were given", "--zeroshot DIR, or hub"))
 
 
-def _refusal(layout: Layout, asked: Evaluation, own: bool, add: Any, missing: list[NotExamined]) -> None:
+def _refusal(
+    layout: Layout, asked: Evaluation, own: NamedModel | None, add: Any, add_own: Any, missing: list[NotExamined]
+) -> None:
     wanted = asked.refusal
     if wanted == "auto":
         wanted = "packaged" if own or _has_template(layout.checkpoint.directory) else "none"
@@ -138,20 +142,17 @@ def _refusal(layout: Layout, asked: Evaluation, own: bool, add: Any, missing: li
     if wanted == "none":
         missing.append(NotExamined("refusal", "it was left out", "--refusal packaged, or --refusal FILE"))
         return
-    if wanted == "packaged" and own:
-        add(_REFUSAL, "refusals", "refusal", limit=asked.refusal_limit or OWN_ITEMS)
+    if wanted == "packaged" and add_own(_REFUSAL, "refusal", asked.refusal_limit):
         return
     data = () if wanted == "packaged" else (f"refusal={wanted}",)
     rule, limit = asked.refusal_rule, asked.refusal_limit
     add(_REFUSAL, "refusals", "refusal", data, limit=limit, refusal_rule=rule, new_tokens=asked.new_tokens)
 
 
-def _retrieval(asked: Evaluation, own: bool, add: Any, missing: list[NotExamined]) -> None:
+def _retrieval(asked: Evaluation, add: Any, add_own: Any, missing: list[NotExamined]) -> None:
     if not asked.retrieval:
         missing.append(NotExamined("retrieval over long distances", "it was left out", "retrieval: true"))
-    elif own:
-        add(_RETRIEVAL, "recall over distances", "retrieval", limit=asked.retrieval_limit or OWN_ITEMS)
-    else:
+    elif not add_own(_RETRIEVAL, "retrieval", asked.retrieval_limit):
         try:
             limit, window = asked.retrieval_limit, asked.retrieval_window
             add(_RETRIEVAL, "retrieval over distances", "retrieval", limit=limit, window=window)

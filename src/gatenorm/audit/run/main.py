@@ -22,11 +22,11 @@ from gatenorm.audit.run.progress import Listener, Reporter
 from gatenorm.audit.run.state import CONFIG_FILE, State, check_directory, claim, lock, write_text, writing
 from gatenorm.audit.run.workflow import Workflow
 from gatenorm.criteria.tokens.sources import HUB
-from gatenorm.demo.package import NAME as DEMO
 from gatenorm.errors import AuditError, MissingExtraError, PlanError, did_you_mean
 from gatenorm.evaluation.core.cache import Cache
 from gatenorm.evaluation.core.text import read_text
 from gatenorm.families import Layout
+from gatenorm.models.named import default_model, language_of, named_text
 from gatenorm.records.audit import CANDIDATE, STANDS, Audit, NotExamined
 from gatenorm.recovery.settings import OBJECTIVES
 from gatenorm.speed.measure.bench import threads_at_hand
@@ -92,16 +92,16 @@ def prepare(model: str, directory: Path, config: Config, fail_on: str | None = N
         if find_spec(package) is None:
             raise MissingExtraError("the report", package, "report")
     recovery = config.recovery
-    if recovery.data not in (None, DEMO) and not str(recovery.data).startswith(HUB):
+    if recovery.data is not None and not named_text(recovery.data) and not recovery.data.startswith(HUB):
         with asked_by("recovery.data"):
-            read_text(str(recovery.data))
+            read_text(recovery.data)
     if recovery.enabled:
         if find_spec("peft") is None:
             raise MissingExtraError("recovery", "peft", "recover")
         if recovery.objective not in (None, *OBJECTIVES):
             known = did_you_mean(str(recovery.objective), OBJECTIVES)
             raise AuditError(f"recovery.objective: {recovery.objective} is no objective; {known}")
-        if recovery.data is None and not _own(layout):
+        if recovery.data is None and language_of(layout.checkpoint.directory) is None:
             raise AuditError("recovery needs a text to train on: give recovery.data (--recover-data FILE)")
     small = sum(layout.checkpoint.files.values()) < _SMALL_BYTES
     threads = config.run.threads or (1 if small else threads_at_hand())
@@ -109,7 +109,7 @@ def prepare(model: str, directory: Path, config: Config, fail_on: str | None = N
 
 
 def run_audit(
-    model: str | os.PathLike[str] = DEMO,
+    model: str | os.PathLike[str] | None = None,
     directory: str | os.PathLike[str] | None = None,
     config: Config | None = None,
     *,
@@ -122,7 +122,7 @@ def run_audit(
     is measured again.
 
     Args:
-        model: a directory, a model id of the hub, or ``demo`` for the built-in model.
+        model: a directory, a model id of the hub, or the name of an installed model; by default the built-in one.
         directory: ``./audit-<model name>`` by default.
         config: what to do; :func:`gatenorm.audit.plan.config.read_config` reads one from a file.
         fail_on: a gate whose fall the caller will act on, or ``any``; checked here, judged by :func:`failed`.
@@ -135,7 +135,7 @@ def run_audit(
     """
     from gatenorm.audit.output.output import audit_of, write_audit
 
-    named = os.fspath(model)
+    named = default_model() if model is None else os.fspath(model)
     out = Path(directory) if directory is not None else default_directory(named)
     prepared = prepare(named, out, config or Config(), fail_on)
     with lock(out), writing(out):
@@ -215,12 +215,6 @@ def _measured(config: Config, *, runs: bool) -> set[str]:
         return set()
     exports = any("transformers" not in timed_engine(e).kind.reads for e in config.speed.engines)
     return {"speed", *(["verify"] if exports else [])}
-
-
-def _own(layout: Layout) -> bool:
-    from gatenorm.demo.package import speaks_its_language
-
-    return speaks_its_language(layout.checkpoint.directory)
 
 
 def _version() -> str:

@@ -12,8 +12,8 @@ from gatenorm.audit.plan.candidates import Candidate
 from gatenorm.audit.plan.rankings import source_key
 from gatenorm.audit.run.job_cache import Measuring, records
 from gatenorm.audit.run.jobs import Order, orders_code
-from gatenorm.demo.package import NAME as DEMO
 from gatenorm.errors import GatenormError, OutputError
+from gatenorm.models.named import training_source
 from gatenorm.records import Evidence, ModelIdentity, Plan, read_json
 from gatenorm.records.audit import CANDIDATE, RECOVERED
 from gatenorm.surgery.disk import PLAN_FILE
@@ -68,7 +68,7 @@ def recover(measuring: Measuring, candidates: Sequence[Candidate]) -> tuple[list
         run = measuring.config.run
         how = {"steps": asked.steps, "objective": asked.objective}
         how |= {"device": run.device, "dtype": run.dtype, "seed": run.seed}
-        data = asked.data or DEMO  # without data, the model speaks the built-in one's language
+        data = training_source(measuring.layout, asked.data)
         arguments = {
             "model": str(measuring.state.directory / one.directory),
             "out": str(path),

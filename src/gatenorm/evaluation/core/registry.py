@@ -10,6 +10,8 @@ from pathlib import Path
 from gatenorm.errors import EvaluationError, did_you_mean
 from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.evaluation.core.text import WIKITEXT2
+from gatenorm.extensions import extensions
+from gatenorm.models.named import NamedModel
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Task:
 
     ``data`` is what the task reads of ``--data``: ``text`` (a file), ``directory``, ``own`` (a file that is meant for
     this task and no other) or ``none``; ``compares`` whether it needs ``--baseline``; ``argument`` what may follow a
-    colon.
+    colon. ``language`` names the model whose language it is in; empty for tasks of any model.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Task:
     data: str = "none"
     compares: bool = False
     argument: str | None = None
+    language: str = ""
 
 
 _TASKS = "gatenorm.evaluation.tasks"
@@ -55,6 +58,19 @@ TASKS: Mapping[str, Task] = {
         Task("harness", "any task of lm-eval", f"{_TASKS}.harness", argument="NAME"),
     )
 }
+
+
+def known_tasks(language: NamedModel | None = None, data: Sequence[str] = ()) -> dict[str, Task]:
+    """The tasks by name, those of other packages included.
+
+    Where all models speak a ``language`` of their own and no ``data`` are given, its tasks replace those in English.
+    """
+    own = language.name if language is not None else ""
+    added = {name: replace(found.load(), name=name) for name, found in extensions("evaluations").items()}
+    tasks = {**TASKS, **{name: task for name, task in added.items() if task.language in ("", own)}}
+    if language is not None and not data:
+        tasks |= {name: tasks[one.name] for name, one in language.evaluations.items()}
+    return tasks
 
 
 def choose(names: str | Sequence[str], known: Mapping[str, Task] = TASKS) -> list[tuple[Task, str | None]]:
