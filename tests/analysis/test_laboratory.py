@@ -88,7 +88,7 @@ def test_layer_by_layer_is_said_in_the_record(tiny_models: TinyModels):
 
 def test_what_makes_no_request_is_refused_at_once(tiny_models: TinyModels):
     for criteria, calibration, message in [
-        (["gate-norm", "cosine"], None, "needs forward passes over tokens: say which with --calibration"),
+        (["gate-norm", "cosine"], None, "needs tokens to run the model on"),
         (["gate-norm@self", "depth"], None, "weights alone"),
         (["cosine@", "depth"], None, "behind @"),
         (["cosine@self", "cosine@self"], None, "named twice"),

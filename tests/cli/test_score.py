@@ -23,5 +23,5 @@ def test_no_whole_block_left_is_one_line(
     assert main(["score", str(rest), "--kind", "block", "--criterion", criterion]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
-    assert "no whole block is left in rest" in err
+    assert "--kind block cannot be scored" in err
     assert main(["score", str(rest), "--kind", "mlp", "--criterion", "depth"]) == 0

@@ -15,6 +15,7 @@ from gatenorm.criteria.scoring import score
 from gatenorm.errors import CriterionError
 from gatenorm.families import AttentionWeights, Projection
 from tests.criteria.models import Shape, write
+from tests.errors import refused
 
 WIDTH, HEADS, HEAD_DIM = 5120, 40, 128
 CLAIMED = 2e-5
@@ -120,9 +121,9 @@ def test_a_backend_can_be_handed_in(tmp_path: Path) -> None:
 
 
 def test_backends_and_devices_that_are_not_there() -> None:
-    with pytest.raises(CriterionError, match="did you mean 'numpy'"):
+    with refused("backend-unknown", "backend", kind=CriterionError):
         backend("nump")
-    with pytest.raises(CriterionError, match="computes on the CPU"):
+    with refused("backend-device", "device", kind=CriterionError):
         backend("numpy", "cuda")
-    with pytest.raises(CriterionError, match="device 'cuda:99' cannot be used"):
+    with refused("device-unusable", "device", kind=CriterionError):
         backend("torch", "cuda:99")

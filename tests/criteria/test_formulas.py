@@ -17,6 +17,7 @@ from gatenorm.criteria.weights.gate_norm_rope import mean_phase
 from gatenorm.errors import CriterionError
 from tests.criteria import naive
 from tests.criteria.models import FORMS, Shape, Truth, write
+from tests.errors import refused
 
 TOLERANCE = 2e-5
 REFERENCES = {
@@ -145,7 +146,7 @@ def test_orthogonal_gram_matrices_do_not_cancel_into_noise(tmp_path: Path) -> No
 def test_rope_is_refused_where_it_has_no_meaning(tmp_path: Path) -> None:
     (tmp_path / "gpt2").mkdir()
     layout, _ = write(tmp_path / "gpt2", "transposed", Shape(2, 2, 4, 8))
-    with pytest.raises(CriterionError, match=r"needs rotary positions.*gpt2.*use gate-norm-heads"):
+    with refused("rotary-missing", kind=CriterionError):
         score(layout, "gate-norm-rope")
     layout, _ = write(tmp_path, "separate", Shape(2, 2, 4, 8), config={"rope_scaling": {"rope_type": "yarn"}})
     with pytest.raises(CriterionError, match="rope type 'yarn' is not known"):

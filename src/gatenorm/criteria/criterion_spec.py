@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from gatenorm.criteria.criterion import WeightCriterion
 from gatenorm.criteria.laboratory import Laboratory
 from gatenorm.criteria.registry import criterion
+from gatenorm.criteria.scoring import calibration_missing
 from gatenorm.criteria.scoring import score as score_weights
 from gatenorm.criteria.tokens.sources import Calibration, with_source
 from gatenorm.errors import CalibrationError, CriterionError
@@ -43,9 +44,7 @@ def criterion_specs(names: Sequence[str], calibration: Calibration) -> list[Crit
             raise CriterionError(f"criterion {text!r} cannot be had: {expected}")
         tokens = with_source(calibration, source) if at else calibration
         if not weights_only and not tokens.source:
-            raise CriterionError(
-                f"{name} needs forward passes over tokens: say which with --calibration FILE, self or random"
-            )
+            raise calibration_missing(name)
         spec = CriterionSpec(name, None if weights_only else tokens, text if at else "")
         if spec in found:
             raise CriterionError(f"{text} is named twice: name every criterion once")

@@ -14,9 +14,9 @@ from gatenorm.criteria.compute.backend import backend as backend_named
 from gatenorm.criteria.criterion import WeightCriterion
 from gatenorm.criteria.registry import check_ranks
 from gatenorm.criteria.registry import criterion as criterion_named
-from gatenorm.errors import CriterionError
+from gatenorm.errors import CriterionError, named
 from gatenorm.families import AttentionWeights, Layout
-from gatenorm.records import SINGULAR, LayerScore, Scores
+from gatenorm.records import LayerScore, Scores
 
 
 def score(
@@ -53,11 +53,9 @@ def score(
     kind = kind or chosen.kinds[0]
     check_ranks(chosen, kind)
     if not isinstance(chosen, WeightCriterion):
-        raise CriterionError(
-            f"{criterion} needs forward passes over tokens: say which with --calibration FILE, self or random"
-        )
-    if seed < 0:
-        raise CriterionError(f"the seed {seed} is negative: expected a whole number from 0")  # records hold no other
+        raise calibration_missing(criterion)
+    if seed < 0:  # records hold no other
+        raise CriterionError("seed-negative", field="seed", given=seed, expected="a whole number from 0")
     compute = backend_named(backend, device) if isinstance(backend, str) else backend
     checkpoint = layout.checkpoint
     began, read_before = time.perf_counter(), checkpoint.bytes_read
@@ -91,10 +89,22 @@ def to_score(layout: Layout, kind: str) -> tuple[int, ...]:
     layers = layout.there(kind)
     if not layers:
         raise CriterionError(
-            f"no whole {SINGULAR[kind]} is left in {layout.checkpoint.name}: every layer has lost its attention or its "
-            "MLP; score --kind attention or --kind mlp"
+            "nothing-to-score",
+            f"cannot be scored, as every layer of {layout.checkpoint.name} has lost its attention or its MLP",
+            field="kind",
+            given=kind,
+            expected="attention or mlp",
         )
     return layers
+
+
+def calibration_missing(criterion: str) -> CriterionError:
+    """The error for a criterion that runs the model, and was given no tokens to run it on."""
+    return CriterionError(
+        "calibration-missing",
+        f"{criterion} needs tokens to run the model on",
+        hint=f"set {named('calibration')} to a text file, self or random",
+    )
 
 
 def _score_layer(weights: AttentionWeights, criterion: WeightCriterion, backend: Backend, seed: int) -> LayerScore:
@@ -103,24 +113,27 @@ def _score_layer(weights: AttentionWeights, criterion: WeightCriterion, backend:
     heads = tuple(float(x) for x in found) if isinstance(found, np.ndarray) else ()
     value = math.hypot(*heads) if isinstance(found, np.ndarray) else found
     if not math.isfinite(value):
-        raise CriterionError(_not_finite(weights, criterion))
+        raise _not_finite(weights, criterion)
     return LayerScore(weights.layer, value, heads)
 
 
-def _not_finite(weights: AttentionWeights, criterion: WeightCriterion) -> str:
-    """Which tensor is to blame: looked for only now, since the result of the formula shows that one is."""
+def _not_finite(weights: AttentionWeights, criterion: WeightCriterion) -> CriterionError:
+    """The error that names the damaged tensor. It is looked for only now that the score shows that there is one."""
+    hint = "the weights are damaged, fetch them again"
     for role in criterion.reads:
         projection = getattr(weights, role)
         bad = sum(int(np.count_nonzero(~np.isfinite(projection.head(h)))) for h in range(projection.heads))
         if bad:
-            return (
-                f"{projection.tensor} holds {bad:,} NaN or infinite values: the weights are damaged, fetch them again"
-            )
+            problem = f"{projection.tensor} holds {bad:,} NaN or infinite values"
+            return CriterionError("weights-not-finite", problem, hint=hint)
     norms = [n for n in ("input", "q", "k") if (g := weights.gain(n)) is not None and not np.isfinite(g).all()]
     if norms and criterion.gains:
         name = weights.layout.tensor(weights.layer, f"{weights.layout.norms[norms[0]]}.weight")
-        return f"{name} holds NaN or infinite values: the weights are damaged, fetch them again"
-    return f"{criterion.name} of layer {weights.layer} overflows: its weights are finite but far too large for float32"
+        return CriterionError("weights-not-finite", f"{name} holds NaN or infinite values", hint=hint)
+    return CriterionError(
+        "score-overflows",
+        f"{criterion.name} of layer {weights.layer} overflows: its weights are finite but far too large for float32",
+    )
 
 
 def _notes(layout: Layout, criterion: WeightCriterion) -> tuple[str, ...]:

@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from gatenorm.criteria.compute.numpy_backend import NumpyBackend
-from gatenorm.errors import CriterionError, MissingExtraError, did_you_mean
+from gatenorm.errors import CriterionError, MissingExtraError, did_you_mean, named
 from gatenorm.families import Projection
 
 Float64 = npt.NDArray[np.float64]
 Contract = Literal["rows", "width"]
 
+_BACKENDS = ("auto", "numpy", "torch")
 # From here on one product takes NumPy longer than it takes PyTorch by about a tenth of a second a layer.
 _WORTH_IMPORTING_TORCH = 5e10
 
@@ -75,10 +76,13 @@ def backend(name: str = "auto", device: str = "cpu") -> Backend:
         CriterionError: another name, NumPy asked to use an accelerator, or a device that is not there.
         MissingExtraError: PyTorch is needed and not installed.
     """
-    if name not in ("auto", "numpy", "torch"):
-        raise CriterionError(f"backend {name!r} is not known; {did_you_mean(name, ('auto', 'numpy', 'torch'))}")
+    if name not in _BACKENDS:
+        hint = did_you_mean(name, _BACKENDS)
+        raise CriterionError("backend-unknown", "is not known", field="backend", given=name, hint=hint)
     if name == "numpy" and device != "cpu":
-        raise CriterionError(f"the numpy backend computes on the CPU, not on {device!r}: use torch or auto")
+        hint = f"use {named('backend')} torch or auto"
+        problem = "is not where the numpy backend computes"
+        raise CriterionError("backend-device", problem, field="device", given=device, expected="cpu", hint=hint)
     if name == "numpy":
         return NumpyBackend()
     return AutoBackend() if name == "auto" and device == "cpu" else _torch(device)

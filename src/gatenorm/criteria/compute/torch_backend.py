@@ -51,7 +51,13 @@ class TorchBackend:
             torch.zeros(1, device=self._device).item()  # of a meta tensor there is nothing to be had
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
-            raise CriterionError(f"device {device!r} cannot be used: {reason}; expected cpu, cuda or cuda:N") from None
+            raise CriterionError(
+                "device-unusable",
+                f"cannot be used ({reason})",
+                field="device",
+                given=device,
+                expected="cpu, cuda or cuda:N",
+            ) from None
         self._numpy = NumpyBackend()
         self._buffers: dict[str, torch.Tensor] = {}
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatenorm.criteria.streams.statistics import StreamStatistics, Watch
 from gatenorm.criteria.tokens.sources import Samples, batches
-from gatenorm.errors import CalibrationError
+from gatenorm.errors import CalibrationError, named
 from gatenorm.families import Layout
 from gatenorm.models.configuration import configuration
 from gatenorm.models.forward import blocks_of, inputs, padded
@@ -23,6 +23,8 @@ from gatenorm.progress import Progress
 
 if TYPE_CHECKING:
     import torch
+
+_AS_A_WHOLE = f"score the model as a whole, without {named('layer_by_layer')}"
 
 
 def observe_layer_by_layer(
@@ -129,7 +131,7 @@ def _hollow(layout: Layout, device: str, dtype: str) -> Any:
         short = name.removeprefix(model.base_model_prefix + ".")
         stored = next((n for n in (name, short) if n in layout.checkpoint), None)
         if stored is None:
-            raise CalibrationError(f"there is no tensor {name} in the files: score the model as a whole")
+            raise CalibrationError("tensor-missing", f"there is no tensor {name} in the files", hint=_AS_A_WHOLE)
         weight = layout.checkpoint.torch(stored).to(device, chosen)
         model.get_submodule(owner)._parameters[last] = torch.nn.Parameter(weight, requires_grad=False)
     for _, module in model.named_modules():
@@ -143,7 +145,8 @@ def _block_weights(layout: Layout, layer: int, block: Any, device: str, dtype: A
     for name, parameter in block.named_parameters():
         stored = layout.tensor(layer, name)
         if stored not in layout.checkpoint or layout.checkpoint.spec(stored).shape != tuple(parameter.shape):
-            raise CalibrationError(f"the files hold no {stored} of shape {list(parameter.shape)}: score it as a whole")
+            problem = f"the files hold no {stored} of shape {list(parameter.shape)}"
+            raise CalibrationError("tensor-missing", problem, hint=_AS_A_WHOLE)
         weights[name] = layout.checkpoint.torch(stored).to(device, dtype)
     return weights
 

@@ -34,12 +34,14 @@ def gate_norm_rope(weights: AttentionWeights, backend: Backend) -> Float64:
     rotary = weights.layout.rotary
     if rotary is None:
         raise CriterionError(
-            f"gate-norm-rope needs rotary positions, which this {weights.layout.model_type} model does not have: "
-            "use gate-norm-heads"
+            "rotary-missing",
+            f"gate-norm-rope needs rotary positions, which this {weights.layout.model_type} model does not have",
+            hint="use gate-norm-heads",
         )
     context = rotary.context or weights.layout.context
     if not context:
-        raise CriterionError("gate-norm-rope needs the training context: config.json has no max_position_embeddings")
+        problem = "gate-norm-rope needs the training context, and config.json has no max_position_embeddings"
+        raise CriterionError("context-missing", problem)
     turning = rotary.frequencies()
     pairs = (weights.layout.head_dim + 1) // 2
     frequencies = np.concatenate([turning, np.zeros(pairs - turning.size)])

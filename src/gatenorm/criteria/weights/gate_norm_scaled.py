@@ -43,7 +43,8 @@ def _gain(weights: AttentionWeights, norm: str) -> Float64:
     gain = weights.gain(norm)
     if gain is None:
         name = weights.layout.tensor(weights.layer, f"{weights.layout.norms[norm]}.weight")
-        raise CriterionError(f"the checkpoint has no tensor {name}: gate-norm-scaled needs the gain of the {norm} norm")
+        problem = f"gate-norm-scaled needs the gain of the {norm} norm, and the checkpoint has no tensor {name}"
+        raise CriterionError("gain-missing", problem)
     return gain.astype(np.float64)
 
 
