@@ -61,9 +61,8 @@ class Bench:
     def perplexity(self, kind: str, layers: Sequence[int]) -> float:
         key = kind, tuple(sorted(layers))
         if key not in self.known:
-            assert self.lab.tokenizer is not None
-            with self.lab.removable.without(key[1], kind) as model:
-                found = perplexity(model, self.lab.tokenizer, self.text, self.protocol)
+            with self.lab.model.without(key[1], kind) as model:
+                found = perplexity(model.module, model.tokenizer, self.text, self.protocol)
             self.known[key], self.tokens = found.perplexity, found.tokens
         return self.known[key]
 

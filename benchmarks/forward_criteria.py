@@ -88,11 +88,11 @@ def statistics_cost(options: argparse.Namespace) -> None:
         for name, shape in SHAPES.items():
             width, _, _, _, blocks, dtype = shape
             layout = random_model(Path(directory) / name, shape)
-            model = laboratory(layout, dtype=str(dtype).removeprefix("torch.")).model
+            model = laboratory(layout, dtype=str(dtype).removeprefix("torch.")).module
             report_statistics(f"{name}: {blocks} blocks of width {width}, {dtype}", model, layout, options)
     if options.model:
         lab = laboratory(options.model)
-        report_statistics(f"{options.model}, {lab.computes_in}", lab.model, lab.layout, options)
+        report_statistics(f"{options.model}, {lab.model.computes_in}", lab.module, lab.layout, options)
 
 
 def report_statistics(name: str, model: Any, layout: Layout, options: argparse.Namespace) -> None:
@@ -115,7 +115,7 @@ def prefix_gain(options: argparse.Namespace) -> None:
     lab = laboratory(options.model or "demo")
     given = lab.samples(Calibration("random", max(1, options.tokens // 256), 256))
     layers = lab.layout.attention_layers
-    naive, shared = loss_on(lab.removable, given), SharedPrefix(lab.removable, lab.layout, given)
+    naive, shared = loss_on(lab.model, given), SharedPrefix(lab.model, given)
     sets = {
         "leave-one-out": [(), *((layer,) for layer in layers)],
         "a greedy round, 4 gone": [(*layers[2:6], layer) for layer in layers if layer not in layers[2:6]],

@@ -11,6 +11,7 @@ import torch
 from gatenorm.checkpoint import open_store
 from gatenorm.criteria.tokens.sources import Samples
 from gatenorm.families import Layout, understand
+from gatenorm.models.model import Model
 from gatenorm.surgery import modeling_gatenorm as modeling
 from tests.tiny_models import VOCABULARY
 
@@ -32,6 +33,13 @@ SHAPES = (
 
 def layout_of(directory: Path) -> Layout:
     return understand(open_store(directory))
+
+
+def model_on(layout: Layout, module: Any = None) -> Model:
+    """A model whose transformers module is given, or loaded in float32."""
+    model = Model.of_layout(layout)
+    model._module = module
+    return model
 
 
 def samples(lengths: tuple[int, ...] = (12, 7, 20, 2, 12), batch_size: int | None = 3, seed: int = 3) -> Samples:

@@ -15,7 +15,7 @@ from gatenorm.analysis.bound import VACUOUS_FROM, measure_bound
 from gatenorm.criteria.laboratory import Laboratory
 from gatenorm.criteria.tokens.sources import Calibration, Samples
 from gatenorm.errors import CriterionError
-from tests.analysis.models import SHAPES, layout_of
+from tests.analysis.models import SHAPES, layout_of, model_on
 from tests.families.observed import observe
 from tests.tiny_models import TOKENS, build, tokens
 
@@ -26,8 +26,7 @@ COVERED = [name for name in SHAPES if name != "falcon-alibi"]
 
 def laboratory_on(directory: Path, model: object, sequence: list[int]) -> Laboratory:
     """A laboratory whose model and tokens are given."""
-    laboratory = Laboratory(layout_of(directory))
-    vars(laboratory)["model"] = model
+    laboratory = Laboratory(model_on(layout_of(directory), model))
     laboratory._samples[HOW] = Samples((tuple(sequence),), {"source": "random"}), 0.0
     return laboratory
 
@@ -57,21 +56,21 @@ def test_the_bound_says_something_about_small_gates(tiny_models: TinyModels, tmp
             if "q_proj" in name:
                 parameter *= 2e-4
     model.save_pretrained(tmp_path)
-    found = measure_bound(Laboratory(layout_of(tmp_path)), HOW)
+    found = measure_bound(Laboratory(model_on(layout_of(tmp_path))), HOW)
     for layer in found.layers:
         assert layer.vacuous == 0
         assert all(d <= limit for d, limit in zip(layer.deviation, layer.limit, strict=True))
         assert layer.looseness[0] >= 1
-    loud = measure_bound(Laboratory(layout_of(tiny_models("llama-gqa"))), HOW)
+    loud = measure_bound(Laboratory(model_on(layout_of(tiny_models("llama-gqa")))), HOW)
     assert all(layer.vacuous == 8 and min(layer.logits) > VACUOUS_FROM for layer in loud.layers)
     assert loud.to_json()["layers"][0]["vacuous_heads"] == 8
 
 
 def test_samples_never_reach_past_the_window(tiny_models: TinyModels):
-    found = measure_bound(Laboratory(layout_of(tiny_models("mistral"))), Calibration("random", 2, 40))
+    found = measure_bound(Laboratory(model_on(layout_of(tiny_models("mistral")))), Calibration("random", 2, 40))
     assert found.protocol["length"] == 16
 
 
 def test_alibi_is_refused(tiny_models: TinyModels):
     with pytest.raises(CriterionError, match="ALiBi"):
-        measure_bound(Laboratory(layout_of(tiny_models("falcon-alibi"))), HOW)
+        measure_bound(Laboratory(model_on(layout_of(tiny_models("falcon-alibi")))), HOW)

@@ -19,11 +19,10 @@ from gatenorm.demo.package import MODEL
 from gatenorm.errors import CalibrationError, CriterionError, EvaluationError, PlanError
 from gatenorm.evaluation.tasks.perplexity import Protocol
 from gatenorm.models.loading import load
-from gatenorm.models.pruned_copy import pruned_copy
 from gatenorm.records import LayerScore
 from gatenorm.surgery.disk import write_pruned
 from gatenorm.surgery.planning import plan_by_hand
-from tests.analysis.models import SHAPES, layout_of
+from tests.analysis.models import SHAPES, layout_of, model_on
 from tests.analysis.test_keys import swap_two_tokens
 from tests.tiny_models import tokens
 
@@ -39,7 +38,8 @@ def test_a_copy_is_the_pruned_checkpoint_and_holds_no_tensor_of_its_own(
     write_pruned(layout, plan_by_hand(layout, [0, 2]), tmp_path / "out")
     expected = load(tmp_path / "out", dtype=torch.float32)
     before = model(tokens()).logits
-    copied = pruned_copy(model, layout, {2, 0})
+    whole = model_on(layout, model)
+    copied = whole.pruned_copy({2, 0}).module
     own = {t.data_ptr() for t in (*model.parameters(), *model.buffers())}
     assert {t.data_ptr() for t in (*copied.parameters(), *copied.buffers())} <= own
     asked = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
@@ -48,7 +48,7 @@ def test_a_copy_is_the_pruned_checkpoint_and_holds_no_tensor_of_its_own(
         assert torch.equal(model(tokens()).logits, before)
         # With a cache, which has one layer for every attention that is left.
         assert torch.equal(copied.generate(tokens(), **asked), expected.generate(tokens(), **asked))
-    assert pruned_copy(model, layout, ()) is model
+    assert whole.pruned_copy(()) is whole
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_tasks_are_those_of_the_pruned_checkpoint_and_are_added_to_a_state(text:
     assert line.figures["accuracy"][2] < line.figures["accuracy"][0] - 0.2
     fresh = gatenorm.laboratory("demo")
     again = measured(fresh, text, first, **asked)
-    assert "model" not in vars(fresh)
+    assert not fresh.model.loaded
     assert again.lines == found.lines
     assert again.measured == found.measured
     with pytest.raises(EvaluationError, match="measured in another way"):
@@ -108,7 +108,7 @@ def test_a_state_of_another_tokenizer_or_of_other_software_is_refused(text: Path
     found = measured(gatenorm.laboratory(directory), text, **how)
     fresh = gatenorm.laboratory(shutil.copytree(directory, tmp_path / "elsewhere"))
     assert measured(fresh, text, **how).lines == found.lines
-    assert "model" not in vars(fresh)
+    assert not fresh.model.loaded
     kept = state.read_text()
     told = json.loads(kept)
     told["key"]["software"]["torch"] = "1.0"

@@ -10,7 +10,7 @@ from gatenorm.analysis.agreement import spearman
 from gatenorm.criteria.laboratory import Laboratory
 from gatenorm.criteria.scoring import score
 from gatenorm.criteria.tokens.sources import Calibration
-from tests.analysis.models import layout_of
+from tests.analysis.models import layout_of, model_on
 from tests.criteria.test_measured import RISES
 
 
@@ -19,7 +19,7 @@ def test_cosine_on_random_tokens_is_as_good_as_on_text(shared: Path):
     """The published correlations are 0.82 on text and 0.69 on random tokens, with 12,288 and 8,192 tokens. With these
     2,048, others of the same kind were found between 0.73 and 0.83.
     """
-    laboratory = Laboratory(layout_of(shared / "models/novels-16L"))
+    laboratory = Laboratory(model_on(layout_of(shared / "models/novels-16L")))
     rises = [float(x) for x in RISES.split()]
     found = {}
     for source in (str(shared / "data/novels/heldout.txt"), "random"):

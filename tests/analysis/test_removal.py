@@ -12,13 +12,12 @@ from gatenorm.criteria.ablation.leave_one_out import leave_one_out
 from gatenorm.criteria.ablation.perplexity_greedy import greedy
 from gatenorm.criteria.losses.removal import loss_on
 from gatenorm.criteria.losses.shared_prefix import SharedPrefix
-from gatenorm.evaluation.tasks.perplexity import negative_log_likelihood
+from gatenorm.models.forward import negative_log_likelihood
 from gatenorm.models.loading import load
-from gatenorm.models.removable import Removable
 from gatenorm.progress import Progress
 from gatenorm.surgery.disk import write_pruned
 from gatenorm.surgery.planning import plan_by_hand
-from tests.analysis.models import SHAPES, layout_of, samples
+from tests.analysis.models import SHAPES, layout_of, model_on, samples
 from tests.tiny_models import build, tokens
 
 TinyModels = Callable[..., Path]
@@ -30,8 +29,9 @@ def test_without_is_the_pruned_checkpoint(name: str, tiny_models: TinyModels, tm
     write_pruned(layout, plan_by_hand(layout, [0, 2]), tmp_path / "out")
     pruned, model = load(tmp_path / "out", dtype=torch.float32), load(layout.checkpoint.directory, dtype=torch.float32)
     before = model(tokens(), use_cache=False).logits
-    with Removable(model, layout).without([2, 0]) as less, torch.no_grad():
-        assert torch.equal(less(tokens(), use_cache=False).logits, pruned(tokens(), use_cache=False).logits)
+    with model_on(layout, model).without([2, 0]) as less, torch.no_grad():
+        assert less.removed == (0, 2)
+        assert torch.equal(less.module(tokens(), use_cache=False).logits, pruned(tokens(), use_cache=False).logits)
     assert torch.equal(model(tokens(), use_cache=False).logits, before)
     assert not torch.equal(pruned(tokens()).logits, before)
 
@@ -42,14 +42,14 @@ def test_without_mlps_and_blocks_too(name: str, kind: str, tiny_models: TinyMode
     layout = layout_of(tiny_models(name))
     write_pruned(layout, plan_by_hand(layout, [0, 2], kind=kind), tmp_path / "out")
     pruned, model = load(tmp_path / "out", dtype=torch.float32), load(layout.checkpoint.directory, dtype=torch.float32)
-    removable, before = Removable(model, layout), model(tokens(), use_cache=False).logits
-    with removable.without([2, 0], kind) as less, torch.no_grad():
-        assert torch.equal(less(tokens(), use_cache=False).logits, pruned(tokens(), use_cache=False).logits)
+    whole, before = model_on(layout, model), model(tokens(), use_cache=False).logits
+    with whole.without([2, 0], kind) as less, torch.no_grad():
+        assert torch.equal(less.module(tokens(), use_cache=False).logits, pruned(tokens(), use_cache=False).logits)
     assert torch.equal(model(tokens(), use_cache=False).logits, before)
     # On what is pruned already the attention that is left goes, or nothing.
-    again = Removable(pruned, layout_of(tmp_path / "out"))
-    with again.without([0, 2]) as less, removable.without([0, 2], "block") as blocks, torch.no_grad():
-        found, wanted = (m(tokens(), use_cache=False).logits for m in (less, blocks))
+    again = model_on(layout_of(tmp_path / "out"), pruned)
+    with again.without([0, 2]) as less, whole.without([0, 2], "block") as blocks, torch.no_grad():
+        found, wanted = (m.module(tokens(), use_cache=False).logits for m in (less, blocks))
     torch.testing.assert_close(found, wanted)
 
 
@@ -62,10 +62,10 @@ def test_a_model_spread_by_accelerate_loses_layers_too(where: object, tiny_model
     directory = tiny_models("llama-gqa")
     layout = layout_of(directory)
     spread = load(directory, dtype=torch.float32, device_map=where, offload_folder=tmp_path)
-    with Removable(load(directory, dtype=torch.float32), layout).without([1, 3]) as less, torch.no_grad():
-        expected = less(tokens(), use_cache=False).logits
-    with Removable(spread, layout).without([1, 3]) as less, torch.no_grad():
-        assert torch.allclose(less(tokens(), use_cache=False).logits, expected, atol=1e-5)
+    with model_on(layout).without([1, 3]) as less, torch.no_grad():
+        expected = less.module(tokens(), use_cache=False).logits
+    with model_on(layout, spread).without([1, 3]) as less, torch.no_grad():
+        assert torch.allclose(less.module(tokens(), use_cache=False).logits, expected, atol=1e-5)
 
 
 def test_a_pruned_model_loses_more(tiny_models: TinyModels, tmp_path: Path):
@@ -73,8 +73,9 @@ def test_a_pruned_model_loses_more(tiny_models: TinyModels, tmp_path: Path):
     write_pruned(layout, plan_by_hand(layout, [0, 3]), tmp_path / "two")
     write_pruned(layout, plan_by_hand(layout, [0, 2, 3]), tmp_path / "three")
     two, three = load(tmp_path / "two", dtype=torch.float32), load(tmp_path / "three", dtype=torch.float32)
-    with Removable(two, layout_of(tmp_path / "two")).without([2]) as less, torch.no_grad():
-        assert torch.equal(less(tokens(), use_cache=False).logits, three(tokens(), use_cache=False).logits)
+    with model_on(layout_of(tmp_path / "two"), two).without([2]) as less, torch.no_grad():
+        assert less.removed == (0, 2, 3)
+        assert torch.equal(less.module(tokens(), use_cache=False).logits, three(tokens(), use_cache=False).logits)
 
 
 @pytest.mark.parametrize("name", ["llama-gqa", "gemma2", "opt-post-norm"])
@@ -87,7 +88,7 @@ def test_leave_one_out_is_the_loss_of_checkpoints_without_one(name: str, tiny_mo
         pruned = load(tmp_path / str(layer), dtype=torch.float32)
         expected[layer] = negative_log_likelihood(pruned, given.sequences) / given.predicted - whole
     steps: list[tuple[int, int]] = []
-    losses = SharedPrefix(Removable(build(name), layout), layout, given)
+    losses = SharedPrefix(model_on(layout, build(name)), given)
     found = leave_one_out(losses, layout.attention_layers, lambda done, total: steps.append((done, total)))
     assert found == pytest.approx(expected, abs=1e-5)
     assert [done for done, _ in steps] == sorted(done for done, _ in steps)
@@ -97,7 +98,7 @@ def test_leave_one_out_is_the_loss_of_checkpoints_without_one(name: str, tiny_mo
 
 def test_greedy_takes_the_best_of_every_round(tiny_models: TinyModels):
     layout, given = layout_of(tiny_models("llama-mha")), samples()
-    loss = loss_on(Removable(build("llama-mha"), layout), given)
+    loss = loss_on(model_on(layout, build("llama-mha")), given)
     known: dict[tuple[int, ...], float] = {}
 
     def remembered(sets: Sequence[Collection[int]], progress: Progress | None = None) -> list[float]:

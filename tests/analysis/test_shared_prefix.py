@@ -12,10 +12,9 @@ import torch
 from gatenorm.criteria.losses.removal import loss_on
 from gatenorm.criteria.losses.shared_prefix import SharedPrefix
 from gatenorm.models.loading import load
-from gatenorm.models.removable import Removable
 from gatenorm.surgery.disk import write_pruned
 from gatenorm.surgery.planning import plan_by_hand
-from tests.analysis.models import SHAPES, layout_of, samples
+from tests.analysis.models import SHAPES, layout_of, model_on, samples
 from tests.tiny_models import build, tokens
 
 TinyModels = Callable[..., Path]
@@ -35,12 +34,12 @@ def sets(layers: Sequence[int]) -> list[list[tuple[int, ...]]]:
 @pytest.mark.parametrize("name", SHAPES)
 def test_losses_are_those_of_the_whole_model(name: str, tiny_models: TinyModels):
     layout, given = layout_of(tiny_models(name)), samples()
-    removable = Removable(build(name), layout)
-    before = removable.model(tokens(), use_cache=False).logits
-    naive, shared = loss_on(removable, given), SharedPrefix(removable, layout, given)
+    model = model_on(layout, build(name))
+    before = model.module(tokens(), use_cache=False).logits
+    naive, shared = loss_on(model, given), SharedPrefix(model, given)
     for wanted in sets(layout.attention_layers):
         assert shared(wanted) == pytest.approx([naive(one) for one in wanted], abs=1e-7)
-    assert torch.equal(removable.model(tokens(), use_cache=False).logits, before)
+    assert torch.equal(model.module(tokens(), use_cache=False).logits, before)
 
 
 def test_a_pruned_model_and_one_spread_by_accelerate_share_as_well(tiny_models: TinyModels, tmp_path: Path):
@@ -48,22 +47,22 @@ def test_a_pruned_model_and_one_spread_by_accelerate_share_as_well(tiny_models: 
     write_pruned(layout, plan_by_hand(layout, [1]), tmp_path / "out")
     for directory, options in [(tmp_path / "out", {}), (layout.checkpoint.directory, {"device_map": "auto"})]:
         own = layout_of(directory)
-        removable = Removable(load(directory, dtype=torch.float32, **options), own)
-        naive, shared = loss_on(removable, given), SharedPrefix(removable, own, given)
+        model = model_on(own, load(directory, dtype=torch.float32, **options))
+        naive, shared = loss_on(model, given), SharedPrefix(model, given)
         for wanted in sets(own.attention_layers):
             assert shared(wanted) == pytest.approx([naive(one) for one in wanted], abs=1e-7)
 
 
 def test_blocks_in_front_of_a_difference_run_once_a_batch(tiny_models: TinyModels):
     layout, given, ran = layout_of(tiny_models("llama-mha")), samples(), []
-    removable = Removable(build("llama-mha"), layout)
-    for layer, block in enumerate(removable.model.model.layers):
+    model = model_on(layout, build("llama-mha"))
+    for layer, block in enumerate(model.module.model.layers):
         block.self_attn.register_forward_hook(lambda *_, layer=layer: ran.append(layer))
-    SharedPrefix(removable, layout, given)([(), *((layer,) for layer in range(5))])
+    SharedPrefix(model, given)([(), *((layer,) for layer in range(5))])
     # Of 2 batches: the whole model once, then what follows each removed layer.
     assert [ran.count(layer) for layer in range(5)] == [2 * (1 + layer) for layer in range(5)]
     ran.clear()
     steps: list[Any] = []
-    SharedPrefix(removable, layout, given)([(0, 3), (0, 4)], lambda *step: steps.append(step))
+    SharedPrefix(model, given)([(0, 3), (0, 4)], lambda *step: steps.append(step))
     assert [ran.count(layer) for layer in range(5)] == [0, 2, 2, 2, 2]
     assert steps[-1] == (2, 2)

@@ -25,7 +25,7 @@ from gatenorm.criteria.tokens.sources import (
 from gatenorm.demo.package import MODEL
 from gatenorm.errors import CalibrationError, CriterionError, EvaluationError
 from gatenorm.models.loading import load_tokenizer
-from tests.analysis.models import layout_of
+from tests.analysis.models import layout_of, model_on
 from tests.tiny_models import VOCABULARY, build
 
 TinyModels = Callable[..., Path]
@@ -181,15 +181,21 @@ def test_texts_begin_as_the_tokenizer_begins_them(tiny_models: TinyModels):
 def test_what_cannot_be_had_is_said_before_a_weight_is_loaded(tiny_models: TinyModels):
     layout = layout_of(tiny_models("llama-gqa"))
     for laboratory, name, source, kind, message in [
-        (Laboratory(layout), "gate-norm", "self", CriterionError, "weights alone"),
-        (Laboratory(layout), "cosine", "text.txt", CalibrationError, "has no tokenizer"),
-        (Laboratory(layout, layer_by_layer=True), "cosine", "self", CalibrationError, "whole model in memory"),
-        (Laboratory(layout, layer_by_layer=True), "leave-one-out", "random", CalibrationError, "whole model"),
-        (Laboratory(layout), "cosine", "random", CalibrationError, "longer than the model's 128 positions"),
+        (Laboratory(model_on(layout)), "gate-norm", "self", CriterionError, "weights alone"),
+        (Laboratory(model_on(layout)), "cosine", "text.txt", CalibrationError, "has no tokenizer"),
+        (
+            Laboratory(model_on(layout), layer_by_layer=True),
+            "cosine",
+            "self",
+            CalibrationError,
+            "whole model",
+        ),
+        (Laboratory(model_on(layout), layer_by_layer=True), "leave-one-out", "random", CalibrationError, "whole model"),
+        (Laboratory(model_on(layout)), "cosine", "random", CalibrationError, "longer than the model's 128 positions"),
     ]:
         with pytest.raises(kind, match=message):
             laboratory.prepare(name, Calibration(source))
-        assert "model" not in vars(laboratory)
+        assert not laboratory.model.loaded
 
 
 def test_errors_name_the_options_that_there_are(tmp_path: Path):

@@ -118,7 +118,7 @@ def test_the_card_says_what_the_layers_do():
     laboratory = gatenorm.laboratory("demo", dtype="float32")
     text = stories(card["layer_stories"])
     samples = evaluation_samples(laboratory, text, Protocol(separator=END))
-    seen = observe(laboratory.model, laboratory.layout, samples)
+    seen = observe(laboratory.module, laboratory.layout, samples)
     assert list(cosine(seen).values()) == pytest.approx(card["cosine"], rel=1e-3)
     assert list(norm_ratio(seen).values()) == pytest.approx(card["norm_ratio"], rel=1e-3)
     found = sublayers(laboratory, stories(1))

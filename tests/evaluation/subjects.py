@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from gatenorm.models.subject import Subject
+from gatenorm.models.model import Model
 from tests.tiny_models import build
 
 
@@ -31,9 +31,9 @@ class Numbers:
         return {}
 
 
-def tiny(name: str, model: Any = None) -> Subject:
+def tiny(name: str, model: Any = None) -> Model:
     """A tiny model of that family, in float32."""
-    return Subject.of_module(build(name) if model is None else model, Numbers(), name)
+    return Model.of_module(build(name) if model is None else model, Numbers(), name)
 
 
 def log_probabilities(model: Any, sequence: Sequence[int]) -> torch.Tensor:

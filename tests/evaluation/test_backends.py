@@ -12,7 +12,7 @@ import pytest
 import gatenorm
 from gatenorm.errors import EvaluationError, MissingExtraError
 from gatenorm.evaluation.core.lm_eval_adapters import backend, in_memory
-from gatenorm.models.subject import Subject
+from gatenorm.models.model import Model
 
 
 def test_engines_are_known_by_name():
@@ -28,12 +28,12 @@ def test_an_engine_that_is_missing_is_named_before_anything_is_read():
 
 
 @pytest.fixture
-def subject(shared: Path) -> Subject:
-    return Subject.of_layout(gatenorm.open_model(shared / "models/stories260K"))
+def subject(shared: Path) -> Model:
+    return Model.of_layout(gatenorm.open_model(shared / "models/stories260K"))
 
 
 @pytest.mark.shared
-def test_requests_are_counted_and_the_model_is_as_it_was_afterwards(subject: Subject):
+def test_requests_are_counted_and_the_model_is_as_it_was_afterwards(subject: Model):
     opened = in_memory(subject)
     ours = replace(backend("transformers"), open=lambda _: opened)
     before = opened._loglikelihood_tokens, opened._model_call
@@ -47,7 +47,7 @@ def test_requests_are_counted_and_the_model_is_as_it_was_afterwards(subject: Sub
 
 @pytest.mark.shared
 @pytest.mark.parametrize("room", [1, -1])
-def test_a_continuation_that_leaves_no_room_for_what_it_continues_is_refused(room: int, subject: Subject):
+def test_a_continuation_that_leaves_no_room_for_what_it_continues_is_refused(room: int, subject: Model):
     """lm-eval's class for vLLM would score its end as if it were the whole."""
     ours = replace(backend("transformers"), room=room)
     with ours.answering(subject, None) as lm:
@@ -58,7 +58,7 @@ def test_a_continuation_that_leaves_no_room_for_what_it_continues_is_refused(roo
 
 
 @pytest.mark.shared
-def test_what_an_engine_raises_of_a_request_is_one_line(subject: Subject):
+def test_what_an_engine_raises_of_a_request_is_one_line(subject: Model):
     def refuse(requests: object, *_: object, **__: object) -> None:
         raise ValueError("too long\nand more")
 
@@ -70,7 +70,7 @@ def test_what_an_engine_raises_of_a_request_is_one_line(subject: Subject):
 
 
 def test_what_another_engine_opened_is_opened_once_and_closed():
-    subject = Subject.of_layout(gatenorm.open_model("demo"))
+    subject = Model.of_layout(gatenorm.open_model("demo"))
     done: list[str] = []
 
     def make() -> tuple[Any, Any]:
@@ -87,7 +87,7 @@ def test_vllm_takes_no_model_in_memory(tiny_models: Any):
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(tiny_models("llama-mha"))
-    subject = Subject.of_module(model, None)  # type: ignore[arg-type]
+    subject = Model.of_module(model, None)  # type: ignore[arg-type]
     with pytest.raises(EvaluationError, match="live model is open in transformers: vllm reads directories"):
         gatenorm.evaluate(subject, "zeroshot", engine="vllm")
 
@@ -95,4 +95,4 @@ def test_vllm_takes_no_model_in_memory(tiny_models: Any):
 @pytest.mark.parametrize(("asked", "computed"), [("auto", "bfloat16"), ("float32", "float32")])
 def test_the_type_that_vllm_computes_in_is_the_stored_one(asked: str, computed: str):
     """Its own choice would be half a type of what is stored; that of transformers on a CPU is float32."""
-    assert Subject.of_layout(gatenorm.open_model("demo"), dtype=asked, engine="vllm").dtype == computed
+    assert Model.of_layout(gatenorm.open_model("demo"), dtype=asked, engine="vllm").computes_in == computed

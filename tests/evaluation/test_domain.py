@@ -41,7 +41,7 @@ def test_figures_are_those_of_a_plain_reckoning(name: str):
     for item, expected, written in zip(items, theirs, ours, strict=True):
         along = item.reference or tuple(expected)
         sequence = [*item.prompt, *along]
-        p, q = (log_probabilities(s.model, sequence)[len(item.prompt) - 1 : -1] for s in (baseline, model))
+        p, q = (log_probabilities(s.module, sequence)[len(item.prompt) - 1 : -1] for s in (baseline, model))
         kl += float((p.exp() * (p - q)).sum())
         same += int((p.argmax(-1) == q.argmax(-1)).sum())
         positions += len(along)

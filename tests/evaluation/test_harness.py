@@ -16,7 +16,7 @@ from gatenorm.errors import EvaluationError, MissingExtraError
 from gatenorm.evaluation.core.job import Request
 from gatenorm.evaluation.core.likelihood import greedy
 from gatenorm.evaluation.tasks import harness
-from gatenorm.models.subject import Subject
+from gatenorm.models.model import Model
 
 DOCS = [{"q": "Once upon a time", "a": "there"}, {"q": "Tom had a", "a": "ball"}, {"q": "The", "a": "dog"}]
 
@@ -41,17 +41,17 @@ def task(kind: str, **more: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def subject(shared: Path) -> Subject:
-    return Subject.of_layout(api.open_model(shared / "models/stories260K"))
+def subject(shared: Path) -> Model:
+    return Model.of_layout(api.open_model(shared / "models/stories260K"))
 
 
-def measured(subject: Subject, made: Any, limit: int | None = None) -> Any:
+def measured(subject: Model, made: Any, limit: int | None = None) -> Any:
     docs = harness.documents_of(made, limit)
     return harness.run_task(subject, made, "harness", harness.identity_of(made, docs), limit)
 
 
 @pytest.mark.shared
-def test_generated_answers_are_greedy(subject: Subject, capsys: pytest.CaptureFixture[str]):
+def test_generated_answers_are_greedy(subject: Model, capsys: pytest.CaptureFixture[str]):
     made = task(
         "generate_until",
         metric_list=[{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
@@ -67,7 +67,7 @@ def test_generated_answers_are_greedy(subject: Subject, capsys: pytest.CaptureFi
 
 
 @pytest.mark.shared
-def test_several_filters_are_metrics_of_one_document(subject: Subject):
+def test_several_filters_are_metrics_of_one_document(subject: Model):
     def read_by(name: str, pattern: str) -> dict[str, Any]:
         steps = [{"function": "regex", "regex_pattern": pattern, "fallback": "none"}, {"function": "take_first"}]
         return {"name": name, "filter": steps}
@@ -96,7 +96,7 @@ def test_several_filters_are_metrics_of_one_document(subject: Subject):
 
 
 @pytest.mark.shared
-def test_a_limit_takes_the_first_documents(subject: Subject):
+def test_a_limit_takes_the_first_documents(subject: Model):
     made = task("loglikelihood", metric_list=[{"metric": "acc", "aggregation": "mean", "higher_is_better": True}])
     seen: list[tuple[int, int]] = []
     found = harness.run_task(
@@ -108,13 +108,13 @@ def test_a_limit_takes_the_first_documents(subject: Subject):
 
 
 @pytest.mark.shared
-def test_logits_that_are_not_finite_are_named(subject: Subject):
-    broken = copy.deepcopy(subject.model)
+def test_logits_that_are_not_finite_are_named(subject: Model):
+    broken = copy.deepcopy(subject.module)
     with torch.no_grad():
         broken.model.norm.weight[0] = torch.nan
     made = task("loglikelihood", metric_list=[{"metric": "acc", "aggregation": "mean", "higher_is_better": True}])
     with pytest.raises(EvaluationError, match="not finite"):
-        measured(Subject.of_module(broken, subject.tokenizer), made)
+        measured(Model.of_module(broken, subject.tokenizer), made)
 
 
 def test_solved_examples_are_in_the_key(monkeypatch: pytest.MonkeyPatch):

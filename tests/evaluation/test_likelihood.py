@@ -9,8 +9,10 @@ import torch
 from transformers import GenerationConfig
 
 from gatenorm import prune_module
-from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.core.likelihood import continuations, greedy, not_finite, token_losses
+from gatenorm.errors import EvaluationError, named
+from gatenorm.evaluation.core.likelihood import continuations, greedy
+from gatenorm.models.forward import not_finite, token_losses
+from tests.errors import refused
 from tests.evaluation.subjects import log_probabilities, tiny
 from tests.tiny_models import build
 
@@ -29,7 +31,7 @@ def test_continuations_are_scored_as_alone(name: str):
     # The first prompt once more with another last token: these two share a forward pass.
     pairs = [*zip(prompts, tails, strict=True), (prompts[0], [*tails[0][:-1], 7])]
     for (prompt, tail), found in zip(pairs, continuations(subject, pairs), strict=True):
-        logs = log_probabilities(subject.model, [*prompt, *tail])[len(prompt) - 1 : -1]
+        logs = log_probabilities(subject.module, [*prompt, *tail])[len(prompt) - 1 : -1]
         expected = sum(float(row[token]) for row, token in zip(logs, tail, strict=True))
         assert found.loglikelihood == pytest.approx(expected, rel=1e-5)
         assert found.greedy == (logs.argmax(-1).tolist() == tail)
@@ -44,10 +46,10 @@ def test_greedy_continuations_are_the_most_likely_tokens_one_by_one(name: str, d
     for prompt, written in zip(prompts, greedy(subject, prompts, 6), strict=True):
         sequence = list(prompt)
         for token in written:
-            assert token == int(log_probabilities(subject.model, sequence)[-1].argmax())
+            assert token == int(log_probabilities(subject.module, sequence)[-1].argmax())
             sequence.append(token)
-        assert len(written) == 6 or int(log_probabilities(subject.model, sequence)[-1].argmax()) in {
-            subject.model.generation_config.eos_token_id
+        assert len(written) == 6 or int(log_probabilities(subject.module, sequence)[-1].argmax()) in {
+            subject.module.generation_config.eos_token_id
         }
 
 
@@ -76,10 +78,10 @@ def test_nothing_is_made_of_logits_that_are_not_finite():
 def test_what_is_said_of_logits_that_are_not_finite_is_what_can_be_done():
     model = copy.deepcopy(build("llama-gqa"))
     assert "though it computes in float32" in str(not_finite(model))
-    assert str(not_finite(None, "bfloat16")).endswith("try --dtype float32")
+    assert not_finite(None, "bfloat16").hint == f"try {named('dtype')} float32"
     with torch.no_grad():
         model.half().model.layers[1].mlp.up_proj.weight[0, 0] = torch.inf  # a large number may have become that
-        assert str(not_finite(model)).endswith("try --dtype float32")
+        assert not_finite(model).hint == f"try {named('dtype')} float32"
         assert "model.layers.1.mlp.up_proj.weight is damaged" in str(not_finite(model.float()))
         model.half().model.layers[1].mlp.up_proj.weight[0, 0] = torch.nan
     assert "model.layers.1.mlp.up_proj.weight is damaged" in str(not_finite(model))
@@ -134,7 +136,7 @@ def test_empty_prompts_are_refused():
 def test_a_batch_that_does_not_fit_is_halved(problem: Exception, monkeypatch: pytest.MonkeyPatch):
     subject = tiny("gpt2")
     sizes: list[int] = []
-    real = subject.model.forward
+    real = subject.module.forward
 
     def forward(input_ids: torch.Tensor, **options: object) -> object:
         sizes.append(len(input_ids))
@@ -142,7 +144,7 @@ def test_a_batch_that_does_not_fit_is_halved(problem: Exception, monkeypatch: py
             raise problem
         return real(input_ids=input_ids, **options)
 
-    monkeypatch.setattr(subject.model, "forward", forward)
+    monkeypatch.setattr(subject.module, "forward", forward)
     found = continuations(subject, [(p, [3]) for p in draw(*[6] * 5)])
     assert len(found) == 5
     assert sizes == [5, 2, 2, 1]
@@ -150,7 +152,7 @@ def test_a_batch_that_does_not_fit_is_halved(problem: Exception, monkeypatch: py
     assert len(greedy(subject, draw(*[6] * 5), 1)) == 5
     assert sizes == [5, 2, 2, 1]
     subject.batch_size = 5
-    with pytest.raises(EvaluationError, match="smaller --batch-size"):
+    with refused("out-of-memory"):
         continuations(subject, [(p, [3]) for p in draw(*[6] * 5)])
 
 
@@ -159,6 +161,6 @@ def test_other_failures_are_not_taken_for_a_lack_of_memory(monkeypatch: pytest.M
         raise RuntimeError("shapes cannot be multiplied")
 
     subject = tiny("gpt2")
-    monkeypatch.setattr(subject.model, "forward", forward)
+    monkeypatch.setattr(subject.module, "forward", forward)
     with pytest.raises(RuntimeError, match="shapes"):
         continuations(subject, [([5], [3])])

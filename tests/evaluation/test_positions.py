@@ -33,7 +33,7 @@ def test_each_bucket_is_the_mean_of_its_tokens():
         expected = []
         for start in (0, 16, 32):
             window = numbers[start : start + 16]
-            logs = log_probabilities(subject.model, window)
+            logs = log_probabilities(subject.module, window)
             expected += [-float(logs[n - 1, window[n]]) for n in range(first, last + 1)]
         assert found.figures[f"nll_{first}-{last}"] == pytest.approx(sum(expected) / len(expected), rel=1e-5)
     assert len(found.items) == 3

@@ -16,7 +16,7 @@ from gatenorm.evaluation.core.job import Request
 from gatenorm.evaluation.statistics.paired_statistics import compare
 from gatenorm.evaluation.tasks import refusal
 from gatenorm.evaluation.tasks.refusal import Item, chat, plain, prepare, read_items, read_rule, replies
-from gatenorm.models.subject import Subject
+from gatenorm.models.model import Model
 from gatenorm.records import Evidence
 from tests.evaluation.subjects import tiny
 
@@ -152,7 +152,7 @@ def test_templates_that_fail_get_one_line(template: str, said: str):
     assert "\n" not in str(caught.value)
 
 
-def record(subject: Subject, items: list[Item], spoken: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Evidence:
+def record(subject: Model, items: list[Item], spoken: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Evidence:
     texts = [spoken[item.name] for item in items]
     monkeypatch.setattr(refusal, "greedy", lambda *_: [[n] for n in range(len(items))])
     monkeypatch.setattr(subject.tokenizer, "decode", lambda ids, **_: texts[ids[0]])

@@ -10,13 +10,13 @@ from gatenorm import api
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core.job import Request
 from gatenorm.evaluation.tasks.retrieval import DEPTHS, lengths_up_to, prepare, question, retrieve, words
-from gatenorm.models.subject import Subject
+from gatenorm.models.model import Model
 from tests.evaluation.subjects import log_probabilities
 
 
 @pytest.fixture(scope="module")
-def subject(shared: Path) -> Subject:
-    return Subject.of_layout(api.open_model(shared / "models/stories3M"))
+def subject(shared: Path) -> Model:
+    return Model.of_layout(api.open_model(shared / "models/stories3M"))
 
 
 def test_words_can_be_told_apart():
@@ -30,7 +30,7 @@ def test_words_can_be_told_apart():
 @pytest.mark.shared
 @pytest.mark.parametrize("form", ["one", "two"])
 @pytest.mark.parametrize("length", [128, 512])
-def test_facts_stand_where_the_protocol_says(form: str, length: int, subject: Subject):
+def test_facts_stand_where_the_protocol_says(form: str, length: int, subject: Model):
     for depth in DEPTHS:
         asked = question(subject, form, length, depth, 3)
         assert asked == question(subject, form, length, depth, 3)
@@ -55,19 +55,19 @@ def test_facts_stand_where_the_protocol_says(form: str, length: int, subject: Su
 
 
 @pytest.mark.shared
-def test_the_right_place_is_at_every_index(subject: Subject):
+def test_the_right_place_is_at_every_index(subject: Model):
     assert {question(subject, "one", 128, 0.5, n).answer for n in range(24)} == {0, 1, 2, 3}
 
 
 @pytest.mark.shared
-def test_scores_are_those_of_a_plain_reckoning(subject: Subject):
+def test_scores_are_those_of_a_plain_reckoning(subject: Model):
     found = retrieve(subject, "one", [128], 2)
     assert found.figures["items"] == len(DEPTHS) * 2
     for item, (depth, number) in zip(found.items, [(d, n) for d in DEPTHS for n in range(2)], strict=True):
         asked = question(subject, "one", 128, depth, number)
         logs, exact = [], []
         for candidate in asked.candidates:
-            rows = log_probabilities(subject.model, [*asked.prompt, *candidate])[len(asked.prompt) - 1 : -1]
+            rows = log_probabilities(subject.module, [*asked.prompt, *candidate])[len(asked.prompt) - 1 : -1]
             logs.append(sum(float(row[token]) for row, token in zip(rows, candidate, strict=True)))
             exact.append(rows.argmax(-1).tolist() == list(candidate))
         wrong = max(value for n, value in enumerate(logs) if n != asked.answer)

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from gatenorm import api
-from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core import cache as caching
 from gatenorm.evaluation.core.cache import Cache, cache_directory, key_of
 from gatenorm.evaluation.core.job import Job, Measured, Progress
 from gatenorm.evaluation.core.runner import Finished, run
-from gatenorm.models.subject import Subject
+from gatenorm.models.model import Model
+from tests.errors import refused
 from tests.evaluation.subjects import tiny
 
 TinyModels = Callable[..., Path]
@@ -29,7 +29,7 @@ class Counting:
         self.fails = fails
         self.job = Job("counting", name, "items", {"task": name}, self)
 
-    def __call__(self, subject: Subject, progress: Progress | None) -> Measured:
+    def __call__(self, subject: Model, progress: Progress | None) -> Measured:
         if self.fails:
             raise self.fails
         self.runs.append(subject.name)
@@ -37,8 +37,8 @@ class Counting:
         return Measured("counting", {"x": 1.5}, {"task": "t"}, {"sha256": "d"}, 0.1, items)
 
 
-def of(path: Path, **options: object) -> Subject:
-    return Subject.of_layout(api.open_model(path), **options)  # type: ignore[arg-type]
+def of(path: Path, **options: object) -> Model:
+    return Model.of_layout(api.open_model(path), **options)  # type: ignore[arg-type]
 
 
 def test_a_second_call_measures_nothing(tiny_models: TinyModels, tmp_path: Path):
@@ -140,8 +140,8 @@ def test_models_are_loaded_once_and_only_when_needed(tiny_models: TinyModels, mo
     monkeypatch.setattr(runtime, "load_tokenizer", lambda _: None)
     monkeypatch.setattr(runtime, "load", lambda directory, **o: loads.append(directory) or real(directory, **o))
 
-    def touch(subject: Subject, progress: Progress | None) -> Measured:
-        assert subject.model is not None
+    def touch(subject: Model, progress: Progress | None) -> Measured:
+        assert subject.module is not None
         return Measured("touch", {}, {}, {}, 0.0)
 
     subject = of(tiny_models("gpt2"))
@@ -164,5 +164,7 @@ def test_keys_do_not_depend_on_the_order_of_fields():
 
 
 def test_unknown_devices_are_refused_before_loading(tiny_models: TinyModels):
-    with pytest.raises(EvaluationError, match="--device nowhere"):
-        of(tiny_models("gpt2"), device="nowhere")
+    with refused("device-unusable", "device"):
+        of(tiny_models("gpt2"), device="nowhere").check_hardware()
+    with refused("dtype-unknown", "dtype"):
+        of(tiny_models("gpt2"), dtype="int3").check_hardware()

@@ -16,7 +16,7 @@ from gatenorm.evaluation.core import lm_eval_adapters as backends
 from gatenorm.evaluation.core.job import Request
 from gatenorm.evaluation.statistics.paired_statistics import Z
 from gatenorm.evaluation.tasks import harness, zeroshot
-from gatenorm.models.subject import Subject
+from gatenorm.models.model import Model
 from gatenorm.records import Evidence, ModelIdentity
 from tests.evaluation.subjects import log_probabilities
 
@@ -99,7 +99,7 @@ def test_a_model_gets_item_by_item_what_the_official_task_gives_it(name: str, sh
     import lm_eval
     from lm_eval.tasks import TaskManager
 
-    subject = Subject.of_layout(api.open_model(shared / "models/stories260K"), batch_size=8)
+    subject = Model.of_layout(api.open_model(shared / "models/stories260K"), batch_size=8)
     (job,) = zeroshot.prepare(Request(data=str(shared / "data/zeroshot"), argument=name, limit=ITEMS))
     assert job.run is not None
     ours = job.run(subject, None)
@@ -140,7 +140,7 @@ def test_all_seven_are_there():
 @pytest.mark.shared
 def test_likelihoods_and_accuracy_are_those_of_a_plain_reckoning(shared: Path):
     """ARC-Easy on a trained model: every log-likelihood one sequence at a time, and the accuracies out of them."""
-    subject = Subject.of_layout(api.open_model(shared / "models/stories260K"))
+    subject = Model.of_layout(api.open_model(shared / "models/stories260K"))
     (job,) = zeroshot.prepare(Request(data=str(shared / "data/zeroshot"), argument="arc_easy", limit=12))
     assert job.run is not None
     found = job.run(subject, None)
@@ -151,7 +151,7 @@ def test_likelihoods_and_accuracy_are_those_of_a_plain_reckoning(shared: Path):
         logs = []
         for choice in row["choices"]:
             (ids,) = subject.encode([f"{prompt} {choice}"])
-            rows = log_probabilities(subject.model, ids)
+            rows = log_probabilities(subject.module, ids)
             logs.append(sum(float(rows[n - 1, ids[n]]) for n in range(start, len(ids))))
         assert item["loglikelihoods"] == pytest.approx(logs, abs=1e-3)
         best = max(range(len(logs)), key=logs.__getitem__)
@@ -170,7 +170,7 @@ def test_likelihoods_and_accuracy_are_those_of_a_plain_reckoning(shared: Path):
 
 @pytest.mark.shared
 def test_requests_longer_than_the_model_are_counted(shared: Path):
-    subject = Subject.of_layout(api.open_model(shared / "models/stories260K"))
+    subject = Model.of_layout(api.open_model(shared / "models/stories260K"))
     (job,) = zeroshot.prepare(Request(data=str(shared / "data/zeroshot"), argument="boolq", limit=3))
     assert job.run is not None
     found = job.run(subject, None)

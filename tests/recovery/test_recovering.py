@@ -15,7 +15,7 @@ import torch
 import gatenorm
 from gatenorm.api.evaluating import evaluate
 from gatenorm.errors import OutputError, RecoveryError
-from gatenorm.models.subject import Subject
+from gatenorm.models.model import Model
 from gatenorm.records import Evidence
 from gatenorm.recovery import Settings, recovering
 from gatenorm.recovery.state import state_file
@@ -66,7 +66,7 @@ def test_the_evidence_separates_pruned_from_recovered(place: Place, out: Path):
     assert figures["nll_merged"] == pytest.approx(figures["nll_after"], abs=0.01)
     assert figures["nll_merged"] < figures["nll_before"]
     model = gatenorm.load(out, dtype=torch.float32)
-    assert Subject.of_module(model, None).identity.recovered  # type: ignore[arg-type]
+    assert Model.of_module(model, None).identity.recovered  # type: ignore[arg-type]
     measured = evaluate(out, data=str(place.text))
     assert measured[0].to_json()["model"]["recovered"] is True
     assert "recovered" not in evaluate(place.pruned, data=str(place.text))[0].to_json()["model"]

@@ -109,7 +109,7 @@ def measure_bound(laboratory: Laboratory, calibration: Calibration, progress: Pr
     layout = laboratory.layout
     check_bound(laboratory)
     calibration = _within_window(layout, calibration)
-    model, samples = laboratory.model, laboratory.samples(calibration)
+    model, samples = laboratory.module, laboratory.samples(calibration)
     seen = {layer: _Seen(layout, layer) for layer in layout.attention_layers}
     blocks, handles, done = list(blocks_of(model, layout)), [], 0
     for layer, one in seen.items():

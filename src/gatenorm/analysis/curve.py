@@ -66,9 +66,9 @@ def evaluation_samples(laboratory: Laboratory, text: Text, protocol: Protocol) -
         CalibrationError: the model has no tokenizer.
         EvaluationError: a text shorter than one window, or tokens outside the vocabulary.
     """
-    if laboratory.tokenizer is None:
+    if not laboratory.model.has_tokenizer:
         raise CalibrationError(f"{laboratory.layout.checkpoint.directory} has no tokenizer that can be read")
-    sequences, described = encode(laboratory.tokenizer, text, protocol, laboratory.config)
+    sequences, described = encode(laboratory.model.tokenizer, text, protocol, laboratory.model.config)
     return Samples(tuple(map(tuple, sequences)), described, protocol.batch_size)
 
 
@@ -127,7 +127,7 @@ def curve(
         probes.append(latency)
     check_probes(laboratory, probes)
     samples = evaluation_samples(laboratory, text, protocol)
-    how = {**samples.protocol, "dtype": laboratory.computes_in, "device": laboratory.device}
+    how = {**samples.protocol, "dtype": laboratory.model.computes_in, "device": laboratory.model.device}
     key = {"data": text.identity(), "protocol": how}
     if state is not None:  # every weight is read for its hash, which nobody needs without a file
         key |= {"model": model_key(laboratory.layout), "software": software(packages=("accelerate", "lm_eval"))}
@@ -174,7 +174,7 @@ def _measure(
         if progress:
             progress(len(todo) - len(missing) + n, len(todo))
         if probe is None:
-            loss = loss or loss_on(laboratory.removable, samples)
+            loss = loss or loss_on(laboratory.model, samples)
             known.keep(gone, _PERPLEXITY, {_NLL: loss(gone)}, samples.protocol)
         else:
             figures = probe.measure(laboratory, gone)

@@ -9,8 +9,6 @@ from typing import Any, Protocol
 from gatenorm.criteria.laboratory import Laboratory
 from gatenorm.errors import CalibrationError, EvaluationError
 from gatenorm.evaluation.core.job import Job
-from gatenorm.models.pruned_copy import pruned_copy
-from gatenorm.models.subject import Subject
 
 Figures = dict[str, float]
 Measure = Callable[[Any], float]
@@ -50,8 +48,8 @@ class FunctionProbe:
         return {name: getattr(self.function, f"__{name}__", None) for name in ("module", "qualname")}
 
     def measure(self, laboratory: Laboratory, layers: Collection[int]) -> Figures:
-        with laboratory.removable.without(layers) as model:
-            return {self.name: float(self.function(model))}
+        with laboratory.model.without(layers) as less:
+            return {self.name: float(self.function(less.module))}
 
     def describe(self) -> Mapping[str, Any]:
         return {"kind": "function"}
@@ -78,8 +76,7 @@ class TaskProbe:
     def measure(self, laboratory: Laboratory, layers: Collection[int]) -> Figures:
         if self.job.run is None:
             raise EvaluationError(f"--tasks {self.name} compares two models: see gatenorm eval")
-        model = pruned_copy(laboratory.model, laboratory.layout, layers)
-        found = self.job.run(Subject.of_module(model, laboratory.tokenizer), None)
+        found = self.job.run(laboratory.model.pruned_copy(layers), None)
         if not self.protocol:
             self.protocol.update({"figure": headline(found.figures), **found.protocol, "data": dict(found.data)})
         return {f"{self.name}.{figure}": float(value) for figure, value in found.figures.items()}
@@ -123,12 +120,12 @@ def check_probes(laboratory: Laboratory, probes: Sequence[Probe]) -> None:
     for probe in probes:
         if isinstance(probe, FunctionProbe):
             continue
-        if laboratory.device == "auto":
+        if laboratory.model.device == "auto":
             raise CalibrationError(
                 f"{probe.name} is measured on one device: name it, with --device cpu or cuda (in Python "
                 'laboratory(..., device="cuda")), instead of auto'
             )
         if isinstance(probe, TaskProbe) and probe.job.run is None:
             raise EvaluationError(f"--tasks {probe.name} compares two models: see gatenorm eval")
-        if isinstance(probe, TaskProbe) and laboratory.tokenizer is None:
+        if isinstance(probe, TaskProbe) and not laboratory.model.has_tokenizer:
             raise CalibrationError(f"{laboratory.layout.checkpoint.directory} has no tokenizer that can be read")

@@ -15,7 +15,6 @@ from typing import Any
 
 from gatenorm.criteria.laboratory import Laboratory
 from gatenorm.errors import EvaluationError
-from gatenorm.models.pruned_copy import pruned_copy
 from gatenorm.speed.measure.engines import Setting
 from gatenorm.speed.measure.engines.transformers import Transformers
 from gatenorm.speed.measure.record import Case, Measured, measure
@@ -57,11 +56,11 @@ class LatencyProbe:
             EvaluationError: not enough memory.
         """
         case, layout = Case(self.tokens, self.batch, self.new), laboratory.layout
-        setting = Setting((case,), laboratory.device, laboratory.dtype)
+        setting = Setting((case,), laboratory.model.device, laboratory.model.dtype)
         models = {_WHOLE: laboratory.model}
         if layers:
-            models[_PRUNED] = pruned_copy(laboratory.model, layout, layers)
-        sessions = {name: Transformers.of_module(model, layout, setting) for name, model in models.items()}
+            models[_PRUNED] = laboratory.model.pruned_copy(layers)
+        sessions = {name: Transformers.of_module(model.module, layout, setting) for name, model in models.items()}
         found = {m.name: m for m in measure(sessions, [case], self.rounds, warmups=self.warmups)}
         skipped = next((m.skipped for m in found.values() if m.skipped), None)
         if skipped is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gatenorm.api.opening import Model, open_model
+from gatenorm.api.opening import ModelLike, open_model
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core import registry
 from gatenorm.evaluation.core import runner as running
@@ -14,17 +14,17 @@ from gatenorm.evaluation.core.cache import Cache
 from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.evaluation.core.lm_eval_adapters import backend
 from gatenorm.families import Layout
+from gatenorm.models.model import TRANSFORMERS, Model
 from gatenorm.models.named import language_of
-from gatenorm.models.subject import TRANSFORMERS, Subject
 from gatenorm.records import Evidence
 
 
 def evaluate(
-    model: Model | Subject,
+    model: ModelLike | Model,
     tasks: str | Sequence[str] | None = None,
     data: str | Sequence[str] = (),
     *,
-    baseline: Model | Subject | None = None,
+    baseline: ModelLike | Model | None = None,
     request: Request | None = None,
     device: str = "cpu",
     dtype: str = "auto",
@@ -37,7 +37,7 @@ def evaluate(
     """What a model is worth, task by task, and what changed against a baseline.
 
     Args:
-        model: a checkpoint, or ``Subject.of_module(model, tokenizer)`` for a model in memory.
+        model: a checkpoint, or ``Model.of_module(model, tokenizer)`` for a model in memory.
         tasks: names as in :func:`gatenorm.evaluation.core.registry.known_tasks`; without any, ``perplexity`` where
             there are data, and the built-in model's own tasks for models of its language.
         data: what the tasks read, as ``--data``: a file, a directory, ``wikitext2``, or ``TASK=PATH``.
@@ -54,14 +54,16 @@ def evaluate(
         EvaluationError: an unknown task, data that are missing or do not serve, or logits that are not finite.
         CheckpointError, FamilyError, MissingExtraError: as loading.
     """
-    other = next((m for m in (baseline, model) if isinstance(m, Subject) and m.engine != engine), None)
+    other = next((m for m in (baseline, model) if isinstance(m, Model) and m.engine != engine), None)
     if other is not None:
         raise EvaluationError(f"{other.name} is open in {other.engine}: {engine} reads directories, so give one")
     backend(engine)
     # What can be wrong with either model is said before minutes are spent on the other.
     hardware: dict[str, Any] = {"device": device, "dtype": dtype, "batch_size": batch_size, "engine": engine}
     named = [m for m in (baseline, model) if m is not None]
-    subjects = [m if isinstance(m, Subject) else Subject.of_layout(open_model(m), **hardware) for m in named]
+    subjects = [m if isinstance(m, Model) else Model.of_layout(open_model(m), **hardware) for m in named]
+    for subject in subjects:
+        subject.check_hardware()
     languages = [language_of(s.layout.checkpoint.directory) if s.layout else None for s in subjects]
     language = languages[0] if languages[0] == languages[-1] else None
     data = [data] if isinstance(data, str) else list(data)

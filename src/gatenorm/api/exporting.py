@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gatenorm.api.opening import Model, open_model
+from gatenorm.api.opening import ModelLike, open_model
 
 if TYPE_CHECKING:
     from gatenorm.export.registry import Exported
@@ -17,7 +17,7 @@ Progress = Callable[[int, int], None]
 
 
 def export(
-    model: Model,
+    model: ModelLike,
     to: str,
     out: str | os.PathLike[str],
     *,
@@ -43,7 +43,7 @@ def export(
 
 def verify(
     exported: str | os.PathLike[str],
-    against: Model,
+    against: ModelLike,
     engine: str | None = None,
     *,
     tokens: int = 64,

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from gatenorm.criteria.laboratory import Laboratory
 
-Model = str | os.PathLike[str] | Layout
+ModelLike = str | os.PathLike[str] | Layout
 
 
-def open_model(model: Model, family: str | None = None, *, fetch: bool = True) -> Layout:
+def open_model(model: ModelLike, family: str | None = None, *, fetch: bool = True) -> Layout:
     """What gatenorm understands of a checkpoint: its family, its shape, where its attention weights lie.
 
     Args:
@@ -58,7 +58,7 @@ def load(model: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel:
 
 
 def laboratory(
-    model: Model | Laboratory,
+    model: ModelLike | Laboratory,
     *,
     family: str | None = None,
     device: str = "cpu",
@@ -76,18 +76,19 @@ def laboratory(
         CheckpointError, FamilyError: as :func:`open_model`.
     """
     from gatenorm.criteria.laboratory import Laboratory
+    from gatenorm.models.model import Model
 
     if isinstance(model, Laboratory):
         return model
     spool = None if activations is None else Path(activations)
-    return Laboratory(open_model(model, family), device, dtype, layer_by_layer, spool)
+    return Laboratory(Model.of_layout(open_model(model, family), device=device, dtype=dtype), layer_by_layer, spool)
 
 
-def is_model(given: Model | Laboratory) -> TypeGuard[Model]:
+def is_model(given: ModelLike | Laboratory) -> TypeGuard[ModelLike]:
     """Whether that names a model, and is no laboratory; whose module is not imported for those who have none."""
     return isinstance(given, (str, os.PathLike, Layout))
 
 
-def model_of(given: Model | Laboratory) -> Model:
+def model_of(given: ModelLike | Laboratory) -> ModelLike:
     """What a laboratory works on; a model as it is."""
     return given if is_model(given) else given.layout  # type: ignore[union-attr]

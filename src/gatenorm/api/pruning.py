@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.api.opening import Model, is_model, model_of, open_model
+from gatenorm.api.opening import ModelLike, is_model, model_of, open_model
 from gatenorm.api.scoring import score
 from gatenorm.criteria.registry import check_ranks
 from gatenorm.criteria.registry import criterion as criterion_named
@@ -32,7 +32,7 @@ Progress = Callable[[int, int], None]
 
 
 def plan(
-    model: Model | Laboratory,
+    model: ModelLike | Laboratory,
     *,
     layers: int | None = None,
     share: float | None = None,
@@ -96,7 +96,7 @@ def plan(
     return plan_by_scores(layout, scores, count, protect)
 
 
-def prune(model: Model, out: str | os.PathLike[str], plan: Plan, *, progress: Progress | None = None) -> Path:
+def prune(model: ModelLike, out: str | os.PathLike[str], plan: Plan, *, progress: Progress | None = None) -> Path:
     """Carry a plan out: write the pruned checkpoint as the new directory ``out``, whole or not at all.
 
     Args:

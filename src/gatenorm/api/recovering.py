@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gatenorm.api.opening import Model, open_model
+from gatenorm.api.opening import ModelLike, open_model
 from gatenorm.errors import RecoveryError
 from gatenorm.models.named import language_of, named_text
 
@@ -24,13 +24,13 @@ Progress = Callable[[int, int], None]
 
 
 def recover(
-    pruned: Model,
+    pruned: ModelLike,
     out: str | os.PathLike[str],
     data: str,
     *,
     steps: int | None = None,
     objective: str | None = None,
-    parent: Model | None = None,
+    parent: ModelLike | None = None,
     settings: recovery.Settings | None = None,
     held_out: str | None = None,
     text_field: str = "text",
@@ -93,7 +93,7 @@ def recover(
 
 
 def recovery_study(
-    model: Model,
+    model: ModelLike,
     out: str | os.PathLike[str],
     data: str,
     shares: Sequence[float],

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.api.opening import Model, laboratory, model_of, open_model
+from gatenorm.api.opening import ModelLike, laboratory, model_of, open_model
 from gatenorm.criteria.criterion import WeightCriterion
 from gatenorm.criteria.registry import check_ranks
 from gatenorm.criteria.registry import criterion as criterion_named
@@ -30,7 +30,7 @@ Progress = Callable[[int, int], None]
 
 
 def score(
-    model: Model | Laboratory,
+    model: ModelLike | Laboratory,
     criterion: str = "gate-norm",
     *,
     kind: str | None = None,
@@ -82,7 +82,7 @@ def score(
 
 
 def cross_check(
-    model: Model | Laboratory,
+    model: ModelLike | Laboratory,
     scores: Scores,
     layers: int | None = None,
     *,
@@ -109,7 +109,7 @@ def cross_check(
 
 
 def compare(
-    model: Model | Laboratory,
+    model: ModelLike | Laboratory,
     criteria: Sequence[str],
     *,
     calibration: Calibration | str | None = None,
@@ -137,7 +137,7 @@ def compare(
 
 
 def curve(
-    model: Model | Laboratory,
+    model: ModelLike | Laboratory,
     criteria: Sequence[str | Scores],
     data: str,
     *,

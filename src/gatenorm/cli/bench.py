@@ -72,7 +72,7 @@ def command(
     everyone = ([first] if first else []) + others
     check(timed, everyone)
     if engine == "transformers":
-        from gatenorm.evaluation.tasks.perplexity import check_hardware
+        from gatenorm.models.loading import check_hardware
 
         check_hardware(device, dtype)
     setting = Setting(

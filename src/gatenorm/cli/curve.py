@@ -88,7 +88,8 @@ def command(
     from gatenorm.analysis.curve import evaluation_text
     from gatenorm.analysis.latency import LatencyProbe
     from gatenorm.criteria.criterion_spec import criterion_specs
-    from gatenorm.evaluation.tasks.perplexity import Protocol, check_hardware
+    from gatenorm.evaluation.tasks.perplexity import Protocol
+    from gatenorm.models.loading import check_hardware
 
     console.check_json(json)
     for path in (plot, pareto):
@@ -110,7 +111,7 @@ def command(
     numbers = None if counts is None else options.indices(counts, "--counts")
     evaluation_text(data)
     console.quiet_transformers()
-    check_hardware("cpu" if device == "auto" else device, dtype)
+    check_hardware(device, dtype)
     protocol = Protocol(window, documents, limit, batch_size)
     laboratory = api.laboratory(model, family=family, device=device, dtype=dtype)
     timing = None if latency is None else LatencyProbe(latency, new_tokens, rounds=rounds)

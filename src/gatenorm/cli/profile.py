@@ -34,7 +34,7 @@ def command(
 ) -> None:
     """Show the time of attention and of MLP in MODEL by prompt length, and their shares of weights, FLOPs and cache."""
     from gatenorm.api import open_model
-    from gatenorm.evaluation.tasks.perplexity import check_hardware
+    from gatenorm.models.loading import check_hardware
     from gatenorm.speed.measure.bench import cases, threads_at_hand
     from gatenorm.speed.measure.engines import Setting
     from gatenorm.speed.measure.profile_report import breakdown

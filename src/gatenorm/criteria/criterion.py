@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gatenorm.criteria.losses.removal import Losses
     from gatenorm.criteria.streams.statistics import StreamStatistics
     from gatenorm.criteria.tokens.sources import Samples
+    from gatenorm.models.model import Model
 
 Role = Literal["q", "k", "v", "o"]
 # One layer's weights and a backend -> its score, or one value for each head ``[heads]``; a seed where it takes one.
@@ -72,8 +73,8 @@ class Run(Protocol):
     """A model and the tokens that a criterion runs it on."""
 
     @property
-    def model(self) -> Any:
-        """The loaded model."""
+    def model(self) -> Model:
+        """The model."""
 
     @property
     def samples(self) -> Samples:

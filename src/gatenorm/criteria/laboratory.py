@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gatenorm.criteria.criterion import ForwardCriterion
 from gatenorm.criteria.losses.removal import Losses
@@ -25,93 +24,54 @@ from gatenorm.criteria.tokens.sources import (
     self_samples,
     text_samples,
 )
-from gatenorm.errors import CalibrationError, CriterionError, EvaluationError
-from gatenorm.evaluation.tasks.perplexity import check_hardware
+from gatenorm.errors import CalibrationError, CriterionError
 from gatenorm.families import Layout
-from gatenorm.models.configuration import configuration
-from gatenorm.models.removable import Removable
+from gatenorm.models.model import Model
 from gatenorm.progress import Progress
 from gatenorm.records import LayerScore, Scores
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass
 class Laboratory:
-    """A model that is loaded when it is first run, and kept.
+    """A model, and the samples and statistics that its criteria share.
 
-    ``device`` is a torch device, or ``auto`` to let accelerate spread the model over what there is. ``layer_by_layer``
-    never loads it as a whole: one block's weights at a time, for models larger than memory; ``spool`` is then a folder
-    for activations, which otherwise stay in memory.
+    ``layer_by_layer`` never loads it as a whole: one block's weights at a time, for models larger than memory;
+    ``spool`` is then a folder for activations, which otherwise stay in memory.
     """
 
-    layout: Layout
-    device: str = "cpu"
-    dtype: str = "auto"
+    model: Model
     layer_by_layer: bool = False
     spool: Path | None = None
-    load_seconds: float = 0.0
     _samples: dict[Calibration, tuple[Samples, float]] = field(default_factory=dict)
     _statistics: dict[Calibration, tuple[StreamStatistics, float]] = field(default_factory=dict)
 
-    @cached_property
-    def config(self) -> Any:
-        """The model's configuration, for checks before anything is loaded."""
-        return configuration(self.layout)
+    @property
+    def layout(self) -> Layout:
+        return self.model.known_layout
 
-    @cached_property
-    def computes_in(self) -> str:
-        """The dtype that the model is, or would be, run in."""
-        from gatenorm.models.loading import dtype_for
-
-        chosen = dtype_for(self.dtype, self.device)
-        named = (self.config.dtype or "float32") if chosen == "auto" else chosen
-        return str(named).removeprefix("torch.")
-
-    @cached_property
-    def tokenizer(self) -> PreTrainedTokenizerBase | None:
-        """The model's tokenizer, or ``None``: drawn tokens need none."""
-        from gatenorm.models.loading import load_tokenizer
-
-        try:
-            return load_tokenizer(self.layout.checkpoint.directory)
-        except EvaluationError:
-            return None
-
-    @cached_property
-    def model(self) -> PreTrainedModel:
+    @property
+    def module(self) -> Any:
         """The whole model.
 
         Raises:
             CalibrationError: this laboratory works layer by layer.
             CheckpointError, MissingExtraError: as loading.
         """
-        from gatenorm.models.loading import dtype_for, load
-
         if self.layer_by_layer:
             raise CalibrationError(
                 f"this needs the whole model in memory: layer by layer only {_layer_by_layer()} can be had, on a text "
                 "or random tokens"
             )
-        began = time.perf_counter()
-        device_map = "auto" if self.device == "auto" else {"": self.device}
-        model = load(self.layout.checkpoint.directory, dtype=dtype_for(self.dtype, self.device), device_map=device_map)
-        self.load_seconds = time.perf_counter() - began
-        return model
+        return self.model.module
 
     @property
     def _one_device(self) -> str:
         """Where one block at a time is run: there is nothing to spread."""
         import torch
 
-        if self.device != "auto":
-            return self.device
+        if self.model.device != "auto":
+            return self.model.device
         return "cuda" if torch.cuda.is_available() else "cpu"
-
-    @cached_property
-    def removable(self) -> Removable:
-        return Removable(self.model, self.layout)
 
     def prepare(self, name: str, calibration: Calibration) -> ForwardCriterion:
         """The criterion, once all that can be wrong is known not to be, before a weight is loaded.
@@ -124,7 +84,7 @@ class Laboratory:
         chosen = criterion(name)
         if not isinstance(chosen, ForwardCriterion):
             raise CriterionError(f"{name} looks at weights alone: it takes no calibration")
-        check_hardware("cpu" if self.device == "auto" else self.device, self.dtype)
+        self.model.check_hardware()
         if self.layer_by_layer and (not chosen.layer_by_layer or calibration.source == SELF):
             raise CalibrationError(
                 f"{name} on {calibration.source} needs the whole model in memory: layer by layer only "
@@ -141,9 +101,9 @@ class Laboratory:
             CalibrationError: they cannot be had.
         """
         if calibration not in self._samples:
-            began, loaded = time.perf_counter(), self.load_seconds
+            began, loaded = time.perf_counter(), self.model.load_seconds
             drawn = self._draw(calibration, progress)
-            self._samples[calibration] = drawn, time.perf_counter() - began - (self.load_seconds - loaded)
+            self._samples[calibration] = drawn, time.perf_counter() - began - (self.model.load_seconds - loaded)
         return self._samples[calibration][0]
 
     def statistics(self, calibration: Calibration, progress: Progress | None = None) -> StreamStatistics:
@@ -153,12 +113,17 @@ class Laboratory:
             if self.layer_by_layer:
                 began = time.perf_counter()
                 found = observe_layer_by_layer(
-                    self.layout, samples, device=self._one_device, dtype=self.dtype, spool=self.spool, progress=progress
+                    self.layout,
+                    samples,
+                    device=self._one_device,
+                    dtype=self.model.dtype,
+                    spool=self.spool,
+                    progress=progress,
                 )
             else:
-                model = self.model
+                module = self.module
                 began = time.perf_counter()
-                found = observe(model, self.layout, samples, progress)
+                found = observe(module, self.layout, samples, progress)
             self._statistics[calibration] = found, time.perf_counter() - began
         return self._statistics[calibration][0]
 
@@ -181,7 +146,7 @@ class Laboratory:
         check_ranks(chosen, kind)
         self.samples(calibration, progress)
         if not self.layer_by_layer:
-            _ = self.removable  # loaded before the clock starts
+            _ = self.module  # loaded before the clock starts
         began = time.perf_counter()
         found = chosen.measure(_Run(self, calibration, kind, progress))
         passes = time.perf_counter() - began
@@ -192,11 +157,11 @@ class Laboratory:
             raise CriterionError(f"{name} of layer {bad[0]} is not finite: activations overflow, try --dtype float32")
         samples, drawing = self._samples[calibration]
         how = {
-            "dtype": self.computes_in,
-            "device": self.device,
+            "dtype": self.model.computes_in,
+            "device": self.model.device,
             **({"layer_by_layer": True} if self.layer_by_layer else {}),
         }
-        parts = {"loading": self.load_seconds, "drawing": drawing, "passes": passes}
+        parts = {"loading": self.model.load_seconds, "drawing": drawing, "passes": passes}
         return Scores(
             model=self.layout.identity(),
             criterion=name,
@@ -211,16 +176,18 @@ class Laboratory:
         )
 
     def _draw(self, calibration: Calibration, progress: Progress | None) -> Samples:
+        model = self.model
+        tokenizer = model.tokenizer if model.has_tokenizer else None  # drawn tokens need none
         if calibration.source == RANDOM:
-            return random_samples(calibration, self.config, opening_token(self.tokenizer, self.config))
+            return random_samples(calibration, model.config, opening_token(tokenizer, model.config))
         if calibration.source == SELF:
-            model = self.model
-            return self_samples(calibration, model, opening_token(self.tokenizer, model.config), progress)
-        if self.tokenizer is None:
+            module = self.module
+            return self_samples(calibration, module, opening_token(tokenizer, module.config), progress)
+        if tokenizer is None:
             raise CalibrationError(
                 f"{self.layout.checkpoint.directory} has no tokenizer that can be read: calibrate on random or self"
             )
-        return text_samples(calibration, self.tokenizer, self.config)
+        return text_samples(calibration, tokenizer, model.config)
 
 
 @dataclass(frozen=True)
@@ -233,7 +200,7 @@ class _Run:
     progress: Progress | None
 
     @property
-    def model(self) -> Any:
+    def model(self) -> Model:
         return self.laboratory.model
 
     @property
@@ -250,7 +217,7 @@ class _Run:
 
     @property
     def losses(self) -> Losses:
-        return SharedPrefix(self.laboratory.removable, self.laboratory.layout, self.samples, self.kind)
+        return SharedPrefix(self.model, self.samples, self.kind)
 
 
 def _layer_by_layer() -> str:

@@ -36,8 +36,8 @@ class Sublayers:
 def sublayers(laboratory: Laboratory, text: Text) -> Sublayers:
     """Measure every attention sublayer of a model on the stories of a text, each by itself."""
     samples = evaluation_samples(laboratory, text, Protocol(separator=END))
-    seen = observe(laboratory.model, laboratory.layout, samples)
-    losses = SharedPrefix(laboratory.removable, laboratory.layout, samples)
+    seen = observe(laboratory.module, laboratory.layout, samples)
+    losses = SharedPrefix(laboratory.model, samples)
     (whole,) = losses([()])
     rise = leave_one_out(losses, laboratory.layout.attention_layers)
     return Sublayers(whole, *(tuple(of_one.values()) for of_one in (cosine(seen), norm_ratio(seen), rise)))

@@ -11,7 +11,7 @@ from gatenorm.demo.tasks import Kind
 from gatenorm.errors import EvaluationError, named
 from gatenorm.evaluation.core.job import Job, Measured, Progress, Request
 from gatenorm.evaluation.core.registry import Task
-from gatenorm.models.subject import Subject
+from gatenorm.models.model import Model
 
 
 def everything(request: Request) -> list[Job]:
@@ -63,14 +63,14 @@ def _tasks(request: Request, prefix: str) -> list[Job]:
 
 
 def _stories(count: int) -> Job:
-    def run(subject: Subject, progress: Progress | None) -> Measured:
-        return evaluation.held_out_perplexity(subject.model, subject.tokenizer, count)
+    def run(subject: Model, progress: Progress | None) -> Measured:
+        return evaluation.held_out_perplexity(subject.module, subject.tokenizer, count)
 
     return Job("perplexity", "stories", "stories", {"stories": count}, run)
 
 
-def _task(kind: Kind, count: int, subject: Subject, progress: Progress | None) -> Measured:
-    return evaluation.task(subject.model, subject.tokenizer, kind, count, progress)
+def _task(kind: Kind, count: int, subject: Model, progress: Progress | None) -> Measured:
+    return evaluation.task(subject.module, subject.tokenizer, kind, count, progress)
 
 
 def _default(name: str) -> int:

@@ -13,11 +13,11 @@ from gatenorm.demo.tasks import ITEMS, SPLIT, Item, Kind, items
 from gatenorm.demo.tinyworld import END, story_of
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core.job import Measured
-from gatenorm.evaluation.core.likelihood import not_finite
 from gatenorm.evaluation.core.text import Text
 from gatenorm.evaluation.statistics.paired_statistics import mean_figures
 from gatenorm.evaluation.tasks.perplexity import Protocol, perplexity
 from gatenorm.families import Layout
+from gatenorm.models.forward import not_finite
 from gatenorm.records import Evidence
 
 if TYPE_CHECKING:

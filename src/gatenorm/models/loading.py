@@ -1,4 +1,4 @@
-"""transformers: dense checkpoints as they are, pruned ones through the classes that gatenorm registers."""
+"""Loading with transformers: dense checkpoints as they are, pruned ones through the classes that gatenorm registers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from gatenorm.checkpoint import open_store
 from gatenorm.errors import CheckpointError, EvaluationError, GatenormError, MissingExtraError, first_line
+from gatenorm.families import Layout, classes
+from gatenorm.surgery.registration import register
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -36,20 +38,28 @@ def load(directory: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel
     except (GatenormError, MemoryError):
         raise
     except Exception as error:  # strangers' files in somebody else's classes: there is no end to what they raise
-        raise CheckpointError(f"transformers cannot load {directory}: {first_line(error)}") from error
+        raise CheckpointError(
+            "transformers-cannot-load", f"transformers cannot load {directory}: {first_line(error)}", field="model"
+        ) from error
     missing = sorted(report["missing_keys"])
     if missing:
-        # transformers fills these with random numbers and goes on: every figure after that would be a lie.
+        # transformers fills these with random numbers and goes on: every figure after that would be wrong.
         raise CheckpointError(
-            f"{directory} lacks {len(missing)} tensors that the model needs, the first of them {missing[0]}: "
-            "it can be scored, but not run"
+            "tensors-missing",
+            f"lacks {len(missing)} tensors that it needs to run, the first of them {missing[0]}",
+            field="model",
+            given=str(directory),
+            hint="it can only be scored from its weights",
         )
     # Buffers of old releases are harmless; a weight that the class has no place for means that it is another model.
     foreign = sorted(k for k in report["unexpected_keys"] if not k.endswith(("inv_freq", "masked_bias", "attn.bias")))
     if foreign:
         raise CheckpointError(
-            f"{directory} holds {len(foreign)} tensors that {type(model).__name__} has no place for, the first of them "
-            f"{foreign[0]}: config.json and weights are not of one model"
+            "tensors-foreign",
+            f"holds {len(foreign)} tensors that {type(model).__name__} has no place for, the first of them "
+            f"{foreign[0]}: config.json and weights are not of one model",
+            field="model",
+            given=str(directory),
         )
     return model.eval()
 
@@ -65,7 +75,28 @@ def load_tokenizer(directory: str | os.PathLike[str]) -> PreTrainedTokenizerBase
     try:
         return AutoTokenizer.from_pretrained(Path(directory), trust_remote_code=False)
     except Exception as error:  # tokenizers raises bare exceptions for damaged files
-        raise EvaluationError(f"{directory} has no tokenizer that can be read: {first_line(error)}") from error
+        raise EvaluationError(
+            "tokenizer-unreadable", f"{directory} has no tokenizer that can be read: {first_line(error)}"
+        ) from error
+
+
+def configuration(layout: Layout) -> Any:
+    """The transformers configuration in the checkpoint's directory, of a dense model or a pruned one.
+
+    Raises:
+        CheckpointError: transformers cannot read it.
+        MissingExtraError: transformers is not installed.
+    """
+    AutoConfig = _transformers().AutoConfig
+    directory = layout.checkpoint.directory
+    try:
+        return AutoConfig.from_pretrained(directory, trust_remote_code=False)
+    except Exception as error:  # strict dataclasses, JSON and value errors of many kinds
+        raise CheckpointError(
+            "config-unreadable",
+            f"transformers cannot read the config of {directory}: {first_line(error):.200}",
+            field="model",
+        ) from error
 
 
 def _transformers() -> Any:
@@ -79,28 +110,31 @@ def _transformers() -> Any:
         import transformers
     except ImportError:
         raise MissingExtraError("running a model", "torch with transformers", "torch") from None
-    from gatenorm.families import classes
-    from gatenorm.surgery.registration import register
-
     register(classes())
     return transformers
 
 
-def check_device(device: str) -> None:
-    """Refuse a device that is not there.
+def check_hardware(device: str, dtype: str) -> None:
+    """Refuse a device or data type that cannot be used, before a model is loaded; ``auto`` always can.
 
     Raises:
-        EvaluationError: an unknown name, or no such accelerator.
+        EvaluationError: no such device or data type.
+        MissingExtraError: torch or transformers is not installed.
     """
     _transformers()
     import torch
 
     try:
-        torch.zeros(1, device=device).item()  # of a meta tensor there is nothing to be had
+        torch.zeros(1, device="cpu" if device == "auto" else device).item()  # a meta tensor has no item
     except (RuntimeError, AssertionError) as error:
         raise EvaluationError(
-            f"--device {device} cannot be used: {first_line(error)}; expected cpu, cuda, ..."
+            "device-unusable",
+            f"cannot be used: {first_line(error)}",
+            field="device",
+            given=device,
+            expected="cpu, cuda, ...",
         ) from None
+    dtype_for(dtype, device)
 
 
 def dtype_for(name: str, device: str) -> Any:
@@ -112,7 +146,9 @@ def dtype_for(name: str, device: str) -> Any:
     import torch
 
     if name not in DTYPES:
-        raise EvaluationError(f"--dtype {name} is not known; expected one of {', '.join(DTYPES)}")
+        raise EvaluationError(
+            "dtype-unknown", "is not known", field="dtype", given=name, expected=f"one of {', '.join(DTYPES)}"
+        )
     if name == "auto":
         return torch.float32 if device == "cpu" else "auto"
     return getattr(torch, name)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from gatenorm.errors import CalibrationError, EvaluationError, RecoveryError
 from gatenorm.evaluation.core.text import Text, read_text
-from gatenorm.models.subject import check_vocabulary
+from gatenorm.models.batches import check_vocabulary
 from gatenorm.recovery.settings import Settings
 
 if TYPE_CHECKING:

@@ -94,12 +94,12 @@ def recover(
         OutputError: ``out`` is taken or cannot be written.
         CheckpointError, EvaluationError, MissingExtraError: a model cannot be loaded.
     """
-    from gatenorm.models.loading import check_device, load_tokenizer
+    from gatenorm.models.loading import check_hardware, load_tokenizer
 
     _check(layout, parent, settings)
     together = Processes.here(settings.device)
     device = together.device
-    check_device("cpu" if device == "auto" else device)
+    check_hardware(device, settings.dtype)
     length = _length(layout, settings)
     key = _key(layout, text, held_out, parent, replace(settings, length=length), together)
     if (out / RECOVERY_FILE).is_file():

@@ -17,7 +17,7 @@ from gatenorm.errors import OutputError, RecoveryError
 from gatenorm.evaluation.core.job import Job
 from gatenorm.evaluation.core.text import Text
 from gatenorm.families import Layout, understand
-from gatenorm.models.subject import Subject
+from gatenorm.models.model import Model
 from gatenorm.records import ModelIdentity, Plan, read_json, spans
 from gatenorm.recovery import state as states
 from gatenorm.recovery.corpus import DEFAULT_LENGTH, split, windows
@@ -247,12 +247,12 @@ class _Measure:
 
     def __call__(self, layout: Layout) -> dict[str, float]:
         device = "cpu" if self._settings.device == "auto" else self._settings.device
-        subject = Subject.of_layout(layout, device=device, dtype=self._settings.dtype)
+        subject = Model.of_layout(layout, device=device, dtype=self._settings.dtype)
         length, count = self._settings.length or DEFAULT_LENGTH, self._settings.watch_windows
         found = {}
         for name, text in self._texts.items():
             seen = windows(subject.tokenizer, text, length, count)
-            found[name] = math.exp(min(held_out_loss(subject.model, seen, self._settings.batch), 700.0))
+            found[name] = math.exp(min(held_out_loss(subject.module, seen, self._settings.batch), 700.0))
         for job in self._jobs:
             assert job.run is not None  # whoever makes a study leaves out what needs a baseline
             figures = job.run(subject, None).figures

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.core.likelihood import token_losses
+from gatenorm.models.forward import token_losses
 from gatenorm.recovery import state as states
 from gatenorm.recovery.corpus import Corpus
 from gatenorm.recovery.objectives import distillation, language_modelling

@@ -61,9 +61,9 @@ def _evaluate(given: Mapping[str, Any], progress: Progress | None) -> Result:
     request = Request(**given["request"])
     arguments: dict[str, Any] = {"request": request, "bars": None if progress is None else _bars(progress)}
     if given["baseline"] is not None:
-        arguments["baseline"] = _subject(given, given["baseline"])
-    with _subject_of(given) as subject:
-        found = api.evaluate(subject, [given["task"]], given["data"], **arguments)
+        arguments["baseline"] = _model(given, given["baseline"])
+    with _model_of(given) as model:
+        found = api.evaluate(model, [given["task"]], given["data"], **arguments)
     # A baseline is named for tasks that need both models at once: their own records are all that is wanted.
     wanted = [e for e in found if e.kind != "comparison" and (given["baseline"] is None or e.kind == "domain")]
     return {"records": [e.to_json() for e in wanted if e.kind != "zeroshot-average"]}
@@ -126,51 +126,33 @@ def _laboratory(given: Mapping[str, Any]) -> Any:
     return _held[key]
 
 
-def _subject(given: Mapping[str, Any], model: str) -> Any:
-    from gatenorm.models.subject import Subject
+def _model(given: Mapping[str, Any], model: str) -> Any:
+    from gatenorm.models.model import Model
 
     hardware = {name: given[name] for name in ("device", "dtype", "batch_size")}
-    return Subject.of_layout(api.open_model(model), **hardware)
+    opened = Model.of_layout(api.open_model(model), **hardware)
+    opened.check_hardware()
+    return opened
 
 
 @contextmanager
-def _subject_of(given: Mapping[str, Any]) -> Any:
+def _model_of(given: Mapping[str, Any]) -> Any:
     """The model that an order speaks of, ready for :func:`gatenorm.api.evaluate`."""
-    from gatenorm.models.subject import Subject
-
-    drop, hardware = given["drop"], {name: given[name] for name in ("device", "dtype", "batch_size")}
+    drop = given["drop"]
     if not drop:
         key = ("subject", given["model"], given["device"], given["dtype"])
         if key not in _held:
             release()
-            _held[key] = _subject(given, given["model"])
+            _held[key] = _model(given, given["model"])
         yield _held[key]
-        return
-    if given["task"] in ("perplexity", "stories"):  # these run without a cache: no second copy is needed
-        laboratory = _laboratory(given)
-        layout, tokenizer = laboratory.layout, laboratory.tokenizer
-        with laboratory.removable.without(drop) as model:
-            yield Subject(
-                layout.identity(),
-                tuple(sorted({*layout.drop, *drop})),
-                layout.context,
-                lambda: (model, tokenizer),
-                layout=layout,
-                **hardware,
-            )
-        return
-    release()
-    whole = _subject(given, given["model"])
-    layout = whole.layout
-
-    def pruned() -> tuple[Any, Any]:
-        model, tokenizer = whole.model, whole.tokenizer
-        whole.release()
-        return api.prune_module(model, drop), tokenizer
-
-    yield Subject(
-        layout.identity(), tuple(sorted({*layout.drop, *drop})), layout.context, pruned, layout=layout, **hardware
-    )
+    elif given["task"] in ("perplexity", "stories"):  # these run without a cache: no second copy is needed
+        whole = _laboratory(given).model
+        whole.batch_size = given["batch_size"]
+        with whole.without(drop) as model:
+            yield model
+    else:
+        release()
+        yield _model(given, given["model"]).pruned_copy(drop)
 
 
 def _bars(progress: Progress) -> Any:

@@ -72,9 +72,9 @@ def prepare(model: str, directory: Path, config: Config, fail_on: str | None = N
         raise PlanError(f"this {layout.model_type} model cannot be pruned: {refusal}")
     runs = Architecture.of(layout).runs and find_spec("torch") is not None and find_spec("transformers") is not None
     if runs:
-        from gatenorm.evaluation.tasks.perplexity import check_hardware
+        from gatenorm.models.loading import check_hardware
 
-        check_hardware("cpu" if config.run.device == "auto" else config.run.device, config.run.dtype)
+        check_hardware(config.run.device, config.run.dtype)
     rankings = wanted(config, runs=runs)
     found, left_out = budgets(layout, config.budgets, config.rankings.protect)
     if not found:

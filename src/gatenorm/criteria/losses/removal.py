@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from gatenorm.criteria.tokens.sources import Samples, batches
-from gatenorm.evaluation.tasks.perplexity import negative_log_likelihood
-from gatenorm.models.removable import Removable
+from gatenorm.models.forward import negative_log_likelihood
+from gatenorm.models.model import Model
 from gatenorm.progress import Progress
 from gatenorm.records import ATTENTION
 
@@ -16,7 +16,7 @@ Loss = Callable[[Collection[int]], float]
 Losses = Callable[[Sequence[Collection[int]], Progress | None], list[float]]
 
 
-def loss_on(removable: Removable, samples: Samples, kind: str = ATTENTION) -> Loss:
+def loss_on(model: Model, samples: Samples, kind: str = ATTENTION) -> Loss:
     """The mean negative log-likelihood of the samples, in nats per predicted token, without sublayers of given layers.
 
     Args:
@@ -27,7 +27,7 @@ def loss_on(removable: Removable, samples: Samples, kind: str = ATTENTION) -> Lo
     """
 
     def loss(layers: Collection[int]) -> float:
-        with removable.without(layers, kind) as model:
-            return sum(negative_log_likelihood(model, batch) for batch in batches(samples)) / samples.predicted
+        with model.without(layers, kind) as less:
+            return sum(negative_log_likelihood(less.module, batch) for batch in batches(samples)) / samples.predicted
 
     return loss

@@ -14,10 +14,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.criteria.tokens.sources import Samples, batches
-from gatenorm.evaluation.tasks.perplexity import negative_log_likelihood
-from gatenorm.families import Layout
-from gatenorm.models.forward import blocks_of, inputs, padded
-from gatenorm.models.removable import Removable
+from gatenorm.models.forward import blocks_of, inputs, negative_log_likelihood, padded
+from gatenorm.models.model import Model
 from gatenorm.progress import Progress
 from gatenorm.records import ATTENTION
 
@@ -33,10 +31,10 @@ class SharedPrefix:
     Equal to :func:`gatenorm.criteria.losses.removal.loss_on`, which runs the whole model for every set.
     """
 
-    def __init__(self, removable: Removable, layout: Layout, samples: Samples, kind: str = ATTENTION):
-        self._removable = removable
+    def __init__(self, model: Model, samples: Samples, kind: str = ATTENTION):
+        self._model = model
         self._kind = kind
-        self._layout = layout
+        self._layout = model.known_layout
         self._samples = samples
 
     def __call__(self, sets: Sequence[Collection[int]], progress: Progress | None = None) -> list[float]:
@@ -80,11 +78,11 @@ class SharedPrefix:
 
             return hook
 
-        with self._removable.without(gone, self._kind) as model:
-            blocks = list(blocks_of(model, self._layout))
+        with self._model.without(gone, self._kind) as less:
+            blocks = list(blocks_of(less.module, self._layout))
             handles = [blocks[layer].register_forward_pre_hook(keep(layer), with_kwargs=True) for layer in at]
             try:
-                yield model
+                yield less.module
             finally:
                 for handle in handles:
                     handle.remove()
@@ -114,13 +112,13 @@ class SharedPrefix:
     @contextmanager
     def _resumed(self, gone: Collection[int], begin: int, stream: Tensor | None) -> Iterator[Any]:
         """The model without ``gone``, in which ``stream`` stands in for all that lies in front of block ``begin``."""
-        with self._removable.without(gone, self._kind) as model:
-            places = blocks_of(model, self._layout)
+        with self._model.without(gone, self._kind) as less:
+            places = blocks_of(less.module, self._layout)
             before = list(places)[:begin]
             try:
                 for layer, block in enumerate(before):
                     places[layer] = _stand_in(block, stream if layer == begin - 1 else None)
-                yield model
+                yield less.module
             finally:
                 for layer, block in enumerate(before):
                     places[layer] = block

@@ -17,7 +17,6 @@ from gatenorm.criteria.streams.statistics import StreamStatistics, Watch
 from gatenorm.criteria.tokens.sources import Samples, batches
 from gatenorm.errors import CalibrationError, named
 from gatenorm.families import Layout
-from gatenorm.models.configuration import configuration
 from gatenorm.models.forward import blocks_of, inputs, padded
 from gatenorm.progress import Progress
 
@@ -113,7 +112,7 @@ def _hollow(layout: Layout, device: str, dtype: str) -> Any:
     from accelerate import init_empty_weights
     from transformers import AutoModelForCausalLM
 
-    from gatenorm.models.loading import dtype_for
+    from gatenorm.models.loading import configuration, dtype_for
 
     config = configuration(layout)
     chosen = dtype_for(dtype, device)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gatenorm.models.subject import Subject
+    from gatenorm.models.model import Model
 
 # Called with (done, in all).
 Progress = Callable[[int, int], None]
@@ -62,7 +62,7 @@ class Job:
     title: str
     unit: str
     key: Mapping[str, Any]
-    run: Callable[[Subject, Progress | None], Measured] | None = None
-    compare: Callable[[Subject, Subject, Progress | None], Measured] | None = None
+    run: Callable[[Model, Progress | None], Measured] | None = None
+    compare: Callable[[Model, Model, Progress | None], Measured] | None = None
     packages: tuple[str, ...] = field(default=())
     engines: tuple[str, ...] = ("transformers",)

@@ -1,8 +1,4 @@
-"""What a model gives to tokens: losses along sequences, log-likelihoods of continuations, greedy continuations.
-
-Sequences of unequal length are padded on the right, where causal attention does not see it. Logits become float32
-log-probabilities; sums are float64.
-"""
+"""What a model makes of token sequences: log-likelihoods of continuations, and greedy continuations."""
 
 from __future__ import annotations
 
@@ -13,9 +9,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.core.batches import in_batches
 from gatenorm.evaluation.core.job import Progress
-from gatenorm.models.subject import Subject
+from gatenorm.models.batches import in_batches
+from gatenorm.models.forward import not_finite, padded
+from gatenorm.models.model import Model
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,32 +26,8 @@ class Continuation:
     greedy: bool
 
 
-def token_losses(model: Any, batch: Sequence[Sequence[int]]) -> list[Tensor]:
-    """The negative log-likelihood of every token but the first of each sequence, in nats: float64 ``[tokens - 1]``.
-
-    Raises:
-        EvaluationError: logits that are not finite.
-    """
-    import torch
-
-    ids, counts = padded(batch, model.device)
-    # Without padding no mask is given: attention kernels are faster that way.
-    mask = None if bool(counts.all()) else counts.long()
-    with torch.inference_mode():
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        # [batch, length - 1, vocabulary] -> one number a predicted token
-        losses = torch.nn.functional.cross_entropy(
-            logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
-        ).view(len(batch), ids.shape[1] - 1)
-    found = losses.double().cpu()
-    rows = [found[row, : len(sequence) - 1] for row, sequence in enumerate(batch)]
-    if not all(bool(torch.isfinite(row).all()) for row in rows):
-        raise not_finite(model)
-    return rows
-
-
 def continuations(
-    subject: Subject, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], progress: Progress | None = None
+    subject: Model, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], progress: Progress | None = None
 ) -> list[Continuation]:
     """The log-likelihood of each continuation after its prompt, both as token ids.
 
@@ -75,12 +48,12 @@ def continuations(
             raise EvaluationError(f"pair {number}: neither a prompt nor a continuation may be empty")
         wanted.setdefault((*prompt, *continuation[:-1]), []).append(number)
     found: list[Continuation | None] = [None] * len(pairs)
-    model = subject.model
+    model = subject.module
 
     def compute(batch: list[tuple[int, ...]]) -> None:
-        ids, _ = padded(batch, model.device)
+        ids, _ = padded(batch)
         with torch.inference_mode():
-            logits = model(input_ids=ids, use_cache=False).logits
+            logits = model(input_ids=ids.to(model.device), use_cache=False).logits
             for row, sequence in enumerate(batch):
                 for number in wanted[sequence]:
                     prompt, continuation = pairs[number]
@@ -102,7 +75,7 @@ def continuations(
 
 
 def greedy(
-    subject: Subject, prompts: Sequence[Sequence[int]], new_tokens: int, progress: Progress | None = None
+    subject: Model, prompts: Sequence[Sequence[int]], new_tokens: int, progress: Progress | None = None
 ) -> list[list[int]]:
     """What greedy decoding writes after each prompt: at most ``new_tokens`` ids, fewer where it ends by itself.
 
@@ -119,7 +92,7 @@ def greedy(
     import torch
     from transformers import GenerationConfig, LogitsProcessorList
 
-    model = subject.model
+    model = subject.module
     ends = _ends(subject)
     plain = GenerationConfig(
         do_sample=False,
@@ -155,44 +128,6 @@ def greedy(
     return [found[n] for n in range(len(prompts))]
 
 
-def padded(batch: Sequence[Sequence[int]], device: Any) -> tuple[Tensor, Tensor]:
-    """Token ids ``[batch, length]``, and which of them are real."""
-    import torch
-
-    length = max(len(s) for s in batch)
-    ids = torch.zeros(len(batch), length, dtype=torch.long)
-    counts = torch.zeros(len(batch), length, dtype=torch.bool)
-    for row, sequence in enumerate(batch):
-        ids[row, : len(sequence)] = torch.tensor(sequence)
-        counts[row, : len(sequence)] = True
-    return ids.to(device), counts.to(device)
-
-
-def not_finite(model: Any, dtype: str = "") -> EvaluationError:
-    """What every task says of logits that hold NaN or infinity: no figure is made of them.
-
-    Args:
-        model: looked through for weights that are not finite either; ``None`` where it lies in another engine.
-        dtype: what that engine computes in.
-    """
-    problem = "the model's logits are not finite (NaN or infinity)"
-    full = (dtype or str(model.dtype).removeprefix("torch.")) == "float32"
-    damaged = None if model is None else _damaged(model, infinite=full)
-    if damaged:
-        return EvaluationError(f"{problem}, as its weights are not: {damaged} is damaged; fetch or prune it once more")
-    if full:
-        return EvaluationError(f"{problem} though it computes in float32: its weights are damaged or scaled wrongly")
-    return EvaluationError(f"{problem}: try --dtype float32")
-
-
-def _damaged(model: Any, *, infinite: bool) -> str | None:
-    """The first weight that holds NaN, or infinity if that counts: a narrower type makes it of large numbers."""
-    for name, weight in model.named_parameters():
-        if not weight.is_meta and bool((~weight.isfinite() if infinite else weight.isnan()).any()):
-            return str(name)
-    return None
-
-
 class _Finite:
     """Stops a generation at logits of which no token can be chosen: the largest of NaNs is the first one."""
 
@@ -216,15 +151,15 @@ def _generating_by(model: Any, configuration: Any) -> Iterator[None]:
         model.generation_config = own
 
 
-def _ends(subject: Subject) -> set[int]:
+def _ends(subject: Model) -> set[int]:
     """The tokens at which a model stops of its own accord.
 
     Raises:
         EvaluationError: its configuration names something else than tokens.
     """
-    named = getattr(getattr(subject.model, "generation_config", None), "eos_token_id", None)
+    named = getattr(getattr(subject.module, "generation_config", None), "eos_token_id", None)
     if named is None:
-        named = getattr(subject.model.config, "eos_token_id", None)
+        named = getattr(subject.module.config, "eos_token_id", None)
     ends = named if isinstance(named, list) else [] if named is None else [named]
     if not all(type(token) is int for token in ends):
         raise EvaluationError(

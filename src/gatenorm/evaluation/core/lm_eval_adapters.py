@@ -16,8 +16,8 @@ from typing import Any
 from gatenorm.engines.engine import ENGINES
 from gatenorm.errors import EvaluationError, MissingExtraError, did_you_mean, first_line
 from gatenorm.evaluation.core.job import Progress
-from gatenorm.evaluation.core.likelihood import not_finite
-from gatenorm.models.subject import TRANSFORMERS, Subject, rows_that_fit
+from gatenorm.models.forward import not_finite
+from gatenorm.models.model import TRANSFORMERS, Model
 
 VLLM = "vllm"
 HARNESS_FOR_VLLM = "lm_eval.models.vllm_causallms"
@@ -43,15 +43,15 @@ class Backend:
     """
 
     name: str
-    open: Callable[[Subject], Any]
-    hardware: Callable[[Subject, Any], Mapping[str, str]]
+    open: Callable[[Model], Any]
+    hardware: Callable[[Model, Any], Mapping[str, str]]
     batch: str
     room: int
     failures: tuple[type[Exception], ...] = ()
     packages: tuple[str, ...] = ()
 
     @contextmanager
-    def answering(self, subject: Subject, progress: Progress | None) -> Iterator[Any]:
+    def answering(self, subject: Model, progress: Progress | None) -> Iterator[Any]:
         """The language model; it refuses answers that are not finite, and tells how many requests are done."""
         lm = self.open(subject)
         scored, ran, counted = lm._loglikelihood_tokens, getattr(lm, self.batch), {"done": 0, "all": 0}
@@ -66,7 +66,7 @@ class Backend:
                 )
             results = scored(requests, *arguments, **options)
             if not all(math.isfinite(value) for value, _ in results):
-                raise not_finite(subject.model) if self.name == TRANSFORMERS else not_finite(None, subject.dtype)
+                raise not_finite(subject.module) if self.name == TRANSFORMERS else not_finite(None, subject.computes_in)
             return results
 
         def batch(requests: Any, *arguments: Any, **options: Any) -> Any:
@@ -88,19 +88,19 @@ class Backend:
             setattr(lm, self.batch, ran)
 
 
-def in_memory(subject: Subject) -> Any:
+def in_memory(subject: Model) -> Any:
     """The harness's view of a model that is already loaded, which it runs without a key/value cache."""
     import torch
     from lm_eval.models.huggingface import HFLM
 
     context = subject.context or _DEFAULT_CONTEXT
     lm: Any = HFLM(
-        pretrained=subject.model,
+        pretrained=subject.module,
         # It is given a padding token there, which other tasks need not know of.
         tokenizer=copy.deepcopy(subject.tokenizer),
         backend="causal",
         max_length=context,
-        batch_size=subject.batch_size or rows_that_fit(context, subject.vocabulary, subject.model.device.type),
+        batch_size=subject.rows(context),
     )
 
     def call(inputs: Any, attn_mask: Any = None, labels: Any = None) -> Any:
@@ -111,7 +111,7 @@ def in_memory(subject: Subject) -> Any:
     return lm
 
 
-def in_vllm(subject: Subject) -> Any:
+def in_vllm(subject: Model) -> Any:
     """A checkpoint in vLLM, without compiled graphs; it stays open until the subject is released.
 
     Raises:
@@ -120,7 +120,7 @@ def in_vllm(subject: Subject) -> Any:
     return subject.held(lambda: _opened(subject))
 
 
-def _opened(subject: Subject) -> tuple[Any, Callable[[], None]]:
+def _opened(subject: Model) -> tuple[Any, Callable[[], None]]:
     if subject.layout is None:
         raise EvaluationError(f"{subject.name} is a model in memory: vLLM reads directories, so write it to one first")
     from gatenorm.engines import vllm as engine
@@ -130,7 +130,7 @@ def _opened(subject: Subject) -> tuple[Any, Callable[[], None]]:
     try:
         lm = _harness_module().VLLM(
             pretrained=str(directory),
-            dtype=subject.dtype,
+            dtype=subject.computes_in,
             max_model_len=_AS_LONG_AS_FITS,
             batch_size=subject.batch_size or _REQUESTS,
             trust_remote_code=False,
@@ -144,11 +144,11 @@ def _opened(subject: Subject) -> tuple[Any, Callable[[], None]]:
     return lm, lambda: engine.shut_down(lm.model)
 
 
-def _hardware_in_memory(subject: Subject, lm: Any) -> Mapping[str, str]:
+def _hardware_in_memory(subject: Model, lm: Any) -> Mapping[str, str]:
     return subject.hardware()
 
 
-def _hardware_in_vllm(subject: Subject, lm: Any) -> Mapping[str, str]:
+def _hardware_in_vllm(subject: Model, lm: Any) -> Mapping[str, str]:
     from vllm.platforms import current_platform
 
     dtype = str(lm.model.llm_engine.model_config.dtype).removeprefix("torch.")

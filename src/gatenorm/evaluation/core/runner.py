@@ -14,7 +14,7 @@ from gatenorm.evaluation.core.job import Job, Measured, Progress
 from gatenorm.evaluation.core.lm_eval_adapters import backend
 from gatenorm.evaluation.statistics.paired_statistics import compare
 from gatenorm.evaluation.tasks import zeroshot
-from gatenorm.models.subject import Subject, check_same_tokenizer
+from gatenorm.models.model import Model, check_same_tokenizer
 from gatenorm.records import Evidence
 
 # Opens a bar: called with what it is about and the unit, gives something that is entered for a progress function.
@@ -31,8 +31,8 @@ class Finished:
 
 def run(
     jobs: Sequence[Job],
-    subject: Subject,
-    baseline: Subject | None = None,
+    subject: Model,
+    baseline: Model | None = None,
     *,
     cache: Cache | None = None,
     bars: Bars | None = None,
@@ -80,7 +80,7 @@ def run(
     return run_of.records
 
 
-def check_engine(job: Job, subject: Subject) -> None:
+def check_engine(job: Job, subject: Model) -> None:
     """Refuse an engine that cannot answer what is asked.
 
     Raises:
@@ -103,12 +103,12 @@ class _Run:
         self._finished = finished
         self._contents: dict[int, str | None] = {}
 
-    def single(self, job: Job, subject: Subject) -> Evidence:
+    def single(self, job: Job, subject: Model) -> Evidence:
         assert job.run is not None
         measure = job.run
         return self._measured(job, [subject], lambda progress: measure(subject, progress))
 
-    def pair(self, job: Job, subject: Subject, baseline: Subject) -> Evidence:
+    def pair(self, job: Job, subject: Model, baseline: Model) -> Evidence:
         assert job.compare is not None
         measure = job.compare
         return self._measured(job, [subject, baseline], lambda progress: measure(subject, baseline, progress))
@@ -120,7 +120,7 @@ class _Run:
             self._finished(record)
         return evidence
 
-    def _measured(self, job: Job, subjects: Sequence[Subject], measure: Callable[[Progress], Measured]) -> Evidence:
+    def _measured(self, job: Job, subjects: Sequence[Model], measure: Callable[[Progress], Measured]) -> Evidence:
         subject = subjects[0]
         used = versions((*job.packages, *backend(subject.engine).packages))
         key = self._key(job, subjects, used)
@@ -147,15 +147,15 @@ class _Run:
             self._cache.put(key, evidence)
         return self.add(evidence)
 
-    def _key(self, job: Job, subjects: Sequence[Subject], used: dict[str, str]) -> str | None:
+    def _key(self, job: Job, subjects: Sequence[Model], used: dict[str, str]) -> str | None:
         contents = [self._content(subject) for subject in subjects]
         if None in contents:
             return None
-        hardware = [[s.device, s.dtype, s.context, s.engine] for s in subjects]
+        hardware = [[s.device, s.computes_in, s.context, s.engine, s.removed, s.removed_mlp] for s in subjects]
         described: dict[str, Any] = {"kind": job.kind, "key": dict(job.key), "versions": used}
         return key_of({**described, "models": contents, "hardware": hardware})
 
-    def _content(self, subject: Subject) -> str | None:
+    def _content(self, subject: Model) -> str | None:
         if self._cache is None or subject.layout is None:
             return None
         if id(subject) not in self._contents:

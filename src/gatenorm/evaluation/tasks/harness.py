@@ -18,10 +18,10 @@ from functools import partial
 from typing import Any
 
 from gatenorm.errors import EvaluationError, MissingExtraError, did_you_mean, first_line
-from gatenorm.evaluation.core.batches import memory_for
 from gatenorm.evaluation.core.job import Job, Measured, Progress, Request
 from gatenorm.evaluation.core.lm_eval_adapters import BACKENDS, HARNESS_FOR_VLLM, backend
-from gatenorm.models.subject import Subject
+from gatenorm.models.batches import memory_for
+from gatenorm.models.model import Model
 
 PACKAGES = ("lm_eval", "datasets")
 _FEWSHOT_SEED = 1234
@@ -65,7 +65,7 @@ def prepare(request: Request) -> list[Job]:
 def job_of(kind: str, make: Callable[[], Any], limit: int | None, identity: dict[str, Any], key: dict[str, Any]) -> Job:
     """One task of lm-eval as a job; ``make`` gives the task once it has to run: importing lm-eval takes seconds."""
 
-    def run(subject: Subject, progress: Progress | None) -> Measured:
+    def run(subject: Model, progress: Progress | None) -> Measured:
         with quiet():
             task = make()
         return run_task(subject, task, kind, identity, limit, progress)
@@ -114,7 +114,7 @@ def shots(task: Any) -> int:
 
 
 def run_task(
-    subject: Subject,
+    subject: Model,
     task: Any,
     kind: str,
     identity: dict[str, Any],

@@ -24,13 +24,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.core.batches import in_batches
 from gatenorm.evaluation.core.job import Job, Measured, Progress, Request
-from gatenorm.evaluation.core.likelihood import token_losses
 from gatenorm.evaluation.core.text import Text, documents, read_text
 from gatenorm.evaluation.core.text_units import READ, per_token
 from gatenorm.families import Layout
-from gatenorm.models.subject import Room, Subject, check_vocabulary
+from gatenorm.models.batches import BatchBudget, check_vocabulary, in_batches
+from gatenorm.models.forward import token_losses
+from gatenorm.models.model import Model
 from gatenorm.records import Evidence
 
 if TYPE_CHECKING:
@@ -115,8 +115,8 @@ def perplexity(
     def losses_of(batch: list[int]) -> list[Tensor]:
         return token_losses(model, [sequences[n] for n in batch])
 
-    room = Room(device, vocabulary, protocol.batch_size)
-    for batch, found in in_batches(room, range(len(sequences)), losses_of, lambda n: len(sequences[n])):
+    budget = BatchBudget(device, vocabulary, protocol.batch_size)
+    for batch, found in in_batches(budget, range(len(sequences)), losses_of, lambda n: len(sequences[n])):
         for n, losses in zip(batch, found, strict=True):
             sums[n] = float(losses[known[n] :].sum())
             done += counted[n]
@@ -162,9 +162,10 @@ def prepare(request: Request) -> list[Job]:
     protocol = Protocol(window, request.documents, request.limit, stride=request.stride)
     check_stride(protocol.stride, window, protocol.separator)
 
-    def run(subject: Subject, progress: Progress | None) -> Measured:
+    def run(subject: Model, progress: Progress | None) -> Measured:
         sized = replace(protocol, batch_size=subject.batch_size)
-        found = perplexity(subject.model, subject.tokenizer, text, sized, progress)
+        tokenizer = subject.tokenizer  # where there is none, nobody should wait for the weights to hear of it
+        found = perplexity(subject.module, tokenizer, text, sized, progress)
         items = [
             {"id": number, "metrics": {"nll": loss}, "weight": tokens}
             for number, (tokens, loss) in enumerate(found.losses)
@@ -208,19 +209,6 @@ def measure(
         seconds=result.seconds,
         versions=versions(),
     )
-
-
-def check_hardware(device: str, dtype: str) -> None:
-    """Refuse a device or dtype that cannot be used, before a model is loaded.
-
-    Raises:
-        EvaluationError: no such device or dtype.
-        MissingExtraError: torch or transformers is not installed.
-    """
-    from gatenorm.models.loading import check_device, dtype_for
-
-    check_device(device)
-    dtype_for(dtype, device)
 
 
 def check_stride(stride: int | None, window: int, separator: str | None = None) -> None:
@@ -282,15 +270,6 @@ def encode(
     described["text"] = text.protocol
     described["text_tokens"] = tokens
     return sequences, described
-
-
-def negative_log_likelihood(model: PreTrainedModel, batch: Sequence[Sequence[int]]) -> float:
-    """Summed negative log-likelihood of a batch in nats; sequences of unequal length are padded on the right.
-
-    Raises:
-        EvaluationError: logits that are not finite.
-    """
-    return math.fsum(float(losses.sum()) for losses in token_losses(model, batch))
 
 
 def _exp(value: float) -> float:

@@ -11,12 +11,12 @@ import time
 from typing import Any
 
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.core.batches import in_batches
 from gatenorm.evaluation.core.job import Job, Measured, Progress, Request
-from gatenorm.evaluation.core.likelihood import token_losses
 from gatenorm.evaluation.core.text import Text, read_text
 from gatenorm.evaluation.tasks.perplexity import DEFAULT_WINDOW, Protocol, digest, encode
-from gatenorm.models.subject import Subject
+from gatenorm.models.batches import in_batches
+from gatenorm.models.forward import token_losses
+from gatenorm.models.model import Model
 
 # Windows that are enough for a curve.
 _WINDOWS = 200
@@ -50,7 +50,7 @@ def prepare(request: Request) -> list[Job]:
     window = request.window or min(request.context or DEFAULT_WINDOW, DEFAULT_WINDOW)
     limit = request.limit or _WINDOWS
 
-    def run(subject: Subject, progress: Progress | None) -> Measured:
+    def run(subject: Model, progress: Progress | None) -> Measured:
         return losses_by_position(subject, text, window, limit, progress)
 
     key = {"data": text.sha256, "text": text.protocol, "window": window, "limit": limit}
@@ -58,7 +58,7 @@ def prepare(request: Request) -> list[Job]:
 
 
 def losses_by_position(
-    subject: Subject, text: Text, window: int, limit: int, progress: Progress | None = None
+    subject: Model, text: Text, window: int, limit: int, progress: Progress | None = None
 ) -> Measured:
     """The mean loss in every bucket of positions, in nats per token, over windows of a text that do not overlap.
 
@@ -68,12 +68,12 @@ def losses_by_position(
         EvaluationError: a text shorter than one window, or logits that are not finite.
     """
     began = time.perf_counter()
-    sequences, described = encode(subject.tokenizer, text, Protocol(window=window, limit=limit), subject.model.config)
+    sequences, described = encode(subject.tokenizer, text, Protocol(window=window, limit=limit), subject.module.config)
     runs = buckets(window)
     rows = [tuple(s) for s in sequences]
     found: dict[tuple[int, ...], dict[str, float]] = {}
     done = 0
-    for batch, losses in in_batches(subject, rows, lambda batch: token_losses(subject.model, batch), len):
+    for batch, losses in in_batches(subject, rows, lambda batch: token_losses(subject.module, batch), len):
         for row, loss in zip(batch, losses, strict=True):
             # The loss of token i stands at i - 1: the first is not predicted.
             found[row] = {f"nll_{a}-{b}": float(loss[a - 1 : b].mean()) for a, b in runs}

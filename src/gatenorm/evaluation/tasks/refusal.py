@@ -24,7 +24,7 @@ from gatenorm.evaluation.core.job import Job, Measured, Progress, Request
 from gatenorm.evaluation.core.likelihood import greedy
 from gatenorm.evaluation.core.text import read_bytes, read_rows
 from gatenorm.evaluation.statistics.paired_statistics import mean_figures
-from gatenorm.models.subject import Subject
+from gatenorm.models.model import Model
 
 _EXPECTED = ("refuse", "answer")
 _REPLY = 300
@@ -78,7 +78,7 @@ def prepare(request: Request) -> list[Job]:
         items = _first_of_each(items, request.limit)
     digest = hashlib.sha256(raw).hexdigest()
 
-    def run(subject: Subject, progress: Progress | None) -> Measured:
+    def run(subject: Model, progress: Progress | None) -> Measured:
         found = replies(subject, items, rule, request.new_tokens, progress)
         data = {"name": name, "sha256": digest, "items": len(items)}
         return Measured(found.kind, found.figures, found.protocol, data, found.seconds, found.items)
@@ -138,7 +138,7 @@ def read_rule(file: str | None) -> Rule:
 
 
 def replies(
-    subject: Subject, items: Sequence[Item], rule: Rule, new_tokens: int, progress: Progress | None = None
+    subject: Model, items: Sequence[Item], rule: Rule, new_tokens: int, progress: Progress | None = None
 ) -> Measured:
     """Shares of what was refused and answered as it should be, and every reply.
 

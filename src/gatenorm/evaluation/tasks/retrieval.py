@@ -24,7 +24,7 @@ from gatenorm.evaluation.core.job import Job, Measured, Progress, Request
 from gatenorm.evaluation.core.likelihood import Continuation, continuations
 from gatenorm.evaluation.statistics.paired_statistics import mean_figures
 from gatenorm.evaluation.tasks import positions
-from gatenorm.models.subject import Subject
+from gatenorm.models.model import Model
 
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 CANDIDATES = 4
@@ -68,7 +68,7 @@ def prepare(request: Request) -> list[Job]:
     key = {"words": digest, "lengths": lengths, "depths": DEPTHS, "items": count, "candidates": CANDIDATES}
 
     def job(form: str) -> Job:
-        def run(subject: Subject, progress: Progress | None) -> Measured:
+        def run(subject: Model, progress: Progress | None) -> Measured:
             return retrieve(subject, form, lengths, count, progress)
 
         return Job("retrieval", f"retrieval, {form} hop", "texts", {**key, "form": form}, run)
@@ -89,7 +89,7 @@ def lengths_up_to(longest: int) -> list[int]:
     return found
 
 
-def retrieve(subject: Subject, form: str, lengths: list[int], count: int, progress: Progress | None = None) -> Measured:
+def retrieve(subject: Model, form: str, lengths: list[int], count: int, progress: Progress | None = None) -> Measured:
     """Accuracy by length and depth, for one form of question.
 
     ``choice`` is the share of items whose right place has a higher log-likelihood than the others of the same text,
@@ -137,7 +137,7 @@ def retrieve(subject: Subject, form: str, lengths: list[int], count: int, progre
     return Measured("retrieval", figures, protocol, data, time.perf_counter() - began, items)
 
 
-def question(subject: Subject, form: str, length: int, depth: float, number: int) -> Question:
+def question(subject: Model, form: str, length: int, depth: float, number: int) -> Question:
     """The item of that number: a text of at most ``length`` tokens, its answer's included."""
     draw = random.Random(f"{form} {length} {depth:g} {number}")
     facts, query, places = _facts(form, draw)
@@ -171,7 +171,7 @@ def _facts(form: str, draw: random.Random) -> tuple[list[list[str]], str, list[s
     return facts, kinds["query"].format(name=names[0], thing=things[0]), places
 
 
-def _text(subject: Subject, facts: list[list[str]], depth: float, room: int, draw: random.Random) -> list[str]:
+def _text(subject: Model, facts: list[list[str]], depth: float, room: int, draw: random.Random) -> list[str]:
     """Filler with the facts in it: the right one at ``depth``, its second half and all others elsewhere."""
     filler = list(words()["filler"])
     planted = [sentence for fact in facts for sentence in fact]

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.core.batches import memory_for
 from gatenorm.evaluation.core.job import Job, Measured, Progress, Request
-from gatenorm.evaluation.core.likelihood import greedy, not_finite
+from gatenorm.evaluation.core.likelihood import greedy
 from gatenorm.evaluation.core.text import LINES, Text, read_bytes, read_rows, read_text
 from gatenorm.evaluation.statistics.paired_statistics import mean_with_error
 from gatenorm.evaluation.statistics.student import quantile
-from gatenorm.models.subject import Subject
+from gatenorm.models.batches import memory_for
+from gatenorm.models.forward import not_finite
+from gatenorm.models.model import Model
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,7 +64,7 @@ def prepare(request: Request) -> list[Job]:
     form = source.protocol if isinstance(source, Text) else "prompts"
     length = min(request.window or _PIECE, request.context or _PIECE)
 
-    def compare(model: Subject, baseline: Subject, progress: Progress | None) -> Measured:
+    def compare(model: Model, baseline: Model, progress: Progress | None) -> Measured:
         items = encoded(baseline, source, length, request.limit)
         found = followed(model, baseline, items, request.new_tokens, progress)
         how = (
@@ -107,7 +108,7 @@ class Encoded:
     reference: tuple[int, ...]
 
 
-def encoded(subject: Subject, source: list[Item] | Text, length: int, limit: int | None) -> list[Encoded]:
+def encoded(subject: Model, source: list[Item] | Text, length: int, limit: int | None) -> list[Encoded]:
     """Items in tokens: a prompt with the tokenizer's special tokens, and what the reference adds to it.
 
     Raises:
@@ -144,7 +145,7 @@ def encoded(subject: Subject, source: list[Item] | Text, length: int, limit: int
 
 
 def followed(
-    model: Subject, baseline: Subject, items: Sequence[Encoded], new_tokens: int, progress: Progress | None = None
+    model: Model, baseline: Model, items: Sequence[Encoded], new_tokens: int, progress: Progress | None = None
 ) -> Measured:
     """How closely ``model`` follows ``baseline``, in the mean and item by item, the worst first.
 
@@ -211,8 +212,8 @@ def followed(
 
 
 def _record(
-    model: Subject,
-    baseline: Subject,
+    model: Model,
+    baseline: Model,
     item: Encoded,
     along: tuple[int, ...],
     expected: list[int],
@@ -268,15 +269,15 @@ def divergence(first: Tensor, second: Tensor) -> tuple[float, float]:
     return max(total, 0.0) / len(first), same / len(first)
 
 
-def _logits(subject: Subject, sequence: tuple[int, ...], count: int) -> Tensor:
+def _logits(subject: Model, sequence: tuple[int, ...], count: int) -> Tensor:
     """The logits that predict the last ``count`` tokens: ``[count, vocabulary]``."""
     import torch
 
-    ids = torch.tensor([sequence[:-1]], device=subject.model.device)
+    ids = torch.tensor([sequence[:-1]], device=subject.module.device)
     with torch.inference_mode(), memory_for(subject.device, 1, len(sequence)):
-        logits = subject.model(input_ids=ids, use_cache=False).logits[0, -count:].float()
+        logits = subject.module(input_ids=ids, use_cache=False).logits[0, -count:].float()
     if not bool(torch.isfinite(logits).all()):
-        raise not_finite(subject.model)
+        raise not_finite(subject.module)
     return logits
 
 

@@ -170,7 +170,7 @@ def prompts(vocabulary: int, context: int | None, tokens: int, seed: int = 0) ->
 
 
 def _float32() -> Any:
-    reference.check_device("cpu")  # says what is missing where torch is
+    reference.check_hardware("cpu", "auto")  # says what is missing where torch is
     import torch
 
     return torch.float32

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from gatenorm.errors import EvaluationError
+from gatenorm.errors import EvaluationError, named
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 # How allocators say it where the error has no type of its own, as on a CPU.
 _SAID = ("out of memory", "can't allocate memory", "not enough memory")
+# Of float32 logits at a time: what a batch may hold where no batch size is given.
+LOGITS_BYTES = 512 << 20
+MOST_ROWS = {"cpu": 16}
+_MOST_ROWS_ELSEWHERE = 64
 
 
-class HasRoom(Protocol):
-    """Where sequences go through a model; ``rows(tokens)`` of them at a time, or ``batch_size`` if somebody said so."""
+class HasRows(Protocol):
+    """Something that says how many sequences of a length go through it at a time."""
 
     @property
     def device(self) -> str: ...
@@ -26,8 +31,22 @@ class HasRoom(Protocol):
     def rows(self, tokens: int) -> int: ...
 
 
+@dataclass(frozen=True)
+class BatchBudget:
+    """``batch_size`` sequences at a time, or as many as have logits that fit into the memory set aside for them."""
+
+    device: str
+    vocabulary: int
+    batch_size: int | None = None
+
+    def rows(self, tokens: int) -> int:
+        """How many sequences of that length: at least one."""
+        fit = LOGITS_BYTES // (max(tokens, 1) * self.vocabulary * 4)
+        return self.batch_size or max(1, min(fit, MOST_ROWS.get(self.device, _MOST_ROWS_ELSEWHERE)))
+
+
 def in_batches(
-    room: HasRoom,
+    budget: HasRows,
     items: Sequence[Item],
     compute: Callable[[list[Item]], Result],
     tokens: Callable[[Item], int],
@@ -48,14 +67,14 @@ def in_batches(
     most: int | None = None
     while ordered:
         longest = tokens(ordered[0])
-        count = min(room.rows(longest), most or len(ordered), len(ordered))
+        count = min(budget.rows(longest), most or len(ordered), len(ordered))
         try:
             result = compute(ordered[:count])
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
-            if count == 1 or room.batch_size:
-                raise _too_little(room.device, count, longest) from None
+            if count == 1 or budget.batch_size:
+                raise _too_little(budget.device, count, longest) from None
             torch.cuda.empty_cache()
             most = count // 2
             continue
@@ -89,7 +108,23 @@ def out_of_memory(error: BaseException) -> bool:
 
 def _too_little(device: str, count: int, tokens: int) -> EvaluationError:
     if count == 1:
-        what, remedy = f"a sequence of {tokens:,} tokens", "a smaller --window, shorter texts or --dtype bfloat16"
+        what = f"a sequence of {tokens:,} tokens"
+        hint = f"give a smaller {named('window')}, shorter texts or {named('dtype')} bfloat16"
     else:
-        what, remedy = f"{count} sequences of {tokens:,} tokens", "a smaller --batch-size or --window"
-    return EvaluationError(f"not enough memory on {device} for {what}: give {remedy}")
+        what = f"{count} sequences of {tokens:,} tokens"
+        hint = f"give a smaller {named('batch_size')} or {named('window')}"
+    return EvaluationError("out-of-memory", f"not enough memory on {device} for {what}", hint=hint)
+
+
+def check_vocabulary(sequences: Sequence[Sequence[int]], vocabulary: int) -> None:
+    """Refuse tokens that the model has no embedding for.
+
+    Raises:
+        EvaluationError: a token outside the vocabulary.
+    """
+    highest = max((max(ids) for ids in sequences if ids), default=0)
+    if highest >= vocabulary:
+        raise EvaluationError(
+            "token-outside-vocabulary",
+            f"token {highest} is outside the model's vocabulary of {vocabulary}: wrong tokenizer?",
+        )

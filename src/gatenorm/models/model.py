@@ -1,0 +1,324 @@
+"""A model: who it is, what was removed from it, and its weights and tokenizer once they are asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from gatenorm.errors import EvaluationError
+from gatenorm.families import Layout
+from gatenorm.models.batches import BatchBudget, check_vocabulary
+from gatenorm.records import ATTENTION, KINDS, ModelIdentity
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+TRANSFORMERS = "transformers"
+
+
+class Model:
+    """A checkpoint or a model in memory. It is loaded when first run, and kept until it is released.
+
+    Attributes:
+        identity: of the checkpoint.
+        removed, removed_mlp: layers without attention and without an MLP, by their original numbers.
+        context: the longest input in tokens; ``None`` where no limit is known.
+        layout: of the checkpoint; ``None`` for a model in memory.
+        device: a torch device, or ``auto`` to let accelerate spread the model over what there is.
+        dtype: one of :data:`gatenorm.models.loading.DTYPES`; :attr:`computes_in` is what it comes to.
+        batch_size: sequences at a time; ``None`` for as many as memory allows.
+        engine: what answers the requests of lm-eval.
+        load_seconds: what loading the weights took.
+    """
+
+    def __init__(
+        self,
+        identity: ModelIdentity,
+        removed: tuple[int, ...],
+        removed_mlp: tuple[int, ...],
+        context: int | None,
+        load: Callable[[], Any],
+        load_tokenizer: Callable[[], Any],
+        *,
+        layout: Layout | None = None,
+        device: str = "cpu",
+        dtype: str = "auto",
+        batch_size: int | None = None,
+        engine: str = TRANSFORMERS,
+    ):
+        self.identity = identity
+        self.removed = removed
+        self.removed_mlp = removed_mlp
+        self.context = context
+        self.layout = layout
+        self.device = device
+        self.dtype = dtype
+        self.batch_size = batch_size
+        self.engine = engine
+        self.load_seconds = 0.0
+        self._load = load
+        self._load_tokenizer = load_tokenizer
+        self._module: Any = None
+        self._swap: Any = None
+        self._held: tuple[Any, Callable[[], None]] | None = None
+
+    @classmethod
+    def of_layout(
+        cls,
+        layout: Layout,
+        *,
+        device: str = "cpu",
+        dtype: str = "auto",
+        batch_size: int | None = None,
+        engine: str = TRANSFORMERS,
+    ) -> Model:
+        """A checkpoint on disk. Nothing is read before it is asked for."""
+        from gatenorm.models import loading
+
+        directory = layout.checkpoint.directory
+
+        def load() -> Any:
+            loading.check_hardware(device, dtype)
+            where: Any = device if device == "auto" else {"": device}
+            return loading.load(directory, dtype=loading.dtype_for(dtype, device), device_map=where)
+
+        return cls(
+            layout.identity(),
+            layout.drop,
+            layout.drop_mlp,
+            layout.context,
+            load,
+            lambda: loading.load_tokenizer(directory),
+            layout=layout,
+            device=device,
+            dtype=dtype,
+            batch_size=batch_size,
+            engine=engine,
+        )
+
+    @classmethod
+    def of_module(
+        cls, module: PreTrainedModel, tokenizer: Any, name: str = "live model", *, batch_size: int | None = None
+    ) -> Model:
+        """A transformers model in memory, put into evaluation mode; its results are not cached."""
+        config = module.config
+        pruned = getattr(config, "gatenorm", None) or {}
+        described = json.dumps(config.to_dict(), sort_keys=True, default=str)
+        identity = ModelIdentity(
+            name=name,
+            model_type=str(pruned.get("base_model_type", config.model_type)),
+            layers=int(pruned.get("layers", config.num_hidden_layers)),
+            config_sha256=hashlib.sha256(described.encode()).hexdigest(),
+            files={},
+            recovered=bool(pruned.get("recovery")),
+        )
+        module.eval()
+        return cls(
+            identity,
+            tuple(pruned.get("drop", ())),
+            tuple(pruned.get("drop_mlp", ())),
+            getattr(config, "max_position_embeddings", None),
+            lambda: module,
+            lambda: tokenizer,
+            device=str(module.device),
+            dtype=str(module.dtype).removeprefix("torch."),
+            batch_size=batch_size,
+        )
+
+    @property
+    def name(self) -> str:
+        return self.identity.name
+
+    @property
+    def known_layout(self) -> Layout:
+        """The checkpoint's layout.
+
+        Raises:
+            EvaluationError: this is a model in memory, which has none.
+        """
+        if self.layout is None:
+            raise EvaluationError(
+                "model-in-memory",
+                f"{self.name} is a model in memory, whose blocks are not known",
+                hint="save it to a directory and name that",
+            )
+        return self.layout
+
+    @property
+    def module(self) -> Any:
+        """The transformers model; loaded when first asked for.
+
+        Raises:
+            CheckpointError, EvaluationError, MissingExtraError: it cannot be loaded, or not there.
+        """
+        if self._module is None:
+            began = time.perf_counter()
+            self._module = self._load()
+            self.load_seconds = time.perf_counter() - began
+        return self._module
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the weights are in memory."""
+        return self._module is not None
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer, for which no weight is read.
+
+        Raises:
+            EvaluationError: it has none that can be read.
+        """
+        return self._load_tokenizer()
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether :attr:`tokenizer` can be had; random tokens need none."""
+        try:
+            return self.tokenizer is not None
+        except EvaluationError:
+            return False
+
+    @cached_property
+    def config(self) -> Any:
+        """The transformers configuration, for which no weight is read.
+
+        Raises:
+            CheckpointError, MissingExtraError: as :func:`gatenorm.models.loading.configuration`.
+        """
+        from gatenorm.models.loading import configuration
+
+        return self.module.config if self.layout is None else configuration(self.layout)
+
+    @cached_property
+    def computes_in(self) -> str:
+        """The data type that the model is, or would be, run in."""
+        if self.dtype != "auto":
+            return self.dtype
+        if self.engine == TRANSFORMERS and self.device == "cpu":
+            return "float32"
+        # Other engines would choose half a type of it themselves: the type that the weights are stored in is meant.
+        return str(self.config.dtype or "float32").removeprefix("torch.")
+
+    @property
+    def vocabulary(self) -> int:
+        return int(self.config.vocab_size)
+
+    def held(self, make: Callable[[], tuple[Any, Callable[[], None]]]) -> Any:
+        """What another engine opened of this model, until it is released: ``make`` gives it, and how to close it."""
+        if self._held is None:
+            self._held = make()
+        return self._held[0]
+
+    def release(self) -> None:
+        """Give the memory back; the model is loaded again when it is next asked for."""
+        self._module = self._swap = None
+        held, self._held = self._held, None
+        if held is not None:
+            held[1]()
+
+    def check_hardware(self) -> None:
+        """Refuse a device or data type that cannot be used, before anything is loaded.
+
+        Raises:
+            EvaluationError, MissingExtraError: as :func:`gatenorm.models.loading.check_hardware`.
+        """
+        from gatenorm.models.loading import check_hardware
+
+        check_hardware("cpu" if self.engine != TRANSFORMERS else self.device, self.dtype)
+
+    def hardware(self) -> dict[str, str]:
+        """The part of a protocol that says on what it was computed."""
+        return {"dtype": str(self.module.dtype).removeprefix("torch."), "device": self.module.device.type}
+
+    def rows(self, tokens: int) -> int:
+        """How many sequences of that length go through the model at a time."""
+        return BatchBudget(self.module.device.type, self.vocabulary, self.batch_size).rows(tokens)
+
+    def encode(self, texts: list[str], *, special: bool = True) -> list[list[int]]:
+        """Token ids, with the tokenizer's own special tokens unless they are not wanted.
+
+        Raises:
+            EvaluationError: a token outside the model's vocabulary.
+        """
+        found = self.tokenizer(texts, verbose=False, add_special_tokens=special)["input_ids"]
+        check_vocabulary(found, self.vocabulary)
+        return [list(ids) for ids in found]
+
+    @contextmanager
+    def without(self, layers: Collection[int], kind: str = ATTENTION) -> Iterator[Model]:
+        """The model without the sublayers of that kind of ``layers`` (original numbers), for a while, at no cost.
+
+        The module is this model's own, whose blocks change places: run it without a key/value cache only, and not
+        this model at the same time.
+        """
+        from gatenorm.models.live_edits import BlockSwap
+
+        if self._swap is None:
+            self._swap = BlockSwap(self.module, self.known_layout)
+        with self._swap.without(layers, kind) as module:
+            yield self._less(lambda: module, layers, kind)
+
+    def pruned_copy(self, layers: Collection[int], kind: str = ATTENTION) -> Model:
+        """The model without the sublayers of that kind of ``layers`` (original numbers), as a checkpoint would have it.
+
+        It has the same tensors, and works with a key/value cache too; where nothing is removed it is this model. One
+        that accelerate spread over devices is changed itself, and loaded anew when this model is next asked for.
+
+        Raises (when it is loaded):
+            PlanError: as :func:`gatenorm.surgery.live.remove_sublayers`.
+        """
+        from gatenorm.models.live_edits import pruned_copy
+
+        if not layers:
+            return self
+
+        def load() -> Any:
+            module = self.module
+            if self.device == "auto":
+                self.release()
+            return pruned_copy(module, self.known_layout, layers, kind, in_place=self.device == "auto")
+
+        return self._less(load, layers, kind)
+
+    def _less(self, load: Callable[[], Any], layers: Collection[int], kind: str) -> Model:
+        removed, removed_mlp = (
+            tuple(sorted({*before, *layers})) if sublayer in KINDS[kind] else before
+            for sublayer, before in zip(KINDS["block"], (self.removed, self.removed_mlp), strict=True)
+        )
+        return Model(
+            self.identity,
+            removed,
+            removed_mlp,
+            self.context,
+            load,
+            lambda: self.tokenizer,
+            layout=self.layout,
+            device=self.device,
+            dtype=self.dtype,
+            batch_size=self.batch_size,
+            engine=self.engine,
+        )
+
+
+def check_same_tokenizer(model: Model, baseline: Model) -> None:
+    """Refuse two models whose tokens are not the same; no weight is read for it.
+
+    Raises:
+        EvaluationError: they are not, or a tokenizer cannot be read.
+    """
+    layouts = [one.layout for one in (model, baseline)]
+    files = [layout.checkpoint.directory / "tokenizer.json" for layout in layouts if layout is not None]
+    if len(files) == 2 and all(file.is_file() for file in files) and files[0].read_bytes() == files[1].read_bytes():
+        return
+    if model.tokenizer.get_vocab() != baseline.tokenizer.get_vocab():
+        raise EvaluationError(
+            "tokenizers-differ",
+            f"{model.name} and {baseline.name} have different tokenizers: their distributions cannot be compared",
+            field="baseline",
+        )
