@@ -24,7 +24,7 @@ from gatenorm import Calibration, laboratory, score
 from gatenorm.criteria.laboratory import Laboratory
 from gatenorm.evaluation.core.text import Text, read_text
 from gatenorm.evaluation.tasks.perplexity import Protocol, perplexity
-from gatenorm.records import BLOCK, Removal, Scores
+from gatenorm.records import BLOCK, Edits, Scores
 from gatenorm.speed.predict.cost_model import Times, predict
 from gatenorm.speed.predict.counts import Architecture, Work
 from gatenorm.speed.predict.machines import machine
@@ -56,7 +56,7 @@ class Bench:
         self.tokens = 0
 
     def speedup(self, phase: str, kind: str, layers: Sequence[int]) -> float:
-        return self.times[phase].speedup_without(Removal.of(kind, layers))
+        return self.times[phase].speedup_without(Edits.of(kind, layers))
 
     def perplexity(self, kind: str, layers: Sequence[int]) -> float:
         key = kind, tuple(sorted(layers))

@@ -37,7 +37,7 @@ from gatenorm.criteria.losses.shared_prefix import SharedPrefix
 from gatenorm.criteria.streams.layerwise import observe_layer_by_layer
 from gatenorm.criteria.streams.statistics import observe
 from gatenorm.criteria.tokens.sources import Calibration, Samples, batches
-from gatenorm.families import Layout, understand
+from gatenorm.families import Layout, detect_layout
 from gatenorm.models.forward import inputs, padded
 
 # Width, MLP, heads, key/value heads, blocks, dtype.
@@ -181,7 +181,7 @@ def random_model(directory: Path, shape: tuple[int, int, int, int, int, torch.dt
         LlamaForCausalLM(config).save_pretrained(directory)
     finally:
         torch.set_default_dtype(before)
-    return understand(open_store(directory))
+    return detect_layout(open_store(directory))
 
 
 def random_samples(count: int, length: int, vocabulary: int) -> Samples:

@@ -155,9 +155,9 @@ def child(what: str, backend: str, directory: Path) -> dict[str, float]:
     seconds = 0.0
     if what != "bare":
         from gatenorm.criteria.scoring import score
-        from gatenorm.families import understand
+        from gatenorm.families import detect_layout
 
-        seconds = score(understand(open_store(directory)), what, backend=backend).seconds
+        seconds = score(detect_layout(open_store(directory)), what, backend=backend).seconds
     return {"seconds": seconds, "anonymous": float(watch.stop())}
 
 

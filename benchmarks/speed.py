@@ -208,7 +208,9 @@ def llamacpp(options: argparse.Namespace) -> tuple[str, list[Evidence]]:
     setting = Setting(cases, threads=options.threads)
     protocol = Protocol(options.rounds, turn_seconds=1.0)
     found = bench([cut, bare], timed_engine("llamacpp"), setting, protocol, baseline=dense, progress=tell)
-    found = [on_the_line(evidence, found) for evidence in found if len(evidence.removed) < len(bare.removed)]
+    found = [
+        on_the_line(evidence, found) for evidence in found if len(evidence.edits.attention) < len(bare.edits.attention)
+    ]
     title = (
         f"### LLaMA shape, {layers_of(shape)}, {SHARE:.0%} of the attention removed, llama.cpp, {LLAMACPP_TYPE}\n\n"
         "Ideal: the straight line between the dense file and one with a single attention."
@@ -218,14 +220,14 @@ def llamacpp(options: argparse.Namespace) -> tuple[str, list[Evidence]]:
 
 def on_the_line(evidence: Evidence, found: Sequence[Evidence]) -> Evidence:
     """The evidence with an ideal: dense time less the mean time of an attention for each one removed."""
-    if not evidence.removed or "prefill_speedup" not in evidence.figures:
+    if not evidence.edits.attention or "prefill_speedup" not in evidence.figures:
         return evidence
     tokens = evidence.protocol["prompt_tokens"]
-    bare = max((e for e in found if e.protocol["prompt_tokens"] == tokens), key=lambda e: len(e.removed))
+    bare = max((e for e in found if e.protocol["prompt_tokens"] == tokens), key=lambda e: len(e.edits.attention))
     figures = dict(evidence.figures)
     for phase in ("prefill", "decode"):
-        saved = (1 - 1 / bare.figures[f"{phase}_speedup"]) / len(bare.removed)
-        figures[f"{phase}_ideal"] = 1 / (1 - saved * len(evidence.removed))
+        saved = (1 - 1 / bare.figures[f"{phase}_speedup"]) / len(bare.edits.attention)
+        figures[f"{phase}_ideal"] = 1 / (1 - saved * len(evidence.edits.attention))
         figures[f"{phase}_achieved"] = figures[f"{phase}_speedup"] / figures[f"{phase}_ideal"]
     return replace(evidence, figures=figures)
 
@@ -287,7 +289,7 @@ def size_table(found: Sequence[Evidence]) -> str:
     rows = []
     for evidence in found:
         figures = evidence.figures
-        tokens, removed = f"{evidence.protocol['prompt_tokens']:,}", str(len(evidence.removed))
+        tokens, removed = f"{evidence.protocol['prompt_tokens']:,}", str(len(evidence.edits.attention))
         if not figures:
             rows.append((tokens, removed, f"skipped: {evidence.protocol['skipped']}", "", "", "", ""))
             continue
@@ -324,7 +326,7 @@ def verdict(found: Sequence[Evidence]) -> str:
     if errors:
         said.append(f"the cost model off by at most {max(errors):.1%} (aim 10%)")
     for e in with_ratios:
-        share = len(e.removed) / e.model.layers
+        share = len(e.edits.attention) / e.model.layers
         if "cache_share_removed" in e.figures and abs(e.figures["cache_share_removed"] - share) > 1e-9:
             said.append(f"cache fell by {e.figures['cache_share_removed']:.4%}, not by {share:.4%}")
             break

@@ -10,7 +10,7 @@ import torch
 
 from gatenorm.checkpoint import open_store
 from gatenorm.criteria.tokens.sources import Samples
-from gatenorm.families import Layout, understand
+from gatenorm.families import Layout, detect_layout
 from gatenorm.models.model import Model
 from gatenorm.surgery import modeling_gatenorm as modeling
 from tests.tiny_models import VOCABULARY
@@ -32,7 +32,7 @@ SHAPES = (
 
 
 def layout_of(directory: Path) -> Layout:
-    return understand(open_store(directory))
+    return detect_layout(open_store(directory))
 
 
 def model_on(layout: Layout, module: Any = None) -> Model:

@@ -16,7 +16,7 @@ from gatenorm.criteria.laboratory import Laboratory
 from gatenorm.criteria.registry import criterion, forward_criteria, known, weight_criteria
 from gatenorm.criteria.tokens.sources import Calibration
 from gatenorm.errors import CalibrationError, CriterionError, EvaluationError, OutputError
-from gatenorm.records import Scores
+from gatenorm.records import Scores, from_json, to_json
 from tests.analysis.models import layout_of
 
 TinyModels = Callable[..., Path]
@@ -38,7 +38,7 @@ def test_scores_state_their_calibration(name: str, tiny_models: TinyModels):
     stated = {key: scores.calibration[key] for key in ("source", "samples", "length", "seed", "dtype", "device")}
     assert stated == {"source": "random", "samples": 3, "length": 12, "seed": 0, "dtype": "float32", "device": "cpu"}
     assert scores.seconds == pytest.approx(sum(scores.calibration["seconds"].values()))
-    assert Scores.from_json(json.loads(json.dumps(scores.to_json()))) == scores
+    assert from_json(Scores, json.loads(json.dumps(to_json(scores))), "scores") == scores
     assert gatenorm.score(tiny_models("llama-mha"), f"{name}@self", calibration=HOW).ranking
 
 
@@ -46,7 +46,7 @@ def test_a_plan_can_rest_on_data(tiny_models: TinyModels, tmp_path: Path):
     model = tiny_models("gpt2")
     scores = gatenorm.score(model, "cosine", calibration=HOW)
     plan = gatenorm.plan(model, layers=2, criterion="cosine", calibration=HOW)
-    assert set(plan.drop) == set(scores.ranking[:2])
+    assert set(plan.edits.attention) == set(scores.ranking[:2])
     assert plan.scores is not None
     assert plan.scores.calibration is not None
     gatenorm.prune(model, tmp_path / "out", plan)

@@ -30,7 +30,7 @@ def test_without_is_the_pruned_checkpoint(name: str, tiny_models: TinyModels, tm
     pruned, model = load(tmp_path / "out", dtype=torch.float32), load(layout.checkpoint.directory, dtype=torch.float32)
     before = model(tokens(), use_cache=False).logits
     with model_on(layout, model).without([2, 0]) as less, torch.no_grad():
-        assert less.removed == (0, 2)
+        assert less.edits.attention == (0, 2)
         assert torch.equal(less.module(tokens(), use_cache=False).logits, pruned(tokens(), use_cache=False).logits)
     assert torch.equal(model(tokens(), use_cache=False).logits, before)
     assert not torch.equal(pruned(tokens()).logits, before)
@@ -74,7 +74,7 @@ def test_a_pruned_model_loses_more(tiny_models: TinyModels, tmp_path: Path):
     write_pruned(layout, plan_by_hand(layout, [0, 2, 3]), tmp_path / "three")
     two, three = load(tmp_path / "two", dtype=torch.float32), load(tmp_path / "three", dtype=torch.float32)
     with model_on(layout_of(tmp_path / "two"), two).without([2]) as less, torch.no_grad():
-        assert less.removed == (0, 2, 3)
+        assert less.edits.attention == (0, 2, 3)
         assert torch.equal(less.module(tokens(), use_cache=False).logits, three(tokens(), use_cache=False).logits)
 
 

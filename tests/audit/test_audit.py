@@ -66,7 +66,7 @@ def test_a_small_audit_says_what_it_always_says(finished: tuple[Path, Audit, Eve
     out, audit, events = finished
     assert Audit.from_json(json.loads((out / "audit.json").read_text())) == Audit.from_json(audit.to_json())
     by_name = {v.name: v for v in audit.variants}
-    candidates = {v.name: v.plan.new for v in audit.variants if v.role == "candidate"}
+    candidates = {v.name: v.plan.added.attention for v in audit.variants if v.role == "candidate"}
     assert candidates["gate-norm-2"] == (13, 15)
     assert len(candidates["gate-norm-13"]) == 13
     assert {v.criterion for v in audit.variants} == {"gate-norm", "cosine@random", "cosine@self", "depth", "random"}
@@ -122,7 +122,7 @@ def test_variants_lie_there_with_their_evidence(finished: tuple[Path, Audit, Eve
             assert variant.directory == ""
             continue
         directory = out / variant.directory
-        assert gatenorm.open_model(directory).drop == variant.plan.drop
+        assert gatenorm.open_model(directory).edits.attention == variant.plan.edits.attention
         card = (directory / "README.md").read_text()
         assert card.count("## Evidence") == 1
         assert f"**{variant.outcome}**" in card
@@ -173,7 +173,7 @@ def test_what_was_recovered_is_measured_anew(finished: tuple[Path, Audit, Events
     out, _, _ = finished
     audit, done = again(out, recovery={"enabled": True, "steps": 4, "from_share": 0.5})
     recovered = next(v for v in audit.variants if v.state == RECOVERED)
-    pruned = next(v for v in audit.variants if v.state == PRUNED and v.plan.drop == recovered.plan.drop)
+    pruned = next(v for v in audit.variants if v.state == PRUNED and v.plan.edits == recovered.plan.edits)
     assert "perplexity on held-out stories: gate-norm-13-recovered" in done
     before, after = (next(e for e in v.evidence if e.kind == "perplexity") for v in (pruned, recovered))
     assert after.model.recovered

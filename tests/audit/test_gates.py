@@ -13,7 +13,7 @@ from gatenorm.audit.judge.verdict import verdict
 from gatenorm.audit.plan.candidates import unstable
 from gatenorm.audit.plan.rankings import BorneOut
 from gatenorm.errors import AuditError
-from gatenorm.records import Evidence, ModelIdentity, Plan
+from gatenorm.records import Edits, Evidence, ModelIdentity, Plan
 from gatenorm.records.audit import FALLS, NOT_PROVEN, STANDS, AuditedVariant, GateResult
 
 NOBODY = ModelIdentity("nobody", "llama", 4, "0", {})
@@ -22,14 +22,14 @@ NOBODY = ModelIdentity("nobody", "llama", 4, "0", {})
 def record(kind: str, values: list[float], metric: str, **protocol: object) -> Evidence:
     items = [{"id": n, "metrics": {metric: value}} for n, value in enumerate(values)]
     mean = sum(values) / len(values)
-    return Evidence(kind, NOBODY, (), {metric: mean}, protocol, {"name": "some", "sha256": "1"}, 1.0, items=items)
+    return Evidence(kind, NOBODY, Edits(), {metric: mean}, protocol, {"name": "some", "sha256": "1"}, 1.0, items=items)
 
 
 def speed(seconds: list[float], tokens: int, label: str) -> Evidence:
     samples = [{"prefill": s / 2, "decode": s / 2} for s in seconds]
     protocol = {"engine": "transformers", "prompt_tokens": tokens, "batch": 1, "new_tokens": 8, "order": "in turns"}
     figures = {"prefill_seconds": seconds[0]}
-    return Evidence("speed", NOBODY, (), figures, {**protocol, "label": label}, {"samples": samples}, 1.0)
+    return Evidence("speed", NOBODY, Edits(), figures, {**protocol, "label": label}, {"samples": samples}, 1.0)
 
 
 def held(name: str, reading: Reading | None, limit: float) -> GateResult:
@@ -118,7 +118,7 @@ def test_whoever_guesses_has_nothing_to_lose(gate: str, kind: str, metric: str, 
         told = "the unpruned model does not do better than chance, so there is nothing to lose"
         assert result.detail.startswith(told) == (outcome == NOT_PROVEN)
     guessing = share(kind, metric, 59, 240, task=task)
-    lost = replace(share(kind, metric, 10, 240, task=task), removed=(1,))
+    lost = replace(share(kind, metric, 10, 240, task=task), edits=Edits.of("attention", [1]))
     result = hold(GATES[gate], 5.0, findings([guessing], [lost]))
     assert (result.outcome, result.value) == (NOT_PROVEN, pytest.approx(100 * 49 / 240))
     assert result.detail.endswith("; unpruned 24.6% right, chance 25.0%")
@@ -151,7 +151,9 @@ def test_the_zero_shot_average_is_held_against_the_mean_of_chances():
 def test_the_verdict_says_that_there_was_nothing_to_lose():
     before = share("retrieval", "choice", 59, 240, task="one-hop")
     gate = hold(GATES["retrieval-loss"], 5.0, findings([before], [before]))
-    variant = AuditedVariant("x-1", "x", "asked", 0.1, Plan(NOBODY, (1,)), outcome=NOT_PROVEN, gates=(gate,))
+    variant = AuditedVariant(
+        "x-1", "x", "asked", 0.1, Plan(NOBODY, Edits.of("attention", [1])), outcome=NOT_PROVEN, gates=(gate,)
+    )
     (first, *_), _ = verdict([variant], BorneOut("x", "why", 1, {}), "x", [])
     assert "retrieval-loss is not proven, since the unpruned model does not do better than chance" in first
 
@@ -222,7 +224,9 @@ def test_divergence_is_read_with_the_interval_of_its_record():
     found = {"kl": 0.2, "kl_stderr": 0.01, "kl_low": 0.1, "kl_high": 0.3, "items": 3.0}
     alone = {"kl": 0.2, "items": 1.0}
     for figures, ends in ((found, (0.1, 0.3, False)), (alone, (None, None, True))):
-        reading = domain_divergence(Findings((), (Evidence("domain", NOBODY, (1,), figures, {}, {}, 1.0),), ()))
+        reading = domain_divergence(
+            Findings((), (Evidence("domain", NOBODY, Edits.of("attention", [1]), figures, {}, {}, 1.0),), ())
+        )
         assert reading is not None
         assert (reading.value, reading.low, reading.high, reading.too_few) == (0.2, *ends)
 

@@ -17,7 +17,7 @@ from gatenorm.audit.run.job_cache import Measuring
 from gatenorm.audit.run.jobs import Order
 from gatenorm.audit.run.progress import Reporter
 from gatenorm.audit.run.state import State
-from gatenorm.records import Plan
+from gatenorm.records import Edits, Plan
 
 
 class Noting(Measuring):
@@ -38,7 +38,7 @@ def test_a_model_called_like_a_variant_takes_nothing_of_it(tmp_path: Path):
     config = config_from({"speed": {"engines": ["llamacpp"]}})
     state = State(tmp_path / "audit")
     measuring = Noting(layout, "content", config, 1, state, LocalExecutor(), Reporter(None))
-    plan = Plan(layout.identity(), (13, 15), "gate-norm")
+    plan = Plan(layout.identity(), Edits.of("attention", (13, 15)), "gate-norm")
     pruned = Candidate("gate-norm-2", "gate-norm", Budget(2, ""), plan, directory="variants/gate-norm-2")
     recovered = Candidate("gate-norm-2-recovered", "gate-norm", Budget(2, ""), plan, directory="recovered/gate-norm-2")
     exports = state.directory / "exports"

@@ -10,7 +10,7 @@ import pytest
 from gatenorm.audit.judge.baseline_check import KIND, at, unbeaten
 from gatenorm.audit.judge.verdict import verdict
 from gatenorm.audit.plan.rankings import BorneOut
-from gatenorm.records import Evidence, ModelIdentity, Plan
+from gatenorm.records import Edits, Evidence, ModelIdentity, Plan
 from gatenorm.records.audit import COMPARISON, Audit, AuditedVariant
 from gatenorm.report.page.blocks import Text
 from gatenorm.report.page.content import report
@@ -24,7 +24,16 @@ def perplexity(rise: float, removed: tuple[int, ...] = ()) -> Evidence:
     nll = 2.0 + math.log1p(rise / 100)
     items = [{"id": n, "metrics": {"nll": nll + n}, "weight": 10} for n in (-0.1, 0.1)]
     figures = {"nll": nll, "perplexity": math.exp(nll)}
-    return Evidence("perplexity", NOBODY, removed, figures, {}, {"name": "t", "sha256": "1"}, 1.0, items=items)
+    return Evidence(
+        "perplexity",
+        NOBODY,
+        Edits.of("attention", removed),
+        figures,
+        {},
+        {"name": "t", "sha256": "1"},
+        1.0,
+        items=items,
+    )
 
 
 def variant(criterion: str, rise: float, removed: int = 1) -> AuditedVariant:
@@ -32,7 +41,13 @@ def variant(criterion: str, rise: float, removed: int = 1) -> AuditedVariant:
     role = COMPARISON if criterion.startswith(("depth", "random")) else "candidate"
     evidence = (perplexity(rise, drop),)
     return AuditedVariant(
-        f"{criterion}-{removed}", criterion, "asked", 0.1, Plan(NOBODY, drop), role, evidence=evidence
+        f"{criterion}-{removed}",
+        criterion,
+        "asked",
+        0.1,
+        Plan(NOBODY, Edits.of("attention", drop)),
+        role,
+        evidence=evidence,
     )
 
 

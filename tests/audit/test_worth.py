@@ -8,7 +8,7 @@ import pytest
 
 from gatenorm.audit.judge.cost_benefit import worth
 from gatenorm.audit.plan.config import Worth
-from gatenorm.records import Evidence, ModelIdentity
+from gatenorm.records import Edits, Evidence, ModelIdentity
 
 NOBODY = ModelIdentity("nobody", "llama", 4, "0", {})
 
@@ -19,7 +19,7 @@ def timed(engine: str, tokens: int, *seconds: float) -> Evidence:
     protocol = {"engine": engine, "prompt_tokens": tokens, "batch": 1, "new_tokens": 8, "order": [engine]}
     figures = {"prefill_speedup": 1.0, "decode_speedup": 1.0, "decode_tokens_per_second": 8 / rounds[0]}
     samples = [{"prefill": s / 2, "decode": s / 2} for s in rounds]
-    return Evidence("speed", NOBODY, (), figures, protocol, {"samples": samples}, 1.0)
+    return Evidence("speed", NOBODY, Edits(), figures, protocol, {"samples": samples}, 1.0)
 
 
 def test_lengths_at_which_it_does_not_pay_are_told_by_engine():

@@ -36,7 +36,7 @@ def test_bench_shows_writes_and_draws(tiny_models: TinyModels, tmp_path: Path, c
     for shown in ("16 x 1", "32 x 1", "25.0%", "achieved / ideal", "predicted", "round by round"):
         assert shown in said
     records = json.loads((tmp_path / "bench.json").read_text())
-    assert [(r["kind"], r["removed"]) for r in records] == [("speed", []), ("speed", [1])] * 2
+    assert [(r["kind"], [e["layer"] for e in r["edits"]]) for r in records] == [("speed", []), ("speed", [1])] * 2
     assert all(r["figures"]["cache_share_removed"] == 0.25 and r["figures"]["decode_ideal"] > 1 for r in records[1::2])
     assert all(r["protocol"]["dtype"] == "float32" and r["versions"]["torch"] for r in records)
     drawn = (tmp_path / "bench.svg").read_text()
@@ -146,7 +146,7 @@ def test_prune_takes_the_smallest_number_that_is_enough(
     status, said, _ = run(capsys, "prune", model, "-o", out, *asked)
     assert status == 0
     assert "predicted by the cost model on h200, 64 tokens, batch 2" in said
-    chosen = len(open_model(out).drop)
+    chosen = len(open_model(out).edits.attention)
     phase, _, wanted = target.rpartition("=")
     found = forecasts(Architecture.of(open_model(model)), machines()["h200"], 64, 2)
     reached = [min(f.prefill, f.decode) if not phase else getattr(f, phase) for f in found]
@@ -163,8 +163,8 @@ def test_prune_brings_the_cache_below_a_size(
     status, _, _ = run(capsys, "prune", model, "-o", out, "--max-cache-gb", limit / 1e9, "--batch", "3", "--protect", 4)
     assert status == 0
     pruned = open_model(out)
-    assert len(pruned.drop) == 3
-    assert 4 not in pruned.drop
+    assert len(pruned.edits.attention) == 3
+    assert 4 not in pruned.edits.attention
     assert Architecture.of(pruned).cache_bytes(128, 3) <= limit
 
 

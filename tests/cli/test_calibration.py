@@ -11,6 +11,7 @@ import pytest
 
 from gatenorm.cli import main, options
 from gatenorm.criteria.registry import forward_criteria, weight_criteria
+from gatenorm.records import Edits
 
 TinyModels = Callable[..., Path]
 FEW = ("--samples", 3, "--length", 12)
@@ -203,15 +204,16 @@ def test_blocks_and_mlps_from_the_command_line(
     assert "block-cosine@random of blocks" in out
     status, out, _ = run(capsys, "score", model, "--kind", "mlp", "--criterion", "depth", "--json", "-")
     found = json.loads(out)
-    assert (found["schema"], found["kind"], found["ranking"][0]) == ("gatenorm/scores/2", "mlp", 4)
+    assert (found["schema"], found["kind"], found["ranking"][0]) == ("gatenorm/scores/1", "mlp", 4)
     chosen = ("--kind", "block", "--layers", 2, "--criterion", "block-cosine@random")
     status, out, err = run(capsys, "prune", model, *chosen, *FEW, "-o", tmp_path / "blocks")
     assert (status, err) == (0, "")
     assert "2 of 5 attention sublayers, 2 of 5 MLP sublayers" in out
     assert "its key/value cache is 40.0% smaller" in out
     plan = json.loads((tmp_path / "blocks/gatenorm.json").read_text())
-    assert (plan["schema"], plan["kind"], plan["drop"] == plan["drop_mlp"]) == ("gatenorm/plan/2", "block", True)
-    left = str(next(layer for layer in range(5) if layer not in plan["drop"]))
+    edits = Edits.from_json(plan["edits"])
+    assert (plan["schema"], plan["kind"], edits.layers) == ("gatenorm/plan/1", "block", edits.blocks)
+    left = str(next(layer for layer in range(5) if layer not in edits.blocks))
     again = ("--kind", "mlp", "--drop", left, "-o", tmp_path / "again")
     status, out, err = run(capsys, "prune", tmp_path / "blocks", *again)
     assert (status, err) == (0, "")

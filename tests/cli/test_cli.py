@@ -103,7 +103,7 @@ def test_prune_writes_says_and_records(tiny_models: TinyModels, tmp_path: Path, 
     status, said, err = run(capsys, "prune", model, "--drop", "0,2-3", "-o", out, "--json", tmp_path / "plan.json")
     assert (status, err) == (0, "")
     assert "removed the attention of 3 of 4 layers: 0, 2, 3" in said
-    assert json.loads((tmp_path / "plan.json").read_text())["drop"] == [0, 2, 3]
+    assert [edit["layer"] for edit in json.loads((tmp_path / "plan.json").read_text())["edits"]] == [0, 2, 3]
     status, said, _ = run(capsys, "prune", model, "--plan", tmp_path / "plan.json", "-o", tmp_path / "again")
     assert status == 0
     assert (tmp_path / "again/model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
@@ -122,7 +122,7 @@ def test_eval_compares_with_a_baseline(shared: Path, tmp_path: Path, capsys: pyt
     status, said, _ = run(capsys, *arguments, "--limit", "4", "--json", "-")
     first, second, change = json.loads(said)
     assert change["kind"] == "comparison"
-    assert (first["removed"], second["removed"]) == ([], [2])
+    assert [len(first["edits"]), *(edit["layer"] for edit in second["edits"])] == [0, 2]
     assert first["protocol"]["window"] == 512
     assert first["figures"]["tokens"] == 4 * 511
     assert first["data"]["sha256"].startswith("903e5b8004356353")

@@ -45,7 +45,7 @@ def test_what_would_do_nothing_is_refused(
 @pytest.mark.parametrize("share", ["20%", "0.2", " 20 % "])
 def test_a_share_can_be_per_cent(share: str, tiny_models: TinyModels, tmp_path: Path):
     assert main(["prune", str(tiny_models("llama-mha")), "-o", str(tmp_path / "out"), "--share", share]) == 0
-    assert len(json.loads((tmp_path / "out/gatenorm.json").read_text())["drop"]) == 1
+    assert len(json.loads((tmp_path / "out/gatenorm.json").read_text())["edits"]) == 1
 
 
 @pytest.mark.parametrize("command", ["score MODEL", "compare MODEL --criteria depth,random", "curve MODEL --data TEXT"])

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from gatenorm.checkpoint import open_store
-from gatenorm.families import Layout, understand
+from gatenorm.families import Layout, detect_layout
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -71,7 +71,7 @@ def write(
         tensors |= _stored(form, layer, shape, drawn, gain)
     save_file(tensors | dict(extra or {}), directory / "model.safetensors")
     (directory / "config.json").write_text(json.dumps(_config(form, shape) | dict(config or {})))
-    return understand(open_store(directory)), truths
+    return detect_layout(open_store(directory)), truths
 
 
 def _stored(

@@ -13,7 +13,7 @@ import pytest
 
 from gatenorm.checkpoint import open_store
 from gatenorm.criteria.scoring import score
-from gatenorm.families import understand
+from gatenorm.families import detect_layout
 
 # Rise in held-out loss when one layer's attention alone is removed from novels-16L (its SOURCES.md), layers 0 to 15.
 RISES = "0.123 0.006 0.014 0.052 0.114 0.032 0.126 0.040 0.030 0.044 0.037 0.048 0.040 0.044 0.045 0.136"
@@ -36,7 +36,7 @@ def ranks(values: list[float]) -> np.ndarray:  # type: ignore[type-arg]
 @pytest.mark.shared
 @pytest.mark.parametrize("name", CORRELATIONS)
 def test_correlation_with_leave_one_out(name: str, shared: Path) -> None:
-    layout = understand(open_store(shared / "models" / "novels-16L"))
+    layout = detect_layout(open_store(shared / "models" / "novels-16L"))
     found = [s.score for s in score(layout, name).layers]
     correlation = np.corrcoef(ranks(found), ranks([float(x) for x in RISES.split()]))[0, 1]
     assert correlation == pytest.approx(CORRELATIONS[name], abs=0.02)

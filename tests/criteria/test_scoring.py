@@ -15,8 +15,8 @@ from gatenorm.checkpoint import open_store
 from gatenorm.criteria.registry import criterion, weight_criteria
 from gatenorm.criteria.scoring import score
 from gatenorm.errors import CriterionError
-from gatenorm.families import understand
-from gatenorm.records import Scores
+from gatenorm.families import detect_layout
+from gatenorm.records import Scores, from_json, to_json
 from tests.criteria.models import Shape, write
 from tests.errors import refused
 from tests.tiny_models import CASES
@@ -27,7 +27,7 @@ SHAPE = Shape(4, 2, 8, 32, layers=3)
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_criterion_scores_every_family(name: str, tiny_models: TinyModels) -> None:
-    layout = understand(open_store(tiny_models(name)))
+    layout = detect_layout(open_store(tiny_models(name)))
     for known in weight_criteria():
         if known == "gate-norm-rope" and layout.rotary is None:
             continue
@@ -36,7 +36,7 @@ def test_every_criterion_scores_every_family(name: str, tiny_models: TinyModels)
         assert all(np.isfinite(s.score) and s.score > 0 for s in scores.layers)
         if known.startswith("gate-norm-") and known != "gate-norm-outer":
             assert all(len(s.heads) == layout.heads for s in scores.layers)
-        assert Scores.from_json(json.loads(json.dumps(scores.to_json()))).ranking == scores.ranking
+        assert from_json(Scores, json.loads(json.dumps(to_json(scores))), "scores").ranking == scores.ranking
 
 
 def test_the_record_says_where_it_comes_from(tmp_path: Path) -> None:
@@ -133,9 +133,9 @@ def test_a_layer_of_zeros_scores_zero(tmp_path: Path) -> None:
 def test_what_the_score_leaves_out_is_noted(name: str, tiny_models: TinyModels, tmp_path: Path) -> None:
     layout, _ = write(tmp_path, "biased", SHAPE)
     assert score(layout, name).notes == ("q and k have biases, which are not part of the score",)
-    normed = score(understand(open_store(tiny_models("qwen3"))), name)
+    normed = score(detect_layout(open_store(tiny_models("qwen3"))), name)
     assert normed.notes == ("queries and keys are normed: the gate norms carry no scale, compare layers with care",)
-    capped = score(understand(open_store(tiny_models("gemma2"))), name)
+    capped = score(detect_layout(open_store(tiny_models("gemma2"))), name)
     assert capped.notes == ("logits are capped at 2, which is not part of the score",)
     assert score(layout, "ov-norm").notes == ()
 
@@ -144,7 +144,7 @@ def test_what_the_score_leaves_out_is_noted(name: str, tiny_models: TinyModels, 
 def test_normed_queries_and_keys_score_by_their_bound(
     name: str, spans: tuple[int, int], tiny_models: TinyModels
 ) -> None:
-    layout = understand(open_store(tiny_models(name)))
+    layout = detect_layout(open_store(tiny_models(name)))
     scores = score(layout, "gate-norm-scaled")
     assert "the bound on the logits" in scores.notes[0]
     for found in scores.layers:
@@ -165,7 +165,7 @@ def test_normed_queries_and_keys_score_by_their_bound(
 
 
 def test_gemmas_gain_counts_from_one(tiny_models: TinyModels) -> None:
-    layout = understand(open_store(tiny_models("gemma2")))
+    layout = detect_layout(open_store(tiny_models("gemma2")))
     weights = layout.attention(0)
     gain = 1 + layout.checkpoint.float32(layout.tensor(0, "input_layernorm.weight")).astype(np.float64)
     group = layout.heads // layout.kv_heads

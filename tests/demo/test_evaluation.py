@@ -108,7 +108,7 @@ def test_the_command_compares_a_pruned_version(
     assert main(["eval", str(out), "--json", "-"]) == 0
     records = json.loads(capsys.readouterr().out)
     assert [r["kind"] for r in records] == ["perplexity"] + ["demo-task"] * len(ALL_KINDS)
-    assert all(len(r["removed"]) == 2 and r["model"]["name"] == "demo-2" for r in records)
+    assert all(len(r["edits"]) == 2 and r["model"]["name"] == "demo-2" for r in records)
     assert all(r["figures"]["items"] == 2 for r in records[1:])
 
 

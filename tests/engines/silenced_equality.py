@@ -36,10 +36,10 @@ def left_padded(vocabulary: int) -> dict[str, torch.Tensor]:
 def silence(model: Any, record: dict[str, Any]) -> None:
     block = record["block"]
     layers = model.get_submodule(block["path"])
-    for index in record["drop"]:
+    for index in (edit["layer"] for edit in record["edits"] if edit["sublayer"] == "attention"):
         attention = layers[index].get_submodule(block["attention"][0])
         attention.register_forward_hook(lambda _, __, output: (torch.zeros_like(output[0]), *output[1:]))
-    for index in record.get("drop_mlp", ()):
+    for index in (edit["layer"] for edit in record["edits"] if edit["sublayer"] == "mlp"):
         last = layers[index].get_submodule(block["branch"][-1])
         last.register_forward_hook(lambda _, __, output: torch.zeros_like(output))
 

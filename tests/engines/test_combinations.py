@@ -135,7 +135,7 @@ def test_it_computes_what_the_pruned_model_computes(
     assert not answer.refused
     assert difference(answer, pruned[cell]) < LARGEST
     kept = len(layout.attention_layers)
-    assert answer.cached_layers == kept + (WAYS[way].form == "nemotron-nas" and 0 in layout.drop)
+    assert answer.cached_layers == kept + (WAYS[way].form == "nemotron-nas" and 0 in layout.edits.attention)
 
 
 def difference(answer: Answer, directory: Path) -> float:

@@ -61,7 +61,7 @@ def test_it_computes_what_the_pruned_model_computes(name: str, tiny_answers: dic
     assert not answer.refused
     assert largest_difference(answer, source, asked) < 1e-3
     layout = gatenorm.open_model(source)
-    assert answer.cached_layers == len(layout.attention_layers) + (0 in layout.drop)
+    assert answer.cached_layers == len(layout.attention_layers) + (0 in layout.edits.attention)
 
 
 @pytest.mark.shared

@@ -58,7 +58,7 @@ def test_vllm_answers_as_transformers_does(
         assert theirs["protocol"]["engine"] == "vllm"
         assert any(name.startswith("vllm") for name in theirs["versions"])
         assert theirs["data"] == ours["data"]
-        assert theirs["removed"] == ours["removed"]
+        assert theirs["edits"] == ours["edits"]
         assert len(ours["items"]) == ITEMS
         assert theirs["figures"] == pytest.approx(ours["figures"], nan_ok=True)
         assert theirs["protocol"]["longest_input"] == ours["protocol"]["longest_input"]

@@ -36,4 +36,4 @@ def test_it_computes_what_the_pruned_model_computes(name: str, answers: dict[str
     source, asked, answer = answers[name]
     assert largest_difference(answer, source, asked) < 1e-3
     layout = gatenorm.open_model(Path(source))
-    assert answer.cached_layers == len(layout.attention_layers) + (0 in layout.drop)
+    assert answer.cached_layers == len(layout.attention_layers) + (0 in layout.edits.attention)

@@ -41,7 +41,7 @@ def test_continuations_are_scored_as_alone(name: str):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_greedy_continuations_are_the_most_likely_tokens_one_by_one(name: str, drop: tuple[int, ...]):
     subject = tiny(name, prune_module(copy.deepcopy(build(name)), drop) if drop else None)
-    assert subject.removed == drop
+    assert subject.edits.attention == drop
     prompts = draw(8, 5, 8)
     for prompt, written in zip(prompts, greedy(subject, prompts, 6), strict=True):
         sequence = list(prompt)

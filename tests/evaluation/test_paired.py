@@ -26,7 +26,7 @@ from gatenorm.evaluation.statistics.paired_statistics import (
     standard_error,
 )
 from gatenorm.evaluation.statistics.student import quantile
-from gatenorm.records import Evidence, ModelIdentity
+from gatenorm.records import Edits, Evidence, ModelIdentity
 
 MODEL = ModelIdentity("m", "llama", 4, "c", {})
 
@@ -127,7 +127,9 @@ def test_what_cannot_be_paired():
 
 
 def record(items: list[dict[str, object]], kind: str = "task", sha: str = "s") -> Evidence:
-    return Evidence(kind, MODEL, (1,), {}, {"task": "t"}, {"sha256": sha}, 1.0, items=tuple(items))
+    return Evidence(
+        kind, MODEL, Edits.of("attention", [1]), {}, {"task": "t"}, {"sha256": sha}, 1.0, items=tuple(items)
+    )
 
 
 def test_two_records_are_compared_item_by_item():

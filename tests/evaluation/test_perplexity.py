@@ -151,7 +151,7 @@ def test_removing_each_sublayer_moves_perplexity_as_it_is_known_to(name: str, sh
     for layer, expected in enumerate(removed):
         out = api.prune(source, tmp_path / str(layer), api.plan(source, drop=[layer]))
         evidence = measure(api.open_model(out), text, protocol)
-        assert evidence.removed == (layer,)
+        assert evidence.edits.attention == (layer,)
         assert f"{evidence.figures['perplexity']:.4g}" == f"{expected:.4g}", f"layer {layer}"
 
 

@@ -17,7 +17,7 @@ from gatenorm.evaluation.statistics.paired_statistics import compare
 from gatenorm.evaluation.tasks import refusal
 from gatenorm.evaluation.tasks.refusal import Item, chat, plain, prepare, read_items, read_rule, replies
 from gatenorm.models.model import Model
-from gatenorm.records import Evidence
+from gatenorm.records import Edits, Evidence
 from tests.evaluation.subjects import tiny
 
 REFUSALS = [
@@ -157,7 +157,7 @@ def record(subject: Model, items: list[Item], spoken: dict[str, str], monkeypatc
     monkeypatch.setattr(refusal, "greedy", lambda *_: [[n] for n in range(len(items))])
     monkeypatch.setattr(subject.tokenizer, "decode", lambda ids, **_: texts[ids[0]])
     found = replies(subject, items, read_rule(None), 8)
-    return Evidence(found.kind, subject.identity, (), found.figures, found.protocol, {}, 0.0, items=found.items)
+    return Evidence(found.kind, subject.identity, Edits(), found.figures, found.protocol, {}, 0.0, items=found.items)
 
 
 def test_rates_and_every_flip_are_reported(monkeypatch: pytest.MonkeyPatch):

@@ -17,7 +17,7 @@ from gatenorm.evaluation.core.job import Request
 from gatenorm.evaluation.statistics.paired_statistics import Z
 from gatenorm.evaluation.tasks import harness, zeroshot
 from gatenorm.models.model import Model
-from gatenorm.records import Evidence, ModelIdentity
+from gatenorm.records import Edits, Evidence, ModelIdentity
 from tests.evaluation.subjects import log_probabilities
 
 DOCUMENTS = 150
@@ -224,7 +224,7 @@ def test_damaged_lines_are_named(name: str, row: Row, message: str, tmp_path: Pa
 
 def result(task: str, **figures: float) -> Evidence:
     model = ModelIdentity("m", "llama", 4, "c", {})
-    return Evidence("zeroshot", model, (), {"items": 10, **figures}, {"task": task}, {"sha256": task}, 1.0)
+    return Evidence("zeroshot", model, Edits(), {"items": 10, **figures}, {"task": task}, {"sha256": task}, 1.0)
 
 
 def test_the_average_says_which_metric_enters_it():
@@ -255,7 +255,7 @@ def test_the_average_change_combines_the_tasks():
     def change(task: str, difference: float, half: float) -> Evidence:
         figures = {"acc_difference": difference, "acc_low": difference - half, "acc_high": difference + half}
         protocol = {"of": "zeroshot", "task": task, "baseline": {}}
-        return Evidence("comparison", average.model, (), figures, protocol, {}, 0.0)
+        return Evidence("comparison", average.model, Edits(), figures, protocol, {}, 0.0)
 
     found = zeroshot.average_difference([change("a", -0.1, 0.03), change("b", -0.2, 0.04)], average)
     assert found is not None

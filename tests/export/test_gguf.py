@@ -176,7 +176,7 @@ def test_llamacpp_computes_what_a_model_without_mlps_and_blocks_computes(
     finally:
         engine.close()
     variant = Variant.exported(tmp_path / "model.gguf")
-    assert (variant.removal, variant.identity.layers) == (layout.removal, layout.layers)
+    assert (variant.edits, variant.identity.layers) == (layout.edits, layout.layers)
 
 
 def test_a_server_that_is_closed_at_once_stops(models: Models, tmp_path: Path):

@@ -24,6 +24,7 @@ from gatenorm.errors import CheckpointError, EvaluationError, MissingExtraError,
 from gatenorm.export.gguf import writer as gguf
 from gatenorm.export.gguf.tensors import interleaved
 from gatenorm.export.registry import TARGETS, target
+from gatenorm.records import Edits
 from tests.export import gguf_models
 
 gguf_package = pytest.importorskip("gguf")
@@ -58,7 +59,7 @@ def values(path: Path) -> dict[str, np.ndarray]:
 def test_keys_say_what_was_removed(pruned: Path, written: Path):
     fields = read_header(written).fields
     assert fields["general.architecture"] == "deci"
-    assert fields["gatenorm.drop"] == [0, 3]
+    assert Edits.from_json(json.loads(fields["gatenorm.edits"])) == Edits.of("attention", (0, 3))
     assert fields["deci.attention.head_count"] == [4, 4, 4, 0, 4, 4]
     assert fields["deci.attention.head_count_kv"] == [0, 2, 2, 0, 2, 2]
     assert fields["deci.attention.key_length"] == fields["deci.rope.dimension_count"] == 24

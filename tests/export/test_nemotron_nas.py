@@ -17,7 +17,7 @@ import gatenorm
 from gatenorm.errors import OutputError
 from gatenorm.export.nemotron.tensors import ffn_mult
 from gatenorm.export.registry import Exported, target
-from gatenorm.records import Removal
+from gatenorm.records import Edits
 from gatenorm.speed.measure.variants import Variant
 from tests import tiny_models
 from tests.export import llama_like_models as models
@@ -99,7 +99,9 @@ def test_mlps_and_blocks_are_no_ops_too(name: str, tmp_path: Path):
     assert [n for n, block in enumerate(blocks) if block["attention"]["no_op"]] == [3, last]
     assert [n for n, block in enumerate(blocks) if block["ffn"]["no_op"]] == [0, 2, last]
     assert [block["ffn"]["ffn_mult"] for block in blocks if block["ffn"]["no_op"]] == [None] * 3
-    assert (config["gatenorm"]["drop"], config["gatenorm"]["drop_mlp"]) == ([0, 3, last], [0, 2, last])
+    assert Edits.from_json(config["gatenorm"]["edits"]) == Edits.of("attention", (0, 3, last)) | Edits.of(
+        "mlp", (0, 2, last)
+    )
     found = read_tensors(tmp_path / "out")
     assert not [key for key in found if key.startswith((f"model.layers.{last}.", "model.layers.0.mlp"))]
     ids = torch.arange(5, 25)
@@ -107,7 +109,7 @@ def test_mlps_and_blocks_are_no_ops_too(name: str, tmp_path: Path):
         expected = gatenorm.load(source, dtype=torch.float64)(ids[None]).logits[0]
     assert (forward(config, found, ids) - expected).abs().max() < 1e-5 * expected.abs().max()
     variant = Variant.exported(tmp_path / "out")
-    assert variant.removal == Removal((3, last), (0, 2, last))
+    assert variant.edits == Edits.of("attention", (3, last)) | Edits.of("mlp", (0, 2, last))
 
 
 @BOTH
@@ -125,7 +127,7 @@ def test_the_config_describes_the_blocks(name: str, drop: tuple[int, ...], expor
         assert attention["n_heads_in_group"] == (None if attention["no_op"] else group)
         assert as_readers_compute_it(ffn["ffn_mult"], config["hidden_size"]) == config["intermediate_size"]
         assert not any([ffn["no_op"], ffn["replace_with_linear"], attention["replace_with_linear"]])
-    assert config["gatenorm"]["drop"] == list(drop)
+    assert Edits.from_json(config["gatenorm"]["edits"]) == Edits.of("attention", drop)
     assert config["gatenorm"]["zero_attention"] == [layer for layer in drop if layer == 0]
     stock = gatenorm.load(source).config
     for key in ("vocab_size", "hidden_size", "num_attention_heads", "head_dim", "rms_norm_eps", "hidden_act"):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gatenorm.checkpoint import open_store
-from gatenorm.families import Layout, Projection, families, understand
+from gatenorm.families import Layout, Projection, detect_layout, families
 from tests.families.observed import attention, blocks, observe, silenced
 from tests.tiny_models import CASES, build, tokens
 
@@ -26,7 +26,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def layout(name: str, tiny_models: TinyModels) -> Layout:
-    return understand(open_store(tiny_models(name)))
+    return detect_layout(open_store(tiny_models(name)))
 
 
 def project(projection: Projection, bias: Any, x: torch.Tensor) -> torch.Tensor:
@@ -235,13 +235,13 @@ def same_weights(left: Layout, right: Layout) -> None:
 
 
 def test_a_sharded_checkpoint_reads_the_same(name: str, layout: Layout, tiny_models: TinyModels) -> None:
-    sharded = understand(open_store(tiny_models(name, max_shard_size="60KB")))
+    sharded = detect_layout(open_store(tiny_models(name, max_shard_size="60KB")))
     assert len(sharded.checkpoint.files) > 2
     same_weights(layout, sharded)
 
 
 def test_a_base_models_checkpoint_is_understood(name: str, layout: Layout, tiny_models: TinyModels) -> None:
-    base = understand(open_store(tiny_models(name, base_only=True)))
+    base = detect_layout(open_store(tiny_models(name, base_only=True)))
     assert base.prefix == layout.block["path"].split(".", 1)[1]
     assert all(n.startswith(base.prefix + ".0.") for n in base.checkpoint.specs if n.startswith(base.removed_with(0)))
     same_weights(layout, base)

@@ -12,7 +12,8 @@ import torch
 import gatenorm
 from gatenorm.checkpoint import open_store
 from gatenorm.errors import RecoveryError
-from gatenorm.families import understand
+from gatenorm.families import detect_layout
+from gatenorm.records import Edits
 from gatenorm.recovery import Settings
 from gatenorm.recovery.lora_modules import adapted_modules
 from gatenorm.recovery.merging import updates, with_adapters, write_adapter, write_merged
@@ -74,7 +75,7 @@ def test_merged_equals_adapters_on_top(name: str, tiny_models: TinyModels, tmp_p
     assert set(adapted_modules(model, layout, ("attention",)).values()) == attention
     mlp = changed - attention
     assert {int(n.removeprefix(layout.prefix + ".").split(".")[0]) for n in mlp} == set(range(layout.layers))
-    assert understand(after).recovered
+    assert detect_layout(after).recovered
     assert json.loads((tmp_path / "adapter/adapter_config.json").read_text())["base_model_name_or_path"]
 
 
@@ -101,6 +102,6 @@ def test_nothing_to_train_is_said(tiny_models: TinyModels, tmp_path: Path):
     pruned = gatenorm.prune(source, tmp_path / "pruned", gatenorm.plan(source, drop=DROP))
     layout = gatenorm.open_model(pruned)
     # A checkpoint from which every attention went is no pruned checkpoint of ours; seen from here it has no module.
-    object.__setattr__(layout, "drop", tuple(range(layout.layers)))
+    object.__setattr__(layout, "edits", Edits.of("attention", range(layout.layers)))
     with pytest.raises(RecoveryError, match="no module left to train among its attention"):
         adapted_modules(loaded(pruned, "llama-gqa"), layout, ("attention",))

@@ -16,7 +16,7 @@ import gatenorm
 from gatenorm.api.evaluating import evaluate
 from gatenorm.errors import OutputError, RecoveryError
 from gatenorm.models.model import Model
-from gatenorm.records import Evidence
+from gatenorm.records import Evidence, to_json
 from gatenorm.recovery import Settings, recovering
 from gatenorm.recovery.state import state_file
 from tests.analysis.test_keys import swap_two_tokens
@@ -36,7 +36,7 @@ def test_the_output_is_a_pruned_checkpoint_with_the_adapters_merged(place: Place
     from peft import PeftModel
 
     layout = gatenorm.open_model(out)
-    assert layout.drop == (0, 2)
+    assert layout.edits.attention == (0, 2)
     assert layout.recovered
     assert (out / "gatenorm.json").read_bytes() == (place.pruned / "gatenorm.json").read_bytes()
     assert {t.dtype for t in layout.checkpoint.specs.values()} == {"BF16"}
@@ -55,9 +55,13 @@ def test_the_output_is_a_pruned_checkpoint_with_the_adapters_merged(place: Place
 def test_the_evidence_separates_pruned_from_recovered(place: Place, out: Path):
     record = json.loads((out / "recovery.json").read_text())
     evidence = Evidence.from_json(record["evidence"][0])
-    assert (evidence.kind, evidence.protocol["what"], evidence.removed) == ("recovery", "pruned and recovered", (0, 2))
+    assert (evidence.kind, evidence.protocol["what"], evidence.edits.attention) == (
+        "recovery",
+        "pruned and recovered",
+        (0, 2),
+    )
     assert evidence.model.recovered
-    assert "recovered" not in place.layout.identity().to_json()
+    assert "recovered" not in to_json(place.layout.identity())
     assert not evidence.model.same_weights(place.layout.identity())
     assert evidence.model.same_weights(gatenorm.open_model(out).identity())
     figures = evidence.figures
@@ -75,7 +79,7 @@ def test_the_evidence_separates_pruned_from_recovered(place: Place, out: Path):
 def test_pruning_a_recovered_model_again_gives_one_that_is_not_recovered(out: Path, tmp_path: Path):
     again = gatenorm.prune(out, tmp_path / "again", gatenorm.plan(out, drop=[1]))
     layout = gatenorm.open_model(again)
-    assert layout.drop == (0, 1, 2)
+    assert layout.edits.attention == (0, 1, 2)
     assert not layout.recovered
     assert not (again / "recovery.json").exists()
     assert json.loads((again / "gatenorm.json").read_text())["model"]["recovered"] is True

@@ -36,10 +36,10 @@ def test_what_lost_mlps_is_recovered_and_says_so(
     found = gatenorm.recover(source, out, str(place.text), settings=settings, parent=place.dense)
     assert found.figures["nll_merged"] < found.figures["nll_before"]
     evidence = Evidence.from_json(read_json(out / "recovery.json", "a recovery")["evidence"][0])
-    assert (evidence.removed, evidence.removed_mlp) == (attention, (2,))
+    assert (evidence.edits.attention, evidence.edits.mlp) == (attention, (2,))
     layout = gatenorm.open_model(out)
     assert layout.recovered
-    assert layout.removal == gatenorm.open_model(source).removal
+    assert layout.edits == gatenorm.open_model(source).edits
     card = (out / "README.md").read_text()
     assert f"a checkpoint called `dense` (llama) {words}" in card
     assert "- mlp-removed" in card

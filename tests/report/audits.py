@@ -6,7 +6,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from gatenorm.records import Evidence, FailureSignature
+from msgspec import structs
+
+from gatenorm.records import Diagnostic, Edits, Evidence
 from gatenorm.records.audit import CANDIDATE, Audit, NotExamined
 from gatenorm.report.page.audit_view import telling_speeds
 
@@ -43,9 +45,12 @@ def with_english_tasks(one: Audit) -> Audit:
         made = [*own, ("positions", losses, {}, ()), ("refusal", refusal, {}, (reply,))]
         made += [("comparison", flipped, {"of": "refusal"}, change)] if removed else []
         data = {"name": "made up", "sha256": "0" * 64}
-        return tuple(Evidence(k, one.model, removed, f, p, data, 0.0, {}, items) for k, f, p, items in made)
+        return tuple(
+            Evidence(k, one.model, Edits.of("attention", removed), f, p, data, 0.0, {}, items)
+            for k, f, p, items in made
+        )
 
-    variants = tuple(replace(v, evidence=(*v.evidence, *records(v.plan.drop))) for v in one.variants)
+    variants = tuple(replace(v, evidence=(*v.evidence, *records(v.plan.edits.attention))) for v in one.variants)
     return replace(one, variants=variants, baseline=(*one.baseline, *records(())))
 
 
@@ -62,7 +67,7 @@ def priced(one: Audit) -> Audit:
 def attacked(attack: str) -> Audit:
     """A real audit in which every name that others choose is an attack."""
     one = with_english_tasks(audit("demo"))
-    model = replace(one.model, name=attack, model_type=attack, files={attack: 5})
+    model = structs.replace(one.model, name=attack, model_type=attack, files={attack: 5})
 
     def record(e: Evidence) -> Evidence:
         items = [
@@ -95,8 +100,8 @@ def attacked(attack: str) -> Audit:
         chosen=variants[0].name,
         variants=variants,
         baseline=tuple(map(record, one.baseline)),
-        scores=tuple(replace(s, calibration={"source": attack}) if s.calibration else s for s in one.scores),
-        warnings=(FailureSignature(attack, attack, {attack: attack}),),
+        scores=tuple(structs.replace(s, calibration={"source": attack}) if s.calibration else s for s in one.scores),
+        warnings=(Diagnostic(attack, attack, {attack: attack}),),
         not_examined=(NotExamined(attack, attack, attack),),
         config={attack: [attack]},
         provenance={attack: attack, "began": attack},

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from gatenorm.analysis.agreement import agree
 from gatenorm.analysis.comparison import Comparison
@@ -21,8 +22,8 @@ from gatenorm.report.figures.selection import plot_selection
 IDENTITY = ModelIdentity("a-model", "llama", 8, "0", {})
 LAYERS = tuple(LayerScore(n, float(8 - n), (1.0 + n, 2.0)) for n in range(8) if n != 3)
 SCORES = Scores(IDENTITY, "gate-norm-heads", LAYERS, 0.1, 10)
-OTHER = replace(SCORES, criterion="cosine", calibration={"source": "self"})
-FLAT = replace(SCORES, criterion="depth", layers=tuple(LayerScore(s.layer, 1.0) for s in LAYERS))
+OTHER = structs.replace(SCORES, criterion="cosine", calibration={"source": "self"})
+FLAT = structs.replace(SCORES, criterion="depth", layers=tuple(LayerScore(s.layer, 1.0) for s in LAYERS), ranking=())
 COMPARISON = Comparison(
     IDENTITY, (SCORES, OTHER, FLAT), (agree(SCORES, OTHER), agree(SCORES, FLAT), agree(OTHER, FLAT)), ()
 )

@@ -69,7 +69,8 @@ def test_the_first_screen_holds_the_records_figures(measured: Audit):
         assert row["Perplexity"].text == f"{number(before)} → {number(after)}"
         assert f"{100 * (after / before - 1):+.1f}".replace("-", "−") in row["Perplexity"].note
         assert (
-            row["Attention removed"].note == f"{len(variant.plan.drop)} of {measured.model.layers}, {variant.share:.1%}"
+            row["Attention removed"].note
+            == f"{len(variant.plan.edits.attention)} of {measured.model.layers}, {variant.share:.1%}"
         )
         assert row["Outcome"].text == variant.outcome
         assert row["Outcome"].badge == {STANDS: "good", FALLS: "bad", NOT_PROVEN: "open"}[variant.outcome]
@@ -124,7 +125,7 @@ def test_the_marked_layers_are_the_chosen_variants(measured: Audit):
     marked = next(trace for trace in chart.plot["data"] if trace["name"] != "layers")
     shown = next((v for v in measured.variants if v.name == measured.chosen), None)
     shown = shown or next(v for v in measured.variants if v.role == CANDIDATE)
-    assert sorted(marked["x"]) == list(shown.plan.drop)
+    assert sorted(marked["x"]) == list(shown.plan.edits.attention)
 
 
 def test_what_was_recovered_is_marked_apart_everywhere():
@@ -180,10 +181,10 @@ def test_rankings_stand_beside_each_other_with_what_they_remove(measured: Audit)
     (group,) = table.groups
     cells = [cell for row in group.rows for cell in row[1:] if cell.text != NONE]
     pruned = [v for v in measured.variants if v.state == PRUNED and any(e.kind == "perplexity" for e in v.evidence)]
-    assert len(cells) == len({(v.criterion, len(v.plan.drop)) for v in pruned})
+    assert len(cells) == len({(v.criterion, len(v.plan.edits.attention)) for v in pruned})
     assert {row[0].note for row in group.rows} == {"candidate", "for comparison"}
     first = pruned[0]
-    assert any(cell.note.endswith(f"; {spans(first.plan.drop)}") for cell in cells)
+    assert any(cell.note.endswith(f"; {spans(first.plan.edits.attention)}") for cell in cells)
 
 
 def test_the_content_is_a_view(measured: Audit):

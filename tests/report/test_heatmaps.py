@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gatenorm.errors import OutputError
-from gatenorm.records import Evidence, ModelIdentity
+from gatenorm.records import Edits, Evidence, ModelIdentity
 from gatenorm.report.figures.heatmaps import plot_retrieval
 
 
@@ -15,7 +15,7 @@ def record(kind: str = "retrieval") -> Evidence:
     lengths, depths = [128, 256], [0.0, 0.5]
     figures = {f"choice_{n}_{d:g}": 0.25 for n in lengths for d in depths} | {"chance": 0.25}
     protocol = {"task": "one-hop", "lengths": lengths, "depths": depths}
-    return Evidence(kind, ModelIdentity("m", "llama", 4, "c", {}), (), figures, protocol, {}, 0.0)
+    return Evidence(kind, ModelIdentity("m", "llama", 4, "c", {}), Edits(), figures, protocol, {}, 0.0)
 
 
 @pytest.mark.parametrize("ending", ["png", "svg"])

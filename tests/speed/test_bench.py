@@ -12,7 +12,7 @@ import pytest
 
 from gatenorm.api import open_model, plan, prune
 from gatenorm.errors import EvaluationError, GatenormError, MissingExtraError
-from gatenorm.records import Evidence, Removal
+from gatenorm.records import Edits, Evidence
 from gatenorm.speed.measure import memory
 from gatenorm.speed.measure.bench import Protocol, bench, cases, check, newly_removed
 from gatenorm.speed.measure.engines import TIMED, Setting, timed_engine
@@ -53,7 +53,12 @@ def test_records_hold_everything_that_a_report_needs(pair: tuple[Variant, Varian
         open_session=in_this_process(setting),
     )
     assert seen[-1] == (12, 12)
-    assert [(e.removed, e.protocol["prompt_tokens"]) for e in found] == [((), 24), ((1, 3), 24), ((), 16), ((1, 3), 16)]
+    assert [(e.edits.attention, e.protocol["prompt_tokens"]) for e in found] == [
+        ((), 24),
+        ((1, 3), 24),
+        ((), 16),
+        ((1, 3), 16),
+    ]
     counted = Architecture.of(dense.layout)  # type: ignore[arg-type]
     for evidence, case in zip(found[1::2], setting.cases, strict=True):
         figures, first = evidence.figures, found[2 * setting.cases.index(case)].figures
@@ -149,8 +154,8 @@ def test_lengths_are_those_that_fit(pair: tuple[Variant, Variant]):
 
 def test_only_more_removals_of_the_same_model_have_an_ideal(pair: tuple[Variant, Variant]):
     dense, pruned = pair
-    assert newly_removed(pruned, dense) == Removal((1, 3))
-    assert newly_removed(dense, dense) == Removal()
+    assert newly_removed(pruned, dense) == Edits.of("attention", (1, 3))
+    assert newly_removed(dense, dense) == Edits()
     assert newly_removed(dense, pruned) is None
 
 
@@ -197,7 +202,12 @@ def test_a_nemotron_directory_is_known_by_its_config(tiny_models: TinyModels, tm
     )
     variant = Variant.exported(directory)
     assert variant is not None
-    assert (variant.form, variant.removed, variant.identity.layers, variant.context) == ("nemotron-nas", (2,), 4, 128)
+    assert (variant.form, variant.edits.attention, variant.identity.layers, variant.context) == (
+        "nemotron-nas",
+        (2,),
+        4,
+        128,
+    )
     (directory / "config.json").write_text(json.dumps({**config, "model_type": "nemotron-nas", "block_configs": [1]}))
     with pytest.raises(GatenormError, match="do not say what was removed"):
         Variant.exported(directory)

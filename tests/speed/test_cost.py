@@ -12,7 +12,7 @@ import pytest
 
 from gatenorm.api import open_model
 from gatenorm.errors import EvaluationError
-from gatenorm.records import Removal
+from gatenorm.records import Edits
 from gatenorm.speed.predict.cost_model import Times, forecast, forecasts, predict
 from gatenorm.speed.predict.counts import Architecture, Sublayer, Work
 from gatenorm.speed.predict.machines import THIS, Machine, machine, machines
@@ -93,12 +93,12 @@ def test_speedup_is_the_whole_over_what_is_left():
     times = Times({0: 1.0, 1: 3.0}, (2.0, 2.0), 2.0)
     assert times.total == 10
     assert times.speedup(1) == pytest.approx(10 / 8)
-    assert times.speedup_without([1]) == pytest.approx(10 / 7)
-    assert times.speedup(0) == times.speedup_without([]) == 1
+    assert times.speedup_without(Edits.of("attention", [1])) == pytest.approx(10 / 7)
+    assert times.speedup(0) == times.speedup_without(Edits()) == 1
     # MLPs, and blocks of both.
     assert times.speedup(1, "mlp") == pytest.approx(10 / 8)
     assert times.speedup(1, "block") == pytest.approx(10 / 6)
-    assert times.speedup_without(Removal((0,), (0, 1))) == pytest.approx(10 / 5)
+    assert times.speedup_without(Edits.of("attention", (0,)) | Edits.of("mlp", (0, 1))) == pytest.approx(10 / 5)
     # A block that is none any more counts among no blocks, its MLP among no MLPs.
     less = Times({0: 1.0, 1: 3.0}, (0.0, 2.0), 2.0, without_mlp=(0,))
     assert less.of("mlp") == {1: 2.0}

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from gatenorm.api import open_model, plan, prune, prune_module
 from gatenorm.families import Layout, families
 from gatenorm.models.loading import load
-from gatenorm.records import Removal
+from gatenorm.records import Edits
 from gatenorm.speed.predict.counts import Architecture, Work
 from tests.tiny_models import CASES, VOCABULARY, build
 
@@ -115,7 +115,7 @@ def test_what_is_left_is_counted_before_and_after_it_is_removed(
     name: str, kind: str, tiny_models: TinyModels, tmp_path: Path
 ):
     source, drop = open_model(tiny_models(name)), [0, 2]
-    foreseen = Architecture.of(source, Removal.of(kind, drop))
+    foreseen = Architecture.of(source, Edits.of(kind, drop))
     pruned = Architecture.of(open_model(prune(source, tmp_path / "out", plan(source, drop=drop, kind=kind))))
     assert foreseen == pruned
     assert pruned.runs
@@ -127,7 +127,7 @@ def test_what_is_left_is_counted_before_and_after_it_is_removed(
 @pytest.mark.parametrize("kind", ["mlp", "block"])
 @pytest.mark.parametrize("name", ["llama-gqa", "gemma2", "falcon-7b", "opt-post-norm", "gpt2"])
 def test_flops_without_mlps_and_blocks_are_those_that_torch_counts(name: str, kind: str, tiny_models: TinyModels):
-    counted = Architecture.of(open_model(tiny_models(name)), Removal.of(kind, [0, 2]))
+    counted = Architecture.of(open_model(tiny_models(name)), Edits.of(kind, [0, 2]))
     model = prune_module(copy.deepcopy(build(name)), [0, 2], kind)
     ids = torch.randint(4, VOCABULARY, (BATCH, TOKENS), generator=torch.Generator().manual_seed(0))
     with counted_flops() as counter:

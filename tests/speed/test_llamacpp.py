@@ -10,7 +10,10 @@ import pytest
 pytest.importorskip("gguf")
 pytest.importorskip("xllamacpp")
 
+import json
+
 from gatenorm.errors import EvaluationError
+from gatenorm.records import Edits
 from gatenorm.speed.measure.bench import Protocol, bench
 from gatenorm.speed.measure.engines import Setting, llamacpp, timed_engine
 from gatenorm.speed.measure.record import Case
@@ -30,7 +33,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Variant, Variant]:
 
 def test_a_file_says_what_was_removed_from_it(files: tuple[Variant, Variant]):
     dense, pruned = files
-    assert (dense.removed, pruned.removed) == ((), (2,))
+    assert (dense.edits.attention, pruned.edits.attention) == ((), (2,))
     assert (pruned.form, pruned.context, pruned.identity.layers) == ("gguf", 512, 4)
     assert pruned.identity.config_sha256 != dense.identity.config_sha256
 
@@ -51,7 +54,7 @@ def test_the_cache_falls_by_exactly_the_share_removed(files: tuple[Variant, Vari
     assert [e.protocol.get("skipped") for e in found] == [None] * 4
     a_token = 2 * gguf_files.KV_HEADS * gguf_files.HEAD_DIM * 2
     for evidence, tokens in zip(found, (100, 100, 80, 80), strict=True):
-        layers = gguf_files.LAYERS - len(evidence.removed)
+        layers = gguf_files.LAYERS - len(evidence.edits.attention)
         assert evidence.figures["cache_bytes"] == a_token * layers * tokens
     assert found[1].figures["cache_share_removed"] == found[3].figures["cache_share_removed"] == 0.25
     assert "prefill_ideal" not in found[1].figures
@@ -71,16 +74,14 @@ def test_what_is_no_gguf_file_is_one_line(tmp_path: Path):
         ("deci.block_count", [4, 4, 4, 4], "deci.block_count is"),
         ("deci.context_length", "long", "deci.context_length is 'long'"),
         ("deci.attention.head_count_kv", [2, 2], "has 2 entries for 4 layers"),
-        ("gatenorm.layers", [5], "gatenorm.layers is"),
-        ("gatenorm.layers", 2**20, "gatenorm.layers is 1048576"),
-        ("gatenorm.drop_mlp", 3, "gatenorm.drop_mlp is 3, expected a list of layers from 0 to 4"),
-        ("gatenorm.drop_mlp", [5], "gatenorm.drop_mlp is"),
-        ("gatenorm.drop", ["x"], "gatenorm.drop is"),
+        ("gatenorm.edits", 3, "gatenorm.edits is 3"),
+        ("gatenorm.edits", "[5]", "gatenorm.edits is"),
+        ("gatenorm.edits", "[", "gatenorm.edits is"),
     ],
 )
 def test_keys_of_another_kind_are_one_line(tmp_path: Path, key: str, value: Any, said: str):
     def more(writer: Any) -> None:
-        for name, given in ({"gatenorm.layers": 5} | {key: value}).items():
+        for name, given in ({key: value}).items():
             writer.kv_data[0].pop(name, None)
             if isinstance(given, list):
                 writer.add_array(name, given)
@@ -93,12 +94,16 @@ def test_keys_of_another_kind_are_one_line(tmp_path: Path, key: str, value: Any,
     assert "\n" not in str(raised.value)
 
 
-def test_a_file_that_counts_its_blocks_anew_need_not_lack_mlps(tmp_path: Path):
+def test_blocks_that_are_not_in_the_file_count_as_layers(tmp_path: Path):
+    edits = Edits.of("block", [1])
     found = Variant.exported(
-        gguf_files.write(tmp_path / "five.gguf", more=lambda writer: writer.add_uint32("gatenorm.layers", 5))
+        gguf_files.write(
+            tmp_path / "five.gguf",
+            more=lambda writer: writer.add_string("gatenorm.edits", json.dumps(edits.to_json())),
+        )
     )
     assert found is not None
-    assert (found.identity.layers, found.removed, found.removed_mlp) == (5, (), ())
+    assert (found.identity.layers, found.edits) == (gguf_files.LAYERS + 1, edits)
 
 
 def test_a_file_that_says_no_key_heads_has_as_many_as_queries(tmp_path: Path):
@@ -109,5 +114,5 @@ def test_a_file_that_says_no_key_heads_has_as_many_as_queries(tmp_path: Path):
     path = gguf_files.write(tmp_path / "plain.gguf", drop=(2,), more=more)
     found = Variant.exported(path)
     assert found is not None
-    assert found.removed == (2,)
+    assert found.edits.attention == (2,)
     assert llamacpp._read(path) == (gguf_files.WORDS, 2 * gguf_files.HEAD_DIM * gguf_files.HEADS * 3)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gatenorm.errors import OutputError
-from gatenorm.records import Evidence, ModelIdentity
+from gatenorm.records import Edits, Evidence, ModelIdentity
 from gatenorm.report.figures.speed import plot_profile, plot_speed
 
 IDENTITY = ModelIdentity("made", "llama", 4, "0" * 64, {})
@@ -22,7 +22,7 @@ def record(tokens: int, batch: int, figures: dict[str, float]) -> Evidence:
         "prompt_tokens": tokens,
         "batch": batch,
     }
-    return Evidence("speed", IDENTITY, (), figures, protocol, {}, 0.0)
+    return Evidence("speed", IDENTITY, Edits(), figures, protocol, {}, 0.0)
 
 
 def speedups(value: float) -> dict[str, float]:

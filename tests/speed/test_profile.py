@@ -40,7 +40,7 @@ class Ticks:
 
 def profiled(model: Any, layout: Any, monkeypatch: pytest.MonkeyPatch) -> Profile:
     monkeypatch.setattr(profiling, "Watch", Ticks)
-    with recording(model, layout.block, layout.drop) as recorder, torch.inference_mode():
+    with recording(model, layout.block, layout.edits.attention) as recorder, torch.inference_mode():
         begin = recorder.watch.read()
         model(tokens(), use_cache=True)
         return recorder.profile(begin, recorder.watch.read())

@@ -13,8 +13,8 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
-from gatenorm.families import families
-from gatenorm.records import ModelIdentity, Plan
+from gatenorm.families import families, mlp_modules
+from gatenorm.records import Edits, ModelIdentity, Plan, to_json
 
 LAYERS = 6
 VOCABULARY = 64
@@ -243,9 +243,9 @@ def pruned_config(model: Any, name: str, drop: Sequence[int]) -> dict[str, Any]:
             "schema": "gatenorm/pruned/1",
             "base_model_type": base,
             "layers": LAYERS,
-            "drop": sorted(drop),
-            "block": shape.block,
-            "plan": Plan(ModelIdentity("ä model", base, LAYERS, "0" * 64, {}), tuple(sorted(drop))).to_json(),
+            "edits": Edits.of("attention", drop).to_json(),
+            "block": shape.block | {"mlp": list(mlp_modules(shape.family()))},
+            "plan": to_json(Plan(ModelIdentity("ä model", base, LAYERS, "0" * 64, {}), Edits.of("attention", drop))),
         },
     }
 

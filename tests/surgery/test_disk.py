@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shutil
@@ -14,14 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from gatenorm import api
 from gatenorm.checkpoint import open_store
 from gatenorm.errors import OutputError, PlanError
-from gatenorm.families import understand
-from gatenorm.records import Plan
+from gatenorm.families import detect_layout
+from gatenorm.records import Edits, Plan, from_json, to_json
 from gatenorm.surgery.disk import write_pruned
 from tests.tiny_models import CASES
 
@@ -35,7 +35,7 @@ def pruned(model: Path, out: Path, drop: list[int]) -> Path:
 @pytest.mark.parametrize("name", CASES)
 def test_the_tensors_that_stay_are_byte_for_byte_the_sources(name: str, tiny_models: TinyModels, tmp_path: Path):
     source = tiny_models(name)
-    layout = understand(open_store(source))
+    layout = detect_layout(open_store(source))
     out = pruned(source, tmp_path / "out", [0, 2])
     gone = tuple(p for i in (0, 2) for p in layout.removed_with(i))
     before, after = open_store(source), open_store(out)
@@ -141,15 +141,15 @@ def test_gatenorm_json_is_the_plan(tiny_models: TinyModels, tmp_path: Path):
     source = tiny_models("llama-gqa")
     plan = api.plan(source, layers=2)
     out = api.prune(source, tmp_path / "out", plan)
-    assert Plan.from_json(json.loads((out / "gatenorm.json").read_text())) == plan
-    assert json.loads((out / "config.json").read_text())["gatenorm"]["plan"] == plan.to_json()
+    assert from_json(Plan, json.loads((out / "gatenorm.json").read_text()), "a plan") == plan
+    assert json.loads((out / "config.json").read_text())["gatenorm"]["plan"] == to_json(plan)
 
 
 def test_pruning_again_composes_in_original_indices(tiny_models: TinyModels, tmp_path: Path):
     source = tiny_models("llama-mha")  # five layers
     once = pruned(source, tmp_path / "once", [1])
     plan = api.plan(once, drop=[3])
-    assert (plan.drop, plan.new, plan.previous.drop) == ((1, 3), (3,), (1,))
+    assert (plan.edits.attention, plan.added.attention, plan.previous.edits.attention) == ((1, 3), (3,), (1,))
     twice = api.prune(once, tmp_path / "twice", plan)
     at_once = pruned(source, tmp_path / "at_once", [1, 3])
     assert (twice / "model.safetensors").read_bytes() == (at_once / "model.safetensors").read_bytes()
@@ -157,7 +157,7 @@ def test_pruning_again_composes_in_original_indices(tiny_models: TinyModels, tmp
     for config in (first, second):
         del config["gatenorm"]["plan"]
     assert first == second
-    assert understand(open_store(twice)).attention_layers == (0, 2, 4)
+    assert detect_layout(open_store(twice)).attention_layers == (0, 2, 4)
     scored = api.score(twice)
     assert [s.layer for s in scored.layers] == [0, 2, 4]
     whole = {s.layer: s.score for s in api.score(source).layers}
@@ -224,12 +224,12 @@ def test_a_plan_is_checked_before_it_is_carried_out(tiny_models: TinyModels, tmp
     plan = api.plan(source, drop=[1])
     for drop, message in [((0, 1, 2, 3), "at least one must stay"), ((40,), "there is no layer 40"), ((), "no layer")]:
         with pytest.raises(PlanError, match=message):
-            api.prune(source, tmp_path / "out", dataclasses.replace(plan, drop=drop))
+            api.prune(source, tmp_path / "out", structs.replace(plan, edits=Edits.of("attention", drop)))
     with pytest.raises(PlanError, match="another checkpoint"):
         api.prune(tiny_models("mistral"), tmp_path / "out", plan)
     once = api.prune(source, tmp_path / "once", plan)
-    forgetful = dataclasses.replace(api.plan(once, drop=[2]), drop=(2,))
-    with pytest.raises(PlanError, match="forgets that layers 1"):
+    forgetful = structs.replace(api.plan(once, drop=[2]), edits=Edits.of("attention", [2]))
+    with pytest.raises(PlanError, match="omits attention layers that are already removed: 1"):
         api.prune(once, tmp_path / "out", forgetful)
     assert [p.name for p in tmp_path.iterdir()] == ["once"]
 
@@ -242,7 +242,7 @@ def test_links_lead_no_foreign_file_into_the_output(tiny_models: TinyModels, tmp
     secret.write_text('{"password": "open sesame"}')
     (source / "tokenizer_config.json").symlink_to(secret)
     plan = api.plan(source, drop=[1])
-    written = write_pruned(understand(open_store(source)), plan, tmp_path / "out")
+    written = write_pruned(detect_layout(open_store(source)), plan, tmp_path / "out")
     assert written.left_out == ("tokenizer_config.json",)
     assert not any("sesame" in p.read_text(errors="ignore") for p in (tmp_path / "out").iterdir())
 

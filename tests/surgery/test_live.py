@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from gatenorm.errors import PlanError
-from gatenorm.records import Plan
+from gatenorm.records import Plan, from_json
 from gatenorm.surgery.live import remove_attention
 from tests.surgery.pruned_models import (
     LAYERS,
@@ -62,9 +62,9 @@ def test_live_surgery_composes_and_saves(name, directories, tmp_path):
         twice(tokens(1, 4), output_hidden_states=True)  # leaves hooks behind
     remove_attention(twice, (4, 0), SHAPES[name].family())
     found, expected = twice.config.to_dict(), once.config.to_dict()
-    plan = Plan.from_json(found["gatenorm"].pop("plan"))
-    assert (plan.drop, plan.new, plan.previous.drop) == ((0, 3, 4), (0, 4), (3,))
-    assert Plan.from_json(expected["gatenorm"].pop("plan")).drop == plan.drop
+    plan = from_json(Plan, found["gatenorm"].pop("plan"), "a plan")
+    assert (plan.edits.attention, plan.added.attention, plan.previous.edits.attention) == ((0, 3, 4), (0, 4), (3,))
+    assert from_json(Plan, expected["gatenorm"].pop("plan"), "a plan").edits.attention == plan.edits.attention
     assert found == expected
     assert str(twice) == str(once)
     twice.save_pretrained(tmp_path)

@@ -187,20 +187,20 @@ def edited(**changes: Any) -> Any:
     return edit
 
 
+def without(*layers: int) -> list[dict[str, Any]]:
+    return [{"layer": layer, "sublayer": "attention", "operation": "remove"} for layer in layers]
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
         (edited(gatenorm=None), "no 'gatenorm' record"),
-        (
-            edited(schema="gatenorm/pruned/3"),
-            "'gatenorm/pruned/3' .* expected 'gatenorm/pruned/1' or 'gatenorm/pruned/2'",
-        ),
-        (edited(schema="gatenorm/pruned/2"), "lacks drop_mlp"),
-        (edited(drop=[2, 6]), "0 to 5"),
-        (edited(drop=[2, -1]), "0 to 5"),
-        (edited(drop=[2, 2]), "each once"),
-        (edited(drop=list(range(6))), "at least one must stay"),
-        (edited(drop=[2]), "num_hidden_layers is 4: expected the 5"),
+        (edited(schema="gatenorm/pruned/3"), "'gatenorm/pruned/3' .* expected 'gatenorm/pruned/1'"),
+        (edited(edits=without(2, 6)), "0 to 5"),
+        (edited(edits=without(2, -1)), "0 to 5"),
+        (edited(edits=without(2, 2)), "each once"),
+        (edited(edits=without(*range(6))), "at least one must stay"),
+        (edited(edits=without(2)), "num_hidden_layers is 4: expected the 5"),
         (edited(layers=7), "num_hidden_layers is 4: expected the 5"),
         (edited(block=dict(SHAPES["llama"].block, branch=["norm", "mlp"])), "has no 'norm'"),
     ],

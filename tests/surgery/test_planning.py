@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gatenorm import api
-from gatenorm.errors import PlanError
+from gatenorm.errors import PlanError, RecordError
+from gatenorm.records import to_json
 from gatenorm.surgery.planning import count_for_share
 
 TinyModels = Callable[..., Path]
@@ -32,11 +33,11 @@ def test_a_share_is_between_0_and_1(share: float):
 def test_the_weakest_go_and_the_protected_stay(tiny_models: TinyModels):
     model = tiny_models("llama-mha")
     ranking = api.score(model).ranking
-    assert api.plan(model, layers=2).drop == tuple(sorted(ranking[:2]))
-    assert api.plan(model, share=0.4).drop == tuple(sorted(ranking[:2]))
+    assert api.plan(model, layers=2).edits.attention == tuple(sorted(ranking[:2]))
+    assert api.plan(model, share=0.4).edits.attention == tuple(sorted(ranking[:2]))
     weakest = ranking[0]
     plan = api.plan(model, layers=2, protect=[weakest])
-    assert plan.drop == tuple(sorted(ranking[1:3]))
+    assert plan.edits.attention == tuple(sorted(ranking[1:3]))
     assert plan.protect == (weakest,)
     assert plan.scores.ranking == ranking
 
@@ -69,23 +70,23 @@ def test_what_cannot_be_is_said_in_one_line(arguments: dict, message: str, tiny_
 def test_a_plan_file_is_for_the_model_it_was_made_for(tiny_models: TinyModels, tmp_path: Path):
     model, file = tiny_models("llama-gqa"), tmp_path / "plan.json"
     plan = api.plan(model, layers=2)
-    file.write_text(json.dumps(plan.to_json()))
+    file.write_text(json.dumps(to_json(plan)))
     assert api.plan(model, file=file) == plan
     with pytest.raises(PlanError, match="another checkpoint"):
         api.plan(tiny_models("mistral"), file=file)
     with pytest.raises(PlanError, match="to be protected"):
-        api.plan(model, file=file, protect=[plan.drop[0]])
+        api.plan(model, file=file, protect=[plan.edits.attention[0]])
     fine_tuned = shutil.copytree(model, tmp_path / "fine-tuned")
     content = bytearray((fine_tuned / "model.safetensors").read_bytes())
     content[len(content) // 3 :] = bytes(b ^ 1 for b in content[len(content) // 3 :])
     (fine_tuned / "model.safetensors").write_bytes(content)
     with pytest.raises(PlanError, match="another checkpoint"):
         api.plan(fine_tuned, file=file)
-    file.write_text(json.dumps({**plan.to_json(), "schema": "gatenorm/plan/3"}))
-    with pytest.raises(PlanError, match="gatenorm/plan/3"):
+    file.write_text(json.dumps({**to_json(plan), "schema": "gatenorm/plan/3"}))
+    with pytest.raises(RecordError, match="gatenorm/plan/3"):
         api.plan(model, file=file)
     file.write_text("{")
-    with pytest.raises(PlanError, match="not readable JSON"):
+    with pytest.raises(RecordError, match="not readable JSON"):
         api.plan(model, file=file)
-    with pytest.raises(PlanError, match="there is no file"):
+    with pytest.raises(RecordError, match="there is no file"):
         api.plan(model, file=tmp_path / "none.json")

@@ -13,7 +13,8 @@ import torch
 
 import gatenorm
 from gatenorm.errors import GatenormError, PlanError
-from gatenorm.families import PRUNED_PREFIX, PRUNED_SCHEMA, classes
+from gatenorm.families import classes
+from gatenorm.records import PRUNED_PREFIX, PrunedRecord
 from gatenorm.surgery import modeling_gatenorm as modeling
 from tests.tiny_models import CASES, VOCABULARY, attention_of, build
 
@@ -112,7 +113,7 @@ def test_no_code_out_of_a_directory_is_run_or_offered(tiny_models: TinyModels, t
 
 def test_what_the_modelling_file_repeats_agrees_with_the_package():
     """It stands alone in every pruned directory, so it cannot import these."""
-    assert modeling.SCHEMA == PRUNED_SCHEMA
+    assert PrunedRecord.__struct_config__.tag == modeling.SCHEMA
     assert f"{modeling.PREFIX.lower()}_" == PRUNED_PREFIX
     for base, names in classes().items():
         found = modeling.class_names(base)

@@ -7,14 +7,15 @@ import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import gatenorm
-from gatenorm.errors import CheckpointError, GatenormError, PlanError
+from gatenorm.errors import GatenormError, PlanError, RecordError
 from gatenorm.families import gone_modules
-from gatenorm.records import KINDS, Plan, Removal
+from gatenorm.records import KINDS, Edits, Plan, from_json, to_json
 from gatenorm.surgery import modeling_gatenorm as modeling
 from tests.surgery.test_pruned_families import answers
 from tests.tiny_models import CASES, attention_of, build
@@ -24,7 +25,7 @@ TinyModels = Callable[..., Path]
 DROPS = {"mlp": (0, 1, 3), "block": (0, 2)}
 
 
-def without_branches(name: str, layout: gatenorm.families.Layout, removal: Removal) -> torch.nn.Module:
+def without_branches(name: str, layout: gatenorm.families.Layout, removal: Edits) -> torch.nn.Module:
     """A copy of the stock model whose attention and MLP branches put out zeros where they are removed."""
     model = copy.deepcopy(build(name))
     blocks = model.get_submodule(layout.block["path"])
@@ -43,7 +44,7 @@ def without_branches(name: str, layout: gatenorm.families.Layout, removal: Remov
 def test_removed_on_disk_and_live_equals_silent_branches(name: str, kind: str, tiny_models: TinyModels, tmp_path: Path):
     layout = gatenorm.open_model(tiny_models(name))
     drop = DROPS[kind]
-    removal = Removal.of(kind, drop)
+    removal = Edits.of(kind, drop)
     out = gatenorm.prune(layout, tmp_path / "out", gatenorm.plan(layout, drop=drop, kind=kind))
     model = gatenorm.load(out, dtype=torch.float32, attn_implementation=attention_of(CASES[name][0]))
     stock = without_branches(name, layout, removal)
@@ -57,7 +58,7 @@ def test_removed_on_disk_and_live_equals_silent_branches(name: str, kind: str, t
         assert (build(name)(ids).logits - model(ids).logits).abs().max() > 1e-2
 
     pruned = gatenorm.open_model(out)
-    assert (pruned.removal, pruned.layers) == (removal, layout.layers)
+    assert (pruned.edits, pruned.layers) == (removal, layout.layers)
     kept = {
         t.name
         for t in layout.checkpoint.specs.values()
@@ -84,16 +85,16 @@ def test_steps_in_any_order_end_where_one_does(name: str, tiny_models: TinyModel
     """Block 0 in two steps, attention 2 and MLP 3: the same files and the same live model, whatever came first."""
     steps = [("attention", [0, 2]), ("mlp", [3, 0])]
     source, live = tiny_models(name), {}
-    removal = Removal((0, 2), (0, 3))
+    removal = Edits.of("attention", (0, 2)) | Edits.of("mlp", (0, 3))
     for order, taken in {"forth": steps, "back": steps[::-1]}.items():
         directory, live[order] = source, copy.deepcopy(build(name))
         for kind, drop in taken:
             plan = gatenorm.plan(directory, drop=drop, kind=kind)
             directory = gatenorm.prune(directory, tmp_path / order / kind, plan)
             gatenorm.prune_module(live[order], drop, kind=kind)
-        assert (plan.removal, plan.added) == (removal, Removal.of(kind, drop))
-        assert plan.previous.removal == Removal.of(*taken[0])
-        assert Plan.from_json(json.loads((directory / "gatenorm.json").read_text())) == plan
+        assert (plan.edits, plan.added) == (removal, Edits.of(kind, drop))
+        assert plan.previous.edits == Edits.of(*taken[0])
+        assert from_json(Plan, json.loads((directory / "gatenorm.json").read_text()), "a plan") == plan
     ends = [tmp_path / "forth" / "mlp", tmp_path / "back" / "attention"]
     assert len({(end / "model.safetensors").read_bytes() for end in ends}) == 1
     configs = [json.loads((end / "config.json").read_text()) for end in ends]
@@ -109,31 +110,29 @@ def test_steps_in_any_order_end_where_one_does(name: str, tiny_models: TinyModel
         assert torch.equal(answers(model)[0], found[0])
         assert set(model.state_dict()) == set(loaded.state_dict())
     live["back"].save_pretrained(tmp_path / "saved")
-    assert gatenorm.open_model(tmp_path / "saved").removal == removal
+    assert gatenorm.open_model(tmp_path / "saved").edits == removal
     again = gatenorm.load(tmp_path / "saved", dtype=torch.float32, attn_implementation=attention_of(CASES[name][0]))
     assert torch.equal(answers(again)[0], found[0])
 
 
-def test_attention_alone_is_written_as_it_always_was(tiny_models: TinyModels, tmp_path: Path):
-    """Field by field: older releases, and vLLM with the modelling file of the directory, read nothing else."""
+def test_a_directory_and_a_live_model_describe_themselves_alike(tiny_models: TinyModels, tmp_path: Path):
     out = gatenorm.prune(tiny_models("gemma2"), tmp_path / "out", gatenorm.plan(tiny_models("gemma2"), drop=[1]))
     record = json.loads((out / "config.json").read_text())["gatenorm"]
-    assert list(record) == ["schema", "base_model_type", "layers", "drop", "block", "plan"]
-    assert list(record["block"]) == ["path", "attention", "before", "branch", "after", "dropout", "returns"]
+    assert list(record) == ["schema", "base_model_type", "layers", "edits", "block", "plan"]
     assert (record["schema"], record["plan"]["schema"]) == ("gatenorm/pruned/1", "gatenorm/plan/1")
+    assert record["edits"] == [{"layer": 1, "sublayer": "attention", "operation": "remove"}]
     card = (out / "README.md").read_text()
     assert "without 1 of its 4 attention sublayers" in card
     assert "| attention removed in layers | 1 (25% of 4) |" in card
     assert "MLP" not in card
-    live = gatenorm.prune_module(copy.deepcopy(build("gemma2")), [1])
-    assert list(live.config.gatenorm) == list(record)
-    assert sorted(live.config.gatenorm["block"]) == sorted(record["block"])
+    live = gatenorm.prune_module(copy.deepcopy(build("gemma2")), [1]).config.gatenorm
+    assert {**live, "plan": None} == {**record, "plan": None}
 
 
 def test_cards_say_what_went(tiny_models: TinyModels, tmp_path: Path):
     source = tiny_models("llama-mha")
     plan = gatenorm.plan(source, layers=2, kind="block", criterion="depth")
-    assert (plan.drop, plan.drop_mlp, plan.kind, plan.scores.kind) == ((3, 4), (3, 4), "block", "block")
+    assert (plan.edits.attention, plan.edits.mlp, plan.kind, plan.scores.kind) == ((3, 4), (3, 4), "block", "block")
     card = (gatenorm.prune(source, tmp_path / "out", plan) / "README.md").read_text()
     for line in (
         "without 2 of its 5 blocks",
@@ -180,37 +179,41 @@ def test_what_cannot_be_removed_is_refused_in_one_line(
 def test_plan_files_of_blocks_are_carried_out_and_checked(tiny_models: TinyModels, tmp_path: Path):
     source = tiny_models("llama-mha")
     plan = gatenorm.plan(source, drop=[1, 3], kind="block")
-    (tmp_path / "plan.json").write_text(json.dumps(plan.to_json()))
+    (tmp_path / "plan.json").write_text(json.dumps(to_json(plan)))
     assert gatenorm.plan(source, file=tmp_path / "plan.json") == plan
     out = gatenorm.prune(source, tmp_path / "out", gatenorm.plan(source, drop=[0], kind="mlp"))
-    identity = gatenorm.open_model(out).identity().to_json()
-    (tmp_path / "late.json").write_text(json.dumps({**plan.to_json(), "model": identity}))
-    with pytest.raises(PlanError, match="the plan forgets that layers 0 have lost their MLP already"):
+    identity = to_json(gatenorm.open_model(out).identity())
+    (tmp_path / "late.json").write_text(json.dumps({**to_json(plan), "model": identity}))
+    with pytest.raises(PlanError, match="the plan omits MLP layers that are already removed: 0"):
         gatenorm.plan(out, file=tmp_path / "late.json")
     with pytest.raises(PlanError, match="layer 3 is to be removed and to be protected"):
         gatenorm.plan(source, file=tmp_path / "plan.json", protect=[3])
 
 
+def without_mlp(*layers: int) -> list[dict[str, Any]]:
+    return [{"layer": layer, "sublayer": "mlp", "operation": "remove"} for layer in layers]
+
+
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("edits", "message"),
     [
-        ({"schema": "gatenorm/pruned/1"}, "drop_mlp"),
-        ({"drop_mlp": [0, 9]}, "drops layers that are not there"),
-        ({"drop_mlp": [0, 0]}, "drops a layer twice"),
-        ({"drop_mlp": [0, 1, 2, 3]}, "every layer there is"),
+        (without_mlp(0, 9), "there is no layer 9"),
+        ([*without_mlp(0), {**without_mlp(0)[0], "operation": "other"}], "two edits of one sublayer"),
+        (without_mlp(0, 1, 2, 3), "at least one must stay"),
     ],
 )
 def test_damaged_configs_are_refused_by_both_readers(
-    change: dict[str, object], message: str, tiny_models: TinyModels, tmp_path: Path
+    edits: list[dict[str, Any]], message: str, tiny_models: TinyModels, tmp_path: Path
 ):
     source = tiny_models("llama-gqa")
     out = gatenorm.prune(source, tmp_path / "out", gatenorm.plan(source, drop=[0, 2], kind="block"))
     config = json.loads((out / "config.json").read_text())
-    config["gatenorm"] |= change
+    attention = [edit for edit in config["gatenorm"]["edits"] if edit["sublayer"] == "attention"]
+    config["gatenorm"]["edits"] = attention + edits
     (out / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(RecordError, match=message):
         gatenorm.open_model(out)
-    with pytest.raises(ValueError, match="drop_mlp"):
+    with pytest.raises(ValueError, match="edits"):
         modeling.read_record(type("Config", (), {**config}))
 
 

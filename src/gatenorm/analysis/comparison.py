@@ -16,7 +16,7 @@ from gatenorm.criteria.registry import weight_criterion
 from gatenorm.criteria.tokens.sources import RANDOM, SELF, Calibration
 from gatenorm.errors import CriterionError
 from gatenorm.progress import Progress
-from gatenorm.records import FailureSignature, ModelIdentity, Scores, check_schema
+from gatenorm.records import Diagnostic, ModelIdentity, Scores, check_schema, from_json, to_json
 from gatenorm.records.validation import readable
 from gatenorm.surgery.planning import count_for_share
 
@@ -32,14 +32,14 @@ class Comparison:
     model: ModelIdentity
     scores: tuple[Scores, ...]
     agreements: tuple[Agreement, ...]
-    warnings: tuple[FailureSignature, ...]
+    warnings: tuple[Diagnostic, ...]
     bound: Bound | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
             "schema": COMPARISON_SCHEMA,
-            "model": self.model.to_json(),
-            "scores": [scores.to_json() for scores in self.scores],
+            "model": to_json(self.model),
+            "scores": [to_json(scores) for scores in self.scores],
             "agreements": [agreement.to_json() for agreement in self.agreements],
             "warnings": [warning.to_json() for warning in self.warnings],
             **({"bound": self.bound.to_json()} if self.bound else {}),
@@ -50,10 +50,10 @@ class Comparison:
         check_schema(data, COMPARISON_SCHEMA, "a comparison")
         with readable("a comparison"):
             return cls(
-                model=ModelIdentity.from_json(data["model"]),
-                scores=tuple(Scores.from_json(scores) for scores in data["scores"]),
+                model=from_json(ModelIdentity, data["model"], "a comparison"),
+                scores=tuple(from_json(Scores, scores, "a comparison") for scores in data["scores"]),
                 agreements=tuple(Agreement.from_json(agreement) for agreement in data["agreements"]),
-                warnings=tuple(FailureSignature.from_json(warning) for warning in data["warnings"]),
+                warnings=tuple(Diagnostic.from_json(warning) for warning in data["warnings"]),
                 bound=Bound.from_json(data["bound"]) if "bound" in data else None,
             )
 

@@ -11,7 +11,7 @@ from gatenorm.analysis.diagnostics import few_shared, gate_norms_do_not_fall, we
 from gatenorm.criteria.laboratory import Laboratory
 from gatenorm.criteria.tokens.sources import RANDOM, SELF, Calibration, with_source
 from gatenorm.progress import Progress
-from gatenorm.records import FailureSignature, Scores, check_schema
+from gatenorm.records import Diagnostic, Scores, check_schema, from_json, to_json
 from gatenorm.records.validation import layers, readable, whole
 
 CROSS_CHECK_SCHEMA = "gatenorm/cross-check/1"
@@ -37,15 +37,15 @@ class CrossCheck:
     count: int
     agreements: tuple[Agreement, ...]
     disputes: tuple[Dispute, ...]
-    warnings: tuple[FailureSignature, ...]
+    warnings: tuple[Diagnostic, ...]
 
     def to_json(self) -> dict[str, Any]:
         return {
             "schema": CROSS_CHECK_SCHEMA,
             "criterion": label(self.scores),
-            "scores": self.scores.to_json(),
+            "scores": to_json(self.scores),
             "count": self.count,
-            "checks": [scores.to_json() for scores in self.checks],
+            "checks": [to_json(scores) for scores in self.checks],
             "agreements": [agreement.to_json() for agreement in self.agreements],
             "disputes": [
                 {"check": d.check, "only_scores": list(d.only_scores), "only_check": list(d.only_check)}
@@ -59,15 +59,15 @@ class CrossCheck:
         check_schema(data, CROSS_CHECK_SCHEMA, "a cross-check")
         with readable("a cross-check"):
             return cls(
-                scores=Scores.from_json(data["scores"]),
-                checks=tuple(Scores.from_json(scores) for scores in data["checks"]),
+                scores=from_json(Scores, data["scores"], "a cross-check"),
+                checks=tuple(from_json(Scores, scores, "a cross-check") for scores in data["checks"]),
                 count=whole(data["count"]),
                 agreements=tuple(Agreement.from_json(agreement) for agreement in data["agreements"]),
                 disputes=tuple(
                     Dispute(str(d["check"]), layers(d["only_scores"]), layers(d["only_check"]))
                     for d in data["disputes"]
                 ),
-                warnings=tuple(FailureSignature.from_json(warning) for warning in data["warnings"]),
+                warnings=tuple(Diagnostic.from_json(warning) for warning in data["warnings"]),
             )
 
 

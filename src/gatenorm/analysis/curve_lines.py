@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gatenorm.records import FailureSignature, ModelIdentity, check_schema
+from gatenorm.records import Diagnostic, ModelIdentity, check_schema, from_json, to_json
 from gatenorm.records.validation import layers, readable, score, whole
 
 CURVE_SCHEMA = "gatenorm/curve/1"
@@ -57,7 +57,7 @@ class Curve:
     model: ModelIdentity
     lines: tuple[Line, ...]
     band: tuple[Line, ...]
-    warnings: tuple[FailureSignature, ...]
+    warnings: tuple[Diagnostic, ...]
     protocol: Mapping[str, Any]
     data: Mapping[str, Any]
     seconds: float
@@ -84,7 +84,7 @@ class Curve:
     def to_json(self) -> dict[str, Any]:
         return {
             "schema": CURVE_SCHEMA,
-            "model": self.model.to_json(),
+            "model": to_json(self.model),
             "lines": [line.to_json() for line in self.lines],
             "random": [line.to_json() for line in self.band],
             "warnings": [warning.to_json() for warning in self.warnings],
@@ -103,10 +103,10 @@ class Curve:
             if not lines:
                 raise ValueError("no line")
             return cls(
-                model=ModelIdentity.from_json(data["model"]),
+                model=from_json(ModelIdentity, data["model"], "a curve"),
                 lines=lines,
                 band=tuple(Line.from_json(line) for line in data["random"]),
-                warnings=tuple(FailureSignature.from_json(warning) for warning in data["warnings"]),
+                warnings=tuple(Diagnostic.from_json(warning) for warning in data["warnings"]),
                 protocol=dict(data["protocol"]),
                 data=dict(data["data"]),
                 seconds=float(data["seconds"]),

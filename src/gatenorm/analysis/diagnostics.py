@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from gatenorm.analysis.agreement import by_layer, label, spearman
 from gatenorm.criteria.registry import weight_criterion
-from gatenorm.records import FailureSignature, Scores, spans
+from gatenorm.records import Diagnostic, Scores, spans
 
 _FEWEST_LAYERS = 6
 HIGH_PERPLEXITY = 100.0
@@ -19,7 +19,7 @@ _CLIFF_NATS = 0.1
 _CLIFF_TIMES = 3.0
 
 
-def few_shared(proxy: Scores, check: Scores, count: int, protect: Sequence[int] = ()) -> FailureSignature | None:
+def few_shared(proxy: Scores, check: Scores, count: int, protect: Sequence[int] = ()) -> Diagnostic | None:
     """Fewer than half of the ``count`` layers that ``proxy`` would remove are among those that ``check`` would."""
     chosen, other = (weakest(scores, count, protect) for scores in (proxy, check))
     shared = sorted({*chosen} & {*other})
@@ -39,10 +39,10 @@ def few_shared(proxy: Scores, check: Scores, count: int, protect: Sequence[int] 
         f"{label(proxy)} and {label(check)} share {len(shared)} of the {count} layers that each would remove{which}, "
         f"fewer than half: {label(proxy)} may be unreliable for this model"
     )
-    return FailureSignature("few-layers-shared", message, evidence)
+    return Diagnostic("few-layers-shared", message, evidence)
 
 
-def gate_norms_do_not_fall(scores: Scores) -> FailureSignature | None:
+def gate_norms_do_not_fall(scores: Scores) -> Diagnostic | None:
     """The gate norms of the last third of the layers are no smaller, in the mean, than those of the first third.
 
     The paper's criterion rests on their falling towards the late layers. Looked for in criteria that are gate norms,
@@ -70,10 +70,10 @@ def gate_norms_do_not_fall(scores: Scores) -> FailureSignature | None:
         f"{scores.criterion} does not fall towards the late layers: {early:.4g} in the mean of the first {third}, "
         f"{late:.4g} of the last {third}; the paper's argument rests on such a fall"
     )
-    return FailureSignature("gate-norms-do-not-fall", message, evidence)
+    return Diagnostic("gate-norms-do-not-fall", message, evidence)
 
 
-def curve_signatures(name: str, perplexities: Mapping[int, float]) -> list[FailureSignature]:
+def curve_signatures(name: str, perplexities: Mapping[int, float]) -> list[Diagnostic]:
     """What a curve of perplexity by number of removed sublayers warns of: high perplexity, a jump, a cliff.
 
     Args:
@@ -104,7 +104,7 @@ def curve_signatures(name: str, perplexities: Mapping[int, float]) -> list[Failu
             f"{name}: a cliff at {at} removed: perplexity {perplexities[before]:.4g} at {before}, "
             f"{perplexities[at]:.4g} at {at}"
         )
-        found.append(FailureSignature("cliff", message, evidence))
+        found.append(Diagnostic("cliff", message, evidence))
     return found
 
 
@@ -113,7 +113,7 @@ def weakest(scores: Scores, count: int, protect: Sequence[int] = ()) -> list[int
     return [layer for layer in scores.ranking if layer not in set(protect)][:count]
 
 
-def _perplexity(kind: str, name: str, perplexities: Mapping[int, float], at: int, what: str) -> FailureSignature:
+def _perplexity(kind: str, name: str, perplexities: Mapping[int, float], at: int, what: str) -> Diagnostic:
     first = min(perplexities)
     evidence = {
         "criterion": name,
@@ -126,7 +126,7 @@ def _perplexity(kind: str, name: str, perplexities: Mapping[int, float], at: int
         f"{name}: perplexity {what} with {at} removed ({perplexities[at]:.4g}, unpruned {perplexities[first]:.4g}): a "
         "layer that the model needs has gone"
     )
-    return FailureSignature(kind, message, evidence)
+    return Diagnostic(kind, message, evidence)
 
 
 def _cliff(counts: Sequence[int], perplexities: Mapping[int, float]) -> int | None:

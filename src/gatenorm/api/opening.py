@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from gatenorm.checkpoint import locate, open_store
-from gatenorm.families import Layout, understand
+from gatenorm.families import Layout, detect_layout
 from gatenorm.models import loading as transformers_runtime
 from gatenorm.models.named import named_model
 
@@ -37,8 +37,8 @@ def open_model(model: ModelLike, family: str | None = None, *, fetch: bool = Tru
     named = os.fspath(model)
     known = named_model(named)
     if known is not None:
-        return understand(open_store(known.checked_directory()), family)
-    return understand(open_store(named, fetch=fetch), family)
+        return detect_layout(open_store(known.checked_directory()), family)
+    return detect_layout(open_store(named, fetch=fetch), family)
 
 
 def load(model: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel:

@@ -13,7 +13,7 @@ from gatenorm.criteria.registry import check_ranks
 from gatenorm.criteria.registry import criterion as criterion_named
 from gatenorm.errors import PlanError
 from gatenorm.families import family as family_named
-from gatenorm.records import ATTENTION, Plan, read_json
+from gatenorm.records import ATTENTION, Plan, read_record
 from gatenorm.surgery.disk import write_pruned
 from gatenorm.surgery.planning import (
     check_count,
@@ -78,8 +78,8 @@ def plan(
     if drop is not None:
         return plan_by_hand(layout, drop, protect, kind)
     if file is not None:
-        return plan_from_file(layout, Plan.from_json(read_json(Path(file), "plan")), protect)
-    count = layers if layers is not None else count_for_share(share or 0.0, len(layout.there(kind)))
+        return plan_from_file(layout, read_record(Plan, Path(file), "a plan"), protect)
+    count = layers if layers is not None else count_for_share(share or 0.0, len(layout.layers_with(kind)))
     check_count(layout, count, protect, kind)  # before the scoring, which may take a while
     # A laboratory has loaded the model already.
     scorer = layout if is_model(model) else model

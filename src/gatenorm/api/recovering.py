@@ -133,7 +133,7 @@ def recovery_study(
     from gatenorm.recovery.study import study
 
     layout, chosen = open_model(model), settings or Settings()
-    if layout.removal:
+    if layout.edits:
         raise RecoveryError(f"{layout.checkpoint.name} is pruned already: a study starts from the dense model")
     language = language_of(layout.checkpoint.directory)
     names = tasks or (language.evaluation if language and not task_data else ())

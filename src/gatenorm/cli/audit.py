@@ -204,7 +204,7 @@ def _table(audit: Any, figure: Any) -> Any:
             value = "-" if found is None or found.value is None else figure(found)
             cells.append(value + (_MARKS[found.outcome] if found is not None and found.value is not None else ""))
         star = "* " if variant.name == audit.chosen else ""
-        removed = f"{len(variant.plan.new)} ({variant.share:.0%})"
+        removed = f"{len(variant.plan.added.attention)} ({variant.share:.0%})"
         table.add_row(Text(star + variant.name), removed, *cells, "rejected" if variant.rejected else variant.outcome)
     return table
 

@@ -23,7 +23,7 @@ def add_models(table: Any, records: Sequence[Any], *before: str) -> None:
     """A column for each model, and one for the change where there are two."""
     from rich.text import Text
 
-    models = list(dict.fromkeys((r.model.name, r.removal) for r in records))
+    models = list(dict.fromkeys((r.model.name, r.edits) for r in records))
     for column in (*before, *(name for name, _ in models)):
         table.add_column(Text(column), justify="right")
     if len(models) > 1:

@@ -38,7 +38,7 @@ def _perplexity(records: Sequence[Any], changes: Sequence[Any]) -> None:
 
     from gatenorm.records import spans
 
-    first, mlps = records[0], any(record.removed_mlp for record in records)
+    first, mlps = records[0], any(record.edits.mlp for record in records)
     what = "removed" if mlps else "attention removed in"
     table = table_of(f"perplexity on {first.data['name']}", "model", what)
     for column in ("perplexity", "change", "a word", "nats/token", "tokens", "seconds"):
@@ -49,7 +49,7 @@ def _perplexity(records: Sequence[Any], changes: Sequence[Any]) -> None:
         change = "" if record is first or foreign else f"{figures['perplexity'] / first.figures['perplexity'] - 1:+.2%}"
         table.add_row(
             Text(record.model.name),
-            str(record.removal) if mlps else spans(record.removed),
+            str(record.edits) if mlps else spans(record.edits.attention),
             f"{figures['perplexity']:.4g}",
             change,
             f"{figures['word_perplexity']:.4g}" if "word_perplexity" in figures else "",
@@ -194,7 +194,7 @@ def _domain(records: Sequence[Any], changes: Sequence[Any]) -> None:
         if "perplexity" in f:
             table.add_row("perplexity of the references", f"{f['perplexity']:.4g} (was {f['baseline_perplexity']:.4g})")
         console.print_table(table)
-        say_protocol(record, "baseline", "baseline_removed")
+        say_protocol(record, "baseline", "baseline_edits")
         worst = table_of("the items that changed most", "line", "divergence", "same token", "was", "is")
         for item in record.items[:_WORST]:
             row = (item["id"], f"{item['kl']:.3g}", f"{item['top1']:.0%}")

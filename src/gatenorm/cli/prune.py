@@ -9,6 +9,7 @@ import typer
 
 from gatenorm.cli import console, forecasts, options
 from gatenorm.errors import PlanError
+from gatenorm.records import to_json
 
 NAME = "prune"
 EXAMPLE = "Example: gatenorm prune ./llama --layers 8 -o ./llama-8"
@@ -125,22 +126,27 @@ def command(
     if cross_check and laboratory and made.scores:
         with console.progress_bar("cross-check", "tokens") as progress:
             checked = api.cross_check(
-                laboratory, made.scores, len(made.new), protect=made.protect, calibration=tokens, progress=progress
+                laboratory,
+                made.scores,
+                len(made.added.attention),
+                protect=made.protect,
+                calibration=tokens,
+                progress=progress,
             )
     with console.progress_bar("writing", "bytes") as progress:
         written = write_pruned(layout, made, out, progress)
     for name in written.left_out:
         console.warn(f"{name} is a link out of the checkpoint and was left out: copy it yourself if it belongs there")
     if json:
-        console.write_json(json, made.to_json() | ({"cross_check": checked.to_json()} if checked else {}))
+        console.write_json(json, to_json(made) | ({"cross_check": checked.to_json()} if checked else {}))
     if json == "-":
         return
     before = sum(layout.checkpoint.files.values())
     console.say(_removed(layout, made))
-    cache = f"its key/value cache is {len(made.new) / len(layout.attention_layers):.1%} smaller"
+    cache = f"its key/value cache is {len(made.added.attention) / len(layout.attention_layers):.1%} smaller"
     console.say(
         f"{out}: {console.bytes_for_people(written.nbytes)}, {1 - written.nbytes / before:.1%} less than the source; "
-        + (cache if made.new else "its key/value cache is as large as before")
+        + (cache if made.added.attention else "its key/value cache is as large as before")
     )
     if predicted:
         console.say(predicted)
@@ -188,11 +194,11 @@ def _removed(layout: Any, plan: Any) -> str:
     from gatenorm.records import spans
 
     before = len(layout.attention_layers)
-    if not plan.drop_mlp:
-        in_all = f" (in all: {spans(plan.drop)})" if plan.previous else ""
-        return f"removed the attention of {len(plan.new)} of {before} layers: {spans(plan.new)}{in_all}"
+    if not plan.edits.mlp:
+        in_all, new = f" (in all: {spans(plan.edits.attention)})" if plan.previous else "", plan.added.attention
+        return f"removed the attention of {len(new)} of {before} layers: {spans(new)}{in_all}"
     mlps = len(layout.mlp_layers)
     return (
         f"removed {plan.added}: {len(plan.added.attention)} of {before} attention sublayers, {len(plan.added.mlp)} of "
-        f"{mlps} MLP sublayers" + (f" (in all: {plan.removal})" if plan.previous else "")
+        f"{mlps} MLP sublayers" + (f" (in all: {plan.edits})" if plan.previous else "")
     )

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gatenorm.cli import console, options
+from gatenorm.records import to_json
 
 NAME = "score"
 EXAMPLE = "Example: gatenorm score ./llama --criterion gate-norm --json scores.json --plot scores.svg"
@@ -78,7 +79,7 @@ def command(
             checked = api.cross_check(laboratory, scores, calibration=tokens, progress=progress)
     cluster = late_cluster(scores)
     if json:
-        console.write_json(json, scores.to_json() | ({"cross_check": checked.to_json()} if checked else {}))
+        console.write_json(json, to_json(scores) | ({"cross_check": checked.to_json()} if checked else {}))
     if plot:
         from gatenorm.report.figures.plots import plot_scores
 
@@ -91,7 +92,7 @@ def command(
         + ", ".join(map(str, scores.ranking[:10]))
         + (", ..." if len(scores.ranking) > 10 else "")
     )
-    if layout.drop_mlp and ranked == "block":
+    if layout.edits.mlp and ranked == "block":
         console.say("layers that have lost one of the two sublayers are no blocks any more and have no score")
     verdict = "a clear cluster of weak late layers" if cluster else "no clear cluster of weak late layers"
     console.say(f"{verdict}: {cluster.reason}")
@@ -137,7 +138,7 @@ def _table(scores: Any, cluster: set[int], layout: Any) -> Any:
     rank = {layer: position + 1 for position, layer in enumerate(scores.ranking)}
     for layer in range(layout.layers):
         if layer not in by_layer:
-            gone = " and ".join(_GONE[name] for name in layout.removal.of_layer(layer))
+            gone = " and ".join(_GONE[edit.sublayer] for edit in layout.edits.at(layer))
             table.add_row(str(layer), "-", "-", Text(f"{gone} removed", style="dim"))
             continue
         length = max(0.0, by_layer[layer]) / largest * _BAR

@@ -12,6 +12,7 @@ from typing import Any
 from gatenorm.evaluation.core.cache import Cache
 from gatenorm.evaluation.core.runner import versions
 from gatenorm.families import Layout
+from gatenorm.records import to_json
 from gatenorm.results.hashes import code_sha256
 
 # What a figure of this room can depend on.
@@ -38,7 +39,7 @@ def model_key(layout: Layout) -> dict[str, Any]:
 
     Unlike the identity alone, the hash covers every weight and the tokenizer.
     """
-    identity = {key: value for key, value in layout.identity().to_json().items() if key != "name"}
+    identity = {key: value for key, value in to_json(layout.identity()).items() if key != "name"}
     return {**identity, "content": Cache().content_of(layout)[:_SHOWN]}
 
 

@@ -165,7 +165,7 @@ class Laboratory:
         return Scores(
             model=self.layout.identity(),
             criterion=name,
-            layers=tuple(LayerScore(layer, found.scores[layer]) for layer in self.layout.there(kind)),
+            layers=tuple(LayerScore(layer, found.scores[layer]) for layer in self.layout.layers_with(kind)),
             seconds=sum(parts.values()),
             bytes_read=sum(self.layout.checkpoint.files.values()),
             notes=(chosen.note,) if chosen.note else (),
@@ -209,7 +209,7 @@ class _Run:
 
     @property
     def layers(self) -> tuple[int, ...]:
-        return self.laboratory.layout.there(self.kind)
+        return self.laboratory.layout.layers_with(self.kind)
 
     @property
     def statistics(self) -> StreamStatistics:

@@ -86,7 +86,7 @@ def to_score(layout: Layout, kind: str) -> tuple[int, ...]:
     Raises:
         CriterionError: none has: of blocks, attention and MLPs of different layers may be left.
     """
-    layers = layout.there(kind)
+    layers = layout.layers_with(kind)
     if not layers:
         raise CriterionError(
             "nothing-to-score",

@@ -78,7 +78,7 @@ def measure(
     tokenizer = load_tokenizer(directory)
     model = load(directory, dtype=dtype_for(dtype, device), device_map={"": device})
     return [
-        Evidence(m.kind, layout.identity(), layout.drop, m.figures, m.protocol, m.data, m.seconds, versions())
+        Evidence(m.kind, layout.identity(), layout.edits, m.figures, m.protocol, m.data, m.seconds, versions())
         for m in evaluate(model, tokenizer, progress)
     ]
 

@@ -2,25 +2,22 @@
 
 from gatenorm.families.attention import AttentionWeights, Projection
 from gatenorm.families.family import classes, families, family, refusal
-from gatenorm.families.layout import PRUNED_PREFIX, PRUNED_SCHEMA, PRUNED_SCHEMA_2, Layout, understand
+from gatenorm.families.layout import Layout, detect_layout
 from gatenorm.families.per_layer import keep_entries
 from gatenorm.families.rotary import Rotary
 from gatenorm.families.sublayers import gone_modules, mlp_modules
 
 __all__ = [
-    "PRUNED_PREFIX",
-    "PRUNED_SCHEMA",
-    "PRUNED_SCHEMA_2",
     "AttentionWeights",
     "Layout",
     "Projection",
     "Rotary",
     "classes",
+    "detect_layout",
     "families",
     "family",
     "gone_modules",
     "keep_entries",
     "mlp_modules",
     "refusal",
-    "understand",
 ]

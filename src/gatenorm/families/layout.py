@@ -7,18 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gatenorm.checkpoint import TensorStore
-from gatenorm.errors import CheckpointError, FamilyError, did_you_mean
+from gatenorm.errors import FamilyError, did_you_mean
 from gatenorm.families.attention import AttentionWeights
 from gatenorm.families.completeness import missing
 from gatenorm.families.family import Data, families, family, positive, refusal, value
 from gatenorm.families.rotary import Rotary
 from gatenorm.families.sublayers import gone_modules
-from gatenorm.records import KINDS, ModelIdentity, Removal
+from gatenorm.records import ATTENTION, KINDS, MLP, PRUNED_PREFIX, Edits, ModelIdentity, PrunedRecord, from_json
 
-PRUNED_SCHEMA = "gatenorm/pruned/1"
-# Of models that lack MLPs too.
-PRUNED_SCHEMA_2 = "gatenorm/pruned/2"
-PRUNED_PREFIX = "gatenorm_"
 # No dimension of a model comes near; without a limit a config could ask for more memory than there is.
 LARGEST = 2**31 - 1
 # Names that stand beside, or instead of, a weight whose stored numbers are codes.
@@ -29,8 +25,8 @@ _QUANTISED = (".weight_scale", ".weight_scale_inv", ".weight_packed", ".qweight"
 class Layout:
     """What was understood of one checkpoint.
 
-    ``layers`` counts physical blocks, ``drop`` names those whose attention is already gone, ``drop_mlp`` those whose
-    MLP is; ``heads`` query heads read ``kv_heads`` key heads of ``head_dim`` each; ``width`` is the residual stream's.
+    ``layers`` counts the blocks of the original model, ``edits`` are those that were carried out already; ``heads``
+    query heads read ``kv_heads`` key heads of ``head_dim`` each; ``width`` is the residual stream's.
     ``scale`` multiplies the logits, in families that scale by layer once more by a factor of the layer's own: see
     :meth:`logit_scale`. ``block`` and ``per_layer`` are the family's instructions for surgery.
     """
@@ -39,7 +35,8 @@ class Layout:
     model_type: str
     data: Data
     layers: int
-    drop: tuple[int, ...]
+    edits: Edits
+    pruned: PrunedRecord | None
     width: int
     heads: int
     kv_heads: int
@@ -50,31 +47,25 @@ class Layout:
     rotary: Rotary | None
     prefix: str
     assumed: bool
-    drop_mlp: tuple[int, ...] = ()
 
-    @property
-    def removal(self) -> Removal:
-        """The sublayers that are gone already."""
-        return Removal(self.drop, self.drop_mlp)
-
-    def there(self, kind: str) -> tuple[int, ...]:
+    def layers_with(self, kind: str) -> tuple[int, ...]:
         """The layers that still have all that a removal of ``kind`` takes, in original indices.
 
         Args:
             kind: ``attention``, ``mlp``, or ``block`` for both.
         """
-        gone = {layer for sublayer in KINDS[kind] for layer in getattr(self.removal, sublayer)}
+        gone = {layer for sublayer in KINDS[kind] for layer in self.edits.layers_of(sublayer)}
         return tuple(i for i in range(self.layers) if i not in gone)
 
     @property
     def attention_layers(self) -> tuple[int, ...]:
         """The layers that still have attention, in original indices."""
-        return self.there("attention")
+        return self.layers_with(ATTENTION)
 
     @property
     def mlp_layers(self) -> tuple[int, ...]:
         """The layers that still have an MLP, in original indices."""
-        return self.there("mlp")
+        return self.layers_with(MLP)
 
     @property
     def shape(self) -> str:
@@ -122,13 +113,13 @@ class Layout:
         """Prefixes of the tensors that go when this layer's attention goes."""
         return tuple(self.tensor(layer, module) + "." for module in self.block["attention"])
 
-    def removed_by(self, removal: Removal) -> tuple[str, ...]:
-        """Prefixes of the tensors that are not there once ``removal``, and what was removed before, has gone."""
-        everything = removal | self.removal
+    def tensors_removed_by(self, edits: Edits) -> tuple[str, ...]:
+        """Prefixes of the tensors that a checkpoint with its own edits and these lacks."""
+        everything = edits | self.edits
         return tuple(
             self.tensor(layer, module) + "."
             for layer in everything.layers
-            for module in gone_modules(self.data, everything.of_layer(layer))
+            for module in gone_modules(self.data, {edit.sublayer for edit in everything.at(layer)})
         )
 
     def refusal(self) -> str | None:
@@ -139,7 +130,7 @@ class Layout:
             return f"config.json says architectures {given!r:.80}, which is no list of class names"
         written_for = [str(a) for a in given]
         # A pruned model names classes of ours, and whoever assumes a family vouches for its classes too.
-        if written_for and not (self.removal or self.assumed) and not {*classes.values()} & {*written_for}:
+        if written_for and not (self.edits or self.assumed) and not {*classes.values()} & {*written_for}:
             return f"config.json says architectures {written_for}, and only {classes['causal_lm']} can be pruned"
         lacking = missing(self)
         if lacking:
@@ -149,8 +140,7 @@ class Layout:
     @property
     def recovered(self) -> bool:
         """Whether it was trained after its last pruning, as ``gatenorm recover`` notes in ``config.json``."""
-        entry = self.checkpoint.config.get("gatenorm")
-        return bool(self.removal) and isinstance(entry, Mapping) and bool(entry.get("recovery"))
+        return bool(self.pruned and self.pruned.recovery)
 
     def identity(self) -> ModelIdentity:
         """What records say of the checkpoint they speak of."""
@@ -166,7 +156,7 @@ class Layout:
         )
 
 
-def understand(checkpoint: TensorStore, assume: str | None = None) -> Layout:
+def detect_layout(checkpoint: TensorStore, assume: str | None = None) -> Layout:
     """Recognise the checkpoint's family and resolve its names and numbers.
 
     Args:
@@ -176,11 +166,11 @@ def understand(checkpoint: TensorStore, assume: str | None = None) -> Layout:
     Raises:
         FamilyError: an unknown family, a config that lacks a number or contradicts the weights, quantised weights, or
             no query and key weights where they should be.
-        CheckpointError: a pruned checkpoint whose ``gatenorm`` entry is damaged or of another version.
+        RecordError: a pruned checkpoint whose ``gatenorm`` entry is damaged or of another version.
     """
     config = checkpoint.config
-    pruned = _pruned(config)
-    model_type = str(pruned["base_model_type"] if pruned else config.get("model_type"))
+    pruned = pruned_record(config)
+    model_type = str(pruned.base_model_type if pruned else config.get("model_type"))
     if assume is not None and assume not in families():
         raise FamilyError(f"family {assume!r} is not known; {did_you_mean(assume, families())}")
     if assume is None and model_type not in families():
@@ -201,8 +191,9 @@ def understand(checkpoint: TensorStore, assume: str | None = None) -> Layout:
         checkpoint=checkpoint,
         model_type=assume or model_type,
         data=data,
-        layers=pruned["layers"] if pruned else number("layers"),
-        drop=tuple(pruned["drop"]) if pruned else (),
+        layers=pruned.layers if pruned else number("layers"),
+        edits=pruned.edits if pruned else Edits(),
+        pruned=pruned,
         width=width,
         heads=heads,
         kv_heads=number("kv_heads", heads),
@@ -213,34 +204,20 @@ def understand(checkpoint: TensorStore, assume: str | None = None) -> Layout:
         rotary=Rotary.of(config, data, head_dim) if data["rotary"] else None,
         prefix=_prefix(checkpoint, data),
         assumed=assume is not None and assume != model_type,
-        drop_mlp=tuple(pruned.get("drop_mlp", ())) if pruned else (),
     )
     _check_shapes(layout)
     return layout
 
 
-def _pruned(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def pruned_record(config: Mapping[str, Any]) -> PrunedRecord | None:
+    """What a pruned checkpoint says of itself; ``None`` for one that gatenorm has not written.
+
+    Raises:
+        RecordError: the entry is damaged, or of another version.
+    """
     if not str(config.get("model_type", "")).startswith(PRUNED_PREFIX):
         return None
-    entry = config.get("gatenorm")
-    given = entry.get("schema") if isinstance(entry, Mapping) else None
-    if not isinstance(entry, Mapping) or given not in (PRUNED_SCHEMA, PRUNED_SCHEMA_2):
-        raise CheckpointError(
-            f"config.json: its gatenorm entry has schema {given!r}, expected {PRUNED_SCHEMA!r} or {PRUNED_SCHEMA_2!r}"
-        )
-    if (given == PRUNED_SCHEMA_2) != ("drop_mlp" in entry):
-        raise CheckpointError(f"config.json: its gatenorm entry has drop_mlp, or lacks it: {PRUNED_SCHEMA_2} has it")
-    layers = entry.get("layers")
-    if type(layers) is not int:
-        raise CheckpointError("config.json: its gatenorm entry names no layers, or drops layers that are not there")
-    for drop in [entry.get("drop"), *([entry["drop_mlp"]] if "drop_mlp" in entry else [])]:
-        if not (isinstance(drop, list) and all(type(i) is int and 0 <= i < layers for i in drop)):
-            raise CheckpointError("config.json: its gatenorm entry names no layers, or drops layers that are not there")
-        if len(set(drop)) != len(drop) or len(drop) == layers:
-            raise CheckpointError("config.json: its gatenorm entry drops a layer twice, or every layer there is")
-    if not isinstance(entry.get("base_model_type"), str):
-        raise CheckpointError("config.json: its gatenorm entry has no base_model_type, which names the family")
-    return entry
+    return from_json(PrunedRecord, config.get("gatenorm"), "the gatenorm entry of config.json")
 
 
 def _refuse_quantised(checkpoint: TensorStore) -> None:
@@ -315,7 +292,7 @@ def _check_shapes(layout: Layout) -> None:
     }
     stored = sum(index.isascii() and index.isdigit() for index in indices)
     # Blocks that are gone altogether have left no tensor.
-    stored += sum(str(layer) not in indices for layer in layout.removal.blocks)
+    stored += sum(str(layer) not in indices for layer in layout.edits.blocks)
     if stored != layout.layers:
         raise FamilyError(
             f"config.json says {layout.layers} layers, but the weights hold {stored} ({layout.prefix}.*): "

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gatenorm.errors import EvaluationError
 from gatenorm.families import Layout
 from gatenorm.models.batches import BatchBudget, check_vocabulary
-from gatenorm.records import ATTENTION, KINDS, ModelIdentity
+from gatenorm.records import ATTENTION, Edits, ModelIdentity
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,7 +26,7 @@ class Model:
 
     Attributes:
         identity: of the checkpoint.
-        removed, removed_mlp: layers without attention and without an MLP, by their original numbers.
+        edits: what was changed in it, by original layer numbers.
         context: the longest input in tokens; ``None`` where no limit is known.
         layout: of the checkpoint; ``None`` for a model in memory.
         device: a torch device, or ``auto`` to let accelerate spread the model over what there is.
@@ -39,8 +39,7 @@ class Model:
     def __init__(
         self,
         identity: ModelIdentity,
-        removed: tuple[int, ...],
-        removed_mlp: tuple[int, ...],
+        edits: Edits,
         context: int | None,
         load: Callable[[], Any],
         load_tokenizer: Callable[[], Any],
@@ -52,8 +51,7 @@ class Model:
         engine: str = TRANSFORMERS,
     ):
         self.identity = identity
-        self.removed = removed
-        self.removed_mlp = removed_mlp
+        self.edits = edits
         self.context = context
         self.layout = layout
         self.device = device
@@ -89,8 +87,7 @@ class Model:
 
         return cls(
             layout.identity(),
-            layout.drop,
-            layout.drop_mlp,
+            layout.edits,
             layout.context,
             load,
             lambda: loading.load_tokenizer(directory),
@@ -120,8 +117,7 @@ class Model:
         module.eval()
         return cls(
             identity,
-            tuple(pruned.get("drop", ())),
-            tuple(pruned.get("drop_mlp", ())),
+            Edits.from_json(pruned.get("edits", [])),
             getattr(config, "max_position_embeddings", None),
             lambda: module,
             lambda: tokenizer,
@@ -287,14 +283,9 @@ class Model:
         return self._less(load, layers, kind)
 
     def _less(self, load: Callable[[], Any], layers: Collection[int], kind: str) -> Model:
-        removed, removed_mlp = (
-            tuple(sorted({*before, *layers})) if sublayer in KINDS[kind] else before
-            for sublayer, before in zip(KINDS["block"], (self.removed, self.removed_mlp), strict=True)
-        )
         return Model(
             self.identity,
-            removed,
-            removed_mlp,
+            self.edits | Edits.of(kind, layers),
             self.context,
             load,
             lambda: self.tokenizer,

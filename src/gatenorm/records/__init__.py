@@ -1,15 +1,31 @@
 """What travels between the steps: small frozen records with versioned JSON, and nothing else.
 
 ``scores.json`` holds :class:`Scores`, ``plan.json`` and the ``gatenorm.json`` of every pruned directory hold a
-:class:`Plan`, measurements are :class:`Evidence`. A schema version that this release does not know is refused by name.
+:class:`Plan`, measurements are :class:`Evidence`. A schema that this release does not know is refused by name.
 """
 
-from gatenorm.records.evidence import EVIDENCE_SCHEMA, WARNING_SCHEMA, Evidence, FailureSignature
+from gatenorm.records.edit import (
+    ATTENTION,
+    BLOCK,
+    KINDS,
+    MLP,
+    REMOVE,
+    SINGULAR,
+    SUBLAYERS,
+    Edit,
+    Edits,
+    Kind,
+    Layer,
+    Sublayer,
+    spans,
+)
+from gatenorm.records.evidence import EVIDENCE_SCHEMA, WARNING_SCHEMA, Diagnostic, Evidence
 from gatenorm.records.identity import ModelIdentity
-from gatenorm.records.plan import PLAN_SCHEMA, PLAN_SCHEMA_2, Plan
-from gatenorm.records.removal import ATTENTION, BLOCK, KINDS, MLP, SINGULAR, Removal
-from gatenorm.records.scores import SCORES_SCHEMA, LayerScore, Scores
-from gatenorm.records.validation import check_schema, read_json, spans
+from gatenorm.records.plan import Plan
+from gatenorm.records.pruned import PRUNED_PREFIX, PrunedRecord
+from gatenorm.records.scores import LayerScore, Scores
+from gatenorm.records.serialization import Record, Value, from_json, read_json, read_record, to_json
+from gatenorm.records.validation import check_schema
 
 __all__ = [
     "ATTENTION",
@@ -17,19 +33,29 @@ __all__ = [
     "EVIDENCE_SCHEMA",
     "KINDS",
     "MLP",
-    "PLAN_SCHEMA",
-    "PLAN_SCHEMA_2",
-    "SCORES_SCHEMA",
+    "PRUNED_PREFIX",
+    "REMOVE",
     "SINGULAR",
+    "SUBLAYERS",
     "WARNING_SCHEMA",
+    "Diagnostic",
+    "Edit",
+    "Edits",
     "Evidence",
-    "FailureSignature",
+    "Kind",
+    "Layer",
     "LayerScore",
     "ModelIdentity",
     "Plan",
-    "Removal",
+    "PrunedRecord",
+    "Record",
     "Scores",
+    "Sublayer",
+    "Value",
     "check_schema",
+    "from_json",
     "read_json",
+    "read_record",
     "spans",
+    "to_json",
 ]

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gatenorm.records.evidence import Evidence, FailureSignature
+from gatenorm.records.evidence import Diagnostic, Evidence
 from gatenorm.records.identity import ModelIdentity
 from gatenorm.records.plan import Plan
 from gatenorm.records.scores import Scores
+from gatenorm.records.serialization import from_json, to_json
 from gatenorm.records.validation import check_schema, readable
 
 AUDIT_SCHEMA = "gatenorm/audit/1"
@@ -104,7 +105,7 @@ class AuditedVariant:
             "rejected": self.rejected,
             "worth": dict(self.worth),
             "directory": self.directory,
-            "plan": self.plan.to_json(),
+            "plan": to_json(self.plan),
             "gates": [gate.to_json() for gate in self.gates],
             "evidence": [evidence.to_json() for evidence in self.evidence],
         }
@@ -116,7 +117,7 @@ class AuditedVariant:
             criterion=str(data["criterion"]),
             budget=str(data["budget"]),
             share=float(data["share"]),
-            plan=Plan.from_json(data["plan"]),
+            plan=from_json(Plan, data["plan"], "an audit"),
             role=str(data["role"]),
             state=str(data["state"]),
             outcome=str(data["outcome"]),
@@ -191,7 +192,7 @@ class Audit:
     variants: tuple[AuditedVariant, ...]
     baseline: tuple[Evidence, ...]
     scores: tuple[Scores, ...]
-    warnings: tuple[FailureSignature, ...]
+    warnings: tuple[Diagnostic, ...]
     not_examined: tuple[NotExamined, ...]
     config: Mapping[str, Any]
     provenance: Mapping[str, Any]
@@ -204,13 +205,13 @@ class Audit:
         return {
             "schema": AUDIT_SCHEMA,
             "version": self.version,
-            "model": self.model.to_json(),
+            "model": to_json(self.model),
             "verdict": list(self.verdict),
             "chosen": self.chosen,
             "steps": [step.to_json() for step in self.steps],
             "variants": [variant.to_json() for variant in self.variants],
             "baseline": [evidence.to_json() for evidence in self.baseline],
-            "scores": [scores.to_json() for scores in self.scores],
+            "scores": [to_json(scores) for scores in self.scores],
             "cross_check": None if self.cross_check is None else dict(self.cross_check),
             "comparison": None if self.comparison is None else dict(self.comparison),
             "search": None if self.search is None else dict(self.search),
@@ -225,14 +226,14 @@ class Audit:
         check_schema(data, AUDIT_SCHEMA, "an audit")
         with readable("an audit"):
             return cls(
-                model=ModelIdentity.from_json(data["model"]),
+                model=from_json(ModelIdentity, data["model"], "an audit"),
                 verdict=tuple(str(sentence) for sentence in data["verdict"]),
                 chosen=None if data["chosen"] is None else str(data["chosen"]),
                 steps=tuple(Step.from_json(step) for step in data["steps"]),
                 variants=tuple(AuditedVariant.from_json(variant) for variant in data["variants"]),
                 baseline=tuple(Evidence.from_json(evidence) for evidence in data["baseline"]),
-                scores=tuple(Scores.from_json(scores) for scores in data["scores"]),
-                warnings=tuple(FailureSignature.from_json(warning) for warning in data["warnings"]),
+                scores=tuple(from_json(Scores, scores, "an audit") for scores in data["scores"]),
+                warnings=tuple(Diagnostic.from_json(warning) for warning in data["warnings"]),
                 not_examined=tuple(NotExamined.from_json(thing) for thing in data["not_examined"]),
                 config=dict(data["config"]),
                 provenance=dict(data["provenance"]),

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gatenorm.records.edit import Edits
 from gatenorm.records.identity import ModelIdentity
-from gatenorm.records.removal import Removal
-from gatenorm.records.validation import check_schema, layers, readable
+from gatenorm.records.serialization import from_json, to_json
+from gatenorm.records.validation import check_schema, readable
 
 EVIDENCE_SCHEMA = "gatenorm/evidence/1"
-# Of models that lack MLPs too, which a release that knows the first only would not see.
-EVIDENCE_SCHEMA_2 = "gatenorm/evidence/2"
 WARNING_SCHEMA = "gatenorm/warning/1"
 
 
@@ -22,33 +21,26 @@ class Evidence:
 
     ``figures`` are the measured numbers by name, ``protocol`` how they were taken (window, BOS, tokens, dtype, ...),
     ``data`` what they were taken on (name, sha256, bytes), ``versions`` the software that took them. ``items`` holds
-    what was found on each single item, where figures of two models are to be compared item by item. ``removed`` names
-    the layers without attention, ``removed_mlp`` those without MLP.
+    what was found on each single item, where figures of two models are to be compared item by item. ``edits`` are
+    those of the model.
     """
 
     kind: str
     model: ModelIdentity
-    removed: tuple[int, ...]
+    edits: Edits
     figures: Mapping[str, float]
     protocol: Mapping[str, Any]
     data: Mapping[str, Any]
     seconds: float
     versions: Mapping[str, str] = field(default_factory=dict)
     items: Sequence[Mapping[str, Any]] = ()
-    removed_mlp: tuple[int, ...] = ()
-
-    @property
-    def removal(self) -> Removal:
-        """The sublayers that the model lacks."""
-        return Removal(self.removed, self.removed_mlp)
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "schema": EVIDENCE_SCHEMA_2 if self.removed_mlp else EVIDENCE_SCHEMA,
+            "schema": EVIDENCE_SCHEMA,
             "kind": self.kind,
-            "model": self.model.to_json(),
-            "removed": list(self.removed),
-            **({"removed_mlp": list(self.removed_mlp)} if self.removed_mlp else {}),
+            "model": to_json(self.model),
+            "edits": self.edits.to_json(),
             "figures": dict(self.figures),
             "protocol": dict(self.protocol),
             "data": dict(self.data),
@@ -59,24 +51,23 @@ class Evidence:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Evidence:
-        mlps = check_schema(data, (EVIDENCE_SCHEMA, EVIDENCE_SCHEMA_2), "evidence") == EVIDENCE_SCHEMA_2
+        check_schema(data, EVIDENCE_SCHEMA, "evidence")
         with readable("evidence"):
             return cls(
                 kind=str(data["kind"]),
-                model=ModelIdentity.from_json(data["model"]),
-                removed=layers(data["removed"]),
+                model=from_json(ModelIdentity, data["model"], "evidence"),
+                edits=Edits.from_json(data["edits"]),
                 figures={str(k): float(v) for k, v in data["figures"].items()},
                 protocol=dict(data["protocol"]),
                 data=dict(data["data"]),
                 seconds=float(data["seconds"]),
                 versions={str(k): str(v) for k, v in data.get("versions", {}).items()},
                 items=tuple(dict(item) for item in data.get("items", ())),
-                removed_mlp=layers(data["removed_mlp"]) if mlps else (),
             )
 
 
 @dataclass(frozen=True)
-class FailureSignature:
+class Diagnostic:
     """Something seen that makes a ranking or a removal doubtful: its ``kind``, a line for people, and what it rests on.
 
     ``evidence`` holds the figures that were compared, and the limits that they were compared with.
@@ -95,7 +86,7 @@ class FailureSignature:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> FailureSignature:
+    def from_json(cls, data: Mapping[str, Any]) -> Diagnostic:
         check_schema(data, WARNING_SCHEMA, "a warning")
         with readable("a warning"):
             return cls(kind=str(data["kind"]), message=str(data["message"]), evidence=dict(data["evidence"]))

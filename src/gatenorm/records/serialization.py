@@ -29,7 +29,7 @@ class Record(Value, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
 
 def to_json(record: Any) -> Any:
     """Plain data for :func:`json.dumps`: what :func:`from_json` reads."""
-    return msgspec.to_builtins(record, enc_hook=_encode)
+    return _lists(msgspec.to_builtins(record, enc_hook=_encode))
 
 
 def from_json(kind: type[T], data: Any, what: str) -> T:
@@ -124,6 +124,13 @@ def _struct_in(kind: Any) -> Any:
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return kind
     return next((found for part in getattr(kind, "__args__", ()) if (found := _struct_in(part))), None)
+
+
+def _lists(data: Any) -> Any:
+    """Tuples as the lists that JSON gives back."""
+    if isinstance(data, dict):
+        return {key: _lists(value) for key, value in data.items()}
+    return [_lists(value) for value in data] if isinstance(data, (list, tuple)) else data
 
 
 def _encode(value: Any) -> Any:

@@ -1,11 +1,9 @@
-"""Reading what others wrote: schemas that are known, fields that are there and of their type, layers for people."""
+"""Reading what others wrote: schemas that are known, fields that are there and of their type."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from gatenorm.errors import PlanError
@@ -48,20 +46,6 @@ def score(given: Any) -> float:
     raise ValueError(f"the score {given!r:.40} is no number")  # NaN has no place in a ranking
 
 
-def name_or_none(given: Any) -> str | None:
-    """A name, or none; anything else is a ValueError."""
-    if given is None or isinstance(given, str):
-        return given
-    raise ValueError(f"{given!r:.40} is no name")
-
-
-def kind_of(given: Any) -> str:
-    """What is removed of a layer, ``attention``, ``mlp`` or ``block``; anything else is a ValueError."""
-    if given in ("attention", "mlp", "block"):
-        return str(given)
-    raise ValueError(f"{given!r:.40} is none of attention, mlp, block")
-
-
 def check_schema(data: Mapping[str, Any], expected: str | Sequence[str], what: str) -> str:
     """The schema of ``data``; one that is not ``expected``, or none of them, is refused by name.
 
@@ -74,33 +58,3 @@ def check_schema(data: Mapping[str, Any], expected: str | Sequence[str], what: s
         wanted = " or ".join(map(repr, known))
         raise PlanError(f"this is not {what} that this release can read: schema {given!r}, expected {wanted}")
     return str(given)
-
-
-def read_json(path: Path, what: str) -> dict[str, Any]:
-    """The JSON object in ``path``; ``what`` names it in errors.
-
-    Raises:
-        PlanError: no such file, not JSON, or not an object.
-    """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise PlanError(f"{what}: there is no file {path}") from None
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, not JSON, a number of 5,000 digits
-        raise PlanError(f"{what}: {path} is not readable JSON ({error})") from None
-    if not isinstance(data, dict):
-        raise PlanError(f"{what}: {path} holds {type(data).__name__}, expected a JSON object")
-    return data
-
-
-def spans(indices: Sequence[int]) -> str:
-    """Layer indices for people: ``0, 4-6, 9``."""
-    parts: list[str] = []
-    ordered = sorted(indices)
-    start = 0
-    for end in range(len(ordered)):
-        if end + 1 == len(ordered) or ordered[end + 1] != ordered[end] + 1:
-            run = ordered[start : end + 1]
-            parts += [f"{run[0]}-{run[-1]}"] if len(run) > 2 else [str(i) for i in run]
-            start = end + 1
-    return ", ".join(parts) or "none"

@@ -8,14 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from gatenorm.checkpoint import open_store
 from gatenorm.criteria.fingerprint import ROOMS as ROOMS_BELOW
 from gatenorm.criteria.fingerprint import model_key, software
 from gatenorm.errors import RecoveryError
 from gatenorm.evaluation.core.text import Text
-from gatenorm.families import Layout, understand
+from gatenorm.families import Layout, detect_layout
 from gatenorm.files import check_new_directory, new_directory, write_json
-from gatenorm.records import Evidence
+from gatenorm.records import Evidence, to_json
 from gatenorm.recovery import merging
 from gatenorm.recovery import state as states
 from gatenorm.recovery.corpus import DEFAULT_LENGTH, Corpus, pack, split
@@ -183,12 +185,11 @@ def _write(
             "trainable": float(trainable),
         }
         figures = figures_of(state.start, state.best["held_out"], merged, parent_loss, counts)
-        written = understand(open_store(temporary))
+        written = detect_layout(open_store(temporary))
         evidence = Evidence(
             kind=KIND,
-            model=replace(written.identity(), name=out.resolve().name),
-            removed=layout.drop,
-            removed_mlp=layout.drop_mlp,
+            model=msgspec.structs.replace(written.identity(), name=out.resolve().name),
+            edits=layout.edits,
             figures=figures,
             protocol={
                 "what": "pruned and recovered",
@@ -197,8 +198,8 @@ def _write(
                 "processes": together.count,
                 "dtype": dtype,
                 "held_out_windows": len(corpus.held_out),
-                "source": layout.identity().to_json(),
-                **({} if parent is None else {"parent": parent.identity().to_json()}),
+                "source": to_json(layout.identity()),
+                **({} if parent is None else {"parent": to_json(parent.identity())}),
             },
             data=corpus.data,
             seconds=state.seconds,
@@ -212,7 +213,7 @@ def _write(
 
 def _check(layout: Layout, parent: Layout | None, settings: Settings) -> None:
     name = layout.checkpoint.name
-    if not layout.removal:
+    if not layout.edits:
         raise RecoveryError(f"{name} is dense, nothing was removed from it: give what gatenorm prune wrote, or --study")
     if settings.objective == "distill" and parent is None:
         raise RecoveryError("--objective distill learns from the unpruned model: name it with --parent MODEL")
@@ -222,7 +223,7 @@ def _check(layout: Layout, parent: Layout | None, settings: Settings) -> None:
 
 def _lost(layout: Layout) -> int:
     """Sublayers that are gone."""
-    return len(layout.drop) + len(layout.drop_mlp)
+    return len(layout.edits)
 
 
 def _length(layout: Layout, settings: Settings) -> int:

@@ -16,9 +16,9 @@ from gatenorm.criteria.fingerprint import model_key, software
 from gatenorm.errors import OutputError, RecoveryError
 from gatenorm.evaluation.core.job import Job
 from gatenorm.evaluation.core.text import Text
-from gatenorm.families import Layout, understand
+from gatenorm.families import Layout, detect_layout
 from gatenorm.models.model import Model
-from gatenorm.records import ModelIdentity, Plan, read_json, spans
+from gatenorm.records import ModelIdentity, Plan, read_json, spans, to_json
 from gatenorm.recovery import state as states
 from gatenorm.recovery.corpus import DEFAULT_LENGTH, split, windows
 from gatenorm.recovery.recovering import ROOMS, NothingLearnedError, recover
@@ -123,7 +123,7 @@ class Study:
     def to_json(self) -> dict[str, Any]:
         return {
             "schema": STUDY_SCHEMA,
-            "model": self.model.to_json(),
+            "model": to_json(self.model),
             "dense": dict(self.dense),
             "variants": [{**v.to_json(self.dense), "works": self.works(v)} for v in self.variants],
             "boundary": {c: None if (last := self.boundary(c)) is None else len(last.removed) for c in self.criteria},
@@ -187,9 +187,9 @@ def study(
         if progress:
             progress(number, len(wanted))
         made = plan(layout, share, criterion, settings)
-        name = f"{criterion.replace('/', '_')}-{len(made.drop)}"
+        name = f"{criterion.replace('/', '_')}-{len(made.edits.attention)}"
         # By its layers too: other calibration tokens, or another release, may rank them otherwise.
-        known = f"{name} without {spans(made.drop)}"
+        known = f"{name} without {spans(made.edits.attention)}"
 
         def taken(made: Plan = made, name: str = name, known: str = known) -> dict[str, Any]:
             if f"{known} before" not in memory:
@@ -209,7 +209,7 @@ def study(
                     parent=layout if settings.objective == "distill" else None,
                     report=told,
                 )
-                after, steps = measure(understand(open_store(out / name))), int(recovered.figures["steps"])
+                after, steps = measure(detect_layout(open_store(out / name))), int(recovered.figures["steps"])
                 seconds, diverged = recovered.evidence[0].seconds, recovered.diverged
             except NothingLearnedError as none:  # the best that was seen is the pruned model
                 after, steps, seconds, diverged = before, none.steps, none.seconds, none.diverged
@@ -223,7 +223,7 @@ def study(
             }
 
         kept = memory.get(known, taken)
-        found[name] = Variant(criterion, share, made.drop, **kept)
+        found[name] = Variant(criterion, share, made.edits.attention, **kept)
     if progress:
         progress(len(wanted), len(wanted))
     return Study(layout.identity(), dense, tuple(found.values()), protocol, data, versions())
@@ -231,12 +231,12 @@ def study(
 
 def _pruned(layout: Layout, plan: Plan, where: Path) -> Layout:
     if where.exists():
-        found = understand(open_store(where))
-        if found.drop == plan.drop:
+        found = detect_layout(open_store(where))
+        if found.edits == plan.edits:
             return found
         shutil.rmtree(where)
     write_pruned(layout, plan, where)
-    return understand(open_store(where))
+    return detect_layout(open_store(where))
 
 
 class _Measure:

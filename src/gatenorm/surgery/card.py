@@ -8,7 +8,7 @@ from typing import Any
 
 from gatenorm.checkpoint import hub_id
 from gatenorm.families import Layout
-from gatenorm.records import BLOCK, KINDS, Evidence, Plan, spans
+from gatenorm.records import SUBLAYERS, Evidence, Plan, spans
 
 # What chose the layers.
 _SCORED, _NAMED = "The score is a heuristic.", "The layers were named by hand: nothing was scored."
@@ -25,12 +25,12 @@ def model_card(layout: Layout, plan: Plan, carried: Sequence[str]) -> str:
     Args:
         carried: names of the files that were copied along, so that a licence file among them is pointed to.
     """
-    tags = [f"{sublayer}-removed" for sublayer in KINDS[BLOCK] if getattr(plan.removal, sublayer)]
+    tags = [f"{sublayer}-removed" for sublayer in SUBLAYERS if plan.edits.layers_of(sublayer)]
     metadata, base, terms = _origin(layout, carried, ["gatenorm", "pruned", *tags])
     criterion = f"by the criterion `{plan.criterion}`" if plan.criterion else "by hand"
     table = ""
     if plan.scores:
-        gone = plan.removal.within(plan.scores.kind)
+        gone = plan.edits.layers_of(plan.scores.kind)
         rows = "\n".join(
             f"| {s.layer} | {s.score:.6g} | {'removed' if s.layer in gone else ''} |" for s in plan.scores.layers
         )
@@ -50,7 +50,7 @@ the source.
 |---|---|
 {_removed_rows(layout, plan)}
 | chosen | {criterion} |
-| removed in this step | {plan.added if plan.drop_mlp else spans(plan.new)} |
+| removed in this step | {plan.added if plan.edits.mlp else spans(plan.added.attention)} |
 
 {(_SCORED if plan.criterion else _NAMED) + _UNMEASURED}
 {terms}
@@ -77,7 +77,7 @@ physical number stands under `gatenorm`. `gatenorm.json` holds the plan.
 
 
 def _title(layout: Layout, plan: Plan) -> str:
-    removal = plan.removal
+    removal = plan.edits
     if removal.attention == removal.mlp:
         return f"{len(removal.blocks)} of its {layout.layers} blocks"
     counts = [(len(removal.attention), "attention"), (len(removal.mlp), "MLP")]
@@ -85,7 +85,7 @@ def _title(layout: Layout, plan: Plan) -> str:
 
 
 def _removed_rows(layout: Layout, plan: Plan) -> str:
-    rows = [("attention", plan.drop), ("MLP", plan.drop_mlp)]
+    rows = [("attention", plan.edits.attention), ("MLP", plan.edits.mlp)]
     return "\n".join(
         f"| {name} removed in layers | {spans(layers)} ({len(layers) / layout.layers:.0%} of {layout.layers}) |"
         for name, layers in rows
@@ -118,7 +118,7 @@ def recovered_card(layout: Layout, pruned: str, evidence: Evidence, carried: Seq
         evidence: of the recovery.
         carried: names of the files that were copied along.
     """
-    tags = [f"{sublayer}-removed" for sublayer in KINDS[BLOCK] if getattr(layout.removal, sublayer)]
+    tags = [f"{sublayer}-removed" for sublayer in SUBLAYERS if layout.edits.layers_of(sublayer)]
     metadata, base, terms = _origin(layout, carried, ["gatenorm", "pruned", *tags, "recovered"])
     figures, protocol, data = evidence.figures, evidence.protocol, evidence.data
     learned = "the next token of a text" if protocol["objective"] == "lm" else "its unpruned parent's predictions"
@@ -165,7 +165,7 @@ def _pruned_from(layout: Layout) -> str | None:
 
 def _gone(layout: Layout) -> str:
     """``the attention of layers 0, 2 (2 of 16) and the MLP of layers 2 (1 of 16)``."""
-    rows = [("attention", layout.drop), ("MLP", layout.drop_mlp)]
+    rows = [("attention", layout.edits.attention), ("MLP", layout.edits.mlp)]
     return " and ".join(
         f"the {name} of layers {spans(layers)} ({len(layers)} of {layout.layers})" for name, layers in rows if layers
     )
@@ -175,8 +175,8 @@ def export_card(layout: Layout, target: str, notes: Sequence[str], carried: Sequ
     """The card of a checkpoint written as ``target`` for other engines: what it is, whence, and what to mind."""
     metadata, base, terms = _origin(layout, carried, ["gatenorm", target], library=None)
     name = layout.checkpoint.name
-    gone = f"without the attention of layers {spans(layout.drop)}, " if layout.drop else ""
-    gone += f"without the MLP of layers {spans(layout.drop_mlp)}, " if layout.drop_mlp else ""
+    gone = f"without the attention of layers {spans(layout.edits.attention)}, " if layout.edits.attention else ""
+    gone += f"without the MLP of layers {spans(layout.edits.mlp)}, " if layout.edits.mlp else ""
     gone += "recovered by training, " if layout.recovered else ""
     lines = "\n".join(f"- {note}" for note in notes)
     return f"""---
@@ -229,6 +229,6 @@ def _source_metadata(directory: Path) -> Mapping[str, Any]:
 
 def _base_model(layout: Layout, source: Mapping[str, Any]) -> str | None:
     """The hub id of the source, where one can be told; a pruned source passes its own base model on."""
-    if layout.removal and isinstance(source.get("base_model"), str):
+    if layout.edits and isinstance(source.get("base_model"), str):
         return str(source["base_model"])
     return hub_id(layout.checkpoint.directory)

@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm.errors import PlanError
-from gatenorm.families import PRUNED_PREFIX, PRUNED_SCHEMA, PRUNED_SCHEMA_2, Layout, keep_entries, mlp_modules
-from gatenorm.records import Plan, read_json
+from gatenorm.families import Layout, keep_entries, mlp_modules
+from gatenorm.families.family import Data
+from gatenorm.records import PRUNED_PREFIX, Plan, PrunedRecord, read_json, to_json
 
 MODELLING_FILE = Path(__file__).with_name("modeling_gatenorm.py")
 
 
-def block_description(layout: Layout, *, mlp: bool = False) -> dict[str, Any]:
-    """What a model class must know to build and run a block without attention, or without ``mlp``; JSON-ready."""
+def block_description(data: Data) -> dict[str, Any]:
+    """What a model class must know to build and run a block with edits; JSON-ready."""
     keys = ("path", "attention", "before", "branch", "after", "dropout", "returns")
-    return {key: layout.block[key] for key in keys} | ({"mlp": list(mlp_modules(layout.data))} if mlp else {})
+    return {key: data["block"][key] for key in keys} | {"mlp": list(mlp_modules(data))}
 
 
 def pruned_config(layout: Layout, plan: Plan) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def pruned_config(layout: Layout, plan: Plan) -> dict[str, Any]:
     classes = layout.data["classes"]
 
     before = layout.attention_layers
-    keep = [position for position, layer in enumerate(before) if layer not in set(plan.drop)]
+    keep = [position for position, layer in enumerate(before) if layer not in set(plan.edits.attention)]
     config.update(keep_entries(config, layout.data, len(before), keep))
     counts = [key for key in layout.data["dimensions"]["layers"] if key in config]
     config.update(dict.fromkeys(counts or layout.data["dimensions"]["layers"][:1], len(keep)))
@@ -46,15 +47,9 @@ def pruned_config(layout: Layout, plan: Plan) -> dict[str, Any]:
         "AutoModel": f"{module}.Gatenorm{classes['model']}",
         "AutoModelForCausalLM": f"{module}.Gatenorm{classes['causal_lm']}",
     }
-    config["gatenorm"] = {
-        "schema": PRUNED_SCHEMA_2 if plan.drop_mlp else PRUNED_SCHEMA,
-        "base_model_type": layout.model_type,
-        "layers": layout.layers,
-        "drop": list(plan.drop),
-        **({"drop_mlp": list(plan.drop_mlp)} if plan.drop_mlp else {}),
-        "block": block_description(layout, mlp=bool(plan.drop_mlp)),
-        "plan": plan.to_json(),
-    }
+    config["gatenorm"] = to_json(
+        PrunedRecord(layout.model_type, layout.layers, plan.edits, block_description(layout.data), plan)
+    )
     return config
 
 

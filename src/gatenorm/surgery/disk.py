@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gatenorm.families import Layout
 from gatenorm.files import new_directory, write_json
-from gatenorm.records import Plan
+from gatenorm.records import Plan, to_json
 from gatenorm.surgery.card import model_card
 from gatenorm.surgery.config import MODELLING_FILE, belongs, pruned_config, tokenizer_config
 from gatenorm.surgery.planning import check_plan
@@ -66,7 +66,7 @@ def write_pruned(layout: Layout, plan: Plan, out: Path, progress: Callable[[int,
     """
     check_plan(layout, plan)
     config, tokenizer = pruned_config(layout, plan), tokenizer_config(layout)
-    gone = layout.removed_by(plan.removal)
+    gone = layout.tensors_removed_by(plan.edits)
     checkpoint = layout.checkpoint
     weights = checkpoint.rewritten(
         (name, checkpoint.same(name)) for name in checkpoint.specs if not name.startswith(gone)
@@ -77,7 +77,7 @@ def write_pruned(layout: Layout, plan: Plan, out: Path, progress: Callable[[int,
         write_json(temporary / "config.json", config)
         if tokenizer is not None:
             write_json(temporary / "tokenizer_config.json", tokenizer)
-        write_json(temporary / PLAN_FILE, plan.to_json())
+        write_json(temporary / PLAN_FILE, to_json(plan))
         shutil.copyfile(MODELLING_FILE, temporary / MODELLING_FILE.name)
         (temporary / "README.md").write_text(model_card(layout, plan, carried), encoding="utf-8")
     return Written(weights.size, tuple(left_out))

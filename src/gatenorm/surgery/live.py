@@ -10,9 +10,10 @@ from importlib.metadata import version
 from typing import Any
 
 from gatenorm.errors import PlanError
-from gatenorm.families import keep_entries, mlp_modules, refusal
-from gatenorm.records import ATTENTION, ModelIdentity, Plan, Removal
+from gatenorm.families import keep_entries, refusal
+from gatenorm.records import ATTENTION, Edits, ModelIdentity, Plan, PrunedRecord, from_json, to_json
 from gatenorm.surgery import modeling_gatenorm as modeling
+from gatenorm.surgery.config import block_description
 from gatenorm.surgery.planning import check_drop
 from gatenorm.surgery.registration import register_classes
 
@@ -20,15 +21,13 @@ from gatenorm.surgery.registration import register_classes
 _LAYER_NUMBERS = ("layer_idx", "layer_id")
 
 
-def remove_attention(
-    model: Any, drop: Sequence[int], family: Mapping[str, Any], plan: Mapping[str, Any] | None = None
-) -> Any:
+def remove_attention(model: Any, drop: Sequence[int], family: Mapping[str, Any], plan: Plan | None = None) -> Any:
     """:func:`remove_sublayers`, of the attention of layers ``drop``."""
     return remove_sublayers(model, ATTENTION, drop, family, plan)
 
 
 def remove_sublayers(
-    model: Any, kind: str, drop: Sequence[int], family: Mapping[str, Any], plan: Mapping[str, Any] | None = None
+    model: Any, kind: str, drop: Sequence[int], family: Mapping[str, Any], plan: Plan | None = None
 ) -> Any:
     """Remove whole sublayers from a live causal language model; returns the same object, changed in place.
 
@@ -51,28 +50,20 @@ def remove_sublayers(
     """
     earlier = getattr(model.config, "gatenorm", None)
     layers = earlier["layers"] if earlier else model.config.num_hidden_layers
-    before = Removal(tuple(earlier["drop"]), tuple(earlier.get("drop_mlp", ()))) if earlier else Removal()
+    before = Edits.from_json(earlier["edits"]) if earlier else Edits()
     check_drop(kind, layers, before, drop)
     why = refusal(family, model.config.to_dict())
     if why:
         raise PlanError(f"this model cannot be pruned: {why}")
-    gone = before | Removal.of(kind, drop)
+    gone = before | Edits.of(kind, drop)
     base_model_type = earlier["base_model_type"] if earlier else model.config.model_type
     config_class, model_class = _classes(model, base_model_type)
 
     # Not the constructor: it would drop what is set on this very object, the attention implementation for one.
     old_config, config = model.config, copy.deepcopy(model.config)
     config.__class__ = config_class
-    block = {key: list(value) if isinstance(value, tuple) else value for key, value in family["block"].items()}
-    config.gatenorm = {
-        "schema": modeling.SCHEMA_2 if gone.mlp else modeling.SCHEMA,
-        "base_model_type": base_model_type,
-        "layers": layers,
-        "drop": list(gone.attention),
-        **({"drop_mlp": list(gone.mlp)} if gone.mlp else {}),
-        "block": block | ({"mlp": list(mlp_modules(family))} if gone.mlp else {}),
-        "plan": dict(plan) if plan is not None else _plan_by_hand(model, base_model_type, layers, gone, kind),
-    }
+    carried_out = plan or _plan_by_hand(model, base_model_type, layers, gone, kind)
+    config.gatenorm = to_json(PrunedRecord(base_model_type, layers, gone, block_description(family), carried_out))
     config.architectures = [model_class.__name__]
     config.auto_map = modeling.auto_map(base_model_type)
     attending = [index for index in range(layers) if index not in before.attention]
@@ -91,7 +82,7 @@ def remove_sublayers(
         if index not in gone.attention:
             _renumber(layer, kept)
             kept += 1
-        modeling.remove_sublayers(layer, record["block"], config, gone.of_layer(index))
+        modeling.remove_sublayers(layer, record["block"], config, {edit.sublayer for edit in gone.at(index)})
     modeling.install(model, blocks, record)
     _replace_config(model, old_config, config)
     model.__class__ = model_class
@@ -120,21 +111,21 @@ def _blocks(model: Any, record: Mapping[str, Any]) -> list[Any]:
     if len(blocks) != record["layers"]:
         raise ValueError(f"{record['block']['path']} holds {len(blocks)} blocks: expected {record['layers']}")
     for index, block in enumerate(blocks):
-        if modeling.gone_from(record, index) and not isinstance(block, modeling.AttentionFree):
+        if modeling.edited(record, index) and not isinstance(block, modeling.AttentionFree):
             modeling.check_shape(block, record["block"])
     return blocks
 
 
-def _plan_by_hand(model: Any, base_model_type: str, layers: int, gone: Removal, kind: str) -> dict[str, Any]:
+def _plan_by_hand(model: Any, base_model_type: str, layers: int, gone: Edits, kind: str) -> Plan:
     """A plan for a model that lies in no directory: its configuration stands for its identity."""
     config = model.config.to_dict()
     earlier = config.get("gatenorm")
     text = json.dumps(config, sort_keys=True, default=str)
     name = config.get("_name_or_path") or type(model).__name__
     identity = ModelIdentity(name, base_model_type, layers, hashlib.sha256(text.encode()).hexdigest(), {})
-    previous = Plan.from_json(earlier["plan"]) if earlier else None
-    plan = Plan(identity, gone.attention, previous=previous, version=version("gatenorm"), drop_mlp=gone.mlp, kind=kind)
-    return plan.to_json()
+    previous = from_json(Plan, earlier["plan"], "a plan") if earlier else None
+    plan = Plan(identity, gone, previous=previous, version=version("gatenorm"), kind=kind)
+    return plan
 
 
 def _renumber(layer: Any, number: int) -> None:

@@ -11,12 +11,12 @@ MLP and kept its attention is a stock block with nothing in the MLP's place: its
 
 The key `gatenorm` of the configuration says what was removed:
 
-    schema           "gatenorm/pruned/1"; "gatenorm/pruned/2" where MLPs are gone as well
+    schema           "gatenorm/pruned/1"
     base_model_type  "llama", say; the classes here are named after its classes: GatenormLlamaForCausalLM
-    layers, drop     the number of layers of the original model, and those that lost their attention
-    drop_mlp         those that lost their MLP (schema 2 only); a layer in both lists lost its whole block
-    block            where the blocks are, what is left of one without attention (see `AttentionFree`), and, in schema
-                     2, under `mlp` the modules that go with the MLP where the attention stays (see `remove_mlp`)
+    layers           the number of layers of the original model
+    edits            what was changed: objects with `layer`, `sublayer` ("attention" or "mlp") and `operation`
+    block            where the blocks are, what is left of one without attention (see `AttentionFree`), and under `mlp`
+                     the modules that go with the MLP where the attention stays (see `remove_mlp`)
     plan             the plan that gatenorm carried out, as it stands in gatenorm.json
 
 One file serves every architecture: the classes are derived from the stock ones when they are asked for by name.
@@ -37,7 +37,6 @@ import transformers
 from torch import nn
 
 SCHEMA = "gatenorm/pruned/1"
-SCHEMA_2 = "gatenorm/pruned/2"
 PREFIX = "Gatenorm"
 
 # What this file has derived: classes by name, and attention-free block classes by stock class.
@@ -78,7 +77,7 @@ class AttentionFree(nn.Module):
         return _blank_block, (self.stock_class,), self.__getstate__()
 
 
-class Nothing(nn.Module):
+class ZeroBranch(nn.Module):
     """What stands at the end of a branch whose MLP is gone: zeros, which the block adds to the stream as ever."""
 
     def forward(self, hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
@@ -196,15 +195,15 @@ def remove_attention(block: Any, shape: Mapping[str, Any], config: Any) -> None:
 def lacks_mlp(block: Any, shape: Mapping[str, Any]) -> bool:
     """Whether a block has lost its MLP, with its attention or without."""
     if isinstance(block, AttentionFree):
-        return not block.branch or isinstance(getattr(block, block.branch[-1]), Nothing)
-    return isinstance(getattr(block, shape["branch"][-1], None), Nothing)
+        return not block.branch or isinstance(getattr(block, block.branch[-1]), ZeroBranch)
+    return isinstance(getattr(block, shape["branch"][-1], None), ZeroBranch)
 
 
 def remove_mlp(block: Any, shape: Mapping[str, Any]) -> None:
     """Take the MLP out of a block, in place; `shape` is the record's `block`.
 
     A block that kept its attention stays of its stock class, whose forward pass runs as it is: the last of the modules
-    that go gives way to `Nothing`, those in front of it to modules that let the stream through. Norms that the
+    that go gives way to `ZeroBranch`, those in front of it to modules that let the stream through. Norms that the
     attention reads too are not among them. Of a block without attention the whole branch goes.
     """
     if isinstance(block, AttentionFree):
@@ -215,7 +214,7 @@ def remove_mlp(block: Any, shape: Mapping[str, Any]) -> None:
     check_shape(block, shape)
     for name in shape["mlp"]:
         setattr(block, name, nn.Identity())
-    setattr(block, shape["mlp"][-1], Nothing())
+    setattr(block, shape["mlp"][-1], ZeroBranch())
 
 
 def remove_sublayers(block: Any, shape: Mapping[str, Any], config: Any, sublayers: Iterable[str]) -> None:
@@ -234,39 +233,37 @@ def read_record(config: Any) -> dict[str, Any]:
         raise ValueError(
             f"{type(config).__name__} has no 'gatenorm' record: expected the config.json of a pruned model"
         )
-    if record.get("schema") not in (SCHEMA, SCHEMA_2):
-        raise ValueError(
-            f"schema {record.get('schema')!r} of a pruned model is unknown here: expected {SCHEMA!r} or {SCHEMA_2!r}"
-        )
-    mlps = ("drop_mlp",) if record["schema"] == SCHEMA_2 else ()
-    missing = [key for key in ("base_model_type", "layers", "drop", *mlps, "block", "plan") if key not in record]
+    if record.get("schema") != SCHEMA:
+        raise ValueError(f"schema {record.get('schema')!r} of a pruned model is unknown here: expected {SCHEMA!r}")
+    missing = [key for key in ("base_model_type", "layers", "edits", "block", "plan") if key not in record]
     if missing:
         raise ValueError(f"the 'gatenorm' record lacks {', '.join(missing)}")
-    if "drop_mlp" in record and not mlps:
-        raise ValueError(f"the 'gatenorm' record has drop_mlp under {SCHEMA!r}: expected {SCHEMA_2!r}")
-    layers, drop = record["layers"], record["drop"]
-    for key in ("drop", *mlps):
-        named = record[key]
+    layers = record["layers"]
+    for sublayer in ("attention", "mlp"):
+        named = edited_layers(record, sublayer)
         if len(set(named)) != len(named) or not set(named) <= set(range(layers)):
             raise ValueError(
-                f"{key}={named} names no layers of this model: expected numbers from 0 to {layers - 1}, each once"
+                f"the edits of {sublayer} name layers {named}: expected numbers from 0 to {layers - 1}, each once"
             )
-    if mlps and len(record["drop_mlp"]) == layers:
-        raise ValueError(f"drop_mlp={record['drop_mlp']} takes the MLP of all {layers} layers: at least one must stay")
-    if len(drop) == layers:
-        raise ValueError(f"drop={drop} takes the attention of all {layers} layers: at least one must stay")
-    if config.num_hidden_layers != layers - len(drop):
+        if len(named) == layers:
+            raise ValueError(f"the edits take the {sublayer} of all {layers} layers: at least one must stay")
+    kept = layers - len(edited_layers(record, "attention"))
+    if config.num_hidden_layers != kept:
         raise ValueError(
-            f"num_hidden_layers is {config.num_hidden_layers}: expected the {layers - len(drop)} layers that kept "
-            f"their attention ({layers} layers, {len(drop)} of them without)"
+            f"num_hidden_layers is {config.num_hidden_layers}: expected the {kept} layers that kept their attention "
+            f"({layers} layers, {layers - kept} of them without)"
         )
     return record
 
 
-def gone_from(record: Mapping[str, Any], layer: int) -> tuple[str, ...]:
-    """The sublayers that a layer has lost: "attention", "mlp"."""
-    gone = {"attention": record["drop"], "mlp": record.get("drop_mlp", ())}
-    return tuple(name for name, layers in gone.items() if layer in layers)
+def edited_layers(record: Mapping[str, Any], sublayer: str) -> list[int]:
+    """The layers whose `sublayer` ("attention", "mlp") is edited."""
+    return [edit["layer"] for edit in record["edits"] if edit["sublayer"] == sublayer]
+
+
+def edited(record: Mapping[str, Any], layer: int) -> tuple[str, ...]:
+    """The edited sublayers of a layer: "attention", "mlp"."""
+    return tuple(edit["sublayer"] for edit in record["edits"] if edit["layer"] == layer)
 
 
 def locate_blocks(model: Any, path: str) -> tuple[Any, str]:
@@ -282,7 +279,7 @@ def locate_blocks(model: Any, path: str) -> tuple[Any, str]:
 def install(model: Any, blocks: Sequence[Any], record: Mapping[str, Any]) -> None:
     """Put the L blocks in their places, and tell device maps that a block without attention is a block as well."""
     owner, name = locate_blocks(model, record["block"]["path"])
-    setattr(owner, name, PhysicalLayers(blocks, record["drop"]))
+    setattr(owner, name, PhysicalLayers(blocks, edited_layers(record, "attention")))
     names = {type(block).__name__ for block in blocks}
     for module in model.modules():
         if isinstance(module, transformers.PreTrainedModel):
@@ -309,10 +306,11 @@ class PrunedModel(nn.Module):
         owner, name = locate_blocks(self, record["block"]["path"])
         kept = list(getattr(owner, name))
         stock_class, blocks = type(kept[0]), []
+        without_attention = edited_layers(record, "attention")
         for index in range(record["layers"]):
             # Any layer number will do for the others: it only matters to the attention, which goes at once.
-            blocks.append(stock_class(config, 0) if index in record["drop"] else kept.pop(0))
-            remove_sublayers(blocks[-1], record["block"], config, gone_from(record, index))
+            blocks.append(stock_class(config, 0) if index in without_attention else kept.pop(0))
+            remove_sublayers(blocks[-1], record["block"], config, edited(record, index))
         install(self, blocks, record)
         # Again, now that all modules are there: initial weights for the new blocks, and what device maps go by.
         self.post_init()

@@ -8,9 +8,9 @@ from importlib.metadata import version
 
 from gatenorm.errors import PlanError, did_you_mean
 from gatenorm.families import Layout
-from gatenorm.records import ATTENTION, KINDS, SINGULAR, Plan, Removal, Scores, spans
+from gatenorm.records import ATTENTION, KINDS, MLP, SINGULAR, SUBLAYERS, Edits, Plan, Scores, spans
 
-_NAMES = {"attention": "attention", "mlp": "MLP"}
+_NAMES: dict[str, str] = {ATTENTION: "attention", MLP: "MLP"}
 
 
 def count_for_share(share: float, attentions: int) -> int:
@@ -84,8 +84,8 @@ def plan_by_scores(layout: Layout, scores: Scores, count: int, protect: Sequence
         raise PlanError(f"the scores are of {scores.model.name}, which is not this checkpoint: score it first")
     check_count(layout, count, protect, scores.kind)
     free = [i for i in scores.ranking if i not in set(protect)]
-    check_drop(scores.kind, layout.layers, layout.removal, free[:count], protect)
-    return _compose(layout, Removal.of(scores.kind, free[:count]), scores.kind, scores.criterion, scores, protect)
+    check_drop(scores.kind, layout.layers, layout.edits, free[:count], protect)
+    return _compose(layout, Edits.of(scores.kind, free[:count]), scores.kind, scores.criterion, scores, protect)
 
 
 def plan_by_hand(layout: Layout, drop: Sequence[int], protect: Sequence[int] = (), kind: str = ATTENTION) -> Plan:
@@ -95,8 +95,8 @@ def plan_by_hand(layout: Layout, drop: Sequence[int], protect: Sequence[int] = (
         PlanError: a layer that is not there, is protected or has lost them already, or nothing would be left.
     """
     check_kind(kind)
-    check_drop(kind, layout.layers, layout.removal, drop, protect)
-    return _compose(layout, Removal.of(kind, drop), kind, None, None, protect)
+    check_drop(kind, layout.layers, layout.edits, drop, protect)
+    return _compose(layout, Edits.of(kind, drop), kind, None, None, protect)
 
 
 def plan_from_file(layout: Layout, plan: Plan, protect: Sequence[int] = ()) -> Plan:
@@ -106,16 +106,16 @@ def plan_from_file(layout: Layout, plan: Plan, protect: Sequence[int] = ()) -> P
         PlanError: it was made for another checkpoint, or cannot be carried out on this one.
     """
     check_plan(layout, plan)
-    new = plan.removal - layout.removal
+    new = plan.edits - layout.edits
     _check_removal(layout, new, protect)
     return _compose(layout, new, plan.kind, plan.criterion, plan.scores, {*plan.protect, *protect})
 
 
 def most_removable(layout: Layout, protect: Sequence[int] = (), kind: str = ATTENTION) -> int:
     """How many sublayers of that kind can go: not the protected ones, and one must stay."""
-    there = layout.there(kind)
+    there = layout.layers_with(kind)
     # A block is the last attention or the last MLP where the others of its layers' are gone.
-    least = min((len(layout.there(sublayer)) for sublayer in KINDS[kind]), default=0)
+    least = min((len(layout.layers_with(sublayer)) for sublayer in KINDS[kind]), default=0)
     return max(0, min(len(there) - len(set(protect) & set(there)), least - 1))
 
 
@@ -129,7 +129,7 @@ def check_count(layout: Layout, count: int, protect: Sequence[int] = (), kind: s
     unknown = [i for i in protect if i not in range(layout.layers)]
     if unknown:
         raise PlanError(f"layer {unknown[0]} cannot be protected: the layers are 0 to {layout.layers - 1}")
-    there = layout.there(kind)
+    there = layout.layers_with(kind)
     most = most_removable(layout, protect, kind)
     if not 1 <= count <= most:
         protected = len(set(protect) & set(there))
@@ -142,7 +142,7 @@ def check_count(layout: Layout, count: int, protect: Sequence[int] = (), kind: s
         )
 
 
-def check_drop(kind: str, layers: int, gone: Removal, drop: Sequence[int], protect: Sequence[int] = ()) -> None:
+def check_drop(kind: str, layers: int, gone: Edits, drop: Sequence[int], protect: Sequence[int] = ()) -> None:
     """Refuse removals that a model of ``layers`` blocks, which lacks ``gone`` already, does not allow.
 
     Raises:
@@ -154,14 +154,14 @@ def check_drop(kind: str, layers: int, gone: Removal, drop: Sequence[int], prote
     for layer in drop:
         if not isinstance(layer, int) or isinstance(layer, bool) or layer not in range(layers):
             raise PlanError(f"there is no layer {layer}: the layers are 0 to {layers - 1}")
-        for sublayer in gone.of_layer(layer):
-            if sublayer in KINDS[kind]:
-                so_far = spans(getattr(gone, sublayer))
-                raise PlanError(f"layer {layer} has lost its {_NAMES[sublayer]} already; removed so far: {so_far}")
+        for edit in gone.at(layer):
+            if edit.sublayer in KINDS[kind]:
+                so_far = spans(gone.layers_of(edit.sublayer))
+                raise PlanError(f"layer {layer} has lost its {_NAMES[edit.sublayer]} already; removed so far: {so_far}")
         if layer in protect:
             raise PlanError(f"layer {layer} is to be removed and to be protected: take it out of one of the two")
     for sublayer in KINDS[kind]:
-        there = layers - len(getattr(gone, sublayer))
+        there = layers - len(gone.layers_of(sublayer))
         if len(set(drop)) >= there:
             raise PlanError(f"cannot remove all {there} {SINGULAR[sublayer]}s: at least one must stay")
 
@@ -177,34 +177,31 @@ def check_plan(layout: Layout, plan: Plan) -> None:
             f"the plan was made for {plan.model.name} ({plan.model.layers} layers, config "
             f"{plan.model.config_sha256[:8]}), this is another checkpoint: make a plan for it, or name the layers"
         )
-    forgotten = layout.removal - plan.removal
+    forgotten = layout.edits - plan.edits
     for sublayer, name in _NAMES.items():
-        layers = getattr(forgotten, sublayer)
+        layers = forgotten.layers_of(sublayer)
         if layers:
-            raise PlanError(f"the plan forgets that layers {spans(layers)} have lost their {name} already")
-    _check_removal(layout, plan.removal - layout.removal, plan.protect)
+            raise PlanError(f"the plan omits {name} layers that are already removed: {spans(layers)}")
+    _check_removal(layout, plan.edits - layout.edits, plan.protect)
 
 
-def _check_removal(layout: Layout, new: Removal, protect: Sequence[int]) -> None:
+def _check_removal(layout: Layout, new: Edits, protect: Sequence[int]) -> None:
     """Both kinds of sublayers by themselves; a removal of nothing is refused as one of no attention."""
-    for kind in KINDS:
-        if len(KINDS[kind]) == 1 and (new.within(kind) or (kind == ATTENTION and not new)):
-            check_drop(kind, layout.layers, layout.removal, new.within(kind), protect)
+    for kind in SUBLAYERS:
+        if new.layers_of(kind) or (kind == ATTENTION and not new):
+            check_drop(kind, layout.layers, layout.edits, new.layers_of(kind), protect)
 
 
 def _compose(
-    layout: Layout, new: Removal, kind: str, criterion: str | None, scores: Scores | None, protect: Iterable[int]
+    layout: Layout, new: Edits, kind: str, criterion: str | None, scores: Scores | None, protect: Iterable[int]
 ) -> Plan:
-    previous = layout.checkpoint.config.get("gatenorm", {}).get("plan") if layout.removal else None
-    removal = layout.removal | new
     return Plan(
         model=layout.identity(),
-        drop=removal.attention,
+        edits=layout.edits | new,
         criterion=criterion,
         scores=scores,
         protect=tuple(sorted(protect)),
-        previous=Plan.from_json(previous) if previous else None,
+        previous=layout.pruned.plan if layout.pruned else None,
         version=version("gatenorm"),
-        drop_mlp=removal.mlp,
         kind=kind,
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from gatenorm.audit.output.formatting import amount
 from gatenorm.evaluation.statistics.paired_statistics import compare
-from gatenorm.records import Evidence, FailureSignature
+from gatenorm.records import Diagnostic, Evidence
 from gatenorm.records.audit import PRUNED, AuditedVariant
 
 KIND = "comparison-not-beaten"
@@ -18,7 +18,7 @@ _DEPTH, _RANDOM = "depth", "random"
 
 def unbeaten(
     variants: Sequence[AuditedVariant], baseline: Sequence[Evidence], rankings: Sequence[str]
-) -> list[FailureSignature]:
+) -> list[Diagnostic]:
     """One warning for each of ``rankings`` that costs more loss than ``depth`` or random draws do, at any budget.
 
     Held against each other are losses on the first text, in nats a token; of random draws their mean. A difference
@@ -32,7 +32,7 @@ def unbeaten(
         own = (e for e in one.evidence if e.kind == "perplexity" and e.data.get("sha256") == whole.data.get("sha256"))
         record = next(own, None)
         if one.state == PRUNED and record is not None:
-            found.setdefault(one.criterion, {})[len(one.plan.new)] = record
+            found.setdefault(one.criterion, {})[len(one.plan.added.attention)] = record
     warnings = []
     for name in dict.fromkeys(rankings):
         cases = [
@@ -43,11 +43,11 @@ def unbeaten(
         if cases:
             told = ". ".join(_told(case) for case in cases)
             message = f"{name} does not beat what knows nothing of the model: {told}"
-            warnings.append(FailureSignature(KIND, message, {"ranking": name, "cases": cases}))
+            warnings.append(Diagnostic(KIND, message, {"ranking": name, "cases": cases}))
     return warnings
 
 
-def at(warnings: Sequence[FailureSignature], ranking: str, count: int) -> list[str]:
+def at(warnings: Sequence[Diagnostic], ranking: str, count: int) -> list[str]:
     """What costs less than a ranking with so many removed, in words."""
     of_ranking = (w for w in warnings if w.kind == KIND and w.evidence["ranking"] == ranking)
     cases = [case for w in of_ranking for case in w.evidence["cases"] if case["removed"] == count]

@@ -10,7 +10,7 @@ from gatenorm.audit.judge.gates import BY_CHANCE
 from gatenorm.audit.output.formatting import amount, figure, interval
 from gatenorm.audit.plan.candidates import chosen_of, nearest
 from gatenorm.audit.plan.rankings import BorneOut
-from gatenorm.records import FailureSignature
+from gatenorm.records import Diagnostic
 from gatenorm.records.audit import (
     CANDIDATE,
     FALLS,
@@ -27,7 +27,7 @@ def verdict(
     borne: BorneOut,
     asked_for: str,
     missing: Sequence[NotExamined],
-    beaten_by: Sequence[FailureSignature] = (),
+    beaten_by: Sequence[Diagnostic] = (),
 ) -> tuple[tuple[str, ...], str | None]:
     """Three sentences, and the name of the variant that they recommend, if any.
 
@@ -49,7 +49,8 @@ def _which(variants: Sequence[AuditedVariant], chosen: AuditedVariant | None) ->
     if chosen is not None:
         figures = "; ".join(f"{g.gate} {figure(g)}" for g in chosen.gates if g.value is not None)
         return (
-            f"{chosen.name} stands, with {len(chosen.plan.new)} attention sublayers ({chosen.share:.0%}) removed "
+            f"{chosen.name} stands, with {len(chosen.plan.added.attention)} attention sublayers ({chosen.share:.0%}) "
+            "removed "
             f"({figures}); {tally}."
         )
     closest = nearest(variants)
@@ -84,7 +85,7 @@ def _span(gate: GateResult) -> str:
     return f" ({interval(gate)})" if interval(gate) else ""
 
 
-def _by_what(borne: BorneOut, asked_for: str, beaten_by: Sequence[FailureSignature]) -> str:
+def _by_what(borne: BorneOut, asked_for: str, beaten_by: Sequence[Diagnostic]) -> str:
     cheaper = at(beaten_by, borne.name, borne.count)
     more = f"; {' and '.join(cheaper)} {'cost' if len(cheaper) > 1 else 'costs'} less still" if cheaper else ""
     if borne.name == asked_for:

@@ -28,7 +28,7 @@ def section(variant: AuditedVariant, baseline: str) -> str:
     lines = [
         f"Audited against {baseline} by gatenorm: **{variant.outcome}**"
         + (f" ({variant.rejected})" if variant.rejected else "")
-        + f". Attention removed in layers {spans(variant.plan.new)} ({variant.share:.0%}), chosen by "
+        + f". Attention removed in layers {spans(variant.plan.added.attention)} ({variant.share:.0%}), chosen by "
         f"`{variant.criterion}`.",
         "",
         "| gate | figure | interval | limit | outcome |",

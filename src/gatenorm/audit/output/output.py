@@ -22,7 +22,7 @@ from gatenorm.audit.plan.rankings import RULE, comparison
 from gatenorm.audit.run.jobs import orders_code, versions
 from gatenorm.audit.run.state import write_text
 from gatenorm.audit.run.workflow import STEPS, Workflow
-from gatenorm.records import FailureSignature
+from gatenorm.records import Diagnostic
 from gatenorm.records.audit import DONE, NOT_DONE, PARTLY, STANDS, Audit, AuditedVariant, NotExamined, Step
 from gatenorm.report.page import write_report
 
@@ -106,9 +106,7 @@ def _search(work: Workflow) -> dict[str, Any]:
     return {"gate": gate, "ranking": work.search_ranking, "limit": work.limits[str(gate)], **work.search.to_json()}
 
 
-def _warnings(
-    work: Workflow, variants: Sequence[AuditedVariant], beaten_by: Sequence[FailureSignature]
-) -> list[FailureSignature]:
+def _warnings(work: Workflow, variants: Sequence[AuditedVariant], beaten_by: Sequence[Diagnostic]) -> list[Diagnostic]:
     found = [*(work.cross_check.warnings if work.cross_check else ()), *beaten_by]
     whole = next((e.figures["perplexity"] for e in work.baseline if e.kind == "perplexity"), None)
     rankings: dict[str, dict[int, float]] = {}
@@ -123,7 +121,7 @@ def _warnings(
     return [*found, *(w for v in variants if (w := _uneven(v)) is not None)]
 
 
-def _uneven(variant: AuditedVariant) -> FailureSignature | None:
+def _uneven(variant: AuditedVariant) -> Diagnostic | None:
     """Tasks that got worse beyond chance although the average stands."""
     gate = next((g for g in variant.gates if g.gate == "task-drop"), None)
     if gate is None or gate.outcome != STANDS:
@@ -139,7 +137,7 @@ def _uneven(variant: AuditedVariant) -> FailureSignature | None:
         return None
     told = ", ".join(f"{task} -{points:.1f} points" for task, points in worse.items())
     message = f"{variant.name}: the average of the tasks stands, but some fell by more than chance: {told}"
-    return FailureSignature("uneven-tasks", message, {"variant": variant.name, "tasks": worse, "p": _UNLIKELY})
+    return Diagnostic("uneven-tasks", message, {"variant": variant.name, "tasks": worse, "p": _UNLIKELY})
 
 
 def _provenance(work: Workflow, began: float, model: str) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Candidate:
     @property
     def drop(self) -> tuple[int, ...]:
         """What this variant lacks and the audited model has."""
-        return self.plan.new
+        return self.plan.added.attention
 
     def share(self, layout: Layout) -> float:
         return len(self.drop) / len(layout.attention_layers)

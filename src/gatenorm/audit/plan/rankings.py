@@ -11,6 +11,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from gatenorm.analysis.agreement import agree, label
 from gatenorm.analysis.comparison import Comparison
 from gatenorm.analysis.diagnostics import few_shared
@@ -66,7 +68,7 @@ class Wanted:
         path = _file(self.source)
         if path is not None and isinstance(told.get("data"), Mapping):
             told["data"] = {**told["data"], "name": path.name}
-        return replace(scores, calibration=told)
+        return msgspec.structs.replace(scores, calibration=told)
 
 
 def wanted(config: Config, *, runs: bool) -> list[Wanted]:

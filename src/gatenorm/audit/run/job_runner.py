@@ -13,7 +13,7 @@ from gatenorm import api
 from gatenorm.audit.run.jobs import Order, Result, orders_code
 from gatenorm.errors import GatenormError
 from gatenorm.evaluation.core.job import Request
-from gatenorm.records import Plan
+from gatenorm.records import Plan, from_json, to_json
 
 Progress = Callable[[int, int], None]
 # What was loaded last, for the next order: orders of one model come one after the other.
@@ -45,14 +45,14 @@ def _score(given: Mapping[str, Any], progress: Progress | None) -> Result:
 
     criterion = given["criterion"]
     if given["source"] is None:
-        return {"scores": api.score(given["model"], criterion, seed=given["seed"], progress=progress).to_json()}
+        return {"scores": to_json(api.score(given["model"], criterion, seed=given["seed"], progress=progress))}
     tokens = Calibration(given["source"], given["samples"], given["length"], seed=given["seed"])
     scores = api.score(_laboratory(given), criterion, calibration=tokens, progress=progress)
-    return {"scores": scores.to_json()}
+    return {"scores": to_json(scores)}
 
 
 def _build(given: Mapping[str, Any], progress: Progress | None) -> Result:
-    api.prune(given["model"], given["out"], Plan.from_json(given["plan"]), progress=progress)
+    api.prune(given["model"], given["out"], from_json(Plan, given["plan"], "a plan"), progress=progress)
     return {}
 
 

@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from gatenorm.audit.run.jobs import Order, Result
 from gatenorm.errors import AuditError, OutputError
-from gatenorm.records import ModelIdentity, read_json
+from gatenorm.records import ModelIdentity, from_json, read_json, to_json
 
 STATE_SCHEMA = "gatenorm/audit-state/1"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -137,7 +137,7 @@ def check_directory(directory: Path, model: ModelIdentity) -> None:
     if found.get("schema") != STATE_SCHEMA:
         raise AuditError(f"-o {directory} holds an audit of another release ({found.get('schema')}): give a new one")
     try:
-        owner = ModelIdentity.from_json(found["model"])
+        owner = from_json(ModelIdentity, found["model"], "the state of an audit")
     except (KeyError, TypeError, ValueError, AttributeError):
         raise AuditError(f"-o {directory}: {marker} is damaged: give a new directory") from None
     if not owner.same_weights(model):
@@ -153,7 +153,7 @@ def claim(directory: Path, model: ModelIdentity, version: str) -> float:
     if marker.exists():
         return float(read_json(marker, "the audit's state").get("began", 0.0))
     began = time.time()
-    content = {"schema": STATE_SCHEMA, "model": model.to_json(), "version": version, "began": began}
+    content = {"schema": STATE_SCHEMA, "model": to_json(model), "version": version, "began": began}
     write_text(marker, json.dumps(content, indent=2) + "\n", directory)
     return began
 

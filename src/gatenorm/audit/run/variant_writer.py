@@ -14,7 +14,7 @@ from gatenorm.audit.run.job_cache import Measuring, records
 from gatenorm.audit.run.jobs import Order, orders_code
 from gatenorm.errors import GatenormError, OutputError
 from gatenorm.models.named import training_source
-from gatenorm.records import Evidence, ModelIdentity, Plan, read_json
+from gatenorm.records import Evidence, ModelIdentity, Plan, read_record, to_json
 from gatenorm.records.audit import CANDIDATE, RECOVERED
 from gatenorm.surgery.disk import PLAN_FILE
 
@@ -39,7 +39,7 @@ def build(measuring: Measuring, candidates: Sequence[Candidate]) -> None:
         arguments = {
             "model": str(measuring.layout.checkpoint.directory),
             "out": str(path),
-            "plan": one.plan.to_json(),
+            "plan": to_json(one.plan),
             "threads": measuring.threads,
         }
         key = {"model": measuring.content, "drop": list(one.drop), "name": one.name}
@@ -121,7 +121,7 @@ def _holds(path: Path, plan: Plan) -> bool:
     if not (path / "config.json").is_file():
         return False
     try:
-        written = Plan.from_json(read_json(path / PLAN_FILE, "a plan"))
+        written = read_record(Plan, path / PLAN_FILE, "a plan")
     except GatenormError:
         return False
-    return written.drop == plan.drop and written.criterion == plan.criterion and written.model == plan.model
+    return written.edits == plan.edits and written.criterion == plan.criterion and written.model == plan.model

@@ -19,7 +19,7 @@ from gatenorm.audit.run import speed
 from gatenorm.audit.run import variant_writer as building
 from gatenorm.audit.run.job_cache import Measuring, records, records_or_raise
 from gatenorm.errors import AuditError, CriterionError
-from gatenorm.records import Evidence, Scores
+from gatenorm.records import Evidence, Scores, from_json
 from gatenorm.records.audit import CANDIDATE, COMPARISON, NOT_PROVEN, GateResult, NotExamined
 
 STEPS = (
@@ -69,7 +69,7 @@ class Workflow:
             if "error" in result:
                 self._without(one, result["error"])
                 continue
-            self.scores[one.name] = one.own(Scores.from_json(result["scores"]))
+            self.scores[one.name] = one.own(from_json(Scores, result["scores"], "scores"))
         asked = [self.scores[one.name] for one in self._asked_for() if one.name in self.scores]
         if not asked:
             raise CriterionError(f"{self.wanted[0].name} could not be had, and nothing else was asked for")

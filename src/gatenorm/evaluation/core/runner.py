@@ -15,7 +15,7 @@ from gatenorm.evaluation.core.lm_eval_adapters import backend
 from gatenorm.evaluation.statistics.paired_statistics import compare
 from gatenorm.evaluation.tasks import zeroshot
 from gatenorm.models.model import Model, check_same_tokenizer
-from gatenorm.records import Evidence
+from gatenorm.records import Evidence, to_json
 
 # Opens a bar: called with what it is about and the unit, gives something that is entered for a progress function.
 Bars = Callable[[str, str], AbstractContextManager[Progress]]
@@ -127,15 +127,14 @@ class _Run:
         kept = self._cache.get(key) if self._cache and key else None
         if kept is not None:
             # The same content may lie in a folder of another name today.
-            named = {"baseline": subjects[1].identity.to_json()} if len(subjects) > 1 else {}
+            named = {"baseline": to_json(subjects[1].identity)} if len(subjects) > 1 else {}
             return self.add(replace(kept, model=subject.identity, protocol={**kept.protocol, **named}), cached=True)
         with self._bars(f"{job.title}: {subject.name}", job.unit) as progress:
             found = measure(progress)
         evidence = Evidence(
             kind=found.kind,
             model=subject.identity,
-            removed=subject.removed,
-            removed_mlp=subject.removed_mlp,
+            edits=subject.edits,
             figures=found.figures,
             protocol=found.protocol,
             data=found.data,
@@ -151,7 +150,7 @@ class _Run:
         contents = [self._content(subject) for subject in subjects]
         if None in contents:
             return None
-        hardware = [[s.device, s.computes_in, s.context, s.engine, s.removed, s.removed_mlp] for s in subjects]
+        hardware = [[s.device, s.computes_in, s.context, s.engine, s.edits.to_json()] for s in subjects]
         described: dict[str, Any] = {"kind": job.kind, "key": dict(job.key), "versions": used}
         return key_of({**described, "models": contents, "hardware": hardware})
 

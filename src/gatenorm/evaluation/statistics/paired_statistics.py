@@ -13,7 +13,7 @@ from typing import Any
 
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.statistics.student import quantile
-from gatenorm.records import Evidence
+from gatenorm.records import Evidence, to_json
 
 # The standard normal's 97.5% point.
 Z = 1.959963984540054
@@ -157,15 +157,13 @@ def compare(baseline: Evidence, model: Evidence) -> Evidence | None:
     return Evidence(
         kind="comparison",
         model=model.model,
-        removed=model.removed,
-        removed_mlp=model.removed_mlp,
+        edits=model.edits,
         figures=figures,
         protocol={
             "of": model.kind,
             **({"task": model.protocol["task"]} if "task" in model.protocol else {}),
-            "baseline": baseline.model.to_json(),
-            "baseline_removed": list(baseline.removed),
-            **({"baseline_removed_mlp": list(baseline.removed_mlp)} if baseline.removed_mlp else {}),
+            "baseline": to_json(baseline.model),
+            "baseline_edits": baseline.edits.to_json(),
             "interval": INTERVAL,
             "difference": "model minus baseline",
         },

@@ -201,8 +201,7 @@ def measure(
     return Evidence(
         kind="perplexity",
         model=layout.identity(),
-        removed=layout.drop,
-        removed_mlp=layout.drop_mlp,
+        edits=layout.edits,
         figures=result.figures(),
         protocol=result.protocol,
         data=text.identity(),

@@ -24,6 +24,7 @@ from gatenorm.evaluation.statistics.student import quantile
 from gatenorm.models.batches import memory_for
 from gatenorm.models.forward import not_finite
 from gatenorm.models.model import Model
+from gatenorm.records import to_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -197,9 +198,8 @@ def followed(
         figures["perplexity"] = math.exp(min(_weighted(given, "nll", tokens), 700))
         figures["baseline_perplexity"] = math.exp(min(_weighted(given, "baseline_nll", tokens), 700))
     protocol = {
-        "baseline": baseline.identity.to_json(),
-        "baseline_removed": list(baseline.removed),
-        **({"baseline_removed_mlp": list(baseline.removed_mlp)} if baseline.removed_mlp else {}),
+        "baseline": to_json(baseline.identity),
+        "baseline_edits": baseline.edits.to_json(),
         "new_tokens": count,
         "decoding": "greedy",
         "chat_template": False,

@@ -125,8 +125,7 @@ def average(records: Sequence[Evidence]) -> Evidence | None:
     return Evidence(
         kind="zeroshot-average",
         model=own[0].model,
-        removed=own[0].removed,
-        removed_mlp=own[0].removed_mlp,
+        edits=own[0].edits,
         figures=figures,
         protocol={"average": entering, "average_acc": "acc of every task", "harness": "lm_eval"},
         data={"name": "+".join(entering), "sha256": digest},
@@ -155,8 +154,7 @@ def average_difference(changes: Sequence[Evidence], average: Evidence) -> Eviden
     return Evidence(
         kind="comparison",
         model=average.model,
-        removed=average.removed,
-        removed_mlp=average.removed_mlp,
+        edits=average.edits,
         figures=figures,
         protocol={"of": "zeroshot-average", "baseline": own[0].protocol["baseline"], "interval": INTERVAL},
         data=average.data,

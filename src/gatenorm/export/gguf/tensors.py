@@ -83,7 +83,7 @@ def file_type(tensors: list[Tensor], dtype: str) -> int:
 
 def written(layout: Layout) -> tuple[int, ...]:
     """The original numbers of the layers that are written, in their order: all but those that are gone altogether."""
-    gone = set(layout.removal.blocks)
+    gone = set(layout.edits.blocks)
     return tuple(layer for layer in range(layout.layers) if layer not in gone)
 
 

@@ -7,6 +7,7 @@ out, and the others move up. Stock engines read the file.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 ARCHITECTURE = "deci"
 # In original layer numbers; the last two where MLPs are gone, since the blocks of the file may then be fewer.
-DROP_KEY, DROP_MLP_KEY, LAYERS_KEY = "gatenorm.drop", "gatenorm.drop_mlp", "gatenorm.layers"
+EDITS_KEY = "gatenorm.edits"
 _CONTEXT = 2048
 
 
@@ -118,18 +119,15 @@ def _describe(writer: GGUFWriter, layout: Layout, words: Tokenizer, kind: int) -
     from gguf import GGML_QUANT_VERSION, RopeScalingType
 
     assert layout.rotary is not None
-    config, data, gone = layout.checkpoint.config, layout.data, set(layout.drop)
+    config, data, gone = layout.checkpoint.config, layout.data, set(layout.edits.attention)
     writer.add_type("model")
     writer.add_name(layout.checkpoint.name.encode("utf-8", "replace").decode())
     for key, text in _licence(layout).items():
         writer.add_string(key, text)
     writer.add_file_type(kind)
     writer.add_quantization_version(GGML_QUANT_VERSION)
-    if layout.drop:
-        writer.add_array(DROP_KEY, [int(i) for i in sorted(layout.drop)])
-    if layout.drop_mlp:
-        writer.add_array(DROP_MLP_KEY, [int(i) for i in sorted(layout.drop_mlp)])
-        writer.add_uint32(LAYERS_KEY, layout.layers)
+    if layout.edits:
+        writer.add_string(EDITS_KEY, json.dumps(layout.edits.to_json()))
 
     layers = written(layout)
     writer.add_block_count(len(layers))
@@ -185,17 +183,17 @@ def _licence(layout: Layout) -> dict[str, str]:
 def _remarks(layout: Layout, words: Tokenizer) -> Iterator[str]:
     yield from words.notes
     layers = written(layout)
-    if layers[0] in layout.drop:
+    if layers[0] in layout.edits.attention:
         yield (
             f"layer {layers[0]} keeps one product with a zero {layout.width} x {layout.width} matrix, without which "
             "llama.cpp does not load it; it needs no cache"
         )
     if len(layers) < layout.layers:
         yield (
-            f"blocks {spans(layout.removal.blocks)} are gone altogether and not written: the file counts its "
+            f"blocks {spans(layout.edits.blocks)} are gone altogether and not written: the file counts its "
             f"{len(layers)} blocks anew"
         )
-    mlps = [layer for layer in layers if layer in layout.drop_mlp]
+    mlps = [layer for layer in layers if layer in layout.edits.mlp]
     if mlps:
         yield (
             f"in place of the MLP of layers {spans(mlps)} stands one of {NO_MLP} hidden units that computes zero, "

@@ -59,7 +59,7 @@ def tensors(layout: Layout, read: bool = True) -> Iterator[Replacement]:
 
 def zero_attention(layout: Layout) -> tuple[int, ...]:
     """The layers that are written with an attention that computes zero, where the source has none."""
-    return (0,) if 0 in layout.drop else ()
+    return (0,) if 0 in layout.edits.attention else ()
 
 
 def biased(layout: Layout) -> bool:

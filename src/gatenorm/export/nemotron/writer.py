@@ -112,8 +112,7 @@ def nemotron_config(layout: Layout) -> dict[str, Any]:
             "schema": SCHEMA,
             "base_model_type": layout.model_type,
             "layers": layout.layers,
-            "drop": list(layout.drop),
-            **({"drop_mlp": list(layout.drop_mlp)} if layout.drop_mlp else {}),
+            "edits": layout.edits.to_json(),
             "zero_attention": list(tensors.zero_attention(layout)),
         },
     }

@@ -132,8 +132,7 @@ def verify(
     evidence = Evidence(
         kind="verify",
         model=against.identity(),
-        removed=against.drop,
-        removed_mlp=against.drop_mlp,
+        edits=against.edits,
         figures=figures,
         protocol={
             "engine": kind.name,
@@ -293,7 +292,7 @@ def _faults(figures: dict[str, float], limit: Limit, layout: Layout, form: str) 
             f"{figures['texts_cut_differently']:.0f} of {figures['texts']:.0f} texts are cut into other tokens"
         )
     # An exported layer 0 may keep an attention that computes zero; no other pruned layer has a cache.
-    spare = int(0 in layout.drop and form == "nemotron-nas")
+    spare = int(0 in layout.edits.attention and form == "nemotron-nas")
     kept = len(layout.attention_layers)
     if "cached_layers" in figures and not kept <= figures["cached_layers"] <= kept + spare:
         faults.append(

@@ -56,7 +56,7 @@ def _maps(audit: Audit) -> tuple[Chart, ...]:
 
 def _telling(audit: Audit) -> list[AuditedVariant]:
     own = [v for v in measured.candidates(audit) if any(e.kind == "retrieval" for e in v.evidence)]
-    most = sorted(own, key=lambda v: -len(v.plan.drop))
+    most = sorted(own, key=lambda v: -len(v.plan.added.attention))
     return list({v.name: v for v in (*own[:1], *most[:1])}.values())
 
 

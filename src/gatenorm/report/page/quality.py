@@ -70,7 +70,7 @@ def _against_speed(audit: Audit, timed: Sequence[AuditedVariant], at: tuple[str,
             y=[100 * c.difference for _, c, _ in points],
             name=f"{criterion} (comparison)" if comparison else criterion,
             mode="markers+text",
-            text=[str(len(v.plan.drop)) for _, _, v in points],
+            text=[str(len(v.plan.added.attention)) for _, _, v in points],
             textposition="top center",
             customdata=[title(v) for _, _, v in points],
             marker={
@@ -87,7 +87,7 @@ def _against_speed(audit: Audit, timed: Sequence[AuditedVariant], at: tuple[str,
                     [
                         Cell(title(variant)),
                         Cell(criterion),
-                        Cell(str(len(variant.plan.drop))),
+                        Cell(str(len(variant.plan.added.attention))),
                         Cell(times(speed.of("prefill_speedup"))),
                         Cell(times(speed.of("decode_speedup"))),
                         Cell(percent(change.difference, 2, sign=True)),
@@ -116,7 +116,7 @@ def _by_count(audit: Audit, own: Sequence[AuditedVariant]) -> Chart:
     figure = plotly_figure("")
     for n, (criterion, variants) in enumerate(_by_criterion(own).items()):
         points = sorted(
-            ((len(v.plan.drop), measured.perplexities(audit, v)[0], v) for v in variants), key=lambda p: p[0]
+            ((len(v.plan.added.attention), measured.perplexities(audit, v)[0], v) for v in variants), key=lambda p: p[0]
         )
         figure.add_scatter(
             x=[count for count, _, _ in points],
@@ -140,7 +140,7 @@ def _by_count(audit: Audit, own: Sequence[AuditedVariant]) -> Chart:
                 [
                     Cell(variant.name, tags=measured.tags(variant)),
                     Cell(change.name),
-                    Cell(str(len(variant.plan.drop))),
+                    Cell(str(len(variant.plan.added.attention))),
                     Cell(number(change.before)),
                     Cell(number(change.after)),
                     Cell(percent(change.difference, 2, sign=True)),

@@ -61,7 +61,7 @@ def _shown(audit: Audit, variant: AuditedVariant | None) -> list[Scores]:
 
 
 def _scores(audit: Audit, scores: Scores, variant: AuditedVariant | None) -> Chart:
-    gone = tuple(variant.plan.drop) if variant else ()
+    gone = tuple(variant.plan.added.attention) if variant else ()
     name = label(scores)
     meaning = f"removed in {title(variant)}" if variant else "removed"
     figure = scores_figure(scores, gone, meaning)
@@ -72,7 +72,7 @@ def _scores(audit: Audit, scores: Scores, variant: AuditedVariant | None) -> Cha
             Cell(str(s.layer)),
             Cell(number(s.score, 5)),
             Cell(str(place[s.layer])),
-            Cell(", ".join(title(v) for v in without if s.layer in v.plan.drop) or "kept by all"),
+            Cell(", ".join(title(v) for v in without if s.layer in v.plan.added.attention) or "kept by all"),
         ]
         for s in scores.layers
     ]
@@ -101,12 +101,12 @@ def _scores(audit: Audit, scores: Scores, variant: AuditedVariant | None) -> Cha
 def _matrix(audit: Audit) -> Chart:
     own = [*candidates(audit), *comparisons(audit)]
     layers = (
-        sorted({s.layer for s in audit.scores[0].layers} | {i for v in own for i in v.plan.drop})
+        sorted({s.layer for s in audit.scores[0].layers} | {i for v in own for i in v.plan.added.attention})
         if audit.scores
         else []
     )
     layers = layers or list(range(audit.model.layers))
-    cells = [[int(layer in v.plan.drop) for layer in layers] for v in own]
+    cells = [[int(layer in v.plan.added.attention) for layer in layers] for v in own]
     figure = plotly_figure("")
     figure.add_heatmap(
         z=cells,
@@ -127,8 +127,8 @@ def _matrix(audit: Audit) -> Chart:
         [
             Cell(title(v)),
             Cell(v.criterion),
-            Cell(spans(v.plan.drop)),
-            Cell(str(len(v.plan.drop))),
+            Cell(spans(v.plan.added.attention)),
+            Cell(str(len(v.plan.added.attention))),
             Cell(f"{v.share:.1%}"),
         ]
         for v in own

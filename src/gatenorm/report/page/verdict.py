@@ -83,10 +83,10 @@ def rankings_table(audit: Audit) -> Table | None:
         return None
     everyone = [*measured.candidates(audit), *measured.comparisons(audit)]
     pruned = [v for v in everyone if v.state == PRUNED and measured.perplexities(audit, v)]
-    counts = sorted({len(v.plan.drop) for v in pruned})
+    counts = sorted({len(v.plan.added.attention) for v in pruned})
     rows = []
     for criterion in dict.fromkeys(v.criterion for v in pruned):
-        own = {len(v.plan.drop): v for v in reversed(pruned) if v.criterion == criterion}
+        own = {len(v.plan.added.attention): v for v in reversed(pruned) if v.criterion == criterion}
         role = "candidate" if any(v.role == CANDIDATE for v in own.values()) else "for comparison"
         rows.append((Cell(criterion, note=role), *(_removed(audit, own.get(n)) for n in counts)))
     columns = (Column("Ranking"), *(Column(f"{n} removed", "perplexity", True) for n in counts))
@@ -101,11 +101,11 @@ def _removed(audit: Audit, variant: AuditedVariant | None) -> Cell:
     if variant is None:
         return _BLANK
     cell = _perplexity(audit, variant)
-    return Cell(cell.text.rpartition(" → ")[2], note=f"{cell.note}; {spans(variant.plan.drop)}")
+    return Cell(cell.text.rpartition(" → ")[2], note=f"{cell.note}; {spans(variant.plan.added.attention)}")
 
 
 def _row(audit: Audit, variant: AuditedVariant) -> tuple[Cell, ...]:
-    drop = variant.plan.drop
+    drop = variant.plan.added.attention
     speed = measured.told_speed(audit, variant)
     saved = speed.of("cache_share_removed") if speed else None
     marks = (*measured.tags(variant), *(("chosen",) if variant.name == audit.chosen else ()))

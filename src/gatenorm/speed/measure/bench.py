@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gatenorm.errors import EvaluationError, MissingExtraError
-from gatenorm.records import Evidence, Removal
+from gatenorm.records import Edits, Evidence
 from gatenorm.speed.measure.engines import Setting, TimedEngine
 from gatenorm.speed.measure.record import TURN_SECONDS, Case, Measured, Session, measure
 from gatenorm.speed.measure.variants import Variant
@@ -127,8 +127,7 @@ def bench(
             Evidence(
                 kind=KIND,
                 model=by_label[m.name].identity,
-                removed=by_label[m.name].removed,
-                removed_mlp=by_label[m.name].removed_mlp,
+                edits=by_label[m.name].edits,
                 figures=_figures(m, first.get(m.case), by_label[m.name], baseline)
                 | _predictions(m, by_label[m.name], baseline, engine, sessions[m.name], protocol.machine),
                 protocol=_described(m, engine, setting, protocol, labels, sessions[m.name], baseline),
@@ -203,10 +202,10 @@ def _figures(m: Measured, first: Measured | None, variant: Variant, baseline: Va
     return figures
 
 
-def newly_removed(variant: Variant, baseline: Variant) -> Removal | None:
+def newly_removed(variant: Variant, baseline: Variant) -> Edits | None:
     """The sublayers that the variant lacks and the baseline has; ``None`` where it is not a pruned form of it."""
-    same = variant.identity.layers == baseline.identity.layers and not baseline.removal - variant.removal
-    return variant.removal - baseline.removal if same else None
+    same = variant.identity.layers == baseline.identity.layers and not baseline.edits - variant.edits
+    return variant.edits - baseline.edits if same else None
 
 
 def _predictions(

@@ -81,8 +81,7 @@ def _one(
     return Evidence(
         kind=KIND,
         model=layout.identity(),
-        removed=layout.drop,
-        removed_mlp=layout.drop_mlp,
+        edits=layout.edits,
         figures=figures,
         protocol=_described(case, setting, rounds, session.dtype, skipped),
         data={

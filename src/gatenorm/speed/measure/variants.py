@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import json
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from gatenorm.checkpoint import TensorStore, open_store
-from gatenorm.checkpoint.formats.gguf.metadata import MOST_LAYERS, kv_heads, read_model
+from gatenorm.checkpoint.formats.gguf.metadata import kv_heads, read_model
 from gatenorm.errors import EvaluationError, MissingExtraError
-from gatenorm.export.gguf.writer import DROP_KEY, DROP_MLP_KEY, LAYERS_KEY
+from gatenorm.export.gguf.writer import EDITS_KEY
 from gatenorm.families import Layout
-from gatenorm.records import ModelIdentity, Removal
+from gatenorm.records import ATTENTION, MLP, Edits, ModelIdentity
 
 NEMOTRON = "nemotron-nas"
 
@@ -25,8 +25,7 @@ class Variant:
 
     Attributes:
         form: ``transformers``, ``nemotron-nas`` or ``gguf``.
-        removed: original numbers of the layers without attention.
-        removed_mlp: those of the layers without MLP.
+        edits: what was edited, in original layers.
         context: the most tokens that it takes, where its files say so.
         layout: what gatenorm understood of it; ``None`` for forms that it only writes.
     """
@@ -34,15 +33,9 @@ class Variant:
     path: Path
     form: str
     identity: ModelIdentity
-    removed: tuple[int, ...]
+    edits: Edits
     context: int | None
     layout: Layout | None = None
-    removed_mlp: tuple[int, ...] = ()
-
-    @property
-    def removal(self) -> Removal:
-        """The sublayers that it lacks."""
-        return Removal(self.removed, self.removed_mlp)
 
     @property
     def name(self) -> str:
@@ -55,10 +48,9 @@ class Variant:
             path=layout.checkpoint.directory,
             form="transformers",
             identity=layout.identity(),
-            removed=layout.drop,
+            edits=layout.edits,
             context=layout.context,
             layout=layout,
-            removed_mlp=layout.drop_mlp,
         )
 
     @classmethod
@@ -82,8 +74,8 @@ def _nemotron(checkpoint: TensorStore) -> Variant:
     config = checkpoint.config
     blocks = config.get("block_configs") or []
     try:
-        removed = tuple(i for i, block in enumerate(blocks) if block["attention"]["no_op"])
-        removed_mlp = tuple(i for i, block in enumerate(blocks) if block["ffn"]["no_op"])
+        edits = Edits.of(ATTENTION, (i for i, block in enumerate(blocks) if block["attention"]["no_op"]))
+        edits |= Edits.of(MLP, (i for i, block in enumerate(blocks) if block["ffn"]["no_op"]))
     except (TypeError, KeyError):
         raise EvaluationError(
             f"{checkpoint.directory}/config.json: block_configs do not say what was removed"
@@ -101,9 +93,8 @@ def _nemotron(checkpoint: TensorStore) -> Variant:
         path=checkpoint.directory,
         form=NEMOTRON,
         identity=identity,
-        removed=removed,
+        edits=edits,
         context=context if isinstance(context, int) else None,
-        removed_mlp=removed_mlp,
     )
 
 
@@ -113,29 +104,26 @@ def _gguf(path: Path) -> Variant:
     fields = read_model(path)
     architecture = str(fields["general.architecture"])
     layers, context = int(fields[f"{architecture}.block_count"]), int(fields[f"{architecture}.context_length"])
-    removed = tuple(i for i, count in enumerate(kv_heads(fields)) if count == 0)
-    removed_mlp: tuple[int, ...] = ()
-    if LAYERS_KEY in fields:  # its blocks are not those of the source
-        layers = fields[LAYERS_KEY]
-        if type(layers) is not int or not 0 < layers <= MOST_LAYERS:
-            raise EvaluationError(f"{path}: {LAYERS_KEY} is {layers!r:.40}, expected a number from 1 to {MOST_LAYERS}")
-        removed, removed_mlp = (_layers(path, fields, key, layers) for key in (DROP_KEY, DROP_MLP_KEY))
+    edits = Edits.of(ATTENTION, (i for i, count in enumerate(kv_heads(fields)) if count == 0))
+    if EDITS_KEY in fields:
+        edits = _edits(path, fields[EDITS_KEY])
+        layers += len(edits.blocks)  # blocks that are gone altogether are not in the file
     with path.open("rb") as file:
         begin = hashlib.sha256(file.read(1 << 20)).hexdigest()  # the header: its keys, names and shapes
     return Variant(
         path=path,
         form="gguf",
         identity=ModelIdentity(path.name, architecture, layers, begin, {path.name: path.stat().st_size}),
-        removed=removed,
+        edits=edits,
         context=context,
-        removed_mlp=removed_mlp,
     )
 
 
-def _layers(path: Path, fields: Mapping[str, Any], key: str, layers: int) -> tuple[int, ...]:
-    """Layer numbers that a file of ours lists; none where it does not."""
-    given = fields.get(key, [])
-    known = isinstance(given, list) and all(type(i) is int and 0 <= i < layers for i in given)
-    if not known or len(set(given)) < len(given):
-        raise EvaluationError(f"{path}: {key} is {given!r:.40}, expected a list of layers from 0 to {layers - 1}")
-    return tuple(given)
+def _edits(path: Path, text: Any) -> Edits:
+    """The edits that a file of ours lists."""
+    try:
+        return Edits.from_json(json.loads(text))
+    except (TypeError, ValueError) as error:
+        raise EvaluationError(
+            "gguf-edits-unreadable", f"{path}: {EDITS_KEY} is {text!r:.80} ({error})", expected="a list of edits"
+        ) from None

@@ -22,12 +22,12 @@ last position only, as engines do. Hence it speaks of ratios; take its times as 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gatenorm.errors import EvaluationError
-from gatenorm.records import ATTENTION, BLOCK, MLP, Removal
+from gatenorm.records import ATTENTION, BLOCK, MLP, Edits
 from gatenorm.speed.predict.counts import Architecture, Sublayer, Work
 from gatenorm.speed.predict.machines import Machine
 
@@ -65,10 +65,9 @@ class Times:
         seconds = self.of(kind)
         return self.total / (self.total - count * sum(seconds.values()) / len(seconds))
 
-    def speedup_without(self, drop: Sequence[int] | Removal) -> float:
-        """``T / (T - saved)`` when exactly these layers lose their attention, or exactly these sublayers go."""
-        removal = drop if isinstance(drop, Removal) else Removal(tuple(drop))
-        gone = sum(self.attention[layer] for layer in removal.attention) + sum(self.mlp[layer] for layer in removal.mlp)
+    def speedup_without(self, edits: Edits) -> float:
+        """``T / (T - saved)`` when exactly these sublayers go."""
+        gone = sum(self.attention[layer] for layer in edits.attention) + sum(self.mlp[layer] for layer in edits.mlp)
         return self.total / (self.total - gone)
 
 

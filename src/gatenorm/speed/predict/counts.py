@@ -14,7 +14,7 @@ from typing import Any
 from gatenorm.checkpoint import TensorSpec
 from gatenorm.families import Layout, keep_entries
 from gatenorm.families.family import value
-from gatenorm.records import Removal
+from gatenorm.records import Edits
 
 # Modules that are looked up by row and multiply nothing, by the last part of their names.
 _LOOKUPS = ("embed_tokens", "embed_positions", "embed_in", "wte", "wpe", "word_embeddings")
@@ -107,15 +107,15 @@ class Architecture:
     without_mlp: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, layout: Layout, removal: Removal = Removal()) -> Architecture:  # noqa: B008 - it is frozen
+    def of(cls, layout: Layout, edits: Edits = Edits()) -> Architecture:  # noqa: B008 - it is frozen
         """Count a checkpoint; only names and shapes are looked at, so it may lie on the hub.
 
         Args:
-            removal: count what would be left of it without these sublayers.
+            edits: count what would be left of it after these edits, besides its own.
         """
-        going = layout.removed_by(removal)
+        going = layout.tensors_removed_by(edits)
         stored = [t for t in layout.checkpoint.specs.values() if _is_parameter(t) and not t.name.startswith(going)]
-        gone = layout.removal | removal
+        gone = layout.edits | edits
         attention, mlp = {}, []
         inside: set[str] = set()
         for layer in range(layout.layers):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm.checkpoint import open_store
-from gatenorm.families import Layout, understand
+from gatenorm.families import Layout, detect_layout
 from gatenorm.models import loading as runtime
 from gatenorm.speed.measure import memory
 from gatenorm.speed.measure.engines import Setting
@@ -31,7 +31,7 @@ class Transformers:
     def __init__(self, path: Path, setting: Setting):
         import torch
 
-        layout = understand(open_store(path))
+        layout = detect_layout(open_store(path))
         if setting.threads:
             torch.set_num_threads(setting.threads)
         dtype = runtime.dtype_for(setting.dtype, setting.device)
@@ -128,7 +128,7 @@ class Transformers:
     def _profiles(self, case: Case) -> tuple[Profile, Profile]:
         import torch
 
-        ids, block, drop = self._prompt(case), self.layout.block, self.layout.drop
+        ids, block, drop = self._prompt(case), self.layout.block, self.layout.edits.attention
         with torch.inference_mode():
             with recording(self.model, block, drop) as recorder:
                 begin = recorder.watch.read()

@@ -17,9 +17,10 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from gatenorm.checkpoint import TensorStore, open_store
-from gatenorm.errors import CheckpointError, FamilyError, GatenormError
-from gatenorm.families import classes, families, understand
+from gatenorm.errors import FamilyError, GatenormError, RecordError
+from gatenorm.families import classes, detect_layout, families
 from gatenorm.families.family import family
+from gatenorm.records import Edits, ModelIdentity, Plan, to_json
 from tests.tiny_models import CASES
 
 TinyModels = Callable[..., Path]
@@ -40,7 +41,7 @@ def change(directory: Path, **keys: Any) -> Path:
 
 def refusal(directory: Path, assume: str | None = None) -> str:
     with pytest.raises(FamilyError) as error:
-        understand(open_store(directory), assume)
+        detect_layout(open_store(directory), assume)
     message = str(error.value)
     assert "\n" not in message
     assert len(message) < 600
@@ -48,13 +49,13 @@ def refusal(directory: Path, assume: str | None = None) -> str:
 
 
 def test_an_unknown_family_that_looks_like_llama_can_be_assumed(model: Path) -> None:
-    natural = understand(open_store(model))
+    natural = detect_layout(open_store(model))
     change(model, model_type="lama")
     message = refusal(model)
     assert "'lama'" in message
     assert "did you mean 'llama'?" in message
     assert "--family llama" in message
-    layout = understand(open_store(model), assume="llama")
+    layout = detect_layout(open_store(model), assume="llama")
     assert layout.assumed
     assert not natural.assumed
     assert layout.identity().model_type == "llama"
@@ -137,7 +138,7 @@ def test_hostile_values_never_crash(case: str, key: str, value: Any, tiny_models
     checkpoint.config = {**checkpoint.config, key: value}
     message = ""
     try:
-        layout = understand(checkpoint)
+        layout = detect_layout(checkpoint)
         assert layout.scale > 0
         layout.refusal()
     except GatenormError as error:
@@ -152,7 +153,7 @@ def test_a_switch_must_be_true_or_false(case: str, key: str, value: Any, tiny_mo
     checkpoint = open_store(tiny_models(case))
     checkpoint.config = {**checkpoint.config, key: value}
     with pytest.raises(FamilyError, match=f"{key} is .*expected true or false"):
-        understand(checkpoint)
+        detect_layout(checkpoint)
 
 
 def test_what_a_config_leaves_out_is_what_transformers_takes() -> None:
@@ -189,13 +190,13 @@ def test_family_by_an_unknown_name() -> None:
 )
 def test_refusal_to_prune(case: str, keys: dict[str, Any], expected: str, tiny_models: TinyModels) -> None:
     checkpoint = open_store(tiny_models(case))
-    assert understand(checkpoint).refusal() is None
+    assert detect_layout(checkpoint).refusal() is None
     checkpoint.config = {**checkpoint.config, **keys}
-    assert expected in (understand(checkpoint).refusal() or "")
+    assert expected in (detect_layout(checkpoint).refusal() or "")
 
 
 def test_no_layer_is_yielded_that_is_not_there(model: Path) -> None:
-    layout = understand(open_store(model))
+    layout = detect_layout(open_store(model))
     for layer in (-1, 4):
         with pytest.raises(FamilyError, match=r"no attention: expected one of \[0, 1, 2, 3\]"):
             layout.attention(layer)
@@ -208,7 +209,7 @@ def test_weights_of_something_else(model: Path) -> None:
 
 def test_nothing_but_shapes_is_read_to_understand(model: Path) -> None:
     checkpoint = open_store(model)
-    understand(checkpoint)
+    detect_layout(checkpoint)
     assert checkpoint.bytes_read == 0
 
 
@@ -230,7 +231,7 @@ def test_a_quantisation_config_of_no_known_form(model: Path, given: Any) -> None
 
 @pytest.mark.parametrize("nothing", [None, {}])
 def test_an_empty_quantisation_config_is_none(model: Path, nothing: Any) -> None:
-    assert understand(open_store(change(model, quantization_config=nothing))).layers == 4
+    assert detect_layout(open_store(change(model, quantization_config=nothing))).layers == 4
 
 
 @pytest.mark.parametrize("suffix", ["weight_scale", "weight_scale_inv", "weight.absmax", "SCB"])
@@ -255,7 +256,7 @@ def test_codes_in_place_of_a_weight_are_refused(model: Path, suffix: str) -> Non
 def test_plain_fp8_is_numbers(model: Path) -> None:
     tensors = {k: v.to(torch.float8_e4m3fn) for k, v in load_file(model / "model.safetensors").items()}
     save_file(tensors, model / "model.safetensors")
-    read = understand(open_store(model)).attention(1).q.float32()
+    read = detect_layout(open_store(model)).attention(1).q.float32()
     expected = tensors["model.layers.1.self_attn.q_proj.weight"].float().numpy()
     np.testing.assert_array_equal(read, expected)
 
@@ -263,8 +264,22 @@ def test_plain_fp8_is_numbers(model: Path) -> None:
 # ---- the entry of pruned checkpoints
 
 
+def removed(*layers: Any) -> list[dict[str, Any]]:
+    return [{"layer": layer, "sublayer": "attention", "operation": "remove"} for layer in layers]
+
+
+PLAN = to_json(Plan(ModelIdentity("m", "llama", 4, "", {}), Edits.of("attention", (1, 3))))
+
+
 def pruned(model: Path, **changes: Any) -> TensorStore:
-    entry = {"schema": "gatenorm/pruned/1", "base_model_type": "llama", "layers": 4, "drop": [1, 3], **changes}
+    entry = {
+        "schema": "gatenorm/pruned/1",
+        "base_model_type": "llama",
+        "layers": 4,
+        "edits": removed(1, 3),
+        "block": {},
+    }
+    entry |= {"plan": PLAN, **changes}
     entry = {k: v for k, v in entry.items() if v is not ...}
     return open_store(change(model, model_type="gatenorm_llama", num_hidden_layers=2, gatenorm=entry))
 
@@ -273,8 +288,8 @@ def test_a_pruned_checkpoint_counts_its_blocks(model: Path) -> None:
     tensors = load_file(model / "model.safetensors")
     gone = ("model.layers.1.self_attn", "model.layers.1.input", "model.layers.3.self_attn", "model.layers.3.input")
     save_file({k: v for k, v in tensors.items() if not k.startswith(gone)}, model / "model.safetensors")
-    layout = understand(pruned(model))
-    assert (layout.layers, layout.drop, layout.attention_layers) == (4, (1, 3), (0, 2))
+    layout = detect_layout(pruned(model))
+    assert (layout.layers, layout.edits.attention, layout.attention_layers) == (4, (1, 3), (0, 2))
     assert layout.model_type == "llama"
     assert not layout.assumed
     with pytest.raises(FamilyError, match="layer 1 has no attention"):
@@ -288,15 +303,15 @@ def test_a_pruned_checkpoint_counts_its_blocks(model: Path) -> None:
         {"schema": ...},
         {"layers": "4"},
         {"layers": True},
-        {"layers": 10**12, "drop": "all"},
-        {"drop": [4]},
-        {"drop": [-1]},
-        {"drop": [True]},
-        {"drop": [1.0]},
-        {"drop": [1, 1]},
-        {"drop": [0, 1, 2, 3]},
-        {"drop": 3},
-        {"drop": ...},
+        {"layers": 10**12, "edits": "all"},
+        {"edits": removed(4)},
+        {"edits": removed(-1)},
+        {"edits": removed(True)},
+        {"edits": removed(1.0)},
+        {"edits": [*removed(1), {**removed(1)[0], "operation": "other"}]},
+        {"edits": removed(0, 1, 2, 3)},
+        {"edits": 3},
+        {"edits": ...},
         {"base_model_type": ...},
         {"base_model_type": 7},
     ],
@@ -304,13 +319,13 @@ def test_a_pruned_checkpoint_counts_its_blocks(model: Path) -> None:
 )
 def test_a_damaged_entry_is_refused(model: Path, changes: dict[str, Any]) -> None:
     checkpoint = pruned(model, **changes)
-    with pytest.raises(CheckpointError, match="gatenorm entry"):
-        understand(checkpoint)
+    with pytest.raises(RecordError, match=r"gatenorm entry|is missing"):
+        detect_layout(checkpoint)
 
 
 def test_an_entry_that_claims_other_layers_is_refused(model: Path) -> None:
     with pytest.raises(FamilyError, match="says 1000000000000 layers, but the weights hold 4"):
-        understand(pruned(model, layers=10**12))
+        detect_layout(pruned(model, layers=10**12))
 
 
 def test_what_the_config_says_under_another_name_comes_before_the_familys_default(
@@ -320,7 +335,7 @@ def test_what_the_config_says_under_another_name_comes_before_the_familys_defaul
     config = json.loads((source / "config.json").read_text())
     config["num_attention_heads"] = config.pop("n_head")
     (source / "config.json").write_text(json.dumps(config))
-    assert understand(open_store(source)).heads == 4  # the default of the family is 12
+    assert detect_layout(open_store(source)).heads == 4  # the default of the family is 12
 
 
 def test_gains_and_biases_of_a_foreign_shape_are_refused(tiny_models: TinyModels, tmp_path: Path) -> None:
@@ -334,7 +349,7 @@ def test_gains_and_biases_of_a_foreign_shape_are_refused(tiny_models: TinyModels
         tensors = load_file(source / "model.safetensors")
         tensors[tensor] = tensors[tensor][:1]
         save_file(tensors, source / "model.safetensors")
-        layout = understand(open_store(source))
+        layout = detect_layout(open_store(source))
         assert read(layout.attention(0)) is not None
         with pytest.raises(FamilyError, match=r"has shape \[1\], but config.json implies"):
             read(layout.attention(1))
@@ -345,13 +360,13 @@ def test_a_whole_model_lacks_nothing_and_attention_alone_is_no_model(
     case: str, tiny_models: TinyModels, tmp_path: Path
 ) -> None:
     model = tiny_models(case)
-    whole = understand(open_store(model))
+    whole = detect_layout(open_store(model))
     assert whole.refusal() is None
     (tmp_path / "config.json").write_bytes((model / "config.json").read_bytes())
     attention = tuple(prefix for layer in range(whole.layers) for prefix in whole.removed_with(layer))
     tensors = load_file(model / "model.safetensors")
     save_file({n: t for n, t in tensors.items() if n.startswith(attention)}, tmp_path / "model.safetensors")
-    alone = understand(open_store(tmp_path))
+    alone = detect_layout(open_store(tmp_path))
     expected = f"its files lack the MLP weights of layers 0-{whole.layers - 1} and the embeddings"
     assert (alone.refusal() or "").startswith(expected)
 
@@ -359,4 +374,4 @@ def test_a_whole_model_lacks_nothing_and_attention_alone_is_no_model(
 def test_one_mlp_that_is_missing_is_named(model: Path) -> None:
     tensors = load_file(model / "model.safetensors")
     save_file({n: t for n, t in tensors.items() if "layers.2.mlp" not in n}, model / "model.safetensors")
-    assert "lack the MLP weights of layers 2, " in (understand(open_store(model)).refusal() or "")
+    assert "lack the MLP weights of layers 2, " in (detect_layout(open_store(model)).refusal() or "")

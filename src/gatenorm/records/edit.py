@@ -1,0 +1,137 @@
+"""What is changed in a model: edits, each of the attention or the MLP of one layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+
+from gatenorm.records.serialization import Value
+
+Sublayer = Literal["attention", "mlp"]
+# A string for the type checker: it comes from users, and `check_kind` refuses unknown ones with a hint.
+Kind = Annotated[str, msgspec.Meta(pattern="^(attention|mlp|block)$")]
+Layer = Annotated[int, msgspec.Meta(ge=0)]
+
+ATTENTION: Sublayer = "attention"
+MLP: Sublayer = "mlp"
+BLOCK = "block"
+SUBLAYERS: tuple[Sublayer, ...] = get_args(Sublayer)
+# What is ranked and chosen, and the sublayers that each of them consists of.
+KINDS: dict[str, tuple[Sublayer, ...]] = {ATTENTION: (ATTENTION,), MLP: (MLP,), BLOCK: SUBLAYERS}
+# For people: what each kind is called.
+SINGULAR: dict[str, str] = {ATTENTION: "attention sublayer", MLP: "MLP sublayer", BLOCK: "block"}
+REMOVE = "remove"
+
+
+class Edit(Value, frozen=True, order=True, omit_defaults=True):
+    """One sublayer of an original 0-based layer, and the operation that takes its place.
+
+    ``artifact`` identifies the fitted tensors of an operation that has some.
+    """
+
+    layer: Layer
+    sublayer: Sublayer
+    operation: str
+    artifact: str | None = None
+
+
+class Edits:
+    """An immutable set of edits, at most one per sublayer, in the order of the layers.
+
+    ``|`` joins two sets, ``-`` takes one from another.
+
+    Attributes:
+        attention: the layers whose attention is edited.
+        mlp: the layers whose MLP is edited.
+
+    Raises:
+        ValueError: two different edits of one sublayer.
+    """
+
+    __slots__ = ("_edits", "attention", "mlp")
+
+    def __init__(self, edits: Iterable[Edit] = ()):
+        self._edits = tuple(sorted(set(edits), key=lambda edit: (edit.layer, edit.sublayer)))
+        self.attention = tuple(edit.layer for edit in self._edits if edit.sublayer == ATTENTION)
+        self.mlp = tuple(edit.layer for edit in self._edits if edit.sublayer == MLP)
+        for layers in (self.attention, self.mlp):
+            twice = next((a for a, b in pairwise(layers) if a == b), None)
+            if twice is not None:
+                raise ValueError(f"layer {twice} has two edits of one sublayer")
+
+    @classmethod
+    def of(cls, kind: str, layers: Iterable[int], operation: str = REMOVE) -> Edits:
+        """The same operation on all sublayers of ``kind``, one of ``KINDS``, in ``layers``."""
+        return cls(Edit(layer, sublayer, operation) for layer in layers for sublayer in KINDS[kind])
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers with any edit."""
+        return tuple(sorted({*self.attention, *self.mlp}))
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """The layers with an edit of both sublayers."""
+        return tuple(sorted({*self.attention} & {*self.mlp}))
+
+    def layers_of(self, kind: str) -> tuple[int, ...]:
+        """The layers where every sublayer of ``kind`` is edited."""
+        by_kind: dict[str, tuple[int, ...]] = {ATTENTION: self.attention, MLP: self.mlp, BLOCK: self.blocks}
+        return by_kind[kind]
+
+    def at(self, layer: int) -> tuple[Edit, ...]:
+        """The edits of one layer."""
+        return tuple(edit for edit in self._edits if edit.layer == layer)
+
+    def __iter__(self) -> Iterator[Edit]:
+        return iter(self._edits)
+
+    def __len__(self) -> int:
+        return len(self._edits)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Edits) and self._edits == other._edits
+
+    def __hash__(self) -> int:
+        return hash(self._edits)
+
+    def __or__(self, other: Edits) -> Edits:
+        return Edits((*self, *other))
+
+    def __sub__(self, other: Edits) -> Edits:
+        return Edits({*self} - {*other})
+
+    def __str__(self) -> str:
+        """For people: ``blocks 3-5; attention 7; MLP 8, 9``, or ``none``."""
+        blocks = {*self.blocks}
+        parts = [("blocks", blocks), ("attention", {*self.attention} - blocks), ("MLP", {*self.mlp} - blocks)]
+        return "; ".join(f"{name} {spans(layers)}" for name, layers in parts if layers) or "none"
+
+    def __repr__(self) -> str:
+        return f"Edits({list(self._edits)})"
+
+    def to_json(self) -> list[Any]:
+        return [msgspec.to_builtins(edit) for edit in self]
+
+    @classmethod
+    def from_json(cls, data: Any) -> Edits:
+        try:
+            return cls(msgspec.convert(data, tuple[Edit, ...]))
+        except msgspec.ValidationError as error:
+            raise ValueError(str(error)) from None
+
+
+def spans(layers: Iterable[int]) -> str:
+    """Layer indices for people: ``0, 4-6, 9``."""
+    parts: list[str] = []
+    ordered = sorted(layers)
+    start = 0
+    for end in range(len(ordered)):
+        if end + 1 == len(ordered) or ordered[end + 1] != ordered[end] + 1:
+            run = ordered[start : end + 1]
+            parts += [f"{run[0]}-{run[-1]}"] if len(run) > 2 else [str(i) for i in run]
+            start = end + 1
+    return ", ".join(parts) or "none"

@@ -1,0 +1,36 @@
+"""What a pruned checkpoint says of itself: the ``gatenorm`` entry of its ``config.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gatenorm.records.edit import Edits, Layer
+from gatenorm.records.plan import Plan
+from gatenorm.records.serialization import Record
+
+# In front of the ``model_type`` of a pruned model.
+PRUNED_PREFIX = "gatenorm_"
+
+
+class PrunedRecord(Record, frozen=True, omit_defaults=True, tag="gatenorm/pruned/1"):
+    """The edits that were carried out on a model, and what is needed to build it.
+
+    ``layers`` counts the layers of the original model, ``block`` describes its blocks (see ``modeling_gatenorm.py``),
+    ``recovery`` summarises a training after pruning.
+    """
+
+    base_model_type: str
+    layers: Layer
+    edits: Edits
+    block: Mapping[str, Any]
+    plan: Plan
+    recovery: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        unknown = [layer for layer in self.edits.layers if layer >= self.layers]
+        if unknown:
+            raise ValueError(f"there is no layer {unknown[0]}: the model has {self.layers}")
+        for edited in (self.edits.attention, self.edits.mlp):
+            if len(edited) == self.layers:
+                raise ValueError("no sublayer of a kind is left: at least one must stay")
