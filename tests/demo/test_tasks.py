@@ -10,9 +10,9 @@ import pytest
 from gatenorm.demo import words
 from gatenorm.demo.corpus import train_tokenizer
 from gatenorm.demo.hard_tasks import ALL_KINDS, HARDER
-from gatenorm.demo.parser import derivations
 from gatenorm.demo.tasks import Item, Kind, items
 from gatenorm.demo.tinyworld import CAST, CONTEXT, PROPS, World, token_count
+from tests.demo.parser import derivations
 
 BY_NAME = {kind.name: kind for kind in ALL_KINDS}
 

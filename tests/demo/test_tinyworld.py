@@ -12,8 +12,7 @@ import pytest
 
 from gatenorm.demo import words
 from gatenorm.demo.corpus import row, train_tokenizer
-from gatenorm.demo.parser import derivations
-from gatenorm.demo.sampler import Drawn, NotChosenError, Replayed
+from gatenorm.demo.sampler import Drawn
 from gatenorm.demo.tinyworld import (
     CONTEXT,
     END,
@@ -28,6 +27,7 @@ from gatenorm.demo.tinyworld import (
     tell,
     token_count,
 )
+from tests.demo.parser import NotChosenError, Replayed, derivations
 
 GOLDEN = "44e84877a21e5b67ac58c6c09e5b67dd266e5e5c61a401c93a436ed9aa2b6d5d"
 GOLDEN_NATS = 275.1407157356801

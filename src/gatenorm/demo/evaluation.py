@@ -16,9 +16,7 @@ from gatenorm.evaluation.core.job import Measured
 from gatenorm.evaluation.core.text import Text
 from gatenorm.evaluation.statistics.paired_statistics import mean_figures
 from gatenorm.evaluation.tasks.perplexity import Protocol, perplexity
-from gatenorm.families import Layout
 from gatenorm.models.forward import not_finite
-from gatenorm.records import Evidence
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -58,29 +56,6 @@ def evaluate(
     if progress:
         progress(total, total)
     return measured
-
-
-def measure(
-    layout: Layout,
-    *,
-    device: str = "cpu",
-    dtype: str = "auto",
-    progress: Callable[[int, int], None] | None = None,
-) -> list[Evidence]:
-    """Load a checkpoint and :func:`evaluate` it; the measurements as evidence.
-
-    Raises:
-        EvaluationError, CheckpointError, MissingExtraError: as :func:`evaluate` and loading.
-    """
-    from gatenorm.models.loading import dtype_for, load, load_tokenizer, versions
-
-    directory = layout.checkpoint.directory
-    tokenizer = load_tokenizer(directory)
-    model = load(directory, dtype=dtype_for(dtype, device), device_map={"": device})
-    return [
-        Evidence(m.kind, layout.identity(), layout.edits, m.figures, m.protocol, m.data, m.seconds, versions())
-        for m in evaluate(model, tokenizer, progress)
-    ]
 
 
 def held_out_perplexity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stories: int) -> Measured:

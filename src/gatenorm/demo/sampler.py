@@ -1,4 +1,4 @@
-"""Where the tiny world's choices come from: a seeded draw, or a text that is read back.
+"""Where the tiny world's choices come from: a seeded draw.
 
 Every random choice of the generator goes through one method, ``choose``, with whole-number weights. So the probability
 of each choice is an exact fraction, and the information in a story, ``-log p(story)`` in nats, is a sum over its
@@ -58,27 +58,3 @@ class Drawn:
             self.nats -= math.log(weights[index] / sum(weights))
         self.indices.append(index)
         return options[index]
-
-
-class NotChosenError(Exception):
-    """A choice that :class:`Replayed` was not told of; ``probabilities`` has one number an option."""
-
-    def __init__(self, probabilities: tuple[float, ...]):
-        super().__init__(f"{len(probabilities)} options")
-        self.probabilities = probabilities
-
-
-class Replayed:
-    """Choices as given beforehand, by index; the first one beyond them raises :class:`NotChosenError`."""
-
-    def __init__(self, indices: Sequence[int]):
-        self._indices = indices
-        self._next = 0
-
-    def choose(self, options: Sequence[T], weights: Sequence[int] | None = None) -> T:
-        """The option that was named beforehand."""
-        if self._next == len(self._indices):
-            total = len(options) if weights is None else sum(weights)
-            raise NotChosenError(tuple(w / total for w in (weights or [1] * len(options))))
-        self._next += 1
-        return options[self._indices[self._next - 1]]

@@ -3,9 +3,36 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import TypeVar
 
-from gatenorm.demo.sampler import NotChosenError, Replayed
 from gatenorm.demo.tinyworld import Story, go_on
+
+T = TypeVar("T")
+
+
+class NotChosenError(Exception):
+    """A choice that :class:`Replayed` was not told of; ``probabilities`` has one number an option."""
+
+    def __init__(self, probabilities: tuple[float, ...]):
+        super().__init__(f"{len(probabilities)} options")
+        self.probabilities = probabilities
+
+
+class Replayed:
+    """Choices as given beforehand, by index; the first one beyond them raises :class:`NotChosenError`."""
+
+    def __init__(self, indices: Sequence[int]):
+        self._indices = indices
+        self._next = 0
+
+    def choose(self, options: Sequence[T], weights: Sequence[int] | None = None) -> T:
+        """The option that was named beforehand."""
+        if self._next == len(self._indices):
+            total = len(options) if weights is None else sum(weights)
+            raise NotChosenError(tuple(w / total for w in (weights or [1] * len(options))))
+        self._next += 1
+        return options[self._indices[self._next - 1]]
 
 
 def derivations(text: str, whole: bool = True) -> list[float]:
