@@ -97,7 +97,7 @@ def test_the_command_compares_a_pruned_version(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(evaluation, "STORIES", 2)
-    monkeypatch.setattr(evaluation.evaluate, "__kwdefaults__", {"stories": 2, "count": 2})
+    monkeypatch.setattr(evaluation, "ITEMS", 2)
     out = tmp_path / "demo-2"
     assert main(["prune", "demo", "--layers", "2", "-o", str(out)]) == 0
     capsys.readouterr()

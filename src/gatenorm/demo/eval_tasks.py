@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from functools import partial
 
 from gatenorm.demo import evaluation
@@ -29,7 +28,7 @@ def everything(request: Request) -> list[Job]:
 
 def stories(request: Request) -> list[Job]:
     """Perplexity on held-out stories alone; ``limit`` is their number."""
-    return [_stories(request.limit or _default("stories"))]
+    return [_stories(request.limit or evaluation.STORIES)]
 
 
 def abilities(request: Request) -> list[Job]:
@@ -48,7 +47,7 @@ def recall(request: Request) -> list[Job]:
 
 
 def _tasks(request: Request, prefix: str) -> list[Job]:
-    count = request.limit or _default("count")
+    count = request.limit or evaluation.ITEMS
     return [
         Job(
             "demo-task",
@@ -71,11 +70,6 @@ def _stories(count: int) -> Job:
 
 def _task(kind: Kind, count: int, subject: Model, progress: Progress | None) -> Measured:
     return evaluation.task(subject.module, subject.tokenizer, kind, count, progress)
-
-
-def _default(name: str) -> int:
-    """How many there are of it when nobody says otherwise, as the evaluation itself has it."""
-    return int(inspect.signature(evaluation.evaluate).parameters[name].default)
 
 
 def _of_its_language(what: str, function: str) -> Task:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.demo.hard_tasks import ALL_KINDS
-from gatenorm.demo.tasks import ITEMS, SPLIT, Item, Kind, items
+from gatenorm.demo.tasks import SPLIT, Item, Kind, items
 from gatenorm.demo.tinyworld import END, story_of
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core.job import Measured
@@ -21,14 +21,13 @@ from gatenorm.models.forward import not_finite
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-STORIES = 40
+STORIES, ITEMS = 40, 80
 _BATCH = 20
 
 
 def evaluate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    progress: Callable[[int, int], None] | None = None,
     *,
     stories: int = STORIES,
     count: int = ITEMS,
@@ -39,23 +38,16 @@ def evaluate(
     predicted token, beside the model's loss ``nll``. The others (kind ``demo-task``) are those of :func:`task`.
 
     Args:
-        progress: called with (sequences done, sequences in all).
         stories: how many stories the perplexity is taken on.
         count: items of each kind.
 
     Raises:
         EvaluationError: the tokenizer is not the tiny world's, or logits are not finite.
     """
-    total, done = stories + count * len(ALL_KINDS), 0
-    measured = [held_out_perplexity(model, tokenizer, stories)]
-    for kind in ALL_KINDS:
-        done = stories if kind is ALL_KINDS[0] else done + count
-        if progress:
-            progress(done, total)
-        measured.append(task(model, tokenizer, kind, count))
-    if progress:
-        progress(total, total)
-    return measured
+    return [
+        held_out_perplexity(model, tokenizer, stories),
+        *(task(model, tokenizer, kind, count) for kind in ALL_KINDS),
+    ]
 
 
 def held_out_perplexity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stories: int) -> Measured:

@@ -18,7 +18,6 @@ from gatenorm.demo.sampler import Drawn
 from gatenorm.demo.tinyworld import CAST, PROPS, SENTENCES, Story, source_of, token_count
 
 SPLIT = "evaluation"
-ITEMS = 80
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Kind:
     beyond: str = ""
 
 
-def items(kind: Kind, count: int = ITEMS) -> list[Item]:
+def items(kind: Kind, count: int) -> list[Item]:
     """The first ``count`` items of a kind: always the same ones."""
     return list(_told(kind, count))
 
