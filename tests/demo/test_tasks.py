@@ -9,6 +9,7 @@ import pytest
 
 from gatenorm.demo import words
 from gatenorm.demo.corpus import train_tokenizer
+from gatenorm.demo.evaluation import ITEMS
 from gatenorm.demo.hard_tasks import ALL_KINDS, HARDER
 from gatenorm.demo.tasks import Item, Kind, items
 from gatenorm.demo.tinyworld import CAST, CONTEXT, PROPS, World, token_count
@@ -24,8 +25,8 @@ def test_there_are_the_kinds_that_the_model_card_promises():
 
 @pytest.mark.parametrize("kind", ALL_KINDS, ids=lambda kind: kind.name)
 def test_items_are_the_same_each_time_balanced_and_not_ambiguous(kind: Kind):
-    asked = items(kind)
-    assert asked == items(kind)
+    asked = items(kind, ITEMS)
+    assert asked == items(kind, ITEMS)
     assert len({item.prompt for item in asked}) == len(asked)
     for item in asked:
         assert len(set(item.candidates)) == len(item.candidates)
@@ -105,7 +106,7 @@ def solved(item: Item) -> str:
 
 def test_distances_are_what_the_kinds_say():
     for name, low, high in (("recall-short", 1, 150), ("recall-medium", 200, 330), ("recall-long", 400, CONTEXT)):
-        for item in items(BY_NAME[name]):
+        for item in items(BY_NAME[name], ITEMS):
             who = item.prompt.split()[-1]
             fact = f"{who}{item.candidates[item.answer]}"
             assert item.distance == token_count(item.prompt[item.prompt.rindex(fact) :])
