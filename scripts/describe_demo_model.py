@@ -23,7 +23,8 @@ from gatenorm.demo import analysis, evaluation
 from gatenorm.demo.package import seal
 from gatenorm.demo.tasks import SPLIT
 from gatenorm.demo.tinyworld import CONTEXT, story_of
-from gatenorm.models.loading import load, load_tokenizer, versions
+from gatenorm.models.loading import load, load_tokenizer
+from gatenorm.results import versions
 
 LAYER_STORIES = 24
 # The layers in which `initial_weights.py` gives heads something to look at.

@@ -35,16 +35,21 @@ def can_be_written(path: Path) -> bool:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, parents: bool = False) -> Iterator[Path]:
     """A temporary file that replaces ``path`` when the block succeeds and is deleted when it fails.
 
     A link is followed: the file is written where it leads. A FIFO or a device is written into, since renaming a file
     over it would take it away from other processes.
 
+    Args:
+        parents: create missing folders.
+
     Raises:
         OutputError: the disk is full, or the file cannot be written.
     """
-    with _write_errors(path):
+    with write_errors(path):
+        if parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
         if _is_special(path):
             with tempfile.TemporaryDirectory(prefix="gatenorm-") as folder:
                 temporary = Path(folder) / path.name
@@ -65,15 +70,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes, *, parents: bool = False) -> None:
-    """Write a file whole or not at all; ``parents`` creates missing folders.
-
-    Raises:
-        OutputError: as :func:`replacing`.
-    """
-    if parents:
-        with _write_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
+    """Write a file whole or not at all, as :func:`replacing`."""
+    with replacing(path, parents=parents) as temporary:
         temporary.write_bytes(content)
 
 
@@ -190,7 +188,7 @@ def locked(path: Path, busy: Callable[[str], GatenormError]) -> Iterator[None]:
 
     holder = path.with_name(f"{path.name}-holder")  # a file of its own: opening a lock truncates it
     lock = FileLock(path)
-    with _write_errors(path):
+    with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(timeout=0)
@@ -213,7 +211,7 @@ def _partial_directory(out: Path, needed: int) -> Iterator[Path]:
     temporary, done = None, False
     made = [parent for parent in out.parents if not parent.exists()]
     try:
-        with _write_errors(out):
+        with write_errors(out):
             out.parent.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(out.parent).free
             if free < needed:
@@ -238,7 +236,12 @@ def _partial_directory(out: Path, needed: int) -> Iterator[Path]:
 
 
 @contextmanager
-def _write_errors(path: Path) -> Iterator[None]:
+def write_errors(path: Path) -> Iterator[None]:
+    """Turns failures of the file system in the block into one error.
+
+    Raises:
+        OutputError: ``path`` could not be written, or the disk is full.
+    """
     try:
         yield
     except OSError as error:

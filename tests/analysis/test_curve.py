@@ -16,14 +16,14 @@ import gatenorm
 from gatenorm.analysis.curve import Curve
 from gatenorm.analysis.latency import LatencyProbe
 from gatenorm.demo.package import MODEL
-from gatenorm.errors import CalibrationError, CriterionError, EvaluationError, PlanError
+from gatenorm.errors import CalibrationError, CriterionError, OutputError, PlanError
 from gatenorm.evaluation.tasks.perplexity import Protocol
 from gatenorm.models.loading import load
 from gatenorm.records import LayerScore
 from gatenorm.surgery.disk import write_pruned
 from gatenorm.surgery.planning import plan_by_hand
 from tests.analysis.models import SHAPES, layout_of, model_on
-from tests.analysis.test_keys import swap_two_tokens
+from tests.results.test_fingerprint import swap_two_tokens
 from tests.tiny_models import tokens
 
 TinyModels = Callable[..., Path]
@@ -69,7 +69,7 @@ def measured(laboratory: Any, text: Path, ranking: Any = "gate-norm", **options:
 def test_tasks_are_those_of_the_pruned_checkpoint_and_are_added_to_a_state(text: Path, tmp_path: Path):
     from gatenorm.evaluation.core.job import Request
 
-    laboratory, state = gatenorm.laboratory("demo"), tmp_path / "state.json"
+    laboratory, state = gatenorm.laboratory("demo"), tmp_path / "state"
     # The first layers, which the tasks cannot do without: the late ones would leave every item right.
     ranked = gatenorm.score(laboratory, "depth")
     first = replace(ranked, layers=tuple(LayerScore(s.layer, float(s.layer)) for s in ranked.layers))
@@ -96,28 +96,31 @@ def test_tasks_are_those_of_the_pruned_checkpoint_and_are_added_to_a_state(text:
     assert not fresh.model.loaded
     assert again.lines == found.lines
     assert again.measured == found.measured
-    with pytest.raises(EvaluationError, match="measured in another way"):
+    with pytest.raises(OutputError) as error:
         measured(fresh, text, first, state=state, tasks="retrieval", task_limit=5)
+    assert (error.value.code, error.value.field) == ("results-differ", "state")
     assert Curve.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
 def test_a_state_of_another_tokenizer_or_of_other_software_is_refused(text: Path, tmp_path: Path):
-    directory, state = tmp_path / "model", tmp_path / "state.json"
+    directory, state = tmp_path / "model", tmp_path / "state"
     shutil.copytree(MODEL.checked_directory(), directory)
     how: dict[str, Any] = {"counts": [1], "seeds": 0, "state": state}
     found = measured(gatenorm.laboratory(directory), text, **how)
     fresh = gatenorm.laboratory(shutil.copytree(directory, tmp_path / "elsewhere"))
     assert measured(fresh, text, **how).lines == found.lines
     assert not fresh.model.loaded
-    kept = state.read_text()
+    claims = state / "claims.json"
+    kept = claims.read_text()
     told = json.loads(kept)
-    told["key"]["software"]["torch"] = "1.0"
-    state.write_text(json.dumps(told))
-    with pytest.raises(EvaluationError, match=r"another curve's measurements \(software.torch 1.0, now .*\): name"):
+    told["claims"]["perplexity of a curve"]["versions"]["torch"] = "1.0"
+    claims.write_text(json.dumps(told))
+    with pytest.raises(OutputError, match=r"another perplexity of a curve \(software.torch 1.0, now .*\)") as error:
         measured(fresh, text, **how)
-    state.write_text(kept)
+    assert (error.value.code, error.value.field) == ("results-differ", "state")
+    claims.write_text(kept)
     swap_two_tokens(directory)
-    with pytest.raises(EvaluationError, match=r"another curve's measurements \(model.content .*, now .*\): name"):
+    with pytest.raises(OutputError, match=r"another perplexity of a curve \(model .*, now .*\)"):
         measured(gatenorm.laboratory(directory), text, **how)
 
 

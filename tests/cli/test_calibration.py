@@ -88,7 +88,7 @@ def test_compare_shows_agreement_cost_and_bound(
 def test_curve_measures_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     from gatenorm.demo.analysis import stories
 
-    text, state = tmp_path / "stories.txt", tmp_path / "state.json"
+    text, state = tmp_path / "stories.txt", tmp_path / "state"
     text.write_text(stories(4).content)
     how = ("--criteria", "gate-norm,cosine@random", *FEW, "--counts", 1, "--seeds", 1, "--window", 64, "--limit", 2)
     arguments = ("curve", "demo", "--data", text, *how, "--state", state)
@@ -103,12 +103,12 @@ def test_curve_measures_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixtur
     ):
         assert shown in out
     assert (tmp_path / "c.svg").stat().st_size > 1000
-    before = state.read_text()
+    before = {path.name: path.read_text() for path in state.iterdir()}
     status, out, _ = run(capsys, *arguments, "--json", "-")
     found = json.loads(out)
     assert (status, found["schema"]) == (0, "gatenorm/curve/1")
     assert [p["removed"] for p in found["lines"][0]["points"]] == [0, 1]
-    assert state.read_text() == before
+    assert {path.name: path.read_text() for path in state.iterdir()} == before
 
 
 def test_curve_measures_tasks_and_speed_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from gatenorm import api
-from gatenorm.evaluation.core import cache as caching
-from gatenorm.evaluation.core.cache import Cache, cache_directory, key_of
 from gatenorm.evaluation.core.job import Job, Measured, Progress
 from gatenorm.evaluation.core.runner import Finished, run
 from gatenorm.models.model import Model
+from gatenorm.results import ResultStore, fingerprint
 from tests.errors import refused
 from tests.evaluation.subjects import tiny
 
@@ -42,7 +41,7 @@ def of(path: Path, **options: object) -> Model:
 
 
 def test_a_second_call_measures_nothing(tiny_models: TinyModels, tmp_path: Path):
-    kept, counting = Cache(tmp_path), Counting()
+    kept, counting = ResultStore(tmp_path), Counting()
     first = run([counting.job], of(tiny_models("gpt2")), cache=kept)
     again = run([counting.job], of(tiny_models("gpt2")), cache=kept)
     assert len(counting.runs) == 1
@@ -55,7 +54,7 @@ def test_a_second_call_measures_nothing(tiny_models: TinyModels, tmp_path: Path)
 def test_what_decides_a_result_decides_its_key(
     tiny_models: TinyModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    kept, counting = Cache(tmp_path), Counting()
+    kept, counting = ResultStore(tmp_path), Counting()
     copied = tmp_path / "copy"
     shutil.copytree(tiny_models("gpt2"), copied)
     run([counting.job], of(copied), cache=kept)
@@ -76,13 +75,13 @@ def test_what_decides_a_result_decides_its_key(
     (copied / "tokenizer_config.json").write_text("{}")
     run([counting.job], of(copied), cache=kept)
     assert len(counting.runs) == 5
-    monkeypatch.setattr(caching, "code_sha256", lambda *rooms: "other code")
+    monkeypatch.setattr(fingerprint, "code_sha256", lambda: "other code")
     run([counting.job], of(copied), cache=kept)
     assert len(counting.runs) == 6
 
 
 def test_finished_results_of_an_interrupted_run_are_kept(tiny_models: TinyModels, tmp_path: Path):
-    kept, good, bad = Cache(tmp_path), Counting("good"), Counting("bad", KeyboardInterrupt)
+    kept, good, bad = ResultStore(tmp_path), Counting("good"), Counting("bad", KeyboardInterrupt)
     seen: list[Finished] = []
     with pytest.raises(KeyboardInterrupt):
         run([good.job, bad.job], of(tiny_models("gpt2")), cache=kept, finished=seen.append)
@@ -94,19 +93,19 @@ def test_finished_results_of_an_interrupted_run_are_kept(tiny_models: TinyModels
 
 
 def test_a_damaged_or_forbidden_cache_is_as_good_as_none(tiny_models: TinyModels, tmp_path: Path):
-    kept, counting = Cache(tmp_path / "c"), Counting()
+    kept, counting = ResultStore(tmp_path / "c"), Counting()
     run([counting.job], of(tiny_models("gpt2")), cache=kept)
-    (file,) = (tmp_path / "c/evaluation").iterdir()
+    (file,) = (tmp_path / "c").iterdir()
     for content in ("", "[]", '{"schema": "gatenorm/evidence/9"}'):
         file.write_text(content)
         assert not run([counting.job], of(tiny_models("gpt2")), cache=kept)[0].cached
     (tmp_path / "file").write_text("")
-    blocked = Cache(tmp_path / "file/cache")
+    blocked = ResultStore(tmp_path / "file/cache")
     assert run([counting.job], of(tiny_models("gpt2")), cache=blocked)[0].evidence.figures == {"x": 1.5}
 
 
 def test_a_record_out_of_the_cache_has_todays_name(tiny_models: TinyModels, tmp_path: Path):
-    kept, counting = Cache(tmp_path), Counting()
+    kept, counting = ResultStore(tmp_path), Counting()
     run([counting.job], of(tiny_models("gpt2")), cache=kept)
     renamed = tmp_path / "renamed"
     shutil.copytree(tiny_models("gpt2"), renamed)
@@ -116,7 +115,7 @@ def test_a_record_out_of_the_cache_has_todays_name(tiny_models: TinyModels, tmp_
 
 
 def test_a_live_model_is_measured_each_time(tmp_path: Path):
-    kept, counting = Cache(tmp_path), Counting()
+    kept, counting = ResultStore(tmp_path), Counting()
     for _ in range(2):
         (found,) = run([counting.job], tiny("gpt2"), cache=kept)
         assert not found.cached
@@ -148,19 +147,6 @@ def test_models_are_loaded_once_and_only_when_needed(tiny_models: TinyModels, mo
     assert loads == []
     run([Job("touch", str(n), "x", {"n": n}, touch) for n in range(3)], subject)
     assert len(loads) == 1
-
-
-def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setenv("GATENORM_CACHE", str(tmp_path))
-    assert cache_directory() == tmp_path
-    monkeypatch.delenv("GATENORM_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
-    monkeypatch.setattr("sys.platform", "linux")
-    assert cache_directory() == tmp_path / "x/gatenorm"
-
-
-def test_keys_do_not_depend_on_the_order_of_fields():
-    assert key_of({"a": 1, "b": [2]}) == key_of({"b": [2], "a": 1}) != key_of({"a": 1, "b": [3]})
 
 
 def test_unknown_devices_are_refused_before_loading(tiny_models: TinyModels):

@@ -19,8 +19,9 @@ from gatenorm.models.model import Model
 from gatenorm.records import Evidence, to_json
 from gatenorm.recovery import Settings, recovering
 from gatenorm.recovery.state import state_file
-from tests.analysis.test_keys import swap_two_tokens
+from gatenorm.results import fingerprint
 from tests.recovery.conftest import SETTINGS, Place
+from tests.results.test_fingerprint import swap_two_tokens
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ def test_a_finished_one_says_so_and_another_is_refused(place: Place, out: Path):
     assert again.already
     assert again.figures["steps"] == 6
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*")} == before
-    with pytest.raises(RecoveryError, match=r"holds another recovery \(steps 6, now 7\): name another -o"):
+    with pytest.raises(OutputError, match=r"holds another recovery \(steps 6, now 7\)"):
         gatenorm.recover(place.pruned, out, str(place.text), steps=7, settings=SETTINGS, parent=place.dense)
 
 
@@ -104,7 +105,7 @@ def test_a_killed_one_goes_on_to_the_same_files(place: Place, out: Path, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         gatenorm.recover(place.pruned, tmp_path / "r", str(place.text), progress=killed, **how)
     assert [p.name for p in tmp_path.iterdir()] == ["r.recovery-state"]
-    with pytest.raises(RecoveryError, match=r"state of another recovery \(seed 0, now 1\)"):
+    with pytest.raises(OutputError, match=r"state of another recovery \(seed 0, now 1\)"):
         gatenorm.recover(
             place.pruned, tmp_path / "r", str(place.text), settings=replace(SETTINGS, seed=1), parent=place.dense
         )
@@ -131,18 +132,18 @@ def test_a_state_of_another_tokenizer_or_of_other_software_is_refused(
     pruned, out, text = shutil.copytree(place.pruned, tmp_path / "pruned"), tmp_path / "r", str(place.text)
     with pytest.raises(KeyboardInterrupt):
         gatenorm.recover(pruned, out, text, progress=killed, settings=SETTINGS)
-    told, changed = recovering.software, {"peft": "0.1"}
-    monkeypatch.setattr(recovering, "software", lambda *rooms: told(*rooms) | changed)
-    with pytest.raises(RecoveryError, match=r"state of another recovery \(software\.peft .*, now 0\.1\): delete it"):
+    told, changed = fingerprint.versions, {"peft": "0.1"}
+    monkeypatch.setattr(fingerprint, "versions", lambda packages: told(packages) | changed)
+    with pytest.raises(OutputError, match=r"state of another recovery \(software\.peft .*, now 0\.1\)"):
         gatenorm.recover(pruned, out, text, settings=SETTINGS)
     changed.clear()
     swap_two_tokens(pruned)
-    with pytest.raises(RecoveryError, match=r"state of another recovery \(model\.content .*, now .*\): delete it"):
+    with pytest.raises(OutputError, match=r"state of another recovery \(model .*, now .*\)"):
         gatenorm.recover(pruned, out, text, settings=SETTINGS)
     # Of the same content elsewhere it is gone on with.
     gatenorm.recover(place.pruned, out, text, settings=SETTINGS)
     changed["torch"] = "1.0"
-    with pytest.raises(RecoveryError, match=r"holds another recovery \(software\.torch .*, now 1\.0\): name another"):
+    with pytest.raises(OutputError, match=r"holds another recovery \(software\.torch .*, now 1\.0\)"):
         gatenorm.recover(place.pruned, out, text, settings=SETTINGS)
 
 

@@ -12,17 +12,19 @@ import pytest
 import torch
 
 import gatenorm
-from gatenorm.errors import RecoveryError
+from gatenorm.errors import OutputError, RecoveryError
 from gatenorm.recovery import Settings
 from gatenorm.recovery.corpus import Corpus
 from gatenorm.recovery.lora_modules import adapted_modules
 from gatenorm.recovery.merging import with_adapters
 from gatenorm.recovery.training import Step, held_out_loss, train
+from gatenorm.results import Fingerprint
 from tests.recovery.conftest import SETTINGS, Place
 
 # Always the same few words: something that can be learned in a few steps.
 _WORDS = np.tile(np.arange(4, 12, dtype=np.int32), (40, 4))
 CORPUS = Corpus(_WORDS, tuple(map(tuple, _WORDS[:3].tolist())), {})
+KEY = Fingerprint.of({"rank": 4})
 
 
 class Killed(Exception):  # noqa: N818 - stands for a signal
@@ -70,11 +72,11 @@ def test_resumed_ends_bit_for_bit_where_uninterrupted_ends(place: Place, tmp_pat
                     settings,
                     parent=parent,
                     path=path,
-                    key={"a": 1},
+                    key=KEY,
                     report=killed_after(step),
                 )
         again = adapted(place, settings, dtype)
-        found = train(again, CORPUS, settings, parent=parent, path=path, key={"a": 1})
+        found = train(again, CORPUS, settings, parent=parent, path=path, key=KEY)
         ours, theirs = adapters(again), adapters(whole)
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
         seen = [{k: v for k, v in look.items() if k != "seconds"} for look in found.history]
@@ -110,12 +112,12 @@ def test_accumulated_batches_and_recomputed_activations_change_nothing(place: Pl
 def test_a_state_of_another_recovery_is_refused_by_name(place: Place, tmp_path: Path):
     path = tmp_path / "state"
     with pytest.raises(Killed):
-        train(adapted(place, SETTINGS), CORPUS, SETTINGS, path=path, key={"rank": 4}, report=killed_after(2))
-    with pytest.raises(RecoveryError, match=r"is the state of another recovery \(rank 4, now 8\): delete it"):
-        train(adapted(place, SETTINGS), CORPUS, SETTINGS, path=path, key={"rank": 8})
+        train(adapted(place, SETTINGS), CORPUS, SETTINGS, path=path, key=KEY, report=killed_after(2))
+    with pytest.raises(OutputError, match=r"is the state of another recovery \(rank 4, now 8\)"):
+        train(adapted(place, SETTINGS), CORPUS, SETTINGS, path=path, key=Fingerprint.of({"rank": 8}))
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(RecoveryError, match="is no readable state"):
-        train(adapted(place, SETTINGS), CORPUS, SETTINGS, path=path, key={"rank": 4})
+        train(adapted(place, SETTINGS), CORPUS, SETTINGS, path=path, key=KEY)
 
 
 def test_a_diverging_training_stops_with_the_best(place: Place):
@@ -149,5 +151,5 @@ def test_what_fails_in_its_first_step_leaves_no_state(place: Place, tmp_path: Pa
     with monkeypatch.context() as patch:
         patch.setattr(Corpus, "rows", full)
         with pytest.raises(RuntimeError, match="out of memory"):
-            train(adapted(place, SETTINGS), CORPUS, SETTINGS, path=tmp_path / "state", key={})
+            train(adapted(place, SETTINGS), CORPUS, SETTINGS, path=tmp_path / "state", key=KEY)
     assert list(tmp_path.iterdir()) == []

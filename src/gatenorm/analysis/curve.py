@@ -24,11 +24,10 @@ from gatenorm.analysis.curve_metrics import (
     check_probes,
     mean_accuracy,
 )
-from gatenorm.analysis.curve_state import CurveState
+from gatenorm.analysis.curve_results import CurveResults
 from gatenorm.analysis.diagnostics import curve_signatures, weakest
 from gatenorm.analysis.latency import LatencyProbe
 from gatenorm.criteria.criterion_spec import CriterionSpec, score_all
-from gatenorm.criteria.fingerprint import model_key, software
 from gatenorm.criteria.laboratory import Laboratory
 from gatenorm.criteria.losses.removal import Loss, loss_on
 from gatenorm.criteria.scoring import score as score_weights
@@ -39,6 +38,7 @@ from gatenorm.evaluation.core.text import Text, read_text
 from gatenorm.evaluation.tasks.perplexity import Protocol, encode
 from gatenorm.progress import Progress
 from gatenorm.records import Scores
+from gatenorm.results import Fingerprint, versions
 
 __all__ = ["CURVE_SCHEMA", "RANDOM_BAND", "Curve", "Line", "Measure", "curve", "evaluation_samples", "evaluation_text"]
 
@@ -99,18 +99,16 @@ def curve(
             cache, that gives a number.
         tasks: of an evaluation, along the rankings; their mean share of right answers is the figure ``accuracy``.
         latency: also time every pruned model along the rankings, in turns with the whole one.
-        state: a JSON file that keeps what was measured; goes on from it where it exists.
+        state: a directory that keeps what was measured; goes on from it where it exists.
         progress: called with (measurements known, measurements in all).
 
     Raises:
-        EvaluationError: a count that leaves no attention, a state file of another curve, logits that are not finite,
+        EvaluationError: a count that leaves no attention, logits that are not finite,
             or a length that does not fit.
         CriterionError: no ranking, or one that cannot be had.
         CalibrationError: no tokenizer, or tasks or timing of a model that is spread over devices.
-        OutputError: the state file cannot be written.
+        OutputError: ``state`` holds another curve, or cannot be written.
     """
-    from gatenorm.models.loading import versions
-
     began = time.perf_counter()
     layers = laboratory.layout.attention_layers
     numbers = sorted({0, *counts})
@@ -128,10 +126,15 @@ def curve(
     check_probes(laboratory, probes)
     samples = evaluation_samples(laboratory, text, protocol)
     how = {**samples.protocol, "dtype": laboratory.model.computes_in, "device": laboratory.model.device}
-    key = {"data": text.identity(), "protocol": how}
-    if state is not None:  # every weight is read for its hash, which nobody needs without a file
-        key |= {"model": model_key(laboratory.layout), "software": software(packages=("accelerate", "lm_eval"))}
-    known = CurveState(state, key, {probe.name: probe.key for probe in probes})
+    fingerprints = None
+    if state is not None:  # every weight is read for its hash, which nobody needs without a directory
+        base = Fingerprint.of(
+            {"data": text.identity(), "protocol": how},
+            {"model": laboratory.layout.checkpoint.fingerprint()},
+            ("accelerate", "lm_eval"),
+        )
+        fingerprints = {_PERPLEXITY: base} | {probe.name: base.asking(probe=dict(probe.key)) for probe in probes}
+    known = CurveResults(state, fingerprints)
     rankings = _rankings(laboratory, asked, seed, progress)
     drawn = [score_weights(laboratory.layout, RANDOM_BAND, seed=number) for number in range(seeds)]
     along = {frozenset(weakest(s, n)) for s in rankings for n in numbers}
@@ -156,7 +159,7 @@ def curve(
 def _measure(
     laboratory: Laboratory,
     samples: Samples,
-    known: CurveState,
+    known: CurveResults,
     sets: set[frozenset[int]],
     along: set[frozenset[int]],
     probes: Sequence[Probe],
@@ -192,7 +195,7 @@ def _rankings(
 
 
 def _line(
-    name: str, scores: Scores, counts: Sequence[int], known: CurveState, probes: Sequence[Probe], tasks: Sequence[str]
+    name: str, scores: Scores, counts: Sequence[int], known: CurveResults, probes: Sequence[Probe], tasks: Sequence[str]
 ) -> Line:
     removed = {n: tuple(weakest(scores, n)) for n in counts}
     perplexity = {n: _perplexity(known.get(frozenset(gone), _PERPLEXITY)[_NLL]) for n, gone in removed.items()}

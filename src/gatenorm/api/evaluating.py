@@ -10,13 +10,13 @@ from gatenorm.api.opening import ModelLike, open_model
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core import registry
 from gatenorm.evaluation.core import runner as running
-from gatenorm.evaluation.core.cache import Cache
 from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.evaluation.core.lm_eval_adapters import backend
 from gatenorm.families import Layout
 from gatenorm.models.model import TRANSFORMERS, Model
 from gatenorm.models.named import language_of
 from gatenorm.records import Evidence
+from gatenorm.results import ResultStore
 
 
 def evaluate(
@@ -30,7 +30,7 @@ def evaluate(
     dtype: str = "auto",
     batch_size: int | None = None,
     engine: str = TRANSFORMERS,
-    cache: Cache | None = None,
+    cache: ResultStore | None = None,
     bars: running.Bars | None = None,
     finished: Callable[[running.Finished], None] | None = None,
 ) -> list[Evidence]:
@@ -46,7 +46,7 @@ def evaluate(
         batch_size: sequences at a time; as many as memory allows without one.
         engine: what answers the tasks of lm-eval: ``transformers``, or ``vllm``, which takes no other tasks and chooses
             its device itself.
-        cache: where finished results are kept and looked up, such as ``Cache()``; without one nothing is.
+        cache: where finished results are kept and looked up, such as ``ResultStore()``; without one nothing is.
         bars: opens a progress bar for each measurement.
         finished: called with each record as soon as it is there.
 

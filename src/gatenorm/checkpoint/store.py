@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,11 +12,10 @@ import numpy as np
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES, Bits, Float32, to_float32
 from gatenorm.checkpoint.parts import ByteRange, NewTensor
 from gatenorm.errors import CheckpointError
+from gatenorm.progress import Progress
 
 if TYPE_CHECKING:
     import torch
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

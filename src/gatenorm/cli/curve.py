@@ -14,7 +14,7 @@ from gatenorm.errors import CriterionError, EvaluationError
 NAME = "curve"
 EXAMPLE = (
     "Example: gatenorm curve ./llama --criteria gate-norm,cosine@self --data wikitext2=wiki.test.raw "
-    "--state curve-state.json --plot curve.svg"
+    "--state curve-state --plot curve.svg"
 )
 
 
@@ -67,7 +67,7 @@ def command(
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often both take their turn for --latency.")] = 5,
     state: Annotated[
         Path | None,
-        typer.Option("--state", metavar="FILE", help="Keep what was measured here, and go on from it after a stop."),
+        typer.Option("--state", metavar="DIR", help="Keep what was measured here, and go on from it after a stop."),
     ] = None,
     family: options.Family = None,
     json: options.Json = None,

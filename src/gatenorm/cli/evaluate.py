@@ -89,8 +89,8 @@ def command(
 ) -> None:
     """Measure what MODEL is worth by stated protocols, and what changed against a baseline."""
     from gatenorm.api import evaluate
-    from gatenorm.evaluation.core.cache import Cache
     from gatenorm.evaluation.core.job import Request
+    from gatenorm.results import ResultStore
 
     console.check_json(json)
     if plot is not None:
@@ -112,7 +112,7 @@ def command(
     )
     console.quiet_transformers()
     done: list[Any] = []
-    cache = None if no_cache else Cache()
+    cache = None if no_cache else ResultStore()
     try:
         evaluate(
             model,

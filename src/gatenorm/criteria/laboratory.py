@@ -139,7 +139,7 @@ class Laboratory:
             CriterionError: it is no such criterion, it does not rank that kind, or the activations are not finite.
             CalibrationError, CheckpointError: as :meth:`prepare` and loading.
         """
-        from gatenorm.models.loading import versions
+        from gatenorm.results import versions
 
         chosen = self.prepare(name, calibration)
         kind = kind or chosen.kinds[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,8 +151,3 @@ def dtype_for(name: str, device: str) -> Any:
     if name == "auto":
         return torch.float32 if device == "cpu" else "auto"
     return getattr(torch, name)
-
-
-def versions() -> dict[str, str]:
-    """Versions of the software that a measurement rests on."""
-    return {name: version(name) for name in ("gatenorm", "torch", "transformers", "tokenizers")}

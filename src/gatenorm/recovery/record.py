@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm.records import Evidence, check_schema, read_json
+from gatenorm.records.serialization import from_json, to_json
 from gatenorm.records.validation import readable
 from gatenorm.recovery.settings import Settings
+from gatenorm.results import Fingerprint
 from gatenorm.surgery.disk import RECOVERY_FILE
 
 RECOVERY_SCHEMA = "gatenorm/recovery/1"
@@ -29,7 +31,7 @@ class Recovered:
     directory: Path
     evidence: tuple[Evidence, ...]
     history: tuple[Mapping[str, float], ...]
-    key: Mapping[str, Any]
+    key: Fingerprint
     diverged: str | None = None
     already: bool = False
 
@@ -44,7 +46,7 @@ class Recovered:
             "evidence": [one.to_json() for one in self.evidence],
             "history": [dict(look) for look in self.history],
             "diverged": self.diverged,
-            "key": dict(self.key),
+            "key": to_json(self.key),
         }
 
     @classmethod
@@ -61,7 +63,7 @@ class Recovered:
                 directory,
                 tuple(Evidence.from_json(one) for one in data["evidence"]),
                 tuple(dict(look) for look in data["history"]),
-                dict(data["key"]),
+                from_json(Fingerprint, data["key"], "a recovery"),
                 data["diverged"],
                 already=True,
             )

@@ -11,8 +11,6 @@ from typing import Any
 import msgspec
 
 from gatenorm.checkpoint import open_store
-from gatenorm.criteria.fingerprint import ROOMS as ROOMS_BELOW
-from gatenorm.criteria.fingerprint import model_key, software
 from gatenorm.errors import RecoveryError
 from gatenorm.evaluation.core.text import Text
 from gatenorm.families import Layout, detect_layout
@@ -26,12 +24,12 @@ from gatenorm.recovery.processes import Processes
 from gatenorm.recovery.record import KIND, Recovered, figures_of, summary_of
 from gatenorm.recovery.settings import Settings
 from gatenorm.recovery.training import Report, held_out_loss, train
+from gatenorm.results import Fingerprint, check_same
 from gatenorm.surgery.card import recovered_card
 from gatenorm.surgery.disk import RECOVERY_FILE
 
 Writing = Callable[[int, int], None]
 # Whose code decides the outcome.
-ROOMS = (*ROOMS_BELOW, "recovery")
 
 
 class NothingLearnedError(RecoveryError):
@@ -106,7 +104,7 @@ def recover(
     key = _key(layout, text, held_out, parent, replace(settings, length=length), together)
     if (out / RECOVERY_FILE).is_file():
         finished = Recovered.read(out)
-        states.check_same(finished.key, key, f"{out} holds another recovery", "name another -o")
+        check_same(finished.key, key, "holds another recovery", "give another directory", "out", out)
         return finished
     check_new_directory(out)
     path = states.state_file(out)
@@ -156,13 +154,13 @@ def _write(
     corpus: Corpus,
     settings: Settings,
     state: states.State,
-    key: dict[str, Any],
+    key: Fingerprint,
     parent: Layout | None,
     parent_loss: float | None,
     together: Processes,
     writing: Writing | None,
 ) -> None:
-    from gatenorm.models.loading import versions
+    from gatenorm.results import versions
 
     added = merging.updates(adapted.model, adapted.modules)
     trainable = sum(p.numel() for p in adapted.model.parameters() if p.requires_grad)
@@ -241,18 +239,17 @@ def _key(
     parent: Layout | None,
     settings: Settings,
     together: Processes,
-) -> dict[str, Any]:
+) -> Fingerprint:
     """Everything that the outcome follows from; names of folders are no part of it."""
-    return {
-        "model": model_key(layout),
+    asked = {
         # How a text was put together names the field of its rows.
         "data": [text.sha256, text.protocol],
         "held_out": [held_out.sha256, held_out.protocol] if held_out else "the last part of the data",
-        "parent": model_key(parent) if parent else None,
         "processes": together.count,
-        "software": software(ROOMS, ("peft",)),
         **settings.to_json(),
     }
+    stores = {"model": layout.checkpoint} | ({"parent": parent.checkpoint} if parent else {})
+    return Fingerprint.of(asked, {role: store.fingerprint() for role, store in stores.items()}, ("peft",))
 
 
 def _check_vocabulary(teacher: Any, vocabulary: int, parent: Layout) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.criteria.fingerprint import differences
-from gatenorm.errors import OutputError, RecoveryError
+from gatenorm.errors import RecordError, RecoveryError
+from gatenorm.files import replacing
+from gatenorm.records.serialization import from_json, to_json
+from gatenorm.results import Fingerprint, check_same
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,7 +54,7 @@ def state_file(out: Path) -> Path:
     return out.with_name(out.name + ".recovery-state")
 
 
-def save(state: State, path: Path, key: Mapping[str, Any]) -> None:
+def save(state: State, path: Path, key: Fingerprint) -> None:
     """Write the state so that, whenever the machine stops, this one or the one before is there whole.
 
     Raises:
@@ -63,31 +63,24 @@ def save(state: State, path: Path, key: Mapping[str, Any]) -> None:
     from safetensors.torch import save_file
 
     told = {"step": state.step, "history": state.history, "diverged": state.diverged}
-    metadata = {"schema": STATE_SCHEMA, "key": json.dumps(key), "told": json.dumps(told)}
+    metadata = {"schema": STATE_SCHEMA, "key": json.dumps(to_json(key)), "told": json.dumps(told)}
     flat = {
         f"{kind}{_FLAT}{name}": tensor.detach().cpu().contiguous()
         for kind, tensors in state.tensors.items()
         for name, tensor in tensors.items()
     }
-    temporary = path.with_name(f".partial-{os.getpid()}-{path.name}"[:255])
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, parents=True) as temporary:
         save_file(flat, temporary, metadata)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path} could not be written: {error.strerror or error}") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
-def load(path: Path, key: Mapping[str, Any]) -> State | None:
+def load(path: Path, key: Fingerprint) -> State | None:
     """The state in ``path``, or ``None`` where there is none.
 
     Raises:
-        RecoveryError: it is another recovery's, which is said by name, or damaged.
+        OutputError: it is another recovery's; it says what differs.
+        RecoveryError: it is damaged.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -97,25 +90,21 @@ def load(path: Path, key: Mapping[str, Any]) -> State | None:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        told, theirs = json.loads(metadata["told"]), json.loads(metadata["key"])
-    except (SafetensorError, OSError, KeyError, ValueError):
-        raise RecoveryError(f"{path} is no readable state of a recovery: delete it, or name another -o") from None
+        told, theirs = json.loads(metadata["told"]), from_json(Fingerprint, json.loads(metadata["key"]), "a recovery")
+    except (SafetensorError, OSError, KeyError, ValueError, RecordError):
+        raise RecoveryError(
+            "state-damaged", f"{path} is no readable state of a recovery", hint="delete it, or write elsewhere"
+        ) from None
     if metadata.get("schema") != STATE_SCHEMA:
-        raise RecoveryError(f"{path} has schema {metadata.get('schema')!r}, expected {STATE_SCHEMA!r}: delete it")
-    check_same(theirs, key, f"{path} is the state of another recovery", "delete it to begin anew, or name another -o")
+        raise RecoveryError(
+            "schema-unknown",
+            f"{path} has schema {metadata.get('schema')!r}",
+            expected=repr(STATE_SCHEMA),
+            hint="delete it",
+        )
+    check_same(theirs, key, f"{path} is the state of another recovery", "delete it to begin anew, or write elsewhere")
     tensors: dict[str, dict[str, Any]] = {}
     for flat, tensor in found.items():
         kind, name = flat.split(_FLAT, 1)
         tensors.setdefault(kind, {})[name] = tensor
     return State(int(told["step"]), list(told["history"]), tensors, told["diverged"])
-
-
-def check_same(found: Mapping[str, Any], asked: Mapping[str, Any], what: str, do: str) -> None:
-    """Refuse what was made with another key.
-
-    Raises:
-        RecoveryError: one line with the first things that differ.
-    """
-    shown = differences(found, asked)
-    if shown:
-        raise RecoveryError(f"{what} ({shown}): {do}")

@@ -2,40 +2,52 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from msgspec.structs import asdict
 
 from gatenorm.checkpoint import open_store
-from gatenorm.criteria.fingerprint import model_key, software
-from gatenorm.errors import OutputError, RecoveryError
+from gatenorm.errors import RecoveryError
 from gatenorm.evaluation.core.job import Job
 from gatenorm.evaluation.core.text import Text
 from gatenorm.families import Layout, detect_layout
+from gatenorm.files import check_new_directory
 from gatenorm.models.model import Model
-from gatenorm.records import ModelIdentity, Plan, read_json, spans, to_json
+from gatenorm.records import ModelIdentity, Plan, to_json
+from gatenorm.records.serialization import Value
 from gatenorm.recovery import state as states
 from gatenorm.recovery.corpus import DEFAULT_LENGTH, split, windows
-from gatenorm.recovery.recovering import ROOMS, NothingLearnedError, recover
+from gatenorm.recovery.recovering import NothingLearnedError, recover
 from gatenorm.recovery.settings import Settings
 from gatenorm.recovery.training import Report, held_out_loss
+from gatenorm.results import Fingerprint, ResultStore, versions
 from gatenorm.surgery.disk import write_pruned
 
 STUDY_SCHEMA = "gatenorm/recovery-study/1"
-STATE_SCHEMA = "gatenorm/recovery-study-state/1"
-STATE_FILE = "study-state.json"
+STATE = "study-state"
 # How far above the dense model's perplexity a recovered one may lie and still be called recovered.
 TOLERANCE = 0.10
 HELD_OUT, OTHER = "held-out", "other"
 _TASK = "task "
 
 Figures = Mapping[str, float]
+T = TypeVar("T")
 Planner = Callable[[Layout, float, str, Settings], Plan]
+
+
+class Outcome(Value, frozen=True, kw_only=True):
+    """What was measured before and after one recovery, as in :class:`Variant`."""
+
+    before: dict[str, float]
+    after: dict[str, float]
+    steps: int
+    minutes: float
+    diverged: str | None = None
 
 
 @dataclass(frozen=True)
@@ -160,8 +172,6 @@ def study(
     Raises:
         RecoveryError: no share, or a folder of another study; or as :func:`gatenorm.recovery.recovering.recover`.
     """
-    from gatenorm.models.loading import versions
-
     if not shares or not criteria:
         raise RecoveryError("a study needs a share and a criterion: give --study 20%,40% and --criteria gate-norm")
     length = settings.length or min(layout.context or DEFAULT_LENGTH, DEFAULT_LENGTH)
@@ -177,10 +187,14 @@ def study(
         "tolerance": TOLERANCE,
     }
     data = {"train": text.identity(), **{name: t.identity() for name, t in watched.items()}}
-    used = software(ROOMS, ("peft", "lm_eval"))
-    memory = _Memory(out, {"model": model_key(layout), "data": data, "software": used, **protocol})
+    models = {"model": layout.checkpoint.fingerprint()}
+    asked = Fingerprint.of({"data": data, **protocol}, models, ("peft", "lm_eval"))
+    store = ResultStore(out / STATE)
+    if not store.directory.exists():
+        check_new_directory(out)
+    store.claim("study", asked, "out")
     measure = _Measure(watched, jobs, settings)
-    dense = memory.get("dense", lambda: {"figures": measure(layout)})["figures"]
+    dense = _kept(store, asked, dict[str, float], lambda: measure(layout))
     wanted = [(criterion, share) for criterion in criteria for share in sorted(set(shares))]
     found: dict[str, Variant] = {}
     for number, (criterion, share) in enumerate(wanted):
@@ -189,15 +203,16 @@ def study(
         made = plan(layout, share, criterion, settings)
         name = f"{criterion.replace('/', '_')}-{len(made.edits.attention)}"
         # By its layers too: other calibration tokens, or another release, may rank them otherwise.
-        known = f"{name} without {spans(made.edits.attention)}"
+        variant = asked.asking(variant=name, removed=made.edits.attention)
 
-        def taken(made: Plan = made, name: str = name, known: str = known) -> dict[str, Any]:
-            if f"{known} before" not in memory:
+        def taken(made: Plan = made, name: str = name, variant: Fingerprint = variant) -> Outcome:
+            unrecovered = variant.asking(recovered=False)
+            if store.get(unrecovered, dict[str, float]) is None:
                 # Of other layers under the same name, whose state and output would be refused.
                 shutil.rmtree(out / name, ignore_errors=True)
                 states.state_file(out / name).unlink(missing_ok=True)
             pruned = _pruned(layout, made, out / f"{name}-pruned")
-            before = memory.get(f"{known} before", lambda: {"figures": measure(pruned)})["figures"]
+            before = _kept(store, unrecovered, dict[str, float], lambda: measure(pruned))
             told = report(name) if report else None
             try:
                 recovered = recover(
@@ -214,16 +229,10 @@ def study(
             except NothingLearnedError as none:  # the best that was seen is the pruned model
                 after, steps, seconds, diverged = before, none.steps, none.seconds, none.diverged
             shutil.rmtree(out / f"{name}-pruned", ignore_errors=True)
-            return {
-                "before": before,
-                "after": after,
-                "steps": steps,
-                "minutes": seconds / 60,
-                "diverged": diverged,
-            }
+            return Outcome(before=before, after=after, steps=steps, minutes=seconds / 60, diverged=diverged)
 
-        kept = memory.get(known, taken)
-        found[name] = Variant(criterion, share, made.edits.attention, **kept)
+        outcome = _kept(store, variant, Outcome, taken)
+        found[name] = Variant(criterion, share, made.edits.attention, **asdict(outcome))
     if progress:
         progress(len(wanted), len(wanted))
     return Study(layout.identity(), dense, tuple(found.values()), protocol, data, versions())
@@ -262,37 +271,10 @@ class _Measure:
         return found
 
 
-class _Memory:
-    """What was measured, in a file of the study's folder; a folder of another study is refused."""
-
-    def __init__(self, folder: Path, key: Mapping[str, Any]):
-        self._path = folder / STATE_FILE
-        self._key = json.loads(json.dumps(key))
-        self._known: dict[str, Any] = {}
-        if self._path.exists():
-            found = read_json(self._path, "the study")
-            if found.get("schema") != STATE_SCHEMA or not isinstance(found.get("known"), dict):
-                raise RecoveryError(f"{self._path} is damaged: delete it, or name another -o")
-            states.check_same(found.get("key", {}), self._key, f"{folder} holds another study", "name another -o")
-            self._known = found["known"]
-        elif folder.exists() and any(folder.iterdir()):
-            raise OutputError(f"{folder} is not empty, and holds no study: give a directory that does not exist yet")
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._known
-
-    def get(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What is known by that name, or is now made and kept."""
-        if name not in self._known:
-            self._known[name] = make()
-            temporary = self._path.with_name(f".partial-{os.getpid()}-{self._path.name}")
-            try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                kept = {"schema": STATE_SCHEMA, "key": self._key, "known": self._known}
-                temporary.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-                temporary.replace(self._path)
-            except OSError as error:
-                temporary.unlink(missing_ok=True)
-                raise OutputError(f"{self._path} could not be written: {error.strerror}") from None
-        known: dict[str, Any] = self._known[name]
-        return known
+def _kept(store: ResultStore, fingerprint: Fingerprint, kind: type[T], make: Callable[[], T]) -> T:
+    """The result for this fingerprint, which is made and kept where there is none yet."""
+    found = store.get(fingerprint, kind)
+    if found is None:
+        found = make()
+        store.put(fingerprint, found)
+    return found

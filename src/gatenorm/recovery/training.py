@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from gatenorm.recovery.objectives import distillation, language_modelling
 from gatenorm.recovery.processes import Processes
 from gatenorm.recovery.settings import Settings
 from gatenorm.recovery.state import State
+from gatenorm.results import Fingerprint
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +51,7 @@ def train(
     parent: Any = None,
     processes: Processes | None = None,
     path: Path | None = None,
-    key: Mapping[str, Any] | None = None,
+    key: Fingerprint | None = None,
     report: Report | None = None,
 ) -> State:
     """Train the parameters of ``model`` that want a gradient; it then holds the best values that were seen.
@@ -70,7 +71,7 @@ def train(
 
     together = processes or Processes()
     training = _Training(model, corpus, settings, parent, together)
-    found = states.load(path, key or {}) if path else None
+    found = states.load(path, key) if path and key else None
     began = time.perf_counter()
     if found:
         training.restore(found)
@@ -229,7 +230,7 @@ class _Training:
                     }
 
 
-def _save(state: State, path: Path | None, key: Mapping[str, Any] | None, processes: Processes) -> None:
-    if path is not None and processes.main:
-        states.save(state, path, key or {})
+def _save(state: State, path: Path | None, key: Fingerprint | None, processes: Processes) -> None:
+    if path is not None and key is not None and processes.main:
+        states.save(state, path, key)
     processes.wait()

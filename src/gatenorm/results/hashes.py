@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -12,12 +11,15 @@ from typing import Any
 
 from gatenorm.errors import OutputError
 from gatenorm.files import write_text
+from gatenorm.progress import Progress
 from gatenorm.results.location import cache_directory
 
 _CHUNK = 16 << 20
-# Code, and the data that it reads; weights of the built-in model are hashed as those of any other.
+# Code, and the data that it reads.
 _READ = (".py", ".json", ".jsonl")
-_WEIGHTS = "model"
+# What only shows or judges figures, and the built-in model, which is hashed as any other. Whatever is not named here
+# counts, so that nothing is forgotten.
+_NO_FIGURES = ("cli/", "report/", "findings/", "audit/judge/", "audit/output/", "demo/model/")
 
 
 def digest(content: Any) -> str:
@@ -26,23 +28,22 @@ def digest(content: Any) -> str:
 
 
 @cache
-def code_sha256(*places: str) -> str:
-    """The hash of this package's code in ``places``: packages, or files such as ``audit/run/job_runner.py``."""
+def code_sha256() -> str:
+    """The hash of all of this package that can change a figure."""
     package = Path(__file__).resolve().parents[1]
     whole = hashlib.sha256()
-    for place in places:
-        found = package / place
-        for path in sorted(found.rglob("*")) if found.is_dir() else [found]:
-            if path.suffix in _READ and _WEIGHTS not in path.relative_to(package).parts:
-                whole.update(f"{path.relative_to(package)} ".encode() + path.read_bytes())
+    for path in sorted(package.rglob("*")):
+        name = path.relative_to(package).as_posix()
+        if path.suffix in _READ and not name.startswith(_NO_FIGURES):
+            whole.update(f"{name} ".encode() + path.read_bytes())
     return whole.hexdigest()
 
 
-def file_sha256(path: Path, progress: Callable[[int], None] | None = None) -> str:
+def file_sha256(path: Path, progress: Progress | None = None) -> str:
     """The hash of a file, remembered between runs for as long as its size and time of change stay the same.
 
     Args:
-        progress: called with the number of bytes read so far.
+        progress: called with (bytes read, bytes in all).
     """
     found = path.resolve().stat()
     memo = cache_directory() / "hashes" / digest([str(path.resolve()), found.st_size, found.st_mtime_ns])
@@ -56,7 +57,7 @@ def file_sha256(path: Path, progress: Callable[[int], None] | None = None) -> st
             whole.update(chunk)
             read += len(chunk)
             if progress:
-                progress(read)
+                progress(read, found.st_size)
     with suppress(OutputError):  # a cache that cannot be written to costs time, nothing else
         write_text(memo, whole.hexdigest(), parents=True)
     return whole.hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gatenorm.audit.output.formatting import amount, figure, interval
+from gatenorm.files import write_text
 from gatenorm.records import spans
 from gatenorm.records.audit import AuditedVariant
 from gatenorm.surgery.card import with_evidence
@@ -14,13 +15,11 @@ def write_card(directory: Path, variant: AuditedVariant, baseline: str) -> None:
     """Put what the audit found into the model card of a variant; what an earlier audit put there is replaced.
 
     Raises:
-        OSError: it cannot be written.
+        OutputError: it cannot be written.
     """
     card = directory / "README.md"
     text = with_evidence(card.read_text(encoding="utf-8"), section(variant, baseline))
-    temporary = card.with_name(".partial-README.md")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(card)
+    write_text(card, text)
 
 
 def section(variant: AuditedVariant, baseline: str) -> str:

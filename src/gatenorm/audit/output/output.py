@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import time
@@ -19,12 +18,13 @@ from gatenorm.audit.output import repro_commands as commands
 from gatenorm.audit.output.model_card import write_card
 from gatenorm.audit.plan.candidates import audited
 from gatenorm.audit.plan.rankings import RULE, comparison
-from gatenorm.audit.run.jobs import orders_code, versions
-from gatenorm.audit.run.state import write_text
+from gatenorm.audit.run.jobs import software
 from gatenorm.audit.run.workflow import STEPS, Workflow
+from gatenorm.files import write_json
 from gatenorm.records import Diagnostic
 from gatenorm.records.audit import DONE, NOT_DONE, PARTLY, STANDS, Audit, AuditedVariant, NotExamined, Step
 from gatenorm.report.page import write_report
+from gatenorm.results.hashes import code_sha256
 
 AUDIT_FILE = "audit.json"
 # A task that got worse by more than chance explains.
@@ -62,7 +62,7 @@ def audit_of(work: Workflow, missing: Sequence[NotExamined], began: float, model
         else work.cross_check.to_json() | {"borne_out": work.borne.to_json()},
         comparison=None if agreement is None else agreement.to_json(),
         search=None if work.search is None else _search(work),
-        version=versions()["gatenorm"],
+        version=software()["gatenorm"],
     )
 
 
@@ -76,7 +76,7 @@ def write_audit(audit: Audit, directory: Path) -> list[Path]:
         if variant.directory and (directory / variant.directory / "README.md").is_file():
             write_card(directory / variant.directory, variant, audit.model.name)
     record = directory / AUDIT_FILE
-    write_text(record, json.dumps(audit.to_json(), indent=1, ensure_ascii=False) + "\n", directory)
+    write_json(record, audit.to_json(), parents=True)
     return [write_report(audit, directory), record]
 
 
@@ -148,8 +148,8 @@ def _provenance(work: Workflow, began: float, model: str) -> dict[str, Any]:
             entry = {k: v for k, v in record.data.items() if isinstance(v, (str, int, float))}
             data[f"{entry.get('name')} {entry['sha256']}"] = entry
     return {
-        "versions": versions() | {"python": platform.python_version()},
-        "code_sha256": orders_code(),
+        "versions": software() | {"python": platform.python_version()},
+        "code_sha256": code_sha256(),
         "model": model,
         "content_sha256": work.measuring.content,
         "machine": {

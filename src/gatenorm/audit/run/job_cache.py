@@ -58,7 +58,7 @@ class Measuring:
             if order.digest in found or order.digest in missing:
                 self.reporter.done(order.title, order.like, None)
                 continue
-            kept = self.state.get(order) if order.kept else None
+            kept = self.state.results.get(order.fingerprint, dict[str, Any]) if order.kept else None
             if kept is None:
                 missing[order.digest] = order
             else:
@@ -75,7 +75,7 @@ class Measuring:
         for order, result in executor.run(waiting):
             # What one variant could not do may have been this machine's fault: it is tried again the next time.
             if order.kept and "error" not in result:
-                self.state.put(order, result)
+                self.state.results.put(order.fingerprint, result)
             found[order.digest] = result
             self.reporter.done(order.title, order.like, result["seconds"])
             following = next((o for o in waiting if o.digest not in found), None)

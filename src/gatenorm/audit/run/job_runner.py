@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm import api
-from gatenorm.audit.run.jobs import Order, Result, orders_code
+from gatenorm.audit.run.jobs import Order, Result
 from gatenorm.errors import GatenormError
 from gatenorm.evaluation.core.job import Request
 from gatenorm.records import Plan, from_json, to_json
+from gatenorm.results.hashes import code_sha256
 
 Progress = Callable[[int, int], None]
 # What was loaded last, for the next order: orders of one model come one after the other.
@@ -31,7 +32,7 @@ def carry_out(order: Order, progress: Progress | None = None) -> Result:
         found = _KINDS[order.kind](order.arguments, progress)
     except GatenormError as error:
         found = {"error": str(error), "error_kind": type(error).__name__}
-    return {**found, "seconds": time.perf_counter() - began, "code": orders_code()}
+    return {**found, "seconds": time.perf_counter() - began, "code": code_sha256()}
 
 
 def release() -> None:

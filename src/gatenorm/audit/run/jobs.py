@@ -6,21 +6,14 @@ removed, the protocol, the hashes of all data, threads), whatever paths are call
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from functools import cached_property
 from typing import Any
 
-from gatenorm.criteria.fingerprint import ROOMS
-from gatenorm.results.hashes import code_sha256
+from gatenorm.results import Fingerprint, versions
 
-# What a figure can depend on in this package. Of the audit's own room: what carries orders out. How they are put
-# together and judged may change freely.
-_CODE = ("api", *ROOMS, "recovery", "audit/run/job_runner.py")
-_PACKAGES = ("gatenorm", "numpy", "torch", "transformers", "tokenizers", "lm_eval", "xllamacpp", "vllm", "peft")
+_PACKAGES = ("lm_eval", "xllamacpp", "vllm", "peft")
 
 Result = dict[str, Any]
 
@@ -40,25 +33,17 @@ class Order:
     like: str = ""
     kept: bool = True
 
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """Everything that its result follows from."""
+        return Fingerprint.of({"kind": self.kind, "key": self.key}, packages=_PACKAGES)
+
     @property
     def digest(self) -> str:
         """The name under which the result is kept."""
-        content = {"kind": self.kind, "key": self.key, "code": orders_code(), "versions": versions()}
-        return hashlib.sha256(json.dumps(content, sort_keys=True, default=list).encode()).hexdigest()[:40]
+        return self.fingerprint.digest
 
 
-@cache
-def versions() -> dict[str, str]:
+def software() -> dict[str, str]:
     """Versions of the software that results rest on."""
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def orders_code() -> str:
-    """The hash of the code that carries orders out."""
-    return code_sha256(*_CODE)
+    return versions(("numpy", *_PACKAGES))

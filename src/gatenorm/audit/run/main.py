@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,13 +18,13 @@ from gatenorm.audit.plan.rankings import Wanted, wanted
 from gatenorm.audit.run.executors import executor
 from gatenorm.audit.run.job_cache import Measuring
 from gatenorm.audit.run.progress import Listener, Reporter
-from gatenorm.audit.run.state import CONFIG_FILE, State, check_directory, claim, lock, write_text, writing
+from gatenorm.audit.run.state import CONFIG_FILE, State, check_directory, claim, lock, writing
 from gatenorm.audit.run.workflow import Workflow
 from gatenorm.criteria.tokens.sources import HUB
 from gatenorm.errors import AuditError, MissingExtraError, PlanError, did_you_mean
-from gatenorm.evaluation.core.cache import Cache
 from gatenorm.evaluation.core.text import read_text
 from gatenorm.families import Layout
+from gatenorm.files import write_json
 from gatenorm.models.named import default_model, language_of, named_text
 from gatenorm.records.audit import CANDIDATE, STANDS, Audit, NotExamined
 from gatenorm.recovery.settings import OBJECTIVES
@@ -142,8 +141,8 @@ def run_audit(
         state = State(out)
         state.clear()
         began = claim(out, prepared.layout.identity(), _version())
-        write_text(out / CONFIG_FILE, json.dumps(prepared.config.to_json(), indent=1) + "\n", out)
-        content = Cache(out / "state").content_of(prepared.layout)
+        write_json(out / CONFIG_FILE, prepared.config.to_json(), parents=True)
+        content = prepared.layout.checkpoint.fingerprint()
         reporter = Reporter(listener)
         with executor(prepared.config.run, prepared.threads) as workers:
             measuring = Measuring(prepared.layout, content, prepared.config, prepared.threads, state, workers, reporter)

@@ -115,7 +115,7 @@ def _paths(
         # What another plan left under this name would be believed.
         measuring.state.keep_only(out.name, {"order": order.digest}, out)
         if not out.exists():
-            measuring.state.forget(order)
+            measuring.state.results.forget(order.fingerprint)
         orders.append(order)
         measuring.reporter.ledger.expect("export")
     by_name = {c.name: c for c in candidates}

@@ -5,28 +5,26 @@ variants/NAME          the pruned checkpoints; exports/, recovered/ likewise
 state/audit.json       whose directory this is
 state/config.json      what was asked for last
 state/made/*.json      what a variant, an export or a training was made of
-state/measured/*.json  results of orders, by the hash of all that decides them
+state/measured/*.json  results of orders, by the hash of all that they follow from
 state/lock             held while an audit runs
 """
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from gatenorm.audit.run.jobs import Order, Result
 from gatenorm.errors import AuditError, OutputError
+from gatenorm.files import locked, remove_partials, write_errors, write_json, write_text
 from gatenorm.records import ModelIdentity, from_json, read_json, to_json
+from gatenorm.results import ResultStore
 
 STATE_SCHEMA = "gatenorm/audit-state/1"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 # What the audit was last asked to do, as --config reads it.
@@ -34,33 +32,11 @@ CONFIG_FILE = Path("state") / "config.json"
 
 
 class State:
-    """Results by order. Nothing is ever half there: files are written beside their place and renamed."""
+    """Results, and what variants were made of. Files appear whole or not at all."""
 
     def __init__(self, directory: Path):
         self.directory = directory
-        self._measured = directory / "state" / "measured"
-
-    def get(self, order: Order) -> Result | None:
-        """The result of an order that was carried out before; a damaged file is as good as none."""
-        try:
-            found = json.loads(self._path(order).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return found.get("result") if isinstance(found, dict) and isinstance(found.get("result"), dict) else None
-
-    def put(self, order: Order, result: Result) -> None:
-        """Keep a result.
-
-        Raises:
-            OutputError: the disk is full, or the directory cannot be written to.
-        """
-        content = {"kind": order.kind, "title": order.title, "key": dict(order.key), "result": result}
-        write_text(self._path(order), json.dumps(content, default=list) + "\n", self.directory)
-
-    def forget(self, order: Order) -> None:
-        """Drop a result whose files are not there any more."""
-        with suppress(OSError):
-            self._path(order).unlink()
+        self.results = ResultStore(directory / "state" / "measured")
 
     def variant(self, name: str, room: str = "variants") -> Path:
         """Where the pruned checkpoint of that name lies, or will."""
@@ -100,19 +76,12 @@ class State:
         Raises:
             OutputError: it cannot be written.
         """
-        write_text(stamp, json.dumps(made_of, default=list) + "\n", self.directory)
+        write_text(stamp, json.dumps(made_of, default=list) + "\n", parents=True)
 
     def clear(self) -> None:
         """Take away what an audit that was killed left half done."""
-        for room in ("variants", "exports", "recovered"):
-            for path in (self.directory / room).glob(".*.partial-*"):
-                shutil.rmtree(path, ignore_errors=True)
-        for path in (self.directory / "state").rglob(".partial-*"):
-            with suppress(OSError):
-                path.unlink()
-
-    def _path(self, order: Order) -> Path:
-        return self._measured / f"{order.digest}.json"
+        for folder in ("variants", "exports", "recovered", "state", "state/made", "state/measured"):
+            remove_partials(self.directory / folder)
 
 
 def check_directory(directory: Path, model: ModelIdentity) -> None:
@@ -154,7 +123,7 @@ def claim(directory: Path, model: ModelIdentity, version: str) -> float:
         return float(read_json(marker, "the audit's state").get("began", 0.0))
     began = time.time()
     content = {"schema": STATE_SCHEMA, "model": to_json(model), "version": version, "began": began}
-    write_text(marker, json.dumps(content, indent=2) + "\n", directory)
+    write_json(marker, content, parents=True)
     return began
 
 
@@ -166,71 +135,29 @@ def lock(directory: Path) -> Iterator[None]:
         AuditError: another process holds it.
         OutputError: it cannot be written to.
     """
-    path = directory / "state" / "lock"
-    with writing(directory):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = path.open("a+", encoding="ascii")
-    with handle:
-        if not _take(handle):
-            handle.seek(0)
-            who = handle.read().strip() or "another process"
-            raise AuditError(f"{directory}: {who} is at work on this audit: wait for it, or give another directory")
-        handle.seek(0)
-        handle.truncate()
-        handle.write(f"process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')},")
-        handle.flush()
+
+    def busy(holder: str) -> AuditError:
+        return AuditError(
+            "audit-running",
+            f"{directory}: {holder} is at work on this audit",
+            hint="wait for it, or give another directory",
+        )
+
+    with locked(directory / "state" / "lock", busy):
         yield
-
-
-def _take(handle: IO[str]) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        try:
-            handle.seek(1 << 20)  # beyond the text, which others must be able to read
-            msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
-        except OSError:
-            return False
-        return True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def write_text(path: Path, text: str, directory: Path) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        OutputError: the disk is full, or it cannot be written.
-    """
-    temporary = path.with_name(f".partial-{os.getpid()}-{path.name}"[:200])
-    with writing(directory):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
-        except OSError:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
 
 
 @contextmanager
 def writing(directory: Path) -> Iterator[None]:
-    """Turns failures to write into one line that says how to go on.
+    """Failures to write, with what to do where the disk is full.
 
     Raises:
         OutputError: as said.
     """
     try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise OutputError(
-                f"no space left for {directory}: make room and give the same command again, it goes on where it was"
-            ) from error
-        raise OutputError(f"{directory} cannot be written: {error.strerror or error}") from error
+        with write_errors(directory):
+            yield
+    except OutputError as error:
+        if error.code == "disk-full":
+            error.hint = f"free space for {directory} and run the same command again: it continues where it stopped"
+        raise

@@ -11,11 +11,12 @@ from gatenorm import api
 from gatenorm.audit.plan.candidates import Candidate
 from gatenorm.audit.plan.rankings import source_key
 from gatenorm.audit.run.job_cache import Measuring, records
-from gatenorm.audit.run.jobs import Order, orders_code
+from gatenorm.audit.run.jobs import Order
 from gatenorm.errors import GatenormError, OutputError
 from gatenorm.models.named import training_source
 from gatenorm.records import Evidence, ModelIdentity, Plan, read_record, to_json
 from gatenorm.records.audit import CANDIDATE, RECOVERED
+from gatenorm.results.hashes import code_sha256
 from gatenorm.surgery.disk import PLAN_FILE
 
 
@@ -31,7 +32,7 @@ def build(measuring: Measuring, candidates: Sequence[Candidate]) -> None:
         path = state.variant(one.name)
         one.directory = str(path.relative_to(state.directory))
         stamp = state.stamp(one.name)
-        made_of = {"content": measuring.content, "code": orders_code()}
+        made_of = {"content": measuring.content, "code": code_sha256()}
         if _holds(path, one.plan) and state.read_stamp(stamp) == made_of:
             continue
         if path.exists():
@@ -84,7 +85,7 @@ def recover(measuring: Measuring, candidates: Sequence[Candidate]) -> tuple[list
         # What a training of other settings left, finished or stopped, would be refused or believed.
         measuring.state.keep_only(path.name, {"order": order.digest}, path, state_file(path))
         if not path.exists():
-            measuring.state.forget(order)
+            measuring.state.results.forget(order.fingerprint)
         orders.append(order)
         measuring.reporter.ledger.expect("recover")
         found.append(_recovered(one, str(path.relative_to(measuring.state.directory))))

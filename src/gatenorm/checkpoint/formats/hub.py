@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from gatenorm.checkpoint.formats.safetensors.store import SafetensorsStore
 from gatenorm.checkpoint.hub import HUB_ID, hub_errors
-from gatenorm.checkpoint.store import Progress, TensorStore
+from gatenorm.checkpoint.store import TensorStore
 from gatenorm.errors import CheckpointError
+from gatenorm.progress import Progress
 
 # Seconds that the server may be silent; huggingface_hub tries again a few times.
 _TIMEOUT = 60

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
-from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.core.cache import Cache, key_of
+from gatenorm.errors import EvaluationError, OutputError
 from gatenorm.evaluation.core.job import Job, Measured, Progress
 from gatenorm.evaluation.core.lm_eval_adapters import backend
 from gatenorm.evaluation.statistics.paired_statistics import compare
 from gatenorm.evaluation.tasks import zeroshot
 from gatenorm.models.model import Model, check_same_tokenizer
 from gatenorm.records import Evidence, to_json
+from gatenorm.results import Fingerprint, ResultStore, versions
 
 # Opens a bar: called with what it is about and the unit, gives something that is entered for a progress function.
 Bars = Callable[[str, str], AbstractContextManager[Progress]]
@@ -34,7 +32,7 @@ def run(
     subject: Model,
     baseline: Model | None = None,
     *,
-    cache: Cache | None = None,
+    cache: ResultStore | None = None,
     bars: Bars | None = None,
     finished: Callable[[Finished], None] | None = None,
 ) -> list[Finished]:
@@ -96,7 +94,7 @@ def check_engine(job: Job, subject: Model) -> None:
 class _Run:
     """What is done so far."""
 
-    def __init__(self, cache: Cache | None, bars: Bars | None, finished: Callable[[Finished], None] | None):
+    def __init__(self, cache: ResultStore | None, bars: Bars | None, finished: Callable[[Finished], None] | None):
         self.records: list[Finished] = []
         self._cache = cache
         self._bars = bars or (lambda what, unit: nullcontext(lambda done, total: None))
@@ -123,8 +121,8 @@ class _Run:
     def _measured(self, job: Job, subjects: Sequence[Model], measure: Callable[[Progress], Measured]) -> Evidence:
         subject = subjects[0]
         used = versions((*job.packages, *backend(subject.engine).packages))
-        key = self._key(job, subjects, used)
-        kept = self._cache.get(key) if self._cache and key else None
+        fingerprint = self._fingerprint(job, subjects)
+        kept = self._cache.get(fingerprint, Evidence) if self._cache and fingerprint else None
         if kept is not None:
             # The same content may lie in a folder of another name today.
             named = {"baseline": to_json(subjects[1].identity)} if len(subjects) > 1 else {}
@@ -142,33 +140,27 @@ class _Run:
             versions=used,
             items=tuple(found.items),
         )
-        if self._cache and key:
-            self._cache.put(key, evidence)
+        if self._cache and fingerprint:
+            with suppress(OutputError):  # a cache that cannot be written to is as good as none
+                self._cache.put(fingerprint, evidence)
         return self.add(evidence)
 
-    def _key(self, job: Job, subjects: Sequence[Model], used: dict[str, str]) -> str | None:
+    def _fingerprint(self, job: Job, subjects: Sequence[Model]) -> Fingerprint | None:
         contents = [self._content(subject) for subject in subjects]
         if None in contents:
             return None
-        hardware = [[s.device, s.computes_in, s.context, s.engine, s.edits.to_json()] for s in subjects]
-        described: dict[str, Any] = {"kind": job.kind, "key": dict(job.key), "versions": used}
-        return key_of({**described, "models": contents, "hardware": hardware})
+        models = {role: content for role, content in zip(("model", "baseline"), contents, strict=False) if content}
+        asked = {
+            "kind": job.kind,
+            "job": dict(job.key),
+            "hardware": [[s.device, s.computes_in, s.context, s.engine, s.edits.to_json()] for s in subjects],
+        }
+        return Fingerprint.of(asked, models, (*job.packages, *backend(subjects[0].engine).packages))
 
     def _content(self, subject: Model) -> str | None:
         if self._cache is None or subject.layout is None:
             return None
         if id(subject) not in self._contents:
             with self._bars(f"looking for earlier results: {subject.name}", "bytes") as progress:
-                self._contents[id(subject)] = self._cache.content_of(subject.layout, progress)
+                self._contents[id(subject)] = subject.layout.checkpoint.fingerprint(progress)
         return self._contents[id(subject)]
-
-
-def versions(packages: Sequence[str] = ()) -> dict[str, str]:
-    """Versions of the software that a measurement rests on."""
-    found = {}
-    for name in ("gatenorm", "torch", "transformers", "tokenizers", *packages):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # run out of a source tree, or not needed by this model
-            continue
-    return found

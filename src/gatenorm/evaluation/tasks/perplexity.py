@@ -192,7 +192,8 @@ def measure(
     Raises:
         EvaluationError, CheckpointError, MissingExtraError: as :func:`perplexity` and loading.
     """
-    from gatenorm.models.loading import dtype_for, load, load_tokenizer, versions
+    from gatenorm.models.loading import dtype_for, load, load_tokenizer
+    from gatenorm.results import versions
 
     directory = layout.checkpoint.directory
     tokenizer = load_tokenizer(directory)

@@ -24,6 +24,7 @@ from gatenorm.export.verify.tolerances import EXACT, Limit, limit_for, tolerated
 from gatenorm.families import Layout
 from gatenorm.models import loading as reference
 from gatenorm.records import Evidence
+from gatenorm.results import versions
 
 TEXTS = (
     "The quick brown fox, 12 of them, jumped over 3.5 lazy dogs; didn't they?",
@@ -124,7 +125,7 @@ def verify(
         compared = [_compare(model, prompt, found, limit.near_tie) for prompt, found in pairs]
         figures = _figures(compared) | _of_tensors(held) | _cut_differently(opened, against.checkpoint.directory)
         cached = opened.cached_layers
-        versions = reference.versions() | opened.versions
+        used = versions() | opened.versions
     finally:
         opened.close()
     if cached is not None:
@@ -147,7 +148,7 @@ def verify(
         },
         data={"name": "random tokens"},
         seconds=time.perf_counter() - began,
-        versions=versions,
+        versions=used,
     )
     faults = _faults(figures, limit, against, form)
     return Verdict(evidence, (*faults, *(held.faults if held else ())))

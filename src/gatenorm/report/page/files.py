@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from pathlib import Path
 
-from gatenorm.errors import OutputError
+from gatenorm.files import write_text
 from gatenorm.records.audit import Audit
 from gatenorm.report.page.content import report
 from gatenorm.report.page.html import html
@@ -29,21 +27,6 @@ def write_report(audit: Audit, directory: Path) -> Path:
     """
     content = report(audit)
     written = {TEXT: markdown(content), PAGE: html(content)}
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{directory} could not be made: {error.strerror}") from None
     for name, text in written.items():
-        _write_whole(directory / name, text)
+        write_text(directory / name, text, parents=True)
     return directory / PAGE
-
-
-def _write_whole(path: Path, text: str) -> None:
-    temporary = path.with_name(f".partial-{os.getpid()}-{path.name}")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        temporary.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path} could not be written: {error.strerror}") from None

@@ -14,8 +14,9 @@ from typing import Any
 
 from gatenorm.audit.plan.config import Run
 from gatenorm.audit.run.job_runner import Progress, carry_out
-from gatenorm.audit.run.jobs import Order, Result, orders_code
+from gatenorm.audit.run.jobs import Order, Result
 from gatenorm.errors import AuditError, MissingExtraError
+from gatenorm.results.hashes import code_sha256
 
 
 def _carry_out_in(directory: str, order: Order) -> Result:
@@ -84,6 +85,6 @@ class RayExecutor:
             except self._ray.exceptions.RayError as error:
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 raise AuditError(f"a worker of Ray was lost while it was at work on {order.title}: {reason}") from None
-            if result["code"] != orders_code():
+            if result["code"] != code_sha256():
                 raise AuditError("the workers of Ray run another gatenorm than this process: install the same there")
             yield order, result

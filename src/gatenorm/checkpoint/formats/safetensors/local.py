@@ -11,8 +11,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gatenorm.checkpoint.store import Progress
 from gatenorm.errors import CheckpointError
+from gatenorm.progress import Progress
 from gatenorm.results.hashes import file_sha256
 
 
@@ -92,8 +92,7 @@ class LocalFiles:
         return np.fromfile(self.directory / name, np.uint8, count=length, offset=begin)
 
     def sha256(self, name: str, progress: Progress | None) -> str:
-        size = self.size(name)
-        return file_sha256(self.directory / name, None if progress is None else lambda read: progress(read, size))
+        return file_sha256(self.directory / name, progress)
 
     def sample_sha256(self, names: list[str]) -> str:
         """16 kilobytes spread evenly over every file: fine-tunes of one model differ in them."""

@@ -17,8 +17,9 @@ from gatenorm.checkpoint.formats.safetensors.local import Files, LocalFiles
 from gatenorm.checkpoint.formats.safetensors.writer import INDEX, SINGLE, NewFile, NewFiles
 from gatenorm.checkpoint.hub import hub_id
 from gatenorm.checkpoint.parts import ByteRange, NewTensor
-from gatenorm.checkpoint.store import Progress, Replacement, TensorStore
+from gatenorm.checkpoint.store import Replacement, TensorStore
 from gatenorm.errors import CheckpointError
+from gatenorm.progress import Progress, part_of
 
 _ENDING = ".safetensors"
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -32,6 +33,8 @@ _WEIGHTS = tuple(
 )
 # Read by tokenizers besides what lies at the top.
 _TEMPLATES = "additional_chat_templates"
+# Adapters that lie beside a model are loaded into it.
+_ADAPTER = "adapter_model."
 # Says nothing to a loader, and changes when findings are added to the card.
 _PROSE = ".md"
 
@@ -81,7 +84,8 @@ class SafetensorsStore(TensorStore):
     def companions(self) -> tuple[str, ...]:
         paths = [*self.directory.iterdir(), *self.directory.glob(f"{_TEMPLATES}/*")]
         names = (path.relative_to(self.directory).as_posix() for path in paths if path.is_file())
-        return tuple(sorted(name for name in names if not name.startswith(".") and not name.endswith(_WEIGHTS)))
+        read = (name for name in names if not name.endswith(_WEIGHTS) or name.startswith(_ADAPTER))
+        return tuple(sorted(name for name in read if not name.startswith(".")))
 
     def read(self, name: str) -> bytes:
         try:
@@ -160,9 +164,7 @@ class SafetensorsStore(TensorStore):
             if not name.endswith(_PROSE):
                 digest.update(f"{name} {hashlib.sha256(self.read(name)).hexdigest()}\n".encode())
         for name, size in weights.items():
-            before = done
-            step = None if progress is None else lambda read, _, before=before: progress(before + read, total)
-            digest.update(f"{name} {self._files.sha256(name, step)}\n".encode())
+            digest.update(f"{name} {self._files.sha256(name, part_of(progress, done, total))}\n".encode())
             done += size
         return digest.hexdigest()
 

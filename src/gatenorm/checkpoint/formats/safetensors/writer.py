@@ -11,7 +11,7 @@ from typing import Any
 
 from gatenorm.checkpoint.formats.safetensors.header import write_header
 from gatenorm.checkpoint.parts import NewTensor, write_all, write_parts
-from gatenorm.checkpoint.store import Progress
+from gatenorm.progress import Progress
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

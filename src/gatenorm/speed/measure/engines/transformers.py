@@ -11,6 +11,7 @@ from typing import Any
 from gatenorm.checkpoint import open_store
 from gatenorm.families import Layout, detect_layout
 from gatenorm.models import loading as runtime
+from gatenorm.results import versions
 from gatenorm.speed.measure import memory
 from gatenorm.speed.measure.engines import Setting
 from gatenorm.speed.measure.profiler import Profile, recording
@@ -60,7 +61,7 @@ class Transformers:
 
     @property
     def versions(self) -> Mapping[str, str]:
-        return runtime.versions()
+        return versions()
 
     @property
     def dtype(self) -> str:

@@ -1,0 +1,103 @@
+"""The one store of finished measurements: a file each, named by the fingerprint of all that it follows from."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from gatenorm.errors import GatenormError, OutputError
+from gatenorm.files import write_text
+from gatenorm.records.serialization import Record, from_json, read_record, to_json
+from gatenorm.results.fingerprint import Fingerprint
+from gatenorm.results.location import cache_directory
+
+T = TypeVar("T")
+_CLAIMS = "claims.json"
+
+
+class _Kept(Record, frozen=True, kw_only=True, tag="gatenorm/result/1"):
+    fingerprint: Fingerprint
+    result: Any
+
+
+class _Claims(Record, frozen=True, kw_only=True, tag="gatenorm/results/1"):
+    """What the results of a directory follow from, by what they are called."""
+
+    claims: dict[str, Fingerprint]
+
+
+class ResultStore:
+    """Finished measurements by fingerprint; a damaged file is as good as none.
+
+    Args:
+        directory: where the files lie; results that can be of use to any later run by default.
+    """
+
+    def __init__(self, directory: Path | None = None):
+        self.directory = cache_directory() / "results" if directory is None else directory
+
+    def get(self, fingerprint: Fingerprint, kind: type[T]) -> T | None:
+        """The result that was kept for this fingerprint."""
+        try:
+            data = json.loads(self._path(fingerprint).read_text(encoding="utf-8"))
+            found = from_json(_Kept, data, "a result").result
+            reader: Any = kind
+            return (
+                cast(T, reader.from_json(found)) if hasattr(kind, "from_json") else from_json(kind, found, "a result")
+            )
+        except (OSError, ValueError, RecursionError, GatenormError):
+            return None
+
+    def put(self, fingerprint: Fingerprint, result: Any) -> None:
+        """Keep a result.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        plain = result.to_json() if hasattr(result, "to_json") else to_json(result)
+        kept = to_json(_Kept(fingerprint=fingerprint, result=plain))
+        write_text(self._path(fingerprint), json.dumps(kept) + "\n", parents=True)
+
+    def forget(self, fingerprint: Fingerprint) -> None:
+        """Delete a result."""
+        with suppress(OSError):
+            self._path(fingerprint).unlink()
+
+    def claim(self, name: str, fingerprint: Fingerprint, field: str) -> None:
+        """Say what the results called ``name`` in this directory follow from; it must have been the same before.
+
+        Args:
+            field: the parameter that named the directory, for errors.
+
+        Raises:
+            OutputError: results of that name follow from something else (it says what differs), or the directory
+                cannot be written.
+            RecordError: what the directory says of itself is damaged.
+        """
+        path = self.directory / _CLAIMS
+        claims = read_record(_Claims, path, "a directory of results").claims if path.exists() else {}
+        if name not in claims:
+            written = to_json(_Claims(claims={**claims, name: fingerprint}))
+            write_text(path, json.dumps(written, indent=1) + "\n", parents=True)
+        else:
+            check_same(
+                claims[name], fingerprint, f"holds another {name}", "name another directory", field, self.directory
+            )
+
+    def _path(self, fingerprint: Fingerprint) -> Path:
+        return self.directory / f"{fingerprint.digest}.json"
+
+
+def check_same(
+    before: Fingerprint, now: Fingerprint, problem: str, hint: str, field: str = "", given: object = None
+) -> None:
+    """Refuse what follows from something else than is asked for now.
+
+    Raises:
+        OutputError: it says the first things that differ.
+    """
+    differences = before.differences(now)
+    if differences:
+        raise OutputError("results-differ", f"{problem} ({differences})", field=field, given=given, hint=hint)
