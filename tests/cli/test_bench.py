@@ -63,7 +63,7 @@ def test_profile_shows_writes_and_draws(tiny_models: TinyModels, tmp_path: Path,
     for shown in ("attention / MLP", "one token", "of the weights and all of the key/value cache"):
         assert shown in said
     assert [r["kind"] for r in json.loads((tmp_path / "profile.json").read_text())] == ["profile"] * 2
-    assert "plotly" in (tmp_path / "profile.html").read_text()[:100_000]
+    assert "<svg" in (tmp_path / "profile.html").read_text()
 
 
 def test_bad_input_is_one_line(tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -77,7 +77,7 @@ def test_bad_input_is_one_line(tiny_models: TinyModels, tmp_path: Path, capsys: 
         (["bench", model, "--dtype", "int8"], "--dtype int8: transformers takes auto, float32"),
         (["bench", model, "--machine", "cray"], "--machine cray is not known"),
         (["bench", model, "--device", "abacus"], "--device abacus cannot be used"),
-        (["bench", model, "--plot", "a.gif"], "the ending must be one of"),
+        (["bench", model, "--plot", "a.gif"], "expected a name ending in .png, .svg or .html"),
         (["bench", tmp_path / "none"], "does not exist"),
         (["bench", text], "is no GGUF file"),
         (["profile", model, "--lengths", "999"], "does not fit into the context"),

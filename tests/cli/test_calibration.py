@@ -151,7 +151,7 @@ def test_bad_requests_are_one_line_and_status_2(
         (["compare", model, "--bound", "--layer-by-layer"], "--bound needs the whole model"),
         (["compare", model, "--criteria", "gate-norm"], "two criteria or more"),
         (["compare", model, "--criteria", "gate-norm,cosine"], "say which with --calibration"),
-        (["compare", model, "--plot", tmp_path / "a.bmp"], "must be one of .png, .svg, .html"),
+        (["compare", model, "--plot", tmp_path / "a.bmp"], "expected a name ending in .png, .svg or .html"),
         (["compare", "demo", "--criteria", "gate-norm,cosine@none.txt"], "error: cosine@none.txt: there is no file"),
         (
             ["score", "demo", "--criterion", "cosine", "--calibration", "none.txt"],

@@ -36,7 +36,7 @@ def test_the_installed_command_answers():
 def test_asking_for_help_imports_nothing_heavy():
     code = (
         "import sys; from gatenorm.cli import main; main(['--help'])\n"
-        "heavy = {'numpy', 'torch', 'transformers', 'huggingface_hub', 'matplotlib'} & set(sys.modules)\n"
+        "heavy = {'numpy', 'torch', 'transformers', 'huggingface_hub', 'altair'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
@@ -46,7 +46,7 @@ def test_the_core_works_without_torch(tiny_models: TinyModels, tmp_path: Path):
     """Scoring, planning and pruning with torch and transformers made impossible to import."""
     code = (
         "import sys\n"
-        "for name in ('torch', 'transformers', 'matplotlib', 'plotly'): sys.modules[name] = None\n"
+        "for name in ('torch', 'transformers', 'altair'): sys.modules[name] = None\n"
         "from gatenorm.cli import main\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
@@ -151,7 +151,10 @@ def bad(tmp_path: Path, model: Path) -> dict[str, tuple[list[object], str]]:
         "unknown criterion": (["score", model, "--criterion", "gatenorm"], "did you mean 'gate-norm'?"),
         "not rotary": (["score", model, "--family", "opt"], "no tensor of"),
         "unknown family": (["score", model, "--family", "lama"], "did you mean 'llama'?"),
-        "plot ending": (["score", model, "--plot", tmp_path / "a.bmp"], "must be one of .png, .svg, .html"),
+        "plot ending": (
+            ["score", model, "--plot", tmp_path / "a.bmp"],
+            "expected a name ending in .png, .svg or .html",
+        ),
         "plot folder": (["score", model, "--plot", tmp_path / "no/a.png"], "there is no folder"),
         "json folder": (["score", model, "--json", tmp_path / "no/a.json"], "no file can be written there"),
         "json directory": (["score", model, "--json", tmp_path], "no file can be written there"),

@@ -134,7 +134,7 @@ def test_bad_input_gets_one_line(
         (["--tasks", "zeroshot", "--data", tmp_path], "zeroshot:boolq: looked for"),
         (["--tasks", "refusal", "--data", empty], "the file is empty"),
         (["--tasks", "perplexity", "--data", text, "--batch-size", "some"], "a whole number from 1, or auto"),
-        (["--tasks", "perplexity", "--data", text, "--plot", tmp_path / "a.html"], "the ending must be one of"),
+        (["--tasks", "perplexity", "--data", text, "--plot", tmp_path / "a.gif"], "expected a name ending in"),
         (["--tasks", "perplexity", "--data", text, "--plot", tmp_path / "a.png"], "which is not among --tasks"),
     ]:
         status, said, err = run(capsys, "eval", pruned, *arguments)

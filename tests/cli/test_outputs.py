@@ -36,7 +36,7 @@ def test_a_fifo_is_written_into(tiny_models: TinyModels, tmp_path: Path):
 
 
 def test_a_plot_goes_into_a_fifo_too(tiny_models: TinyModels, tmp_path: Path):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("altair")
     fifo = tmp_path / "fifo.svg"
     assert b"<svg" in heard(fifo, "score", tiny_models("llama-gqa"), "--plot", fifo)
 

@@ -76,7 +76,10 @@ def test_bad_requests_are_one_line_and_status_2(
         ((place.pruned, *base, "--other", short), "--other is about --study"),
         ((place.pruned, *base, "--study", "50%"), "is pruned already"),
         ((place.dense, *base, "--study", "half"), "'half' is no share"),
-        ((place.dense, *base, "--study", "50%", "--plot", tmp_path / "a.bmp"), "must be one of .png, .svg, .html"),
+        (
+            (place.dense, *base, "--study", "50%", "--plot", tmp_path / "a.bmp"),
+            "expected a name ending in .png, .svg or .html",
+        ),
         ((place.pruned, *base, "--device", "cuda:99"), "cuda:99 cannot be used"),
         ((place.pruned, *base, "--rank", "0"), "--rank 0 is too few"),
         ((place.pruned, *base, "--seed", "-1"), "--seed"),

@@ -88,13 +88,13 @@ class Browser:
                 return answer
 
     def open(self, url: str, width: int = 1280, height: int = 900, dark: bool = False, touch: bool = False) -> None:
-        """Open a page in a window of that size, and wait until its charts are drawn."""
+        """Open a page in a window of that size, and wait until it is loaded."""
         self.requests.clear()
         self.complaints.clear()
         self.size(width, height, touch)
         self.theme(dark)
         self.call("Page.navigate", url=url)
-        self.until("document.readyState === 'complete' && document.documentElement.dataset.charts === 'drawn'")
+        self.until("document.readyState === 'complete'")
 
     def size(self, width: int, height: int, touch: bool = False) -> None:
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=touch)
@@ -212,8 +212,19 @@ def faint_texts(browser: Browser, least: float = 4.5) -> Sequence[str]:
         if (element.closest(".hidden") || !element.getClientRects().length) continue;
         const style = getComputedStyle(element);
         const svg = element.namespaceURI.includes("svg");
-        const below = ground(svg ? element.closest(".plot") : element);
-        if (svg && element.closest(".heatmaplayer, .hm")) continue;
+        if (element.tagName === "title") continue;
+        let below = ground(svg ? element.closest(".plot") : element);
+        if (svg) {
+          // What is drawn below a text, such as a heat map's cell.
+          const box = element.getBoundingClientRect(), x = box.left + box.width / 2, y = box.top + box.height / 2;
+          const cell = [...element.ownerSVGElement.querySelectorAll("path")].find(path => {
+            const b = path.getBoundingClientRect();
+            return path.querySelector("title") && b.left < x && b.right > x && b.top < y && b.bottom > y; });
+          if (cell) {
+            const own = getComputedStyle(cell), c = parse(own.fill);
+            below = over([...c.slice(0, 3), c[3] * parseFloat(own.fillOpacity)], below);
+          }
+        }
         const a = light(over(parse(svg ? style.fill : style.color), below)), b = light(below);
         const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
         if (contrast < LEAST) found.push(contrast.toFixed(2) + " " + node.textContent.trim().slice(0, 40));

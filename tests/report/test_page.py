@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,10 +11,8 @@ import pytest
 from gatenorm.errors import OutputError
 from gatenorm.records.audit import Audit
 from gatenorm.report.page import write_report
-from gatenorm.report.page.blocks import Chart
 from gatenorm.report.page.content import report
-from gatenorm.report.page.html import html, in_script
-from gatenorm.report.page.html import policy as policy_of
+from gatenorm.report.page.html import html
 from gatenorm.report.page.markdown import markdown
 from tests.report.audits import ATTACKS, attacked, audit, with_english_tasks
 
@@ -27,8 +24,7 @@ class _Page(HTMLParser):
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.headings: list[int] = []
-        # Elements are wanted, not what stands in the scripts: Plotly alone has 4.8 MB.
-        self.feed(re.sub(r"<script>.*?</script>", "<script></script>", page, flags=re.DOTALL))
+        self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
@@ -44,13 +40,10 @@ def test_names_cannot_act(attack: str):
     found = _Page(page)
     allowed = {tag for tag, _ in harmless.elements}
     assert {tag for tag, _ in found.elements} <= allowed
-    assert sum(tag == "script" for tag, _ in found.elements) == sum(tag == "script" for tag, _ in harmless.elements)
     for tag, attributes in found.elements:
         assert not [name for name in attributes if name.startswith("on")], tag
         assert (attributes.get("href") or "#").startswith("#")
         assert "src" not in attributes
-    for chart in content.charts():
-        assert_plotly_shows_it(chart)
     text = markdown(content)
     outside = "\n".join(line for line in text.splitlines() if not line.startswith("    "))
     assert not re.search(r"<(?!/?\w*&)[a-z/!]", outside)
@@ -60,29 +53,15 @@ def test_names_cannot_act(attack: str):
     assert max(widths) <= 14  # twelve columns: no name has made another
 
 
-def assert_plotly_shows_it(chart: Chart) -> None:
-    """Plotly reads tags in texts: none may come from a name."""
-    drawn = json.dumps([{k: v for k, v in t.items() if not k.endswith("template")} for t in chart.plot["data"]])
-    assert "<" not in drawn + json.dumps(chart.plot["layout"])
-
-
-def test_json_in_a_script_cannot_end_it():
-    made = in_script({"a": "</script><!--&\u2028"})
-    assert not set("<>&\u2028") & set(made)
-    assert json.loads(made) == {"a": "</script><!--&\u2028"}
-
-
-def test_the_page_asks_for_nothing_and_runs_only_its_own_scripts(measured: Audit):
+def test_the_page_requests_nothing_and_has_no_scripts(measured: Audit):
     page = html(report(measured))
     found = _Page(page)
     (policy,) = [a["content"] or "" for t, a in found.elements if a.get("http-equiv") == "Content-Security-Policy"]
-    assert policy.startswith("default-src 'none'; script-src 'sha256-")
-    assert "script-src 'unsafe-inline'" not in policy
-    assert "http" not in policy
+    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline';")
+    assert "script" not in {t for t, _ in found.elements}
     assert not [t for t, _ in found.elements if t in ("link", "iframe", "img", "object", "embed", "form", "base")]
     assert not [a for _, a in found.elements if "src" in a]
-    scripts = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
-    assert policy == policy_of(scripts)
+    assert not re.search(r"url\((?!#)|@import", page)
 
 
 def test_structure_for_those_who_do_not_see_it(measured: Audit):
@@ -103,7 +82,6 @@ def test_structure_for_those_who_do_not_see_it(measured: Audit):
             assert attributes["role"] == "img"
             assert attributes["aria-label"]
         if attributes.get("role") == "region":
-            assert attributes["tabindex"] == "0"
             assert attributes["aria-label"]
 
 
@@ -112,14 +90,15 @@ def test_written_whole_or_not_at_all(tmp_path: Path):
     page = write_report(one, tmp_path / "new")
     assert page == tmp_path / "new" / "report.html"
     assert sorted(p.name for p in page.parent.iterdir()) == ["report.html", "report.md"]
-    assert page.stat().st_size < 6_500_000
+    assert page.stat().st_size < 1_000_000
     again = page.read_bytes(), (page.parent / "report.md").read_bytes()
     write_report(one, page.parent)
     assert again == (page.read_bytes(), (page.parent / "report.md").read_bytes())
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="could not be made"):
+    with pytest.raises(OutputError) as raised:
         write_report(one, tmp_path / "file")
+    assert raised.value.code == "out-unwritable"
     (tmp_path / "taken" / "report.md").mkdir(parents=True)
-    with pytest.raises(OutputError, match=r"report\.md could not be written"):
+    with pytest.raises(OutputError, match=r"report\.md"):
         write_report(one, tmp_path / "taken")
     assert [p.name for p in (tmp_path / "taken").iterdir()] == ["report.md"]

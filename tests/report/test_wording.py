@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gatenorm.report.page.wording import clean, fixed, number, said
+from gatenorm.report.clean_text import clean
+from gatenorm.report.page.wording import fixed, number, said
 
 
 def test_numbers_in_words():

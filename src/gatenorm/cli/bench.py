@@ -60,7 +60,7 @@ def command(
 
     console.check_json(json)
     if plot:
-        from gatenorm.report.figures.plots import check_format
+        from gatenorm.report.figures.drawing import check_format
 
         check_format(plot)
     timed = timed_engine(engine)

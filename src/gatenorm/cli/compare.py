@@ -50,11 +50,11 @@ def command(
     from gatenorm.criteria.criterion_spec import criterion_specs
 
     console.check_json(json)
-    for path in (plot, selection, heads):
+    for field, path in (("plot", plot), ("selection", selection), ("heads", heads)):
         if path:
-            from gatenorm.report.figures.plots import check_format
+            from gatenorm.report.figures.drawing import check_format
 
-            check_format(path)
+            check_format(path, field)
     options.check_activations(activations, layer_by_layer)
     tokens = options.tokens(calibration, samples, length, documents, seed, batch_size)
     names = [name for name in criteria.split(",") if name]

@@ -92,11 +92,11 @@ def command(
     from gatenorm.models.loading import check_hardware
 
     console.check_json(json)
-    for path in (plot, pareto):
+    for field, path in (("plot", plot), ("pareto", pareto)):
         if path:
-            from gatenorm.report.figures.plots import check_format
+            from gatenorm.report.figures.drawing import check_format
 
-            check_format(path)
+            check_format(path, field)
     if pareto and latency is None:
         raise EvaluationError(f"--pareto {pareto} draws quality against speed: give --latency TOKENS too")
     if tasks is None and (task_data or task_limit):

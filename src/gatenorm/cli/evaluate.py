@@ -74,7 +74,8 @@ def command(
     json: options.Json = None,
     items: Annotated[bool, typer.Option("--items", help="Write every single item into the JSON.")] = False,
     plot: Annotated[
-        str | None, typer.Option("--plot", metavar="FILE", help="Draw retrieval by length and depth (.png, .svg).")
+        str | None,
+        typer.Option("--plot", metavar="FILE", help="Draw retrieval by length and depth: FILE.png, .svg or .html."),
     ] = None,
     device: options.Device = "cpu",
     dtype: Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")] = "auto",
@@ -94,9 +95,9 @@ def command(
 
     console.check_json(json)
     if plot is not None:
-        from gatenorm.report.figures.heatmaps import check_heat_map
+        from gatenorm.report.figures.drawing import check_format
 
-        check_heat_map(Path(plot))
+        check_format(Path(plot))
         if "retrieval" not in (tasks or "").split(","):
             raise EvaluationError(f"--plot {plot}: it shows the task retrieval, which is not among --tasks")
     if documents == "":
@@ -138,7 +139,7 @@ def command(
     if json:
         console.write_json(json, [_for_file(record, items) for record in records])
     if plot is not None:
-        from gatenorm.report.figures.heatmaps import plot_retrieval
+        from gatenorm.report.figures.retrieval import plot_retrieval
 
         plot_retrieval(records, Path(plot))
     if json != "-":

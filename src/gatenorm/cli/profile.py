@@ -42,7 +42,7 @@ def command(
 
     console.check_json(json)
     if plot:
-        from gatenorm.report.figures.plots import check_format
+        from gatenorm.report.figures.drawing import check_format
 
         check_format(plot)
     if attention not in (None, "sdpa", "eager"):

@@ -137,7 +137,7 @@ def command(
     console.quiet_transformers()
     if study is not None:
         if plot:
-            from gatenorm.report.figures.plots import check_format
+            from gatenorm.report.figures.drawing import check_format
 
             check_format(plot)
         _study(
@@ -265,7 +265,7 @@ def _study(model: str, out: Path, data: str, shares: list[float], criteria: list
 
         plot_study(found, plot)
     if json != "-":
-        from gatenorm.report.figures.recovery import study_lines, study_tables
+        from gatenorm.report.study_tables import study_lines, study_tables
 
         for table in study_tables(found):
             console.print_table(table)

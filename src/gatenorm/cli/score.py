@@ -46,7 +46,7 @@ def command(
 
     console.check_json(json)
     if plot:
-        from gatenorm.report.figures.plots import check_format
+        from gatenorm.report.figures.drawing import check_format
 
         check_format(plot)
     options.check_activations(activations, layer_by_layer)
@@ -81,7 +81,7 @@ def command(
     if json:
         console.write_json(json, to_json(scores) | ({"cross_check": checked.to_json()} if checked else {}))
     if plot:
-        from gatenorm.report.figures.plots import plot_scores
+        from gatenorm.report.figures.scores import plot_scores
 
         plot_scores(scores, plot, marked=cluster.members)
     if json == "-":

@@ -87,8 +87,8 @@ def prepare(model: str, directory: Path, config: Config, fail_on: str | None = N
     available = {a.feeds for a in asked} | _measured(config, runs=runs)
     active = {name: limit for name, limit in limits(config.gates).items() if GATES[name].needs in available}
     _check_gates(config, available, active, fail_on)
-    for package in ("jinja2", "plotly"):
-        if find_spec(package) is None:
+    for module, package in (("jinja2", "jinja2"), ("altair", "altair"), ("vl_convert", "vl-convert-python")):
+        if find_spec(module) is None:
             raise MissingExtraError("the report", package, "report")
     recovery = config.recovery
     if recovery.data is not None and not named_text(recovery.data) and not recovery.data.startswith(HUB):

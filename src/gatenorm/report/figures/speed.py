@@ -1,173 +1,99 @@
-"""Plots of speed: what removing attention saves, and where the time goes."""
+"""Speed by prompt length: the speed-up beside the ideal one, and where the time goes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from gatenorm.errors import MissingExtraError, OutputError
+import altair as alt
+
+from gatenorm.errors import OutputError
 from gatenorm.records import Evidence
-from gatenorm.report.figures.palette import SERIES
-from gatenorm.report.figures.plots import plotly_figure, write_page, write_plot
-
-# Markers tell lines apart in print.
-_MARKERS = "osD^vP*"
-_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "star")
-_LENGTH = "tokens in the prompt"
+from gatenorm.report.figures.drawing import Figure, fitted, write_figure
+from gatenorm.report.figures.series import DASHED, SOLID, Point, Series, series_chart
 
 
-@dataclass(frozen=True)
-class Curve:
-    """A line through points: ``low`` and ``high`` are the ends of their bars, empty where they have none.
-
-    Curves of one ``group`` have one colour.
-    """
-
-    name: str
-    group: int
-    x: tuple[float, ...]
-    y: tuple[float, ...]
-    low: tuple[float, ...] = ()
-    high: tuple[float, ...] = ()
-    dashed: bool = False
-
-
-def plot_speed(found: Sequence[Evidence], path: Path) -> None:
-    """Draw measured speed-up by prompt length, a line for each variant, phase and batch, with the ideal dashed.
-
-    Args:
-        found: what ``bench`` gave, with a baseline.
-
-    Raises:
-        OutputError: no speed-up among them, an unknown ending, or the file cannot be written.
-        MissingExtraError: the plotting library is not installed.
-    """
-    curves = speedup_curves(found)
-    if not curves:
-        raise OutputError(f"--plot {path}: no speed-up was measured: give --baseline")
-    compared = [e for e in found if "prefill_speedup" in e.figures]
-    title = f"speed-up over {compared[0].protocol['baseline']} ({compared[0].protocol['engine']})"
-    _lines(curves, title, _LENGTH, "speed-up", path)
+def by_length_figure(series: Sequence[Series], title: str, reference: float | None = None) -> Figure:
+    """Series over prompt length in tokens; dashed ones are not in the legend."""
+    lengths = sorted({float(p.x) for s in series for p in s.points})
+    x = alt.X(
+        "x:Q",
+        title="tokens in the prompt",
+        scale=alt.Scale(type="log", base=2, nice=False, domain=[lengths[0] / 1.1, lengths[-1] * 1.1]),
+        axis=alt.Axis(values=lengths, format=",", labelOverlap=True),
+    )
+    y = alt.Y("y:Q", title=title, scale=alt.Scale(zero=False))
+    named = [s.name for s in series if s.dash != DASHED]
+    apart = [_shifted(s, 1.01 ** (s.style - (len(named) - 1) / 2)) for s in series]
+    return lambda width: fitted(series_chart(apart, x, y, width, reference=reference, legend=named), width, 280)
 
 
-def speedup_curves(found: Sequence[Evidence], phases: Sequence[str] = ("prefill", "decode")) -> list[Curve]:
-    """Measured speed-up by prompt length for each variant, phase and batch, and behind each the ideal, if known."""
-    compared = [e for e in found if "prefill_speedup" in e.figures]
-    curves: list[Curve] = []
+def _shifted(series: Series, factor: float) -> Series:
+    """The intervals of several series at one length would hide each other."""
+    return replace(series, points=tuple(replace(p, x=float(p.x) * factor) if p.low else p for p in series.points))
+
+
+def speedup_series(records: Sequence[Evidence], phases: Sequence[str] = ("prefill", "decode")) -> list[Series]:
+    """Measured speed-ups by prompt length for each variant, batch and phase, each followed by its ideal, if known."""
+    compared = [e for e in records if "prefill_speedup" in e.figures]
+    series: list[Series] = []
     for label, batch in dict.fromkeys((e.protocol["label"], e.protocol["batch"]) for e in compared):
-        of_one = [e for e in compared if (e.protocol["label"], e.protocol["batch"]) == (label, batch)]
+        own = [e for e in compared if (e.protocol["label"], e.protocol["batch"]) == (label, batch)]
         for phase in phases:
-            name = f"{label}, {phase}" + (f", batch {batch}" if batch > 1 else "")
-            group = len({curve.group for curve in curves})
-            curves.append(_curve(name, group, of_one, f"{phase}_speedup", spread=True))
-            ideal = [e for e in of_one if f"{phase}_ideal" in e.figures]
+            name = label + (f", {phase}" if len(phases) > 1 else "") + (f", batch {batch}" if batch > 1 else "")
+            style = sum(s.dash != DASHED for s in series)
+            series.append(_series(name, style, own, f"{phase}_speedup", interval=True))
+            ideal = [e for e in own if f"{phase}_ideal" in e.figures]
             if ideal:
-                curves.append(_curve(f"{name}, ideal", group, ideal, f"{phase}_ideal", dashed=True))
-    return curves
+                series.append(_series(f"{name}, ideal", style, ideal, f"{phase}_ideal", dashed=True))
+    return series
 
 
-def plot_profile(found: Sequence[Evidence], path: Path) -> None:
-    """Draw the time that all attention and all MLP sublayers take in prefill, by prompt length.
-
-    Args:
-        found: what ``profile`` gave.
+def plot_speed(records: Sequence[Evidence], path: Path) -> None:
+    """Draw what ``bench`` measured against a baseline into a .png, .svg or .html file.
 
     Raises:
-        OutputError: nothing was measured, an unknown ending, or the file cannot be written.
-        MissingExtraError: the plotting library is not installed.
+        OutputError: no speed-up among the records, or as ``write_figure``.
     """
-    measured = [e for e in found if e.figures]
+    series = speedup_series(records)
+    if not series:
+        raise _nothing(path, "no speed-up was measured", "compare with a baseline")
+    compared = next(e for e in records if "prefill_speedup" in e.figures)
+    title = f"speed-up over {compared.protocol['baseline']} ({compared.protocol['engine']})"
+    known = any(s.dash == DASHED for s in series)
+    figure = by_length_figure(series, "speed-up, × (dashed: ideal)" if known else "speed-up, ×", reference=1)
+    write_figure(path, figure, title)
+
+
+def plot_profile(records: Sequence[Evidence], path: Path) -> None:
+    """Draw the time that all attention and all MLP sublayers take in prefill into a .png, .svg or .html file.
+
+    Raises:
+        OutputError: nothing was measured, or as ``write_figure``.
+    """
+    measured = [e for e in records if e.figures]
     if not measured:
-        raise OutputError(f"--plot {path}: nothing was measured")
-    curves: list[Curve] = []
+        raise _nothing(path, "nothing was measured", "")
+    series: list[Series] = []
     for batch in dict.fromkeys(e.protocol["batch"] for e in measured):
-        of_one = [e for e in measured if e.protocol["batch"] == batch]
+        own = [e for e in measured if e.protocol["batch"] == batch]
         for part, name in (("attention", "attention"), ("mlp", "MLP"), ("outer", "the rest")):
             label = name + (f", batch {batch}" if batch > 1 else "")
-            curves.append(_curve(label, len(curves), of_one, f"prefill_{part}_seconds"))
-    title = f"{measured[0].model.name}: where prefill's time goes"
-    _lines(curves, title, _LENGTH, "seconds", path)
+            series.append(_series(label, len(series), own, f"prefill_{part}_seconds"))
+    write_figure(path, by_length_figure(series, "seconds"), f"{measured[0].model.name}: where prefill's time goes")
 
 
-def _curve(
-    name: str, group: int, found: Sequence[Evidence], figure: str, spread: bool = False, dashed: bool = False
-) -> Curve:
-    ordered = sorted(found, key=lambda e: e.protocol["prompt_tokens"])
-
-    def values(end: str) -> tuple[float, ...]:
-        return tuple(e.figures[figure + end] for e in ordered)
-
-    lengths = tuple(float(e.protocol["prompt_tokens"]) for e in ordered)
-    ends = (values("_low"), values("_high")) if spread else ((), ())
-    return Curve(name, group, lengths, values(""), *ends, dashed=dashed)
+def _series(
+    name: str, style: int, records: Sequence[Evidence], figure: str, interval: bool = False, dashed: bool = False
+) -> Series:
+    points = []
+    for e in sorted(records, key=lambda e: e.protocol["prompt_tokens"]):
+        tokens, value = e.protocol["prompt_tokens"], e.figures[figure]
+        low, high = (e.figures[figure + end] if interval else None for end in ("_low", "_high"))
+        points.append(Point(tokens, value, f"{name}, {tokens:,} tokens: {value:.3g}", low, high))
+    return Series(name, tuple(points), style, DASHED if dashed else SOLID, marks="" if dashed else "filled")
 
 
-def _lines(curves: Sequence[Curve], title: str, x: str, y: str, path: Path) -> None:
-    write_plot(
-        path,
-        static=lambda file: _static_lines(curves, title, x, y, file),
-        interactive=lambda file: write_page(lines_figure(curves, title, x, y), file),
-    )
-
-
-def _static_lines(curves: Sequence[Curve], title: str, x: str, y: str, path: Path) -> None:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("a plot", "matplotlib", "report") from None
-    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
-    axes = figure.add_subplot()
-    for curve in curves:
-        color = SERIES[curve.group % len(SERIES)]
-        if curve.dashed:
-            axes.plot(curve.x, curve.y, color=color, linestyle="--", linewidth=1, label=curve.name)
-            continue
-        bars = None
-        if curve.low:
-            bars = [
-                [middle - low for middle, low in zip(curve.y, curve.low, strict=True)],
-                [high - middle for middle, high in zip(curve.y, curve.high, strict=True)],
-            ]
-        marker = _MARKERS[curve.group % len(_MARKERS)]
-        axes.errorbar(curve.x, curve.y, yerr=bars, color=color, marker=marker, capsize=3, label=curve.name)
-    lengths = sorted({length for curve in curves for length in curve.x})
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(lengths, [f"{length:,.0f}" for length in lengths])
-    axes.set_title(title, loc="left")
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="0.9")
-    axes.legend(frameon=False, fontsize="small")
-    figure.savefig(path, dpi=150)
-
-
-def lines_figure(curves: Sequence[Curve], title: str, x: str = _LENGTH, y: str = "speed-up") -> Any:
-    """Curves over prompt length as an interactive figure, their spreads as bars.
-
-    Raises:
-        MissingExtraError: plotly is not installed.
-    """
-    figure = plotly_figure(title)
-    for curve in curves:
-        bars = None
-        if curve.low:
-            above = [high - middle for middle, high in zip(curve.y, curve.high, strict=True)]
-            below = [middle - low for middle, low in zip(curve.y, curve.low, strict=True)]
-            bars = {"type": "data", "symmetric": False, "array": above, "arrayminus": below}
-        figure.add_scatter(
-            x=curve.x,
-            y=curve.y,
-            name=curve.name,
-            mode="lines" if curve.dashed else "lines+markers",
-            line={"dash": "dash" if curve.dashed else "solid", "color": SERIES[curve.group % len(SERIES)]},
-            marker={"symbol": _SYMBOLS[curve.group % len(_SYMBOLS)], "size": 8},
-            error_y=bars,
-            legendgroup=str(curve.group),
-        )
-    lengths = sorted({length for curve in curves for length in curve.x})
-    figure.update_xaxes(title=x, type="log", tickvals=lengths, ticktext=[f"{length:,.0f}" for length in lengths])
-    figure.update_yaxes(title=y)
-    return figure
+def _nothing(path: Path, why: str, hint: str) -> OutputError:
+    return OutputError("nothing-to-draw", f"cannot be drawn: {why}", field="plot", given=str(path), hint=hint)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias
+
+from gatenorm.report.figures.drawing import Figure
 
 GOOD, BAD, OPEN, QUIET = "good", "bad", "open", "quiet"
 
@@ -104,16 +105,16 @@ class Remarks:
 class Chart:
     """A chart: ``says`` is its text alternative, ``table`` holds every number that it draws.
 
-    ``plot`` is Plotly's own form: ``data`` and ``layout``.
+    ``figure`` draws it for a width in pixels; ``small`` ones are as wide as a phone everywhere.
     """
 
     kind: ClassVar[str] = "chart"
     name: str
     title: str
     says: str
-    plot: Mapping[str, Any]
+    figure: Figure
     table: Table
-    height: int = 380
+    small: bool = False
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from gatenorm.records import Evidence
 from gatenorm.records.audit import Audit, AuditedVariant
-from gatenorm.report.figures.heatmaps import cells, retrieval_figure
-from gatenorm.report.figures.palette import SERIES
-from gatenorm.report.figures.plots import plotly_figure
+from gatenorm.report.figures.changes import changes_figure
+from gatenorm.report.figures.positions import positions_figure
+from gatenorm.report.figures.retrieval import RetrievalMap, retrieval_figure
 from gatenorm.report.page import audit_view as measured
 from gatenorm.report.page.audit_view import title
 from gatenorm.report.page.blocks import Block, Cell, Chart, Charts, Column, Section, Table, Text
-from gatenorm.report.page.plotting import SYMBOLS, bare, changes_figure
+from gatenorm.report.page.quality import change_series
 from gatenorm.report.page.wording import NONE, fixed, percent, span
 
 _BASE = "unpruned"
@@ -61,7 +61,8 @@ def _telling(audit: Audit) -> list[AuditedVariant]:
 
 
 def _map(n: int, name: str, form: str, record: Evidence) -> Chart:
-    lengths, depths, grid = cells(record)
+    drawn = RetrievalMap.of(record)
+    lengths, depths, grid = drawn.lengths, drawn.depths, drawn.right
     items = record.figures.get("items", 0) / (len(lengths) * len(depths))
     columns = [Column("Depth"), *(Column(f"{length:,}", "tokens", True) for length in lengths)]
     rows = [
@@ -73,8 +74,6 @@ def _map(n: int, name: str, form: str, record: Evidence) -> Chart:
         for depth, line in zip(depths, grid, strict=True)
         for value, length in zip(line, lengths, strict=True)
     )
-    figure = retrieval_figure(record)
-    figure.update_traces(showscale=False)
     return Chart(
         name=f"retrieval-{n}",
         title=f"{name}, {form}",
@@ -82,9 +81,9 @@ def _map(n: int, name: str, form: str, record: Evidence) -> Chart:
             f"{percent(record.figures['choice'])} right in all, chance {percent(record.figures['chance'], 0)}; lowest "
             f"{percent(worst[0], 0)} at {worst[1]:,} tokens, {worst[2]:.0%} deep. {items:.0f} items a cell."
         ),
-        plot=bare(figure),
+        figure=retrieval_figure(drawn),
+        small=True,
         table=Table.of(f"Right choices of {name}, {form}, by depth and context length", columns, rows),
-        height=300,
     )
 
 
@@ -112,9 +111,8 @@ def _by_form(own: dict[str, list[measured.Change]]) -> Chart:
         name="retrieval-change",
         title="Retrieval, change by form",
         says=f"Changes in points for {', '.join(own)}; left of zero less is found than before. Bars are 95% intervals.",
-        plot=bare(changes_figure(own, "points")),
+        figure=changes_figure(change_series(own), "points"),
         table=Table.of("Retrieval before and after, by form", columns, rows, wide=True),
-        height=130 + max(34, 13 * len(own)) * max(map(len, own.values())),
     )
 
 
@@ -129,22 +127,6 @@ def _positions(audit: Audit) -> Chart | None:
         own = next((e for e in variant.evidence if e.kind == "positions"), None)
         if own is not None:
             lines[title(variant)] = own
-    figure = plotly_figure("")
-    for n, (model, record) in enumerate(lines.items()):
-        figure.add_scatter(
-            x=labels,
-            y=[record.figures.get(name) for name in names],
-            name=model,
-            mode="lines+markers",
-            line={
-                "color": "#000000" if n == 0 else SERIES[(n - 1) % len(SERIES)],
-                "dash": "dot" if n == 0 else "solid",
-            },
-            marker={"symbol": SYMBOLS[n % len(SYMBOLS)], "size": 7},
-            hovertemplate="%{y:.3f} nats after %{x} tokens<extra></extra>",
-        )
-    figure.update_xaxes(title="tokens before the predicted one", type="category")
-    figure.update_yaxes(title="loss, nats per token")
     rows = [
         [Cell(label), *(Cell(fixed(record.figures.get(name), 3)) for record in lines.values())]
         for label, name in zip(labels, names, strict=True)
@@ -157,9 +139,8 @@ def _positions(audit: Audit) -> Chart | None:
             f"A line a model: {', '.join(lines)}. Where a model uses what was said long ago, the loss falls to the "
             f"right; a line that stops falling has lost that. On {base.data.get('name', 'a text')}."
         ),
-        plot=bare(figure),
+        figure=positions_figure(labels, {m: [r.figures.get(name) for name in names] for m, r in lines.items()}),
         table=Table.of("Mean loss by position, nats per token", columns, rows, wide=True),
-        height=400,
     )
 
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from gatenorm.report.clean_text import clean
 from gatenorm.report.page.blocks import Block, Cell, Chart, Charts, Code, Column, Details, Facts, Remarks, Report, Table
-from gatenorm.report.page.wording import clean
 
 # Whatever Markdown or the HTML within it could take for a mark.
 _MARKS = re.compile(r"([\\`*_\[\]|#~])")

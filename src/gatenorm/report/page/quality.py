@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gatenorm.records.audit import CANDIDATE, Audit, AuditedVariant
-from gatenorm.report.figures.palette import SERIES
-from gatenorm.report.figures.plots import plotly_figure
+from gatenorm.report.figures.changes import changes_figure
+from gatenorm.report.figures.curve import curve_figure
+from gatenorm.report.figures.pareto import tradeoff_figure
+from gatenorm.report.figures.series import Point, Series
 from gatenorm.report.page import audit_view as measured
 from gatenorm.report.page.audit_view import Change, title
 from gatenorm.report.page.blocks import Block, Cell, Chart, Column, Details, Heading, Section, Table, Text
-from gatenorm.report.page.plotting import SYMBOLS, bare, changes_figure
 from gatenorm.report.page.wording import NONE, fixed, number, percent, span, times
 
 _SHOWN = 5
@@ -60,41 +61,30 @@ def behaviour(audit: Audit) -> Section:
 
 def _against_speed(audit: Audit, timed: Sequence[AuditedVariant], at: tuple[str, int, int]) -> Chart:
     engine, tokens, batch = at
-    figure = plotly_figure("")
-    rows = []
+    series, rows = [], []
     for n, (criterion, own) in enumerate(_by_criterion(timed).items()):
-        points = [(measured.told_speed(audit, v), measured.perplexities(audit, v)[0], v) for v in own]
         comparison = all(v.role != CANDIDATE for v in own)
-        figure.add_scatter(
-            x=[s.of("prefill_speedup") if s else None for s, _, _ in points],
-            y=[100 * c.difference for _, c, _ in points],
-            name=f"{criterion} (comparison)" if comparison else criterion,
-            mode="markers+text",
-            text=[str(len(v.plan.added.attention)) for _, _, v in points],
-            textposition="top center",
-            customdata=[title(v) for _, _, v in points],
-            marker={
-                "color": SERIES[n % len(SERIES)],
-                "symbol": SYMBOLS[n % len(SYMBOLS)] + ("-open" if comparison else ""),
-                "size": 12,
-                "line": {"width": 2, "color": SERIES[n % len(SERIES)]},
-            },
-            hovertemplate="%{customdata}: prefill %{x:.2f}×, perplexity %{y:+.2f}%<extra></extra>",
-        )
-        for speed, change, variant in points:
-            if speed:
-                rows.append(
-                    [
-                        Cell(title(variant)),
-                        Cell(criterion),
-                        Cell(str(len(variant.plan.added.attention))),
-                        Cell(times(speed.of("prefill_speedup"))),
-                        Cell(times(speed.of("decode_speedup"))),
-                        Cell(percent(change.difference, 2, sign=True)),
-                    ]
-                )
-    figure.update_xaxes(title="prefill speed-up (×)")
-    figure.update_yaxes(title="perplexity rise, %")
+        points = []
+        for variant in own:
+            speed, change = measured.told_speed(audit, variant), measured.perplexities(audit, variant)[0]
+            if speed is None:
+                continue
+            prefill, rise = speed.evidence.figures["prefill_speedup"], percent(change.difference, 2, sign=True)
+            count = str(len(variant.plan.added.attention))
+            tip = f"{title(variant)}: prefill {times(prefill)}, perplexity {rise}"
+            points.append(Point(prefill, 100 * change.difference, tip, label=count))
+            rows.append(
+                [
+                    Cell(title(variant)),
+                    Cell(criterion),
+                    Cell(count),
+                    Cell(times(prefill)),
+                    Cell(times(speed.of("decode_speedup"))),
+                    Cell(rise),
+                ]
+            )
+        name = f"{criterion} (comparison)" if comparison else criterion
+        series.append(Series(name, tuple(points), n, marks="hollow" if comparison else "filled"))
     columns = [Column("Variant"), Column("Criterion"), Column("Removed", number=True)]
     columns += [Column("Prefill", "×", True), Column("Decode", "×", True), Column("Perplexity rise", "%", True)]
     where = measured.perplexities(audit, timed[0])[0].name
@@ -106,32 +96,21 @@ def _against_speed(audit: Audit, timed: Sequence[AuditedVariant], at: tuple[str,
             f"marks count the removed sublayers; open marks are comparisons. Perplexity on {where}, prefill of "
             f"{tokens:,} tokens in {engine}, batch {batch}."
         ),
-        plot=bare(figure),
+        figure=tradeoff_figure(series),
         table=Table.of("Perplexity rise and speed-up by variant", columns, rows),
-        height=420,
     )
 
 
 def _by_count(audit: Audit, own: Sequence[AuditedVariant]) -> Chart:
-    figure = plotly_figure("")
+    series = []
     for n, (criterion, variants) in enumerate(_by_criterion(own).items()):
-        points = sorted(
-            ((len(v.plan.added.attention), measured.perplexities(audit, v)[0], v) for v in variants), key=lambda p: p[0]
-        )
-        figure.add_scatter(
-            x=[count for count, _, _ in points],
-            y=[c.after for _, c, _ in points],
-            name=criterion if any(v.role == CANDIDATE for v in variants) else f"{criterion} (comparison)",
-            mode="lines+markers",
-            line={"color": SERIES[n % len(SERIES)]},
-            marker={"symbol": SYMBOLS[n % len(SYMBOLS)], "size": 9},
-            text=[title(v) for _, _, v in points],
-            hovertemplate="%{text}: %{x} removed, perplexity %{y:.4g}<extra></extra>",
-        )
+        points = []
+        for variant in sorted(variants, key=lambda v: len(v.plan.added.attention)):
+            value, count = measured.perplexities(audit, variant)[0].after, len(variant.plan.added.attention)
+            points.append(Point(count, value, f"{title(variant)}: {count} removed, perplexity {number(value)}"))
+        name = criterion if any(v.role == CANDIDATE for v in variants) else f"{criterion} (comparison)"
+        series.append(Series(name, tuple(points), n))
     first = measured.perplexities(audit, own[0])[0]
-    figure.add_hline(y=first.before, line={"dash": "dot", "color": "#999999", "width": 1.5})
-    figure.update_xaxes(title="attention sublayers removed", dtick=1 if audit.model.layers <= 24 else None)
-    figure.update_yaxes(title="perplexity per token (log scale)", type="log")
     rows = []
     for variant in own:
         for change in measured.perplexities(audit, variant):
@@ -162,9 +141,8 @@ def _by_count(audit: Audit, own: Sequence[AuditedVariant]) -> Chart:
             f"A line for each criterion over the number of removed sublayers; the dotted line is the unpruned model, "
             f"{number(first.before)} on {first.name}."
         ),
-        plot=bare(figure),
+        figure=curve_figure(series, reference=first.before),
         table=Table.of("Perplexity per token before and after", columns, rows, wide=True),
-        height=380,
     )
 
 
@@ -194,7 +172,6 @@ def _changes(name: str, heading: str, named: dict[str, list[Change]]) -> Chart:
         Column("Chance", "%", True),
         Column("Items", number=True),
     ]
-    most = len({c.name for changes in named.values() for c in changes})
     return Chart(
         name=name,
         title=heading,
@@ -202,10 +179,23 @@ def _changes(name: str, heading: str, named: dict[str, list[Change]]) -> Chart:
             f"Changes in points for {', '.join(named)}, a row a task; bars are 95% intervals of the paired "
             "difference. A mark left of zero is a loss; an interval that holds zero shows no change that is sure."
         ),
-        plot=bare(changes_figure(named, "points")),
+        figure=changes_figure(change_series(named), "points"),
         table=Table.of(heading, columns, rows, wide=True),
-        height=130 + max(34, 13 * len(named)) * most,
     )
+
+
+def change_series(named: Mapping[str, Sequence[Change]]) -> list[Series]:
+    """Changes in points, a series for each model."""
+    return [
+        Series(model, tuple(_change_point(model, c) for c in changes), n)
+        for n, (model, changes) in enumerate(named.items())
+    ]
+
+
+def _change_point(model: str, change: Change) -> Point:
+    low, high = (None if end is None else 100 * end for end in (change.low, change.high))
+    points = fixed(100 * change.difference, 1, sign=True)
+    return Point(100 * change.difference, change.name, f"{model}, {change.name}: {points} points", low, high)
 
 
 def _refusals(asked: Sequence[tuple[AuditedVariant, list[Change]]]) -> list[Block]:

@@ -8,16 +8,13 @@ from gatenorm.analysis.agreement import BUDGETS, agree, by_layer, label
 from gatenorm.records import Scores, spans
 from gatenorm.records.audit import Audit, AuditedVariant
 from gatenorm.report.figures.agreement import agreement_figure
-from gatenorm.report.figures.palette import KEPT, MARKED
-from gatenorm.report.figures.plots import plotly_figure, scores_figure
+from gatenorm.report.figures.removed import removed_figure
+from gatenorm.report.figures.scores import scores_figure
 from gatenorm.report.figures.selection import removed_from, selection_figure
 from gatenorm.report.page.audit_view import candidates, chosen, comparisons, title
 from gatenorm.report.page.blocks import Block, Cell, Chart, Charts, Column, Section, Table, Text
-from gatenorm.report.page.plotting import bare
 from gatenorm.report.page.wording import duration, fixed, number, size
 from gatenorm.surgery.planning import count_for_share
-
-_ROW = 26
 
 
 def depth(audit: Audit) -> Section:
@@ -64,7 +61,6 @@ def _scores(audit: Audit, scores: Scores, variant: AuditedVariant | None) -> Cha
     gone = tuple(variant.plan.added.attention) if variant else ()
     name = label(scores)
     meaning = f"removed in {title(variant)}" if variant else "removed"
-    figure = scores_figure(scores, gone, meaning)
     place = {layer: n + 1 for n, layer in enumerate(scores.ranking)}
     without = candidates(audit)
     rows = [
@@ -83,7 +79,7 @@ def _scores(audit: Audit, scores: Scores, variant: AuditedVariant | None) -> Cha
         name=f"scores-{audit.scores.index(scores)}",
         title=f"{name} by layer",
         says=f"Bars of {name} for {len(scores.layers)} layers; the weakest are {weakest}.{removed}{took}",
-        plot=bare(figure, bargap=0.2),
+        figure=scores_figure(scores, gone, meaning),
         table=Table.of(
             f"{name}, layer by layer",
             [
@@ -94,7 +90,6 @@ def _scores(audit: Audit, scores: Scores, variant: AuditedVariant | None) -> Cha
             ],
             rows,
         ),
-        height=340,
     )
 
 
@@ -106,23 +101,6 @@ def _matrix(audit: Audit) -> Chart:
         else []
     )
     layers = layers or list(range(audit.model.layers))
-    cells = [[int(layer in v.plan.added.attention) for layer in layers] for v in own]
-    figure = plotly_figure("")
-    figure.add_heatmap(
-        z=cells,
-        x=[str(layer) for layer in layers],
-        y=[title(v) for v in own],
-        zmin=0,
-        zmax=1,
-        colorscale=[[0, KEPT], [0.5, KEPT], [0.5, MARKED], [1, MARKED]],
-        xgap=1,
-        ygap=2,
-        showscale=False,
-        text=[["removed" if gone else "kept" for gone in row] for row in cells],
-        hovertemplate="%{y}, layer %{x}: %{text}<extra></extra>",
-    )
-    figure.update_xaxes(title="layer", type="category", showgrid=False)
-    figure.update_yaxes(autorange="reversed", showgrid=False, type="category")
     rows = [
         [
             Cell(title(v)),
@@ -144,9 +122,8 @@ def _matrix(audit: Audit) -> Chart:
         name="removed",
         title="Attention removed in each variant",
         says=f"A row for each of {len(own)} variants, a column a layer; filled cells are layers without attention.",
-        plot=bare(figure, plot_bgcolor="#999999"),
+        figure=removed_figure(layers, {title(v): v.plan.added.attention for v in own}),
         table=Table.of("Layers without attention, by variant", columns, rows),
-        height=120 + _ROW * len(own),
     )
 
 
@@ -162,9 +139,6 @@ def _selection(same: list[Scores]) -> Chart:
         budgets = removed_from(scores, layers)
         gone = [[layer for layer, b in zip(layers, budgets, strict=True) if b <= n] for n in range(len(BUDGETS))]
         rows.append([Cell(label(scores)), *(Cell(spans(chosen_layers)) for chosen_layers in gone)])
-    figure = selection_figure(same)
-    figure.update_traces(showscale=False)
-    figure.update_xaxes(title="layer")
     return Chart(
         name="selection",
         title="Which layers each criterion removes, by budget",
@@ -172,9 +146,8 @@ def _selection(same: list[Scores]) -> Chart:
             "A row a criterion, a column a layer. The darker a cell (on a dark page: the lighter), the smaller the "
             f"budget at which the layer goes: {', '.join(f'{share:.0%}' for share in BUDGETS)}; empty cells are kept."
         ),
-        plot=bare(figure),
+        figure=selection_figure(same),
         table=Table.of("Layers removed by each criterion at each budget", columns, rows),
-        height=130 + _ROW * len(same),
     )
 
 
@@ -202,7 +175,6 @@ def _correlations(same: list[Scores]) -> Chart:
         name="correlation",
         title="Rank correlation of every two criteria",
         says=f"Spearman's correlation of {names[0]} with the others: {first}.",
-        plot=bare(agreement_figure(names, matrix)),
+        figure=agreement_figure(names, matrix),
         table=Table.of("Rank correlations and shared layers of every two criteria", columns, rows),
-        height=160 + 40 * len(same),
     )

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from gatenorm.records.audit import Audit, AuditedVariant
-from gatenorm.report.figures.speed import lines_figure, speedup_curves
+from gatenorm.report.figures.series import DASHED
+from gatenorm.report.figures.speed import by_length_figure, speedup_series
 from gatenorm.report.page import audit_view as measured
 from gatenorm.report.page.audit_view import title
 from gatenorm.report.page.blocks import Block, Cell, Chart, Column, Facts, Heading, Section, Table, Text
-from gatenorm.report.page.plotting import bare
 from gatenorm.report.page.wording import NONE, facts, number, percent, size, span, times
 
 
@@ -45,11 +45,8 @@ def _chart(audit: Audit, engine: str, phase: str) -> Chart:
         for s in measured.speeds(v)
         if s.engine == engine
     ]
-    curves = [replace(c, name=c.name.replace(f", {phase}", "")) for c in speedup_curves(found, (phase,))]
-    figure = lines_figure(curves, "", y=f"{phase} speed-up (×)")
-    # One entry in the legend for a variant and its ideal; the text says which line is which.
-    figure.for_each_trace(lambda trace: trace.update(showlegend=trace.line.dash != "dash"))
-    figure.add_hline(y=1, line={"dash": "dot", "color": "#999999", "width": 1.5})
+    series = speedup_series(found, (phase,))
+    known = any(s.dash == DASHED for s in series)
     rows = []
     for variant in own:
         for s in (s for s in measured.speeds(variant) if s.engine == engine):
@@ -69,15 +66,13 @@ def _chart(audit: Audit, engine: str, phase: str) -> Chart:
     columns = [Column("Variant"), Column("Prompt", "tokens", True), Column("Batch", number=True)]
     columns += [Column("Speed-up", "×", True), Column("Smallest to largest", "×", True), Column("Ideal", "×", True)]
     columns.append(Column("Achieved of ideal", "%", True))
-    known = any(c.dashed for c in curves)
     ideal = "Dashed lines are the ideal." if known else "No ideal is known for this engine."
     return Chart(
         name=f"speed-{phase}-{measured.engines(audit).index(engine)}",
         title=f"{phase.capitalize()} speed-up by prompt length, {engine}",
         says=f"A line for each variant; bars span the rounds. {ideal} Below the dotted line at 1 a variant is slower.",
-        plot=bare(figure),
+        figure=by_length_figure(series, f"{phase} speed-up (×)", reference=1),
         table=Table.of(f"{phase.capitalize()} speed-up in {engine}", columns, rows),
-        height=380,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,9 +13,6 @@ NONE = "–"
 MINUS = "−"
 _TONES = {STANDS: GOOD, FALLS: BAD, DONE: GOOD, PARTLY: OPEN, NOT_DONE: QUIET}
 _MOST = 400
-# Control, format and surrogate characters and line separators; of them only line ends, tabs and joiners may stay.
-_UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-_KEPT = "\n\t\u200d"
 
 
 def tone(outcome: str) -> str:
@@ -121,10 +117,3 @@ def facts(data: Mapping[str, Any], leave: tuple[str, ...] = (), before: str = ""
         else:
             found.append((called, said(value)))
     return tuple(found)
-
-
-def clean(text: Any) -> Any:
-    """Text without control characters, those that turn the direction of writing included; other things as they are."""
-    if not isinstance(text, str) or hasattr(text, "__html__") or (text.isascii() and text.isprintable()):
-        return text
-    return "".join(c if c in _KEPT or unicodedata.category(c) not in _UNSEEN else "\ufffd" for c in text)

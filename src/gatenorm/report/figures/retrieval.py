@@ -1,0 +1,80 @@
+"""Accuracy of retrieval by context length and depth, as a heat map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import altair as alt
+
+from gatenorm.errors import OutputError
+from gatenorm.records import Evidence
+from gatenorm.report.figures.drawing import Chart, Figure, beside, fitted, write_figure
+from gatenorm.report.figures.grid import Tile, grid_chart
+
+_SCALE = alt.Scale(scheme="cividis", domain=[0, 1])  # made to look alike to colour-blind readers
+
+
+@dataclass(frozen=True)
+class RetrievalMap:
+    """The share of right choices: a row for each depth, a column for each context length in tokens."""
+
+    name: str
+    lengths: tuple[int, ...]
+    depths: tuple[float, ...]
+    right: tuple[tuple[float, ...], ...]
+
+    @classmethod
+    def of(cls, record: Evidence) -> RetrievalMap:
+        """The map of a record of the task ``retrieval``."""
+        lengths, depths = tuple(record.protocol["lengths"]), tuple(record.protocol["depths"])
+        right = tuple(tuple(record.figures[f"choice_{n}_{depth:g}"] for n in lengths) for depth in depths)
+        return cls(f"{record.model.name}: {record.protocol['task']}", lengths, depths, right)
+
+
+def retrieval_figure(found: RetrievalMap) -> Figure:
+    """One map."""
+    return lambda width: fitted(_chart(found, width), width)
+
+
+def plot_retrieval(records: Sequence[Evidence], path: Path) -> None:
+    """Draw a panel for each retrieval record among ``records`` into a .png, .svg or .html file.
+
+    Raises:
+        OutputError: there is no retrieval record, or as ``write_figure``.
+    """
+    maps = [RetrievalMap.of(record) for record in records if record.kind == "retrieval"]
+    if not maps:
+        raise OutputError(
+            "nothing-to-draw",
+            "shows only the task retrieval",
+            field="plot",
+            given=str(path),
+            hint="add retrieval to the tasks",
+        )
+
+    def figure(width: int) -> Chart:
+        inner = width // len(maps) if width > 600 else width
+        return beside([_chart(one, inner).properties(title=one.name) for one in maps], width)
+
+    write_figure(path, figure, "Retrieval: share of right choices of four")
+
+
+def _chart(found: RetrievalMap, width: int) -> Chart:
+    tiles = [
+        Tile(
+            column=f"{length:,}",
+            row=f"{depth:.0%}",
+            tip=f"{length:,} tokens, {depth:.0%} deep: {value:.0%} right",
+            value=value,
+            text=f"{value:.0%}",
+            ink="black" if value > 0.48 else "white",
+        )
+        for depth, values in zip(found.depths, found.right, strict=True)
+        for length, value in zip(found.lengths, values, strict=True)
+    ]
+    scale = alt.Color("value:Q", scale=_SCALE, legend=None)
+    return grid_chart(
+        tiles, width, x="context, tokens", y="depth of the fact", row_height=34, text_width=34, scale=scale
+    )

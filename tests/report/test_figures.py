@@ -1,0 +1,176 @@
+"""Figures: every one in every format, legible, harmless, and the same bytes from the same input."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+from PIL import Image
+
+from gatenorm.analysis.agreement import agree
+from gatenorm.analysis.comparison import Comparison
+from gatenorm.analysis.curve import Curve, Line
+from gatenorm.errors import OutputError
+from gatenorm.records import Edits, Evidence, LayerScore, ModelIdentity, Scores
+from gatenorm.report.figures.agreement import plot_agreement
+from gatenorm.report.figures.changes import changes_figure
+from gatenorm.report.figures.curve import plot_curve
+from gatenorm.report.figures.drawing import NARROW, WIDE, check_format, inline, svg
+from gatenorm.report.figures.heads import plot_heads
+from gatenorm.report.figures.pareto import plot_pareto
+from gatenorm.report.figures.retrieval import plot_retrieval
+from gatenorm.report.figures.scores import plot_scores, scores_figure
+from gatenorm.report.figures.selection import plot_selection
+from gatenorm.report.figures.series import Point, Series, log_ticks
+
+IDENTITY = ModelIdentity("a-model", "llama", 8, "0", {})
+LAYERS = tuple(LayerScore(n, float(8 - n), (1.0 + n, 2.0)) for n in range(8) if n != 3)
+SCORES = Scores(IDENTITY, "gate-norm-heads", LAYERS, 0.1, 10)
+OTHER = structs.replace(SCORES, criterion="cosine", calibration={"source": "self"})
+FLAT = structs.replace(SCORES, criterion="depth", layers=tuple(LayerScore(s.layer, 1.0) for s in LAYERS), ranking=())
+COMPARISON = Comparison(
+    IDENTITY, (SCORES, OTHER, FLAT), (agree(SCORES, OTHER), agree(SCORES, FLAT), agree(OTHER, FLAT)), ()
+)
+LINE = Line("gate-norm", {0: (), 1: (7,), 2: (7, 6)}, {0: 10.0, 1: 12.0, 2: float("inf")})
+BAND = (Line("random 0", LINE.removed, {0: 10.0, 1: 20.0, 2: 50.0}),)
+CURVE = Curve(IDENTITY, (LINE,), BAND, (), {}, {"name": "text.txt"}, 1.0)
+SPEEDS = {
+    f"{phase}_speedup{end}": {0: 1.0, 1: 1.1, 2: 1.2}
+    for phase in ("prefill", "decode")
+    for end in ("", "_low", "_high")
+}
+TIMED = replace(CURVE, lines=(replace(LINE, figures=SPEEDS),), measured={"latency": {"prompt_tokens": 512, "new": 32}})
+TASKED = replace(TIMED, lines=(replace(LINE, figures={"accuracy": {0: 0.9, 1: 0.8, 2: 0.5}, **SPEEDS}),))
+
+
+def retrieval(kind: str = "retrieval") -> Evidence:
+    lengths, depths = [128, 256], [0.0, 0.5]
+    figures = {f"choice_{n}_{d:g}": 0.25 for n in lengths for d in depths} | {"chance": 0.25}
+    protocol = {"task": "one-hop", "lengths": lengths, "depths": depths}
+    return Evidence(kind, IDENTITY, Edits(), figures, protocol, {}, 0.0)
+
+
+# What draws it, and texts that it must show.
+DRAWN: dict[str, tuple[Callable[[Path], None], list[str]]] = {
+    "scores": (
+        lambda path: plot_scores(SCORES, path, marked=(4, 5)),
+        ["a-model: gate-norm-heads by layer", "weak late cluster", "layer (original number)", "layer 4: 4"],
+    ),
+    "selection": (
+        lambda path: plot_selection([SCORES, OTHER], path),
+        ["a-model", "cosine@self", "layer (original number)", "cosine@self, layer 0: kept at 50%"],
+    ),
+    "agreement": (lambda path: plot_agreement(COMPARISON, path), ["a-model", "cosine@self", "+1.00"]),
+    "heads": (
+        lambda path: plot_heads(SCORES, path),
+        ["a-model", "layer (original number)", "query head", "gate-norm-heads", "layer 7, head 1: 2"],
+    ),
+    "curve": (
+        lambda path: plot_curve(CURVE, path),
+        ["a-model", "gate-norm", "attention sublayers removed", "perplexity per token (log scale)", "1 random choices"],
+    ),
+    "pareto": (
+        lambda path: plot_pareto(TASKED, path),
+        ["a-model", "gate-norm", "speed-up of prefill (512 tokens), times", "mean accuracy on the tasks"],
+    ),
+    "pareto-perplexity": (
+        lambda path: plot_pareto(TIMED, path),
+        ["a-model", "speed-up of decode (32 tokens), times", "perplexity on text.txt (log scale)"],
+    ),
+    "retrieval": (
+        lambda path: plot_retrieval([retrieval(), retrieval("perplexity"), retrieval()], path),
+        ["a-model: one-hop", "depth of the fact", "context, tokens", "128 tokens, 50% deep: 25% right"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.parametrize("ending", [".png", ".svg", ".html"])
+def test_every_figure_in_every_format(name: str, ending: str, tmp_path: Path):
+    draw, texts = DRAWN[name]
+    path = tmp_path / f"{name}{ending}"
+    draw(path)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    if ending == ".png":
+        with Image.open(path) as picture:
+            assert picture.width >= WIDE
+            assert picture.convert("L").getpixel((0, 0)) == 255  # on white, whatever the viewer's ground
+        return
+    drawn = path.read_text(encoding="utf-8")
+    for text in texts:
+        assert text in drawn
+    assert not re.search(r"(src|href)=|url\((?!#)|<script", drawn)
+    assert len(drawn) < 60_000
+
+
+def test_the_same_bytes_in_this_process_and_in_another(tmp_path: Path):
+    code = (
+        "import sys, pathlib; from tests.report.test_figures import DRAWN; DRAWN['heads'][0](pathlib.Path(sys.argv[1]))"
+    )
+    for ending in ("png", "svg", "html"):
+        paths = [tmp_path / f"{n}.{ending}" for n in range(3)]
+        DRAWN["heads"][0](paths[0])
+        DRAWN["heads"][0](paths[1])
+        subprocess.run([sys.executable, "-c", code, paths[2]], check=True)
+        assert len({path.read_bytes() for path in paths}) == 1
+
+
+def test_drawings_of_one_page_share_no_id():
+    found = re.findall(r' id="([^"]*)"', inline(scores_figure(SCORES), "a") + inline(scores_figure(SCORES), "b"))
+    assert len(set(found)) == len(found)
+
+
+def test_names_cannot_act():
+    attack = "</svg><script>alert(1)</script>\" onload='x' &amp;\u202e\x00"
+    drawn = svg(scores_figure(structs.replace(SCORES, criterion=attack), (4,), attack)(NARROW))
+    assert "<script" not in drawn
+    assert not re.search(r"<[^>]*\sonload", drawn)
+    assert "\u202e" not in drawn
+    assert "&lt;/svg&gt;&lt;script&gt;" in drawn
+
+
+def test_a_change_is_drawn_in_the_row_of_its_task_also_where_others_are_missing():
+    """A variant that lacks one task must not move the marks of the next ones."""
+
+    def series(name: str, tasks: list[str], style: int) -> Series:
+        return Series(name, tuple(Point(-5.0, task, f"{name}, {task}", -9.0, -1.0) for task in tasks), style)
+
+    drawn = svg(changes_figure([series("small", ["rte"], 0), series("large", ["boolq", "rte"], 1)], "points")(WIDE))
+    at = {tip: float(y) for y, tip in re.findall(r'translate\([\d.]+,([\d.]+)\)"[^>]*><title>([^<]*)', drawn)}
+    assert abs(at["small, rte"] - at["large, rte"]) < abs(at["large, rte"] - at["large, boolq"])
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.8, 2.3), (9.5, 1200.0), (0.9, 1e9), (101.0, 104.0), (5.0, 30.0)])
+def test_a_logarithmic_axis_has_numbers_whatever_its_range(low: float, high: float):
+    ticks = log_ticks(low, high)
+    assert 3 <= len(ticks) <= 12
+    assert all(low <= tick <= high for tick in ticks)
+
+
+@pytest.mark.parametrize(("name", "code"), [("a.gif", "plot-format-unknown"), ("none/a.png", "folder-missing")])
+def test_a_file_that_cannot_be_written_is_refused(name: str, code: str, tmp_path: Path):
+    for refuse in (lambda path: check_format(path), lambda path: plot_scores(SCORES, path)):
+        with pytest.raises(OutputError) as raised:
+            refuse(tmp_path / name)
+        assert (raised.value.code, raised.value.field) == (code, "plot")
+
+
+@pytest.mark.parametrize(
+    ("draw", "code", "field"),
+    [
+        (lambda path: plot_heads(FLAT, path), "no-head-values", "criterion"),
+        (lambda path: plot_pareto(CURVE, path), "speed-not-measured", "pareto"),
+        (lambda path: plot_retrieval([retrieval("perplexity")], path), "nothing-to-draw", "plot"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(draw: Callable[[Path], None], code: str, field: str, tmp_path: Path):
+    with pytest.raises(OutputError) as raised:
+        draw(tmp_path / "a.png")
+    assert (raised.value.code, raised.value.field) == (code, field)
+    assert not list(tmp_path.iterdir())
