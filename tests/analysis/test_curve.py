@@ -13,16 +13,17 @@ import pytest
 import torch
 
 import gatenorm
-from gatenorm.analysis.curve import Curve
 from gatenorm.analysis.latency import LatencyProbe
 from gatenorm.demo.package import MODEL
-from gatenorm.errors import CalibrationError, CriterionError, OutputError, PlanError
+from gatenorm.errors import CalibrationError, CriterionError, OutputError, RecordError
 from gatenorm.evaluation.tasks.perplexity import Protocol
 from gatenorm.models.loading import load
-from gatenorm.records import LayerScore
+from gatenorm.records import LayerScore, from_json, to_json
+from gatenorm.records.curve import Curve
 from gatenorm.surgery.disk import write_pruned
 from gatenorm.surgery.planning import plan_by_hand
 from tests.analysis.models import SHAPES, layout_of, model_on
+from tests.errors import refused
 from tests.results.test_fingerprint import swap_two_tokens
 from tests.tiny_models import tokens
 
@@ -99,7 +100,7 @@ def test_tasks_are_those_of_the_pruned_checkpoint_and_are_added_to_a_state(text:
     with pytest.raises(OutputError) as error:
         measured(fresh, text, first, state=state, tasks="retrieval", task_limit=5)
     assert (error.value.code, error.value.field) == ("results-differ", "state")
-    assert Curve.from_json(json.loads(json.dumps(found.to_json()))) == found
+    assert from_json(Curve, json.loads(json.dumps(to_json(found))), "a curve") == found
 
 
 def test_a_state_of_another_tokenizer_or_of_other_software_is_refused(text: Path, tmp_path: Path):
@@ -145,7 +146,7 @@ def test_speed_is_held_against_the_whole_model_in_turns(text: Path, monkeypatch:
     assert figures["decode_tokens_per_second"] == {0: 8 / 32, 2: 8 / 28}
     stated = {key: found.measured["latency"][key] for key in ("prompt_tokens", "new", "rounds", "engine")}
     assert stated == {"prompt_tokens": 48, "new": 8, "rounds": 3, "engine": "transformers"}
-    assert Curve.from_json(json.loads(json.dumps(found.to_json()))) == found
+    assert from_json(Curve, json.loads(json.dumps(to_json(found))), "a curve") == found
 
 
 def test_speed_is_really_timed(text: Path):
@@ -158,13 +159,13 @@ def test_speed_is_really_timed(text: Path):
 
 
 def test_a_curve_of_another_schema_is_refused_by_name(text: Path):
-    data = measured(gatenorm.laboratory("demo"), text, counts=[1], seeds=0).to_json()
-    with pytest.raises(PlanError, match=r"gatenorm/curve/9.*expected 'gatenorm/curve/1'"):
-        Curve.from_json(data | {"schema": "gatenorm/curve/9"})
-    with pytest.raises(PlanError, match="a curve lacks the field 'protocol'"):
-        Curve.from_json({key: value for key, value in data.items() if key != "protocol"})
-    with pytest.raises(PlanError, match="a curve holds a field of the wrong type"):
-        Curve.from_json(data | {"lines": []})
+    data = to_json(measured(gatenorm.laboratory("demo"), text, counts=[1], seeds=0))
+    with refused("schema-unknown", kind=RecordError):
+        from_json(Curve, data | {"schema": "gatenorm/curve/9"}, "a curve")
+    with refused("field-missing", "protocol", RecordError):
+        from_json(Curve, {key: value for key, value in data.items() if key != "protocol"}, "a curve")
+    with refused("field-wrong", kind=RecordError):
+        from_json(Curve, data | {"lines": []}, "a curve")
 
 
 def test_the_random_criterion_is_drawn_by_the_seed_and_the_band_by_its_own(text: Path):

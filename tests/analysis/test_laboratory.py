@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 import gatenorm
-from gatenorm.analysis.curve import Curve
 from gatenorm.criteria import laboratory as laboratory_module
 from gatenorm.criteria.laboratory import Laboratory
 from gatenorm.criteria.registry import criterion, forward_criteria, known, weight_criteria
 from gatenorm.criteria.tokens.sources import Calibration
 from gatenorm.errors import CalibrationError, CriterionError, EvaluationError, OutputError
 from gatenorm.records import Scores, from_json, to_json
+from gatenorm.records.curve import Curve
 from tests.analysis.models import layout_of
 
 TinyModels = Callable[..., Path]
@@ -152,8 +152,8 @@ def test_a_curve_is_that_of_pruned_checkpoints_and_goes_on_where_it_stopped(text
     fresh = gatenorm.laboratory("demo")
     again = measured(fresh, text, state)
     assert not fresh.model.loaded
-    assert [line.to_json() for line in again.lines] == [line.to_json() for line in found.lines]
-    json.dumps(again.to_json())
+    assert again.lines == found.lines
+    json.dumps(to_json(again))
     damaged = json.loads(state.read_text())
     state.write_text(json.dumps(damaged | {"measured": [{"removed": [1]}]}))
     with pytest.raises(EvaluationError, match="is damaged"):
@@ -169,7 +169,7 @@ def test_a_curve_measures_what_else_it_is_asked_for(text: Path, tmp_path: Path):
     how = {"counts": [2], "seeds": 0, "measures": {"attentions": blocks_with_attention}}
     found = measured(laboratory, text, state, **how)
     assert found.lines[0].figures == {"attentions": {0: 16.0, 2: 14.0}}
-    assert [point["attentions"] for point in found.to_json()["lines"][0]["points"]] == [16.0, 14.0]
+    assert [point["figures"]["attentions"] for point in to_json(found)["lines"][0]["points"]] == [16.0, 14.0]
     assert measured(gatenorm.laboratory("demo"), text, state, **how).lines[0].figures == found.lines[0].figures
 
 

@@ -14,10 +14,11 @@ from msgspec import structs
 from PIL import Image
 
 from gatenorm.analysis.agreement import agree
-from gatenorm.analysis.comparison import Comparison
-from gatenorm.analysis.curve import Curve, Line
 from gatenorm.errors import OutputError
 from gatenorm.records import Edits, Evidence, LayerScore, ModelIdentity, Scores
+from gatenorm.records.curve import Curve, Line
+from gatenorm.records.curve import Point as CurvePoint
+from gatenorm.records.rankings import RankingComparison
 from gatenorm.report.figures.agreement import plot_agreement
 from gatenorm.report.figures.changes import changes_figure
 from gatenorm.report.figures.curve import plot_curve
@@ -34,19 +35,31 @@ LAYERS = tuple(LayerScore(n, float(8 - n), (1.0 + n, 2.0)) for n in range(8) if 
 SCORES = Scores(IDENTITY, "gate-norm-heads", LAYERS, 0.1, 10)
 OTHER = structs.replace(SCORES, criterion="cosine", calibration={"source": "self"})
 FLAT = structs.replace(SCORES, criterion="depth", layers=tuple(LayerScore(s.layer, 1.0) for s in LAYERS), ranking=())
-COMPARISON = Comparison(
+COMPARISON = RankingComparison(
     IDENTITY, (SCORES, OTHER, FLAT), (agree(SCORES, OTHER), agree(SCORES, FLAT), agree(OTHER, FLAT)), ()
 )
-LINE = Line("gate-norm", {0: (), 1: (7,), 2: (7, 6)}, {0: 10.0, 1: 12.0, 2: float("inf")})
-BAND = (Line("random 0", LINE.removed, {0: 10.0, 1: 20.0, 2: 50.0}),)
+
+
+def line(name: str, *perplexity: float, **figures: tuple[float, ...]) -> Line:
+    """A line that loses layers 7 and 6."""
+    points = [
+        CurvePoint((7, 6)[:n], value, {figure: values[n] for figure, values in figures.items()})
+        for n, value in enumerate(perplexity)
+    ]
+    return Line(name, tuple(points))
+
+
+PERPLEXITY = (10.0, 12.0, float("inf"))
+LINE = line("gate-norm", *PERPLEXITY)
+BAND = (line("random 0", 10.0, 20.0, 50.0),)
 CURVE = Curve(IDENTITY, (LINE,), BAND, (), {}, {"name": "text.txt"}, 1.0)
-SPEEDS = {
-    f"{phase}_speedup{end}": {0: 1.0, 1: 1.1, 2: 1.2}
-    for phase in ("prefill", "decode")
-    for end in ("", "_low", "_high")
-}
-TIMED = replace(CURVE, lines=(replace(LINE, figures=SPEEDS),), measured={"latency": {"prompt_tokens": 512, "new": 32}})
-TASKED = replace(TIMED, lines=(replace(LINE, figures={"accuracy": {0: 0.9, 1: 0.8, 2: 0.5}, **SPEEDS}),))
+SPEEDS = {f"{phase}_speedup{end}": (1.0, 1.1, 1.2) for phase in ("prefill", "decode") for end in ("", "_low", "_high")}
+TIMED = structs.replace(
+    CURVE,
+    lines=(line("gate-norm", *PERPLEXITY, **SPEEDS),),
+    measured={"latency": {"prompt_tokens": 512, "new": 32}},
+)
+TASKED = structs.replace(TIMED, lines=(line("gate-norm", *PERPLEXITY, accuracy=(0.9, 0.8, 0.5), **SPEEDS),))
 
 
 def retrieval(kind: str = "retrieval") -> Evidence:

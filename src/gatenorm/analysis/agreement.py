@@ -4,62 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 from gatenorm.errors import CriterionError
 from gatenorm.records import Scores
-from gatenorm.records.validation import layers, whole
+from gatenorm.records.rankings import Agreement, Overlap
 from gatenorm.surgery.planning import count_for_share
 
 BUDGETS = (0.1, 0.2, 0.4, 0.5)
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """The layers that both rankings count among their ``count`` weakest; ``chance`` would give two random ones."""
-
-    share: float
-    count: int
-    shared: tuple[int, ...]
-    chance: float
-
-    def to_json(self) -> dict[str, Any]:
-        return {"share": self.share, "count": self.count, "shared": list(self.shared), "chance": self.chance}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Overlap:
-        """Out of a record whose schema was checked."""
-        return cls(float(data["share"]), whole(data["count"]), layers(data["shared"]), float(data["chance"]))
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Two rankings side by side; a correlation is ``None`` where one of them gives all layers the same score."""
-
-    first: str
-    second: str
-    spearman: float | None
-    kendall: float | None
-    overlaps: tuple[Overlap, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "first": self.first,
-            "second": self.second,
-            "spearman": self.spearman,
-            "kendall": self.kendall,
-            "overlaps": [overlap.to_json() for overlap in self.overlaps],
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Agreement:
-        """Out of a record whose schema was checked."""
-        spearman, kendall = (None if data[c] is None else float(data[c]) for c in ("spearman", "kendall"))
-        overlaps = tuple(Overlap.from_json(overlap) for overlap in data["overlaps"])
-        return cls(str(data["first"]), str(data["second"]), spearman, kendall, overlaps)
 
 
 def agree(first: Scores, second: Scores, budgets: Sequence[float] = BUDGETS) -> Agreement:
@@ -70,15 +23,23 @@ def agree(first: Scores, second: Scores, budgets: Sequence[float] = BUDGETS) -> 
     """
     one, other = by_layer(first), by_layer(second)
     if one.keys() != other.keys():
-        raise CriterionError(f"{label(first)} and {label(second)} score different layers: they do not compare")
+        problem = f"{label(first)} and {label(second)} score different layers, which cannot be compared"
+        raise CriterionError("layers-differ", problem)
     order = sorted(one)
     a, b = [one[layer] for layer in order], [other[layer] for layer in order]
     overlaps = []
     for share in budgets:
         count = count_for_share(share, len(order))
         shared = sorted({*first.ranking[:count]} & {*second.ranking[:count]})
-        overlaps.append(Overlap(share, count, tuple(shared), count * count / len(order)))
-    return Agreement(label(first), label(second), spearman(a, b), kendall(a, b), tuple(overlaps))
+        chance = count * count / len(order)
+        overlaps.append(Overlap(share=share, count=count, shared=tuple(shared), chance=chance))
+    return Agreement(
+        first=label(first),
+        second=label(second),
+        spearman=spearman(a, b),
+        kendall=kendall(a, b),
+        overlaps=tuple(overlaps),
+    )
 
 
 def by_layer(scores: Scores) -> Mapping[int, float]:

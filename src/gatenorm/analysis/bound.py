@@ -15,8 +15,7 @@ large that mean is.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,74 +24,15 @@ from gatenorm.criteria.compute.backend import Float64, backend
 from gatenorm.criteria.laboratory import Laboratory
 from gatenorm.criteria.tokens.sources import Calibration, batches
 from gatenorm.criteria.weights.gate_norm_scaled import gate_norm_scaled
-from gatenorm.errors import CriterionError
+from gatenorm.errors import CriterionError, named
 from gatenorm.families import Layout
 from gatenorm.families.family import value
 from gatenorm.models.forward import blocks_of, inputs, padded
 from gatenorm.progress import Progress
-from gatenorm.records.validation import whole
+from gatenorm.records.rankings import Bound, LayerBound
 
 if TYPE_CHECKING:
     import torch
-
-# exp(2 B) - 1 reaches 2 here.
-VACUOUS_FROM = math.log(3) / 2
-
-
-@dataclass(frozen=True)
-class LayerBound:
-    """Both sides for every head of a layer: ``deviation`` was seen, ``limit`` is what the bound allows.
-
-    ``logits`` is ``B``, the largest logit that the norms allow.
-    """
-
-    layer: int
-    deviation: tuple[float, ...]
-    limit: tuple[float, ...]
-    logits: tuple[float, ...]
-
-    @property
-    def vacuous(self) -> int:
-        """In how many heads the bound says nothing."""
-        return sum(b >= VACUOUS_FROM for b in self.logits)
-
-    @property
-    def looseness(self) -> tuple[float, float]:
-        """The least and the largest of ``limit / deviation`` over the heads."""
-        ratios = [limit / max(seen, 1e-300) for seen, limit in zip(self.deviation, self.limit, strict=True)]
-        return min(ratios), max(ratios)
-
-    def to_json(self) -> dict[str, Any]:
-        low, high = self.looseness
-        return {
-            "layer": self.layer,
-            "deviation": list(self.deviation),
-            "limit": list(self.limit),
-            "logits": list(self.logits),
-            "vacuous_heads": self.vacuous,
-            "looseness": [low, high],
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> LayerBound:
-        """Out of a record whose schema was checked."""
-        return cls(whole(data["layer"]), *(tuple(map(float, data[name])) for name in ("deviation", "limit", "logits")))
-
-
-@dataclass(frozen=True)
-class Bound:
-    """The bound on every layer, and the tokens that it was taken on."""
-
-    layers: tuple[LayerBound, ...]
-    protocol: dict[str, Any]
-
-    def to_json(self) -> dict[str, Any]:
-        return {"protocol": self.protocol, "layers": [layer.to_json() for layer in self.layers]}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Bound:
-        """Out of a record whose schema was checked."""
-        return cls(tuple(LayerBound.from_json(layer) for layer in data["layers"]), dict(data["protocol"]))
 
 
 def measure_bound(laboratory: Laboratory, calibration: Calibration, progress: Progress | None = None) -> Bound:
@@ -127,7 +67,7 @@ def measure_bound(laboratory: Laboratory, calibration: Calibration, progress: Pr
     finally:
         for handle in handles:
             handle.remove()
-    return Bound(tuple(one.bound() for one in seen.values()), dict(samples.protocol))
+    return Bound(layers=tuple(one.bound() for one in seen.values()), protocol=dict(samples.protocol))
 
 
 class _Seen:
@@ -180,7 +120,10 @@ class _Seen:
             factor = np.minimum(np.expm1(2 * logits), 2.0)
         limit = factor * self.values.double().numpy()
         return LayerBound(
-            self.weights.layer, tuple(self.deviation.tolist()), tuple(limit.tolist()), tuple(logits.tolist())
+            layer=self.weights.layer,
+            deviation=tuple(self.deviation.tolist()),
+            limit=tuple(limit.tolist()),
+            logits=tuple(logits.tolist()),
         )
 
 
@@ -217,11 +160,11 @@ def check_bound(laboratory: Laboratory) -> None:
     """
     layout = laboratory.layout
     if laboratory.layer_by_layer:
-        raise CriterionError("--bound needs the whole model in memory: leave --layer-by-layer out")
+        hint = f"leave out {named('layer_by_layer')}"
+        raise CriterionError("whole-model-needed", "needs the whole model in memory", field="bound", hint=hint)
     if value(layout.checkpoint.config, layout.data, "alibi"):
-        raise CriterionError(
-            "the bound does not speak of this model: ALiBi adds to the logits whatever their norms are"
-        )
+        problem = "does not hold for this model: ALiBi adds to the logits whatever their norms are"
+        raise CriterionError("bound-alibi", problem, field="bound")
     if layout.rotary is not None:
         layout.rotary.frequencies()  # refuses rotations that it does not know, some of which scale
 

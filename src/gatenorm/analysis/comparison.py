@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
 
-from gatenorm.analysis.agreement import Agreement, agree
-from gatenorm.analysis.bound import Bound, check_bound, measure_bound
+from gatenorm.analysis.agreement import agree
+from gatenorm.analysis.bound import check_bound, measure_bound
 from gatenorm.analysis.diagnostics import few_shared, gate_norms_do_not_fall
 from gatenorm.criteria.criterion_spec import CriterionSpec, score_all
 from gatenorm.criteria.laboratory import Laboratory
@@ -16,46 +14,12 @@ from gatenorm.criteria.registry import weight_criterion
 from gatenorm.criteria.tokens.sources import RANDOM, SELF, Calibration
 from gatenorm.errors import CriterionError
 from gatenorm.progress import Progress
-from gatenorm.records import Diagnostic, ModelIdentity, Scores, check_schema, from_json, to_json
-from gatenorm.records.validation import readable
+from gatenorm.records import Scores
+from gatenorm.records.rankings import RankingComparison
 from gatenorm.surgery.planning import count_for_share
 
-COMPARISON_SCHEMA = "gatenorm/comparison/1"
 # The budget at which the warning about few shared layers is given: what METHOD calls practical.
 _WARN_AT = 0.2
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Scorings of one model in the order asked for, the agreement of each two, warnings, and the bound if asked for."""
-
-    model: ModelIdentity
-    scores: tuple[Scores, ...]
-    agreements: tuple[Agreement, ...]
-    warnings: tuple[Diagnostic, ...]
-    bound: Bound | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "schema": COMPARISON_SCHEMA,
-            "model": to_json(self.model),
-            "scores": [to_json(scores) for scores in self.scores],
-            "agreements": [agreement.to_json() for agreement in self.agreements],
-            "warnings": [warning.to_json() for warning in self.warnings],
-            **({"bound": self.bound.to_json()} if self.bound else {}),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Comparison:
-        check_schema(data, COMPARISON_SCHEMA, "a comparison")
-        with readable("a comparison"):
-            return cls(
-                model=from_json(ModelIdentity, data["model"], "a comparison"),
-                scores=tuple(from_json(Scores, scores, "a comparison") for scores in data["scores"]),
-                agreements=tuple(Agreement.from_json(agreement) for agreement in data["agreements"]),
-                warnings=tuple(Diagnostic.from_json(warning) for warning in data["warnings"]),
-                bound=Bound.from_json(data["bound"]) if "bound" in data else None,
-            )
 
 
 def compare(
@@ -65,7 +29,7 @@ def compare(
     bound_on: Calibration | None = None,
     seed: int = 0,
     progress: Progress | None = None,
-) -> Comparison:
+) -> RankingComparison:
     """Score by several criteria and hold every two against each other.
 
     Args:
@@ -76,7 +40,8 @@ def compare(
         CriterionError: fewer than two criteria, or as :func:`score_all`.
     """
     if len(asked) < 2:
-        raise CriterionError("a comparison needs two criteria or more: --criteria gate-norm,cosine@self")
+        expected = "two or more, such as gate-norm,cosine@self"
+        raise CriterionError("criteria-too-few", field="criteria", given=len(asked), expected=expected)
     if bound_on is not None:
         check_bound(laboratory)
         laboratory.prepare("cosine", bound_on)
@@ -89,7 +54,7 @@ def compare(
     if check is not None:
         proxies = (s for s in scores if (of := weight_criterion(s.criterion)) and of.reads)  # baselines are no proxies
         warnings += [few_shared(proxy, check, count) for proxy in proxies]
-    return Comparison(
+    return RankingComparison(
         model=laboratory.layout.identity(),
         scores=tuple(scores),
         agreements=tuple(agree(a, b) for a, b in combinations(scores, 2)),

@@ -11,10 +11,8 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from gatenorm.analysis.agreement import label
-from gatenorm.analysis.curve_lines import CURVE_SCHEMA, Curve, Line
 from gatenorm.analysis.curve_metrics import (
     ACCURACY,
     FunctionProbe,
@@ -38,9 +36,8 @@ from gatenorm.evaluation.core.text import Text, read_text
 from gatenorm.evaluation.tasks.perplexity import Protocol, encode
 from gatenorm.progress import Progress
 from gatenorm.records import Scores
+from gatenorm.records.curve import Curve, Line, Point
 from gatenorm.results import Fingerprint, versions
-
-__all__ = ["CURVE_SCHEMA", "RANDOM_BAND", "Curve", "Line", "Measure", "curve", "evaluation_samples", "evaluation_text"]
 
 RANDOM_BAND = "random"
 _PERPLEXITY, _NLL = "perplexity", "nll"
@@ -149,7 +146,7 @@ def curve(
         band=tuple(band),
         warnings=tuple(w for line in lines for w in curve_signatures(line.name, line.perplexity)),
         protocol={**how, "counts": numbers},
-        data=text.identity(),
+        data=dict(text.identity()),
         seconds=time.perf_counter() - began,
         versions=versions(),
         measured={probe.name: dict(known.protocol(probe.name)) for probe in probes},
@@ -197,17 +194,18 @@ def _rankings(
 def _line(
     name: str, scores: Scores, counts: Sequence[int], known: CurveResults, probes: Sequence[Probe], tasks: Sequence[str]
 ) -> Line:
-    removed = {n: tuple(weakest(scores, n)) for n in counts}
-    perplexity = {n: _perplexity(known.get(frozenset(gone), _PERPLEXITY)[_NLL]) for n, gone in removed.items()}
-    by_count: dict[int, dict[str, float]] = {}
-    for n, gone in removed.items():
-        found: dict[str, Any] = {}
+    points = []
+    for count in counts:
+        gone = weakest(scores, count)
+        figures: dict[str, float] = {}
         for probe in probes:
-            found |= known.get(frozenset(gone), probe.name)
-        accuracy = mean_accuracy(found, tasks)
-        by_count[n] = found if accuracy is None else {ACCURACY: accuracy, **found}
-    figures = {key: {n: found[key] for n, found in by_count.items()} for key in by_count[counts[0]]}
-    return Line(name, removed, perplexity, figures)
+            figures |= known.get(frozenset(gone), probe.name)
+        accuracy = mean_accuracy(figures, tasks)
+        if accuracy is not None:
+            figures = {ACCURACY: accuracy, **figures}
+        perplexity = _perplexity(known.get(frozenset(gone), _PERPLEXITY)[_NLL])
+        points.append(Point(layers=tuple(gone), perplexity=perplexity, figures=figures))
+    return Line(name=name, points=tuple(points))
 
 
 def _perplexity(nll: float) -> float:

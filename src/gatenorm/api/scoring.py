@@ -18,13 +18,12 @@ from gatenorm.records import Scores
 from gatenorm.surgery.planning import count_for_share
 
 if TYPE_CHECKING:
-    from gatenorm.analysis.comparison import Comparison
-    from gatenorm.analysis.cross_check import CrossCheck
-    from gatenorm.analysis.curve import Curve
     from gatenorm.analysis.latency import LatencyProbe
     from gatenorm.criteria.laboratory import Laboratory
     from gatenorm.criteria.tokens.sources import Calibration
     from gatenorm.evaluation.tasks.perplexity import Protocol
+    from gatenorm.records.curve import Curve
+    from gatenorm.records.rankings import CrossCheck, RankingComparison
 
 Progress = Callable[[int, int], None]
 
@@ -116,7 +115,7 @@ def compare(
     bound: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
-) -> Comparison:
+) -> RankingComparison:
     """Score by several criteria and say how far they agree.
 
     Args:

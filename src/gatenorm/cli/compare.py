@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gatenorm.cli import console, options
+from gatenorm.records import to_json
 
 NAME = "compare"
 EXAMPLE = "Example: gatenorm compare ./llama --criteria gate-norm,cosine@random,cosine@self --plot agreement.svg"
@@ -66,7 +67,7 @@ def command(
     with console.progress_bar("comparing criteria", "steps") as progress:
         found = api.compare(laboratory, names, calibration=tokens, bound=bound, seed=seed, progress=progress)
     if json:
-        console.write_json(json, found.to_json())
+        console.write_json(json, to_json(found))
     if plot:
         from gatenorm.report.figures.agreement import plot_agreement
 

@@ -10,6 +10,7 @@ import typer
 
 from gatenorm.cli import console, options
 from gatenorm.errors import CriterionError, EvaluationError
+from gatenorm.records import to_json
 
 NAME = "curve"
 EXAMPLE = (
@@ -133,7 +134,7 @@ def command(
             progress=progress,
         )
     if json:
-        console.write_json(json, found.to_json())
+        console.write_json(json, to_json(found))
     if plot:
         from gatenorm.report.figures.curve import plot_curve
 

@@ -138,7 +138,7 @@ def command(
     for name in written.left_out:
         console.warn(f"{name} is a link out of the checkpoint and was left out: copy it yourself if it belongs there")
     if json:
-        console.write_json(json, to_json(made) | ({"cross_check": checked.to_json()} if checked else {}))
+        console.write_json(json, to_json(made) | ({"cross_check": to_json(checked)} if checked else {}))
     if json == "-":
         return
     before = sum(layout.checkpoint.files.values())

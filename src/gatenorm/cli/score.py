@@ -79,7 +79,7 @@ def command(
             checked = api.cross_check(laboratory, scores, calibration=tokens, progress=progress)
     cluster = late_cluster(scores)
     if json:
-        console.write_json(json, to_json(scores) | ({"cross_check": checked.to_json()} if checked else {}))
+        console.write_json(json, to_json(scores) | ({"cross_check": to_json(checked)} if checked else {}))
     if plot:
         from gatenorm.report.figures.scores import plot_scores
 

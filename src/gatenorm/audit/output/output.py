@@ -21,7 +21,7 @@ from gatenorm.audit.plan.rankings import RULE, comparison
 from gatenorm.audit.run.jobs import software
 from gatenorm.audit.run.workflow import STEPS, Workflow
 from gatenorm.files import write_json
-from gatenorm.records import Diagnostic
+from gatenorm.records import Diagnostic, to_json
 from gatenorm.records.audit import DONE, NOT_DONE, PARTLY, STANDS, Audit, AuditedVariant, NotExamined, Step
 from gatenorm.report.page import write_report
 from gatenorm.results.hashes import code_sha256
@@ -59,8 +59,8 @@ def audit_of(work: Workflow, missing: Sequence[NotExamined], began: float, model
         provenance=_provenance(work, began, model),
         cross_check=None
         if work.cross_check is None
-        else work.cross_check.to_json() | {"borne_out": work.borne.to_json()},
-        comparison=None if agreement is None else agreement.to_json(),
+        else to_json(work.cross_check) | {"borne_out": work.borne.to_json()},
+        comparison=None if agreement is None else to_json(agreement),
         search=None if work.search is None else _search(work),
         version=software()["gatenorm"],
     )

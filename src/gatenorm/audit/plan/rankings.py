@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 
 from gatenorm.analysis.agreement import agree, label
-from gatenorm.analysis.comparison import Comparison
 from gatenorm.analysis.diagnostics import few_shared
 from gatenorm.audit.asking import asked_by
 from gatenorm.audit.plan.config import Config
@@ -25,6 +24,7 @@ from gatenorm.criteria.tokens.sources import HUB, RANDOM, SELF, Calibration
 from gatenorm.evaluation.core.text import LINES, PARQUET, WIKITEXT2, read_text
 from gatenorm.families import Layout
 from gatenorm.records import Scores
+from gatenorm.records.rankings import RankingComparison
 
 CHECK = "cosine"
 RULE = (
@@ -206,9 +206,9 @@ def borne_out(scores: Sequence[Scores], checks: Sequence[Scores], count: int, lo
     return BorneOut(on_self if doubted else first, why, count, {})
 
 
-def comparison(layout: Layout, scores: Sequence[Scores]) -> Comparison | None:
+def comparison(layout: Layout, scores: Sequence[Scores]) -> RankingComparison | None:
     """How far all rankings agree with each other; ``None`` for one alone."""
     if len(scores) < 2:
         return None
     agreements = tuple(agree(a, b) for a, b in combinations(scores, 2))
-    return Comparison(layout.identity(), tuple(scores), agreements, ())
+    return RankingComparison(model=layout.identity(), scores=tuple(scores), agreements=agreements, warnings=())

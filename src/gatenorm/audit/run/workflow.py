@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gatenorm.analysis.agreement import label
-from gatenorm.analysis.cross_check import CrossCheck, held_against
+from gatenorm.analysis.cross_check import held_against
 from gatenorm.audit.judge.gates import GATES, hold
 from gatenorm.audit.judge.metrics import findings
 from gatenorm.audit.judge.search import Found, largest
@@ -21,6 +21,7 @@ from gatenorm.audit.run.job_cache import Measuring, records, records_or_raise
 from gatenorm.errors import AuditError, CriterionError
 from gatenorm.records import Evidence, Scores, from_json
 from gatenorm.records.audit import CANDIDATE, COMPARISON, NOT_PROVEN, GateResult, NotExamined
+from gatenorm.records.rankings import CrossCheck
 
 STEPS = (
     "inspect and score",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gatenorm.analysis.agreement import label
-from gatenorm.analysis.comparison import Comparison
+from gatenorm.records.rankings import RankingComparison
 from gatenorm.report.figures.drawing import Figure, fitted, write_figure
 from gatenorm.report.figures.grid import Tile, grid_chart
 from gatenorm.report.figures.palette import NEGATIVE, PAPER, POSITIVE
@@ -36,7 +36,7 @@ def _text(value: float | None, places: int) -> str:
     return "–" if value is None else f"{value:+.{places}f}".replace("-", "−")
 
 
-def plot_agreement(comparison: Comparison, path: Path) -> None:
+def plot_agreement(comparison: RankingComparison, path: Path) -> None:
     """Draw Spearman's rank correlation of every two criteria into a .png, .svg or .html file.
 
     Raises:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from gatenorm.analysis.curve_lines import Curve
+from gatenorm.records.curve import Curve
 from gatenorm.report.figures.drawing import Figure, fitted, write_figure
 from gatenorm.report.figures.series import Band, Point, Series, count_axis, log_axis, series_chart
 

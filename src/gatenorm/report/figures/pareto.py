@@ -8,8 +8,8 @@ from pathlib import Path
 
 import altair as alt
 
-from gatenorm.analysis.curve_lines import Curve, Line
 from gatenorm.errors import OutputError
+from gatenorm.records.curve import Curve, Line
 from gatenorm.report.figures.curve import layers_text
 from gatenorm.report.figures.drawing import Chart, Figure, beside, fitted, write_figure
 from gatenorm.report.figures.series import Point, Series, log_axis, series_chart

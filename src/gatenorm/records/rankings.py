@@ -1,0 +1,93 @@
+"""How far rankings of the same layers agree, and both sides of the bound that gate norms rest on."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from gatenorm.records.edit import Layer
+from gatenorm.records.evidence import Diagnostic
+from gatenorm.records.identity import ModelIdentity
+from gatenorm.records.scores import Scores
+from gatenorm.records.serialization import Record, Value
+
+# exp(2 B) - 1 reaches 2 here.
+VACUOUS_FROM = math.log(3) / 2
+
+
+class Overlap(Value, frozen=True):
+    """The layers that both rankings count among their ``count`` weakest; ``chance`` would give two random ones."""
+
+    share: float
+    count: int
+    shared: tuple[Layer, ...]
+    chance: float
+
+
+class Agreement(Value, frozen=True):
+    """Two rankings side by side; a correlation is ``None`` where one of them gives all layers the same score."""
+
+    first: str
+    second: str
+    spearman: float | None
+    kendall: float | None
+    overlaps: tuple[Overlap, ...]
+
+
+class Dispute(Value, frozen=True):
+    """The layers that only one of two criteria would remove at the budget."""
+
+    check: str
+    only_scores: tuple[Layer, ...]
+    only_check: tuple[Layer, ...]
+
+
+class CrossCheck(Record, frozen=True, tag="gatenorm/cross-check/1"):
+    """A scoring, the data-free scorings that it was compared with, and where they differ at a budget of ``count``."""
+
+    scores: Scores
+    checks: tuple[Scores, ...]
+    count: int
+    agreements: tuple[Agreement, ...]
+    disputes: tuple[Dispute, ...]
+    warnings: tuple[Diagnostic, ...]
+
+
+class LayerBound(Value, frozen=True):
+    """Both sides for every head of a layer: ``deviation`` was seen, ``limit`` is what the bound allows.
+
+    ``logits`` is ``B``, the largest logit that the norms allow.
+    """
+
+    layer: Layer
+    deviation: tuple[float, ...]
+    limit: tuple[float, ...]
+    logits: tuple[float, ...]
+
+    @property
+    def vacuous(self) -> int:
+        """In how many heads the bound says nothing."""
+        return sum(b >= VACUOUS_FROM for b in self.logits)
+
+    @property
+    def looseness(self) -> tuple[float, float]:
+        """The least and the largest of ``limit / deviation`` over the heads."""
+        ratios = [limit / max(seen, 1e-300) for seen, limit in zip(self.deviation, self.limit, strict=True)]
+        return min(ratios), max(ratios)
+
+
+class Bound(Value, frozen=True):
+    """The bound on every layer, and the tokens that it was taken on."""
+
+    layers: tuple[LayerBound, ...]
+    protocol: dict[str, Any]
+
+
+class RankingComparison(Record, frozen=True, tag="gatenorm/ranking-comparison/1"):
+    """Scorings of one model in the order asked for, the agreement of each two, warnings, and the bound if asked for."""
+
+    model: ModelIdentity
+    scores: tuple[Scores, ...]
+    agreements: tuple[Agreement, ...]
+    warnings: tuple[Diagnostic, ...]
+    bound: Bound | None = None
