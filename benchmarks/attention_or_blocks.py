@@ -24,9 +24,9 @@ from gatenorm import Calibration, laboratory, score
 from gatenorm.criteria.laboratory import Laboratory
 from gatenorm.evaluation.core.text import Text, read_text
 from gatenorm.evaluation.tasks.perplexity import Protocol, perplexity
+from gatenorm.models.architecture import Architecture, Work
 from gatenorm.records import BLOCK, Edits, Scores
 from gatenorm.speed.predict.cost_model import Times, predict
-from gatenorm.speed.predict.counts import Architecture, Work
 from gatenorm.speed.predict.machines import machine
 from gatenorm.surgery.planning import most_removable
 

@@ -25,12 +25,11 @@ from typing import Any
 
 from gatenorm.api import open_model, plan, prune
 from gatenorm.demo.package import MODEL
+from gatenorm.engines import Case, Setting, engine_named
 from gatenorm.errors import GatenormError
 from gatenorm.records import Evidence
 from gatenorm.speed.measure.bench import Protocol, bench, threads_at_hand
-from gatenorm.speed.measure.engines import Setting, timed_engine
 from gatenorm.speed.measure.profile_report import breakdown
-from gatenorm.speed.measure.record import Case
 from gatenorm.speed.measure.variants import Variant
 from gatenorm.speed.predict.machines import THIS, Machine, machine
 from gatenorm.speed.predict.overheads import with_overheads
@@ -150,7 +149,7 @@ def run(
     setting = Setting(cases, dtype=dtype, threads=options.threads)
     dense, variant = (Variant.exported(path) or Variant.of(open_model(path)) for path in (source, cut))
     protocol = Protocol(options.rounds, turn_seconds=1.0, machine=known)
-    return bench([variant], timed_engine(engine), setting, protocol, baseline=dense, progress=tell)
+    return bench([variant], engine_named(engine), setting, protocol, baseline=dense, progress=tell)
 
 
 def paper(options: argparse.Namespace) -> tuple[str, list[Evidence]]:
@@ -207,7 +206,7 @@ def llamacpp(options: argparse.Namespace) -> tuple[str, list[Evidence]]:
     cases = tuple(Case(n, 1, options.new_tokens) for n in options.lengths)
     setting = Setting(cases, threads=options.threads)
     protocol = Protocol(options.rounds, turn_seconds=1.0)
-    found = bench([cut, bare], timed_engine("llamacpp"), setting, protocol, baseline=dense, progress=tell)
+    found = bench([cut, bare], engine_named("llamacpp"), setting, protocol, baseline=dense, progress=tell)
     found = [
         on_the_line(evidence, found) for evidence in found if len(evidence.edits.attention) < len(bare.edits.attention)
     ]

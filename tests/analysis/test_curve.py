@@ -127,17 +127,17 @@ def test_a_state_of_another_tokenizer_or_of_other_software_is_refused(text: Path
 
 
 def test_speed_is_held_against_the_whole_model_in_turns(text: Path, monkeypatch: pytest.MonkeyPatch):
-    from gatenorm.speed.measure.engines.transformers import Transformers
-    from gatenorm.speed.measure.record import Case, Sample
+    from gatenorm.engines import Case, Sample
+    from gatenorm.engines.transformers.timed import TransformersTimed
 
     ran: list[int] = []
 
-    def run(session: Transformers, case: Case) -> Sample:
+    def run(session: TransformersTimed, case: Case) -> Sample:
         attentions = sum(hasattr(block, "self_attn") for block in session.model.model.layers)
         ran.append(attentions)
         return Sample(prefill=attentions / 4, first_token=1.0, decode=2.0 * attentions)
 
-    monkeypatch.setattr(Transformers, "run", run)
+    monkeypatch.setattr(TransformersTimed, "run", run)
     found = measured(gatenorm.laboratory("demo"), text, latency=LatencyProbe(48, 8, rounds=3))
     assert ran == [16] * 4 + [16, 14] * 4
     figures = found.lines[0].figures

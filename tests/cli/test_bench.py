@@ -11,8 +11,8 @@ import pytest
 from gatenorm.api import open_model, plan, prune
 from gatenorm.cli import main
 from gatenorm.errors import PlanError
+from gatenorm.models.architecture import Architecture
 from gatenorm.speed.predict.cost_model import forecasts
-from gatenorm.speed.predict.counts import Architecture
 from gatenorm.speed.predict.machines import machines
 from gatenorm.surgery.planning import count_for_target
 from tests.checkpoint.test_hub import gatenorm, hub

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gatenorm.engines.engine import ENGINES
+from gatenorm.engines import engine_named
 from gatenorm.errors import EvaluationError
 
 TEXT = "Once upon a time, there was a little girl."
@@ -22,7 +22,7 @@ def main(engine: str, jobs: str, answers: str) -> None:
     found: dict[str, np.ndarray] = {}
     for name, job in json.loads(Path(jobs).read_text()).items():
         try:
-            opened = ENGINES[engine].open(Path(job["path"]))
+            opened = engine_named(engine).open(Path(job["path"]))
         except EvaluationError as error:
             found[f"{name}/refused"] = np.array(str(error))
             continue

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gatenorm.engines.engine import Continuation
-from gatenorm.engines.transformers import Transformers
+from gatenorm.engines import Continuation
+from gatenorm.engines.transformers.greedy import TransformersGreedy
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKENS = 64
@@ -90,7 +90,7 @@ def ask(
 @cache
 def reference(source: Path, asked: tuple[tuple[int, ...], ...]) -> list[Continuation]:
     """How transformers goes on: computed once for all engines that are held against it."""
-    return Transformers(source).continue_greedily(asked, TOKENS)
+    return TransformersGreedy(source).continue_greedily(asked, TOKENS)
 
 
 def largest_difference(answer: Answer, source: Path, asked: Sequence[Sequence[int]], whole: bool = True) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import gatenorm
-from gatenorm.engines.engine import ENGINES
+from gatenorm.engines import engine_named, engines
 from gatenorm.errors import OutputError
 from gatenorm.export.registry import target
 from tests.engines.elsewhere import ROOT, TIE, TOKENS, Answer, ask, largest_difference, prompts, python_with
@@ -188,4 +188,6 @@ def said(answer: Answer, directory: Path, layers: int) -> str:
 
 
 def test_every_engine_has_its_column():
-    assert {way.package for way in WAYS.values()} | {"transformers"} == {kind.package for kind in ENGINES.values()}
+    assert {way.package for way in WAYS.values()} | {"transformers"} == {
+        engine_named(name).package for name in engines()
+    }

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gatenorm.engines.vllm_plugin import plugin as vllm_plugin
+from gatenorm.engines.vllm import plugin as vllm_plugin
 from gatenorm.families import classes
 from tests.engines.elsewhere import ROOT
 
@@ -53,8 +53,8 @@ def test_it_registers_every_family_once(registry: Any):
     vllm_plugin.register()
     pruned = {name: model for name, model in found.models.items() if name.startswith("Gatenorm")}
     assert set(pruned) == {f"Gatenorm{causal_lm}" for _, _, causal_lm in classes().values()}
-    assert set(pruned.values()) == {"gatenorm.engines.vllm_plugin.transformers_backend:TransformersForCausalLM"}
-    assert found.models["DeciLMForCausalLM"] == "gatenorm.engines.vllm_plugin.nemotron_nas:DeciLMForCausalLM"
+    assert set(pruned.values()) == {"gatenorm.engines.vllm.plugin.transformers_backend:TransformersForCausalLM"}
+    assert found.models["DeciLMForCausalLM"] == "gatenorm.engines.vllm.plugin.nemotron_nas:DeciLMForCausalLM"
     assert found.models["LlamaForCausalLM"] == "vllm"
 
 
@@ -67,7 +67,7 @@ def test_it_does_nothing_where_vllm_has_no_such_classes(registry: Any):
 def test_without_vllm_it_imports_nothing():
     script = (
         "import sys\n"
-        "from gatenorm.engines.vllm_plugin import plugin as vllm_plugin\n"
+        "from gatenorm.engines.vllm import plugin as vllm_plugin\n"
         "vllm_plugin.find_spec = lambda name: None\n"
         "vllm_plugin.register()\n"
         "assert not {'vllm', 'torch', 'transformers'} & set(sys.modules)\n"

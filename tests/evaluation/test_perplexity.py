@@ -282,7 +282,7 @@ def test_under_a_limit_figures_by_word_are_left_out_where_tokens_have_no_places_
 @pytest.mark.shared
 def test_word_perplexity_and_bits_per_byte_are_the_harness_own(shared: Path):
     """On a text of one window, of which a leading BOS lets every token be predicted, as in a rolling log-likelihood."""
-    from gatenorm.evaluation.core import lm_eval_adapters as backends
+    from gatenorm.engines import engine_named
     from gatenorm.evaluation.tasks import harness
     from gatenorm.models.model import Model
 
@@ -294,7 +294,7 @@ def test_word_perplexity_and_bits_per_byte_are_the_harness_own(shared: Path):
         from lm_eval.api.instance import Instance
 
         asked = Instance(request_type="loglikelihood_rolling", doc={}, arguments=(content,), idx=0)
-        lm = backends.in_memory(subject)
+        lm = engine_named("transformers").harness_model(subject)
         # The harness would put its own BOS in front of the tokenizer's.
         lm.add_bos_token = False
         (total,) = lm.loglikelihood_rolling([asked], disable_tqdm=True)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from gatenorm import api
+from gatenorm.engines import engine_named
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.core import lm_eval_adapters as backends
 from gatenorm.evaluation.core.job import Request
 from gatenorm.evaluation.statistics.paired_statistics import Z
 from gatenorm.evaluation.tasks import harness, zeroshot
@@ -107,7 +107,9 @@ def test_a_model_gets_item_by_item_what_the_official_task_gives_it(name: str, sh
         task = official(name, rows_of(shared, name, ITEMS))
         task.set_config(key="num_fewshot", value=0)
         found = lm_eval.simple_evaluate(
-            model=backends.in_memory(subject), tasks=[task], task_manager=TaskManager(include_defaults=False)
+            model=engine_named("transformers").harness_model(subject),
+            tasks=[task],
+            task_manager=TaskManager(include_defaults=False),
         )
     samples = sorted(found["samples"][task.task_name], key=lambda sample: sample["doc_id"])
     metrics = zeroshot.tasks()[name]["metrics"]

@@ -12,14 +12,14 @@ import torch
 
 import gatenorm
 from gatenorm.api import open_model
-from gatenorm.engines.engine import Continuation
+from gatenorm.engines import Continuation
 from gatenorm.export.gguf import writer as gguf
 from gatenorm.models import loading as reference
 from gatenorm.speed.measure.variants import Variant
 from tests.export import gguf_models
 
 pytest.importorskip("gguf")
-llamacpp = pytest.importorskip("gatenorm.engines.llamacpp")
+llamacpp = pytest.importorskip("gatenorm.engines.llamacpp.greedy")
 pytest.importorskip("xllamacpp")
 
 PROMPTS = ([7], [3, 300, 17, 44, 5, 291, 8, 12, 12, 90, 133, 2])
@@ -90,7 +90,7 @@ CLOSE = {"bf16": 1e-4, "f16": 1e-5, "q8_0": 1e-3, "q6_k": 2e-3, "q4_k_m": 1e-2}
 def test_narrower_types_stay_close(models: Models, dtype: str, tmp_path: Path):
     """Layer 0 and the last pruned: quantisers have stumbled over counts of attentions (ggml-org/llama.cpp #6838)."""
     directory = pruned(models("novels-16L"), (0, 5, -1), tmp_path / "pruned")
-    engine = llamacpp.LlamaCpp(exported(directory, tmp_path / "model.gguf", dtype))
+    engine = llamacpp.LlamaCppGreedy(exported(directory, tmp_path / "model.gguf", dtype))
     try:
         (found,) = engine.continue_greedily(PROMPTS[1:], 32)
     finally:
@@ -103,7 +103,7 @@ def test_narrower_types_stay_close(models: Models, dtype: str, tmp_path: Path):
 def test_an_end_of_text_token_ends_nothing(models: Models, tmp_path: Path):
     """Byte tokens that are no whole character, and the end of the text, are told of like any others."""
     directory = models("qwen2")
-    engine = llamacpp.LlamaCpp(exported(directory, tmp_path / "model.gguf"))
+    engine = llamacpp.LlamaCppGreedy(exported(directory, tmp_path / "model.gguf"))
     try:
         (found,) = engine.continue_greedily([[0, 130]], TOKENS)
         assert not np.isnan(found.logprobs).all(axis=1).any()
@@ -129,7 +129,7 @@ def test_llamacpp_computes_what_the_pruned_checkpoint_computes(
     models: Models, name: str, drop: tuple[int, ...], tmp_path: Path
 ):
     directory = pruned(models(name), drop, tmp_path / "pruned")
-    model, engine = loaded(directory), llamacpp.LlamaCpp(exported(directory, tmp_path / "model.gguf"))
+    model, engine = loaded(directory), llamacpp.LlamaCppGreedy(exported(directory, tmp_path / "model.gguf"))
     try:
         for prompt, found in zip(PROMPTS, engine.continue_greedily(PROMPTS, TOKENS), strict=True):
             wanted = expected(model, prompt, found)
@@ -166,7 +166,7 @@ def test_llamacpp_computes_what_a_model_without_mlps_and_blocks_computes(
 ):
     directory = pruned_of(models(name), steps, tmp_path)
     layout = open_model(directory)
-    model, engine = loaded(directory), llamacpp.LlamaCpp(exported(directory, tmp_path / "model.gguf"))
+    model, engine = loaded(directory), llamacpp.LlamaCppGreedy(exported(directory, tmp_path / "model.gguf"))
     try:
         for prompt, found in zip(PROMPTS, engine.continue_greedily(PROMPTS, 16), strict=True):
             wanted = expected(model, prompt, found)
@@ -183,4 +183,4 @@ def test_a_server_that_is_closed_at_once_stops(models: Models, tmp_path: Path):
     """It hangs where it is stopped before its loop has begun, or asked at that moment, unless it is asked again."""
     path = exported(models("qwen2"), tmp_path / "model.gguf")
     for _ in range(10):
-        llamacpp.LlamaCpp(path).close()
+        llamacpp.LlamaCppGreedy(path).close()

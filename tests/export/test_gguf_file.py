@@ -308,25 +308,25 @@ def test_damage_is_found_before_an_engine_sees_it(written: Path, tmp_path: Path)
     ],
 )
 def test_foreign_files_are_refused_in_one_line(content: bytes, said: str, tmp_path: Path):
-    llamacpp = pytest.importorskip("gatenorm.engines.llamacpp")
+    llamacpp = pytest.importorskip("gatenorm.engines.llamacpp.greedy")
     pytest.importorskip("xllamacpp")
     (tmp_path / "model.gguf").write_bytes(content)
     with pytest.raises(EvaluationError) as error:
-        llamacpp.LlamaCpp(tmp_path / "model.gguf")
+        llamacpp.LlamaCppGreedy(tmp_path / "model.gguf")
     assert said in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_keys_that_contradict_each_other_are_an_error_in_one_line(written: Path, tmp_path: Path):
     """A key that promises one more layer than there is."""
-    llamacpp = pytest.importorskip("gatenorm.engines.llamacpp")
+    llamacpp = pytest.importorskip("gatenorm.engines.llamacpp.greedy")
     pytest.importorskip("xllamacpp")
     data = bytearray(written.read_bytes())
     at = data.index(b"deci.block_count") + len("deci.block_count") + 4
     data[at] += 1
     (tmp_path / "model.gguf").write_bytes(bytes(data))
     with pytest.raises(EvaluationError, match="feed_forward_length has 6 entries for 7 layers") as error:
-        llamacpp.LlamaCpp(tmp_path / "model.gguf")
+        llamacpp.LlamaCppGreedy(tmp_path / "model.gguf")
     assert "\n" not in str(error.value)
 
 

@@ -60,10 +60,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def agree(directory: Path, out: Path, texts: tuple[str, ...] = TEXTS) -> None:
     """llama.cpp cuts texts as transformers does, and adds the same special tokens."""
-    from gatenorm.engines.llamacpp import LlamaCpp
+    from gatenorm.engines.llamacpp.greedy import LlamaCppGreedy
 
     gguf.write(open_model(directory), out, dtype="auto")
-    own, engine = load_tokenizer(directory), LlamaCpp(out)
+    own, engine = load_tokenizer(directory), LlamaCppGreedy(out)
     try:
         cut = {text: engine.tokenize(text) for text in texts}
         asked = {"content": "hi", "add_special": True, "parse_special": True}
@@ -363,7 +363,7 @@ def test_sentencepiece_files_say_what_their_library_says(shared: Path, tmp_path:
 def test_a_sentencepiece_file_alone_serves(shared: Path, tmp_path: Path):
     """Cut by llama.cpp as by SentencePiece itself; transformers treats spaces before texts in its own way."""
     processor = pytest.importorskip("sentencepiece")
-    from gatenorm.engines.llamacpp import LlamaCpp
+    from gatenorm.engines.llamacpp.greedy import LlamaCppGreedy
 
     directory = tmp_path / "model"
     shutil.copytree(shared / "models" / "stories260K", directory, copy_function=shutil.copyfile)
@@ -376,7 +376,7 @@ def test_a_sentencepiece_file_alone_serves(shared: Path, tmp_path: Path):
     assert read_header(tmp_path / "model.gguf").fields["tokenizer.ggml.add_bos_token"] is False
     assert load_tokenizer(directory)("a")["input_ids"][0] != 1
     theirs = processor.SentencePieceProcessor(model_file=str(directory / "tokenizer.model"))
-    engine = LlamaCpp(tmp_path / "model.gguf")
+    engine = LlamaCppGreedy(tmp_path / "model.gguf")
     try:
         for text in TEXTS:
             if "<s>" not in text:  # SentencePiece reads special tokens as text

@@ -15,9 +15,9 @@ import pytest
 
 from gatenorm.api import open_model
 from gatenorm.checkpoint.formats.gguf.header import read_header
-from gatenorm.engines import llamacpp_process
-from gatenorm.engines.llamacpp import LlamaCpp
-from gatenorm.engines.llamacpp_process import LlamaCppProcess
+from gatenorm.engines.llamacpp import process as llamacpp_process
+from gatenorm.engines.llamacpp.greedy import LlamaCppGreedy
+from gatenorm.engines.llamacpp.process import LlamaCppProcess
 from gatenorm.errors import EvaluationError
 from gatenorm.export.gguf import writer as gguf
 from tests.export import gguf_models
@@ -71,7 +71,7 @@ def test_what_ends_the_process_is_told_in_one_line(child: Child, script: str, sa
 
 
 def test_a_process_that_ends_later_is_told_too(written: Path):
-    engine = LlamaCpp(written)
+    engine = LlamaCppGreedy(written)
     try:
         assert engine._server is not None
         engine._server._process.kill()
@@ -85,8 +85,8 @@ def test_it_ends_with_whoever_started_it(written: Path):
     script = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from gatenorm.engines.llamacpp import LlamaCpp\n"
-        "engine = LlamaCpp(Path(sys.argv[1]))\n"
+        "from gatenorm.engines.llamacpp.greedy import LlamaCppGreedy\n"
+        "engine = LlamaCppGreedy(Path(sys.argv[1]))\n"
         "print(engine._server._process.pid, flush=True)\n"
         "os._exit(0)\n"
     )
@@ -108,7 +108,7 @@ def test_the_reason_that_llamacpp_logs_is_told(written: Path, tmp_path: Path):
     path = tmp_path / "model.gguf"
     path.write_bytes(written.read_bytes().replace(b"blk.2.ffn_up.weight", b"blk.2.ffn_xx.weight"))
     with pytest.raises(EvaluationError) as error:
-        LlamaCpp(path)
+        LlamaCppGreedy(path)
     assert "tensor 'blk.2.ffn_up.weight' not found" in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -124,7 +124,7 @@ def test_damaged_headers_are_one_line_or_a_model(written: Path, seed: int, tmp_p
         data[at] = draw.choice([0, 1, 0x7F, 0xFF, draw.randrange(256)])
     (tmp_path / "model.gguf").write_bytes(bytes(data))
     try:
-        LlamaCpp(tmp_path / "model.gguf").close()
+        LlamaCppGreedy(tmp_path / "model.gguf").close()
     except EvaluationError as error:
         assert "\n" not in str(error)  # noqa: PT017 - either outcome is right
 

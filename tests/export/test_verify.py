@@ -13,10 +13,11 @@ from safetensors.torch import load_file, save_file
 
 import gatenorm
 from gatenorm.api import open_model
-from gatenorm.engines.engine import ENGINES, Continuation, engine_for
-from gatenorm.engines.transformers import Transformers
+from gatenorm.engines import Continuation, engine_for, engine_named, engines
+from gatenorm.engines.transformers.greedy import TransformersGreedy
 from gatenorm.errors import EvaluationError
 from gatenorm.export.verify.verify import _Compared, _divergence, _figures, form_of, prompts, verify
+from tests.errors import refused
 
 TinyModels = Callable[..., Path]
 
@@ -71,15 +72,15 @@ def test_a_pruned_model_is_not_its_parent(pruned: Path, tiny_models: TinyModels)
 
 def test_the_difference_is_that_of_the_logits(pruned: Path, monkeypatch: pytest.MonkeyPatch):
     """A known error put on one log-probability comes out as the largest difference, and as no other choice."""
-    honest = Transformers.continue_greedily
+    honest = TransformersGreedy.continue_greedily
 
-    def off_by_a_quarter(self: Transformers, asked: list[list[int]], tokens: int) -> list[Continuation]:
+    def off_by_a_quarter(self: TransformersGreedy, asked: list[list[int]], tokens: int) -> list[Continuation]:
         found = honest(self, asked, tokens)
         for one in found:
             one.logprobs[3, 5] += 0.25
         return found
 
-    monkeypatch.setattr(Transformers, "continue_greedily", off_by_a_quarter)
+    monkeypatch.setattr(TransformersGreedy, "continue_greedily", off_by_a_quarter)
     verdict = verify(pruned, open_model(pruned), tokens=8)
     assert verdict.evidence.figures["largest_difference"] == pytest.approx(0.25, abs=1e-3)
     assert verdict.evidence.figures["other_choices"] == 0
@@ -88,30 +89,30 @@ def test_the_difference_is_that_of_the_logits(pruned: Path, monkeypatch: pytest.
 
 
 def test_a_wrong_choice_is_a_fault_where_no_near_tie_excuses_it(pruned: Path, monkeypatch: pytest.MonkeyPatch):
-    honest = Transformers.continue_greedily
+    honest = TransformersGreedy.continue_greedily
 
-    def second_best(self: Transformers, asked: list[list[int]], tokens: int) -> list[Continuation]:
+    def second_best(self: TransformersGreedy, asked: list[list[int]], tokens: int) -> list[Continuation]:
         found = honest(self, [[*prompt] for prompt in asked], 1)
         return [dataclasses.replace(c, tokens=(int(np.argsort(c.logprobs[0])[-2]),)) for c in found]
 
-    monkeypatch.setattr(Transformers, "continue_greedily", second_best)
+    monkeypatch.setattr(TransformersGreedy, "continue_greedily", second_best)
     verdict = verify(pruned, open_model(pruned), tokens=1)
     assert verdict.evidence.figures["other_choices"] == 4
     assert verdict.faults == ("4 of 4 greedy tokens are not the reference's",)
 
 
 def test_an_engine_that_gives_nan_is_refused(pruned: Path, monkeypatch: pytest.MonkeyPatch):
-    def silent(self: Transformers, asked: list[list[int]], tokens: int) -> list[Continuation]:
+    def silent(self: TransformersGreedy, asked: list[list[int]], tokens: int) -> list[Continuation]:
         return [Continuation((1,) * tokens, np.full((tokens, self.vocabulary), np.nan, np.float32)) for _ in asked]
 
-    monkeypatch.setattr(Transformers, "continue_greedily", silent)
+    monkeypatch.setattr(TransformersGreedy, "continue_greedily", silent)
     with pytest.raises(EvaluationError, match="no log-probability"):
         verify(pruned, open_model(pruned), tokens=4)
 
 
 def test_the_engine_counts_what_its_cache_holds(tiny_models: TinyModels, pruned: Path):
-    assert Transformers(tiny_models("llama-gqa")).cached_layers == 4
-    assert Transformers(pruned).cached_layers == 2
+    assert TransformersGreedy(tiny_models("llama-gqa")).cached_layers == 4
+    assert TransformersGreedy(pruned).cached_layers == 2
 
 
 def test_the_engine_continues_as_generate_does(pruned: Path):
@@ -120,7 +121,7 @@ def test_the_engine_continues_as_generate_does(pruned: Path):
     expected = model.generate(
         torch.tensor([prompt]), max_new_tokens=12, min_new_tokens=12, do_sample=False, pad_token_id=0
     )
-    (found,) = Transformers(pruned).continue_greedily([prompt], 12)
+    (found,) = TransformersGreedy(pruned).continue_greedily([prompt], 12)
     assert list(found.tokens) == expected[0, len(prompt) :].tolist()
     assert np.exp(found.logprobs.astype(np.float64)).sum(1) == pytest.approx(np.ones(12), abs=1e-5)
 
@@ -139,10 +140,11 @@ def test_what_cannot_be_verified_is_refused(pruned: Path, tiny_models: TinyModel
     for path, message in ((text, "is no export"), (tmp_path / "nothing", "does not exist")):
         with pytest.raises(EvaluationError, match=message):
             form_of(path)
-    with pytest.raises(EvaluationError, match="did you mean 'llamacpp'"):
+    with refused("engine-unknown", "engine"):
         verify(pruned, open_model(pruned), "llama.cpp")
-    with pytest.raises(EvaluationError, match="llamacpp does not read transformers; these do: vllm, transformers"):
+    with refused("engine-unable", "engine") as unable:
         verify(pruned, open_model(pruned), "llamacpp")
+    assert unable.value.expected == "vllm or transformers"
     with pytest.raises(EvaluationError, match="vocabulary"):
         verify(pruned, open_model(_with_vocabulary(tiny_models, tmp_path)))
     with pytest.raises(EvaluationError, match="no positive number"):
@@ -157,9 +159,9 @@ def _with_vocabulary(tiny_models: TinyModels, tmp_path: Path) -> Path:
 
 
 def test_every_form_has_an_engine():
-    for kind in ENGINES.values():
+    for kind in map(engine_named, engines()):
         for form in kind.reads:
-            assert kind in [engine_for(form, kind.name)]
+            assert not kind.installed or engine_for(form, kind.name).name == kind.name
 
 
 def test_half_precision_weights_excuse_nothing_where_the_engine_computes_in_float32(
@@ -204,7 +206,7 @@ def test_the_mean_divergence_of_equals_is_not_negative_however_they_are_rounded(
 
 
 def test_a_layer_too_many_with_a_cache_is_a_fault(pruned: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Transformers, "cached_layers", 3)
+    monkeypatch.setattr(TransformersGreedy, "cached_layers", 3)
     assert verify(pruned, open_model(pruned), tokens=4).faults == (
         "the engine keeps a cache for 3 layers, 2 kept their attention",
     )

@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 
 from gatenorm.api import open_model, plan, prune
+from gatenorm.engines import Case, Setting, SkippedError, engine_named, engines_that
+from gatenorm.engines.transformers.timed import TransformersTimed
 from gatenorm.errors import EvaluationError, GatenormError, MissingExtraError
+from gatenorm.models import memory
+from gatenorm.models.architecture import Architecture
 from gatenorm.records import Edits, Evidence
-from gatenorm.speed.measure import memory
 from gatenorm.speed.measure.bench import Protocol, bench, cases, check, newly_removed
-from gatenorm.speed.measure.engines import TIMED, Setting, timed_engine
-from gatenorm.speed.measure.engines.transformers import Transformers
-from gatenorm.speed.measure.record import Case, SkippedError
 from gatenorm.speed.measure.variants import Variant
 from gatenorm.speed.measure.worker import Worker
-from gatenorm.speed.predict.counts import Architecture
 from gatenorm.speed.predict.machines import machines
+from tests.errors import refused
 
 TinyModels = Callable[..., Path]
 DROP = [1, 3]
@@ -35,8 +35,8 @@ def pair(tiny_models: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> t
     return Variant.of(open_model(source)), Variant.of(open_model(out))
 
 
-def in_this_process(setting: Setting) -> Callable[[Variant], Transformers]:
-    return lambda variant: Transformers(variant.path, setting)
+def in_this_process(setting: Setting) -> Callable[[Variant], TransformersTimed]:
+    return lambda variant: TransformersTimed.of_directory(variant.path, setting)
 
 
 def test_records_hold_everything_that_a_report_needs(pair: tuple[Variant, Variant]):
@@ -45,7 +45,7 @@ def test_records_hold_everything_that_a_report_needs(pair: tuple[Variant, Varian
     seen: list[tuple[int, int]] = []
     found = bench(
         [pruned],
-        timed_engine("transformers"),
+        engine_named("transformers"),
         setting,
         Protocol(rounds=2, machine=machines()["h200"]),
         baseline=dense,
@@ -83,7 +83,7 @@ def test_records_hold_everything_that_a_report_needs(pair: tuple[Variant, Varian
 
 def test_without_a_baseline_there_are_no_ratios(pair: tuple[Variant, Variant]):
     setting = Setting((Case(8, 1, 2),), threads=1)
-    engine = timed_engine("transformers")
+    engine = engine_named("transformers")
     found = bench(pair, engine, setting, Protocol(rounds=1), open_session=in_this_process(setting))
     assert len(found) == 2
     assert not any("speedup" in name for e in found for name in e.figures)
@@ -97,7 +97,7 @@ def test_a_case_without_room_is_skipped_with_the_reason(pair: tuple[Variant, Var
     monkeypatch.setattr(memory, "available_bytes", lambda: 400_000)
     found = bench(
         pair[1:],
-        timed_engine("transformers"),
+        engine_named("transformers"),
         setting,
         Protocol(rounds=1),
         baseline=pair[0],
@@ -136,7 +136,7 @@ def test_when_nothing_can_be_run_that_is_an_error(pair: tuple[Variant, Variant],
     setting = Setting((Case(8, 1, 2),), threads=1)
     monkeypatch.setattr(memory, "available_bytes", lambda: 1)
     with pytest.raises(EvaluationError, match="nothing could be measured: needs about"):
-        bench(pair, timed_engine("transformers"), setting, Protocol(rounds=1), open_session=in_this_process(setting))
+        bench(pair, engine_named("transformers"), setting, Protocol(rounds=1), open_session=in_this_process(setting))
 
 
 def test_lengths_are_those_that_fit(pair: tuple[Variant, Variant]):
@@ -160,21 +160,24 @@ def test_only_more_removals_of_the_same_model_have_an_ideal(pair: tuple[Variant,
 
 
 def test_engines_are_named_where_they_lack(pair: tuple[Variant, Variant], monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(EvaluationError, match=r"--engine torch is not known.*known: llamacpp, transformers, vllm"):
-        timed_engine("torch")
-    monkeypatch.setattr("gatenorm.engines.engine.find_spec", lambda name: None)
-    for engine in TIMED.values():
-        with pytest.raises(MissingExtraError, match=f"--engine {engine.kind.name} needs"):
+    with refused("engine-unknown", "engine"):
+        engine_named("torch")
+    with refused("engine-unable", "engine") as unable:
+        engine_named("mlx", "times")
+    assert unable.value.expected == "llamacpp or transformers or vllm"
+    monkeypatch.setattr("gatenorm.engines._engine.find_spec", lambda name: None)
+    for engine in engines_that("times"):
+        with pytest.raises(MissingExtraError, match=f"the engine {engine.name} needs"):
             check(engine, pair)
     monkeypatch.undo()
-    if TIMED["llamacpp"].kind.installed:
+    if engine_named("llamacpp").installed:
         with pytest.raises(EvaluationError, match=r"does not read .* which is transformers: it reads gguf"):
-            check(TIMED["llamacpp"], pair)
+            check(engine_named("llamacpp"), pair)
 
 
 def test_other_errors_than_a_lack_of_memory_are_not_hidden(pair: tuple[Variant, Variant]):
     case = Case(8, 1, 2)
-    session = Transformers(pair[0].path, Setting((case,), threads=1))
+    session = TransformersTimed.of_directory(pair[0].path, Setting((case,), threads=1))
 
     def fails(text: str) -> Callable[..., Any]:
         def run(*_: Any, **__: Any) -> Any:

@@ -12,9 +12,9 @@ import pytest
 
 from gatenorm.api import open_model
 from gatenorm.errors import EvaluationError
+from gatenorm.models.architecture import Architecture, Sublayer, Work
 from gatenorm.records import Edits
 from gatenorm.speed.predict.cost_model import Times, forecast, forecasts, predict
-from gatenorm.speed.predict.counts import Architecture, Sublayer, Work
 from gatenorm.speed.predict.machines import THIS, Machine, machine, machines
 from gatenorm.speed.predict.overheads import with_overheads
 

@@ -16,9 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gatenorm.api import open_model, plan, prune, prune_module
 from gatenorm.families import Layout, families
+from gatenorm.models.architecture import Architecture, Work
 from gatenorm.models.loading import load
 from gatenorm.records import Edits
-from gatenorm.speed.predict.counts import Architecture, Work
 from tests.tiny_models import CASES, VOCABULARY, build
 
 TinyModels = Callable[..., Path]

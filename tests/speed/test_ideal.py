@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from gatenorm.speed.predict.ideal import Shares, ideal_from_shares, ideal_speedup
+from gatenorm.engines import Shares
+from gatenorm.records.serialization import from_json, to_json
+from gatenorm.speed.predict.ideal import ideal_from_shares, ideal_speedup
 
 
 def test_the_ideal_by_hand():
@@ -17,9 +21,9 @@ def test_the_ideal_by_hand():
 
 def test_shares_of_the_removed_layers_are_summed_before_their_median_is_taken():
     rounds = [
-        Shares({0: 0.10, 1: 0.20, 2: 0.30}, {0: 0.1, 1: 0.1, 2: 0.1}),
-        Shares({0: 0.20, 1: 0.10, 2: 0.30}, {0: 0.1, 1: 0.2, 2: 0.1}),
-        Shares({0: 0.05, 1: 0.05, 2: 0.30}, {0: 0.1, 1: 0.3, 2: 0.1}),
+        Shares((0, 1, 2), (0.10, 0.20, 0.30), (0.1, 0.1, 0.1)),
+        Shares((0, 1, 2), (0.20, 0.10, 0.30), (0.1, 0.2, 0.1)),
+        Shares((0, 1, 2), (0.05, 0.05, 0.30), (0.1, 0.3, 0.1)),
     ]
     # 0.3, 0.3 and 0.1 of the whole; the medians layer by layer would have summed to 0.2
     assert ideal_from_shares(7.0, rounds, "prefill", [0, 1]) == pytest.approx(1 / 0.7)
@@ -28,5 +32,5 @@ def test_shares_of_the_removed_layers_are_summed_before_their_median_is_taken():
 
 
 def test_shares_travel_as_json():
-    shares = Shares({0: 0.25, 12: 0.5}, {0: 0.125, 12: 0.25})
-    assert Shares.from_json(shares.to_json()) == shares
+    shares = Shares((0, 12), (0.25, 0.5), (0.125, 0.25))
+    assert from_json(Shares, json.loads(json.dumps(to_json(shares))), "shares") == shares

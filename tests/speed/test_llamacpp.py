@@ -12,11 +12,11 @@ pytest.importorskip("xllamacpp")
 
 import json
 
+from gatenorm.engines import Case, Setting, engine_named
+from gatenorm.engines.llamacpp import timed as llamacpp
 from gatenorm.errors import EvaluationError
 from gatenorm.records import Edits
 from gatenorm.speed.measure.bench import Protocol, bench
-from gatenorm.speed.measure.engines import Setting, llamacpp, timed_engine
-from gatenorm.speed.measure.record import Case
 from gatenorm.speed.measure.variants import Variant
 from tests.speed import gguf_files
 
@@ -45,11 +45,11 @@ def test_the_cache_falls_by_exactly_the_share_removed(files: tuple[Variant, Vari
     setting = Setting((Case(100, 1, 4), Case(40, 2, 4)), threads=1)
     found = bench(
         [pruned],
-        timed_engine("llamacpp"),
+        engine_named("llamacpp"),
         setting,
         Protocol(rounds=2),
         baseline=dense,
-        open_session=lambda variant: llamacpp.LlamaCpp(variant.path, setting),
+        open_session=lambda variant: llamacpp.LlamaCppTimed(variant.path, setting),
     )
     assert [e.protocol.get("skipped") for e in found] == [None] * 4
     a_token = 2 * gguf_files.KV_HEADS * gguf_files.HEAD_DIM * 2

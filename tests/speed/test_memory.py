@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gatenorm.speed.measure import memory
+from gatenorm.models import memory
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux forgets a peak")
@@ -16,7 +16,7 @@ def test_a_peak_is_that_since_it_was_reset():
     """In a process of its own: one that has run other tests may keep what is freed."""
     asked = """
 import numpy as np
-from gatenorm.speed.measure import memory
+from gatenorm.models import memory
 
 large = np.ones(64 << 20, np.uint8)
 high = memory.peak_bytes()

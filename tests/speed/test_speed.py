@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gatenorm.speed.measure.record import Case, Measured, Sample, SkippedError, Spread, measure
+from gatenorm.engines import Case, Sample, SkippedError
+from gatenorm.speed.measure.record import Measured, Spread, measure
 from gatenorm.speed.predict.ideal import Shares
 
 ONE, TWO = Case(16), Case(32, batch=2, new=4)
@@ -29,7 +30,7 @@ class Diary:
 
     def profile(self, case: Case) -> Shares:
         self.pages.append(f"P{case.tokens}")
-        return Shares({0: 0.5}, {0: 0.25})
+        return Shares((0,), (0.5,), (0.25,))
 
     def close(self) -> None:
         pass

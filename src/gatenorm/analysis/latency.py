@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gatenorm.criteria.laboratory import Laboratory
+from gatenorm.engines import Case, Setting
+from gatenorm.engines.transformers.timed import TransformersTimed
 from gatenorm.errors import EvaluationError
-from gatenorm.speed.measure.engines import Setting
-from gatenorm.speed.measure.engines.transformers import Transformers
-from gatenorm.speed.measure.record import Case, Measured, measure
+from gatenorm.speed.measure.record import Measured, measure
 
 PHASES = ("prefill", "decode")
 _WHOLE, _PRUNED = "whole", "pruned"
@@ -55,12 +55,12 @@ class LatencyProbe:
         Raises:
             EvaluationError: not enough memory.
         """
-        case, layout = Case(self.tokens, self.batch, self.new), laboratory.layout
-        setting = Setting((case,), laboratory.model.device, laboratory.model.dtype)
+        case, layout = Case(tokens=self.tokens, batch=self.batch, new=self.new), laboratory.layout
+        setting = Setting(cases=(case,), device=laboratory.model.device, dtype=laboratory.model.dtype)
         models = {_WHOLE: laboratory.model}
         if layers:
             models[_PRUNED] = laboratory.model.pruned_copy(layers)
-        sessions = {name: Transformers.of_module(model.module, layout, setting) for name, model in models.items()}
+        sessions = {name: TransformersTimed(model.module, layout, setting) for name, model in models.items()}
         found = {m.name: m for m in measure(sessions, [case], self.rounds, warmups=self.warmups)}
         skipped = next((m.skipped for m in found.values() if m.skipped), None)
         if skipped is not None:

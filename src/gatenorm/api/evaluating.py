@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from gatenorm.api.opening import ModelLike, open_model
+from gatenorm.engines import engine_named
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core import registry
 from gatenorm.evaluation.core import runner as running
 from gatenorm.evaluation.core.job import Job, Request
-from gatenorm.evaluation.core.lm_eval_adapters import backend
 from gatenorm.families import Layout
 from gatenorm.models.model import TRANSFORMERS, Model
 from gatenorm.models.named import language_of
@@ -56,8 +56,12 @@ def evaluate(
     """
     other = next((m for m in (baseline, model) if isinstance(m, Model) and m.engine != engine), None)
     if other is not None:
-        raise EvaluationError(f"{other.name} is open in {other.engine}: {engine} reads directories, so give one")
-    backend(engine)
+        raise EvaluationError(
+            "engine-open-elsewhere",
+            f"{other.name} is open in {other.engine}: {engine} reads directories",
+            hint="give a directory",
+        )
+    engine_named(engine, "answers").check_installed()
     # What can be wrong with either model is said before minutes are spent on the other.
     hardware: dict[str, Any] = {"device": device, "dtype": dtype, "batch_size": batch_size, "engine": engine}
     named = [m for m in (baseline, model) if m is not None]

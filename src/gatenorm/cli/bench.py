@@ -52,8 +52,8 @@ def command(
     threads: Threads = None,
 ) -> None:
     """Measure latency, throughput, memory and cache of MODELs against a baseline, and how near that is to the ideal."""
+    from gatenorm.engines import Setting, engine_named
     from gatenorm.speed.measure.bench import Protocol, bench, cases, check, threads_at_hand
-    from gatenorm.speed.measure.engines import Setting, timed_engine
     from gatenorm.speed.predict.machines import machine as machine_named
     from gatenorm.speed.predict.machines import machines
     from gatenorm.speed.predict.overheads import with_overheads
@@ -63,7 +63,7 @@ def command(
         from gatenorm.report.figures.drawing import check_format
 
         check_format(plot)
-    timed = timed_engine(engine)
+    timed = engine_named(engine, "times")
     if dtype not in ("auto", *timed.dtypes):
         raise EvaluationError(f"--dtype {dtype}: {engine} takes {', '.join(('auto', *timed.dtypes))}")
     if machine is not None and machine != "this" and machine not in machines():

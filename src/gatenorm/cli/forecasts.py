@@ -43,8 +43,8 @@ def predictions(layout: Any, machine: str, context: int | None, batch: int) -> l
         EvaluationError: an unknown machine, or a checkpoint that is no whole model.
         PlanError: a context longer than the model's.
     """
+    from gatenorm.models.architecture import Architecture
     from gatenorm.speed.predict.cost_model import forecast
-    from gatenorm.speed.predict.counts import Architecture
     from gatenorm.surgery.planning import count_for_share
 
     lengths, there = contexts(layout, context), len(layout.attention_layers)
@@ -104,8 +104,8 @@ def count_for(
         PlanError: a target that is no speed-up, or out of reach, or a smaller cache from MLPs, which have none.
         EvaluationError: as :func:`predictions`.
     """
+    from gatenorm.models.architecture import Architecture
     from gatenorm.speed.predict.cost_model import forecasts
-    from gatenorm.speed.predict.counts import Architecture
     from gatenorm.surgery.planning import check_count, count_for_target, most_removable, speedup_target
 
     # Both before a machine is measured.

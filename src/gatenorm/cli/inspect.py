@@ -24,7 +24,7 @@ def command(
 ) -> None:
     """Show what was understood of MODEL: its family, block shape, heads, where its attention lies, what it costs."""
     from gatenorm.api import open_model
-    from gatenorm.speed.predict.counts import Architecture
+    from gatenorm.models.architecture import Architecture
 
     console.check_json(json)
 

@@ -34,9 +34,9 @@ def command(
 ) -> None:
     """Show the time of attention and of MLP in MODEL by prompt length, and their shares of weights, FLOPs and cache."""
     from gatenorm.api import open_model
+    from gatenorm.engines import Setting
     from gatenorm.models.loading import check_hardware
     from gatenorm.speed.measure.bench import cases, threads_at_hand
-    from gatenorm.speed.measure.engines import Setting
     from gatenorm.speed.measure.profile_report import breakdown
     from gatenorm.speed.measure.variants import Variant
 
@@ -51,7 +51,9 @@ def command(
     asked = cases(numbers(lengths, "--lengths"), numbers(batches, "--batches") or [1], new_tokens, [Variant.of(layout)])
     console.quiet_transformers()
     check_hardware(device, dtype)
-    setting = Setting(asked, device, dtype, threads or threads_at_hand(), attention)
+    setting = Setting(
+        cases=asked, device=device, dtype=dtype, threads=threads or threads_at_hand(), attention=attention
+    )
     with console.progress_bar("profiling", "runs") as progress:
         found = breakdown(layout, setting, rounds, progress)
     if json:

@@ -1,1 +1,81 @@
-"""Engines that run a model: llama.cpp, MLX-LM, transformers, vLLM."""
+"""Engines that run models. Each is a module or subpackage here with a subclass of :class:`Engine` as ``ENGINE``.
+
+Another package adds one with an entry point of the group ``gatenorm.engines``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gatenorm.engines._engine import Continuation, Engine, GreedySession, refuses
+from gatenorm.engines._timing import Case, Sample, Setting, Shares, SkippedError, TimedSession
+from gatenorm.errors import EvaluationError, MissingExtraError
+from gatenorm.extensions import Extension, extension, extensions
+
+__all__ = [
+    "Case",
+    "Continuation",
+    "Engine",
+    "GreedySession",
+    "Sample",
+    "Setting",
+    "Shares",
+    "SkippedError",
+    "TimedSession",
+    "engine_for",
+    "engine_named",
+    "engines",
+    "engines_that",
+    "refuses",
+]
+
+
+def engines() -> Mapping[str, Extension]:
+    """All engines by name; none is imported by that."""
+    return extensions("engines", (__name__,), "ENGINE")
+
+
+def engine_named(name: str, able: str = "") -> Engine:
+    """The engine of that name.
+
+    Args:
+        able: what it must be able to do: ``times`` or ``answers``.
+
+    Raises:
+        EvaluationError: there is none, or it cannot do that.
+    """
+    kind: type[Engine] = extension(name, engines(), EvaluationError, "engine")
+    if able and not getattr(kind, able):
+        what = {"times": "be timed", "answers": "answer evaluation tasks"}[able]
+        raise _unable(name, f"cannot {what}", engines_that(able))
+    return kind(name)
+
+
+def engines_that(able: str) -> list[Engine]:
+    """The engines that can do something: ``times`` or ``answers``."""
+    return [one for one in map(engine_named, engines()) if getattr(one, able)]
+
+
+def engine_for(form: str, name: str | None = None) -> Engine:
+    """The engine of that name, or the preferred one of those installed that read ``form``.
+
+    Raises:
+        EvaluationError: no such engine, or one that does not read this form.
+        MissingExtraError: it, or every engine that reads this form, is not installed.
+    """
+    able = sorted((one for one in map(engine_named, engines()) if form in one.reads), key=lambda one: -one.preference)
+    if name is not None:
+        chosen = engine_named(name)
+        if form not in chosen.reads:
+            raise _unable(name, f"does not read {form}", able)
+        chosen.check_installed()
+        return chosen
+    for one in able:
+        if one.installed:
+            return one
+    raise MissingExtraError(f"verifying {form}", " or ".join(one.package for one in able), able[0].extra)
+
+
+def _unable(name: str, problem: str, able: list[Engine]) -> EvaluationError:
+    expected = " or ".join(one.name for one in able)
+    return EvaluationError("engine-unable", problem, field="engine", given=name, expected=expected)

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from gatenorm.engines.engine import Continuation
-from gatenorm.errors import EvaluationError, first_line
+from gatenorm.engines import Continuation, Engine, GreedySession, refuses
+from gatenorm.errors import first_line
 
 
-class Mlx:
+class MlxGreedy:
     """A directory loaded by MLX-LM, computing in float32 on MLX's default device, from the key/value cache."""
 
     def __init__(self, path: Path):
@@ -26,7 +26,7 @@ class Mlx:
             self._model.set_dtype(mx.float32)
             self._vocabulary = int(config["vocab_size"])
         except (ValueError, KeyError, TypeError, OSError, RuntimeError) as error:
-            raise EvaluationError(f"MLX-LM cannot load {path}: {first_line(error)}") from error
+            raise refuses("MLX-LM", path, first_line(error)) from error
         self._path = path
         self._tokenizer: Any = None
 
@@ -82,3 +82,15 @@ class Mlx:
             given = [int(logprobs[step].argmax())]
             chosen += given
         return Continuation(tuple(chosen), logprobs)
+
+
+class Mlx(Engine):
+    """MLX-LM, which can neither be timed here nor answer lm-eval."""
+
+    package, extra, reads = "mlx_lm", "mlx", ("nemotron-nas",)
+
+    def open(self, path: Path) -> GreedySession:
+        return MlxGreedy(path)
+
+
+ENGINE = Mlx

@@ -13,10 +13,10 @@ from gatenorm.audit.plan.evaluations import Asked
 from gatenorm.audit.run.speed import UNPRUNED
 from gatenorm.audit.run.state import CONFIG_FILE
 from gatenorm.audit.run.workflow import Workflow
+from gatenorm.engines import engine_named
 from gatenorm.evaluation.core.job import Request
 from gatenorm.models.named import training_source
 from gatenorm.records import Evidence
-from gatenorm.speed.measure.engines import timed_engine
 
 # Of a request, what the command line calls by the same names.
 _REPEATED = ("limit", "window", "stride", "documents", "text_field", "new_tokens", "refusal_rule")
@@ -85,7 +85,7 @@ def _timing(work: Workflow, model: str) -> str:
     one = next(timed, None)
     if one is None:
         return ""
-    if "transformers" in timed_engine(engine).kind.reads:
+    if "transformers" in engine_named(engine).reads:
         variant, unpruned = _directory(work, one), model
     else:
         exports = work.measuring.state.directory / "exports"
@@ -93,7 +93,7 @@ def _timing(work: Workflow, model: str) -> str:
     lists = {"--lengths": asked.lengths, "--batches": asked.batches if asked.batches != (1,) else ()}
     parts = [part for option, values in lists.items() if values for part in (option, _listed(values))]
     parts += ["--new-tokens", str(asked.new_tokens), "--rounds", str(asked.rounds)]
-    parts += ["--threads", str(work.measuring.threads), *_hardware(work, timed_engine(engine).dtypes)]
+    parts += ["--threads", str(work.measuring.threads), *_hardware(work, engine_named(engine, "times").dtypes)]
     return _joined("gatenorm", "bench", variant, "--baseline", unpruned, "--engine", engine, *parts)
 
 

@@ -64,8 +64,8 @@ def _target(layout: Layout, asked: Budgets, protect: tuple[int, ...]) -> int | N
     """The smallest number of removals that meets the targets by the cost model; ``None`` without a target."""
     if asked.target_speedup is None and asked.max_cache_gb is None:
         return None
+    from gatenorm.models.architecture import Architecture
     from gatenorm.speed.predict.cost_model import forecasts
-    from gatenorm.speed.predict.counts import Architecture
     from gatenorm.speed.predict.machines import machine
 
     counted, context = Architecture.of(layout), asked.context or min(4096, layout.context or 4096)

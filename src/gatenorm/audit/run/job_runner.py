@@ -71,8 +71,8 @@ def _evaluate(given: Mapping[str, Any], progress: Progress | None) -> Result:
 
 
 def _speed(given: Mapping[str, Any], progress: Progress | None) -> Result:
+    from gatenorm.engines import Setting, engine_named
     from gatenorm.speed.measure.bench import Protocol, bench, cases, labels_of
-    from gatenorm.speed.measure.engines import Setting, timed_engine
     from gatenorm.speed.measure.variants import Variant
 
     def variant(path: str) -> Variant:
@@ -82,8 +82,8 @@ def _speed(given: Mapping[str, Any], progress: Progress | None) -> Result:
     baseline, others = variant(given["baseline"]), [variant(path) for path in given["variants"]]
     everyone = [baseline, *others]
     wanted = cases(given["lengths"] or None, given["batches"], given["new_tokens"], everyone)
-    setting = Setting(wanted, given["device"], given["dtype"], given["threads"], seed=given["seed"])
-    engine = timed_engine(given["engine"])
+    setting = Setting(cases=wanted, **{name: given[name] for name in ("device", "dtype", "threads", "seed")})
+    engine = engine_named(given["engine"], "times")
     found = bench(others, engine, setting, Protocol(given["rounds"]), baseline=baseline, progress=progress)
     return {"records": [e.to_json() for e in found], "labels": labels_of(everyone)}
 

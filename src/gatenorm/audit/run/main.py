@@ -21,16 +21,16 @@ from gatenorm.audit.run.progress import Listener, Reporter
 from gatenorm.audit.run.state import CONFIG_FILE, State, check_directory, claim, lock, writing
 from gatenorm.audit.run.workflow import Workflow
 from gatenorm.criteria.tokens.sources import HUB
+from gatenorm.engines import engine_named
 from gatenorm.errors import AuditError, MissingExtraError, PlanError, did_you_mean
 from gatenorm.evaluation.core.text import read_text
 from gatenorm.families import Layout
 from gatenorm.files import write_json
+from gatenorm.models.architecture import Architecture
 from gatenorm.models.named import default_model, language_of, named_text
 from gatenorm.records.audit import CANDIDATE, STANDS, Audit, NotExamined
 from gatenorm.recovery.settings import OBJECTIVES
 from gatenorm.speed.measure.bench import threads_at_hand
-from gatenorm.speed.measure.engines import timed_engine
-from gatenorm.speed.predict.counts import Architecture
 
 ANY = "any"
 # Matrices of models this small keep one processor busy; a second one mostly waits for it.
@@ -81,7 +81,7 @@ def prepare(model: str, directory: Path, config: Config, fail_on: str | None = N
     asked, missing = evaluations(layout, config.evaluation, runs=runs)
     missing += [NotExamined(f"a budget of {line.partition(':')[0]}", line.partition(": ")[2]) for line in left_out]
     for engine in config.speed.engines if runs else ():
-        kind = timed_engine(engine).kind
+        kind = engine_named(engine, "times")
         if not kind.installed:
             raise MissingExtraError(f"the engine {engine}", kind.package, kind.extra)
     available = {a.feeds for a in asked} | _measured(config, runs=runs)
@@ -212,7 +212,7 @@ def _measured(config: Config, *, runs: bool) -> set[str]:
     """What step 6 will measure."""
     if not runs or not config.speed.engines:
         return set()
-    exports = any("transformers" not in timed_engine(e).kind.reads for e in config.speed.engines)
+    exports = any("transformers" not in engine_named(e).reads for e in config.speed.engines)
     return {"speed", *(["verify"] if exports else [])}
 
 

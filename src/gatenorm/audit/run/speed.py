@@ -10,10 +10,10 @@ from pathlib import Path
 from gatenorm.audit.plan.candidates import Candidate
 from gatenorm.audit.run.job_cache import Measuring, records, recovery_sha256
 from gatenorm.audit.run.jobs import Order
+from gatenorm.engines import engine_named
 from gatenorm.export.registry import TARGETS
 from gatenorm.records import Evidence
 from gatenorm.records.audit import NotExamined
-from gatenorm.speed.measure.engines import timed_engine
 
 # The unpruned model's export: a name that no variant has, whatever the model is called.
 UNPRUNED = "unpruned"
@@ -153,7 +153,7 @@ def _timed(one: Candidate, engine: str) -> bool:
 
 
 def _form(engine: str) -> str:
-    return _DIRECTORY if _DIRECTORY in timed_engine(engine).kind.reads else _GGUF
+    return _DIRECTORY if _DIRECTORY in engine_named(engine).reads else _GGUF
 
 
 def _side_by_side(measuring: Measuring) -> int:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 
+from gatenorm.engines import engine_named
 from gatenorm.errors import EvaluationError, OutputError
 from gatenorm.evaluation.core.job import Job, Measured, Progress
-from gatenorm.evaluation.core.lm_eval_adapters import backend
 from gatenorm.evaluation.statistics.paired_statistics import compare
 from gatenorm.evaluation.tasks import zeroshot
 from gatenorm.models.model import Model, check_same_tokenizer
@@ -84,7 +84,7 @@ def check_engine(job: Job, subject: Model) -> None:
     Raises:
         EvaluationError: it cannot, or there is none of that name.
     """
-    backend(subject.engine)
+    engine_named(subject.engine, "answers").check_installed()
     if subject.engine not in job.engines:
         raise EvaluationError(
             f"--engine {subject.engine} answers zeroshot and harness:NAME only, not {job.kind}: leave it out for that"
@@ -120,7 +120,7 @@ class _Run:
 
     def _measured(self, job: Job, subjects: Sequence[Model], measure: Callable[[Progress], Measured]) -> Evidence:
         subject = subjects[0]
-        used = versions((*job.packages, *backend(subject.engine).packages))
+        used = versions((*job.packages, *engine_named(subject.engine).distributions))
         fingerprint = self._fingerprint(job, subjects)
         kept = self._cache.get(fingerprint, Evidence) if self._cache and fingerprint else None
         if kept is not None:
@@ -155,7 +155,7 @@ class _Run:
             "job": dict(job.key),
             "hardware": [[s.device, s.computes_in, s.context, s.engine, s.edits.to_json()] for s in subjects],
         }
-        return Fingerprint.of(asked, models, (*job.packages, *backend(subjects[0].engine).packages))
+        return Fingerprint.of(asked, models, (*job.packages, *engine_named(subjects[0].engine).distributions))
 
     def _content(self, subject: Model) -> str | None:
         if self._cache is None or subject.layout is None:

@@ -1,7 +1,7 @@
 """Tasks of the LM evaluation harness (lm-eval), asked of a model.
 
 The harness writes the requests and scores the answers; the model answers them through one of the harness's own classes
-(``backends.py``). Only bars and chatter are ours.
+(``engines``). Only bars and chatter are ours.
 """
 
 from __future__ import annotations
@@ -10,16 +10,15 @@ import hashlib
 import importlib.util
 import json
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from gatenorm.engines import engine_named, engines_that
 from gatenorm.errors import EvaluationError, MissingExtraError, did_you_mean, first_line
 from gatenorm.evaluation.core.job import Job, Measured, Progress, Request
-from gatenorm.evaluation.core.lm_eval_adapters import BACKENDS, HARNESS_FOR_VLLM, backend
 from gatenorm.models.batches import memory_for
 from gatenorm.models.model import Model
 
@@ -70,7 +69,15 @@ def job_of(kind: str, make: Callable[[], Any], limit: int | None, identity: dict
             task = make()
         return run_task(subject, task, kind, identity, limit, progress)
 
-    return Job(kind, str(key["task"]), "requests", key, run, packages=PACKAGES, engines=tuple(BACKENDS))
+    return Job(
+        kind,
+        str(key["task"]),
+        "requests",
+        key,
+        run,
+        packages=PACKAGES,
+        engines=tuple(one.name for one in engines_that("answers")),
+    )
 
 
 def official(name: str) -> list[Any]:
@@ -137,19 +144,19 @@ def run_task(
 
         task.set_config(key="num_fewshot", value=shots(task))
         task.set_fewshot_seed(seed=_FEWSHOT_SEED)
-        answering = backend(subject.engine)
         tasks = TaskManager(include_defaults=False).load([task])
         # Once more, for what opening has imported.
-        with answering.answering(subject, progress) as lm, quiet():
+        lm = engine_named(subject.engine).harness_model(subject)
+        lm.tell(progress)
+        with quiet():
             try:
                 with memory_for(subject.device, lm.batch_size, lm.max_length):
                     found = evaluate(lm=lm, task_dict=tasks, limit=limit, log_samples=True)
             except AssertionError as error:
                 why = first_line(error)[:200] if str(error) else "it is empty, or longer than the model's input"
                 raise EvaluationError(f"{task.task_name}: lm-eval refused a request of this model: {why}") from error
-            hardware = answering.hardware(subject, lm)
         name = task.task_name
-        cut = _cut(lm, task, lm.max_length + answering.room)
+        cut = _cut(lm, task, lm.max_length + lm.spare_tokens)
         samples = sorted(found["samples"][name], key=lambda s: s["doc_id"])
     filters = list(dict.fromkeys(str(sample["filter"]) for sample in samples))
     items = _items(samples, filters)
@@ -169,7 +176,7 @@ def run_task(
         "longest_input": lm.max_length,
         "items_cut_from_the_left": cut,
         **({"filters": filters} if filters != [_NO_FILTER] else {}),
-        **hardware,
+        **lm.hardware(),
     }
     return Measured(
         kind, {**figures, "items": float(len(items))}, protocol, identity, time.perf_counter() - began, items
@@ -185,7 +192,6 @@ def quiet() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("lm_eval", "lm-eval", "datasets", "huggingface_hub")]
     levels = [logger.level for logger in loggers]
     modules = [importlib.import_module(name) for name in _BARS]
-    modules += [sys.modules[HARNESS_FOR_VLLM]] if HARNESS_FOR_VLLM in sys.modules else []
     bars = [getattr(module, "tqdm", None) for module in modules]
     shown = datasets.utils.logging.is_progress_bar_enabled()
 

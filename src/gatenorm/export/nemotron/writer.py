@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES
-from gatenorm.engines import vllm_plugin
+from gatenorm.engines.vllm import plugin
 from gatenorm.errors import FamilyError
 from gatenorm.export import llama_like
 from gatenorm.export.nemotron import tensors
@@ -33,7 +33,7 @@ from gatenorm.surgery.config import MODELLING_FILE, tokenizer_config
 from gatenorm.surgery.disk import carry_over
 
 SCHEMA = "gatenorm/nemotron-nas/1"
-CONFIGURATION = Path(vllm_plugin.__file__).with_name("configuration_decilm.py")
+CONFIGURATION = Path(plugin.__file__).with_name("configuration_decilm.py")
 
 _WRITTEN = {"config.json", "README.md", CONFIGURATION.name, MODELLING_FILE.name}
 # What transformers takes where config.json names no token; other families take none.

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gatenorm.checkpoint import open_store
-from gatenorm.engines.engine import Continuation, Engine, EngineKind, engine_for
+from gatenorm.engines import Continuation, Engine, GreedySession, engine_for
 from gatenorm.errors import EvaluationError, GatenormError
 from gatenorm.export.verify.gguf_comparison import Compared
 from gatenorm.export.verify.tolerances import EXACT, Limit, limit_for, tolerated
@@ -176,7 +176,7 @@ def _float32() -> Any:
     return torch.float32
 
 
-def _limit(exported: Path, kind: EngineKind) -> Limit:
+def _limit(exported: Path, kind: Engine) -> Limit:
     """What the types that the weights are stored in explain, where the engine computes in them."""
     if kind.exact:
         return EXACT
@@ -261,7 +261,7 @@ def _figures(compared: Sequence[_Compared]) -> dict[str, float]:
     }
 
 
-def _cut_differently(engine: Engine, directory: Path) -> dict[str, float]:
+def _cut_differently(engine: GreedySession, directory: Path) -> dict[str, float]:
     """How many of ``TEXTS`` the engine's own tokenizer cuts otherwise than the reference's."""
     try:
         tokenizer = reference.load_tokenizer(directory)

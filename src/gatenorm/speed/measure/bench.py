@@ -20,14 +20,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from gatenorm.errors import EvaluationError, MissingExtraError
+from gatenorm.engines import Case, Engine, Setting, TimedSession
+from gatenorm.errors import EvaluationError
+from gatenorm.models.architecture import Architecture, Work
 from gatenorm.records import Edits, Evidence
-from gatenorm.speed.measure.engines import Setting, TimedEngine
-from gatenorm.speed.measure.record import TURN_SECONDS, Case, Measured, Session, measure
+from gatenorm.records.serialization import to_json
+from gatenorm.speed.measure.record import TURN_SECONDS, Measured, measure
 from gatenorm.speed.measure.variants import Variant
 from gatenorm.speed.measure.worker import Worker
 from gatenorm.speed.predict.cost_model import predict
-from gatenorm.speed.predict.counts import Architecture, Work
 from gatenorm.speed.predict.ideal import ideal_from_shares
 from gatenorm.speed.predict.machines import Machine
 
@@ -69,18 +70,18 @@ def cases(
             )
     shortest = min((v.context or 2**62) - new for v in variants)
     chosen = lengths or [n for n in DEFAULT_LENGTHS if n <= shortest] or [shortest]
-    return tuple(Case(length, batch, new) for batch in batches for length in chosen)
+    return tuple(Case(tokens=length, batch=batch, new=new) for batch in batches for length in chosen)
 
 
 def bench(
     variants: Sequence[Variant],
-    engine: TimedEngine,
+    engine: Engine,
     setting: Setting,
     protocol: Protocol,
     *,
     baseline: Variant | None = None,
     progress: Callable[[int, int], None] | None = None,
-    open_session: Callable[[Variant], Session] | None = None,
+    open_session: Callable[[Variant], TimedSession] | None = None,
 ) -> list[Evidence]:
     """Measure every case of ``setting`` on the baseline and all variants, in turns.
 
@@ -101,9 +102,9 @@ def bench(
     began = time.perf_counter()
     labels = labels_of(everyone)
     with ExitStack() as stack:
-        sessions: dict[str, Session] = {}
+        sessions: dict[str, TimedSession] = {}
         for label, variant in zip(labels, everyone, strict=True):
-            session = open_session(variant) if open_session else Worker(engine.kind.name, variant.path, setting)
+            session = open_session(variant) if open_session else Worker(engine.name, variant.path, setting)
             stack.callback(session.close)
             sessions[label] = session
         for session in sessions.values():
@@ -134,8 +135,8 @@ def bench(
                 data={
                     "name": "random tokens",
                     "seed": setting.seed,
-                    "samples": [vars(sample) for sample in m.samples],
-                    "attention_shares": [shares.to_json() for shares in m.shares],
+                    "samples": [to_json(sample) for sample in m.samples],
+                    "attention_shares": [to_json(shares) for shares in m.shares],
                 },
                 seconds=seconds,
                 versions=sessions[m.name].versions,
@@ -144,20 +145,18 @@ def bench(
         ]
 
 
-def check(engine: TimedEngine, variants: Sequence[Variant]) -> None:
+def check(engine: Engine, variants: Sequence[Variant]) -> None:
     """Refuse an engine that is not there or reads something else, before anything is loaded.
 
     Raises:
         EvaluationError, MissingExtraError: as said.
     """
-    kind = engine.kind
-    if not kind.installed:
-        raise MissingExtraError(f"--engine {kind.name}", kind.package, kind.extra)
+    engine.check_installed()
     for variant in variants:
-        if variant.form not in kind.reads:
+        if variant.form not in engine.reads:
             raise EvaluationError(
-                f"--engine {kind.name} does not read {variant.path}, which is {variant.form}: it reads "
-                f"{' or '.join(kind.reads)} (see gatenorm export)"
+                f"--engine {engine.name} does not read {variant.path}, which is {variant.form}: it reads "
+                f"{' or '.join(engine.reads)} (see gatenorm export)"
             )
 
 
@@ -212,8 +211,8 @@ def _predictions(
     m: Measured,
     variant: Variant,
     baseline: Variant | None,
-    engine: TimedEngine,
-    session: Session,
+    engine: Engine,
+    session: TimedSession,
     machine: Machine | None,
 ) -> dict[str, float]:
     if machine is None or baseline is None or baseline.layout is None or not m.samples or variant is baseline:
@@ -234,15 +233,15 @@ def _predictions(
 
 def _described(
     m: Measured,
-    engine: TimedEngine,
+    engine: Engine,
     setting: Setting,
     protocol: Protocol,
     labels: Sequence[str],
-    session: Session,
+    session: TimedSession,
     baseline: Variant | None,
 ) -> Mapping[str, Any]:
     described: dict[str, Any] = {
-        "engine": engine.kind.name,
+        "engine": engine.name,
         "prompt_tokens": m.case.tokens,
         "batch": m.case.batch,
         "new_tokens": m.case.new,

@@ -19,15 +19,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gatenorm.engines import Case, Setting, SkippedError
+from gatenorm.engines.transformers.profiler import Profile
 from gatenorm.families import Layout
+from gatenorm.models.architecture import Architecture, Work
 from gatenorm.records import Evidence
-from gatenorm.speed.measure.engines import Setting
-from gatenorm.speed.measure.profiler import Profile
-from gatenorm.speed.measure.record import Case, SkippedError
-from gatenorm.speed.predict.counts import Architecture, Work
 
 if TYPE_CHECKING:
-    from gatenorm.speed.measure.engines.transformers import Transformers
+    from gatenorm.engines.transformers.timed import TransformersTimed
 
 KIND = "profile"
 
@@ -46,9 +45,9 @@ def breakdown(
     Raises:
         CheckpointError, MissingExtraError: the model cannot be loaded.
     """
-    from gatenorm.speed.measure.engines.transformers import Transformers
+    from gatenorm.engines.transformers.timed import TransformersTimed
 
-    session = Transformers(Path(layout.checkpoint.directory), setting)
+    session = TransformersTimed.of_directory(Path(layout.checkpoint.directory), setting)
     found: list[Evidence] = []
     done, total = 0, len(setting.cases) * (1 + rounds)
 
@@ -67,7 +66,7 @@ def breakdown(
 
 
 def _one(
-    session: Transformers, layout: Layout, setting: Setting, case: Case, rounds: int, count: Callable[[], None]
+    session: TransformersTimed, layout: Layout, setting: Setting, case: Case, rounds: int, count: Callable[[], None]
 ) -> Evidence:
     began, skipped, runs = time.perf_counter(), None, []
     try:

@@ -9,7 +9,7 @@ counts for nothing, only the shares in it.
 What else a machine does only ever adds time, and on a pass of a few milliseconds it may double it. So a variant whose
 turn would be shorter than `turn_seconds` runs several times in it, and the fastest time of each phase counts.
 
-Nothing here knows an engine: a variant is a `Session`.
+Nothing here knows an engine: a variant is a `TimedSession`.
 """
 
 from __future__ import annotations
@@ -18,46 +18,15 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-from gatenorm.speed.predict.ideal import Shares
+from gatenorm.engines import Case, Sample, Shares, SkippedError, TimedSession
+from gatenorm.progress import Progress
 
 TURN_SECONDS = 0.5
 _MOST_RUNS = 20
 
-Progress = Callable[[int, int], None]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Case:
-    """``batch`` prompts of ``tokens`` tokens, each continued by ``new`` tokens from the cache."""
-
-    tokens: int
-    batch: int = 1
-    new: int = 32
-
-    def __str__(self) -> str:
-        return f"{self.tokens:,} tokens, batch {self.batch}"
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One run of one case.
-
-    Attributes:
-        prefill: seconds until the prompt has been read.
-        first_token: seconds until the first new token is known to whoever asked.
-        decode: seconds for the ``new`` tokens after it, of all sequences side by side.
-        cache_bytes: bytes of keys and values held for the prompts, as the engine's own objects have them, or ``None``.
-        peak_bytes: the most memory that the process (or the accelerator) held during the run, or ``None``.
-    """
-
-    prefill: float
-    first_token: float
-    decode: float
-    cache_bytes: int | None = None
-    peak_bytes: int | None = None
 
 
 def fastest(samples: Sequence[Sample]) -> Sample:
@@ -70,35 +39,6 @@ def fastest(samples: Sequence[Sample]) -> Sample:
         cache_bytes=samples[0].cache_bytes,
         peak_bytes=max(peaks, default=None),
     )
-
-
-class SkippedError(Exception):
-    """A case that a variant cannot run, with the reason; the other cases go on."""
-
-
-class Session(Protocol):
-    """A model opened in an engine, ready to be timed."""
-
-    @property
-    def versions(self) -> Mapping[str, str]:
-        """The software that the figures rest on."""
-
-    @property
-    def dtype(self) -> str | None:
-        """The type in which the model computes, where the engine tells."""
-
-    def run(self, case: Case) -> Sample:
-        """Time one case once.
-
-        Raises:
-            SkippedError: it does not fit, or the engine refuses it.
-        """
-
-    def profile(self, case: Case) -> Shares | None:
-        """Run the case once with hooks and say what share each attention has; ``None`` where that cannot be told."""
-
-    def close(self) -> None:
-        """Free everything; calling it again is harmless."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +92,7 @@ class Measured:
 
 
 def measure(
-    sessions: Mapping[str, Session],
+    sessions: Mapping[str, TimedSession],
     cases: Sequence[Case],
     rounds: int,
     *,
@@ -201,7 +141,7 @@ def measure(
     return measured
 
 
-def _turn(entry: Measured, session: Session, runs: int) -> Sample | None:
+def _turn(entry: Measured, session: TimedSession, runs: int) -> Sample | None:
     """One variant's turn: ``runs`` runs, the fastest of which counts."""
     taken = [sample for sample in (_attempt(entry, session.run) for _ in range(runs)) if sample is not None]
     return fastest(taken) if len(taken) == runs else None

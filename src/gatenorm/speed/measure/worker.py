@@ -15,14 +15,12 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from gatenorm.engines import Case, Sample, Setting, Shares, SkippedError, engine_named
 from gatenorm.errors import EvaluationError, GatenormError
-from gatenorm.speed.measure.engines import Setting, timed_engine
-from gatenorm.speed.measure.record import Case, Sample, SkippedError
-from gatenorm.speed.predict.ideal import Shares
+from gatenorm.records.serialization import from_json, to_json
 
 _GRACE_SECONDS = 10.0
 
@@ -32,7 +30,7 @@ class Worker:
 
     def __init__(self, engine: str, path: Path, setting: Setting):
         self.path = path
-        self._command = [sys.executable, "-m", __name__, engine, str(path), json.dumps(setting.to_json())]
+        self._command = [sys.executable, "-m", __name__, engine, str(path), json.dumps(to_json(setting))]
         self._said: IO[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._versions: Mapping[str, str] = {}
@@ -65,12 +63,12 @@ class Worker:
 
     def run(self, case: Case) -> Sample:
         """Time one case once; see :meth:`Session.run`."""
-        return Sample(**self._ask("run", case))
+        return from_json(Sample, self._ask("run", case), "a sample")
 
     def profile(self, case: Case) -> Shares | None:
         """See :meth:`Session.profile`."""
         answer = self._ask("profile", case)
-        return Shares.from_json(answer["shares"]) if answer["shares"] else None
+        return from_json(Shares, answer["shares"], "shares") if answer["shares"] else None
 
     def close(self) -> None:
         """End the process."""
@@ -104,7 +102,7 @@ class Worker:
         assert self._process.stdin is not None
         try:
             self.opened()
-            self._process.stdin.write(json.dumps({"do": what, "case": asdict(case)}).encode() + b"\n")
+            self._process.stdin.write(json.dumps({"do": what, "case": to_json(case)}).encode() + b"\n")
             self._process.stdin.flush()
             answer = self._hear()
         except (BrokenPipeError, EvaluationError) as error:
@@ -145,20 +143,19 @@ def main() -> None:
         answers.flush()
 
     try:
-        session = timed_engine(engine).open(Path(path), Setting.from_json(json.loads(setting)))
+        session = engine_named(engine).open_timed(Path(path), from_json(Setting, json.loads(setting), "a setting"))
     except GatenormError as error:
         say({"error": str(error)})
         return
     say({"versions": dict(session.versions), "dtype": session.dtype})
     for line in sys.stdin:
         asked = json.loads(line)
-        case = Case(**asked["case"])
+        case = from_json(Case, asked["case"], "a case")
         try:
             if asked["do"] == "run":
-                say(asdict(session.run(case)))
+                say(to_json(session.run(case)))
             else:
-                shares = session.profile(case)
-                say({"shares": shares.to_json() if shares else None})
+                say({"shares": to_json(session.profile(case))})
         except SkippedError as reason:
             say({"skipped": str(reason)})
         except GatenormError as error:

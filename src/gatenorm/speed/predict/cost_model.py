@@ -27,8 +27,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gatenorm.errors import EvaluationError
+from gatenorm.models.architecture import Architecture, Sublayer, Work
 from gatenorm.records import ATTENTION, BLOCK, MLP, Edits
-from gatenorm.speed.predict.counts import Architecture, Sublayer, Work
 from gatenorm.speed.predict.machines import Machine
 
 _DTYPES = {4: "float32", 2: "bfloat16"}

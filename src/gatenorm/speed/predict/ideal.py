@@ -10,29 +10,9 @@ left if nothing else cost anything: every other sublayer takes exactly as long a
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
-
-@dataclass(frozen=True)
-class Shares:
-    """Each layer's attention as a share of a whole pass, by original layer number."""
-
-    prefill: Mapping[int, float]
-    decode: Mapping[int, float]
-
-    def of(self, phase: str, drop: Sequence[int]) -> float:
-        """The summed share of the layers ``drop``; ``phase`` is ``prefill`` or ``decode``."""
-        by_layer: Mapping[int, float] = getattr(self, phase)
-        return sum(by_layer[layer] for layer in drop)
-
-    def to_json(self) -> dict[str, Any]:
-        return {phase: {str(k): v for k, v in getattr(self, phase).items()} for phase in ("prefill", "decode")}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Shares:
-        return cls(**{phase: {int(k): float(v) for k, v in data[phase].items()} for phase in ("prefill", "decode")})
+from gatenorm.engines import Shares
 
 
 def ideal_speedup(seconds: float, removed: float) -> float:

@@ -10,7 +10,7 @@ import statistics
 from dataclasses import replace
 from typing import Any
 
-from gatenorm.speed.measure.profiler import recording
+from gatenorm.engines.transformers.profiler import recording
 from gatenorm.speed.predict.machines import Machine
 
 _LAYERS, _STEPS = 4, 40

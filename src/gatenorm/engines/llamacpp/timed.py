@@ -20,10 +20,8 @@ from typing import Any
 import numpy as np
 
 from gatenorm.checkpoint.formats.gguf.metadata import kv_heads, query_heads, read_model
-from gatenorm.errors import EvaluationError
-from gatenorm.speed.measure import memory
-from gatenorm.speed.measure.engines import Setting
-from gatenorm.speed.measure.record import Case, Sample, SkippedError
+from gatenorm.engines import Case, Sample, Setting, SkippedError, refuses
+from gatenorm.models import memory
 
 # What llama.cpp says of its cache while it loads, at the level of verbosity that is called info.
 _INFO = 4
@@ -33,7 +31,7 @@ _ATTEMPTS = 10
 _ELEMENT_BYTES = 2  # float16, the engine's default
 
 
-class LlamaCpp:
+class LlamaCppTimed:
     """A GGUF file in llama.cpp; prompts are random tokens."""
 
     dtype: str | None = None
@@ -59,7 +57,7 @@ class LlamaCpp:
             try:
                 self._server: Any = xllamacpp.Server(parameters)
             except (RuntimeError, ValueError) as error:
-                raise EvaluationError(f"llama.cpp cannot load {path}: {error}") from None
+                raise refuses("llama.cpp", path, error) from None
             found = _await(log)
         self._cell_bytes = self._bytes_of_a_cell(found)
 
@@ -69,7 +67,7 @@ class LlamaCpp:
         return {name: version(name) for name in ("gatenorm", "xllamacpp")}
 
     def run(self, case: Case) -> Sample:
-        """Time one case once; see :meth:`Session.run`.
+        """Time one case once; see :meth:`TimedSession.run`.
 
         Of a single sequence the server tells prompt and continuation apart. Of several at once it tells only the
         whole: then one request ends at the first token, and a second one is longer by the ``new`` tokens.
@@ -77,7 +75,9 @@ class LlamaCpp:
         memory.reset_peak()
         prefill, first, decode = self._alone(case) if case.batch == 1 else self._together(case)
         held = None if self._cell_bytes is None else self._cell_bytes * case.tokens * case.batch
-        return Sample(prefill, first, decode, held, memory.peak_bytes())
+        return Sample(
+            prefill=prefill, first_token=first, decode=decode, cache_bytes=held, peak_bytes=memory.peak_bytes()
+        )
 
     def profile(self, case: Case) -> None:
         """Nothing: llama.cpp does not say what its parts take."""

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from gatenorm.checkpoint.formats.gguf.metadata import read_model
-from gatenorm.engines.engine import Continuation
-from gatenorm.engines.llamacpp_process import LONGEST_WAIT, LlamaCppProcess
-from gatenorm.engines.llamacpp_state import cached_layers
+from gatenorm.engines import Continuation
+from gatenorm.engines.llamacpp.process import LONGEST_WAIT, LlamaCppProcess
+from gatenorm.engines.llamacpp.state import cached_layers
 from gatenorm.errors import EvaluationError, MissingExtraError
 
 # Each log-probability comes as 100 bytes of JSON. The first new token of a prompt is told in full, up to this size of a
@@ -36,7 +36,7 @@ _CONTEXT = 256
 _PATIENCE = (2.0, 5.0, 30.0, 120.0)
 
 
-class LlamaCpp:
+class LlamaCppGreedy:
     """A GGUF file opened in llama.cpp on the CPU, with a float32 cache."""
 
     def __init__(self, path: Path):
@@ -88,7 +88,9 @@ class LlamaCpp:
     def _continue(self, prompt: list[int], tokens: int) -> Continuation:
         if isinstance(self._longest, int) and len(prompt) + tokens > self._longest:
             raise EvaluationError(
-                f"{len(prompt)} + {tokens} tokens do not fit into the context of {self._path}, {self._longest}"
+                "context-too-short",
+                f"{len(prompt)} + {tokens} tokens do not fit into the context of {self._path}, {self._longest}",
+                field="tokens",
             )
         self._opened(len(prompt) + tokens + 2)
         chosen: list[int] = []
@@ -117,7 +119,9 @@ class LlamaCpp:
         }
         told = self._post("/completion", request, seconds).get("completion_probabilities")
         if not told or not told[0].get("top_logprobs"):
-            raise EvaluationError(f"llama.cpp does not continue a prompt of {len(tokens)} tokens")
+            raise EvaluationError(
+                "engine-fails", f"llama.cpp does not continue a prompt of {len(tokens)} tokens", field="engine"
+            )
         return list(told[0]["top_logprobs"])
 
     def _opened(self, context: int) -> LlamaCppProcess:
@@ -144,7 +148,7 @@ class LlamaCpp:
             with suppress(TimeoutError):
                 self._ask([self._harmless], 1, seconds)
                 return
-        raise EvaluationError(f"llama.cpp has loaded {self._path} and does not answer")
+        raise EvaluationError("engine-fails", f"llama.cpp has loaded {self._path} and does not answer")
 
     def _post(self, path: str, body: dict[str, Any], seconds: float = LONGEST_WAIT) -> dict[str, Any]:
         assert self._server is not None

@@ -1,4 +1,4 @@
-"""The other end of ``llamacpp_child``: starts it, asks its server, and says in one line what became of it."""
+"""The other end of ``child.py``: starts it, asks its server, and says in one line what became of it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from gatenorm.engines import refuses
 from gatenorm.errors import EvaluationError
 
-_CHILD = Path(__file__).with_name("llamacpp_child.py")
+_CHILD = Path(__file__).with_name("child.py")
 LONGEST_WAIT = 600.0
 # What llama.cpp says of a failure, the most telling first; what stands before it are the names of its functions.
 _TELLING = (
@@ -67,13 +68,13 @@ class LlamaCppProcess:
         except TimeoutError:
             if seconds < LONGEST_WAIT:
                 raise
-            raise EvaluationError(f"llama.cpp does not answer {path} within {seconds:.0f} s") from None
+            raise _failed(f"llama.cpp does not answer {path} within {seconds:.0f} s") from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise self._ended(f"llama.cpp does not answer {path}: {error!s:.200}") from None
         finally:
             connection.close()
         if answer.status != http.HTTPStatus.OK or not isinstance(data, dict):
-            raise EvaluationError(f"llama.cpp answers {path} with {answer.status}: {data!s:.200}")
+            raise _failed(f"llama.cpp answers {path} with {answer.status}: {data!s:.200}")
         return data
 
     def close(self) -> None:
@@ -102,12 +103,12 @@ class LlamaCppProcess:
         try:
             status = self._process.wait(1)
         except subprocess.TimeoutExpired:
-            return EvaluationError(otherwise)
+            return _failed(otherwise)
         reason = self._reason() or otherwise
         if status < 0:
             name = signal.Signals(-status).name
-            return EvaluationError(f"llama.cpp was ended by {name} on {self._model}: {reason}")
-        return EvaluationError(f"llama.cpp cannot load {self._model}: {reason}")
+            return _failed(f"llama.cpp was ended by {name} on {self._model}: {reason}")
+        return refuses("llama.cpp", self._model, reason)
 
     def _reason(self) -> str:
         self._log.seek(0)
@@ -118,3 +119,7 @@ class LlamaCppProcess:
                 if found and found[1].strip():
                     return " ".join(found[1].split())[:300]
         return " ".join(lines[-1].split())[:300] if lines else ""
+
+
+def _failed(problem: str) -> EvaluationError:
+    return EvaluationError("engine-fails", problem)

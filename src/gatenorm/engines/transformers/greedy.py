@@ -1,4 +1,4 @@
-"""transformers as an engine: what a pruned directory computes step by step, with its cache, as a server would."""
+"""transformers, continuing prompts step by step from the key/value cache, as a server would."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from gatenorm.engines.engine import Continuation
-from gatenorm.models import loading as runtime
+from gatenorm.engines import Continuation
+from gatenorm.models import loading
 
 
-class Transformers:
+class TransformersGreedy:
     """A directory loaded in float32 on the CPU; one token at a time, from the key/value cache."""
 
     def __init__(self, path: Path):
         import torch
 
-        self._model = runtime.load(path, dtype=torch.float32)
+        self._model = loading.load(path, dtype=torch.float32)
         self._tokenizer: Any = None
         self._path = path
 
@@ -41,7 +41,7 @@ class Transformers:
         return {name: version(name) for name in ("transformers", "torch")}
 
     def tokenize(self, text: str, special: bool = False) -> list[int] | None:
-        self._tokenizer = self._tokenizer or runtime.load_tokenizer(self._path)
+        self._tokenizer = self._tokenizer or loading.load_tokenizer(self._path)
         return list(self._tokenizer(text, add_special_tokens=special)["input_ids"])
 
     def continue_greedily(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[Continuation]:

@@ -9,55 +9,54 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm.checkpoint import open_store
+from gatenorm.engines import Case, Sample, Setting, Shares, SkippedError
+from gatenorm.engines.transformers.profiler import Profile, recording
 from gatenorm.families import Layout, detect_layout
-from gatenorm.models import loading as runtime
+from gatenorm.models import loading, memory
+from gatenorm.models.architecture import Architecture
+from gatenorm.models.batches import out_of_memory
 from gatenorm.results import versions
-from gatenorm.speed.measure import memory
-from gatenorm.speed.measure.engines import Setting
-from gatenorm.speed.measure.profiler import Profile, recording
-from gatenorm.speed.measure.record import Case, Sample, SkippedError
-from gatenorm.speed.predict.ideal import Shares
 
 # What a pass needs beside weights and cache: live activations of one sublayer, and copies that kernels make.
 _LIVE_ROWS = 6
 
 
-class Transformers:
-    """A directory in transformers, with its dynamic key/value cache and greedy choice; random prompts.
+class TransformersTimed:
+    """A model in transformers, with its dynamic key/value cache and greedy choice; random prompts.
 
     Logits are computed for the last position only, as ``generate`` does, and the loop is written out here because
-    ``generate`` spends time of its own on every token. ``layout`` says what its blocks are made of.
+    ``generate`` spends time of its own on every token.
+
+    Args:
+        module: the model.
+        layout: of the checkpoint that it came from, or of the one that it was pruned from.
+        setting: of which only the cases and the seed count here.
     """
 
-    def __init__(self, path: Path, setting: Setting):
+    def __init__(self, module: Any, layout: Layout, setting: Setting):
+        import torch
+
+        self.setting, self.layout, self.model = setting, layout, module
+        self._last_only = (
+            {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(module.forward).parameters else {}
+        )
+        self._cuda = torch.cuda if module.device.type == "cuda" else None
+
+    @classmethod
+    def of_directory(cls, path: Path, setting: Setting) -> TransformersTimed:
+        """The model in a directory, loaded as the setting says.
+
+        Raises:
+            CheckpointError, EvaluationError, MissingExtraError: it cannot be loaded so.
+        """
         import torch
 
         layout = detect_layout(open_store(path))
         if setting.threads:
             torch.set_num_threads(setting.threads)
-        dtype = runtime.dtype_for(setting.dtype, setting.device)
+        dtype = loading.dtype_for(setting.dtype, setting.device)
         chosen = {"attn_implementation": setting.attention} if setting.attention else {}
-        self._take(runtime.load(path, dtype=dtype, device_map={"": setting.device}, **chosen), layout, setting)
-
-    @classmethod
-    def of_module(cls, model: Any, layout: Layout, setting: Setting) -> Transformers:
-        """A model in memory, as it is; of the setting only the cases and the seed count.
-
-        Args:
-            layout: of the checkpoint that it came from, or of the one that it was pruned from.
-        """
-        session = cls.__new__(cls)
-        session._take(model, layout, setting)
-        return session
-
-    def _take(self, model: Any, layout: Layout, setting: Setting) -> None:
-        import torch
-
-        self.setting, self.layout, self.model = setting, layout, model
-        self._last_only = (
-            {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
-        )
-        self._cuda = torch.cuda if model.device.type == "cuda" else None
+        return cls(loading.load(path, dtype=dtype, device_map={"": setting.device}, **chosen), layout, setting)
 
     @property
     def versions(self) -> Mapping[str, str]:
@@ -74,7 +73,7 @@ class Transformers:
         return int(self.model.dtype.itemsize)
 
     def run(self, case: Case) -> Sample:
-        """Time one case once; see :meth:`Session.run`."""
+        """Time one case once; see :meth:`TimedSession.run`."""
         self._check_room(case)
         self._reset_peak()
         try:
@@ -85,7 +84,8 @@ class Transformers:
     def profile(self, case: Case) -> Shares:
         """Shares of each attention in prefill and decode, from one run of the case with hooks."""
         prefill, decode = self.profiles(case)
-        return Shares(prefill.shares(), decode.shares())
+        found = [profile.shares() for profile in (prefill, decode)]
+        return Shares(layers=tuple(found[0]), prefill=tuple(found[0].values()), decode=tuple(found[1].values()))
 
     def profiles(self, case: Case) -> tuple[Profile, Profile]:
         """Where the time of one prefill, and of ``case.new`` decoding steps after it, goes.
@@ -161,8 +161,6 @@ class Transformers:
 
     def _check_room(self, case: Case) -> None:
         """Refuse what would make the system kill this process, or another one."""
-        from gatenorm.speed.predict.counts import Architecture
-
         free = memory.available_bytes() if self._cuda is None else self._cuda.mem_get_info()[0]
         if free is None:
             return
@@ -199,7 +197,6 @@ def _cache_bytes(cache: Any) -> int:
 
 def _skipped(error: RuntimeError) -> SkippedError:
     """A case without enough memory; anything else is passed on."""
-    text = str(error)
-    if "out of memory" in text or "can't allocate memory" in text:
-        return SkippedError("out of memory: " + text.splitlines()[0])
+    if out_of_memory(error):
+        return SkippedError("out of memory: " + str(error).splitlines()[0])
     raise error

@@ -10,8 +10,8 @@ from importlib.util import find_spec
 
 from gatenorm.families import classes
 
-_TRANSFORMERS = "gatenorm.engines.vllm_plugin.transformers_backend:TransformersForCausalLM"
-_NEMOTRON_NAS = "gatenorm.engines.vllm_plugin.nemotron_nas:DeciLMForCausalLM"
+_TRANSFORMERS = "gatenorm.engines.vllm.plugin.transformers_backend:TransformersForCausalLM"
+_NEMOTRON_NAS = "gatenorm.engines.vllm.plugin.nemotron_nas:DeciLMForCausalLM"
 
 
 def register() -> None:

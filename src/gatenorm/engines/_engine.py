@@ -1,0 +1,132 @@
+"""What an engine is, and what it may be able to do: continue prompts, be timed, answer lm-eval's requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gatenorm.engines._timing import Setting, TimedSession
+from gatenorm.errors import EvaluationError, MissingExtraError
+
+if TYPE_CHECKING:
+    from gatenorm.models.model import Model
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What an engine made of one prompt, taking the likeliest token each time.
+
+    ``tokens`` are the new ones; ``logprobs`` ``[tokens, vocabulary]`` the log-probabilities from which each was chosen,
+    NaN where the engine does not tell.
+    """
+
+    tokens: tuple[int, ...]
+    logprobs: npt.NDArray[np.float32]
+
+
+class GreedySession(Protocol):
+    """A model opened in an engine, which computes as exactly as the engine can."""
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens the model knows."""
+
+    @property
+    def cached_layers(self) -> int | None:
+        """How many layers keep a key/value cache, where the engine says."""
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The engine's own version, and those of what its figures rest on."""
+
+    def tokenize(self, text: str, special: bool = False) -> list[int] | None:
+        """How the engine cuts a text, with the ``special`` tokens that it puts around one or without.
+
+        ``None`` where it has no tokenizer.
+        """
+
+    def continue_greedily(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[Continuation]:
+        """Exactly ``tokens`` new tokens after each prompt, the end of the text ignored."""
+
+    def close(self) -> None:
+        """Free processes and memory; calling it again is harmless."""
+
+
+class Engine:
+    """An engine. A subclass says what it is and overrides what it can do.
+
+    Attributes:
+        package: the package that it is.
+        extra: the optional dependencies of gatenorm that bring it.
+        reads: forms: ``gguf``, ``nemotron-nas``, ``transformers`` (what pruning wrote, or a dense directory).
+        exact: whether :meth:`open` computes in float32 whatever type the weights lie in.
+        preference: of several engines that read a form, the one with the highest is taken where none is named.
+        times: whether it can be timed.
+        answers: whether it can answer the requests of lm-eval.
+        dtypes: the data types that it can be timed in besides ``auto``.
+        cache_passes: for the cost model: how often its cache moves for one decoded token.
+        distributions: whose versions its answers depend on.
+    """
+
+    package: ClassVar[str]
+    extra: ClassVar[str]
+    reads: ClassVar[tuple[str, ...]]
+    exact: ClassVar[bool] = True
+    preference: ClassVar[int] = 0
+    times: ClassVar[bool] = False
+    answers: ClassVar[bool] = False
+    dtypes: ClassVar[tuple[str, ...]] = ()
+    cache_passes: ClassVar[int] = 1
+    distributions: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, name: str):
+        self.name = name
+
+    @property
+    def installed(self) -> bool:
+        return find_spec(self.package) is not None
+
+    def check_installed(self) -> None:
+        """Refuse an engine that is not installed.
+
+        Raises:
+            MissingExtraError: it is not.
+        """
+        if not self.installed:
+            raise MissingExtraError(f"the engine {self.name}", self.package, self.extra)
+
+    def open(self, path: Path) -> GreedySession:
+        """Open ``path`` to continue prompts and give log-probabilities.
+
+        Raises:
+            EvaluationError: the engine refuses the model.
+            MissingExtraError: what it needs is not installed.
+        """
+        raise NotImplementedError
+
+    def open_timed(self, path: Path, setting: Setting) -> TimedSession:
+        """Open ``path`` as a server would, in this process.
+
+        Raises:
+            CheckpointError, EvaluationError: the engine refuses the model.
+        """
+        raise NotImplementedError
+
+    def harness_model(self, model: Model) -> Any:
+        """The model as one of lm-eval's classes, with :class:`gatenorm.engines._harness.Answering` mixed in.
+
+        Raises:
+            CheckpointError, EvaluationError: the engine refuses the model.
+        """
+        raise NotImplementedError
+
+
+def refuses(engine: str, path: Path, reason: object) -> EvaluationError:
+    """The error for a model that an engine does not load."""
+    return EvaluationError("engine-refuses", f"{engine} cannot load {path}: {reason}")

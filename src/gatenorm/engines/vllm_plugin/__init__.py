@@ -1,1 +1,0 @@
-"""What vLLM loads to serve pruned directories without running their code."""
