@@ -79,7 +79,7 @@ def test_compare_shows_agreement_cost_and_bound(
     assert all(path.stat().st_size > 1000 for path in drawn.values())
     status, out, _ = run(capsys, *arguments, "--json", "-")
     found = json.loads(out)
-    assert (status, found["schema"]) == (0, "gatenorm/comparison/1")
+    assert (status, found["schema"]) == (0, "gatenorm/ranking-comparison/1")
     assert [s["criterion"] for s in found["scores"]] == ["gate-norm", "cosine", "cosine"]
     assert len(found["bound"]["layers"]) == 5
     assert all(s["seconds"] > 0 and s["bytes_read"] > 0 for s in found["scores"])
@@ -107,7 +107,7 @@ def test_curve_measures_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixtur
     status, out, _ = run(capsys, *arguments, "--json", "-")
     found = json.loads(out)
     assert (status, found["schema"]) == (0, "gatenorm/curve/1")
-    assert [p["removed"] for p in found["lines"][0]["points"]] == [0, 1]
+    assert [len(p["layers"]) for p in found["lines"][0]["points"]] == [0, 1]
     assert {path.name: path.read_text() for path in state.iterdir()} == before
 
 
@@ -124,8 +124,8 @@ def test_curve_measures_tasks_and_speed_on_request(tmp_path: Path, capsys: pytes
         assert shown in " ".join(out.split())
     assert (tmp_path / "p.svg").stat().st_size > 1000
     points = json.loads(written.read_text())["lines"][0]["points"]
-    assert [p["removed"] for p in points] == [0, 1]
-    assert all(0 <= p["accuracy"] <= 1 and p["decode_speedup"] > 0 for p in points)
+    assert [len(p["layers"]) for p in points] == [0, 1]
+    assert all(0 <= p["figures"]["accuracy"] <= 1 and p["figures"]["decode_speedup"] > 0 for p in points)
 
 
 def test_bad_requests_are_one_line_and_status_2(
@@ -135,7 +135,7 @@ def test_bad_requests_are_one_line_and_status_2(
     short.write_text("short")
     out = tmp_path / "out"
     wrong: list[tuple[list[object], str]] = [
-        (["score", model, "--criterion", "cosine"], "say which with --calibration FILE, self or random"),
+        (["score", model, "--criterion", "cosine"], "set --calibration to a text file, self or random"),
         (["score", model, "--calibration", "self"], "gate-norm looks at weights alone"),
         (["score", model, "--criterion", "cosin"], "did you mean 'cosine'?"),
         (["score", "demo", "--criterion", "cosine@none.txt"], "there is no file none.txt"),
@@ -147,10 +147,10 @@ def test_bad_requests_are_one_line_and_status_2(
         (["score", model, "--criterion", "cosine@random", "--samples", 0], "--samples"),
         (["score", model, "--criterion", "cosine@random", "--activations", tmp_path], "give both, or leave it out"),
         (["prune", model, "--drop", 1, "-o", out, "--cross-check"], "give --layers or --share"),
-        (["prune", model, "--layers", 1, "-o", out, "--criterion", "cosine"], "say which with --calibration"),
+        (["prune", model, "--layers", 1, "-o", out, "--criterion", "cosine"], "set --calibration to"),
         (["compare", model, "--bound", "--layer-by-layer"], "--bound needs the whole model"),
-        (["compare", model, "--criteria", "gate-norm"], "two criteria or more"),
-        (["compare", model, "--criteria", "gate-norm,cosine"], "say which with --calibration"),
+        (["compare", model, "--criteria", "gate-norm"], "--criteria 1: expected two or more"),
+        (["compare", model, "--criteria", "gate-norm,cosine"], "set --calibration to"),
         (["compare", model, "--plot", tmp_path / "a.bmp"], "expected a name ending in .png, .svg or .html"),
         (["compare", "demo", "--criteria", "gate-norm,cosine@none.txt"], "error: cosine@none.txt: there is no file"),
         (
