@@ -213,7 +213,7 @@ def test_a_known_training_is_repeated_where_another_took_its_place(finished: tup
 
 
 def steps_of(model: Path) -> int:
-    return int(json.loads((model / RECOVERY_FILE).read_text())["key"]["steps"])
+    return int(json.loads((model / RECOVERY_FILE).read_text())["key"]["asked"]["steps"])
 
 
 def test_a_damaged_file_is_measured_again(finished: tuple[Path, Audit, Events]):
