@@ -17,6 +17,7 @@ itself is not imported by that.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.surgery.registration import register_when_transformers_is_imported
@@ -24,60 +25,8 @@ from gatenorm.surgery.registration import register_when_transformers_is_imported
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from gatenorm.api import (
-        compare,
-        cross_check,
-        curve,
-        evaluate,
-        export,
-        laboratory,
-        load,
-        open_model,
-        plan,
-        prune,
-        prune_module,
-        recover,
-        recovery_study,
-        score,
-        verify,
-    )
-    from gatenorm.audit.run.main import run_audit
-    from gatenorm.criteria.tokens.sources import Calibration
-    from gatenorm.errors import GatenormError
-    from gatenorm.records import Evidence, Plan, Scores
-
-__all__ = [
-    "Calibration",
-    "Evidence",
-    "GatenormError",
-    "Plan",
-    "Scores",
-    "compare",
-    "cross_check",
-    "curve",
-    "evaluate",
-    "export",
-    "laboratory",
-    "load",
-    "open_model",
-    "plan",
-    "prune",
-    "prune_module",
-    "recover",
-    "recovery_study",
-    "run_audit",
-    "score",
-    "verify",
-]
-
-_HOMES = {
-    "Calibration": "gatenorm.criteria.tokens.sources",
-    "Evidence": "gatenorm.records",
-    "GatenormError": "gatenorm.errors",
-    "Plan": "gatenorm.records",
-    "Scores": "gatenorm.records",
-    "run_audit": "gatenorm.audit.run.main",
-}
+    from gatenorm.api import *  # noqa: F403
+    from gatenorm.audit.run.main import run_audit as run_audit
 
 
 def _family_classes() -> dict[str, tuple[str, str, str]]:
@@ -90,13 +39,16 @@ register_when_transformers_is_imported(_family_classes)
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used: `import gatenorm` must stay quick."""
-    if name not in __all__:
-        raise AttributeError(f"module 'gatenorm' has no attribute {name!r}")
-    from importlib import import_module
+    """Import the API when one of its names is first used: ``import gatenorm`` must stay quick."""
+    if name == "run_audit":
+        from gatenorm.audit.run.main import run_audit
 
-    return getattr(import_module(_HOMES.get(name, "gatenorm.api")), name)
+        return run_audit
+    if name.startswith("_"):
+        raise AttributeError(f"module 'gatenorm' has no attribute {name!r}")
+    return getattr(import_module("gatenorm.api"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    names = dir(import_module("gatenorm.api"))
+    return sorted({*globals(), *(name for name in names if not name.startswith("_")), "run_audit"})

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 import gatenorm
 from gatenorm.cli import main
 from gatenorm.demo.package import MODEL
-from gatenorm.export.registry import TARGETS
+from gatenorm.exports.registry import TARGETS
 
 TinyModels = Callable[..., Path]
 

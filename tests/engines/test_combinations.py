@@ -18,7 +18,7 @@ import pytest
 import gatenorm
 from gatenorm.engines import engine_named, engines
 from gatenorm.errors import OutputError
-from gatenorm.export.registry import target
+from gatenorm.exports.registry import target
 from tests.engines.elsewhere import ROOT, TIE, TOKENS, Answer, ask, largest_difference, prompts, python_with
 from tests.export import gguf_models
 from tests.export import llama_like_models as tiny

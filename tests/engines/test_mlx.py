@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import gatenorm
-from gatenorm.export.registry import target
+from gatenorm.exports.registry import target
 from gatenorm.models import loading as runtime
 from tests.engines.asked import TEXT
 from tests.engines.elsewhere import ask, largest_difference, prompts, python_with

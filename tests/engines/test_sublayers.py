@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import gatenorm
-from gatenorm.export.registry import target
+from gatenorm.exports.registry import target
 from tests.engines.elsewhere import ask, largest_difference, prompts, python_with
 from tests.engines.servable_models import LAYERS, VOCABULARY, build
 from tests.engines.test_transformers_versions import ENVIRONMENTS, SCRIPT, WAYS, interpreter

@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import gatenorm
-from gatenorm.export.registry import target
+from gatenorm.exports.registry import target
 from gatenorm.models import loading as runtime
 from tests.engines.elsewhere import ROOT, TOKENS, Answer, ask, largest_difference, prompts, python_with
 from tests.engines.servable_models import CASES, DROP, LAYERS, VOCABULARY, write

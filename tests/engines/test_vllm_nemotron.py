@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import gatenorm
-from gatenorm.export.registry import target
+from gatenorm.exports.registry import target
 from tests.engines.elsewhere import ask, largest_difference, prompts, python_with
 from tests.export import llama_like_models as tiny
 

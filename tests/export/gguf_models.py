@@ -18,7 +18,7 @@ import torch
 import transformers
 from tokenizers import Regex, normalizers, pre_tokenizers
 
-from gatenorm.export.gguf import pretokenizers as gguf_pretokenizers
+from gatenorm.exports.gguf import pretokenizers as gguf_pretokenizers
 
 LAYERS = 6
 _SHAPE = {

@@ -13,7 +13,7 @@ import torch
 import gatenorm
 from gatenorm.api import open_model
 from gatenorm.engines import Continuation
-from gatenorm.export.gguf import writer as gguf
+from gatenorm.exports.gguf import writer as gguf
 from gatenorm.models import loading as reference
 from gatenorm.speed.measure.variants import Variant
 from tests.export import gguf_models

@@ -19,10 +19,10 @@ from gatenorm.api import open_model, verify
 from gatenorm.checkpoint.formats.gguf import types as gguf_types
 from gatenorm.checkpoint.formats.gguf.tensor_reader import ROUNDING, Contents
 from gatenorm.errors import EvaluationError
-from gatenorm.export.gguf import writer as gguf
-from gatenorm.export.gguf.dequantized_model import in_halves, take_over
-from gatenorm.export.gguf.tensors import interleaved
-from gatenorm.export.verify.gguf_comparison import compare
+from gatenorm.exports.gguf import writer as gguf
+from gatenorm.exports.gguf.dequantized_model import in_halves, take_over
+from gatenorm.exports.gguf.tensors import interleaved
+from gatenorm.exports.verify.gguf_comparison import compare
 from gatenorm.models.loading import load
 from tests.export import gguf_models
 
@@ -174,7 +174,7 @@ def test_quantised_files_of_other_architectures_are_not_judged(source: Path, exp
     path = exported(source, "q8_0")
     data = path.read_bytes()
     path.write_bytes(data.replace(struct.pack("<Q", 4) + b"deci", struct.pack("<Q", 4) + b"opal", 1))
-    from gatenorm.export.gguf.dequantized_model import hold
+    from gatenorm.exports.gguf.dequantized_model import hold
 
     with pytest.raises(EvaluationError, match="architecture 'opal'"):
         hold(path, open_model(source), load(source, dtype=torch.float32))

@@ -21,9 +21,9 @@ from gatenorm.api import open_model
 from gatenorm.checkpoint.formats.gguf import types as gguf_types
 from gatenorm.checkpoint.formats.gguf.header import read_header
 from gatenorm.errors import CheckpointError, EvaluationError, MissingExtraError, OutputError
-from gatenorm.export.gguf import writer as gguf
-from gatenorm.export.gguf.tensors import interleaved
-from gatenorm.export.registry import TARGETS, target
+from gatenorm.exports.gguf import writer as gguf
+from gatenorm.exports.gguf.tensors import interleaved
+from gatenorm.exports.registry import TARGETS, target
 from gatenorm.records import Edits
 from tests.export import gguf_models
 
@@ -234,7 +234,7 @@ MEASURE = """
 import sys, threading, time
 from pathlib import Path
 from gatenorm.api import open_model
-from gatenorm.export.gguf.writer import write
+from gatenorm.exports.gguf.writer import write
 import gguf.quants
 def anonymous():
     return int(next(l for l in open("/proc/self/status") if l.startswith("RssAnon")).split()[1]) * 1024

@@ -15,11 +15,11 @@ import gatenorm.demo
 from gatenorm.api import open_model
 from gatenorm.checkpoint.formats.gguf.header import read_header
 from gatenorm.errors import OutputError
-from gatenorm.export.gguf import writer as gguf
-from gatenorm.export.gguf.pretokenizers import TABLE, PreTokenizer, recognise
-from gatenorm.export.gguf.sentencepiece import read_sentencepiece
-from gatenorm.export.gguf.tokenizer import tokenizer
-from gatenorm.export.gguf.vocabulary import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, from_json
+from gatenorm.exports.gguf import writer as gguf
+from gatenorm.exports.gguf.pretokenizers import TABLE, PreTokenizer, recognise
+from gatenorm.exports.gguf.sentencepiece import read_sentencepiece
+from gatenorm.exports.gguf.tokenizer import tokenizer
+from gatenorm.exports.gguf.vocabulary import BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, from_json
 from gatenorm.models.loading import load_tokenizer
 from tests.export import gguf_models
 

@@ -11,8 +11,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from gatenorm.api import open_model
-from gatenorm.export.llama_like import tied
-from gatenorm.export.registry import TARGETS
+from gatenorm.exports.llama_like import tied
+from gatenorm.exports.registry import TARGETS
 
 TinyModels = Callable[..., Path]
 

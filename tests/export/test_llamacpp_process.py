@@ -19,7 +19,7 @@ from gatenorm.engines.llamacpp import process as llamacpp_process
 from gatenorm.engines.llamacpp.greedy import LlamaCppGreedy
 from gatenorm.engines.llamacpp.process import LlamaCppProcess
 from gatenorm.errors import EvaluationError
-from gatenorm.export.gguf import writer as gguf
+from gatenorm.exports.gguf import writer as gguf
 from tests.export import gguf_models
 
 pytest.importorskip("gguf")

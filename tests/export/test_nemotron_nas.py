@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 import gatenorm
 from gatenorm.errors import OutputError
-from gatenorm.export.nemotron.tensors import ffn_mult
-from gatenorm.export.registry import Exported, target
+from gatenorm.exports.nemotron.tensors import ffn_mult
+from gatenorm.exports.registry import Exported, target
 from gatenorm.records import Edits
 from gatenorm.speed.measure.variants import Variant
 from tests import tiny_models

@@ -16,7 +16,7 @@ from gatenorm.api import open_model
 from gatenorm.engines import Continuation, engine_for, engine_named, engines
 from gatenorm.engines.transformers.greedy import TransformersGreedy
 from gatenorm.errors import EvaluationError
-from gatenorm.export.verify.verify import _Compared, _divergence, _figures, form_of, prompts, verify
+from gatenorm.exports.verify.verify import _Compared, _divergence, _figures, form_of, prompts, verify
 from tests.errors import refused
 
 TinyModels = Callable[..., Path]

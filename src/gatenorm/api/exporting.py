@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gatenorm.api.opening import ModelLike, open_model
-
-if TYPE_CHECKING:
-    from gatenorm.export.registry import Exported
-    from gatenorm.export.verify.verify import Verdict
-
-Progress = Callable[[int, int], None]
+from gatenorm.exports.registry import Exported, target
+from gatenorm.exports.verify import verify as verification
+from gatenorm.progress import Progress
 
 
 def export(
@@ -36,8 +31,6 @@ def export(
         OutputError: the model cannot be written so (the message says why), or ``out`` is taken.
         MissingExtraError: a package that writing needs is not installed.
     """
-    from gatenorm.export.registry import target
-
     return target(to).write(open_model(model, family), Path(out), dtype=dtype, progress=progress)
 
 
@@ -51,15 +44,13 @@ def verify(
     seed: int = 0,
     family: str | None = None,
     progress: Progress | None = None,
-) -> Verdict:
+) -> verification.Verdict:
     """Compare what an engine computes from an export with what transformers computes from its source.
 
-    The arguments, the result and the errors are those of :func:`gatenorm.export.verify.verify.verify`; ``family`` is
+    The arguments, the result and the errors are those of :func:`gatenorm.exports.verify.verify.verify`; ``family`` is
     that of :func:`gatenorm.open_model`, for ``against``.
     """
-    from gatenorm.export.verify.verify import verify as verify_layout
-
     layout = open_model(against, family)
-    return verify_layout(
+    return verification.verify(
         Path(exported), layout, engine, tokens=tokens, tolerance=tolerance, seed=seed, progress=progress
     )

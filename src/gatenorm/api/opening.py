@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from gatenorm.checkpoint import locate, open_store
+from gatenorm.criteria.laboratory import Laboratory
 from gatenorm.families import Layout, detect_layout
-from gatenorm.models import loading as transformers_runtime
+from gatenorm.models import loading
+from gatenorm.models.model import Model
 from gatenorm.models.named import named_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from gatenorm.criteria.laboratory import Laboratory
-
-ModelLike = str | os.PathLike[str] | Layout
+# What names a model: a path, a model id of the hub, a name such as ``demo``; or one that is open already.
+ModelLike = str | os.PathLike[str] | Layout | Laboratory
 
 
 def open_model(model: ModelLike, family: str | None = None, *, fetch: bool = True) -> Layout:
@@ -32,13 +33,13 @@ def open_model(model: ModelLike, family: str | None = None, *, fetch: bool = Tru
         CheckpointError: it cannot be read.
         FamilyError: its architecture is not known.
     """
+    if isinstance(model, Laboratory):
+        return model.layout
     if isinstance(model, Layout):
         return model
     named = os.fspath(model)
     known = named_model(named)
-    if known is not None:
-        return detect_layout(open_store(known.checked_directory()), family)
-    return detect_layout(open_store(named, fetch=fetch), family)
+    return detect_layout(open_store(known.checked_directory() if known else named, fetch=fetch), family)
 
 
 def load(model: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel:
@@ -54,11 +55,11 @@ def load(model: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel:
     """
     named = os.fspath(model)
     known = named_model(named)
-    return transformers_runtime.load(known.checked_directory() if known else locate(named), **arguments)
+    return loading.load(known.checked_directory() if known else locate(named), **arguments)
 
 
 def laboratory(
-    model: ModelLike | Laboratory,
+    model: ModelLike,
     *,
     family: str | None = None,
     device: str = "cpu",
@@ -66,7 +67,7 @@ def laboratory(
     layer_by_layer: bool = False,
     activations: str | os.PathLike[str] | None = None,
 ) -> Laboratory:
-    """A model that is loaded when it is first run and kept, for whoever asks several things of it.
+    """A model that is loaded when it is first run and then kept, to score by several criteria or to compare them.
 
     Args:
         layer_by_layer: hold one block's weights at a time, for models larger than memory.
@@ -75,20 +76,7 @@ def laboratory(
     Raises:
         CheckpointError, FamilyError: as :func:`open_model`.
     """
-    from gatenorm.criteria.laboratory import Laboratory
-    from gatenorm.models.model import Model
-
     if isinstance(model, Laboratory):
         return model
     spool = None if activations is None else Path(activations)
     return Laboratory(Model.of_layout(open_model(model, family), device=device, dtype=dtype), layer_by_layer, spool)
-
-
-def is_model(given: ModelLike | Laboratory) -> TypeGuard[ModelLike]:
-    """Whether that names a model, and is no laboratory; whose module is not imported for those who have none."""
-    return isinstance(given, (str, os.PathLike, Layout))
-
-
-def model_of(given: ModelLike | Laboratory) -> ModelLike:
-    """What a laboratory works on; a model as it is."""
-    return given if is_model(given) else given.layout  # type: ignore[union-attr]

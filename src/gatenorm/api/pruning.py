@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gatenorm.api.opening import ModelLike, is_model, model_of, open_model
+from gatenorm.api.opening import ModelLike, open_model
 from gatenorm.api.scoring import score
+from gatenorm.criteria.laboratory import Laboratory
 from gatenorm.criteria.registry import check_ranks
 from gatenorm.criteria.registry import criterion as criterion_named
-from gatenorm.errors import PlanError
+from gatenorm.criteria.tokens.sources import Calibration
+from gatenorm.errors import PlanError, named
 from gatenorm.families import family as family_named
+from gatenorm.progress import Progress
 from gatenorm.records import ATTENTION, Plan, read_record
 from gatenorm.surgery.disk import write_pruned
+from gatenorm.surgery.live import remove_sublayers
 from gatenorm.surgery.planning import (
     check_count,
     check_kind,
@@ -24,15 +28,9 @@ from gatenorm.surgery.planning import (
     plan_from_file,
 )
 
-if TYPE_CHECKING:
-    from gatenorm.criteria.laboratory import Laboratory
-    from gatenorm.criteria.tokens.sources import Calibration
-
-Progress = Callable[[int, int], None]
-
 
 def plan(
-    model: ModelLike | Laboratory,
+    model: ModelLike,
     *,
     layers: int | None = None,
     share: float | None = None,
@@ -63,28 +61,30 @@ def plan(
         PlanError: not exactly one way of choosing, or one that this model does not allow.
         CriterionError: as :func:`score`.
     """
-    ways = {"layers": layers, "share": share, "drop": drop, "plan": file}
-    given = [name for name, value in ways.items() if value is not None]
+    ways = {"layers": layers, "share": share, "drop": drop, "file": file}
+    given = [named(name) for name, value in ways.items() if value is not None]
     if len(given) != 1:
-        raise PlanError(f"say once what to remove: by layers, share, drop or plan; given: {', '.join(given) or 'none'}")
-    layout = open_model(model_of(model), family)
+        raise PlanError(
+            "choice-unclear",
+            f"what to remove is said by {' and '.join(given) or 'nothing'}",
+            expected=f"one of {', '.join(map(named, ways))}",
+        )
+    layout = open_model(model, family)
     check_kind(kind)
     chosen = criterion_named(criterion.partition("@")[0])
     if drop is None and file is None:
         check_ranks(chosen, kind)
     why = layout.refusal()
     if why:
-        raise PlanError(f"this {layout.model_type} model cannot be pruned: {why}")
+        raise PlanError("model-not-prunable", f"this {layout.model_type} model cannot be pruned: {why}")
     if drop is not None:
         return plan_by_hand(layout, drop, protect, kind)
     if file is not None:
         return plan_from_file(layout, read_record(Plan, Path(file), "a plan"), protect)
     count = layers if layers is not None else count_for_share(share or 0.0, len(layout.layers_with(kind)))
     check_count(layout, count, protect, kind)  # before the scoring, which may take a while
-    # A laboratory has loaded the model already.
-    scorer = layout if is_model(model) else model
     scores = score(
-        scorer,
+        model if isinstance(model, Laboratory) else layout,  # a laboratory has loaded the model already
         criterion,
         kind=kind,
         seed=seed,
@@ -104,7 +104,7 @@ def prune(model: ModelLike, out: str | os.PathLike[str], plan: Plan, *, progress
 
     Raises:
         PlanError: the model must not be pruned.
-        OutputError: ``out`` is not empty or cannot be written.
+        OutputError: ``out`` is not empty, lies inside the model, or cannot be written.
     """
     write_pruned(open_model(model), plan, Path(out), progress)
     return Path(out)
@@ -122,8 +122,6 @@ def prune_module(model: Any, drop: Sequence[int], kind: str = ATTENTION) -> Any:
         FamilyError: the model's architecture is not known.
         PlanError: an unknown kind, a layer that is not there, or none would be left.
     """
-    from gatenorm.surgery.live import remove_sublayers
-
     check_kind(kind)
     config = model.config.to_dict()
     pruned = config.get("gatenorm")

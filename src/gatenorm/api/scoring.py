@@ -5,31 +5,31 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gatenorm.api.opening import ModelLike, laboratory, model_of, open_model
+from gatenorm.analysis import comparison
+from gatenorm.analysis import cross_check as checking
+from gatenorm.analysis import curve as curves
+from gatenorm.analysis.latency import LatencyProbe
+from gatenorm.api.evaluating import jobs_of_one
+from gatenorm.api.opening import ModelLike, laboratory, open_model
+from gatenorm.criteria import scoring
 from gatenorm.criteria.criterion import WeightCriterion
+from gatenorm.criteria.criterion_spec import criterion_specs, score_all
 from gatenorm.criteria.registry import check_ranks
 from gatenorm.criteria.registry import criterion as criterion_named
-from gatenorm.criteria.scoring import score as score_layout
-from gatenorm.criteria.scoring import to_score
+from gatenorm.criteria.tokens.sources import RANDOM, Calibration, with_source
 from gatenorm.errors import CriterionError
+from gatenorm.evaluation.tasks.perplexity import Protocol
+from gatenorm.progress import Progress
 from gatenorm.records import Scores
+from gatenorm.records.curve import Curve
+from gatenorm.records.rankings import CrossCheck, RankingComparison
 from gatenorm.surgery.planning import count_for_share
-
-if TYPE_CHECKING:
-    from gatenorm.analysis.latency import LatencyProbe
-    from gatenorm.criteria.laboratory import Laboratory
-    from gatenorm.criteria.tokens.sources import Calibration
-    from gatenorm.evaluation.tasks.perplexity import Protocol
-    from gatenorm.records.curve import Curve
-    from gatenorm.records.rankings import CrossCheck, RankingComparison
-
-Progress = Callable[[int, int], None]
 
 
 def score(
-    model: ModelLike | Laboratory,
+    model: ModelLike,
     criterion: str = "gate-norm",
     *,
     kind: str | None = None,
@@ -67,21 +67,20 @@ def score(
     check_ranks(chosen_criterion, kind or chosen_criterion.kinds[0])
     if isinstance(chosen_criterion, WeightCriterion):
         if calibration is not None or "@" in criterion:
-            raise CriterionError(f"{criterion.partition('@')[0]} looks at weights alone: leave the calibration out")
-        layout = open_model(model_of(model), family, fetch=False)
+            name = criterion.partition("@")[0]
+            raise CriterionError("calibration-unused", f"has no use: {name} reads weights alone", field="calibration")
+        layout = open_model(model, family, fetch=False)
         where = "cpu" if device == "auto" else device  # one layer at a time: there is nothing to spread
-        return score_layout(layout, criterion, kind=kind, seed=seed, backend=backend, device=where, progress=progress)
-    from gatenorm.criteria.criterion_spec import criterion_specs, score_all
-
+        return scoring.score(layout, criterion, kind=kind, seed=seed, backend=backend, device=where, progress=progress)
     asked = criterion_specs([criterion], _calibration(calibration, seed))
     chosen = laboratory(model, family=family, device=device, dtype=dtype, layer_by_layer=layer_by_layer)
     kind = kind or chosen_criterion.kinds[0]
-    to_score(chosen.layout, kind)
+    scoring.to_score(chosen.layout, kind)
     return score_all(chosen, asked, kind=kind, progress=progress)[0]
 
 
 def cross_check(
-    model: ModelLike | Laboratory,
+    model: ModelLike,
     scores: Scores,
     layers: int | None = None,
     *,
@@ -100,15 +99,13 @@ def cross_check(
     Raises:
         CalibrationError, CheckpointError, MissingExtraError: the model cannot be run.
     """
-    from gatenorm.analysis.cross_check import cross_check as check
-
     chosen = laboratory(model)
     count = layers if layers is not None else count_for_share(0.2, len(chosen.layout.attention_layers))
-    return check(chosen, scores, count, protect=protect, calibration=calibration, progress=progress)
+    return checking.cross_check(chosen, scores, count, protect=protect, calibration=calibration, progress=progress)
 
 
 def compare(
-    model: ModelLike | Laboratory,
+    model: ModelLike,
     criteria: Sequence[str],
     *,
     calibration: Calibration | str | None = None,
@@ -125,18 +122,14 @@ def compare(
     Raises:
         CriterionError, CalibrationError, CheckpointError: as :func:`score`, for any of them, before any work.
     """
-    from gatenorm.analysis.comparison import compare as compare_requests
-    from gatenorm.criteria.criterion_spec import criterion_specs
-    from gatenorm.criteria.tokens.sources import RANDOM, with_source
-
     how = _calibration(calibration, seed)
     asked = criterion_specs(criteria, how)
     on = with_source(how, how.source or RANDOM) if bound else None
-    return compare_requests(laboratory(model), asked, bound_on=on, seed=seed, progress=progress)
+    return comparison.compare(laboratory(model), asked, bound_on=on, seed=seed, progress=progress)
 
 
 def curve(
-    model: ModelLike | Laboratory,
+    model: ModelLike,
     criteria: Sequence[str | Scores],
     data: str,
     *,
@@ -170,25 +163,18 @@ def curve(
         task_data: what they read.
         task_limit: items of each task.
         latency: tokens to read and decode behind, or a ``LatencyProbe`` with all its numbers.
-        state: a file that keeps what was measured, so that a run that was stopped goes on.
+        state: a directory that keeps what was measured, so that a stopped run can continue.
 
     Raises:
         EvaluationError, CriterionError, CalibrationError, CheckpointError: what is asked for cannot be measured.
     """
-    from gatenorm.analysis.curve import curve as measure
-    from gatenorm.analysis.curve import evaluation_text
-    from gatenorm.analysis.latency import LatencyProbe
-    from gatenorm.api.evaluating import jobs_of_one
-    from gatenorm.criteria.criterion_spec import criterion_specs
-    from gatenorm.evaluation.tasks.perplexity import Protocol
-
     how = _calibration(calibration, seed)
     asked = [criterion_specs([given], how)[0] if isinstance(given, str) else given for given in criteria]
-    text, chosen = evaluation_text(data), laboratory(model)
+    text, chosen = curves.evaluation_text(data), laboratory(model)
     layers = len(chosen.layout.attention_layers)
     numbers = range(count_for_share(0.5, layers) + 1) if counts is None else counts
     where = None if state is None else Path(state)
-    return measure(
+    return curves.curve(
         chosen,
         asked,
         text,
@@ -205,6 +191,4 @@ def curve(
 
 
 def _calibration(given: Calibration | str | None, seed: int) -> Calibration:
-    from gatenorm.criteria.tokens.sources import Calibration
-
     return given if isinstance(given, Calibration) else Calibration(given or "", seed=seed)

@@ -33,7 +33,7 @@ def command(
 ) -> None:
     """Write MODEL, pruned by gatenorm or dense, in a form that stock engines serve without a patch."""
     from gatenorm.api import open_model
-    from gatenorm.export.registry import TARGETS, target
+    from gatenorm.exports.registry import TARGETS, target
     from gatenorm.files import check_apart
 
     console.check_json(json)
@@ -66,7 +66,7 @@ def command(
 
 def describe(layout: Any) -> list[dict[str, Any]]:
     """Every form that the model could be written in, with the reasons against; JSON-ready."""
-    from gatenorm.export.registry import TARGETS
+    from gatenorm.exports.registry import TARGETS
 
     facts = []
     for target in TARGETS.values():

@@ -37,7 +37,7 @@ def command(
 ) -> None:
     """Run the same prompts through an engine and the reference; exit status 1 when they differ."""
     from gatenorm.api import open_model
-    from gatenorm.export.verify.verify import verify
+    from gatenorm.exports.verify.verify import verify
 
     console.check_json(json)
     console.quiet_transformers()

@@ -14,7 +14,7 @@ from gatenorm.checkpoint import open_store
 from gatenorm.errors import RecoveryError
 from gatenorm.evaluation.core.text import Text
 from gatenorm.families import Layout, detect_layout
-from gatenorm.files import check_new_directory, new_directory, write_json
+from gatenorm.files import check_apart, check_new_directory, new_directory, write_json
 from gatenorm.records import Evidence, to_json
 from gatenorm.recovery import merging
 from gatenorm.recovery import state as states
@@ -107,6 +107,7 @@ def recover(
         check_same(finished.key, key, "holds another recovery", "give another directory", "out", out)
         return finished
     check_new_directory(out)
+    check_apart(out, layout.checkpoint.directory)
     path = states.state_file(out)
     states.load(path, key)  # another recovery's is refused before anything is loaded
     tokenizer = load_tokenizer(layout.checkpoint.directory)

@@ -16,7 +16,7 @@ from gatenorm.errors import RecoveryError
 from gatenorm.evaluation.core.job import Job
 from gatenorm.evaluation.core.text import Text
 from gatenorm.families import Layout, detect_layout
-from gatenorm.files import check_new_directory
+from gatenorm.files import check_apart, check_new_directory
 from gatenorm.models.model import Model
 from gatenorm.records import ModelIdentity, Plan, to_json
 from gatenorm.records.serialization import Value
@@ -192,6 +192,7 @@ def study(
     store = ResultStore(out / STATE)
     if not store.directory.exists():
         check_new_directory(out)
+        check_apart(out, layout.checkpoint.directory)
     store.claim("study", asked, "out")
     measure = _Measure(watched, jobs, settings)
     dense = _kept(store, asked, dict[str, float], lambda: measure(layout))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gatenorm.families import Layout
-from gatenorm.files import new_directory, write_json
+from gatenorm.files import check_apart, new_directory, write_json
 from gatenorm.records import Plan, to_json
 from gatenorm.surgery.card import model_card
 from gatenorm.surgery.config import MODELLING_FILE, belongs, pruned_config, tokenizer_config
@@ -61,10 +61,11 @@ def write_pruned(layout: Layout, plan: Plan, out: Path, progress: Callable[[int,
         progress: called with (bytes written, bytes in all).
 
     Raises:
-        OutputError: ``out`` exists and is not empty, cannot be written, or the disk is full.
+        OutputError: ``out`` exists and is not empty, lies inside the source, cannot be written, or the disk is full.
         PlanError: this model must not be pruned, or the plan is not for it.
     """
     check_plan(layout, plan)
+    check_apart(out, layout.checkpoint.directory)
     config, tokenizer = pruned_config(layout, plan), tokenizer_config(layout)
     gone = layout.tensors_removed_by(plan.edits)
     checkpoint = layout.checkpoint

@@ -25,7 +25,7 @@ from gatenorm.engines import engine_named
 from gatenorm.errors import AuditError, MissingExtraError, PlanError, did_you_mean
 from gatenorm.evaluation.core.text import read_text
 from gatenorm.families import Layout
-from gatenorm.files import write_json
+from gatenorm.files import check_apart, write_json
 from gatenorm.models.architecture import Architecture
 from gatenorm.models.named import default_model, language_of, named_text
 from gatenorm.records.audit import CANDIDATE, STANDS, Audit, NotExamined
@@ -65,6 +65,7 @@ def prepare(model: str, directory: Path, config: Config, fail_on: str | None = N
         GatenormError: a model, a criterion, data, an engine or a budget that cannot be had.
     """
     layout = api.open_model(model)
+    check_apart(directory, layout.checkpoint.directory)
     check_directory(directory, layout.identity())
     refusal = layout.refusal()
     if refusal:

@@ -11,7 +11,7 @@ from gatenorm.audit.plan.candidates import Candidate
 from gatenorm.audit.run.job_cache import Measuring, records, recovery_sha256
 from gatenorm.audit.run.jobs import Order
 from gatenorm.engines import engine_named
-from gatenorm.export.registry import TARGETS
+from gatenorm.exports.registry import TARGETS
 from gatenorm.records import Evidence
 from gatenorm.records.audit import NotExamined
 

@@ -12,7 +12,7 @@ from typing import Any
 from gatenorm.checkpoint import TensorStore, open_store
 from gatenorm.checkpoint.formats.gguf.metadata import kv_heads, read_model
 from gatenorm.errors import EvaluationError, MissingExtraError
-from gatenorm.export.gguf.writer import EDITS_KEY
+from gatenorm.exports.gguf.writer import EDITS_KEY
 from gatenorm.families import Layout
 from gatenorm.records import ATTENTION, MLP, Edits, ModelIdentity
 

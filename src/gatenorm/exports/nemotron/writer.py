@@ -22,9 +22,9 @@ from typing import Any
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES
 from gatenorm.engines.vllm import plugin
 from gatenorm.errors import FamilyError
-from gatenorm.export import llama_like
-from gatenorm.export.nemotron import tensors
-from gatenorm.export.registry import Exported, Progress
+from gatenorm.exports import llama_like
+from gatenorm.exports.nemotron import tensors
+from gatenorm.exports.registry import Exported, Progress
 from gatenorm.families import Layout, Rotary
 from gatenorm.families.family import value
 from gatenorm.files import new_directory, write_json

@@ -13,7 +13,7 @@ import numpy as np
 
 from gatenorm.checkpoint.dtypes import Float32, to_float32
 from gatenorm.checkpoint.formats.gguf.tensor_reader import ROUNDING, Contents
-from gatenorm.export.gguf.tensors import Tensor, tensors
+from gatenorm.exports.gguf.tensors import Tensor, tensors
 from gatenorm.families import Layout
 
 # Architectures whose tensors have the names, the shapes and the order of rotary pairs that ``gguf_tensors`` knows.

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.errors import OutputError
-from gatenorm.export.gguf.added_tokens import Settings
-from gatenorm.export.gguf.special_tokens import OWN_SPACES
-from gatenorm.export.gguf.vocabulary import FIRST_ONLY_NOTE, UNUSED, Vocabulary, from_json, from_pieces
+from gatenorm.exports.gguf.added_tokens import Settings
+from gatenorm.exports.gguf.special_tokens import OWN_SPACES
+from gatenorm.exports.gguf.vocabulary import FIRST_ONLY_NOTE, UNUSED, Vocabulary, from_json, from_pieces
 from gatenorm.families import Layout
 from gatenorm.records import read_json
 from gatenorm.surgery.config import belongs

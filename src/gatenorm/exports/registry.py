@@ -14,7 +14,7 @@ from typing import Protocol, cast
 
 from gatenorm.errors import OutputError, did_you_mean
 from gatenorm.families import Layout
-from gatenorm.files import check_new_directory, check_new_file
+from gatenorm.files import check_apart, check_new_directory, check_new_file
 
 Progress = Callable[[int, int], None]
 
@@ -79,12 +79,15 @@ class Target:
             progress: called with (bytes written, bytes in all).
 
         Raises:
-            OutputError: the model cannot be written so (with the reason), the dtype is unknown, or ``out`` is taken.
+            OutputError: the model cannot be written so (with the reason), the dtype is unknown, or ``out`` is taken or
+                lies inside the model.
             MissingExtraError: a package that writing needs is not installed.
         """
         if dtype not in self.dtypes:
             raise OutputError(f"{self.name} has no type {dtype!r}; {did_you_mean(dtype, self.dtypes)}")
         self.check_output(out)
+        if not self.is_file:  # a file for an engine often lies beside the weights that it was made from
+            check_apart(out, layout.checkpoint.directory)
         reasons = self.obstacles(layout)
         if reasons:
             raise OutputError(f"{layout.checkpoint.name} cannot be written as {self.name}: {'; '.join(reasons)}")
@@ -105,7 +108,7 @@ TARGETS: dict[str, Target] = {
             engines=("llama.cpp", "Ollama"),
             dtypes=("auto", "f32", "f16", "bf16", "q8_0", "q4_k_m", "q5_k_m", "q6_k"),
             is_file=True,
-            module="gatenorm.export.gguf.writer",
+            module="gatenorm.exports.gguf.writer",
         ),
         Target(
             name="nemotron-nas",
@@ -113,7 +116,7 @@ TARGETS: dict[str, Target] = {
             engines=("vLLM", "SGLang", "TensorRT-LLM", "ExLlamaV3", "MLX-LM"),
             dtypes=("auto",),
             is_file=False,
-            module="gatenorm.export.nemotron.writer",
+            module="gatenorm.exports.nemotron.writer",
         ),
     )
 }

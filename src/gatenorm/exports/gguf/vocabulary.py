@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm.errors import OutputError
-from gatenorm.export.gguf.added_tokens import SPACE, Added, Settings, added_tokens
-from gatenorm.export.gguf.pretokenizers import recognise
-from gatenorm.export.gguf.sentencepiece import read_sentencepiece
-from gatenorm.export.gguf.special_tokens import OWN_SPACES, Around, by_settings, by_template
+from gatenorm.exports.gguf.added_tokens import SPACE, Added, Settings, added_tokens
+from gatenorm.exports.gguf.pretokenizers import recognise
+from gatenorm.exports.gguf.sentencepiece import read_sentencepiece
+from gatenorm.exports.gguf.special_tokens import OWN_SPACES, Around, by_settings, by_template
 
 # `llama_token_type` of llama.h.
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES, Bits
 from gatenorm.checkpoint.formats.gguf.types import SCHEMES, encode, more_bits, nbytes, tensor_type
 from gatenorm.errors import CheckpointError
-from gatenorm.export.llama_like import outer, tied
+from gatenorm.exports.llama_like import outer, tied
 from gatenorm.families import Layout
 
 # How much of a tensor is in memory at once.

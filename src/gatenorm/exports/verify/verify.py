@@ -19,8 +19,8 @@ import numpy.typing as npt
 from gatenorm.checkpoint import open_store
 from gatenorm.engines import Continuation, Engine, GreedySession, engine_for
 from gatenorm.errors import EvaluationError, GatenormError
-from gatenorm.export.verify.gguf_comparison import Compared
-from gatenorm.export.verify.tolerances import EXACT, Limit, limit_for, tolerated
+from gatenorm.exports.verify.gguf_comparison import Compared
+from gatenorm.exports.verify.tolerances import EXACT, Limit, limit_for, tolerated
 from gatenorm.families import Layout
 from gatenorm.models import loading as reference
 from gatenorm.records import Evidence
@@ -180,13 +180,13 @@ def _limit(exported: Path, kind: Engine) -> Limit:
     """What the types that the weights are stored in explain, where the engine computes in them."""
     if kind.exact:
         return EXACT
-    from gatenorm.export.gguf.writer import stored_types
+    from gatenorm.exports.gguf.writer import stored_types
 
     return limit_for(stored_types(exported))
 
 
 def _hold(exported: Path, against: Layout, model: Any) -> Compared | None:
-    from gatenorm.export.gguf.dequantized_model import hold
+    from gatenorm.exports.gguf.dequantized_model import hold
 
     return hold(exported, against, model)
 

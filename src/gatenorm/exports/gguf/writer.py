@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 from gatenorm.checkpoint.formats.gguf.header import ALIGNMENT, read_header
 from gatenorm.checkpoint.formats.gguf.types import check_quantiser
 from gatenorm.errors import GatenormError, MissingExtraError
-from gatenorm.export import llama_like
-from gatenorm.export.gguf.tensors import NO_MLP, Tensor, file_type, hidden, tensors, written
-from gatenorm.export.gguf.tokenizer import Tokenizer, tokenizer
-from gatenorm.export.registry import Exported, Progress
+from gatenorm.exports import llama_like
+from gatenorm.exports.gguf.tensors import NO_MLP, Tensor, file_type, hidden, tensors, written
+from gatenorm.exports.gguf.tokenizer import Tokenizer, tokenizer
+from gatenorm.exports.registry import Exported, Progress
 from gatenorm.families import Layout
 from gatenorm.families.family import positive, value
 from gatenorm.files import check_new_file, new_file

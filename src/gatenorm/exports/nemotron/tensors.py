@@ -11,7 +11,7 @@ import numpy as np
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES
 from gatenorm.checkpoint.parts import NewTensor, Part, Repeated, Widened
 from gatenorm.checkpoint.store import NewWeights, Replacement
-from gatenorm.export.llama_like import outer, tied
+from gatenorm.exports.llama_like import outer, tied
 from gatenorm.families import Layout
 
 # What the readers round an MLP's width up to.

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from gatenorm.checkpoint.dtypes import Float32
 from gatenorm.checkpoint.formats.gguf.tensor_reader import Contents
 from gatenorm.errors import EvaluationError
-from gatenorm.export import llama_like
-from gatenorm.export.gguf.tensors import Tensor
-from gatenorm.export.verify.gguf_comparison import ARCHITECTURES, Compared, compare
+from gatenorm.exports import llama_like
+from gatenorm.exports.gguf.tensors import Tensor
+from gatenorm.exports.verify.gguf_comparison import ARCHITECTURES, Compared, compare
 from gatenorm.families import Layout
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def take_over(model: PreTrainedModel, contents: Contents, layout: Layout) -> Com
 
 
 def in_halves(rows: Float32, head_dim: int) -> Float32:
-    """The inverse of :func:`gatenorm.export.gguf.tensors.interleaved`."""
+    """The inverse of :func:`gatenorm.exports.gguf.tensors.interleaved`."""
     pairs = rows.reshape(-1, head_dim // 2, 2, *rows.shape[1:])
     found: Float32 = pairs.swapaxes(1, 2).reshape(rows.shape)
     return found
