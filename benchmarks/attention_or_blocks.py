@@ -20,8 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gatenorm import Calibration, laboratory, score
-from gatenorm.criteria.laboratory import Laboratory
+from gatenorm import Calibration, score, session
+from gatenorm.criteria.session import ScoringSession
 from gatenorm.evaluation.core.text import Text, read_text
 from gatenorm.evaluation.tasks.perplexity import Protocol, perplexity
 from gatenorm.models.architecture import Architecture, Work
@@ -50,8 +50,8 @@ class Point:
 class Bench:
     """One model with its scores, its predicted times and the perplexities measured so far."""
 
-    def __init__(self, lab: Laboratory, text: Text, protocol: Protocol, times: dict[str, Times]):
-        self.lab, self.text, self.protocol, self.times = lab, text, protocol, times
+    def __init__(self, opened: ScoringSession, text: Text, protocol: Protocol, times: dict[str, Times]):
+        self.opened, self.text, self.protocol, self.times = opened, text, protocol, times
         self.known: dict[tuple[str, tuple[int, ...]], float] = {}
         self.tokens = 0
 
@@ -61,14 +61,14 @@ class Bench:
     def perplexity(self, kind: str, layers: Sequence[int]) -> float:
         key = kind, tuple(sorted(layers))
         if key not in self.known:
-            with self.lab.model.without(key[1], kind) as model:
+            with self.opened.model.without(key[1], kind) as model:
                 found = perplexity(model.module, model.tokenizer, self.text, self.protocol)
             self.known[key], self.tokens = found.perplexity, found.tokens
         return self.known[key]
 
     def reach(self, phase: str, target: float, scores: Scores) -> Point | None:
         """The fewest of the weakest that reach the target; ``None`` where all that can go are not enough."""
-        for count in range(1, most_removable(self.lab.layout, (), scores.kind) + 1):
+        for count in range(1, most_removable(self.opened.layout, (), scores.kind) + 1):
             layers = scores.ranking[:count]
             reached = self.speedup(phase, scores.kind, layers)
             if reached >= target * (1 - 1e-9):
@@ -94,23 +94,23 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
 
-    lab = laboratory(given.model)
+    opened = session(given.model)
     calibration = Calibration(given.calibration, given.samples, given.length)
     names = [*(name for name in given.criteria.split(",") if name != PACE), PACE]
-    scores = [score(lab, name, calibration=None if _of_weights(name) else calibration) for name in names]
-    context = given.context or lab.layout.context or 2048
-    counted, where = Architecture.of(lab.layout), machine(given.machine)
+    scores = [score(opened, name, calibration=None if _of_weights(name) else calibration) for name in names]
+    context = given.context or opened.layout.context or 2048
+    counted, where = Architecture.of(opened.layout), machine(given.machine)
     works = {"prefill": Work.prefill(context, given.batch), "decode": Work.decode(context, given.batch)}
     times = {phase: predict(counted, where, work) for phase, work in works.items()}
-    protocol = Protocol(given.window or min(lab.layout.context or 2048, 2048), limit=given.windows)
-    bench = Bench(lab, read_text(given.data), protocol, times)
+    protocol = Protocol(given.window or min(opened.layout.context or 2048, 2048), limit=given.windows)
+    bench = Bench(opened, read_text(given.data), protocol, times)
 
     whole = bench.perplexity(BLOCK, ())
-    most = most_removable(lab.layout, (), BLOCK)
+    most = most_removable(opened.layout, (), BLOCK)
     counts = [n for n in map(int, given.blocks.split(",")) if n <= most]
     points: list[Point] = []
     print(
-        f"{lab.layout.checkpoint.name}: perplexity {whole:.4g} with nothing removed ({bench.tokens:,} tokens, "
+        f"{opened.layout.checkpoint.name}: perplexity {whole:.4g} with nothing removed ({bench.tokens:,} tokens, "
         f"windows of {protocol.window}); predicted for {given.machine}, {context:,} tokens, batch {given.batch}"
     )
     pace = scores[-1]

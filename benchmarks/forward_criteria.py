@@ -29,7 +29,7 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from gatenorm import laboratory, score
+from gatenorm import score, session
 from gatenorm.checkpoint import open_store
 from gatenorm.criteria.ablation.leave_one_out import leave_one_out
 from gatenorm.criteria.losses.removal import loss_on
@@ -88,11 +88,11 @@ def statistics_cost(options: argparse.Namespace) -> None:
         for name, shape in SHAPES.items():
             width, _, _, _, blocks, dtype = shape
             layout = random_model(Path(directory) / name, shape)
-            model = laboratory(layout, dtype=str(dtype).removeprefix("torch.")).module
+            model = session(layout, dtype=str(dtype).removeprefix("torch.")).module
             report_statistics(f"{name}: {blocks} blocks of width {width}, {dtype}", model, layout, options)
     if options.model:
-        lab = laboratory(options.model)
-        report_statistics(f"{options.model}, {lab.model.computes_in}", lab.module, lab.layout, options)
+        opened = session(options.model)
+        report_statistics(f"{options.model}, {opened.model.computes_in}", opened.module, opened.layout, options)
 
 
 def report_statistics(name: str, model: Any, layout: Layout, options: argparse.Namespace) -> None:
@@ -112,17 +112,15 @@ def report_statistics(name: str, model: Any, layout: Layout, options: argparse.N
 
 def prefix_gain(options: argparse.Namespace) -> None:
     """Sharing the blocks in front of a removed layer, beside running the whole model."""
-    lab = laboratory(options.model or "demo")
-    given = lab.samples(Calibration("random", max(1, options.tokens // 256), 256))
-    layers = lab.layout.attention_layers
-    naive, shared = loss_on(lab.model, given), SharedPrefix(lab.model, given)
+    opened = session(options.model or "demo")
+    given = opened.samples(Calibration("random", max(1, options.tokens // 256), 256))
+    layers = opened.layout.attention_layers
+    naive, shared = loss_on(opened.model, given), SharedPrefix(opened.model, given)
     sets = {
         "leave-one-out": [(), *((layer,) for layer in layers)],
         "a greedy round, 4 gone": [(*layers[2:6], layer) for layer in layers if layer not in layers[2:6]],
     }
-    print(
-        f"whole model / shared prefix: {lab.layout.checkpoint.directory.name}, {given.tokens} tokens; {environment()}"
-    )
+    print(f"whole model / shared prefix: {opened.layout.checkpoint.name}, {given.tokens} tokens; {environment()}")
     for name, wanted in sets.items():
         differ = max(abs(a - b) for a, b in zip(shared(wanted), map(naive, wanted), strict=True))
         seconds = in_turns(

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from gatenorm import laboratory, open_model, score
+from gatenorm import open_model, score, session
 from gatenorm.analysis.agreement import spearman
 from gatenorm.criteria.registry import weight_criteria
 from gatenorm.demo import analysis, evaluation
@@ -39,7 +39,7 @@ def measure(directory: Path) -> dict[str, Any]:
     records = evaluation.evaluate(model, tokenizer)
     sys.stderr.write("layers\n")
     layout = open_model(directory)
-    found = analysis.sublayers(laboratory(layout, dtype="float32"), analysis.stories(LAYER_STORIES))
+    found = analysis.sublayers(session(layout, dtype="float32"), analysis.stories(LAYER_STORIES))
     rise = list(found.rise)
     criteria = {name: [s.score for s in score(layout, name).layers] for name in weight_criteria()}
     compared = {**criteria, "cosine": list(found.cosine), "norm-ratio": list(found.norm_ratio)}

@@ -1,4 +1,4 @@
-"""Tiny models with what a laboratory needs, and samples of unequal length."""
+"""Tiny models with what a session needs, and samples of unequal length."""
 
 from __future__ import annotations
 

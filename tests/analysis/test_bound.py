@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from gatenorm.analysis.bound import measure_bound
-from gatenorm.criteria.laboratory import Laboratory
+from gatenorm.criteria.session import ScoringSession
 from gatenorm.criteria.tokens.sources import Calibration, Samples
 from gatenorm.errors import CriterionError
 from gatenorm.records import to_json
@@ -26,18 +26,18 @@ HOW = Calibration("random", samples=3, length=TOKENS)
 COVERED = [name for name in SHAPES if name != "falcon-alibi"]
 
 
-def laboratory_on(directory: Path, model: object, sequence: list[int]) -> Laboratory:
-    """A laboratory whose model and tokens are given."""
-    laboratory = Laboratory(model_on(layout_of(directory), model))
-    laboratory._samples[HOW] = Samples((tuple(sequence),), {"source": "random"}), 0.0
-    return laboratory
+def session_on(directory: Path, model: object, sequence: list[int]) -> ScoringSession:
+    """A session whose model and tokens are given."""
+    session = ScoringSession(model_on(layout_of(directory), model))
+    session._samples[HOW] = Samples((tuple(sequence),), {"source": "random"}), 0.0
+    return session
 
 
 @pytest.mark.parametrize("name", COVERED)
 def test_deviations_are_those_of_the_attention_itself(name: str, tiny_models: TinyModels):
-    laboratory = laboratory_on(tiny_models(name), build(name), tokens()[0].tolist())
-    found = measure_bound(laboratory, HOW)
-    heads = laboratory.layout.heads
+    session = session_on(tiny_models(name), build(name), tokens()[0].tolist())
+    found = measure_bound(session, HOW)
+    heads = session.layout.heads
     for layer, seen in zip(found.layers, observe(name), strict=True):
         v = seen.v.repeat_interleave(heads // len(seen.v), 0)  # [heads, tokens, head_dim]
         running = v.cumsum(1) / torch.arange(1, TOKENS + 1).view(1, -1, 1)
@@ -45,9 +45,9 @@ def test_deviations_are_those_of_the_attention_itself(name: str, tiny_models: Ti
         assert layer.deviation == pytest.approx((mixed - running).norm(dim=-1).amax(1).tolist(), rel=1e-4)
         assert all(deviation <= limit for deviation, limit in zip(layer.deviation, layer.limit, strict=True))
         largest = (seen.queries @ seen.keys.repeat_interleave(heads // len(seen.keys), 0).transpose(1, 2)).abs()
-        logits = largest.amax((1, 2)) * laboratory.layout.scale
-        if laboratory.layout.softcap:
-            logits = laboratory.layout.softcap * (logits / laboratory.layout.softcap).tanh()
+        logits = largest.amax((1, 2)) * session.layout.scale
+        if session.layout.softcap:
+            logits = session.layout.softcap * (logits / session.layout.softcap).tanh()
         assert all(b >= z * (1 - 1e-5) for b, z in zip(layer.logits, logits.tolist(), strict=True))
 
 
@@ -58,21 +58,21 @@ def test_the_bound_says_something_about_small_gates(tiny_models: TinyModels, tmp
             if "q_proj" in name:
                 parameter *= 2e-4
     model.save_pretrained(tmp_path)
-    found = measure_bound(Laboratory(model_on(layout_of(tmp_path))), HOW)
+    found = measure_bound(ScoringSession(model_on(layout_of(tmp_path))), HOW)
     for layer in found.layers:
         assert layer.vacuous == 0
         assert all(d <= limit for d, limit in zip(layer.deviation, layer.limit, strict=True))
         assert layer.looseness[0] >= 1
-    loud = measure_bound(Laboratory(model_on(layout_of(tiny_models("llama-gqa")))), HOW)
+    loud = measure_bound(ScoringSession(model_on(layout_of(tiny_models("llama-gqa")))), HOW)
     assert all(layer.vacuous == 8 and min(layer.logits) > VACUOUS_FROM for layer in loud.layers)
     assert to_json(loud)["layers"][0]["logits"] == list(loud.layers[0].logits)
 
 
 def test_samples_never_reach_past_the_window(tiny_models: TinyModels):
-    found = measure_bound(Laboratory(model_on(layout_of(tiny_models("mistral")))), Calibration("random", 2, 40))
+    found = measure_bound(ScoringSession(model_on(layout_of(tiny_models("mistral")))), Calibration("random", 2, 40))
     assert found.protocol["length"] == 16
 
 
 def test_alibi_is_refused(tiny_models: TinyModels):
     with pytest.raises(CriterionError, match="ALiBi"):
-        measure_bound(Laboratory(model_on(layout_of(tiny_models("falcon-alibi")))), HOW)
+        measure_bound(ScoringSession(model_on(layout_of(tiny_models("falcon-alibi")))), HOW)

@@ -62,24 +62,24 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def measured(laboratory: Any, text: Path, ranking: Any = "gate-norm", **options: Any) -> Curve:
+def measured(session: Any, text: Path, ranking: Any = "gate-norm", **options: Any) -> Curve:
     how = {"counts": [2], "protocol": Protocol(window=64, limit=2), "seeds": 1} | options
-    return gatenorm.curve(laboratory, [ranking], str(text), **how)
+    return gatenorm.curve(session, [ranking], str(text), **how)
 
 
 def test_tasks_are_those_of_the_pruned_checkpoint_and_are_added_to_a_state(text: Path, tmp_path: Path):
     from gatenorm.evaluation.core.job import Request
 
-    laboratory, state = gatenorm.laboratory("demo"), tmp_path / "state"
+    session, state = gatenorm.session("demo"), tmp_path / "state"
     # The first layers, which the tasks cannot do without: the late ones would leave every item right.
-    ranked = gatenorm.score(laboratory, "depth")
+    ranked = gatenorm.score(session, "depth")
     layers = tuple(LayerScore(s.layer, float(s.layer)) for s in ranked.layers)
     first = msgspec.structs.replace(ranked, layers=layers, ranking=())
-    plain = measured(laboratory, text, first, state=state)
+    plain = measured(session, text, first, state=state)
     assert plain.lines[0].figures == {}
     asked = {"state": state, "tasks": "retrieval", "task_limit": 4}
     steps: list[tuple[int, int]] = []
-    found = measured(laboratory, text, first, progress=lambda *step: steps.append(step), **asked)
+    found = measured(session, text, first, progress=lambda *step: steps.append(step), **asked)
     jobs = len(found.measured)
     # Perplexity of 0, of 2 by the ranking and of 2 at random is known; the tasks of the ranking's two are not.
     assert steps[-1] == (3 + 2 * jobs, 3 + 2 * jobs)
@@ -93,7 +93,7 @@ def test_tasks_are_those_of_the_pruned_checkpoint_and_are_added_to_a_state(text:
     assert {task: line.figures[f"{task}.accuracy"][2] for task in right} == right
     assert line.figures["accuracy"][2] == pytest.approx(sum(right.values()) / len(right))
     assert line.figures["accuracy"][2] < line.figures["accuracy"][0] - 0.2
-    fresh = gatenorm.laboratory("demo")
+    fresh = gatenorm.session("demo")
     again = measured(fresh, text, first, **asked)
     assert not fresh.model.loaded
     assert again.lines == found.lines
@@ -108,8 +108,8 @@ def test_a_state_of_another_tokenizer_or_of_other_software_is_refused(text: Path
     directory, state = tmp_path / "model", tmp_path / "state"
     shutil.copytree(MODEL.checked_directory(), directory)
     how: dict[str, Any] = {"counts": [1], "seeds": 0, "state": state}
-    found = measured(gatenorm.laboratory(directory), text, **how)
-    fresh = gatenorm.laboratory(shutil.copytree(directory, tmp_path / "elsewhere"))
+    found = measured(gatenorm.session(directory), text, **how)
+    fresh = gatenorm.session(shutil.copytree(directory, tmp_path / "elsewhere"))
     assert measured(fresh, text, **how).lines == found.lines
     assert not fresh.model.loaded
     claims = state / "claims.json"
@@ -123,7 +123,7 @@ def test_a_state_of_another_tokenizer_or_of_other_software_is_refused(text: Path
     claims.write_text(kept)
     swap_two_tokens(directory)
     with pytest.raises(OutputError, match=r"another perplexity of a curve \(model .*, now .*\)"):
-        measured(gatenorm.laboratory(directory), text, **how)
+        measured(gatenorm.session(directory), text, **how)
 
 
 def test_speed_is_held_against_the_whole_model_in_turns(text: Path, monkeypatch: pytest.MonkeyPatch):
@@ -138,7 +138,7 @@ def test_speed_is_held_against_the_whole_model_in_turns(text: Path, monkeypatch:
         return Sample(prefill=attentions / 4, first_token=1.0, decode=2.0 * attentions)
 
     monkeypatch.setattr(TransformersTimed, "run", run)
-    found = measured(gatenorm.laboratory("demo"), text, latency=LatencyProbe(48, 8, rounds=3))
+    found = measured(gatenorm.session("demo"), text, latency=LatencyProbe(48, 8, rounds=3))
     assert ran == [16] * 4 + [16, 14] * 4
     figures = found.lines[0].figures
     assert figures["prefill_speedup"] == {0: 1.0, 2: 16 / 14}
@@ -151,7 +151,7 @@ def test_speed_is_held_against_the_whole_model_in_turns(text: Path, monkeypatch:
 
 
 def test_speed_is_really_timed(text: Path):
-    found = measured(gatenorm.laboratory("demo"), text, latency=LatencyProbe(32, 2, rounds=2), seeds=0)
+    found = measured(gatenorm.session("demo"), text, latency=LatencyProbe(32, 2, rounds=2), seeds=0)
     figures = found.lines[0].figures
     for phase in ("prefill", "decode"):
         low, middle, high = (figures[f"{phase}_speedup{end}"][2] for end in ("_low", "", "_high"))
@@ -160,7 +160,7 @@ def test_speed_is_really_timed(text: Path):
 
 
 def test_a_curve_of_another_schema_is_refused_by_name(text: Path):
-    data = to_json(measured(gatenorm.laboratory("demo"), text, counts=[1], seeds=0))
+    data = to_json(measured(gatenorm.session("demo"), text, counts=[1], seeds=0))
     with refused("schema-unknown", kind=RecordError):
         from_json(Curve, data | {"schema": "gatenorm/curve/9"}, "a curve")
     with refused("field-missing", "protocol", RecordError):
@@ -170,17 +170,17 @@ def test_a_curve_of_another_schema_is_refused_by_name(text: Path):
 
 
 def test_the_random_criterion_is_drawn_by_the_seed_and_the_band_by_its_own(text: Path):
-    laboratory = gatenorm.laboratory("demo")
-    found = measured(laboratory, text, "random", seed=5, counts=[3])
+    session = gatenorm.session("demo")
+    found = measured(session, text, "random", seed=5, counts=[3])
     (line,), (band,) = found.lines, found.band
-    assert line.removed[3] == tuple(gatenorm.score(laboratory.layout, "random", seed=5).ranking[:3])
-    assert band.removed[3] == tuple(gatenorm.score(laboratory.layout, "random", seed=0).ranking[:3])
+    assert line.removed[3] == tuple(gatenorm.score(session.layout, "random", seed=5).ranking[:3])
+    assert band.removed[3] == tuple(gatenorm.score(session.layout, "random", seed=0).ranking[:3])
     assert line.removed[3] != band.removed[3]
 
 
 def test_what_a_curve_cannot_be_of_is_said_before_any_work(text: Path):
     with pytest.raises(CriterionError, match="--criteria names none: expected one or more"):
         gatenorm.curve("demo", [], str(text))
-    said = 'latency is measured on one device: name it, with --device .* laboratory.*device="cuda".*, instead of auto'
+    said = 'latency is measured on one device: name it, with --device .* session.*device="cuda".*, instead of auto'
     with pytest.raises(CalibrationError, match=said):
-        measured(gatenorm.laboratory("demo", device="auto"), text, latency=32)
+        measured(gatenorm.session("demo", device="auto"), text, latency=32)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from gatenorm.analysis.agreement import spearman
-from gatenorm.criteria.laboratory import Laboratory
 from gatenorm.criteria.scoring import score
+from gatenorm.criteria.session import ScoringSession
 from gatenorm.criteria.tokens.sources import Calibration
 from tests.analysis.models import layout_of, model_on
 from tests.criteria.test_measured import RISES
@@ -19,14 +19,14 @@ def test_cosine_on_random_tokens_is_as_good_as_on_text(shared: Path):
     """The published correlations are 0.82 on text and 0.69 on random tokens, with 12,288 and 8,192 tokens. With these
     2,048, others of the same kind were found between 0.73 and 0.83.
     """
-    laboratory = Laboratory(model_on(layout_of(shared / "models/novels-16L")))
+    session = ScoringSession(model_on(layout_of(shared / "models/novels-16L")))
     rises = [float(x) for x in RISES.split()]
     found = {}
     for source in (str(shared / "data/novels/heldout.txt"), "random"):
-        scores = laboratory.score("cosine", Calibration(source, samples=8))
+        scores = session.score("cosine", Calibration(source, samples=8))
         found[source] = spearman([s.score for s in scores.layers], rises)
     text, random = found.values()
     assert text == pytest.approx(0.82, abs=0.08)
     assert random == pytest.approx(0.72, abs=0.12)
-    weights = spearman([s.score for s in score(laboratory.layout).layers], rises)
+    weights = spearman([s.score for s in score(session.layout).layers], rises)
     assert weights == pytest.approx(-0.43, abs=0.02)

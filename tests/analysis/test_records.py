@@ -22,12 +22,12 @@ HOW = Calibration("random", samples=3, length=12)
 
 @pytest.fixture(scope="module")
 def written(tiny_models: TinyModels) -> dict[str, Any]:
-    laboratory = gatenorm.laboratory(tiny_models("llama-mha"))
-    scores = gatenorm.score(laboratory, "depth")
+    session = gatenorm.session(tiny_models("llama-mha"))
+    scores = gatenorm.score(session, "depth")
     return {
-        "comparison": gatenorm.compare(laboratory, ["gate-norm-heads", "cosine"], calibration=HOW, bound=True),
-        "unbound": gatenorm.compare(laboratory, ["gate-norm", "depth", "random"]),
-        "cross-check": gatenorm.cross_check(laboratory, scores, 2, calibration=HOW),
+        "comparison": gatenorm.compare(session, ["gate-norm-heads", "cosine"], calibration=HOW, bound=True),
+        "unbound": gatenorm.compare(session, ["gate-norm", "depth", "random"]),
+        "cross-check": gatenorm.cross_check(session, scores, 2, calibration=HOW),
     }
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from gatenorm.analysis.curve import evaluation_text
-from gatenorm.criteria.laboratory import Laboratory
+from gatenorm.criteria.session import ScoringSession
 from gatenorm.criteria.tokens.sources import (
     Calibration,
     Samples,
@@ -179,23 +179,17 @@ def test_texts_begin_as_the_tokenizer_begins_them(tiny_models: TinyModels):
 
 
 def test_what_cannot_be_had_is_said_before_a_weight_is_loaded(tiny_models: TinyModels):
-    layout = layout_of(tiny_models("llama-gqa"))
-    for laboratory, name, source, kind, message in [
-        (Laboratory(model_on(layout)), "gate-norm", "self", CriterionError, "weights alone"),
-        (Laboratory(model_on(layout)), "cosine", "text.txt", CalibrationError, "has no tokenizer"),
-        (
-            Laboratory(model_on(layout), layer_by_layer=True),
-            "cosine",
-            "self",
-            CalibrationError,
-            "whole model",
-        ),
-        (Laboratory(model_on(layout), layer_by_layer=True), "leave-one-out", "random", CalibrationError, "whole model"),
-        (Laboratory(model_on(layout)), "cosine", "random", CalibrationError, "longer than the model's 128 positions"),
+    model = model_on(layout_of(tiny_models("llama-gqa")))
+    for session, name, source, kind, message in [
+        (ScoringSession(model), "gate-norm", "self", CriterionError, "weights alone"),
+        (ScoringSession(model), "cosine", "text.txt", CalibrationError, "has no tokenizer"),
+        (ScoringSession(model, layer_by_layer=True), "cosine", "self", CalibrationError, "whole model"),
+        (ScoringSession(model, layer_by_layer=True), "leave-one-out", "random", CalibrationError, "whole model"),
+        (ScoringSession(model), "cosine", "random", CalibrationError, "longer than the model's 128 positions"),
     ]:
         with pytest.raises(kind, match=message):
-            laboratory.prepare(name, Calibration(source))
-        assert not laboratory.model.loaded
+            session.prepare(name, Calibration(source))
+        assert not session.model.loaded
 
 
 def test_errors_name_the_options_that_there_are(tmp_path: Path):

@@ -22,7 +22,7 @@ TinyModels = Callable[..., Path]
 
 def test_every_verb_is_a_public_name():
     verbs = {"score", "compare", "cross_check", "curve", "plan", "prune", "prune_module", "export", "verify"}
-    verbs |= {"evaluate", "recover", "recovery_study", "load", "open_model", "laboratory", "run_audit"}
+    verbs |= {"evaluate", "recover", "recovery_study", "load", "open_model", "session", "run_audit"}
     assert verbs <= set(dir(gatenorm))
     assert all(callable(getattr(gatenorm, name)) for name in verbs)
     assert gatenorm.Scores is Scores

@@ -115,13 +115,13 @@ def test_the_command_compares_a_pruned_version(
 def test_the_card_says_what_the_layers_do():
     """The streams on the card's own stories; the rises, which take a pass a layer, on the first of them."""
     card = json.loads((MODEL.checked_directory() / "measured.json").read_text())
-    laboratory = gatenorm.laboratory("demo", dtype="float32")
+    session = gatenorm.session("demo", dtype="float32")
     text = stories(card["layer_stories"])
-    samples = evaluation_samples(laboratory, text, Protocol(separator=END))
-    seen = observe(laboratory.module, laboratory.layout, samples)
+    samples = evaluation_samples(session, text, Protocol(separator=END))
+    seen = observe(session.module, session.layout, samples)
     assert list(cosine(seen).values()) == pytest.approx(card["cosine"], rel=1e-3)
     assert list(norm_ratio(seen).values()) == pytest.approx(card["norm_ratio"], rel=1e-3)
-    found = sublayers(laboratory, stories(1))
+    found = sublayers(session, stories(1))
     assert found.loss == pytest.approx(card["loss"], rel=0.15)
     assert found.rise[0] == pytest.approx(card["rise"][0], rel=0.15)
     assert len(found.cosine) == len(found.norm_ratio) == len(found.rise) == 16

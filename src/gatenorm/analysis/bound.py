@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gatenorm.criteria.compute.backend import Float64, backend
-from gatenorm.criteria.laboratory import Laboratory
+from gatenorm.criteria.session import ScoringSession
 from gatenorm.criteria.tokens.sources import Calibration, batches
 from gatenorm.criteria.weights.gate_norm_scaled import gate_norm_scaled
 from gatenorm.errors import CriterionError, named
@@ -35,21 +35,21 @@ if TYPE_CHECKING:
     import torch
 
 
-def measure_bound(laboratory: Laboratory, calibration: Calibration, progress: Progress | None = None) -> Bound:
+def measure_bound(session: ScoringSession, calibration: Calibration, progress: Progress | None = None) -> Bound:
     """Take both sides of the inequality on a calibration's tokens, one pass; ``R`` is the longest input that was seen.
 
     Samples are cut at the model's attention window, so that the window never hides part of a prefix.
 
     Raises:
         CriterionError: biases that depend on the distance are added to the logits (ALiBi), or a rotation that scales.
-        CalibrationError: as ``Laboratory.samples``.
+        CalibrationError: as ``ScoringSession.samples``.
     """
     import torch
 
-    layout = laboratory.layout
-    check_bound(laboratory)
+    layout = session.layout
+    check_bound(session)
     calibration = _within_window(layout, calibration)
-    model, samples = laboratory.module, laboratory.samples(calibration)
+    model, samples = session.module, session.samples(calibration)
     seen = {layer: _Seen(layout, layer) for layer in layout.attention_layers}
     blocks, handles, done = list(blocks_of(model, layout)), [], 0
     for layer, one in seen.items():
@@ -152,14 +152,14 @@ def _spectral(weights: Any, role: str) -> Float64:
     return np.array(found)
 
 
-def check_bound(laboratory: Laboratory) -> None:
+def check_bound(session: ScoringSession) -> None:
     """Refuse a model that the inequality does not speak of, before anything is run.
 
     Raises:
-        CriterionError: as :func:`measure_bound`, or a laboratory that works layer by layer.
+        CriterionError: as :func:`measure_bound`, or a session that works layer by layer.
     """
-    layout = laboratory.layout
-    if laboratory.layer_by_layer:
+    layout = session.layout
+    if session.layer_by_layer:
         hint = f"leave out {named('layer_by_layer')}"
         raise CriterionError("whole-model-needed", "needs the whole model in memory", field="bound", hint=hint)
     if value(layout.checkpoint.config, layout.data, "alibi"):

@@ -9,8 +9,8 @@ from gatenorm.analysis.agreement import agree
 from gatenorm.analysis.bound import check_bound, measure_bound
 from gatenorm.analysis.diagnostics import few_shared, gate_norms_do_not_fall
 from gatenorm.criteria.criterion_spec import CriterionSpec, score_all
-from gatenorm.criteria.laboratory import Laboratory
 from gatenorm.criteria.registry import weight_criterion
+from gatenorm.criteria.session import ScoringSession
 from gatenorm.criteria.tokens.sources import RANDOM, SELF, Calibration
 from gatenorm.errors import CriterionError
 from gatenorm.progress import Progress
@@ -23,7 +23,7 @@ _WARN_AT = 0.2
 
 
 def compare(
-    laboratory: Laboratory,
+    session: ScoringSession,
     asked: Sequence[CriterionSpec],
     *,
     bound_on: Calibration | None = None,
@@ -43,19 +43,19 @@ def compare(
         expected = "two or more, such as gate-norm,cosine@self"
         raise CriterionError("criteria-too-few", field="criteria", given=len(asked), expected=expected)
     if bound_on is not None:
-        check_bound(laboratory)
-        laboratory.prepare("cosine", bound_on)
-    scores = score_all(laboratory, asked, seed=seed, progress=progress)
-    bound = measure_bound(laboratory, bound_on, progress) if bound_on is not None else None
+        check_bound(session)
+        session.prepare("cosine", bound_on)
+    scores = score_all(session, asked, seed=seed, progress=progress)
+    bound = measure_bound(session, bound_on, progress) if bound_on is not None else None
     # Of one layer alone nothing could be said: two random choices share it once in as many times as there are layers.
-    count = max(2, count_for_share(_WARN_AT, len(laboratory.layout.attention_layers)))
+    count = max(2, count_for_share(_WARN_AT, len(session.layout.attention_layers)))
     warnings = [gate_norms_do_not_fall(s) for s in scores]
     check = _most_telling(scores)
     if check is not None:
         proxies = (s for s in scores if (of := weight_criterion(s.criterion)) and of.reads)  # baselines are no proxies
         warnings += [few_shared(proxy, check, count) for proxy in proxies]
     return RankingComparison(
-        model=laboratory.layout.identity(),
+        model=session.layout.identity(),
         scores=tuple(scores),
         agreements=tuple(agree(a, b) for a, b in combinations(scores, 2)),
         warnings=tuple(w for w in warnings if w is not None),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gatenorm.analysis.agreement import agree, label
 from gatenorm.analysis.diagnostics import few_shared, gate_norms_do_not_fall, weakest
-from gatenorm.criteria.laboratory import Laboratory
+from gatenorm.criteria.session import ScoringSession
 from gatenorm.criteria.tokens.sources import RANDOM, SELF, Calibration, with_source
 from gatenorm.progress import Progress
 from gatenorm.records import Scores
@@ -17,7 +17,7 @@ SOURCES = (RANDOM, SELF)
 
 
 def cross_check(
-    laboratory: Laboratory,
+    session: ScoringSession,
     scores: Scores,
     count: int,
     *,
@@ -29,7 +29,7 @@ def cross_check(
     """Hold a scoring against ``cosine`` on random tokens and on text that the model samples from itself.
 
     Args:
-        scores: of the laboratory's model.
+        scores: of the session's model.
         count: how many layers are to be removed.
         sources: where the checks' tokens come from.
         protect: layers that must stay, whatever a criterion says.
@@ -39,7 +39,7 @@ def cross_check(
         CalibrationError, CheckpointError, MissingExtraError: the model cannot be run.
     """
     how = calibration or Calibration(RANDOM)
-    checks = tuple(laboratory.score(CHECK, with_source(how, source), progress) for source in sources)
+    checks = tuple(session.score(CHECK, with_source(how, source), progress) for source in sources)
     return held_against(scores, checks, count, protect)
 
 

@@ -26,9 +26,9 @@ from gatenorm.analysis.curve_results import CurveResults
 from gatenorm.analysis.diagnostics import curve_signatures, weakest
 from gatenorm.analysis.latency import LatencyProbe
 from gatenorm.criteria.criterion_spec import CriterionSpec, score_all
-from gatenorm.criteria.laboratory import Laboratory
 from gatenorm.criteria.losses.removal import Loss, loss_on
 from gatenorm.criteria.scoring import score as score_weights
+from gatenorm.criteria.session import ScoringSession
 from gatenorm.criteria.tokens.sources import Samples
 from gatenorm.errors import CalibrationError, CriterionError, EvaluationError
 from gatenorm.evaluation.core.job import Job
@@ -56,21 +56,21 @@ def evaluation_text(source: str) -> Text:
         raise EvaluationError(words) from error
 
 
-def evaluation_samples(laboratory: Laboratory, text: Text, protocol: Protocol) -> Samples:
+def evaluation_samples(session: ScoringSession, text: Text, protocol: Protocol) -> Samples:
     """A text as the sequences that perplexity is taken on, by the protocol of ``gatenorm eval``.
 
     Raises:
         CalibrationError: the model has no tokenizer.
         EvaluationError: a text shorter than one window, or tokens outside the vocabulary.
     """
-    if not laboratory.model.has_tokenizer:
-        raise CalibrationError(f"{laboratory.layout.checkpoint.directory} has no tokenizer that can be read")
-    sequences, described = encode(laboratory.model.tokenizer, text, protocol, laboratory.model.config)
+    if not session.model.has_tokenizer:
+        raise CalibrationError(f"{session.layout.checkpoint.directory} has no tokenizer that can be read")
+    sequences, described = encode(session.model.tokenizer, text, protocol, session.model.config)
     return Samples(tuple(map(tuple, sequences)), described, protocol.batch_size)
 
 
 def curve(
-    laboratory: Laboratory,
+    session: ScoringSession,
     asked: Sequence[CriterionSpec | Scores],
     text: Text,
     protocol: Protocol,
@@ -87,7 +87,7 @@ def curve(
     """Measure perplexity without the ``n`` weakest sublayers, for every ``n`` in ``counts`` and every ranking.
 
     Args:
-        asked: the rankings, as requests for them or as scores of the laboratory's model; what can be wrong with the
+        asked: the rankings, as requests for them or as scores of the session's model; what can be wrong with the
             text, the counts or the state file is said before any is made.
         counts: numbers of removed sublayers; 0 is measured whether named or not.
         seed: of the criterion ``random`` where it is asked for.
@@ -107,7 +107,7 @@ def curve(
         OutputError: ``state`` holds another curve, or cannot be written.
     """
     began = time.perf_counter()
-    layers = laboratory.layout.attention_layers
+    layers = session.layout.attention_layers
     numbers = sorted({0, *counts})
     if not asked:
         raise CriterionError("--criteria names none: expected one or more, such as gate-norm,cosine@random")
@@ -118,30 +118,30 @@ def curve(
     probes: list[Probe] = [FunctionProbe(name, measure) for name, measure in (measures or {}).items()]
     probes += [TaskProbe(job) for job in tasks]
     if latency is not None:
-        latency.check(laboratory)
+        latency.check(session)
         probes.append(latency)
-    check_probes(laboratory, probes)
-    samples = evaluation_samples(laboratory, text, protocol)
-    how = {**samples.protocol, "dtype": laboratory.model.computes_in, "device": laboratory.model.device}
+    check_probes(session, probes)
+    samples = evaluation_samples(session, text, protocol)
+    how = {**samples.protocol, "dtype": session.model.computes_in, "device": session.model.device}
     fingerprints = None
     if state is not None:  # every weight is read for its hash, which nobody needs without a directory
         base = Fingerprint.of(
             {"data": text.identity(), "protocol": how},
-            {"model": laboratory.layout.checkpoint.fingerprint()},
+            {"model": session.layout.checkpoint.fingerprint()},
             ("accelerate", "lm_eval"),
         )
         fingerprints = {_PERPLEXITY: base} | {probe.name: base.asking(probe=dict(probe.key)) for probe in probes}
     known = CurveResults(state, fingerprints)
-    rankings = _rankings(laboratory, asked, seed, progress)
-    drawn = [score_weights(laboratory.layout, RANDOM_BAND, seed=number) for number in range(seeds)]
+    rankings = _rankings(session, asked, seed, progress)
+    drawn = [score_weights(session.layout, RANDOM_BAND, seed=number) for number in range(seeds)]
     along = {frozenset(weakest(s, n)) for s in rankings for n in numbers}
     sets = along | {frozenset(weakest(s, n)) for s in drawn for n in numbers}
-    _measure(laboratory, samples, known, sets, along, probes, progress)
+    _measure(session, samples, known, sets, along, probes, progress)
     names = [probe.name for probe in probes if isinstance(probe, TaskProbe)]
     lines = [_line(label(s), s, numbers, known, probes, names) for s in rankings]
     band = [_line(f"{RANDOM_BAND} {s.seed}", s, numbers, known, (), ()) for s in drawn]
     return Curve(
-        model=laboratory.layout.identity(),
+        model=session.layout.identity(),
         lines=tuple(lines),
         band=tuple(band),
         warnings=tuple(w for line in lines for w in curve_signatures(line.name, line.perplexity)),
@@ -154,7 +154,7 @@ def curve(
 
 
 def _measure(
-    laboratory: Laboratory,
+    session: ScoringSession,
     samples: Samples,
     known: CurveResults,
     sets: set[frozenset[int]],
@@ -174,20 +174,20 @@ def _measure(
         if progress:
             progress(len(todo) - len(missing) + n, len(todo))
         if probe is None:
-            loss = loss or loss_on(laboratory.model, samples)
+            loss = loss or loss_on(session.model, samples)
             known.keep(gone, _PERPLEXITY, {_NLL: loss(gone)}, samples.protocol)
         else:
-            figures = probe.measure(laboratory, gone)
+            figures = probe.measure(session, gone)
             known.keep(gone, probe.name, figures, probe.describe())
     if progress:
         progress(len(todo), len(todo))
 
 
 def _rankings(
-    laboratory: Laboratory, asked: Sequence[CriterionSpec | Scores], seed: int, progress: Progress | None
+    session: ScoringSession, asked: Sequence[CriterionSpec | Scores], seed: int, progress: Progress | None
 ) -> Sequence[Scores]:
     wanted = [one for one in asked if isinstance(one, CriterionSpec)]
-    made = iter(score_all(laboratory, wanted, seed=seed, progress=progress))
+    made = iter(score_all(session, wanted, seed=seed, progress=progress))
     return [next(made) if isinstance(one, CriterionSpec) else one for one in asked]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from gatenorm.criteria.laboratory import Laboratory
+from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import CalibrationError, EvaluationError
 from gatenorm.evaluation.core.job import Job
 
@@ -28,8 +28,8 @@ class Probe(Protocol):
     def key(self) -> Mapping[str, Any]:
         """All that decides its figures beside the model and the hardware, as plain JSON."""
 
-    def measure(self, laboratory: Laboratory, layers: Collection[int]) -> Figures:
-        """The figures by name, of the laboratory's model without the attention of ``layers``."""
+    def measure(self, session: ScoringSession, layers: Collection[int]) -> Figures:
+        """The figures by name, of the session's model without the attention of ``layers``."""
 
     def describe(self) -> Mapping[str, Any]:
         """The protocol, as far as it is known by now."""
@@ -47,8 +47,8 @@ class FunctionProbe:
         """Its name in its module: a function that was changed under the same name needs a new state file."""
         return {name: getattr(self.function, f"__{name}__", None) for name in ("module", "qualname")}
 
-    def measure(self, laboratory: Laboratory, layers: Collection[int]) -> Figures:
-        with laboratory.model.without(layers) as less:
+    def measure(self, session: ScoringSession, layers: Collection[int]) -> Figures:
+        with session.model.without(layers) as less:
             return {self.name: float(self.function(less.module))}
 
     def describe(self) -> Mapping[str, Any]:
@@ -73,10 +73,10 @@ class TaskProbe:
     def key(self) -> Mapping[str, Any]:
         return {"kind": self.job.kind, **self.job.key}
 
-    def measure(self, laboratory: Laboratory, layers: Collection[int]) -> Figures:
+    def measure(self, session: ScoringSession, layers: Collection[int]) -> Figures:
         if self.job.run is None:
             raise EvaluationError(f"--tasks {self.name} compares two models: see gatenorm eval")
-        found = self.job.run(laboratory.model.pruned_copy(layers), None)
+        found = self.job.run(session.model.pruned_copy(layers), None)
         if not self.protocol:
             self.protocol.update({"figure": headline(found.figures), **found.protocol, "data": dict(found.data)})
         return {f"{self.name}.{figure}": float(value) for figure, value in found.figures.items()}
@@ -106,7 +106,7 @@ def mean_accuracy(figures: Mapping[str, float], tasks: Sequence[str]) -> float |
     return sum(found) / len(found) if found else None
 
 
-def check_probes(laboratory: Laboratory, probes: Sequence[Probe]) -> None:
+def check_probes(session: ScoringSession, probes: Sequence[Probe]) -> None:
     """Refuse, before anything is run, what cannot be measured of this model.
 
     Raises:
@@ -120,12 +120,12 @@ def check_probes(laboratory: Laboratory, probes: Sequence[Probe]) -> None:
     for probe in probes:
         if isinstance(probe, FunctionProbe):
             continue
-        if laboratory.model.device == "auto":
+        if session.model.device == "auto":
             raise CalibrationError(
                 f"{probe.name} is measured on one device: name it, with --device cpu or cuda (in Python "
-                'laboratory(..., device="cuda")), instead of auto'
+                'session(..., device="cuda")), instead of auto'
             )
         if isinstance(probe, TaskProbe) and probe.job.run is None:
             raise EvaluationError(f"--tasks {probe.name} compares two models: see gatenorm eval")
-        if isinstance(probe, TaskProbe) and not laboratory.model.has_tokenizer:
-            raise CalibrationError(f"{laboratory.layout.checkpoint.directory} has no tokenizer that can be read")
+        if isinstance(probe, TaskProbe) and not session.model.has_tokenizer:
+            raise CalibrationError(f"{session.layout.checkpoint.directory} has no tokenizer that can be read")

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gatenorm.criteria.laboratory import Laboratory
+from gatenorm.criteria.session import ScoringSession
 from gatenorm.engines import Case, Setting
 from gatenorm.engines.transformers.timed import TransformersTimed
 from gatenorm.errors import EvaluationError
@@ -49,17 +49,17 @@ class LatencyProbe:
 
         return {**asdict(self), "threads": torch.get_num_threads()}
 
-    def measure(self, laboratory: Laboratory, layers: Collection[int]) -> dict[str, float]:
+    def measure(self, session: ScoringSession, layers: Collection[int]) -> dict[str, float]:
         """Take turns.
 
         Raises:
             EvaluationError: not enough memory.
         """
-        case, layout = Case(tokens=self.tokens, batch=self.batch, new=self.new), laboratory.layout
-        setting = Setting(cases=(case,), device=laboratory.model.device, dtype=laboratory.model.dtype)
-        models = {_WHOLE: laboratory.model}
+        case, layout = Case(tokens=self.tokens, batch=self.batch, new=self.new), session.layout
+        setting = Setting(cases=(case,), device=session.model.device, dtype=session.model.dtype)
+        models = {_WHOLE: session.model}
         if layers:
-            models[_PRUNED] = laboratory.model.pruned_copy(layers)
+            models[_PRUNED] = session.model.pruned_copy(layers)
         sessions = {name: TransformersTimed(model.module, layout, setting) for name, model in models.items()}
         found = {m.name: m for m in measure(sessions, [case], self.rounds, warmups=self.warmups)}
         skipped = next((m.skipped for m in found.values() if m.skipped), None)
@@ -76,7 +76,7 @@ class LatencyProbe:
             "order": order,
         }
 
-    def check(self, laboratory: Laboratory) -> None:
+    def check(self, session: ScoringSession) -> None:
         """Refuse a length that the model does not take.
 
         Raises:
@@ -84,7 +84,7 @@ class LatencyProbe:
         """
         if min(self.tokens, self.new, self.batch, self.rounds) < 1:
             raise EvaluationError("--latency, --new-tokens and --rounds must be 1 or more")
-        context = laboratory.layout.context
+        context = session.layout.context
         if context and self.tokens + self.new > context:
             raise EvaluationError(
                 f"--latency {self.tokens} with {self.new} new tokens does not fit into the model's context of "

@@ -3,9 +3,9 @@
 from gatenorm.api.evaluating import evaluate as evaluate
 from gatenorm.api.exporting import export as export
 from gatenorm.api.exporting import verify as verify
-from gatenorm.api.opening import laboratory as laboratory
 from gatenorm.api.opening import load as load
 from gatenorm.api.opening import open_model as open_model
+from gatenorm.api.opening import session as session
 from gatenorm.api.pruning import plan as plan
 from gatenorm.api.pruning import prune as prune
 from gatenorm.api.pruning import prune_module as prune_module

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.checkpoint import locate, open_store
-from gatenorm.criteria.laboratory import Laboratory
+from gatenorm.criteria.session import ScoringSession
 from gatenorm.families import Layout, detect_layout
 from gatenorm.models import loading
 from gatenorm.models.model import Model
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 # What names a model: a path, a model id of the hub, a name such as ``demo``; or one that is open already.
-ModelLike = str | os.PathLike[str] | Layout | Laboratory
+ModelLike = str | os.PathLike[str] | Layout | ScoringSession
 
 
 def open_model(model: ModelLike, family: str | None = None, *, fetch: bool = True) -> Layout:
@@ -33,7 +33,7 @@ def open_model(model: ModelLike, family: str | None = None, *, fetch: bool = Tru
         CheckpointError: it cannot be read.
         FamilyError: its architecture is not known.
     """
-    if isinstance(model, Laboratory):
+    if isinstance(model, ScoringSession):
         return model.layout
     if isinstance(model, Layout):
         return model
@@ -58,7 +58,7 @@ def load(model: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel:
     return loading.load(known.checked_directory() if known else locate(named), **arguments)
 
 
-def laboratory(
+def session(
     model: ModelLike,
     *,
     family: str | None = None,
@@ -66,7 +66,7 @@ def laboratory(
     dtype: str = "auto",
     layer_by_layer: bool = False,
     activations: str | os.PathLike[str] | None = None,
-) -> Laboratory:
+) -> ScoringSession:
     """A model that is loaded when it is first run and then kept, to score by several criteria or to compare them.
 
     Args:
@@ -76,7 +76,7 @@ def laboratory(
     Raises:
         CheckpointError, FamilyError: as :func:`open_model`.
     """
-    if isinstance(model, Laboratory):
+    if isinstance(model, ScoringSession):
         return model
     spool = None if activations is None else Path(activations)
-    return Laboratory(Model.of_layout(open_model(model, family), device=device, dtype=dtype), layer_by_layer, spool)
+    return ScoringSession(Model.of_layout(open_model(model, family), device=device, dtype=dtype), layer_by_layer, spool)

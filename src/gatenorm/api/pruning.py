@@ -9,9 +9,9 @@ from typing import Any
 
 from gatenorm.api.opening import ModelLike, open_model
 from gatenorm.api.scoring import score
-from gatenorm.criteria.laboratory import Laboratory
 from gatenorm.criteria.registry import check_ranks
 from gatenorm.criteria.registry import criterion as criterion_named
+from gatenorm.criteria.session import ScoringSession
 from gatenorm.criteria.tokens.sources import Calibration
 from gatenorm.errors import PlanError, named
 from gatenorm.families import family as family_named
@@ -84,7 +84,7 @@ def plan(
     count = layers if layers is not None else count_for_share(share or 0.0, len(layout.layers_with(kind)))
     check_count(layout, count, protect, kind)  # before the scoring, which may take a while
     scores = score(
-        model if isinstance(model, Laboratory) else layout,  # a laboratory has loaded the model already
+        model if isinstance(model, ScoringSession) else layout,  # a session has loaded the model already
         criterion,
         kind=kind,
         seed=seed,

@@ -12,7 +12,7 @@ from gatenorm.analysis import cross_check as checking
 from gatenorm.analysis import curve as curves
 from gatenorm.analysis.latency import LatencyProbe
 from gatenorm.api.evaluating import jobs_of_one
-from gatenorm.api.opening import ModelLike, laboratory, open_model
+from gatenorm.api.opening import ModelLike, open_model, session
 from gatenorm.criteria import scoring
 from gatenorm.criteria.criterion import WeightCriterion
 from gatenorm.criteria.criterion_spec import criterion_specs, score_all
@@ -73,7 +73,7 @@ def score(
         where = "cpu" if device == "auto" else device  # one layer at a time: there is nothing to spread
         return scoring.score(layout, criterion, kind=kind, seed=seed, backend=backend, device=where, progress=progress)
     asked = criterion_specs([criterion], _calibration(calibration, seed))
-    chosen = laboratory(model, family=family, device=device, dtype=dtype, layer_by_layer=layer_by_layer)
+    chosen = session(model, family=family, device=device, dtype=dtype, layer_by_layer=layer_by_layer)
     kind = kind or chosen_criterion.kinds[0]
     scoring.to_score(chosen.layout, kind)
     return score_all(chosen, asked, kind=kind, progress=progress)[0]
@@ -91,7 +91,7 @@ def cross_check(
     """Hold a scoring of ``model`` against ``cosine`` on random tokens and on text that it samples from itself.
 
     Args:
-        model: or a :func:`laboratory`, which says on which device.
+        model: or a :func:`session`, which says on which device.
         layers: the budget at which the choices are compared; a fifth of the layers by default.
         protect: layers that are not to be removed.
         calibration: how many samples of which length; 32 of 256 by default.
@@ -99,7 +99,7 @@ def cross_check(
     Raises:
         CalibrationError, CheckpointError, MissingExtraError: the model cannot be run.
     """
-    chosen = laboratory(model)
+    chosen = session(model)
     count = layers if layers is not None else count_for_share(0.2, len(chosen.layout.attention_layers))
     return checking.cross_check(chosen, scores, count, protect=protect, calibration=calibration, progress=progress)
 
@@ -125,7 +125,7 @@ def compare(
     how = _calibration(calibration, seed)
     asked = criterion_specs(criteria, how)
     on = with_source(how, how.source or RANDOM) if bound else None
-    return comparison.compare(laboratory(model), asked, bound_on=on, seed=seed, progress=progress)
+    return comparison.compare(session(model), asked, bound_on=on, seed=seed, progress=progress)
 
 
 def curve(
@@ -170,7 +170,7 @@ def curve(
     """
     how = _calibration(calibration, seed)
     asked = [criterion_specs([given], how)[0] if isinstance(given, str) else given for given in criteria]
-    text, chosen = curves.evaluation_text(data), laboratory(model)
+    text, chosen = curves.evaluation_text(data), session(model)
     layers = len(chosen.layout.attention_layers)
     numbers = range(count_for_share(0.5, layers) + 1) if counts is None else counts
     where = None if state is None else Path(state)

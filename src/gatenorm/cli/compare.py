@@ -61,11 +61,11 @@ def command(
     names = [name for name in criteria.split(",") if name]
     criterion_specs(names, tokens)
     console.quiet_transformers()
-    laboratory = api.laboratory(
+    session = api.session(
         model, family=family, device=device, dtype=dtype, layer_by_layer=layer_by_layer, activations=activations
     )
     with console.progress_bar("comparing criteria", "steps") as progress:
-        found = api.compare(laboratory, names, calibration=tokens, bound=bound, seed=seed, progress=progress)
+        found = api.compare(session, names, calibration=tokens, bound=bound, seed=seed, progress=progress)
     if json:
         console.write_json(json, to_json(found))
     if plot:
@@ -79,7 +79,7 @@ def command(
     if heads:
         from gatenorm.report.figures.heads import plot_heads
 
-        plot_heads(api.score(laboratory.layout, "gate-norm-heads"), heads)
+        plot_heads(api.score(session.layout, "gate-norm-heads"), heads)
     if json != "-":
         _show(found)
 

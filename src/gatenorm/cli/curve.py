@@ -114,11 +114,11 @@ def command(
     console.quiet_transformers()
     check_hardware(device, dtype)
     protocol = Protocol(window, documents, limit, batch_size)
-    laboratory = api.laboratory(model, family=family, device=device, dtype=dtype)
+    session = api.session(model, family=family, device=device, dtype=dtype)
     timing = None if latency is None else LatencyProbe(latency, new_tokens, rounds=rounds)
     with console.kept_in(state), console.progress_bar("curve", "steps") as progress:
         found = api.curve(
-            laboratory,
+            session,
             names,
             data,
             counts=numbers,

@@ -104,13 +104,13 @@ def command(
             protect=protected,
             kind=kind,
         )
-    laboratory = None
+    session = None
     if runs or cross_check:
         console.quiet_transformers()
-        laboratory = api.laboratory(layout, device=device, dtype=dtype)
+        session = api.session(layout, device=device, dtype=dtype)
     with console.progress_bar(f"scoring by {criterion}", "steps") as progress:
         made = api.plan(
-            laboratory if runs and laboratory else layout,
+            session if runs and session else layout,
             layers=layers,
             share=wanted_share,
             drop=None if drop is None else options.indices(drop, "--drop"),
@@ -123,10 +123,10 @@ def command(
             progress=progress,
         )
     checked = None
-    if cross_check and laboratory and made.scores:
+    if cross_check and session and made.scores:
         with console.progress_bar("cross-check", "tokens") as progress:
             checked = api.cross_check(
-                laboratory,
+                session,
                 made.scores,
                 len(made.added.attention),
                 protect=made.protect,

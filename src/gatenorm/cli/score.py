@@ -56,15 +56,15 @@ def command(
     if cross_check:
         options.check_cross_check(ranked)
     layout = api.open_model(model, family, fetch=runs or cross_check)
-    laboratory = None
+    session = None
     if runs or cross_check:
         console.quiet_transformers()
-        laboratory = api.laboratory(
+        session = api.session(
             layout, device=device, dtype=dtype, layer_by_layer=layer_by_layer, activations=activations
         )
     with console.progress_bar(f"scoring by {criterion}", "steps") as progress:
         scores = api.score(
-            laboratory if runs and laboratory else layout,
+            session if runs and session else layout,
             criterion,
             kind=kind,
             seed=seed,
@@ -74,9 +74,9 @@ def command(
             progress=progress,
         )
     checked = None
-    if cross_check and laboratory:
+    if cross_check and session:
         with console.progress_bar("cross-check", "tokens") as progress:
-            checked = api.cross_check(laboratory, scores, calibration=tokens, progress=progress)
+            checked = api.cross_check(session, scores, calibration=tokens, progress=progress)
     cluster = late_cluster(scores)
     if json:
         console.write_json(json, to_json(scores) | ({"cross_check": to_json(checked)} if checked else {}))

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gatenorm.criteria.criterion import WeightCriterion
-from gatenorm.criteria.laboratory import Laboratory
 from gatenorm.criteria.registry import criterion
 from gatenorm.criteria.scoring import calibration_missing
 from gatenorm.criteria.scoring import score as score_weights
+from gatenorm.criteria.session import ScoringSession
 from gatenorm.criteria.tokens.sources import Calibration, with_source
 from gatenorm.errors import CalibrationError, CriterionError
 from gatenorm.progress import Progress
@@ -53,7 +53,7 @@ def criterion_specs(names: Sequence[str], calibration: Calibration) -> list[Crit
 
 
 def score_all(
-    laboratory: Laboratory,
+    session: ScoringSession,
     specs: Sequence[CriterionSpec],
     *,
     kind: str | None = None,
@@ -69,7 +69,7 @@ def score_all(
         backend: of weight-only criteria.
 
     Raises:
-        CriterionError, CalibrationError, CheckpointError, MissingExtraError: as ``Laboratory.prepare``.
+        CriterionError, CalibrationError, CheckpointError, MissingExtraError: as ``ScoringSession.prepare``.
     """
     for spec in specs:
         kinds = criterion(spec.name).kinds
@@ -79,19 +79,19 @@ def score_all(
                 f"out, or see it alone with score --criterion {spec.name}"
             )
         if spec.calibration is not None:
-            _prepare(laboratory, spec.name, spec.calibration, spec.given)
+            _prepare(session, spec.name, spec.calibration, spec.given)
     return [
-        score_weights(laboratory.layout, spec.name, kind=kind, seed=seed, backend=backend, progress=progress)
+        score_weights(session.layout, spec.name, kind=kind, seed=seed, backend=backend, progress=progress)
         if spec.calibration is None
-        else laboratory.score(spec.name, spec.calibration, progress, kind)
+        else session.score(spec.name, spec.calibration, progress, kind)
         for spec in specs
     ]
 
 
-def _prepare(laboratory: Laboratory, name: str, calibration: Calibration, given: str) -> None:
-    """As ``Laboratory.prepare``; errors name what was given: ``cosine@FILE`` says nothing of ``--calibration``."""
+def _prepare(session: ScoringSession, name: str, calibration: Calibration, given: str) -> None:
+    """As ``ScoringSession.prepare``; errors name what was given: ``cosine@FILE`` says nothing of ``--calibration``."""
     try:
-        laboratory.prepare(name, calibration)
+        session.prepare(name, calibration)
     except CalibrationError as error:
         theirs = f"--calibration {calibration.source}"
         if not given or theirs not in str(error):

@@ -8,8 +8,8 @@ from gatenorm.analysis.curve import evaluation_samples
 from gatenorm.criteria.ablation.leave_one_out import leave_one_out
 from gatenorm.criteria.activations.cosine import cosine
 from gatenorm.criteria.activations.norm_ratio import norm_ratio
-from gatenorm.criteria.laboratory import Laboratory
 from gatenorm.criteria.losses.shared_prefix import SharedPrefix
+from gatenorm.criteria.session import ScoringSession
 from gatenorm.criteria.streams.statistics import observe
 from gatenorm.demo.tasks import SPLIT
 from gatenorm.demo.tinyworld import END, story_of
@@ -33,11 +33,11 @@ class Sublayers:
     rise: tuple[float, ...]
 
 
-def sublayers(laboratory: Laboratory, text: Text) -> Sublayers:
+def sublayers(session: ScoringSession, text: Text) -> Sublayers:
     """Measure every attention sublayer of a model on the stories of a text, each by itself."""
-    samples = evaluation_samples(laboratory, text, Protocol(separator=END))
-    seen = observe(laboratory.module, laboratory.layout, samples)
-    losses = SharedPrefix(laboratory.model, samples)
+    samples = evaluation_samples(session, text, Protocol(separator=END))
+    seen = observe(session.module, session.layout, samples)
+    losses = SharedPrefix(session.model, samples)
     (whole,) = losses([()])
-    rise = leave_one_out(losses, laboratory.layout.attention_layers)
+    rise = leave_one_out(losses, session.layout.attention_layers)
     return Sublayers(whole, *(tuple(of_one.values()) for of_one in (cosine(seen), norm_ratio(seen), rise)))

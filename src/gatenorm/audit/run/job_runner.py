@@ -48,7 +48,7 @@ def _score(given: Mapping[str, Any], progress: Progress | None) -> Result:
     if given["source"] is None:
         return {"scores": to_json(api.score(given["model"], criterion, seed=given["seed"], progress=progress))}
     tokens = Calibration(given["source"], given["samples"], given["length"], seed=given["seed"])
-    scores = api.score(_laboratory(given), criterion, calibration=tokens, progress=progress)
+    scores = api.score(_session(given), criterion, calibration=tokens, progress=progress)
     return {"scores": to_json(scores)}
 
 
@@ -118,12 +118,12 @@ def _recover(given: Mapping[str, Any], progress: Progress | None) -> Result:
     return {"records": [record.to_json() for record in found.evidence]}
 
 
-def _laboratory(given: Mapping[str, Any]) -> Any:
+def _session(given: Mapping[str, Any]) -> Any:
     """The unpruned model, loaded once for whatever is asked of it in a row."""
-    key = ("laboratory", given["model"], given["device"], given["dtype"])
+    key = ("session", given["model"], given["device"], given["dtype"])
     if key not in _held:
         release()
-        _held[key] = api.laboratory(given["model"], device=given["device"], dtype=given["dtype"])
+        _held[key] = api.session(given["model"], device=given["device"], dtype=given["dtype"])
     return _held[key]
 
 
@@ -147,7 +147,7 @@ def _model_of(given: Mapping[str, Any]) -> Any:
             _held[key] = _model(given, given["model"])
         yield _held[key]
     elif given["task"] in ("perplexity", "stories"):  # these run without a cache: no second copy is needed
-        whole = _laboratory(given).model
+        whole = _session(given).model
         whole.batch_size = given["batch_size"]
         with whole.without(drop) as model:
             yield model

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import gatenorm
-from gatenorm.criteria import laboratory as laboratory_module
-from gatenorm.criteria.laboratory import Laboratory
+from gatenorm.criteria import session as session_module
 from gatenorm.criteria.registry import criterion, forward_criteria, known, weight_criteria
+from gatenorm.criteria.session import ScoringSession
 from gatenorm.criteria.tokens.sources import Calibration
 from gatenorm.errors import CalibrationError, CriterionError, EvaluationError, OutputError, RecordError
 from gatenorm.records import Scores, from_json, to_json
@@ -68,8 +68,8 @@ def test_a_model_may_be_spread_and_may_be_pruned(tiny_models: TinyModels, tmp_pa
 
 def test_one_pass_serves_three_criteria(tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch):
     passes: list[Any] = []
-    real = laboratory_module.observe
-    monkeypatch.setattr(laboratory_module, "observe", lambda *given: passes.append(given) or real(*given))
+    real = session_module.observe
+    monkeypatch.setattr(session_module, "observe", lambda *given: passes.append(given) or real(*given))
     found = gatenorm.compare(
         tiny_models("olmo2"), ["cosine", "norm-ratio", "block-cosine", "gate-norm"], calibration=HOW
     )
@@ -104,9 +104,9 @@ def test_what_makes_no_request_is_refused_at_once(tiny_models: TinyModels):
 
 
 def test_a_cross_check_names_the_layers_in_dispute(tiny_models: TinyModels):
-    laboratory = gatenorm.laboratory(tiny_models("llama-mha"))
-    scores = gatenorm.score(laboratory, "depth")
-    checked = gatenorm.cross_check(laboratory, scores, 2, protect=[4], calibration=HOW)
+    session = gatenorm.session(tiny_models("llama-mha"))
+    scores = gatenorm.score(session, "depth")
+    checked = gatenorm.cross_check(session, scores, 2, protect=[4], calibration=HOW)
     assert [c.calibration["source"] for c in checked.checks if c.calibration] == ["random", "self"]
     for check, dispute in zip(checked.checks, checked.disputes, strict=True):
         chosen, other = {2, 3}, set([layer for layer in check.ranking if layer != 4][:2])
@@ -126,11 +126,11 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def measured(laboratory: Laboratory, text: Path, state: Path | None, **options: Any) -> Curve:
+def measured(session: ScoringSession, text: Path, state: Path | None, **options: Any) -> Curve:
     from gatenorm.evaluation.tasks.perplexity import Protocol
 
     how = {"counts": [1, 2], "protocol": Protocol(window=64, limit=2), "seeds": 2} | options
-    return gatenorm.curve(laboratory, ["gate-norm", "depth"], str(text), state=state, **how)
+    return gatenorm.curve(session, ["gate-norm", "depth"], str(text), state=state, **how)
 
 
 def test_a_curve_is_that_of_pruned_checkpoints_and_goes_on_where_it_stopped(text: Path, tmp_path: Path):
@@ -138,8 +138,8 @@ def test_a_curve_is_that_of_pruned_checkpoints_and_goes_on_where_it_stopped(text
     from gatenorm.evaluation.tasks.perplexity import Protocol, measure
 
     state, steps = tmp_path / "state", []
-    laboratory = gatenorm.laboratory("demo")
-    found = measured(laboratory, text, state, progress=lambda done, total: steps.append((done, total)))
+    session = gatenorm.session("demo")
+    found = measured(session, text, state, progress=lambda done, total: steps.append((done, total)))
     assert found.counts == (0, 1, 2)
     assert steps[-1][0] == steps[-1][1] == len([*state.iterdir()]) - 1
     for line in found.lines:
@@ -150,7 +150,7 @@ def test_a_curve_is_that_of_pruned_checkpoints_and_goes_on_where_it_stopped(text
     spread = found.spread()
     assert all(low <= mean <= high for low, mean, high in spread.values())
     assert spread[0][0] == spread[0][2]
-    fresh = gatenorm.laboratory("demo")
+    fresh = gatenorm.session("demo")
     again = measured(fresh, text, state)
     assert not fresh.model.loaded
     assert again.lines == found.lines
@@ -165,30 +165,30 @@ def test_a_curve_measures_what_else_it_is_asked_for(text: Path, tmp_path: Path):
         return sum(hasattr(block, "self_attn") for block in model.model.layers)
 
     state = tmp_path / "state"
-    laboratory = gatenorm.laboratory("demo")
+    session = gatenorm.session("demo")
     how = {"counts": [2], "seeds": 0, "measures": {"attentions": blocks_with_attention}}
-    found = measured(laboratory, text, state, **how)
+    found = measured(session, text, state, **how)
     assert found.lines[0].figures == {"attentions": {0: 16.0, 2: 14.0}}
     assert [point["figures"]["attentions"] for point in to_json(found)["lines"][0]["points"]] == [16.0, 14.0]
-    assert measured(gatenorm.laboratory("demo"), text, state, **how).lines[0].figures == found.lines[0].figures
+    assert measured(gatenorm.session("demo"), text, state, **how).lines[0].figures == found.lines[0].figures
 
 
 def test_a_curve_refuses_what_it_cannot_measure(text: Path, tmp_path: Path):
-    laboratory = gatenorm.laboratory("demo")
+    session = gatenorm.session("demo")
     short = tmp_path / "short.txt"
     short.write_text("short")
     with pytest.raises(EvaluationError, match="fewer than one window"):
-        gatenorm.curve(laboratory, ["cosine@self"], str(short))
+        gatenorm.curve(session, ["cosine@self"], str(short))
     with pytest.raises(EvaluationError, match="the model has 16, and one must stay"):
-        measured(laboratory, text, None, counts=[16])
+        measured(session, text, None, counts=[16])
     with pytest.raises(EvaluationError, match="compares two models"):
-        measured(laboratory, text, None, tasks="domain", task_data=str(text))
+        measured(session, text, None, tasks="domain", task_data=str(text))
     with pytest.raises(EvaluationError, match=r"--latency 500 with 32 new tokens does not fit .* at most 480"):
-        measured(laboratory, text, None, latency=500)
+        measured(session, text, None, latency=500)
     with pytest.raises(EvaluationError, match="zeroshot: --task-data none"):
-        measured(laboratory, text, None, tasks="zeroshot", task_data="none")
+        measured(session, text, None, tasks="zeroshot", task_data="none")
     with pytest.raises(CalibrationError, match="recall-short is measured on one device"):
-        measured(gatenorm.laboratory("demo", device="auto"), text, None, tasks="retrieval")
-    assert not laboratory.model.loaded
+        measured(gatenorm.session("demo", device="auto"), text, None, tasks="retrieval")
+    assert not session.model.loaded
     with pytest.raises(OutputError, match="could not be written"):
-        measured(laboratory, text, short, counts=[1], seeds=0)
+        measured(session, text, short, counts=[1], seeds=0)

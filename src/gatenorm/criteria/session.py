@@ -32,7 +32,7 @@ from gatenorm.records import LayerScore, Scores
 
 
 @dataclass
-class Laboratory:
+class ScoringSession:
     """A model, and the samples and statistics that its criteria share.
 
     ``layer_by_layer`` never loads it as a whole: one block's weights at a time, for models larger than memory;
@@ -54,7 +54,7 @@ class Laboratory:
         """The whole model.
 
         Raises:
-            CalibrationError: this laboratory works layer by layer.
+            CalibrationError: this session works layer by layer.
             CheckpointError, MissingExtraError: as loading.
         """
         if self.layer_by_layer:
@@ -192,28 +192,28 @@ class Laboratory:
 
 @dataclass(frozen=True)
 class _Run:
-    """A laboratory's model and one calibration; see :class:`gatenorm.criteria.criterion.Run`."""
+    """A session's model and one calibration; see :class:`gatenorm.criteria.criterion.Run`."""
 
-    laboratory: Laboratory
+    session: ScoringSession
     calibration: Calibration
     kind: str
     progress: Progress | None
 
     @property
     def model(self) -> Model:
-        return self.laboratory.model
+        return self.session.model
 
     @property
     def samples(self) -> Samples:
-        return self.laboratory.samples(self.calibration)
+        return self.session.samples(self.calibration)
 
     @property
     def layers(self) -> tuple[int, ...]:
-        return self.laboratory.layout.layers_with(self.kind)
+        return self.session.layout.layers_with(self.kind)
 
     @property
     def statistics(self) -> StreamStatistics:
-        return self.laboratory.statistics(self.calibration, self.progress)
+        return self.session.statistics(self.calibration, self.progress)
 
     @property
     def losses(self) -> Losses:
