@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from gatenorm.families import Layout, mlp_modules
 from gatenorm.models.forward import blocks_of
 from gatenorm.records import ATTENTION, KINDS
-from gatenorm.surgery.live import remove_sublayers
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,6 +29,8 @@ def pruned_copy(
     Raises:
         PlanError: as :func:`gatenorm.surgery.live.remove_sublayers`.
     """
+    from gatenorm.surgery.live import remove_sublayers
+
     if not in_place:
         module = copy.deepcopy(module, {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())})
     return remove_sublayers(module, kind, sorted(layers), layout.data)

@@ -7,20 +7,25 @@ import json
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.errors import EvaluationError
 from gatenorm.families import Layout
+from gatenorm.models import loading
 from gatenorm.models.batches import BatchBudget, check_vocabulary
+from gatenorm.models.live_edits import BlockSwap, pruned_copy
 from gatenorm.records import ATTENTION, Edits, ModelIdentity
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 TRANSFORMERS = "transformers"
+_TOKENIZER = "tokenizer.json"
 
 
+@dataclass(eq=False, kw_only=True)
 class Model:
     """A checkpoint or a model in memory. It is loaded when first run, and kept until it is released.
 
@@ -28,6 +33,7 @@ class Model:
         identity: of the checkpoint.
         edits: what was changed in it, by original layer numbers.
         context: the longest input in tokens; ``None`` where no limit is known.
+        load, load_tokenizer: give the transformers model, and its tokenizer.
         layout: of the checkpoint; ``None`` for a model in memory.
         device: a torch device, or ``auto`` to let accelerate spread the model over what there is.
         dtype: one of :data:`gatenorm.models.loading.DTYPES`; :attr:`computes_in` is what it comes to.
@@ -36,48 +42,28 @@ class Model:
         load_seconds: what loading the weights took.
     """
 
-    def __init__(
-        self,
-        identity: ModelIdentity,
-        edits: Edits,
-        context: int | None,
-        load: Callable[[], Any],
-        load_tokenizer: Callable[[], Any],
-        *,
-        layout: Layout | None = None,
-        device: str = "cpu",
-        dtype: str = "auto",
-        batch_size: int | None = None,
-        engine: str = TRANSFORMERS,
-    ):
-        self.identity = identity
-        self.edits = edits
-        self.context = context
-        self.layout = layout
-        self.device = device
-        self.dtype = dtype
-        self.batch_size = batch_size
-        self.engine = engine
-        self.load_seconds = 0.0
-        self._load = load
-        self._load_tokenizer = load_tokenizer
-        self._module: Any = None
-        self._swap: Any = None
-        self._held: tuple[Any, Callable[[], None]] | None = None
+    identity: ModelIdentity
+    edits: Edits
+    context: int | None
+    load: Callable[[], Any]
+    load_tokenizer: Callable[[], Any]
+    layout: Layout | None = None
+    device: str = "cpu"
+    dtype: str = "auto"
+    batch_size: int | None = None
+    engine: str = TRANSFORMERS
+    load_seconds: float = field(default=0.0, init=False)
+    _module: Any = field(default=None, init=False, repr=False)
+    _swap: BlockSwap | None = field(default=None, init=False, repr=False)
+    _held: tuple[Any, Callable[[], None]] | None = field(default=None, init=False, repr=False)
 
     @classmethod
-    def of_layout(
-        cls,
-        layout: Layout,
-        *,
-        device: str = "cpu",
-        dtype: str = "auto",
-        batch_size: int | None = None,
-        engine: str = TRANSFORMERS,
-    ) -> Model:
-        """A checkpoint on disk. Nothing is read before it is asked for."""
-        from gatenorm.models import loading
+    def of_layout(cls, layout: Layout, *, device: str = "cpu", dtype: str = "auto", **options: Any) -> Model:
+        """A checkpoint on disk. Nothing is read before it is asked for.
 
+        Args:
+            options: ``batch_size`` and ``engine``.
+        """
         directory = layout.checkpoint.directory
 
         def load() -> Any:
@@ -86,16 +72,15 @@ class Model:
             return loading.load(directory, dtype=loading.dtype_for(dtype, device), device_map=where)
 
         return cls(
-            layout.identity(),
-            layout.edits,
-            layout.context,
-            load,
-            lambda: loading.load_tokenizer(directory),
+            identity=layout.identity(),
+            edits=layout.edits,
+            context=layout.context,
+            load=load,
+            load_tokenizer=lambda: loading.load_tokenizer(directory),
             layout=layout,
             device=device,
             dtype=dtype,
-            batch_size=batch_size,
-            engine=engine,
+            **options,
         )
 
     @classmethod
@@ -116,11 +101,11 @@ class Model:
         )
         module.eval()
         return cls(
-            identity,
-            Edits.from_json(pruned.get("edits", [])),
-            getattr(config, "max_position_embeddings", None),
-            lambda: module,
-            lambda: tokenizer,
+            identity=identity,
+            edits=Edits.from_json(pruned.get("edits", [])),
+            context=getattr(config, "max_position_embeddings", None),
+            load=lambda: module,
+            load_tokenizer=lambda: tokenizer,
             device=str(module.device),
             dtype=str(module.dtype).removeprefix("torch."),
             batch_size=batch_size,
@@ -154,7 +139,7 @@ class Model:
         """
         if self._module is None:
             began = time.perf_counter()
-            self._module = self._load()
+            self._module = self.load()
             self.load_seconds = time.perf_counter() - began
         return self._module
 
@@ -170,7 +155,7 @@ class Model:
         Raises:
             EvaluationError: it has none that can be read.
         """
-        return self._load_tokenizer()
+        return self.load_tokenizer()
 
     @property
     def has_tokenizer(self) -> bool:
@@ -187,9 +172,7 @@ class Model:
         Raises:
             CheckpointError, MissingExtraError: as :func:`gatenorm.models.loading.configuration`.
         """
-        from gatenorm.models.loading import configuration
-
-        return self.module.config if self.layout is None else configuration(self.layout)
+        return self.module.config if self.layout is None else loading.configuration(self.layout)
 
     @cached_property
     def computes_in(self) -> str:
@@ -224,9 +207,7 @@ class Model:
         Raises:
             EvaluationError, MissingExtraError: as :func:`gatenorm.models.loading.check_hardware`.
         """
-        from gatenorm.models.loading import check_hardware
-
-        check_hardware("cpu" if self.engine != TRANSFORMERS else self.device, self.dtype)
+        loading.check_hardware("cpu" if self.engine != TRANSFORMERS else self.device, self.dtype)
 
     def hardware(self) -> dict[str, str]:
         """The part of a protocol that says on what it was computed."""
@@ -253,8 +234,6 @@ class Model:
         The module is this model's own, whose blocks change places: run it without a key/value cache only, and not
         this model at the same time.
         """
-        from gatenorm.models.live_edits import BlockSwap
-
         if self._swap is None:
             self._swap = BlockSwap(self.module, self.known_layout)
         with self._swap.without(layers, kind) as module:
@@ -269,8 +248,6 @@ class Model:
         Raises (when it is loaded):
             PlanError: as :func:`gatenorm.surgery.live.remove_sublayers`.
         """
-        from gatenorm.models.live_edits import pruned_copy
-
         if not layers:
             return self
 
@@ -283,18 +260,8 @@ class Model:
         return self._less(load, layers, kind)
 
     def _less(self, load: Callable[[], Any], layers: Collection[int], kind: str) -> Model:
-        return Model(
-            self.identity,
-            self.edits | Edits.of(kind, layers),
-            self.context,
-            load,
-            lambda: self.tokenizer,
-            layout=self.layout,
-            device=self.device,
-            dtype=self.dtype,
-            batch_size=self.batch_size,
-            engine=self.engine,
-        )
+        edits = self.edits | Edits.of(kind, layers)
+        return replace(self, edits=edits, load=load, load_tokenizer=lambda: self.tokenizer)
 
 
 def check_same_tokenizer(model: Model, baseline: Model) -> None:
@@ -303,9 +270,9 @@ def check_same_tokenizer(model: Model, baseline: Model) -> None:
     Raises:
         EvaluationError: they are not, or a tokenizer cannot be read.
     """
-    layouts = [one.layout for one in (model, baseline)]
-    files = [layout.checkpoint.directory / "tokenizer.json" for layout in layouts if layout is not None]
-    if len(files) == 2 and all(file.is_file() for file in files) and files[0].read_bytes() == files[1].read_bytes():
+    stores = [one.layout.checkpoint for one in (model, baseline) if one.layout is not None]
+    contents = [store.read(_TOKENIZER) for store in stores if _TOKENIZER in store.companions]
+    if len(contents) == 2 and contents[0] == contents[1]:
         return
     if model.tokenizer.get_vocab() != baseline.tokenizer.get_vocab():
         raise EvaluationError(
