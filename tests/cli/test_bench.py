@@ -12,6 +12,7 @@ from gatenorm.api import open_model, plan, prune
 from gatenorm.cli import main
 from gatenorm.errors import PlanError
 from gatenorm.models.architecture import Architecture
+from gatenorm.records import to_json
 from gatenorm.speed.predict.cost_model import forecasts
 from gatenorm.speed.predict.machines import machines
 from gatenorm.surgery.planning import count_for_target
@@ -113,7 +114,7 @@ def test_inspect_says_what_removal_would_bring(tiny_models: TinyModels, capsys: 
     status, said, _ = run(capsys, "inspect", model, "--context", "64", "--json", "-")
     found = json.loads(said)["predictions"]
     counted = Architecture.of(open_model(model))
-    expected = {f.count: f.to_json() for f in forecasts(counted, machines()["h100-sxm"], 64)}
+    expected = {f.count: to_json(f) for f in forecasts(counted, machines()["h100-sxm"], 64)}
     assert found == [{"machine": "h100-sxm", **expected[n]} for n in (1, 2)]
 
 
@@ -128,7 +129,7 @@ def test_inspect_predicts_for_a_model_that_stays_on_the_hub(tiny_models: TinyMod
     fetched = sum(int(line.split()[1]) for line in asked if "safetensors" in line)
     assert fetched <= header
     counted = Architecture.of(open_model(source))
-    expected = {f.count: f.to_json() for f in forecasts(counted, machines()["h100-sxm"], 64)}
+    expected = {f.count: to_json(f) for f in forecasts(counted, machines()["h100-sxm"], 64)}
     assert json.loads(there.stdout)["predictions"] == [{"machine": "h100-sxm", **expected[n]} for n in (1, 2)]
 
 

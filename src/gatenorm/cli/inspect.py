@@ -7,6 +7,7 @@ from typing import Any
 
 from gatenorm.cli import console, forecasts, options
 from gatenorm.cli.export import describe as forms_of
+from gatenorm.records import to_json
 
 NAME = "inspect"
 EXAMPLE = "Example: gatenorm inspect ./llama --machine rtx-4090"
@@ -33,7 +34,7 @@ def command(
     # Files may hold attention alone, of which nothing can be predicted.
     found = forecasts.predictions(layout, machine, context, batch) if Architecture.of(layout).runs else []
     if json:
-        console.write_json(json, facts | {"predictions": [{"machine": machine, **f.to_json()} for f in found]})
+        console.write_json(json, facts | {"predictions": [{"machine": machine, **to_json(f)} for f in found]})
     if json == "-":
         return
     from rich.table import Table

@@ -257,5 +257,5 @@ def _described(
         "label": m.name,
     }
     if protocol.machine:
-        described["machine"] = protocol.machine.to_json()
+        described["machine"] = to_json(protocol.machine)
     return described | ({"skipped": m.skipped} if m.skipped else {})

@@ -1,7 +1,7 @@
-"""One variant in a process of its own: peak memory is its own, and what dies there dies alone.
+"""A model in a process of its own: peak memory is its own, and what dies there dies alone.
 
-The parent writes one JSON object a line and reads one back. Whatever engines print goes to stderr, which the parent
-keeps for the reason should the process end: the answers have a channel of their own.
+The parent writes a line of JSON for every case, and the process answers each by a line. Whatever engines print goes to
+stderr, which the parent keeps for the reason should the process end.
 
     python -m gatenorm.speed.measure.worker ENGINE PATH SETTING
 """
@@ -13,10 +13,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from gatenorm.engines import Case, Sample, Setting, Shares, SkippedError, engine_named
 from gatenorm.errors import EvaluationError, GatenormError
@@ -26,26 +25,20 @@ _GRACE_SECONDS = 10.0
 
 
 class Worker:
-    """A `Session` whose model lives in another process. The process starts at once; :meth:`opened` waits for it."""
+    """A ``TimedSession`` in another process, which starts at once; :meth:`opened` waits until it has loaded the model.
+
+    ``versions`` and ``dtype`` are known from then on.
+    """
+
+    versions: dict[str, str]
+    dtype: str | None
+    _loading: bool
 
     def __init__(self, engine: str, path: Path, setting: Setting):
         self.path = path
         self._command = [sys.executable, "-m", __name__, engine, str(path), json.dumps(to_json(setting))]
-        self._said: IO[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._versions: Mapping[str, str] = {}
-        self._dtype: str | None = None
-        self._waiting = False
         self._start()
-
-    @property
-    def versions(self) -> Mapping[str, str]:
-        return self._versions
-
-    @property
-    def dtype(self) -> str | None:
-        """The type in which the engine says that it computes."""
-        return self._dtype
 
     def opened(self) -> Worker:
         """Wait until the model is loaded.
@@ -53,113 +46,107 @@ class Worker:
         Raises:
             EvaluationError: the engine refuses it, with its reason.
         """
-        if self._waiting:
-            self._waiting = False
-            answer = self._hear()
-            if "error" in answer:
-                raise EvaluationError(answer["error"])
-            self._versions, self._dtype = answer["versions"], answer["dtype"]
+        if self._loading:
+            self._loading = False
+            found = _content(*self._answer())
+            self.versions, self.dtype = found["versions"], found["dtype"]
         return self
 
     def run(self, case: Case) -> Sample:
-        """Time one case once; see :meth:`Session.run`."""
+        """Time one case once; see :meth:`TimedSession.run`."""
         return from_json(Sample, self._ask("run", case), "a sample")
 
     def profile(self, case: Case) -> Shares | None:
-        """See :meth:`Session.profile`."""
-        answer = self._ask("profile", case)
-        return from_json(Shares, answer["shares"], "shares") if answer["shares"] else None
+        """See :meth:`TimedSession.profile`."""
+        found = self._ask("profile", case)
+        return None if found is None else from_json(Shares, found, "shares")
 
     def close(self) -> None:
-        """End the process."""
+        """End the process; calling it again is harmless."""
         process, self._process = self._process, None
-        if process is not None:
-            with suppress(BrokenPipeError):  # a question that a dead process never read is still in the buffer
-                if process.stdin:
-                    process.stdin.close()
-            try:
-                process.wait(_GRACE_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            if process.stdout:
-                process.stdout.close()
-        if self._said is not None:
-            self._said.close()
-            self._said = None
+        if process is None:
+            return
+        with suppress(BrokenPipeError):  # a question that a dead process never read is still in the buffer
+            process.stdin.close()  # type: ignore[union-attr]
+        try:
+            process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()  # type: ignore[union-attr]
+        self._log.close()
 
     def _start(self) -> None:
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        self._process = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said
-        )
-        self._waiting = True
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log)
+        self._loading = True
 
-    def _ask(self, what: str, case: Case) -> dict[str, Any]:
+    def _ask(self, method: str, case: Case) -> Any:
         if self._process is None:  # it died of an earlier case
             self._start()
-        assert self._process is not None
-        assert self._process.stdin is not None
+        question = json.dumps([method, to_json(case)]).encode() + b"\n"
         try:
             self.opened()
-            self._process.stdin.write(json.dumps({"do": what, "case": to_json(case)}).encode() + b"\n")
-            self._process.stdin.flush()
-            answer = self._hear()
+            self._process.stdin.write(question)  # type: ignore[union-attr]
+            self._process.stdin.flush()  # type: ignore[union-attr]
+            answer = self._answer()
         except (BrokenPipeError, EvaluationError) as error:
             self.close()
             raise SkippedError(str(error)) from None
-        if "skipped" in answer:
-            raise SkippedError(answer["skipped"])
-        if "error" in answer:
-            raise EvaluationError(answer["error"])
-        return answer
+        return _content(*answer)
 
-    def _hear(self) -> dict[str, Any]:
+    def _answer(self) -> tuple[str, Any]:
+        """What the process answers to the last question: of what kind it is, and its content.
+
+        Raises:
+            EvaluationError: the process has ended.
+        """
         assert self._process is not None
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        line = self._process.stdout.readline()  # type: ignore[union-attr]
         if line:
-            answer: dict[str, Any] = json.loads(line)
-            return answer
+            kind, content = json.loads(line)
+            return kind, content
         status = self._process.wait()
         killed = " (killed, most likely for lack of memory)" if status == -9 else ""
-        raise EvaluationError(f"the process of {self.path.name} ended with status {status}{killed}{self._last_words()}")
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").strip().splitlines()
+        said = f": {lines[-1]:.200}" if lines else ""
+        raise EvaluationError(
+            "process-ended", f"the process of {self.path.name} ended with status {status}{killed}{said}"
+        )
 
-    def _last_words(self) -> str:
-        assert self._said is not None
-        self._said.seek(0)
-        lines = self._said.read().decode(errors="replace").strip().splitlines()
-        return f": {lines[-1]:.200}" if lines else ""
+
+def _content(kind: str, content: Any) -> Any:
+    if kind == "skipped":
+        raise SkippedError(content)
+    if kind == "error":
+        raise EvaluationError("engine-fails", content)
+    return content
 
 
 def main() -> None:
-    """The other side: open the model, then answer until the parent closes the pipe."""
+    """The process: open the model, then answer until the parent closes the pipe."""
     engine, path, setting = sys.argv[1:]
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
-    def say(answer: Mapping[str, Any]) -> None:
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+    def say(kind: str, content: Any) -> None:
+        print(json.dumps([kind, content]), file=answers, flush=True)
 
     try:
         session = engine_named(engine).open_timed(Path(path), from_json(Setting, json.loads(setting), "a setting"))
     except GatenormError as error:
-        say({"error": str(error)})
+        say("error", str(error))
         return
-    say({"versions": dict(session.versions), "dtype": session.dtype})
+    say("opened", {"versions": dict(session.versions), "dtype": session.dtype})
     for line in sys.stdin:
-        asked = json.loads(line)
-        case = from_json(Case, asked["case"], "a case")
+        method, case = json.loads(line)
         try:
-            if asked["do"] == "run":
-                say(to_json(session.run(case)))
-            else:
-                say({"shares": to_json(session.profile(case))})
+            say("done", to_json(getattr(session, method)(from_json(Case, case, "a case"))))
         except SkippedError as reason:
-            say({"skipped": str(reason)})
+            say("skipped", str(reason))
         except GatenormError as error:
-            say({"error": str(error)})
+            say("error", str(error))
     session.close()
 
 

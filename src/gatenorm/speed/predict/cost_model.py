@@ -24,11 +24,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from gatenorm.errors import EvaluationError
 from gatenorm.models.architecture import Architecture, Sublayer, Work
 from gatenorm.records import ATTENTION, BLOCK, MLP, Edits
+from gatenorm.records.serialization import Value
 from gatenorm.speed.predict.machines import Machine
 
 _DTYPES = {4: "float32", 2: "bfloat16"}
@@ -131,14 +131,25 @@ def predict(
     )
 
 
-@dataclass(frozen=True)
-class Forecast:
+class Forecast(
+    Value,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    rename={
+        "count": "removed",
+        "prefill": "prefill_speedup",
+        "decode": "decode_speedup",
+        "cache": "cache_share_removed",
+    },
+):
     """What removing ``count`` of ``of`` sublayers of one kind is predicted to bring at one context length and batch.
 
     ``prefill`` and ``decode`` are speed-ups; ``cache`` the share of the key/value cache that goes, and ``cache_bytes``
     what stays of it.
     """
 
+    kind: str = ATTENTION
     count: int
     of: int
     context: int
@@ -147,20 +158,6 @@ class Forecast:
     decode: float
     cache: float
     cache_bytes: float
-    kind: str = ATTENTION
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            **({"kind": self.kind} if self.kind != ATTENTION else {}),
-            "removed": self.count,
-            "of": self.of,
-            "context": self.context,
-            "batch": self.batch,
-            "prefill_speedup": self.prefill,
-            "decode_speedup": self.decode,
-            "cache_share_removed": self.cache,
-            "cache_bytes": self.cache_bytes,
-        }
 
 
 def forecast(
@@ -180,7 +177,11 @@ def forecast(
     Raises:
         EvaluationError: the checkpoint holds no whole model.
     """
-    _check(model)
+    if not model.runs:
+        raise EvaluationError(
+            "model-incomplete",
+            "the files hold no whole model (MLPs or embeddings are missing): nothing can be predicted",
+        )
     prefill = predict(model, machine, Work.prefill(context, batch), dtype=dtype)
     decode = predict(model, machine, Work.decode(context, batch), dtype=dtype)
     cache = model.cache_bytes(context, batch, _SIZES.get(dtype or ""))
@@ -215,10 +216,3 @@ def forecasts(
     whole = len({*model.attention} - {*model.without_mlp})
     most = {ATTENTION: attentions - 1, MLP: mlps - 1, BLOCK: min(whole, attentions - 1, mlps - 1)}[kind]
     return [forecast(model, machine, count, context, batch, dtype, kind) for count in range(1, most + 1)]
-
-
-def _check(model: Architecture) -> None:
-    if not model.runs:
-        raise EvaluationError(
-            "nothing can be predicted: the files hold no whole model (MLPs or embeddings are missing)"
-        )

@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import cache
 from importlib import resources
-from typing import Any
 
 from gatenorm.errors import EvaluationError, did_you_mean
+from gatenorm.records.serialization import Value, from_json
 
 THIS = "this"
 DEFAULT = "h100-sxm"
@@ -23,8 +22,7 @@ DEFAULT = "h100-sxm"
 _STREAMED_BYTES = 256 << 20
 
 
-@dataclass(frozen=True)
-class Machine:
+class Machine(Value, frozen=True, kw_only=True, omit_defaults=True):
     """A machine to predict for.
 
     Attributes:
@@ -39,11 +37,11 @@ class Machine:
     name: str
     summary: str
     bandwidth: float
-    rates: Mapping[str, float]
+    rates: dict[str, float]
     source: str
     memory: float | None = None
-    attention_rates: Mapping[str, float] = field(default_factory=dict)
-    overheads: Mapping[str, float] = field(default_factory=dict)
+    attention_rates: dict[str, float] = {}  # noqa: RUF012 - msgspec copies it
+    overheads: dict[str, float] = {}  # noqa: RUF012
 
     def rate(self, dtype: str) -> float:
         """FLOP/s of products in that dtype; for one that is not listed, the slowest that is."""
@@ -53,22 +51,12 @@ class Machine:
         """FLOP/s of attention in that dtype."""
         return self.attention_rates.get(dtype, self.rate(dtype))
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "bandwidth": self.bandwidth,
-            "rates": dict(self.rates),
-            "attention_rates": dict(self.attention_rates),
-            "overheads": dict(self.overheads),
-            "source": self.source,
-        }
-
 
 @cache
 def machines() -> dict[str, Machine]:
     """The packaged machines by name."""
     text = resources.files("gatenorm.speed.predict").joinpath("machines.json").read_text(encoding="utf-8")
-    return {entry["name"]: Machine(**entry) for entry in json.loads(text)}
+    return {known.name: known for known in from_json(list[Machine], json.loads(text), "the machines")}
 
 
 def machine(name: str, dtype: str = "float32", device: str = "cpu", threads: int | None = None) -> Machine:
@@ -85,7 +73,8 @@ def machine(name: str, dtype: str = "float32", device: str = "cpu", threads: int
     if name == THIS:
         return measured(dtype, device, threads)
     if name not in machines():
-        raise EvaluationError(f"--machine {name} is not known; {did_you_mean(name, [*machines(), THIS])}")
+        hint = did_you_mean(name, [*machines(), THIS])
+        raise EvaluationError("machine-unknown", "is not known", field="machine", given=name, hint=hint)
     return machines()[name]
 
 
@@ -110,7 +99,13 @@ def _by_numpy() -> Machine:
     large = np.ones(_STREAMED_BYTES // 4, np.float32).reshape(-1, 4096)
     vector = np.ones(4096, np.float32)
     bandwidth = large.nbytes / _best(lambda: large @ vector, 0.5)
-    return Machine(THIS, f"this machine, {os.cpu_count()} cores", bandwidth, {"float32": rate}, "measured by NumPy")
+    return Machine(
+        name=THIS,
+        summary=f"this machine, {os.cpu_count()} cores",
+        bandwidth=bandwidth,
+        rates={"float32": rate},
+        source="measured by NumPy",
+    )
 
 
 def _by_torch(dtype: str, device: str, threads: int | None) -> Machine:

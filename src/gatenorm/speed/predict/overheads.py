@@ -7,8 +7,9 @@ they are known; in large models they vanish beside the kernels, in small ones th
 from __future__ import annotations
 
 import statistics
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from gatenorm.engines.transformers.profiler import recording
 from gatenorm.speed.predict.machines import Machine
