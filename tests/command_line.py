@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -31,3 +35,21 @@ def refusal(*arguments: object) -> GatenormError:
     with pytest.raises(GatenormError) as caught:
         invoke([str(a) for a in arguments])
     return caught.value
+
+
+def refused(capsys: pytest.CaptureFixture[str], expected: str, *arguments: object) -> None:
+    """Assert that a command ends with an error and prints no result.
+
+    Args:
+        expected: the error's code and field, as ``share-out-of-range share``; or words of its line.
+    """
+    error = refusal(*arguments)
+    assert capsys.readouterr().out == "", arguments
+    if os.environ.get("RECORD"):
+        with Path(os.environ["RECORD"]).open("a") as file:
+            file.write(json.dumps([expected, error.code, error.field, error.text()]) + "\n")
+        return
+    if re.fullmatch(r"[a-z][a-z0-9]*-[a-z0-9-]+( [a-z_.\[\]0-9-]*)?|usage|system|locked", expected):
+        assert f"{error.code} {error.field}".strip() == expected, (arguments, error.text())
+    else:
+        assert expected in "error: " + " ".join(error.text().split()), (arguments, error.text())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from gatenorm.errors import PlanError, did_you_mean, fields_named, named
+import pickle
+
+from gatenorm.errors import MissingExtraError, PlanError, did_you_mean, fields_named, named
 
 
 def out_of_range() -> PlanError:
@@ -45,3 +47,11 @@ def test_a_value_is_never_taken_for_a_field():
 def test_the_nearest_name_is_suggested():
     assert did_you_mean("gate-nrom", ["gate-norm", "depth"]) == "did you mean 'gate-norm'? known: depth, gate-norm"
     assert did_you_mean("x", ["gate-norm"]) == "known: gate-norm"
+
+
+def test_errors_of_other_processes_arrive_whole():
+    error = out_of_range()
+    error.rename({"share": "budgets.shares"})
+    assert pickle.loads(pickle.dumps(error)).text() == error.text()
+    missing = MissingExtraError("drawing", "matplotlib", "report")
+    assert pickle.loads(pickle.dumps(missing)).text() == missing.text()

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeVar
 
+E = TypeVar("E", bound="GatenormError")
 # Private characters around a field's name inside a sentence; no message holds them otherwise.
 _MARK = re.compile("\ue000([^\ue001]*)\ue001")
 
@@ -42,34 +44,42 @@ class GatenormError(Exception):
         super().__init__(code, problem)
         self.code, self.problem, self.field, self.given = code, problem, field, given
         self.expected, self.hint = expected, hint
-        self._names: dict[str, str] = {}
+        self._renames: list[Mapping[str, str] | Callable[[str], str]] = []
 
-    def rename(self, names: Mapping[str, str]) -> None:
+    def rename(self, names: Mapping[str, str] | Callable[[str], str]) -> None:
         """Call fields as the caller calls them: ``data`` a configuration's ``evaluation.texts``, and that ``--data``.
 
         Every layer that an error passes on its way up renames what the layer below it calls a field.
         """
-        self._names = {**names, **{field: names.get(name, name) for field, name in self._names.items()}}
+        self._renames.append(names)
 
     def text(self) -> str:
         """The error in one line, fields by the names of the outermost caller that renamed them."""
         subject = [self._named(self.field)] if self.field else []
         if self.given is not None:
-            subject.append(f"{self.given:.200}" if isinstance(self.given, str) else f"{self.given}")
+            subject.append("''" if self.given == "" else f"{self.given!s:.200}")
         line = " ".join([*subject, *([self.problem] if self.problem else [])])
         line += f": expected {self.expected}" if self.expected else ""
         line += f"; {self.hint}" if self.hint else ""
         return _MARK.sub(lambda match: self._named(match[1]), line)
 
     def _named(self, field: str) -> str:
-        return self._names.get(field, field)
+        for names in self._renames:
+            field = names.get(field, field) if isinstance(names, Mapping) else names(field)
+        return field
+
+    def as_kind(self, kind: type[E]) -> E:
+        """The same error as the kind that a caller promises to raise."""
+        same = kind(self.code, self.problem, field=self.field, given=self.given, expected=self.expected, hint=self.hint)
+        same._renames = [*self._renames]
+        return same
 
     def __str__(self) -> str:
         return self.text()
 
 
 @contextmanager
-def fields_named(names: Mapping[str, str]) -> Iterator[None]:
+def fields_named(names: Mapping[str, str] | Callable[[str], str]) -> Iterator[None]:
     """Errors of the block call fields by these names; see :meth:`GatenormError.rename`."""
     try:
         yield
@@ -126,6 +136,7 @@ class MissingExtraError(GatenormError):
             "missing-extra",
             f"{feature} needs {package}, which is not installed: pip install 'gatenorm[{extra}]'",
         )
+        self.args = feature, package, extra  # what pickle hands to __init__
         self.extra = extra
 
 

@@ -15,6 +15,7 @@ import gatenorm
 from gatenorm.cli import main
 from gatenorm.demo.package import MODEL
 from gatenorm.exports.registry import TARGETS
+from tests.command_line import refused
 
 TinyModels = Callable[..., Path]
 
@@ -104,15 +105,15 @@ def test_bad_input_is_one_line(
     noise.write_bytes(b"GGUF" + bytes(range(256)))
     for arguments, message in (
         (("export", pruned, "--to", "gguff", "-o", tmp_path / "x"), "did you mean 'gguf'"),
-        (("export", pruned, "--to", "gguf", "-o", taken / "file"), "exists"),
-        (("export", pruned, "--to", "nemotron-nas", "-o", taken), "is not empty"),
-        (("export", pruned, "--to", "gguf"), "-o is missing"),
-        (("export", pruned, "-o", tmp_path / "x"), "--to is missing"),
+        (("export", pruned, "--to", "gguf", "-o", taken / "file"), "out-taken out"),
+        (("export", pruned, "--to", "nemotron-nas", "-o", taken), "out-taken out"),
+        (("export", pruned, "--to", "gguf"), "out-missing out"),
+        (("export", pruned, "-o", tmp_path / "x"), "form-missing to"),
         (("export", pruned, "--to", "gguf", "-o", tmp_path / "x", "--dtype", "q8"), "did you mean 'q8_0'"),
         (("export", tiny_models("qwen3"), "--to", "gguf", "-o", tmp_path / "x"), "queries and keys are normalised"),
         (("export", tiny_models("gpt2"), "--to", "nemotron-nas", "-o", tmp_path / "x"), "gpt2 blocks are not Llama's"),
         (("verify", absurd, "--against", pruned), "block_count is 22784, expected a number from 1 to 512"),
-        (("verify", pruned, "--against", pruned, "--seed", -1), "--seed"),
+        (("verify", pruned, "--against", pruned, "--seed", -1), "usage"),
         (("verify", pruned, "--against", pruned, "--tolerance", "inf"), "no positive number"),
         (("export", granite, "--family", "llama", "--to", "gguf", "-o", tmp_path / "x"), "only assumed"),
         (("verify", cut, "--against", pruned), "cut.gguf"),
@@ -121,11 +122,7 @@ def test_bad_input_is_one_line(
         (("verify", pruned, "--against", pruned, "--engine", "lama"), "did you mean"),
         (("verify", pruned, "--against", pruned, "--tokens", 100000), "does not fit into a context of 512"),
     ):
-        status, out, err = run(capsys, *arguments)
-        assert (status, out) == (2, ""), (arguments, out, err)
-        assert err.startswith("error: "), err
-        assert err.count("\n") == 1
-        assert message in err
+        refused(capsys, message, *arguments)
     assert not (tmp_path / "x").exists()
     assert (taken / "file").read_text() == "mine"
     assert MODEL.checked_directory().is_dir()

@@ -17,7 +17,8 @@ from gatenorm.api.evaluating import evaluate
 from gatenorm.errors import OutputError, RecoveryError
 from gatenorm.models.model import Model
 from gatenorm.records import Evidence, to_json
-from gatenorm.recovery import Settings, recovering
+from gatenorm.recovery import recovering
+from gatenorm.recovery.settings import Settings
 from gatenorm.recovery.state import state_file
 from gatenorm.results import fingerprint
 from tests.recovery.conftest import SETTINGS, Place

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gatenorm.errors import RecoveryError
-from gatenorm.recovery import Settings
+from gatenorm.recovery.settings import Settings
 
 
 def test_the_rate_rises_and_then_falls_as_the_schedule_says():

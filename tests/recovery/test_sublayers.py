@@ -10,8 +10,8 @@ import pytest
 import gatenorm
 from gatenorm.errors import RecoveryError
 from gatenorm.records import Evidence, read_json
-from gatenorm.recovery import Settings
 from gatenorm.recovery.lora_modules import adapted_modules
+from gatenorm.recovery.settings import Settings
 from tests.recovery.conftest import SETTINGS, Place
 
 BOTH = replace(SETTINGS, steps=2, targets=("attention", "mlp"))

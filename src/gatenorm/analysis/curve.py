@@ -44,16 +44,17 @@ _PERPLEXITY, _NLL = "perplexity", "nll"
 
 
 def evaluation_text(source: str) -> Text:
-    """The text that ``--data`` names, as an evaluation reads it.
+    """The text that ``source`` names, as an evaluation reads it.
 
     Raises:
         EvaluationError: there is none.
     """
     try:
         return read_text(source)
-    except EvaluationError as error:  # here the field has no option
-        words = str(error).replace(": name it with --text-field", "; a text to measure on is looked for there alone")
-        raise EvaluationError(words) from error
+    except EvaluationError as error:  # here no parameter names the field
+        if error.code == "text-field-missing":
+            error.hint = "a text to measure on must be in that field"
+        raise
 
 
 def evaluation_samples(session: ScoringSession, text: Text, protocol: Protocol) -> Samples:

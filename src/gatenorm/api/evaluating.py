@@ -8,7 +8,7 @@ from typing import Any
 
 from gatenorm.api.opening import ModelLike, open_model
 from gatenorm.engines import engine_named
-from gatenorm.errors import EvaluationError
+from gatenorm.errors import EvaluationError, fields_named
 from gatenorm.evaluation.core import registry
 from gatenorm.evaluation.core import runner as running
 from gatenorm.evaluation.core.job import Job, Request
@@ -75,8 +75,9 @@ def evaluate(
         name = subjects[languages.index(None)].name if None in languages else subjects[-1].name
         raise EvaluationError(
             "data-missing",
-            f"{name} needs data: only a built-in model, and what was pruned from it, has an evaluation of its own",
+            "is missing",
             field="data",
+            expected=f"a text: only a built-in model, and what was pruned from it, has its own evaluation, not {name}",
         )
     contexts = [s.context for s in subjects if s.context]
     request = replace(request or Request(), context=min(contexts) if contexts else None)
@@ -110,8 +111,8 @@ def jobs_of_one(
     known = registry.known_tasks(language_of(layout.checkpoint.directory), given)
     for task, _ in registry.choose(tasks, known):
         if task.compares:
-            raise EvaluationError(f"--tasks {task.name} compares two models: see gatenorm eval")
-    try:
+            raise EvaluationError(
+                "task-compares", "compares two models: see gatenorm eval", field="tasks", given=task.name
+            )
+    with fields_named({"data": "task_data"}):  # beside a text to take perplexity on
         return registry.prepare(tasks, given, Request(limit=limit, context=layout.context), known=known)
-    except EvaluationError as error:  # beside a text to take perplexity on, what tasks read has another name
-        raise EvaluationError(str(error).replace("--data", "--task-data")) from error

@@ -16,7 +16,7 @@ from gatenorm.criteria.tokens.sources import Calibration
 from gatenorm.errors import PlanError, named
 from gatenorm.families import family as family_named
 from gatenorm.progress import Progress
-from gatenorm.records import ATTENTION, Plan, read_record
+from gatenorm.records import ATTENTION, Plan, from_json, read_json
 from gatenorm.surgery.disk import write_pruned
 from gatenorm.surgery.live import remove_sublayers
 from gatenorm.surgery.planning import (
@@ -80,7 +80,9 @@ def plan(
     if drop is not None:
         return plan_by_hand(layout, drop, protect, kind)
     if file is not None:
-        return plan_from_file(layout, read_record(Plan, Path(file), "a plan"), protect)
+        data = read_json(Path(file), "a plan")
+        data.pop("cross_check", None)  # the command line writes it beside the plan
+        return plan_from_file(layout, from_json(Plan, data, "a plan"), protect)
     count = layers if layers is not None else count_for_share(share or 0.0, len(layout.layers_with(kind)))
     check_count(layout, count, protect, kind)  # before the scoring, which may take a while
     scores = score(

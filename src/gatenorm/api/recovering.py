@@ -13,10 +13,11 @@ from gatenorm.errors import RecoveryError
 from gatenorm.models.named import language_of, named_text
 
 if TYPE_CHECKING:
-    from gatenorm import recovery
     from gatenorm.evaluation.core.text import Text
     from gatenorm.families import Layout
     from gatenorm.records import Plan
+    from gatenorm.recovery.record import Recovered
+    from gatenorm.recovery.settings import Settings
     from gatenorm.recovery.study import Study
     from gatenorm.recovery.training import Report, Step
 
@@ -31,13 +32,13 @@ def recover(
     steps: int | None = None,
     objective: str | None = None,
     parent: ModelLike | None = None,
-    settings: recovery.Settings | None = None,
+    settings: Settings | None = None,
     held_out: str | None = None,
     text_field: str = "text",
     progress: Progress | None = None,
     report: Report | None = None,
     writing: Progress | None = None,
-) -> recovery.Recovered:
+) -> Recovered:
     """Train low-rank adapters on a pruned checkpoint; ``out`` is then that checkpoint with them merged.
 
     ``out`` appears whole or not at all and is exported, verified and evaluated like any other pruned directory;
@@ -85,7 +86,7 @@ def recover(
         Path(out),
         _text(data, chosen, length, text_field),
         chosen,
-        held_out=None if held_out is None else _text(held_out, chosen, length, text_field, "--held-out"),
+        held_out=None if held_out is None else _text(held_out, chosen, length, text_field, "held_out"),
         parent=None if parent is None else open_model(parent),
         report=told,
         writing=writing,
@@ -99,7 +100,7 @@ def recovery_study(
     shares: Sequence[float],
     criteria: Sequence[str] = ("gate-norm",),
     *,
-    settings: recovery.Settings | None = None,
+    settings: Settings | None = None,
     held_out: str | None = None,
     other: str | None = None,
     tasks: str | Sequence[str] | None = None,
@@ -148,8 +149,8 @@ def recovery_study(
         shares,
         criteria,
         chosen,
-        held_out=None if held_out is None else _text(held_out, chosen, length, text_field, "--held-out"),
-        other=None if other is None else _text(other, chosen, length, text_field, "--other"),
+        held_out=None if held_out is None else _text(held_out, chosen, length, text_field, "held_out"),
+        other=None if other is None else _text(other, chosen, length, text_field, "other"),
         # Stories of its own world are measured by its own protocol, which the text's perplexity would only repeat.
         jobs=[job for job in jobs if job.run is not None and job.kind != "perplexity"],
         plan=_planned,
@@ -158,13 +159,13 @@ def recovery_study(
     )
 
 
-def _planned(layout: Layout, share: float, criterion: str, settings: recovery.Settings) -> Plan:
+def _planned(layout: Layout, share: float, criterion: str, settings: Settings) -> Plan:
     from gatenorm.api.pruning import plan
 
     return plan(layout, share=share, criterion=criterion, seed=settings.seed, device=settings.device)
 
 
-def _text(source: str, settings: recovery.Settings, length: int, field: str, option: str = "--data") -> Text:
+def _text(source: str, settings: Settings, length: int, field: str, called: str = "data") -> Text:
     from gatenorm.recovery.corpus import read
     from gatenorm.recovery.processes import Processes
 
@@ -173,4 +174,4 @@ def _text(source: str, settings: recovery.Settings, length: int, field: str, opt
     if own is not None:
         text: Text = own(settings.steps * settings.sequences * together * length)
         return text
-    return read(source, settings, length, field, processes=together, option=option)
+    return read(source, settings, length, field, processes=together, called=called)

@@ -17,6 +17,7 @@ from gatenorm.cli import (
     compare,
     console,
     curve,
+    declaration,
     demo,
     evaluate,
     export,
@@ -55,7 +56,9 @@ for module in (
     audit,
     demo,
 ):
-    app.command(name=module.NAME, epilog=module.EXAMPLE, cls=Command)(module.command)
+    app.command(name=module.NAME, epilog=module.EXAMPLE, cls=Command)(
+        declaration.command(module.command, getattr(module, "SETTINGS", None))
+    )
 
 
 def _version(asked: bool) -> None:

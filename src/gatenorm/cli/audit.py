@@ -6,136 +6,48 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from gatenorm.cli import audit_options, console, options
+from gatenorm.cli import console
+from gatenorm.cli.audit_options import SETTINGS, namer, overlay
+from gatenorm.cli.options import audit as options
+from gatenorm.cli.options import common
+from gatenorm.errors import fields_named
+
+__all__ = ["EXAMPLE", "NAME", "SETTINGS", "command"]
 
 NAME = "audit"
 EXAMPLE = "Example: gatenorm audit ./llama -o ./llama-audit --data wikitext2=wiki.test.raw --zeroshot ./zeroshot"
-# What a shell takes for "no": a gate that was named does not stand.
+# What a shell takes for "no": the gate of --fail-on does not pass.
 FAILED = 1
 # Behind a figure, by what its gate says of it.
 _MARKS = {"stands": "", "falls": " !", "not proven": " ?"}
 
 
 def command(
-    model: Annotated[
-        str | None,
-        typer.Argument(metavar="MODEL", help="A checkpoint directory, a model id of the hub, or demo, the default."),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("-o", "--out", metavar="DIR", help="The audit's directory and state [default: ./audit-NAME]."),
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", metavar="FILE", help="YAML; options given beside it win.")
-    ] = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option("--data", metavar="TEXT", help="A text for perplexity, as in eval; can be given several times."),
-    ] = None,
-    documents: Annotated[
-        str | None, typer.Option("--documents", metavar="SEP", help="What stands between documents of --data texts.")
-    ] = None,
-    zeroshot: Annotated[
-        str | None, typer.Option("--zeroshot", metavar="DIR|hub", help="Files of the seven zero-shot tasks.")
-    ] = None,
-    domain: Annotated[
-        str | None, typer.Option("--domain", metavar="FILE", help="Your own prompts, or a text of your work.")
-    ] = None,
-    refusal: Annotated[
-        str | None,
-        typer.Option("--refusal", metavar="FILE|packaged|none", help="Items that must be refused, or answered."),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="Only the first N windows, documents or items of everything.")
-    ] = None,
-    window: Annotated[int | None, typer.Option("--window", min=2, help="Tokens in a window of a text.")] = None,
-    criteria: Annotated[
-        str | None, typer.Option("--criteria", metavar="A,B,...", help="Rankings to audit [default: gate-norm].")
-    ] = None,
-    calibration: Annotated[
-        str | None, typer.Option("--calibration", metavar="FILE", help="A text for cosine and the like.")
-    ] = None,
-    protect: Annotated[
-        str | None, typer.Option("--protect", metavar="0,1", help="Layers that must keep their attention.")
-    ] = None,
-    layers: Annotated[
-        str | None, typer.Option("--layers", metavar="4,8", help="Budgets beside 10, 20 and 40%, as numbers.")
-    ] = None,
-    share: Annotated[
-        str | None, typer.Option("--share", metavar="10%,20%", help="Budgets in place of 10, 20 and 40%.")
-    ] = None,
-    target_speedup: Annotated[
-        str | None, typer.Option("--target-speedup", metavar="1.2", help="A budget by the cost model, as in prune.")
-    ] = None,
-    max_cache_gb: Annotated[
-        float | None, typer.Option("--max-cache-gb", help="A budget that brings the key/value cache below this size.")
-    ] = None,
-    gate: Annotated[
-        list[str] | None,
-        typer.Option("--gate", metavar="GATE=LIMIT", help="Another limit, or GATE=off; can be given several times."),
-    ] = None,
-    search: Annotated[
-        str | None, typer.Option("--search", metavar="GATE", help="Find the largest budget that stands at a gate.")
-    ] = None,
-    max_perplexity_rise: Annotated[
-        str | None,
-        typer.Option("--max-perplexity-rise", metavar="2%", help="The gate's limit, and a search by it."),
-    ] = None,
-    engine: Annotated[
-        str | None,
-        typer.Option("--engine", metavar="A,B|none", help="Engines to time in [default: transformers]."),
-    ] = None,
-    lengths: Annotated[
-        str | None, typer.Option("--lengths", metavar="128,512", help="Prompt lengths to time, as in bench.")
-    ] = None,
-    rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="How often everything is timed.")] = None,
-    price_per_hour: Annotated[
-        float | None, typer.Option("--price-per-hour", metavar="PRICE", help="Of the machine: cost per million tokens.")
-    ] = None,
-    recover: Annotated[
-        bool | None, typer.Option("--recover/--no-recover", help="Train what aggressive budgets leave.")
-    ] = None,
-    recover_data: Annotated[
-        str | None, typer.Option("--recover-data", metavar="FILE", help="The text to train on.")
-    ] = None,
-    fail_on: Annotated[
-        str | None,
-        typer.Option("--fail-on", metavar="GATE|any", help="Exit with 1 unless this gate stands: for CI pipelines."),
-    ] = None,
-    executor: Annotated[str | None, typer.Option("--executor", metavar="local|ray", help="Who does the work.")] = None,
-    ray_address: Annotated[
-        str | None, typer.Option("--ray-address", metavar="ADDRESS", help="A cluster; without one Ray is started here.")
-    ] = None,
-    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, ...; auto spreads a model.")] = None,
-    dtype: Annotated[str | None, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Sequences at a time.")] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option("--threads", min=1, help="Processor threads of each task [default: all; 1 for small models]."),
-    ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of random rankings and drawn tokens.")] = None,
-    json: options.Json = None,
-    json_lines: Annotated[
-        bool, typer.Option("--json-lines", help="Progress as JSON on stdout, a line an event.")
-    ] = False,
+    *,
+    model: common.OptionalModel,
+    config: options.ConfigFile,
+    out: options.Out,
+    json: common.Json,
+    json_lines: options.JsonLines,
+    fail_on: options.FailOn,
+    **given: Any,
 ) -> None:
-    """Carry out the whole workflow on MODEL and say which budget stands, on what evidence. DIR keeps all of it."""
-    from gatenorm.audit.plan.config import Config, read_config
+    """Run the whole workflow on MODEL and say which budget passes, on what evidence. DIR keeps all of it."""
+    from gatenorm.audit.plan.config import config_from, read_config
     from gatenorm.audit.run.main import default_directory, failed, run_audit
     from gatenorm.models.named import default_model
 
     console.check_json(json)
     console.quiet_transformers()
-    given = dict(locals())
-    settings = read_config(config) if config else Config()
     model = model or default_model()
     directory = out or default_directory(model)
-    with audit_options.named(given), _listener(json_lines) as listener:
-        settings = audit_options.merged(settings, given)
+    with fields_named(namer(given, config)), _listener(json_lines) as listener:
+        laid_over = overlay(given)
+        settings = config_from(laid_over) if config is None else read_config(config, laid_over)
         with console.kept_in(directory):
             audit = run_audit(model, directory, settings, fail_on=fail_on, listener=listener)
     if json:

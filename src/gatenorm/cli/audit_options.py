@@ -1,139 +1,129 @@
-"""The options of ``gatenorm audit`` beside its configuration: what they change in it, and how errors name them."""
+"""The options of ``gatenorm audit``: everything declared with keys, laid over the configuration."""
 
 from __future__ import annotations
 
-import dataclasses
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, get_args
 
-from gatenorm.cli import options
-from gatenorm.errors import AuditError, GatenormError
+from gatenorm.cli.declaration import Option
+from gatenorm.cli.options import audit, common, ranking, removal, speed
+from gatenorm.errors import AuditError, named
 
-# Which option gives which key of the configuration; parameters are called as the options are.
-_OPTIONS: Mapping[str, str] = {
-    "budgets.layers": "layers",
-    "budgets.shares": "share",
-    "budgets.target_speedup": "target_speedup",
-    "budgets.max_cache_gb": "max_cache_gb",
-    "rankings.criteria": "criteria",
-    "rankings.calibration": "calibration",
-    "rankings.protect": "protect",
-    "evaluation.texts": "data",
-    "evaluation.zeroshot": "zeroshot",
-    "evaluation.domain": "domain",
-    "evaluation.refusal": "refusal",
-    "speed.engines": "engine",
-    "speed.lengths": "lengths",
-    "speed.rounds": "rounds",
-    "worth.price_per_hour": "price_per_hour",
-    "recovery.data": "recover_data",
-    "search.gate": "search",
-    **{f"run.{n}": n for n in ("executor", "ray_address", "device", "dtype", "batch_size", "threads", "seed")},
+# The headings of the help, by section of the configuration.
+_PANELS = {
+    "evaluation": "Evaluations",
+    "budgets": "Budgets",
+    "rankings": "Rankings",
+    "gates": "Gates and search",
+    "search": "Gates and search",
+    "speed": "Speed",
+    "cost": "Cost",
+    "recovery": "Recovery",
+    "run": "Execution",
 }
-_KEY = re.compile(r"\b(?:gates\.[\w-]+|[a-z]+\.[a-z_]+)(?:\[\d+\])?")
+Given = Mapping[str, Any]
 
 
-@contextmanager
-def named(given: Mapping[str, Any]) -> Iterator[None]:
-    """Errors that name keys of the configuration name the options by which these were ``given``."""
-    try:
-        yield
-    except GatenormError as error:
-        error.problem = _KEY.sub(lambda found: _option(found[0], given) or found[0], str(error))
-        raise
+def _settings(*modules: ModuleType) -> dict[str, Any]:
+    """The annotations of all options with keys, by parameter."""
+    found: dict[str, Any] = {}
+    for module in modules:
+        for hint in vars(module).values():
+            options = [part for part in getattr(hint, "__metadata__", ()) if isinstance(part, Option) and part.keys]
+            for option in options:
+                name = option.flags[-1].partition("/")[0].removeprefix("--").replace("-", "_")
+                panel = _PANELS[option.keys[0].partition(".")[0]]
+                text = option.default_text or partial(_default, option.keys[0])
+                kind = get_args(hint)[0]
+                found[name] = Annotated[kind | None, replace(option, panel=panel, default=None, default_text=text)]
+    return found
 
 
-def _option(key: str, given: Mapping[str, Any]) -> str:
-    """The option that gave a key; empty where none did."""
-    section, _, rest = key.partition(".")
-    if section == "gates":
-        if rest == "perplexity-rise" and given["max_perplexity_rise"] is not None:
-            return "--max-perplexity-rise"
-        return f"--gate {rest}" if any(g.partition("=")[0] == rest for g in given["gate"] or ()) else ""
-    parameter = _OPTIONS.get(key.partition("[")[0], "")
-    if parameter == "search" and given["search"] is None:
-        parameter = "max_perplexity_rise"
-    return f"--{parameter.replace('_', '-')}" if parameter and given[parameter] is not None else ""
+def _default(key: str) -> str:
+    """The default of a key, for help; empty where there is none."""
+    from gatenorm.audit.plan.config import Config
+
+    section, _, name = key.partition(".")
+    value = getattr(getattr(Config(), section), name, None)
+    if isinstance(value, (list, tuple)):
+        return ",".join(f"{v:.0%}" if isinstance(v, float) else str(v) for v in value)
+    return "" if value is None or isinstance(value, (bool, Mapping)) else str(value)
 
 
-def merged(settings: Any, given: dict[str, Any]) -> Any:
-    """The configuration with what the command line says beside it.
+SETTINGS = _settings(audit, ranking, removal, speed, common)
+_DECLARED = {name: next(p for p in hint.__metadata__) for name, hint in SETTINGS.items()}
+
+
+def overlay(given: Given) -> dict[str, dict[str, Any]]:
+    """The sections and keys that the options set, as a configuration file would hold them.
 
     Raises:
-        AuditError: a value that cannot stand there.
+        AuditError: ``documents`` or ``window`` without ``data``.
     """
-    from gatenorm.audit.judge.gates import check_gates
+    sections: dict[str, dict[str, Any]] = {}
 
-    limit = given["limit"]
-    texts = None
-    if given["data"]:
-        how = {"documents": given["documents"], "window": given["window"], "limit": limit}
-        texts = [{"data": text, **_for_text(text, how)} for text in given["data"]]
-    elif given["documents"] or given["window"]:
-        raise AuditError("--documents and --window are about the texts of --data: give it, or write both into --config")
-    settings = settings.changed(
-        "evaluation",
-        texts=texts,
-        zeroshot=given["zeroshot"],
-        domain=given["domain"],
-        refusal=given["refusal"],
-        stories_limit=limit,
-        zeroshot_limit=limit,
-        domain_limit=limit,
-        refusal_limit=limit,
-        retrieval_limit=limit,
-    )
-    settings = settings.changed(
-        "rankings",
-        criteria=_names(given["criteria"]),
-        calibration=given["calibration"],
-        protect=None if given["protect"] is None else options.indices(given["protect"], "--protect"),
-    )
-    settings = settings.changed(
-        "budgets",
-        layers=_numbers(given["layers"], "--layers", int),
-        shares=_names(given["share"]),
-        target_speedup=given["target_speedup"],
-        max_cache_gb=given["max_cache_gb"],
-    )
-    engines = [] if given["engine"] == "none" else _names(given["engine"])
-    settings = settings.changed(
-        "speed", engines=engines, lengths=_numbers(given["lengths"], "--lengths", int), rounds=given["rounds"]
-    )
-    settings = settings.changed("worth", price_per_hour=given["price_per_hour"])
-    settings = settings.changed(
-        "recovery",
-        enabled=given["recover"] if given["recover"] is not None else (True if given["recover_data"] else None),
-        data=given["recover_data"],
-    )
-    settings = settings.changed("search", gate=given["search"])
-    names = ("executor", "ray_address", "device", "dtype", "batch_size", "threads", "seed")
-    settings = settings.changed("run", **{name: given[name] for name in names})
-    limits: dict[str, Any] = {}
-    for text in given["gate"] or ():
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise AuditError(f"--gate {text}: expected GATE=LIMIT, such as perplexity-rise=2%, or GATE=off")
-        limits[name] = None if value == "off" else value
-    if given["max_perplexity_rise"] is not None:
-        limits["perplexity-rise"] = given["max_perplexity_rise"]
-        settings = settings.changed("search", gate="perplexity-rise")
-    return dataclasses.replace(settings, gates={**settings.gates, **check_gates(limits)})
+    def put(key: str, value: Any) -> None:
+        section, _, name = key.partition(".")
+        sections.setdefault(section, {})[name] = value
+
+    about_texts = {name: given.get(name) for name in ("documents", "window", "limit")}
+    for name, value in given.items():
+        if value is None or name in ("data", "documents", "window", "gate"):
+            continue
+        for key in _DECLARED[name].keys:
+            put(key, value)
+    for gate, limit in given.get("gate") or ():
+        put(f"gates.{gate}", limit)
+    if given.get("max_perplexity_rise") is not None:
+        put("search.gate", "perplexity-rise")
+    if given.get("engine") == ("none",):
+        put("speed.engines", [])
+    if given.get("recover_data") is not None and given.get("recover") is None:
+        put("recovery.enabled", True)
+    if given.get("data"):
+        put("evaluation.texts", [{"data": text} | _protocol(text, about_texts) for text in given["data"]])
+    else:
+        for name in ("documents", "window"):
+            if given.get(name) is not None:
+                hint = f"give {named('data')} too, or write both into {named('config')}"
+                raise AuditError("data-missing", "is about texts", field=name, hint=hint)
+    return sections
 
 
-def _for_text(text: str, how: dict[str, Any]) -> dict[str, Any]:
-    """WikiText-2 has a protocol of its own: no separator is looked for in it."""
-    return how | ({"documents": None} if text.startswith("wikitext2") else {})
+def _protocol(text: str, given: Given) -> dict[str, Any]:
+    """How a text is read; WikiText-2 has a protocol of its own, without a separator."""
+    dropped = ("documents",) if text.startswith("wikitext2") else ()
+    return {name: value for name, value in given.items() if value is not None and name not in dropped}
 
 
-def _names(text: str | None) -> list[str] | None:
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+def namer(given: Given, config: Path | None) -> Callable[[str], str]:
+    """What errors call keys of the configuration: the options that set them, else the keys of the file if there is one.
 
+    Without a file, keys that no option set are named by the option that would.
+    """
+    flags = {
+        key: option.flags[-1].partition("/")[0]
+        for name, option in reversed(_DECLARED.items())  # of several options for one key, the first names it
+        if given.get(name) is not None or config is None
+        for key in option.keys
+        if key != "gates"
+    }
+    for name, shown in (("max_perplexity_rise", "search.gate"), ("search", "search.gate")):
+        if given.get(name) is not None:
+            flags[shown] = _DECLARED[name].flags[-1]
+    if given.get("max_perplexity_rise") is None:
+        flags.pop("gates.perplexity-rise", None)
+    flags |= {f"gates.{gate}": f"--gate {gate}" for gate, _ in given.get("gate") or ()}
 
-def _numbers(text: str | None, option: str, kind: Any) -> list[Any] | None:
-    try:
-        return None if text is None else [kind(part) for part in text.split(",")]
-    except ValueError:
-        raise AuditError(f"{option} {text}: expected numbers with commas between them") from None
+    def name_of(field: str) -> str:
+        key = field.partition("[")[0]
+        while key and key not in flags:
+            key = key.rpartition(".")[0]
+        in_file = config is not None and field.partition(".")[0] in _PANELS
+        return flags[key] if key else f"{config}: {field}" if in_file else field
+
+    return name_of

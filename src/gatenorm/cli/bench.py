@@ -4,52 +4,31 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from gatenorm.cli import console, options
+from gatenorm.cli import console
+from gatenorm.cli.options import common, speed
 from gatenorm.errors import EvaluationError
 
 NAME = "bench"
 EXAMPLE = "Example: gatenorm bench ./llama-8 --baseline ./llama --lengths 512,2048"
 
-Lengths = Annotated[
-    str | None,
-    typer.Option("--lengths", metavar="128,512", help="Tokens in a prompt [default: 128,512,2048, as fit]."),
-]
-Batches = Annotated[str, typer.Option("--batches", metavar="1,8", help="Prompts at a time.")]
-NewTokens = Annotated[int, typer.Option("--new-tokens", min=1, help="Tokens decoded after each prompt.")]
-Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, help="Processor threads [default: all this process may use].")
-]
-Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
-
 
 def command(
-    model: Annotated[
-        list[str],
-        typer.Argument(metavar="MODEL...", help="Checkpoint directories, ids of the hub, demo, or exported files."),
-    ],
-    baseline: Annotated[
-        str | None, typer.Option("--baseline", metavar="MODEL", help="Compare with this model, in turns.")
-    ] = None,
-    engine: Annotated[str, typer.Option("--engine", help="transformers, llamacpp or vllm.")] = "transformers",
-    lengths: Lengths = None,
-    batches: Batches = "1",
-    new_tokens: NewTokens = 32,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often everything is measured.")] = 5,
-    machine: Annotated[
-        str | None,
-        typer.Option("--machine", metavar="NAME", help="Predict for it too: this, or a name such as h100-sxm."),
-    ] = None,
-    json: options.Json = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Draw speed-up by length: FILE.png, .svg or .html.")
-    ] = None,
-    device: options.Device = "cpu",
-    dtype: Dtype = "auto",
-    threads: Threads = None,
+    *,
+    model: speed.Models,
+    baseline: common.Baseline,
+    engine: speed.Engine,
+    lengths: speed.Lengths,
+    batches: speed.Batches,
+    new_tokens: speed.NewTokens,
+    rounds: speed.Rounds,
+    machine: speed.Machine,
+    device: common.Device,
+    dtype: common.Dtype,
+    threads: common.Threads,
+    json: common.Json,
+    plot: common.Plot,
 ) -> None:
     """Measure latency, throughput, memory and cache of MODELs against a baseline, and how near that is to the ideal."""
     from gatenorm.engines import Setting, engine_named
@@ -59,13 +38,16 @@ def command(
     from gatenorm.speed.predict.overheads import with_overheads
 
     console.check_json(json)
-    if plot:
-        from gatenorm.report.figures.drawing import check_format
-
-        check_format(plot)
+    console.check_plots(plot=plot)
     timed = engine_named(engine, "times")
     if dtype not in ("auto", *timed.dtypes):
-        raise EvaluationError(f"--dtype {dtype}: {engine} takes {', '.join(('auto', *timed.dtypes))}")
+        raise EvaluationError(
+            "dtype-unknown",
+            f"is not a data type of {engine}",
+            field="dtype",
+            given=dtype,
+            expected=", ".join(("auto", *timed.dtypes)),
+        )
     if machine is not None and machine != "this" and machine not in machines():
         machine_named(machine)  # which says what there is
     first, others = _variant(baseline) if baseline else None, [_variant(m) for m in model]
@@ -76,7 +58,7 @@ def command(
 
         check_hardware(device, dtype)
     setting = Setting(
-        cases=cases(numbers(lengths, "--lengths"), numbers(batches, "--batches") or [1], new_tokens, everyone),
+        cases=cases(lengths, batches, new_tokens, everyone),
         device=device,
         dtype=dtype,
         threads=threads or threads_at_hand(),
@@ -103,20 +85,6 @@ def command(
     _remarks(found)
     if plot:
         console.say(f"plot: {plot}")
-
-
-def numbers(text: str | None, option: str) -> list[int] | None:
-    """Whole numbers out of ``128,512``; ``None`` where nothing was given.
-
-    Raises:
-        EvaluationError: anything else.
-    """
-    if text is None:
-        return None
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and 0 < int(part) < 2**31 for part in parts):
-        raise EvaluationError(f"{option} {text}: expected whole numbers above 0, such as 128,512")
-    return [int(part) for part in parts]
 
 
 def _variant(model: str) -> Any:

@@ -1,25 +1,60 @@
-"""A subcommand: its errors speak of the options that it has, its help shows them in groups."""
+"""A subcommand: its help shows options in groups, its errors name the options that set a field."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from typer.core import TyperCommand
 
+from gatenorm.cli.declaration import ARGUMENTS, OTHER, Option
 from gatenorm.errors import fields_named
+
+# Wide enough that most help texts take one line, narrow enough to read.
+_WIDTH = 110
 
 
 class Command(TyperCommand):
-    """A subcommand of ``gatenorm``."""
+    """A subcommand of ``gatenorm``, whose callback is a :func:`gatenorm.cli.declaration.command`."""
+
+    def __init__(self, *args: Any, **how: Any) -> None:
+        how["context_settings"] = {**(how.get("context_settings") or {}), "max_content_width": _WIDTH}
+        super().__init__(*args, **how)
 
     def invoke(self, ctx: Any) -> Any:
         """Run it; fields of errors get the names of the options that set them."""
-        with fields_named({p.name: _shown(p) for p in self.params}):
+        declared: Mapping[str, Option] = getattr(self.callback, "options", {})
+        names: dict[str, str] = {}
+        for parameter in self.params:
+            option = declared.get(str(parameter.name))
+            names |= dict.fromkeys((str(parameter.name), *(option.fields if option else ())), _typed(parameter))
+        with fields_named(names):
             return super().invoke(ctx)
 
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options under the headings of their panels, in the order of the first option of each."""
+        panels: dict[str, list[tuple[str, str]]] = {}
+        declared: Mapping[str, Option] = getattr(self.callback, "options", {})
+        for parameter in self.get_params(ctx):
+            option = declared.get(str(parameter.name))
+            row = _row(parameter, option) if option else parameter.get_help_record(ctx)
+            if row:
+                panels.setdefault(option.panel if option else OTHER, []).append(row)
+        for heading in [ARGUMENTS, *(name for name in panels if name not in (ARGUMENTS, OTHER)), OTHER]:
+            if heading in panels:
+                with formatter.section(heading):
+                    formatter.write_dl(panels[heading])
 
-def _shown(parameter: Any) -> str:
+
+def _row(parameter: Any, option: Option) -> tuple[str, str]:
+    """What to type, and the help with its default."""
+    if not option.flags:
+        return option.metavar, option.text()
+    flags = ", ".join(sorted(parameter.opts, key=len))
+    flags += f" / {parameter.secondary_opts[0]}" if parameter.secondary_opts else ""
+    return flags + ("" if parameter.is_flag else f" {option.metavar}"), option.text()
+
+
+def _typed(parameter: Any) -> str:
     """What people type for a parameter: its longest flag, or the argument's placeholder."""
-    if parameter.param_type_name == "argument":
-        return str(parameter.make_metavar(None)) if parameter.metavar is None else str(parameter.metavar)
-    return str(max(parameter.opts, key=len))
+    return str(max(parameter.opts, key=len) if parameter.param_type_name == "option" else parameter.metavar)

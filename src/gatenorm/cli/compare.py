@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from gatenorm.cli import console, options
+from gatenorm.cli import checks, console
+from gatenorm.cli.options import common, ranking
 from gatenorm.records import to_json
 
 NAME = "compare"
@@ -17,55 +15,41 @@ _ALL_PAIRS = 6
 
 
 def command(
-    model: options.Model,
-    criteria: options.Criteria = "gate-norm,gate-norm-heads,cosine@random,cosine@self",
-    calibration: options.Calibration = None,
-    samples: options.Samples = 32,
-    length: options.Length = 256,
-    documents: options.Documents = None,
-    bound: Annotated[
-        bool, typer.Option("--bound", help="Both sides of the paper's inequality by layer: how loose it is.")
-    ] = False,
-    family: options.Family = None,
-    json: options.Json = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="The agreement matrix: FILE.png, .svg or .html.")
-    ] = None,
-    selection: Annotated[
-        Path | None,
-        typer.Option("--selection", metavar="FILE", help="The layers that each would remove: FILE.png, .svg or .html."),
-    ] = None,
-    heads: Annotated[
-        Path | None,
-        typer.Option("--heads", metavar="FILE", help="Gate norms head by head: FILE.png, .svg or .html."),
-    ] = None,
-    seed: options.Seed = 0,
-    device: options.Device = "cpu",
-    dtype: options.Dtype = "auto",
-    batch_size: options.BatchSize = None,
-    layer_by_layer: options.LayerByLayer = False,
-    activations: options.Activations = None,
+    *,
+    model: common.Model,
+    criteria: ranking.Criteria = ("gate-norm", "gate-norm-heads", "cosine@random", "cosine@self"),
+    bound: ranking.Bound,
+    calibration: ranking.Calibration,
+    samples: ranking.Samples,
+    length: ranking.Length,
+    documents: ranking.Documents,
+    layer_by_layer: ranking.LayerByLayer,
+    activations: ranking.Activations,
+    family: common.Family,
+    device: common.Device,
+    dtype: common.Dtype,
+    batch_size: common.BatchSize,
+    json: common.Json,
+    plot: common.Plot,
+    selection: ranking.SelectionPlot,
+    heads: ranking.HeadsPlot,
+    seed: common.RandomSeed,
 ) -> None:
     """Score MODEL by several criteria and show how far they agree; a weight-only one is only a proxy for the others."""
     from gatenorm import api
     from gatenorm.criteria.criterion_spec import criterion_specs
 
     console.check_json(json)
-    for field, path in (("plot", plot), ("selection", selection), ("heads", heads)):
-        if path:
-            from gatenorm.report.figures.drawing import check_format
-
-            check_format(path, field)
-    options.check_activations(activations, layer_by_layer)
-    tokens = options.tokens(calibration, samples, length, documents, seed, batch_size)
-    names = [name for name in criteria.split(",") if name]
-    criterion_specs(names, tokens)
+    console.check_plots(plot=plot, selection=selection, heads=heads)
+    checks.activations(activations, layer_by_layer)
+    tokens = checks.tokens(calibration, samples, length, documents, seed, batch_size)
+    criterion_specs(criteria, tokens)
     console.quiet_transformers()
     session = api.session(
         model, family=family, device=device, dtype=dtype, layer_by_layer=layer_by_layer, activations=activations
     )
     with console.progress_bar("comparing criteria", "steps") as progress:
-        found = api.compare(session, names, calibration=tokens, bound=bound, seed=seed, progress=progress)
+        found = api.compare(session, criteria, calibration=tokens, bound=bound, seed=seed, progress=progress)
     if json:
         console.write_json(json, to_json(found))
     if plot:

@@ -56,7 +56,22 @@ def check_json(target: str | None) -> None:
     from gatenorm.files import can_be_written
 
     if not can_be_written(Path(target)):
-        raise OutputError(f"--json {target:.200}: no file can be written there; give a file name, or '-' for stdout")
+        raise OutputError(
+            "not-writable", "cannot be written", field="json", given=target, expected="a file name, or - for stdout"
+        )
+
+
+def check_plots(**files: Path | None) -> None:
+    """Refuse files that no plot can be written to, before the work is done; each by its parameter.
+
+    Raises:
+        OutputError, MissingExtraError: as :func:`gatenorm.report.figures.drawing.check_format`.
+    """
+    for field, file in files.items():
+        if file is not None:
+            from gatenorm.report.figures.drawing import check_format
+
+            check_format(file, field)
 
 
 def write_json(target: str, data: Any) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from gatenorm.cli import console, options
-from gatenorm.errors import CriterionError, EvaluationError
+from gatenorm.cli import checks, console
+from gatenorm.cli.options import common, evaluation, ranking, speed
+from gatenorm.errors import EvaluationError, named
 from gatenorm.records import to_json
 
 NAME = "curve"
@@ -20,69 +18,33 @@ EXAMPLE = (
 
 
 def command(
-    model: options.Model,
-    data: Annotated[
-        str, typer.Option("--data", metavar="TEXT", help="A text file, wikitext2, or wikitext2=FILE: as in eval.")
-    ],
-    criteria: options.Criteria = "gate-norm,cosine@random,cosine@self",
-    calibration: options.Calibration = None,
-    samples: options.Samples = 32,
-    length: options.Length = 256,
-    counts: Annotated[
-        str | None,
-        typer.Option("--counts", metavar="1,2,4-8", help="Numbers of removed sublayers [default: up to half of them]."),
-    ] = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=0, help="Random rankings that make the band.")] = 5,
-    window: Annotated[
-        int | None,
-        typer.Option("--window", min=2, help="Tokens in a window [default: the model's maximum, at most 2048]."),
-    ] = None,
-    documents: Annotated[
-        str | None,
-        typer.Option("--documents", metavar="SEP", help="Evaluate each document by itself; SEP stands between them."),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="Only the first N windows or documents, and items of a task.")
-    ] = None,
-    tasks: Annotated[
-        str | None,
-        typer.Option("--tasks", metavar="A,B,...", help="Accuracy too, on tasks as in eval: zeroshot; demo for demo."),
-    ] = None,
-    task_data: Annotated[
-        list[str] | None,
-        typer.Option("--task-data", metavar="[TASK=]PATH", help="What they read, as --data of eval; several times."),
-    ] = None,
-    task_limit: Annotated[
-        int | None, typer.Option("--task-limit", min=1, help="Items of each task [default: --limit, else all].")
-    ] = None,
-    latency: Annotated[
-        int | None,
-        typer.Option(
-            "--latency",
-            min=1,
-            metavar="TOKENS",
-            help="Speed too: read so many tokens and decode behind them, in turns with the unpruned model.",
-        ),
-    ] = None,
-    new_tokens: Annotated[int, typer.Option("--new-tokens", min=1, help="Tokens to decode for --latency.")] = 32,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often both take their turn for --latency.")] = 5,
-    state: Annotated[
-        Path | None,
-        typer.Option("--state", metavar="DIR", help="Keep what was measured here, and go on from it after a stop."),
-    ] = None,
-    family: options.Family = None,
-    json: options.Json = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Draw the curve: FILE.png, FILE.svg or FILE.html.")
-    ] = None,
-    pareto: Annotated[
-        Path | None,
-        typer.Option("--pareto", metavar="FILE", help="Quality against speed (--latency): FILE.png, .svg or .html."),
-    ] = None,
-    seed: options.Seed = 0,
-    device: options.Device = "cpu",
-    dtype: options.Dtype = "auto",
-    batch_size: options.BatchSize = None,
+    *,
+    model: common.Model,
+    data: evaluation.Text,
+    tasks: evaluation.MoreTasks,
+    task_data: evaluation.TaskData,
+    criteria: ranking.Criteria = ("gate-norm", "cosine@random", "cosine@self"),
+    calibration: ranking.Calibration,
+    samples: ranking.Samples,
+    length: ranking.Length,
+    counts: evaluation.Counts,
+    seeds: evaluation.Seeds,
+    window: evaluation.ContextWindow,
+    documents: evaluation.Documents,
+    limit: evaluation.Limit,
+    task_limit: evaluation.TaskLimit,
+    latency: speed.Latency,
+    new_tokens: speed.NewTokens,
+    rounds: speed.Rounds,
+    family: common.Family,
+    device: common.Device,
+    dtype: common.Dtype,
+    batch_size: common.BatchSize,
+    state: evaluation.State,
+    json: common.Json,
+    plot: common.Plot,
+    pareto: speed.Pareto,
+    seed: common.RandomSeed,
 ) -> None:
     """Measure what MODEL is worth without its 1, 2, 3, ... weakest sublayers, by several criteria."""
     from gatenorm import api
@@ -93,23 +55,20 @@ def command(
     from gatenorm.models.loading import check_hardware
 
     console.check_json(json)
-    for field, path in (("plot", plot), ("pareto", pareto)):
-        if path:
-            from gatenorm.report.figures.drawing import check_format
-
-            check_format(path, field)
+    console.check_plots(plot=plot, pareto=pareto)
     if pareto and latency is None:
-        raise EvaluationError(f"--pareto {pareto} draws quality against speed: give --latency TOKENS too")
+        raise EvaluationError(
+            "latency-missing", "draws quality against speed", field="pareto", hint=f"give {named('latency')} too"
+        )
     if tasks is None and (task_data or task_limit):
-        raise EvaluationError("--task-data and --task-limit are about --tasks: name the tasks, or leave them out")
+        field = "task_data" if task_data else "task_limit"
+        raise EvaluationError("tasks-missing", f"is used only with {named('tasks')}", field=field)
     if documents == "":
-        raise EvaluationError("--documents is empty: expected what stands between documents, such as '<|endoftext|>'")
-    tokens = options.tokens(calibration, samples, length, None, seed, batch_size)
-    names = [name for name in criteria.split(",") if name]
-    if not names:
-        raise CriterionError("--criteria names none: expected one or more, such as gate-norm,cosine@random")
-    criterion_specs(names, tokens)
-    numbers = None if counts is None else options.indices(counts, "--counts")
+        raise EvaluationError(
+            "documents-empty", "is empty", field="documents", expected="a separator, such as '<|endoftext|>'"
+        )
+    tokens = checks.tokens(calibration, samples, length, None, seed, batch_size)
+    criterion_specs(criteria, tokens)
     evaluation_text(data)
     console.quiet_transformers()
     check_hardware(device, dtype)
@@ -119,9 +78,9 @@ def command(
     with console.kept_in(state), console.progress_bar("curve", "steps") as progress:
         found = api.curve(
             session,
-            names,
+            criteria,
             data,
-            counts=numbers,
+            counts=counts,
             protocol=protocol,
             calibration=tokens,
             seed=seed,

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from gatenorm.cli import console
+from gatenorm.cli.options import export
 
 NAME = "demo"
 EXAMPLE = "Example: gatenorm demo --write ./tiny"
 
 
 def command(
-    write: Annotated[
-        Path | None, typer.Option("--write", metavar="DIR", help="Unpack it as this new directory; must not exist yet.")
-    ] = None,
+    *,
+    write: export.Write,
 ) -> None:
     """Say where the built-in model lies, or unpack it; every other command takes it as MODEL under the name demo."""
     from gatenorm.models.named import default_model, named_model

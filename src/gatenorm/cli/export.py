@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from gatenorm.cli import console, options
-from gatenorm.errors import OutputError
+from gatenorm.cli import console
+from gatenorm.cli.options import common
+from gatenorm.cli.options import export as exporting
+from gatenorm.errors import OutputError, named
 
 NAME = "export"
 EXAMPLE = "Example: gatenorm export ./llama-8 --to gguf -o llama-8.gguf"
 
 
 def command(
-    model: options.Model,
-    to: Annotated[str | None, typer.Option("--to", metavar="FORM", help="gguf or nemotron-nas.")] = None,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="PATH", help="The new file or directory; must not exist yet.")
-    ] = None,
-    list_: Annotated[
-        bool, typer.Option("--list", help="Say what MODEL can be written as and what not, and why.")
-    ] = False,
-    dtype: Annotated[
-        str,
-        typer.Option("--dtype", metavar="TYPE", help="auto (as stored); gguf also f32, f16, bf16, q8_0, q4_k_m, ..."),
-    ] = "auto",
-    family: options.Family = None,
-    json: options.Json = None,
+    *,
+    model: common.Model,
+    to: exporting.To,
+    out: exporting.Out,
+    list_: exporting.List,
+    dtype: exporting.StoredType,
+    family: common.Family,
+    json: common.Json,
 ) -> None:
     """Write MODEL, pruned by gatenorm or dense, in a form that stock engines serve without a patch."""
     from gatenorm.api import open_model
@@ -45,8 +38,12 @@ def command(
             _show(facts, model)
         return
     if to is None or out is None:
-        missing = "--to" if to is None else "-o"
-        raise OutputError(f"{missing} is missing: expected --to {'|'.join(TARGETS)} -o PATH, or --list")
+        raise OutputError(
+            "form-missing" if to is None else "out-missing",
+            "is missing",
+            field="to" if to is None else "out",
+            expected=f"{named('to')} {'|'.join(TARGETS)} {named('out')} PATH, or {named('list_')}",
+        )
     wanted = target(to)
     wanted.check_output(out)
     layout = open_model(model, family)

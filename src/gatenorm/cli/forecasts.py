@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-import typer
+from collections.abc import Sequence
+from typing import Any
 
 from gatenorm.cli import console
-from gatenorm.errors import PlanError
+from gatenorm.errors import PlanError, named
 
-Machine = Annotated[
-    str,
-    typer.Option("--machine", metavar="NAME", help="Predict for: h100-sxm, a100-80gb, rtx-4090, ..., or this."),
-]
-Context = Annotated[int | None, typer.Option("--context", min=1, help="Tokens of context to predict for.")]
-Batch = Annotated[int, typer.Option("--batch", min=1, help="Sequences at a time to predict for.")]
 DEFAULT_CONTEXT = 4096
 _SHARES = (0.1, 0.2, 0.4)
 _LONG = 8
@@ -29,7 +22,9 @@ def contexts(layout: Any, asked: int | None) -> list[int]:
     longest = layout.context
     if asked is not None:
         if longest and asked > longest:
-            raise PlanError(f"--context {asked} is longer than the model's {longest:,} tokens")
+            raise PlanError(
+                "context-too-long", f"is longer than the model's {longest:,} tokens", field="context", given=asked
+            )
         return [asked]
     usual = min(DEFAULT_CONTEXT, longest or DEFAULT_CONTEXT)
     far = min(longest or usual, _LONG * DEFAULT_CONTEXT)
@@ -88,7 +83,7 @@ def count_for(
     machine: str,
     context: int | None,
     batch: int,
-    protect: list[int],
+    protect: Sequence[int],
     kind: str = "attention",
 ) -> tuple[int, str]:
     """The smallest number of removals that meets the targets by the cost model, and what it predicts, in words.
@@ -111,9 +106,17 @@ def count_for(
     # Both before a machine is measured.
     phases, wanted = speedup_target(target) if target is not None else ((), 1.0)
     if max_cache_gb is not None and not max_cache_gb > 0:
-        raise PlanError(f"--max-cache-gb {max_cache_gb:g} is out of range: expected gigabytes above 0")
+        raise PlanError(
+            "cache-out-of-range", "is out of range", field="max_cache_gb", given=max_cache_gb, expected="GB above 0"
+        )
     if max_cache_gb is not None and kind == "mlp":
-        raise PlanError("--max-cache-gb: MLPs have no key/value cache: say --kind attention or --kind block")
+        raise PlanError(
+            "mlp-without-cache",
+            "cannot be reached without MLPs, which have no KV cache",
+            field="max_cache_gb",
+            given=max_cache_gb,
+            expected=f"{named('kind')} attention or block",
+        )
     length = contexts(layout, context)[0]
     check_count(layout, 1, protect, kind)
     free = most_removable(layout, protect, kind)
@@ -121,18 +124,28 @@ def count_for(
     now = counted.cache_bytes(length, batch)
     if max_cache_gb is not None and not phases and now <= max_cache_gb * 1e9:
         size = console.bytes_for_people(now)
-        raise PlanError(f"--max-cache-gb {max_cache_gb:g}: {size} at {length:,} tokens, batch {batch}, fits as it is")
+        raise PlanError(
+            "cache-fits",
+            f"is met by the unpruned model: {size} at {length:,} tokens, batch {batch}",
+            field="max_cache_gb",
+            given=max_cache_gb,
+        )
     found = forecasts(counted, opened_machine(layout, machine), length, batch, kind=kind)[:free]
     counts = [0]
     if phases:
         reached = [min(getattr(f, phase) for phase in phases) for f in found]
-        counts.append(count_for_target(reached, wanted, "--target-speedup"))
+        counts.append(count_for_target(reached, wanted, "target_speedup"))
     if max_cache_gb is not None and now > max_cache_gb * 1e9:
         least = console.bytes_for_people(found[-1].cache_bytes if found else now)
         if not found or found[-1].cache_bytes > max_cache_gb * 1e9:
-            raise PlanError(f"--max-cache-gb {max_cache_gb:g} is out of reach: {least} stay with {len(found)} removed")
+            raise PlanError(
+                "out-of-reach",
+                f"is out of reach: {least} remain with {len(found)} removed",
+                field="max_cache_gb",
+                given=max_cache_gb,
+            )
         # Negated: what is wanted is at least so little.
-        counts.append(count_for_target([-f.cache_bytes for f in found], -max_cache_gb * 1e9, "--max-cache-gb"))
+        counts.append(count_for_target([-f.cache_bytes for f in found], -max_cache_gb * 1e9, "max_cache_gb"))
     chosen = found[max(counts) - 1]
     return chosen.count, (
         f"predicted by the cost model on {machine}, {length:,} tokens, batch {batch}: prefill {chosen.prefill:.2f}x, "

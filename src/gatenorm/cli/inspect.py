@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gatenorm.cli import console, forecasts, options
+from gatenorm.cli import console, forecasts
 from gatenorm.cli.export import describe as forms_of
+from gatenorm.cli.options import common, removal
 from gatenorm.records import to_json
 
 NAME = "inspect"
@@ -16,12 +17,13 @@ Facts = Mapping[str, Any]
 
 
 def command(
-    model: options.Model,
-    family: options.Family = None,
-    json: options.Json = None,
-    machine: forecasts.Machine = "h100-sxm",
-    context: forecasts.Context = None,
-    batch: forecasts.Batch = 1,
+    *,
+    model: common.Model,
+    machine: removal.Machine,
+    context: removal.Context,
+    batch: removal.Batch,
+    family: common.Family,
+    json: common.Json,
 ) -> None:
     """Show what was understood of MODEL: its family, block shape, heads, where its attention lies, what it costs."""
     from gatenorm.api import open_model

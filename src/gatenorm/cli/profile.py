@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from gatenorm.cli import console, options
-from gatenorm.cli.bench import Batches, Dtype, Lengths, NewTokens, Threads, numbers
-from gatenorm.errors import EvaluationError
+from gatenorm.cli import console
+from gatenorm.cli.options import common, speed
+from gatenorm.errors import EvaluationError, did_you_mean
 
 NAME = "profile"
 EXAMPLE = "Example: gatenorm profile ./llama --lengths 512,2048"
 
 
 def command(
-    model: options.Model,
-    lengths: Lengths = None,
-    batches: Batches = "1",
-    new_tokens: NewTokens = 8,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Runs of which the median counts.")] = 3,
-    json: options.Json = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Draw time by length: FILE.png, .svg or .html.")
-    ] = None,
-    device: options.Device = "cpu",
-    dtype: Dtype = "auto",
-    threads: Threads = None,
-    attention: Annotated[
-        str | None, typer.Option("--attention", help="sdpa or eager [default: what transformers takes].")
-    ] = None,
+    *,
+    model: common.Model,
+    lengths: speed.Lengths,
+    batches: speed.Batches,
+    new_tokens: speed.NewTokens = 8,
+    rounds: speed.Rounds = 3,
+    attention: speed.Attention,
+    device: common.Device,
+    dtype: common.Dtype,
+    threads: common.Threads,
+    json: common.Json,
+    plot: common.Plot,
 ) -> None:
     """Show the time of attention and of MLP in MODEL by prompt length, and their shares of weights, FLOPs and cache."""
     from gatenorm.api import open_model
@@ -41,14 +35,17 @@ def command(
     from gatenorm.speed.measure.variants import Variant
 
     console.check_json(json)
-    if plot:
-        from gatenorm.report.figures.drawing import check_format
-
-        check_format(plot)
+    console.check_plots(plot=plot)
     if attention not in (None, "sdpa", "eager"):
-        raise EvaluationError(f"--attention {attention} is not known; known: sdpa, eager")
+        raise EvaluationError(
+            "attention-unknown",
+            "is not known",
+            field="attention",
+            given=attention,
+            hint=did_you_mean(attention, ("sdpa", "eager")),
+        )
     layout = open_model(model)
-    asked = cases(numbers(lengths, "--lengths"), numbers(batches, "--batches") or [1], new_tokens, [Variant.of(layout)])
+    asked = cases(lengths, batches, new_tokens, [Variant.of(layout)])
     console.quiet_transformers()
     check_hardware(device, dtype)
     setting = Setting(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from gatenorm.cli import console, forecasts, options
-from gatenorm.errors import PlanError
+from gatenorm.cli import checks, console, forecasts
+from gatenorm.cli.options import common, ranking, removal
+from gatenorm.errors import PlanError, named
 from gatenorm.records import to_json
 
 NAME = "prune"
@@ -17,7 +17,6 @@ EXAMPLE = "Example: gatenorm prune ./llama --layers 8 -o ./llama-8"
 
 # How many or which go: one of them, though the two targets can be met together.
 _WAYS = (("layers",), ("share",), ("drop",), ("plan",), ("target_speedup", "max_cache_gb"))
-_TARGETS = ("--target-speedup", "--max-cache-gb")
 # What the model is run with, by whatever criterion.
 _RUN = ("samples", "length", "documents", "batch_size", "dtype")
 _SCORING = ("criterion", "calibration", *_RUN, "seed", "device")
@@ -25,50 +24,33 @@ _FORECAST = ("machine", "context", "batch")
 
 
 def command(
+    *,
     given: typer.Context,
-    model: options.Model,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="The new directory; must not exist yet.")],
-    layers: Annotated[int | None, typer.Option("--layers", help="How many of the weakest to remove.")] = None,
-    share: Annotated[
-        str | None,
-        typer.Option("--share", metavar="0.2|20%", help="The same as a share of them all; at least one."),
-    ] = None,
-    drop: Annotated[
-        str | None, typer.Option("--drop", metavar="20,21", help="Exactly these layers, by original number from 0.")
-    ] = None,
-    plan: Annotated[Path | None, typer.Option("--plan", metavar="FILE", help="As this plan.json says.")] = None,
-    criterion: options.Criterion = "gate-norm",
-    kind: Annotated[
-        str, typer.Option("--kind", metavar="KIND", help="What goes of a layer: attention, mlp, or block for both.")
-    ] = "attention",
-    protect: Annotated[
-        str | None, typer.Option("--protect", metavar="0,1", help="Layers of which nothing of that kind must go.")
-    ] = None,
-    family: options.Family = None,
-    json: options.Json = None,
-    seed: options.Seed = 0,
-    target_speedup: Annotated[
-        str | None,
-        typer.Option(
-            "--target-speedup",
-            metavar="1.2",
-            help="As few as the cost model says are enough; prefill=1.2 or decode=1.2 speak of one of the two.",
-        ),
-    ] = None,
-    max_cache_gb: Annotated[
-        float | None, typer.Option("--max-cache-gb", help="As few as bring the key/value cache below this size.")
-    ] = None,
-    machine: forecasts.Machine = "h100-sxm",
-    context: forecasts.Context = None,
-    batch: forecasts.Batch = 1,
-    calibration: options.Calibration = None,
-    samples: options.Samples = 32,
-    length: options.Length = 256,
-    documents: options.Documents = None,
-    device: options.Device = "cpu",
-    dtype: options.Dtype = "auto",
-    batch_size: options.BatchSize = None,
-    cross_check: options.CrossCheck = False,
+    model: common.Model,
+    out: common.NewDirectory,
+    layers: removal.Layers,
+    share: removal.Share,
+    drop: removal.Drop,
+    plan: removal.PlanFile,
+    target_speedup: removal.TargetSpeedup,
+    max_cache_gb: removal.MaxCacheGb,
+    kind: removal.Kind,
+    criterion: ranking.Criterion,
+    protect: ranking.Protect,
+    cross_check: ranking.CrossCheck,
+    calibration: ranking.Calibration,
+    samples: ranking.Samples,
+    length: ranking.Length,
+    documents: ranking.Documents,
+    machine: removal.Machine,
+    context: removal.Context,
+    batch: removal.Batch,
+    family: common.Family,
+    device: common.Device,
+    dtype: common.Dtype,
+    batch_size: common.BatchSize,
+    json: common.Json,
+    seed: common.RandomSeed,
 ) -> None:
     """Write MODEL without some of its attention sublayers, MLPs or blocks: a checkpoint that transformers loads."""
     from gatenorm import api
@@ -80,18 +62,16 @@ def command(
     _check_choice(given)
     check_new_directory(out)
     check_kind(kind)
-    wanted_share = options.share(share)
     if drop is None and plan is None:
-        options.ranked(criterion, kind)
+        checks.ranked(criterion, kind)
     if cross_check:
-        options.check_cross_check(kind)
-    tokens = options.tokens(calibration, samples, length, documents, seed, batch_size)
-    runs = options.runs_the_model(criterion, tokens, given=calibration is not None)
+        checks.cross_checked(kind)
+    tokens = checks.tokens(calibration, samples, length, documents, seed, batch_size)
+    runs = checks.runs_the_model(criterion, tokens, given=calibration is not None)
     if not (runs or cross_check):
-        _leave_out(given, _RUN, f"a criterion that runs the model or --cross-check, and {criterion} reads weights")
+        _leave_out(given, _RUN, f"{criterion} reads weights alone")
     layout = api.open_model(model, family)
     check_apart(out, layout.checkpoint.directory)
-    protected = options.indices(protect, "--protect")
     predicted = None
     if target_speedup is not None or max_cache_gb is not None:
         layers, predicted = forecasts.count_for(
@@ -101,7 +81,7 @@ def command(
             machine=machine,
             context=context,
             batch=batch,
-            protect=protected,
+            protect=protect or (),
             kind=kind,
         )
     session = None
@@ -112,11 +92,11 @@ def command(
         made = api.plan(
             session if runs and session else layout,
             layers=layers,
-            share=wanted_share,
-            drop=None if drop is None else options.indices(drop, "--drop"),
+            share=share,
+            drop=drop,
             file=plan,
             criterion=criterion,
-            protect=protected,
+            protect=protect or (),
             kind=kind,
             seed=seed,
             calibration=tokens if runs else None,
@@ -156,37 +136,36 @@ def command(
 
 
 def _check_choice(given: typer.Context) -> None:
-    """Refuse more or fewer than one way of choosing, and options that the one asked for has no use for.
+    """Refuse more or fewer than one way of choosing, and options that the one asked for does not use.
 
     Raises:
         PlanError: as said.
     """
-    ways = [names for names in (options.typed(given, way) for way in _WAYS) if names]
-    targets = " or ".join(_TARGETS)
+    ways = [fields for fields in (checks.typed(given, way) for way in _WAYS) if fields]
     if len(ways) != 1:
-        asked = ", ".join(name for names in ways for name in names) or "none"
-        raise PlanError(f"say once what to remove: --layers, --share, --drop, --plan, {targets}; given: {asked}")
+        asked = ", ".join(named(field) for fields in ways for field in fields) or "none"
+        known = ", ".join(named(field) for way in _WAYS for field in way)
+        raise PlanError("removal-choice", f"say once what to remove: by one of {known}; given: {asked}")
     [[first, *_]] = ways
-    if first in ("--drop", "--plan"):
-        _leave_out(
-            given,
-            (*_SCORING, "cross_check"),
-            f"a choice by scores, and {first} names the layers",
-            "give --layers or --share",
+    if first in ("drop", "plan"):
+        _leave_out(given, (*_SCORING, "cross_check"), f"{named(first)} names the layers: nothing is scored")
+    if first == "plan":
+        _leave_out(given, ("kind",), f"{named('plan')} says what to remove")
+    if first not in _WAYS[-1]:
+        targets = " and ".join(named(field) for field in _WAYS[-1])
+        _leave_out(given, _FORECAST, f"only {targets} use the cost model")
+
+
+def _leave_out(given: typer.Context, fields: tuple[str, ...], why: str) -> None:
+    unused = checks.typed(given, fields)
+    if unused:
+        them = ", ".join(named(field) for field in unused[1:])
+        raise PlanError(
+            "option-unused",
+            "is not used",
+            field=unused[0],
+            hint=f"{why}; leave it out" + (f", and {them}" if them else ""),
         )
-    if first == "--plan":
-        _leave_out(given, ("kind",), "a choice made now, and --plan says what goes")
-    if first not in _TARGETS:
-        _leave_out(given, _FORECAST, f"a choice by {targets}")
-
-
-def _leave_out(given: typer.Context, names: tuple[str, ...], about: str, instead: str | None = None) -> None:
-    useless = options.typed(given, names)
-    if useless:
-        verb = "is" if len(useless) == 1 else "are"
-        otherwise = f", or {instead}" if instead else ""
-        them = "it" if verb == "is" else "them"
-        raise PlanError(f"{', '.join(useless)} {verb} about {about}: leave {them} out{otherwise}")
 
 
 def _removed(layout: Any, plan: Any) -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from gatenorm.cli import console, options
+from gatenorm.cli import checks, console
+from gatenorm.cli.options import common, ranking
 from gatenorm.records import to_json
 
 NAME = "score"
@@ -19,42 +17,38 @@ _GONE = {"attention": "attention", "mlp": "MLP"}
 
 
 def command(
-    model: options.Model,
-    criterion: options.Criterion = "gate-norm",
-    kind: options.Kind = None,
-    family: options.Family = None,
-    json: options.Json = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Draw the scores: FILE.png, FILE.svg or FILE.html.")
-    ] = None,
-    seed: options.Seed = 0,
-    backend: Annotated[str, typer.Option("--backend", help="numpy, torch, or auto.")] = "auto",
-    device: options.Device = "cpu",
-    calibration: options.Calibration = None,
-    samples: options.Samples = 32,
-    length: options.Length = 256,
-    documents: options.Documents = None,
-    dtype: options.Dtype = "auto",
-    batch_size: options.BatchSize = None,
-    layer_by_layer: options.LayerByLayer = False,
-    activations: options.Activations = None,
-    cross_check: options.CrossCheck = False,
+    *,
+    model: common.Model,
+    criterion: ranking.Criterion,
+    kind: ranking.Kind,
+    backend: ranking.Backend,
+    cross_check: ranking.CrossCheck,
+    calibration: ranking.Calibration,
+    samples: ranking.Samples,
+    length: ranking.Length,
+    documents: ranking.Documents,
+    layer_by_layer: ranking.LayerByLayer,
+    activations: ranking.Activations,
+    family: common.Family,
+    device: common.Device,
+    dtype: common.Dtype,
+    batch_size: common.BatchSize,
+    json: common.Json,
+    plot: common.Plot,
+    seed: common.RandomSeed,
 ) -> None:
     """Score every sublayer of MODEL, attention by default and from weights alone; the lowest are removed first."""
     from gatenorm import api
     from gatenorm.analysis.clusters import late_cluster
 
     console.check_json(json)
-    if plot:
-        from gatenorm.report.figures.drawing import check_format
-
-        check_format(plot)
-    options.check_activations(activations, layer_by_layer)
-    tokens = options.tokens(calibration, samples, length, documents, seed, batch_size)
-    runs = options.runs_the_model(criterion, tokens, given=calibration is not None)
-    ranked = options.ranked(criterion, kind)
+    console.check_plots(plot=plot)
+    checks.activations(activations, layer_by_layer)
+    tokens = checks.tokens(calibration, samples, length, documents, seed, batch_size)
+    runs = checks.runs_the_model(criterion, tokens, given=calibration is not None)
+    ranked = checks.ranked(criterion, kind)
     if cross_check:
-        options.check_cross_check(ranked)
+        checks.cross_checked(ranked)
     layout = api.open_model(model, family, fetch=runs or cross_check)
     session = None
     if runs or cross_check:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from gatenorm.cli import console, options
+from gatenorm.cli import console
+from gatenorm.cli.options import common, export
 
 NAME = "verify"
 EXAMPLE = "Example: gatenorm verify ./llama-8.gguf --against ./llama-8"
@@ -18,22 +17,15 @@ _JUDGED = {"largest_difference": "largest difference", "mean_kl": "mean KL diver
 
 
 def command(
-    exported: Annotated[Path, typer.Argument(metavar="EXPORTED", help="A .gguf file or an exported directory.")],
-    against: Annotated[
-        str, typer.Option("--against", metavar="MODEL", help="The checkpoint that it was written from.")
-    ],
-    engine: Annotated[
-        str | None,
-        typer.Option("--engine", help="llamacpp, vllm, mlx or transformers [default: an installed one that reads it]."),
-    ] = None,
-    tokens: Annotated[int, typer.Option("--tokens", min=1, help="How many new tokens after each prompt.")] = 64,
-    tolerance: Annotated[
-        float | None,
-        typer.Option("--tolerance", help="Largest difference of log-probabilities [default: by the stored type]."),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the prompts.")] = 0,
-    family: options.Family = None,
-    json: options.Json = None,
+    *,
+    exported: export.Exported,
+    against: export.Against,
+    engine: export.Engine,
+    tokens: export.Tokens,
+    tolerance: export.Tolerance,
+    seed: export.PromptSeed,
+    family: common.Family,
+    json: common.Json,
 ) -> None:
     """Run the same prompts through an engine and the reference; exit status 1 when they differ."""
     from gatenorm.api import open_model

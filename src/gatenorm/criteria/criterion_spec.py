@@ -41,13 +41,13 @@ def criterion_specs(names: Sequence[str], calibration: Calibration) -> list[Crit
         weights_only = isinstance(criterion(name), WeightCriterion)
         if at and (weights_only or not source):
             expected = "it looks at weights alone" if weights_only else "expected self, random or a text file behind @"
-            raise CriterionError(f"criterion {text!r} cannot be had: {expected}")
+            raise CriterionError("criterion-tokens", f"cannot be used: {expected}", field="criterion", given=text)
         tokens = with_source(calibration, source) if at else calibration
         if not weights_only and not tokens.source:
             raise calibration_missing(name)
         spec = CriterionSpec(name, None if weights_only else tokens, text if at else "")
         if spec in found:
-            raise CriterionError(f"{text} is named twice: name every criterion once")
+            raise CriterionError("criterion-twice", "is given twice", field="criteria", given=text)
         found.append(spec)
     return found
 
@@ -75,8 +75,11 @@ def score_all(
         kinds = criterion(spec.name).kinds
         if kind is None and not any(ATTENTION in KINDS[one] for one in kinds):
             raise CriterionError(
-                f"{spec.name} says nothing of attention, whose rankings are held against each other here: leave it "
-                f"out, or see it alone with score --criterion {spec.name}"
+                "criterion-kind",
+                "does not rank attention sublayers, whose rankings are compared",
+                field="criteria",
+                given=spec.name,
+                hint="leave it out, or score by it alone",
             )
         if spec.calibration is not None:
             _prepare(session, spec.name, spec.calibration, spec.given)
@@ -89,11 +92,10 @@ def score_all(
 
 
 def _prepare(session: ScoringSession, name: str, calibration: Calibration, given: str) -> None:
-    """As ``ScoringSession.prepare``; errors name what was given: ``cosine@FILE`` says nothing of ``--calibration``."""
+    """As ``ScoringSession.prepare``; errors about the tokens of ``cosine@FILE`` name that criterion."""
     try:
         session.prepare(name, calibration)
     except CalibrationError as error:
-        theirs = f"--calibration {calibration.source}"
-        if not given or theirs not in str(error):
-            raise
-        raise CalibrationError(str(error).replace(theirs, given)) from error
+        if given and error.given == calibration.source:
+            error.field, error.given = "criterion", given
+        raise

@@ -278,5 +278,4 @@ def check_same_tokenizer(model: Model, baseline: Model) -> None:
         raise EvaluationError(
             "tokenizers-differ",
             f"{model.name} and {baseline.name} have different tokenizers: their distributions cannot be compared",
-            field="baseline",
         )

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -32,12 +32,13 @@ def to_json(record: Any) -> Any:
     return _lists(msgspec.to_builtins(record, enc_hook=_encode))
 
 
-def from_json(kind: type[T], data: Any, what: str) -> T:
+def from_json(kind: type[T], data: Any, what: str, hint: str = "was the file edited?") -> T:
     """The record in plain data.
 
     Args:
         kind: its type, such as ``Plan``.
         what: for errors: ``a plan``.
+        hint: for errors: what may have happened to it.
 
     Raises:
         RecordError: another schema, or a field that is missing, unknown, or of another type; ``field`` is its path.
@@ -55,7 +56,7 @@ def from_json(kind: type[T], data: Any, what: str) -> T:
     try:
         return msgspec.convert(data, kind, strict=True, dec_hook=_decode)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise _refused(error, kind, what) from None
+        raise _refused(error, kind, data, what, hint) from None
 
 
 def read_record(kind: type[T], path: Path, what: str) -> T:
@@ -88,35 +89,72 @@ _AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _UNKNOWN = re.compile(r"unknown field `(?P<name>[^`]*)`")
 
 
-def _refused(error: Exception, kind: Any, what: str) -> RecordError:
-    """Msgspec's complaint with the field's path, and the nearest known name for one that is not known."""
+def _refused(error: Exception, kind: Any, data: Any, what: str, hint: str) -> RecordError:
+    """Msgspec's complaint with the field's path, the value there, and the nearest known name for an unknown one."""
     message = str(error)
     at = _AT.search(message)
     path = at["path"] if at else ""
     problem = message[: at.start()] if at else message
     unknown = _UNKNOWN.search(problem)
     if unknown:
+        field = f"{path}.{unknown['name']}".lstrip(".")
         return RecordError(
-            "field-unknown",
-            f"{what} has a field {unknown['name']!r:.60} that is not known" + (f" at {path}" if path else ""),
-            field=f"{path}.{unknown['name']}".lstrip("."),
-            hint=did_you_mean(unknown["name"], _fields_at(kind, path)),
+            "field-unknown", "is not known", field=field, hint=did_you_mean(unknown["name"], _known_at(kind, path))
         )
     missing = re.search(r"missing required field `([^`]*)`", problem)
     if missing:
-        field = f"{path}.{missing[1]}".lstrip(".")
-        return RecordError("field-missing", "is missing", field=field, hint=f"was {what} cut or edited?")
-    return RecordError("field-wrong", f"in {what}: {problem}", field=path, hint="was the file edited?")
+        return RecordError(
+            "field-missing", f"is missing in {what}", field=f"{path}.{missing[1]}".lstrip("."), hint=hint
+        )
+    expected = problem.removeprefix("Expected ").partition(", got ")[0].replace("`", "")
+    for name, word in _WORDS.items():
+        expected = re.sub(rf"\b{name}\b", word, expected)
+    given = _value_at(data, path)
+    if problem.startswith("Invalid enum value"):
+        return RecordError(
+            "field-wrong",
+            "is not known",
+            field=path,
+            given=given,
+            hint=did_you_mean(given, _known_at(kind, path)),
+        )
+    return RecordError("field-wrong", "is not valid", field=path or what, given=given, expected=expected, hint=hint)
 
 
-def _fields_at(kind: Any, path: str) -> tuple[str, ...]:
-    """The fields of the struct that a path such as ``edits[...].layer`` leads to; none where that cannot be told."""
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "keys and values",
+}
+
+
+def _value_at(data: Any, path: str) -> str:
+    """The value that a path such as ``budgets.shares[1]`` leads to, as it may be shown."""
+    for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
+        try:
+            data = data[name] if name else data[int(index)]
+        except (LookupError, TypeError):
+            return ""
+    return (data if isinstance(data, str) and data else repr(data))[:60]
+
+
+def _known_at(kind: Any, path: str) -> tuple[str, ...]:
+    """The fields or words that the type of ``edits[0].operation`` allows; none where that cannot be told."""
     for name in (part.split("[")[0] for part in path.split(".") if part):
-        found = next((f.type for f in msgspec.structs.fields(kind) if f.encode_name == name), None)
-        kind = _struct_in(found)
-        if kind is None:
-            return ()
-    return tuple(field.encode_name for field in msgspec.structs.fields(kind)) if _struct_in(kind) else ()
+        struct = _struct_in(kind)
+        kind = next((f.type for f in msgspec.structs.fields(struct) if f.encode_name == name), None) if struct else None
+    struct = _struct_in(kind)
+    return tuple(f.encode_name for f in msgspec.structs.fields(struct)) if struct else _words_in(kind)
+
+
+def _words_in(kind: Any) -> tuple[str, ...]:
+    """The words of a Literal that a type is, or holds."""
+    if get_origin(kind) is Literal:
+        return get_args(kind)
+    return next((words for part in get_args(kind) if (words := _words_in(part))), ())
 
 
 def _struct_in(kind: Any) -> Any:

@@ -3,8 +3,3 @@
 A recovered model is another operational package than a pruned one: it needs data and a training run, and the checks of
 licence, safety and quality begin anew. So evidence says of every model whether it was recovered.
 """
-
-from gatenorm.recovery.record import Recovered
-from gatenorm.recovery.settings import Settings
-
-__all__ = ["Recovered", "Settings"]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gatenorm.errors import CalibrationError, EvaluationError, RecoveryError
+from gatenorm.errors import CalibrationError, EvaluationError, RecoveryError, fields_named
 from gatenorm.evaluation.core.text import Text, read_text
 from gatenorm.models.batches import check_vocabulary
 from gatenorm.recovery.settings import Settings
@@ -54,32 +54,29 @@ def _order(seed: int, epoch: int, total: int) -> npt.NDArray[np.int64]:
 
 
 def read(
-    source: str, settings: Settings, length: int, field: str = "text", *, processes: int = 1, option: str = "--data"
+    source: str, settings: Settings, length: int, field: str = "text", *, processes: int = 1, called: str = "data"
 ) -> Text:
-    """The text that ``--data`` names: a file as evaluations read it, or ``hub:NAME[:CONFIG[:SPLIT]]``.
+    """A text: a file as evaluations read it, or ``hub:NAME[:CONFIG[:SPLIT]]``.
 
     Of a data set of the hub, as many rows as the training can use.
 
     Args:
         processes: how many train together, each on its share.
-        option: what errors call the source.
+        called: the parameter that names the source, for errors.
 
     Raises:
         RecoveryError: it cannot be read, or is empty.
         MissingExtraError: a parquet file or a data set of the hub needs ``datasets``.
     """
     try:
-        if not source.startswith(HUB):
-            return read_text(source, field)
-        from gatenorm.criteria.tokens.sources import Calibration, from_hub
+        with fields_named({"data": called, "calibration": called}):
+            if not source.startswith(HUB):
+                return read_text(source, field)
+            from gatenorm.criteria.tokens.sources import Calibration, from_hub
 
-        text = from_hub(Calibration(source, settings.steps * settings.sequences * processes, length))
+            return from_hub(Calibration(source, settings.steps * settings.sequences * processes, length))
     except (EvaluationError, CalibrationError) as error:
-        words = str(error)
-        for theirs in ("--calibration", "--data"):
-            words = words.replace(f"{theirs} {source}", f"{option} {source}")
-        raise RecoveryError(words) from error
-    return text
+        raise error.as_kind(RecoveryError) from error
 
 
 def split(text: Text) -> tuple[Text, Text]:

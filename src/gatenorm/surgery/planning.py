@@ -36,7 +36,13 @@ def speedup_target(text: str) -> tuple[tuple[str, ...], float]:
     except ValueError:
         wanted = 0.0
     if not 1 < wanted < 1000 or (equals and phase not in ("prefill", "decode")):
-        raise PlanError(f"--target-speedup {text}: expected a number above 1 such as 1.2, prefill=1.2 or decode=1.2")
+        raise PlanError(
+            "speedup-wrong",
+            "is no speed-up",
+            field="target_speedup",
+            given=text,
+            expected="a number above 1 such as 1.2, prefill=1.2 or decode=1.2",
+        )
     return (phase,) if equals else ("prefill", "decode"), wanted
 
 
@@ -46,7 +52,7 @@ def count_for_target(reached: Sequence[float], wanted: float, what: str) -> int:
     Args:
         reached: what removing 1, 2, ... sublayers brings, as many as can go; never falling.
         wanted: how much of it is asked for.
-        what: that quantity's name, for the error.
+        what: the parameter that holds it, for the error.
 
     Raises:
         PlanError: removing all of them is not enough.
@@ -55,7 +61,7 @@ def count_for_target(reached: Sequence[float], wanted: float, what: str) -> int:
         if value >= wanted:
             return count
     most = f"removing {len(reached)} gives {reached[-1]:.4g} at most" if reached else "no layer can be removed"
-    raise PlanError(f"{what} {wanted:g} is out of reach: {most}")
+    raise PlanError("out-of-reach", f"is out of reach: {most}", field=what, given=f"{wanted:g}")
 
 
 def check_kind(kind: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gatenorm.audit.judge.metrics import requests, unpruned
-from gatenorm.audit.plan.config import Worth
+from gatenorm.audit.plan.config import Cost
 from gatenorm.evaluation.statistics.paired_statistics import median_interval
 from gatenorm.records import Evidence
 
@@ -16,7 +16,7 @@ _PAYS = 1.02
 _PHASES = ("prefill", "decode")
 
 
-def worth(before: Sequence[Evidence], after: Sequence[Evidence], asked: Worth) -> dict[str, Any]:
+def worth(before: Sequence[Evidence], after: Sequence[Evidence], asked: Cost) -> dict[str, Any]:
     """Cost per million tokens before and after, case by case, and a sentence that says whether that pays.
 
     With ``s`` seconds for a request of ``t`` prompt tokens and ``n`` new ones in a batch of ``b``, and the price ``p``
@@ -34,7 +34,7 @@ def worth(before: Sequence[Evidence], after: Sequence[Evidence], asked: Worth) -
     return {**price, "cases": found, "sentence": _sentence(found, asked)}
 
 
-def _case(before: Evidence, after: Evidence, asked: Worth) -> dict[str, Any]:
+def _case(before: Evidence, after: Evidence, asked: Cost) -> dict[str, Any]:
     protocol = after.protocol
     tokens, new, batch = protocol["prompt_tokens"], protocol["new_tokens"], protocol["batch"]
     ratios = [b / a for b, a in zip(requests(before), requests(after), strict=True)]
@@ -77,7 +77,7 @@ def _ideal(before: Evidence, after: Evidence) -> dict[str, float]:
     return {"request_ideal": sum(seconds) / left} if left else {}
 
 
-def _sentence(cases: Sequence[dict[str, Any]], asked: Worth) -> str:
+def _sentence(cases: Sequence[dict[str, Any]], asked: Cost) -> str:
     # One that is proven to pay speaks before one that may, and that before one that is proven not to.
     best = max(cases, key=lambda c: (_proven(c), not _in_vain(c), float(c["request_speedup"])))
     where = f"{best['prompt_tokens']:,} prompt and {best['new_tokens']} new tokens in {best['engine']}"

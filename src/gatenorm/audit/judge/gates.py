@@ -123,7 +123,7 @@ _ALL = (
 GATES: Mapping[str, Gate] = {gate.name: gate for gate in _ALL}
 
 
-def check_gates(given: Mapping[Any, Any], where: str = "gates") -> dict[str, float | None]:
+def check_gates(given: Mapping[str, Any]) -> dict[str, float | None]:
     """Limits by gate; ``None`` (or ``off``, which YAML reads as false) takes a gate away.
 
     Raises:
@@ -132,12 +132,12 @@ def check_gates(given: Mapping[Any, Any], where: str = "gates") -> dict[str, flo
     found: dict[str, float | None] = {}
     for name, limit in given.items():
         if name not in GATES:
-            raise AuditError(f"{where}.{name}: there is no such gate; {did_you_mean(str(name), GATES)}")
-        found[name] = None if limit is None or limit is False else number_of(limit, GATES[name], where)
+            raise AuditError("gate-unknown", "is not a gate", field=f"gates.{name}", hint=did_you_mean(name, GATES))
+        found[name] = None if limit is None or limit is False else number_of(limit, GATES[name])
     return found
 
 
-def number_of(limit: Any, gate: Gate, where: str) -> float:
+def number_of(limit: Any, gate: Gate) -> float:
     """A limit as a number; texts may carry the gate's unit, as ``2%`` does.
 
     Raises:
@@ -149,13 +149,19 @@ def number_of(limit: Any, gate: Gate, where: str) -> float:
     except (TypeError, ValueError):
         number = float("nan")
     if not 0 <= number < float("inf"):
-        raise AuditError(f"{where}.{gate.name}: {limit!r:.40} is no limit: expected a number of {gate.unit} from 0")
+        raise AuditError(
+            "limit-wrong",
+            "is not a limit",
+            field=f"gates.{gate.name}",
+            given=f"{limit}",
+            expected=f"a number of {gate.unit} from 0",
+        )
     return number
 
 
-def limits(given: Mapping[str, float | None]) -> dict[str, float]:
+def limits(given: Mapping[str, Any]) -> dict[str, float]:
     """All limits that apply: the defaults, changed by what was given."""
-    merged = {name: gate.limit for name, gate in GATES.items()} | dict(given)
+    merged = {name: gate.limit for name, gate in GATES.items()} | check_gates(given)
     return {name: limit for name, limit in merged.items() if limit is not None}
 
 

@@ -38,7 +38,7 @@ def audit_of(work: Workflow, missing: Sequence[NotExamined], began: float, model
     not_examined = [*missing, *work.not_examined]
     variants = []
     for one in (*work.candidates, *work.comparisons):
-        saved = worth(work.baseline, one.records, config.worth)
+        saved = worth(work.baseline, one.records, config.cost)
         variants.append(audited(layout, one, work.baseline, work.limits, saved))
     first = work.wanted[0].name
     beaten_by = unbeaten(variants, work.baseline, [first, work.borne.name])
@@ -55,7 +55,7 @@ def audit_of(work: Workflow, missing: Sequence[NotExamined], began: float, model
         scores=scores,
         warnings=tuple(_warnings(work, variants, beaten_by)),
         not_examined=tuple(not_examined),
-        config=config.to_json(),
+        config=to_json(config),
         provenance=_provenance(work, began, model),
         cross_check=None
         if work.cross_check is None

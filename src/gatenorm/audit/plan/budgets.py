@@ -73,10 +73,10 @@ def _target(layout: Layout, asked: Budgets, protect: tuple[int, ...]) -> int | N
     found = forecasts(counted, machine(asked.machine), context, asked.batch)[:free]
     counts = []
     if asked.target_speedup is not None:
-        phases, wanted = speedup_target(asked.target_speedup)
+        phases, wanted = speedup_target(str(asked.target_speedup))
         reached = [min(getattr(f, phase) for phase in phases) for f in found]
-        counts.append(count_for_target(reached, wanted, "--target-speedup"))
+        counts.append(count_for_target(reached, wanted, "target_speedup"))
     if asked.max_cache_gb is not None and counted.cache_bytes(context, asked.batch) > asked.max_cache_gb * 1e9:
         # Negated: what is wanted is at least so little.
-        counts.append(count_for_target([-f.cache_bytes for f in found], -asked.max_cache_gb * 1e9, "--max-cache-gb"))
+        counts.append(count_for_target([-f.cache_bytes for f in found], -asked.max_cache_gb * 1e9, "max_cache_gb"))
     return max(counts, default=None)

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gatenorm.audit.asking import asked_by
 from gatenorm.audit.plan.config import Evaluation
-from gatenorm.errors import EvaluationError, GatenormError
+from gatenorm.errors import EvaluationError, GatenormError, fields_named, named
 from gatenorm.evaluation.core import registry
 from gatenorm.evaluation.core.job import Request
 from gatenorm.evaluation.tasks.zeroshot import tasks as zeroshot_tasks
@@ -26,6 +25,8 @@ _KEYS = {
     _REFUSAL: "evaluation.refusal",
     _RETRIEVAL: "evaluation.retrieval",
 }
+# What the other parameters of an evaluation are called here.
+_FIELDS = {"tasks": "evaluation.zeroshot_tasks", "refusal_rule": "evaluation.refusal_rule"}
 _REFUSALS = ("auto", "packaged", "none")
 STEPS = {_TEXTS: 3, _TASKS: 3, _DOMAIN: 4, _REFUSAL: 5, _RETRIEVAL: 5}
 
@@ -62,7 +63,9 @@ def evaluations(layout: Layout, asked: Evaluation, *, runs: bool) -> tuple[list[
     """
     if not runs:
         if asked.texts or asked.zeroshot or asked.domain or asked.refusal not in _REFUSALS:
-            raise EvaluationError(f"{layout.checkpoint.name} cannot be run, so nothing can be evaluated on it")
+            raise EvaluationError(
+                "model-cannot-run", f"{layout.checkpoint.name} cannot be run, so nothing can be evaluated on it"
+            )
         why = "the checkpoint holds no whole model, or PyTorch is not installed"
         return [], [NotExamined("everything that needs the model to run", why, "give a whole checkpoint")]
     own = language_of(layout.checkpoint.directory)
@@ -72,17 +75,23 @@ def evaluations(layout: Layout, asked: Evaluation, *, runs: bool) -> tuple[list[
     def add(feeds: str, name: str, task: str, data: tuple[str, ...] = (), paired: bool = False, **request: Any) -> None:
         known = registry.known_tasks(own, data)
         whole = Request(**request, context=layout.context)
-        with asked_by(_KEYS[feeds]):
+        with fields_named(_FIELDS | {"data": _KEYS[feeds]}):
             jobs = registry.prepare([task], data, whole, baseline=True, known=known)
         key = [[job.kind, job.title, dict(job.key)] for job in jobs]
         found.append(Asked(feeds, name, task, data, request, key, paired))
 
-    read = [str(Path(text.data.rpartition("=")[2]).expanduser().resolve()) for text in asked.texts]
-    twice = next((text.data for text, path in zip(asked.texts, read, strict=True) if read.count(path) > 1), None)
+    read = [str(Path(text.data.rpartition("=")[2]).expanduser().resolve()) for text in asked.text_data]
+    twice = next((text.data for text, path in zip(asked.text_data, read, strict=True) if read.count(path) > 1), None)
     if twice is not None:
         # Variants are compared with the unpruned model text by text.
-        raise EvaluationError(f"the text {twice} is named more than once: name each text once, with one window")
-    for text in asked.texts:
+        raise EvaluationError(
+            "text-twice",
+            "is given more than once",
+            field="evaluation.texts",
+            given=twice,
+            hint="name each text once, with one window",
+        )
+    for text in asked.text_data:
         how: dict[str, Any] = {
             "documents": text.documents,
             "window": text.window,
@@ -106,10 +115,14 @@ def evaluations(layout: Layout, asked: Evaluation, *, runs: bool) -> tuple[list[
         return mine is not None
 
     if not asked.texts and not add_own(_TEXTS, "perplexity", asked.stories_limit):
-        missing.append(NotExamined("perplexity", "no text was given", "--data FILE, or --data wikitext2"))
+        missing.append(
+            NotExamined("perplexity", "no text was given", "set evaluation.texts to a file, or to wikitext2")
+        )
     _tasks(asked, add, add_own, missing)
     if asked.domain is None:
-        missing.append(NotExamined("your own workload", "no file was given", "--domain FILE with your prompts"))
+        missing.append(
+            NotExamined("your own workload", "no file was given", "set evaluation.domain to a file with your prompts")
+        )
     else:
         domain = (f"domain={asked.domain}",)
         add(_DOMAIN, "your workload", "domain", domain, True, limit=asked.domain_limit, new_tokens=asked.new_tokens)
@@ -124,9 +137,18 @@ def _tasks(asked: Evaluation, add: Any, add_own: Any, missing: list[NotExamined]
         for name in asked.zeroshot_tasks or tuple(zeroshot_tasks()):
             add(_TASKS, name, f"zeroshot:{name}", data, limit=asked.zeroshot_limit)
     elif asked.zeroshot_tasks:
-        raise EvaluationError("zero-shot tasks are named, but no data: give evaluation.zeroshot, a directory or hub")
+        raise EvaluationError(
+            "data-missing",
+            "is missing",
+            field="evaluation.zeroshot",
+            expected=f"a directory or hub, for {named('evaluation.zeroshot_tasks')}",
+        )
     elif not add_own(_TASKS, "zeroshot", asked.zeroshot_limit):
-        missing.append(NotExamined("general tasks", "no zero-shot files were given", "--zeroshot DIR, or hub"))
+        missing.append(
+            NotExamined(
+                "general tasks", "no zero-shot files were given", "set evaluation.zeroshot to a directory, or to hub"
+            )
+        )
 
 
 def _refusal(
@@ -137,10 +159,10 @@ def _refusal(
         wanted = "packaged" if own or _has_template(layout.checkpoint.directory) else "none"
         if wanted == "none":
             why = "the model has no chat template, so it was hardly taught to refuse"
-            missing.append(NotExamined("refusal", why, "--refusal packaged, or --refusal FILE"))
+            missing.append(NotExamined("refusal", why, "set evaluation.refusal to packaged, or to a file"))
             return
     if wanted == "none":
-        missing.append(NotExamined("refusal", "it was left out", "--refusal packaged, or --refusal FILE"))
+        missing.append(NotExamined("refusal", "it was left out", "set evaluation.refusal to packaged, or to a file"))
         return
     if wanted == "packaged" and add_own(_REFUSAL, "refusal", asked.refusal_limit):
         return
@@ -151,7 +173,9 @@ def _refusal(
 
 def _retrieval(asked: Evaluation, add: Any, add_own: Any, missing: list[NotExamined]) -> None:
     if not asked.retrieval:
-        missing.append(NotExamined("retrieval over long distances", "it was left out", "retrieval: true"))
+        missing.append(
+            NotExamined("retrieval over long distances", "it was left out", "set evaluation.retrieval to true")
+        )
     elif not add_own(_RETRIEVAL, "retrieval", asked.retrieval_limit):
         try:
             limit, window = asked.retrieval_limit, asked.retrieval_window

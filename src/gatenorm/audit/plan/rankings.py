@@ -15,12 +15,12 @@ import msgspec
 
 from gatenorm.analysis.agreement import agree, label
 from gatenorm.analysis.diagnostics import few_shared
-from gatenorm.audit.asking import asked_by
 from gatenorm.audit.plan.config import Config
 from gatenorm.audit.run.jobs import Order
 from gatenorm.criteria.criterion_spec import criterion_specs
 from gatenorm.criteria.registry import weight_criterion
 from gatenorm.criteria.tokens.sources import HUB, RANDOM, SELF, Calibration
+from gatenorm.errors import EvaluationError, fields_named
 from gatenorm.evaluation.core.text import LINES, PARQUET, WIKITEXT2, read_text
 from gatenorm.families import Layout
 from gatenorm.records import Scores
@@ -86,7 +86,7 @@ def wanted(config: Config, *, runs: bool) -> list[Wanted]:
     for request in criterion_specs(asked.criteria, how):
         source = request.calibration.source if request.calibration else None
         if source and source != asked.calibration:
-            _check_text(source, f"rankings.criteria {request.name}@")
+            _check_text(source, "rankings.criteria", f"{request.name}@{source}")
         chosen = weight_criterion(request.name)
         found.append(Wanted(request.name, source, config.run.seed if chosen and chosen.seeded else 0))
     if runs:
@@ -158,11 +158,15 @@ def _file(source: str) -> Path | None:
     return Path(source.removeprefix(f"{WIKITEXT2}=")).expanduser()
 
 
-def _check_text(source: str, key: str) -> None:
+def _check_text(source: str, key: str, called: str = "") -> None:
     """Read a text that was named, so that what is wrong with it is said before any work."""
     if _file(source) is not None:
-        with asked_by(key):
-            read_text(source)
+        try:
+            with fields_named({"data": key}):
+                read_text(source)
+        except EvaluationError as error:
+            error.given = called or source
+            raise
 
 
 def _digest(key: Mapping[str, str]) -> str:

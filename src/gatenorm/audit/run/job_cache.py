@@ -138,5 +138,5 @@ def records_or_raise(result: Result) -> list[Evidence]:
         AuditError: it could not be measured.
     """
     if "error" in result:
-        raise AuditError(f"the unpruned model cannot be measured: {result['error']}")
+        raise AuditError("baseline-failed", f"the unpruned model cannot be measured: {result['error']}")
     return records(result)

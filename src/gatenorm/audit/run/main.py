@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from gatenorm import api
-from gatenorm.audit.asking import asked_by
 from gatenorm.audit.judge.gates import GATES, limits
 from gatenorm.audit.plan.budgets import Budget, budgets
 from gatenorm.audit.plan.config import Config
@@ -22,19 +21,32 @@ from gatenorm.audit.run.state import CONFIG_FILE, State, check_directory, claim,
 from gatenorm.audit.run.workflow import Workflow
 from gatenorm.criteria.tokens.sources import HUB
 from gatenorm.engines import engine_named
-from gatenorm.errors import AuditError, MissingExtraError, PlanError, did_you_mean
+from gatenorm.errors import AuditError, MissingExtraError, PlanError, did_you_mean, fields_named, named
 from gatenorm.evaluation.core.text import read_text
 from gatenorm.families import Layout
 from gatenorm.files import check_apart, write_json
 from gatenorm.models.architecture import Architecture
 from gatenorm.models.named import default_model, language_of, named_text
 from gatenorm.records.audit import CANDIDATE, STANDS, Audit, NotExamined
+from gatenorm.records.serialization import to_json
 from gatenorm.recovery.settings import OBJECTIVES
 from gatenorm.speed.measure.bench import threads_at_hand
 
 ANY = "any"
 # Matrices of models this small keep one processor busy; a second one mostly waits for it.
 _SMALL_BYTES = 64 << 20
+
+
+# What the functions below call the keys of the configuration.
+_KEYS = {
+    **{name: f"run.{name}" for name in ("device", "dtype", "batch_size", "threads", "seed")},
+    **{name: f"budgets.{name}" for name in ("layers", "target_speedup", "max_cache_gb", "machine", "context", "batch")},
+    **{name: f"rankings.{name}" for name in ("criteria", "protect", "calibration", "samples", "length")},
+    "criterion": "rankings.criteria",
+    "share": "budgets.shares",
+    "engine": "speed.engines",
+    "objective": "recovery.objective",
+}
 
 
 @dataclass(frozen=True)
@@ -64,12 +76,17 @@ def prepare(model: str, directory: Path, config: Config, fail_on: str | None = N
         AuditError: a gate without its evaluation, an unknown ``fail_on``, or a directory that is not this model's.
         GatenormError: a model, a criterion, data, an engine or a budget that cannot be had.
     """
+    with fields_named(_KEYS):
+        return _prepare(model, directory, config, fail_on)
+
+
+def _prepare(model: str, directory: Path, config: Config, fail_on: str | None) -> Prepared:
     layout = api.open_model(model)
     check_apart(directory, layout.checkpoint.directory)
     check_directory(directory, layout.identity())
     refusal = layout.refusal()
     if refusal:
-        raise PlanError(f"this {layout.model_type} model cannot be pruned: {refusal}")
+        raise PlanError("not-prunable", f"this {layout.model_type} model cannot be pruned: {refusal}")
     runs = Architecture.of(layout).runs and find_spec("torch") is not None and find_spec("transformers") is not None
     if runs:
         from gatenorm.models.loading import check_hardware
@@ -78,7 +95,7 @@ def prepare(model: str, directory: Path, config: Config, fail_on: str | None = N
     rankings = wanted(config, runs=runs)
     found, left_out = budgets(layout, config.budgets, config.rankings.protect)
     if not found:
-        raise PlanError(f"no budget is left: {'; '.join(left_out) or 'none was asked for'}")
+        raise PlanError("no-budget", f"no budget is left: {'; '.join(left_out) or 'none was asked for'}")
     asked, missing = evaluations(layout, config.evaluation, runs=runs)
     missing += [NotExamined(f"a budget of {line.partition(':')[0]}", line.partition(": ")[2]) for line in left_out]
     for engine in config.speed.engines if runs else ():
@@ -93,16 +110,21 @@ def prepare(model: str, directory: Path, config: Config, fail_on: str | None = N
             raise MissingExtraError("the report", package, "report")
     recovery = config.recovery
     if recovery.data is not None and not named_text(recovery.data) and not recovery.data.startswith(HUB):
-        with asked_by("recovery.data"):
+        with fields_named({"data": "recovery.data"}):
             read_text(recovery.data)
     if recovery.enabled:
         if find_spec("peft") is None:
             raise MissingExtraError("recovery", "peft", "recover")
         if recovery.objective not in (None, *OBJECTIVES):
-            known = did_you_mean(str(recovery.objective), OBJECTIVES)
-            raise AuditError(f"recovery.objective: {recovery.objective} is no objective; {known}")
+            raise AuditError(
+                "objective-unknown",
+                "is not known",
+                field="recovery.objective",
+                given=recovery.objective,
+                hint=did_you_mean(str(recovery.objective), OBJECTIVES),
+            )
         if recovery.data is None and language_of(layout.checkpoint.directory) is None:
-            raise AuditError("recovery needs a text to train on: give recovery.data (--recover-data FILE)")
+            raise AuditError("data-missing", "is missing", field="recovery.data", expected="a text to train on")
     small = sum(layout.checkpoint.files.values()) < _SMALL_BYTES
     threads = config.run.threads or (1 if small else threads_at_hand())
     return Prepared(layout, config, directory, threads, rankings, found, asked, active, missing)
@@ -142,7 +164,7 @@ def run_audit(
         state = State(out)
         state.clear()
         began = claim(out, prepared.layout.identity(), _version())
-        write_json(out / CONFIG_FILE, prepared.config.to_json(), parents=True)
+        write_json(out / CONFIG_FILE, to_json(prepared.config), parents=True)
         content = prepared.layout.checkpoint.fingerprint()
         reporter = Reporter(listener)
         with executor(prepared.config.run, prepared.threads) as workers:
@@ -184,28 +206,49 @@ def _check_gates(config: Config, available: set[str], active: Mapping[str, float
     for name, limit in config.gates.items():
         if limit is not None and name not in active:
             needs = GATES[name].needs
-            raise AuditError(f"gates.{name} rests on an evaluation that is not asked for ({needs}): {_HOW[needs]}")
+            raise AuditError(
+                "gate-not-measured",
+                f"needs an evaluation that is not asked for ({needs})",
+                field=f"gates.{name}",
+                hint=_HOW[needs],
+            )
     gate = config.search.gate
     if gate is not None:
         if gate not in GATES or not GATES[gate].probes:
             known = [name for name, one in GATES.items() if one.probes]
-            raise AuditError(f"search.gate {gate!r} cannot be searched by; {did_you_mean(gate, known)}")
+            raise AuditError(
+                "gate-not-searchable",
+                "cannot be searched by",
+                field="search.gate",
+                given=gate,
+                hint=did_you_mean(gate, known),
+            )
         if gate not in active:
             raise AuditError(
-                f"search.gate {gate}: nothing it could be held against is asked for: {_HOW[GATES[gate].needs]}"
+                "gate-not-measured",
+                f"needs an evaluation that is not asked for ({GATES[gate].needs})",
+                field="search.gate",
+                given=gate,
+                hint=_HOW[GATES[gate].needs],
             )
     if fail_on is not None and fail_on != ANY and fail_on not in active:
-        raise AuditError(f"--fail-on {fail_on} is no gate of this audit; {did_you_mean(fail_on, [ANY, *active])}")
+        raise AuditError(
+            "gate-unknown",
+            "is not a gate of this audit",
+            field="fail_on",
+            given=fail_on,
+            hint=did_you_mean(fail_on, [ANY, *active]),
+        )
 
 
 _HOW = {
-    "texts": "give a text, --data FILE",
-    "tasks": "give zero-shot files, --zeroshot DIR",
-    "domain": "give your workload, --domain FILE",
-    "refusal": "give --refusal packaged or --refusal FILE",
-    "retrieval": "leave evaluation.retrieval on",
-    "speed": "name an engine, --engine transformers",
-    "verify": "name an engine that reads exports, --engine llamacpp",
+    "texts": f"give a text as {named('evaluation.texts')}",
+    "tasks": f"give zero-shot files as {named('evaluation.zeroshot')}",
+    "domain": f"give your workload as {named('evaluation.domain')}",
+    "refusal": f"set {named('evaluation.refusal')} to packaged or a file",
+    "retrieval": f"set {named('evaluation.retrieval')} to true",
+    "speed": f"name an engine in {named('speed.engines')}, such as transformers",
+    "verify": f"name an engine in {named('speed.engines')} that reads exports, such as llamacpp",
 }
 
 

@@ -91,28 +91,49 @@ def check_directory(directory: Path, model: ModelIdentity) -> None:
         AuditError: it holds something else.
     """
     if directory.is_symlink() and not directory.exists():
-        raise AuditError(f"-o {directory} is a link that leads nowhere")
+        raise AuditError("link-broken", "is a broken link", field="directory", given=directory)
     if not directory.exists():
         return
     if not directory.is_dir():
-        raise AuditError(f"-o {directory} is a file: give a directory")
+        raise AuditError("not-a-directory", "is a file", field="directory", given=directory, expected="a directory")
     marker = directory / "state" / "audit.json"
     if not marker.exists():
         others = [p.name for p in directory.iterdir() if p.name != "state"]
         if others:
-            raise AuditError(f"-o {directory} is not empty and holds no audit: give a new directory")
+            raise AuditError(
+                "not-empty",
+                "is not empty and holds no audit",
+                field="directory",
+                given=directory,
+                expected="a new directory",
+            )
         return
     found = read_json(marker, "the audit's state")
     if found.get("schema") != STATE_SCHEMA:
-        raise AuditError(f"-o {directory} holds an audit of another release ({found.get('schema')}): give a new one")
+        raise AuditError(
+            "other-release",
+            f"holds an audit of another release ({found.get('schema')})",
+            field="directory",
+            given=directory,
+            expected="a new directory",
+        )
     try:
         owner = from_json(ModelIdentity, found["model"], "the state of an audit")
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise AuditError(f"-o {directory}: {marker} is damaged: give a new directory") from None
+        raise AuditError(
+            "state-damaged",
+            f"cannot be resumed: {marker} is damaged",
+            field="directory",
+            given=directory,
+            expected="a new directory",
+        ) from None
     if not owner.same_weights(model):
         raise AuditError(
-            f"-o {directory} holds the audit of another model ({owner.name}, {owner.layers} layers): give {model.name} "
-            "a directory of its own"
+            "other-model",
+            f"holds the audit of another model ({owner.name}, {owner.layers} layers)",
+            field="directory",
+            given=directory,
+            hint=f"give {model.name} a directory of its own",
         )
 
 
@@ -138,8 +159,10 @@ def lock(directory: Path) -> Iterator[None]:
 
     def busy(holder: str) -> AuditError:
         return AuditError(
-            "audit-running",
-            f"{directory}: {holder} is at work on this audit",
+            "locked",
+            f"is in use by {holder}",
+            field="directory",
+            given=directory,
             hint="wait for it, or give another directory",
         )
 

@@ -18,7 +18,7 @@ from gatenorm.audit.plan.rankings import BorneOut, Wanted
 from gatenorm.audit.run import speed
 from gatenorm.audit.run import variant_writer as building
 from gatenorm.audit.run.job_cache import Measuring, records, records_or_raise
-from gatenorm.errors import AuditError, CriterionError
+from gatenorm.errors import AuditError, CriterionError, did_you_mean
 from gatenorm.records import Evidence, Scores, from_json
 from gatenorm.records.audit import CANDIDATE, COMPARISON, NOT_PROVEN, GateResult, NotExamined
 from gatenorm.records.rankings import CrossCheck
@@ -197,7 +197,13 @@ class Workflow:
         gate, limit = GATES[asked.gate], self.limits[asked.gate]
         name = asked.criterion or self.borne.name
         if name not in self.scores:
-            raise AuditError(f"search.criterion {name}: no such ranking was made; there are {', '.join(self.scores)}")
+            raise AuditError(
+                "criterion-not-ranked",
+                "is not among the rankings of this audit",
+                field="search.criterion",
+                given=name,
+                hint=did_you_mean(name, self.scores),
+            )
         needed = [a for a in self.asked if a.feeds == gate.needs]
         before = [e for a in needed if not a.paired for e in self._of_baseline(a)]
         free = len([i for i in self.layout.attention_layers if i not in self.protect])

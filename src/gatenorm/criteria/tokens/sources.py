@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.errors import CalibrationError, EvaluationError, MissingExtraError
+from gatenorm.errors import CalibrationError, EvaluationError, MissingExtraError, fields_named, named
 from gatenorm.evaluation.core.text import Text, read_text
 from gatenorm.evaluation.tasks.perplexity import Protocol, encode
 
@@ -20,12 +20,6 @@ if TYPE_CHECKING:
 SELF, RANDOM, HUB = "self", "random", "hub:"
 # Characters a token that are surely enough, so that a few windows of a large text do not cost tokenising all of it.
 _CHARACTERS = 12
-_WORDS = {
-    "--data": "--calibration",
-    "--window": "--length",
-    ": name it with --text-field": "; a text to calibrate on is looked for there alone",
-    "or wikitext2[=FILE]": "wikitext2[=FILE], hub:NAME, self or random",
-}
 
 
 @dataclass(frozen=True)
@@ -49,13 +43,20 @@ class Calibration:
     def __post_init__(self) -> None:
         for what, given, least in (("samples", self.samples, 1), ("length", self.length, 2)):
             if given < least:
-                raise CalibrationError(f"--{what} {given} is too few: expected {least} or more")
+                raise CalibrationError(
+                    f"{what}-out-of-range", "is too few", field=what, given=given, expected=f"{least} or more"
+                )
         if self.separator == "":
             raise CalibrationError(
-                "--documents is empty: expected what stands between documents, such as '<|endoftext|>'"
+                "documents-empty", "is empty", field="documents", expected="a separator, such as '<|endoftext|>'"
             )
         if self.drawn and self.separator is not None:
-            raise CalibrationError(f"--documents is about a text: leave it out with --calibration {self.source}")
+            raise CalibrationError(
+                "documents-unused",
+                "is about a text",
+                field="documents",
+                hint=f"leave it out with {named('calibration')} {self.source}",
+            )
 
     @property
     def drawn(self) -> bool:
@@ -100,7 +101,13 @@ def text_samples(calibration: Calibration, tokenizer: PreTrainedTokenizerBase, c
         sequences, described = _encode_front(tokenizer, text, protocol, config, calibration)
     padding = getattr(tokenizer, "pad_token_id", None)
     if padding is not None and padding != tokenizer.eos_token_id and {*chain(*sequences)} == {padding}:
-        raise CalibrationError(f"every token of {text.name} is padding ({padding}): give text that says something")
+        raise CalibrationError(
+            "only-padding",
+            f"is nothing but padding (token {padding})",
+            field="calibration",
+            given=text.name,
+            expected="text",
+        )
     stated = {"source": calibration.source, **described, "data": text.identity()}
     return _samples(sequences, stated, calibration)
 
@@ -157,7 +164,11 @@ def self_samples(
                 out = model(input_ids=fresh.to(model.device), past_key_values=cache, use_cache=True)
                 chances, cache = out.logits[:, -1].float().softmax(-1).cpu(), out.past_key_values
                 if not bool(chances.isfinite().all()):
-                    raise CalibrationError("the model's logits are not finite (NaN or infinity): try --dtype float32")
+                    raise CalibrationError(
+                        "not-finite",
+                        "the model's logits are not finite (NaN or infinity)",
+                        hint=f"try {named('dtype')} float32",
+                    )
                 fresh = torch.multinomial(chances, 1, generator=generator)
                 drawn = torch.cat([drawn, fresh], 1)
                 if progress:
@@ -198,14 +209,14 @@ def batches(samples: Samples, tokens_at_a_time: int = 4096) -> Iterator[Sequence
 
 @contextmanager
 def _in_our_words() -> Iterator[None]:
-    """Texts are read and cut as evaluations do it; their errors name options that are called otherwise here."""
+    """Texts are read and cut as evaluations do it; what those call ``data`` and ``window`` has other names here."""
     try:
-        yield
+        with fields_named({"data": "calibration", "window": "length"}):
+            yield
     except EvaluationError as error:
-        words = str(error)
-        for theirs, ours in _WORDS.items():
-            words = words.replace(theirs, ours)
-        raise CalibrationError(words) from error
+        if error.code == "text-field-missing":
+            error.hint = "a text to calibrate on must be in that field"
+        raise error.as_kind(CalibrationError) from error
 
 
 def _samples(sequences: Iterable[Sequence[int]], stated: Mapping[str, Any], calibration: Calibration) -> Samples:
@@ -217,7 +228,12 @@ def _samples(sequences: Iterable[Sequence[int]], stated: Mapping[str, Any], cali
 def _check_length(calibration: Calibration, config: Any) -> None:
     longest = getattr(config, "max_position_embeddings", None)
     if longest and calibration.length > longest:
-        raise CalibrationError(f"--length {calibration.length} is longer than the model's {longest} positions")
+        raise CalibrationError(
+            "length-too-long",
+            f"is longer than the model's {longest} positions",
+            field="length",
+            given=calibration.length,
+        )
 
 
 def _encode_front(
@@ -243,7 +259,7 @@ def from_hub(calibration: Calibration) -> Text:
     try:
         from datasets import load_dataset
     except ImportError:
-        raise MissingExtraError(f"--calibration {calibration.source}", "datasets", "eval") from None
+        raise MissingExtraError(f"{named('calibration')} {calibration.source}", "datasets", "eval") from None
     name, config, split = [*calibration.source.removeprefix(HUB).split(":"), "", ""][:3]
     between = "\n\n" if calibration.separator is None else calibration.separator
     enough = calibration.samples * calibration.length * _CHARACTERS
@@ -256,14 +272,18 @@ def from_hub(calibration: Calibration) -> Text:
             if size >= enough or (calibration.separator is not None and len(rows) >= calibration.samples):
                 break
     except KeyError:
-        raise CalibrationError(f"--calibration {calibration.source}: its rows have no column 'text'") from None
+        raise CalibrationError(
+            "text-field-missing", "has no column 'text'", field="calibration", given=calibration.source
+        ) from None
     except Exception as error:  # datasets lets through whatever its network layers and readers raise
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CalibrationError(f"--calibration {calibration.source} could not be read: {why:.200}") from error
+        raise CalibrationError(
+            "data-unreadable", f"could not be read: {why:.200}", field="calibration", given=calibration.source
+        ) from error
     content = between.join(rows)
     if calibration.separator is not None:
         content = between + content + between
     if not content.strip():
-        raise CalibrationError(f"--calibration {calibration.source} holds no text")
+        raise CalibrationError("data-empty", "is empty", field="calibration", given=calibration.source)
     digest = hashlib.sha256(content.encode()).hexdigest()
     return Text(calibration.source, content, digest, f"the first {len(rows)} rows of the data set", tuple(rows))

@@ -45,7 +45,7 @@ def continuations(
     wanted: dict[tuple[int, ...], list[int]] = {}
     for number, (prompt, continuation) in enumerate(pairs):
         if not prompt or not continuation:
-            raise EvaluationError(f"pair {number}: neither a prompt nor a continuation may be empty")
+            raise EvaluationError("pair-empty", f"pair {number}: neither a prompt nor a continuation may be empty")
         wanted.setdefault((*prompt, *continuation[:-1]), []).append(number)
     found: list[Continuation | None] = [None] * len(pairs)
     model = subject.module
@@ -163,8 +163,10 @@ def _ends(subject: Model) -> set[int]:
     ends = named if isinstance(named, list) else [] if named is None else [named]
     if not all(type(token) is int for token in ends):
         raise EvaluationError(
-            f"{subject.name}: eos_token_id is {named!r:.60} in its generation_config.json or config.json; expected a "
-            "token's number, or a list of them: mend or remove it there"
+            "eos-wrong",
+            f"{subject.name}: eos_token_id is {named!r:.60} in its generation_config.json or config.json",
+            expected="a token's number, or a list of them",
+            hint="mend or remove it there",
         )
     # Numbers beyond the vocabulary are never written; some configurations say -1 for none.
     return {token for token in (*ends, subject.tokenizer.eos_token_id) if token in range(subject.vocabulary)}

@@ -84,11 +84,13 @@ def choose(names: str | Sequence[str], known: Mapping[str, Task] = TASKS) -> lis
     for whole in (name.strip() for name in given):
         name, colon, argument = whole.partition(":")
         if name not in known:
-            raise EvaluationError(f"--tasks {whole} is not known; {did_you_mean(name, known)}")
+            raise EvaluationError(
+                "task-unknown", "is not known", field="tasks", given=whole, hint=did_you_mean(name, known)
+            )
         task = known[name]
         if colon and (task.argument is None or not argument):
             expected = name if task.argument is None else f"{name}:{task.argument}"
-            raise EvaluationError(f"--tasks {whole}: expected {expected}")
+            raise EvaluationError("task-argument", "is incomplete", field="tasks", given=whole, expected=expected)
         found[whole] = (task, argument or None)
     return list(found.values())
 
@@ -118,10 +120,22 @@ def assign_data(
             owners = [readers[0].name] if len({t.name for t in readers}) == 1 else []
             owners = owners or list(dict.fromkeys(t.name for t in readers if t.data == kind))
         if not owners:
-            raise EvaluationError(f"--data {data}: none of the tasks {', '.join(names)} reads it; say TASK=PATH")
+            raise EvaluationError(
+                "data-unused",
+                f"is read by none of the tasks {', '.join(names)}",
+                field="data",
+                given=data,
+                expected="TASK=PATH",
+            )
         for owner in owners:
             if owner in found:
-                raise EvaluationError(f"--data {data}: {owner} has {found[owner]} already; say TASK=PATH for each")
+                raise EvaluationError(
+                    "data-twice",
+                    f"is a second source for {owner}, which reads {found[owner]}",
+                    field="data",
+                    given=data,
+                    expected="TASK=PATH for each",
+                )
             found[owner] = source
     return found
 
@@ -144,7 +158,12 @@ def prepare(
     jobs: list[Job] = []
     for task, argument in chosen:
         if task.compares and not baseline:
-            raise EvaluationError(f"{task.name} compares with the unpruned model: give --baseline MODEL")
+            raise EvaluationError(
+                "baseline-missing",
+                "is missing",
+                field="baseline",
+                expected=f"the unpruned model, with which {task.name} compares",
+            )
         own = replace(request or Request(), data=owned.get(task.name), argument=argument)
         module, _, function = task.home.partition(":")
         jobs += getattr(import_module(module), function or "prepare")(own)

@@ -87,7 +87,11 @@ def check_engine(job: Job, subject: Model) -> None:
     engine_named(subject.engine, "answers").check_installed()
     if subject.engine not in job.engines:
         raise EvaluationError(
-            f"--engine {subject.engine} answers zeroshot and harness:NAME only, not {job.kind}: leave it out for that"
+            "engine-cannot",
+            f"answers zeroshot and harness:NAME only, not {job.kind}",
+            field="engine",
+            given=subject.engine,
+            hint="leave it out for that",
         )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gatenorm.errors import EvaluationError, MissingExtraError
+from gatenorm.errors import EvaluationError, MissingExtraError, named
 
 WIKITEXT2 = "wikitext2"
 # Of a separator's place: every row of a structured file is a document.
@@ -55,11 +55,13 @@ def read_text(source: str, field: str = "text") -> Text:
         rows = _parquet(source, path, field) if path.suffix.lower() in PARQUET else _lines(source, path, raw, field)
         content = "\n\n".join(rows)
         if not content.strip():
-            raise EvaluationError(f"--data {source}: no row has any text in its field {field!r}")
+            raise EvaluationError(
+                "data-empty", f"has no text in the field {field!r} of any row", field="data", given=source
+            )
         return Text(path.name, content, digest, f"field {field!r} of {len(rows)} rows, joined by two newlines", rows)
     content = _decode(source, raw)
     if not content.strip():
-        raise EvaluationError(f"--data {source}: the file is empty")
+        raise EvaluationError("data-empty", "is empty", field="data", given=source)
     if joined:
         content = "\n\n".join(wikitext_rows(content))
     how = "WikiText-2 raw, test split, rows joined by two newlines" if joined else "plain text as it stands"
@@ -76,10 +78,15 @@ def read_bytes(source: str, path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise EvaluationError(
-            f"--data {source}: there is no file {path}; expected a text, .jsonl or .parquet file, or wikitext2[=FILE]"
+            "data-missing",
+            "does not exist" if str(path) == source else f"does not exist: no file {path}",
+            field="data",
+            given=source,
+            expected="a text, .jsonl or .parquet file, or wikitext2[=FILE]",
         ) from None
     except (OSError, ValueError) as error:
-        raise EvaluationError(f"--data {source}: {getattr(error, 'strerror', None) or error}") from None
+        why = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+        raise EvaluationError("data-unreadable", why, field="data", given=source) from None
 
 
 def read_rows(source: str, path: Path, raw: bytes) -> list[tuple[int, dict[str, Any]]]:
@@ -95,12 +102,20 @@ def read_rows(source: str, path: Path, raw: bytes) -> list[tuple[int, dict[str, 
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise EvaluationError(f"--data {source}: line {number} is not JSON ({error})") from None
+            raise EvaluationError(
+                "data-not-json", f"is not JSON in line {number} ({error})", field="data", given=source
+            ) from None
         if not isinstance(row, dict):
-            raise EvaluationError(f"--data {source}: line {number} holds {type(row).__name__}, expected a JSON object")
+            raise EvaluationError(
+                "data-wrong",
+                f"has {type(row).__name__} in line {number}",
+                field="data",
+                given=source,
+                expected="a JSON object per line",
+            )
         found.append((number, row))
     if not found:
-        raise EvaluationError(f"--data {source}: the file is empty")
+        raise EvaluationError("data-empty", "is empty", field="data", given=source)
     return found
 
 
@@ -127,7 +142,11 @@ def documents(text: Text, separator: str, limit: int | None = None) -> list[str]
     whole = [piece for piece in pieces if piece]
     if not whole:
         raise EvaluationError(
-            f"no document lies between two {separator!r} in {text.name}: expected the separator between documents"
+            "no-documents",
+            f"does not occur twice in {text.name} with text in between",
+            field="documents",
+            given=repr(separator),
+            expected="the separator between documents",
         )
     return whole[:limit]
 
@@ -136,7 +155,9 @@ def _decode(source: str, raw: bytes) -> str:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise EvaluationError(f"--data {source}: byte {error.start} is not UTF-8; expected plain text") from None
+        raise EvaluationError(
+            "data-not-utf8", f"is not UTF-8 at byte {error.start}", field="data", given=source, expected="plain text"
+        ) from None
 
 
 def _lines(source: str, path: Path, raw: bytes, field: str) -> tuple[str, ...]:
@@ -145,8 +166,11 @@ def _lines(source: str, path: Path, raw: bytes, field: str) -> tuple[str, ...]:
         text = row.get(field)
         if not isinstance(text, str):
             raise EvaluationError(
-                f"--data {source}: line {number} has no text in a field {field!r} (it has {_some(row)}): "
-                "name it with --text-field"
+                "text-field-missing",
+                f"has no text in a field {field!r} in line {number} (it has {_some(row)})",
+                field="data",
+                given=source,
+                hint=f"name the field with {named('text_field')}",
             )
         rows.append(text)
     return tuple(rows)
@@ -157,19 +181,24 @@ def _parquet(source: str, path: Path, field: str) -> tuple[str, ...]:
         import pyarrow.parquet as parquet
         from pyarrow.lib import ArrowException
     except ImportError:
-        raise MissingExtraError(f"--data {path.name}", "pyarrow (it comes with datasets)", "eval") from None
+        raise MissingExtraError(f"{named('data')} {path.name}", "pyarrow (it comes with datasets)", "eval") from None
     try:
         known = parquet.ParquetFile(path)
         if field not in known.schema_arrow.names:
             raise EvaluationError(
-                f"--data {source}: there is no column {field!r} ({_some(known.schema_arrow.names)}): "
-                "name it with --text-field"
+                "text-field-missing",
+                f"has no column {field!r} (it has {_some(known.schema_arrow.names)})",
+                field="data",
+                given=source,
+                hint=f"name the column with {named('text_field')}",
             )
         column = known.read(columns=[field]).column(0).to_pylist()
     except (ArrowException, OSError) as error:
-        raise EvaluationError(f"--data {source}: not a readable parquet file ({error})") from None
+        raise EvaluationError(
+            "data-unreadable", f"is not a readable Parquet file ({error})", field="data", given=source
+        ) from None
     if not all(isinstance(text, str) for text in column):
-        raise EvaluationError(f"--data {source}: the column {field!r} holds something else than text")
+        raise EvaluationError("data-wrong", f"has something other than text in {field!r}", field="data", given=source)
     return tuple(column)
 
 
@@ -181,12 +210,16 @@ def _wikitext2_from_hub() -> Text:
     try:
         from datasets import load_dataset
     except ImportError:
-        raise MissingExtraError("--data wikitext2 without a file", "datasets", "eval") from None
+        raise MissingExtraError(f"{named('data')} wikitext2 without a file", "datasets", "eval") from None
     try:
         rows = load_dataset("Salesforce/wikitext", "wikitext-2-raw-v1", split="test")["text"]
     except Exception as error:  # datasets lets through whatever its network layers raise
         raise EvaluationError(
-            f"wikitext2 could not be fetched ({type(error).__name__}): give the raw test file as --data wikitext2=FILE"
+            "download-failed",
+            f"could not be fetched ({type(error).__name__})",
+            field="data",
+            given=WIKITEXT2,
+            hint=f"give the raw test file as {named('data')} wikitext2=FILE",
         ) from error
     content = "\n\n".join(rows)
     digest = hashlib.sha256(content.encode()).hexdigest()

@@ -190,6 +190,6 @@ def _metrics(items: Sequence[Mapping[str, Any]]) -> list[str]:
 def _same_length(first: Sequence[float], second: Sequence[float]) -> int:
     if len(first) != len(second) or not first:
         raise EvaluationError(
-            f"{len(first)} and {len(second)} items cannot be paired: expected the same ones, at least 1"
+            "not-paired", f"{len(first)} and {len(second)} items cannot be paired", expected="the same ones, at least 1"
         )
     return len(first)

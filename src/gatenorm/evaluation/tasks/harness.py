@@ -49,7 +49,13 @@ def prepare(request: Request) -> list[Job]:
     """
     name = request.argument
     if not name:
-        raise EvaluationError("harness needs the name of a task of lm-eval: harness:gsm8k")
+        raise EvaluationError(
+            "task-argument",
+            "is incomplete",
+            field="tasks",
+            given="harness",
+            expected="the name of a task of lm-eval, such as harness:gsm8k",
+        )
     check_installed(f"harness:{name}")
     jobs = []
     for task in official(name):
@@ -91,14 +97,21 @@ def official(name: str) -> list[Any]:
 
         manager = TaskManager()
         if name not in manager.all_tasks:
-            raise EvaluationError(f"harness:{name} is no task of lm-eval; {_nearest(name, manager.all_tasks)}")
+            raise EvaluationError(
+                "task-unknown",
+                "is not a task of lm-eval",
+                field="tasks",
+                given=f"harness:{name}",
+                hint=_nearest(name, manager.all_tasks),
+            )
         try:
             return list(manager.load([name])["tasks"].values())
         except Exception as error:  # datasets and the hub let through whatever their layers raise
             raise EvaluationError(
-                f"harness:{name}: its data could not be had from the hub or the hub's cache "
-                f"({type(error).__name__}: {first_line(error)[:200]}); fetch them where there is a network, with "
-                "HF_HOME set to a folder that you can carry here"
+                "download-failed",
+                f"the data of {name} could not be fetched from the hub or its cache "
+                f"({type(error).__name__}: {first_line(error)[:200]})",
+                hint="fetch them where there is a network, with HF_HOME set to a folder that you can carry here",
             ) from error
 
 
@@ -154,7 +167,9 @@ def run_task(
                     found = evaluate(lm=lm, task_dict=tasks, limit=limit, log_samples=True)
             except AssertionError as error:
                 why = first_line(error)[:200] if str(error) else "it is empty, or longer than the model's input"
-                raise EvaluationError(f"{task.task_name}: lm-eval refused a request of this model: {why}") from error
+                raise EvaluationError(
+                    "harness-refused", f"{task.task_name}: lm-eval refused a request of this model: {why}"
+                ) from error
         name = task.task_name
         cut = _cut(lm, task, lm.max_length + lm.spare_tokens)
         samples = sorted(found["samples"][name], key=lambda s: s["doc_id"])

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.errors import EvaluationError
+from gatenorm.errors import EvaluationError, named
 from gatenorm.evaluation.core.job import Job, Measured, Progress, Request
 from gatenorm.evaluation.core.text import Text, documents, read_text
 from gatenorm.evaluation.core.text_units import READ, per_token
@@ -154,9 +154,13 @@ def prepare(request: Request) -> list[Job]:
         EvaluationError: no text is given, or it cannot be read.
     """
     if request.data is None:
-        raise EvaluationError("perplexity needs a text: give --data FILE, --data wikitext2, or --data wikitext2=FILE")
+        raise EvaluationError(
+            "data-missing", "is missing", field="data", expected="a text, wikitext2, or wikitext2=FILE"
+        )
     if request.documents == "":
-        raise EvaluationError("--documents is empty: expected what stands between documents, such as '<|endoftext|>'")
+        raise EvaluationError(
+            "documents-empty", "is empty", field="documents", expected="a separator, such as '<|endoftext|>'"
+        )
     text = read_text(request.data, request.text_field)
     window = request.window or min(request.context or DEFAULT_WINDOW, DEFAULT_WINDOW)
     protocol = Protocol(window, request.documents, request.limit, stride=request.stride)
@@ -220,9 +224,20 @@ def check_stride(stride: int | None, window: int, separator: str | None = None) 
     if stride is None:
         return
     if separator is not None:
-        raise EvaluationError("--stride is about windows of one text: leave it out, or leave out --documents")
+        raise EvaluationError(
+            "stride-with-documents",
+            "is for the windows of one text",
+            field="stride",
+            hint=f"leave it out, or leave out {named('documents')}",
+        )
     if not 1 <= stride <= window:
-        raise EvaluationError(f"--stride {stride}: expected 1 to the window's {window} tokens: a longer one skips some")
+        raise EvaluationError(
+            "stride-out-of-range",
+            "is out of range",
+            field="stride",
+            given=stride,
+            expected=f"1 to the window's {window} tokens (a longer one skips some)",
+        )
 
 
 def encode(
@@ -236,9 +251,13 @@ def encode(
     longest = getattr(config, "max_position_embeddings", None)
     window = protocol.window if protocol.window is not None else min(longest or DEFAULT_WINDOW, DEFAULT_WINDOW)
     if longest and window > longest:
-        raise EvaluationError(f"--window {window} is longer than the model's {longest} positions")
+        raise EvaluationError(
+            "window-too-long", f"is longer than the model's {longest} positions", field="window", given=window
+        )
     if window < 2:
-        raise EvaluationError(f"--window {window} leaves nothing to predict: expected 2 or more")
+        raise EvaluationError(
+            "window-too-short", "leaves nothing to predict", field="window", given=window, expected="2 or more"
+        )
     check_stride(protocol.stride, window, protocol.separator)
     if protocol.separator is not None:
         pieces = documents(text, protocol.separator, protocol.limit)
@@ -251,7 +270,10 @@ def encode(
         count, tokens = len(ids) // window, len(ids)
         if count == 0:
             raise EvaluationError(
-                f"{text.name} has {len(ids)} tokens, fewer than one window of {window}: give more text, or --window"
+                "text-too-short",
+                f"{text.name} has {len(ids)} tokens, fewer than one window of {window}",
+                field="data",
+                hint=f"give more text, or a smaller {named('window')}",
             )
         stride = protocol.stride or window
         if stride < window:
@@ -263,7 +285,9 @@ def encode(
         if 0 < len(sequences) < count:
             described[READ] = (len(sequences) - 1) * stride + window
     if not sequences:
-        raise EvaluationError(f"no document of {text.name} has two tokens: there is nothing to predict")
+        raise EvaluationError(
+            "text-too-short", f"no document of {text.name} has two tokens: there is nothing to predict", field="data"
+        )
     check_vocabulary(sequences, config.vocab_size)
     bos = tokenizer.bos_token_id
     described["bos"] = bos is not None and sequences[0][0] == bos

@@ -45,7 +45,7 @@ def prepare(request: Request) -> list[Job]:
         EvaluationError: no text is given, or it cannot be read.
     """
     if request.data is None:
-        raise EvaluationError("positions needs a text, the longer its documents the better: give --data FILE")
+        raise EvaluationError("data-missing", "is missing", field="data", expected="a text with long documents")
     text = read_text(request.data, request.text_field)
     window = request.window or min(request.context or DEFAULT_WINDOW, DEFAULT_WINDOW)
     limit = request.limit or _WINDOWS

@@ -97,16 +97,28 @@ def read_items(source: str, path: Path, raw: bytes) -> list[Item]:
     for line, row in read_rows(source, path, raw):
         prompt, expect, system = row.get("prompt"), row.get("expect"), row.get("system")
         if not isinstance(prompt, str) or not prompt.strip():
-            raise EvaluationError(f"--data {source}: line {line} has no 'prompt'")
+            raise EvaluationError("data-wrong", f"has no 'prompt' in line {line}", field="data", given=source)
         if expect not in _EXPECTED:
             raise EvaluationError(
-                f"--data {source}: line {line}: 'expect' is {expect!r:.40}; expected 'refuse' or 'answer'"
+                "data-wrong",
+                f"has 'expect': {expect!r:.40} in line {line}",
+                field="data",
+                given=source,
+                expected="'refuse' or 'answer'",
             )
         if system is not None and (not isinstance(system, str) or not system.strip()):
-            raise EvaluationError(f"--data {source}: line {line} has an empty 'system': give a text, or leave it out")
+            raise EvaluationError(
+                "data-wrong",
+                f"has an empty 'system' in line {line}",
+                field="data",
+                given=source,
+                hint="give a text, or leave it out",
+            )
         name = str(row.get("id", f"line {line}"))
         if name in found:
-            raise EvaluationError(f"--data {source}: line {line}: the id {name!r:.40} is there twice")
+            raise EvaluationError(
+                "data-wrong", f"has the id {name!r:.40} twice (line {line})", field="data", given=source
+            )
         found[name] = Item(name, expect, prompt, system)
     return list(found.values())
 
@@ -124,15 +136,20 @@ def read_rule(file: str | None) -> Rule:
         try:
             raw = Path(file).expanduser().read_bytes()
         except OSError as error:
-            raise EvaluationError(f"--refusal-rule {file}: {error.strerror}") from None
+            raise EvaluationError(
+                "file-unreadable", f"cannot be read: {error.strerror}", field="refusal_rule", given=file
+            ) from None
     try:
         said = json.loads(raw)
         patterns = tuple(re.compile(p, re.IGNORECASE | re.DOTALL) for p in said["patterns"])
         first = int(said.get("first_characters", 240))
     except (ValueError, KeyError, TypeError, AttributeError, re.error) as error:
         raise EvaluationError(
-            f"--refusal-rule {source}: {type(error).__name__}: {error}; expected a JSON object with 'patterns', a list "
-            "of regular expressions, and 'first_characters'"
+            "rule-wrong",
+            f"is no refusal rule ({type(error).__name__}: {error})",
+            field="refusal_rule",
+            given=source,
+            expected="a JSON object with 'patterns', a list of regular expressions, and 'first_characters'",
         ) from None
     return Rule(first, patterns, hashlib.sha256(raw).hexdigest())
 
@@ -158,7 +175,8 @@ def replies(
         (ids,) = subject.encode([text], special=not template)
         if subject.context and len(ids) + new_tokens > subject.context:
             raise EvaluationError(
-                f"{item.name} has {len(ids)} tokens and its reply up to {new_tokens}; the model takes {subject.context}"
+                "prompt-too-long",
+                f"{item.name} has {len(ids)} tokens, its reply up to {new_tokens}; the model takes {subject.context}",
             )
         prompts.append(ids)
     written = greedy(subject, prompts, new_tokens, progress)
@@ -208,8 +226,9 @@ def chat(tokenizer: Any, item: Item) -> str:
         except Exception as error:  # a template is a program that came with the checkpoint: it can fail in any way
             problem = error
     raise EvaluationError(
-        f"the chat template cannot write {item.name}: {type(problem).__name__}: {first_line(problem)[:200]}; mend the "
-        "template beside the tokenizer, or take it away to ask in plain text"
+        "chat-template-broken",
+        f"the chat template cannot write {item.name}: {type(problem).__name__}: {first_line(problem)[:200]}",
+        hint="mend the template beside the tokenizer, or remove it to ask in plain text",
     )
 
 

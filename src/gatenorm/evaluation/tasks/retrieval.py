@@ -85,7 +85,11 @@ def lengths_up_to(longest: int) -> list[int]:
     """
     found = [length for length in (longest // 8, longest // 4, longest // 2, longest) if length >= _SHORTEST]
     if not found:
-        raise EvaluationError(f"retrieval needs contexts of {_SHORTEST} tokens or more; given: {longest}")
+        raise EvaluationError(
+            "window-too-short",
+            f"retrieval needs contexts of {_SHORTEST} tokens or more, not {longest}",
+            field="window",
+        )
     return found
 
 
@@ -151,7 +155,8 @@ def question(subject: Model, form: str, length: int, depth: float, number: int) 
     candidates = [ids[len(prompt) :] for ids in subject.encode([f"{context} {option}" for option in options])]
     if subject.context and len(prompt) + max(map(len, candidates)) > subject.context:
         raise EvaluationError(
-            f"retrieval: the facts alone have {len(prompt)} tokens; {subject.name} takes {subject.context}: too few"
+            "context-too-short",
+            f"retrieval: the facts alone have {len(prompt)} tokens; {subject.name} takes {subject.context}: too few",
         )
     order = list(range(CANDIDATES))
     draw.shuffle(order)

@@ -53,7 +53,9 @@ def prepare(request: Request) -> list[Job]:
         EvaluationError: no file is given, or it cannot be read.
     """
     if request.data is None:
-        raise EvaluationError(f"domain needs your own prompts: give --data FILE.jsonl ({_NEEDS}), or a plain text")
+        raise EvaluationError(
+            "data-missing", "is missing", field="data", expected=f"your own prompts (.jsonl: {_NEEDS}) or a plain text"
+        )
     path = Path(request.data).expanduser()
     raw = read_bytes(request.data, path)
     digest = hashlib.sha256(raw).hexdigest()
@@ -90,10 +92,16 @@ def read_items(source: str, path: Path, raw: bytes) -> list[Item]:
     for line, row in read_rows(source, path, raw):
         prompt, reference = row.get("prompt"), row.get("reference")
         if not isinstance(prompt, str) or not prompt.strip():
-            raise EvaluationError(f"--data {source}: line {line} has no 'prompt'; expected: {_NEEDS}")
+            raise EvaluationError(
+                "data-wrong", f"has no 'prompt' in line {line}", field="data", given=source, expected=_NEEDS
+            )
         if reference is not None and (not isinstance(reference, str) or not reference):
             raise EvaluationError(
-                f"--data {source}: line {line} has an empty 'reference': give a text, or leave it out"
+                "data-wrong",
+                f"has an empty 'reference' in line {line}",
+                field="data",
+                given=source,
+                hint="give a text, or leave it out",
             )
         found.append(Item(line, prompt, reference))
     return found
@@ -120,7 +128,9 @@ def encoded(subject: Model, source: list[Item] | Text, length: int, limit: int |
         pieces = [tuple(ids[n : n + length]) for n in range(0, len(ids), length)]
         whole = [piece for piece in pieces if len(piece) == length] or pieces[:1]
         if len(whole[0]) < 4:
-            raise EvaluationError(f"{source.name} has {len(whole[0])} tokens: too few to continue anything")
+            raise EvaluationError(
+                "text-too-short", f"{source.name} has {len(whole[0])} tokens: too few to continue", field="data"
+            )
         half = len(whole[0]) // 2
         texts = [subject.tokenizer.decode(piece[:half]) for piece in whole[:limit]]
         cut = zip(whole[:limit], texts, strict=True)
@@ -137,10 +147,14 @@ def encoded(subject: Model, source: list[Item] | Text, length: int, limit: int |
         total = len(prompt) + len(reference)
         if subject.context and total > subject.context:
             raise EvaluationError(
-                f"line {item.line} has {total} tokens with its reference; the model takes {subject.context}: shorten it"
+                "prompt-too-long",
+                f"line {item.line} has {total} tokens with its reference; the model takes {subject.context}",
+                hint="shorten it",
             )
         if not prompt:
-            raise EvaluationError(f"line {item.line}: the tokenizer makes no token of its prompt")
+            raise EvaluationError(
+                "prompt-without-tokens", f"the tokenizer makes no token of the prompt in line {item.line}"
+            )
         found.append(Encoded(item.line, item.prompt, tuple(prompt), tuple(reference)))
     return found
 
@@ -165,7 +179,8 @@ def followed(
     began = time.perf_counter()
     if model.vocabulary != baseline.vocabulary or model.tokenizer.get_vocab() != baseline.tokenizer.get_vocab():
         raise EvaluationError(
-            f"{model.name} and {baseline.name} have different tokenizers: their distributions cannot be compared"
+            "tokenizers-differ",
+            f"{model.name} and {baseline.name} have different tokenizers: their distributions cannot be compared",
         )
     prompts = [item.prompt for item in items]
     rooms = [new_tokens if s.context is None else s.context - max(map(len, prompts)) for s in (model, baseline)]

@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from gatenorm.errors import EvaluationError, did_you_mean
+from gatenorm.errors import EvaluationError, did_you_mean, named
 from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.evaluation.core.text import read_bytes, read_rows
 from gatenorm.evaluation.statistics.paired_statistics import INTERVAL, Z
@@ -43,15 +43,24 @@ def prepare(request: Request) -> list[Job]:
     names = list(tasks()) if request.argument is None else request.argument.split("+")
     for name in names:
         if name not in tasks():
-            raise EvaluationError(f"zeroshot:{name} is not known; {did_you_mean(name, tasks())}")
+            raise EvaluationError(
+                "task-unknown",
+                "is not known",
+                field="tasks",
+                given=f"zeroshot:{name}",
+                hint=did_you_mean(name, tasks()),
+            )
     harness.check_installed("zeroshot")
     if request.data is None:
         return [_from_hub(name, request.limit) for name in names]
     directory = Path(request.data).expanduser()
     if not directory.is_dir():
         raise EvaluationError(
-            f"zeroshot: --data {request.data} is no directory; expected one with a file "
-            f"<task>_<split>.jsonl for each of {', '.join(names)}"
+            "not-a-directory",
+            "is not a directory",
+            field="data",
+            given=request.data,
+            expected=f"one with a file <task>_<split>.jsonl for each of {', '.join(names)}",
         )
     return [_from_file(name, local_file(directory, name), request.limit) for name in names]
 
@@ -72,12 +81,19 @@ def local_file(directory: Path, name: str) -> Path:
     wanted = f"{name}_{tasks()[name]['split']}.jsonl"
     if found:
         raise EvaluationError(
-            f"zeroshot:{name}: {directory} holds {', '.join(p.name for p in found)}: leave one of them"
+            "task-file-twice",
+            f"has several files for zeroshot:{name} ({', '.join(p.name for p in found)})",
+            field="data",
+            given=directory,
+            hint="keep one of them",
         )
     raise EvaluationError(
-        f"zeroshot:{name}: looked for {directory / (name + '_*.jsonl')}, and there is none; put {wanted} there (one "
-        f"item a line, with {', '.join(tasks()[name]['fields'])}), name the tasks that you have (--tasks "
-        "zeroshot:boolq+rte), or leave --data out to fetch it from the hub"
+        "task-file-missing",
+        f"has no file {name}_*.jsonl for zeroshot:{name}",
+        field="data",
+        given=directory,
+        hint=f"put {wanted} there (one item per line, with {', '.join(tasks()[name]['fields'])}), name only the tasks "
+        f"that you have in {named('tasks')} (zeroshot:boolq+rte), or fetch the data from the hub",
     )
 
 
@@ -182,10 +198,8 @@ def _from_hub(name: str, limit: int | None) -> Job:
     try:
         (task,) = harness.official(name)
     except EvaluationError as error:
-        raise EvaluationError(
-            f"zeroshot:{name}: no --data directory was given, and {str(error).removeprefix(f'harness:{name}: ')}; or "
-            f"give --data DIR with a file {name}_{tasks()[name]['split']}.jsonl in it"
-        ) from error
+        error.hint += f"; or give {named('data')} DIR with a file {name}_{tasks()[name]['split']}.jsonl in it"
+        raise
     identity = harness.identity_of(task, harness.documents_of(task, limit))
     key = {"task": name, "data": identity["sha256"], "limit": limit, "definition": "official"}
     return harness.job_of(KIND, lambda: task, limit, identity, key)
@@ -200,7 +214,11 @@ def _checked(source: str, number: int, row: Mapping[str, Any], name: str) -> Map
     missing = [field for field in said["fields"] if field not in row]
     if missing:
         raise EvaluationError(
-            f"--data {source}: line {number} has no {missing[0]!r}; {name} needs {', '.join(said['fields'])}"
+            "data-wrong",
+            f"has no {missing[0]!r} in line {number}",
+            field="data",
+            given=source,
+            expected=f"{', '.join(said['fields'])} for {name}",
         )
     wrong: dict[str, Callable[[Any], bool]] = {
         "choices": lambda v: not (isinstance(v, list) and len(v) > 1 and all(isinstance(c, str) and c for c in v)),
@@ -211,6 +229,9 @@ def _checked(source: str, number: int, row: Mapping[str, Any], name: str) -> Map
     for field in said["fields"]:
         if wrong.get(field, _no_text)(row[field]):
             raise EvaluationError(
-                f"--data {source}: line {number}: {field} is {row[field]!r:.80}, which {name} cannot use"
+                "data-wrong",
+                f"has {field} {row[field]!r:.80} in line {number}, which {name} cannot use",
+                field="data",
+                given=source,
             )
     return row

@@ -56,7 +56,12 @@ class RayExecutor:
             ray.init(log_to_driver=False, logging_level="ERROR", **arguments)
         except (ConnectionError, OSError, RuntimeError, ValueError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise AuditError(f"--ray-address {self._run.ray_address}: Ray cannot be reached: {reason:.200}") from None
+            raise AuditError(
+                "ray-unreachable",
+                f"cannot be reached: {reason:.200}",
+                field="run.ray_address",
+                given=self._run.ray_address,
+            ) from None
         self._started = True
         return self
 
@@ -84,7 +89,9 @@ class RayExecutor:
                 raise error.cause if isinstance(error.cause, Exception) else error from None
             except self._ray.exceptions.RayError as error:
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                raise AuditError(f"a worker of Ray was lost while it was at work on {order.title}: {reason}") from None
+                raise AuditError("ray-worker-lost", f"a Ray worker was lost during {order.title}: {reason}") from None
             if result["code"] != code_sha256():
-                raise AuditError("the workers of Ray run another gatenorm than this process: install the same there")
+                raise AuditError(
+                    "ray-other-code", "the Ray workers run another gatenorm than this process: install the same there"
+                )
             yield order, result

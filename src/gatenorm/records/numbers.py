@@ -1,0 +1,46 @@
+"""Numbers and their ranges, as types: of records, of settings, of the command line's options."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+Count = Annotated[int, Meta(ge=1)]
+Index = Annotated[int, Meta(ge=0)]
+# A window has a token to predict from and one to predict.
+Window = Annotated[int, Meta(ge=2)]
+# What the generators of random numbers accept.
+Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Amount = Annotated[float, Meta(ge=0.0)]
+
+
+class Share(float):
+    """A share of the sublayers that leaves some and removes some; text may state it as ``20%``."""
+
+    least, most = 0.001, 0.999
+
+    @classmethod
+    def from_json(cls, given: Any) -> Share:
+        """A share out of ``0.2`` or ``"20%"``.
+
+        Raises:
+            ValueError: anything else.
+        """
+        text = str(given).strip()
+        with suppress(ValueError):
+            share = cls(float(text.removesuffix("%")) / (100 if text.endswith("%") else 1))
+            if not isinstance(given, bool) and cls.least <= share <= cls.most:
+                return share
+        raise ValueError(f"Expected `a share from {cls.least:g} to {cls.most:g}, such as 0.2 or 20%`")
+
+    def to_json(self) -> float:
+        """The number."""
+        return float(self)
+
+
+class Portion(Share):
+    """A share that may be nothing, or all."""
+
+    least, most = 0.0, 1.0
