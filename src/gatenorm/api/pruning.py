@@ -18,7 +18,6 @@ from gatenorm.families import family as family_named
 from gatenorm.progress import Progress
 from gatenorm.records import ATTENTION, Plan, from_json, read_json
 from gatenorm.surgery.disk import write_pruned
-from gatenorm.surgery.live import remove_sublayers
 from gatenorm.surgery.planning import (
     check_count,
     check_kind,
@@ -124,6 +123,8 @@ def prune_module(model: Any, drop: Sequence[int], kind: str = ATTENTION) -> Any:
         FamilyError: the model's architecture is not known.
         PlanError: an unknown kind, a layer that is not there, or none would be left.
     """
+    from gatenorm.surgery.live import remove_sublayers  # which imports PyTorch
+
     check_kind(kind)
     config = model.config.to_dict()
     pruned = config.get("gatenorm")
