@@ -7,7 +7,9 @@ import json
 import re
 from dataclasses import replace
 
-from gatenorm.records import spans
+from msgspec import structs
+
+from gatenorm.records import Edits, spans
 from gatenorm.records.audit import CANDIDATE, FALLS, NOT_PROVEN, PRUNED, RECOVERED, STANDS, Audit, NotExamined
 from gatenorm.report.figures.drawing import WIDE, svg
 from gatenorm.report.page.blocks import Cell, Report, Table
@@ -76,6 +78,20 @@ def test_the_first_screen_holds_the_records_figures(measured: Audit):
         assert row["Prefill"].note == f"ideal {longest['prefill_ideal']:.2f}×"
         assert row["Decode"].text == f"{longest['decode_speedup']:.2f}×"
         assert row["Cache saved"].text == f"{100 * longest['cache_share_removed']:.0f}%"
+
+
+def test_a_model_pruned_twice_shows_what_this_step_removes_and_its_share(measured: Audit):
+    """Not all layers ever removed beside the share of the last step."""
+    variant = next(v for v in measured.variants if v.role == CANDIDATE)
+    before, added = Edits.of("attention", [0, 1, 2]), Edits.of("attention", [9, 10])
+    first = structs.replace(variant.plan, edits=before, previous=None)
+    share = 2 / (measured.model.layers - 3)
+    twice = replace(variant, share=share, plan=structs.replace(variant.plan, edits=before | added, previous=first))
+    content = report(replace(measured, variants=(twice,), chosen=None))
+    cell = first_screen(content)[variant.name]["Attention removed"]
+    assert (cell.text, cell.note) == ("9, 10", f"2 of {measured.model.layers - 3}, {share:.1%}")
+    row = next(c for c in content.charts() if c.name == "removed").table.rows[0]
+    assert [c.text for c in row[2:]] == ["9, 10", "2", f"{share:.1%}"]
 
 
 def test_flips_are_those_of_the_items(measured: Audit):
@@ -148,7 +164,7 @@ def test_an_audit_with_hardly_anything_in_it():
     page, text = html(content), markdown(content)
     assert content.badge == "not proven"
     assert "see what was not examined" in page
-    assert "No candidate was made." in text
+    assert "There is no candidate." in text
     bare = tuple(replace(v, evidence=(), gates=()) for v in one.variants)
     assert "Nothing was timed" in html(report(replace(one, variants=bare, baseline=())))
 
@@ -163,7 +179,7 @@ def test_cost_and_search_are_shown():
     content = report(replace(one, variants=variants, search={"gate": "perplexity-rise", "probes": probes}))
     page = entities.unescape(html(content))
     assert "Pays here." in page
-    assert "Search for the largest budget that stands" in page
+    assert "Search for the largest budget that passes" in page
     rows = first_screen(content)
     cell = rows[variants[0].name]["Cost"]
     assert (cell.text, cell.note) == ("1.25 → 1", "EUR a million tokens, −20.0%")
@@ -174,11 +190,10 @@ def test_rankings_stand_beside_each_other_with_what_they_remove(measured: Audit)
     """Every variant with a perplexity has its cell; the candidates' rows are told from those to beat."""
     table = rankings_table(measured)
     assert table is not None
-    (group,) = table.groups
-    cells = [cell for row in group.rows for cell in row[1:] if cell.text != NONE]
+    cells = [cell for row in table.rows for cell in row[1:] if cell.text != NONE]
     pruned = [v for v in measured.variants if v.state == PRUNED and any(e.kind == "perplexity" for e in v.evidence)]
     assert len(cells) == len({(v.criterion, len(v.plan.edits.attention)) for v in pruned})
-    assert {row[0].note for row in group.rows} == {"candidate", "for comparison"}
+    assert {row[0].note for row in table.rows} == {"candidate", "for comparison"}
     first = pruned[0]
     assert any(cell.note.endswith(f"; {spans(first.plan.edits.attention)}") for cell in cells)
 

@@ -26,7 +26,7 @@ FORMATS = (".png", ".svg", ".html")
 WIDE, NARROW = 800, 330
 # vl-convert measures text in Liberation Sans, which it brings along; Arial and Helvetica have the same widths.
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
-_SVG = "http://www.w3.org/2000/svg"
+_NAMESPACE = ' xmlns="http://www.w3.org/2000/svg"'
 # Attributes that only repeat the default.
 _DEFAULTS = {"opacity": "1", "stroke-width": "1", "pointer-events": "none", "font-family": FONT, "text-anchor": "start"}
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -34,43 +34,22 @@ _STYLE = """:root{color-scheme:light dark}
 body{margin:24px;background:light-dark(#ffffff,#181d22);color:light-dark(#1b2026,#e8ecf0);font:16px/1.5 sans-serif}
 h1{font-size:20px;overflow-wrap:anywhere}
 @media print{:root{color-scheme:only light}}"""
-_AXIS = {
-    "labelColor": INK,
-    "titleColor": INK,
-    "labelFontSize": 12,
-    "titleFontSize": 12,
-    "titleFontWeight": "normal",
-    "titlePadding": 8,
-    "domainColor": LINE,
-    "tickColor": LINE,
-    "gridColor": GRID,
-    "labelFlush": False,
-}
+_TEXT = {"labelColor": INK, "titleColor": INK, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"}
 _CONFIG = {
     "font": FONT,
-    "view": {"stroke": None},
     "background": None,
-    "axis": _AXIS,
+    "view": {"stroke": None},
+    "axis": {
+        **_TEXT,
+        "titlePadding": 8,
+        "domainColor": LINE,
+        "tickColor": LINE,
+        "gridColor": GRID,
+        "labelFlush": False,
+    },
     "axisXQuantitative": {"tickCount": 7},
-    "legend": {
-        "labelColor": INK,
-        "titleColor": MUTED,
-        "labelFontSize": 12,
-        "titleFontSize": 12,
-        "titleFontWeight": "normal",
-        "labelLimit": 260,
-        "symbolStrokeWidth": 1.8,
-    },
-    "title": {
-        "color": INK,
-        "fontSize": 14,
-        "anchor": "start",
-        "fontWeight": "normal",
-        "offset": 12,
-        "frame": "bounds",
-        "subtitleColor": MUTED,
-        "subtitleFontSize": 12,
-    },
+    "legend": {**_TEXT, "labelLimit": 260, "symbolStrokeWidth": 1.8},
+    "title": {"color": INK, "fontSize": 14, "fontWeight": "normal", "anchor": "start", "frame": "bounds", "offset": 12},
 }
 
 
@@ -85,17 +64,12 @@ def check_format(path: Path, field: str = "plot") -> None:
             "plot-format-unknown",
             "has an unknown ending",
             field=field,
-            given=str(path),
+            given=path,
             expected="a name ending in .png, .svg or .html",
         )
     if not path.absolute().parent.is_dir():
-        raise OutputError(
-            "folder-missing",
-            "cannot be written",
-            field=field,
-            given=str(path),
-            hint=f"there is no folder {path.absolute().parent}",
-        )
+        hint = f"there is no folder {path.absolute().parent}"
+        raise OutputError("folder-missing", "cannot be written", field=field, given=path, hint=hint)
 
 
 def write_figure(path: Path, figure: Figure, title: str, field: str = "plot", note: str = "") -> None:
@@ -108,7 +82,7 @@ def write_figure(path: Path, figure: Figure, title: str, field: str = "plot", no
     if path.suffix.lower() == ".html":
         write_text(path, _page(figure, title, note))
         return
-    heading = alt.TitleParams(text=title, **({"subtitle": note} if note else {}))
+    heading = alt.TitleParams(text=title, **({"subtitle": note, "subtitleColor": MUTED} if note else {}))
     drawing = svg(figure(WIDE).properties(title=heading), ground=PAPER)
     if path.suffix.lower() == ".svg":
         write_text(path, drawing)
@@ -131,14 +105,15 @@ def beside(panels: Sequence[Chart], width: int) -> Chart:
 
 def svg(chart: Chart, name: str = "", ground: str = "") -> str:
     """A chart as SVG in as few bytes as show the same; ``name`` sets its ids apart from those of other drawings."""
-    root = ET.fromstring(vl_convert.vegalite_to_svg(_cleaned(chart.to_dict()), config=_CONFIG, allowed_base_urls=[]))
+    drawn = vl_convert.vegalite_to_svg(_cleaned(chart.to_dict()), config=_CONFIG, allowed_base_urls=[])
+    root = ET.fromstring(drawn.replace(_NAMESPACE, "", 1))  # without it names of elements are short
     _slim(root)
     _rename_ids(root, name)
+    root.set("xmlns", "http://www.w3.org/2000/svg")
     root.set("font-family", FONT)
     root.set("style", f"max-width:{float(root.attrib['width']) * 1.2:.0f}px")
     if ground:
-        root.insert(0, ET.Element(f"{{{_SVG}}}rect", {"width": "100%", "height": "100%", "fill": ground}))
-    ET.register_namespace("", _SVG)
+        root.insert(0, ET.Element("rect", {"width": "100%", "height": "100%", "fill": ground}))
     return ET.tostring(root, encoding="unicode")
 
 
@@ -195,17 +170,16 @@ def _slim(element: ET.Element) -> None:
         _slim(child)
         if _is_empty(child):
             element.remove(child)
-    if label and element.tag != f"{{{_SVG}}}g":
-        title = ET.SubElement(element, f"{{{_SVG}}}title")
-        title.text = label
+    if label and element.tag != "g":
+        ET.SubElement(element, "title").text = label
 
 
 def _is_empty(element: ET.Element) -> bool:
     if element.get("opacity") == "0":  # axis labels that would overlap
         return True
-    if element.tag == f"{{{_SVG}}}g":
+    if element.tag == "g":
         return not len(element)
-    return element.tag == f"{{{_SVG}}}path" and not {"fill", "stroke"} & element.attrib.keys()
+    return element.tag == "path" and not {"fill", "stroke"} & element.attrib.keys()
 
 
 def _rename_ids(root: ET.Element, prefix: str) -> None:

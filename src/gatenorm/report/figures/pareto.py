@@ -35,7 +35,7 @@ def plot_pareto(curve: Curve, path: Path) -> None:
             "speed-not-measured",
             "cannot be drawn: speed was not measured",
             field="pareto",
-            given=str(path),
+            given=path,
             hint="measure latency too",
         )
     accuracy = curve.has("accuracy")

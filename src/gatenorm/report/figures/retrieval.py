@@ -50,7 +50,7 @@ def plot_retrieval(records: Sequence[Evidence], path: Path) -> None:
             "nothing-to-draw",
             "shows only the task retrieval",
             field="plot",
-            given=str(path),
+            given=path,
             hint="add retrieval to the tasks",
         )
 

@@ -1,13 +1,21 @@
-"""What a report is made of, whatever it is written as: sections of text, tables, figures and remarks."""
+"""What a report consists of, in whichever format: sections of text, tables, figures and remarks."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import ClassVar, TypeAlias
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from gatenorm.report.figures.drawing import Figure
 
 GOOD, BAD, OPEN, QUIET = "good", "bad", "open", "quiet"
+
+
+class _Block:
+    @property
+    def kind(self) -> str:
+        """What the page's template knows it by."""
+        return type(self).__name__.lower()
 
 
 @dataclass(frozen=True)
@@ -34,56 +42,58 @@ class Column:
     number: bool = False
 
 
-@dataclass(frozen=True)
-class Group:
-    """Rows of a table that belong together, under a ``title`` where it has one."""
-
-    rows: tuple[tuple[Cell, ...], ...]
-    title: str = ""
+def numeric(title: str, unit: str = "") -> Column:
+    """A column of numbers."""
+    return Column(title, unit, number=True)
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(_Block):
     """A table with a caption; the first cell of each row is its header, ``name`` what links lead to."""
 
-    kind: ClassVar[str] = "table"
     caption: str
     columns: tuple[Column, ...]
-    groups: tuple[Group, ...]
+    rows: tuple[tuple[Cell, ...], ...]
     wide: bool = False
     name: str = ""
 
     @classmethod
     def of(
-        cls, caption: str, columns: list[Column], rows: list[list[Cell]], wide: bool = False, name: str = ""
+        cls,
+        caption: str,
+        columns: Iterable[Column | str],
+        rows: Iterable[Iterable[Cell | str]],
+        wide: bool = False,
+        name: str = "",
     ) -> Table:
-        return cls(caption, tuple(columns), (Group(tuple(tuple(row) for row in rows)),), wide, name)
-
-    @property
-    def rows(self) -> tuple[tuple[Cell, ...], ...]:
-        return tuple(row for group in self.groups for row in group.rows)
+        """A table whose plain columns and cells are given as text."""
+        return cls(
+            caption,
+            tuple(Column(column) if isinstance(column, str) else column for column in columns),
+            tuple(tuple(Cell(cell) if isinstance(cell, str) else cell for cell in row) for row in rows),
+            wide,
+            name,
+        )
 
 
 @dataclass(frozen=True)
-class Text:
+class Text(_Block):
     """A paragraph."""
 
-    kind: ClassVar[str] = "text"
     text: str
     quiet: bool = False
 
 
 @dataclass(frozen=True)
-class Points:
+class Points(_Block):
     """A list of remarks."""
 
-    kind: ClassVar[str] = "points"
     items: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Remark:
-    """Something to be told: a ``title``, a line, what to do about it, and figures behind it."""
+    """A ``title``, a sentence, what to do about it, and the figures behind it."""
 
     title: str
     text: str
@@ -92,23 +102,21 @@ class Remark:
 
 
 @dataclass(frozen=True)
-class Remarks:
+class Remarks(_Block):
     """Remarks of one tone: ``warning`` or ``gap``."""
 
-    kind: ClassVar[str] = "remarks"
     tone: str
     items: tuple[Remark, ...]
     none: str
 
 
 @dataclass(frozen=True)
-class Chart:
+class Chart(_Block):
     """A chart: ``says`` is its text alternative, ``table`` holds every number that it draws.
 
     ``figure`` draws it for a width in pixels; ``small`` ones are as wide as a phone everywhere.
     """
 
-    kind: ClassVar[str] = "chart"
     name: str
     title: str
     says: str
@@ -118,44 +126,39 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Charts:
+class Charts(_Block):
     """Small charts side by side."""
 
-    kind: ClassVar[str] = "charts"
     items: tuple[Chart, ...]
 
 
 @dataclass(frozen=True)
-class Facts:
-    """Names and what they hold."""
+class Facts(_Block):
+    """Names and values."""
 
-    kind: ClassVar[str] = "facts"
     items: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
-class Code:
-    """A command, as it is typed."""
+class Code(_Block):
+    """A command to copy."""
 
-    kind: ClassVar[str] = "code"
     text: str
 
 
 @dataclass(frozen=True)
-class Details:
-    """Blocks that open when they are asked for; ``printed`` ones stand open on paper."""
+class Details(_Block):
+    """Blocks that open on demand; ``printed`` ones are open on paper."""
 
-    kind: ClassVar[str] = "details"
     summary: str
     blocks: tuple[Block, ...]
     printed: bool = False
 
 
 @dataclass(frozen=True)
-class Heading:
+class Heading(_Block):
     """A heading within a section."""
 
-    kind: ClassVar[str] = "heading"
     text: str
 
 
@@ -183,7 +186,7 @@ class Report:
     badge: str
     counts: tuple[tuple[str, str, str], ...]
     summary: tuple[Block, ...]
-    sections: tuple[Section, ...] = field(default=())
+    sections: tuple[Section, ...] = ()
 
     def charts(self) -> list[Chart]:
         """All charts, in order."""

@@ -1,14 +1,9 @@
-"""The whole report as blocks: what it says, apart from what it is written as."""
+"""The whole report as blocks, whatever the format."""
 
 from __future__ import annotations
 
-from gatenorm.records.audit import FALLS, STANDS, Audit
-from gatenorm.report.page import audit_view as measured
-from gatenorm.report.page import long_range as distance
-from gatenorm.report.page import quality, sources
-from gatenorm.report.page import ranking as choosing
-from gatenorm.report.page import speed as timing
-from gatenorm.report.page import verdict as judging
+from gatenorm.records.audit import FALLS, NOT_PROVEN, STANDS, Audit
+from gatenorm.report.page import audit_view, gates, long_range, quality, ranking, sources, speed, verdict
 from gatenorm.report.page.blocks import BAD, GOOD, OPEN, Report
 
 
@@ -23,19 +18,19 @@ def report(audit: Audit) -> Report:
         verdict=audit.verdict,
         tone=tone,
         badge=outcome,
-        counts=judging.counts(audit),
-        summary=judging.summary(audit),
+        counts=verdict.counts(audit),
+        summary=verdict.summary(audit),
         sections=(
-            judging.cautions(audit),
-            choosing.depth(audit),
+            verdict.cautions(audit),
+            ranking.depth(audit),
             quality.tradeoff(audit),
-            choosing.agreement(audit),
+            ranking.agreement(audit),
             quality.behaviour(audit),
-            distance.section(audit),
-            timing.section(audit),
-            judging.gates(audit),
+            long_range.section(audit),
+            speed.section(audit),
+            gates.section(audit),
             sources.evidence(audit),
-            judging.limits(audit),
+            verdict.limits(audit),
             sources.workflow(audit),
             sources.provenance(audit),
         ),
@@ -43,10 +38,10 @@ def report(audit: Audit) -> Report:
 
 
 def _outcome(audit: Audit) -> tuple[str, str]:
-    variant = measured.chosen(audit)
+    variant = audit_view.chosen(audit)
     if variant is not None and variant.outcome == STANDS:
-        return f"{measured.title(variant)} stands", GOOD
-    own = measured.candidates(audit)
+        return f"{audit_view.title(variant)} {STANDS}", GOOD
+    own = audit_view.candidates(audit)
     if own and all(v.outcome == FALLS for v in own):
-        return "no variant stands", BAD
-    return "not proven", OPEN
+        return "no variant passes", BAD
+    return NOT_PROVEN, OPEN

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any
 
 from gatenorm.report.clean_text import clean
-from gatenorm.report.page.blocks import Block, Cell, Chart, Charts, Code, Column, Details, Facts, Remarks, Report, Table
+from gatenorm.report.page.blocks import (
+    Block,
+    Cell,
+    Chart,
+    Charts,
+    Code,
+    Column,
+    Details,
+    Facts,
+    Heading,
+    Points,
+    Remark,
+    Remarks,
+    Report,
+    Table,
+    Text,
+)
 
-# Whatever Markdown or the HTML within it could take for a mark.
+# Whatever Markdown or the HTML within it could take for markup.
 _MARKS = re.compile(r"([\\`*_\[\]|#~])")
 _BADGES = {"good": "✔", "bad": "✘", "open": "◇", "quiet": "·"}
 
@@ -29,38 +43,49 @@ def markdown(report: Report) -> str:
 
 
 def plain(text: str) -> str:
-    """Text that shows as it is, on one line: names are other people's, and may hold marks or tags."""
+    """Text that shows as it is, on one line: names come from other people, and may hold markup."""
     one_line = " ".join(clean(text).split())
     return _MARKS.sub(r"\\\1", one_line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
 
 
 def _blocks(blocks: tuple[Block, ...], level: int) -> list[str]:
-    return [line for block in blocks for line in _WRITERS[block.kind](block, level)]
+    return [line for block in blocks for line in _block(block, level)]
 
 
-def _text(block: Any, _: int) -> list[str]:
-    # Our own texts mark code by backticks; they hold no names.
-    return [re.sub(r"\\`", "`", plain(block.text)), ""]
+def _block(block: Block, level: int) -> list[str]:
+    heading = "#" * min(level, 6)
+    match block:
+        case Text(text):  # our own, which marks code by backticks and holds no names
+            return [plain(text).replace("\\`", "`"), ""]
+        case Heading(text):
+            return [f"{heading} {plain(text)}", ""]
+        case Points(items):
+            return [*(f"- {plain(item)}" for item in items), ""]
+        case Table():
+            return _table(block)
+        case Chart():
+            return [f"{heading} {plain(block.title)}", "", plain(block.says), "", *_table(block.table)]
+        case Charts(items):
+            return _blocks(items, level)
+        case Remarks():
+            return [*map(_remark, block.items), ""] if block.items else [plain(block.none), ""]
+        case Facts(items):
+            return [*(f"- {plain(name)}: {plain(value)}" for name, value in items), ""]
+        case Code(text):  # indented, since a command could hold any fence
+            return [*(f"    {line}" for line in clean(text).splitlines()), ""]
+        case Details(summary, blocks):
+            return [f"{heading} {plain(summary)}", "", *_blocks(blocks, level + 1)]
 
 
-def _heading(block: Any, level: int) -> list[str]:
-    return [f"{'#' * level} {plain(block.text)}", ""]
-
-
-def _points(block: Any, _: int) -> list[str]:
-    return [*(f"- {plain(item)}" for item in block.items), ""]
-
-
-def _table(block: Table, _: int) -> list[str]:
-    lines = [f"**{plain(block.caption)}**", ""]
-    for group in block.groups:
-        if group.title:
-            lines += [f"*{plain(group.title)}*", ""]
-        lines.append(f"| {' | '.join(_title(column) for column in block.columns)} |")
-        lines.append(f"|{'|'.join('---:' if column.number else '---' for column in block.columns)}|")
-        lines += [f"| {' | '.join(map(_cell, row))} |" for row in group.rows]
-        lines.append("")
-    return lines
+def _table(table: Table) -> list[str]:
+    return [
+        f"**{plain(table.caption)}**",
+        "",
+        f"| {' | '.join(map(_title, table.columns))} |",
+        f"|{'|'.join('---:' if column.number else '---' for column in table.columns)}|",
+        *(f"| {' | '.join(map(_cell, row))} |" for row in table.rows),
+        "",
+    ]
 
 
 def _title(column: Column) -> str:
@@ -74,48 +99,8 @@ def _cell(cell: Cell) -> str:
     return " ".join(parts)
 
 
-def _chart(block: Chart, level: int) -> list[str]:
-    return [f"{'#' * level} {plain(block.title)}", "", plain(block.says), "", *_table(block.table, level)]
-
-
-def _charts(block: Charts, level: int) -> list[str]:
-    return [line for chart in block.items for line in _chart(chart, level)]
-
-
-def _remarks(block: Remarks, _: int) -> list[str]:
-    if not block.items:
-        return [plain(block.none), ""]
-    lines = []
-    for item in block.items:
-        # On a page these are paragraphs; on one line the first needs its end.
-        end = "" if not item.todo or item.text.endswith((".", "!", "?")) else "."
-        todo = f" To examine it: {plain(item.todo)}" if item.todo else ""
-        lines.append(f"- **{plain(item.title)}**: {plain(item.text)}{end}{todo}")
-    return [*lines, ""]
-
-
-def _facts(block: Facts, _: int) -> list[str]:
-    return [*(f"- {plain(name)}: {plain(value)}" for name, value in block.items), ""]
-
-
-def _code(block: Code, _: int) -> list[str]:
-    # Indented, since no fence is longer than any run of backticks that a command could hold.
-    return [*(f"    {line}" for line in clean(block.text).splitlines()), ""]
-
-
-def _details(block: Details, level: int) -> list[str]:
-    return [f"{'#' * min(level, 6)} {plain(block.summary)}", "", *_blocks(block.blocks, level + 1)]
-
-
-_WRITERS: dict[str, Callable[[Any, int], list[str]]] = {
-    "text": _text,
-    "heading": _heading,
-    "points": _points,
-    "table": _table,
-    "chart": _chart,
-    "charts": _charts,
-    "remarks": _remarks,
-    "facts": _facts,
-    "code": _code,
-    "details": _details,
-}
+def _remark(remark: Remark) -> str:
+    # Paragraphs on a page; on one line the first needs its full stop.
+    end = "" if not remark.todo or remark.text.endswith((".", "!", "?")) else "."
+    todo = f" To examine it: {plain(remark.todo)}" if remark.todo else ""
+    return f"- **{plain(remark.title)}**: {plain(remark.text)}{end}{todo}"

@@ -88,6 +88,11 @@ def words(name: str) -> str:
     return name.replace("_", " ").replace("sha256", "SHA-256")
 
 
+def readable(name: str) -> str:
+    """The name of a gate or a warning as words."""
+    return words(name).replace("-", " ")
+
+
 def said(value: Any) -> str:
     """Any plain value of a record in one line; long ones are cut."""
     if value is None:

@@ -1,0 +1,96 @@
+"""The gates of every candidate: each limit, what was measured, and why the limit is what it is."""
+
+from __future__ import annotations
+
+from gatenorm.records.audit import FALLS, Audit, AuditedVariant, GateResult
+from gatenorm.report.page import audit_view as measured
+from gatenorm.report.page.blocks import Block, Cell, Facts, Heading, Section, Table, Text, numeric
+from gatenorm.report.page.wording import NONE, facts, fixed, lost, number, readable, said, span, tone, words
+
+# The unit of gates that count what was lost; elsewhere a plus is a change for the better.
+_LOST = "points"
+
+
+def section(audit: Audit) -> Section:
+    """A table of gates for each candidate, and the search for the largest budget, if there was one."""
+    blocks: list[Block] = [
+        Text(
+            "A variant passes if every gate passes, and fails if one fails. A gate passes if its figure and the whole "
+            "interval are within the limit, fails if both are beyond it, and is inconclusive if the limit lies inside "
+            "the interval or too little was measured for an interval. A loss of right answers is inconclusive where "
+            "the unpruned model does no better than chance: there is nothing to lose. Intervals are 95% intervals "
+            "over paired items; for speed, of the median over the rounds."
+        )
+    ]
+    for variant in measured.candidates(audit):
+        caption = f"Gates of {measured.title(variant)}: {variant.outcome}"
+        if not variant.gates:
+            blocks += [Heading(measured.title(variant)), Text(f"{variant.outcome}; no gate applied to it.")]
+            continue
+        table = Table.of(
+            caption,
+            [
+                "Gate",
+                "Outcome",
+                numeric("Limit"),
+                numeric("Measured"),
+                numeric("Interval"),
+                "On what",
+                "Why this limit",
+            ],
+            map(_gate, variant.gates),
+            wide=True,
+            name=anchor(audit, variant),
+        )
+        blocks += [Heading(measured.title(variant)), table]
+        if variant.rejected:
+            blocks.append(Text(f"Rejected before more was measured: {variant.rejected}"))
+    if len(blocks) == 1:
+        blocks.append(Text("There is no candidate."))
+    if audit.search:
+        blocks += [Heading("Search for the largest budget that passes"), *_search(audit)]
+    return Section("gates", "Gates, variant by variant", tuple(blocks))
+
+
+def _gate(gate: GateResult) -> list[Cell | str]:
+    unit = "×" if gate.unit == "x" else gate.unit
+
+    def write(value: float | None) -> str:
+        if value is None:
+            return NONE
+        text = fixed(value, 2) if gate.unit in ("x", "nats") else number(value, 3)
+        return f"{text}{unit}" if unit in ("%", "×") else f"{text} {unit.removesuffix('s') if text == '1' else unit}"
+
+    def found(value: float | None) -> str:
+        return write(value) if value is None or unit != _LOST else lost(value, write)
+
+    beyond = ""
+    if gate.outcome == FALLS and gate.value is not None:
+        beyond = f"by {write(abs(gate.value - gate.limit))}"
+    return [
+        readable(gate.gate),
+        Cell(gate.outcome, note=beyond, badge=tone(gate.outcome)),
+        write(gate.limit),
+        found(gate.value),
+        span(gate.low, gate.high, found) or NONE,
+        gate.detail,
+        gate.reason,
+    ]
+
+
+def _search(audit: Audit) -> list[Block]:
+    """The bisection as it is recorded: lists of steps as tables, the rest as facts."""
+    search = dict(audit.search or {})
+    blocks: list[Block] = []
+    for name, value in search.items():
+        if isinstance(value, (list, tuple)) and value and all(isinstance(v, dict) for v in value):
+            titles = list(dict.fromkeys(key for row in value for key in row))
+            rows = [[said(row.get(key)) for key in titles] for row in value]
+            blocks.append(Table.of(words(str(name)), map(words, titles), rows))
+    plain = {k: v for k, v in search.items() if not (isinstance(v, (list, tuple)) and v and isinstance(v[0], dict))}
+    return [*([Facts(facts(plain))] if plain else []), *blocks]
+
+
+def anchor(audit: Audit, variant: AuditedVariant) -> str:
+    """The id of the variant's gates in the page."""
+    return f"gates-{audit.variants.index(variant)}"
