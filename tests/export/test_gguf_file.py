@@ -18,13 +18,14 @@ from safetensors.numpy import load_file, save_file
 
 import gatenorm
 from gatenorm.api import open_model
-from gatenorm.checkpoint.formats.gguf import types as gguf_types
 from gatenorm.checkpoint.formats.gguf.header import read_header
-from gatenorm.errors import CheckpointError, EvaluationError, MissingExtraError, OutputError
+from gatenorm.errors import CheckpointError, MissingExtraError, OutputError
+from gatenorm.exports.gguf import types as gguf_types
 from gatenorm.exports.gguf import writer as gguf
 from gatenorm.exports.gguf.tensors import interleaved
 from gatenorm.exports.registry import TARGETS, target
 from gatenorm.records import Edits
+from tests.errors import refused
 from tests.export import gguf_models
 
 gguf_package = pytest.importorskip("gguf")
@@ -288,13 +289,13 @@ def test_damage_is_found_before_an_engine_sees_it(written: Path, tmp_path: Path)
     broken = tmp_path / "broken.gguf"
     for length in [0, 3, 4, 12, 23, *range(24, len(data), len(data) // 40), len(data) - 64]:
         broken.write_bytes(data[:length])
-        with pytest.raises(EvaluationError) as error:
+        with pytest.raises(CheckpointError) as error:
             read_header(broken)
         assert "\n" not in str(error.value)
     huge = struct.pack("<Q", 2**62)
     for at in (8, 16, 24):  # tensors, keys, the first key's length
         broken.write_bytes(data[:at] + huge + data[at + 8 :])
-        with pytest.raises(EvaluationError, match="damaged"):
+        with refused("gguf-damaged"):
             read_header(broken)
 
 
@@ -311,7 +312,7 @@ def test_foreign_files_are_refused_in_one_line(content: bytes, said: str, tmp_pa
     llamacpp = pytest.importorskip("gatenorm.engines.llamacpp.greedy")
     pytest.importorskip("xllamacpp")
     (tmp_path / "model.gguf").write_bytes(content)
-    with pytest.raises(EvaluationError) as error:
+    with pytest.raises(CheckpointError) as error:
         llamacpp.LlamaCppGreedy(tmp_path / "model.gguf")
     assert said in str(error.value)
     assert "\n" not in str(error.value)
@@ -325,7 +326,7 @@ def test_keys_that_contradict_each_other_are_an_error_in_one_line(written: Path,
     at = data.index(b"deci.block_count") + len("deci.block_count") + 4
     data[at] += 1
     (tmp_path / "model.gguf").write_bytes(bytes(data))
-    with pytest.raises(EvaluationError, match="feed_forward_length has 6 entries for 7 layers") as error:
+    with pytest.raises(CheckpointError, match="feed_forward_length has 6 entries for 7 layers") as error:
         llamacpp.LlamaCppGreedy(tmp_path / "model.gguf")
     assert "\n" not in str(error.value)
 

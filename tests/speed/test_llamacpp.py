@@ -14,7 +14,7 @@ import json
 
 from gatenorm.engines import Case, Setting, engine_named
 from gatenorm.engines.llamacpp import timed as llamacpp
-from gatenorm.errors import EvaluationError
+from gatenorm.errors import CheckpointError, GatenormError
 from gatenorm.records import Edits
 from gatenorm.speed.measure.bench import Protocol, bench
 from gatenorm.speed.measure.variants import Variant
@@ -64,7 +64,7 @@ def test_the_cache_falls_by_exactly_the_share_removed(files: tuple[Variant, Vari
 def test_what_is_no_gguf_file_is_one_line(tmp_path: Path):
     path = tmp_path / "text.gguf"
     path.write_text("nothing of the kind, and long enough to be looked at")
-    with pytest.raises(EvaluationError, match="is no GGUF file"):
+    with pytest.raises(CheckpointError, match="is no GGUF file"):
         Variant.exported(path)
 
 
@@ -88,7 +88,7 @@ def test_keys_of_another_kind_are_one_line(tmp_path: Path, key: str, value: Any,
             else:
                 (writer.add_string if isinstance(given, str) else writer.add_uint32)(name, given)
 
-    with pytest.raises(EvaluationError) as raised:
+    with pytest.raises(GatenormError) as raised:
         Variant.exported(gguf_files.write(tmp_path / "odd.gguf", more=more))
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)

@@ -28,6 +28,18 @@ class TensorSpec:
     nbytes: int
 
 
+@dataclass(frozen=True)
+class StoredTensor(TensorSpec):
+    """A tensor in a file: ``begin`` is the absolute byte offset of its data."""
+
+    file: str
+    begin: int
+
+    @property
+    def end(self) -> int:
+        return self.begin + self.nbytes
+
+
 class NewWeights(Protocol):
     """Weight files ready to be written; ``size`` is their length in bytes."""
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gatenorm.checkpoint import TensorStore
 from gatenorm.checkpoint.dtypes import Float32
-from gatenorm.checkpoint.formats.gguf.tensor_reader import Contents
+from gatenorm.checkpoint.formats.gguf.store import GgufStore
 from gatenorm.errors import EvaluationError
 from gatenorm.exports import llama_like
 from gatenorm.exports.gguf.tensors import Tensor
@@ -29,11 +30,9 @@ def quantised(path: Path) -> bool:
     """Whether a file holds tensors of less than 16 bits.
 
     Raises:
-        EvaluationError: it is no whole GGUF file.
+        CheckpointError: it is no whole GGUF file.
     """
-    contents = Contents(path)
-    contents.close()
-    return not {tensor.type for tensor in contents.tensors.values()} <= _PLAIN
+    return _few_bits(GgufStore(path))
 
 
 def hold(path: Path, layout: Layout, model: PreTrainedModel) -> Compared | None:
@@ -49,25 +48,28 @@ def hold(path: Path, layout: Layout, model: PreTrainedModel) -> Compared | None:
 
     Raises:
         EvaluationError: it is quantised, and its architecture or one of its types is not known here.
-        CheckpointError: the checkpoint lacks a tensor.
+        CheckpointError: it is no whole GGUF file, or the checkpoint lacks a tensor.
     """
-    few_bits = quantised(path)
-    contents = Contents(path)
-    try:
-        architecture = contents.header.fields.get("general.architecture")
-        if architecture not in ARCHITECTURES or llama_like.obstacles(layout):
-            if few_bits:
-                raise EvaluationError(
-                    f"{path} is a quantised file of architecture {architecture!r:.40}, whose tensors cannot be held "
-                    f"against the source's here: expected {' or '.join(ARCHITECTURES)}, or a file in f32"
-                )
-            return None
-        return take_over(model, contents, layout) if few_bits else compare(contents, layout)
-    finally:
-        contents.close()
+    contents = GgufStore(path)
+    few_bits = _few_bits(contents)
+    architecture = contents.metadata.get("general.architecture")
+    if architecture not in ARCHITECTURES or llama_like.obstacles(layout):
+        if few_bits:
+            raise EvaluationError(
+                "architecture-unknown",
+                f"{path} is a quantised file of architecture {architecture!r:.40}, whose tensors cannot be held "
+                "against the source's here",
+                expected=f"{' or '.join(ARCHITECTURES)}, or a file in f32",
+            )
+        return None
+    return take_over(model, contents, layout) if few_bits else compare(contents, layout)
 
 
-def take_over(model: PreTrainedModel, contents: Contents, layout: Layout) -> Compared:
+def _few_bits(contents: TensorStore) -> bool:
+    return not {spec.dtype for spec in contents.specs.values()} <= _PLAIN
+
+
+def take_over(model: PreTrainedModel, contents: TensorStore, layout: Layout) -> Compared:
     """Give ``model`` those tensors of a file that are the checkpoint's, each as the file has it.
 
     Raises:

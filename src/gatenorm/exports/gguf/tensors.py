@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES, Bits
-from gatenorm.checkpoint.formats.gguf.types import SCHEMES, encode, more_bits, nbytes, tensor_type
 from gatenorm.errors import CheckpointError
+from gatenorm.exports.gguf.types import SCHEMES, encode, more_bits, nbytes, tensor_type
 from gatenorm.exports.llama_like import outer, tied
 from gatenorm.families import Layout
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gatenorm.checkpoint.formats.gguf.header import ALIGNMENT, read_header
-from gatenorm.checkpoint.formats.gguf.types import check_quantiser
 from gatenorm.errors import GatenormError, MissingExtraError
 from gatenorm.exports import llama_like
 from gatenorm.exports.gguf.tensors import NO_MLP, Tensor, file_type, hidden, tensors, written
 from gatenorm.exports.gguf.tokenizer import Tokenizer, tokenizer
+from gatenorm.exports.gguf.types import check_quantiser
 from gatenorm.exports.registry import Exported, Progress
 from gatenorm.families import Layout
 from gatenorm.families.family import positive, value
@@ -100,7 +100,7 @@ def stored_types(path: Path) -> set[str]:
         MissingExtraError: gguf is not installed.
     """
     _writer()
-    return {tensor.type for tensor in read_header(path).tensors.values()}
+    return {tensor.dtype for tensor in read_header(path).tensors.values()}
 
 
 def _writer() -> type[GGUFWriter]:

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gatenorm.checkpoint import TensorStore
 from gatenorm.checkpoint.dtypes import Float32, to_float32
-from gatenorm.checkpoint.formats.gguf.tensor_reader import ROUNDING, Contents
+from gatenorm.errors import EvaluationError
 from gatenorm.exports.gguf.tensors import Tensor, tensors
+from gatenorm.exports.verify.rounding import ROUNDING
 from gatenorm.families import Layout
 
 # Architectures whose tensors have the names, the shapes and the order of rotary pairs that ``gguf_tensors`` knows.
@@ -42,7 +44,7 @@ class Compared:
         return sum(map(len, self.errors.values()))
 
 
-def compare(contents: Contents, layout: Layout, keep: Callable[[Tensor, Float32], None] | None = None) -> Compared:
+def compare(contents: TensorStore, layout: Layout, keep: Callable[[Tensor, Float32], None] | None = None) -> Compared:
     """Hold every tensor of a file against that of the checkpoint that it was written from.
 
     One tensor is in memory at a time where they are kept, else a piece of one.
@@ -60,37 +62,44 @@ def compare(contents: Contents, layout: Layout, keep: Callable[[Tensor, Float32]
     errors: dict[str, dict[str, float]] = {}
     wrong: list[str] = []
     for name, part in wanted.items():
-        stored = contents.tensors.get(name)
+        stored = contents.specs.get(name)
         if stored is None:
             wrong.append(f"{name} is missing")
         elif stored.shape != part.shape:
             wrong.append(f"{name} has shape {list(stored.shape)}, not {list(part.shape)}")
         else:
             error, beyond = _differing(contents, part, keep)
-            errors.setdefault(stored.type, {})[name] = error
+            errors.setdefault(stored.dtype, {})[name] = error
             if beyond:
                 wrong.append(
-                    f"{name} ({stored.type.lower()}) is not {part.source or 'what it should be'}: "
+                    f"{name} ({stored.dtype.lower()}) is not {part.source or 'what it should be'}: "
                     f"{beyond} of {_rows(part.shape)} rows are off by up to {error:.2g} of their length, "
-                    f"at most {ROUNDING[stored.type].relative:.2g}"
+                    f"at most {ROUNDING[stored.dtype].relative:.2g}"
                 )
-    wrong += [f"{name} has no counterpart" for name in contents.tensors if name not in wanted]
+    wrong += [f"{name} has no counterpart" for name in contents.specs if name not in wanted]
     faults = [f"tensor {text}" for text in wrong[:_NAMED]]
     if len(wrong) > _NAMED:
         faults.append(f"and {len(wrong) - _NAMED} more tensors")
     return Compared(errors, len(wrong), tuple(faults))
 
 
-def _differing(contents: Contents, part: Tensor, keep: Callable[[Tensor, Float32], None] | None) -> tuple[float, int]:
+def _differing(
+    contents: TensorStore, part: Tensor, keep: Callable[[Tensor, Float32], None] | None
+) -> tuple[float, int]:
     """The largest relative error of a row, and how many rows are beyond what their type explains."""
-    rounding, count = ROUNDING.get(contents.tensors[part.name].type), part.shape[0]
+    dtype, count = contents.spec(part.name).dtype, part.shape[0]
+    if dtype not in ROUNDING:
+        raise EvaluationError(
+            "rounding-unknown",
+            f"{contents.name}: {part.name} is stored as {dtype}, whose rounding is not known here",
+            expected=", ".join(ROUNDING),
+        )
     whole = np.empty(part.shape, np.float32) if keep and part.source else None
     step = max(1, _NUMBERS // max(1, int(np.prod(part.shape[1:], dtype=np.int64))) // part.step) * part.step
     largest, beyond = 0.0, 0
     for begin in range(0, count, step):
         end = min(begin + step, count)
-        found = contents.float32(part.name, begin, end)
-        assert rounding is not None  # else reading has refused it
+        found = contents.float32(part.name, slice(begin, end))
         expected = to_float32(part.rows(begin, end), part.stored)
         if whole is not None:
             whole[begin:end] = found
@@ -99,7 +108,7 @@ def _differing(contents: Contents, part: Tensor, keep: Callable[[Tensor, Float32
         with np.errstate(invalid="ignore", over="ignore"):
             off = np.sqrt(np.square(found.astype(np.float64) - expected).sum(axis=-1))
             length = np.sqrt(np.square(expected, dtype=np.float64).sum(axis=-1))
-            beyond += int((~(off <= rounding.limit(expected))).sum())
+            beyond += int((~(off <= ROUNDING[dtype].limit(expected))).sum())
             relative = np.divide(off, length, out=np.where(off > 0, np.inf, 0.0), where=length > 0)
         # Rows next to zero are told by the limit alone: what half precision loses there is no rounding of a block.
         largest = max(largest, float(relative.max(initial=0.0)))

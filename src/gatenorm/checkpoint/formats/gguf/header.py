@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from gatenorm.errors import EvaluationError
+from gatenorm.checkpoint.store import StoredTensor
+from gatenorm.errors import CheckpointError
 
 Value = TypeVar("Value")
 
@@ -31,39 +32,33 @@ _STRING, _ARRAY = 8, 9
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A tensor in a file: its shape, rows first, its type (``F32``, ``Q8_0``, ...), and where its bytes lie."""
-
-    shape: tuple[int, ...]
-    type: str
-    begin: int
-    nbytes: int
-
-
-@dataclass(frozen=True)
 class Header:
     """What a GGUF file says of itself: keys with their values, and its tensors."""
 
     fields: dict[str, Any]
-    tensors: dict[str, Stored]
+    tensors: dict[str, StoredTensor]
 
 
 def read_header(path: Path) -> Header:
     """What the file says of itself, after making sure that it holds what it promises.
 
     Raises:
-        EvaluationError: it is no GGUF file, of another version or byte order, damaged, or shorter than its tensors.
+        CheckpointError: it is no GGUF file, of another version or byte order, damaged, or shorter than its tensors.
     """
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
             reader = _Reader(file, size)
             if file.read(4) != MAGIC:
-                raise EvaluationError(f"{path} is no GGUF file: it does not begin with {MAGIC.decode()}")
+                raise CheckpointError(
+                    "gguf-no-file", f"{path} is no GGUF file: it does not begin with {MAGIC.decode()}"
+                )
             version = reader.number("I")
             if version not in VERSIONS:
-                raise EvaluationError(
-                    f"{path} is GGUF of version {version}, expected {' or '.join(map(str, VERSIONS))}"
+                raise CheckpointError(
+                    "gguf-version",
+                    f"{path} is GGUF of version {version}",
+                    expected=f"version {' or '.join(map(str, VERSIONS))}",
                 )
             count, entries = reader.count(_MOST_ENTRIES), reader.count(_MOST_ENTRIES)
             fields = _once((reader.string(), reader.value(reader.number("I"))) for _ in range(entries))
@@ -72,12 +67,12 @@ def read_header(path: Path) -> Header:
             if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
                 raise _DamagedError("its alignment is no power of two")
             begin = -(-file.tell() // alignment) * alignment
-        tensors = {name: _stored(name, *said, begin, alignment, size) for name, said in declared.items()}
+        tensors = {name: _stored(path.name, name, *said, begin, alignment, size) for name, said in declared.items()}
         _check_apart(tensors)
     except (_DamagedError, UnicodeDecodeError) as error:
-        raise EvaluationError(f"{path} is damaged: {error}; write or fetch it again") from None
+        raise CheckpointError("gguf-damaged", f"{path} is damaged: {error}", hint="write or fetch it again") from None
     except OSError as error:
-        raise EvaluationError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise CheckpointError("file-unreadable", f"{path} cannot be read: {error.strerror or error}") from None
     return Header(fields, tensors)
 
 
@@ -90,7 +85,9 @@ def _once(pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
     return found
 
 
-def _stored(name: str, shape: tuple[int, ...], kind: int, offset: int, begin: int, alignment: int, size: int) -> Stored:
+def _stored(
+    file: str, name: str, shape: tuple[int, ...], kind: int, offset: int, begin: int, alignment: int, size: int
+) -> StoredTensor:
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
     if kind not in {int(known) for known in GGML_QUANT_SIZES}:
@@ -104,10 +101,10 @@ def _stored(name: str, shape: tuple[int, ...], kind: int, offset: int, begin: in
     if begin + offset + length > size:
         over = begin + offset + length - size
         raise _DamagedError(f"it is cut short: tensor {name:.80} ends {over:,} bytes beyond the end of the file")
-    return Stored(shape[::-1], GGMLQuantizationType(kind).name, begin + offset, length)
+    return StoredTensor(name, GGMLQuantizationType(kind).name, shape[::-1], length, file, begin + offset)
 
 
-def _check_apart(tensors: Mapping[str, Stored]) -> None:
+def _check_apart(tensors: Mapping[str, StoredTensor]) -> None:
     end = 0
     for name, tensor in sorted(tensors.items(), key=lambda item: item[1].begin):
         if tensor.begin < end:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm.checkpoint.formats.gguf.header import read_header
-from gatenorm.errors import EvaluationError
+from gatenorm.errors import CheckpointError
 
 MOST_LAYERS = 512
 _HEADS, _KV_HEADS = "attention.head_count", "attention.head_count_kv"
@@ -31,7 +31,7 @@ def read_model(path: Path) -> Mapping[str, Any]:
     """The keys of a file with their values; those that describe a language model can be relied on.
 
     Raises:
-        EvaluationError: it is no whole GGUF file, or a key is missing, of another kind than it should be, or
+        CheckpointError: it is no whole GGUF file, or a key is missing, of another kind than it should be, or
             contradicts another one.
     """
     fields = read_header(path).fields
@@ -59,12 +59,12 @@ def _check(path: Path, fields: Mapping[str, Any]) -> None:
     """Refuse a file whose keys cannot be a model's, before anything is done by them.
 
     Raises:
-        EvaluationError: a key is missing, of another kind than it should be, or contradicts another one.
+        CheckpointError: a key is missing, of another kind than it should be, or contradicts another one.
     """
     architecture, tokens = fields.get("general.architecture"), fields.get("tokenizer.ggml.tokens")
     if not isinstance(architecture, str) or not isinstance(tokens, list):
         name = "tokenizer.ggml.tokens" if isinstance(architecture, str) else "general.architecture"
-        raise EvaluationError(f"{path} has no {name}: is it a language model?")
+        raise _no_model(f"{path} has no {name}: is it a language model?")
     layers = fields.get(f"{architecture}.block_count")
     for key, most in _NUMBERS.items():
         name = f"{architecture}.{key}"
@@ -74,14 +74,18 @@ def _check(path: Path, fields: Mapping[str, Any]) -> None:
         listed = isinstance(number, list) and key in _BY_LAYER
         each = number if listed else [number]
         if listed and len(each) != layers:
-            raise EvaluationError(f"{path}: {name} has {len(number)} entries for {layers} layers")
+            raise _no_model(f"{path}: {name} has {len(number)} entries for {layers} layers")
         # A layer without attention has no heads.
         least = int(key not in _BY_LAYER)
         if not all(type(one) is int and least <= one <= most for one in each):
-            raise EvaluationError(f"{path}: {name} is {number!r:.40}, expected a number from {least} to {most:,}")
+            raise _no_model(f"{path}: {name} is {number!r:.40}", f"a number from {least} to {most:,}")
     for key, kind in (("tokens", str), ("token_type", int), ("scores", float), ("merges", str)):
         found = fields.get(f"tokenizer.ggml.{key}", [])
         if not isinstance(found, list) or not all(isinstance(one, kind) for one in found):
-            raise EvaluationError(f"{path}: tokenizer.ggml.{key} is {found!r:.40}, expected a list of {kind.__name__}")
+            raise _no_model(f"{path}: tokenizer.ggml.{key} is {found!r:.40}", f"a list of {kind.__name__}")
         if found and key != "merges" and len(found) != len(tokens):
-            raise EvaluationError(f"{path}: tokenizer.ggml.{key} has {len(found)} entries for {len(tokens)} tokens")
+            raise _no_model(f"{path}: tokenizer.ggml.{key} has {len(found)} entries for {len(tokens)} tokens")
+
+
+def _no_model(problem: str, expected: str = "") -> CheckpointError:
+    return CheckpointError("gguf-no-model", problem, expected=expected)

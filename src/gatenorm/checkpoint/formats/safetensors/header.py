@@ -15,7 +15,7 @@ from typing import Any
 
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES
 from gatenorm.checkpoint.parts import NewTensor
-from gatenorm.checkpoint.store import TensorSpec
+from gatenorm.checkpoint.store import StoredTensor, TensorSpec
 from gatenorm.errors import CheckpointError
 
 # The format's own limit; a larger number is a lie or not a safetensors file.
@@ -26,22 +26,10 @@ MAX_BYTES = 2**63 - 1
 
 
 @dataclass(frozen=True)
-class TensorEntry(TensorSpec):
-    """Where one tensor lies: ``begin`` is the absolute byte offset in ``file``."""
-
-    file: str
-    begin: int
-
-    @property
-    def end(self) -> int:
-        return self.begin + self.nbytes
-
-
-@dataclass(frozen=True)
 class Header:
     """The parsed header of one file: its tensors in the order of their data, and its metadata strings."""
 
-    tensors: tuple[TensorEntry, ...]
+    tensors: tuple[StoredTensor, ...]
     metadata: dict[str, str]
 
 
@@ -108,7 +96,7 @@ def parse_header(read: Callable[[int, int], bytes], size: int, file: str) -> Hea
 
 def _tensor(
     name: str, entry: Any, data: int, size: int, file: str, damaged: Callable[[str], CheckpointError]
-) -> TensorEntry:
+) -> StoredTensor:
     try:
         dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
     except (TypeError, KeyError, ValueError):
@@ -137,7 +125,7 @@ def _tensor(
     if end - begin != expected:
         needs = f"tensor {name} of shape {list(shape)} and type {dtype} needs {expected:,} bytes"
         raise damaged(f"{needs}, has {end - begin:,}")
-    return TensorEntry(name, dtype, shape, end - begin, file, data + begin)
+    return StoredTensor(name, dtype, shape, end - begin, file, data + begin)
 
 
 def write_header(tensors: Iterable[TensorSpec | NewTensor], metadata: Mapping[str, str]) -> bytes:

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES, Bits
-from gatenorm.checkpoint.formats.safetensors.header import Header, TensorEntry, parse_header
+from gatenorm.checkpoint.formats.safetensors.header import Header, parse_header
 from gatenorm.checkpoint.formats.safetensors.local import Files, LocalFiles
 from gatenorm.checkpoint.formats.safetensors.writer import INDEX, SINGLE, NewFile, NewFiles
 from gatenorm.checkpoint.hub import hub_id
 from gatenorm.checkpoint.parts import ByteRange, NewTensor
-from gatenorm.checkpoint.store import Replacement, TensorStore
+from gatenorm.checkpoint.store import Replacement, StoredTensor, TensorStore
 from gatenorm.errors import CheckpointError
 from gatenorm.progress import Progress, part_of
 
@@ -69,7 +69,7 @@ class SafetensorsStore(TensorStore):
                 f"{self.directory} has neither {SINGLE} nor {INDEX}",
                 expected="safetensors weights",
             )
-        self.specs: dict[str, TensorEntry] = {t.name: t for h in self._headers.values() for t in h.tensors}
+        self.specs: dict[str, StoredTensor] = {t.name: t for h in self._headers.values() for t in h.tensors}
         self.bytes_read = 0
 
     @property
@@ -95,7 +95,7 @@ class SafetensorsStore(TensorStore):
                 "file-unreadable", f"{self.directory / name} cannot be read: {error.strerror}"
             ) from None
 
-    def spec(self, name: str) -> TensorEntry:
+    def spec(self, name: str) -> StoredTensor:
         super().spec(name)
         return self.specs[name]
 

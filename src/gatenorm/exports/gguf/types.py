@@ -1,4 +1,4 @@
-"""Tensor types of GGUF: what a matrix becomes under each ``--dtype``, and how its rows are encoded.
+"""Tensor types of GGUF: what a matrix becomes under each ``dtype``, and how its rows are encoded.
 
 f16, bf16, q8_0 and its like are encoded by the ``gguf`` package, the K types by ggml itself, whose function
 ``ggml_quantize_chunk`` (ggml.h) the wheels of xllamacpp and llama-cpp-python export. The mixture of types that
@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gatenorm.checkpoint.dtypes import Bits, Float32, to_float32
-from gatenorm.errors import MissingExtraError, OutputError
+from gatenorm.errors import MissingExtraError, OutputError, named
 
 # What `auto` keeps; types that GGUF has not are widened to the narrowest type that holds all their values.
 _STORED = {"F32": "F32", "F16": "F16", "BF16": "BF16", "F64": "F32", "F8_E4M3": "BF16", "F8_E5M2": "BF16"}
@@ -33,7 +33,7 @@ _LIBRARIES = (("xllamacpp", "xllamacpp*.so"), ("xllamacpp", "xllamacpp*.pyd"), (
 
 @dataclass(frozen=True)
 class Scheme:
-    """One ``--dtype``: the type of most matrices, and of those that llama.cpp gives more bits.
+    """One ``dtype``: the type of most matrices, and of those that llama.cpp gives more bits.
 
     ``more`` goes to the values and MLP outputs of some layers (see :func:`more_bits`), ``head`` to the output matrix,
     or to the embedding where both are one; ``file_type`` is the number that ``general.file_type`` has for it.
@@ -72,7 +72,11 @@ def tensor_type(dtype: str, stored: str, shape: tuple[int, ...], more: bool = Fa
         OutputError: the stored type holds no floats.
     """
     if stored not in _STORED:
-        raise OutputError(f"weights of type {stored} cannot be written as GGUF: expected {', '.join(_STORED)}")
+        raise OutputError(
+            "dtype-not-exportable",
+            f"weights of type {stored} cannot be written as GGUF",
+            expected=", ".join(_STORED),
+        )
     if len(shape) == 1:
         return "F32"
     if dtype == "auto":
@@ -112,7 +116,11 @@ def encode(bits: Bits, stored: str, name: str, tensor: str) -> npt.NDArray[Any]:
     with np.errstate(over="ignore"):
         encoded = _by_ggml(values, name) if name in _BY_GGML else _by_gguf(values, name)
     if name == "F16" and np.isinf(encoded).any() and not np.isinf(values).any():
-        raise OutputError(f"{tensor} holds numbers beyond 65504, where f16 ends: --dtype bf16 or f32 can express them")
+        raise OutputError(
+            "dtype-too-narrow",
+            f"{tensor} holds numbers beyond 65504, where f16 ends",
+            hint=f"set {named('dtype')} to bf16 or f32",
+        )
     return encoded
 
 
@@ -145,7 +153,7 @@ def _by_ggml(values: Float32, name: str) -> npt.NDArray[Any]:
     pointers = values.ctypes.data, out.ctypes.data
     written = quantise(int(GGMLQuantizationType[name]), *pointers, 0, rows, width, None)
     if written != out.nbytes:
-        raise OutputError(f"ggml wrote {written} bytes as {name}, expected {out.nbytes}")
+        raise OutputError("ggml-wrong", f"ggml wrote {written} bytes as {name}", expected=f"{out.nbytes}")
     return out
 
 

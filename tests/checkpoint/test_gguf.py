@@ -1,0 +1,73 @@
+"""A GGUF file as a tensor store: what the gguf package wrote is what is read, whole or by rows."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gatenorm.checkpoint import open_store
+from gatenorm.checkpoint.formats.gguf.store import GgufStore
+from gatenorm.errors import CheckpointError
+from tests.errors import refused
+
+gguf = pytest.importorskip("gguf")
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> tuple[Path, np.ndarray]:
+    """A file with one matrix in three types, and a vector."""
+    values = np.random.default_rng(0).standard_normal((6, 64), np.float32)
+    writer = gguf.GGUFWriter(tmp_path / "model.gguf", "llama")
+    writer.add_tensor("single", values)
+    writer.add_tensor("half", values.astype(np.float16))
+    kind = gguf.GGMLQuantizationType.Q8_0
+    writer.add_tensor("blocks", gguf.quants.quantize(values, kind), raw_dtype=kind)
+    writer.add_tensor("vector", values[0])
+    for step in ("header", "kv_data", "tensors"):
+        getattr(writer, f"write_{step}_to_file")()
+    writer.close()
+    return tmp_path / "model.gguf", values
+
+
+def test_tensors_are_read_by_name_whole_or_by_rows(written: tuple[Path, np.ndarray]):
+    path, values = written
+    store = GgufStore(path)
+    assert (store.name, store.companions, list(store.specs)) == ("model", (), ["single", "half", "blocks", "vector"])
+    assert store.metadata["general.architecture"] == "llama"
+    assert [(s.dtype, s.shape, s.nbytes) for s in store.specs.values()] == [
+        ("F32", (6, 64), 1536),
+        ("F16", (6, 64), 768),
+        ("Q8_0", (6, 64), 408),
+        ("F32", (64,), 256),
+    ]
+    np.testing.assert_array_equal(store.float32("single", slice(2, 4)), values[2:4])
+    np.testing.assert_array_equal(store.raw("half"), values.astype(np.float16))
+    np.testing.assert_array_equal(store.float32("vector"), values[0])
+    assert store.raw("blocks", slice(1, 3)).shape == (2, 68)
+    np.testing.assert_allclose(store.float32("blocks"), values, atol=0.05)
+    assert store.bytes_read == 512 + 768 + 256 + 136 + 408
+    stored = store.byte_range("half")
+    assert path.read_bytes()[stored.begin : stored.end] == values.astype(np.float16).tobytes()
+    with refused("tensor-missing"):
+        store.raw("other")
+
+
+def test_a_fingerprint_is_of_the_whole_file(written: tuple[Path, np.ndarray]):
+    path, _ = written
+    assert GgufStore(path).fingerprint() == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_an_error(written: tuple[Path, np.ndarray]):
+    path, _ = written
+    store = GgufStore(path)
+    path.write_bytes(path.read_bytes()[:-300])
+    with refused("gguf-damaged", kind=CheckpointError):
+        store.raw("vector")
+
+
+def test_a_gguf_file_is_no_model_to_prune(written: tuple[Path, np.ndarray]):
+    with refused("gguf-no-model"):
+        open_store(written[0])
