@@ -15,7 +15,7 @@ import torch
 import gatenorm
 from gatenorm.analysis.latency import LatencyProbe
 from gatenorm.demo.package import MODEL
-from gatenorm.errors import CalibrationError, CriterionError, OutputError, RecordError
+from gatenorm.errors import CriterionError, EvaluationError, OutputError, RecordError
 from gatenorm.evaluation.tasks.perplexity import Protocol
 from gatenorm.models.loading import load
 from gatenorm.records import LayerScore, from_json, to_json
@@ -179,8 +179,7 @@ def test_the_random_criterion_is_drawn_by_the_seed_and_the_band_by_its_own(text:
 
 
 def test_what_a_curve_cannot_be_of_is_said_before_any_work(text: Path):
-    with pytest.raises(CriterionError, match="--criteria names none: expected one or more"):
+    with refused("criteria-missing", "criteria", CriterionError):
         gatenorm.curve("demo", [], str(text))
-    said = 'latency is measured on one device: name it, with --device .* session.*device="cuda".*, instead of auto'
-    with pytest.raises(CalibrationError, match=said):
+    with refused("one-device-needed", "device", EvaluationError):
         measured(gatenorm.session("demo", device="auto"), text, latency=32)

@@ -90,14 +90,14 @@ def test_layer_by_layer_is_said_in_the_record(tiny_models: TinyModels):
 def test_what_makes_no_request_is_refused_at_once(tiny_models: TinyModels):
     for criteria, calibration, message in [
         (["gate-norm", "cosine"], None, "needs tokens to run the model on"),
-        (["gate-norm@self", "depth"], None, "weights alone"),
-        (["cosine@", "depth"], None, "behind @"),
+        (["gate-norm@self", "depth"], None, "which needs no tokens"),
+        (["cosine@", "depth"], None, "cosine@self, cosine@random or cosine@FILE"),
         (["cosine@self", "cosine@self"], None, "named twice"),
         (["gate-norm"], None, "expected two or more"),
     ]:
         with pytest.raises(CriterionError, match=message):
             gatenorm.compare(tiny_models("llama-gqa"), criteria, calibration=calibration)
-    with pytest.raises(CriterionError, match="leave the calibration out"):
+    with pytest.raises(CriterionError, match="calibration"):
         gatenorm.score(tiny_models("llama-gqa"), "gate-norm", calibration="self")
     with pytest.raises(CalibrationError, match="no file"):
         gatenorm.score("demo", "cosine", calibration="none.txt")
@@ -179,15 +179,15 @@ def test_a_curve_refuses_what_it_cannot_measure(text: Path, tmp_path: Path):
     short.write_text("short")
     with pytest.raises(EvaluationError, match="fewer than one window"):
         gatenorm.curve(session, ["cosine@self"], str(short))
-    with pytest.raises(EvaluationError, match="the model has 16, and one must stay"):
+    with refused("count-out-of-range", "counts", EvaluationError):
         measured(session, text, None, counts=[16])
     with pytest.raises(EvaluationError, match="compares two models"):
         measured(session, text, None, tasks="domain", task_data=str(text))
-    with pytest.raises(EvaluationError, match=r"--latency 500 with 32 new tokens does not fit .* at most 480"):
+    with refused("context-too-short", "latency", EvaluationError):
         measured(session, text, None, latency=500)
     with pytest.raises(EvaluationError, match="zeroshot: --task-data none"):
         measured(session, text, None, tasks="zeroshot", task_data="none")
-    with pytest.raises(CalibrationError, match="recall-short is measured on one device"):
+    with refused("one-device-needed", "device", EvaluationError):
         measured(gatenorm.session("demo", device="auto"), text, None, tasks="retrieval")
     assert not session.model.loaded
     with pytest.raises(OutputError, match="could not be written"):

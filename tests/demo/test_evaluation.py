@@ -117,7 +117,7 @@ def test_the_card_says_what_the_layers_do():
     card = json.loads((MODEL.checked_directory() / "measured.json").read_text())
     session = gatenorm.session("demo", dtype="float32")
     text = stories(card["layer_stories"])
-    samples = evaluation_samples(session, text, Protocol(separator=END))
+    samples = evaluation_samples(session.model, text, Protocol(separator=END))
     seen = observe(session.module, session.layout, samples)
     assert list(cosine(seen).values()) == pytest.approx(card["cosine"], rel=1e-3)
     assert list(norm_ratio(seen).values()) == pytest.approx(card["norm_ratio"], rel=1e-3)

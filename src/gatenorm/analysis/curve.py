@@ -30,10 +30,11 @@ from gatenorm.criteria.losses.removal import Loss, loss_on
 from gatenorm.criteria.scoring import score as score_weights
 from gatenorm.criteria.session import ScoringSession
 from gatenorm.criteria.tokens.sources import Samples
-from gatenorm.errors import CalibrationError, CriterionError, EvaluationError
+from gatenorm.errors import CriterionError, EvaluationError
 from gatenorm.evaluation.core.job import Job
 from gatenorm.evaluation.core.text import Text, read_text
 from gatenorm.evaluation.tasks.perplexity import Protocol, encode
+from gatenorm.models.model import Model
 from gatenorm.progress import Progress
 from gatenorm.records import Scores
 from gatenorm.records.curve import Curve, Line, Point
@@ -57,16 +58,13 @@ def evaluation_text(source: str) -> Text:
         raise
 
 
-def evaluation_samples(session: ScoringSession, text: Text, protocol: Protocol) -> Samples:
+def evaluation_samples(model: Model, text: Text, protocol: Protocol) -> Samples:
     """A text as the sequences that perplexity is taken on, by the protocol of ``gatenorm eval``.
 
     Raises:
-        CalibrationError: the model has no tokenizer.
-        EvaluationError: a text shorter than one window, or tokens outside the vocabulary.
+        EvaluationError: no tokenizer, a text shorter than one window, or tokens outside the vocabulary.
     """
-    if not session.model.has_tokenizer:
-        raise CalibrationError(f"{session.layout.checkpoint.directory} has no tokenizer that can be read")
-    sequences, described = encode(session.model.tokenizer, text, protocol, session.model.config)
+    sequences, described = encode(model.tokenizer, text, protocol, model.config)
     return Samples(tuple(map(tuple, sequences)), described, protocol.batch_size)
 
 
@@ -101,29 +99,29 @@ def curve(
         progress: called with (measurements known, measurements in all).
 
     Raises:
-        EvaluationError: a count that leaves no attention, logits that are not finite,
-            or a length that does not fit.
-        CriterionError: no ranking, or one that cannot be had.
-        CalibrationError: no tokenizer, or tasks or timing of a model that is spread over devices.
+        EvaluationError: a count that leaves no attention, a length that does not fit, no tokenizer, tasks or timing of
+            a model that is spread over devices, or logits that are not finite.
+        CriterionError: no ranking, or one that cannot be made.
         OutputError: ``state`` holds another curve, or cannot be written.
     """
     began = time.perf_counter()
-    layers = session.layout.attention_layers
+    model, layers = session.model, session.layout.attention_layers
     numbers = sorted({0, *counts})
     if not asked:
-        raise CriterionError("--criteria names none: expected one or more, such as gate-norm,cosine@random")
+        expected = "one or more, such as gate-norm,cosine@random"
+        raise CriterionError("criteria-missing", "is empty", field="criteria", expected=expected)
     if numbers[0] < 0 or numbers[-1] >= len(layers):
-        raise EvaluationError(
-            f"a curve to {numbers[-1]} removed sublayers: the model has {len(layers)}, and one must stay"
-        )
+        expected = f"0 to {len(layers) - 1}: the model has {len(layers)} sublayers, and one must stay"
+        given = numbers[0] if numbers[0] < 0 else numbers[-1]
+        raise EvaluationError("count-out-of-range", field="counts", given=given, expected=expected)
     probes: list[Probe] = [FunctionProbe(name, measure) for name, measure in (measures or {}).items()]
     probes += [TaskProbe(job) for job in tasks]
     if latency is not None:
-        latency.check(session)
+        latency.check(model)
         probes.append(latency)
-    check_probes(session, probes)
-    samples = evaluation_samples(session, text, protocol)
-    how = {**samples.protocol, "dtype": session.model.computes_in, "device": session.model.device}
+    check_probes(model, probes)
+    samples = evaluation_samples(model, text, protocol)
+    how = {**samples.protocol, "dtype": model.computes_in, "device": model.device}
     fingerprints = None
     if state is not None:  # every weight is read for its hash, which nobody needs without a directory
         base = Fingerprint.of(
@@ -137,7 +135,7 @@ def curve(
     drawn = [score_weights(session.layout, RANDOM_BAND, seed=number) for number in range(seeds)]
     along = {frozenset(weakest(s, n)) for s in rankings for n in numbers}
     sets = along | {frozenset(weakest(s, n)) for s in drawn for n in numbers}
-    _measure(session, samples, known, sets, along, probes, progress)
+    _measure(model, samples, known, sets, along, probes, progress)
     names = [probe.name for probe in probes if isinstance(probe, TaskProbe)]
     lines = [_line(label(s), s, numbers, known, probes, names) for s in rankings]
     band = [_line(f"{RANDOM_BAND} {s.seed}", s, numbers, known, (), ()) for s in drawn]
@@ -155,7 +153,7 @@ def curve(
 
 
 def _measure(
-    session: ScoringSession,
+    model: Model,
     samples: Samples,
     known: CurveResults,
     sets: set[frozenset[int]],
@@ -175,10 +173,10 @@ def _measure(
         if progress:
             progress(len(todo) - len(missing) + n, len(todo))
         if probe is None:
-            loss = loss or loss_on(session.model, samples)
+            loss = loss or loss_on(model, samples)
             known.keep(gone, _PERPLEXITY, {_NLL: loss(gone)}, samples.protocol)
         else:
-            figures = probe.measure(session, gone)
+            figures = probe.measure(model, gone)
             known.keep(gone, probe.name, figures, probe.describe())
     if progress:
         progress(len(todo), len(todo))

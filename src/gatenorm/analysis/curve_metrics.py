@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from gatenorm.criteria.session import ScoringSession
-from gatenorm.errors import CalibrationError, EvaluationError
+from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core.job import Job
+from gatenorm.models.model import Model
 
 Figures = dict[str, float]
 Measure = Callable[[Any], float]
@@ -28,8 +28,8 @@ class Probe(Protocol):
     def key(self) -> Mapping[str, Any]:
         """All that decides its figures beside the model and the hardware, as plain JSON."""
 
-    def measure(self, session: ScoringSession, layers: Collection[int]) -> Figures:
-        """The figures by name, of the session's model without the attention of ``layers``."""
+    def measure(self, model: Model, layers: Collection[int]) -> Figures:
+        """The figures by name, without the attention of ``layers``."""
 
     def describe(self) -> Mapping[str, Any]:
         """The protocol, as far as it is known by now."""
@@ -47,8 +47,8 @@ class FunctionProbe:
         """Its name in its module: a function that was changed under the same name needs a new state file."""
         return {name: getattr(self.function, f"__{name}__", None) for name in ("module", "qualname")}
 
-    def measure(self, session: ScoringSession, layers: Collection[int]) -> Figures:
-        with session.model.without(layers) as less:
+    def measure(self, model: Model, layers: Collection[int]) -> Figures:
+        with model.without(layers) as less:
             return {self.name: float(self.function(less.module))}
 
     def describe(self) -> Mapping[str, Any]:
@@ -73,10 +73,10 @@ class TaskProbe:
     def key(self) -> Mapping[str, Any]:
         return {"kind": self.job.kind, **self.job.key}
 
-    def measure(self, session: ScoringSession, layers: Collection[int]) -> Figures:
+    def measure(self, model: Model, layers: Collection[int]) -> Figures:
         if self.job.run is None:
-            raise EvaluationError(f"--tasks {self.name} compares two models: see gatenorm eval")
-        found = self.job.run(session.model.pruned_copy(layers), None)
+            raise _compares(self.name)
+        found = self.job.run(model.pruned_copy(layers), None)
         if not self.protocol:
             self.protocol.update({"figure": headline(found.figures), **found.protocol, "data": dict(found.data)})
         return {f"{self.name}.{figure}": float(value) for figure, value in found.figures.items()}
@@ -106,26 +106,28 @@ def mean_accuracy(figures: Mapping[str, float], tasks: Sequence[str]) -> float |
     return sum(found) / len(found) if found else None
 
 
-def check_probes(session: ScoringSession, probes: Sequence[Probe]) -> None:
+def check_probes(model: Model, probes: Sequence[Probe]) -> None:
     """Refuse, before anything is run, what cannot be measured of this model.
 
     Raises:
-        EvaluationError: two measurements of one name, or a task that compares two models.
-        CalibrationError: tasks or timing of a model that is spread over devices, or that has no tokenizer.
+        EvaluationError: two measurements of one name, a task that compares two models, a model without a tokenizer, or
+            tasks or timing of a model that is spread over devices.
     """
     names = [probe.name for probe in probes]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise EvaluationError(f"{twice} is to be measured twice: name every task once")
+        raise EvaluationError("measured-twice", "is named twice", field="tasks", given=twice)
     for probe in probes:
         if isinstance(probe, FunctionProbe):
             continue
-        if session.model.device == "auto":
-            raise CalibrationError(
-                f"{probe.name} is measured on one device: name it, with --device cpu or cuda (in Python "
-                'session(..., device="cuda")), instead of auto'
-            )
-        if isinstance(probe, TaskProbe) and probe.job.run is None:
-            raise EvaluationError(f"--tasks {probe.name} compares two models: see gatenorm eval")
-        if isinstance(probe, TaskProbe) and not session.model.has_tokenizer:
-            raise CalibrationError(f"{session.layout.checkpoint.directory} has no tokenizer that can be read")
+        if model.device == "auto":
+            problem = f"spreads the model, but {probe.name} is measured on one device"
+            raise EvaluationError("one-device-needed", problem, field="device", given="auto", expected="cpu or cuda")
+        if isinstance(probe, TaskProbe):
+            if probe.job.run is None:
+                raise _compares(probe.name)
+            _ = model.tokenizer  # refuses a model that has none
+
+
+def _compares(task: str) -> EvaluationError:
+    return EvaluationError("task-compares", "compares two models, as only eval does", field="tasks", given=task)

@@ -13,10 +13,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gatenorm.criteria.session import ScoringSession
 from gatenorm.engines import Case, Setting
 from gatenorm.engines.transformers.timed import TransformersTimed
-from gatenorm.errors import EvaluationError
+from gatenorm.errors import EvaluationError, named
+from gatenorm.models.model import Model
 from gatenorm.speed.measure.record import Measured, measure
 
 PHASES = ("prefill", "decode")
@@ -49,22 +49,22 @@ class LatencyProbe:
 
         return {**asdict(self), "threads": torch.get_num_threads()}
 
-    def measure(self, session: ScoringSession, layers: Collection[int]) -> dict[str, float]:
+    def measure(self, model: Model, layers: Collection[int]) -> dict[str, float]:
         """Take turns.
 
         Raises:
             EvaluationError: not enough memory.
         """
-        case, layout = Case(tokens=self.tokens, batch=self.batch, new=self.new), session.layout
-        setting = Setting(cases=(case,), device=session.model.device, dtype=session.model.dtype)
-        models = {_WHOLE: session.model}
+        case = Case(tokens=self.tokens, batch=self.batch, new=self.new)
+        setting = Setting(cases=(case,), device=model.device, dtype=model.dtype)
+        models = {_WHOLE: model}
         if layers:
-            models[_PRUNED] = session.model.pruned_copy(layers)
-        sessions = {name: TransformersTimed(model.module, layout, setting) for name, model in models.items()}
+            models[_PRUNED] = model.pruned_copy(layers)
+        sessions = {name: TransformersTimed(one.module, model.known_layout, setting) for name, one in models.items()}
         found = {m.name: m for m in measure(sessions, [case], self.rounds, warmups=self.warmups)}
         skipped = next((m.skipped for m in found.values() if m.skipped), None)
         if skipped is not None:
-            raise EvaluationError(f"--latency {self.tokens}: {skipped}")
+            raise EvaluationError("latency-skipped", str(skipped), field="latency", given=self.tokens)
         return _figures(found[_WHOLE], found.get(_PRUNED))
 
     def describe(self) -> Mapping[str, Any]:
@@ -76,19 +76,22 @@ class LatencyProbe:
             "order": order,
         }
 
-    def check(self, session: ScoringSession) -> None:
+    def check(self, model: Model) -> None:
         """Refuse a length that the model does not take.
 
         Raises:
             EvaluationError: it does not fit into the context, or is below 1.
         """
-        if min(self.tokens, self.new, self.batch, self.rounds) < 1:
-            raise EvaluationError("--latency, --new-tokens and --rounds must be 1 or more")
-        context = session.layout.context
-        if context and self.tokens + self.new > context:
+        for field, given in {"latency": self.tokens, "new_tokens": self.new, "rounds": self.rounds}.items():
+            if given < 1:
+                raise EvaluationError("out-of-range", field=field, given=given, expected="1 or more")
+        if model.context and self.tokens + self.new > model.context:
             raise EvaluationError(
-                f"--latency {self.tokens} with {self.new} new tokens does not fit into the model's context of "
-                f"{context:,} tokens: at most {max(context - self.new, 0):,}"
+                "context-too-short",
+                f"with {named('new_tokens')} {self.new} exceeds the model's context of {model.context:,} tokens",
+                field="latency",
+                given=self.tokens,
+                expected=f"at most {max(model.context - self.new, 0):,}",
             )
 
 

@@ -24,7 +24,7 @@ from gatenorm.criteria.tokens.sources import (
     self_samples,
     text_samples,
 )
-from gatenorm.errors import CalibrationError, CriterionError
+from gatenorm.errors import CalibrationError, CriterionError, named
 from gatenorm.families import Layout
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
@@ -58,10 +58,7 @@ class ScoringSession:
             CheckpointError, MissingExtraError: as loading.
         """
         if self.layer_by_layer:
-            raise CalibrationError(
-                f"this needs the whole model in memory: layer by layer only {_layer_by_layer()} can be had, on a text "
-                "or random tokens"
-            )
+            raise _whole_model_needed("this")
         return self.model.module
 
     @property
@@ -83,13 +80,11 @@ class ScoringSession:
         """
         chosen = criterion(name)
         if not isinstance(chosen, ForwardCriterion):
-            raise CriterionError(f"{name} looks at weights alone: it takes no calibration")
+            problem = f"is of no use to {name}, which reads weights only"
+            raise CriterionError("calibration-unused", problem, field="calibration")
         self.model.check_hardware()
         if self.layer_by_layer and (not chosen.layer_by_layer or calibration.source == SELF):
-            raise CalibrationError(
-                f"{name} on {calibration.source} needs the whole model in memory: layer by layer only "
-                f"{_layer_by_layer()} can be had, on a text or random tokens"
-            )
+            raise _whole_model_needed(f"{name} on {calibration.source}")
         if calibration.source != SELF:
             self.samples(calibration)
         return chosen
@@ -154,7 +149,8 @@ class ScoringSession:
             passes = self._statistics[calibration][1]
         bad = [layer for layer, score in found.scores.items() if not math.isfinite(score)]
         if bad:
-            raise CriterionError(f"{name} of layer {bad[0]} is not finite: activations overflow, try --dtype float32")
+            problem = f"{name} of layer {bad[0]} is not finite: activations overflow"
+            raise CriterionError("score-not-finite", problem, hint=f"try {named('dtype')} float32")
         samples, drawing = self._samples[calibration]
         how = {
             "dtype": self.model.computes_in,
@@ -184,8 +180,9 @@ class ScoringSession:
             module = self.module
             return self_samples(calibration, module, opening_token(tokenizer, module.config), progress)
         if tokenizer is None:
+            problem = f"is a text, and {self.layout.checkpoint.name} has no tokenizer that can be read"
             raise CalibrationError(
-                f"{self.layout.checkpoint.directory} has no tokenizer that can be read: calibrate on random or self"
+                "no-tokenizer", problem, field="calibration", given=calibration.source, hint="use random or self"
             )
         return text_samples(calibration, tokenizer, model.config)
 
@@ -220,5 +217,7 @@ class _Run:
         return SharedPrefix(self.model, self.samples, self.kind)
 
 
-def _layer_by_layer() -> str:
-    return ", ".join(name for name, chosen in forward_criteria().items() if chosen.layer_by_layer)
+def _whole_model_needed(what: str) -> CalibrationError:
+    able = ", ".join(name for name, chosen in forward_criteria().items() if chosen.layer_by_layer)
+    problem = f"is possible for {able}, on a text or random tokens: {what} needs the whole model in memory"
+    return CalibrationError("whole-model-needed", problem, field="layer_by_layer")

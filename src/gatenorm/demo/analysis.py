@@ -35,7 +35,7 @@ class Sublayers:
 
 def sublayers(session: ScoringSession, text: Text) -> Sublayers:
     """Measure every attention sublayer of a model on the stories of a text, each by itself."""
-    samples = evaluation_samples(session, text, Protocol(separator=END))
+    samples = evaluation_samples(session.model, text, Protocol(separator=END))
     seen = observe(session.module, session.layout, samples)
     losses = SharedPrefix(session.model, samples)
     (whole,) = losses([()])
