@@ -23,9 +23,10 @@ from gatenorm.criteria.tokens.sources import (
     text_samples,
 )
 from gatenorm.demo.package import MODEL
-from gatenorm.errors import CalibrationError, CriterionError, EvaluationError
+from gatenorm.errors import CalibrationError, EvaluationError, GatenormError
 from gatenorm.models.loading import load_tokenizer
 from tests.analysis.models import layout_of, model_on
+from tests.errors import refused
 from tests.tiny_models import VOCABULARY, build
 
 TinyModels = Callable[..., Path]
@@ -139,10 +140,10 @@ def test_a_data_set_is_read_row_by_row(tmp_path: Path):
 @pytest.mark.parametrize(
     ("ids", "given", "message"),
     [
-        ([2, 3], {"length": 8}, "has 2 tokens, fewer than one window of 8: give more text, or --length"),
+        ([2, 3], {"length": 8}, "has 2 tokens, fewer than one window of 8"),
         ([2] * 7 + [50], {"length": 8}, "token 50 is outside the model's vocabulary of 50"),
-        ([0] * 16, {"length": 8}, "every token of text.txt is padding"),
-        ([2] * 40, {"length": 32}, "--length 32 is longer than the model's 16 positions"),
+        ([0] * 16, {"length": 8}, "nothing but padding"),
+        ([2] * 40, {"length": 32}, "length 32 is longer than the model's 16 positions"),
     ],
 )
 def test_text_that_says_nothing_is_refused(tmp_path: Path, ids: list[int], given: dict[str, Any], message: str):
@@ -152,14 +153,15 @@ def test_text_that_says_nothing_is_refused(tmp_path: Path, ids: list[int], given
 
 
 def test_numbers_that_make_no_calibration_are_refused():
-    for wrong, message in [
-        ({"samples": 0}, "--samples 0"),
-        ({"length": 1}, "--length 1"),
-        ({"separator": "#"}, "--documents is about a text"),
-        ({"separator": ""}, "--documents is empty: expected what stands between documents"),
+    for wrong, field in [
+        ({"samples": 0}, "samples"),
+        ({"length": 1}, "length"),
+        ({"separator": "#"}, "documents"),
+        ({"separator": ""}, "documents"),
     ]:
-        with pytest.raises(CalibrationError, match=message):
+        with pytest.raises(CalibrationError) as error:
             Calibration("random", **wrong)
+        assert error.value.field == field
     with pytest.raises(CalibrationError, match="longer than the model's 16 positions"):
         random_samples(Calibration("random"), CONFIG, None)
 
@@ -180,33 +182,26 @@ def test_texts_begin_as_the_tokenizer_begins_them(tiny_models: TinyModels):
 
 def test_what_cannot_be_had_is_said_before_a_weight_is_loaded(tiny_models: TinyModels):
     model = model_on(layout_of(tiny_models("llama-gqa")))
-    for session, name, source, kind, message in [
-        (ScoringSession(model), "gate-norm", "self", CriterionError, "weights alone"),
-        (ScoringSession(model), "cosine", "text.txt", CalibrationError, "has no tokenizer"),
-        (ScoringSession(model, layer_by_layer=True), "cosine", "self", CalibrationError, "whole model"),
-        (ScoringSession(model, layer_by_layer=True), "leave-one-out", "random", CalibrationError, "whole model"),
-        (ScoringSession(model), "cosine", "random", CalibrationError, "longer than the model's 128 positions"),
+    whole, apart = ScoringSession(model), ScoringSession(model, layer_by_layer=True)
+    for session, name, source, field in [
+        (whole, "gate-norm", "self", "calibration"),
+        (whole, "cosine", "text.txt", "calibration"),
+        (apart, "cosine", "self", "layer_by_layer"),
+        (apart, "leave-one-out", "random", "layer_by_layer"),
+        (whole, "cosine", "random", "length"),
     ]:
-        with pytest.raises(kind, match=message):
+        with pytest.raises(GatenormError) as error:
             session.prepare(name, Calibration(source))
+        assert error.value.field == field
         assert not session.model.loaded
 
 
-def test_errors_name_the_options_that_there_are(tmp_path: Path):
+def test_errors_name_the_calibration_that_the_text_is_for(tmp_path: Path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"story": "once"}\n')
-    for source, expected in [
-        (str(rows), "line 1 has no text in a field 'text' (it has story); a text to calibrate on is looked for there"),
-        (
-            "none.txt",
-            "--calibration none.txt: there is no file none.txt; expected a text, .jsonl or .parquet",
-        ),
-    ]:
-        with pytest.raises(CalibrationError) as caught:
+    for source, code in [(str(rows), "text-field-missing"), ("none.txt", "data-missing")]:
+        with refused(code, kind=CalibrationError, field="data") as error:
             text_samples(Calibration(source), Words(), CONFIG)  # type: ignore[arg-type]
-        assert expected in str(caught.value)
-        assert not any(option in str(caught.value) for option in ("--data", "--text-field", "--window"))
-    with pytest.raises(EvaluationError, match="a text to measure on is looked for there alone"):
-        evaluation_text(str(rows))
-    with pytest.raises(EvaluationError, match=r"--data none\.txt: there is no file"):
-        evaluation_text("none.txt")
+        assert str(error.value).startswith(f"calibration {source}")
+        with refused(code, "data", EvaluationError):
+            evaluation_text(source)
