@@ -135,7 +135,9 @@ def recovery_study(
 
     layout, chosen = open_model(model), settings or Settings()
     if layout.edits:
-        raise RecoveryError(f"{layout.checkpoint.name} is pruned already: a study starts from the dense model")
+        raise RecoveryError(
+            "model-pruned", "is pruned already", field="model", given=layout.checkpoint.name, expected="a dense model"
+        )
     language = language_of(layout.checkpoint.directory)
     names = tasks or (language.evaluation if language and not task_data else ())
     known = registry.known_tasks(language, task_data)
