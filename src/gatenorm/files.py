@@ -102,14 +102,9 @@ def check_new_directory(out: Path) -> None:
         OutputError: ``out`` is a file, a link, a mount point, or a directory that is not empty.
     """
     if out.is_symlink() or out.is_mount():
-        what = "is a link" if out.is_symlink() else "is a mount point"
-        raise OutputError(
-            "out-irreplaceable",
-            f"{what}, which cannot be replaced as a whole",
-            field="out",
-            given=out,
-            hint="give a directory inside it or elsewhere",
-        )
+        what = f"is a {'link' if out.is_symlink() else 'mount point'}, which cannot be replaced as a whole"
+        hint = "give a directory inside it or elsewhere"
+        raise OutputError("out-irreplaceable", what, field="out", given=out, hint=hint)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         what = "is not empty" if out.is_dir() else "is a file"
         raise OutputError("out-taken", what, field="out", given=out, hint="give a directory that does not exist yet")
@@ -215,11 +210,8 @@ def _partial_directory(out: Path, needed: int) -> Iterator[Path]:
             out.parent.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(out.parent).free
             if free < needed:
-                raise OutputError(
-                    "disk-full",
-                    f"{out} needs {needed:,} bytes, {free:,} are free there",
-                    hint="free space or write elsewhere",
-                )
+                what = f"{out} needs {needed:,} bytes, {free:,} are free there"
+                raise OutputError("disk-full", what, hint="free space or write elsewhere")
             temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}{_PARTIAL}", dir=out.parent))
             # mkdtemp keeps others out; a finished model is as readable as anything else that the user writes.
             umask = os.umask(0)

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 
 from gatenorm.checkpoint import parts
 from gatenorm.checkpoint.formats.safetensors.writer import NewFile, NewFiles
-from gatenorm.checkpoint.parts import ByteRange, Computed, NewTensor, Repeated, Widened
+from gatenorm.checkpoint.parts import ByteRange, NewTensor, computed, repeated, widened
 
 
 @pytest.fixture
@@ -34,9 +34,9 @@ def test_every_kind_of_part_at_every_size_of_buffer(
     content = np.frombuffer(source.read_bytes(), np.uint8)
     tensors = (
         NewTensor("a", "U8", (700,), (ByteRange(source, 10, 310), ByteRange(source, 310, 710))),  # one range
-        NewTensor("b", "F32", (123,), (Repeated(b"\0\0\x80\x3f", 123),)),
-        NewTensor("c", "U8", (20, 33), (Widened(ByteRange(source, 1000, 1600), 30, 3),)),
-        NewTensor("d", "U8", (40, 10), (ByteRange(source, 4000, 4300), Repeated(b"\0", 100))),
+        NewTensor("b", "F32", (123,), (repeated(b"\0\0\x80\x3f", 123),)),
+        NewTensor("c", "U8", (20, 33), (widened(ByteRange(source, 1000, 1600), 30, 3),)),
+        NewTensor("d", "U8", (40, 10), (ByteRange(source, 4000, 4300), repeated(b"\0", 100))),
     )
     file = NewFile("model.safetensors", tensors, {"format": "pt"})
     calls: list[tuple[int, int]] = []
@@ -54,8 +54,8 @@ def test_every_kind_of_part_at_every_size_of_buffer(
 
 def test_the_index_names_every_tensors_file():
     files = (
-        NewFile("x", (NewTensor("b", "U8", (3,), (Repeated(b"\0", 3),)),)),
-        NewFile("y", (NewTensor("a", "U8", (4,), (Repeated(b"\0", 4),)),)),
+        NewFile("x", (NewTensor("b", "U8", (3,), (repeated(b"\0", 3),)),)),
+        NewFile("y", (NewTensor("a", "U8", (4,), (repeated(b"\0", 4),)),)),
     )
     index = NewFiles(files, {"kept": 1, "total_size": 99}).index
     assert index == {"metadata": {"kept": 1, "total_size": 7}, "weight_map": {"a": "y", "b": "x"}}
@@ -63,7 +63,7 @@ def test_the_index_names_every_tensors_file():
 
 
 @pytest.mark.parametrize("kernel", [True, False])
-@pytest.mark.parametrize("part", [lambda cut: cut, lambda cut: Widened(cut, 20, 1)])
+@pytest.mark.parametrize("part", [lambda cut: cut, lambda cut: widened(cut, 20, 1)])
 def test_a_source_that_became_shorter_is_an_error(
     part: object, kernel: bool, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -81,11 +81,11 @@ def test_bytes_are_made_when_their_turn_comes(tmp_path: Path):
         made.append("now")
         return np.arange(3, dtype=np.float32).tobytes()
 
-    file = NewFile("a.safetensors", (NewTensor("x", "F32", (3,), (Computed(12, content),)),))
+    file = NewFile("a.safetensors", (NewTensor("x", "F32", (3,), (computed(12, content),)),))
     assert (file.size - len(file.header), made) == (12, [])
     NewFiles((file,)).write(tmp_path)
     assert made == ["now"]
     assert load_file(tmp_path / "a.safetensors")["x"].tolist() == [0.0, 1.0, 2.0]
-    wrong = NewFile("b.safetensors", (NewTensor("x", "F32", (3,), (Computed(12, lambda: b"few"),)),))
+    wrong = NewFile("b.safetensors", (NewTensor("x", "F32", (3,), (computed(12, lambda: b"few"),)),))
     with pytest.raises(ValueError, match="3 bytes were made, the header promises 12"):
         NewFiles((wrong,)).write(tmp_path)

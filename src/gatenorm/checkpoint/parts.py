@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,41 +27,51 @@ class ByteRange:
     def nbytes(self) -> int:
         return self.end - self.begin
 
-
-@dataclass(frozen=True)
-class Repeated:
-    """A pattern of bytes, ``count`` times."""
-
-    pattern: bytes
-    count: int
-
-    @property
-    def nbytes(self) -> int:
-        return len(self.pattern) * self.count
+    def meets(self, other: ByteRange) -> bool:
+        """Whether the other one begins where this one ends."""
+        return (self.file, self.end) == (other.file, other.begin)
 
 
 @dataclass(frozen=True)
-class Widened:
-    """Rows of ``row`` bytes, which fill a range of a file, each followed by ``extra`` zero bytes."""
-
-    source: ByteRange
-    row: int
-    extra: int
-
-    @property
-    def nbytes(self) -> int:
-        return self.source.nbytes // self.row * (self.row + self.extra)
-
-
-@dataclass(frozen=True)
-class Computed:
-    """``nbytes`` bytes that are made when their turn to be written comes, so that few of them exist at a time."""
+class Made:
+    """``nbytes`` bytes that are made piece by piece when their turn to be written comes; few exist at a time."""
 
     nbytes: int
-    make: Callable[[], bytes]
+    pieces: Callable[[], Iterable[bytes]]
 
 
-Part = ByteRange | Repeated | Widened | Computed
+Part = ByteRange | Made
+
+
+def computed(nbytes: int, make: Callable[[], bytes]) -> Made:
+    """Bytes that are made at once."""
+    return Made(nbytes, lambda: [make()])
+
+
+def repeated(pattern: bytes, count: int) -> Made:
+    """A pattern of bytes, ``count`` times."""
+    at_once = max(1, _BUFFER // len(pattern))
+    return Made(
+        len(pattern) * count,
+        lambda: (pattern * min(at_once, count - begin) for begin in range(0, count, at_once)),
+    )
+
+
+def widened(source: ByteRange, row: int, extra: int) -> Made:
+    """Rows of ``row`` bytes, which fill ``source``, each followed by ``extra`` zero bytes."""
+
+    def pieces() -> Iterator[bytes]:
+        step = max(1, _BUFFER // (row + extra)) * row
+        with source.file.open("rb") as file:
+            file.seek(source.begin)
+            for begin in range(source.begin, source.end, step):
+                data = file.read(min(step, source.end - begin))
+                if len(data) < min(step, source.end - begin):
+                    raise _shorter()
+                rows = np.frombuffer(data, np.uint8).reshape(-1, row)
+                yield np.pad(rows, ((0, 0), (0, extra))).tobytes()
+
+    return Made(source.nbytes // row * (row + extra), pieces)
 
 
 @dataclass(frozen=True)
@@ -81,27 +90,24 @@ class NewTensor:
 
 def write_parts(parts: Iterable[Part], target: int) -> Iterator[int]:
     """Append parts to an open file; yields the number of bytes after every step."""
-    with ExitStack() as stack:
-        opened: dict[Path, int] = {}
-
-        def source(file: Path) -> int:
-            if file not in opened:
-                opened[file] = stack.enter_context(file.open("rb")).fileno()
-            return opened[file]
-
-        for part in _joined(parts):
-            yield from _write_part(part, source, target)
+    for part in _joined(parts):
+        if isinstance(part, ByteRange):
+            with part.file.open("rb") as source:
+                yield from _copy_range(source.fileno(), target, part.begin, part.end)
+            continue
+        left = part.nbytes
+        for piece in part.pieces():
+            left -= len(piece)
+            yield write_all(target, piece)
+        if left:
+            raise ValueError(f"{part.nbytes - left} bytes were made, the header promises {part.nbytes}")
 
 
 def _joined(parts: Iterable[Part]) -> Iterator[Part]:
     """The same bytes in as few ranges as they can be copied in."""
     last: Part | None = None
     for part in parts:
-        if (
-            isinstance(last, ByteRange)
-            and isinstance(part, ByteRange)
-            and (last.file, last.end) == (part.file, part.begin)
-        ):
+        if isinstance(last, ByteRange) and isinstance(part, ByteRange) and last.meets(part):
             last = ByteRange(last.file, last.begin, part.end)
             continue
         if last is not None:
@@ -109,37 +115,6 @@ def _joined(parts: Iterable[Part]) -> Iterator[Part]:
         last = part
     if last is not None:
         yield last
-
-
-def _write_part(part: Part, source: Callable[[Path], int], target: int) -> Iterator[int]:
-    if isinstance(part, ByteRange):
-        return _copy_range(source(part.file), target, part.begin, part.end)
-    if isinstance(part, Computed):
-        return iter([write_all(target, _checked(part))])
-    return _repeat(target, part) if isinstance(part, Repeated) else _widen(source(part.source.file), target, part)
-
-
-def _checked(part: Computed) -> bytes:
-    content = part.make()
-    if len(content) != part.nbytes:
-        raise ValueError(f"{len(content)} bytes were made, the header promises {part.nbytes}")
-    return content
-
-
-def _repeat(target: int, part: Repeated) -> Iterator[int]:
-    at_once = max(1, _BUFFER // len(part.pattern))
-    for begin in range(0, part.count, at_once):
-        yield write_all(target, part.pattern * min(at_once, part.count - begin))
-
-
-def _widen(source: int, target: int, part: Widened) -> Iterator[int]:
-    step = max(1, _BUFFER // (part.row + part.extra)) * part.row
-    end = part.source.end
-    for begin in range(part.source.begin, end, step):
-        rows = np.frombuffer(_read_all(source, min(step, end - begin), begin), np.uint8).reshape(-1, part.row)
-        wide = np.zeros((len(rows), part.row + part.extra), np.uint8)
-        wide[:, : part.row] = rows
-        yield write_all(target, wide.tobytes())
 
 
 def _copy_range(source: int, target: int, begin: int, end: int) -> Iterator[int]:
@@ -161,17 +136,6 @@ def _copy_range(source: int, target: int, begin: int, end: int) -> Iterator[int]
             raise _shorter()
         begin += written
         yield written
-
-
-def _read_all(source: int, count: int, begin: int) -> bytes:
-    pieces: list[bytes] = []
-    while count:
-        piece = os.pread(source, count, begin)
-        if not piece:
-            raise _shorter()
-        pieces.append(piece)
-        begin, count = begin + len(piece), count - len(piece)
-    return b"".join(pieces)
 
 
 def write_all(target: int, content: bytes) -> int:

@@ -90,10 +90,10 @@ class TensorStore(Protocol):
         ...
 
     def raw(self, name: str, rows: slice | None = None, *, counted: bool = True) -> Bits:
-        """A tensor as it is stored, or a run of its rows; a view where the file is mapped, nothing is copied.
+        """A tensor as it is stored, or a run of its rows; a view where the file is mapped.
 
         bf16 comes as uint16 and fp8 as uint8, since numpy has no such floats. ``counted=False`` leaves ``bytes_read``
-        to a caller who will read only parts of the view.
+        to a caller who reads only parts of the view.
 
         Raises:
             CheckpointError: there is no such tensor, or it has no such rows.
@@ -105,11 +105,7 @@ class TensorStore(Protocol):
         ...
 
     def byte_range(self, name: str) -> ByteRange:
-        """Where a tensor's bytes lie; the file exists only where the weights are local.
-
-        Raises:
-            CheckpointError: there is no such tensor.
-        """
+        """Where a tensor's bytes lie; the file exists only where the weights are local."""
         ...
 
     def rewritten(self, tensors: Iterable[Replacement], *, renumber: bool = False) -> NewWeights:

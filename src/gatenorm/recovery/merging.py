@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatenorm.checkpoint import NewTensor, TensorStore
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES
-from gatenorm.checkpoint.parts import Computed
+from gatenorm.checkpoint.parts import computed
 from gatenorm.families import Layout
 from gatenorm.files import write_json
 from gatenorm.surgery.disk import RECOVERY_FILE, carry_over
@@ -133,7 +133,7 @@ def _merged(checkpoint: TensorStore, name: str, update: Update | None) -> NewTen
     same = checkpoint.same(name)
     if update is None:
         return same
-    return replace(same, parts=(Computed(same.nbytes, _sum(checkpoint, name, update)),))
+    return replace(same, parts=(computed(same.nbytes, _sum(checkpoint, name, update)),))
 
 
 def _sum(checkpoint: TensorStore, name: str, update: Update) -> Callable[[], bytes]:

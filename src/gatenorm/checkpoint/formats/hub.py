@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from gatenorm.checkpoint.formats.safetensors.local import LocalFiles
 from gatenorm.checkpoint.formats.safetensors.store import SafetensorsStore
 from gatenorm.checkpoint.hub import HUB_ID, hub_errors
 from gatenorm.checkpoint.store import TensorStore
@@ -19,7 +20,7 @@ _TIMEOUT = 60
 _SMALL = ["*.json", "tokenizer.model", "*.jinja"]
 
 
-class HubFiles:
+class HubFiles(LocalFiles):
     """Files of a model on the hub: small ones are kept in its cache, of weights only the ranges asked for are fetched.
 
     Raises:

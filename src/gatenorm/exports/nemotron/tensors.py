@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES
-from gatenorm.checkpoint.parts import NewTensor, Part, Repeated, Widened
+from gatenorm.checkpoint.parts import NewTensor, Part, repeated
+from gatenorm.checkpoint.parts import widened as padded
 from gatenorm.checkpoint.store import NewWeights, Replacement
 from gatenorm.exports.llama_like import outer, tied
 from gatenorm.families import Layout
@@ -134,7 +135,7 @@ def _zeros(layout: Layout, layer: int) -> Iterator[Replacement]:
 
 def _made_up(name: str, dtype: str, shape: tuple[int, ...], pattern: bytes) -> NewTensor:
     nbytes = int(np.prod(shape)) * STORAGE_TYPES[dtype].itemsize
-    return NewTensor(name, dtype, shape, (Repeated(pattern, nbytes // len(pattern)),))
+    return NewTensor(name, dtype, shape, (repeated(pattern, nbytes // len(pattern)),))
 
 
 def _taken(layout: Layout, name: str, source: str, axis: int | None = None) -> Replacement:
@@ -145,7 +146,7 @@ def _taken(layout: Layout, name: str, source: str, axis: int | None = None) -> R
     if axis is not None and (extra := widened(shape[axis]) - shape[axis]):
         shape[axis] += extra
         if axis == 0:
-            parts = (*parts, Repeated(_ZERO, extra * shape[1] * size))
+            parts = (*parts, repeated(_ZERO, extra * shape[1] * size))
         else:
-            parts = (Widened(stored, info.shape[1] * size, extra * size),)
+            parts = (padded(stored, info.shape[1] * size, extra * size),)
     return source, NewTensor(name, info.dtype, tuple(shape), parts)

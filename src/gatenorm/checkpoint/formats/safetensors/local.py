@@ -1,4 +1,4 @@
-"""Where the files of a checkpoint lie, and the plainest such place: a directory."""
+"""The files of a checkpoint in a directory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import mmap
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,57 +15,26 @@ from gatenorm.progress import Progress
 from gatenorm.results.hashes import file_sha256
 
 
-class Files(Protocol):
-    """The weight files of a checkpoint; ``directory`` holds at least its companions."""
-
-    directory: Path
-
-    def has(self, name: str) -> bool:
-        """Whether there is such a file."""
-        ...
-
-    def size(self, name: str) -> int:
-        """Its length in bytes."""
-        ...
-
-    def read(self, name: str, begin: int, length: int) -> bytes:
-        """A few bytes of it: headers, samples."""
-        ...
-
-    def view(self, name: str, begin: int, length: int, ahead: bool) -> memoryview:
-        """A range of it, to compute with; ``ahead`` says that all of it will be read."""
-        ...
-
-    def loaded(self, name: str, begin: int, length: int) -> npt.NDArray[np.uint8]:
-        """A range of it in memory of its own."""
-        ...
-
-    def sha256(self, name: str, progress: Progress | None) -> str:
-        """A hash that changes with its content."""
-        ...
-
-    def sample_sha256(self, names: list[str]) -> str:
-        """A hash of a few kilobytes out of these files, or nothing where that costs too much."""
-        ...
-
-
 class LocalFiles:
-    """Files in a directory, mapped when they are first computed with."""
+    """Files in ``directory``, mapped when they are first computed with."""
 
     def __init__(self, directory: Path):
         self.directory = directory
         self._maps: dict[str, mmap.mmap] = {}
 
     def has(self, name: str) -> bool:
+        """Whether there is such a file."""
         try:
             return (self.directory / name).exists()
         except (OSError, ValueError):  # a name that is too long, or holds what no file name can
             return False
 
     def size(self, name: str) -> int:
+        """Its length in bytes."""
         return (self.directory / name).stat().st_size
 
     def read(self, name: str, begin: int, length: int) -> bytes:
+        """A few bytes of it: headers, samples."""
         try:
             with (self.directory / name).open("rb") as handle:
                 handle.seek(begin)
@@ -77,6 +45,7 @@ class LocalFiles:
             ) from None
 
     def view(self, name: str, begin: int, length: int, ahead: bool) -> memoryview:
+        """A range of it, to compute with; ``ahead`` says that all of it will be read."""
         if name not in self._maps:
             with (self.directory / name).open("rb") as handle:
                 self._maps[name] = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
@@ -89,9 +58,11 @@ class LocalFiles:
         return memoryview(mapped)[begin : begin + length]
 
     def loaded(self, name: str, begin: int, length: int) -> npt.NDArray[np.uint8]:
+        """A range of it in memory of its own."""
         return np.fromfile(self.directory / name, np.uint8, count=length, offset=begin)
 
     def sha256(self, name: str, progress: Progress | None) -> str:
+        """A hash that changes with its content."""
         return file_sha256(self.directory / name, progress)
 
     def sample_sha256(self, names: list[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,13 +12,14 @@ import numpy as np
 
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES, Bits
 from gatenorm.checkpoint.formats.safetensors.header import Header, parse_header
-from gatenorm.checkpoint.formats.safetensors.local import Files, LocalFiles
+from gatenorm.checkpoint.formats.safetensors.local import LocalFiles
 from gatenorm.checkpoint.formats.safetensors.writer import INDEX, SINGLE, NewFile, NewFiles
 from gatenorm.checkpoint.hub import hub_id
 from gatenorm.checkpoint.parts import ByteRange, NewTensor
 from gatenorm.checkpoint.store import Replacement, StoredTensor, TensorStore
-from gatenorm.errors import CheckpointError
+from gatenorm.errors import CheckpointError, RecordError
 from gatenorm.progress import Progress, part_of
+from gatenorm.records.serialization import read_json
 
 _ENDING = ".safetensors"
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -47,15 +47,15 @@ class SafetensorsStore(TensorStore):
             index that contradicts the files.
     """
 
-    def __init__(self, files: Files):
+    def __init__(self, files: LocalFiles):
         self._files = files
         self.directory = files.directory
-        self.config = self._json("config.json", f"{self.directory} has no config.json: is it a model directory?")
+        self.config = self._json("config.json", "the model's configuration")
         self._index: dict[str, Any] | None = None
         if files.has(SINGLE):
             self._headers = {SINGLE: _open_header(files, SINGLE)}
         elif (self.directory / INDEX).exists():
-            self._index = self._json(INDEX, f"{self.directory / INDEX} is not readable")
+            self._index = self._json(INDEX, "the index of the weights")
             self._headers = _open_shards(files, self._index)
         elif any(next(self.directory.glob(pattern), None) for pattern in _PICKLED):
             raise CheckpointError(
@@ -91,9 +91,8 @@ class SafetensorsStore(TensorStore):
         try:
             return (self.directory / name).read_bytes()
         except OSError as error:
-            raise CheckpointError(
-                "file-unreadable", f"{self.directory / name} cannot be read: {error.strerror}"
-            ) from None
+            path = self.directory / name
+            raise CheckpointError("file-unreadable", f"{path} cannot be read: {error.strerror}") from None
 
     def spec(self, name: str) -> StoredTensor:
         super().spec(name)
@@ -175,18 +174,12 @@ class SafetensorsStore(TensorStore):
     def sample_sha256(self) -> str:
         return self._files.sample_sha256(sorted(self._headers))
 
-    def _json(self, name: str, missing: str) -> dict[str, Any]:
+    def _json(self, name: str, what: str) -> dict[str, Any]:
         """The JSON object in a companion file."""
-        path = self.directory / name
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise CheckpointError("file-missing", missing) from None
-        except (OSError, ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number of 5,000 digits
-            raise CheckpointError("json-unreadable", f"{path} is not readable JSON: {error}") from None
-        if not isinstance(data, dict):
-            raise CheckpointError("json-no-object", f"{path} holds {type(data).__name__}", expected="a JSON object")
-        return data
+            return read_json(self.directory / name, what)
+        except RecordError as error:
+            raise error.as_kind(CheckpointError) from None
 
     def _index_metadata(self) -> dict[str, Any]:
         """What the index says besides sizes, which change with the tensors."""
@@ -195,11 +188,11 @@ class SafetensorsStore(TensorStore):
         return {key: value for key, value in given.items() if key not in sizes} if isinstance(given, dict) else {}
 
 
-def _open_header(files: Files, name: str) -> Header:
+def _open_header(files: LocalFiles, name: str) -> Header:
     return parse_header(lambda offset, length: files.read(name, offset, length), files.size(name), name)
 
 
-def _open_shards(files: Files, index: dict[str, Any]) -> dict[str, Header]:
+def _open_shards(files: LocalFiles, index: dict[str, Any]) -> dict[str, Header]:
     directory, weight_map = files.directory, index.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError("index-damaged", f"{directory / INDEX} has no weight_map", hint="fetch it again")
