@@ -44,6 +44,7 @@ from importlib import resources
 from typing import Any
 
 from gatenorm.errors import FamilyError
+from gatenorm.extensions import extensions
 
 Data = Mapping[str, Any]
 
@@ -58,12 +59,27 @@ def _merge(base: Data, change: Data) -> dict[str, Any]:
 
 @cache
 def families() -> dict[str, Data]:
-    """Every packaged family by its ``model_type``, inheritance resolved."""
-    raw = {}
+    """Every family by its ``model_type``, those of other packages included, inheritance resolved.
+
+    Another package adds one with an entry point of the group ``gatenorm.families``, named by the ``model_type``; it
+    leads to the data as a mapping.
+
+    Raises:
+        FamilyError: another package adds what is no family, or one that is packaged.
+    """
+    raw: dict[str, Any] = {}
     for entry in resources.files("gatenorm.families").joinpath("data").iterdir():
         if entry.name.endswith(".json"):
             data = json.loads(entry.read_text(encoding="utf-8"))
             raw[data["model_type"]] = data
+    for name, added in extensions("families").items():
+        data = added.load()
+        if not isinstance(data, Mapping) or data.get("model_type") != name:
+            expected = f"a mapping with the model_type {name}"
+            raise FamilyError("extension-wrong", f"{added.origin} is no family", expected=expected)
+        if name in raw:
+            raise FamilyError("extension-twice", f"{added.origin}: {name} is a packaged family already")
+        raw[name] = data
 
     def resolve(model_type: str) -> Data:
         data = raw[model_type]
