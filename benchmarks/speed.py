@@ -186,7 +186,7 @@ def llamacpp(options: argparse.Namespace) -> tuple[str, list[Evidence]]:
     beside the two: a layer's attention takes what its absence saves on average, and the ideal is the straight line
     from all of the attention to none of it. Achieved / ideal says how far the variant lies from that line.
     """
-    from gatenorm.exports.registry import target
+    from gatenorm.exports.registry import export_form
 
     shape = LLAMA_24 | ({"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 5} if options.quick else {})
     source = random_llama(options.keep / f"llama-{shape['num_hidden_layers']}-{shape['hidden_size']}", shape)
@@ -198,7 +198,7 @@ def llamacpp(options: argparse.Namespace) -> tuple[str, list[Evidence]]:
         out = path.with_name(f"{path.name}-{LLAMACPP_TYPE}.gguf")
         if not out.exists():
             try:
-                target("gguf").write(open_model(path), out, dtype=LLAMACPP_TYPE)
+                export_form("gguf").write(open_model(path), out, dtype=LLAMACPP_TYPE)
             except ModuleNotFoundError as error:
                 return f"llamacpp: not measured here, this release has no {error.name}", []
         files.append(out)

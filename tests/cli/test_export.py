@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 import gatenorm
 from gatenorm.cli import main
 from gatenorm.demo.package import MODEL
-from gatenorm.exports.registry import TARGETS
+from gatenorm.exports.registry import export_forms
 from tests.command_line import refused
 
 TinyModels = Callable[..., Path]
@@ -112,7 +112,7 @@ def test_bad_input_is_one_line(
         (("export", pruned, "--to", "gguf", "-o", tmp_path / "x", "--dtype", "q8"), "did you mean 'q8_0'"),
         (("export", tiny_models("qwen3"), "--to", "gguf", "-o", tmp_path / "x"), "queries and keys are normalised"),
         (("export", tiny_models("gpt2"), "--to", "nemotron-nas", "-o", tmp_path / "x"), "gpt2 blocks are not Llama's"),
-        (("verify", absurd, "--against", pruned), "block_count is 22784, expected a number from 1 to 512"),
+        (("verify", absurd, "--against", pruned), "block_count is 22784: expected a number from 1 to 512"),
         (("verify", pruned, "--against", pruned, "--seed", -1), "usage"),
         (("verify", pruned, "--against", pruned, "--tolerance", "inf"), "no positive number"),
         (("export", granite, "--family", "llama", "--to", "gguf", "-o", tmp_path / "x"), "only assumed"),
@@ -135,7 +135,7 @@ def test_whatever_would_be_left_out_stands_in_the_way(tiny_models: TinyModels, t
     tensors = load_file(source / "model.safetensors")
     tensors["model.layers.1.mlp.up_proj.bias"] = torch.ones(80)
     save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
-    for target in TARGETS.values():
+    for target in export_forms():
         assert any("for which Llama has no place" in reason for reason in target.obstacles(gatenorm.open_model(source)))
     config = json.loads((source / "config.json").read_text())
     for change, reason in (
@@ -144,5 +144,5 @@ def test_whatever_would_be_left_out_stands_in_the_way(tiny_models: TinyModels, t
         ({"rms_norm_eps": "1e-5"}, "rms_norm_eps"),
     ):
         (source / "config.json").write_text(json.dumps(config | change))
-        for target in TARGETS.values():
+        for target in export_forms():
             assert any(reason in given for given in target.obstacles(gatenorm.open_model(source)))

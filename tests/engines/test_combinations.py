@@ -18,7 +18,7 @@ import pytest
 import gatenorm
 from gatenorm.engines import engine_named, engines
 from gatenorm.errors import OutputError
-from gatenorm.exports.registry import target
+from gatenorm.exports.registry import export_form
 from tests.engines.elsewhere import ROOT, TIE, TOKENS, Answer, ask, largest_difference, prompts, python_with
 from tests.export import gguf_models
 from tests.export import llama_like_models as tiny
@@ -115,7 +115,7 @@ def written_as(form: str, directory: Path, out: Path) -> Path:
         return directory
     out.parent.mkdir(parents=True, exist_ok=True)
     out = out.with_suffix(".gguf") if form == "gguf" else out
-    target(form).write(gatenorm.open_model(directory), out, dtype="f32" if form == "gguf" else "auto")
+    export_form(form).write(gatenorm.open_model(directory), out, dtype="f32" if form == "gguf" else "auto")
     return out
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import gatenorm
-from gatenorm.exports.registry import target
+from gatenorm.exports.registry import export_form
 from gatenorm.models import loading as runtime
 from tests.engines.asked import TEXT
 from tests.engines.elsewhere import ask, largest_difference, prompts, python_with
@@ -24,7 +24,7 @@ REFUSED = [name for name in TINY if name.startswith("llama-narrow-heads")]
 
 
 def export(source: Path, out: Path) -> Path:
-    target("nemotron-nas").write(gatenorm.open_model(source), out)
+    export_form("nemotron-nas").write(gatenorm.open_model(source), out)
     return out
 
 

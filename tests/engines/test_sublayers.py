@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import gatenorm
-from gatenorm.exports.registry import target
+from gatenorm.exports.registry import export_form
 from tests.engines.elsewhere import ask, largest_difference, prompts, python_with
 from tests.engines.servable_models import LAYERS, VOCABULARY, build
 from tests.engines.test_transformers_versions import ENVIRONMENTS, SCRIPT, WAYS, interpreter
@@ -86,7 +86,7 @@ def test_engines_read_nemotron_nas(
     python, directories = python_with(package, environment), {}
     for steps in STEPS:
         directories[steps] = tmp_path / "exported" / steps
-        target("nemotron-nas").write(gatenorm.open_model(models / f"llama-{steps}" / "pruned"), directories[steps])
+        export_form("nemotron-nas").write(gatenorm.open_model(models / f"llama-{steps}" / "pruned"), directories[steps])
     answers = answered(python, asker, directories, tmp_path)
     for steps, answer in answers.items():
         assert not answer.refused, answer.refused

@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import gatenorm
-from gatenorm.exports.registry import target
+from gatenorm.exports.registry import export_form
 from gatenorm.models import loading as runtime
 from tests.engines.elsewhere import ROOT, TOKENS, Answer, ask, largest_difference, prompts, python_with
 from tests.engines.servable_models import CASES, DROP, LAYERS, VOCABULARY, write
@@ -134,7 +134,7 @@ def with_plugin(python: str, models: Path, tmp_path_factory: pytest.TempPathFact
     directories |= {"dense": models / "llama" / "dense"}
     for name in ("llama", "qwen2"):
         directories[f"nas-{name}"] = place / f"nas-{name}"
-        target("nemotron-nas").write(gatenorm.open_model(models / name / "pruned"), directories[f"nas-{name}"])
+        export_form("nemotron-nas").write(gatenorm.open_model(models / name / "pruned"), directories[f"nas-{name}"])
         directories[f"nas-{name}-0"] = without_attention_in_layer_0(directories[f"nas-{name}"], place / f"{name}-0")
     return ask(python, ("tests.engines.asked", "vllm"), directories, dict.fromkeys(directories, VOCABULARY), place)
 

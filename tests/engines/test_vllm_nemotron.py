@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import gatenorm
-from gatenorm.exports.registry import target
+from gatenorm.exports.registry import export_form
 from tests.engines.elsewhere import ask, largest_difference, prompts, python_with
 from tests.export import llama_like_models as tiny
 
@@ -24,7 +24,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     python, place = python_with("vllm", ".venv-vllm"), tmp_path_factory.mktemp("vllm")
     sources = {key: tiny.write(name, place / key, drop) for key, (name, drop) in zip(NAMES, CASES, strict=True)}
     for key, source in sources.items():
-        target("nemotron-nas").write(gatenorm.open_model(source), place / "exported" / key)
+        export_form("nemotron-nas").write(gatenorm.open_model(source), place / "exported" / key)
     directories = {key: place / "exported" / key for key in sources}
     vocabularies = dict.fromkeys(sources, tiny.VOCABULARY)
     found = ask(python, ("tests.engines.served_as_is",), directories, vocabularies, place)

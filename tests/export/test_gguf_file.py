@@ -23,7 +23,7 @@ from gatenorm.errors import CheckpointError, MissingExtraError, OutputError
 from gatenorm.exports.gguf import types as gguf_types
 from gatenorm.exports.gguf import writer as gguf
 from gatenorm.exports.gguf.tensors import interleaved
-from gatenorm.exports.registry import TARGETS, target
+from gatenorm.exports.registry import export_form
 from gatenorm.records import Edits
 from tests.errors import refused
 from tests.export import gguf_models
@@ -178,7 +178,7 @@ def test_what_deci_cannot_express_is_refused_by_name(tiny_models: TinyModels, na
     with_tokenizer(directory)
     assert said in "; ".join(gguf.obstacles(open_model(directory)))
     with pytest.raises(OutputError, match="cannot be written as gguf"):
-        target("gguf").write(open_model(directory), tmp_path / "model.gguf")
+        export_form("gguf").write(open_model(directory), tmp_path / "model.gguf")
     assert not (tmp_path / "model.gguf").exists()
 
 
@@ -332,5 +332,5 @@ def test_keys_that_contradict_each_other_are_an_error_in_one_line(written: Path,
 
 
 def test_the_target_is_listed():
-    assert TARGETS["gguf"].is_file
-    assert {"auto", *gguf_types.SCHEMES} == set(TARGETS["gguf"].dtypes)
+    assert export_form("gguf").is_file
+    assert {"auto", *gguf_types.SCHEMES} == set(export_form("gguf").dtypes)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from gatenorm.api import open_model
 from gatenorm.exports.llama_like import tied
-from gatenorm.exports.registry import TARGETS
+from gatenorm.exports.registry import export_forms
 
 TinyModels = Callable[..., Path]
 
@@ -51,7 +51,7 @@ def test_another_head_is_not_the_embedding(stored_twice: Path):
 
 def test_saying_what_can_be_written_reads_no_weights(stored_twice: Path):
     layout = open_model(stored_twice)
-    for target in TARGETS.values():
+    for target in export_forms():
         target.obstacles(layout)
     assert layout.checkpoint.bytes_read == 0
 
@@ -61,7 +61,7 @@ def test_a_window_in_a_model_that_does_not_say_its_context(tiny_models: TinyMode
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**config, "max_position_embeddings": None}))
     layout = open_model(model)
-    for target in TARGETS.values():
+    for target in export_forms():
         assert any(
             reason.startswith("its attention looks back 16 tokens (sliding") for reason in target.obstacles(layout)
         )

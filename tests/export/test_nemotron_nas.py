@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 import gatenorm
 from gatenorm.errors import OutputError
 from gatenorm.exports.nemotron.tensors import ffn_mult
-from gatenorm.exports.registry import Exported, target
+from gatenorm.exports.registry import Exported, export_form
 from gatenorm.records import Edits
 from gatenorm.speed.measure.variants import Variant
 from tests import tiny_models
@@ -29,7 +29,7 @@ BOTH = pytest.mark.parametrize(("name", "drop"), [(name, drop) for name in CASES
 
 
 def export(source: Path, out: Path, **options: Any) -> Exported:
-    return target("nemotron-nas").write(gatenorm.open_model(source), out, **options)
+    return export_form("nemotron-nas").write(gatenorm.open_model(source), out, **options)
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -327,5 +327,5 @@ def test_it_appears_whole_or_not_at_all(tmp_path: Path):
 
 
 def test_a_type_that_it_does_not_write_is_refused(exported: Any, tmp_path: Path):
-    with pytest.raises(OutputError, match="nemotron-nas has no type 'q8_0'"):
+    with pytest.raises(OutputError, match="q8_0 is no type of nemotron-nas"):
         export(exported("llama", ())[0], tmp_path / "out", dtype="q8_0")

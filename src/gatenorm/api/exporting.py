@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from gatenorm.api.opening import ModelLike, open_model
-from gatenorm.exports.registry import Exported, target
+from gatenorm.exports.registry import Exported, export_form
 from gatenorm.exports.verify import verify as verification
 from gatenorm.progress import Progress
 
@@ -31,7 +31,7 @@ def export(
         OutputError: the model cannot be written so (the message says why), or ``out`` is taken.
         MissingExtraError: a package that writing needs is not installed.
     """
-    return target(to).write(open_model(model, family), Path(out), dtype=dtype, progress=progress)
+    return export_form(to).write(open_model(model, family), Path(out), dtype=dtype, progress=progress)
 
 
 def verify(

@@ -26,7 +26,7 @@ def command(
 ) -> None:
     """Write MODEL, pruned by gatenorm or dense, in a form that stock engines serve without a patch."""
     from gatenorm.api import open_model
-    from gatenorm.exports.registry import TARGETS, target
+    from gatenorm.exports.registry import export_form, known
     from gatenorm.files import check_apart
 
     console.check_json(json)
@@ -42,9 +42,9 @@ def command(
             "form-missing" if to is None else "out-missing",
             "is missing",
             field="to" if to is None else "out",
-            expected=f"{named('to')} {'|'.join(TARGETS)} {named('out')} PATH, or {named('list_')}",
+            expected=f"{named('to')} {'|'.join(known())} {named('out')} PATH, or {named('list_')}",
         )
-    wanted = target(to)
+    wanted = export_form(to)
     wanted.check_output(out)
     layout = open_model(model, family)
     if not wanted.is_file:  # a file for an engine often lies beside the weights that it was made from
@@ -63,10 +63,10 @@ def command(
 
 def describe(layout: Any) -> list[dict[str, Any]]:
     """Every form that the model could be written in, with the reasons against; JSON-ready."""
-    from gatenorm.exports.registry import TARGETS
+    from gatenorm.exports.registry import export_forms
 
     facts = []
-    for target in TARGETS.values():
+    for target in export_forms():
         reasons = target.obstacles(layout)
         facts.append(
             {

@@ -1,22 +1,24 @@
 """What a pruned checkpoint can be written as, besides the transformers directory that pruning leaves.
 
-A new target is a module with ``obstacles`` and ``write``, and one entry here: the command line, ``export --list`` and
-the table in the docs follow from it.
+A form is a module of ``gatenorm.exports.forms`` with an :class:`Export` as ``EXPORT``; another package adds one with
+an entry point of the group ``gatenorm.exports``. The command line and ``export --list`` follow from it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
 from gatenorm.errors import OutputError, did_you_mean
+from gatenorm.extensions import Extension, extension, extensions
 from gatenorm.families import Layout
 from gatenorm.files import check_apart, check_new_directory, check_new_file
+from gatenorm.progress import Progress
 
-Progress = Callable[[int, int], None]
+__all__ = ["Export", "Exported", "Progress", "export_form", "export_forms", "known"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Exported:
 
 
 class _Module(Protocol):
-    """What the module of a target has."""
+    """What the module that writes a form has."""
 
     def obstacles(self, layout: Layout) -> list[str]:
         """Why this model cannot be written so, one line a reason; empty when it can."""
@@ -41,19 +43,24 @@ class _Module(Protocol):
 
 
 @dataclass(frozen=True)
-class Target:
+class Export:
     """A form that engines read.
 
-    ``engines`` are those that serve it unpatched; ``dtypes`` the types that ``--dtype`` may name, of which ``auto``
-    keeps what is stored; ``is_file`` whether it is one file or a directory.
+    Attributes:
+        summary: what it is, for people.
+        engines: those that serve it unpatched.
+        dtypes: the types that it can be written in; ``auto`` keeps what is stored.
+        is_file: whether it is one file or a directory.
+        module: the module that writes it, with the functions ``obstacles``, ``remarks`` and ``write``.
+        name: set by the registry.
     """
 
-    name: str
     summary: str
     engines: tuple[str, ...]
     dtypes: tuple[str, ...]
     is_file: bool
     module: str
+    name: str = ""
 
     def obstacles(self, layout: Layout) -> list[str]:
         """Why this model cannot be written so, one line a reason; empty when it can."""
@@ -84,13 +91,15 @@ class Target:
             MissingExtraError: a package that writing needs is not installed.
         """
         if dtype not in self.dtypes:
-            raise OutputError(f"{self.name} has no type {dtype!r}; {did_you_mean(dtype, self.dtypes)}")
+            hint = did_you_mean(dtype, self.dtypes)
+            raise OutputError("dtype-unknown", f"is no type of {self.name}", field="dtype", given=dtype, hint=hint)
         self.check_output(out)
         if not self.is_file:  # a file for an engine often lies beside the weights that it was made from
             check_apart(out, layout.checkpoint.directory)
         reasons = self.obstacles(layout)
         if reasons:
-            raise OutputError(f"{layout.checkpoint.name} cannot be written as {self.name}: {'; '.join(reasons)}")
+            problem = f"{layout.checkpoint.name} cannot be written as {self.name}: {'; '.join(reasons)}"
+            raise OutputError("not-exportable", problem)
         return self._module.write(layout, out, dtype=dtype, progress=progress)
 
     @property
@@ -99,35 +108,21 @@ class Target:
         return cast(_Module, import_module(self.module))
 
 
-TARGETS: dict[str, Target] = {
-    target.name: target
-    for target in (
-        Target(
-            name="gguf",
-            summary="one GGUF file of architecture deci",
-            engines=("llama.cpp", "Ollama"),
-            dtypes=("auto", "f32", "f16", "bf16", "q8_0", "q4_k_m", "q5_k_m", "q6_k"),
-            is_file=True,
-            module="gatenorm.exports.gguf.writer",
-        ),
-        Target(
-            name="nemotron-nas",
-            summary="a directory of type nemotron-nas",
-            engines=("vLLM", "SGLang", "TensorRT-LLM", "ExLlamaV3", "MLX-LM"),
-            dtypes=("auto",),
-            is_file=False,
-            module="gatenorm.exports.nemotron.writer",
-        ),
-    )
-}
+def known() -> Mapping[str, Extension]:
+    """All forms by name; none is imported."""
+    return extensions("exports", ("gatenorm.exports.forms",), "EXPORT")
 
 
-def target(name: str) -> Target:
-    """The target of that name.
+def export_form(name: str) -> Export:
+    """The form of that name.
 
     Raises:
         OutputError: there is none.
     """
-    if name not in TARGETS:
-        raise OutputError(f"--to {name} is not known; {did_you_mean(name, TARGETS)}")
-    return TARGETS[name]
+    found: Export = extension(name, known(), OutputError, "to")
+    return replace(found, name=name)
+
+
+def export_forms() -> list[Export]:
+    """All forms."""
+    return [export_form(name) for name in known()]

@@ -11,7 +11,7 @@ from gatenorm.audit.plan.candidates import Candidate
 from gatenorm.audit.run.job_cache import Measuring, records, recovery_sha256
 from gatenorm.audit.run.jobs import Order
 from gatenorm.engines import engine_named
-from gatenorm.exports.registry import TARGETS
+from gatenorm.exports.registry import export_form
 from gatenorm.records import Evidence
 from gatenorm.records.audit import NotExamined
 
@@ -91,7 +91,7 @@ def _paths(
     if _form(engine) == _DIRECTORY:
         return {"": source, **directories}, []
     exports = measuring.state.directory / "exports"
-    reasons = TARGETS[_GGUF].obstacles(measuring.layout)
+    reasons = export_form(_GGUF).obstacles(measuring.layout)
     if reasons:
         return {}, [NotExamined(f"speed in {engine}", f"no {_GGUF} file can be written: {'; '.join(reasons)}")]
     names = {"": UNPRUNED, **{name: name for name in directories}}

@@ -14,9 +14,9 @@ CHECK = "Comparison"
 
 def forms() -> str:
     """All forms by name, for help."""
-    from gatenorm.exports.registry import TARGETS
+    from gatenorm.exports.registry import known
 
-    return ", ".join(TARGETS)
+    return ", ".join(known())
 
 
 To = Annotated[str | None, option("--to", metavar="FORM", panel=OUTPUT, help=lambda: f"Form to write: {forms()}")]
