@@ -119,6 +119,7 @@ def test_every_chart_has_a_text_and_a_table_of_its_numbers(measured: Audit):
         assert len(chart.says) > 40
         assert chart.table.rows
         assert all(len(row) == len(chart.table.columns) for row in chart.table.rows)
+        chart.figure(WIDE).to_dict(validate=True)
     names = {chart.name for chart in charts}
     assert {"scores-0", "removed", "tradeoff", "perplexity", "selection", "correlation"} <= names
     assert {"retrieval-change", "speed-prefill-0", "speed-decode-0"} <= names

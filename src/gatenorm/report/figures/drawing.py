@@ -105,7 +105,8 @@ def beside(panels: Sequence[Chart], width: int) -> Chart:
 
 def svg(chart: Chart, name: str = "", ground: str = "") -> str:
     """A chart as SVG in as few bytes as show the same; ``name`` sets its ids apart from those of other drawings."""
-    drawn = vl_convert.vegalite_to_svg(_cleaned(chart.to_dict()), config=_CONFIG, allowed_base_urls=[])
+    specification = _cleaned(chart.to_dict(validate=False))  # tests validate all: that takes as long as drawing
+    drawn = vl_convert.vegalite_to_svg(specification, config=_CONFIG, allowed_base_urls=[])
     root = ET.fromstring(drawn.replace(_NAMESPACE, "", 1))  # without it names of elements are short
     _slim(root)
     _rename_ids(root, name)

@@ -1,4 +1,4 @@
-"""The report on what was chosen: scores by depth, what each variant lacks, how far the criteria agree."""
+"""The report on the choice: scores by depth, what each variant removes, how far the criteria agree."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from gatenorm.report.figures.removed import removed_figure
 from gatenorm.report.figures.scores import scores_figure
 from gatenorm.report.figures.selection import removed_from, selection_figure
 from gatenorm.report.page.audit_view import candidates, chosen, comparisons, title
-from gatenorm.report.page.blocks import Block, Cell, Chart, Charts, Column, Section, Table, Text
+from gatenorm.report.page.blocks import Block, Cell, Chart, Charts, Column, Section, Table, Text, numeric
 from gatenorm.report.page.wording import duration, fixed, number, size
 from gatenorm.surgery.planning import count_for_share
 
 
 def depth(audit: Audit) -> Section:
-    """Scores by layer with the removed layers marked, then the layers that each variant lacks."""
+    """Scores by layer with the removed layers marked, then the layers that each variant removes."""
     variant = chosen(audit) or next(iter(candidates(audit)), None)
     blocks: list[Block] = [
         Text(
-            "A criterion gives every attention sublayer a score, and the lowest are removed first. Layers keep their "
-            "original numbers, counted from 0; scores have no unit and compare only within one criterion."
+            "A criterion scores every attention sublayer, and those with the lowest scores are removed first. Layers "
+            "keep their original numbers, counted from 0; scores have no unit and compare only within one criterion."
         )
     ]
     blocks += [_scores(audit, scores, variant) for scores in _shown(audit, variant)]
@@ -38,11 +38,13 @@ def agreement(audit: Audit) -> Section:
     """Which layers each criterion removes at which budget, and the rank correlation of every two."""
     same = [s for s in audit.scores if by_layer(s).keys() == by_layer(audit.scores[0]).keys()]
     if len(same) < 2:
-        return Section("agreement", "Agreement of the criteria", (Text("Only one ranking was made: none to compare."),))
+        return Section(
+            "agreement", "Agreement of the criteria", (Text("There is only one ranking, nothing to compare."),)
+        )
     blocks: list[Block] = [
         Text(
-            "Where criteria that look at different things would remove the same layers, the choice rests on more than "
-            "one of them. A rank correlation of 1 is the same order, 0 is what chance gives, −1 the opposite."
+            "If criteria that measure different things would remove the same layers, the choice does not depend on one "
+            "of them. A rank correlation of 1 means the same order, 0 chance, −1 the opposite order."
         ),
         _selection(same),
         Charts((_correlations(same),)),
@@ -51,7 +53,7 @@ def agreement(audit: Audit) -> Section:
 
 
 def _shown(audit: Audit, variant: AuditedVariant | None) -> list[Scores]:
-    """The ranking that was asked for and, where it is another, the one that the chosen variant follows."""
+    """The requested ranking and, if it is another, the one that the chosen variant follows."""
     first = list(audit.scores[:1])
     used = [s for s in audit.scores if variant is not None and label(s) == variant.criterion]
     return first + [s for s in used if s not in first]
@@ -65,10 +67,10 @@ def _scores(audit: Audit, scores: Scores, variant: AuditedVariant | None) -> Cha
     without = candidates(audit)
     rows = [
         [
-            Cell(str(s.layer)),
-            Cell(number(s.score, 5)),
-            Cell(str(place[s.layer])),
-            Cell(", ".join(title(v) for v in without if s.layer in v.plan.added.attention) or "kept by all"),
+            str(s.layer),
+            number(s.score, 5),
+            str(place[s.layer]),
+            ", ".join(title(v) for v in without if s.layer in v.plan.added.attention) or "kept by all",
         ]
         for s in scores.layers
     ]
@@ -82,12 +84,7 @@ def _scores(audit: Audit, scores: Scores, variant: AuditedVariant | None) -> Cha
         figure=scores_figure(scores, gone, meaning),
         table=Table.of(
             f"{name}, layer by layer",
-            [
-                Column("Layer"),
-                Column("Score", number=True),
-                Column("Rank, 1 is removed first", number=True),
-                Column("Removed in"),
-            ],
+            ["Layer", numeric("Score"), numeric("Rank, 1 is removed first"), "Removed in"],
             rows,
         ),
     )
@@ -102,43 +99,32 @@ def _matrix(audit: Audit) -> Chart:
     )
     layers = layers or list(range(audit.model.layers))
     rows = [
-        [
-            Cell(title(v)),
-            Cell(v.criterion),
-            Cell(spans(v.plan.added.attention)),
-            Cell(str(len(v.plan.added.attention))),
-            Cell(f"{v.share:.1%}"),
-        ]
-        for v in own
-    ]
-    columns = [
-        Column("Variant"),
-        Column("Criterion"),
-        Column("Layers removed"),
-        Column("Count", number=True),
-        Column("Share", number=True),
+        [title(v), v.criterion, spans(gone), str(len(gone)), f"{v.share:.1%}"]
+        for v, gone in ((v, v.plan.added.attention) for v in own)
     ]
     return Chart(
         name="removed",
         title="Attention removed in each variant",
-        says=f"A row for each of {len(own)} variants, a column a layer; filled cells are layers without attention.",
+        says=f"A row for each of {len(own)} variants, a column a layer; filled cells are what it removes.",
         figure=removed_figure(layers, {title(v): v.plan.added.attention for v in own}),
-        table=Table.of("Layers without attention, by variant", columns, rows),
+        table=Table.of(
+            "Layers whose attention each variant removes",
+            ["Variant", "Criterion", "Layers removed", numeric("Count"), numeric("Share")],
+            rows,
+        ),
     )
 
 
 def _selection(same: list[Scores]) -> Chart:
     layers = sorted(by_layer(same[0]))
     counts = [count_for_share(share, len(layers)) for share in BUDGETS]
-    columns = [
-        Column("Criterion"),
-        *(Column(f"Removed at {share:.0%}", f"{n} layers") for share, n in zip(BUDGETS, counts, strict=True)),
-    ]
+    columns = [Column("Criterion")]
+    columns += [Column(f"Removed at {share:.0%}", f"{n} layers") for share, n in zip(BUDGETS, counts, strict=True)]
     rows = []
     for scores in same:
         budgets = removed_from(scores, layers)
         gone = [[layer for layer, b in zip(layers, budgets, strict=True) if b <= n] for n in range(len(BUDGETS))]
-        rows.append([Cell(label(scores)), *(Cell(spans(chosen_layers)) for chosen_layers in gone)])
+        rows.append([label(scores), *map(spans, gone)])
     return Chart(
         name="selection",
         title="Which layers each criterion removes, by budget",
@@ -159,17 +145,13 @@ def _correlations(same: list[Scores]) -> Chart:
         return 1.0 if a == b else found[min(a, b), max(a, b)].spearman
 
     matrix = [[value(a, b) for b in range(len(same))] for a in range(len(same))]
-    rows = []
+    rows: list[list[Cell | str]] = []
     for (a, b), pair in found.items():
-        cells = [
-            Cell(f"{names[a]} and {names[b]}"),
-            Cell(fixed(pair.spearman, 2, sign=True)),
-            Cell(fixed(pair.kendall, 2, sign=True)),
-        ]
-        cells += [Cell(f"{len(o.shared)} of {o.count}", note=f"chance {o.chance:.1f}") for o in pair.overlaps]
-        rows.append(cells)
-    columns = [Column("Criteria"), Column("Spearman", number=True), Column("Kendall", number=True)]
-    columns += [Column(f"Shared at {share:.0%}", number=True) for share in BUDGETS]
+        shared = [Cell(f"{len(o.shared)} of {o.count}", note=f"chance {o.chance:.1f}") for o in pair.overlaps]
+        figures = [fixed(value, 2, sign=True) for value in (pair.spearman, pair.kendall)]
+        rows.append([f"{names[a]} and {names[b]}", *figures, *shared])
+    columns = [Column("Criteria"), numeric("Spearman"), numeric("Kendall")]
+    columns += [numeric(f"Shared at {share:.0%}") for share in BUDGETS]
     first = ", ".join(f"{names[b]} {fixed(value(0, b), 2, sign=True)}" for b in range(1, len(same)))
     return Chart(
         name="correlation",
