@@ -21,7 +21,7 @@ from typing import Any
 
 from gatenorm.errors import GatenormError, did_you_mean, first_line
 
-GROUPS = ("criteria", "evaluations", "engines", "exports", "formats", "families", "models")
+GROUPS = ("criteria", "evaluations", "engines", "exports", "formats", "families", "models", "operations")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from gatenorm.criteria.tokens.sources import Samples
 from gatenorm.families import Layout, detect_layout
 from gatenorm.models.model import Model
 from gatenorm.surgery import modeling_gatenorm as modeling
+from gatenorm.surgery.config import block_description
 from tests.tiny_models import VOCABULARY
 
 # Every block shape: pre-norm, windows, sandwich, post-norm, parallel with one norm and with two, norms on the stream.
@@ -75,7 +76,7 @@ def naive_streams(model: Any, layout: Layout, sequences: Any) -> dict[int, list[
             handle.remove()
         for layer, block in enumerate(blocks):
             free = copy.deepcopy(block)
-            modeling.remove_attention(free, layout.block, model.config)
+            modeling.edit_block(free, block_description(layout.data), model.config, {"attention": "remove"}, {})
             without: dict[str, torch.Tensor] = {}
             free.get_submodule(layout.block["branch"][0]).register_forward_pre_hook(
                 _input_of(without, "it"), with_kwargs=True

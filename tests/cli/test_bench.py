@@ -167,9 +167,9 @@ def test_prune_brings_the_cache_below_a_size(
 
 
 def test_the_smallest_count_by_hand():
-    assert count_for_target([1.1, 1.2, 1.3], 1.2, "--x") == 2
-    assert count_for_target([1.1], 1.0, "--x") == 1
-    with pytest.raises(PlanError, match=r"--x 2 is out of reach: removing 3 gives 1\.3 at most"):
-        count_for_target([1.1, 1.2, 1.3], 2, "--x")
+    assert count_for_target([1.1, 1.2, 1.3], 1.2, "x") == 2
+    assert count_for_target([1.1], 1.0, "x") == 1
+    with pytest.raises(PlanError, match=r"x 2 is out of reach: removing 3 gives 1\.3 at most"):
+        count_for_target([1.1, 1.2, 1.3], 2, "x")
     with pytest.raises(PlanError, match="no layer can be removed"):
-        count_for_target([], 2, "--x")
+        count_for_target([], 2, "x")

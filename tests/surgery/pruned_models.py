@@ -13,8 +13,9 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
-from gatenorm.families import families, mlp_modules
+from gatenorm.families import families
 from gatenorm.records import Edits, ModelIdentity, Plan, to_json
+from gatenorm.surgery.config import block_description
 
 LAYERS = 6
 VOCABULARY = 64
@@ -244,7 +245,7 @@ def pruned_config(model: Any, name: str, drop: Sequence[int]) -> dict[str, Any]:
             "base_model_type": base,
             "layers": LAYERS,
             "edits": Edits.of("attention", drop).to_json(),
-            "block": shape.block | {"mlp": list(mlp_modules(shape.family()))},
+            "block": block_description(shape.family()),
             "plan": to_json(Plan(ModelIdentity("ä model", base, LAYERS, "0" * 64, {}), Edits.of("attention", drop))),
         },
     }

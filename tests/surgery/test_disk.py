@@ -162,7 +162,7 @@ def test_pruning_again_composes_in_original_indices(tiny_models: TinyModels, tmp
     assert [s.layer for s in scored.layers] == [0, 2, 4]
     whole = {s.layer: s.score for s in api.score(source).layers}
     assert [s.score for s in scored.layers] == pytest.approx([whole[i] for i in (0, 2, 4)], rel=1e-9)
-    with pytest.raises(PlanError, match="layer 1 has lost its attention already"):
+    with pytest.raises(PlanError, match="drop 1 has lost its attention already"):
         api.plan(twice, drop=[1])
     with pytest.raises(PlanError, match="1 to 2"):
         api.plan(twice, layers=3)
@@ -222,7 +222,11 @@ def test_an_output_that_is_a_link_is_refused_before_the_work(target: str, tiny_m
 def test_a_plan_is_checked_before_it_is_carried_out(tiny_models: TinyModels, tmp_path: Path):
     source = tiny_models("llama-gqa")
     plan = api.plan(source, drop=[1])
-    for drop, message in [((0, 1, 2, 3), "at least one must stay"), ((40,), "there is no layer 40"), ((), "no layer")]:
+    for drop, message in [
+        ((0, 1, 2, 3), "at least one must stay"),
+        ((40,), "40 does not exist"),
+        ((), "names no layer"),
+    ]:
         with pytest.raises(PlanError, match=message):
             api.prune(source, tmp_path / "out", structs.replace(plan, edits=Edits.of("attention", drop)))
     with pytest.raises(PlanError, match="another checkpoint"):

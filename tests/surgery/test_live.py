@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from gatenorm.errors import PlanError
-from gatenorm.records import Plan, from_json
-from gatenorm.surgery.live import remove_attention
+from gatenorm.records import Edits, Plan, from_json
+from gatenorm.surgery.live import edit_model
 from tests.surgery.pruned_models import (
     LAYERS,
     SHAPES,
@@ -35,7 +35,7 @@ def test_live_surgery_equals_loading(name, directories):
     config_before = config.to_dict()
     loaded = load(directories(name, drop))
     plan = loaded.config.gatenorm["plan"]
-    assert remove_attention(model, [3, 0], SHAPES[name].family(), plan) is model
+    assert edit_model(model, Edits.of("attention", [3, 0]), SHAPES[name].family(), plan) is model
     assert type(model) is type(loaded)
     assert str(model) == str(loaded)
     assert set(model._no_split_modules) == set(loaded._no_split_modules)
@@ -56,11 +56,11 @@ def test_live_surgery_equals_loading(name, directories):
 
 @full
 def test_live_surgery_composes_and_saves(name, directories, tmp_path):
-    once = remove_attention(build(name), (0, 3, 4), SHAPES[name].family())
-    twice = remove_attention(build(name), (3,), SHAPES[name].family())
+    once = edit_model(build(name), Edits.of("attention", (0, 3, 4)), SHAPES[name].family())
+    twice = edit_model(build(name), Edits.of("attention", (3,)), SHAPES[name].family())
     with torch.no_grad():
         twice(tokens(1, 4), output_hidden_states=True)  # leaves hooks behind
-    remove_attention(twice, (4, 0), SHAPES[name].family())
+    edit_model(twice, Edits.of("attention", (4, 0)), SHAPES[name].family())
     found, expected = twice.config.to_dict(), once.config.to_dict()
     plan = from_json(Plan, found["gatenorm"].pop("plan"), "a plan")
     assert (plan.edits.attention, plan.added.attention, plan.previous.edits.attention) == ((0, 3, 4), (0, 4), (3,))
@@ -80,7 +80,7 @@ def test_live_surgery_composes_and_saves(name, directories, tmp_path):
 
 
 def test_live_surgery_on_a_loaded_model(directories):
-    model = remove_attention(load(directories("llama", (0, 3))), [5], SHAPES["llama"].family())
+    model = edit_model(load(directories("llama", (0, 3))), Edits.of("attention", [5]), SHAPES["llama"].family())
     assert_same_text(model, build("llama"), "llama", (0, 3, 5), padded_batch())
     again = AutoModelForCausalLM.from_config(model.config)
     assert type(again) is type(model)
@@ -101,13 +101,15 @@ def test_live_surgery_refuses_and_leaves_the_model_alone(drop, block, message):
     model, ids = build("llama"), tokens(1, 5)
     before = str(model), model.config.to_dict(), model(ids).logits
     with pytest.raises(PlanError, match=message):
-        remove_attention(model, drop, SHAPES["llama"].family(block))
+        edit_model(model, Edits.of("attention", drop), SHAPES["llama"].family(block))
     assert (str(model), model.config.to_dict()) == before[:2]
     assert torch.equal(model(ids).logits, before[2])
 
 
 def test_live_surgery_refuses_what_it_does_not_know():
     with pytest.raises(PlanError, match="LlamaModel cannot be pruned"):
-        remove_attention(build("llama").model, [1], SHAPES["llama"].family())
+        edit_model(build("llama").model, Edits.of("attention", [1]), SHAPES["llama"].family())
     with pytest.raises(PlanError, match="scale_attn_by_inverse_layer_idx"):
-        remove_attention(build("gpt2", scale_attn_by_inverse_layer_idx=True), [1], SHAPES["gpt2"].family())
+        edit_model(
+            build("gpt2", scale_attn_by_inverse_layer_idx=True), Edits.of("attention", [1]), SHAPES["gpt2"].family()
+        )

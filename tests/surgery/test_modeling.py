@@ -9,8 +9,9 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForCausalLM
 
+from gatenorm.records import Edits
 from gatenorm.surgery import modeling_gatenorm as modeling
-from gatenorm.surgery.live import remove_attention
+from gatenorm.surgery.live import edit_model
 from tests.surgery.pruned_models import (
     LAYERS,
     SHAPES,
@@ -113,7 +114,7 @@ def test_attentions_are_those_of_the_kept_layers(directories):
 
 
 def test_layer_list_is_physical_but_for_the_stages():
-    model = remove_attention(build("llama"), (0, 3), SHAPES["llama"].family())
+    model = edit_model(build("llama"), Edits.of("attention", (0, 3)), SHAPES["llama"].family())
     layers = model.model.layers
     assert len(layers) == len(list(layers)) == LAYERS
     assert [isinstance(layers[index], modeling.AttentionFree) for index in range(-1, 5)] == [
@@ -133,7 +134,7 @@ def test_layers_are_not_cut_for_pipeline_parallelism():
     class PPMissingLayer(torch.nn.Identity):
         pass
 
-    model = remove_attention(build("llama"), (0, 3), SHAPES["llama"].family())
+    model = edit_model(build("llama"), Edits.of("attention", (0, 3)), SHAPES["llama"].family())
     before = str(model)
     with pytest.raises(ValueError, match="use tensor parallelism"):
         model.model.layers[5] = PPMissingLayer()

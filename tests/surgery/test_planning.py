@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gatenorm import api
-from gatenorm.errors import PlanError, RecordError
+from gatenorm.errors import GatenormError, PlanError, RecordError
 from gatenorm.records import to_json
 from gatenorm.surgery.planning import count_for_share
 
@@ -43,28 +43,39 @@ def test_the_weakest_go_and_the_protected_stay(tiny_models: TinyModels):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "code", "field"),
     [
-        ({}, "say once what to remove"),
-        ({"layers": 1, "drop": [1]}, "given: layers, drop"),
-        ({"layers": 0}, "cannot remove 0"),
-        ({"layers": 4}, "the model has 4, and one must stay: 1 to 3"),
-        ({"layers": -1}, "cannot remove -1"),
-        ({"layers": 3, "protect": [0, 1]}, "2 of them protected, and one must stay: 1 to 2"),
-        ({"layers": 1, "protect": [9]}, "layer 9 cannot be protected: the layers are 0 to 3"),
-        ({"drop": []}, "no layer to remove was named"),
-        ({"drop": [4]}, "there is no layer 4: the layers are 0 to 3"),
-        ({"drop": [-1]}, "there is no layer -1"),
-        ({"drop": [0, 1, 2, 3]}, "at least one must stay"),
-        ({"drop": [0, 2], "protect": [2]}, "layer 2 is to be removed and to be protected"),
-        ({"drop": [0], "criterion": "gate-nrom"}, "did you mean 'gate-norm'"),
-        ({"layers": 1, "criterion": "gate-nrom"}, "did you mean 'gate-norm'"),
+        ({}, None, None),
+        ({"layers": 1, "drop": [1]}, None, None),
+        ({"layers": 0}, "count-out-of-range", "layers"),
+        ({"layers": 4}, "count-out-of-range", "layers"),
+        ({"layers": -1}, "count-out-of-range", "layers"),
+        ({"layers": 3, "protect": [0, 1]}, "count-out-of-range", "layers"),
+        ({"layers": 1, "protect": [9]}, "protected-layer-unknown", "protect"),
+        ({"drop": []}, "layers-missing", "drop"),
+        ({"drop": [4]}, "layer-unknown", "drop"),
+        ({"drop": [-1]}, "layer-unknown", "drop"),
+        ({"drop": [True]}, "layer-unknown", "drop"),
+        ({"drop": [0, 1, 2, 3]}, "none-would-stay", "drop"),
+        ({"drop": [0, 2], "protect": [2]}, "layer-protected", "protect"),
+        ({"drop": [0], "criterion": "gate-nrom"}, "criterion-unknown", "criterion"),
+        ({"layers": 1, "criterion": "gate-nrom"}, "criterion-unknown", "criterion"),
     ],
 )
-def test_what_cannot_be_is_said_in_one_line(arguments: dict, message: str, tiny_models: TinyModels):
-    with pytest.raises(Exception, match=message) as raised:
+def test_what_cannot_be_planned_is_refused_in_one_line(
+    arguments: dict, code: str | None, field: str | None, tiny_models: TinyModels
+):
+    with pytest.raises(GatenormError) as raised:
         api.plan(tiny_models("llama-gqa"), **arguments)
+    assert code is None or (raised.value.code, raised.value.field) == (code, field)
     assert "\n" not in str(raised.value)
+
+
+def test_a_refused_count_says_what_is_possible(tiny_models: TinyModels):
+    with pytest.raises(
+        PlanError, match="4 attention sublayers, 2 of them protected, and one must stay: expected 1 to 2"
+    ):
+        api.plan(tiny_models("llama-gqa"), layers=3, protect=[0, 1])
 
 
 def test_a_plan_file_is_for_the_model_it_was_made_for(tiny_models: TinyModels, tmp_path: Path):
@@ -74,7 +85,7 @@ def test_a_plan_file_is_for_the_model_it_was_made_for(tiny_models: TinyModels, t
     assert api.plan(model, file=file) == plan
     with pytest.raises(PlanError, match="another checkpoint"):
         api.plan(tiny_models("mistral"), file=file)
-    with pytest.raises(PlanError, match="to be protected"):
+    with pytest.raises(PlanError, match="is to be removed too"):
         api.plan(model, file=file, protect=[plan.edits.attention[0]])
     fine_tuned = shutil.copytree(model, tmp_path / "fine-tuned")
     content = bytearray((fine_tuned / "model.safetensors").read_bytes())

@@ -21,6 +21,7 @@ from gatenorm.surgery.disk import write_pruned
 from gatenorm.surgery.planning import (
     check_count,
     check_kind,
+    chosen,
     count_for_share,
     plan_by_hand,
     plan_by_scores,
@@ -123,10 +124,10 @@ def prune_module(model: Any, drop: Sequence[int], kind: str = ATTENTION) -> Any:
         FamilyError: the model's architecture is not known.
         PlanError: an unknown kind, a layer that is not there, or none would be left.
     """
-    from gatenorm.surgery.live import remove_sublayers  # which imports PyTorch
+    from gatenorm.surgery.live import edit_model  # which imports PyTorch
 
-    check_kind(kind)
     config = model.config.to_dict()
     pruned = config.get("gatenorm")
     data = family_named(pruned["base_model_type"] if pruned else config["model_type"], config)
-    return remove_sublayers(model, kind, drop, data)
+    layers = pruned["layers"] if pruned else model.config.num_hidden_layers
+    return edit_model(model, chosen(kind, drop, layers), data)

@@ -114,3 +114,19 @@ def to_float32(bits: Bits, dtype: str, out: Float32 | None = None) -> Float32:
             expected="F32, F16, BF16, F64 or fp8",
         )
     return storage.decode(bits, out)
+
+
+def from_float32(values: Float32, dtype: str) -> Bits:
+    """Values as bits of safetensors type ``dtype``, rounded to the nearest (halves to even); they are finite.
+
+    Raises:
+        CheckpointError: a type other than F32, F16, BF16 or F64.
+    """
+    if dtype == "BF16":
+        bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+        return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
+    if dtype not in ("F32", "F16", "F64"):
+        raise CheckpointError(
+            "dtype-not-writable", f"new tensors cannot be stored as {dtype}", expected="F32, F16, BF16 or F64"
+        )
+    return np.asarray(values).astype(STORAGE_TYPES[dtype].numpy)

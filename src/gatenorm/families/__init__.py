@@ -5,7 +5,7 @@ from gatenorm.families.family import classes, families, family, refusal
 from gatenorm.families.layout import Layout, detect_layout
 from gatenorm.families.per_layer import keep_entries
 from gatenorm.families.rotary import Rotary
-from gatenorm.families.sublayers import gone_modules, mlp_modules
+from gatenorm.families.sublayers import mlp_modules
 
 __all__ = [
     "AttentionWeights",
@@ -16,7 +16,6 @@ __all__ = [
     "detect_layout",
     "families",
     "family",
-    "gone_modules",
     "keep_entries",
     "mlp_modules",
     "refusal",

@@ -12,7 +12,6 @@ from gatenorm.families.attention import AttentionWeights
 from gatenorm.families.completeness import missing
 from gatenorm.families.family import Data, families, family, positive, refusal, value
 from gatenorm.families.rotary import Rotary
-from gatenorm.families.sublayers import gone_modules
 from gatenorm.records import ATTENTION, KINDS, MLP, PRUNED_PREFIX, Edits, ModelIdentity, PrunedRecord, from_json
 
 # No dimension of a model comes near; without a limit a config could ask for more memory than there is.
@@ -112,15 +111,6 @@ class Layout:
     def removed_with(self, layer: int) -> tuple[str, ...]:
         """Prefixes of the tensors that go when this layer's attention goes."""
         return tuple(self.tensor(layer, module) + "." for module in self.block["attention"])
-
-    def tensors_removed_by(self, edits: Edits) -> tuple[str, ...]:
-        """Prefixes of the tensors that a checkpoint with its own edits and these lacks."""
-        everything = edits | self.edits
-        return tuple(
-            self.tensor(layer, module) + "."
-            for layer in everything.layers
-            for module in gone_modules(self.data, {edit.sublayer for edit in everything.at(layer)})
-        )
 
     def refusal(self) -> str | None:
         """Why this checkpoint must not be pruned, or ``None``."""

@@ -15,6 +15,7 @@ from gatenorm.checkpoint import TensorSpec
 from gatenorm.families import Layout, keep_entries
 from gatenorm.families.family import value
 from gatenorm.records import Edits
+from gatenorm.surgery.operation import added_tensors, is_removed
 
 # Modules that are looked up by row and multiply nothing, by the last part of their names.
 _LOOKUPS = ("embed_tokens", "embed_positions", "embed_in", "wte", "wpe", "word_embeddings")
@@ -113,18 +114,26 @@ class Architecture:
         Args:
             edits: count what would be left of it after these edits, besides its own.
         """
-        going = layout.tensors_removed_by(edits)
-        stored = [t for t in layout.checkpoint.specs.values() if _is_parameter(t) and not t.name.startswith(going)]
+        removed = is_removed(layout, edits)
+        stored = [t for t in layout.checkpoint.specs.values() if _is_parameter(t) and not removed(t.name)]
         gone = layout.edits | edits
+        like = stored[0]
+        added = added_tensors(layout, gone)  # those of the checkpoint's own edits are stored
+        stored += [
+            TensorSpec(name, like.dtype, shape, prod(shape) * like.nbytes // prod(like.shape))
+            for name, (_, _, shape) in added.items()
+            if name not in layout.checkpoint
+        ]
         attention, mlp = {}, []
         inside: set[str] = set()
         for layer in range(layout.layers):
             block = [t for t in stored if t.name.startswith(f"{layout.prefix}.{layer}.")]
             inside.update(t.name for t in block)
             prefixes = layout.removed_with(layer)
+            own = [t for t in block if layer not in gone.attention and t.name.startswith(prefixes)]
             if layer not in gone.attention:
-                attention[layer] = Sublayer.of(t for t in block if t.name.startswith(prefixes))
-            mlp.append(Sublayer.of(t for t in block if not t.name.startswith(prefixes)))
+                attention[layer] = Sublayer.of(own)
+            mlp.append(Sublayer.of(t for t in block if t not in own))
         outside = [t for t in stored if t.name not in inside]
         matrices = [t for t in stored if t.name in inside and len(t.shape) == 2]
         head = _head(outside, layout)

@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.families import Layout, mlp_modules
+from gatenorm.families import Layout
 from gatenorm.models.forward import blocks_of
-from gatenorm.records import ATTENTION, KINDS
+from gatenorm.records import ATTENTION, KINDS, REMOVE, Edits
+from gatenorm.surgery.config import block_description
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,13 +28,13 @@ def pruned_copy(
         in_place: prune ``module`` itself, as must be done where accelerate has put hooks on it.
 
     Raises:
-        PlanError: as :func:`gatenorm.surgery.live.remove_sublayers`.
+        PlanError: as :func:`gatenorm.surgery.live.edit_model`.
     """
-    from gatenorm.surgery.live import remove_sublayers
+    from gatenorm.surgery.live import edit_model
 
     if not in_place:
         module = copy.deepcopy(module, {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())})
-    return remove_sublayers(module, kind, sorted(layers), layout.data)
+    return edit_model(module, Edits.of(kind, layers), layout.data)
 
 
 class BlockSwap:
@@ -47,7 +48,7 @@ class BlockSwap:
         self.module = module
         self._places = blocks_of(module, layout)
         self._blocks = list(self._places)
-        self._shape = {**layout.block, "mlp": mlp_modules(layout.data)}
+        self._shape = block_description(layout.data)
         self._edited: dict[tuple[int, str], nn.Module] = {}
 
     @contextmanager
@@ -70,7 +71,7 @@ class BlockSwap:
             # A shallow copy shares the table of submodules, out of which surgery takes what goes.
             edited._modules = dict(block._modules)
             hook = _take_off_accelerate(edited)
-            modeling.remove_sublayers(edited, self._shape, self.module.config, KINDS[kind])
+            modeling.edit_block(edited, self._shape, self.module.config, dict.fromkeys(KINDS[kind], REMOVE), {})
             if hook is not None:
                 from accelerate.hooks import add_hook_to_module
 

@@ -246,7 +246,7 @@ class Model:
         that accelerate spread over devices is changed itself, and loaded anew when this model is next asked for.
 
         Raises (when it is loaded):
-            PlanError: as :func:`gatenorm.surgery.live.remove_sublayers`.
+            PlanError: as :func:`gatenorm.surgery.live.edit_model`.
         """
         if not layers:
             return self

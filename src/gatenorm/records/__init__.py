@@ -22,7 +22,7 @@ from gatenorm.records.edit import (
 from gatenorm.records.evidence import EVIDENCE_SCHEMA, WARNING_SCHEMA, Diagnostic, Evidence
 from gatenorm.records.identity import ModelIdentity
 from gatenorm.records.plan import Plan
-from gatenorm.records.pruned import PRUNED_PREFIX, PrunedRecord
+from gatenorm.records.pruned import PRUNED_PREFIX, OperationRecord, PrunedRecord
 from gatenorm.records.scores import LayerScore, Scores
 from gatenorm.records.serialization import Record, Value, from_json, read_json, read_record, to_json
 from gatenorm.records.validation import check_schema
@@ -46,6 +46,7 @@ __all__ = [
     "Layer",
     "LayerScore",
     "ModelIdentity",
+    "OperationRecord",
     "Plan",
     "PrunedRecord",
     "Record",

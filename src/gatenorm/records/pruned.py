@@ -7,17 +7,28 @@ from typing import Any
 
 from gatenorm.records.edit import Edits, Layer
 from gatenorm.records.plan import Plan
-from gatenorm.records.serialization import Record
+from gatenorm.records.serialization import Record, Value
 
 # In front of the ``model_type`` of a pruned model.
 PRUNED_PREFIX = "gatenorm_"
 
 
+class OperationRecord(Value, frozen=True):
+    """What must be known to build an operation that computes something.
+
+    ``normed`` says that its input is the output of the norm in front of the attention, ``tensors`` are the shapes of
+    the tensors that it stores.
+    """
+
+    normed: bool
+    tensors: Mapping[str, tuple[int, ...]]
+
+
 class PrunedRecord(Record, frozen=True, omit_defaults=True, tag="gatenorm/pruned/1"):
     """The edits that were carried out on a model, and what is needed to build it.
 
-    ``layers`` counts the layers of the original model, ``block`` describes its blocks (see ``modeling_gatenorm.py``),
-    ``recovery`` summarises a training after pruning.
+    ``layers`` counts the layers of the original model, ``block`` describes its blocks and ``operations`` what stands
+    in the place of edited sublayers (see ``modeling_gatenorm.py``), ``recovery`` summarises a training after pruning.
     """
 
     base_model_type: str
@@ -25,6 +36,7 @@ class PrunedRecord(Record, frozen=True, omit_defaults=True, tag="gatenorm/pruned
     edits: Edits
     block: Mapping[str, Any]
     plan: Plan
+    operations: Mapping[str, OperationRecord] = {}
     recovery: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from gatenorm.errors import PlanError
-from gatenorm.families import Layout, keep_entries, mlp_modules
+from gatenorm.families import Layout, keep_entries, mlp_modules, refusal
 from gatenorm.families.family import Data
 from gatenorm.records import PRUNED_PREFIX, Plan, PrunedRecord, read_json, to_json
+from gatenorm.surgery.operation import operation_records, update_source
 
 MODELLING_FILE = Path(__file__).with_name("modeling_gatenorm.py")
 
@@ -16,7 +18,28 @@ MODELLING_FILE = Path(__file__).with_name("modeling_gatenorm.py")
 def block_description(data: Data) -> dict[str, Any]:
     """What a model class must know to build and run a block with edits; JSON-ready."""
     keys = ("path", "attention", "before", "branch", "after", "dropout", "returns")
-    return {key: data["block"][key] for key in keys} | {"mlp": list(mlp_modules(data))}
+    return {key: data["block"][key] for key in keys} | {
+        "mlp": list(mlp_modules(data)),
+        "norm": data["norms"]["input"],
+        "parallel": data["shape"] == "parallel",
+    }
+
+
+def modelling_source(operations: Iterable[str]) -> str:
+    """The modelling file of a directory: ours, and the functions of its operations."""
+    functions = [update_source(name) for name in sorted(operations)]
+    return "\n\n".join([MODELLING_FILE.read_text(encoding="utf-8"), *functions])
+
+
+def check_prunable(data: Data, config: Mapping[str, Any]) -> None:
+    """Refuse a family or a config whose models must not be pruned.
+
+    Raises:
+        PlanError: it says why.
+    """
+    why = refusal(data, config)
+    if why:
+        raise PlanError("model-not-prunable", f"cannot be pruned: {why}", field="model")
 
 
 def pruned_config(layout: Layout, plan: Plan) -> dict[str, Any]:
@@ -30,7 +53,7 @@ def pruned_config(layout: Layout, plan: Plan) -> dict[str, Any]:
     """
     why = layout.refusal()
     if why:
-        raise PlanError(f"this {layout.model_type} model cannot be pruned: {why}")
+        raise PlanError("model-not-prunable", f"cannot be pruned: {why}", field="model", given=layout.checkpoint.name)
     config = dict(layout.checkpoint.config)
     classes = layout.data["classes"]
 
@@ -48,7 +71,14 @@ def pruned_config(layout: Layout, plan: Plan) -> dict[str, Any]:
         "AutoModelForCausalLM": f"{module}.Gatenorm{classes['causal_lm']}",
     }
     config["gatenorm"] = to_json(
-        PrunedRecord(layout.model_type, layout.layers, plan.edits, block_description(layout.data), plan)
+        PrunedRecord(
+            base_model_type=layout.model_type,
+            layers=layout.layers,
+            edits=plan.edits,
+            block=block_description(layout.data),
+            plan=plan,
+            operations=operation_records(plan.edits, layout.width),
+        )
     )
     return config
 

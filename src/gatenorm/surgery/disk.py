@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gatenorm.checkpoint.dtypes import from_float32
+from gatenorm.checkpoint.parts import NewTensor, repeated
 from gatenorm.families import Layout
 from gatenorm.files import check_apart, new_directory, write_json
-from gatenorm.records import Plan, to_json
+from gatenorm.records import Edit, Edits, Plan, to_json
 from gatenorm.surgery.card import model_card
-from gatenorm.surgery.config import MODELLING_FILE, belongs, pruned_config, tokenizer_config
+from gatenorm.surgery.config import MODELLING_FILE, belongs, modelling_source, pruned_config, tokenizer_config
+from gatenorm.surgery.operation import Weights, added_tensors, check_weights, is_removed, operation_records, place
 from gatenorm.surgery.planning import check_plan
 
 PLAN_FILE = "gatenorm.json"
@@ -51,7 +54,13 @@ class Written:
     left_out: tuple[str, ...]
 
 
-def write_pruned(layout: Layout, plan: Plan, out: Path, progress: Callable[[int, int], None] | None = None) -> Written:
+def write_pruned(
+    layout: Layout,
+    plan: Plan,
+    out: Path,
+    progress: Callable[[int, int], None] | None = None,
+    weights: Mapping[Edit, Weights] | None = None,
+) -> Written:
     """Write the checkpoint that remains when ``plan`` has been carried out, as the new directory ``out``.
 
     The directory appears whole or not at all: it is written under a temporary name beside it and renamed at the end.
@@ -59,6 +68,7 @@ def write_pruned(layout: Layout, plan: Plan, out: Path, progress: Callable[[int,
 
     Args:
         progress: called with (bytes written, bytes in all).
+        weights: the tensors of new edits whose operation stores some; they are rounded to the type of the layer.
 
     Raises:
         OutputError: ``out`` exists and is not empty, lies inside the source, cannot be written, or the disk is full.
@@ -67,21 +77,31 @@ def write_pruned(layout: Layout, plan: Plan, out: Path, progress: Callable[[int,
     check_plan(layout, plan)
     check_apart(out, layout.checkpoint.directory)
     config, tokenizer = pruned_config(layout, plan), tokenizer_config(layout)
-    gone = layout.tensors_removed_by(plan.edits)
-    checkpoint = layout.checkpoint
-    weights = checkpoint.rewritten(
-        (name, checkpoint.same(name)) for name in checkpoint.specs if not name.startswith(gone)
-    )
-    with new_directory(out, weights.size) as temporary:
-        weights.write(temporary, progress)
+    new = plan.edits - layout.edits
+    check_weights(layout.width, new, weights or {})
+    checkpoint, removed = layout.checkpoint, is_removed(layout, plan.edits)
+    kept = ((name, checkpoint.same(name)) for name in checkpoint.specs if not removed(name))
+    files = checkpoint.rewritten((*kept, *_added(layout, new, weights or {})))
+    with new_directory(out, files.size) as temporary:
+        files.write(temporary, progress)
         carried, left_out = carry_over(checkpoint.directory, temporary, _WRITTEN)
         write_json(temporary / "config.json", config)
         if tokenizer is not None:
             write_json(temporary / "tokenizer_config.json", tokenizer)
         write_json(temporary / PLAN_FILE, to_json(plan))
-        shutil.copyfile(MODELLING_FILE, temporary / MODELLING_FILE.name)
+        source = modelling_source(operation_records(plan.edits, layout.width))
+        (temporary / MODELLING_FILE.name).write_text(source, encoding="utf-8")
         (temporary / "README.md").write_text(model_card(layout, plan, carried), encoding="utf-8")
-    return Written(weights.size, tuple(left_out))
+    return Written(files.size, tuple(left_out))
+
+
+def _added(layout: Layout, edits: Edits, weights: Mapping[Edit, Weights]) -> Iterator[tuple[str | None, NewTensor]]:
+    """The tensors that operations bring, in the type of the sublayer's own."""
+    for name, (edit, own, shape) in added_tensors(layout, edits).items():
+        module = layout.tensor(edit.layer, place(layout.data, edit.sublayer)) + "."
+        stored = next(spec for spec in layout.checkpoint.specs.values() if spec.name.startswith(module))
+        data = from_float32(weights[edit][own], stored.dtype).tobytes()
+        yield stored.name, NewTensor(name, stored.dtype, shape, (repeated(data, 1),))
 
 
 def carry_over(source: Path, target: Path, written: Collection[str]) -> tuple[list[str], list[str]]:

@@ -1,22 +1,26 @@
-"""Causal language models from which gatenorm removed whole sublayers (attention, MLP, or both), for Transformers.
+"""Causal language models in which gatenorm removed or replaced whole sublayers (attention, MLP), for Transformers.
 
 A copy of this file lies in every checkpoint that gatenorm writes; `auto_map` in config.json names the classes here, so
 `AutoModelForCausalLM.from_pretrained(directory, trust_remote_code=True)` needs PyTorch and Transformers, nothing else.
 
-How it works. config.json describes the stock model that the attentions left over make up: K layers, numbered 0 to K-1.
-Hence the cache has K layers, masks and sliding windows fall where they should, and the stock forward pass runs as it
-is. Between those K blocks stand the others, at their places in the original model (the tensors keep their original
-layer numbers): stock blocks too, but without the attention and the norms that served only it. A block that lost its
-MLP and kept its attention is a stock block with nothing in the MLP's place: its branch puts out zeros.
+How it works. config.json describes the stock model that the remaining K attentions make up, numbered 0 to K-1. Hence
+the cache has K layers, masks and sliding windows are right, and the stock forward pass runs unchanged. Between those K
+blocks are the others, at their places in the original model (tensors keep their original layer numbers): stock blocks
+too, but without the attention and the norms that served only it. A block that lost its MLP and kept its attention is a
+stock block whose MLP puts out zeros. An operation may put a function of its own in a sublayer's place: see
+`Replacement`.
 
-The key `gatenorm` of the configuration says what was removed:
+The key `gatenorm` of the configuration says what was changed:
 
     schema           "gatenorm/pruned/1"
     base_model_type  "llama", say; the classes here are named after its classes: GatenormLlamaForCausalLM
     layers           the number of layers of the original model
     edits            what was changed: objects with `layer`, `sublayer` ("attention" or "mlp") and `operation`
-    block            where the blocks are, what is left of one without attention (see `AttentionFree`), and under `mlp`
-                     the modules that go with the MLP where the attention stays (see `remove_mlp`)
+    block            where the blocks are, what is left of one without attention (see `AttentionFree`), under `mlp` the
+                     modules that go with the MLP where the attention stays (see `edit_mlp`), under `norm` the norm in
+                     front of the attention, and whether attention and MLP read the same stream (`parallel`)
+    operations       of operations that compute something: `normed`, whether they read the output of that norm, and
+                     `tensors`, the shapes of what they store; absent where there are none
     plan             the plan that gatenorm carried out, as it stands in gatenorm.json
 
 One file serves every architecture: the classes are derived from the stock ones when they are asked for by name.
@@ -24,10 +28,12 @@ One file serves every architecture: the classes are derived from the stock ones 
 
 from __future__ import annotations
 
+import ast
 import functools
+import importlib
 import inspect
 import json
-import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,20 +44,26 @@ from torch import nn
 
 SCHEMA = "gatenorm/pruned/1"
 PREFIX = "Gatenorm"
+# The one operation that leaves nothing in a sublayer's place.
+REMOVE = "remove"
 
 # What this file has derived: classes by name, and attention-free block classes by stock class.
 _classes: dict[Any, type] = {}
 
 
 class AttentionFree(nn.Module):
-    """What a decoder block computes once its attention is gone: the residual stream, plus its MLP branch.
+    """What a decoder block computes without its attention: the residual stream, plus its MLP branch.
 
-    For `x` [batch, tokens, width]: the norms `before` stand on the stream itself (post-norm models), the modules of
-    `branch` run one after the other beside it, and `x + branch(x)` goes through the norms `after`. Where the MLP is
-    gone too, `branch` is empty and `x` goes on as it is. Mixed into the stock block class, so that whatever looks for
-    blocks by class (hidden states, checkpointing, sharding) finds these too.
+    For `x` [batch, tokens, width]: what `replacement` makes of `x`, behind the norm `norm`, is added in the attention's
+    place. Then the norms `before` run on the stream itself (post-norm models), the modules of `branch` one after the
+    other beside it, and `x + branch(x)` goes through the norms `after`. In `parallel` blocks the branch reads what the
+    attention read. Where the MLP is removed too, `branch` is empty and `x` goes on as it is. Mixed into the stock block
+    class, so that whatever looks for blocks by class (hidden states, checkpointing, sharding) finds these too.
     """
 
+    replacement: str
+    norm: str
+    parallel: bool
     before: tuple[str, ...]
     branch: tuple[str, ...]
     after: tuple[str, ...]
@@ -60,10 +72,14 @@ class AttentionFree(nn.Module):
     stock_class: type
 
     def forward(self, hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
+        entering = hidden_states
+        if self.replacement:
+            read = getattr(self, self.norm)(entering) if self.norm else entering
+            hidden_states = hidden_states + getattr(self, self.replacement)(read)
         for name in self.before:
             hidden_states = getattr(self, name)(hidden_states)
         if self.branch:
-            branch = hidden_states
+            branch = entering if self.parallel else hidden_states
             for name in self.branch:
                 branch = getattr(self, name)(branch)
             branch = nn.functional.dropout(branch, p=self.branch_dropout, training=self.training)
@@ -77,8 +93,32 @@ class AttentionFree(nn.Module):
         return _blank_block, (self.stock_class,), self.__getstate__()
 
 
+class Replacement(nn.Module):
+    """What an operation puts in a sublayer's place: its `update(x, weights)`, from tensors of its own."""
+
+    def __init__(self, operation: str, shapes: Mapping[str, Sequence[int]]):
+        super().__init__()
+        self.operation = operation
+        for name, shape in shapes.items():
+            self.register_parameter(name, nn.Parameter(torch.zeros(*shape)))
+
+    def forward(self, hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
+        return update_of(self.operation)(hidden_states, dict(self.named_parameters()))
+
+
+def update_of(operation: str) -> Any:
+    """The function `update(x, weights)` of an operation: at the end of this file in directories, or gatenorm's own."""
+    name = "update_" + operation.replace("-", "_")
+    if name in globals():
+        return globals()[name]
+    try:  # by name: Transformers refuses files that import what is not installed
+        return importlib.import_module("gatenorm.surgery.operation").operation_named(operation).update
+    except ImportError:
+        raise ValueError(f"the operation {operation!r} is not known to this file: install gatenorm") from None
+
+
 class ZeroBranch(nn.Module):
-    """What stands at the end of a branch whose MLP is gone: zeros, which the block adds to the stream as ever."""
+    """The end of a branch whose MLP is removed: zeros, which the block adds to the stream as ever."""
 
     def forward(self, hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
         # A tensor of its own: Falcon adds the attention's output into it in place.
@@ -165,10 +205,24 @@ def returns_tuple(stock_class: Any, default: bool) -> bool:
     has it one way in some versions of Transformers and the other way in others; `default` where there is no source.
     """
     try:
-        source = inspect.getsource(inspect.unwrap(stock_class.forward))
+        source = textwrap.dedent(inspect.getsource(inspect.unwrap(stock_class.forward)))
     except (OSError, TypeError):
         return default
-    return re.search(r"^\s+return (outputs\b|\(?\w+,)", source, re.MULTILINE) is not None
+    nodes = list(ast.walk(ast.parse(source)))
+    tuples: set[str] = set()  # names that a tuple is assigned to
+
+    def is_tuple(value: Any) -> bool:
+        if isinstance(value, ast.BinOp):  # (hidden_states,) + outputs[1:]
+            return is_tuple(value.left) or is_tuple(value.right)
+        if isinstance(value, ast.IfExp):
+            return is_tuple(value.body) or is_tuple(value.orelse)
+        return isinstance(value, ast.Tuple) or (isinstance(value, ast.Name) and value.id in tuples)
+
+    for node in nodes:
+        if isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign)) and is_tuple(node.value):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            tuples.update(target.id for target in targets if isinstance(target, ast.Name))
+    return any(isinstance(node, ast.Return) and is_tuple(node.value) for node in nodes)
 
 
 def check_shape(block: Any, shape: Mapping[str, Any]) -> None:
@@ -178,52 +232,79 @@ def check_shape(block: Any, shape: Mapping[str, Any]) -> None:
             raise ValueError(f"{type(block).__name__} has no {name!r}, which the shape of its block names")
 
 
-def remove_attention(block: Any, shape: Mapping[str, Any], config: Any) -> None:
-    """Turn a stock block, in place, into its attention-free form; `shape` is the record's `block`."""
+def edit_block(
+    block: Any, shape: Mapping[str, Any], config: Any, edits: Mapping[str, str], operations: Mapping[str, Any]
+) -> None:
+    """Edit a stock block, or one edited before, in place.
+
+    `shape` is the record's `block`, `edits` names the operation of every edited sublayer ("attention", "mlp"), of which
+    those that were edited before are left as they are; `operations` are the record's.
+    """
+    if "mlp" in edits and not lacks_mlp(block, shape):
+        edit_mlp(block, shape, edits["mlp"], operations)
+    if "attention" in edits and not isinstance(block, AttentionFree):
+        edit_attention(block, shape, config, edits["attention"], operations)
+
+
+def edit_attention(
+    block: Any, shape: Mapping[str, Any], config: Any, operation: str, operations: Mapping[str, Any]
+) -> None:
+    """Turn a stock block, in place, into its attention-free form."""
     check_shape(block, shape)
-    stock_class = type(block)
+    stock_class, without_mlp = type(block), lacks_mlp(block, shape)
+    described = operations.get(operation)
+    norm = shape["norm"] if described is not None and described["normed"] else None
     for name in shape["attention"]:
-        delattr(block, name)
+        if name != norm:
+            delattr(block, name)
     block.before, block.branch, block.after = tuple(shape["before"]), tuple(shape["branch"]), tuple(shape["after"])
     block.branch_dropout = getattr(config, shape["dropout"]) if shape["dropout"] else 0.0
     block.returns_tuple = returns_tuple(stock_class, shape.get("returns") == "tuple")
+    block.norm, block.parallel, block.replacement = norm or "", shape["parallel"], ""
+    if described is not None:
+        block.replacement = shape["attention"][0]
+        setattr(block, block.replacement, Replacement(operation, described["tensors"]))
     block.__class__ = attention_free_class(stock_class)
-    if lacks_mlp(block, shape):
-        remove_mlp(block, shape)
+    if without_mlp:
+        last = getattr(block, shape["mlp"][-1])
+        _drop_branch(block, shape, None if isinstance(last, ZeroBranch) else last)
 
 
 def lacks_mlp(block: Any, shape: Mapping[str, Any]) -> bool:
-    """Whether a block has lost its MLP, with its attention or without."""
-    if isinstance(block, AttentionFree):
-        return not block.branch or isinstance(getattr(block, block.branch[-1]), ZeroBranch)
-    return isinstance(getattr(block, shape["branch"][-1], None), ZeroBranch)
+    """Whether the MLP of a block is edited, whether or not its attention is."""
+    if isinstance(block, AttentionFree) and not block.branch:
+        return True
+    return isinstance(getattr(block, shape["branch"][-1], None), (ZeroBranch, Replacement))
 
 
-def remove_mlp(block: Any, shape: Mapping[str, Any]) -> None:
-    """Take the MLP out of a block, in place; `shape` is the record's `block`.
+def edit_mlp(block: Any, shape: Mapping[str, Any], operation: str, operations: Mapping[str, Any]) -> None:
+    """Take the MLP out of a block, in place.
 
-    A block that kept its attention stays of its stock class, whose forward pass runs as it is: the last of the modules
-    that go gives way to `ZeroBranch`, those in front of it to modules that let the stream through. Norms that the
-    attention reads too are not among them. Of a block without attention the whole branch goes.
+    A block that kept its attention stays of its stock class, whose forward pass runs unchanged: the last of the modules
+    that go gives way to a `ZeroBranch` or a `Replacement`, those in front of it to modules that let the stream through.
+    Norms that the attention reads too are not among them. Of a block without attention the whole branch goes.
     """
+    described = operations.get(operation)
+    replacement = None if described is None else Replacement(operation, described["tensors"])
     if isinstance(block, AttentionFree):
-        for name in block.branch:
-            delattr(block, name)
-        block.branch = ()
+        _drop_branch(block, shape, replacement)
         return
     check_shape(block, shape)
     for name in shape["mlp"]:
         setattr(block, name, nn.Identity())
-    setattr(block, shape["mlp"][-1], ZeroBranch())
+    setattr(block, shape["mlp"][-1], replacement or ZeroBranch())
 
 
-def remove_sublayers(block: Any, shape: Mapping[str, Any], config: Any, sublayers: Iterable[str]) -> None:
-    """Take what is still there of `sublayers` ("attention", "mlp") out of a block, in place."""
-    sublayers = set(sublayers)
-    if "mlp" in sublayers and not lacks_mlp(block, shape):
-        remove_mlp(block, shape)
-    if "attention" in sublayers and not isinstance(block, AttentionFree):
-        remove_attention(block, shape, config)
+def _drop_branch(block: Any, shape: Mapping[str, Any], replacement: Any) -> None:
+    """Remove the branch of an attention-free block; a replacement reads what is left of it: norms of both sublayers."""
+    shared = [name for name in block.branch if name not in shape["mlp"]]
+    for name in block.branch:
+        if name != block.norm and not (replacement is not None and name in shared):
+            delattr(block, name)
+    block.branch = ()
+    if replacement is not None:
+        setattr(block, shape["mlp"][-1], replacement)
+        block.branch = (*shared, shape["mlp"][-1])
 
 
 def read_record(config: Any) -> dict[str, Any]:
@@ -238,6 +319,9 @@ def read_record(config: Any) -> dict[str, Any]:
     missing = [key for key in ("base_model_type", "layers", "edits", "block", "plan") if key not in record]
     if missing:
         raise ValueError(f"the 'gatenorm' record lacks {', '.join(missing)}")
+    without = sorted({edit["operation"] for edit in record["edits"]} - {REMOVE} - set(record.get("operations", {})))
+    if without:
+        raise ValueError(f"the 'gatenorm' record does not describe the operation {without[0]!r}")
     layers = record["layers"]
     for sublayer in ("attention", "mlp"):
         named = edited_layers(record, sublayer)
@@ -261,9 +345,9 @@ def edited_layers(record: Mapping[str, Any], sublayer: str) -> list[int]:
     return [edit["layer"] for edit in record["edits"] if edit["sublayer"] == sublayer]
 
 
-def edited(record: Mapping[str, Any], layer: int) -> tuple[str, ...]:
-    """The edited sublayers of a layer: "attention", "mlp"."""
-    return tuple(edit["sublayer"] for edit in record["edits"] if edit["layer"] == layer)
+def edits_of(record: Mapping[str, Any], layer: int) -> dict[str, str]:
+    """The operations in the place of a layer's edited sublayers ("attention", "mlp")."""
+    return {edit["sublayer"]: edit["operation"] for edit in record["edits"] if edit["layer"] == layer}
 
 
 def locate_blocks(model: Any, path: str) -> tuple[Any, str]:
@@ -310,7 +394,7 @@ class PrunedModel(nn.Module):
         for index in range(record["layers"]):
             # Any layer number will do for the others: it only matters to the attention, which goes at once.
             blocks.append(stock_class(config, 0) if index in without_attention else kept.pop(0))
-            remove_sublayers(blocks[-1], record["block"], config, edited(record, index))
+            edit_block(blocks[-1], record["block"], config, edits_of(record, index), record.get("operations", {}))
         install(self, blocks, record)
         # Again, now that all modules are there: initial weights for the new blocks, and what device maps go by.
         self.post_init()
@@ -334,6 +418,11 @@ class PrunedConfig:
         plan = json.dumps(record["plan"], indent=2, ensure_ascii=False)
         Path(save_directory, "gatenorm.json").write_text(plan + "\n", encoding="utf-8")
         super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
+        # Transformers has copied this file, which may lack the functions of operations.
+        missing = [name for name in record.get("operations", {}) if "update_" + name.replace("-", "_") not in globals()]
+        if missing:
+            source = importlib.import_module("gatenorm.surgery.config").modelling_source(missing)
+            Path(save_directory, "modeling_gatenorm.py").write_text(source, encoding="utf-8")
 
 
 def class_names(base_model_type: str) -> dict[str, str]:

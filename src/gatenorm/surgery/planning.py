@@ -1,14 +1,15 @@
-"""From scores to a plan: which sublayers go."""
+"""From scores to a plan: which sublayers are edited."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from importlib.metadata import version
 
 from gatenorm.errors import PlanError, did_you_mean
 from gatenorm.families import Layout
-from gatenorm.records import ATTENTION, KINDS, MLP, SINGULAR, SUBLAYERS, Edits, Plan, Scores, spans
+from gatenorm.records import ATTENTION, KINDS, MLP, REMOVE, SINGULAR, SUBLAYERS, Edits, Plan, Scores, spans
+from gatenorm.surgery.operation import check_operations
 
 _NAMES: dict[str, str] = {ATTENTION: "attention", MLP: "MLP"}
 
@@ -20,12 +21,18 @@ def count_for_share(share: float, attentions: int) -> int:
         PlanError: a share outside (0, 1).
     """
     if not 0 < share < 1:
-        raise PlanError(f"--share {share:g} is out of range: expected a number between 0 and 1, such as 0.2")
+        raise PlanError(
+            "share-out-of-range",
+            "is out of range",
+            field="share",
+            given=f"{share:g}",
+            expected="a number between 0 and 1, such as 0.2",
+        )
     return max(1, math.floor(share * attentions + 0.5))
 
 
 def speedup_target(text: str) -> tuple[tuple[str, ...], float]:
-    """What ``--target-speedup`` asks for: of which phases (``prefill``, ``decode`` or both), and how much.
+    """What a target speed-up asks for: of which phases (``prefill``, ``decode`` or both), and how much.
 
     Raises:
         PlanError: it is no number above 1, alone or behind ``prefill=`` or ``decode=``.
@@ -60,8 +67,8 @@ def count_for_target(reached: Sequence[float], wanted: float, what: str) -> int:
     for count, value in enumerate(reached, start=1):
         if value >= wanted:
             return count
-    most = f"removing {len(reached)} gives {reached[-1]:.4g} at most" if reached else "no layer can be removed"
-    raise PlanError("out-of-reach", f"is out of reach: {most}", field=what, given=f"{wanted:g}")
+    most = f"removing {len(reached)} gives {abs(reached[-1]):.4g} at most" if reached else "no layer can be removed"
+    raise PlanError("out-of-reach", f"is out of reach: {most}", field=what, given=f"{abs(wanted):g}")
 
 
 def check_kind(kind: str) -> None:
@@ -71,38 +78,53 @@ def check_kind(kind: str) -> None:
         PlanError: it is none of ``attention``, ``mlp``, ``block``.
     """
     if kind not in KINDS:
-        raise PlanError(f"--kind {kind} is not known; {did_you_mean(kind, KINDS)}")
+        raise PlanError("kind-unknown", "is not known", field="kind", given=kind, hint=did_you_mean(kind, KINDS))
 
 
-def plan_by_scores(layout: Layout, scores: Scores, count: int, protect: Sequence[int] = ()) -> Plan:
-    """Remove the ``count`` weakest sublayers, of the kind that the scores speak of, that are not protected.
+def plan_by_scores(
+    layout: Layout, scores: Scores, count: int, protect: Sequence[int] = (), operation: str = REMOVE
+) -> Plan:
+    """Edit the ``count`` weakest sublayers, of the kind that was scored, that are not protected.
 
     Args:
         scores: of this very checkpoint.
-        count: how many to remove, beyond those already gone.
-        protect: original indices that must stay.
+        count: how many to edit, beyond those edited before.
+        protect: original layers that must stay.
+        operation: what takes their place.
 
     Raises:
         PlanError: scores of another checkpoint, a count that leaves no attention or no MLP, or unknown protected
             layers.
     """
     if not scores.model.same_weights(layout.identity()):
-        raise PlanError(f"the scores are of {scores.model.name}, which is not this checkpoint: score it first")
+        raise PlanError(
+            "scores-of-another-model",
+            f"are of {scores.model.name}, which is not this checkpoint",
+            field="scores",
+            hint="score it first",
+        )
     check_count(layout, count, protect, scores.kind)
     free = [i for i in scores.ranking if i not in set(protect)]
-    check_drop(scores.kind, layout.layers, layout.edits, free[:count], protect)
-    return _compose(layout, Edits.of(scores.kind, free[:count]), scores.kind, scores.criterion, scores, protect)
+    new = chosen(scores.kind, free[:count], layout.layers, operation)
+    check_edits(layout.layers, layout.edits, new, protect)
+    return _compose(layout, new, scores.kind, scores.criterion, scores, protect)
 
 
-def plan_by_hand(layout: Layout, drop: Sequence[int], protect: Sequence[int] = (), kind: str = ATTENTION) -> Plan:
-    """Remove the sublayers of that kind of exactly these layers (original indices).
+def plan_by_hand(
+    layout: Layout,
+    drop: Sequence[int],
+    protect: Sequence[int] = (),
+    kind: str = ATTENTION,
+    operation: str = REMOVE,
+) -> Plan:
+    """Edit the sublayers of that kind of exactly these original layers.
 
     Raises:
         PlanError: a layer that is not there, is protected or has lost them already, or nothing would be left.
     """
-    check_kind(kind)
-    check_drop(kind, layout.layers, layout.edits, drop, protect)
-    return _compose(layout, Edits.of(kind, drop), kind, None, None, protect)
+    new = chosen(kind, drop, layout.layers, operation)
+    check_edits(layout.layers, layout.edits, new, protect)
+    return _compose(layout, new, kind, None, None, protect)
 
 
 def plan_from_file(layout: Layout, plan: Plan, protect: Sequence[int] = ()) -> Plan:
@@ -113,7 +135,7 @@ def plan_from_file(layout: Layout, plan: Plan, protect: Sequence[int] = ()) -> P
     """
     check_plan(layout, plan)
     new = plan.edits - layout.edits
-    _check_removal(layout, new, protect)
+    check_edits(layout.layers, layout.edits, new, protect)
     return _compose(layout, new, plan.kind, plan.criterion, plan.scores, {*plan.protect, *protect})
 
 
@@ -134,68 +156,108 @@ def check_count(layout: Layout, count: int, protect: Sequence[int] = (), kind: s
     check_kind(kind)
     unknown = [i for i in protect if i not in range(layout.layers)]
     if unknown:
-        raise PlanError(f"layer {unknown[0]} cannot be protected: the layers are 0 to {layout.layers - 1}")
+        raise PlanError(
+            "protected-layer-unknown",
+            "does not exist",
+            field="protect",
+            given=unknown[0],
+            expected=f"layers 0 to {layout.layers - 1}",
+        )
     there = layout.layers_with(kind)
     most = most_removable(layout, protect, kind)
     if not 1 <= count <= most:
         protected = len(set(protect) & set(there))
-        have = f"{len(there)}" + (f", {protected} of them protected" if protected else "")
+        have = f"{len(there)} {SINGULAR[kind]}s" + (f", {protected} of them protected" if protected else "")
         # Blocks may go to the last one where layers that are none any more keep an attention and an MLP.
         have += ", and one must stay" if most < len(there) else ""
         raise PlanError(
-            f"cannot remove {count} {SINGULAR[kind]}s: the model has {have}: "
-            + (f"1 to {most}" if most else "none can go")
+            "count-out-of-range",
+            f"cannot be removed: the model has {have}",
+            field="layers",
+            given=count,
+            expected=f"1 to {most}" if most else "a model of which some can go",
         )
 
 
-def check_drop(kind: str, layers: int, gone: Edits, drop: Sequence[int], protect: Sequence[int] = ()) -> None:
-    """Refuse removals that a model of ``layers`` blocks, which lacks ``gone`` already, does not allow.
+def chosen(kind: str, drop: Collection[int], layers: int, operation: str = REMOVE) -> Edits:
+    """The edits of that kind of sublayer in the layers ``drop`` of a model that has ``layers`` of them.
 
     Raises:
-        PlanError: none named, a layer that is not there, is protected or has nothing of that kind any more, or none
-            would stay.
+        PlanError: an unknown kind, no layer, or one that does not exist.
     """
-    if not drop:
-        raise PlanError("no layer to remove was named: expected original layer numbers such as 20,21")
+    check_kind(kind)
     for layer in drop:
         if not isinstance(layer, int) or isinstance(layer, bool) or layer not in range(layers):
-            raise PlanError(f"there is no layer {layer}: the layers are 0 to {layers - 1}")
-        for edit in gone.at(layer):
-            if edit.sublayer in KINDS[kind]:
-                so_far = spans(gone.layers_of(edit.sublayer))
-                raise PlanError(f"layer {layer} has lost its {_NAMES[edit.sublayer]} already; removed so far: {so_far}")
-        if layer in protect:
-            raise PlanError(f"layer {layer} is to be removed and to be protected: take it out of one of the two")
-    for sublayer in KINDS[kind]:
-        there = layers - len(gone.layers_of(sublayer))
-        if len(set(drop)) >= there:
-            raise PlanError(f"cannot remove all {there} {SINGULAR[sublayer]}s: at least one must stay")
+            raise PlanError(
+                "layer-unknown", "does not exist", field="drop", given=layer, expected=f"layers 0 to {layers - 1}"
+            )
+    return Edits.of(kind, drop, operation)
+
+
+def check_edits(layers: int, before: Edits, new: Edits, protect: Collection[int] = ()) -> None:
+    """Refuse new edits that a model of ``layers`` layers, which has the edits ``before``, does not allow.
+
+    Raises:
+        PlanError: none, an unknown operation, a layer that does not exist, is protected or was edited there before, or
+            no sublayer of a kind would stay.
+    """
+    if not new:
+        raise PlanError("layers-missing", "names no layer", field="drop", expected="layers such as 20,21")
+    check_operations(new)
+    for edit in new:
+        if edit.layer not in range(layers):
+            raise PlanError(
+                "layer-unknown", "does not exist", field="drop", given=edit.layer, expected=f"layers 0 to {layers - 1}"
+            )
+        edited = before.layers_of(edit.sublayer)
+        if edit.layer in edited:
+            raise PlanError(
+                "layer-edited-before",
+                f"has lost its {_NAMES[edit.sublayer]} already; removed so far: {spans(edited)}",
+                field="drop",
+                given=edit.layer,
+            )
+        if edit.layer in protect:
+            raise PlanError(
+                "layer-protected",
+                "is to be removed too",
+                field="protect",
+                given=edit.layer,
+                hint="take it out of one of the two",
+            )
+    for sublayer in SUBLAYERS:
+        present = layers - len(before.layers_of(sublayer))
+        if len(new.layers_of(sublayer)) >= present:
+            raise PlanError(
+                "none-would-stay",
+                f"would take all {present} {SINGULAR[sublayer]}s: at least one must stay",
+                field="drop",
+            )
 
 
 def check_plan(layout: Layout, plan: Plan) -> None:
     """Refuse a plan that cannot be carried out on this checkpoint.
 
     Raises:
-        PlanError: it was made for another checkpoint, forgets what is gone already, or asks for what is not there.
+        PlanError: it was made for another checkpoint, omits earlier edits, or asks for what is not there.
     """
     if not plan.model.same_weights(layout.identity()):
         raise PlanError(
-            f"the plan was made for {plan.model.name} ({plan.model.layers} layers, config "
-            f"{plan.model.config_sha256[:8]}), this is another checkpoint: make a plan for it, or name the layers"
+            "plan-of-another-model",
+            f"was made for {plan.model.name} ({plan.model.layers} layers, config "
+            f"{plan.model.config_sha256[:8]}), this is another checkpoint",
+            field="plan",
+            hint="make a plan for it, or name the layers",
         )
-    forgotten = layout.edits - plan.edits
+    omitted = layout.edits - plan.edits
     for sublayer, name in _NAMES.items():
-        layers = forgotten.layers_of(sublayer)
-        if layers:
-            raise PlanError(f"the plan omits {name} layers that are already removed: {spans(layers)}")
-    _check_removal(layout, plan.edits - layout.edits, plan.protect)
-
-
-def _check_removal(layout: Layout, new: Edits, protect: Sequence[int]) -> None:
-    """Both kinds of sublayers by themselves; a removal of nothing is refused as one of no attention."""
-    for kind in SUBLAYERS:
-        if new.layers_of(kind) or (kind == ATTENTION and not new):
-            check_drop(kind, layout.layers, layout.edits, new.layers_of(kind), protect)
+        if omitted.layers_of(sublayer):
+            raise PlanError(
+                "plan-omits-edits",
+                f"omits {name} layers that are already removed: {spans(omitted.layers_of(sublayer))}",
+                field="plan",
+            )
+    check_edits(layout.layers, layout.edits, plan.edits - layout.edits, plan.protect)
 
 
 def _compose(

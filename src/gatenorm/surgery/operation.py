@@ -1,0 +1,233 @@
+"""What an operation is: the function that takes a sublayer's place, what it stores, costs, and how exports write it."""
+
+from __future__ import annotations
+
+import builtins
+import dis
+import hashlib
+import inspect
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gatenorm.errors import PlanError
+from gatenorm.extensions import Extension, extension, extensions
+from gatenorm.families import Layout, mlp_modules
+from gatenorm.families.family import Data
+from gatenorm.records import ATTENTION, MLP, SUBLAYERS, Edit, Edits, OperationRecord, Sublayer
+
+Weights = Mapping[str, npt.NDArray[np.float32]]
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class ExportEntry:
+    """How an export form writes an operation.
+
+    ``settings`` are the entries of the block's sublayer, ``tensors`` the form's names for the operation's tensors.
+    """
+
+    settings: Mapping[str, Any]
+    tensors: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Parameters, floating-point operations per token (of the matrices), and bytes as stored."""
+
+    parameters: int
+    flops: int
+    nbytes: float
+
+
+def _no_shapes(width: int) -> Shapes:
+    return {}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What takes a sublayer's place.
+
+    Attributes:
+        summary: for people, in a few words.
+        sublayers: those that it can replace.
+        update: ``update(x, weights)``, what is added to the residual stream, ``[batch, tokens, width]``, for the input
+            ``x`` of the same shape and the operation's own tensors by name; ``None`` adds nothing. Pruned directories
+            hold a copy of its source, so it may use nothing but its arguments and what it imports itself.
+        normed: whether ``x`` is the output of the norm in front of the attention, which then stays; otherwise it is
+            the residual stream. Of the attention only.
+        shapes: shapes of its tensors by name, for a residual stream of a width.
+        exports: by form, how it is written, or why the form cannot hold it. A form that is not named cannot hold it.
+    """
+
+    summary: str
+    sublayers: tuple[Sublayer, ...] = SUBLAYERS
+    update: Callable[[Any, Mapping[str, Any]], Any] | None = None
+    normed: bool = False
+    shapes: Callable[[int], Shapes] = _no_shapes
+    exports: Mapping[str, ExportEntry | str] = field(default_factory=dict)
+
+    def cost(self, width: int, itemsize: float) -> Cost:
+        """What it costs in a model of that width whose elements take ``itemsize`` bytes."""
+        shapes = self.shapes(width).values()
+        parameters = sum(map(prod, shapes))
+        return Cost(parameters, 2 * sum(prod(s) for s in shapes if len(s) == 2), parameters * itemsize)
+
+    def record(self, width: int) -> OperationRecord:
+        """What the modelling file of a directory must know of it."""
+        return OperationRecord(self.normed, self.shapes(width))
+
+
+def operations() -> Mapping[str, Extension]:
+    """All operations by name."""
+    return extensions("operations", ("gatenorm.surgery.operations",), "OPERATION")
+
+
+def operation_named(name: str) -> Operation:
+    """The operation of that name.
+
+    Raises:
+        PlanError: there is none.
+    """
+    found: Operation = extension(name, operations(), PlanError, "operation")
+    return found
+
+
+def operation_records(edits: Edits, width: int) -> dict[str, OperationRecord]:
+    """What a directory with these edits says of the operations that compute something."""
+    used = {edit.operation: operation_named(edit.operation) for edit in edits}
+    return {name: one.record(width) for name, one in used.items() if one.update is not None}
+
+
+def place(data: Data, sublayer: Sublayer) -> str:
+    """The submodule of a block under which the tensors of an operation in a sublayer's place are stored."""
+    return str(data["block"]["attention"][0] if sublayer == ATTENTION else mlp_modules(data)[-1])
+
+
+def removed_modules(data: Data, edits: Iterable[Edit]) -> tuple[str, ...]:
+    """The stock submodules that a block with these edits, all of one layer, lacks.
+
+    Norms that stand on the residual stream itself (OPT's post-norm blocks) belong to neither sublayer, and stay. A norm
+    in front of both (Falcon's parallel blocks) goes with the last of them.
+    """
+    by_sublayer = {edit.sublayer: edit for edit in edits}
+    modules = tuple(data["block"]["attention"]) if ATTENTION in by_sublayer else ()
+    if MLP in by_sublayer:
+        modules += tuple(data["block"]["branch"]) if modules else mlp_modules(data)
+    attention = by_sublayer.get(ATTENTION)
+    if attention is not None and operation_named(attention.operation).normed:
+        modules = tuple(name for name in modules if name != data["norms"]["input"])
+    return modules
+
+
+def added_tensors(layout: Layout, edits: Edits) -> dict[str, tuple[Edit, str, tuple[int, ...]]]:
+    """The tensors that operations store: full name to edit, own name and shape."""
+    return {
+        layout.tensor(edit.layer, f"{place(layout.data, edit.sublayer)}.{name}"): (edit, name, shape)
+        for edit in edits
+        for name, shape in operation_named(edit.operation).shapes(layout.width).items()
+    }
+
+
+def is_removed(layout: Layout, edits: Edits) -> Callable[[str], bool]:
+    """Whether a checkpoint with its own edits and these lacks the tensor of a name that its source stores."""
+    together = layout.edits | edits
+    gone = tuple(
+        layout.tensor(layer, module) + "."
+        for layer in together.layers
+        for module in removed_modules(layout.data, together.at(layer))
+    )
+    own = added_tensors(layout, layout.edits)
+    return lambda name: name.startswith(gone) and name not in own
+
+
+def check_operations(edits: Edits) -> None:
+    """Refuse operations that do not exist, or that cannot take the place of a sublayer.
+
+    Raises:
+        PlanError: which, and what it can replace.
+    """
+    for edit in edits:
+        can = operation_named(edit.operation).sublayers
+        if edit.sublayer not in can:
+            raise PlanError(
+                "operation-not-for-sublayer",
+                f"cannot take the place of the {edit.sublayer} of layer {edit.layer}",
+                field="operation",
+                given=edit.operation,
+                expected=" or ".join(can),
+            )
+
+
+def fingerprint(weights: Weights) -> str:
+    """The sha256 of an operation's tensors, by which an edit names them: its ``artifact``."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        values = np.ascontiguousarray(weights[name], np.float32)
+        digest.update(f"{name} {list(values.shape)}\n".encode() + values.tobytes())
+    return digest.hexdigest()
+
+
+def check_weights(layout_width: int, edits: Edits, weights: Mapping[Edit, Weights]) -> None:
+    """Refuse tensors that are not those that the operations of ``edits`` store.
+
+    Raises:
+        PlanError: some are missing, have another shape or are not the ones that the edit names.
+    """
+    for edit in edits:
+        expected, given = operation_named(edit.operation).shapes(layout_width), weights.get(edit, {})
+        shapes = {name: tuple(values.shape) for name, values in given.items()}
+        if shapes != dict(expected):
+            raise PlanError(
+                "operation-tensors-wrong",
+                f"of {edit.operation} in layer {edit.layer} are {shapes}",
+                field="weights",
+                expected=f"{dict(expected)}",
+            )
+        if expected and edit.artifact is not None and edit.artifact != fingerprint(given):
+            raise PlanError(
+                "operation-tensors-foreign",
+                f"of {edit.operation} in layer {edit.layer} are not those that the plan was made with",
+                field="weights",
+            )
+
+
+def unexportable(edits: Edits, form: str) -> str | None:
+    """Why a model with these edits cannot be written in an export form; ``None`` where it can."""
+    for edit in edits:
+        entry = operation_named(edit.operation).exports.get(form, "the form has no way to express it")
+        if isinstance(entry, str):
+            return f"layer {edit.layer} has {edit.operation} in place of its {edit.sublayer}: {entry}"
+    return None
+
+
+def function_name(operation: str) -> str:
+    """What the modelling file of a directory calls the ``update`` of an operation."""
+    return "update_" + operation.replace("-", "_")
+
+
+def update_source(operation: str) -> str:
+    """The source of an operation's ``update``, renamed, to stand in the modelling file of a directory.
+
+    Raises:
+        PlanError: it uses names of its module, which a copy would lack.
+    """
+    update = operation_named(operation).update
+    assert update is not None
+    loaded = {one.argval for one in dis.get_instructions(update) if one.opname == "LOAD_GLOBAL"}
+    used = sorted({*loaded, *update.__code__.co_freevars} - set(dir(builtins)))
+    if used:
+        raise PlanError(
+            "operation-not-self-contained",
+            f"uses {', '.join(used)}, which a pruned directory lacks",
+            field="operation",
+            given=operation,
+            hint="import inside the function",
+        )
+    source = textwrap.dedent(inspect.getsource(update))
+    return source.replace(f"def {update.__name__}(", f"def {function_name(operation)}(", 1)
