@@ -1,0 +1,124 @@
+"""Another package adds one of each kind of extension: it is installed by pip, and each is used through the commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SOURCE = Path(__file__).parent / "example"
+ROOT = Path(__file__).parents[2]
+ENTRY_POINTS = """
+[gatenorm.criteria]
+query-norm = example.query_norm:CRITERION
+stream-growth = example.stream_growth:CRITERION
+
+[gatenorm.engines]
+example = example.engine:ENGINE
+
+[gatenorm.evaluations]
+vocabulary = example.vocabulary:EVALUATION
+
+[gatenorm.exports]
+listing = example.listing:EXPORT
+
+[gatenorm.families]
+example-llama = example.family:FAMILY
+
+[gatenorm.formats]
+pointer = example.pointer:FORMAT
+"""
+Run = Callable[..., str]
+TinyModels = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Runs gatenorm beside the installed package; gives what it prints."""
+    place = tmp_path_factory.mktemp("plugin")
+    wheel, installed = place / "example-1.0-py3-none-any.whl", place / "installed"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for path in sorted(SOURCE.iterdir()):
+            if path.is_file():
+                archive.write(path, f"example/{path.name}")
+        described = {
+            "METADATA": "Metadata-Version: 2.1\nName: example\nVersion: 1.0\n",
+            "WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            "entry_points.txt": ENTRY_POINTS,
+            "RECORD": "",
+        }
+        for name, content in described.items():
+            archive.writestr(f"example-1.0.dist-info/{name}", content)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(installed)]
+    subprocess.run([*pip, str(wheel)], check=True, timeout=300)
+    paths = [str(installed), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]
+
+    def command(*arguments: object) -> str:
+        ended = subprocess.run(
+            [sys.executable, "-c", "import sys, gatenorm.cli as cli; sys.exit(cli.main())", *map(str, arguments)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    return command
+
+
+def scored(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def test_criteria(run: Run, tiny_models: TinyModels):
+    model = tiny_models("llama-gqa")
+    found = scored(run("score", model, "--criterion", "query-norm", "--json", "-"))
+    assert found["criterion"] == "query-norm"
+    assert all(layer["score"] > 0 for layer in found["layers"])
+    few = ("--samples", 2, "--length", 8)
+    found = scored(run("score", model, "--criterion", "stream-growth@random", *few, "--json", "-"))
+    assert all(0 < layer["score"] < 1 for layer in found["layers"])
+    assert "query-norm" in run("score", "--help")
+
+
+def test_an_evaluation(run: Run):
+    (record,) = json.loads(run("eval", "demo", "--tasks", "vocabulary", "--json", "-"))
+    assert record["figures"]["tokens"] <= 1024
+
+
+def test_an_engine(run: Run, tmp_path: Path):
+    pruned = tmp_path / "pruned"
+    run("prune", "demo", "--layers", 1, "-o", pruned)
+    assert "example" in run("verify", pruned, "--against", pruned, "--engine", "example", "--tokens", 4)
+
+
+def test_an_export_form(run: Run, tiny_models: TinyModels, tmp_path: Path):
+    out = tmp_path / "names.txt"
+    run("export", tiny_models("llama-gqa"), "--to", "listing", "-o", out)
+    assert "model.embed_tokens.weight" in out.read_text().split()
+
+
+def test_a_tensor_format(run: Run, tiny_models: TinyModels, tmp_path: Path):
+    model, pointer = tiny_models("llama-gqa"), tmp_path / "model.pointer"
+    pointer.write_text(str(model))
+    through, plain = (scored(run("score", one, "--json", "-")) for one in (pointer, model))
+    assert through["layers"] == plain["layers"]
+
+
+def test_a_family(run: Run, tiny_models: TinyModels, tmp_path: Path):
+    model = shutil.copytree(tiny_models("llama-gqa"), tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "model_type": "example-llama"}))
+    through, plain = (scored(run("score", one, "--json", "-")) for one in (model, tiny_models("llama-gqa")))
+    assert through["model"]["model_type"] == "example-llama"
+    assert through["layers"] == plain["layers"]
