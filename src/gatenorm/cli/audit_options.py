@@ -37,9 +37,9 @@ def _settings(*modules: ModuleType) -> dict[str, Any]:
             for option in options:
                 name = option.flags[-1].partition("/")[0].removeprefix("--").replace("-", "_")
                 panel = _PANELS[option.keys[0].partition(".")[0]]
-                text = option.default_text or partial(_default, option.keys[0])
+                text = option.shown or partial(_default, option.keys[0])
                 kind = get_args(hint)[0]
-                found[name] = Annotated[kind | None, replace(option, panel=panel, default=None, default_text=text)]
+                found[name] = Annotated[kind | None, replace(option, panel=panel, default=None, shown=text)]
     return found
 
 

@@ -27,7 +27,7 @@ class Command(TyperCommand):
         names: dict[str, str] = {}
         for parameter in self.params:
             option = declared.get(str(parameter.name))
-            names |= dict.fromkeys((str(parameter.name), *(option.fields if option else ())), _typed(parameter))
+            names |= dict.fromkeys((str(parameter.name), *(option.fields.split() if option else ())), _typed(parameter))
         with fields_named(names):
             return super().invoke(ctx)
 

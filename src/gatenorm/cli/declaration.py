@@ -37,9 +37,10 @@ class Option:
         help: what the help says; a function where that needs a list of extensions.
         panel: the heading in the help.
         default: the value without the option; the default of a command's own parameter goes before it.
-        default_text: what the help says in its place.
+        shown: what the help says in its place.
         many: it can be given several times; ``reader`` reads each.
-        keys: what it sets in the audit's configuration; ``gatenorm audit`` has every option with keys.
+        key: what it sets in the audit's configuration, or several with spaces between; ``gatenorm audit`` has every
+            option with a key.
         fields: what errors call it besides the parameter's name.
     """
 
@@ -48,25 +49,31 @@ class Option:
     panel: str = OTHER
     metavar: str = ""
     default: Any = None
-    default_text: str | Callable[[], str] = ""
+    shown: str | Callable[[], str] = ""
     reader: Reader | None = None
     many: bool = False
-    keys: tuple[str, ...] = ()
-    fields: tuple[str, ...] = ()
+    key: str = ""
+    fields: str = ""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys that it sets."""
+        return tuple(self.key.split())
 
     def text(self) -> str:
         """The help with the default."""
         said = self.help if isinstance(self.help, str) else self.help()
-        default = self.default_text if isinstance(self.default_text, str) else self.default_text()
+        default = self.shown if isinstance(self.shown, str) else self.shown()
         if not default and self.default is not None and self.default is not False:
             default = ",".join(map(str, self.default)) if isinstance(self.default, tuple) else str(self.default)
         remark = "required" if self.default is REQUIRED else f"default: {default}" if default else ""
         return said + (f" [{remark}]" if remark else "")
 
 
-def option(*flags: str, help: str | Callable[[], str], **how: Any) -> Option:
-    """An option with these flags; the rest as :class:`Option`."""
-    return Option(flags=flags, help=help, **how)
+def option(flags: str, panel: str, help: str | Callable[[], str], **how: Any) -> Option:
+    """An option such as ``-o, --out DIR``; the rest as :class:`Option`."""
+    *names, metavar = flags.split(" ") if " " in flags.replace(", ", ",") else [*flags.split(" "), ""]
+    return Option(flags=tuple(name.rstrip(",") for name in names), metavar=metavar, panel=panel, help=help, **how)
 
 
 def argument(metavar: str, help: str, default: Any = REQUIRED) -> Option:

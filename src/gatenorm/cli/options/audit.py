@@ -14,160 +14,123 @@ from gatenorm.records.numbers import Amount, Count, Window
 Out = Annotated[
     Path | None,
     option(
-        "-o",
-        "--out",
-        metavar="DIR",
-        default_text="./audit-NAME",
-        fields=("directory",),
-        panel=common.OUTPUT,
-        help="Directory of the audit, created or resumed",
+        "-o, --out DIR",
+        common.OUTPUT,
+        "Directory of the audit, created or resumed",
+        shown="./audit-NAME",
+        fields="directory",
     ),
 ]
 ConfigFile = Annotated[
-    Path | None,
-    option("--config", metavar="FILE", panel=common.INPUT, help="YAML configuration; options given beside it win"),
+    Path | None, option("--config FILE", common.INPUT, "YAML configuration; options given beside it win")
 ]
 JsonLines = Annotated[
-    bool,
-    option("--json-lines", default=False, panel=common.OUTPUT, help="Write progress to stdout as JSON Lines"),
+    bool, option("--json-lines", common.OUTPUT, "Write progress to stdout as JSON Lines", default=False)
 ]
 FailOn = Annotated[
     str | None,
-    option(
-        "--fail-on",
-        metavar="GATE|any",
-        panel="Gates and search",
-        help="Exit with status 1 unless this gate passes, for CI pipelines",
-    ),
+    option("--fail-on GATE|any", "Gates and search", "Exit with status 1 unless this gate passes, for CI pipelines"),
 ]
 Data = Annotated[
     list[str] | None,
     option(
-        "--data",
-        metavar="TEXT",
+        "--data TEXT",
+        "",
+        "Text for perplexity: a file, wikitext2, or wikitext2=FILE. Repeat for several; the first judges rankings",
         many=True,
-        keys=("evaluation.texts",),
-        help="Text for perplexity: a file, wikitext2, or wikitext2=FILE. Repeat for several; the first judges rankings",
+        key="evaluation.texts",
     ),
 ]
 Documents = Annotated[
-    str | None,
-    option("--documents", metavar="SEP", keys=("evaluation.texts",), help="Split --data texts into documents at SEP"),
+    str | None, option("--documents SEP", "", "Split --data texts into documents at SEP", key="evaluation.texts")
 ]
 TextWindow = Annotated[
-    Window | None, option("--window", keys=("evaluation.texts",), help="Longest input of --data texts, in tokens")
+    Window | None, option("--window", "", "Longest input of --data texts, in tokens", key="evaluation.texts")
 ]
 Limit = Annotated[
     Count | None,
     option(
         "--limit",
-        keys=tuple(f"evaluation.{what}_limit" for what in ("stories", "zeroshot", "domain", "refusal", "retrieval")),
-        help="Use only the first N windows, documents or items of everything",
+        "",
+        "Use only the first N windows, documents or items of everything",
+        key=" ".join(f"evaluation.{what}_limit" for what in ("stories", "zeroshot", "domain", "refusal", "retrieval")),
     ),
 ]
 Zeroshot = Annotated[
-    str | None,
-    option(
-        "--zeroshot", metavar="DIR|hub", keys=("evaluation.zeroshot",), help="Directory with the zero-shot tasks' files"
-    ),
+    str | None, option("--zeroshot DIR|hub", "", "Directory with the zero-shot tasks' files", key="evaluation.zeroshot")
 ]
 Domain = Annotated[
-    str | None,
-    option(
-        "--domain",
-        metavar="FILE",
-        keys=("evaluation.domain",),
-        help="Prompts or text of your own workload",
-    ),
+    str | None, option("--domain FILE", "", "Prompts or text of your own workload", key="evaluation.domain")
 ]
 Refusal = Annotated[
     str | None,
     option(
-        "--refusal",
-        metavar="FILE|packaged|none",
-        keys=("evaluation.refusal",),
-        help="Items that the model should refuse or answer",
+        "--refusal FILE|packaged|none", "", "Items that the model should refuse or answer", key="evaluation.refusal"
     ),
 ]
 Shares = Annotated[
     Sequence[str] | None,
     option(
-        "--share",
-        metavar="10%,20%",
+        "--share 10%,20%",
+        "",
+        "Budgets as shares of the attention sublayers",
         reader=readers.NAMES,
-        keys=("budgets.shares",),
-        help="Budgets as shares of the attention sublayers",
+        key="budgets.shares",
     ),
 ]
 Layers = Annotated[
     Sequence[int] | None,
-    option(
-        "--layers", metavar="4,8", reader=readers.NUMBERS, keys=("budgets.layers",), help="Further budgets, as numbers"
-    ),
+    option("--layers 4,8", "", "Further budgets, as numbers", reader=readers.NUMBERS, key="budgets.layers"),
 ]
 Gate = Annotated[
     list[tuple[str, str | None]] | None,
     option(
-        "--gate",
-        metavar="GATE=LIMIT",
+        "--gate GATE=LIMIT",
+        "",
+        "Change the limit of a gate, or GATE=off. Repeat for several",
         many=True,
         reader=readers.LIMIT,
-        keys=("gates",),
-        help="Change the limit of a gate, or GATE=off. Repeat for several",
+        key="gates",
     ),
 ]
 MaxPerplexityRise = Annotated[
     str | None,
     option(
-        "--max-perplexity-rise",
-        metavar="2%",
-        keys=("gates.perplexity-rise", "search.gate"),
-        help="Limit of the gate perplexity-rise; search for the largest budget within it",
+        "--max-perplexity-rise 2%",
+        "",
+        "Limit of the gate perplexity-rise; search for the largest budget within it",
+        key="gates.perplexity-rise search.gate",
     ),
 ]
 Search = Annotated[
-    str | None,
-    option(
-        "--search", metavar="GATE", keys=("search.gate",), help="Search for the largest budget that passes this gate"
-    ),
+    str | None, option("--search GATE", "", "Search for the largest budget that passes this gate", key="search.gate")
 ]
 Engine = Annotated[
     Sequence[str] | None,
     option(
-        "--engine",
-        metavar="A,B|none",
+        "--engine A,B|none",
+        "",
+        "Engines to time: transformers, llamacpp, vllm",
         reader=readers.NAMES,
-        keys=("speed.engines",),
-        help="Engines to time: transformers, llamacpp, vllm",
+        key="speed.engines",
     ),
 ]
 PricePerHour = Annotated[
     Amount | None,
     option(
-        "--price-per-hour",
-        metavar="PRICE",
-        keys=("cost.price_per_hour",),
-        help="Price of the machine; adds the cost per million tokens",
+        "--price-per-hour PRICE",
+        "",
+        "Price of the machine; adds the cost per million tokens",
+        key="cost.price_per_hour",
     ),
 ]
 Recover = Annotated[
     bool | None,
-    option("--recover/--no-recover", keys=("recovery.enabled",), help="Train the variants of aggressive budgets"),
+    option("--recover/--no-recover", "", "Train the variants of aggressive budgets", key="recovery.enabled"),
 ]
-RecoverData = Annotated[
-    str | None, option("--recover-data", metavar="FILE", keys=("recovery.data",), help="Text to train on")
-]
-Executor = Annotated[
-    str | None,
-    option("--executor", metavar="local|ray", keys=("run.executor",), help="What runs the jobs"),
-]
+RecoverData = Annotated[str | None, option("--recover-data FILE", "", "Text to train on", key="recovery.data")]
+Executor = Annotated[str | None, option("--executor local|ray", "", "What runs the jobs", key="run.executor")]
 RayAddress = Annotated[
     str | None,
-    option(
-        "--ray-address",
-        metavar="ADDRESS",
-        keys=("run.ray_address",),
-        default_text="start Ray on this machine",
-        help="Ray cluster to use",
-    ),
+    option("--ray-address ADDRESS", "", "Ray cluster to use", key="run.ray_address", shown="start Ray on this machine"),
 ]

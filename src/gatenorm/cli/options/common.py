@@ -19,66 +19,47 @@ OptionalModel = Annotated[
     ),
 ]
 Family = Annotated[
-    str | None,
-    option(
-        "--family", metavar="NAME", panel=INPUT, help="Treat the model as this family, whatever its model_type says"
-    ),
+    str | None, option("--family NAME", INPUT, "Treat the model as this family, whatever its model_type says")
 ]
-Baseline = Annotated[str | None, option("--baseline", metavar="MODEL", panel=INPUT, help="Model to compare with")]
-Json = Annotated[
-    str | None, option("--json", metavar="FILE", panel=OUTPUT, help="Write the result as JSON (- for stdout)")
-]
-Plot = Annotated[
-    Path | None, option("--plot", metavar="FILE", panel=OUTPUT, help="Draw the result to FILE (.png, .svg or .html)")
-]
-NewDirectory = Annotated[
-    Path,
-    option("-o", "--out", metavar="DIR", default=REQUIRED, panel=OUTPUT, help="New directory; must not exist yet"),
-]
+Baseline = Annotated[str | None, option("--baseline MODEL", INPUT, "Model to compare with")]
+Json = Annotated[str | None, option("--json FILE", OUTPUT, "Write the result as JSON (- for stdout)")]
+Plot = Annotated[Path | None, option("--plot FILE", OUTPUT, "Draw the result to FILE (.png, .svg or .html)")]
+NewDirectory = Annotated[Path, option("-o, --out DIR", OUTPUT, "New directory; must not exist yet", default=REQUIRED)]
 Device = Annotated[
     str,
     option(
         "--device",
+        HARDWARE,
+        "Torch device: cpu, cuda, cuda:1, ...; auto spreads a model over all devices",
         default="cpu",
-        panel=HARDWARE,
-        keys=("run.device",),
-        help="Torch device: cpu, cuda, cuda:1, ...; auto spreads a model over all devices",
+        key="run.device",
     ),
 ]
 Dtype = Annotated[
     str,
     option(
-        "--dtype",
-        metavar="TYPE",
+        "--dtype TYPE",
+        HARDWARE,
+        "Data type used to run the model: auto (on a CPU float32), float32, bfloat16 or float16",
         default="auto",
-        panel=HARDWARE,
-        keys=("run.dtype",),
-        help="Data type used to run the model: auto (on a CPU float32), float32, bfloat16 or float16",
+        key="run.dtype",
     ),
 ]
 BatchSize = Annotated[
     int | None,
     option(
-        "--batch-size",
-        metavar="N|auto",
-        default_text="auto",
+        "--batch-size N|auto",
+        HARDWARE,
+        "Sequences per forward pass; auto: as memory allows",
+        shown="auto",
         reader=readers.ROWS,
-        panel=HARDWARE,
-        keys=("run.batch_size",),
-        help="Sequences per forward pass; auto: as memory allows",
+        key="run.batch_size",
     ),
 ]
 Threads = Annotated[
     Count | None,
-    option(
-        "--threads",
-        default_text="all available",
-        panel=HARDWARE,
-        keys=("run.threads",),
-        help="Processor threads to compute with",
-    ),
+    option("--threads", HARDWARE, "Processor threads to compute with", shown="all available", key="run.threads"),
 ]
 RandomSeed = Annotated[
-    Seed,
-    option("--seed", default=0, panel=OTHER, keys=("run.seed",), help="Seed for everything that is drawn at random"),
+    Seed, option("--seed", OTHER, "Seed for everything that is drawn at random", default=0, key="run.seed")
 ]

@@ -24,128 +24,81 @@ def tasks() -> str:
 Data = Annotated[
     list[str] | None,
     option(
-        "--data",
-        metavar="[TASK=]PATH",
-        panel=DATA,
+        "--data [TASK=]PATH",
+        DATA,
+        "Data to evaluate on: a text, .jsonl or .parquet file, wikitext2 (from the hub), wikitext2=FILE (a local raw "
+        "file), or for zeroshot a directory with <task>_<split>.jsonl files. Repeat for several",
         many=True,
-        default_text="for demo and what was made from it: its own stories and tasks",
-        help="Data to evaluate on: a text, JSON Lines or Parquet file, wikitext2 (from the hub), wikitext2=FILE (a "
-        "local raw file), or for zeroshot a directory with <task>_<split>.jsonl files. Repeat for several",
+        shown="for demo and what was made from it: its own stories and tasks",
     ),
 ]
 Text = Annotated[
-    str,
-    option(
-        "--data",
-        metavar="TEXT",
-        default=REQUIRED,
-        panel=DATA,
-        help="Text for perplexity: a file, wikitext2, or wikitext2=FILE",
-    ),
+    str, option("--data TEXT", DATA, "Text for perplexity: a file, wikitext2, or wikitext2=FILE", default=REQUIRED)
 ]
 Tasks = Annotated[
-    str | None,
-    option(
-        "--tasks",
-        metavar="A,B,...",
-        default_text="perplexity",
-        panel=DATA,
-        help=lambda: f"What to measure. {tasks()}",
-    ),
+    str | None, option("--tasks A,B,...", DATA, lambda: f"What to measure. {tasks()}", shown="perplexity")
 ]
 MoreTasks = Annotated[
-    str | None,
-    option("--tasks", metavar="A,B,...", panel=DATA, help="Tasks whose accuracy to measure too, as in gatenorm eval"),
+    str | None, option("--tasks A,B,...", DATA, "Tasks whose accuracy to measure too, as in gatenorm eval")
 ]
 TaskData = Annotated[
-    list[str] | None,
-    option("--task-data", metavar="[TASK=]PATH", panel=DATA, many=True, help="Data of the tasks, as --data of eval"),
+    list[str] | None, option("--task-data [TASK=]PATH", DATA, "Data of the tasks, as --data of eval", many=True)
 ]
 TaskLimit = Annotated[
-    Count | None,
-    option("--task-limit", default_text="--limit", panel=PROTOCOL, help="Use only the first N items of each task"),
+    Count | None, option("--task-limit", PROTOCOL, "Use only the first N items of each task", shown="--limit")
 ]
 Documents = Annotated[
     str | None,
     option(
-        "--documents",
-        metavar="SEP",
-        panel=PROTOCOL,
-        help="Perplexity of each document by itself: split the text at SEP; rows: one document per row of the file",
+        "--documents SEP",
+        PROTOCOL,
+        "Perplexity of each document by itself: split the text at SEP; rows: one document per row of the file",
     ),
 ]
 TextField = Annotated[
-    str,
-    option(
-        "--text-field",
-        metavar="NAME",
-        default="text",
-        panel=DATA,
-        help="Field that holds the text in JSON Lines and Parquet files",
-    ),
+    str, option("--text-field NAME", DATA, "Field that holds the text in JSON Lines and Parquet files", default="text")
 ]
 ContextWindow = Annotated[
-    Window | None,
-    option(
-        "--window",
-        default_text="the model's maximum, at most 2048",
-        panel=PROTOCOL,
-        help="Longest input in tokens",
-    ),
+    Window | None, option("--window", PROTOCOL, "Longest input in tokens", shown="the model's maximum, at most 2048")
 ]
 Stride = Annotated[
     Count | None,
     option(
         "--stride",
-        default_text="the window: no overlap",
-        panel=PROTOCOL,
-        help="Begin windows N tokens apart; only tokens that no earlier window covered count",
+        PROTOCOL,
+        "Begin windows N tokens apart; only tokens that no earlier window covered count",
+        shown="the window: no overlap",
     ),
 ]
 Limit = Annotated[
-    Count | None,
-    option("--limit", panel=PROTOCOL, help="Use only the first N windows, documents or items of each task"),
+    Count | None, option("--limit", PROTOCOL, "Use only the first N windows, documents or items of each task")
 ]
 NewTokens = Annotated[
-    Count,
-    option(
-        "--new-tokens",
-        default=32,
-        panel=PROTOCOL,
-        help="Tokens to generate after each prompt of domain and refusal",
-    ),
+    Count, option("--new-tokens", PROTOCOL, "Tokens to generate after each prompt of domain and refusal", default=32)
 ]
 RefusalRule = Annotated[
-    str | None,
-    option("--refusal-rule", metavar="FILE", panel=PROTOCOL, help="JSON file with the patterns that make a refusal"),
+    str | None, option("--refusal-rule FILE", PROTOCOL, "JSON file with the patterns that make a refusal")
 ]
-Items = Annotated[bool, option("--items", default=False, panel=OUTPUT, help="Write every item into the JSON")]
-NoCache = Annotated[
-    bool, option("--no-cache", default=False, panel=PROTOCOL, help="Measure again what was measured before")
-]
+Items = Annotated[bool, option("--items", OUTPUT, "Write every item into the JSON", default=False)]
+NoCache = Annotated[bool, option("--no-cache", PROTOCOL, "Measure again what was measured before", default=False)]
 Engine = Annotated[
     str,
     option(
-        "--engine",
-        metavar="NAME",
+        "--engine NAME",
+        PROTOCOL,
+        "Engine that runs the model: transformers, or vllm for zeroshot and harness:NAME",
         default="transformers",
-        panel=PROTOCOL,
-        help="Engine that runs the model: transformers, or vllm for zeroshot and harness:NAME",
     ),
 ]
 Counts = Annotated[
     Sequence[int] | None,
     option(
-        "--counts",
-        metavar="1,2,4-8",
+        "--counts 1,2,4-8",
+        PROTOCOL,
+        "Numbers of removed sublayers to measure",
         reader=readers.LAYERS,
-        default_text="up to half of them",
-        panel=PROTOCOL,
-        help="Numbers of removed sublayers to measure",
+        shown="up to half of them",
     ),
 ]
-Seeds = Annotated[Index, option("--seeds", default=5, panel=PROTOCOL, help="Random rankings to measure for comparison")]
-State = Annotated[
-    Path | None,
-    option("--state", metavar="FILE", panel=OUTPUT, help="Keep finished measurements in FILE, and resume from it"),
-]
+Seeds = Annotated[Index, option("--seeds", PROTOCOL, "Random rankings to measure for comparison", default=5)]
+State = Annotated[Path | None, option("--state FILE", OUTPUT, "Keep finished measurements in FILE, and resume from it")]

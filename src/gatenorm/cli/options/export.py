@@ -19,51 +19,37 @@ def forms() -> str:
     return ", ".join(known())
 
 
-To = Annotated[str | None, option("--to", metavar="FORM", panel=OUTPUT, help=lambda: f"Form to write: {forms()}")]
-Out = Annotated[
-    Path | None,
-    option("-o", "--out", metavar="PATH", panel=OUTPUT, help="New file or directory; must not exist yet"),
-]
-List = Annotated[
-    bool, option("--list", default=False, panel=OUTPUT, help="List the forms MODEL can be written in, with reasons")
-]
+To = Annotated[str | None, option("--to FORM", OUTPUT, lambda: f"Form to write: {forms()}")]
+Out = Annotated[Path | None, option("-o, --out PATH", OUTPUT, "New file or directory; must not exist yet")]
+List = Annotated[bool, option("--list", OUTPUT, "List the forms MODEL can be written in, with reasons", default=False)]
 StoredType = Annotated[
     str,
     option(
-        "--dtype",
-        metavar="TYPE",
+        "--dtype TYPE",
+        OUTPUT,
+        "Data type to store: auto (as in MODEL); for gguf also f32, f16, bf16, q8_0, q4_k_m, ...",
         default="auto",
-        panel=OUTPUT,
-        help="Data type to store: auto (as in MODEL); for gguf also f32, f16, bf16, q8_0, q4_k_m, ...",
     ),
 ]
 Exported = Annotated[Path, argument("EXPORTED", "GGUF file or exported directory")]
-Against = Annotated[
-    str,
-    option("--against", metavar="MODEL", default=REQUIRED, panel=INPUT, help="Checkpoint that it was written from"),
-]
+Against = Annotated[str, option("--against MODEL", INPUT, "Checkpoint that it was written from", default=REQUIRED)]
 Engine = Annotated[
     str | None,
     option(
-        "--engine",
-        metavar="NAME",
-        panel=CHECK,
-        default_text="an installed one that reads it",
-        help="Engine to run: llamacpp, vllm, mlx or transformers",
+        "--engine NAME",
+        CHECK,
+        "Engine to run: llamacpp, vllm, mlx or transformers",
+        shown="an installed one that reads it",
     ),
 ]
-Tokens = Annotated[Count, option("--tokens", default=64, panel=CHECK, help="Tokens to generate after each prompt")]
+Tokens = Annotated[Count, option("--tokens", CHECK, "Tokens to generate after each prompt", default=64)]
 Tolerance = Annotated[
     float | None,
     option(
-        "--tolerance",
-        panel=CHECK,
-        default_text="by the stored type",
-        help="Largest accepted difference of log-probabilities, in nats",
+        "--tolerance", CHECK, "Largest accepted difference of log-probabilities, in nats", shown="by the stored type"
     ),
 ]
-PromptSeed = Annotated[Index, option("--seed", default=0, panel=CHECK, help="Seed of the prompts")]
+PromptSeed = Annotated[Index, option("--seed", CHECK, "Seed of the prompts", default=0)]
 Write = Annotated[
-    Path | None,
-    option("--write", metavar="DIR", panel=OUTPUT, help="Unpack the model as this new directory; must not exist yet"),
+    Path | None, option("--write DIR", OUTPUT, "Unpack the model as this new directory; must not exist yet")
 ]

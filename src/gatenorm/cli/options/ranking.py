@@ -26,112 +26,83 @@ def criteria() -> str:
 Criterion = Annotated[
     str,
     option(
-        "--criterion",
-        metavar="NAME",
+        "--criterion NAME",
+        RANKING,
+        lambda: f"Criterion to rank by. {criteria()}, which need --calibration or a suffix such as @self",
         default="gate-norm",
-        panel=RANKING,
-        help=lambda: f"Criterion to rank by. {criteria()}, which need --calibration or a suffix such as @self",
     ),
 ]
 Criteria = Annotated[
     Sequence[str],
     option(
-        "--criteria",
-        metavar="A,B,...",
+        "--criteria A,B,...",
+        RANKING,
+        lambda: f"Criteria to rank by. {criteria()}, on --calibration or as NAME@self, NAME@random, NAME@FILE",
         reader=readers.NAMES,
-        panel=RANKING,
-        keys=("rankings.criteria",),
-        fields=("criterion",),
-        help=lambda: f"Criteria to rank by. {criteria()}, on --calibration or as NAME@self, NAME@random, NAME@FILE",
+        key="rankings.criteria",
+        fields="criterion",
     ),
 ]
 Kind = Annotated[
     str | None,
     option(
-        "--kind",
-        metavar="KIND",
-        default_text="what the criterion is made for",
-        panel=RANKING,
-        help="Sublayers to rank: attention, mlp, or block for both of a layer",
+        "--kind KIND",
+        RANKING,
+        "Sublayers to rank: attention, mlp, or block for both of a layer",
+        shown="what the criterion is made for",
     ),
 ]
 Protect = Annotated[
     Sequence[int] | None,
     option(
-        "--protect",
-        metavar="0,1",
-        reader=readers.LAYERS,
-        panel=RANKING,
-        keys=("rankings.protect",),
-        help="Layers to keep, such as 0,1 or 28-31",
+        "--protect 0,1", RANKING, "Layers to keep, such as 0,1 or 28-31", reader=readers.LAYERS, key="rankings.protect"
     ),
 ]
 CrossCheck = Annotated[
     bool,
     option(
         "--cross-check",
+        RANKING,
+        "Also rank by cosine on random and on self-sampled tokens, and list the layers they disagree on",
         default=False,
-        panel=RANKING,
-        help="Also rank by cosine on random and on self-sampled tokens, and list the layers they disagree on",
     ),
 ]
-Backend = Annotated[
-    str,
-    option("--backend", metavar="NAME", default="auto", panel=RANKING, help="What computes: numpy, torch or auto"),
-]
+Backend = Annotated[str, option("--backend NAME", RANKING, "What computes: numpy, torch or auto", default="auto")]
 Calibration = Annotated[
     str | None,
     option(
-        "--calibration",
-        metavar="SOURCE",
-        panel=CALIBRATION,
-        keys=("rankings.calibration",),
-        help="Tokens to run the model on: a text file, hub:NAME[:CONFIG[:SPLIT]], self (text that the model samples) "
-        "or random",
+        "--calibration SOURCE",
+        CALIBRATION,
+        "Calibration tokens: a text file, hub:NAME[:CONFIG[:SPLIT]], self (text that the model samples) or random",
+        key="rankings.calibration",
     ),
 ]
-Samples = Annotated[
-    Count, option("--samples", default=32, panel=CALIBRATION, help="Number of calibration windows or documents")
-]
-Length = Annotated[Window, option("--length", default=256, panel=CALIBRATION, help="Tokens in each of them")]
+Samples = Annotated[Count, option("--samples", CALIBRATION, "Number of calibration windows or documents", default=32)]
+Length = Annotated[Window, option("--length", CALIBRATION, "Tokens in each of them", default=256)]
 Documents = Annotated[
     str | None,
-    option(
-        "--documents",
-        metavar="SEP",
-        panel=CALIBRATION,
-        help="Split the calibration text at SEP and take each document by itself",
-    ),
+    option("--documents SEP", CALIBRATION, "Split the calibration text at SEP and take each document by itself"),
 ]
 LayerByLayer = Annotated[
     bool,
     option(
         "--layer-by-layer",
+        CALIBRATION,
+        "Hold the weights of one block at a time, for models larger than memory (criteria on activations only)",
         default=False,
-        panel=CALIBRATION,
-        help="Hold the weights of one block at a time, for models larger than memory (criteria on activations only)",
     ),
 ]
 Activations = Annotated[
     Path | None,
     option(
-        "--activations",
-        metavar="DIR",
-        panel=CALIBRATION,
-        help="With --layer-by-layer: keep activations in a file in DIR instead of memory",
+        "--activations DIR", CALIBRATION, "With --layer-by-layer: keep activations in a file in DIR instead of memory"
     ),
 ]
 
 Bound = Annotated[
-    bool,
-    option(
-        "--bound", default=False, panel=RANKING, help="Both sides of the paper's inequality by layer: how loose it is"
-    ),
+    bool, option("--bound", RANKING, "Both sides of the paper's inequality by layer: how loose it is", default=False)
 ]
 SelectionPlot = Annotated[
-    Path | None,
-    option("--selection", metavar="FILE", panel=OUTPUT, help="Draw the layers that each criterion would remove"),
+    Path | None, option("--selection FILE", OUTPUT, "Draw the layers that each criterion would remove")
 ]
-HeadsPlot = Annotated[
-    Path | None, option("--heads", metavar="FILE", panel=OUTPUT, help="Draw the gate norm of each head")
-]
+HeadsPlot = Annotated[Path | None, option("--heads FILE", OUTPUT, "Draw the gate norm of each head")]

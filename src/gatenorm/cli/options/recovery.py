@@ -18,150 +18,112 @@ _DEFAULTS = Settings()
 Out = Annotated[
     Path,
     option(
-        "-o",
-        "--out",
-        metavar="DIR",
-        default=REQUIRED,
-        panel=common.OUTPUT,
-        help="New directory; with --study, the folder for its variants",
+        "-o, --out DIR", common.OUTPUT, "New directory; with --study, the folder for its variants", default=REQUIRED
     ),
 ]
 Data = Annotated[
     str,
     option(
-        "--data",
-        metavar="TEXT",
+        "--data TEXT",
+        DATA,
+        "Text to train on: a text, .jsonl or .parquet file, hub:NAME[:CONFIG[:SPLIT]], or demo (synthetic stories)",
         default=REQUIRED,
-        panel=DATA,
-        help="Text to train on: a text, .jsonl or .parquet file, hub:NAME[:CONFIG[:SPLIT]], or demo for stories of the "
-        "built-in model's world",
     ),
 ]
 HeldOut = Annotated[
-    str | None,
-    option(
-        "--held-out",
-        metavar="TEXT",
-        panel=DATA,
-        default_text="the last 5% of the data",
-        help="Text to check the training on",
-    ),
+    str | None, option("--held-out TEXT", DATA, "Text to check the training on", shown="the last 5% of the data")
 ]
-Parent = Annotated[
-    str | None,
-    option("--parent", metavar="MODEL", panel=TRAINING, help="Unpruned model to distill from, or to compare with"),
-]
+Parent = Annotated[str | None, option("--parent MODEL", TRAINING, "Unpruned model to distill from, or to compare with")]
 Alpha = Annotated[
-    float | None,
-    option("--alpha", panel=TRAINING, default_text="twice the rank", help="Adapters are scaled by alpha/rank"),
+    float | None, option("--alpha", TRAINING, "Adapters are scaled by alpha/rank", shown="twice the rank")
 ]
 
 
 class Training(TypedDict):
     """Options that are fields of :class:`gatenorm.recovery.settings.Settings`."""
 
-    steps: Annotated[int, option("--steps", default=_DEFAULTS.steps, panel=TRAINING, help="Optimizer steps (AdamW)")]
+    steps: Annotated[int, option("--steps", TRAINING, "Optimizer steps (AdamW)", default=_DEFAULTS.steps)]
     objective: Annotated[
         str,
         option(
-            "--objective",
-            metavar="lm|distill",
+            "--objective lm|distill",
+            TRAINING,
+            "Loss: lm (the next token) or distill (the predictions of --parent)",
             default=_DEFAULTS.objective,
-            panel=TRAINING,
-            help="Loss: lm (the next token) or distill (the predictions of --parent)",
         ),
     ]
     temperature: Annotated[
-        float, option("--temperature", default=_DEFAULTS.temperature, panel=TRAINING, help="Temperature of distill")
+        float, option("--temperature", TRAINING, "Temperature of distill", default=_DEFAULTS.temperature)
     ]
     targets: Annotated[
         tuple[str, ...],
         option(
-            "--targets",
-            metavar="A,B",
+            "--targets A,B",
+            TRAINING,
+            "Sublayers that get adapters: attention, mlp",
             reader=readers.NAMES,
             default=_DEFAULTS.targets,
-            panel=TRAINING,
-            help="Sublayers that get adapters: attention, mlp",
         ),
     ]
-    rank: Annotated[int, option("--rank", default=_DEFAULTS.rank, panel=TRAINING, help="Rank of the adapters")]
+    rank: Annotated[int, option("--rank", TRAINING, "Rank of the adapters", default=_DEFAULTS.rank)]
     dropout: Annotated[
-        float, option("--dropout", default=_DEFAULTS.dropout, panel=TRAINING, help="Dropout on the adapters' inputs")
+        float, option("--dropout", TRAINING, "Dropout on the adapters' inputs", default=_DEFAULTS.dropout)
     ]
     learning_rate: Annotated[
-        float, option("--learning-rate", default=_DEFAULTS.learning_rate, panel=TRAINING, help="Peak learning rate")
+        float, option("--learning-rate", TRAINING, "Peak learning rate", default=_DEFAULTS.learning_rate)
     ]
     schedule: Annotated[
         str,
         option(
-            "--schedule",
-            metavar="NAME",
+            "--schedule NAME",
+            TRAINING,
+            "Learning-rate schedule: cosine, linear or constant",
             default=_DEFAULTS.schedule,
-            panel=TRAINING,
-            help="Learning-rate schedule: cosine, linear or constant",
         ),
     ]
     warm_up: Annotated[
-        float,
-        option("--warm-up", default=_DEFAULTS.warm_up, panel=TRAINING, help="Share of the steps spent on warm-up"),
+        float, option("--warm-up", TRAINING, "Share of the steps spent on warm-up", default=_DEFAULTS.warm_up)
     ]
     weight_decay: Annotated[
-        float,
-        option("--weight-decay", default=_DEFAULTS.weight_decay, panel=TRAINING, help="Weight decay of the adapters"),
+        float, option("--weight-decay", TRAINING, "Weight decay of the adapters", default=_DEFAULTS.weight_decay)
     ]
-    batch: Annotated[
-        int, option("--batch", default=_DEFAULTS.batch, panel=TRAINING, help="Sequences per forward pass and device")
-    ]
+    batch: Annotated[int, option("--batch", TRAINING, "Sequences per forward pass and device", default=_DEFAULTS.batch)]
     accumulation: Annotated[
-        int,
-        option("--accumulation", default=_DEFAULTS.accumulation, panel=TRAINING, help="Gradient accumulation steps"),
+        int, option("--accumulation", TRAINING, "Gradient accumulation steps", default=_DEFAULTS.accumulation)
     ]
     length: Annotated[
         int | None,
-        option(
-            "--length",
-            panel=TRAINING,
-            default_text="the model's maximum, at most 512",
-            help="Tokens in a training sequence",
-        ),
+        option("--length", TRAINING, "Tokens in a training sequence", shown="the model's maximum, at most 512"),
     ]
     checkpointing: Annotated[
         bool,
         option(
             "--checkpointing",
+            TRAINING,
+            "Recompute activations in the backward pass: less memory, more time",
             default=_DEFAULTS.checkpointing,
-            panel=TRAINING,
-            help="Recompute activations in the backward pass: less memory, more time",
         ),
     ]
     watch_every: Annotated[
         int,
         option(
-            "--watch-every",
-            default=_DEFAULTS.watch_every,
-            panel=WATCHING,
-            help="Steps between two checks; each saves the state",
+            "--watch-every", WATCHING, "Steps between two checks; each saves the state", default=_DEFAULTS.watch_every
         ),
     ]
     watch_windows: Annotated[
-        int,
-        option("--watch-windows", default=_DEFAULTS.watch_windows, panel=WATCHING, help="Held-out sequences to check"),
+        int, option("--watch-windows", WATCHING, "Held-out sequences to check", default=_DEFAULTS.watch_windows)
     ]
     diverged: Annotated[
         float,
         option(
             "--diverged",
+            WATCHING,
+            "Stop when the loss reaches this many times the first held-out loss",
             default=_DEFAULTS.diverged,
-            panel=WATCHING,
-            help="Stop when the loss reaches this many times the first held-out loss",
         ),
     ]
     seed: Annotated[
-        int,
-        option(
-            "--seed", default=_DEFAULTS.seed, panel=TRAINING, help="Seed of initial adapters, data order and dropout"
-        ),
+        int, option("--seed", TRAINING, "Seed of initial adapters, data order and dropout", default=_DEFAULTS.seed)
     ]
     device: common.Device
     dtype: common.Dtype
@@ -170,36 +132,24 @@ class Training(TypedDict):
 Study = Annotated[
     Sequence[float] | None,
     option(
-        "--study",
-        metavar="20%,40%",
+        "--study 20%,40%",
+        STUDY,
+        "Prune the dense MODEL at each of these budgets, recover each, and measure before and after",
         reader=readers.SHARES,
-        panel=STUDY,
-        help="Prune the dense MODEL at each of these budgets, recover each, and measure before and after",
     ),
 ]
 StudyCriteria = Annotated[
     Sequence[str],
-    option(
-        "--criteria",
-        metavar="A,B,...",
-        reader=readers.NAMES,
-        default=("gate-norm",),
-        panel=STUDY,
-        help="Criteria to prune by",
-    ),
+    option("--criteria A,B,...", STUDY, "Criteria to prune by", reader=readers.NAMES, default=("gate-norm",)),
 ]
-OtherText = Annotated[
-    str | None,
-    option("--other", metavar="TEXT", panel=STUDY, help="Text from another source, to detect overfitting"),
-]
+OtherText = Annotated[str | None, option("--other TEXT", STUDY, "Text from another source, to detect overfitting")]
 StudyTasks = Annotated[
     Sequence[str] | None,
     option(
-        "--tasks",
-        metavar="A,B,...",
+        "--tasks A,B,...",
+        STUDY,
+        "Tasks to measure, as in gatenorm eval",
         reader=readers.NAMES,
-        panel=STUDY,
-        default_text="for demo: its own",
-        help="Tasks to measure, as in gatenorm eval",
+        shown="for demo: its own",
     ),
 ]

@@ -12,74 +12,55 @@ from gatenorm.records.numbers import Count
 
 REMOVAL, COST_MODEL = "What to remove (one of these)", "Cost model"
 
-Layers = Annotated[int | None, option("--layers", panel=REMOVAL, help="Number of weakest sublayers to remove")]
+Layers = Annotated[int | None, option("--layers", REMOVAL, "Number of weakest sublayers to remove")]
 Share = Annotated[
-    float | None,
-    option(
-        "--share", metavar="0.2|20%", reader=readers.SHARE, panel=REMOVAL, help="Share of the sublayers, at least one"
-    ),
+    float | None, option("--share 0.2|20%", REMOVAL, "Share of the sublayers, at least one", reader=readers.SHARE)
 ]
 Drop = Annotated[
     Sequence[int] | None,
     option(
-        "--drop",
-        metavar="20,21",
-        reader=readers.LAYERS,
-        panel=REMOVAL,
-        help="Exactly these layers, numbered from 0 in the original model",
+        "--drop 20,21", REMOVAL, "Exactly these layers, numbered from 0 in the original model", reader=readers.LAYERS
     ),
 ]
-PlanFile = Annotated[
-    Path | None, option("--plan", metavar="FILE", panel=REMOVAL, fields=("file",), help="What this plan.json lists")
-]
+PlanFile = Annotated[Path | None, option("--plan FILE", REMOVAL, "What this plan.json lists", fields="file")]
 TargetSpeedup = Annotated[
     str | None,
     option(
-        "--target-speedup",
-        metavar="1.2",
-        panel=REMOVAL,
-        keys=("budgets.target_speedup",),
-        help="Just enough layers for this predicted speed-up of prefill and decode; prefill=1.2 or decode=1.2 for one "
-        "of them",
+        "--target-speedup 1.2",
+        REMOVAL,
+        "Just enough layers for this predicted speed-up of prefill and decode (prefill=1.2, decode=1.2: of one)",
+        key="budgets.target_speedup",
     ),
 ]
 MaxCacheGb = Annotated[
     float | None,
     option(
-        "--max-cache-gb",
-        metavar="GB",
-        panel=REMOVAL,
-        keys=("budgets.max_cache_gb",),
-        help="Just enough layers to fit the KV cache in this many GB",
+        "--max-cache-gb GB",
+        REMOVAL,
+        "Just enough layers to fit the KV cache in this many GB",
+        key="budgets.max_cache_gb",
     ),
 ]
 Kind = Annotated[
     str,
     option(
-        "--kind",
-        metavar="KIND",
+        "--kind KIND",
+        "Ranking",
+        "Sublayer to remove: attention, mlp, or block for both of a layer",
         default="attention",
-        panel="Ranking",
-        help="Sublayer to remove: attention, mlp, or block for both of a layer",
     ),
 ]
 Machine = Annotated[
     str,
     option(
-        "--machine",
-        metavar="NAME",
+        "--machine NAME",
+        COST_MODEL,
+        "Machine to predict for, such as h100-sxm, a100-80gb or rtx-4090; this: measure this one",
         default="h100-sxm",
-        panel=COST_MODEL,
-        help="Machine to predict for, such as h100-sxm, a100-80gb or rtx-4090; this: measure this one",
     ),
 ]
 Context = Annotated[
     Count | None,
-    option(
-        "--context",
-        default_text="4096 and the model's maximum",
-        panel=COST_MODEL,
-        help="Context length to predict for, in tokens",
-    ),
+    option("--context", COST_MODEL, "Context length to predict for, in tokens", shown="4096 and the model's maximum"),
 ]
-Batch = Annotated[Count, option("--batch", default=1, panel=COST_MODEL, help="Batch size to predict for")]
+Batch = Annotated[Count, option("--batch", COST_MODEL, "Batch size to predict for", default=1)]

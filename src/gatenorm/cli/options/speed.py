@@ -14,74 +14,45 @@ from gatenorm.records.numbers import Count
 SPEED = "Timing"
 
 Models = Annotated[
-    list[str],
-    argument("MODEL...", "Checkpoint directories, Hugging Face model ids, demo, or exported files"),
+    list[str], argument("MODEL...", "Checkpoint directories, Hugging Face model ids, demo, or exported files")
 ]
 Engine = Annotated[
-    str,
-    option(
-        "--engine",
-        metavar="NAME",
-        default="transformers",
-        panel=SPEED,
-        help="Engine to time: transformers, llamacpp or vllm",
-    ),
+    str, option("--engine NAME", SPEED, "Engine to time: transformers, llamacpp or vllm", default="transformers")
 ]
 Lengths = Annotated[
     Sequence[int] | None,
     option(
-        "--lengths",
-        metavar="128,512",
+        "--lengths 128,512",
+        SPEED,
+        "Prompt lengths in tokens",
         reader=readers.NUMBERS,
-        default_text="128,512,2048, as the context allows",
-        panel=SPEED,
-        keys=("speed.lengths",),
-        help="Prompt lengths in tokens",
+        shown="128,512,2048, as the context allows",
+        key="speed.lengths",
     ),
 ]
-Batches = Annotated[
-    Sequence[int],
-    option("--batches", metavar="1,8", reader=readers.NUMBERS, default=(1,), panel=SPEED, help="Batch sizes"),
-]
-NewTokens = Annotated[Count, option("--new-tokens", default=32, panel=SPEED, help="Tokens to decode after each prompt")]
-Rounds = Annotated[
-    Count,
-    option("--rounds", default=5, panel=SPEED, keys=("speed.rounds",), help="Times that everything is measured"),
-]
+Batches = Annotated[Sequence[int], option("--batches 1,8", SPEED, "Batch sizes", reader=readers.NUMBERS, default=(1,))]
+NewTokens = Annotated[Count, option("--new-tokens", SPEED, "Tokens to decode after each prompt", default=32)]
+Rounds = Annotated[Count, option("--rounds", SPEED, "Times that everything is measured", default=5, key="speed.rounds")]
 Machine = Annotated[
     str | None,
     option(
-        "--machine",
-        metavar="NAME",
-        panel=SPEED,
-        help="Show the cost model's prediction too, for a machine such as h100-sxm; this: measure this one",
+        "--machine NAME",
+        SPEED,
+        "Show the cost model's prediction too, for a machine such as h100-sxm; this: measure this one",
     ),
 ]
 Attention = Annotated[
-    str | None,
-    option(
-        "--attention",
-        metavar="sdpa|eager",
-        default_text="the default of transformers",
-        panel=SPEED,
-        help="Attention implementation",
-    ),
+    str | None, option("--attention sdpa|eager", SPEED, "Attention implementation", shown="the default of transformers")
 ]
 Latency = Annotated[
     Count | None,
     option(
-        "--latency",
-        metavar="TOKENS",
-        panel=SPEED,
-        help="Time prefill of so many tokens and decode after them too, in turns with the unpruned model",
+        "--latency TOKENS",
+        SPEED,
+        "Time prefill of so many tokens and decode after them too, in turns with the unpruned model",
     ),
 ]
 Pareto = Annotated[
     Path | None,
-    option(
-        "--pareto",
-        metavar="FILE",
-        panel=OUTPUT,
-        help="Draw quality against speed (with --latency) to FILE (.png, .svg or .html)",
-    ),
+    option("--pareto FILE", OUTPUT, "Draw quality against speed (with --latency) to FILE (.png, .svg or .html)"),
 ]
