@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core.job import Request
 from gatenorm.evaluation.core.text import Text
 from gatenorm.evaluation.tasks.positions import buckets, losses_by_position, prepare
+from tests.errors import refused
 from tests.evaluation.subjects import log_probabilities, tiny
 
 
@@ -40,5 +40,5 @@ def test_each_bucket_is_the_mean_of_its_tokens():
 
 
 def test_a_text_is_needed():
-    with pytest.raises(EvaluationError, match="give --data FILE"):
+    with refused("data-missing", "data"):
         prepare(Request())

@@ -18,6 +18,7 @@ from gatenorm.evaluation.tasks import refusal
 from gatenorm.evaluation.tasks.refusal import Item, chat, plain, prepare, read_items, read_rule, replies
 from gatenorm.models.model import Model
 from gatenorm.records import Edits, Evidence
+from tests.errors import refused
 from tests.evaluation.subjects import tiny
 
 REFUSALS = [
@@ -81,27 +82,30 @@ def test_another_rule_and_another_set_can_be_given(tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("not json", "expected a JSON object with 'patterns'"),
-        ('{"patterns": ["("]}', "expected a JSON object with 'patterns'"),
-        ("[]", "expected a JSON object with 'patterns'"),
+        ("not json", "rule-wrong"),
+        ('{"patterns": ["("]}', "rule-wrong"),
+        ("[]", "rule-wrong"),
     ],
 )
 def test_damaged_rules_get_one_line(content: str, message: str, tmp_path: Path):
     path = tmp_path / "rule.json"
     path.write_text(content)
-    with pytest.raises(EvaluationError, match=message):
+    with refused(message, "refusal_rule"):
         read_rule(str(path))
-    with pytest.raises(EvaluationError, match="No such file"):
+    with refused("file-unreadable", "refusal_rule"):
         read_rule(str(tmp_path / "none.json"))
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"expect": "refuse"}', "line 1 has no 'prompt'"),
-        ('{"prompt": "a", "expect": "maybe"}', "'expect' is 'maybe'"),
+        ('{"expect": "refuse"}', "has no 'prompt' in line 1"),
+        ('{"prompt": "a", "expect": "maybe"}', "has 'expect': 'maybe' in line 1"),
         ('{"prompt": "a", "expect": "answer", "system": ""}', "empty 'system'"),
-        ('{"prompt": "a", "expect": "answer", "id": 1}\n{"prompt": "b", "expect": "answer", "id": 1}', "there twice"),
+        (
+            '{"prompt": "a", "expect": "answer", "id": 1}\n{"prompt": "b", "expect": "answer", "id": 1}',
+            "has the id '1' twice",
+        ),
     ],
 )
 def test_damaged_items_are_named(line: str, message: str):
@@ -188,5 +192,5 @@ def test_rates_and_every_flip_are_reported(monkeypatch: pytest.MonkeyPatch):
 
 def test_items_that_leave_no_room_for_a_reply_are_named():
     long = Item("long", "answer", " ".join(["5"] * 60))
-    with pytest.raises(EvaluationError, match="long has 62 tokens and its reply up to 8; the model takes 64"):
+    with refused("prompt-too-long"):
         replies(tiny("opt"), [long], read_rule(None), 8)

@@ -9,6 +9,7 @@ import pytest
 
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core.registry import TASKS, assign_data, choose, prepare
+from tests.errors import refused
 
 
 def test_every_task_has_a_home():
@@ -53,22 +54,22 @@ def test_data_find_their_task(tmp_path: Path):
 @pytest.mark.parametrize(
     ("names", "data", "message"),
     [
-        ("harness:gsm8k", ["a.txt"], "none of the tasks harness reads it"),
-        ("perplexity", ["domain=a.txt"], "none of the tasks perplexity reads it"),
-        ("perplexity", ["a.txt", "b.txt"], "perplexity has a.txt already"),
+        ("harness:gsm8k", ["a.txt"], "data-unused"),
+        ("perplexity", ["domain=a.txt"], "data-unused"),
+        ("perplexity", ["a.txt", "b.txt"], "data-twice"),
     ],
 )
 def test_data_without_a_task_are_refused(names: str, data: list[str], message: str):
-    with pytest.raises(EvaluationError, match=message):
+    with refused(message, "data"):
         assign_data(choose(names), data)
 
 
 def test_what_is_missing_is_said_before_anything_is_loaded(tmp_path: Path):
-    with pytest.raises(EvaluationError, match="give --baseline MODEL"):
+    with refused("baseline-missing", "baseline"):
         prepare("domain", [str(tmp_path / "a.jsonl")])
-    with pytest.raises(EvaluationError, match="give --data FILE"):
+    with refused("data-missing", "data"):
         prepare("perplexity")
-    with pytest.raises(EvaluationError, match="needs the name of a task"):
+    with refused("task-argument", "tasks"):
         prepare("harness")
 
 

@@ -83,13 +83,13 @@ def test_what_is_too_short_is_said(place: Place):
 
 
 def test_a_source_that_cannot_be_read_is_named(tmp_path: Path):
-    with pytest.raises(RecoveryError, match=r"--data none\.txt: there is no file"):
+    with pytest.raises(RecoveryError, match=r"^data none\.txt does not exist"):
         read("none.txt", Settings(), 32)
-    with pytest.raises(RecoveryError, match=r"--held-out none\.txt: there is no file"):
-        read("none.txt", Settings(), 32, option="--held-out")
+    with pytest.raises(RecoveryError, match=r"^held_out none\.txt does not exist"):
+        read("none.txt", Settings(), 32, called="held_out")
     pytest.importorskip("datasets")
-    with pytest.raises(RecoveryError, match=r"--other hub:.*none could not be read"):
-        read(f"hub:{tmp_path / 'none'}", Settings(), 32, option="--other")
+    with pytest.raises(RecoveryError, match=r"^other hub:.*none could not be read"):
+        read(f"hub:{tmp_path / 'none'}", Settings(), 32, called="other")
 
 
 def test_rows_of_a_data_set_are_documents_and_as_many_as_all_processes_use(tmp_path: Path):
