@@ -33,6 +33,16 @@ def shared() -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def whole_stories(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The TinyStories sample without its first and last story, which are cut off; published figures leave them out."""
+    text = (shared / "data/tinystories/valid_sample.txt").read_text(encoding="utf-8")
+    stories = text.split("<|endoftext|>")[1:-1]
+    path = tmp_path_factory.mktemp("tinystories") / "whole_stories.txt"
+    path.write_text("<|endoftext|>".join(stories), encoding="utf-8")
+    return path
+
+
 TinyModels = Callable[..., Path]
 
 

@@ -114,7 +114,7 @@ def test_a_large_text_is_not_tokenised_whole(tmp_path: Path):
 
 def test_documents_are_samples_of_their_own_length(tmp_path: Path):
     path = tmp_path / "documents.txt"
-    path.write_text("cut # 2 3 4 # 5 6 # 7 8 9 10 11 # cut")
+    path.write_text("2 3 4 # 5 6 # 7 8 9 10 11")
     found = text_samples(Calibration(str(path), 9, 4, separator="#"), Words(), CONFIG)  # type: ignore[arg-type]
     assert found.sequences == ((2, 3, 4), (5, 6), (7, 8, 9, 10))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -111,11 +112,12 @@ def test_prune_writes_says_and_records(tiny_models: TinyModels, tmp_path: Path, 
 
 
 @pytest.mark.shared
-def test_eval_compares_with_a_baseline(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_eval_compares_with_a_baseline(
+    shared: Path, whole_stories: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     source, out = shared / "models/stories260K", tmp_path / "out"
     assert run(capsys, "prune", source, "--drop", "2", "-o", out)[0] == 0
-    data = shared / "data/tinystories/valid_sample.txt"
-    arguments = ["eval", out, "--baseline", source, "--tasks", "perplexity", "--data", data]
+    arguments = ["eval", out, "--baseline", source, "--tasks", "perplexity", "--data", whole_stories]
     status, said, _ = run(capsys, *arguments, "--documents", "<|endoftext|>", "--limit", "40")
     assert status == 0
     for shown in ("4.651", "5.299", "+13.9", "15,202", "bos True", "cut at 512"):
@@ -126,7 +128,7 @@ def test_eval_compares_with_a_baseline(shared: Path, tmp_path: Path, capsys: pyt
     assert [len(first["edits"]), *(edit["layer"] for edit in second["edits"])] == [0, 2]
     assert first["protocol"]["window"] == 512
     assert first["figures"]["tokens"] == 4 * 511
-    assert first["data"]["sha256"].startswith("903e5b8004356353")
+    assert first["data"]["sha256"] == hashlib.sha256(whole_stories.read_bytes()).hexdigest()
 
 
 def bad(tmp_path: Path, model: Path) -> dict[str, tuple[list[object], str]]:

@@ -140,9 +140,11 @@ KNOWN = {
 
 @pytest.mark.shared
 @pytest.mark.parametrize("name", KNOWN)
-def test_removing_each_sublayer_moves_perplexity_as_it_is_known_to(name: str, shared: Path, tmp_path: Path):
+def test_removing_each_sublayer_moves_perplexity_as_it_is_known_to(
+    name: str, shared: Path, whole_stories: Path, tmp_path: Path
+):
     source = shared / "models" / name
-    text = read_text(str(shared / "data/tinystories/valid_sample.txt"))
+    text = read_text(str(whole_stories))
     protocol = Protocol(separator="<|endoftext|>", limit=40)
     tokens, unpruned, removed = KNOWN[name]
     whole = measure(api.open_model(source), text, protocol)
@@ -174,12 +176,16 @@ def test_wikitext_rows_are_joined_as_the_hub_has_them(shared: Path):
     assert read_text(f"wikitext2={path}").content == "\n\n".join(rows)
 
 
-def test_documents_are_what_stands_between_separators():
-    text = text_of("cut off## one ##two\n####three##and cut off")
-    assert documents(text, "##") == ["one", "two", "three"]
-    assert documents(text, "##", limit=2) == ["one", "two"]
+@pytest.mark.parametrize("content", ["one##two\n####three", "## one ##two##three##", " one ##two## ##three##\n"])
+def test_separators_cut_a_text_into_all_of_its_documents(content: str):
+    assert documents(text_of(content), "##") == ["one", "two", "three"]
+    assert documents(text_of(content), "##", limit=2) == ["one", "two"]
+
+
+@pytest.mark.parametrize(("content", "separator"), [("one##two", "@@"), ("## ##", "##")])
+def test_a_text_that_a_separator_does_not_cut_is_refused(content: str, separator: str):
     with refused("no-documents", "documents"):
-        documents(text, "@@")
+        documents(text_of(content), separator)
 
 
 class Words:

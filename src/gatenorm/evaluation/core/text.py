@@ -128,27 +128,25 @@ def wikitext_rows(raw: str) -> list[str]:
 
 
 def documents(text: Text, separator: str, limit: int | None = None) -> list[str]:
-    """The documents of a text: pieces that have ``separator`` on both sides, stripped, empty ones left out.
+    """The pieces between the separators of a text, stripped, empty ones left out.
 
-    What stands before the first and after the last separator may be cut off, so it does not count. The separator
-    ``rows`` takes every row of a structured file as a document, as it stands.
+    The separator ``rows`` takes every row of a structured file as a document, unchanged.
 
     Raises:
-        EvaluationError: fewer than two separators, or nothing between them.
+        EvaluationError: the text does not contain the separator, or nothing else.
     """
     if separator == ROWS and text.rows:
         return [row for row in text.rows if row.strip()][:limit]
-    pieces = [piece.strip() for piece in text.content.split(separator)][1:-1]
-    whole = [piece for piece in pieces if piece]
-    if not whole:
+    pieces = [stripped for piece in text.content.split(separator) if (stripped := piece.strip())]
+    if not pieces or separator not in text.content:
         raise EvaluationError(
             "no-documents",
-            f"does not occur twice in {text.name} with text in between",
+            f"does not separate any documents in {text.name}",
             field="documents",
             given=repr(separator),
-            expected="the separator between documents",
+            expected="a separator that occurs between documents, such as '<|endoftext|>'",
         )
-    return whole[:limit]
+    return pieces[:limit]
 
 
 def _decode(source: str, raw: bytes) -> str:
