@@ -24,11 +24,18 @@ from gatenorm.evaluation.statistics.paired_statistics import (
     paired_means,
     paired_shares,
     standard_error,
+    t_quantile,
 )
-from gatenorm.evaluation.statistics.student import quantile
 from gatenorm.records import Edits, Evidence, ModelIdentity
 
 MODEL = ModelIdentity("m", "llama", 4, "c", {})
+
+
+@pytest.mark.parametrize(
+    ("degrees", "point"), [(1, 12.706), (2, 4.303), (5, 2.571), (30, 2.042), (120, 1.980), (10**9, 1.960)]
+)
+def test_points_of_students_distribution_are_those_of_printed_tables(degrees: int, point: float):
+    assert t_quantile(degrees) == pytest.approx(point, abs=5e-4)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
@@ -67,7 +74,7 @@ def test_weighted_means_are_a_ratio_estimator(rows: list[tuple[float, float, int
     residuals = w * ((b - a) - mean)
     error = math.sqrt(len(rows) / (len(rows) - 1) * (residuals**2).sum()) / w.sum()
     assert found.difference == pytest.approx(mean, abs=1e-9)
-    assert found.high - found.difference == pytest.approx(quantile(len(rows) - 1) * error, abs=1e-9)
+    assert found.high - found.difference == pytest.approx(t_quantile(len(rows) - 1) * error, abs=1e-9)
     assert mean_with_error((b - a).tolist(), w.tolist()) == pytest.approx((mean, error), abs=1e-9)
 
 
@@ -112,7 +119,7 @@ def test_intervals_of_weighted_means_hold_the_truth_where_weights_go_with_values
         values = weights / 20 + draw.normal(0, 0.2, 30)
         truth = (100 + 400 + 900) / 60 / 20
         mean, error = mean_with_error(values.tolist(), weights.tolist())
-        half = quantile(29) * error
+        half = t_quantile(29) * error
         held += mean - half <= truth <= mean + half
     assert 0.93 <= held / 2000 <= 0.965
 

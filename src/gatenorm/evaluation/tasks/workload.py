@@ -19,8 +19,7 @@ from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core.job import Job, Measured, Progress, Request
 from gatenorm.evaluation.core.likelihood import greedy
 from gatenorm.evaluation.core.text import LINES, Text, read_bytes, read_rows, read_text
-from gatenorm.evaluation.statistics.paired_statistics import mean_with_error
-from gatenorm.evaluation.statistics.student import quantile
+from gatenorm.evaluation.statistics.paired_statistics import mean_with_error, t_quantile
 from gatenorm.models.batches import memory_for
 from gatenorm.models.forward import not_finite
 from gatenorm.models.model import Model
@@ -265,7 +264,7 @@ def _divergence_figures(records: Sequence[dict[str, Any]]) -> dict[str, float]:
     mean, error = mean_with_error([r["kl"] for r in counted], [r["positions"] for r in counted])
     if len(counted) < 2:
         return {"kl": mean}
-    half = quantile(len(counted) - 1) * error
+    half = t_quantile(len(counted) - 1) * error
     return {"kl": mean, "kl_stderr": error, "kl_low": max(0.0, mean - half), "kl_high": mean + half}
 
 
