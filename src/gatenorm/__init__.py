@@ -11,8 +11,8 @@ The verbs of the command line are functions here::
     gatenorm.export("./llama-8", "gguf", "llama-8.gguf")  # a file for llama.cpp
     gatenorm.verify("llama-8.gguf", "./llama-8")          # does it compute the same?
 
-Importing this package also makes ``transformers.AutoModelForCausalLM.from_pretrained("./llama-8")`` work; transformers
-itself is not imported by that.
+``gatenorm.register()`` makes ``transformers.AutoModelForCausalLM.from_pretrained("./llama-8")`` work as well; without
+it, and where gatenorm is not installed, that needs ``trust_remote_code=True``.
 """
 
 from __future__ import annotations
@@ -20,22 +20,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.surgery.registration import register_when_transformers_is_imported
-
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from gatenorm.api import *  # noqa: F403
     from gatenorm.audit.run.main import run_audit as run_audit
-
-
-def _family_classes() -> dict[str, tuple[str, str, str]]:
-    from gatenorm.families import classes
-
-    return classes()
-
-
-register_when_transformers_is_imported(_family_classes)
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from gatenorm.families import classes
-from gatenorm.surgery.registration import register
+from gatenorm.surgery.registration import register_types
 from tests.surgery.pruned_models import (
     SHAPES,
     VOCABULARY,
@@ -18,7 +18,7 @@ from tests.surgery.pruned_models import (
 )
 
 CLASSES = classes()
-register(CLASSES)
+register_types()
 
 DROPS = {"middle": (2, 3), "first": (0,), "ends": (0, 5), "all-but-one": (0, 1, 2, 4, 5)}
 FULL = ["llama", "gemma2", "gpt2", "gpt-neo"]

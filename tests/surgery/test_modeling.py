@@ -219,6 +219,44 @@ def test_a_configuration_without_a_record_is_not_written(tmp_path):
     assert not files_of(tmp_path)
 
 
+class Returns:
+    """Forward passes as they are written, or formatted, in one version of Transformers or another."""
+
+    class Tensor:
+        def forward(self, hidden_states):
+            residual, _ = hidden_states, None
+            return residual
+
+    class OverLines:
+        def forward(self, hidden_states):
+            return (
+                hidden_states,
+                None,
+            )
+
+    class Named:
+        def forward(self, hidden_states, weights=None):
+            result = (hidden_states,)
+            result += (weights,)
+            return result
+
+    class Summed:
+        def forward(self, hidden_states, rest=()):
+            return (hidden_states,) + rest  # noqa: RUF005
+
+    class Called:
+        def forward(self, hidden_states):
+            return self.norm(hidden_states, (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [("Tensor", False), ("OverLines", True), ("Named", True), ("Summed", True), ("Called", False)],
+)
+def test_what_a_block_returns_is_read_from_its_syntax(block, expected):
+    assert modeling.returns_tuple(getattr(Returns, block), not expected) is expected
+
+
 def test_nothing_dropped_is_the_stock_model(tmp_path):
     stock = build("llama")
     write_pruned(stock, "llama", (), tmp_path)

@@ -19,7 +19,6 @@ from tests.surgery.pruned_models import (
     blocks_of,
 )
 from tests.surgery.silent_attention import (
-    CLASSES,
     load,
     tokens,
 )
@@ -63,7 +62,7 @@ def test_dropout_of_the_branch_follows_the_mode(directories):
 def test_peft_wraps_it(targets, directories):
     import peft
 
-    register_adapter_targets(CLASSES)
+    register_adapter_targets()
     model = load(directories("llama", (0, 3)))
     wrapped = peft.get_peft_model(model, peft.LoraConfig(target_modules=targets, r=2))
     adapted = {key.split("layers.")[1][0] for key, _ in wrapped.named_parameters() if "lora_A" in key}

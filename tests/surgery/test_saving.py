@@ -21,7 +21,6 @@ from tests.surgery.pruned_models import (
     write_pruned,
 )
 from tests.surgery.silent_attention import (
-    CLASSES,
     FULL,
     files_of,
     load,
@@ -120,24 +119,28 @@ def test_loads_and_saves_where_gatenorm_is_not_installed(tmp_path):
             torch.testing.assert_close(load(again)(ids).logits, logits, atol=1e-5, rtol=1e-5)
 
 
-HOOKED = """
+REGISTERED = """
 import sys
-from gatenorm.surgery.registration import register_when_transformers_is_imported
-register_when_transformers_is_imported(lambda: eval(sys.argv[1]))
+finders = list(sys.meta_path)
+import gatenorm
 assert "transformers" not in sys.modules and "torch" not in sys.modules and "peft" not in sys.modules
+assert sys.meta_path == finders
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+assert "gatenorm_llama" not in __import__("transformers").CONFIG_MAPPING
+gatenorm.register()
+gatenorm.register()
 assert "gatenorm.surgery.modeling_gatenorm" not in sys.modules
-model = AutoModelForCausalLM.from_pretrained(sys.argv[2])
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
 assert type(model).__module__ == "gatenorm.surgery.modeling_gatenorm"
 assert type(AutoConfig.for_model("gatenorm_gpt2")).__name__ == "GatenormGPT2Config"
 loaded = [name for name in sys.modules if name.startswith("transformers.models.") and ".modeling_" in name]
 assert "transformers.models.falcon.modeling_falcon" not in loaded, loaded
 # The code in the directory does not run where gatenorm is installed, trusted or not.
-assert type(AutoModel.from_pretrained(sys.argv[2], trust_remote_code=True)).__module__.startswith("gatenorm.")
+assert type(AutoModel.from_pretrained(sys.argv[1], trust_remote_code=True)).__module__.startswith("gatenorm.")
 import peft
 assert peft.get_peft_model(model, peft.LoraConfig()).peft_config["default"].target_modules == {"q_proj", "v_proj"}
 """
 
 
-def test_registration_waits_for_transformers(directories):
-    python(HOOKED, repr(CLASSES), directories("llama", (0, 3)))
+def test_only_an_explicit_call_registers_pruned_models(directories):
+    python(REGISTERED, directories("llama", (0, 3)))

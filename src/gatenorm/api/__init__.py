@@ -20,3 +20,4 @@ from gatenorm.errors import GatenormError as GatenormError
 from gatenorm.records import Evidence as Evidence
 from gatenorm.records import Plan as Plan
 from gatenorm.records import Scores as Scores
+from gatenorm.surgery.registration import register as register

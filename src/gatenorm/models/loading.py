@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from gatenorm.checkpoint import open_store
 from gatenorm.errors import CheckpointError, EvaluationError, GatenormError, MissingExtraError, first_line
-from gatenorm.families import Layout, classes
-from gatenorm.surgery.registration import register
+from gatenorm.families import Layout
+from gatenorm.surgery.registration import register_types
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -109,7 +109,7 @@ def _transformers() -> Any:
         import transformers
     except ImportError:
         raise MissingExtraError("running a model", "torch with transformers", "torch") from None
-    register(classes())
+    register_types()
     return transformers
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from gatenorm.families import classes
+from gatenorm.surgery.registration import register_types
 
 _TRANSFORMERS = "gatenorm.engines.vllm.plugin.transformers_backend:TransformersForCausalLM"
 _NEMOTRON_NAS = "gatenorm.engines.vllm.plugin.nemotron_nas:DeciLMForCausalLM"
 
 
 def register() -> None:
-    """Name the classes that run pruned models in vLLM; that transformers knows them, importing gatenorm has seen to.
+    """Name the classes that run pruned models in vLLM, and make transformers read their configurations.
 
     Directories that ``prune`` wrote (``Gatenorm...ForCausalLM``) run in vLLM's Transformers backend, which refuses by
     name the few whose attention does not go through transformers' attention interface. A ``nemotron-nas`` model may
@@ -26,6 +27,7 @@ def register() -> None:
         return
     from vllm import ModelRegistry
 
+    register_types()
     supported = set(ModelRegistry.get_supported_archs())
     if "TransformersForCausalLM" in supported:
         for _, _, causal_lm in classes().values():
