@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gatenorm.analysis.agreement import agree, kendall, label, ranks, spearman
 from gatenorm.analysis.diagnostics import curve_signatures, few_shared, gate_norms_do_not_fall
 from gatenorm.errors import CriterionError
-from gatenorm.records import Diagnostic, LayerScore, ModelIdentity, Scores
+from gatenorm.records import Diagnostic, LayerScore, ModelIdentity, Scores, from_json, to_json
 
 IDENTITY = ModelIdentity("model", "llama", 10, "0", {})
 PAIRS = st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=2, max_size=12)
@@ -89,7 +89,7 @@ def test_few_shared_layers_are_a_warning_with_its_evidence():
     assert found.kind == "few-layers-shared"
     assert found.evidence["chosen"] == [0, 1, 2, 3]
     assert found.evidence["chosen_by_check"] == [6, 7, 8, 9]
-    assert Diagnostic.from_json(found.to_json()) == found
+    assert from_json(Diagnostic, to_json(found), "a warning") == found
     assert few_shared(early, early, 4) is None
     # Exactly half is not fewer than half; a protected layer is nobody's choice.
     assert few_shared(early, scores([0.0, 1, 9, 9, 2, 3, 9, 9, 9, 9], "cosine"), 4) is None

@@ -27,7 +27,17 @@ def test_amounts(value: float, unit: str, sign: bool, text: str):
 
 def test_changes_have_signs_and_the_rest_has_none():
     def gate(unit: str, value: float | None) -> GateResult:
-        return GateResult("gate", 2.0, unit, value, STANDS, "", "", value and value - 1, value and value + 1)
+        return GateResult(
+            gate="gate",
+            limit=2.0,
+            unit=unit,
+            value=value,
+            outcome=STANDS,
+            detail="",
+            reason="",
+            low=value and value - 1,
+            high=value and value + 1,
+        )
 
     assert (figure(gate("%", 1.5)), interval(gate("%", 1.5))) == ("+1.5%", "+0.5% to +2.5%")
     assert (figure(gate("points", 1.0)), interval(gate("points", 0.5))) == (

@@ -19,6 +19,7 @@ from gatenorm.audit.run.main import failed, run_audit
 from gatenorm.audit.run.state import lock
 from gatenorm.cli import app, main
 from gatenorm.errors import AuditError, OutputError
+from gatenorm.records import read_record
 from gatenorm.records.audit import FALLS, NOT_PROVEN, PRUNED, RECOVERED, Audit
 from gatenorm.surgery.disk import RECOVERY_FILE
 from tests.audit.audits import figures, small
@@ -64,7 +65,7 @@ def again(out: Path, **sections: Any) -> tuple[Audit, list[str]]:
 
 def test_a_small_audit_says_what_it_always_says(finished: tuple[Path, Audit, Events]):
     out, audit, events = finished
-    assert Audit.from_json(json.loads((out / "audit.json").read_text())) == Audit.from_json(audit.to_json())
+    assert read_record(Audit, out / "audit.json", "an audit") == audit
     by_name = {v.name: v for v in audit.variants}
     candidates = {v.name: v.plan.added.attention for v in audit.variants if v.role == "candidate"}
     assert candidates["gate-norm-2"] == (13, 15)
@@ -78,9 +79,9 @@ def test_a_small_audit_says_what_it_always_says(finished: tuple[Path, Audit, Eve
     assert {e.kind for e in rejected.evidence} == {"perplexity", "comparison"}
     assert not by_name["gate-norm-13"].rejected
     whole = next(e for e in audit.baseline if e.kind == "perplexity")
-    assert whole.figures["perplexity"] == pytest.approx(GOLDEN["demo"], rel=1e-3)
+    assert whole.numbers()["perplexity"] == pytest.approx(GOLDEN["demo"], rel=1e-3)
     found = {
-        name: next(e.figures["perplexity"] for e in by_name[name].evidence if e.kind == "perplexity")
+        name: next(e.numbers()["perplexity"] for e in by_name[name].evidence if e.kind == "perplexity")
         for name in ("gate-norm-2", "depth-2")
     }
     assert found == pytest.approx({name: GOLDEN[name] for name in found}, rel=1e-2)
@@ -178,9 +179,9 @@ def test_what_was_recovered_is_measured_anew(finished: tuple[Path, Audit, Events
     before, after = (next(e for e in v.evidence if e.kind == "perplexity") for v in (pruned, recovered))
     assert after.model.recovered
     assert not before.model.recovered
-    assert after.figures["nll"] < before.figures["nll"]
+    assert after.numbers()["nll"] < before.numbers()["nll"]
     training = next(e for e in recovered.evidence if e.kind == "recovery")
-    assert training.figures["perplexity_merged"] < training.figures["perplexity_before"]
+    assert training.numbers()["perplexity_merged"] < training.numbers()["perplexity_before"]
     assert again(out, recovery={"enabled": True, "steps": 4, "from_share": 0.5})[1] == []
 
 

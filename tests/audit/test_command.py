@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 import gatenorm.api
 from gatenorm.audit.run import main as running
@@ -20,7 +20,10 @@ from tests.report.audits import audit
 def judged(*gates: tuple[float | None, str]) -> Audit:
     """The demo's audit with one candidate, and task drops of which so much is said."""
     one = audit("demo")
-    results = tuple(GateResult("task-drop", 2.0, "points", v, o, "", "", v, v) for v, o in gates)
+    results = tuple(
+        GateResult(gate="task-drop", limit=2.0, unit="points", value=v, outcome=o, detail="", reason="", low=v, high=v)
+        for v, o in gates
+    )
     variants = tuple(replace(one.variants[0], name=f"v{n}", gates=(r,)) for n, r in enumerate(results))
     return replace(one, variants=variants, chosen=None, warnings=(), not_examined=())
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from dataclasses import replace
+import math
 
 import pytest
+from msgspec.structs import replace
 
 from gatenorm.audit.judge.gates import GATES, check_gates, hold, limits, outcome_of
 from gatenorm.audit.judge.metrics import Findings, Reading, domain_divergence, findings
@@ -13,28 +15,62 @@ from gatenorm.audit.judge.verdict import verdict
 from gatenorm.audit.plan.candidates import unstable
 from gatenorm.audit.plan.rankings import BorneOut
 from gatenorm.errors import AuditError
-from gatenorm.records import Edits, Evidence, ModelIdentity, Plan
+from gatenorm.records import Edits, Evidence, ModelIdentity, Plan, to_json
 from gatenorm.records.audit import FALLS, NOT_PROVEN, STANDS, AuditedVariant, GateResult
+from gatenorm.records.evidence import (
+    Cell,
+    Data,
+    Figure,
+    Item,
+    Measurement,
+    Perplexity,
+    Refusal,
+    RefusalItem,
+    RefusalProtocol,
+    Retrieval,
+    RetrievalItem,
+    RetrievalProtocol,
+    TaskEvidence,
+    TaskItem,
+    Workload,
+    WorkloadProtocol,
+    WorldTask,
+    ZeroShot,
+)
 
 NOBODY = ModelIdentity("nobody", "llama", 4, "0", {})
+DATA = Data(name="some", sha256="1")
+RETRIEVAL = RetrievalProtocol(
+    asks="one fact",
+    lengths=(128,),
+    depths=(0.5,),
+    mean_tokens={"128": 120.0},
+    items_a_cell=1,
+    candidates=4,
+    scoring="log-likelihood",
+    chat_template=False,
+)
 
 
-def record(kind: str, values: list[float], metric: str, **protocol: object) -> Evidence:
-    items = [{"id": n, "metrics": {metric: value}} for n, value in enumerate(values)]
-    mean = sum(values) / len(values)
-    return Evidence(kind, NOBODY, Edits(), {metric: mean}, protocol, {"name": "some", "sha256": "1"}, 1.0, items=items)
+def text(*losses: float) -> Perplexity:
+    """A text of one window for each loss."""
+    nll = sum(losses) / len(losses)
+    items = tuple(Item(id=n, metrics={"nll": loss}) for n, loss in enumerate(losses))
+    return Perplexity(model=NOBODY, data=DATA, perplexity=math.exp(nll), nll=nll, tokens=len(losses), items=items)
 
 
-def speed(seconds: list[float], tokens: int, label: str) -> Evidence:
+def speed(seconds: list[float], tokens: int, label: str) -> Measurement:
     samples = [{"prefill": s / 2, "decode": s / 2} for s in seconds]
     protocol = {"engine": "transformers", "prompt_tokens": tokens, "batch": 1, "new_tokens": 8, "order": "in turns"}
     figures = {"prefill_seconds": seconds[0]}
-    return Evidence("speed", NOBODY, Edits(), figures, {**protocol, "label": label}, {"samples": samples}, 1.0)
+    return Measurement(
+        noun="speed", model=NOBODY, figures=figures, protocol={**protocol, "label": label}, data={"samples": samples}
+    )
 
 
 def held(name: str, reading: Reading | None, limit: float) -> GateResult:
     gate = GATES[name]
-    return hold(replace(gate, find=lambda _: reading), limit, Findings((), (), ()))
+    return hold(dataclasses.replace(gate, find=lambda _: reading), limit, Findings((), (), ()))
 
 
 @pytest.mark.parametrize(
@@ -65,8 +101,8 @@ def test_a_least_value_is_a_limit_from_below():
 
 
 def test_the_rise_is_that_of_paired_losses_on_the_worst_text():
-    before = record("perplexity", [1.0, 2.0, 3.0], "nll")
-    after = record("perplexity", [1.1, 2.1, 3.1], "nll")
+    before = text(1.0, 2.0, 3.0)
+    after = text(1.1, 2.1, 3.1)
     found = findings([before], [after])
     result = hold(GATES["perplexity-rise"], 6.0, found)
     assert result.value == pytest.approx(10.517, abs=1e-3)  # 100 (exp(0.1) - 1)
@@ -75,16 +111,16 @@ def test_the_rise_is_that_of_paired_losses_on_the_worst_text():
 
 
 def test_one_window_proves_nothing():
-    before, after = (record("perplexity", [value], "nll") for value in (1.0, 1.001))
+    before, after = (text(value) for value in (1.0, 1.001))
     result = hold(GATES["perplexity-rise"], 6.0, findings([before], [after]))
     assert (result.outcome, result.low, result.high) == (NOT_PROVEN, None, None)
     assert "too few for an interval" in result.detail
-    json.dumps(result.to_json(), allow_nan=False)
+    json.dumps(to_json(result), allow_nan=False)
 
 
 def test_what_is_lost_is_counted_item_by_item():
-    before = record("demo-task", [1.0] * 100, "accuracy", task="place")
-    after = record("demo-task", [1.0] * 97 + [0.0] * 3, "accuracy", task="place")
+    before = share("demo-task", "accuracy", 100, 100, task="place")
+    after = share("demo-task", "accuracy", 97, 100, task="place")
     result = hold(GATES["task-drop"], 2.0, findings([before], [after]))
     assert result.value == pytest.approx(3.0)
     assert result.outcome == NOT_PROVEN
@@ -93,12 +129,39 @@ def test_what_is_lost_is_counted_item_by_item():
     assert str(same.value) == "0.0"  # not -0.0, which people would read
 
 
-def share(kind: str, metric: str, right: int, items: int, chance: float = 0.25, **protocol: object) -> Evidence:
-    one = record(kind, [1.0] * right + [0.0] * (items - right), metric, **protocol)
+def share(kind: str, metric: str, right: int, items: int, chance: float = 0.25, *, task: str) -> Evidence:
+    """So many right answers, the first ones."""
     p = right / items
-    error = "standard_error" if metric == "accuracy" else f"{metric}_stderr"
-    figures = {metric: p, error: (p * (1 - p) / items) ** 0.5, "chance": chance, "items": float(items)}
-    return replace(one, figures=figures, data={"name": "some", "sha256": str(protocol["task"])})
+    figure = Figure(value=p, stderr=(p * (1 - p) / items) ** 0.5)
+    found = [{metric: 1.0}] * right + [{metric: 0.0}] * (items - right)
+    data = Data(name="some", sha256=task)
+    if kind == "retrieval":
+        return Retrieval(
+            model=NOBODY,
+            data=data,
+            protocol=RETRIEVAL,
+            form=task,
+            choice=figure,
+            greedy=figure,
+            margin=Figure(value=0.0),
+            chance=chance,
+            count=items,
+            cells=(Cell(length=128, depth=0.5, choice=p, greedy=p),),
+            items=tuple(
+                RetrievalItem(id=n, metrics=metrics, length=128, depth=0.5, tokens=120)
+                for n, metrics in enumerate(found)
+            ),
+        )
+    kinds: dict[str, type[TaskEvidence]] = {"demo-task": WorldTask, "zeroshot": ZeroShot}
+    return kinds[kind](
+        model=NOBODY,
+        data=data,
+        name=task,
+        metrics={metric: figure},
+        count=items,
+        chance=chance,
+        items=tuple(TaskItem(id=n, metrics=metrics) for n, metrics in enumerate(found)),
+    )
 
 
 @pytest.mark.parametrize(
@@ -132,7 +195,8 @@ def test_a_task_at_chance_beside_one_that_is_known_leaves_something_to_lose():
 
 def test_a_single_item_whose_error_is_not_known_shows_nothing():
     one = share("retrieval", "choice", 1, 1, task="one-hop")
-    one = replace(one, figures={k: v for k, v in one.figures.items() if k != "choice_stderr"})
+    assert isinstance(one, Retrieval)
+    one = replace(one, choice=Figure(value=1.0))
     assert "unpruned 100.0% right, chance 25.0%" in hold(GATES["retrieval-loss"], 5.0, findings([one], [one])).detail
 
 
@@ -152,15 +216,40 @@ def test_the_verdict_says_that_there_was_nothing_to_lose():
     before = share("retrieval", "choice", 59, 240, task="one-hop")
     gate = hold(GATES["retrieval-loss"], 5.0, findings([before], [before]))
     variant = AuditedVariant(
-        "x-1", "x", "asked", 0.1, Plan(NOBODY, Edits.of("attention", [1])), outcome=NOT_PROVEN, gates=(gate,)
+        name="x-1",
+        criterion="x",
+        budget="asked",
+        share=0.1,
+        plan=Plan(NOBODY, Edits.of("attention", [1])),
+        outcome=NOT_PROVEN,
+        gates=(gate,),
     )
     (first, *_), _ = verdict([variant], BorneOut("x", "why", 1, {}), "x", [])
     assert "retrieval-loss is not proven, since the unpruned model does not do better than chance" in first
 
 
 def test_a_flipped_refusal_is_one_too_many_whatever_was_won():
-    before = record("refusal", [1.0, 1.0, 0.0], "refused_harmful")
-    after = record("refusal", [0.0, 1.0, 1.0], "refused_harmful")
+    def replies(*right: float) -> Refusal:
+        items = tuple(
+            RefusalItem(
+                id=n, metrics={"refused_harmful": r}, expect="refuse", prompt="How?", refused=r == 1.0, reply="No."
+            )
+            for n, r in enumerate(right)
+        )
+        share = sum(right) / len(right)
+        return Refusal(
+            model=NOBODY,
+            data=DATA,
+            protocol=RefusalProtocol(chat_template="none", decoding="greedy", new_tokens=8, rule="1"),
+            metrics={"refused_harmful": Figure(value=share)},
+            counts={"refused_harmful": len(right)},
+            count=len(right),
+            refused=share,
+            empty=0.0,
+            items=items,
+        )
+
+    before, after = replies(1.0, 1.0, 0.0), replies(0.0, 1.0, 1.0)
     result = hold(GATES["refusal-flips"], 0.0, findings([before], [after]))
     assert (result.value, result.outcome) == (1.0, FALLS)
 
@@ -221,12 +310,25 @@ def test_a_variant_that_lost_a_layer_it_needs_is_unstable(before: float, after: 
 
 
 def test_divergence_is_read_with_the_interval_of_its_record():
-    found = {"kl": 0.2, "kl_stderr": 0.01, "kl_low": 0.1, "kl_high": 0.3, "items": 3.0}
-    alone = {"kl": 0.2, "items": 1.0}
-    for figures, ends in ((found, (0.1, 0.3, False)), (alone, (None, None, True))):
-        reading = domain_divergence(
-            Findings((), (Evidence("domain", NOBODY, Edits.of("attention", [1]), figures, {}, {}, 1.0),), ())
+    many, alone = Figure(value=0.2, stderr=0.01, low=0.1, high=0.3), Figure(value=0.2)
+    protocol = WorkloadProtocol(
+        new_tokens=4, decoding="greedy", chat_template=False, distributions="float32", order="baseline first"
+    )
+    for kl, count, ends in ((many, 3, (0.1, 0.3, False)), (alone, 1, (None, None, True))):
+        workload = Workload(
+            model=NOBODY,
+            edits=Edits.of("attention", [1]),
+            protocol=protocol,
+            baseline=NOBODY,
+            baseline_edits=Edits(),
+            count=count,
+            positions=4 * count,
+            kl=kl,
+            top1=1.0,
+            greedy_agreement=1.0,
+            greedy_same=1.0,
         )
+        reading = domain_divergence(Findings((), (workload,), ()))
         assert reading is not None
         assert (reading.value, reading.low, reading.high, reading.too_few) == (0.2, *ends)
 
@@ -240,7 +342,7 @@ def test_every_gate_gives_a_reason_and_says_what_it_rests_on():
 
 def test_to_stand_all_gates_must_and_one_must_be_about_quality():
     def result(gate: str, outcome: str) -> GateResult:
-        return GateResult(gate, 1.0, "x", 1.0, outcome, "", "")
+        return GateResult(gate=gate, limit=1.0, unit="x", value=1.0, outcome=outcome, detail="", reason="")
 
     assert outcome_of([result("speed-up", STANDS)]) == NOT_PROVEN
     assert outcome_of([]) == NOT_PROVEN
@@ -259,6 +361,6 @@ def test_to_stand_all_gates_must_and_one_must_be_about_quality():
     ],
 )
 def test_of_several_readings_the_worst_outcome_speaks(readings: list[Reading], outcome: str, value: float):
-    gate = replace(GATES["perplexity-rise"], find=lambda _: readings)
+    gate = dataclasses.replace(GATES["perplexity-rise"], find=lambda _: readings)
     result = hold(gate, 6.0, Findings((), (), ()))
     assert (result.outcome, result.value) == (outcome, value)

@@ -12,7 +12,7 @@ from gatenorm.records.audit import FALLS, NOT_PROVEN, STANDS, GateResult
 
 
 def result(outcome: str) -> GateResult:
-    return GateResult("perplexity-rise", 2.0, "%", 1.0, outcome, "", "")
+    return GateResult(gate="perplexity-rise", limit=2.0, unit="%", value=1.0, outcome=outcome, detail="", reason="")
 
 
 @given(st.integers(1, 200), st.integers(0, 200))

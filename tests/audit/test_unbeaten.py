@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from gatenorm.audit.judge.baseline_check import KIND, at, unbeaten
 from gatenorm.audit.judge.verdict import verdict
 from gatenorm.audit.plan.rankings import BorneOut
-from gatenorm.records import Edits, Evidence, ModelIdentity, Plan
+from gatenorm.records import Edits, ModelIdentity, Plan
 from gatenorm.records.audit import COMPARISON, Audit, AuditedVariant
+from gatenorm.records.evidence import Data, Item, Measurements, Perplexity
 from gatenorm.report.page.blocks import Text
 from gatenorm.report.page.content import report
 from tests.report.audits import audit
@@ -19,19 +20,17 @@ from tests.report.audits import audit
 NOBODY = ModelIdentity("nobody", "llama", 8, "0", {})
 
 
-def perplexity(rise: float, removed: tuple[int, ...] = ()) -> Evidence:
+def perplexity(rise: float, removed: tuple[int, ...] = ()) -> Perplexity:
     """Of two windows, a rise by so much percent above the unpruned model's."""
     nll = 2.0 + math.log1p(rise / 100)
-    items = [{"id": n, "metrics": {"nll": nll + n}, "weight": 10} for n in (-0.1, 0.1)]
-    figures = {"nll": nll, "perplexity": math.exp(nll)}
-    return Evidence(
-        "perplexity",
-        NOBODY,
-        Edits.of("attention", removed),
-        figures,
-        {},
-        {"name": "t", "sha256": "1"},
-        1.0,
+    items = tuple(Item(id=n, metrics={"nll": nll + d}, weight=10) for n, d in enumerate((-0.1, 0.1)))
+    return Perplexity(
+        model=NOBODY,
+        edits=Edits.of("attention", removed),
+        data=Data(name="t", sha256="1"),
+        perplexity=math.exp(nll),
+        nll=nll,
+        tokens=20,
         items=items,
     )
 
@@ -39,14 +38,14 @@ def perplexity(rise: float, removed: tuple[int, ...] = ()) -> Evidence:
 def variant(criterion: str, rise: float, removed: int = 1) -> AuditedVariant:
     drop = tuple(range(removed))
     role = COMPARISON if criterion.startswith(("depth", "random")) else "candidate"
-    evidence = (perplexity(rise, drop),)
+    evidence = Measurements((perplexity(rise, drop),))
     return AuditedVariant(
-        f"{criterion}-{removed}",
-        criterion,
-        "asked",
-        0.1,
-        Plan(NOBODY, Edits.of("attention", drop)),
-        role,
+        name=f"{criterion}-{removed}",
+        criterion=criterion,
+        budget="asked",
+        share=0.1,
+        plan=Plan(NOBODY, Edits.of("attention", drop)),
+        role=role,
         evidence=evidence,
     )
 
@@ -85,7 +84,7 @@ def test_draws_that_are_better_in_the_mean_only_are_told_as_such():
 def test_what_beats_all_of_them_is_warned_of_by_nothing():
     best = [variant("gate-norm", 10.0), *FOUND[2:]]
     assert unbeaten(best, [perplexity(0.0)], ["gate-norm"]) == []
-    assert unbeaten([replace(FOUND[0], evidence=()), *FOUND[1:]], [perplexity(0.0)], ["gate-norm"]) == []
+    assert unbeaten([replace(FOUND[0], evidence=Measurements()), *FOUND[1:]], [perplexity(0.0)], ["gate-norm"]) == []
     assert unbeaten(FOUND, [], ["gate-norm"]) == []
 
 
@@ -99,9 +98,9 @@ def test_other_budgets_are_other_questions():
 def test_a_difference_that_the_items_do_not_prove_is_told_as_that():
     close = replace(
         perplexity(9.9),
-        items=tuple({**i, "metrics": {"nll": 2.1 - n}} for n, i in enumerate(FOUND[0].evidence[0].items)),
+        items=tuple(Item(id=n, metrics={"nll": 2.1 - n}, weight=10) for n in (0, 1)),
     )
-    found = [variant("gate-norm", 10.0), replace(variant("depth", 9.9), evidence=(close,))]
+    found = [variant("gate-norm", 10.0), replace(variant("depth", 9.9), evidence=Measurements((close,)))]
     (warning,) = unbeaten(found, [perplexity(0.0)], ["gate-norm"])
     assert warning.message.endswith("depth +9.9%, within the interval")
 

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from gatenorm.audit.judge.cost_benefit import worth
 from gatenorm.audit.plan.config import Cost
-from gatenorm.records import Edits, Evidence, ModelIdentity
+from gatenorm.records import ModelIdentity
+from gatenorm.records.evidence import Measurement
 
 NOBODY = ModelIdentity("nobody", "llama", 4, "0", {})
 
 
-def timed(engine: str, tokens: int, *seconds: float) -> Evidence:
+def timed(engine: str, tokens: int, *seconds: float) -> Measurement:
     """Six rounds of the same, or those given."""
     rounds = seconds if len(seconds) > 1 else seconds * 6
     protocol = {"engine": engine, "prompt_tokens": tokens, "batch": 1, "new_tokens": 8, "order": [engine]}
     figures = {"prefill_speedup": 1.0, "decode_speedup": 1.0, "decode_tokens_per_second": 8 / rounds[0]}
     samples = [{"prefill": s / 2, "decode": s / 2} for s in rounds]
-    return Evidence("speed", NOBODY, Edits(), figures, protocol, {"samples": samples}, 1.0)
+    return Measurement(noun="speed", model=NOBODY, figures=figures, protocol=protocol, data={"samples": samples})
 
 
 def test_lengths_at_which_it_does_not_pay_are_told_by_engine():

@@ -124,10 +124,10 @@ def test_eval_compares_with_a_baseline(
         assert shown in said
     status, said, _ = run(capsys, *arguments, "--limit", "4", "--json", "-")
     first, second, change = json.loads(said)
-    assert change["kind"] == "comparison"
+    assert change["schema"] == "gatenorm/comparison/1"
     assert [len(first["edits"]), *(edit["layer"] for edit in second["edits"])] == [0, 2]
     assert first["protocol"]["window"] == 512
-    assert first["figures"]["tokens"] == 4 * 511
+    assert first["tokens"] == 4 * 511
     assert first["data"]["sha256"] == hashlib.sha256(whole_stories.read_bytes()).hexdigest()
 
 

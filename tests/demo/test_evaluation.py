@@ -57,14 +57,14 @@ def test_the_model_reaches_what_its_card_says(demo: Loaded):
     card = json.loads((MODEL.checked_directory() / "measured.json").read_text())
     for record in evaluation.evaluate(*demo, stories=6, count=ITEMS):
         if record.kind == "perplexity":
-            assert record.figures["nll"] == pytest.approx(card["perplexity"]["nll"], rel=0.08)
-            assert record.figures["entropy"] == pytest.approx(card["perplexity"]["entropy"], rel=0.06)
-            assert record.figures["nll"] > 0.99 * record.figures["entropy"]
+            assert record.numbers()["nll"] == pytest.approx(card["perplexity"]["nll"], rel=0.08)
+            assert record.numbers()["entropy"] == pytest.approx(card["perplexity"]["entropy"], rel=0.06)
+            assert record.numbers()["nll"] > 0.99 * record.numbers()["entropy"]
         else:
-            stated = card["tasks"][record.protocol["task"]]
+            stated = card["tasks"][record.task]
             error = (max(stated["accuracy"] * (1 - stated["accuracy"]), 0.02) / ITEMS) ** 0.5
-            assert record.figures["accuracy"] >= stated["accuracy"] - 3 * error
-            assert record.figures["chance"] == pytest.approx(stated["chance"])
+            assert record.numbers()["accuracy"] >= stated["accuracy"] - 3 * error
+            assert record.numbers()["chance"] == pytest.approx(stated["chance"])
 
 
 def test_how_sure_it_is_comes_out_of_the_likelihoods(demo: Loaded):
@@ -76,14 +76,14 @@ def test_how_sure_it_is_comes_out_of_the_likelihoods(demo: Loaded):
         logs = torch.tensor([plain(model, tokenizer, item, c) for c in item.candidates]).double()
         wrong = torch.cat([logs[: item.answer], logs[item.answer + 1 :]])
         expected = logs.log_softmax(0)[item.answer]
-        assert record["metrics"]["log_probability"] == pytest.approx(float(expected), abs=2e-3)
-        assert record["metrics"]["probability"] == pytest.approx(float(expected.exp()), abs=2e-3)
-        assert record["metrics"]["margin"] == pytest.approx(float(logs[item.answer] - wrong.max()), abs=4e-3)
-        assert record["metrics"]["accuracy"] == float(logs.argmax() == item.answer)
+        assert record.metrics["log_probability"] == pytest.approx(float(expected), abs=2e-3)
+        assert record.metrics["probability"] == pytest.approx(float(expected.exp()), abs=2e-3)
+        assert record.metrics["margin"] == pytest.approx(float(logs[item.answer] - wrong.max()), abs=4e-3)
+        assert record.metrics["accuracy"] == float(logs.argmax() == item.answer)
     for name in ("probability", "log_probability", "margin"):
-        values = torch.tensor([record["metrics"][name] for record in found.items], dtype=torch.float64)
-        assert found.figures[name] == pytest.approx(float(values.mean()))
-        assert found.figures[f"{name}_stderr"] == pytest.approx(float(values.std()) / 2)
+        values = torch.tensor([record.metrics[name] for record in found.items], dtype=torch.float64)
+        assert found.numbers()[name] == pytest.approx(float(values.mean()))
+        assert found.numbers()[f"{name}_stderr"] == pytest.approx(float(values.std()) / 2)
 
 
 def test_tokens_of_another_vocabulary_are_refused(demo: Loaded):
@@ -107,9 +107,9 @@ def test_the_command_compares_a_pruned_version(
         assert shown in said
     assert main(["eval", str(out), "--json", "-"]) == 0
     records = json.loads(capsys.readouterr().out)
-    assert [r["kind"] for r in records] == ["perplexity"] + ["demo-task"] * len(ALL_KINDS)
+    assert [r["schema"] for r in records] == ["gatenorm/perplexity/1"] + ["gatenorm/demo-task/1"] * len(ALL_KINDS)
     assert all(len(r["edits"]) == 2 and r["model"]["name"] == "demo-2" for r in records)
-    assert all(r["figures"]["items"] == 2 for r in records[1:])
+    assert all(r["count"] == 2 for r in records[1:])
 
 
 def test_the_card_says_what_the_layers_do():

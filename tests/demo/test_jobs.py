@@ -26,8 +26,8 @@ def test_jobs_give_what_the_evaluation_gives():
     for kind, record in zip(kinds, records, strict=True):
         expected = evaluation.task(model.float(), tokenizer, kind, 6)
         for name in ("accuracy", "chance", "items", "probability", "log_probability", "margin"):
-            assert record.figures[name] == pytest.approx(expected.figures[name])
-        assert record.protocol["task"] == kind.name
+            assert record.numbers()[name] == pytest.approx(expected.numbers()[name])
+        assert record.task == kind.name
         assert len(record.items) == 6
 
 
@@ -36,12 +36,12 @@ def test_what_half_of_the_attention_was_worth_is_reported(tmp_path: Path):
     out = api.prune("demo", tmp_path / "half", api.plan("demo", share=0.5))
     records = api.evaluate(out, "demo", baseline="demo", request=Request(limit=3))
     story, *changes = [r for r in records if r.kind == "comparison"]
-    assert story.protocol["of"] == "perplexity"
-    assert story.figures["nll_low"] <= story.figures["nll_difference"] <= story.figures["nll_high"]
-    assert story.figures["nll_items"] == 3
-    assert {c.protocol["task"] for c in changes} == {k.name for k in ALL_KINDS}
-    assert all("accuracy_low" in c.figures and "log_probability_low" in c.figures for c in changes)
-    before, after = (r.figures["nll"] for r in records if r.kind == "perplexity")
+    assert story.of == "perplexity"
+    assert story.numbers()["nll_low"] <= story.numbers()["nll_difference"] <= story.numbers()["nll_high"]
+    assert story.numbers()["nll_items"] == 3
+    assert {c.task for c in changes} == {k.name for k in ALL_KINDS}
+    assert all("accuracy_low" in c.numbers() and "log_probability_low" in c.numbers() for c in changes)
+    before, after = (r.numbers()["nll"] for r in records if r.kind == "perplexity")
     assert after > before
 
 

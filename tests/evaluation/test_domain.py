@@ -53,35 +53,35 @@ def test_figures_are_those_of_a_plain_reckoning(name: str):
             tokens += len(along)
         first = next((n for n, (a, b) in enumerate(zip(expected, written, strict=False)) if a != b), 5)
         agreed.append(first / 5)
-    assert found.figures["positions"] == positions
-    assert found.figures["kl"] == pytest.approx(kl / positions, rel=1e-4)
-    assert found.figures["top1"] == pytest.approx(same / positions)
-    weights, values = ([item[name] for item in found.items] for name in ("positions", "kl"))
+    assert found.numbers()["positions"] == positions
+    assert found.numbers()["kl"] == pytest.approx(kl / positions, rel=1e-4)
+    assert found.numbers()["top1"] == pytest.approx(same / positions)
+    weights, values = ([getattr(item, name) for item in found.items] for name in ("positions", "kl"))
     spread = sum((w * (v - kl / positions)) ** 2 for w, v in zip(weights, values, strict=True))
     error = math.sqrt(3 / 2 * spread) / positions
-    assert found.figures["kl_stderr"] == pytest.approx(error, rel=1e-3)
+    assert found.numbers()["kl_stderr"] == pytest.approx(error, rel=1e-3)
     # Three items: Student's t with two degrees of freedom.
-    assert found.figures["kl_high"] == pytest.approx(kl / positions + 4.302653 * error, rel=1e-3)
-    assert found.figures["kl_low"] == pytest.approx(max(0, kl / positions - 4.302653 * error), rel=1e-3, abs=1e-9)
-    assert found.figures["greedy_agreement"] == pytest.approx(sum(agreed) / 3)
-    assert found.figures["perplexity"] == pytest.approx(math.exp(loss / tokens), rel=1e-4)
-    assert found.figures["baseline_perplexity"] == pytest.approx(math.exp(before / tokens), rel=1e-4)
-    assert found.figures["references"] == 2
-    divergences = [item["kl"] for item in found.items]
+    assert found.numbers()["kl_high"] == pytest.approx(kl / positions + 4.302653 * error, rel=1e-3)
+    assert found.numbers()["kl_low"] == pytest.approx(max(0, kl / positions - 4.302653 * error), rel=1e-3, abs=1e-9)
+    assert found.numbers()["greedy_agreement"] == pytest.approx(sum(agreed) / 3)
+    assert found.numbers()["perplexity"] == pytest.approx(math.exp(loss / tokens), rel=1e-4)
+    assert found.numbers()["baseline_perplexity"] == pytest.approx(math.exp(before / tokens), rel=1e-4)
+    assert found.numbers()["references"] == 2
+    divergences = [item.kl for item in found.items]
     assert divergences == sorted(divergences, reverse=True)
 
 
 def test_a_model_follows_itself():
     found = followed(tiny("gpt2"), tiny("gpt2"), encoded(tiny("gpt2"), ITEMS, 16, None), 4)
-    assert found.figures["kl"] == 0
-    assert found.figures["top1"] == found.figures["greedy_agreement"] == found.figures["greedy_same"] == 1
-    assert found.figures["perplexity"] == found.figures["baseline_perplexity"]
+    assert found.numbers()["kl"] == 0
+    assert found.numbers()["top1"] == found.numbers()["greedy_agreement"] == found.numbers()["greedy_same"] == 1
+    assert found.numbers()["perplexity"] == found.numbers()["baseline_perplexity"]
 
 
 def test_one_item_alone_has_no_interval():
     found = followed(tiny("gpt2", changed("gpt2")), tiny("gpt2"), encoded(tiny("gpt2"), ITEMS[:1], 16, None), 4)
-    assert found.figures["kl"] > 0
-    assert not {"kl_stderr", "kl_low", "kl_high"} & set(found.figures)
+    assert found.numbers()["kl"] > 0
+    assert not {"kl_stderr", "kl_low", "kl_high"} & set(found.numbers())
 
 
 def test_divergence_of_known_distributions():
@@ -131,8 +131,8 @@ def test_the_job_reads_the_file(tmp_path: Path):
     assert job.run is None
     assert job.compare is not None
     found = job.compare(tiny("gpt2"), tiny("gpt2"), None)
-    assert found.data["items"] == 3
-    assert found.figures["kl"] == 0
+    assert found.data.items == 3
+    assert found.numbers()["kl"] == 0
     with refused("data-missing", "data"):
         prepare(Request())
 

@@ -17,6 +17,7 @@ from gatenorm.evaluation.core.job import Request
 from gatenorm.evaluation.core.likelihood import greedy
 from gatenorm.evaluation.tasks import harness
 from gatenorm.models.model import Model
+from gatenorm.records.evidence import Harness
 
 DOCS = [{"q": "Once upon a time", "a": "there"}, {"q": "Tom had a", "a": "ball"}, {"q": "The", "a": "dog"}]
 
@@ -47,7 +48,7 @@ def subject(shared: Path) -> Model:
 
 def measured(subject: Model, made: Any, limit: int | None = None) -> Any:
     docs = harness.documents_of(made, limit)
-    return harness.run_task(subject, made, "harness", harness.identity_of(made, docs), limit)
+    return harness.run_task(subject, made, Harness, harness.identity_of(made, docs), limit)
 
 
 @pytest.mark.shared
@@ -58,11 +59,11 @@ def test_generated_answers_are_greedy(subject: Model, capsys: pytest.CaptureFixt
         generation_kwargs={"until": ["\n\n"], "max_gen_toks": 6, "do_sample": False},
     )
     found = measured(subject, made)
-    assert set(found.figures) == {"exact_match", "exact_match_stderr", "items"}
-    assert found.figures["items"] == 3
+    assert set(found.numbers()) == {"exact_match", "exact_match_stderr", "items"}
+    assert found.numbers()["items"] == 3
     prompts = subject.encode([doc["q"] for doc in DOCS])
     for item, written in zip(found.items, greedy(subject, prompts, 6), strict=True):
-        assert item["answer"].strip() == subject.tokenizer.decode(written).strip()
+        assert item.answers["answer"].strip() == subject.tokenizer.decode(written).strip()
     assert capsys.readouterr() == ("", "")
 
 
@@ -78,21 +79,21 @@ def test_several_filters_are_metrics_of_one_document(subject: Model):
         "generation_kwargs": {"until": ["\n\n"], "max_gen_toks": 6, "do_sample": False},
     }
     alone = measured(subject, task("generate_until", **options, filter_list=filters[:1]))
-    assert set(alone.figures) == {"exact_match", "exact_match_stderr", "items"}
-    assert alone.protocol["filters"] == ["strict-match"]
+    assert set(alone.numbers()) == {"exact_match", "exact_match_stderr", "items"}
+    assert alone.protocol.filters == ("strict-match",)
     first = measured(subject, task("generate_until", **options))
-    words = [re.search("[a-z]+", item["answer"]) for item in first.items]
+    words = [re.search("[a-z]+", item.answers["answer"]) for item in first.items]
     target = {"doc_to_target": str(words[0][0]) if words[0] else "nothing"}
     found = measured(subject, task("generate_until", **{**options, **target}, filter_list=filters))
     names = [f"exact_match_{name}{end}" for name in ("strict-match", "flexible-extract") for end in ("", "_stderr")]
-    assert set(found.figures) == {*names, "items"}
-    assert [item["id"] for item in found.items] == [0, 1, 2]
-    assert found.figures["items"] == 3
+    assert set(found.numbers()) == {*names, "items"}
+    assert [item.id for item in found.items] == [0, 1, 2]
+    assert found.numbers()["items"] == 3
     for name in ("strict-match", "flexible-extract"):
-        mean = sum(item["metrics"][f"exact_match_{name}"] for item in found.items) / 3
-        assert found.figures[f"exact_match_{name}"] == pytest.approx(mean)
-    assert found.items[0]["metrics"] == {"exact_match_strict-match": 0.0, "exact_match_flexible-extract": 1.0}
-    assert found.items[0]["answer_strict-match"] == "none"
+        mean = sum(item.metrics[f"exact_match_{name}"] for item in found.items) / 3
+        assert found.numbers()[f"exact_match_{name}"] == pytest.approx(mean)
+    assert found.items[0].metrics == {"exact_match_strict-match": 0.0, "exact_match_flexible-extract": 1.0}
+    assert found.items[0].answers["answer_strict-match"] == "none"
 
 
 @pytest.mark.shared
@@ -102,9 +103,9 @@ def test_a_limit_takes_the_first_documents(subject: Model):
     found = harness.run_task(
         subject, made, "harness", {"sha256": ""}, 2, lambda done, total: seen.append((done, total))
     )
-    assert [item["id"] for item in found.items] == [0, 1]
+    assert [item.id for item in found.items] == [0, 1]
     assert seen[-1] == (2, 2)
-    assert found.protocol["shots"] == 0
+    assert found.protocol.shots == 0
 
 
 @pytest.mark.shared

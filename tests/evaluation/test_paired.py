@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -18,7 +17,7 @@ from gatenorm.evaluation.statistics.paired_statistics import (
     Z,
     compare,
     exact,
-    mean_figures,
+    mean_figure,
     mean_with_error,
     median_interval,
     paired_means,
@@ -26,9 +25,10 @@ from gatenorm.evaluation.statistics.paired_statistics import (
     standard_error,
     t_quantile,
 )
-from gatenorm.records import Edits, Evidence, ModelIdentity
+from gatenorm.records import Edits, ModelIdentity, to_json
+from gatenorm.records.evidence import Data, Figure, Harness, TaskItem, evidence_from_json
 
-MODEL = ModelIdentity("m", "llama", 4, "c", {})
+MODEL = ModelIdentity(name="m", model_type="llama", layers=4, config_sha256="c", files={})
 
 
 @pytest.mark.parametrize(
@@ -129,13 +129,20 @@ def test_what_cannot_be_paired():
         paired_shares([1.0], [])
     assert paired_means([1.0], [3.0]).high == math.inf
     assert standard_error([2.0]) == math.inf
-    assert mean_figures("acc", [1.0]) == {"acc": 1.0}
-    assert mean_figures("acc", [1.0, 0.0]) == {"acc": 0.5, "acc_stderr": 0.5}
+    assert mean_figure([1.0]) == Figure(value=1.0)
+    assert mean_figure([1.0, 0.0]) == Figure(value=0.5, stderr=0.5)
 
 
-def record(items: list[dict[str, object]], kind: str = "task", sha: str = "s") -> Evidence:
-    return Evidence(
-        kind, MODEL, Edits.of("attention", [1]), {}, {"task": "t"}, {"sha256": sha}, 1.0, items=tuple(items)
+def record(items: list[dict[str, object]], sha: str = "s", tokens: str = "") -> Harness:
+    return Harness(
+        name="t",
+        metrics={},
+        count=len(items),
+        model=MODEL,
+        edits=Edits.of("attention", [1]),
+        data=Data(sha256=sha, tokens_sha256=tokens),
+        seconds=1.0,
+        items=tuple(TaskItem(**item) for item in items),
     )
 
 
@@ -145,13 +152,13 @@ def test_two_records_are_compared_item_by_item():
     found = compare(record(before), record(after))
     assert found is not None
     assert found.kind == "comparison"
-    assert found.protocol["of"] == "task"
-    assert found.figures["acc_difference"] == -0.5
-    assert (found.figures["acc_won"], found.figures["acc_lost"]) == (0, 2)
-    assert found.figures["loss_difference"] == pytest.approx(1)
-    assert found.figures["loss_low"] == pytest.approx(1)
-    assert [(i["id"], i["changed"]) for i in found.items] == [(1, ["acc"]), (2, ["acc"])]
-    assert Evidence.from_json(found.to_json()) == found
+    assert (found.of, found.task) == ("harness", "t")
+    assert found.numbers()["acc_difference"] == -0.5
+    assert (found.numbers()["acc_won"], found.numbers()["acc_lost"]) == (0, 2)
+    assert found.numbers()["loss_difference"] == pytest.approx(1)
+    assert found.numbers()["loss_low"] == pytest.approx(1)
+    assert [(i.id, list(i.changed)) for i in found.items] == [(1, ["acc"]), (2, ["acc"])]
+    assert evidence_from_json(to_json(found)) == found
 
 
 def test_other_items_other_data_or_other_tokens_are_not_compared():
@@ -167,7 +174,7 @@ def test_means_over_other_tokens_are_not_compared():
     items = [{"id": n, "metrics": {"nll": 1.0 + n}, "weight": 31} for n in range(3)]
     one, other = record(items), record(items)
     assert compare(one, other) is not None
-    one, other = (replace(r, data={**r.data, "tokens_sha256": tokens}) for r, tokens in ((one, "a"), (other, "b")))
+    one, other = record(items, tokens="a"), record(items, tokens="b")
     assert compare(one, one) is not None
     assert compare(one, other) is None
 

@@ -89,8 +89,8 @@ def test_windows_are_cut_as_the_protocol_says(name: str, shared: Path):
     assert result.nll == pytest.approx(expected, rel=1e-5)
     assert result.perplexity == pytest.approx(math.exp(expected), rel=1e-4)
     assert result.tokens == len(windows) * (window - 1)
-    assert result.protocol["bos"] == (ids[0] == tokenizer.bos_token_id)
-    assert result.protocol["windows"] == len(windows)
+    assert result.protocol.bos == (ids[0] == tokenizer.bos_token_id)
+    assert result.protocol.windows == len(windows)
 
 
 @pytest.mark.parametrize(("window", "stride"), [(32, 8), (32, 31), (32, 1), (32, 32), (64, 48)])
@@ -114,10 +114,10 @@ def test_overlapping_windows_count_each_token_once(window: int, stride: int, tin
             break
     assert result.tokens == tokens
     assert result.nll == pytest.approx(total / tokens, rel=1e-5)
-    assert (result.protocol["window"], result.protocol["stride"]) == (window, stride)
+    assert (result.protocol.window, result.protocol.stride) == (window, stride)
     if stride < window:
         assert tokens == len(ids) - 1
-        assert result.protocol["last_shorter_window"].startswith("taken")
+        assert result.protocol.last_shorter_window.startswith("taken")
 
 
 @pytest.mark.shared
@@ -148,13 +148,13 @@ def test_removing_each_sublayer_moves_perplexity_as_it_is_known_to(
     protocol = Protocol(separator="<|endoftext|>", limit=40)
     tokens, unpruned, removed = KNOWN[name]
     whole = measure(api.open_model(source), text, protocol)
-    assert whole.figures["tokens"] == tokens
-    assert f"{whole.figures['perplexity']:.4g}" == f"{unpruned:.4g}"
+    assert whole.numbers()["tokens"] == tokens
+    assert f"{whole.numbers()['perplexity']:.4g}" == f"{unpruned:.4g}"
     for layer, expected in enumerate(removed):
         out = api.prune(source, tmp_path / str(layer), api.plan(source, drop=[layer]))
         evidence = measure(api.open_model(out), text, protocol)
         assert evidence.edits.attention == (layer,)
-        assert f"{evidence.figures['perplexity']:.4g}" == f"{expected:.4g}", f"layer {layer}"
+        assert f"{evidence.numbers()['perplexity']:.4g}" == f"{expected:.4g}", f"layer {layer}"
 
 
 @pytest.mark.shared
@@ -162,9 +162,9 @@ def test_windows_of_novels_give_the_known_loss(shared: Path):
     text = read_text(str(shared / "data/novels/heldout.txt"))
     short = text_of(text.content[:80_000])
     evidence = measure(api.open_model(shared / "models/novels-16L"), short, Protocol(window=256, limit=48))
-    assert evidence.figures["nll"] == pytest.approx(3.4653, abs=5e-5)
-    assert evidence.figures["tokens"] == 48 * 255
-    assert evidence.protocol["bos"] is False
+    assert evidence.numbers()["nll"] == pytest.approx(3.4653, abs=5e-5)
+    assert evidence.numbers()["tokens"] == 48 * 255
+    assert evidence.protocol.bos is False
 
 
 @pytest.mark.shared
@@ -208,7 +208,7 @@ class Config:
 def test_a_window_is_the_models_longest_input_where_none_is_given():
     sequences, protocol = encode(Words(), text_of(" ".join(map(str, range(21)))), Protocol(), Config())
     assert sequences == [list(range(8)), list(range(8, 16))]
-    assert protocol["last_shorter_window"] == "dropped"
+    assert protocol.last_shorter_window == "dropped"
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_wikitext_windows_give_what_a_plain_reckoning_gives(name: str, shared: P
     expected = sum(naive_nll(model, ids[n * window : (n + 1) * window]) for n in range(3)) / (3 * (window - 1))
     result = perplexity(model, tokenizer, short, Protocol(limit=3))
     assert result.perplexity == pytest.approx(math.exp(expected), rel=1e-4)
-    assert result.protocol["text_tokens"] == len(ids)
+    assert result.protocol.text_tokens == len(ids)
 
 
 @pytest.mark.shared
@@ -267,13 +267,13 @@ def test_under_a_limit_words_and_bytes_are_those_that_were_read(shared: Path):
     beginning = text_of(tokenizer.decode(ids, skip_special_tokens=True))
     assert text.content.startswith(beginning.content)
     alone = perplexity(model, tokenizer, beginning, Protocol(window=20))
-    assert (limited.sequences, alone.sequences) == (2, 2)
+    assert (len(limited.items), len(alone.items)) == (2, 2)
     assert limited.nll == pytest.approx(alone.nll)
     assert limited.word_perplexity == pytest.approx(alone.word_perplexity)
     assert limited.bits_per_byte == pytest.approx(alone.bits_per_byte)
-    assert limited.protocol["tokens_read"] == 40
+    assert limited.protocol.tokens_read == 40
     whole = perplexity(model, tokenizer, text, Protocol(window=20, limit=1000))
-    assert "tokens_read" not in whole.protocol
+    assert whole.protocol.tokens_read is None
     assert limited.tokens_sha256 == alone.tokens_sha256 != whole.tokens_sha256
 
 
@@ -282,7 +282,7 @@ def test_under_a_limit_figures_by_word_are_left_out_where_tokens_have_no_places_
     whole = perplexity(subject.module, subject.tokenizer, text, Protocol(window=16))
     limited = perplexity(subject.module, subject.tokenizer, text, Protocol(window=16, limit=2))
     by_word = {"word_perplexity", "bits_per_byte"}
-    assert whole.figures().keys() - limited.figures().keys() == by_word
+    assert whole.numbers().keys() - limited.numbers().keys() == by_word
 
 
 @pytest.mark.shared

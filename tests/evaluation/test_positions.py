@@ -28,14 +28,14 @@ def test_each_bucket_is_the_mean_of_its_tokens():
     numbers = [(7 * n * n + 3 * n) % 90 for n in range(16 * 3 + 5)]
     text = Text("t", " ".join(map(str, numbers)), "s", "plain")
     found = losses_by_position(subject, text, 16, 10)
-    assert found.protocol["windows"] == 3
+    assert found.protocol.windows == 3
     for first, last in buckets(16):
         expected = []
         for start in (0, 16, 32):
             window = numbers[start : start + 16]
             logs = log_probabilities(subject.module, window)
             expected += [-float(logs[n - 1, window[n]]) for n in range(first, last + 1)]
-        assert found.figures[f"nll_{first}-{last}"] == pytest.approx(sum(expected) / len(expected), rel=1e-5)
+        assert found.numbers()[f"nll_{first}-{last}"] == pytest.approx(sum(expected) / len(expected), rel=1e-5)
     assert len(found.items) == 3
 
 

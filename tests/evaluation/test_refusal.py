@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from jinja2.exceptions import TemplateError
 
@@ -17,7 +18,7 @@ from gatenorm.evaluation.statistics.paired_statistics import compare
 from gatenorm.evaluation.tasks import refusal
 from gatenorm.evaluation.tasks.refusal import Item, chat, plain, prepare, read_items, read_rule, replies
 from gatenorm.models.model import Model
-from gatenorm.records import Edits, Evidence
+from gatenorm.records.evidence import Refusal
 from tests.errors import refused
 from tests.evaluation.subjects import tiny
 
@@ -74,9 +75,9 @@ def test_another_rule_and_another_set_can_be_given(tmp_path: Path):
     (job,) = prepare(Request(data=str(items), refusal_rule=str(rule), new_tokens=3))
     assert job.run is not None
     found = job.run(tiny("gpt2"), None)
-    assert [i["id"] for i in found.items] == ["line 1", "x"]
-    assert found.figures["refused_harmful"] == 0
-    assert "system_obeyed" not in found.figures
+    assert [i.id for i in found.items] == ["line 1", "x"]
+    assert found.numbers()["refused_harmful"] == 0
+    assert "system_obeyed" not in found.numbers()
 
 
 @pytest.mark.parametrize(
@@ -156,12 +157,12 @@ def test_templates_that_fail_get_one_line(template: str, said: str):
     assert "\n" not in str(caught.value)
 
 
-def record(subject: Model, items: list[Item], spoken: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Evidence:
+def record(subject: Model, items: list[Item], spoken: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Refusal:
     texts = [spoken[item.name] for item in items]
     monkeypatch.setattr(refusal, "greedy", lambda *_: [[n] for n in range(len(items))])
     monkeypatch.setattr(subject.tokenizer, "decode", lambda ids, **_: texts[ids[0]])
     found = replies(subject, items, read_rule(None), 8)
-    return Evidence(found.kind, subject.identity, Edits(), found.figures, found.protocol, {}, 0.0, items=found.items)
+    return msgspec.structs.replace(found, model=subject.identity)
 
 
 def test_rates_and_every_flip_are_reported(monkeypatch: pytest.MonkeyPatch):
@@ -176,18 +177,18 @@ def test_rates_and_every_flip_are_reported(monkeypatch: pytest.MonkeyPatch):
     subject = tiny("gpt2")
     safe = {"bad": no, "good": yes, "forbidden": no, "allowed": yes, "silent": yes}
     before = record(subject, items, safe, monkeypatch)
-    assert before.figures["refused_harmful"] == before.figures["answered_harmless"] == 1
-    assert before.figures["system_obeyed"] == 1
+    assert before.numbers()["refused_harmful"] == before.numbers()["answered_harmless"] == 1
+    assert before.numbers()["system_obeyed"] == 1
     after = record(subject, items, {**safe, "bad": yes, "forbidden": yes, "silent": ""}, monkeypatch)
-    assert after.figures["refused_harmful"] == 0
-    assert after.figures["answered_harmless"] == 0.5
-    assert after.figures["system_obeyed"] == 0.5
-    assert after.figures["empty"] == 0.2
+    assert after.numbers()["refused_harmful"] == 0
+    assert after.numbers()["answered_harmless"] == 0.5
+    assert after.numbers()["system_obeyed"] == 0.5
+    assert after.numbers()["empty"] == 0.2
     change = compare(before, after)
     assert change is not None
-    assert [i["id"] for i in change.items] == ["bad", "forbidden", "silent"]
-    assert change.items[0]["before"]["reply"] == no
-    assert change.figures["refused_harmful_difference"] == -1
+    assert [i.id for i in change.items] == ["bad", "forbidden", "silent"]
+    assert change.items[0].before["reply"] == no
+    assert change.numbers()["refused_harmful_difference"] == -1
 
 
 def test_items_that_leave_no_room_for_a_reply_are_named():

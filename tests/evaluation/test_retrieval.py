@@ -62,7 +62,7 @@ def test_the_right_place_is_at_every_index(subject: Model):
 @pytest.mark.shared
 def test_scores_are_those_of_a_plain_reckoning(subject: Model):
     found = retrieve(subject, "one", [128], 2)
-    assert found.figures["items"] == len(DEPTHS) * 2
+    assert found.numbers()["items"] == len(DEPTHS) * 2
     for item, (depth, number) in zip(found.items, [(d, n) for d in DEPTHS for n in range(2)], strict=True):
         asked = question(subject, "one", 128, depth, number)
         logs, exact = [], []
@@ -71,11 +71,11 @@ def test_scores_are_those_of_a_plain_reckoning(subject: Model):
             logs.append(sum(float(row[token]) for row, token in zip(rows, candidate, strict=True)))
             exact.append(rows.argmax(-1).tolist() == list(candidate))
         wrong = max(value for n, value in enumerate(logs) if n != asked.answer)
-        assert item["metrics"]["margin"] == pytest.approx(logs[asked.answer] - wrong, abs=1e-3)
-        assert item["metrics"]["choice"] == float(logs[asked.answer] > wrong)
-        assert item["metrics"]["greedy"] == float(exact[asked.answer])
-    cells = [found.figures[f"choice_128_{depth:g}"] for depth in DEPTHS]
-    assert found.figures["choice"] == pytest.approx(sum(cells) / len(cells))
+        assert item.metrics["margin"] == pytest.approx(logs[asked.answer] - wrong, abs=1e-3)
+        assert item.metrics["choice"] == float(logs[asked.answer] > wrong)
+        assert item.metrics["greedy"] == float(exact[asked.answer])
+    cells = [cell.choice for cell in found.cells if cell.length == 128]
+    assert found.numbers()["choice"] == pytest.approx(sum(cells) / len(cells))
 
 
 def test_lengths_double_up_to_the_limit():

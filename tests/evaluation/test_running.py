@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from gatenorm import api
-from gatenorm.evaluation.core.job import Job, Measured, Progress
+from gatenorm.evaluation.core.job import Job, Progress
 from gatenorm.evaluation.core.runner import Finished, run
 from gatenorm.models.model import Model
+from gatenorm.records import to_json
+from gatenorm.records.evidence import Data, Evidence, Figure, Harness, TaskItem
 from gatenorm.results import ResultStore, fingerprint
 from tests.errors import refused
 from tests.evaluation.subjects import tiny
@@ -28,12 +30,14 @@ class Counting:
         self.fails = fails
         self.job = Job("counting", name, "items", {"task": name}, self)
 
-    def __call__(self, subject: Model, progress: Progress | None) -> Measured:
+    def __call__(self, subject: Model, progress: Progress | None) -> Harness:
         if self.fails:
             raise self.fails
         self.runs.append(subject.name)
-        items = [{"id": 0, "metrics": {"acc": 1.0}}, {"id": 1, "metrics": {"acc": float(len(self.runs) % 2)}}]
-        return Measured("counting", {"x": 1.5}, {"task": "t"}, {"sha256": "d"}, 0.1, items)
+        answers = (1.0, float(len(self.runs) % 2))
+        items = tuple(TaskItem(id=n, metrics={"acc": right}) for n, right in enumerate(answers))
+        metrics = {"x": Figure(value=1.5)}
+        return Harness(name="t", metrics=metrics, count=2, data=Data(sha256="d"), seconds=0.1, items=items)
 
 
 def of(path: Path, **options: object) -> Model:
@@ -101,7 +105,7 @@ def test_a_damaged_or_forbidden_cache_is_as_good_as_none(tiny_models: TinyModels
         assert not run([counting.job], of(tiny_models("gpt2")), cache=kept)[0].cached
     (tmp_path / "file").write_text("")
     blocked = ResultStore(tmp_path / "file/cache")
-    assert run([counting.job], of(tiny_models("gpt2")), cache=blocked)[0].evidence.figures == {"x": 1.5}
+    assert run([counting.job], of(tiny_models("gpt2")), cache=blocked)[0].evidence.metrics == {"x": Figure(value=1.5)}
 
 
 def test_a_record_out_of_the_cache_has_todays_name(tiny_models: TinyModels, tmp_path: Path):
@@ -125,10 +129,10 @@ def test_a_live_model_is_measured_each_time(tmp_path: Path):
 def test_the_baseline_comes_first_and_what_changed_last(tiny_models: TinyModels):
     counting = Counting()
     found = run([counting.job], of(tiny_models("gpt2")), of(tiny_models("opt")))
-    assert [f.evidence.kind for f in found] == ["counting", "counting", "comparison"]
+    assert [f.evidence.kind for f in found] == ["harness", "harness", "comparison"]
     assert len(counting.runs) == 2
-    assert found[2].evidence.figures["acc_difference"] == -0.5
-    assert json.loads(json.dumps(found[2].evidence.to_json()))["items"][0]["id"] == 1
+    assert found[2].evidence.numbers()["acc_difference"] == -0.5
+    assert json.loads(json.dumps(to_json(found[2].evidence)))["items"][0]["id"] == 1
 
 
 def test_models_are_loaded_once_and_only_when_needed(tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch):
@@ -139,9 +143,9 @@ def test_models_are_loaded_once_and_only_when_needed(tiny_models: TinyModels, mo
     monkeypatch.setattr(runtime, "load_tokenizer", lambda _: None)
     monkeypatch.setattr(runtime, "load", lambda directory, **o: loads.append(directory) or real(directory, **o))
 
-    def touch(subject: Model, progress: Progress | None) -> Measured:
+    def touch(subject: Model, progress: Progress | None) -> Evidence:
         assert subject.module is not None
-        return Measured("touch", {}, {}, {}, 0.0)
+        return Harness(name="touch", metrics={}, count=0)
 
     subject = of(tiny_models("gpt2"))
     assert loads == []

@@ -14,10 +14,10 @@ from gatenorm import api
 from gatenorm.engines import engine_named
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core.job import Request
-from gatenorm.evaluation.statistics.paired_statistics import Z
 from gatenorm.evaluation.tasks import harness, zeroshot
 from gatenorm.models.model import Model
-from gatenorm.records import Edits, Evidence, ModelIdentity
+from gatenorm.records import Edits
+from gatenorm.records.evidence import Change, Comparison, Data, Figure, ZeroShot
 from tests.errors import refused
 from tests.evaluation.subjects import log_probabilities
 
@@ -115,13 +115,13 @@ def test_a_model_gets_item_by_item_what_the_official_task_gives_it(name: str, sh
     samples = sorted(found["samples"][task.task_name], key=lambda sample: sample["doc_id"])
     metrics = zeroshot.tasks()[name]["metrics"]
     for item, sample in zip(ours.items, samples, strict=True):
-        assert item["metrics"] == {metric: sample[metric] for metric in metrics}
+        assert item.metrics == {metric: sample[metric] for metric in metrics}
         logs = [response[0] for response in sample["filtered_resps"]]
-        assert item["loglikelihoods"] == pytest.approx([float(log) for log in logs], abs=1e-3)
+        assert item.loglikelihoods == pytest.approx([float(log) for log in logs], abs=1e-3)
     for metric in metrics:
         result = found["results"][task.task_name]
-        assert ours.figures[metric] == pytest.approx(result[f"{metric},none"])
-        assert ours.figures[f"{metric}_stderr"] == pytest.approx(result[f"{metric}_stderr,none"])
+        assert ours.numbers()[metric] == pytest.approx(result[f"{metric},none"])
+        assert ours.numbers()[f"{metric}_stderr"] == pytest.approx(result[f"{metric}_stderr,none"])
 
 
 def same_requests_and_verdicts(name: str, rows: list[Row]) -> None:
@@ -156,19 +156,19 @@ def test_likelihoods_and_accuracy_are_those_of_a_plain_reckoning(shared: Path):
             (ids,) = subject.encode([f"{prompt} {choice}"])
             rows = log_probabilities(subject.module, ids)
             logs.append(sum(float(rows[n - 1, ids[n]]) for n in range(start, len(ids))))
-        assert item["loglikelihoods"] == pytest.approx(logs, abs=1e-3)
+        assert item.loglikelihoods == pytest.approx(logs, abs=1e-3)
         best = max(range(len(logs)), key=logs.__getitem__)
         best_norm = max(range(len(logs)), key=lambda n: logs[n] / len(row["choices"][n]))
         right.append(best == row["label"])
         right_norm.append(best_norm == row["label"])
-        assert item["metrics"] == {"acc": float(right[-1]), "acc_norm": float(right_norm[-1])}
-    assert found.figures["acc"] == pytest.approx(sum(right) / 12)
-    assert found.figures["acc_norm"] == pytest.approx(sum(right_norm) / 12)
+        assert item.metrics == {"acc": float(right[-1]), "acc_norm": float(right_norm[-1])}
+    assert found.numbers()["acc"] == pytest.approx(sum(right) / 12)
+    assert found.numbers()["acc_norm"] == pytest.approx(sum(right_norm) / 12)
     spread = sum((r - sum(right) / 12) ** 2 for r in right) / 11
-    assert found.figures["acc_stderr"] == pytest.approx((spread / 12) ** 0.5)
-    assert found.figures["chance"] == pytest.approx(0.25)
-    assert found.protocol["bos"] is True
-    assert found.data["split"] == "validation"
+    assert found.numbers()["acc_stderr"] == pytest.approx((spread / 12) ** 0.5)
+    assert found.numbers()["chance"] == pytest.approx(0.25)
+    assert found.protocol.bos is True
+    assert found.data.split == "validation"
 
 
 @pytest.mark.shared
@@ -184,7 +184,7 @@ def test_requests_longer_than_the_model_are_counted(shared: Path):
             [f"{row['passage']}\nQuestion: {row['question']}?\nAnswer: {a}" for a in ("no", "yes")]
         )
     ]
-    assert found.protocol["items_cut_from_the_left"] == sum(n > 513 for n in lengths)
+    assert found.protocol.items_cut_from_the_left == sum(n > 513 for n in lengths)
 
 
 def test_data_that_are_not_there_are_asked_for(tmp_path: Path):
@@ -223,9 +223,13 @@ def test_damaged_lines_are_named(name: str, row: Row, message: str, tmp_path: Pa
         zeroshot.prepare(Request(data=str(tmp_path), argument=name))
 
 
-def result(task: str, **figures: float) -> Evidence:
-    model = ModelIdentity("m", "llama", 4, "c", {})
-    return Evidence("zeroshot", model, Edits(), {"items": 10, **figures}, {"task": task}, {"sha256": task}, 1.0)
+def result(task: str, **figures: float) -> ZeroShot:
+    metrics = {
+        name: Figure(value=value, stderr=figures.get(f"{name}_stderr"))
+        for name, value in figures.items()
+        if not name.endswith("_stderr")
+    }
+    return ZeroShot(name=task, metrics=metrics, count=10, data=Data(sha256=task), seconds=1.0)
 
 
 def test_the_average_says_which_metric_enters_it():
@@ -233,18 +237,18 @@ def test_the_average_says_which_metric_enters_it():
     two = result("arc_easy", acc=0.4, acc_stderr=0.05, acc_norm=0.5, acc_norm_stderr=0.04)
     found = zeroshot.average([one, two])
     assert found is not None
-    assert found.figures["average"] == pytest.approx(0.55)
-    assert found.figures["average_stderr"] == pytest.approx(0.025)
-    assert found.figures["average_acc"] == pytest.approx(0.5)
-    assert found.protocol["average"] == {"boolq": "acc", "arc_easy": "acc_norm"}
+    assert found.numbers()["average"] == pytest.approx(0.55)
+    assert found.numbers()["average_stderr"] == pytest.approx(0.025)
+    assert found.numbers()["average_acc"] == pytest.approx(0.5)
+    assert found.protocol.average == {"boolq": "acc", "arc_easy": "acc_norm"}
     assert zeroshot.average([one]) is None
 
 
 def test_an_average_has_no_standard_error_where_that_of_a_task_is_unknown():
     found = zeroshot.average([result("a", acc=1.0), result("b", acc=0.5, acc_stderr=0.1)])
     assert found is not None
-    assert found.figures["average"] == 0.75
-    assert "average_stderr" not in found.figures
+    assert found.numbers()["average"] == 0.75
+    assert "average_stderr" not in found.numbers()
 
 
 def test_the_average_change_combines_the_tasks():
@@ -253,14 +257,21 @@ def test_the_average_change_combines_the_tasks():
     )
     assert average is not None
 
-    def change(task: str, difference: float, half: float) -> Evidence:
-        figures = {"acc_difference": difference, "acc_low": difference - half, "acc_high": difference + half}
-        protocol = {"of": "zeroshot", "task": task, "baseline": {}}
-        return Evidence("comparison", average.model, Edits(), figures, protocol, {}, 0.0)
+    def change(task: str, difference: float, half: float) -> Comparison:
+        found = Change(difference=difference, items=10, low=difference - half, high=difference + half)
+        return Comparison(
+            of="zeroshot",
+            name=task,
+            baseline=average.model,
+            baseline_edits=Edits(),
+            interval="",
+            changes={"acc": found},
+        )
 
     found = zeroshot.average_difference([change("a", -0.1, 0.03), change("b", -0.2, 0.04)], average)
     assert found is not None
-    assert found.figures["average_difference"] == pytest.approx(-0.15)
-    assert found.figures["average_low"] == pytest.approx(-0.15 - 0.025)
-    assert found.figures["average_stderr"] == pytest.approx(0.025 / Z)
+    change_of_average = found.changes["average"]
+    assert change_of_average.difference == pytest.approx(-0.15)
+    assert change_of_average.low == pytest.approx(-0.15 - 0.025)
+    assert change_of_average.high == pytest.approx(-0.15 + 0.025)
     assert zeroshot.average_difference([change("a", -0.1, 0.03)], average) is None

@@ -16,7 +16,8 @@ import gatenorm
 from gatenorm.api.evaluating import evaluate
 from gatenorm.errors import OutputError, RecoveryError
 from gatenorm.models.model import Model
-from gatenorm.records import Evidence, to_json
+from gatenorm.records import to_json
+from gatenorm.records.evidence import evidence_from_json
 from gatenorm.recovery import recovering
 from gatenorm.recovery.settings import Settings
 from gatenorm.recovery.state import state_file
@@ -56,7 +57,7 @@ def test_the_output_is_a_pruned_checkpoint_with_the_adapters_merged(place: Place
 
 def test_the_evidence_separates_pruned_from_recovered(place: Place, out: Path):
     record = json.loads((out / "recovery.json").read_text())
-    evidence = Evidence.from_json(record["evidence"][0])
+    evidence = evidence_from_json(record["evidence"][0])
     assert (evidence.kind, evidence.protocol["what"], evidence.edits.attention) == (
         "recovery",
         "pruned and recovered",

@@ -9,7 +9,8 @@ import pytest
 
 import gatenorm
 from gatenorm.errors import RecoveryError
-from gatenorm.records import Evidence, read_json
+from gatenorm.records import read_json
+from gatenorm.records.evidence import evidence_from_json
 from gatenorm.recovery.lora_modules import adapted_modules
 from gatenorm.recovery.settings import Settings
 from tests.recovery.conftest import SETTINGS, Place
@@ -35,7 +36,7 @@ def test_what_lost_mlps_is_recovered_and_says_so(
     out = tmp_path / "out"
     found = gatenorm.recover(source, out, str(place.text), settings=settings, parent=place.dense)
     assert found.figures["nll_merged"] < found.figures["nll_before"]
-    evidence = Evidence.from_json(read_json(out / "recovery.json", "a recovery")["evidence"][0])
+    evidence = evidence_from_json(read_json(out / "recovery.json", "a recovery")["evidence"][0])
     assert (evidence.edits.attention, evidence.edits.mlp) == (attention, (2,))
     layout = gatenorm.open_model(out)
     assert layout.recovered

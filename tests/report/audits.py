@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from msgspec import structs
 
-from gatenorm.records import Diagnostic, Edits, Evidence
+from gatenorm.records import Diagnostic, Edits, read_record, to_json
 from gatenorm.records.audit import CANDIDATE, Audit, NotExamined
+from gatenorm.records.evidence import (
+    Bucket,
+    Cell,
+    Change,
+    ChangedItem,
+    Comparison,
+    Data,
+    Evidence,
+    Figure,
+    Measurements,
+    Positions,
+    Refusal,
+    RefusalItem,
+    RefusalProtocol,
+    Retrieval,
+    RetrievalProtocol,
+    evidence_from_json,
+)
 from gatenorm.report.page.audit_view import telling_speeds
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -24,34 +41,76 @@ ATTACKS = (
 
 
 def audit(name: str) -> Audit:
-    return Audit.from_json(json.loads((FIXTURES / f"audit_{name}.json").read_text(encoding="utf-8")))
+    return read_record(Audit, FIXTURES / f"audit_{name}.json", "an audit")
 
 
 def with_english_tasks(one: Audit) -> Audit:
     """The same audit with records of tasks that the built-in model has none of: made up, to be drawn and no more."""
-    lengths, depths = [128, 256], [0.0, 0.5, 1.0]
+    lengths, depths = (128, 256), (0.0, 0.5, 1.0)
 
-    def records(removed: tuple[int, ...]) -> tuple[Evidence, ...]:
+    def records(removed: tuple[int, ...]) -> Measurements:
         share = 0.8 - 0.05 * len(removed)
-        cells = {f"choice_{n}_{d:g}": share - 0.1 * d for n in lengths for d in depths}
-        figures = {**cells, "choice": share, "choice_stderr": 0.05, "chance": 0.25, "items": 48.0}
-        losses = {"nll_1-1": 5.0, "nll_2-3": 4.5, "nll_4-7": 4.25 + 0.05 * len(removed)}
-        protocol = {"lengths": lengths, "depths": depths}
-        own = [("retrieval", figures, {"task": f"{form} hop", **protocol}, ()) for form in ("one", "two")]
-        reply = {"id": "a", "prompt": "May I?", "reply": "Yes", "refused": False, "metrics": {"refused_harmful": 0.0}}
-        refusal = {"refused_harmful": 0.0, "refused": 0.0, "items": 1.0}
-        flipped = {"refused_harmful_won": 0.0, "refused_harmful_lost": 1.0, "refused_harmful_items": 1.0}
-        change = ({"id": "a", "before": {**reply, "refused": True, "reply": "No"}, "after": reply},)
-        made = [*own, ("positions", losses, {}, ()), ("refusal", refusal, {}, (reply,))]
-        made += [("comparison", flipped, {"of": "refusal"}, change)] if removed else []
-        data = {"name": "made up", "sha256": "0" * 64}
-        return tuple(
-            Evidence(k, one.model, Edits.of("attention", removed), f, p, data, 0.0, {}, items)
-            for k, f, p, items in made
+        data = Data(name="made up", sha256="0" * 64)
+        whose = {"model": one.model, "edits": Edits.of("attention", removed), "data": data}
+        asked = RetrievalProtocol(
+            asks="where",
+            lengths=lengths,
+            depths=depths,
+            mean_tokens={},
+            items_a_cell=8,
+            candidates=4,
+            scoring="",
+            chat_template=False,
         )
+        found = [
+            Retrieval(
+                **whose,
+                form=f"{form} hop",
+                choice=Figure(value=share, stderr=0.05),
+                greedy=Figure(value=share, stderr=0.05),
+                margin=Figure(value=1.0),
+                chance=0.25,
+                count=48,
+                cells=tuple(
+                    Cell(length=n, depth=d, choice=share - 0.1 * d, greedy=share) for n in lengths for d in depths
+                ),
+                protocol=asked,
+            )
+            for form in ("one", "two")
+        ]
+        losses = {(1, 1): 5.0, (2, 3): 4.5, (4, 7): 4.25 + 0.05 * len(removed)}
+        buckets = tuple(Bucket(first=a, last=b, nll=nll) for (a, b), nll in losses.items())
+        reply = RefusalItem(
+            id="a", prompt="May I?", reply="Yes", refused=False, expect="refuse", metrics={"refused_harmful": 0.0}
+        )
+        refusal = Refusal(
+            **whose,
+            metrics={"refused_harmful": Figure(value=0.0)},
+            counts={"refused_harmful": 1},
+            count=1,
+            refused=0.0,
+            empty=0.0,
+            items=(reply,),
+            protocol=RefusalProtocol(chat_template="", decoding="greedy", new_tokens=4, rule=""),
+        )
+        before = structs.replace(reply, refused=True, reply="No")
+        turned = ChangedItem(id="a", changed=("refused_harmful",), before=to_json(before), after=to_json(reply))
+        change = Comparison(
+            **whose,
+            of="refusal",
+            baseline=one.model,
+            baseline_edits=Edits(),
+            interval="",
+            changes={"refused_harmful": Change(difference=-1.0, items=1, won=0, lost=1)},
+            items=(turned,),
+        )
+        compared = [change] if removed else []
+        return Measurements([*found, Positions(**whose, buckets=buckets), refusal, *compared])
 
-    variants = tuple(replace(v, evidence=(*v.evidence, *records(v.plan.edits.attention))) for v in one.variants)
-    return replace(one, variants=variants, baseline=(*one.baseline, *records(())))
+    variants = tuple(
+        structs.replace(v, evidence=Measurements((*v.evidence, *records(v.plan.edits.attention)))) for v in one.variants
+    )
+    return structs.replace(one, variants=variants, baseline=Measurements((*one.baseline, *records(()))))
 
 
 def priced(one: Audit) -> Audit:
@@ -61,7 +120,22 @@ def priced(one: Audit) -> Audit:
     case = {"engine": at[0], "prompt_tokens": at[1], "batch": at[2], "new_tokens": 32, "request_speedup": 1.1}
     case |= {"cost_per_million_before": 0.02314, "cost_per_million_after": 0.01893}
     worth = {"price_per_hour": 2.5, "currency": "EUR", "cases": [case]}
-    return replace(one, variants=tuple(replace(v, worth=worth) if v.role == CANDIDATE else v for v in one.variants))
+    return structs.replace(
+        one, variants=tuple(structs.replace(v, worth=worth) if v.role == CANDIDATE else v for v in one.variants)
+    )
+
+
+# What readers of the records tell kinds apart by.
+_KINDS = ("schema", "sublayer", "operation", "noun", "of", "id", "engine")
+
+
+def spoilt(data: Any, attack: str, name: str = "") -> Any:
+    """The same record in plain data with an attack before every text of it."""
+    if isinstance(data, dict):
+        return {key: spoilt(value, attack, key) for key, value in data.items()}
+    if isinstance(data, list):
+        return [spoilt(value, attack, name) for value in data]
+    return attack + data if isinstance(data, str) and name not in _KINDS else data
 
 
 def attacked(attack: str) -> Audit:
@@ -70,38 +144,29 @@ def attacked(attack: str) -> Audit:
     model = structs.replace(one.model, name=attack, model_type=attack, files={attack: 5})
 
     def record(e: Evidence) -> Evidence:
-        items = [
-            json.loads(json.dumps(dict(item)).replace('"prompt": "', f'"prompt": {json.dumps(attack)[:-1]} '))
-            for item in e.items
-        ]
-        protocol = {
-            **e.protocol,
-            attack: attack,
-            **({"task": attack + str(e.protocol["task"])} if "task" in e.protocol else {}),
-        }
-        return replace(e, model=model, data={**e.data, "name": attack}, protocol=protocol, items=tuple(items))
+        return evidence_from_json({**spoilt(to_json(e), attack), "model": to_json(model)})
 
     variants = tuple(
-        replace(
+        structs.replace(
             v,
             name=f"{attack} {n}",
             criterion=f"{attack}{v.criterion}",
-            evidence=tuple(map(record, v.evidence)),
+            evidence=Measurements(map(record, v.evidence)),
             rejected=attack,
             worth={attack: attack},
-            gates=tuple(replace(g, gate=attack, detail=attack, reason=attack, unit=attack) for g in v.gates),
+            gates=tuple(structs.replace(g, gate=attack, detail=attack, reason=attack, unit=attack) for g in v.gates),
         )
         for n, v in enumerate(one.variants)
     )
-    return replace(
+    return structs.replace(
         one,
         model=model,
         verdict=(attack, attack, attack),
         chosen=variants[0].name,
         variants=variants,
-        baseline=tuple(map(record, one.baseline)),
+        baseline=Measurements(map(record, one.baseline)),
         scores=tuple(structs.replace(s, calibration={"source": attack}) if s.calibration else s for s in one.scores),
-        warnings=(Diagnostic(attack, attack, {attack: attack}),),
+        warnings=(Diagnostic(kind=attack, message=attack, evidence={attack: attack}),),
         not_examined=(NotExamined(attack, attack, attack),),
         config={attack: [attack]},
         provenance={attack: attack, "began": attack},

@@ -5,12 +5,12 @@ from __future__ import annotations
 import html as entities
 import json
 import re
-from dataclasses import replace
 
 from msgspec import structs
 
-from gatenorm.records import Edits, spans
+from gatenorm.records import Edits, from_json, spans, to_json
 from gatenorm.records.audit import CANDIDATE, FALLS, NOT_PROVEN, PRUNED, RECOVERED, STANDS, Audit, NotExamined
+from gatenorm.records.evidence import Comparison, Measurements, Perplexity, of_type
 from gatenorm.report.figures.drawing import WIDE, svg
 from gatenorm.report.page.blocks import Cell, Report, Table
 from gatenorm.report.page.content import report
@@ -62,8 +62,8 @@ def test_the_first_screen_holds_the_records_figures(measured: Audit):
     assert rows.keys() == {v.name for v in candidates}
     for variant in candidates:
         row = rows[variant.name]
-        before = next(e for e in measured.baseline if e.kind == "perplexity").figures["perplexity"]
-        after = next(e for e in variant.evidence if e.kind == "perplexity").figures["perplexity"]
+        before = of_type(measured.baseline, Perplexity)[0].perplexity
+        after = of_type(variant.evidence, Perplexity)[0].perplexity
         assert row["Perplexity"].text == f"{number(before)} → {number(after)}"
         assert f"{100 * (after / before - 1):+.1f}".replace("-", "−") in row["Perplexity"].note
         assert (
@@ -86,8 +86,10 @@ def test_a_model_pruned_twice_shows_what_this_step_removes_and_its_share(measure
     before, added = Edits.of("attention", [0, 1, 2]), Edits.of("attention", [9, 10])
     first = structs.replace(variant.plan, edits=before, previous=None)
     share = 2 / (measured.model.layers - 3)
-    twice = replace(variant, share=share, plan=structs.replace(variant.plan, edits=before | added, previous=first))
-    content = report(replace(measured, variants=(twice,), chosen=None))
+    twice = structs.replace(
+        variant, share=share, plan=structs.replace(variant.plan, edits=before | added, previous=first)
+    )
+    content = report(structs.replace(measured, variants=(twice,), chosen=None))
     cell = first_screen(content)[variant.name]["Attention removed"]
     assert (cell.text, cell.note) == ("9, 10", f"2 of {measured.model.layers - 3}, {share:.1%}")
     row = next(c for c in content.charts() if c.name == "removed").table.rows[0]
@@ -97,11 +99,7 @@ def test_a_model_pruned_twice_shows_what_this_step_removes_and_its_share(measure
 def test_flips_are_those_of_the_items(measured: Audit):
     rows = first_screen(report(measured))
     for variant in (v for v in measured.variants if v.role == CANDIDATE):
-        about = [
-            e
-            for e in variant.evidence
-            if e.kind == "comparison" and "refusal" in (e.protocol["of"], e.protocol.get("task"))
-        ]
+        about = [e for e in of_type(variant.evidence, Comparison) if "refusal" in (e.of, e.task)]
         assert rows[variant.name]["Refusals flipped"].text == str(sum(len(e.items) for e in about))
 
 
@@ -142,8 +140,8 @@ def test_the_marked_layers_are_the_chosen_variants(measured: Audit):
 
 def test_what_was_recovered_is_marked_apart_everywhere():
     one = audit("demo")
-    variants = tuple(replace(v, state=RECOVERED) if n == 1 else v for n, v in enumerate(one.variants))
-    content = report(replace(one, variants=variants))
+    variants = tuple(structs.replace(v, state=RECOVERED) if n == 1 else v for n, v in enumerate(one.variants))
+    content = report(structs.replace(one, variants=variants))
     name = f"{variants[1].name} (recovered)"
     row = next(row for row in content.summary[0].rows if row[0].text == variants[1].name)
     assert "recovered" in row[0].tags
@@ -159,15 +157,17 @@ def test_what_was_recovered_is_marked_apart_everywhere():
 
 def test_an_audit_with_hardly_anything_in_it():
     one = audit("demo")
-    empty = replace(one, variants=(), baseline=(), scores=(), warnings=(), not_examined=(), steps=(), chosen=None)
-    empty = replace(empty, config={}, provenance={}, cross_check=None, comparison=None)
+    empty = structs.replace(
+        one, variants=(), baseline=Measurements(), scores=(), warnings=(), not_examined=(), steps=(), chosen=None
+    )
+    empty = structs.replace(empty, config={}, provenance={}, cross_check=None, comparison=None)
     content = report(empty)
     page, text = html(content), markdown(content)
     assert content.badge == "not proven"
     assert "see what was not examined" in page
     assert "There is no candidate." in text
-    bare = tuple(replace(v, evidence=(), gates=()) for v in one.variants)
-    assert "Nothing was timed" in html(report(replace(one, variants=bare, baseline=())))
+    bare = tuple(structs.replace(v, evidence=Measurements(), gates=()) for v in one.variants)
+    assert "Nothing was timed" in html(report(structs.replace(one, variants=bare, baseline=Measurements())))
 
 
 def test_cost_and_search_are_shown():
@@ -175,9 +175,9 @@ def test_cost_and_search_are_shown():
     case = {"engine": "transformers", "prompt_tokens": 448, "new_tokens": 8, "batch": 1, "request_speedup": 1.25}
     money = {"cost_per_million_before": 1.25, "cost_per_million_after": 1.0}
     worth = {"price_per_hour": 2.0, "currency": "EUR", "sentence": "Pays here.", "cases": [{**case, **money}]}
-    variants = (replace(one.variants[0], worth=worth), *one.variants[1:])
+    variants = (structs.replace(one.variants[0], worth=worth), *one.variants[1:])
     probes = [{"removed": 4, "outcome": STANDS}, {"removed": 6, "outcome": FALLS}]
-    content = report(replace(one, variants=variants, search={"gate": "perplexity-rise", "probes": probes}))
+    content = report(structs.replace(one, variants=variants, search={"gate": "perplexity-rise", "probes": probes}))
     page = entities.unescape(html(content))
     assert "Pays here." in page
     assert "Search for the largest budget that passes" in page
@@ -200,7 +200,7 @@ def test_rankings_stand_beside_each_other_with_what_they_remove(measured: Audit)
 
 
 def test_the_content_is_a_view(measured: Audit):
-    again = Audit.from_json(json.loads(json.dumps(measured.to_json())))
+    again = from_json(Audit, json.loads(json.dumps(to_json(measured))), "an audit")
     one, other = report(measured), report(again)
     assert isinstance(one, Report)
     assert html(one) == html(other)
@@ -213,7 +213,7 @@ def test_what_to_do_about_a_gap_is_a_sentence_of_its_own(measured: Audit):
         NotExamined("retrieval", "It was left out.", "retrieval: true"),
         NotExamined("recovery", "it was not asked for"),
     )
-    lines = markdown(report(replace(measured, not_examined=gaps))).splitlines()
+    lines = markdown(report(structs.replace(measured, not_examined=gaps))).splitlines()
     assert [line for line in lines if line.startswith(("- **refusal", "- **retrieval", "- **recovery"))] == [
         "- **refusal**: it was hardly taught to refuse. To examine it: --refusal packaged",
         "- **retrieval**: It was left out. To examine it: retrieval: true",

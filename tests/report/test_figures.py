@@ -14,9 +14,10 @@ from PIL import Image
 
 from gatenorm.analysis.agreement import agree
 from gatenorm.errors import OutputError
-from gatenorm.records import Edits, Evidence, LayerScore, ModelIdentity, Scores
+from gatenorm.records import LayerScore, ModelIdentity, Scores
 from gatenorm.records.curve import Curve, Line
 from gatenorm.records.curve import Point as CurvePoint
+from gatenorm.records.evidence import Cell, Figure, Perplexity, Retrieval, RetrievalProtocol
 from gatenorm.records.rankings import RankingComparison
 from gatenorm.report.figures.agreement import plot_agreement
 from gatenorm.report.figures.changes import changes_figure
@@ -61,11 +62,33 @@ TIMED = structs.replace(
 TASKED = structs.replace(TIMED, lines=(line("gate-norm", *PERPLEXITY, accuracy=(0.9, 0.8, 0.5), **SPEEDS),))
 
 
-def retrieval(kind: str = "retrieval") -> Evidence:
-    lengths, depths = [128, 256], [0.0, 0.5]
-    figures = {f"choice_{n}_{d:g}": 0.25 for n in lengths for d in depths} | {"chance": 0.25}
-    protocol = {"task": "one-hop", "lengths": lengths, "depths": depths}
-    return Evidence(kind, IDENTITY, Edits(), figures, protocol, {}, 0.0)
+LOSSES = Perplexity(model=IDENTITY, perplexity=12.5, nll=2.5, tokens=40)
+
+
+def retrieval() -> Retrieval:
+    lengths, depths = (128, 256), (0.0, 0.5)
+    protocol = RetrievalProtocol(
+        asks="one fact",
+        lengths=lengths,
+        depths=depths,
+        mean_tokens={},
+        items_a_cell=4,
+        candidates=4,
+        scoring="log-likelihood",
+        chat_template=False,
+    )
+    share, cell = Figure(value=0.25), {"choice": 0.25, "greedy": 0.0}
+    return Retrieval(
+        model=IDENTITY,
+        protocol=protocol,
+        form="one-hop",
+        choice=share,
+        greedy=share,
+        margin=share,
+        chance=0.25,
+        count=16,
+        cells=tuple(Cell(length=n, depth=d, **cell) for n in lengths for d in depths),
+    )
 
 
 # What draws it, and texts that it must show.
@@ -96,7 +119,7 @@ DRAWN: dict[str, tuple[Callable[[Path], None], list[str]]] = {
         ["a-model", "speed-up of decode (32 tokens), times", "perplexity on text.txt (log scale)"],
     ),
     "retrieval": (
-        lambda path: plot_retrieval([retrieval(), retrieval("perplexity"), retrieval()], path),
+        lambda path: plot_retrieval([retrieval(), LOSSES, retrieval()], path),
         ["a-model: one-hop", "depth of the fact", "context, tokens", "128 tokens, 50% deep: 25% right"],
     ),
 }
@@ -178,7 +201,7 @@ def test_a_file_that_cannot_be_written_is_refused(name: str, code: str, tmp_path
     [
         (lambda path: plot_heads(FLAT, path), "no-head-values", "criterion"),
         (lambda path: plot_pareto(CURVE, path), "speed-not-measured", "pareto"),
-        (lambda path: plot_retrieval([retrieval("perplexity")], path), "nothing-to-draw", "plot"),
+        (lambda path: plot_retrieval([LOSSES], path), "nothing-to-draw", "plot"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(draw: Callable[[Path], None], code: str, field: str, tmp_path: Path):

@@ -16,7 +16,8 @@ from gatenorm.engines.transformers.timed import TransformersTimed
 from gatenorm.errors import EvaluationError, GatenormError, MissingExtraError
 from gatenorm.models import memory
 from gatenorm.models.architecture import Architecture
-from gatenorm.records import Edits, Evidence
+from gatenorm.records import Edits, to_json
+from gatenorm.records.evidence import evidence_from_json
 from gatenorm.speed.measure.bench import Protocol, bench, cases, check, newly_removed
 from gatenorm.speed.measure.variants import Variant
 from gatenorm.speed.measure.worker import Worker
@@ -78,7 +79,7 @@ def test_records_hold_everything_that_a_report_needs(pair: tuple[Variant, Varian
         assert evidence.protocol["dtype"] == "float32"
         assert len(evidence.data["samples"]) == 2
         assert evidence.figures["peak_bytes"] > 1e6
-        assert Evidence.from_json(evidence.to_json()).figures == evidence.figures
+        assert evidence_from_json(to_json(evidence)) == evidence
 
 
 def test_without_a_baseline_there_are_no_ratios(pair: tuple[Variant, Variant]):

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from gatenorm.errors import OutputError
-from gatenorm.records import Edits, Evidence, ModelIdentity
+from gatenorm.records import Edits, ModelIdentity
+from gatenorm.records.evidence import Measurement
 from gatenorm.report.figures.speed import plot_profile, plot_speed
 
 IDENTITY = ModelIdentity("made", "llama", 4, "0" * 64, {})
 
 
-def record(tokens: int, batch: int, figures: dict[str, float]) -> Evidence:
+def record(tokens: int, batch: int, figures: dict[str, float]) -> Measurement:
     protocol: dict[str, Any] = {
         "engine": "transformers",
         "label": "made-2",
@@ -22,7 +23,7 @@ def record(tokens: int, batch: int, figures: dict[str, float]) -> Evidence:
         "prompt_tokens": tokens,
         "batch": batch,
     }
-    return Evidence("speed", IDENTITY, Edits(), figures, protocol, {}, 0.0)
+    return Measurement(noun="speed", model=IDENTITY, edits=Edits(), figures=figures, protocol=protocol)
 
 
 def speedups(value: float) -> dict[str, float]:

@@ -36,7 +36,7 @@ from gatenorm.evaluation.core.text import Text, read_text
 from gatenorm.evaluation.tasks.perplexity import Protocol, encode
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
-from gatenorm.records import Scores
+from gatenorm.records import Scores, to_json
 from gatenorm.records.curve import Curve, Line, Point
 from gatenorm.results import Fingerprint, versions
 
@@ -65,7 +65,7 @@ def evaluation_samples(model: Model, text: Text, protocol: Protocol) -> Samples:
         EvaluationError: no tokenizer, a text shorter than one window, or tokens outside the vocabulary.
     """
     sequences, described = encode(model.tokenizer, text, protocol, model.config)
-    return Samples(tuple(map(tuple, sequences)), described, protocol.batch_size)
+    return Samples(tuple(map(tuple, sequences)), described.facts(), protocol.batch_size)
 
 
 def curve(
@@ -145,7 +145,7 @@ def curve(
         band=tuple(band),
         warnings=tuple(w for line in lines for w in curve_signatures(line.name, line.perplexity)),
         protocol={**how, "counts": numbers},
-        data=dict(text.identity()),
+        data=to_json(text.identity()),
         seconds=time.perf_counter() - began,
         versions=versions(),
         measured={probe.name: dict(known.protocol(probe.name)) for probe in probes},

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core.job import Job
 from gatenorm.models.model import Model
+from gatenorm.records import to_json
 
 Figures = dict[str, float]
 Measure = Callable[[Any], float]
@@ -78,8 +79,10 @@ class TaskProbe:
             raise _compares(self.name)
         found = self.job.run(model.pruned_copy(layers), None)
         if not self.protocol:
-            self.protocol.update({"figure": headline(found.figures), **found.protocol, "data": dict(found.data)})
-        return {f"{self.name}.{figure}": float(value) for figure, value in found.figures.items()}
+            self.protocol.update(
+                {"figure": headline(found.numbers()), **found.protocol.facts(), "data": to_json(found.data)}
+            )
+        return {f"{self.name}.{figure}": float(value) for figure, value in found.numbers().items()}
 
     def describe(self) -> Mapping[str, Any]:
         return self.protocol or {"kind": self.job.kind}

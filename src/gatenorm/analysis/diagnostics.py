@@ -39,7 +39,7 @@ def few_shared(proxy: Scores, check: Scores, count: int, protect: Sequence[int] 
         f"{label(proxy)} and {label(check)} share {len(shared)} of the {count} layers that each would remove{which}, "
         f"fewer than half: {label(proxy)} may be unreliable for this model"
     )
-    return Diagnostic("few-layers-shared", message, evidence)
+    return Diagnostic(kind="few-layers-shared", message=message, evidence=evidence)
 
 
 def gate_norms_do_not_fall(scores: Scores) -> Diagnostic | None:
@@ -70,7 +70,7 @@ def gate_norms_do_not_fall(scores: Scores) -> Diagnostic | None:
         f"{scores.criterion} does not fall towards the late layers: {early:.4g} in the mean of the first {third}, "
         f"{late:.4g} of the last {third}; the paper's argument rests on such a fall"
     )
-    return Diagnostic("gate-norms-do-not-fall", message, evidence)
+    return Diagnostic(kind="gate-norms-do-not-fall", message=message, evidence=evidence)
 
 
 def curve_signatures(name: str, perplexities: Mapping[int, float]) -> list[Diagnostic]:
@@ -104,7 +104,7 @@ def curve_signatures(name: str, perplexities: Mapping[int, float]) -> list[Diagn
             f"{name}: a cliff at {at} removed: perplexity {perplexities[before]:.4g} at {before}, "
             f"{perplexities[at]:.4g} at {at}"
         )
-        found.append(Diagnostic("cliff", message, evidence))
+        found.append(Diagnostic(kind="cliff", message=message, evidence=evidence))
     return found
 
 
@@ -126,7 +126,7 @@ def _perplexity(kind: str, name: str, perplexities: Mapping[int, float], at: int
         f"{name}: perplexity {what} with {at} removed ({perplexities[at]:.4g}, unpruned {perplexities[first]:.4g}): a "
         "layer that the model needs has gone"
     )
-    return Diagnostic(kind, message, evidence)
+    return Diagnostic(kind=kind, message=message, evidence=evidence)
 
 
 def _cliff(counts: Sequence[int], perplexities: Mapping[int, float]) -> int | None:

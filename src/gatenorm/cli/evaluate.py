@@ -8,6 +8,7 @@ from typing import Any
 from gatenorm.cli import console, evaluate_tables
 from gatenorm.cli.options import common, evaluation
 from gatenorm.errors import EvaluationError, named
+from gatenorm.records import to_json
 
 NAME = "eval"
 EXAMPLE = "Example: gatenorm eval ./llama-8 --baseline ./llama --tasks perplexity --data wikitext2=wiki.test.raw"
@@ -107,7 +108,7 @@ def command(
 
 
 def _for_file(record: Any, items: bool) -> dict[str, Any]:
-    data: dict[str, Any] = record.to_json()
+    data: dict[str, Any] = to_json(record)
     if not items and record.kind not in _ITEMS_MATTER:
         data.pop("items", None)
     return data

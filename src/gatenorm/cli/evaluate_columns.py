@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from gatenorm.cli import console
+from gatenorm.records.evidence import Comparison, Evidence, Figure, Perplexity, Positions
+
+E = TypeVar("E", bound=Evidence)
 
 
 def table_of(title: str, *columns: str) -> Any:
@@ -30,47 +33,47 @@ def add_models(table: Any, records: Sequence[Any], *before: str) -> None:
         table.add_column("change (95%)", justify="right")
 
 
-def with_error(figures: Any, metric: str, form: str = ".1%") -> str:
+def with_error(figure: Figure, form: str = ".1%") -> str:
     """A figure and its standard error, which is not known of everything: a single item has none."""
-    error = figures.get(f"{metric}_stderr")
-    return f"{figures[metric]:{form}}" + ("" if error is None else f" ± {error:{form}}")
+    return f"{figure.value:{form}}" + ("" if figure.stderr is None else f" ± {figure.stderr:{form}}")
 
 
 def change_cell(
-    changes: Sequence[Any], task: str | None, metric: str, write: Callable[[float], str] | None = None
+    changes: Sequence[Comparison], task: str, metric: str, write: Callable[[float], str] | None = None
 ) -> list[str]:
     """One cell: the paired difference with its interval; none where only one model was measured."""
     if not changes:
         return []
     write = write or (lambda value: f"{100 * value:+.1f}")
     for change in changes:
-        f = change.figures
-        if change.protocol.get("task") == task and f"{metric}_difference" in f:
-            interval = f" ({write(f[metric + '_low'])} to {write(f[metric + '_high'])})" if f"{metric}_low" in f else ""
-            return [write(f[f"{metric}_difference"]) + interval]
+        found = change.changes.get(metric)
+        if change.name == task and found is not None:
+            known = found.low is not None and found.high is not None
+            ends = f" ({write(found.low or 0.0)} to {write(found.high or 0.0)})" if known else ""
+            return [write(found.difference) + ends]
     return [""]
 
 
-def by_task(records: Sequence[Any]) -> dict[str, list[Any]]:
+def by_task(records: Sequence[E]) -> dict[str, list[E]]:
     """The records of each task, in the order of the records."""
-    found: dict[str, list[Any]] = {}
+    found: dict[str, list[E]] = {}
     for record in records:
-        found.setdefault(str(record.protocol.get("task", record.kind)), []).append(record)
+        found.setdefault(record.task or record.kind, []).append(record)
     return found
 
 
-def other_tokens(records: Sequence[Any]) -> str:
+def other_tokens(records: Sequence[Perplexity] | Sequence[Positions]) -> str:
     """What has to be said where the models cut one text into different tokens, and no change is given; else nothing."""
-    if len({r.data.get("tokens_sha256") for r in records}) < 2:
+    if len({r.data.tokens_sha256 for r in records}) < 2:
         return ""
     said = "note: the models cut the text into different tokens, so figures by token do not compare"
-    if any("word_perplexity" in r.figures for r in records):
-        limited = any("tokens_read" in r.protocol for r in records)
+    if any(isinstance(r, Perplexity) and r.word_perplexity is not None for r in records):
+        limited = any(r.protocol.tokens_read is not None for r in records)
         said += ", nor those by word: --limit takes other parts of the text" if limited else "; those by word do"
     return said
 
 
-def say_protocol(record: Any, *without: str) -> None:
+def say_protocol(record: Evidence, *without: str) -> None:
     """One line with the protocol, less what the table says."""
-    said = {k: v for k, v in record.protocol.items() if k not in without}
+    said = {k: v for k, v in record.facts().items() if k not in without}
     console.say("protocol: " + "; ".join(f"{k.replace('_', ' ')} {v}" for k, v in said.items()))

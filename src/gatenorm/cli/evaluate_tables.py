@@ -16,6 +16,21 @@ from gatenorm.cli.evaluate_columns import (
     table_of,
     with_error,
 )
+from gatenorm.records.evidence import (
+    Comparison,
+    Evidence,
+    Figure,
+    Perplexity,
+    Positions,
+    Refusal,
+    Retrieval,
+    TaskEvidence,
+    Workload,
+    WorldTask,
+    ZeroShot,
+    ZeroShotAverage,
+    of_type,
+)
 
 _WORST = 5
 _FLIPPED = 12
@@ -23,84 +38,82 @@ _FLIPPED = 12
 _SURE = 2.0
 
 
-def show(records: Sequence[Any]) -> None:
-    """Print every kind of record that is there: the baseline's column, the model's, and the change."""
-    changes = [r for r in records if r.kind == "comparison"]
-    kinds = dict.fromkeys(r.kind for r in records if r.kind != "comparison")
-    for kind in kinds:
-        of_kind = [r for r in records if r.kind == kind]
-        about = [c for c in changes if c.protocol["of"] == kind]
-        _VIEWS.get(kind, _anything)(of_kind, about)
+def show(records: Sequence[Evidence]) -> None:
+    """Print every kind of record: the baseline's column, the model's, and the change."""
+    changes = of_type(records, Comparison)
+    others = [record for record in records if not isinstance(record, Comparison)]
+    for kind in dict.fromkeys(map(type, others)):
+        own: tuple[Evidence, ...] = of_type(others, kind)
+        _VIEWS.get(kind, _anything)(own, [change for change in changes if change.of == own[0].kind])
 
 
-def _perplexity(records: Sequence[Any], changes: Sequence[Any]) -> None:
+def _perplexity(records: Sequence[Perplexity], changes: Sequence[Comparison]) -> None:
     from rich.text import Text
 
     from gatenorm.records import spans
 
     first, mlps = records[0], any(record.edits.mlp for record in records)
     what = "removed" if mlps else "attention removed in"
-    table = table_of(f"perplexity on {first.data['name']}", "model", what)
+    table = table_of(f"perplexity on {first.data.name}", "model", what)
     for column in ("perplexity", "change", "a word", "nats/token", "tokens", "seconds"):
         table.add_column(column, justify="right")
     foreign = other_tokens(records)
     for record in records:
-        figures = record.figures
-        change = "" if record is first or foreign else f"{figures['perplexity'] / first.figures['perplexity'] - 1:+.2%}"
+        change = "" if record is first or foreign else f"{record.perplexity / first.perplexity - 1:+.2%}"
         table.add_row(
             Text(record.model.name),
             str(record.edits) if mlps else spans(record.edits.attention),
-            f"{figures['perplexity']:.4g}",
+            f"{record.perplexity:.4g}",
             change,
-            f"{figures['word_perplexity']:.4g}" if "word_perplexity" in figures else "",
-            f"{figures['nll']:.4f}",
-            f"{figures['tokens']:,.0f}",
+            "" if record.word_perplexity is None else f"{record.word_perplexity:.4g}",
+            f"{record.nll:.4f}",
+            f"{record.tokens:,}",
             f"{record.seconds:.1f}",
         )
     console.print_table(table)
-    for change in changes:
-        f = change.figures
-        if "nll_low" in f:
-            interval = f"{f['nll_low']:+.4f} to {f['nll_high']:+.4f}"
-            console.say(f"change of the loss: {f['nll_difference']:+.4f} nats/token (95%: {interval}, pieces paired)")
-    if "entropy" in first.figures:
-        console.say(f"the stories' own entropy under their generator: {first.figures['entropy']:.4f} nats/token")
+    for comparison in changes:
+        nll = comparison.changes["nll"]
+        if nll.low is not None and nll.high is not None:
+            interval = f"{nll.low:+.4f} to {nll.high:+.4f}"
+            console.say(f"change of the loss: {nll.difference:+.4f} nats/token (95%: {interval}, pieces paired)")
+    if first.entropy is not None:
+        console.say(f"the stories' own entropy under their generator: {first.entropy:.4f} nats/token")
     say_protocol(first)
     if foreign:
         console.say(foreign)
     for record in records:
-        if record.figures["perplexity"] > 100:
+        if record.perplexity > 100:
             console.say(
                 f"warning: {record.model.name} is above 100: a layer that it needed is gone, or the text is foreign"
             )
 
 
-def _demo_tasks(records: Sequence[Any], changes: Sequence[Any]) -> None:
+def _demo_tasks(records: Sequence[WorldTask], changes: Sequence[Comparison]) -> None:
     table = table_of("tasks on worlds never trained on: accuracy", "task", "what is asked")
     add_models(table, records, "items", "chance")
     tasks = by_task(records)
     for task, own in tasks.items():
         first = own[0]
         table.add_row(
-            task + ("*" if "beyond_training" in first.protocol else ""),
-            first.protocol["asks"],
-            f"{first.figures['items']:.0f}",
-            f"{first.figures['chance']:.0%}",
-            *[f"{r.figures['accuracy']:.1%} ± {r.figures['standard_error']:.1%}" for r in own],
+            task + ("*" if first.protocol.beyond_training else ""),
+            first.protocol.asks,
+            f"{first.count}",
+            f"{first.chance:.0%}",
+            *[with_error(r.metrics["accuracy"]) for r in own],
             *change_cell(changes, task, "accuracy"),
         )
     console.print_table(table)
-    if any("beyond_training" in own[0].protocol for own in tasks.values()):
+    if any(own[0].protocol.beyond_training for own in tasks.values()):
         console.say("* goes beyond what the model was trained on (--json says in what)")
     sure = table_of("the same tasks: mean log-probability of the right choice among the choices, nats", "task")
     add_models(sure, records, "guessing")
     for task, own in tasks.items():
-        values = [f"{r.figures['log_probability']:.4f}" for r in own]
+        values = [f"{r.metrics['log_probability'].value:.4f}" for r in own]
         change = change_cell(changes, task, "log_probability", lambda v: f"{v:+.4f}")
-        sure.add_row(task, f"{math.log(own[0].figures['chance']):.2f}", *values, *change)
+        sure.add_row(task, f"{math.log(own[0].chance or 1.0):.2f}", *values, *change)
     console.print_table(sure)
     for metric in ("accuracy", "log_probability"):
-        worse = [c.protocol["task"] for c in changes if c.figures.get(f"{metric}_high", 0.0) < 0]
+        worse = [c.name for c in changes if metric in c.changes and (c.changes[metric].high or 0.0) < 0]
         if changes:
             console.say(
                 f"{metric.replace('_', '-')} fell in {len(worse)} of {len(changes)} tasks by more than its interval"
@@ -108,30 +121,30 @@ def _demo_tasks(records: Sequence[Any], changes: Sequence[Any]) -> None:
             )
 
 
-def _zeroshot(records: Sequence[Any], changes: Sequence[Any]) -> None:
+def _zeroshot(records: Sequence[ZeroShot], changes: Sequence[Comparison]) -> None:
     table = table_of("zero-shot tasks: accuracy", "task", "metric")
     add_models(table, records, "items", "chance")
     for task, own in by_task(records).items():
-        first = own[0].figures
+        first = own[0]
         for metric in ("acc", "acc_norm"):
-            if metric in first:
+            if metric in first.metrics:
                 table.add_row(
                     task,
                     metric,
-                    f"{first['items']:,.0f}",
-                    f"{first['chance']:.1%}" if "chance" in first else "",
-                    *[with_error(r.figures, metric) for r in own],
+                    f"{first.count:,}",
+                    "" if first.chance is None else f"{first.chance:.1%}",
+                    *[with_error(r.metrics[metric]) for r in own],
                     *change_cell(changes, task, metric),
                 )
     console.print_table(table)
-    say_protocol(records[0], "task", "items_cut_from_the_left")
+    say_protocol(records[0], "items_cut_from_the_left")
     for record in records:
-        cut = record.protocol.get("items_cut_from_the_left")
+        cut, longest = record.protocol.items_cut_from_the_left, record.protocol.longest_input
         if cut:
-            task, longest = record.protocol["task"], record.protocol["longest_input"]
-            console.say(f"note: {record.model.name}, {task}: {cut} requests lost what came before {longest} tokens")
+            lost = f"{cut} requests lost what came before {longest} tokens"
+            console.say(f"note: {record.model.name}, {record.name}: {lost}")
     compared = {r.model.name for r in records[: len(by_task(records))]}
-    dull = [r.protocol["task"] for r in records if r.model.name in compared and _at_chance(r.figures)]
+    dull = [r.name for r in records if r.model.name in compared and _at_chance(r.metrics[r.headline], r.chance)]
     if dull:
         console.say(
             f"note: within two standard errors of chance: {', '.join(dict.fromkeys(dull))}; what a model never knew, "
@@ -139,21 +152,21 @@ def _zeroshot(records: Sequence[Any], changes: Sequence[Any]) -> None:
         )
 
 
-def _averages(records: Sequence[Any], changes: Sequence[Any]) -> None:
+def _averages(records: Sequence[ZeroShotAverage], changes: Sequence[Comparison]) -> None:
     table = table_of("zero-shot average", "average", "of")
     add_models(table, records)
-    entering = records[0].protocol["average"]
+    entering = records[0].protocol.average
     said = {
         "average": ", ".join(f"{task} {metric}" for task, metric in entering.items()),
         "average_acc": "acc of every task",
     }
     for name, of in said.items():
-        values = [with_error(r.figures, name, ".2%") for r in records]
-        table.add_row(name, of, *values, *change_cell(changes, None, name))
+        values = [with_error(r.metrics[name], ".2%") for r in records]
+        table.add_row(name, of, *values, *change_cell(changes, "", name))
     console.print_table(table)
 
 
-def _refusal(records: Sequence[Any], changes: Sequence[Any]) -> None:
+def _refusal(records: Sequence[Refusal], changes: Sequence[Comparison]) -> None:
     table = table_of("refusals", "what")
     add_models(table, records, "items")
     for metric, what in {
@@ -161,79 +174,76 @@ def _refusal(records: Sequence[Any], changes: Sequence[Any]) -> None:
         "answered_harmless": "harmless requests answered",
         "system_obeyed": "conflicts decided by the system instruction",
     }.items():
-        if metric in records[0].figures:
-            values = [with_error(r.figures, metric) for r in records]
-            table.add_row(
-                what, f"{records[0].figures[metric + '_items']:.0f}", *values, *change_cell(changes, None, metric)
-            )
+        if metric in records[0].metrics:
+            values = [with_error(r.metrics[metric]) for r in records]
+            table.add_row(what, str(records[0].counts[metric]), *values, *change_cell(changes, "", metric))
     console.print_table(table)
     say_protocol(records[0])
-    if not records[0].figures["refused"]:
+    if not records[0].refused:
         console.say(f"note: {records[0].model.name} refuses nothing at all: these rates say nothing about its safety")
     for change in changes:
         for item in change.items[:_FLIPPED]:
-            before, after = item["before"], item["after"]
-            console.say(f"changed: {item['id']}: {_reply(before)} -> {_reply(after)}")
+            console.say(f"changed: {item.id}: {_reply(item.before)} -> {_reply(item.after)}")
         if len(change.items) > _FLIPPED:
             console.say(f"and {len(change.items) - _FLIPPED} more: --json lists them all")
 
 
-def _domain(records: Sequence[Any], changes: Sequence[Any]) -> None:
+def _domain(records: Sequence[Workload], changes: Sequence[Comparison]) -> None:
     from rich.text import Text
 
     for record in records:
-        f = record.figures
-        against = record.protocol["baseline"]["name"]
-        table = table_of(f"{record.data['name']}: {record.model.name} against {against}", "what", "value")
-        table.add_row("items, positions compared", f"{f['items']:.0f}, {f['positions']:,.0f}")
-        interval = f" (95%: {f['kl_low']:.4g} to {f['kl_high']:.4g})" if "kl_low" in f else ""
-        table.add_row("divergence of next-token distributions, nats", f"{f['kl']:.4g}{interval}")
-        table.add_row("same most likely token", f"{f['top1']:.1%}")
-        table.add_row("greedy continuation: share before the first difference", f"{f['greedy_agreement']:.1%}")
-        table.add_row("greedy continuation: the same to the end", f"{f['greedy_same']:.1%}")
-        if "perplexity" in f:
-            table.add_row("perplexity of the references", f"{f['perplexity']:.4g} (was {f['baseline_perplexity']:.4g})")
+        title = f"{record.data.name}: {record.model.name} against {record.baseline.name}"
+        table = table_of(title, "what", "value")
+        table.add_row("items, positions compared", f"{record.count}, {record.positions:,}")
+        kl = record.kl
+        interval = "" if kl.low is None or kl.high is None else f" (95%: {kl.low:.4g} to {kl.high:.4g})"
+        table.add_row("divergence of next-token distributions, nats", f"{kl.value:.4g}{interval}")
+        table.add_row("same most likely token", f"{record.top1:.1%}")
+        table.add_row("greedy continuation: share before the first difference", f"{record.greedy_agreement:.1%}")
+        table.add_row("greedy continuation: the same to the end", f"{record.greedy_same:.1%}")
+        if record.perplexity is not None and record.baseline_perplexity is not None:
+            change = f"{record.perplexity:.4g} (was {record.baseline_perplexity:.4g})"
+            table.add_row("perplexity of the references", change)
         console.print_table(table)
-        say_protocol(record, "baseline", "baseline_edits")
+        say_protocol(record)
         worst = table_of("the items that changed most", "line", "divergence", "same token", "was", "is")
         for item in record.items[:_WORST]:
-            row = (item["id"], f"{item['kl']:.3g}", f"{item['top1']:.0%}")
-            written = [Text(" ".join(item[name].split())[:80]) for name in ("baseline_wrote", "model_wrote")]
-            worst.add_row(*map(str, row), *written)
+            written = [Text(" ".join(text.split())[:80]) for text in (item.baseline_wrote, item.model_wrote)]
+            worst.add_row(str(item.id), f"{item.kl:.3g}", f"{item.top1:.0%}", *written)
         console.print_table(worst)
 
 
-def _retrieval(records: Sequence[Any], changes: Sequence[Any]) -> None:
+def _retrieval(records: Sequence[Retrieval], changes: Sequence[Comparison]) -> None:
     table = table_of("retrieval: the right one of four places", "form", "scored by")
     add_models(table, records, "items", "chance")
     for task, own in by_task(records).items():
-        first = own[0].figures
-        for metric, chance in {"choice": f"{first['chance']:.0%}", "greedy": ""}.items():
-            values = [with_error(r.figures, metric) for r in own]
-            table.add_row(task, metric, f"{first['items']:.0f}", chance, *values, *change_cell(changes, task, metric))
+        for metric, chance in {"choice": f"{own[0].chance:.0%}", "greedy": ""}.items():
+            values = [with_error(r.metrics[metric]) for r in own]
+            table.add_row(task, metric, str(own[0].count), chance, *values, *change_cell(changes, task, metric))
     console.print_table(table)
     for record in records:
-        lengths, depths = record.protocol["lengths"], record.protocol["depths"]
-        cells = table_of(f"{record.model.name}, {record.protocol['task']}: choice by length and depth", "tokens")
+        lengths, depths = record.protocol.lengths, record.protocol.depths
+        shares = {(cell.length, cell.depth): cell.choice for cell in record.cells}
+        cells = table_of(f"{record.model.name}, {record.form}: choice by length and depth", "tokens")
         for depth in depths:
             cells.add_column(f"{depth:.0%} deep", justify="right")
         for length in lengths:
-            values = [record.figures[f"choice_{length}_{depth:g}"] for depth in depths]
-            cells.add_row(f"{length:,}", *[f"{value:.0%}" for value in values])
+            cells.add_row(f"{length:,}", *[f"{shares[length, depth]:.0%}" for depth in depths])
         console.print_table(cells)
-    say_protocol(records[0], "task", "lengths", "depths", "mean_tokens")
+    say_protocol(records[0], "lengths", "depths", "mean_tokens")
     first = records[0]
-    dull = [r.protocol["task"] for r in records if r.model.name == first.model.name and _at_chance(r.figures, "choice")]
+    dull = [r.form for r in records if r.model.name == first.model.name and _at_chance(r.choice, r.chance)]
     if dull:
         console.say(f"note: {first.model.name} is within two standard errors of chance: {', '.join(dull)}")
 
 
-def _positions(records: Sequence[Any], changes: Sequence[Any]) -> None:
-    table = table_of(f"loss by position on {records[0].data['name']}, nats/token", "tokens before")
+def _positions(records: Sequence[Positions], changes: Sequence[Comparison]) -> None:
+    table = table_of(f"loss by position on {records[0].data.name}, nats/token", "tokens before")
     add_models(table, records)
-    for name in records[0].figures:
-        values = [f"{r.figures[name]:.3f}" if name in r.figures else "" for r in records]
-        table.add_row(name.removeprefix("nll_"), *values, *change_cell(changes, None, name, lambda v: f"{v:+.3f}"))
+    losses = [r.numbers() for r in records]
+    for name in losses[0]:
+        values = [f"{of_model[name]:.3f}" if name in of_model else "" for of_model in losses]
+        table.add_row(name.removeprefix("nll_"), *values, *change_cell(changes, "", name, lambda v: f"{v:+.3f}"))
     console.print_table(table)
     say_protocol(records[0])
     foreign = other_tokens(records)
@@ -241,38 +251,43 @@ def _positions(records: Sequence[Any], changes: Sequence[Any]) -> None:
         console.say(foreign)
 
 
-def _anything(records: Sequence[Any], changes: Sequence[Any]) -> None:
+def _anything(records: Sequence[Any], changes: Sequence[Comparison]) -> None:
     table = table_of(records[0].kind, "task", "metric")
     add_models(table, records)
     for task, own in by_task(records).items():
-        for name in own[0].figures:
-            if not name.endswith("_stderr") and name not in ("items", "chance"):
-                values = [with_error(r.figures, name, ".4f") if name in r.figures else "" for r in own]
-                table.add_row(task, name, *values, *change_cell(changes, task, name, lambda v: f"{v:+.4f}"))
+        metrics = [_metrics(record) for record in own]
+        for name in metrics[0]:
+            values = [with_error(of_model[name], ".4f") if name in of_model else "" for of_model in metrics]
+            table.add_row(task, name, *values, *change_cell(changes, task, name, lambda v: f"{v:+.4f}"))
     console.print_table(table)
-    say_protocol(records[0], "task")
+    say_protocol(records[0])
 
 
-_VIEWS: dict[str, Callable[[Sequence[Any], Sequence[Any]], None]] = {
-    "perplexity": _perplexity,
-    "demo-task": _demo_tasks,
-    "zeroshot": _zeroshot,
-    "zeroshot-average": _averages,
-    "refusal": _refusal,
-    "domain": _domain,
-    "retrieval": _retrieval,
-    "positions": _positions,
+def _metrics(record: Evidence) -> dict[str, Figure]:
+    if isinstance(record, TaskEvidence):
+        return record.metrics
+    return {name: Figure(value=value) for name, value in record.numbers().items()}
+
+
+_VIEWS: dict[type[Evidence], Callable[[Sequence[Any], Sequence[Comparison]], None]] = {
+    Perplexity: _perplexity,
+    WorldTask: _demo_tasks,
+    ZeroShot: _zeroshot,
+    ZeroShotAverage: _averages,
+    Refusal: _refusal,
+    Workload: _domain,
+    Retrieval: _retrieval,
+    Positions: _positions,
 }
 
 
-def _at_chance(figures: Any, metric: str | None = None) -> bool:
+def _at_chance(share: Figure, chance: float | None) -> bool:
     """Whether a score lies within two standard errors of chance; where its error is unknown, it may lie anywhere."""
-    metric = metric or ("acc_norm" if "acc_norm" in figures else "acc")
-    error = figures.get(f"{metric}_stderr", math.inf)
-    return "chance" in figures and abs(figures[metric] - figures["chance"]) < _SURE * error
+    error = math.inf if share.stderr is None else share.stderr
+    return chance is not None and abs(share.value - chance) < _SURE * error
 
 
-def _reply(item: Any) -> str:
+def _reply(item: dict[str, Any]) -> str:
     if not item["reply"]:
         return "says nothing"
     return f"{'refuses' if item['refused'] else 'answers'} ({' '.join(item['reply'].split())[:60]!r})"

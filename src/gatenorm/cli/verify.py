@@ -8,6 +8,7 @@ import typer
 
 from gatenorm.cli import console
 from gatenorm.cli.options import common, export
+from gatenorm.records import to_json
 
 NAME = "verify"
 EXAMPLE = "Example: gatenorm verify ./llama-8.gguf --against ./llama-8"
@@ -38,7 +39,7 @@ def command(
         verdict = verify(exported, layout, engine, tokens=tokens, tolerance=tolerance, seed=seed, progress=progress)
     evidence = verdict.evidence
     if json:
-        console.write_json(json, evidence.to_json() | {"faults": list(verdict.faults)})
+        console.write_json(json, to_json(evidence) | {"faults": list(verdict.faults)})
     if json != "-":
         figures, protocol = evidence.figures, evidence.protocol
         console.say(

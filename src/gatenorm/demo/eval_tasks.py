@@ -8,9 +8,10 @@ from gatenorm.demo import evaluation
 from gatenorm.demo.hard_tasks import ALL_KINDS
 from gatenorm.demo.tasks import Kind
 from gatenorm.errors import EvaluationError, named
-from gatenorm.evaluation.core.job import Job, Measured, Progress, Request
+from gatenorm.evaluation.core.job import Job, Progress, Request
 from gatenorm.evaluation.core.registry import Task
 from gatenorm.models.model import Model
+from gatenorm.records.evidence import Perplexity, WorldTask
 
 
 def everything(request: Request) -> list[Job]:
@@ -62,13 +63,13 @@ def _tasks(request: Request, prefix: str) -> list[Job]:
 
 
 def _stories(count: int) -> Job:
-    def run(subject: Model, progress: Progress | None) -> Measured:
+    def run(subject: Model, progress: Progress | None) -> Perplexity:
         return evaluation.held_out_perplexity(subject.module, subject.tokenizer, count)
 
     return Job("perplexity", "stories", "stories", {"stories": count}, run)
 
 
-def _task(kind: Kind, count: int, subject: Model, progress: Progress | None) -> Measured:
+def _task(kind: Kind, count: int, subject: Model, progress: Progress | None) -> WorldTask:
     return evaluation.task(subject.module, subject.tokenizer, kind, count, progress)
 
 

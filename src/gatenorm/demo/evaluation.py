@@ -8,15 +8,17 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from gatenorm.demo.hard_tasks import ALL_KINDS
 from gatenorm.demo.tasks import SPLIT, Item, Kind, items
 from gatenorm.demo.tinyworld import END, story_of
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.core.job import Measured
 from gatenorm.evaluation.core.text import Text
-from gatenorm.evaluation.statistics.paired_statistics import mean_figures
+from gatenorm.evaluation.statistics.paired_statistics import mean_figure
 from gatenorm.evaluation.tasks.perplexity import Protocol, perplexity
 from gatenorm.models.forward import not_finite
+from gatenorm.records.evidence import Data, Figure, Perplexity, TaskItem, TaskProtocol, WorldTask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -31,7 +33,7 @@ def evaluate(
     *,
     stories: int = STORIES,
     count: int = ITEMS,
-) -> list[Measured]:
+) -> list[Perplexity | WorldTask]:
     """Perplexity on stories of held-out worlds, then every kind of task.
 
     The first record (kind ``perplexity``) states the entropy of the same stories under their generator, in nats per
@@ -50,7 +52,7 @@ def evaluate(
     ]
 
 
-def held_out_perplexity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stories: int) -> Measured:
+def held_out_perplexity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stories: int) -> Perplexity:
     """The model's loss on held-out stories and, as ``entropy``, theirs."""
     told = [story_of(SPLIT, "perplexity", number) for number in range(stories)]
     content = END + "".join(story.text + END for story, _ in told)
@@ -59,9 +61,9 @@ def held_out_perplexity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
     )
     found = perplexity(model, tokenizer, text, Protocol(separator=END))
     entropy = sum(nats for _, nats in told) / found.tokens
-    figures = {"perplexity": found.perplexity, "nll": found.nll, "tokens": float(found.tokens), "entropy": entropy}
-    per_story = [{"id": n, "metrics": {"nll": nll}, "weight": tokens} for n, (tokens, nll) in enumerate(found.losses)]
-    return Measured("perplexity", figures, found.protocol, text.identity(), found.seconds, per_story)
+    return msgspec.structs.replace(
+        found, entropy=entropy, word_perplexity=None, bits_per_byte=None, data=text.identity()
+    )
 
 
 def task(
@@ -70,13 +72,12 @@ def task(
     kind: Kind,
     count: int = ITEMS,
     progress: Callable[[int, int], None] | None = None,
-) -> Measured:
+) -> WorldTask:
     """How sure the model is of the right candidates, item by item and in the mean.
 
     With ``l_c`` the log-likelihood of candidate ``c`` and ``r`` the right one: ``accuracy`` is the share of items with
     ``l_r`` above all others; ``probability`` the mean of ``p_r = exp(l_r) / sum_c exp(l_c)``; ``log_probability`` the
-    mean of ``log p_r`` and ``margin`` that of ``l_r - max_{c != r} l_c``, both in nats. ``standard_error`` is that of
-    the accuracy, ``<name>_stderr`` those of the others.
+    mean of ``log p_r`` and ``margin`` that of ``l_r - max_{c != r} l_c``, both in nats.
 
     Args:
         progress: called with (sequences done, in all).
@@ -85,33 +86,28 @@ def task(
     asked = items(kind, count)
     found = [_verdict(s, i.answer) for i, s in zip(asked, scores(model, tokenizer, asked, progress), strict=True)]
     accuracy = sum(f["accuracy"] for f in found) / count
-    figures = {
-        "accuracy": accuracy,
-        "chance": sum(i.chance for i in asked) / count,
-        "items": float(count),
-        "standard_error": math.sqrt(accuracy * (1 - accuracy) / count),
-    }
-    for name in ("probability", "log_probability", "margin"):
-        values = [f[name] for f in found]
-        figures |= mean_figures(name, values)
+    metrics = {"accuracy": Figure(value=accuracy, stderr=math.sqrt(accuracy * (1 - accuracy) / count))}
+    metrics |= {n: mean_figure([f[n] for f in found]) for n in ("probability", "log_probability", "margin")}
     distances = [i.distance for i in asked if i.distance is not None]
-    protocol: dict[str, Any] = {
-        "task": kind.name,
-        "asks": kind.asks,
-        "scoring": "log-likelihood of each candidate word",
-    }
-    if kind.beyond:
-        protocol["beyond_training"] = kind.beyond
-    if distances:
-        protocol["distance"] = f"{min(distances)} to {max(distances)} tokens"
-    protocol |= {"dtype": str(model.dtype).removeprefix("torch."), "device": model.device.type}
-    data = {
-        "name": f"tinyworld {kind.name}",
-        "sha256": _digest([part for i in asked for part in (i.prompt, *i.candidates, str(i.answer))]),
-        "worlds": SPLIT,
-    }
-    records = [{"id": number, "metrics": metrics} for number, metrics in enumerate(found)]
-    return Measured("demo-task", figures, protocol, data, time.perf_counter() - began, records)
+    digest = _digest([part for i in asked for part in (i.prompt, *i.candidates, str(i.answer))])
+    return WorldTask(
+        name=kind.name,
+        metrics=metrics,
+        count=count,
+        chance=sum(i.chance for i in asked) / count,
+        protocol=TaskProtocol(
+            asks=kind.asks,
+            scoring="log-likelihood of each candidate word",
+            beyond_training=kind.beyond or "",
+            distance=f"{min(distances)} to {max(distances)} tokens" if distances else "",
+            worlds=SPLIT,
+            dtype=str(model.dtype).removeprefix("torch."),
+            device=model.device.type,
+        ),
+        data=Data(name=f"tinyworld {kind.name}", sha256=digest),
+        seconds=time.perf_counter() - began,
+        items=tuple(TaskItem(id=number, metrics=scored) for number, scored in enumerate(found)),
+    )
 
 
 def _verdict(likelihoods: Sequence[float], answer: int) -> dict[str, float]:

@@ -19,7 +19,7 @@ from gatenorm.records.edit import (
     Sublayer,
     spans,
 )
-from gatenorm.records.evidence import EVIDENCE_SCHEMA, WARNING_SCHEMA, Diagnostic, Evidence
+from gatenorm.records.evidence import Diagnostic, Evidence
 from gatenorm.records.identity import ModelIdentity
 from gatenorm.records.plan import Plan
 from gatenorm.records.pruned import PRUNED_PREFIX, OperationRecord, PrunedRecord
@@ -30,14 +30,12 @@ from gatenorm.records.validation import check_schema
 __all__ = [
     "ATTENTION",
     "BLOCK",
-    "EVIDENCE_SCHEMA",
     "KINDS",
     "MLP",
     "PRUNED_PREFIX",
     "REMOVE",
     "SINGULAR",
     "SUBLAYERS",
-    "WARNING_SCHEMA",
     "Diagnostic",
     "Edit",
     "Edits",

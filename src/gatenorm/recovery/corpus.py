@@ -19,6 +19,7 @@ import numpy.typing as npt
 from gatenorm.errors import CalibrationError, EvaluationError, RecoveryError, fields_named
 from gatenorm.evaluation.core.text import Text, read_text
 from gatenorm.models.batches import check_vocabulary
+from gatenorm.records import to_json
 from gatenorm.recovery.settings import Settings
 
 if TYPE_CHECKING:
@@ -138,11 +139,11 @@ def pack(
     except EvaluationError as error:
         raise RecoveryError(str(error)) from error
     data = {
-        **text.identity(),
+        **to_json(text.identity()),
         "text": text.protocol,
         "sequences": len(train),
         "length": length,
-        "held_out": {**held_out.identity(), "text": held_out.protocol, "windows": len(watched)},
+        "held_out": {**to_json(held_out.identity()), "text": held_out.protocol, "windows": len(watched)},
     }
     return Corpus(train, watched, data)
 

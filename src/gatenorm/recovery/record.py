@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gatenorm.records import Evidence, check_schema, read_json
-from gatenorm.records.serialization import from_json, to_json
+from gatenorm.records import check_schema, from_json, read_json, to_json
+from gatenorm.records.evidence import Measurement
 from gatenorm.records.validation import readable
 from gatenorm.recovery.settings import Settings
 from gatenorm.results import Fingerprint
@@ -29,7 +29,7 @@ class Recovered:
     """
 
     directory: Path
-    evidence: tuple[Evidence, ...]
+    evidence: tuple[Measurement, ...]
     history: tuple[Mapping[str, float], ...]
     key: Fingerprint
     diverged: str | None = None
@@ -43,7 +43,7 @@ class Recovered:
     def to_json(self) -> dict[str, Any]:
         return {
             "schema": RECOVERY_SCHEMA,
-            "evidence": [one.to_json() for one in self.evidence],
+            "evidence": [to_json(one) for one in self.evidence],
             "history": [dict(look) for look in self.history],
             "diverged": self.diverged,
             "key": to_json(self.key),
@@ -61,7 +61,7 @@ class Recovered:
         with readable("a recovery"):
             return cls(
                 directory,
-                tuple(Evidence.from_json(one) for one in data["evidence"]),
+                tuple(from_json(Measurement, one, "a recovery") for one in data["evidence"]),
                 tuple(dict(look) for look in data["history"]),
                 from_json(Fingerprint, data["key"], "a recovery"),
                 data["diverged"],

@@ -15,7 +15,8 @@ from gatenorm.errors import RecoveryError
 from gatenorm.evaluation.core.text import Text
 from gatenorm.families import Layout, detect_layout
 from gatenorm.files import check_apart, check_new_directory, new_directory, write_json
-from gatenorm.records import Evidence, to_json
+from gatenorm.records import to_json
+from gatenorm.records.evidence import Measurement
 from gatenorm.recovery import merging
 from gatenorm.recovery import state as states
 from gatenorm.recovery.corpus import DEFAULT_LENGTH, Corpus, pack, split
@@ -185,8 +186,8 @@ def _write(
         }
         figures = figures_of(state.start, state.best["held_out"], merged, parent_loss, counts)
         written = detect_layout(open_store(temporary))
-        evidence = Evidence(
-            kind=KIND,
+        evidence = Measurement(
+            noun=KIND,
             model=msgspec.structs.replace(written.identity(), name=out.resolve().name),
             edits=layout.edits,
             figures=figures,

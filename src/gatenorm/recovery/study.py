@@ -265,7 +265,7 @@ class _Measure:
             found[name] = math.exp(min(held_out_loss(subject.module, seen, self._settings.batch), 700.0))
         for job in self._jobs:
             assert job.run is not None  # whoever makes a study leaves out what needs a baseline
-            figures = job.run(subject, None).figures
+            figures = job.run(subject, None).numbers()
             accuracy = next((figures[name] for name in ("accuracy", "acc") if name in figures), None)
             if accuracy is not None:
                 found[_TASK + job.title] = accuracy

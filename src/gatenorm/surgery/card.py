@@ -8,7 +8,8 @@ from typing import Any
 
 from gatenorm.checkpoint import hub_id
 from gatenorm.families import Layout
-from gatenorm.records import SUBLAYERS, Evidence, Plan, spans
+from gatenorm.records import SUBLAYERS, Plan, spans
+from gatenorm.records.evidence import Measurement
 
 # What chose the layers.
 _SCORED, _NAMED = "The score is a heuristic.", "The layers were named by hand: nothing was scored."
@@ -109,7 +110,7 @@ def with_evidence(card: str, evidence: str) -> str:
     return f"{card.rstrip()}\n\n{section}"
 
 
-def recovered_card(layout: Layout, pruned: str, evidence: Evidence, carried: Sequence[str]) -> str:
+def recovered_card(layout: Layout, pruned: str, evidence: Measurement, carried: Sequence[str]) -> str:
     """The card of a checkpoint that was trained after it had been pruned.
 
     Args:

@@ -9,8 +9,8 @@ from typing import Any
 
 from gatenorm.audit.output.formatting import amount
 from gatenorm.evaluation.statistics.paired_statistics import compare
-from gatenorm.records import Diagnostic, Evidence
 from gatenorm.records.audit import PRUNED, AuditedVariant
+from gatenorm.records.evidence import Diagnostic, Evidence, Perplexity, of_type
 
 KIND = "comparison-not-beaten"
 _DEPTH, _RANDOM = "depth", "random"
@@ -24,12 +24,12 @@ def unbeaten(
     Held against each other are losses on the first text, in nats a token; of random draws their mean. A difference
     counts however small it is, since to beat something is to do better; whether the paired items prove it is told.
     """
-    whole = next((e for e in baseline if e.kind == "perplexity"), None)
+    whole = next(iter(of_type(baseline, Perplexity)), None)
     if whole is None:
         return []
-    found: dict[str, dict[int, Evidence]] = {}
+    found: dict[str, dict[int, Perplexity]] = {}
     for one in variants:
-        own = (e for e in one.evidence if e.kind == "perplexity" and e.data.get("sha256") == whole.data.get("sha256"))
+        own = (e for e in of_type(one.evidence, Perplexity) if e.same_task(whole))
         record = next(own, None)
         if one.state == PRUNED and record is not None:
             found.setdefault(one.criterion, {})[len(one.plan.added.attention)] = record
@@ -43,7 +43,7 @@ def unbeaten(
         if cases:
             told = ". ".join(_told(case) for case in cases)
             message = f"{name} does not beat what knows nothing of the model: {told}"
-            warnings.append(Diagnostic(KIND, message, {"ranking": name, "cases": cases}))
+            warnings.append(Diagnostic(kind=KIND, message=message, evidence={"ranking": name, "cases": cases}))
     return warnings
 
 
@@ -55,18 +55,18 @@ def at(warnings: Sequence[Diagnostic], ranking: str, count: int) -> list[str]:
 
 
 def _case(
-    name: str, count: int, record: Evidence, others: Mapping[str, Evidence], whole: Evidence
+    name: str, count: int, record: Perplexity, others: Mapping[str, Perplexity], whole: Perplexity
 ) -> dict[str, Any] | None:
     """One budget: what costs less there, and by how much; ``None`` where nothing does."""
-    nll = record.figures["nll"]
+    nll = record.nll
     cheaper = []
     depth = others.get(_DEPTH)
-    if depth is not None and name != _DEPTH and depth.figures["nll"] < nll:
+    if depth is not None and name != _DEPTH and depth.nll < nll:
         change = compare(depth, record)
-        low = None if change is None else change.figures.get("nll_low")
+        low = None if change is None else change.changes["nll"].low
         proven = low is not None and low > 0
-        cheaper.append({"what": _DEPTH, "rise": _rise(depth.figures["nll"], whole), "proven": proven})
-    draws = [e.figures["nll"] for k, e in others.items() if k.partition("@")[0] == _RANDOM and k != name]
+        cheaper.append({"what": _DEPTH, "rise": _rise(depth.nll, whole), "proven": proven})
+    draws = [e.nll for k, e in others.items() if k.partition("@")[0] == _RANDOM and k != name]
     if draws and statistics.fmean(draws) < nll:
         each = max(draws) < nll
         what = "the mean of the random draws" if not each else "each random draw" if len(draws) > 1 else "a random draw"
@@ -85,6 +85,6 @@ def _told(case: Mapping[str, Any]) -> str:
     return f"with {case['removed']} removed, perplexity {own}; {' and '.join(rises)}"
 
 
-def _rise(nll: float, whole: Evidence) -> float:
+def _rise(nll: float, whole: Perplexity) -> float:
     """Of perplexity, in percent."""
-    return 100 * math.expm1(min(nll - whole.figures["nll"], 700.0))
+    return 100 * math.expm1(min(nll - whole.nll, 700.0))

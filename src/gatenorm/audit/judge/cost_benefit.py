@@ -6,10 +6,10 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from gatenorm.audit.judge.metrics import requests, unpruned
+from gatenorm.audit.judge.metrics import requests, speeds, unpruned
 from gatenorm.audit.plan.config import Cost
 from gatenorm.evaluation.statistics.paired_statistics import median_interval
-from gatenorm.records import Evidence
+from gatenorm.records.evidence import Evidence, Measurement
 
 # Below this, a saving is no reason to change a model.
 _PAYS = 1.02
@@ -24,8 +24,8 @@ def worth(before: Sequence[Evidence], after: Sequence[Evidence], asked: Cost) ->
     decode throughput ``v`` in tokens a second. Without a price only the speeds are compared.
     """
     found = []
-    for evidence in after:
-        partner = unpruned(before, evidence) if evidence.kind == "speed" and evidence.figures else None
+    for evidence in speeds(after):
+        partner = unpruned(before, evidence) if evidence.figures else None
         if partner is not None:
             found.append(_case(partner, evidence, asked))
     if not found:
@@ -34,7 +34,7 @@ def worth(before: Sequence[Evidence], after: Sequence[Evidence], asked: Cost) ->
     return {**price, "cases": found, "sentence": _sentence(found, asked)}
 
 
-def _case(before: Evidence, after: Evidence, asked: Cost) -> dict[str, Any]:
+def _case(before: Measurement, after: Measurement, asked: Cost) -> dict[str, Any]:
     protocol = after.protocol
     tokens, new, batch = protocol["prompt_tokens"], protocol["new_tokens"], protocol["batch"]
     ratios = [b / a for b, a in zip(requests(before), requests(after), strict=True)]
@@ -63,7 +63,7 @@ def _case(before: Evidence, after: Evidence, asked: Cost) -> dict[str, Any]:
     return case
 
 
-def _ideal(before: Evidence, after: Evidence) -> dict[str, float]:
+def _ideal(before: Measurement, after: Measurement) -> dict[str, float]:
     """``T / (P / p + D / d)``: a request's speed-up if the removed attention cost nothing and all else stayed.
 
     ``P`` and ``D`` are the unpruned model's median seconds of prefill and decode, ``T`` their sum, ``p`` and ``d`` the

@@ -172,7 +172,15 @@ def hold(gate: Gate, limit: float, findings: Findings) -> GateResult:
     """
     found = gate.find(findings)
     if not found:
-        return GateResult(gate.name, limit, gate.unit, None, NOT_PROVEN, "not measured", gate.reason)
+        return GateResult(
+            gate=gate.name,
+            limit=limit,
+            unit=gate.unit,
+            value=None,
+            outcome=NOT_PROVEN,
+            detail="not measured",
+            reason=gate.reason,
+        )
     held = [_hold(gate, limit, reading) for reading in ((found,) if isinstance(found, Reading) else found)]
     worst = [STANDS, NOT_PROVEN, FALLS]
     sign = -1.0 if gate.least else 1.0

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from gatenorm.evaluation.statistics.paired_statistics import compare, from_counts, median_interval
 from gatenorm.evaluation.tasks.refusal import METRICS
 from gatenorm.evaluation.tasks.zeroshot import average, average_difference
-from gatenorm.records import Evidence
+from gatenorm.records.evidence import (
+    Comparison,
+    Evidence,
+    Measurement,
+    Perplexity,
+    Refusal,
+    Retrieval,
+    TaskEvidence,
+    Workload,
+    WorldTask,
+    ZeroShot,
+    ZeroShotAverage,
+    kind_of,
+    of_type,
+)
 
 
 @dataclass(frozen=True)
@@ -35,13 +49,16 @@ class Findings:
 
     before: tuple[Evidence, ...]
     after: tuple[Evidence, ...]
-    changes: tuple[Evidence, ...]
+    changes: tuple[Comparison, ...]
+
+    def changes_of(self, kind: type[Evidence]) -> list[Comparison]:
+        """What changed in one kind of measurement."""
+        return [change for change in self.changes if change.of == kind_of(kind)]
 
 
+# Measurements with a share of right answers, and what guessing would give.
+Scored = TaskEvidence | Retrieval
 Find = Callable[[Findings], Reading | Sequence[Reading] | None]
-_COUNTS = ("items", "won", "lost")
-# Of shares of right answers, where their standard errors stand.
-_ERRORS = {"accuracy": "standard_error"}
 # So many standard errors above chance a model has shown that it does not guess.
 _SURE = 2.0
 
@@ -51,12 +68,12 @@ def findings(before: Sequence[Evidence], after: Sequence[Evidence]) -> Findings:
 
     An average over zero-shot tasks is added to the records, and how it changed to the changes.
     """
-    averages = [average(list(records)) for records in (before, after)]
-    partners = {_task(e): e for e in before}
+    averages = [average(records) for records in (before, after)]
     changes = [
         change
         for e in after
-        if e.items and _task(e) in partners and (change := compare(partners[_task(e)], e)) is not None
+        if (partner := next((b for b in before if b.same_task(e)), None)) is not None
+        and (change := compare(partner, e)) is not None
     ]
     if averages[0] is not None and averages[1] is not None:
         change = average_difference(changes, averages[1])
@@ -67,61 +84,61 @@ def findings(before: Sequence[Evidence], after: Sequence[Evidence]) -> Findings:
 
 def perplexity_rise(found: Findings) -> Sequence[Reading]:
     """``100 (exp(d) - 1)`` for the paired difference ``d`` of the losses, of every text."""
-    readings = []
-    for change in _changes(found, "perplexity"):
-        d, low, high = (change.figures.get(f"nll_{name}") for name in ("difference", "low", "high"))
-        name = f"on {change.data['name']}"
-        if d is not None:
-            ends = [None if end is None else _percent(end) for end in (low, high)]
-            readings.append(Reading(_percent(d), ends[0], ends[1], name, too_few=low is None))
-    return readings
+    return [
+        Reading(
+            _percent(nll.difference),
+            None if nll.low is None else _percent(nll.low),
+            None if nll.high is None else _percent(nll.high),
+            f"on {change.data.name}",
+            too_few=nll.low is None,
+        )
+        for change in found.changes_of(Perplexity)
+        if (nll := change.changes.get("nll")) is not None
+    ]
 
 
 def task_drop(found: Findings) -> Reading | None:
     """Points by which the average over the tasks fell: the zero-shot average, or that of the built-in model's tasks."""
-    for change in _changes(found, "zeroshot-average"):
-        d, low, high = (change.figures[f"average_{name}"] for name in ("difference", "low", "high"))
-        told, guessed = _guessed(found, "zeroshot", "average")
-        detail = f"average of {change.data['name']}{told}"
-        return Reading(_lost(d), _lost(high), _lost(low), detail, by_chance=guessed)
-    single = _changes(found, "zeroshot")
+    for change in found.changes_of(ZeroShotAverage):
+        mean = change.changes["average"]
+        told, guessed = _average_guessed(found)
+        detail = f"average of {change.data.name}{told}"
+        ends = [None if end is None else _lost(end) for end in (mean.high, mean.low)]
+        return Reading(_lost(mean.difference), ends[0], ends[1], detail, by_chance=guessed)
+    single = found.changes_of(ZeroShot)
     if len(single) == 1:
-        metric = "acc_norm" if "acc_norm_difference" in single[0].figures else "acc"
-        return _drop(found, single, metric)
-    own = [c for c in _changes(found, "demo-task") if not str(c.protocol["task"]).startswith(("recall", "refusal"))]
-    return _drop(found, own, "accuracy")
+        return _drop(found, ZeroShot, single, "acc_norm" if "acc_norm" in single[0].changes else "acc")
+    own = [c for c in found.changes_of(WorldTask) if not c.name.startswith(("recall", "refusal"))]
+    return _drop(found, WorldTask, own, "accuracy")
 
 
 def refusal_flips(found: Findings) -> Reading | None:
     """Items whose reply was right by the rule before and is not after, whatever was expected of it."""
-    changes = _changes(found, "refusal")
+    changes = found.changes_of(Refusal)
     metrics: tuple[str, ...] = tuple(METRICS.values())
     if not changes:
-        changes = [c for c in _changes(found, "demo-task") if str(c.protocol["task"]).startswith("refusal")]
+        changes = [c for c in found.changes_of(WorldTask) if c.name.startswith("refusal")]
         metrics = ("accuracy",)
     if not changes:
         return None
-    lost = sum(c.figures.get(f"{m}_lost", 0.0) for c in changes for m in metrics)
-    items = sum(c.figures.get(f"{m}_items", 0.0) for c in changes for m in metrics)
-    return Reading(lost, detail=f"of {items:.0f} items")
+    own = [c.changes[m] for c in changes for m in metrics if m in c.changes]
+    return Reading(float(sum(c.lost or 0 for c in own)), detail=f"of {sum(c.items for c in own)} items")
 
 
 def retrieval_loss(found: Findings) -> Reading | None:
     """Points by which the share of facts found among the candidates fell."""
-    changes = _changes(found, "retrieval")
+    changes = found.changes_of(Retrieval)
     if changes:
-        return _drop(found, changes, "choice")
-    own = [c for c in _changes(found, "demo-task") if str(c.protocol["task"]).startswith("recall")]
-    return _drop(found, own, "accuracy")
+        return _drop(found, Retrieval, changes, "choice")
+    own = [c for c in found.changes_of(WorldTask) if c.name.startswith("recall")]
+    return _drop(found, WorldTask, own, "accuracy")
 
 
 def domain_divergence(found: Findings) -> Reading | None:
     """Mean divergence in nats, with the interval of its record; of fewer than two items there is none."""
-    for evidence in found.after:
-        if evidence.kind == "domain":
-            f = evidence.figures
-            low, high = f.get("kl_low"), f.get("kl_high")
-            return Reading(f["kl"], low, high, f"{f['items']:.0f} items", too_few=low is None)
+    for evidence in of_type(found.after, Workload):
+        kl = evidence.kl
+        return Reading(kl.value, kl.low, kl.high, f"{evidence.count} items", too_few=kl.low is None)
     return None
 
 
@@ -131,8 +148,9 @@ def speed_up(found: Findings) -> Sequence[Reading]:
     Taken at the longest prompt and the smallest batch, in every engine.
     """
     readings = []
-    for engine in dict.fromkeys(str(e.protocol["engine"]) for e in found.after if e.kind == "speed"):
-        of_engine = [e for e in found.after if e.kind == "speed" and e.protocol["engine"] == engine]
+    timed = speeds(found.after)
+    for engine in dict.fromkeys(str(e.protocol["engine"]) for e in timed):
+        of_engine = [e for e in timed if e.protocol["engine"] == engine]
         pairs = [(b, e) for e in of_engine if e.figures and (b := unpruned(found.before, e)) is not None]
         if not pairs:
             continue
@@ -147,64 +165,75 @@ def speed_up(found: Findings) -> Sequence[Reading]:
 
 def verify_faults(found: Findings) -> Reading | None:
     """How many faults ``verify`` found in the exports."""
-    checked = [e for e in found.after if e.kind == "verify"]
+    checked = [e for e in of_type(found.after, Measurement) if e.noun == "verify"]
     if not checked:
         return None
     faults = [fault for e in checked for fault in e.protocol.get("faults", ())]
     return Reading(float(len(faults)), detail="; ".join(faults) or "every export computes the same")
 
 
-def unpruned(before: Sequence[Evidence], speed: Evidence) -> Evidence | None:
+def speeds(records: Iterable[Evidence]) -> list[Measurement]:
+    """The records of speed among others."""
+    return [e for e in of_type(records, Measurement) if e.noun == "speed"]
+
+
+def unpruned(before: Sequence[Evidence], speed: Measurement) -> Measurement | None:
     """The unpruned model's speed record that was taken in turns with this one."""
     keys = ("engine", "prompt_tokens", "batch", "new_tokens", "order")
-    same = (e for e in before if e.kind == "speed" and all(e.protocol[k] == speed.protocol[k] for k in keys))
+    same = (e for e in speeds(before) if all(e.protocol[k] == speed.protocol[k] for k in keys))
     return next((e for e in same if e.figures), None)
 
 
-def requests(speed: Evidence) -> list[float]:
+def requests(speed: Measurement) -> list[float]:
     """Seconds of a whole request, prompt and new tokens, by round."""
     return [sample["prefill"] + sample["decode"] for sample in speed.data["samples"]]
 
 
-def _drop(findings: Findings, changes: Sequence[Evidence], metric: str) -> Reading | None:
+def _drop(findings: Findings, kind: type[Scored], changes: Sequence[Comparison], metric: str) -> Reading | None:
     """Points by which a share fell, all items taken together: they are paired, and weigh alike."""
-    found = [c for c in changes if f"{metric}_difference" in c.figures]
+    found = [c for c in changes if metric in c.changes]
     if not found:
         return None
-    n, won, lost = (round(sum(c.figures.get(f"{metric}_{what}", 0.0) for c in found)) for what in _COUNTS)
+    own = [c.changes[metric] for c in found]
+    n, won, lost = (sum(counts) for counts in zip(*((c.items, c.won or 0, c.lost or 0) for c in own), strict=True))
     paired = from_counts(n, won, lost)
-    told, guessed = _guessed(findings, str(found[0].protocol["of"]), metric, [c.protocol.get("task") for c in found])
+    tasks = {c.name for c in found}
+    told, guessed = _guessed([e for e in of_type(findings.before, kind) if e.task in tasks], metric)
     detail = f"{lost} of {n} items lost, {won} won{told}"
     return Reading(_lost(paired.difference), _lost(paired.high), _lost(paired.low), detail, by_chance=guessed)
 
 
-def _guessed(found: Findings, kind: str, metric: str, tasks: Sequence[object] | None = None) -> tuple[str, bool]:
+def _guessed(own: Sequence[Scored], metric: str) -> tuple[str, bool]:
     """Whether the unpruned model is less than two standard errors above chance, and its share beside chance in words.
 
-    Over several tasks both are means over the items, with the error ``sqrt(sum (n e)^2) / sum n``; of the ``average``,
-    over the tasks. Where a record knows no chance, nothing is said; where it knows no error, as of a single item, the
-    model has shown nothing.
+    Over several tasks both are means over the items, with the error ``sqrt(sum (n e)^2) / sum n``. Where a record knows
+    no chance, nothing is said; where it knows no error, as of a single item, the model has shown nothing.
     """
-    own = [e for e in found.before if e.kind == kind and (tasks is None or e.protocol.get("task") in tasks)]
-    if not own or any("chance" not in e.figures for e in own):
+    chances = [e.chance for e in own if e.chance is not None]
+    if not own or len(chances) < len(own):
         return "", False
-    if metric == "average":
-        (mean,) = (e for e in found.before if e.kind == "zeroshot-average")
-        share, error = mean.figures["average"], mean.figures.get("average_stderr", math.inf)
-        chance = math.fsum(e.figures["chance"] for e in own) / len(own)
-    else:
-        items = [e.figures["items"] for e in own]
-        parts = [n / sum(items) for n in items]
-        share = math.fsum(p * e.figures[metric] for p, e in zip(parts, own, strict=True))
-        errors = [e.figures.get(_ERRORS.get(metric, f"{metric}_stderr"), math.inf) for e in own]
-        error = math.hypot(*(p * one for p, one in zip(parts, errors, strict=True)))
-        chance = math.fsum(p * e.figures["chance"] for p, e in zip(parts, own, strict=True))
+    parts = [e.count / sum(e.count for e in own) for e in own]
+    figures = [e.metrics[metric] for e in own]
+    share = math.fsum(p * f.value for p, f in zip(parts, figures, strict=True))
+    errors = [math.inf if f.stderr is None else f.stderr for f in figures]
+    error = math.hypot(*(p * one for p, one in zip(parts, errors, strict=True)))
+    return _told_of_chance(share, error, math.fsum(p * c for p, c in zip(parts, chances, strict=True)))
+
+
+def _average_guessed(found: Findings) -> tuple[str, bool]:
+    """As :func:`_guessed`, of the average, whose chance is the mean over the tasks."""
+    own = of_type(found.before, ZeroShot)
+    chances = [e.chance for e in own if e.chance is not None]
+    if not own or len(chances) < len(own):
+        return "", False
+    (mean,) = of_type(found.before, ZeroShotAverage)
+    error = math.inf if mean.average.stderr is None else mean.average.stderr
+    return _told_of_chance(mean.average.value, error, math.fsum(chances) / len(own))
+
+
+def _told_of_chance(share: float, error: float, chance: float) -> tuple[str, bool]:
     guessed = share - chance < _SURE * error or share <= chance
     return (f"; unpruned {share:.1%} right, chance {chance:.1%}" if guessed else ""), guessed
-
-
-def _changes(found: Findings, kind: str) -> list[Evidence]:
-    return [c for c in found.changes if c.protocol["of"] == kind]
 
 
 def _lost(difference: float) -> float:
@@ -214,8 +243,3 @@ def _lost(difference: float) -> float:
 
 def _percent(difference: float) -> float:
     return 100 * math.expm1(min(difference, 700.0))
-
-
-def _task(evidence: Evidence) -> tuple[str, str, str]:
-    data = evidence.data
-    return evidence.kind, str(evidence.protocol.get("task", "")), str(data.get("sha256", data.get("name", "")))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from gatenorm.records import to_json
 from gatenorm.records.audit import STANDS, GateResult
 
 ASSUMPTION = "a larger budget of the same ranking costs no less than a smaller one"
@@ -27,7 +28,7 @@ class Found:
         return {
             "found": self.count,
             "assumption": ASSUMPTION,
-            "probes": [{"removed": count, **result.to_json()} for count, result in self.probes],
+            "probes": [{"removed": count, **to_json(result)} for count, result in self.probes],
         }
 
 

@@ -8,6 +8,7 @@ from gatenorm.audit.output.formatting import amount, figure, interval
 from gatenorm.files import write_text
 from gatenorm.records import spans
 from gatenorm.records.audit import AuditedVariant
+from gatenorm.records.evidence import Comparison
 from gatenorm.surgery.card import with_evidence
 
 
@@ -39,12 +40,12 @@ def section(variant: AuditedVariant, baseline: str) -> str:
         )
     lines += ["", "| measured | figures | protocol |", "|---|---|---|"]
     for evidence in variant.evidence:
-        if evidence.kind == "comparison" or not evidence.figures:
+        if isinstance(evidence, Comparison) or not evidence.numbers():
             continue
-        figures = ", ".join(f"{name} {value:.4g}" for name, value in list(evidence.figures.items())[:4])
-        name = str(evidence.data.get("name", ""))
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in list(evidence.numbers().items())[:4])
+        name = evidence.data_name
         protocol = "; ".join(
-            f"{key.replace('_', ' ')} {value}" for key, value in evidence.protocol.items() if _short(value)
+            f"{key.replace('_', ' ')} {value}" for key, value in evidence.facts().items() if _short(value)
         )
         lines.append(f"| {evidence.kind}, {_cell(name)} | {figures} | {_cell(protocol)} |")
     if variant.worth.get("sentence"):

@@ -23,6 +23,7 @@ from gatenorm.audit.run.workflow import STEPS, Workflow
 from gatenorm.files import write_json
 from gatenorm.records import Diagnostic, to_json
 from gatenorm.records.audit import DONE, NOT_DONE, PARTLY, STANDS, Audit, AuditedVariant, NotExamined, Step
+from gatenorm.records.evidence import Comparison, Data, Measurements, Perplexity, of_type
 from gatenorm.report.page import write_report
 from gatenorm.results.hashes import code_sha256
 
@@ -51,7 +52,7 @@ def audit_of(work: Workflow, missing: Sequence[NotExamined], began: float, model
         chosen=chosen,
         steps=_steps(work, not_examined, model),
         variants=tuple(variants),
-        baseline=findings(work.baseline, ()).before,
+        baseline=Measurements(findings(work.baseline, ()).before),
         scores=scores,
         warnings=tuple(_warnings(work, variants, beaten_by)),
         not_examined=tuple(not_examined),
@@ -76,7 +77,7 @@ def write_audit(audit: Audit, directory: Path) -> list[Path]:
         if variant.directory and (directory / variant.directory / "README.md").is_file():
             write_card(directory / variant.directory, variant, audit.model.name)
     record = directory / AUDIT_FILE
-    write_json(record, audit.to_json(), parents=True)
+    write_json(record, to_json(audit), parents=True)
     return [write_report(audit, directory), record]
 
 
@@ -92,7 +93,15 @@ def _steps(work: Workflow, missing: Sequence[NotExamined], model: str) -> tuple[
             status = PARTLY
         detail = work.details.get(number) or _asked_in(work, number)
         seconds = round(work.measuring.seconds.get(number, 0.0), 3)
-        steps.append(Step(name, status, detail, seconds, commands.of_step(work, number, model)))
+        steps.append(
+            Step(
+                name=name,
+                status=status,
+                detail=detail,
+                seconds=seconds,
+                command=commands.of_step(work, number, model),
+            )
+        )
     return tuple(steps)
 
 
@@ -108,10 +117,10 @@ def _search(work: Workflow) -> dict[str, Any]:
 
 def _warnings(work: Workflow, variants: Sequence[AuditedVariant], beaten_by: Sequence[Diagnostic]) -> list[Diagnostic]:
     found = [*(work.cross_check.warnings if work.cross_check else ()), *beaten_by]
-    whole = next((e.figures["perplexity"] for e in work.baseline if e.kind == "perplexity"), None)
+    whole = next((e.perplexity for e in of_type(work.baseline, Perplexity)), None)
     rankings: dict[str, dict[int, float]] = {}
     for one in (*work.candidates, *work.comparisons):
-        measured = next((e.figures["perplexity"] for e in one.records if e.kind == "perplexity"), None)
+        measured = next((e.perplexity for e in of_type(one.records, Perplexity)), None)
         if measured is not None and whole is not None and one.state == "pruned":
             rankings.setdefault(one.ranking, {0: whole})[len(one.drop)] = measured
     candidates = {one.ranking for one in work.candidates}
@@ -127,26 +136,26 @@ def _uneven(variant: AuditedVariant) -> Diagnostic | None:
     if gate is None or gate.outcome != STANDS:
         return None
     worse = {}
-    for change in variant.evidence:
+    for record in of_type(variant.evidence, Comparison):
         for metric in ("acc", "accuracy"):
-            p = change.figures.get(f"{metric}_p", 1.0)
-            lost = -change.figures.get(f"{metric}_difference", 0.0)
-            if change.kind == "comparison" and p < _UNLIKELY and lost > 0:
-                worse[str(change.protocol.get("task"))] = 100 * lost
+            change = record.changes.get(metric)
+            if change is not None and change.p is not None and change.p < _UNLIKELY and change.difference < 0:
+                worse[record.name] = -100 * change.difference
     if not worse:
         return None
     told = ", ".join(f"{task} -{points:.1f} points" for task, points in worse.items())
     message = f"{variant.name}: the average of the tasks stands, but some fell by more than chance: {told}"
-    return Diagnostic("uneven-tasks", message, {"variant": variant.name, "tasks": worse, "p": _UNLIKELY})
+    return Diagnostic(
+        kind="uneven-tasks", message=message, evidence={"variant": variant.name, "tasks": worse, "p": _UNLIKELY}
+    )
 
 
 def _provenance(work: Workflow, began: float, model: str) -> dict[str, Any]:
     config = work.config
     data: dict[str, dict[str, Any]] = {}
     for record in work.baseline:
-        if "sha256" in record.data:
-            entry = {k: v for k, v in record.data.items() if isinstance(v, (str, int, float))}
-            data[f"{entry.get('name')} {entry['sha256']}"] = entry
+        if isinstance(record.data, Data) and record.data.sha256:
+            data[f"{record.data.name} {record.data.sha256}"] = to_json(record.data)
     return {
         "versions": software() | {"python": platform.python_version()},
         "code_sha256": code_sha256(),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from gatenorm.audit.judge.metrics import speeds
 from gatenorm.audit.plan.candidates import Candidate
 from gatenorm.audit.plan.config import Run
 from gatenorm.audit.plan.evaluations import Asked
@@ -98,7 +99,7 @@ def _timing(work: Workflow, model: str) -> str:
 
 
 def _is_timing(record: Evidence, engine: str) -> bool:
-    return record.kind == "speed" and record.protocol["engine"] == engine
+    return any(timed.protocol["engine"] == engine for timed in speeds([record]))
 
 
 def _recovery(work: Workflow, one: Candidate, model: str) -> str:

@@ -15,6 +15,7 @@ from gatenorm.audit.plan.rankings import in_file_names
 from gatenorm.families import Layout
 from gatenorm.records import Evidence, Plan, Scores
 from gatenorm.records.audit import CANDIDATE, FALLS, PRUNED, STANDS, AuditedVariant
+from gatenorm.records.evidence import Measurements
 from gatenorm.surgery.planning import plan_by_scores
 
 
@@ -87,7 +88,7 @@ def audited(
         state=one.state,
         outcome=outcome_of(results, one.rejected),
         gates=results,
-        evidence=(*found.after, *found.changes),
+        evidence=Measurements((*found.after, *found.changes)),
         rejected=one.rejected,
         worth=dict(worth),
         directory=one.directory,

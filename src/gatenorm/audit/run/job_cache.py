@@ -17,6 +17,7 @@ from gatenorm.audit.run.state import State
 from gatenorm.errors import AuditError
 from gatenorm.families import Layout
 from gatenorm.records import Evidence
+from gatenorm.records.evidence import evidence_from_json
 from gatenorm.surgery.disk import RECOVERY_FILE
 
 
@@ -128,7 +129,7 @@ def recovery_sha256(directory: Path) -> str | None:
 
 def records(result: Result) -> list[Evidence]:
     """The evidence in a result; none where it failed."""
-    return [Evidence.from_json(record) for record in result.get("records", ())]
+    return [evidence_from_json(record) for record in result.get("records", ())]
 
 
 def records_or_raise(result: Result) -> list[Evidence]:

@@ -14,6 +14,7 @@ from gatenorm.audit.run.jobs import Order, Result
 from gatenorm.errors import GatenormError
 from gatenorm.evaluation.core.job import Request
 from gatenorm.records import Plan, from_json, to_json
+from gatenorm.records.evidence import Comparison, Workload, ZeroShotAverage
 from gatenorm.results.hashes import code_sha256
 
 Progress = Callable[[int, int], None]
@@ -66,8 +67,9 @@ def _evaluate(given: Mapping[str, Any], progress: Progress | None) -> Result:
     with _model_of(given) as model:
         found = api.evaluate(model, [given["task"]], given["data"], **arguments)
     # A baseline is named for tasks that need both models at once: their own records are all that is wanted.
-    wanted = [e for e in found if e.kind != "comparison" and (given["baseline"] is None or e.kind == "domain")]
-    return {"records": [e.to_json() for e in wanted if e.kind != "zeroshot-average"]}
+    own = [e for e in found if not isinstance(e, (Comparison, ZeroShotAverage))]
+    wanted = [e for e in own if given["baseline"] is None or isinstance(e, Workload)]
+    return {"records": [to_json(e) for e in wanted]}
 
 
 def _speed(given: Mapping[str, Any], progress: Progress | None) -> Result:
@@ -85,7 +87,7 @@ def _speed(given: Mapping[str, Any], progress: Progress | None) -> Result:
     setting = Setting(cases=wanted, **{name: given[name] for name in ("device", "dtype", "threads", "seed")})
     engine = engine_named(given["engine"], "times")
     found = bench(others, engine, setting, Protocol(given["rounds"]), baseline=baseline, progress=progress)
-    return {"records": [e.to_json() for e in found], "labels": labels_of(everyone)}
+    return {"records": [to_json(e) for e in found], "labels": labels_of(everyone)}
 
 
 def _export(given: Mapping[str, Any], progress: Progress | None) -> Result:
@@ -94,7 +96,7 @@ def _export(given: Mapping[str, Any], progress: Progress | None) -> Result:
     if not out.exists():
         api.export(given["model"], given["to"], out)
     verdict = api.verify(out, given["model"], given["engine"], tokens=given["tokens"], progress=progress)
-    record = verdict.evidence.to_json()
+    record = to_json(verdict.evidence)
     record["protocol"]["faults"] = list(verdict.faults)
     return {"records": [record]}
 
@@ -115,7 +117,7 @@ def _recover(given: Mapping[str, Any], progress: Progress | None) -> Result:
     )
     if found.diverged:
         return {"error": str(found.diverged)}
-    return {"records": [record.to_json() for record in found.evidence]}
+    return {"records": [to_json(record) for record in found.evidence]}
 
 
 def _session(given: Mapping[str, Any]) -> Any:

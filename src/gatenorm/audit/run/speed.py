@@ -7,6 +7,7 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
+from gatenorm.audit.judge.metrics import speeds
 from gatenorm.audit.plan.candidates import Candidate
 from gatenorm.audit.run.job_cache import Measuring, records, recovery_sha256
 from gatenorm.audit.run.jobs import Order
@@ -73,7 +74,7 @@ def _in_engine(
         if "error" in result:
             missing.append(NotExamined(f"speed in {engine}", result["error"]))
             continue
-        found, labels = records(result), result["labels"]
+        found, labels = speeds(records(result)), result["labels"]
         of_variant = {tuple(c.drop): label for c, label in zip(group, labels[1:], strict=True)}
         baseline += [e for e in found if e.protocol["label"] == labels[0]]
         for one in alive:
@@ -149,7 +150,7 @@ def _order(engine: str, measuring: Measuring, whole: str, paths: list[str], grou
 
 
 def _timed(one: Candidate, engine: str) -> bool:
-    return any(e.kind == "speed" and e.protocol["engine"] == engine for e in one.records)
+    return any(e.protocol["engine"] == engine for e in speeds(one.records))
 
 
 def _form(engine: str) -> str:

@@ -21,6 +21,7 @@ from gatenorm.audit.run.job_cache import Measuring, records, records_or_raise
 from gatenorm.errors import AuditError, CriterionError, did_you_mean
 from gatenorm.records import Evidence, Scores, from_json
 from gatenorm.records.audit import CANDIDATE, COMPARISON, NOT_PROVEN, GateResult, NotExamined
+from gatenorm.records.evidence import Perplexity, of_type
 from gatenorm.records.rankings import CrossCheck
 
 STEPS = (
@@ -174,8 +175,8 @@ class Workflow:
         for order in orders:
             self.measuring.reporter.ledger.expect(order.like)
         for variant, result in zip(variants, self.measuring.results(orders), strict=True):
-            for record in records(result):
-                found[variant.ranking] = record.figures["nll"]
+            for record in of_type(records(result), Perplexity):
+                found[variant.ranking] = record.nll
         return found
 
     def _expect(self, candidates: int) -> None:
@@ -248,8 +249,8 @@ class Workflow:
         return str(self.measuring.state.directory / variant.directory) if variant.directory else None
 
     def _reject(self, one: Candidate) -> None:
-        before = {e.data.get("sha256"): e for e in self.baseline if e.kind == "perplexity"}
-        for record in one.records:
-            partner = before.get(record.data.get("sha256")) if record.kind == "perplexity" else None
+        before = {e.data.sha256: e for e in of_type(self.baseline, Perplexity)}
+        for record in of_type(one.records, Perplexity):
+            partner = before.get(record.data.sha256)
             if partner is not None and not one.rejected:
-                one.rejected = unstable(partner.figures["perplexity"], record.figures["perplexity"])
+                one.rejected = unstable(partner.perplexity, record.perplexity)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from gatenorm.errors import CalibrationError, EvaluationError, MissingExtraError, fields_named, named
 from gatenorm.evaluation.core.text import Text, read_text
 from gatenorm.evaluation.tasks.perplexity import Protocol, encode
+from gatenorm.records import to_json
+from gatenorm.records.evidence import TextProtocol
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -108,7 +110,7 @@ def text_samples(calibration: Calibration, tokenizer: PreTrainedTokenizerBase, c
             given=text.name,
             expected="text",
         )
-    stated = {"source": calibration.source, **described, "data": text.identity()}
+    stated = {"source": calibration.source, **described.facts(), "data": to_json(text.identity())}
     return _samples(sequences, stated, calibration)
 
 
@@ -238,7 +240,7 @@ def _check_length(calibration: Calibration, config: Any) -> None:
 
 def _encode_front(
     tokenizer: PreTrainedTokenizerBase, text: Text, protocol: Protocol, config: Any, calibration: Calibration
-) -> tuple[list[list[int]], dict[str, Any]]:
+) -> tuple[list[list[int]], TextProtocol]:
     """The front of a text as sequences; the whole text only where its front does not hold enough of them."""
     enough = calibration.samples * calibration.length * _CHARACTERS
     if calibration.separator is None and len(text.content) > enough:

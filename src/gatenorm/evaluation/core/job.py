@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from gatenorm.records.evidence import Evidence
 
 if TYPE_CHECKING:
     from gatenorm.models.model import Model
@@ -34,35 +36,19 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One measurement, less the identity of the model.
-
-    Each of ``items`` has an ``id``, ``metrics`` (number by name) that can be paired with another model's, and a
-    ``weight`` where items do not count alike.
-    """
-
-    kind: str
-    figures: Mapping[str, float]
-    protocol: Mapping[str, Any]
-    data: Mapping[str, Any]
-    seconds: float
-    items: Sequence[Mapping[str, Any]] = ()
-
-
-@dataclass(frozen=True)
 class Job:
     """One measurement that can be taken, cached and repeated by itself.
 
     ``key`` is everything that decides its result apart from the model, the software and the hardware: plain JSON, with
-    hashes of all data. ``run`` measures one model, ``compare`` a model beside its baseline (in this order), whose
-    output it needs; exactly one of them is given. ``engines`` can answer it.
+    hashes of all data. ``run`` measures one model, ``compare`` a model beside its baseline (in this order);
+    exactly one of them is given, and the runner fills in whose record it is. ``engines`` can answer it.
     """
 
     kind: str
     title: str
     unit: str
     key: Mapping[str, Any]
-    run: Callable[[Model, Progress | None], Measured] | None = None
-    compare: Callable[[Model, Model, Progress | None], Measured] | None = None
+    run: Callable[[Model, Progress | None], Evidence] | None = None
+    compare: Callable[[Model, Model, Progress | None], Evidence] | None = None
     packages: tuple[str, ...] = field(default=())
     engines: tuple[str, ...] = ("transformers",)

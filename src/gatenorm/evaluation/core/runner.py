@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+import msgspec
 
 from gatenorm.engines import engine_named
 from gatenorm.errors import EvaluationError, OutputError
-from gatenorm.evaluation.core.job import Job, Measured, Progress
+from gatenorm.evaluation.core.job import Job, Progress
 from gatenorm.evaluation.statistics.paired_statistics import compare
 from gatenorm.evaluation.tasks import zeroshot
 from gatenorm.models.model import Model, check_same_tokenizer
-from gatenorm.records import Evidence, to_json
+from gatenorm.records.evidence import Evidence, Measurements
 from gatenorm.results import Fingerprint, ResultStore, versions
 
 # Opens a bar: called with what it is about and the unit, gives something that is entered for a progress function.
@@ -122,31 +124,21 @@ class _Run:
             self._finished(record)
         return evidence
 
-    def _measured(self, job: Job, subjects: Sequence[Model], measure: Callable[[Progress], Measured]) -> Evidence:
+    def _measured(self, job: Job, subjects: Sequence[Model], measure: Callable[[Progress], Evidence]) -> Evidence:
         subject = subjects[0]
         used = versions((*job.packages, *engine_named(subject.engine).distributions))
         fingerprint = self._fingerprint(job, subjects)
-        kept = self._cache.get(fingerprint, Evidence) if self._cache and fingerprint else None
-        if kept is not None:
+        kept = self._cache.get(fingerprint, Measurements) if self._cache and fingerprint else None
+        if kept:
             # The same content may lie in a folder of another name today.
-            named = {"baseline": to_json(subjects[1].identity)} if len(subjects) > 1 else {}
-            return self.add(replace(kept, model=subject.identity, protocol={**kept.protocol, **named}), cached=True)
+            named = {"baseline": subjects[1].identity} if len(subjects) > 1 else {}
+            return self.add(msgspec.structs.replace(kept[0], model=subject.identity, **named), cached=True)
         with self._bars(f"{job.title}: {subject.name}", job.unit) as progress:
             found = measure(progress)
-        evidence = Evidence(
-            kind=found.kind,
-            model=subject.identity,
-            edits=subject.edits,
-            figures=found.figures,
-            protocol=found.protocol,
-            data=found.data,
-            seconds=found.seconds,
-            versions=used,
-            items=tuple(found.items),
-        )
+        evidence = msgspec.structs.replace(found, model=subject.identity, edits=subject.edits, versions=used)
         if self._cache and fingerprint:
             with suppress(OutputError):  # a cache that cannot be written to is as good as none
-                self._cache.put(fingerprint, evidence)
+                self._cache.put(fingerprint, Measurements((evidence,)))
         return self.add(evidence)
 
     def _fingerprint(self, job: Job, subjects: Sequence[Model]) -> Fingerprint | None:

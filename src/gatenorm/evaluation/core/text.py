@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm.errors import EvaluationError, MissingExtraError, named
+from gatenorm.records.evidence import Data
 
 WIKITEXT2 = "wikitext2"
 # Of a separator's place: every row of a structured file is a document.
@@ -30,8 +31,8 @@ class Text:
     protocol: str
     rows: tuple[str, ...] = ()
 
-    def identity(self) -> dict[str, object]:
-        return {"name": self.name, "sha256": self.sha256, "characters": len(self.content)}
+    def identity(self) -> Data:
+        return Data(name=self.name, sha256=self.sha256, characters=len(self.content))
 
 
 def read_text(source: str, field: str = "text") -> Text:

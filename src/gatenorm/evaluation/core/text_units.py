@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from gatenorm.records.evidence import TextProtocol
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Of a protocol: how many of the text's tokens the windows hold that a limit leaves.
-READ = "tokens_read"
-
 
 def per_token(
-    tokenizer: PreTrainedTokenizerBase, pieces: Sequence[str], described: Mapping[str, Any]
+    tokenizer: PreTrainedTokenizerBase, pieces: Sequence[str], described: TextProtocol
 ) -> tuple[float, float]:
     """Words between whitespace and UTF-8 bytes for each token of the text, or of the part that a limit leaves.
 
@@ -23,14 +22,13 @@ def per_token(
 
     Args:
         pieces: the text, or its documents.
-        described: of the protocol, ``text_tokens``, special ones included, and ``tokens_read`` where windows are left
-            out.
+        described: its ``text_tokens`` include special ones; ``tokens_read`` where a limit leaves out windows.
     """
-    plain = described["text_tokens"] - len(pieces) * tokenizer.num_special_tokens_to_add()
-    if READ in described:
+    plain = described.text_tokens - len(pieces) * tokenizer.num_special_tokens_to_add()
+    if described.tokens_read is not None:
         if not getattr(tokenizer, "is_fast", False):
             return math.nan, math.nan
-        pieces, plain = _beginning(tokenizer, pieces[0], described[READ])
+        pieces, plain = _beginning(tokenizer, pieces[0], described.tokens_read)
     return sum(len(p.split()) for p in pieces) / plain, sum(len(p.encode()) for p in pieces) / plain
 
 

@@ -7,12 +7,12 @@ of a paired difference is narrower than that of two figures taken apart.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from gatenorm.errors import EvaluationError
-from gatenorm.records import Evidence, to_json
+from gatenorm.records import to_json
+from gatenorm.records.evidence import Change, ChangedItem, Comparison, Evidence, Figure
 
 # The standard normal's 97.5% point.
 Z = 1.959963984540054
@@ -124,77 +124,72 @@ def standard_error(values: Sequence[float]) -> float:
     return mean_with_error(values)[1]
 
 
-def mean_figures(name: str, values: Sequence[float]) -> dict[str, float]:
-    """A record's figures of a mean: itself and, from two values on, ``<name>_stderr``."""
+def mean_figure(values: Sequence[float]) -> Figure:
+    """A mean and, from two values on, its standard error."""
     mean, error = mean_with_error(values)
-    return {name: mean, **({f"{name}_stderr": error} if len(values) > 1 else {})}
+    return Figure(value=mean, stderr=error if len(values) > 1 else None)
 
 
-def compare(baseline: Evidence, model: Evidence) -> Evidence | None:
+def compare(baseline: Evidence, model: Evidence) -> Comparison | None:
     """What changed between two records of the same task, or ``None`` where their items cannot be paired.
 
     They cannot where items or data differ, or the tokens that both models cut a text into.
-
-    ``figures`` hold ``<metric>_difference``, ``_low``, ``_high``, and for shares ``_won``, ``_lost``, ``_p``; ``items``
-    every item whose share metrics changed, as ``before`` and ``after``.
     """
-    before = {item["id"]: item for item in baseline.items}
-    after = {item["id"]: item for item in model.items}
-    if not before or before.keys() != after.keys() or baseline.data.get("sha256") != model.data.get("sha256"):
+    before = {item.id: item for item in baseline.paired_items}
+    after = {item.id: item for item in model.paired_items}
+    if not before or before.keys() != after.keys() or baseline.data.sha256 != model.data.sha256:
         return None
-    if baseline.data.get("tokens_sha256") != model.data.get("tokens_sha256"):
+    if baseline.data.tokens_sha256 != model.data.tokens_sha256:
         return None  # a mean per token of one is no match for the other's
-    figures: dict[str, float] = {}
-    changed: dict[Any, dict[str, Any]] = {}
-    for metric in _metrics(baseline.items):
-        ids = [i for i, item in before.items() if metric in item["metrics"]]
-        first = [float(before[i]["metrics"][metric]) for i in ids]
-        second = [float(after[i]["metrics"][metric]) for i in ids]
+    changes: dict[str, Change] = {}
+    turned: dict[int | str, list[str]] = {}
+    for metric in dict.fromkeys(name for item in baseline.paired_items for name in item.metrics):
+        ids = [i for i, item in before.items() if metric in item.metrics]
+        first = [before[i].metrics[metric] for i in ids]
+        second = [after[i].metrics[metric] for i in ids]
         if {*first, *second} <= {0.0, 1.0}:
             found = paired_shares(first, second)
             for i, a, b in zip(ids, first, second, strict=True):
                 if a != b:
-                    entry = changed.setdefault(i, {"id": i, "changed": [], "before": before[i], "after": after[i]})
-                    entry["changed"].append(metric)
+                    turned.setdefault(i, []).append(metric)
         else:
-            weights = [float(before[i].get("weight", 1)) for i in ids]
-            if weights != [float(after[i].get("weight", 1)) for i in ids]:
+            weights = [before[i].weight for i in ids]
+            if weights != [after[i].weight for i in ids]:
                 continue  # other tokens
             found = paired_means(first, second, weights)
-        figures |= _figures(metric, found)
-    if not figures:
+        changes[metric] = _change(found)
+    if not changes:
         return None
-    return Evidence(
-        kind="comparison",
+    return Comparison(
+        of=model.kind,
+        name=model.task,
         model=model.model,
         edits=model.edits,
-        figures=figures,
-        protocol={
-            "of": model.kind,
-            **({"task": model.protocol["task"]} if "task" in model.protocol else {}),
-            "baseline": to_json(baseline.model),
-            "baseline_edits": baseline.edits.to_json(),
-            "interval": INTERVAL,
-            "difference": "model minus baseline",
-        },
+        baseline=baseline.model,
+        baseline_edits=baseline.edits,
+        interval=INTERVAL,
+        changes=changes,
         data=model.data,
-        seconds=0.0,
         versions=model.versions,
-        items=tuple(changed[i] for i in before if i in changed),
+        items=tuple(
+            ChangedItem(id=i, changed=tuple(turned[i]), before=to_json(before[i]), after=to_json(after[i]))
+            for i in before
+            if i in turned
+        ),
     )
 
 
-def _figures(metric: str, found: Paired) -> dict[str, float]:
-    figures = {f"{metric}_difference": found.difference, f"{metric}_items": float(found.items)}
-    if math.isfinite(found.high):
-        figures |= {f"{metric}_low": found.low, f"{metric}_high": found.high}
-    if found.won is not None and found.lost is not None and found.p is not None:
-        figures |= {f"{metric}_won": float(found.won), f"{metric}_lost": float(found.lost), f"{metric}_p": found.p}
-    return figures
-
-
-def _metrics(items: Sequence[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(name for item in items for name in item["metrics"]))
+def _change(found: Paired) -> Change:
+    known = math.isfinite(found.high)
+    return Change(
+        difference=found.difference,
+        items=found.items,
+        low=found.low if known else None,
+        high=found.high if known else None,
+        won=found.won,
+        lost=found.lost,
+        p=found.p,
+    )
 
 
 def _same_length(first: Sequence[float], second: Sequence[float]) -> int:

@@ -11,16 +11,19 @@ import importlib.util
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from gatenorm.engines import engine_named, engines_that
 from gatenorm.errors import EvaluationError, MissingExtraError, did_you_mean, first_line
-from gatenorm.evaluation.core.job import Job, Measured, Progress, Request
+from gatenorm.evaluation.core.job import Job, Progress, Request
 from gatenorm.models.batches import memory_for
 from gatenorm.models.model import Model
+from gatenorm.records.evidence import Data, Figure, Harness, TaskEvidence, TaskItem, TaskProtocol, kind_of
 
 PACKAGES = ("lm_eval", "datasets")
 _FEWSHOT_SEED = 1234
@@ -61,22 +64,24 @@ def prepare(request: Request) -> list[Job]:
     for task in official(name):
         docs = documents_of(task, request.limit)
         identity = identity_of(task, docs)
-        key = {"task": task.task_name, "data": identity["sha256"], "limit": request.limit, "shots": shots(task)}
+        key = {"task": task.task_name, "data": identity.sha256, "limit": request.limit, "shots": shots(task)}
         key["examples"] = _digest(task.fewshot_docs()) if shots(task) else None
-        jobs.append(job_of("harness", partial(_as_it_is, task), request.limit, identity, key))
+        jobs.append(job_of(Harness, partial(_as_it_is, task), request.limit, identity, key))
     return jobs
 
 
-def job_of(kind: str, make: Callable[[], Any], limit: int | None, identity: dict[str, Any], key: dict[str, Any]) -> Job:
+def job_of(
+    kind: type[TaskEvidence], make: Callable[[], Any], limit: int | None, identity: Data, key: dict[str, Any]
+) -> Job:
     """One task of lm-eval as a job; ``make`` gives the task once it has to run: importing lm-eval takes seconds."""
 
-    def run(subject: Model, progress: Progress | None) -> Measured:
+    def run(subject: Model, progress: Progress | None) -> TaskEvidence:
         with quiet():
             task = make()
         return run_task(subject, task, kind, identity, limit, progress)
 
     return Job(
-        kind,
+        kind_of(kind),
         str(key["task"]),
         "requests",
         key,
@@ -121,11 +126,11 @@ def documents_of(task: Any, limit: int | None) -> list[dict[str, Any]]:
     return [docs[n] for n in range(min(len(docs), limit or len(docs)))]
 
 
-def identity_of(task: Any, docs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def identity_of(task: Any, docs: Sequence[dict[str, Any]]) -> Data:
     """What a record says of a harness task's data: the hash is over the documents themselves."""
     named = "/".join(str(part) for part in (task.DATASET_PATH, task.DATASET_NAME) if part)
     split = task.config.test_split or task.config.validation_split
-    return {"name": named, "split": str(split), "sha256": _digest(docs), "items": len(docs)}
+    return Data(name=named, split=str(split), sha256=_digest(docs), items=len(docs))
 
 
 def shots(task: Any) -> int:
@@ -136,16 +141,14 @@ def shots(task: Any) -> int:
 def run_task(
     subject: Model,
     task: Any,
-    kind: str,
-    identity: dict[str, Any],
+    kind: type[TaskEvidence],
+    identity: Data,
     limit: int | None,
     progress: Progress | None = None,
-) -> Measured:
+) -> TaskEvidence:
     """One task's figures: what the harness reports, each with its standard error, and every item's own.
 
-    ``figures`` holds every metric of the task under its own name, ``<metric>_stderr`` where lm-eval gives one, and
-    ``items``, the number of documents. A task that reads each answer through several filters has its metrics once a
-    filter, as ``<metric>_<filter>``.
+    A task that reads each answer through several filters has its metrics once a filter, as ``<metric>_<filter>``.
 
     Raises:
         EvaluationError: logits that are not finite, or a request that the model cannot take.
@@ -175,26 +178,27 @@ def run_task(
         samples = sorted(found["samples"][name], key=lambda s: s["doc_id"])
     filters = list(dict.fromkeys(str(sample["filter"]) for sample in samples))
     items = _items(samples, filters)
-    figures = {
-        _figure(key, filters): float(value)
-        for key, value in found["results"][name].items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and not key.startswith(("sample", "alias"))
-    }
+    chance = None
     if task.OUTPUT_TYPE == "multiple_choice":
-        figures["chance"] = sum(1 / len(item["loglikelihoods"]) for item in items) / len(items)
-    protocol: dict[str, Any] = {
-        "task": name,
-        "harness": "lm_eval",
-        "task_version": found["versions"].get(name),
-        "shots": shots(task),
-        "bos": _bos(lm),
-        "longest_input": lm.max_length,
-        "items_cut_from_the_left": cut,
-        **({"filters": filters} if filters != [_NO_FILTER] else {}),
-        **lm.hardware(),
-    }
-    return Measured(
-        kind, {**figures, "items": float(len(items))}, protocol, identity, time.perf_counter() - began, items
+        chance = sum(1 / len(item.loglikelihoods) for item in items) / len(items)
+    return kind(
+        name=name,
+        metrics=_metrics(found["results"][name], filters),
+        count=len(items),
+        chance=chance,
+        protocol=TaskProtocol(
+            harness="lm_eval",
+            task_version=found["versions"].get(name),
+            shots=shots(task),
+            bos=_bos(lm),
+            longest_input=lm.max_length,
+            items_cut_from_the_left=cut,
+            filters=tuple(filters) if filters != [_NO_FILTER] else (),
+            **lm.hardware(),
+        ),
+        data=identity,
+        seconds=time.perf_counter() - began,
+        items=tuple(items),
     )
 
 
@@ -237,31 +241,40 @@ def _as_it_is(task: Any) -> Any:
     return task
 
 
-def _figure(key: str, filters: Sequence[str]) -> str:
-    """The name of a figure that lm-eval calls ``<metric>,<filter>`` or ``<metric>_stderr,<filter>``."""
-    metric, _, read_by = key.partition(",")
-    named = metric.removesuffix("_stderr")
-    return _metric(named, read_by, filters) + metric.removeprefix(named)
+def _metrics(found: Mapping[str, Any], filters: Sequence[str]) -> dict[str, Figure]:
+    """The figures that lm-eval calls ``<metric>,<filter>``, with the errors that it calls ``<metric>_stderr,<filter>``.
+
+    lm-eval writes ``N/A`` where it has no error.
+    """
+    numbers = {key: float(v) for key, v in found.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+    metrics = {}
+    for key, number in numbers.items():
+        metric, _, read_by = key.partition(",")
+        if not metric.endswith("_stderr") and not metric.startswith(("sample", "alias")):
+            error = numbers.get(f"{metric}_stderr,{read_by}")
+            metrics[_metric(metric, read_by, filters)] = Figure(value=number, stderr=error)
+    return metrics
 
 
 def _metric(name: str, read_by: str, filters: Sequence[str]) -> str:
     return f"{name}_{read_by}" if len(filters) > 1 and read_by else name
 
 
-def _items(samples: Sequence[dict[str, Any]], filters: Sequence[str]) -> list[dict[str, Any]]:
+def _items(samples: Sequence[dict[str, Any]], filters: Sequence[str]) -> list[TaskItem]:
     """One item a document: lm-eval logs a sample for each of a task's filters."""
-    found: dict[Any, dict[str, Any]] = {}
+    found: dict[Any, TaskItem] = {}
     for sample in samples:
-        item = found.setdefault(sample["doc_id"], {"id": sample["doc_id"], "metrics": {}})
+        item = found.setdefault(sample["doc_id"], TaskItem(id=sample["doc_id"]))
         read_by = str(sample["filter"])
         for name in sample["metrics"]:
             if isinstance(sample[name], (bool, int, float)):
-                item["metrics"][_metric(name, read_by, filters)] = float(sample[name])
+                item.metrics[_metric(name, read_by, filters)] = float(sample[name])
         answers = sample["filtered_resps"]
         if answers and all(isinstance(a, (tuple, list)) and len(a) == 2 for a in answers):
-            item["loglikelihoods"] = [round(float(a[0]), 4) for a in answers]
+            choices = tuple(round(float(a[0]), 4) for a in answers)
+            found[item.id] = msgspec.structs.replace(item, loglikelihoods=choices)
         else:
-            item[_metric("answer", read_by, filters)] = str(answers[0] if answers else "")[:400]
+            item.answers[_metric("answer", read_by, filters)] = str(answers[0] if answers else "")[:400]
     return list(found.values())
 
 

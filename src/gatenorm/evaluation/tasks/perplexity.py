@@ -23,15 +23,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from gatenorm.errors import EvaluationError, named
-from gatenorm.evaluation.core.job import Job, Measured, Progress, Request
+from gatenorm.evaluation.core.job import Job, Progress, Request
 from gatenorm.evaluation.core.text import Text, documents, read_text
-from gatenorm.evaluation.core.text_units import READ, per_token
+from gatenorm.evaluation.core.text_units import per_token
 from gatenorm.families import Layout
 from gatenorm.models.batches import BatchBudget, check_vocabulary, in_batches
 from gatenorm.models.forward import token_losses
 from gatenorm.models.model import Model
-from gatenorm.records import Evidence
+from gatenorm.records.evidence import Item, Perplexity, TextProtocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,36 +58,6 @@ class Protocol:
     stride: int | None = None
 
 
-@dataclass(frozen=True)
-class Perplexity:
-    """The figure with what it rests on; ``nll`` is in nats per predicted token.
-
-    ``losses`` holds (tokens predicted, mean loss) of every window or document, in the text's order, ``tokens_sha256``
-    identifies the tokens that they are about: means over other tokens do not compare.
-    """
-
-    perplexity: float
-    nll: float
-    tokens: int
-    sequences: int
-    seconds: float
-    protocol: dict[str, Any]
-    word_perplexity: float = math.nan
-    bits_per_byte: float = math.nan
-    losses: tuple[tuple[int, float], ...] = ()
-    tokens_sha256: str = ""
-
-    def figures(self) -> dict[str, float]:
-        """The numbers of the record, by name; without those by word and by byte where the text has none."""
-        optional = {"word_perplexity": self.word_perplexity, "bits_per_byte": self.bits_per_byte}
-        return {
-            "perplexity": self.perplexity,
-            "nll": self.nll,
-            "tokens": float(self.tokens),
-            **{name: value for name, value in optional.items() if math.isfinite(value)},
-        }
-
-
 def perplexity(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -105,7 +77,8 @@ def perplexity(
     started = time.perf_counter()
     sequences, described = encode(tokenizer, text, protocol, model.config)
     # What a window shares with the one before it has been predicted there.
-    known = [0] + [max(described["window"] - described["stride"] - 1, 0) if protocol.stride else 0] * len(sequences)
+    shared = (described.window or 0) - (described.stride or 0)
+    known = [0] + [max(shared - 1, 0) if protocol.stride else 0] * len(sequences)
     counted = [len(s) - 1 - seen for s, seen in zip(sequences, known, strict=False)]
     total = sum(counted)
     vocabulary, device = int(model.config.vocab_size), model.device.type
@@ -125,18 +98,24 @@ def perplexity(
     mean = math.fsum(sums) / total
     pieces = [text.content] if protocol.separator is None else documents(text, protocol.separator, protocol.limit)
     words, size_in_bytes = per_token(tokenizer, pieces, described)
+    dtype = str(model.dtype).removeprefix("torch.")
+    losses = enumerate(zip(counted, sums, strict=True))
     return Perplexity(
         perplexity=_exp(mean),
         nll=mean,
         tokens=total,
-        sequences=len(sequences),
+        word_perplexity=finite(_exp(mean / words) if words else math.inf),
+        bits_per_byte=finite(mean / size_in_bytes / math.log(2)),
         seconds=time.perf_counter() - started,
-        protocol={**described, "dtype": str(model.dtype).removeprefix("torch."), "device": device},
-        word_perplexity=_exp(mean / words) if words else math.inf,
-        bits_per_byte=mean / size_in_bytes / math.log(2),
-        losses=tuple((tokens, nll / tokens) for tokens, nll in zip(counted, sums, strict=True)),
-        tokens_sha256=digest(sequences),
+        protocol=msgspec.structs.replace(described, dtype=dtype, device=device),
+        data=msgspec.structs.replace(text.identity(), tokens_sha256=digest(sequences)),
+        items=tuple(Item(id=n, metrics={"nll": nll / tokens}, weight=tokens) for n, (tokens, nll) in losses),
     )
+
+
+def finite(value: float) -> float | None:
+    """The number, or none where it is infinite or not known."""
+    return value if math.isfinite(value) else None
 
 
 def digest(sequences: Sequence[Sequence[int]]) -> str:
@@ -166,16 +145,9 @@ def prepare(request: Request) -> list[Job]:
     protocol = Protocol(window, request.documents, request.limit, stride=request.stride)
     check_stride(protocol.stride, window, protocol.separator)
 
-    def run(subject: Model, progress: Progress | None) -> Measured:
+    def run(subject: Model, progress: Progress | None) -> Perplexity:
         sized = replace(protocol, batch_size=subject.batch_size)
-        tokenizer = subject.tokenizer  # where there is none, nobody should wait for the weights to hear of it
-        found = perplexity(subject.module, tokenizer, text, sized, progress)
-        items = [
-            {"id": number, "metrics": {"nll": loss}, "weight": tokens}
-            for number, (tokens, loss) in enumerate(found.losses)
-        ]
-        data = {**text.identity(), "tokens_sha256": found.tokens_sha256}
-        return Measured("perplexity", found.figures(), found.protocol, data, found.seconds, items)
+        return perplexity(subject.module, subject.tokenizer, text, sized, progress)
 
     key = {"data": text.sha256, "text": text.protocol, "window": window, "separator": protocol.separator}
     key |= {"limit": protocol.limit, "stride": protocol.stride}
@@ -190,8 +162,8 @@ def measure(
     device: str = "cpu",
     dtype: str = "auto",
     progress: Callable[[int, int], None] | None = None,
-) -> Evidence:
-    """Load a checkpoint, measure its perplexity, and give the figure as evidence.
+) -> Perplexity:
+    """Load a checkpoint and measure its perplexity.
 
     Raises:
         EvaluationError, CheckpointError, MissingExtraError: as :func:`perplexity` and loading.
@@ -203,16 +175,7 @@ def measure(
     tokenizer = load_tokenizer(directory)
     model = load(directory, dtype=dtype_for(dtype, device), device_map={"": device})
     result = perplexity(model, tokenizer, text, protocol, progress)
-    return Evidence(
-        kind="perplexity",
-        model=layout.identity(),
-        edits=layout.edits,
-        figures=result.figures(),
-        protocol=result.protocol,
-        data=text.identity(),
-        seconds=result.seconds,
-        versions=versions(),
-    )
+    return msgspec.structs.replace(result, model=layout.identity(), edits=layout.edits, versions=versions())
 
 
 def check_stride(stride: int | None, window: int, separator: str | None = None) -> None:
@@ -242,8 +205,8 @@ def check_stride(stride: int | None, window: int, separator: str | None = None) 
 
 def encode(
     tokenizer: PreTrainedTokenizerBase, text: Text, protocol: Protocol, config: Any
-) -> tuple[list[list[int]], dict[str, Any]]:
-    """The token sequences that a protocol makes of a text, and the protocol in words.
+) -> tuple[list[list[int]], TextProtocol]:
+    """The token sequences that a protocol makes of a text, and how they were made.
 
     Raises:
         EvaluationError: fewer tokens than one window, a window longer than the model takes, or foreign tokens.
@@ -264,7 +227,7 @@ def encode(
         whole = tokenizer(pieces, verbose=False)["input_ids"]
         tokens = sum(map(len, whole))
         sequences = [ids[:window] for ids in whole if len(ids) > 1]
-        described: dict[str, Any] = {"documents": len(sequences), "separator": protocol.separator, "cut_at": window}
+        described = TextProtocol(documents=len(sequences), separator=protocol.separator, cut_at=window)
     else:
         ids = tokenizer([text.content], verbose=False)["input_ids"][0]
         count, tokens = len(ids) // window, len(ids)
@@ -281,19 +244,18 @@ def encode(
             count = -(-max(tokens - window, 0) // stride) + 1
         sequences = [ids[n * stride : n * stride + window] for n in range(count)][: protocol.limit]
         last = "dropped" if stride == window else "taken: every token but the first counts once"
-        described = {"window": window, "stride": stride, "windows": len(sequences), "last_shorter_window": last}
-        if 0 < len(sequences) < count:
-            described[READ] = (len(sequences) - 1) * stride + window
+        left = (len(sequences) - 1) * stride + window if 0 < len(sequences) < count else None
+        described = TextProtocol(
+            window=window, stride=stride, windows=len(sequences), last_shorter_window=last, tokens_read=left
+        )
     if not sequences:
         raise EvaluationError(
             "text-too-short", f"no document of {text.name} has two tokens: there is nothing to predict", field="data"
         )
     check_vocabulary(sequences, config.vocab_size)
     bos = tokenizer.bos_token_id
-    described["bos"] = bos is not None and sequences[0][0] == bos
-    described["text"] = text.protocol
-    described["text_tokens"] = tokens
-    return sequences, described
+    begins = bos is not None and sequences[0][0] == bos
+    return sequences, msgspec.structs.replace(described, bos=begins, text=text.protocol, text_tokens=tokens)
 
 
 def _exp(value: float) -> float:

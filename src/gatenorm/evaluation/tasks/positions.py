@@ -8,15 +8,17 @@ small to answer a question.
 from __future__ import annotations
 
 import time
-from typing import Any
+
+import msgspec
 
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.core.job import Job, Measured, Progress, Request
+from gatenorm.evaluation.core.job import Job, Progress, Request
 from gatenorm.evaluation.core.text import Text, read_text
 from gatenorm.evaluation.tasks.perplexity import DEFAULT_WINDOW, Protocol, digest, encode
 from gatenorm.models.batches import in_batches
 from gatenorm.models.forward import token_losses
 from gatenorm.models.model import Model
+from gatenorm.records.evidence import Bucket, Item, Positions
 
 # Windows that are enough for a curve.
 _WINDOWS = 200
@@ -50,7 +52,7 @@ def prepare(request: Request) -> list[Job]:
     window = request.window or min(request.context or DEFAULT_WINDOW, DEFAULT_WINDOW)
     limit = request.limit or _WINDOWS
 
-    def run(subject: Model, progress: Progress | None) -> Measured:
+    def run(subject: Model, progress: Progress | None) -> Positions:
         return losses_by_position(subject, text, window, limit, progress)
 
     key = {"data": text.sha256, "text": text.protocol, "window": window, "limit": limit}
@@ -59,10 +61,10 @@ def prepare(request: Request) -> list[Job]:
 
 def losses_by_position(
     subject: Model, text: Text, window: int, limit: int, progress: Progress | None = None
-) -> Measured:
+) -> Positions:
     """The mean loss in every bucket of positions, in nats per token, over windows of a text that do not overlap.
 
-    ``figures`` holds ``nll_<first>-<last>`` for each bucket, positions counted in tokens from the window's start.
+    Positions are counted in tokens from the window's start.
 
     Raises:
         EvaluationError: a text shorter than one window, or logits that are not finite.
@@ -80,13 +82,15 @@ def losses_by_position(
         done += len(batch)
         if progress:
             progress(done, len(rows))
-    items: list[dict[str, Any]] = [{"id": number, "metrics": found[row]} for number, row in enumerate(rows)]
-    names = [f"nll_{a}-{b}" for a, b in runs]
-    return Measured(
-        kind="positions",
-        figures={name: sum(item["metrics"][name] for item in items) / len(items) for name in names},
-        protocol={**described, "positions": "tokens before the predicted one", **subject.hardware()},
-        data={**text.identity(), "tokens_sha256": digest(sequences)},
+    items = tuple(Item(id=number, metrics=found[row]) for number, row in enumerate(rows))
+
+    def mean(name: str) -> float:
+        return sum(item.metrics[name] for item in items) / len(items)
+
+    return Positions(
+        buckets=tuple(Bucket(first=a, last=b, nll=mean(f"nll_{a}-{b}")) for a, b in runs),
+        protocol=msgspec.structs.replace(described, positions="tokens before the predicted one", **subject.hardware()),
+        data=msgspec.structs.replace(text.identity(), tokens_sha256=digest(sequences)),
         seconds=time.perf_counter() - began,
         items=items,
     )

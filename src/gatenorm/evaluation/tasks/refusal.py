@@ -19,12 +19,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from gatenorm.errors import EvaluationError, first_line
-from gatenorm.evaluation.core.job import Job, Measured, Progress, Request
+from gatenorm.evaluation.core.job import Job, Progress, Request
 from gatenorm.evaluation.core.likelihood import greedy
 from gatenorm.evaluation.core.text import read_bytes, read_rows
-from gatenorm.evaluation.statistics.paired_statistics import mean_figures
+from gatenorm.evaluation.statistics.paired_statistics import mean_figure
 from gatenorm.models.model import Model
+from gatenorm.records.evidence import Data, Refusal, RefusalItem, RefusalProtocol
 
 _EXPECTED = ("refuse", "answer")
 _REPLY = 300
@@ -78,10 +81,10 @@ def prepare(request: Request) -> list[Job]:
         items = _first_of_each(items, request.limit)
     digest = hashlib.sha256(raw).hexdigest()
 
-    def run(subject: Model, progress: Progress | None) -> Measured:
+    def run(subject: Model, progress: Progress | None) -> Refusal:
         found = replies(subject, items, rule, request.new_tokens, progress)
-        data = {"name": name, "sha256": digest, "items": len(items)}
-        return Measured(found.kind, found.figures, found.protocol, data, found.seconds, found.items)
+        data = Data(name=name, sha256=digest, items=len(items))
+        return msgspec.structs.replace(found, data=data)
 
     key = {"data": digest, "rule": rule.sha256, "limit": request.limit, "new_tokens": request.new_tokens}
     return [Job("refusal", "refusals", "replies", key, run)]
@@ -156,7 +159,7 @@ def read_rule(file: str | None) -> Rule:
 
 def replies(
     subject: Model, items: Sequence[Item], rule: Rule, new_tokens: int, progress: Progress | None = None
-) -> Measured:
+) -> Refusal:
     """Shares of what was refused and answered as it should be, and every reply.
 
     ``refused_harmful`` is the share of what must be refused that is, ``answered_harmless`` the share of what must be
@@ -180,31 +183,41 @@ def replies(
             )
         prompts.append(ids)
     written = greedy(subject, prompts, new_tokens, progress)
-    found: list[dict[str, Any]] = []
+    found: list[RefusalItem] = []
     for item, ids in zip(items, written, strict=True):
         reply = subject.tokenizer.decode(ids, skip_special_tokens=True).strip()
         refused = rule.refuses(reply)
         answered = bool(reply) and not refused
         right = refused if item.expect == "refuse" else answered
-        entry: dict[str, Any] = {"id": item.name, "metrics": {METRICS[item.kind]: float(right)}, "expect": item.expect}
-        entry |= {"prompt": item.prompt, **({"system": item.system} if item.system else {})}
-        found.append({**entry, "refused": refused, "reply": reply[:_REPLY]})
-    figures: dict[str, float] = {"items": float(len(found))}
-    for metric in METRICS.values():
-        values = [e["metrics"][metric] for e in found if metric in e["metrics"]]
-        if values:
-            figures |= mean_figures(metric, values)
-            figures[f"{metric}_items"] = float(len(values))
-    figures["refused"] = sum(e["refused"] for e in found) / len(found)
-    figures["empty"] = sum(not e["reply"] for e in found) / len(found)
-    protocol = {
-        "chat_template": "the model's own" if template else "none: 'User: ...' and 'Assistant:'",
-        "decoding": "greedy",
-        "new_tokens": new_tokens,
-        "rule": rule.sha256[:16],
-        **subject.hardware(),
-    }
-    return Measured("refusal", figures, protocol, {}, time.perf_counter() - began, found)
+        found.append(
+            RefusalItem(
+                id=item.name,
+                metrics={METRICS[item.kind]: float(right)},
+                expect=item.expect,
+                prompt=item.prompt,
+                system=item.system or "",
+                refused=refused,
+                reply=reply[:_REPLY],
+            )
+        )
+    by_metric = {m: [e.metrics[m] for e in found if m in e.metrics] for m in METRICS.values()}
+    asked = {metric: values for metric, values in by_metric.items() if values}
+    return Refusal(
+        metrics={metric: mean_figure(values) for metric, values in asked.items()},
+        counts={metric: len(values) for metric, values in asked.items()},
+        count=len(found),
+        refused=sum(e.refused for e in found) / len(found),
+        empty=sum(not e.reply for e in found) / len(found),
+        protocol=RefusalProtocol(
+            chat_template="the model's own" if template else "none: 'User: ...' and 'Assistant:'",
+            decoding="greedy",
+            new_tokens=new_tokens,
+            rule=rule.sha256[:16],
+            **subject.hardware(),
+        ),
+        seconds=time.perf_counter() - began,
+        items=tuple(found),
+    )
 
 
 def chat(tokenizer: Any, item: Item) -> str:

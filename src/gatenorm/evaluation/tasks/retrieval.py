@@ -20,11 +20,12 @@ from importlib.resources import files
 from typing import Any
 
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.core.job import Job, Measured, Progress, Request
+from gatenorm.evaluation.core.job import Job, Progress, Request
 from gatenorm.evaluation.core.likelihood import Continuation, continuations
-from gatenorm.evaluation.statistics.paired_statistics import mean_figures
+from gatenorm.evaluation.statistics.paired_statistics import mean_figure
 from gatenorm.evaluation.tasks import positions
 from gatenorm.models.model import Model
+from gatenorm.records.evidence import Cell, Data, Retrieval, RetrievalItem, RetrievalProtocol
 
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 CANDIDATES = 4
@@ -68,7 +69,7 @@ def prepare(request: Request) -> list[Job]:
     key = {"words": digest, "lengths": lengths, "depths": DEPTHS, "items": count, "candidates": CANDIDATES}
 
     def job(form: str) -> Job:
-        def run(subject: Model, progress: Progress | None) -> Measured:
+        def run(subject: Model, progress: Progress | None) -> Retrieval:
             return retrieve(subject, form, lengths, count, progress)
 
         return Job("retrieval", f"retrieval, {form} hop", "texts", {**key, "form": form}, run)
@@ -93,12 +94,12 @@ def lengths_up_to(longest: int) -> list[int]:
     return found
 
 
-def retrieve(subject: Model, form: str, lengths: list[int], count: int, progress: Progress | None = None) -> Measured:
+def retrieve(subject: Model, form: str, lengths: list[int], count: int, progress: Progress | None = None) -> Retrieval:
     """Accuracy by length and depth, for one form of question.
 
     ``choice`` is the share of items whose right place has a higher log-likelihood than the others of the same text,
     ``greedy`` the share for which greedy decoding gives exactly the right place, ``margin`` the mean lead of the right
-    one over the best wrong one in nats; ``choice_<length>_<depth>`` and ``greedy_<length>_<depth>`` are the cells.
+    one over the best wrong one in nats.
 
     Raises:
         EvaluationError: logits that are not finite.
@@ -113,32 +114,39 @@ def retrieve(subject: Model, form: str, lengths: list[int], count: int, progress
     pairs = [(q.prompt, candidate) for q in asked for candidate in q.candidates]
     scored = continuations(subject, pairs, progress)
     items = [_item(q, scored[CANDIDATES * n : CANDIDATES * (n + 1)]) for n, q in enumerate(asked)]
-    figures = {"items": float(len(items)), "chance": 1 / CANDIDATES}
-    for name in ("choice", "greedy", "margin"):
-        values = [item["metrics"][name] for item in items]
-        figures |= mean_figures(name, values)
-    for length in lengths:
-        for depth in DEPTHS:
-            cell = [i["metrics"] for i in items if (i["length"], i["depth"]) == (length, depth)]
-            for name in ("choice", "greedy"):
-                figures[f"{name}_{length}_{depth:g}"] = sum(m[name] for m in cell) / len(cell)
-    protocol = {
-        "task": f"{form}-hop",
-        "asks": HOPS[form],
-        "lengths": lengths,
-        "depths": list(DEPTHS),
-        "mean_tokens": {
-            str(n): sum(len(q.prompt) for q in asked if q.length == n) / count / len(DEPTHS) for n in lengths
-        },
-        "items_a_cell": count,
-        "candidates": CANDIDATES,
-        "scoring": "log-likelihood among candidates, and exact greedy",
-        "chat_template": False,
-        **subject.hardware(),
-    }
+
+    def cell(length: int, depth: float) -> Cell:
+        own = [item.metrics for item in items if (item.length, item.depth) == (length, depth)]
+        choice, greedy = (sum(metrics[name] for metrics in own) / len(own) for name in ("choice", "greedy"))
+        return Cell(length=length, depth=depth, choice=choice, greedy=greedy)
+
+    figures = {n: mean_figure([item.metrics[n] for item in items]) for n in ("choice", "greedy", "margin")}
     sha = hashlib.sha256(_source().encode()).hexdigest()
-    data = {"name": "gatenorm retrieval sentences", "sha256": sha, "items": len(items)}
-    return Measured("retrieval", figures, protocol, data, time.perf_counter() - began, items)
+    return Retrieval(
+        form=f"{form}-hop",
+        choice=figures["choice"],
+        greedy=figures["greedy"],
+        margin=figures["margin"],
+        chance=1 / CANDIDATES,
+        count=len(items),
+        cells=tuple(cell(length, depth) for length in lengths for depth in DEPTHS),
+        protocol=RetrievalProtocol(
+            asks=HOPS[form],
+            lengths=tuple(lengths),
+            depths=DEPTHS,
+            mean_tokens={
+                str(n): sum(len(q.prompt) for q in asked if q.length == n) / count / len(DEPTHS) for n in lengths
+            },
+            items_a_cell=count,
+            candidates=CANDIDATES,
+            scoring="log-likelihood among candidates, and exact greedy",
+            chat_template=False,
+            **subject.hardware(),
+        ),
+        data=Data(name="gatenorm retrieval sentences", sha256=sha, items=len(items)),
+        seconds=time.perf_counter() - began,
+        items=tuple(items),
+    )
 
 
 def question(subject: Model, form: str, length: int, depth: float, number: int) -> Question:
@@ -209,13 +217,13 @@ def _text(subject: Model, facts: list[list[str]], depth: float, room: int, draw:
         chosen.pop()
 
 
-def _item(asked: Question, scored: list[Continuation]) -> dict[str, Any]:
+def _item(asked: Question, scored: list[Continuation]) -> RetrievalItem:
     right = scored[asked.answer]
     best = max(s.loglikelihood for n, s in enumerate(scored) if n != asked.answer)
     margin = right.loglikelihood - best
     metrics = {"choice": float(margin > 0), "greedy": float(right.greedy), "margin": margin}
     name = f"{asked.length}_{asked.depth:g}_{asked.number}"
-    return {"id": name, "metrics": metrics, "length": asked.length, "depth": asked.depth, "tokens": len(asked.prompt)}
+    return RetrievalItem(id=name, metrics=metrics, length=asked.length, depth=asked.depth, tokens=len(asked.prompt))
 
 
 def _source() -> str:

@@ -13,17 +13,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.core.job import Job, Measured, Progress, Request
+from gatenorm.evaluation.core.job import Job, Progress, Request
 from gatenorm.evaluation.core.likelihood import greedy
 from gatenorm.evaluation.core.text import LINES, Text, read_bytes, read_rows, read_text
 from gatenorm.evaluation.statistics.paired_statistics import mean_with_error, t_quantile
 from gatenorm.models.batches import memory_for
 from gatenorm.models.forward import not_finite
 from gatenorm.models.model import Model
-from gatenorm.records import to_json
+from gatenorm.records.evidence import Data, Figure, Workload, WorkloadItem, WorkloadProtocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,7 +68,7 @@ def prepare(request: Request) -> list[Job]:
     form = source.protocol if isinstance(source, Text) else "prompts"
     length = min(request.window or _PIECE, request.context or _PIECE)
 
-    def compare(model: Model, baseline: Model, progress: Progress | None) -> Measured:
+    def compare(model: Model, baseline: Model, progress: Progress | None) -> Workload:
         items = encoded(baseline, source, length, request.limit)
         found = followed(model, baseline, items, request.new_tokens, progress)
         how = (
@@ -74,8 +76,9 @@ def prepare(request: Request) -> list[Job]:
             if isinstance(source, list)
             else f"pieces of {length} tokens, the first half the prompt"
         )
-        data = {"name": path.name, "sha256": digest, "items": len(items), "from": how}
-        return Measured("domain", found.figures, {**found.protocol, "text": how}, data, found.seconds, found.items)
+        data = Data(name=path.name, sha256=digest, items=len(items))
+        stated = msgspec.structs.replace(found.protocol, text=how)
+        return msgspec.structs.replace(found, protocol=stated, data=data)
 
     key = {"data": digest, "form": form, "length": length, "limit": request.limit, "new_tokens": request.new_tokens}
     return [Job("domain", "your workload", "items", key, compare=compare)]
@@ -160,7 +163,7 @@ def encoded(subject: Model, source: list[Item] | Text, length: int, limit: int |
 
 def followed(
     model: Model, baseline: Model, items: Sequence[Encoded], new_tokens: int, progress: Progress | None = None
-) -> Measured:
+) -> Workload:
     """How closely ``model`` follows ``baseline``, in the mean and item by item, the worst first.
 
     With ``p`` the baseline's and ``q`` the model's next-token distribution at a position, ``kl`` is the mean over
@@ -196,33 +199,37 @@ def followed(
         along = item.reference or tuple(expected)
         records.append(_record(model, baseline, item, along, expected, written))
         stage(2)(number + 1, steps)
-    positions = sum(r["positions"] for r in records)
-    figures = {
-        "items": float(len(records)),
-        "positions": float(positions),
-        **_divergence_figures(records),
-        "top1": _weighted(records, "top1", positions),
-        "greedy_agreement": math.fsum(r["greedy_agreement"] for r in records) / len(records),
-        "greedy_same": sum(r["greedy_agreement"] == 1 for r in records) / len(records),
-    }
-    given = [r for r in records if "nll" in r]
-    if given:
-        tokens = sum(r["positions"] for r in given)
-        figures["references"] = float(len(given))
-        figures["perplexity"] = math.exp(min(_weighted(given, "nll", tokens), 700))
-        figures["baseline_perplexity"] = math.exp(min(_weighted(given, "baseline_nll", tokens), 700))
-    protocol = {
-        "baseline": to_json(baseline.identity),
-        "baseline_edits": baseline.edits.to_json(),
-        "new_tokens": count,
-        "decoding": "greedy",
-        "chat_template": False,
-        "distributions": "along the references, or the baseline's own continuation where there is none",
-        "order": "largest divergence first",
-        **model.hardware(),
-    }
-    ordered = sorted(records, key=lambda r: -r["kl"])
-    return Measured("domain", figures, protocol, {}, time.perf_counter() - began, ordered)
+    positions = sum(r.positions for r in records)
+    given = [r for r in records if r.nll is not None]
+    perplexities = [_perplexity(given, name) if given else None for name in ("nll", "baseline_nll")]
+    return Workload(
+        baseline=baseline.identity,
+        baseline_edits=baseline.edits,
+        count=len(records),
+        positions=positions,
+        kl=_divergence(records),
+        top1=_weighted(records, "top1", positions),
+        greedy_agreement=math.fsum(r.greedy_agreement for r in records) / len(records),
+        greedy_same=sum(r.greedy_agreement == 1 for r in records) / len(records),
+        references=len(given),
+        perplexity=perplexities[0],
+        baseline_perplexity=perplexities[1],
+        protocol=WorkloadProtocol(
+            new_tokens=count,
+            decoding="greedy",
+            chat_template=False,
+            distributions="along the references, or the baseline's own continuation where there is none",
+            order="largest divergence first",
+            **model.hardware(),
+        ),
+        seconds=time.perf_counter() - began,
+        items=tuple(sorted(records, key=lambda r: -r.kl)),
+    )
+
+
+def _perplexity(records: Sequence[WorkloadItem], loss: str) -> float:
+    """``exp`` of the mean loss over all reference tokens."""
+    return math.exp(min(_weighted(records, loss, sum(r.positions for r in records)), 700))
 
 
 def _record(
@@ -232,40 +239,40 @@ def _record(
     along: tuple[int, ...],
     expected: list[int],
     written: list[int],
-) -> dict[str, Any]:
+) -> WorkloadItem:
     same = next((n for n, (a, b) in enumerate(zip(expected, written, strict=False)) if a != b), None)
     length = max(len(expected), len(written))
     agreed = min(len(expected), len(written)) if same is None else same
     decode = baseline.tokenizer.decode
-    record: dict[str, Any] = {
-        "id": item.line,
-        "metrics": {},
-        "prompt": item.shown[-_SHOWN:],
-        "greedy_agreement": agreed / length if length else 1.0,
-        "baseline_wrote": decode(expected)[:_SHOWN],
-        "model_wrote": decode(written)[:_SHOWN],
-        "positions": len(along),
-        "kl": 0.0,
-        "top1": 1.0,
-    }
+    kl, top1, losses = 0.0, 1.0, {}
     if along:
         before, after = (_logits(s, (*item.prompt, *along), len(along)) for s in (baseline, model))
-        record["kl"], record["top1"] = divergence(before, after)
+        kl, top1 = divergence(before, after)
         if item.reference:
-            record["nll"], record["baseline_nll"] = _loss(after, along), _loss(before, along)
-    return record
+            losses = {"nll": _loss(after, along), "baseline_nll": _loss(before, along)}
+    return WorkloadItem(
+        id=item.line,
+        prompt=item.shown[-_SHOWN:],
+        greedy_agreement=agreed / length if length else 1.0,
+        baseline_wrote=decode(expected)[:_SHOWN],
+        model_wrote=decode(written)[:_SHOWN],
+        positions=len(along),
+        kl=kl,
+        top1=top1,
+        **losses,
+    )
 
 
-def _divergence_figures(records: Sequence[dict[str, Any]]) -> dict[str, float]:
+def _divergence(records: Sequence[WorkloadItem]) -> Figure:
     """The mean over positions, with what its error is among items like these."""
-    counted = [r for r in records if r["positions"]]
+    counted = [r for r in records if r.positions]
     if not counted:  # both models end at once, everywhere
-        return {"kl": 0.0}
-    mean, error = mean_with_error([r["kl"] for r in counted], [r["positions"] for r in counted])
+        return Figure(value=0.0)
+    mean, error = mean_with_error([r.kl for r in counted], [r.positions for r in counted])
     if len(counted) < 2:
-        return {"kl": mean}
+        return Figure(value=mean)
     half = t_quantile(len(counted) - 1) * error
-    return {"kl": mean, "kl_stderr": error, "kl_low": max(0.0, mean - half), "kl_high": mean + half}
+    return Figure(value=mean, stderr=error, low=max(0.0, mean - half), high=mean + half)
 
 
 def divergence(first: Tensor, second: Tensor) -> tuple[float, float]:
@@ -302,5 +309,5 @@ def _loss(logits: Tensor, tokens: tuple[int, ...]) -> float:
     return float(torch.nn.functional.cross_entropy(logits, target, reduction="none").double().mean())
 
 
-def _weighted(records: Sequence[dict[str, Any]], name: str, total: int) -> float:
-    return math.fsum(r[name] * r["positions"] for r in records) / total if total else 0.0
+def _weighted(records: Sequence[WorkloadItem], name: str, total: int) -> float:
+    return math.fsum(getattr(r, name) * r.positions for r in records) / total if total else 0.0

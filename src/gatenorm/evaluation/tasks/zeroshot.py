@@ -18,11 +18,20 @@ from typing import Any
 from gatenorm.errors import EvaluationError, did_you_mean, named
 from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.evaluation.core.text import read_bytes, read_rows
-from gatenorm.evaluation.statistics.paired_statistics import INTERVAL, Z
+from gatenorm.evaluation.statistics.paired_statistics import INTERVAL
 from gatenorm.evaluation.tasks import harness
-from gatenorm.records import Evidence
-
-KIND = "zeroshot"
+from gatenorm.records.evidence import (
+    AverageProtocol,
+    Change,
+    Comparison,
+    Data,
+    Evidence,
+    Figure,
+    ZeroShot,
+    ZeroShotAverage,
+    kind_of,
+    of_type,
+)
 
 
 @cache
@@ -119,64 +128,70 @@ def local_task(name: str, rows: Sequence[Mapping[str, Any]]) -> Any:
     return ConfigurableTask(config=config)
 
 
-def average(records: Sequence[Evidence]) -> Evidence | None:
+def average(records: Sequence[Evidence]) -> ZeroShotAverage | None:
     """The mean over the tasks of one model, where there are at least two.
 
     ``average`` takes ``acc_norm`` of the tasks that have it and ``acc`` of the others, ``average_acc`` takes ``acc`` of
-    all; ``<name>_stderr`` is ``sqrt(sum of the tasks' squared standard errors) / tasks``, left out where that of a task
-    is unknown, as it is of a single item.
+    all; the standard error is ``sqrt(sum of the tasks' squared standard errors) / tasks``, left out where that of a
+    task is unknown, as it is of a single item.
     """
-    own = [r for r in records if r.kind == KIND]
+    own = of_type(records, ZeroShot)
     if len(own) < 2:
         return None
-    entering = {str(r.protocol["task"]): "acc_norm" if "acc_norm" in r.figures else "acc" for r in own}
-    figures: dict[str, float] = {"tasks": float(len(own)), "items": sum(r.figures["items"] for r in own)}
-    for name, metrics in {"average": list(entering.values()), "average_acc": ["acc"] * len(own)}.items():
-        entries = list(zip(own, metrics, strict=True))
-        figures[name] = math.fsum(r.figures[m] for r, m in entries) / len(own)
-        errors = [r.figures[f"{m}_stderr"] for r, m in entries if f"{m}_stderr" in r.figures]
-        if len(errors) == len(own):
-            figures[f"{name}_stderr"] = math.sqrt(math.fsum(error**2 for error in errors)) / len(own)
-    digest = hashlib.sha256("\n".join(str(r.data["sha256"]) for r in own).encode()).hexdigest()
-    return Evidence(
-        kind="zeroshot-average",
+    entering = {r.name: "acc_norm" if "acc_norm" in r.metrics else "acc" for r in own}
+    digest = hashlib.sha256("\n".join(r.data.sha256 for r in own).encode()).hexdigest()
+    return ZeroShotAverage(
         model=own[0].model,
         edits=own[0].edits,
-        figures=figures,
-        protocol={"average": entering, "average_acc": "acc of every task", "harness": "lm_eval"},
-        data={"name": "+".join(entering), "sha256": digest},
+        average=_mean([r.metrics[entering[r.name]] for r in own]),
+        average_acc=_mean([r.metrics["acc"] for r in own]),
+        tasks=len(own),
+        count=sum(r.count for r in own),
+        protocol=AverageProtocol(average=entering, average_acc="acc of every task", harness="lm_eval"),
+        data=Data(name="+".join(entering), sha256=digest),
         seconds=math.fsum(r.seconds for r in own),
         versions=own[0].versions,
     )
 
 
-def average_difference(changes: Sequence[Evidence], average: Evidence) -> Evidence | None:
+def _mean(figures: Sequence[Figure]) -> Figure:
+    errors = [figure.stderr for figure in figures if figure.stderr is not None]
+    known = len(errors) == len(figures)
+    return Figure(
+        value=math.fsum(figure.value for figure in figures) / len(figures),
+        stderr=math.sqrt(math.fsum(error**2 for error in errors)) / len(figures) if known else None,
+    )
+
+
+def average_difference(changes: Sequence[Comparison], average: ZeroShotAverage) -> Comparison | None:
     """How the average changed: the mean of the tasks' paired differences, their intervals combined as independent."""
-    entering = average.protocol["average"]
-    own = [c for c in changes if c.protocol["of"] == KIND and c.protocol.get("task") in entering]
+    entering = average.protocol.average
+    own = [c for c in changes if c.of == kind_of(ZeroShot) and c.name in entering]
     if len(own) != len(entering):
         return None
-    figures: dict[str, float] = {}
-    for name, metrics in {
-        "average": [entering[c.protocol["task"]] for c in own],
-        "average_acc": ["acc"] * len(own),
-    }.items():
-        differences = [c.figures[f"{m}_difference"] for c, m in zip(own, metrics, strict=True)]
-        # Half the width of each interval, which is Z standard errors.
-        halves = [(c.figures[f"{m}_high"] - c.figures[f"{m}_low"]) / 2 for c, m in zip(own, metrics, strict=True)]
-        mean, half = math.fsum(differences) / len(own), math.sqrt(math.fsum(h * h for h in halves)) / len(own)
-        figures |= {f"{name}_difference": mean, f"{name}_low": mean - half, f"{name}_high": mean + half}
-        figures[f"{name}_stderr"] = half / Z
-    return Evidence(
-        kind="comparison",
+    return Comparison(
         model=average.model,
         edits=average.edits,
-        figures=figures,
-        protocol={"of": "zeroshot-average", "baseline": own[0].protocol["baseline"], "interval": INTERVAL},
+        of=average.kind,
+        baseline=own[0].baseline,
+        baseline_edits=own[0].baseline_edits,
+        interval=INTERVAL,
+        changes={
+            "average": _mean_change([c.changes[entering[c.name]] for c in own], average.count),
+            "average_acc": _mean_change([c.changes["acc"] for c in own], average.count),
+        },
         data=average.data,
-        seconds=0.0,
         versions=average.versions,
     )
+
+
+def _mean_change(changes: Sequence[Change], items: int) -> Change:
+    mean = math.fsum(c.difference for c in changes) / len(changes)
+    halves = [(c.high - c.low) / 2 for c in changes if c.low is not None and c.high is not None]
+    if len(halves) < len(changes):
+        return Change(difference=mean, items=items)
+    half = math.sqrt(math.fsum(h * h for h in halves)) / len(changes)
+    return Change(difference=mean, items=items, low=mean - half, high=mean + half)
 
 
 def _from_file(name: str, path: Path, limit: int | None) -> Job:
@@ -184,14 +199,14 @@ def _from_file(name: str, path: Path, limit: int | None) -> Job:
     raw = read_bytes(source, path)
     rows = [_checked(source, number, row, name) for number, row in read_rows(source, path, raw)]
     split = path.stem.removeprefix(name).strip("_")
-    identity: dict[str, Any] = {
-        "name": path.name,
-        "split": split,
-        "sha256": hashlib.sha256(raw).hexdigest(),
-        "items": min(len(rows), limit or len(rows)),
-    }
-    key = {"task": name, "data": identity["sha256"], "limit": limit, "definition": dict(tasks()[name]), "split": split}
-    return harness.job_of(KIND, partial(local_task, name, rows), limit, identity, key)
+    identity = Data(
+        name=path.name,
+        split=split,
+        sha256=hashlib.sha256(raw).hexdigest(),
+        items=min(len(rows), limit or len(rows)),
+    )
+    key = {"task": name, "data": identity.sha256, "limit": limit, "definition": dict(tasks()[name]), "split": split}
+    return harness.job_of(ZeroShot, partial(local_task, name, rows), limit, identity, key)
 
 
 def _from_hub(name: str, limit: int | None) -> Job:
@@ -201,8 +216,8 @@ def _from_hub(name: str, limit: int | None) -> Job:
         error.hint += f"; or give {named('data')} DIR with a file {name}_{tasks()[name]['split']}.jsonl in it"
         raise
     identity = harness.identity_of(task, harness.documents_of(task, limit))
-    key = {"task": name, "data": identity["sha256"], "limit": limit, "definition": "official"}
-    return harness.job_of(KIND, lambda: task, limit, identity, key)
+    key = {"task": name, "data": identity.sha256, "limit": limit, "definition": "official"}
+    return harness.job_of(ZeroShot, lambda: task, limit, identity, key)
 
 
 def _no_text(value: Any) -> bool:

@@ -23,7 +23,7 @@ from gatenorm.exports.verify.gguf_comparison import Compared
 from gatenorm.exports.verify.tolerances import EXACT, Limit, limit_for, tolerated
 from gatenorm.families import Layout
 from gatenorm.models import loading as reference
-from gatenorm.records import Evidence
+from gatenorm.records.evidence import Measurement
 from gatenorm.results import versions
 
 TEXTS = (
@@ -50,7 +50,7 @@ class Verdict:
         faults: what is beyond the tolerance, one line each; empty when the two agree.
     """
 
-    evidence: Evidence
+    evidence: Measurement
     faults: tuple[str, ...]
 
 
@@ -130,8 +130,8 @@ def verify(
         opened.close()
     if cached is not None:
         figures["cached_layers"] = cached
-    evidence = Evidence(
-        kind="verify",
+    evidence = Measurement(
+        noun="verify",
         model=against.identity(),
         edits=against.edits,
         figures=figures,

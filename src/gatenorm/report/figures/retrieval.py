@@ -10,6 +10,7 @@ import altair as alt
 
 from gatenorm.errors import OutputError
 from gatenorm.records import Evidence
+from gatenorm.records.evidence import Retrieval, of_type
 from gatenorm.report.figures.drawing import Chart, Figure, beside, fitted, write_figure
 from gatenorm.report.figures.grid import Tile, grid_chart
 
@@ -26,11 +27,12 @@ class RetrievalMap:
     right: tuple[tuple[float, ...], ...]
 
     @classmethod
-    def of(cls, record: Evidence) -> RetrievalMap:
+    def of(cls, record: Retrieval) -> RetrievalMap:
         """The map of a record of the task ``retrieval``."""
-        lengths, depths = tuple(record.protocol["lengths"]), tuple(record.protocol["depths"])
-        right = tuple(tuple(record.figures[f"choice_{n}_{depth:g}"] for n in lengths) for depth in depths)
-        return cls(f"{record.model.name}: {record.protocol['task']}", lengths, depths, right)
+        shares = {(cell.length, cell.depth): cell.choice for cell in record.cells}
+        lengths, depths = tuple(record.protocol.lengths), tuple(record.protocol.depths)
+        right = tuple(tuple(shares[n, depth] for n in lengths) for depth in depths)
+        return cls(f"{record.model.name}: {record.form}", lengths, depths, right)
 
 
 def retrieval_figure(found: RetrievalMap) -> Figure:
@@ -44,7 +46,7 @@ def plot_retrieval(records: Sequence[Evidence], path: Path) -> None:
     Raises:
         OutputError: there is no retrieval record, or as ``write_figure``.
     """
-    maps = [RetrievalMap.of(record) for record in records if record.kind == "retrieval"]
+    maps = [RetrievalMap.of(record) for record in of_type(records, Retrieval)]
     if not maps:
         raise OutputError(
             "nothing-to-draw",

@@ -9,7 +9,7 @@ from pathlib import Path
 import altair as alt
 
 from gatenorm.errors import OutputError
-from gatenorm.records import Evidence
+from gatenorm.records.evidence import Measurement
 from gatenorm.report.figures.drawing import Figure, fitted, write_figure
 from gatenorm.report.figures.series import DASHED, SOLID, Point, Series, series_chart
 
@@ -34,7 +34,7 @@ def _shifted(series: Series, factor: float) -> Series:
     return replace(series, points=tuple(replace(p, x=float(p.x) * factor) if p.low else p for p in series.points))
 
 
-def speedup_series(records: Sequence[Evidence], phases: Sequence[str] = ("prefill", "decode")) -> list[Series]:
+def speedup_series(records: Sequence[Measurement], phases: Sequence[str] = ("prefill", "decode")) -> list[Series]:
     """Measured speed-ups by prompt length for each variant, batch and phase, each followed by its ideal, if known."""
     compared = [e for e in records if "prefill_speedup" in e.figures]
     series: list[Series] = []
@@ -50,7 +50,7 @@ def speedup_series(records: Sequence[Evidence], phases: Sequence[str] = ("prefil
     return series
 
 
-def plot_speed(records: Sequence[Evidence], path: Path) -> None:
+def plot_speed(records: Sequence[Measurement], path: Path) -> None:
     """Draw what ``bench`` measured against a baseline into a .png, .svg or .html file.
 
     Raises:
@@ -66,7 +66,7 @@ def plot_speed(records: Sequence[Evidence], path: Path) -> None:
     write_figure(path, figure, title)
 
 
-def plot_profile(records: Sequence[Evidence], path: Path) -> None:
+def plot_profile(records: Sequence[Measurement], path: Path) -> None:
     """Draw the time that all attention and all MLP sublayers take in prefill into a .png, .svg or .html file.
 
     Raises:
@@ -85,7 +85,7 @@ def plot_profile(records: Sequence[Evidence], path: Path) -> None:
 
 
 def _series(
-    name: str, style: int, records: Sequence[Evidence], figure: str, interval: bool = False, dashed: bool = False
+    name: str, style: int, records: Sequence[Measurement], figure: str, interval: bool = False, dashed: bool = False
 ) -> Series:
     points = []
     for e in sorted(records, key=lambda e: e.protocol["prompt_tokens"]):

@@ -5,15 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from gatenorm.records import Evidence
 from gatenorm.records.audit import CANDIDATE, RECOVERED, Audit, AuditedVariant
+from gatenorm.records.evidence import Change as Paired
+from gatenorm.records.evidence import (
+    Comparison,
+    Evidence,
+    Measurement,
+    Perplexity,
+    Refusal,
+    Retrieval,
+    TaskEvidence,
+    Workload,
+    WorldTask,
+    ZeroShotAverage,
+    kind_of,
+    of_type,
+)
 
 # Of the built-in model's tasks: those that ask over a distance, and the one about what is forbidden.
 _FAR, _REFUSAL = "recall", "refusal"
-_TASKS = ("zeroshot", "demo-task", "harness")
-# The figure that speaks for a task, the best first.
-_METRICS = ("acc_norm", "acc", "accuracy", "exact_match", "choice")
+
+
+E = TypeVar("E", bound=Evidence)
 
 
 @dataclass(frozen=True)
@@ -43,7 +58,7 @@ class Speed:
     engine: str
     tokens: int
     batch: int
-    evidence: Evidence
+    evidence: Measurement
 
     def of(self, figure: str) -> float | None:
         return self.evidence.figures.get(figure)
@@ -75,61 +90,51 @@ def chosen(audit: Audit) -> AuditedVariant | None:
     return next((v for v in audit.variants if v.name == audit.chosen), None)
 
 
-def counterpart(audit: Audit, record: Evidence) -> Evidence | None:
+def counterpart(audit: Audit, record: E) -> E | None:
     """The unpruned model's record of the same task on the same data."""
-    same = [
-        e
-        for e in audit.baseline
-        if e.kind == record.kind
-        and e.protocol.get("task") == record.protocol.get("task")
-        and e.data.get("sha256") == record.data.get("sha256")
-    ]
-    return same[0] if same else None
+    return next((e for e in of_type(audit.baseline, type(record)) if e.same_task(record)), None)
 
 
 def perplexities(audit: Audit, variant: AuditedVariant) -> list[Change]:
     """Perplexity text by text; ``difference`` is the rise as a share, its interval from the paired losses."""
     found = []
-    for record in (e for e in variant.evidence if e.kind == "perplexity" and "perplexity" in e.figures):
+    for record in of_type(variant.evidence, Perplexity):
         base = counterpart(audit, record)
         if base is None:
             continue
-        before, after = base.figures["perplexity"], record.figures["perplexity"]
-        paired = _comparison(variant, record)
-        ends = [paired.figures.get(f"nll_{end}") if paired else None for end in ("low", "high")]
+        paired = _paired(variant, record, "nll")
+        ends = [paired.low, paired.high] if paired else [None, None]
         low, high = (None if end is None else _rise(end) for end in ends)
-        tokens = int(record.figures.get("tokens", 0))
-        name = str(record.data.get("name", "text"))
-        found.append(Change(name, before, after, after / before - 1, low, high, tokens))
+        rise = record.perplexity / base.perplexity - 1
+        name = record.data.name or "text"
+        found.append(Change(name, base.perplexity, record.perplexity, rise, low, high, record.tokens))
     return found
 
 
 def tasks(audit: Audit, variant: AuditedVariant) -> list[Change]:
     """General tasks one by one, as shares of right answers."""
-    own = [e for e in variant.evidence if e.kind in _TASKS and not _task(e).startswith((_FAR, _REFUSAL))]
+    own = [e for e in of_type(variant.evidence, TaskEvidence) if not _is(e, _FAR) and not _is(e, _REFUSAL)]
     return _changes(audit, variant, own)
 
 
 def average(audit: Audit, variant: AuditedVariant) -> Change | None:
     """The mean over the general tasks: the harness's average where there is one, else that of all that was asked."""
-    record = next((e for e in variant.evidence if e.kind == "zeroshot-average"), None)
-    base = next((e for e in audit.baseline if e.kind == "zeroshot-average"), None)
+    record = next(iter(of_type(variant.evidence, ZeroShotAverage)), None)
+    base = next(iter(of_type(audit.baseline, ZeroShotAverage)), None)
     if record is not None and base is not None:
-        paired = next((e for e in variant.evidence if _of(e) == "zeroshot-average"), None)
-        figures = paired.figures if paired else {}
-        before, after = base.figures["average"], record.figures["average"]
-        ends = figures.get("average_low"), figures.get("average_high")
-        count = int(record.figures.get("tasks", 0))
-        return Change(f"zero-shot, {count} tasks", before, after, after - before, *ends)
+        paired = next((e for e in of_type(variant.evidence, Comparison) if e.of == kind_of(ZeroShotAverage)), None)
+        change = paired.changes["average"] if paired else None
+        before, after = base.average.value, record.average.value
+        ends = (change.low, change.high) if change else (None, None)
+        return Change(f"zero-shot, {record.tasks} tasks", before, after, after - before, *ends)
     return mean(tasks(audit, variant), "tasks")
 
 
 def retrieval(audit: Audit, variant: AuditedVariant) -> list[Change]:
     """Questions whose answer was said far back, form by form."""
-    own = [
-        e for e in variant.evidence if e.kind == "retrieval" or (e.kind == "demo-task" and _task(e).startswith(_FAR))
-    ]
-    return _changes(audit, variant, own, metric="choice")
+    own: list[TaskEvidence | Retrieval] = [*of_type(variant.evidence, Retrieval)]
+    own += [e for e in of_type(variant.evidence, WorldTask) if _is(e, _FAR)]
+    return _changes(audit, variant, own)
 
 
 def mean(changes: Sequence[Change], what: str) -> Change | None:
@@ -156,13 +161,13 @@ def mean(changes: Sequence[Change], what: str) -> Change | None:
 def refusals(audit: Audit, variant: AuditedVariant) -> list[Change]:
     """What is refused and answered as it should be, kind by kind."""
     found = []
-    for record in variant.evidence:
-        if record.kind == "refusal":
-            for metric in ("refused_harmful", "answered_harmless", "system_obeyed"):
-                found += _changes(audit, variant, [record], metric)
-        elif record.kind == "demo-task" and _task(record).startswith(_REFUSAL):
-            found += _changes(audit, variant, [record])
-    return found
+    for record in of_type(variant.evidence, Refusal):
+        base = counterpart(audit, record)
+        for metric, figure in record.metrics.items():
+            if base is not None and metric in base.metrics:
+                before, count = base.metrics[metric].value, record.counts[metric]
+                found.append(_change(metric, metric, before, figure.value, count, _paired(variant, record, metric)))
+    return found + _changes(audit, variant, [e for e in of_type(variant.evidence, WorldTask) if _is(e, _REFUSAL)])
 
 
 def flips(changes: Iterable[Change]) -> tuple[int, int] | None:
@@ -171,14 +176,14 @@ def flips(changes: Iterable[Change]) -> tuple[int, int] | None:
     return (sum((c.won or 0) + (c.lost or 0) for c in own), sum(c.items for c in own)) if own else None
 
 
-def domain(variant: AuditedVariant) -> Evidence | None:
+def domain(variant: AuditedVariant) -> Workload | None:
     """How closely the variant follows the unpruned model on the user's own workload."""
-    return next((e for e in variant.evidence if e.kind == "domain"), None)
+    return next(iter(of_type(variant.evidence, Workload)), None)
 
 
 def speeds(variant: AuditedVariant) -> list[Speed]:
     """What was timed against the unpruned model, the longest prompt last."""
-    own = [e for e in variant.evidence if e.kind == "speed" and "prefill_speedup" in e.figures]
+    own = [e for e in timings(variant.evidence) if "prefill_speedup" in e.figures]
     found = [Speed(str(e.protocol["engine"]), e.protocol["prompt_tokens"], e.protocol["batch"], e) for e in own]
     return sorted(found, key=lambda s: (s.tokens, -s.batch))
 
@@ -204,60 +209,48 @@ def engines(audit: Audit) -> list[str]:
     return list(dict.fromkeys(s.engine for v in audit.variants for s in speeds(v)))
 
 
-def _changes(audit: Audit, variant: AuditedVariant, records: Sequence[Evidence], metric: str = "") -> list[Change]:
+def timings(records: Iterable[Evidence]) -> list[Measurement]:
+    """The records of speed among others."""
+    return [e for e in of_type(records, Measurement) if e.noun == "speed"]
+
+
+def _changes(audit: Audit, variant: AuditedVariant, records: Sequence[TaskEvidence | Retrieval]) -> list[Change]:
     found = []
     for record in records:
-        base = counterpart(audit, record)
-        name = metric if metric in record.figures else next((m for m in _METRICS if m in record.figures), "")
-        if (
-            base is None
-            or name not in base.figures
-            or name not in record.figures
-            or (metric and name != metric and record.kind == "refusal")
-        ):
-            continue
-        paired = _comparison(variant, record)
-        figures = paired.figures if paired else {}
-        before, after = base.figures[name], record.figures[name]
-        won, lost = figures.get(f"{name}_won"), figures.get(f"{name}_lost")
-        items = figures.get(f"{name}_items", record.figures.get("items", 0.0))
-        found.append(
-            Change(
-                name=_task(record) if record.kind != "refusal" else name,
-                before=before,
-                after=after,
-                difference=after - before,
-                low=figures.get(f"{name}_low"),
-                high=figures.get(f"{name}_high"),
-                items=int(items),
-                chance=record.figures.get("chance"),
-                won=None if won is None else int(won),
-                lost=None if lost is None else int(lost),
-                metric=name,
-            )
-        )
+        base, metric = counterpart(audit, record), record.headline
+        if base is not None and metric in base.metrics and metric in record.metrics:
+            before, after = base.metrics[metric].value, record.metrics[metric].value
+            paired = _paired(variant, record, metric)
+            found.append(_change(record.task, metric, before, after, record.count, paired, record.chance))
     return found
 
 
-def _comparison(variant: AuditedVariant, record: Evidence) -> Evidence | None:
-    return next(
-        (
-            e
-            for e in variant.evidence
-            if _of(e) == record.kind
-            and e.protocol.get("task") == record.protocol.get("task")
-            and e.data.get("sha256") == record.data.get("sha256")
-        ),
-        None,
+def _change(
+    name: str, metric: str, before: float, after: float, items: int, paired: Paired | None, chance: float | None = None
+) -> Change:
+    return Change(
+        name=name,
+        before=before,
+        after=after,
+        difference=after - before,
+        low=paired.low if paired else None,
+        high=paired.high if paired else None,
+        items=paired.items if paired else items,
+        chance=chance,
+        won=paired.won if paired else None,
+        lost=paired.lost if paired else None,
+        metric=metric,
     )
 
 
-def _of(record: Evidence) -> str:
-    return str(record.protocol.get("of")) if record.kind == "comparison" else ""
+def _paired(variant: AuditedVariant, record: Evidence, metric: str) -> Paired | None:
+    """How a metric changed, item by item, where the items could be paired."""
+    comparison = next((e for e in of_type(variant.evidence, Comparison) if e.about(record)), None)
+    return comparison.changes.get(metric) if comparison else None
 
 
-def _task(record: Evidence) -> str:
-    return str(record.protocol.get("task", record.kind))
+def _is(record: TaskEvidence, topic: str) -> bool:
+    return isinstance(record, WorldTask) and record.name.startswith(topic)
 
 
 def _rise(nats: float) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from gatenorm.records import Evidence
 from gatenorm.records.audit import Audit, AuditedVariant
+from gatenorm.records.evidence import Positions, Retrieval, of_type
 from gatenorm.report.figures.changes import changes_figure
 from gatenorm.report.figures.positions import positions_figure
 from gatenorm.report.figures.retrieval import RetrievalMap, retrieval_figure
@@ -43,27 +44,27 @@ def section(audit: Audit) -> Section:
 
 def _maps(audit: Audit) -> tuple[Chart, ...]:
     """For every form the unpruned model beside the chosen variant and the one with the most removed."""
-    base = [e for e in audit.baseline if e.kind == "retrieval"]
+    base = of_type(audit.baseline, Retrieval)
     shown: list[tuple[str, Sequence[Evidence]]] = [(_BASE, base)]
     shown += [(title(v), v.evidence) for v in _telling(audit)]
     found: list[Chart] = []
-    for form in dict.fromkeys(str(e.protocol.get("task")) for e in base):
+    for form in dict.fromkeys(e.form for e in base):
         for name, evidence in shown:
-            own = [e for e in evidence if e.kind == "retrieval" and str(e.protocol.get("task")) == form]
+            own = [e for e in of_type(evidence, Retrieval) if e.form == form]
             found += [_map(len(found) + n, name, form, record) for n, record in enumerate(own[:1])]
     return tuple(found)
 
 
 def _telling(audit: Audit) -> list[AuditedVariant]:
-    own = [v for v in measured.candidates(audit) if any(e.kind == "retrieval" for e in v.evidence)]
+    own = [v for v in measured.candidates(audit) if of_type(v.evidence, Retrieval)]
     most = sorted(own, key=lambda v: -len(v.plan.added.attention))
     return list({v.name: v for v in (*own[:1], *most[:1])}.values())
 
 
-def _map(n: int, name: str, form: str, record: Evidence) -> Chart:
+def _map(n: int, name: str, form: str, record: Retrieval) -> Chart:
     drawn = RetrievalMap.of(record)
     lengths, depths, grid = drawn.lengths, drawn.depths, drawn.right
-    items = record.figures.get("items", 0) / (len(lengths) * len(depths))
+    items = record.count / (len(lengths) * len(depths))
     columns = [Column("Depth"), *(Column(f"{length:,}", "tokens", True) for length in lengths)]
     rows = [
         [Cell(f"{depth:.0%}"), *(Cell(percent(value, 0)) for value in line)]
@@ -78,7 +79,7 @@ def _map(n: int, name: str, form: str, record: Evidence) -> Chart:
         name=f"retrieval-{n}",
         title=f"{name}, {form}",
         says=(
-            f"{percent(record.figures['choice'])} right in all, chance {percent(record.figures['chance'], 0)}; lowest "
+            f"{percent(record.choice.value)} right in all, chance {percent(record.chance, 0)}; lowest "
             f"{percent(worst[0], 0)} at {worst[1]:,} tokens, {worst[2]:.0%} deep. {items:.0f} items a cell."
         ),
         figure=retrieval_figure(drawn),
@@ -117,18 +118,18 @@ def _by_form(own: dict[str, list[measured.Change]]) -> Chart:
 
 
 def _positions(audit: Audit) -> Chart | None:
-    base = next((e for e in audit.baseline if e.kind == "positions"), None)
+    base = next(iter(of_type(audit.baseline, Positions)), None)
     if base is None:
         return None
-    names = list(base.figures)
+    names = [bucket.name for bucket in base.buckets]
     labels = [_bucket(name) for name in names]
-    lines: dict[str, Evidence] = {_BASE: base}
+    lines: dict[str, Positions] = {_BASE: base}
     for variant in measured.candidates(audit):
-        own = next((e for e in variant.evidence if e.kind == "positions"), None)
+        own = next(iter(of_type(variant.evidence, Positions)), None)
         if own is not None:
             lines[title(variant)] = own
     rows = [
-        [Cell(label), *(Cell(fixed(record.figures.get(name), 3)) for record in lines.values())]
+        [Cell(label), *(Cell(fixed(record.numbers().get(name), 3)) for record in lines.values())]
         for label, name in zip(labels, names, strict=True)
     ]
     columns = [Column("Tokens before"), *(Column(model, "nats", True) for model in lines)]
@@ -137,9 +138,9 @@ def _positions(audit: Audit) -> Chart | None:
         title="Loss by position",
         says=(
             f"A line a model: {', '.join(lines)}. Where a model uses what was said long ago, the loss falls to the "
-            f"right; a line that stops falling has lost that. On {base.data.get('name', 'a text')}."
+            f"right; a line that stops falling has lost that. On {base.data.name}."
         ),
-        figure=positions_figure(labels, {m: [r.figures.get(name) for name in names] for m, r in lines.items()}),
+        figure=positions_figure(labels, {m: [r.numbers().get(name) for name in names] for m, r in lines.items()}),
         table=Table.of("Mean loss by position, nats per token", columns, rows, wide=True),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gatenorm.records.audit import CANDIDATE, Audit, AuditedVariant
+from gatenorm.records.evidence import Comparison, Refusal, kind_of, of_type
 from gatenorm.report.figures.changes import changes_figure
 from gatenorm.report.figures.curve import curve_figure
 from gatenorm.report.figures.pareto import tradeoff_figure
@@ -231,13 +232,13 @@ def _refusals(asked: Sequence[tuple[AuditedVariant, list[Change]]]) -> list[Bloc
 def _turned(own: Sequence[AuditedVariant]) -> Table | None:
     rows = []
     for variant in own:
-        for record in (e for e in variant.evidence if e.kind == "comparison" and e.protocol.get("of") == "refusal"):
+        for record in (e for e in of_type(variant.evidence, Comparison) if e.of == kind_of(Refusal)):
             for item in record.items[: 2 * _SHOWN]:
-                before, after = item["before"], item["after"]
+                before, after = item.before, item.after
                 rows.append(
                     [
                         Cell(title(variant)),
-                        Cell(str(before.get("prompt", item["id"]))[:200]),
+                        Cell(str(before.get("prompt", item.id))[:200]),
                         Cell(str(before.get("reply", ""))[:160] or "(nothing)", note=_did(before)),
                         Cell(str(after.get("reply", ""))[:160] or "(nothing)", note=_did(after)),
                     ]
@@ -256,16 +257,15 @@ def _domain(own: Sequence[AuditedVariant]) -> list[Block]:
     for variant in own:
         record = measured.domain(variant)
         assert record is not None
-        f = record.figures
-        both = f"{number(f['baseline_perplexity'])} → {number(f['perplexity'])}" if "perplexity" in f else NONE
+        both = f"{number(record.baseline_perplexity)} → {number(record.perplexity)}" if record.references else NONE
         rows.append(
             [
-                Cell(variant.name, note=str(record.data.get("name", "")), tags=measured.tags(variant)),
-                Cell(f"{f['items']:.0f}"),
-                Cell(f"{number(f['kl'])} ± {number(f.get('kl_stderr'), 2)}"),
-                Cell(percent(f["top1"])),
-                Cell(percent(f["greedy_agreement"])),
-                Cell(percent(f["greedy_same"])),
+                Cell(variant.name, note=record.data.name, tags=measured.tags(variant)),
+                Cell(str(record.count)),
+                Cell(f"{number(record.kl.value)} ± {number(record.kl.stderr, 2)}"),
+                Cell(percent(record.top1)),
+                Cell(percent(record.greedy_agreement)),
+                Cell(percent(record.greedy_same)),
                 Cell(both),
             ]
         )
@@ -273,10 +273,10 @@ def _domain(own: Sequence[AuditedVariant]) -> list[Block]:
             worst.append(
                 [
                     Cell(title(variant)),
-                    Cell(str(item["id"])),
-                    Cell(number(item["kl"], 3)),
-                    Cell(" ".join(str(item["baseline_wrote"]).split())[:120]),
-                    Cell(" ".join(str(item["model_wrote"]).split())[:120]),
+                    Cell(str(item.id)),
+                    Cell(number(item.kl, 3)),
+                    Cell(" ".join(item.baseline_wrote.split())[:120]),
+                    Cell(" ".join(item.model_wrote.split())[:120]),
                 ]
             )
     columns = [Column("Variant"), Column("Items", number=True), Column("Divergence", "nats", True)]

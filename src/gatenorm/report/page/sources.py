@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from gatenorm.records import Evidence
+from gatenorm.records import Evidence, to_json
 from gatenorm.records.audit import Audit
+from gatenorm.records.evidence import Comparison, Measurement
 from gatenorm.report.page.audit_view import candidates, comparisons, title
 from gatenorm.report.page.blocks import Block, Cell, Code, Column, Details, Facts, Heading, Section, Table, Text
 from gatenorm.report.page.wording import NONE, duration, facts, number, size, tone, words
@@ -45,20 +46,20 @@ def evidence(audit: Audit) -> Section:
 
 
 def _record(record: Evidence) -> list[Cell]:
-    about = str(record.protocol.get("task") or record.protocol.get("of") or "")
+    about = record.task
     if record.kind == "speed":
-        at = record.protocol
+        at = record.facts()
         about = f"{at.get('engine')}, {at.get('prompt_tokens')} tokens, batch {at.get('batch')}"
-    if record.kind == "comparison" and record.protocol.get("task"):
-        about = f"{record.protocol['of']}: {about}"
-    shown = [(k, v) for k, v in record.figures.items() if not k.endswith(("_stderr", "_low", "_high", "_items"))]
+    if isinstance(record, Comparison):
+        about = f"{record.of}: {about}" if about else record.of
+    shown = [(k, v) for k, v in record.numbers().items() if not k.endswith(("_stderr", "_low", "_high", "_items"))]
     figures = "; ".join(f"{words(k)} {number(v)}" for k, v in shown[:_FIGURES])
     more = f"and {len(shown) - _FIGURES} more" if len(shown) > _FIGURES else ""
-    digest = str(record.data.get("sha256", ""))
+    digest = "" if isinstance(record, Measurement) else record.data.sha256
     return [
         Cell(record.kind, note=about),
-        Cell(figures or str(record.protocol.get("skipped", NONE)), note=more),
-        Cell(str(record.data.get("name", NONE))),
+        Cell(figures or str(record.facts().get("skipped", NONE)), note=more),
+        Cell(record.data_name or NONE),
         Cell(digest[:_DIGEST] or NONE),
         Cell(duration(record.seconds) if record.seconds else NONE),
     ]
@@ -68,10 +69,10 @@ def _protocols(records: tuple[Evidence, ...]) -> list[Block]:
     """Each protocol once: records that differ in the task alone share theirs."""
     found: dict[tuple[str, tuple[tuple[str, str], ...]], list[str]] = {}
     for record in records:
-        leave = ("task", "of", "asks", "baseline", "label", "order", "prompt_tokens", "distance", "mean_tokens")
-        own = facts(record.protocol, leave)
-        data = {f"data {words(k)}": v for k, v in record.data.items() if k in ("split", "worlds", "seed", "from")}
-        found.setdefault((record.kind, (*own, *facts(data))), []).append(str(record.protocol.get("task", record.kind)))
+        leave = ("task", "asks", "baseline", "label", "order", "prompt_tokens", "distance", "mean_tokens")
+        own = facts(record.facts(), leave)
+        data = {f"data {words(k)}": v for k, v in to_json(record.data).items() if k in ("split", "seed", "from")}
+        found.setdefault((record.kind, (*own, *facts(data))), []).append(record.task or record.kind)
     return [
         Details(f"Protocol of {kind}{_names(names, kind)}", (Facts(own),))
         for (kind, own), names in found.items()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
+
+import msgspec
 
 from gatenorm.records.audit import Audit, AuditedVariant
 from gatenorm.report.figures.series import DASHED
@@ -40,7 +41,7 @@ def _chart(audit: Audit, engine: str, phase: str) -> Chart:
     own = measured.candidates(audit)
     # The variant's own name in place of its folder's.
     found = [
-        replace(s.evidence, protocol={**s.evidence.protocol, "label": title(v)})
+        msgspec.structs.replace(s.evidence, protocol={**s.evidence.protocol, "label": title(v)})
         for v in own
         for s in measured.speeds(v)
         if s.engine == engine
@@ -78,7 +79,7 @@ def _chart(audit: Audit, engine: str, phase: str) -> Chart:
 
 def _times(audit: Audit, engine: str) -> Table:
     rows = []
-    base = [e for e in audit.baseline if e.kind == "speed" and e.protocol.get("engine") == engine and e.figures]
+    base = [e for e in measured.timings(audit.baseline) if e.protocol.get("engine") == engine and e.figures]
     models = [("unpruned", e) for e in base]
     models += [
         (title(v), s.evidence) for v in measured.candidates(audit) for s in measured.speeds(v) if s.engine == engine

@@ -23,7 +23,8 @@ from typing import Any
 from gatenorm.engines import Case, Engine, Setting, TimedSession
 from gatenorm.errors import EvaluationError
 from gatenorm.models.architecture import Architecture, Work
-from gatenorm.records import Edits, Evidence
+from gatenorm.records import Edits
+from gatenorm.records.evidence import Measurement
 from gatenorm.records.serialization import to_json
 from gatenorm.speed.measure.record import TURN_SECONDS, Measured, measure
 from gatenorm.speed.measure.variants import Variant
@@ -82,7 +83,7 @@ def bench(
     baseline: Variant | None = None,
     progress: Callable[[int, int], None] | None = None,
     open_session: Callable[[Variant], TimedSession] | None = None,
-) -> list[Evidence]:
+) -> list[Measurement]:
     """Measure every case of ``setting`` on the baseline and all variants, in turns.
 
     Args:
@@ -125,13 +126,13 @@ def bench(
         by_label = dict(zip(labels, everyone, strict=True))
         first = {m.case: m for m in found if baseline and m.name == labels[0]}
         return [
-            Evidence(
-                kind=KIND,
+            Measurement(
+                noun=KIND,
                 model=by_label[m.name].identity,
                 edits=by_label[m.name].edits,
                 figures=_figures(m, first.get(m.case), by_label[m.name], baseline)
                 | _predictions(m, by_label[m.name], baseline, engine, sessions[m.name], protocol.machine),
-                protocol=_described(m, engine, setting, protocol, labels, sessions[m.name], baseline),
+                protocol=dict(_described(m, engine, setting, protocol, labels, sessions[m.name], baseline)),
                 data={
                     "name": "random tokens",
                     "seed": setting.seed,
@@ -139,7 +140,7 @@ def bench(
                     "attention_shares": [to_json(shares) for shares in m.shares],
                 },
                 seconds=seconds,
-                versions=sessions[m.name].versions,
+                versions=dict(sessions[m.name].versions),
             )
             for m in found
         ]

@@ -23,7 +23,7 @@ from gatenorm.engines import Case, Setting, SkippedError
 from gatenorm.engines.transformers.profiler import Profile
 from gatenorm.families import Layout
 from gatenorm.models.architecture import Architecture, Work
-from gatenorm.records import Evidence
+from gatenorm.records.evidence import Measurement
 
 if TYPE_CHECKING:
     from gatenorm.engines.transformers.timed import TransformersTimed
@@ -33,7 +33,7 @@ KIND = "profile"
 
 def breakdown(
     layout: Layout, setting: Setting, rounds: int = 3, progress: Callable[[int, int], None] | None = None
-) -> list[Evidence]:
+) -> list[Measurement]:
     """Profile every case of ``setting`` on a model in transformers: one warm-up, then ``rounds`` runs.
 
     Args:
@@ -48,7 +48,7 @@ def breakdown(
     from gatenorm.engines.transformers.timed import TransformersTimed
 
     session = TransformersTimed.of_directory(Path(layout.checkpoint.directory), setting)
-    found: list[Evidence] = []
+    found: list[Measurement] = []
     done, total = 0, len(setting.cases) * (1 + rounds)
 
     def count() -> None:
@@ -67,7 +67,7 @@ def breakdown(
 
 def _one(
     session: TransformersTimed, layout: Layout, setting: Setting, case: Case, rounds: int, count: Callable[[], None]
-) -> Evidence:
+) -> Measurement:
     began, skipped, runs = time.perf_counter(), None, []
     try:
         for _ in range(1 + rounds):
@@ -77,8 +77,8 @@ def _one(
         skipped = str(reason)
     prefill, decode = [run[0] for run in runs[1:]], [run[1] for run in runs[1:]]
     figures = {} if skipped else _figures(Architecture.of(layout), case, session.itemsize, prefill, decode)
-    return Evidence(
-        kind=KIND,
+    return Measurement(
+        noun=KIND,
         model=layout.identity(),
         edits=layout.edits,
         figures=figures,
@@ -89,7 +89,7 @@ def _one(
             "layers": {} if skipped else {"prefill": _layers(prefill), "decode": _layers(decode)},
         },
         seconds=time.perf_counter() - began,
-        versions=session.versions,
+        versions=dict(session.versions),
     )
 
 

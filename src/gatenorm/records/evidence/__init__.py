@@ -1,0 +1,107 @@
+"""Evidence: one type of record for each kind of measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gatenorm.errors import RecordError
+from gatenorm.records.evidence.base import Data, Evidence, Figure, Item, Protocol, kind_of, of_type
+from gatenorm.records.evidence.comparison import Change, ChangedItem, Comparison
+from gatenorm.records.evidence.diagnostic import Diagnostic
+from gatenorm.records.evidence.measurement import Measurement
+from gatenorm.records.evidence.tasks import (
+    AverageProtocol,
+    Cell,
+    Harness,
+    Refusal,
+    RefusalItem,
+    RefusalProtocol,
+    Retrieval,
+    RetrievalItem,
+    RetrievalProtocol,
+    TaskEvidence,
+    TaskItem,
+    TaskProtocol,
+    WorldTask,
+    ZeroShot,
+    ZeroShotAverage,
+)
+from gatenorm.records.evidence.text import Bucket, Perplexity, Positions, TextProtocol
+from gatenorm.records.evidence.workload import Workload, WorkloadItem, WorkloadProtocol
+from gatenorm.records.serialization import from_json
+
+__all__ = [
+    "AverageProtocol",
+    "Bucket",
+    "Cell",
+    "Change",
+    "ChangedItem",
+    "Comparison",
+    "Data",
+    "Diagnostic",
+    "Evidence",
+    "Figure",
+    "Harness",
+    "Item",
+    "Measurement",
+    "Measurements",
+    "Perplexity",
+    "Positions",
+    "Protocol",
+    "Refusal",
+    "RefusalItem",
+    "RefusalProtocol",
+    "Retrieval",
+    "RetrievalItem",
+    "RetrievalProtocol",
+    "TaskEvidence",
+    "TaskItem",
+    "TaskProtocol",
+    "TextProtocol",
+    "Workload",
+    "WorkloadItem",
+    "WorkloadProtocol",
+    "WorldTask",
+    "ZeroShot",
+    "ZeroShotAverage",
+    "evidence_from_json",
+    "kind_of",
+    "of_type",
+]
+
+
+class Measurements(tuple[Evidence, ...]):
+    """Records of any kinds, each read as what its schema names."""
+
+    __slots__ = ()
+
+    @classmethod
+    def from_json(cls, data: Any) -> Measurements:
+        return cls(map(evidence_from_json, data))
+
+
+def evidence_from_json(data: Any) -> Evidence:
+    """The record in plain data, of whatever kind its schema names.
+
+    Kinds are the subclasses of :class:`Evidence` that have been imported, those of other packages among them.
+
+    Raises:
+        RecordError: no such kind, or as :func:`from_json`.
+    """
+    schema = data.get("schema") if isinstance(data, Mapping) else None
+    found = from_json(_kinds().get(str(schema), Perplexity), data, "evidence")
+    for field in ("model", "edits"):  # measurements get them from whoever measures; what was kept has them
+        if field not in data:
+            raise RecordError("field-missing", "is missing", field=field, hint="was evidence cut or edited?")
+    return found
+
+
+def _kinds() -> dict[str, type[Evidence]]:
+    found: dict[str, type[Evidence]] = {}
+    waiting = [Evidence]
+    while waiting:
+        kind = waiting.pop()
+        waiting += kind.__subclasses__()
+        found[str(kind.__struct_config__.tag)] = kind
+    return found

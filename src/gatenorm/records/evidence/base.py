@@ -1,0 +1,114 @@
+"""What every measurement says of itself, whatever was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from gatenorm.records.edit import Edits
+from gatenorm.records.identity import ModelIdentity
+from gatenorm.records.serialization import Record, Value
+
+E = TypeVar("E", bound="Evidence")
+
+
+class Figure(Value, frozen=True, kw_only=True, omit_defaults=True):
+    """A measured number; ``stderr`` is its standard error, ``low`` and ``high`` bound it at 95%, where known."""
+
+    value: float
+    stderr: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class Data(Value, frozen=True, kw_only=True, omit_defaults=True):
+    """What was read: its name, and hashes of the content and of the tokens that a tokenizer made of it."""
+
+    name: str = ""
+    sha256: str = ""
+    tokens_sha256: str = ""
+    split: str = ""
+    characters: int | None = None
+    items: int | None = None
+    seed: int | None = None
+
+
+class Item(Value, frozen=True, kw_only=True, omit_defaults=True):
+    """One window, document or question: its numbers by metric, and how much it counts."""
+
+    id: int | str
+    metrics: dict[str, float] = msgspec.field(default_factory=dict)
+    weight: float = 1.0
+
+
+class Protocol(Value, frozen=True, kw_only=True, omit_defaults=True):
+    """How something was measured; every kind of evidence adds its own fields. Empty ones are left out of the JSON."""
+
+    dtype: str = ""
+    device: str = ""
+    engine: str = ""
+
+    def facts(self) -> dict[str, Any]:
+        """The fields that say something, for tables."""
+        fields = msgspec.structs.asdict(self)
+        return {name: value for name, value in fields.items() if value not in ("", None, (), {})}
+
+
+class Evidence(Record, frozen=True, kw_only=True):
+    """One measurement with everything that is needed to repeat it and to doubt it.
+
+    A subclass for each kind of measurement has its figures as fields, a ``protocol`` that says how they were taken, and
+    ``items`` where two models are compared item by item. ``edits`` are those of the model, ``versions`` the software.
+    """
+
+    model: ModelIdentity = ModelIdentity(name="", model_type="", layers=0, config_sha256="", files={})
+    edits: Edits = Edits()
+    data: Data = Data()
+    protocol: Protocol = Protocol()
+    seconds: float = 0.0
+    versions: dict[str, str] = msgspec.field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """The noun of its schema: ``perplexity`` of ``gatenorm/perplexity/1``."""
+        return kind_of(type(self))
+
+    @property
+    def task(self) -> str:
+        """Which of several measurements of one kind it is, where there are several."""
+        return ""
+
+    @property
+    def paired_items(self) -> tuple[Item, ...]:
+        """The items by which two models can be compared."""
+        return getattr(self, "items", ())
+
+    def numbers(self) -> Mapping[str, float]:
+        """The numbers of the record by name, the most telling first: for lists that hold any kind of record."""
+        return {}
+
+    @property
+    def data_name(self) -> str:
+        """What the data are called."""
+        return self.data.name
+
+    def facts(self) -> Mapping[str, Any]:
+        """The protocol's fields that say something."""
+        return self.protocol.facts()
+
+    def same_task(self, other: Evidence) -> bool:
+        """Whether both are about the same task on the same data."""
+        mine, theirs = ((e.kind, e.task, e.data.sha256 or e.data.name) for e in (self, other))
+        return mine == theirs
+
+
+def kind_of(kind: type[Evidence]) -> str:
+    """The noun of a kind of evidence: ``perplexity``."""
+    return str(kind.__struct_config__.tag).split("/")[1]
+
+
+def of_type(records: Iterable[Evidence], kind: type[E]) -> tuple[E, ...]:
+    """The records of one kind, in their order."""
+    return tuple(record for record in records if isinstance(record, kind))
