@@ -304,6 +304,18 @@ def test_a_full_disk_leaves_nothing_behind(tiny_models: TinyModels, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []  # the folder that it made for the output is gone too
 
 
+def test_further_chat_templates_are_carried_over(tiny_models: TinyModels, tmp_path: Path):
+    source = shutil.copytree(tiny_models("llama-gqa"), tmp_path / "model")
+    secret = tmp_path / "secret"
+    secret.write_text("of somebody else")
+    (source / "additional_chat_templates").mkdir()
+    (source / "additional_chat_templates/tool_use.jinja").write_text("{{ messages }}")
+    (source / "additional_chat_templates/link.jinja").symlink_to(secret)
+    written = write_pruned(api.open_model(source), api.plan(source, drop=[1]), tmp_path / "out")
+    assert (tmp_path / "out/additional_chat_templates/tool_use.jinja").read_text() == "{{ messages }}"
+    assert written.left_out == ("additional_chat_templates/link.jinja",)
+
+
 def test_too_little_room_is_said_before_anything_is_written(tiny_models: TinyModels, tmp_path: Path):
     """A sparse checkpoint of many terabytes costs nothing to make and cannot be copied anywhere."""
     source = shutil.copytree(tiny_models("llama-gqa"), tmp_path / "model")

@@ -89,6 +89,10 @@ class TensorStore(Protocol):
         """
         ...
 
+    def is_own(self, name: str) -> bool:
+        """Whether a companion exists and belongs to the checkpoint: a link that leads elsewhere must not be copied."""
+        ...
+
     def raw(self, name: str, rows: slice | None = None, *, counted: bool = True) -> Bits:
         """A tensor as it is stored, or a run of its rows; a view where the file is mapped.
 

@@ -96,7 +96,7 @@ def write_merged(
     checkpoint = layout.checkpoint
     merged = ((name, _merged(checkpoint, name, added.get(name))) for name in checkpoint.specs)
     checkpoint.rewritten(merged).write(target, progress)
-    carried, _ = carry_over(checkpoint.directory, target, _WRITTEN)
+    carried, _ = carry_over(checkpoint, target, _WRITTEN)
     config = dict(checkpoint.config)
     config["gatenorm"] = {**config["gatenorm"], "recovery": dict(summary)}
     write_json(target / "config.json", config)

@@ -83,27 +83,17 @@ def pruned_config(layout: Layout, plan: Plan) -> dict[str, Any]:
     return config
 
 
-def belongs(path: Path) -> bool:
-    """Whether a file of a checkpoint is its own: a link may lead into the hub's blob store, or to where ``config.json``
-    really lies, and nowhere else. A checkpoint must not make us copy foreign files.
-    """
-    directory = path.parent.resolve()
-    homes = {directory, directory.parent.parent / "blobs", (directory / "config.json").resolve().parent}
-    return path.resolve().parent in homes
-
-
 def tokenizer_config(layout: Layout) -> dict[str, Any] | None:
     """``tokenizer_config.json`` with the tokenizer class spelled out, or ``None`` where it stays as it is.
 
     transformers takes the class from ``model_type`` where the file names none, and for some types whatever it names;
     under the ``model_type`` of a pruned model it would tokenise otherwise, without a word.
     """
-    rule, directory = layout.data.get("tokenizer"), layout.checkpoint.directory
-    given = directory / "tokenizer_config.json"
-    config = read_json(given, "tokenizer_config.json") if given.is_file() and belongs(given) else {}
+    rule, checkpoint, name = layout.data.get("tokenizer"), layout.checkpoint, "tokenizer_config.json"
+    config = read_json(checkpoint.directory / name, name) if checkpoint.is_own(name) else {}
     if not rule or (rule["when"] == "undeclared" and config.get("tokenizer_class")):
         return None
-    whole = (directory / "tokenizer.json").is_file()
-    if not whole and (rule["when"] == "always" or not (directory / "vocab.json").is_file()):
+    whole = "tokenizer.json" in checkpoint.companions
+    if not whole and (rule["when"] == "always" or "vocab.json" not in checkpoint.companions):
         return None
     return {**config, "tokenizer_class": rule["class"]}

@@ -7,40 +7,20 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gatenorm.checkpoint import NewTensor, TensorStore
 from gatenorm.checkpoint.dtypes import from_float32
-from gatenorm.checkpoint.parts import NewTensor, repeated
+from gatenorm.checkpoint.parts import repeated
 from gatenorm.families import Layout
 from gatenorm.files import check_apart, new_directory, write_json
 from gatenorm.records import Edit, Edits, Plan, to_json
 from gatenorm.surgery.card import model_card
-from gatenorm.surgery.config import MODELLING_FILE, belongs, modelling_source, pruned_config, tokenizer_config
+from gatenorm.surgery.config import MODELLING_FILE, modelling_source, pruned_config, tokenizer_config
 from gatenorm.surgery.operation import Weights, added_tensors, check_weights, is_removed, operation_records, place
 from gatenorm.surgery.planning import check_plan
 
 PLAN_FILE = "gatenorm.json"
 # What a training after pruning left behind: no longer true of a checkpoint that is pruned once more.
 RECOVERY_FILE = "recovery.json"
-# Other copies of the weights, which pruning would make untrue: left where they are.
-_OTHER_WEIGHTS = tuple(
-    "." + ending
-    for ending in (
-        "safetensors",
-        "safetensors.index.json",
-        "bin",
-        "bin.index.json",
-        "pt",
-        "pth",
-        "ckpt",
-        "gguf",
-        "onnx",
-        "onnx_data",
-        "msgpack",
-        "h5",
-        "ot",
-        "tflite",
-        "npz",
-    )
-)
 # What others found out about the source's very weights, which is not true of these.
 _OF_THE_SOURCE = {"SHA256SUMS", "sha256sums.txt", "measured.json", "all_results.json", "eval_results.json"}
 _WRITTEN = {"config.json", "README.md", PLAN_FILE, RECOVERY_FILE, MODELLING_FILE.name}
@@ -84,7 +64,7 @@ def write_pruned(
     files = checkpoint.rewritten((*kept, *_added(layout, new, weights or {})))
     with new_directory(out, files.size) as temporary:
         files.write(temporary, progress)
-        carried, left_out = carry_over(checkpoint.directory, temporary, _WRITTEN)
+        carried, left_out = carry_over(checkpoint, temporary, _WRITTEN)
         write_json(temporary / "config.json", config)
         if tokenizer is not None:
             write_json(temporary / "tokenizer_config.json", tokenizer)
@@ -104,21 +84,15 @@ def _added(layout: Layout, edits: Edits, weights: Mapping[Edit, Weights]) -> Ite
         yield stored.name, NewTensor(name, stored.dtype, shape, (repeated(data, 1),))
 
 
-def carry_over(source: Path, target: Path, written: Collection[str]) -> tuple[list[str], list[str]]:
-    """Copy what is neither weights, nor about them, nor ``written`` anew; returns the names, and those of links that
-    lead elsewhere.
+def carry_over(checkpoint: TensorStore, target: Path, written: Collection[str]) -> tuple[list[str], list[str]]:
+    """Copy the companion files that stay true and are not ``written`` anew.
+
+    Returns:
+        Their names, and the names of links that lead out of the checkpoint, which are left out.
     """
-    carried: list[str] = []
-    left_out: list[str] = []
-    for path in sorted(source.iterdir()):
-        name = path.name
-        if name.startswith(".") or name in written or name in _OF_THE_SOURCE or name.endswith(_OTHER_WEIGHTS):
-            continue
-        if not path.is_file():
-            continue
-        if not belongs(path):
-            left_out.append(name)
-            continue
-        shutil.copyfile(path, target / name)
-        carried.append(name)
-    return carried, left_out
+    names = [name for name in checkpoint.companions if name not in written and name not in _OF_THE_SOURCE]
+    carried = [name for name in names if checkpoint.is_own(name)]
+    for name in carried:
+        (target / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(checkpoint.directory / name, target / name)
+    return carried, [name for name in names if name not in carried]

@@ -8,16 +8,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gatenorm.checkpoint import TensorStore
 from gatenorm.errors import OutputError
 from gatenorm.exports.gguf.added_tokens import Settings
 from gatenorm.exports.gguf.special_tokens import OWN_SPACES
 from gatenorm.exports.gguf.vocabulary import FIRST_ONLY_NOTE, UNUSED, Vocabulary, from_json, from_pieces
 from gatenorm.families import Layout
 from gatenorm.records import read_json
-from gatenorm.surgery.config import belongs
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -70,14 +69,13 @@ def tokenizer(layout: Layout, rows: int) -> Tokenizer:
     Raises:
         OutputError: there is none, llama.cpp has no such tokenizer, or it has more tokens than the embedding has rows.
     """
-    directory = layout.checkpoint.directory
-    whole, pieces = directory / "tokenizer.json", directory / "tokenizer.model"
-    config = _settings(directory)
-    settings = Settings(config, _json(directory / "added_tokens.json"))
-    if _there(whole):
-        words = _understood(from_json, _json(whole), settings)
-    elif _there(pieces):
-        words = _understood(from_pieces, pieces, settings)
+    checkpoint = layout.checkpoint
+    config = _settings(checkpoint)
+    settings = Settings(config, _json(checkpoint, "added_tokens.json"))
+    if checkpoint.is_own("tokenizer.json"):
+        words = _understood(from_json, _json(checkpoint, "tokenizer.json"), settings)
+    elif checkpoint.is_own("tokenizer.model"):
+        words = _understood(from_pieces, checkpoint.directory / "tokenizer.model", settings)
     else:
         raise OutputError("there is no tokenizer.json or tokenizer.model beside the weights, and llama.cpp needs one")
     words = _with_rows(words, rows)
@@ -88,17 +86,17 @@ def tokenizer(layout: Layout, rows: int) -> Tokenizer:
         rows=rows,
         special=special,
         adds=(_adds(words, special, 0), _adds(words, special, 1)),
-        chat_template=_chat_template(directory, config),
+        chat_template=_chat_template(checkpoint, config),
         notes=_notes(words, config),
     )
 
 
-def _settings(directory: Path) -> dict[str, Any]:
+def _settings(checkpoint: TensorStore) -> dict[str, Any]:
     """``tokenizer_config.json``, and where that has no tokens of its own what ``special_tokens_map.json`` says, which
     counts more then: as transformers 5 reads them.
     """
-    config = _json(directory / "tokenizer_config.json")
-    return config if "added_tokens_decoder" in config else {**config, **_json(directory / "special_tokens_map.json")}
+    config = _json(checkpoint, "tokenizer_config.json")
+    return config if "added_tokens_decoder" in config else {**config, **_json(checkpoint, "special_tokens_map.json")}
 
 
 def _with_rows(words: Vocabulary, rows: int) -> Vocabulary:
@@ -162,12 +160,8 @@ def _understood(read: Callable[..., Vocabulary], *given: Any) -> Vocabulary:
         raise OutputError(f"its tokenizer files are damaged ({error!r:.80}): fetch them again") from None
 
 
-def _there(path: Path) -> bool:
-    return path.is_file() and belongs(path)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return read_json(path, path.name) if _there(path) else {}
+def _json(checkpoint: TensorStore, name: str) -> dict[str, Any]:
+    return read_json(checkpoint.directory / name, name) if checkpoint.is_own(name) else {}
 
 
 def _special(words: Vocabulary, settings: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, int]:
@@ -190,10 +184,10 @@ def _special(words: Vocabulary, settings: Mapping[str, Any], config: Mapping[str
     return {"bos": ends[-1], "eos": ends[0], **found}
 
 
-def _chat_template(directory: Path, settings: Mapping[str, Any]) -> str | None:
-    file = directory / "chat_template.jinja"
-    if _there(file):  # as in transformers, the file comes before the settings
-        return file.read_text(encoding="utf-8", errors="replace")
+def _chat_template(checkpoint: TensorStore, settings: Mapping[str, Any]) -> str | None:
+    name = "chat_template.jinja"
+    if checkpoint.is_own(name):  # as in transformers, the file comes before the settings
+        return checkpoint.read(name).decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
     # JSON can hold half a character, which no file can.
     template = settings.get("chat_template")
     if isinstance(template, list):

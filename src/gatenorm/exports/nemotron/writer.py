@@ -66,7 +66,7 @@ def write(layout: Layout, out: Path, *, dtype: str, progress: Progress | None) -
     config, tokenizer = nemotron_config(layout), tokenizer_config(layout)
     with new_directory(out, weights.size) as temporary:
         weights.write(temporary, progress)
-        carried, left_out = carry_over(layout.checkpoint.directory, temporary, _WRITTEN)
+        carried, left_out = carry_over(layout.checkpoint, temporary, _WRITTEN)
         write_json(temporary / "config.json", config)
         if tokenizer is not None:
             write_json(temporary / "tokenizer_config.json", tokenizer)

@@ -50,6 +50,9 @@ class GgufStore(TensorStore):
     def read(self, name: str) -> bytes:
         raise CheckpointError("file-missing", f"{self.path} has no companion files such as {name}")
 
+    def is_own(self, name: str) -> bool:
+        return False
+
     def spec(self, name: str) -> StoredTensor:
         super().spec(name)
         return self.specs[name]

@@ -94,6 +94,13 @@ class SafetensorsStore(TensorStore):
             path = self.directory / name
             raise CheckpointError("file-unreadable", f"{path} cannot be read: {error.strerror}") from None
 
+    def is_own(self, name: str) -> bool:
+        # A link may lead into the hub's blob store, or to where config.json really lies, and nowhere else.
+        root = self.directory.resolve()
+        homes = {root, root / _TEMPLATES, root.parent.parent / "blobs", (root / "config.json").resolve().parent}
+        path = self.directory / name
+        return path.is_file() and path.resolve().parent in homes
+
     def spec(self, name: str) -> StoredTensor:
         super().spec(name)
         return self.specs[name]
