@@ -37,10 +37,8 @@ class GatenormError(Exception):
     """
 
     def __init__(
-        self, code: str, problem: str = "", *, field: str = "", given: object = None, expected: str = "", hint: str = ""
+        self, code: str, problem: str, *, field: str = "", given: object = None, expected: str = "", hint: str = ""
     ):
-        if " " in code and not problem:  # a sentence alone: only while the last of them are being given their codes
-            code, problem = "unspecified", code
         super().__init__(code, problem)
         self.code, self.problem, self.field, self.given = code, problem, field, given
         self.expected, self.hint = expected, hint

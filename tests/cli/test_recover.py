@@ -69,25 +69,25 @@ def test_bad_requests_are_one_line_and_status_2(
     short.write_text("short")
     base = ("-o", tmp_path / "o", "--data", place.text)
     wrong: list[tuple[tuple[object, ...], str]] = [
-        ((place.dense, *base), "is dense, nothing was removed from it"),
-        ((place.pruned, "-o", tmp_path / "o", "--data", short), "too short to"),
+        ((place.dense, *base), "not-pruned"),
+        ((place.pruned, "-o", tmp_path / "o", "--data", short), "text-too-short data"),
         ((place.pruned, "-o", tmp_path / "o", "--data", "none.txt"), "data-missing data"),
-        ((place.pruned, *base, "--objective", "distill"), "name it with --parent MODEL"),
-        ((place.pruned, *base, "--targets", "norms"), "--targets norms is not known"),
+        ((place.pruned, *base, "--objective", "distill"), "parent-missing parent"),
+        ((place.pruned, *base, "--targets", "norms"), "targets-unknown targets"),
         ((place.pruned, *base, "--other", short), "study-missing other"),
-        ((place.pruned, *base, "--study", "50%"), "is pruned already"),
+        ((place.pruned, *base, "--study", "50%"), "model-pruned model"),
         ((place.dense, *base, "--study", "half"), "option-value study"),
         (
             (place.dense, *base, "--study", "50%", "--plot", tmp_path / "a.bmp"),
             "plot-format-unknown plot",
         ),
         ((place.pruned, *base, "--device", "cuda:99"), "device-unusable device"),
-        ((place.pruned, *base, "--rank", "0"), "--rank 0 is too few"),
-        ((place.pruned, *base, "--seed", "-1"), "--seed"),
-        ((place.pruned, *base, "--seed", 2**63), "--seed"),
+        ((place.pruned, *base, "--rank", "0"), "rank-out-of-range rank"),
+        ((place.pruned, *base, "--seed", "-1"), "seed-out-of-range seed"),
+        ((place.pruned, *base, "--seed", 2**63), "seed-out-of-range seed"),
         ((place.pruned, *base, "--held-out", "none.txt"), "data-missing data"),
         ((place.dense, *base, "--study", "50%", "--other", "none.txt"), "data-missing data"),
-        ((place.pruned, *base, *QUICK, "--steps", 1, "--learning-rate", "1e30"), "nothing was written"),
+        ((place.pruned, *base, *QUICK, "--steps", 1, "--learning-rate", "1e30"), "not-better"),
     ]
     for arguments, message in wrong:
         refused(capsys, message, "recover", *arguments)

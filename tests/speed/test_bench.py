@@ -144,7 +144,7 @@ def test_lengths_are_those_that_fit(pair: tuple[Variant, Variant]):
     assert cases([16, 24], [1, 2], 4, pair) == (Case(16, 1, 4), Case(24, 1, 4), Case(16, 2, 4), Case(24, 2, 4))
     assert cases(None, [1], 32, pair) == (Case(96, 1, 32),)  # none of the usual ones fits into 128 tokens
     with pytest.raises(
-        EvaluationError, match=r"--lengths 125 with 4 new tokens does not fit .* 128 tokens: at most 124"
+        EvaluationError, match=r"lengths 125 with 4 new tokens does not fit .* 128 tokens: expected at most 124"
     ):
         cases([16, 125], [1], 4, pair)
     with pytest.raises(EvaluationError, match="at most 0"):

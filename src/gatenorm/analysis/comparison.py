@@ -41,7 +41,7 @@ def compare(
     """
     if len(asked) < 2:
         expected = "two or more, such as gate-norm,cosine@self"
-        raise CriterionError("criteria-too-few", field="criteria", given=len(asked), expected=expected)
+        raise CriterionError("criteria-too-few", "is too few", field="criteria", given=len(asked), expected=expected)
     if bound_on is not None:
         check_bound(session)
         session.prepare("cosine", bound_on)

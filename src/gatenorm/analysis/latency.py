@@ -84,7 +84,7 @@ class LatencyProbe:
         """
         for field, given in {"latency": self.tokens, "new_tokens": self.new, "rounds": self.rounds}.items():
             if given < 1:
-                raise EvaluationError("out-of-range", field=field, given=given, expected="1 or more")
+                raise EvaluationError("out-of-range", "is out of range", field=field, given=given, expected="1 or more")
         if model.context and self.tokens + self.new > model.context:
             raise EvaluationError(
                 "context-too-short",

@@ -164,7 +164,8 @@ def _likelihoods(model: PreTrainedModel, batch: Sequence[Sequence[int]]) -> list
     highest = max(max(row) for row in batch)
     if highest >= model.config.vocab_size:
         raise EvaluationError(
-            f"token {highest} is outside the model's vocabulary of {model.config.vocab_size}: wrong tokenizer?"
+            "token-outside-vocabulary",
+            f"token {highest} is outside the model's vocabulary of {model.config.vocab_size}: wrong tokenizer?",
         )
     longest = max(map(len, batch))
     ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in batch], device=model.device)

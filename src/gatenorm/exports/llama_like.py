@@ -101,7 +101,7 @@ def _obstacles(layout: Layout) -> Iterator[str]:
     if layout.assumed:
         yield (
             f"its model_type is {config.get('model_type')!r}, and that it computes like {layout.model_type} is only "
-            "assumed (--family)"
+            "assumed"
         )
     changed = [key for key, neutral in _NEUTRAL.items() if config.get(key) not in neutral]
     if changed:

@@ -125,7 +125,9 @@ class AttentionWeights:
     def _vector(self, name: str, lengths: set[int]) -> Float32:
         shape = self.layout.checkpoint.spec(name).shape
         if len(shape) != 1 or shape[0] not in lengths:
-            raise FamilyError(f"{name} has shape {list(shape)}, but config.json implies {sorted(lengths)}")
+            raise FamilyError(
+                "tensor-shape-wrong", f"{name} has shape {list(shape)}, but config.json implies {sorted(lengths)}"
+            )
         return self.layout.checkpoint.float32(name)
 
     def check(self) -> None:
@@ -144,11 +146,15 @@ class AttentionWeights:
         for role, shape in wanted.items():
             name = self._weight_name(role)
             if name not in lay.checkpoint:
-                raise FamilyError(f"no tensor {name}: expected the {role} projection of layer {self.layer} there")
+                raise FamilyError(
+                    "tensor-missing", f"no tensor {name}: expected the {role} projection of layer {self.layer} there"
+                )
             expected = shape[::-1] if lay.roles.get("transposed") else shape
             found = lay.checkpoint.spec(name).shape
             if found != expected:
-                raise FamilyError(f"{name} has shape {list(found)}, but config.json implies {list(expected)}")
+                raise FamilyError(
+                    "tensor-shape-wrong", f"{name} has shape {list(found)}, but config.json implies {list(expected)}"
+                )
 
     def _weight_name(self, role: str) -> str:
         return self.layout.tensor(self.layer, f"{self.layout.roles[role]}.weight")

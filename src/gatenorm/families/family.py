@@ -95,7 +95,7 @@ def family(model_type: str, config: Mapping[str, Any]) -> Data:
         FamilyError: no such family, or a switch that decides between variants is neither true nor false.
     """
     if model_type not in families():
-        raise FamilyError(f"model_type {model_type!r} is not known; known: {', '.join(families())}")
+        raise FamilyError("family-unknown", f"model_type {model_type!r} is not known; known: {', '.join(families())}")
     data = families()[model_type]
     _check_switches(config, data)
     for variant in data.get("variants", ()):
@@ -115,7 +115,7 @@ def _check_switches(config: Mapping[str, Any], data: Data) -> None:
     rules = [*data.get("variants", ()), *data.get("refuse", ())]
     for key in {key for rule in rules for key in rule["when"]}:
         if isinstance(data["defaults"][key], bool) and not isinstance(config.get(key, False), bool):
-            raise FamilyError(f"config.json: {key} is {config[key]!r:.40}, expected true or false")
+            raise FamilyError("config-wrong", f"config.json: {key} is {config[key]!r:.40}, expected true or false")
 
 
 def value(config: Mapping[str, Any], data: Data, key: str) -> Any:
@@ -131,7 +131,7 @@ def positive(key: str, given: Any) -> float:
     """
     if isinstance(given, (int, float)) and not isinstance(given, bool) and 0 < given < math.inf and given < 2**63:
         return float(given)
-    raise FamilyError(f"config.json: {key} is {given!r:.40}, expected a positive number")
+    raise FamilyError("config-wrong", f"config.json: {key} is {given!r:.40}, expected a positive number")
 
 
 def refusal(data: Data, config: Mapping[str, Any]) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gatenorm.checkpoint import TensorStore
-from gatenorm.errors import FamilyError, did_you_mean
+from gatenorm.errors import FamilyError, did_you_mean, named
 from gatenorm.families.attention import AttentionWeights
 from gatenorm.families.completeness import missing
 from gatenorm.families.family import Data, families, family, positive, refusal, value
@@ -105,7 +105,9 @@ class Layout:
             FamilyError: the layer does not exist or has lost its attention.
         """
         if layer not in self.attention_layers:
-            raise FamilyError(f"layer {layer} has no attention: expected one of {list(self.attention_layers)}")
+            raise FamilyError(
+                "no-attention", f"layer {layer} has no attention: expected one of {list(self.attention_layers)}"
+            )
         return AttentionWeights(self, layer)
 
     def removed_with(self, layer: int) -> tuple[str, ...]:
@@ -162,15 +164,17 @@ def detect_layout(checkpoint: TensorStore, assume: str | None = None) -> Layout:
     pruned = pruned_record(config)
     model_type = str(pruned.base_model_type if pruned else config.get("model_type"))
     if assume is not None and assume not in families():
-        raise FamilyError(f"family {assume!r} is not known; {did_you_mean(assume, families())}")
+        raise FamilyError(
+            "family-unknown", "is not known", field="family", given=assume, hint=did_you_mean(assume, families())
+        )
     if assume is None and model_type not in families():
-        raise FamilyError(_unknown(checkpoint, model_type))
+        raise FamilyError("family-unknown", _unknown(checkpoint, model_type))
     _refuse_quantised(checkpoint)
     data = family(assume or model_type, config)
     number = _numbers(config, data)
     heads, width = number("heads"), number("width")
     if heads > width:
-        raise FamilyError(f"config.json: {heads} query heads do not fit into a width of {width}")
+        raise FamilyError("config-wrong", f"config.json: {heads} query heads do not fit into a width of {width}")
     head_dim = number("head_dim", width // heads)
     scale = data["scale"]
     if isinstance(scale, list):
@@ -221,7 +225,10 @@ def _refuse_quantised(checkpoint: TensorStore) -> None:
         if name is None:
             return
         found = f"there is a tensor {name}"
-    raise FamilyError(f"the weights are quantised: {found}; the stored numbers are codes: score the original weights")
+    raise FamilyError(
+        "weights-quantised",
+        f"the weights are quantised: {found}; the stored numbers are codes: score the original weights",
+    )
 
 
 class _Number(Protocol):
@@ -239,9 +246,13 @@ def _numbers(config: Mapping[str, Any], data: Data) -> _Number:
             if type(found) is int and 0 < found <= LARGEST:
                 return found
             if found is not None:
-                raise FamilyError(f"config.json: {key} is {found!r:.40}, expected a positive whole number")
+                raise FamilyError(
+                    "config-wrong", f"config.json: {key} is {found!r:.40}, expected a positive whole number"
+                )
         if otherwise is None:
-            raise FamilyError(f"config.json has no {' or '.join(keys)}: it is needed to know the model's shape")
+            raise FamilyError(
+                "config-incomplete", f"config.json has no {' or '.join(keys)}: it is needed to know the model's shape"
+            )
         return otherwise
 
     return number
@@ -255,8 +266,9 @@ def _prefix(checkpoint: TensorStore, data: Data) -> str:
         if any(t.name.startswith(prefix + ".") for t in checkpoint.specs.values()):
             return prefix
     raise FamilyError(
+        "tensor-missing",
         f"no tensor of {checkpoint.directory} is called {path}.* or {short}.*: expected the weights of "
-        f"{data['classes']['causal_lm']}"
+        f"{data['classes']['causal_lm']}",
     )
 
 
@@ -265,14 +277,18 @@ def _unknown(checkpoint: TensorStore, model_type: str) -> str:
     like = [f"{llama['block']['path']}.0.{llama['roles'][role]}.weight" for role in "qkvo"]
     message = f"model_type {model_type!r:.80} is not known; {did_you_mean(model_type[:80], families())}"
     if all(name in checkpoint for name in like):
-        message += ". Its tensors are named like Llama's: if it computes like Llama, say so with --family llama"
+        message += (
+            f". Its tensors are named like Llama's: if it computes like Llama, say so with {named('family')} llama"
+        )
     return message
 
 
 def _check_shapes(layout: Layout) -> None:
     """Refuse a config and weights that contradict each other before anything is computed from either."""
     if layout.heads % layout.kv_heads:
-        raise FamilyError(f"config.json: {layout.heads} query heads are no multiple of {layout.kv_heads} key heads")
+        raise FamilyError(
+            "config-wrong", f"config.json: {layout.heads} query heads are no multiple of {layout.kv_heads} key heads"
+        )
     # Counted in the weights before the config's number is believed: it sets the length of everything that follows.
     skip = len(layout.prefix) + 1
     indices = {
@@ -285,8 +301,9 @@ def _check_shapes(layout: Layout) -> None:
     stored += sum(str(layer) not in indices for layer in layout.edits.blocks)
     if stored != layout.layers:
         raise FamilyError(
+            "layers-differ",
             f"config.json says {layout.layers} layers, but the weights hold {stored} ({layout.prefix}.*): "
-            "is a shard missing, or the config another model's?"
+            "is a shard missing, or the config another model's?",
         )
     for layer in layout.attention_layers:
         AttentionWeights(layout, layer).check()

@@ -38,11 +38,15 @@ class Rotary:
         rule = data["rotary"]
         scaling = config.get("rope_scaling") or config.get("rope_parameters") or {}
         if not isinstance(scaling, Mapping):
-            raise FamilyError(f"config.json: rope_scaling or rope_parameters is {scaling!r:.40}, expected an object")
+            raise FamilyError(
+                "config-wrong", f"config.json: rope_scaling or rope_parameters is {scaling!r:.40}, expected an object"
+            )
         theta = _first(rule["theta"], scaling, config, rule["default_theta"])
         fraction = _first(rule["fraction"], scaling, config, rule["default_fraction"])
         if fraction > 1:
-            raise FamilyError(f"config.json: {rule['fraction'][0]} is {fraction}, expected a share of at most 1")
+            raise FamilyError(
+                "config-wrong", f"config.json: {rule['fraction'][0]} is {fraction}, expected a share of at most 1"
+            )
         spans = [
             int(positive(key, source[key]))
             for key in ("original_max_position_embeddings", "max_position_embeddings")
@@ -69,7 +73,10 @@ class Rotary:
             return inverse / self._parameter("factor")
         if self.kind == "llama3":
             return self._llama3(inverse)
-        raise CriterionError(f"rope type {self.kind!r} is not known to gate-norm-rope; known: default, linear, llama3")
+        raise CriterionError(
+            "rope-type-unknown",
+            f"rope type {self.kind!r} is not known to gate-norm-rope; known: default, linear, llama3",
+        )
 
     def _llama3(self, inverse: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Llama 3.1's rule: long waves are stretched by ``factor``, short ones kept, those between blended."""
@@ -78,7 +85,9 @@ class Rotary:
         old = self._parameter(key) if key in self.scaling or self.context is None else float(self.context)
         low, high = self._parameter("low_freq_factor"), self._parameter("high_freq_factor")
         if low >= high:
-            raise CriterionError(f"rope type 'llama3' needs low_freq_factor < high_freq_factor, given {low} and {high}")
+            raise CriterionError(
+                "config-wrong", f"rope type 'llama3' needs low_freq_factor < high_freq_factor, given {low} and {high}"
+            )
         turns = old * inverse / (2 * math.pi)
         blend = np.clip((turns - low) / (high - low), 0.0, 1.0)
         return (1 - blend) * inverse / self._parameter("factor") + blend * inverse
@@ -87,7 +96,7 @@ class Rotary:
         try:
             return positive(f"the rope parameter {key}", self.scaling.get(key))
         except FamilyError as error:
-            raise CriterionError(f"rope type {self.kind!r:.40}: {error}") from None
+            raise CriterionError("config-wrong", f"rope type {self.kind!r:.40}: {error}") from None
 
 
 def _first(keys: list[str], parameters: Mapping[str, Any], config: Mapping[str, Any], default: float) -> float:

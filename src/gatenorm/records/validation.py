@@ -20,9 +20,13 @@ class readable:  # noqa: N801 - reads as a statement: `with readable("a plan"):`
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if isinstance(error, KeyError):
-            raise PlanError(f"{self.what} lacks the field {error.args[0]!r}: was the file cut or edited?") from error
+            raise PlanError(
+                "field-missing", f"{self.what} lacks the field {error.args[0]!r}: was the file cut or edited?"
+            ) from error
         if isinstance(error, (TypeError, ValueError, AttributeError, OverflowError)):
-            raise PlanError(f"{self.what} holds a field of the wrong type ({error}): was the file edited?") from error
+            raise PlanError(
+                "field-wrong", f"{self.what} holds a field of the wrong type ({error}): was the file edited?"
+            ) from error
 
 
 def whole(given: Any) -> int:
@@ -56,5 +60,7 @@ def check_schema(data: Mapping[str, Any], expected: str | Sequence[str], what: s
     given = data.get("schema") if isinstance(data, Mapping) else None
     if given not in known:
         wanted = " or ".join(map(repr, known))
-        raise PlanError(f"this is not {what} that this release can read: schema {given!r}, expected {wanted}")
+        raise PlanError(
+            "schema-unknown", f"this is not {what} that this release can read: schema {given!r}, expected {wanted}"
+        )
     return str(given)

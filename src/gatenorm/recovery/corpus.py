@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gatenorm.errors import CalibrationError, EvaluationError, RecoveryError, fields_named
+from gatenorm.errors import CalibrationError, EvaluationError, RecoveryError, fields_named, named
 from gatenorm.evaluation.core.text import Text, read_text
 from gatenorm.models.batches import check_vocabulary
 from gatenorm.records import to_json
@@ -90,7 +90,12 @@ def split(text: Text) -> tuple[Text, Text]:
     if text.rows:
         cut = len(text.rows) - max(1, round(len(text.rows) * HELD_OUT_SHARE))
         if cut == 0:
-            raise RecoveryError(f"{text.name} has one row: give a text to watch with --held-out FILE, or more rows")
+            raise RecoveryError(
+                "text-too-short",
+                f"{text.name} has one row",
+                field="data",
+                hint=f"give a text to check on as {named('held_out')}, or more rows",
+            )
         parts = ("\n\n".join(text.rows[:cut]), "\n\n".join(text.rows[cut:]))
         rows = (text.rows[:cut], text.rows[cut:])
     else:
@@ -130,14 +135,16 @@ def pack(
     least = settings.sequences
     if len(train) < least:
         raise RecoveryError(
-            f"{text.name} is too short to train on: {len(train)} sequences of {length} tokens, one step takes {least}; "
-            "give more text, a smaller --batch or a shorter --length"
+            "text-too-short",
+            f"{text.name} is too short to train on: {len(train)} sequences of {length} tokens, one step takes {least}",
+            field="data",
+            hint=f"give more text, a smaller {named('batch')} or a shorter {named('length')}",
         )
     watched = windows(tokenizer, held_out, length, settings.watch_windows)
     try:
         check_vocabulary([[int(train.max()), *(max(window) for window in watched)]], vocabulary)
     except EvaluationError as error:
-        raise RecoveryError(str(error)) from error
+        raise error.as_kind(RecoveryError) from error
     data = {
         **to_json(text.identity()),
         "text": text.protocol,
@@ -157,8 +164,10 @@ def windows(tokenizer: PreTrainedTokenizerBase, text: Text, length: int, count: 
     found = _cut(tokenizer, _pieces(text), tokenizer.eos_token_id if text.rows else None, length, None)
     if not len(found):
         raise RecoveryError(
-            f"{text.name} is too short to watch: it has fewer than {length} tokens; give more text, --held-out "
-            "FILE, or a shorter --length"
+            "text-too-short",
+            f"{text.name} is too short to watch: it has fewer than {length} tokens",
+            field="held_out",
+            hint=f"give more text, {named('held_out')}, or a shorter {named('length')}",
         )
     chosen = np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int)
     return tuple(tuple(map(int, found[n])) for n in chosen)

@@ -26,8 +26,10 @@ def adapted_modules(model: Any, layout: Layout, targets: Sequence[str]) -> dict[
     if not found or absent:
         what = f"; the checkpoint has no {absent[0]}" if absent else ""
         raise RecoveryError(
-            f"{layout.checkpoint.name} has no module left to train among its {' and '.join(targets)}{what}: "
-            "name others with --targets"
+            "nothing-to-train",
+            f"{layout.checkpoint.name} has no module left to train among its {' and '.join(targets)}{what}",
+            field="targets",
+            hint="name others",
         )
     return found
 

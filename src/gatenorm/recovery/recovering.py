@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from gatenorm.checkpoint import open_store
-from gatenorm.errors import RecoveryError
+from gatenorm.errors import RecoveryError, named
 from gatenorm.evaluation.core.text import Text
 from gatenorm.families import Layout, detect_layout
 from gatenorm.files import check_apart, check_new_directory, new_directory, write_json
@@ -48,7 +48,9 @@ class NothingLearnedError(RecoveryError):
         what = "the only step" if state.step == 1 else f"none of {state.step} steps"
         better = "was no better" if state.step == 1 else "was better"
         super().__init__(
-            f"{what} {better} than {name} as it was{why}: nothing was written; lower --learning-rate, or give more data"
+            "not-better",
+            f"{what} {better} than {name} as it was{why}: nothing was written",
+            hint=f"lower {named('learning_rate')}, or give more data",
         )
 
 
@@ -214,11 +216,23 @@ def _write(
 def _check(layout: Layout, parent: Layout | None, settings: Settings) -> None:
     name = layout.checkpoint.name
     if not layout.edits:
-        raise RecoveryError(f"{name} is dense, nothing was removed from it: give what gatenorm prune wrote, or --study")
+        raise RecoveryError(
+            "not-pruned",
+            f"{name} is dense, nothing was removed from it",
+            hint="give what gatenorm prune wrote, or study the budgets of a dense model",
+        )
     if settings.objective == "distill" and parent is None:
-        raise RecoveryError("--objective distill learns from the unpruned model: name it with --parent MODEL")
+        raise RecoveryError(
+            "parent-missing", "is missing", field="parent", expected="the unpruned model, from which distill learns"
+        )
     if parent is not None and _lost(parent) >= _lost(layout):
-        raise RecoveryError(f"--parent {parent.checkpoint.name} has lost as much: expected the unpruned model")
+        raise RecoveryError(
+            "parent-pruned",
+            "has lost as much",
+            field="parent",
+            given=parent.checkpoint.name,
+            expected="the unpruned model",
+        )
 
 
 def _lost(layout: Layout) -> int:
@@ -230,7 +244,9 @@ def _length(layout: Layout, settings: Settings) -> int:
     longest = layout.context
     length = settings.length or min(longest or DEFAULT_LENGTH, DEFAULT_LENGTH)
     if longest and length > longest:
-        raise RecoveryError(f"--length {length} is longer than the model's {longest} positions")
+        raise RecoveryError(
+            "length-too-long", f"is longer than the model's {longest} positions", field="length", given=length
+        )
     return length
 
 
@@ -258,8 +274,11 @@ def _check_vocabulary(teacher: Any, vocabulary: int, parent: Layout) -> None:
     theirs = int(teacher.config.vocab_size)
     if theirs != vocabulary:
         raise RecoveryError(
-            f"--parent {parent.checkpoint.name} has a vocabulary of {theirs}, the pruned model one of {vocabulary}: "
-            "expected the model that it was pruned from"
+            "vocabularies-differ",
+            f"has a vocabulary of {theirs}, the pruned model one of {vocabulary}",
+            field="parent",
+            given=parent.checkpoint.name,
+            expected="the model that it was pruned from",
         )
 
 

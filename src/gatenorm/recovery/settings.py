@@ -83,27 +83,35 @@ class Settings:
         self._known("objective", self.objective, OBJECTIVES)
         self._known("schedule", self.schedule, SCHEDULES)
         if not self.targets:
-            raise RecoveryError(f"--targets is empty: expected one or more of {', '.join(TARGETS)}")
+            raise RecoveryError(
+                "targets-empty", "is empty", field="targets", expected=f"one or more of {', '.join(TARGETS)}"
+            )
         for target in self.targets:
             self._known("targets", target, TARGETS)
         for name in ("steps", "rank", "batch", "accumulation", "watch_every", "watch_windows"):
             self._least(name, 1)
         if not 0 <= self.seed <= LARGEST_SEED:
-            raise RecoveryError(f"--seed {self.seed} is out of range: expected 0 to {LARGEST_SEED}")
+            raise self._out_of_range("seed", f"0 to {LARGEST_SEED}")
         if self.length is not None:
             self._least("length", 2)
         for name in ("alpha", "learning_rate", "clip", "temperature"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise RecoveryError(f"{_option(name)} {getattr(self, name):g} is out of range: expected more than 0")
+                raise self._out_of_range(name, "more than 0")
         for name in ("dropout", "warm_up"):
             if not 0 <= getattr(self, name) < 1:
-                raise RecoveryError(f"{_option(name)} {getattr(self, name):g} is out of range: expected 0 to 1")
+                raise self._out_of_range(name, "0 to 1")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise RecoveryError(f"--weight-decay {self.weight_decay:g} is out of range: expected 0 or more")
+            raise self._out_of_range("weight_decay", "0 or more")
         if not self.diverged > 1:
-            raise RecoveryError(f"--diverged {self.diverged:g} is out of range: expected more than 1")
+            raise self._out_of_range("diverged", "more than 1")
         if self.dtype == "float16":
-            raise RecoveryError("--dtype float16 loses small gradients: train in bfloat16 or float32")
+            raise RecoveryError(
+                "dtype-unusable",
+                "loses small gradients",
+                field="dtype",
+                given="float16",
+                expected="bfloat16 or float32",
+            )
 
     @property
     def sequences(self) -> int:
@@ -123,13 +131,14 @@ class Settings:
 
     def _known(self, name: str, given: str, known: Any) -> None:
         if given not in known:
-            raise RecoveryError(f"{_option(name)} {given} is not known; {did_you_mean(given, known)}")
+            raise RecoveryError(
+                f"{name}-unknown", "is not known", field=name, given=given, hint=did_you_mean(given, known)
+            )
 
     def _least(self, name: str, least: int) -> None:
-        given = getattr(self, name)
-        if given < least:
-            raise RecoveryError(f"{_option(name)} {given} is too few: expected {least} or more")
+        if getattr(self, name) < least:
+            raise self._out_of_range(name, f"{least} or more")
 
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
+    def _out_of_range(self, name: str, expected: str) -> RecoveryError:
+        code = f"{name.replace('_', '-')}-out-of-range"
+        return RecoveryError(code, "is out of range", field=name, given=f"{getattr(self, name):g}", expected=expected)

@@ -173,7 +173,12 @@ def study(
         RecoveryError: no share, or a folder of another study; or as :func:`gatenorm.recovery.recovering.recover`.
     """
     if not shares or not criteria:
-        raise RecoveryError("a study needs a share and a criterion: give --study 20%,40% and --criteria gate-norm")
+        raise RecoveryError(
+            "study-empty",
+            "is empty",
+            field="shares" if not shares else "criteria",
+            expected="one or more, such as 0.2,0.4 and gate-norm",
+        )
     length = settings.length or min(layout.context or DEFAULT_LENGTH, DEFAULT_LENGTH)
     settings = replace(settings, length=length)
     if held_out is None:

@@ -30,10 +30,12 @@ def measure(
     engines = measuring.config.speed.engines
     missing = []
     if not engines:
-        missing.append(NotExamined("speed and memory", "no engine was chosen", "--engine transformers"))
+        missing.append(
+            NotExamined("speed and memory", "no engine was chosen", "name one in speed.engines, such as transformers")
+        )
     if all(_form(engine) == _DIRECTORY for engine in engines):
         why = "the engine chosen reads the pruned directory itself" if engines else "no engine was chosen"
-        missing.append(NotExamined("export and verify", why, "--engine llamacpp"))
+        missing.append(NotExamined("export and verify", why, "add llamacpp to speed.engines"))
     if not candidates and engines:
         return [*missing, _ALL_REJECTED], "nothing to time"
     for engine in engines:

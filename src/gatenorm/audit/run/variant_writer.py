@@ -49,7 +49,9 @@ def build(measuring: Measuring, candidates: Sequence[Candidate]) -> None:
         measuring.reporter.ledger.expect("build")
     for result in measuring.results(orders):
         if "error" in result:
-            raise OutputError(f"{result['error']}: make room and give the same command again, it goes on where it was")
+            raise OutputError(
+                "no-space", str(result["error"]), hint="make room and repeat the command, which resumes the audit"
+            )
     # A variant whose tokenizer or template was changed since is not the model's any more, though its weights are.
     for stamp, made_of in stamps.items():
         state.write_stamp(stamp, made_of)

@@ -74,7 +74,9 @@ class Workflow:
             self.scores[one.name] = one.own(from_json(Scores, result["scores"], "scores"))
         asked = [self.scores[one.name] for one in self._asked_for() if one.name in self.scores]
         if not asked:
-            raise CriterionError(f"{self.wanted[0].name} could not be had, and nothing else was asked for")
+            raise CriterionError(
+                "no-ranking", f"{self.wanted[0].name} could not be computed, and nothing else was asked for"
+            )
         checks = [self.scores[one.name] for one in self.wanted if one.check and one.name in self.scores]
         count = decision_count([b.count for b in self.budgets], len(self.layout.attention_layers))
         if checks:
@@ -137,7 +139,7 @@ class Workflow:
         """Step 7: training after aggressive budgets, when asked for, and everything once more."""
         self.measuring.begin(7, STEPS[6])
         if not self.config.recovery.enabled:
-            self.not_examined.append(NotExamined("recovery", "it was not asked for", "--recover"))
+            self.not_examined.append(NotExamined("recovery", "it was not asked for", "set recovery.enabled"))
             return
         recovered, why = building.recover(self.measuring, self.candidates)
         if why:
@@ -157,7 +159,7 @@ class Workflow:
     def _without(self, one: Wanted, why: str) -> None:
         """A ranking that could not be made: fatal for the first one asked for, told for all others."""
         if one is self.wanted[0]:
-            raise CriterionError(why)
+            raise CriterionError("ranking-failed", why)
         what = "the cross-check" if one.check else "a ranking"
         self.not_examined.append(NotExamined(f"{what} {one.name}", why))
 

@@ -135,6 +135,7 @@ Study = Annotated[
         "--study 20%,40%",
         STUDY,
         "Prune the dense MODEL at each of these budgets, recover each, and measure before and after",
+        fields="shares",
         reader=readers.SHARES,
     ),
 ]

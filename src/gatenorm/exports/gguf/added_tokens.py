@@ -65,15 +65,18 @@ def added_tokens(
     for entry in _list(own, "added_tokens of its tokenizer.json"):
         token = _token(entry, "added_tokens of its tokenizer.json", entry.get("id") if _is(entry) else None)
         if vocabulary.get(token.content, token.id) != token.id or token.content in found:
-            raise OutputError(f"its tokenizer.json gives {token.content!r:.60} two ids, or names it twice")
+            raise OutputError(
+                "token-twice", f"its tokenizer.json gives {token.content!r:.60} two ids, or names it twice"
+            )
         found[token.content] = token
     for token in _declared(settings, found, vocabulary):
         has = found[token.content].id if token.content in found else vocabulary.get(token.content)
         number = _next(vocabulary, found) if has is None else has
         if token.id != number:
             raise OutputError(
+                "token-id-differs",
                 f"its added token {token.content!r:.60} is said to have id {token.id}, but transformers "
-                f"gives it {number}"
+                f"gives it {number}",
             )
         found[token.content] = token
     for text in _named(settings.config):
@@ -96,11 +99,11 @@ def _declared(settings: Settings, found: Mapping[str, Added], vocabulary: Mappin
     decoder = settings.config.get("added_tokens_decoder")
     if decoder is not None:
         if not isinstance(decoder, Mapping):
-            raise OutputError(f"the {where} is {decoder!r:.60}, expected tokens by id")
+            raise OutputError("tokenizer-file-wrong", f"the {where} is {decoder!r:.60}, expected tokens by id")
         tokens = [_token(entry, where, int(key) if str(key).isdecimal() else key) for key, entry in decoder.items()]
         lost = [text for text in found if text not in vocabulary and text not in {token.content for token in tokens}]
         if lost and settings.config.get("tokenizer_class") not in _AS_IT_IS:
-            raise OutputError(f"its tokenizer.json adds {lost[0]!r:.60}, which the {where} has not")
+            raise OutputError("token-missing", f"its tokenizer.json adds {lost[0]!r:.60}, which the {where} has not")
         return sorted(tokens, key=lambda token: token.id)
     named = set(_named(settings.config))
     entries = [
@@ -125,7 +128,9 @@ def _named(config: Mapping[str, Any]) -> Iterator[str]:
 def _text(given: Any, where: str) -> str:
     text = given.get("content") if _is(given) else given
     if not isinstance(text, str) or not text:
-        raise OutputError(f"the {where} of its tokenizer_config.json is {given!r:.60}, expected a token")
+        raise OutputError(
+            "tokenizer-file-wrong", f"the {where} of its tokenizer_config.json is {given!r:.60}, expected a token"
+        )
     if _is(given):
         _flags(given, where)
     return text
@@ -134,7 +139,7 @@ def _text(given: Any, where: str) -> str:
 def _token(entry: Any, where: str, number: Any) -> Added:
     content = entry.get("content") if _is(entry) else None
     if not isinstance(content, str) or not content or type(number) is not int or number < 0:
-        raise OutputError(f"the {where} hold {entry!r:.80}, expected a token with its id")
+        raise OutputError("tokenizer-file-wrong", f"the {where} hold {entry!r:.80}, expected a token with its id")
     flags = _flags(entry, where)
     # As AddedToken has it: special tokens are looked for in the text as it is, unless they say otherwise.
     return Added(content, number, **{"normalized": not flags.get("special", False), **flags})
@@ -143,7 +148,9 @@ def _token(entry: Any, where: str, number: Any) -> Added:
 def _flags(entry: Mapping[str, Any], where: str) -> dict[str, bool]:
     flags = {name: entry[name] for name in _FLAGS if name in entry}
     if not all(isinstance(flag, bool) for flag in flags.values()):
-        raise OutputError(f"the {where} hold {dict(entry)!r:.80}, expected flags that are true or false")
+        raise OutputError(
+            "tokenizer-file-wrong", f"the {where} hold {dict(entry)!r:.80}, expected flags that are true or false"
+        )
     return flags
 
 
@@ -155,7 +162,7 @@ def _list(given: Any, where: str) -> list[Any]:
     if given is None:
         return []
     if not isinstance(given, list):
-        raise OutputError(f"{where} is {given!r:.60}, expected a list of tokens")
+        raise OutputError("tokenizer-file-wrong", f"{where} is {given!r:.60}, expected a list of tokens")
     return given
 
 
@@ -166,11 +173,15 @@ def _check(token: Added, prepared: Callable[[str], str] | None) -> None:
         ("rstrip", "takes the spaces after it along"),
     ):
         if getattr(token, flag):
-            raise OutputError(f"its added token {token.content!r:.60} {what} ({flag}), which llama.cpp does not do")
+            raise OutputError(
+                "token-flag-unsupported",
+                f"its added token {token.content!r:.60} {what} ({flag}), which llama.cpp does not do",
+            )
     # Looked for in the prepared text, it is another text there: a mark that stands for a space is found at spaces.
     text = token.content
     if token.normalized and prepared and (prepared(text) != text or (SPACE in text and SPACE in prepared(" "))):
         raise OutputError(
+            "token-flag-unsupported",
             f"its added token {token.content!r:.60} is looked for in texts that are prepared already (normalized), and "
-            "llama.cpp looks for it before"
+            "llama.cpp looks for it before",
         )

@@ -70,17 +70,23 @@ def recognise(given: Any, whole_words: bool) -> PreTokenizer:
     known = ", ".join(entry.name for entry in TABLE)
     found = " then ".join(expressions) or "nothing"
     looked_up = " (whole words looked up first)" if whole_words else ""
-    raise OutputError(f"its tokenizer cuts texts by {found:.200}{looked_up}, which llama.cpp has no name for: {known}")
+    raise OutputError(
+        "pretokenizer-unknown",
+        f"its tokenizer cuts texts by {found:.200}{looked_up}, which llama.cpp has no name for: {known}",
+    )
 
 
 def _expressions(given: Any) -> Sequence[str]:
     if not isinstance(given, Mapping):
-        raise OutputError("its tokenizer is byte-level BPE without a pre_tokenizer")
+        raise OutputError("pretokenizer-missing", "its tokenizer is byte-level BPE without a pre_tokenizer")
     kind = given.get("type")
     if kind == "Sequence" and isinstance(given.get("pretokenizers"), list):
         return [expression for part in given["pretokenizers"] for expression in _expressions(part)]
     if kind == "ByteLevel" and given.get("add_prefix_space"):
-        raise OutputError("its tokenizer puts a space before every text, which llama.cpp's byte-level BPE does not")
+        raise OutputError(
+            "pretokenizer-unsupported",
+            "its tokenizer puts a space before every text, which llama.cpp's byte-level BPE does not",
+        )
     if kind == "ByteLevel":
         return [_GPT2] if given.get("use_regex", True) else []
     if kind == "Digits":
@@ -91,7 +97,9 @@ def _expressions(given: Any) -> Sequence[str]:
     cuts = (given.get("behavior"), bool(given.get("invert"))) in (("Isolated", False), ("Removed", True))
     if kind == "Split" and cuts and isinstance(pattern, Mapping) and isinstance(pattern.get("Regex"), str):
         return [_spelled(pattern["Regex"])]
-    raise OutputError(f"its tokenizer cuts texts by a step {kind!r:.40} that llama.cpp has no name for")
+    raise OutputError(
+        "pretokenizer-unknown", f"its tokenizer cuts texts by a step {kind!r:.40} that llama.cpp has no name for"
+    )
 
 
 def _spelled(expression: str) -> str:

@@ -45,13 +45,18 @@ def read_sentencepiece(path: Path) -> SentencePiece:
         trainer = _last(fields, 2)
         normaliser = _last(fields, 3)
     except (IndexError, ValueError, struct.error):
-        raise OutputError(f"{path.name} is damaged: fetch it again") from None
+        raise OutputError("tokenizer-damaged", f"{path.name} is damaged: fetch it again") from None
     if not pieces:
-        raise OutputError(f"{path.name} holds no pieces: fetch it again")
+        raise OutputError("tokenizer-damaged", f"{path.name} holds no pieces: fetch it again")
     if trainer.get(3, 1) != _BPE:
-        raise OutputError("its tokenizer is a SentencePiece model of another kind than BPE")
+        raise OutputError(
+            "tokenizer-type-unsupported", "its tokenizer is a SentencePiece model of another kind than BPE"
+        )
     if normaliser.get(2) or normaliser.get(1, b"identity") != _IDENTITY.encode() or normaliser.get(4, 1):
-        raise OutputError("its SentencePiece tokenizer rewrites texts before cutting them, which llama.cpp does not")
+        raise OutputError(
+            "normalizer-unsupported",
+            "its SentencePiece tokenizer rewrites texts before cutting them, which llama.cpp does not",
+        )
     return SentencePiece(pieces, bool(normaliser.get(3, 1)))
 
 

@@ -34,7 +34,10 @@ def by_settings(settings: Mapping[str, Any]) -> Around:
 def _flag(settings: Mapping[str, Any], name: str) -> bool:
     flag = settings.get(f"add_{name}_token")
     if flag is not None and not isinstance(flag, bool):
-        raise OutputError(f"its tokenizer_config.json says add_{name}_token: {flag!r:.40}, expected true or false")
+        raise OutputError(
+            "tokenizer-file-wrong",
+            f"its tokenizer_config.json says add_{name}_token: {flag!r:.40}, expected true or false",
+        )
     return bool(flag)
 
 
@@ -52,24 +55,29 @@ def by_template(processor: Any) -> Around:
             part for part in processor["processors"] if not isinstance(part, Mapping) or part.get("type") not in _SILENT
         ]
         if len(adding) > 1:
-            raise OutputError(_WHAT.format("tokens by more than one rule"))
+            raise OutputError("post-processor-unsupported", _WHAT.format("tokens by more than one rule"))
         return by_template(adding[0] if adding else None)
     if kind in _SILENT:
         return False, False
     single = processor.get("single") if kind == "TemplateProcessing" else None
     if not isinstance(single, list):
-        raise OutputError(f"its tokenizer has a post-processor {kind!r:.40} that llama.cpp has no counterpart of")
+        raise OutputError(
+            "post-processor-unsupported",
+            f"its tokenizer has a post-processor {kind!r:.40} that llama.cpp has no counterpart of",
+        )
     return _sides(processor, single)
 
 
 def _sides(processor: Mapping[str, Any], single: Sequence[Any]) -> Around:
     names = [_name(part) for part in single]
     if names.count(None) != 1 or len(names) > 3:
-        raise OutputError(_WHAT.format(" ".join(name or "TEXT" for name in names)[:80] or "nothing"))
+        raise OutputError(
+            "post-processor-unsupported", _WHAT.format(" ".join(name or "TEXT" for name in names)[:80] or "nothing")
+        )
     at = names.index(None)
     sides = names[:at], names[at + 1 :]
     if max(map(len, sides)) > 1:
-        raise OutputError(_WHAT.format(" ".join(name or "TEXT" for name in names)[:80]))
+        raise OutputError("post-processor-unsupported", _WHAT.format(" ".join(name or "TEXT" for name in names)[:80]))
     before, after = (_token(processor, side[0]) if side and side[0] else False for side in sides)
     return before, after
 
@@ -82,7 +90,10 @@ def _name(part: Any) -> str | None:
             return None
         if kind == "SpecialToken" and isinstance(said, Mapping) and isinstance(said.get("id"), str):
             return str(said["id"])
-    raise OutputError(f"its tokenizer's post-processor has a step {part!r:.60}, expected a special token or the text")
+    raise OutputError(
+        "tokenizer-file-wrong",
+        f"its tokenizer's post-processor has a step {part!r:.60}, expected a special token or the text",
+    )
 
 
 def _token(processor: Mapping[str, Any], name: str) -> str:
@@ -91,5 +102,5 @@ def _token(processor: Mapping[str, Any], name: str) -> str:
     entry = known.get(name) if isinstance(known, Mapping) else None
     tokens = entry.get("tokens") if isinstance(entry, Mapping) else None
     if not (isinstance(tokens, list) and len(tokens) == 1 and isinstance(tokens[0], str)):
-        raise OutputError(_WHAT.format(f"{name!r:.40}, which is not one token,"))
+        raise OutputError("post-processor-unsupported", _WHAT.format(f"{name!r:.40}, which is not one token,"))
     return str(tokens[0])

@@ -167,7 +167,9 @@ class _Writer:
         checkpoint, size = self.layout.checkpoint, self.layout.head_dim
         info = checkpoint.spec(source)
         if info.shape != shape:
-            raise CheckpointError(f"{source} has shape {list(info.shape)}, but config.json implies {list(shape)}")
+            raise CheckpointError(
+                "tensor-shape-wrong", f"{source} has shape {list(info.shape)}, but config.json implies {list(shape)}"
+            )
 
         def rows(begin: int, end: int) -> Bits:
             bits = checkpoint.raw(source, slice(begin, end))

@@ -77,7 +77,10 @@ def tokenizer(layout: Layout, rows: int) -> Tokenizer:
     elif checkpoint.is_own("tokenizer.model"):
         words = _understood(from_pieces, checkpoint.directory / "tokenizer.model", settings)
     else:
-        raise OutputError("there is no tokenizer.json or tokenizer.model beside the weights, and llama.cpp needs one")
+        raise OutputError(
+            "tokenizer-missing",
+            "there is no tokenizer.json or tokenizer.model beside the weights, and llama.cpp needs one",
+        )
     words = _with_rows(words, rows)
     _check(words, rows)
     special = _special(words, config, layout.checkpoint.config)
@@ -116,12 +119,17 @@ def _with_rows(words: Vocabulary, rows: int) -> Vocabulary:
 def _check(words: Vocabulary, rows: int) -> None:
     largest = max(words.tokens, default=-1)
     if not words.tokens or min(words.tokens) < 0 or largest >= rows:
-        raise OutputError(f"its tokenizer has ids up to {largest}, but its embedding has {rows:,} rows")
+        raise OutputError(
+            "tokenizer-too-large", f"its tokenizer has ids up to {largest}, but its embedding has {rows:,} rows"
+        )
     if len(set(words.tokens.values())) < len(words.tokens):
-        raise OutputError("its tokenizer has one text under two ids, which llama.cpp does not load")
+        raise OutputError("token-twice", "its tokenizer has one text under two ids, which llama.cpp does not load")
     for text in (*words.tokens.values(), *words.merges):
         if not _writable(text):
-            raise OutputError(f"its tokenizer has the token {text!r:.60}, half a character that UTF-8 cannot express")
+            raise OutputError(
+                "token-not-utf8",
+                f"its tokenizer has the token {text!r:.60}, half a character that UTF-8 cannot express",
+            )
 
 
 def _writable(text: str) -> bool:
@@ -139,8 +147,9 @@ def _adds(words: Vocabulary, special: Mapping[str, int], side: int) -> bool:
     if isinstance(added, str) and words.tokens.get(special[name]) != added:
         where = ("before", "after")[side]
         raise OutputError(
+            "special-token-differs",
             f"its tokenizer puts {added!r:.40} {where} every text, and llama.cpp {words.tokens[special[name]]!r:.40}, "
-            f"the {name}_token"
+            f"the {name}_token",
         )
     return bool(added)
 
@@ -157,7 +166,9 @@ def _understood(read: Callable[..., Vocabulary], *given: Any) -> Vocabulary:
     try:
         return read(*given)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise OutputError(f"its tokenizer files are damaged ({error!r:.80}): fetch them again") from None
+        raise OutputError(
+            "tokenizer-damaged", f"its tokenizer files are damaged ({error!r:.80}): fetch them again"
+        ) from None
 
 
 def _json(checkpoint: TensorStore, name: str) -> dict[str, Any]:
@@ -179,7 +190,10 @@ def _special(words: Vocabulary, settings: Mapping[str, Any], config: Mapping[str
             found[name] = number
     ends = [found[name] for name in ("eos", "bos") if name in found]
     if not ends:
-        raise OutputError("its tokenizer names no token for the end of a text, and llama.cpp would take another one")
+        raise OutputError(
+            "end-token-missing",
+            "its tokenizer names no token for the end of a text, and llama.cpp would take another one",
+        )
     # Left out, llama.cpp takes token 11 of a byte-level vocabulary, whatever that is, and 1 and 2 of a SentencePiece's.
     return {"bos": ends[-1], "eos": ends[0], **found}
 

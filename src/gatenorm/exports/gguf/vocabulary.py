@@ -55,24 +55,31 @@ def from_json(data: Mapping[str, Any], settings: Settings = _NO_SETTINGS) -> Voc
     """
     model = data.get("model")
     if not isinstance(model, Mapping):
-        raise OutputError("its tokenizer.json has no model")
+        raise OutputError("tokenizer-file-wrong", "its tokenizer.json has no model")
     kind = model.get("type", "BPE")
     if kind != "BPE":
-        raise OutputError(f"its tokenizer is of type {kind!r:.40}: llama.cpp's Llama-like models have BPE")
+        raise OutputError(
+            "tokenizer-type-unsupported",
+            f"its tokenizer is of type {kind!r:.40}: llama.cpp's Llama-like models have BPE",
+        )
     if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
-        raise OutputError("its tokenizer marks the ends of words, for which llama.cpp's BPE has no place")
+        raise OutputError(
+            "tokenizer-type-unsupported",
+            "its tokenizer marks the ends of words, for which llama.cpp's BPE has no place",
+        )
     vocab, merges = model.get("vocab"), model.get("merges")
     if not (isinstance(vocab, Mapping) and isinstance(merges, list) and all(type(i) is int for i in vocab.values())):
-        raise OutputError("its tokenizer.json has no vocab or no merges")
+        raise OutputError("tokenizer-file-wrong", "its tokenizer.json has no vocab or no merges")
     if len(set(vocab.values())) < len(vocab):
-        raise OutputError("its tokenizer.json has one id for two texts")
+        raise OutputError("token-twice", "its tokenizer.json has one id for two texts")
     pairs = [_pair(merge) for merge in merges]
     found = (_sentencepiece if model.get("byte_fallback") else _byte_level)(data, _Given(vocab, pairs, settings))
     for left, right in pairs:
         lost = next((text for text in (left, right, left + right) if text not in vocab), None)
         if lost is not None:
             raise OutputError(
-                f"its tokenizer.json merges {left!r:.40} and {right!r:.40}, but has no token {lost!r:.60}"
+                "token-missing",
+                f"its tokenizer.json merges {left!r:.40} and {right!r:.40}, but has no token {lost!r:.60}",
             )
     return found
 
@@ -93,7 +100,9 @@ class _Given:
         tokens = {i: text for text, i in self.vocab.items()}
         for token in added:
             if tokens.setdefault(token.id, token.content) != token.content:
-                raise OutputError(f"its tokenizer has {tokens[token.id]!r:.40} and {token.content!r:.40} under one id")
+                raise OutputError(
+                    "token-twice", f"its tokenizer has {tokens[token.id]!r:.40} and {token.content!r:.40} under one id"
+                )
         types = dict.fromkeys(tokens, NORMAL)
         return tokens, types | {t.id: CONTROL if t.special else USER_DEFINED for t in added}
 
@@ -105,14 +114,16 @@ def _unnumbered(added: list[Added]) -> frozenset[int]:
 def _pair(merge: Any) -> tuple[str, str]:
     parts = merge.split(" ") if isinstance(merge, str) else merge
     if not (isinstance(parts, list) and len(parts) == 2 and all(isinstance(part, str) for part in parts)):
-        raise OutputError(f"its tokenizer.json has a merge {merge!r:.60}, expected two tokens")
+        raise OutputError("tokenizer-file-wrong", f"its tokenizer.json has a merge {merge!r:.60}, expected two tokens")
     return parts[0], parts[1]
 
 
 def _byte_level(data: Mapping[str, Any], given: _Given) -> Vocabulary:
     normalisers = [step.get("type") for step in _steps(data.get("normalizer"))]
     if normalisers not in ([], ["NFC"]):
-        raise OutputError(f"its tokenizer normalises texts ({normalisers!s:.80}), which llama.cpp does not")
+        raise OutputError(
+            "normalizer-unsupported", f"its tokenizer normalises texts ({normalisers!s:.80}), which llama.cpp does not"
+        )
     notes = []
     if normalisers:
         notes.append("llama.cpp does not compose characters (NFC) before cutting a text, as the tokenizer does")
@@ -149,7 +160,7 @@ def _sentencepiece(data: Mapping[str, Any], given: _Given) -> Vocabulary:
     tokens, types = given.tokens(added)
     texts = {text: i for i, text in tokens.items()}
     if not texts.keys() >= _BYTES:
-        raise OutputError("its tokenizer falls back on bytes, but has no token for some of them")
+        raise OutputError("byte-tokens-missing", "its tokenizer falls back on bytes, but has no token for some of them")
     types |= {texts[text]: BYTE for text in _BYTES}
     unknown = data["model"].get("unk_token")
     if unknown in texts:
@@ -178,7 +189,9 @@ def _scores(pairs: list[tuple[str, str]], texts: list[str]) -> dict[str, float]:
     for left, right in pairs:
         union = left + right
         if union != last and union in scores:
-            raise OutputError("its tokenizer's merges are not in an order that scores of tokens could express")
+            raise OutputError(
+                "merges-unordered", "its tokenizer's merges are not in an order that scores of tokens could express"
+            )
         scores.setdefault(union, -float(len(scores)))
         last = union
     known, ways = set(texts), set(pairs)
@@ -186,7 +199,9 @@ def _scores(pairs: list[tuple[str, str]], texts: list[str]) -> dict[str, float]:
         for cut in range(1, len(text)):
             left, right = text[:cut], text[cut:]
             if left in known and right in known and (left, right) not in ways:
-                raise OutputError(f"its tokenizer does not merge {left!r} and {right!r} into its token {text!r}")
+                raise OutputError(
+                    "merges-unordered", f"its tokenizer does not merge {left!r} and {right!r} into its token {text!r}"
+                )
     return scores
 
 
@@ -204,7 +219,10 @@ def _spaces(data: Mapping[str, Any]) -> tuple[bool, tuple[str, ...]]:
         if not split:
             return True, (SPACES_NOTE if scheme == "always" else FIRST_ONLY_NOTE,)
     names = ", ".join(str(part.get("type")) for part in flat) or "nothing"
-    raise OutputError(f"its tokenizer prepares texts by {names:.80}, which llama.cpp's SentencePiece does not")
+    raise OutputError(
+        "normalizer-unsupported",
+        f"its tokenizer prepares texts by {names:.80}, which llama.cpp's SentencePiece does not",
+    )
 
 
 def _steps(step: Any) -> list[Mapping[str, Any]]:
@@ -225,7 +243,7 @@ def from_pieces(path: Path, settings: Settings = _NO_SETTINGS) -> Vocabulary:
     model = read_sentencepiece(path)
     vocab = {piece.text: i for i, piece in enumerate(model.pieces)}
     if len(vocab) < len(model.pieces):
-        raise OutputError(f"{path.name} has one text under two ids, which llama.cpp does not load")
+        raise OutputError("token-twice", f"{path.name} has one text under two ids, which llama.cpp does not load")
     rebuilt = settings.config.get("tokenizer_class") in OWN_SPACES
     added = list(added_tokens(vocab, None, settings, None if rebuilt else _marked).values())
     tokens, types = _Given(vocab, [], settings).tokens(added)

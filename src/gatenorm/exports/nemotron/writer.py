@@ -157,7 +157,9 @@ def _block(layout: Layout, attends: bool, width: int | None) -> dict[str, Any]:
 
 def _rotary(layout: Layout) -> Rotary:
     if layout.rotary is None:
-        raise FamilyError(f"{layout.model_type}: positions are not rotary")  # an obstacle, so nobody gets here
+        raise FamilyError(
+            "not-rotary", f"{layout.model_type}: positions are not rotary"
+        )  # an obstacle, so nobody gets here
     return layout.rotary
 
 

@@ -66,10 +66,14 @@ def form_of(path: Path) -> str:
                 if path.suffix.lower() == ".gguf" or file.read(4) == b"GGUF":
                     return "gguf"
         except OSError as error:
-            raise EvaluationError(f"{path} cannot be read: {error.strerror or error}") from None
-        raise EvaluationError(f"{path} is no export: expected a .gguf file or a directory with config.json")
+            raise EvaluationError("export-unreadable", f"{path} cannot be read: {error.strerror or error}") from None
+        raise EvaluationError(
+            "export-unknown", f"{path} is no export: expected a .gguf file or a directory with config.json"
+        )
     if not path.is_dir():
-        raise EvaluationError(f"{path} does not exist: expected a .gguf file or a directory with config.json")
+        raise EvaluationError(
+            "export-missing", f"{path} does not exist: expected a .gguf file or a directory with config.json"
+        )
     return "nemotron-nas" if open_store(path).config.get("model_type") == "nemotron-nas" else "transformers"
 
 
@@ -104,7 +108,9 @@ def verify(
     kind = engine_for(form, engine)
     began = time.perf_counter()
     if tolerance is not None and not 0 < tolerance < np.inf:
-        raise EvaluationError(f"--tolerance {tolerance} is no positive number")
+        raise EvaluationError(
+            "tolerance-out-of-range", "is out of range", field="tolerance", given=tolerance, expected="a number above 0"
+        )
     limit = _limit(exported, kind) if tolerance is None else tolerated(tolerance, _limit(exported, kind))
     model = reference.load(against.checkpoint.directory, dtype=_float32())
     opened = kind.open(exported)
@@ -112,7 +118,8 @@ def verify(
         size = int(model.config.get_text_config().vocab_size)
         if opened.vocabulary != size:
             raise EvaluationError(
-                f"{exported} has a vocabulary of {opened.vocabulary:,}, the reference one of {size:,}"
+                "vocabularies-differ",
+                f"{exported} has a vocabulary of {opened.vocabulary:,}, the reference one of {size:,}",
             )
         held = _hold(exported, against, model) if form == "gguf" else None
         asked = prompts(size, against.context, tokens, seed)
@@ -162,9 +169,15 @@ def prompts(vocabulary: int, context: int | None, tokens: int, seed: int = 0) ->
     """
     room = (context or 2**31) - tokens
     if room < 1:
-        raise EvaluationError(f"--tokens {tokens} does not fit into a context of {context}: give fewer")
+        raise EvaluationError(
+            "tokens-too-many",
+            f"does not fit into a context of {context}",
+            field="tokens",
+            given=tokens,
+            hint="give fewer",
+        )
     if seed < 0:
-        raise EvaluationError(f"--seed {seed} is negative")
+        raise EvaluationError("seed-out-of-range", "is out of range", field="seed", given=seed, expected="0 or more")
     random = np.random.Generator(np.random.PCG64(seed))
     return [random.integers(0, vocabulary, min(length, room)).tolist() for length in _LENGTHS]
 
@@ -218,14 +231,16 @@ def _compare(model: Any, prompt: Sequence[int], found: Continuation, tie: float)
             logits = model(ids, use_cache=False).logits[0, len(prompt) - 1 : len(prompt) - 1 + count].double()
     except (ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise EvaluationError(f"transformers cannot run the reference: {reason}") from error
+        raise EvaluationError("reference-cannot-run", f"transformers cannot run the reference: {reason}") from error
     expected = logits.log_softmax(-1).numpy()
     if not np.isfinite(expected).all():
-        raise EvaluationError("the reference computes NaN or infinity: its weights are damaged")
+        raise EvaluationError("weights-damaged", "the reference computes NaN or infinity: its weights are damaged")
     given = found.logprobs.astype(np.float64)
     told = np.isfinite(given)
     if not told.any(axis=1).all():
-        raise EvaluationError("the engine gave no log-probability for some token, or NaN: nothing can be compared")
+        raise EvaluationError(
+            "not-finite", "the engine gave no log-probability for some token, or NaN: nothing can be compared"
+        )
     differences = np.where(told, np.abs(np.where(told, given, 0) - expected), 0).max(axis=1)
     kl = _divergence(expected, given, told)
     best = np.sort(expected, axis=1)[:, -2:]

@@ -115,9 +115,7 @@ def _worth(audit: Audit) -> list[Block]:
     own = [v for v in measured.candidates(audit) if v.worth]
     if not any(v.worth.get("price_per_hour") for v in own):
         blocks.append(
-            Text(
-                "No price was given, so nothing is said in money: `--price-per-hour` adds the cost per million tokens."
-            )
+            Text("No price was given, so no cost is given: set `cost.price_per_hour` for the cost per million tokens.")
         )
     rows = []
     for variant in own:

@@ -60,14 +60,19 @@ def cases(
         EvaluationError: a length that does not fit with its new tokens, or numbers below 1.
     """
     if min((*batches, new, *(lengths or ())), default=0) < 1:
-        raise EvaluationError("lengths, batches and new tokens must be 1 or more")
+        raise EvaluationError(
+            "count-out-of-range", "lengths, batches and new tokens must be 1 or more", field="lengths"
+        )
     for variant in variants:
         room = (variant.context or 2**62) - new
         too_long = [n for n in lengths or () if n > room]
         if too_long or room < 1:
             raise EvaluationError(
-                f"--lengths {max(too_long, default=1)} with {new} new tokens does not fit into the context of "
-                f"{variant.name}, {variant.context:,} tokens: at most {max(room, 0):,}"
+                "length-too-long",
+                f"with {new} new tokens does not fit into the context of {variant.name}, {variant.context:,} tokens",
+                field="lengths",
+                given=max(too_long, default=1),
+                expected=f"at most {max(room, 0):,}",
             )
     shortest = min((v.context or 2**62) - new for v in variants)
     chosen = lengths or [n for n in DEFAULT_LENGTHS if n <= shortest] or [shortest]
@@ -121,7 +126,7 @@ def bench(
             progress=progress,
         )
         if not any(m.samples for m in found):
-            raise EvaluationError(f"nothing could be measured: {found[0].skipped}")
+            raise EvaluationError("nothing-measured", f"nothing could be measured: {found[0].skipped}")
         seconds = time.perf_counter() - began
         by_label = dict(zip(labels, everyone, strict=True))
         first = {m.case: m for m in found if baseline and m.name == labels[0]}
@@ -156,8 +161,11 @@ def check(engine: Engine, variants: Sequence[Variant]) -> None:
     for variant in variants:
         if variant.form not in engine.reads:
             raise EvaluationError(
-                f"--engine {engine.name} does not read {variant.path}, which is {variant.form}: it reads "
-                f"{' or '.join(engine.reads)} (see gatenorm export)"
+                "engine-cannot-read",
+                f"does not read {variant.path}, which is {variant.form}",
+                field="engine",
+                given=engine.name,
+                expected=f"{' or '.join(engine.reads)} (see gatenorm export)",
             )
 
 

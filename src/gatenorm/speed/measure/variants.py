@@ -78,7 +78,7 @@ def _nemotron(checkpoint: TensorStore) -> Variant:
         edits |= Edits.of(MLP, (i for i, block in enumerate(blocks) if block["ffn"]["no_op"]))
     except (TypeError, KeyError):
         raise EvaluationError(
-            f"{checkpoint.directory}/config.json: block_configs do not say what was removed"
+            "config-wrong", f"{checkpoint.directory}/config.json: block_configs do not say what was removed"
         ) from None
     identity = ModelIdentity(
         name=checkpoint.name,

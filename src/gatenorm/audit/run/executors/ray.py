@@ -41,7 +41,7 @@ class RayExecutor:
         try:
             import ray
         except ImportError:
-            raise MissingExtraError("--executor ray", "ray", "ray") from None
+            raise MissingExtraError("the executor ray", "ray", "ray") from None
         self._ray = ray
         if ray.is_initialized():
             return self
