@@ -22,7 +22,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +32,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from gatenorm import score, session
 from gatenorm.checkpoint import open_store
 from gatenorm.criteria.ablation.leave_one_out import leave_one_out
-from gatenorm.criteria.losses.removal import loss_on
-from gatenorm.criteria.losses.shared_prefix import SharedPrefix
+from gatenorm.criteria.shared_prefix import SharedPrefix
 from gatenorm.criteria.streams.layerwise import observe_layer_by_layer
 from gatenorm.criteria.streams.statistics import observe
 from gatenorm.criteria.tokens.sources import Calibration, Samples, batches
 from gatenorm.families import Layout, detect_layout
-from gatenorm.models.forward import inputs, padded
+from gatenorm.models.forward import inputs, negative_log_likelihood, padded
 
 # Width, MLP, heads, key/value heads, blocks, dtype.
 SHAPES = {
@@ -115,7 +114,12 @@ def prefix_gain(options: argparse.Namespace) -> None:
     opened = session(options.model or "demo")
     given = opened.samples(Calibration("random", max(1, options.tokens // 256), 256))
     layers = opened.layout.attention_layers
-    naive, shared = loss_on(opened.model, given), SharedPrefix(opened.model, given)
+    shared = SharedPrefix(opened.model, given)
+
+    def naive(gone: Collection[int]) -> float:
+        with opened.model.without(gone) as less:
+            return sum(negative_log_likelihood(less.module, batch) for batch in batches(given)) / given.predicted
+
     sets = {
         "leave-one-out": [(), *((layer,) for layer in layers)],
         "a greedy round, 4 gone": [(*layers[2:6], layer) for layer in layers if layer not in layers[2:6]],

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from gatenorm.checkpoint import open_store
-from gatenorm.criteria.tokens.sources import Samples
+from gatenorm.criteria.tokens.sources import Samples, batches
 from gatenorm.families import Layout, detect_layout
+from gatenorm.models.forward import negative_log_likelihood
 from gatenorm.models.model import Model
+from gatenorm.records import ATTENTION
 from gatenorm.surgery import modeling_gatenorm as modeling
 from gatenorm.surgery.config import block_description
 from tests.tiny_models import VOCABULARY
@@ -140,3 +143,13 @@ def _output_of(seen: dict[str, torch.Tensor], name: str) -> Any:
         seen[name] = (output[0] if isinstance(output, tuple) else output)[0].clone()
 
     return hook
+
+
+def loss_on(model: Model, samples: Samples, kind: str = ATTENTION) -> Callable[[Collection[int]], float]:
+    """The loss without sublayers of given layers, in nats per predicted token, by running the whole model."""
+
+    def loss(layers: Collection[int]) -> float:
+        with model.without(layers, kind) as less:
+            return sum(negative_log_likelihood(less.module, batch) for batch in batches(samples)) / samples.predicted
+
+    return loss

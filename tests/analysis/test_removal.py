@@ -10,14 +10,13 @@ import torch
 
 from gatenorm.criteria.ablation.leave_one_out import leave_one_out
 from gatenorm.criteria.ablation.perplexity_greedy import greedy
-from gatenorm.criteria.losses.removal import loss_on
-from gatenorm.criteria.losses.shared_prefix import SharedPrefix
+from gatenorm.criteria.shared_prefix import SharedPrefix
 from gatenorm.models.forward import negative_log_likelihood
 from gatenorm.models.loading import load
 from gatenorm.progress import Progress
 from gatenorm.surgery.disk import write_pruned
 from gatenorm.surgery.planning import plan_by_hand
-from tests.analysis.models import SHAPES, layout_of, model_on, samples
+from tests.analysis.models import SHAPES, layout_of, loss_on, model_on, samples
 from tests.tiny_models import build, tokens
 
 TinyModels = Callable[..., Path]

@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from gatenorm.criteria.losses.removal import loss_on
-from gatenorm.criteria.losses.shared_prefix import SharedPrefix
+from gatenorm.criteria.shared_prefix import SharedPrefix
 from gatenorm.models.loading import load
 from gatenorm.surgery.disk import write_pruned
 from gatenorm.surgery.planning import plan_by_hand
-from tests.analysis.models import SHAPES, layout_of, model_on, samples
+from tests.analysis.models import SHAPES, layout_of, loss_on, model_on, samples
 from tests.tiny_models import build, tokens
 
 TinyModels = Callable[..., Path]

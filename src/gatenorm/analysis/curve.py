@@ -26,9 +26,9 @@ from gatenorm.analysis.curve_results import CurveResults
 from gatenorm.analysis.diagnostics import curve_signatures, weakest
 from gatenorm.analysis.latency import LatencyProbe
 from gatenorm.criteria.criterion_spec import CriterionSpec, score_all
-from gatenorm.criteria.losses.removal import Loss, loss_on
 from gatenorm.criteria.scoring import score as score_weights
 from gatenorm.criteria.session import ScoringSession
+from gatenorm.criteria.shared_prefix import SharedPrefix
 from gatenorm.criteria.tokens.sources import Samples
 from gatenorm.errors import CriterionError, EvaluationError
 from gatenorm.evaluation.core.job import Job
@@ -168,13 +168,13 @@ def _measure(
         todo.append((gone, None))
         todo += [(gone, probe) for probe in probes if gone in along]
     missing = [(gone, p) for gone, p in todo if not known.has(gone, _PERPLEXITY if p is None else p.name)]
-    loss: Loss | None = None
+    losses = SharedPrefix(model, samples)
     for n, (gone, probe) in enumerate(missing):
         if progress:
             progress(len(todo) - len(missing) + n, len(todo))
         if probe is None:
-            loss = loss or loss_on(model, samples)
-            known.keep(gone, _PERPLEXITY, {_NLL: loss(gone)}, samples.protocol)
+            (nll,) = losses([gone])
+            known.keep(gone, _PERPLEXITY, {_NLL: nll}, samples.protocol)
         else:
             figures = probe.measure(model, gone)
             known.keep(gone, probe.name, figures, probe.describe())

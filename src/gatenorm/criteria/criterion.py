@@ -6,16 +6,15 @@ One file holds one criterion, in its attribute ``CRITERION``, and its name is th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from gatenorm.progress import Progress
 from gatenorm.records import ATTENTION, BLOCK, MLP
 
 if TYPE_CHECKING:
     from gatenorm.criteria.compute.backend import Float64
-    from gatenorm.criteria.losses.removal import Losses
     from gatenorm.criteria.streams.statistics import StreamStatistics
     from gatenorm.criteria.tokens.sources import Samples
     from gatenorm.models.model import Model
@@ -24,6 +23,8 @@ Role = Literal["q", "k", "v", "o"]
 # One layer's weights and a backend -> its score, or one value for each head ``[heads]``; a seed where it takes one.
 Formula = Callable[..., "float | Float64"]
 EVERY_KIND = (ATTENTION, MLP, BLOCK)
+# The losses without the sublayers of each of several sets of layers, in nats per predicted token.
+Losses = Callable[[Sequence[Collection[int]], Progress | None], list[float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,32 +70,22 @@ class Measured:
     protocol: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Run(Protocol):
-    """A model and the tokens that a criterion runs it on."""
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A model and the tokens that a criterion runs it on.
 
-    @property
-    def model(self) -> Model:
-        """The model."""
+    Attributes:
+        layers: those to score.
+        losses: gives the losses of the tokens without the scored kind of sublayer of given layers.
+        observe: gives the sums over the residual stream; one pass for all criteria that ask for them.
+    """
 
-    @property
-    def samples(self) -> Samples:
-        """The tokens."""
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        """The layers to score."""
-
-    @property
-    def progress(self) -> Progress | None:
-        """Called with (done, total)."""
-
-    @property
-    def statistics(self) -> StreamStatistics:
-        """Sums over the residual stream; one pass for all criteria that ask for them."""
-
-    @property
-    def losses(self) -> Losses:
-        """The losses of the tokens without the scored kind of sublayer of given layers."""
+    model: Model
+    samples: Samples
+    layers: tuple[int, ...]
+    losses: Losses
+    observe: Callable[[], StreamStatistics]
+    progress: Progress | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +94,7 @@ class ForwardCriterion(Criterion):
 
     Attributes:
         measure: gives the scores.
-        layer_by_layer: whether ``Run.statistics`` is all it reads, so that the model need not fit into memory.
+        layer_by_layer: whether ``Run.observe`` is all it uses, so that the model need not fit into memory.
         note: a remark for the record.
     """
 
@@ -122,6 +113,6 @@ def stream_criterion(
     """A criterion that ``figure`` computes from the sums over the residual stream."""
 
     def measure(run: Run) -> Measured:
-        return Measured(figure(run.statistics))
+        return Measured(figure(run.observe()))
 
     return ForwardCriterion(summary=summary, kinds=kinds, measure=measure, layer_by_layer=True, note=note)

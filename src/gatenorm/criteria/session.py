@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gatenorm.criteria.criterion import ForwardCriterion
-from gatenorm.criteria.losses.removal import Losses
-from gatenorm.criteria.losses.shared_prefix import SharedPrefix
+from gatenorm.criteria.criterion import ForwardCriterion, Run
 from gatenorm.criteria.registry import check_ranks, criterion, forward_criteria
+from gatenorm.criteria.shared_prefix import SharedPrefix
 from gatenorm.criteria.streams.layerwise import observe_layer_by_layer
 from gatenorm.criteria.streams.statistics import StreamStatistics, observe
 from gatenorm.criteria.tokens.sources import (
@@ -139,11 +138,19 @@ class ScoringSession:
         chosen = self.prepare(name, calibration)
         kind = kind or chosen.kinds[0]
         check_ranks(chosen, kind)
-        self.samples(calibration, progress)
+        samples = self.samples(calibration, progress)
         if not self.layer_by_layer:
             _ = self.module  # loaded before the clock starts
+        run = Run(
+            model=self.model,
+            samples=samples,
+            layers=self.layout.layers_with(kind),
+            losses=SharedPrefix(self.model, samples, kind),
+            observe=lambda: self.statistics(calibration, progress),
+            progress=progress,
+        )
         began = time.perf_counter()
-        found = chosen.measure(_Run(self, calibration, kind, progress))
+        found = chosen.measure(run)
         passes = time.perf_counter() - began
         if chosen.layer_by_layer:  # the pass may have been made for another criterion
             passes = self._statistics[calibration][1]
@@ -151,7 +158,7 @@ class ScoringSession:
         if bad:
             problem = f"{name} of layer {bad[0]} is not finite: activations overflow"
             raise CriterionError("score-not-finite", problem, hint=f"try {named('dtype')} float32")
-        samples, drawing = self._samples[calibration]
+        drawing = self._samples[calibration][1]
         how = {
             "dtype": self.model.computes_in,
             "device": self.model.device,
@@ -161,7 +168,7 @@ class ScoringSession:
         return Scores(
             model=self.layout.identity(),
             criterion=name,
-            layers=tuple(LayerScore(layer, found.scores[layer]) for layer in self.layout.layers_with(kind)),
+            layers=tuple(LayerScore(layer, found.scores[layer]) for layer in run.layers),
             seconds=sum(parts.values()),
             bytes_read=sum(self.layout.checkpoint.files.values()),
             notes=(chosen.note,) if chosen.note else (),
@@ -185,36 +192,6 @@ class ScoringSession:
                 "no-tokenizer", problem, field="calibration", given=calibration.source, hint="use random or self"
             )
         return text_samples(calibration, tokenizer, model.config)
-
-
-@dataclass(frozen=True)
-class _Run:
-    """A session's model and one calibration; see :class:`gatenorm.criteria.criterion.Run`."""
-
-    session: ScoringSession
-    calibration: Calibration
-    kind: str
-    progress: Progress | None
-
-    @property
-    def model(self) -> Model:
-        return self.session.model
-
-    @property
-    def samples(self) -> Samples:
-        return self.session.samples(self.calibration)
-
-    @property
-    def layers(self) -> tuple[int, ...]:
-        return self.session.layout.layers_with(self.kind)
-
-    @property
-    def statistics(self) -> StreamStatistics:
-        return self.session.statistics(self.calibration, self.progress)
-
-    @property
-    def losses(self) -> Losses:
-        return SharedPrefix(self.model, self.samples, self.kind)
 
 
 def _whole_model_needed(what: str) -> CalibrationError:

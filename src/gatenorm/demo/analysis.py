@@ -8,8 +8,8 @@ from gatenorm.analysis.curve import evaluation_samples
 from gatenorm.criteria.ablation.leave_one_out import leave_one_out
 from gatenorm.criteria.activations.cosine import cosine
 from gatenorm.criteria.activations.norm_ratio import norm_ratio
-from gatenorm.criteria.losses.shared_prefix import SharedPrefix
 from gatenorm.criteria.session import ScoringSession
+from gatenorm.criteria.shared_prefix import SharedPrefix
 from gatenorm.criteria.streams.statistics import observe
 from gatenorm.demo.tasks import SPLIT
 from gatenorm.demo.tinyworld import END, story_of

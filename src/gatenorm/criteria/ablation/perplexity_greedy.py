@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gatenorm.criteria.criterion import EVERY_KIND, ForwardCriterion, Measured, Run
-from gatenorm.criteria.losses.removal import Losses
+from gatenorm.criteria.criterion import EVERY_KIND, ForwardCriterion, Losses, Measured, Run
 from gatenorm.progress import Progress, part_of
 
 

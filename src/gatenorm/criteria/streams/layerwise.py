@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gatenorm.criteria.block_stand_in import Reached, stand_in
 from gatenorm.criteria.streams.statistics import StreamStatistics, Watch
 from gatenorm.criteria.tokens.sources import Samples, batches
 from gatenorm.errors import CalibrationError, named
@@ -53,21 +54,17 @@ def observe_layer_by_layer(
     stage = _Stage()
     with torch.inference_mode(), _streams(prepared, layout.width, model.dtype, spool) as streams, watch.on(blocks):
         for layer, block in enumerate(blocks):
-            places[layer] = _stand_in(block, layer, stage)
+            places[layer] = _staged(block, layer, stage)
         for layer, block in enumerate(blocks):
             stage.layer, stage.weights = layer, _block_weights(layout, layer, block, device, model.dtype)
             for (ids, counts), stream in zip(prepared, streams, strict=True):
                 (watch.count if layer == 0 else watch.see)(counts)
                 stage.stream = stream
-                with suppress(_Reached):
+                with suppress(Reached):
                     model.base_model(**inputs(ids, counts, device), use_cache=False)
             if progress:
                 progress(layer + 1, len(blocks))
     return watch.statistics
-
-
-class _Reached(Exception):  # noqa: N818 - nothing went wrong
-    """The block in question has run; the rest of the model need not."""
 
 
 class _Stage:
@@ -78,32 +75,23 @@ class _Stage:
     stream: Any
 
 
-def _stand_in(block: Any, layer: int, stage: _Stage) -> Any:
-    """A module in a block's place that runs the block when it is its turn.
+def _staged(block: Any, layer: int, stage: _Stage) -> Any:
+    """A stand-in that lets the stream through until it is the block's turn, and then runs it.
 
-    Models hand each block masks and positions of their own making. So their own forward pass is run anew for every
-    block, which costs an embedding: the blocks in front let the stream through, and the one in question takes the
-    stream as it was left by the block before it.
+    The model's forward pass is run anew for every block, which costs an embedding; the block takes the stream as it was
+    left by the block before it.
     """
-    from torch import nn
     from torch.func import functional_call
 
-    from gatenorm.surgery import modeling_gatenorm as modeling
+    def stream(hidden_states: Any, *arguments: Any, **keywords: Any) -> Any:
+        if layer < stage.layer:
+            return hidden_states
+        entering = stage.stream.to(hidden_states.device) if layer else hidden_states
+        output = functional_call(block, stage.weights, (entering, *arguments), keywords)
+        stage.stream.copy_(output[0] if isinstance(output, tuple) else output)
+        raise Reached
 
-    class StandIn(nn.Module):
-        def forward(self, hidden_states: Any, *arguments: Any, **keywords: Any) -> Any:
-            if layer < stage.layer:
-                return (hidden_states, None) if returns_tuple else hidden_states
-            entering = stage.stream.to(hidden_states.device) if layer else hidden_states
-            output = functional_call(block, stage.weights, (entering, *arguments), keywords)
-            stage.stream.copy_(output[0] if isinstance(output, tuple) else output)
-            raise _Reached
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(block, name)  # `decoder_layer.attention_type` and the like
-
-    returns_tuple = modeling.returns_tuple(getattr(block, "stock_class", type(block)), False)
-    return StandIn()
+    return stand_in(block, stream)
 
 
 def _hollow(layout: Layout, device: str, dtype: str) -> Any:

@@ -9,10 +9,11 @@ last bit. Memory: a stream ``[batch, tokens, width]`` for each layer at which so
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from gatenorm.criteria.block_stand_in import Reached, stand_in
 from gatenorm.criteria.tokens.sources import Samples, batches
 from gatenorm.models.forward import blocks_of, inputs, negative_log_likelihood, padded
 from gatenorm.models.model import Model
@@ -20,15 +21,13 @@ from gatenorm.progress import Progress
 from gatenorm.records import ATTENTION
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 class SharedPrefix:
     """Called with sets of layers, gives the samples' loss without each of them, in nats per predicted token.
 
     ``kind`` says which of their sublayers go: ``attention``, ``mlp``, or ``block`` for both.
-
-    Equal to :func:`gatenorm.criteria.losses.removal.loss_on`, which runs the whole model for every set.
     """
 
     def __init__(self, model: Model, samples: Samples, kind: str = ATTENTION):
@@ -99,12 +98,12 @@ class SharedPrefix:
         import torch
 
         def stop(_: Any, __: Any) -> None:
-            raise _Reached
+            raise Reached
 
         with self._kept(gone, at, streams) as model:
             handle = blocks_of(model, self._layout)[last].register_forward_pre_hook(stop)
             try:
-                with torch.inference_mode(), suppress(_Reached):
+                with torch.inference_mode(), suppress(Reached):
                     model.base_model(**inputs(*padded(batch), model.device), use_cache=False)
             finally:
                 handle.remove()
@@ -117,31 +116,17 @@ class SharedPrefix:
             before = list(places)[:begin]
             try:
                 for layer, block in enumerate(before):
-                    places[layer] = _stand_in(block, stream if layer == begin - 1 else None)
+                    places[layer] = stand_in(block, _passing(stream if layer == begin - 1 else None))
                 yield less.module
             finally:
                 for layer, block in enumerate(before):
                     places[layer] = block
 
 
-class _Reached(Exception):  # noqa: N818 - nothing went wrong
-    """All that is to be kept was kept; the rest of the model need not run."""
+def _passing(stream: Tensor | None) -> Callable[..., Any]:
+    """Gives ``stream``, or without one what it is given."""
 
+    def passed(hidden_states: Any, *_: Any, **__: Any) -> Any:
+        return hidden_states if stream is None else stream
 
-def _stand_in(block: Any, stream: Tensor | None) -> nn.Module:
-    """A module in a block's place that gives ``stream``, or without one what it is given."""
-    from torch import nn
-
-    from gatenorm.surgery import modeling_gatenorm as modeling
-
-    returns_tuple = modeling.returns_tuple(getattr(block, "stock_class", type(block)), False)
-
-    class StandIn(nn.Module):
-        def forward(self, hidden_states: Any, *_: Any, **__: Any) -> Any:
-            given = hidden_states if stream is None else stream
-            return (given, None) if returns_tuple else given
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(block, name)  # `decoder_layer.attention_type` and the like
-
-    return StandIn()
+    return passed

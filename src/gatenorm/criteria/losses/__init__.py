@@ -1,1 +1,0 @@
-"""The loss of a model without some of its sublayers."""
