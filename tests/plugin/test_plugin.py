@@ -93,7 +93,8 @@ def test_criteria(run: Run, tiny_models: TinyModels):
 
 def test_an_evaluation(run: Run):
     (record,) = json.loads(run("eval", "demo", "--tasks", "vocabulary", "--json", "-"))
-    assert record["figures"]["tokens"] <= 1024
+    assert record["schema"] == "example/vocabulary/1"
+    assert record["tokens"] <= 1024
 
 
 def test_an_engine(run: Run, tmp_path: Path):

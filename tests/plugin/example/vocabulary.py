@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from gatenorm.evaluation.core.job import Job, Measured, Progress, Request
+from collections.abc import Mapping
+
+from gatenorm.evaluation.core.job import Job, Progress, Request
 from gatenorm.evaluation.core.registry import Task
 from gatenorm.models.model import Model
+from gatenorm.records.evidence import Evidence
+
+
+class Vocabulary(Evidence, frozen=True, kw_only=True, tag="example/vocabulary/1"):
+    """``tokens`` that the tokenizer knows."""
+
+    tokens: int
+
+    def numbers(self) -> Mapping[str, float]:
+        return {"tokens": float(self.tokens)}
 
 
 def prepare(request: Request) -> list[Job]:
@@ -12,9 +24,9 @@ def prepare(request: Request) -> list[Job]:
     return [Job("vocabulary", "vocabulary", "models", {}, count)]
 
 
-def count(model: Model, progress: Progress | None) -> Measured:
+def count(model: Model, progress: Progress | None) -> Vocabulary:
     """The number of tokens."""
-    return Measured("vocabulary", {"tokens": float(len(model.tokenizer.get_vocab()))}, {}, {"name": "none"}, 0.0)
+    return Vocabulary(tokens=len(model.tokenizer.get_vocab()))
 
 
 EVALUATION = Task("vocabulary", "tokens that the tokenizer knows", "example.vocabulary")
