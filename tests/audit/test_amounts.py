@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gatenorm.audit.output.formatting import amount, figure, interval
-from gatenorm.records.audit import STANDS, GateResult
+from gatenorm.records.audit import PASSES, GateResult
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_changes_have_signs_and_the_rest_has_none():
             limit=2.0,
             unit=unit,
             value=value,
-            outcome=STANDS,
+            outcome=PASSES,
             detail="",
             reason="",
             low=value and value - 1,

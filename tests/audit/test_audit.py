@@ -20,7 +20,7 @@ from gatenorm.audit.run.state import lock
 from gatenorm.cli import app, main
 from gatenorm.errors import AuditError, OutputError
 from gatenorm.records import read_record
-from gatenorm.records.audit import FALLS, NOT_PROVEN, PRUNED, RECOVERED, Audit
+from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, PRUNED, RECOVERED, Audit
 from gatenorm.surgery.disk import RECOVERY_FILE
 from tests.audit.audits import figures, small
 
@@ -74,7 +74,7 @@ def test_a_small_audit_says_what_it_always_says(finished: tuple[Path, Audit, Eve
     # Three stories are enough to see that the first layer has gone, and nothing more is asked then.
     assert 0 in candidates["random-13"]
     rejected = by_name["random-13"]
-    assert rejected.outcome == FALLS
+    assert rejected.outcome == FAILS
     assert "a rise by an order of magnitude" in rejected.rejected
     assert {e.kind for e in rejected.evidence} == {"perplexity", "comparison"}
     assert not by_name["gate-norm-13"].rejected
@@ -90,7 +90,7 @@ def test_a_small_audit_says_what_it_always_says(finished: tuple[Path, Audit, Eve
     assert results["perplexity-rise"].value == pytest.approx(
         100 * (found["gate-norm-2"] / GOLDEN["demo"] - 1), rel=0.05
     )
-    assert results["retrieval-loss"].outcome == NOT_PROVEN  # three items prove nothing
+    assert results["retrieval-loss"].outcome == INCONCLUSIVE  # three items prove nothing
     assert len(audit.verdict) == 3
     assert "cosine@self" in audit.verdict[1]
     assert {m.what for m in audit.not_examined} == {
@@ -112,8 +112,8 @@ def test_the_search_bisects(finished: tuple[Path, Audit, Events]):
     assert len(probes) <= 4  # of 15 budgets
     assert probes[0]["removed"] == 8
     assert audit.search["gate"] == "perplexity-rise"
-    standing = [p["removed"] for p in probes if p["outcome"] == "stands"]
-    assert audit.search["found"] == max(standing, default=0)
+    passing = [p["removed"] for p in probes if p["outcome"] == PASSES]
+    assert audit.search["found"] == max(passing, default=0)
 
 
 def test_variants_lie_there_with_their_evidence(finished: tuple[Path, Audit, Events]):
@@ -163,8 +163,8 @@ def test_your_own_workload_is_another_measurement_and_nothing_else(finished: tup
     audit, done = again(out, evaluation=asked, gates={"domain-divergence": 1e-9})
     assert {what.partition(":")[0] for what in done} == {"your workload"}
     gate = next(g for v in audit.variants if v.name == "gate-norm-13" for g in v.gates if g.gate == "domain-divergence")
-    # Of two prompts the interval reaches 12.7 standard errors to both sides: beyond the limit, and not proven.
-    assert (gate.outcome, gate.unit) == (NOT_PROVEN, "nats")
+    # Of two prompts the interval reaches 12.7 standard errors to both sides: beyond the limit, and inconclusive.
+    assert (gate.outcome, gate.unit) == (INCONCLUSIVE, "nats")
     low, value, high = (float("nan") if end is None else end for end in (gate.low, gate.value, gate.high))
     assert low <= 1e-9 < value < high
 
@@ -254,7 +254,7 @@ def test_an_engine_that_reads_exports_is_verified_before_it_is_timed(finished: t
     assert [what.split()[0] for what in done][-1] == "timing"
     variant = next(v for v in audit.variants if v.name == "gate-norm-2")
     verified = next(g for g in variant.gates if g.gate == "verify")
-    assert (verified.value, verified.outcome) == (0.0, "stands")
+    assert (verified.value, verified.outcome) == (0.0, PASSES)
     files = [part for part in shlex.split(audit.steps[5].command) if part.endswith(".gguf")]
     assert [Path(file).name for file in files] == ["gate-norm-2.gguf", "unpruned.gguf"]
     assert all(Path(file).is_file() for file in files)
@@ -266,7 +266,7 @@ def test_an_engine_that_reads_exports_is_verified_before_it_is_timed(finished: t
     assert not any(what.startswith("timing") for what in done)  # training changes no shape
     recovered = next(v for v in audit.variants if v.name == "gate-norm-2-recovered")
     outcomes = {g.gate: g.outcome for g in recovered.gates}
-    assert outcomes["verify"] == "stands"
+    assert outcomes["verify"] == PASSES
     assert any(e.kind == "speed" for e in recovered.evidence)
 
 
@@ -306,7 +306,7 @@ def test_a_model_that_cannot_be_run_is_scored_all_the_same(tiny_models: Any, tmp
     """Without a tokenizer nothing can be read to it, and whoever asks is told."""
     config = small(search={"gate": None}, budgets={"shares": [0.25]}, evaluation={"retrieval": False})
     audit = run_audit(tiny_models("llama-mha"), tmp_path / "audit", config)
-    assert {v.outcome for v in audit.variants if v.role == "candidate"} == {NOT_PROVEN}
+    assert {v.outcome for v in audit.variants if v.role == "candidate"} == {INCONCLUSIVE}
     assert audit.cross_check is not None
     assert {"perplexity", "general tasks", "refusal", "your own workload"} <= {m.what for m in audit.not_examined}
     assert audit.chosen is None

@@ -11,7 +11,7 @@ import gatenorm.api
 from gatenorm.audit.run import main as running
 from gatenorm.cli import audit as command
 from gatenorm.cli import main
-from gatenorm.records.audit import FALLS, NOT_PROVEN, STANDS, Audit, GateResult
+from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, Audit, GateResult
 from gatenorm.report.page.content import report
 from gatenorm.report.page.markdown import markdown
 from tests.report.audits import audit
@@ -34,21 +34,21 @@ def shown(one: Audit, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_every_mark_in_the_table_is_explained(capsys: pytest.CaptureFixture[str]):
-    said = shown(judged((-5.357, NOT_PROVEN), (7.5, FALLS), (1.0, STANDS), (None, NOT_PROVEN)), capsys)
+    said = shown(judged((-5.357, INCONCLUSIVE), (7.5, FAILS), (1.0, PASSES), (None, INCONCLUSIVE)), capsys)
     assert "5.36 points gained ?" in said
     assert "7.5 points lost !" in said
     assert "1 point lost " in said
-    assert "\nmarks: ! falls, ? not proven, - not measured\n" in said
+    assert "\nmarks: ! fails, ? inconclusive, - not measured\n" in said
 
 
 def test_marks_that_are_not_there_are_not_explained(capsys: pytest.CaptureFixture[str]):
-    one = judged((1.0, STANDS))
+    one = judged((1.0, PASSES))
     assert "marks:" not in shown(one, capsys)
     assert "marks: * recommended\n" in shown(replace(one, chosen="v0"), capsys)
 
 
 def test_the_report_gives_losses_the_same_words():
-    text = markdown(report(judged((-5.357, NOT_PROVEN), (7.5, FALLS), (1.0, STANDS))))
+    text = markdown(report(judged((-5.357, INCONCLUSIVE), (7.5, FAILS), (1.0, PASSES))))
     assert "| 1 point lost |" in text
     assert "| 5.36 points gained | 5.36 points gained to 5.36 points gained |" in text
     assert "| 7.5 points lost |" in text

@@ -1,4 +1,4 @@
-"""The configuration: every key is known, every value can stand where it stands, errors come before work."""
+"""The configuration: every key is known, every value fits its key, errors come before work."""
 
 from __future__ import annotations
 

@@ -12,11 +12,12 @@ from msgspec.structs import replace
 from gatenorm.audit.judge.gates import GATES, check_gates, hold, limits, outcome_of
 from gatenorm.audit.judge.metrics import Findings, Reading, domain_divergence, findings
 from gatenorm.audit.judge.verdict import verdict
-from gatenorm.audit.plan.candidates import unstable
-from gatenorm.audit.plan.rankings import BorneOut
+from gatenorm.audit.plan.candidates import nearest, unstable
+from gatenorm.audit.plan.rankings import BestSupported
+from gatenorm.audit.run.main import failed
 from gatenorm.errors import AuditError
 from gatenorm.records import Edits, Evidence, ModelIdentity, Plan, to_json
-from gatenorm.records.audit import FALLS, NOT_PROVEN, STANDS, AuditedVariant, GateResult
+from gatenorm.records.audit import CANDIDATE, FAILS, INCONCLUSIVE, PASSES, AuditedVariant, GateResult
 from gatenorm.records.evidence import (
     Cell,
     Data,
@@ -37,6 +38,7 @@ from gatenorm.records.evidence import (
     WorldTask,
     ZeroShot,
 )
+from tests.report.audits import audit as audit_fixture
 
 NOBODY = ModelIdentity("nobody", "llama", 4, "0", {})
 DATA = Data(name="some", sha256="1")
@@ -76,16 +78,16 @@ def held(name: str, reading: Reading | None, limit: float) -> GateResult:
 @pytest.mark.parametrize(
     ("reading", "outcome"),
     [
-        (Reading(1.0, 0.5, 1.9), STANDS),
-        (Reading(2.0, 2.0, 2.0), STANDS),  # at the limit is within it
-        (Reading(1.0, 0.5, 2.5), NOT_PROVEN),
-        (Reading(3.0, 1.9, 4.0), NOT_PROVEN),
-        (Reading(3.0, 2.1, 4.0), FALLS),
-        (Reading(1.0), STANDS),
-        (Reading(3.0), FALLS),
-        (Reading(1.0, too_few=True), NOT_PROVEN),
-        (Reading(3.0, too_few=True), NOT_PROVEN),
-        (None, NOT_PROVEN),
+        (Reading(1.0, 0.5, 1.9), PASSES),
+        (Reading(2.0, 2.0, 2.0), PASSES),  # at the limit is within it
+        (Reading(1.0, 0.5, 2.5), INCONCLUSIVE),
+        (Reading(3.0, 1.9, 4.0), INCONCLUSIVE),
+        (Reading(3.0, 2.1, 4.0), FAILS),
+        (Reading(1.0), PASSES),
+        (Reading(3.0), FAILS),
+        (Reading(1.0, too_few=True), INCONCLUSIVE),
+        (Reading(3.0, too_few=True), INCONCLUSIVE),
+        (None, INCONCLUSIVE),
     ],
 )
 def test_a_limit_inside_the_interval_proves_nothing(reading: Reading | None, outcome: str):
@@ -93,10 +95,10 @@ def test_a_limit_inside_the_interval_proves_nothing(reading: Reading | None, out
 
 
 def test_a_least_value_is_a_limit_from_below():
-    assert held("speed-up", Reading(1.1, 1.06, 1.2), 1.05).outcome == STANDS
-    assert held("speed-up", Reading(1.1, 1.01, 1.2), 1.05).outcome == NOT_PROVEN
+    assert held("speed-up", Reading(1.1, 1.06, 1.2), 1.05).outcome == PASSES
+    assert held("speed-up", Reading(1.1, 1.01, 1.2), 1.05).outcome == INCONCLUSIVE
     fallen = held("speed-up", Reading(1.0, 0.9, 1.02), 1.05)
-    assert fallen.outcome == FALLS
+    assert fallen.outcome == FAILS
     assert "by 0.05x" in fallen.detail
 
 
@@ -107,13 +109,13 @@ def test_the_rise_is_that_of_paired_losses_on_the_worst_text():
     result = hold(GATES["perplexity-rise"], 6.0, found)
     assert result.value == pytest.approx(10.517, abs=1e-3)  # 100 (exp(0.1) - 1)
     assert result.low == pytest.approx(result.high)
-    assert result.outcome == FALLS
+    assert result.outcome == FAILS
 
 
 def test_one_window_proves_nothing():
     before, after = (text(value) for value in (1.0, 1.001))
     result = hold(GATES["perplexity-rise"], 6.0, findings([before], [after]))
-    assert (result.outcome, result.low, result.high) == (NOT_PROVEN, None, None)
+    assert (result.outcome, result.low, result.high) == (INCONCLUSIVE, None, None)
     assert "too few for an interval" in result.detail
     json.dumps(to_json(result), allow_nan=False)
 
@@ -123,9 +125,9 @@ def test_what_is_lost_is_counted_item_by_item():
     after = share("demo-task", "accuracy", 97, 100, task="place")
     result = hold(GATES["task-drop"], 2.0, findings([before], [after]))
     assert result.value == pytest.approx(3.0)
-    assert result.outcome == NOT_PROVEN
+    assert result.outcome == INCONCLUSIVE
     same = hold(GATES["task-drop"], 2.0, findings([before], [before]))
-    assert (same.value, same.outcome) == (0.0, STANDS)
+    assert (same.value, same.outcome) == (0.0, PASSES)
     assert str(same.value) == "0.0"  # not -0.0, which people would read
 
 
@@ -174,23 +176,28 @@ def share(kind: str, metric: str, right: int, items: int, chance: float = 0.25, 
     ],
 )
 def test_whoever_guesses_has_nothing_to_lose(gate: str, kind: str, metric: str, task: str):
-    for right, outcome in ((59, NOT_PROVEN), (70, NOT_PROVEN), (20, NOT_PROVEN), (90, STANDS)):  # of 240; chance: 60
+    for right, outcome in (
+        (59, INCONCLUSIVE),
+        (70, INCONCLUSIVE),
+        (20, INCONCLUSIVE),
+        (90, PASSES),
+    ):  # of 240; chance: 60
         before = share(kind, metric, right, 240, task=task)
         result = hold(GATES[gate], 5.0, findings([before], [before]))
         assert (result.value, result.outcome) == (0.0, outcome)
         told = "the unpruned model does not do better than chance, so there is nothing to lose"
-        assert result.detail.startswith(told) == (outcome == NOT_PROVEN)
+        assert result.detail.startswith(told) == (outcome == INCONCLUSIVE)
     guessing = share(kind, metric, 59, 240, task=task)
     lost = replace(share(kind, metric, 10, 240, task=task), edits=Edits.of("attention", [1]))
     result = hold(GATES[gate], 5.0, findings([guessing], [lost]))
-    assert (result.outcome, result.value) == (NOT_PROVEN, pytest.approx(100 * 49 / 240))
+    assert (result.outcome, result.value) == (INCONCLUSIVE, pytest.approx(100 * 49 / 240))
     assert result.detail.endswith("; unpruned 24.6% right, chance 25.0%")
 
 
 def test_a_task_at_chance_beside_one_that_is_known_leaves_something_to_lose():
     one, two = (share("retrieval", "choice", n, 100, task=task) for n, task in ((90, "one-hop"), (25, "two-hop")))
-    assert hold(GATES["retrieval-loss"], 5.0, findings([one, two], [one, two])).outcome == STANDS
-    assert hold(GATES["retrieval-loss"], 5.0, findings([two], [two])).outcome == NOT_PROVEN
+    assert hold(GATES["retrieval-loss"], 5.0, findings([one, two], [one, two])).outcome == PASSES
+    assert hold(GATES["retrieval-loss"], 5.0, findings([two], [two])).outcome == INCONCLUSIVE
 
 
 def test_a_single_item_whose_error_is_not_known_shows_nothing():
@@ -207,9 +214,9 @@ def test_the_zero_shot_average_is_held_against_the_mean_of_chances():
 
     guessed, known = both(51, 27), both(70, 60)
     result = hold(GATES["task-drop"], 10.0, findings(guessed, guessed))
-    assert (result.outcome, result.value) == (NOT_PROVEN, 0.0)
+    assert (result.outcome, result.value) == (INCONCLUSIVE, 0.0)
     assert result.detail.endswith("; unpruned 39.0% right, chance 37.5%")
-    assert hold(GATES["task-drop"], 10.0, findings(known, known)).outcome == STANDS
+    assert hold(GATES["task-drop"], 10.0, findings(known, known)).outcome == PASSES
 
 
 def test_the_verdict_says_that_there_was_nothing_to_lose():
@@ -221,11 +228,11 @@ def test_the_verdict_says_that_there_was_nothing_to_lose():
         budget="asked",
         share=0.1,
         plan=Plan(NOBODY, Edits.of("attention", [1])),
-        outcome=NOT_PROVEN,
+        outcome=INCONCLUSIVE,
         gates=(gate,),
     )
-    (first, *_), _ = verdict([variant], BorneOut("x", "why", 1, {}), "x", [])
-    assert "retrieval-loss is not proven, since the unpruned model does not do better than chance" in first
+    (first, *_), _ = verdict([variant], BestSupported("x", "why", 1, {}), "x", [])
+    assert "retrieval-loss is inconclusive, since the unpruned model does not do better than chance" in first
 
 
 def test_a_flipped_refusal_is_one_too_many_whatever_was_won():
@@ -251,7 +258,7 @@ def test_a_flipped_refusal_is_one_too_many_whatever_was_won():
 
     before, after = replies(1.0, 1.0, 0.0), replies(0.0, 1.0, 1.0)
     result = hold(GATES["refusal-flips"], 0.0, findings([before], [after]))
-    assert (result.value, result.outcome) == (1.0, FALLS)
+    assert (result.value, result.outcome) == (1.0, FAILS)
 
 
 def test_speed_is_that_of_the_longest_prompt_round_by_round():
@@ -259,19 +266,19 @@ def test_speed_is_that_of_the_longest_prompt_round_by_round():
     after = [speed([2.0] * 6, 128, "pruned"), speed([3.2, 4.0, 3.5, 3.5, 3.5, 3.5], 512, "pruned")]
     result = hold(GATES["speed-up"], 1.05, Findings(tuple(before), tuple(after), ()))
     assert (result.value, result.low, result.high) == pytest.approx((1.2, 1.1, 1.25))
-    assert result.outcome == STANDS
+    assert result.outcome == PASSES
 
 
 def test_a_round_that_something_else_disturbed_does_not_decide():
     before, after = speed([2.0] * 9, 128, "whole"), speed([1.6] * 7 + [8.0, 0.4], 128, "pruned")
     result = hold(GATES["speed-up"], 1.05, Findings((before,), (after,), ()))
-    assert (result.value, result.low, result.high, result.outcome) == pytest.approx((1.25, 1.25, 1.25, STANDS))
+    assert (result.value, result.low, result.high, result.outcome) == pytest.approx((1.25, 1.25, 1.25, PASSES))
 
 
 def test_five_rounds_prove_nothing():
     before, after = speed([2.0] * 5, 128, "whole"), speed([1.6] * 5, 128, "pruned")
     result = hold(GATES["speed-up"], 1.05, Findings((before,), (after,), ()))
-    assert (result.value, result.low, result.outcome) == (pytest.approx(1.25), None, NOT_PROVEN)
+    assert (result.value, result.low, result.outcome) == (pytest.approx(1.25), None, INCONCLUSIVE)
     assert "too few for an interval" in result.detail
     assert "5 rounds" in result.detail
 
@@ -285,11 +292,13 @@ def test_limits_are_numbers_with_their_unit_or_off():
     }
     assert "domain-divergence" not in limits({})
     assert limits({"domain-divergence": 0.1, "verify": None}).keys() >= {"domain-divergence", "perplexity-rise"}
-    with pytest.raises(AuditError, match=r"no such gate; did you mean 'perplexity-rise'\?"):
+    with pytest.raises(AuditError) as error:
         check_gates({"perplexity_rise": 2})
+    assert (error.value.code, error.value.field) == ("gate-unknown", "gates.perplexity_rise")
     for wrong in ("much", True, -1, float("nan")):
-        with pytest.raises(AuditError, match="is no limit: expected a number of %"):
+        with pytest.raises(AuditError) as error:
             check_gates({"perplexity-rise": wrong})
+        assert (error.value.code, error.value.field) == ("limit-wrong", "gates.perplexity-rise")
 
 
 @pytest.mark.parametrize(
@@ -344,23 +353,59 @@ def test_to_stand_all_gates_must_and_one_must_be_about_quality():
     def result(gate: str, outcome: str) -> GateResult:
         return GateResult(gate=gate, limit=1.0, unit="x", value=1.0, outcome=outcome, detail="", reason="")
 
-    assert outcome_of([result("speed-up", STANDS)]) == NOT_PROVEN
-    assert outcome_of([]) == NOT_PROVEN
-    assert outcome_of([result("speed-up", STANDS), result("task-drop", STANDS)]) == STANDS
-    assert outcome_of([result("speed-up", NOT_PROVEN), result("task-drop", STANDS)]) == NOT_PROVEN
-    assert outcome_of([result("speed-up", NOT_PROVEN), result("task-drop", FALLS)]) == FALLS
-    assert outcome_of([result("task-drop", STANDS)], rejected="perplexity 1e9") == FALLS
+    assert outcome_of([result("speed-up", PASSES)]) == INCONCLUSIVE
+    assert outcome_of([]) == INCONCLUSIVE
+    assert outcome_of([result("speed-up", PASSES), result("task-drop", PASSES)]) == PASSES
+    assert outcome_of([result("speed-up", INCONCLUSIVE), result("task-drop", PASSES)]) == INCONCLUSIVE
+    assert outcome_of([result("speed-up", INCONCLUSIVE), result("task-drop", FAILS)]) == FAILS
+    assert outcome_of([result("task-drop", PASSES)], rejected="perplexity 1e9") == FAILS
 
 
 @pytest.mark.parametrize(
     ("readings", "outcome", "value"),
     [
-        ([Reading(7.0, 5.0, 9.0), Reading(6.5, 6.3, 6.7)], FALLS, 6.5),
-        ([Reading(3.0, 2.9, 3.1), Reading(2.5, -4.0, 9.0)], NOT_PROVEN, 2.5),
-        ([Reading(3.0, 2.9, 3.1), Reading(4.0, 3.9, 4.1)], STANDS, 4.0),
+        ([Reading(7.0, 5.0, 9.0), Reading(6.5, 6.3, 6.7)], FAILS, 6.5),
+        ([Reading(3.0, 2.9, 3.1), Reading(2.5, -4.0, 9.0)], INCONCLUSIVE, 2.5),
+        ([Reading(3.0, 2.9, 3.1), Reading(4.0, 3.9, 4.1)], PASSES, 4.0),
     ],
 )
 def test_of_several_readings_the_worst_outcome_speaks(readings: list[Reading], outcome: str, value: float):
     gate = dataclasses.replace(GATES["perplexity-rise"], find=lambda _: readings)
     result = hold(gate, 6.0, Findings((), (), ()))
     assert (result.outcome, result.value) == (outcome, value)
+
+
+def variant(name: str, *gates: GateResult, rejected: str = "") -> AuditedVariant:
+    share = 0.1 * int(name.rpartition("-")[2])
+    return AuditedVariant(
+        name=name,
+        criterion="x",
+        budget="asked",
+        share=share,
+        plan=Plan(NOBODY, Edits.of("attention", [1])),
+        outcome=outcome_of(gates, rejected),
+        gates=gates,
+        rejected=rejected,
+    )
+
+
+def test_the_nearest_is_the_one_closest_to_passing_not_the_smallest():
+    def risen(value: float, low: float, high: float) -> GateResult:
+        return held("perplexity-rise", Reading(value, low, high), 6.0)
+
+    wide, close = variant("x-1", risen(5.0, -10.0, 20.0)), variant("x-2", risen(5.0, 4.0, 6.5))
+    failing, rejected = variant("x-3", risen(7.0, 6.5, 7.5)), variant("x-4", rejected="perplexity 1e9")
+    assert {v.outcome for v in (wide, close)} == {INCONCLUSIVE}
+    assert nearest([wide, close, failing, rejected]) is close
+    assert nearest([rejected, variant("x-1", risen(60.0, 50.0, 70.0)), failing]) is failing
+    assert nearest([wide, variant("x-2", risen(5.0, -10.0, 20.0))]) is wide  # of equal ones the smaller
+
+
+def test_every_candidate_that_does_not_pass_is_named_by_fail_on_any():
+    """Without a gate about quality each is inconclusive, and says so: the second one too."""
+    audit = audit_fixture("demo")
+    bare = tuple(replace(v, gates=(), outcome=INCONCLUSIVE, rejected="") for v in audit.variants)
+    lines = failed(replace(audit, variants=bare, chosen=None), "any")
+    candidates = [v.name for v in bare if v.role == CANDIDATE]
+    assert len(candidates) > 1
+    assert [line.partition(":")[0] for line in lines] == candidates

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatenorm.audit.judge.search import largest
-from gatenorm.records.audit import FALLS, NOT_PROVEN, STANDS, GateResult
+from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, GateResult
 
 
 def result(outcome: str) -> GateResult:
@@ -21,7 +21,7 @@ def test_the_border_is_found_with_few_measurements(most: int, border: int):
 
     def probe(count: int) -> GateResult:
         asked.append(count)
-        return result(STANDS if count <= border else FALLS)
+        return result(PASSES if count <= border else FAILS)
 
     found = largest(most, probe)
     assert found.count == min(border, most)
@@ -31,6 +31,6 @@ def test_the_border_is_found_with_few_measurements(most: int, border: int):
 
 
 def test_what_is_not_proven_does_not_stand():
-    found = largest(3, lambda count: result(NOT_PROVEN))
+    found = largest(3, lambda count: result(INCONCLUSIVE))
     assert found.count == 0
-    assert found.to_json()["probes"][0]["outcome"] == NOT_PROVEN
+    assert found.to_json()["probes"][0]["outcome"] == INCONCLUSIVE

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from gatenorm.audit.judge.baseline_check import KIND, at, unbeaten
 from gatenorm.audit.judge.verdict import verdict
-from gatenorm.audit.plan.rankings import BorneOut
+from gatenorm.audit.plan.rankings import BestSupported
 from gatenorm.records import Edits, ModelIdentity, Plan
 from gatenorm.records.audit import COMPARISON, Audit, AuditedVariant
 from gatenorm.records.evidence import Data, Item, Measurements, Perplexity
@@ -62,9 +62,9 @@ FOUND = [
 
 
 def test_a_ranking_that_the_last_layers_beat_is_named():
-    paper, borne = unbeaten(FOUND, [perplexity(0.0)], ["gate-norm", "cosine@random"])
-    assert {paper.kind, borne.kind} == {KIND}
-    assert borne.message == (
+    paper, best = unbeaten(FOUND, [perplexity(0.0)], ["gate-norm", "cosine@random"])
+    assert {paper.kind, best.kind} == {KIND}
+    assert best.message == (
         "cosine@random does not beat what knows nothing of the model: with 1 removed, perplexity +80%; depth +52%"
     )
     assert paper.message.endswith("perplexity +134%; depth +52% and each random draw +99.8% in the mean")
@@ -106,11 +106,11 @@ def test_a_difference_that_the_items_do_not_prove_is_told_as_that():
 
 
 def test_the_verdict_and_the_report_say_it():
-    borne = BorneOut("cosine@random", "why", 1, {})
+    best = BestSupported("cosine@random", "why", 1, {})
     warnings = unbeaten(FOUND, [perplexity(0.0)], ["gate-norm", "cosine@random"])
-    (_, second, _), _ = verdict(FOUND, borne, "gate-norm", [], warnings)
-    assert second == "The model does not bear gate-norm out but cosine@random (why); depth costs less still."
-    (_, second, _), _ = verdict(FOUND, borne, "gate-norm", [], [])
+    (_, second, _), _ = verdict(FOUND, best, "gate-norm", [], warnings)
+    assert second == "Measurements favour cosine@random over gate-norm (why); depth costs less still."
+    (_, second, _), _ = verdict(FOUND, best, "gate-norm", [], [])
     assert "depth" not in second
     one: Audit = replace(audit("demo"), warnings=tuple(warnings))
     said = [block.text for block in report(one).summary if isinstance(block, Text)]

@@ -37,11 +37,11 @@ def test_lengths_at_which_it_does_not_pay_are_told_by_engine():
     [
         ([0.8] * 6, "A request of 128 prompt", "8 new tokens in transformers is 1.25 times as fast."),
         ([0.8] * 8 + [1.25], "A request of", "is 1.25 times as fast."),
-        ([0.8] * 5, "Whether it pays is not proven", "1.25 times as fast (5 rounds, too few for an interval)"),
-        ([0.8] * 5 + [1.25], "Whether it pays is not proven", "1.25 times as fast (0.80 to 1.25); more rounds"),
+        ([0.8] * 5, "Whether it pays is inconclusive", "1.25 times as fast (5 rounds, too few for an interval)"),
+        ([0.8] * 5 + [1.25], "Whether it pays is inconclusive", "1.25 times as fast (0.80 to 1.25); more rounds"),
         ([1.0] * 6, "It does not pay here", "1.00 times as fast (1.00 to 1.00)."),
-        ([1.02] * 5 + [0.8], "Whether it pays is not proven", "0.98 times as fast (0.98 to 1.25); more rounds"),
-        ([1.0] * 5, "Whether it pays is not proven", "1.00 times as fast (5 rounds, too few for an interval)"),
+        ([1.02] * 5 + [0.8], "Whether it pays is inconclusive", "0.98 times as fast (0.98 to 1.25); more rounds"),
+        ([1.0] * 5, "Whether it pays is inconclusive", "1.00 times as fast (5 rounds, too few for an interval)"),
     ],
 )
 def test_whether_it_pays_is_said_only_where_it_is_proven(seconds: list[float], start: str, said: str):
@@ -57,7 +57,7 @@ def test_a_case_of_which_nothing_is_known_is_not_called_one_that_does_not_pay():
     said = worth(before, after, Cost())["sentence"]
     assert said == "A request of 512 prompt and 8 new tokens in transformers is 2.00 times as fast."
     after = [after[0], timed("transformers", 256, 1.0)]
-    assert worth(before, after, Cost())["sentence"].startswith("Whether it pays is not proven: a request of 128")
+    assert worth(before, after, Cost())["sentence"].startswith("Whether it pays is inconclusive: a request of 128")
 
 
 def test_what_could_be_gained_at_most_is_said_where_it_was_profiled():

@@ -9,7 +9,7 @@ import re
 from msgspec import structs
 
 from gatenorm.records import Edits, from_json, spans, to_json
-from gatenorm.records.audit import CANDIDATE, FALLS, NOT_PROVEN, PRUNED, RECOVERED, STANDS, Audit, NotExamined
+from gatenorm.records.audit import CANDIDATE, FAILS, INCONCLUSIVE, PASSES, PRUNED, RECOVERED, Audit, NotExamined
 from gatenorm.records.evidence import Comparison, Measurements, Perplexity, of_type
 from gatenorm.report.figures.drawing import WIDE, svg
 from gatenorm.report.page.blocks import Cell, Report, Table
@@ -71,7 +71,7 @@ def test_the_first_screen_holds_the_records_figures(measured: Audit):
             == f"{len(variant.plan.edits.attention)} of {measured.model.layers}, {variant.share:.1%}"
         )
         assert row["Outcome"].text == variant.outcome
-        assert row["Outcome"].badge == {STANDS: "good", FALLS: "bad", NOT_PROVEN: "open"}[variant.outcome]
+        assert row["Outcome"].badge == {PASSES: "good", FAILS: "bad", INCONCLUSIVE: "open"}[variant.outcome]
         speeds = [e for e in variant.evidence if e.kind == "speed" and e.protocol["engine"] == "transformers"]
         longest = max(speeds, key=lambda e: e.protocol["prompt_tokens"]).figures
         assert row["Prefill"].text == f"{longest['prefill_speedup']:.2f}×"
@@ -163,7 +163,7 @@ def test_an_audit_with_hardly_anything_in_it():
     empty = structs.replace(empty, config={}, provenance={}, cross_check=None, comparison=None)
     content = report(empty)
     page, text = html(content), markdown(content)
-    assert content.badge == "not proven"
+    assert content.badge == INCONCLUSIVE
     assert "see what was not examined" in page
     assert "There is no candidate." in text
     bare = tuple(structs.replace(v, evidence=Measurements(), gates=()) for v in one.variants)
@@ -176,7 +176,7 @@ def test_cost_and_search_are_shown():
     money = {"cost_per_million_before": 1.25, "cost_per_million_after": 1.0}
     worth = {"price_per_hour": 2.0, "currency": "EUR", "sentence": "Pays here.", "cases": [{**case, **money}]}
     variants = (structs.replace(one.variants[0], worth=worth), *one.variants[1:])
-    probes = [{"removed": 4, "outcome": STANDS}, {"removed": 6, "outcome": FALLS}]
+    probes = [{"removed": 4, "outcome": PASSES}, {"removed": 6, "outcome": FAILS}]
     content = report(structs.replace(one, variants=variants, search={"gate": "perplexity-rise", "probes": probes}))
     page = entities.unescape(html(content))
     assert "Pays here." in page

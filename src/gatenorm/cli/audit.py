@@ -16,6 +16,7 @@ from gatenorm.cli.options import audit as options
 from gatenorm.cli.options import common
 from gatenorm.errors import fields_named
 from gatenorm.records import to_json
+from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES
 
 __all__ = ["EXAMPLE", "NAME", "SETTINGS", "command"]
 
@@ -24,7 +25,7 @@ EXAMPLE = "Example: gatenorm audit ./llama -o ./llama-audit --data wikitext2=wik
 # What a shell takes for "no": the gate of --fail-on does not pass.
 FAILED = 1
 # Behind a figure, by what its gate says of it.
-_MARKS = {"stands": "", "falls": " !", "not proven": " ?"}
+_MARKS = {PASSES: "", FAILS: " !", INCONCLUSIVE: " ?"}
 
 
 def command(

@@ -1,6 +1,6 @@
 """What an audit found: ``audit.json``, of which every report is a view.
 
-An audit holds evidence, what the gates say of it, and what was *not* looked at; nothing in a report stands for itself.
+An audit holds evidence, what the gates say of it, and what was *not* looked at: every figure in a report comes from it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gatenorm.records.plan import Plan
 from gatenorm.records.scores import Scores
 from gatenorm.records.serialization import Record, Value
 
-STANDS, FALLS, NOT_PROVEN = "stands", "falls", "not proven"
+PASSES, FAILS, INCONCLUSIVE = "passes", "fails", "inconclusive"
 PRUNED, RECOVERED = "pruned", "pruned and recovered"
 CANDIDATE, COMPARISON = "candidate", "comparison"
 DONE, PARTLY, NOT_DONE = "done", "partly", "not examined"
@@ -25,7 +25,7 @@ class GateResult(Value, frozen=True, kw_only=True):
     """One limit held against one figure.
 
     ``value`` and ``limit`` have the same ``unit`` (``%``, ``points``, ``items``, ``x``, ``nats``); without a value
-    the outcome is *not proven*. ``low`` and ``high`` bound the value at 95% where an interval is known.
+    the outcome is *inconclusive*. ``low`` and ``high`` bound the value at 95% where an interval is known.
     """
 
     gate: str
@@ -54,7 +54,7 @@ class AuditedVariant(Value, frozen=True, kw_only=True):
     plan: Plan
     role: str = CANDIDATE
     state: str = PRUNED
-    outcome: str = NOT_PROVEN
+    outcome: str = INCONCLUSIVE
     gates: tuple[GateResult, ...] = ()
     evidence: Measurements = Measurements()
     rejected: str = ""

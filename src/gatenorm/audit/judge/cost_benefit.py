@@ -90,7 +90,7 @@ def _sentence(cases: Sequence[dict[str, Any]], asked: Cost) -> str:
         return f"It does not pay here: a {said} ({span}){could}."
     if not _proven(best):
         more = "more rounds, or a quieter machine, would tell"
-        return f"Whether it pays is not proven: a {said} ({span}){could}; {more}."
+        return f"Whether it pays is inconclusive: a {said} ({span}){could}; {more}."
     said = f"A {said}"
     if asked.price_per_hour:
         before, after = best["cost_per_million_before"], best["cost_per_million_after"]

@@ -2,13 +2,12 @@
 
 With a 95% interval ``[low, high]`` around the figure, a variant
 
-- *stands* at a gate when the figure and the whole interval are within the limit,
-- *falls* when the figure and the whole interval are beyond it,
-- and nothing is *proven* when the limit lies inside the interval: more items would tell.
+- *passes* a gate when the figure and the whole interval are within the limit,
+- *fails* when the figure and the whole interval are beyond it,
+- and is *inconclusive* when the limit lies inside the interval: more items would tell.
 
-A figure without an interval stands or falls by itself, unless it varies from item to item and rests on too few for
-an interval: then nothing is proven. Nor is anything proven by a loss of right answers where the unpruned model does not
-do better than chance.
+A figure without an interval decides by itself, unless it varies from item to item and rests on too few for an interval:
+then it is inconclusive. So is a loss of right answers where the unpruned model does no better than chance.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from gatenorm.audit.judge import metrics as readings
 from gatenorm.audit.judge.metrics import Find, Findings, Reading
 from gatenorm.audit.output.formatting import amount
 from gatenorm.errors import AuditError, did_you_mean
-from gatenorm.records.audit import FALLS, NOT_PROVEN, STANDS, GateResult
+from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, GateResult
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ _ALL = (
         "drop of the share of facts that are found again",
         "points",
         5.0,
-        "averages hide damage to long-range behaviour (arXiv 2602.01997); a loss smaller than this cannot be proven "
+        "averages hide damage to long-range behaviour (arXiv 2602.01997); a loss smaller than this cannot be shown "
         "with the few dozen items that are asked by default",
         "retrieval",
         readings.retrieval_loss,
@@ -166,7 +165,7 @@ def limits(given: Mapping[str, Any]) -> dict[str, float]:
 
 
 def hold(gate: Gate, limit: float, findings: Findings) -> GateResult:
-    """What a gate says of a variant; *not proven* where nothing was measured that it could be held against.
+    """What a gate says of a variant; *inconclusive* where nothing that it is about was measured.
 
     Of several readings (texts, engines) the one with the worst outcome speaks, and of those the one farthest off.
     """
@@ -177,12 +176,12 @@ def hold(gate: Gate, limit: float, findings: Findings) -> GateResult:
             limit=limit,
             unit=gate.unit,
             value=None,
-            outcome=NOT_PROVEN,
+            outcome=INCONCLUSIVE,
             detail="not measured",
             reason=gate.reason,
         )
     held = [_hold(gate, limit, reading) for reading in ((found,) if isinstance(found, Reading) else found)]
-    worst = [STANDS, NOT_PROVEN, FALLS]
+    worst = [PASSES, INCONCLUSIVE, FAILS]
     sign = -1.0 if gate.least else 1.0
     return max(held, key=lambda r: (worst.index(r.outcome), sign * (r.value or 0.0)))
 
@@ -192,12 +191,12 @@ def _hold(gate: Gate, limit: float, reading: Reading) -> GateResult:
     values = [v for v in (reading.value, reading.low, reading.high) if v is not None]
     beyond = [sign * v > sign * limit for v in values]
     undecided = reading.too_few or reading.by_chance
-    outcome = NOT_PROVEN if undecided else FALLS if all(beyond) else NOT_PROVEN if any(beyond) else STANDS
+    outcome = INCONCLUSIVE if undecided else FAILS if all(beyond) else INCONCLUSIVE if any(beyond) else PASSES
     distance = amount(abs(reading.value - limit), gate.unit)
     said = {
-        FALLS: f"beyond the limit by {distance}",
-        STANDS: f"within the limit by {distance}",
-        NOT_PROVEN: BY_CHANCE
+        FAILS: f"beyond the limit by {distance}",
+        PASSES: f"within the limit by {distance}",
+        INCONCLUSIVE: BY_CHANCE
         if reading.by_chance
         else "too few for an interval: more would tell"
         if reading.too_few
@@ -217,8 +216,8 @@ def _hold(gate: Gate, limit: float, reading: Reading) -> GateResult:
 
 
 def outcome_of(results: Sequence[GateResult], rejected: str = "") -> str:
-    """What all gates together say: one that falls is enough; to stand, all must, one of them about quality."""
-    if rejected or any(r.outcome == FALLS for r in results):
-        return FALLS
-    proven = all(r.outcome == STANDS for r in results) and any(GATES[r.gate].quality for r in results)
-    return STANDS if proven else NOT_PROVEN
+    """What all gates together say: one failure is enough; to pass, all must, one of them about quality."""
+    if rejected or any(r.outcome == FAILS for r in results):
+        return FAILS
+    passes = all(r.outcome == PASSES for r in results) and any(GATES[r.gate].quality for r in results)
+    return PASSES if passes else INCONCLUSIVE

@@ -1,4 +1,4 @@
-"""The verdict: which budget stands, by which ranking, and what it is worth, in three sentences."""
+"""The verdict: which budget passes, by which ranking, and what it is worth, in three sentences."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from gatenorm.audit.judge.baseline_check import at
 from gatenorm.audit.judge.gates import BY_CHANCE
 from gatenorm.audit.output.formatting import amount, figure, interval
 from gatenorm.audit.plan.candidates import chosen_of, nearest
-from gatenorm.audit.plan.rankings import BorneOut
+from gatenorm.audit.plan.rankings import BestSupported
 from gatenorm.records import Diagnostic
 from gatenorm.records.audit import (
     CANDIDATE,
-    FALLS,
-    NOT_PROVEN,
-    STANDS,
+    FAILS,
+    INCONCLUSIVE,
+    PASSES,
     AuditedVariant,
     GateResult,
     NotExamined,
@@ -24,7 +24,7 @@ from gatenorm.records.audit import (
 
 def verdict(
     variants: Sequence[AuditedVariant],
-    borne: BorneOut,
+    best: BestSupported,
     asked_for: str,
     missing: Sequence[NotExamined],
     beaten_by: Sequence[Diagnostic] = (),
@@ -36,7 +36,7 @@ def verdict(
     """
     chosen = chosen_of(variants)
     return (
-        (_which(variants, chosen), _by_what(borne, asked_for, beaten_by), _worth(chosen or nearest(variants), missing)),
+        (_which(variants, chosen), _by_what(best, asked_for, beaten_by), _worth(chosen or nearest(variants), missing)),
         chosen.name if chosen else None,
     )
 
@@ -44,12 +44,12 @@ def verdict(
 def _which(variants: Sequence[AuditedVariant], chosen: AuditedVariant | None) -> str:
     candidates = [v for v in variants if v.role == CANDIDATE]
     counts = Counter(v.outcome for v in candidates)
-    told = ", ".join(f"{n} {_verb(o, n)}" for o in (STANDS, FALLS, NOT_PROVEN) if (n := counts[o]))
+    told = ", ".join(f"{n} {_verb(o, n)}" for o in (PASSES, FAILS, INCONCLUSIVE) if (n := counts[o]))
     tally = f"of {len(candidates)} candidates: {told}"
     if chosen is not None:
         figures = "; ".join(f"{g.gate} {figure(g)}" for g in chosen.gates if g.value is not None)
         return (
-            f"{chosen.name} stands, with {len(chosen.plan.added.attention)} attention sublayers ({chosen.share:.0%}) "
+            f"{chosen.name} passes, with {len(chosen.plan.added.attention)} attention sublayers ({chosen.share:.0%}) "
             "removed "
             f"({figures}); {tally}."
         )
@@ -57,18 +57,21 @@ def _which(variants: Sequence[AuditedVariant], chosen: AuditedVariant | None) ->
     if closest is None:
         return "There was no candidate to judge."
     why = closest.rejected or _obstacles(closest)
-    return f"No budget stands; {tally}; the nearest is {closest.name} ({closest.outcome}: {why})."
+    return f"No budget passes; {tally}; the nearest is {closest.name} ({closest.outcome}: {why})."
 
 
 def _verb(outcome: str, count: int) -> str:
-    return outcome.removesuffix("s") if count > 1 else outcome
+    plural = {PASSES: "pass", FAILS: "fail"}
+    return plural.get(outcome, outcome) if count > 1 else outcome
 
 
 def _obstacles(variant: AuditedVariant) -> str:
     """The gates that speak against a variant, the decided ones first."""
-    against = [g for g in variant.gates if g.outcome == FALLS] or [g for g in variant.gates if g.outcome == NOT_PROVEN]
+    against = [g for g in variant.gates if g.outcome == FAILS] or [
+        g for g in variant.gates if g.outcome == INCONCLUSIVE
+    ]
     words = [
-        f"{gate.gate} is not proven, since {BY_CHANCE}"
+        f"{gate.gate} is inconclusive, since {BY_CHANCE}"
         if gate.detail.startswith(BY_CHANCE)
         else f"{gate.gate} {figure(gate)}{_span(gate)} where {_asked(gate)} is asked for"
         for gate in against
@@ -85,12 +88,12 @@ def _span(gate: GateResult) -> str:
     return f" ({interval(gate)})" if interval(gate) else ""
 
 
-def _by_what(borne: BorneOut, asked_for: str, beaten_by: Sequence[Diagnostic]) -> str:
-    cheaper = at(beaten_by, borne.name, borne.count)
+def _by_what(best: BestSupported, asked_for: str, beaten_by: Sequence[Diagnostic]) -> str:
+    cheaper = at(beaten_by, best.name, best.count)
     more = f"; {' and '.join(cheaper)} {'cost' if len(cheaper) > 1 else 'costs'} less still" if cheaper else ""
-    if borne.name == asked_for:
-        return f"The model bears {asked_for} out ({borne.why}){more}."
-    return f"The model does not bear {asked_for} out but {borne.name} ({borne.why}){more}."
+    if best.name == asked_for:
+        return f"Measurements favour {asked_for} ({best.why}){more}."
+    return f"Measurements favour {best.name} over {asked_for} ({best.why}){more}."
 
 
 def _worth(variant: AuditedVariant | None, missing: Sequence[NotExamined]) -> str:

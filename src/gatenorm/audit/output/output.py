@@ -22,7 +22,7 @@ from gatenorm.audit.run.jobs import software
 from gatenorm.audit.run.workflow import STEPS, Workflow
 from gatenorm.files import write_json
 from gatenorm.records import Diagnostic, to_json
-from gatenorm.records.audit import DONE, NOT_DONE, PARTLY, STANDS, Audit, AuditedVariant, NotExamined, Step
+from gatenorm.records.audit import DONE, NOT_DONE, PARTLY, PASSES, Audit, AuditedVariant, NotExamined, Step
 from gatenorm.records.evidence import Comparison, Data, Measurements, Perplexity, of_type
 from gatenorm.report.page import write_report
 from gatenorm.results.hashes import code_sha256
@@ -35,15 +35,15 @@ _UNLIKELY = 0.05
 def audit_of(work: Workflow, missing: Sequence[NotExamined], began: float, model: str) -> Audit:
     """The record of everything that a workflow found."""
     layout, config = work.layout, work.config
-    assert work.borne is not None
+    assert work.best is not None
     not_examined = [*missing, *work.not_examined]
     variants = []
     for one in (*work.candidates, *work.comparisons):
         saved = worth(work.baseline, one.records, config.cost)
         variants.append(audited(layout, one, work.baseline, work.limits, saved))
     first = work.wanted[0].name
-    beaten_by = unbeaten(variants, work.baseline, [first, work.borne.name])
-    sentences, chosen = verdict(variants, work.borne, first, not_examined, beaten_by)
+    beaten_by = unbeaten(variants, work.baseline, [first, work.best.name])
+    sentences, chosen = verdict(variants, work.best, first, not_examined, beaten_by)
     scores = tuple(work.scores.values())
     agreement = comparison(layout, scores)
     return Audit(
@@ -60,7 +60,7 @@ def audit_of(work: Workflow, missing: Sequence[NotExamined], began: float, model
         provenance=_provenance(work, began, model),
         cross_check=None
         if work.cross_check is None
-        else to_json(work.cross_check) | {"borne_out": work.borne.to_json()},
+        else to_json(work.cross_check) | {"best_supported": work.best.to_json()},
         comparison=None if agreement is None else to_json(agreement),
         search=None if work.search is None else _search(work),
         version=software()["gatenorm"],
@@ -131,9 +131,9 @@ def _warnings(work: Workflow, variants: Sequence[AuditedVariant], beaten_by: Seq
 
 
 def _uneven(variant: AuditedVariant) -> Diagnostic | None:
-    """Tasks that got worse beyond chance although the average stands."""
+    """Tasks that got worse beyond chance although the average passes."""
     gate = next((g for g in variant.gates if g.gate == "task-drop"), None)
-    if gate is None or gate.outcome != STANDS:
+    if gate is None or gate.outcome != PASSES:
         return None
     worse = {}
     for record in of_type(variant.evidence, Comparison):
@@ -144,7 +144,7 @@ def _uneven(variant: AuditedVariant) -> Diagnostic | None:
     if not worse:
         return None
     told = ", ".join(f"{task} -{points:.1f} points" for task, points in worse.items())
-    message = f"{variant.name}: the average of the tasks stands, but some fell by more than chance: {told}"
+    message = f"{variant.name}: the average of the tasks passes, but some fell by more than chance: {told}"
     return Diagnostic(
         kind="uneven-tasks", message=message, evidence={"variant": variant.name, "tasks": worse, "p": _UNLIKELY}
     )

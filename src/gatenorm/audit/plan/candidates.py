@@ -14,7 +14,7 @@ from gatenorm.audit.plan.budgets import Budget
 from gatenorm.audit.plan.rankings import in_file_names
 from gatenorm.families import Layout
 from gatenorm.records import Evidence, Plan, Scores
-from gatenorm.records.audit import CANDIDATE, FALLS, PRUNED, STANDS, AuditedVariant
+from gatenorm.records.audit import CANDIDATE, FAILS, PASSES, PRUNED, AuditedVariant
 from gatenorm.records.evidence import Measurements
 from gatenorm.surgery.planning import plan_by_scores
 
@@ -101,12 +101,25 @@ def rise(variant: AuditedVariant) -> float | None:
 
 
 def chosen_of(variants: Sequence[AuditedVariant]) -> AuditedVariant | None:
-    """The candidate that stands with the most removed; of several, the one with the least rise of perplexity."""
-    standing = [v for v in variants if v.role == CANDIDATE and v.outcome == STANDS]
+    """The passing candidate with the most removed; of several, the one with the least rise of perplexity."""
+    standing = [v for v in variants if v.role == CANDIDATE and v.outcome == PASSES]
     return max(standing, key=lambda v: (v.share, -(rise(v) or 0.0)), default=None)
 
 
 def nearest(variants: Sequence[AuditedVariant]) -> AuditedVariant | None:
-    """Where none stands: the smallest candidate that does not fall, else the smallest of all."""
+    """The candidate closest to passing: an inconclusive one before one that fails, then the one with the least excess.
+
+    A variant's excess is that of its worst gate: how far the figure, or the end of its interval, lies beyond the limit,
+    as a share of the limit (of 1 where the limit is smaller). Of equal ones the one with fewer removals.
+    """
     candidates = [v for v in variants if v.role == CANDIDATE]
-    return min(candidates, key=lambda v: (v.outcome == FALLS, v.share, rise(v) or 0.0), default=None)
+    return min(candidates, key=lambda v: (v.outcome == FAILS, bool(v.rejected), _excess(v), v.share), default=None)
+
+
+def _excess(variant: AuditedVariant) -> float:
+    excess = 0.0
+    for gate in variant.gates:
+        sign = -1.0 if GATES[gate.gate].least else 1.0
+        values = [sign * (v - gate.limit) for v in (gate.value, gate.low, gate.high) if v is not None]
+        excess = max([excess, *(v / max(1.0, abs(gate.limit)) for v in values)])
+    return excess

@@ -1,4 +1,4 @@
-"""Rankings of the layers, what they are held against, and which of them this model bears out."""
+"""Rankings of the layers, what they are held against, and which of them this model's losses support best."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from gatenorm.records.rankings import RankingComparison
 
 CHECK = "cosine"
 RULE = (
-    "borne out is the ranking whose choice at the budget nearest to 20% costs least loss on the first text; of equal "
-    "ones the one asked for first; without a text, the paper's unless it shares fewer than half of its choice with "
-    "every cosine, then cosine on self-sampled tokens"
+    "best supported is the ranking whose choice at the budget nearest to 20% costs least loss on the first text; "
+    "of equal ones the one asked for first; without a text, the paper's unless it shares fewer than half of its "
+    "choice with every cosine, then cosine on self-sampled tokens"
 )
 
 
@@ -174,8 +174,8 @@ def _digest(key: Mapping[str, str]) -> str:
 
 
 @dataclass(frozen=True)
-class BorneOut:
-    """The ranking that the model bears out, and why, in a sentence; ``losses`` in nats by ranking's name."""
+class BestSupported:
+    """The ranking that measurements support best, and why, in a sentence; ``losses`` in nats by ranking's name."""
 
     name: str
     why: str
@@ -186,7 +186,9 @@ class BorneOut:
         return {"ranking": self.name, "why": self.why, "count": self.count, "losses": dict(self.losses), "rule": RULE}
 
 
-def borne_out(scores: Sequence[Scores], checks: Sequence[Scores], count: int, losses: Mapping[str, float]) -> BorneOut:
+def best_supported(
+    scores: Sequence[Scores], checks: Sequence[Scores], count: int, losses: Mapping[str, float]
+) -> BestSupported:
     """Which ranking to follow on this model; see ``RULE``.
 
     Args:
@@ -200,14 +202,14 @@ def borne_out(scores: Sequence[Scores], checks: Sequence[Scores], count: int, lo
         names = [label(s) for s in (*scores, *checks) if label(s) in losses]
         best = min(names, key=losses.__getitem__)
         told = ", ".join(f"{name} {losses[name]:.4f}" for name in dict.fromkeys(names))
-        return BorneOut(best, f"loss with {count} removed, nats per token: {told}", count, dict(losses))
+        return BestSupported(best, f"loss with {count} removed, nats per token: {told}", count, dict(losses))
     doubted = bool(checks) and all(few_shared(scores[0], check, count) is not None for check in checks)
     on_self = next((label(c) for c in checks if c.calibration and c.calibration["source"] == SELF), first)
     why = (
         f"no text was given to judge by; {first} shares {'fewer' if doubted else 'no fewer'} than half of its choice "
         "with the cosines"
     )
-    return BorneOut(on_self if doubted else first, why, count, {})
+    return BestSupported(on_self if doubted else first, why, count, {})
 
 
 def comparison(layout: Layout, scores: Sequence[Scores]) -> RankingComparison | None:

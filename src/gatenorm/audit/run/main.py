@@ -27,7 +27,7 @@ from gatenorm.families import Layout
 from gatenorm.files import check_apart, write_json
 from gatenorm.models.architecture import Architecture
 from gatenorm.models.named import default_model, language_of, named_text
-from gatenorm.records.audit import CANDIDATE, STANDS, Audit, NotExamined
+from gatenorm.records.audit import CANDIDATE, PASSES, Audit, NotExamined
 from gatenorm.records.serialization import to_json
 from gatenorm.recovery.settings import OBJECTIVES
 from gatenorm.speed.measure.bench import threads_at_hand
@@ -147,7 +147,7 @@ def run_audit(
         model: a directory, a model id of the hub, or the name of an installed model; by default the built-in one.
         directory: ``./audit-<model name>`` by default.
         config: what to do; :func:`gatenorm.audit.plan.config.read_config` reads one from a file.
-        fail_on: a gate whose fall the caller will act on, or ``any``; checked here, judged by :func:`failed`.
+        fail_on: a gate whose failure the caller will act on, or ``any``; checked here, judged by :func:`failed`.
         listener: called with events, see :mod:`gatenorm.audit.run.progress`.
 
     Raises:
@@ -184,20 +184,21 @@ def run_audit(
 
 
 def failed(audit: Audit, fail_on: str) -> list[str]:
-    """The candidates that fall at a gate (at any gate, by ``any``), with what the gate says, one line each.
+    """The candidates that do not pass a gate (any gate, by ``any``), with what the gate says, one line each.
 
     Judged is the variant that the verdict recommends; where it recommends none, every candidate.
     """
     judged = [v for v in audit.variants if v.role == CANDIDATE]
     if audit.chosen is not None:
         judged = [v for v in judged if v.name == audit.chosen]
-    lines = []
+    lines: list[str] = []
     for variant in judged:
-        against = [g for g in variant.gates if g.outcome != "stands" and fail_on in (ANY, g.gate)]
+        before = len(lines)
+        against = [g for g in variant.gates if g.outcome != PASSES and fail_on in (ANY, g.gate)]
         lines += [f"{variant.name}: {g.gate} {g.outcome} ({g.detail})" for g in against]
         if variant.rejected:
             lines.append(f"{variant.name}: {variant.rejected}")
-        if fail_on == ANY and not lines and variant.outcome != STANDS:
+        if fail_on == ANY and len(lines) == before and variant.outcome != PASSES:
             lines.append(f"{variant.name}: {variant.outcome}, since no gate about quality was held against a figure")
     return lines
 

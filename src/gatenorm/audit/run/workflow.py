@@ -14,13 +14,13 @@ from gatenorm.audit.plan import rankings
 from gatenorm.audit.plan.budgets import ASKED, Budget, decision_count
 from gatenorm.audit.plan.candidates import Candidate, candidate, unstable
 from gatenorm.audit.plan.evaluations import Asked
-from gatenorm.audit.plan.rankings import BorneOut, Wanted
+from gatenorm.audit.plan.rankings import BestSupported, Wanted
 from gatenorm.audit.run import speed
 from gatenorm.audit.run import variant_writer as building
 from gatenorm.audit.run.job_cache import Measuring, records, records_or_raise
 from gatenorm.errors import AuditError, CriterionError, did_you_mean
 from gatenorm.records import Evidence, Scores, from_json
-from gatenorm.records.audit import CANDIDATE, COMPARISON, NOT_PROVEN, GateResult, NotExamined
+from gatenorm.records.audit import CANDIDATE, COMPARISON, INCONCLUSIVE, GateResult, NotExamined
 from gatenorm.records.evidence import Perplexity, of_type
 from gatenorm.records.rankings import CrossCheck
 
@@ -51,7 +51,7 @@ class Workflow:
         self.protect = self.config.rankings.protect
         self.scores: dict[str, Scores] = {}
         self.cross_check: CrossCheck | None = None
-        self.borne: BorneOut | None = None
+        self.best: BestSupported | None = None
         self.search: Found | None = None
         self.search_ranking = ""
         self.baseline: list[Evidence] = []
@@ -61,7 +61,7 @@ class Workflow:
         self.details: dict[int, str] = {}
 
     def score(self) -> None:
-        """Step 1: all rankings, the cross-check, and which of them the model bears out."""
+        """Step 1: all rankings, the cross-check, and which of them measurements support best."""
         self.measuring.begin(1, STEPS[0])
         content, threads = self.measuring.content, self.measuring.threads
         orders = [rankings.order_for(one, self.layout, self.config, content, threads) for one in self.wanted]
@@ -82,14 +82,14 @@ class Workflow:
         if checks:
             self.cross_check = held_against(asked[0], checks, count, self.protect)
         losses = self._losses(asked, checks, count)
-        self.borne = rankings.borne_out(asked, checks, count, losses)
-        self.details[1] = f"{len(self.scores)} rankings; borne out: {self.borne.name} ({self.borne.why})"
+        self.best = rankings.best_supported(asked, checks, count, losses)
+        self.details[1] = f"{len(self.scores)} rankings; best supported: {self.best.name} ({self.best.why})"
 
     def build(self) -> None:
-        """Step 2: budgets, the search for the largest that stands, and the candidates' directories."""
-        assert self.borne is not None
+        """Step 2: budgets, the search for the largest that passes, and the candidates' directories."""
+        assert self.best is not None
         self.measuring.begin(2, STEPS[1])
-        chosen = list(dict.fromkeys([*(one.name for one in self._asked_for()), self.borne.name]))
+        chosen = list(dict.fromkeys([*(one.name for one in self._asked_for()), self.best.name]))
         self._expect(len([name for name in chosen if name in self.scores]) * len(self.budgets))
         self._search()
         for name in chosen:
@@ -196,9 +196,9 @@ class Workflow:
         asked = self.config.search
         if asked.gate is None:
             return
-        assert self.borne is not None
+        assert self.best is not None
         gate, limit = GATES[asked.gate], self.limits[asked.gate]
-        name = asked.criterion or self.borne.name
+        name = asked.criterion or self.best.name
         if name not in self.scores:
             raise AuditError(
                 "criterion-not-ranked",
@@ -219,7 +219,7 @@ class Workflow:
             results = self.measuring.results(orders)
             held = hold(gate, limit, findings(before, [e for r in results for e in records(r)]))
             failed = next((r["error"] for r in results if "error" in r), None)
-            return held if failed is None else replace(held, outcome=NOT_PROVEN, detail=f"not measured: {failed}")
+            return held if failed is None else replace(held, outcome=INCONCLUSIVE, detail=f"not measured: {failed}")
 
         self.search = largest(min(free, len(self.layout.attention_layers) - 1), probe)
         self.search_ranking = name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gatenorm.records.audit import FALLS, NOT_PROVEN, STANDS, Audit
+from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, Audit
 from gatenorm.report.page import audit_view, gates, long_range, quality, ranking, sources, speed, verdict
 from gatenorm.report.page.blocks import BAD, GOOD, OPEN, Report
 
@@ -39,9 +39,9 @@ def report(audit: Audit) -> Report:
 
 def _outcome(audit: Audit) -> tuple[str, str]:
     variant = audit_view.chosen(audit)
-    if variant is not None and variant.outcome == STANDS:
-        return f"{audit_view.title(variant)} {STANDS}", GOOD
+    if variant is not None and variant.outcome == PASSES:
+        return f"{audit_view.title(variant)} {PASSES}", GOOD
     own = audit_view.candidates(audit)
-    if own and all(v.outcome == FALLS for v in own):
+    if own and all(v.outcome == FAILS for v in own):
         return "no variant passes", BAD
-    return NOT_PROVEN, OPEN
+    return INCONCLUSIVE, OPEN

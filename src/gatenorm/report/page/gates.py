@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gatenorm.records.audit import FALLS, Audit, AuditedVariant, GateResult
+from gatenorm.records.audit import FAILS, Audit, AuditedVariant, GateResult
 from gatenorm.report.page import audit_view as measured
 from gatenorm.report.page.blocks import Block, Cell, Facts, Heading, Section, Table, Text, numeric
 from gatenorm.report.page.wording import NONE, facts, fixed, lost, number, readable, said, span, tone, words
@@ -65,7 +65,7 @@ def _gate(gate: GateResult) -> list[Cell | str]:
         return write(value) if value is None or unit != _LOST else lost(value, write)
 
     beyond = ""
-    if gate.outcome == FALLS and gate.value is not None:
+    if gate.outcome == FAILS and gate.value is not None:
         beyond = f"by {write(abs(gate.value - gate.limit))}"
     return [
         readable(gate.gate),

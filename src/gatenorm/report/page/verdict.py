@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gatenorm.records import spans
-from gatenorm.records.audit import CANDIDATE, PRUNED, STANDS, Audit, AuditedVariant
+from gatenorm.records.audit import CANDIDATE, PASSES, PRUNED, Audit, AuditedVariant
 from gatenorm.report.page import audit_view as measured
 from gatenorm.report.page import gates
 from gatenorm.report.page import speed as timing
@@ -127,7 +127,7 @@ def _outcome(variant: AuditedVariant) -> Cell:
     if variant.rejected:
         note = "rejected early"
     else:
-        note = ", ".join(g.gate for g in variant.gates if g.outcome == variant.outcome != STANDS)
+        note = ", ".join(g.gate for g in variant.gates if g.outcome == variant.outcome != PASSES)
     return Cell(variant.outcome, note=readable(note), badge=tone(variant.outcome))
 
 
@@ -206,7 +206,7 @@ def limits(audit: Audit) -> Section:
 def counts(audit: Audit) -> tuple[tuple[str, str, str], ...]:
     """The counts of the first screen: a number, what it counts, and a link."""
     own = measured.candidates(audit)
-    passing = sum(v.outcome == STANDS for v in own)
+    passing = sum(v.outcome == PASSES for v in own)
     return (
         (f"{passing} of {len(own)}", "variants pass", "#gates"),
         (str(len(audit.warnings)), "warning" if len(audit.warnings) == 1 else "warnings", "#cautions"),

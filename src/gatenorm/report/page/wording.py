@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gatenorm.records.audit import DONE, FALLS, NOT_DONE, PARTLY, STANDS
+from gatenorm.records.audit import DONE, FAILS, NOT_DONE, PARTLY, PASSES
 from gatenorm.report.page.blocks import BAD, GOOD, OPEN, QUIET
 
 NONE = "–"
 MINUS = "−"
-_TONES = {STANDS: GOOD, FALLS: BAD, DONE: GOOD, PARTLY: OPEN, NOT_DONE: QUIET}
+_TONES = {PASSES: GOOD, FAILS: BAD, DONE: GOOD, PARTLY: OPEN, NOT_DONE: QUIET}
 _MOST = 400
 
 
