@@ -33,6 +33,9 @@ class Cell:
     link: str = ""
 
 
+Row: TypeAlias = list[Cell | str]
+
+
 @dataclass(frozen=True)
 class Column:
     """A column's title, its unit, and whether it holds numbers."""

@@ -1,4 +1,4 @@
-"""The report on long range: what is still found far back, and the loss by position."""
+"""The report on long range: retrieval by length and depth, and the loss by position."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from gatenorm.records import Evidence
 from gatenorm.records.audit import Audit, AuditedVariant
 from gatenorm.records.evidence import Positions, Retrieval, of_type
-from gatenorm.report.figures.changes import changes_figure
 from gatenorm.report.figures.positions import positions_figure
 from gatenorm.report.figures.retrieval import RetrievalMap, retrieval_figure
 from gatenorm.report.page import audit_view as measured
 from gatenorm.report.page.audit_view import title
-from gatenorm.report.page.blocks import Block, Cell, Chart, Charts, Column, Section, Table, Text
-from gatenorm.report.page.quality import change_series
-from gatenorm.report.page.wording import NONE, fixed, percent, span
+from gatenorm.report.page.blocks import Block, Chart, Charts, Column, Section, Table, Text, numeric
+from gatenorm.report.page.changes import changes_chart
+from gatenorm.report.page.wording import fixed, percent
 
 _BASE = "unpruned"
 
@@ -26,19 +25,19 @@ def section(audit: Audit) -> Section:
     if maps:
         blocks.append(
             Text(
-                "A fact stands at some depth of a text and is asked for at its end; the right place is one of four, so "
-                "25% is chance. Retrieval breaks before averages do."
+                "A fact is placed at some depth of a text and asked for at its end; the answer is one of four, so "
+                "chance is 25%. Retrieval breaks before averages do."
             )
         )
         blocks.append(Charts(maps))
     own = {title(v): changes for v in measured.candidates(audit) if (changes := measured.retrieval(audit, v))}
     if own:
-        blocks.append(_by_form(own))
+        blocks.append(changes_chart("retrieval-change", "Retrieval, change by form", own, "form"))
     positions = _positions(audit)
     if positions:
         blocks.append(positions)
     if not blocks:
-        blocks.append(Text("Nothing was asked over long distances: see what was not examined."))
+        blocks.append(Text("No long-range task was evaluated: see what was not examined."))
     return Section("distance", "Long range", tuple(blocks))
 
 
@@ -65,11 +64,8 @@ def _map(n: int, name: str, form: str, record: Retrieval) -> Chart:
     drawn = RetrievalMap.of(record)
     lengths, depths, grid = drawn.lengths, drawn.depths, drawn.right
     items = record.count / (len(lengths) * len(depths))
-    columns = [Column("Depth"), *(Column(f"{length:,}", "tokens", True) for length in lengths)]
-    rows = [
-        [Cell(f"{depth:.0%}"), *(Cell(percent(value, 0)) for value in line)]
-        for depth, line in zip(depths, grid, strict=True)
-    ]
+    columns = [Column("Depth"), *(numeric(f"{length:,}", "tokens") for length in lengths)]
+    rows = [[f"{depth:.0%}", *(percent(value, 0) for value in line)] for depth, line in zip(depths, grid, strict=True)]
     worst = min(
         (value, length, depth)
         for depth, line in zip(depths, grid, strict=True)
@@ -80,40 +76,11 @@ def _map(n: int, name: str, form: str, record: Retrieval) -> Chart:
         title=f"{name}, {form}",
         says=(
             f"{percent(record.choice.value)} right in all, chance {percent(record.chance, 0)}; lowest "
-            f"{percent(worst[0], 0)} at {worst[1]:,} tokens, {worst[2]:.0%} deep. {items:.0f} items a cell."
+            f"{percent(worst[0], 0)} at {worst[1]:,} tokens, {worst[2]:.0%} deep. {items:.0f} items per cell."
         ),
         figure=retrieval_figure(drawn),
         small=True,
         table=Table.of(f"Right choices of {name}, {form}, by depth and context length", columns, rows),
-    )
-
-
-def _by_form(own: dict[str, list[measured.Change]]) -> Chart:
-    rows = []
-    for model, changes in own.items():
-        for c in changes:
-            ends = span(c.low, c.high, lambda v: fixed(100 * v, 1, sign=True))
-            rows.append(
-                [
-                    Cell(model),
-                    Cell(c.name),
-                    Cell(percent(c.before)),
-                    Cell(percent(c.after)),
-                    Cell(fixed(100 * c.difference, 1, sign=True)),
-                    Cell(ends or NONE),
-                    Cell(percent(c.chance, 0)),
-                    Cell(f"{c.items:,}"),
-                ]
-            )
-    columns = [Column("Variant"), Column("Form"), Column("Before", "%", True), Column("After", "%", True)]
-    columns += [Column("Change", "points", True), Column("95% interval", "points", True), Column("Chance", "%", True)]
-    columns.append(Column("Items", number=True))
-    return Chart(
-        name="retrieval-change",
-        title="Retrieval, change by form",
-        says=f"Changes in points for {', '.join(own)}; left of zero less is found than before. Bars are 95% intervals.",
-        figure=changes_figure(change_series(own), "points"),
-        table=Table.of("Retrieval before and after, by form", columns, rows, wide=True),
     )
 
 
@@ -129,16 +96,16 @@ def _positions(audit: Audit) -> Chart | None:
         if own is not None:
             lines[title(variant)] = own
     rows = [
-        [Cell(label), *(Cell(fixed(record.numbers().get(name), 3)) for record in lines.values())]
+        [label, *(fixed(record.numbers().get(name), 3) for record in lines.values())]
         for label, name in zip(labels, names, strict=True)
     ]
-    columns = [Column("Tokens before"), *(Column(model, "nats", True) for model in lines)]
+    columns = [Column("Tokens before"), *(numeric(model, "nats") for model in lines)]
     return Chart(
         name="positions",
         title="Loss by position",
         says=(
-            f"A line a model: {', '.join(lines)}. Where a model uses what was said long ago, the loss falls to the "
-            f"right; a line that stops falling has lost that. On {base.data.name}."
+            f"A line for each model: {', '.join(lines)}. While a model makes use of distant context, the loss falls to "
+            f"the right; where the line stops falling, it no longer does. On {base.data.name}."
         ),
         figure=positions_figure(labels, {m: [r.numbers().get(name) for name in names] for m, r in lines.items()}),
         table=Table.of("Mean loss by position, nats per token", columns, rows, wide=True),

@@ -1,4 +1,4 @@
-"""What the report rests on: every measurement with its protocol, the steps with their commands, versions and hashes."""
+"""The report's sources: every measurement with its protocol, the steps with their commands, versions and hashes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,20 @@ from gatenorm.records import Evidence, to_json
 from gatenorm.records.audit import Audit
 from gatenorm.records.evidence import Comparison, Measurement
 from gatenorm.report.page.audit_view import candidates, comparisons, title
-from gatenorm.report.page.blocks import Block, Cell, Code, Column, Details, Facts, Heading, Section, Table, Text
+from gatenorm.report.page.blocks import (
+    Block,
+    Cell,
+    Code,
+    Column,
+    Details,
+    Facts,
+    Heading,
+    Row,
+    Section,
+    Table,
+    Text,
+    numeric,
+)
 from gatenorm.report.page.wording import NONE, duration, facts, number, size, tone, words
 
 _FIGURES = 6
@@ -27,13 +40,7 @@ def evidence(audit: Audit) -> Section:
         if not records:
             continue
         rows = [_record(record) for record in records]
-        columns = [
-            Column("Measurement"),
-            Column("Figures"),
-            Column("Data"),
-            Column("SHA-256"),
-            Column("Took", number=True),
-        ]
+        columns = [*map(Column, ("Measurement", "Figures", "Data", "SHA-256")), numeric("Took")]
         own = _protocols(records)
         blocks.append(
             Details(
@@ -45,7 +52,7 @@ def evidence(audit: Audit) -> Section:
     return Section("evidence", "Evidence and protocols", tuple(blocks))
 
 
-def _record(record: Evidence) -> list[Cell]:
+def _record(record: Evidence) -> Row:
     about = record.task
     if record.kind == "speed":
         at = record.facts()
@@ -59,9 +66,9 @@ def _record(record: Evidence) -> list[Cell]:
     return [
         Cell(record.kind, note=about),
         Cell(figures or str(record.facts().get("skipped", NONE)), note=more),
-        Cell(record.data_name or NONE),
-        Cell(digest[:_DIGEST] or NONE),
-        Cell(duration(record.seconds) if record.seconds else NONE),
+        record.data_name or NONE,
+        digest[:_DIGEST] or NONE,
+        duration(record.seconds) if record.seconds else NONE,
     ]
 
 
@@ -87,23 +94,17 @@ def _names(names: list[str], kind: str) -> str:
 
 def workflow(audit: Audit) -> Section:
     """The steps, what each found, how long it took, and the command that repeats it."""
-    rows = [
+    rows: list[Row] = [
         [
-            Cell(str(n)),
-            Cell(step.name),
+            str(n),
+            step.name,
             Cell(step.status, badge=tone(step.status)),
-            Cell(step.detail),
-            Cell(duration(step.seconds) if step.seconds else NONE),
+            step.detail,
+            duration(step.seconds) if step.seconds else NONE,
         ]
         for n, step in enumerate(audit.steps, 1)
     ]
-    columns = [
-        Column("Step", number=True),
-        Column("Name"),
-        Column("Status"),
-        Column("Found"),
-        Column("Took", number=True),
-    ]
+    columns = [numeric("Step"), Column("Name"), Column("Status"), Column("Found"), numeric("Took")]
     blocks: list[Block] = [Table.of("The steps of this audit", columns, rows)]
     commands: dict[str, list[str]] = {}
     for step in audit.steps:
@@ -113,13 +114,13 @@ def workflow(audit: Audit) -> Section:
         blocks.append(Heading("Commands that repeat the figures"))
     for command, names in commands.items():
         blocks += [Text(f"{', '.join(names).capitalize()}:"), Code(command)]
-    return Section("workflow", "How it was carried out", tuple(blocks))
+    return Section("workflow", "Steps and commands", tuple(blocks))
 
 
 def provenance(audit: Audit) -> Section:
     """Which model, which software, which machine, which seeds, which data."""
     model = audit.model
-    files = [[Cell(name), Cell(size(count), note=f"{count:,} bytes")] for name, count in model.files.items()]
+    files: list[Row] = [[name, Cell(size(count), note=f"{count:,} bytes")] for name, count in model.files.items()]
     identity = (
         ("name", model.name),
         ("model type", model.model_type),
@@ -130,7 +131,7 @@ def provenance(audit: Audit) -> Section:
     blocks: list[Block] = [
         Heading("Model"),
         Facts(identity),
-        Table.of("Weight files", [Column("File"), Column("Size", number=True)], files),
+        Table.of("Weight files", [Column("File"), numeric("Size")], files),
         Heading("Run"),
         Facts((*((("gatenorm", audit.version),) if audit.version else ()), *facts(audit.provenance))),
     ]

@@ -1,4 +1,4 @@
-"""The report on what is gained: speed by length beside the ideal, memory, and what it is worth."""
+"""The report on gains: speed by length beside the ideal, memory, cost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gatenorm.report.figures.series import DASHED
 from gatenorm.report.figures.speed import by_length_figure, speedup_series
 from gatenorm.report.page import audit_view as measured
 from gatenorm.report.page.audit_view import title
-from gatenorm.report.page.blocks import Block, Cell, Chart, Column, Facts, Heading, Section, Table, Text
+from gatenorm.report.page.blocks import Block, Cell, Chart, Column, Facts, Heading, Row, Section, Table, Text, numeric
 from gatenorm.report.page.wording import NONE, facts, number, percent, size, span, times
 
 
@@ -26,9 +26,9 @@ def section(audit: Audit) -> Section:
         blocks.insert(
             0,
             Text(
-                "Variants and the unpruned model took turns, so that a busy machine slows all of them alike; each "
-                "figure is the median of the rounds, with the smallest and largest. The ideal is the speed-up if "
-                "nothing but the removed attention cost anything."
+                "Variants and the unpruned model were timed in turns, so that load on the machine affects all of them; "
+                "each figure is the median of the rounds, with the smallest and largest. The ideal is the speed-up if "
+                "removing a sublayer saved exactly the time that it took."
             ),
         )
     else:
@@ -48,25 +48,25 @@ def _chart(audit: Audit, engine: str, phase: str) -> Chart:
     ]
     series = speedup_series(found, (phase,))
     known = any(s.dash == DASHED for s in series)
-    rows = []
+    rows: list[Row] = []
     for variant in own:
         for s in (s for s in measured.speeds(variant) if s.engine == engine):
             f = s.evidence.figures
             achieved = f.get(f"{phase}_achieved")
             rows.append(
                 [
-                    Cell(title(variant)),
-                    Cell(f"{s.tokens:,}"),
-                    Cell(str(s.batch)),
-                    Cell(times(f[f"{phase}_speedup"])),
-                    Cell(span(f[f"{phase}_speedup_low"], f[f"{phase}_speedup_high"], times)),
-                    Cell(times(f.get(f"{phase}_ideal"))),
-                    Cell(NONE if achieved is None else percent(achieved, 0)),
+                    title(variant),
+                    f"{s.tokens:,}",
+                    str(s.batch),
+                    times(f[f"{phase}_speedup"]),
+                    span(f[f"{phase}_speedup_low"], f[f"{phase}_speedup_high"], times),
+                    times(f.get(f"{phase}_ideal")),
+                    NONE if achieved is None else percent(achieved, 0),
                 ]
             )
-    columns = [Column("Variant"), Column("Prompt", "tokens", True), Column("Batch", number=True)]
-    columns += [Column("Speed-up", "×", True), Column("Smallest to largest", "×", True), Column("Ideal", "×", True)]
-    columns.append(Column("Achieved of ideal", "%", True))
+    columns = [Column("Variant"), numeric("Prompt", "tokens"), numeric("Batch")]
+    columns += [numeric("Speed-up", "×"), numeric("Smallest to largest", "×"), numeric("Ideal", "×")]
+    columns.append(numeric("Achieved of ideal", "%"))
     ideal = "Dashed lines are the ideal." if known else "No ideal is known for this engine."
     return Chart(
         name=f"speed-{phase}-{measured.engines(audit).index(engine)}",
@@ -78,7 +78,7 @@ def _chart(audit: Audit, engine: str, phase: str) -> Chart:
 
 
 def _times(audit: Audit, engine: str) -> Table:
-    rows = []
+    rows: list[Row] = []
     base = [e for e in measured.timings(audit.baseline) if e.protocol.get("engine") == engine and e.figures]
     models = [("unpruned", e) for e in base]
     models += [
@@ -88,19 +88,19 @@ def _times(audit: Audit, engine: str) -> Table:
         f = e.figures
         rows.append(
             [
-                Cell(name),
-                Cell(f"{e.protocol['prompt_tokens']:,}"),
-                Cell(str(e.protocol["batch"])),
-                Cell(number(1000 * f["prefill_seconds"], 3)),
-                Cell(number(1000 * f["first_token_seconds"], 3)),
-                Cell(number(f["decode_tokens_per_second"], 3)),
+                name,
+                f"{e.protocol['prompt_tokens']:,}",
+                str(e.protocol["batch"]),
+                number(1000 * f["prefill_seconds"], 3),
+                number(1000 * f["first_token_seconds"], 3),
+                number(f["decode_tokens_per_second"], 3),
                 Cell(size(f.get("cache_bytes")), note=_saved(f)),
-                Cell(size(f.get("peak_bytes"))),
+                size(f.get("peak_bytes")),
             ]
         )
-    columns = [Column("Model"), Column("Prompt", "tokens", True), Column("Batch", number=True)]
-    columns += [Column("Prefill", "ms", True), Column("First token", "ms", True), Column("Decode", "tokens/s", True)]
-    columns += [Column("Key/value cache", number=True), Column("Peak memory of the process", number=True)]
+    columns = [Column("Model"), numeric("Prompt", "tokens"), numeric("Batch")]
+    columns += [numeric("Prefill", "ms"), numeric("First token", "ms"), numeric("Decode", "tokens/s")]
+    columns += [numeric("Key/value cache"), numeric("Peak memory of the process")]
     return Table.of(f"Times and memory in {engine}, medians", columns, rows, wide=True)
 
 
@@ -117,7 +117,7 @@ def _worth(audit: Audit) -> list[Block]:
         blocks.append(
             Text("No price was given, so no cost is given: set `cost.price_per_hour` for the cost per million tokens.")
         )
-    rows = []
+    rows: list[Row] = []
     for variant in own:
         said = variant.worth.get("sentence")
         blocks += [Text(f"{title(variant)}: {said}")] if said else []
@@ -130,26 +130,24 @@ def _worth(audit: Audit) -> list[Block]:
         columns = [
             Column("Variant"),
             Column("Engine"),
-            Column("Prompt + new", "tokens", True),
-            Column("Batch", number=True),
+            numeric("Prompt + new", "tokens"),
+            numeric("Batch"),
         ]
-        columns += [Column("Whole request", "×", True), Column("Before", unit, True), Column("After", unit, True)]
-        blocks.append(
-            Table.of("What a request costs before and after, from the measured times", columns, rows, wide=True)
-        )
+        columns += [numeric("Whole request", "×"), numeric("Before", unit), numeric("After", unit)]
+        blocks.append(Table.of("Cost of a request before and after, from the measured times", columns, rows, wide=True))
     return blocks
 
 
-def _case(name: str, case: Mapping[str, Any]) -> list[Cell]:
+def _case(name: str, case: Mapping[str, Any]) -> Row:
     ends = span(case.get("request_speedup_low"), case.get("request_speedup_high"), times)
     return [
-        Cell(name),
-        Cell(str(case.get("engine", NONE))),
-        Cell(f"{case.get('prompt_tokens', 0):,} + {case.get('new_tokens', 0):,}"),
-        Cell(str(case.get("batch", NONE))),
+        name,
+        str(case.get("engine", NONE)),
+        f"{case.get('prompt_tokens', 0):,} + {case.get('new_tokens', 0):,}",
+        str(case.get("batch", NONE)),
         Cell(times(case.get("request_speedup")), note=ends),
-        Cell(number(case.get("cost_per_million_before"))),
-        Cell(number(case.get("cost_per_million_after"))),
+        number(case.get("cost_per_million_before")),
+        number(case.get("cost_per_million_after")),
     ]
 
 
