@@ -45,7 +45,7 @@ def test_so_much_of_a_data_set_is_read_as_all_processes_use(
 ):
     asked: list[int] = []
 
-    def read(source: str, *arguments: Any, processes: int, option: str) -> Any:
+    def read(source: str, *arguments: Any, processes: int, called: str) -> Any:
         asked.append(processes)
         raise RecoveryError("read", source)
 

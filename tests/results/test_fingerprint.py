@@ -79,4 +79,5 @@ def test_digests_do_not_depend_on_the_order_of_fields_and_survive_a_file():
     found = Fingerprint.of({"a": 1, "b": [2]})
     assert found.digest == Fingerprint.of({"b": [2], "a": 1}).digest != Fingerprint.of({"a": 1, "b": [3]}).digest
     assert from_json(Fingerprint, json.loads(json.dumps(to_json(found))), "a fingerprint") == found
+    assert Fingerprint.of({"a": found, "b": (1,)}).asked == {"a": to_json(found), "b": [1]}
     assert found.asking(c=3).digest == Fingerprint.of({"a": 1, "b": [2], "c": 3}).digest

@@ -1,4 +1,4 @@
-"""What a model is worth, and what changed against another."""
+"""How well a model does, and what changed against another."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def evaluate(
     bars: running.Bars | None = None,
     finished: Callable[[running.Finished], None] | None = None,
 ) -> list[Evidence]:
-    """What a model is worth, task by task, and what changed against a baseline.
+    """Measure a model task by task, and what changed against a baseline.
 
     Args:
         model: a checkpoint, or ``Model.of_module(model, tokenizer)`` for a model in memory.
         tasks: names as in :func:`gatenorm.evaluation.core.registry.known_tasks`; without any, ``perplexity`` where
             there are data, and the built-in model's own tasks for models of its language.
-        data: what the tasks read, as ``--data``: a file, a directory, ``wikitext2``, or ``TASK=PATH``.
+        data: what the tasks read: a file, a directory, ``wikitext2``, or ``TASK=PATH``.
         baseline: what to compare with, item by item.
         request: windows, limits and the like.
         batch_size: sequences at a time; as many as memory allows without one.
@@ -51,7 +51,7 @@ def evaluate(
         finished: called with each record as soon as it is there.
 
     Raises:
-        EvaluationError: an unknown task, data that are missing or do not serve, or logits that are not finite.
+        EvaluationError: an unknown task, unsuitable or missing data, or logits that are not finite.
         CheckpointError, FamilyError, MissingExtraError: as loading.
     """
     other = next((m for m in (baseline, model) if isinstance(m, Model) and m.engine != engine), None)
@@ -104,7 +104,7 @@ def jobs_of_one(
         limit: items of each task.
 
     Raises:
-        EvaluationError: an unknown task, one that compares two models, or data that are missing or do not serve.
+        EvaluationError: an unknown task, one that compares two models, or unsuitable or missing data.
         MissingExtraError: lm-eval is not installed.
     """
     given = [data] if isinstance(data, str) else list(data)

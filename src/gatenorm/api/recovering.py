@@ -6,22 +6,24 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gatenorm.api.opening import ModelLike, open_model
+from gatenorm.api.pruning import plan
 from gatenorm.errors import RecoveryError
+from gatenorm.evaluation.core import registry
+from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.core.text import Text
+from gatenorm.families import Layout
 from gatenorm.models.named import language_of, named_text
-
-if TYPE_CHECKING:
-    from gatenorm.evaluation.core.text import Text
-    from gatenorm.families import Layout
-    from gatenorm.records import Plan
-    from gatenorm.recovery.record import Recovered
-    from gatenorm.recovery.settings import Settings
-    from gatenorm.recovery.study import Study
-    from gatenorm.recovery.training import Report, Step
-
-Progress = Callable[[int, int], None]
+from gatenorm.progress import Progress
+from gatenorm.records import Plan
+from gatenorm.recovery import corpus, recovering
+from gatenorm.recovery import study as studies
+from gatenorm.recovery.corpus import DEFAULT_LENGTH
+from gatenorm.recovery.processes import Processes
+from gatenorm.recovery.record import Recovered
+from gatenorm.recovery.settings import Settings
+from gatenorm.recovery.training import Report, Step
 
 
 def recover(
@@ -41,10 +43,8 @@ def recover(
 ) -> Recovered:
     """Train low-rank adapters on a pruned checkpoint; ``out`` is then that checkpoint with them merged.
 
-    ``out`` appears whole or not at all and is exported, verified and evaluated like any other pruned directory;
-    ``out/adapter`` holds the adapters in PEFT's format. A call that was stopped goes on where it was when it is
-    repeated; a finished one is read. Recoverable is not free: this takes data and a training run, and what was checked
-    on the parent has to be checked again.
+    ``out/adapter`` holds the adapters in PEFT's format. Repeating a call that was stopped continues it; repeating a
+    finished one reads its result.
 
     Args:
         data: the training text: a file as in an evaluation, ``hub:NAME[:CONFIG[:SPLIT]]``, or ``demo`` for stories of
@@ -60,16 +60,11 @@ def recover(
         writing: called with (bytes written, bytes in all).
 
     Raises:
-        RecoveryError: a dense model, nothing to train, texts that are too short, a parent that does not fit, or the
-            state or the output of another recovery; or no step that was better than the pruned model, in which case
-            nothing is written.
-        OutputError: ``out`` is taken or cannot be written.
+        RecoveryError: a dense model, nothing to train, texts that are too short, a parent that does not fit, or no step
+            that was better than the pruned model; then nothing is written.
+        OutputError: ``out`` is taken, holds another recovery, or cannot be written.
         CheckpointError, FamilyError, EvaluationError, MissingExtraError: as opening and loading.
     """
-    from gatenorm.recovery.corpus import DEFAULT_LENGTH
-    from gatenorm.recovery.recovering import recover as recover_layout
-    from gatenorm.recovery.settings import Settings
-
     chosen = settings or Settings()
     chosen = replace(chosen, steps=steps or chosen.steps, objective=objective or chosen.objective)
     layout = open_model(pruned)
@@ -81,7 +76,7 @@ def recover(
         if report:
             report(step)
 
-    return recover_layout(
+    return recovering.recover(
         layout,
         Path(out),
         _text(data, chosen, length, text_field),
@@ -109,11 +104,11 @@ def recovery_study(
     text_field: str = "text",
     progress: Progress | None = None,
     report: Callable[[str], Report] | None = None,
-) -> Study:
+) -> studies.Study:
     """Prune a dense model at several budgets, recover each, and measure all of them before and after.
 
     Args:
-        out: a folder for the measurements and the recovered models; a study that was stopped goes on there.
+        out: a directory for the measurements and the recovered models, from which a stopped study continues.
         shares: of the attention sublayers, each rounded as ``prune --share`` does.
         criteria: names as in :func:`gatenorm.api.compare`, such as ``gate-norm`` or ``cosine@random``.
         other: a text of another source, to see whether what was trained on one was lost on others.
@@ -124,15 +119,10 @@ def recovery_study(
         report: called with a variant's name when its training begins; what it gives is told of every step.
 
     Raises:
-        RecoveryError: a pruned model, or a folder that holds another study.
+        RecoveryError: a pruned model.
+        OutputError: ``out`` holds another study.
         Others: as :func:`recover`, :func:`gatenorm.api.plan` and the tasks.
     """
-    from gatenorm.evaluation.core import registry
-    from gatenorm.evaluation.core.job import Request
-    from gatenorm.recovery.corpus import DEFAULT_LENGTH
-    from gatenorm.recovery.settings import Settings
-    from gatenorm.recovery.study import study
-
     layout, chosen = open_model(model), settings or Settings()
     if layout.edits:
         raise RecoveryError(
@@ -144,7 +134,7 @@ def recovery_study(
     request = Request(limit=limit, context=layout.context)
     jobs = registry.prepare(names, list(task_data), request, known=known) if names else []
     length = chosen.length or DEFAULT_LENGTH
-    return study(
+    return studies.study(
         layout,
         Path(out),
         _text(data, chosen, length, text_field),
@@ -162,18 +152,13 @@ def recovery_study(
 
 
 def _planned(layout: Layout, share: float, criterion: str, settings: Settings) -> Plan:
-    from gatenorm.api.pruning import plan
-
     return plan(layout, share=share, criterion=criterion, seed=settings.seed, device=settings.device)
 
 
 def _text(source: str, settings: Settings, length: int, field: str, called: str = "data") -> Text:
-    from gatenorm.recovery.corpus import read
-    from gatenorm.recovery.processes import Processes
-
     together = Processes.here(settings.device).count
     own = named_text(source)
     if own is not None:
         text: Text = own(settings.steps * settings.sequences * together * length)
         return text
-    return read(source, settings, length, field, processes=together, called=called)
+    return corpus.read(source, settings, length, field, processes=together, called=called)

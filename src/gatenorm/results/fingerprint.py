@@ -41,9 +41,8 @@ class Fingerprint(Value, frozen=True, kw_only=True, dict=True):
         Args:
             packages: what is used besides :data:`SOFTWARE`; those that are not installed do not count.
         """
-        # Through JSON and back, so that it equals what was read from a file.
         return cls(
-            asked=json.loads(json.dumps(asked, default=list)),
+            asked=_plain(asked),
             models={role: content[:_SHOWN] for role, content in (models or {}).items()},
             versions=versions(("numpy", *packages)) | _extensions(),
             code=code_sha256()[:_SHOWN],
@@ -52,7 +51,7 @@ class Fingerprint(Value, frozen=True, kw_only=True, dict=True):
     def asking(self, **more: Any) -> Fingerprint:
         """The same with more that was asked for."""
         return Fingerprint(
-            asked=self.asked | json.loads(json.dumps(more, default=list)),
+            asked=self.asked | _plain(more),
             models=self.models,
             versions=self.versions,
             code=self.code,
@@ -72,6 +71,12 @@ class Fingerprint(Value, frozen=True, kw_only=True, dict=True):
     def _flat(self) -> dict[str, Any]:
         software = {"software": {**self.versions, "code": self.code}}
         return _flattened(self.asked) | self.models | _flattened(software)
+
+
+def _plain(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Through JSON and back, so that it equals what was read from a file."""
+    plain: dict[str, Any] = json.loads(json.dumps(to_json(asked)))
+    return plain
 
 
 @cache
