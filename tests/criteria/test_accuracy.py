@@ -13,7 +13,7 @@ from gatenorm.criteria.compute.torch_backend import TorchBackend
 from gatenorm.criteria.registry import weight_criteria
 from gatenorm.criteria.scoring import score
 from gatenorm.errors import CriterionError
-from gatenorm.families import AttentionWeights, Projection
+from gatenorm.families import AttentionWeights, Projection, attention_weights
 from tests.criteria.models import Shape, write
 from tests.errors import refused
 
@@ -117,7 +117,7 @@ def test_a_backend_can_be_handed_in(tmp_path: Path) -> None:
 
     counting: Backend = Counting()  # type: ignore[assignment]
     assert score(layout, backend=counting).layers[0].score == 7.0
-    assert isinstance(layout.attention(0), AttentionWeights)
+    assert isinstance(attention_weights(layout, 0), AttentionWeights)
 
 
 def test_backends_and_devices_that_are_not_there() -> None:

@@ -15,6 +15,7 @@ from gatenorm.criteria.registry import weight_criteria
 from gatenorm.criteria.scoring import score
 from gatenorm.criteria.weights.gate_norm_rope import mean_phase
 from gatenorm.errors import CriterionError
+from gatenorm.families import attention_weights
 from tests.criteria import naive
 from tests.criteria.models import FORMS, Shape, Truth, write
 from tests.errors import refused
@@ -101,7 +102,7 @@ def test_at_context_one_the_rotary_norm_is_the_plain_one(tmp_path: Path) -> None
 def test_a_gate_matrix_of_zero_does_not_mean_logits_of_zero(tmp_path: Path) -> None:
     """``Wq = [1; 0]`` and ``Wk = [0; 1]`` of head_dim 2 meet nowhere, until the key has turned by a quarter."""
     layout, _ = write(tmp_path, "separate", Shape(1, 1, 2, 1))
-    weights = layout.attention(0)
+    weights = attention_weights(layout, 0)
     first, second = np.array([[1.0], [0.0]]), np.array([[0.0], [1.0]])
     truth = Truth(first[None], second[None], second[None], second[None], np.ones(1))
 
@@ -137,7 +138,7 @@ def test_orthogonal_gram_matrices_do_not_cancel_into_noise(tmp_path: Path) -> No
     q, k = 1e-4 * draw.standard_normal((4, 64)), 1e-4 * draw.standard_normal((4, 64))
     q[0] += 1
     k[1] += 1
-    weights = layout.attention(0)
+    weights = attention_weights(layout, 0)
     small = [type(weights.q)("w", "F32", (x.astype(np.float32),)) for x in (q, k)]
     expected = np.linalg.norm(small[0].bits[0].astype(np.float64).T @ small[1].bits[0].astype(np.float64))
     np.testing.assert_allclose(backend("numpy").product_norm(*small, "rows"), expected, rtol=1e-5)

@@ -15,7 +15,7 @@ from gatenorm.checkpoint import open_store
 from gatenorm.criteria.registry import criterion, weight_criteria
 from gatenorm.criteria.scoring import score
 from gatenorm.errors import CriterionError
-from gatenorm.families import detect_layout
+from gatenorm.families import attention_weights, detect_layout
 from gatenorm.records import Scores, from_json, to_json
 from tests.criteria.models import Shape, write
 from tests.errors import refused
@@ -148,7 +148,7 @@ def test_normed_queries_and_keys_score_by_their_bound(
     scores = score(layout, "gate-norm-scaled")
     assert "the bound on the logits" in scores.notes[0]
     for found in scores.layers:
-        weights = layout.attention(found.layer)
+        weights = attention_weights(layout, found.layer)
         gains = [
             np.abs(layout.checkpoint.float32(layout.tensor(found.layer, f"self_attn.{n}_norm.weight"))) for n in "qk"
         ]
@@ -166,7 +166,7 @@ def test_normed_queries_and_keys_score_by_their_bound(
 
 def test_gemmas_gain_counts_from_one(tiny_models: TinyModels) -> None:
     layout = detect_layout(open_store(tiny_models("gemma2")))
-    weights = layout.attention(0)
+    weights = attention_weights(layout, 0)
     gain = 1 + layout.checkpoint.float32(layout.tensor(0, "input_layernorm.weight")).astype(np.float64)
     group = layout.heads // layout.kv_heads
     expected = [

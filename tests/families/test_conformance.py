@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gatenorm.checkpoint import open_store
-from gatenorm.families import Layout, Projection, detect_layout, families
+from gatenorm.families import Layout, Projection, attention_weights, detect_layout, families
 from tests.families.observed import attention, blocks, observe, silenced
 from tests.tiny_models import CASES, build, tokens
 
@@ -48,7 +48,7 @@ def test_every_family_has_a_case() -> None:
 
 def test_q_k_v_are_what_the_model_projects(name: str, layout: Layout) -> None:
     for index, seen in enumerate(observe(name)):
-        weights = layout.attention(index)
+        weights = attention_weights(layout, index)
         for role, theirs in (("q", seen.q), ("k", seen.k), ("v", seen.v)):
             ours = project(getattr(weights, role), weights.bias(role), seen.attention_input)
             if role == "q" and layout.model_type == "opt":
@@ -60,7 +60,7 @@ def test_q_k_v_are_what_the_model_projects(name: str, layout: Layout) -> None:
 
 def test_o_makes_the_attention_output(name: str, layout: Layout) -> None:
     for index, seen in enumerate(observe(name)):
-        weights = layout.attention(index)
+        weights = attention_weights(layout, index)
         assert weights.o.shape == (layout.heads, layout.head_dim, layout.width)
         ours = seen.mixed @ torch.from_numpy(weights.o.float32())
         bias = weights.bias("o")
@@ -197,7 +197,7 @@ def slopes(x: torch.Tensor, y: torch.Tensor) -> np.ndarray:
 
 def test_input_gain_is_what_the_norm_does(name: str, layout: Layout) -> None:
     for index, seen in enumerate(observe(name)):
-        gain = layout.attention(index).gain("input")
+        gain = attention_weights(layout, index).gain("input")
         if gain is None:
             torch.testing.assert_close(seen.attention_input, seen.block_input)
             continue
@@ -212,7 +212,7 @@ def test_gains_of_the_other_norms(name: str, layout: Layout) -> None:
     model = build(name)
     offset = 1.0 if name.startswith("gemma") else 0.0
     for index, block in enumerate(blocks(model)):
-        weights = layout.attention(index)
+        weights = attention_weights(layout, index)
         module = attention(block)
         for role in ("q", "k"):
             norm = getattr(module, f"{role}_norm", None)
@@ -227,7 +227,7 @@ def test_gains_of_the_other_norms(name: str, layout: Layout) -> None:
 
 def same_weights(left: Layout, right: Layout) -> None:
     for index in range(left.layers):
-        ours, theirs = left.attention(index), right.attention(index)
+        ours, theirs = attention_weights(left, index), attention_weights(right, index)
         for role in ("q", "k", "v", "o"):
             np.testing.assert_array_equal(getattr(ours, role).float32(), getattr(theirs, role).float32())
             np.testing.assert_array_equal(ours.bias(role), theirs.bias(role))
@@ -248,7 +248,7 @@ def test_a_base_models_checkpoint_is_understood(name: str, layout: Layout, tiny_
 
 
 def test_a_matrix_is_its_heads_one_below_the_other(name: str, layout: Layout) -> None:
-    weights = layout.attention(1)
+    weights = attention_weights(layout, 1)
     for role in ("q", "k", "v", "o"):
         projection: Projection = getattr(weights, role)
         np.testing.assert_array_equal(projection.matrix(), np.concatenate(projection.bits))

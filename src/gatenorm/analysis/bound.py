@@ -25,7 +25,7 @@ from gatenorm.criteria.session import ScoringSession
 from gatenorm.criteria.tokens.sources import Calibration, batches
 from gatenorm.criteria.weights.gate_norm_scaled import gate_norm_scaled
 from gatenorm.errors import CriterionError, named
-from gatenorm.families import Layout
+from gatenorm.families import Layout, attention_weights
 from gatenorm.families.family import value
 from gatenorm.models.forward import blocks_of, inputs, padded
 from gatenorm.progress import Progress
@@ -79,7 +79,7 @@ class _Seen:
     def __init__(self, layout: Layout, layer: int):
         import torch
 
-        self.layout, self.weights = layout, layout.attention(layer)
+        self.layout, self.weights = layout, attention_weights(layout, layer)
         heads = layout.heads
         self.radius, self.deviation, self.values = 0.0, torch.zeros(heads), torch.zeros(heads)
         w, bias = torch.from_numpy(self.weights.v.float32()), self.weights.bias("v")

@@ -58,10 +58,10 @@ def describe(layout: Any) -> dict[str, Any]:
 
     docs/loading.md says what each key holds.
     """
-    from gatenorm.families import mlp_modules
+    from gatenorm.families import attention_weights, mlp_modules
 
     checkpoint, first = layout.checkpoint, layout.attention_layers[0]
-    roles, weights, refusal = layout.roles, layout.attention(first), layout.refusal()
+    roles, weights, refusal = layout.roles, attention_weights(layout, first), layout.refusal()
     stored = ("qkv", "o") if roles.get("qkv") else ("q", "k", "v", "o")
     prefixes = tuple(p for i in layout.attention_layers for p in layout.removed_with(i))
     attention = sum(t.nbytes for t in checkpoint.specs.values() if t.name.startswith(prefixes))

@@ -15,7 +15,7 @@ from gatenorm.criteria.criterion import WeightCriterion
 from gatenorm.criteria.registry import check_ranks
 from gatenorm.criteria.registry import criterion as criterion_named
 from gatenorm.errors import CriterionError, named
-from gatenorm.families import AttentionWeights, Layout
+from gatenorm.families import AttentionWeights, Layout, attention_weights
 from gatenorm.records import LayerScore, Scores
 
 
@@ -65,7 +65,7 @@ def score(
     scores: list[LayerScore] = []
     for layer in layers:
         # What reads no weight takes a layer without attention too.
-        weights = layout.attention(layer) if chosen.reads else AttentionWeights(layout, layer)
+        weights = attention_weights(layout, layer) if chosen.reads else AttentionWeights(layout, layer)
         scores.append(_score_layer(weights, chosen, compute, seed))
         if progress is not None:
             progress(len(scores), len(layers))
@@ -143,7 +143,7 @@ def _notes(layout: Layout, criterion: WeightCriterion) -> tuple[str, ...]:
     if not criterion.gate or not layout.attention_layers:
         return ()
     notes = []
-    first = layout.attention(layout.attention_layers[0])
+    first = attention_weights(layout, layout.attention_layers[0])
     biased = [role for role in ("q", "k") if first.bias(role) is not None]
     if biased:
         notes.append(f"{' and '.join(biased)} have biases, which are not part of the score")

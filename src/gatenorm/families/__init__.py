@@ -1,17 +1,18 @@
 """Families: what each architecture calls its tensors and how q, k, v and o are cut out of them."""
 
-from gatenorm.families.attention import AttentionWeights, Projection
-from gatenorm.families.family import classes, families, family, refusal
-from gatenorm.families.layout import Layout, detect_layout
+from gatenorm.families.attention import AttentionWeights, Projection, attention_weights
+from gatenorm.families.detection import detect_layout
+from gatenorm.families.family import classes, families, family, mlp_modules, refusal
+from gatenorm.families.layout import Layout
 from gatenorm.families.per_layer import keep_entries
 from gatenorm.families.rotary import Rotary
-from gatenorm.families.sublayers import mlp_modules
 
 __all__ = [
     "AttentionWeights",
     "Layout",
     "Projection",
     "Rotary",
+    "attention_weights",
     "classes",
     "detect_layout",
     "families",

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gatenorm.checkpoint import to_float32
 from gatenorm.checkpoint.dtypes import Bits, Float32
 from gatenorm.errors import FamilyError
-
-if TYPE_CHECKING:
-    from gatenorm.families.layout import Layout
+from gatenorm.families.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -62,6 +59,21 @@ class Projection:
         if adjacent and first.base is not None:
             return np.lib.stride_tricks.as_strided(first, (rows * len(self.bits), first.shape[1]), first.strides)
         return np.concatenate(self.bits)
+
+
+def attention_weights(layout: Layout, layer: int) -> AttentionWeights:
+    """The attention weights of one layer; nothing is read before it is used.
+
+    Raises:
+        FamilyError: the layer does not exist or has lost its attention.
+    """
+    if layer not in layout.attention_layers:
+        raise FamilyError(
+            "no-attention",
+            f"layer {layer} has no attention",
+            expected=f"one of {list(layout.attention_layers)}",
+        )
+    return AttentionWeights(layout, layer)
 
 
 class AttentionWeights:
@@ -125,9 +137,7 @@ class AttentionWeights:
     def _vector(self, name: str, lengths: set[int]) -> Float32:
         shape = self.layout.checkpoint.spec(name).shape
         if len(shape) != 1 or shape[0] not in lengths:
-            raise FamilyError(
-                "tensor-shape-wrong", f"{name} has shape {list(shape)}, but config.json implies {sorted(lengths)}"
-            )
+            raise _shape_wrong(name, shape, sorted(lengths))
         return self.layout.checkpoint.float32(name)
 
     def check(self) -> None:
@@ -147,14 +157,12 @@ class AttentionWeights:
             name = self._weight_name(role)
             if name not in lay.checkpoint:
                 raise FamilyError(
-                    "tensor-missing", f"no tensor {name}: expected the {role} projection of layer {self.layer} there"
+                    "tensor-missing", f"no tensor {name}", expected=f"the {role} projection of layer {self.layer} there"
                 )
             expected = shape[::-1] if lay.roles.get("transposed") else shape
             found = lay.checkpoint.spec(name).shape
             if found != expected:
-                raise FamilyError(
-                    "tensor-shape-wrong", f"{name} has shape {list(found)}, but config.json implies {list(expected)}"
-                )
+                raise _shape_wrong(name, found, list(expected))
 
     def _weight_name(self, role: str) -> str:
         return self.layout.tensor(self.layer, f"{self.layout.roles[role]}.weight")
@@ -192,3 +200,7 @@ class AttentionWeights:
         else:
             positions = [g * (group + 2) + group + (role == "v") for g in range(lay.kv_heads)]
         return tuple(rows[p * dh : (p + 1) * dh] for p in positions)
+
+
+def _shape_wrong(name: str, found: tuple[int, ...], implied: list[int]) -> FamilyError:
+    return FamilyError("tensor-shape-wrong", f"{name} has shape {list(found)}, but config.json implies {implied}")

@@ -43,7 +43,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from gatenorm.errors import FamilyError
+from gatenorm.errors import FamilyError, did_you_mean
 from gatenorm.extensions import extensions
 
 Data = Mapping[str, Any]
@@ -95,7 +95,9 @@ def family(model_type: str, config: Mapping[str, Any]) -> Data:
         FamilyError: no such family, or a switch that decides between variants is neither true nor false.
     """
     if model_type not in families():
-        raise FamilyError("family-unknown", f"model_type {model_type!r} is not known; known: {', '.join(families())}")
+        raise FamilyError(
+            "family-unknown", f"model_type {model_type!r} is not known", hint=did_you_mean(model_type, families())
+        )
     data = families()[model_type]
     _check_switches(config, data)
     for variant in data.get("variants", ()):
@@ -115,12 +117,17 @@ def _check_switches(config: Mapping[str, Any], data: Data) -> None:
     rules = [*data.get("variants", ()), *data.get("refuse", ())]
     for key in {key for rule in rules for key in rule["when"]}:
         if isinstance(data["defaults"][key], bool) and not isinstance(config.get(key, False), bool):
-            raise FamilyError("config-wrong", f"config.json: {key} is {config[key]!r:.40}, expected true or false")
+            raise config_wrong(key, config[key], "true or false")
 
 
 def value(config: Mapping[str, Any], data: Data, key: str) -> Any:
     """``config[key]``, or the family's default where the checkpoint leaves it out."""
     return config[key] if key in config else data.get("defaults", {}).get(key)
+
+
+def config_wrong(key: str, given: object, expected: str) -> FamilyError:
+    """The error for a value in ``config.json`` that cannot be what it is."""
+    return FamilyError("config-wrong", f"config.json: {key} is {given!r:.60}", expected=expected)
 
 
 def positive(key: str, given: Any) -> float:
@@ -131,7 +138,7 @@ def positive(key: str, given: Any) -> float:
     """
     if isinstance(given, (int, float)) and not isinstance(given, bool) and 0 < given < math.inf and given < 2**63:
         return float(given)
-    raise FamilyError("config-wrong", f"config.json: {key} is {given!r:.40}, expected a positive number")
+    raise config_wrong(key, given, "a positive number")
 
 
 def refusal(data: Data, config: Mapping[str, Any]) -> str | None:
@@ -146,3 +153,11 @@ def classes() -> dict[str, tuple[str, str, str]]:
         model_type: (data["classes"]["config"], data["classes"]["model"], data["classes"]["causal_lm"])
         for model_type, data in families().items()
     }
+
+
+def mlp_modules(data: Data) -> tuple[str, ...]:
+    """The submodules that go with the MLP alone: its branch, less a norm that the attention reads too.
+
+    Falcon's parallel blocks have one norm in front of both branches: it stays as long as either of them does.
+    """
+    return tuple(name for name in data["block"]["branch"] if name != data["norms"]["input"])

@@ -1,23 +1,13 @@
-"""A family applied to one checkpoint: numbers, names, and the weights of each layer's attention."""
+"""A family applied to one checkpoint: its numbers, the names of its tensors, and what was edited in it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from gatenorm.checkpoint import TensorStore
-from gatenorm.errors import FamilyError, did_you_mean, named
-from gatenorm.families.attention import AttentionWeights
-from gatenorm.families.completeness import missing
-from gatenorm.families.family import Data, families, family, positive, refusal, value
+from gatenorm.families.family import Data, mlp_modules, refusal
 from gatenorm.families.rotary import Rotary
-from gatenorm.records import ATTENTION, KINDS, MLP, PRUNED_PREFIX, Edits, ModelIdentity, PrunedRecord, from_json
-
-# No dimension of a model comes near; without a limit a config could ask for more memory than there is.
-LARGEST = 2**31 - 1
-# Names that stand beside, or instead of, a weight whose stored numbers are codes.
-_QUANTISED = (".weight_scale", ".weight_scale_inv", ".weight_packed", ".qweight", ".weight.absmax", ".SCB")
+from gatenorm.records import ATTENTION, KINDS, MLP, Edits, ModelIdentity, PrunedRecord, spans
 
 
 @dataclass(frozen=True)
@@ -98,18 +88,6 @@ class Layout:
         """The full name of ``name`` in block ``layer``."""
         return f"{self.prefix}.{layer}.{name}"
 
-    def attention(self, layer: int) -> AttentionWeights:
-        """The attention weights of one layer; nothing is read before it is asked for.
-
-        Raises:
-            FamilyError: the layer does not exist or has lost its attention.
-        """
-        if layer not in self.attention_layers:
-            raise FamilyError(
-                "no-attention", f"layer {layer} has no attention: expected one of {list(self.attention_layers)}"
-            )
-        return AttentionWeights(self, layer)
-
     def removed_with(self, layer: int) -> tuple[str, ...]:
         """Prefixes of the tensors that go when this layer's attention goes."""
         return tuple(self.tensor(layer, module) + "." for module in self.block["attention"])
@@ -124,10 +102,27 @@ class Layout:
         # A pruned model names classes of ours, and whoever assumes a family vouches for its classes too.
         if written_for and not (self.edits or self.assumed) and not {*classes.values()} & {*written_for}:
             return f"config.json says architectures {written_for}, and only {classes['causal_lm']} can be pruned"
-        lacking = missing(self)
+        lacking = self.lacking()
         if lacking:
             return f"its files lack {lacking}, so that they can be scored and not pruned: fetch the whole model"
         return refusal(self.data, config)
+
+    def lacking(self) -> str | None:
+        """What every model has and these files lack, for people: MLP weights, embeddings; ``None`` where nothing is.
+
+        Told by names and shapes. Base models have no head, so it is not looked for.
+        """
+        matrices = [t.name for t in self.checkpoint.specs.values() if len(t.shape) == 2]
+        blocks = tuple(name for name in matrices if name.startswith(self.prefix + "."))
+        bare = []
+        for layer in self.mlp_layers:
+            modules = tuple(self.tensor(layer, module) + "." for module in mlp_modules(self.data))
+            if not any(name.startswith(modules) for name in blocks):
+                bare.append(layer)
+        lacking = [f"the MLP weights of layers {spans(bare)}"] if bare else []
+        if len(blocks) == len(matrices):
+            lacking.append("the embeddings")
+        return " and ".join(lacking) or None
 
     @property
     def recovered(self) -> bool:
@@ -146,164 +141,3 @@ class Layout:
             sample_sha256=checkpoint.sample_sha256(),
             recovered=self.recovered,
         )
-
-
-def detect_layout(checkpoint: TensorStore, assume: str | None = None) -> Layout:
-    """Recognise the checkpoint's family and resolve its names and numbers.
-
-    Args:
-        checkpoint: what to recognise; only its config and the names and shapes of its tensors are looked at.
-        assume: treat it as this family whatever its ``model_type`` says (the user vouches for it).
-
-    Raises:
-        FamilyError: an unknown family, a config that lacks a number or contradicts the weights, quantised weights, or
-            no query and key weights where they should be.
-        RecordError: a pruned checkpoint whose ``gatenorm`` entry is damaged or of another version.
-    """
-    config = checkpoint.config
-    pruned = pruned_record(config)
-    model_type = str(pruned.base_model_type if pruned else config.get("model_type"))
-    if assume is not None and assume not in families():
-        raise FamilyError(
-            "family-unknown", "is not known", field="family", given=assume, hint=did_you_mean(assume, families())
-        )
-    if assume is None and model_type not in families():
-        raise FamilyError("family-unknown", _unknown(checkpoint, model_type))
-    _refuse_quantised(checkpoint)
-    data = family(assume or model_type, config)
-    number = _numbers(config, data)
-    heads, width = number("heads"), number("width")
-    if heads > width:
-        raise FamilyError("config-wrong", f"config.json: {heads} query heads do not fit into a width of {width}")
-    head_dim = number("head_dim", width // heads)
-    scale = data["scale"]
-    if isinstance(scale, list):
-        base = head_dim if scale[0] == "head_dim" else positive(scale[0], value(config, data, scale[0]))
-        scale = base ** scale[1]
-    softcap = value(config, data, data["softcap"]) if data["softcap"] else None
-    layout = Layout(
-        checkpoint=checkpoint,
-        model_type=assume or model_type,
-        data=data,
-        layers=pruned.layers if pruned else number("layers"),
-        edits=pruned.edits if pruned else Edits(),
-        pruned=pruned,
-        width=width,
-        heads=heads,
-        kv_heads=number("kv_heads", heads),
-        head_dim=head_dim,
-        context=number("context", 0) or None,
-        scale=float(scale),
-        softcap=None if softcap is None else positive(data["softcap"], softcap),
-        rotary=Rotary.of(config, data, head_dim) if data["rotary"] else None,
-        prefix=_prefix(checkpoint, data),
-        assumed=assume is not None and assume != model_type,
-    )
-    _check_shapes(layout)
-    return layout
-
-
-def pruned_record(config: Mapping[str, Any]) -> PrunedRecord | None:
-    """What a pruned checkpoint says of itself; ``None`` for one that gatenorm has not written.
-
-    Raises:
-        RecordError: the entry is damaged, or of another version.
-    """
-    if not str(config.get("model_type", "")).startswith(PRUNED_PREFIX):
-        return None
-    return from_json(PrunedRecord, config.get("gatenorm"), "the gatenorm entry of config.json")
-
-
-def _refuse_quantised(checkpoint: TensorStore) -> None:
-    """Stored codes are not weights: a score taken from them would be a number about nothing."""
-    given = checkpoint.config.get("quantization_config") or checkpoint.config.get("compression_config")
-    if given:
-        method = given.get("quant_method") if isinstance(given, Mapping) else None
-        found = f"config.json has a quantization_config ({method or 'method not named'})"
-    else:
-        name = next((t.name for t in checkpoint.specs.values() if t.name.endswith(_QUANTISED)), None)
-        if name is None:
-            return
-        found = f"there is a tensor {name}"
-    raise FamilyError(
-        "weights-quantised",
-        f"the weights are quantised: {found}; the stored numbers are codes: score the original weights",
-    )
-
-
-class _Number(Protocol):
-    def __call__(self, name: str, otherwise: int | None = None) -> int: ...
-
-
-def _numbers(config: Mapping[str, Any], data: Data) -> _Number:
-    def number(name: str, otherwise: int | None = None) -> int:
-        keys = data["dimensions"].get(name, [])
-        if isinstance(keys, int):
-            return keys
-        # What the file says under any of its names comes before what the family takes for granted.
-        for key in sorted(keys, key=lambda key: config.get(key) is None):
-            found = value(config, data, key)
-            if type(found) is int and 0 < found <= LARGEST:
-                return found
-            if found is not None:
-                raise FamilyError(
-                    "config-wrong", f"config.json: {key} is {found!r:.40}, expected a positive whole number"
-                )
-        if otherwise is None:
-            raise FamilyError(
-                "config-incomplete", f"config.json has no {' or '.join(keys)}: it is needed to know the model's shape"
-            )
-        return otherwise
-
-    return number
-
-
-def _prefix(checkpoint: TensorStore, data: Data) -> str:
-    """The block list's name in this checkpoint: a base model's files lack the causal LM's first component."""
-    path = str(data["block"]["path"])
-    short = path.split(".", 1)[1]
-    for prefix in (path, short):
-        if any(t.name.startswith(prefix + ".") for t in checkpoint.specs.values()):
-            return prefix
-    raise FamilyError(
-        "tensor-missing",
-        f"no tensor of {checkpoint.directory} is called {path}.* or {short}.*: expected the weights of "
-        f"{data['classes']['causal_lm']}",
-    )
-
-
-def _unknown(checkpoint: TensorStore, model_type: str) -> str:
-    llama = families()["llama"]
-    like = [f"{llama['block']['path']}.0.{llama['roles'][role]}.weight" for role in "qkvo"]
-    message = f"model_type {model_type!r:.80} is not known; {did_you_mean(model_type[:80], families())}"
-    if all(name in checkpoint for name in like):
-        message += (
-            f". Its tensors are named like Llama's: if it computes like Llama, say so with {named('family')} llama"
-        )
-    return message
-
-
-def _check_shapes(layout: Layout) -> None:
-    """Refuse a config and weights that contradict each other before anything is computed from either."""
-    if layout.heads % layout.kv_heads:
-        raise FamilyError(
-            "config-wrong", f"config.json: {layout.heads} query heads are no multiple of {layout.kv_heads} key heads"
-        )
-    # Counted in the weights before the config's number is believed: it sets the length of everything that follows.
-    skip = len(layout.prefix) + 1
-    indices = {
-        t.name[skip:].split(".", 1)[0]
-        for t in layout.checkpoint.specs.values()
-        if t.name.startswith(layout.prefix + ".")
-    }
-    stored = sum(index.isascii() and index.isdigit() for index in indices)
-    # Blocks that are gone altogether have left no tensor.
-    stored += sum(str(layer) not in indices for layer in layout.edits.blocks)
-    if stored != layout.layers:
-        raise FamilyError(
-            "layers-differ",
-            f"config.json says {layout.layers} layers, but the weights hold {stored} ({layout.prefix}.*): "
-            "is a shard missing, or the config another model's?",
-        )
-    for layer in layout.attention_layers:
-        AttentionWeights(layout, layer).check()

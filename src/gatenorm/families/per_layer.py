@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gatenorm.errors import FamilyError
-from gatenorm.families.family import Data, value
+from gatenorm.families.family import Data, config_wrong, value
 
 
 def keep_entries(config: Mapping[str, Any], data: Data, entries: int, keep: Sequence[int]) -> dict[str, Any]:
@@ -32,7 +31,7 @@ def keep_entries(config: Mapping[str, Any], data: Data, entries: int, keep: Sequ
         if listed is None:
             continue
         if len(listed) != entries:
-            raise FamilyError("config-wrong", f"config.json: {key} speaks of {len(listed)} layers, expected {entries}")
+            raise config_wrong(key, listed, f"{entries} entries, one a layer")
         kept = [listed[i] for i in keep]
         changed[key] = [[kept, 1]] if rule.get("nested") else kept
         if rule.get("expanded") in config:
@@ -51,7 +50,7 @@ def _expand(config: Mapping[str, Any], data: Data, rule: Mapping[str, Any], entr
         # transformers does so only where every one of these keys is set: a switch without a window does nothing.
         first = value(config, data, rule["from"]) if all(value(config, data, key) for key in rule["if"]) else entries
         if not isinstance(first, int):
-            raise FamilyError("config-wrong", f"config.json: {rule['from']} is {first!r:.40}, expected a whole number")
+            raise config_wrong(rule["from"], first, "a whole number")
         below, above = rule["values"]
         return [above if i >= first else below for i in range(entries)]
     return None
@@ -63,7 +62,7 @@ def _listed(key: str, given: Any, nested: bool) -> list[Any]:
         return list(given)
     if nested and isinstance(given, list) and all(map(_is_run, given)):
         return [kind for kinds, times in given for _ in range(times) for kind in kinds]
-    raise FamilyError("config-wrong", f"config.json: {key} is {given!r:.60}, expected a list with one entry a layer")
+    raise config_wrong(key, given, "a list with one entry a layer")
 
 
 def _is_run(item: Any) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gatenorm.errors import CriterionError, FamilyError
-from gatenorm.families.family import positive
+from gatenorm.families.family import config_wrong, positive
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,11 @@ class Rotary:
         rule = data["rotary"]
         scaling = config.get("rope_scaling") or config.get("rope_parameters") or {}
         if not isinstance(scaling, Mapping):
-            raise FamilyError(
-                "config-wrong", f"config.json: rope_scaling or rope_parameters is {scaling!r:.40}, expected an object"
-            )
+            raise config_wrong("rope_scaling or rope_parameters", scaling, "an object")
         theta = _first(rule["theta"], scaling, config, rule["default_theta"])
         fraction = _first(rule["fraction"], scaling, config, rule["default_fraction"])
         if fraction > 1:
-            raise FamilyError(
-                "config-wrong", f"config.json: {rule['fraction'][0]} is {fraction}, expected a share of at most 1"
-            )
+            raise config_wrong(rule["fraction"][0], fraction, "a share of at most 1")
         spans = [
             int(positive(key, source[key]))
             for key in ("original_max_position_embeddings", "max_position_embeddings")
@@ -75,7 +71,8 @@ class Rotary:
             return self._llama3(inverse)
         raise CriterionError(
             "rope-type-unknown",
-            f"rope type {self.kind!r} is not known to gate-norm-rope; known: default, linear, llama3",
+            f"rope type {self.kind!r:.40} is not known to gate-norm-rope",
+            expected="default, linear or llama3",
         )
 
     def _llama3(self, inverse: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -86,7 +83,8 @@ class Rotary:
         low, high = self._parameter("low_freq_factor"), self._parameter("high_freq_factor")
         if low >= high:
             raise CriterionError(
-                "config-wrong", f"rope type 'llama3' needs low_freq_factor < high_freq_factor, given {low} and {high}"
+                "config-wrong",
+                f"rope type 'llama3' needs low_freq_factor < high_freq_factor, given {low} and {high}",
             )
         turns = old * inverse / (2 * math.pi)
         blend = np.clip((turns - low) / (high - low), 0.0, 1.0)

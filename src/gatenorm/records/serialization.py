@@ -32,13 +32,13 @@ def to_json(record: Any) -> Any:
     return _lists(msgspec.to_builtins(record, enc_hook=_encode))
 
 
-def from_json(kind: type[T], data: Any, what: str, hint: str = "was the file edited?") -> T:
+def from_json(kind: type[T], data: Any, what: str, hint: str | None = None) -> T:
     """The record in plain data.
 
     Args:
         kind: its type, such as ``Plan``.
         what: for errors: ``a plan``.
-        hint: for errors: what may have happened to it.
+        hint: for errors: what may have happened to it; by default, that it was edited.
 
     Raises:
         RecordError: another schema, or a field that is missing, unknown, or of another type; ``field`` is its path.
@@ -56,7 +56,7 @@ def from_json(kind: type[T], data: Any, what: str, hint: str = "was the file edi
     try:
         return msgspec.convert(data, kind, strict=True, dec_hook=_decode)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise _refused(error, kind, data, what, hint) from None
+        raise _refused(error, kind, data, what, f"was {what} edited?" if hint is None else hint) from None
 
 
 def read_record(kind: type[T], path: Path, what: str) -> T:

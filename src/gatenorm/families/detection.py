@@ -1,0 +1,180 @@
+"""Recognising a checkpoint's family, and checking that its config and its weights agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from gatenorm.checkpoint import TensorStore
+from gatenorm.errors import FamilyError, did_you_mean, named
+from gatenorm.families.attention import AttentionWeights
+from gatenorm.families.family import Data, config_wrong, families, family, positive, value
+from gatenorm.families.layout import Layout
+from gatenorm.families.rotary import Rotary
+from gatenorm.records import PRUNED_PREFIX, Edits, PrunedRecord, from_json
+
+# No dimension of a model comes near; without a limit a config could ask for more memory than there is.
+LARGEST = 2**31 - 1
+# Names that stand beside, or instead of, a weight whose stored numbers are codes.
+_QUANTISED = (".weight_scale", ".weight_scale_inv", ".weight_packed", ".qweight", ".weight.absmax", ".SCB")
+
+
+def detect_layout(checkpoint: TensorStore, assume: str | None = None) -> Layout:
+    """Recognise the checkpoint's family and resolve its names and numbers.
+
+    Args:
+        checkpoint: what to recognise; only its config and the names and shapes of its tensors are looked at.
+        assume: treat it as this family whatever its ``model_type`` says (the user vouches for it).
+
+    Raises:
+        FamilyError: an unknown family, a config that lacks a number or contradicts the weights, quantised weights, or
+            no query and key weights where they should be.
+        RecordError: a pruned checkpoint whose ``gatenorm`` entry is damaged or of another version.
+    """
+    config = checkpoint.config
+    pruned = pruned_record(config)
+    model_type = str(pruned.base_model_type if pruned else config.get("model_type"))
+    if assume is not None and assume not in families():
+        raise FamilyError(
+            "family-unknown", "is not known", field="family", given=assume, hint=did_you_mean(assume, families())
+        )
+    if assume is None and model_type not in families():
+        raise _unknown(checkpoint, model_type)
+    _refuse_quantised(checkpoint)
+    data = family(assume or model_type, config)
+    number = _numbers(config, data)
+    heads, width = number("heads"), number("width")
+    if heads > width:
+        raise FamilyError("config-wrong", f"config.json: {heads} query heads do not fit into a width of {width}")
+    head_dim = number("head_dim", width // heads)
+    scale = data["scale"]
+    if isinstance(scale, list):
+        base = head_dim if scale[0] == "head_dim" else positive(scale[0], value(config, data, scale[0]))
+        scale = base ** scale[1]
+    softcap = value(config, data, data["softcap"]) if data["softcap"] else None
+    layout = Layout(
+        checkpoint=checkpoint,
+        model_type=assume or model_type,
+        data=data,
+        layers=pruned.layers if pruned else number("layers"),
+        edits=pruned.edits if pruned else Edits(),
+        pruned=pruned,
+        width=width,
+        heads=heads,
+        kv_heads=number("kv_heads", heads),
+        head_dim=head_dim,
+        context=number("context", 0) or None,
+        scale=float(scale),
+        softcap=None if softcap is None else positive(data["softcap"], softcap),
+        rotary=Rotary.of(config, data, head_dim) if data["rotary"] else None,
+        prefix=_prefix(checkpoint, data),
+        assumed=assume is not None and assume != model_type,
+    )
+    _check_shapes(layout)
+    return layout
+
+
+def pruned_record(config: Mapping[str, Any]) -> PrunedRecord | None:
+    """What a pruned checkpoint says of itself; ``None`` for one that gatenorm has not written.
+
+    Raises:
+        RecordError: the entry is damaged, or of another version.
+    """
+    if not str(config.get("model_type", "")).startswith(PRUNED_PREFIX):
+        return None
+    return from_json(PrunedRecord, config.get("gatenorm"), "the gatenorm entry of config.json")
+
+
+def _refuse_quantised(checkpoint: TensorStore) -> None:
+    """Stored codes are not weights: a score taken from them would be a number about nothing."""
+    given = checkpoint.config.get("quantization_config") or checkpoint.config.get("compression_config")
+    if given:
+        method = given.get("quant_method") if isinstance(given, Mapping) else None
+        found = f"config.json has a quantization_config ({method or 'method not named'})"
+    else:
+        name = next((t.name for t in checkpoint.specs.values() if t.name.endswith(_QUANTISED)), None)
+        if name is None:
+            return
+        found = f"there is a tensor {name}"
+    raise FamilyError(
+        "weights-quantised",
+        f"the weights are quantised: {found}; the stored numbers are codes",
+        field="model",
+        hint="score the original weights",
+    )
+
+
+class _Number(Protocol):
+    def __call__(self, name: str, otherwise: int | None = None) -> int: ...
+
+
+def _numbers(config: Mapping[str, Any], data: Data) -> _Number:
+    def number(name: str, otherwise: int | None = None) -> int:
+        keys = data["dimensions"].get(name, [])
+        if isinstance(keys, int):
+            return keys
+        # What the file says under any of its names comes before what the family takes for granted.
+        for key in sorted(keys, key=lambda key: config.get(key) is None):
+            found = value(config, data, key)
+            if type(found) is int and 0 < found <= LARGEST:
+                return found
+            if found is not None:
+                raise config_wrong(key, found, "a positive whole number")
+        if otherwise is None:
+            raise FamilyError(
+                "config-incomplete",
+                f"config.json has no {' or '.join(keys)}, which is needed to know the model's shape",
+            )
+        return otherwise
+
+    return number
+
+
+def _prefix(checkpoint: TensorStore, data: Data) -> str:
+    """The block list's name in this checkpoint: a base model's files lack the causal LM's first component."""
+    path = str(data["block"]["path"])
+    short = path.split(".", 1)[1]
+    for prefix in (path, short):
+        if any(t.name.startswith(prefix + ".") for t in checkpoint.specs.values()):
+            return prefix
+    raise FamilyError(
+        "tensor-missing",
+        f"no tensor of {checkpoint.directory} is called {path}.* or {short}.*",
+        expected=f"the weights of {data['classes']['causal_lm']}",
+    )
+
+
+def _unknown(checkpoint: TensorStore, model_type: str) -> FamilyError:
+    llama = families()["llama"]
+    like = [f"{llama['block']['path']}.0.{llama['roles'][role]}.weight" for role in "qkvo"]
+    hint = did_you_mean(model_type[:80], families())
+    if all(name in checkpoint for name in like):
+        hint += f". Its tensors are named like Llama's: if it computes like Llama, set {named('family')} to llama"
+    return FamilyError("family-unknown", f"model_type {model_type!r:.80} is not known", hint=hint)
+
+
+def _check_shapes(layout: Layout) -> None:
+    """Refuse a config and weights that contradict each other before anything is computed from either."""
+    if layout.heads % layout.kv_heads:
+        raise FamilyError(
+            "config-wrong",
+            f"config.json: {layout.heads} query heads are no multiple of {layout.kv_heads} key heads",
+        )
+    # Counted in the weights before the config's number is believed: it sets the length of everything that follows.
+    skip = len(layout.prefix) + 1
+    indices = {
+        t.name[skip:].split(".", 1)[0]
+        for t in layout.checkpoint.specs.values()
+        if t.name.startswith(layout.prefix + ".")
+    }
+    stored = sum(index.isascii() and index.isdigit() for index in indices)
+    # Blocks that are gone altogether have left no tensor.
+    stored += sum(str(layer) not in indices for layer in layout.edits.blocks)
+    if stored != layout.layers:
+        raise FamilyError(
+            "layers-differ",
+            f"config.json says {layout.layers} layers, but the weights hold {stored} ({layout.prefix}.*)",
+            hint="is a shard missing, or the config another model's?",
+        )
+    for layer in layout.attention_layers:
+        AttentionWeights(layout, layer).check()
