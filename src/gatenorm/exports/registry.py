@@ -17,6 +17,7 @@ from gatenorm.extensions import Extension, extension, extensions
 from gatenorm.families import Layout
 from gatenorm.files import check_apart, check_new_directory, check_new_file
 from gatenorm.progress import Progress
+from gatenorm.surgery.operation import unexportable
 
 __all__ = ["Export", "Exported", "Progress", "export_form", "export_forms", "known"]
 
@@ -64,7 +65,8 @@ class Export:
 
     def obstacles(self, layout: Layout) -> list[str]:
         """Why this model cannot be written so, one line a reason; empty when it can."""
-        return self._module.obstacles(layout)
+        operation = unexportable(layout.edits, self.name)
+        return self._module.obstacles(layout) + ([operation] if operation else [])
 
     def remarks(self, layout: Layout) -> list[str]:
         """What whoever serves this model in this form should know, one line each."""

@@ -198,9 +198,15 @@ def check_weights(layout_width: int, edits: Edits, weights: Mapping[Edit, Weight
 
 
 def unexportable(edits: Edits, form: str) -> str | None:
-    """Why a model with these edits cannot be written in an export form; ``None`` where it can."""
+    """Why a model with these edits cannot be written in an export form; ``None`` where it can.
+
+    Every form says for itself whether it can do without a sublayer.
+    """
     for edit in edits:
-        entry = operation_named(edit.operation).exports.get(form, "the form has no way to express it")
+        operation = operation_named(edit.operation)
+        if operation.update is None:
+            continue
+        entry = operation.exports.get(form, "the form has no way to express it")
         if isinstance(entry, str):
             return f"layer {edit.layer} has {edit.operation} in place of its {edit.sublayer}: {entry}"
     return None
