@@ -20,6 +20,7 @@ from gatenorm.evaluation.tasks.perplexity import Protocol
 from gatenorm.models.loading import load
 from gatenorm.records import LayerScore, from_json, to_json
 from gatenorm.records.curve import Curve
+from gatenorm.records.evidence import WorldTask
 from gatenorm.surgery.disk import write_pruned
 from gatenorm.surgery.planning import plan_by_hand
 from tests.analysis.models import SHAPES, layout_of, model_on
@@ -89,7 +90,7 @@ def test_tasks_are_those_of_the_pruned_checkpoint_and_are_added_to_a_state(text:
     assert found.band[0].figures == {}
     gatenorm.prune("demo", tmp_path / "two", gatenorm.plan("demo", drop=line.removed[2]))
     records = gatenorm.evaluate(tmp_path / "two", "retrieval", request=Request(limit=4))
-    right = {r.protocol["task"]: r.figures["accuracy"] for r in records if r.kind == "demo-task"}
+    right = {r.task: r.metrics["accuracy"].value for r in records if isinstance(r, WorldTask)}
     assert {task: line.figures[f"{task}.accuracy"][2] for task in right} == right
     assert line.figures["accuracy"][2] == pytest.approx(sum(right.values()) / len(right))
     assert line.figures["accuracy"][2] < line.figures["accuracy"][0] - 0.2
@@ -165,7 +166,7 @@ def test_a_curve_of_another_schema_is_refused_by_name(text: Path):
         from_json(Curve, data | {"schema": "gatenorm/curve/9"}, "a curve")
     with refused("field-missing", "protocol", RecordError):
         from_json(Curve, {key: value for key, value in data.items() if key != "protocol"}, "a curve")
-    with refused("field-wrong", kind=RecordError):
+    with refused("field-wrong", "a curve", RecordError):
         from_json(Curve, data | {"lines": []}, "a curve")
 
 

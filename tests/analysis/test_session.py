@@ -146,7 +146,7 @@ def test_a_curve_is_that_of_pruned_checkpoints_and_goes_on_where_it_stopped(text
     for line in found.lines:
         gatenorm.prune("demo", tmp_path / line.name, gatenorm.plan("demo", drop=line.removed[2]))
         pruned = layout_of(tmp_path / line.name)
-        expected = measure(pruned, read_text(str(text)), Protocol(window=64, limit=2)).figures["perplexity"]
+        expected = measure(pruned, read_text(str(text)), Protocol(window=64, limit=2)).perplexity
         assert line.perplexity[2] == pytest.approx(expected, rel=1e-5)
     spread = found.spread()
     assert all(low <= mean <= high for low, mean, high in spread.values())

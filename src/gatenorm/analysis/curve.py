@@ -125,7 +125,7 @@ def curve(
     fingerprints = None
     if state is not None:  # every weight is read for its hash, which nobody needs without a directory
         base = Fingerprint.of(
-            {"data": text.identity(), "protocol": how},
+            {"data": to_json(text.identity()), "protocol": how},
             {"model": session.layout.checkpoint.fingerprint()},
             ("accelerate", "lm_eval"),
         )
