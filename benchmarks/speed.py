@@ -166,15 +166,15 @@ def paper(options: argparse.Namespace) -> tuple[str, list[Evidence]]:
         found = breakdown(open_model(source), setting, 1 if options.quick else 3, tell)
         records += found
         for evidence in found:
-            figures, tokens = evidence.figures, f"{evidence.protocol['prompt_tokens']:,}"
-            if not figures:
-                rows.append((attention, tokens, "skipped: " + evidence.protocol["skipped"], "", "", ""))
+            phase, tokens = evidence.prefill, f"{evidence.protocol.prompt_tokens:,}"
+            if phase is None:
+                rows.append((attention, tokens, f"skipped: {evidence.skipped}", "", "", ""))
                 continue
-            parts = (f"{figures[f'prefill_{part}_seconds']:.2f}" for part in ("attention", "mlp"))
-            ratio, flops = figures["prefill_attention_over_mlp"], figures["prefill_attention_flops_share"]
+            parts = (f"{seconds:.2f}" for seconds in (phase.attention_seconds, phase.mlp_seconds))
+            ratio, flops = phase.attention_over_mlp, phase.attention_flops_share
             rows.append((attention, tokens, *parts, f"{ratio:.2f}", f"{flops:.0%}"))
     head = ("attention", "tokens", "attention, s", "MLP, s", "attention / MLP", "attention's share of FLOPs")
-    weights = next((e.figures["attention_weights_share"] for e in records if e.figures), 0.0)
+    weights = next((e.attention_weights_share for e in records if e.prefill), 0.0)
     texts.append(f"{dtype}; attention holds {weights:.0%} of the weights.\n\n{markdown(head, rows)}")
     return "\n\n".join(texts), records
 
@@ -219,16 +219,15 @@ def llamacpp(options: argparse.Namespace) -> tuple[str, list[Evidence]]:
 
 def on_the_line(evidence: Evidence, found: Sequence[Evidence]) -> Evidence:
     """The evidence with an ideal: dense time less the mean time of an attention for each one removed."""
-    if not evidence.edits.attention or "prefill_speedup" not in evidence.figures:
+    if not evidence.edits.attention or not evidence.compared:
         return evidence
-    tokens = evidence.protocol["prompt_tokens"]
-    bare = max((e for e in found if e.protocol["prompt_tokens"] == tokens), key=lambda e: len(e.edits.attention))
-    figures = dict(evidence.figures)
-    for phase in ("prefill", "decode"):
-        saved = (1 - 1 / bare.figures[f"{phase}_speedup"]) / len(bare.edits.attention)
-        figures[f"{phase}_ideal"] = 1 / (1 - saved * len(evidence.edits.attention))
-        figures[f"{phase}_achieved"] = figures[f"{phase}_speedup"] / figures[f"{phase}_ideal"]
-    return replace(evidence, figures=figures)
+    tokens = evidence.protocol.prompt_tokens
+    bare = max((e for e in found if e.protocol.prompt_tokens == tokens), key=lambda e: len(e.edits.attention))
+    phases = {}
+    for name in ("prefill", "decode"):
+        saved = (1 - 1 / bare.phase(name).speedup.median) / len(bare.edits.attention)
+        phases[name] = replace(evidence.phase(name), ideal=1 / (1 - saved * len(evidence.edits.attention)))
+    return replace(evidence, **phases)
 
 
 def random_llama(directory: Path, shape: dict[str, Any]) -> Path:
@@ -267,18 +266,16 @@ def pruned(source: Path, keep: Path) -> Path:
 def ratio_table(found: Sequence[Evidence]) -> str:
     rows = []
     for evidence in found:
-        figures = evidence.figures
-        for phase in ("prefill", "decode") if "prefill_speedup" in figures else ():
-            speedup, low, high = (figures[f"{phase}_speedup{end}"] for end in ("", "_low", "_high"))
-            ideal, achieved, predicted = (figures.get(f"{phase}_{w}") for w in ("ideal", "achieved", "predicted"))
+        for name in ("prefill", "decode") if evidence.compared else ():
+            phase = evidence.phase(name)
+            speedup, predicted = phase.speedup, phase.predicted
             rows.append(
                 (
-                    f"{evidence.protocol['prompt_tokens']:,}",
-                    phase,
-                    f"{speedup:.3f} ({low:.3f} to {high:.3f})",
-                    "" if ideal is None else f"{ideal:.3f}",
-                    "" if achieved is None else f"{achieved:.3f}",
-                    "" if predicted is None else f"{predicted:.3f} ({predicted / speedup - 1:+.1%})",
+                    f"{evidence.protocol.prompt_tokens:,}",
+                    name,
+                    f"{speedup.median:.3f} ({speedup.low:.3f} to {speedup.high:.3f})",
+                    *("" if value is None else f"{value:.3f}" for value in (phase.ideal, phase.achieved)),
+                    "" if predicted is None else f"{predicted:.3f} ({predicted / speedup.median - 1:+.1%})",
                 )
             )
     return markdown(("tokens", "phase", "speed-up", "ideal", "achieved / ideal", "cost model (error)"), rows)
@@ -287,10 +284,10 @@ def ratio_table(found: Sequence[Evidence]) -> str:
 def size_table(found: Sequence[Evidence]) -> str:
     rows = []
     for evidence in found:
-        figures = evidence.figures
-        tokens, removed = f"{evidence.protocol['prompt_tokens']:,}", str(len(evidence.edits.attention))
-        if not figures:
-            rows.append((tokens, removed, f"skipped: {evidence.protocol['skipped']}", "", "", "", ""))
+        figures = evidence.numbers()
+        tokens, removed = f"{evidence.protocol.prompt_tokens:,}", str(len(evidence.edits.attention))
+        if not evidence.measured:
+            rows.append((tokens, removed, f"skipped: {evidence.skipped}", "", "", "", ""))
             continue
         rows.append(
             (
@@ -309,25 +306,19 @@ def size_table(found: Sequence[Evidence]) -> str:
 
 def verdict(found: Sequence[Evidence]) -> str:
     """One line that says how the figures stand to the aims."""
-    with_ratios = [e for e in found if "prefill_speedup" in e.figures]
+    with_ratios = [e for e in found if e.compared]
+    phases = [phase for e in with_ratios for phase in (e.prefill, e.decode)]
     said = []
-    achieved = [
-        e.figures[f"{p}_achieved"] for e in with_ratios for p in ("prefill", "decode") if f"{p}_achieved" in e.figures
-    ]
+    achieved = [phase.achieved for phase in phases if phase.achieved is not None]
     if achieved:
         said.append(f"achieved / ideal at least {min(achieved):.3f} (aim 0.95)")
-    errors = [
-        abs(e.figures[f"{p}_predicted"] / e.figures[f"{p}_speedup"] - 1)
-        for e in with_ratios
-        for p in ("prefill", "decode")
-        if f"{p}_predicted" in e.figures
-    ]
+    errors = [abs(phase.predicted / phase.speedup.median - 1) for phase in phases if phase.predicted is not None]
     if errors:
         said.append(f"the cost model off by at most {max(errors):.1%} (aim 10%)")
     for e in with_ratios:
         share = len(e.edits.attention) / e.model.layers
-        if "cache_share_removed" in e.figures and abs(e.figures["cache_share_removed"] - share) > 1e-9:
-            said.append(f"cache fell by {e.figures['cache_share_removed']:.4%}, not by {share:.4%}")
+        if e.cache_share_removed is not None and abs(e.cache_share_removed - share) > 1e-9:
+            said.append(f"cache fell by {e.cache_share_removed:.4%}, not by {share:.4%}")
             break
     else:
         said.append("cache bytes fell by exactly the share removed")

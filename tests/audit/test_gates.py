@@ -23,14 +23,18 @@ from gatenorm.records.evidence import (
     Data,
     Figure,
     Item,
-    Measurement,
     Perplexity,
+    PhaseTime,
     Refusal,
     RefusalItem,
     RefusalProtocol,
     Retrieval,
     RetrievalItem,
     RetrievalProtocol,
+    Sample,
+    Speed,
+    SpeedProtocol,
+    Spread,
     TaskEvidence,
     TaskItem,
     Workload,
@@ -61,13 +65,12 @@ def text(*losses: float) -> Perplexity:
     return Perplexity(model=NOBODY, data=DATA, perplexity=math.exp(nll), nll=nll, tokens=len(losses), items=items)
 
 
-def speed(seconds: list[float], tokens: int, label: str) -> Measurement:
-    samples = [{"prefill": s / 2, "decode": s / 2} for s in seconds]
-    protocol = {"engine": "transformers", "prompt_tokens": tokens, "batch": 1, "new_tokens": 8, "order": "in turns"}
-    figures = {"prefill_seconds": seconds[0]}
-    return Measurement(
-        noun="speed", model=NOBODY, figures=figures, protocol={**protocol, "label": label}, data={"samples": samples}
+def speed(seconds: list[float], tokens: int, label: str) -> Speed:
+    at = SpeedProtocol(
+        engine="transformers", prompt_tokens=tokens, batch=1, new_tokens=8, order="in turns", label=label
     )
+    samples = tuple(Sample(s / 2, s / 2, s / 2) for s in seconds)
+    return Speed(model=NOBODY, protocol=at, prefill=PhaseTime(seconds=Spread.of(seconds)), samples=samples)
 
 
 def held(name: str, reading: Reading | None, limit: float) -> GateResult:

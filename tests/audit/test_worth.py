@@ -8,18 +8,25 @@ from msgspec.structs import replace
 from gatenorm.audit.judge.cost_benefit import worth
 from gatenorm.audit.plan.config import Cost
 from gatenorm.records import ModelIdentity
-from gatenorm.records.evidence import Measurement
+from gatenorm.records.evidence import PhaseTime, Sample, Speed, SpeedProtocol, Spread
 
 NOBODY = ModelIdentity("nobody", "llama", 4, "0", {})
 
 
-def timed(engine: str, tokens: int, *seconds: float) -> Measurement:
+def timed(engine: str, tokens: int, *seconds: float) -> Speed:
     """Six rounds of the same, or those given."""
     rounds = seconds if len(seconds) > 1 else seconds * 6
-    protocol = {"engine": engine, "prompt_tokens": tokens, "batch": 1, "new_tokens": 8, "order": [engine]}
-    figures = {"prefill_speedup": 1.0, "decode_speedup": 1.0, "decode_tokens_per_second": 8 / rounds[0]}
-    samples = [{"prefill": s / 2, "decode": s / 2} for s in rounds]
-    return Measurement(noun="speed", model=NOBODY, figures=figures, protocol=protocol, data={"samples": samples})
+    at = SpeedProtocol(engine=engine, prompt_tokens=tokens, batch=1, new_tokens=8, order=engine)
+    samples = tuple(Sample(s / 2, s / 2, s / 2) for s in rounds)
+    phase = PhaseTime(seconds=Spread.of([s / 2 for s in rounds]), speedup=Spread(1.0, 1.0, 1.0))
+    return Speed(
+        model=NOBODY,
+        protocol=at,
+        prefill=phase,
+        decode=phase,
+        decode_tokens_per_second=Spread.of([8 / s for s in rounds]),
+        samples=samples,
+    )
 
 
 def test_lengths_at_which_it_does_not_pay_are_told_by_engine():
@@ -62,7 +69,7 @@ def test_a_case_of_which_nothing_is_known_is_not_called_one_that_does_not_pay():
 
 def test_what_could_be_gained_at_most_is_said_where_it_was_profiled():
     before, after = timed("transformers", 128, 1.0), timed("transformers", 128, 1.0)
-    after = replace(after, figures={**after.figures, "prefill_ideal": 1.25, "decode_ideal": 1.0})
+    after = replace(after, prefill=replace(after.prefill, ideal=1.25), decode=replace(after.decode, ideal=1.0))
     found = worth([before], [after], Cost())
     assert found["cases"][0]["request_ideal"] == pytest.approx(1 / (0.5 / 1.25 + 0.5))
     assert found["sentence"].endswith("(1.00 to 1.00); were the removed attention free, it would be 1.11 times.")

@@ -38,8 +38,9 @@ def test_bench_shows_writes_and_draws(tiny_models: TinyModels, tmp_path: Path, c
     for shown in ("16 x 1", "32 x 1", "25.0%", "achieved / ideal", "predicted", "round by round"):
         assert shown in said
     records = json.loads((tmp_path / "bench.json").read_text())
-    assert [(r["noun"], [e["layer"] for e in r["edits"]]) for r in records] == [("speed", []), ("speed", [1])] * 2
-    assert all(r["figures"]["cache_share_removed"] == 0.25 and r["figures"]["decode_ideal"] > 1 for r in records[1::2])
+    assert [[e["layer"] for e in r["edits"]] for r in records] == [[], [1]] * 2
+    assert {r["schema"] for r in records} == {"gatenorm/speed/1"}
+    assert all(r["cache_share_removed"] == 0.25 and r["decode"]["ideal"] > 1 for r in records[1::2])
     assert all(r["protocol"]["dtype"] == "float32" and r["versions"]["torch"] for r in records)
     drawn = (tmp_path / "bench.svg").read_text()
     assert drawn.startswith("<svg")
@@ -64,7 +65,7 @@ def test_profile_shows_writes_and_draws(tiny_models: TinyModels, tmp_path: Path,
     assert (status, err) == (0, "")
     for shown in ("attention / MLP", "one token", "of the weights and all of the key/value cache"):
         assert shown in said
-    assert [r["noun"] for r in json.loads((tmp_path / "profile.json").read_text())] == ["profile"] * 2
+    assert [r["schema"] for r in json.loads((tmp_path / "profile.json").read_text())] == ["gatenorm/profile/1"] * 2
     assert "<svg" in (tmp_path / "profile.html").read_text()
 
 

@@ -10,7 +10,7 @@ from msgspec import structs
 
 from gatenorm.records import Edits, from_json, spans, to_json
 from gatenorm.records.audit import CANDIDATE, FAILS, INCONCLUSIVE, PASSES, PRUNED, RECOVERED, Audit, NotExamined
-from gatenorm.records.evidence import Comparison, Measurements, Perplexity, of_type
+from gatenorm.records.evidence import Comparison, Measurements, Perplexity, Speed, of_type
 from gatenorm.report.figures.drawing import WIDE, svg
 from gatenorm.report.page.blocks import Cell, Report, Table
 from gatenorm.report.page.content import report
@@ -72,8 +72,8 @@ def test_the_first_screen_holds_the_records_figures(measured: Audit):
         )
         assert row["Outcome"].text == variant.outcome
         assert row["Outcome"].badge == {PASSES: "good", FAILS: "bad", INCONCLUSIVE: "open"}[variant.outcome]
-        speeds = [e for e in variant.evidence if e.kind == "speed" and e.protocol["engine"] == "transformers"]
-        longest = max(speeds, key=lambda e: e.protocol["prompt_tokens"]).figures
+        speeds = [e for e in of_type(variant.evidence, Speed) if e.protocol.engine == "transformers"]
+        longest = max(speeds, key=lambda e: e.protocol.prompt_tokens).numbers()
         assert row["Prefill"].text == f"{longest['prefill_speedup']:.2f}×"
         assert row["Prefill"].note == f"ideal {longest['prefill_ideal']:.2f}×"
         assert row["Decode"].text == f"{longest['decode_speedup']:.2f}×"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -16,8 +17,8 @@ from gatenorm.engines.transformers.timed import TransformersTimed
 from gatenorm.errors import EvaluationError, GatenormError, MissingExtraError
 from gatenorm.models import memory
 from gatenorm.models.architecture import Architecture
-from gatenorm.records import Edits, to_json
-from gatenorm.records.evidence import evidence_from_json
+from gatenorm.records import Edits, from_json, to_json
+from gatenorm.records.evidence import Speed
 from gatenorm.speed.measure.bench import Protocol, bench, cases, check, newly_removed
 from gatenorm.speed.measure.variants import Variant
 from gatenorm.speed.measure.worker import Worker
@@ -54,7 +55,7 @@ def test_records_hold_everything_that_a_report_needs(pair: tuple[Variant, Varian
         open_session=in_this_process(setting),
     )
     assert seen[-1] == (12, 12)
-    assert [(e.edits.attention, e.protocol["prompt_tokens"]) for e in found] == [
+    assert [(e.edits.attention, e.protocol.prompt_tokens) for e in found] == [
         ((), 24),
         ((1, 3), 24),
         ((), 16),
@@ -62,24 +63,23 @@ def test_records_hold_everything_that_a_report_needs(pair: tuple[Variant, Varian
     ]
     counted = Architecture.of(dense.layout)  # type: ignore[arg-type]
     for evidence, case in zip(found[1::2], setting.cases, strict=True):
-        figures, first = evidence.figures, found[2 * setting.cases.index(case)].figures
-        assert first["cache_bytes"] == counted.cache_bytes(case.tokens, case.batch, 4)
-        assert figures["cache_bytes"] == first["cache_bytes"] * 3 / 5
-        assert figures["cache_share_removed"] == pytest.approx(2 / 5)
-        for phase in ("prefill", "decode"):
-            assert figures[f"{phase}_speedup_low"] <= figures[f"{phase}_speedup"] <= figures[f"{phase}_speedup_high"]
-            assert figures[f"{phase}_ideal"] > 1
-            assert figures[f"{phase}_predicted"] > 1
-            assert figures[f"{phase}_achieved"] == pytest.approx(
-                figures[f"{phase}_speedup"] / figures[f"{phase}_ideal"]
-            )
-        assert not any("speedup" in name or "ideal" in name for name in first)
+        first = found[2 * setting.cases.index(case)]
+        assert first.cache_bytes == counted.cache_bytes(case.tokens, case.batch, 4)
+        assert evidence.cache_bytes == first.cache_bytes * 3 / 5
+        assert evidence.cache_share_removed == pytest.approx(2 / 5)
+        for phase in (evidence.prefill, evidence.decode):
+            assert phase.speedup.low <= phase.speedup.median <= phase.speedup.high
+            assert phase.ideal > 1
+            assert phase.predicted > 1
+            assert phase.achieved == pytest.approx(phase.speedup.median / phase.ideal)
+        assert evidence.first_token.ideal is None
+        assert not first.compared
     for evidence in found:
-        assert evidence.protocol["order"] == f"in turns: {dense.name}, {pruned.name}; again for every round"
-        assert evidence.protocol["dtype"] == "float32"
-        assert len(evidence.data["samples"]) == 2
-        assert evidence.figures["peak_bytes"] > 1e6
-        assert evidence_from_json(to_json(evidence)) == evidence
+        assert evidence.protocol.order == f"in turns: {dense.name}, {pruned.name}; again for every round"
+        assert evidence.protocol.dtype == "float32"
+        assert len(evidence.samples) == 2
+        assert evidence.peak_bytes > 1e6
+        assert from_json(Speed, json.loads(json.dumps(to_json(evidence))), "a timing") == evidence
 
 
 def test_without_a_baseline_there_are_no_ratios(pair: tuple[Variant, Variant]):
@@ -87,8 +87,8 @@ def test_without_a_baseline_there_are_no_ratios(pair: tuple[Variant, Variant]):
     engine = engine_named("transformers")
     found = bench(pair, engine, setting, Protocol(rounds=1), open_session=in_this_process(setting))
     assert len(found) == 2
-    assert not any("speedup" in name for e in found for name in e.figures)
-    assert found[0].data["attention_shares"] == []
+    assert not any(e.compared for e in found)
+    assert found[0].attention_shares == ()
 
 
 def test_a_case_without_room_is_skipped_with_the_reason(pair: tuple[Variant, Variant], monkeypatch: pytest.MonkeyPatch):
@@ -104,10 +104,10 @@ def test_a_case_without_room_is_skipped_with_the_reason(pair: tuple[Variant, Var
         baseline=pair[0],
         open_session=in_this_process(setting),
     )
-    assert all(e.figures for e in found[:2])
+    assert all(e.measured for e in found[:2])
     for evidence in found[2:]:
-        assert evidence.figures == {}
-        assert evidence.protocol["skipped"].startswith("needs about 0.0 GB beside the weights")
+        assert not evidence.measured
+        assert evidence.skipped.startswith("needs about 0.0 GB beside the weights")
 
 
 class TestOtherProcesses:
@@ -136,20 +136,20 @@ class TestOtherProcesses:
 def test_when_nothing_can_be_run_that_is_an_error(pair: tuple[Variant, Variant], monkeypatch: pytest.MonkeyPatch):
     setting = Setting((Case(8, 1, 2),), threads=1)
     monkeypatch.setattr(memory, "available_bytes", lambda: 1)
-    with pytest.raises(EvaluationError, match="nothing could be measured: needs about"):
+    with refused("nothing-measured"):
         bench(pair, engine_named("transformers"), setting, Protocol(rounds=1), open_session=in_this_process(setting))
 
 
 def test_lengths_are_those_that_fit(pair: tuple[Variant, Variant]):
     assert cases([16, 24], [1, 2], 4, pair) == (Case(16, 1, 4), Case(24, 1, 4), Case(16, 2, 4), Case(24, 2, 4))
     assert cases(None, [1], 32, pair) == (Case(96, 1, 32),)  # none of the usual ones fits into 128 tokens
-    with pytest.raises(
-        EvaluationError, match=r"lengths 125 with 4 new tokens does not fit .* 128 tokens: expected at most 124"
-    ):
+    with refused("length-too-long", "lengths") as longer:
         cases([16, 125], [1], 4, pair)
-    with pytest.raises(EvaluationError, match="at most 0"):
+    assert (longer.value.given, longer.value.expected) == (125, "at most 124")
+    with refused("length-too-long", "lengths") as longer:
         cases(None, [1], 128, pair)
-    with pytest.raises(EvaluationError, match="must be 1 or more"):
+    assert longer.value.expected == "at most 0"
+    with refused("count-out-of-range", "lengths"):
         cases([16], [0], 4, pair)
 
 
@@ -172,7 +172,7 @@ def test_engines_are_named_where_they_lack(pair: tuple[Variant, Variant], monkey
             check(engine, pair)
     monkeypatch.undo()
     if engine_named("llamacpp").installed:
-        with pytest.raises(EvaluationError, match=r"does not read .* which is transformers: it reads gguf"):
+        with refused("engine-cannot-read", "engine"):
             check(engine_named("llamacpp"), pair)
 
 

@@ -51,13 +51,13 @@ def test_the_cache_falls_by_exactly_the_share_removed(files: tuple[Variant, Vari
         baseline=dense,
         open_session=lambda variant: llamacpp.LlamaCppTimed(variant.path, setting),
     )
-    assert [e.protocol.get("skipped") for e in found] == [None] * 4
+    assert [e.skipped for e in found] == [None] * 4
     a_token = 2 * gguf_files.KV_HEADS * gguf_files.HEAD_DIM * 2
     for evidence, tokens in zip(found, (100, 100, 80, 80), strict=True):
         layers = gguf_files.LAYERS - len(evidence.edits.attention)
-        assert evidence.figures["cache_bytes"] == a_token * layers * tokens
-    assert found[1].figures["cache_share_removed"] == found[3].figures["cache_share_removed"] == 0.25
-    assert "prefill_ideal" not in found[1].figures
+        assert evidence.cache_bytes == a_token * layers * tokens
+    assert found[1].cache_share_removed == found[3].cache_share_removed == 0.25
+    assert found[1].prefill.ideal is None
     assert found[0].versions["xllamacpp"]
 
 

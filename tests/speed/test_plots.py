@@ -3,41 +3,47 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gatenorm.errors import OutputError
-from gatenorm.records import Edits, ModelIdentity
-from gatenorm.records.evidence import Measurement
+from gatenorm.records import ModelIdentity
+from gatenorm.records.evidence import PhaseTime, Profile, ProfiledPhase, Speed, SpeedProtocol, Spread
 from gatenorm.report.figures.speed import plot_profile, plot_speed
 
 IDENTITY = ModelIdentity("made", "llama", 4, "0" * 64, {})
 
 
-def record(tokens: int, batch: int, figures: dict[str, float]) -> Measurement:
-    protocol: dict[str, Any] = {
-        "engine": "transformers",
-        "label": "made-2",
-        "baseline": "made",
-        "prompt_tokens": tokens,
-        "batch": batch,
-    }
-    return Measurement(noun="speed", model=IDENTITY, edits=Edits(), figures=figures, protocol=protocol)
+def speed(tokens: int, batch: int, speedup: float | None) -> Speed:
+    at = SpeedProtocol(
+        engine="transformers", label="made-2", baseline="made", prompt_tokens=tokens, batch=batch, new_tokens=8
+    )
+    if speedup is None:
+        return Speed(model=IDENTITY, protocol=at)
+    phase = PhaseTime(speedup=Spread(speedup, speedup - 0.1, speedup + 0.1))
+    return Speed(model=IDENTITY, protocol=at, prefill=replace(phase, ideal=speedup + 0.2), decode=phase)
 
 
-def speedups(value: float) -> dict[str, float]:
-    found = {}
-    for phase in ("prefill", "decode"):
-        found |= {f"{phase}_speedup": value, f"{phase}_speedup_low": value - 0.1, f"{phase}_speedup_high": value + 0.1}
-    return found | {"prefill_ideal": value + 0.2}
+def profile(tokens: int, batch: int) -> Profile:
+    phase = ProfiledPhase(
+        attention_seconds=0.5,
+        mlp_seconds=0.5,
+        outer_seconds=0.5,
+        attention_over_mlp=1.0,
+        attention_flops_share=0.5,
+        attention_by_layer=(0.5,),
+        mlp_by_layer=(0.5,),
+    )
+    at = SpeedProtocol(prompt_tokens=tokens, batch=batch, new_tokens=8)
+    return Profile(model=IDENTITY, protocol=at, prefill=phase, decode=phase)
 
 
 @pytest.mark.parametrize("ending", ["png", "svg", "html"])
 def test_speed_by_length_for_every_batch(ending: str, tmp_path: Path):
-    found = [record(tokens, batch, speedups(1 + tokens / 4096)) for tokens in (2048, 128) for batch in (1, 8)]
+    found = [speed(tokens, batch, 1 + tokens / 4096) for tokens in (2048, 128) for batch in (1, 8)]
     out = tmp_path / f"speed.{ending}"
-    plot_speed([record(128, 1, {}), *found], out)
+    plot_speed([speed(128, 1, None), *found], out)
     assert out.stat().st_size > 5000
     if ending == "html":
         text = out.read_text()
@@ -51,15 +57,15 @@ def test_speed_by_length_for_every_batch(ending: str, tmp_path: Path):
 
 
 def test_profiles_by_length(tmp_path: Path):
-    parts = {f"prefill_{part}_seconds": 0.5 for part in ("attention", "mlp", "outer")}
     out = tmp_path / "profile.png"
-    plot_profile([record(tokens, batch, parts) for tokens in (64, 128) for batch in (1, 2)], out)
+    plot_profile([profile(tokens, batch) for tokens in (64, 128) for batch in (1, 2)], out)
     assert out.read_bytes().startswith(b"\x89PNG")
 
 
 def test_nothing_to_draw_is_one_line(tmp_path: Path):
-    for draw, figures in ((plot_speed, {"prefill_seconds": 1.0}), (plot_profile, {})):
+    nothing = Profile(model=IDENTITY, protocol=SpeedProtocol(prompt_tokens=64, batch=1, new_tokens=8))
+    for draw, records in ((plot_speed, [speed(64, 1, None)]), (plot_profile, [nothing])):
         with pytest.raises(OutputError) as raised:
-            draw([record(64, 1, figures)], tmp_path / "speed.svg")
+            draw(records, tmp_path / "speed.svg")
         assert (raised.value.code, raised.value.field) == ("nothing-to-draw", "plot")
     assert list(tmp_path.iterdir()) == []

@@ -12,11 +12,11 @@ import torch
 from gatenorm.api import open_model, plan, prune
 from gatenorm.engines import Case, Setting
 from gatenorm.engines.transformers import profiler as profiling
-from gatenorm.engines.transformers.profiler import Profile, recording
+from gatenorm.engines.transformers.profiler import PassTimes, recording
 from gatenorm.engines.transformers.timed import TransformersTimed
 from gatenorm.models.architecture import Architecture, Work
 from gatenorm.models.loading import load
-from gatenorm.speed.measure.profile_report import breakdown, time_figures
+from gatenorm.speed.measure.profile_report import breakdown, profiled
 from tests.tiny_models import tokens
 
 TinyModels = Callable[..., Path]
@@ -37,7 +37,7 @@ class Ticks:
         return float(end - begin)
 
 
-def profiled(model: Any, layout: Any, monkeypatch: pytest.MonkeyPatch) -> Profile:
+def profile_of(model: Any, layout: Any, monkeypatch: pytest.MonkeyPatch) -> PassTimes:
     monkeypatch.setattr(profiling, "Watch", Ticks)
     with recording(model, layout.block, layout.edits.attention) as recorder, torch.inference_mode():
         begin = recorder.watch.read()
@@ -51,7 +51,7 @@ def test_every_part_is_found_and_they_sum_to_the_whole(
 ):
     layout = open_model(tiny_models(name))
     model = load(layout.checkpoint.directory)
-    found = profiled(model, layout, monkeypatch)
+    found = profile_of(model, layout, monkeypatch)
     assert set(found.attention) == set(range(4))
     # Two readings a module that runs, one tick within each, and as many again between them and the block's own.
     own = [m for m in layout.block["attention"] if hasattr(model.get_submodule(layout.block["path"])[0], m)]
@@ -70,7 +70,7 @@ def test_blocks_without_attention_have_no_share(
 ):
     source = tiny_models(name)
     layout = open_model(prune(source, tmp_path / "out", plan(source, drop=[0, 2])))
-    found = profiled(load(layout.checkpoint.directory), layout, monkeypatch)
+    found = profile_of(load(layout.checkpoint.directory), layout, monkeypatch)
     assert set(found.attention) == {1, 3}
     assert found.mlp[0] == found.mlp[2] > 0
     assert found.total == pytest.approx(sum(found.attention.values()) + sum(found.mlp) + found.outer)
@@ -95,17 +95,11 @@ def test_shares_of_a_real_run_are_parts_of_one(tiny_models: TinyModels):
 
 
 def test_figures_by_hand():
-    figures = time_figures(
-        [Profile({0: 1.0, 1: 2.0}, (1.0, 1.0, 1.0), 2.0)] * 2 + [Profile({0: 9.0, 1: 9.0}, (9,) * 3, 9)]
-    )
-    assert figures == {
-        "attention_seconds": 3.0,
-        "mlp_seconds": 3.0,
-        "outer_seconds": 2.0,
-        "total_seconds": 8.0,
-        "attention_share": 3 / 8,
-        "attention_over_mlp": 1.5,
-    }
+    passes = [PassTimes({0: 1.0, 1: 2.0}, (1.0, 1.0, 1.0), 2.0)] * 2 + [PassTimes({0: 9.0, 1: 9.0}, (9,) * 3, 9)]
+    found = profiled(passes, 0.5)
+    assert (found.attention_seconds, found.mlp_seconds, found.outer_seconds, found.total_seconds) == (3, 3, 2, 8)
+    assert (found.attention_share, found.attention_over_mlp, found.attention_flops_share) == (3 / 8, 1.5, 0.5)
+    assert (found.attention_by_layer, found.mlp_by_layer) == ((1.0, 2.0, None), (1.0, 1.0, 1.0))
 
 
 def test_the_breakdown_of_a_real_model_adds_up(tiny_models: TinyModels):
@@ -116,16 +110,16 @@ def test_the_breakdown_of_a_real_model_adds_up(tiny_models: TinyModels):
     assert seen == [(i, 6) for i in range(1, 7)]
     counted = Architecture.of(layout)
     for evidence, case in zip(found, setting.cases, strict=True):
-        figures = evidence.figures
-        for phase in ("prefill", "decode"):
-            parts = [figures[f"{phase}_{part}_seconds"] for part in ("attention", "mlp", "outer")]
-            assert sum(parts) == pytest.approx(figures[f"{phase}_total_seconds"])
-            assert figures[f"{phase}_attention_share"] == pytest.approx(parts[0] / sum(parts))
-            assert 0 < figures[f"{phase}_attention_flops_share"] < 1
-            assert len(evidence.data["layers"][phase]["mlp"]) == layout.layers
-        assert figures["cache_bytes"] == counted.cache_bytes(case.tokens, case.batch, 4)
+        assert [*evidence.phases()] == ["prefill", "decode"]
+        for phase in evidence.phases().values():
+            parts = [phase.attention_seconds, phase.mlp_seconds, phase.outer_seconds]
+            assert sum(parts) == pytest.approx(phase.total_seconds)
+            assert phase.attention_share == pytest.approx(parts[0] / sum(parts))
+            assert 0 < phase.attention_flops_share < 1
+            assert len(phase.mlp_by_layer) == layout.layers
+        assert evidence.cache_bytes == counted.cache_bytes(case.tokens, case.batch, 4)
         weights = sum(part.parameters for part in counted.attention.values())
-        assert figures["attention_weights_share"] == weights / counted.parameters
-        assert evidence.to_json()["protocol"]["prompt_tokens"] == case.tokens
+        assert evidence.attention_weights_share == weights / counted.parameters
+        assert evidence.protocol.prompt_tokens == case.tokens
     first = counted.attention_flops(0, Work.prefill(16))
     assert first == 2 * counted.attention[0].matrix * 16 + 4 * 4 * 16 * (16 * 17 // 2)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gatenorm.engines import Case, Sample, SkippedError
-from gatenorm.speed.measure.record import Measured, Spread, measure
+from gatenorm.records.evidence import Spread
+from gatenorm.speed.measure.turns import Measured, measure
 from gatenorm.speed.predict.ideal import Shares
 
 ONE, TWO = Case(16), Case(32, batch=2, new=4)

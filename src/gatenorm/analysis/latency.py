@@ -17,7 +17,7 @@ from gatenorm.engines import Case, Setting
 from gatenorm.engines.transformers.timed import TransformersTimed
 from gatenorm.errors import EvaluationError, named
 from gatenorm.models.model import Model
-from gatenorm.speed.measure.record import Measured, measure
+from gatenorm.speed.measure.turns import Measured, measure
 
 PHASES = ("prefill", "decode")
 _WHOLE, _PRUNED = "whole", "pruned"

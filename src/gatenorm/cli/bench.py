@@ -101,27 +101,28 @@ def _tables(found: list[Any]) -> list[Any]:
     from rich.text import Text
 
     protocol = found[0].protocol
-    title = f"{protocol['engine']}, {protocol['dtype']}, {protocol['device']}, {protocol['threads']} threads"
-    times = Table(title=f"{title}: medians of {protocol['rounds']} rounds (smallest to largest)", title_justify="left")
+    title = f"{protocol.engine}, {protocol.dtype}, {protocol.device}, {protocol.threads} threads"
+    times = Table(title=f"{title}: medians of {protocol.rounds} rounds (smallest to largest)", title_justify="left")
     times.add_column("tokens x batch", justify="right")
     times.add_column("model", overflow="fold")
     for column in ("prefill, ms", "first token, ms", "decode, tokens/s", "cache", "peak memory"):
         times.add_column(column, justify="right")
-    for evidence in found:
-        figures, at = evidence.figures, f"{evidence.protocol['prompt_tokens']:,} x {evidence.protocol['batch']}"
-        if not figures:
-            times.add_row(at, Text(evidence.protocol["label"]), "skipped", "", "", "", "")
+    for speed in found:
+        row = [speed.protocol.case, Text(speed.protocol.label)]
+        if not speed.measured:
+            times.add_row(*row, "skipped", "", "", "", "")
             continue
         times.add_row(
-            at,
-            Text(evidence.protocol["label"]),
-            _with_spread(figures, "prefill_seconds", scale=1000),
-            f"{1000 * figures['first_token_seconds']:,.4g}",
-            _with_spread(figures, "decode_tokens_per_second"),
-            console.bytes_for_people(figures["cache_bytes"]) if "cache_bytes" in figures else "not told",
-            console.bytes_for_people(figures["peak_bytes"]) if "peak_bytes" in figures else "not told",
+            *row,
+            _with_spread(speed.prefill.seconds, scale=1000),
+            f"{1000 * speed.first_token.seconds.median:,.4g}",
+            _with_spread(speed.decode_tokens_per_second),
+            *(
+                "not told" if size is None else console.bytes_for_people(size)
+                for size in (speed.cache_bytes, speed.peak_bytes)
+            ),
         )
-    compared = [e for e in found if "prefill_speedup" in e.figures]
+    compared = [speed for speed in found if speed.compared]
     return [times, *([_ratios(compared)] if compared else [])]
 
 
@@ -129,33 +130,33 @@ def _ratios(compared: list[Any]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(f"against {compared[0].protocol['baseline']}, round by round"), title_justify="left")
+    table = Table(title=Text(f"against {compared[0].protocol.baseline}, round by round"), title_justify="left")
     table.add_column("tokens x batch", justify="right")
     table.add_column("model", overflow="fold")
     table.add_column("phase")
     for column in ("speed-up", "ideal", "achieved / ideal", "predicted"):
         table.add_column(column, justify="right")
     table.add_column("cache saved", justify="right")
-    for evidence in compared:
-        figures = evidence.figures
-        for phase in ("prefill", "decode"):
-            saved = f"{figures['cache_share_removed']:.1%}" if "cache_share_removed" in figures else ""
+    for speed in compared:
+        saved = speed.cache_share_removed
+        for name in ("prefill", "decode"):
+            phase, first = speed.phase(name), name == "prefill"
             table.add_row(
-                f"{evidence.protocol['prompt_tokens']:,} x {evidence.protocol['batch']}" if phase == "prefill" else "",
-                Text(evidence.protocol["label"] if phase == "prefill" else ""),
-                phase,
-                _with_spread(figures, f"{phase}_speedup", "x"),
+                speed.protocol.case if first else "",
+                Text(speed.protocol.label if first else ""),
+                name,
+                _with_spread(phase.speedup, "x"),
                 *(
-                    f"{figures[name]:.2f}{unit}" if (name := f"{phase}_{what}") in figures else ""
-                    for what, unit in (("ideal", "x"), ("achieved", ""), ("predicted", "x"))
+                    "" if value is None else f"{value:.2f}{unit}"
+                    for value, unit in ((phase.ideal, "x"), (phase.achieved, ""), (phase.predicted, "x"))
                 ),
-                saved if phase == "prefill" else "",
+                f"{saved:.1%}" if first and saved is not None else "",
             )
     return table
 
 
-def _with_spread(figures: Any, name: str, unit: str = "", scale: float = 1) -> str:
-    middle, low, high = (_short(figures[name + end] * scale) for end in ("", "_low", "_high"))
+def _with_spread(spread: Any, unit: str = "", scale: float = 1) -> str:
+    middle, low, high = (_short(value * scale) for value in (spread.median, spread.low, spread.high))
     return f"{middle}{unit} ({low} to {high})"
 
 
@@ -165,16 +166,12 @@ def _short(value: float) -> str:
 
 
 def _remarks(found: list[Any]) -> None:
-    for evidence in found:
-        if "skipped" in evidence.protocol:
-            tokens, batch = evidence.protocol["prompt_tokens"], evidence.protocol["batch"]
-            console.say(f"skipped {tokens:,} x {batch} on {evidence.protocol['label']}: {evidence.protocol['skipped']}")
-    if any("prefill_ideal" in e.figures for e in found):
+    for speed in found:
+        if speed.skipped:
+            console.say(f"skipped {speed.protocol.case} on {speed.protocol.label}: {speed.skipped}")
+    if any(speed.prefill.ideal is not None for speed in found):
         console.say("ideal: T / (T - the removed layers' attention), the speed-up if nothing else cost anything")
-    restless = [
-        e for e in found if e.figures and e.figures["prefill_seconds_high"] > 1.5 * e.figures["prefill_seconds_low"]
-    ]
+    spreads = [speed.prefill.seconds for speed in found if speed.measured]
+    restless = sum(spread.high > 1.5 * spread.low for spread in spreads)
     if restless:
-        console.say(
-            f"warning: prefill varied by half and more in {len(restless)} of {len(found)}: was the machine busy?"
-        )
+        console.say(f"warning: prefill varied by half and more in {restless} of {len(found)}: was the machine busy?")

@@ -74,8 +74,8 @@ def _table(found: list[Any]) -> Any:
 
     protocol = found[0].protocol
     title = (
-        f"{found[0].model.name}: {protocol['engine']}, {protocol['dtype']}, {protocol['device']}, "
-        f"{protocol['threads']} threads, medians of {protocol['rounds']} runs"
+        f"{found[0].model.name}: {protocol.engine}, {protocol.dtype}, {protocol.device}, "
+        f"{protocol.threads} threads, medians of {protocol.rounds} runs"
     )
     table = Table(title=Text(title), title_justify="left")
     table.add_column("tokens x batch", justify="right")
@@ -83,35 +83,30 @@ def _table(found: list[Any]) -> Any:
     columns = ("total, ms", "attention, ms", "MLP, ms", "rest, ms", "attention / MLP", "attention's time", "its FLOPs")
     for column in columns:
         table.add_column(column, justify="right")
-    for evidence in found:
-        at = f"{evidence.protocol['prompt_tokens']:,} x {evidence.protocol['batch']}"
-        for phase in ("prefill", "decode") if evidence.figures else ():
-            figures = {k.removeprefix(f"{phase}_"): v for k, v in evidence.figures.items()}
-            steps = 1 if phase == "prefill" else evidence.protocol["new_tokens"]
+    for profile in found:
+        for name, phase in profile.phases().items():
+            steps = 1 if name == "prefill" else profile.protocol.new_tokens
+            seconds = (phase.total_seconds, phase.attention_seconds, phase.mlp_seconds, phase.outer_seconds)
             table.add_row(
-                at if phase == "prefill" else "",
-                phase if phase == "prefill" else "one token",
-                *(
-                    f"{figures[f'{part}_seconds'] / steps * 1000:,.2f}"
-                    for part in ("total", "attention", "mlp", "outer")
-                ),
-                f"{figures['attention_over_mlp']:.2f}",
-                f"{figures['attention_share']:.1%}",
-                f"{figures['attention_flops_share']:.1%}",
+                profile.protocol.case if name == "prefill" else "",
+                name if name == "prefill" else "one token",
+                *(f"{part / steps * 1000:,.2f}" for part in seconds),
+                f"{phase.attention_over_mlp:.2f}",
+                f"{phase.attention_share:.1%}",
+                f"{phase.attention_flops_share:.1%}",
             )
     return table
 
 
 def _remarks(found: list[Any]) -> None:
-    for evidence in found:
-        if "skipped" in evidence.protocol:
-            tokens, batch = evidence.protocol["prompt_tokens"], evidence.protocol["batch"]
-            console.say(f"skipped {tokens:,} x {batch}: {evidence.protocol['skipped']}")
-    figures = next((e.figures for e in reversed(found) if e.figures), None)
-    if figures:
-        cache = console.bytes_for_people(figures["cache_bytes"])
+    for profile in found:
+        if profile.skipped:
+            console.say(f"skipped {profile.protocol.case}: {profile.skipped}")
+    last = next((profile for profile in reversed(found) if profile.phases()), None)
+    if last:
+        cache = console.bytes_for_people(last.cache_bytes)
         console.say(
-            f"attention holds {figures['attention_weights_share']:.1%} of the weights and all of the key/value cache "
+            f"attention holds {last.attention_weights_share:.1%} of the weights and all of the key/value cache "
             f"({cache} at the last length and batch)"
         )
     console.say("attention / MLP: mean attention sublayer over mean MLP, each with its norm and residual add")

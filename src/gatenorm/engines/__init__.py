@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gatenorm.engines._engine import Continuation, Engine, GreedySession, refuses
-from gatenorm.engines._timing import Case, Sample, Setting, Shares, SkippedError, TimedSession
+from gatenorm.engines._timing import Case, Setting, SkippedError, TimedSession
 from gatenorm.errors import EvaluationError, MissingExtraError
 from gatenorm.extensions import Extension, extension, extensions
+from gatenorm.records.evidence import Sample, Shares
 
 __all__ = [
     "Case",

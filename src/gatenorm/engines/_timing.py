@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Protocol
 
+from gatenorm.records.evidence import Sample, Shares
 from gatenorm.records.serialization import Value
 
 
@@ -43,37 +44,6 @@ class Setting(Value, frozen=True):
     @property
     def largest_batch(self) -> int:
         return max(case.batch for case in self.cases)
-
-
-class Sample(Value, frozen=True):
-    """One run of one case.
-
-    Attributes:
-        prefill: seconds until the prompt has been read.
-        first_token: seconds until the first new token is known to the caller.
-        decode: seconds for the ``new`` tokens after it, of all sequences side by side.
-        cache_bytes: bytes of keys and values held for the prompts, as the engine's own objects have them, or ``None``.
-        peak_bytes: the most memory that the process (or the accelerator) held during the run, or ``None``.
-    """
-
-    prefill: float
-    first_token: float
-    decode: float
-    cache_bytes: int | None = None
-    peak_bytes: int | None = None
-
-
-class Shares(Value, frozen=True):
-    """Each layer's attention as a share of a whole pass; ``layers`` holds the original numbers."""
-
-    layers: tuple[int, ...]
-    prefill: tuple[float, ...]
-    decode: tuple[float, ...]
-
-    def of(self, phase: str, layers: Sequence[int]) -> float:
-        """The summed share of some layers; ``phase`` is ``prefill`` or ``decode``."""
-        by_layer = dict(zip(self.layers, getattr(self, phase), strict=True))
-        return float(sum(by_layer[layer] for layer in layers))
 
 
 class SkippedError(Exception):

@@ -6,10 +6,10 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from gatenorm.audit.judge.metrics import requests, speeds, unpruned
+from gatenorm.audit.judge.metrics import unpruned
 from gatenorm.audit.plan.config import Cost
 from gatenorm.evaluation.statistics.paired_statistics import median_interval
-from gatenorm.records.evidence import Evidence, Measurement
+from gatenorm.records.evidence import Evidence, Speed, of_type
 
 # Below this, a saving is no reason to change a model.
 _PAYS = 1.02
@@ -24,8 +24,8 @@ def worth(before: Sequence[Evidence], after: Sequence[Evidence], asked: Cost) ->
     decode throughput ``v`` in tokens a second. Without a price only the speeds are compared.
     """
     found = []
-    for evidence in speeds(after):
-        partner = unpruned(before, evidence) if evidence.figures else None
+    for evidence in of_type(after, Speed):
+        partner = unpruned(before, evidence) if evidence.measured else None
         if partner is not None:
             found.append(_case(partner, evidence, asked))
     if not found:
@@ -34,13 +34,13 @@ def worth(before: Sequence[Evidence], after: Sequence[Evidence], asked: Cost) ->
     return {**price, "cases": found, "sentence": _sentence(found, asked)}
 
 
-def _case(before: Measurement, after: Measurement, asked: Cost) -> dict[str, Any]:
+def _case(before: Speed, after: Speed, asked: Cost) -> dict[str, Any]:
     protocol = after.protocol
-    tokens, new, batch = protocol["prompt_tokens"], protocol["new_tokens"], protocol["batch"]
-    ratios = [b / a for b, a in zip(requests(before), requests(after), strict=True)]
+    tokens, new, batch = protocol.prompt_tokens, protocol.new_tokens, protocol.batch
+    ratios = [b / a for b, a in zip(before.request_seconds, after.request_seconds, strict=True)]
     low, high = median_interval(ratios) or (None, None)
     case: dict[str, Any] = {
-        "engine": protocol["engine"],
+        "engine": protocol.engine,
         "prompt_tokens": tokens,
         "new_tokens": new,
         "batch": batch,
@@ -49,30 +49,29 @@ def _case(before: Measurement, after: Measurement, asked: Cost) -> dict[str, Any
         "request_speedup_high": high,
         "rounds": len(ratios),
         **_ideal(before, after),
-        "prefill_speedup": after.figures["prefill_speedup"],
-        "decode_speedup": after.figures["decode_speedup"],
+        **{f"{name}_speedup": found.median for name in _PHASES if (found := after.phase(name).speedup)},
     }
-    if "cache_share_removed" in after.figures:
-        case["cache_share_removed"] = after.figures["cache_share_removed"]
+    if after.cache_share_removed is not None:
+        case["cache_share_removed"] = after.cache_share_removed
     if asked.price_per_hour:
         for name, record in (("before", before), ("after", after)):
-            middle = statistics.median(requests(record))
-            throughput = record.figures["decode_tokens_per_second"]
+            middle = statistics.median(record.request_seconds)
+            throughput = record.numbers()["decode_tokens_per_second"]
             case[f"cost_per_million_{name}"] = asked.price_per_hour * middle / 3600 / (batch * (tokens + new)) * 1e6
             case[f"cost_per_million_new_{name}"] = asked.price_per_hour / (3600 * throughput) * 1e6
     return case
 
 
-def _ideal(before: Measurement, after: Measurement) -> dict[str, float]:
+def _ideal(before: Speed, after: Speed) -> dict[str, float]:
     """``T / (P / p + D / d)``: a request's speed-up if the removed attention cost nothing and all else stayed.
 
     ``P`` and ``D`` are the unpruned model's median seconds of prefill and decode, ``T`` their sum, ``p`` and ``d`` the
     ideals of either phase, where the profile gave them.
     """
-    ideals = [after.figures.get(f"{phase}_ideal") for phase in _PHASES]
+    ideals = [after.phase(phase).ideal for phase in _PHASES]
     if None in ideals:
         return {}
-    seconds = [statistics.median(sample[phase] for sample in before.data["samples"]) for phase in _PHASES]
+    seconds = [statistics.median(getattr(sample, phase) for sample in before.samples) for phase in _PHASES]
     left = sum(s / ideal for s, ideal in zip(seconds, ideals, strict=True) if ideal)
     return {"request_ideal": sum(seconds) / left} if left else {}
 

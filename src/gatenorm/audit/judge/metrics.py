@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gatenorm.evaluation.statistics.paired_statistics import compare, from_counts, median_interval
@@ -17,6 +17,7 @@ from gatenorm.records.evidence import (
     Perplexity,
     Refusal,
     Retrieval,
+    Speed,
     TaskEvidence,
     Workload,
     WorldTask,
@@ -148,15 +149,15 @@ def speed_up(found: Findings) -> Sequence[Reading]:
     Taken at the longest prompt and the smallest batch, in every engine.
     """
     readings = []
-    timed = speeds(found.after)
-    for engine in dict.fromkeys(str(e.protocol["engine"]) for e in timed):
-        of_engine = [e for e in timed if e.protocol["engine"] == engine]
-        pairs = [(b, e) for e in of_engine if e.figures and (b := unpruned(found.before, e)) is not None]
+    timed = of_type(found.after, Speed)
+    for engine in dict.fromkeys(e.protocol.engine for e in timed):
+        of_engine = [e for e in timed if e.protocol.engine == engine]
+        pairs = [(b, e) for e in of_engine if e.measured and (b := unpruned(found.before, e)) is not None]
         if not pairs:
             continue
-        before, after = max(pairs, key=lambda p: (p[1].protocol["prompt_tokens"], -p[1].protocol["batch"]))
-        ratios = [b / a for b, a in zip(requests(before), requests(after), strict=True)]
-        case = f"{after.protocol['prompt_tokens']:,} + {after.protocol['new_tokens']} tokens"
+        before, after = max(pairs, key=lambda p: (p[1].protocol.prompt_tokens, -p[1].protocol.batch))
+        ratios = [b / a for b, a in zip(before.request_seconds, after.request_seconds, strict=True)]
+        case = f"{after.protocol.prompt_tokens:,} + {after.protocol.new_tokens} tokens"
         low, high = median_interval(ratios) or (None, None)
         detail = f"{engine}, {case}, median of {len(ratios)} rounds"
         readings.append(Reading(statistics.median(ratios), low, high, detail, too_few=low is None))
@@ -172,21 +173,14 @@ def verify_faults(found: Findings) -> Reading | None:
     return Reading(float(len(faults)), detail="; ".join(faults) or "every export computes the same")
 
 
-def speeds(records: Iterable[Evidence]) -> list[Measurement]:
-    """The records of speed among others."""
-    return [e for e in of_type(records, Measurement) if e.noun == "speed"]
+def unpruned(before: Sequence[Evidence], speed: Speed) -> Speed | None:
+    """The unpruned model's timing that was taken in turns with this one."""
 
+    def taken(one: Speed) -> tuple[str, int, int, int, str]:
+        at = one.protocol
+        return at.engine, at.prompt_tokens, at.batch, at.new_tokens, at.order
 
-def unpruned(before: Sequence[Evidence], speed: Measurement) -> Measurement | None:
-    """The unpruned model's speed record that was taken in turns with this one."""
-    keys = ("engine", "prompt_tokens", "batch", "new_tokens", "order")
-    same = (e for e in speeds(before) if all(e.protocol[k] == speed.protocol[k] for k in keys))
-    return next((e for e in same if e.figures), None)
-
-
-def requests(speed: Measurement) -> list[float]:
-    """Seconds of a whole request, prompt and new tokens, by round."""
-    return [sample["prefill"] + sample["decode"] for sample in speed.data["samples"]]
+    return next((e for e in of_type(before, Speed) if e.measured and taken(e) == taken(speed)), None)
 
 
 def _drop(findings: Findings, kind: type[Scored], changes: Sequence[Comparison], metric: str) -> Reading | None:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from gatenorm.audit.judge.metrics import speeds
 from gatenorm.audit.plan.candidates import Candidate
 from gatenorm.audit.plan.config import Run
 from gatenorm.audit.plan.evaluations import Asked
@@ -18,6 +17,7 @@ from gatenorm.engines import engine_named
 from gatenorm.evaluation.core.job import Request
 from gatenorm.models.named import training_source
 from gatenorm.records import Evidence
+from gatenorm.records.evidence import Speed
 
 # Of a request, what the command line calls by the same names.
 _REPEATED = ("limit", "window", "stride", "documents", "text_field", "new_tokens", "refusal_rule")
@@ -99,7 +99,7 @@ def _timing(work: Workflow, model: str) -> str:
 
 
 def _is_timing(record: Evidence, engine: str) -> bool:
-    return any(timed.protocol["engine"] == engine for timed in speeds([record]))
+    return isinstance(record, Speed) and record.protocol.engine == engine
 
 
 def _recovery(work: Workflow, one: Candidate, model: str) -> str:

@@ -7,7 +7,6 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-from gatenorm.audit.judge.metrics import speeds
 from gatenorm.audit.plan.candidates import Candidate
 from gatenorm.audit.run.job_cache import Measuring, records, recovery_sha256
 from gatenorm.audit.run.jobs import Order
@@ -15,6 +14,7 @@ from gatenorm.engines import engine_named
 from gatenorm.exports.registry import export_form
 from gatenorm.records import Evidence
 from gatenorm.records.audit import NotExamined
+from gatenorm.records.evidence import Speed, of_type
 
 # The unpruned model's export: a name that no variant has, whatever the model is called.
 UNPRUNED = "unpruned"
@@ -76,12 +76,12 @@ def _in_engine(
         if "error" in result:
             missing.append(NotExamined(f"speed in {engine}", result["error"]))
             continue
-        found, labels = speeds(records(result)), result["labels"]
+        found, labels = of_type(records(result), Speed), result["labels"]
         of_variant = {tuple(c.drop): label for c, label in zip(group, labels[1:], strict=True)}
-        baseline += [e for e in found if e.protocol["label"] == labels[0]]
+        baseline += [e for e in found if e.protocol.label == labels[0]]
         for one in alive:
             if one.drop in of_variant:
-                one.records += [e for e in found if e.protocol["label"] == of_variant[one.drop]]
+                one.records += [e for e in found if e.protocol.label == of_variant[one.drop]]
     return missing
 
 
@@ -152,7 +152,7 @@ def _order(engine: str, measuring: Measuring, whole: str, paths: list[str], grou
 
 
 def _timed(one: Candidate, engine: str) -> bool:
-    return any(e.protocol["engine"] == engine for e in speeds(one.records))
+    return any(e.protocol.engine == engine for e in of_type(one.records, Speed))
 
 
 def _form(engine: str) -> str:

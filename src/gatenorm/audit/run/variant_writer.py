@@ -16,6 +16,7 @@ from gatenorm.errors import GatenormError, OutputError
 from gatenorm.models.named import training_source
 from gatenorm.records import Evidence, ModelIdentity, Plan, read_record, to_json
 from gatenorm.records.audit import CANDIDATE, RECOVERED
+from gatenorm.records.evidence import Speed, of_type
 from gatenorm.results.hashes import code_sha256
 from gatenorm.surgery.disk import PLAN_FILE
 
@@ -109,7 +110,7 @@ def named(record: Evidence, variant: Candidate, measuring: Measuring) -> Evidenc
 
 def _recovered(one: Candidate, directory: str) -> Candidate:
     # Training changes no shape, so what the pruned variant's speed was stays true.
-    timings = [e for e in one.records if e.kind == "speed"]
+    timings: list[Evidence] = [*of_type(one.records, Speed)]
     return Candidate(
         f"{one.name}-recovered", one.ranking, one.budget, one.plan, CANDIDATE, RECOVERED, directory, timings
     )

@@ -21,7 +21,7 @@ from gatenorm.audit.run.job_cache import Measuring, records, records_or_raise
 from gatenorm.errors import AuditError, CriterionError, did_you_mean
 from gatenorm.records import Evidence, Scores, from_json
 from gatenorm.records.audit import CANDIDATE, COMPARISON, INCONCLUSIVE, GateResult, NotExamined
-from gatenorm.records.evidence import Perplexity, of_type
+from gatenorm.records.evidence import Perplexity, Speed, of_type
 from gatenorm.records.rankings import CrossCheck
 
 STEPS = (
@@ -148,7 +148,7 @@ class Workflow:
             self._evaluate([asked], recovered, baseline=False)
         alive = [one for one in recovered if not one.rejected]
         self.not_examined += speed.measure_recovered(self.measuring, alive, self.baseline)
-        timed = any(e.kind == "speed" for one in alive for e in one.records)
+        timed = any(of_type(one.records, Speed) for one in alive)
         self.not_examined = speed.without_repeats(self.not_examined, timed)
         self.candidates += recovered
         self.details[7] = f"{len(recovered)} variants recovered"

@@ -16,7 +16,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Profile:
+class PassTimes:
     """Seconds of one pass: of each attention sublayer by original layer number, of each block's MLP, and the rest."""
 
     attention: Mapping[int, float]
@@ -75,7 +75,7 @@ class Recorder:
         now = self.watch.read()
         self.spans.setdefault((layer, part), []).append((self._open.pop((layer, part)), now))
 
-    def profile(self, begin: Any, end: Any) -> Profile:
+    def profile(self, begin: Any, end: Any) -> PassTimes:
         """The parts of the time between two readings."""
 
         def seconds(layer: int, part: str) -> float:
@@ -91,7 +91,7 @@ class Recorder:
             else:
                 attention[layer] = own + left / 2
                 mlp.append(other + left / 2)
-        return Profile(attention, tuple(mlp), self.watch.between(begin, end) - blocks)
+        return PassTimes(attention, tuple(mlp), self.watch.between(begin, end) - blocks)
 
 
 @contextmanager

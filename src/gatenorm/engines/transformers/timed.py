@@ -10,7 +10,7 @@ from typing import Any
 
 from gatenorm.checkpoint import open_store
 from gatenorm.engines import Case, Sample, Setting, Shares, SkippedError
-from gatenorm.engines.transformers.profiler import Profile, recording
+from gatenorm.engines.transformers.profiler import PassTimes, recording
 from gatenorm.families import Layout, detect_layout
 from gatenorm.models import loading, memory
 from gatenorm.models.architecture import Architecture
@@ -87,7 +87,7 @@ class TransformersTimed:
         found = [profile.shares() for profile in (prefill, decode)]
         return Shares(layers=tuple(found[0]), prefill=tuple(found[0].values()), decode=tuple(found[1].values()))
 
-    def profiles(self, case: Case) -> tuple[Profile, Profile]:
+    def profiles(self, case: Case) -> tuple[PassTimes, PassTimes]:
         """Where the time of one prefill, and of ``case.new`` decoding steps after it, goes.
 
         Raises:
@@ -126,7 +126,7 @@ class TransformersTimed:
             peak_bytes=self._peak(),
         )
 
-    def _profiles(self, case: Case) -> tuple[Profile, Profile]:
+    def _profiles(self, case: Case) -> tuple[PassTimes, PassTimes]:
         import torch
 
         ids, block, drop = self._prompt(case), self.layout.block, self.layout.edits.attention

@@ -10,6 +10,16 @@ from gatenorm.records.evidence.base import Data, Evidence, Figure, Item, Protoco
 from gatenorm.records.evidence.comparison import Change, ChangedItem, Comparison
 from gatenorm.records.evidence.diagnostic import Diagnostic
 from gatenorm.records.evidence.measurement import Measurement
+from gatenorm.records.evidence.speed import (
+    PhaseTime,
+    Profile,
+    ProfiledPhase,
+    Sample,
+    Shares,
+    Speed,
+    SpeedProtocol,
+    Spread,
+)
 from gatenorm.records.evidence.tasks import (
     AverageProtocol,
     Cell,
@@ -47,7 +57,10 @@ __all__ = [
     "Measurement",
     "Measurements",
     "Perplexity",
+    "PhaseTime",
     "Positions",
+    "Profile",
+    "ProfiledPhase",
     "Protocol",
     "Refusal",
     "RefusalItem",
@@ -55,6 +68,11 @@ __all__ = [
     "Retrieval",
     "RetrievalItem",
     "RetrievalProtocol",
+    "Sample",
+    "Shares",
+    "Speed",
+    "SpeedProtocol",
+    "Spread",
     "TaskEvidence",
     "TaskItem",
     "TaskProtocol",

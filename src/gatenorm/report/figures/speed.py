@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import altair as alt
 
 from gatenorm.errors import OutputError
-from gatenorm.records.evidence import Measurement
+from gatenorm.records.evidence import Profile, Speed, Spread
 from gatenorm.report.figures.drawing import Figure, fitted, write_figure
 from gatenorm.report.figures.series import DASHED, SOLID, Point, Series, series_chart
 
@@ -34,23 +35,23 @@ def _shifted(series: Series, factor: float) -> Series:
     return replace(series, points=tuple(replace(p, x=float(p.x) * factor) if p.low else p for p in series.points))
 
 
-def speedup_series(records: Sequence[Measurement], phases: Sequence[str] = ("prefill", "decode")) -> list[Series]:
+def speedup_series(records: Sequence[Speed], phases: Sequence[str] = ("prefill", "decode")) -> list[Series]:
     """Measured speed-ups by prompt length for each variant, batch and phase, each followed by its ideal, if known."""
-    compared = [e for e in records if "prefill_speedup" in e.figures]
+    compared = [e for e in records if e.compared]
     series: list[Series] = []
-    for label, batch in dict.fromkeys((e.protocol["label"], e.protocol["batch"]) for e in compared):
-        own = [e for e in compared if (e.protocol["label"], e.protocol["batch"]) == (label, batch)]
+    for label, batch in dict.fromkeys((e.protocol.label, e.protocol.batch) for e in compared):
+        own = [e for e in compared if (e.protocol.label, e.protocol.batch) == (label, batch)]
         for phase in phases:
             name = label + (f", {phase}" if len(phases) > 1 else "") + (f", batch {batch}" if batch > 1 else "")
             style = sum(s.dash != DASHED for s in series)
-            series.append(_series(name, style, own, f"{phase}_speedup", interval=True))
-            ideal = [e for e in own if f"{phase}_ideal" in e.figures]
+            series.append(_series(name, style, [(e.protocol.prompt_tokens, e.phase(phase).speedup) for e in own]))
+            ideal = [(e.protocol.prompt_tokens, e.phase(phase).ideal) for e in own if e.phase(phase).ideal]
             if ideal:
-                series.append(_series(f"{name}, ideal", style, ideal, f"{phase}_ideal", dashed=True))
+                series.append(_series(f"{name}, ideal", style, ideal, dashed=True))
     return series
 
 
-def plot_speed(records: Sequence[Measurement], path: Path) -> None:
+def plot_speed(records: Sequence[Speed], path: Path) -> None:
     """Draw what ``bench`` measured against a baseline into a .png, .svg or .html file.
 
     Raises:
@@ -59,38 +60,39 @@ def plot_speed(records: Sequence[Measurement], path: Path) -> None:
     series = speedup_series(records)
     if not series:
         raise _nothing(path, "no speed-up was measured", "compare with a baseline")
-    compared = next(e for e in records if "prefill_speedup" in e.figures)
-    title = f"speed-up over {compared.protocol['baseline']} ({compared.protocol['engine']})"
+    compared = next(e for e in records if e.compared)
+    title = f"speed-up over {compared.protocol.baseline} ({compared.protocol.engine})"
     known = any(s.dash == DASHED for s in series)
     figure = by_length_figure(series, "speed-up, × (dashed: ideal)" if known else "speed-up, ×", reference=1)
     write_figure(path, figure, title)
 
 
-def plot_profile(records: Sequence[Measurement], path: Path) -> None:
+def plot_profile(records: Sequence[Profile], path: Path) -> None:
     """Draw the time that all attention and all MLP sublayers take in prefill into a .png, .svg or .html file.
 
     Raises:
         OutputError: nothing was measured, or as ``write_figure``.
     """
-    measured = [e for e in records if e.figures]
+    measured = [(e.protocol, e.prefill) for e in records if e.prefill is not None]
     if not measured:
         raise _nothing(path, "nothing was measured", "")
     series: list[Series] = []
-    for batch in dict.fromkeys(e.protocol["batch"] for e in measured):
-        own = [e for e in measured if e.protocol["batch"] == batch]
+    for batch in dict.fromkeys(protocol.batch for protocol, _ in measured):
+        own = [(protocol.prompt_tokens, phase) for protocol, phase in measured if protocol.batch == batch]
         for part, name in (("attention", "attention"), ("mlp", "MLP"), ("outer", "the rest")):
             label = name + (f", batch {batch}" if batch > 1 else "")
-            series.append(_series(label, len(series), own, f"prefill_{part}_seconds"))
-    write_figure(path, by_length_figure(series, "seconds"), f"{measured[0].model.name}: where prefill's time goes")
+            points = [(tokens, getattr(phase, f"{part}_seconds")) for tokens, phase in own]
+            series.append(_series(label, len(series), points))
+    write_figure(path, by_length_figure(series, "seconds"), f"{records[0].model.name}: where prefill's time goes")
 
 
-def _series(
-    name: str, style: int, records: Sequence[Measurement], figure: str, interval: bool = False, dashed: bool = False
-) -> Series:
+def _series(name: str, style: int, figures: Sequence[tuple[int, Any]], dashed: bool = False) -> Series:
+    """A line through figures by prompt length; those that are spreads have intervals."""
     points = []
-    for e in sorted(records, key=lambda e: e.protocol["prompt_tokens"]):
-        tokens, value = e.protocol["prompt_tokens"], e.figures[figure]
-        low, high = (e.figures[figure + end] if interval else None for end in ("_low", "_high"))
+    for tokens, figure in sorted(figures, key=lambda pair: pair[0]):
+        spread = figure if isinstance(figure, Spread) else None
+        value = figure.median if isinstance(figure, Spread) else figure
+        low, high = (None, None) if spread is None else (spread.low, spread.high)
         points.append(Point(tokens, value, f"{name}, {tokens:,} tokens: {value:.3g}", low, high))
     return Series(name, tuple(points), style, DASHED if dashed else SOLID, marks="" if dashed else "filled")
 

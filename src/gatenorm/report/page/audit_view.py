@@ -12,10 +12,10 @@ from gatenorm.records.evidence import Change as Paired
 from gatenorm.records.evidence import (
     Comparison,
     Evidence,
-    Measurement,
     Perplexity,
     Refusal,
     Retrieval,
+    Speed,
     TaskEvidence,
     Workload,
     WorldTask,
@@ -49,19 +49,6 @@ class Change:
     won: int | None = None
     lost: int | None = None
     metric: str = ""
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Speed-ups of one variant in one engine at one length and batch, with the extremes of the rounds."""
-
-    engine: str
-    tokens: int
-    batch: int
-    evidence: Measurement
-
-    def of(self, figure: str) -> float | None:
-        return self.evidence.figures.get(figure)
 
 
 def title(variant: AuditedVariant) -> str:
@@ -183,9 +170,8 @@ def domain(variant: AuditedVariant) -> Workload | None:
 
 def speeds(variant: AuditedVariant) -> list[Speed]:
     """What was timed against the unpruned model, the longest prompt last."""
-    own = [e for e in timings(variant.evidence) if "prefill_speedup" in e.figures]
-    found = [Speed(str(e.protocol["engine"]), e.protocol["prompt_tokens"], e.protocol["batch"], e) for e in own]
-    return sorted(found, key=lambda s: (s.tokens, -s.batch))
+    own = [e for e in of_type(variant.evidence, Speed) if e.compared]
+    return sorted(own, key=lambda s: (s.protocol.prompt_tokens, -s.protocol.batch))
 
 
 def telling_speeds(audit: Audit) -> tuple[str, int, int] | None:
@@ -193,25 +179,25 @@ def telling_speeds(audit: Audit) -> tuple[str, int, int] | None:
     timed = [s for v in audit.variants for s in speeds(v)]
     if not timed:
         return None
-    engine = timed[0].engine
-    longest = max((s for s in timed if s.engine == engine), key=lambda s: (s.tokens, -s.batch))
-    return engine, longest.tokens, longest.batch
+    engine = timed[0].protocol.engine
+    own = (s for s in timed if s.protocol.engine == engine)
+    return at(max(own, key=lambda s: (s.protocol.prompt_tokens, -s.protocol.batch)))
+
+
+def at(speed: Speed) -> tuple[str, int, int]:
+    """The engine, prompt length and batch of a timing."""
+    return speed.protocol.engine, speed.protocol.prompt_tokens, speed.protocol.batch
 
 
 def told_speed(audit: Audit, variant: AuditedVariant) -> Speed | None:
     """This variant's timing at what :func:`telling_speeds` names."""
-    at = telling_speeds(audit)
-    return next((s for s in speeds(variant) if (s.engine, s.tokens, s.batch) == at), None)
+    quoted = telling_speeds(audit)
+    return next((s for s in speeds(variant) if at(s) == quoted), None)
 
 
 def engines(audit: Audit) -> list[str]:
     """The engines that anything was timed in."""
-    return list(dict.fromkeys(s.engine for v in audit.variants for s in speeds(v)))
-
-
-def timings(records: Iterable[Evidence]) -> list[Measurement]:
-    """The records of speed among others."""
-    return [e for e in of_type(records, Measurement) if e.noun == "speed"]
+    return list(dict.fromkeys(s.protocol.engine for v in audit.variants for s in speeds(v)))
 
 
 def _changes(audit: Audit, variant: AuditedVariant, records: Sequence[TaskEvidence | Retrieval]) -> list[Change]:

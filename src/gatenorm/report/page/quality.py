@@ -71,11 +71,13 @@ def _against_speed(audit: Audit, timed: Sequence[AuditedVariant], at: tuple[str,
             speed, change = measured.told_speed(audit, variant), measured.perplexities(audit, variant)[0]
             if speed is None:
                 continue
-            prefill, rise = speed.evidence.figures["prefill_speedup"], percent(change.difference, 2, sign=True)
+            prefill, rise = speed.numbers()["prefill_speedup"], percent(change.difference, 2, sign=True)
             count = str(len(variant.plan.added.attention))
             tip = f"{title(variant)}: prefill {times(prefill)}, perplexity {rise}"
             points.append(Point(prefill, 100 * change.difference, tip, label=count))
-            rows.append([title(variant), criterion, count, times(prefill), times(speed.of("decode_speedup")), rise])
+            rows.append(
+                [title(variant), criterion, count, times(prefill), times(speed.numbers()["decode_speedup"]), rise]
+            )
         name = f"{criterion} (comparison)" if comparison else criterion
         series.append(Series(name, tuple(points), n, marks="hollow" if comparison else "filled"))
     columns = [Column("Variant"), Column("Criterion"), numeric("Removed")]

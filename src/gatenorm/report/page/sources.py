@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gatenorm.records import Evidence, to_json
 from gatenorm.records.audit import Audit
-from gatenorm.records.evidence import Comparison, Measurement
+from gatenorm.records.evidence import Comparison, Measurement, Speed
 from gatenorm.report.page.audit_view import candidates, comparisons, title
 from gatenorm.report.page.blocks import (
     Block,
@@ -54,9 +54,9 @@ def evidence(audit: Audit) -> Section:
 
 def _record(record: Evidence) -> Row:
     about = record.task
-    if record.kind == "speed":
-        at = record.facts()
-        about = f"{at.get('engine')}, {at.get('prompt_tokens')} tokens, batch {at.get('batch')}"
+    if isinstance(record, Speed):
+        at = record.protocol
+        about = f"{at.engine}, {at.prompt_tokens} tokens, batch {at.batch}"
     if isinstance(record, Comparison):
         about = f"{record.of}: {about}" if about else record.of
     shown = [(k, v) for k, v in record.numbers().items() if not k.endswith(("_stderr", "_low", "_high", "_items"))]

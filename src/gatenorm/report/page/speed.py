@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 
 from gatenorm.records.audit import Audit, AuditedVariant
+from gatenorm.records.evidence import Speed, of_type
 from gatenorm.report.figures.series import DASHED
 from gatenorm.report.figures.speed import by_length_figure, speedup_series
 from gatenorm.report.page import audit_view as measured
@@ -41,26 +42,27 @@ def _chart(audit: Audit, engine: str, phase: str) -> Chart:
     own = measured.candidates(audit)
     # The variant's own name in place of its folder's.
     found = [
-        msgspec.structs.replace(s.evidence, protocol={**s.evidence.protocol, "label": title(v)})
+        replace(s, protocol=replace(s.protocol, label=title(v)))
         for v in own
         for s in measured.speeds(v)
-        if s.engine == engine
+        if s.protocol.engine == engine
     ]
     series = speedup_series(found, (phase,))
     known = any(s.dash == DASHED for s in series)
     rows: list[Row] = []
     for variant in own:
-        for s in (s for s in measured.speeds(variant) if s.engine == engine):
-            f = s.evidence.figures
-            achieved = f.get(f"{phase}_achieved")
+        for s in (s for s in measured.speeds(variant) if s.protocol.engine == engine):
+            taken = s.phase(phase)
+            speedup, achieved = taken.speedup, taken.achieved
+            assert speedup is not None  # as `speeds` has chosen them
             rows.append(
                 [
                     title(variant),
-                    f"{s.tokens:,}",
-                    str(s.batch),
-                    times(f[f"{phase}_speedup"]),
-                    span(f[f"{phase}_speedup_low"], f[f"{phase}_speedup_high"], times),
-                    times(f.get(f"{phase}_ideal")),
+                    f"{s.protocol.prompt_tokens:,}",
+                    str(s.protocol.batch),
+                    times(speedup.median),
+                    span(speedup.low, speedup.high, times),
+                    times(taken.ideal),
                     NONE if achieved is None else percent(achieved, 0),
                 ]
             )
@@ -79,23 +81,21 @@ def _chart(audit: Audit, engine: str, phase: str) -> Chart:
 
 def _times(audit: Audit, engine: str) -> Table:
     rows: list[Row] = []
-    base = [e for e in measured.timings(audit.baseline) if e.protocol.get("engine") == engine and e.figures]
-    models = [("unpruned", e) for e in base]
-    models += [
-        (title(v), s.evidence) for v in measured.candidates(audit) for s in measured.speeds(v) if s.engine == engine
-    ]
-    for name, e in sorted(models, key=lambda m: (m[1].protocol["prompt_tokens"], m[1].protocol["batch"])):
-        f = e.figures
+    models = [("unpruned", e) for e in of_type(audit.baseline, Speed)]
+    models += [(title(v), s) for v in measured.candidates(audit) for s in measured.speeds(v)]
+    own = [(name, e) for name, e in models if e.measured and e.protocol.engine == engine]
+    for name, e in sorted(own, key=lambda m: (m[1].protocol.prompt_tokens, m[1].protocol.batch)):
+        figures = e.numbers()
         rows.append(
             [
                 name,
-                f"{e.protocol['prompt_tokens']:,}",
-                str(e.protocol["batch"]),
-                number(1000 * f["prefill_seconds"], 3),
-                number(1000 * f["first_token_seconds"], 3),
-                number(f["decode_tokens_per_second"], 3),
-                Cell(size(f.get("cache_bytes")), note=_saved(f)),
-                size(f.get("peak_bytes")),
+                f"{e.protocol.prompt_tokens:,}",
+                str(e.protocol.batch),
+                number(1000 * figures["prefill_seconds"], 3),
+                number(1000 * figures["first_token_seconds"], 3),
+                number(figures["decode_tokens_per_second"], 3),
+                Cell(size(e.cache_bytes), note=_saved(e.cache_share_removed)),
+                size(e.peak_bytes),
             ]
         )
     columns = [Column("Model"), numeric("Prompt", "tokens"), numeric("Batch")]
@@ -104,8 +104,7 @@ def _times(audit: Audit, engine: str) -> Table:
     return Table.of(f"Times and memory in {engine}, medians", columns, rows, wide=True)
 
 
-def _saved(figures: Mapping[str, float]) -> str:
-    saved = figures.get("cache_share_removed")
+def _saved(saved: float | None) -> str:
     return "" if saved is None else f"{percent(saved)} saved"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gatenorm.records import spans
 from gatenorm.records.audit import CANDIDATE, PASSES, PRUNED, Audit, AuditedVariant
+from gatenorm.records.evidence import Speed
 from gatenorm.report.page import audit_view as measured
 from gatenorm.report.page import gates
 from gatenorm.report.page import speed as timing
@@ -92,7 +93,7 @@ def _removed(audit: Audit, variant: AuditedVariant | None) -> Cell:
 
 def _row(audit: Audit, variant: AuditedVariant) -> tuple[Cell, ...]:
     speed = measured.told_speed(audit, variant)
-    saved = speed.of("cache_share_removed") if speed else None
+    saved = speed.cache_share_removed if speed else None
     marks = (*measured.tags(variant), *(("chosen",) if variant.name == audit.chosen else ()))
     return (
         Cell(
@@ -155,12 +156,14 @@ def _flips(changes: list[Change]) -> Cell:
     return _BLANK if found is None else Cell(str(found[0]), note=f"of {found[1]}")
 
 
-def _speed(speed: measured.Speed | None, phase: str) -> Cell:
+def _speed(speed: Speed | None, name: str) -> Cell:
     if speed is None:
         return _BLANK
-    ideal = speed.of(f"{phase}_ideal")
+    phase = speed.phase(name)
+    ideal = phase.ideal
     return Cell(
-        times(speed.of(f"{phase}_speedup")), note=f"ideal {times(ideal)}" if ideal is not None else "no ideal known"
+        times(phase.speedup.median if phase.speedup else None),
+        note=f"ideal {times(ideal)}" if ideal is not None else "no ideal known",
     )
 
 

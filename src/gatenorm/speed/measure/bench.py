@@ -1,41 +1,30 @@
-"""``gatenorm bench``: measure variants in an engine, taking turns, and give what was found as evidence.
-
-One record for each case and variant. Its figures (`_low` and `_high` are the extremes of the rounds):
-
-``prefill_seconds``, ``first_token_seconds``, ``decode_tokens_per_second``   medians
-``cache_bytes``, ``peak_bytes``                         key/value cache after the prompt; the process's largest size
-``prefill_speedup``, ``first_token_speedup``, ``decode_speedup``             baseline's time over this one's, by round
-``cache_share_removed``                                 1 - cache / baseline's cache
-``prefill_ideal``, ``decode_ideal``                     speed-up if nothing but the removed attention cost anything
-``prefill_achieved``, ``decode_achieved``               speed-up / ideal
-``prefill_predicted``, ``decode_predicted``             by the cost model, where a machine was named
-"""
+"""``gatenorm bench``: time variants in an engine, taking turns; a record for each case and variant."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
+
+from msgspec.structs import replace
 
 from gatenorm.engines import Case, Engine, Setting, TimedSession
 from gatenorm.errors import EvaluationError
 from gatenorm.models.architecture import Architecture, Work
 from gatenorm.records import Edits
-from gatenorm.records.evidence import Measurement
-from gatenorm.records.serialization import to_json
-from gatenorm.speed.measure.record import TURN_SECONDS, Measured, measure
+from gatenorm.records.evidence import Data, PhaseTime, Speed, SpeedProtocol
+from gatenorm.records.evidence.speed import PHASES
+from gatenorm.records.machine import Machine
+from gatenorm.speed.measure.turns import TURN_SECONDS, Measured, measure
 from gatenorm.speed.measure.variants import Variant
 from gatenorm.speed.measure.worker import Worker
 from gatenorm.speed.predict.cost_model import predict
 from gatenorm.speed.predict.ideal import ideal_from_shares
-from gatenorm.speed.predict.machines import Machine
 
-KIND = "speed"
 DEFAULT_LENGTHS = (128, 512, 2048)
-PHASES = ("prefill", "first_token", "decode")
 
 
 @dataclass(frozen=True)
@@ -88,7 +77,7 @@ def bench(
     baseline: Variant | None = None,
     progress: Callable[[int, int], None] | None = None,
     open_session: Callable[[Variant], TimedSession] | None = None,
-) -> list[Measurement]:
+) -> list[Speed]:
     """Measure every case of ``setting`` on the baseline and all variants, in turns.
 
     Args:
@@ -96,8 +85,7 @@ def bench(
         open_session: how a variant is opened; by default in a process of its own.
 
     Returns:
-        A record for each case and variant, the baseline first; a case that could not be run has no figures, and its
-        protocol says why under ``skipped``.
+        A record for each case and variant, the baseline first; one of a case that could not be run says why.
 
     Raises:
         EvaluationError: the engine does not read a variant's form, or refuses it; or no case could be run at all.
@@ -127,28 +115,55 @@ def bench(
         )
         if not any(m.samples for m in found):
             raise EvaluationError("nothing-measured", f"nothing could be measured: {found[0].skipped}")
-        seconds = time.perf_counter() - began
         by_label = dict(zip(labels, everyone, strict=True))
         first = {m.case: m for m in found if baseline and m.name == labels[0]}
-        return [
-            Measurement(
-                noun=KIND,
-                model=by_label[m.name].identity,
-                edits=by_label[m.name].edits,
-                figures=_figures(m, first.get(m.case), by_label[m.name], baseline)
-                | _predictions(m, by_label[m.name], baseline, engine, sessions[m.name], protocol.machine),
-                protocol=dict(_described(m, engine, setting, protocol, labels, sessions[m.name], baseline)),
-                data={
-                    "name": "random tokens",
-                    "seed": setting.seed,
-                    "samples": [to_json(sample) for sample in m.samples],
-                    "attention_shares": [to_json(shares) for shares in m.shares],
-                },
-                seconds=seconds,
-                versions=dict(sessions[m.name].versions),
+        records = []
+        for m in found:
+            session, variant = sessions[m.name], by_label[m.name]
+            speed = Speed(
+                model=variant.identity,
+                edits=variant.edits,
+                protocol=described(
+                    m.case,
+                    setting,
+                    engine=engine.name,
+                    dtype=session.dtype or setting.dtype,
+                    rounds=protocol.rounds,
+                    warmups=protocol.warmups,
+                    runs_a_turn=m.runs,
+                    order=f"in turns: {', '.join(labels)}; again for every round",
+                    baseline=baseline.name if baseline else None,
+                    label=m.name,
+                    machine=protocol.machine,
+                ),
+                data=Data(name="random tokens", seed=setting.seed),
+                seconds=time.perf_counter() - began,
+                versions=dict(session.versions),
+                skipped=m.skipped,
+                samples=tuple(m.samples),
+                attention_shares=tuple(m.shares),
             )
-            for m in found
-        ]
+            if m.samples:
+                other = first.get(m.case)
+                speed = _timed(speed, m)
+                if baseline is not None and other is not None and other is not m and other.samples:
+                    speed = _compared(speed, m, other, newly_removed(variant, baseline))
+                    speed = _predicted(speed, m.case, variant, baseline, engine, protocol.machine)
+            records.append(speed)
+        return records
+
+
+def described(case: Case, setting: Setting, **more: Any) -> SpeedProtocol:
+    """The protocol of one case, whatever was measured of it."""
+    return SpeedProtocol(
+        device=setting.device,
+        prompt_tokens=case.tokens,
+        batch=case.batch,
+        new_tokens=case.new,
+        threads=setting.threads,
+        attention=setting.attention,
+        **more,
+    )
 
 
 def check(engine: Engine, variants: Sequence[Variant]) -> None:
@@ -181,33 +196,28 @@ def labels_of(variants: Sequence[Variant]) -> list[str]:
     return [f"{one} ({labels[:i].count(one) + 1})" if one in labels[:i] else one for i, one in enumerate(labels)]
 
 
-def _figures(m: Measured, first: Measured | None, variant: Variant, baseline: Variant | None) -> dict[str, float]:
-    if not m.samples:
-        return {}
-    figures: dict[str, float] = {}
+def _timed(speed: Speed, m: Measured) -> Speed:
+    """With the figures of this model alone."""
+    return replace(
+        speed,
+        **{name: PhaseTime(seconds=m.seconds(name)) for name in PHASES},
+        decode_tokens_per_second=m.tokens_per_second(),
+        cache_bytes=m.cache_bytes,
+        peak_bytes=m.peak_bytes,
+    )
 
-    def add(name: str, spread: Any) -> None:
-        figures.update({name: spread.median, f"{name}_low": spread.low, f"{name}_high": spread.high})
 
-    add("prefill_seconds", m.seconds("prefill"))
-    add("first_token_seconds", m.seconds("first_token"))
-    add("decode_tokens_per_second", m.tokens_per_second())
-    for name, value in (("cache_bytes", m.cache_bytes), ("peak_bytes", m.peak_bytes)):
-        if value is not None:
-            figures[name] = value
-    if first is None or first is m or not first.samples or baseline is None:
-        return figures
-    for phase in PHASES:
-        add(f"{phase}_speedup", m.speedup(first, phase))
-    if m.cache_bytes is not None and first.cache_bytes:
-        figures["cache_share_removed"] = 1 - m.cache_bytes / first.cache_bytes
-    more = newly_removed(variant, baseline)
-    # Attention alone is timed: of MLPs no ideal is known.
-    for phase in ("prefill", "decode") if first.shares and more is not None and not more.mlp else ():
-        ideal = ideal_from_shares(first.seconds(phase).median, first.shares, phase, more.attention if more else ())
-        figures[f"{phase}_ideal"] = ideal
-        figures[f"{phase}_achieved"] = figures[f"{phase}_speedup"] / ideal
-    return figures
+def _compared(speed: Speed, m: Measured, first: Measured, more: Edits | None) -> Speed:
+    """With what it is beside the baseline; ``more`` are the edits that the baseline lacks, where they are known."""
+    phases = {}
+    for name in PHASES:
+        ideal = None
+        # Attention alone is profiled: of MLPs no ideal is known.
+        if name != "first_token" and first.shares and more is not None and not more.mlp:
+            ideal = ideal_from_shares(first.seconds(name).median, first.shares, name, more.attention)
+        phases[name] = replace(speed.phase(name), speedup=m.speedup(first, name), ideal=ideal)
+    own, whole = m.cache_bytes, first.cache_bytes
+    return replace(speed, **phases, cache_share_removed=1 - own / whole if own is not None and whole else None)
 
 
 def newly_removed(variant: Variant, baseline: Variant) -> Edits | None:
@@ -216,55 +226,21 @@ def newly_removed(variant: Variant, baseline: Variant) -> Edits | None:
     return variant.edits - baseline.edits if same else None
 
 
-def _predictions(
-    m: Measured,
-    variant: Variant,
-    baseline: Variant | None,
-    engine: Engine,
-    session: TimedSession,
-    machine: Machine | None,
-) -> dict[str, float]:
-    if machine is None or baseline is None or baseline.layout is None or not m.samples or variant is baseline:
-        return {}
-    more, counted = newly_removed(variant, baseline), Architecture.of(baseline.layout)
-    if more is None or not counted.runs:
-        return {}
-    dtype = session.dtype
-    middle = m.case.tokens + m.case.new // 2  # the context grows while new tokens come
-    works = {"prefill": Work.prefill(m.case.tokens, m.case.batch), "decode": Work.decode(middle, m.case.batch)}
-    return {
-        f"{phase}_predicted": predict(
-            counted, machine, work, dtype=dtype, cache_passes=engine.cache_passes
-        ).speedup_without(more)
-        for phase, work in works.items()
-    }
-
-
-def _described(
-    m: Measured,
-    engine: Engine,
-    setting: Setting,
-    protocol: Protocol,
-    labels: Sequence[str],
-    session: TimedSession,
-    baseline: Variant | None,
-) -> Mapping[str, Any]:
-    described: dict[str, Any] = {
-        "engine": engine.name,
-        "prompt_tokens": m.case.tokens,
-        "batch": m.case.batch,
-        "new_tokens": m.case.new,
-        "rounds": protocol.rounds,
-        "warmups": protocol.warmups,
-        "runs_a_turn": m.runs,
-        "order": f"in turns: {', '.join(labels)}; again for every round",
-        "baseline": baseline.name if baseline else None,
-        "device": setting.device,
-        "dtype": session.dtype or setting.dtype,
-        "threads": setting.threads,
-        **({"attention": setting.attention} if setting.attention else {}),
-        "label": m.name,
-    }
-    if protocol.machine:
-        described["machine"] = to_json(protocol.machine)
-    return described | ({"skipped": m.skipped} if m.skipped else {})
+def _predicted(
+    speed: Speed, case: Case, variant: Variant, baseline: Variant, engine: Engine, machine: Machine | None
+) -> Speed:
+    """With the speed-ups that the cost model predicts, where a machine was named and the baseline is known."""
+    more = newly_removed(variant, baseline)
+    if machine is None or baseline.layout is None or more is None:
+        return speed
+    counted = Architecture.of(baseline.layout)
+    if not counted.runs:
+        return speed
+    middle = case.tokens + case.new // 2  # the context grows while new tokens come
+    works = {"prefill": Work.prefill(case.tokens, case.batch), "decode": Work.decode(middle, case.batch)}
+    dtype = None if speed.protocol.dtype == "auto" else speed.protocol.dtype
+    phases = {}
+    for name, work in works.items():
+        times = predict(counted, machine, work, dtype=dtype, cache_passes=engine.cache_passes)
+        phases[name] = replace(speed.phase(name), predicted=times.speedup_without(more))
+    return replace(speed, **phases)

@@ -28,8 +28,8 @@ from dataclasses import dataclass
 from gatenorm.errors import EvaluationError
 from gatenorm.models.architecture import Architecture, Sublayer, Work
 from gatenorm.records import ATTENTION, BLOCK, MLP, Edits
+from gatenorm.records.machine import Machine
 from gatenorm.records.serialization import Value
-from gatenorm.speed.predict.machines import Machine
 
 _DTYPES = {4: "float32", 2: "bfloat16"}
 _SIZES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}

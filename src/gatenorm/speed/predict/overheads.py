@@ -12,7 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from gatenorm.engines.transformers.profiler import recording
-from gatenorm.speed.predict.machines import Machine
+from gatenorm.records.machine import Machine
 
 _LAYERS, _STEPS = 4, 40
 _BLOCK = {

@@ -15,13 +15,13 @@ Nothing here knows an engine: a variant is a `TimedSession`.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from gatenorm.engines import Case, Sample, Shares, SkippedError, TimedSession
 from gatenorm.progress import Progress
+from gatenorm.records.evidence import Spread
 
 TURN_SECONDS = 0.5
 _MOST_RUNS = 20
@@ -39,19 +39,6 @@ def fastest(samples: Sequence[Sample]) -> Sample:
         cache_bytes=samples[0].cache_bytes,
         peak_bytes=max(peaks, default=None),
     )
-
-
-@dataclass(frozen=True)
-class Spread:
-    """The median of some values, and the smallest and the largest of them."""
-
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        return cls(statistics.median(values), min(values), max(values))
 
 
 @dataclass
