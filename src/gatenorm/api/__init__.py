@@ -17,6 +17,7 @@ from gatenorm.api.scoring import curve as curve
 from gatenorm.api.scoring import score as score
 from gatenorm.criteria.tokens.sources import Calibration as Calibration
 from gatenorm.errors import GatenormError as GatenormError
+from gatenorm.models.model import Model as Model
 from gatenorm.records import Evidence as Evidence
 from gatenorm.records import Plan as Plan
 from gatenorm.records import Scores as Scores
