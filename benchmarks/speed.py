@@ -29,7 +29,7 @@ from gatenorm.engines import Case, Setting, engine_named
 from gatenorm.errors import GatenormError
 from gatenorm.records import Evidence
 from gatenorm.speed.measure.bench import Protocol, bench, threads_at_hand
-from gatenorm.speed.measure.profile_report import breakdown
+from gatenorm.speed.measure.profile_report import profile_model
 from gatenorm.speed.measure.variants import Variant
 from gatenorm.speed.predict.machines import THIS, Machine, machine
 from gatenorm.speed.predict.overheads import with_overheads
@@ -163,7 +163,7 @@ def paper(options: argparse.Namespace) -> tuple[str, list[Evidence]]:
     for attention in ("sdpa", "eager"):
         cases = tuple(Case(n, 1, 1) for n in lengths)
         setting = Setting(cases, dtype=dtype, threads=options.threads, attention=attention)
-        found = breakdown(open_model(source), setting, 1 if options.quick else 3, tell)
+        found = profile_model(open_model(source), setting, 1 if options.quick else 3, tell)
         records += found
         for evidence in found:
             phase, tokens = evidence.prefill, f"{evidence.protocol.prompt_tokens:,}"

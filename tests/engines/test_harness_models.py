@@ -111,7 +111,7 @@ def test_what_another_engine_opened_is_opened_once_and_closed():
         done.append("opened")
         return "engine", lambda: done.append("closed")
 
-    assert subject.held(make) == subject.held(make) == "engine"
+    assert subject.opened_in_engine(make) == subject.opened_in_engine(make) == "engine"
     subject.release()
     subject.release()
     assert done == ["opened", "closed"]

@@ -16,7 +16,7 @@ from gatenorm.engines.transformers.profiler import PassTimes, recording
 from gatenorm.engines.transformers.timed import TransformersTimed
 from gatenorm.models.architecture import Architecture, Work
 from gatenorm.models.loading import load
-from gatenorm.speed.measure.profile_report import breakdown, profiled
+from gatenorm.speed.measure.profile_report import profile_model, profiled
 from tests.tiny_models import tokens
 
 TinyModels = Callable[..., Path]
@@ -102,11 +102,11 @@ def test_figures_by_hand():
     assert (found.attention_by_layer, found.mlp_by_layer) == ((1.0, 2.0, None), (1.0, 1.0, 1.0))
 
 
-def test_the_breakdown_of_a_real_model_adds_up(tiny_models: TinyModels):
+def test_the_profile_of_a_real_model_adds_up(tiny_models: TinyModels):
     layout = open_model(tiny_models("qwen3"))
     setting = Setting((Case(16, 1, 2), Case(32, 2, 2)), threads=1)
     seen: list[tuple[int, int]] = []
-    found = breakdown(layout, setting, rounds=2, progress=lambda *at: seen.append(at))
+    found = profile_model(layout, setting, rounds=2, progress=lambda *at: seen.append(at))
     assert seen == [(i, 6) for i in range(1, 7)]
     counted = Architecture.of(layout)
     for evidence, case in zip(found, setting.cases, strict=True):

@@ -32,7 +32,7 @@ def command(
     from gatenorm.engines import Setting
     from gatenorm.models.loading import check_hardware
     from gatenorm.speed.measure.bench import cases, threads_at_hand
-    from gatenorm.speed.measure.profile_report import breakdown
+    from gatenorm.speed.measure.profile_report import profile_model
     from gatenorm.speed.measure.variants import Variant
 
     console.check_json(json)
@@ -53,7 +53,7 @@ def command(
         cases=asked, device=device, dtype=dtype, threads=threads or threads_at_hand(), attention=attention
     )
     with console.progress_bar("profiling", "runs") as progress:
-        found = breakdown(layout, setting, rounds, progress)
+        found = profile_model(layout, setting, rounds, progress)
     if json:
         console.write_json(json, [to_json(evidence) for evidence in found])
     if plot:

@@ -74,13 +74,13 @@ class MlxGreedy:
     def _continue(self, prompt: Sequence[int], tokens: int) -> Continuation:
         import mlx.core as mx
 
-        cache, given, chosen = self._cache(), list(prompt), list[int]()
+        cache, tokens_in, chosen = self._cache(), list(prompt), list[int]()
         logprobs = np.empty((tokens, self._vocabulary), np.float32)
         for step in range(tokens):
-            logits = self._model(mx.array([given]), cache=cache)[0, -1].astype(mx.float32)
+            logits = self._model(mx.array([tokens_in]), cache=cache)[0, -1].astype(mx.float32)
             logprobs[step] = np.array(logits - mx.logsumexp(logits))
-            given = [int(logprobs[step].argmax())]
-            chosen += given
+            tokens_in = [int(logprobs[step].argmax())]
+            chosen += tokens_in
         return Continuation(tuple(chosen), logprobs)
 
 

@@ -226,17 +226,17 @@ def _is_lookup(tensor: TensorSpec) -> bool:
 
 def _windows(layout: Layout) -> tuple[dict[int, int | None], bool]:
     """How far the attention of each layer sees, and whether its cache forgets the rest."""
-    config, data, there = layout.checkpoint.config, layout.data, layout.attention_layers
+    config, data, attending = layout.checkpoint.config, layout.data, layout.attention_layers
     rule = data.get("window")
     if rule is None or (rule["if"] and not value(config, data, rule["if"])):
-        return dict.fromkeys(there), False
+        return dict.fromkeys(attending), False
     size = value(config, data, rule["key"])
     if not isinstance(size, int):
-        return dict.fromkeys(there), False
-    kinds = _kinds(keep_entries(config, data, len(there), range(len(there))))
+        return dict.fromkeys(attending), False
+    kinds = _kinds(keep_entries(config, data, len(attending), range(len(attending))))
     if kinds is None:  # no list: every layer has the window
-        return dict.fromkeys(there, size), True
-    windows = {layer: size if kind in _WINDOWED else None for layer, kind in zip(there, kinds, strict=True)}
+        return dict.fromkeys(attending, size), True
+    windows = {layer: size if kind in _WINDOWED else None for layer, kind in zip(attending, kinds, strict=True)}
     return windows, _FORGETS in kinds
 
 

@@ -48,16 +48,16 @@ def token_losses(module: Any, batch: Sequence[Sequence[int]]) -> list[torch.Tens
     """
     import torch
 
-    given = inputs(*padded(batch), module.device)
-    ids = given["input_ids"]
+    arguments = inputs(*padded(batch), module.device)
+    ids = arguments["input_ids"]
     with torch.inference_mode():
-        logits = module(**given, use_cache=False).logits
+        logits = module(**arguments, use_cache=False).logits
         # [batch, length - 1, vocabulary] -> one number a predicted token
         losses = torch.nn.functional.cross_entropy(
             logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
         ).view(len(batch), ids.shape[1] - 1)
-    found = losses.double().cpu()
-    rows = [found[row, : len(sequence) - 1] for row, sequence in enumerate(batch)]
+    on_cpu = losses.double().cpu()
+    rows = [on_cpu[row, : len(sequence) - 1] for row, sequence in enumerate(batch)]
     if not all(bool(torch.isfinite(row).all()) for row in rows):
         raise not_finite(module)
     return rows

@@ -55,7 +55,7 @@ class Model:
     load_seconds: float = field(default=0.0, init=False)
     _module: Any = field(default=None, init=False, repr=False)
     _swap: BlockSwap | None = field(default=None, init=False, repr=False)
-    _held: tuple[Any, Callable[[], None]] | None = field(default=None, init=False, repr=False)
+    _in_engine: tuple[Any, Callable[[], None]] | None = field(default=None, init=False, repr=False)
 
     @classmethod
     def of_layout(cls, layout: Layout, *, device: str = "cpu", dtype: str = "auto", **options: Any) -> Model:
@@ -188,18 +188,18 @@ class Model:
     def vocabulary(self) -> int:
         return int(self.config.vocab_size)
 
-    def held(self, make: Callable[[], tuple[Any, Callable[[], None]]]) -> Any:
+    def opened_in_engine(self, make: Callable[[], tuple[Any, Callable[[], None]]]) -> Any:
         """What another engine opened of this model, until it is released: ``make`` gives it, and how to close it."""
-        if self._held is None:
-            self._held = make()
-        return self._held[0]
+        if self._in_engine is None:
+            self._in_engine = make()
+        return self._in_engine[0]
 
     def release(self) -> None:
         """Give the memory back; the model is loaded again when it is next asked for."""
         self._module = self._swap = None
-        held, self._held = self._held, None
-        if held is not None:
-            held[1]()
+        opened, self._in_engine = self._in_engine, None
+        if opened is not None:
+            opened[1]()
 
     def check_hardware(self) -> None:
         """Refuse a device or data type that cannot be used, before anything is loaded.
@@ -223,9 +223,9 @@ class Model:
         Raises:
             EvaluationError: a token outside the model's vocabulary.
         """
-        found = self.tokenizer(texts, verbose=False, add_special_tokens=special)["input_ids"]
-        check_vocabulary(found, self.vocabulary)
-        return [list(ids) for ids in found]
+        token_ids = self.tokenizer(texts, verbose=False, add_special_tokens=special)["input_ids"]
+        check_vocabulary(token_ids, self.vocabulary)
+        return [list(ids) for ids in token_ids]
 
     @contextmanager
     def without(self, layers: Collection[int], kind: str = ATTENTION) -> Iterator[Model]:

@@ -20,8 +20,8 @@ def parameters(asked: dict[str, Any]) -> Any:
     """Parameters of llama.cpp's server with everything off that blurs a comparison."""
     import xllamacpp as xl
 
-    found = xl.CommonParams()
-    found.model.path = asked["path"]
+    params = xl.CommonParams()
+    params.model.path = asked["path"]
     settings = {
         "n_ctx": asked["context"],
         "n_batch": asked["context"],
@@ -43,10 +43,10 @@ def parameters(asked: dict[str, Any]) -> Any:
         "slot_save_path": asked["states"] + "/",
     }
     for name, value in settings.items():
-        setattr(found, name, value)
-    for threads in (found.cpuparams, found.cpuparams_batch):
+        setattr(params, name, value)
+    for threads in (params.cpuparams, params.cpuparams_batch):
         threads.n_threads = asked["threads"]
-    return found
+    return params
 
 
 def main() -> None:

@@ -24,15 +24,15 @@ from gatenorm.engines.llamacpp.process import LONGEST_WAIT, LlamaCppProcess
 from gatenorm.engines.llamacpp.state import cached_layers
 from gatenorm.errors import EvaluationError, MissingExtraError
 
-# Each log-probability comes as 100 bytes of JSON. The first new token of a prompt is told in full, up to this size of a
-# vocabulary; of the others the likeliest are, whose sum of probabilities the rest hardly changes.
-_MOST_TOLD = 40_000
+# Each log-probability comes as 100 bytes of JSON. The first new token of a prompt comes in full, up to this size of a
+# vocabulary; of the others come the likeliest, whose sum of probabilities the rest hardly changes.
+_MOST_ENTRIES = 40_000
 _LIKELIEST = 1_000
 # The server takes the logarithm of a float32 probability; below the smallest normal one it knows no better.
 _SMALLEST = math.log(np.finfo(np.float32).tiny)
 _FORCE = 1e6
 _CONTEXT = 256
-# Seconds to wait for an answer; at first short, since whoever does not hear the first question hears the second.
+# Seconds to wait for an answer; at first short, since a server that misses the first question answers the second.
 _PATIENCE = (2.0, 5.0, 30.0, 120.0)
 
 
@@ -96,9 +96,9 @@ class LlamaCppGreedy:
         chosen: list[int] = []
         logprobs = np.full((tokens, self._vocabulary), np.nan, np.float32)
         for step in range(tokens):
-            told = self._ask(prompt + chosen, _LIKELIEST if step else _MOST_TOLD)
-            ids = np.fromiter((entry["id"] for entry in told), np.int64, len(told))
-            values = np.fromiter((entry["logprob"] for entry in told), np.float64, len(told))
+            entries = self._ask(prompt + chosen, _LIKELIEST if step else _MOST_ENTRIES)
+            ids = np.fromiter((entry["id"] for entry in entries), np.int64, len(entries))
+            values = np.fromiter((entry["logprob"] for entry in entries), np.float64, len(entries))
             logprobs[step, ids] = np.where(values > _SMALLEST, values, np.nan)
             chosen.append(int(ids[values.argmax()]))
         return Continuation(tuple(chosen), logprobs)
@@ -106,7 +106,7 @@ class LlamaCppGreedy:
     def _ask(self, tokens: list[int], most: int, seconds: float = LONGEST_WAIT) -> list[dict[str, Any]]:
         """The likeliest tokens after ``tokens`` with their log-probabilities.
 
-        The server generates no more than one token, which is told to be a harmless one: it would stop at the end of a
+        The server generates no more than one token, which is biased to a harmless one: it would stop at the end of a
         text, and is silent about tokens that are a part of a character. What it tells of are the logits before that.
         """
         request = {
@@ -117,12 +117,12 @@ class LlamaCppGreedy:
             "logit_bias": [[self._harmless, _FORCE]],
             "cache_prompt": True,
         }
-        told = self._post("/completion", request, seconds).get("completion_probabilities")
-        if not told or not told[0].get("top_logprobs"):
+        likeliest = self._post("/completion", request, seconds).get("completion_probabilities")
+        if not likeliest or not likeliest[0].get("top_logprobs"):
             raise EvaluationError(
                 "engine-fails", f"llama.cpp does not continue a prompt of {len(tokens)} tokens", field="engine"
             )
-        return list(told[0]["top_logprobs"])
+        return list(likeliest[0]["top_logprobs"])
 
     def _opened(self, context: int) -> LlamaCppProcess:
         """The server, with room for so many tokens; opened anew when it has too little."""

@@ -19,7 +19,7 @@ from gatenorm.errors import EvaluationError
 
 _CHILD = Path(__file__).with_name("child.py")
 LONGEST_WAIT = 600.0
-# What llama.cpp says of a failure, the most telling first; what stands before it are the names of its functions.
+# What llama.cpp says of a failure, the most telling first; function names come before it.
 _TELLING = (
     re.compile(r"(GGML_ASSERT\(.*)"),
     re.compile(r"error loading model(?: \w+)?: (.*)"),
@@ -115,9 +115,9 @@ class LlamaCppProcess:
         lines = self._log.read().decode("utf-8", "replace").splitlines()
         for telling in _TELLING:
             for line in lines:
-                found = telling.search(line)
-                if found and found[1].strip():
-                    return " ".join(found[1].split())[:300]
+                match = telling.search(line)
+                if match and match[1].strip():
+                    return " ".join(match[1].split())[:300]
         return " ".join(lines[-1].split())[:300] if lines else ""
 
 

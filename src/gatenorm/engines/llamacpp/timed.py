@@ -53,13 +53,13 @@ class LlamaCppTimed:
             parameters.n_gpu_layers = 0
         if setting.threads:
             parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = setting.threads
-        with _heard() as log:
+        with _stderr_in_file() as log:
             try:
                 self._server: Any = xllamacpp.Server(parameters)
             except (RuntimeError, ValueError) as error:
                 raise refuses("llama.cpp", path, error) from None
-            found = _await(log)
-        self._cell_bytes = self._bytes_of_a_cell(found)
+            cache_line = _await(log)
+        self._cell_bytes = self._bytes_of_a_cell(cache_line)
 
     @property
     def versions(self) -> Mapping[str, str]:
@@ -74,9 +74,9 @@ class LlamaCppTimed:
         """
         memory.reset_peak()
         prefill, first, decode = self._alone(case) if case.batch == 1 else self._together(case)
-        held = None if self._cell_bytes is None else self._cell_bytes * case.tokens * case.batch
+        cache_bytes = None if self._cell_bytes is None else self._cell_bytes * case.tokens * case.batch
         return Sample(
-            prefill=prefill, first_token=first, decode=decode, cache_bytes=held, peak_bytes=memory.peak_bytes()
+            prefill=prefill, first_token=first, decode=decode, cache_bytes=cache_bytes, peak_bytes=memory.peak_bytes()
         )
 
     def profile(self, case: Case) -> None:
@@ -88,9 +88,9 @@ class LlamaCppTimed:
         self._server = None
 
     def _alone(self, case: Case) -> tuple[float, float, float]:
-        wall, told = self._ask(case, case.new + 1)
-        decode = told["predicted_ms"] / 1000
-        return told["prompt_ms"] / 1000, wall - decode, decode
+        wall, timings = self._ask(case, case.new + 1)
+        decode = timings["predicted_ms"] / 1000
+        return timings["prompt_ms"] / 1000, wall - decode, decode
 
     def _together(self, case: Case) -> tuple[float, float, float]:
         for _ in range(_ATTEMPTS):
@@ -115,20 +115,20 @@ class LlamaCppTimed:
         wall = time.perf_counter() - began
         if "timings" not in answer:
             raise SkippedError(f"llama.cpp refuses it: {answer!s:.200}")
-        told: Mapping[str, float] = answer["timings"]
-        if told["predicted_n"] != tokens:
-            raise SkippedError(f"llama.cpp made {told['predicted_n']:.0f} tokens instead of {tokens}")
-        return wall, told
+        timings: Mapping[str, float] = answer["timings"]
+        if timings["predicted_n"] != tokens:
+            raise SkippedError(f"llama.cpp made {timings['predicted_n']:.0f} tokens instead of {tokens}")
+        return wall, timings
 
-    def _bytes_of_a_cell(self, found: re.Match[str] | None) -> int | None:
+    def _bytes_of_a_cell(self, cache_line: re.Match[str] | None) -> int | None:
         """Bytes of one token's keys and values in all layers.
 
         The engine says how many it reserved, to a hundredth of a MiB. Where the file's head counts give that very
         figure, theirs is the exact one.
         """
-        if found is None:
+        if cache_line is None:
             return None
-        reserved, cells = float(found[1]), int(found[2]) * int(found[3])
+        reserved, cells = float(cache_line[1]), int(cache_line[2]) * int(cache_line[3])
         exact = self._token_bytes * _ELEMENT_BYTES
         if abs(exact * cells / 2**20 - reserved) <= 0.0051:
             return exact
@@ -146,8 +146,8 @@ def _read(path: Path) -> tuple[int, int]:
 
 
 @contextmanager
-def _heard() -> Iterator[Path]:
-    """What is written to stderr, by whatever code, lies in a file while the context lasts, and is passed on after."""
+def _stderr_in_file() -> Iterator[Path]:
+    """A file that holds what any code writes to stderr while the context lasts; it is passed on afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         kept = os.dup(2)
@@ -165,8 +165,8 @@ def _await(log: Path) -> re.Match[str] | None:
     """The line about the cache; llama.cpp writes its log from another thread."""
     until = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < until:
-        found = _CACHE.search(log.read_text(errors="replace"))
-        if found:
-            return found
+        line = _CACHE.search(log.read_text(errors="replace"))
+        if line:
+            return line
         time.sleep(0.02)
     return None

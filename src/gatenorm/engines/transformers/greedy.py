@@ -50,17 +50,17 @@ class TransformersGreedy:
     def _continue(self, prompt: Sequence[int], tokens: int) -> Continuation:
         import torch
 
-        given, cache = torch.tensor([list(prompt)]), None
+        tokens_in, cache = torch.tensor([list(prompt)]), None
         chosen: list[int] = []
         logprobs = np.empty((tokens, self.vocabulary), np.float32)
         with torch.inference_mode():
             for step in range(tokens):
-                output = self._model(given, past_key_values=cache, use_cache=True)
+                output = self._model(tokens_in, past_key_values=cache, use_cache=True)
                 cache = output.past_key_values
                 row = output.logits[0, -1].float().log_softmax(-1)
                 logprobs[step] = row.numpy()
-                given = row.argmax().reshape(1, 1)
-                chosen.append(int(given))
+                tokens_in = row.argmax().reshape(1, 1)
+                chosen.append(int(tokens_in))
         return Continuation(tuple(chosen), logprobs)
 
     def close(self) -> None:

@@ -84,8 +84,8 @@ class TransformersTimed:
     def profile(self, case: Case) -> Shares:
         """Shares of each attention in prefill and decode, from one run of the case with hooks."""
         prefill, decode = self.profiles(case)
-        found = [profile.shares() for profile in (prefill, decode)]
-        return Shares(layers=tuple(found[0]), prefill=tuple(found[0].values()), decode=tuple(found[1].values()))
+        shares = [profile.shares() for profile in (prefill, decode)]
+        return Shares(layers=tuple(shares[0]), prefill=tuple(shares[0].values()), decode=tuple(shares[1].values()))
 
     def profiles(self, case: Case) -> tuple[PassTimes, PassTimes]:
         """Where the time of one prefill, and of ``case.new`` decoding steps after it, goes.
@@ -114,7 +114,7 @@ class TransformersTimed:
             token = output.logits[:, -1:].argmax(-1)
             first = self._now()
             cache = output.past_key_values
-            held = _cache_bytes(cache)
+            cache_bytes = _cache_bytes(cache)
             started = self._now()
             self._decode(token, cache, case.new)
             ended = self._now()
@@ -122,7 +122,7 @@ class TransformersTimed:
             prefill=read - began,
             first_token=first - began,
             decode=ended - started,
-            cache_bytes=held,
+            cache_bytes=cache_bytes,
             peak_bytes=self._peak(),
         )
 

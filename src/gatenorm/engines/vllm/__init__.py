@@ -32,7 +32,7 @@ class Vllm(Engine):
     def harness_model(self, model: Model) -> Any:
         from gatenorm.engines.vllm.harness import opened
 
-        return model.held(lambda: opened(model))
+        return model.opened_in_engine(lambda: opened(model))
 
 
 ENGINE = Vllm

@@ -101,15 +101,15 @@ class VllmGreedy(_Session):
         sampling = SamplingParams(
             temperature=0, max_tokens=tokens, ignore_eos=True, logprobs=-1, flat_logprobs=True, detokenize=False
         )
-        given = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
-        answers = [answer.outputs[0] for answer in self._llm.generate(given, sampling, use_tqdm=False)]
+        requests = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
+        answers = [answer.outputs[0] for answer in self._llm.generate(requests, sampling, use_tqdm=False)]
         return [Continuation(tuple(a.token_ids), self._table(a.logprobs)) for a in answers]
 
-    def _table(self, told: Any) -> npt.NDArray[np.float32]:
+    def _table(self, flat: Any) -> npt.NDArray[np.float32]:
         """``[tokens, vocabulary]`` from vLLM's flat lists, in which the chosen token comes a second time."""
-        table = np.full((len(told), self.vocabulary), np.nan, np.float32)
-        counts = np.subtract(told.end_indices, told.start_indices)
-        table[np.repeat(np.arange(len(told)), counts), told.token_ids] = told.logprobs
+        table = np.full((len(flat), self.vocabulary), np.nan, np.float32)
+        counts = np.subtract(flat.end_indices, flat.start_indices)
+        table[np.repeat(np.arange(len(flat)), counts), flat.token_ids] = flat.logprobs
         return table
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gatenorm.engines.transformers.timed import TransformersTimed
 
 
-def breakdown(
+def profile_model(
     layout: Layout, setting: Setting, rounds: int = 3, progress: Callable[[int, int], None] | None = None
 ) -> list[Profile]:
     """PassTimes every case of ``setting`` on a model in transformers: one warm-up, then ``rounds`` runs.
