@@ -107,22 +107,22 @@ def _tables(found: list[Any]) -> list[Any]:
     times.add_column("model", overflow="fold")
     for column in ("prefill, ms", "first token, ms", "decode, tokens/s", "cache", "peak memory"):
         times.add_column(column, justify="right")
-    for speed in found:
-        row = [speed.protocol.case, Text(speed.protocol.label)]
-        if not speed.measured:
+    for timing in found:
+        row = [timing.protocol.case, Text(timing.protocol.label)]
+        if not timing.measured:
             times.add_row(*row, "skipped", "", "", "", "")
             continue
         times.add_row(
             *row,
-            _with_spread(speed.prefill.seconds, scale=1000),
-            f"{1000 * speed.first_token.seconds.median:,.4g}",
-            _with_spread(speed.decode_tokens_per_second),
+            _with_spread(timing.prefill.seconds, scale=1000),
+            f"{1000 * timing.first_token.seconds.median:,.4g}",
+            _with_spread(timing.decode_tokens_per_second),
             *(
                 "not told" if size is None else console.bytes_for_people(size)
-                for size in (speed.cache_bytes, speed.peak_bytes)
+                for size in (timing.cache_bytes, timing.peak_bytes)
             ),
         )
-    compared = [speed for speed in found if speed.compared]
+    compared = [timing for timing in found if timing.compared]
     return [times, *([_ratios(compared)] if compared else [])]
 
 
@@ -137,13 +137,13 @@ def _ratios(compared: list[Any]) -> Any:
     for column in ("speed-up", "ideal", "achieved / ideal", "predicted"):
         table.add_column(column, justify="right")
     table.add_column("cache saved", justify="right")
-    for speed in compared:
-        saved = speed.cache_share_removed
+    for timing in compared:
+        saved = timing.cache_share_removed
         for name in ("prefill", "decode"):
-            phase, first = speed.phase(name), name == "prefill"
+            phase, first = timing.phase(name), name == "prefill"
             table.add_row(
-                speed.protocol.case if first else "",
-                Text(speed.protocol.label if first else ""),
+                timing.protocol.case if first else "",
+                Text(timing.protocol.label if first else ""),
                 name,
                 _with_spread(phase.speedup, "x"),
                 *(
@@ -166,12 +166,12 @@ def _short(value: float) -> str:
 
 
 def _remarks(found: list[Any]) -> None:
-    for speed in found:
-        if speed.skipped:
-            console.say(f"skipped {speed.protocol.case} on {speed.protocol.label}: {speed.skipped}")
-    if any(speed.prefill.ideal is not None for speed in found):
+    for timing in found:
+        if timing.skipped:
+            console.say(f"skipped {timing.protocol.case} on {timing.protocol.label}: {timing.skipped}")
+    if any(timing.prefill.ideal is not None for timing in found):
         console.say("ideal: T / (T - the removed layers' attention), the speed-up if nothing else cost anything")
-    spreads = [speed.prefill.seconds for speed in found if speed.measured]
+    spreads = [timing.prefill.seconds for timing in found if timing.measured]
     restless = sum(spread.high > 1.5 * spread.low for spread in spreads)
     if restless:
         console.say(f"warning: prefill varied by half and more in {restless} of {len(found)}: was the machine busy?")
