@@ -74,7 +74,7 @@ def test_random_depends_on_the_seed_alone(tmp_path: Path) -> None:
 
 def test_a_negative_seed_is_refused_since_no_record_holds_it(tmp_path: Path) -> None:
     layout, _ = write(tmp_path, "separate", SHAPE)
-    with refused("seed-negative", "seed", kind=CriterionError):
+    with refused("seed-out-of-range", "seed", kind=CriterionError):
         score(layout, "random", seed=-1)
 
 
