@@ -135,7 +135,7 @@ def test_a_file_name_is_never_taken_for_a_field(tmp_path: Path):
         (["--fail-on", "perplexity"], "gate-unknown fail_on"),
         (["--criteria", "gate-nrom"], "criterion-unknown criterion"),
         (["--engine", "tensorrt"], "field-wrong speed.engines[0]"),
-        (["--layers", "16"], "cannot remove 16 attention sublayers"),
+        (["--layers", "16"], "count-out-of-range layers"),
         (["--target-speedup", "9"], "out-of-reach target_speedup"),
         (["--protect", "99"], "no-budget"),
         (["--recover-data", "nothing.txt"], "data-missing data"),

@@ -198,7 +198,13 @@ def test_bad_input_is_refused_before_anything_is_written(place: Place, tmp_path:
     wrong = [
         (place.dense, text, SETTINGS, None, "is dense, nothing was removed from it"),
         (place.pruned, str(short), SETTINGS, None, "too short to train on"),
-        (place.pruned, text, replace(SETTINGS, objective="distill"), None, "name it with --parent"),
+        (
+            place.pruned,
+            text,
+            replace(SETTINGS, objective="distill"),
+            None,
+            "unpruned model, from which distill learns",
+        ),
         (place.pruned, text, SETTINGS, place.pruned, "has lost as much"),
         (place.pruned, text, replace(SETTINGS, length=600), None, "longer than the model's 512 positions"),
     ]

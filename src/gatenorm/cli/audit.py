@@ -15,7 +15,6 @@ from gatenorm.cli.audit_options import SETTINGS, namer, overlay
 from gatenorm.cli.options import audit as options
 from gatenorm.cli.options import common
 from gatenorm.errors import fields_named
-from gatenorm.records import to_json
 from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES
 
 __all__ = ["EXAMPLE", "NAME", "SETTINGS", "command"]
@@ -53,7 +52,7 @@ def command(
         with console.kept_in(directory):
             audit = run_audit(model, directory, settings, fail_on=fail_on, listener=listener)
     if json:
-        console.write_json(json, to_json(audit))
+        console.write_json(json, audit)
     if not json_lines and json != "-":
         _show(audit, directory)
     lines = failed(audit, fail_on) if fail_on else []

@@ -9,7 +9,6 @@ from typing import Any
 from gatenorm.cli import console
 from gatenorm.cli.options import common, speed
 from gatenorm.errors import EvaluationError
-from gatenorm.records import to_json
 
 NAME = "bench"
 EXAMPLE = "Example: gatenorm bench ./llama-8 --baseline ./llama --lengths 512,2048"
@@ -74,7 +73,7 @@ def command(
     with console.progress_bar("measuring in turns", "runs") as progress:
         found = bench(others, timed, setting, Protocol(rounds, machine=known), baseline=first, progress=progress)
     if json:
-        console.write_json(json, [to_json(evidence) for evidence in found])
+        console.write_json(json, found)
     if plot:
         from gatenorm.report.figures.speed import plot_speed
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from gatenorm.cli import checks, console
 from gatenorm.cli.options import common, ranking
-from gatenorm.records import to_json
 
 NAME = "compare"
 EXAMPLE = "Example: gatenorm compare ./llama --criteria gate-norm,cosine@random,cosine@self --plot agreement.svg"
@@ -51,7 +50,7 @@ def command(
     with console.progress_bar("comparing criteria", "steps") as progress:
         found = api.compare(session, criteria, calibration=tokens, bound=bound, seed=seed, progress=progress)
     if json:
-        console.write_json(json, to_json(found))
+        console.write_json(json, found)
     if plot:
         from gatenorm.report.figures.agreement import plot_agreement
 

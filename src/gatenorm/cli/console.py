@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm.errors import OutputError
+from gatenorm.records.serialization import to_json
 
 
 @contextmanager
@@ -75,12 +76,12 @@ def check_plots(**files: Path | None) -> None:
 
 
 def write_json(target: str, data: Any) -> None:
-    """Write ``data`` to a file, whole or not at all, or to stdout for ``-``; into a FIFO or a device, through a link.
+    """Write records, or plain data with records in it, to a file, whole or not at all, or to stdout for ``-``.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(to_json(data), indent=2, ensure_ascii=False) + "\n"
     if target == "-":
         sys.stdout.write(text)
         return

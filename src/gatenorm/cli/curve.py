@@ -8,7 +8,6 @@ from typing import Any
 from gatenorm.cli import checks, console
 from gatenorm.cli.options import common, evaluation, ranking, speed
 from gatenorm.errors import EvaluationError, named
-from gatenorm.records import to_json
 
 NAME = "curve"
 EXAMPLE = (
@@ -93,7 +92,7 @@ def command(
             progress=progress,
         )
     if json:
-        console.write_json(json, to_json(found))
+        console.write_json(json, found)
     if plot:
         from gatenorm.report.figures.curve import plot_curve
 

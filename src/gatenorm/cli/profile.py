@@ -7,7 +7,6 @@ from typing import Any
 from gatenorm.cli import console
 from gatenorm.cli.options import common, speed
 from gatenorm.errors import EvaluationError, did_you_mean
-from gatenorm.records import to_json
 
 NAME = "profile"
 EXAMPLE = "Example: gatenorm profile ./llama --lengths 512,2048"
@@ -55,7 +54,7 @@ def command(
     with console.progress_bar("profiling", "runs") as progress:
         found = profile_model(layout, setting, rounds, progress)
     if json:
-        console.write_json(json, [to_json(evidence) for evidence in found])
+        console.write_json(json, found)
     if plot:
         from gatenorm.report.figures.speed import plot_profile
 

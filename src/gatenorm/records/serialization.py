@@ -91,10 +91,13 @@ _UNKNOWN = re.compile(r"unknown field `(?P<name>[^`]*)`")
 
 def _refused(error: Exception, kind: Any, data: Any, what: str, hint: str) -> RecordError:
     """Msgspec's complaint with the field's path, the value there, and the nearest known name for an unknown one."""
-    message = str(error)
-    at = _AT.search(message)
-    path = at["path"] if at else ""
-    problem = message[: at.start()] if at else message
+    problem, path = str(error), ""
+    while at := _AT.search(problem):  # values that read themselves add their own path
+        problem, path = (
+            problem[: at.start()],
+            f"{path}{at['path']}" if at["path"].startswith("[") else f"{path}.{at['path']}",
+        )
+    path = path.lstrip(".")
     unknown = _UNKNOWN.search(problem)
     if unknown:
         field = f"{path}.{unknown['name']}".lstrip(".")
