@@ -108,12 +108,12 @@ def test_a_small_audit_says_what_it_always_says(finished: tuple[Path, Audit, Eve
 def test_the_search_bisects(finished: tuple[Path, Audit, Events]):
     _, audit, _ = finished
     assert audit.search is not None
-    probes = audit.search["probes"]
+    probes = audit.search.probes
     assert len(probes) <= 4  # of 15 budgets
-    assert probes[0]["removed"] == 8
-    assert audit.search["gate"] == "perplexity-rise"
-    passing = [p["removed"] for p in probes if p["outcome"] == PASSES]
-    assert audit.search["found"] == max(passing, default=0)
+    assert probes[0].removed == 8
+    assert audit.search.gate == "perplexity-rise"
+    passing = [p.removed for p in probes if p.gate.outcome == PASSES]
+    assert audit.search.found == max(passing, default=0)
 
 
 def test_variants_lie_there_with_their_evidence(finished: tuple[Path, Audit, Events]):
@@ -190,13 +190,13 @@ def test_every_command_it_gives_parses(finished: tuple[Path, Audit, Events]):
     audit, _ = again(out)
     group = typer.main.get_command(app)
     lines = [step.command for step in audit.steps if step.command]
-    lines += [audit.provenance["command"], *(entry["command"] for entry in audit.provenance["commands"])]
+    lines += [audit.provenance.command, *(entry.command for entry in audit.provenance.commands)]
     assert len(lines) > 10
     for line in lines:
         program, name, *arguments = shlex.split(line)
         assert program == "gatenorm"
         group.commands[name].make_context(name, arguments)
-    _, *whole = shlex.split(audit.provenance["command"])
+    _, *whole = shlex.split(audit.provenance.command)
     assert main(whole) == 0
     assert json.loads((out / "audit.json").read_text())["config"] == audit.config
 
@@ -238,11 +238,12 @@ def test_speed_is_measured_beside_nothing_else(finished: tuple[Path, Audit, Even
     assert len(done) == 1
     timed = next(v for v in audit.variants if v.name == "gate-norm-2")
     gate = next(g for g in timed.gates if g.gate == "speed-up")
-    (case,) = timed.worth["cases"]
-    assert gate.value == pytest.approx(case["request_speedup"])
-    ratio = case["cost_per_million_before"] / case["cost_per_million_after"]
-    assert ratio == pytest.approx(case["request_speedup"])
-    assert timed.worth["sentence"]
+    assert timed.cost_benefit is not None
+    (case,) = timed.cost_benefit.cases
+    assert gate.value == pytest.approx(case.request_speedup)
+    ratio = (case.cost_per_million_before or 0.0) / (case.cost_per_million_after or 1.0)
+    assert ratio == pytest.approx(case.request_speedup)
+    assert timed.cost_benefit.sentence
     assert not any(m.what == "speed and memory" for m in audit.not_examined)
 
 

@@ -13,11 +13,10 @@ from gatenorm.audit.judge.gates import GATES, check_gates, hold, limits, outcome
 from gatenorm.audit.judge.metrics import Findings, Reading, domain_divergence, findings
 from gatenorm.audit.judge.verdict import verdict
 from gatenorm.audit.plan.candidates import nearest, unstable
-from gatenorm.audit.plan.rankings import BestSupported
 from gatenorm.audit.run.main import failed
 from gatenorm.errors import AuditError
 from gatenorm.records import Edits, Evidence, ModelIdentity, Plan, to_json
-from gatenorm.records.audit import CANDIDATE, FAILS, INCONCLUSIVE, PASSES, AuditedVariant, GateResult
+from gatenorm.records.audit import CANDIDATE, FAILS, INCONCLUSIVE, PASSES, AuditedVariant, BestSupported, GateResult
 from gatenorm.records.evidence import (
     Cell,
     Data,
@@ -234,7 +233,7 @@ def test_the_verdict_says_that_there_was_nothing_to_lose():
         outcome=INCONCLUSIVE,
         gates=(gate,),
     )
-    (first, *_), _ = verdict([variant], BestSupported("x", "why", 1, {}), "x", [])
+    (first, *_), _ = verdict([variant], BestSupported(ranking="x", why="why", count=1, losses={}, rule=""), "x", [])
     assert "retrieval-loss is inconclusive, since the unpruned model does not do better than chance" in first
 
 

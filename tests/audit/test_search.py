@@ -23,14 +23,14 @@ def test_the_border_is_found_with_few_measurements(most: int, border: int):
         asked.append(count)
         return result(PASSES if count <= border else FAILS)
 
-    found = largest(most, probe)
-    assert found.count == min(border, most)
+    found, probes = largest(most, probe)
+    assert found == min(border, most)
     assert len(asked) <= math.ceil(math.log2(most + 1))
     assert len(set(asked)) == len(asked)
-    assert [count for count, _ in found.probes] == asked
+    assert [one.removed for one in probes] == asked
 
 
 def test_what_is_not_proven_does_not_stand():
-    found = largest(3, lambda count: result(INCONCLUSIVE))
-    assert found.count == 0
-    assert found.to_json()["probes"][0]["outcome"] == INCONCLUSIVE
+    found, probes = largest(3, lambda count: result(INCONCLUSIVE))
+    assert found == 0
+    assert probes[0].gate.outcome == INCONCLUSIVE

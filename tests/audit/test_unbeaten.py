@@ -9,9 +9,8 @@ from msgspec.structs import replace
 
 from gatenorm.audit.judge.baseline_check import KIND, at, unbeaten
 from gatenorm.audit.judge.verdict import verdict
-from gatenorm.audit.plan.rankings import BestSupported
 from gatenorm.records import Edits, ModelIdentity, Plan
-from gatenorm.records.audit import COMPARISON, Audit, AuditedVariant
+from gatenorm.records.audit import COMPARISON, Audit, AuditedVariant, BestSupported
 from gatenorm.records.evidence import Data, Item, Measurements, Perplexity
 from gatenorm.report.page.blocks import Text
 from gatenorm.report.page.content import report
@@ -106,7 +105,7 @@ def test_a_difference_that_the_items_do_not_prove_is_told_as_that():
 
 
 def test_the_verdict_and_the_report_say_it():
-    best = BestSupported("cosine@random", "why", 1, {})
+    best = BestSupported(ranking="cosine@random", why="why", count=1, losses={}, rule="")
     warnings = unbeaten(FOUND, [perplexity(0.0)], ["gate-norm", "cosine@random"])
     (_, second, _), _ = verdict(FOUND, best, "gate-norm", [], warnings)
     assert second == "Measurements favour cosine@random over gate-norm (why); depth costs less still."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from gatenorm.audit.judge.cost_benefit import worth
+from gatenorm.audit.judge.cost_benefit import cost_benefit
 from gatenorm.audit.plan.config import Cost
 from gatenorm.records import ModelIdentity
 from gatenorm.records.evidence import PhaseTime, Sample, Speed, SpeedProtocol, Spread
@@ -29,11 +29,17 @@ def timed(engine: str, tokens: int, *seconds: float) -> Speed:
     )
 
 
+def sentence(before: list[Speed], after: list[Speed]) -> str:
+    found = cost_benefit(before, after, Cost())
+    assert found is not None
+    return found.sentence
+
+
 def test_lengths_at_which_it_does_not_pay_are_told_by_engine():
     cases = [("transformers", 128, 1.0), ("llamacpp", 128, 1.0), ("llamacpp", 256, 1.0), ("llamacpp", 512, 0.5)]
     before = [timed(engine, tokens, 1.0) for engine, tokens, _ in cases]
     after = [timed(*case) for case in cases]
-    assert worth(before, after, Cost())["sentence"] == (
+    assert sentence(before, after) == (
         "A request of 512 prompt and 8 new tokens in llamacpp is 2.00 times as fast; "
         "with prompts of 128 in transformers and 128, 256 in llamacpp it does not pay."
     )
@@ -53,33 +59,34 @@ def test_lengths_at_which_it_does_not_pay_are_told_by_engine():
 )
 def test_whether_it_pays_is_said_only_where_it_is_proven(seconds: list[float], start: str, said: str):
     before, after = timed("transformers", 128, *[1.0] * len(seconds)), timed("transformers", 128, *seconds)
-    sentence = worth([before], [after], Cost())["sentence"]
-    assert sentence.startswith(start)
-    assert said in sentence
+    found = sentence([before], [after])
+    assert found.startswith(start)
+    assert said in found
 
 
 def test_a_case_of_which_nothing_is_known_is_not_called_one_that_does_not_pay():
     before = [timed("transformers", tokens, 1.0) for tokens in (128, 256, 512)]
     after = [timed("transformers", 128, 1.02, 1.02, 1.02, 1.02, 1.02, 0.8), timed("transformers", 512, 0.5)]
-    said = worth(before, after, Cost())["sentence"]
+    said = sentence(before, after)
     assert said == "A request of 512 prompt and 8 new tokens in transformers is 2.00 times as fast."
     after = [after[0], timed("transformers", 256, 1.0)]
-    assert worth(before, after, Cost())["sentence"].startswith("Whether it pays is inconclusive: a request of 128")
+    assert sentence(before, after).startswith("Whether it pays is inconclusive: a request of 128")
 
 
 def test_what_could_be_gained_at_most_is_said_where_it_was_profiled():
     before, after = timed("transformers", 128, 1.0), timed("transformers", 128, 1.0)
     after = replace(after, prefill=replace(after.prefill, ideal=1.25), decode=replace(after.decode, ideal=1.0))
-    found = worth([before], [after], Cost())
-    assert found["cases"][0]["request_ideal"] == pytest.approx(1 / (0.5 / 1.25 + 0.5))
-    assert found["sentence"].endswith("(1.00 to 1.00); were the removed attention free, it would be 1.11 times.")
+    found = cost_benefit([before], [after], Cost())
+    assert found is not None
+    assert found.cases[0].request_ideal == pytest.approx(1 / (0.5 / 1.25 + 0.5))
+    assert found.sentence.endswith("(1.00 to 1.00); were the removed attention free, it would be 1.11 times.")
 
 
 def test_a_proven_case_speaks_before_a_faster_one_that_is_not():
     before = [timed("transformers", tokens, 1.0) for tokens in (128, 512)]
     after = [timed("transformers", 128, 0.8), timed("transformers", 512, 0.5, 0.5, 0.5, 0.5, 0.5, 1.5)]
-    assert worth(before, after, Cost())["sentence"].startswith("A request of 128 prompt")
+    assert sentence(before, after).startswith("A request of 128 prompt")
 
 
 def test_where_nothing_was_timed_nothing_is_said():
-    assert worth([], [], Cost()) == {}
+    assert cost_benefit([], [], Cost()) is None

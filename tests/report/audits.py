@@ -7,8 +7,8 @@ from typing import Any
 
 from msgspec import structs
 
-from gatenorm.records import Diagnostic, Edits, read_record, to_json
-from gatenorm.records.audit import CANDIDATE, Audit, NotExamined
+from gatenorm.records import Diagnostic, Edits, from_json, read_record, to_json
+from gatenorm.records.audit import CANDIDATE, Audit, CostBenefit, CostCase, NotExamined, Probe, Provenance, Search
 from gatenorm.records.evidence import (
     Bucket,
     Cell,
@@ -113,15 +113,30 @@ def with_english_tasks(one: Audit) -> Audit:
     return structs.replace(one, variants=variants, baseline=Measurements((*one.baseline, *records(()))))
 
 
+def cost_benefit(engine: str, tokens: int, batch: int, speedup: float, **costs: float) -> CostBenefit:
+    """One case with a price."""
+    case = CostCase(
+        engine=engine,
+        prompt_tokens=tokens,
+        new_tokens=32,
+        batch=batch,
+        rounds=6,
+        request_speedup=speedup,
+        prefill_speedup=speedup,
+        decode_speedup=speedup,
+        **costs,
+    )
+    return CostBenefit(cases=(case,), sentence="Pays here.", price_per_hour=2.5, currency="EUR")
+
+
 def priced(one: Audit) -> Audit:
     """The same audit with a price, so that its first table has all columns: made up, to be drawn and no more."""
     at = telling_speeds(one)
     assert at is not None
-    case = {"engine": at[0], "prompt_tokens": at[1], "batch": at[2], "new_tokens": 32, "request_speedup": 1.1}
-    case |= {"cost_per_million_before": 0.02314, "cost_per_million_after": 0.01893}
-    worth = {"price_per_hour": 2.5, "currency": "EUR", "cases": [case]}
+    costs = {"cost_per_million_before": 0.02314, "cost_per_million_after": 0.01893}
+    found = cost_benefit(*at, 1.1, **costs)
     return structs.replace(
-        one, variants=tuple(structs.replace(v, worth=worth) if v.role == CANDIDATE else v for v in one.variants)
+        one, variants=tuple(structs.replace(v, cost_benefit=found) if v.role == CANDIDATE else v for v in one.variants)
     )
 
 
@@ -153,7 +168,7 @@ def attacked(attack: str) -> Audit:
             criterion=f"{attack}{v.criterion}",
             evidence=Measurements(map(record, v.evidence)),
             rejected=attack,
-            worth={attack: attack},
+            cost_benefit=CostBenefit(cases=(), sentence=attack, price_per_hour=1.0, currency=attack),
             gates=tuple(structs.replace(g, gate=attack, detail=attack, reason=attack, unit=attack) for g in v.gates),
         )
         for n, v in enumerate(one.variants)
@@ -169,7 +184,14 @@ def attacked(attack: str) -> Audit:
         warnings=(Diagnostic(kind=attack, message=attack, evidence={attack: attack}),),
         not_examined=(NotExamined(attack, attack, attack),),
         config={attack: [attack]},
-        provenance={attack: attack, "began": attack},
-        search={"tried": [{attack: attack}], attack: attack},
+        provenance=from_json(Provenance, spoilt(to_json(one.provenance), attack), "provenance"),
+        search=Search(
+            gate=attack,
+            ranking=attack,
+            limit=1.0,
+            found=0,
+            assumption=attack,
+            probes=(Probe(removed=1, gate=variants[0].gates[0]),),
+        ),
         version=attack,
     )

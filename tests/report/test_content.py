@@ -9,7 +9,18 @@ import re
 from msgspec import structs
 
 from gatenorm.records import Edits, from_json, spans, to_json
-from gatenorm.records.audit import CANDIDATE, FAILS, INCONCLUSIVE, PASSES, PRUNED, RECOVERED, Audit, NotExamined
+from gatenorm.records.audit import (
+    CANDIDATE,
+    FAILS,
+    INCONCLUSIVE,
+    PASSES,
+    PRUNED,
+    RECOVERED,
+    Audit,
+    NotExamined,
+    Probe,
+    Search,
+)
 from gatenorm.records.evidence import Comparison, Measurements, Perplexity, Speed, of_type
 from gatenorm.report.figures.drawing import WIDE, svg
 from gatenorm.report.page.blocks import Cell, Report, Table
@@ -18,7 +29,7 @@ from gatenorm.report.page.html import html
 from gatenorm.report.page.markdown import markdown
 from gatenorm.report.page.verdict import rankings_table
 from gatenorm.report.page.wording import NONE, number
-from tests.report.audits import audit, with_english_tasks
+from tests.report.audits import audit, cost_benefit, with_english_tasks
 
 
 def first_screen(content: Report) -> dict[str, dict[str, Cell]]:
@@ -160,7 +171,7 @@ def test_an_audit_with_hardly_anything_in_it():
     empty = structs.replace(
         one, variants=(), baseline=Measurements(), scores=(), warnings=(), not_examined=(), steps=(), chosen=None
     )
-    empty = structs.replace(empty, config={}, provenance={}, cross_check=None, comparison=None)
+    empty = structs.replace(empty, config={}, cross_check=None, comparison=None)
     content = report(empty)
     page, text = html(content), markdown(content)
     assert content.badge == INCONCLUSIVE
@@ -172,12 +183,15 @@ def test_an_audit_with_hardly_anything_in_it():
 
 def test_cost_and_search_are_shown():
     one = audit("demo")
-    case = {"engine": "transformers", "prompt_tokens": 448, "new_tokens": 8, "batch": 1, "request_speedup": 1.25}
     money = {"cost_per_million_before": 1.25, "cost_per_million_after": 1.0}
-    worth = {"price_per_hour": 2.0, "currency": "EUR", "sentence": "Pays here.", "cases": [{**case, **money}]}
-    variants = (structs.replace(one.variants[0], worth=worth), *one.variants[1:])
-    probes = [{"removed": 4, "outcome": PASSES}, {"removed": 6, "outcome": FAILS}]
-    content = report(structs.replace(one, variants=variants, search={"gate": "perplexity-rise", "probes": probes}))
+    saved = cost_benefit("transformers", 448, 1, 1.25, **money)
+    variants = (structs.replace(one.variants[0], cost_benefit=saved), *one.variants[1:])
+    gate = one.variants[0].gates[0]
+    probes = tuple(Probe(removed=n, gate=structs.replace(gate, outcome=o)) for n, o in ((4, PASSES), (6, FAILS)))
+    search = Search(
+        gate=gate.gate, ranking="gate-norm", limit=gate.limit, found=4, assumption="larger costs more", probes=probes
+    )
+    content = report(structs.replace(one, variants=variants, search=search))
     page = entities.unescape(html(content))
     assert "Pays here." in page
     assert "Search for the largest budget that passes" in page

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
-from gatenorm.records.evidence import Diagnostic, Measurements
+from gatenorm.records.evidence import Data, Diagnostic, Measurements
 from gatenorm.records.identity import ModelIdentity
 from gatenorm.records.plan import Plan
+from gatenorm.records.rankings import CrossCheck, RankingComparison
 from gatenorm.records.scores import Scores
 from gatenorm.records.serialization import Record, Value
 
@@ -39,12 +38,46 @@ class GateResult(Value, frozen=True, kw_only=True):
     high: float | None = None
 
 
+class CostCase(Value, frozen=True, kw_only=True, omit_defaults=True):
+    """A request before and after, at one prompt length and batch in one engine: speed-ups, and costs where priced.
+
+    ``request_ideal`` is the speed-up if the removed attention cost nothing and all else stayed. Costs are per million
+    tokens of prompt and answer, and (``new``) per million new tokens alone.
+    """
+
+    engine: str
+    prompt_tokens: int
+    new_tokens: int
+    batch: int
+    request_speedup: float
+    rounds: int
+    prefill_speedup: float | None = None
+    decode_speedup: float | None = None
+    request_speedup_low: float | None = None
+    request_speedup_high: float | None = None
+    request_ideal: float | None = None
+    cache_share_removed: float | None = None
+    cost_per_million_before: float | None = None
+    cost_per_million_after: float | None = None
+    cost_per_million_new_before: float | None = None
+    cost_per_million_new_after: float | None = None
+
+
+class CostBenefit(Value, frozen=True, kw_only=True, omit_defaults=True):
+    """What a variant saves, case by case, and a sentence that says whether it pays; no price, no costs."""
+
+    cases: tuple[CostCase, ...]
+    sentence: str
+    price_per_hour: float | None = None
+    currency: str = ""
+
+
 class AuditedVariant(Value, frozen=True, kw_only=True):
     """One pruned model: what was removed by which criterion, what was measured, and what the gates say.
 
     ``role`` is ``candidate`` or, for the baselines that a criterion must beat, ``comparison``. ``budget`` is the name
     of its share (``conservative``, ``practical``, ``aggressive``, ``adaptation``) or ``asked``. ``rejected`` says why
-    nothing more was measured of a variant that proved unstable. ``worth`` holds what it saves in money.
+    nothing more was measured of a variant that proved unstable.
     """
 
     name: str
@@ -58,7 +91,7 @@ class AuditedVariant(Value, frozen=True, kw_only=True):
     gates: tuple[GateResult, ...] = ()
     evidence: Measurements = Measurements()
     rejected: str = ""
-    worth: dict[str, Any] = msgspec.field(default_factory=dict)
+    cost_benefit: CostBenefit | None = None
     directory: str = ""
 
 
@@ -80,13 +113,79 @@ class NotExamined(Value, frozen=True):
     how: str = ""
 
 
+class Probe(Value, frozen=True, kw_only=True):
+    """A budget that a search measured, and what the gate said of it."""
+
+    removed: int
+    gate: GateResult
+
+
+class Search(Value, frozen=True, kw_only=True):
+    """The largest number of removals by ``ranking`` that passes a gate (0: none does), found by bisection."""
+
+    gate: str
+    ranking: str
+    limit: float
+    found: int
+    assumption: str
+    probes: tuple[Probe, ...]
+
+
+class BestSupported(Value, frozen=True, kw_only=True):
+    """The ranking that measurements support best, and why, in a sentence; ``losses`` in nats by ranking's name.
+
+    ``count`` is the budget at which rankings were judged, ``rule`` says how.
+    """
+
+    ranking: str
+    why: str
+    count: int
+    losses: dict[str, float]
+    rule: str
+
+
+class Command(Value, frozen=True, kw_only=True):
+    """A command for a shell, and what it repeats."""
+
+    what: str
+    command: str
+
+
+class Machine(Value, frozen=True, kw_only=True):
+    """What an audit ran on."""
+
+    platform: str
+    processor: str
+    processors: int | None
+    threads: int
+
+
+class Provenance(Value, frozen=True, kw_only=True):
+    """Where an audit's figures come from: model, software, machine, seeds, data, and the commands that repeat them."""
+
+    versions: dict[str, str]
+    code_sha256: str
+    model: str
+    content_sha256: str
+    machine: Machine
+    device: str
+    dtype: str
+    executor: str
+    seed: int
+    random_seeds: tuple[int, ...]
+    data: tuple[Data, ...]
+    began: str
+    ended: str
+    command: str
+    commands: tuple[Command, ...] = ()
+
+
 class Audit(Record, frozen=True, kw_only=True, tag="gatenorm/audit/1"):
     """A whole audit.
 
     ``verdict`` has three sentences; ``chosen`` names the variant that they recommend, if any. ``baseline`` is the
-    evidence on the unpruned model; ``scores`` are all rankings that were made, the first the one asked for;
-    ``cross_check`` and ``comparison`` are those records as JSON. ``provenance`` holds software versions, the machine,
-    seeds, hashes of all data, and when it ran.
+    evidence on the unpruned model; ``scores`` are all rankings that were made, the first the one asked for. ``config``
+    is the configuration as :mod:`gatenorm.audit.plan.config` reads it.
     """
 
     model: ModelIdentity
@@ -99,8 +198,9 @@ class Audit(Record, frozen=True, kw_only=True, tag="gatenorm/audit/1"):
     warnings: tuple[Diagnostic, ...]
     not_examined: tuple[NotExamined, ...]
     config: dict[str, Any]
-    provenance: dict[str, Any]
-    cross_check: dict[str, Any] | None = None
-    comparison: dict[str, Any] | None = None
-    search: dict[str, Any] | None = None
+    provenance: Provenance
+    best_supported: BestSupported | None = None
+    cross_check: CrossCheck | None = None
+    comparison: RankingComparison | None = None
+    search: Search | None = None
     version: str = ""

@@ -1,14 +1,16 @@
-"""What a variant is worth in money, from measured throughput, and where it does not pay."""
+"""What a variant saves, from measured throughput, and where it does not pay."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from typing import Any
+
+import msgspec
 
 from gatenorm.audit.judge.metrics import unpruned
 from gatenorm.audit.plan.config import Cost
 from gatenorm.evaluation.statistics.paired_statistics import median_interval
+from gatenorm.records.audit import CostBenefit, CostCase
 from gatenorm.records.evidence import Evidence, Speed, of_type
 
 # Below this, a saving is no reason to change a model.
@@ -16,12 +18,13 @@ _PAYS = 1.02
 _PHASES = ("prefill", "decode")
 
 
-def worth(before: Sequence[Evidence], after: Sequence[Evidence], asked: Cost) -> dict[str, Any]:
+def cost_benefit(before: Sequence[Evidence], after: Sequence[Evidence], asked: Cost) -> CostBenefit | None:
     """Cost per million tokens before and after, case by case, and a sentence that says whether that pays.
 
     With ``s`` seconds for a request of ``t`` prompt tokens and ``n`` new ones in a batch of ``b``, and the price ``p``
     of an hour: ``p s / 3600 / (b (t + n)) x 10^6``; per million new tokens alone ``p / (3600 v) x 10^6`` with the
-    decode throughput ``v`` in tokens a second. Without a price only the speeds are compared.
+    decode throughput ``v`` in tokens a second. Without a price only the speeds are compared;
+    ``None`` where nothing was timed.
     """
     found = []
     for evidence in of_type(after, Speed):
@@ -29,40 +32,43 @@ def worth(before: Sequence[Evidence], after: Sequence[Evidence], asked: Cost) ->
         if partner is not None:
             found.append(_case(partner, evidence, asked))
     if not found:
-        return {}
-    price = {"price_per_hour": asked.price_per_hour, "currency": asked.currency} if asked.price_per_hour else {}
-    return {**price, "cases": found, "sentence": _sentence(found, asked)}
+        return None
+    benefit = CostBenefit(cases=tuple(found), sentence=_sentence(found, asked))
+    if not asked.price_per_hour:
+        return benefit
+    return msgspec.structs.replace(benefit, price_per_hour=asked.price_per_hour, currency=asked.currency)
 
 
-def _case(before: Speed, after: Speed, asked: Cost) -> dict[str, Any]:
+def _case(before: Speed, after: Speed, asked: Cost) -> CostCase:
     protocol = after.protocol
     tokens, new, batch = protocol.prompt_tokens, protocol.new_tokens, protocol.batch
     ratios = [b / a for b, a in zip(before.request_seconds, after.request_seconds, strict=True)]
     low, high = median_interval(ratios) or (None, None)
-    case: dict[str, Any] = {
-        "engine": protocol.engine,
-        "prompt_tokens": tokens,
-        "new_tokens": new,
-        "batch": batch,
-        "request_speedup": statistics.median(ratios),
-        "request_speedup_low": low,
-        "request_speedup_high": high,
-        "rounds": len(ratios),
-        **_ideal(before, after),
-        **{f"{name}_speedup": found.median for name in _PHASES if (found := after.phase(name).speedup)},
-    }
-    if after.cache_share_removed is not None:
-        case["cache_share_removed"] = after.cache_share_removed
+    speedups = {f"{name}_speedup": found.median for name in _PHASES if (found := after.phase(name).speedup)}
+    costs = {}
     if asked.price_per_hour:
         for name, record in (("before", before), ("after", after)):
             middle = statistics.median(record.request_seconds)
             throughput = record.numbers()["decode_tokens_per_second"]
-            case[f"cost_per_million_{name}"] = asked.price_per_hour * middle / 3600 / (batch * (tokens + new)) * 1e6
-            case[f"cost_per_million_new_{name}"] = asked.price_per_hour / (3600 * throughput) * 1e6
-    return case
+            costs[f"cost_per_million_{name}"] = asked.price_per_hour * middle / 3600 / (batch * (tokens + new)) * 1e6
+            costs[f"cost_per_million_new_{name}"] = asked.price_per_hour / (3600 * throughput) * 1e6
+    return CostCase(
+        engine=protocol.engine,
+        prompt_tokens=tokens,
+        new_tokens=new,
+        batch=batch,
+        request_speedup=statistics.median(ratios),
+        request_speedup_low=low,
+        request_speedup_high=high,
+        rounds=len(ratios),
+        request_ideal=_ideal(before, after),
+        cache_share_removed=after.cache_share_removed,
+        **speedups,
+        **costs,
+    )
 
 
-def _ideal(before: Speed, after: Speed) -> dict[str, float]:
+def _ideal(before: Speed, after: Speed) -> float | None:
     """``T / (P / p + D / d)``: a request's speed-up if the removed attention cost nothing and all else stayed.
 
     ``P`` and ``D`` are the unpruned model's median seconds of prefill and decode, ``T`` their sum, ``p`` and ``d`` the
@@ -70,20 +76,20 @@ def _ideal(before: Speed, after: Speed) -> dict[str, float]:
     """
     ideals = [after.phase(phase).ideal for phase in _PHASES]
     if None in ideals:
-        return {}
+        return None
     seconds = [statistics.median(getattr(sample, phase) for sample in before.samples) for phase in _PHASES]
     left = sum(s / ideal for s, ideal in zip(seconds, ideals, strict=True) if ideal)
-    return {"request_ideal": sum(seconds) / left} if left else {}
+    return sum(seconds) / left if left else None
 
 
-def _sentence(cases: Sequence[dict[str, Any]], asked: Cost) -> str:
+def _sentence(cases: Sequence[CostCase], asked: Cost) -> str:
     # One that is proven to pay speaks before one that may, and that before one that is proven not to.
-    best = max(cases, key=lambda c: (_proven(c), not _in_vain(c), float(c["request_speedup"])))
-    where = f"{best['prompt_tokens']:,} prompt and {best['new_tokens']} new tokens in {best['engine']}"
-    said = f"request of {where} is {best['request_speedup']:.2f} times as fast"
-    low, high = best["request_speedup_low"], best["request_speedup_high"]
-    span = f"{best['rounds']} rounds, too few for an interval" if low is None else f"{low:.2f} to {high:.2f}"
-    ideal = best.get("request_ideal")
+    best = max(cases, key=lambda c: (_proven(c), not _in_vain(c), c.request_speedup))
+    where = f"{best.prompt_tokens:,} prompt and {best.new_tokens} new tokens in {best.engine}"
+    said = f"request of {where} is {best.request_speedup:.2f} times as fast"
+    low, high = best.request_speedup_low, best.request_speedup_high
+    span = f"{best.rounds} rounds, too few for an interval" if low is None else f"{low:.2f} to {high:.2f}"
+    ideal = best.request_ideal
     could = "" if ideal is None else f"; were the removed attention free, it would be {ideal:.2f} times"
     if _in_vain(best):
         return f"It does not pay here: a {said} ({span}){could}."
@@ -92,25 +98,25 @@ def _sentence(cases: Sequence[dict[str, Any]], asked: Cost) -> str:
         return f"Whether it pays is inconclusive: a {said} ({span}){could}; {more}."
     said = f"A {said}"
     if asked.price_per_hour:
-        before, after = best["cost_per_million_before"], best["cost_per_million_after"]
+        before, after = best.cost_per_million_before, best.cost_per_million_after
         unit = f"{asked.currency} ".lstrip()
         said += f", {unit}{before:.4g} for a million tokens before and {unit}{after:.4g} after"
     short = [c for c in cases if _in_vain(c)]
     if short:
         lengths: dict[str, list[str]] = {}
         for c in short:
-            lengths.setdefault(c["engine"], []).append(f"{c['prompt_tokens']:,}")
+            lengths.setdefault(c.engine, []).append(f"{c.prompt_tokens:,}")
         told = " and ".join(f"{', '.join(dict.fromkeys(found))} in {engine}" for engine, found in lengths.items())
         said += f"; with prompts of {told} it does not pay"
     return said + "."
 
 
-def _proven(case: dict[str, Any]) -> bool:
-    low = case["request_speedup_low"]
-    return bool(case["request_speedup"] >= _PAYS and low is not None and low >= 1)
+def _proven(case: CostCase) -> bool:
+    low = case.request_speedup_low
+    return bool(case.request_speedup >= _PAYS and low is not None and low >= 1)
 
 
-def _in_vain(case: dict[str, Any]) -> bool:
+def _in_vain(case: CostCase) -> bool:
     """Proven not to pay: the whole interval lies below what pays."""
-    high = case["request_speedup_high"]
+    high = case.request_speedup_high
     return high is not None and bool(high < _PAYS)

@@ -9,7 +9,6 @@ from gatenorm.audit.judge.baseline_check import at
 from gatenorm.audit.judge.gates import BY_CHANCE
 from gatenorm.audit.output.formatting import amount, figure, interval
 from gatenorm.audit.plan.candidates import chosen_of, nearest
-from gatenorm.audit.plan.rankings import BestSupported
 from gatenorm.records import Diagnostic
 from gatenorm.records.audit import (
     CANDIDATE,
@@ -17,6 +16,7 @@ from gatenorm.records.audit import (
     INCONCLUSIVE,
     PASSES,
     AuditedVariant,
+    BestSupported,
     GateResult,
     NotExamined,
 )
@@ -89,15 +89,15 @@ def _span(gate: GateResult) -> str:
 
 
 def _by_what(best: BestSupported, asked_for: str, beaten_by: Sequence[Diagnostic]) -> str:
-    cheaper = at(beaten_by, best.name, best.count)
+    cheaper = at(beaten_by, best.ranking, best.count)
     more = f"; {' and '.join(cheaper)} {'cost' if len(cheaper) > 1 else 'costs'} less still" if cheaper else ""
-    if best.name == asked_for:
+    if best.ranking == asked_for:
         return f"Measurements favour {asked_for} ({best.why}){more}."
-    return f"Measurements favour {best.name} over {asked_for} ({best.why}){more}."
+    return f"Measurements favour {best.ranking} over {asked_for} ({best.why}){more}."
 
 
 def _worth(variant: AuditedVariant | None, missing: Sequence[NotExamined]) -> str:
-    said = str(variant.worth.get("sentence", "")).rstrip(".") if variant is not None else ""
+    said = variant.cost_benefit.sentence.rstrip(".") if variant is not None and variant.cost_benefit else ""
     said = f"{variant.name}: {said}" if said and variant is not None else "What it saves was not measured"
     if not missing:
         return f"{said}; nothing that was asked for is left unexamined."

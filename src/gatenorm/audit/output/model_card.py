@@ -48,8 +48,8 @@ def section(variant: AuditedVariant, baseline: str) -> str:
             f"{key.replace('_', ' ')} {value}" for key, value in evidence.facts().items() if _short(value)
         )
         lines.append(f"| {evidence.kind}, {_cell(name)} | {figures} | {_cell(protocol)} |")
-    if variant.worth.get("sentence"):
-        lines += ["", str(variant.worth["sentence"])]
+    if variant.cost_benefit is not None:
+        lines += ["", variant.cost_benefit.sentence]
     return "\n".join(lines)
 
 

@@ -7,22 +7,32 @@ import platform
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from gatenorm.analysis.diagnostics import curve_signatures
 from gatenorm.audit.judge.baseline_check import unbeaten
-from gatenorm.audit.judge.cost_benefit import worth
+from gatenorm.audit.judge.cost_benefit import cost_benefit
 from gatenorm.audit.judge.metrics import findings
 from gatenorm.audit.judge.verdict import verdict
 from gatenorm.audit.output import repro_commands as commands
 from gatenorm.audit.output.model_card import write_card
 from gatenorm.audit.plan.candidates import audited
-from gatenorm.audit.plan.rankings import RULE, comparison
+from gatenorm.audit.plan.rankings import comparison
 from gatenorm.audit.run.jobs import software
 from gatenorm.audit.run.workflow import STEPS, Workflow
 from gatenorm.files import write_json
 from gatenorm.records import Diagnostic, to_json
-from gatenorm.records.audit import DONE, NOT_DONE, PARTLY, PASSES, Audit, AuditedVariant, NotExamined, Step
+from gatenorm.records.audit import (
+    DONE,
+    NOT_DONE,
+    PARTLY,
+    PASSES,
+    Audit,
+    AuditedVariant,
+    Machine,
+    NotExamined,
+    Provenance,
+    Step,
+)
 from gatenorm.records.evidence import Comparison, Data, Measurements, Perplexity, of_type
 from gatenorm.report.page import write_report
 from gatenorm.results.hashes import code_sha256
@@ -39,13 +49,12 @@ def audit_of(work: Workflow, missing: Sequence[NotExamined], began: float, model
     not_examined = [*missing, *work.not_examined]
     variants = []
     for one in (*work.candidates, *work.comparisons):
-        saved = worth(work.baseline, one.records, config.cost)
+        saved = cost_benefit(work.baseline, one.records, config.cost)
         variants.append(audited(layout, one, work.baseline, work.limits, saved))
     first = work.wanted[0].name
-    beaten_by = unbeaten(variants, work.baseline, [first, work.best.name])
+    beaten_by = unbeaten(variants, work.baseline, [first, work.best.ranking])
     sentences, chosen = verdict(variants, work.best, first, not_examined, beaten_by)
     scores = tuple(work.scores.values())
-    agreement = comparison(layout, scores)
     return Audit(
         model=layout.identity(),
         verdict=sentences,
@@ -58,11 +67,10 @@ def audit_of(work: Workflow, missing: Sequence[NotExamined], began: float, model
         not_examined=tuple(not_examined),
         config=to_json(config),
         provenance=_provenance(work, began, model),
-        cross_check=None
-        if work.cross_check is None
-        else to_json(work.cross_check) | {"best_supported": work.best.to_json()},
-        comparison=None if agreement is None else to_json(agreement),
-        search=None if work.search is None else _search(work),
+        best_supported=work.best,
+        cross_check=work.cross_check,
+        comparison=comparison(layout, scores),
+        search=work.search,
         version=software()["gatenorm"],
     )
 
@@ -109,12 +117,6 @@ def _asked_in(work: Workflow, number: int) -> str:
     return ", ".join(a.name for a in work.asked if a.step == number)
 
 
-def _search(work: Workflow) -> dict[str, Any]:
-    assert work.search is not None
-    gate = work.config.search.gate
-    return {"gate": gate, "ranking": work.search_ranking, "limit": work.limits[str(gate)], **work.search.to_json()}
-
-
 def _warnings(work: Workflow, variants: Sequence[AuditedVariant], beaten_by: Sequence[Diagnostic]) -> list[Diagnostic]:
     found = [*(work.cross_check.warnings if work.cross_check else ()), *beaten_by]
     whole = next((e.perplexity for e in of_type(work.baseline, Perplexity)), None)
@@ -150,34 +152,31 @@ def _uneven(variant: AuditedVariant) -> Diagnostic | None:
     )
 
 
-def _provenance(work: Workflow, began: float, model: str) -> dict[str, Any]:
-    config = work.config
-    data: dict[str, dict[str, Any]] = {}
-    for record in work.baseline:
-        if isinstance(record.data, Data) and record.data.sha256:
-            data[f"{record.data.name} {record.data.sha256}"] = to_json(record.data)
-    return {
-        "versions": software() | {"python": platform.python_version()},
-        "code_sha256": code_sha256(),
-        "model": model,
-        "content_sha256": work.measuring.content,
-        "machine": {
-            "platform": platform.platform(),
-            "processor": platform.machine(),
-            "processors": os.cpu_count(),
-            "threads": work.measuring.threads,
-        },
-        "device": config.run.device,
-        "dtype": config.run.dtype,
-        "executor": config.run.executor,
-        "seeds": {"tokens": config.run.seed, "random": [w.seed for w in work.wanted if w.criterion == "random"]},
-        "data": list(data.values()),
-        "rule": RULE,
-        "began": _when(began),
-        "ended": _when(time.time()),
-        "command": commands.whole(work, model),
-        "commands": commands.of_evaluations(work, model),
-    }
+def _provenance(work: Workflow, began: float, model: str) -> Provenance:
+    run = work.config.run
+    data = {(e.data.name, e.data.sha256): e.data for e in work.baseline if isinstance(e.data, Data) and e.data.sha256}
+    return Provenance(
+        versions=software() | {"python": platform.python_version()},
+        code_sha256=code_sha256(),
+        model=model,
+        content_sha256=work.measuring.content,
+        machine=Machine(
+            platform=platform.platform(),
+            processor=platform.machine(),
+            processors=os.cpu_count(),
+            threads=work.measuring.threads,
+        ),
+        device=run.device,
+        dtype=run.dtype,
+        executor=run.executor,
+        seed=run.seed,
+        random_seeds=tuple(w.seed for w in work.wanted if w.criterion == "random"),
+        data=tuple(data.values()),
+        began=_when(began),
+        ended=_when(time.time()),
+        command=commands.whole(work, model),
+        commands=commands.of_evaluations(work, model),
+    )
 
 
 def _when(seconds: float) -> str:

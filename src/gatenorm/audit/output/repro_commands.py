@@ -17,6 +17,7 @@ from gatenorm.engines import engine_named
 from gatenorm.evaluation.core.job import Request
 from gatenorm.models.named import training_source
 from gatenorm.records import Evidence
+from gatenorm.records.audit import Command
 from gatenorm.records.evidence import Speed
 
 # Of a request, what the command line calls by the same names.
@@ -30,14 +31,14 @@ def whole(work: Workflow, model: str) -> str:
     return _joined("gatenorm", "audit", model, "-o", directory, "--config", directory / CONFIG_FILE)
 
 
-def of_evaluations(work: Workflow, model: str) -> list[dict[str, str]]:
+def of_evaluations(work: Workflow, model: str) -> tuple[Command, ...]:
     """One command for every evaluation of every candidate that was not rejected."""
-    return [
-        {"what": f"{asked.name}: {one.name}", "command": _evaluation(work, asked, one, model)}
+    return tuple(
+        Command(what=f"{asked.name}: {one.name}", command=_evaluation(work, asked, one, model))
         for one in work.candidates
         if not one.rejected
         for asked in work.asked
-    ]
+    )
 
 
 def of_step(work: Workflow, number: int, model: str) -> str:

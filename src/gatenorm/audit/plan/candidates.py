@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from gatenorm.analysis.agreement import label
 from gatenorm.analysis.diagnostics import HIGH_PERPLEXITY, JUMP
@@ -14,7 +13,7 @@ from gatenorm.audit.plan.budgets import Budget
 from gatenorm.audit.plan.rankings import in_file_names
 from gatenorm.families import Layout
 from gatenorm.records import Evidence, Plan, Scores
-from gatenorm.records.audit import CANDIDATE, FAILS, PASSES, PRUNED, AuditedVariant
+from gatenorm.records.audit import CANDIDATE, FAILS, PASSES, PRUNED, AuditedVariant, CostBenefit
 from gatenorm.records.evidence import Measurements
 from gatenorm.surgery.planning import plan_by_scores
 
@@ -71,7 +70,7 @@ def audited(
     one: Candidate,
     before: Sequence[Evidence],
     limits: Mapping[str, float],
-    worth: Mapping[str, Any],
+    saved: CostBenefit | None,
 ) -> AuditedVariant:
     """The record of a variant: its evidence, what changed, and what the gates say of it."""
     found: Findings = findings(before, one.records)
@@ -90,7 +89,7 @@ def audited(
         gates=results,
         evidence=Measurements((*found.after, *found.changes)),
         rejected=one.rejected,
-        worth=dict(worth),
+        cost_benefit=saved,
         directory=one.directory,
     )
 

@@ -24,6 +24,7 @@ from gatenorm.errors import EvaluationError, fields_named
 from gatenorm.evaluation.core.text import LINES, PARQUET, WIKITEXT2, read_text
 from gatenorm.families import Layout
 from gatenorm.records import Scores
+from gatenorm.records.audit import BestSupported
 from gatenorm.records.rankings import RankingComparison
 
 CHECK = "cosine"
@@ -173,19 +174,6 @@ def _digest(key: Mapping[str, str]) -> str:
     return hashlib.sha256("\0".join(f"{k}={v}" for k, v in sorted(key.items())).encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class BestSupported:
-    """The ranking that measurements support best, and why, in a sentence; ``losses`` in nats by ranking's name."""
-
-    name: str
-    why: str
-    count: int
-    losses: Mapping[str, float]
-
-    def to_json(self) -> dict[str, Any]:
-        return {"ranking": self.name, "why": self.why, "count": self.count, "losses": dict(self.losses), "rule": RULE}
-
-
 def best_supported(
     scores: Sequence[Scores], checks: Sequence[Scores], count: int, losses: Mapping[str, float]
 ) -> BestSupported:
@@ -202,14 +190,15 @@ def best_supported(
         names = [label(s) for s in (*scores, *checks) if label(s) in losses]
         best = min(names, key=losses.__getitem__)
         told = ", ".join(f"{name} {losses[name]:.4f}" for name in dict.fromkeys(names))
-        return BestSupported(best, f"loss with {count} removed, nats per token: {told}", count, dict(losses))
+        why = f"loss with {count} removed, nats per token: {told}"
+        return BestSupported(ranking=best, why=why, count=count, losses=dict(losses), rule=RULE)
     doubted = bool(checks) and all(few_shared(scores[0], check, count) is not None for check in checks)
     on_self = next((label(c) for c in checks if c.calibration and c.calibration["source"] == SELF), first)
     why = (
         f"no text was given to judge by; {first} shares {'fewer' if doubted else 'no fewer'} than half of its choice "
         "with the cosines"
     )
-    return BestSupported(on_self if doubted else first, why, count, {})
+    return BestSupported(ranking=on_self if doubted else first, why=why, count=count, losses={}, rule=RULE)
 
 
 def comparison(layout: Layout, scores: Sequence[Scores]) -> RankingComparison | None:

@@ -9,18 +9,18 @@ from gatenorm.analysis.agreement import label
 from gatenorm.analysis.cross_check import held_against
 from gatenorm.audit.judge.gates import GATES, hold
 from gatenorm.audit.judge.metrics import findings
-from gatenorm.audit.judge.search import Found, largest
+from gatenorm.audit.judge.search import ASSUMPTION, largest
 from gatenorm.audit.plan import rankings
 from gatenorm.audit.plan.budgets import ASKED, Budget, decision_count
 from gatenorm.audit.plan.candidates import Candidate, candidate, unstable
 from gatenorm.audit.plan.evaluations import Asked
-from gatenorm.audit.plan.rankings import BestSupported, Wanted
+from gatenorm.audit.plan.rankings import Wanted
 from gatenorm.audit.run import speed
 from gatenorm.audit.run import variant_writer as building
 from gatenorm.audit.run.job_cache import Measuring, records, records_or_raise
 from gatenorm.errors import AuditError, CriterionError, did_you_mean
 from gatenorm.records import Evidence, Scores, from_json
-from gatenorm.records.audit import CANDIDATE, COMPARISON, INCONCLUSIVE, GateResult, NotExamined
+from gatenorm.records.audit import CANDIDATE, COMPARISON, INCONCLUSIVE, BestSupported, GateResult, NotExamined, Search
 from gatenorm.records.evidence import Perplexity, Speed, of_type
 from gatenorm.records.rankings import CrossCheck
 
@@ -52,8 +52,7 @@ class Workflow:
         self.scores: dict[str, Scores] = {}
         self.cross_check: CrossCheck | None = None
         self.best: BestSupported | None = None
-        self.search: Found | None = None
-        self.search_ranking = ""
+        self.search: Search | None = None
         self.baseline: list[Evidence] = []
         self.candidates: list[Candidate] = []
         self.comparisons: list[Candidate] = []
@@ -83,20 +82,20 @@ class Workflow:
             self.cross_check = held_against(asked[0], checks, count, self.protect)
         losses = self._losses(asked, checks, count)
         self.best = rankings.best_supported(asked, checks, count, losses)
-        self.details[1] = f"{len(self.scores)} rankings; best supported: {self.best.name} ({self.best.why})"
+        self.details[1] = f"{len(self.scores)} rankings; best supported: {self.best.ranking} ({self.best.why})"
 
     def build(self) -> None:
         """Step 2: budgets, the search for the largest that passes, and the candidates' directories."""
         assert self.best is not None
         self.measuring.begin(2, STEPS[1])
-        chosen = list(dict.fromkeys([*(one.name for one in self._asked_for()), self.best.name]))
+        chosen = list(dict.fromkeys([*(one.name for one in self._asked_for()), self.best.ranking]))
         self._expect(len([name for name in chosen if name in self.scores]) * len(self.budgets))
         self._search()
         for name in chosen:
             if name in self.scores:
                 self.candidates += [self._variant(name, budget, CANDIDATE) for budget in self.budgets]
-        if self.search is not None and self.search.count:
-            found = self._variant(self.search_ranking, Budget(self.search.count, ASKED), CANDIDATE)
+        if self.search is not None and self.search.found:
+            found = self._variant(self.search.ranking, Budget(self.search.found, ASKED), CANDIDATE)
             if found.name not in {c.name for c in self.candidates}:
                 self.candidates.append(found)
         others = [name for name in self.scores if name not in chosen]
@@ -198,7 +197,7 @@ class Workflow:
             return
         assert self.best is not None
         gate, limit = GATES[asked.gate], self.limits[asked.gate]
-        name = asked.criterion or self.best.name
+        name = asked.criterion or self.best.ranking
         if name not in self.scores:
             raise AuditError(
                 "criterion-not-ranked",
@@ -221,8 +220,10 @@ class Workflow:
             failed = next((r["error"] for r in results if "error" in r), None)
             return held if failed is None else replace(held, outcome=INCONCLUSIVE, detail=f"not measured: {failed}")
 
-        self.search = largest(min(free, len(self.layout.attention_layers) - 1), probe)
-        self.search_ranking = name
+        found, probes = largest(min(free, len(self.layout.attention_layers) - 1), probe)
+        self.search = Search(
+            gate=gate.name, ranking=name, limit=limit, found=found, assumption=ASSUMPTION, probes=probes
+        )
 
     def _of_baseline(self, asked: Asked) -> list[Evidence]:
         order = self.measuring.evaluation(asked, self.layout.checkpoint.name, None, ())

@@ -10,11 +10,10 @@ from gatenorm.report.page.blocks import BAD, GOOD, OPEN, Report
 def report(audit: Audit) -> Report:
     """An audit as a report: the verdict and the table of variants, then what they rest on."""
     outcome, tone = _outcome(audit)
-    when = audit.provenance.get("ended") or audit.provenance.get("began") or audit.provenance.get("date") or ""
     return Report(
         title="Audit of attention sublayers",
         model=audit.model.name,
-        when=str(when),
+        when=audit.provenance.ended or audit.provenance.began,
         verdict=audit.verdict,
         tone=tone,
         badge=outcome,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from gatenorm.records.audit import FAILS, Audit, AuditedVariant, GateResult
+from gatenorm.records import to_json
+from gatenorm.records.audit import FAILS, Audit, AuditedVariant, GateResult, Search
 from gatenorm.report.page import audit_view as measured
 from gatenorm.report.page.blocks import Block, Cell, Facts, Heading, Section, Table, Text, numeric
-from gatenorm.report.page.wording import NONE, facts, fixed, lost, number, readable, said, span, tone, words
+from gatenorm.report.page.wording import NONE, facts, fixed, lost, number, readable, span, tone
 
 # The unit of gates that count what was lost; elsewhere a plus is a change for the better.
 _LOST = "points"
@@ -48,7 +49,7 @@ def section(audit: Audit) -> Section:
     if len(blocks) == 1:
         blocks.append(Text("There is no candidate."))
     if audit.search:
-        blocks += [Heading("Search for the largest budget that passes"), *_search(audit)]
+        blocks += [Heading("Search for the largest budget that passes"), *_search(audit.search)]
     return Section("gates", "Gates, variant by variant", tuple(blocks))
 
 
@@ -78,17 +79,12 @@ def _gate(gate: GateResult) -> list[Cell | str]:
     ]
 
 
-def _search(audit: Audit) -> list[Block]:
-    """The bisection as it is recorded: lists of steps as tables, the rest as facts."""
-    search = dict(audit.search or {})
-    blocks: list[Block] = []
-    for name, value in search.items():
-        if isinstance(value, (list, tuple)) and value and all(isinstance(v, dict) for v in value):
-            titles = list(dict.fromkeys(key for row in value for key in row))
-            rows = [[said(row.get(key)) for key in titles] for row in value]
-            blocks.append(Table.of(words(str(name)), map(words, titles), rows))
-    plain = {k: v for k, v in search.items() if not (isinstance(v, (list, tuple)) and v and isinstance(v[0], dict))}
-    return [*([Facts(facts(plain))] if plain else []), *blocks]
+def _search(search: Search) -> list[Block]:
+    """What was looked for and found, and the budgets that were measured on the way."""
+    plain = {k: v for k, v in to_json(search).items() if k != "probes"}
+    rows = [[str(probe.removed), *_gate(probe.gate)[1:-1]] for probe in search.probes]
+    titles = (numeric("Removed"), "Outcome", numeric("Limit"), numeric("Measured"), numeric("Interval"), "On what")
+    return [Facts(facts(plain)), Table.of("Probes", titles, rows)]
 
 
 def anchor(audit: Audit, variant: AuditedVariant) -> str:

@@ -133,7 +133,7 @@ def provenance(audit: Audit) -> Section:
         Facts(identity),
         Table.of("Weight files", [Column("File"), numeric("Size")], files),
         Heading("Run"),
-        Facts((*((("gatenorm", audit.version),) if audit.version else ()), *facts(audit.provenance))),
+        Facts((*((("gatenorm", audit.version),) if audit.version else ()), *facts(to_json(audit.provenance)))),
     ]
     rankings = [
         (s.criterion, f"{said}; {duration(s.seconds)}")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from msgspec.structs import replace
 
-from gatenorm.records.audit import Audit, AuditedVariant
+from gatenorm.records import to_json
+from gatenorm.records.audit import Audit, AuditedVariant, CostCase
 from gatenorm.records.evidence import Speed, of_type
 from gatenorm.report.figures.series import DASHED
 from gatenorm.report.figures.speed import by_length_figure, speedup_series
@@ -111,20 +109,20 @@ def _saved(saved: float | None) -> str:
 def _worth(audit: Audit) -> list[Block]:
     """For each variant what is said of its worth, and the cases behind it."""
     blocks: list[Block] = [Heading("Cost")]
-    own = [v for v in measured.candidates(audit) if v.worth]
-    if not any(v.worth.get("price_per_hour") for v in own):
+    own = [v for v in measured.candidates(audit) if v.cost_benefit]
+    if not any(v.cost_benefit.price_per_hour for v in own if v.cost_benefit):
         blocks.append(
             Text("No price was given, so no cost is given: set `cost.price_per_hour` for the cost per million tokens.")
         )
     rows: list[Row] = []
     for variant in own:
-        said = variant.worth.get("sentence")
-        blocks += [Text(f"{title(variant)}: {said}")] if said else []
+        assert variant.cost_benefit is not None
+        blocks += [Text(f"{title(variant)}: {variant.cost_benefit.sentence}")]
         rows += [_case(title(variant), case) for case in cases(variant)]
-        plain = facts({k: v for k, v in variant.worth.items() if k not in ("sentence", "cases")})
+        plain = facts({k: v for k, v in to_json(variant.cost_benefit).items() if k not in ("sentence", "cases")})
         blocks += [Facts(plain)] if plain else []
     if rows:
-        currency = next((str(v.worth["currency"]) for v in own if v.worth.get("currency")), "")
+        currency = next((v.cost_benefit.currency for v in own if v.cost_benefit and v.cost_benefit.currency), "")
         unit = f"{currency} a million tokens".strip()
         columns = [
             Column("Variant"),
@@ -137,20 +135,19 @@ def _worth(audit: Audit) -> list[Block]:
     return blocks
 
 
-def _case(name: str, case: Mapping[str, Any]) -> Row:
-    ends = span(case.get("request_speedup_low"), case.get("request_speedup_high"), times)
+def _case(name: str, case: CostCase) -> Row:
+    ends = span(case.request_speedup_low, case.request_speedup_high, times)
     return [
         name,
-        str(case.get("engine", NONE)),
-        f"{case.get('prompt_tokens', 0):,} + {case.get('new_tokens', 0):,}",
-        str(case.get("batch", NONE)),
-        Cell(times(case.get("request_speedup")), note=ends),
-        number(case.get("cost_per_million_before")),
-        number(case.get("cost_per_million_after")),
+        case.engine,
+        f"{case.prompt_tokens:,} + {case.new_tokens:,}",
+        str(case.batch),
+        Cell(times(case.request_speedup), note=ends),
+        number(case.cost_per_million_before),
+        number(case.cost_per_million_after),
     ]
 
 
-def cases(variant: AuditedVariant) -> list[Mapping[str, Any]]:
-    """What a variant's worth was reckoned from: one case for each engine, length and batch."""
-    found = variant.worth.get("cases")
-    return [case for case in found if isinstance(case, Mapping)] if isinstance(found, (list, tuple)) else []
+def cases(variant: AuditedVariant) -> tuple[CostCase, ...]:
+    """What costs were computed from: one case for each engine, length and batch."""
+    return variant.cost_benefit.cases if variant.cost_benefit else ()

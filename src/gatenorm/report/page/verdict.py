@@ -168,16 +168,17 @@ def _speed(speed: Speed | None, name: str) -> Cell:
 
 
 def _priced(audit: Audit) -> bool:
-    return any(v.worth.get("price_per_hour") for v in audit.variants)
+    return any(v.cost_benefit and v.cost_benefit.price_per_hour for v in audit.variants)
 
 
 def _cost(audit: Audit, variant: AuditedVariant) -> Cell:
     """The cost of a million tokens where the speeds are quoted; without a price there is none."""
     at = measured.telling_speeds(audit)
     for case in timing.cases(variant):
-        before, after = case.get("cost_per_million_before"), case.get("cost_per_million_after")
-        if at == (case.get("engine"), case.get("prompt_tokens"), case.get("batch")) and before and after:
-            currency = f"{variant.worth.get('currency', '')} a million tokens".strip()
+        before, after = case.cost_per_million_before, case.cost_per_million_after
+        if at == (case.engine, case.prompt_tokens, case.batch) and before and after:
+            currency = variant.cost_benefit.currency if variant.cost_benefit else ""
+            currency = f"{currency} a million tokens".strip()
             return Cell(
                 f"{number(before, 3)} → {number(after, 3)}",
                 note=f"{currency}, {percent(after / before - 1, 1, sign=True)}",
