@@ -17,7 +17,8 @@ import torch
 from msgspec import structs
 
 import gatenorm
-from gatenorm.errors import PlanError
+from gatenorm.checkpoint import open_store
+from gatenorm.errors import GatenormError, PlanError
 from gatenorm.extensions import extensions
 from gatenorm.models.architecture import Architecture
 from gatenorm.records import Edit, Edits
@@ -69,7 +70,12 @@ LINEAR = Operation(
     update=linear,
     normed=True,
     shapes=affine,
-    exports={"nemotron-nas": ExportEntry({"replace_with_linear": True}, {"matrix": "linear_attn.weight"})},
+    exports={
+        "nemotron-nas": ExportEntry(
+            {"no_op": False, "replace_with_linear": True},
+            {"matrix": "self_attn.linear_attn.weight", "bias": "self_attn.linear_attn.bias"},
+        ),
+    },
 )
 LEANING = Operation("leans on its module", update=leaning)
 """
@@ -224,6 +230,24 @@ def test_an_export_form_writes_what_the_operation_says_or_why_not() -> None:
         f"layer 1 has {LINEAR} in place of its attention: the form has no way to express it"
     )
     assert "llama.cpp has no such thing" in str(unexportable(Edits.of("mlp", [2], CONSTANT), "gguf"))
+
+
+def test_exports_write_the_tensors_and_settings_of_an_operation(tiny_models: Any, tmp_path: Path) -> None:
+    layout, edits = gatenorm.open_model(tiny_models("llama-gqa")), Edits.of("attention", (0, 2), LINEAR)
+    weights = weights_of(edits, layout.width)
+    plan = structs.replace(plan_by_hand(layout, [1]), edits=edits)
+    write_pruned(layout, plan, tmp_path / "pruned", weights=weights)
+    with pytest.raises(GatenormError, match="the form has no way to express it"):
+        gatenorm.export(tmp_path / "pruned", "gguf", tmp_path / "pruned.gguf")
+    gatenorm.export(tmp_path / "pruned", "nemotron-nas", tmp_path / "nas")
+    written = open_store(tmp_path / "nas")
+    attention = [block["attention"] for block in written.config["block_configs"]]
+    assert [(one["no_op"], one["replace_with_linear"]) for one in attention] == [(False, True), (False, False)] * 2
+    for edit in edits:
+        stored = written.float32(f"model.layers.{edit.layer}.self_attn.linear_attn.weight")
+        np.testing.assert_array_equal(stored, weights[edit]["matrix"])
+        assert f"model.layers.{edit.layer}.input_layernorm.weight" in written
+        assert f"model.layers.{edit.layer}.self_attn.q_proj.weight" not in written
 
 
 def test_what_an_operation_cannot_do_is_refused(tiny_models: Any, tmp_path: Path) -> None:

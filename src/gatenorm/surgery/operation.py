@@ -29,7 +29,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 class ExportEntry:
     """How an export form writes an operation.
 
-    ``settings`` are the entries of the block's sublayer, ``tensors`` the form's names for the operation's tensors.
+    ``settings`` are the entries of the block's sublayer, ``tensors`` the form's names for the operation's tensors,
+    within the block. The norm that a ``normed`` operation reads is written as that of an attention.
     """
 
     settings: Mapping[str, Any]
@@ -63,6 +64,7 @@ class Operation:
             the residual stream. Of the attention only.
         shapes: shapes of its tensors by name, for a residual stream of a width.
         exports: by form, how it is written, or why the form cannot hold it. A form that is not named cannot hold it.
+            Without an ``update`` there is nothing to say: every form knows what to do without a sublayer.
     """
 
     summary: str
@@ -195,6 +197,21 @@ def check_weights(layout_width: int, edits: Edits, weights: Mapping[Edit, Weight
                 f"of {edit.operation} in layer {edit.layer} are not those that the plan was made with",
                 field="weights",
             )
+
+
+def export_entries(layout: Layout, form: str, layer: int) -> dict[Sublayer, tuple[ExportEntry, dict[str, str]]]:
+    """How an export form writes the operations of a layer that compute something.
+
+    Returns:
+        By sublayer the entry, and the form's names of the tensors by their stored names.
+    """
+    found: dict[Sublayer, tuple[ExportEntry, dict[str, str]]] = {}
+    for edit in layout.edits.at(layer):
+        entry = operation_named(edit.operation).exports.get(form)
+        if isinstance(entry, ExportEntry) and operation_named(edit.operation).update is not None:
+            stored = layout.tensor(layer, place(layout.data, edit.sublayer))
+            found[edit.sublayer] = entry, {f"{stored}.{own}": name for own, name in entry.tensors.items()}
+    return found
 
 
 def unexportable(edits: Edits, form: str) -> str | None:

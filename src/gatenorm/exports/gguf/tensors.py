@@ -24,11 +24,14 @@ from gatenorm.errors import CheckpointError
 from gatenorm.exports.gguf.types import SCHEMES, encode, more_bits, nbytes, tensor_type
 from gatenorm.exports.llama_like import outer, tied
 from gatenorm.families import Layout
+from gatenorm.records import ATTENTION
+from gatenorm.surgery.operation import export_entries
 
 # How much of a tensor is in memory at once.
 _CHUNK = 32 << 20
 # The hidden units of an MLP that computes zero: the shortest row that every block type holds.
 NO_MLP = 32
+FORM = "gguf"
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def file_type(tensors: list[Tensor], dtype: str) -> int:
 
 def written(layout: Layout) -> tuple[int, ...]:
     """The original numbers of the layers that are written, in their order: all but those that are gone altogether."""
-    gone = set(layout.edits.blocks)
+    gone = {layer for layer in layout.edits.blocks if not export_entries(layout, FORM, layer)}
     return tuple(layer for layer in range(layout.layers) if layer not in gone)
 
 
@@ -114,10 +117,22 @@ class _Writer:
         for place, layer in enumerate(self.written):
             if layer in self.kept:
                 yield from self._attention(layer, f"blk.{place}")
+            elif ATTENTION in export_entries(lay, FORM, layer):
+                yield from self._replaced(layer, f"blk.{place}")
             elif place == 0:
                 yield self._made("blk.0.attn_norm.weight", np.ones(lay.width, np.float32))
                 yield self._zero("blk.0.attn_output.weight", (lay.width, lay.width))
             yield from self._mlp(layer, place) if layer in lay.mlp_layers else self._zero_mlp(f"blk.{place}")
+
+    def _replaced(self, layer: int, block: str) -> Iterator[Tensor]:
+        """What an operation in the attention's place stores, and the norm that it reads."""
+        lay = self.layout
+        norm = f"{lay.norms['input']}.weight"
+        if lay.tensor(layer, norm) in lay.checkpoint:
+            yield self._of_layer(layer, f"{block}.attn_norm.weight", norm, (lay.width,))
+        _, names = export_entries(lay, FORM, layer)[ATTENTION]
+        for stored, name in names.items():
+            yield self._stored(f"{block}.{name}", stored, lay.checkpoint.spec(stored).shape)
 
     def _attention(self, layer: int, block: str) -> Iterator[Tensor]:
         lay = self.layout

@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING
 from gatenorm.checkpoint.formats.gguf.header import ALIGNMENT, read_header
 from gatenorm.errors import GatenormError, MissingExtraError
 from gatenorm.exports import llama_like
-from gatenorm.exports.gguf.tensors import NO_MLP, Tensor, file_type, hidden, tensors, written
+from gatenorm.exports.gguf.tensors import FORM, NO_MLP, Tensor, file_type, hidden, tensors, written
 from gatenorm.exports.gguf.tokenizer import Tokenizer, tokenizer
 from gatenorm.exports.gguf.types import check_quantiser
 from gatenorm.exports.registry import Exported, Progress
 from gatenorm.families import Layout
 from gatenorm.families.family import positive, value
 from gatenorm.files import check_new_file, new_file
-from gatenorm.records import spans
+from gatenorm.records import ATTENTION, spans
+from gatenorm.surgery.operation import export_entries
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -136,7 +137,10 @@ def _describe(writer: GGUFWriter, layout: Layout, words: Tokenizer, kind: int) -
     writer.add_vocab_size(_rows(layout))
     writer.add_feed_forward_length([hidden(layout, i) for i in layers])
     # llama.cpp takes the head size from the first layer, whose count must therefore not be 0.
-    writer.add_head_count([0 if i in gone and place else layout.heads for place, i in enumerate(layers)])
+    # A layer with heads and without key/value heads is read as one with a matrix in its attention's place.
+    replaced = {i for i in layers if ATTENTION in export_entries(layout, FORM, i)}
+    whole = {i for place, i in enumerate(layers) if i not in gone or i in replaced or not place}
+    writer.add_head_count([layout.heads if i in whole else 0 for i in layers])
     writer.add_head_count_kv([0 if i in gone else layout.kv_heads for i in layers])
     for add in (writer.add_key_length, writer.add_value_length, writer.add_rope_dimension_count):
         add(layout.head_dim)

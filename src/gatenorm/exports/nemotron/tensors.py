@@ -14,12 +14,15 @@ from gatenorm.checkpoint.parts import widened as padded
 from gatenorm.checkpoint.store import NewWeights, Replacement
 from gatenorm.exports.llama_like import outer, tied
 from gatenorm.families import Layout
+from gatenorm.records import ATTENTION
+from gatenorm.surgery.operation import export_entries
 
 # What the readers round an MLP's width up to.
 MULTIPLE = 256
 
 _ONE = {"F64": struct.pack("<d", 1), "F32": struct.pack("<f", 1), "F16": struct.pack("<e", 1), "BF16": b"\x80\x3f"}
 _ZERO = b"\0"
+FORM = "nemotron-nas"
 _PROJECTIONS = ("q", "k", "v", "o")
 
 
@@ -52,15 +55,21 @@ def tensors(layout: Layout, read: bool = True) -> Iterator[Replacement]:
     for layer in range(layout.layers):
         for module in _mlp_modules(layout) if layer in layout.mlp_layers else ():
             yield _taken(layout, _name(layer, module), _source(layout, layer, module), module.widened)
+        for _, names in export_entries(layout, FORM, layer).values():
+            for stored, name in names.items():
+                yield _taken(layout, f"model.layers.{layer}.{name}", stored)
         if layer in layout.attention_layers:
             yield from _attention(layout, layer)
+        elif (norm := layout.tensor(layer, f"{layout.norms['input']}.weight")) in layout.checkpoint:
+            yield _taken(layout, f"model.layers.{layer}.input_layernorm.weight", norm)
         elif layer in zero_attention(layout):
             yield from _zeros(layout, layer)
 
 
 def zero_attention(layout: Layout) -> tuple[int, ...]:
     """The layers that are written with an attention that computes zero, where the source has none."""
-    return (0,) if 0 in layout.edits.attention else ()
+    replaced = ATTENTION in export_entries(layout, FORM, 0)
+    return (0,) if 0 in layout.edits.attention and not replaced else ()
 
 
 def biased(layout: Layout) -> bool:

@@ -28,9 +28,11 @@ from gatenorm.exports.registry import Exported, Progress
 from gatenorm.families import Layout, Rotary
 from gatenorm.families.family import value
 from gatenorm.files import new_directory, write_json
+from gatenorm.records import ATTENTION, MLP
 from gatenorm.surgery.card import export_card
 from gatenorm.surgery.config import MODELLING_FILE, tokenizer_config
 from gatenorm.surgery.disk import carry_over
+from gatenorm.surgery.operation import export_entries
 
 SCHEMA = "gatenorm/nemotron-nas/1"
 CONFIGURATION = Path(plugin.__file__).with_name("configuration_decilm.py")
@@ -107,7 +109,9 @@ def nemotron_config(layout: Layout) -> dict[str, Any]:
         **{key: config.get(key, special.get(key)) for key in ("bos_token_id", "eos_token_id", "pad_token_id")},
         "torch_dtype": STORAGE_TYPES[embedding.dtype].torch,
         "use_cache": True,
-        "block_configs": [_block(layout, layer in attending, widths.get(layer)) for layer in range(layout.layers)],
+        "block_configs": [
+            _block(layout, layer, layer in attending, widths.get(layer)) for layer in range(layout.layers)
+        ],
         "gatenorm": {
             "schema": SCHEMA,
             "base_model_type": layout.model_type,
@@ -142,15 +146,24 @@ def _remarks(layout: Layout) -> Iterator[str]:
         )
 
 
-def _block(layout: Layout, attends: bool, width: int | None) -> dict[str, Any]:
+def _block(layout: Layout, layer: int, attends: bool, width: int | None) -> dict[str, Any]:
     group = layout.heads // layout.kv_heads
     no_linear = {"replace_with_linear": False}
+    settings = {
+        sublayer: entry.settings for sublayer, (entry, _) in export_entries(layout, tensors.FORM, layer).items()
+    }
     return {
-        "attention": {"no_op": not attends, **no_linear, "n_heads_in_group": group if attends else None},
+        "attention": {
+            "no_op": not attends,
+            **no_linear,
+            "n_heads_in_group": group if attends else None,
+            **settings.get(ATTENTION, {}),
+        },
         "ffn": {
             "no_op": width is None,
             **no_linear,
             "ffn_mult": None if width is None else tensors.ffn_mult(width, layout.width),
+            **settings.get(MLP, {}),
         },
     }
 

@@ -14,7 +14,7 @@ from gatenorm.checkpoint.formats.gguf.metadata import kv_heads, read_model
 from gatenorm.errors import EvaluationError, MissingExtraError
 from gatenorm.exports.gguf.writer import EDITS_KEY
 from gatenorm.families import Layout
-from gatenorm.records import ATTENTION, MLP, Edits, ModelIdentity
+from gatenorm.records import ATTENTION, MLP, REMOVE, Edits, ModelIdentity
 
 NEMOTRON = "nemotron-nas"
 
@@ -107,7 +107,9 @@ def _gguf(path: Path) -> Variant:
     edits = Edits.of(ATTENTION, (i for i, count in enumerate(kv_heads(fields)) if count == 0))
     if EDITS_KEY in fields:
         edits = _edits(path, fields[EDITS_KEY])
-        layers += len(edits.blocks)  # blocks that are gone altogether are not in the file
+        layers += sum(
+            all(edit.operation == REMOVE for edit in edits.at(layer)) for layer in edits.blocks
+        )  # blocks that are gone altogether are not in the file
     with path.open("rb") as file:
         begin = hashlib.sha256(file.read(1 << 20)).hexdigest()  # the header: its keys, names and shapes
     return Variant(

@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-from gatenorm.surgery.operation import ExportEntry, Operation
+from gatenorm.surgery.operation import Operation
 
-OPERATION = Operation(
-    summary="remove the sublayer",
-    exports={
-        "nemotron-nas": ExportEntry({"no_op": True}),
-        # llama.cpp reads a layer without key/value heads as one without attention.
-        "gguf": ExportEntry({"head_count": 0, "head_count_kv": 0}),
-    },
-)
+OPERATION = Operation(summary="remove the sublayer")
