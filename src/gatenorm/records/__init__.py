@@ -25,7 +25,6 @@ from gatenorm.records.plan import Plan
 from gatenorm.records.pruned import PRUNED_PREFIX, OperationRecord, PrunedRecord
 from gatenorm.records.scores import LayerScore, Scores
 from gatenorm.records.serialization import Record, Value, from_json, read_json, read_record, to_json
-from gatenorm.records.validation import check_schema
 
 __all__ = [
     "ATTENTION",
@@ -51,7 +50,6 @@ __all__ = [
     "Scores",
     "Sublayer",
     "Value",
-    "check_schema",
     "from_json",
     "read_json",
     "read_record",

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gatenorm.records import check_schema, from_json, read_json, to_json
+from gatenorm.records import Record, read_record, to_json
 from gatenorm.records.evidence import Measurement
-from gatenorm.records.validation import readable
 from gatenorm.recovery.settings import Settings
 from gatenorm.results import Fingerprint
 from gatenorm.surgery.disk import RECOVERY_FILE
@@ -40,33 +39,27 @@ class Recovered:
         """The numbers of the evidence."""
         return self.evidence[0].figures
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "schema": RECOVERY_SCHEMA,
-            "evidence": [to_json(one) for one in self.evidence],
-            "history": [dict(look) for look in self.history],
-            "diverged": self.diverged,
-            "key": to_json(self.key),
-        }
+    def to_json(self) -> Any:
+        return to_json(_File(self.evidence, self.history, self.key, self.diverged))
 
     @classmethod
     def read(cls, directory: Path) -> Recovered:
         """What lies in a recovered directory.
 
         Raises:
-            PlanError: its ``recovery.json`` is missing, damaged, or of another version.
+            RecordError: its ``recovery.json`` is missing, damaged, or of another version.
         """
-        data = read_json(directory / RECOVERY_FILE, RECOVERY_FILE)
-        check_schema(data, RECOVERY_SCHEMA, "a recovery")
-        with readable("a recovery"):
-            return cls(
-                directory,
-                tuple(from_json(Measurement, one, "a recovery") for one in data["evidence"]),
-                tuple(dict(look) for look in data["history"]),
-                from_json(Fingerprint, data["key"], "a recovery"),
-                data["diverged"],
-                already=True,
-            )
+        file = read_record(_File, directory / RECOVERY_FILE, "a recovery")
+        return cls(directory, file.evidence, file.history, file.key, file.diverged, already=True)
+
+
+class _File(Record, frozen=True, tag=RECOVERY_SCHEMA):
+    """``recovery.json``."""
+
+    evidence: tuple[Measurement, ...]
+    history: tuple[Mapping[str, float], ...]
+    key: Fingerprint
+    diverged: str | None
 
 
 def figures_of(
