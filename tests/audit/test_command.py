@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 import gatenorm.api
 from gatenorm.audit.run import main as running
-from gatenorm.cli import audit as command
 from gatenorm.cli import main
+from gatenorm.cli.tables.audit import show
 from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, Audit, GateResult
 from gatenorm.report.page.content import report
 from gatenorm.report.page.markdown import markdown
@@ -29,7 +29,7 @@ def judged(*gates: tuple[float | None, str]) -> Audit:
 
 
 def shown(one: Audit, capsys: pytest.CaptureFixture[str]) -> str:
-    command._show(one, Path("nowhere"))
+    show(one, Path("nowhere"))
     return capsys.readouterr().out
 
 

@@ -269,7 +269,7 @@ def test_an_assumed_family_can_be_pruned(tiny_models: TinyModels, tmp_path: Path
     (model / "config.json").write_text(json.dumps(changed))
     status, _, err = run(capsys, "prune", model, "--drop", 1, "-o", tmp_path / "out")
     assert status == 2
-    assert "--family llama" in err
+    assert "set --family to llama" in err
     status, _, _ = run(capsys, "prune", model, "--drop", 1, "-o", tmp_path / "out", "--family", "llama")
     assert status == 0
     written = json.loads((tmp_path / "out/config.json").read_text())

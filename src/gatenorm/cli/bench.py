@@ -31,6 +31,7 @@ def command(
     plot: common.Plot,
 ) -> None:
     """Measure latency, throughput, memory and cache of MODELs against a baseline, and how near that is to the ideal."""
+    from gatenorm.cli.tables.speed import show_bench
     from gatenorm.engines import Setting, engine_named
     from gatenorm.speed.measure.bench import Protocol, bench, cases, check, threads_at_hand
     from gatenorm.speed.predict.machines import machine as machine_named
@@ -72,19 +73,11 @@ def command(
                 known = with_overheads(known, computed, device, setting.threads)
     with console.progress_bar("measuring in turns", "runs") as progress:
         found = bench(others, timed, setting, Protocol(rounds, machine=known), baseline=first, progress=progress)
-    if json:
-        console.write_json(json, found)
     if plot:
         from gatenorm.report.figures.speed import plot_speed
 
         plot_speed(found, plot)
-    if json == "-":
-        return
-    for table in _tables(found):
-        console.print_table(table)
-    _remarks(found)
-    if plot:
-        console.say(f"plot: {plot}")
+    console.deliver(json, found, lambda: show_bench(found, plot))
 
 
 def _variant(model: str) -> Any:
@@ -92,85 +85,3 @@ def _variant(model: str) -> Any:
     from gatenorm.speed.measure.variants import Variant
 
     return Variant.exported(Path(model)) or Variant.of(open_model(model))
-
-
-def _tables(found: list[Any]) -> list[Any]:
-    """A table of times and sizes, and one of speed-ups where there is a baseline."""
-    from rich.table import Table
-    from rich.text import Text
-
-    protocol = found[0].protocol
-    title = f"{protocol.engine}, {protocol.dtype}, {protocol.device}, {protocol.threads} threads"
-    times = Table(title=f"{title}: medians of {protocol.rounds} rounds (smallest to largest)", title_justify="left")
-    times.add_column("tokens x batch", justify="right")
-    times.add_column("model", overflow="fold")
-    for column in ("prefill, ms", "first token, ms", "decode, tokens/s", "cache", "peak memory"):
-        times.add_column(column, justify="right")
-    for timing in found:
-        row = [timing.protocol.case, Text(timing.protocol.label)]
-        if not timing.measured:
-            times.add_row(*row, "skipped", "", "", "", "")
-            continue
-        times.add_row(
-            *row,
-            _with_spread(timing.prefill.seconds, scale=1000),
-            f"{1000 * timing.first_token.seconds.median:,.4g}",
-            _with_spread(timing.decode_tokens_per_second),
-            *(
-                "not told" if size is None else console.bytes_for_people(size)
-                for size in (timing.cache_bytes, timing.peak_bytes)
-            ),
-        )
-    compared = [timing for timing in found if timing.compared]
-    return [times, *([_ratios(compared)] if compared else [])]
-
-
-def _ratios(compared: list[Any]) -> Any:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(f"against {compared[0].protocol.baseline}, round by round"), title_justify="left")
-    table.add_column("tokens x batch", justify="right")
-    table.add_column("model", overflow="fold")
-    table.add_column("phase")
-    for column in ("speed-up", "ideal", "achieved / ideal", "predicted"):
-        table.add_column(column, justify="right")
-    table.add_column("cache saved", justify="right")
-    for timing in compared:
-        saved = timing.cache_share_removed
-        for name in ("prefill", "decode"):
-            phase, first = timing.phase(name), name == "prefill"
-            table.add_row(
-                timing.protocol.case if first else "",
-                Text(timing.protocol.label if first else ""),
-                name,
-                _with_spread(phase.speedup, "x"),
-                *(
-                    "" if value is None else f"{value:.2f}{unit}"
-                    for value, unit in ((phase.ideal, "x"), (phase.achieved, ""), (phase.predicted, "x"))
-                ),
-                f"{saved:.1%}" if first and saved is not None else "",
-            )
-    return table
-
-
-def _with_spread(spread: Any, unit: str = "", scale: float = 1) -> str:
-    middle, low, high = (_short(value * scale) for value in (spread.median, spread.low, spread.high))
-    return f"{middle}{unit} ({low} to {high})"
-
-
-def _short(value: float) -> str:
-    """Three digits that count, without exponents: ``0.0123``, ``1.23``, ``12,345``."""
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
-
-
-def _remarks(found: list[Any]) -> None:
-    for timing in found:
-        if timing.skipped:
-            console.say(f"skipped {timing.protocol.case} on {timing.protocol.label}: {timing.skipped}")
-    if any(timing.prefill.ideal is not None for timing in found):
-        console.say("ideal: T / (T - the removed layers' attention), the speed-up if nothing else cost anything")
-    spreads = [timing.prefill.seconds for timing in found if timing.measured]
-    restless = sum(spread.high > 1.5 * spread.low for spread in spreads)
-    if restless:
-        console.say(f"warning: prefill varied by half and more in {restless} of {len(found)}: was the machine busy?")

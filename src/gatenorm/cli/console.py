@@ -75,6 +75,14 @@ def check_plots(**files: Path | None) -> None:
             check_format(file, field)
 
 
+def deliver(json_target: str | None, data: Any, show: Callable[[], None]) -> None:
+    """Write ``data`` where ``--json`` says, and show it to people unless stdout has the JSON."""
+    if json_target:
+        write_json(json_target, data)
+    if json_target != "-":
+        show()
+
+
 def write_json(target: str, data: Any) -> None:
     """Write records, or plain data with records in it, to a file, whole or not at all, or to stdout for ``-``.
 
@@ -104,23 +112,6 @@ def print_table(table: Any) -> None:
     from rich.console import Console
 
     Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False, emoji=False).print(table)
-
-
-def show_cross_check(checked: Any) -> None:
-    """Where the criteria part, in a few lines."""
-    from gatenorm.analysis.agreement import label
-    from gatenorm.records import spans
-
-    say(f"cross-check of the {checked.count} layers that {label(checked.scores)} would remove first:")
-    for agreement, dispute in zip(checked.agreements, checked.disputes, strict=True):
-        shared = checked.count - len(dispute.only_scores)
-        correlation = "-" if agreement.spearman is None else f"{agreement.spearman:+.2f}"
-        line = f"  {dispute.check}: {shared} of {checked.count} shared, rank correlation {correlation}"
-        if dispute.only_scores:
-            line += f"; would keep {spans(dispute.only_scores)} and remove {spans(dispute.only_check)} instead"
-        say(line)
-    for warning in checked.warnings:
-        say(f"warning: {warning.message}")
 
 
 @contextmanager

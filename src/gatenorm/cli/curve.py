@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
 from gatenorm.cli import checks, console
 from gatenorm.cli.options import common, evaluation, ranking, speed
 from gatenorm.errors import EvaluationError, named
@@ -49,6 +46,7 @@ def command(
     from gatenorm import api
     from gatenorm.analysis.curve import evaluation_text
     from gatenorm.analysis.latency import LatencyProbe
+    from gatenorm.cli.tables.curve import show
     from gatenorm.criteria.criterion_spec import criterion_specs
     from gatenorm.evaluation.tasks.perplexity import Protocol
     from gatenorm.models.loading import check_hardware
@@ -91,8 +89,6 @@ def command(
             state=state,
             progress=progress,
         )
-    if json:
-        console.write_json(json, found)
     if plot:
         from gatenorm.report.figures.curve import plot_curve
 
@@ -101,53 +97,4 @@ def command(
         from gatenorm.report.figures.pareto import plot_pareto
 
         plot_pareto(found, pareto)
-    if json != "-":
-        _show(found)
-
-
-def _show(found: Any) -> None:
-    name = found.model.name
-    columns = _columns(found, lambda line, n: f"{line.perplexity[n]:.4g}")
-    spread = found.spread()
-    if spread:
-        head = f"random, {len(found.band)} draws: least, geom. mean, largest"
-        columns[head] = [", ".join(f"{value:.4g}" for value in spread[n]) for n in found.counts]
-    title = f"{name}: perplexity on {found.data['name']} by number of removed attention sublayers"
-    console.print_table(_by_count(found, title, columns))
-    console.say("protocol: " + _words(found.protocol))
-    if found.has("accuracy"):
-        columns = _columns(found, lambda line, n: f"{line.figures['accuracy'][n]:.3f}")
-        console.print_table(_by_count(found, f"{name}: mean accuracy on the tasks", columns))
-        judged = (f"{task} ({how['figure']})" for task, how in found.measured.items() if how.get("figure"))
-        console.say(f"tasks: {', '.join(judged)}")
-    if found.has("prefill_speedup"):
-        columns = _columns(found, _speed)
-        console.print_table(_by_count(found, f"{name}: speed-up over the unpruned model, prefill / decode", columns))
-        console.say("protocol: " + _words(found.measured["latency"]))
-    for warning in found.warnings:
-        console.say(f"warning: {warning.message}")
-
-
-def _columns(found: Any, cell: Callable[[Any, int], str]) -> dict[str, list[str]]:
-    return {line.name: [cell(line, n) for n in found.counts] for line in found.lines}
-
-
-def _speed(line: Any, count: int) -> str:
-    return " / ".join(f"{line.figures[f'{phase}_speedup'][count]:.2f}" for phase in ("prefill", "decode"))
-
-
-def _by_count(found: Any, title: str, columns: Mapping[str, Sequence[str]]) -> Any:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(title), title_justify="left")
-    table.add_column("removed", justify="right")
-    for name in columns:
-        table.add_column(name, justify="right")
-    for count, *cells in zip(found.counts, *columns.values(), strict=True):
-        table.add_row(str(count), *cells)
-    return table
-
-
-def _words(protocol: Any) -> str:
-    return "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in protocol.items())
+    console.deliver(json, found, lambda: show(found))

@@ -54,6 +54,7 @@ def command(
 ) -> None:
     """Write MODEL without some of its attention sublayers, MLPs or blocks: a checkpoint that transformers loads."""
     from gatenorm import api
+    from gatenorm.cli.tables.scores import show_cross_check
     from gatenorm.files import check_apart, check_new_directory
     from gatenorm.surgery.disk import write_pruned
     from gatenorm.surgery.planning import check_kind
@@ -131,7 +132,7 @@ def command(
     if predicted:
         console.say(predicted)
     if checked:
-        console.show_cross_check(checked)
+        show_cross_check(checked)
     console.say(f"What it costs in quality: gatenorm eval {out} --baseline {model} --data YOUR_TEXT")
 
 

@@ -39,6 +39,7 @@ def command(
 ) -> None:
     """Train low-rank adapters on a pruned MODEL and merge them. It takes data, time, and new checks of the result."""
     from gatenorm import api
+    from gatenorm.cli.tables.recovery import show
     from gatenorm.recovery.settings import Settings
 
     console.check_json(json)
@@ -74,10 +75,7 @@ def command(
         recovered = api.recover(model, out, data, parent=parent, report=report, writing=writing, **texts)
     if not _main_process():
         return
-    if json:
-        console.write_json(json, recovered.to_json())
-    if json != "-":
-        _show(recovered)
+    console.deliver(json, recovered.to_json(), lambda: show(recovered))
 
 
 @contextmanager
@@ -122,36 +120,10 @@ def _clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
 
 
-def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.1f} minutes" if seconds >= 120 else f"{seconds:.3g} seconds"
-
-
 def _main_process() -> bool:
     from gatenorm.recovery.processes import Processes
 
     return Processes.here("cpu").main
-
-
-def _show(found: Any) -> None:
-    figures, evidence = found.figures, found.evidence[0]
-    if found.already:
-        console.say(f"{found.directory} is finished already; this is what was measured:")
-    if found.diverged:
-        console.warn(f"the training diverged and was stopped: {found.diverged}; the best of it was kept")
-    windows = evidence.protocol["held_out_windows"]
-    console.say(
-        f"held-out perplexity {figures['perplexity_before']:.4g} pruned, {figures['perplexity_merged']:.4g} recovered"
-        + (f", {figures['perplexity_parent']:.4g} the parent" if "perplexity_parent" in figures else "")
-        + f" ({windows} windows of {evidence.protocol['length']} tokens)"
-    )
-    if "won_back" in figures:
-        console.say(f"of the log-perplexity that pruning lost, {figures['won_back']:.0%} was won back")
-    console.say(
-        f"{figures['best_step']:.0f} of {figures['steps']:.0f} steps, {figures['tokens']:,.0f} tokens, "
-        f"{_duration(evidence.seconds)}; {figures['trainable']:,.0f} trained parameters"
-    )
-    console.say(f"{found.directory}: pruned and recovered; the adapters alone lie in {found.directory / 'adapter'}")
-    console.say("It is another model than the pruned one: check its quality, licence, safety and refusals anew")
 
 
 def _show_study(found: Any, json: str | None, plot: Any) -> None:

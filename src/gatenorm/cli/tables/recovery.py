@@ -1,0 +1,34 @@
+"""Recoveries in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gatenorm.cli import console
+
+
+def show(found: Any) -> None:
+    """What a recovery won back, and what it took."""
+    figures, evidence = found.figures, found.evidence[0]
+    if found.already:
+        console.say(f"{found.directory} is finished already; this is what was measured:")
+    if found.diverged:
+        console.warn(f"the training diverged and was stopped: {found.diverged}; the best of it was kept")
+    windows = evidence.protocol["held_out_windows"]
+    console.say(
+        f"held-out perplexity {figures['perplexity_before']:.4g} pruned, {figures['perplexity_merged']:.4g} recovered"
+        + (f", {figures['perplexity_parent']:.4g} the parent" if "perplexity_parent" in figures else "")
+        + f" ({windows} windows of {evidence.protocol['length']} tokens)"
+    )
+    if "won_back" in figures:
+        console.say(f"of the log-perplexity that pruning lost, {figures['won_back']:.0%} was won back")
+    console.say(
+        f"{figures['best_step']:.0f} of {figures['steps']:.0f} steps, {figures['tokens']:,.0f} tokens, "
+        f"{_duration(evidence.seconds)}; {figures['trainable']:,.0f} trained parameters"
+    )
+    console.say(f"{found.directory}: pruned and recovered; the adapters alone lie in {found.directory / 'adapter'}")
+    console.say("It is another model than the pruned one: check its quality, licence, safety and refusals anew")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.1f} minutes" if seconds >= 120 else f"{seconds:.3g} seconds"
