@@ -51,8 +51,9 @@ def test_vllm_answers_as_transformers_does(
 ):
     assert main([*arguments, "--json", str(tmp_path / "here.json")]) == 0
     here = json.loads((tmp_path / "here.json").read_text())
-    assert [r["kind"] for r in answered] == [r["kind"] for r in here]
-    measured = [(ours, theirs) for ours, theirs in zip(here, answered, strict=True) if ours["kind"] == "zeroshot"]
+    assert [r["schema"] for r in answered] == [r["schema"] for r in here]
+    pairs = zip(here, answered, strict=True)
+    measured = [(ours, theirs) for ours, theirs in pairs if ours["schema"] == "gatenorm/zeroshot/1"]
     assert len(measured) == 4  # two tasks, two models
     for ours, theirs in measured:
         assert theirs["protocol"]["engine"] == "vllm"
@@ -60,7 +61,9 @@ def test_vllm_answers_as_transformers_does(
         assert theirs["data"] == ours["data"]
         assert theirs["edits"] == ours["edits"]
         assert len(ours["items"]) == ITEMS
-        assert theirs["figures"] == pytest.approx(ours["figures"], nan_ok=True)
+        assert theirs["metrics"].keys() == ours["metrics"].keys()
+        for metric, figure in ours["metrics"].items():
+            assert theirs["metrics"][metric] == pytest.approx(figure, nan_ok=True)
         assert theirs["protocol"]["longest_input"] == ours["protocol"]["longest_input"]
         assert theirs["protocol"]["dtype"] == "float32"
         for one, other in zip(ours["items"], theirs["items"], strict=True):
