@@ -44,7 +44,10 @@ def largest_file(size: int) -> Iterator[None]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Audit, Events]:
     """The small audit, after a first attempt for which there was no room."""
     out = tmp_path_factory.mktemp("audits") / "audit"
-    with largest_file(1 << 20), pytest.raises(OutputError, match="give the same command again, it goes on where"):
+    with (
+        largest_file(1 << 20),
+        pytest.raises(OutputError, match="run the same command again: it continues where it stopped"),
+    ):
         run_audit("demo", out, small())
     assert not (out / "audit.json").exists()
     assert list((out / "state" / "measured").iterdir())

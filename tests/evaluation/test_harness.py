@@ -17,7 +17,7 @@ from gatenorm.evaluation.core.job import Request
 from gatenorm.evaluation.core.likelihood import greedy
 from gatenorm.evaluation.tasks import harness
 from gatenorm.models.model import Model
-from gatenorm.records.evidence import Harness
+from gatenorm.records.evidence import Data, Harness
 
 DOCS = [{"q": "Once upon a time", "a": "there"}, {"q": "Tom had a", "a": "ball"}, {"q": "The", "a": "dog"}]
 
@@ -100,9 +100,7 @@ def test_several_filters_are_metrics_of_one_document(subject: Model):
 def test_a_limit_takes_the_first_documents(subject: Model):
     made = task("loglikelihood", metric_list=[{"metric": "acc", "aggregation": "mean", "higher_is_better": True}])
     seen: list[tuple[int, int]] = []
-    found = harness.run_task(
-        subject, made, "harness", {"sha256": ""}, 2, lambda done, total: seen.append((done, total))
-    )
+    found = harness.run_task(subject, made, Harness, Data(), 2, lambda done, total: seen.append((done, total)))
     assert [item.id for item in found.items] == [0, 1]
     assert seen[-1] == (2, 2)
     assert found.protocol.shots == 0

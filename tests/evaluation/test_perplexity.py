@@ -274,7 +274,7 @@ def test_under_a_limit_words_and_bytes_are_those_that_were_read(shared: Path):
     assert limited.protocol.tokens_read == 40
     whole = perplexity(model, tokenizer, text, Protocol(window=20, limit=1000))
     assert whole.protocol.tokens_read is None
-    assert limited.tokens_sha256 == alone.tokens_sha256 != whole.tokens_sha256
+    assert limited.data.tokens_sha256 == alone.data.tokens_sha256 != whole.data.tokens_sha256
 
 
 def test_under_a_limit_figures_by_word_are_left_out_where_tokens_have_no_places_in_the_text():

@@ -25,6 +25,7 @@ from gatenorm.exports.gguf.tensors import interleaved
 from gatenorm.exports.verify.gguf_comparison import compare
 from gatenorm.exports.verify.rounding import ROUNDING
 from gatenorm.models.loading import load
+from gatenorm.records import to_json
 from tests.errors import refused
 from tests.export import gguf_models
 
@@ -189,4 +190,4 @@ def test_types_whose_rounding_is_not_known_are_refused(source: Path, exported: E
 
 def test_the_record_is_json(source: Path, exported: Exported):
     verdict = verify(exported(source, "q8_0"), source, tokens=4)
-    assert json.loads(json.dumps(verdict.evidence.to_json()))["figures"]["row_error_f32"] == 0
+    assert json.loads(json.dumps(to_json(verdict.evidence)))["figures"]["row_error_f32"] == 0

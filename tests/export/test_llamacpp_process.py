@@ -18,7 +18,7 @@ from gatenorm.checkpoint.formats.gguf.header import read_header
 from gatenorm.engines.llamacpp import process as llamacpp_process
 from gatenorm.engines.llamacpp.greedy import LlamaCppGreedy
 from gatenorm.engines.llamacpp.process import LlamaCppProcess
-from gatenorm.errors import EvaluationError
+from gatenorm.errors import CheckpointError, EvaluationError, GatenormError
 from gatenorm.exports.gguf import writer as gguf
 from tests.export import gguf_models
 
@@ -125,7 +125,7 @@ def test_damaged_headers_are_one_line_or_a_model(written: Path, seed: int, tmp_p
     (tmp_path / "model.gguf").write_bytes(bytes(data))
     try:
         LlamaCppGreedy(tmp_path / "model.gguf").close()
-    except EvaluationError as error:
+    except GatenormError as error:
         assert "\n" not in str(error)  # noqa: PT017 - either outcome is right
 
 
@@ -155,6 +155,6 @@ def test_tensors_that_cannot_be_are_found_before_any_engine(entries: list[bytes]
     header = b"GGUF" + struct.pack("<IQQ", 3, len(entries), 0) + b"".join(entries)
     path = tmp_path / "model.gguf"
     path.write_bytes(header + bytes(-len(header) % 32) + bytes(512))
-    with pytest.raises(EvaluationError, match=said) as error:
+    with pytest.raises(CheckpointError, match=said) as error:
         read_header(path)
     assert "\n" not in str(error.value)

@@ -69,5 +69,6 @@ class Workload(Evidence, frozen=True, kw_only=True, tag="gatenorm/domain/1"):
             **losses,
             "items": float(self.count),
             "positions": float(self.positions),
+            "references": float(self.references) if self.references else None,
         }
         return {name: value for name, value in figures.items() if value is not None}
