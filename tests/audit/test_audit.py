@@ -19,7 +19,7 @@ from gatenorm.audit.run.main import failed, run_audit
 from gatenorm.audit.run.state import lock
 from gatenorm.cli import app, main
 from gatenorm.errors import AuditError, OutputError
-from gatenorm.records import read_record
+from gatenorm.records import read_record, to_json
 from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, PRUNED, RECOVERED, Audit
 from gatenorm.surgery.disk import RECOVERY_FILE
 from tests.audit.audits import figures, small
@@ -44,11 +44,10 @@ def largest_file(size: int) -> Iterator[None]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Audit, Events]:
     """The small audit, after a first attempt for which there was no room."""
     out = tmp_path_factory.mktemp("audits") / "audit"
-    with (
-        largest_file(1 << 20),
-        pytest.raises(OutputError, match="run the same command again: it continues where it stopped"),
-    ):
+    with largest_file(1 << 20), pytest.raises(OutputError) as error:
         run_audit("demo", out, small())
+    assert error.value.code == "no-space"
+    assert "which resumes the audit" in str(error.value)
     assert not (out / "audit.json").exists()
     assert list((out / "state" / "measured").iterdir())
     assert not [p for p in out.rglob("*") if "partial" in p.name]
@@ -235,7 +234,7 @@ def test_speed_is_measured_beside_nothing_else(finished: tuple[Path, Audit, Even
     out, _, _ = finished
     how = {"engines": ["transformers"], "lengths": [16], "new_tokens": 2, "rounds": 1}
     audit, done = again(
-        out, budgets={"shares": [0.125]}, speed=how, search={"gate": None}, worth={"price_per_hour": 2.0}
+        out, budgets={"shares": [0.125]}, speed=how, search={"gate": None}, cost={"price_per_hour": 2.0}
     )
     assert done == [what for what in done if what.startswith("timing")]
     assert len(done) == 1
@@ -285,7 +284,7 @@ def test_another_models_directory_is_refused(finished: tuple[Path, Audit, Events
 
 def test_a_second_process_is_told_that_it_is_the_second(finished: tuple[Path, Audit, Events]):
     out, _, _ = finished
-    with lock(out), pytest.raises(AuditError, match=r"process \d+, since .* is at work on this audit"):
+    with lock(out), pytest.raises(AuditError, match=r"is in use by process \d+, since"):
         run_audit("demo", out, small())
 
 
@@ -294,7 +293,7 @@ def test_a_gate_becomes_an_exit_status(finished: tuple[Path, Audit, Events], cap
     audit, _ = again(out)
     assert failed(audit, "any")
     config = out.parent / "small.yaml"
-    config.write_text(json.dumps(small().to_json()))  # JSON is YAML too
+    config.write_text(json.dumps(to_json(small())))  # JSON is YAML too
     arguments = ["audit", "demo", "-o", str(out), "--config", str(config)]
     assert main([*arguments, "--fail-on", "any"]) == 1
     shown = capsys.readouterr()

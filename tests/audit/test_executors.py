@@ -20,7 +20,7 @@ def test_ray_and_this_process_agree_to_the_last_digit(tmp_path: Path):
     import ray
 
     from gatenorm.audit.run.executors.ray import RayExecutor
-    from gatenorm.audit.run.jobs import Order
+    from gatenorm.audit.run.jobs import Score
 
     few = {
         "budgets": {"shares": [0.125]},
@@ -36,9 +36,9 @@ def test_ray_and_this_process_agree_to_the_last_digit(tmp_path: Path):
         dies = ray.remote(_dies_once).options(num_cpus=1, max_retries=1)
         assert ray.get(dies.remote(str(mark))) == "alive"
         assert mark.exists()
-        asked = Order("score", "a test", {"model": "nowhere", "criterion": "gate-norm", "source": None, "seed": 0})
+        asked = Score(title="a test", like="", model="nowhere", content="0", threads=1, criterion="gate-norm", seed=0)
         ((_, result),) = executor.run([asked])
-        assert "nowhere" in result["error"]
+        assert "nowhere" in result.error
         run_audit("demo", tmp_path / "ray", small(**few, run={"executor": "ray"}))
     assert differences(figures(tmp_path / "local"), figures(tmp_path / "ray")) == []
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from gatenorm import api
 from gatenorm.audit.plan.budgets import Budget
@@ -14,7 +13,7 @@ from gatenorm.audit.plan.config import config_from
 from gatenorm.audit.run import speed
 from gatenorm.audit.run.executors.local import LocalExecutor
 from gatenorm.audit.run.job_cache import Measuring
-from gatenorm.audit.run.jobs import Order
+from gatenorm.audit.run.jobs import Export, Job, Result
 from gatenorm.audit.run.progress import Reporter
 from gatenorm.audit.run.state import State
 from gatenorm.records import Edits, Plan
@@ -23,12 +22,12 @@ from gatenorm.records import Edits, Plan
 class Noting(Measuring):
     """Carries nothing out: every export is there at once, and what was ordered is kept."""
 
-    def results(self, orders: Sequence[Order], *, alone: bool = False) -> list[dict[str, Any]]:
-        self.ordered = {order.arguments["model"]: Path(order.arguments["out"]) for order in orders}
+    def results(self, jobs: Sequence[Job], *, alone: bool = False) -> list[Result]:
+        self.ordered = {job.model: Path(job.out) for job in jobs if isinstance(job, Export)}
         for model, out in self.ordered.items():
             out.parent.mkdir(parents=True, exist_ok=True)
             out.write_text(model)
-        return [{"error": "timed elsewhere", "error_kind": "", "seconds": 0.0} for _ in orders]
+        return [Result(error="timed elsewhere") for _ in jobs]
 
 
 def test_a_model_called_like_a_variant_takes_nothing_of_it(tmp_path: Path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from gatenorm.audit.plan.candidates import Candidate
@@ -68,13 +67,13 @@ def _comparison(work: Workflow, model: str) -> str:
 
 
 def _evaluation(work: Workflow, asked: Asked, one: Candidate, model: str) -> str:
-    defaults = asdict(Request())
     parts: list[str] = []
     for data in asked.data:
         parts += ["--data", data]
     for name in _REPEATED:
-        if asked.request.get(name) is not None and asked.request[name] != defaults[name]:
-            parts += [f"--{name.replace('_', '-')}", str(asked.request[name])]
+        value = getattr(asked.request, name)
+        if value is not None and value != getattr(Request(), name):
+            parts += [f"--{name.replace('_', '-')}", str(value)]
     head = ("gatenorm", "eval", _directory(work, one), "--baseline", model, "--tasks", asked.task)
     return _joined(*head, *parts, *_hardware(work))
 

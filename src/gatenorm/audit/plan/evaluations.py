@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ class Asked:
     name: str
     task: str
     data: tuple[str, ...]
-    request: Mapping[str, Any]
+    request: Request
     key: Any
     paired: bool = False
 
@@ -74,11 +73,11 @@ def evaluations(layout: Layout, asked: Evaluation, *, runs: bool) -> tuple[list[
 
     def add(feeds: str, name: str, task: str, data: tuple[str, ...] = (), paired: bool = False, **request: Any) -> None:
         known = registry.known_tasks(own, data)
-        whole = Request(**request, context=layout.context)
+        how = Request(**request)
         with fields_named(_FIELDS | {"data": _KEYS[feeds]}):
-            jobs = registry.prepare([task], data, whole, baseline=True, known=known)
+            jobs = registry.prepare([task], data, replace(how, context=layout.context), baseline=True, known=known)
         key = [[job.kind, job.title, dict(job.key)] for job in jobs]
-        found.append(Asked(feeds, name, task, data, request, key, paired))
+        found.append(Asked(feeds, name, task, data, how, key, paired))
 
     read = [str(Path(text.data.rpartition("=")[2]).expanduser().resolve()) for text in asked.text_data]
     twice = next((text.data for text, path in zip(asked.text_data, read, strict=True) if read.count(path) > 1), None)

@@ -9,14 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from gatenorm.analysis.agreement import agree, label
 from gatenorm.analysis.diagnostics import few_shared
 from gatenorm.audit.plan.config import Config
-from gatenorm.audit.run.jobs import Order
+from gatenorm.audit.run.jobs import Score
 from gatenorm.criteria.criterion_spec import criterion_specs
 from gatenorm.criteria.registry import weight_criterion
 from gatenorm.criteria.tokens.sources import HUB, RANDOM, SELF, Calibration
@@ -120,23 +119,30 @@ def _told_apart(rankings: list[Wanted]) -> list[Wanted]:
     return rankings
 
 
-def order_for(one: Wanted, layout: Layout, config: Config, content: str, threads: int) -> Order:
-    """The order that makes a ranking."""
-    asked = config.rankings
-    length = min(asked.length, layout.context or asked.length)
-    tokens = {"samples": asked.samples, "length": length, "seed": config.run.seed if one.source else one.seed}
-    where = {"device": config.run.device, "dtype": config.run.dtype, "threads": threads}
-    arguments = {
-        "model": str(layout.checkpoint.directory),
-        "criterion": one.criterion,
-        "source": one.source,
-        **tokens,
-        **where,
-    }
-    key: dict[str, Any] = {"model": content, "criterion": one.criterion, "seed": one.seed}
-    if one.source is not None:
-        key |= {"source": source_key(one.source), **tokens, **where}
-    return Order("score", f"scoring by {one.name}", arguments, key, like=f"score {one.name}")
+def score_job(one: Wanted, layout: Layout, config: Config, content: str, threads: int) -> Score:
+    """The job that makes a ranking."""
+    job = Score(
+        title=f"scoring by {one.name}",
+        like=f"score {one.name}",
+        model=str(layout.checkpoint.directory),
+        content=content,
+        threads=threads,
+        criterion=one.criterion,
+        seed=one.seed,
+    )
+    if one.source is None:
+        return job
+    asked, run = config.rankings, config.run
+    return msgspec.structs.replace(
+        job,
+        source=one.source,
+        tokens=source_key(one.source),
+        samples=asked.samples,
+        length=min(asked.length, layout.context or asked.length),
+        seed=run.seed,
+        device=run.device,
+        dtype=run.dtype,
+    )
 
 
 def source_key(source: str) -> dict[str, str]:

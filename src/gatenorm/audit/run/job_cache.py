@@ -1,4 +1,4 @@
-"""Orders are looked up in the state, carried out where they are not there, and kept."""
+"""Jobs are looked up in the state, carried out where they are not there, and kept."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from gatenorm.audit.plan.config import Config
 from gatenorm.audit.plan.evaluations import Asked
 from gatenorm.audit.run.executors import Executor
-from gatenorm.audit.run.jobs import Order, Result
+from gatenorm.audit.run.executors.local import LocalExecutor
+from gatenorm.audit.run.jobs import Evaluate, Job, Result
 from gatenorm.audit.run.progress import Reporter
 from gatenorm.audit.run.state import State
 from gatenorm.errors import AuditError
 from gatenorm.families import Layout
-from gatenorm.records import Evidence
-from gatenorm.records.evidence import evidence_from_json
+from gatenorm.records.evidence import Measurements
 from gatenorm.surgery.disk import RECOVERY_FILE
 
 
@@ -44,8 +43,8 @@ class Measuring:
         self.step = step
         self.reporter.step(step, name)
 
-    def results(self, orders: Sequence[Order], *, alone: bool = False) -> list[Result]:
-        """The result of every order, in their order; equal ones are carried out once.
+    def results(self, jobs: Sequence[Job], *, alone: bool = False) -> list[Result]:
+        """The result of every job, in their order; equal ones are carried out once.
 
         Args:
             alone: in this process and beside nothing else, as timings must be.
@@ -54,70 +53,57 @@ class Measuring:
             OutputError: a result cannot be kept.
         """
         found: dict[str, Result] = {}
-        missing: dict[str, Order] = {}
-        for order in orders:
-            if order.digest in found or order.digest in missing:
-                self.reporter.done(order.title, order.like, None)
+        missing: dict[str, Job] = {}
+        for job in jobs:
+            if job.digest in found or job.digest in missing:
+                self.reporter.done(job.title, job.like, None)
                 continue
-            kept = self.state.results.get(order.fingerprint, dict[str, Any]) if order.kept else None
+            kept = self.state.results.get(job.fingerprint, Result) if job.kept else None
             if kept is None:
-                missing[order.digest] = order
+                missing[job.digest] = job
             else:
-                found[order.digest] = kept
-                self.reporter.done(order.title, order.like, None)
-        executor: Any = self.executor
+                found[job.digest] = kept
+                self.reporter.done(job.title, job.like, None)
+        executor = self.executor
         if alone:
-            from gatenorm.audit.run.executors.local import LocalExecutor
-
+            executor.release()
             executor = LocalExecutor()
         waiting = list(missing.values())
         if waiting:
             self.reporter.work(waiting[0].title)
-        for order, result in executor.run(waiting):
+        for job, result in executor.run(waiting):
             # What one variant could not do may have been this machine's fault: it is tried again the next time.
-            if order.kept and "error" not in result:
-                self.state.results.put(order.fingerprint, result)
-            found[order.digest] = result
-            self.reporter.done(order.title, order.like, result["seconds"])
+            if job.kept and not result.error:
+                self.state.results.put(job.fingerprint, result)
+            found[job.digest] = result
+            self.reporter.done(job.title, job.like, result.seconds)
             following = next((o for o in waiting if o.digest not in found), None)
             if following is not None:
                 self.reporter.work(following.title)
-        # Equal orders count once, whoever asked for them first.
-        self.seconds[self.step] += sum(found[digest]["seconds"] for digest in {o.digest for o in orders})
-        return [found[order.digest] for order in orders]
+        # Equal jobs count once, whoever asked for them first.
+        self.seconds[self.step] += sum(found[digest].seconds for digest in {o.digest for o in jobs})
+        return [found[job.digest] for job in jobs]
 
-    def evaluation(self, asked: Asked, name: str, directory: str | None, drop: Sequence[int]) -> Order:
+    def evaluation(self, asked: Asked, name: str, directory: str | None, drop: Sequence[int]) -> Evaluate:
         """One evaluation of one variant: of its directory, or (``None``) of the model with ``drop`` taken out."""
-        run = self.config.run
-        source = str(self.layout.checkpoint.directory)
-        hardware = {
-            "device": run.device,
-            "dtype": run.dtype,
-            "batch_size": run.batch_size,
-            "threads": self.threads,
-        }
-        return Order(
-            "evaluate",
-            f"{asked.name}: {name}",
-            {
-                "model": directory or source,
-                "drop": [] if directory else sorted(drop),
-                "task": asked.task,
-                "data": list(asked.data),
-                "request": dict(asked.request),
-                "baseline": source if asked.paired else None,
-                **hardware,
-            },
-            {
-                "model": self.content,
-                "drop": sorted(drop),
-                "in_memory": directory is None and bool(drop),
-                # What was trained after it had been pruned is another model, with the same layers removed.
-                "recovery": None if directory is None else recovery_sha256(Path(directory)),
-                "asked": asked.key,
-                **hardware,
-            },
+        run, source = self.config.run, str(self.layout.checkpoint.directory)
+        return Evaluate(
+            title=f"{asked.name}: {name}",
             like=f"{asked.task} {asked.data}",
+            model=directory or source,
+            content=self.content,
+            threads=self.threads,
+            drop=tuple(sorted(drop)),
+            in_memory=directory is None and bool(drop),
+            recovery=None if directory is None else recovery_sha256(Path(directory)),
+            asked=asked.key,
+            task=asked.task,
+            data=asked.data,
+            request=asked.request,
+            baseline=source if asked.paired else None,
+            device=run.device,
+            dtype=run.dtype,
+            batch_size=run.batch_size,
         )
 
 
@@ -127,17 +113,12 @@ def recovery_sha256(directory: Path) -> str | None:
     return hashlib.sha256(said.read_bytes()).hexdigest() if said.is_file() else None
 
 
-def records(result: Result) -> list[Evidence]:
-    """The evidence in a result; none where it failed."""
-    return [evidence_from_json(record) for record in result.get("records", ())]
-
-
-def records_or_raise(result: Result) -> list[Evidence]:
+def records_or_raise(result: Result) -> Measurements:
     """The evidence in a result of the unpruned model, without which there is nothing to compare with.
 
     Raises:
         AuditError: it could not be measured.
     """
-    if "error" in result:
-        raise AuditError("baseline-failed", f"the unpruned model cannot be measured: {result['error']}")
-    return records(result)
+    if result.error:
+        raise AuditError("baseline-failed", f"the unpruned model cannot be measured: {result.error}")
+    return result.records

@@ -1,47 +1,161 @@
-"""Work orders: what is to be measured, in plain data, so that any process can carry it out and any later one find it.
+"""Jobs: a frozen record for each kind of work, which any process can carry out, and its result.
 
-An order's ``arguments`` say how it is done; its ``key`` says what decides the result (the model's content, what was
-removed, the protocol, the hashes of all data, threads), whatever paths are called today.
+A job is its own identity: two jobs with equal fields have equal results. Only what a field is called today does not
+count: titles, and the ``places`` where models and files lie, whose content other fields hold the hashes of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
+from gatenorm.evaluation.core.job import Request
+from gatenorm.records import Plan, Scores, to_json
+from gatenorm.records.evidence import Measurements
+from gatenorm.records.serialization import Value
 from gatenorm.results import Fingerprint, versions
 
 _PACKAGES = ("lm_eval", "xllamacpp", "vllm", "peft")
 
-Result = dict[str, Any]
 
+class Job(Value, frozen=True, kw_only=True, dict=True, tag_field="kind"):
+    """One piece of work on the model with this ``content``, in so many threads.
 
-@dataclass(frozen=True)
-class Order:
-    """One piece of work.
-
-    ``kind`` names the function that does it, ``title`` is for people, ``like`` groups orders that take about as long
-    as each other. ``kept`` is false for what leaves something better than a record behind, as a build does.
+    ``title`` is for people, ``like`` groups jobs that take about as long as each other. ``kept`` is false for what
+    leaves something better than a record behind, as a build does.
     """
 
-    kind: str
     title: str
-    arguments: Mapping[str, Any]
-    key: Mapping[str, Any] = field(default_factory=dict)
-    like: str = ""
-    kept: bool = True
+    like: str
+    model: str
+    content: str
+    threads: int
+
+    kept: ClassVar[bool] = True
+    places: ClassVar[tuple[str, ...]] = ()
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
         """Everything that its result follows from."""
-        return Fingerprint.of({"kind": self.kind, "key": self.key}, packages=_PACKAGES)
+        left_out = {"title", "like", "model", "content", *self.places}
+        asked = {name: value for name, value in to_json(self).items() if name not in left_out}
+        return Fingerprint.of(asked, {"model": self.content}, _PACKAGES)
 
     @property
     def digest(self) -> str:
         """The name under which the result is kept."""
         return self.fingerprint.digest
+
+
+class Score(Job, frozen=True, kw_only=True, tag="score"):
+    """A ranking; ``tokens`` identifies those that it looks at, which come from ``source``."""
+
+    places = ("source",)
+
+    criterion: str
+    seed: int
+    source: str | None = None
+    tokens: dict[str, str] | None = None
+    samples: int = 0
+    length: int = 0
+    device: str = "cpu"
+    dtype: str = "auto"
+
+
+class Build(Job, frozen=True, kw_only=True, tag="build"):
+    """A pruned directory."""
+
+    kept = False
+    places = ("out",)
+
+    out: str
+    plan: Plan
+
+
+class Evaluate(Job, frozen=True, kw_only=True, tag="evaluate"):
+    """One evaluation of a pruned directory, or (``in_memory``) of the model with ``drop`` taken out.
+
+    ``asked`` is what decides the result besides the model: hashes of all data, and the protocol. ``recovery`` is the
+    hash of what a directory says of its training: the same layers removed and trained is another model.
+    """
+
+    places = ("data", "baseline", "request")
+
+    drop: tuple[int, ...]
+    in_memory: bool
+    recovery: str | None
+    asked: Any
+    task: str
+    data: tuple[str, ...]
+    request: Request
+    baseline: str | None
+    device: str
+    dtype: str
+    batch_size: int | None
+
+
+class Time(Job, frozen=True, kw_only=True, tag="time"):
+    """Timings of the unpruned model and of variants in turns, true of one ``machine``."""
+
+    places = ("variants",)
+
+    variants: tuple[str, ...]
+    drops: tuple[tuple[int, ...], ...]
+    machine: dict[str, str | int | None]
+    engine: str
+    lengths: tuple[int, ...]
+    batches: tuple[int, ...]
+    new_tokens: int
+    rounds: int
+    device: str
+    dtype: str
+    seed: int
+
+
+class Export(Job, frozen=True, kw_only=True, tag="export"):
+    """An export where there is none, and whether an engine computes the same on it."""
+
+    places = ("out",)
+
+    name: str
+    drop: tuple[int, ...]
+    recovery: str | None
+    out: str
+    to: str
+    engine: str
+    tokens: int = 32
+
+
+class Recover(Job, frozen=True, kw_only=True, tag="recover"):
+    """Training of a pruned directory on ``data``, whose content ``text`` identifies."""
+
+    places = ("out", "parent", "data")
+
+    name: str
+    drop: tuple[int, ...]
+    out: str
+    parent: str
+    data: str
+    text: dict[str, str]
+    steps: int | None
+    objective: str | None
+    device: str
+    dtype: str
+    seed: int
+
+
+class Result(Value, frozen=True, kw_only=True, omit_defaults=True):
+    """What came of a job: evidence or scores, or the ``error`` why not.
+
+    ``labels`` are what timings call the models, in their order; ``code`` is the hash of the code that did it.
+    """
+
+    records: Measurements = Measurements()
+    scores: Scores | None = None
+    labels: tuple[str, ...] = ()
+    error: str = ""
+    seconds: float = 0.0
+    code: str = ""
 
 
 def software() -> dict[str, str]:

@@ -1,7 +1,7 @@
 """What an audit tells while it works: events, for a terminal, for machines, or for nobody.
 
 An event is plain data: ``event`` (``step``, ``work``, ``done``, ``finished``), ``step`` and ``of``, ``what``, and for
-work the number ``done`` of ``all`` orders known so far, ``reused`` ones among them, and ``seconds_left`` where enough
+work the number ``done`` of ``all`` jobs known so far, ``reused`` ones among them, and ``seconds_left`` where enough
 was measured to tell.
 """
 
@@ -28,7 +28,7 @@ class Ledger:
         self.reused = 0
 
     def expect(self, like: str, count: int = 1) -> None:
-        """So many more orders of this kind will come."""
+        """So many more jobs of this kind will come."""
         self._ahead[like] += count
 
     def settle(self, like: str, seconds: float | None) -> None:
@@ -75,11 +75,11 @@ class Reporter:
         self._tell("step", name)
 
     def work(self, title: str) -> None:
-        """An order is taken up."""
+        """A job is taken up."""
         self._tell("work", title)
 
     def done(self, title: str, like: str, seconds: float | None) -> None:
-        """An order is done, or was found done."""
+        """A job is done, or was found done."""
         self.ledger.settle(like, seconds)
         self._tell("done", title, seconds=seconds, reused_this=seconds is None)
 

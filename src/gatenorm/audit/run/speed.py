@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gatenorm.audit.plan.candidates import Candidate
-from gatenorm.audit.run.job_cache import Measuring, records, recovery_sha256
-from gatenorm.audit.run.jobs import Order
+from gatenorm.audit.run.job_cache import Measuring, recovery_sha256
+from gatenorm.audit.run.jobs import Export, Time
 from gatenorm.engines import engine_named
 from gatenorm.exports.registry import export_form
 from gatenorm.records import Evidence
@@ -69,14 +69,14 @@ def _in_engine(
     unique = list({c.drop: c for c in alive}.values())
     size = _side_by_side(measuring) - 1
     groups = [unique[n : n + size] for n in range(0, len(unique), size)]
-    orders = [_order(engine, measuring, whole, [paths[c.name] for c in group], group) for group in groups]
-    for order in orders:
-        measuring.reporter.ledger.expect(order.like)
-    for group, result in zip(groups, measuring.results(orders, alone=True), strict=True):
-        if "error" in result:
-            missing.append(NotExamined(f"speed in {engine}", result["error"]))
+    jobs = [_timing(engine, measuring, whole, [paths[c.name] for c in group], group) for group in groups]
+    for job in jobs:
+        measuring.reporter.ledger.expect(job.like)
+    for group, result in zip(groups, measuring.results(jobs, alone=True), strict=True):
+        if result.error:
+            missing.append(NotExamined(f"speed in {engine}", result.error))
             continue
-        found, labels = of_type(records(result), Speed), result["labels"]
+        found, labels = of_type(result.records, Speed), result.labels
         of_variant = {tuple(c.drop): label for c, label in zip(group, labels[1:], strict=True)}
         baseline += [e for e in found if e.protocol.label == labels[0]]
         for one in alive:
@@ -100,55 +100,60 @@ def _paths(
     names = {"": UNPRUNED, **{name: name for name in directories}}
     models = {"": source, **directories}
     drops: dict[str, tuple[int, ...]] = {"": (), **{c.name: c.drop for c in candidates}}
-    orders = []
+    jobs = []
     for name, model in models.items():
         out = exports / f"{names[name]}.{_GGUF}"
-        arguments = {"model": model, "out": str(out), "to": _GGUF, "engine": engine, "tokens": 32}
-        key = {
-            "model": measuring.content,
-            "drop": list(drops[name]),
-            "name": names[name],
-            "to": _GGUF,
-            "engine": engine,
-            # What was trained after it had been pruned is another model, with the same layers removed.
-            "recovery": recovery_sha256(Path(model)),
-        }
-        threads = {"threads": measuring.threads}
-        order = Order("export", f"exporting {names[name]}", arguments | threads, key | threads, like="export")
+        job = Export(
+            title=f"exporting {names[name]}",
+            like="export",
+            model=model,
+            content=measuring.content,
+            threads=measuring.threads,
+            name=names[name],
+            drop=drops[name],
+            recovery=recovery_sha256(Path(model)),
+            out=str(out),
+            to=_GGUF,
+            engine=engine,
+        )
         # What another plan left under this name would be believed.
-        measuring.state.keep_only(out.name, {"order": order.digest}, out)
+        measuring.state.keep_only(out.name, {"job": job.digest}, out)
         if not out.exists():
-            measuring.state.results.forget(order.fingerprint)
-        orders.append(order)
+            measuring.state.results.forget(job.fingerprint)
+        jobs.append(job)
         measuring.reporter.ledger.expect("export")
     by_name = {c.name: c for c in candidates}
     paths, missing = {}, []
-    for name, order, result in zip(models, orders, measuring.results(orders), strict=True):
-        if "error" in result:
-            missing.append(NotExamined(f"{names[name]} in {engine}", result["error"]))
+    for name, job, result in zip(models, jobs, measuring.results(jobs), strict=True):
+        if result.error:
+            missing.append(NotExamined(f"{names[name]} in {engine}", result.error))
             continue
-        paths[name] = order.arguments["out"]
+        paths[name] = job.out
         if name:
-            by_name[name].records += records(result)
+            by_name[name].records += result.records
     return paths, missing
 
 
-def _order(engine: str, measuring: Measuring, whole: str, paths: list[str], group: Sequence[Candidate]) -> Order:
+def _timing(engine: str, measuring: Measuring, whole: str, paths: list[str], group: Sequence[Candidate]) -> Time:
     asked, run = measuring.config.speed, measuring.config.run
-    setting = {
-        "engine": engine,
-        "lengths": list(asked.lengths),
-        "batches": list(asked.batches),
-        "new_tokens": asked.new_tokens,
-        "rounds": asked.rounds,
-        "device": run.device,
-        "dtype": run.dtype,
-        "threads": measuring.threads,
-        "seed": run.seed,
-    }
-    key = {"model": measuring.content, "drops": [list(c.drop) for c in group], "machine": _machine(), **setting}
-    title = f"timing {len(group)} variants in {engine}, alone"
-    return Order("speed", title, {"baseline": whole, "variants": paths, **setting}, key, like=f"speed {engine}")
+    return Time(
+        title=f"timing {len(group)} variants in {engine}, alone",
+        like=f"speed {engine}",
+        model=whole,
+        content=measuring.content,
+        threads=measuring.threads,
+        variants=tuple(paths),
+        drops=tuple(c.drop for c in group),
+        machine=_machine(),
+        engine=engine,
+        lengths=asked.lengths,
+        batches=asked.batches,
+        new_tokens=asked.new_tokens,
+        rounds=asked.rounds,
+        device=run.device,
+        dtype=run.dtype,
+        seed=run.seed,
+    )
 
 
 def _timed(one: Candidate, engine: str) -> bool:
@@ -172,6 +177,6 @@ def _side_by_side(measuring: Measuring) -> int:
     return max(2, min(8, memory // 2 // one))
 
 
-def _machine() -> dict[str, object]:
+def _machine() -> dict[str, str | int | None]:
     """What a timing is true of."""
     return {"node": platform.node(), "machine": platform.machine(), "processors": os.cpu_count()}

@@ -5,7 +5,7 @@ variants/NAME          the pruned checkpoints; exports/, recovered/ likewise
 state/audit.json       whose directory this is
 state/config.json      what was asked for last
 state/made/*.json      what a variant, an export or a training was made of
-state/measured/*.json  results of orders, by the hash of all that they follow from
+state/measured/*.json  results of jobs, by the hash of all that they follow from
 state/lock             held while an audit runs
 """
 

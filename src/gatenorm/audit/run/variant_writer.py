@@ -10,11 +10,11 @@ from pathlib import Path
 from gatenorm import api
 from gatenorm.audit.plan.candidates import Candidate
 from gatenorm.audit.plan.rankings import source_key
-from gatenorm.audit.run.job_cache import Measuring, records
-from gatenorm.audit.run.jobs import Order
+from gatenorm.audit.run.job_cache import Measuring
+from gatenorm.audit.run.jobs import Build, Recover
 from gatenorm.errors import GatenormError, OutputError
 from gatenorm.models.named import training_source
-from gatenorm.records import Evidence, ModelIdentity, Plan, read_record, to_json
+from gatenorm.records import Evidence, ModelIdentity, Plan, read_record
 from gatenorm.records.audit import CANDIDATE, RECOVERED
 from gatenorm.records.evidence import Speed, of_type
 from gatenorm.results.hashes import code_sha256
@@ -28,7 +28,7 @@ def build(measuring: Measuring, candidates: Sequence[Candidate]) -> None:
         OutputError: it cannot be written.
     """
     state = measuring.state
-    orders, stamps = [], {}
+    jobs, stamps = [], {}
     for one in candidates:
         path = state.variant(one.name)
         one.directory = str(path.relative_to(state.directory))
@@ -38,20 +38,23 @@ def build(measuring: Measuring, candidates: Sequence[Candidate]) -> None:
             continue
         if path.exists():
             shutil.rmtree(path)
-        arguments = {
-            "model": str(measuring.layout.checkpoint.directory),
-            "out": str(path),
-            "plan": to_json(one.plan),
-            "threads": measuring.threads,
-        }
-        key = {"model": measuring.content, "drop": list(one.drop), "name": one.name}
-        orders.append(Order("build", f"writing {one.name}", arguments, key, like="build", kept=False))
+        jobs.append(
+            Build(
+                title=f"writing {one.name}",
+                like="build",
+                model=str(measuring.layout.checkpoint.directory),
+                content=measuring.content,
+                threads=measuring.threads,
+                out=str(path),
+                plan=one.plan,
+            )
+        )
         stamps[stamp] = made_of
         measuring.reporter.ledger.expect("build")
-    for result in measuring.results(orders):
-        if "error" in result:
+    for result in measuring.results(jobs):
+        if result.error:
             raise OutputError(
-                "no-space", str(result["error"]), hint="make room and repeat the command, which resumes the audit"
+                "no-space", result.error, hint="make room and repeat the command, which resumes the audit"
             )
     # A variant whose tokenizer or template was changed since is not the model's any more, though its weights are.
     for stamp, made_of in stamps.items():
@@ -66,38 +69,42 @@ def recover(measuring: Measuring, candidates: Sequence[Candidate]) -> tuple[list
     wanted = [c for c in candidates if c.share(measuring.layout) >= asked.from_share]
     if not wanted:
         return [], f"no candidate loses {asked.from_share:.0%} of its attention or more"
-    found, orders = [], []
+    found, jobs = [], []
     for one in wanted:
         path = measuring.state.variant(f"{one.name}-recovered", "recovered")
         run = measuring.config.run
-        how = {"steps": asked.steps, "objective": asked.objective}
-        how |= {"device": run.device, "dtype": run.dtype, "seed": run.seed}
         data = training_source(measuring.layout, asked.data)
-        arguments = {
-            "model": str(measuring.state.directory / one.directory),
-            "out": str(path),
-            "recovery_data": data,
-            "parent": str(measuring.layout.checkpoint.directory),
-            "threads": measuring.threads,
-            **how,
-        }
-        content = source_key(data)
-        key = {"model": measuring.content, "drop": list(one.drop), "name": one.name, "data": content, **how}
-        key["threads"] = measuring.threads
-        order = Order("recover", f"recovering {one.name}", arguments, key, like="recover")
+        job = Recover(
+            title=f"recovering {one.name}",
+            like="recover",
+            model=str(measuring.state.directory / one.directory),
+            content=measuring.content,
+            threads=measuring.threads,
+            name=one.name,
+            drop=one.drop,
+            out=str(path),
+            parent=str(measuring.layout.checkpoint.directory),
+            data=data,
+            text=source_key(data),
+            steps=asked.steps,
+            objective=asked.objective,
+            device=run.device,
+            dtype=run.dtype,
+            seed=run.seed,
+        )
         # What a training of other settings left, finished or stopped, would be refused or believed.
-        measuring.state.keep_only(path.name, {"order": order.digest}, path, state_file(path))
+        measuring.state.keep_only(path.name, {"job": job.digest}, path, state_file(path))
         if not path.exists():
-            measuring.state.results.forget(order.fingerprint)
-        orders.append(order)
+            measuring.state.results.forget(job.fingerprint)
+        jobs.append(job)
         measuring.reporter.ledger.expect("recover")
         found.append(_recovered(one, str(path.relative_to(measuring.state.directory))))
     why = ""
-    for one, result in zip(found, measuring.results(orders), strict=True):
-        if "error" in result:
-            one.rejected = f"recovery failed: {result['error']}"
+    for one, result in zip(found, measuring.results(jobs), strict=True):
+        if result.error:
+            one.rejected = f"recovery failed: {result.error}"
             why = one.rejected
-        one.records += records(result)
+        one.records += result.records
     return [one for one in found if not one.rejected], why
 
 

@@ -17,9 +17,9 @@ from gatenorm.audit.plan.evaluations import Asked
 from gatenorm.audit.plan.rankings import Wanted
 from gatenorm.audit.run import speed
 from gatenorm.audit.run import variant_writer as building
-from gatenorm.audit.run.job_cache import Measuring, records, records_or_raise
+from gatenorm.audit.run.job_cache import Measuring, records_or_raise
 from gatenorm.errors import AuditError, CriterionError, did_you_mean
-from gatenorm.records import Evidence, Scores, from_json
+from gatenorm.records import Evidence, Scores
 from gatenorm.records.audit import CANDIDATE, COMPARISON, INCONCLUSIVE, BestSupported, GateResult, NotExamined, Search
 from gatenorm.records.evidence import Perplexity, Speed, of_type
 from gatenorm.records.rankings import CrossCheck
@@ -63,14 +63,14 @@ class Workflow:
         """Step 1: all rankings, the cross-check, and which of them measurements support best."""
         self.measuring.begin(1, STEPS[0])
         content, threads = self.measuring.content, self.measuring.threads
-        orders = [rankings.order_for(one, self.layout, self.config, content, threads) for one in self.wanted]
-        for order in orders:
-            self.measuring.reporter.ledger.expect(order.like)
-        for one, result in zip(self.wanted, self.measuring.results(orders), strict=True):
-            if "error" in result:
-                self._without(one, result["error"])
+        jobs = [rankings.score_job(one, self.layout, self.config, content, threads) for one in self.wanted]
+        for job in jobs:
+            self.measuring.reporter.ledger.expect(job.like)
+        for one, result in zip(self.wanted, self.measuring.results(jobs), strict=True):
+            if result.scores is None:
+                self._without(one, result.error)
                 continue
-            self.scores[one.name] = one.own(from_json(Scores, result["scores"], "scores"))
+            self.scores[one.name] = one.own(result.scores)
         asked = [self.scores[one.name] for one in self._asked_for() if one.name in self.scores]
         if not asked:
             raise CriterionError(
@@ -171,12 +171,12 @@ class Workflow:
         if text is None:
             return {}
         variants = [self._variant(label(s), Budget(count, ""), COMPARISON) for s in (*asked, *checks)]
-        orders = [self.measuring.evaluation(text, v.name, None, v.drop) for v in variants]
+        jobs = [self.measuring.evaluation(text, v.name, None, v.drop) for v in variants]
         found = {}
-        for order in orders:
-            self.measuring.reporter.ledger.expect(order.like)
-        for variant, result in zip(variants, self.measuring.results(orders), strict=True):
-            for record in of_type(records(result), Perplexity):
+        for job in jobs:
+            self.measuring.reporter.ledger.expect(job.like)
+        for variant, result in zip(variants, self.measuring.results(jobs), strict=True):
+            for record in of_type(result.records, Perplexity):
                 found[variant.ranking] = record.nll
         return found
 
@@ -212,12 +212,12 @@ class Workflow:
 
         def probe(count: int) -> GateResult:
             one = self._variant(name, Budget(count, ASKED), CANDIDATE)
-            orders = [self.measuring.evaluation(a, one.name, None, one.drop) for a in needed]
-            for order in orders:
-                self.measuring.reporter.ledger.expect(order.like)
-            results = self.measuring.results(orders)
-            held = hold(gate, limit, findings(before, [e for r in results for e in records(r)]))
-            failed = next((r["error"] for r in results if "error" in r), None)
+            jobs = [self.measuring.evaluation(a, one.name, None, one.drop) for a in needed]
+            for job in jobs:
+                self.measuring.reporter.ledger.expect(job.like)
+            results = self.measuring.results(jobs)
+            held = hold(gate, limit, findings(before, [e for r in results for e in r.records]))
+            failed = next((r.error for r in results if r.error), None)
             return held if failed is None else replace(held, outcome=INCONCLUSIVE, detail=f"not measured: {failed}")
 
         found, probes = largest(min(free, len(self.layout.attention_layers) - 1), probe)
@@ -225,9 +225,9 @@ class Workflow:
             gate=gate.name, ranking=name, limit=limit, found=found, assumption=ASSUMPTION, probes=probes
         )
 
-    def _of_baseline(self, asked: Asked) -> list[Evidence]:
-        order = self.measuring.evaluation(asked, self.layout.checkpoint.name, None, ())
-        (result,) = self.measuring.results([order])
+    def _of_baseline(self, asked: Asked) -> Sequence[Evidence]:
+        job = self.measuring.evaluation(asked, self.layout.checkpoint.name, None, ())
+        (result,) = self.measuring.results([job])
         return records_or_raise(result)
 
     def _evaluate(self, asked: Sequence[Asked], variants: Sequence[Candidate], *, baseline: bool = True) -> None:
@@ -241,11 +241,11 @@ class Workflow:
             gone = len(variants) - len(alive)
             ledger.expect(self.measuring.evaluation(one, "", None, ()).like, -gone)
         pairs = [(variant, one) for variant in alive for one in asked]
-        orders = [self.measuring.evaluation(one, v.name, self._directory(v), v.drop) for v, one in pairs]
-        for (variant, _), result in zip(pairs, self.measuring.results(orders), strict=True):
-            if "error" in result:
-                variant.rejected = variant.rejected or f"it could not be measured: {result['error']}"
-            for record in records(result):
+        jobs = [self.measuring.evaluation(one, v.name, self._directory(v), v.drop) for v, one in pairs]
+        for (variant, _), result in zip(pairs, self.measuring.results(jobs), strict=True):
+            if result.error:
+                variant.rejected = variant.rejected or f"it could not be measured: {result.error}"
+            for record in result.records:
                 variant.records.append(building.named(record, variant, self.measuring))
 
     def _directory(self, variant: Candidate) -> str | None:

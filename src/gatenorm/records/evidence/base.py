@@ -40,7 +40,7 @@ class Item(Value, frozen=True, kw_only=True, omit_defaults=True):
 
     id: int | str
     metrics: dict[str, float] = msgspec.field(default_factory=dict)
-    weight: float = 1.0
+    weight: float = 1  # an int, which is one object everywhere: what equals the default is left out by identity
 
 
 class Protocol(Value, frozen=True, kw_only=True, omit_defaults=True):
@@ -100,7 +100,9 @@ class Evidence(Record, frozen=True, kw_only=True):
 
     def same_task(self, other: Evidence) -> bool:
         """Whether both are about the same task on the same data."""
-        mine, theirs = ((e.kind, e.task, e.data.sha256 or e.data.name) for e in (self, other))
+        if type(self) is not type(other):
+            return False
+        mine, theirs = ((e.task, e.data.sha256 or e.data.name) for e in (self, other))
         return mine == theirs
 
 

@@ -1,4 +1,4 @@
-"""Who carries orders out: this process, or Ray. Both give each result as soon as it is there."""
+"""Who carries jobs out: this process, or Ray. Both give each result as soon as it is there."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from typing import Protocol
 
 from gatenorm.audit.plan.config import Run
 from gatenorm.audit.run.job_runner import Progress
-from gatenorm.audit.run.jobs import Order, Result
+from gatenorm.audit.run.jobs import Job, Result
 
 
 class Executor(Protocol):
-    """Carries out orders that do not depend on each other, in whatever order suits it."""
+    """Carries out jobs that do not depend on each other, in whatever order suits it."""
 
-    def run(self, orders: Iterable[Order], progress: Progress | None = None) -> Iterator[tuple[Order, Result]]:
-        """Yield every order with its result, each as soon as it is done."""
+    def run(self, jobs: Iterable[Job], progress: Progress | None = None) -> Iterator[tuple[Job, Result]]:
+        """Yield every job with its result, each as soon as it is done."""
+
+    def release(self) -> None:
+        """Give back what is still loaded in this process."""
 
 
 def executor(run: Run, threads: int) -> AbstractContextManager[Executor]:

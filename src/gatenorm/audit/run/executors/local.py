@@ -1,16 +1,19 @@
-"""In this process, one order after the other; a model stays loaded for the orders that are about it."""
+"""In this process, one job after the other; a model stays loaded for the jobs that are about it."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
 
-from gatenorm.audit.run.job_runner import Progress, carry_out, release
-from gatenorm.audit.run.jobs import Order, Result
+from gatenorm.audit.run.job_runner import JobRunner, Progress
+from gatenorm.audit.run.jobs import Job, Result
 
 
 class LocalExecutor:
     """The default executor; leaves the number of threads as it found it."""
+
+    def __init__(self) -> None:
+        self._runner = JobRunner()
 
     def __enter__(self) -> LocalExecutor:
         from threadpoolctl import threadpool_limits
@@ -22,13 +25,17 @@ class LocalExecutor:
         return self
 
     def __exit__(self, *_: object) -> None:
-        release()
+        self.release()
         self._limits.restore_original_limits()
         torch = sys.modules.get("torch")
         if torch is not None and self._threads is not None:
             torch.set_num_threads(self._threads)
 
-    def run(self, orders: Iterable[Order], progress: Progress | None = None) -> Iterator[tuple[Order, Result]]:
+    def run(self, jobs: Iterable[Job], progress: Progress | None = None) -> Iterator[tuple[Job, Result]]:
         """See :class:`gatenorm.audit.run.executors.Executor`."""
-        for order in orders:
-            yield order, carry_out(order, progress)
+        for job in jobs:
+            yield job, self._runner.run(job, progress)
+
+    def release(self) -> None:
+        """See :class:`gatenorm.audit.run.executors.Executor`."""
+        self._runner.release()

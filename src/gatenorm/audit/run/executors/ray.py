@@ -1,4 +1,4 @@
-"""As Ray tasks: one an order, with processors and accelerators asked for, and again when a worker dies.
+"""As Ray tasks: one for each job, with processors and accelerators asked for, and again when a worker dies.
 
 Ray's scheduler decides what runs where. On a cluster, the model, the data and the output directory must lie under the
 same paths on every node, and every node must have this gatenorm: a result of other code is refused.
@@ -9,21 +9,28 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from gatenorm.audit.plan.config import Run
-from gatenorm.audit.run.job_runner import Progress, carry_out
-from gatenorm.audit.run.jobs import Order, Result
+from gatenorm.audit.run.job_runner import JobRunner, Progress
+from gatenorm.audit.run.jobs import Job, Result
 from gatenorm.errors import AuditError, MissingExtraError
 from gatenorm.results.hashes import code_sha256
 
 
-def _carry_out_in(directory: str, order: Order) -> Result:
+def _run_in(directory: str, job: Job) -> Result:
     """In a worker: relative paths mean what they mean to whoever gave them."""
     with suppress(OSError):  # a node without that directory needs absolute paths
         os.chdir(directory)
-    return carry_out(order)
+    return _runner().run(job)
+
+
+@cache
+def _runner() -> JobRunner:
+    """One for each worker, so that a model stays loaded from job to job."""
+    return JobRunner()
 
 
 class RayExecutor:
@@ -69,29 +76,32 @@ class RayExecutor:
         if self._started:
             self._ray.shutdown()
 
-    def run(self, orders: Iterable[Order], progress: Progress | None = None) -> Iterator[tuple[Order, Result]]:
+    def run(self, jobs: Iterable[Job], progress: Progress | None = None) -> Iterator[tuple[Job, Result]]:
         """See :class:`gatenorm.audit.run.executors.Executor`; ``progress`` stays unused, since workers are elsewhere.
 
         Raises:
             AuditError: a worker died more often than is retried, or runs another gatenorm.
         """
-        task = self._ray.remote(_carry_out_in).options(
+        task = self._ray.remote(_run_in).options(
             num_cpus=self._threads, num_gpus=self._run.ray_gpus, max_retries=self._run.retries
         )
         here = str(Path.cwd())
-        waiting = {task.remote(here, order): order for order in orders}
+        waiting = {task.remote(here, job): job for job in jobs}
         while waiting:
             ready, _ = self._ray.wait(list(waiting), num_returns=1)
-            order = waiting.pop(ready[0])
+            job = waiting.pop(ready[0])
             try:
                 result: Result = self._ray.get(ready[0])
             except self._ray.exceptions.RayTaskError as error:
                 raise error.cause if isinstance(error.cause, Exception) else error from None
             except self._ray.exceptions.RayError as error:
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                raise AuditError("ray-worker-lost", f"a Ray worker was lost during {order.title}: {reason}") from None
-            if result["code"] != code_sha256():
+                raise AuditError("ray-worker-lost", f"a Ray worker was lost during {job.title}: {reason}") from None
+            if result.code != code_sha256():
                 raise AuditError(
                     "ray-other-code", "the Ray workers run another gatenorm than this process: install the same there"
                 )
-            yield order, result
+            yield job, result
+
+    def release(self) -> None:
+        """Nothing: models are loaded in the workers."""
