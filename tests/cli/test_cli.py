@@ -319,7 +319,7 @@ def test_a_fault_of_ours_has_a_status_of_its_own(monkeypatch: pytest.MonkeyPatch
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("gatenorm.api.open_model", broken)
+    monkeypatch.setattr("gatenorm.api.inspect", broken)
     status, _, err = run(capsys, "inspect", "demo")
     assert status == 70  # neither bad input (2) nor models that differ (1)
     assert "ZeroDivisionError: a bug" in err

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from gatenorm import api
+from gatenorm.api import inspect
 from gatenorm.cli import main
-from gatenorm.cli.inspect import describe
 from gatenorm.families import detect_layout
+from gatenorm.records import to_json
 
 TinyModels = Callable[..., Path]
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,7 +66,7 @@ def test_what_is_no_whole_model_cannot_be_pruned(shared: Path, capsys: pytest.Ca
 def test_a_logit_scale_of_each_layer_is_a_list(tiny_models: TinyModels):
     layout = api.open_model(tiny_models("gpt2"))
     layout.checkpoint.config["scale_attn_by_inverse_layer_idx"] = True
-    facts = describe(detect_layout(layout.checkpoint))
+    facts = to_json(inspect(detect_layout(layout.checkpoint)))
     scale = facts["logit_scale"]
     assert facts["logit_scale_by_layer"] == [scale, scale / 2, scale / 3, scale / 4]
     assert facts["can_be_pruned"] is False

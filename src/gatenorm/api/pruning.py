@@ -17,6 +17,9 @@ from gatenorm.errors import PlanError, named
 from gatenorm.families import family as family_named
 from gatenorm.progress import Progress
 from gatenorm.records import ATTENTION, Plan, from_json, read_json
+from gatenorm.speed.predict import targets
+from gatenorm.speed.predict.cost_model import Forecast
+from gatenorm.speed.predict.machines import DEFAULT
 from gatenorm.surgery.disk import write_pruned
 from gatenorm.surgery.planning import (
     check_count,
@@ -96,6 +99,45 @@ def plan(
         progress=progress,
     )
     return plan_by_scores(layout, scores, count, protect)
+
+
+def smallest_removal(
+    model: ModelLike,
+    *,
+    target_speedup: str | None = None,
+    max_cache_gb: float | None = None,
+    machine: str = DEFAULT,
+    context: int | None = None,
+    batch: int = 1,
+    protect: Sequence[int] = (),
+    kind: str = ATTENTION,
+    family: str | None = None,
+) -> Forecast:
+    """The forecast for the fewest removals that the cost model says are enough; its ``count`` is for :func:`plan`.
+
+    Args:
+        target_speedup: ``1.2`` for prefill and decode, or ``prefill=1.2`` or ``decode=1.2``.
+        max_cache_gb: gigabytes (10^9 bytes) that the key/value cache may take.
+        machine, context, batch: what to predict for; ``this`` measures this machine.
+        protect, kind: as in :func:`plan`.
+
+    Raises:
+        PlanError: a target that is out of reach, or met already.
+        EvaluationError: an unknown machine, or a checkpoint that is no whole model.
+    """
+    found = targets.smallest_removal(
+        open_model(model, family),
+        target_speedup=target_speedup,
+        max_cache_gb=max_cache_gb,
+        machine_name=machine,
+        context=context,
+        batch=batch,
+        protect=protect,
+        kind=kind,
+    )
+    if found is None:
+        raise PlanError("cache-fits", "is met by the unpruned model", field="max_cache_gb", given=max_cache_gb)
+    return found
 
 
 def prune(model: ModelLike, out: str | os.PathLike[str], plan: Plan, *, progress: Progress | None = None) -> Path:

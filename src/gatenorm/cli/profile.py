@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from gatenorm.cli import console
 from gatenorm.cli.options import common, speed
-from gatenorm.errors import EvaluationError, did_you_mean
 
 NAME = "profile"
 EXAMPLE = "Example: gatenorm profile ./llama --lengths 512,2048"
@@ -25,33 +24,25 @@ def command(
     plot: common.Plot,
 ) -> None:
     """Show the time of attention and of MLP in MODEL by prompt length, and their shares of weights, FLOPs and cache."""
-    from gatenorm.api import open_model
+    from gatenorm import api
     from gatenorm.cli.tables.speed import show_profile
-    from gatenorm.engines import Setting
-    from gatenorm.models.loading import check_hardware
-    from gatenorm.speed.measure.bench import cases, threads_at_hand
-    from gatenorm.speed.measure.profile_report import profile_model
-    from gatenorm.speed.measure.variants import Variant
 
     console.check_json(json)
     console.check_plots(plot=plot)
-    if attention not in (None, "sdpa", "eager"):
-        raise EvaluationError(
-            "attention-unknown",
-            "is not known",
-            field="attention",
-            given=attention,
-            hint=did_you_mean(attention, ("sdpa", "eager")),
-        )
-    layout = open_model(model)
-    asked = cases(lengths, batches, new_tokens, [Variant.of(layout)])
     console.quiet_transformers()
-    check_hardware(device, dtype)
-    setting = Setting(
-        cases=asked, device=device, dtype=dtype, threads=threads or threads_at_hand(), attention=attention
-    )
     with console.progress_bar("profiling", "runs") as progress:
-        found = profile_model(layout, setting, rounds, progress)
+        found = api.profile(
+            model,
+            lengths=lengths,
+            batches=batches,
+            new_tokens=new_tokens,
+            rounds=rounds,
+            attention=attention,
+            device=device,
+            dtype=dtype,
+            threads=threads,
+            progress=progress,
+        )
     if plot:
         from gatenorm.report.figures.speed import plot_profile
 

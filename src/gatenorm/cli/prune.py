@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import typer
 
-from gatenorm.cli import checks, console, forecasts
+from gatenorm.cli import checks, console
 from gatenorm.cli.options import common, ranking, removal
 from gatenorm.errors import PlanError, named
 from gatenorm.records import to_json
@@ -54,7 +52,7 @@ def command(
 ) -> None:
     """Write MODEL without some of its attention sublayers, MLPs or blocks: a checkpoint that transformers loads."""
     from gatenorm import api
-    from gatenorm.cli.tables.scores import show_cross_check
+    from gatenorm.cli.tables.pruning import show
     from gatenorm.files import check_apart, check_new_directory
     from gatenorm.surgery.disk import write_pruned
     from gatenorm.surgery.planning import check_kind
@@ -75,9 +73,9 @@ def command(
     check_apart(out, layout.checkpoint.directory)
     predicted = None
     if target_speedup is not None or max_cache_gb is not None:
-        layers, predicted = forecasts.count_for(
+        predicted = api.smallest_removal(
             layout,
-            target=target_speedup,
+            target_speedup=target_speedup,
             max_cache_gb=max_cache_gb,
             machine=machine,
             context=context,
@@ -85,6 +83,7 @@ def command(
             protect=protect or (),
             kind=kind,
         )
+        layers = predicted.count
     session = None
     if runs or cross_check:
         console.quiet_transformers()
@@ -118,22 +117,8 @@ def command(
         written = write_pruned(layout, made, out, progress)
     for name in written.left_out:
         console.warn(f"{name} is a link out of the checkpoint and was left out: copy it yourself if it belongs there")
-    if json:
-        console.write_json(json, to_json(made) | ({"cross_check": to_json(checked)} if checked else {}))
-    if json == "-":
-        return
-    before = sum(layout.checkpoint.files.values())
-    console.say(_removed(layout, made))
-    cache = f"its key/value cache is {len(made.added.attention) / len(layout.attention_layers):.1%} smaller"
-    console.say(
-        f"{out}: {console.bytes_for_people(written.nbytes)}, {1 - written.nbytes / before:.1%} less than the source; "
-        + (cache if made.added.attention else "its key/value cache is as large as before")
-    )
-    if predicted:
-        console.say(predicted)
-    if checked:
-        show_cross_check(checked)
-    console.say(f"What it costs in quality: gatenorm eval {out} --baseline {model} --data YOUR_TEXT")
+    data = to_json(made) | ({"cross_check": to_json(checked)} if checked else {})
+    console.deliver(json, data, lambda: show(layout, made, out, written.nbytes, predicted, machine, checked, model))
 
 
 def _check_choice(given: typer.Context) -> None:
@@ -167,18 +152,3 @@ def _leave_out(given: typer.Context, fields: tuple[str, ...], why: str) -> None:
             field=unused[0],
             hint=f"{why}; leave it out" + (f", and {them}" if them else ""),
         )
-
-
-def _removed(layout: Any, plan: Any) -> str:
-    """What the plan takes out, and what is gone in all where something was before."""
-    from gatenorm.records import spans
-
-    before = len(layout.attention_layers)
-    if not plan.edits.mlp:
-        in_all, new = f" (in all: {spans(plan.edits.attention)})" if plan.previous else "", plan.added.attention
-        return f"removed the attention of {len(new)} of {before} layers: {spans(new)}{in_all}"
-    mlps = len(layout.mlp_layers)
-    return (
-        f"removed {plan.added}: {len(plan.added.attention)} of {before} attention sublayers, {len(plan.added.mlp)} of "
-        f"{mlps} MLP sublayers" + (f" (in all: {plan.edits})" if plan.previous else "")
-    )

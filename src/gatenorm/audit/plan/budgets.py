@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from gatenorm.audit.plan.config import Budgets
 from gatenorm.errors import PlanError
 from gatenorm.families import Layout
-from gatenorm.surgery.planning import check_count, count_for_share, count_for_target, speedup_target
+from gatenorm.speed.predict.targets import smallest_removal
+from gatenorm.surgery.planning import check_count, count_for_share
 
 # Up to which share a budget has which name; beyond the last it is a fine-tuning project.
 _NAMES = ((0.15, "conservative"), (0.3, "practical"), (0.5, "aggressive"))
@@ -64,19 +65,13 @@ def _target(layout: Layout, asked: Budgets, protect: tuple[int, ...]) -> int | N
     """The smallest number of removals that meets the targets by the cost model; ``None`` without a target."""
     if asked.target_speedup is None and asked.max_cache_gb is None:
         return None
-    from gatenorm.models.architecture import Architecture
-    from gatenorm.speed.predict.cost_model import forecasts
-    from gatenorm.speed.predict.machines import machine
-
-    counted, context = Architecture.of(layout), asked.context or min(4096, layout.context or 4096)
-    free = len(set(layout.attention_layers) - set(protect))
-    found = forecasts(counted, machine(asked.machine), context, asked.batch)[:free]
-    counts = []
-    if asked.target_speedup is not None:
-        phases, wanted = speedup_target(str(asked.target_speedup))
-        reached = [min(getattr(f, phase) for phase in phases) for f in found]
-        counts.append(count_for_target(reached, wanted, "target_speedup"))
-    if asked.max_cache_gb is not None and counted.cache_bytes(context, asked.batch) > asked.max_cache_gb * 1e9:
-        # Negated: what is wanted is at least so little.
-        counts.append(count_for_target([-f.cache_bytes for f in found], -asked.max_cache_gb * 1e9, "max_cache_gb"))
-    return max(counts, default=None)
+    found = smallest_removal(
+        layout,
+        target_speedup=None if asked.target_speedup is None else str(asked.target_speedup),
+        max_cache_gb=asked.max_cache_gb,
+        machine_name=asked.machine,
+        context=asked.context,
+        batch=asked.batch,
+        protect=protect,
+    )
+    return None if found is None else found.count

@@ -1,0 +1,166 @@
+"""What gatenorm understands of a model, as a record."""
+
+from __future__ import annotations
+
+import msgspec
+
+from gatenorm.api.opening import ModelLike, open_model
+from gatenorm.exports.registry import export_forms
+from gatenorm.families import Layout, attention_weights, mlp_modules
+from gatenorm.models.architecture import Architecture
+from gatenorm.records.serialization import Record, Value
+from gatenorm.speed.predict.cost_model import Forecast
+from gatenorm.speed.predict.machines import DEFAULT
+from gatenorm.speed.predict.targets import predictions
+
+
+class Positions(Value, frozen=True, kw_only=True, omit_defaults=True):
+    """How positions enter: ``rotary``, ``alibi`` or ``learned``; the numbers are of rotary ones."""
+
+    kind: str
+    dims: int | None = None
+    base: float | None = None
+    type: str | None = None
+
+
+class Norms(Value, frozen=True, kw_only=True):
+    """``rms`` or ``layer``, and the modules before and after the attention."""
+
+    kind: str
+    before: str | None
+    after: str | None
+
+
+class Form(Value, frozen=True, kw_only=True):
+    """A form that the model can be exported in, or why not."""
+
+    to: str
+    engines: tuple[str, ...]
+    can: bool
+    why_not: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+class Prediction(Forecast, frozen=True, kw_only=True):
+    """A forecast on a machine."""
+
+    machine: str
+
+
+class Inspection(Record, frozen=True, kw_only=True, tag="gatenorm/inspection/1"):
+    """What was detected of a model; docs/loading.md says what each field holds."""
+
+    name: str
+    family: str
+    family_is_assumed: bool
+    block_shape: str
+    layers: int
+    attention_removed_in: tuple[int, ...]
+    mlp_removed_in: tuple[int, ...]
+    width: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    context: int | None
+    positions: Positions
+    norms: Norms
+    logit_scale: float
+    logit_scale_by_layer: tuple[float, ...] | None
+    softcap: float | None
+    biases: tuple[str, ...]
+    normed: tuple[str, ...]
+    weights_at: dict[str, str]
+    fused: str | None
+    goes_with_the_attention: tuple[str, ...]
+    goes_with_the_mlp: tuple[str, ...]
+    stored_as: tuple[str, ...]
+    files: dict[str, int]
+    bytes: int
+    attention_bytes: int
+    can_be_pruned: bool
+    why_not_pruned: str | None
+    exports: tuple[Form, ...]
+    predictions: tuple[Prediction, ...]
+
+
+def inspect(
+    model: ModelLike,
+    *,
+    family: str | None = None,
+    machine: str = DEFAULT,
+    context: int | None = None,
+    batch: int = 1,
+) -> Inspection:
+    """What gatenorm understands of a model, from its config and the headers of its files; no weight is read.
+
+    Args:
+        family: as in :func:`gatenorm.open_model`.
+        machine, context, batch: what to predict for; ``this`` measures this machine.
+
+    Raises:
+        CheckpointError, FamilyError: as :func:`gatenorm.open_model`.
+        EvaluationError, PlanError: an unknown machine, or a context longer than the model's.
+    """
+    layout = open_model(model, family, fetch=False)
+    checkpoint, first = layout.checkpoint, layout.attention_layers[0]
+    roles, weights, refusal = layout.roles, attention_weights(layout, first), layout.refusal()
+    stored = ("qkv", "o") if roles.get("qkv") else ("q", "k", "v", "o")
+    prefixes = tuple(p for i in layout.attention_layers for p in layout.removed_with(i))
+    # Files may hold attention alone, of which nothing can be predicted.
+    found = predictions(layout, machine, context, batch) if Architecture.of(layout).runs else []
+    return Inspection(
+        name=checkpoint.name,
+        family=layout.model_type,
+        family_is_assumed=layout.assumed,
+        block_shape=layout.shape,
+        layers=layout.layers,
+        attention_removed_in=tuple(layout.edits.attention),
+        mlp_removed_in=tuple(layout.edits.mlp),
+        width=layout.width,
+        heads=layout.heads,
+        kv_heads=layout.kv_heads,
+        head_dim=layout.head_dim,
+        context=layout.context,
+        positions=_positions(layout),
+        norms=Norms(kind=layout.norms["kind"], before=layout.norms["input"], after=layout.norms["output"]),
+        logit_scale=layout.scale,
+        logit_scale_by_layer=tuple(map(layout.logit_scale, range(layout.layers))) if layout.scales_by_layer else None,
+        softcap=layout.softcap,
+        biases=tuple(role for role in "qkvo" if weights.bias(role) is not None),
+        normed=tuple(role for role in "qk" if weights.gain(role) is not None),
+        weights_at={role: layout.tensor(first, f"{roles[role]}.weight") for role in stored},
+        fused=roles.get("fused") if "qkv" in stored else None,
+        goes_with_the_attention=tuple(layout.block["attention"]),
+        goes_with_the_mlp=tuple(mlp_modules(layout.data)),
+        stored_as=tuple(sorted({t.dtype for t in checkpoint.specs.values()})),
+        files=dict(checkpoint.files),
+        bytes=sum(t.nbytes for t in checkpoint.specs.values()),
+        attention_bytes=sum(t.nbytes for t in checkpoint.specs.values() if t.name.startswith(prefixes)),
+        can_be_pruned=refusal is None,
+        why_not_pruned=refusal,
+        exports=forms(layout),
+        predictions=tuple(Prediction(machine=machine, **msgspec.structs.asdict(f)) for f in found),
+    )
+
+
+def forms(model: ModelLike, family: str | None = None) -> tuple[Form, ...]:
+    """Every form that the model could be exported in, with the reasons against."""
+    layout = open_model(model, family, fetch=False)
+    reasons = {target: tuple(target.obstacles(layout)) for target in export_forms()}
+    return tuple(
+        Form(
+            to=target.name,
+            engines=tuple(target.engines),
+            can=not why,
+            why_not=why,
+            notes=() if why else tuple(target.remarks(layout)),
+        )
+        for target, why in reasons.items()
+    )
+
+
+def _positions(layout: Layout) -> Positions:
+    rotary = layout.rotary
+    if rotary is None:
+        return Positions(kind="alibi" if layout.checkpoint.config.get("alibi") is True else "learned")
+    return Positions(kind="rotary", dims=rotary.dims, base=rotary.theta, type=rotary.kind)

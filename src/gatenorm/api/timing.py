@@ -1,0 +1,127 @@
+"""Speed measured: variants in turns, and what attention and MLP take of a model's time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from gatenorm.api.opening import ModelLike, open_model
+from gatenorm.engines import Setting, engine_named
+from gatenorm.errors import EvaluationError, did_you_mean
+from gatenorm.models.loading import check_hardware
+from gatenorm.progress import Progress
+from gatenorm.records.evidence.speed import Profile, Speed
+from gatenorm.records.machine import Machine
+from gatenorm.speed.measure import bench as measuring
+from gatenorm.speed.measure.profile_report import profile_model
+from gatenorm.speed.measure.variants import Variant
+from gatenorm.speed.predict.machines import THIS, machines
+from gatenorm.speed.predict.machines import machine as machine_named
+from gatenorm.speed.predict.overheads import with_overheads
+
+_ATTENTIONS = ("sdpa", "eager")
+
+
+def bench(
+    models: Sequence[ModelLike],
+    baseline: ModelLike | None = None,
+    *,
+    engine: str = "transformers",
+    lengths: Sequence[int] | None = None,
+    batches: Sequence[int] = (1,),
+    new_tokens: int = 32,
+    rounds: int = 5,
+    machine: str | None = None,
+    device: str = "cpu",
+    dtype: str = "auto",
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> list[Speed]:
+    """Latency, throughput, memory and cache of models against a baseline, all measured in turns.
+
+    Args:
+        models: checkpoints, or what :func:`gatenorm.export` wrote.
+        lengths: prompt lengths; 128, 512 and 2,048 as the contexts allow by default.
+        new_tokens: tokens decoded after each prompt.
+        rounds: times that everything is measured.
+        machine: also predict for it: ``this``, or a name such as ``h100-sxm``.
+        threads: of the processor; all that this process may use by default.
+
+    Raises:
+        EvaluationError: an engine, a data type, a device, a machine or a length that does not exist or does not fit.
+        CheckpointError, FamilyError, MissingExtraError: as opening and loading.
+    """
+    timed = engine_named(engine, "times")
+    if dtype not in ("auto", *timed.dtypes):
+        expected = ", ".join(("auto", *timed.dtypes))
+        problem = f"is not a data type of {engine}"
+        raise EvaluationError("dtype-unknown", problem, field="dtype", given=dtype, expected=expected)
+    if machine not in (None, THIS, *machines()):
+        machine_named(str(machine))  # whose error lists the known ones
+    first, others = _variant(baseline) if baseline is not None else None, [_variant(model) for model in models]
+    everyone = [*([first] if first else []), *others]
+    measuring.check(timed, everyone)
+    if engine == "transformers":
+        check_hardware(device, dtype)
+    setting = Setting(
+        cases=measuring.cases(lengths, batches, new_tokens, everyone),
+        device=device,
+        dtype=dtype,
+        threads=threads or measuring.threads_at_hand(),
+    )
+    known = None if machine is None else _machine(machine, setting, overheads=engine == "transformers")
+    protocol = measuring.Protocol(rounds, machine=known)
+    return measuring.bench(others, timed, setting, protocol, baseline=first, progress=progress)
+
+
+def profile(
+    model: ModelLike,
+    *,
+    lengths: Sequence[int] | None = None,
+    batches: Sequence[int] = (1,),
+    new_tokens: int = 8,
+    rounds: int = 3,
+    attention: str | None = None,
+    device: str = "cpu",
+    dtype: str = "auto",
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> list[Profile]:
+    """The time of attention and of MLP by prompt length, and their shares of weights, FLOPs and cache.
+
+    Args:
+        rounds: runs of which the median counts.
+        attention: ``sdpa`` or ``eager``; what transformers chooses by default.
+        lengths, batches, new_tokens, threads: as in :func:`bench`.
+
+    Raises:
+        EvaluationError, CheckpointError, FamilyError, MissingExtraError: as :func:`bench`.
+    """
+    if attention not in (None, *_ATTENTIONS):
+        hint = did_you_mean(str(attention), _ATTENTIONS)
+        raise EvaluationError("attention-unknown", "is not known", field="attention", given=attention, hint=hint)
+    layout = open_model(model)
+    cases = measuring.cases(lengths, batches, new_tokens, [Variant.of(layout)])
+    check_hardware(device, dtype)
+    setting = Setting(
+        cases=cases,
+        device=device,
+        dtype=dtype,
+        threads=threads or measuring.threads_at_hand(),
+        attention=attention,
+    )
+    return profile_model(layout, setting, rounds, progress)
+
+
+def _variant(model: ModelLike) -> Variant:
+    exported = Variant.exported(Path(model)) if isinstance(model, (str, os.PathLike)) else None
+    return exported or Variant.of(open_model(model))
+
+
+def _machine(name: str, setting: Setting, *, overheads: bool) -> Machine:
+    """The machine to predict for; ``this`` is measured as ``setting`` has it, with what transformers itself takes."""
+    dtype, device = setting.dtype, setting.device
+    computed = dtype if dtype != "auto" else "float32" if device == "cpu" else "bfloat16"
+    found = machine_named(name, computed, device, setting.threads)
+    return with_overheads(found, computed, device, setting.threads) if name == THIS and overheads else found

@@ -1,0 +1,46 @@
+"""What was pruned, in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gatenorm.cli import console
+from gatenorm.cli.tables.scores import show_cross_check
+
+
+def show(
+    layout: Any, made: Any, out: Path, nbytes: int, predicted: Any, machine: str, checked: Any, model: str
+) -> None:
+    """What is gone, what that saves, and where other criteria disagree."""
+    before = sum(layout.checkpoint.files.values())
+    console.say(_removed(layout, made))
+    cache = f"its key/value cache is {len(made.added.attention) / len(layout.attention_layers):.1%} smaller"
+    console.say(
+        f"{out}: {console.bytes_for_people(nbytes)}, {1 - nbytes / before:.1%} less than the source; "
+        + (cache if made.added.attention else "its key/value cache is as large as before")
+    )
+    if predicted is not None:
+        console.say(
+            f"predicted by the cost model on {machine}, {predicted.context:,} tokens, batch {predicted.batch}: prefill "
+            f"{predicted.prefill:.2f}x, decode {predicted.decode:.2f}x, "
+            f"cache {console.bytes_for_people(predicted.cache_bytes)}"
+        )
+    if checked:
+        show_cross_check(checked)
+    console.say(f"What it costs in quality: gatenorm eval {out} --baseline {model} --data YOUR_TEXT")
+
+
+def _removed(layout: Any, plan: Any) -> str:
+    """What the plan takes out, and what is gone in all where something was before."""
+    from gatenorm.records import spans
+
+    before = len(layout.attention_layers)
+    if not plan.edits.mlp:
+        in_all, new = f" (in all: {spans(plan.edits.attention)})" if plan.previous else "", plan.added.attention
+        return f"removed the attention of {len(new)} of {before} layers: {spans(new)}{in_all}"
+    mlps = len(layout.mlp_layers)
+    return (
+        f"removed {plan.added}: {len(plan.added.attention)} of {before} attention sublayers, {len(plan.added.mlp)} of "
+        f"{mlps} MLP sublayers" + (f" (in all: {plan.edits})" if plan.previous else "")
+    )

@@ -1,0 +1,113 @@
+"""How many removals a target needs by the cost model, and what usual numbers of them would bring."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gatenorm.errors import PlanError, named
+from gatenorm.families import Layout
+from gatenorm.models.architecture import Architecture
+from gatenorm.records import ATTENTION, MLP
+from gatenorm.records.machine import Machine
+from gatenorm.speed.predict.cost_model import Forecast, forecast, forecasts
+from gatenorm.speed.predict.machines import DEFAULT, machine
+from gatenorm.surgery.planning import check_count, count_for_share, count_for_target, most_removable, speedup_target
+
+DEFAULT_CONTEXT = 4096
+_SHARES = (0.1, 0.2, 0.4)
+_LONG = 8
+
+
+def predictions(layout: Layout, machine_name: str, context: int | None = None, batch: int = 1) -> list[Forecast]:
+    """What removing about 10%, 20% and 40% of the attention sublayers would bring, at each context length.
+
+    Raises:
+        EvaluationError: an unknown machine, or a checkpoint that is no whole model.
+        PlanError: a context longer than the model's.
+    """
+    lengths, attentions = _contexts(layout, context), len(layout.attention_layers)
+    counted, known = Architecture.of(layout), _machine(layout, machine_name)
+    counts = dict.fromkeys(count_for_share(share, attentions) for share in _SHARES)
+    return [forecast(counted, known, n, length, batch) for n in counts if n < attentions for length in lengths]
+
+
+def smallest_removal(
+    layout: Layout,
+    *,
+    target_speedup: str | None = None,
+    max_cache_gb: float | None = None,
+    machine_name: str = DEFAULT,
+    context: int | None = None,
+    batch: int = 1,
+    protect: Sequence[int] = (),
+    kind: str = ATTENTION,
+) -> Forecast | None:
+    """The forecast for the smallest number of removals that meets the targets; ``None`` where the cache fits as it is.
+
+    Args:
+        target_speedup: ``1.2``, which prefill and decode must both reach, or ``prefill=1.2`` or ``decode=1.2``.
+        max_cache_gb: gigabytes (10^9 bytes) that the key/value cache may take at ``context`` and ``batch``.
+        protect: layers that must stay.
+        kind: what is removed of a layer: ``attention``, ``mlp``, or ``block`` for both.
+
+    Raises:
+        PlanError: a target that is no speed-up, or out of reach, or a smaller cache from MLPs, which have none.
+        EvaluationError: as :func:`predictions`.
+    """
+    # Both before a machine is measured.
+    phases, wanted = speedup_target(target_speedup) if target_speedup is not None else ((), 1.0)
+    limit = None if max_cache_gb is None else max_cache_gb * 1e9
+    if limit is not None and not limit > 0:
+        raise PlanError(
+            "cache-out-of-range", "is out of range", field="max_cache_gb", given=max_cache_gb, expected="GB above 0"
+        )
+    if limit is not None and kind == MLP:
+        raise PlanError(
+            "mlp-without-cache",
+            "cannot be reached without MLPs, which have no KV cache",
+            field="max_cache_gb",
+            given=max_cache_gb,
+            expected=f"{named('kind')} attention or block",
+        )
+    length, counted = _contexts(layout, context)[0], Architecture.of(layout)
+    check_count(layout, 1, protect, kind)
+    smaller = limit is not None and counted.cache_bytes(length, batch) > limit
+    if not phases and not smaller:
+        return None
+    found = forecasts(counted, _machine(layout, machine_name), length, batch, kind=kind)
+    found = found[: most_removable(layout, protect, kind)]
+    counts = []
+    if phases:
+        reached = [min(getattr(f, phase) for phase in phases) for f in found]
+        counts.append(count_for_target(reached, wanted, "target_speedup"))
+    if smaller and limit is not None:
+        least = found[-1].cache_bytes if found else counted.cache_bytes(length, batch)
+        if least > limit:
+            raise PlanError(
+                "out-of-reach",
+                f"is out of reach: {least / 1e9:.3g} GB remain with {len(found)} removed",
+                field="max_cache_gb",
+                given=max_cache_gb,
+            )
+        counts.append(next(f.count for f in found if f.cache_bytes <= limit))
+    return found[max(counts) - 1]
+
+
+def _contexts(layout: Layout, asked: int | None) -> list[int]:
+    """The context lengths to predict for: the one asked for, or 4,096 and the model's longest, at most 32,768."""
+    longest = layout.context
+    if asked is not None:
+        if longest and asked > longest:
+            raise PlanError(
+                "context-too-long", f"is longer than the model's {longest:,} tokens", field="context", given=asked
+            )
+        return [asked]
+    usual = min(DEFAULT_CONTEXT, longest or DEFAULT_CONTEXT)
+    far = min(longest or usual, _LONG * DEFAULT_CONTEXT)
+    return [usual] if far <= usual else [usual, far]
+
+
+def _machine(layout: Layout, name: str) -> Machine:
+    """The machine of that name; ``this`` is measured in the type that the weights are stored in."""
+    stored = {t.dtype for t in layout.checkpoint.specs.values()}
+    return machine(name, "bfloat16" if stored & {"BF16", "F16"} else "float32")
