@@ -10,14 +10,17 @@ import pytest
 from msgspec.structs import replace
 
 from gatenorm.audit.judge.gates import GATES, check_gates, hold, limits, outcome_of
-from gatenorm.audit.judge.metrics import Findings, Reading, domain_divergence, findings
+from gatenorm.audit.judge.metrics import Reading, domain_divergence
 from gatenorm.audit.judge.verdict import verdict
 from gatenorm.audit.plan.candidates import nearest, unstable
 from gatenorm.audit.run.main import failed
 from gatenorm.errors import AuditError
+from gatenorm.findings import Findings, findings
 from gatenorm.records import Edits, Evidence, ModelIdentity, Plan, to_json
 from gatenorm.records.audit import CANDIDATE, FAILS, INCONCLUSIVE, PASSES, AuditedVariant, BestSupported, GateResult
 from gatenorm.records.evidence import (
+    RETRIEVAL,
+    TASKS,
     Cell,
     Data,
     Figure,
@@ -45,7 +48,7 @@ from tests.report.audits import audit as audit_fixture
 
 NOBODY = ModelIdentity("nobody", "llama", 4, "0", {})
 DATA = Data(name="some", sha256="1")
-RETRIEVAL = RetrievalProtocol(
+PROTOCOL = RetrievalProtocol(
     asks="one fact",
     lengths=(128,),
     depths=(0.5,),
@@ -143,7 +146,7 @@ def share(kind: str, metric: str, right: int, items: int, chance: float = 0.25, 
         return Retrieval(
             model=NOBODY,
             data=data,
-            protocol=RETRIEVAL,
+            protocol=PROTOCOL,
             form=task,
             choice=figure,
             greedy=figure,
@@ -161,6 +164,7 @@ def share(kind: str, metric: str, right: int, items: int, chance: float = 0.25, 
         model=NOBODY,
         data=data,
         name=task,
+        topic=RETRIEVAL if task.startswith("recall") else TASKS,
         metrics={metric: figure},
         count=items,
         chance=chance,

@@ -123,3 +123,30 @@ def test_a_family(run: Run, tiny_models: TinyModels, tmp_path: Path):
     through, plain = (scored(run("score", one, "--json", "-")) for one in (model, tiny_models("llama-gqa")))
     assert through["model"]["model_type"] == "example-llama"
     assert through["layers"] == plain["layers"]
+
+
+def test_an_evaluation_in_an_audit(run: Run, tmp_path: Path):
+    """Asked for by name, it is measured of every candidate, and its metric is a gate."""
+    config = {
+        "budgets": {"shares": [0.125]},
+        "rankings": {"criteria": ["gate-norm"], "samples": 2, "length": 32, "random_draws": 0},
+        "evaluation": {
+            "others": ["vocabulary"],
+            "stories_limit": 2,
+            "zeroshot_limit": 2,
+            "refusal": "none",
+            "retrieval": False,
+        },
+        "speed": {"engines": []},
+        "gates": {"vocabulary": 0},
+    }
+    (tmp_path / "audit.yaml").write_text(json.dumps(config))
+    audit = json.loads(
+        run("audit", "demo", "-o", tmp_path / "audit", "--config", tmp_path / "audit.yaml", "--json", "-")
+    )
+    candidates = [v for v in audit["variants"] if v["role"] == "candidate"]
+    assert candidates
+    for variant in candidates:
+        gate = next(g for g in variant["gates"] if g["gate"] == "vocabulary")
+        assert (gate["value"], gate["unit"], gate["outcome"]) == (0.0, "tokens", "passes")
+        assert any(e["schema"] == "example/vocabulary/1" for e in variant["evidence"])

@@ -16,6 +16,7 @@ from gatenorm.cli.evaluate_columns import (
     table_of,
     with_error,
 )
+from gatenorm.findings import Findings, perplexities, within_chance
 from gatenorm.records.evidence import (
     Comparison,
     Evidence,
@@ -34,8 +35,6 @@ from gatenorm.records.evidence import (
 
 _WORST = 5
 _FLIPPED = 12
-# Two models' standard errors from chance, below which a task says nothing of either.
-_SURE = 2.0
 
 
 def show(records: Sequence[Evidence]) -> None:
@@ -59,7 +58,8 @@ def _perplexity(records: Sequence[Perplexity], changes: Sequence[Comparison]) ->
         table.add_column(column, justify="right")
     foreign = other_tokens(records)
     for record in records:
-        change = "" if record is first or foreign else f"{record.perplexity / first.perplexity - 1:+.2%}"
+        risen = [] if record is first or foreign else perplexities(Findings.of_records([first], [record, *changes]))
+        change = f"{risen[0].difference:+.2%}" if risen else ""
         table.add_row(
             Text(record.model.name),
             str(record.edits) if mlps else spans(record.edits.attention),
@@ -144,7 +144,7 @@ def _zeroshot(records: Sequence[ZeroShot], changes: Sequence[Comparison]) -> Non
             lost = f"{cut} requests lost what came before {longest} tokens"
             console.say(f"note: {record.model.name}, {record.name}: {lost}")
     compared = {r.model.name for r in records[: len(by_task(records))]}
-    dull = [r.name for r in records if r.model.name in compared and _at_chance(r.metrics[r.headline], r.chance)]
+    dull = [r.name for r in records if r.model.name in compared and within_chance(r.metrics[r.headline], r.chance)]
     if dull:
         console.say(
             f"note: within two standard errors of chance: {', '.join(dict.fromkeys(dull))}; what a model never knew, "
@@ -232,7 +232,7 @@ def _retrieval(records: Sequence[Retrieval], changes: Sequence[Comparison]) -> N
         console.print_table(cells)
     say_protocol(records[0], "lengths", "depths", "mean_tokens")
     first = records[0]
-    dull = [r.form for r in records if r.model.name == first.model.name and _at_chance(r.choice, r.chance)]
+    dull = [r.form for r in records if r.model.name == first.model.name and within_chance(r.choice, r.chance)]
     if dull:
         console.say(f"note: {first.model.name} is within two standard errors of chance: {', '.join(dull)}")
 
@@ -279,12 +279,6 @@ _VIEWS: dict[type[Evidence], Callable[[Sequence[Any], Sequence[Comparison]], Non
     Retrieval: _retrieval,
     Positions: _positions,
 }
-
-
-def _at_chance(share: Figure, chance: float | None) -> bool:
-    """Whether a score lies within two standard errors of chance; where its error is unknown, it may lie anywhere."""
-    error = math.inf if share.stderr is None else share.stderr
-    return chance is not None and abs(share.value - chance) < _SURE * error
 
 
 def _reply(item: dict[str, Any]) -> str:

@@ -18,7 +18,18 @@ from gatenorm.evaluation.core.text import Text
 from gatenorm.evaluation.statistics.paired_statistics import mean_figure
 from gatenorm.evaluation.tasks.perplexity import Protocol, perplexity
 from gatenorm.models.forward import not_finite
-from gatenorm.records.evidence import Data, Figure, Perplexity, TaskItem, TaskProtocol, WorldTask
+from gatenorm.records.evidence import (
+    REFUSAL,
+    RETRIEVAL,
+    TASKS,
+    Data,
+    Figure,
+    Perplexity,
+    TaskItem,
+    TaskProtocol,
+    Topic,
+    WorldTask,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -92,6 +103,7 @@ def task(
     digest = _digest([part for i in asked for part in (i.prompt, *i.candidates, str(i.answer))])
     return WorldTask(
         name=kind.name,
+        topic=_topic(kind.name),
         metrics=metrics,
         count=count,
         chance=sum(i.chance for i in asked) / count,
@@ -108,6 +120,10 @@ def task(
         seconds=time.perf_counter() - began,
         items=tuple(TaskItem(id=number, metrics=scored) for number, scored in enumerate(found)),
     )
+
+
+def _topic(name: str) -> Topic:
+    return RETRIEVAL if name.startswith("recall") else REFUSAL if name.startswith("refusal") else TASKS
 
 
 def _verdict(likelihoods: Sequence[float], answer: int) -> dict[str, float]:

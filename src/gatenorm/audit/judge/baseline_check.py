@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gatenorm.audit.output.formatting import amount
 from gatenorm.evaluation.statistics.paired_statistics import compare
+from gatenorm.findings import rise
 from gatenorm.records.audit import PRUNED, AuditedVariant
 from gatenorm.records.evidence import Diagnostic, Evidence, Perplexity, of_type
 
@@ -87,4 +87,4 @@ def _told(case: Mapping[str, Any]) -> str:
 
 def _rise(nll: float, whole: Perplexity) -> float:
     """Of perplexity, in percent."""
-    return 100 * math.expm1(min(nll - whole.nll, 700.0))
+    return 100 * rise(nll - whole.nll)

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gatenorm.audit.judge.metrics import unpruned
 from gatenorm.audit.plan.config import Cost
-from gatenorm.evaluation.statistics.paired_statistics import median_interval
+from gatenorm.findings import RequestSpeedup, request_speedups
 from gatenorm.records.audit import CostBenefit, CostCase
-from gatenorm.records.evidence import Evidence, Speed, of_type
+from gatenorm.records.evidence import Evidence, Speed
 
 # Below this, a saving is no reason to change a model.
 _PAYS = 1.02
@@ -26,11 +25,7 @@ def cost_benefit(before: Sequence[Evidence], after: Sequence[Evidence], asked: C
     decode throughput ``v`` in tokens a second. Without a price only the speeds are compared;
     ``None`` where nothing was timed.
     """
-    found = []
-    for evidence in of_type(after, Speed):
-        partner = unpruned(before, evidence) if evidence.measured else None
-        if partner is not None:
-            found.append(_case(partner, evidence, asked))
+    found = [_case(speedup, asked) for speedup in request_speedups(before, after)]
     if not found:
         return None
     benefit = CostBenefit(cases=tuple(found), sentence=_sentence(found, asked))
@@ -39,11 +34,9 @@ def cost_benefit(before: Sequence[Evidence], after: Sequence[Evidence], asked: C
     return msgspec.structs.replace(benefit, price_per_hour=asked.price_per_hour, currency=asked.currency)
 
 
-def _case(before: Speed, after: Speed, asked: Cost) -> CostCase:
-    protocol = after.protocol
+def _case(speedup: RequestSpeedup, asked: Cost) -> CostCase:
+    before, after, protocol = speedup.before, speedup.after, speedup.after.protocol
     tokens, new, batch = protocol.prompt_tokens, protocol.new_tokens, protocol.batch
-    ratios = [b / a for b, a in zip(before.request_seconds, after.request_seconds, strict=True)]
-    low, high = median_interval(ratios) or (None, None)
     speedups = {f"{name}_speedup": found.median for name in _PHASES if (found := after.phase(name).speedup)}
     costs = {}
     if asked.price_per_hour:
@@ -57,10 +50,10 @@ def _case(before: Speed, after: Speed, asked: Cost) -> CostCase:
         prompt_tokens=tokens,
         new_tokens=new,
         batch=batch,
-        request_speedup=statistics.median(ratios),
-        request_speedup_low=low,
-        request_speedup_high=high,
-        rounds=len(ratios),
+        request_speedup=speedup.value,
+        request_speedup_low=speedup.low,
+        request_speedup_high=speedup.high,
+        rounds=speedup.rounds,
         request_ideal=_ideal(before, after),
         cache_share_removed=after.cache_share_removed,
         **speedups,

@@ -14,12 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from gatenorm.audit.judge import metrics as readings
-from gatenorm.audit.judge.metrics import Find, Findings, Reading
+from gatenorm.audit.judge.metrics import Find, Reading
 from gatenorm.audit.output.formatting import amount
 from gatenorm.errors import AuditError, did_you_mean
+from gatenorm.evaluation.core.registry import Metric, known_tasks
+from gatenorm.findings import Findings
 from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, GateResult
 
 
@@ -122,6 +125,25 @@ _ALL = (
 GATES: Mapping[str, Gate] = {gate.name: gate for gate in _ALL}
 
 
+@cache
+def gates() -> Mapping[str, Gate]:
+    """All gates by name: those above, and one for each evaluation of another package that says how it is judged."""
+    added = {name: task.metric for name, task in known_tasks().items() if task.metric is not None}
+    return {**GATES, **{name: _gate_of(name, metric) for name, metric in added.items()}}
+
+
+def _gate_of(name: str, metric: Metric) -> Gate:
+    return Gate(
+        name=name,
+        what=f"by how much {metric.name} got worse",
+        unit=metric.unit,
+        limit=None,
+        reason="the limit that was asked for; the package of this evaluation sets none",
+        needs=name,
+        find=readings.metric_loss(name, metric.name, metric.more_is_better),
+    )
+
+
 def check_gates(given: Mapping[str, Any]) -> dict[str, float | None]:
     """Limits by gate; ``None`` (or ``off``, which YAML reads as false) takes a gate away.
 
@@ -130,9 +152,9 @@ def check_gates(given: Mapping[str, Any]) -> dict[str, float | None]:
     """
     found: dict[str, float | None] = {}
     for name, limit in given.items():
-        if name not in GATES:
-            raise AuditError("gate-unknown", "is not a gate", field=f"gates.{name}", hint=did_you_mean(name, GATES))
-        found[name] = None if limit is None or limit is False else number_of(limit, GATES[name])
+        if name not in gates():
+            raise AuditError("gate-unknown", "is not a gate", field=f"gates.{name}", hint=did_you_mean(name, gates()))
+        found[name] = None if limit is None or limit is False else number_of(limit, gates()[name])
     return found
 
 
@@ -160,7 +182,7 @@ def number_of(limit: Any, gate: Gate) -> float:
 
 def limits(given: Mapping[str, Any]) -> dict[str, float]:
     """All limits that apply: the defaults, changed by what was given."""
-    merged = {name: gate.limit for name, gate in GATES.items()} | check_gates(given)
+    merged = {name: gate.limit for name, gate in gates().items()} | check_gates(given)
     return {name: limit for name, limit in merged.items() if limit is not None}
 
 
@@ -219,5 +241,5 @@ def outcome_of(results: Sequence[GateResult], rejected: str = "") -> str:
     """What all gates together say: one failure is enough; to pass, all must, one of them about quality."""
     if rejected or any(r.outcome == FAILS for r in results):
         return FAILS
-    passes = all(r.outcome == PASSES for r in results) and any(GATES[r.gate].quality for r in results)
+    passes = all(r.outcome == PASSES for r in results) and any(gates()[r.gate].quality for r in results)
     return PASSES if passes else INCONCLUSIVE

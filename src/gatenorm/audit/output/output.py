@@ -11,7 +11,6 @@ from pathlib import Path
 from gatenorm.analysis.diagnostics import curve_signatures
 from gatenorm.audit.judge.baseline_check import unbeaten
 from gatenorm.audit.judge.cost_benefit import cost_benefit
-from gatenorm.audit.judge.metrics import findings
 from gatenorm.audit.judge.verdict import verdict
 from gatenorm.audit.output import repro_commands as commands
 from gatenorm.audit.output.model_card import write_card
@@ -20,6 +19,7 @@ from gatenorm.audit.plan.rankings import comparison
 from gatenorm.audit.run.jobs import software
 from gatenorm.audit.run.workflow import STEPS, Workflow
 from gatenorm.files import write_json
+from gatenorm.findings import findings
 from gatenorm.records import Diagnostic, to_json
 from gatenorm.records.audit import (
     DONE,

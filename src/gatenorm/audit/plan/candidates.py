@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from gatenorm.analysis.agreement import label
 from gatenorm.analysis.diagnostics import HIGH_PERPLEXITY, JUMP
-from gatenorm.audit.judge.gates import GATES, hold, outcome_of
-from gatenorm.audit.judge.metrics import Findings, findings
+from gatenorm.audit.judge.gates import gates, hold, outcome_of
 from gatenorm.audit.plan.budgets import Budget
 from gatenorm.audit.plan.rankings import in_file_names
 from gatenorm.families import Layout
+from gatenorm.findings import Findings, findings
 from gatenorm.records import Evidence, Plan, Scores
 from gatenorm.records.audit import CANDIDATE, FAILS, PASSES, PRUNED, AuditedVariant, CostBenefit
 from gatenorm.records.evidence import Measurements
@@ -74,7 +74,7 @@ def audited(
 ) -> AuditedVariant:
     """The record of a variant: its evidence, what changed, and what the gates say of it."""
     found: Findings = findings(before, one.records)
-    results = tuple(hold(GATES[name], limit, found) for name, limit in limits.items())
+    results = tuple(hold(gates()[name], limit, found) for name, limit in limits.items())
     if one.role != CANDIDATE:
         results = tuple(result for result in results if result.value is not None)
     return AuditedVariant(
@@ -118,7 +118,7 @@ def nearest(variants: Sequence[AuditedVariant]) -> AuditedVariant | None:
 def _excess(variant: AuditedVariant) -> float:
     excess = 0.0
     for gate in variant.gates:
-        sign = -1.0 if GATES[gate.gate].least else 1.0
+        sign = -1.0 if gates()[gate.gate].least else 1.0
         values = [sign * (v - gate.limit) for v in (gate.value, gate.low, gate.high) if v is not None]
         excess = max([excess, *(v / max(1.0, abs(gate.limit)) for v in values)])
     return excess

@@ -58,7 +58,8 @@ class Evaluation(Value, frozen=True):
 
     ``stories_limit`` is for the built-in model's own stories, which are used where no text is given. ``refusal`` is a
     file, ``packaged`` for the set that comes with gatenorm, ``auto`` for that set where the model has a chat template
-    (or speaks the built-in model's language), or ``none``.
+    (or speaks the built-in model's language), or ``none``. ``others`` are further evaluations of ``gatenorm eval``,
+    such as those of other packages, as ``NAME`` or ``NAME=DATA``.
     """
 
     texts: tuple[TextData | Text, ...] = ()
@@ -75,6 +76,7 @@ class Evaluation(Value, frozen=True):
     retrieval_limit: Count | None = None
     retrieval_window: Annotated[int, Meta(ge=96)] | None = None
     new_tokens: Count = 32
+    others: tuple[Text, ...] = ()
 
     @property
     def text_data(self) -> tuple[TextData, ...]:

@@ -34,8 +34,9 @@ STEPS = {_TEXTS: 3, _TASKS: 3, _DOMAIN: 4, _REFUSAL: 5, _RETRIEVAL: 5}
 class Asked:
     """One evaluation, the same for every variant.
 
-    ``feeds`` is what gates call it by; ``task``, ``data`` and ``request`` are those of ``gatenorm eval``; ``key`` is
-    what decides its result besides the model; ``paired`` says that it needs both models at once.
+    ``feeds`` is what gates call it by, its name where it has a gate of its own; ``task``, ``data`` and ``request`` are
+    those of ``gatenorm eval``; ``key`` is what decides its result besides the model; ``paired`` says that it needs both
+    models at once.
     """
 
     feeds: str
@@ -48,7 +49,7 @@ class Asked:
 
     @property
     def step(self) -> int:
-        return STEPS[self.feeds]
+        return STEPS.get(self.feeds, 3)
 
 
 def evaluations(layout: Layout, asked: Evaluation, *, runs: bool) -> tuple[list[Asked], list[NotExamined]]:
@@ -61,7 +62,7 @@ def evaluations(layout: Layout, asked: Evaluation, *, runs: bool) -> tuple[list[
         EvaluationError, MissingExtraError: data that are missing or do not serve, before any work.
     """
     if not runs:
-        if asked.texts or asked.zeroshot or asked.domain or asked.refusal not in _REFUSALS:
+        if asked.texts or asked.zeroshot or asked.domain or asked.others or asked.refusal not in _REFUSALS:
             raise EvaluationError(
                 "model-cannot-run", f"{layout.checkpoint.name} cannot be run, so nothing can be evaluated on it"
             )
@@ -74,7 +75,7 @@ def evaluations(layout: Layout, asked: Evaluation, *, runs: bool) -> tuple[list[
     def add(feeds: str, name: str, task: str, data: tuple[str, ...] = (), paired: bool = False, **request: Any) -> None:
         known = registry.known_tasks(own, data)
         how = Request(**request)
-        with fields_named(_FIELDS | {"data": _KEYS[feeds]}):
+        with fields_named(_FIELDS | {"data": _KEYS.get(feeds, "evaluation.others")}):
             jobs = registry.prepare([task], data, replace(how, context=layout.context), baseline=True, known=known)
         key = [[job.kind, job.title, dict(job.key)] for job in jobs]
         found.append(Asked(feeds, name, task, data, how, key, paired))
@@ -127,6 +128,10 @@ def evaluations(layout: Layout, asked: Evaluation, *, runs: bool) -> tuple[list[
         add(_DOMAIN, "your workload", "domain", domain, True, limit=asked.domain_limit, new_tokens=asked.new_tokens)
     _refusal(layout, asked, own, add, add_own, missing)
     _retrieval(asked, add, add_own, missing)
+    for entry in asked.others:
+        name, _, data = entry.partition("=")
+        ((task, _argument),) = registry.choose([name], registry.known_tasks(own))
+        add(task.name, task.what, name, (entry,) if data else (), task.compares)
     return found, missing
 
 

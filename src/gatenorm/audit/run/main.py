@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from gatenorm import api
-from gatenorm.audit.judge.gates import GATES, limits
+from gatenorm.audit.judge.gates import gates, limits
 from gatenorm.audit.plan.budgets import Budget, budgets
 from gatenorm.audit.plan.config import Config
 from gatenorm.audit.plan.evaluations import Asked, evaluations
@@ -103,7 +103,7 @@ def _prepare(model: str, directory: Path, config: Config, fail_on: str | None) -
         if not kind.installed:
             raise MissingExtraError(f"the engine {engine}", kind.package, kind.extra)
     available = {a.feeds for a in asked} | _measured(config, runs=runs)
-    active = {name: limit for name, limit in limits(config.gates).items() if GATES[name].needs in available}
+    active = {name: limit for name, limit in limits(config.gates).items() if gates()[name].needs in available}
     _check_gates(config, available, active, fail_on)
     for module, package in (("jinja2", "jinja2"), ("altair", "altair"), ("vl_convert", "vl-convert-python")):
         if find_spec(module) is None:
@@ -206,17 +206,17 @@ def failed(audit: Audit, fail_on: str) -> list[str]:
 def _check_gates(config: Config, available: set[str], active: Mapping[str, float], fail_on: str | None) -> None:
     for name, limit in config.gates.items():
         if limit is not None and name not in active:
-            needs = GATES[name].needs
+            needs = gates()[name].needs
             raise AuditError(
                 "gate-not-measured",
                 f"needs an evaluation that is not asked for ({needs})",
                 field=f"gates.{name}",
-                hint=_HOW[needs],
+                hint=_how(needs),
             )
     gate = config.search.gate
     if gate is not None:
-        if gate not in GATES or not GATES[gate].probes:
-            known = [name for name, one in GATES.items() if one.probes]
+        if gate not in gates() or not gates()[gate].probes:
+            known = [name for name, one in gates().items() if one.probes]
             raise AuditError(
                 "gate-not-searchable",
                 "cannot be searched by",
@@ -227,10 +227,10 @@ def _check_gates(config: Config, available: set[str], active: Mapping[str, float
         if gate not in active:
             raise AuditError(
                 "gate-not-measured",
-                f"needs an evaluation that is not asked for ({GATES[gate].needs})",
+                f"needs an evaluation that is not asked for ({gates()[gate].needs})",
                 field="search.gate",
                 given=gate,
-                hint=_HOW[GATES[gate].needs],
+                hint=_how(gates()[gate].needs),
             )
     if fail_on is not None and fail_on != ANY and fail_on not in active:
         raise AuditError(
@@ -251,6 +251,10 @@ _HOW = {
     "speed": f"name an engine in {named('speed.engines')}, such as transformers",
     "verify": f"name an engine in {named('speed.engines')} that reads exports, such as llamacpp",
 }
+
+
+def _how(needs: str) -> str:
+    return _HOW.get(needs, f"add {needs} to {named('evaluation.others')}")
 
 
 def _measured(config: Config, *, runs: bool) -> set[str]:

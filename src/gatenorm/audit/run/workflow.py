@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from gatenorm.analysis.agreement import label
 from gatenorm.analysis.cross_check import held_against
-from gatenorm.audit.judge.gates import GATES, hold
-from gatenorm.audit.judge.metrics import findings
+from gatenorm.audit.judge.gates import gates, hold
 from gatenorm.audit.judge.search import ASSUMPTION, largest
 from gatenorm.audit.plan import rankings
 from gatenorm.audit.plan.budgets import ASKED, Budget, decision_count
@@ -19,6 +18,7 @@ from gatenorm.audit.run import speed
 from gatenorm.audit.run import variant_writer as building
 from gatenorm.audit.run.job_cache import Measuring, records_or_raise
 from gatenorm.errors import AuditError, CriterionError, did_you_mean
+from gatenorm.findings import findings
 from gatenorm.records import Evidence, Scores
 from gatenorm.records.audit import CANDIDATE, COMPARISON, INCONCLUSIVE, BestSupported, GateResult, NotExamined, Search
 from gatenorm.records.evidence import Perplexity, Speed, of_type
@@ -112,7 +112,7 @@ class Workflow:
             self._evaluate(texts[:1], self.comparisons, baseline=False)
         for one in self.candidates:
             self._reject(one)
-        self._evaluate([a for a in self.asked if a.feeds == "tasks"], self.candidates)
+        self._evaluate([a for a in self.asked if a.step == 3 and a.feeds != "texts"], self.candidates)
         rejected = [c.name for c in self.candidates if c.rejected]
         self.details[3] = f"{len(rejected)} rejected early" + (f": {', '.join(rejected)}" if rejected else "")
 
@@ -196,7 +196,7 @@ class Workflow:
         if asked.gate is None:
             return
         assert self.best is not None
-        gate, limit = GATES[asked.gate], self.limits[asked.gate]
+        gate, limit = gates()[asked.gate], self.limits[asked.gate]
         name = asked.criterion or self.best.ranking
         if name not in self.scores:
             raise AuditError(

@@ -15,12 +15,22 @@ from gatenorm.models.named import NamedModel
 
 
 @dataclass(frozen=True)
+class Metric:
+    """The number of a record by which an audit judges a model, in ``unit``, and in which direction it is better."""
+
+    name: str
+    unit: str
+    more_is_better: bool = True
+
+
+@dataclass(frozen=True)
 class Task:
     """What can be measured: ``what`` for people, ``home`` the module that prepares it (or ``module:function``).
 
     ``data`` is what the task reads of ``--data``: ``text`` (a file), ``directory``, ``own`` (a file that is meant for
     this task and no other) or ``none``; ``compares`` whether it needs ``--baseline``; ``argument`` what may follow a
-    colon. ``language`` names the model whose language it is in; empty for tasks of any model.
+    colon. ``language`` names the model whose language it is in; empty for tasks of any model. ``metric`` makes a gate
+    of it: what of the records whose kind is the task's name an audit compares with the unpruned model's.
     """
 
     name: str
@@ -30,6 +40,7 @@ class Task:
     compares: bool = False
     argument: str | None = None
     language: str = ""
+    metric: Metric | None = None
 
 
 _TASKS = "gatenorm.evaluation.tasks"

@@ -21,6 +21,9 @@ from gatenorm.records.evidence.speed import (
     Spread,
 )
 from gatenorm.records.evidence.tasks import (
+    REFUSAL,
+    RETRIEVAL,
+    TASKS,
     AverageProtocol,
     Cell,
     Harness,
@@ -33,6 +36,7 @@ from gatenorm.records.evidence.tasks import (
     TaskEvidence,
     TaskItem,
     TaskProtocol,
+    Topic,
     WorldTask,
     ZeroShot,
     ZeroShotAverage,
@@ -42,6 +46,9 @@ from gatenorm.records.evidence.workload import Workload, WorkloadItem, WorkloadP
 from gatenorm.records.serialization import from_json
 
 __all__ = [
+    "REFUSAL",
+    "RETRIEVAL",
+    "TASKS",
     "AverageProtocol",
     "Bucket",
     "Cell",
@@ -77,6 +84,7 @@ __all__ = [
     "TaskItem",
     "TaskProtocol",
     "TextProtocol",
+    "Topic",
     "Workload",
     "WorkloadItem",
     "WorkloadProtocol",

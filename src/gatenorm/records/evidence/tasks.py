@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final, Literal
 
 import msgspec
 
@@ -34,9 +35,17 @@ class TaskProtocol(Protocol, frozen=True, kw_only=True, omit_defaults=True):
     worlds: str = ""
 
 
+# What a task is about: with which others it is judged.
+Topic = Literal["tasks", "retrieval", "refusal"]
+TASKS: Final = "tasks"
+RETRIEVAL: Final = "retrieval"
+REFUSAL: Final = "refusal"
+
+
 class TaskEvidence(Evidence, frozen=True, kw_only=True):
     """What a task's ``metrics`` were over ``count`` items, and what guessing would give."""
 
+    topic: Topic = TASKS
     protocol: TaskProtocol = TaskProtocol()
     name: str
     metrics: dict[str, Figure]
@@ -145,6 +154,11 @@ class Retrieval(Evidence, frozen=True, kw_only=True, tag="gatenorm/retrieval/1")
     @property
     def task(self) -> str:
         return self.form
+
+    @property
+    def topic(self) -> Topic:
+        """What it is about."""
+        return RETRIEVAL
 
     @property
     def headline(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gatenorm.findings import retrieval
 from gatenorm.records import Evidence
 from gatenorm.records.audit import Audit, AuditedVariant
 from gatenorm.records.evidence import Positions, Retrieval, of_type
@@ -30,7 +31,7 @@ def section(audit: Audit) -> Section:
             )
         )
         blocks.append(Charts(maps))
-    own = {title(v): changes for v in measured.candidates(audit) if (changes := measured.retrieval(audit, v))}
+    own = {title(v): changes for v in measured.candidates(audit) if (changes := retrieval(measured.found(audit, v)))}
     if own:
         blocks.append(changes_chart("retrieval-change", "Retrieval, change by form", own, "form"))
     positions = _positions(audit)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gatenorm.findings import Change, divergence, perplexities, refusals, tasks
 from gatenorm.records.audit import CANDIDATE, Audit, AuditedVariant
-from gatenorm.records.evidence import Comparison, Refusal, kind_of, of_type
+from gatenorm.records.evidence import Comparison, Refusal, Workload, kind_of, of_type
 from gatenorm.report.figures.curve import curve_figure
 from gatenorm.report.figures.pareto import tradeoff_figure
 from gatenorm.report.figures.series import Point, Series
 from gatenorm.report.page import audit_view as measured
-from gatenorm.report.page.audit_view import Change, title
+from gatenorm.report.page.audit_view import title
 from gatenorm.report.page.blocks import Block, Cell, Chart, Column, Details, Heading, Row, Section, Table, Text, numeric
 from gatenorm.report.page.changes import changes_chart
 from gatenorm.report.page.wording import NONE, fixed, number, percent, span, times
@@ -21,7 +22,7 @@ _SHOWN = 5
 def tradeoff(audit: Audit) -> Section:
     """What each variant loses in perplexity beside what it gains in speed, and by how much was removed."""
     measured_ones = [
-        v for v in (*measured.candidates(audit), *measured.comparisons(audit)) if measured.perplexities(audit, v)
+        v for v in (*measured.candidates(audit), *measured.comparisons(audit)) if perplexities(measured.found(audit, v))
     ]
     if not measured_ones:
         text = Text("No variant's perplexity was measured: see what was not examined.")
@@ -46,13 +47,13 @@ def behaviour(audit: Audit) -> Section:
     """Tasks, refusals and the user's own workload, as changes against the unpruned model."""
     own = measured.candidates(audit)
     blocks: list[Block] = []
-    by_model = {title(v): changes for v in own if (changes := measured.tasks(audit, v))}
+    by_model = {title(v): changes for v in own if (changes := tasks(measured.found(audit, v)))}
     if by_model:
         blocks += [Heading("General tasks"), changes_chart("tasks", "Accuracy, task by task", by_model)]
-    asked = [(v, changes) for v in own if (changes := measured.refusals(audit, v))]
+    asked = [(v, changes) for v in own if (changes := refusals(measured.found(audit, v)))]
     if asked:
         blocks += [Heading("Refusals"), *_refusals(asked)]
-    followed = [v for v in own if measured.domain(v)]
+    followed = [(v, found) for v in own if (found := divergence(measured.found(audit, v)))]
     if followed:
         blocks += [Heading("Your own workload"), *_domain(followed)]
     if not blocks:
@@ -68,7 +69,7 @@ def _against_speed(audit: Audit, timed: Sequence[AuditedVariant], at: tuple[str,
         comparison = all(v.role != CANDIDATE for v in own)
         points = []
         for variant in own:
-            speed, change = measured.told_speed(audit, variant), measured.perplexities(audit, variant)[0]
+            speed, change = measured.told_speed(audit, variant), perplexities(measured.found(audit, variant))[0]
             if speed is None:
                 continue
             prefill, rise = speed.numbers()["prefill_speedup"], percent(change.difference, 2, sign=True)
@@ -82,7 +83,7 @@ def _against_speed(audit: Audit, timed: Sequence[AuditedVariant], at: tuple[str,
         series.append(Series(name, tuple(points), n, marks="hollow" if comparison else "filled"))
     columns = [Column("Variant"), Column("Criterion"), numeric("Removed")]
     columns += [numeric("Prefill", "×"), numeric("Decode", "×"), numeric("Perplexity rise", "%")]
-    where = measured.perplexities(audit, timed[0])[0].name
+    where = perplexities(measured.found(audit, timed[0]))[0].name
     return Chart(
         name="tradeoff",
         title="Perplexity rise against prefill speed-up",
@@ -101,14 +102,14 @@ def _by_count(audit: Audit, own: Sequence[AuditedVariant]) -> Chart:
     for n, (criterion, variants) in enumerate(_by_criterion(own).items()):
         points = []
         for variant in sorted(variants, key=lambda v: len(v.plan.added.attention)):
-            value, count = measured.perplexities(audit, variant)[0].after, len(variant.plan.added.attention)
+            value, count = perplexities(measured.found(audit, variant))[0].after, len(variant.plan.added.attention)
             points.append(Point(count, value, f"{title(variant)}: {count} removed, perplexity {number(value)}"))
         name = criterion if any(v.role == CANDIDATE for v in variants) else f"{criterion} (comparison)"
         series.append(Series(name, tuple(points), n))
-    first = measured.perplexities(audit, own[0])[0]
+    first = perplexities(measured.found(audit, own[0]))[0]
     rows: list[Row] = []
     for variant in own:
-        for change in measured.perplexities(audit, variant):
+        for change in perplexities(measured.found(audit, variant)):
             ends = span(change.low, change.high, lambda v: percent(v, 2, sign=True))
             rows.append(
                 [
@@ -189,12 +190,10 @@ def _did(item: dict[str, object]) -> str:
     return "refused" if item.get("refused") else "answered"
 
 
-def _domain(own: Sequence[AuditedVariant]) -> list[Block]:
+def _domain(own: Sequence[tuple[AuditedVariant, Workload]]) -> list[Block]:
     rows: list[Row] = []
     worst: list[Row] = []
-    for variant in own:
-        record = measured.domain(variant)
-        assert record is not None
+    for variant, record in own:
         both = f"{number(record.baseline_perplexity)} → {number(record.perplexity)}" if record.references else NONE
         rows.append(
             [

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from gatenorm.findings import Change, average, perplexities, pooled, refusals, retrieval, turned
 from gatenorm.records import spans
 from gatenorm.records.audit import CANDIDATE, PASSES, PRUNED, Audit, AuditedVariant
 from gatenorm.records.evidence import Speed
 from gatenorm.report.page import audit_view as measured
 from gatenorm.report.page import gates
 from gatenorm.report.page import speed as timing
-from gatenorm.report.page.audit_view import Change
 from gatenorm.report.page.blocks import (
     Block,
     Cell,
@@ -73,7 +73,7 @@ def rankings_table(audit: Audit) -> Table | None:
     if not measured.comparisons(audit):
         return None
     everyone = [*measured.candidates(audit), *measured.comparisons(audit)]
-    pruned = [v for v in everyone if v.state == PRUNED and measured.perplexities(audit, v)]
+    pruned = [v for v in everyone if v.state == PRUNED and perplexities(measured.found(audit, v))]
     counts = sorted({len(v.plan.added.attention) for v in pruned})
     rows = []
     for criterion in dict.fromkeys(v.criterion for v in pruned):
@@ -105,9 +105,9 @@ def _row(audit: Audit, variant: AuditedVariant) -> tuple[Cell, ...]:
         _outcome(variant),
         removed(audit, variant),
         _perplexity(audit, variant),
-        _points(measured.average(audit, variant)),
-        _points(measured.mean(measured.retrieval(audit, variant), "forms")),
-        _flips(measured.refusals(audit, variant)),
+        _points(average(measured.found(audit, variant))),
+        _points(pooled(retrieval(measured.found(audit, variant)), "forms")),
+        _flips(refusals(measured.found(audit, variant))),
         _speed(speed, "prefill"),
         _speed(speed, "decode"),
         Cell(percent(saved, 0)) if saved is not None else _BLANK,
@@ -133,7 +133,7 @@ def _outcome(variant: AuditedVariant) -> Cell:
 
 
 def _perplexity(audit: Audit, variant: AuditedVariant) -> Cell:
-    found = measured.perplexities(audit, variant)
+    found = perplexities(measured.found(audit, variant))
     if not found:
         return _BLANK
     first = found[0]
@@ -152,7 +152,7 @@ def _points(change: Change | None) -> Cell:
 
 
 def _flips(changes: list[Change]) -> Cell:
-    found = measured.flips(changes)
+    found = turned(changes)
     return _BLANK if found is None else Cell(str(found[0]), note=f"of {found[1]}")
 
 

@@ -1,0 +1,264 @@
+"""Figures before and after a removal: perplexity, tasks, retrieval, refusals, workload."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from gatenorm.evaluation.statistics.paired_statistics import from_counts
+from gatenorm.findings.pairs import Findings
+from gatenorm.records.evidence import (
+    REFUSAL,
+    RETRIEVAL,
+    TASKS,
+    Figure,
+    Perplexity,
+    Refusal,
+    Retrieval,
+    TaskEvidence,
+    Workload,
+    ZeroShot,
+    ZeroShotAverage,
+    of_type,
+)
+from gatenorm.records.evidence import Change as Paired
+
+# So many standard errors above chance a model has shown that it does not guess.
+_SURE = 2.0
+
+
+@dataclass(frozen=True)
+class Change:
+    """One figure before and after the removal; ``low`` and ``high`` bound the difference at 95%, where known.
+
+    ``paired`` says that the items of both models could be compared one by one; for shares, ``won`` and ``lost`` count
+    those that turned right and wrong. ``chance`` is what guessing would give, ``stderr`` the error of ``before``.
+    """
+
+    name: str
+    before: float
+    after: float
+    difference: float
+    low: float | None = None
+    high: float | None = None
+    items: int = 0
+    chance: float | None = None
+    won: int | None = None
+    lost: int | None = None
+    metric: str = ""
+    stderr: float | None = None
+    paired: bool = False
+
+    @property
+    def guessed(self) -> bool:
+        """Whether the unpruned model has not shown that it does better than chance, so that nothing could get lost."""
+        return within_chance(Figure(value=self.before, stderr=self.stderr), self.chance)
+
+
+def within_chance(share: Figure, chance: float | None) -> bool:
+    """Whether a share is less than two standard errors above chance.
+
+    Without a known chance nothing is said; without a known error, as of a single item, the model has shown nothing.
+    """
+    error = math.inf if share.stderr is None else share.stderr
+    return chance is not None and (share.value - chance < _SURE * error or share.value <= chance)
+
+
+def perplexities(found: Findings) -> list[Change]:
+    """Perplexity text by text; ``difference`` is the rise as a share.
+
+    With the paired difference ``d`` of the losses the rise is ``exp(d) - 1``, which is ``after / before - 1`` too; its
+    interval is that of ``d``.
+    """
+    changes = []
+    for record in of_type(found.after, Perplexity):
+        base, paired = found.counterpart(record), found.change(record, "nll")
+        if base is None:
+            continue
+        ends = (paired.low, paired.high) if paired else (None, None)
+        low, high = (None if end is None else rise(end) for end in ends)
+        changes.append(
+            Change(
+                name=record.data.name or "text",
+                before=base.perplexity,
+                after=record.perplexity,
+                difference=rise(paired.difference) if paired else record.perplexity / base.perplexity - 1,
+                low=low,
+                high=high,
+                items=record.tokens,
+                metric="perplexity",
+                paired=paired is not None,
+            )
+        )
+    return changes
+
+
+def tasks(found: Findings) -> list[Change]:
+    """General tasks one by one, as shares of right answers."""
+    return _shares(found, TASKS)
+
+
+def retrieval(found: Findings) -> list[Change]:
+    """Questions whose answer was said far back, form by form."""
+    return _shares(found, RETRIEVAL)
+
+
+def refusals(found: Findings) -> list[Change]:
+    """What is refused and answered as it should be, kind by kind."""
+    changes = []
+    for record in of_type(found.after, Refusal):
+        base = found.counterpart(record)
+        for metric, figure in record.metrics.items():
+            if base is not None and metric in base.metrics:
+                paired = found.change(record, metric)
+                changes.append(_change(metric, metric, base.metrics[metric], figure, record.counts[metric], paired))
+    return changes + _shares(found, REFUSAL)
+
+
+def average(found: Findings) -> Change | None:
+    """The zero-shot average where there is one, else all items of all general tasks taken together."""
+    record = next(iter(of_type(found.after, ZeroShotAverage)), None)
+    base = next(iter(of_type(found.before, ZeroShotAverage)), None)
+    if record is None or base is None:
+        return pooled(tasks(found), "tasks")
+    chances = [e.chance for e in of_type(found.before, ZeroShot)]
+    known = [chance for chance in chances if chance is not None]
+    change = _change(
+        record.data.name,
+        "average",
+        base.average,
+        record.average,
+        record.count,
+        found.change(record, "average"),
+        math.fsum(known) / len(known) if known and len(known) == len(chances) else None,
+    )
+    return replace(change, items=record.count)
+
+
+def divergence(found: Findings) -> Workload | None:
+    """How closely the variant follows the unpruned model on the user's own workload."""
+    return next(iter(of_type(found.after, Workload)), None)
+
+
+def of_metric(found: Findings, kind: str, metric: str) -> list[Change]:
+    """How one number of the records of a kind changed, whatever it is."""
+    changes = []
+    for record in (e for e in found.after if e.kind == kind):
+        base, after = found.counterpart(record), record.numbers().get(metric)
+        before = None if base is None else base.numbers().get(metric)
+        if before is not None and after is not None:
+            paired = found.change(record, metric)
+            name, items = record.task or record.data_name or kind, len(record.paired_items)
+            changes.append(_change(name, metric, Figure(value=before), Figure(value=after), items, paired))
+    return changes
+
+
+def turned(changes: Sequence[Change]) -> tuple[int, int] | None:
+    """How many items turned right or wrong, and how many were compared; ``None`` where none were."""
+    own = [c for c in changes if c.won is not None and c.lost is not None]
+    return (sum((c.won or 0) + (c.lost or 0) for c in own), sum(c.items for c in own)) if own else None
+
+
+def pooled(changes: Sequence[Change], what: str) -> Change | None:
+    """Several shares as one.
+
+    Where all items are paired they are taken together, since they weigh alike. Else it is the mean of the changes,
+    whose intervals are combined as those of independent items.
+    """
+    if not changes:
+        return None
+    name = changes[0].name if len(changes) == 1 else f"{len(changes)} {what}"
+    if any(c.won is None or c.lost is None for c in changes):
+        return _mean(changes, name)
+    items, won, lost = (sum(getattr(c, count) for c in changes) for count in ("items", "won", "lost"))
+    paired = from_counts(items, won, lost)
+    parts = [c.items / items for c in changes]
+    before, after = (
+        math.fsum(part * getattr(c, end) for part, c in zip(parts, changes, strict=True)) for end in ("before", "after")
+    )
+    errors = [math.inf if c.stderr is None else c.stderr for c in changes]
+    error = math.hypot(*(part * one for part, one in zip(parts, errors, strict=True)))
+    chances = [c.chance for c in changes if c.chance is not None]
+    return Change(
+        name=name,
+        before=before,
+        after=after,
+        difference=paired.difference,
+        low=paired.low,
+        high=paired.high,
+        items=items,
+        chance=math.fsum(p * c for p, c in zip(parts, chances, strict=True)) if len(chances) == len(changes) else None,
+        won=won,
+        lost=lost,
+        metric=changes[0].metric,
+        stderr=None if math.isinf(error) else error,
+        paired=True,
+    )
+
+
+def _mean(changes: Sequence[Change], name: str) -> Change:
+    n = len(changes)
+    difference = math.fsum(c.difference for c in changes) / n
+    halves = [(c.high - c.low) / 2 for c in changes if c.low is not None and c.high is not None]
+    half = math.sqrt(math.fsum(h * h for h in halves)) / n if len(halves) == n else None
+    return Change(
+        name=name,
+        before=math.fsum(c.before for c in changes) / n,
+        after=math.fsum(c.after for c in changes) / n,
+        difference=difference,
+        low=None if half is None else difference - half,
+        high=None if half is None else difference + half,
+        items=sum(c.items for c in changes),
+        metric=changes[0].metric,
+        paired=all(c.paired for c in changes),
+    )
+
+
+def _shares(found: Findings, topic: str) -> list[Change]:
+    changes = []
+    for record in (e for e in found.after if isinstance(e, (TaskEvidence, Retrieval)) and e.topic == topic):
+        base, metric = found.counterpart(record), record.headline
+        if base is not None and metric in base.metrics and metric in record.metrics:
+            before, after = base.metrics[metric], record.metrics[metric]
+            paired = found.change(record, metric)
+            changes.append(_change(record.task, metric, before, after, record.count, paired, base.chance))
+    return changes
+
+
+def _change(
+    name: str,
+    metric: str,
+    before: Figure,
+    after: Figure,
+    items: int,
+    paired: Paired | None,
+    chance: float | None = None,
+) -> Change:
+    change = Change(
+        name=name,
+        before=before.value,
+        after=after.value,
+        difference=after.value - before.value,
+        items=items,
+        chance=chance,
+        metric=metric,
+        stderr=before.stderr,
+    )
+    if paired is None:
+        return change
+    return replace(
+        change,
+        difference=paired.difference,
+        low=paired.low,
+        high=paired.high,
+        items=paired.items,
+        won=paired.won,
+        lost=paired.lost,
+        paired=True,
+    )
+
+
+def rise(nats: float) -> float:
+    """Of perplexity, as a share, where the loss rises by so much."""
+    return math.expm1(min(nats, 700.0))
