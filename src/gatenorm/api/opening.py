@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatenorm.checkpoint import locate, open_store
 from gatenorm.criteria.session import ScoringSession
+from gatenorm.errors import OutputError, named
 from gatenorm.families import Layout, detect_layout
 from gatenorm.models import loading
 from gatenorm.models.model import Model
@@ -37,9 +38,9 @@ def open_model(model: ModelLike, family: str | None = None, *, fetch: bool = Tru
         return model.layout
     if isinstance(model, Layout):
         return model
-    named = os.fspath(model)
-    known = named_model(named)
-    return detect_layout(open_store(known.checked_directory() if known else named, fetch=fetch), family)
+    name = os.fspath(model)
+    known = named_model(name)
+    return detect_layout(open_store(known.checked_directory() if known else name, fetch=fetch), family)
 
 
 def load(model: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel:
@@ -53,9 +54,9 @@ def load(model: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel:
         CheckpointError: it cannot be read, or holds other tensors than the model needs.
         MissingExtraError: torch or transformers is not installed.
     """
-    named = os.fspath(model)
-    known = named_model(named)
-    return loading.load(known.checked_directory() if known else locate(named), **arguments)
+    name = os.fspath(model)
+    known = named_model(name)
+    return loading.load(known.checked_directory() if known else locate(name), **arguments)
 
 
 def session(
@@ -75,8 +76,13 @@ def session(
 
     Raises:
         CheckpointError, FamilyError: as :func:`open_model`.
+        OutputError: ``activations`` is no folder, or not used.
     """
     if isinstance(model, ScoringSession):
         return model
     spool = None if activations is None else Path(activations)
+    if spool is not None and not layer_by_layer:
+        raise OutputError("activations-unused", f"is used only with {named('layer_by_layer')}", field="activations")
+    if spool is not None and not spool.is_dir():
+        raise OutputError("folder-missing", "is no existing folder", field="activations", given=spool)
     return ScoringSession(Model.of_layout(open_model(model, family), device=device, dtype=dtype), layer_by_layer, spool)

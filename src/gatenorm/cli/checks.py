@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from gatenorm.errors import CriterionError, OutputError, named
+from gatenorm.errors import CriterionError, named
 
 if TYPE_CHECKING:
     from gatenorm.criteria.tokens.sources import Calibration
@@ -49,45 +48,25 @@ def runs_the_model(criterion: str, calibration: Calibration, *, given: bool) -> 
     return runs
 
 
-def ranked(criterion: str, kind: str | None) -> str:
-    """The kind of sublayer that is ranked: the given one, or else the first one that the criterion ranks.
+def cross_checked(criterion: str, kind: str | None) -> None:
+    """Refuse to compare a ranking of MLPs or blocks with one of attention.
 
     Raises:
-        CriterionError: an unknown criterion or kind, or a criterion that does not rank that kind.
+        CriterionError: it is one; or an unknown criterion or kind.
     """
     from gatenorm.criteria.registry import check_ranks
     from gatenorm.criteria.registry import criterion as criterion_named
 
     chosen = criterion_named(criterion.partition("@")[0])
-    check_ranks(chosen, kind or chosen.kinds[0])
-    return kind or chosen.kinds[0]
-
-
-def cross_checked(kind: str) -> None:
-    """Refuse to compare a ranking of MLPs or blocks with one of attention.
-
-    Raises:
-        CriterionError: it is one.
-    """
-    if kind != "attention":
+    ranked = kind or chosen.kinds[0]
+    check_ranks(chosen, ranked)
+    if ranked != "attention":
         raise CriterionError(
             "cross-check-kind",
             "compares rankings of attention sublayers alone",
             field="cross_check",
-            hint=f"leave it out with {named('kind')} {kind}",
+            hint=f"leave it out with {named('kind')} {ranked}",
         )
-
-
-def activations(folder: Path | None, layer_by_layer: bool) -> None:
-    """Refuse a folder for activations that is missing or not used.
-
-    Raises:
-        OutputError: it is.
-    """
-    if folder is not None and not layer_by_layer:
-        raise OutputError("activations-unused", f"is used only with {named('layer_by_layer')}", field="activations")
-    if folder is not None and not folder.is_dir():
-        raise OutputError("folder-missing", "is no existing folder", field="activations", given=folder)
 
 
 def typed(context: typer.Context, fields: Iterable[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from gatenorm.errors import fields_named
 
 # Wide enough that most help texts take one line, narrow enough to read.
 _WIDTH = 110
+# Longer flags have a line of their own.
+_FLAGS = 30
 
 
 class Command(TyperCommand):
@@ -43,7 +46,27 @@ class Command(TyperCommand):
         for heading in [ARGUMENTS, *(name for name in panels if name not in (ARGUMENTS, OTHER)), OTHER]:
             if heading in panels:
                 with formatter.section(heading):
-                    formatter.write_dl(panels[heading])
+                    _write(formatter, panels[heading])
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the example on one line, so that it can be copied."""
+        if self.epilog:
+            formatter.write(f"\n{self.epilog}\n")
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The pieces of the usage line; a required argument without the braces that typer puts around it."""
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
+
+def _write(formatter: Any, rows: list[tuple[str, str]]) -> None:
+    """Two columns, as click writes them, but names such as gate-norm are not broken at their hyphens."""
+    left, indent = max(len(flags) for flags, _ in rows if len(flags) <= _FLAGS), formatter.current_indent
+    for flags, text in rows:
+        lines = textwrap.wrap(text, formatter.width - indent - left - 2, break_on_hyphens=False)
+        if len(flags) > left:
+            lines.insert(0, "")
+        for n, line in enumerate(lines or [""]):
+            formatter.write(" " * indent + f"{flags if n == 0 else '':<{left}}  {line}".rstrip() + "\n")
 
 
 def _row(parameter: Any, option: Option) -> tuple[str, str]:

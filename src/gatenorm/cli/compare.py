@@ -37,7 +37,6 @@ def command(
 
     console.check_json(json)
     console.check_plots(plot=plot, selection=selection, heads=heads)
-    checks.activations(activations, layer_by_layer)
     tokens = checks.tokens(calibration, samples, length, documents, seed, batch_size)
     criterion_specs(criteria, tokens)
     console.quiet_transformers()

@@ -61,10 +61,8 @@ def command(
     _check_choice(given)
     check_new_directory(out)
     check_kind(kind)
-    if drop is None and plan is None:
-        checks.ranked(criterion, kind)
     if cross_check:
-        checks.cross_checked(kind)
+        checks.cross_checked(criterion, kind)
     tokens = checks.tokens(calibration, samples, length, documents, seed, batch_size)
     runs = checks.runs_the_model(criterion, tokens, given=calibration is not None)
     if not (runs or cross_check):

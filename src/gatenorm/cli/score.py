@@ -38,12 +38,10 @@ def command(
 
     console.check_json(json)
     console.check_plots(plot=plot)
-    checks.activations(activations, layer_by_layer)
     tokens = checks.tokens(calibration, samples, length, documents, seed, batch_size)
     runs = checks.runs_the_model(criterion, tokens, given=calibration is not None)
-    ranked = checks.ranked(criterion, kind)
     if cross_check:
-        checks.cross_checked(ranked)
+        checks.cross_checked(criterion, kind)
     layout = api.open_model(model, family, fetch=runs or cross_check)
     session = None
     if runs or cross_check:
