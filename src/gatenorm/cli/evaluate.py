@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from gatenorm.cli import console, evaluate_tables
+from gatenorm.cli import console
 from gatenorm.cli.options import common, evaluation
 from gatenorm.errors import EvaluationError, named
 from gatenorm.records import to_json
@@ -101,6 +101,8 @@ def command(
 
         plot_retrieval(records, plot)
     if json != "-":
+        from gatenorm.cli import evaluate_tables
+
         evaluate_tables.show(records)
         cached = sum(d.cached for d in done)
         if cached:
