@@ -39,7 +39,6 @@ def command(
     from gatenorm.cli.tables.audit import show
     from gatenorm.models.named import default_model
 
-    console.check_json(json)
     console.quiet_transformers()
     model = model or default_model()
     directory = out or default_directory(model)

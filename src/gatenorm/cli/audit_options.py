@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, get_args
 
-from gatenorm.cli.declaration import Option
+from gatenorm.cli.declaration import Option, Reader
 from gatenorm.cli.options import audit, common, ranking, removal, speed
 from gatenorm.errors import AuditError, named
 
@@ -33,12 +33,13 @@ def _settings(*modules: ModuleType) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for module in modules:
         for hint in vars(module).values():
-            options = [part for part in getattr(hint, "__metadata__", ()) if isinstance(part, Option) and part.keys]
-            for option in options:
+            kind, *notes = get_args(hint) if hasattr(hint, "__metadata__") else (None,)
+            for option in (note for note in notes if isinstance(note, Option) and note.keys):
                 name = option.flags[-1].partition("/")[0].removeprefix("--").replace("-", "_")
                 panel = _PANELS[option.keys[0].partition(".")[0]]
                 text = option.shown or partial(_default, option.keys[0])
-                kind = get_args(hint)[0]
+                for reader in (note for note in notes if isinstance(note, Reader)):
+                    kind = Annotated[kind, reader]
                 found[name] = Annotated[kind | None, replace(option, panel=panel, default=None, shown=text)]
     return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from gatenorm.cli import console
 from gatenorm.cli.options import common, speed
 
@@ -14,37 +16,27 @@ def command(
     model: speed.Models,
     baseline: common.Baseline,
     engine: speed.Engine,
-    lengths: speed.Lengths,
-    batches: speed.Batches,
     new_tokens: speed.NewTokens,
     rounds: speed.Rounds,
     machine: speed.Machine,
-    device: common.Device,
-    dtype: common.Dtype,
-    threads: common.Threads,
     json: common.Json,
     plot: common.Plot,
+    **cases: Unpack[speed.Cases],
 ) -> None:
     """Measure latency, throughput, memory and cache of MODELs against a baseline, and how near that is to the ideal."""
     from gatenorm import api
     from gatenorm.cli.tables.speed import show_bench
 
-    console.check_json(json)
-    console.check_plots(plot=plot)
     with console.progress_bar("measuring in turns", "runs") as progress:
         found = api.bench(
             model,
             baseline,
             engine=engine,
-            lengths=lengths,
-            batches=batches,
             new_tokens=new_tokens,
             rounds=rounds,
             machine=machine,
-            device=device,
-            dtype=dtype,
-            threads=threads,
             progress=progress,
+            **cases,
         )
     if plot:
         from gatenorm.report.figures.speed import plot_speed

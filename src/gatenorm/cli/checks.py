@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from gatenorm.errors import CriterionError, named
+from gatenorm.cli import console
+from gatenorm.errors import CriterionError, EvaluationError, named
 
 if TYPE_CHECKING:
+    from gatenorm.api.opening import ModelLike
+    from gatenorm.cli.options import ranking
+    from gatenorm.criteria.session import ScoringSession
     from gatenorm.criteria.tokens.sources import Calibration
 
 
-def tokens(
-    source: str | None, samples: int, length: int, documents: str | None, seed: int, batch_size: int | None
-) -> Calibration:
+def no_empty_separator(text: str, field: str) -> None:
+    """Refuse to split a text at nothing.
+
+    Raises:
+        EvaluationError: an empty separator.
+    """
+    if not text:
+        expected = "a separator, such as '<|endoftext|>'"
+        raise EvaluationError("documents-empty", "is empty", field=field, expected=expected)
+
+
+def tokens(how: ranking.Windows, documents: str | None = None) -> Calibration:
     """The calibration that these options ask for; without a source where none is named.
 
     Raises:
@@ -23,7 +36,21 @@ def tokens(
     """
     from gatenorm.criteria.tokens.sources import Calibration
 
-    return Calibration(source or "", samples, length, documents, seed, batch_size)
+    source = how["calibration"] or ""
+    return Calibration(source, how["samples"], how["length"], documents, how["seed"], how["batch_size"])
+
+
+def session(model: ModelLike, how: ranking.Windows, **more: Any) -> ScoringSession:
+    """The model to score, as these options ask for it; ``more`` as :func:`gatenorm.api.session`."""
+    from gatenorm import api
+
+    console.quiet_transformers()
+    return api.session(model, family=how["family"], device=how["device"], dtype=how["dtype"], **more)
+
+
+def scoring_session(model: ModelLike, how: ranking.Scoring) -> ScoringSession:
+    """The same of a model that may be larger than memory."""
+    return session(model, how, layer_by_layer=how["layer_by_layer"], activations=how["activations"])
 
 
 def runs_the_model(criterion: str, calibration: Calibration, *, given: bool) -> bool:
@@ -39,12 +66,11 @@ def runs_the_model(criterion: str, calibration: Calibration, *, given: bool) -> 
 
     runs = criterion_specs([criterion], calibration)[0].calibration is not None
     if given and not runs:
-        raise CriterionError(
-            "calibration-unused",
+        problem, hint = (
             f"is not used: {criterion} reads weights alone",
-            field="calibration",
-            hint=f"leave it out, or choose another {named('criterion')}",
+            f"leave it out, or choose another {named('criterion')}",
         )
+        raise CriterionError("calibration-unused", problem, field="calibration", hint=hint)
     return runs
 
 
@@ -61,12 +87,8 @@ def cross_checked(criterion: str, kind: str | None) -> None:
     ranked = kind or chosen.kinds[0]
     check_ranks(chosen, ranked)
     if ranked != "attention":
-        raise CriterionError(
-            "cross-check-kind",
-            "compares rankings of attention sublayers alone",
-            field="cross_check",
-            hint=f"leave it out with {named('kind')} {ranked}",
-        )
+        problem, hint = "compares rankings of attention sublayers alone", f"leave it out with {named('kind')} {ranked}"
+        raise CriterionError("cross-check-kind", problem, field="cross_check", hint=hint)
 
 
 def typed(context: typer.Context, fields: Iterable[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-from gatenorm.cli.declaration import ARGUMENTS, OTHER, Option
+from gatenorm.cli.declaration import ARGUMENTS, HARDWARE, INPUT, OTHER, OUTPUT, Option
 from gatenorm.errors import fields_named
 
 # Wide enough that most help texts take one line, narrow enough to read.
@@ -35,7 +35,7 @@ class Command(TyperCommand):
             return super().invoke(ctx)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the options under the headings of their panels, in the order of the first option of each."""
+        """Write the options under the headings of their panels: first those of the command, then what all have."""
         panels: dict[str, list[tuple[str, str]]] = {}
         declared: Mapping[str, Option] = getattr(self.callback, "options", {})
         for parameter in self.get_params(ctx):
@@ -43,7 +43,8 @@ class Command(TyperCommand):
             row = _row(parameter, option) if option else parameter.get_help_record(ctx)
             if row:
                 panels.setdefault(option.panel if option else OTHER, []).append(row)
-        for heading in [ARGUMENTS, *(name for name in panels if name not in (ARGUMENTS, OTHER)), OTHER]:
+        last = (INPUT, HARDWARE, OUTPUT, OTHER)
+        for heading in (ARGUMENTS, *(name for name in panels if name not in (ARGUMENTS, *last)), *last):
             if heading in panels:
                 with formatter.section(heading):
                     _write(formatter, panels[heading])

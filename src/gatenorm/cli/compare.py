@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from gatenorm.cli import checks, console
 from gatenorm.cli.options import common, ranking
 
@@ -14,37 +16,22 @@ def command(
     model: common.Model,
     criteria: ranking.Criteria = ("gate-norm", "gate-norm-heads", "cosine@random", "cosine@self"),
     bound: ranking.Bound,
-    calibration: ranking.Calibration,
-    samples: ranking.Samples,
-    length: ranking.Length,
-    documents: ranking.Documents,
-    layer_by_layer: ranking.LayerByLayer,
-    activations: ranking.Activations,
-    family: common.Family,
-    device: common.Device,
-    dtype: common.Dtype,
-    batch_size: common.BatchSize,
     json: common.Json,
     plot: common.Plot,
     selection: ranking.SelectionPlot,
     heads: ranking.HeadsPlot,
-    seed: common.RandomSeed,
+    **how: Unpack[ranking.Scoring],
 ) -> None:
     """Score MODEL by several criteria and show how far they agree; a weight-only one is only a proxy for the others."""
     from gatenorm import api
     from gatenorm.cli.tables.comparison import show
     from gatenorm.criteria.criterion_spec import criterion_specs
 
-    console.check_json(json)
-    console.check_plots(plot=plot, selection=selection, heads=heads)
-    tokens = checks.tokens(calibration, samples, length, documents, seed, batch_size)
+    tokens = checks.tokens(how, how["documents"])
     criterion_specs(criteria, tokens)
-    console.quiet_transformers()
-    session = api.session(
-        model, family=family, device=device, dtype=dtype, layer_by_layer=layer_by_layer, activations=activations
-    )
+    session = checks.scoring_session(model, how)
     with console.progress_bar("comparing criteria", "steps") as progress:
-        found = api.compare(session, criteria, calibration=tokens, bound=bound, seed=seed, progress=progress)
+        found = api.compare(session, criteria, calibration=tokens, bound=bound, seed=how["seed"], progress=progress)
     if plot:
         from gatenorm.report.figures.agreement import plot_agreement
 

@@ -46,33 +46,28 @@ def quiet_transformers() -> None:
     logging.set_verbosity_error()
 
 
-def check_json(target: str | None) -> None:
+def check_json(target: str, field: str) -> None:
     """Refuse a place that JSON cannot be written to, before the work is done.
 
     Raises:
         OutputError: an empty name, a directory, or a folder that is not there or not writable.
     """
-    if target is None or target == "-":
-        return
     from gatenorm.files import can_be_written
 
-    if not can_be_written(Path(target)):
-        raise OutputError(
-            "not-writable", "cannot be written", field="json", given=target, expected="a file name, or - for stdout"
-        )
+    if target != "-" and not can_be_written(Path(target)):
+        expected = "a file name, or - for stdout"
+        raise OutputError("not-writable", "cannot be written", field=field, given=target, expected=expected)
 
 
-def check_plots(**files: Path | None) -> None:
-    """Refuse files that no plot can be written to, before the work is done; each by its parameter.
+def check_plot(file: Path, field: str) -> None:
+    """Refuse a file that no plot can be written to, before the work is done.
 
     Raises:
         OutputError, MissingExtraError: as :func:`gatenorm.report.figures.drawing.check_format`.
     """
-    for field, file in files.items():
-        if file is not None:
-            from gatenorm.report.figures.drawing import check_format
+    from gatenorm.report.figures.drawing import check_format
 
-            check_format(file, field)
+    check_format(file, field)
 
 
 def deliver(json_target: str | None, data: Any, show: Callable[[], None]) -> None:
@@ -93,18 +88,9 @@ def write_json(target: str, data: Any) -> None:
     if target == "-":
         sys.stdout.write(text)
         return
-    write_whole(Path(target), text.encode())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it appears whole or not at all; see :func:`gatenorm.files.placed`.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
     from gatenorm.files import write_bytes
 
-    write_bytes(path, content)
+    write_bytes(Path(target), text.encode())
 
 
 def print_table(table: Any) -> None:

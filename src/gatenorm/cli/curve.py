@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from gatenorm.cli import checks, console
 from gatenorm.cli.options import common, evaluation, ranking, speed
 from gatenorm.errors import EvaluationError, named
@@ -20,9 +22,6 @@ def command(
     tasks: evaluation.MoreTasks,
     task_data: evaluation.TaskData,
     criteria: ranking.Criteria = ("gate-norm", "cosine@random", "cosine@self"),
-    calibration: ranking.Calibration,
-    samples: ranking.Samples,
-    length: ranking.Length,
     counts: evaluation.Counts,
     seeds: evaluation.Seeds,
     window: evaluation.ContextWindow,
@@ -32,15 +31,11 @@ def command(
     latency: speed.Latency,
     new_tokens: speed.NewTokens,
     rounds: speed.Rounds,
-    family: common.Family,
-    device: common.Device,
-    dtype: common.Dtype,
-    batch_size: common.BatchSize,
     state: evaluation.State,
     json: common.Json,
     plot: common.Plot,
     pareto: speed.Pareto,
-    seed: common.RandomSeed,
+    **how: Unpack[ranking.Windows],
 ) -> None:
     """Measure what MODEL is worth without its 1, 2, 3, ... weakest sublayers, by several criteria."""
     from gatenorm import api
@@ -51,8 +46,6 @@ def command(
     from gatenorm.evaluation.tasks.perplexity import Protocol
     from gatenorm.models.loading import check_hardware
 
-    console.check_json(json)
-    console.check_plots(plot=plot, pareto=pareto)
     if pareto and latency is None:
         raise EvaluationError(
             "latency-missing", "draws quality against speed", field="pareto", hint=f"give {named('latency')} too"
@@ -60,17 +53,12 @@ def command(
     if tasks is None and (task_data or task_limit):
         field = "task_data" if task_data else "task_limit"
         raise EvaluationError("tasks-missing", f"is used only with {named('tasks')}", field=field)
-    if documents == "":
-        raise EvaluationError(
-            "documents-empty", "is empty", field="documents", expected="a separator, such as '<|endoftext|>'"
-        )
-    tokens = checks.tokens(calibration, samples, length, None, seed, batch_size)
+    tokens = checks.tokens(how)
     criterion_specs(criteria, tokens)
     evaluation_text(data)
-    console.quiet_transformers()
-    check_hardware(device, dtype)
-    protocol = Protocol(window, documents, limit, batch_size)
-    session = api.session(model, family=family, device=device, dtype=dtype)
+    check_hardware(how["device"], how["dtype"])
+    protocol = Protocol(window, documents, limit, how["batch_size"])
+    session = checks.session(model, how)
     timing = None if latency is None else LatencyProbe(latency, new_tokens, rounds=rounds)
     with console.kept_in(state), console.progress_bar("curve", "steps") as progress:
         found = api.curve(
@@ -80,7 +68,7 @@ def command(
             counts=counts,
             protocol=protocol,
             calibration=tokens,
-            seed=seed,
+            seed=how["seed"],
             seeds=seeds,
             tasks=tasks or (),
             task_data=task_data or (),

@@ -1,7 +1,8 @@
 """How an option is declared: once, as the annotation of every command parameter that takes it.
 
-``Samples = Annotated[Count, option("--samples", help="...", default=32)]`` gives flags, help, default and panel; its
-range is that of its type. A command is a function of keyword-only parameters, each named as in the Python API.
+``Samples = Annotated[Count, calibration("--samples", "Number of windows", 32)]`` gives flags, help, default and, by
+``calibration = panel("Calibration")``, the heading; its type gives the range, or how its text is read. A command is a
+function of keyword-only parameters, each named as in the Python API; a ``TypedDict`` groups those that several take.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ import typer
 from gatenorm.errors import GatenormError
 
 REQUIRED = inspect.Parameter.empty
-ARGUMENTS, OTHER = "Arguments", "Other"
+ARGUMENTS, INPUT, OUTPUT, HARDWARE, OTHER = "Arguments", "Input", "Output", "Hardware", "Other"
 
 
 @dataclass(frozen=True)
 class Reader:
-    """How the text of an option becomes its value; ``read`` raises ValueError for anything but ``expected``."""
+    """How the text of an option becomes its value, as a note on its type.
+
+    ``read`` raises ValueError for anything but ``expected``.
+    """
 
     read: Callable[[str], Any]
     expected: str
@@ -38,10 +42,10 @@ class Option:
         panel: the heading in the help.
         default: the value without the option; the default of a command's own parameter goes before it.
         shown: what the help says in its place.
-        many: it can be given several times; ``reader`` reads each.
         key: what it sets in the audit's configuration, or several with spaces between; ``gatenorm audit`` has every
             option with a key.
         fields: what errors call it besides the parameter's name.
+        check: called with the value and the parameter's name before the command runs.
     """
 
     flags: tuple[str, ...]
@@ -50,10 +54,9 @@ class Option:
     metavar: str = ""
     default: Any = None
     shown: str | Callable[[], str] = ""
-    reader: Reader | None = None
-    many: bool = False
     key: str = ""
     fields: str = ""
+    check: Callable[[Any, str], None] | None = None
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -70,10 +73,15 @@ class Option:
         return said + (f" [{remark}]" if remark else "")
 
 
-def option(flags: str, panel: str, help: str | Callable[[], str], **how: Any) -> Option:
-    """An option such as ``-o, --out DIR``; the rest as :class:`Option`."""
+def panel(heading: str) -> Callable[..., Option]:
+    """What declares the options under a heading."""
+    return functools.partial(_option, heading)
+
+
+def _option(panel: str, flags: str, help: str | Callable[[], str], default: Any = None, **how: Any) -> Option:
     *names, metavar = flags.split(" ") if " " in flags.replace(", ", ",") else [*flags.split(" "), ""]
-    return Option(flags=tuple(name.rstrip(",") for name in names), metavar=metavar, panel=panel, help=help, **how)
+    flags_alone = tuple(name.rstrip(",") for name in names)
+    return Option(flags=flags_alone, metavar=metavar, panel=panel, help=help, default=default, **how)
 
 
 def argument(metavar: str, help: str, default: Any = REQUIRED) -> Option:
@@ -93,64 +101,76 @@ def command(function: Callable[..., None], more: Mapping[str, Any] | None = None
         unpacked = hints.pop(name)
         hints |= more or get_type_hints(get_args(unpacked)[0], include_extras=True)
     hints.pop("return", None)
-    parameters, options = [], {}
+    parameters, options, readers = [], {}, {}
     for name, hint in hints.items():
-        declared = next((part for part in getattr(hint, "__metadata__", ()) if isinstance(part, Option)), None)
+        kind, notes = _plain(hint)
+        declared = next((note for note in notes if isinstance(note, Option)), None)
         if declared is None:  # typer's own: its context
             parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=hint))
             continue
         default = signature[name].default if name in signature else REQUIRED
-        options[name] = declared if default is REQUIRED else replace(declared, default=default)
-        if not options[name].metavar:
-            kinds = _plain(hint)[0], *get_args(_plain(hint)[0])
-            metavar = "N" if int in kinds else "X" if float in kinds else "TEXT"
-            options[name] = replace(options[name], metavar=metavar)
-        parameters.append(_for_typer(name, hint, options[name]))
+        declared = declared if default is REQUIRED else replace(declared, default=default)
+        if not declared.metavar:
+            kinds = kind, *get_args(kind)
+            declared = replace(declared, metavar="N" if int in kinds else "X" if float in kinds else "TEXT")
+        options[name] = declared
+        readers[name] = next((note for note in notes if isinstance(note, Reader)), None)
+        parameters.append(_for_typer(name, kind, notes, declared))
 
     @functools.wraps(function)
     def run(**given: Any) -> None:
-        return function(**{name: _read(name, value, options.get(name)) for name, value in given.items()})
+        values = {name: _read(name, value, options.get(name), readers.get(name)) for name, value in given.items()}
+        for name, value in values.items():
+            check = options[name].check if name in options else None
+            if check is not None and value is not None:
+                check(value, name)
+        return function(**values)
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.options = options  # type: ignore[attr-defined]
     return run
 
 
-def _for_typer(name: str, hint: Any, declared: Option) -> inspect.Parameter:
-    kind, limits = _plain(hint)
-    if declared.reader is not None:
-        kind = list[str] | None if declared.many else str | None
-    how: dict[str, Any] = {"metavar": declared.metavar, **limits}
+def _for_typer(name: str, kind: Any, notes: list[Any], declared: Option) -> inspect.Parameter:
+    default = declared.default
+    if any(isinstance(note, Reader) for note in notes):
+        kind = list[str] | None if get_origin(_without_none(kind)) is list else str | None
+        default = default if default is REQUIRED else None
+    limits = {"min": "ge", "max": "le"}
+    how = {
+        name: bound for note in notes for name, of in limits.items() if (bound := getattr(note, of, None)) is not None
+    }
+    how["metavar"] = declared.metavar
     made = typer.Option(*declared.flags, **how) if declared.flags else typer.Argument(**how)
-    default = declared.default if declared.reader is None or declared.default is REQUIRED else None
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(name, keyword, default=default, annotation=Annotated[kind, made])
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, made])
 
 
-def _plain(hint: Any) -> tuple[Any, dict[str, Any]]:
-    """A type without its annotations, and the range that they give it."""
+def _plain(hint: Any) -> tuple[Any, list[Any]]:
+    """A type without its annotations, and these."""
     if get_origin(hint) is Annotated:
         inner, *notes = get_args(hint)
-        kind, limits = _plain(inner)
-        for note in notes:
-            bounds = {"min": getattr(note, "ge", None), "max": getattr(note, "le", None)}
-            limits |= {name: bound for name, bound in bounds.items() if bound is not None}
-        return kind, limits
+        kind, more = _plain(inner)
+        return kind, [*notes, *more]
     if isinstance(hint, types.UnionType) or get_origin(hint) is Union:
         parts = [_plain(part) for part in get_args(hint)]
-        return Union[tuple(kind for kind, _ in parts)], {k: v for _, limits in parts for k, v in limits.items()}  # noqa: UP007
-    return hint, {}
+        return Union[tuple(kind for kind, _ in parts)], [note for _, notes in parts for note in notes]  # noqa: UP007
+    if get_origin(hint) is list:
+        kind, notes = _plain(get_args(hint)[0])
+        return list[kind], notes  # type: ignore[valid-type]
+    return hint, []
 
 
-def _read(name: str, value: Any, declared: Option | None) -> Any:
-    if declared is None or declared.reader is None:
+def _without_none(kind: Any) -> Any:
+    return next((part for part in get_args(kind) if part is not types.NoneType), kind)
+
+
+def _read(name: str, value: Any, declared: Option | None, reader: Reader | None) -> Any:
+    if declared is None or reader is None:
         return value
     if value is None:
         return declared.default
     try:
-        return [declared.reader.read(text) for text in value] if declared.many else declared.reader.read(value)
+        return reader.read(value) if isinstance(value, str) else [reader.read(text) for text in value]
     except ValueError:
-        given = " ".join(value) if declared.many else value
-        raise GatenormError(
-            "option-value", "is not valid", field=name, given=given, expected=declared.reader.expected
-        ) from None
+        given = value if isinstance(value, str) else " ".join(value)
+        raise GatenormError("option-value", "is not valid", field=name, given=given, expected=reader.expected) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, Unpack
 
 from gatenorm.cli import console
 from gatenorm.cli.options import common, evaluation
@@ -22,13 +22,6 @@ def command(
     data: evaluation.Data,
     baseline: common.Baseline,
     tasks: evaluation.Tasks,
-    documents: evaluation.Documents,
-    text_field: evaluation.TextField,
-    window: evaluation.ContextWindow,
-    stride: evaluation.Stride,
-    limit: evaluation.Limit,
-    new_tokens: evaluation.NewTokens,
-    refusal_rule: evaluation.RefusalRule,
     engine: evaluation.Engine,
     no_cache: evaluation.NoCache,
     device: common.Device,
@@ -37,38 +30,16 @@ def command(
     json: common.Json,
     items: evaluation.Items,
     plot: common.Plot,
+    **protocol: Unpack[evaluation.Protocol],
 ) -> None:
     """Measure what MODEL is worth by stated protocols, and what changed against a baseline."""
     from gatenorm.api import evaluate
     from gatenorm.evaluation.core.job import Request
     from gatenorm.results import ResultStore
 
-    console.check_json(json)
-    if plot is not None:
-        from gatenorm.report.figures.drawing import check_format
-
-        check_format(plot)
-        if "retrieval" not in (tasks or "").split(","):
-            raise EvaluationError(
-                "plot-without-retrieval",
-                "draws the task retrieval",
-                field="plot",
-                given=plot,
-                hint=f"add it to {named('tasks')}",
-            )
-    if documents == "":
-        raise EvaluationError(
-            "documents-empty", "is empty", field="documents", expected="a separator, such as '<|endoftext|>'"
-        )
-    request = Request(
-        text_field=text_field,
-        documents=documents,
-        window=window,
-        stride=stride,
-        limit=limit,
-        new_tokens=new_tokens,
-        refusal_rule=refusal_rule,
-    )
+    if plot is not None and "retrieval" not in (tasks or "").split(","):
+        hint = f"add it to {named('tasks')}"
+        raise EvaluationError("plot-without-retrieval", "draws the task retrieval", field="plot", given=plot, hint=hint)
     console.quiet_transformers()
     done: list[Any] = []
     cache = None if no_cache else ResultStore()
@@ -78,7 +49,7 @@ def command(
             tasks,
             data or (),
             baseline=baseline,
-            request=request,
+            request=Request(**protocol),
             device=device,
             dtype=dtype,
             batch_size=batch_size,

@@ -26,7 +26,6 @@ def command(
     from gatenorm.cli.tables.exports import show_export, show_forms
     from gatenorm.exports.registry import export_form, known
 
-    console.check_json(json)
     if list_:
         forms = api.forms(model, family)
         console.deliver(json, forms, lambda: show_forms(forms, model))

@@ -24,7 +24,6 @@ def command(
     from gatenorm import api
     from gatenorm.cli.tables.inspection import show
 
-    console.check_json(json)
     with console.progress_bar("measuring this machine") if machine == "this" else nullcontext():
         found = api.inspect(model, family=family, machine=machine, context=context, batch=batch)
     console.deliver(json, found, lambda: show(found))

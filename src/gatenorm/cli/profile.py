@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from gatenorm.cli import console
 from gatenorm.cli.options import common, speed
 
@@ -12,36 +14,26 @@ EXAMPLE = "Example: gatenorm profile ./llama --lengths 512,2048"
 def command(
     *,
     model: common.Model,
-    lengths: speed.Lengths,
-    batches: speed.Batches,
     new_tokens: speed.NewTokens = 8,
     rounds: speed.Rounds = 3,
     attention: speed.Attention,
-    device: common.Device,
-    dtype: common.Dtype,
-    threads: common.Threads,
     json: common.Json,
     plot: common.Plot,
+    **cases: Unpack[speed.Cases],
 ) -> None:
     """Show the time of attention and of MLP in MODEL by prompt length, and their shares of weights, FLOPs and cache."""
     from gatenorm import api
     from gatenorm.cli.tables.speed import show_profile
 
-    console.check_json(json)
-    console.check_plots(plot=plot)
     console.quiet_transformers()
     with console.progress_bar("profiling", "runs") as progress:
         found = api.profile(
             model,
-            lengths=lengths,
-            batches=batches,
             new_tokens=new_tokens,
             rounds=rounds,
             attention=attention,
-            device=device,
-            dtype=dtype,
-            threads=threads,
             progress=progress,
+            **cases,
         )
     if plot:
         from gatenorm.report.figures.speed import plot_profile

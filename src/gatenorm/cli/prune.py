@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import typer
 
 from gatenorm.cli import checks, console
@@ -36,19 +38,11 @@ def command(
     criterion: ranking.Criterion,
     protect: ranking.Protect,
     cross_check: ranking.CrossCheck,
-    calibration: ranking.Calibration,
-    samples: ranking.Samples,
-    length: ranking.Length,
-    documents: ranking.Documents,
     machine: removal.Machine,
     context: removal.Context,
     batch: removal.Batch,
-    family: common.Family,
-    device: common.Device,
-    dtype: common.Dtype,
-    batch_size: common.BatchSize,
     json: common.Json,
-    seed: common.RandomSeed,
+    **how: Unpack[ranking.Tokens],
 ) -> None:
     """Write MODEL without some of its attention sublayers, MLPs or blocks: a checkpoint that transformers loads."""
     from gatenorm import api
@@ -57,17 +51,16 @@ def command(
     from gatenorm.surgery.disk import write_pruned
     from gatenorm.surgery.planning import check_kind
 
-    console.check_json(json)
     _check_choice(given)
     check_new_directory(out)
     check_kind(kind)
     if cross_check:
         checks.cross_checked(criterion, kind)
-    tokens = checks.tokens(calibration, samples, length, documents, seed, batch_size)
-    runs = checks.runs_the_model(criterion, tokens, given=calibration is not None)
+    tokens = checks.tokens(how, how["documents"])
+    runs = checks.runs_the_model(criterion, tokens, given=how["calibration"] is not None)
     if not (runs or cross_check):
         _leave_out(given, _RUN, f"{criterion} reads weights alone")
-    layout = api.open_model(model, family)
+    layout = api.open_model(model, how["family"])
     check_apart(out, layout.checkpoint.directory)
     predicted = None
     if target_speedup is not None or max_cache_gb is not None:
@@ -82,10 +75,7 @@ def command(
             kind=kind,
         )
         layers = predicted.count
-    session = None
-    if runs or cross_check:
-        console.quiet_transformers()
-        session = api.session(layout, device=device, dtype=dtype)
+    session = checks.session(layout, how) if runs or cross_check else None
     with console.progress_bar(f"scoring by {criterion}", "steps") as progress:
         made = api.plan(
             session if runs and session else layout,
@@ -96,7 +86,7 @@ def command(
             criterion=criterion,
             protect=protect or (),
             kind=kind,
-            seed=seed,
+            seed=how["seed"],
             calibration=tokens if runs else None,
             progress=progress,
         )

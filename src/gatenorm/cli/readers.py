@@ -1,13 +1,16 @@
-"""How options that hold more than a word or a number are read."""
+"""Types of options that hold more than a word or a number, with how each is read."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
 
 from gatenorm.cli.declaration import Reader
 
 _MOST_LAYERS = 10_000
 
 
-def names(text: str) -> tuple[str, ...]:
+def _names(text: str) -> tuple[str, ...]:
     """Names out of ``gate-norm,cosine@self``; at least one."""
     found = tuple(name.strip() for name in text.split(",") if name.strip())
     if not found:
@@ -15,13 +18,13 @@ def names(text: str) -> tuple[str, ...]:
     return found
 
 
-def share(text: str) -> float:
+def _share(text: str) -> float:
     """A share out of ``0.2`` or ``20%``; its range is for the API to check."""
     number = text.strip()
     return float(number.removesuffix("%")) / (100 if number.endswith("%") else 1)
 
 
-def numbers(text: str) -> list[int]:
+def _numbers(text: str) -> list[int]:
     """Whole numbers above 0 out of ``128,512``."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() and 0 < int(part) < 2**31 for part in parts):
@@ -29,7 +32,7 @@ def numbers(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def layers(text: str) -> list[int]:
+def _layers(text: str) -> list[int]:
     """Layer numbers out of ``20,21`` or ``4-6,9``."""
     found: list[int] = []
     for part in (part.strip() for part in text.split(",") if part.strip()):
@@ -40,21 +43,13 @@ def layers(text: str) -> list[int]:
     return found
 
 
-def rows(text: str) -> int | None:
+def _rows(text: str) -> int | None:
     """A batch size out of ``8``; None for ``auto``."""
     if text == "auto":
         return None
     if not text.isdecimal() or int(text) < 1:
         raise ValueError
     return int(text)
-
-
-NAMES = Reader(names, "one name or more, with commas between them")
-SHARE = Reader(share, "a number between 0 and 1, such as 0.2, or 20%")
-SHARES = Reader(lambda text: [share(part) for part in text.split(",")], "shares such as 20%,40% or 0.2,0.4")
-NUMBERS = Reader(numbers, "whole numbers above 0, such as 128,512")
-LAYERS = Reader(layers, "layer numbers or ranges, such as 4-6,9")
-ROWS = Reader(rows, "a whole number from 1, or auto")
 
 
 def _limit(text: str) -> tuple[str, str | None]:
@@ -64,4 +59,14 @@ def _limit(text: str) -> tuple[str, str | None]:
     return gate, None if limit == "off" else limit
 
 
-LIMIT = Reader(_limit, "GATE=LIMIT, such as perplexity-rise=2%, or GATE=off")
+def _shares(text: str) -> list[float]:
+    return [_share(part) for part in text.split(",")]
+
+
+Names = Annotated[tuple[str, ...], Reader(_names, "one name or more, with commas between them")]
+Share = Annotated[float, Reader(_share, "a number between 0 and 1, such as 0.2, or 20%")]
+Shares = Annotated[Sequence[float], Reader(_shares, "shares such as 20%,40% or 0.2,0.4")]
+Numbers = Annotated[Sequence[int], Reader(_numbers, "whole numbers above 0, such as 128,512")]
+Layers = Annotated[Sequence[int], Reader(_layers, "layer numbers or ranges, such as 4-6,9")]
+Rows = Annotated[int, Reader(_rows, "a whole number from 1, or auto")]
+Limit = Annotated[tuple[str, str | None], Reader(_limit, "GATE=LIMIT, such as perplexity-rise=2%, or GATE=off")]

@@ -42,12 +42,10 @@ def command(
     from gatenorm.cli.tables.recovery import show
     from gatenorm.recovery.settings import Settings
 
-    console.check_json(json)
     settings = Settings(**training, alpha=2.0 * training["rank"] if alpha is None else alpha)
     console.quiet_transformers()
     texts: dict[str, Any] = {"settings": settings, "held_out": held_out, "text_field": text_field}
     if study is not None:
-        console.check_plots(plot=plot)
         with training_bar("recovering") as report:
             found = api.recovery_study(
                 model,

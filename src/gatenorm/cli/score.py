@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from gatenorm.cli import checks, console
 from gatenorm.cli.options import common, ranking
 from gatenorm.records import to_json
@@ -17,46 +19,29 @@ def command(
     kind: ranking.Kind,
     backend: ranking.Backend,
     cross_check: ranking.CrossCheck,
-    calibration: ranking.Calibration,
-    samples: ranking.Samples,
-    length: ranking.Length,
-    documents: ranking.Documents,
-    layer_by_layer: ranking.LayerByLayer,
-    activations: ranking.Activations,
-    family: common.Family,
-    device: common.Device,
-    dtype: common.Dtype,
-    batch_size: common.BatchSize,
     json: common.Json,
     plot: common.Plot,
-    seed: common.RandomSeed,
+    **how: Unpack[ranking.Scoring],
 ) -> None:
     """Score every sublayer of MODEL, attention by default and from weights alone; the lowest are removed first."""
     from gatenorm import api
     from gatenorm.analysis.clusters import late_cluster
     from gatenorm.cli.tables.scores import show
 
-    console.check_json(json)
-    console.check_plots(plot=plot)
-    tokens = checks.tokens(calibration, samples, length, documents, seed, batch_size)
-    runs = checks.runs_the_model(criterion, tokens, given=calibration is not None)
+    tokens = checks.tokens(how, how["documents"])
+    runs = checks.runs_the_model(criterion, tokens, given=how["calibration"] is not None)
     if cross_check:
         checks.cross_checked(criterion, kind)
-    layout = api.open_model(model, family, fetch=runs or cross_check)
-    session = None
-    if runs or cross_check:
-        console.quiet_transformers()
-        session = api.session(
-            layout, device=device, dtype=dtype, layer_by_layer=layer_by_layer, activations=activations
-        )
+    layout = api.open_model(model, how["family"], fetch=runs or cross_check)
+    session = checks.scoring_session(layout, how) if runs or cross_check else None
     with console.progress_bar(f"scoring by {criterion}", "steps") as progress:
         scores = api.score(
             session if runs and session else layout,
             criterion,
             kind=kind,
-            seed=seed,
+            seed=how["seed"],
             backend=backend,
-            device=device,
+            device=how["device"],
             calibration=tokens if runs else None,
             progress=progress,
         )

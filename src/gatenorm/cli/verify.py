@@ -29,7 +29,6 @@ def command(
     from gatenorm import api
     from gatenorm.cli.tables.exports import show_verdict
 
-    console.check_json(json)
     console.quiet_transformers()
     layout = api.open_model(against, family)
     with console.progress_bar("prompts", "prompts") as progress:

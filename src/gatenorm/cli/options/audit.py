@@ -2,135 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 from gatenorm.cli import readers
-from gatenorm.cli.declaration import option
+from gatenorm.cli.declaration import panel
 from gatenorm.cli.options import common
 from gatenorm.records.numbers import Amount, Count, Window
 
-Out = Annotated[
-    Path | None,
-    option(
-        "-o, --out DIR",
-        common.OUTPUT,
-        "Directory of the audit, created or resumed",
-        shown="./audit-NAME",
-        fields="directory",
-    ),
-]
-ConfigFile = Annotated[
-    Path | None, option("--config FILE", common.INPUT, "YAML configuration; options given beside it win")
-]
-JsonLines = Annotated[
-    bool, option("--json-lines", common.OUTPUT, "Write progress to stdout as JSON Lines", default=False)
-]
-FailOn = Annotated[
-    str | None,
-    option("--fail-on GATE|any", "Gates and search", "Exit with status 1 unless this gate passes, for CI pipelines"),
-]
-Data = Annotated[
-    list[str] | None,
-    option(
-        "--data TEXT",
-        "",
-        "Text for perplexity: a file, wikitext2, or wikitext2=FILE. Repeat for several; the first judges rankings",
-        many=True,
-        key="evaluation.texts",
-    ),
-]
-Documents = Annotated[
-    str | None, option("--documents SEP", "", "Split --data texts into documents at SEP", key="evaluation.texts")
-]
-TextWindow = Annotated[
-    Window | None, option("--window", "", "Longest input of --data texts, in tokens", key="evaluation.texts")
-]
-Limit = Annotated[
-    Count | None,
-    option(
-        "--limit",
-        "",
-        "Use only the first N windows, documents or items of everything",
-        key=" ".join(f"evaluation.{what}_limit" for what in ("stories", "zeroshot", "domain", "refusal", "retrieval")),
-    ),
-]
-Zeroshot = Annotated[
-    str | None, option("--zeroshot DIR|hub", "", "Directory with the zero-shot tasks' files", key="evaluation.zeroshot")
-]
-Domain = Annotated[
-    str | None, option("--domain FILE", "", "Prompts or text of your own workload", key="evaluation.domain")
-]
-Refusal = Annotated[
-    str | None,
-    option(
-        "--refusal FILE|packaged|none", "", "Items that the model should refuse or answer", key="evaluation.refusal"
-    ),
-]
-Shares = Annotated[
-    Sequence[str] | None,
-    option(
-        "--share 10%,20%",
-        "",
-        "Budgets as shares of the attention sublayers",
-        reader=readers.NAMES,
-        key="budgets.shares",
-    ),
-]
-Layers = Annotated[
-    Sequence[int] | None,
-    option("--layers 4,8", "", "Further budgets, as numbers", reader=readers.NUMBERS, key="budgets.layers"),
-]
-Gate = Annotated[
-    list[tuple[str, str | None]] | None,
-    option(
-        "--gate GATE=LIMIT",
-        "",
-        "Change the limit of a gate, or GATE=off. Repeat for several",
-        many=True,
-        reader=readers.LIMIT,
-        key="gates",
-    ),
-]
-MaxPerplexityRise = Annotated[
-    str | None,
-    option(
-        "--max-perplexity-rise 2%",
-        "",
-        "Limit of the gate perplexity-rise; search for the largest budget within it",
-        key="gates.perplexity-rise search.gate",
-    ),
-]
-Search = Annotated[
-    str | None, option("--search GATE", "", "Search for the largest budget that passes this gate", key="search.gate")
-]
-Engine = Annotated[
-    Sequence[str] | None,
-    option(
-        "--engine A,B|none",
-        "",
-        "Engines to time: transformers, llamacpp, vllm",
-        reader=readers.NAMES,
-        key="speed.engines",
-    ),
-]
-PricePerHour = Annotated[
-    Amount | None,
-    option(
-        "--price-per-hour PRICE",
-        "",
-        "Price of the machine; adds the cost per million tokens",
-        key="cost.price_per_hour",
-    ),
-]
-Recover = Annotated[
-    bool | None,
-    option("--recover/--no-recover", "", "Train the variants of aggressive budgets", key="recovery.enabled"),
-]
-RecoverData = Annotated[str | None, option("--recover-data FILE", "", "Text to train on", key="recovery.data")]
-Executor = Annotated[str | None, option("--executor local|ray", "", "What runs the jobs", key="run.executor")]
-RayAddress = Annotated[
-    str | None,
-    option("--ray-address ADDRESS", "", "Ray cluster to use", key="run.ray_address", shown="start Ray on this machine"),
-]
+gates = panel("Gates and search")
+# Their headings follow from the sections of the configuration that they set.
+sets = panel("")
+
+_OUT = "Directory of the audit, created or resumed"
+Out = Annotated[Path | None, common.output("-o, --out DIR", _OUT, shown="./audit-NAME", fields="directory")]
+ConfigFile = Annotated[Path | None, common.given("--config FILE", "YAML configuration; options given beside it win")]
+JsonLines = Annotated[bool, common.output("--json-lines", "Write progress to stdout as JSON Lines", False)]
+_FAIL_ON = "Exit with status 1 unless this gate passes, for CI pipelines"
+FailOn = Annotated[str | None, gates("--fail-on GATE|any", _FAIL_ON)]
+_TEXTS = "Text for perplexity: a file, wikitext2, or wikitext2=FILE. Repeat for several; the first judges rankings"
+Data = Annotated[list[str] | None, sets("--data TEXT", _TEXTS, key="evaluation.texts")]
+_DOCUMENTS = "Split --data texts into documents at SEP"
+Documents = Annotated[str | None, sets("--documents SEP", _DOCUMENTS, key="evaluation.texts")]
+_WINDOW = "Longest input of --data texts, in tokens"
+TextWindow = Annotated[Window | None, sets("--window", _WINDOW, key="evaluation.texts")]
+_LIMIT = "Use only the first N windows, documents or items of everything"
+_LIMITED = " ".join(f"evaluation.{what}_limit" for what in ("stories", "zeroshot", "domain", "refusal", "retrieval"))
+Limit = Annotated[Count | None, sets("--limit", _LIMIT, key=_LIMITED)]
+_ZEROSHOT = "Directory with the zero-shot tasks' files"
+Zeroshot = Annotated[str | None, sets("--zeroshot DIR|hub", _ZEROSHOT, key="evaluation.zeroshot")]
+_DOMAIN = "Prompts or text of your own workload"
+Domain = Annotated[str | None, sets("--domain FILE", _DOMAIN, key="evaluation.domain")]
+_REFUSAL = "Items that the model should refuse or answer"
+Refusal = Annotated[str | None, sets("--refusal FILE|packaged|none", _REFUSAL, key="evaluation.refusal")]
+_SHARES = "Budgets as shares of the attention sublayers"
+Shares = Annotated[readers.Names | None, sets("--share 10%,20%", _SHARES, key="budgets.shares")]
+Layers = Annotated[readers.Numbers | None, sets("--layers 4,8", "Further budgets, as numbers", key="budgets.layers")]
+_GATE = "Change the limit of a gate, or GATE=off. Repeat for several"
+Gate = Annotated[list[readers.Limit] | None, sets("--gate GATE=LIMIT", _GATE, key="gates")]
+_RISE = "Limit of the gate perplexity-rise; search for the largest budget within it"
+_RISE_KEYS = "gates.perplexity-rise search.gate"
+MaxPerplexityRise = Annotated[str | None, sets("--max-perplexity-rise 2%", _RISE, key=_RISE_KEYS)]
+_SEARCH = "Search for the largest budget that passes this gate"
+Search = Annotated[str | None, sets("--search GATE", _SEARCH, key="search.gate")]
+_ENGINES = "Engines to time: transformers, llamacpp, vllm"
+Engine = Annotated[readers.Names | None, sets("--engine A,B|none", _ENGINES, key="speed.engines")]
+_PRICE = "Price of the machine; adds the cost per million tokens"
+PricePerHour = Annotated[Amount | None, sets("--price-per-hour PRICE", _PRICE, key="cost.price_per_hour")]
+_RECOVER = "Train the variants of aggressive budgets"
+Recover = Annotated[bool | None, sets("--recover/--no-recover", _RECOVER, key="recovery.enabled")]
+RecoverData = Annotated[str | None, sets("--recover-data FILE", "Text to train on", key="recovery.data")]
+Executor = Annotated[str | None, sets("--executor local|ray", "What runs the jobs", key="run.executor")]
+_RAY, _HERE = "Ray cluster to use", "start Ray on this machine"
+RayAddress = Annotated[str | None, sets("--ray-address ADDRESS", _RAY, key="run.ray_address", shown=_HERE)]

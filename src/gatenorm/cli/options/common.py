@@ -3,63 +3,53 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypedDict
 
-from gatenorm.cli import readers
-from gatenorm.cli.declaration import OTHER, REQUIRED, argument, option
+from gatenorm.cli import console
+from gatenorm.cli.declaration import HARDWARE, INPUT, OTHER, OUTPUT, REQUIRED, argument, panel
+from gatenorm.cli.readers import Rows
 from gatenorm.records.numbers import Count, Seed
 
-INPUT, OUTPUT, HARDWARE, MEASUREMENT = "Input", "Output", "Hardware", "Measurement"
+given, output, hardware, other = panel(INPUT), panel(OUTPUT), panel(HARDWARE), panel(OTHER)
+_MODEL = "Checkpoint directory, Hugging Face model id, or demo for the built-in model"
 
-Model = Annotated[str, argument("MODEL", "Checkpoint directory, Hugging Face model id, or demo for the built-in model")]
-OptionalModel = Annotated[
-    str | None,
-    argument(
-        "MODEL", "Checkpoint directory, Hugging Face model id, or demo for the built-in model (the default)", None
-    ),
+Model = Annotated[str, argument("MODEL", _MODEL)]
+OptionalModel = Annotated[str | None, argument("MODEL", f"{_MODEL} (the default)", None)]
+Family = Annotated[str | None, given("--family NAME", "Treat the model as this family, whatever its model_type says")]
+Baseline = Annotated[str | None, given("--baseline MODEL", "Model to compare with")]
+Json = Annotated[str | None, output("--json FILE", "Write the result as JSON (- for stdout)", check=console.check_json)]
+Plot = Annotated[
+    Path | None, output("--plot FILE", "Draw the result to FILE (.png, .svg or .html)", check=console.check_plot)
 ]
-Family = Annotated[
-    str | None, option("--family NAME", INPUT, "Treat the model as this family, whatever its model_type says")
-]
-Baseline = Annotated[str | None, option("--baseline MODEL", INPUT, "Model to compare with")]
-Json = Annotated[str | None, option("--json FILE", OUTPUT, "Write the result as JSON (- for stdout)")]
-Plot = Annotated[Path | None, option("--plot FILE", OUTPUT, "Draw the result to FILE (.png, .svg or .html)")]
-NewDirectory = Annotated[Path, option("-o, --out DIR", OUTPUT, "New directory; must not exist yet", default=REQUIRED)]
+NewDirectory = Annotated[Path, output("-o, --out DIR", "New directory; must not exist yet", REQUIRED)]
 Device = Annotated[
     str,
-    option(
+    hardware(
         "--device",
-        HARDWARE,
         "Torch device: cpu, cuda, cuda:1, ...; auto spreads a model over all devices",
-        default="cpu",
+        "cpu",
         key="run.device",
     ),
 ]
-Dtype = Annotated[
-    str,
-    option(
-        "--dtype TYPE",
-        HARDWARE,
-        "Data type used to run the model: auto (on a CPU float32), float32, bfloat16 or float16",
-        default="auto",
-        key="run.dtype",
-    ),
-]
-BatchSize = Annotated[
-    int | None,
-    option(
-        "--batch-size N|auto",
-        HARDWARE,
-        "Sequences per forward pass; auto: as memory allows",
-        shown="auto",
-        reader=readers.ROWS,
-        key="run.batch_size",
-    ),
-]
+_DTYPES = "Data type used to run the model: auto (on a CPU float32), float32, bfloat16 or float16"
+Dtype = Annotated[str, hardware("--dtype TYPE", _DTYPES, "auto", key="run.dtype")]
+_ROWS = "Sequences per forward pass; auto: as memory allows"
+BatchSize = Annotated[Rows | None, hardware("--batch-size N|auto", _ROWS, shown="auto", key="run.batch_size")]
 Threads = Annotated[
     Count | None,
-    option("--threads", HARDWARE, "Processor threads to compute with", shown="all available", key="run.threads"),
+    hardware("--threads", "Processor threads to compute with", shown="all available", key="run.threads"),
 ]
-RandomSeed = Annotated[
-    Seed, option("--seed", OTHER, "Seed for everything that is drawn at random", default=0, key="run.seed")
-]
+RandomSeed = Annotated[Seed, other("--seed", "Seed for everything that is drawn at random", 0, key="run.seed")]
+
+
+class Hardware(TypedDict):
+    """What runs a model."""
+
+    device: Device
+    dtype: Dtype
+
+
+class Batches(Hardware):
+    """What runs a model on several sequences at once."""
+
+    batch_size: BatchSize

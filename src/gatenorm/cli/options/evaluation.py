@@ -2,103 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypedDict
 
-from gatenorm.cli import readers
-from gatenorm.cli.declaration import REQUIRED, option
-from gatenorm.cli.options.common import OUTPUT
+from gatenorm.cli.checks import no_empty_separator
+from gatenorm.cli.declaration import REQUIRED, panel
+from gatenorm.cli.options.common import output
+from gatenorm.cli.readers import Layers
 from gatenorm.records.numbers import Count, Index, Window
 
-DATA, PROTOCOL = "Data", "Protocol"
+data, protocol = panel("Data"), panel("Protocol")
 
 
-def tasks() -> str:
-    """All tasks by name with what they measure, for help."""
+def _tasks() -> str:
     from gatenorm.evaluation.core.registry import TASKS
 
-    return "; ".join(f"{t.name}{f'[:{t.argument}]' if t.argument else ''}: {t.what}" for t in TASKS.values())
+    known = (f"{t.name}{f'[:{t.argument}]' if t.argument else ''}: {t.what}" for t in TASKS.values())
+    return f"What to measure. {'; '.join(known)}"
 
 
-Data = Annotated[
-    list[str] | None,
-    option(
-        "--data [TASK=]PATH",
-        DATA,
-        "Data to evaluate on: a text, .jsonl or .parquet file, wikitext2 (from the hub), wikitext2=FILE (a local raw "
-        "file), or for zeroshot a directory with <task>_<split>.jsonl files. Repeat for several",
-        many=True,
-        shown="for demo and what was made from it: its own stories and tasks",
-    ),
-]
-Text = Annotated[
-    str, option("--data TEXT", DATA, "Text for perplexity: a file, wikitext2, or wikitext2=FILE", default=REQUIRED)
-]
-Tasks = Annotated[
-    str | None, option("--tasks A,B,...", DATA, lambda: f"What to measure. {tasks()}", shown="perplexity")
-]
-MoreTasks = Annotated[
-    str | None, option("--tasks A,B,...", DATA, "Tasks whose accuracy to measure too, as in gatenorm eval")
-]
-TaskData = Annotated[
-    list[str] | None, option("--task-data [TASK=]PATH", DATA, "Data of the tasks, as --data of eval", many=True)
-]
-TaskLimit = Annotated[
-    Count | None, option("--task-limit", PROTOCOL, "Use only the first N items of each task", shown="--limit")
-]
-Documents = Annotated[
-    str | None,
-    option(
-        "--documents SEP",
-        PROTOCOL,
-        "Perplexity of each document by itself: split the text at SEP; rows: one document per row of the file",
-    ),
-]
-TextField = Annotated[
-    str, option("--text-field NAME", DATA, "Field that holds the text in JSON Lines and Parquet files", default="text")
-]
-ContextWindow = Annotated[
-    Window | None, option("--window", PROTOCOL, "Longest input in tokens", shown="the model's maximum, at most 2048")
-]
-Stride = Annotated[
-    Count | None,
-    option(
-        "--stride",
-        PROTOCOL,
-        "Begin windows N tokens apart; only tokens that no earlier window covered count",
-        shown="the window: no overlap",
-    ),
-]
-Limit = Annotated[
-    Count | None, option("--limit", PROTOCOL, "Use only the first N windows, documents or items of each task")
-]
-NewTokens = Annotated[
-    Count, option("--new-tokens", PROTOCOL, "Tokens to generate after each prompt of domain and refusal", default=32)
-]
-RefusalRule = Annotated[
-    str | None, option("--refusal-rule FILE", PROTOCOL, "JSON file with the patterns that make a refusal")
-]
-Items = Annotated[bool, option("--items", OUTPUT, "Write every item into the JSON", default=False)]
-NoCache = Annotated[bool, option("--no-cache", PROTOCOL, "Measure again what was measured before", default=False)]
-Engine = Annotated[
-    str,
-    option(
-        "--engine NAME",
-        PROTOCOL,
-        "Engine that runs the model: transformers, or vllm for zeroshot and harness:NAME",
-        default="transformers",
-    ),
-]
-Counts = Annotated[
-    Sequence[int] | None,
-    option(
-        "--counts 1,2,4-8",
-        PROTOCOL,
-        "Numbers of removed sublayers to measure",
-        reader=readers.LAYERS,
-        shown="up to half of them",
-    ),
-]
-Seeds = Annotated[Index, option("--seeds", PROTOCOL, "Random rankings to measure for comparison", default=5)]
-State = Annotated[Path | None, option("--state FILE", OUTPUT, "Keep finished measurements in FILE, and resume from it")]
+_DATA = (
+    "Data to evaluate on: a text, .jsonl or .parquet file, wikitext2 (from the hub), wikitext2=FILE (a local raw "
+    "file), or for zeroshot a directory with <task>_<split>.jsonl files. Repeat for several"
+)
+_OWN = "for demo and what was made from it: its own stories and tasks"
+Data = Annotated[list[str] | None, data("--data [TASK=]PATH", _DATA, shown=_OWN)]
+Text = Annotated[str, data("--data TEXT", "Text for perplexity: a file, wikitext2, or wikitext2=FILE", REQUIRED)]
+Tasks = Annotated[str | None, data("--tasks A,B,...", _tasks, shown="perplexity")]
+MoreTasks = Annotated[str | None, data("--tasks A,B,...", "Tasks whose accuracy to measure too, as in gatenorm eval")]
+TaskData = Annotated[list[str] | None, data("--task-data [TASK=]PATH", "Data of the tasks, as --data of eval")]
+_ITEMS = "Use only the first N items of each task"
+TaskLimit = Annotated[Count | None, protocol("--task-limit", _ITEMS, shown="--limit")]
+_DOCUMENTS = "Perplexity of each document by itself: split the text at SEP; rows: one document per row of the file"
+Documents = Annotated[str | None, protocol("--documents SEP", _DOCUMENTS, check=no_empty_separator)]
+_FIELD = "Field that holds the text in JSON Lines and Parquet files"
+TextField = Annotated[str, data("--text-field NAME", _FIELD, "text")]
+_MAXIMUM = "the model's maximum, at most 2048"
+ContextWindow = Annotated[Window | None, protocol("--window", "Longest input in tokens", shown=_MAXIMUM)]
+_STRIDE = "Begin windows N tokens apart; only tokens that no earlier window covered count"
+_LIMIT = "Use only the first N windows, documents or items of each task"
+Limit = Annotated[Count | None, protocol("--limit", _LIMIT)]
+_NEW_TOKENS = "Tokens to generate after each prompt of domain and refusal"
+_RULE = "JSON file with the patterns that make a refusal"
+Items = Annotated[bool, output("--items", "Write every item into the JSON", False)]
+NoCache = Annotated[bool, protocol("--no-cache", "Measure again what was measured before", False)]
+_ENGINES = "Engine that runs the model: transformers, or vllm for zeroshot and harness:NAME"
+Engine = Annotated[str, protocol("--engine NAME", _ENGINES, "transformers")]
+_COUNTS = "Numbers of removed sublayers to measure"
+Counts = Annotated[Layers | None, protocol("--counts 1,2,4-8", _COUNTS, shown="up to half of them")]
+Seeds = Annotated[Index, protocol("--seeds", "Random rankings to measure for comparison", 5)]
+_STATE = "Keep finished measurements in FILE, and resume from it"
+State = Annotated[Path | None, output("--state FILE", _STATE)]
+
+
+class Protocol(TypedDict):
+    """Options that are fields of :class:`gatenorm.evaluation.core.job.Request`."""
+
+    documents: Documents
+    text_field: TextField
+    window: ContextWindow
+    stride: Annotated[Count | None, protocol("--stride", _STRIDE, shown="the window: no overlap")]
+    limit: Limit
+    new_tokens: Annotated[Count, protocol("--new-tokens", _NEW_TOKENS, 32)]
+    refusal_rule: Annotated[str | None, protocol("--refusal-rule FILE", _RULE)]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from gatenorm.cli import readers
-from gatenorm.cli.declaration import option
-from gatenorm.cli.options.common import OUTPUT
+from gatenorm.cli import console
+from gatenorm.cli.declaration import panel
+from gatenorm.cli.options import common
+from gatenorm.cli.readers import Layers, Names
 from gatenorm.records.numbers import Count, Window
 
-RANKING, CALIBRATION = "Ranking", "Calibration"
+ranking, tokens = panel("Ranking"), panel("Calibration")
 
 
 def criteria() -> str:
@@ -23,86 +23,56 @@ def criteria() -> str:
     return f"Weights only: {', '.join(weights)}. Forward passes: {', '.join(forward)}"
 
 
-Criterion = Annotated[
-    str,
-    option(
-        "--criterion NAME",
-        RANKING,
-        lambda: f"Criterion to rank by. {criteria()}, which need --calibration or a suffix such as @self",
-        default="gate-norm",
-    ),
-]
-Criteria = Annotated[
-    Sequence[str],
-    option(
-        "--criteria A,B,...",
-        RANKING,
-        lambda: f"Criteria to rank by. {criteria()}, on --calibration or as NAME@self, NAME@random, NAME@FILE",
-        reader=readers.NAMES,
-        key="rankings.criteria",
-        fields="criterion",
-    ),
-]
-Kind = Annotated[
-    str | None,
-    option(
-        "--kind KIND",
-        RANKING,
-        "Sublayers to rank: attention, mlp, or block for both of a layer",
-        shown="what the criterion is made for",
-    ),
-]
-Protect = Annotated[
-    Sequence[int] | None,
-    option(
-        "--protect 0,1", RANKING, "Layers to keep, such as 0,1 or 28-31", reader=readers.LAYERS, key="rankings.protect"
-    ),
-]
-CrossCheck = Annotated[
-    bool,
-    option(
-        "--cross-check",
-        RANKING,
-        "Also rank by cosine on random and on self-sampled tokens, and list the layers they disagree on",
-        default=False,
-    ),
-]
-Backend = Annotated[str, option("--backend NAME", RANKING, "What computes: numpy, torch or auto", default="auto")]
-Calibration = Annotated[
-    str | None,
-    option(
-        "--calibration SOURCE",
-        CALIBRATION,
-        "Calibration tokens: a text file, hub:NAME[:CONFIG[:SPLIT]], self (text that the model samples) or random",
-        key="rankings.calibration",
-    ),
-]
-Samples = Annotated[Count, option("--samples", CALIBRATION, "Number of calibration windows or documents", default=32)]
-Length = Annotated[Window, option("--length", CALIBRATION, "Tokens in each of them", default=256)]
-Documents = Annotated[
-    str | None,
-    option("--documents SEP", CALIBRATION, "Split the calibration text at SEP and take each document by itself"),
-]
-LayerByLayer = Annotated[
-    bool,
-    option(
-        "--layer-by-layer",
-        CALIBRATION,
-        "Hold the weights of one block at a time, for models larger than memory (criteria on activations only)",
-        default=False,
-    ),
-]
-Activations = Annotated[
-    Path | None,
-    option(
-        "--activations DIR", CALIBRATION, "With --layer-by-layer: keep activations in a file in DIR instead of memory"
-    ),
-]
+def _one() -> str:
+    return f"Criterion to rank by. {criteria()}, which need --calibration or a suffix such as @self"
 
-Bound = Annotated[
-    bool, option("--bound", RANKING, "Both sides of the paper's inequality by layer: how loose it is", default=False)
+
+def _several() -> str:
+    return f"Criteria to rank by. {criteria()}, on --calibration or as NAME@self, NAME@random, NAME@FILE"
+
+
+Criterion = Annotated[str, ranking("--criterion NAME", _one, "gate-norm")]
+Criteria = Annotated[Names, ranking("--criteria A,B,...", _several, key="rankings.criteria", fields="criterion")]
+_KINDS = "Sublayers to rank: attention, mlp, or block for both of a layer"
+Kind = Annotated[str | None, ranking("--kind KIND", _KINDS, shown="what the criterion is made for")]
+Protect = Annotated[
+    Layers | None, ranking("--protect 0,1", "Layers to keep, such as 0,1 or 28-31", key="rankings.protect")
 ]
-SelectionPlot = Annotated[
-    Path | None, option("--selection FILE", OUTPUT, "Draw the layers that each criterion would remove")
+_CHECK = "Also rank by cosine on random and on self-sampled tokens, and list the layers they disagree on"
+CrossCheck = Annotated[bool, ranking("--cross-check", _CHECK, False)]
+Backend = Annotated[str, ranking("--backend NAME", "What computes: numpy, torch or auto", "auto")]
+_BOUND = "Both sides of the paper's inequality by layer: how loose it is"
+Bound = Annotated[bool, ranking("--bound", _BOUND, False)]
+_SELECTION, _HEADS = "Draw the layers that each criterion would remove", "Draw the gate norm of each head"
+SelectionPlot = Annotated[Path | None, common.output("--selection FILE", _SELECTION, check=console.check_plot)]
+HeadsPlot = Annotated[Path | None, common.output("--heads FILE", _HEADS, check=console.check_plot)]
+_SOURCES = "a text file, hub:NAME[:CONFIG[:SPLIT]], self (text that the model samples) or random"
+Calibration = Annotated[
+    str | None, tokens("--calibration SOURCE", f"Calibration tokens: {_SOURCES}", key="rankings.calibration")
 ]
-HeadsPlot = Annotated[Path | None, option("--heads FILE", OUTPUT, "Draw the gate norm of each head")]
+_DOCUMENTS = "Split the calibration text at SEP and take each document by itself"
+_BLOCKS = "Hold the weights of one block at a time, for models larger than memory (criteria on activations only)"
+_SPOOL = "With --layer-by-layer: keep activations in a file in DIR instead of memory"
+
+
+class Windows(common.Batches):
+    """Calibration in windows of a text, and what runs the model on them."""
+
+    calibration: Calibration
+    samples: Annotated[Count, tokens("--samples", "Number of calibration windows or documents", 32)]
+    length: Annotated[Window, tokens("--length", "Tokens in each of them", 256)]
+    family: common.Family
+    seed: common.RandomSeed
+
+
+class Tokens(Windows):
+    """Calibration in windows or documents."""
+
+    documents: Annotated[str | None, tokens("--documents SEP", _DOCUMENTS)]
+
+
+class Scoring(Tokens):
+    """The same, for models that may be larger than memory."""
+
+    layer_by_layer: Annotated[bool, tokens("--layer-by-layer", _BLOCKS, False)]
+    activations: Annotated[Path | None, tokens("--activations DIR", _SPOOL)]
