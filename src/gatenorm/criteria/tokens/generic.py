@@ -1,0 +1,50 @@
+"""The packaged text to calibrate on without data of one's own: a mixture of many kinds of public-domain text."""
+
+from __future__ import annotations
+
+import lzma
+from importlib import resources
+from typing import Literal
+
+import msgspec
+
+from gatenorm.records import Value
+
+Kind = Literal[
+    "encyclopaedic",
+    "reports",
+    "literature",
+    "essays and letters",
+    "dialogue",
+    "code",
+    "data",
+    "how-to",
+    "mathematics",
+    "other languages",
+]
+DATA = resources.files(__package__).joinpath("data")
+
+
+class Document(Value, frozen=True, kw_only=True):
+    """One excerpt.
+
+    Attributes:
+        kind: what kind of text it is; each has a fixed share of the mixture.
+        language: the code of a language (ISO 639-1), or the name of a programming or markup language.
+        source: where it comes from; the table in ``data/SOURCES.md`` states its author and terms under this name.
+        text: 500 to 6,500 characters, cut at the end of a paragraph, statement or line, with a newline at the end.
+    """
+
+    kind: Kind
+    language: str
+    source: str
+    text: str
+
+
+def documents() -> list[Document]:
+    """Every document of the mixture, about 850,000 characters, the same on every machine.
+
+    They are mixed: a stretch of 64 KB holds nearly every kind, in about its share, so the front of the list stands for
+    the whole.
+    """
+    return msgspec.json.Decoder(Document).decode_lines(lzma.decompress(DATA.joinpath("generic.jsonl.xz").read_bytes()))
