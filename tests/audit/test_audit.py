@@ -52,7 +52,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Audit, Eve
     assert list((out / "state" / "measured").iterdir())
     assert not [p for p in out.rglob("*") if "partial" in p.name]
     events: Events = []
-    return out, run_audit("demo", out, small(), listener=lambda event: events.append(dict(event))), events
+    return out, run_audit("demo", out, small(), listener=lambda event: events.append(to_json(event))), events
 
 
 def measured(events: Events) -> list[str]:
@@ -61,7 +61,7 @@ def measured(events: Events) -> list[str]:
 
 def again(out: Path, **sections: Any) -> tuple[Audit, list[str]]:
     events: Events = []
-    audit = run_audit("demo", out, small(**sections), listener=lambda event: events.append(dict(event)))
+    audit = run_audit("demo", out, small(**sections), listener=lambda event: events.append(to_json(event)))
     return audit, measured(events)
 
 

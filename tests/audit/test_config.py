@@ -204,6 +204,6 @@ def test_shares_may_be_per_cent(tmp_path: Path):
 def test_the_built_in_model_has_everything_but_a_workload(tmp_path: Path):
     prepared = prepare("demo", tmp_path / "audit", Config())
     assert [b.name for b in prepared.budgets] == ["conservative", "practical", "aggressive"]
-    assert {a.feeds for a in prepared.asked} == {"texts", "tasks", "refusal", "retrieval"}
+    assert {a.feeds for a in prepared.evaluations} == {"texts", "tasks", "refusal", "retrieval"}
     assert [m.what for m in prepared.missing] == ["your own workload"]
     assert set(prepared.limits) == {"perplexity-rise", "task-drop", "refusal-flips", "retrieval-loss", "speed-up"}

@@ -19,7 +19,7 @@ def test_ray_and_this_process_agree_to_the_last_digit(tmp_path: Path):
     """Threads pinned alike; everything but timings is compared, and a worker is killed on the way."""
     import ray
 
-    from gatenorm.audit.run.executors.ray import RayExecutor
+    from gatenorm.audit.run.executors import RayExecutor
     from gatenorm.audit.run.jobs import Score
 
     few = {

@@ -9,8 +9,8 @@ import math
 import pytest
 from msgspec.structs import replace
 
-from gatenorm.audit.judge.gates import GATES, check_gates, hold, limits, outcome_of
-from gatenorm.audit.judge.metrics import Reading, domain_divergence
+from gatenorm.audit.judge.gates import GATES, check_gates, evaluate_gate, limits, outcome_of
+from gatenorm.audit.judge.metrics import GateValue, domain_divergence
 from gatenorm.audit.judge.verdict import verdict
 from gatenorm.audit.plan.candidates import nearest, unstable
 from gatenorm.audit.run.main import failed
@@ -75,34 +75,34 @@ def speed(seconds: list[float], tokens: int, label: str) -> Speed:
     return Speed(model=NOBODY, protocol=at, prefill=PhaseTime(seconds=Spread.of(seconds)), samples=samples)
 
 
-def held(name: str, reading: Reading | None, limit: float) -> GateResult:
+def held(name: str, reading: GateValue | None, limit: float) -> GateResult:
     gate = GATES[name]
-    return hold(dataclasses.replace(gate, find=lambda _: reading), limit, Findings((), (), ()))
+    return evaluate_gate(dataclasses.replace(gate, find=lambda _: reading), limit, Findings((), (), ()))
 
 
 @pytest.mark.parametrize(
     ("reading", "outcome"),
     [
-        (Reading(1.0, 0.5, 1.9), PASSES),
-        (Reading(2.0, 2.0, 2.0), PASSES),  # at the limit is within it
-        (Reading(1.0, 0.5, 2.5), INCONCLUSIVE),
-        (Reading(3.0, 1.9, 4.0), INCONCLUSIVE),
-        (Reading(3.0, 2.1, 4.0), FAILS),
-        (Reading(1.0), PASSES),
-        (Reading(3.0), FAILS),
-        (Reading(1.0, too_few=True), INCONCLUSIVE),
-        (Reading(3.0, too_few=True), INCONCLUSIVE),
+        (GateValue(1.0, 0.5, 1.9), PASSES),
+        (GateValue(2.0, 2.0, 2.0), PASSES),  # at the limit is within it
+        (GateValue(1.0, 0.5, 2.5), INCONCLUSIVE),
+        (GateValue(3.0, 1.9, 4.0), INCONCLUSIVE),
+        (GateValue(3.0, 2.1, 4.0), FAILS),
+        (GateValue(1.0), PASSES),
+        (GateValue(3.0), FAILS),
+        (GateValue(1.0, too_few=True), INCONCLUSIVE),
+        (GateValue(3.0, too_few=True), INCONCLUSIVE),
         (None, INCONCLUSIVE),
     ],
 )
-def test_a_limit_inside_the_interval_proves_nothing(reading: Reading | None, outcome: str):
+def test_a_limit_inside_the_interval_proves_nothing(reading: GateValue | None, outcome: str):
     assert held("task-drop", reading, 2.0).outcome == outcome
 
 
 def test_a_least_value_is_a_limit_from_below():
-    assert held("speed-up", Reading(1.1, 1.06, 1.2), 1.05).outcome == PASSES
-    assert held("speed-up", Reading(1.1, 1.01, 1.2), 1.05).outcome == INCONCLUSIVE
-    fallen = held("speed-up", Reading(1.0, 0.9, 1.02), 1.05)
+    assert held("speed-up", GateValue(1.1, 1.06, 1.2), 1.05).outcome == PASSES
+    assert held("speed-up", GateValue(1.1, 1.01, 1.2), 1.05).outcome == INCONCLUSIVE
+    fallen = held("speed-up", GateValue(1.0, 0.9, 1.02), 1.05)
     assert fallen.outcome == FAILS
     assert "by 0.05x" in fallen.detail
 
@@ -111,7 +111,7 @@ def test_the_rise_is_that_of_paired_losses_on_the_worst_text():
     before = text(1.0, 2.0, 3.0)
     after = text(1.1, 2.1, 3.1)
     found = findings([before], [after])
-    result = hold(GATES["perplexity-rise"], 6.0, found)
+    result = evaluate_gate(GATES["perplexity-rise"], 6.0, found)
     assert result.value == pytest.approx(10.517, abs=1e-3)  # 100 (exp(0.1) - 1)
     assert result.low == pytest.approx(result.high)
     assert result.outcome == FAILS
@@ -119,7 +119,7 @@ def test_the_rise_is_that_of_paired_losses_on_the_worst_text():
 
 def test_one_window_proves_nothing():
     before, after = (text(value) for value in (1.0, 1.001))
-    result = hold(GATES["perplexity-rise"], 6.0, findings([before], [after]))
+    result = evaluate_gate(GATES["perplexity-rise"], 6.0, findings([before], [after]))
     assert (result.outcome, result.low, result.high) == (INCONCLUSIVE, None, None)
     assert "too few for an interval" in result.detail
     json.dumps(to_json(result), allow_nan=False)
@@ -128,10 +128,10 @@ def test_one_window_proves_nothing():
 def test_what_is_lost_is_counted_item_by_item():
     before = share("demo-task", "accuracy", 100, 100, task="place")
     after = share("demo-task", "accuracy", 97, 100, task="place")
-    result = hold(GATES["task-drop"], 2.0, findings([before], [after]))
+    result = evaluate_gate(GATES["task-drop"], 2.0, findings([before], [after]))
     assert result.value == pytest.approx(3.0)
     assert result.outcome == INCONCLUSIVE
-    same = hold(GATES["task-drop"], 2.0, findings([before], [before]))
+    same = evaluate_gate(GATES["task-drop"], 2.0, findings([before], [before]))
     assert (same.value, same.outcome) == (0.0, PASSES)
     assert str(same.value) == "0.0"  # not -0.0, which people would read
 
@@ -189,28 +189,31 @@ def test_whoever_guesses_has_nothing_to_lose(gate: str, kind: str, metric: str, 
         (90, PASSES),
     ):  # of 240; chance: 60
         before = share(kind, metric, right, 240, task=task)
-        result = hold(GATES[gate], 5.0, findings([before], [before]))
+        result = evaluate_gate(GATES[gate], 5.0, findings([before], [before]))
         assert (result.value, result.outcome) == (0.0, outcome)
         told = "the unpruned model does not do better than chance, so there is nothing to lose"
         assert result.detail.startswith(told) == (outcome == INCONCLUSIVE)
     guessing = share(kind, metric, 59, 240, task=task)
     lost = replace(share(kind, metric, 10, 240, task=task), edits=Edits.of("attention", [1]))
-    result = hold(GATES[gate], 5.0, findings([guessing], [lost]))
+    result = evaluate_gate(GATES[gate], 5.0, findings([guessing], [lost]))
     assert (result.outcome, result.value) == (INCONCLUSIVE, pytest.approx(100 * 49 / 240))
     assert result.detail.endswith("; unpruned 24.6% right, chance 25.0%")
 
 
 def test_a_task_at_chance_beside_one_that_is_known_leaves_something_to_lose():
     one, two = (share("retrieval", "choice", n, 100, task=task) for n, task in ((90, "one-hop"), (25, "two-hop")))
-    assert hold(GATES["retrieval-loss"], 5.0, findings([one, two], [one, two])).outcome == PASSES
-    assert hold(GATES["retrieval-loss"], 5.0, findings([two], [two])).outcome == INCONCLUSIVE
+    assert evaluate_gate(GATES["retrieval-loss"], 5.0, findings([one, two], [one, two])).outcome == PASSES
+    assert evaluate_gate(GATES["retrieval-loss"], 5.0, findings([two], [two])).outcome == INCONCLUSIVE
 
 
 def test_a_single_item_whose_error_is_not_known_shows_nothing():
     one = share("retrieval", "choice", 1, 1, task="one-hop")
     assert isinstance(one, Retrieval)
     one = replace(one, choice=Figure(value=1.0))
-    assert "unpruned 100.0% right, chance 25.0%" in hold(GATES["retrieval-loss"], 5.0, findings([one], [one])).detail
+    assert (
+        "unpruned 100.0% right, chance 25.0%"
+        in evaluate_gate(GATES["retrieval-loss"], 5.0, findings([one], [one])).detail
+    )
 
 
 def test_the_zero_shot_average_is_held_against_the_mean_of_chances():
@@ -219,15 +222,15 @@ def test_the_zero_shot_average_is_held_against_the_mean_of_chances():
         return [share("zeroshot", "acc", right, 100, chance, task=task) for task, right, chance in tasks]
 
     guessed, known = both(51, 27), both(70, 60)
-    result = hold(GATES["task-drop"], 10.0, findings(guessed, guessed))
+    result = evaluate_gate(GATES["task-drop"], 10.0, findings(guessed, guessed))
     assert (result.outcome, result.value) == (INCONCLUSIVE, 0.0)
     assert result.detail.endswith("; unpruned 39.0% right, chance 37.5%")
-    assert hold(GATES["task-drop"], 10.0, findings(known, known)).outcome == PASSES
+    assert evaluate_gate(GATES["task-drop"], 10.0, findings(known, known)).outcome == PASSES
 
 
 def test_the_verdict_says_that_there_was_nothing_to_lose():
     before = share("retrieval", "choice", 59, 240, task="one-hop")
-    gate = hold(GATES["retrieval-loss"], 5.0, findings([before], [before]))
+    gate = evaluate_gate(GATES["retrieval-loss"], 5.0, findings([before], [before]))
     variant = AuditedVariant(
         name="x-1",
         criterion="x",
@@ -263,27 +266,27 @@ def test_a_flipped_refusal_is_one_too_many_whatever_was_won():
         )
 
     before, after = replies(1.0, 1.0, 0.0), replies(0.0, 1.0, 1.0)
-    result = hold(GATES["refusal-flips"], 0.0, findings([before], [after]))
+    result = evaluate_gate(GATES["refusal-flips"], 0.0, findings([before], [after]))
     assert (result.value, result.outcome) == (1.0, FAILS)
 
 
 def test_speed_is_that_of_the_longest_prompt_round_by_round():
     before = [speed([2.0] * 6, 128, "whole"), speed([4.0, 4.4, 4.2, 4.2, 4.2, 4.2], 512, "whole")]
     after = [speed([2.0] * 6, 128, "pruned"), speed([3.2, 4.0, 3.5, 3.5, 3.5, 3.5], 512, "pruned")]
-    result = hold(GATES["speed-up"], 1.05, Findings(tuple(before), tuple(after), ()))
+    result = evaluate_gate(GATES["speed-up"], 1.05, Findings(tuple(before), tuple(after), ()))
     assert (result.value, result.low, result.high) == pytest.approx((1.2, 1.1, 1.25))
     assert result.outcome == PASSES
 
 
 def test_a_round_that_something_else_disturbed_does_not_decide():
     before, after = speed([2.0] * 9, 128, "whole"), speed([1.6] * 7 + [8.0, 0.4], 128, "pruned")
-    result = hold(GATES["speed-up"], 1.05, Findings((before,), (after,), ()))
+    result = evaluate_gate(GATES["speed-up"], 1.05, Findings((before,), (after,), ()))
     assert (result.value, result.low, result.high, result.outcome) == pytest.approx((1.25, 1.25, 1.25, PASSES))
 
 
 def test_five_rounds_prove_nothing():
     before, after = speed([2.0] * 5, 128, "whole"), speed([1.6] * 5, 128, "pruned")
-    result = hold(GATES["speed-up"], 1.05, Findings((before,), (after,), ()))
+    result = evaluate_gate(GATES["speed-up"], 1.05, Findings((before,), (after,), ()))
     assert (result.value, result.low, result.outcome) == (pytest.approx(1.25), None, INCONCLUSIVE)
     assert "too few for an interval" in result.detail
     assert "5 rounds" in result.detail
@@ -370,14 +373,14 @@ def test_to_stand_all_gates_must_and_one_must_be_about_quality():
 @pytest.mark.parametrize(
     ("readings", "outcome", "value"),
     [
-        ([Reading(7.0, 5.0, 9.0), Reading(6.5, 6.3, 6.7)], FAILS, 6.5),
-        ([Reading(3.0, 2.9, 3.1), Reading(2.5, -4.0, 9.0)], INCONCLUSIVE, 2.5),
-        ([Reading(3.0, 2.9, 3.1), Reading(4.0, 3.9, 4.1)], PASSES, 4.0),
+        ([GateValue(7.0, 5.0, 9.0), GateValue(6.5, 6.3, 6.7)], FAILS, 6.5),
+        ([GateValue(3.0, 2.9, 3.1), GateValue(2.5, -4.0, 9.0)], INCONCLUSIVE, 2.5),
+        ([GateValue(3.0, 2.9, 3.1), GateValue(4.0, 3.9, 4.1)], PASSES, 4.0),
     ],
 )
-def test_of_several_readings_the_worst_outcome_speaks(readings: list[Reading], outcome: str, value: float):
+def test_of_several_readings_the_worst_outcome_speaks(readings: list[GateValue], outcome: str, value: float):
     gate = dataclasses.replace(GATES["perplexity-rise"], find=lambda _: readings)
-    result = hold(gate, 6.0, Findings((), (), ()))
+    result = evaluate_gate(gate, 6.0, Findings((), (), ()))
     assert (result.outcome, result.value) == (outcome, value)
 
 
@@ -397,7 +400,7 @@ def variant(name: str, *gates: GateResult, rejected: str = "") -> AuditedVariant
 
 def test_the_nearest_is_the_one_closest_to_passing_not_the_smallest():
     def risen(value: float, low: float, high: float) -> GateResult:
-        return held("perplexity-rise", Reading(value, low, high), 6.0)
+        return held("perplexity-rise", GateValue(value, low, high), 6.0)
 
     wide, close = variant("x-1", risen(5.0, -10.0, 20.0)), variant("x-2", risen(5.0, 4.0, 6.5))
     failing, rejected = variant("x-3", risen(7.0, 6.5, 7.5)), variant("x-4", rejected="perplexity 1e9")

@@ -23,7 +23,7 @@ def evaluation(model: Path | str, **changes: Any) -> Evaluate:
         drop=(2,),
         in_memory=True,
         recovery=None,
-        asked=["stories"],
+        protocol=["stories"],
         task="stories",
         data=(),
         request=Request(limit=1),
@@ -43,7 +43,14 @@ def test_names_and_places_are_no_part_of_a_jobs_identity():
     assert score.digest != replace(score, seed=1).digest
 
 
-CHANGES: dict[str, Any] = {"content": "1", "drop": (3,), "in_memory": False, "recovery": "1", "asked": [], "threads": 2}
+CHANGES: dict[str, Any] = {
+    "content": "1",
+    "drop": (3,),
+    "in_memory": False,
+    "recovery": "1",
+    "protocol": [],
+    "threads": 2,
+}
 
 
 def test_a_model_that_has_lost_mlps_is_recorded_with_all_its_edits(tmp_path: Path):

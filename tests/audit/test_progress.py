@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from gatenorm.audit.run.progress import Ledger, Reporter, in_words
+from gatenorm.audit.run.progress import Event, JobDone, Ledger, Reporter, StepBegan, WorkBegan
+from gatenorm.records import to_json
 
 
 def test_what_is_ahead_is_reckoned_from_what_its_like_took():
@@ -23,14 +22,15 @@ def test_what_is_ahead_is_reckoned_from_what_its_like_took():
 
 
 def test_events_say_the_step_the_work_and_the_time_left():
-    events: list[dict[str, Any]] = []
-    reporter = Reporter(lambda event: events.append(dict(event)))
+    events: list[Event] = []
+    reporter = Reporter(events.append)
     reporter.ledger.expect("text", 2)
     reporter.step(3, "perplexity and tasks")
     reporter.work("perplexity on a.txt: gate-norm-2")
     reporter.done("perplexity on a.txt: gate-norm-2", "text", 30.0)
-    assert [e["event"] for e in events] == ["step", "work", "done"]
-    assert in_words(events[-1]) == ("step 3 of 7: perplexity on a.txt: gate-norm-2 (1 of 2, about 30 s left)")
+    assert [type(e) for e in events] == [StepBegan, WorkBegan, JobDone]
+    assert [to_json(e)["event"] for e in events] == ["step", "work", "done"]
+    assert events[-1].words() == ("step 3 of 7: perplexity on a.txt: gate-norm-2 (1 of 2, about 30 s left)")
 
 
 def test_nobody_is_told_where_nobody_listens():

@@ -8,15 +8,17 @@ import pytest
 
 from gatenorm.analysis.agreement import label
 from gatenorm.audit.plan.config import config_from
-from gatenorm.audit.plan.rankings import Wanted, in_file_names, source_key, wanted
+from gatenorm.audit.plan.rankings import PlannedRanking, in_file_names, planned_rankings, source_key
 from gatenorm.records import LayerScore, ModelIdentity, Scores
 
 NOBODY = ModelIdentity("nobody", "llama", 4, "0", {})
 
 
-def asked_for(*criteria: str, calibration: Path | None = None) -> list[Wanted]:
+def asked_for(*criteria: str, calibration: Path | None = None) -> list[PlannedRanking]:
     rankings = {"criteria": list(criteria), "calibration": None if calibration is None else str(calibration)}
-    return [w for w in wanted(config_from({"rankings": rankings | {"random_draws": 0}}), runs=True) if w.source]
+    return [
+        w for w in planned_rankings(config_from({"rankings": rankings | {"random_draws": 0}}), runs=True) if w.source
+    ]
 
 
 def scores_of(source: str) -> Scores:
@@ -47,7 +49,7 @@ def test_two_files_of_one_name_are_two_rankings(tmp_path: Path):
     found = asked_for(f"cosine@{one}", calibration=other)
     assert [w.name for w in found if w.source in (str(one), str(other))] == [f"cosine@{one}", f"cosine@{other}"]
     # The record calls them what the audit does, so that reports find them again.
-    assert [label(w.own(scores_of(str(w.source)))) for w in found] == [w.name for w in found]
+    assert [label(w.relabelled(scores_of(str(w.source)))) for w in found] == [w.name for w in found]
 
 
 def test_two_forms_of_one_file_are_two_rankings(tmp_path: Path):
@@ -75,7 +77,7 @@ def test_scores_of_a_file_that_was_renamed_are_those_of_its_new_name(tmp_path: P
     path = tmp_path / "new.txt"
     path.write_text("Ida")
     (one,) = [w for w in asked_for(f"cosine@{path}") if w.source == str(path)]
-    own = one.own(scores_of(str(tmp_path / "old.txt")))
+    own = one.relabelled(scores_of(str(tmp_path / "old.txt")))
     assert own.calibration is not None
     assert (label(own), own.calibration["source"]) == (one.name, str(path))
     assert own.calibration["data"] == {"name": "new.txt", "sha256": "1"}

@@ -11,15 +11,15 @@ from gatenorm.audit.plan.budgets import Budget
 from gatenorm.audit.plan.candidates import Candidate
 from gatenorm.audit.plan.config import config_from
 from gatenorm.audit.run import speed
-from gatenorm.audit.run.executors.local import LocalExecutor
-from gatenorm.audit.run.job_cache import Measuring
+from gatenorm.audit.run.executors import LocalExecutor
+from gatenorm.audit.run.job_cache import JobCache
 from gatenorm.audit.run.jobs import Export, Job, Result
 from gatenorm.audit.run.progress import Reporter
 from gatenorm.audit.run.state import State
 from gatenorm.records import Edits, Plan
 
 
-class Noting(Measuring):
+class Noting(JobCache):
     """Carries nothing out: every export is there at once, and what was ordered is kept."""
 
     def results(self, jobs: Sequence[Job], *, alone: bool = False) -> list[Result]:
@@ -36,15 +36,15 @@ def test_a_model_called_like_a_variant_takes_nothing_of_it(tmp_path: Path):
     layout = api.open_model(str(model))
     config = config_from({"speed": {"engines": ["llamacpp"]}})
     state = State(tmp_path / "audit")
-    measuring = Noting(layout, "content", config, 1, state, LocalExecutor(), Reporter(None))
+    cache = Noting(layout, "content", config, 1, state, LocalExecutor(), Reporter(None))
     plan = Plan(layout.identity(), Edits.of("attention", (13, 15)), "gate-norm")
     pruned = Candidate("gate-norm-2", "gate-norm", Budget(2, ""), plan, directory="variants/gate-norm-2")
     recovered = Candidate("gate-norm-2-recovered", "gate-norm", Budget(2, ""), plan, directory="recovered/gate-norm-2")
     exports = state.directory / "exports"
-    speed.measure(measuring, [pruned], [])
-    first = measuring.ordered
+    speed.measure(cache, [pruned], [])
+    first = cache.ordered
     assert first[str(model)] == exports / "unpruned.gguf"
     assert first[str(state.directory / pruned.directory)] == exports / "gate-norm-2.gguf"
-    speed.measure_recovered(measuring, [recovered], [])
-    assert measuring.ordered[str(model)] == exports / "unpruned.gguf"
+    speed.measure_recovered(cache, [recovered], [])
+    assert cache.ordered[str(model)] == exports / "unpruned.gguf"
     assert (exports / "gate-norm-2.gguf").read_text() == str(state.directory / pruned.directory)

@@ -7,9 +7,9 @@ import math
 import pytest
 from msgspec.structs import replace
 
-from gatenorm.audit.judge.baseline_check import KIND, at, unbeaten
+from gatenorm.audit.judge.baseline_check import KIND, check_baselines
 from gatenorm.audit.judge.verdict import verdict
-from gatenorm.records import Edits, ModelIdentity, Plan
+from gatenorm.records import Edits, ModelIdentity, Plan, to_json
 from gatenorm.records.audit import COMPARISON, Audit, AuditedVariant, BestSupported
 from gatenorm.records.evidence import Data, Item, Measurements, Perplexity
 from gatenorm.report.page.blocks import Text
@@ -61,37 +61,46 @@ FOUND = [
 
 
 def test_a_ranking_that_the_last_layers_beat_is_named():
-    paper, best = unbeaten(FOUND, [perplexity(0.0)], ["gate-norm", "cosine@random"])
+    checks = check_baselines(FOUND, [perplexity(0.0)], ["gate-norm", "cosine@random"])
+    paper, best = (check.warning() for check in checks)
     assert {paper.kind, best.kind} == {KIND}
     assert best.message == (
         "cosine@random does not beat what knows nothing of the model: with 1 removed, perplexity +80%; depth +52%"
     )
     assert paper.message.endswith("perplexity +134%; depth +52% and each random draw +99.8% in the mean")
-    (case,) = paper.evidence["cases"]
-    assert (case["removed"], [c["what"] for c in case["cheaper"]]) == (1, ["depth", "each random draw"])
-    assert case["rise"] == pytest.approx(134.0)
+    (case,) = checks[0].cases
+    assert (case.removed, [c.what for c in case.cheaper]) == (1, ["depth", "each random draw"])
+    assert case.rise == pytest.approx(134.0)
+    assert paper.evidence == to_json(checks[0])
+    assert [sorted(c) for c in paper.evidence["cases"][0]["cheaper"]] == [
+        ["proven", "rise", "what"],
+        ["draws", "rise", "what"],
+    ]
 
 
 def test_draws_that_are_better_in_the_mean_only_are_told_as_such():
     found = [variant("gate-norm", 95.0), *(v for v in FOUND if v.criterion.startswith("random"))]
     found[-1] = variant("random@2", 20.0)
-    (warning,) = unbeaten(found, [perplexity(0.0)], ["gate-norm"])
-    assert "the mean of the random draws" in warning.message
-    assert at([warning], "gate-norm", 1) == ["the mean of the random draws"]
+    (check,) = check_baselines(found, [perplexity(0.0)], ["gate-norm"])
+    assert "the mean of the random draws" in check.warning().message
+    assert check.cheaper_at(1) == ["the mean of the random draws"]
 
 
 def test_what_beats_all_of_them_is_warned_of_by_nothing():
     best = [variant("gate-norm", 10.0), *FOUND[2:]]
-    assert unbeaten(best, [perplexity(0.0)], ["gate-norm"]) == []
-    assert unbeaten([replace(FOUND[0], evidence=Measurements()), *FOUND[1:]], [perplexity(0.0)], ["gate-norm"]) == []
-    assert unbeaten(FOUND, [], ["gate-norm"]) == []
+    assert check_baselines(best, [perplexity(0.0)], ["gate-norm"]) == []
+    assert (
+        check_baselines([replace(FOUND[0], evidence=Measurements()), *FOUND[1:]], [perplexity(0.0)], ["gate-norm"])
+        == []
+    )
+    assert check_baselines(FOUND, [], ["gate-norm"]) == []
 
 
 def test_other_budgets_are_other_questions():
     found = [variant("gate-norm", 5.0, 1), variant("depth", 9.0, 1), variant("gate-norm", 30.0, 2)]
-    assert unbeaten(found, [perplexity(0.0)], ["gate-norm"]) == []
-    (warning,) = unbeaten([*found, variant("depth", 20.0, 2)], [perplexity(0.0)], ["gate-norm"])
-    assert (at([warning], "gate-norm", 1), at([warning], "gate-norm", 2)) == ([], ["depth"])
+    assert check_baselines(found, [perplexity(0.0)], ["gate-norm"]) == []
+    (check,) = check_baselines([*found, variant("depth", 20.0, 2)], [perplexity(0.0)], ["gate-norm"])
+    assert (check.cheaper_at(1), check.cheaper_at(2)) == ([], ["depth"])
 
 
 def test_a_difference_that_the_items_do_not_prove_is_told_as_that():
@@ -100,17 +109,17 @@ def test_a_difference_that_the_items_do_not_prove_is_told_as_that():
         items=tuple(Item(id=n, metrics={"nll": 2.1 - n}, weight=10) for n in (0, 1)),
     )
     found = [variant("gate-norm", 10.0), replace(variant("depth", 9.9), evidence=Measurements((close,)))]
-    (warning,) = unbeaten(found, [perplexity(0.0)], ["gate-norm"])
-    assert warning.message.endswith("depth +9.9%, within the interval")
+    (check,) = check_baselines(found, [perplexity(0.0)], ["gate-norm"])
+    assert check.warning().message.endswith("depth +9.9%, within the interval")
 
 
 def test_the_verdict_and_the_report_say_it():
     best = BestSupported(ranking="cosine@random", why="why", count=1, losses={}, rule="")
-    warnings = unbeaten(FOUND, [perplexity(0.0)], ["gate-norm", "cosine@random"])
-    (_, second, _), _ = verdict(FOUND, best, "gate-norm", [], warnings)
+    checks = check_baselines(FOUND, [perplexity(0.0)], ["gate-norm", "cosine@random"])
+    (_, second, _), _ = verdict(FOUND, best, "gate-norm", [], checks)
     assert second == "Measurements favour cosine@random over gate-norm (why); depth costs less still."
     (_, second, _), _ = verdict(FOUND, best, "gate-norm", [], [])
     assert "depth" not in second
-    one: Audit = replace(audit("demo"), warnings=tuple(warnings))
+    one: Audit = replace(audit("demo"), warnings=tuple(check.warning() for check in checks))
     said = [block.text for block in report(one).summary if isinstance(block, Text)]
-    assert said == [f"{warning.message}." for warning in warnings]
+    assert said == [f"{check.warning().message}." for check in checks]

@@ -70,4 +70,4 @@ def _listener(json_lines: bool) -> Iterator[Any]:
 
     terminal = Console(stderr=True)
     with terminal.status("audit") as status:
-        yield lambda event: status.update(progress.in_words(event))
+        yield lambda event: status.update(event.words())

@@ -1,88 +1,110 @@
-"""What a ranking has to beat and does not: the last layers, and layers drawn at random, at the same budget."""
+"""Whether a ranking beats what knows nothing of the model: the last layers, and layers drawn at random."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from gatenorm.audit.output.formatting import amount
 from gatenorm.evaluation.statistics.paired_statistics import compare
 from gatenorm.findings import rise
+from gatenorm.records import to_json
 from gatenorm.records.audit import PRUNED, AuditedVariant
 from gatenorm.records.evidence import Diagnostic, Evidence, Perplexity, of_type
+from gatenorm.records.serialization import Value
 
 KIND = "comparison-not-beaten"
 _DEPTH, _RANDOM = "depth", "random"
 
 
-def unbeaten(
-    variants: Sequence[AuditedVariant], baseline: Sequence[Evidence], rankings: Sequence[str]
-) -> list[Diagnostic]:
-    """One warning for each of ``rankings`` that costs more loss than ``depth`` or random draws do, at any budget.
+class CheaperBaseline(Value, frozen=True, omit_defaults=True):
+    """A baseline that costs less: its rise of perplexity in percent, and whether paired items prove the difference."""
 
-    Held against each other are losses on the first text, in nats a token; of random draws their mean. A difference
-    counts however small it is, since to beat something is to do better; whether the paired items prove it is told.
+    what: str
+    rise: float
+    proven: bool | None = None
+    draws: int | None = None
+
+    def words(self) -> str:
+        """``depth +52%, within the interval``."""
+        mean = " in the mean" if (self.draws or 1) > 1 else ""
+        doubt = ", within the interval" if self.proven is False else ""
+        return f"{self.what} {amount(self.rise, '%', sign=True)}{mean}{doubt}"
+
+
+class CheaperAtBudget(Value, frozen=True):
+    """A ranking with so many removed, its rise of perplexity in percent, and the baselines that cost less there."""
+
+    removed: int
+    rise: float
+    cheaper: tuple[CheaperBaseline, ...]
+
+
+class BaselineCheck(Value, frozen=True):
+    """A ranking and the budgets at which a baseline costs less."""
+
+    ranking: str
+    cases: tuple[CheaperAtBudget, ...]
+
+    def cheaper_at(self, removed: int) -> list[str]:
+        """The names of the baselines that cost less with so many removed."""
+        return [baseline.what for case in self.cases if case.removed == removed for baseline in case.cheaper]
+
+    def warning(self) -> Diagnostic:
+        """The same as a warning of the audit."""
+        told = ". ".join(
+            f"with {case.removed} removed, perplexity {amount(case.rise, '%', sign=True)}; "
+            + " and ".join(baseline.words() for baseline in case.cheaper)
+            for case in self.cases
+        )
+        message = f"{self.ranking} does not beat what knows nothing of the model: {told}"
+        return Diagnostic(kind=KIND, message=message, evidence=to_json(self))
+
+
+def check_baselines(
+    variants: Sequence[AuditedVariant], baseline: Sequence[Evidence], rankings: Sequence[str]
+) -> list[BaselineCheck]:
+    """One check for each of ``rankings`` that costs more loss than ``depth`` or random draws do, at any budget.
+
+    Compared are losses on the first text, in nats a token; of random draws their mean. A difference counts however
+    small it is, since to beat something is to do better.
     """
     whole = next(iter(of_type(baseline, Perplexity)), None)
     if whole is None:
         return []
-    found: dict[str, dict[int, Perplexity]] = {}
-    for one in variants:
-        own = (e for e in of_type(one.evidence, Perplexity) if e.same_task(whole))
-        record = next(own, None)
-        if one.state == PRUNED and record is not None:
-            found.setdefault(one.criterion, {})[len(one.plan.added.attention)] = record
-    warnings = []
+    measured: dict[str, dict[int, Perplexity]] = {}
+    for variant in variants:
+        record = next((e for e in of_type(variant.evidence, Perplexity) if e.same_task(whole)), None)
+        if variant.state == PRUNED and record is not None:
+            measured.setdefault(variant.criterion, {})[len(variant.plan.added.attention)] = record
+    checks = []
     for name in dict.fromkeys(rankings):
-        cases = [
-            case
-            for count, record in sorted(found.get(name, {}).items())
-            if (case := _case(name, count, record, {k: v[count] for k, v in found.items() if count in v}, whole))
-        ]
+        cases = []
+        for count, record in sorted(measured.get(name, {}).items()):
+            others = {k: v[count] for k, v in measured.items() if count in v and k != name}
+            cheaper = tuple(_cheaper(record, others, whole))
+            if cheaper:
+                cases.append(CheaperAtBudget(removed=count, rise=_rise(record.nll, whole), cheaper=cheaper))
         if cases:
-            told = ". ".join(_told(case) for case in cases)
-            message = f"{name} does not beat what knows nothing of the model: {told}"
-            warnings.append(Diagnostic(kind=KIND, message=message, evidence={"ranking": name, "cases": cases}))
-    return warnings
+            checks.append(BaselineCheck(ranking=name, cases=tuple(cases)))
+    return checks
 
 
-def at(warnings: Sequence[Diagnostic], ranking: str, count: int) -> list[str]:
-    """What costs less than a ranking with so many removed, in words."""
-    of_ranking = (w for w in warnings if w.kind == KIND and w.evidence["ranking"] == ranking)
-    cases = [case for w in of_ranking for case in w.evidence["cases"] if case["removed"] == count]
-    return [str(cheaper["what"]) for case in cases for cheaper in case["cheaper"]]
-
-
-def _case(
-    name: str, count: int, record: Perplexity, others: Mapping[str, Perplexity], whole: Perplexity
-) -> dict[str, Any] | None:
-    """One budget: what costs less there, and by how much; ``None`` where nothing does."""
-    nll = record.nll
+def _cheaper(record: Perplexity, others: Mapping[str, Perplexity], whole: Perplexity) -> list[CheaperBaseline]:
+    """The baselines among other rankings at this budget that cost less."""
     cheaper = []
     depth = others.get(_DEPTH)
-    if depth is not None and name != _DEPTH and depth.nll < nll:
+    if depth is not None and depth.nll < record.nll:
         change = compare(depth, record)
         low = None if change is None else change.changes["nll"].low
         proven = low is not None and low > 0
-        cheaper.append({"what": _DEPTH, "rise": _rise(depth.nll, whole), "proven": proven})
-    draws = [e.nll for k, e in others.items() if k.partition("@")[0] == _RANDOM and k != name]
-    if draws and statistics.fmean(draws) < nll:
-        each = max(draws) < nll
+        cheaper.append(CheaperBaseline(what=_DEPTH, rise=_rise(depth.nll, whole), proven=proven))
+    draws = [e.nll for name, e in others.items() if name.partition("@")[0] == _RANDOM]
+    if draws and statistics.fmean(draws) < record.nll:
+        each = max(draws) < record.nll
         what = "the mean of the random draws" if not each else "each random draw" if len(draws) > 1 else "a random draw"
-        cheaper.append({"what": what, "rise": _rise(statistics.fmean(draws), whole), "draws": len(draws)})
-    return {"removed": count, "rise": _rise(nll, whole), "cheaper": cheaper} if cheaper else None
-
-
-def _told(case: Mapping[str, Any]) -> str:
-    rises = []
-    for cheaper in case["cheaper"]:
-        rise = amount(cheaper["rise"], "%", sign=True)
-        mean = " in the mean" if cheaper.get("draws", 1) > 1 else ""
-        doubt = ", within the interval" if cheaper.get("proven") is False else ""
-        rises.append(f"{cheaper['what']} {rise}{mean}{doubt}")
-    own = amount(case["rise"], "%", sign=True)
-    return f"with {case['removed']} removed, perplexity {own}; {' and '.join(rises)}"
+        cheaper.append(CheaperBaseline(what=what, rise=_rise(statistics.fmean(draws), whole), draws=len(draws)))
+    return cheaper
 
 
 def _rise(nll: float, whole: Perplexity) -> float:

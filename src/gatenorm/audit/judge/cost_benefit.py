@@ -17,7 +17,7 @@ _PAYS = 1.02
 _PHASES = ("prefill", "decode")
 
 
-def cost_benefit(before: Sequence[Evidence], after: Sequence[Evidence], asked: Cost) -> CostBenefit | None:
+def cost_benefit(before: Sequence[Evidence], after: Sequence[Evidence], price: Cost) -> CostBenefit | None:
     """Cost per million tokens before and after, case by case, and a sentence that says whether that pays.
 
     With ``s`` seconds for a request of ``t`` prompt tokens and ``n`` new ones in a batch of ``b``, and the price ``p``
@@ -25,26 +25,26 @@ def cost_benefit(before: Sequence[Evidence], after: Sequence[Evidence], asked: C
     decode throughput ``v`` in tokens a second. Without a price only the speeds are compared;
     ``None`` where nothing was timed.
     """
-    found = [_case(speedup, asked) for speedup in request_speedups(before, after)]
-    if not found:
+    cases = [_case(speedup, price) for speedup in request_speedups(before, after)]
+    if not cases:
         return None
-    benefit = CostBenefit(cases=tuple(found), sentence=_sentence(found, asked))
-    if not asked.price_per_hour:
+    benefit = CostBenefit(cases=tuple(cases), sentence=_sentence(cases, price))
+    if not price.price_per_hour:
         return benefit
-    return msgspec.structs.replace(benefit, price_per_hour=asked.price_per_hour, currency=asked.currency)
+    return msgspec.structs.replace(benefit, price_per_hour=price.price_per_hour, currency=price.currency)
 
 
-def _case(speedup: RequestSpeedup, asked: Cost) -> CostCase:
+def _case(speedup: RequestSpeedup, price: Cost) -> CostCase:
     before, after, protocol = speedup.before, speedup.after, speedup.after.protocol
     tokens, new, batch = protocol.prompt_tokens, protocol.new_tokens, protocol.batch
     speedups = {f"{name}_speedup": found.median for name in _PHASES if (found := after.phase(name).speedup)}
     costs = {}
-    if asked.price_per_hour:
+    if price.price_per_hour:
         for name, record in (("before", before), ("after", after)):
             middle = statistics.median(record.request_seconds)
             throughput = record.numbers()["decode_tokens_per_second"]
-            costs[f"cost_per_million_{name}"] = asked.price_per_hour * middle / 3600 / (batch * (tokens + new)) * 1e6
-            costs[f"cost_per_million_new_{name}"] = asked.price_per_hour / (3600 * throughput) * 1e6
+            costs[f"cost_per_million_{name}"] = price.price_per_hour * middle / 3600 / (batch * (tokens + new)) * 1e6
+            costs[f"cost_per_million_new_{name}"] = price.price_per_hour / (3600 * throughput) * 1e6
     return CostCase(
         engine=protocol.engine,
         prompt_tokens=tokens,
@@ -75,32 +75,32 @@ def _ideal(before: Speed, after: Speed) -> float | None:
     return sum(seconds) / left if left else None
 
 
-def _sentence(cases: Sequence[CostCase], asked: Cost) -> str:
+def _sentence(cases: Sequence[CostCase], price: Cost) -> str:
     # One that is proven to pay speaks before one that may, and that before one that is proven not to.
-    best = max(cases, key=lambda c: (_proven(c), not _in_vain(c), c.request_speedup))
+    best = max(cases, key=lambda c: (_proven(c), not _does_not_pay(c), c.request_speedup))
     where = f"{best.prompt_tokens:,} prompt and {best.new_tokens} new tokens in {best.engine}"
     said = f"request of {where} is {best.request_speedup:.2f} times as fast"
     low, high = best.request_speedup_low, best.request_speedup_high
     span = f"{best.rounds} rounds, too few for an interval" if low is None else f"{low:.2f} to {high:.2f}"
     ideal = best.request_ideal
     could = "" if ideal is None else f"; were the removed attention free, it would be {ideal:.2f} times"
-    if _in_vain(best):
+    if _does_not_pay(best):
         return f"It does not pay here: a {said} ({span}){could}."
     if not _proven(best):
         more = "more rounds, or a quieter machine, would tell"
         return f"Whether it pays is inconclusive: a {said} ({span}){could}; {more}."
     said = f"A {said}"
-    if asked.price_per_hour:
+    if price.price_per_hour:
         before, after = best.cost_per_million_before, best.cost_per_million_after
-        unit = f"{asked.currency} ".lstrip()
+        unit = f"{price.currency} ".lstrip()
         said += f", {unit}{before:.4g} for a million tokens before and {unit}{after:.4g} after"
-    short = [c for c in cases if _in_vain(c)]
+    short = [c for c in cases if _does_not_pay(c)]
     if short:
         lengths: dict[str, list[str]] = {}
         for c in short:
             lengths.setdefault(c.engine, []).append(f"{c.prompt_tokens:,}")
-        told = " and ".join(f"{', '.join(dict.fromkeys(found))} in {engine}" for engine, found in lengths.items())
-        said += f"; with prompts of {told} it does not pay"
+        listed = " and ".join(f"{', '.join(dict.fromkeys(sizes))} in {engine}" for engine, sizes in lengths.items())
+        said += f"; with prompts of {listed} it does not pay"
     return said + "."
 
 
@@ -109,7 +109,7 @@ def _proven(case: CostCase) -> bool:
     return bool(case.request_speedup >= _PAYS and low is not None and low >= 1)
 
 
-def _in_vain(case: CostCase) -> bool:
+def _does_not_pay(case: CostCase) -> bool:
     """Proven not to pay: the whole interval lies below what pays."""
     high = case.request_speedup_high
     return high is not None and bool(high < _PAYS)

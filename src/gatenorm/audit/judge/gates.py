@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from gatenorm.audit.judge import metrics as readings
-from gatenorm.audit.judge.metrics import Find, Reading
+from gatenorm.audit.judge import metrics
+from gatenorm.audit.judge.metrics import Find, GateValue
 from gatenorm.audit.output.formatting import amount
 from gatenorm.errors import AuditError, did_you_mean
 from gatenorm.evaluation.core.registry import Metric, known_tasks
@@ -28,7 +28,7 @@ from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, GateResult
 
 @dataclass(frozen=True)
 class Gate:
-    """A row: what is read (``find``) in ``unit``, the default ``limit`` (``None``: only where one is given), and why.
+    """What is judged (``find``) in ``unit``, the default ``limit`` (``None``: only where one is given), and why.
 
     ``least`` says that the limit is the smallest value that passes rather than the largest. ``needs`` names the
     evaluation that it rests on; ``quality`` says that it speaks of what a model is worth, not of what it costs.
@@ -36,7 +36,6 @@ class Gate:
     """
 
     name: str
-    what: str
     unit: str
     limit: float | None
     reason: str
@@ -53,71 +52,64 @@ BY_CHANCE = "the unpruned model does not do better than chance, so there is noth
 _ALL = (
     Gate(
         "perplexity-rise",
-        "largest rise of perplexity over all texts",
         "%",
         6.0,
         "LLaMA-13B without 7 of 40 sublayers went from 5.10 to 5.37 on WikiText-2, a rise of 5.3% (arXiv 2512.20636)",
         "texts",
-        readings.perplexity_rise,
+        metrics.perplexity_rise,
     ),
     Gate(
         "task-drop",
-        "drop of the average over the tasks",
         "points",
         2.0,
         "LLaMA-13B lost 1.6 points of its seven-task average without 8 of 40 sublayers and 1.8 without 16 "
         "(arXiv 2512.20636)",
         "tasks",
-        readings.task_drop,
+        metrics.task_drop,
     ),
     Gate(
         "refusal-flips",
-        "replies that were right by the refusal rule and are not any more",
         "items",
         0.0,
         "what a model refuses is a decision that somebody took: no reply should change it unseen",
         "refusal",
-        readings.refusal_flips,
+        metrics.refusal_flips,
     ),
     Gate(
         "retrieval-loss",
-        "drop of the share of facts that are found again",
         "points",
         5.0,
         "averages hide damage to long-range behaviour (arXiv 2602.01997); a loss smaller than this cannot be shown "
         "with the few dozen items that are asked by default",
         "retrieval",
-        readings.retrieval_loss,
+        metrics.retrieval_loss,
     ),
     Gate(
         "domain-divergence",
-        "mean divergence of next-token distributions from the unpruned model's, on your own workload",
         "nats",
         None,
         "no figure is known that would serve everybody: read the worst items first, then set a limit",
         "domain",
-        readings.domain_divergence,
+        metrics.domain_divergence,
     ),
     Gate(
         "speed-up",
-        "least speed-up of a whole request at the longest prompt measured",
         "x",
         1.02,
         "the paper measured 1.06x without 4 of 40 sublayers; below 1.02x a variant is not worth its risk",
         "speed",
-        readings.speed_up,
+        metrics.speed_up,
         least=True,
         quality=False,
         probes=False,
     ),
     Gate(
         "verify",
-        "differences between the engine's answers and the pruned checkpoint's",
         "faults",
         0.0,
         "an export that computes something else is another model than the one that was measured",
         "verify",
-        readings.verify_faults,
+        metrics.verify_faults,
         quality=False,
         probes=False,
     ),
@@ -135,12 +127,11 @@ def gates() -> Mapping[str, Gate]:
 def _gate_of(name: str, metric: Metric) -> Gate:
     return Gate(
         name=name,
-        what=f"by how much {metric.name} got worse",
         unit=metric.unit,
         limit=None,
         reason="the limit that was asked for; the package of this evaluation sets none",
         needs=name,
-        find=readings.metric_loss(name, metric.name, metric.more_is_better),
+        find=metrics.metric_loss(name, metric.name, metric.more_is_better),
     )
 
 
@@ -150,12 +141,12 @@ def check_gates(given: Mapping[str, Any]) -> dict[str, float | None]:
     Raises:
         AuditError: an unknown gate, or a limit that is no number.
     """
-    found: dict[str, float | None] = {}
+    checked: dict[str, float | None] = {}
     for name, limit in given.items():
         if name not in gates():
             raise AuditError("gate-unknown", "is not a gate", field=f"gates.{name}", hint=did_you_mean(name, gates()))
-        found[name] = None if limit is None or limit is False else number_of(limit, gates()[name])
-    return found
+        checked[name] = None if limit is None or limit is False else number_of(limit, gates()[name])
+    return checked
 
 
 def number_of(limit: Any, gate: Gate) -> float:
@@ -170,13 +161,8 @@ def number_of(limit: Any, gate: Gate) -> float:
     except (TypeError, ValueError):
         number = float("nan")
     if not 0 <= number < float("inf"):
-        raise AuditError(
-            "limit-wrong",
-            "is not a limit",
-            field=f"gates.{gate.name}",
-            given=f"{limit}",
-            expected=f"a number of {gate.unit} from 0",
-        )
+        field, expected = f"gates.{gate.name}", f"a number of {gate.unit} from 0"
+        raise AuditError("limit-wrong", "is not a limit", field=field, given=f"{limit}", expected=expected)
     return number
 
 
@@ -186,54 +172,49 @@ def limits(given: Mapping[str, Any]) -> dict[str, float]:
     return {name: limit for name, limit in merged.items() if limit is not None}
 
 
-def hold(gate: Gate, limit: float, findings: Findings) -> GateResult:
+def evaluate_gate(gate: Gate, limit: float, findings: Findings) -> GateResult:
     """What a gate says of a variant; *inconclusive* where nothing that it is about was measured.
 
-    Of several readings (texts, engines) the one with the worst outcome speaks, and of those the one farthest off.
+    Of several figures (texts, engines) the one with the worst outcome counts, and of those the one farthest off.
     """
-    found = gate.find(findings)
-    if not found:
-        return GateResult(
-            gate=gate.name,
-            limit=limit,
-            unit=gate.unit,
-            value=None,
-            outcome=INCONCLUSIVE,
-            detail="not measured",
-            reason=gate.reason,
-        )
-    held = [_hold(gate, limit, reading) for reading in ((found,) if isinstance(found, Reading) else found)]
+    values = gate.find(findings)
+    if not values:
+        return _result(gate, limit, None, INCONCLUSIVE, "not measured")
+    results = [_judge(gate, limit, value) for value in ((values,) if isinstance(values, GateValue) else values)]
     worst = [PASSES, INCONCLUSIVE, FAILS]
     sign = -1.0 if gate.least else 1.0
-    return max(held, key=lambda r: (worst.index(r.outcome), sign * (r.value or 0.0)))
+    return max(results, key=lambda r: (worst.index(r.outcome), sign * (r.value or 0.0)))
 
 
-def _hold(gate: Gate, limit: float, reading: Reading) -> GateResult:
+def _judge(gate: Gate, limit: float, value: GateValue) -> GateResult:
     sign = -1.0 if gate.least else 1.0
-    values = [v for v in (reading.value, reading.low, reading.high) if v is not None]
+    values = [v for v in (value.value, value.low, value.high) if v is not None]
     beyond = [sign * v > sign * limit for v in values]
-    undecided = reading.too_few or reading.by_chance
-    outcome = INCONCLUSIVE if undecided else FAILS if all(beyond) else INCONCLUSIVE if any(beyond) else PASSES
-    distance = amount(abs(reading.value - limit), gate.unit)
-    said = {
-        FAILS: f"beyond the limit by {distance}",
-        PASSES: f"within the limit by {distance}",
-        INCONCLUSIVE: BY_CHANCE
-        if reading.by_chance
-        else "too few for an interval: more would tell"
-        if reading.too_few
-        else "the limit lies inside the interval: more would tell",
-    }[outcome]
+    distance = amount(abs(value.value - limit), gate.unit)
+    if value.by_chance:
+        outcome, detail = INCONCLUSIVE, BY_CHANCE
+    elif value.too_few:
+        outcome, detail = INCONCLUSIVE, "too few for an interval: more would tell"
+    elif all(beyond):
+        outcome, detail = FAILS, f"beyond the limit by {distance}"
+    elif any(beyond):
+        outcome, detail = INCONCLUSIVE, "the limit lies inside the interval: more would tell"
+    else:
+        outcome, detail = PASSES, f"within the limit by {distance}"
+    return _result(gate, limit, value, outcome, f"{detail}; {value.detail}" if value.detail else detail)
+
+
+def _result(gate: Gate, limit: float, value: GateValue | None, outcome: str, detail: str) -> GateResult:
     return GateResult(
         gate=gate.name,
         limit=limit,
         unit=gate.unit,
-        value=reading.value,
+        value=None if value is None else value.value,
         outcome=outcome,
-        detail=f"{said}; {reading.detail}" if reading.detail else said,
+        detail=detail,
         reason=gate.reason,
-        low=reading.low,
-        high=reading.high,
+        low=None if value is None else value.low,
+        high=None if value is None else value.high,
     )
 
 

@@ -21,11 +21,11 @@ from gatenorm.records.evidence import Measurement, of_type
 
 
 @dataclass(frozen=True)
-class Reading:
+class GateValue:
     """A figure, its interval where one is known, and where it comes from in a few words.
 
-    ``too_few`` says that it varies from item to item and rests on too few for an interval: how far it could lie off is
-    unknown. ``by_chance`` says that the unpruned model is no better than guessing, so that nothing could get lost.
+    ``too_few`` says that it varies from item to item and rests on too few for an interval. ``by_chance`` says that the
+    unpruned model is no better than guessing, so that nothing could get lost.
     """
 
     value: float
@@ -36,13 +36,13 @@ class Reading:
     by_chance: bool = False
 
 
-Find = Callable[[Findings], Reading | Sequence[Reading] | None]
+Find = Callable[[Findings], GateValue | Sequence[GateValue] | None]
 
 
-def perplexity_rise(found: Findings) -> Sequence[Reading]:
+def perplexity_rise(found: Findings) -> Sequence[GateValue]:
     """The rise in percent on every text, from paired losses."""
     return [
-        Reading(
+        GateValue(
             100 * change.difference,
             None if change.low is None else 100 * change.low,
             None if change.high is None else 100 * change.high,
@@ -54,73 +54,73 @@ def perplexity_rise(found: Findings) -> Sequence[Reading]:
     ]
 
 
-def task_drop(found: Findings) -> Reading | None:
+def task_drop(found: Findings) -> GateValue | None:
     """Points by which the average over the general tasks fell."""
     return _drop(average(found))
 
 
-def retrieval_loss(found: Findings) -> Reading | None:
+def retrieval_loss(found: Findings) -> GateValue | None:
     """Points by which the share of facts found among the candidates fell."""
     return _drop(pooled([change for change in retrieval(found) if change.paired], "forms"))
 
 
-def refusal_flips(found: Findings) -> Reading | None:
+def refusal_flips(found: Findings) -> GateValue | None:
     """Items whose reply was right by the rule before and is not after, whatever was expected of it."""
     own = [change for change in refusals(found) if change.paired]
     if not own:
         return None
-    return Reading(float(sum(c.lost or 0 for c in own)), detail=f"of {sum(c.items for c in own)} items")
+    return GateValue(float(sum(c.lost or 0 for c in own)), detail=f"of {sum(c.items for c in own)} items")
 
 
-def domain_divergence(found: Findings) -> Reading | None:
+def domain_divergence(found: Findings) -> GateValue | None:
     """Mean divergence in nats, with the interval of its record; of fewer than two items there is none."""
     workload = divergence(found)
     if workload is None:
         return None
     kl = workload.kl
-    return Reading(kl.value, kl.low, kl.high, f"{workload.count} items", too_few=kl.low is None)
+    return GateValue(kl.value, kl.low, kl.high, f"{workload.count} items", too_few=kl.low is None)
 
 
-def speed_up(found: Findings) -> Sequence[Reading]:
+def speed_up(found: Findings) -> Sequence[GateValue]:
     """The speed-up of a whole request at the longest prompt and the smallest batch, in every engine."""
     timed = request_speedups(found.before, found.after)
-    readings = []
+    values = []
     for engine in dict.fromkeys(one.after.protocol.engine for one in timed):
         own = (one for one in timed if one.after.protocol.engine == engine)
         longest = max(own, key=lambda one: (one.after.protocol.prompt_tokens, -one.after.protocol.batch))
         at = longest.after.protocol
         detail = f"{engine}, {at.prompt_tokens:,} + {at.new_tokens} tokens, median of {longest.rounds} rounds"
-        readings.append(Reading(longest.value, longest.low, longest.high, detail, too_few=longest.low is None))
-    return readings
+        values.append(GateValue(longest.value, longest.low, longest.high, detail, too_few=longest.low is None))
+    return values
 
 
-def verify_faults(found: Findings) -> Reading | None:
+def verify_faults(found: Findings) -> GateValue | None:
     """How many faults ``verify`` found in the exports."""
     checked = [e for e in of_type(found.after, Measurement) if e.noun == "verify"]
     if not checked:
         return None
     faults = [fault for e in checked for fault in e.protocol.get("faults", ())]
-    return Reading(float(len(faults)), detail="; ".join(faults) or "every export computes the same")
+    return GateValue(float(len(faults)), detail="; ".join(faults) or "every export computes the same")
 
 
 def metric_loss(kind: str, metric: str, more_is_better: bool) -> Find:
     """By how much a number of any other evaluation got worse, on each of its data."""
 
-    def find(found: Findings) -> Sequence[Reading]:
+    def find(found: Findings) -> Sequence[GateValue]:
         sign = -1.0 if more_is_better else 1.0
-        readings = []
+        values = []
         for change in of_metric(found, kind, metric):
             ends = [None if end is None else 0.0 + sign * end for end in (change.low, change.high)]
             low, high = reversed(ends) if more_is_better else ends
             detail = f"{change.name}: {change.before:.4g}, now {change.after:.4g}"
             too_few = change.paired and low is None
-            readings.append(Reading(0.0 + sign * change.difference, low, high, detail, too_few=too_few))
-        return readings
+            values.append(GateValue(0.0 + sign * change.difference, low, high, detail, too_few=too_few))
+        return values
 
     return find
 
 
-def _drop(change: Change | None) -> Reading | None:
+def _drop(change: Change | None) -> GateValue | None:
     """Points by which a share fell; never a negative zero, which people would read."""
     if change is None or not change.paired:
         return None
@@ -129,4 +129,4 @@ def _drop(change: Change | None) -> Reading | None:
     detail = f"{change.lost} of {change.items} items lost, {change.won} won" if counted else f"average of {change.name}"
     if change.guessed:
         detail += f"; unpruned {change.before:.1%} right, chance {change.chance:.1%}"
-    return Reading(0.0 - 100 * change.difference, low, high, detail, by_chance=change.guessed)
+    return GateValue(0.0 - 100 * change.difference, low, high, detail, by_chance=change.guessed)

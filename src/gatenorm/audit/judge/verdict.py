@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from gatenorm.audit.judge.baseline_check import at
+from gatenorm.audit.judge.baseline_check import BaselineCheck
 from gatenorm.audit.judge.gates import BY_CHANCE
 from gatenorm.audit.output.formatting import amount, figure, interval
 from gatenorm.audit.plan.candidates import chosen_of, nearest
-from gatenorm.records import Diagnostic
 from gatenorm.records.audit import (
     CANDIDATE,
     FAILS,
@@ -25,18 +24,22 @@ from gatenorm.records.audit import (
 def verdict(
     variants: Sequence[AuditedVariant],
     best: BestSupported,
-    asked_for: str,
+    requested: str,
     missing: Sequence[NotExamined],
-    beaten_by: Sequence[Diagnostic] = (),
+    checks: Sequence[BaselineCheck] = (),
 ) -> tuple[tuple[str, ...], str | None]:
     """Three sentences, and the name of the variant that they recommend, if any.
 
     Args:
-        beaten_by: what costs less loss than the rankings do, as :func:`baseline_check.unbeaten` found.
+        checks: which baselines cost less loss than the rankings do.
     """
     chosen = chosen_of(variants)
     return (
-        (_which(variants, chosen), _by_what(best, asked_for, beaten_by), _worth(chosen or nearest(variants), missing)),
+        (
+            _which(variants, chosen),
+            _by_which_ranking(best, requested, checks),
+            _savings(chosen or nearest(variants), missing),
+        ),
         chosen.name if chosen else None,
     )
 
@@ -44,14 +47,13 @@ def verdict(
 def _which(variants: Sequence[AuditedVariant], chosen: AuditedVariant | None) -> str:
     candidates = [v for v in variants if v.role == CANDIDATE]
     counts = Counter(v.outcome for v in candidates)
-    told = ", ".join(f"{n} {_verb(o, n)}" for o in (PASSES, FAILS, INCONCLUSIVE) if (n := counts[o]))
-    tally = f"of {len(candidates)} candidates: {told}"
+    counted = ", ".join(f"{n} {_verb(o, n)}" for o in (PASSES, FAILS, INCONCLUSIVE) if (n := counts[o]))
+    tally = f"of {len(candidates)} candidates: {counted}"
     if chosen is not None:
         figures = "; ".join(f"{g.gate} {figure(g)}" for g in chosen.gates if g.value is not None)
         return (
             f"{chosen.name} passes, with {len(chosen.plan.added.attention)} attention sublayers ({chosen.share:.0%}) "
-            "removed "
-            f"({figures}); {tally}."
+            f"removed ({figures}); {tally}."
         )
     closest = nearest(variants)
     if closest is None:
@@ -73,13 +75,13 @@ def _obstacles(variant: AuditedVariant) -> str:
     words = [
         f"{gate.gate} is inconclusive, since {BY_CHANCE}"
         if gate.detail.startswith(BY_CHANCE)
-        else f"{gate.gate} {figure(gate)}{_span(gate)} where {_asked(gate)} is asked for"
+        else f"{gate.gate} {figure(gate)}{_span(gate)} where {_limit(gate)} is asked for"
         for gate in against
     ]
     return "; ".join(words) or "no gate about quality could be held against a figure"
 
 
-def _asked(gate: GateResult) -> str:
+def _limit(gate: GateResult) -> str:
     least = "at least" if gate.gate == "speed-up" else "at most"
     return f"{least} {amount(gate.limit, gate.unit)}"
 
@@ -88,15 +90,15 @@ def _span(gate: GateResult) -> str:
     return f" ({interval(gate)})" if interval(gate) else ""
 
 
-def _by_what(best: BestSupported, asked_for: str, beaten_by: Sequence[Diagnostic]) -> str:
-    cheaper = at(beaten_by, best.ranking, best.count)
+def _by_which_ranking(best: BestSupported, requested: str, checks: Sequence[BaselineCheck]) -> str:
+    cheaper = [what for check in checks if check.ranking == best.ranking for what in check.cheaper_at(best.count)]
     more = f"; {' and '.join(cheaper)} {'cost' if len(cheaper) > 1 else 'costs'} less still" if cheaper else ""
-    if best.ranking == asked_for:
-        return f"Measurements favour {asked_for} ({best.why}){more}."
-    return f"Measurements favour {best.ranking} over {asked_for} ({best.why}){more}."
+    if best.ranking == requested:
+        return f"Measurements favour {requested} ({best.why}){more}."
+    return f"Measurements favour {best.ranking} over {requested} ({best.why}){more}."
 
 
-def _worth(variant: AuditedVariant | None, missing: Sequence[NotExamined]) -> str:
+def _savings(variant: AuditedVariant | None, missing: Sequence[NotExamined]) -> str:
     said = variant.cost_benefit.sentence.rstrip(".") if variant is not None and variant.cost_benefit else ""
     said = f"{variant.name}: {said}" if said and variant is not None else "What it saves was not measured"
     if not missing:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gatenorm.analysis.diagnostics import curve_signatures
-from gatenorm.audit.judge.baseline_check import unbeaten
+from gatenorm.audit.judge.baseline_check import BaselineCheck, check_baselines
 from gatenorm.audit.judge.cost_benefit import cost_benefit
 from gatenorm.audit.judge.verdict import verdict
 from gatenorm.audit.output import repro_commands as commands
@@ -29,7 +29,6 @@ from gatenorm.records.audit import (
     Audit,
     AuditedVariant,
     Machine,
-    NotExamined,
     Provenance,
     Step,
 )
@@ -42,29 +41,28 @@ AUDIT_FILE = "audit.json"
 _UNLIKELY = 0.05
 
 
-def audit_of(work: Workflow, missing: Sequence[NotExamined], began: float, model: str) -> Audit:
+def audit_of(work: Workflow, began: float, model: str) -> Audit:
     """The record of everything that a workflow found."""
     layout, config = work.layout, work.config
     assert work.best is not None
-    not_examined = [*missing, *work.not_examined]
     variants = []
     for one in (*work.candidates, *work.comparisons):
         saved = cost_benefit(work.baseline, one.records, config.cost)
-        variants.append(audited(layout, one, work.baseline, work.limits, saved))
-    first = work.wanted[0].name
-    beaten_by = unbeaten(variants, work.baseline, [first, work.best.ranking])
-    sentences, chosen = verdict(variants, work.best, first, not_examined, beaten_by)
+        variants.append(audited(layout, one, work.baseline, work.plan.limits, saved))
+    first = work.plan.rankings[0].name
+    checks = check_baselines(variants, work.baseline, [first, work.best.ranking])
+    sentences, chosen = verdict(variants, work.best, first, work.not_examined, checks)
     scores = tuple(work.scores.values())
     return Audit(
         model=layout.identity(),
         verdict=sentences,
         chosen=chosen,
-        steps=_steps(work, not_examined, model),
+        steps=_steps(work, model),
         variants=tuple(variants),
         baseline=Measurements(findings(work.baseline, ()).before),
         scores=scores,
-        warnings=tuple(_warnings(work, variants, beaten_by)),
-        not_examined=tuple(not_examined),
+        warnings=tuple(_warnings(work, variants, checks)),
+        not_examined=tuple(work.not_examined),
         config=to_json(config),
         provenance=_provenance(work, began, model),
         best_supported=work.best,
@@ -89,10 +87,10 @@ def write_audit(audit: Audit, directory: Path) -> list[Path]:
     return [write_report(audit, directory), record]
 
 
-def _steps(work: Workflow, missing: Sequence[NotExamined], model: str) -> tuple[Step, ...]:
-    there = {a.step for a in work.asked} | {1, 2} | ({6} if work.config.speed.engines else set())
+def _steps(work: Workflow, model: str) -> tuple[Step, ...]:
+    there = {a.step for a in work.plan.evaluations} | {1, 2} | ({6} if work.config.speed.engines else set())
     there |= {7} if work.config.recovery.enabled else set()
-    whats = " ".join(m.what for m in missing)
+    whats = " ".join(m.what for m in work.not_examined)
     partly = {3: ("perplexity", "general tasks"), 5: ("refusal", "retrieval"), 6: ("export", "speed"), 7: ("recovery",)}
     steps = []
     for number, name in enumerate(STEPS, 1):
@@ -100,7 +98,7 @@ def _steps(work: Workflow, missing: Sequence[NotExamined], model: str) -> tuple[
         if status == DONE and any(word in whats for word in partly.get(number, ())):
             status = PARTLY
         detail = work.details.get(number) or _asked_in(work, number)
-        seconds = round(work.measuring.seconds.get(number, 0.0), 3)
+        seconds = round(work.cache.seconds.get(number, 0.0), 3)
         steps.append(
             Step(
                 name=name,
@@ -114,11 +112,11 @@ def _steps(work: Workflow, missing: Sequence[NotExamined], model: str) -> tuple[
 
 
 def _asked_in(work: Workflow, number: int) -> str:
-    return ", ".join(a.name for a in work.asked if a.step == number)
+    return ", ".join(a.name for a in work.plan.evaluations if a.step == number)
 
 
-def _warnings(work: Workflow, variants: Sequence[AuditedVariant], beaten_by: Sequence[Diagnostic]) -> list[Diagnostic]:
-    found = [*(work.cross_check.warnings if work.cross_check else ()), *beaten_by]
+def _warnings(work: Workflow, variants: Sequence[AuditedVariant], checks: Sequence[BaselineCheck]) -> list[Diagnostic]:
+    found = [*(work.cross_check.warnings if work.cross_check else ()), *(check.warning() for check in checks)]
     whole = next((e.perplexity for e in of_type(work.baseline, Perplexity)), None)
     rankings: dict[str, dict[int, float]] = {}
     for one in (*work.candidates, *work.comparisons):
@@ -159,18 +157,18 @@ def _provenance(work: Workflow, began: float, model: str) -> Provenance:
         versions=software() | {"python": platform.python_version()},
         code_sha256=code_sha256(),
         model=model,
-        content_sha256=work.measuring.content,
+        content_sha256=work.cache.content,
         machine=Machine(
             platform=platform.platform(),
             processor=platform.machine(),
             processors=os.cpu_count(),
-            threads=work.measuring.threads,
+            threads=work.cache.threads,
         ),
         device=run.device,
         dtype=run.dtype,
         executor=run.executor,
         seed=run.seed,
-        random_seeds=tuple(w.seed for w in work.wanted if w.criterion == "random"),
+        random_seeds=tuple(w.seed for w in work.plan.rankings if w.criterion == "random"),
         data=tuple(data.values()),
         began=_when(began),
         ended=_when(time.time()),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gatenorm.audit.plan.candidates import Candidate
 from gatenorm.audit.plan.config import Run
-from gatenorm.audit.plan.evaluations import Asked
+from gatenorm.audit.plan.evaluations import PlannedEvaluation
 from gatenorm.audit.run.speed import UNPRUNED
 from gatenorm.audit.run.state import CONFIG_FILE
 from gatenorm.audit.run.workflow import Workflow
@@ -26,7 +26,7 @@ _DTYPES = ("float32", "bfloat16", "float16")
 
 def whole(work: Workflow, model: str) -> str:
     """The audit itself, with the configuration that its directory keeps."""
-    directory = work.measuring.state.directory
+    directory = work.cache.state.directory
     return _joined("gatenorm", "audit", model, "-o", directory, "--config", directory / CONFIG_FILE)
 
 
@@ -36,14 +36,14 @@ def of_evaluations(work: Workflow, model: str) -> tuple[Command, ...]:
         Command(what=f"{asked.name}: {one.name}", command=_evaluation(work, asked, one, model))
         for one in work.candidates
         if not one.rejected
-        for asked in work.asked
+        for asked in work.plan.evaluations
     )
 
 
 def of_step(work: Workflow, number: int, model: str) -> str:
     """A command that repeats a step for the first candidate; empty where there is none."""
     first = next(iter(work.candidates), None)
-    asked = next((a for a in work.asked if a.step == number), None)
+    asked = next((a for a in work.plan.evaluations if a.step == number), None)
     if number == 1:
         return _comparison(work, model)
     if first is None:
@@ -61,12 +61,12 @@ def of_step(work: Workflow, number: int, model: str) -> str:
 
 def _comparison(work: Workflow, model: str) -> str:
     asked = work.config.rankings
-    names = [f"{w.criterion}@{w.source}" if w.source else w.criterion for w in work.wanted if not w.baseline]
+    names = [f"{w.criterion}@{w.source}" if w.source else w.criterion for w in work.plan.rankings if not w.baseline]
     how = ("--samples", asked.samples, "--length", asked.length, "--seed", work.config.run.seed)
     return _joined("gatenorm", "compare", model, "--criteria", ",".join(names), *how, *_hardware(work))
 
 
-def _evaluation(work: Workflow, asked: Asked, one: Candidate, model: str) -> str:
+def _evaluation(work: Workflow, asked: PlannedEvaluation, one: Candidate, model: str) -> str:
     parts: list[str] = []
     for data in asked.data:
         parts += ["--data", data]
@@ -89,12 +89,12 @@ def _timing(work: Workflow, model: str) -> str:
     if "transformers" in engine_named(engine).reads:
         variant, unpruned = _directory(work, one), model
     else:
-        exports = work.measuring.state.directory / "exports"
+        exports = work.cache.state.directory / "exports"
         variant, unpruned = str(exports / f"{one.name}.gguf"), str(exports / f"{UNPRUNED}.gguf")
     lists = {"--lengths": asked.lengths, "--batches": asked.batches if asked.batches != (1,) else ()}
     parts = [part for option, values in lists.items() if values for part in (option, _listed(values))]
     parts += ["--new-tokens", str(asked.new_tokens), "--rounds", str(asked.rounds)]
-    parts += ["--threads", str(work.measuring.threads), *_hardware(work, engine_named(engine, "times").dtypes)]
+    parts += ["--threads", str(work.cache.threads), *_hardware(work, engine_named(engine, "times").dtypes)]
     return _joined("gatenorm", "bench", variant, "--baseline", unpruned, "--engine", engine, *parts)
 
 
@@ -106,7 +106,7 @@ def _recovery(work: Workflow, one: Candidate, model: str) -> str:
     asked = work.config.recovery
     options = {"--steps": asked.steps, "--objective": asked.objective}
     parts = [part for option, value in options.items() if value is not None for part in (option, str(value))]
-    data = training_source(work.measuring.layout, asked.data)
+    data = training_source(work.cache.layout, asked.data)
     head = ("gatenorm", "recover", _directory(work, one), "-o", "RECOVERED", "--data", data)
     return _joined(*head, "--parent", model, *parts, *_hardware(work))
 
@@ -119,7 +119,7 @@ def _hardware(work: Workflow, dtypes: Sequence[str] = _DTYPES) -> list[str]:
 
 
 def _directory(work: Workflow, one: Candidate) -> str:
-    return str(work.measuring.state.directory / one.directory)
+    return str(work.cache.state.directory / one.directory)
 
 
 def _listed(numbers: Sequence[int]) -> str:

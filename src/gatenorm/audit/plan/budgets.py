@@ -29,49 +29,42 @@ def budget_name(share: float) -> str:
     return next((name for limit, name in _NAMES if share < limit), ADAPTATION)
 
 
-def budgets(layout: Layout, asked: Budgets, protect: tuple[int, ...]) -> tuple[list[Budget], list[str]]:
+def budgets(layout: Layout, settings: Budgets, protect: tuple[int, ...]) -> tuple[list[Budget], list[str]]:
     """All budgets, the smallest first, each number once; and lines about shares that this model does not allow.
 
     Raises:
         PlanError: a number that this model does not allow, or a target out of reach.
         EvaluationError: an unknown machine, or nothing that could be predicted.
     """
-    there = len(layout.attention_layers)
-    found: dict[int, str] = {}
+    present = len(layout.attention_layers)
+    by_count: dict[int, str] = {}
     left_out = []
-    for share in asked.shares:
-        count = count_for_share(share, there)
+    for share in settings.shares:
+        count = count_for_share(share, present)
         try:
             check_count(layout, count, protect)
         except PlanError as error:
             left_out.append(f"{share:.0%}: {error}")
             continue
-        found.setdefault(count, budget_name(count / there))
-    for count in asked.layers:
+        by_count.setdefault(count, budget_name(count / present))
+    for count in settings.layers:
         check_count(layout, count, protect)
-        found.setdefault(count, ASKED)
-    target = _target(layout, asked, protect)
-    if target is not None:
-        found.setdefault(target, ASKED)
-    return [Budget(count, found[count]) for count in sorted(found)], left_out
+        by_count.setdefault(count, ASKED)
+    if settings.target_speedup is not None or settings.max_cache_gb is not None:
+        target = smallest_removal(
+            layout,
+            target_speedup=None if settings.target_speedup is None else str(settings.target_speedup),
+            max_cache_gb=settings.max_cache_gb,
+            machine_name=settings.machine,
+            context=settings.context,
+            batch=settings.batch,
+            protect=protect,
+        )
+        if target is not None:
+            by_count.setdefault(target.count, ASKED)
+    return [Budget(count, by_count[count]) for count in sorted(by_count)], left_out
 
 
-def decision_count(counts: list[int], there: int) -> int:
+def decision_count(counts: list[int], present: int) -> int:
     """The budget at which rankings are judged: the one nearest to 20%, the smaller of two."""
-    return min(counts, key=lambda count: (abs(count / there - PRACTICAL), count))
-
-
-def _target(layout: Layout, asked: Budgets, protect: tuple[int, ...]) -> int | None:
-    """The smallest number of removals that meets the targets by the cost model; ``None`` without a target."""
-    if asked.target_speedup is None and asked.max_cache_gb is None:
-        return None
-    found = smallest_removal(
-        layout,
-        target_speedup=None if asked.target_speedup is None else str(asked.target_speedup),
-        max_cache_gb=asked.max_cache_gb,
-        machine_name=asked.machine,
-        context=asked.context,
-        batch=asked.batch,
-        protect=protect,
-    )
-    return None if found is None else found.count
+    return min(counts, key=lambda count: (abs(count / present - PRACTICAL), count))

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from gatenorm.analysis.agreement import label
 from gatenorm.analysis.diagnostics import HIGH_PERPLEXITY, JUMP
-from gatenorm.audit.judge.gates import gates, hold, outcome_of
+from gatenorm.audit.judge.gates import evaluate_gate, gates, outcome_of
 from gatenorm.audit.plan.budgets import Budget
 from gatenorm.audit.plan.rankings import in_file_names
 from gatenorm.families import Layout
-from gatenorm.findings import Findings, findings
+from gatenorm.findings import findings
 from gatenorm.records import Evidence, Plan, Scores
 from gatenorm.records.audit import CANDIDATE, FAILS, PASSES, PRUNED, AuditedVariant, CostBenefit
 from gatenorm.records.evidence import Measurements
@@ -67,42 +67,42 @@ def unstable(before: float, after: float) -> str:
 
 def audited(
     layout: Layout,
-    one: Candidate,
+    variant: Candidate,
     before: Sequence[Evidence],
     limits: Mapping[str, float],
     saved: CostBenefit | None,
 ) -> AuditedVariant:
     """The record of a variant: its evidence, what changed, and what the gates say of it."""
-    found: Findings = findings(before, one.records)
-    results = tuple(hold(gates()[name], limit, found) for name, limit in limits.items())
-    if one.role != CANDIDATE:
+    changes = findings(before, variant.records)
+    results = tuple(evaluate_gate(gates()[name], limit, changes) for name, limit in limits.items())
+    if variant.role != CANDIDATE:
         results = tuple(result for result in results if result.value is not None)
     return AuditedVariant(
-        name=one.name,
-        criterion=one.ranking,
-        budget=one.budget.name,
-        share=one.share(layout),
-        plan=one.plan,
-        role=one.role,
-        state=one.state,
-        outcome=outcome_of(results, one.rejected),
+        name=variant.name,
+        criterion=variant.ranking,
+        budget=variant.budget.name,
+        share=variant.share(layout),
+        plan=variant.plan,
+        role=variant.role,
+        state=variant.state,
+        outcome=outcome_of(results, variant.rejected),
         gates=results,
-        evidence=Measurements((*found.after, *found.changes)),
-        rejected=one.rejected,
+        evidence=Measurements((*changes.after, *changes.changes)),
+        rejected=variant.rejected,
         cost_benefit=saved,
-        directory=one.directory,
+        directory=variant.directory,
     )
 
 
 def rise(variant: AuditedVariant) -> float | None:
-    """The rise of perplexity in percent, where it was held against its gate."""
+    """The rise of perplexity in percent, where a gate judged it."""
     return next((g.value for g in variant.gates if g.gate == "perplexity-rise"), None)
 
 
 def chosen_of(variants: Sequence[AuditedVariant]) -> AuditedVariant | None:
     """The passing candidate with the most removed; of several, the one with the least rise of perplexity."""
-    standing = [v for v in variants if v.role == CANDIDATE and v.outcome == PASSES]
-    return max(standing, key=lambda v: (v.share, -(rise(v) or 0.0)), default=None)
+    passing = [v for v in variants if v.role == CANDIDATE and v.outcome == PASSES]
+    return max(passing, key=lambda v: (v.share, -(rise(v) or 0.0)), default=None)
 
 
 def nearest(variants: Sequence[AuditedVariant]) -> AuditedVariant | None:

@@ -1,4 +1,4 @@
-"""Rankings of the layers, what they are held against, and which of them this model's losses support best."""
+"""Rankings of the layers, what they are compared with, and which of them this model's losses support best."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import msgspec
 from gatenorm.analysis.agreement import agree, label
 from gatenorm.analysis.diagnostics import few_shared
 from gatenorm.audit.plan.config import Config
-from gatenorm.audit.run.jobs import Score
 from gatenorm.criteria.criterion_spec import criterion_specs
 from gatenorm.criteria.registry import weight_criterion
 from gatenorm.criteria.tokens.sources import HUB, RANDOM, SELF, Calibration
@@ -35,10 +34,10 @@ RULE = (
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A ranking to be made: a criterion, and its tokens where it looks at any; ``baseline`` marks what to beat.
+class PlannedRanking:
+    """A ranking to be made: a criterion, and its tokens where it uses any; ``baseline`` marks what to beat.
 
-    ``called`` is what the tokens are called where the file's name alone does not tell them from others'.
+    ``called`` is what the tokens are called where the file's name alone is ambiguous.
     """
 
     criterion: str
@@ -57,47 +56,47 @@ class Wanted:
 
     @property
     def tokens(self) -> object:
-        """What identifies its tokens, whatever the file is called today; ``None`` where it looks at none."""
+        """What identifies its tokens, whatever the file is called today; ``None`` where it uses none."""
         return None if self.source is None else source_key(self.source)
 
-    def own(self, scores: Scores) -> Scores:
+    def relabelled(self, scores: Scores) -> Scores:
         """Scores that were made of the same tokens, perhaps under another name, as this ranking's."""
         if self.source is None or scores.calibration is None:
             return scores
-        told = {**scores.calibration, "source": self.source, **({"called": self.called} if self.called else {})}
+        label = {**scores.calibration, "source": self.source, **({"called": self.called} if self.called else {})}
         path = _file(self.source)
-        if path is not None and isinstance(told.get("data"), Mapping):
-            told["data"] = {**told["data"], "name": path.name}
-        return msgspec.structs.replace(scores, calibration=told)
+        if path is not None and isinstance(label.get("data"), Mapping):
+            label["data"] = {**label["data"], "name": path.name}
+        return msgspec.structs.replace(scores, calibration=label)
 
 
-def wanted(config: Config, *, runs: bool) -> list[Wanted]:
-    """All rankings: those asked for, the checks where the model can be run, and the baselines.
+def planned_rankings(config: Config, *, runs: bool) -> list[PlannedRanking]:
+    """All rankings: those of the configuration, the checks where the model can be run, and the baselines.
 
     Raises:
         CriterionError, CalibrationError: a criterion that does not exist or lacks its tokens.
-        EvaluationError: a text to look at that cannot be read.
+        EvaluationError: a calibration text that cannot be read.
     """
-    asked = config.rankings
-    if asked.calibration:
-        _check_text(asked.calibration, "rankings.calibration")
-    how = Calibration(asked.calibration or "", asked.samples, asked.length, seed=config.run.seed)
-    found = []
-    for request in criterion_specs(asked.criteria, how):
-        source = request.calibration.source if request.calibration else None
-        if source and source != asked.calibration:
-            _check_text(source, "rankings.criteria", f"{request.name}@{source}")
-        chosen = weight_criterion(request.name)
-        found.append(Wanted(request.name, source, config.run.seed if chosen and chosen.seeded else 0))
+    settings, seed = config.rankings, config.run.seed
+    if settings.calibration:
+        _check_text(settings.calibration, "rankings.calibration")
+    calibration = Calibration(settings.calibration or "", settings.samples, settings.length, seed=seed)
+    planned = []
+    for spec in criterion_specs(settings.criteria, calibration):
+        source = spec.calibration.source if spec.calibration else None
+        if source and source != settings.calibration:
+            _check_text(source, "rankings.criteria", f"{spec.name}@{source}")
+        weights = weight_criterion(spec.name)
+        planned.append(PlannedRanking(spec.name, source, seed if weights and weights.seeded else 0))
     if runs:
-        sources = [RANDOM, SELF, *([asked.calibration] if asked.calibration else [])]
-        found += [Wanted(CHECK, source, check=True) for source in dict.fromkeys(sources)]
-    found.append(Wanted("depth", baseline=True))
-    found += [Wanted("random", seed=config.run.seed + n, baseline=True) for n in range(asked.random_draws)]
-    kept: dict[object, Wanted] = {}
-    for one in found:
+        sources = [RANDOM, SELF, *([settings.calibration] if settings.calibration else [])]
+        planned += [PlannedRanking(CHECK, source, check=True) for source in dict.fromkeys(sources)]
+    planned.append(PlannedRanking("depth", baseline=True))
+    planned += [PlannedRanking("random", seed=seed + n, baseline=True) for n in range(settings.random_draws)]
+    kept: dict[object, PlannedRanking] = {}
+    for one in planned:
         kept.setdefault((one.criterion, one.seed if one.source is None else None, str(one.tokens)), one)
-    return _told_apart(list(kept.values()))
+    return _with_distinct_names(list(kept.values()))
 
 
 def in_file_names(name: str) -> str:
@@ -105,7 +104,7 @@ def in_file_names(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")
 
 
-def _told_apart(rankings: list[Wanted]) -> list[Wanted]:
+def _with_distinct_names(rankings: list[PlannedRanking]) -> list[PlannedRanking]:
     """Names under which no two files are taken for one: the file's, else with the path, else with its hash."""
     ways: tuple[Callable[[str], str], ...] = (str, lambda source: f"{source} {_digest(source_key(source))[:8]}")
     for way in ways:
@@ -117,32 +116,6 @@ def _told_apart(rankings: list[Wanted]) -> list[Wanted]:
             for one in rankings
         ]
     return rankings
-
-
-def score_job(one: Wanted, layout: Layout, config: Config, content: str, threads: int) -> Score:
-    """The job that makes a ranking."""
-    job = Score(
-        title=f"scoring by {one.name}",
-        like=f"score {one.name}",
-        model=str(layout.checkpoint.directory),
-        content=content,
-        threads=threads,
-        criterion=one.criterion,
-        seed=one.seed,
-    )
-    if one.source is None:
-        return job
-    asked, run = config.rankings, config.run
-    return msgspec.structs.replace(
-        job,
-        source=one.source,
-        tokens=source_key(one.source),
-        samples=asked.samples,
-        length=min(asked.length, layout.context or asked.length),
-        seed=run.seed,
-        device=run.device,
-        dtype=run.dtype,
-    )
 
 
 def source_key(source: str) -> dict[str, str]:
@@ -186,7 +159,7 @@ def best_supported(
     """Which ranking to follow on this model; see ``RULE``.
 
     Args:
-        scores: those asked for, the first of them the one under test.
+        scores: those of the configuration, the first of them the one under test.
         checks: the data-free cosines, and the one on calibration text.
         count: how many layers the judged choice removes.
         losses: of that choice on the first text by ranking's name; empty where there is no text.
@@ -195,8 +168,8 @@ def best_supported(
     if losses:
         names = [label(s) for s in (*scores, *checks) if label(s) in losses]
         best = min(names, key=losses.__getitem__)
-        told = ", ".join(f"{name} {losses[name]:.4f}" for name in dict.fromkeys(names))
-        why = f"loss with {count} removed, nats per token: {told}"
+        listed = ", ".join(f"{name} {losses[name]:.4f}" for name in dict.fromkeys(names))
+        why = f"loss with {count} removed, nats per token: {listed}"
         return BestSupported(ranking=best, why=why, count=count, losses=dict(losses), rule=RULE)
     doubted = bool(checks) and all(few_shared(scores[0], check, count) is not None for check in checks)
     on_self = next((label(c) for c in checks if c.calibration and c.calibration["source"] == SELF), first)

@@ -1,4 +1,4 @@
-"""Jobs are looked up in the state, carried out where they are not there, and kept."""
+"""Jobs are looked up in the state, run where they are not there, and kept."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from gatenorm.audit.plan.config import Config
-from gatenorm.audit.plan.evaluations import Asked
-from gatenorm.audit.run.executors import Executor
-from gatenorm.audit.run.executors.local import LocalExecutor
+from gatenorm.audit.plan.evaluations import PlannedEvaluation
+from gatenorm.audit.run.executors import Executor, LocalExecutor
 from gatenorm.audit.run.jobs import Evaluate, Job, Result
 from gatenorm.audit.run.progress import Reporter
 from gatenorm.audit.run.state import State
-from gatenorm.errors import AuditError
 from gatenorm.families import Layout
-from gatenorm.records.evidence import Measurements
 from gatenorm.surgery.disk import RECOVERY_FILE
 
+J = TypeVar("J", bound=Job)
 
-class Measuring:
-    """All results of one audit, whoever measured them when; ``seconds`` says by step what they took."""
+
+class JobCache:
+    """All results of one audit, whenever they were measured; ``seconds`` says by step how long they took."""
 
     def __init__(
         self,
@@ -38,13 +38,50 @@ class Measuring:
         self.seconds: dict[int, float] = defaultdict(float)
         self.step = 0
 
+    @property
+    def source(self) -> str:
+        """Where the unpruned model lies."""
+        return str(self.layout.checkpoint.directory)
+
     def begin(self, step: int, name: str) -> None:
-        """A step of the workflow begins: what follows is put down to it."""
+        """A step of the workflow begins; what follows counts as its time."""
         self.step = step
         self.reporter.step(step, name)
 
+    def job(self, kind: type[J], title: str, like: str, **fields: Any) -> J:
+        """A job on the hardware of the configuration; on the unpruned model unless ``fields`` name another."""
+        run, names = self.config.run, kind.__struct_fields__
+        hardware = {name: getattr(run, name) for name in ("device", "dtype", "seed", "batch_size") if name in names}
+        common: dict[str, Any] = {"model": self.source, "content": self.content, "threads": self.threads}
+        return kind(title=title, like=like, **(common | hardware | fields))
+
+    def evaluation(
+        self, planned: PlannedEvaluation, name: str, directory: str | None = None, drop: Sequence[int] = ()
+    ) -> Evaluate:
+        """One evaluation of one variant: of its directory, or (``None``) of the model with ``drop`` removed."""
+        return self.job(
+            Evaluate,
+            f"{planned.name}: {name}",
+            planned.like,
+            model=directory or self.source,
+            drop=tuple(sorted(drop)),
+            in_memory=directory is None and bool(drop),
+            recovery=None if directory is None else recovery_sha256(Path(directory)),
+            protocol=planned.key,
+            task=planned.task,
+            data=planned.data,
+            request=planned.request,
+            baseline=self.source if planned.paired else None,
+        )
+
+    def run(self, jobs: Sequence[Job], *, alone: bool = False) -> list[Result]:
+        """The results of jobs that the ledger does not expect yet; see :meth:`results`."""
+        for job in jobs:
+            self.reporter.ledger.expect(job.like)
+        return self.results(jobs, alone=alone)
+
     def results(self, jobs: Sequence[Job], *, alone: bool = False) -> list[Result]:
-        """The result of every job, in their order; equal ones are carried out once.
+        """The result of every job, in their order; equal ones run once.
 
         Args:
             alone: in this process and beside nothing else, as timings must be.
@@ -52,18 +89,17 @@ class Measuring:
         Raises:
             OutputError: a result cannot be kept.
         """
-        found: dict[str, Result] = {}
+        known: dict[str, Result] = {}
         missing: dict[str, Job] = {}
         for job in jobs:
-            if job.digest in found or job.digest in missing:
-                self.reporter.done(job.title, job.like, None)
-                continue
-            kept = self.state.results.get(job.fingerprint, Result) if job.kept else None
-            if kept is None:
-                missing[job.digest] = job
-            else:
-                found[job.digest] = kept
-                self.reporter.done(job.title, job.like, None)
+            kept = None
+            if job.digest not in missing and job.digest not in known:
+                kept = self.state.results.get(job.fingerprint, Result) if job.kept else None
+                if kept is None:
+                    missing[job.digest] = job
+                    continue
+                known[job.digest] = kept
+            self.reporter.done(job.title, job.like, None)
         executor = self.executor
         if alone:
             executor.release()
@@ -75,50 +111,17 @@ class Measuring:
             # What one variant could not do may have been this machine's fault: it is tried again the next time.
             if job.kept and not result.error:
                 self.state.results.put(job.fingerprint, result)
-            found[job.digest] = result
+            known[job.digest] = result
             self.reporter.done(job.title, job.like, result.seconds)
-            following = next((o for o in waiting if o.digest not in found), None)
+            following = next((other for other in waiting if other.digest not in known), None)
             if following is not None:
                 self.reporter.work(following.title)
-        # Equal jobs count once, whoever asked for them first.
-        self.seconds[self.step] += sum(found[digest].seconds for digest in {o.digest for o in jobs})
-        return [found[job.digest] for job in jobs]
-
-    def evaluation(self, asked: Asked, name: str, directory: str | None, drop: Sequence[int]) -> Evaluate:
-        """One evaluation of one variant: of its directory, or (``None``) of the model with ``drop`` taken out."""
-        run, source = self.config.run, str(self.layout.checkpoint.directory)
-        return Evaluate(
-            title=f"{asked.name}: {name}",
-            like=f"{asked.task} {asked.data}",
-            model=directory or source,
-            content=self.content,
-            threads=self.threads,
-            drop=tuple(sorted(drop)),
-            in_memory=directory is None and bool(drop),
-            recovery=None if directory is None else recovery_sha256(Path(directory)),
-            asked=asked.key,
-            task=asked.task,
-            data=asked.data,
-            request=asked.request,
-            baseline=source if asked.paired else None,
-            device=run.device,
-            dtype=run.dtype,
-            batch_size=run.batch_size,
-        )
+        # Equal jobs count once, whoever wanted them first.
+        self.seconds[self.step] += sum(known[digest].seconds for digest in {job.digest for job in jobs})
+        return [known[job.digest] for job in jobs]
 
 
 def recovery_sha256(directory: Path) -> str | None:
-    """The hash of what a variant says of its training; none of one that was only pruned."""
-    said = directory / RECOVERY_FILE
-    return hashlib.sha256(said.read_bytes()).hexdigest() if said.is_file() else None
-
-
-def records_or_raise(result: Result) -> Measurements:
-    """The evidence in a result of the unpruned model, without which there is nothing to compare with.
-
-    Raises:
-        AuditError: it could not be measured.
-    """
-    if result.error:
-        raise AuditError("baseline-failed", f"the unpruned model cannot be measured: {result.error}")
-    return result.records
+    """The hash of a variant's record of its training; ``None`` of one that was only pruned."""
+    record = directory / RECOVERY_FILE
+    return hashlib.sha256(record.read_bytes()).hexdigest() if record.is_file() else None

@@ -1,7 +1,7 @@
 """Jobs: a frozen record for each kind of work, which any process can carry out, and its result.
 
-A job is its own identity: two jobs with equal fields have equal results. Only what a field is called today does not
-count: titles, and the ``places`` where models and files lie, whose content other fields hold the hashes of.
+A job is its own identity: two jobs with equal fields have equal results. Titles do not count, nor the ``places`` where
+models and files lie, whose content other fields hold the hashes of.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Job(Value, frozen=True, kw_only=True, dict=True, tag_field="kind"):
     def fingerprint(self) -> Fingerprint:
         """Everything that its result follows from."""
         left_out = {"title", "like", "model", "content", *self.places}
-        asked = {name: value for name, value in to_json(self).items() if name not in left_out}
-        return Fingerprint.of(asked, {"model": self.content}, _PACKAGES)
+        fields = {name: value for name, value in to_json(self).items() if name not in left_out}
+        return Fingerprint.of(fields, {"model": self.content}, _PACKAGES)
 
     @property
     def digest(self) -> str:
@@ -75,8 +75,8 @@ class Build(Job, frozen=True, kw_only=True, tag="build"):
 class Evaluate(Job, frozen=True, kw_only=True, tag="evaluate"):
     """One evaluation of a pruned directory, or (``in_memory``) of the model with ``drop`` taken out.
 
-    ``asked`` is what decides the result besides the model: hashes of all data, and the protocol. ``recovery`` is the
-    hash of what a directory says of its training: the same layers removed and trained is another model.
+    ``protocol`` is what decides the result besides the model: hashes of all data, and how they are read. ``recovery``
+    is the hash of what a directory says of its training: the same layers removed and trained is another model.
     """
 
     places = ("data", "baseline", "request")
@@ -84,7 +84,7 @@ class Evaluate(Job, frozen=True, kw_only=True, tag="evaluate"):
     drop: tuple[int, ...]
     in_memory: bool
     recovery: str | None
-    asked: Any
+    protocol: Any
     task: str
     data: tuple[str, ...]
     request: Request

@@ -1,24 +1,24 @@
-"""The way in: what can be wrong is said, the directory is taken, the steps are carried out, the audit is written."""
+"""An audit from configuration to report: check everything, lock the directory, run the steps, write the results."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 from gatenorm import api
 from gatenorm.audit.judge.gates import gates, limits
-from gatenorm.audit.plan.budgets import Budget, budgets
-from gatenorm.audit.plan.config import Config
-from gatenorm.audit.plan.evaluations import Asked, evaluations
-from gatenorm.audit.plan.rankings import Wanted, wanted
+from gatenorm.audit.plan.budgets import budgets
+from gatenorm.audit.plan.config import Config, Recovery
+from gatenorm.audit.plan.evaluations import evaluations
+from gatenorm.audit.plan.rankings import planned_rankings
 from gatenorm.audit.run.executors import executor
-from gatenorm.audit.run.job_cache import Measuring
+from gatenorm.audit.run.job_cache import JobCache
 from gatenorm.audit.run.progress import Listener, Reporter
 from gatenorm.audit.run.state import CONFIG_FILE, State, check_directory, claim, lock, writing
-from gatenorm.audit.run.workflow import Workflow
+from gatenorm.audit.run.workflow import AuditPlan, Workflow
 from gatenorm.criteria.tokens.sources import HUB
 from gatenorm.engines import engine_named
 from gatenorm.errors import AuditError, MissingExtraError, PlanError, did_you_mean, fields_named, named
@@ -49,27 +49,12 @@ _KEYS = {
 }
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What an audit will do, after everything that can be known beforehand was checked."""
-
-    layout: Layout
-    config: Config
-    directory: Path
-    threads: int
-    wanted: list[Wanted]
-    budgets: list[Budget]
-    asked: list[Asked]
-    limits: Mapping[str, float]
-    missing: list[NotExamined]
-
-
 def default_directory(model: str) -> Path:
     """``./audit-<model name>``."""
     return Path(f"audit-{Path(model).name or 'model'}")
 
 
-def prepare(model: str, directory: Path, config: Config, fail_on: str | None = None) -> Prepared:
+def prepare(model: str, directory: Path, config: Config, fail_on: str | None = None) -> AuditPlan:
     """Check everything that can be wrong before any work.
 
     Raises:
@@ -80,7 +65,7 @@ def prepare(model: str, directory: Path, config: Config, fail_on: str | None = N
         return _prepare(model, directory, config, fail_on)
 
 
-def _prepare(model: str, directory: Path, config: Config, fail_on: str | None) -> Prepared:
+def _prepare(model: str, directory: Path, config: Config, fail_on: str | None) -> AuditPlan:
     layout = api.open_model(model)
     check_apart(directory, layout.checkpoint.directory)
     check_directory(directory, layout.identity())
@@ -92,42 +77,26 @@ def _prepare(model: str, directory: Path, config: Config, fail_on: str | None) -
         from gatenorm.models.loading import check_hardware
 
         check_hardware(config.run.device, config.run.dtype)
-    rankings = wanted(config, runs=runs)
-    found, left_out = budgets(layout, config.budgets, config.rankings.protect)
-    if not found:
+    rankings = planned_rankings(config, runs=runs)
+    possible, left_out = budgets(layout, config.budgets, config.rankings.protect)
+    if not possible:
         raise PlanError("no-budget", f"no budget is left: {'; '.join(left_out) or 'none was asked for'}")
-    asked, missing = evaluations(layout, config.evaluation, runs=runs)
+    planned, missing = evaluations(layout, config.evaluation, runs=runs)
     missing += [NotExamined(f"a budget of {line.partition(':')[0]}", line.partition(": ")[2]) for line in left_out]
     for engine in config.speed.engines if runs else ():
         kind = engine_named(engine, "times")
         if not kind.installed:
             raise MissingExtraError(f"the engine {engine}", kind.package, kind.extra)
-    available = {a.feeds for a in asked} | _measured(config, runs=runs)
+    available = {one.feeds for one in planned} | _measured(config, runs=runs)
     active = {name: limit for name, limit in limits(config.gates).items() if gates()[name].needs in available}
-    _check_gates(config, available, active, fail_on)
+    _check_gates(config, active, fail_on)
     for module, package in (("jinja2", "jinja2"), ("altair", "altair"), ("vl_convert", "vl-convert-python")):
         if find_spec(module) is None:
             raise MissingExtraError("the report", package, "report")
-    recovery = config.recovery
-    if recovery.data is not None and not named_text(recovery.data) and not recovery.data.startswith(HUB):
-        with fields_named({"data": "recovery.data"}):
-            read_text(recovery.data)
-    if recovery.enabled:
-        if find_spec("peft") is None:
-            raise MissingExtraError("recovery", "peft", "recover")
-        if recovery.objective not in (None, *OBJECTIVES):
-            raise AuditError(
-                "objective-unknown",
-                "is not known",
-                field="recovery.objective",
-                given=recovery.objective,
-                hint=did_you_mean(str(recovery.objective), OBJECTIVES),
-            )
-        if recovery.data is None and language_of(layout.checkpoint.directory) is None:
-            raise AuditError("data-missing", "is missing", field="recovery.data", expected="a text to train on")
+    _check_recovery(config.recovery, layout)
     small = sum(layout.checkpoint.files.values()) < _SMALL_BYTES
     threads = config.run.threads or (1 if small else threads_at_hand())
-    return Prepared(layout, config, directory, threads, rankings, found, asked, active, missing)
+    return AuditPlan(layout, config, directory, threads, rankings, possible, planned, active, missing)
 
 
 def run_audit(
@@ -157,27 +126,20 @@ def run_audit(
     """
     from gatenorm.audit.output.output import audit_of, write_audit
 
-    named = default_model() if model is None else os.fspath(model)
-    out = Path(directory) if directory is not None else default_directory(named)
-    prepared = prepare(named, out, config or Config(), fail_on)
+    name = default_model() if model is None else os.fspath(model)
+    out = Path(directory) if directory is not None else default_directory(name)
+    plan = prepare(name, out, config or Config(), fail_on)
+    layout, config = plan.layout, plan.config
     with lock(out), writing(out):
         state = State(out)
         state.clear()
-        began = claim(out, prepared.layout.identity(), _version())
-        write_json(out / CONFIG_FILE, to_json(prepared.config), parents=True)
-        content = prepared.layout.checkpoint.fingerprint()
-        reporter = Reporter(listener)
-        with executor(prepared.config.run, prepared.threads) as workers:
-            measuring = Measuring(prepared.layout, content, prepared.config, prepared.threads, state, workers, reporter)
-            work = Workflow(measuring, prepared.wanted, prepared.budgets, prepared.asked, dict(prepared.limits))
-            work.score()
-            work.build()
-            work.perplexity_and_tasks()
-            work.workload()
-            work.refusal_and_retrieval()
-            work.speed()
-            work.recover()
-        audit = audit_of(work, prepared.missing, began, named)
+        began = claim(out, layout.identity(), version("gatenorm"))
+        write_json(out / CONFIG_FILE, to_json(config), parents=True)
+        content, reporter = layout.checkpoint.fingerprint(), Reporter(listener)
+        with executor(config.run, plan.threads) as workers:
+            work = Workflow(plan, JobCache(layout, content, config, plan.threads, state, workers, reporter))
+            work.run()
+        audit = audit_of(work, began, name)
         files = write_audit(audit, out)
         reporter.finished(audit.verdict, audit.chosen, [str(path) for path in files])
     return audit
@@ -203,43 +165,45 @@ def failed(audit: Audit, fail_on: str) -> list[str]:
     return lines
 
 
-def _check_gates(config: Config, available: set[str], active: Mapping[str, float], fail_on: str | None) -> None:
+def _check_recovery(recovery: Recovery, layout: Layout) -> None:
+    if recovery.data is not None and not named_text(recovery.data) and not recovery.data.startswith(HUB):
+        with fields_named({"data": "recovery.data"}):
+            read_text(recovery.data)
+    if not recovery.enabled:
+        return
+    if find_spec("peft") is None:
+        raise MissingExtraError("recovery", "peft", "recover")
+    objective = recovery.objective
+    if objective not in (None, *OBJECTIVES):
+        field, hint = "recovery.objective", did_you_mean(str(objective), OBJECTIVES)
+        raise AuditError("objective-unknown", "is not known", field=field, given=objective, hint=hint)
+    if recovery.data is None and language_of(layout.checkpoint.directory) is None:
+        raise AuditError("data-missing", "is missing", field="recovery.data", expected="a text to train on")
+
+
+def _check_gates(config: Config, active: Mapping[str, float], fail_on: str | None) -> None:
     for name, limit in config.gates.items():
-        if limit is not None and name not in active:
-            needs = gates()[name].needs
-            raise AuditError(
-                "gate-not-measured",
-                f"needs an evaluation that is not asked for ({needs})",
-                field=f"gates.{name}",
-                hint=_how(needs),
-            )
+        if limit is not None:
+            _check_measured(name, active, f"gates.{name}")
     gate = config.search.gate
     if gate is not None:
-        if gate not in gates() or not gates()[gate].probes:
-            known = [name for name, one in gates().items() if one.probes]
-            raise AuditError(
-                "gate-not-searchable",
-                "cannot be searched by",
-                field="search.gate",
-                given=gate,
-                hint=did_you_mean(gate, known),
-            )
-        if gate not in active:
-            raise AuditError(
-                "gate-not-measured",
-                f"needs an evaluation that is not asked for ({gates()[gate].needs})",
-                field="search.gate",
-                given=gate,
-                hint=_how(gates()[gate].needs),
-            )
-    if fail_on is not None and fail_on != ANY and fail_on not in active:
-        raise AuditError(
-            "gate-unknown",
-            "is not a gate of this audit",
-            field="fail_on",
-            given=fail_on,
-            hint=did_you_mean(fail_on, [ANY, *active]),
-        )
+        searchable = [name for name, one in gates().items() if one.probes]
+        if gate not in searchable:
+            field, hint = "search.gate", did_you_mean(gate, searchable)
+            raise AuditError("gate-not-searchable", "cannot be searched by", field=field, given=gate, hint=hint)
+        _check_measured(gate, active, "search.gate", given=gate)
+    if fail_on is not None and fail_on not in (ANY, *active):
+        hint = did_you_mean(fail_on, [ANY, *active])
+        raise AuditError("gate-unknown", "is not a gate of this audit", field="fail_on", given=fail_on, hint=hint)
+
+
+def _check_measured(gate: str, active: Mapping[str, float], field: str, given: str | None = None) -> None:
+    if gate in active:
+        return
+    needs = gates()[gate].needs
+    problem = f"needs an evaluation that is not asked for ({needs})"
+    hint = _HOW.get(needs, f"add {needs} to {named('evaluation.others')}")
+    raise AuditError("gate-not-measured", problem, field=field, given=given, hint=hint)
 
 
 _HOW = {
@@ -253,19 +217,9 @@ _HOW = {
 }
 
 
-def _how(needs: str) -> str:
-    return _HOW.get(needs, f"add {needs} to {named('evaluation.others')}")
-
-
 def _measured(config: Config, *, runs: bool) -> set[str]:
     """What step 6 will measure."""
     if not runs or not config.speed.engines:
         return set()
     exports = any("transformers" not in engine_named(e).reads for e in config.speed.engines)
     return {"speed", *(["verify"] if exports else [])}
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("gatenorm")

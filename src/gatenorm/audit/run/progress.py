@@ -1,9 +1,4 @@
-"""What an audit tells while it works: events, for a terminal, for machines, or for nobody.
-
-An event is plain data: ``event`` (``step``, ``work``, ``done``, ``finished``), ``step`` and ``of``, ``what``, and for
-work the number ``done`` of ``all`` jobs known so far, ``reused`` ones among them, and ``seconds_left`` where enough
-was measured to tell.
-"""
+"""What an audit reports while it works: events, for a terminal, for machines, or for nobody."""
 
 from __future__ import annotations
 
@@ -11,15 +6,62 @@ import json
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
-Event = Mapping[str, Any]
+from gatenorm.records.serialization import Value, to_json
+
+
+class Event(Value, frozen=True, kw_only=True, tag_field="event"):
+    """Something happened in step ``step`` of ``of``, at ``time`` in seconds since the epoch; ``what`` is for people.
+
+    ``done`` of ``all`` jobs known so far are done, ``reused`` ones among them; ``seconds_left`` is ``None`` where
+    too little was measured to tell.
+    """
+
+    time: float
+    step: int
+    of: int
+    what: str
+    done: int
+    all: int
+    reused: int
+    seconds_left: float | None
+
+    def words(self) -> str:
+        """A line for people: step, what is at work, how much is done, how long it may take."""
+        left = "" if self.seconds_left is None else f", about {_duration(self.seconds_left)} left"
+        return f"step {self.step} of {self.of}: {self.what} ({self.done} of {self.all}{left})"
+
+
+class StepBegan(Event, frozen=True, tag="step"):
+    """A step begins."""
+
+
+class WorkBegan(Event, frozen=True, tag="work"):
+    """A job is taken up."""
+
+
+class JobDone(Event, frozen=True, tag="done"):
+    """A job is done in so many seconds, or (``reused_this``) was done before."""
+
+    seconds: float | None
+    reused_this: bool
+
+
+class Finished(Event, frozen=True, tag="finished"):
+    """The audit is over."""
+
+    verdict: tuple[str, ...]
+    chosen: str | None
+    files: tuple[str, ...]
+
+
 Listener = Callable[[Event], None]
 
 
 class Ledger:
-    """How much work of which kind lies ahead, and how long its like has taken."""
+    """How many jobs of which kind lie ahead, and how long others like them took."""
 
     def __init__(self) -> None:
         self._ahead: dict[str, int] = defaultdict(int)
@@ -46,7 +88,7 @@ class Ledger:
 
     @property
     def seconds_left(self) -> float | None:
-        """The mean of what its like took, for everything ahead; for kinds not met yet, the mean of all that were.
+        """The mean time of jobs of its kind, for every job ahead; for kinds not met yet, the mean of all.
 
         ``None`` before anything was measured.
         """
@@ -64,63 +106,54 @@ class Reporter:
     """Turns what happens into events for a listener; quiet without one."""
 
     def __init__(self, listener: Listener | None = None, steps: int = 7):
-        self._listener = listener
-        self._steps = steps
+        self._listener, self._steps = listener, steps
         self._step = 0
         self.ledger = Ledger()
 
     def step(self, number: int, name: str) -> None:
         """A step begins."""
         self._step = number
-        self._tell("step", name)
+        self._report(StepBegan, name)
 
     def work(self, title: str) -> None:
         """A job is taken up."""
-        self._tell("work", title)
+        self._report(WorkBegan, title)
 
     def done(self, title: str, like: str, seconds: float | None) -> None:
-        """A job is done, or was found done."""
+        """A job is done, or (``None``) was done before."""
         self.ledger.settle(like, seconds)
-        self._tell("done", title, seconds=seconds, reused_this=seconds is None)
+        self._report(JobDone, title, seconds=seconds, reused_this=seconds is None)
 
-    def finished(self, verdict: Any, chosen: str | None, files: Any) -> None:
+    def finished(self, verdict: Sequence[str], chosen: str | None, files: Sequence[str]) -> None:
         """The audit is over."""
-        self._tell("finished", "audit", verdict=list(verdict), chosen=chosen, files=list(files))
+        self._report(Finished, "audit", verdict=tuple(verdict), chosen=chosen, files=tuple(files))
 
-    def _tell(self, event: str, what: str, **more: Any) -> None:
+    def _report(self, kind: type[Event], what: str, **more: Any) -> None:
         if self._listener is None:
             return
-        left = self.ledger.seconds_left
-        self._listener(
-            {
-                "event": event,
-                "time": round(time.time(), 3),
-                "step": self._step,
-                "of": self._steps,
-                "what": what,
-                "done": self.ledger.done,
-                "all": self.ledger.all,
-                "reused": self.ledger.reused,
-                "seconds_left": None if left is None else round(left, 1),
-                **more,
-            }
+        ledger = self.ledger
+        left = ledger.seconds_left
+        event = kind(
+            time=round(time.time(), 3),
+            step=self._step,
+            of=self._steps,
+            what=what,
+            done=ledger.done,
+            all=ledger.all,
+            reused=ledger.reused,
+            seconds_left=None if left is None else round(left, 1),
+            **more,
         )
+        self._listener(event)
 
 
 def json_lines(event: Event) -> None:
     """An event as a line of JSON on stdout."""
-    sys.stdout.write(json.dumps(event) + "\n")
+    sys.stdout.write(json.dumps(to_json(event)) + "\n")
     sys.stdout.flush()
 
 
-def in_words(event: Event) -> str:
-    """An event as a line for people: step, what is at work, how much is done, how long it may take."""
-    left = event["seconds_left"]
-    rest = "" if left is None else f", about {_time(left)} left"
-    return f"step {event['step']} of {event['of']}: {event['what']} ({event['done']} of {event['all']}{rest})"
-
-
-def _time(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

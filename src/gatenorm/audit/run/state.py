@@ -3,7 +3,7 @@
 audit.json, report.*   the result, written last
 variants/NAME          the pruned checkpoints; exports/, recovered/ likewise
 state/audit.json       whose directory this is
-state/config.json      what was asked for last
+state/config.json      the configuration of the last run
 state/made/*.json      what a variant, an export or a training was made of
 state/measured/*.json  results of jobs, by the hash of all that they follow from
 state/lock             held while an audit runs
@@ -11,24 +11,37 @@ state/lock             held while an audit runs
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from gatenorm.errors import AuditError, OutputError
-from gatenorm.files import locked, remove_partials, write_errors, write_json, write_text
-from gatenorm.records import ModelIdentity, from_json, read_json, to_json
+from gatenorm.errors import AuditError, GatenormError, OutputError, RecordError
+from gatenorm.files import locked, remove_partials, write_errors, write_json
+from gatenorm.records import ModelIdentity, read_json, read_record, to_json
+from gatenorm.records.serialization import Record, Value, from_json
 from gatenorm.results import ResultStore
 
-STATE_SCHEMA = "gatenorm/audit-state/1"
-
-
-# What the audit was last asked to do, as --config reads it.
+# The configuration of the last run, as --config reads it.
 CONFIG_FILE = Path("state") / "config.json"
+_MARKER = Path("state") / "audit.json"
+
+
+class Owner(Record, frozen=True, tag="gatenorm/audit-state/1"):
+    """Whose audit a directory holds; ``began`` in seconds since the epoch."""
+
+    model: ModelIdentity
+    version: str
+    began: float = 0.0
+
+
+class Origin(Value, frozen=True, omit_defaults=True):
+    """What a file or directory was made of: a model's ``content`` by some ``code``, or a whole ``job`` by its hash."""
+
+    content: str = ""
+    code: str = ""
+    job: str = ""
 
 
 class State:
@@ -38,50 +51,47 @@ class State:
         self.directory = directory
         self.results = ResultStore(directory / "state" / "measured")
 
-    def variant(self, name: str, room: str = "variants") -> Path:
-        """Where the pruned checkpoint of that name lies, or will."""
-        return self.directory / room / name
+    def variant(self, name: str, folder: str = "variants") -> Path:
+        """Where the checkpoint of that name lies, or will."""
+        return self.directory / folder / name
 
-    def keep_only(self, name: str, made_of: Mapping[str, Any], *paths: Path) -> None:
-        """Take away ``paths`` unless they were made, or half made, of just this; from now on they are to be.
+    def keep_only(self, name: str, origin: Origin, *paths: Path) -> None:
+        """Delete ``paths`` unless they were made, or half made, of just this; from now on they are to be.
 
         Raises:
-            OutputError: the stamp cannot be written.
+            OutputError: the origin cannot be written.
         """
-        stamp = self.stamp(name)
-        if self.read_stamp(stamp) == json.loads(json.dumps(made_of, default=list)):
+        if self.origin(name) == origin:
             return
         for path in paths:
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-        self.write_stamp(stamp, made_of)
+        self.set_origin(name, origin)
 
-    def stamp(self, name: str) -> Path:
-        """The file that says what the variant of that name was made of."""
-        return self.directory / "state" / "made" / f"{name}.json"
-
-    def read_stamp(self, stamp: Path) -> dict[str, Any] | None:
-        """What it says; none where it says nothing that can be read."""
+    def origin(self, name: str) -> Origin | None:
+        """What the variant of that name was made of; ``None`` where nothing readable says so."""
         try:
-            found = json.loads(stamp.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return read_record(Origin, self._origin_file(name), "the origin of a variant")
+        except RecordError:
             return None
-        return found if isinstance(found, dict) else None
 
-    def write_stamp(self, stamp: Path, made_of: Mapping[str, Any]) -> None:
-        """Say it, once the variant is there.
+    def set_origin(self, name: str, origin: Origin) -> None:
+        """Note it, once the variant is there.
 
         Raises:
             OutputError: it cannot be written.
         """
-        write_text(stamp, json.dumps(made_of, default=list) + "\n", parents=True)
+        write_json(self._origin_file(name), to_json(origin), parents=True)
 
     def clear(self) -> None:
-        """Take away what an audit that was killed left half done."""
+        """Delete what an audit that was killed left half done."""
         for folder in ("variants", "exports", "recovered", "state", "state/made", "state/measured"):
             remove_partials(self.directory / folder)
+
+    def _origin_file(self, name: str) -> Path:
+        return self.directory / "state" / "made" / f"{name}.json"
 
 
 def check_directory(directory: Path, model: ModelIdentity) -> None:
@@ -90,67 +100,46 @@ def check_directory(directory: Path, model: ModelIdentity) -> None:
     Raises:
         AuditError: it holds something else.
     """
+
+    def refused(code: str, problem: str, expected: str = "a new directory", hint: str = "") -> AuditError:
+        return AuditError(code, problem, field="directory", given=directory, expected=expected, hint=hint)
+
     if directory.is_symlink() and not directory.exists():
-        raise AuditError("link-broken", "is a broken link", field="directory", given=directory)
+        raise refused("link-broken", "is a broken link", "")
     if not directory.exists():
         return
     if not directory.is_dir():
-        raise AuditError("not-a-directory", "is a file", field="directory", given=directory, expected="a directory")
-    marker = directory / "state" / "audit.json"
+        raise refused("not-a-directory", "is a file", "a directory")
+    marker = directory / _MARKER
     if not marker.exists():
-        others = [p.name for p in directory.iterdir() if p.name != "state"]
-        if others:
-            raise AuditError(
-                "not-empty",
-                "is not empty and holds no audit",
-                field="directory",
-                given=directory,
-                expected="a new directory",
-            )
+        if any(path.name != "state" for path in directory.iterdir()):
+            raise refused("not-empty", "is not empty and holds no audit")
         return
-    found = read_json(marker, "the audit's state")
-    if found.get("schema") != STATE_SCHEMA:
-        raise AuditError(
-            "other-release",
-            f"holds an audit of another release ({found.get('schema')})",
-            field="directory",
-            given=directory,
-            expected="a new directory",
-        )
+    data = read_json(marker, "the audit's state")
+    if data.get("schema") != Owner.__struct_config__.tag:
+        raise refused("other-release", f"holds an audit of another release ({data.get('schema')})")
     try:
-        owner = from_json(ModelIdentity, found["model"], "the state of an audit")
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise AuditError(
-            "state-damaged",
-            f"cannot be resumed: {marker} is damaged",
-            field="directory",
-            given=directory,
-            expected="a new directory",
-        ) from None
+        owner = from_json(Owner, data, "the state of an audit").model
+    except GatenormError:
+        raise refused("state-damaged", f"cannot be resumed: {marker} is damaged") from None
     if not owner.same_weights(model):
-        raise AuditError(
-            "other-model",
-            f"holds the audit of another model ({owner.name}, {owner.layers} layers)",
-            field="directory",
-            given=directory,
-            hint=f"give {model.name} a directory of its own",
-        )
+        problem = f"holds the audit of another model ({owner.name}, {owner.layers} layers)"
+        raise refused("other-model", problem, "", f"give {model.name} a directory of its own")
 
 
 def claim(directory: Path, model: ModelIdentity, version: str) -> float:
-    """Mark a directory as this model's; returns when its audit was begun, in seconds since the epoch."""
-    marker = directory / "state" / "audit.json"
+    """Mark a directory as this model's; returns when its audit began, in seconds since the epoch."""
+    marker = directory / _MARKER
     if marker.exists():
-        return float(read_json(marker, "the audit's state").get("began", 0.0))
-    began = time.time()
-    content = {"schema": STATE_SCHEMA, "model": to_json(model), "version": version, "began": began}
-    write_json(marker, content, parents=True)
-    return began
+        return read_record(Owner, marker, "the audit's state").began
+    owner = Owner(model=model, version=version, began=time.time())
+    write_json(marker, to_json(owner), parents=True)
+    return owner.began
 
 
 @contextmanager
 def lock(directory: Path) -> Iterator[None]:
-    """Hold a directory; the system gives it free when this process ends, however it ends.
+    """Hold a directory; the system frees it when this process ends, however it ends.
 
     Raises:
         AuditError: another process holds it.
@@ -158,13 +147,8 @@ def lock(directory: Path) -> Iterator[None]:
     """
 
     def busy(holder: str) -> AuditError:
-        return AuditError(
-            "locked",
-            f"is in use by {holder}",
-            field="directory",
-            given=directory,
-            hint="wait for it, or give another directory",
-        )
+        hint = "wait for it, or give another directory"
+        return AuditError("locked", f"is in use by {holder}", field="directory", given=directory, hint=hint)
 
     with locked(directory / "state" / "lock", busy):
         yield

@@ -1,4 +1,4 @@
-"""Writing variants: pruned directories, exports, and what recovery makes of them."""
+"""Writing variants: pruned directories, and what recovery makes of them."""
 
 from __future__ import annotations
 
@@ -10,121 +10,96 @@ from pathlib import Path
 from gatenorm import api
 from gatenorm.audit.plan.candidates import Candidate
 from gatenorm.audit.plan.rankings import source_key
-from gatenorm.audit.run.job_cache import Measuring
+from gatenorm.audit.run.job_cache import JobCache
 from gatenorm.audit.run.jobs import Build, Recover
+from gatenorm.audit.run.state import Origin
 from gatenorm.errors import GatenormError, OutputError
 from gatenorm.models.named import training_source
-from gatenorm.records import Evidence, ModelIdentity, Plan, read_record
+from gatenorm.records import Evidence, Plan, read_record
 from gatenorm.records.audit import CANDIDATE, RECOVERED
 from gatenorm.records.evidence import Speed, of_type
 from gatenorm.results.hashes import code_sha256
 from gatenorm.surgery.disk import PLAN_FILE
 
 
-def build(measuring: Measuring, candidates: Sequence[Candidate]) -> None:
+def build(cache: JobCache, candidates: Sequence[Candidate]) -> None:
     """Write every candidate's directory that is not there yet; one that another plan left behind is replaced.
 
     Raises:
         OutputError: it cannot be written.
     """
-    state = measuring.state
-    jobs, stamps = [], {}
-    for one in candidates:
-        path = state.variant(one.name)
-        one.directory = str(path.relative_to(state.directory))
-        stamp = state.stamp(one.name)
-        made_of = {"content": measuring.content, "code": code_sha256()}
-        if _holds(path, one.plan) and state.read_stamp(stamp) == made_of:
+    state, origin = cache.state, Origin(content=cache.content, code=code_sha256())
+    jobs, missing = [], []
+    for variant in candidates:
+        path = state.variant(variant.name)
+        variant.directory = str(path.relative_to(state.directory))
+        if _holds(path, variant.plan) and state.origin(variant.name) == origin:
             continue
         if path.exists():
             shutil.rmtree(path)
-        jobs.append(
-            Build(
-                title=f"writing {one.name}",
-                like="build",
-                model=str(measuring.layout.checkpoint.directory),
-                content=measuring.content,
-                threads=measuring.threads,
-                out=str(path),
-                plan=one.plan,
-            )
-        )
-        stamps[stamp] = made_of
-        measuring.reporter.ledger.expect("build")
-    for result in measuring.results(jobs):
+        missing.append(variant.name)
+        jobs.append(cache.job(Build, f"writing {variant.name}", "build", out=str(path), plan=variant.plan))
+    for result in cache.run(jobs):
         if result.error:
-            raise OutputError(
-                "no-space", result.error, hint="make room and repeat the command, which resumes the audit"
-            )
+            hint = "make room and repeat the command, which resumes the audit"
+            raise OutputError("no-space", result.error, hint=hint)
     # A variant whose tokenizer or template was changed since is not the model's any more, though its weights are.
-    for stamp, made_of in stamps.items():
-        state.write_stamp(stamp, made_of)
+    for name in missing:
+        state.set_origin(name, origin)
 
 
-def recover(measuring: Measuring, candidates: Sequence[Candidate]) -> tuple[list[Candidate], str]:
-    """Train what the aggressive budgets left; returns the recovered variants, and why there are none or fewer."""
+def recover(cache: JobCache, candidates: Sequence[Candidate]) -> tuple[list[Candidate], str]:
+    """Train what aggressive budgets left; returns the recovered variants, and why there are none or fewer."""
     from gatenorm.recovery.state import state_file
 
-    asked = measuring.config.recovery
-    wanted = [c for c in candidates if c.share(measuring.layout) >= asked.from_share]
-    if not wanted:
-        return [], f"no candidate loses {asked.from_share:.0%} of its attention or more"
-    found, jobs = [], []
-    for one in wanted:
-        path = measuring.state.variant(f"{one.name}-recovered", "recovered")
-        run = measuring.config.run
-        data = training_source(measuring.layout, asked.data)
-        job = Recover(
-            title=f"recovering {one.name}",
-            like="recover",
-            model=str(measuring.state.directory / one.directory),
-            content=measuring.content,
-            threads=measuring.threads,
-            name=one.name,
-            drop=one.drop,
+    settings, state = cache.config.recovery, cache.state
+    pruned = [c for c in candidates if c.share(cache.layout) >= settings.from_share]
+    if not pruned:
+        return [], f"no candidate loses {settings.from_share:.0%} of its attention or more"
+    data = training_source(cache.layout, settings.data)
+    recovered, jobs = [], []
+    for variant in pruned:
+        path = state.variant(f"{variant.name}-recovered", "recovered")
+        job = cache.job(
+            Recover,
+            f"recovering {variant.name}",
+            "recover",
+            model=str(state.directory / variant.directory),
+            name=variant.name,
+            drop=variant.drop,
             out=str(path),
-            parent=str(measuring.layout.checkpoint.directory),
+            parent=cache.source,
             data=data,
             text=source_key(data),
-            steps=asked.steps,
-            objective=asked.objective,
-            device=run.device,
-            dtype=run.dtype,
-            seed=run.seed,
+            steps=settings.steps,
+            objective=settings.objective,
         )
         # What a training of other settings left, finished or stopped, would be refused or believed.
-        measuring.state.keep_only(path.name, {"job": job.digest}, path, state_file(path))
+        state.keep_only(path.name, Origin(job=job.digest), path, state_file(path))
         if not path.exists():
-            measuring.state.results.forget(job.fingerprint)
+            state.results.forget(job.fingerprint)
         jobs.append(job)
-        measuring.reporter.ledger.expect("recover")
-        found.append(_recovered(one, str(path.relative_to(measuring.state.directory))))
+        recovered.append(_recovered(variant, str(path.relative_to(state.directory))))
     why = ""
-    for one, result in zip(found, measuring.results(jobs), strict=True):
+    for variant, result in zip(recovered, cache.run(jobs), strict=True):
         if result.error:
-            one.rejected = f"recovery failed: {result.error}"
-            why = one.rejected
-        one.records += result.records
-    return [one for one in found if not one.rejected], why
+            variant.rejected = why = f"recovery failed: {result.error}"
+        variant.records += result.records
+    return [variant for variant in recovered if not variant.rejected], why
 
 
-def named(record: Evidence, variant: Candidate, measuring: Measuring) -> Evidence:
+def under_its_name(record: Evidence, variant: Candidate, cache: JobCache) -> Evidence:
     """A record under this variant's own name: equal removals of two rankings are measured once."""
     if not variant.directory or record.model.name == variant.name:
         return record
-    return replace(record, model=_identity(measuring.state.directory / variant.directory))
+    return replace(record, model=api.open_model(cache.state.directory / variant.directory).identity())
 
 
-def _recovered(one: Candidate, directory: str) -> Candidate:
-    # Training changes no shape, so what the pruned variant's speed was stays true.
-    timings: list[Evidence] = [*of_type(one.records, Speed)]
-    return Candidate(
-        f"{one.name}-recovered", one.ranking, one.budget, one.plan, CANDIDATE, RECOVERED, directory, timings
-    )
-
-
-def _identity(path: Path) -> ModelIdentity:
-    return api.open_model(path).identity()
+def _recovered(pruned: Candidate, directory: str) -> Candidate:
+    # Training changes no shape, so the pruned variant's speed is its own too.
+    timings: list[Evidence] = [*of_type(pruned.records, Speed)]
+    name = f"{pruned.name}-recovered"
+    return Candidate(name, pruned.ranking, pruned.budget, pruned.plan, CANDIDATE, RECOVERED, directory, timings)
 
 
 def _holds(path: Path, plan: Plan) -> bool:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
+from pathlib import Path
+
+from msgspec.structs import replace
 
 from gatenorm.analysis.agreement import label
 from gatenorm.analysis.cross_check import held_against
-from gatenorm.audit.judge.gates import gates, hold
+from gatenorm.audit.judge.gates import evaluate_gate, gates
 from gatenorm.audit.judge.search import ASSUMPTION, largest
-from gatenorm.audit.plan import rankings
 from gatenorm.audit.plan.budgets import ASKED, Budget, decision_count
 from gatenorm.audit.plan.candidates import Candidate, candidate, unstable
-from gatenorm.audit.plan.evaluations import Asked
-from gatenorm.audit.plan.rankings import Wanted
-from gatenorm.audit.run import speed
-from gatenorm.audit.run import variant_writer as building
-from gatenorm.audit.run.job_cache import Measuring, records_or_raise
+from gatenorm.audit.plan.config import Config
+from gatenorm.audit.plan.evaluations import PlannedEvaluation
+from gatenorm.audit.plan.rankings import PlannedRanking, best_supported, source_key
+from gatenorm.audit.run import speed, variant_writer
+from gatenorm.audit.run.job_cache import JobCache
+from gatenorm.audit.run.jobs import Score
 from gatenorm.errors import AuditError, CriterionError, did_you_mean
+from gatenorm.families import Layout
 from gatenorm.findings import findings
 from gatenorm.records import Evidence, Scores
 from gatenorm.records.audit import CANDIDATE, COMPARISON, INCONCLUSIVE, BestSupported, GateResult, NotExamined, Search
@@ -35,19 +39,26 @@ STEPS = (
 )
 
 
-class Workflow:
-    """One audit at work; every method is a step, or half of one, and leaves what it found behind."""
+@dataclass(frozen=True)
+class AuditPlan:
+    """What an audit will do, after everything that can be known beforehand was checked."""
 
-    def __init__(
-        self,
-        measuring: Measuring,
-        wanted: Sequence[Wanted],
-        budgets: Sequence[Budget],
-        asked: Sequence[Asked],
-        limits: dict[str, float],
-    ):
-        self.measuring, self.config, self.layout = measuring, measuring.config, measuring.layout
-        self.wanted, self.budgets, self.asked, self.limits = list(wanted), list(budgets), list(asked), limits
+    layout: Layout
+    config: Config
+    directory: Path
+    threads: int
+    rankings: list[PlannedRanking]
+    budgets: list[Budget]
+    evaluations: list[PlannedEvaluation]
+    limits: dict[str, float]
+    missing: list[NotExamined]
+
+
+class Workflow:
+    """One audit at work; every method is a step, or half of one, and leaves its results in the attributes."""
+
+    def __init__(self, plan: AuditPlan, cache: JobCache):
+        self.plan, self.cache, self.config, self.layout = plan, cache, plan.config, plan.layout
         self.protect = self.config.rankings.protect
         self.scores: dict[str, Scores] = {}
         self.cross_check: CrossCheck | None = None
@@ -56,204 +67,218 @@ class Workflow:
         self.baseline: list[Evidence] = []
         self.candidates: list[Candidate] = []
         self.comparisons: list[Candidate] = []
-        self.not_examined: list[NotExamined] = []
+        self.not_examined: list[NotExamined] = list(plan.missing)
         self.details: dict[int, str] = {}
 
-    def score(self) -> None:
+    def run(self) -> None:
+        """All steps in their order."""
+        steps = (
+            self._score,
+            self._build,
+            self._perplexity_and_tasks,
+            self._workload,
+            self._refusal_and_retrieval,
+            self._speed,
+            self._recover,
+        )
+        for number, (name, step) in enumerate(zip(STEPS, steps, strict=True), 1):
+            self.cache.begin(number, name)
+            step()
+
+    def evaluations(self, *feeds: str) -> list[PlannedEvaluation]:
+        """The planned evaluations that feed one of these gates."""
+        return [planned for planned in self.plan.evaluations if planned.feeds in feeds]
+
+    def directory(self, variant: Candidate) -> Path:
+        """Where the variant's checkpoint lies."""
+        return self.cache.state.directory / variant.directory
+
+    def _score(self) -> None:
         """Step 1: all rankings, the cross-check, and which of them measurements support best."""
-        self.measuring.begin(1, STEPS[0])
-        content, threads = self.measuring.content, self.measuring.threads
-        jobs = [rankings.score_job(one, self.layout, self.config, content, threads) for one in self.wanted]
-        for job in jobs:
-            self.measuring.reporter.ledger.expect(job.like)
-        for one, result in zip(self.wanted, self.measuring.results(jobs), strict=True):
+        jobs = [self._score_job(planned) for planned in self.plan.rankings]
+        for planned, result in zip(self.plan.rankings, self.cache.run(jobs), strict=True):
             if result.scores is None:
-                self._without(one, result.error)
-                continue
-            self.scores[one.name] = one.own(result.scores)
-        asked = [self.scores[one.name] for one in self._asked_for() if one.name in self.scores]
-        if not asked:
-            raise CriterionError(
-                "no-ranking", f"{self.wanted[0].name} could not be computed, and nothing else was asked for"
-            )
-        checks = [self.scores[one.name] for one in self.wanted if one.check and one.name in self.scores]
-        count = decision_count([b.count for b in self.budgets], len(self.layout.attention_layers))
+                self._ranking_failed(planned, result.error)
+            else:
+                self.scores[planned.name] = planned.relabelled(result.scores)
+        requested = [self.scores[one.name] for one in self._requested() if one.name in self.scores]
+        if not requested:
+            problem = f"{self.plan.rankings[0].name} could not be computed, and no other criterion was given"
+            raise CriterionError("no-ranking", problem)
+        checks = [self.scores[one.name] for one in self.plan.rankings if one.check and one.name in self.scores]
+        count = decision_count([b.count for b in self.plan.budgets], len(self.layout.attention_layers))
         if checks:
-            self.cross_check = held_against(asked[0], checks, count, self.protect)
-        losses = self._losses(asked, checks, count)
-        self.best = rankings.best_supported(asked, checks, count, losses)
+            self.cross_check = held_against(requested[0], checks, count, self.protect)
+        self.best = best_supported(requested, checks, count, self._losses([*requested, *checks], count))
         self.details[1] = f"{len(self.scores)} rankings; best supported: {self.best.ranking} ({self.best.why})"
 
-    def build(self) -> None:
+    def _build(self) -> None:
         """Step 2: budgets, the search for the largest that passes, and the candidates' directories."""
         assert self.best is not None
-        self.measuring.begin(2, STEPS[1])
-        chosen = list(dict.fromkeys([*(one.name for one in self._asked_for()), self.best.ranking]))
-        self._expect(len([name for name in chosen if name in self.scores]) * len(self.budgets))
-        self._search()
-        for name in chosen:
-            if name in self.scores:
-                self.candidates += [self._variant(name, budget, CANDIDATE) for budget in self.budgets]
-        if self.search is not None and self.search.found:
-            found = self._variant(self.search.ranking, Budget(self.search.found, ASKED), CANDIDATE)
-            if found.name not in {c.name for c in self.candidates}:
-                self.candidates.append(found)
+        chosen = list(dict.fromkeys([*(one.name for one in self._requested()), self.best.ranking]))
+        chosen = [name for name in chosen if name in self.scores]
         others = [name for name in self.scores if name not in chosen]
-        self.comparisons = [self._variant(name, budget, COMPARISON) for name in others for budget in self.budgets]
-        building.build(self.measuring, self.candidates)
+        budgets = self.plan.budgets
+        self._expect(len(chosen) * len(budgets), len(others) * len(budgets))
+        self._search()
+        self.candidates = [self._variant(name, budget, CANDIDATE) for name in chosen for budget in budgets]
+        if self.search is not None and self.search.found:
+            largest_passing = self._variant(self.search.ranking, Budget(self.search.found, ASKED), CANDIDATE)
+            if largest_passing.name not in {c.name for c in self.candidates}:
+                self.candidates.append(largest_passing)
+        self.comparisons = [self._variant(name, budget, COMPARISON) for name in others for budget in budgets]
+        variant_writer.build(self.cache, self.candidates)
         self.details[2] = f"{len(self.candidates)} candidates written, {len(self.comparisons)} comparisons in memory"
 
-    def perplexity_and_tasks(self) -> None:
+    def _perplexity_and_tasks(self) -> None:
         """Step 3: the texts on everything, early rejection, then tasks on what is left."""
-        self.measuring.begin(3, STEPS[2])
-        texts = [a for a in self.asked if a.feeds == "texts"]
+        texts, others = self.evaluations("texts"), [p for p in self.plan.evaluations if p.feeds != "texts"]
         self._evaluate(texts, self.candidates)
         if texts:
             self._evaluate(texts[:1], self.comparisons, baseline=False)
-        for one in self.candidates:
-            self._reject(one)
-        self._evaluate([a for a in self.asked if a.step == 3 and a.feeds != "texts"], self.candidates)
+        for variant in self.candidates:
+            self._reject_unstable(variant)
+        self._evaluate([planned for planned in others if planned.step == 3], self.candidates)
         rejected = [c.name for c in self.candidates if c.rejected]
         self.details[3] = f"{len(rejected)} rejected early" + (f": {', '.join(rejected)}" if rejected else "")
 
-    def workload(self) -> None:
+    def _workload(self) -> None:
         """Step 4: the user's own prompts."""
-        self.measuring.begin(4, STEPS[3])
-        self._evaluate([a for a in self.asked if a.feeds == "domain"], self.candidates, baseline=False)
+        self._evaluate(self.evaluations("domain"), self.candidates, baseline=False)
 
-    def refusal_and_retrieval(self) -> None:
+    def _refusal_and_retrieval(self) -> None:
         """Step 5: what averages do not show."""
-        self.measuring.begin(5, STEPS[4])
-        self._evaluate([a for a in self.asked if a.feeds in ("refusal", "retrieval")], self.candidates)
+        self._evaluate(self.evaluations("refusal", "retrieval"), self.candidates)
 
-    def speed(self) -> None:
+    def _speed(self) -> None:
         """Step 6: exports, whether they compute the same, and timings, alone."""
-        self.measuring.begin(6, STEPS[5])
-        alive = [c for c in self.candidates if not c.rejected]
-        missing, done = speed.measure(self.measuring, alive, self.baseline)
+        remaining = [c for c in self.candidates if not c.rejected]
+        missing, self.details[6] = speed.measure(self.cache, remaining, self.baseline)
         self.not_examined += missing
-        self.details[6] = done
 
-    def recover(self) -> None:
-        """Step 7: training after aggressive budgets, when asked for, and everything once more."""
-        self.measuring.begin(7, STEPS[6])
+    def _recover(self) -> None:
+        """Step 7: training after aggressive budgets, when enabled, and every evaluation once more."""
         if not self.config.recovery.enabled:
             self.not_examined.append(NotExamined("recovery", "it was not asked for", "set recovery.enabled"))
             return
-        recovered, why = building.recover(self.measuring, self.candidates)
+        recovered, why = variant_writer.recover(self.cache, self.candidates)
         if why:
             self.not_examined.append(NotExamined("recovery", why))
-        for asked in self.asked:
-            self._evaluate([asked], recovered, baseline=False)
-        alive = [one for one in recovered if not one.rejected]
-        self.not_examined += speed.measure_recovered(self.measuring, alive, self.baseline)
-        timed = any(of_type(one.records, Speed) for one in alive)
+        for planned in self.plan.evaluations:
+            self._evaluate([planned], recovered, baseline=False)
+        remaining = [variant for variant in recovered if not variant.rejected]
+        self.not_examined += speed.measure_recovered(self.cache, remaining, self.baseline)
+        timed = any(of_type(variant.records, Speed) for variant in remaining)
         self.not_examined = speed.without_repeats(self.not_examined, timed)
         self.candidates += recovered
         self.details[7] = f"{len(recovered)} variants recovered"
 
-    def _asked_for(self) -> list[Wanted]:
-        return [one for one in self.wanted if not one.check and not one.baseline]
+    def _requested(self) -> list[PlannedRanking]:
+        return [one for one in self.plan.rankings if not one.check and not one.baseline]
 
-    def _without(self, one: Wanted, why: str) -> None:
-        """A ranking that could not be made: fatal for the first one asked for, told for all others."""
-        if one is self.wanted[0]:
+    def _score_job(self, planned: PlannedRanking) -> Score:
+        title, like = f"scoring by {planned.name}", f"score {planned.name}"
+        if planned.source is None:  # weights are scored on the CPU
+            how = {"criterion": planned.criterion, "seed": planned.seed, "device": "cpu", "dtype": "auto"}
+            return self.cache.job(Score, title, like, **how)
+        settings = self.config.rankings
+        return self.cache.job(
+            Score,
+            title,
+            like,
+            criterion=planned.criterion,
+            source=planned.source,
+            tokens=source_key(planned.source),
+            samples=settings.samples,
+            length=min(settings.length, self.layout.context or settings.length),
+        )
+
+    def _ranking_failed(self, planned: PlannedRanking, why: str) -> None:
+        """Fatal for the first ranking; reported for all others."""
+        if planned is self.plan.rankings[0]:
             raise CriterionError("ranking-failed", why)
-        what = "the cross-check" if one.check else "a ranking"
-        self.not_examined.append(NotExamined(f"{what} {one.name}", why))
+        what = "the cross-check" if planned.check else "a ranking"
+        self.not_examined.append(NotExamined(f"{what} {planned.name}", why))
 
     def _variant(self, name: str, budget: Budget, role: str) -> Candidate:
         return candidate(self.layout, self.scores[name], budget, self.protect, role)
 
-    def _losses(self, asked: Sequence[Scores], checks: Sequence[Scores], count: int) -> dict[str, float]:
+    def _losses(self, scores: Sequence[Scores], count: int) -> dict[str, float]:
         """Loss on the first text of every ranking's choice, in nats a token; none without a text."""
-        text = next((a for a in self.asked if a.feeds == "texts"), None)
-        if text is None:
-            return {}
-        variants = [self._variant(label(s), Budget(count, ""), COMPARISON) for s in (*asked, *checks)]
-        jobs = [self.measuring.evaluation(text, v.name, None, v.drop) for v in variants]
-        found = {}
-        for job in jobs:
-            self.measuring.reporter.ledger.expect(job.like)
-        for variant, result in zip(variants, self.measuring.results(jobs), strict=True):
-            for record in of_type(result.records, Perplexity):
-                found[variant.ranking] = record.nll
-        return found
+        losses = {}
+        for text in self.evaluations("texts")[:1]:
+            variants = [self._variant(label(s), Budget(count, ""), COMPARISON) for s in scores]
+            jobs = [self.cache.evaluation(text, v.name, drop=v.drop) for v in variants]
+            for variant, result in zip(variants, self.cache.run(jobs), strict=True):
+                for record in of_type(result.records, Perplexity):
+                    losses[variant.ranking] = record.nll
+        return losses
 
-    def _expect(self, candidates: int) -> None:
-        """Tell the ledger what the coming steps will take, so that time left can be told early."""
-        ledger = self.measuring.reporter.ledger
-        others = (len(self.scores) - candidates // max(1, len(self.budgets))) * len(self.budgets)
-        for asked in self.asked:
-            like = self.measuring.evaluation(asked, "", None, ()).like
-            ledger.expect(like, candidates + (0 if asked.paired else 1))
-        text = next((a for a in self.asked if a.feeds == "texts"), None)
-        if text is not None:
-            ledger.expect(self.measuring.evaluation(text, "", None, ()).like, others)
+    def _expect(self, candidates: int, comparisons: int) -> None:
+        """Announce the jobs of the coming steps to the ledger, so that the time left can be estimated early."""
+        ledger = self.cache.reporter.ledger
+        for planned in self.plan.evaluations:
+            ledger.expect(planned.like, candidates + (0 if planned.paired else 1))
+        for text in self.evaluations("texts")[:1]:
+            ledger.expect(text.like, comparisons)
 
     def _search(self) -> None:
-        asked = self.config.search
-        if asked.gate is None:
+        settings = self.config.search
+        if settings.gate is None:
             return
         assert self.best is not None
-        gate, limit = gates()[asked.gate], self.limits[asked.gate]
-        name = asked.criterion or self.best.ranking
+        gate, limit = gates()[settings.gate], self.plan.limits[settings.gate]
+        name = settings.criterion or self.best.ranking
         if name not in self.scores:
-            raise AuditError(
-                "criterion-not-ranked",
-                "is not among the rankings of this audit",
-                field="search.criterion",
-                given=name,
-                hint=did_you_mean(name, self.scores),
-            )
-        needed = [a for a in self.asked if a.feeds == gate.needs]
-        before = [e for a in needed if not a.paired for e in self._of_baseline(a)]
+            problem, hint = "is not among the rankings of this audit", did_you_mean(name, self.scores)
+            raise AuditError("criterion-not-ranked", problem, field="search.criterion", given=name, hint=hint)
+        needed = self.evaluations(gate.needs)
+        before = [e for planned in needed if not planned.paired for e in self._of_baseline(planned)]
         free = len([i for i in self.layout.attention_layers if i not in self.protect])
 
         def probe(count: int) -> GateResult:
-            one = self._variant(name, Budget(count, ASKED), CANDIDATE)
-            jobs = [self.measuring.evaluation(a, one.name, None, one.drop) for a in needed]
-            for job in jobs:
-                self.measuring.reporter.ledger.expect(job.like)
-            results = self.measuring.results(jobs)
-            held = hold(gate, limit, findings(before, [e for r in results for e in r.records]))
-            failed = next((r.error for r in results if r.error), None)
-            return held if failed is None else replace(held, outcome=INCONCLUSIVE, detail=f"not measured: {failed}")
+            variant = self._variant(name, Budget(count, ASKED), CANDIDATE)
+            results = self.cache.run([self.cache.evaluation(p, variant.name, drop=variant.drop) for p in needed])
+            after = [e for result in results for e in result.records]
+            judged = evaluate_gate(gate, limit, findings(before, after))
+            error = next((result.error for result in results if result.error), None)
+            return judged if error is None else replace(judged, outcome=INCONCLUSIVE, detail=f"not measured: {error}")
 
         found, probes = largest(min(free, len(self.layout.attention_layers) - 1), probe)
         self.search = Search(
             gate=gate.name, ranking=name, limit=limit, found=found, assumption=ASSUMPTION, probes=probes
         )
 
-    def _of_baseline(self, asked: Asked) -> Sequence[Evidence]:
-        job = self.measuring.evaluation(asked, self.layout.checkpoint.name, None, ())
-        (result,) = self.measuring.results([job])
-        return records_or_raise(result)
+    def _of_baseline(self, planned: PlannedEvaluation) -> Sequence[Evidence]:
+        (result,) = self.cache.results([self.cache.evaluation(planned, self.layout.checkpoint.name)])
+        if result.error:
+            raise AuditError("baseline-failed", f"the unpruned model cannot be measured: {result.error}")
+        return result.records
 
-    def _evaluate(self, asked: Sequence[Asked], variants: Sequence[Candidate], *, baseline: bool = True) -> None:
-        """Ask the unpruned model and every variant that is not rejected; a variant that fails is rejected."""
-        for one in asked if baseline else ():
+    def _evaluate(
+        self, planned: Sequence[PlannedEvaluation], variants: Sequence[Candidate], *, baseline: bool = True
+    ) -> None:
+        """Evaluate the unpruned model and every variant that is not rejected; a variant that fails is rejected."""
+        for one in planned if baseline else ():
             if not one.paired:
                 self.baseline += self._of_baseline(one)
-        alive = [v for v in variants if not v.rejected]
-        ledger = self.measuring.reporter.ledger
-        for one in asked:
-            gone = len(variants) - len(alive)
-            ledger.expect(self.measuring.evaluation(one, "", None, ()).like, -gone)
-        pairs = [(variant, one) for variant in alive for one in asked]
-        jobs = [self.measuring.evaluation(one, v.name, self._directory(v), v.drop) for v, one in pairs]
-        for (variant, _), result in zip(pairs, self.measuring.results(jobs), strict=True):
+        remaining = [v for v in variants if not v.rejected]
+        for one in planned:
+            self.cache.reporter.ledger.expect(one.like, len(remaining) - len(variants))
+        pairs = [(variant, one) for variant in remaining for one in planned]
+        jobs = [
+            self.cache.evaluation(one, v.name, str(self.directory(v)) if v.directory else None, v.drop)
+            for v, one in pairs
+        ]
+        for (variant, _), result in zip(pairs, self.cache.results(jobs), strict=True):
             if result.error:
                 variant.rejected = variant.rejected or f"it could not be measured: {result.error}"
             for record in result.records:
-                variant.records.append(building.named(record, variant, self.measuring))
+                variant.records.append(variant_writer.under_its_name(record, variant, self.cache))
 
-    def _directory(self, variant: Candidate) -> str | None:
-        return str(self.measuring.state.directory / variant.directory) if variant.directory else None
-
-    def _reject(self, one: Candidate) -> None:
+    def _reject_unstable(self, variant: Candidate) -> None:
         before = {e.data.sha256: e for e in of_type(self.baseline, Perplexity)}
-        for record in of_type(one.records, Perplexity):
-            partner = before.get(record.data.sha256)
-            if partner is not None and not one.rejected:
-                one.rejected = unstable(partner.perplexity, record.perplexity)
+        for record in of_type(variant.records, Perplexity):
+            unpruned = before.get(record.data.sha256)
+            if unpruned is not None and not variant.rejected:
+                variant.rejected = unstable(unpruned.perplexity, record.perplexity)

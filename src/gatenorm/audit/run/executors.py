@@ -1,0 +1,164 @@
+"""Who runs jobs: this process, or Ray. Both give each result as soon as it is there.
+
+Ray's scheduler decides what runs where. On a cluster, the model, the data and the output directory must lie under the
+same paths on every node, and every node must have this gatenorm: a result of other code is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from gatenorm.audit.plan.config import Run
+from gatenorm.audit.run.job_runner import JobRunner
+from gatenorm.audit.run.jobs import Job, Result
+from gatenorm.errors import AuditError, MissingExtraError
+from gatenorm.results.hashes import code_sha256
+from gatenorm.speed.measure.bench import threads_at_hand
+
+
+class Executor(Protocol):
+    """Runs jobs that do not depend on each other, in whatever order suits it."""
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Result]]:
+        """Yield every job with its result, each as soon as it is done."""
+
+    def release(self) -> None:
+        """Give back what is still loaded in this process."""
+
+
+def executor(run: Run, threads: int) -> AbstractContextManager[Executor]:
+    """The executor that a configuration names, to be entered.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        AuditError: the address cannot be reached.
+    """
+    return RayExecutor(run, threads) if run.executor == "ray" else LocalExecutor()
+
+
+class LocalExecutor:
+    """In this process, one job after the other; leaves the number of threads as it was before.
+
+    A model stays loaded for the jobs that are about it.
+    """
+
+    def __init__(self) -> None:
+        self._runner = JobRunner()
+
+    def __enter__(self) -> LocalExecutor:
+        from threadpoolctl import threadpool_limits
+
+        # Without a limit of its own this only remembers what the limits were.
+        self._limits = threadpool_limits(limits=None)
+        torch = sys.modules.get("torch")
+        self._threads = torch.get_num_threads() if torch is not None else None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+        self._limits.restore_original_limits()
+        torch = sys.modules.get("torch")
+        if torch is not None and self._threads is not None:
+            torch.set_num_threads(self._threads)
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Result]]:
+        """See :class:`Executor`."""
+        for job in jobs:
+            yield job, self._runner.run(job)
+
+    def release(self) -> None:
+        """See :class:`Executor`."""
+        self._runner.release()
+
+
+class RayExecutor:
+    """As Ray tasks, one a job, with processors and accelerators reserved; a job whose worker dies runs again.
+
+    Starts Ray on this machine, or joins the cluster at an address; shuts down what it started.
+    """
+
+    def __init__(self, run: Run, threads: int):
+        self._run, self._threads = run, threads
+        self._started = False
+        self._ray: Any = None
+
+    def __enter__(self) -> RayExecutor:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # Else Ray takes the accelerators away from workers that ask for none, and from this process's children too.
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        try:
+            import ray
+        except ImportError:
+            raise MissingExtraError("the executor ray", "ray", "ray") from None
+        self._ray = ray
+        if ray.is_initialized():
+            return self
+        address = self._run.ray_address
+        arguments: dict[str, Any] = {"address": address}
+        if address is None:
+            cpus = max(threads_at_hand(), self._threads)
+            arguments = {"address": "local", "num_cpus": cpus, "include_dashboard": False}
+        try:
+            # Ray hands this process's import paths on, so its workers find this very package.
+            ray.init(log_to_driver=False, logging_level="ERROR", **arguments)
+        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+            problem = f"cannot be reached: {_first_line(error):.200}"
+            raise AuditError("ray-unreachable", problem, field="run.ray_address", given=address) from None
+        self._started = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._started:
+            self._ray.shutdown()
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Result]]:
+        """See :class:`Executor`.
+
+        Raises:
+            AuditError: a worker died more often than is retried, or runs another gatenorm.
+        """
+        task = self._ray.remote(_run_in).options(
+            num_cpus=self._threads, num_gpus=self._run.ray_gpus, max_retries=self._run.retries
+        )
+        here = str(Path.cwd())
+        waiting = {task.remote(here, job): job for job in jobs}
+        while waiting:
+            ready, _ = self._ray.wait(list(waiting), num_returns=1)
+            job = waiting.pop(ready[0])
+            try:
+                result: Result = self._ray.get(ready[0])
+            except self._ray.exceptions.RayTaskError as error:
+                raise error.cause if isinstance(error.cause, Exception) else error from None
+            except self._ray.exceptions.RayError as error:
+                problem = f"a Ray worker was lost during {job.title}: {_first_line(error)}"
+                raise AuditError("ray-worker-lost", problem) from None
+            if result.code != code_sha256():
+                problem = "the Ray workers run another gatenorm than this process: install the same there"
+                raise AuditError("ray-other-code", problem)
+            yield job, result
+
+    def release(self) -> None:
+        """Nothing: models are loaded in the workers."""
+
+
+def _run_in(directory: str, job: Job) -> Result:
+    """In a worker: relative paths mean what they mean to whoever gave them."""
+    with suppress(OSError):  # a node without that directory needs absolute paths
+        os.chdir(directory)
+    return _runner().run(job)
+
+
+@cache
+def _runner() -> JobRunner:
+    """One for each worker, so that a model stays loaded from job to job."""
+    return JobRunner()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
