@@ -15,12 +15,15 @@ import pytest
 import typer
 
 import gatenorm
+from gatenorm.audit.run.job_runner import JobRunner
+from gatenorm.audit.run.jobs import Evaluate, Result
 from gatenorm.audit.run.main import failed, run_audit
 from gatenorm.audit.run.state import lock
 from gatenorm.cli import app, main
-from gatenorm.errors import AuditError, OutputError
+from gatenorm.errors import AuditError, EvaluationError, OutputError
 from gatenorm.records import read_record, to_json
 from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, PRUNED, RECOVERED, Audit
+from gatenorm.records.evidence import Perplexity, of_type
 from gatenorm.surgery.disk import RECOVERY_FILE
 from tests.audit.audits import figures, small
 
@@ -271,6 +274,38 @@ def test_an_engine_that_reads_exports_is_verified_before_it_is_timed(finished: t
     outcomes = {g.gate: g.outcome for g in recovered.gates}
     assert outcomes["verify"] == PASSES
     assert any(e.kind == "speed" for e in recovered.evidence)
+
+
+FEW: dict[str, dict[str, Any]] = {
+    "budgets": {"shares": [0.125]},
+    "evaluation": {"stories_limit": 1, "zeroshot_limit": 1, "refusal": "none", "retrieval": False},
+}
+
+
+def test_equal_choices_of_two_criteria_are_measured_once_and_recorded_of_both(tmp_path: Path):
+    criteria = {"criteria": ["gate-norm-heads", "gate-norm-rope"]}
+    audit = run_audit("demo", tmp_path / "audit", small(**FEW, rankings=criteria, search={"gate": None}))
+    one, other = (v for v in audit.variants if v.criterion in criteria["criteria"])
+    assert one.plan.edits == other.plan.edits
+    for variant in (one, other):
+        assert {e.model.name for e in of_type(variant.evidence, Perplexity)} == {variant.name}
+    assert [e.numbers() for e in one.evidence] == [e.numbers() for e in other.evidence]
+
+
+def test_a_probe_that_cannot_be_measured_is_inconclusive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    evaluate = JobRunner._evaluate
+
+    def only_on_disk(runner: JobRunner, job: Evaluate) -> Result:
+        if job.in_memory:
+            raise EvaluationError("broken", "is broken")
+        return evaluate(runner, job)
+
+    monkeypatch.setattr(JobRunner, "_evaluate", only_on_disk)
+    audit = run_audit("demo", tmp_path / "audit", small(**FEW, rankings={"criteria": ["gate-norm"]}))
+    assert audit.search is not None
+    assert audit.search.found == 0
+    assert {p.gate.outcome for p in audit.search.probes} == {INCONCLUSIVE}
+    assert all(p.gate.detail == "not measured: is broken" for p in audit.search.probes)
 
 
 def test_another_models_directory_is_refused(finished: tuple[Path, Audit, Events], tmp_path: Path, tiny_models: Any):
