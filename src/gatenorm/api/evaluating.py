@@ -56,11 +56,8 @@ def evaluate(
     """
     other = next((m for m in (baseline, model) if isinstance(m, Model) and m.engine != engine), None)
     if other is not None:
-        raise EvaluationError(
-            "engine-open-elsewhere",
-            f"{other.name} is open in {other.engine}: {engine} reads directories",
-            hint="give a directory",
-        )
+        problem = f"{other.name} is open in {other.engine}: {engine} reads directories"
+        raise EvaluationError("engine-open-elsewhere", problem, hint="give a directory")
     engine_named(engine, "answers").check_installed()
     # What can be wrong with either model is said before minutes are spent on the other.
     hardware: dict[str, Any] = {"device": device, "dtype": dtype, "batch_size": batch_size, "engine": engine}
@@ -73,12 +70,8 @@ def evaluate(
     data = [data] if isinstance(data, str) else list(data)
     if tasks is None and not data and language is None:
         name = subjects[languages.index(None)].name if None in languages else subjects[-1].name
-        raise EvaluationError(
-            "data-missing",
-            "is missing",
-            field="data",
-            expected=f"a text: only a built-in model, and what was pruned from it, has its own evaluation, not {name}",
-        )
+        expected = f"a text: only a built-in model, and what was pruned from it, has its own evaluation, not {name}"
+        raise EvaluationError("data-missing", "is missing", field="data", expected=expected)
     contexts = [s.context for s in subjects if s.context]
     request = replace(request or Request(), context=min(contexts) if contexts else None)
     names = tasks or (language.evaluation if language and not data else "perplexity")
@@ -97,11 +90,7 @@ def evaluate(
 def jobs_of_one(
     layout: Layout, tasks: str | Sequence[str], data: str | Sequence[str] = (), *, limit: int | None = None
 ) -> list[Job]:
-    """The jobs of tasks that are to be run on one model alone, pruned this way and that.
-
-    Args:
-        tasks, data: as in :func:`evaluate`.
-        limit: items of each task.
+    """The jobs of tasks, as in :func:`evaluate`, that run on one model alone; of each the first ``limit`` items.
 
     Raises:
         EvaluationError: an unknown task, one that compares two models, or unsuitable or missing data.
@@ -111,8 +100,7 @@ def jobs_of_one(
     known = registry.known_tasks(language_of(layout.checkpoint.directory), given)
     for task, _ in registry.choose(tasks, known):
         if task.compares:
-            raise EvaluationError(
-                "task-compares", "compares two models: see gatenorm eval", field="tasks", given=task.name
-            )
+            problem = "compares two models: see gatenorm eval"
+            raise EvaluationError("task-compares", problem, field="tasks", given=task.name)
     with fields_named({"data": "task_data"}):  # beside a text to take perplexity on
         return registry.prepare(tasks, given, Request(limit=limit, context=layout.context), known=known)

@@ -25,7 +25,6 @@ def export(
     Args:
         to: ``gguf`` (llama.cpp, Ollama) or ``nemotron-nas`` (vLLM, SGLang, TensorRT-LLM, ExLlamaV3, MLX-LM).
         dtype: of the weights, where the form has a choice; ``auto`` keeps what is stored.
-        progress: called with (bytes written, bytes in all).
 
     Raises:
         OutputError: the model cannot be written so (the message says why), or ``out`` is taken.

@@ -67,11 +67,8 @@ def plan(
     ways = {"layers": layers, "share": share, "drop": drop, "file": file}
     given = [named(name) for name, value in ways.items() if value is not None]
     if len(given) != 1:
-        raise PlanError(
-            "choice-unclear",
-            f"what to remove is said by {' and '.join(given) or 'nothing'}",
-            expected=f"one of {', '.join(map(named, ways))}",
-        )
+        problem = f"what to remove is said by {' and '.join(given) or 'nothing'}"
+        raise PlanError("choice-unclear", problem, expected=f"one of {', '.join(map(named, ways))}")
     layout = open_model(model, family)
     check_kind(kind)
     chosen = criterion_named(criterion.partition("@")[0])
@@ -142,9 +139,6 @@ def smallest_removal(
 
 def prune(model: ModelLike, out: str | os.PathLike[str], plan: Plan, *, progress: Progress | None = None) -> Path:
     """Carry a plan out: write the pruned checkpoint as the new directory ``out``, whole or not at all.
-
-    Args:
-        progress: called with (bytes written, bytes in all).
 
     Raises:
         PlanError: the model must not be pruned.

@@ -55,7 +55,6 @@ def recover(
         settings: all other numbers.
         held_out: the text that is watched; the last 5% of the data without one.
         text_field: where JSON lines and parquet files hold the text.
-        progress: called with (steps done, steps in all).
         report: called after every step with its loss, the held-out loss, tokens per second and the time left.
         writing: called with (bytes written, bytes in all).
 
@@ -70,7 +69,7 @@ def recover(
     layout = open_model(pruned)
     length = chosen.length or DEFAULT_LENGTH
 
-    def told(step: Step) -> None:
+    def reported(step: Step) -> None:
         if progress:
             progress(step.step, step.steps)
         if report:
@@ -83,7 +82,7 @@ def recover(
         chosen,
         held_out=None if held_out is None else _text(held_out, chosen, length, text_field, "held_out"),
         parent=None if parent is None else open_model(parent),
-        report=told,
+        report=reported,
         writing=writing,
     )
 
@@ -115,7 +114,6 @@ def recovery_study(
         tasks, task_data: what else is measured, as in :func:`gatenorm.api.evaluate`; the built-in model's own tasks for
             models of its language.
         limit: items of each task.
-        progress: called with (variants done, variants in all).
         report: called with a variant's name when its training begins; what it gives is told of every step.
 
     Raises:
@@ -125,9 +123,8 @@ def recovery_study(
     """
     layout, chosen = open_model(model), settings or Settings()
     if layout.edits:
-        raise RecoveryError(
-            "model-pruned", "is pruned already", field="model", given=layout.checkpoint.name, expected="a dense model"
-        )
+        name, expected = layout.checkpoint.name, "a dense model"
+        raise RecoveryError("model-pruned", "is pruned already", field="model", given=name, expected=expected)
     language = language_of(layout.checkpoint.directory)
     names = tasks or (language.evaluation if language and not task_data else ())
     known = registry.known_tasks(language, task_data)

@@ -55,7 +55,6 @@ def score(
         dtype: that a model is run in: ``auto``, ``float32``, ``bfloat16``, ``float16``.
         calibration: the tokens to look at: a text file, ``self``, ``random``, or a ``Calibration`` with its numbers.
         layer_by_layer: hold one block's weights at a time, for models larger than memory.
-        progress: called with (done, all there is to do).
 
     Raises:
         CheckpointError, FamilyError: as :func:`open_model`.
@@ -63,20 +62,20 @@ def score(
             calibration that it lacks or has no use for, weights that are not finite, or no sublayer of that kind left.
         CalibrationError: tokens that cannot be had.
     """
-    chosen_criterion = criterion_named(criterion.partition("@")[0])
-    check_ranks(chosen_criterion, kind or chosen_criterion.kinds[0])
-    if isinstance(chosen_criterion, WeightCriterion):
+    name = criterion.partition("@")[0]
+    known = criterion_named(name)
+    kind = kind or known.kinds[0]
+    check_ranks(known, kind)
+    if isinstance(known, WeightCriterion):
         if calibration is not None or "@" in criterion:
-            name = criterion.partition("@")[0]
             raise CriterionError("calibration-unused", f"has no use: {name} reads weights alone", field="calibration")
         layout = open_model(model, family, fetch=False)
         where = "cpu" if device == "auto" else device  # one layer at a time: there is nothing to spread
         return scoring.score(layout, criterion, kind=kind, seed=seed, backend=backend, device=where, progress=progress)
-    asked = criterion_specs([criterion], _calibration(calibration, seed))
-    chosen = session(model, family=family, device=device, dtype=dtype, layer_by_layer=layer_by_layer)
-    kind = kind or chosen_criterion.kinds[0]
-    scoring.to_score(chosen.layout, kind)
-    return score_all(chosen, asked, kind=kind, progress=progress)[0]
+    specs = criterion_specs([criterion], _calibration(calibration, seed))
+    opened = session(model, family=family, device=device, dtype=dtype, layer_by_layer=layer_by_layer)
+    scoring.to_score(opened.layout, kind)
+    return score_all(opened, specs, kind=kind, progress=progress)[0]
 
 
 def cross_check(
@@ -99,9 +98,9 @@ def cross_check(
     Raises:
         CalibrationError, CheckpointError, MissingExtraError: the model cannot be run.
     """
-    chosen = session(model)
-    count = layers if layers is not None else count_for_share(0.2, len(chosen.layout.attention_layers))
-    return checking.cross_check(chosen, scores, count, protect=protect, calibration=calibration, progress=progress)
+    opened = session(model)
+    count = layers if layers is not None else count_for_share(0.2, len(opened.layout.attention_layers))
+    return checking.cross_check(opened, scores, count, protect=protect, calibration=calibration, progress=progress)
 
 
 def compare(
@@ -122,10 +121,10 @@ def compare(
     Raises:
         CriterionError, CalibrationError, CheckpointError: as :func:`score`, for any of them, before any work.
     """
-    how = _calibration(calibration, seed)
-    asked = criterion_specs(criteria, how)
-    on = with_source(how, how.source or RANDOM) if bound else None
-    return comparison.compare(session(model), asked, bound_on=on, seed=seed, progress=progress)
+    tokens = _calibration(calibration, seed)
+    specs = criterion_specs(criteria, tokens)
+    bound_on = with_source(tokens, tokens.source or RANDOM) if bound else None
+    return comparison.compare(session(model), specs, bound_on=bound_on, seed=seed, progress=progress)
 
 
 def curve(
@@ -168,24 +167,23 @@ def curve(
     Raises:
         EvaluationError, CriterionError, CalibrationError, CheckpointError: what is asked for cannot be measured.
     """
-    how = _calibration(calibration, seed)
-    asked = [criterion_specs([given], how)[0] if isinstance(given, str) else given for given in criteria]
-    text, chosen = curves.evaluation_text(data), session(model)
-    layers = len(chosen.layout.attention_layers)
+    tokens = _calibration(calibration, seed)
+    rankings = [criterion_specs([given], tokens)[0] if isinstance(given, str) else given for given in criteria]
+    text, opened = curves.evaluation_text(data), session(model)
+    layers = len(opened.layout.attention_layers)
     numbers = range(count_for_share(0.5, layers) + 1) if counts is None else counts
-    where = None if state is None else Path(state)
     return curves.curve(
-        chosen,
-        asked,
+        opened,
+        rankings,
         text,
         protocol or Protocol(),
         numbers,
         seed=seed,
         seeds=seeds,
         measures=measures,
-        tasks=jobs_of_one(chosen.layout, tasks, task_data, limit=task_limit) if tasks else (),
+        tasks=jobs_of_one(opened.layout, tasks, task_data, limit=task_limit) if tasks else (),
         latency=LatencyProbe(latency) if isinstance(latency, int) else latency,
-        state=where,
+        state=None if state is None else Path(state),
         progress=progress,
     )
 

@@ -54,8 +54,7 @@ def bench(
     """
     timed = engine_named(engine, "times")
     if dtype not in ("auto", *timed.dtypes):
-        expected = ", ".join(("auto", *timed.dtypes))
-        problem = f"is not a data type of {engine}"
+        problem, expected = f"is not a data type of {engine}", ", ".join(("auto", *timed.dtypes))
         raise EvaluationError("dtype-unknown", problem, field="dtype", given=dtype, expected=expected)
     if machine not in (None, THIS, *machines()):
         machine_named(str(machine))  # whose error lists the known ones
@@ -64,12 +63,8 @@ def bench(
     measuring.check(timed, everyone)
     if engine == "transformers":
         check_hardware(device, dtype)
-    setting = Setting(
-        cases=measuring.cases(lengths, batches, new_tokens, everyone),
-        device=device,
-        dtype=dtype,
-        threads=threads or measuring.threads_at_hand(),
-    )
+    cases = measuring.cases(lengths, batches, new_tokens, everyone)
+    setting = Setting(cases=cases, device=device, dtype=dtype, threads=threads or measuring.threads_at_hand())
     known = None if machine is None else _machine(machine, setting, overheads=engine == "transformers")
     protocol = measuring.Protocol(rounds, machine=known)
     return measuring.bench(others, timed, setting, protocol, baseline=first, progress=progress)
@@ -104,13 +99,8 @@ def profile(
     layout = open_model(model)
     cases = measuring.cases(lengths, batches, new_tokens, [Variant.of(layout)])
     check_hardware(device, dtype)
-    setting = Setting(
-        cases=cases,
-        device=device,
-        dtype=dtype,
-        threads=threads or measuring.threads_at_hand(),
-        attention=attention,
-    )
+    threads = threads or measuring.threads_at_hand()
+    setting = Setting(cases=cases, device=device, dtype=dtype, threads=threads, attention=attention)
     return profile_model(layout, setting, rounds, progress)
 
 
