@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,12 @@ def kept_in(place: Path | None) -> Iterator[None]:
 def say(text: str) -> None:
     """A line for people on stdout."""
     sys.stdout.write(text + "\n")
+
+
+def say_each(label: str, texts: Iterable[str]) -> None:
+    """A line for each of them: ``note: ...``."""
+    for text in texts:
+        say(f"{label}: {text}")
 
 
 def warn(text: str) -> None:

@@ -10,8 +10,8 @@ def table(title: str, *columns: str, **how: Any) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(title=Text(title), title_justify="left", **how)
+    rows = Table(title=Text(title), title_justify="left", **how)
     for column in columns:
         right = column.startswith(">")
-        made.add_column(Text(column.removeprefix(">")), justify="right" if right else "left", overflow="fold")
-    return made
+        rows.add_column(Text(column.removeprefix(">")), justify="right" if right else "left", overflow="fold")
+    return rows

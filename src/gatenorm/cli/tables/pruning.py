@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from gatenorm.cli import console
 from gatenorm.cli.tables.scores import show_cross_check
+from gatenorm.families import Layout
+from gatenorm.records import Plan, spans
+from gatenorm.records.rankings import CrossCheck
+from gatenorm.speed.predict.cost_model import Forecast
 
 
 def show(
-    layout: Any, made: Any, out: Path, nbytes: int, predicted: Any, machine: str, checked: Any, model: str
+    layout: Layout,
+    plan: Plan,
+    out: Path,
+    nbytes: int,
+    predicted: Forecast | None,
+    machine: str,
+    checked: CrossCheck | None,
+    model: str,
 ) -> None:
     """What is gone, what that saves, and where other criteria disagree."""
     before = sum(layout.checkpoint.files.values())
-    console.say(_removed(layout, made))
-    cache = f"its key/value cache is {len(made.added.attention) / len(layout.attention_layers):.1%} smaller"
+    console.say(_removed(layout, plan))
+    cache = f"its key/value cache is {len(plan.added.attention) / len(layout.attention_layers):.1%} smaller"
     console.say(
         f"{out}: {console.bytes_for_people(nbytes)}, {1 - nbytes / before:.1%} less than the source; "
-        + (cache if made.added.attention else "its key/value cache is as large as before")
+        + (cache if plan.added.attention else "its key/value cache is as large as before")
     )
     if predicted is not None:
         console.say(
@@ -31,10 +41,8 @@ def show(
     console.say(f"What it costs in quality: gatenorm eval {out} --baseline {model} --data YOUR_TEXT")
 
 
-def _removed(layout: Any, plan: Any) -> str:
+def _removed(layout: Layout, plan: Plan) -> str:
     """What the plan takes out, and what is gone in all where something was before."""
-    from gatenorm.records import spans
-
     before = len(layout.attention_layers)
     if not plan.edits.mlp:
         in_all, new = f" (in all: {spans(plan.edits.attention)})" if plan.previous else "", plan.added.attention

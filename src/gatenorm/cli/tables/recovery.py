@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from gatenorm.cli import console
+from gatenorm.recovery.record import Recovered
 
 
-def show(found: Any) -> None:
+def show(recovered: Recovered) -> None:
     """What a recovery won back, and what it took."""
-    figures, evidence = found.figures, found.evidence[0]
-    if found.already:
-        console.say(f"{found.directory} is finished already; this is what was measured:")
-    if found.diverged:
-        console.warn(f"the training diverged and was stopped: {found.diverged}; the best of it was kept")
+    figures, evidence = recovered.figures, recovered.evidence[0]
+    if recovered.already:
+        console.say(f"{recovered.directory} is finished already; this is what was measured:")
+    if recovered.diverged:
+        console.warn(f"the training diverged and was stopped: {recovered.diverged}; the best of it was kept")
     windows = evidence.protocol["held_out_windows"]
     console.say(
         f"held-out perplexity {figures['perplexity_before']:.4g} pruned, {figures['perplexity_merged']:.4g} recovered"
@@ -26,7 +25,9 @@ def show(found: Any) -> None:
         f"{figures['best_step']:.0f} of {figures['steps']:.0f} steps, {figures['tokens']:,.0f} tokens, "
         f"{_duration(evidence.seconds)}; {figures['trainable']:,.0f} trained parameters"
     )
-    console.say(f"{found.directory}: pruned and recovered; the adapters alone lie in {found.directory / 'adapter'}")
+    console.say(
+        f"{recovered.directory}: pruned and recovered; the adapters alone lie in {recovered.directory / 'adapter'}"
+    )
     console.say("It is another model than the pruned one: check its quality, licence, safety and refusals anew")
 
 

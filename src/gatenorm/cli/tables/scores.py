@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from rich.text import Text
+
+from gatenorm.analysis.agreement import label
+from gatenorm.analysis.clusters import Cluster
 from gatenorm.cli import console
 from gatenorm.cli.tables import table
+from gatenorm.criteria.registry import criterion
+from gatenorm.families import Layout
+from gatenorm.records import ATTENTION, SINGULAR, Scores, spans
+from gatenorm.records.rankings import CrossCheck
 
 _BAR = 40
 # Of the seconds of a scoring that runs the model, what is not the passes themselves.
@@ -13,7 +22,7 @@ _BEFORE = {"loading": "loading the model", "drawing": "drawing tokens"}
 _GONE = {"attention": "attention", "mlp": "MLP"}
 
 
-def show(scores: Any, layout: Any, cluster: Any, checked: Any, plot: Any) -> None:
+def show(scores: Scores, layout: Layout, cluster: Cluster, checked: CrossCheck | None, plot: Path | None) -> None:
     """The scores of every layer, whether the weak ones are late, and where other criteria disagree."""
     console.print_table(_scores_table(scores, set(cluster.members), layout))
     console.say(
@@ -25,8 +34,7 @@ def show(scores: Any, layout: Any, cluster: Any, checked: Any, plot: Any) -> Non
         console.say("layers that have lost one of the two sublayers are no blocks any more and have no score")
     verdict = "a clear cluster of weak late layers" if cluster else "no clear cluster of weak late layers"
     console.say(f"{verdict}: {cluster.reason}")
-    for note in scores.notes:
-        console.say(f"note: {note}")
+    console.say_each("note", scores.notes)
     if checked:
         show_cross_check(checked)
     if scores.calibration is None:
@@ -38,11 +46,8 @@ def show(scores: Any, layout: Any, cluster: Any, checked: Any, plot: Any) -> Non
         console.say(f"plot: {plot}")
 
 
-def show_cross_check(checked: Any) -> None:
-    """Where the criteria part, in a few lines."""
-    from gatenorm.analysis.agreement import label
-    from gatenorm.records import spans
-
+def show_cross_check(checked: CrossCheck) -> None:
+    """Where the criteria disagree, in a few lines."""
     console.say(f"cross-check of the {checked.count} layers that {label(checked.scores)} would remove first:")
     for agreement, dispute in zip(checked.agreements, checked.disputes, strict=True):
         shared = checked.count - len(dispute.only_scores)
@@ -51,11 +56,10 @@ def show_cross_check(checked: Any) -> None:
         if dispute.only_scores:
             line += f"; would keep {spans(dispute.only_scores)} and remove {spans(dispute.only_check)} instead"
         console.say(line)
-    for warning in checked.warnings:
-        console.say(f"warning: {warning.message}")
+    console.say_each("warning", (warning.message for warning in checked.warnings))
 
 
-def _work(scores: Any) -> str:
+def _work(scores: Scores) -> str:
     """What it took: bytes of weights, or forward passes and what came before them."""
     if scores.calibration is None:
         return f"read {console.bytes_for_people(scores.bytes_read)} in {scores.seconds:.2f} s"
@@ -64,30 +68,24 @@ def _work(scores: Any) -> str:
     return f"forward passes took {parts['passes']:.2f} s" + (f" ({before})" if before else "")
 
 
-def _scores_table(scores: Any, cluster: set[int], layout: Any) -> Any:
-    from rich.text import Text
-
-    from gatenorm.analysis.agreement import label
-    from gatenorm.criteria.registry import criterion
-    from gatenorm.records import ATTENTION, SINGULAR
-
+def _scores_table(scores: Scores, cluster: set[int], layout: Layout) -> Any:
     summary = criterion(scores.criterion).summary
     what = "" if scores.kind == ATTENTION else f" of {SINGULAR[scores.kind]}s"
-    made = table(f"{scores.model.name}: {label(scores)}{what} ({summary})", ">layer", ">score", ">rank")
-    made.add_column("0 to the largest score", min_width=_BAR)
+    rows = table(f"{scores.model.name}: {label(scores)}{what} ({summary})", ">layer", ">score", ">rank")
+    rows.add_column("0 to the largest score", min_width=_BAR)
     by_layer = {s.layer: s.score for s in scores.layers}
     largest = max(by_layer.values()) or 1.0
     rank = {layer: position + 1 for position, layer in enumerate(scores.ranking)}
     for layer in range(layout.layers):
         if layer not in by_layer:
             gone = " and ".join(_GONE[edit.sublayer] for edit in layout.edits.at(layer))
-            made.add_row(str(layer), "-", "-", Text(f"{gone} removed", style="dim"))
+            rows.add_row(str(layer), "-", "-", Text(f"{gone} removed", style="dim"))
             continue
         length = max(0.0, by_layer[layer]) / largest * _BAR
         style = "yellow" if layer in cluster else "cyan"
         mark = " weak" if layer in cluster else ""
-        made.add_row(str(layer), f"{by_layer[layer]:.5g}", str(rank[layer]), Text(_bar(length) + mark, style=style))
-    return made
+        rows.add_row(str(layer), f"{by_layer[layer]:.5g}", str(rank[layer]), Text(_bar(length) + mark, style=style))
+    return rows
 
 
 def _bar(length: float) -> str:

@@ -2,93 +2,94 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from gatenorm.cli import console
 from gatenorm.cli.tables import table
+from gatenorm.records.evidence.speed import Profile, Speed, Spread
 
 
-def show_bench(found: list[Any], plot: Any) -> None:
+def show_bench(timings: Sequence[Speed], plot: Path | None) -> None:
     """Times and sizes, speed-ups where there is a baseline, and what to know about them."""
-    for made in _bench_tables(found):
-        console.print_table(made)
-    _bench_remarks(found)
+    console.print_table(_times(timings))
+    compared = [timing for timing in timings if timing.compared]
+    if compared:
+        console.print_table(_ratios(compared))
+    for timing in timings:
+        if timing.skipped:
+            console.say(f"skipped {timing.protocol.case} on {timing.protocol.label}: {timing.skipped}")
+    if any(timing.prefill.ideal is not None for timing in timings):
+        console.say("ideal: T / (T - the removed layers' attention), the speed-up if nothing else cost anything")
+    spreads = [timing.prefill.seconds for timing in timings if timing.measured]
+    restless = sum(spread is not None and spread.high > 1.5 * spread.low for spread in spreads)
+    if restless:
+        console.say(f"warning: prefill varied by half and more in {restless} of {len(timings)}: was the machine busy?")
     if plot:
         console.say(f"plot: {plot}")
 
 
-def show_profile(found: list[Any], plot: Any) -> None:
+def show_profile(profiles: Sequence[Profile], plot: Path | None) -> None:
     """The time of each part by length, and attention's share of weights and cache."""
-    console.print_table(_profile_table(found))
-    _profile_remarks(found)
+    console.print_table(_profile_table(profiles))
+    for profile in profiles:
+        if profile.skipped:
+            console.say(f"skipped {profile.protocol.case}: {profile.skipped}")
+    last = next((profile for profile in reversed(profiles) if profile.phases()), None)
+    if last:
+        console.say(
+            f"attention holds {last.attention_weights_share:.1%} of the weights and all of the key/value cache "
+            f"({console.bytes_for_people(last.cache_bytes or 0)} at the last length and batch)"
+        )
+    console.say("attention / MLP: mean attention sublayer over mean MLP, each with its norm and residual add")
     if plot:
         console.say(f"plot: {plot}")
 
 
-def _bench_tables(found: list[Any]) -> list[Any]:
-    """A table of times and sizes, and one of speed-ups where there is a baseline."""
-    protocol = found[0].protocol
+def _times(timings: Sequence[Speed]) -> Any:
+    protocol = timings[0].protocol
     title = f"{protocol.engine}, {protocol.dtype}, {protocol.device}, {protocol.threads} threads"
-    columns = (
-        ">tokens x batch",
-        "model",
-        ">prefill, ms",
-        ">first token, ms",
-        ">decode, tokens/s",
-        ">cache",
-        ">peak memory",
-    )
-    times = table(f"{title}: medians of {protocol.rounds} rounds (smallest to largest)", *columns)
-    for timing in found:
-        row = [timing.protocol.case, timing.protocol.label]
-        if not timing.measured:
-            times.add_row(*row, "skipped", "", "", "", "")
-            continue
-        times.add_row(
-            *row,
-            _with_spread(timing.prefill.seconds, scale=1000),
-            f"{1000 * timing.first_token.seconds.median:,.4g}",
-            _with_spread(timing.decode_tokens_per_second),
-            *(
-                "not told" if size is None else console.bytes_for_people(size)
-                for size in (timing.cache_bytes, timing.peak_bytes)
-            ),
-        )
-    compared = [timing for timing in found if timing.compared]
-    return [times, *([_ratios(compared)] if compared else [])]
+    figures = (">prefill, ms", ">first token, ms", ">decode, tokens/s", ">cache", ">peak memory")
+    spread = f"medians of {protocol.rounds} rounds (smallest to largest)"
+    rows = table(f"{title}: {spread}", ">tokens x batch", "model", *figures)
+    for timing in timings:
+        cells = ["skipped", "", "", "", ""]
+        first = timing.first_token.seconds
+        if timing.measured and first:
+            sizes = (timing.cache_bytes, timing.peak_bytes)
+            cells = [
+                _with_spread(timing.prefill.seconds, scale=1000),
+                f"{1000 * first.median:,.4g}",
+                _with_spread(timing.decode_tokens_per_second),
+                *("not told" if size is None else console.bytes_for_people(size) for size in sizes),
+            ]
+        rows.add_row(timing.protocol.case, timing.protocol.label, *cells)
+    return rows
 
 
-def _ratios(compared: list[Any]) -> Any:
-    columns = (
-        ">tokens x batch",
-        "model",
-        "phase",
-        ">speed-up",
-        ">ideal",
-        ">achieved / ideal",
-        ">predicted",
-        ">cache saved",
-    )
-    made = table(f"against {compared[0].protocol.baseline}, round by round", *columns)
+def _ratios(compared: Sequence[Speed]) -> Any:
+    figures = (">speed-up", ">ideal", ">achieved / ideal", ">predicted", ">cache saved")
+    title = f"against {compared[0].protocol.baseline}, round by round"
+    rows = table(title, ">tokens x batch", "model", "phase", *figures)
     for timing in compared:
         saved = timing.cache_share_removed
         for name in ("prefill", "decode"):
             phase, first = timing.phase(name), name == "prefill"
-            made.add_row(
+            ratios = ((phase.ideal, "x"), (phase.achieved, ""), (phase.predicted, "x"))
+            rows.add_row(
                 timing.protocol.case if first else "",
                 timing.protocol.label if first else "",
                 name,
                 _with_spread(phase.speedup, "x"),
-                *(
-                    "" if value is None else f"{value:.2f}{unit}"
-                    for value, unit in ((phase.ideal, "x"), (phase.achieved, ""), (phase.predicted, "x"))
-                ),
+                *("" if value is None else f"{value:.2f}{unit}" for value, unit in ratios),
                 f"{saved:.1%}" if first and saved is not None else "",
             )
-    return made
+    return rows
 
 
-def _with_spread(spread: Any, unit: str = "", scale: float = 1) -> str:
+def _with_spread(spread: Spread | None, unit: str = "", scale: float = 1) -> str:
+    assert spread is not None  # of what was measured
     middle, low, high = (_short(value * scale) for value in (spread.median, spread.low, spread.high))
     return f"{middle}{unit} ({low} to {high})"
 
@@ -98,31 +99,19 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
-def _bench_remarks(found: list[Any]) -> None:
-    for timing in found:
-        if timing.skipped:
-            console.say(f"skipped {timing.protocol.case} on {timing.protocol.label}: {timing.skipped}")
-    if any(timing.prefill.ideal is not None for timing in found):
-        console.say("ideal: T / (T - the removed layers' attention), the speed-up if nothing else cost anything")
-    spreads = [timing.prefill.seconds for timing in found if timing.measured]
-    restless = sum(spread.high > 1.5 * spread.low for spread in spreads)
-    if restless:
-        console.say(f"warning: prefill varied by half and more in {restless} of {len(found)}: was the machine busy?")
-
-
-def _profile_table(found: list[Any]) -> Any:
-    protocol = found[0].protocol
+def _profile_table(profiles: Sequence[Profile]) -> Any:
+    protocol = profiles[0].protocol
     title = (
-        f"{found[0].model.name}: {protocol.engine}, {protocol.dtype}, {protocol.device}, "
+        f"{profiles[0].model.name}: {protocol.engine}, {protocol.dtype}, {protocol.device}, "
         f"{protocol.threads} threads, medians of {protocol.rounds} runs"
     )
     parts = (">total, ms", ">attention, ms", ">MLP, ms", ">rest, ms")
-    made = table(title, ">tokens x batch", "phase", *parts, ">attention / MLP", ">attention's time", ">its FLOPs")
-    for profile in found:
+    rows = table(title, ">tokens x batch", "phase", *parts, ">attention / MLP", ">attention's time", ">its FLOPs")
+    for profile in profiles:
         for name, phase in profile.phases().items():
             steps = 1 if name == "prefill" else profile.protocol.new_tokens
             seconds = (phase.total_seconds, phase.attention_seconds, phase.mlp_seconds, phase.outer_seconds)
-            made.add_row(
+            rows.add_row(
                 profile.protocol.case if name == "prefill" else "",
                 name if name == "prefill" else "one token",
                 *(f"{part / steps * 1000:,.2f}" for part in seconds),
@@ -130,18 +119,4 @@ def _profile_table(found: list[Any]) -> Any:
                 f"{phase.attention_share:.1%}",
                 f"{phase.attention_flops_share:.1%}",
             )
-    return made
-
-
-def _profile_remarks(found: list[Any]) -> None:
-    for profile in found:
-        if profile.skipped:
-            console.say(f"skipped {profile.protocol.case}: {profile.skipped}")
-    last = next((profile for profile in reversed(found) if profile.phases()), None)
-    if last:
-        cache = console.bytes_for_people(last.cache_bytes)
-        console.say(
-            f"attention holds {last.attention_weights_share:.1%} of the weights and all of the key/value cache "
-            f"({cache} at the last length and batch)"
-        )
-    console.say("attention / MLP: mean attention sublayer over mean MLP, each with its norm and residual add")
+    return rows
