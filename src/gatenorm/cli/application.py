@@ -5,30 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 from gatenorm import __version__
-from gatenorm.cli import (
-    INTERRUPTED,
-    audit,
-    bench,
-    compare,
-    console,
-    curve,
-    declaration,
-    demo,
-    evaluate,
-    export,
-    inspect,
-    profile,
-    prune,
-    recover,
-    score,
-    verify,
-)
+from gatenorm.cli import INTERRUPTED, console
 from gatenorm.cli.command import Command
+from gatenorm.cli.declaration import command
 from gatenorm.errors import GatenormError
 
 app = typer.Typer(
@@ -41,28 +26,17 @@ app = typer.Typer(
     epilog="Example: gatenorm score ./llama",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (
-    inspect,
-    score,
-    compare,
-    prune,
-    export,
-    verify,
-    curve,
-    evaluate,
-    bench,
-    profile,
-    recover,
-    audit,
-    demo,
-):
-    app.command(name=module.NAME, epilog=module.EXAMPLE, cls=Command)(
-        declaration.command(module.command, getattr(module, "SETTINGS", None))
-    )
+_MODULES = (
+    *("inspect", "score", "compare", "prune", "export", "verify", "curve", "evaluate", "bench", "profile", "recover"),
+    *("audit", "demo"),
+)
+for module in (import_module(f"gatenorm.cli.{name}") for name in _MODULES):
+    run_command = command(module.command, getattr(module, "SETTINGS", None))
+    app.command(name=module.NAME, epilog=module.EXAMPLE, cls=Command)(run_command)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(shown: bool) -> None:
+    if shown:
         sys.stdout.write(f"gatenorm {__version__}\n")
         raise typer.Exit
 

@@ -17,17 +17,30 @@ from gatenorm.records.serialization import to_json
 @contextmanager
 def progress_bar(what: str, unit: str = "layers") -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr while the block runs, driven by ``(done, total)``; nothing where stderr is no terminal."""
+    with bar(what, "download" if unit == "bytes" else "count", "left") as update:
+        yield lambda done, total: update(completed=done, total=total)
+
+
+@contextmanager
+def bar(what: str, *columns: str, **fields: Any) -> Iterator[Callable[..., None]]:
+    """A bar on stderr while the block runs, driven by keywords; nothing where stderr is no terminal.
+
+    Args:
+        columns: ``count``, ``download``, ``left`` (the time), or the name of a field of text.
+        fields: the texts at first.
+    """
     if not sys.stderr.isatty():
-        yield lambda done, total: None
+        yield lambda **_: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    amount = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
-    columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(what, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)
+    known = {"count": MofNCompleteColumn, "download": DownloadColumn, "left": TimeRemainingColumn}
+    shown = (known[name]() if name in known else TextColumn(f"{{task.fields[{name}]}}") for name in columns)
+    first = TextColumn("{task.description}"), BarColumn(bar_width=20 if fields else 40)
+    with Progress(*first, *shown, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(what, total=None, **fields)
+        yield lambda **changes: bars.update(task, **changes)
 
 
 def quiet_hub() -> None:

@@ -47,9 +47,8 @@ def command(
     from gatenorm.models.loading import check_hardware
 
     if pareto and latency is None:
-        raise EvaluationError(
-            "latency-missing", "draws quality against speed", field="pareto", hint=f"give {named('latency')} too"
-        )
+        hint = f"give {named('latency')} too"
+        raise EvaluationError("latency-missing", "draws quality against speed", field="pareto", hint=hint)
     if tasks is None and (task_data or task_limit):
         field = "task_data" if task_data else "task_limit"
         raise EvaluationError("tasks-missing", f"is used only with {named('tasks')}", field=field)

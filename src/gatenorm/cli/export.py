@@ -31,12 +31,9 @@ def command(
         console.deliver(json, forms, lambda: show_forms(forms, model))
         return
     if to is None or out is None:
-        raise OutputError(
-            "form-missing" if to is None else "out-missing",
-            "is missing",
-            field="to" if to is None else "out",
-            expected=f"{named('to')} {'|'.join(known())} {named('out')} PATH, or {named('list_')}",
-        )
+        code, field = ("form-missing", "to") if to is None else ("out-missing", "out")
+        expected = f"{named('to')} {'|'.join(known())} {named('out')} PATH, or {named('list_')}"
+        raise OutputError(code, "is missing", field=field, expected=expected)
     export_form(to).check_output(out)  # before a model is fetched
     with console.progress_bar(f"writing {to}", "bytes") as progress:
         written = api.export(model, to, out, dtype=dtype, family=family, progress=progress)

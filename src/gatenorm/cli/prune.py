@@ -134,9 +134,5 @@ def _leave_out(given: typer.Context, fields: tuple[str, ...], why: str) -> None:
     unused = checks.typed(given, fields)
     if unused:
         them = ", ".join(named(field) for field in unused[1:])
-        raise PlanError(
-            "option-unused",
-            "is not used",
-            field=unused[0],
-            hint=f"{why}; leave it out" + (f", and {them}" if them else ""),
-        )
+        hint = f"{why}; leave it out" + (f", and {them}" if them else "")
+        raise PlanError("option-unused", "is not used", field=unused[0], hint=hint)

@@ -52,12 +52,12 @@ class BaselineCheck(Value, frozen=True):
 
     def warning(self) -> Diagnostic:
         """The same as a warning of the audit."""
-        told = ". ".join(
+        listed = ". ".join(
             f"with {case.removed} removed, perplexity {amount(case.rise, '%', sign=True)}; "
             + " and ".join(baseline.words() for baseline in case.cheaper)
             for case in self.cases
         )
-        message = f"{self.ranking} does not beat what knows nothing of the model: {told}"
+        message = f"{self.ranking} does not beat what knows nothing of the model: {listed}"
         return Diagnostic(kind=KIND, message=message, evidence=to_json(self))
 
 

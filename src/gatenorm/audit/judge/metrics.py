@@ -39,7 +39,7 @@ class GateValue:
 Find = Callable[[Findings], GateValue | Sequence[GateValue] | None]
 
 
-def perplexity_rise(found: Findings) -> Sequence[GateValue]:
+def perplexity_rise(findings: Findings) -> Sequence[GateValue]:
     """The rise in percent on every text, from paired losses."""
     return [
         GateValue(
@@ -49,54 +49,54 @@ def perplexity_rise(found: Findings) -> Sequence[GateValue]:
             f"on {change.name}",
             too_few=change.low is None,
         )
-        for change in perplexities(found)
+        for change in perplexities(findings)
         if change.paired
     ]
 
 
-def task_drop(found: Findings) -> GateValue | None:
+def task_drop(findings: Findings) -> GateValue | None:
     """Points by which the average over the general tasks fell."""
-    return _drop(average(found))
+    return _drop(average(findings))
 
 
-def retrieval_loss(found: Findings) -> GateValue | None:
+def retrieval_loss(findings: Findings) -> GateValue | None:
     """Points by which the share of facts found among the candidates fell."""
-    return _drop(pooled([change for change in retrieval(found) if change.paired], "forms"))
+    return _drop(pooled([change for change in retrieval(findings) if change.paired], "forms"))
 
 
-def refusal_flips(found: Findings) -> GateValue | None:
+def refusal_flips(findings: Findings) -> GateValue | None:
     """Items whose reply was right by the rule before and is not after, whatever was expected of it."""
-    own = [change for change in refusals(found) if change.paired]
+    own = [change for change in refusals(findings) if change.paired]
     if not own:
         return None
     return GateValue(float(sum(c.lost or 0 for c in own)), detail=f"of {sum(c.items for c in own)} items")
 
 
-def domain_divergence(found: Findings) -> GateValue | None:
+def domain_divergence(findings: Findings) -> GateValue | None:
     """Mean divergence in nats, with the interval of its record; of fewer than two items there is none."""
-    workload = divergence(found)
+    workload = divergence(findings)
     if workload is None:
         return None
     kl = workload.kl
     return GateValue(kl.value, kl.low, kl.high, f"{workload.count} items", too_few=kl.low is None)
 
 
-def speed_up(found: Findings) -> Sequence[GateValue]:
+def speed_up(findings: Findings) -> Sequence[GateValue]:
     """The speed-up of a whole request at the longest prompt and the smallest batch, in every engine."""
-    timed = request_speedups(found.before, found.after)
+    timed = request_speedups(findings.before, findings.after)
     values = []
-    for engine in dict.fromkeys(one.after.protocol.engine for one in timed):
-        own = (one for one in timed if one.after.protocol.engine == engine)
-        longest = max(own, key=lambda one: (one.after.protocol.prompt_tokens, -one.after.protocol.batch))
+    for engine in dict.fromkeys(speedup.after.protocol.engine for speedup in timed):
+        own = (speedup for speedup in timed if speedup.after.protocol.engine == engine)
+        longest = max(own, key=lambda speedup: (speedup.after.protocol.prompt_tokens, -speedup.after.protocol.batch))
         at = longest.after.protocol
         detail = f"{engine}, {at.prompt_tokens:,} + {at.new_tokens} tokens, median of {longest.rounds} rounds"
         values.append(GateValue(longest.value, longest.low, longest.high, detail, too_few=longest.low is None))
     return values
 
 
-def verify_faults(found: Findings) -> GateValue | None:
+def verify_faults(findings: Findings) -> GateValue | None:
     """How many faults ``verify`` found in the exports."""
-    checked = [e for e in of_type(found.after, Measurement) if e.noun == "verify"]
+    checked = [e for e in of_type(findings.after, Measurement) if e.noun == "verify"]
     if not checked:
         return None
     faults = [fault for e in checked for fault in e.protocol.get("faults", ())]
@@ -106,10 +106,10 @@ def verify_faults(found: Findings) -> GateValue | None:
 def metric_loss(kind: str, metric: str, more_is_better: bool) -> Find:
     """By how much a number of any other evaluation got worse, on each of its data."""
 
-    def find(found: Findings) -> Sequence[GateValue]:
+    def find(findings: Findings) -> Sequence[GateValue]:
         sign = -1.0 if more_is_better else 1.0
         values = []
-        for change in of_metric(found, kind, metric):
+        for change in of_metric(findings, kind, metric):
             ends = [None if end is None else 0.0 + sign * end for end in (change.low, change.high)]
             low, high = reversed(ends) if more_is_better else ends
             detail = f"{change.name}: {change.before:.4g}, now {change.after:.4g}"

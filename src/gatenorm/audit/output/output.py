@@ -20,12 +20,13 @@ from gatenorm.audit.run.jobs import software
 from gatenorm.audit.run.workflow import STEPS, Workflow
 from gatenorm.files import write_json
 from gatenorm.findings import findings
-from gatenorm.records import Diagnostic, to_json
+from gatenorm.records import Diagnostic, Evidence, to_json
 from gatenorm.records.audit import (
     DONE,
     NOT_DONE,
     PARTLY,
     PASSES,
+    PRUNED,
     Audit,
     AuditedVariant,
     Machine,
@@ -46,9 +47,9 @@ def audit_of(work: Workflow, began: float, model: str) -> Audit:
     layout, config = work.layout, work.config
     assert work.best is not None
     variants = []
-    for one in (*work.candidates, *work.comparisons):
-        saved = cost_benefit(work.baseline, one.records, config.cost)
-        variants.append(audited(layout, one, work.baseline, work.plan.limits, saved))
+    for variant in (*work.candidates, *work.comparisons):
+        saved = cost_benefit(work.baseline, variant.records, config.cost)
+        variants.append(audited(layout, variant, work.baseline, work.plan.limits, saved))
     first = work.plan.rankings[0].name
     checks = check_baselines(variants, work.baseline, [first, work.best.ranking])
     sentences, chosen = verdict(variants, work.best, first, work.not_examined, checks)
@@ -88,46 +89,43 @@ def write_audit(audit: Audit, directory: Path) -> list[Path]:
 
 
 def _steps(work: Workflow, model: str) -> tuple[Step, ...]:
-    there = {a.step for a in work.plan.evaluations} | {1, 2} | ({6} if work.config.speed.engines else set())
-    there |= {7} if work.config.recovery.enabled else set()
-    whats = " ".join(m.what for m in work.not_examined)
+    done = {planned.step for planned in work.plan.evaluations} | {1, 2}
+    done |= ({6} if work.config.speed.engines else set()) | ({7} if work.config.recovery.enabled else set())
+    gaps = " ".join(gap.what for gap in work.not_examined)
     partly = {3: ("perplexity", "general tasks"), 5: ("refusal", "retrieval"), 6: ("export", "speed"), 7: ("recovery",)}
     steps = []
     for number, name in enumerate(STEPS, 1):
-        status = DONE if number in there else NOT_DONE
-        if status == DONE and any(word in whats for word in partly.get(number, ())):
-            status = PARTLY
-        detail = work.details.get(number) or _asked_in(work, number)
-        seconds = round(work.cache.seconds.get(number, 0.0), 3)
+        missing = any(word in gaps for word in partly.get(number, ()))
+        evaluations = ", ".join(planned.name for planned in work.plan.evaluations if planned.step == number)
         steps.append(
             Step(
                 name=name,
-                status=status,
-                detail=detail,
-                seconds=seconds,
+                status=NOT_DONE if number not in done else PARTLY if missing else DONE,
+                detail=work.details.get(number) or evaluations,
+                seconds=round(work.cache.seconds.get(number, 0.0), 3),
                 command=commands.of_step(work, number, model),
             )
         )
     return tuple(steps)
 
 
-def _asked_in(work: Workflow, number: int) -> str:
-    return ", ".join(a.name for a in work.plan.evaluations if a.step == number)
-
-
 def _warnings(work: Workflow, variants: Sequence[AuditedVariant], checks: Sequence[BaselineCheck]) -> list[Diagnostic]:
-    found = [*(work.cross_check.warnings if work.cross_check else ()), *(check.warning() for check in checks)]
-    whole = next((e.perplexity for e in of_type(work.baseline, Perplexity)), None)
-    rankings: dict[str, dict[int, float]] = {}
-    for one in (*work.candidates, *work.comparisons):
-        measured = next((e.perplexity for e in of_type(one.records, Perplexity)), None)
-        if measured is not None and whole is not None and one.state == "pruned":
-            rankings.setdefault(one.ranking, {0: whole})[len(one.drop)] = measured
-    candidates = {one.ranking for one in work.candidates}
-    for name, curve in rankings.items():
+    warnings = [*(work.cross_check.warnings if work.cross_check else ()), *(check.warning() for check in checks)]
+    whole = _perplexity(work.baseline)
+    curves: dict[str, dict[int, float]] = {}
+    for variant in (*work.candidates, *work.comparisons):
+        pruned = _perplexity(variant.records)
+        if pruned is not None and whole is not None and variant.state == PRUNED:
+            curves.setdefault(variant.ranking, {0: whole})[len(variant.drop)] = pruned
+    candidates = {variant.ranking for variant in work.candidates}
+    for name, curve in curves.items():
         if name in candidates:  # that a random choice fails warns of nothing
-            found += curve_signatures(name, curve)
-    return [*found, *(w for v in variants if (w := _uneven(v)) is not None)]
+            warnings += curve_signatures(name, curve)
+    return [*warnings, *(warning for v in variants if (warning := _uneven(v)) is not None)]
+
+
+def _perplexity(records: Sequence[Evidence]) -> float | None:
+    return next((e.perplexity for e in of_type(records, Perplexity)), None)
 
 
 def _uneven(variant: AuditedVariant) -> Diagnostic | None:
@@ -143,11 +141,10 @@ def _uneven(variant: AuditedVariant) -> Diagnostic | None:
                 worse[record.name] = -100 * change.difference
     if not worse:
         return None
-    told = ", ".join(f"{task} -{points:.1f} points" for task, points in worse.items())
-    message = f"{variant.name}: the average of the tasks passes, but some fell by more than chance: {told}"
-    return Diagnostic(
-        kind="uneven-tasks", message=message, evidence={"variant": variant.name, "tasks": worse, "p": _UNLIKELY}
-    )
+    listed = ", ".join(f"{task} -{points:.1f} points" for task, points in worse.items())
+    message = f"{variant.name}: the average of the tasks passes, but some fell by more than chance: {listed}"
+    evidence = {"variant": variant.name, "tasks": worse, "p": _UNLIKELY}
+    return Diagnostic(kind="uneven-tasks", message=message, evidence=evidence)
 
 
 def _provenance(work: Workflow, began: float, model: str) -> Provenance:

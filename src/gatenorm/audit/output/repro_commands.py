@@ -33,25 +33,25 @@ def whole(work: Workflow, model: str) -> str:
 def of_evaluations(work: Workflow, model: str) -> tuple[Command, ...]:
     """One command for every evaluation of every candidate that was not rejected."""
     return tuple(
-        Command(what=f"{asked.name}: {one.name}", command=_evaluation(work, asked, one, model))
-        for one in work.candidates
-        if not one.rejected
-        for asked in work.plan.evaluations
+        Command(what=f"{planned.name}: {variant.name}", command=_evaluation(work, planned, variant, model))
+        for variant in work.candidates
+        if not variant.rejected
+        for planned in work.plan.evaluations
     )
 
 
 def of_step(work: Workflow, number: int, model: str) -> str:
     """A command that repeats a step for the first candidate; empty where there is none."""
     first = next(iter(work.candidates), None)
-    asked = next((a for a in work.plan.evaluations if a.step == number), None)
+    planned = next((p for p in work.plan.evaluations if p.step == number), None)
     if number == 1:
         return _comparison(work, model)
     if first is None:
         return ""
     if number == 2:
         return _joined("gatenorm", "prune", model, "--drop", _listed(first.drop), "-o", "VARIANT")
-    if asked is not None:
-        return _evaluation(work, asked, first, model)
+    if planned is not None:
+        return _evaluation(work, planned, first, model)
     if number == 6 and work.config.speed.engines:
         return _timing(work, model)
     if number == 7 and work.config.recovery.enabled:
@@ -60,40 +60,39 @@ def of_step(work: Workflow, number: int, model: str) -> str:
 
 
 def _comparison(work: Workflow, model: str) -> str:
-    asked = work.config.rankings
+    settings = work.config.rankings
     names = [f"{w.criterion}@{w.source}" if w.source else w.criterion for w in work.plan.rankings if not w.baseline]
-    how = ("--samples", asked.samples, "--length", asked.length, "--seed", work.config.run.seed)
-    return _joined("gatenorm", "compare", model, "--criteria", ",".join(names), *how, *_hardware(work))
+    protocol = ("--samples", settings.samples, "--length", settings.length, "--seed", work.config.run.seed)
+    return _joined("gatenorm", "compare", model, "--criteria", ",".join(names), *protocol, *_hardware(work))
 
 
-def _evaluation(work: Workflow, asked: PlannedEvaluation, one: Candidate, model: str) -> str:
+def _evaluation(work: Workflow, planned: PlannedEvaluation, variant: Candidate, model: str) -> str:
     parts: list[str] = []
-    for data in asked.data:
+    for data in planned.data:
         parts += ["--data", data]
     for name in _REPEATED:
-        value = getattr(asked.request, name)
+        value = getattr(planned.request, name)
         if value is not None and value != getattr(Request(), name):
             parts += [f"--{name.replace('_', '-')}", str(value)]
-    head = ("gatenorm", "eval", _directory(work, one), "--baseline", model, "--tasks", asked.task)
+    head = ("gatenorm", "eval", _directory(work, variant), "--baseline", model, "--tasks", planned.task)
     return _joined(*head, *parts, *_hardware(work))
 
 
 def _timing(work: Workflow, model: str) -> str:
     """For the first engine chosen and the first candidate that was timed in it; exports where it reads those."""
-    asked = work.config.speed
-    engine = asked.engines[0]
-    timed = (c for c in work.candidates if any(_is_timing(e, engine) for e in c.records))
-    one = next(timed, None)
-    if one is None:
+    settings = work.config.speed
+    engine = settings.engines[0]
+    timed = next((c for c in work.candidates if any(_is_timing(e, engine) for e in c.records)), None)
+    if timed is None:
         return ""
     if "transformers" in engine_named(engine).reads:
-        variant, unpruned = _directory(work, one), model
+        variant, unpruned = _directory(work, timed), model
     else:
         exports = work.cache.state.directory / "exports"
-        variant, unpruned = str(exports / f"{one.name}.gguf"), str(exports / f"{UNPRUNED}.gguf")
-    lists = {"--lengths": asked.lengths, "--batches": asked.batches if asked.batches != (1,) else ()}
+        variant, unpruned = str(exports / f"{timed.name}.gguf"), str(exports / f"{UNPRUNED}.gguf")
+    lists = {"--lengths": settings.lengths, "--batches": settings.batches if settings.batches != (1,) else ()}
     parts = [part for option, values in lists.items() if values for part in (option, _listed(values))]
-    parts += ["--new-tokens", str(asked.new_tokens), "--rounds", str(asked.rounds)]
+    parts += ["--new-tokens", str(settings.new_tokens), "--rounds", str(settings.rounds)]
     parts += ["--threads", str(work.cache.threads), *_hardware(work, engine_named(engine, "times").dtypes)]
     return _joined("gatenorm", "bench", variant, "--baseline", unpruned, "--engine", engine, *parts)
 
@@ -102,12 +101,12 @@ def _is_timing(record: Evidence, engine: str) -> bool:
     return isinstance(record, Speed) and record.protocol.engine == engine
 
 
-def _recovery(work: Workflow, one: Candidate, model: str) -> str:
-    asked = work.config.recovery
-    options = {"--steps": asked.steps, "--objective": asked.objective}
+def _recovery(work: Workflow, variant: Candidate, model: str) -> str:
+    settings = work.config.recovery
+    options = {"--steps": settings.steps, "--objective": settings.objective}
     parts = [part for option, value in options.items() if value is not None for part in (option, str(value))]
-    data = training_source(work.cache.layout, asked.data)
-    head = ("gatenorm", "recover", _directory(work, one), "-o", "RECOVERED", "--data", data)
+    data = training_source(work.cache.layout, settings.data)
+    head = ("gatenorm", "recover", _directory(work, variant), "-o", "RECOVERED", "--data", data)
     return _joined(*head, "--parent", model, *parts, *_hardware(work))
 
 
@@ -118,8 +117,8 @@ def _hardware(work: Workflow, dtypes: Sequence[str] = _DTYPES) -> list[str]:
     return parts + (["--dtype", run.dtype] if run.dtype != default.dtype and run.dtype in dtypes else [])
 
 
-def _directory(work: Workflow, one: Candidate) -> str:
-    return str(work.cache.state.directory / one.directory)
+def _directory(work: Workflow, variant: Candidate) -> str:
+    return str(work.directory(variant))
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -148,7 +148,7 @@ class Config(Value, frozen=True):
     run: Run = Run()
 
 
-def config_from(*given: Mapping[str, Any]) -> Config:
+def config_from(*layers: Mapping[str, Any]) -> Config:
     """The configuration in plain data, as JSON or YAML holds it; later ones win, key by key.
 
     Raises:
@@ -156,13 +156,13 @@ def config_from(*given: Mapping[str, Any]) -> Config:
         AuditError: an unknown gate, or a limit that is no number.
     """
     sections: dict[str, Any] = {}
-    for one in given:
-        for name, section in one.items():
+    for layer in layers:
+        for name, section in layer.items():
             both = isinstance(section, Mapping) and isinstance(sections.get(name), Mapping)
             sections[name] = {**sections[name], **section} if both else section
     # YAML reads a section whose keys are all commented out as null.
-    found = from_json(Config, {k: v for k, v in sections.items() if v is not None}, "the configuration", hint="")
-    return replace(found, gates=check_gates(found.gates))
+    config = from_json(Config, {k: v for k, v in sections.items() if v is not None}, "the configuration", hint="")
+    return replace(config, gates=check_gates(config.gates))
 
 
 def read_config(path: Path, *more: Mapping[str, Any]) -> Config:

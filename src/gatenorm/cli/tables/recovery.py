@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from gatenorm.cli import console
 from gatenorm.recovery.record import Recovered
+from gatenorm.recovery.study import Study
+from gatenorm.report.study_tables import study_lines, study_tables
 
 
 def show(recovered: Recovered) -> None:
@@ -29,6 +31,14 @@ def show(recovered: Recovered) -> None:
         f"{recovered.directory}: pruned and recovered; the adapters alone lie in {recovered.directory / 'adapter'}"
     )
     console.say("It is another model than the pruned one: check its quality, licence, safety and refusals anew")
+
+
+def show_study(study: Study) -> None:
+    """What each budget lost and won back."""
+    for rows in study_tables(study):
+        console.print_table(rows)
+    for line in study_lines(study):
+        console.say(line)
 
 
 def _duration(seconds: float) -> str:
