@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
 import pytest
@@ -48,6 +49,12 @@ def test_options_are_laid_over_the_configuration_by_their_keys():
         "speed": {"engines": []},
         "recovery": {"data": "t", "enabled": True},
     }
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_usage_line_is_plain(command: str, capsys: pytest.CaptureFixture[str]):
+    usage = answer(capsys, command, "--help").out.splitlines()[0]
+    assert re.fullmatch(rf"Usage: gatenorm {command} \[OPTIONS\]( \[?[A-Z]+(\.\.\.)?\]?)?", usage), usage
 
 
 @pytest.mark.parametrize("columns", ["80", "140"])

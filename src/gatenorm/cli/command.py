@@ -8,7 +8,7 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-from gatenorm.cli.declaration import ARGUMENTS, HARDWARE, INPUT, OTHER, OUTPUT, Option
+from gatenorm.cli.declaration import ARGUMENTS, EXECUTION, OTHER, OUTPUT, Option
 from gatenorm.errors import fields_named
 
 # Wide enough that most help texts take one line, narrow enough to read.
@@ -43,7 +43,7 @@ class Command(TyperCommand):
             row = _row(parameter, option) if option else parameter.get_help_record(ctx)
             if row:
                 panels.setdefault(option.panel if option else OTHER, []).append(row)
-        last = (INPUT, HARDWARE, OUTPUT, OTHER)
+        last = (EXECUTION, OUTPUT, OTHER)
         for heading in (ARGUMENTS, *(name for name in panels if name not in (ARGUMENTS, *last)), *last):
             if heading in panels:
                 with formatter.section(heading):
@@ -56,7 +56,8 @@ class Command(TyperCommand):
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """The pieces of the usage line; a required argument without the braces that typer puts around it."""
-        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+        pieces = (piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx))
+        return [piece.replace("......", "...") for piece in pieces]  # of several models
 
 
 def _write(formatter: Any, rows: list[tuple[str, str]]) -> None:

@@ -19,7 +19,7 @@ import typer
 from gatenorm.errors import GatenormError
 
 REQUIRED = inspect.Parameter.empty
-ARGUMENTS, INPUT, OUTPUT, HARDWARE, OTHER = "Arguments", "Input", "Output", "Hardware", "Other"
+ARGUMENTS, INPUT, OUTPUT, EXECUTION, OTHER = "Arguments", "Input", "Output", "Execution", "Other"
 
 
 @dataclass(frozen=True)

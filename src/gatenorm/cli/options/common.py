@@ -1,4 +1,4 @@
-"""Options of several commands: the model, the output, the hardware."""
+"""Options of several commands: the model, the output, the execution."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated, TypedDict
 
 from gatenorm.cli import console
-from gatenorm.cli.declaration import HARDWARE, INPUT, OTHER, OUTPUT, REQUIRED, argument, panel
+from gatenorm.cli.declaration import EXECUTION, INPUT, OTHER, OUTPUT, REQUIRED, argument, panel
 from gatenorm.cli.readers import Rows
 from gatenorm.records.numbers import Count, Seed
 
-given, output, hardware, other = panel(INPUT), panel(OUTPUT), panel(HARDWARE), panel(OTHER)
+given, output, execution, other = panel(INPUT), panel(OUTPUT), panel(EXECUTION), panel(OTHER)
 _MODEL = "Checkpoint directory, Hugging Face model id, or demo for the built-in model"
 
 Model = Annotated[str, argument("MODEL", _MODEL)]
@@ -24,7 +24,7 @@ Plot = Annotated[
 NewDirectory = Annotated[Path, output("-o, --out DIR", "New directory; must not exist yet", REQUIRED)]
 Device = Annotated[
     str,
-    hardware(
+    execution(
         "--device",
         "Torch device: cpu, cuda, cuda:1, ...; auto spreads a model over all devices",
         "cpu",
@@ -32,12 +32,12 @@ Device = Annotated[
     ),
 ]
 _DTYPES = "Data type used to run the model: auto (on a CPU float32), float32, bfloat16 or float16"
-Dtype = Annotated[str, hardware("--dtype TYPE", _DTYPES, "auto", key="run.dtype")]
+Dtype = Annotated[str, execution("--dtype TYPE", _DTYPES, "auto", key="run.dtype")]
 _ROWS = "Sequences per forward pass; auto: as memory allows"
-BatchSize = Annotated[Rows | None, hardware("--batch-size N|auto", _ROWS, shown="auto", key="run.batch_size")]
+BatchSize = Annotated[Rows | None, execution("--batch-size N|auto", _ROWS, shown="auto", key="run.batch_size")]
 Threads = Annotated[
     Count | None,
-    hardware("--threads", "Processor threads to compute with", shown="all available", key="run.threads"),
+    execution("--threads", "Processor threads to compute with", shown="all available", key="run.threads"),
 ]
 RandomSeed = Annotated[Seed, other("--seed", "Seed for everything that is drawn at random", 0, key="run.seed")]
 

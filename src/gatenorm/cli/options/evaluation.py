@@ -7,7 +7,7 @@ from typing import Annotated, TypedDict
 
 from gatenorm.cli.checks import no_empty_separator
 from gatenorm.cli.declaration import REQUIRED, panel
-from gatenorm.cli.options.common import output
+from gatenorm.cli.options.common import execution, output
 from gatenorm.cli.readers import Layers
 from gatenorm.records.numbers import Count, Index, Window
 
@@ -45,9 +45,9 @@ Limit = Annotated[Count | None, protocol("--limit", _LIMIT)]
 _NEW_TOKENS = "Tokens to generate after each prompt of domain and refusal"
 _RULE = "JSON file with the patterns that make a refusal"
 Items = Annotated[bool, output("--items", "Write every item into the JSON", False)]
-NoCache = Annotated[bool, protocol("--no-cache", "Measure again what was measured before", False)]
+NoCache = Annotated[bool, execution("--no-cache", "Measure again what was measured before", False)]
 _ENGINES = "Engine that runs the model: transformers, or vllm for zeroshot and harness:NAME"
-Engine = Annotated[str, protocol("--engine NAME", _ENGINES, "transformers")]
+Engine = Annotated[str, execution("--engine NAME", _ENGINES, "transformers")]
 _COUNTS = "Numbers of removed sublayers to measure"
 Counts = Annotated[Layers | None, protocol("--counts 1,2,4-8", _COUNTS, shown="up to half of them")]
 Seeds = Annotated[Index, protocol("--seeds", "Random rankings to measure for comparison", 5)]
