@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from gatenorm.audit.judge.gates import GATES, check_gates, evaluate_gate, limits, outcome_of
 from gatenorm.audit.judge.metrics import GateValue, domain_divergence
+from gatenorm.audit.judge.selection import nearest, unstable
 from gatenorm.audit.judge.verdict import verdict
-from gatenorm.audit.plan.candidates import nearest, unstable
 from gatenorm.audit.run.main import failed
 from gatenorm.errors import AuditError
 from gatenorm.findings import Findings, findings

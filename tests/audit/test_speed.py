@@ -8,8 +8,8 @@ from pathlib import Path
 
 from gatenorm import api
 from gatenorm.audit.plan.budgets import Budget
-from gatenorm.audit.plan.candidates import Candidate
 from gatenorm.audit.plan.config import config_from
+from gatenorm.audit.plan.variants import Variant
 from gatenorm.audit.run import speed
 from gatenorm.audit.run.executors import LocalExecutor
 from gatenorm.audit.run.job_cache import JobCache
@@ -38,8 +38,8 @@ def test_a_model_called_like_a_variant_takes_nothing_of_it(tmp_path: Path):
     state = State(tmp_path / "audit")
     cache = Noting(layout, "content", config, 1, state, LocalExecutor(), Reporter(None))
     plan = Plan(layout.identity(), Edits.of("attention", (13, 15)), "gate-norm")
-    pruned = Candidate("gate-norm-2", "gate-norm", Budget(2, ""), plan, directory="variants/gate-norm-2")
-    recovered = Candidate("gate-norm-2-recovered", "gate-norm", Budget(2, ""), plan, directory="recovered/gate-norm-2")
+    pruned = Variant("gate-norm-2", "gate-norm", Budget(2, ""), plan, directory="variants/gate-norm-2")
+    recovered = Variant("gate-norm-2-recovered", "gate-norm", Budget(2, ""), plan, directory="recovered/gate-norm-2")
     exports = state.directory / "exports"
     speed.measure(cache, [pruned], [])
     first = cache.ordered

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from gatenorm.audit.judge.baseline_check import BaselineCheck
 from gatenorm.audit.judge.gates import BY_CHANCE
+from gatenorm.audit.judge.selection import chosen_of, nearest
 from gatenorm.audit.output.formatting import amount, figure, interval
-from gatenorm.audit.plan.candidates import chosen_of, nearest
 from gatenorm.records.audit import (
     CANDIDATE,
     FAILS,

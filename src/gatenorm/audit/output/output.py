@@ -11,10 +11,10 @@ from pathlib import Path
 from gatenorm.analysis.diagnostics import curve_signatures
 from gatenorm.audit.judge.baseline_check import BaselineCheck, check_baselines
 from gatenorm.audit.judge.cost_benefit import cost_benefit
+from gatenorm.audit.judge.selection import audited
 from gatenorm.audit.judge.verdict import verdict
 from gatenorm.audit.output import repro_commands as commands
 from gatenorm.audit.output.model_card import write_card
-from gatenorm.audit.plan.candidates import audited
 from gatenorm.audit.plan.rankings import comparison
 from gatenorm.audit.run.jobs import software
 from gatenorm.audit.run.workflow import STEPS, Workflow

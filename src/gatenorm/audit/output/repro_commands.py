@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from gatenorm.audit.plan.candidates import Candidate
 from gatenorm.audit.plan.config import Run
 from gatenorm.audit.plan.evaluations import PlannedEvaluation
+from gatenorm.audit.plan.variants import Variant
 from gatenorm.audit.run.speed import UNPRUNED
 from gatenorm.audit.run.state import CONFIG_FILE
 from gatenorm.audit.run.workflow import Workflow
@@ -66,7 +66,7 @@ def _comparison(work: Workflow, model: str) -> str:
     return _joined("gatenorm", "compare", model, "--criteria", ",".join(names), *protocol, *_hardware(work))
 
 
-def _evaluation(work: Workflow, planned: PlannedEvaluation, variant: Candidate, model: str) -> str:
+def _evaluation(work: Workflow, planned: PlannedEvaluation, variant: Variant, model: str) -> str:
     parts: list[str] = []
     for data in planned.data:
         parts += ["--data", data]
@@ -101,7 +101,7 @@ def _is_timing(record: Evidence, engine: str) -> bool:
     return isinstance(record, Speed) and record.protocol.engine == engine
 
 
-def _recovery(work: Workflow, variant: Candidate, model: str) -> str:
+def _recovery(work: Workflow, variant: Variant, model: str) -> str:
     settings = work.config.recovery
     options = {"--steps": settings.steps, "--objective": settings.objective}
     parts = [part for option, value in options.items() if value is not None for part in (option, str(value))]
@@ -117,7 +117,7 @@ def _hardware(work: Workflow, dtypes: Sequence[str] = _DTYPES) -> list[str]:
     return parts + (["--dtype", run.dtype] if run.dtype != default.dtype and run.dtype in dtypes else [])
 
 
-def _directory(work: Workflow, variant: Candidate) -> str:
+def _directory(work: Workflow, variant: Variant) -> str:
     return str(work.directory(variant))
 
 

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-from gatenorm.audit.plan.candidates import Candidate
+from gatenorm.audit.plan.variants import Variant
 from gatenorm.audit.run.job_cache import JobCache, recovery_sha256
 from gatenorm.audit.run.jobs import Export, Time
 from gatenorm.audit.run.state import Origin
@@ -24,9 +24,7 @@ _GGUF = "gguf"
 _ALL_REJECTED = NotExamined("speed and memory", "every candidate was rejected before")
 
 
-def measure(
-    cache: JobCache, candidates: Sequence[Candidate], baseline: list[Evidence]
-) -> tuple[list[NotExamined], str]:
+def measure(cache: JobCache, candidates: Sequence[Variant], baseline: list[Evidence]) -> tuple[list[NotExamined], str]:
     """Time all candidates beside the unpruned model, whose records go to ``baseline``; gives what was left out."""
     engines = cache.config.speed.engines
     missing = []
@@ -43,7 +41,7 @@ def measure(
     return missing, f"{len(candidates)} candidates in {', '.join(engines) or 'no engine'}"
 
 
-def measure_recovered(cache: JobCache, recovered: Sequence[Candidate], baseline: list[Evidence]) -> list[NotExamined]:
+def measure_recovered(cache: JobCache, recovered: Sequence[Variant], baseline: list[Evidence]) -> list[NotExamined]:
     """Export and verify what training made of variants, and time those whose like was not timed before."""
     engines = cache.config.speed.engines if recovered else ()
     return [line for engine in engines for line in _in_engine(engine, cache, recovered, baseline)]
@@ -56,7 +54,7 @@ def without_repeats(lines: Sequence[NotExamined], timed: bool) -> list[NotExamin
 
 
 def _in_engine(
-    engine: str, cache: JobCache, candidates: Sequence[Candidate], baseline: list[Evidence]
+    engine: str, cache: JobCache, candidates: Sequence[Variant], baseline: list[Evidence]
 ) -> list[NotExamined]:
     paths, missing = _paths(engine, cache, candidates)
     unpruned = paths.pop(UNPRUNED, None)
@@ -81,7 +79,7 @@ def _in_engine(
     return missing
 
 
-def _paths(engine: str, cache: JobCache, candidates: Sequence[Candidate]) -> tuple[dict[str, str], list[NotExamined]]:
+def _paths(engine: str, cache: JobCache, candidates: Sequence[Variant]) -> tuple[dict[str, str], list[NotExamined]]:
     """Where each model lies in the form that the engine reads, by variant; the unpruned one as ``UNPRUNED``."""
     models = {UNPRUNED: cache.source, **{c.name: str(cache.state.directory / c.directory) for c in candidates}}
     if _form(engine) == _DIRECTORY:
@@ -121,7 +119,7 @@ def _paths(engine: str, cache: JobCache, candidates: Sequence[Candidate]) -> tup
     return paths, missing
 
 
-def _timing(engine: str, cache: JobCache, unpruned: str, paths: list[str], group: Sequence[Candidate]) -> Time:
+def _timing(engine: str, cache: JobCache, unpruned: str, paths: list[str], group: Sequence[Variant]) -> Time:
     speed = cache.config.speed
     return cache.job(
         Time,
@@ -136,7 +134,7 @@ def _timing(engine: str, cache: JobCache, unpruned: str, paths: list[str], group
     )
 
 
-def _timed(variant: Candidate, engine: str) -> bool:
+def _timed(variant: Variant, engine: str) -> bool:
     return any(e.protocol.engine == engine for e in of_type(variant.records, Speed))
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from gatenorm import api
-from gatenorm.audit.plan.candidates import Candidate
 from gatenorm.audit.plan.rankings import source_key
+from gatenorm.audit.plan.variants import Variant
 from gatenorm.audit.run.job_cache import JobCache
 from gatenorm.audit.run.jobs import Build, Recover
 from gatenorm.audit.run.state import Origin
@@ -23,7 +23,7 @@ from gatenorm.results.hashes import code_sha256
 from gatenorm.surgery.disk import PLAN_FILE
 
 
-def build(cache: JobCache, candidates: Sequence[Candidate]) -> None:
+def build(cache: JobCache, candidates: Sequence[Variant]) -> None:
     """Write every candidate's directory that is not there yet; one that another plan left behind is replaced.
 
     Raises:
@@ -49,7 +49,7 @@ def build(cache: JobCache, candidates: Sequence[Candidate]) -> None:
         state.set_origin(name, origin)
 
 
-def recover(cache: JobCache, candidates: Sequence[Candidate]) -> tuple[list[Candidate], str]:
+def recover(cache: JobCache, candidates: Sequence[Variant]) -> tuple[list[Variant], str]:
     """Train what aggressive budgets left; returns the recovered variants, and why there are none or fewer."""
     from gatenorm.recovery.state import state_file
 
@@ -89,18 +89,18 @@ def recover(cache: JobCache, candidates: Sequence[Candidate]) -> tuple[list[Cand
     return [variant for variant in recovered if not variant.rejected], why
 
 
-def under_its_name(record: Evidence, variant: Candidate, cache: JobCache) -> Evidence:
+def under_its_name(record: Evidence, variant: Variant, cache: JobCache) -> Evidence:
     """A record under this variant's own name: equal removals of two rankings are measured once."""
     if not variant.directory or record.model.name == variant.name:
         return record
     return replace(record, model=api.open_model(cache.state.directory / variant.directory).identity())
 
 
-def _recovered(pruned: Candidate, directory: str) -> Candidate:
+def _recovered(pruned: Variant, directory: str) -> Variant:
     # Training changes no shape, so the pruned variant's speed is its own too.
     timings: list[Evidence] = [*of_type(pruned.records, Speed)]
     name = f"{pruned.name}-recovered"
-    return Candidate(name, pruned.ranking, pruned.budget, pruned.plan, CANDIDATE, RECOVERED, directory, timings)
+    return Variant(name, pruned.ranking, pruned.budget, pruned.plan, CANDIDATE, RECOVERED, directory, timings)
 
 
 def _holds(path: Path, plan: Plan) -> bool:

@@ -12,11 +12,12 @@ from gatenorm.analysis.agreement import label
 from gatenorm.analysis.cross_check import held_against
 from gatenorm.audit.judge.gates import evaluate_gate, gates
 from gatenorm.audit.judge.search import ASSUMPTION, largest
+from gatenorm.audit.judge.selection import unstable
 from gatenorm.audit.plan.budgets import ASKED, Budget, decision_count
-from gatenorm.audit.plan.candidates import Candidate, candidate, unstable
 from gatenorm.audit.plan.config import Config
 from gatenorm.audit.plan.evaluations import PlannedEvaluation
 from gatenorm.audit.plan.rankings import PlannedRanking, best_supported, source_key
+from gatenorm.audit.plan.variants import Variant, planned_variant
 from gatenorm.audit.run import speed, variant_writer
 from gatenorm.audit.run.job_cache import JobCache
 from gatenorm.audit.run.jobs import Score
@@ -65,8 +66,8 @@ class Workflow:
         self.best: BestSupported | None = None
         self.search: Search | None = None
         self.baseline: list[Evidence] = []
-        self.candidates: list[Candidate] = []
-        self.comparisons: list[Candidate] = []
+        self.candidates: list[Variant] = []
+        self.comparisons: list[Variant] = []
         self.not_examined: list[NotExamined] = list(plan.missing)
         self.details: dict[int, str] = {}
 
@@ -89,7 +90,7 @@ class Workflow:
         """The planned evaluations that feed one of these gates."""
         return [planned for planned in self.plan.evaluations if planned.feeds in feeds]
 
-    def directory(self, variant: Candidate) -> Path:
+    def directory(self, variant: Variant) -> Path:
         """Where the variant's checkpoint lies."""
         return self.cache.state.directory / variant.directory
 
@@ -200,8 +201,8 @@ class Workflow:
         what = "the cross-check" if planned.check else "a ranking"
         self.not_examined.append(NotExamined(f"{what} {planned.name}", why))
 
-    def _variant(self, name: str, budget: Budget, role: str) -> Candidate:
-        return candidate(self.layout, self.scores[name], budget, self.protect, role)
+    def _variant(self, name: str, budget: Budget, role: str) -> Variant:
+        return planned_variant(self.layout, self.scores[name], budget, self.protect, role)
 
     def _losses(self, scores: Sequence[Scores], count: int) -> dict[str, float]:
         """Loss on the first text of every ranking's choice, in nats a token; none without a text."""
@@ -256,7 +257,7 @@ class Workflow:
         return result.records
 
     def _evaluate(
-        self, planned: Sequence[PlannedEvaluation], variants: Sequence[Candidate], *, baseline: bool = True
+        self, planned: Sequence[PlannedEvaluation], variants: Sequence[Variant], *, baseline: bool = True
     ) -> None:
         """Evaluate the unpruned model and every variant that is not rejected; a variant that fails is rejected."""
         for one in planned if baseline else ():
@@ -276,7 +277,7 @@ class Workflow:
             for record in result.records:
                 variant.records.append(variant_writer.under_its_name(record, variant, self.cache))
 
-    def _reject_unstable(self, variant: Candidate) -> None:
+    def _reject_unstable(self, variant: Variant) -> None:
         before = {e.data.sha256: e for e in of_type(self.baseline, Perplexity)}
         for record in of_type(variant.records, Perplexity):
             unpruned = before.get(record.data.sha256)

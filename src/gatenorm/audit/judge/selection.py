@@ -1,54 +1,17 @@
-"""The variants of an audit while it is at work: candidates, which may be chosen, and comparisons, which may not."""
+"""What the gates say of each variant, and which candidate passes or comes closest."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
-from gatenorm.analysis.agreement import label
 from gatenorm.analysis.diagnostics import HIGH_PERPLEXITY, JUMP
 from gatenorm.audit.judge.gates import evaluate_gate, gates, outcome_of
-from gatenorm.audit.plan.budgets import Budget
-from gatenorm.audit.plan.rankings import in_file_names
+from gatenorm.audit.plan.variants import Variant
 from gatenorm.families import Layout
 from gatenorm.findings import findings
-from gatenorm.records import Evidence, Plan, Scores
-from gatenorm.records.audit import CANDIDATE, FAILS, PASSES, PRUNED, AuditedVariant, CostBenefit
+from gatenorm.records import Evidence
+from gatenorm.records.audit import CANDIDATE, FAILS, PASSES, AuditedVariant, CostBenefit
 from gatenorm.records.evidence import Measurements
-from gatenorm.surgery.planning import plan_by_scores
-
-
-@dataclass
-class Candidate:
-    """One variant; ``records`` grows, ``rejected`` says why nothing more is measured of it."""
-
-    name: str
-    ranking: str
-    budget: Budget
-    plan: Plan
-    role: str = CANDIDATE
-    state: str = PRUNED
-    directory: str = ""
-    records: list[Evidence] = field(default_factory=list)
-    rejected: str = ""
-
-    @property
-    def drop(self) -> tuple[int, ...]:
-        """What this variant lacks and the audited model has."""
-        return self.plan.added.attention
-
-    def share(self, layout: Layout) -> float:
-        return len(self.drop) / len(layout.attention_layers)
-
-
-def candidate(layout: Layout, scores: Scores, budget: Budget, protect: Sequence[int], role: str) -> Candidate:
-    """The variant that a ranking gives at a budget.
-
-    Raises:
-        PlanError: a budget that the model does not allow.
-    """
-    name = in_file_names(f"{label(scores)}-{budget.count}")
-    return Candidate(name, label(scores), budget, plan_by_scores(layout, scores, budget.count, protect), role)
 
 
 def unstable(before: float, after: float) -> str:
@@ -67,7 +30,7 @@ def unstable(before: float, after: float) -> str:
 
 def audited(
     layout: Layout,
-    variant: Candidate,
+    variant: Variant,
     before: Sequence[Evidence],
     limits: Mapping[str, float],
     saved: CostBenefit | None,
