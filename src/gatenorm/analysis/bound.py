@@ -86,7 +86,6 @@ class _Seen:
         self._wv = w, None if bias is None else torch.from_numpy(bias)
 
     def on(self, block: Any) -> list[Any]:
-        """Hooks on what projects queries (or all three) and on what projects the heads' results."""
         roles = self.layout.roles
         first = block.get_submodule(roles["qkv"] if roles.get("qkv") else roles["q"])
         return [

@@ -40,7 +40,6 @@ class CurveResults:
                 self._store.claim(f"{name} of a curve", fingerprint, "state")
 
     def has(self, layers: frozenset[int], probe: str) -> bool:
-        """Whether that was measured."""
         if (layers, probe) not in self._known and self._store is not None:
             found = self._store.get(self._fingerprint(layers, probe), Measurement)
             if found is not None:
@@ -48,11 +47,9 @@ class CurveResults:
         return (layers, probe) in self._known
 
     def get(self, layers: frozenset[int], probe: str) -> Mapping[str, float]:
-        """The figures that were measured."""
         return self._known[layers, probe].figures
 
     def protocol(self, probe: str) -> Mapping[str, Any]:
-        """How it was measured, as it was said when that was done."""
         return next(found.protocol for (_, name), found in reversed(self._known.items()) if name == probe)
 
     def keep(

@@ -28,7 +28,6 @@ class ByteRange:
         return self.end - self.begin
 
     def meets(self, other: ByteRange) -> bool:
-        """Whether the other one begins where this one ends."""
         return (self.file, self.end) == (other.file, other.begin)
 
 
@@ -104,7 +103,6 @@ def write_parts(parts: Iterable[Part], target: int) -> Iterator[int]:
 
 
 def _joined(parts: Iterable[Part]) -> Iterator[Part]:
-    """The same bytes in as few ranges as they can be copied in."""
     last: Part | None = None
     for part in parts:
         if isinstance(last, ByteRange) and isinstance(part, ByteRange) and last.meets(part):

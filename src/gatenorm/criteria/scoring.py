@@ -139,7 +139,6 @@ def _not_finite(weights: AttentionWeights, criterion: WeightCriterion) -> Criter
 
 
 def _notes(layout: Layout, criterion: WeightCriterion) -> tuple[str, ...]:
-    """What the model has and the score leaves out."""
     if not criterion.gate or not layout.attention_layers:
         return ()
     notes = []

@@ -62,7 +62,6 @@ class ScoringSession:
 
     @property
     def _one_device(self) -> str:
-        """Where one block at a time is run: there is nothing to spread."""
         import torch
 
         if self.model.device != "auto":

@@ -94,7 +94,6 @@ class SharedPrefix:
         streams: dict[int, Tensor],
         batch: Sequence[Sequence[int]],
     ) -> None:
-        """Only as far as the last block at which some set begins."""
         import torch
 
         def stop(_: Any, __: Any) -> None:

@@ -30,17 +30,14 @@ class Answering:
         self._progress, self._done, self._total = progress, 0, 0
 
     def count(self, requests: int) -> None:
-        """So many more requests are done."""
         self._done += requests
         if self._progress and self._total:  # texts that are written are not counted
             self._progress(min(self._done, self._total), self._total)
 
     def hardware(self) -> dict[str, str]:
-        """The part of a protocol that says on what the model was run."""
         return self.asked.hardware()
 
     def not_finite(self) -> EvaluationError:
-        """What to say of answers that are not finite."""
         return not_finite(self.asked.module)
 
     def _loglikelihood_tokens(self, requests: Any, *arguments: Any, **options: Any) -> Any:

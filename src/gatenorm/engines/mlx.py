@@ -36,7 +36,6 @@ class MlxGreedy:
 
     @property
     def cached_layers(self) -> int:
-        """Layers of a cache that hold keys after one token."""
         import mlx.core as mx
 
         cache = self._cache()

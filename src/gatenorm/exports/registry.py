@@ -31,8 +31,6 @@ class Exported:
 
 
 class _Module(Protocol):
-    """What the module that writes a form has."""
-
     def obstacles(self, layout: Layout) -> list[str]:
         """Why this model cannot be written so, one line a reason; empty when it can."""
 
@@ -64,12 +62,10 @@ class Export:
     name: str = ""
 
     def obstacles(self, layout: Layout) -> list[str]:
-        """Why this model cannot be written so, one line a reason; empty when it can."""
         operation = unexportable(layout.edits, self.name)
         return self._module.obstacles(layout) + ([operation] if operation else [])
 
     def remarks(self, layout: Layout) -> list[str]:
-        """What whoever serves this model in this form should know, one line each."""
         return self._module.remarks(layout)
 
     def check_output(self, out: Path) -> None:

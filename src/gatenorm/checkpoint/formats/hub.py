@@ -100,8 +100,6 @@ class HubFiles(LocalFiles):
 
 
 class _Format:
-    """A model id of the hub whose weights are read by range requests."""
-
     def recognises(self, place: str) -> bool:
         return HUB_ID.fullmatch(place) is not None and not Path(place).exists()
 

@@ -34,7 +34,6 @@ class NumpyBackend:
         self._local = threading.local()
 
     def product_norm(self, a: Projection, b: Projection, contract: Literal["rows", "width"]) -> float:
-        """See :class:`gatenorm.criteria.compute.backend.Backend`."""
         right = b.float32()
         if contract == "width":
             return blockwise_norm(a.float32(), right.T)
@@ -49,7 +48,6 @@ class NumpyBackend:
         return blockwise_norm(left.T, right)
 
     def head_grams(self, projection: Projection, gain: Float32 | None = None) -> Float64:
-        """See :class:`gatenorm.criteria.compute.backend.Backend`."""
         heads, rows, _ = projection.shape
         grams = np.empty((heads, rows, rows), np.float64)
 

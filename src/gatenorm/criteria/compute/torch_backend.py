@@ -62,7 +62,6 @@ class TorchBackend:
         self._buffers: dict[str, torch.Tensor] = {}
 
     def product_norm(self, a: Projection, b: Projection, contract: Literal["rows", "width"]) -> float:
-        """See :class:`gatenorm.criteria.compute.backend.Backend`."""
         if self._device.type != "cpu":
             return self._device_norm(a, b, contract)
         plain = contract == "width" or a.heads == b.heads
@@ -73,7 +72,6 @@ class TorchBackend:
         return self._numpy.product_norm(a, b, contract)
 
     def head_grams(self, projection: Projection, gain: Float32 | None = None) -> Float64:
-        """See :class:`gatenorm.criteria.compute.backend.Backend`."""
         cpu = self._device.type == "cpu"
         return self._numpy.head_grams(projection, gain) if cpu else self._device_grams(projection, gain)
 
@@ -167,7 +165,6 @@ def _stored(projection: Projection) -> torch.Tensor:
 
 
 def _outliers(lines: torch.Tensor) -> torch.Tensor:
-    """Indices of the rows of ``lines`` that are far stronger than most."""
     norms = torch.linalg.vector_norm(lines[:, ::_SAMPLE].float(), dim=1)
     most = int(lines.shape[0] * _MOST_OUTLIERS)
     strong: torch.Tensor = torch.nonzero(norms > _OUTLIER * norms.median()).flatten()

@@ -95,7 +95,6 @@ def _staged(block: Any, layer: int, stage: _Stage) -> Any:
 
 
 def _hollow(layout: Layout, device: str, dtype: str) -> Any:
-    """The model with weights in front of its blocks and none in them or behind."""
     import torch
     from accelerate import init_empty_weights
     from transformers import AutoModelForCausalLM

@@ -158,7 +158,6 @@ class Watch:
         sums.stream = sums.stream + self._sum(lengths.stream.sqrt())
 
     def _sum(self, values: torch.Tensor) -> torch.Tensor:
-        """Over the positions that are no padding."""
         return values.masked_fill(~self._counts.to(values.device), 0.0).sum()
 
 

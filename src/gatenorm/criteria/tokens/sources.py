@@ -211,7 +211,6 @@ def batches(samples: Samples, tokens_at_a_time: int = 4096) -> Iterator[Sequence
 
 @contextmanager
 def _in_our_words() -> Iterator[None]:
-    """Texts are read and cut as evaluations do it; what those call ``data`` and ``window`` has other names here."""
     try:
         with fields_named({"data": "calibration", "window": "length"}):
             yield

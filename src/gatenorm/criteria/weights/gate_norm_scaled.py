@@ -49,7 +49,6 @@ def _gain(weights: AttentionWeights, norm: str) -> Float64:
 
 
 def _largest(gain: Float64, heads: int, head_dim: int) -> Float64:
-    """``max |gain|`` of every head; a gain of one head's size serves them all."""
     largest: Float64 = np.abs(np.broadcast_to(gain.reshape(-1, head_dim), (heads, head_dim))).max(axis=1)
     return largest
 

@@ -63,7 +63,6 @@ class LlamaCppGreedy:
 
     @property
     def cached_layers(self) -> int | None:
-        """Layers of which the state that the engine saves has keys; ``None`` if its format is not one known here."""
         self._opened(_CONTEXT)
         self._ask([0, 0], 1)
         self._post("/slots/0?action=save", {"filename": "state"})
@@ -125,7 +124,6 @@ class LlamaCppGreedy:
         return list(likeliest[0]["top_logprobs"])
 
     def _opened(self, context: int) -> LlamaCppProcess:
-        """The server, with room for so many tokens; opened anew when it has too little."""
         if self._server is None or self._context < context:
             self._end()
             self._context = -(-context // _CONTEXT) * _CONTEXT
@@ -162,5 +160,4 @@ def _threads() -> int:
 
 
 def _cores() -> int:
-    """Cores that this process may use; not every system tells."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

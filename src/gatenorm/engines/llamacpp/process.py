@@ -78,7 +78,6 @@ class LlamaCppProcess:
         return data
 
     def close(self) -> None:
-        """End the process; nothing that it holds is worth saving."""
         self._process.kill()
         self._process.communicate()
         self._log.close()
@@ -99,7 +98,6 @@ class LlamaCppProcess:
         return answer
 
     def _ended(self, otherwise: str) -> EvaluationError:
-        """What to say of a process that has ended; ``otherwise`` where it has not."""
         try:
             status = self._process.wait(1)
         except subprocess.TimeoutExpired:

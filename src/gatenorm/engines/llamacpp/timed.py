@@ -63,7 +63,6 @@ class LlamaCppTimed:
 
     @property
     def versions(self) -> Mapping[str, str]:
-        """Versions of gatenorm and of the package that brings llama.cpp."""
         return {name: version(name) for name in ("gatenorm", "xllamacpp")}
 
     def run(self, case: Case) -> Sample:
@@ -80,11 +79,9 @@ class LlamaCppTimed:
         )
 
     def profile(self, case: Case) -> None:
-        """Nothing: llama.cpp does not say what its parts take."""
         return None
 
     def close(self) -> None:
-        """Free the model."""
         self._server = None
 
     def _alone(self, case: Case) -> tuple[float, float, float]:
@@ -136,7 +133,6 @@ class LlamaCppTimed:
 
 
 def _read(path: Path) -> tuple[int, int]:
-    """The size of the vocabulary, and how many numbers one token's keys and values are."""
     fields = read_model(path)
     name = fields["general.architecture"]
     size = fields.get(f"{name}.attention.key_length")

@@ -29,7 +29,6 @@ class TransformersGreedy:
 
     @property
     def cached_layers(self) -> int:
-        """Layers of a cache that hold keys after one token."""
         import torch
 
         with torch.inference_mode():

@@ -28,7 +28,6 @@ class PassTimes:
         return sum(self.attention.values()) + sum(self.mlp) + self.outer
 
     def shares(self) -> dict[int, float]:
-        """Each attention's share of the total."""
         return {layer: seconds / self.total for layer, seconds in self.attention.items()}
 
 
@@ -51,7 +50,6 @@ class Watch:
         return event
 
     def between(self, begin: Any, end: Any) -> float:
-        """Seconds from one reading to the other."""
         if self._cuda is None:
             return float(end - begin)
         end.synchronize()

@@ -64,7 +64,6 @@ class TransformersTimed:
 
     @property
     def dtype(self) -> str:
-        """The type in which the model computes."""
         return str(self.model.dtype).removeprefix("torch.")
 
     @property
@@ -73,7 +72,6 @@ class TransformersTimed:
         return int(self.model.dtype.itemsize)
 
     def run(self, case: Case) -> Sample:
-        """Time one case once; see :meth:`TimedSession.run`."""
         self._check_room(case)
         self._reset_peak()
         try:
@@ -82,7 +80,6 @@ class TransformersTimed:
             raise _skipped(error) from None
 
     def profile(self, case: Case) -> Shares:
-        """Shares of each attention in prefill and decode, from one run of the case with hooks."""
         prefill, decode = self.profiles(case)
         shares = [profile.shares() for profile in (prefill, decode)]
         return Shares(layers=tuple(shares[0]), prefill=tuple(shares[0].values()), decode=tuple(shares[1].values()))
@@ -100,7 +97,6 @@ class TransformersTimed:
             raise _skipped(error) from None
 
     def close(self) -> None:
-        """Let the model go."""
         self.model = None
 
     def _run(self, case: Case) -> Sample:
@@ -196,7 +192,6 @@ def _cache_bytes(cache: Any) -> int:
 
 
 def _skipped(error: RuntimeError) -> SkippedError:
-    """A case without enough memory; anything else is passed on."""
     if out_of_memory(error):
         return SkippedError("out of memory: " + str(error).splitlines()[0])
     raise error

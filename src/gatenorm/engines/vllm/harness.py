@@ -38,8 +38,6 @@ def opened(model: Model) -> tuple[Any, Callable[[], None]]:
 @cache
 def _class() -> Any:
     class VllmAnswering(Answering, _module().VLLM):  # type: ignore[misc]
-        """lm-eval's view of a model in vLLM."""
-
         spare_tokens = -1  # vLLM always decodes one token more
 
         def __init__(self, model: Model, directory: str):

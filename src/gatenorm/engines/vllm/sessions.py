@@ -67,7 +67,6 @@ class _Session:
         return {"vllm": vllm.__version__} | {name: version(name) for name in ("gatenorm", "torch", "transformers")}
 
     def close(self) -> None:
-        """Free everything; calling it again is harmless."""
         shut_down(self._llm)
         self._llm = None
 
@@ -164,7 +163,6 @@ class VllmTimed(_Session):
         return None
 
     def _cache_bytes(self, case: Case) -> int | None:
-        """Bytes that the prompts of a case take; ``None`` where this release of vLLM has no such plan."""
         try:
             plans = self._llm.collective_rpc("get_kv_cache_spec")
             a_token: float = sum(spec.page_size_bytes / spec.block_size for plan in plans for spec in plan.values())

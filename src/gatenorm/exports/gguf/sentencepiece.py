@@ -74,7 +74,6 @@ def _last(fields: list[tuple[int, bytes | int | float]], number: int) -> dict[in
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, bytes | int | float]]:
-    """Number and value of each field: whole numbers, 32-bit floats, and bytes (strings and messages)."""
     at = 0
     while at < len(data):
         key, at = _varint(data, at)

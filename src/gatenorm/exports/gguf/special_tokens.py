@@ -97,7 +97,6 @@ def _name(part: Any) -> str | None:
 
 
 def _token(processor: Mapping[str, Any], name: str) -> str:
-    """The one token that stands for a name."""
     known = processor.get("special_tokens")
     entry = known.get(name) if isinstance(known, Mapping) else None
     tokens = entry.get("tokens") if isinstance(entry, Mapping) else None

@@ -55,7 +55,6 @@ class Tensor:
         return nbytes(self.type, self.shape)
 
     def chunks(self) -> Iterator[npt.NDArray[np.generic]]:
-        """The tensor as it stands in the file, piece by piece."""
         count = self.shape[0]
         row = max(1, int(np.prod(self.shape[1:], dtype=np.int64)) * 4)
         rows = max(1, _CHUNK // (row * self.step)) * self.step
@@ -125,7 +124,6 @@ class _Writer:
             yield from self._mlp(layer, place) if layer in lay.mlp_layers else self._zero_mlp(f"blk.{place}")
 
     def _replaced(self, layer: int, block: str) -> Iterator[Tensor]:
-        """What an operation in the attention's place stores, and the norm that it reads."""
         lay = self.layout
         norm = f"{lay.norms['input']}.weight"
         if lay.tensor(layer, norm) in lay.checkpoint:

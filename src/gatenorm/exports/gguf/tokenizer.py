@@ -38,7 +38,6 @@ class Tokenizer:
     notes: tuple[str, ...]
 
     def describe(self, writer: GGUFWriter) -> None:
-        """Add ``tokenizer.ggml.*`` to a file."""
         words, ids = self.vocabulary, range(self.rows)
         writer.add_tokenizer_model(words.kind)
         writer.add_tokenizer_pre(words.pre)
@@ -176,7 +175,6 @@ def _json(checkpoint: TensorStore, name: str) -> dict[str, Any]:
 
 
 def _special(words: Vocabulary, settings: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, int]:
-    """Ids of the special tokens: as the tokenizer's settings name them, else as the config numbers them."""
     ids = {text: i for i, text in words.tokens.items()}
     found: dict[str, int] = {}
     for name in ("bos", "eos", "unk", "pad"):

@@ -86,8 +86,6 @@ def from_json(data: Mapping[str, Any], settings: Settings = _NO_SETTINGS) -> Voc
 
 @dataclass(frozen=True)
 class _Given:
-    """A BPE model, and what lies beside it."""
-
     vocab: Mapping[str, int]
     pairs: list[tuple[str, str]]
     settings: Settings
@@ -96,7 +94,6 @@ class _Given:
         return list(added_tokens(self.vocab, own, self.settings, prepared).values())
 
     def tokens(self, added: list[Added]) -> tuple[dict[int, str], dict[int, int]]:
-        """Texts and types by id, added tokens included."""
         tokens = {i: text for text, i in self.vocab.items()}
         for token in added:
             if tokens.setdefault(token.id, token.content) != token.content:
@@ -226,7 +223,6 @@ def _spaces(data: Mapping[str, Any]) -> tuple[bool, tuple[str, ...]]:
 
 
 def _steps(step: Any) -> list[Mapping[str, Any]]:
-    """What a normaliser or pre-tokenizer does, one step after the other."""
     if not isinstance(step, Mapping):
         return []
     if step.get("type") == "Sequence":

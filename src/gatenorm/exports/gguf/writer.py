@@ -167,7 +167,6 @@ def _declare(writer: GGUFWriter, parts: list[Tensor]) -> None:
 
 
 def _licence(layout: Layout) -> dict[str, str]:
-    """``general.license`` and its companions, as the model card states them."""
     card = layout.checkpoint.directory / "README.md"
     if not card.is_file():
         return {}

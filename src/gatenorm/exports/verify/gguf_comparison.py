@@ -40,7 +40,6 @@ class Compared:
 
     @property
     def count(self) -> int:
-        """How many tensors were held against one another."""
         return sum(map(len, self.errors.values()))
 
 
@@ -86,7 +85,6 @@ def compare(contents: TensorStore, layout: Layout, keep: Callable[[Tensor, Float
 def _differing(
     contents: TensorStore, part: Tensor, keep: Callable[[Tensor, Float32], None] | None
 ) -> tuple[float, int]:
-    """The largest relative error of a row, and how many rows are beyond what their type explains."""
     dtype, count = contents.spec(part.name).dtype, part.shape[0]
     if dtype not in ROUNDING:
         raise EvaluationError(

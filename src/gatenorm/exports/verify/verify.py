@@ -190,7 +190,6 @@ def _float32() -> Any:
 
 
 def _limit(exported: Path, kind: Engine) -> Limit:
-    """What the types that the weights are stored in explain, where the engine computes in them."""
     if kind.exact:
         return EXACT
     from gatenorm.exports.gguf.writer import stored_types
@@ -277,7 +276,6 @@ def _figures(compared: Sequence[_Compared]) -> dict[str, float]:
 
 
 def _cut_differently(engine: GreedySession, directory: Path) -> dict[str, float]:
-    """How many of ``TEXTS`` the engine's own tokenizer cuts otherwise than the reference's."""
     try:
         tokenizer = reference.load_tokenizer(directory)
     except GatenormError:

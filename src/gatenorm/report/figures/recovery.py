@@ -56,7 +56,6 @@ def _panel(study: Study, name: str, width: int) -> Chart:
 
 
 def _points(study: Study, criterion: str, panel: str, state: str) -> tuple[Point, ...]:
-    """The dense model first; what is not finite is left out."""
     values = [(0, _value(study, study.dense, panel))]
     for variant in study.of(criterion):
         figures = variant.after if state == "recovered" else variant.before

@@ -87,7 +87,6 @@ def plot_profile(records: Sequence[Profile], path: Path) -> None:
 
 
 def _series(name: str, style: int, figures: Sequence[tuple[int, Any]], dashed: bool = False) -> Series:
-    """A line through figures by prompt length; those that are spreads have intervals."""
     points = []
     for tokens, figure in sorted(figures, key=lambda pair: pair[0]):
         spread = figure if isinstance(figure, Spread) else None

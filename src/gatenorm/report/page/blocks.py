@@ -14,7 +14,6 @@ GOOD, BAD, OPEN, QUIET = "good", "bad", "open", "quiet"
 class _Block:
     @property
     def kind(self) -> str:
-        """What the page's template knows it by."""
         return type(self).__name__.lower()
 
 

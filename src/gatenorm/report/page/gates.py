@@ -80,7 +80,6 @@ def _gate(gate: GateResult) -> list[Cell | str]:
 
 
 def _search(search: Search) -> list[Block]:
-    """What was looked for and found, and the budgets that were measured on the way."""
     plain = {k: v for k, v in to_json(search).items() if k != "probes"}
     rows = [[str(probe.removed), *_gate(probe.gate)[1:-1]] for probe in search.probes]
     titles = (numeric("Removed"), "Outcome", numeric("Limit"), numeric("Measured"), numeric("Interval"), "On what")

@@ -43,7 +43,6 @@ def section(audit: Audit) -> Section:
 
 
 def _maps(audit: Audit) -> tuple[Chart, ...]:
-    """For every form the unpruned model beside the chosen variant and the one with the most removed."""
     base = of_type(audit.baseline, Retrieval)
     shown: list[tuple[str, Sequence[Evidence]]] = [(_BASE, base)]
     shown += [(title(v), v.evidence) for v in _telling(audit)]

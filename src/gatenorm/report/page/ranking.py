@@ -53,7 +53,6 @@ def agreement(audit: Audit) -> Section:
 
 
 def _shown(audit: Audit, variant: AuditedVariant | None) -> list[Scores]:
-    """The requested ranking and, if it is another, the one that the chosen variant follows."""
     first = list(audit.scores[:1])
     used = [s for s in audit.scores if variant is not None and label(s) == variant.criterion]
     return first + [s for s in used if s not in first]

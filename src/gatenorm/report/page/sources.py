@@ -73,7 +73,6 @@ def _record(record: Evidence) -> Row:
 
 
 def _protocols(records: tuple[Evidence, ...]) -> list[Block]:
-    """Each protocol once: records that differ in the task alone share theirs."""
     found: dict[tuple[str, tuple[tuple[str, str], ...]], list[str]] = {}
     for record in records:
         leave = ("task", "asks", "baseline", "label", "order", "prompt_tokens", "distance", "mean_tokens")

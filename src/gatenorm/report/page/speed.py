@@ -107,7 +107,6 @@ def _saved(saved: float | None) -> str:
 
 
 def _worth(audit: Audit) -> list[Block]:
-    """For each variant what is said of its worth, and the cases behind it."""
     blocks: list[Block] = [Heading("Cost")]
     own = [v for v in measured.candidates(audit) if v.cost_benefit]
     if not any(v.cost_benefit.price_per_hour for v in own if v.cost_benefit):

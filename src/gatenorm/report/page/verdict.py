@@ -172,7 +172,6 @@ def _priced(audit: Audit) -> bool:
 
 
 def _cost(audit: Audit, variant: AuditedVariant) -> Cell:
-    """The cost of a million tokens where the speeds are quoted; without a price there is none."""
     at = measured.telling_speeds(audit)
     for case in timing.cases(variant):
         before, after = case.cost_per_million_before, case.cost_per_million_after

@@ -197,7 +197,6 @@ def labels_of(variants: Sequence[Variant]) -> list[str]:
 
 
 def _timed(speed: Speed, m: Measured) -> Speed:
-    """With the figures of this model alone."""
     return replace(
         speed,
         **{name: PhaseTime(seconds=m.seconds(name)) for name in PHASES},
@@ -208,7 +207,6 @@ def _timed(speed: Speed, m: Measured) -> Speed:
 
 
 def _compared(speed: Speed, m: Measured, first: Measured, more: Edits | None) -> Speed:
-    """With what it is beside the baseline; ``more`` are the edits that the baseline lacks, where they are known."""
     phases = {}
     for name in PHASES:
         ideal = None
@@ -229,7 +227,6 @@ def newly_removed(variant: Variant, baseline: Variant) -> Edits | None:
 def _predicted(
     speed: Speed, case: Case, variant: Variant, baseline: Variant, engine: Engine, machine: Machine | None
 ) -> Speed:
-    """With the speed-ups that the cost model predicts, where a machine was named and the baseline is known."""
     more = newly_removed(variant, baseline)
     if machine is None or baseline.layout is None or more is None:
         return speed

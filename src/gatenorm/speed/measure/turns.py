@@ -135,7 +135,6 @@ def _turn(entry: Measured, session: TimedSession, runs: int) -> Sample | None:
 
 
 def _attempt(entry: Measured, run: Callable[[Case], T]) -> T | None:
-    """What ``run`` gives, or ``None`` where this variant cannot run this case, now or before."""
     if entry.skipped is not None:
         return None
     try:

@@ -122,7 +122,6 @@ def _gguf(path: Path) -> Variant:
 
 
 def _edits(path: Path, text: Any) -> Edits:
-    """The edits that a file of ours lists."""
     try:
         return Edits.from_json(json.loads(text))
     except (TypeError, ValueError) as error:

@@ -96,11 +96,6 @@ class Worker:
         return _content(*answer)
 
     def _answer(self) -> tuple[str, Any]:
-        """What the process answers to the last question: of what kind it is, and its content.
-
-        Raises:
-            EvaluationError: the process has ended.
-        """
         assert self._process is not None
         line = self._process.stdout.readline()  # type: ignore[union-attr]
         if line:

@@ -118,7 +118,6 @@ def _nothing() -> None:
 
 
 def _best(run: Callable[[], object], budget: float, wait: Callable[[], None] = _nothing) -> float:
-    """The shortest of as many runs as fit into ``budget`` seconds, three at least."""
     run()
     wait()
     shortest, spent, runs = float("inf"), 0.0, 0

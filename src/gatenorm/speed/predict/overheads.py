@@ -43,7 +43,6 @@ def with_overheads(machine: Machine, dtype: str, device: str = "cpu", threads: i
 
 
 def _measured(dtype: Any) -> tuple[float, float]:
-    """Seconds of one attention and one MLP sublayer: the median step of a decoding, the first steps not counted."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 

@@ -94,7 +94,6 @@ def smallest_removal(
 
 
 def _contexts(layout: Layout, asked: int | None) -> list[int]:
-    """The context lengths to predict for: the one asked for, or 4,096 and the model's longest, at most 32,768."""
     longest = layout.context
     if asked is not None:
         if longest and asked > longest:
@@ -108,6 +107,5 @@ def _contexts(layout: Layout, asked: int | None) -> list[int]:
 
 
 def _machine(layout: Layout, name: str) -> Machine:
-    """The machine of that name; ``this`` is measured in the type that the weights are stored in."""
     stored = {t.dtype for t in layout.checkpoint.specs.values()}
     return machine(name, "bfloat16" if stored & {"BF16", "F16"} else "float32")

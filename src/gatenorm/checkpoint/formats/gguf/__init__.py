@@ -9,8 +9,6 @@ from gatenorm.errors import CheckpointError
 
 
 class _Format:
-    """A GGUF file."""
-
     def recognises(self, place: str) -> bool:
         return place.lower().endswith(".gguf") and Path(place).is_file()
 

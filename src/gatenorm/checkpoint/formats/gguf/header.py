@@ -148,7 +148,6 @@ class _Reader:
         return [self.value(item, nested=True) for _ in range(length)]
 
     def name(self) -> str:
-        """Of a tensor."""
         name = self.string()
         if not 0 < len(name.encode()) <= _LONGEST_NAME:
             raise _DamagedError(f"a tensor has the name {name!r:.80}")

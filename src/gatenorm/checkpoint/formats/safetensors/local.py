@@ -23,18 +23,15 @@ class LocalFiles:
         self._maps: dict[str, mmap.mmap] = {}
 
     def has(self, name: str) -> bool:
-        """Whether there is such a file."""
         try:
             return (self.directory / name).exists()
         except (OSError, ValueError):  # a name that is too long, or holds what no file name can
             return False
 
     def size(self, name: str) -> int:
-        """Its length in bytes."""
         return (self.directory / name).stat().st_size
 
     def read(self, name: str, begin: int, length: int) -> bytes:
-        """A few bytes of it: headers, samples."""
         try:
             with (self.directory / name).open("rb") as handle:
                 handle.seek(begin)
@@ -45,7 +42,6 @@ class LocalFiles:
             ) from None
 
     def view(self, name: str, begin: int, length: int, ahead: bool) -> memoryview:
-        """A range of it, to compute with; ``ahead`` says that all of it will be read."""
         if name not in self._maps:
             with (self.directory / name).open("rb") as handle:
                 self._maps[name] = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
@@ -58,11 +54,9 @@ class LocalFiles:
         return memoryview(mapped)[begin : begin + length]
 
     def loaded(self, name: str, begin: int, length: int) -> npt.NDArray[np.uint8]:
-        """A range of it in memory of its own."""
         return np.fromfile(self.directory / name, np.uint8, count=length, offset=begin)
 
     def sha256(self, name: str, progress: Progress | None) -> str:
-        """A hash that changes with its content."""
         return file_sha256(self.directory / name, progress)
 
     def sample_sha256(self, names: list[str]) -> str:

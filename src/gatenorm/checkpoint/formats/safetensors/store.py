@@ -182,7 +182,6 @@ class SafetensorsStore(TensorStore):
         return self._files.sample_sha256(sorted(self._headers))
 
     def _json(self, name: str, what: str) -> dict[str, Any]:
-        """The JSON object in a companion file."""
         try:
             return read_json(self.directory / name, what)
         except RecordError as error:
@@ -234,8 +233,6 @@ def _open_shards(files: LocalFiles, index: dict[str, Any]) -> dict[str, Header]:
 
 
 class _Format:
-    """A local directory."""
-
     def recognises(self, place: str) -> bool:
         return Path(place).is_dir()
 

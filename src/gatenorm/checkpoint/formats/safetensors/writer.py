@@ -63,7 +63,6 @@ class NewFiles:
         }
 
     def write(self, directory: Path, progress: Progress | None = None) -> None:
-        """Write them into ``directory``; ``progress`` is called with (bytes written, bytes in all)."""
         total, done = self.size, 0
         for file in self.files:
             for written in file.write(directory):
