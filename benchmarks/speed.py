@@ -31,8 +31,7 @@ from gatenorm.records import Evidence
 from gatenorm.speed.measure.bench import Protocol, bench, threads_at_hand
 from gatenorm.speed.measure.profile_report import profile_model
 from gatenorm.speed.measure.variants import Variant
-from gatenorm.speed.predict.machines import THIS, Machine, machine
-from gatenorm.speed.predict.overheads import with_overheads
+from gatenorm.speed.predict.machines import THIS, Machine, machine, with_overheads
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 SHARE = 0.4

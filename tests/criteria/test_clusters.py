@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gatenorm.analysis.clusters import late_cluster
+from gatenorm.analysis.diagnostics import late_cluster
 from gatenorm.records import LayerScore, ModelIdentity, Scores
 
 

@@ -23,7 +23,7 @@ from gatenorm.exports.gguf import writer as gguf
 from gatenorm.exports.gguf.dequantized_model import in_halves, take_over
 from gatenorm.exports.gguf.tensors import interleaved
 from gatenorm.exports.verify.gguf_comparison import compare
-from gatenorm.exports.verify.rounding import ROUNDING
+from gatenorm.exports.verify.tolerances import ROUNDING
 from gatenorm.models.loading import load
 from gatenorm.records import to_json
 from tests.errors import refused

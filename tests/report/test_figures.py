@@ -19,15 +19,10 @@ from gatenorm.records.curve import Curve, Line
 from gatenorm.records.curve import Point as CurvePoint
 from gatenorm.records.evidence import Cell, Figure, Perplexity, Retrieval, RetrievalProtocol
 from gatenorm.records.rankings import RankingComparison
-from gatenorm.report.figures.agreement import plot_agreement
-from gatenorm.report.figures.changes import changes_figure
-from gatenorm.report.figures.curve import plot_curve
+from gatenorm.report.figures.curve import plot_curve, plot_pareto
 from gatenorm.report.figures.drawing import NARROW, WIDE, check_format, inline, svg
-from gatenorm.report.figures.heads import plot_heads
-from gatenorm.report.figures.pareto import plot_pareto
-from gatenorm.report.figures.retrieval import plot_retrieval
-from gatenorm.report.figures.scores import plot_scores, scores_figure
-from gatenorm.report.figures.selection import plot_selection
+from gatenorm.report.figures.evaluations import changes_figure, plot_retrieval
+from gatenorm.report.figures.rankings import plot_agreement, plot_heads, plot_scores, plot_selection, scores_figure
 from gatenorm.report.figures.series import Point, Series, log_ticks
 
 IDENTITY = ModelIdentity("a-model", "llama", 8, "0", {})

@@ -16,8 +16,7 @@ from gatenorm.errors import EvaluationError
 from gatenorm.models.architecture import Architecture, Sublayer, Work
 from gatenorm.records import Edits, to_json
 from gatenorm.speed.predict.cost_model import Times, forecast, forecasts, predict
-from gatenorm.speed.predict.machines import THIS, Machine, machine, machines
-from gatenorm.speed.predict.overheads import with_overheads
+from gatenorm.speed.predict.machines import THIS, Machine, machine, machines, with_overheads
 from tests.errors import refused
 
 TinyModels = Callable[..., Path]

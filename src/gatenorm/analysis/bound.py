@@ -152,11 +152,7 @@ def _spectral(weights: Any, role: str) -> Float64:
 
 
 def check_bound(session: ScoringSession) -> None:
-    """Refuse a model that the inequality does not speak of, before anything is run.
-
-    Raises:
-        CriterionError: as :func:`measure_bound`, or a session that works layer by layer.
-    """
+    """Refuse a model that the inequality does not speak of, before anything is run."""
     layout = session.layout
     if session.layer_by_layer:
         hint = f"leave out {named('layer_by_layer')}"

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm.analysis import comparison
-from gatenorm.analysis import cross_check as checking
 from gatenorm.analysis import curve as curves
 from gatenorm.analysis.latency import LatencyProbe
 from gatenorm.api.evaluating import jobs_of_one
@@ -100,7 +99,7 @@ def cross_check(
     """
     opened = session(model)
     count = layers if layers is not None else count_for_share(0.2, len(opened.layout.attention_layers))
-    return checking.cross_check(opened, scores, count, protect=protect, calibration=calibration, progress=progress)
+    return comparison.cross_check(opened, scores, count, protect=protect, calibration=calibration, progress=progress)
 
 
 def compare(

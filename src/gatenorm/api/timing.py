@@ -16,9 +16,8 @@ from gatenorm.records.machine import Machine
 from gatenorm.speed.measure import bench as measuring
 from gatenorm.speed.measure.profile_report import profile_model
 from gatenorm.speed.measure.variants import Variant
-from gatenorm.speed.predict.machines import THIS, machines
+from gatenorm.speed.predict.machines import THIS, machines, with_overheads
 from gatenorm.speed.predict.machines import machine as machine_named
-from gatenorm.speed.predict.overheads import with_overheads
 
 _ATTENTIONS = ("sdpa", "eager")
 

@@ -33,15 +33,15 @@ def command(
     with console.progress_bar("comparing criteria", "steps") as progress:
         found = api.compare(session, criteria, calibration=tokens, bound=bound, seed=how["seed"], progress=progress)
     if plot:
-        from gatenorm.report.figures.agreement import plot_agreement
+        from gatenorm.report.figures.rankings import plot_agreement
 
         plot_agreement(found, plot)
     if selection:
-        from gatenorm.report.figures.selection import plot_selection
+        from gatenorm.report.figures.rankings import plot_selection
 
         plot_selection(found.scores, selection)
     if heads:
-        from gatenorm.report.figures.heads import plot_heads
+        from gatenorm.report.figures.rankings import plot_heads
 
         plot_heads(api.score(session.layout, "gate-norm-heads"), heads)
     console.deliver(json, found, lambda: show(found))

@@ -81,7 +81,7 @@ def command(
 
         plot_curve(found, plot)
     if pareto:
-        from gatenorm.report.figures.pareto import plot_pareto
+        from gatenorm.report.figures.curve import plot_pareto
 
         plot_pareto(found, pareto)
     console.deliver(json, found, lambda: show(found))

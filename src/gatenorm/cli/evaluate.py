@@ -68,7 +68,7 @@ def command(
     if json:
         console.write_json(json, [_for_file(record, items) for record in records])
     if plot is not None:
-        from gatenorm.report.figures.retrieval import plot_retrieval
+        from gatenorm.report.figures.evaluations import plot_retrieval
 
         plot_retrieval(records, plot)
     if json != "-":

@@ -25,7 +25,7 @@ def command(
 ) -> None:
     """Score every sublayer of MODEL, attention by default and from weights alone; the lowest are removed first."""
     from gatenorm import api
-    from gatenorm.analysis.clusters import late_cluster
+    from gatenorm.analysis.diagnostics import late_cluster
     from gatenorm.cli.tables.scores import show
 
     tokens = checks.tokens(how, how["documents"])
@@ -51,7 +51,7 @@ def command(
             checked = api.cross_check(session, scores, calibration=tokens, progress=progress)
     cluster = late_cluster(scores)
     if plot:
-        from gatenorm.report.figures.scores import plot_scores
+        from gatenorm.report.figures.rankings import plot_scores
 
         plot_scores(scores, plot, marked=cluster.members)
     data = to_json(scores) | ({"cross_check": to_json(checked)} if checked else {})

@@ -67,9 +67,6 @@ def score_all(
         kind: which sublayers; by default what each criterion ranks first of all, which must say something of attention.
         seed: of the criterion ``random``.
         backend: of weight-only criteria.
-
-    Raises:
-        CriterionError, CalibrationError, CheckpointError, MissingExtraError: as ``ScoringSession.prepare``.
     """
     for spec in specs:
         kinds = criterion(spec.name).kinds

@@ -46,11 +46,7 @@ def reads_weights_only(name: str) -> bool:
 
 
 def weight_criterion(name: str) -> WeightCriterion | None:
-    """The criterion, where it is one that needs no tokens.
-
-    Raises:
-        CriterionError: as :func:`criterion`.
-    """
+    """The criterion, where it is one that needs no tokens."""
     found = criterion(name)
     return found if isinstance(found, WeightCriterion) else None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from gatenorm.analysis.agreement import label
-from gatenorm.analysis.cross_check import held_against
+from gatenorm.analysis.comparison import held_against
 from gatenorm.audit.judge.gates import evaluate_gate, gates
 from gatenorm.audit.judge.search import ASSUMPTION, largest
 from gatenorm.audit.judge.selection import unstable

@@ -8,7 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from gatenorm.analysis.agreement import label
-from gatenorm.analysis.clusters import Cluster
+from gatenorm.analysis.diagnostics import Cluster
 from gatenorm.cli import console
 from gatenorm.cli.tables import table
 from gatenorm.criteria.registry import criterion

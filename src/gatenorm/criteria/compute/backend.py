@@ -1,4 +1,4 @@
-"""The two expensive primitives that the criteria are made of, and the choice of who computes them.
+"""The two expensive primitives that the criteria are made of, and the choice of what computes them.
 
 Everything else is float64 arithmetic on matrices of a head's size. NumPy is always there; PyTorch is imported (0.7 s)
 only where it pays: on an accelerator, or for the gate matrix of a wide model on a CPU with bfloat16 units.
@@ -40,6 +40,15 @@ class Backend(Protocol):
     def head_grams(self, projection: Projection, gain: npt.NDArray[np.float32] | None = None) -> Float64:
         """``W[h] diag(gain)^2 W[h]^T`` of every head: ``[heads, head_dim, head_dim]``, 1 being the default gain."""
         ...
+
+
+def paired_norms(grams: Float64, kv_grams: Float64) -> Float64:
+    """``|| A[h]^T B[g(h)] ||_F`` of every head from Gram matrices ``[heads, n, n]`` and ``[kv_heads, n, n]``."""
+    group = grams.shape[0] // kv_grams.shape[0]
+    energies = np.einsum("hij,hij->h", grams, np.repeat(kv_grams, group, axis=0))
+    # Rounding can take a norm of zero to a little below it.
+    norms: Float64 = np.sqrt(np.maximum(energies, 0.0))
+    return norms
 
 
 class AutoBackend:

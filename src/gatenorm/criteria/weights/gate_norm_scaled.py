@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gatenorm.criteria.compute.backend import Backend, Float64
-from gatenorm.criteria.compute.head_norms import paired_norms
+from gatenorm.criteria.compute.backend import Backend, Float64, paired_norms
 from gatenorm.criteria.criterion import WeightCriterion
 from gatenorm.errors import CriterionError
 from gatenorm.families import AttentionWeights

@@ -15,7 +15,7 @@ from gatenorm.checkpoint import TensorStore
 from gatenorm.checkpoint.dtypes import Float32, to_float32
 from gatenorm.errors import EvaluationError
 from gatenorm.exports.gguf.tensors import Tensor, tensors
-from gatenorm.exports.verify.rounding import ROUNDING
+from gatenorm.exports.verify.tolerances import ROUNDING
 from gatenorm.families import Layout
 
 # Architectures whose tensors have the names, the shapes and the order of rotary pairs that ``gguf_tensors`` knows.

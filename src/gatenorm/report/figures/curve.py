@@ -1,4 +1,4 @@
-"""Perplexity by number of removed sublayers: a line for each criterion, and the band of random choices."""
+"""Figures of curves: perplexity by number of removed sublayers, and quality against speed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from gatenorm.records.curve import Curve
-from gatenorm.report.figures.drawing import Figure, fitted, write_figure
+import altair as alt
+
+from gatenorm.errors import OutputError
+from gatenorm.records.curve import Curve, Line
+from gatenorm.report.figures.drawing import Chart, Figure, beside, fitted, write_figure
 from gatenorm.report.figures.series import Band, Point, Series, count_axis, log_axis, series_chart
 
 _TITLE = "perplexity per token (log scale)"
@@ -24,11 +27,7 @@ def curve_figure(series: Sequence[Series], band: Band | None = None, reference: 
 
 
 def plot_curve(curve: Curve, path: Path) -> None:
-    """Draw a curve into a .png, .svg or .html file.
-
-    Raises:
-        OutputError: as ``write_figure``.
-    """
+    """Draw a curve into a .png, .svg or .html file."""
     series = []
     for n, line in enumerate(curve.lines):
         points = tuple(
@@ -50,3 +49,63 @@ def plot_curve(curve: Curve, path: Path) -> None:
 def layers_text(layers: Sequence[int]) -> str:
     """The layers that a point lacks, for tooltips."""
     return f"layers {', '.join(map(str, sorted(layers)))}" if layers else "none"
+
+
+_PHASES = ("prefill", "decode")
+
+
+def tradeoff_figure(series: Sequence[Series]) -> Figure:
+    """The rise of perplexity in percent over the speed-up of prefill, a mark for each variant."""
+    x = alt.X("x:Q", title="prefill speed-up (×)", scale=alt.Scale(zero=False, padding=24))
+    y = alt.Y("y:Q", title="perplexity rise, %", scale=alt.Scale(zero=False, padding=24))
+    return lambda width: fitted(series_chart(series, x, y, width, joined=False), width, 340)
+
+
+def plot_pareto(curve: Curve, path: Path) -> None:
+    """Draw accuracy, or perplexity where no task was measured, against the speed-ups, into a .png, .svg or .html file.
+
+    Raises:
+        OutputError: speed was not measured, or as ``write_figure``.
+    """
+    if not curve.has("prefill_speedup"):
+        raise OutputError(
+            "speed-not-measured",
+            "cannot be drawn: speed was not measured",
+            field="pareto",
+            given=path,
+            hint="measure latency too",
+        )
+    accuracy = curve.has("accuracy")
+    panels = {phase: [_series(line, n, phase, accuracy) for n, line in enumerate(curve.lines)] for phase in _PHASES}
+    values = [float(p.y) for series in panels.values() for s in series for p in s.points]
+    y = log_axis(values, f"perplexity on {curve.data['name']} (log scale)")
+    if accuracy:
+        y = alt.Y("y:Q", title="mean accuracy on the tasks", scale=alt.Scale(zero=False))
+    how = curve.measured["latency"]
+    tokens = {"prefill": how["prompt_tokens"], "decode": how["new"]}
+
+    def panel(phase: str, width: int) -> Chart:
+        title = f"speed-up of {phase} ({tokens[phase]:,} tokens), times"
+        x = alt.X("x:Q", title=title, scale=alt.Scale(zero=False, padding=16))
+        return series_chart(panels[phase], x, y, width, sideways=True).properties(height=300)
+
+    title = f"{curve.model.name}: quality against speed, by number of attention sublayers removed"
+    write_figure(path, lambda width: beside([panel(phase, width) for phase in _PHASES], width), title, "pareto")
+
+
+def _series(line: Line, style: int, phase: str, accuracy: bool) -> Series:
+    values = line.figures["accuracy"] if accuracy else line.perplexity
+    speed, low, high = (line.figures[f"{phase}_speedup{end}"] for end in ("", "_low", "_high"))
+    points = [
+        Point(
+            x=speed[n],
+            y=values[n],
+            tip=f"{line.name}, {n} removed ({layers_text(line.removed[n])}): {values[n]:.4g} at {speed[n]:.3f} times",
+            low=low[n] if n else None,
+            high=high[n] if n else None,
+            label=str(n) if n else "",  # all lines begin at the unpruned model
+        )
+        for n in sorted(values)
+        if math.isfinite(values[n])
+    ]
+    return Series(line.name, tuple(points), style)

@@ -73,11 +73,7 @@ def check_format(path: Path, field: str = "plot") -> None:
 
 
 def write_figure(path: Path, figure: Figure, title: str, field: str = "plot", note: str = "") -> None:
-    """Draw into a .png, .svg or .html file, whole or not at all; the ``note`` is written below the title.
-
-    Raises:
-        OutputError: as :func:`check_format`, or the file cannot be written.
-    """
+    """Draw into a .png, .svg or .html file, whole or not at all; the ``note`` is written below the title."""
     check_format(path, field)
     if path.suffix.lower() == ".html":
         write_text(path, _page(figure, title, note))

@@ -15,11 +15,7 @@ _TASKS = "tasks"
 
 
 def plot_study(study: Study, path: Path) -> None:
-    """Draw a study into a .png, .svg or .html file: a panel for each text, and one for the tasks.
-
-    Raises:
-        OutputError: as ``write_figure``.
-    """
+    """Draw a study into a .png, .svg or .html file: a panel for each text, and one for the tasks."""
     panels = [name for name in (HELD_OUT, OTHER) if name in study.dense] + ([_TASKS] if study.tasks else [])
     title = f"{study.model.name}: before and after recovery"
     note = f"dotted: the dense model; grey: perplexity within {TOLERANCE:.0%} of it"

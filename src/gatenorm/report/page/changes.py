@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gatenorm.findings import Change
-from gatenorm.report.figures.changes import changes_figure
+from gatenorm.report.figures.evaluations import changes_figure
 from gatenorm.report.figures.series import Point, Series
 from gatenorm.report.page.blocks import Cell, Chart, Column, Row, Table, numeric
 from gatenorm.report.page.wording import NONE, fixed, percent, span

@@ -8,8 +8,7 @@ from gatenorm.findings import retrieval
 from gatenorm.records import Evidence
 from gatenorm.records.audit import Audit, AuditedVariant
 from gatenorm.records.evidence import Positions, Retrieval, of_type
-from gatenorm.report.figures.positions import positions_figure
-from gatenorm.report.figures.retrieval import RetrievalMap, retrieval_figure
+from gatenorm.report.figures.evaluations import RetrievalMap, positions_figure, retrieval_figure
 from gatenorm.report.page import audit_view as measured
 from gatenorm.report.page.audit_view import title
 from gatenorm.report.page.blocks import Block, Chart, Charts, Column, Section, Table, Text, numeric

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from gatenorm.findings import Change, divergence, perplexities, refusals, tasks
 from gatenorm.records.audit import CANDIDATE, Audit, AuditedVariant
 from gatenorm.records.evidence import Comparison, Refusal, Workload, kind_of, of_type
-from gatenorm.report.figures.curve import curve_figure
-from gatenorm.report.figures.pareto import tradeoff_figure
+from gatenorm.report.figures.curve import curve_figure, tradeoff_figure
 from gatenorm.report.figures.series import Point, Series
 from gatenorm.report.page import audit_view as measured
 from gatenorm.report.page.audit_view import title

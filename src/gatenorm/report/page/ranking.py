@@ -7,10 +7,13 @@ from itertools import combinations
 from gatenorm.analysis.agreement import BUDGETS, agree, by_layer, label
 from gatenorm.records import Scores, spans
 from gatenorm.records.audit import Audit, AuditedVariant
-from gatenorm.report.figures.agreement import agreement_figure
-from gatenorm.report.figures.removed import removed_figure
-from gatenorm.report.figures.scores import scores_figure
-from gatenorm.report.figures.selection import removed_from, selection_figure
+from gatenorm.report.figures.rankings import (
+    agreement_figure,
+    removed_figure,
+    removed_from,
+    scores_figure,
+    selection_figure,
+)
 from gatenorm.report.page.audit_view import candidates, chosen, comparisons, title
 from gatenorm.report.page.blocks import Block, Cell, Chart, Charts, Column, Section, Table, Text, numeric
 from gatenorm.report.page.wording import duration, fixed, number, size

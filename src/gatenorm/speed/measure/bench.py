@@ -167,11 +167,7 @@ def described(case: Case, setting: Setting, **more: Any) -> SpeedProtocol:
 
 
 def check(engine: Engine, variants: Sequence[Variant]) -> None:
-    """Refuse an engine that is not there or reads something else, before anything is loaded.
-
-    Raises:
-        EvaluationError, MissingExtraError: as said.
-    """
+    """Refuse an engine that is not there or reads something else, before anything is loaded."""
     engine.check_installed()
     for variant in variants:
         if variant.form not in engine.reads:

@@ -207,11 +207,7 @@ def forecasts(
     dtype: str | None = None,
     kind: str = ATTENTION,
 ) -> list[Forecast]:
-    """One forecast for every number of sublayers that can go: one attention and one MLP must stay.
-
-    Raises:
-        EvaluationError: as :func:`forecast`.
-    """
+    """One forecast for every number of sublayers that can go: one attention and one MLP must stay."""
     attentions, mlps = len(model.attention), len(model.mlp) - len(model.without_mlp)
     whole = len({*model.attention} - {*model.without_mlp})
     most = {ATTENTION: attentions - 1, MLP: mlps - 1, BLOCK: min(whole, attentions - 1, mlps - 1)}[kind]

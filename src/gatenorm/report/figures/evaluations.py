@@ -1,8 +1,8 @@
-"""Accuracy of retrieval by context length and depth, as a heat map."""
+"""Figures of evaluations: changes by task, accuracy of retrieval, loss by position."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,23 @@ from gatenorm.records import Evidence
 from gatenorm.records.evidence import Retrieval, of_type
 from gatenorm.report.figures.drawing import Chart, Figure, beside, fitted, write_figure
 from gatenorm.report.figures.grid import Tile, grid_chart
+from gatenorm.report.figures.palette import SERIES
+from gatenorm.report.figures.series import SOLID, Point, Series, series_chart
+
+
+def changes_figure(series: Sequence[Series], unit: str) -> Figure:
+    """What lies left of zero was lost; each point's ``y`` is the name of its task."""
+    # A variant may lack a task that others were given.
+    names = list(dict.fromkeys(str(p.y) for s in series for p in s.points))
+    x = alt.X("x:Q", title=f"change, {unit}")
+    axis = alt.Axis(grid=True, tickBand="extent", labelLimit=170)
+    y = alt.Y("y:N", title=None, sort=names, scale=alt.Scale(domain=names), axis=axis)
+    order = alt.YOffset("series:N", sort=[s.name for s in series])
+    height = max(34, 14 * len(series)) * len(names)
+    return lambda width: fitted(
+        series_chart(series, x, y, width, joined=False, sideways=True, reference=0, offset=order), width, height
+    )
+
 
 _SCALE = alt.Scale(scheme="cividis", domain=[0, 1])  # made to look alike to colour-blind readers
 
@@ -80,3 +97,24 @@ def _chart(found: RetrievalMap, width: int) -> Chart:
     return grid_chart(
         tiles, width, x="context, tokens", y="depth of the fact", row_height=34, text_width=34, scale=scale
     )
+
+
+def positions_figure(buckets: Sequence[str], losses: Mapping[str, Sequence[float | None]]) -> Figure:
+    """Mean losses in nats by the number of tokens before the predicted one; the first model is the unpruned one."""
+    series = [
+        Series(
+            name=name,
+            points=tuple(
+                Point(bucket, loss, f"{name}: {loss:.3f} nats after {bucket} tokens")
+                for bucket, loss in zip(buckets, values, strict=True)
+                if loss is not None
+            ),
+            style=len(SERIES) - 1 if n == 0 else n - 1,
+            dash=(2, 3) if n == 0 else SOLID,
+        )
+        for n, (name, values) in enumerate(losses.items())
+    ]
+    axis = alt.Axis(labelAngle=0, labelOverlap=True)
+    x = alt.X("x:N", title="tokens before the predicted one", sort=list(buckets), axis=axis)
+    y = alt.Y("y:Q", title="loss, nats per token", scale=alt.Scale(zero=False))
+    return lambda width: fitted(series_chart(series, x, y, width), width, 300)

@@ -1,0 +1,172 @@
+"""Figures of rankings: scores by layer, values by head, the layers that criteria select, and how far they agree."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import altair as alt
+
+from gatenorm.analysis.agreement import BUDGETS, by_layer, label
+from gatenorm.errors import OutputError
+from gatenorm.records import Scores
+from gatenorm.records.rankings import RankingComparison
+from gatenorm.report.figures.drawing import Figure, fitted, write_figure
+from gatenorm.report.figures.grid import Tile, grid_chart
+from gatenorm.report.figures.palette import BARS, INK, MARKED, NEGATIVE, ON_COLOUR, PAPER, POSITIVE, SHADES
+from gatenorm.surgery.planning import count_for_share
+
+
+def scores_figure(scores: Scores, marked: Collection[int] = (), meaning: str = "weak late cluster") -> Figure:
+    """A bar for each layer by its original number; ``meaning`` says why the ``marked`` ones stand out."""
+
+    def kind(layer: int) -> str:
+        return meaning if layer in marked else "other layers"
+
+    rows = [
+        {"layer": s.layer, "score": s.score, "kind": kind(s.layer), "tip": f"layer {s.layer}: {s.score:.5g}"}
+        for s in scores.layers
+    ]
+    kinds = alt.Scale(domain=[meaning, "other layers"], range=[MARKED, BARS])
+    key = alt.Legend(title=None, orient="top") if marked else None
+    # An outline too, so that marked bars differ without colour.
+    outline = alt.Scale(domain=[meaning, "other layers"], range=[INK, BARS])
+    bars = (
+        alt.Chart(alt.InlineData(rows))
+        .mark_bar(strokeWidth=1.5)
+        .encode(
+            alt.X("layer:O", title="layer (original number)", axis=alt.Axis(labelAngle=0, labelOverlap=True)),
+            alt.Y("score:Q", title=f"{scores.criterion} (low: removed first)"),
+            alt.Color("kind:N", scale=kinds, legend=key),
+            alt.Stroke("kind:N", scale=outline, legend=key),
+            alt.Description("tip:N"),
+        )
+    )
+    return lambda width: fitted(bars, width, 260)
+
+
+def plot_scores(scores: Scores, path: Path, marked: Collection[int] = ()) -> None:
+    """Draw scores into a .png, .svg or .html file."""
+    write_figure(path, scores_figure(scores, marked), f"{scores.model.name}: {scores.criterion} by layer")
+
+
+def plot_heads(scores: Scores, path: Path) -> None:
+    """Draw a criterion's values head by head (a column a layer, a row a head) into a .png, .svg or .html file.
+
+    Raises:
+        OutputError: the criterion has no values per head, or as ``write_figure``.
+    """
+    if not all(layer.heads for layer in scores.layers):
+        raise OutputError(
+            "no-head-values",
+            "has no values per head",
+            field="criterion",
+            given=label(scores),
+            hint="score by gate-norm-heads",
+        )
+    heads = max(len(layer.heads) for layer in scores.layers)
+    tiles = [
+        Tile(
+            str(layer.layer),
+            str(head),
+            f"layer {layer.layer}, head {head}: {layer.heads[head]:.5g}",
+            value=layer.heads[head],
+        )
+        for head in range(heads)
+        for layer in scores.layers
+    ]
+    legend = alt.Legend(title=f"{label(scores)} (no unit)", titleLimit=300, orient="top", gradientLength=200)
+    scale = alt.Color("value:Q", scale=alt.Scale(scheme="cividis"), legend=legend)
+    height = 22 if heads <= 16 else 12
+
+    write_figure(
+        path,
+        lambda width: fitted(
+            grid_chart(tiles, width, x="layer (original number)", y="query head", row_height=height, scale=scale), width
+        ),
+        f"{scores.model.name}: {label(scores)} of every head",
+        "heads",
+    )
+
+
+def removed_from(scores: Scores, layers: Sequence[int]) -> list[int]:
+    """For every layer the index of the smallest budget that removes it; ``len(BUDGETS)`` for those kept."""
+    counts = [count_for_share(share, len(layers)) for share in BUDGETS]
+    place = {layer: n for n, layer in enumerate(scores.ranking)}
+    return [next((n for n, count in enumerate(counts) if place[layer] < count), len(counts)) for layer in layers]
+
+
+def selection_figure(rankings: Sequence[Scores]) -> Figure:
+    """Which layers every ranking removes at 10, 20, 40 and 50 %; the darker, the sooner."""
+    layers = sorted(by_layer(rankings[0]))
+    tiles = []
+    for scores in rankings:
+        for layer, n in zip(layers, removed_from(scores, layers), strict=True):
+            kept = n == len(BUDGETS)
+            fate = f"kept at {BUDGETS[-1]:.0%}" if kept else f"removed from {BUDGETS[n]:.0%}"
+            tiles.append(
+                Tile(
+                    column=str(layer),
+                    row=label(scores),
+                    tip=f"{label(scores)}, layer {layer}: {fate}",
+                    colour=PAPER if kept else SHADES[n],
+                    text="" if kept else f"{100 * BUDGETS[n]:.0f}",
+                    ink=ON_COLOUR if n < 2 else INK,
+                )
+            )
+    title = "layer (original number); in cells the budget in % from which it is removed, empty cells are kept"
+    return lambda width: fitted(grid_chart(tiles, width, x=title if width > 600 else "layer", text_width=18), width)
+
+
+def plot_selection(rankings: Sequence[Scores], path: Path) -> None:
+    """Draw the selection diagram into a .png, .svg or .html file."""
+    title = f"{rankings[0].model.name}: which attention sublayers each criterion removes"
+    write_figure(path, selection_figure(rankings), title, "selection")
+
+
+def removed_figure(layers: Sequence[int], removed: Mapping[str, Collection[int]]) -> Figure:
+    """A row for each named variant; ``removed`` holds the layers that it lacks."""
+    tiles = [
+        Tile(
+            column=str(layer),
+            row=name,
+            tip=f"{name}, layer {layer}: {'removed' if layer in gone else 'kept'}",
+            colour=MARKED if layer in gone else PAPER,
+        )
+        for name, gone in removed.items()
+        for layer in layers
+    ]
+    return lambda width: fitted(grid_chart(tiles, width, x="layer"), width)
+
+
+def agreement_figure(names: Sequence[str], matrix: Sequence[Sequence[float | None]]) -> Figure:
+    """Rank correlations, row by column: the stronger the colour, the further from 0; orange is negative."""
+    tiles = [
+        Tile(
+            column=column,
+            row=row,
+            tip=f"{row}, {column}: {_text(value, 3)}",
+            colour=PAPER if value is None else NEGATIVE if value < 0 else POSITIVE,
+            opacity=1.0 if value is None else 0.55 * abs(value),  # so that the numbers stay legible on light and dark
+            text=_text(value, 2),
+        )
+        for row, values in zip(names, matrix, strict=True)
+        for column, value in zip(names, values, strict=True)
+    ]
+    return lambda width: fitted(
+        grid_chart(tiles, width, x="Spearman's rank correlation", row_height=34, text_width=36),
+        min(width, 160 + 90 * len(names)),
+    )
+
+
+def _text(value: float | None, places: int) -> str:
+    return "–" if value is None else f"{value:+.{places}f}".replace("-", "−")
+
+
+def plot_agreement(comparison: RankingComparison, path: Path) -> None:
+    """Draw Spearman's rank correlation of every two criteria into a .png, .svg or .html file."""
+    names = [label(scores) for scores in comparison.scores]
+    known = {(a.first, a.second): a.spearman for a in comparison.agreements}
+    matrix = [[1.0 if a == b else known.get((a, b), known.get((b, a))) for b in names] for a in names]
+    title = f"{comparison.model.name}: rank correlation of {len(comparison.scores[0].layers)} layers"
+    write_figure(path, agreement_figure(names, matrix), title)
