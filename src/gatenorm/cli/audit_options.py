@@ -30,7 +30,7 @@ Given = Mapping[str, Any]
 
 def _settings(*modules: ModuleType) -> dict[str, Any]:
     """The annotations of all options with keys, by parameter."""
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for module in modules:
         for hint in vars(module).values():
             kind, *notes = get_args(hint) if hasattr(hint, "__metadata__") else (None,)
@@ -40,8 +40,8 @@ def _settings(*modules: ModuleType) -> dict[str, Any]:
                 text = option.shown or partial(_default, option.keys[0])
                 for reader in (note for note in notes if isinstance(note, Reader)):
                     kind = Annotated[kind, reader]
-                found[name] = Annotated[kind | None, replace(option, panel=panel, default=None, shown=text)]
-    return found
+                settings[name] = Annotated[kind | None, replace(option, panel=panel, default=None, shown=text)]
+    return settings
 
 
 def _default(key: str) -> str:
@@ -65,40 +65,43 @@ def overlay(given: Given) -> dict[str, dict[str, Any]]:
     Raises:
         AuditError: ``documents`` or ``window`` without ``data``.
     """
+    given = _without_none(given)
     sections: dict[str, dict[str, Any]] = {}
 
     def put(key: str, value: Any) -> None:
         section, _, name = key.partition(".")
         sections.setdefault(section, {})[name] = value
 
-    about_texts = {name: given.get(name) for name in ("documents", "window", "limit")}
     for name, value in given.items():
-        if value is None or name in ("data", "documents", "window", "gate"):
-            continue
-        for key in _DECLARED[name].keys:
-            put(key, value)
-    for gate, limit in given.get("gate") or ():
+        if name not in ("data", "documents", "window", "gate"):
+            for key in _DECLARED[name].keys:
+                put(key, value)
+    for gate, limit in given.get("gate", ()):
         put(f"gates.{gate}", limit)
-    if given.get("max_perplexity_rise") is not None:
+    if "max_perplexity_rise" in given:
         put("search.gate", "perplexity-rise")
     if given.get("engine") == ("none",):
         put("speed.engines", [])
-    if given.get("recover_data") is not None and given.get("recover") is None:
+    if "recover_data" in given and "recover" not in given:
         put("recovery.enabled", True)
     if given.get("data"):
-        put("evaluation.texts", [{"data": text} | _protocol(text, about_texts) for text in given["data"]])
-    else:
-        for name in ("documents", "window"):
-            if given.get(name) is not None:
-                hint = f"give {named('data')} too, or write both into {named('config')}"
-                raise AuditError("data-missing", "is about texts", field=name, hint=hint)
+        put("evaluation.texts", [_text(data, given) for data in given["data"]])
+        return sections
+    for name in ("documents", "window"):
+        if name in given:
+            hint = f"give {named('data')} too, or write both into {named('config')}"
+            raise AuditError("data-missing", "is about texts", field=name, hint=hint)
     return sections
 
 
-def _protocol(text: str, given: Given) -> dict[str, Any]:
-    """How a text is read; WikiText-2 has a protocol of its own, without a separator."""
-    dropped = ("documents",) if text.startswith("wikitext2") else ()
-    return {name: value for name, value in given.items() if value is not None and name not in dropped}
+def _without_none(given: Given) -> Given:
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _text(data: str, given: Given) -> dict[str, Any]:
+    """A text with its protocol; WikiText-2 has one of its own, without a separator."""
+    names = ("window", "limit") if data.startswith("wikitext2") else ("documents", "window", "limit")
+    return {"data": data, **{name: given[name] for name in names if name in given}}
 
 
 def namer(given: Given, config: Path | None) -> Callable[[str], str]:
@@ -106,19 +109,20 @@ def namer(given: Given, config: Path | None) -> Callable[[str], str]:
 
     Without a file, keys that no option set are named by the option that would.
     """
+    given = _without_none(given)
     flags = {
         key: option.flags[-1].partition("/")[0]
         for name, option in reversed(_DECLARED.items())  # of several options for one key, the first names it
-        if given.get(name) is not None or config is None
+        if name in given or config is None
         for key in option.keys
         if key != "gates"
     }
-    for name, shown in (("max_perplexity_rise", "search.gate"), ("search", "search.gate")):
-        if given.get(name) is not None:
-            flags[shown] = _DECLARED[name].flags[-1]
-    if given.get("max_perplexity_rise") is None:
+    for name in ("max_perplexity_rise", "search"):
+        if name in given:
+            flags["search.gate"] = _DECLARED[name].flags[-1]
+    if "max_perplexity_rise" not in given:
         flags.pop("gates.perplexity-rise", None)
-    flags |= {f"gates.{gate}": f"--gate {gate}" for gate, _ in given.get("gate") or ()}
+    flags |= {f"gates.{gate}": f"--gate {gate}" for gate, _ in given.get("gate", ())}
 
     def name_of(field: str) -> str:
         key = field.partition("[")[0]

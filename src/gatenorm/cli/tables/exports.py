@@ -59,7 +59,7 @@ def show_verdict(verdict: Verdict, exported: Path, layout: Layout) -> None:
             f"{len(layout.attention_layers)} of {layout.layers} layers kept their attention"
         )
     else:
-        console.say("cache: this engine does not tell how many layers it keeps keys and values for")
+        console.say("cache: this engine does not report how many layers it keeps keys and values for")
     for fault in verdict.faults:
         console.warn(fault)
     console.say("DIFFERENT" if verdict.faults else "the same")

@@ -62,7 +62,7 @@ def _times(timings: Sequence[Speed]) -> Any:
                 _with_spread(timing.prefill.seconds, scale=1000),
                 f"{1000 * first.median:,.4g}",
                 _with_spread(timing.decode_tokens_per_second),
-                *("not told" if size is None else console.bytes_for_people(size) for size in sizes),
+                *("unknown" if size is None else console.bytes_for_people(size) for size in sizes),
             ]
         rows.add_row(timing.protocol.case, timing.protocol.label, *cells)
     return rows
