@@ -14,8 +14,8 @@ import gatenorm
 from gatenorm.api import open_model
 from gatenorm.engines import Continuation
 from gatenorm.exports.gguf import writer as gguf
+from gatenorm.exports.registry import Variant
 from gatenorm.models import loading as reference
-from gatenorm.speed.measure.variants import Variant
 from tests.export import gguf_models
 
 pytest.importorskip("gguf")

@@ -16,9 +16,8 @@ from safetensors.torch import load_file, save_file
 import gatenorm
 from gatenorm.errors import OutputError
 from gatenorm.exports.nemotron.tensors import ffn_mult
-from gatenorm.exports.registry import Exported, export_form
+from gatenorm.exports.registry import Exported, Variant, export_form
 from gatenorm.records import Edits
-from gatenorm.speed.measure.variants import Variant
 from tests import tiny_models
 from tests.export import llama_like_models as models
 from tests.export.llama_like_models import CASES, DROPS, LAYERS

@@ -15,12 +15,12 @@ from gatenorm.api import open_model, plan, prune
 from gatenorm.engines import Case, Setting, SkippedError, engine_named, engines_that
 from gatenorm.engines.transformers.timed import TransformersTimed
 from gatenorm.errors import EvaluationError, GatenormError, MissingExtraError
+from gatenorm.exports.registry import Variant
 from gatenorm.models import memory
 from gatenorm.models.architecture import Architecture
 from gatenorm.records import Edits, from_json, to_json
 from gatenorm.records.evidence import Speed
 from gatenorm.speed.measure.bench import Protocol, bench, cases, check, newly_removed
-from gatenorm.speed.measure.variants import Variant
 from gatenorm.speed.measure.worker import Worker
 from gatenorm.speed.predict.machines import machines
 from tests.errors import refused

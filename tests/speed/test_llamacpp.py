@@ -15,9 +15,9 @@ import json
 from gatenorm.engines import Case, Setting, engine_named
 from gatenorm.engines.llamacpp import timed as llamacpp
 from gatenorm.errors import CheckpointError, GatenormError
+from gatenorm.exports.registry import Variant
 from gatenorm.records import Edits
 from gatenorm.speed.measure.bench import Protocol, bench
-from gatenorm.speed.measure.variants import Variant
 from tests.speed import gguf_files
 
 

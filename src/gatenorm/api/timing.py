@@ -9,13 +9,13 @@ from pathlib import Path
 from gatenorm.api.opening import ModelLike, open_model
 from gatenorm.engines import Setting, engine_named
 from gatenorm.errors import EvaluationError, did_you_mean
+from gatenorm.exports.registry import Variant
 from gatenorm.models.loading import check_hardware
 from gatenorm.progress import Progress
 from gatenorm.records.evidence.speed import Profile, Speed
 from gatenorm.records.machine import Machine
 from gatenorm.speed.measure import bench as measuring
 from gatenorm.speed.measure.profile_report import profile_model
-from gatenorm.speed.measure.variants import Variant
 from gatenorm.speed.predict.machines import THIS, machines, with_overheads
 from gatenorm.speed.predict.machines import machine as machine_named
 

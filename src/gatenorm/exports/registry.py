@@ -17,9 +17,8 @@ from gatenorm.extensions import Extension, extension, extensions
 from gatenorm.families import Layout
 from gatenorm.files import check_apart, check_new_directory, check_new_file
 from gatenorm.progress import Progress
+from gatenorm.records import Edits, ModelIdentity
 from gatenorm.surgery.operation import unexportable
-
-__all__ = ["Export", "Exported", "Progress", "export_form", "export_forms", "known"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,46 @@ class Exported:
 
     nbytes: int
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A model that an engine can serve, whatever form it lies in.
+
+    Attributes:
+        form: ``transformers``, or the name of an export form.
+        edits: what was edited, in original layers.
+        context: the most tokens that it takes, where its files say so.
+        layout: what gatenorm understood of it; ``None`` for forms that it only writes.
+    """
+
+    path: Path
+    form: str
+    identity: ModelIdentity
+    edits: Edits
+    context: int | None
+    layout: Layout | None = None
+
+    @property
+    def name(self) -> str:
+        return self.identity.name
+
+    @classmethod
+    def of(cls, layout: Layout) -> Variant:
+        """A transformers directory, dense or pruned."""
+        directory, context = layout.checkpoint.directory, layout.context
+        return cls(directory, "transformers", layout.identity(), layout.edits, context, layout)
+
+    @classmethod
+    def exported(cls, path: Path) -> Variant | None:
+        """What ``export`` wrote at ``path``; ``None`` where it is something else.
+
+        Raises:
+            CheckpointError, EvaluationError: what lies there is damaged, or no language model's.
+            MissingExtraError: the package that reads the form is not installed.
+        """
+        form = form_at(path)
+        return None if form is None else form.read(path)
 
 
 class _Module(Protocol):
@@ -40,6 +79,12 @@ class _Module(Protocol):
     def write(self, layout: Layout, out: Path, *, dtype: str, progress: Progress | None) -> Exported:
         """Write it, whole or not at all."""
 
+    def recognises(self, path: Path) -> bool:
+        """Whether a file or directory is of this form."""
+
+    def read(self, path: Path) -> Variant:
+        """What it says of itself."""
+
 
 @dataclass(frozen=True)
 class Export:
@@ -50,7 +95,8 @@ class Export:
         engines: those that serve it unpatched.
         dtypes: the types that it can be written in; ``auto`` keeps what is stored.
         is_file: whether it is one file or a directory.
-        module: the module that writes it, with the functions ``obstacles``, ``remarks`` and ``write``.
+        module: the module that writes it, with the functions ``obstacles``, ``remarks`` and ``write``; what is to be
+            timed and verified needs ``recognises`` and ``read`` too, which say what an engine will find at a path.
         name: set by the registry.
     """
 
@@ -100,6 +146,12 @@ class Export:
             raise OutputError("not-exportable", problem)
         return self._module.write(layout, out, dtype=dtype, progress=progress)
 
+    def recognises(self, path: Path) -> bool:
+        return hasattr(self._module, "recognises") and self._module.recognises(path)
+
+    def read(self, path: Path) -> Variant:
+        return self._module.read(path)
+
     @property
     def _module(self) -> _Module:
         # Imported when it is used: writers bring packages of their own.
@@ -124,3 +176,8 @@ def export_form(name: str) -> Export:
 def export_forms() -> list[Export]:
     """All forms."""
     return [export_form(name) for name in known()]
+
+
+def form_at(path: Path) -> Export | None:
+    """The form of what lies at ``path``."""
+    return next((form for form in export_forms() if form.recognises(path)), None)

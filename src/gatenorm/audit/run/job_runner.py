@@ -105,8 +105,8 @@ class JobRunner:
 
 def _time(job: Time) -> Result:
     from gatenorm.engines import Setting, engine_named
+    from gatenorm.exports.registry import Variant
     from gatenorm.speed.measure.bench import Protocol, bench, cases, labels_of
-    from gatenorm.speed.measure.variants import Variant
 
     baseline, *others = [
         Variant.exported(Path(path)) or Variant.of(api.open_model(path)) for path in (job.model, *job.variants)

@@ -26,15 +26,6 @@ if TYPE_CHECKING:
 _PLAIN = {"F32", "F16", "BF16"}
 
 
-def quantised(path: Path) -> bool:
-    """Whether a file holds tensors of less than 16 bits.
-
-    Raises:
-        CheckpointError: it is no whole GGUF file.
-    """
-    return _few_bits(GgufStore(path))
-
-
 def hold(path: Path, layout: Layout, model: PreTrainedModel) -> Compared | None:
     """Hold a file's tensors against those of ``layout``; where it is quantised, ``model`` gets the right ones of them.
 

@@ -7,23 +7,27 @@ out, and the others move up. Stock engines read the file.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gatenorm.checkpoint.formats.gguf.header import ALIGNMENT, read_header
-from gatenorm.errors import GatenormError, MissingExtraError
+from gatenorm.checkpoint.formats.gguf.metadata import kv_heads, read_model
+from gatenorm.errors import EvaluationError, GatenormError, MissingExtraError
 from gatenorm.exports import llama_like
 from gatenorm.exports.gguf.tensors import FORM, NO_MLP, Tensor, file_type, hidden, tensors, written
 from gatenorm.exports.gguf.tokenizer import Tokenizer, tokenizer
 from gatenorm.exports.gguf.types import check_quantiser
-from gatenorm.exports.registry import Exported, Progress
+from gatenorm.exports.registry import Exported, Variant
 from gatenorm.families import Layout
 from gatenorm.families.family import positive, value
 from gatenorm.files import check_new_file, new_file
-from gatenorm.records import ATTENTION, spans
+from gatenorm.progress import Progress
+from gatenorm.records import ATTENTION, REMOVE, Edits, ModelIdentity, spans
 from gatenorm.surgery.operation import export_entries
 
 if TYPE_CHECKING:
@@ -91,6 +95,52 @@ def write(layout: Layout, out: Path, *, dtype: str = "auto", progress: Progress 
                         progress(done, total)
             file.write(bytes(-file.tell() % ALIGNMENT))
     return Exported(out.stat().st_size, tuple(_notes(layout, words, parts, dtype)))
+
+
+def recognises(path: Path) -> bool:
+    """Whether it is a GGUF file, by its name or its first bytes.
+
+    Raises:
+        EvaluationError: it cannot be read.
+    """
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return path.suffix.lower() == ".gguf" or file.read(4) == b"GGUF"
+    except OSError as error:
+        raise EvaluationError("export-unreadable", f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def read(path: Path) -> Variant:
+    """What a GGUF file says of the model in it.
+
+    Raises:
+        CheckpointError, EvaluationError: it is damaged, or no language model's.
+        MissingExtraError: gguf is not installed.
+    """
+    if find_spec("gguf") is None:
+        raise MissingExtraError("reading GGUF files", "gguf", "gguf")
+    fields = read_model(path)
+    architecture = str(fields["general.architecture"])
+    layers, context = int(fields[f"{architecture}.block_count"]), int(fields[f"{architecture}.context_length"])
+    edits = Edits.of(ATTENTION, (i for i, count in enumerate(kv_heads(fields)) if count == 0))
+    if EDITS_KEY in fields:
+        edits = _edits(path, fields[EDITS_KEY])
+        # Blocks that are gone altogether are not in the file.
+        layers += sum(all(edit.operation == REMOVE for edit in edits.at(layer)) for layer in edits.blocks)
+    with path.open("rb") as file:
+        begin = hashlib.sha256(file.read(1 << 20)).hexdigest()  # the header: its keys, names and shapes
+    identity = ModelIdentity(path.name, architecture, layers, begin, {path.name: path.stat().st_size})
+    return Variant(path, FORM, identity, edits, context)
+
+
+def _edits(path: Path, text: Any) -> Edits:
+    try:
+        return Edits.from_json(json.loads(text))
+    except (TypeError, ValueError) as error:
+        problem = f"{path}: {EDITS_KEY} is {text!r:.80} ({error})"
+        raise EvaluationError("gguf-edits-unreadable", problem, expected="a list of edits") from None
 
 
 def stored_types(path: Path) -> set[str]:

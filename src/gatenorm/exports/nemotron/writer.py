@@ -19,16 +19,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gatenorm.checkpoint import open_store
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES
 from gatenorm.engines.vllm import plugin
-from gatenorm.errors import FamilyError
+from gatenorm.errors import EvaluationError, FamilyError
 from gatenorm.exports import llama_like
 from gatenorm.exports.nemotron import tensors
-from gatenorm.exports.registry import Exported, Progress
+from gatenorm.exports.registry import Exported, Variant
 from gatenorm.families import Layout, Rotary
 from gatenorm.families.family import value
 from gatenorm.files import new_directory, write_json
-from gatenorm.records import ATTENTION, MLP
+from gatenorm.progress import Progress
+from gatenorm.records import ATTENTION, MLP, Edits, ModelIdentity
 from gatenorm.surgery.card import export_card
 from gatenorm.surgery.config import MODELLING_FILE, tokenizer_config
 from gatenorm.surgery.disk import carry_over
@@ -76,6 +78,38 @@ def write(layout: Layout, out: Path, *, dtype: str, progress: Progress | None) -
         (temporary / "README.md").write_text(export_card(layout, "nemotron-nas", notes, carried), encoding="utf-8")
     links = (f"{name} is a link out of the checkpoint and was left out: copy it yourself" for name in left_out)
     return Exported(weights.size, (*notes, *links))
+
+
+def recognises(path: Path) -> bool:
+    """Whether it is a directory of this model type."""
+    return (path / "config.json").is_file() and open_store(path).config.get("model_type") == tensors.FORM
+
+
+def read(path: Path) -> Variant:
+    """What a directory says of the model in it.
+
+    Raises:
+        CheckpointError, EvaluationError: it is damaged, or does not describe its blocks.
+    """
+    checkpoint = open_store(path)
+    config = checkpoint.config
+    blocks = config.get("block_configs") or []
+    try:
+        edits = Edits.of(ATTENTION, (i for i, block in enumerate(blocks) if block["attention"]["no_op"]))
+        edits |= Edits.of(MLP, (i for i, block in enumerate(blocks) if block["ffn"]["no_op"]))
+    except (TypeError, KeyError):
+        problem = f"{path}/config.json: block_configs do not say what was removed"
+        raise EvaluationError("config-wrong", problem) from None
+    identity = ModelIdentity(
+        name=checkpoint.name,
+        model_type=tensors.FORM,
+        layers=len(blocks),
+        config_sha256=checkpoint.config_sha256,
+        files=checkpoint.files,
+        sample_sha256=checkpoint.sample_sha256(),
+    )
+    context = config.get("max_position_embeddings")
+    return Variant(path, tensors.FORM, identity, edits, context if isinstance(context, int) else None)
 
 
 def nemotron_config(layout: Layout) -> dict[str, Any]:

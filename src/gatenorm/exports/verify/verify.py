@@ -19,6 +19,7 @@ import numpy.typing as npt
 from gatenorm.checkpoint import open_store
 from gatenorm.engines import Continuation, Engine, GreedySession, engine_for
 from gatenorm.errors import EvaluationError, GatenormError
+from gatenorm.exports.registry import form_at
 from gatenorm.exports.verify.gguf_comparison import Compared
 from gatenorm.exports.verify.tolerances import EXACT, Limit, limit_for, tolerated
 from gatenorm.families import Layout
@@ -55,26 +56,19 @@ class Verdict:
 
 
 def form_of(path: Path) -> str:
-    """What lies at ``path``: ``gguf``, ``nemotron-nas`` or ``transformers``.
+    """The form of what lies at ``path``: an export form, or ``transformers``.
 
     Raises:
         EvaluationError: nothing that an engine here reads.
     """
-    if path.is_file():
-        try:
-            with path.open("rb") as file:
-                if path.suffix.lower() == ".gguf" or file.read(4) == b"GGUF":
-                    return "gguf"
-        except OSError as error:
-            raise EvaluationError("export-unreadable", f"{path} cannot be read: {error.strerror or error}") from None
-        raise EvaluationError(
-            "export-unknown", f"{path} is no export: expected a .gguf file or a directory with config.json"
-        )
-    if not path.is_dir():
-        raise EvaluationError(
-            "export-missing", f"{path} does not exist: expected a .gguf file or a directory with config.json"
-        )
-    return "nemotron-nas" if open_store(path).config.get("model_type") == "nemotron-nas" else "transformers"
+    form = form_at(path)
+    if form is not None:
+        return form.name
+    if path.is_dir():
+        open_store(path)  # which says what is missing of a model
+        return "transformers"
+    code, what = ("export-unknown", "is no export") if path.exists() else ("export-missing", "does not exist")
+    raise EvaluationError(code, f"{path} {what}", expected="a .gguf file or a directory with config.json")
 
 
 def verify(

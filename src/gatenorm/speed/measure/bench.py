@@ -13,13 +13,13 @@ from msgspec.structs import replace
 
 from gatenorm.engines import Case, Engine, Setting, TimedSession
 from gatenorm.errors import EvaluationError
+from gatenorm.exports.registry import Variant
 from gatenorm.models.architecture import Architecture, Work
 from gatenorm.records import Edits
 from gatenorm.records.evidence import Data, PhaseTime, Speed, SpeedProtocol
 from gatenorm.records.evidence.speed import PHASES
 from gatenorm.records.machine import Machine
 from gatenorm.speed.measure.turns import TURN_SECONDS, Measured, measure
-from gatenorm.speed.measure.variants import Variant
 from gatenorm.speed.measure.worker import Worker
 from gatenorm.speed.predict.cost_model import predict
 from gatenorm.speed.predict.ideal import ideal_from_shares
