@@ -10,7 +10,7 @@ import pytest
 
 from gatenorm.audit.judge.gates import GATES
 from gatenorm.audit.plan.config import Config, config_from, read_config
-from gatenorm.audit.run.main import prepare
+from gatenorm.audit.plan.prepare import prepare
 from gatenorm.cli import main
 from gatenorm.cli.audit_options import overlay
 from gatenorm.errors import GatenormError

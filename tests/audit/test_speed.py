@@ -9,6 +9,7 @@ from pathlib import Path
 from gatenorm import api
 from gatenorm.audit.plan.budgets import Budget
 from gatenorm.audit.plan.config import config_from
+from gatenorm.audit.plan.prepare import AuditPlan
 from gatenorm.audit.plan.variants import Variant
 from gatenorm.audit.run import speed
 from gatenorm.audit.run.executors import LocalExecutor
@@ -33,13 +34,13 @@ class Noting(JobCache):
 def test_a_model_called_like_a_variant_takes_nothing_of_it(tmp_path: Path):
     model = tmp_path / "gate-norm-2"
     shutil.copytree(api.open_model("demo").checkpoint.directory, model)
-    layout = api.open_model(str(model))
     config = config_from({"speed": {"engines": ["llamacpp"]}})
-    state = State(tmp_path / "audit")
-    cache = Noting(layout, "content", config, 1, state, LocalExecutor(), Reporter(None))
-    plan = Plan(layout.identity(), Edits.of("attention", (13, 15)), "gate-norm")
-    pruned = Variant("gate-norm-2", "gate-norm", Budget(2, ""), plan, directory="variants/gate-norm-2")
-    recovered = Variant("gate-norm-2-recovered", "gate-norm", Budget(2, ""), plan, directory="recovered/gate-norm-2")
+    layout, state = api.open_model(str(model)), State(tmp_path / "audit")
+    plan = AuditPlan(layout, config, state.directory, 1, [], [], [], {}, [])
+    cache = Noting(plan, state, LocalExecutor(), Reporter(None))
+    made_of = Plan(layout.identity(), Edits.of("attention", (13, 15)), "gate-norm")
+    pruned = Variant("gate-norm-2", "gate-norm", Budget(2, ""), made_of, directory="variants/gate-norm-2")
+    recovered = Variant("gate-norm-2-recovered", "gate-norm", Budget(2, ""), made_of, directory="recovered/gate-norm-2")
     exports = state.directory / "exports"
     speed.measure(cache, [pruned], [])
     first = cache.ordered

@@ -159,7 +159,7 @@ def _provenance(work: Workflow, began: float, model: str) -> Provenance:
             platform=platform.platform(),
             processor=platform.machine(),
             processors=os.cpu_count(),
-            threads=work.cache.threads,
+            threads=work.plan.threads,
         ),
         device=run.device,
         dtype=run.dtype,

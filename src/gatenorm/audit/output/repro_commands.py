@@ -93,7 +93,7 @@ def _timing(work: Workflow, model: str) -> str:
     lists = {"--lengths": settings.lengths, "--batches": settings.batches if settings.batches != (1,) else ()}
     parts = [part for option, values in lists.items() if values for part in (option, _listed(values))]
     parts += ["--new-tokens", str(settings.new_tokens), "--rounds", str(settings.rounds)]
-    parts += ["--threads", str(work.cache.threads), *_hardware(work, engine_named(engine, "times").dtypes)]
+    parts += ["--threads", str(work.plan.threads), *_hardware(work, engine_named(engine, "times").dtypes)]
     return _joined("gatenorm", "bench", variant, "--baseline", unpruned, "--engine", engine, *parts)
 
 

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gatenorm.audit.plan.config import Config
 from gatenorm.audit.plan.evaluations import PlannedEvaluation
+from gatenorm.audit.plan.prepare import AuditPlan
 from gatenorm.audit.run.executors import Executor, LocalExecutor
 from gatenorm.audit.run.jobs import Evaluate, Job, Result
 from gatenorm.audit.run.progress import Reporter
 from gatenorm.audit.run.state import State
-from gatenorm.families import Layout
 from gatenorm.surgery.disk import RECOVERY_FILE
 
 J = TypeVar("J", bound=Job)
@@ -23,18 +22,10 @@ J = TypeVar("J", bound=Job)
 class JobCache:
     """All results of one audit, whenever they were measured; ``seconds`` says by step how long they took."""
 
-    def __init__(
-        self,
-        layout: Layout,
-        content: str,
-        config: Config,
-        threads: int,
-        state: State,
-        executor: Executor,
-        reporter: Reporter,
-    ):
-        self.layout, self.content, self.config, self.threads = layout, content, config, threads
+    def __init__(self, plan: AuditPlan, state: State, executor: Executor, reporter: Reporter):
+        self.plan, self.layout, self.config = plan, plan.layout, plan.config
         self.state, self.executor, self.reporter = state, executor, reporter
+        self.content = plan.layout.checkpoint.fingerprint()
         self.seconds: dict[int, float] = defaultdict(float)
         self.step = 0
 
@@ -52,7 +43,7 @@ class JobCache:
         """A job on the hardware of the configuration; on the unpruned model unless ``fields`` name another."""
         run, names = self.config.run, kind.__struct_fields__
         hardware = {name: getattr(run, name) for name in ("device", "dtype", "seed", "batch_size") if name in names}
-        common: dict[str, Any] = {"model": self.source, "content": self.content, "threads": self.threads}
+        common: dict[str, Any] = {"model": self.source, "content": self.content, "threads": self.plan.threads}
         return kind(title=title, like=like, **(common | hardware | fields))
 
     def evaluation(

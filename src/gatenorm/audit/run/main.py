@@ -1,102 +1,27 @@
-"""An audit from configuration to report: check everything, lock the directory, run the steps, write the results."""
+"""An audit from configuration to report: prepare, lock the directory, run the steps, write the results."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 
-from gatenorm import api
-from gatenorm.audit.judge.gates import gates, limits
-from gatenorm.audit.plan.budgets import budgets
-from gatenorm.audit.plan.config import Config, Recovery
-from gatenorm.audit.plan.evaluations import evaluations
-from gatenorm.audit.plan.rankings import planned_rankings
+from gatenorm.audit.plan.config import Config
+from gatenorm.audit.plan.prepare import ANY, prepare
 from gatenorm.audit.run.executors import executor
 from gatenorm.audit.run.job_cache import JobCache
 from gatenorm.audit.run.progress import Listener, Reporter
-from gatenorm.audit.run.state import CONFIG_FILE, State, check_directory, claim, lock, writing
-from gatenorm.audit.run.workflow import AuditPlan, Workflow
-from gatenorm.criteria.tokens.sources import HUB
-from gatenorm.engines import engine_named
-from gatenorm.errors import AuditError, MissingExtraError, PlanError, did_you_mean, fields_named, named
-from gatenorm.evaluation.core.text import read_text
-from gatenorm.families import Layout
-from gatenorm.files import check_apart, write_json
-from gatenorm.models.architecture import Architecture
-from gatenorm.models.named import default_model, language_of, named_text
-from gatenorm.records.audit import CANDIDATE, PASSES, Audit, NotExamined
+from gatenorm.audit.run.state import CONFIG_FILE, State, claim, lock, writing
+from gatenorm.audit.run.workflow import Workflow
+from gatenorm.files import write_json
+from gatenorm.models.named import default_model
+from gatenorm.records.audit import CANDIDATE, PASSES, Audit
 from gatenorm.records.serialization import to_json
-from gatenorm.recovery.settings import OBJECTIVES
-from gatenorm.speed.measure.bench import threads_at_hand
-
-ANY = "any"
-# Matrices of models this small keep one processor busy; a second one mostly waits for it.
-_SMALL_BYTES = 64 << 20
-
-
-# What the functions below call the keys of the configuration.
-_KEYS = {
-    **{name: f"run.{name}" for name in ("device", "dtype", "batch_size", "threads", "seed")},
-    **{name: f"budgets.{name}" for name in ("layers", "target_speedup", "max_cache_gb", "machine", "context", "batch")},
-    **{name: f"rankings.{name}" for name in ("criteria", "protect", "calibration", "samples", "length")},
-    "criterion": "rankings.criteria",
-    "share": "budgets.shares",
-    "engine": "speed.engines",
-    "objective": "recovery.objective",
-}
 
 
 def default_directory(model: str) -> Path:
     """``./audit-<model name>``."""
     return Path(f"audit-{Path(model).name or 'model'}")
-
-
-def prepare(model: str, directory: Path, config: Config, fail_on: str | None = None) -> AuditPlan:
-    """Check everything that can be wrong before any work.
-
-    Raises:
-        AuditError: a gate without its evaluation, an unknown ``fail_on``, or a directory that is not this model's.
-        GatenormError: a model, a criterion, data, an engine or a budget that cannot be had.
-    """
-    with fields_named(_KEYS):
-        return _prepare(model, directory, config, fail_on)
-
-
-def _prepare(model: str, directory: Path, config: Config, fail_on: str | None) -> AuditPlan:
-    layout = api.open_model(model)
-    check_apart(directory, layout.checkpoint.directory)
-    check_directory(directory, layout.identity())
-    refusal = layout.refusal()
-    if refusal:
-        raise PlanError("not-prunable", f"this {layout.model_type} model cannot be pruned: {refusal}")
-    runs = Architecture.of(layout).runs and find_spec("torch") is not None and find_spec("transformers") is not None
-    if runs:
-        from gatenorm.models.loading import check_hardware
-
-        check_hardware(config.run.device, config.run.dtype)
-    rankings = planned_rankings(config, runs=runs)
-    possible, left_out = budgets(layout, config.budgets, config.rankings.protect)
-    if not possible:
-        raise PlanError("no-budget", f"no budget is left: {'; '.join(left_out) or 'none was asked for'}")
-    planned, missing = evaluations(layout, config.evaluation, runs=runs)
-    missing += [NotExamined(f"a budget of {line.partition(':')[0]}", line.partition(": ")[2]) for line in left_out]
-    for engine in config.speed.engines if runs else ():
-        kind = engine_named(engine, "times")
-        if not kind.installed:
-            raise MissingExtraError(f"the engine {engine}", kind.package, kind.extra)
-    available = {one.feeds for one in planned} | _measured(config, runs=runs)
-    active = {name: limit for name, limit in limits(config.gates).items() if gates()[name].needs in available}
-    _check_gates(config, active, fail_on)
-    for module, package in (("jinja2", "jinja2"), ("altair", "altair"), ("vl_convert", "vl-convert-python")):
-        if find_spec(module) is None:
-            raise MissingExtraError("the report", package, "report")
-    _check_recovery(config.recovery, layout)
-    small = sum(layout.checkpoint.files.values()) < _SMALL_BYTES
-    threads = config.run.threads or (1 if small else threads_at_hand())
-    return AuditPlan(layout, config, directory, threads, rankings, possible, planned, active, missing)
 
 
 def run_audit(
@@ -129,15 +54,14 @@ def run_audit(
     name = default_model() if model is None else os.fspath(model)
     out = Path(directory) if directory is not None else default_directory(name)
     plan = prepare(name, out, config or Config(), fail_on)
-    layout, config = plan.layout, plan.config
     with lock(out), writing(out):
         state = State(out)
         state.clear()
-        began = claim(out, layout.identity(), version("gatenorm"))
-        write_json(out / CONFIG_FILE, to_json(config), parents=True)
-        content, reporter = layout.checkpoint.fingerprint(), Reporter(listener)
-        with executor(config.run, plan.threads) as workers:
-            work = Workflow(plan, JobCache(layout, content, config, plan.threads, state, workers, reporter))
+        began = claim(out, plan.layout.identity(), version("gatenorm"))
+        write_json(out / CONFIG_FILE, to_json(plan.config), parents=True)
+        reporter = Reporter(listener)
+        with executor(plan.config.run, plan.threads) as workers:
+            work = Workflow(JobCache(plan, state, workers, reporter))
             work.run()
         audit = audit_of(work, began, name)
         files = write_audit(audit, out)
@@ -163,63 +87,3 @@ def failed(audit: Audit, fail_on: str) -> list[str]:
         if fail_on == ANY and len(lines) == before and variant.outcome != PASSES:
             lines.append(f"{variant.name}: {variant.outcome}, since no gate about quality was held against a figure")
     return lines
-
-
-def _check_recovery(recovery: Recovery, layout: Layout) -> None:
-    if recovery.data is not None and not named_text(recovery.data) and not recovery.data.startswith(HUB):
-        with fields_named({"data": "recovery.data"}):
-            read_text(recovery.data)
-    if not recovery.enabled:
-        return
-    if find_spec("peft") is None:
-        raise MissingExtraError("recovery", "peft", "recover")
-    objective = recovery.objective
-    if objective not in (None, *OBJECTIVES):
-        field, hint = "recovery.objective", did_you_mean(str(objective), OBJECTIVES)
-        raise AuditError("objective-unknown", "is not known", field=field, given=objective, hint=hint)
-    if recovery.data is None and language_of(layout.checkpoint.directory) is None:
-        raise AuditError("data-missing", "is missing", field="recovery.data", expected="a text to train on")
-
-
-def _check_gates(config: Config, active: Mapping[str, float], fail_on: str | None) -> None:
-    for name, limit in config.gates.items():
-        if limit is not None:
-            _check_measured(name, active, f"gates.{name}")
-    gate = config.search.gate
-    if gate is not None:
-        searchable = [name for name, one in gates().items() if one.probes]
-        if gate not in searchable:
-            field, hint = "search.gate", did_you_mean(gate, searchable)
-            raise AuditError("gate-not-searchable", "cannot be searched by", field=field, given=gate, hint=hint)
-        _check_measured(gate, active, "search.gate", given=gate)
-    if fail_on is not None and fail_on not in (ANY, *active):
-        hint = did_you_mean(fail_on, [ANY, *active])
-        raise AuditError("gate-unknown", "is not a gate of this audit", field="fail_on", given=fail_on, hint=hint)
-
-
-def _check_measured(gate: str, active: Mapping[str, float], field: str, given: str | None = None) -> None:
-    if gate in active:
-        return
-    needs = gates()[gate].needs
-    problem = f"needs an evaluation that is not asked for ({needs})"
-    hint = _HOW.get(needs, f"add {needs} to {named('evaluation.others')}")
-    raise AuditError("gate-not-measured", problem, field=field, given=given, hint=hint)
-
-
-_HOW = {
-    "texts": f"give a text as {named('evaluation.texts')}",
-    "tasks": f"give zero-shot files as {named('evaluation.zeroshot')}",
-    "domain": f"give your workload as {named('evaluation.domain')}",
-    "refusal": f"set {named('evaluation.refusal')} to packaged or a file",
-    "retrieval": f"set {named('evaluation.retrieval')} to true",
-    "speed": f"name an engine in {named('speed.engines')}, such as transformers",
-    "verify": f"name an engine in {named('speed.engines')} that reads exports, such as llamacpp",
-}
-
-
-def _measured(config: Config, *, runs: bool) -> set[str]:
-    """What step 6 will measure."""
-    if not runs or not config.speed.engines:
-        return set()
-    exports = any("transformers" not in engine_named(e).reads for e in config.speed.engines)
-    return {"speed", *(["verify"] if exports else [])}

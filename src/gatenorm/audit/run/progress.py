@@ -30,7 +30,7 @@ class Event(Value, frozen=True, kw_only=True, tag_field="event"):
 
     def words(self) -> str:
         """A line for people: step, what is at work, how much is done, how long it may take."""
-        left = "" if self.seconds_left is None else f", about {_duration(self.seconds_left)} left"
+        left = "" if not self.seconds_left else f", about {_duration(self.seconds_left)} left"
         return f"step {self.step} of {self.of}: {self.what} ({self.done} of {self.all}{left})"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -14,7 +13,6 @@ from gatenorm.audit.judge.gates import evaluate_gate, gates
 from gatenorm.audit.judge.search import ASSUMPTION, largest
 from gatenorm.audit.judge.selection import unstable
 from gatenorm.audit.plan.budgets import ASKED, Budget, decision_count
-from gatenorm.audit.plan.config import Config
 from gatenorm.audit.plan.evaluations import PlannedEvaluation
 from gatenorm.audit.plan.rankings import PlannedRanking, best_supported, source_key
 from gatenorm.audit.plan.variants import Variant, planned_variant
@@ -22,7 +20,6 @@ from gatenorm.audit.run import speed, variant_writer
 from gatenorm.audit.run.job_cache import JobCache
 from gatenorm.audit.run.jobs import Score
 from gatenorm.errors import AuditError, CriterionError, did_you_mean
-from gatenorm.families import Layout
 from gatenorm.findings import findings
 from gatenorm.records import Evidence, Scores
 from gatenorm.records.audit import CANDIDATE, COMPARISON, INCONCLUSIVE, BestSupported, GateResult, NotExamined, Search
@@ -40,26 +37,11 @@ STEPS = (
 )
 
 
-@dataclass(frozen=True)
-class AuditPlan:
-    """What an audit will do, after everything that can be known beforehand was checked."""
-
-    layout: Layout
-    config: Config
-    directory: Path
-    threads: int
-    rankings: list[PlannedRanking]
-    budgets: list[Budget]
-    evaluations: list[PlannedEvaluation]
-    limits: dict[str, float]
-    missing: list[NotExamined]
-
-
 class Workflow:
     """One audit at work; every method is a step, or half of one, and leaves its results in the attributes."""
 
-    def __init__(self, plan: AuditPlan, cache: JobCache):
-        self.plan, self.cache, self.config, self.layout = plan, cache, plan.config, plan.layout
+    def __init__(self, cache: JobCache):
+        self.cache, self.plan, self.config, self.layout = cache, cache.plan, cache.config, cache.layout
         self.protect = self.config.rankings.protect
         self.scores: dict[str, Scores] = {}
         self.cross_check: CrossCheck | None = None
@@ -68,7 +50,7 @@ class Workflow:
         self.baseline: list[Evidence] = []
         self.candidates: list[Variant] = []
         self.comparisons: list[Variant] = []
-        self.not_examined: list[NotExamined] = list(plan.missing)
+        self.not_examined: list[NotExamined] = list(self.plan.missing)
         self.details: dict[int, str] = {}
 
     def run(self) -> None:
