@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gatenorm import api
-from gatenorm.audit.plan.budgets import Budget
 from gatenorm.audit.plan.config import config_from
 from gatenorm.audit.plan.prepare import AuditPlan
-from gatenorm.audit.plan.variants import Variant
+from gatenorm.audit.plan.variants import Budget, Variant
 from gatenorm.audit.run import speed
 from gatenorm.audit.run.executors import LocalExecutor
 from gatenorm.audit.run.job_cache import JobCache

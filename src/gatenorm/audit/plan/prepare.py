@@ -9,10 +9,10 @@ from pathlib import Path
 
 from gatenorm import api
 from gatenorm.audit.judge.gates import gates, limits
-from gatenorm.audit.plan.budgets import Budget, budgets
 from gatenorm.audit.plan.config import Config, Recovery
 from gatenorm.audit.plan.evaluations import PlannedEvaluation, evaluations
 from gatenorm.audit.plan.rankings import PlannedRanking, planned_rankings
+from gatenorm.audit.plan.variants import Budget, budgets
 from gatenorm.audit.run.state import check_directory
 from gatenorm.criteria.tokens.sources import HUB
 from gatenorm.engines import engine_named
@@ -82,9 +82,10 @@ def _prepare(model: str, directory: Path, config: Config, fail_on: str | None) -
     rankings = planned_rankings(config, runs=runs)
     possible, left_out = budgets(layout, config.budgets, config.rankings.protect)
     if not possible:
-        raise PlanError("no-budget", f"no budget is left: {'; '.join(left_out) or 'none was asked for'}")
+        reasons = "; ".join(f"{gap.what}: {gap.why}" for gap in left_out)
+        raise PlanError("no-budget", f"no budget is left: {reasons or 'none was given'}")
     planned, missing = evaluations(layout, config.evaluation, runs=runs)
-    missing += [NotExamined(f"a budget of {line.partition(':')[0]}", line.partition(": ")[2]) for line in left_out]
+    missing += left_out
     for engine in config.speed.engines if runs else ():
         kind = engine_named(engine, "times")
         if not kind.installed:

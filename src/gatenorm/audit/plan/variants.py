@@ -1,4 +1,4 @@
-"""The variants of an audit while it is at work: candidates, which may be chosen, and comparisons, which may not."""
+"""The variants of an audit: how many sublayers each loses, by which ranking, and what was measured of it so far."""
 
 from __future__ import annotations
 
@@ -6,12 +6,73 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gatenorm.analysis.agreement import label
-from gatenorm.audit.plan.budgets import Budget
+from gatenorm.audit.plan.config import Budgets
 from gatenorm.audit.plan.rankings import in_file_names
+from gatenorm.errors import PlanError
 from gatenorm.families import Layout
 from gatenorm.records import Evidence, Plan, Scores
-from gatenorm.records.audit import CANDIDATE, PRUNED
-from gatenorm.surgery.planning import plan_by_scores
+from gatenorm.records.audit import CANDIDATE, PRUNED, NotExamined
+from gatenorm.speed.predict.targets import smallest_removal
+from gatenorm.surgery.planning import check_count, count_for_share, plan_by_scores
+
+# Up to which share a budget has which name; beyond the last it is a fine-tuning project.
+_NAMES = ((0.15, "conservative"), (0.3, "practical"), (0.5, "aggressive"))
+ADAPTATION, ASKED = "adaptation", "asked"
+PRACTICAL = 0.2
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A number of removals and its name."""
+
+    count: int
+    name: str
+
+
+def budget_name(share: float) -> str:
+    """What a share of the attention sublayers is called."""
+    return next((name for limit, name in _NAMES if share < limit), ADAPTATION)
+
+
+def budgets(layout: Layout, settings: Budgets, protect: tuple[int, ...]) -> tuple[list[Budget], list[NotExamined]]:
+    """All budgets, the smallest first, each number once; and the shares that this model does not allow.
+
+    Raises:
+        PlanError: a number that this model does not allow, or a target out of reach.
+        EvaluationError: an unknown machine, or nothing that could be predicted.
+    """
+    present = len(layout.attention_layers)
+    by_count: dict[int, str] = {}
+    left_out = []
+    for share in settings.shares:
+        count = count_for_share(share, present)
+        try:
+            check_count(layout, count, protect)
+        except PlanError as error:
+            left_out.append(NotExamined(f"a budget of {share:.0%}", str(error)))
+            continue
+        by_count.setdefault(count, budget_name(count / present))
+    for count in settings.layers:
+        check_count(layout, count, protect)
+        by_count.setdefault(count, ASKED)
+    if settings.target_speedup is not None or settings.max_cache_gb is not None:
+        target = smallest_removal(
+            layout,
+            target_speedup=None if settings.target_speedup is None else str(settings.target_speedup),
+            max_cache_gb=settings.max_cache_gb,
+            machine_name=settings.machine,
+            context=settings.context,
+            batch=settings.batch,
+            protect=protect,
+        )
+        if target is not None:
+            by_count.setdefault(target.count, ASKED)
+    return [Budget(count, by_count[count]) for count in sorted(by_count)], left_out
+
+
+def decision_count(counts: list[int], present: int) -> int:
+    """The budget at which rankings are judged: the one nearest to 20%, the smaller of two."""
+    return min(counts, key=lambda count: (abs(count / present - PRACTICAL), count))
 
 
 @dataclass

@@ -12,10 +12,9 @@ from gatenorm.analysis.comparison import held_against
 from gatenorm.audit.judge.gates import evaluate_gate, gates
 from gatenorm.audit.judge.search import ASSUMPTION, largest
 from gatenorm.audit.judge.selection import unstable
-from gatenorm.audit.plan.budgets import ASKED, Budget, decision_count
 from gatenorm.audit.plan.evaluations import PlannedEvaluation
 from gatenorm.audit.plan.rankings import PlannedRanking, best_supported, source_key
-from gatenorm.audit.plan.variants import Variant, planned_variant
+from gatenorm.audit.plan.variants import ASKED, Budget, Variant, decision_count, planned_variant
 from gatenorm.audit.run import speed, variant_writer
 from gatenorm.audit.run.job_cache import JobCache
 from gatenorm.audit.run.jobs import Score
