@@ -6,6 +6,7 @@ import html as entities
 import json
 import re
 
+import pytest
 from msgspec import structs
 
 from gatenorm.records import Edits, from_json, spans, to_json
@@ -29,6 +30,7 @@ from gatenorm.report.page.html import html
 from gatenorm.report.page.markdown import markdown
 from gatenorm.report.page.verdict import rankings_table
 from gatenorm.report.page.wording import NONE, number
+from gatenorm.surgery.operation import Operation
 from tests.report.audits import audit, cost_benefit, with_english_tasks
 
 
@@ -105,6 +107,23 @@ def test_a_model_pruned_twice_shows_what_this_step_removes_and_its_share(measure
     assert (cell.text, cell.note) == ("9, 10", f"2 of {measured.model.layers - 3}, {share:.1%}")
     row = next(c for c in content.charts() if c.name == "removed").table.rows[0]
     assert [c.text for c in row[2:]] == ["9, 10", "2", f"{share:.1%}"]
+
+
+def test_the_report_says_what_each_operation_does(measured: Audit, monkeypatch: pytest.MonkeyPatch):
+    named = {"remove": Operation("", "removed"), "linear": Operation("", "replaced by a linear map")}
+    monkeypatch.setattr("gatenorm.surgery.operation.operation_named", named.__getitem__)
+    variant = next(v for v in measured.variants if v.role == CANDIDATE)
+    layers = variant.plan.edits.attention
+    other = structs.replace(
+        variant, name="other", plan=structs.replace(variant.plan, edits=Edits.of("attention", layers, "linear"))
+    )
+    content = report(structs.replace(measured, variants=(variant, other)))
+    rows = first_screen(content)
+    assert rows[variant.name]["Attention edited"].note.endswith("%, removed")
+    assert rows["other"]["Attention edited"].note.endswith("%, replaced by a linear map")
+    chart = next(c for c in content.charts() if c.name == "removed")
+    assert chart.title == "Attention edited in each variant"
+    assert f"other, layer {layers[0]}: replaced by a linear map" in svg(chart.figure(WIDE))
 
 
 def test_flips_are_those_of_the_items(measured: Audit):

@@ -63,9 +63,16 @@ def affine(width):
     return {"matrix": (width, width), "bias": (width,)}
 
 
-CONSTANT = Operation("add a constant", update=constant, shapes=vector, exports={"gguf": "llama.cpp has no such thing"})
+CONSTANT = Operation(
+    "add a constant",
+    "replaced by a constant",
+    update=constant,
+    shapes=vector,
+    exports={"gguf": "llama.cpp has no such thing"},
+)
 LINEAR = Operation(
     "a linear map",
+    "replaced by a linear map",
     ("attention",),
     update=linear,
     normed=True,
@@ -161,6 +168,14 @@ def test_an_operation_is_stored_and_run_the_same_everywhere(case: str, tiny_mode
 
     pruned = gatenorm.open_model(tmp_path / "out")
     assert pruned.edits == edits
+    if case == "mixed":
+        card = (tmp_path / "out" / "README.md").read_text()
+        assert (
+            "without 1 of its 4 attention sublayers and 1 of its 4 MLP sublayers, with 1 of its 4 attention sublayers "
+            "replaced by a linear map and 1 of its 4 MLP sublayers replaced by a constant\n" in card
+        )
+        assert "| attention replaced by a linear map in layers | 2 (25% of 4) |" in card
+        assert "- attention-replaced\n" in card
     loaded = gatenorm.load(tmp_path / "out", dtype=torch.float32)
     logits = logits_of(loaded)
     if case != "mixed":

@@ -1,4 +1,4 @@
-"""The model card of a pruned checkpoint: what it is, where it comes from, what was removed and how to load it."""
+"""The model card of a pruned checkpoint: what it is, where it comes from, what was done to it and how to load it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from typing import Any
 
 from gatenorm.checkpoint import hub_id
 from gatenorm.families import Layout
-from gatenorm.records import SUBLAYERS, Plan, spans
+from gatenorm.records import Edits, Plan, spans
 from gatenorm.records.evidence import Measurement
+from gatenorm.surgery.operation import participles, treatments
 
+_REMOVED = "removed"
+_NAMES = {"attention": "attention", "mlp": "MLP"}
 # What chose the layers.
 _SCORED, _NAMED = "The score is a heuristic.", "The layers were named by hand: nothing was scored."
 _UNMEASURED = """ Nothing here says how good this model is: measure it on your own work before
@@ -26,15 +29,13 @@ def model_card(layout: Layout, plan: Plan, carried: Sequence[str]) -> str:
     Args:
         carried: names of the files that were copied along, so that a licence file among them is pointed to.
     """
-    tags = [f"{sublayer}-removed" for sublayer in SUBLAYERS if plan.edits.layers_of(sublayer)]
-    metadata, base, terms = _origin(layout, carried, ["gatenorm", "pruned", *tags])
+    metadata, base, terms = _origin(layout, carried, ["gatenorm", "pruned", *_tags(plan.edits)])
     criterion = f"by the criterion `{plan.criterion}`" if plan.criterion else "by hand"
     table = ""
     if plan.scores:
         gone = plan.edits.layers_of(plan.scores.kind)
-        rows = "\n".join(
-            f"| {s.layer} | {s.score:.6g} | {'removed' if s.layer in gone else ''} |" for s in plan.scores.layers
-        )
+        marks = {layer: participles(plan.edits.at(layer)) for layer in gone}
+        rows = "\n".join(f"| {s.layer} | {s.score:.6g} | {marks.get(s.layer, '')} |" for s in plan.scores.layers)
         head = f"| layer | {plan.criterion} | |\n|---:|---:|---|"
         table = f"\n## Scores\n\nLow means: removed first. Original layer numbers.\n\n{head}\n{rows}\n"
     origin = f"`{base}`" if base else f"a checkpoint called `{plan.model.name}`"
@@ -42,16 +43,16 @@ def model_card(layout: Layout, plan: Plan, carried: Sequence[str]) -> str:
 {metadata}
 ---
 
-# {plan.model.name} without {_title(layout, plan)}
+# {plan.model.name} {_title(layout, plan)}
 
 Made from {origin} ({layout.model_type}) by gatenorm {plan.version}. The weights that remain are byte for byte those of
 the source.
 
 | | |
 |---|---|
-{_removed_rows(layout, plan)}
+{_rows(layout, plan)}
 | chosen | {criterion} |
-| removed in this step | {plan.added if plan.edits.mlp else spans(plan.added.attention)} |
+| {participles(plan.added)} in this step | {plan.added if plan.edits.mlp else spans(plan.added.attention)} |
 
 {(_SCORED if plan.criterion else _NAMED) + _UNMEASURED}
 {terms}
@@ -77,21 +78,32 @@ physical number stands under `gatenorm`. `gatenorm.json` holds the plan.
 {table}"""
 
 
+def _tags(edits: Edits) -> list[str]:
+    return list(dict.fromkeys(f"{sublayer}-{participle.split()[0]}" for sublayer, participle in treatments(edits)))
+
+
 def _title(layout: Layout, plan: Plan) -> str:
-    removal = plan.edits
-    if removal.attention == removal.mlp:
-        return f"{len(removal.blocks)} of its {layout.layers} blocks"
-    counts = [(len(removal.attention), "attention"), (len(removal.mlp), "MLP")]
-    return " and ".join(f"{n} of its {layout.layers} {name} sublayers" for n, name in counts if n)
+    """``without 3 of its 16 attention sublayers``, or ``with 3 of its 16 attention sublayers replaced by ...``."""
+    done, total = treatments(plan.edits), layout.layers
+    if plan.edits.attention == plan.edits.mlp and participles(plan.edits) == _REMOVED:
+        return f"without {len(plan.edits.blocks)} of its {total} blocks"
+    return _sentence({key: f"{len(layers)} of its {total} {_NAMES[key[0]]} sublayers" for key, layers in done.items()})
 
 
-def _removed_rows(layout: Layout, plan: Plan) -> str:
-    rows = [("attention", plan.edits.attention), ("MLP", plan.edits.mlp)]
+def _rows(layout: Layout, plan: Plan) -> str:
     return "\n".join(
-        f"| {name} removed in layers | {spans(layers)} ({len(layers) / layout.layers:.0%} of {layout.layers}) |"
-        for name, layers in rows
-        if layers
+        f"| {_NAMES[sublayer]} {participle} in layers | {spans(layers)} ({len(layers) / layout.layers:.0%} of "
+        f"{layout.layers}) |"
+        for (sublayer, participle), layers in treatments(plan.edits).items()
     )
+
+
+def _sentence(parts: Mapping[tuple[str, str], str]) -> str:
+    """Parts of a model, by sublayer and what happened to them, as what the model is without and with."""
+    gone = [part for (_, participle), part in parts.items() if participle == _REMOVED]
+    replaced = [f"{part} {participle}" for (_, participle), part in parts.items() if participle != _REMOVED]
+    found = (("without", gone), ("with", replaced))
+    return ", ".join(f"{word} {' and '.join(group)}" for word, group in found if group)
 
 
 def with_evidence(card: str, evidence: str) -> str:
@@ -119,8 +131,7 @@ def recovered_card(layout: Layout, pruned: str, evidence: Measurement, carried: 
         evidence: of the recovery.
         carried: names of the files that were copied along.
     """
-    tags = [f"{sublayer}-removed" for sublayer in SUBLAYERS if layout.edits.layers_of(sublayer)]
-    metadata, base, terms = _origin(layout, carried, ["gatenorm", "pruned", *tags, "recovered"])
+    metadata, base, terms = _origin(layout, carried, ["gatenorm", "pruned", *_tags(layout.edits), "recovered"])
     figures, protocol, data = evidence.figures, evidence.protocol, evidence.data
     learned = "the next token of a text" if protocol["objective"] == "lm" else "its unpruned parent's predictions"
     origin = f"`{base}`" if base else f"a checkpoint called `{_pruned_from(layout) or protocol['source']['name']}`"
@@ -130,7 +141,7 @@ def recovered_card(layout: Layout, pruned: str, evidence: Measurement, carried: 
 
 # {evidence.model.name}: pruned and recovered
 
-`{pruned}`, that is {origin} ({layout.model_type}) without {_gone(layout)},
+`{pruned}`, that is {origin} ({layout.model_type}) {_difference(layout)},
 was trained by `gatenorm recover` and is not what pruning alone gives. Adapters are merged; they lie in `adapter/` too.
 `gatenorm.json` holds the plan, `recovery.json` the training.
 
@@ -164,11 +175,14 @@ def _pruned_from(layout: Layout) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _gone(layout: Layout) -> str:
-    """``the attention of layers 0, 2 (2 of 16) and the MLP of layers 2 (1 of 16)``."""
-    rows = [("attention", layout.edits.attention), ("MLP", layout.edits.mlp)]
-    return " and ".join(
-        f"the {name} of layers {spans(layers)} ({len(layers)} of {layout.layers})" for name, layers in rows if layers
+def _difference(layout: Layout, counted: bool = True) -> str:
+    """``without the attention of layers 0, 2 (2 of 16) and the MLP of layers 2 (1 of 16)``."""
+    return _sentence(
+        {
+            key: f"the {_NAMES[key[0]]} of layers {spans(layers)}"
+            + (f" ({len(layers)} of {layout.layers})" if counted else "")
+            for key, layers in treatments(layout.edits).items()
+        }
     )
 
 
@@ -176,8 +190,7 @@ def export_card(layout: Layout, target: str, notes: Sequence[str], carried: Sequ
     """The card of a checkpoint written as ``target`` for other engines: what it is, whence, and what to mind."""
     metadata, base, terms = _origin(layout, carried, ["gatenorm", target], library=None)
     name = layout.checkpoint.name
-    gone = f"without the attention of layers {spans(layout.edits.attention)}, " if layout.edits.attention else ""
-    gone += f"without the MLP of layers {spans(layout.edits.mlp)}, " if layout.edits.mlp else ""
+    gone = f"{_difference(layout, counted=False)}, " if layout.edits else ""
     gone += "recovered by training, " if layout.recovered else ""
     lines = "\n".join(f"- {note}" for note in notes)
     return f"""---

@@ -63,11 +63,13 @@ class Operation:
         normed: whether ``x`` is the output of the norm in front of the attention, which then stays; otherwise it is
             the residual stream. Of the attention only.
         shapes: shapes of its tensors by name, for a residual stream of a width.
+        participle: for people, what happened to the sublayer: "removed".
         exports: by form, how it is written, or why the form cannot hold it. A form that is not named cannot hold it.
             Without an ``update`` there is nothing to say: every form knows what to do without a sublayer.
     """
 
     summary: str
+    participle: str = "replaced"
     sublayers: tuple[Sublayer, ...] = SUBLAYERS
     update: Callable[[Any, Mapping[str, Any]], Any] | None = None
     normed: bool = False
@@ -104,6 +106,20 @@ def operation_records(edits: Edits, width: int) -> dict[str, OperationRecord]:
     """What a directory with these edits says of the operations that compute something."""
     used = {edit.operation: operation_named(edit.operation) for edit in edits}
     return {name: one.record(width) for name, one in used.items() if one.update is not None}
+
+
+def treatments(edits: Iterable[Edit]) -> dict[tuple[Sublayer, str], tuple[int, ...]]:
+    """For people: the layers of each sublayer by what happened to it, such as ``("attention", "removed")``."""
+    found: dict[tuple[Sublayer, str], tuple[int, ...]] = {}
+    for edit in sorted(edits, key=lambda edit: SUBLAYERS.index(edit.sublayer)):
+        key = edit.sublayer, operation_named(edit.operation).participle
+        found[key] = (*found.get(key, ()), edit.layer)
+    return found
+
+
+def participles(edits: Iterable[Edit]) -> str:
+    """For people: what happened to the sublayers, ``removed`` where there are none."""
+    return " or ".join(dict.fromkeys(participle for _, participle in treatments(edits))) or "removed"
 
 
 def place(data: Data, sublayer: Sublayer) -> str:

@@ -10,6 +10,7 @@ from gatenorm.families import Layout
 from gatenorm.records import Plan, spans
 from gatenorm.records.rankings import CrossCheck
 from gatenorm.speed.predict.cost_model import Forecast
+from gatenorm.surgery.operation import participles
 
 
 def show(
@@ -43,12 +44,12 @@ def show(
 
 def _removed(layout: Layout, plan: Plan) -> str:
     """What the plan takes out, and what is gone in all where something was before."""
-    before = len(layout.attention_layers)
+    before, done = len(layout.attention_layers), participles(plan.added)
     if not plan.edits.mlp:
         in_all, new = f" (in all: {spans(plan.edits.attention)})" if plan.previous else "", plan.added.attention
-        return f"removed the attention of {len(new)} of {before} layers: {spans(new)}{in_all}"
+        return f"{done} the attention of {len(new)} of {before} layers: {spans(new)}{in_all}"
     mlps = len(layout.mlp_layers)
     return (
-        f"removed {plan.added}: {len(plan.added.attention)} of {before} attention sublayers, {len(plan.added.mlp)} of "
+        f"{done} {plan.added}: {len(plan.added.attention)} of {before} attention sublayers, {len(plan.added.mlp)} of "
         f"{mlps} MLP sublayers" + (f" (in all: {plan.edits})" if plan.previous else "")
     )

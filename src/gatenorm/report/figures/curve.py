@@ -16,12 +16,14 @@ from gatenorm.report.figures.series import Band, Point, Series, count_axis, log_
 _TITLE = "perplexity per token (log scale)"
 
 
-def curve_figure(series: Sequence[Series], band: Band | None = None, reference: float | None = None) -> Figure:
-    """Perplexity over the number of removed sublayers; the dotted line is the ``reference``."""
+def curve_figure(
+    series: Sequence[Series], band: Band | None = None, reference: float | None = None, verb: str = "removed"
+) -> Figure:
+    """Perplexity over the number of sublayers that are removed, or what ``verb`` says; a dotted ``reference`` line."""
     values = [float(p.y) for s in series for p in s.points]
     values += [*band.low, *band.high] if band else []
     values += [reference] if reference else []
-    x = count_axis([*(float(p.x) for s in series for p in s.points), *(band.x if band else ())])
+    x = count_axis([*(float(p.x) for s in series for p in s.points), *(band.x if band else ())], verb)
     y = log_axis(values, _TITLE)
     return lambda width: fitted(series_chart(series, x, y, width, band=band, reference=reference), width, 300)
 

@@ -124,16 +124,16 @@ def plot_selection(rankings: Sequence[Scores], path: Path) -> None:
     write_figure(path, selection_figure(rankings), title, "selection")
 
 
-def removed_figure(layers: Sequence[int], removed: Mapping[str, Collection[int]]) -> Figure:
-    """A row for each named variant; ``removed`` holds the layers that it lacks."""
+def removed_figure(layers: Sequence[int], fates: Mapping[str, Mapping[int, str]]) -> Figure:
+    """A row for each named variant; ``fates`` say of the layers that it edits what happened to them: ``removed``."""
     tiles = [
         Tile(
             column=str(layer),
             row=name,
-            tip=f"{name}, layer {layer}: {'removed' if layer in gone else 'kept'}",
-            colour=MARKED if layer in gone else PAPER,
+            tip=f"{name}, layer {layer}: {fate.get(layer, 'kept')}",
+            colour=MARKED if layer in fate else PAPER,
         )
-        for name, gone in removed.items()
+        for name, fate in fates.items()
         for layer in layers
     ]
     return lambda width: fitted(grid_chart(tiles, width, x="layer"), width)

@@ -61,11 +61,12 @@ class Band:
     high: tuple[float, ...]
 
 
-def count_axis(counts: Iterable[float], title: str = "attention sublayers removed") -> Chart:
+def count_axis(counts: Iterable[float], verb: str = "removed") -> Chart:
     """An x axis for whole numbers, with at most about a dozen of them written."""
     last = int(max(counts, default=0))
     step = next(step for step in (1, 2, 5, 10, 20, 50, 100, 1000) if last / step <= 12 or step == 1000)
-    return alt.X("x:Q", title=title, axis=alt.Axis(values=list(range(0, last + 1, step)), format="d"))
+    axis = alt.Axis(values=list(range(0, last + 1, step)), format="d")
+    return alt.X("x:Q", title=f"attention sublayers {verb}", axis=axis)
 
 
 def log_axis(values: Sequence[float], title: str) -> Chart:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gatenorm.findings import Findings
 from gatenorm.records.audit import CANDIDATE, RECOVERED, Audit, AuditedVariant
 from gatenorm.records.evidence import Speed, of_type
+from gatenorm.surgery.operation import participles
 
 
 def title(variant: AuditedVariant) -> str:
@@ -31,6 +32,12 @@ def comparisons(audit: Audit) -> list[AuditedVariant]:
 def chosen(audit: Audit) -> AuditedVariant | None:
     """The variant that the verdict recommends."""
     return next((v for v in audit.variants if v.name == audit.chosen), None)
+
+
+def verb(audit: Audit) -> str:
+    """What the variants do to sublayers, in a word: ``removed``, or ``edited`` where some have others put in place."""
+    done = participles(edit for variant in audit.variants for edit in variant.plan.added)
+    return done if done == "removed" else "edited"
 
 
 def found(audit: Audit, variant: AuditedVariant) -> Findings:

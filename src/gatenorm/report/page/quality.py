@@ -14,12 +14,13 @@ from gatenorm.report.page.audit_view import title
 from gatenorm.report.page.blocks import Block, Cell, Chart, Column, Details, Heading, Row, Section, Table, Text, numeric
 from gatenorm.report.page.changes import changes_chart
 from gatenorm.report.page.wording import NONE, fixed, number, percent, span, times
+from gatenorm.surgery.operation import participles
 
 _SHOWN = 5
 
 
 def tradeoff(audit: Audit) -> Section:
-    """What each variant loses in perplexity beside what it gains in speed, and by how much was removed."""
+    """What each variant loses in perplexity beside what it gains in speed, and by how many sublayers were edited."""
     measured_ones = [
         v for v in (*measured.candidates(audit), *measured.comparisons(audit)) if perplexities(measured.found(audit, v))
     ]
@@ -37,7 +38,7 @@ def tradeoff(audit: Audit) -> Section:
     if at and timed:
         blocks.append(_against_speed(audit, timed, at))
     else:
-        blocks.append(Text("Nothing was timed: quality is shown against the number of removed sublayers only."))
+        blocks.append(Text(f"Nothing was timed: quality is shown by number of sublayers {measured.verb(audit)} only."))
     blocks.append(_by_count(audit, measured_ones))
     return Section("tradeoff", "Quality against speed", tuple(blocks))
 
@@ -80,7 +81,7 @@ def _against_speed(audit: Audit, timed: Sequence[AuditedVariant], at: tuple[str,
             )
         name = f"{criterion} (comparison)" if comparison else criterion
         series.append(Series(name, tuple(points), n, marks="hollow" if comparison else "filled"))
-    columns = [Column("Variant"), Column("Criterion"), numeric("Removed")]
+    columns = [Column("Variant"), Column("Criterion"), numeric(measured.verb(audit).capitalize())]
     columns += [numeric("Prefill", "×"), numeric("Decode", "×"), numeric("Perplexity rise", "%")]
     where = perplexities(measured.found(audit, timed[0]))[0].name
     return Chart(
@@ -88,8 +89,8 @@ def _against_speed(audit: Audit, timed: Sequence[AuditedVariant], at: tuple[str,
         title="Perplexity rise against prefill speed-up",
         says=(
             f"A mark for each of {len(rows)} variants: to the right is faster, further down is better. Numbers at the "
-            f"marks count the removed sublayers; open marks are comparisons. Perplexity on {where}, prefill of "
-            f"{tokens:,} tokens in {engine}, batch {batch}."
+            f"marks count the sublayers {measured.verb(audit)}; open marks are comparisons. Perplexity on {where}, "
+            f"prefill of {tokens:,} tokens in {engine}, batch {batch}."
         ),
         figure=tradeoff_figure(series),
         table=Table.of("Perplexity rise and speed-up by variant", columns, rows),
@@ -97,12 +98,13 @@ def _against_speed(audit: Audit, timed: Sequence[AuditedVariant], at: tuple[str,
 
 
 def _by_count(audit: Audit, own: Sequence[AuditedVariant]) -> Chart:
-    series = []
+    series, verb = [], measured.verb(audit)
     for n, (criterion, variants) in enumerate(_by_criterion(own).items()):
         points = []
         for variant in sorted(variants, key=lambda v: len(v.plan.added.attention)):
             value, count = perplexities(measured.found(audit, variant))[0].after, len(variant.plan.added.attention)
-            points.append(Point(count, value, f"{title(variant)}: {count} removed, perplexity {number(value)}"))
+            done = participles(variant.plan.added)
+            points.append(Point(count, value, f"{title(variant)}: {count} {done}, perplexity {number(value)}"))
         name = criterion if any(v.role == CANDIDATE for v in variants) else f"{criterion} (comparison)"
         series.append(Series(name, tuple(points), n))
     first = perplexities(measured.found(audit, own[0]))[0]
@@ -122,16 +124,16 @@ def _by_count(audit: Audit, own: Sequence[AuditedVariant]) -> Chart:
                     f"{change.items:,}",
                 ]
             )
-    columns = [Column("Variant"), Column("Text"), *map(numeric, ("Removed", "Before", "After"))]
+    columns = [Column("Variant"), Column("Text"), *map(numeric, (verb.capitalize(), "Before", "After"))]
     columns += [numeric("Rise", "%"), numeric("95% interval of the rise"), numeric("Tokens")]
     return Chart(
         name="perplexity",
-        title="Perplexity by number of removed sublayers",
+        title=f"Perplexity by number of sublayers {verb}",
         says=(
-            f"A line for each criterion over the number of removed sublayers; the dotted line is the unpruned model, "
+            f"A line for each criterion over the number of sublayers {verb}; the dotted line is the unpruned model, "
             f"{number(first.before)} on {first.name}."
         ),
-        figure=curve_figure(series, reference=first.before),
+        figure=curve_figure(series, reference=first.before, verb=verb),
         table=Table.of("Perplexity per token before and after", columns, rows, wide=True),
     )
 

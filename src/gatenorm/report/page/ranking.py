@@ -1,11 +1,11 @@
-"""The report on the choice: scores by depth, what each variant removes, how far the criteria agree."""
+"""The report on the choice: scores by depth, the layers of each variant, how far the criteria agree."""
 
 from __future__ import annotations
 
 from itertools import combinations
 
 from gatenorm.analysis.agreement import BUDGETS, agree, by_layer, label
-from gatenorm.records import Scores, spans
+from gatenorm.records import ATTENTION, Scores, spans
 from gatenorm.records.audit import Audit, AuditedVariant
 from gatenorm.report.figures.rankings import (
     agreement_figure,
@@ -14,14 +14,15 @@ from gatenorm.report.figures.rankings import (
     scores_figure,
     selection_figure,
 )
-from gatenorm.report.page.audit_view import candidates, chosen, comparisons, title
+from gatenorm.report.page.audit_view import candidates, chosen, comparisons, title, verb
 from gatenorm.report.page.blocks import Block, Cell, Chart, Charts, Column, Section, Table, Text, numeric
 from gatenorm.report.page.wording import duration, fixed, number, size
+from gatenorm.surgery.operation import participles
 from gatenorm.surgery.planning import count_for_share
 
 
 def depth(audit: Audit) -> Section:
-    """Scores by layer with the removed layers marked, then the layers that each variant removes."""
+    """Scores by layer with those of the chosen variant marked, then the layers of each variant."""
     variant = chosen(audit) or next(iter(candidates(audit)), None)
     blocks: list[Block] = [
         Text(
@@ -64,7 +65,7 @@ def _shown(audit: Audit, variant: AuditedVariant | None) -> list[Scores]:
 def _scores(audit: Audit, scores: Scores, variant: AuditedVariant | None) -> Chart:
     gone = tuple(variant.plan.added.attention) if variant else ()
     name = label(scores)
-    meaning = f"removed in {title(variant)}" if variant else "removed"
+    meaning = f"{participles(variant.plan.added)} in {title(variant)}" if variant else "removed"
     place = {layer: n + 1 for n, layer in enumerate(scores.ranking)}
     without = candidates(audit)
     rows = [
@@ -77,23 +78,23 @@ def _scores(audit: Audit, scores: Scores, variant: AuditedVariant | None) -> Cha
         for s in scores.layers
     ]
     weakest = ", ".join(map(str, scores.ranking[:4]))
-    removed = f" Layers {spans(gone)} are marked: {meaning}." if gone else ""
+    marked = f" Layers {spans(gone)} are marked: {meaning}." if gone else ""
     took = f" Scored in {duration(scores.seconds)}, {size(scores.bytes_read)} read." if scores.bytes_read else ""
     return Chart(
         name=f"scores-{audit.scores.index(scores)}",
         title=f"{name} by layer",
-        says=f"Bars of {name} for {len(scores.layers)} layers; the weakest are {weakest}.{removed}{took}",
+        says=f"Bars of {name} for {len(scores.layers)} layers; the weakest are {weakest}.{marked}{took}",
         figure=scores_figure(scores, gone, meaning),
         table=Table.of(
             f"{name}, layer by layer",
-            ["Layer", numeric("Score"), numeric("Rank, 1 is removed first"), "Removed in"],
+            ["Layer", numeric("Score"), numeric("Rank, 1 is removed first"), f"{verb(audit).capitalize()} in"],
             rows,
         ),
     )
 
 
 def _matrix(audit: Audit) -> Chart:
-    own = [*candidates(audit), *comparisons(audit)]
+    own, done = [*candidates(audit), *comparisons(audit)], verb(audit)
     layers = (
         sorted({s.layer for s in audit.scores[0].layers} | {i for v in own for i in v.plan.added.attention})
         if audit.scores
@@ -106,15 +107,19 @@ def _matrix(audit: Audit) -> Chart:
     ]
     return Chart(
         name="removed",
-        title="Attention removed in each variant",
-        says=f"A row for each of {len(own)} variants, a column a layer; filled cells are what it removes.",
-        figure=removed_figure(layers, {title(v): v.plan.added.attention for v in own}),
+        title=f"Attention {done} in each variant",
+        says=f"A row for each of {len(own)} variants, a column a layer; filled cells are {done}.",
+        figure=removed_figure(layers, {title(v): _fates(v) for v in own}),
         table=Table.of(
-            "Layers whose attention each variant removes",
-            ["Variant", "Criterion", "Layers removed", numeric("Count"), numeric("Share")],
+            f"Layers whose attention is {done} in each variant",
+            ["Variant", "Criterion", f"Layers {done}", numeric("Count"), numeric("Share")],
             rows,
         ),
     )
+
+
+def _fates(variant: AuditedVariant) -> dict[int, str]:
+    return {e.layer: participles([e]) for e in variant.plan.added if e.sublayer == ATTENTION}
 
 
 def _selection(same: list[Scores]) -> Chart:

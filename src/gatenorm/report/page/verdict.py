@@ -23,6 +23,7 @@ from gatenorm.report.page.blocks import (
     numeric,
 )
 from gatenorm.report.page.wording import NONE, facts, fixed, number, percent, readable, size, times, tone
+from gatenorm.surgery.operation import participles
 
 _LIMITS = (
     "A score from weights alone does not show what flows through a layer. A small gate norm implies a quiet layer only "
@@ -59,7 +60,7 @@ def variants_table(audit: Audit) -> Table:
     priced = _priced(audit)
     where = f"; speed in {at[0]}, {at[1]:,} tokens" if at else "; nothing was timed"
     money = "" if priced else "; no price was given, so no cost"
-    columns: list[Column | str] = ["Variant", "Outcome", Column("Attention removed", "layers, share")]
+    columns: list[Column | str] = ["Variant", "Outcome", Column(f"Attention {measured.verb(audit)}", "layers, share")]
     columns += [numeric("Perplexity", "before → after"), numeric("Tasks", "points"), numeric("Retrieval", "points")]
     columns += [numeric("Refusals flipped", "items, either way")]
     columns += [numeric("Prefill", "× (ideal)"), numeric("Decode", "× (ideal)"), numeric("Cache saved", "%")]
@@ -69,7 +70,7 @@ def variants_table(audit: Audit) -> Table:
 
 
 def rankings_table(audit: Audit) -> Table | None:
-    """Perplexity by ranking and number of removed sublayers: the candidates and the baselines they have to beat."""
+    """Perplexity by ranking and number of sublayers: the candidates and the baselines they have to beat."""
     if not measured.comparisons(audit):
         return None
     everyone = [*measured.candidates(audit), *measured.comparisons(audit)]
@@ -80,8 +81,9 @@ def rankings_table(audit: Audit) -> Table | None:
         own = {len(v.plan.added.attention): v for v in reversed(pruned) if v.criterion == criterion}
         role = "candidate" if any(v.role == CANDIDATE for v in own.values()) else "for comparison"
         rows.append((Cell(criterion, note=role), *(_removed(audit, own.get(n)) for n in counts)))
-    caption = "Baselines: perplexity without the layers that each ranking would remove"
-    return Table.of(caption, ["Ranking", *(numeric(f"{n} removed", "perplexity") for n in counts)], rows)
+    verb = measured.verb(audit)
+    caption = f"Baselines: perplexity with the layers {verb} that each ranking would choose"
+    return Table.of(caption, ["Ranking", *(numeric(f"{n} {verb}", "perplexity") for n in counts)], rows)
 
 
 def _removed(audit: Audit, variant: AuditedVariant | None) -> Cell:
@@ -116,10 +118,12 @@ def _row(audit: Audit, variant: AuditedVariant) -> tuple[Cell, ...]:
 
 
 def removed(audit: Audit, variant: AuditedVariant) -> Cell:
-    """The sublayers that this variant removes, out of those that the audited model had."""
+    """The sublayers that this variant edits, out of those that the audited model had, and what happened to them."""
     added, gone = variant.plan.added.attention, variant.plan.edits.attention
     had = audit.model.layers - (len(gone) - len(added))
-    return Cell(spans(added), note=f"{len(added)} of {had}, {percent(variant.share)}")
+    done = participles(variant.plan.added)
+    how = "" if done == measured.verb(audit) else f", {done}"
+    return Cell(spans(added), note=f"{len(added)} of {had}, {percent(variant.share)}{how}")
 
 
 def _outcome(variant: AuditedVariant) -> Cell:

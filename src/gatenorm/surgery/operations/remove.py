@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from gatenorm.surgery.operation import Operation
 
-OPERATION = Operation(summary="remove the sublayer")
+OPERATION = Operation(summary="remove the sublayer", participle="removed")
