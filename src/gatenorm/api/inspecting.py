@@ -1,4 +1,4 @@
-"""What gatenorm understands of a model, as a record."""
+"""What was detected of a model, as a record."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def inspect(
     context: int | None = None,
     batch: int = 1,
 ) -> Inspection:
-    """What gatenorm understands of a model, from its config and the headers of its files; no weight is read.
+    """What was detected of a model, from its config and the headers of its files; no weight is read.
 
     Args:
         family: as in :func:`gatenorm.open_model`.

@@ -1,4 +1,4 @@
-"""Models by name: a directory, a model id of the hub, the built-in model; understood, loaded, or kept for questions."""
+"""Models by name: a directory, a model id of the hub, the built-in model; as a layout, loaded, or in a session."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ModelLike = str | os.PathLike[str] | Layout | ScoringSession
 
 
 def open_model(model: ModelLike, family: str | None = None, *, fetch: bool = True) -> Layout:
-    """What gatenorm understands of a checkpoint: its family, its shape, where its attention weights lie.
+    """The layout of a checkpoint: its family, its shape, where its attention weights lie.
 
     Args:
         model: a directory, a model id of the hub, or the name of an installed model: ``demo`` is built in.

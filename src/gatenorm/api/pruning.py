@@ -1,4 +1,4 @@
-"""Deciding which sublayers go, and removing them: on disk, or from a model in memory."""
+"""Plans of which sublayers to remove, and their removal: on disk, or from a model in memory."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ def plan(
     calibration: Calibration | str | None = None,
     progress: Progress | None = None,
 ) -> Plan:
-    """Decide which sublayers go: by number, by share, by hand, or as a plan file says (exactly one of them).
+    """Decide which sublayers to remove: by number, by share, by hand, or as a plan file says (exactly one of them).
 
     Args:
         layers: how many of the weakest to remove, beyond those already gone.
         share: the same as a share of the sublayers that are there, rounded half up, at least one.
         drop: original 0-based indices.
-        file: a ``plan.json``, made for this checkpoint, which says itself what kind goes.
-        kind: what goes of each layer: ``attention``, ``mlp``, or ``block`` for both; a criterion must rank that kind.
-        protect: original indices that must stay, however the others are chosen.
+        file: a ``plan.json``, made for this checkpoint, which names the sublayers itself.
+        kind: the sublayer to remove: ``attention``, ``mlp``, or ``block`` for both; a criterion must rank that kind.
+        protect: original indices of layers to keep.
         criterion, seed, device, dtype, calibration: as in :func:`score`.
 
     Raises:
@@ -110,7 +110,7 @@ def smallest_removal(
     kind: str = ATTENTION,
     family: str | None = None,
 ) -> Forecast:
-    """The forecast for the fewest removals that the cost model says are enough; its ``count`` is for :func:`plan`.
+    """The forecast for the fewest removals that meet a target by the cost model; its ``count`` is for :func:`plan`.
 
     Args:
         target_speedup: ``1.2`` for prefill and decode, or ``prefill=1.2`` or ``decode=1.2``.
@@ -154,7 +154,7 @@ def prune_module(model: Any, drop: Sequence[int], kind: str = ATTENTION) -> Any:
     The result is what loading the pruned checkpoint would give, and ``save_pretrained`` writes such a checkpoint.
 
     Args:
-        kind: what goes of each layer: ``attention``, ``mlp``, or ``block`` for both.
+        kind: the sublayer to remove: ``attention``, ``mlp``, or ``block`` for both.
 
     Raises:
         FamilyError: the model's architecture is not known.

@@ -51,8 +51,8 @@ def score(
         seed: of the criterion ``random``.
         backend: ``numpy``, ``torch`` or ``auto``; of weight-only criteria.
         device: where torch computes (``cpu``, ``cuda``; ``auto`` spreads a model that is run).
-        dtype: that a model is run in: ``auto``, ``float32``, ``bfloat16``, ``float16``.
-        calibration: the tokens to look at: a text file, ``self``, ``random``, or a ``Calibration`` with its numbers.
+        dtype: data type used to run the model: ``auto``, ``float32``, ``bfloat16``, ``float16``.
+        calibration: the tokens to run it on: a text file, ``self``, ``random``, or a ``Calibration`` with its numbers.
         layer_by_layer: hold one block's weights at a time, for models larger than memory.
 
     Raises:
@@ -86,12 +86,12 @@ def cross_check(
     calibration: Calibration | None = None,
     progress: Progress | None = None,
 ) -> CrossCheck:
-    """Hold a scoring of ``model`` against ``cosine`` on random tokens and on text that it samples from itself.
+    """Compare a scoring of ``model`` with ``cosine`` on random tokens and on text that it samples from itself.
 
     Args:
         model: or a :func:`session`, which says on which device.
         layers: the budget at which the choices are compared; a fifth of the layers by default.
-        protect: layers that are not to be removed.
+        protect: layers to keep.
         calibration: how many samples of which length; 32 of 256 by default.
 
     Raises:

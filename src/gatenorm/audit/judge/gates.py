@@ -49,70 +49,30 @@ class Gate:
 # How the detail of such a result begins.
 BY_CHANCE = "the unpruned model does not do better than chance, so there is nothing to lose"
 
+# Why each default limit is what it is.
+_RISE = "LLaMA-13B without 7 of 40 sublayers went from 5.10 to 5.37 on WikiText-2, a rise of 5.3% (arXiv 2512.20636)"
+_DROP = (
+    "LLaMA-13B lost 1.6 points of its seven-task average without 8 of 40 sublayers and 1.8 without 16 "
+    "(arXiv 2512.20636)"
+)
+_FLIPS = "refusals are policy: pruning must not change them silently"
+_LOSS = (
+    "averages hide damage to long-range behaviour (arXiv 2602.01997); a loss smaller than this cannot be shown "
+    "with the few dozen items that are asked by default"
+)
+_DIVERGENCE = "no figure is known that would serve everybody: read the worst items first, then set a limit"
+_SPEED_UP = "the paper measured 1.06x without 4 of 40 sublayers; below 1.02x a variant is not worth its risk"
+_VERIFY = "an export that computes something else is another model than the one that was measured"
+_COST: dict[str, Any] = {"quality": False, "probes": False}
+
 _ALL = (
-    Gate(
-        "perplexity-rise",
-        "%",
-        6.0,
-        "LLaMA-13B without 7 of 40 sublayers went from 5.10 to 5.37 on WikiText-2, a rise of 5.3% (arXiv 2512.20636)",
-        "texts",
-        metrics.perplexity_rise,
-    ),
-    Gate(
-        "task-drop",
-        "points",
-        2.0,
-        "LLaMA-13B lost 1.6 points of its seven-task average without 8 of 40 sublayers and 1.8 without 16 "
-        "(arXiv 2512.20636)",
-        "tasks",
-        metrics.task_drop,
-    ),
-    Gate(
-        "refusal-flips",
-        "items",
-        0.0,
-        "what a model refuses is a decision that somebody took: no reply should change it unseen",
-        "refusal",
-        metrics.refusal_flips,
-    ),
-    Gate(
-        "retrieval-loss",
-        "points",
-        5.0,
-        "averages hide damage to long-range behaviour (arXiv 2602.01997); a loss smaller than this cannot be shown "
-        "with the few dozen items that are asked by default",
-        "retrieval",
-        metrics.retrieval_loss,
-    ),
-    Gate(
-        "domain-divergence",
-        "nats",
-        None,
-        "no figure is known that would serve everybody: read the worst items first, then set a limit",
-        "domain",
-        metrics.domain_divergence,
-    ),
-    Gate(
-        "speed-up",
-        "x",
-        1.02,
-        "the paper measured 1.06x without 4 of 40 sublayers; below 1.02x a variant is not worth its risk",
-        "speed",
-        metrics.speed_up,
-        least=True,
-        quality=False,
-        probes=False,
-    ),
-    Gate(
-        "verify",
-        "faults",
-        0.0,
-        "an export that computes something else is another model than the one that was measured",
-        "verify",
-        metrics.verify_faults,
-        quality=False,
-        probes=False,
-    ),
+    Gate("perplexity-rise", "%", 6.0, _RISE, "texts", metrics.perplexity_rise),
+    Gate("task-drop", "points", 2.0, _DROP, "tasks", metrics.task_drop),
+    Gate("refusal-flips", "items", 0.0, _FLIPS, "refusal", metrics.refusal_flips),
+    Gate("retrieval-loss", "points", 5.0, _LOSS, "retrieval", metrics.retrieval_loss),
+    Gate("domain-divergence", "nats", None, _DIVERGENCE, "domain", metrics.domain_divergence),
+    Gate("speed-up", "x", 1.02, _SPEED_UP, "speed", metrics.speed_up, least=True, **_COST),
+    Gate("verify", "faults", 0.0, _VERIFY, "verify", metrics.verify_faults, **_COST),
 )
 GATES: Mapping[str, Gate] = {gate.name: gate for gate in _ALL}
 
