@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 from msgspec.structs import replace
 
-from gatenorm.audit.judge.gates import check_gates
 from gatenorm.errors import AuditError, fields_named
 from gatenorm.records.numbers import Amount, Count, Index, Portion, Seed, Share, Window
 from gatenorm.records.serialization import Value, from_json
@@ -155,6 +154,8 @@ def config_from(*layers: Mapping[str, Any]) -> Config:
         RecordError: an unknown key (with the nearest known one), or a value of another type or out of range.
         AuditError: an unknown gate, or a limit that is no number.
     """
+    from gatenorm.audit.judge.gates import check_gates  # not for help, which shows the defaults and stays quick
+
     sections: dict[str, Any] = {}
     for layer in layers:
         for name, section in layer.items():
