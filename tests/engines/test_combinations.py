@@ -158,17 +158,17 @@ def outcomes(table: str) -> list[list[str]]:
 
 def combinations_table(found: dict[str, Answers], pruned: dict[str, Path]) -> str:
     lines = [
-        "# What serves what",
+        "# Engines and pruned models",
         "",
         "<!-- Written by `make combinations`. -->",
         "",
         "Largest difference of two log-probabilities, in nats, between the engine and transformers",
         f"{version('transformers')} on the pruned directory, both in float32, over {TOKENS} greedy tokens after each",
-        "of 3 prompts (1, 7 and 33 tokens) and the whole vocabulary (llama.cpp tells of 1,000 tokens of it, and of all",
-        f"for the first of each prompt). The tokens are the same up to where the two likeliest lie within {TIE:g}.",
-        "In brackets: layers with a key/value cache, and layers. llama.cpp runs without flash attention, vLLM without",
-        "the plugin. The trained models are story models with SentencePiece tokenizers, the others tiny",
-        "random ones with byte-level tokenizers.",
+        "of 3 prompts (1, 7 and 33 tokens) and the whole vocabulary. (llama.cpp reports the 1,000 most likely",
+        "tokens, and all of them for the first token of each prompt.) The tokens are the same until the two most",
+        f"likely ones are within {TIE:g}. In brackets: layers with a key/value cache, of all layers. llama.cpp runs",
+        "without flash attention, vLLM without the plugin. The trained models are story models with SentencePiece",
+        "tokenizers; the others are tiny random models with byte-level tokenizers.",
         "",
         "| model | removed | " + " | ".join(way.title for way in WAYS.values()) + " |",
         "|---|---|" + "---|" * len(WAYS),

@@ -105,13 +105,13 @@ def families_table(answers: dict[str, Answer], versions: dict[str, str], models:
 def heading(versions: dict[str, str]) -> list[str]:
     software = ", ".join(" ".join(item) for item in versions.items())
     protocol = (
-        f"Measured with {software} on a CPU in float32, without the plugin, the code in the directory trusted. "
-        f"The models are random ones of {LAYERS} layers; layers {DROP[0]} and {DROP[1]} lose their attention. "
-        f"*Same* means: {TOKENS} tokens after each of {len(ASKED)} prompts, "
-        f"the log-probabilities of the whole vocabulary within {LARGEST:g} of those of transformers."
+        f"Measured with {software} on a CPU in float32, without the plugin and with trusted remote code. "
+        f"The models are random and have {LAYERS} layers; the attention of layers {DROP[0]} and {DROP[1]} is removed. "
+        f"*Same* means: over {TOKENS} tokens after each of {len(ASKED)} prompts, all log-probabilities are within "
+        f"{LARGEST:g} of those of transformers."
     )
     columns = ["| model | stock model | pruned model | layers with a cache |", "|---|---|---|---|"]
-    title = ["# vLLM's Transformers backend, family by family", "", "<!-- Written by `make vllm-families`. -->", ""]
+    title = ["# vLLM's Transformers backend by model family", "", "<!-- Written by `make vllm-families`. -->", ""]
     return [*title, *textwrap.wrap(protocol, 120), "", *columns]
 
 
