@@ -14,13 +14,13 @@ import torch
 
 import gatenorm
 from gatenorm.analysis.latency import LatencyProbe
+from gatenorm.demo.evaluation import WorldTask
 from gatenorm.demo.package import MODEL
 from gatenorm.errors import CriterionError, EvaluationError, OutputError, RecordError
 from gatenorm.evaluation.tasks.perplexity import Protocol
 from gatenorm.models.loading import load
 from gatenorm.records import LayerScore, from_json, to_json
 from gatenorm.records.curve import Curve
-from gatenorm.records.evidence import WorldTask
 from gatenorm.surgery.disk import write_pruned
 from gatenorm.surgery.planning import plan_by_hand
 from tests.analysis.models import SHAPES, layout_of, model_on

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gatenorm.audit.judge.gates import GATES
+from gatenorm.audit.judge.gates import gates
 from gatenorm.audit.plan.config import Config, config_from, read_config
 from gatenorm.audit.plan.prepare import prepare
 from gatenorm.cli import main
@@ -41,7 +41,7 @@ def test_the_documented_file_is_one_that_can_be_read(tmp_path: Path):
     assert config.gates == {"perplexity-rise": 2.0, "speed-up": None}
     for section in ("budgets", "rankings", "speed", "recovery", "cost", "search", "run"):
         assert getattr(config, section) == getattr(Config(), section)
-    for name in GATES:
+    for name in gates():
         assert f"| `{name}` |" in text
 
 
@@ -204,6 +204,6 @@ def test_shares_may_be_per_cent(tmp_path: Path):
 def test_the_built_in_model_has_everything_but_a_workload(tmp_path: Path):
     prepared = prepare("demo", tmp_path / "audit", Config())
     assert [b.name for b in prepared.budgets] == ["conservative", "practical", "aggressive"]
-    assert {a.feeds for a in prepared.evaluations} == {"texts", "tasks", "refusal", "retrieval"}
+    assert {a.feeds for a in prepared.evaluations} == {"perplexity", "zeroshot", "refusal", "retrieval"}
     assert [m.what for m in prepared.missing] == ["your own workload"]
     assert set(prepared.limits) == {"perplexity-rise", "task-drop", "refusal-flips", "retrieval-loss", "speed-up"}

@@ -9,11 +9,12 @@ import math
 import pytest
 from msgspec.structs import replace
 
-from gatenorm.audit.judge.gates import GATES, check_gates, evaluate_gate, limits, outcome_of
+from gatenorm.audit.judge.gates import check_gates, evaluate_gate, gates, limits, outcome_of
 from gatenorm.audit.judge.metrics import GateValue, domain_divergence
 from gatenorm.audit.judge.selection import nearest, unstable
 from gatenorm.audit.judge.verdict import verdict
 from gatenorm.audit.run.main import failed
+from gatenorm.demo.evaluation import WorldTask
 from gatenorm.errors import AuditError
 from gatenorm.findings import Findings, findings
 from gatenorm.records import Edits, Evidence, ModelIdentity, Plan, to_json
@@ -41,7 +42,6 @@ from gatenorm.records.evidence import (
     TaskItem,
     Workload,
     WorkloadProtocol,
-    WorldTask,
     ZeroShot,
 )
 from tests.report.audits import audit as audit_fixture
@@ -76,7 +76,7 @@ def speed(seconds: list[float], tokens: int, label: str) -> Speed:
 
 
 def held(name: str, reading: GateValue | None, limit: float) -> GateResult:
-    gate = GATES[name]
+    gate = gates()[name]
     return evaluate_gate(dataclasses.replace(gate, find=lambda _: reading), limit, Findings((), (), ()))
 
 
@@ -111,7 +111,7 @@ def test_the_rise_is_that_of_paired_losses_on_the_worst_text():
     before = text(1.0, 2.0, 3.0)
     after = text(1.1, 2.1, 3.1)
     found = findings([before], [after])
-    result = evaluate_gate(GATES["perplexity-rise"], 6.0, found)
+    result = evaluate_gate(gates()["perplexity-rise"], 6.0, found)
     assert result.value == pytest.approx(10.517, abs=1e-3)  # 100 (exp(0.1) - 1)
     assert result.low == pytest.approx(result.high)
     assert result.outcome == FAILS
@@ -119,7 +119,7 @@ def test_the_rise_is_that_of_paired_losses_on_the_worst_text():
 
 def test_one_window_proves_nothing():
     before, after = (text(value) for value in (1.0, 1.001))
-    result = evaluate_gate(GATES["perplexity-rise"], 6.0, findings([before], [after]))
+    result = evaluate_gate(gates()["perplexity-rise"], 6.0, findings([before], [after]))
     assert (result.outcome, result.low, result.high) == (INCONCLUSIVE, None, None)
     assert "too few for an interval" in result.detail
     json.dumps(to_json(result), allow_nan=False)
@@ -128,10 +128,10 @@ def test_one_window_proves_nothing():
 def test_what_is_lost_is_counted_item_by_item():
     before = share("demo-task", "accuracy", 100, 100, task="place")
     after = share("demo-task", "accuracy", 97, 100, task="place")
-    result = evaluate_gate(GATES["task-drop"], 2.0, findings([before], [after]))
+    result = evaluate_gate(gates()["task-drop"], 2.0, findings([before], [after]))
     assert result.value == pytest.approx(3.0)
     assert result.outcome == INCONCLUSIVE
-    same = evaluate_gate(GATES["task-drop"], 2.0, findings([before], [before]))
+    same = evaluate_gate(gates()["task-drop"], 2.0, findings([before], [before]))
     assert (same.value, same.outcome) == (0.0, PASSES)
     assert str(same.value) == "0.0"  # not -0.0, which people would read
 
@@ -189,21 +189,21 @@ def test_whoever_guesses_has_nothing_to_lose(gate: str, kind: str, metric: str, 
         (90, PASSES),
     ):  # of 240; chance: 60
         before = share(kind, metric, right, 240, task=task)
-        result = evaluate_gate(GATES[gate], 5.0, findings([before], [before]))
+        result = evaluate_gate(gates()[gate], 5.0, findings([before], [before]))
         assert (result.value, result.outcome) == (0.0, outcome)
         told = "the unpruned model does not do better than chance, so there is nothing to lose"
         assert result.detail.startswith(told) == (outcome == INCONCLUSIVE)
     guessing = share(kind, metric, 59, 240, task=task)
     lost = replace(share(kind, metric, 10, 240, task=task), edits=Edits.of("attention", [1]))
-    result = evaluate_gate(GATES[gate], 5.0, findings([guessing], [lost]))
+    result = evaluate_gate(gates()[gate], 5.0, findings([guessing], [lost]))
     assert (result.outcome, result.value) == (INCONCLUSIVE, pytest.approx(100 * 49 / 240))
     assert result.detail.endswith("; unpruned 24.6% right, chance 25.0%")
 
 
 def test_a_task_at_chance_beside_one_that_is_known_leaves_something_to_lose():
     one, two = (share("retrieval", "choice", n, 100, task=task) for n, task in ((90, "one-hop"), (25, "two-hop")))
-    assert evaluate_gate(GATES["retrieval-loss"], 5.0, findings([one, two], [one, two])).outcome == PASSES
-    assert evaluate_gate(GATES["retrieval-loss"], 5.0, findings([two], [two])).outcome == INCONCLUSIVE
+    assert evaluate_gate(gates()["retrieval-loss"], 5.0, findings([one, two], [one, two])).outcome == PASSES
+    assert evaluate_gate(gates()["retrieval-loss"], 5.0, findings([two], [two])).outcome == INCONCLUSIVE
 
 
 def test_a_single_item_whose_error_is_not_known_shows_nothing():
@@ -212,7 +212,7 @@ def test_a_single_item_whose_error_is_not_known_shows_nothing():
     one = replace(one, choice=Figure(value=1.0))
     assert (
         "unpruned 100.0% right, chance 25.0%"
-        in evaluate_gate(GATES["retrieval-loss"], 5.0, findings([one], [one])).detail
+        in evaluate_gate(gates()["retrieval-loss"], 5.0, findings([one], [one])).detail
     )
 
 
@@ -222,15 +222,15 @@ def test_the_zero_shot_average_is_held_against_the_mean_of_chances():
         return [share("zeroshot", "acc", right, 100, chance, task=task) for task, right, chance in tasks]
 
     guessed, known = both(51, 27), both(70, 60)
-    result = evaluate_gate(GATES["task-drop"], 10.0, findings(guessed, guessed))
+    result = evaluate_gate(gates()["task-drop"], 10.0, findings(guessed, guessed))
     assert (result.outcome, result.value) == (INCONCLUSIVE, 0.0)
     assert result.detail.endswith("; unpruned 39.0% right, chance 37.5%")
-    assert evaluate_gate(GATES["task-drop"], 10.0, findings(known, known)).outcome == PASSES
+    assert evaluate_gate(gates()["task-drop"], 10.0, findings(known, known)).outcome == PASSES
 
 
 def test_the_verdict_says_that_there_was_nothing_to_lose():
     before = share("retrieval", "choice", 59, 240, task="one-hop")
-    gate = evaluate_gate(GATES["retrieval-loss"], 5.0, findings([before], [before]))
+    gate = evaluate_gate(gates()["retrieval-loss"], 5.0, findings([before], [before]))
     variant = AuditedVariant(
         name="x-1",
         criterion="x",
@@ -266,27 +266,27 @@ def test_a_flipped_refusal_is_one_too_many_whatever_was_won():
         )
 
     before, after = replies(1.0, 1.0, 0.0), replies(0.0, 1.0, 1.0)
-    result = evaluate_gate(GATES["refusal-flips"], 0.0, findings([before], [after]))
+    result = evaluate_gate(gates()["refusal-flips"], 0.0, findings([before], [after]))
     assert (result.value, result.outcome) == (1.0, FAILS)
 
 
 def test_speed_is_that_of_the_longest_prompt_round_by_round():
     before = [speed([2.0] * 6, 128, "whole"), speed([4.0, 4.4, 4.2, 4.2, 4.2, 4.2], 512, "whole")]
     after = [speed([2.0] * 6, 128, "pruned"), speed([3.2, 4.0, 3.5, 3.5, 3.5, 3.5], 512, "pruned")]
-    result = evaluate_gate(GATES["speed-up"], 1.05, Findings(tuple(before), tuple(after), ()))
+    result = evaluate_gate(gates()["speed-up"], 1.05, Findings(tuple(before), tuple(after), ()))
     assert (result.value, result.low, result.high) == pytest.approx((1.2, 1.1, 1.25))
     assert result.outcome == PASSES
 
 
 def test_a_round_that_something_else_disturbed_does_not_decide():
     before, after = speed([2.0] * 9, 128, "whole"), speed([1.6] * 7 + [8.0, 0.4], 128, "pruned")
-    result = evaluate_gate(GATES["speed-up"], 1.05, Findings((before,), (after,), ()))
+    result = evaluate_gate(gates()["speed-up"], 1.05, Findings((before,), (after,), ()))
     assert (result.value, result.low, result.high, result.outcome) == pytest.approx((1.25, 1.25, 1.25, PASSES))
 
 
 def test_five_rounds_prove_nothing():
     before, after = speed([2.0] * 5, 128, "whole"), speed([1.6] * 5, 128, "pruned")
-    result = evaluate_gate(GATES["speed-up"], 1.05, Findings((before,), (after,), ()))
+    result = evaluate_gate(gates()["speed-up"], 1.05, Findings((before,), (after,), ()))
     assert (result.value, result.low, result.outcome) == (pytest.approx(1.25), None, INCONCLUSIVE)
     assert "too few for an interval" in result.detail
     assert "5 rounds" in result.detail
@@ -352,9 +352,9 @@ def test_divergence_is_read_with_the_interval_of_its_record():
 
 
 def test_every_gate_gives_a_reason_and_says_what_it_rests_on():
-    for gate in GATES.values():
+    for gate in gates().values():
         assert len(gate.reason) > 40
-        assert gate.needs in {"texts", "tasks", "refusal", "retrieval", "domain", "speed", "verify"}
+        assert gate.needs in {"perplexity", "zeroshot", "refusal", "retrieval", "domain", "speed", "verify"}
         assert not gate.find(Findings((), (), ()))
 
 
@@ -379,7 +379,7 @@ def test_to_stand_all_gates_must_and_one_must_be_about_quality():
     ],
 )
 def test_of_several_readings_the_worst_outcome_speaks(readings: list[GateValue], outcome: str, value: float):
-    gate = dataclasses.replace(GATES["perplexity-rise"], find=lambda _: readings)
+    gate = dataclasses.replace(gates()["perplexity-rise"], find=lambda _: readings)
     result = evaluate_gate(gate, 6.0, Findings((), (), ()))
     assert (result.outcome, result.value) == (outcome, value)
 

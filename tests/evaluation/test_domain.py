@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from gatenorm.errors import EvaluationError
+from gatenorm.evaluation.core.divergence import divergence, measure_workload
 from gatenorm.evaluation.core.job import Request
 from gatenorm.evaluation.core.likelihood import greedy
 from gatenorm.evaluation.core.text import Text
-from gatenorm.evaluation.tasks.workload import Item, divergence, encoded, followed, prepare
+from gatenorm.evaluation.tasks.domain import Item, encoded, prepare
 from tests.errors import refused
 from tests.evaluation.subjects import log_probabilities, tiny
 from tests.tiny_models import build
@@ -35,7 +36,7 @@ def changed(name: str) -> object:
 def test_figures_are_those_of_a_plain_reckoning(name: str):
     baseline, model = tiny(name), tiny(name, changed(name))
     items = encoded(baseline, ITEMS, 16, None)
-    found = followed(model, baseline, items, 5)
+    found = measure_workload(model, baseline, items, 5)
     theirs, ours = (greedy(s, [i.prompt for i in items], 5) for s in (baseline, model))
     kl, same, loss, before, positions, tokens = 0.0, 0, 0.0, 0.0, 0, 0
     agreed = []
@@ -72,14 +73,14 @@ def test_figures_are_those_of_a_plain_reckoning(name: str):
 
 
 def test_a_model_follows_itself():
-    found = followed(tiny("gpt2"), tiny("gpt2"), encoded(tiny("gpt2"), ITEMS, 16, None), 4)
+    found = measure_workload(tiny("gpt2"), tiny("gpt2"), encoded(tiny("gpt2"), ITEMS, 16, None), 4)
     assert found.numbers()["kl"] == 0
     assert found.numbers()["top1"] == found.numbers()["greedy_agreement"] == found.numbers()["greedy_same"] == 1
     assert found.numbers()["perplexity"] == found.numbers()["baseline_perplexity"]
 
 
 def test_one_item_alone_has_no_interval():
-    found = followed(tiny("gpt2", changed("gpt2")), tiny("gpt2"), encoded(tiny("gpt2"), ITEMS[:1], 16, None), 4)
+    found = measure_workload(tiny("gpt2", changed("gpt2")), tiny("gpt2"), encoded(tiny("gpt2"), ITEMS[:1], 16, None), 4)
     assert found.numbers()["kl"] > 0
     assert not {"kl_stderr", "kl_low", "kl_high"} & set(found.numbers())
 
@@ -154,4 +155,4 @@ def test_different_tokenizers_are_refused():
     other = tiny("gpt2")
     other.tokenizer.get_vocab = lambda: {"a": 1}
     with pytest.raises(EvaluationError, match="different tokenizers"):
-        followed(other, tiny("gpt2"), encoded(tiny("gpt2"), ITEMS, 16, None), 3)
+        measure_workload(other, tiny("gpt2"), encoded(tiny("gpt2"), ITEMS, 16, None), 3)

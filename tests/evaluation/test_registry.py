@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.core.registry import TASKS, assign_data, choose, prepare
+from gatenorm.evaluation.core.registry import assign_data, choose, prepare, tasks
 from tests.errors import refused
 
 
-def test_every_task_has_a_home():
-    for task in TASKS.values():
-        assert callable(import_module(task.home).prepare)
+def test_every_evaluation_is_a_file_that_says_how_it_is_judged():
+    """Those of the demo come by entry points; a metric names the gate, the unit and the direction."""
+    standard = [name for name, task in tasks().items() if not task.language]
+    assert standard == ["perplexity", "zeroshot", "refusal", "retrieval", "domain", "positions", "harness"]
+    judged = {task.metric.gate: (task.metric.unit, task.metric.limit) for task in tasks().values() if task.metric}
+    assert judged == {
+        "perplexity-rise": ("%", 6.0),
+        "task-drop": ("points", 2.0),
+        "refusal-flips": ("items", 0.0),
+        "retrieval-loss": ("points", 5.0),
+        "domain-divergence": ("nats", None),
+    }
+    assert {name for name, task in tasks().items() if task.language == "demo"} >= {"demo", "stories"}
 
 
 def test_tasks_are_chosen_by_name():

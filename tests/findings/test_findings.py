@@ -86,7 +86,7 @@ def test_any_number_of_any_record_can_be_compared():
     (tokens,) = of_metric(found, "perplexity", "tokens")
     assert (tokens.difference, tokens.paired) == (0.0, False)
     assert of_metric(found, "perplexity", "nothing") == []
-    (reading,) = metrics.metric_loss("perplexity", "nll", more_is_better=False)(found)
+    (reading,) = metrics.worsening("perplexity", "nll", more_is_better=False)(found)
     assert reading.value == 0.5
-    (reading,) = metrics.metric_loss("perplexity", "nll", more_is_better=True)(found)
+    (reading,) = metrics.worsening("perplexity", "nll", more_is_better=True)(found)
     assert (reading.value, reading.low is not None and reading.low <= -0.5) == (-0.5, True)

@@ -61,9 +61,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     subprocess.run([*pip, str(wheel)], check=True, timeout=300)
     paths = [str(installed), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]
 
-    def command(*arguments: object) -> str:
+    def command(*arguments: object, code: str = "import sys, gatenorm.cli as cli; sys.exit(cli.main())") -> str:
         ended = subprocess.run(
-            [sys.executable, "-c", "import sys, gatenorm.cli as cli; sys.exit(cli.main())", *map(str, arguments)],
+            [sys.executable, "-c", code, *map(str, arguments)],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             capture_output=True,
             text=True,
@@ -95,6 +95,15 @@ def test_an_evaluation(run: Run):
     (record,) = json.loads(run("eval", "demo", "--tasks", "vocabulary", "--json", "-"))
     assert record["schema"] == "example/vocabulary/1"
     assert record["tokens"] <= 1024
+
+
+def test_records_of_an_evaluation_are_read_back_by_their_tag(run: Run):
+    """Nothing but the schema says which package has to be imported."""
+    (record,) = json.loads(run("eval", "demo", "--tasks", "vocabulary", "--json", "-"))
+    code = "import json, sys; from gatenorm.records.evidence import evidence_from_json as read; "
+    code += "assert not any(m.startswith(('example', 'gatenorm.demo')) for m in sys.modules); "
+    code += "print(type(read(json.loads(sys.argv[1]))).__module__)"
+    assert run(json.dumps(record), code=code).strip() == "example.vocabulary"
 
 
 def test_an_engine(run: Run, tmp_path: Path):

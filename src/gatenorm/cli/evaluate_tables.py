@@ -27,7 +27,6 @@ from gatenorm.records.evidence import (
     Retrieval,
     TaskEvidence,
     Workload,
-    WorldTask,
     ZeroShot,
     ZeroShotAverage,
     of_type,
@@ -43,7 +42,7 @@ def show(records: Sequence[Evidence]) -> None:
     others = [record for record in records if not isinstance(record, Comparison)]
     for kind in dict.fromkeys(map(type, others)):
         own: tuple[Evidence, ...] = of_type(others, kind)
-        _VIEWS.get(kind, _anything)(own, [change for change in changes if change.of == own[0].kind])
+        _view(own[0])(own, [change for change in changes if change.of == own[0].kind])
 
 
 def _perplexity(records: Sequence[Perplexity], changes: Sequence[Comparison]) -> None:
@@ -88,8 +87,8 @@ def _perplexity(records: Sequence[Perplexity], changes: Sequence[Comparison]) ->
             )
 
 
-def _demo_tasks(records: Sequence[WorldTask], changes: Sequence[Comparison]) -> None:
-    table = table_of("tasks on worlds never trained on: accuracy", "task", "what is asked")
+def _choices(records: Sequence[TaskEvidence], changes: Sequence[Comparison]) -> None:
+    table = table_of(f"{records[0].title}: accuracy", "task", "what is asked")
     add_models(table, records, "items", "chance")
     tasks = by_task(records)
     for task, own in tasks.items():
@@ -98,7 +97,7 @@ def _demo_tasks(records: Sequence[WorldTask], changes: Sequence[Comparison]) -> 
             task + ("*" if first.protocol.beyond_training else ""),
             first.protocol.asks,
             f"{first.count}",
-            f"{first.chance:.0%}",
+            "" if first.chance is None else f"{first.chance:.0%}",
             *[with_error(r.metrics["accuracy"]) for r in own],
             *change_cell(changes, task, "accuracy"),
         )
@@ -269,9 +268,9 @@ def _metrics(record: Evidence) -> dict[str, Figure]:
     return {name: Figure(value=value) for name, value in record.numbers().items()}
 
 
-_VIEWS: dict[type[Evidence], Callable[[Sequence[Any], Sequence[Comparison]], None]] = {
+View = Callable[[Sequence[Any], Sequence[Comparison]], None]
+_VIEWS: dict[type[Evidence], View] = {
     Perplexity: _perplexity,
-    WorldTask: _demo_tasks,
     ZeroShot: _zeroshot,
     ZeroShotAverage: _averages,
     Refusal: _refusal,
@@ -279,6 +278,12 @@ _VIEWS: dict[type[Evidence], Callable[[Sequence[Any], Sequence[Comparison]], Non
     Retrieval: _retrieval,
     Positions: _positions,
 }
+
+
+def _view(record: Evidence) -> View:
+    """The table of a kind of record: its own, that of choices by likelihood, or that of any numbers."""
+    chosen = isinstance(record, TaskEvidence) and {"accuracy", "log_probability"} <= record.metrics.keys()
+    return _VIEWS.get(type(record)) or (_choices if chosen else _anything)
 
 
 def _reply(item: dict[str, Any]) -> str:

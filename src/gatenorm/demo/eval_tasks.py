@@ -9,9 +9,9 @@ from gatenorm.demo.hard_tasks import ALL_KINDS
 from gatenorm.demo.tasks import Kind
 from gatenorm.errors import EvaluationError, named
 from gatenorm.evaluation.core.job import Job, Progress, Request
-from gatenorm.evaluation.core.registry import Task
+from gatenorm.evaluation.core.task import Task
 from gatenorm.models.model import Model
-from gatenorm.records.evidence import Perplexity, WorldTask
+from gatenorm.records.evidence import Perplexity
 
 
 def everything(request: Request) -> list[Job]:
@@ -69,16 +69,12 @@ def _stories(count: int) -> Job:
     return Job("perplexity", "stories", "stories", {"stories": count}, run)
 
 
-def _task(kind: Kind, count: int, subject: Model, progress: Progress | None) -> WorldTask:
+def _task(kind: Kind, count: int, subject: Model, progress: Progress | None) -> evaluation.WorldTask:
     return evaluation.task(subject.module, subject.tokenizer, kind, count, progress)
 
 
-def _of_its_language(what: str, function: str) -> Task:
-    return Task("", what, f"{__name__}:{function}", language="demo")
-
-
-ALL = _of_its_language("stories and tasks of the built-in model's world", "everything")
-STORIES = _of_its_language("perplexity on held-out stories", "stories")
-ABILITIES = _of_its_language("the built-in model's tasks", "abilities")
-REFUSAL = _of_its_language("refusals", "refusal")
-RECALL = _of_its_language("recall over distances", "recall")
+ALL = Task("stories and tasks of the built-in model's world", everything, language="demo")
+STORIES = Task("perplexity on held-out stories", stories, language="demo")
+ABILITIES = Task("the built-in model's tasks", abilities, language="demo")
+REFUSAL = Task("refusals", refusal, language="demo")
+RECALL = Task("recall over distances", recall, language="demo")

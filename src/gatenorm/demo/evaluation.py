@@ -25,10 +25,10 @@ from gatenorm.records.evidence import (
     Data,
     Figure,
     Perplexity,
+    TaskEvidence,
     TaskItem,
     TaskProtocol,
     Topic,
-    WorldTask,
 )
 
 if TYPE_CHECKING:
@@ -36,6 +36,14 @@ if TYPE_CHECKING:
 
 STORIES, ITEMS = 40, 80
 _BATCH = 20
+
+
+class WorldTask(TaskEvidence, frozen=True, kw_only=True, tag="gatenorm/demo-task/1"):
+    """A task on worlds that the built-in model was not trained on."""
+
+    @property
+    def title(self) -> str:
+        return "tasks on worlds never trained on"
 
 
 def evaluate(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gatenorm.evaluation.core.job import Job, Progress, Request
-from gatenorm.evaluation.core.registry import Metric, Task
+from gatenorm.evaluation.core.task import Metric, Task
 from gatenorm.models.model import Model
 from gatenorm.records.evidence import Evidence
 
@@ -29,6 +29,4 @@ def count(model: Model, progress: Progress | None) -> Vocabulary:
     return Vocabulary(tokens=len(model.tokenizer.get_vocab()))
 
 
-EVALUATION = Task(
-    "vocabulary", "tokens that the tokenizer knows", "example.vocabulary", metric=Metric("tokens", "tokens")
-)
+EVALUATION = Task("tokens that the tokenizer knows", prepare, metric=Metric("tokens", "tokens"))

@@ -21,7 +21,8 @@ from gatenorm.audit.judge import metrics
 from gatenorm.audit.judge.metrics import Find, GateValue
 from gatenorm.audit.output.formatting import amount
 from gatenorm.errors import AuditError, did_you_mean
-from gatenorm.evaluation.core.registry import Metric, known_tasks
+from gatenorm.evaluation.core.registry import standard_tasks
+from gatenorm.evaluation.core.task import Metric
 from gatenorm.findings import Findings
 from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, GateResult
 
@@ -49,49 +50,31 @@ class Gate:
 # How the detail of such a result begins.
 BY_CHANCE = "the unpruned model does not do better than chance, so there is nothing to lose"
 
-# Why each default limit is what it is.
-_RISE = "LLaMA-13B without 7 of 40 sublayers went from 5.10 to 5.37 on WikiText-2, a rise of 5.3% (arXiv 2512.20636)"
-_DROP = (
-    "LLaMA-13B lost 1.6 points of its seven-task average without 8 of 40 sublayers and 1.8 without 16 "
-    "(arXiv 2512.20636)"
-)
-_FLIPS = "refusals are policy: pruning must not change them silently"
-_LOSS = (
-    "averages hide damage to long-range behaviour (arXiv 2602.01997); a loss smaller than this cannot be shown "
-    "with the few dozen items that are asked by default"
-)
-_DIVERGENCE = "no figure is known that would serve everybody: read the worst items first, then set a limit"
 _SPEED_UP = "the paper measured 1.06x without 4 of 40 sublayers; below 1.02x a variant is not worth its risk"
 _VERIFY = "an export that computes something else is another model than the one that was measured"
 _COST: dict[str, Any] = {"quality": False, "probes": False}
-
-_ALL = (
-    Gate("perplexity-rise", "%", 6.0, _RISE, "texts", metrics.perplexity_rise),
-    Gate("task-drop", "points", 2.0, _DROP, "tasks", metrics.task_drop),
-    Gate("refusal-flips", "items", 0.0, _FLIPS, "refusal", metrics.refusal_flips),
-    Gate("retrieval-loss", "points", 5.0, _LOSS, "retrieval", metrics.retrieval_loss),
-    Gate("domain-divergence", "nats", None, _DIVERGENCE, "domain", metrics.domain_divergence),
+# The gates that rest on no evaluation.
+_OTHERS = (
     Gate("speed-up", "x", 1.02, _SPEED_UP, "speed", metrics.speed_up, least=True, **_COST),
     Gate("verify", "faults", 0.0, _VERIFY, "verify", metrics.verify_faults, **_COST),
 )
-GATES: Mapping[str, Gate] = {gate.name: gate for gate in _ALL}
 
 
 @cache
 def gates() -> Mapping[str, Gate]:
-    """All gates by name: those above, and one for each evaluation of another package that says how it is judged."""
-    added = {name: task.metric for name, task in known_tasks().items() if task.metric is not None}
-    return {**GATES, **{name: _gate_of(name, metric) for name, metric in added.items()}}
+    """All gates by name: one for each evaluation that says how it is judged, then those on speed and exports."""
+    judged = [_gate_of(name, task.metric) for name, task in standard_tasks().items() if task.metric is not None]
+    return {gate.name: gate for gate in (*judged, *_OTHERS)}
 
 
-def _gate_of(name: str, metric: Metric) -> Gate:
+def _gate_of(evaluation: str, metric: Metric) -> Gate:
     return Gate(
-        name=name,
+        name=metric.gate or evaluation,
         unit=metric.unit,
-        limit=None,
-        reason="the limit that was asked for; the package of this evaluation sets none",
-        needs=name,
-        find=metrics.metric_loss(name, metric.name, metric.more_is_better),
+        limit=metric.limit,
+        reason=metric.reason,
+        needs=evaluation,
+        find=metrics.judged(evaluation, metric),
     )
 
 

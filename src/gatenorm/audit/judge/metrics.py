@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from gatenorm.evaluation.core.task import Judged, Metric
 from gatenorm.findings import (
     Change,
     Findings,
@@ -103,8 +104,23 @@ def verify_faults(findings: Findings) -> GateValue | None:
     return GateValue(float(len(faults)), detail="; ".join(faults) or "every export computes the same")
 
 
-def metric_loss(kind: str, metric: str, more_is_better: bool) -> Find:
-    """By how much a number of any other evaluation got worse, on each of its data."""
+def judged(kind: str, metric: Metric) -> Find:
+    """How the figures are found that a metric of the evaluation ``kind`` is judged by."""
+    return _FINDERS.get(metric.judged) or worsening(kind, metric.name, metric.more_is_better)
+
+
+# By what a metric says of itself; whatever is not named here is judged by how much it got worse.
+_FINDERS: Mapping[Judged, Find] = {
+    "rise": perplexity_rise,
+    "average": task_drop,
+    "lost": refusal_flips,
+    "share": retrieval_loss,
+    "itself": domain_divergence,
+}
+
+
+def worsening(kind: str, metric: str, more_is_better: bool) -> Find:
+    """By how much a number of any evaluation got worse, on each of its data."""
 
     def find(findings: Findings) -> Sequence[GateValue]:
         sign = -1.0 if more_is_better else 1.0

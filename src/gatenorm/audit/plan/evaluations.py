@@ -15,21 +15,23 @@ from gatenorm.families import Layout
 from gatenorm.models.named import language_of
 from gatenorm.records.audit import NotExamined
 
-_TEXTS, _TASKS, _DOMAIN, _REFUSAL, _RETRIEVAL = "texts", "tasks", "domain", "refusal", "retrieval"
+PERPLEXITY, DOMAIN, REFUSAL, RETRIEVAL = "perplexity", "domain", "refusal", "retrieval"
+_ZEROSHOT = "zeroshot"
 # The key of the configuration that names the data of each.
-_KEYS = {name: f"evaluation.{name}" for name in (_TEXTS, _DOMAIN, _REFUSAL, _RETRIEVAL)}
-_KEYS[_TASKS] = "evaluation.zeroshot"
+_KEYS = {name: f"evaluation.{name}" for name in (_ZEROSHOT, DOMAIN, REFUSAL, RETRIEVAL)}
+_KEYS[PERPLEXITY] = "evaluation.texts"
 # What the other parameters of an evaluation are called there.
 _FIELDS = {"tasks": "evaluation.zeroshot_tasks", "refusal_rule": "evaluation.refusal_rule"}
 _REFUSALS = ("auto", "packaged", "none")
-STEPS = {_TEXTS: 3, _TASKS: 3, _DOMAIN: 4, _REFUSAL: 5, _RETRIEVAL: 5}
+STEPS = {PERPLEXITY: 3, _ZEROSHOT: 3, DOMAIN: 4, REFUSAL: 5, RETRIEVAL: 5}
 
 
 @dataclass(frozen=True)
 class PlannedEvaluation:
     """One evaluation, the same for every variant.
 
-    ``feeds`` is what gates call it by, its name where it has a gate of its own; ``task``, ``data`` and ``request`` are
+    ``feeds`` is the standard evaluation that it is, or that it replaces in a model's own language: gates need it.
+    ``task``, ``data`` and ``request`` are
     those of ``gatenorm eval``; ``key`` is what decides its result besides the model; ``paired`` says that it needs both
     models at once.
     """
@@ -95,13 +97,13 @@ class _Planner:
         twice = next((text.data for text, path in zip(texts, read, strict=True) if read.count(path) > 1), None)
         if twice is not None:
             # Variants are compared with the unpruned model text by text.
-            field, hint = _KEYS[_TEXTS], "name each text once, with one window"
+            field, hint = _KEYS[PERPLEXITY], "name each text once, with one window"
             raise EvaluationError("text-twice", "is given more than once", field=field, given=twice, hint=hint)
         for text in texts:
             how = {name: getattr(text, name) for name in ("documents", "window", "limit", "text_field")}
             name = Path(text.data.partition("=")[2] or text.data).name
-            self._add(_TEXTS, f"perplexity on {name}", "perplexity", (text.data,), **how)
-        if not texts and not self._add_own(_TEXTS, "perplexity", self.settings.stories_limit):
+            self._add(PERPLEXITY, f"perplexity on {name}", "perplexity", (text.data,), **how)
+        if not texts and not self._add_own(PERPLEXITY, "perplexity", self.settings.stories_limit):
             self._leave_out("perplexity", "no text was given", "set evaluation.texts to a file, or to wikitext2")
 
     def tasks(self) -> None:
@@ -109,11 +111,11 @@ class _Planner:
         if settings.zeroshot is not None:
             data = () if settings.zeroshot == "hub" else (f"zeroshot={settings.zeroshot}",)
             for name in settings.zeroshot_tasks or tuple(zeroshot_tasks()):
-                self._add(_TASKS, name, f"zeroshot:{name}", data, limit=settings.zeroshot_limit)
+                self._add(_ZEROSHOT, name, f"zeroshot:{name}", data, limit=settings.zeroshot_limit)
         elif settings.zeroshot_tasks:
             expected = f"a directory or hub, for {named('evaluation.zeroshot_tasks')}"
-            raise EvaluationError("data-missing", "is missing", field=_KEYS[_TASKS], expected=expected)
-        elif not self._add_own(_TASKS, "zeroshot", settings.zeroshot_limit):
+            raise EvaluationError("data-missing", "is missing", field=_KEYS[_ZEROSHOT], expected=expected)
+        elif not self._add_own(_ZEROSHOT, "zeroshot", settings.zeroshot_limit):
             how = "set evaluation.zeroshot to a directory, or to hub"
             self._leave_out("general tasks", "no zero-shot files were given", how)
 
@@ -124,7 +126,7 @@ class _Planner:
             self._leave_out("your own workload", "no file was given", how)
             return
         data, how_long = (f"domain={settings.domain}",), settings.new_tokens
-        self._add(_DOMAIN, "your workload", "domain", data, True, limit=settings.domain_limit, new_tokens=how_long)
+        self._add(DOMAIN, "your workload", "domain", data, True, limit=settings.domain_limit, new_tokens=how_long)
 
     def refusal(self) -> None:
         settings, how = self.settings, "set evaluation.refusal to packaged, or to a file"
@@ -138,21 +140,21 @@ class _Planner:
         if items == "none":
             self._leave_out("refusal", "it was left out", how)
             return
-        if items == "packaged" and self._add_own(_REFUSAL, "refusal", settings.refusal_limit):
+        if items == "packaged" and self._add_own(REFUSAL, "refusal", settings.refusal_limit):
             return
         data = () if items == "packaged" else (f"refusal={items}",)
         rule, limit = settings.refusal_rule, settings.refusal_limit
         request: dict[str, Any] = {"limit": limit, "refusal_rule": rule, "new_tokens": settings.new_tokens}
-        self._add(_REFUSAL, "refusals", "refusal", data, **request)
+        self._add(REFUSAL, "refusals", "refusal", data, **request)
 
     def retrieval(self) -> None:
         what, limit = "retrieval over long distances", self.settings.retrieval_limit
         if not self.settings.retrieval:
             self._leave_out(what, "it was left out", "set evaluation.retrieval to true")
-        elif not self._add_own(_RETRIEVAL, "retrieval", limit):
+        elif not self._add_own(RETRIEVAL, "retrieval", limit):
             window = self.settings.retrieval_window
             try:
-                self._add(_RETRIEVAL, "retrieval over distances", "retrieval", limit=limit, window=window)
+                self._add(RETRIEVAL, "retrieval over distances", "retrieval", limit=limit, window=window)
             except EvaluationError as error:  # a context too short for any fact
                 self._leave_out(what, str(error))
 
@@ -160,7 +162,8 @@ class _Planner:
         for entry in self.settings.others:
             name, _, data = entry.partition("=")
             ((task, _argument),) = registry.choose([name], registry.known_tasks(self.own))
-            self._add(task.name, task.what, name, (entry,) if data else (), task.compares)
+            with fields_named({_KEYS.get(task.name, "data"): "evaluation.others"}):
+                self._add(task.name, task.what, name, (entry,) if data else (), task.compares)
 
     def _add(
         self, feeds: str, name: str, task: str, data: tuple[str, ...] = (), paired: bool = False, **request: Any

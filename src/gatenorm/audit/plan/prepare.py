@@ -144,8 +144,8 @@ def _check_measured(gate: str, active: Mapping[str, float], field: str, given: s
 
 
 _HOW = {
-    "texts": f"give a text as {named('evaluation.texts')}",
-    "tasks": f"give zero-shot files as {named('evaluation.zeroshot')}",
+    "perplexity": f"give a text as {named('evaluation.texts')}",
+    "zeroshot": f"give zero-shot files as {named('evaluation.zeroshot')}",
     "domain": f"give your workload as {named('evaluation.domain')}",
     "refusal": f"set {named('evaluation.refusal')} to packaged or a file",
     "retrieval": f"set {named('evaluation.retrieval')} to true",

@@ -12,7 +12,7 @@ from gatenorm.analysis.comparison import held_against
 from gatenorm.audit.judge.gates import evaluate_gate, gates
 from gatenorm.audit.judge.search import ASSUMPTION, largest
 from gatenorm.audit.judge.selection import unstable
-from gatenorm.audit.plan.evaluations import PlannedEvaluation
+from gatenorm.audit.plan.evaluations import PERPLEXITY, PlannedEvaluation
 from gatenorm.audit.plan.rankings import PlannedRanking, best_supported, source_key
 from gatenorm.audit.plan.variants import ASKED, Budget, Variant, decision_count, planned_variant
 from gatenorm.audit.run import speed, variant_writer
@@ -114,7 +114,7 @@ class Workflow:
 
     def _perplexity_and_tasks(self) -> None:
         """Step 3: the texts on everything, early rejection, then tasks on what is left."""
-        texts, others = self.evaluations("texts"), [p for p in self.plan.evaluations if p.feeds != "texts"]
+        texts, others = self.evaluations(PERPLEXITY), [p for p in self.plan.evaluations if p.feeds != PERPLEXITY]
         self._evaluate(texts, self.candidates)
         if texts:
             self._evaluate(texts[:1], self.comparisons, baseline=False)
@@ -188,7 +188,7 @@ class Workflow:
     def _losses(self, scores: Sequence[Scores], count: int) -> dict[str, float]:
         """Loss on the first text of every ranking's choice, in nats a token; none without a text."""
         losses = {}
-        for text in self.evaluations("texts")[:1]:
+        for text in self.evaluations(PERPLEXITY)[:1]:
             variants = [self._variant(label(s), Budget(count, ""), COMPARISON) for s in scores]
             jobs = [self.cache.evaluation(text, v.name, drop=v.drop) for v in variants]
             for variant, result in zip(variants, self.cache.run(jobs), strict=True):
@@ -201,7 +201,7 @@ class Workflow:
         ledger = self.cache.reporter.ledger
         for planned in self.plan.evaluations:
             ledger.expect(planned.like, candidates + (0 if planned.paired else 1))
-        for text in self.evaluations("texts")[:1]:
+        for text in self.evaluations(PERPLEXITY)[:1]:
             ledger.expect(text.like, comparisons)
 
     def _search(self) -> None:

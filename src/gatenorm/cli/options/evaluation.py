@@ -15,9 +15,9 @@ data, protocol = panel("Data"), panel("Protocol")
 
 
 def _tasks() -> str:
-    from gatenorm.evaluation.core.registry import TASKS
+    from gatenorm.evaluation.core.registry import standard_tasks
 
-    known = (f"{t.name}{f'[:{t.argument}]' if t.argument else ''}: {t.what}" for t in TASKS.values())
+    known = (f"{t.name}{f'[:{t.argument}]' if t.argument else ''}: {t.what}" for t in standard_tasks().values())
     return f"What to measure. {'; '.join(known)}"
 
 

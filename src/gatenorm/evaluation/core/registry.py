@@ -1,74 +1,40 @@
-"""The tasks by name. A further one needs a module with ``prepare(request) -> list of jobs`` and an entry here."""
+"""The evaluations by name: a file each in ``evaluation/tasks``, and those of other packages."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from importlib import import_module
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from gatenorm.errors import EvaluationError, did_you_mean
 from gatenorm.evaluation.core.job import Job, Request
+from gatenorm.evaluation.core.task import Task
 from gatenorm.evaluation.core.text import WIKITEXT2
 from gatenorm.extensions import extensions
 from gatenorm.models.named import NamedModel
 
 
-@dataclass(frozen=True)
-class Metric:
-    """The number of a record by which an audit judges a model, in ``unit``, and in which direction it is better."""
+@cache
+def tasks() -> Mapping[str, Task]:
+    """All evaluations by name, those in the language of one model included.
 
-    name: str
-    unit: str
-    more_is_better: bool = True
-
-
-@dataclass(frozen=True)
-class Task:
-    """What can be measured: ``what`` for people, ``home`` the module that prepares it (or ``module:function``).
-
-    ``data`` is what the task reads of ``--data``: ``text`` (a file), ``directory``, ``own`` (a file that is meant for
-    this task and no other) or ``none``; ``compares`` whether it needs ``--baseline``; ``argument`` what may follow a
-    colon. ``language`` names the model whose language it is in; empty for tasks of any model. ``metric`` makes a gate
-    of it: what of the records whose kind is the task's name an audit compares with the unpruned model's.
+    Raises:
+        EvaluationError: what another package adds is no :class:`Task`.
     """
+    made = []
+    for name, added in extensions("evaluations", ("gatenorm.evaluation.tasks",), "EVALUATION").items():
+        task = added.load()
+        if not isinstance(task, Task):
+            problem = f"{added.origin} is a {type(task).__name__}"
+            raise EvaluationError("extension-wrong", problem, field="tasks", given=name, expected="a Task")
+        made.append(replace(task, name=name))
+    return {task.name: task for task in sorted(made, key=lambda task: (task.place, task.name))}
 
-    name: str
-    what: str
-    home: str
-    data: str = "none"
-    compares: bool = False
-    argument: str | None = None
-    language: str = ""
-    metric: Metric | None = None
 
-
-_TASKS = "gatenorm.evaluation.tasks"
-
-TASKS: Mapping[str, Task] = {
-    task.name: task
-    for task in (
-        Task("perplexity", "of a text, by a stated protocol", f"{_TASKS}.perplexity", "text"),
-        Task(
-            "zeroshot",
-            "seven multiple-choice tasks",
-            f"{_TASKS}.zeroshot",
-            "directory",
-            argument="TASK",
-        ),
-        Task(
-            "domain",
-            "your own prompts, against the baseline",
-            f"{_TASKS}.workload",
-            "text",
-            compares=True,
-        ),
-        Task("refusal", "what is refused, what is answered", f"{_TASKS}.refusal", "own"),
-        Task("retrieval", "facts planted far back; loss by position", f"{_TASKS}.retrieval", "text"),
-        Task("positions", "loss by position in a text", f"{_TASKS}.positions", "text"),
-        Task("harness", "any task of lm-eval", f"{_TASKS}.harness", argument="NAME"),
-    )
-}
+def standard_tasks() -> dict[str, Task]:
+    """Those that serve models of any language."""
+    return {name: task for name, task in tasks().items() if not task.language}
 
 
 def known_tasks(language: NamedModel | None = None, data: Sequence[str] = ()) -> dict[str, Task]:
@@ -76,20 +42,21 @@ def known_tasks(language: NamedModel | None = None, data: Sequence[str] = ()) ->
 
     Where all models speak a ``language`` of their own and no ``data`` are given, its tasks replace those in English.
     """
-    own = language.name if language is not None else ""
-    added = {name: replace(found.load(), name=name) for name, found in extensions("evaluations").items()}
-    tasks = {**TASKS, **{name: task for name, task in added.items() if task.language in ("", own)}}
-    if language is not None and not data:
-        tasks |= {name: tasks[one.name] for name, one in language.evaluations.items()}
-    return tasks
+    known = standard_tasks()
+    if language is not None:
+        known |= {name: task for name, task in tasks().items() if task.language == language.name}
+        if not data:
+            known |= {name: tasks()[own.name] for name, own in language.evaluations.items()}
+    return known
 
 
-def choose(names: str | Sequence[str], known: Mapping[str, Task] = TASKS) -> list[tuple[Task, str | None]]:
+def choose(names: str | Sequence[str], known: Mapping[str, Task] | None = None) -> list[tuple[Task, str | None]]:
     """The tasks named, each with what stands after its colon, in the order given and none twice.
 
     Raises:
         EvaluationError: an unknown name, or an argument to a task that takes none.
     """
+    known = standard_tasks() if known is None else known
     given = names.split(",") if isinstance(names, str) else list(names)
     found: dict[str, tuple[Task, str | None]] = {}
     for whole in (name.strip() for name in given):
@@ -107,7 +74,7 @@ def choose(names: str | Sequence[str], known: Mapping[str, Task] = TASKS) -> lis
 
 
 def assign_data(
-    chosen: Sequence[tuple[Task, str | None]], given: Sequence[str], known: Mapping[str, Task] = TASKS
+    chosen: Sequence[tuple[Task, str | None]], given: Sequence[str], known: Mapping[str, Task] | None = None
 ) -> dict[str, str]:
     """Which ``--data`` belongs to which task, by the task's name.
 
@@ -117,6 +84,7 @@ def assign_data(
     Raises:
         EvaluationError: data that no task asked for reads, or two for the same one.
     """
+    known = standard_tasks() if known is None else known
     names = list(dict.fromkeys(task.name for task, _ in chosen))
     found: dict[str, str] = {}
     for data in given:
@@ -157,7 +125,7 @@ def prepare(
     request: Request | None = None,
     *,
     baseline: bool = False,
-    known: Mapping[str, Task] = TASKS,
+    known: Mapping[str, Task] | None = None,
 ) -> list[Job]:
     """The jobs of all tasks named; what is wrong with data or options is said here, before a model is loaded.
 
@@ -176,7 +144,6 @@ def prepare(
                 expected=f"the unpruned model, with which {task.name} compares",
             )
         own = replace(request or Request(), data=owned.get(task.name), argument=argument)
-        module, _, function = task.home.partition(":")
-        jobs += getattr(import_module(module), function or "prepare")(own)
+        jobs += task.prepare(own)
     # Retrieval brings loss by position along: asked for twice, it is measured once.
     return list({(job.kind, str(sorted(job.key.items()))): job for job in jobs}.values())

@@ -21,6 +21,7 @@ import msgspec
 from gatenorm.engines import engine_named, engines_that
 from gatenorm.errors import EvaluationError, MissingExtraError, did_you_mean, first_line
 from gatenorm.evaluation.core.job import Job, Progress, Request
+from gatenorm.evaluation.core.task import Task
 from gatenorm.models.batches import memory_for
 from gatenorm.models.model import Model
 from gatenorm.records.evidence import Data, Figure, Harness, TaskEvidence, TaskItem, TaskProtocol, kind_of
@@ -303,3 +304,6 @@ def _bos(lm: Any) -> bool:
 def _nearest(name: str, known: Sequence[str]) -> str:
     hint = did_you_mean(name, known).partition("known: ")[0]
     return f"{hint}`lm_eval ls tasks` lists {len(known)} of them"
+
+
+EVALUATION = Task("any task of lm-eval", prepare, argument="NAME", place=7)

@@ -27,6 +27,7 @@ import msgspec
 
 from gatenorm.errors import EvaluationError, named
 from gatenorm.evaluation.core.job import Job, Progress, Request
+from gatenorm.evaluation.core.task import Metric, Task
 from gatenorm.evaluation.core.text import Text, documents, read_text
 from gatenorm.evaluation.core.text_units import per_token
 from gatenorm.families import Layout
@@ -260,3 +261,21 @@ def encode(
 
 def _exp(value: float) -> float:
     return math.exp(value) if value < 700 else math.inf
+
+
+EVALUATION = Task(
+    "of a text, by a stated protocol",
+    prepare,
+    data="text",
+    metric=Metric(
+        "perplexity",
+        "%",
+        more_is_better=False,
+        judged="rise",
+        gate="perplexity-rise",
+        limit=6.0,
+        reason="LLaMA-13B without 7 of 40 sublayers went from 5.10 to 5.37 on WikiText-2, a rise of 5.3% "
+        "(arXiv 2512.20636)",
+    ),
+    place=1,
+)

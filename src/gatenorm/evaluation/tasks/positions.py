@@ -13,6 +13,7 @@ import msgspec
 
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core.job import Job, Progress, Request
+from gatenorm.evaluation.core.task import Task
 from gatenorm.evaluation.core.text import Text, read_text
 from gatenorm.evaluation.tasks.perplexity import DEFAULT_WINDOW, Protocol, digest, encode
 from gatenorm.models.batches import in_batches
@@ -94,3 +95,6 @@ def losses_by_position(
         seconds=time.perf_counter() - began,
         items=items,
     )
+
+
+EVALUATION = Task("loss by position in a text", prepare, data="text", place=6)

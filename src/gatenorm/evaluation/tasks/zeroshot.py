@@ -17,6 +17,7 @@ from typing import Any
 
 from gatenorm.errors import EvaluationError, did_you_mean, named
 from gatenorm.evaluation.core.job import Job, Request
+from gatenorm.evaluation.core.task import Metric, Task
 from gatenorm.evaluation.core.text import read_bytes, read_rows
 from gatenorm.evaluation.statistics.paired_statistics import INTERVAL
 from gatenorm.evaluation.tasks import harness
@@ -250,3 +251,21 @@ def _checked(source: str, number: int, row: Mapping[str, Any], name: str) -> Map
                 given=source,
             )
     return row
+
+
+EVALUATION = Task(
+    "seven multiple-choice tasks",
+    prepare,
+    data="directory",
+    argument="TASK",
+    metric=Metric(
+        "average",
+        "points",
+        judged="average",
+        gate="task-drop",
+        limit=2.0,
+        reason="LLaMA-13B lost 1.6 points of its seven-task average without 8 of 40 sublayers and 1.8 without 16 "
+        "(arXiv 2512.20636)",
+    ),
+    place=2,
+)

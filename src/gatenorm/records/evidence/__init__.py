@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gatenorm.errors import RecordError
+from gatenorm.extensions import extensions
 from gatenorm.records.evidence.base import Data, Evidence, Figure, Item, Protocol, kind_of, of_type
 from gatenorm.records.evidence.comparison import Change, ChangedItem, Comparison
 from gatenorm.records.evidence.diagnostic import Diagnostic
@@ -37,7 +38,6 @@ from gatenorm.records.evidence.tasks import (
     TaskItem,
     TaskProtocol,
     Topic,
-    WorldTask,
     ZeroShot,
     ZeroShotAverage,
 )
@@ -88,7 +88,6 @@ __all__ = [
     "Workload",
     "WorkloadItem",
     "WorkloadProtocol",
-    "WorldTask",
     "ZeroShot",
     "ZeroShotAverage",
     "evidence_from_json",
@@ -110,13 +109,18 @@ class Measurements(tuple[Evidence, ...]):
 def evidence_from_json(data: Any) -> Evidence:
     """The record in plain data, of whatever kind its schema names.
 
-    Kinds are the subclasses of :class:`Evidence` that have been imported, those of other packages among them.
+    Kinds are the subclasses of :class:`Evidence`; those of evaluations that other packages add are imported when one of
+    them may be meant.
 
     Raises:
         RecordError: no such kind, or as :func:`from_json`.
+        GatenormError: a package that may define the kind cannot be imported.
     """
-    schema = data.get("schema") if isinstance(data, Mapping) else None
-    found = from_json(_kinds().get(str(schema), Perplexity), data, "evidence")
+    schema = str(data.get("schema")) if isinstance(data, Mapping) else ""
+    if schema not in _kinds():
+        for added in extensions("evaluations").values():
+            added.load()
+    found = from_json(_kinds().get(schema, Perplexity), data, "evidence")
     for field in ("model", "edits"):  # measurements get them from whoever measures; what was kept has them
         if field not in data:
             raise RecordError("field-missing", "is missing", field=field, hint="was evidence cut or edited?")

@@ -58,6 +58,11 @@ class TaskEvidence(Evidence, frozen=True, kw_only=True):
         return self.name
 
     @property
+    def title(self) -> str:
+        """What tasks of this kind are, for the title of a table."""
+        return self.kind
+
+    @property
     def headline(self) -> str:
         """The metric that speaks for the task."""
         return next((name for name in _HEADLINES if name in self.metrics), "")
@@ -77,10 +82,6 @@ class ZeroShot(TaskEvidence, frozen=True, kw_only=True, tag="gatenorm/zeroshot/1
 
 class Harness(TaskEvidence, frozen=True, kw_only=True, tag="gatenorm/harness/1"):
     """A task of lm-eval."""
-
-
-class WorldTask(TaskEvidence, frozen=True, kw_only=True, tag="gatenorm/demo-task/1"):
-    """A task on worlds that the built-in model was not trained on."""
 
 
 class AverageProtocol(Protocol, frozen=True, kw_only=True, omit_defaults=True):

@@ -1,0 +1,65 @@
+"""An evaluation as it is declared: one file in ``evaluation/tasks``, or one of another package, with ``EVALUATION``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from gatenorm.evaluation.core.job import Job, Request
+
+# What of two models' records a gate is held against.
+Judged = Literal["worsening", "rise", "average", "share", "lost", "itself"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The number of a record by which an audit judges a model, and the gate that this makes.
+
+    Attributes:
+        name: of the number, as ``numbers()`` of the record calls it.
+        unit: of the gate's value: ``%``, ``points``, ``nats``.
+        more_is_better: whether a larger number is better.
+        judged: ``worsening``: by how much it got worse; ``rise``: the rise of perplexity in percent; ``average``: the
+            points by which the average of general tasks fell; ``share``: those by which a share of right answers fell;
+            ``lost``: how many items were right and are not; ``itself``: the number, of a record that compares already.
+        gate: the gate's name; without one, the evaluation's.
+        limit: the largest value that passes by default; without one, the gate counts only where a limit is given.
+        reason: why that limit.
+    """
+
+    name: str
+    unit: str
+    more_is_better: bool = True
+    judged: Judged = "worsening"
+    gate: str = ""
+    limit: float | None = None
+    reason: str = "the limit that was asked for; the package of this evaluation sets none"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What can be measured.
+
+    Attributes:
+        what: for people, in a few words.
+        prepare: makes the jobs of a request, and refuses unsuitable data or options before a model is loaded.
+        data: what it reads of the data given: ``text`` (a file), ``directory``, ``own`` (a file that is meant for this
+            evaluation and no other) or ``none``.
+        compares: whether it needs a baseline.
+        argument: what may follow a colon.
+        language: the model whose language it is in; empty for evaluations of any model.
+        metric: what an audit judges.
+        place: where it stands in lists, the smallest first.
+        name: set by the registry.
+    """
+
+    what: str
+    prepare: Callable[[Request], list[Job]]
+    data: str = "none"
+    compares: bool = False
+    argument: str | None = None
+    language: str = ""
+    metric: Metric | None = None
+    place: int = 100
+    name: str = ""

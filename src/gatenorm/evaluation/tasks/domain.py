@@ -1,0 +1,154 @@
+"""Your own workload: how closely a pruned model follows the unpruned one on prompts that you give, or on a text.
+
+The unpruned model is the reference, so no labels are needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from gatenorm.errors import EvaluationError
+from gatenorm.evaluation.core.divergence import Encoded, measure_workload
+from gatenorm.evaluation.core.job import Job, Progress, Request
+from gatenorm.evaluation.core.task import Metric, Task
+from gatenorm.evaluation.core.text import LINES, Text, read_bytes, read_rows, read_text
+from gatenorm.models.model import Model
+from gatenorm.records.evidence import Data, Workload
+
+# Tokens of a piece of plain text, where the model takes as many.
+_PIECE = 256
+_NEEDS = "each line is a JSON object with a 'prompt', or with a 'prompt' and a 'reference'"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One prompt of the workload; ``line`` is its place in the file, ``reference`` the wanted answer, if any."""
+
+    line: int
+    prompt: str
+    reference: str | None = None
+
+
+def prepare(request: Request) -> list[Job]:
+    """The workload that ``--data`` names, as a job that needs the baseline beside the model.
+
+    Raises:
+        EvaluationError: no file is given, or it cannot be read.
+    """
+    if request.data is None:
+        raise EvaluationError(
+            "data-missing", "is missing", field="data", expected=f"your own prompts (.jsonl: {_NEEDS}) or a plain text"
+        )
+    path = Path(request.data).expanduser()
+    raw = read_bytes(request.data, path)
+    digest = hashlib.sha256(raw).hexdigest()
+    if path.suffix.lower() in LINES:
+        source: list[Item] | Text = read_items(request.data, path, raw)
+    else:
+        source = read_text(request.data, request.text_field)
+    # The same bytes are other items as lines with prompts, as text, or in another field.
+    form = source.protocol if isinstance(source, Text) else "prompts"
+    length = min(request.window or _PIECE, request.context or _PIECE)
+
+    def compare(model: Model, baseline: Model, progress: Progress | None) -> Workload:
+        items = encoded(baseline, source, length, request.limit)
+        found = measure_workload(model, baseline, items, request.new_tokens, progress)
+        how = (
+            "lines with prompts"
+            if isinstance(source, list)
+            else f"pieces of {length} tokens, the first half the prompt"
+        )
+        data = Data(name=path.name, sha256=digest, items=len(items))
+        stated = msgspec.structs.replace(found.protocol, text=how)
+        return msgspec.structs.replace(found, protocol=stated, data=data)
+
+    key = {"data": digest, "form": form, "length": length, "limit": request.limit, "new_tokens": request.new_tokens}
+    return [Job("domain", "your workload", "items", key, compare=compare)]
+
+
+def read_items(source: str, path: Path, raw: bytes) -> list[Item]:
+    """The prompts, and the references where there are any, of a JSON-lines file.
+
+    Raises:
+        EvaluationError: a line without a prompt, with an empty one, or with something else than text in either.
+    """
+    found = []
+    for line, row in read_rows(source, path, raw):
+        prompt, reference = row.get("prompt"), row.get("reference")
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise EvaluationError(
+                "data-wrong", f"has no 'prompt' in line {line}", field="data", given=source, expected=_NEEDS
+            )
+        if reference is not None and (not isinstance(reference, str) or not reference):
+            raise EvaluationError(
+                "data-wrong",
+                f"has an empty 'reference' in line {line}",
+                field="data",
+                given=source,
+                hint="give a text, or leave it out",
+            )
+        found.append(Item(line, prompt, reference))
+    return found
+
+
+def encoded(subject: Model, source: list[Item] | Text, length: int, limit: int | None) -> list[Encoded]:
+    """Items in tokens: a prompt with the tokenizer's special tokens, and what the reference adds to it.
+
+    Raises:
+        EvaluationError: an item longer than the model's input, or a text too short to be cut.
+    """
+    if isinstance(source, Text):
+        (ids,) = subject.encode([source.content])
+        pieces = [tuple(ids[n : n + length]) for n in range(0, len(ids), length)]
+        whole = [piece for piece in pieces if len(piece) == length] or pieces[:1]
+        if len(whole[0]) < 4:
+            raise EvaluationError(
+                "text-too-short", f"{source.name} has {len(whole[0])} tokens: too few to continue", field="data"
+            )
+        half = len(whole[0]) // 2
+        texts = [subject.tokenizer.decode(piece[:half]) for piece in whole[:limit]]
+        cut = zip(whole[:limit], texts, strict=True)
+        return [Encoded(n, shown, piece[:half], piece[half:]) for n, (piece, shown) in enumerate(cut, 1)]
+    found = []
+    for item in source[:limit]:
+        (prompt,) = subject.encode([item.prompt])
+        reference: list[int] = []
+        if item.reference is not None:
+            # Encoded together, since a tokenizer may join what meets at the border; cut where the prompt's tokens end.
+            joint = item.prompt + ("" if item.prompt[-1].isspace() or item.reference[0].isspace() else " ")
+            (both,) = subject.encode([joint + item.reference])
+            reference = both[len(prompt) :]
+        total = len(prompt) + len(reference)
+        if subject.context and total > subject.context:
+            raise EvaluationError(
+                "prompt-too-long",
+                f"line {item.line} has {total} tokens with its reference; the model takes {subject.context}",
+                hint="shorten it",
+            )
+        if not prompt:
+            raise EvaluationError(
+                "prompt-without-tokens", f"the tokenizer makes no token of the prompt in line {item.line}"
+            )
+        found.append(Encoded(item.line, item.prompt, tuple(prompt), tuple(reference)))
+    return found
+
+
+EVALUATION = Task(
+    "your own prompts, against the baseline",
+    prepare,
+    data="text",
+    compares=True,
+    metric=Metric(
+        "kl",
+        "nats",
+        more_is_better=False,
+        judged="itself",
+        gate="domain-divergence",
+        reason="no figure is known that would serve everybody: read the worst items first, then set a limit",
+    ),
+    place=5,
+)
