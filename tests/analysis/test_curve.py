@@ -19,7 +19,7 @@ from gatenorm.demo.package import MODEL
 from gatenorm.errors import CriterionError, EvaluationError, OutputError, RecordError
 from gatenorm.evaluation.tasks.perplexity import Protocol
 from gatenorm.models.loading import load
-from gatenorm.records import LayerScore, from_json, to_json
+from gatenorm.records import Edits, LayerScore, from_json, to_json
 from gatenorm.records.curve import Curve
 from gatenorm.surgery.disk import write_pruned
 from gatenorm.surgery.planning import plan_by_hand
@@ -41,7 +41,7 @@ def test_a_copy_is_the_pruned_checkpoint_and_holds_no_tensor_of_its_own(
     expected = load(tmp_path / "out", dtype=torch.float32)
     before = model(tokens()).logits
     whole = model_on(layout, model)
-    copied = whole.pruned_copy({2, 0}).module
+    copied = whole.edited_copy(Edits.of("attention", {2, 0})).module
     own = {t.data_ptr() for t in (*model.parameters(), *model.buffers())}
     assert {t.data_ptr() for t in (*copied.parameters(), *copied.buffers())} <= own
     asked = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
@@ -50,7 +50,7 @@ def test_a_copy_is_the_pruned_checkpoint_and_holds_no_tensor_of_its_own(
         assert torch.equal(model(tokens()).logits, before)
         # With a cache, which has one layer for every attention that is left.
         assert torch.equal(copied.generate(tokens(), **asked), expected.generate(tokens(), **asked))
-    assert whole.pruned_copy(()) is whole
+    assert whole.edited_copy(Edits()) is whole
 
 
 @pytest.fixture(scope="module")

@@ -47,7 +47,7 @@ def test_what_was_edited_before_is_among_the_edits_of_the_model_with_fewer_subla
         assert less.identity == model.identity
         silent = less.module(tokens(), use_cache=False).logits
     assert model.edits == Edits.of("mlp", [4])
-    copied = model.pruned_copy([1])
+    copied = model.edited_copy(Edits.of("attention", [1]))
     assert copied.edits == expected
     assert torch.equal(copied.module(tokens(), use_cache=False).logits, silent)
 
@@ -56,7 +56,8 @@ def test_what_was_edited_before_is_among_the_edits_of_the_model_with_fewer_subla
 def test_a_copy_without_any_kind_is_the_pruned_checkpoint(kind: str, tiny_models: TinyModels, tmp_path: Path):
     source = tiny_models("llama-gqa")
     out = prune(source, tmp_path / "out", plan(source, drop=[2], kind=kind))
-    less, pruned = Model.of_layout(open_model(source)).pruned_copy([2], kind), Model.of_layout(open_model(out))
+    less = Model.of_layout(open_model(source)).edited_copy(Edits.of(kind, [2]))
+    pruned = Model.of_layout(open_model(out))
     assert less.edits == pruned.edits
     assert torch.equal(less.module(tokens()).logits, pruned.module(tokens()).logits)
 
@@ -64,10 +65,11 @@ def test_a_copy_without_any_kind_is_the_pruned_checkpoint(kind: str, tiny_models
 def test_one_spread_over_devices_is_pruned_itself_and_loaded_anew(tiny_models: TinyModels):
     layout = open_model(tiny_models("llama-gqa"))
     spread = Model.of_layout(layout, device="auto", dtype="float32")
-    less = spread.pruned_copy([2])
+    less = spread.edited_copy(Edits.of("attention", [2]))
     logits = less.module(tokens()).logits
     assert not spread.loaded
-    torch.testing.assert_close(logits, Model.of_layout(layout).pruned_copy([2]).module(tokens()).logits)
+    whole = Model.of_layout(layout).edited_copy(Edits.of("attention", [2]))
+    torch.testing.assert_close(logits, whole.module(tokens()).logits)
 
 
 def test_a_model_in_memory_has_no_layout_and_loses_nothing():

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core.job import Job
 from gatenorm.models.model import Model
-from gatenorm.records import to_json
+from gatenorm.records import ATTENTION, Edits, to_json
 
 Figures = dict[str, float]
 Measure = Callable[[Any], float]
@@ -77,7 +77,7 @@ class TaskProbe:
     def measure(self, model: Model, layers: Collection[int]) -> Figures:
         if self.job.run is None:
             raise _compares(self.name)
-        found = self.job.run(model.pruned_copy(layers), None)
+        found = self.job.run(model.edited_copy(Edits.of(ATTENTION, layers)), None)
         if not self.protocol:
             self.protocol.update(
                 {"figure": headline(found.numbers()), **found.protocol.facts(), "data": to_json(found.data)}

@@ -17,6 +17,7 @@ from gatenorm.engines import Case, Setting
 from gatenorm.engines.transformers.timed import TransformersTimed
 from gatenorm.errors import EvaluationError, named
 from gatenorm.models.model import Model
+from gatenorm.records import ATTENTION, Edits
 from gatenorm.speed.measure.turns import Measured, measure
 
 PHASES = ("prefill", "decode")
@@ -59,7 +60,7 @@ class LatencyProbe:
         setting = Setting(cases=(case,), device=model.device, dtype=model.dtype)
         models = {_WHOLE: model}
         if layers:
-            models[_PRUNED] = model.pruned_copy(layers)
+            models[_PRUNED] = model.edited_copy(Edits.of(ATTENTION, layers))
         sessions = {name: TransformersTimed(one.module, model.known_layout, setting) for name, one in models.items()}
         found = {m.name: m for m in measure(sessions, [case], self.rounds, warmups=self.warmups)}
         skipped = next((m.skipped for m in found.values() if m.skipped), None)

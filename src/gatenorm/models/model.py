@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,9 @@ from gatenorm.errors import EvaluationError
 from gatenorm.families import Layout
 from gatenorm.models import loading
 from gatenorm.models.batches import BatchBudget, check_vocabulary
-from gatenorm.models.live_edits import BlockSwap, pruned_copy
-from gatenorm.records import ATTENTION, Edits, ModelIdentity
+from gatenorm.models.live_edits import BlockSwap, edited_copy
+from gatenorm.records import ATTENTION, Edit, Edits, ModelIdentity
+from gatenorm.surgery.operation import Weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -228,40 +229,46 @@ class Model:
         return [list(ids) for ids in token_ids]
 
     @contextmanager
-    def without(self, layers: Collection[int], kind: str = ATTENTION) -> Iterator[Model]:
-        """The model without the sublayers of that kind of ``layers`` (original numbers), for a while, at no cost.
+    def edited(self, edits: Edits, weights: Mapping[Edit, Weights] | None = None) -> Iterator[Model]:
+        """The model with these edits (original layer numbers), for a while, at no cost.
 
         The module is this model's own, whose blocks change places: run it without a key/value cache only, and not
         this model at the same time.
+
+        Args:
+            weights: the tensors of edits whose operation stores some.
         """
         if self._swap is None:
             self._swap = BlockSwap(self.module, self.known_layout)
-        with self._swap.without(layers, kind) as module:
-            yield self._less(lambda: module, layers, kind)
+        with self._swap.edited(edits, weights or {}) as module:
+            yield self._with(lambda: module, edits)
 
-    def pruned_copy(self, layers: Collection[int], kind: str = ATTENTION) -> Model:
-        """The model without the sublayers of that kind of ``layers`` (original numbers), as a checkpoint would have it.
+    def without(self, layers: Collection[int], kind: str = ATTENTION) -> AbstractContextManager[Model]:
+        """:meth:`edited` without the sublayers of that kind of ``layers``."""
+        return self.edited(Edits.of(kind, layers))
 
-        It has the same tensors, and works with a key/value cache too; where nothing is removed it is this model. One
-        that accelerate spread over devices is changed itself, and loaded anew when this model is next asked for.
+    def edited_copy(self, edits: Edits, weights: Mapping[Edit, Weights] | None = None) -> Model:
+        """The model with these edits (original layer numbers), as a checkpoint would have it.
+
+        It has the same tensors, and works with a key/value cache too; without edits it is this model. One that
+        accelerate spread over devices is changed itself, and loaded anew when this model is next asked for.
 
         Raises (when it is loaded):
             PlanError: as :func:`gatenorm.surgery.live.edit_model`.
         """
-        if not layers:
+        if not edits:
             return self
 
         def load() -> Any:
             module = self.module
             if self.device == "auto":
                 self.release()
-            return pruned_copy(module, self.known_layout, layers, kind, in_place=self.device == "auto")
+            return edited_copy(module, self.known_layout, edits, weights or {}, in_place=self.device == "auto")
 
-        return self._less(load, layers, kind)
+        return self._with(load, edits)
 
-    def _less(self, load: Callable[[], Any], layers: Collection[int], kind: str) -> Model:
-        edits = self.edits | Edits.of(kind, layers)
-        return replace(self, edits=edits, load=load, load_tokenizer=lambda: self.tokenizer)
+    def _with(self, load: Callable[[], Any], edits: Edits) -> Model:
+        return replace(self, edits=self.edits | edits, load=load, load_tokenizer=lambda: self.tokenizer)
 
 
 def check_same_tokenizer(model: Model, baseline: Model) -> None:

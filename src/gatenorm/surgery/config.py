@@ -27,7 +27,7 @@ def block_description(data: Data) -> dict[str, Any]:
 
 def modelling_source(operations: Iterable[str]) -> str:
     """The modelling file of a directory: ours, and the functions of its operations."""
-    functions = [update_source(name) for name in sorted(operations)]
+    functions = [update_source(name) for name in sorted({name.partition(":")[0] for name in operations})]
     return "\n\n".join([MODELLING_FILE.read_text(encoding="utf-8"), *functions])
 
 

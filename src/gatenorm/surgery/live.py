@@ -98,7 +98,7 @@ def edit_model(
         modeling.edit_block(block, record["block"], config, operations, record.get("operations", {}))
         for edit in edits.at(index):
             if weights.get(edit):
-                _set_weights(block.get_submodule(place(family, edit.sublayer)), weights[edit], like)
+                set_weights(block.get_submodule(place(family, edit.sublayer)), weights[edit], like)
     modeling.install(model, blocks, record)
     _replace_config(model, old_config, config)
     model.__class__ = model_class
@@ -106,7 +106,7 @@ def edit_model(
     return model
 
 
-def _set_weights(replacement: Any, weights: Weights, like: Any) -> None:
+def set_weights(replacement: Any, weights: Weights, like: Any) -> None:
     """Give an operation its tensors, of the type and on the device of the block's own."""
     for name, values in weights.items():
         parameter = getattr(replacement, name)

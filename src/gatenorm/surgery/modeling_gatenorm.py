@@ -106,9 +106,14 @@ class Replacement(nn.Module):
         return update_of(self.operation)(hidden_states, dict(self.named_parameters()))
 
 
+def function_name(operation: str) -> str:
+    """What the `update` of an operation is called here; behind a colon its name carries a rank."""
+    return "update_" + operation.partition(":")[0].replace("-", "_")
+
+
 def update_of(operation: str) -> Any:
     """The function `update(x, weights)` of an operation: at the end of this file in directories, or gatenorm's own."""
-    name = "update_" + operation.replace("-", "_")
+    name = function_name(operation)
     if name in globals():
         return globals()[name]
     try:  # by name: Transformers refuses files that import what is not installed
@@ -419,7 +424,7 @@ class PrunedConfig:
         Path(save_directory, "gatenorm.json").write_text(plan + "\n", encoding="utf-8")
         super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
         # Transformers has copied this file, which may lack the functions of operations.
-        missing = [name for name in record.get("operations", {}) if "update_" + name.replace("-", "_") not in globals()]
+        missing = [name for name in record.get("operations", {}) if function_name(name) not in globals()]
         if missing:
             source = importlib.import_module("gatenorm.surgery.config").modelling_source(missing)
             Path(save_directory, "modeling_gatenorm.py").write_text(source, encoding="utf-8")

@@ -64,6 +64,8 @@ class Operation:
             the residual stream. Of the attention only.
         shapes: shapes of its tensors by name, for a residual stream of a width.
         participle: for people, what happened to the sublayer: "removed".
+        at_rank: the same operation at a stated rank, which its name then carries (``linear:64``); ``None`` where it has
+            none.
         exports: by form, how it is written, or why the form cannot hold it. A form that is not named cannot hold it.
             Without an ``update`` there is nothing to say: every form knows what to do without a sublayer.
     """
@@ -74,6 +76,7 @@ class Operation:
     update: Callable[[Any, Mapping[str, Any]], Any] | None = None
     normed: bool = False
     shapes: Callable[[int], Shapes] = _no_shapes
+    at_rank: Callable[[int], Operation] | None = None
     exports: Mapping[str, ExportEntry | str] = field(default_factory=dict)
 
     def cost(self, width: int, itemsize: float) -> Cost:
@@ -93,13 +96,20 @@ def operations() -> Mapping[str, Extension]:
 
 
 def operation_named(name: str) -> Operation:
-    """The operation of that name.
+    """The operation of that name, at the rank that stands behind a colon.
 
     Raises:
-        PlanError: there is none.
+        PlanError: there is none, or it has no rank.
     """
-    found: Operation = extension(name, operations(), PlanError, "operation")
-    return found
+    base, colon, rank = name.partition(":")
+    found: Operation = extension(base, operations(), PlanError, "operation")
+    if not colon:
+        return found
+    if found.at_rank is None:
+        raise PlanError("rank-unused", f"has no rank, so that it is {base} alone", field="operation", given=name)
+    if not (rank.isascii() and rank.isdecimal() and 0 < int(rank) < 1 << 31):
+        raise PlanError("rank-wrong", "has no rank", field="operation", given=name, expected=f"such as {base}:64")
+    return found.at_rank(int(rank))
 
 
 def operation_records(edits: Edits, width: int) -> dict[str, OperationRecord]:
@@ -247,7 +257,7 @@ def unexportable(edits: Edits, form: str) -> str | None:
 
 def function_name(operation: str) -> str:
     """What the modelling file of a directory calls the ``update`` of an operation."""
-    return "update_" + operation.replace("-", "_")
+    return "update_" + operation.partition(":")[0].replace("-", "_")
 
 
 def update_source(operation: str) -> str:

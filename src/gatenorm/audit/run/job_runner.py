@@ -15,6 +15,7 @@ from gatenorm import api
 from gatenorm.audit.run.jobs import Build, Evaluate, Export, Job, Recover, Result, Score, Time
 from gatenorm.errors import GatenormError
 from gatenorm.models.model import Model
+from gatenorm.records import ATTENTION, Edits
 from gatenorm.records.evidence import Comparison, Measurements, Workload, ZeroShotAverage
 from gatenorm.results.hashes import code_sha256
 
@@ -92,7 +93,7 @@ class JobRunner:
                 yield model
         else:
             self.release()
-            yield _model(job, job.model).pruned_copy(job.drop)
+            yield _model(job, job.model).edited_copy(Edits.of(ATTENTION, job.drop))
 
     def _session(self, job: Score | Evaluate) -> Any:
         """The unpruned model, loaded once for all jobs in a row that need it."""

@@ -1,0 +1,30 @@
+"""A constant in a sublayer's place: ``update(x) = value``, the same for every token.
+
+Fitted, it is the mean of what the sublayer adds: the least squares solution among constants.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gatenorm.surgery.operation import Operation, Shapes
+
+
+def update(x: Any, weights: Any) -> Any:
+    """``value`` [width] for every token of ``x`` [batch, tokens, width]."""
+    return weights["value"].expand_as(x)
+
+
+def _vector(width: int) -> Shapes:
+    return {"value": (width,)}
+
+
+NO_SUCH_THING = "it has no layer that adds a constant"
+
+OPERATION = Operation(
+    summary="add the mean of what the sublayer added",
+    participle="replaced by a constant",
+    update=update,
+    shapes=_vector,
+    exports={"gguf": NO_SUCH_THING, "nemotron-nas": NO_SUCH_THING},
+)

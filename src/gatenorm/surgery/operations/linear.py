@@ -1,0 +1,64 @@
+"""A linear map in an attention's place: ``update(x) = A x`` with ``x`` the normed input, one product a token, no cache.
+
+``linear:64`` stores ``A`` as a product of two matrices of rank 64. There is no intercept: engines that know a linear
+layer in an attention's place (llama.cpp's ``deci``, MLX-LM's Nemotron-NAS) give it none, and the normed input has
+channels that hardly vary, which do its work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from gatenorm.errors import PlanError
+from gatenorm.records import ATTENTION
+from gatenorm.surgery.operation import ExportEntry, Operation, Shapes
+
+
+def update(x: Any, weights: Any) -> Any:
+    """``matrix`` [width, width], or ``up`` [width, rank] and ``down`` [rank, width], applied to every token."""
+    from torch.nn.functional import linear
+
+    if "matrix" in weights:
+        return linear(x, weights["matrix"])
+    return linear(linear(x, weights["down"]), weights["up"])
+
+
+def _full(width: int) -> Shapes:
+    return {"matrix": (width, width)}
+
+
+def at_rank(rank: int) -> Operation:
+    """The same with ``A`` of that rank."""
+
+    def shapes(width: int) -> Shapes:
+        if rank >= width:
+            raise PlanError(
+                "rank-out-of-range",
+                "is too high",
+                field="rank",
+                given=rank,
+                expected=f"1 to {width - 1}",
+                hint="plain linear has full rank",
+            )
+        return {"down": (rank, width), "up": (width, rank)}
+
+    low = "its reader knows a full matrix only: fit one with linear, without a rank"
+    return replace(OPERATION, shapes=shapes, exports={"gguf": low, "nemotron-nas": low})
+
+
+OPERATION = Operation(
+    summary="apply a fitted linear map to the normed input",
+    participle="replaced by a linear map",
+    sublayers=(ATTENTION,),
+    update=update,
+    normed=True,
+    shapes=_full,
+    at_rank=at_rank,
+    exports={
+        "gguf": ExportEntry({}, {"matrix": "attn_output.weight"}),
+        "nemotron-nas": ExportEntry(
+            {"no_op": False, "replace_with_linear": True}, {"matrix": "self_attn.linear.weight"}
+        ),
+    },
+)
