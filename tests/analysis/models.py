@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from gatenorm.calibration.sources import Samples, batches
 from gatenorm.checkpoint import open_store
-from gatenorm.criteria.tokens.sources import Samples, batches
 from gatenorm.families import Layout, detect_layout
 from gatenorm.models.forward import negative_log_likelihood
 from gatenorm.models.model import Model

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from gatenorm.analysis.bound import measure_bound
+from gatenorm.calibration.sources import Calibration, Samples
 from gatenorm.criteria.session import ScoringSession
-from gatenorm.criteria.tokens.sources import Calibration, Samples
 from gatenorm.errors import CriterionError
 from gatenorm.records import to_json
 from gatenorm.records.rankings import VACUOUS_FROM

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from gatenorm.analysis.agreement import spearman
+from gatenorm.calibration.sources import Calibration
 from gatenorm.criteria.scoring import score
 from gatenorm.criteria.session import ScoringSession
-from gatenorm.criteria.tokens.sources import Calibration
 from tests.analysis.models import layout_of, model_on
 from tests.criteria.test_measured import RISES
 

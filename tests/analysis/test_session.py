@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 import gatenorm
+from gatenorm.calibration.sources import Calibration
 from gatenorm.criteria import session as session_module
 from gatenorm.criteria.registry import criterion, forward_criteria, known, weight_criteria
 from gatenorm.criteria.session import ScoringSession
-from gatenorm.criteria.tokens.sources import Calibration
 from gatenorm.errors import CalibrationError, CriterionError, EvaluationError, OutputError, RecordError
 from gatenorm.records import Scores, from_json, to_json
 from gatenorm.records.curve import Curve

@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from gatenorm.analysis.curve import evaluation_text
-from gatenorm.criteria.session import ScoringSession
-from gatenorm.criteria.tokens.sources import (
+from gatenorm.calibration.sources import (
     Calibration,
     Samples,
     batches,
@@ -22,6 +21,7 @@ from gatenorm.criteria.tokens.sources import (
     self_samples,
     text_samples,
 )
+from gatenorm.criteria.session import ScoringSession
 from gatenorm.demo.package import MODEL
 from gatenorm.errors import CalibrationError, EvaluationError, GatenormError
 from gatenorm.models.loading import load_tokenizer

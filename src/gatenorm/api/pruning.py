@@ -9,10 +9,10 @@ from typing import Any
 
 from gatenorm.api.opening import ModelLike, open_model
 from gatenorm.api.scoring import score
+from gatenorm.calibration.sources import Calibration
 from gatenorm.criteria.registry import check_ranks
 from gatenorm.criteria.registry import criterion as criterion_named
 from gatenorm.criteria.session import ScoringSession
-from gatenorm.criteria.tokens.sources import Calibration
 from gatenorm.errors import PlanError, named
 from gatenorm.families import family as family_named
 from gatenorm.progress import Progress

@@ -12,12 +12,12 @@ from gatenorm.analysis import curve as curves
 from gatenorm.analysis.latency import LatencyProbe
 from gatenorm.api.evaluating import jobs_of_one
 from gatenorm.api.opening import ModelLike, open_model, session
+from gatenorm.calibration.sources import RANDOM, Calibration, with_source
 from gatenorm.criteria import scoring
 from gatenorm.criteria.criterion import WeightCriterion
 from gatenorm.criteria.criterion_spec import criterion_specs, score_all
 from gatenorm.criteria.registry import check_ranks
 from gatenorm.criteria.registry import criterion as criterion_named
-from gatenorm.criteria.tokens.sources import RANDOM, Calibration, with_source
 from gatenorm.errors import CriterionError
 from gatenorm.evaluation.tasks.perplexity import Protocol
 from gatenorm.progress import Progress

@@ -12,9 +12,9 @@ from gatenorm.errors import CriterionError, EvaluationError, named
 
 if TYPE_CHECKING:
     from gatenorm.api.opening import ModelLike
+    from gatenorm.calibration.sources import Calibration
     from gatenorm.cli.options import ranking
     from gatenorm.criteria.session import ScoringSession
-    from gatenorm.criteria.tokens.sources import Calibration
 
 
 def no_empty_separator(text: str, field: str) -> None:
@@ -34,7 +34,7 @@ def tokens(how: ranking.Windows, documents: str | None = None) -> Calibration:
     Raises:
         CalibrationError: numbers that make no calibration.
     """
-    from gatenorm.criteria.tokens.sources import Calibration
+    from gatenorm.calibration.sources import Calibration
 
     source = how["calibration"] or ""
     return Calibration(source, how["samples"], how["length"], documents, how["seed"], how["batch_size"])

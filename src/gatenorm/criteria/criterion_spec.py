@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from gatenorm.calibration.sources import Calibration, with_source
 from gatenorm.criteria.criterion import WeightCriterion
 from gatenorm.criteria.registry import criterion
 from gatenorm.criteria.scoring import calibration_missing
 from gatenorm.criteria.scoring import score as score_weights
 from gatenorm.criteria.session import ScoringSession
-from gatenorm.criteria.tokens.sources import Calibration, with_source
 from gatenorm.errors import CalibrationError, CriterionError
 from gatenorm.progress import Progress
 from gatenorm.records import ATTENTION, KINDS, Scores

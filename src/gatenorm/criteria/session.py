@@ -8,12 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gatenorm.criteria.criterion import ForwardCriterion, Run
-from gatenorm.criteria.registry import check_ranks, criterion, forward_criteria
-from gatenorm.criteria.shared_prefix import SharedPrefix
-from gatenorm.criteria.streams.layerwise import observe_layer_by_layer
-from gatenorm.criteria.streams.statistics import StreamStatistics, observe
-from gatenorm.criteria.tokens.sources import (
+from gatenorm.calibration.sources import (
     RANDOM,
     SELF,
     Calibration,
@@ -23,6 +18,11 @@ from gatenorm.criteria.tokens.sources import (
     self_samples,
     text_samples,
 )
+from gatenorm.criteria.criterion import ForwardCriterion, Run
+from gatenorm.criteria.registry import check_ranks, criterion, forward_criteria
+from gatenorm.criteria.shared_prefix import SharedPrefix
+from gatenorm.criteria.streams.layerwise import observe_layer_by_layer
+from gatenorm.criteria.streams.statistics import StreamStatistics, observe
 from gatenorm.errors import CalibrationError, CriterionError, named
 from gatenorm.families import Layout
 from gatenorm.models.model import Model

@@ -73,7 +73,7 @@ def read(
         with fields_named({"data": called, "calibration": called}):
             if not source.startswith(HUB):
                 return read_text(source, field)
-            from gatenorm.criteria.tokens.sources import Calibration, from_hub
+            from gatenorm.calibration.sources import Calibration, from_hub
 
             return from_hub(Calibration(source, settings.steps * settings.sequences * processes, length))
     except (EvaluationError, CalibrationError) as error:

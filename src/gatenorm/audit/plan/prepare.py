@@ -14,7 +14,7 @@ from gatenorm.audit.plan.evaluations import PlannedEvaluation, evaluations
 from gatenorm.audit.plan.rankings import PlannedRanking, planned_rankings
 from gatenorm.audit.plan.variants import Budget, budgets
 from gatenorm.audit.run.state import check_directory
-from gatenorm.criteria.tokens.sources import HUB
+from gatenorm.calibration.sources import HUB
 from gatenorm.engines import engine_named
 from gatenorm.errors import AuditError, MissingExtraError, PlanError, did_you_mean, fields_named, named
 from gatenorm.evaluation.core.text import read_text

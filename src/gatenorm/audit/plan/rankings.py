@@ -15,9 +15,9 @@ import msgspec
 from gatenorm.analysis.agreement import agree, label
 from gatenorm.analysis.diagnostics import few_shared
 from gatenorm.audit.plan.config import Config
+from gatenorm.calibration.sources import HUB, RANDOM, SELF, Calibration
 from gatenorm.criteria.criterion_spec import criterion_specs
 from gatenorm.criteria.registry import weight_criterion
-from gatenorm.criteria.tokens.sources import HUB, RANDOM, SELF, Calibration
 from gatenorm.errors import EvaluationError, fields_named
 from gatenorm.evaluation.core.text import LINES, PARQUET, WIKITEXT2, read_text
 from gatenorm.families import Layout

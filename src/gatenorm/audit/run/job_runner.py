@@ -63,7 +63,7 @@ class JobRunner:
         raise TypeError(f"{type(job).__name__} is no job that can be run")
 
     def _score(self, job: Score) -> Result:
-        from gatenorm.criteria.tokens.sources import Calibration
+        from gatenorm.calibration.sources import Calibration
 
         if job.source is None:
             return Result(scores=api.score(job.model, job.criterion, seed=job.seed))

@@ -13,9 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gatenorm.calibration.sources import Samples, batches
 from gatenorm.criteria.block_stand_in import Reached, stand_in
 from gatenorm.criteria.streams.statistics import StreamStatistics, Watch
-from gatenorm.criteria.tokens.sources import Samples, batches
 from gatenorm.errors import CalibrationError, named
 from gatenorm.families import Layout
 from gatenorm.models.forward import blocks_of, inputs, padded

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.criteria.tokens.sources import Samples, batches
+from gatenorm.calibration.sources import Samples, batches
 from gatenorm.families import Layout
 from gatenorm.models.forward import blocks_of, inputs, padded
 from gatenorm.progress import Progress

@@ -13,9 +13,9 @@ from typing import get_args
 
 import pytest
 
-from gatenorm.criteria.tokens.generic import DATA, Document, Kind, documents
+from gatenorm.calibration.generic import DATA, Document, Kind, documents
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 KINDS = set(get_args(Kind))
 PROSE = ("encyclopaedic", "reports", "literature", "essays and letters")
 STRETCH = 65536
@@ -139,7 +139,7 @@ def test_sources_lists_every_document(mixture: list[Document]):
 @pytest.mark.parametrize("name", ["generic.jsonl.xz", "SOURCES.md"])
 def test_packages_contain_it(name: str):
     """Hatchling packs what lies under the listed folders and is not ignored by git."""
-    path = f"src/gatenorm/criteria/tokens/data/{name}"
+    path = f"src/gatenorm/calibration/data/{name}"
     build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]
     assert build == {"targets": {"wheel": {"packages": ["src/gatenorm"]}}}
     assert (ROOT / path).is_file()
