@@ -30,12 +30,12 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from gatenorm import score, session
+from gatenorm.calibration.layerwise import observe_layer_by_layer
+from gatenorm.calibration.shared_prefix import SharedPrefix
 from gatenorm.calibration.sources import Calibration, Samples, batches
 from gatenorm.checkpoint import open_store
 from gatenorm.criteria.ablation.leave_one_out import leave_one_out
-from gatenorm.criteria.shared_prefix import SharedPrefix
-from gatenorm.criteria.streams.layerwise import observe_layer_by_layer
-from gatenorm.criteria.streams.statistics import observe
+from gatenorm.criteria.streams import observe
 from gatenorm.families import Layout, detect_layout
 from gatenorm.models.forward import inputs, negative_log_likelihood, padded
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from gatenorm.calibration.shared_prefix import SharedPrefix
 from gatenorm.criteria.ablation.leave_one_out import leave_one_out
 from gatenorm.criteria.ablation.perplexity_greedy import greedy
-from gatenorm.criteria.shared_prefix import SharedPrefix
 from gatenorm.models.forward import negative_log_likelihood
 from gatenorm.models.loading import load
 from gatenorm.progress import Progress

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from gatenorm.criteria.shared_prefix import SharedPrefix
+from gatenorm.calibration.shared_prefix import SharedPrefix
 from gatenorm.models.loading import load
 from gatenorm.surgery.disk import write_pruned
 from gatenorm.surgery.planning import plan_by_hand

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from gatenorm.calibration.layerwise import observe_layer_by_layer
+from gatenorm.calibration.sources import Samples
 from gatenorm.criteria.activations.block_cosine import block_cosine
 from gatenorm.criteria.activations.cosine import cosine
 from gatenorm.criteria.activations.mlp_cosine import mlp_cosine
 from gatenorm.criteria.activations.norm_ratio import norm_ratio
-from gatenorm.criteria.streams.layerwise import observe_layer_by_layer
-from gatenorm.criteria.streams.statistics import StreamStatistics, observe
+from gatenorm.criteria.streams import StreamStatistics, Watch, stream_statistics
+from gatenorm.families import Layout
 from gatenorm.models.loading import load
 from gatenorm.surgery.disk import write_pruned
 from gatenorm.surgery.planning import plan_by_hand
@@ -21,6 +24,12 @@ from tests.analysis.models import SHAPES, layout_of, naive_figures, naive_stream
 from tests.tiny_models import build
 
 TinyModels = Callable[..., Path]
+
+
+def layer_by_layer(layout: Layout, samples: Samples, **options: Any) -> StreamStatistics:
+    watch = Watch(layout)
+    observe_layer_by_layer(layout, samples, watch, **options)
+    return watch.statistics
 
 
 def figures(statistics: StreamStatistics) -> dict[str, dict[int, float]]:
@@ -35,7 +44,7 @@ def figures(statistics: StreamStatistics) -> dict[str, dict[int, float]]:
 @pytest.mark.parametrize("name", SHAPES)
 def test_sums_agree_with_kept_activations(name: str, tiny_models: TinyModels):
     layout, model, given = layout_of(tiny_models(name)), build(name), samples()
-    found = observe(model, layout, given)
+    found = stream_statistics(model, layout, given)
     assert found.positions == given.tokens
     expected = naive_figures(naive_streams(model, layout, given.sequences))
     for criterion, by_layer in figures(found).items():
@@ -47,8 +56,8 @@ def test_sums_agree_with_kept_activations(name: str, tiny_models: TinyModels):
 def test_layer_by_layer_from_disk_is_the_same(name: str, tiny_models: TinyModels, tmp_path: Path):
     directory = tiny_models(name)
     layout, given, steps = layout_of(directory), samples(), []
-    whole = figures(observe(load(directory, dtype=torch.float32), layout, given))
-    spooled = observe_layer_by_layer(layout, given, spool=tmp_path, progress=lambda *step: steps.append(step))
+    whole = figures(stream_statistics(load(directory, dtype=torch.float32), layout, given))
+    spooled = layer_by_layer(layout, given, spool=tmp_path, progress=lambda *step: steps.append(step))
     assert figures(spooled) == {c: pytest.approx(v, rel=1e-6) for c, v in whole.items()}
     assert steps[-1] == (layout.layers, layout.layers)
     assert list(tmp_path.iterdir()) == []
@@ -58,9 +67,9 @@ def test_a_pruned_model_is_watched_where_it_still_attends(tiny_models: TinyModel
     layout = layout_of(tiny_models("llama-mha"))
     write_pruned(layout, plan_by_hand(layout, [0, 3]), tmp_path / "out")
     pruned, given = layout_of(tmp_path / "out"), samples()
-    whole = figures(observe(load(tmp_path / "out", dtype=torch.float32), pruned, given))
+    whole = figures(stream_statistics(load(tmp_path / "out", dtype=torch.float32), pruned, given))
     assert list(whole["cosine"]) == [1, 2, 4]
-    assert figures(observe_layer_by_layer(pruned, given)) == {c: pytest.approx(v, rel=1e-6) for c, v in whole.items()}
+    assert figures(layer_by_layer(pruned, given)) == {c: pytest.approx(v, rel=1e-6) for c, v in whole.items()}
 
 
 def test_a_model_without_some_mlps_and_blocks_is_watched_where_there_is_something(
@@ -72,32 +81,32 @@ def test_a_model_without_some_mlps_and_blocks_is_watched_where_there_is_somethin
         once = layout_of(tmp_path / name / "one")
         write_pruned(once, plan_by_hand(once, [2], kind="block"), tmp_path / name / "two")
         pruned = layout_of(tmp_path / name / "two")
-        whole = figures(observe(load(tmp_path / name / "two", dtype=torch.float32), pruned, given))
+        whole = figures(stream_statistics(load(tmp_path / name / "two", dtype=torch.float32), pruned, given))
         assert list(whole["cosine"]) == [n for n in range(layout.layers) if n != 2]
         assert (
             list(whole["mlp-cosine"])
             == list(whole["block-cosine"])
             == [n for n in range(layout.layers) if n not in (0, 2)]
         )
-        apart = figures(observe_layer_by_layer(pruned, given))
+        apart = figures(layer_by_layer(pruned, given))
         assert apart == {c: pytest.approx(v, rel=1e-6) for c, v in whole.items()}
 
 
 def test_a_base_model_s_files_and_bfloat16_do_layer_by_layer(tiny_models: TinyModels):
     directory = tiny_models("gpt_neox", dtype="bfloat16")
     layout, given = layout_of(directory), samples()
-    whole = figures(observe(load(directory, dtype=torch.bfloat16), layout, given))
-    found = figures(observe_layer_by_layer(layout, given, dtype="bfloat16"))
+    whole = figures(stream_statistics(load(directory, dtype=torch.bfloat16), layout, given))
+    found = figures(layer_by_layer(layout, given, dtype="bfloat16"))
     assert found == {c: pytest.approx(v, rel=1e-6) for c, v in whole.items()}
     base = layout_of(tiny_models("llama-gqa", base_only=True))
-    found = figures(observe_layer_by_layer(base, given))
-    assert found["cosine"] == pytest.approx(cosine(observe(build("llama-gqa"), base, given)), rel=1e-6)
+    found = figures(layer_by_layer(base, given))
+    assert found["cosine"] == pytest.approx(cosine(stream_statistics(build("llama-gqa"), base, given)), rel=1e-6)
 
 
 def test_a_model_spread_by_accelerate_is_watched_as_well(tiny_models: TinyModels):
     directory = tiny_models("llama-gqa")
     layout, given = layout_of(directory), samples()
     spread = load(directory, dtype=torch.float32, device_map="auto")
-    assert cosine(observe(spread, layout, given)) == pytest.approx(
-        cosine(observe(build("llama-gqa"), layout, given)), rel=1e-6
+    assert cosine(stream_statistics(spread, layout, given)) == pytest.approx(
+        cosine(stream_statistics(build("llama-gqa"), layout, given)), rel=1e-6
     )

@@ -14,7 +14,7 @@ from gatenorm.analysis.curve import evaluation_samples
 from gatenorm.cli import main
 from gatenorm.criteria.activations.cosine import cosine
 from gatenorm.criteria.activations.norm_ratio import norm_ratio
-from gatenorm.criteria.streams.statistics import observe
+from gatenorm.criteria.streams import stream_statistics
 from gatenorm.demo import evaluation
 from gatenorm.demo.analysis import stories, sublayers
 from gatenorm.demo.hard_tasks import ALL_KINDS, HARDER
@@ -118,7 +118,7 @@ def test_the_card_says_what_the_layers_do():
     session = gatenorm.session("demo", dtype="float32")
     text = stories(card["layer_stories"])
     samples = evaluation_samples(session.model, text, Protocol(separator=END))
-    seen = observe(session.module, session.layout, samples)
+    seen = stream_statistics(session.module, session.layout, samples)
     assert list(cosine(seen).values()) == pytest.approx(card["cosine"], rel=1e-3)
     assert list(norm_ratio(seen).values()) == pytest.approx(card["norm_ratio"], rel=1e-3)
     found = sublayers(session, stories(1))

@@ -25,11 +25,11 @@ from gatenorm.analysis.curve_metrics import (
 from gatenorm.analysis.curve_results import CurveResults
 from gatenorm.analysis.diagnostics import curve_signatures, weakest
 from gatenorm.analysis.latency import LatencyProbe
+from gatenorm.calibration.shared_prefix import SharedPrefix
 from gatenorm.calibration.sources import Samples
 from gatenorm.criteria.criterion_spec import CriterionSpec, score_all
 from gatenorm.criteria.scoring import score as score_weights
 from gatenorm.criteria.session import ScoringSession
-from gatenorm.criteria.shared_prefix import SharedPrefix
 from gatenorm.errors import CriterionError, EvaluationError
 from gatenorm.evaluation.core.job import Job
 from gatenorm.evaluation.core.text import Text, read_text

@@ -16,7 +16,7 @@ from gatenorm.records import ATTENTION, BLOCK, MLP
 if TYPE_CHECKING:
     from gatenorm.calibration.sources import Samples
     from gatenorm.criteria.compute.backend import Float64
-    from gatenorm.criteria.streams.statistics import StreamStatistics
+    from gatenorm.criteria.streams import StreamStatistics
     from gatenorm.models.model import Model
 
 Role = Literal["q", "k", "v", "o"]

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gatenorm.calibration.layerwise import observe_layer_by_layer
+from gatenorm.calibration.passes import observe
+from gatenorm.calibration.shared_prefix import SharedPrefix
 from gatenorm.calibration.sources import (
     RANDOM,
     SELF,
@@ -20,9 +23,7 @@ from gatenorm.calibration.sources import (
 )
 from gatenorm.criteria.criterion import ForwardCriterion, Run
 from gatenorm.criteria.registry import check_ranks, criterion, forward_criteria
-from gatenorm.criteria.shared_prefix import SharedPrefix
-from gatenorm.criteria.streams.layerwise import observe_layer_by_layer
-from gatenorm.criteria.streams.statistics import StreamStatistics, observe
+from gatenorm.criteria.streams import StreamStatistics, Watch
 from gatenorm.errors import CalibrationError, CriterionError, named
 from gatenorm.families import Layout
 from gatenorm.models.model import Model
@@ -102,12 +103,13 @@ class ScoringSession:
     def statistics(self, calibration: Calibration, progress: Progress | None = None) -> StreamStatistics:
         """Stream statistics over a calibration's tokens: one pass, whatever is asked of them afterwards."""
         if calibration not in self._statistics:
-            samples = self.samples(calibration, progress)
+            samples, watch = self.samples(calibration, progress), Watch(self.layout)
             if self.layer_by_layer:
                 began = time.perf_counter()
-                found = observe_layer_by_layer(
+                observe_layer_by_layer(
                     self.layout,
                     samples,
+                    watch,
                     device=self._one_device,
                     dtype=self.model.dtype,
                     spool=self.spool,
@@ -116,8 +118,8 @@ class ScoringSession:
             else:
                 module = self.module
                 began = time.perf_counter()
-                found = observe(module, self.layout, samples, progress)
-            self._statistics[calibration] = found, time.perf_counter() - began
+                observe(module, self.layout, samples, watch, progress)
+            self._statistics[calibration] = watch.statistics, time.perf_counter() - began
         return self._statistics[calibration][0]
 
     def score(

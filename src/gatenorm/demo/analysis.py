@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gatenorm.analysis.curve import evaluation_samples
+from gatenorm.calibration.shared_prefix import SharedPrefix
 from gatenorm.criteria.ablation.leave_one_out import leave_one_out
 from gatenorm.criteria.activations.cosine import cosine
 from gatenorm.criteria.activations.norm_ratio import norm_ratio
 from gatenorm.criteria.session import ScoringSession
-from gatenorm.criteria.shared_prefix import SharedPrefix
-from gatenorm.criteria.streams.statistics import observe
+from gatenorm.criteria.streams import stream_statistics
 from gatenorm.demo.tasks import SPLIT
 from gatenorm.demo.tinyworld import END, story_of
 from gatenorm.evaluation.core.text import Text
@@ -36,7 +36,7 @@ class Sublayers:
 def sublayers(session: ScoringSession, text: Text) -> Sublayers:
     """Measure every attention sublayer of a model on the stories of a text, each by itself."""
     samples = evaluation_samples(session.model, text, Protocol(separator=END))
-    seen = observe(session.module, session.layout, samples)
+    seen = stream_statistics(session.module, session.layout, samples)
     losses = SharedPrefix(session.model, samples)
     (whole,) = losses([()])
     rise = leave_one_out(losses, session.layout.attention_layers)

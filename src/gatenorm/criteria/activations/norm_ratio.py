@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gatenorm.criteria.criterion import stream_criterion
-from gatenorm.criteria.streams.statistics import StreamStatistics
+from gatenorm.criteria.streams import StreamStatistics
 
 
 def norm_ratio(seen: StreamStatistics) -> dict[int, float]:

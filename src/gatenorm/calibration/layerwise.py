@@ -1,4 +1,4 @@
-"""Stream statistics of a model that does not fit into memory: one block's weights at a time, straight from the files.
+"""One pass over calibration samples of a model larger than memory: one block at a time, straight from the files.
 
 All samples go through a block before the next block is read, so that every weight is read once. Between two blocks the
 samples' streams ``[tokens, width]`` wait in memory, or in a file. What stands in front of the blocks (embeddings) stays
@@ -13,9 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gatenorm.calibration.block_stand_in import Reached, stand_in
+from gatenorm.calibration.passes import Observer
 from gatenorm.calibration.sources import Samples, batches
-from gatenorm.criteria.block_stand_in import Reached, stand_in
-from gatenorm.criteria.streams.statistics import StreamStatistics, Watch
 from gatenorm.errors import CalibrationError, named
 from gatenorm.families import Layout
 from gatenorm.models.forward import blocks_of, inputs, padded
@@ -30,13 +30,14 @@ _AS_A_WHOLE = f"score the model as a whole, without {named('layer_by_layer')}"
 def observe_layer_by_layer(
     layout: Layout,
     samples: Samples,
+    observer: Observer,
     *,
     device: str = "cpu",
     dtype: str = "auto",
     spool: Path | None = None,
     progress: Progress | None = None,
-) -> StreamStatistics:
-    """What :func:`stream_statistics.observe` gives, in the memory of one block and the samples' streams.
+) -> None:
+    """What :func:`gatenorm.calibration.passes.observe` does, in the memory of one block and the samples' streams.
 
     Args:
         spool: a folder for the streams, which then take no memory; the file goes when the work is done.
@@ -48,23 +49,22 @@ def observe_layer_by_layer(
     import torch
 
     model = _hollow(layout, device, dtype)
-    places, watch = blocks_of(model, layout), Watch(layout)
+    places = blocks_of(model, layout)
     blocks = list(places)
     prepared = [padded(batch) for batch in batches(samples)]
     stage = _Stage()
-    with torch.inference_mode(), _streams(prepared, layout.width, model.dtype, spool) as streams, watch.on(blocks):
+    with torch.inference_mode(), _streams(prepared, layout.width, model.dtype, spool) as streams, observer.on(blocks):
         for layer, block in enumerate(blocks):
             places[layer] = _staged(block, layer, stage)
         for layer, block in enumerate(blocks):
             stage.layer, stage.weights = layer, _block_weights(layout, layer, block, device, model.dtype)
             for (ids, counts), stream in zip(prepared, streams, strict=True):
-                (watch.count if layer == 0 else watch.see)(counts)
+                (observer.count if layer == 0 else observer.see)(counts)
                 stage.stream = stream
                 with suppress(Reached):
                     model.base_model(**inputs(ids, counts, device), use_cache=False)
             if progress:
                 progress(layer + 1, len(blocks))
-    return watch.statistics
 
 
 class _Stage:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from gatenorm.calibration.block_stand_in import Reached, stand_in
 from gatenorm.calibration.sources import Samples, batches
-from gatenorm.criteria.block_stand_in import Reached, stand_in
 from gatenorm.models.forward import blocks_of, inputs, negative_log_likelihood, padded
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.calibration.sources import Samples, batches
+from gatenorm.calibration.passes import observe
+from gatenorm.calibration.sources import Samples
 from gatenorm.families import Layout
-from gatenorm.models.forward import blocks_of, inputs, padded
 from gatenorm.progress import Progress
 
 if TYPE_CHECKING:
@@ -193,24 +193,12 @@ class _Lengths:
         return turned.masked_fill((self.stream == 0) | (length == 0), 1.0)  # NaN stays, and is refused
 
 
-def observe(model: Any, layout: Layout, samples: Samples, progress: Progress | None = None) -> StreamStatistics:
-    """Run the samples through a whole model once, and sum.
-
-    Args:
-        progress: called with (tokens seen, tokens in all).
-    """
-    import torch
-
-    watch, done = Watch(layout), 0
-    with torch.inference_mode(), watch.on(list(blocks_of(model, layout))):
-        for batch in batches(samples):
-            ids, counts = padded(batch)
-            watch.count(counts)
-            # The base model: no logits are needed.
-            model.base_model(**inputs(ids, counts, model.device), use_cache=False)
-            done += int(counts.sum())
-            if progress:
-                progress(done, samples.tokens)
+def stream_statistics(
+    module: Any, layout: Layout, samples: Samples, progress: Progress | None = None
+) -> StreamStatistics:
+    """Run the samples through a whole model once, and sum."""
+    watch = Watch(layout)
+    observe(module, layout, samples, watch, progress)
     return watch.statistics
 
 

@@ -1,0 +1,53 @@
+"""One pass of a model over calibration samples, for whatever observes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from gatenorm.calibration.sources import Samples, batches
+from gatenorm.families import Layout
+from gatenorm.models.forward import blocks_of, inputs, padded
+from gatenorm.progress import Progress
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+class Observer(Protocol):
+    """Hooks on a model's blocks that add up what runs through them."""
+
+    def on(self, blocks: Sequence[nn.Module]) -> AbstractContextManager[None]:
+        """Observe while the block runs; ``blocks`` are all of the model's, in their physical order."""
+        ...
+
+    def count(self, counts: torch.Tensor) -> None:
+        """Say which positions ``[batch, tokens]`` of the batch that comes next are no padding."""
+        ...
+
+    def see(self, counts: torch.Tensor) -> None:
+        """The same for a batch whose positions were counted before: layer by layer every batch comes once a layer."""
+        ...
+
+
+def observe(
+    module: Any, layout: Layout, samples: Samples, observer: Observer, progress: Progress | None = None
+) -> None:
+    """Run the samples through a whole model once; no logits are computed.
+
+    Args:
+        progress: called with (tokens seen, tokens in all).
+    """
+    import torch
+
+    done = 0
+    with torch.inference_mode(), observer.on(list(blocks_of(module, layout))):
+        for batch in batches(samples):
+            ids, counts = padded(batch)
+            observer.count(counts)
+            module.base_model(**inputs(ids, counts, module.device), use_cache=False)
+            done += int(counts.sum())
+            if progress:
+                progress(done, samples.tokens)

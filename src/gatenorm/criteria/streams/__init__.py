@@ -1,1 +1,0 @@
-"""What each sublayer does to the residual stream, summed over the tokens of one pass."""
