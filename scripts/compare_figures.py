@@ -197,7 +197,8 @@ def records(data: Any) -> list[Any]:
     """The measurements in what ``eval``, ``verify`` or ``recover`` wrote."""
     if isinstance(data, list):
         return data
-    return next((data[key] for key in ("evidence", "records") if key in data), [data])
+    found = next((data[key] for key in ("evidence", "records") if key in data), data)
+    return found if isinstance(found, list) else [found]
 
 
 def flat(record: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -217,6 +218,8 @@ def flat(record: Mapping[str, Any]) -> Mapping[str, Any]:
         figures |= figure(kind, name, value)
     for name, number in record.get("counts", {}).items():
         figures[f"{name}_items"] = number
+    for name, error in record.get("row_errors", {}).items():
+        figures[f"row_error_{name}"] = error
     for bucket in record.get("buckets", ()):
         figures[f"nll_{bucket['first']}-{bucket['last']}"] = bucket["nll"]
     for cell in record.get("cells", ()):

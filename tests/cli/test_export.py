@@ -52,7 +52,7 @@ def test_a_file_of_another_model_is_different(pruned: Path, tmp_path: Path, caps
     assert err.startswith("warning: log-probabilities differ by up to")
     assert said.rstrip().endswith("DIFFERENT")
     record = json.loads((tmp_path / "v.json").read_text())
-    assert record["schema"] == "gatenorm/measurement/1"
+    assert record["schema"] == "gatenorm/verify/1"
     assert record["faults"]
 
 

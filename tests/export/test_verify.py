@@ -38,13 +38,13 @@ def swap(directory: Path, first: str, second: str) -> None:
 
 def test_a_pruned_directory_agrees_with_itself(pruned: Path):
     verdict = verify(pruned, open_model(pruned), tokens=40)
-    figures = verdict.evidence.figures
+    figures = verdict.numbers()
     assert verdict.faults == ()
     assert figures["largest_difference"] < 1e-4  # step by step with a cache against one pass
     assert figures["other_choices"] == 0
     assert figures["tokens"] == 4 * 40
     assert figures["cached_layers"] == 2  # of four layers
-    assert verdict.evidence.protocol["engine"] == "transformers"
+    assert verdict.protocol.engine == "transformers"
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_swapped_tensor_is_found(pruned: Path, tmp_path: Path, first: str, sec
     swap(other, first, second)
     verdict = verify(other, open_model(pruned), tokens=16)
     assert verdict.faults
-    assert verdict.evidence.figures["largest_difference"] > 0.1
+    assert verdict.numbers()["largest_difference"] > 0.1
 
 
 def test_a_pruned_model_is_not_its_parent(pruned: Path, tiny_models: TinyModels):
@@ -82,8 +82,8 @@ def test_the_difference_is_that_of_the_logits(pruned: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(TransformersGreedy, "continue_greedily", off_by_a_quarter)
     verdict = verify(pruned, open_model(pruned), tokens=8)
-    assert verdict.evidence.figures["largest_difference"] == pytest.approx(0.25, abs=1e-3)
-    assert verdict.evidence.figures["other_choices"] == 0
+    assert verdict.numbers()["largest_difference"] == pytest.approx(0.25, abs=1e-3)
+    assert verdict.numbers()["other_choices"] == 0
     assert len(verdict.faults) == 1
     assert verify(pruned, open_model(pruned), tokens=8, tolerance=0.3).faults == ()
 
@@ -97,7 +97,7 @@ def test_a_wrong_choice_is_a_fault_where_no_near_tie_excuses_it(pruned: Path, mo
 
     monkeypatch.setattr(TransformersGreedy, "continue_greedily", second_best)
     verdict = verify(pruned, open_model(pruned), tokens=1)
-    assert verdict.evidence.figures["other_choices"] == 4
+    assert verdict.numbers()["other_choices"] == 4
     assert verdict.faults == ("4 of 4 greedy tokens are not the reference's",)
 
 
@@ -169,7 +169,7 @@ def test_half_precision_weights_excuse_nothing_where_the_engine_computes_in_floa
 ):
     model = tiny_models("llama-gqa", dtype="bfloat16")
     pruned = gatenorm.prune(model, tmp_path / "pruned", gatenorm.plan(model, drop=[1]))
-    assert verify(pruned, open_model(pruned), tokens=4).evidence.protocol["tolerance"] == 1e-3
+    assert verify(pruned, open_model(pruned), tokens=4).protocol.tolerance == 1e-3
 
 
 def test_a_reference_that_computes_nan_is_no_reference(pruned: Path, tmp_path: Path):

@@ -16,7 +16,7 @@ import gatenorm
 from gatenorm.api.evaluating import evaluate
 from gatenorm.errors import OutputError, RecoveryError
 from gatenorm.models.model import Model
-from gatenorm.records.evidence import evidence_from_json
+from gatenorm.records.evidence import Recovery, evidence_from_json
 from gatenorm.recovery import recovering
 from gatenorm.recovery.settings import Settings
 from gatenorm.recovery.state import state_file
@@ -29,7 +29,7 @@ from tests.results.test_fingerprint import swap_two_tokens
 def out(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("out") / "recovered"
     found = gatenorm.recover(place.pruned, path, str(place.text), settings=SETTINGS, parent=place.dense)
-    assert (found.directory, found.already, found.diverged) == (path, False, None)
+    assert (found.directory, found.already, found.record.diverged) == (path, False, None)
     assert not state_file(path).exists()
     return path
 
@@ -56,8 +56,9 @@ def test_the_output_is_a_pruned_checkpoint_with_the_adapters_merged(place: Place
 
 def test_the_evidence_separates_pruned_from_recovered(place: Place, out: Path):
     record = json.loads((out / "recovery.json").read_text())
-    evidence = evidence_from_json(record["evidence"][0])
-    assert (evidence.kind, evidence.protocol["what"], evidence.edits.attention) == (
+    evidence = evidence_from_json(record["evidence"])
+    assert isinstance(evidence, Recovery)
+    assert (evidence.kind, evidence.protocol.what, evidence.edits.attention) == (
         "recovery",
         "pruned and recovered",
         (0, 2),
@@ -66,7 +67,7 @@ def test_the_evidence_separates_pruned_from_recovered(place: Place, out: Path):
     assert not place.layout.identity().recovered
     assert not evidence.model.same_weights(place.layout.identity())
     assert evidence.model.same_weights(gatenorm.open_model(out).identity())
-    figures = evidence.figures
+    figures = evidence.numbers()
     assert figures["steps"] == 6
     assert figures["tokens"] == 6 * 2 * 32
     assert figures["nll_merged"] == pytest.approx(figures["nll_after"], abs=0.01)
@@ -91,7 +92,7 @@ def test_a_finished_one_says_so_and_another_is_refused(place: Place, out: Path):
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*")}
     again = gatenorm.recover(place.pruned, out, str(place.text), settings=SETTINGS, parent=place.dense)
     assert again.already
-    assert again.figures["steps"] == 6
+    assert again.evidence.steps == 6
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*")} == before
     with pytest.raises(OutputError, match=r"holds another recovery \(steps 6, now 7\)"):
         gatenorm.recover(place.pruned, out, str(place.text), steps=7, settings=SETTINGS, parent=place.dense)
@@ -119,9 +120,10 @@ def test_a_killed_one_goes_on_to_the_same_files(place: Place, out: Path, tmp_pat
 def test_distillation_learns_from_the_parent(place: Place, tmp_path: Path):
     settings = replace(SETTINGS, objective="distill", targets=("attention", "mlp"))
     found = gatenorm.recover(place.pruned, tmp_path / "d", "demo", settings=settings, parent=place.dense)
-    assert found.evidence[0].protocol["objective"] == "distill"
-    assert found.evidence[0].protocol["parent"]["name"] == "dense"
-    assert found.evidence[0].data["held_out"]["windows"] == 4
+    assert found.evidence.protocol.objective == "distill"
+    assert found.evidence.protocol.parent is not None
+    assert found.evidence.protocol.parent.name == "dense"
+    assert found.evidence.data.held_out.windows == 4
 
 
 def test_a_state_of_another_tokenizer_or_of_other_software_is_refused(

@@ -6,48 +6,46 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import gatenorm
 from gatenorm.errors import OutputError, RecoveryError
-from gatenorm.records import ModelIdentity
-from gatenorm.recovery.study import HELD_OUT, OTHER, Study, Variant
+from gatenorm.records import ModelIdentity, to_json
+from gatenorm.recovery.study import HELD_OUT, OTHER, Outcome, Study, Variant
 from gatenorm.report.figures.recovery import plot_study
 from gatenorm.report.study_tables import study_lines, study_tables
 from tests.recovery.conftest import SETTINGS, Place
 from tests.results.test_fingerprint import swap_two_tokens
 
 
-def made(**after: float) -> Study:
+def made(other: float = 45.0, **after: float) -> Study:
     """A study as it could be: 10 at first, and what recovery gives by name ``criterion_removed``."""
+    dense = {HELD_OUT: 10.0, OTHER: 12.0, "task a": 0.9, "task b": 0.8}
     variants = []
     for name, value in after.items():
         criterion, removed = name.rsplit("_", 1)
-        variants.append(
-            Variant(
-                criterion,
-                int(removed) / 10,
-                tuple(range(int(removed))),
-                {HELD_OUT: 40.0, OTHER: 50.0, "task a": 0.5, "task b": 0.25},
-                {HELD_OUT: value, OTHER: 45.0, "task a": 0.75, "task b": 0.5},
-                100,
-                1.5,
-            )
+        outcome = Outcome(
+            before={HELD_OUT: 40.0, OTHER: 50.0, "task a": 0.5, "task b": 0.25},
+            after={HELD_OUT: value, OTHER: other, "task a": 0.75, "task b": 0.5},
+            steps=100,
+            minutes=1.5,
         )
+        variants.append(Variant.of(criterion, int(removed) / 10, tuple(range(int(removed))), outcome, dense))
     model = ModelIdentity("a-model", "llama", 10, "", {})
-    protocol = {"settings": SETTINGS.to_json(), "window": 32, "windows": 4}
-    return Study(model, {HELD_OUT: 10.0, OTHER: 12.0, "task a": 0.9, "task b": 0.8}, tuple(variants), protocol, {})
+    protocol = {"settings": to_json(SETTINGS), "window": 32, "windows": 4}
+    return Study.of_variants(variants, model=model, dense=dense, protocol=protocol, data={})
 
 
 def test_the_boundary_is_the_last_budget_before_the_first_that_fails():
     study = made(x_2=10.5, x_6=10.9, x_4=11.5, y_2=11.0, y_3=10.0, z_2=12.0)
-    ends = {criterion: study.boundary(criterion) for criterion in study.criteria}
-    assert {c: v and len(v.removed) for c, v in ends.items()} == {"x": 2, "y": 3, "z": None}
-    assert study.variants[0].won_back(study.dense) == pytest.approx(1 - 0.0488 / 1.3863, abs=1e-3)
-    assert not study.variants[0].over_fits()
-    worse = replace(study.variants[0], after={**study.variants[0].after, OTHER: 60.0})
-    assert worse.over_fits()
-    said = " ".join(study_lines(replace(study, variants=(worse, *study.variants[1:]))))
+    assert study.boundary == {"x": 2, "y": 3, "z": None}
+    assert study.variants[0].won_back == pytest.approx(1 - 0.0488 / 1.3863, abs=1e-3)
+    assert not study.variants[0].over_fits
+    worse = made(x_2=10.5, other=60.0).variants[0]
+    assert worse.over_fits
+    study = msgspec.structs.replace(study, variants=(worse, *study.variants[1:]))
+    said = " ".join(study_lines(study))
     for part in ("x: recovers", "up to 2 of 10 layers (20%: 0, 1)", "z: no budget", "x-2 over-fits", "from 50 to 60"):
         assert part in said
     assert [table.row_count for table in study_tables(study)] == [7, 2, 2, 2]
@@ -87,7 +85,7 @@ def test_a_study_measures_goes_on_and_refuses_another(place: Place, tmp_path: Pa
     assert all(path.read_bytes() == content for path, content in kept.items())
     assert first.before != first.after
     assert len(study.tasks) >= 5
-    data = study.to_json()
+    data = to_json(study)
     assert data["schema"] == "gatenorm/recovery-study/1"
     assert {"before", "after", "won_back", "works", "over_fits"} <= set(data["variants"][0])
     assert sorted(p.name for p in (tmp_path / "s").iterdir()) == ["depth-1", "depth-2", "study-state"]

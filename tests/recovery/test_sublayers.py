@@ -36,8 +36,8 @@ def test_what_lost_mlps_is_recovered_and_says_so(
     source = pruned(place, tmp_path / "pruned", kind, [2])
     out = tmp_path / "out"
     found = gatenorm.recover(source, out, str(place.text), settings=settings, parent=place.dense)
-    assert found.figures["nll_merged"] < found.figures["nll_before"]
-    evidence = evidence_from_json(read_json(out / "recovery.json", "a recovery")["evidence"][0])
+    assert found.evidence.nll_merged < found.evidence.nll_before
+    evidence = evidence_from_json(read_json(out / "recovery.json", "a recovery")["evidence"])
     assert (evidence.edits.attention, evidence.edits.mlp) == (attention, (2,))
     layout = gatenorm.open_model(out)
     assert layout.recovered

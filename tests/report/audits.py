@@ -141,7 +141,7 @@ def priced(one: Audit) -> Audit:
 
 
 # What readers of the records tell kinds apart by.
-_KINDS = ("schema", "sublayer", "operation", "noun", "of", "id", "engine", "topic")
+_KINDS = ("schema", "sublayer", "operation", "of", "id", "engine", "topic")
 
 
 def spoilt(data: Any, attack: str, name: str = "") -> Any:

@@ -9,6 +9,7 @@ from gatenorm.api.opening import ModelLike, open_model
 from gatenorm.exports.registry import Exported, export_form
 from gatenorm.exports.verify import verify as verification
 from gatenorm.progress import Progress
+from gatenorm.records.evidence import Verification
 
 
 def export(
@@ -43,7 +44,7 @@ def verify(
     seed: int = 0,
     family: str | None = None,
     progress: Progress | None = None,
-) -> verification.Verdict:
+) -> Verification:
     """Compare what an engine computes from an export with what transformers computes from its source.
 
     The arguments, the result and the errors are those of :func:`gatenorm.exports.verify.verify.verify`; ``family`` is

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from gatenorm.cli import console
 from gatenorm.cli.options import common, evaluation, recovery
 from gatenorm.errors import RecoveryError, named
+from gatenorm.records import to_json
 
 if TYPE_CHECKING:
     from gatenorm.recovery.training import Step
@@ -65,7 +66,7 @@ def command(
             from gatenorm.report.figures.recovery import plot_study
 
             plot_study(result, plot)
-        console.deliver(json, result.to_json(), lambda: show_study(result))
+        console.deliver(json, to_json(result), lambda: show_study(result))
         return
     for field, given in {"other": other, "tasks": tasks, "plot": plot, "limit": limit}.items():
         if given is not None:
@@ -77,7 +78,7 @@ def command(
     ):
         recovered = api.recover(model, out, data, parent=parent, report=report, writing=writing, **texts)
     if Processes.here("cpu").main:
-        console.deliver(json, recovered.to_json(), lambda: show(recovered))
+        console.deliver(json, to_json(recovered.record), lambda: show(recovered))
 
 
 @contextmanager

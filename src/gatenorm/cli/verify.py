@@ -27,13 +27,12 @@ def command(
 ) -> None:
     """Run the same prompts through an engine and the reference; exit status 1 when they differ."""
     from gatenorm import api
-    from gatenorm.cli.tables.exports import show_verdict
+    from gatenorm.cli.tables.exports import show_verification
 
     console.quiet_transformers()
     layout = api.open_model(against, family)
     with console.progress_bar("prompts", "prompts") as progress:
-        verdict = api.verify(exported, layout, engine, tokens=tokens, tolerance=tolerance, seed=seed, progress=progress)
-    data = to_json(verdict.evidence) | {"faults": list(verdict.faults)}
-    console.deliver(json, data, lambda: show_verdict(verdict, exported, layout))
-    if verdict.faults:
+        found = api.verify(exported, layout, engine, tokens=tokens, tolerance=tolerance, seed=seed, progress=progress)
+    console.deliver(json, to_json(found), lambda: show_verification(found, exported, layout))
+    if found.faults:
         raise typer.Exit(DIFFERENT)

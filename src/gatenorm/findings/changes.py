@@ -149,7 +149,7 @@ def of_metric(found: Findings, kind: str, metric: str) -> list[Change]:
         before = None if base is None else base.numbers().get(metric)
         if before is not None and after is not None:
             paired = found.change(record, metric)
-            name, items = record.task or record.data_name or kind, len(record.paired_items)
+            name, items = record.task or record.data.name or kind, len(record.paired_items)
             changes.append(_change(name, metric, Figure(value=before), Figure(value=after), items, paired))
     return changes
 

@@ -11,15 +11,16 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import asdict
 
 from gatenorm.errors import CalibrationError, EvaluationError, RecoveryError, fields_named, named
 from gatenorm.evaluation.core.text import Text, read_text
 from gatenorm.models.batches import check_vocabulary
-from gatenorm.records import to_json
+from gatenorm.records.evidence import HeldOutData, TrainingData
 from gatenorm.recovery.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,11 +38,11 @@ Tokens = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Corpus:
-    """Sequences to train on ``[sequences, length]``, those to watch, and in words where they come from."""
+    """Sequences to train on ``[sequences, length]``, those to watch, and where they come from."""
 
     train: Tokens
     held_out: tuple[tuple[int, ...], ...]
-    data: dict[str, Any]
+    data: TrainingData
 
     def rows(self, seed: int, first: int, count: int) -> Tokens:
         """Sequences number ``first`` to ``first + count`` of an endless order: every pass is shuffled anew."""
@@ -145,13 +146,13 @@ def pack(
         check_vocabulary([[int(train.max()), *(max(window) for window in watched)]], vocabulary)
     except EvaluationError as error:
         raise error.as_kind(RecoveryError) from error
-    data = {
-        **to_json(text.identity()),
-        "text": text.protocol,
-        "sequences": len(train),
-        "length": length,
-        "held_out": {**to_json(held_out.identity()), "text": held_out.protocol, "windows": len(watched)},
-    }
+    data = TrainingData(
+        **asdict(text.identity()),
+        text=text.protocol,
+        sequences=len(train),
+        length=length,
+        held_out=HeldOutData(**asdict(held_out.identity()), text=held_out.protocol, windows=len(watched)),
+    )
     return Corpus(train, watched, data)
 
 

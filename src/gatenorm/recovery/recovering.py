@@ -16,13 +16,13 @@ from gatenorm.evaluation.core.text import Text
 from gatenorm.families import Layout, detect_layout
 from gatenorm.files import check_apart, check_new_directory, new_directory, write_json
 from gatenorm.records import to_json
-from gatenorm.records.evidence import Measurement
+from gatenorm.records.evidence import Recovery, RecoveryProtocol
 from gatenorm.recovery import merging
 from gatenorm.recovery import state as states
 from gatenorm.recovery.corpus import DEFAULT_LENGTH, Corpus, pack, split
 from gatenorm.recovery.lora_modules import adapted_modules
 from gatenorm.recovery.processes import Processes
-from gatenorm.recovery.record import KIND, Recovered, figures_of, summary_of
+from gatenorm.recovery.record import Recovered, RecoveryRecord, summary_of
 from gatenorm.recovery.settings import Settings
 from gatenorm.recovery.training import Report, held_out_loss, train
 from gatenorm.results import Fingerprint, check_same
@@ -30,7 +30,6 @@ from gatenorm.surgery.card import recovered_card
 from gatenorm.surgery.disk import RECOVERY_FILE
 
 Writing = Callable[[int, int], None]
-# Whose code decides the outcome.
 
 
 class NothingLearnedError(RecoveryError):
@@ -106,8 +105,8 @@ def recover(
     length = _length(layout, settings)
     key = _key(layout, text, held_out, parent, replace(settings, length=length), together)
     if (out / RECOVERY_FILE).is_file():
-        finished = Recovered.read(out)
-        check_same(finished.key, key, "holds another recovery", "give another directory", "out", out)
+        finished = Recovered.read(out, already=True)
+        check_same(finished.record.key, key, "holds another recovery", "give another directory", "out", out)
         return finished
     check_new_directory(out)
     check_apart(out, layout.checkpoint.directory)
@@ -148,7 +147,7 @@ def recover(
         _write(layout, out, adapted, corpus, settings, state, key, parent, parent_loss, together, writing)
         path.unlink(missing_ok=True)
     together.wait()
-    return replace(Recovered.read(out), already=False)
+    return Recovered.read(out, already=False)
 
 
 def _write(
@@ -172,43 +171,39 @@ def _write(
     best = int(state.best["step"])
     with new_directory(out, merging.size(layout)) as temporary:
         merging.write_adapter(adapted.model, temporary / merging.ADAPTER, layout.checkpoint.name)
-        carried = merging.write_merged(
-            layout, added, summary_of(settings, best, str(corpus.data["name"])), temporary, writing
-        )
+        carried = merging.write_merged(layout, added, summary_of(settings, best, corpus.data.name), temporary, writing)
         # What is stored is looked at, not what was trained: sums are rounded to the stored type.
         added.clear()
         adapted.release()  # two models at once may be more than there is memory for
         merged = held_out_loss(_loaded_from(temporary, settings, together.device), corpus.held_out, settings.batch)
-        per_step = settings.sequences * together.count * corpus.train.shape[1]
-        counts = {
-            "steps": float(state.step),
-            "best_step": float(best),
-            "tokens": float(state.step * per_step),
-            "trainable": float(trainable),
-        }
-        figures = figures_of(state.start, state.best["held_out"], merged, parent_loss, counts)
         written = detect_layout(open_store(temporary))
-        evidence = Measurement(
-            noun=KIND,
+        said = {name: value for name, value in to_json(settings).items() if name not in ("length", "dtype")}
+        evidence = Recovery(
             model=msgspec.structs.replace(written.identity(), name=out.resolve().name),
             edits=layout.edits,
-            figures=figures,
-            protocol={
-                "what": "pruned and recovered",
-                **{name: value for name, value in settings.to_json().items() if name != "length"},
-                "length": int(corpus.train.shape[1]),
-                "processes": together.count,
-                "dtype": dtype,
-                "held_out_windows": len(corpus.held_out),
-                "source": to_json(layout.identity()),
-                **({} if parent is None else {"parent": to_json(parent.identity())}),
-            },
+            nll_before=state.start,
+            nll_after=state.best["held_out"],
+            nll_merged=merged,
+            nll_parent=parent_loss,
+            steps=state.step,
+            best_step=best,
+            tokens=state.step * settings.sequences * together.count * corpus.train.shape[1],
+            trainable=trainable,
+            protocol=RecoveryProtocol(
+                **{**said, "targets": settings.targets},
+                length=corpus.train.shape[1],
+                processes=together.count,
+                dtype=dtype,
+                held_out_windows=len(corpus.held_out),
+                source=layout.identity(),
+                parent=None if parent is None else parent.identity(),
+            ),
             data=corpus.data,
             seconds=state.seconds,
             versions={**versions(), **_peft()},
         )
-        found = Recovered(out, (evidence,), tuple(state.history), key, state.diverged)
-        write_json(temporary / RECOVERY_FILE, found.to_json())
+        record = RecoveryRecord(evidence=evidence, history=tuple(state.history), key=key, diverged=state.diverged)
+        write_json(temporary / RECOVERY_FILE, to_json(record))
         card = recovered_card(written, layout.checkpoint.name, evidence, carried)
         (temporary / "README.md").write_text(card, encoding="utf-8")
 
@@ -264,7 +259,7 @@ def _key(
         "data": [text.sha256, text.protocol],
         "held_out": [held_out.sha256, held_out.protocol] if held_out else "the last part of the data",
         "processes": together.count,
-        **settings.to_json(),
+        **to_json(settings),
     }
     stores = {"model": layout.checkpoint} | ({"parent": parent.checkpoint} if parent else {})
     return Fingerprint.of(asked, {role: store.fingerprint() for role, store in stores.items()}, ("peft",))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from gatenorm.errors import RecoveryError, did_you_mean
@@ -124,10 +124,6 @@ class Settings:
         if step < rising:
             return self.learning_rate * (step + 1) / rising
         return self.learning_rate * SCHEDULES[self.schedule]((step - rising) / max(1, self.steps - rising))
-
-    def to_json(self) -> dict[str, Any]:
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**found, "targets": list(self.targets)}
 
     def _known(self, name: str, given: str, known: Any) -> None:
         if given not in known:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 from msgspec.structs import asdict
 
 from gatenorm.checkpoint import open_store
@@ -18,8 +20,8 @@ from gatenorm.evaluation.core.text import Text
 from gatenorm.families import Layout, detect_layout
 from gatenorm.files import check_apart, check_new_directory
 from gatenorm.models.model import Model
-from gatenorm.records import ModelIdentity, Plan, to_json
-from gatenorm.records.serialization import Value
+from gatenorm.records import ModelIdentity, Plan, Record, Value, to_json
+from gatenorm.records.evidence import Data
 from gatenorm.recovery import state as states
 from gatenorm.recovery.corpus import DEFAULT_LENGTH, split, windows
 from gatenorm.recovery.recovering import NothingLearnedError, recover
@@ -28,7 +30,6 @@ from gatenorm.recovery.training import Report, held_out_loss
 from gatenorm.results import Fingerprint, ResultStore, versions
 from gatenorm.surgery.disk import write_pruned
 
-STUDY_SCHEMA = "gatenorm/recovery-study/1"
 STATE = "study-state"
 # How far above the dense model's perplexity a recovered one may lie and still be called recovered.
 TOLERANCE = 0.10
@@ -41,7 +42,11 @@ Planner = Callable[[Layout, float, str, Settings], Plan]
 
 
 class Outcome(Value, frozen=True, kw_only=True):
-    """What was measured before and after one recovery, as in :class:`Variant`."""
+    """What was measured before and after one recovery.
+
+    Figures by name: ``held-out`` and ``other`` are perplexities, ``task NAME`` accuracies. ``minutes`` is how long the
+    training took, ``steps`` how long it was.
+    """
 
     before: dict[str, float]
     after: dict[str, float]
@@ -50,65 +55,69 @@ class Outcome(Value, frozen=True, kw_only=True):
     diverged: str | None = None
 
 
-@dataclass(frozen=True)
-class Variant:
-    """One budget by one criterion: what was measured before and after recovery.
+class Variant(Outcome, frozen=True, kw_only=True):
+    """One budget by one criterion.
 
-    Figures by name: ``held-out`` and ``other`` are perplexities, ``task NAME`` accuracies. ``minutes`` is how long the
-    training took, ``steps`` how long it was.
+    Attributes:
+        won_back: the share of the lost held-out log-perplexity that is there again; ``None`` where nothing was lost.
+        over_fits: whether training made the other text worse: what was learned was the training text.
+        works: whether the held-out perplexity after recovery lies within the tolerance of the dense model's.
     """
 
     criterion: str
     share: float
     removed: tuple[int, ...]
-    before: Figures
-    after: Figures
-    steps: int
-    minutes: float
-    diverged: str | None = None
+    won_back: float | None
+    over_fits: bool
+    works: bool
+
+    @classmethod
+    def of(cls, criterion: str, share: float, removed: tuple[int, ...], outcome: Outcome, dense: Figures) -> Variant:
+        """The variant that had this outcome beside the dense model's figures."""
+        before, after = outcome.before, outcome.after
+        lost = math.log(before[HELD_OUT] / dense[HELD_OUT])
+        return cls(
+            criterion=criterion,
+            share=float(share),
+            removed=removed,
+            won_back=math.log(before[HELD_OUT] / after[HELD_OUT]) / lost if lost > 0 else None,
+            over_fits=OTHER in after and after[OTHER] > before[OTHER],
+            works=after[HELD_OUT] <= (1 + TOLERANCE) * dense[HELD_OUT],
+            **asdict(outcome),
+        )
 
     @property
     def name(self) -> str:
         return f"{self.criterion}-{len(self.removed)}"
 
-    def won_back(self, dense: Figures) -> float | None:
-        """The share of the lost held-out log-perplexity that is there again; ``None`` where nothing was lost."""
-        lost = math.log(self.before[HELD_OUT] / dense[HELD_OUT])
-        return math.log(self.before[HELD_OUT] / self.after[HELD_OUT]) / lost if lost > 0 else None
 
-    def over_fits(self) -> bool:
-        """Whether training made the other text worse: what was learned was the training text."""
-        return OTHER in self.after and self.after[OTHER] > self.before[OTHER]
+class Study(Record, frozen=True, kw_only=True, tag="gatenorm/recovery-study/1"):
+    """All variants beside the dense model, and how they were measured.
 
-    def to_json(self, dense: Figures) -> dict[str, Any]:
-        return {
-            "criterion": self.criterion,
-            "share": self.share,
-            "removed": list(self.removed),
-            "before": dict(self.before),
-            "after": dict(self.after),
-            "won_back": self.won_back(dense),
-            "over_fits": self.over_fits(),
-            "steps": self.steps,
-            "minutes": self.minutes,
-            "diverged": self.diverged,
-        }
-
-
-@dataclass(frozen=True)
-class Study:
-    """All variants beside the dense model, and how they were measured."""
+    ``boundary`` says, by criterion, up to how many removed sublayers recovery works, from the smallest budget on.
+    """
 
     model: ModelIdentity
-    dense: Figures
+    dense: dict[str, float]
     variants: tuple[Variant, ...]
-    protocol: Mapping[str, Any]
-    data: Mapping[str, Any]
-    versions: Mapping[str, str] = field(default_factory=dict)
+    boundary: dict[str, int | None]
+    protocol: dict[str, Any]
+    data: dict[str, Data]
+    versions: dict[str, str] = msgspec.field(default_factory=dict)
+
+    @classmethod
+    def of_variants(cls, variants: Sequence[Variant], **fields: Any) -> Study:
+        """The study of these variants; ``fields`` are all others but the boundary."""
+        working: dict[str, int | None] = {}
+        for criterion in dict.fromkeys(v.criterion for v in variants):
+            own = sorted((v for v in variants if v.criterion == criterion), key=lambda v: len(v.removed))
+            until_one_fails = [len(v.removed) for v in takewhile(lambda v: v.works, own)]
+            working[criterion] = until_one_fails[-1] if until_one_fails else None
+        return cls(variants=tuple(variants), boundary=working, **fields)
 
     @property
     def criteria(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(v.criterion for v in self.variants))
+        return tuple(self.boundary)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -119,30 +128,9 @@ class Study:
         """Its variants, the smallest budget first."""
         return sorted((v for v in self.variants if v.criterion == criterion), key=lambda v: len(v.removed))
 
-    def works(self, variant: Variant) -> bool:
-        """Whether the held-out perplexity after recovery lies within the tolerance of the dense model's."""
-        return variant.after[HELD_OUT] <= (1 + TOLERANCE) * self.dense[HELD_OUT]
-
-    def boundary(self, criterion: str) -> Variant | None:
-        """The largest budget up to which, from the smallest on, recovery works."""
-        last = None
-        for variant in self.of(criterion):
-            if not self.works(variant):
-                break
-            last = variant
-        return last
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "schema": STUDY_SCHEMA,
-            "model": to_json(self.model),
-            "dense": dict(self.dense),
-            "variants": [{**v.to_json(self.dense), "works": self.works(v)} for v in self.variants],
-            "boundary": {c: None if (last := self.boundary(c)) is None else len(last.removed) for c in self.criteria},
-            "protocol": dict(self.protocol),
-            "data": dict(self.data),
-            "versions": dict(self.versions),
-        }
+    def largest_working(self, criterion: str) -> Variant | None:
+        """The variant at the boundary."""
+        return next((v for v in self.of(criterion) if len(v.removed) == self.boundary[criterion]), None)
 
 
 def study(
@@ -185,7 +173,7 @@ def study(
         text, held_out = split(text)
     watched = {HELD_OUT: held_out, **({} if other is None else {OTHER: other})}
     protocol: dict[str, Any] = {
-        "settings": settings.to_json(),
+        "settings": to_json(settings),
         "window": length,
         "windows": settings.watch_windows,
         "tasks": [[job.kind, job.title, dict(job.key)] for job in jobs],
@@ -230,18 +218,19 @@ def study(
                     parent=layout if settings.objective == "distill" else None,
                     report=told,
                 )
-                after, steps = measure(detect_layout(open_store(out / name))), int(recovered.figures["steps"])
-                seconds, diverged = recovered.evidence[0].seconds, recovered.diverged
+                after, steps = measure(detect_layout(open_store(out / name))), recovered.evidence.steps
+                seconds, diverged = recovered.evidence.seconds, recovered.record.diverged
             except NothingLearnedError as none:  # the best that was seen is the pruned model
                 after, steps, seconds, diverged = before, none.steps, none.seconds, none.diverged
             shutil.rmtree(out / f"{name}-pruned", ignore_errors=True)
             return Outcome(before=before, after=after, steps=steps, minutes=seconds / 60, diverged=diverged)
 
         outcome = _kept(store, variant, Outcome, taken)
-        found[name] = Variant(criterion, share, made.edits.attention, **asdict(outcome))
+        found[name] = Variant.of(criterion, share, made.edits.attention, outcome, dense)
     if progress:
         progress(len(wanted), len(wanted))
-    return Study(layout.identity(), dense, tuple(found.values()), protocol, data, versions())
+    described = {"model": layout.identity(), "dense": dense, "protocol": protocol, "data": data}
+    return Study.of_variants(tuple(found.values()), versions=versions(), **described)
 
 
 def _pruned(layout: Layout, plan: Plan, where: Path) -> Layout:

@@ -52,14 +52,14 @@ def _accuracies(study: Study, criterion: str) -> Any:
 
 
 def _cells(study: Study, variant: Variant, columns: Sequence[str]) -> list[str]:
-    won = variant.won_back(study.dense)
+    won = variant.won_back
     return [
         variant.criterion,
         str(len(variant.removed)),
         *(f"{variant.before[name]:.4g} → {variant.after[name]:.4g}" for name in columns),
         "-" if won is None else f"{won:.0%}",
         f"{variant.minutes:.1f}" if variant.minutes >= 1 else f"{variant.minutes:.2g}",
-        "yes" if study.works(variant) else "no",
+        "yes" if variant.works else "no",
     ]
 
 
@@ -67,7 +67,7 @@ def study_lines(study: Study) -> list[str]:
     """What a study says, a sentence a criterion, and what it warns of."""
     lines = []
     for criterion in study.criteria:
-        last = study.boundary(criterion)
+        last = study.largest_working(criterion)
         within = f"within {TOLERANCE:.0%} of the dense model's held-out perplexity"
         if last is None:
             lines.append(f"{criterion}: no budget that was tried recovers to {within}")
@@ -78,7 +78,7 @@ def study_lines(study: Study) -> list[str]:
                 f"({share:.0%}: {spans(last.removed)})"
             )
     for variant in study.variants:
-        if variant.over_fits():
+        if variant.over_fits:
             before, after = variant.before[OTHER], variant.after[OTHER]
             lines.append(
                 f"warning: {variant.name} over-fits: on the other text perplexity rose from {before:.4g} to {after:.4g}"

@@ -9,7 +9,7 @@ from typing import Any
 from gatenorm.checkpoint import hub_id
 from gatenorm.families import Layout
 from gatenorm.records import Edits, Plan, spans
-from gatenorm.records.evidence import Measurement
+from gatenorm.records.evidence import Recovery
 from gatenorm.surgery.operation import participles, treatments
 
 _REMOVED = "removed"
@@ -122,7 +122,7 @@ def with_evidence(card: str, evidence: str) -> str:
     return f"{card.rstrip()}\n\n{section}"
 
 
-def recovered_card(layout: Layout, pruned: str, evidence: Measurement, carried: Sequence[str]) -> str:
+def recovered_card(layout: Layout, pruned: str, evidence: Recovery, carried: Sequence[str]) -> str:
     """The card of a checkpoint that was trained after it had been pruned.
 
     Args:
@@ -132,9 +132,9 @@ def recovered_card(layout: Layout, pruned: str, evidence: Measurement, carried: 
         carried: names of the files that were copied along.
     """
     metadata, base, terms = _origin(layout, carried, ["gatenorm", "pruned", *_tags(layout.edits), "recovered"])
-    figures, protocol, data = evidence.figures, evidence.protocol, evidence.data
-    learned = "the next token of a text" if protocol["objective"] == "lm" else "its unpruned parent's predictions"
-    origin = f"`{base}`" if base else f"a checkpoint called `{_pruned_from(layout) or protocol['source']['name']}`"
+    figures, protocol, data = evidence.numbers(), evidence.protocol, evidence.data
+    learned = "the next token of a text" if protocol.objective == "lm" else "its unpruned parent's predictions"
+    origin = f"`{base}`" if base else f"a checkpoint called `{_pruned_from(layout) or protocol.source.name}`"
     return f"""---
 {metadata}
 ---
@@ -148,9 +148,9 @@ was trained by `gatenorm recover` and is not what pruning alone gives. Adapters 
 | | |
 |---|---|
 | learned | {learned} |
-| adapters | rank {protocol["rank"]} on {" and ".join(protocol["targets"])} |
-| data | {data["name"]} (sha256 {str(data["sha256"])[:16]}) |
-| steps, tokens | {figures["best_step"]:.0f} of {figures["steps"]:.0f}, {figures["tokens"]:,.0f} |
+| adapters | rank {protocol.rank} on {" and ".join(protocol.targets)} |
+| data | {data.name} (sha256 {data.sha256[:16]}) |
+| steps, tokens | {evidence.best_step} of {evidence.steps}, {evidence.tokens:,} |
 | held-out perplexity | {figures["perplexity_before"]:.4g} pruned, {figures["perplexity_merged"]:.4g} recovered |
 
 That text is what it was trained for. Measure it on others, and on your own work, before you serve it; whatever was

@@ -18,7 +18,7 @@ from gatenorm.findings import (
     request_speedups,
     retrieval,
 )
-from gatenorm.records.evidence import Measurement, of_type
+from gatenorm.records.evidence import Verification, of_type
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,10 @@ def speed_up(findings: Findings) -> Sequence[GateValue]:
 
 def verify_faults(findings: Findings) -> GateValue | None:
     """How many faults ``verify`` found in the exports."""
-    checked = [e for e in of_type(findings.after, Measurement) if e.noun == "verify"]
+    checked = of_type(findings.after, Verification)
     if not checked:
         return None
-    faults = [fault for e in checked for fault in e.protocol.get("faults", ())]
+    faults = [fault for record in checked for fault in record.faults]
     return GateValue(float(len(faults)), detail="; ".join(faults) or "every export computes the same")
 
 

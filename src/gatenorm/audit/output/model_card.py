@@ -43,7 +43,7 @@ def section(variant: AuditedVariant, baseline: str) -> str:
         if isinstance(evidence, Comparison) or not evidence.numbers():
             continue
         figures = ", ".join(f"{name} {value:.4g}" for name, value in list(evidence.numbers().items())[:4])
-        name = evidence.data_name
+        name = evidence.data.name
         protocol = "; ".join(
             f"{key.replace('_', ' ')} {value}" for key, value in evidence.facts().items() if _short(value)
         )

@@ -124,9 +124,7 @@ def _export(job: Export) -> Result:
     out = Path(job.out)
     if not out.exists():
         api.export(job.model, job.to, out)
-    verdict = api.verify(out, job.model, job.engine, tokens=job.tokens)
-    protocol = {**verdict.evidence.protocol, "faults": list(verdict.faults)}
-    return Result(records=Measurements((replace(verdict.evidence, protocol=protocol),)))
+    return Result(records=Measurements((api.verify(out, job.model, job.engine, tokens=job.tokens),)))
 
 
 def _recover(job: Recover) -> Result:
@@ -135,9 +133,9 @@ def _recover(job: Recover) -> Result:
     settings = Settings(device=job.device, dtype=job.dtype, seed=job.seed)
     how: dict[str, Any] = {"steps": job.steps, "objective": job.objective}
     recovered = api.recover(job.model, job.out, job.data, parent=job.parent, settings=settings, **how)
-    if recovered.diverged:
-        return Result(error=str(recovered.diverged))
-    return Result(records=Measurements(recovered.evidence))
+    if recovered.record.diverged:
+        return Result(error=recovered.record.diverged)
+    return Result(records=Measurements((recovered.evidence,)))
 
 
 def _model(job: Evaluate, path: str) -> Model:

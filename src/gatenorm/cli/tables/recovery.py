@@ -10,22 +10,23 @@ from gatenorm.report.study_tables import study_lines, study_tables
 
 def show(recovered: Recovered) -> None:
     """What a recovery won back, and what it took."""
-    figures, evidence = recovered.figures, recovered.evidence[0]
+    evidence = recovered.evidence
+    figures = evidence.numbers()
     if recovered.already:
         console.say(f"{recovered.directory} is finished already; this is what was measured:")
-    if recovered.diverged:
-        console.warn(f"the training diverged and was stopped: {recovered.diverged}; the best of it was kept")
-    windows = evidence.protocol["held_out_windows"]
+    if recovered.record.diverged:
+        console.warn(f"the training diverged and was stopped: {recovered.record.diverged}; the best of it was kept")
+    windows = evidence.protocol.held_out_windows
     console.say(
         f"held-out perplexity {figures['perplexity_before']:.4g} pruned, {figures['perplexity_merged']:.4g} recovered"
         + (f", {figures['perplexity_parent']:.4g} the parent" if "perplexity_parent" in figures else "")
-        + f" ({windows} windows of {evidence.protocol['length']} tokens)"
+        + f" ({windows} windows of {evidence.protocol.length} tokens)"
     )
-    if "won_back" in figures:
-        console.say(f"of the log-perplexity that pruning lost, {figures['won_back']:.0%} was won back")
+    if evidence.won_back is not None:
+        console.say(f"of the log-perplexity that pruning lost, {evidence.won_back:.0%} was won back")
     console.say(
-        f"{figures['best_step']:.0f} of {figures['steps']:.0f} steps, {figures['tokens']:,.0f} tokens, "
-        f"{_duration(evidence.seconds)}; {figures['trainable']:,.0f} trained parameters"
+        f"{evidence.best_step} of {evidence.steps} steps, {evidence.tokens:,} tokens, "
+        f"{_duration(evidence.seconds)}; {evidence.trainable:,} trained parameters"
     )
     console.say(
         f"{recovered.directory}: pruned and recovered; the adapters alone lie in {recovered.directory / 'adapter'}"

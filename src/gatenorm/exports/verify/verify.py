@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -24,7 +25,7 @@ from gatenorm.exports.verify.gguf_comparison import Compared
 from gatenorm.exports.verify.tolerances import EXACT, Limit, limit_for, tolerated
 from gatenorm.families import Layout
 from gatenorm.models import loading as reference
-from gatenorm.records.evidence import Measurement
+from gatenorm.records.evidence import Verification, VerificationProtocol
 from gatenorm.results import versions
 
 TEXTS = (
@@ -35,24 +36,6 @@ TEXTS = (
 # Below what the sum of a float32 softmax is known to.
 _TINY = 1e-7
 _LENGTHS = (1, 7, 16, 33)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """How far an engine's figures are from the reference's.
-
-    Attributes:
-        evidence: the figures as a record: ``largest_difference`` of two log-probabilities (nats), ``mean_kl``
-            (reference from engine, nats per token; 0 where rounding would take it below), ``tokens``,
-            ``other_choices`` (tokens that are not the reference's likeliest although no near tie excuses them),
-            ``near_ties``, ``texts_cut_differently``, ``cached_layers`` where the engine tells; and of a GGUF file
-            ``tensors``, ``wrong_tensors``, and the largest error of a row, relative to it, by type
-            (``row_error_q8_0``).
-        faults: what is beyond the tolerance, one line each; empty when the two agree.
-    """
-
-    evidence: Measurement
-    faults: tuple[str, ...]
 
 
 def form_of(path: Path) -> str:
@@ -80,7 +63,7 @@ def verify(
     tolerance: float | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
-) -> Verdict:
+) -> Verification:
     """Run the same prompts through an engine on ``exported`` and through the reference on ``against``.
 
     Args:
@@ -129,30 +112,26 @@ def verify(
         used = versions() | opened.versions
     finally:
         opened.close()
-    if cached is not None:
-        figures["cached_layers"] = cached
-    evidence = Measurement(
-        noun="verify",
+    found = Verification(
         model=against.identity(),
         edits=against.edits,
-        figures=figures,
-        protocol={
-            "engine": kind.name,
-            "exported": exported.name,
-            "form": form,
-            "reference": f"transformers, float32, {limit.reference}, one pass over the prompt and the engine's tokens",
-            "prompts": f"{len(asked)} of {', '.join(str(len(p)) for p in asked)} random tokens, seed {seed}",
-            "new_tokens": tokens,
-            "judged_by": limit.of,
-            "tolerance": limit.most,
-            "near_tie": limit.near_tie,
-        },
-        data={"name": "random tokens"},
+        **figures,
+        cached_layers=cached,
+        protocol=VerificationProtocol(
+            engine=kind.name,
+            exported=exported.name,
+            form=form,
+            reference=f"transformers, float32, {limit.reference}, one pass over the prompt and the engine's tokens",
+            prompts=f"{len(asked)} of {', '.join(str(len(p)) for p in asked)} random tokens, seed {seed}",
+            new_tokens=tokens,
+            judged_by=limit.of,
+            tolerance=limit.most,
+            near_tie=limit.near_tie,
+        ),
         seconds=time.perf_counter() - began,
         versions=used,
     )
-    faults = _faults(figures, limit, against, form)
-    return Verdict(evidence, (*faults, *(held.faults if held else ())))
+    return msgspec.structs.replace(found, faults=(*_faults(found, limit, against), *(held.faults if held else ())))
 
 
 def prompts(vocabulary: int, context: int | None, tokens: int, seed: int = 0) -> list[list[int]]:
@@ -197,11 +176,11 @@ def _hold(exported: Path, against: Layout, model: Any) -> Compared | None:
     return hold(exported, against, model)
 
 
-def _of_tensors(held: Compared | None) -> dict[str, float]:
+def _of_tensors(held: Compared | None) -> dict[str, Any]:
     if held is None:
         return {}
-    errors = {f"row_error_{kind.lower()}": max(found.values()) for kind, found in held.errors.items()}
-    return {"tensors": held.count, "wrong_tensors": held.wrong, **errors}
+    errors = {kind.lower(): max(found.values()) for kind, found in held.errors.items()}
+    return {"tensors": held.count, "wrong_tensors": held.wrong, "row_errors": errors}
 
 
 @dataclass(frozen=True)
@@ -258,7 +237,7 @@ def _divergence(
     return divergence
 
 
-def _figures(compared: Sequence[_Compared]) -> dict[str, float]:
+def _figures(compared: Sequence[_Compared]) -> dict[str, Any]:
     return {
         "largest_difference": float(max(c.differences.max() for c in compared)),
         # A divergence is never negative; what rounding makes of that of equals is.
@@ -269,7 +248,7 @@ def _figures(compared: Sequence[_Compared]) -> dict[str, float]:
     }
 
 
-def _cut_differently(engine: GreedySession, directory: Path) -> dict[str, float]:
+def _cut_differently(engine: GreedySession, directory: Path) -> dict[str, int]:
     try:
         tokenizer = reference.load_tokenizer(directory)
     except GatenormError:
@@ -286,24 +265,19 @@ def _cut_differently(engine: GreedySession, directory: Path) -> dict[str, float]
     return {"texts_cut_differently": differing, "texts": len(TEXTS)}
 
 
-def _faults(figures: dict[str, float], limit: Limit, layout: Layout, form: str) -> list[str]:
+def _faults(found: Verification, limit: Limit, layout: Layout) -> list[str]:
     faults = []
-    if not figures[limit.of] <= limit.most:
+    judged: float = getattr(found, limit.of)
+    if not judged <= limit.most:
         what = {"largest_difference": "log-probabilities differ by up to", "mean_kl": "the mean KL divergence is"}
-        faults.append(f"{what[limit.of]} {figures[limit.of]:.3g} nats, tolerance {limit.most:g}")
-    if figures["other_choices"]:
-        faults.append(
-            f"{figures['other_choices']:.0f} of {figures['tokens']:.0f} greedy tokens are not the reference's"
-        )
-    if figures.get("texts_cut_differently"):
-        faults.append(
-            f"{figures['texts_cut_differently']:.0f} of {figures['texts']:.0f} texts are cut into other tokens"
-        )
+        faults.append(f"{what[limit.of]} {judged:.3g} nats, tolerance {limit.most:g}")
+    if found.other_choices:
+        faults.append(f"{found.other_choices} of {found.tokens} greedy tokens are not the reference's")
+    if found.texts_cut_differently:
+        faults.append(f"{found.texts_cut_differently} of {found.texts} texts are cut into other tokens")
     # An exported layer 0 may keep an attention that computes zero; no other pruned layer has a cache.
-    spare = int(0 in layout.edits.attention and form == "nemotron-nas")
+    spare = int(0 in layout.edits.attention and found.protocol.form == "nemotron-nas")
     kept = len(layout.attention_layers)
-    if "cached_layers" in figures and not kept <= figures["cached_layers"] <= kept + spare:
-        faults.append(
-            f"the engine keeps a cache for {figures['cached_layers']:.0f} layers, {kept} kept their attention"
-        )
+    if found.cached_layers is not None and not kept <= found.cached_layers <= kept + spare:
+        faults.append(f"the engine keeps a cache for {found.cached_layers} layers, {kept} kept their attention")
     return faults

@@ -10,7 +10,7 @@ from gatenorm.extensions import extensions
 from gatenorm.records.evidence.base import Data, Evidence, Figure, Item, Protocol, kind_of, of_type
 from gatenorm.records.evidence.comparison import Change, ChangedItem, Comparison
 from gatenorm.records.evidence.diagnostic import Diagnostic
-from gatenorm.records.evidence.measurement import Measurement
+from gatenorm.records.evidence.recovery import HeldOutData, Recovery, RecoveryProtocol, TrainingData
 from gatenorm.records.evidence.speed import (
     PhaseTime,
     Profile,
@@ -42,6 +42,7 @@ from gatenorm.records.evidence.tasks import (
     ZeroShotAverage,
 )
 from gatenorm.records.evidence.text import Bucket, Perplexity, Positions, TextProtocol
+from gatenorm.records.evidence.verification import Verification, VerificationProtocol
 from gatenorm.records.evidence.workload import Workload, WorkloadItem, WorkloadProtocol
 from gatenorm.records.serialization import from_json
 
@@ -60,8 +61,8 @@ __all__ = [
     "Evidence",
     "Figure",
     "Harness",
+    "HeldOutData",
     "Item",
-    "Measurement",
     "Measurements",
     "Perplexity",
     "PhaseTime",
@@ -69,6 +70,8 @@ __all__ = [
     "Profile",
     "ProfiledPhase",
     "Protocol",
+    "Recovery",
+    "RecoveryProtocol",
     "Refusal",
     "RefusalItem",
     "RefusalProtocol",
@@ -85,6 +88,9 @@ __all__ = [
     "TaskProtocol",
     "TextProtocol",
     "Topic",
+    "TrainingData",
+    "Verification",
+    "VerificationProtocol",
     "Workload",
     "WorkloadItem",
     "WorkloadProtocol",

@@ -89,11 +89,6 @@ class Evidence(Record, frozen=True, kw_only=True):
         """The numbers of the record by name, the most telling first: for lists that hold any kind of record."""
         return {}
 
-    @property
-    def data_name(self) -> str:
-        """What the data are called."""
-        return self.data.name
-
     def facts(self) -> Mapping[str, Any]:
         """The protocol's fields that say something."""
         return self.protocol.facts()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gatenorm.records import Evidence, to_json
 from gatenorm.records.audit import Audit
-from gatenorm.records.evidence import Comparison, Measurement, Speed
+from gatenorm.records.evidence import Comparison, Speed
 from gatenorm.report.page.audit_view import candidates, comparisons, title
 from gatenorm.report.page.blocks import (
     Block,
@@ -62,12 +62,11 @@ def _record(record: Evidence) -> Row:
     shown = [(k, v) for k, v in record.numbers().items() if not k.endswith(("_stderr", "_low", "_high", "_items"))]
     figures = "; ".join(f"{words(k)} {number(v)}" for k, v in shown[:_FIGURES])
     more = f"and {len(shown) - _FIGURES} more" if len(shown) > _FIGURES else ""
-    digest = "" if isinstance(record, Measurement) else record.data.sha256
     return [
         Cell(record.kind, note=about),
         Cell(figures or str(record.facts().get("skipped", NONE)), note=more),
-        record.data_name or NONE,
-        digest[:_DIGEST] or NONE,
+        record.data.name or NONE,
+        record.data.sha256[:_DIGEST] or NONE,
         duration(record.seconds) if record.seconds else NONE,
     ]
 
