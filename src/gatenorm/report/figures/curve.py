@@ -44,7 +44,7 @@ def plot_curve(curve: Curve, path: Path) -> None:
         low, middle, high = zip(*spread.values(), strict=True)
         band = Band("random", tuple(spread), low, middle, high)
     title = f"{curve.model.name}: perplexity on {curve.data['name']}"
-    note = f"grey: {len(curve.band)} random choices, least to largest, and their geometric mean" if band else ""
+    note = f"grey: {len(curve.band)} random choices, smallest to largest, and their geometric mean" if band else ""
     write_figure(path, curve_figure(series, band), title, note=note)
 
 

@@ -131,9 +131,9 @@ def series_chart(
             alt.Chart(alt.InlineData([{}])).mark_rule(color=LINE, strokeDash=[2, 3], strokeWidth=1.5).encode(**at)
         )
     if joined:
-        dashes = [s.dash or DASHES[n % len(DASHES)] for n, s in enumerate(series)]
-        lines = rows(series).mark_line(strokeWidth=1.8)
-        layers.append(lines.encode(x, y, colour, style(alt.StrokeDash, dashes, None), alt.Order("n:Q")))
+        for n, one in enumerate(series):  # dashes by a scale would also dash the marks in the legend
+            line = rows([one]).mark_line(strokeWidth=1.8, strokeDash=list(one.dash or DASHES[n % len(DASHES)]))
+            layers.append(line.encode(x, y, colour, alt.Order("n:Q")))
     spread = [replace(s, points=tuple(p for p in s.points if p.low is not None)) for s in series]
     if any(s.points for s in spread):
         ends = (_of(x, "low:Q"), alt.X2("high:Q"), y) if sideways else (x, _of(y, "low:Q"), alt.Y2("high:Q"))
