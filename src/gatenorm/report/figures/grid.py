@@ -45,7 +45,7 @@ def grid_chart(
     columns, rows = (list(dict.fromkeys(names)) for names in ([t.column for t in tiles], [t.row for t in tiles]))
     longest = max(map(len, columns))
     angle = -40 if longest * 7 * len(columns) > width * 0.8 and longest > 4 else 0
-    axis = alt.Axis(labelAngle=angle, labelLimit=150, labelOverlap=not angle, ticks=False, domain=False)
+    axis = alt.Axis(labelAngle=angle, labelLimit=210, labelOverlap=not angle, ticks=False, domain=False)
     down = alt.Axis(labelLimit=width * 2 // 5, labelOverlap=row_height < 14, ticks=False, domain=False)
     base = alt.Chart(alt.InlineData([asdict(tile) for tile in tiles])).encode(
         alt.X("column:N", sort=columns, title=x or None, axis=axis),

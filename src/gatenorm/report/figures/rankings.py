@@ -114,7 +114,7 @@ def selection_figure(rankings: Sequence[Scores]) -> Figure:
                     ink=ON_COLOUR if n < 2 else INK,
                 )
             )
-    title = "layer (original number); in cells the budget in % from which it is removed, empty cells are kept"
+    title = "layer (original number); in cells: the smallest budget in % that removes it; empty: kept"
     return lambda width: fitted(grid_chart(tiles, width, x=title if width > 600 else "layer", text_width=18), width)
 
 
