@@ -10,11 +10,11 @@ import msgspec
 import pytest
 
 import gatenorm
+from gatenorm.cli.tables.recovery import study_lines, study_tables
 from gatenorm.errors import OutputError, RecoveryError
 from gatenorm.records import ModelIdentity, to_json
 from gatenorm.recovery.study import HELD_OUT, OTHER, Outcome, Study, Variant
 from gatenorm.report.figures.recovery import plot_study
-from gatenorm.report.study_tables import study_lines, study_tables
 from tests.recovery.conftest import SETTINGS, Place
 from tests.results.test_fingerprint import swap_two_tokens
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from gatenorm.cli import console
+from gatenorm.cli.tables import table
+from gatenorm.records import spans
 from gatenorm.recovery.record import Recovered
-from gatenorm.recovery.study import Study
-from gatenorm.report.study_tables import study_lines, study_tables
+from gatenorm.recovery.study import HELD_OUT, OTHER, TOLERANCE, Study
 
 
 def show(recovered: Recovered) -> None:
@@ -40,6 +44,62 @@ def show_study(study: Study) -> None:
         console.print_table(rows)
     for line in study_lines(study):
         console.say(line)
+
+
+def study_tables(study: Study) -> Iterator[Any]:
+    """A row a variant with its perplexities, then for each criterion a row a task; before and after."""
+    title = f"{study.model.name}: pruned, and pruned and recovered ({study.protocol['settings']['steps']} steps)"
+    texts = [name for name in (HELD_OUT, OTHER) if name in study.dense]
+    perplexities = (f">perplexity {name}" for name in texts)
+    rows = table(title, "criterion", ">removed", *perplexities, ">won back", ">minutes", ">recovers")
+    rows.add_row("dense", "0", *(f"{study.dense[name]:.4g}" for name in texts), "", "", "")
+    for variant in (v for criterion in study.criteria for v in study.of(criterion)):
+        rows.add_row(
+            variant.criterion,
+            str(len(variant.removed)),
+            *(f"{variant.before[name]:.4g} → {variant.after[name]:.4g}" for name in texts),
+            "-" if variant.won_back is None else f"{variant.won_back:.0%}",
+            f"{variant.minutes:.1f}" if variant.minutes >= 1 else f"{variant.minutes:.2g}",
+            "yes" if variant.works else "no",
+        )
+    yield rows
+    for criterion in study.criteria if study.tasks else ():
+        own = study.of(criterion)
+        title = f"{criterion}: accuracy by task and number of removed sublayers"
+        rows = table(title, "task", ">dense", *(f">{len(v.removed)}" for v in own))
+        for name in study.tasks:
+            task = f"task {name}"
+            rows.add_row(
+                name, f"{study.dense[task]:.2f}", *(f"{v.before[task]:.2f} → {v.after[task]:.2f}" for v in own)
+            )
+        yield rows
+
+
+def study_lines(study: Study) -> list[str]:
+    """What a study says, a sentence a criterion, and what it warns of."""
+    lines = []
+    for criterion in study.criteria:
+        last = study.largest_working(criterion)
+        within = f"within {TOLERANCE:.0%} of the dense model's held-out perplexity"
+        if last is None:
+            lines.append(f"{criterion}: no budget that was tried recovers to {within}")
+        else:
+            share = len(last.removed) / study.model.layers
+            lines.append(
+                f"{criterion}: recovers to {within} up to {len(last.removed)} of {study.model.layers} layers "
+                f"({share:.0%}: {spans(last.removed)})"
+            )
+    for variant in study.variants:
+        if variant.over_fits:
+            before, after = variant.before[OTHER], variant.after[OTHER]
+            lines.append(
+                f"warning: {variant.name} over-fits: on the other text perplexity rose from {before:.4g} to {after:.4g}"
+            )
+        if variant.diverged:
+            lines.append(f"warning: the training of {variant.name} diverged ({variant.diverged}): the best was kept")
+    windows, length = study.protocol["windows"], study.protocol["window"]
+    lines.append(f"protocol: perplexity on {windows} windows of {length} tokens at most; tasks by accuracy")
+    return lines
 
 
 def _duration(seconds: float) -> str:
