@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -32,9 +32,6 @@ class Cell:
     link: str = ""
 
 
-Row: TypeAlias = list[Cell | str]
-
-
 @dataclass(frozen=True)
 class Column:
     """A column's title, its unit, and whether it holds numbers."""
@@ -47,6 +44,9 @@ class Column:
 def numeric(title: str, unit: str = "") -> Column:
     """A column of numbers."""
     return Column(title, unit, number=True)
+
+
+Row: TypeAlias = dict[Column | str, Cell | str]
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,13 @@ class Table(_Block):
             wide,
             name,
         )
+
+    @classmethod
+    def of_rows(
+        cls, caption: str, rows: Sequence[Mapping[Column | str, Cell | str]], wide: bool = False, name: str = ""
+    ) -> Table:
+        """A table whose rows hold their cells by column; all have the same columns."""
+        return cls.of(caption, rows[0] if rows else (), (row.values() for row in rows), wide, name)
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,12 @@ from collections.abc import Mapping, Sequence
 from gatenorm.findings import Change
 from gatenorm.report.figures.evaluations import changes_figure
 from gatenorm.report.figures.series import Point, Series
-from gatenorm.report.page.blocks import Cell, Chart, Column, Row, Table, numeric
+from gatenorm.report.page.blocks import Cell, Chart, Row, Table, numeric
 from gatenorm.report.page.wording import NONE, fixed, percent, span
 
 
 def changes_chart(name: str, title: str, changes: Mapping[str, Sequence[Change]], what: str = "task") -> Chart:
     """Changes of each variant with their intervals, a row for each task, or ``what`` else it is."""
-    columns = [Column("Variant"), Column(what.capitalize()), numeric("Before", "%"), numeric("After", "%")]
-    columns += [numeric("Change", "points"), numeric("95% interval", "points")]
-    columns += [numeric("Turned right / wrong", "items"), numeric("Chance", "%"), numeric("Items")]
     series = [Series(model, tuple(_point(model, c) for c in own), n) for n, (model, own) in enumerate(changes.items())]
     return Chart(
         name=name,
@@ -25,7 +22,7 @@ def changes_chart(name: str, title: str, changes: Mapping[str, Sequence[Change]]
             "difference. A mark left of zero is a loss; an interval that includes zero shows no certain change."
         ),
         figure=changes_figure(series, "points"),
-        table=Table.of(title, columns, [_row(model, c) for model, own in changes.items() for c in own], wide=True),
+        table=Table.of_rows(title, [_row(model, c, what) for model, own in changes.items() for c in own], wide=True),
     )
 
 
@@ -34,19 +31,18 @@ def points(share: float) -> str:
     return fixed(100 * share, 1, sign=True)
 
 
-def _row(model: str, change: Change) -> Row:
-    turned = NONE if change.won is None else f"{change.won} / {change.lost}"
-    figures = [percent(change.before), percent(change.after), points(change.difference)]
-    interval = span(change.low, change.high, points) or NONE
-    return [
-        model,
-        Cell(change.name, note=change.metric),
-        *figures,
-        interval,
-        turned,
-        percent(change.chance, 0),
-        f"{change.items:,}",
-    ]
+def _row(model: str, change: Change, what: str) -> Row:
+    return {
+        "Variant": model,
+        what.capitalize(): Cell(change.name, note=change.metric),
+        numeric("Before", "%"): percent(change.before),
+        numeric("After", "%"): percent(change.after),
+        numeric("Change", "points"): points(change.difference),
+        numeric("95% interval", "points"): span(change.low, change.high, points) or NONE,
+        numeric("Turned right / wrong", "items"): NONE if change.won is None else f"{change.won} / {change.lost}",
+        numeric("Chance", "%"): percent(change.chance, 0),
+        numeric("Items"): f"{change.items:,}",
+    }
 
 
 def _point(model: str, change: Change) -> Point:

@@ -11,7 +11,7 @@ from gatenorm.report.figures.curve import curve_figure, tradeoff_figure
 from gatenorm.report.figures.series import Point, Series
 from gatenorm.report.page import audit_view as measured
 from gatenorm.report.page.audit_view import title
-from gatenorm.report.page.blocks import Block, Cell, Chart, Column, Details, Heading, Row, Section, Table, Text, numeric
+from gatenorm.report.page.blocks import Block, Cell, Chart, Details, Heading, Row, Section, Table, Text, numeric
 from gatenorm.report.page.changes import changes_chart
 from gatenorm.report.page.wording import NONE, fixed, number, percent, span, times
 from gatenorm.surgery.operation import participles
@@ -62,7 +62,7 @@ def behaviour(audit: Audit) -> Section:
 
 
 def _against_speed(audit: Audit, timed: Sequence[AuditedVariant], at: tuple[str, int, int]) -> Chart:
-    engine, tokens, batch = at
+    (engine, tokens, batch), verb = at, measured.verb(audit)
     series: list[Series] = []
     rows: list[Row] = []
     for n, (criterion, own) in enumerate(_by_criterion(timed).items()):
@@ -77,23 +77,28 @@ def _against_speed(audit: Audit, timed: Sequence[AuditedVariant], at: tuple[str,
             tip = f"{title(variant)}: prefill {times(prefill)}, perplexity {rise}"
             points.append(Point(prefill, 100 * change.difference, tip, label=count))
             rows.append(
-                [title(variant), criterion, count, times(prefill), times(speed.numbers()["decode_speedup"]), rise]
+                {
+                    "Variant": title(variant),
+                    "Criterion": criterion,
+                    numeric(verb.capitalize()): count,
+                    numeric("Prefill", "×"): times(prefill),
+                    numeric("Decode", "×"): times(speed.numbers()["decode_speedup"]),
+                    numeric("Perplexity rise", "%"): rise,
+                }
             )
         name = f"{criterion} (comparison)" if comparison else criterion
         series.append(Series(name, tuple(points), n, marks="hollow" if comparison else "filled"))
-    columns = [Column("Variant"), Column("Criterion"), numeric(measured.verb(audit).capitalize())]
-    columns += [numeric("Prefill", "×"), numeric("Decode", "×"), numeric("Perplexity rise", "%")]
     where = perplexities(measured.found(audit, timed[0]))[0].name
     return Chart(
         name="tradeoff",
         title="Perplexity rise against prefill speed-up",
         says=(
             f"A mark for each of {len(rows)} variants: to the right is faster, further down is better. Numbers at the "
-            f"marks count the sublayers {measured.verb(audit)}; open marks are comparisons. Perplexity on {where}, "
+            f"marks count the sublayers {verb}; open marks are comparisons. Perplexity on {where}, "
             f"prefill of {tokens:,} tokens in {engine}, batch {batch}."
         ),
         figure=tradeoff_figure(series),
-        table=Table.of("Perplexity rise and speed-up by variant", columns, rows),
+        table=Table.of_rows("Perplexity rise and speed-up by variant", rows),
     )
 
 
@@ -113,19 +118,17 @@ def _by_count(audit: Audit, own: Sequence[AuditedVariant]) -> Chart:
         for change in perplexities(measured.found(audit, variant)):
             ends = span(change.low, change.high, lambda v: percent(v, 2, sign=True))
             rows.append(
-                [
-                    Cell(variant.name, tags=measured.tags(variant)),
-                    change.name,
-                    str(len(variant.plan.added.attention)),
-                    number(change.before),
-                    number(change.after),
-                    percent(change.difference, 2, sign=True),
-                    ends or NONE,
-                    f"{change.items:,}",
-                ]
+                {
+                    "Variant": Cell(variant.name, tags=measured.tags(variant)),
+                    "Text": change.name,
+                    numeric(verb.capitalize()): str(len(variant.plan.added.attention)),
+                    numeric("Before"): number(change.before),
+                    numeric("After"): number(change.after),
+                    numeric("Rise", "%"): percent(change.difference, 2, sign=True),
+                    numeric("95% interval of the rise"): ends or NONE,
+                    numeric("Tokens"): f"{change.items:,}",
+                }
             )
-    columns = [Column("Variant"), Column("Text"), *map(numeric, (verb.capitalize(), "Before", "After"))]
-    columns += [numeric("Rise", "%"), numeric("95% interval of the rise"), numeric("Tokens")]
     return Chart(
         name="perplexity",
         title=f"Perplexity by number of sublayers {verb}",
@@ -134,7 +137,7 @@ def _by_count(audit: Audit, own: Sequence[AuditedVariant]) -> Chart:
             f"{number(first.before)} on {first.name}."
         ),
         figure=curve_figure(series, reference=first.before, verb=verb),
-        table=Table.of("Perplexity per token before and after", columns, rows, wide=True),
+        table=Table.of_rows("Perplexity per token before and after", rows, wide=True),
     )
 
 
@@ -150,18 +153,16 @@ def _refusals(asked: Sequence[tuple[AuditedVariant, list[Change]]]) -> list[Bloc
             turned = NONE if c.won is None else f"{(c.won or 0) + (c.lost or 0)} of {c.items}"
             ends = span(c.low, c.high, lambda v: fixed(100 * v, 1, sign=True))
             rows.append(
-                [
-                    Cell(variant.name, tags=measured.tags(variant)),
-                    said.get(c.name, c.name),
-                    percent(c.before),
-                    percent(c.after),
-                    Cell(fixed(100 * c.difference, 1, sign=True), note=ends),
-                    turned,
-                ]
+                {
+                    "Variant": Cell(variant.name, tags=measured.tags(variant)),
+                    "What": said.get(c.name, c.name),
+                    numeric("Before", "%"): percent(c.before),
+                    numeric("After", "%"): percent(c.after),
+                    numeric("Change", "points"): Cell(fixed(100 * c.difference, 1, sign=True), note=ends),
+                    numeric("Flipped", "items"): turned,
+                }
             )
-    columns = [Column("Variant"), Column("What"), numeric("Before", "%"), numeric("After", "%")]
-    columns += [numeric("Change", "points"), numeric("Flipped", "items")]
-    blocks: list[Block] = [Table.of("Refusals before and after", columns, rows)]
+    blocks: list[Block] = [Table.of_rows("Refusals before and after", rows)]
     turned_items = _turned([variant for variant, _ in asked])
     if turned_items:
         blocks.append(Details("Requests whose reply changed between refusal and answer", (turned_items,)))
@@ -175,16 +176,15 @@ def _turned(own: Sequence[AuditedVariant]) -> Table | None:
             for item in record.items[: 2 * _SHOWN]:
                 before, after = item.before, item.after
                 rows.append(
-                    [
-                        title(variant),
-                        str(before.get("prompt", item.id))[:200],
-                        Cell(str(before.get("reply", ""))[:160] or "(nothing)", note=_did(before)),
-                        Cell(str(after.get("reply", ""))[:160] or "(nothing)", note=_did(after)),
-                    ]
+                    {
+                        "Variant": title(variant),
+                        "Request": str(before.get("prompt", item.id))[:200],
+                        "Before": Cell(str(before.get("reply", ""))[:160] or "(nothing)", note=_did(before)),
+                        "After": Cell(str(after.get("reply", ""))[:160] or "(nothing)", note=_did(after)),
+                    }
                 )
-    columns = [Column("Variant"), Column("Request"), Column("Before"), Column("After")]
     caption = f"Replies that changed between refusal and answer, at most {2 * _SHOWN} per variant"
-    return Table.of(caption, columns, rows, wide=True) if rows else None
+    return Table.of_rows(caption, rows, wide=True) if rows else None
 
 
 def _did(item: dict[str, object]) -> str:
@@ -197,34 +197,29 @@ def _domain(own: Sequence[tuple[AuditedVariant, Workload]]) -> list[Block]:
     for variant, record in own:
         both = f"{number(record.baseline_perplexity)} → {number(record.perplexity)}" if record.references else NONE
         rows.append(
-            [
-                Cell(variant.name, note=record.data.name, tags=measured.tags(variant)),
-                str(record.count),
-                f"{number(record.kl.value)} ± {number(record.kl.stderr, 2)}",
-                percent(record.top1),
-                percent(record.greedy_agreement),
-                percent(record.greedy_same),
-                both,
-            ]
+            {
+                "Variant": Cell(variant.name, note=record.data.name, tags=measured.tags(variant)),
+                numeric("Items"): str(record.count),
+                numeric("Divergence", "nats"): f"{number(record.kl.value)} ± {number(record.kl.stderr, 2)}",
+                numeric("Same top token", "%"): percent(record.top1),
+                numeric("Same continuation", "% of tokens"): percent(record.greedy_agreement),
+                numeric("Same to the end", "% of items"): percent(record.greedy_same),
+                numeric("Perplexity of references"): both,
+            }
         )
         for item in record.items[:_SHOWN]:
             worst.append(
-                [
-                    title(variant),
-                    str(item.id),
-                    number(item.kl, 3),
-                    " ".join(item.baseline_wrote.split())[:120],
-                    " ".join(item.model_wrote.split())[:120],
-                ]
+                {
+                    "Variant": title(variant),
+                    numeric("Line"): str(item.id),
+                    numeric("Divergence", "nats"): number(item.kl, 3),
+                    "Unpruned wrote": " ".join(item.baseline_wrote.split())[:120],
+                    "Pruned wrote": " ".join(item.model_wrote.split())[:120],
+                }
             )
-    columns = [Column("Variant"), numeric("Items"), numeric("Divergence", "nats")]
-    columns += [numeric("Same top token", "%"), numeric("Same continuation", "% of tokens")]
-    columns += [numeric("Same to the end", "% of items"), numeric("Perplexity of references")]
-    columns_of_worst = [Column("Variant"), numeric("Line"), numeric("Divergence", "nats")]
-    columns_of_worst += [Column("Unpruned wrote"), Column("Pruned wrote")]
     return [
-        Table.of("Agreement with the unpruned model", columns, rows, wide=True),
-        Details("The items that changed most", (Table.of("Items by divergence", columns_of_worst, worst, wide=True),)),
+        Table.of_rows("Agreement with the unpruned model", rows, wide=True),
+        Details("The items that changed most", (Table.of_rows("Items by divergence", worst, wide=True),)),
     ]
 
 

@@ -10,7 +10,6 @@ from gatenorm.report.page.blocks import (
     Block,
     Cell,
     Code,
-    Column,
     Details,
     Facts,
     Heading,
@@ -39,16 +38,8 @@ def evidence(audit: Audit) -> Section:
     for name, records in groups:
         if not records:
             continue
-        rows = [_record(record) for record in records]
-        columns = [*map(Column, ("Measurement", "Figures", "Data", "SHA-256")), numeric("Took")]
-        own = _protocols(records)
-        blocks.append(
-            Details(
-                f"{name}: {len(records)} records",
-                (Table.of(f"Measurements of {name}", columns, rows, wide=True), *own),
-                printed=True,
-            )
-        )
+        table = Table.of_rows(f"Measurements of {name}", [_record(record) for record in records], wide=True)
+        blocks.append(Details(f"{name}: {len(records)} records", (table, *_protocols(records)), printed=True))
     return Section("evidence", "Evidence and protocols", tuple(blocks))
 
 
@@ -62,13 +53,13 @@ def _record(record: Evidence) -> Row:
     shown = [(k, v) for k, v in record.numbers().items() if not k.endswith(("_stderr", "_low", "_high", "_items"))]
     figures = "; ".join(f"{words(k)} {number(v)}" for k, v in shown[:_FIGURES])
     more = f"and {len(shown) - _FIGURES} more" if len(shown) > _FIGURES else ""
-    return [
-        Cell(record.kind, note=about),
-        Cell(figures or str(record.facts().get("skipped", NONE)), note=more),
-        record.data.name or NONE,
-        record.data.sha256[:_DIGEST] or NONE,
-        duration(record.seconds) if record.seconds else NONE,
-    ]
+    return {
+        "Measurement": Cell(record.kind, note=about),
+        "Figures": Cell(figures or str(record.facts().get("skipped", NONE)), note=more),
+        "Data": record.data.name or NONE,
+        "SHA-256": record.data.sha256[:_DIGEST] or NONE,
+        numeric("Took"): duration(record.seconds) if record.seconds else NONE,
+    }
 
 
 def _protocols(records: tuple[Evidence, ...]) -> list[Block]:
@@ -93,17 +84,16 @@ def _names(names: list[str], kind: str) -> str:
 def workflow(audit: Audit) -> Section:
     """The steps, what each found, how long it took, and the command that repeats it."""
     rows: list[Row] = [
-        [
-            str(n),
-            step.name,
-            Cell(step.status, badge=tone(step.status)),
-            step.detail,
-            duration(step.seconds) if step.seconds else NONE,
-        ]
+        {
+            numeric("Step"): str(n),
+            "Name": step.name,
+            "Status": Cell(step.status, badge=tone(step.status)),
+            "Found": step.detail,
+            numeric("Took"): duration(step.seconds) if step.seconds else NONE,
+        }
         for n, step in enumerate(audit.steps, 1)
     ]
-    columns = [numeric("Step"), Column("Name"), Column("Status"), Column("Found"), numeric("Took")]
-    blocks: list[Block] = [Table.of("The steps of this audit", columns, rows)]
+    blocks: list[Block] = [Table.of_rows("The steps of this audit", rows)]
     commands: dict[str, list[str]] = {}
     for step in audit.steps:
         if step.command:
@@ -118,7 +108,10 @@ def workflow(audit: Audit) -> Section:
 def provenance(audit: Audit) -> Section:
     """Which model, which software, which machine, which seeds, which data."""
     model = audit.model
-    files: list[Row] = [[name, Cell(size(count), note=f"{count:,} bytes")] for name, count in model.files.items()]
+    files: list[Row] = [
+        {"File": name, numeric("Size"): Cell(size(count), note=f"{count:,} bytes")}
+        for name, count in model.files.items()
+    ]
     identity = (
         ("name", model.name),
         ("model type", model.model_type),
@@ -129,7 +122,7 @@ def provenance(audit: Audit) -> Section:
     blocks: list[Block] = [
         Heading("Model"),
         Facts(identity),
-        Table.of("Weight files", [Column("File"), numeric("Size")], files),
+        Table.of_rows("Weight files", files),
         Heading("Run"),
         Facts((*((("gatenorm", audit.version),) if audit.version else ()), *facts(to_json(audit.provenance)))),
     ]

@@ -11,7 +11,7 @@ from gatenorm.report.figures.series import DASHED
 from gatenorm.report.figures.speed import by_length_figure, speedup_series
 from gatenorm.report.page import audit_view as measured
 from gatenorm.report.page.audit_view import title
-from gatenorm.report.page.blocks import Block, Cell, Chart, Column, Facts, Heading, Row, Section, Table, Text, numeric
+from gatenorm.report.page.blocks import Block, Cell, Chart, Facts, Heading, Row, Section, Table, Text, numeric
 from gatenorm.report.page.wording import NONE, facts, number, percent, size, span, times
 
 
@@ -54,26 +54,23 @@ def _chart(audit: Audit, engine: str, phase: str) -> Chart:
             speedup, achieved = taken.speedup, taken.achieved
             assert speedup is not None  # as `speeds` has chosen them
             rows.append(
-                [
-                    title(variant),
-                    f"{s.protocol.prompt_tokens:,}",
-                    str(s.protocol.batch),
-                    times(speedup.median),
-                    span(speedup.low, speedup.high, times),
-                    times(taken.ideal),
-                    NONE if achieved is None else percent(achieved, 0),
-                ]
+                {
+                    "Variant": title(variant),
+                    numeric("Prompt", "tokens"): f"{s.protocol.prompt_tokens:,}",
+                    numeric("Batch"): str(s.protocol.batch),
+                    numeric("Speed-up", "×"): times(speedup.median),
+                    numeric("Smallest to largest", "×"): span(speedup.low, speedup.high, times),
+                    numeric("Ideal", "×"): times(taken.ideal),
+                    numeric("Achieved of ideal", "%"): NONE if achieved is None else percent(achieved, 0),
+                }
             )
-    columns = [Column("Variant"), numeric("Prompt", "tokens"), numeric("Batch")]
-    columns += [numeric("Speed-up", "×"), numeric("Smallest to largest", "×"), numeric("Ideal", "×")]
-    columns.append(numeric("Achieved of ideal", "%"))
     ideal = "Dashed lines are the ideal." if known else "No ideal is known for this engine."
     return Chart(
         name=f"speed-{phase}-{measured.engines(audit).index(engine)}",
         title=f"{phase.capitalize()} speed-up by prompt length, {engine}",
         says=f"A line for each variant; bars span the rounds. {ideal} Below the dotted line at 1 a variant is slower.",
         figure=by_length_figure(series, f"{phase} speed-up (×)", reference=1),
-        table=Table.of(f"{phase.capitalize()} speed-up in {engine}", columns, rows),
+        table=Table.of_rows(f"{phase.capitalize()} speed-up in {engine}", rows),
     )
 
 
@@ -85,21 +82,18 @@ def _times(audit: Audit, engine: str) -> Table:
     for name, e in sorted(own, key=lambda m: (m[1].protocol.prompt_tokens, m[1].protocol.batch)):
         figures = e.numbers()
         rows.append(
-            [
-                name,
-                f"{e.protocol.prompt_tokens:,}",
-                str(e.protocol.batch),
-                number(1000 * figures["prefill_seconds"], 3),
-                number(1000 * figures["first_token_seconds"], 3),
-                number(figures["decode_tokens_per_second"], 3),
-                Cell(size(e.cache_bytes), note=_saved(e.cache_share_removed)),
-                size(e.peak_bytes),
-            ]
+            {
+                "Model": name,
+                numeric("Prompt", "tokens"): f"{e.protocol.prompt_tokens:,}",
+                numeric("Batch"): str(e.protocol.batch),
+                numeric("Prefill", "ms"): number(1000 * figures["prefill_seconds"], 3),
+                numeric("First token", "ms"): number(1000 * figures["first_token_seconds"], 3),
+                numeric("Decode", "tokens/s"): number(figures["decode_tokens_per_second"], 3),
+                numeric("Key/value cache"): Cell(size(e.cache_bytes), note=_saved(e.cache_share_removed)),
+                numeric("Peak memory of the process"): size(e.peak_bytes),
+            }
         )
-    columns = [Column("Model"), numeric("Prompt", "tokens"), numeric("Batch")]
-    columns += [numeric("Prefill", "ms"), numeric("First token", "ms"), numeric("Decode", "tokens/s")]
-    columns += [numeric("Key/value cache"), numeric("Peak memory of the process")]
-    return Table.of(f"Times and memory in {engine}, medians", columns, rows, wide=True)
+    return Table.of_rows(f"Times and memory in {engine}, medians", rows, wide=True)
 
 
 def _saved(saved: float | None) -> str:
@@ -114,37 +108,30 @@ def _worth(audit: Audit) -> list[Block]:
             Text("No price was given, so no cost is given: set `cost.price_per_hour` for the cost per million tokens.")
         )
     rows: list[Row] = []
+    currency = next((v.cost_benefit.currency for v in own if v.cost_benefit and v.cost_benefit.currency), "")
+    unit = f"{currency} a million tokens".strip()
     for variant in own:
         assert variant.cost_benefit is not None
         blocks += [Text(f"{title(variant)}: {variant.cost_benefit.sentence}")]
-        rows += [_case(title(variant), case) for case in cases(variant)]
+        rows += [_case(title(variant), case, unit) for case in cases(variant)]
         plain = facts({k: v for k, v in to_json(variant.cost_benefit).items() if k not in ("sentence", "cases")})
         blocks += [Facts(plain)] if plain else []
     if rows:
-        currency = next((v.cost_benefit.currency for v in own if v.cost_benefit and v.cost_benefit.currency), "")
-        unit = f"{currency} a million tokens".strip()
-        columns = [
-            Column("Variant"),
-            Column("Engine"),
-            numeric("Prompt + new", "tokens"),
-            numeric("Batch"),
-        ]
-        columns += [numeric("Whole request", "×"), numeric("Before", unit), numeric("After", unit)]
-        blocks.append(Table.of("Cost of a request before and after, from the measured times", columns, rows, wide=True))
+        blocks.append(Table.of_rows("Cost of a request before and after, from the measured times", rows, wide=True))
     return blocks
 
 
-def _case(name: str, case: CostCase) -> Row:
+def _case(name: str, case: CostCase, unit: str) -> Row:
     ends = span(case.request_speedup_low, case.request_speedup_high, times)
-    return [
-        name,
-        case.engine,
-        f"{case.prompt_tokens:,} + {case.new_tokens:,}",
-        str(case.batch),
-        Cell(times(case.request_speedup), note=ends),
-        number(case.cost_per_million_before),
-        number(case.cost_per_million_after),
-    ]
+    return {
+        "Variant": name,
+        "Engine": case.engine,
+        numeric("Prompt + new", "tokens"): f"{case.prompt_tokens:,} + {case.new_tokens:,}",
+        numeric("Batch"): str(case.batch),
+        numeric("Whole request", "×"): Cell(times(case.request_speedup), note=ends),
+        numeric("Before", unit): number(case.cost_per_million_before),
+        numeric("After", unit): number(case.cost_per_million_after),
+    }
 
 
 def cases(variant: AuditedVariant) -> tuple[CostCase, ...]:
