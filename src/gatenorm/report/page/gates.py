@@ -5,7 +5,7 @@ from __future__ import annotations
 from gatenorm.records import to_json
 from gatenorm.records.audit import FAILS, Audit, AuditedVariant, GateResult, Search
 from gatenorm.report.page import audit_view as measured
-from gatenorm.report.page.blocks import Block, Cell, Facts, Heading, Section, Table, Text, numeric
+from gatenorm.report.page.blocks import Block, Cell, Facts, Heading, Row, Section, Table, Text, numeric
 from gatenorm.report.page.wording import NONE, facts, fixed, lost, number, readable, span, tone
 
 # The unit of gates that count what was lost; elsewhere a plus is a change for the better.
@@ -28,21 +28,7 @@ def section(audit: Audit) -> Section:
         if not variant.gates:
             blocks += [Heading(measured.title(variant)), Text(f"{variant.outcome}; no gate applied to it.")]
             continue
-        table = Table.of(
-            caption,
-            [
-                "Gate",
-                "Outcome",
-                numeric("Limit"),
-                numeric("Measured"),
-                numeric("Interval"),
-                "On what",
-                "Why this limit",
-            ],
-            map(_gate, variant.gates),
-            wide=True,
-            name=anchor(audit, variant),
-        )
+        table = Table.of_rows(caption, list(map(_gate, variant.gates)), wide=True, name=anchor(audit, variant))
         blocks += [Heading(measured.title(variant)), table]
         if variant.rejected:
             blocks.append(Text(f"Rejected before more was measured: {variant.rejected}"))
@@ -53,7 +39,7 @@ def section(audit: Audit) -> Section:
     return Section("gates", "Gates, variant by variant", tuple(blocks))
 
 
-def _gate(gate: GateResult) -> list[Cell | str]:
+def _gate(gate: GateResult) -> Row:
     unit = "×" if gate.unit == "x" else gate.unit
 
     def write(value: float | None) -> str:
@@ -68,22 +54,24 @@ def _gate(gate: GateResult) -> list[Cell | str]:
     beyond = ""
     if gate.outcome == FAILS and gate.value is not None:
         beyond = f"by {write(abs(gate.value - gate.limit))}"
-    return [
-        readable(gate.gate),
-        Cell(gate.outcome, note=beyond, badge=tone(gate.outcome)),
-        write(gate.limit),
-        found(gate.value),
-        span(gate.low, gate.high, found) or NONE,
-        gate.detail,
-        gate.reason,
-    ]
+    return {
+        "Gate": readable(gate.gate),
+        "Outcome": Cell(gate.outcome, note=beyond, badge=tone(gate.outcome)),
+        numeric("Limit"): write(gate.limit),
+        numeric("Measured"): found(gate.value),
+        numeric("Interval"): span(gate.low, gate.high, found) or NONE,
+        "On what": gate.detail,
+        "Why this limit": gate.reason,
+    }
 
 
 def _search(search: Search) -> list[Block]:
     plain = {k: v for k, v in to_json(search).items() if k != "probes"}
-    rows = [[str(probe.removed), *_gate(probe.gate)[1:-1]] for probe in search.probes]
-    titles = (numeric("Removed"), "Outcome", numeric("Limit"), numeric("Measured"), numeric("Interval"), "On what")
-    return [Facts(facts(plain)), Table.of("Probes", titles, rows)]
+    rows: list[Row] = []
+    for probe in search.probes:
+        gate = {column: cell for column, cell in _gate(probe.gate).items() if column not in ("Gate", "Why this limit")}
+        rows.append({numeric("Removed"): str(probe.removed), **gate})
+    return [Facts(facts(plain)), Table.of_rows("Probes", rows)]
 
 
 def anchor(audit: Audit, variant: AuditedVariant) -> str:

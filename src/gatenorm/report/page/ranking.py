@@ -15,7 +15,7 @@ from gatenorm.report.figures.rankings import (
     selection_figure,
 )
 from gatenorm.report.page.audit_view import candidates, chosen, comparisons, title, verb
-from gatenorm.report.page.blocks import Block, Cell, Chart, Charts, Column, Section, Table, Text, numeric
+from gatenorm.report.page.blocks import Block, Cell, Chart, Charts, Column, Row, Section, Table, Text, numeric
 from gatenorm.report.page.wording import duration, fixed, number, size
 from gatenorm.surgery.operation import participles
 from gatenorm.surgery.planning import count_for_share
@@ -68,13 +68,14 @@ def _scores(audit: Audit, scores: Scores, variant: AuditedVariant | None) -> Cha
     meaning = f"{participles(variant.plan.added)} in {title(variant)}" if variant else "removed"
     place = {layer: n + 1 for n, layer in enumerate(scores.ranking)}
     without = candidates(audit)
-    rows = [
-        [
-            str(s.layer),
-            number(s.score, 5),
-            str(place[s.layer]),
-            ", ".join(title(v) for v in without if s.layer in v.plan.added.attention) or "kept by all",
-        ]
+    rows: list[Row] = [
+        {
+            "Layer": str(s.layer),
+            numeric("Score"): number(s.score, 5),
+            numeric("Rank, 1 is removed first"): str(place[s.layer]),
+            f"{verb(audit).capitalize()} in": ", ".join(title(v) for v in without if s.layer in v.plan.added.attention)
+            or "kept by all",
+        }
         for s in scores.layers
     ]
     weakest = ", ".join(map(str, scores.ranking[:4]))
@@ -85,11 +86,7 @@ def _scores(audit: Audit, scores: Scores, variant: AuditedVariant | None) -> Cha
         title=f"{name} by layer",
         says=f"Bars of {name} for {len(scores.layers)} layers; the weakest are {weakest}.{marked}{took}",
         figure=scores_figure(scores, gone, meaning),
-        table=Table.of(
-            f"{name}, layer by layer",
-            ["Layer", numeric("Score"), numeric("Rank, 1 is removed first"), f"{verb(audit).capitalize()} in"],
-            rows,
-        ),
+        table=Table.of_rows(f"{name}, layer by layer", rows),
     )
 
 
@@ -101,20 +98,22 @@ def _matrix(audit: Audit) -> Chart:
         else []
     )
     layers = layers or list(range(audit.model.layers))
-    rows = [
-        [title(v), v.criterion, spans(gone), str(len(gone)), f"{v.share:.1%}"]
-        for v, gone in ((v, v.plan.added.attention) for v in own)
+    rows: list[Row] = [
+        {
+            "Variant": title(v),
+            "Criterion": v.criterion,
+            f"Layers {done}": spans(v.plan.added.attention),
+            numeric("Count"): str(len(v.plan.added.attention)),
+            numeric("Share"): f"{v.share:.1%}",
+        }
+        for v in own
     ]
     return Chart(
         name="removed",
         title=f"Attention {done} in each variant",
         says=f"A row for each of {len(own)} variants, a column a layer; filled cells are {done}.",
         figure=removed_figure(layers, {title(v): _fates(v) for v in own}),
-        table=Table.of(
-            f"Layers whose attention is {done} in each variant",
-            ["Variant", "Criterion", f"Layers {done}", numeric("Count"), numeric("Share")],
-            rows,
-        ),
+        table=Table.of_rows(f"Layers whose attention is {done} in each variant", rows),
     )
 
 

@@ -17,6 +17,7 @@ from gatenorm.report.page.blocks import (
     Points,
     Remark,
     Remarks,
+    Row,
     Section,
     Table,
     Text,
@@ -57,16 +58,10 @@ def summary(audit: Audit) -> tuple[Block, ...]:
 def variants_table(audit: Audit) -> Table:
     """The table of candidates."""
     at = measured.telling_speeds(audit)
-    priced = _priced(audit)
     where = f"; speed in {at[0]}, {at[1]:,} tokens" if at else "; nothing was timed"
-    money = "" if priced else "; no price was given, so no cost"
-    columns: list[Column | str] = ["Variant", "Outcome", Column(f"Attention {measured.verb(audit)}", "layers, share")]
-    columns += [numeric("Perplexity", "before → after"), numeric("Tasks", "points"), numeric("Retrieval", "points")]
-    columns += [numeric("Refusals flipped", "items, either way")]
-    columns += [numeric("Prefill", "× (ideal)"), numeric("Decode", "× (ideal)"), numeric("Cache saved", "%")]
-    columns += [numeric("Cost", "before → after")] if priced else []
+    money = "" if _priced(audit) else "; no price was given, so no cost"
     rows = [_row(audit, v) for v in measured.candidates(audit)]
-    return Table.of(f"The variants against the unpruned model{where}{money}", columns, rows, wide=True)
+    return Table.of_rows(f"The variants against the unpruned model{where}{money}", rows, wide=True)
 
 
 def rankings_table(audit: Audit) -> Table | None:
@@ -93,28 +88,24 @@ def _removed(audit: Audit, variant: AuditedVariant | None) -> Cell:
     return Cell(cell.text.rpartition(" → ")[2], note=f"{cell.note}; {spans(variant.plan.added.attention)}")
 
 
-def _row(audit: Audit, variant: AuditedVariant) -> tuple[Cell, ...]:
-    speed = measured.told_speed(audit, variant)
+def _row(audit: Audit, variant: AuditedVariant) -> Row:
+    found, speed = measured.found(audit, variant), measured.told_speed(audit, variant)
     saved = speed.cache_share_removed if speed else None
     marks = (*measured.tags(variant), *(("chosen",) if variant.name == audit.chosen else ()))
-    return (
-        Cell(
-            variant.name,
-            note=f"{variant.criterion}, {variant.budget}",
-            tags=marks,
-            link=f"#{gates.anchor(audit, variant)}" if variant.gates and variant.role == CANDIDATE else "",
-        ),
-        _outcome(variant),
-        removed(audit, variant),
-        _perplexity(audit, variant),
-        _points(average(measured.found(audit, variant))),
-        _points(pooled(retrieval(measured.found(audit, variant)), "forms")),
-        _flips(refusals(measured.found(audit, variant))),
-        _speed(speed, "prefill"),
-        _speed(speed, "decode"),
-        Cell(percent(saved, 0)) if saved is not None else _BLANK,
-        *([_cost(audit, variant)] if _priced(audit) else []),
-    )
+    link = f"#{gates.anchor(audit, variant)}" if variant.gates and variant.role == CANDIDATE else ""
+    row: Row = {
+        "Variant": Cell(variant.name, note=f"{variant.criterion}, {variant.budget}", tags=marks, link=link),
+        "Outcome": _outcome(variant),
+        Column(f"Attention {measured.verb(audit)}", "layers, share"): removed(audit, variant),
+        numeric("Perplexity", "before → after"): _perplexity(audit, variant),
+        numeric("Tasks", "points"): _points(average(found)),
+        numeric("Retrieval", "points"): _points(pooled(retrieval(found), "forms")),
+        numeric("Refusals flipped", "items, either way"): _flips(refusals(found)),
+        numeric("Prefill", "× (ideal)"): _speed(speed, "prefill"),
+        numeric("Decode", "× (ideal)"): _speed(speed, "decode"),
+        numeric("Cache saved", "%"): Cell(percent(saved, 0)) if saved is not None else _BLANK,
+    }
+    return row | ({numeric("Cost", "before → after"): _cost(audit, variant)} if _priced(audit) else {})
 
 
 def removed(audit: Audit, variant: AuditedVariant) -> Cell:
