@@ -32,14 +32,9 @@ def cross_check(
     calibration: Calibration | None = None,
     progress: Progress | None = None,
 ) -> CrossCheck:
-    """Hold a scoring against ``cosine`` on random tokens and on text that the model samples from itself.
+    """Hold a scoring against ``cosine`` on tokens from all ``sources``, where ``count`` layers are to be removed.
 
-    Args:
-        scores: of the session's model.
-        count: how many layers are to be removed.
-        sources: where the checks' tokens come from.
-        protect: layers that must stay, whatever a criterion says.
-        calibration: how many samples of which length, with which seed; its source is not used.
+    The source of ``calibration`` is not used.
 
     Raises:
         CalibrationError, CheckpointError, MissingExtraError: the model cannot be run.
@@ -85,11 +80,7 @@ def compare(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> RankingComparison:
-    """Score by several criteria and hold every two against each other.
-
-    Args:
-        bound_on: tokens on which both sides of the bound are taken; ``None`` leaves it out.
-        seed: of the criterion ``random``.
+    """Score by several criteria and hold every two against each other, and take both sides of the bound if asked.
 
     Raises:
         CriterionError: fewer than two criteria, or as :func:`score_all`.

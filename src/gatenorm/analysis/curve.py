@@ -85,18 +85,9 @@ def curve(
 ) -> Curve:
     """Measure perplexity without the ``n`` weakest sublayers, for every ``n`` in ``counts`` and every ranking.
 
-    Args:
-        asked: the rankings, as requests for them or as scores of the session's model; what can be wrong with the
-            text, the counts or the state file is said before any is made.
-        counts: numbers of removed sublayers; 0 is measured whether named or not.
-        seed: of the criterion ``random`` where it is asked for.
-        seeds: how many random rankings make the band, of perplexity alone: those of seeds 0, 1, ...
-        measures: what else to measure along the rankings, by name: a function of the model, run without a key/value
-            cache, that gives a number.
-        tasks: of an evaluation, along the rankings; their mean share of right answers is the figure ``accuracy``.
-        latency: also time every pruned model along the rankings, in turns with the whole one.
-        state: a directory that keeps what was measured; goes on from it where it exists.
-        progress: called with (measurements known, measurements in all).
+    The arguments are those of :func:`gatenorm.curve`. Count 0 is always measured; the random band, with the seeds 0,
+    1, ..., has perplexities alone; the tasks' mean share of right answers is the figure ``accuracy``. What can be wrong
+    with the text, the counts or the state is said before any ranking is made.
 
     Raises:
         EvaluationError: a count that leaves no attention, a length that does not fit, no tokenizer, tasks or timing of

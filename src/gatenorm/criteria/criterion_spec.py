@@ -63,10 +63,7 @@ def score_all(
 ) -> list[Scores]:
     """Scores for every criterion; what can be wrong with any of them is said before the first is carried out.
 
-    Args:
-        kind: which sublayers; by default what each criterion ranks first of all, which must say something of attention.
-        seed: of the criterion ``random``.
-        backend: of weight-only criteria.
+    Without a ``kind``, each criterion ranks what it ranks first of all, which must say something of attention.
     """
     for spec in specs:
         kinds = criterion(spec.name).kinds

@@ -32,16 +32,8 @@ def score(
     """The score of every sublayer that is there; a low score means: remove first.
 
     Only the projections that the criterion reads are touched, one layer at a time, and nothing is kept from one layer
-    to the next, so memory does not grow with depth.
-
-    Args:
-        layout: the model.
-        criterion: the name of a :class:`WeightCriterion`.
-        kind: which sublayers: ``attention``, ``mlp`` or ``block``; by default what the criterion ranks first of all.
-        seed: for the criterion ``random``; the others have none.
-        backend: ``auto``, ``numpy``, ``torch``, or an object that computes.
-        device: where the torch backend computes.
-        progress: called as ``progress(done, total)`` after every layer.
+    to the next, so memory does not grow with depth. The arguments are those of :func:`gatenorm.score`; ``backend`` may
+    also be an object that computes.
 
     Raises:
         CriterionError: no such criterion or backend, a negative seed, a criterion that does not rank that kind or

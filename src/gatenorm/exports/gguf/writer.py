@@ -64,10 +64,6 @@ def remarks(layout: Layout) -> list[str]:
 def write(layout: Layout, out: Path, *, dtype: str = "auto", progress: Progress | None = None) -> Exported:
     """Write the model as one GGUF file.
 
-    Args:
-        dtype: one of the types of the target; ``auto`` keeps what is stored.
-        progress: called with (bytes written, bytes in all).
-
     Raises:
         OutputError: ``out`` is taken or cannot be written, or the weights do not fit the type.
         MissingExtraError: gguf is not installed, or for the K types no package that brings ggml's quantiser.

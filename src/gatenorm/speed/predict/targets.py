@@ -44,11 +44,7 @@ def smallest_removal(
 ) -> Forecast | None:
     """The forecast for the smallest number of removals that meets the targets; ``None`` where the cache fits as it is.
 
-    Args:
-        target_speedup: ``1.2``, which prefill and decode must both reach, or ``prefill=1.2`` or ``decode=1.2``.
-        max_cache_gb: gigabytes (10^9 bytes) that the key/value cache may take at ``context`` and ``batch``.
-        protect: layers that must stay.
-        kind: what is removed of a layer: ``attention``, ``mlp``, or ``block`` for both.
+    The arguments are those of :func:`gatenorm.smallest_removal`.
 
     Raises:
         PlanError: a target that is no speed-up, or out of reach, or a smaller cache from MLPs, which have none.
