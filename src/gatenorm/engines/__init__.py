@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gatenorm.engines._engine import Continuation, Engine, GreedySession, refuses
+from gatenorm.engines._engine import Continuation, Engine, GreedySession, LikelyContinuation, refuses
 from gatenorm.engines._timing import Case, Setting, SkippedError, TimedSession
 from gatenorm.errors import EvaluationError, MissingExtraError
 from gatenorm.extensions import Extension, extension, extensions
@@ -18,6 +18,7 @@ __all__ = [
     "Continuation",
     "Engine",
     "GreedySession",
+    "LikelyContinuation",
     "Sample",
     "Setting",
     "Shares",
@@ -40,20 +41,20 @@ def engine_named(name: str, able: str = "") -> Engine:
     """The engine of that name.
 
     Args:
-        able: what it must be able to do: ``times`` or ``answers``.
+        able: what it must be able to do: ``times``, ``answers`` or ``generates``.
 
     Raises:
         EvaluationError: there is none, or it cannot do that.
     """
     kind: type[Engine] = extension(name, engines(), EvaluationError, "engine")
     if able and not getattr(kind, able):
-        what = {"times": "be timed", "answers": "answer evaluation tasks"}[able]
+        what = {"times": "be timed", "answers": "answer evaluation tasks", "generates": "generate"}[able]
         raise _unable(name, f"cannot {what}", engines_that(able))
     return kind(name)
 
 
 def engines_that(able: str) -> list[Engine]:
-    """The engines that can do something: ``times`` or ``answers``."""
+    """The engines that can do something: ``times``, ``answers`` or ``generates``."""
     return [one for one in map(engine_named, engines()) if getattr(one, able)]
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from gatenorm.engines._timing import Setting, TimedSession
 from gatenorm.errors import EvaluationError, MissingExtraError
+from gatenorm.progress import Progress
 
 if TYPE_CHECKING:
     from gatenorm.models.model import Model
@@ -28,6 +29,14 @@ class Continuation:
 
     tokens: tuple[int, ...]
     logprobs: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class LikelyContinuation:
+    """The log-likelihood of a continuation in nats, and whether greedy decoding would have given exactly it."""
+
+    loglikelihood: float
+    greedy: bool
 
 
 class GreedySession(Protocol):
@@ -69,6 +78,7 @@ class Engine:
         preference: of several engines that read a form, the one with the highest is taken where none is named.
         times: whether it can be timed.
         answers: whether it can answer the requests of lm-eval.
+        generates: whether it gives likelihoods and greedy continuations of an open model, for evaluations.
         dtypes: the data types that it can be timed in besides ``auto``.
         cache_passes: for the cost model: how often its cache moves for one decoded token.
         distributions: whose versions its answers depend on.
@@ -81,6 +91,7 @@ class Engine:
     preference: ClassVar[int] = 0
     times: ClassVar[bool] = False
     answers: ClassVar[bool] = False
+    generates: ClassVar[bool] = False
     dtypes: ClassVar[tuple[str, ...]] = ()
     cache_passes: ClassVar[int] = 1
     distributions: ClassVar[tuple[str, ...]] = ()
@@ -115,6 +126,40 @@ class Engine:
 
         Raises:
             CheckpointError, EvaluationError: the engine refuses the model.
+        """
+        raise NotImplementedError
+
+    def likelihoods(
+        self,
+        model: Model,
+        pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+        progress: Progress | None = None,
+    ) -> list[LikelyContinuation]:
+        """The log-likelihood of each continuation after its prompt, both as token ids.
+
+        ``log p(continuation | prompt) = sum_i log p(token_i | prompt, tokens before i)``.
+
+        Args:
+            progress: called with (forward passes done, in all), a pass being one sequence.
+
+        Raises:
+            EvaluationError: an empty prompt or continuation, or logits that are not finite.
+        """
+        raise NotImplementedError
+
+    def generate(
+        self, model: Model, prompts: Sequence[Sequence[int]], new_tokens: int, progress: Progress | None = None
+    ) -> list[list[int]]:
+        """What greedy decoding writes after each prompt: at most ``new_tokens`` ids, fewer where it ends by itself.
+
+        At each step the most likely token, whatever the checkpoint's ``generation_config.json`` says of penalties or of
+        tokens to suppress or to force; of that file only the tokens at which the model stops count.
+
+        Args:
+            progress: called with (prompts done, in all).
+
+        Raises:
+            EvaluationError: logits that are not finite, or a generation configuration that names no tokens to stop at.
         """
         raise NotImplementedError
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gatenorm.engines import Engine, GreedySession, Setting, TimedSession
+from gatenorm.engines import Engine, GreedySession, LikelyContinuation, Setting, TimedSession
 from gatenorm.models.model import Model
+from gatenorm.progress import Progress
 
 
 class Transformers(Engine):
@@ -14,7 +16,7 @@ class Transformers(Engine):
 
     package, extra, reads = "transformers", "torch", ("transformers",)
     preference = -1  # another engine says more about an export than the reference itself
-    times = answers = True
+    times = answers = generates = True
     dtypes = ("float32", "bfloat16", "float16")
     cache_passes = 3
 
@@ -32,6 +34,23 @@ class Transformers(Engine):
         from gatenorm.engines.transformers.harness import TransformersAnswering
 
         return TransformersAnswering(model)
+
+    def likelihoods(
+        self,
+        model: Model,
+        pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+        progress: Progress | None = None,
+    ) -> list[LikelyContinuation]:
+        from gatenorm.engines.transformers.likelihood import continuations
+
+        return continuations(model, pairs, progress)
+
+    def generate(
+        self, model: Model, prompts: Sequence[Sequence[int]], new_tokens: int, progress: Progress | None = None
+    ) -> list[list[int]]:
+        from gatenorm.engines.transformers.likelihood import greedy
+
+        return greedy(model, prompts, new_tokens, progress)
 
 
 ENGINE = Transformers

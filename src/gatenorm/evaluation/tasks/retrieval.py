@@ -19,9 +19,10 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from gatenorm.engines import LikelyContinuation
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core.job import Job, Progress, Request
-from gatenorm.evaluation.core.likelihood import Continuation, continuations
+from gatenorm.evaluation.core.likelihood import continuations
 from gatenorm.evaluation.core.task import Metric, Task
 from gatenorm.evaluation.statistics.paired_statistics import mean_figure
 from gatenorm.evaluation.tasks import positions
@@ -218,7 +219,7 @@ def _text(subject: Model, facts: list[list[str]], depth: float, room: int, draw:
         chosen.pop()
 
 
-def _item(asked: Question, scored: list[Continuation]) -> RetrievalItem:
+def _item(asked: Question, scored: list[LikelyContinuation]) -> RetrievalItem:
     right = scored[asked.answer]
     best = max(s.loglikelihood for n, s in enumerate(scored) if n != asked.answer)
     margin = right.loglikelihood - best
