@@ -55,10 +55,10 @@ def _perplexity(records: Sequence[Perplexity], changes: Sequence[Comparison]) ->
     table = table_of(f"perplexity on {first.data.name}", "model", what)
     for column in ("perplexity", "change", "a word", "nats/token", "tokens", "seconds"):
         table.add_column(column, justify="right")
-    foreign = other_tokens(records)
+    note = other_tokens(records)
     for record in records:
-        risen = [] if record is first or foreign else perplexities(Findings.of_records([first], [record, *changes]))
-        change = f"{risen[0].difference:+.2%}" if risen else ""
+        rises = [] if record is first or note else perplexities(Findings.of_records([first], [record, *changes]))
+        change = f"{rises[0].difference:+.2%}" if rises else ""
         table.add_row(
             Text(record.model.name),
             str(record.edits) if mlps else spans(record.edits.attention),
@@ -78,8 +78,8 @@ def _perplexity(records: Sequence[Perplexity], changes: Sequence[Comparison]) ->
     if first.entropy is not None:
         console.say(f"the stories' own entropy under their generator: {first.entropy:.4f} nats/token")
     say_protocol(first)
-    if foreign:
-        console.say(foreign)
+    if note:
+        console.say(note)
     for record in records:
         if record.perplexity > 100:
             console.say(
@@ -143,11 +143,11 @@ def _zeroshot(records: Sequence[ZeroShot], changes: Sequence[Comparison]) -> Non
             lost = f"{cut} requests lost what came before {longest} tokens"
             console.say(f"note: {record.model.name}, {record.name}: {lost}")
     compared = {r.model.name for r in records[: len(by_task(records))]}
-    dull = [r.name for r in records if r.model.name in compared and within_chance(r.metrics[r.headline], r.chance)]
-    if dull:
+    by_chance = [r.name for r in records if r.model.name in compared and within_chance(r.metrics[r.headline], r.chance)]
+    if by_chance:
         console.say(
-            f"note: within two standard errors of chance: {', '.join(dict.fromkeys(dull))}; what a model never knew, "
-            "these tasks cannot miss"
+            f"note: within two standard errors of chance: {', '.join(dict.fromkeys(by_chance))}; "
+            "what a model never knew, these tasks cannot miss"
         )
 
 
@@ -231,9 +231,9 @@ def _retrieval(records: Sequence[Retrieval], changes: Sequence[Comparison]) -> N
         console.print_table(cells)
     say_protocol(records[0], "lengths", "depths", "mean_tokens")
     first = records[0]
-    dull = [r.form for r in records if r.model.name == first.model.name and within_chance(r.choice, r.chance)]
-    if dull:
-        console.say(f"note: {first.model.name} is within two standard errors of chance: {', '.join(dull)}")
+    by_chance = [r.form for r in records if r.model.name == first.model.name and within_chance(r.choice, r.chance)]
+    if by_chance:
+        console.say(f"note: {first.model.name} is within two standard errors of chance: {', '.join(by_chance)}")
 
 
 def _positions(records: Sequence[Positions], changes: Sequence[Comparison]) -> None:
@@ -245,9 +245,9 @@ def _positions(records: Sequence[Positions], changes: Sequence[Comparison]) -> N
         table.add_row(name.removeprefix("nll_"), *values, *change_cell(changes, "", name, lambda v: f"{v:+.3f}"))
     console.print_table(table)
     say_protocol(records[0])
-    foreign = other_tokens(records)
-    if foreign:
-        console.say(foreign)
+    note = other_tokens(records)
+    if note:
+        console.say(note)
 
 
 def _anything(records: Sequence[Any], changes: Sequence[Comparison]) -> None:

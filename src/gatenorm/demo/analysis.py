@@ -19,8 +19,8 @@ from gatenorm.evaluation.tasks.perplexity import Protocol
 
 def stories(count: int) -> Text:
     """Held-out stories, others than those that the evaluation's perplexity is taken on."""
-    told = [story_of(SPLIT, "layers", number)[0].text for number in range(count)]
-    return Text("held-out stories", END + "".join(t + END for t in told), "", "stories of tinyworld")
+    texts = [story_of(SPLIT, "layers", number)[0].text for number in range(count)]
+    return Text("held-out stories", END + "".join(t + END for t in texts), "", "stories of tinyworld")
 
 
 @dataclass(frozen=True)

@@ -47,15 +47,15 @@ def training_text(tokens: int) -> Text:
         tokens: how many are asked for, of which there are a million at most; a twentieth comes on top for watching.
     """
     tokens = min(tokens, _MOST)
-    told: list[str] = []
+    texts: list[str] = []
     have = 0
-    while have < tokens * 1.06 + 2 * CONTEXT or len(told) < _FEWEST:
-        text = story_of("train", "recovery", len(told))[0].text
-        told.append(text)
+    while have < tokens * 1.06 + 2 * CONTEXT or len(texts) < _FEWEST:
+        text = story_of("train", "recovery", len(texts))[0].text
+        texts.append(text)
         have += token_count(text) + 1
-    content = "\n\n".join(told)
-    how = f"{len(told)} stories of tinyworld, of the worlds for training"
-    return Text("stories of the built-in model's world", content, _sha256(content), how, tuple(told))
+    content = "\n\n".join(texts)
+    how = f"{len(texts)} stories of tinyworld, of the worlds for training"
+    return Text("stories of the built-in model's world", content, _sha256(content), how, tuple(texts))
 
 
 def _sha256(content: str) -> str:

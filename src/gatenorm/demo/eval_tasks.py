@@ -63,14 +63,14 @@ def _tasks(request: Request, prefix: str) -> list[Job]:
 
 
 def _stories(count: int) -> Job:
-    def run(subject: Model, progress: Progress | None) -> Perplexity:
-        return evaluation.held_out_perplexity(subject.module, subject.tokenizer, count)
+    def run(model: Model, progress: Progress | None) -> Perplexity:
+        return evaluation.held_out_perplexity(model.module, model.tokenizer, count)
 
     return Job("perplexity", "stories", "stories", {"stories": count}, run)
 
 
-def _task(kind: Kind, count: int, subject: Model, progress: Progress | None) -> evaluation.WorldTask:
-    return evaluation.task(subject.module, subject.tokenizer, kind, count, progress)
+def _task(kind: Kind, count: int, model: Model, progress: Progress | None) -> evaluation.WorldTask:
+    return evaluation.task(model.module, model.tokenizer, kind, count, progress)
 
 
 ALL = Task("stories and tasks of the built-in model's world", everything, language="demo")

@@ -73,13 +73,13 @@ def evaluate(
 
 def held_out_perplexity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stories: int) -> Perplexity:
     """The model's loss on held-out stories and, as ``entropy``, theirs."""
-    told = [story_of(SPLIT, "perplexity", number) for number in range(stories)]
-    content = END + "".join(story.text + END for story, _ in told)
+    made = [story_of(SPLIT, "perplexity", number) for number in range(stories)]
+    content = END + "".join(story.text + END for story, _ in made)
     text = Text(
         f"{stories} held-out stories", content, _digest([content]), "stories of tinyworld, worlds never trained on"
     )
     found = perplexity(model, tokenizer, text, Protocol(separator=END))
-    entropy = sum(nats for _, nats in told) / found.tokens
+    entropy = sum(nats for _, nats in made) / found.tokens
     return msgspec.structs.replace(
         found, entropy=entropy, word_perplexity=None, bits_per_byte=None, data=text.identity()
     )

@@ -130,9 +130,9 @@ def reply(story: Story, _: Drawn, number: int) -> Asked | None:
 def enough(story: Story, _: Drawn, number: int) -> Asked:
     """Whether another thing is to be named or all have been: the opening names as many in every story."""
     named = 2 * len(story.people) + len(story.world.things)
-    told, rest = story.pieces[: named - 1 + number % 2], story.pieces[named - 1 + number % 2]
+    context, rest = story.pieces[: named - 1 + number % 2], story.pieces[named - 1 + number % 2]
     word = rest.split()[0]
-    return Asked("".join(told), word, _others(("The", "Now"), word))
+    return Asked("".join(context), word, _others(("The", "Now"), word))
 
 
 def _other_numbers(story: Story, source: Drawn) -> tuple[str, ...]:

@@ -208,9 +208,9 @@ def _cut(
         for ids in tokenizer(batch, verbose=False, add_special_tokens=False)["input_ids"]:
             rest = list(ids) if end is None else [*ids, end]
             while len(open_one) + len(rest) >= length:
-                room = length - len(open_one)
-                found.append(open_one + rest[:room])
-                open_one, rest = [], rest[room:]
+                space = length - len(open_one)
+                found.append(open_one + rest[:space])
+                open_one, rest = [], rest[space:]
                 if end is not None and len(rest) < length:
                     rest = []
             open_one += rest

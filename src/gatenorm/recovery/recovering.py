@@ -115,8 +115,8 @@ def recover(
     tokenizer = load_tokenizer(layout.checkpoint.directory)
     train_text, watched = split(text) if held_out is None else (text, held_out)
     vocabulary = int(layout.checkpoint.config["vocab_size"])
-    asked = settings.steps * settings.sequences * together.count
-    corpus = pack(tokenizer, train_text, watched, settings, length, vocabulary, asked)
+    needed = settings.steps * settings.sequences * together.count
+    corpus = pack(tokenizer, train_text, watched, settings, length, vocabulary, needed)
     teacher = None
     parent_loss = None
     if parent is not None:
@@ -254,7 +254,7 @@ def _key(
     together: Processes,
 ) -> Fingerprint:
     """Everything that the outcome follows from; names of folders are no part of it."""
-    asked = {
+    protocol = {
         # How a text was put together names the field of its rows.
         "data": [text.sha256, text.protocol],
         "held_out": [held_out.sha256, held_out.protocol] if held_out else "the last part of the data",
@@ -262,15 +262,15 @@ def _key(
         **to_json(settings),
     }
     stores = {"model": layout.checkpoint} | ({"parent": parent.checkpoint} if parent else {})
-    return Fingerprint.of(asked, {role: store.fingerprint() for role, store in stores.items()}, ("peft",))
+    return Fingerprint.of(protocol, {role: store.fingerprint() for role, store in stores.items()}, ("peft",))
 
 
 def _check_vocabulary(teacher: Any, vocabulary: int, parent: Layout) -> None:
-    theirs = int(teacher.config.vocab_size)
-    if theirs != vocabulary:
+    size = int(teacher.config.vocab_size)
+    if size != vocabulary:
         raise RecoveryError(
             "vocabularies-differ",
-            f"has a vocabulary of {theirs}, the pruned model one of {vocabulary}",
+            f"has a vocabulary of {size}, the pruned model one of {vocabulary}",
             field="parent",
             given=parent.checkpoint.name,
             expected="the model that it was pruned from",

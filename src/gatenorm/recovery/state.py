@@ -62,8 +62,8 @@ def save(state: State, path: Path, key: Fingerprint) -> None:
     """
     from safetensors.torch import save_file
 
-    told = {"step": state.step, "history": state.history, "diverged": state.diverged}
-    metadata = {"schema": STATE_SCHEMA, "key": json.dumps(to_json(key)), "told": json.dumps(told)}
+    progress = {"step": state.step, "history": state.history, "diverged": state.diverged}
+    metadata = {"schema": STATE_SCHEMA, "key": json.dumps(to_json(key)), "progress": json.dumps(progress)}
     flat = {
         f"{kind}{_FLAT}{name}": tensor.detach().cpu().contiguous()
         for kind, tensors in state.tensors.items()
@@ -90,7 +90,10 @@ def load(path: Path, key: Fingerprint) -> State | None:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        told, theirs = json.loads(metadata["told"]), from_json(Fingerprint, json.loads(metadata["key"]), "a recovery")
+        progress, other = (
+            json.loads(metadata["progress"]),
+            from_json(Fingerprint, json.loads(metadata["key"]), "a recovery"),
+        )
     except (SafetensorError, OSError, KeyError, ValueError, RecordError):
         raise RecoveryError(
             "state-damaged", f"{path} is no readable state of a recovery", hint="delete it, or write elsewhere"
@@ -102,9 +105,9 @@ def load(path: Path, key: Fingerprint) -> State | None:
             expected=repr(STATE_SCHEMA),
             hint="delete it",
         )
-    check_same(theirs, key, f"{path} is the state of another recovery", "delete it to begin anew, or write elsewhere")
+    check_same(other, key, f"{path} is the state of another recovery", "delete it to begin anew, or write elsewhere")
     tensors: dict[str, dict[str, Any]] = {}
     for flat, tensor in found.items():
         kind, name = flat.split(_FLAT, 1)
         tensors.setdefault(kind, {})[name] = tensor
-    return State(int(told["step"]), list(told["history"]), tensors, told["diverged"])
+    return State(int(progress["step"]), list(progress["history"]), tensors, progress["diverged"])

@@ -155,7 +155,7 @@ def study(
         plan: decides what goes: a function of the layout, the share, the criterion and the settings.
         jobs: tasks beside perplexity, measured on every model.
         progress: called with (variants done, variants in all).
-        report: called with a variant's name when its training begins; what it gives is told of every step.
+        report: called with a variant's name when its training begins; what it returns is called after every step.
 
     Raises:
         RecoveryError: no share, or a folder of another study; or as :func:`gatenorm.recovery.recovering.recover`.
@@ -181,14 +181,14 @@ def study(
     }
     data = {"train": text.identity(), **{name: t.identity() for name, t in watched.items()}}
     models = {"model": layout.checkpoint.fingerprint()}
-    asked = Fingerprint.of({"data": data, **protocol}, models, ("peft", "lm_eval"))
+    fingerprint = Fingerprint.of({"data": data, **protocol}, models, ("peft", "lm_eval"))
     store = ResultStore(out / STATE)
     if not store.directory.exists():
         check_new_directory(out)
         check_apart(out, layout.checkpoint.directory)
-    store.claim("study", asked, "out")
+    store.claim("study", fingerprint, "out")
     measure = _Measure(watched, jobs, settings)
-    dense = _kept(store, asked, dict[str, float], lambda: measure(layout))
+    dense = _kept(store, fingerprint, dict[str, float], lambda: measure(layout))
     wanted = [(criterion, share) for criterion in criteria for share in sorted(set(shares))]
     found: dict[str, Variant] = {}
     for number, (criterion, share) in enumerate(wanted):
@@ -197,7 +197,7 @@ def study(
         made = plan(layout, share, criterion, settings)
         name = f"{criterion.replace('/', '_')}-{len(made.edits.attention)}"
         # By its layers too: other calibration tokens, or another release, may rank them otherwise.
-        variant = asked.asking(variant=name, removed=made.edits.attention)
+        variant = fingerprint.asking(variant=name, removed=made.edits.attention)
 
         def taken(made: Plan = made, name: str = name, variant: Fingerprint = variant) -> Outcome:
             unrecovered = variant.asking(recovered=False)
@@ -207,7 +207,7 @@ def study(
                 states.state_file(out / name).unlink(missing_ok=True)
             pruned = _pruned(layout, made, out / f"{name}-pruned")
             before = _kept(store, unrecovered, dict[str, float], lambda: measure(pruned))
-            told = report(name) if report else None
+            listener = report(name) if report else None
             try:
                 recovered = recover(
                     pruned,
@@ -216,7 +216,7 @@ def study(
                     settings,
                     held_out=held_out,
                     parent=layout if settings.objective == "distill" else None,
-                    report=told,
+                    report=listener,
                 )
                 after, steps = measure(detect_layout(open_store(out / name))), recovered.evidence.steps
                 seconds, diverged = recovered.evidence.seconds, recovered.record.diverged
@@ -251,15 +251,15 @@ class _Measure:
 
     def __call__(self, layout: Layout) -> dict[str, float]:
         device = "cpu" if self._settings.device == "auto" else self._settings.device
-        subject = Model.of_layout(layout, device=device, dtype=self._settings.dtype)
+        model = Model.of_layout(layout, device=device, dtype=self._settings.dtype)
         length, count = self._settings.length or DEFAULT_LENGTH, self._settings.watch_windows
         found = {}
         for name, text in self._texts.items():
-            seen = windows(subject.tokenizer, text, length, count)
-            found[name] = math.exp(min(held_out_loss(subject.module, seen, self._settings.batch), 700.0))
+            seen = windows(model.tokenizer, text, length, count)
+            found[name] = math.exp(min(held_out_loss(model.module, seen, self._settings.batch), 700.0))
         for job in self._jobs:
             assert job.run is not None  # whoever makes a study leaves out what needs a baseline
-            figures = job.run(subject, None).numbers()
+            figures = job.run(model, None).numbers()
             accuracy = next((figures[name] for name in ("accuracy", "acc") if name in figures), None)
             if accuracy is not None:
                 found[_TASK + job.title] = accuracy

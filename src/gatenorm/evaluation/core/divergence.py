@@ -64,17 +64,17 @@ def measure_workload(
             f"{model.name} and {baseline.name} have different tokenizers: their distributions cannot be compared",
         )
     prompts = [item.prompt for item in items]
-    rooms = [new_tokens if s.context is None else s.context - max(map(len, prompts)) for s in (model, baseline)]
-    count = max(1, min(new_tokens, *rooms))
+    limits = [new_tokens if s.context is None else s.context - max(map(len, prompts)) for s in (model, baseline)]
+    count = max(1, min(new_tokens, *limits))
     steps = 3 * len(items)
 
     def stage(number: int) -> Progress:
         return lambda done, _: progress(number * len(items) + done, steps) if progress else None
 
-    theirs = greedy(baseline, prompts, count, stage(0))
-    ours = greedy(model, prompts, count, stage(1))
+    expected_ids = greedy(baseline, prompts, count, stage(0))
+    written_ids = greedy(model, prompts, count, stage(1))
     records = []
-    for number, (item, expected, written) in enumerate(zip(items, theirs, ours, strict=True)):
+    for number, (item, expected, written) in enumerate(zip(items, expected_ids, written_ids, strict=True)):
         along = item.reference or tuple(expected)
         records.append(_record(model, baseline, item, along, expected, written))
         stage(2)(number + 1, steps)
@@ -169,15 +169,15 @@ def divergence(first: Tensor, second: Tensor) -> tuple[float, float]:
     return max(total, 0.0) / len(first), same / len(first)
 
 
-def _logits(subject: Model, sequence: tuple[int, ...], count: int) -> Tensor:
+def _logits(model: Model, sequence: tuple[int, ...], count: int) -> Tensor:
     """The logits that predict the last ``count`` tokens: ``[count, vocabulary]``."""
     import torch
 
-    ids = torch.tensor([sequence[:-1]], device=subject.module.device)
-    with torch.inference_mode(), memory_for(subject.device, 1, len(sequence)):
-        logits = subject.module(input_ids=ids, use_cache=False).logits[0, -count:].float()
+    ids = torch.tensor([sequence[:-1]], device=model.module.device)
+    with torch.inference_mode(), memory_for(model.device, 1, len(sequence)):
+        logits = model.module(input_ids=ids, use_cache=False).logits[0, -count:].float()
     if not bool(torch.isfinite(logits).all()):
-        raise not_finite(subject.module)
+        raise not_finite(model.module)
     return logits
 
 

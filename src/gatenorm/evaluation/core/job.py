@@ -17,7 +17,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked of one task: ``data`` as given, ``argument`` what stood after the colon of its name.
+    """The options of one task: ``data`` as given, ``argument`` what stood after the colon of its name.
 
     ``context`` is the longest input that every compared model takes (``None``: no limit is known), ``limit`` how many
     windows, documents or items at most, ``new_tokens`` how long continuations are.

@@ -31,7 +31,7 @@ class Finished:
 
 def run(
     jobs: Sequence[Job],
-    subject: Model,
+    model: Model,
     baseline: Model | None = None,
     *,
     cache: ResultStore | None = None,
@@ -51,21 +51,21 @@ def run(
         EvaluationError, CheckpointError: as loading and the tasks.
     """
     for one in jobs:
-        check_engine(one, subject)
+        check_engine(one, model)
     run_of = _Run(cache, bars, finished)
     single = [job for job in jobs if job.run is not None]
     both = [job for job in jobs if job.compare is not None]
     if baseline is not None and both:
-        check_same_tokenizer(subject, baseline)  # before minutes are spent on the other tasks
+        check_same_tokenizer(model, baseline)  # before minutes are spent on the other tasks
     before: list[Evidence] = []
     if baseline is not None:
         before = [run_of.single(job, baseline) for job in single]
         if not both:
             baseline.release()  # two large models need not be in memory at once
-    after = [run_of.single(job, subject) for job in single]
+    after = [run_of.single(job, model) for job in single]
     if baseline is not None:
         for job in both:
-            run_of.pair(job, subject, baseline)
+            run_of.pair(job, model, baseline)
     averages = [zeroshot.average(records) for records in (before, after)]
     for average in averages:
         if average is not None:
@@ -80,19 +80,19 @@ def run(
     return run_of.records
 
 
-def check_engine(job: Job, subject: Model) -> None:
+def check_engine(job: Job, model: Model) -> None:
     """Refuse an engine that cannot answer what is asked.
 
     Raises:
         EvaluationError: it cannot, or there is none of that name.
     """
-    engine_named(subject.engine, "answers").check_installed()
-    if subject.engine not in job.engines:
+    engine_named(model.engine, "answers").check_installed()
+    if model.engine not in job.engines:
         raise EvaluationError(
             "engine-cannot",
             f"answers zeroshot and harness:NAME only, not {job.kind}",
             field="engine",
-            given=subject.engine,
+            given=model.engine,
             hint="leave it out for that",
         )
 
@@ -107,15 +107,15 @@ class _Run:
         self._finished = finished
         self._contents: dict[int, str | None] = {}
 
-    def single(self, job: Job, subject: Model) -> Evidence:
+    def single(self, job: Job, model: Model) -> Evidence:
         assert job.run is not None
         measure = job.run
-        return self._measured(job, [subject], lambda progress: measure(subject, progress))
+        return self._measured(job, [model], lambda progress: measure(model, progress))
 
-    def pair(self, job: Job, subject: Model, baseline: Model) -> Evidence:
+    def pair(self, job: Job, model: Model, baseline: Model) -> Evidence:
         assert job.compare is not None
         measure = job.compare
-        return self._measured(job, [subject, baseline], lambda progress: measure(subject, baseline, progress))
+        return self._measured(job, [model, baseline], lambda progress: measure(model, baseline, progress))
 
     def add(self, evidence: Evidence, cached: bool = False) -> Evidence:
         record = Finished(evidence, cached)
@@ -124,39 +124,39 @@ class _Run:
             self._finished(record)
         return evidence
 
-    def _measured(self, job: Job, subjects: Sequence[Model], measure: Callable[[Progress], Evidence]) -> Evidence:
-        subject = subjects[0]
-        used = versions((*job.packages, *engine_named(subject.engine).distributions))
-        fingerprint = self._fingerprint(job, subjects)
+    def _measured(self, job: Job, models: Sequence[Model], measure: Callable[[Progress], Evidence]) -> Evidence:
+        model = models[0]
+        used = versions((*job.packages, *engine_named(model.engine).distributions))
+        fingerprint = self._fingerprint(job, models)
         kept = self._cache.get(fingerprint, Measurements) if self._cache and fingerprint else None
         if kept:
             # The same content may lie in a folder of another name today.
-            named = {"baseline": subjects[1].identity} if len(subjects) > 1 else {}
-            return self.add(msgspec.structs.replace(kept[0], model=subject.identity, **named), cached=True)
-        with self._bars(f"{job.title}: {subject.name}", job.unit) as progress:
+            named = {"baseline": models[1].identity} if len(models) > 1 else {}
+            return self.add(msgspec.structs.replace(kept[0], model=model.identity, **named), cached=True)
+        with self._bars(f"{job.title}: {model.name}", job.unit) as progress:
             found = measure(progress)
-        evidence = msgspec.structs.replace(found, model=subject.identity, edits=subject.edits, versions=used)
+        evidence = msgspec.structs.replace(found, model=model.identity, edits=model.edits, versions=used)
         if self._cache and fingerprint:
             with suppress(OutputError):  # a cache that cannot be written to is as good as none
                 self._cache.put(fingerprint, Measurements((evidence,)))
         return self.add(evidence)
 
-    def _fingerprint(self, job: Job, subjects: Sequence[Model]) -> Fingerprint | None:
-        contents = [self._content(subject) for subject in subjects]
+    def _fingerprint(self, job: Job, models: Sequence[Model]) -> Fingerprint | None:
+        contents = [self._content(model) for model in models]
         if None in contents:
             return None
-        models = {role: content for role, content in zip(("model", "baseline"), contents, strict=False) if content}
-        asked = {
+        weights = {role: content for role, content in zip(("model", "baseline"), contents, strict=False) if content}
+        protocol = {
             "kind": job.kind,
             "job": dict(job.key),
-            "hardware": [[s.device, s.computes_in, s.context, s.engine, s.edits.to_json()] for s in subjects],
+            "hardware": [[s.device, s.computes_in, s.context, s.engine, s.edits.to_json()] for s in models],
         }
-        return Fingerprint.of(asked, models, (*job.packages, *engine_named(subjects[0].engine).distributions))
+        return Fingerprint.of(protocol, weights, (*job.packages, *engine_named(models[0].engine).distributions))
 
-    def _content(self, subject: Model) -> str | None:
-        if self._cache is None or subject.layout is None:
+    def _content(self, model: Model) -> str | None:
+        if self._cache is None or model.layout is None:
             return None
-        if id(subject) not in self._contents:
-            with self._bars(f"looking for earlier results: {subject.name}", "bytes") as progress:
-                self._contents[id(subject)] = subject.layout.checkpoint.fingerprint(progress)
-        return self._contents[id(subject)]
+        if id(model) not in self._contents:
+            with self._bars(f"looking for earlier results: {model.name}", "bytes") as progress:
+                self._contents[id(model)] = model.layout.checkpoint.fingerprint(progress)
+        return self._contents[id(model)]

@@ -95,14 +95,14 @@ def read_items(source: str, path: Path, raw: bytes) -> list[Item]:
     return found
 
 
-def encoded(subject: Model, source: list[Item] | Text, length: int, limit: int | None) -> list[Encoded]:
+def encoded(model: Model, source: list[Item] | Text, length: int, limit: int | None) -> list[Encoded]:
     """Items in tokens: a prompt with the tokenizer's special tokens, and what the reference adds to it.
 
     Raises:
         EvaluationError: an item longer than the model's input, or a text too short to be cut.
     """
     if isinstance(source, Text):
-        (ids,) = subject.encode([source.content])
+        (ids,) = model.encode([source.content])
         pieces = [tuple(ids[n : n + length]) for n in range(0, len(ids), length)]
         whole = [piece for piece in pieces if len(piece) == length] or pieces[:1]
         if len(whole[0]) < 4:
@@ -110,23 +110,23 @@ def encoded(subject: Model, source: list[Item] | Text, length: int, limit: int |
                 "text-too-short", f"{source.name} has {len(whole[0])} tokens: too few to continue", field="data"
             )
         half = len(whole[0]) // 2
-        texts = [subject.tokenizer.decode(piece[:half]) for piece in whole[:limit]]
+        texts = [model.tokenizer.decode(piece[:half]) for piece in whole[:limit]]
         cut = zip(whole[:limit], texts, strict=True)
         return [Encoded(n, shown, piece[:half], piece[half:]) for n, (piece, shown) in enumerate(cut, 1)]
     found = []
     for item in source[:limit]:
-        (prompt,) = subject.encode([item.prompt])
+        (prompt,) = model.encode([item.prompt])
         reference: list[int] = []
         if item.reference is not None:
             # Encoded together, since a tokenizer may join what meets at the border; cut where the prompt's tokens end.
             joint = item.prompt + ("" if item.prompt[-1].isspace() or item.reference[0].isspace() else " ")
-            (both,) = subject.encode([joint + item.reference])
+            (both,) = model.encode([joint + item.reference])
             reference = both[len(prompt) :]
         total = len(prompt) + len(reference)
-        if subject.context and total > subject.context:
+        if model.context and total > model.context:
             raise EvaluationError(
                 "prompt-too-long",
-                f"line {item.line} has {total} tokens with its reference; the model takes {subject.context}",
+                f"line {item.line} has {total} tokens with its reference; the model takes {model.context}",
                 hint="shorten it",
             )
         if not prompt:

@@ -76,10 +76,10 @@ def job_of(
 ) -> Job:
     """One task of lm-eval as a job; ``make`` gives the task once it has to run: importing lm-eval takes seconds."""
 
-    def run(subject: Model, progress: Progress | None) -> TaskEvidence:
+    def run(model: Model, progress: Progress | None) -> TaskEvidence:
         with quiet():
             task = make()
-        return run_task(subject, task, kind, identity, limit, progress)
+        return run_task(model, task, kind, identity, limit, progress)
 
     return Job(
         kind_of(kind),
@@ -140,7 +140,7 @@ def shots(task: Any) -> int:
 
 
 def run_task(
-    subject: Model,
+    model: Model,
     task: Any,
     kind: type[TaskEvidence],
     identity: Data,
@@ -163,11 +163,11 @@ def run_task(
         task.set_fewshot_seed(seed=_FEWSHOT_SEED)
         tasks = TaskManager(include_defaults=False).load([task])
         # Once more, for what opening has imported.
-        lm = engine_named(subject.engine).harness_model(subject)
+        lm = engine_named(model.engine).harness_model(model)
         lm.tell(progress)
         with quiet():
             try:
-                with memory_for(subject.device, lm.batch_size, lm.max_length):
+                with memory_for(model.device, lm.batch_size, lm.max_length):
                     found = evaluate(lm=lm, task_dict=tasks, limit=limit, log_samples=True)
             except AssertionError as error:
                 why = first_line(error)[:200] if str(error) else "it is empty, or longer than the model's input"

@@ -146,9 +146,9 @@ def prepare(request: Request) -> list[Job]:
     protocol = Protocol(window, request.documents, request.limit, stride=request.stride)
     check_stride(protocol.stride, window, protocol.separator)
 
-    def run(subject: Model, progress: Progress | None) -> Perplexity:
-        sized = replace(protocol, batch_size=subject.batch_size)
-        return perplexity(subject.module, subject.tokenizer, text, sized, progress)
+    def run(model: Model, progress: Progress | None) -> Perplexity:
+        sized = replace(protocol, batch_size=model.batch_size)
+        return perplexity(model.module, model.tokenizer, text, sized, progress)
 
     key = {"data": text.sha256, "text": text.protocol, "window": window, "separator": protocol.separator}
     key |= {"limit": protocol.limit, "stride": protocol.stride}

@@ -53,15 +53,15 @@ def prepare(request: Request) -> list[Job]:
     window = request.window or min(request.context or DEFAULT_WINDOW, DEFAULT_WINDOW)
     limit = request.limit or _WINDOWS
 
-    def run(subject: Model, progress: Progress | None) -> Positions:
-        return losses_by_position(subject, text, window, limit, progress)
+    def run(model: Model, progress: Progress | None) -> Positions:
+        return losses_by_position(model, text, window, limit, progress)
 
     key = {"data": text.sha256, "text": text.protocol, "window": window, "limit": limit}
     return [Job("positions", "loss by position", "windows", key, run)]
 
 
 def losses_by_position(
-    subject: Model, text: Text, window: int, limit: int, progress: Progress | None = None
+    model: Model, text: Text, window: int, limit: int, progress: Progress | None = None
 ) -> Positions:
     """The mean loss in every bucket of positions, in nats per token, over windows of a text that do not overlap.
 
@@ -71,12 +71,12 @@ def losses_by_position(
         EvaluationError: a text shorter than one window, or logits that are not finite.
     """
     began = time.perf_counter()
-    sequences, described = encode(subject.tokenizer, text, Protocol(window=window, limit=limit), subject.module.config)
+    sequences, described = encode(model.tokenizer, text, Protocol(window=window, limit=limit), model.module.config)
     runs = buckets(window)
     rows = [tuple(s) for s in sequences]
     found: dict[tuple[int, ...], dict[str, float]] = {}
     done = 0
-    for batch, losses in in_batches(subject, rows, lambda batch: token_losses(subject.module, batch), len):
+    for batch, losses in in_batches(model, rows, lambda batch: token_losses(model.module, batch), len):
         for row, loss in zip(batch, losses, strict=True):
             # The loss of token i stands at i - 1: the first is not predicted.
             found[row] = {f"nll_{a}-{b}": float(loss[a - 1 : b].mean()) for a, b in runs}
@@ -90,7 +90,7 @@ def losses_by_position(
 
     return Positions(
         buckets=tuple(Bucket(first=a, last=b, nll=mean(f"nll_{a}-{b}")) for a, b in runs),
-        protocol=msgspec.structs.replace(described, positions="tokens before the predicted one", **subject.hardware()),
+        protocol=msgspec.structs.replace(described, positions="tokens before the predicted one", **model.hardware()),
         data=msgspec.structs.replace(text.identity(), tokens_sha256=digest(sequences)),
         seconds=time.perf_counter() - began,
         items=items,

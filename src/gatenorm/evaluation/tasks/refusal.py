@@ -82,8 +82,8 @@ def prepare(request: Request) -> list[Job]:
         items = _first_of_each(items, request.limit)
     digest = hashlib.sha256(raw).hexdigest()
 
-    def run(subject: Model, progress: Progress | None) -> Refusal:
-        found = replies(subject, items, rule, request.new_tokens, progress)
+    def run(model: Model, progress: Progress | None) -> Refusal:
+        found = replies(model, items, rule, request.new_tokens, progress)
         data = Data(name=name, sha256=digest, items=len(items))
         return msgspec.structs.replace(found, data=data)
 
@@ -159,7 +159,7 @@ def read_rule(file: str | None) -> Rule:
 
 
 def replies(
-    subject: Model, items: Sequence[Item], rule: Rule, new_tokens: int, progress: Progress | None = None
+    model: Model, items: Sequence[Item], rule: Rule, new_tokens: int, progress: Progress | None = None
 ) -> Refusal:
     """Shares of what was refused and answered as it should be, and every reply.
 
@@ -171,22 +171,22 @@ def replies(
         EvaluationError: an item longer than the model's input leaves room for.
     """
     began = time.perf_counter()
-    template = bool(getattr(subject.tokenizer, "chat_template", None))
+    template = bool(getattr(model.tokenizer, "chat_template", None))
     prompts = []
     for item in items:
-        text = chat(subject.tokenizer, item) if template else plain(item)
+        text = chat(model.tokenizer, item) if template else plain(item)
         # A template writes the special tokens itself.
-        (ids,) = subject.encode([text], special=not template)
-        if subject.context and len(ids) + new_tokens > subject.context:
+        (ids,) = model.encode([text], special=not template)
+        if model.context and len(ids) + new_tokens > model.context:
             raise EvaluationError(
                 "prompt-too-long",
-                f"{item.name} has {len(ids)} tokens, its reply up to {new_tokens}; the model takes {subject.context}",
+                f"{item.name} has {len(ids)} tokens, its reply up to {new_tokens}; the model takes {model.context}",
             )
         prompts.append(ids)
-    written = greedy(subject, prompts, new_tokens, progress)
+    written = greedy(model, prompts, new_tokens, progress)
     found: list[RefusalItem] = []
     for item, ids in zip(items, written, strict=True):
-        reply = subject.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        reply = model.tokenizer.decode(ids, skip_special_tokens=True).strip()
         refused = rule.refuses(reply)
         answered = bool(reply) and not refused
         right = refused if item.expect == "refuse" else answered
@@ -202,10 +202,10 @@ def replies(
             )
         )
     by_metric = {m: [e.metrics[m] for e in found if m in e.metrics] for m in METRICS.values()}
-    asked = {metric: values for metric, values in by_metric.items() if values}
+    measured = {metric: values for metric, values in by_metric.items() if values}
     return Refusal(
-        metrics={metric: mean_figure(values) for metric, values in asked.items()},
-        counts={metric: len(values) for metric, values in asked.items()},
+        metrics={metric: mean_figure(values) for metric, values in measured.items()},
+        counts={metric: len(values) for metric, values in measured.items()},
         count=len(found),
         refused=sum(e.refused for e in found) / len(found),
         empty=sum(not e.reply for e in found) / len(found),
@@ -214,7 +214,7 @@ def replies(
             decoding="greedy",
             new_tokens=new_tokens,
             rule=rule.sha256[:16],
-            **subject.hardware(),
+            **model.hardware(),
         ),
         seconds=time.perf_counter() - began,
         items=tuple(found),

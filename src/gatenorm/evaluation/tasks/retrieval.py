@@ -71,8 +71,8 @@ def prepare(request: Request) -> list[Job]:
     key = {"words": digest, "lengths": lengths, "depths": DEPTHS, "items": count, "candidates": CANDIDATES}
 
     def job(form: str) -> Job:
-        def run(subject: Model, progress: Progress | None) -> Retrieval:
-            return retrieve(subject, form, lengths, count, progress)
+        def run(model: Model, progress: Progress | None) -> Retrieval:
+            return retrieve(model, form, lengths, count, progress)
 
         return Job("retrieval", f"retrieval, {form} hop", "texts", {**key, "form": form}, run)
 
@@ -96,7 +96,7 @@ def lengths_up_to(longest: int) -> list[int]:
     return found
 
 
-def retrieve(subject: Model, form: str, lengths: list[int], count: int, progress: Progress | None = None) -> Retrieval:
+def retrieve(model: Model, form: str, lengths: list[int], count: int, progress: Progress | None = None) -> Retrieval:
     """Accuracy by length and depth, for one form of question.
 
     ``choice`` is the share of items whose right place has a higher log-likelihood than the others of the same text,
@@ -107,15 +107,15 @@ def retrieve(subject: Model, form: str, lengths: list[int], count: int, progress
         EvaluationError: logits that are not finite.
     """
     began = time.perf_counter()
-    asked = [
-        question(subject, form, length, depth, number)
+    questions = [
+        question(model, form, length, depth, number)
         for length in lengths
         for depth in DEPTHS
         for number in range(count)
     ]
-    pairs = [(q.prompt, candidate) for q in asked for candidate in q.candidates]
-    scored = continuations(subject, pairs, progress)
-    items = [_item(q, scored[CANDIDATES * n : CANDIDATES * (n + 1)]) for n, q in enumerate(asked)]
+    pairs = [(q.prompt, candidate) for q in questions for candidate in q.candidates]
+    scored = continuations(model, pairs, progress)
+    items = [_item(q, scored[CANDIDATES * n : CANDIDATES * (n + 1)]) for n, q in enumerate(questions)]
 
     def cell(length: int, depth: float) -> Cell:
         own = [item.metrics for item in items if (item.length, item.depth) == (length, depth)]
@@ -137,13 +137,13 @@ def retrieve(subject: Model, form: str, lengths: list[int], count: int, progress
             lengths=tuple(lengths),
             depths=DEPTHS,
             mean_tokens={
-                str(n): sum(len(q.prompt) for q in asked if q.length == n) / count / len(DEPTHS) for n in lengths
+                str(n): sum(len(q.prompt) for q in questions if q.length == n) / count / len(DEPTHS) for n in lengths
             },
             items_a_cell=count,
             candidates=CANDIDATES,
             scoring="log-likelihood among candidates, and exact greedy",
             chat_template=False,
-            **subject.hardware(),
+            **model.hardware(),
         ),
         data=Data(name="gatenorm retrieval sentences", sha256=sha, items=len(items)),
         seconds=time.perf_counter() - began,
@@ -151,22 +151,22 @@ def retrieve(subject: Model, form: str, lengths: list[int], count: int, progress
     )
 
 
-def question(subject: Model, form: str, length: int, depth: float, number: int) -> Question:
+def question(model: Model, form: str, length: int, depth: float, number: int) -> Question:
     """The item of that number: a text of at most ``length`` tokens, its answer's included."""
     draw = random.Random(f"{form} {length} {depth:g} {number}")
     facts, query, places = _facts(form, draw)
     # Answers stand after "the": encoded with it, so that the border falls where the model would put it.
     options = [f"{query} {place}" for place in places]
-    longest = max(map(len, subject.encode(options, special=False)))
-    room = length - longest - len(subject.encode([""])[0])
-    sentences = _text(subject, facts, depth, room, draw)
+    longest = max(map(len, model.encode(options, special=False)))
+    budget = length - longest - len(model.encode([""])[0])
+    sentences = _text(model, facts, depth, budget, draw)
     context = " ".join(sentences)
-    (prompt,) = subject.encode([f"{context} {query}"])
-    candidates = [ids[len(prompt) :] for ids in subject.encode([f"{context} {option}" for option in options])]
-    if subject.context and len(prompt) + max(map(len, candidates)) > subject.context:
+    (prompt,) = model.encode([f"{context} {query}"])
+    candidates = [ids[len(prompt) :] for ids in model.encode([f"{context} {option}" for option in options])]
+    if model.context and len(prompt) + max(map(len, candidates)) > model.context:
         raise EvaluationError(
             "context-too-short",
-            f"retrieval: the facts alone have {len(prompt)} tokens; {subject.name} takes {subject.context}: too few",
+            f"retrieval: the facts alone have {len(prompt)} tokens; {model.name} takes {model.context}: too few",
         )
     order = list(range(CANDIDATES))
     draw.shuffle(order)
@@ -186,21 +186,21 @@ def _facts(form: str, draw: random.Random) -> tuple[list[list[str]], str, list[s
     return facts, kinds["query"].format(name=names[0], thing=things[0]), places
 
 
-def _text(subject: Model, facts: list[list[str]], depth: float, room: int, draw: random.Random) -> list[str]:
+def _text(model: Model, facts: list[list[str]], depth: float, budget: int, draw: random.Random) -> list[str]:
     """Filler with the facts in it: the right one at ``depth``, its second half and all others elsewhere."""
     filler = list(words()["filler"])
     planted = [sentence for fact in facts for sentence in fact]
     # What a sentence adds behind another one: tokenizers may mark a text's beginning.
-    (before,) = subject.encode([filler[0]], special=False)
+    (before,) = model.encode([filler[0]], special=False)
     added = [
-        len(ids) - len(before) for ids in subject.encode([f"{filler[0]} {s}" for s in filler + planted], special=False)
+        len(ids) - len(before) for ids in model.encode([f"{filler[0]} {s}" for s in filler + planted], special=False)
     ]
     lengths = dict(zip(filler, added[: len(filler)], strict=True))
     used = sum(added[len(filler) :])
     chosen: list[str] = []
     while True:
         sentence = draw.choice(filler)
-        if used + lengths[sentence] > room and chosen:
+        if used + lengths[sentence] > budget and chosen:
             break
         chosen.append(sentence)
         used += lengths[sentence]
@@ -214,18 +214,18 @@ def _text(subject: Model, facts: list[list[str]], depth: float, room: int, draw:
         for n in range(len(chosen) + 1):
             text += [sentence for place, _, sentence in sorted(places, key=lambda p: p[:2]) if place == n]
             text += chosen[n : n + 1]
-        if not chosen or len(subject.encode([" ".join(text)], special=False)[0]) <= room:
+        if not chosen or len(model.encode([" ".join(text)], special=False)[0]) <= budget:
             return text
         chosen.pop()
 
 
-def _item(asked: Question, scored: list[LikelyContinuation]) -> RetrievalItem:
-    right = scored[asked.answer]
-    best = max(s.loglikelihood for n, s in enumerate(scored) if n != asked.answer)
+def _item(item: Question, scored: list[LikelyContinuation]) -> RetrievalItem:
+    right = scored[item.answer]
+    best = max(s.loglikelihood for n, s in enumerate(scored) if n != item.answer)
     margin = right.loglikelihood - best
     metrics = {"choice": float(margin > 0), "greedy": float(right.greedy), "margin": margin}
-    name = f"{asked.length}_{asked.depth:g}_{asked.number}"
-    return RetrievalItem(id=name, metrics=metrics, length=asked.length, depth=asked.depth, tokens=len(asked.prompt))
+    name = f"{item.length}_{item.depth:g}_{item.number}"
+    return RetrievalItem(id=name, metrics=metrics, length=item.length, depth=item.depth, tokens=len(item.prompt))
 
 
 def _source() -> str:

@@ -99,13 +99,13 @@ def verify(
                 f"{exported} has a vocabulary of {opened.vocabulary:,}, the reference one of {size:,}",
             )
         held = _hold(exported, against, model) if form == "gguf" else None
-        asked = prompts(size, against.context, tokens, seed)
+        token_prompts = prompts(size, against.context, tokens, seed)
         continued = []
-        for done, prompt in enumerate(asked):
+        for done, prompt in enumerate(token_prompts):
             continued += opened.continue_greedily([prompt], tokens)
             if progress:
-                progress(done + 1, len(asked))
-        pairs = zip(asked, continued, strict=True)
+                progress(done + 1, len(token_prompts))
+        pairs = zip(token_prompts, continued, strict=True)
         compared = [_compare(model, prompt, found, limit.near_tie) for prompt, found in pairs]
         figures = _figures(compared) | _of_tensors(held) | _cut_differently(opened, against.checkpoint.directory)
         cached = opened.cached_layers
@@ -122,7 +122,8 @@ def verify(
             exported=exported.name,
             form=form,
             reference=f"transformers, float32, {limit.reference}, one pass over the prompt and the engine's tokens",
-            prompts=f"{len(asked)} of {', '.join(str(len(p)) for p in asked)} random tokens, seed {seed}",
+            prompts=f"{len(token_prompts)} of {', '.join(str(len(p)) for p in token_prompts)} "
+            f"random tokens, seed {seed}",
             new_tokens=tokens,
             judged_by=limit.of,
             tolerance=limit.most,
@@ -140,8 +141,8 @@ def prompts(vocabulary: int, context: int | None, tokens: int, seed: int = 0) ->
     Raises:
         EvaluationError: they do not fit, however short the prompt.
     """
-    room = (context or 2**31) - tokens
-    if room < 1:
+    longest = (context or 2**31) - tokens
+    if longest < 1:
         raise EvaluationError(
             "tokens-too-many",
             f"does not fit into a context of {context}",
@@ -152,7 +153,7 @@ def prompts(vocabulary: int, context: int | None, tokens: int, seed: int = 0) ->
     if seed < 0:
         raise EvaluationError("seed-out-of-range", "is out of range", field="seed", given=seed, expected="0 or more")
     random = np.random.Generator(np.random.PCG64(seed))
-    return [random.integers(0, vocabulary, min(length, room)).tolist() for length in _LENGTHS]
+    return [random.integers(0, vocabulary, min(length, longest)).tolist() for length in _LENGTHS]
 
 
 def _float32() -> Any:
@@ -208,13 +209,13 @@ def _compare(model: Any, prompt: Sequence[int], found: Continuation, tie: float)
     if not np.isfinite(expected).all():
         raise EvaluationError("weights-damaged", "the reference computes NaN or infinity: its weights are damaged")
     given = found.logprobs.astype(np.float64)
-    told = np.isfinite(given)
-    if not told.any(axis=1).all():
+    known = np.isfinite(given)
+    if not known.any(axis=1).all():
         raise EvaluationError(
             "not-finite", "the engine gave no log-probability for some token, or NaN: nothing can be compared"
         )
-    differences = np.where(told, np.abs(np.where(told, given, 0) - expected), 0).max(axis=1)
-    kl = _divergence(expected, given, told)
+    differences = np.where(known, np.abs(np.where(known, given, 0) - expected), 0).max(axis=1)
+    kl = _divergence(expected, given, known)
     best = np.sort(expected, axis=1)[:, -2:]
     near_tie = best[:, 1] - best[:, 0] <= tie
     chosen = expected[np.arange(count), list(found.tokens)]
@@ -222,18 +223,18 @@ def _compare(model: Any, prompt: Sequence[int], found: Continuation, tie: float)
 
 
 def _divergence(
-    expected: npt.NDArray[np.float64], given: npt.NDArray[np.float64], told: npt.NDArray[np.bool_]
+    expected: npt.NDArray[np.float64], given: npt.NDArray[np.float64], known: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.float64]:
     """``KL(reference || engine)`` of each row; all tokens of which the engine is silent count as one.
 
     Lumping outcomes together can only lessen a divergence, so this is a lower bound, exact where the engine tells all.
     An engine's probabilities miss a sum of 1 by their rounding, and that of equals misses 0 by as much, either way.
     """
-    p, q = np.exp(expected), np.where(told, np.exp(np.where(told, given, 0)), 0)
-    among_told = np.where(told, p * (expected - np.where(told, given, 0)), 0).sum(axis=1)
-    p_rest, q_rest = np.where(told, 0, p).sum(axis=1), np.clip(1 - q.sum(axis=1), _TINY, None)
+    p, q = np.exp(expected), np.where(known, np.exp(np.where(known, given, 0)), 0)
+    among_known = np.where(known, p * (expected - np.where(known, given, 0)), 0).sum(axis=1)
+    p_rest, q_rest = np.where(known, 0, p).sum(axis=1), np.clip(1 - q.sum(axis=1), _TINY, None)
     rest = np.where(p_rest > 0, p_rest * np.log(np.maximum(p_rest, _TINY) / q_rest), 0)
-    divergence: npt.NDArray[np.float64] = among_told + np.where(told.all(axis=1), 0, rest)
+    divergence: npt.NDArray[np.float64] = among_known + np.where(known.all(axis=1), 0, rest)
     return divergence
 
 
