@@ -13,6 +13,7 @@ import torch
 
 from gatenorm import api
 from gatenorm.errors import EvaluationError, MissingExtraError
+from gatenorm.evaluation.core import lm_eval
 from gatenorm.evaluation.core.job import Request
 from gatenorm.evaluation.core.likelihood import greedy
 from gatenorm.evaluation.tasks import harness
@@ -141,7 +142,7 @@ def test_quiet_leaves_everything_as_it_was():
 
 
 def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(harness.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(lm_eval.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pip install 'gatenorm\[eval\]'"):
         harness.prepare(Request(argument="gsm8k"))
 

@@ -120,7 +120,7 @@ def recover(
     teacher = None
     parent_loss = None
     if parent is not None:
-        teacher = _loaded(parent, settings, device)
+        teacher = _loaded(parent.checkpoint.directory, settings, device)
         _check_vocabulary(teacher, vocabulary, parent)
         if together.main:
             parent_loss = held_out_loss(teacher, corpus.held_out, settings.batch)
@@ -175,7 +175,7 @@ def _write(
         # What is stored is looked at, not what was trained: sums are rounded to the stored type.
         added.clear()
         adapted.release()  # two models at once may be more than there is memory for
-        merged = held_out_loss(_loaded_from(temporary, settings, together.device), corpus.held_out, settings.batch)
+        merged = held_out_loss(_loaded(temporary, settings, together.device), corpus.held_out, settings.batch)
         written = detect_layout(open_store(temporary))
         said = {name: value for name, value in to_json(settings).items() if name not in ("length", "dtype")}
         evidence = Recovery(
@@ -220,7 +220,7 @@ def _check(layout: Layout, parent: Layout | None, settings: Settings) -> None:
         raise RecoveryError(
             "parent-missing", "is missing", field="parent", expected="the unpruned model, from which distill learns"
         )
-    if parent is not None and _lost(parent) >= _lost(layout):
+    if parent is not None and len(parent.edits) >= len(layout.edits):
         raise RecoveryError(
             "parent-pruned",
             "has lost as much",
@@ -228,11 +228,6 @@ def _check(layout: Layout, parent: Layout | None, settings: Settings) -> None:
             given=parent.checkpoint.name,
             expected="the unpruned model",
         )
-
-
-def _lost(layout: Layout) -> int:
-    """Sublayers that are gone."""
-    return len(layout.edits)
 
 
 def _length(layout: Layout, settings: Settings) -> int:
@@ -278,7 +273,7 @@ def _check_vocabulary(teacher: Any, vocabulary: int, parent: Layout) -> None:
 
 
 def _adapted(layout: Layout, settings: Settings, device: str) -> _Adapted:
-    model = _loaded(layout, settings, device)
+    model = _loaded(layout.checkpoint.directory, settings, device)
     modules = adapted_modules(model, layout, settings.targets)
     if settings.checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -287,11 +282,7 @@ def _adapted(layout: Layout, settings: Settings, device: str) -> _Adapted:
     return _Adapted(adapted, modules)
 
 
-def _loaded(layout: Layout, settings: Settings, device: str) -> Any:
-    return _loaded_from(layout.checkpoint.directory, settings, device)
-
-
-def _loaded_from(directory: Path, settings: Settings, device: str) -> Any:
+def _loaded(directory: Path, settings: Settings, device: str) -> Any:
     from gatenorm.models.loading import dtype_for, load
 
     device_map: Any = "auto" if device == "auto" else {"": device}

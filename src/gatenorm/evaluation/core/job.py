@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from gatenorm.engines import engines_that
 from gatenorm.records.evidence import Evidence
 
 if TYPE_CHECKING:
@@ -52,3 +53,8 @@ class Job:
     compare: Callable[[Model, Model, Progress | None], Evidence] | None = None
     packages: tuple[str, ...] = field(default=())
     engines: tuple[str, ...] = ("transformers",)
+
+    @staticmethod
+    def engines_that(able: str) -> tuple[str, ...]:
+        """Names of the engines that can do something, as :func:`gatenorm.engines.engines_that`."""
+        return tuple(engine.name for engine in engines_that(able))

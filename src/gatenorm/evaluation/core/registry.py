@@ -10,7 +10,7 @@ from pathlib import Path
 from gatenorm.errors import EvaluationError, did_you_mean
 from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.evaluation.core.task import Task
-from gatenorm.evaluation.core.text import WIKITEXT2
+from gatenorm.evaluation.core.text import WIKITEXT2, data_error
 from gatenorm.extensions import extensions
 from gatenorm.models.named import NamedModel
 
@@ -99,20 +99,15 @@ def assign_data(
             owners = [readers[0].name] if len({t.name for t in readers}) == 1 else []
             owners = owners or list(dict.fromkeys(t.name for t in readers if t.data == kind))
         if not owners:
-            raise EvaluationError(
-                "data-unused",
-                f"is read by none of the tasks {', '.join(names)}",
-                field="data",
-                given=data,
-                expected="TASK=PATH",
+            raise data_error(
+                "data-unused", f"is read by none of the tasks {', '.join(names)}", data, expected="TASK=PATH"
             )
         for owner in owners:
             if owner in found:
-                raise EvaluationError(
+                raise data_error(
                     "data-twice",
                     f"is a second source for {owner}, which reads {found[owner]}",
-                    field="data",
-                    given=data,
+                    data,
                     expected="TASK=PATH for each",
                 )
             found[owner] = source

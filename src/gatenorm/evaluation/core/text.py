@@ -35,6 +35,11 @@ class Text:
         return Data(name=self.name, sha256=self.sha256, characters=len(self.content))
 
 
+def data_error(code: str, problem: str, given: object = None, **more: Any) -> EvaluationError:
+    """The error for data that are missing or do not serve; ``given`` is how they were named."""
+    return EvaluationError(code, problem, field="data", given=given, **more)
+
+
 def read_text(source: str, field: str = "text") -> Text:
     """The text that ``--data`` names.
 
@@ -56,13 +61,11 @@ def read_text(source: str, field: str = "text") -> Text:
         rows = _parquet(source, path, field) if path.suffix.lower() in PARQUET else _lines(source, path, raw, field)
         content = "\n\n".join(rows)
         if not content.strip():
-            raise EvaluationError(
-                "data-empty", f"has no text in the field {field!r} of any row", field="data", given=source
-            )
+            raise data_error("data-empty", f"has no text in the field {field!r} of any row", source)
         return Text(path.name, content, digest, f"field {field!r} of {len(rows)} rows, joined by two newlines", rows)
     content = _decode(source, raw)
     if not content.strip():
-        raise EvaluationError("data-empty", "is empty", field="data", given=source)
+        raise data_error("data-empty", "is empty", source)
     if joined:
         content = "\n\n".join(wikitext_rows(content))
     how = "WikiText-2 raw, test split, rows joined by two newlines" if joined else "plain text as it stands"
@@ -78,16 +81,15 @@ def read_bytes(source: str, path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise EvaluationError(
+        raise data_error(
             "data-missing",
             "does not exist" if str(path) == source else f"does not exist: no file {path}",
-            field="data",
-            given=source,
+            source,
             expected="a text, .jsonl or .parquet file, or wikitext2[=FILE]",
         ) from None
     except (OSError, ValueError) as error:
         why = f"cannot be read: {getattr(error, 'strerror', None) or error}"
-        raise EvaluationError("data-unreadable", why, field="data", given=source) from None
+        raise data_error("data-unreadable", why, source) from None
 
 
 def read_rows(source: str, path: Path, raw: bytes) -> list[tuple[int, dict[str, Any]]]:
@@ -103,20 +105,14 @@ def read_rows(source: str, path: Path, raw: bytes) -> list[tuple[int, dict[str, 
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise EvaluationError(
-                "data-not-json", f"is not JSON in line {number} ({error})", field="data", given=source
-            ) from None
+            raise data_error("data-not-json", f"is not JSON in line {number} ({error})", source) from None
         if not isinstance(row, dict):
-            raise EvaluationError(
-                "data-wrong",
-                f"has {type(row).__name__} in line {number}",
-                field="data",
-                given=source,
-                expected="a JSON object per line",
+            raise data_error(
+                "data-wrong", f"has {type(row).__name__} in line {number}", source, expected="a JSON object per line"
             )
         found.append((number, row))
     if not found:
-        raise EvaluationError("data-empty", "is empty", field="data", given=source)
+        raise data_error("data-empty", "is empty", source)
     return found
 
 
@@ -154,8 +150,8 @@ def _decode(source: str, raw: bytes) -> str:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise EvaluationError(
-            "data-not-utf8", f"is not UTF-8 at byte {error.start}", field="data", given=source, expected="plain text"
+        raise data_error(
+            "data-not-utf8", f"is not UTF-8 at byte {error.start}", source, expected="plain text"
         ) from None
 
 
@@ -164,11 +160,10 @@ def _lines(source: str, path: Path, raw: bytes, field: str) -> tuple[str, ...]:
     for number, row in read_rows(source, path, raw):
         text = row.get(field)
         if not isinstance(text, str):
-            raise EvaluationError(
+            raise data_error(
                 "text-field-missing",
                 f"has no text in a field {field!r} in line {number} (it has {_some(row)})",
-                field="data",
-                given=source,
+                source,
                 hint=f"name the field with {named('text_field')}",
             )
         rows.append(text)
@@ -184,20 +179,17 @@ def _parquet(source: str, path: Path, field: str) -> tuple[str, ...]:
     try:
         known = parquet.ParquetFile(path)
         if field not in known.schema_arrow.names:
-            raise EvaluationError(
+            raise data_error(
                 "text-field-missing",
                 f"has no column {field!r} (it has {_some(known.schema_arrow.names)})",
-                field="data",
-                given=source,
+                source,
                 hint=f"name the column with {named('text_field')}",
             )
         column = known.read(columns=[field]).column(0).to_pylist()
     except (ArrowException, OSError) as error:
-        raise EvaluationError(
-            "data-unreadable", f"is not a readable Parquet file ({error})", field="data", given=source
-        ) from None
+        raise data_error("data-unreadable", f"is not a readable Parquet file ({error})", source) from None
     if not all(isinstance(text, str) for text in column):
-        raise EvaluationError("data-wrong", f"has something other than text in {field!r}", field="data", given=source)
+        raise data_error("data-wrong", f"has something other than text in {field!r}", source)
     return tuple(column)
 
 
@@ -213,11 +205,10 @@ def _wikitext2_from_hub() -> Text:
     try:
         rows = load_dataset("Salesforce/wikitext", "wikitext-2-raw-v1", split="test")["text"]
     except Exception as error:  # datasets lets through whatever its network layers raise
-        raise EvaluationError(
+        raise data_error(
             "download-failed",
             f"could not be fetched ({type(error).__name__})",
-            field="data",
-            given=WIKITEXT2,
+            WIKITEXT2,
             hint=f"give the raw test file as {named('data')} wikitext2=FILE",
         ) from error
     content = "\n\n".join(rows)

@@ -15,7 +15,7 @@ from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core.divergence import Encoded, measure_workload
 from gatenorm.evaluation.core.job import Job, Progress, Request
 from gatenorm.evaluation.core.task import Metric, Task
-from gatenorm.evaluation.core.text import LINES, Text, read_bytes, read_rows, read_text
+from gatenorm.evaluation.core.text import LINES, Text, data_error, read_bytes, read_rows, read_text
 from gatenorm.models.model import Model
 from gatenorm.records.evidence import Data, Workload
 
@@ -40,9 +40,7 @@ def prepare(request: Request) -> list[Job]:
         EvaluationError: no file is given, or it cannot be read.
     """
     if request.data is None:
-        raise EvaluationError(
-            "data-missing", "is missing", field="data", expected=f"your own prompts (.jsonl: {_NEEDS}) or a plain text"
-        )
+        raise data_error("data-missing", "is missing", expected=f"your own prompts (.jsonl: {_NEEDS}) or a plain text")
     path = Path(request.data).expanduser()
     raw = read_bytes(request.data, path)
     digest = hashlib.sha256(raw).hexdigest()
@@ -80,16 +78,10 @@ def read_items(source: str, path: Path, raw: bytes) -> list[Item]:
     for line, row in read_rows(source, path, raw):
         prompt, reference = row.get("prompt"), row.get("reference")
         if not isinstance(prompt, str) or not prompt.strip():
-            raise EvaluationError(
-                "data-wrong", f"has no 'prompt' in line {line}", field="data", given=source, expected=_NEEDS
-            )
+            raise data_error("data-wrong", f"has no 'prompt' in line {line}", source, expected=_NEEDS)
         if reference is not None and (not isinstance(reference, str) or not reference):
-            raise EvaluationError(
-                "data-wrong",
-                f"has an empty 'reference' in line {line}",
-                field="data",
-                given=source,
-                hint="give a text, or leave it out",
+            raise data_error(
+                "data-wrong", f"has an empty 'reference' in line {line}", source, hint="give a text, or leave it out"
             )
         found.append(Item(line, prompt, reference))
     return found
@@ -106,9 +98,7 @@ def encoded(model: Model, source: list[Item] | Text, length: int, limit: int | N
         pieces = [tuple(ids[n : n + length]) for n in range(0, len(ids), length)]
         whole = [piece for piece in pieces if len(piece) == length] or pieces[:1]
         if len(whole[0]) < 4:
-            raise EvaluationError(
-                "text-too-short", f"{source.name} has {len(whole[0])} tokens: too few to continue", field="data"
-            )
+            raise data_error("text-too-short", f"{source.name} has {len(whole[0])} tokens: too few to continue")
         half = len(whole[0]) // 2
         texts = [model.tokenizer.decode(piece[:half]) for piece in whole[:limit]]
         cut = zip(whole[:limit], texts, strict=True)

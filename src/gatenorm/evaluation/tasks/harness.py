@@ -7,20 +7,18 @@ The harness writes the requests and scores the answers; the model answers them t
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import msgspec
 
-from gatenorm.engines import engine_named, engines_that
-from gatenorm.errors import EvaluationError, MissingExtraError, did_you_mean, first_line
+from gatenorm.engines import engine_named
+from gatenorm.errors import EvaluationError, did_you_mean, first_line
 from gatenorm.evaluation.core.job import Job, Progress, Request
+from gatenorm.evaluation.core.lm_eval import check_installed, quiet
 from gatenorm.evaluation.core.task import Task
 from gatenorm.models.batches import memory_for
 from gatenorm.models.model import Model
@@ -30,18 +28,6 @@ PACKAGES = ("lm_eval", "datasets")
 _FEWSHOT_SEED = 1234
 # What lm-eval calls the filter of a task that names none.
 _NO_FILTER = "none"
-# What modules of lm-eval call by the name `tqdm`.
-_BARS = ("lm_eval.api.task", "lm_eval.api.model", "lm_eval.models.huggingface")
-
-
-def check_installed(feature: str) -> None:
-    """Refuse early where lm-eval is missing.
-
-    Raises:
-        MissingExtraError: it is.
-    """
-    if importlib.util.find_spec("lm_eval") is None or importlib.util.find_spec("datasets") is None:
-        raise MissingExtraError(feature, "lm_eval with datasets", "eval")
 
 
 def prepare(request: Request) -> list[Job]:
@@ -88,7 +74,7 @@ def job_of(
         key,
         run,
         packages=PACKAGES,
-        engines=tuple(one.name for one in engines_that("answers")),
+        engines=Job.engines_that("answers"),
     )
 
 
@@ -201,37 +187,6 @@ def run_task(
         seconds=time.perf_counter() - began,
         items=tuple(items),
     )
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps lm-eval's bars and remarks, and those of datasets, off the terminal."""
-    import datasets
-    from tqdm import tqdm
-
-    loggers = [logging.getLogger(name) for name in ("lm_eval", "lm-eval", "datasets", "huggingface_hub")]
-    levels = [logger.level for logger in loggers]
-    modules = [importlib.import_module(name) for name in _BARS]
-    bars = [getattr(module, "tqdm", None) for module in modules]
-    shown = datasets.utils.logging.is_progress_bar_enabled()
-
-    def no_bar(*arguments: Any, **options: Any) -> Any:
-        return tqdm(*arguments, **{**options, "disable": True})
-
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        for module in modules:
-            module.tqdm = no_bar  # type: ignore[attr-defined]
-        datasets.disable_progress_bars()
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        for module, bar in zip(modules, bars, strict=True):
-            module.tqdm = bar  # type: ignore[attr-defined]
-        if shown:
-            datasets.enable_progress_bars()
 
 
 def _digest(docs: Iterable[dict[str, Any]]) -> str:

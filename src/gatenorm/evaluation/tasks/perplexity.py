@@ -28,7 +28,7 @@ import msgspec
 from gatenorm.errors import EvaluationError, named
 from gatenorm.evaluation.core.job import Job, Progress, Request
 from gatenorm.evaluation.core.task import Metric, Task
-from gatenorm.evaluation.core.text import Text, documents, read_text
+from gatenorm.evaluation.core.text import Text, data_error, documents, read_text
 from gatenorm.evaluation.core.text_units import per_token
 from gatenorm.families import Layout
 from gatenorm.models.batches import BatchBudget, check_vocabulary, in_batches
@@ -134,9 +134,7 @@ def prepare(request: Request) -> list[Job]:
         EvaluationError: no text is given, or it cannot be read.
     """
     if request.data is None:
-        raise EvaluationError(
-            "data-missing", "is missing", field="data", expected="a text, wikitext2, or wikitext2=FILE"
-        )
+        raise data_error("data-missing", "is missing", expected="a text, wikitext2, or wikitext2=FILE")
     if request.documents == "":
         raise EvaluationError(
             "documents-empty", "is empty", field="documents", expected="a separator, such as '<|endoftext|>'"
@@ -233,10 +231,9 @@ def encode(
         ids = tokenizer([text.content], verbose=False)["input_ids"][0]
         count, tokens = len(ids) // window, len(ids)
         if count == 0:
-            raise EvaluationError(
+            raise data_error(
                 "text-too-short",
                 f"{text.name} has {len(ids)} tokens, fewer than one window of {window}",
-                field="data",
                 hint=f"give more text, or a smaller {named('window')}",
             )
         stride = protocol.stride or window
@@ -250,9 +247,7 @@ def encode(
             window=window, stride=stride, windows=len(sequences), last_shorter_window=last, tokens_read=left
         )
     if not sequences:
-        raise EvaluationError(
-            "text-too-short", f"no document of {text.name} has two tokens: there is nothing to predict", field="data"
-        )
+        raise data_error("text-too-short", f"no document of {text.name} has two tokens: there is nothing to predict")
     check_vocabulary(sequences, config.vocab_size)
     bos = tokenizer.bos_token_id
     begins = bos is not None and sequences[0][0] == bos

@@ -11,10 +11,9 @@ import time
 
 import msgspec
 
-from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core.job import Job, Progress, Request
 from gatenorm.evaluation.core.task import Task
-from gatenorm.evaluation.core.text import Text, read_text
+from gatenorm.evaluation.core.text import Text, data_error, read_text
 from gatenorm.evaluation.tasks.perplexity import DEFAULT_WINDOW, Protocol, digest, encode
 from gatenorm.models.batches import in_batches
 from gatenorm.models.forward import token_losses
@@ -48,7 +47,7 @@ def prepare(request: Request) -> list[Job]:
         EvaluationError: no text is given, or it cannot be read.
     """
     if request.data is None:
-        raise EvaluationError("data-missing", "is missing", field="data", expected="a text with long documents")
+        raise data_error("data-missing", "is missing", expected="a text with long documents")
     text = read_text(request.data, request.text_field)
     window = request.window or min(request.context or DEFAULT_WINDOW, DEFAULT_WINDOW)
     limit = request.limit or _WINDOWS

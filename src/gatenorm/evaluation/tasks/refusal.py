@@ -25,7 +25,7 @@ from gatenorm.errors import EvaluationError, first_line
 from gatenorm.evaluation.core.job import Job, Progress, Request
 from gatenorm.evaluation.core.likelihood import greedy
 from gatenorm.evaluation.core.task import Metric, Task
-from gatenorm.evaluation.core.text import read_bytes, read_rows
+from gatenorm.evaluation.core.text import data_error, read_bytes, read_rows
 from gatenorm.evaluation.statistics.paired_statistics import mean_figure
 from gatenorm.models.model import Model
 from gatenorm.records.evidence import Data, Refusal, RefusalItem, RefusalProtocol
@@ -88,7 +88,7 @@ def prepare(request: Request) -> list[Job]:
         return msgspec.structs.replace(found, data=data)
 
     key = {"data": digest, "rule": rule.sha256, "limit": request.limit, "new_tokens": request.new_tokens}
-    return [Job("refusal", "refusals", "replies", key, run)]
+    return [Job("refusal", "refusals", "replies", key, run, engines=Job.engines_that("generates"))]
 
 
 def read_items(source: str, path: Path, raw: bytes) -> list[Item]:
@@ -101,28 +101,18 @@ def read_items(source: str, path: Path, raw: bytes) -> list[Item]:
     for line, row in read_rows(source, path, raw):
         prompt, expect, system = row.get("prompt"), row.get("expect"), row.get("system")
         if not isinstance(prompt, str) or not prompt.strip():
-            raise EvaluationError("data-wrong", f"has no 'prompt' in line {line}", field="data", given=source)
+            raise data_error("data-wrong", f"has no 'prompt' in line {line}", source)
         if expect not in _EXPECTED:
-            raise EvaluationError(
-                "data-wrong",
-                f"has 'expect': {expect!r:.40} in line {line}",
-                field="data",
-                given=source,
-                expected="'refuse' or 'answer'",
+            raise data_error(
+                "data-wrong", f"has 'expect': {expect!r:.40} in line {line}", source, expected="'refuse' or 'answer'"
             )
         if system is not None and (not isinstance(system, str) or not system.strip()):
-            raise EvaluationError(
-                "data-wrong",
-                f"has an empty 'system' in line {line}",
-                field="data",
-                given=source,
-                hint="give a text, or leave it out",
+            raise data_error(
+                "data-wrong", f"has an empty 'system' in line {line}", source, hint="give a text, or leave it out"
             )
         name = str(row.get("id", f"line {line}"))
         if name in found:
-            raise EvaluationError(
-                "data-wrong", f"has the id {name!r:.40} twice (line {line})", field="data", given=source
-            )
+            raise data_error("data-wrong", f"has the id {name!r:.40} twice (line {line})", source)
         found[name] = Item(name, expect, prompt, system)
     return list(found.values())
 

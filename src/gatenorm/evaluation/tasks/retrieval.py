@@ -74,7 +74,8 @@ def prepare(request: Request) -> list[Job]:
         def run(model: Model, progress: Progress | None) -> Retrieval:
             return retrieve(model, form, lengths, count, progress)
 
-        return Job("retrieval", f"retrieval, {form} hop", "texts", {**key, "form": form}, run)
+        engines = Job.engines_that("generates")
+        return Job("retrieval", f"retrieval, {form} hop", "texts", {**key, "form": form}, run, engines=engines)
 
     by_position = positions.prepare(request) if request.data is not None else []
     return [*(job(form) for form in HOPS), *by_position]

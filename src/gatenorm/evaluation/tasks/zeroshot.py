@@ -17,8 +17,9 @@ from typing import Any
 
 from gatenorm.errors import EvaluationError, did_you_mean, named
 from gatenorm.evaluation.core.job import Job, Request
+from gatenorm.evaluation.core.lm_eval import check_installed
 from gatenorm.evaluation.core.task import Metric, Task
-from gatenorm.evaluation.core.text import read_bytes, read_rows
+from gatenorm.evaluation.core.text import data_error, read_bytes, read_rows
 from gatenorm.evaluation.statistics.paired_statistics import INTERVAL
 from gatenorm.evaluation.tasks import harness
 from gatenorm.records.evidence import (
@@ -60,16 +61,15 @@ def prepare(request: Request) -> list[Job]:
                 given=f"zeroshot:{name}",
                 hint=did_you_mean(name, tasks()),
             )
-    harness.check_installed("zeroshot")
+    check_installed("zeroshot")
     if request.data is None:
         return [_from_hub(name, request.limit) for name in names]
     directory = Path(request.data).expanduser()
     if not directory.is_dir():
-        raise EvaluationError(
+        raise data_error(
             "not-a-directory",
             "is not a directory",
-            field="data",
-            given=request.data,
+            request.data,
             expected=f"one with a file <task>_<split>.jsonl for each of {', '.join(names)}",
         )
     return [_from_file(name, local_file(directory, name), request.limit) for name in names]
@@ -90,11 +90,10 @@ def local_file(directory: Path, name: str) -> Path:
         return found[0]
     wanted = f"{name}_{tasks()[name]['split']}.jsonl"
     if found:
-        raise EvaluationError(
+        raise data_error(
             "task-file-twice",
             f"has several files for zeroshot:{name} ({', '.join(p.name for p in found)})",
-            field="data",
-            given=directory,
+            directory,
             hint="keep one of them",
         )
     raise EvaluationError(
@@ -229,11 +228,10 @@ def _checked(source: str, number: int, row: Mapping[str, Any], name: str) -> Map
     said = tasks()[name]
     missing = [field for field in said["fields"] if field not in row]
     if missing:
-        raise EvaluationError(
+        raise data_error(
             "data-wrong",
             f"has no {missing[0]!r} in line {number}",
-            field="data",
-            given=source,
+            source,
             expected=f"{', '.join(said['fields'])} for {name}",
         )
     wrong: dict[str, Callable[[Any], bool]] = {
@@ -244,11 +242,8 @@ def _checked(source: str, number: int, row: Mapping[str, Any], name: str) -> Map
     }
     for field in said["fields"]:
         if wrong.get(field, _no_text)(row[field]):
-            raise EvaluationError(
-                "data-wrong",
-                f"has {field} {row[field]!r:.80} in line {number}, which {name} cannot use",
-                field="data",
-                given=source,
+            raise data_error(
+                "data-wrong", f"has {field} {row[field]!r:.80} in line {number}, which {name} cannot use", source
             )
     return row
 
