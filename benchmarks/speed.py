@@ -25,11 +25,11 @@ from typing import Any
 
 from gatenorm.api import open_model, plan, prune
 from gatenorm.demo.package import MODEL
-from gatenorm.engines import Case, Setting, engine_named
+from gatenorm.engines import Case, Setting, engine_named, threads_at_hand
 from gatenorm.errors import GatenormError
 from gatenorm.exports.registry import Variant
 from gatenorm.records import Evidence
-from gatenorm.speed.measure.bench import Protocol, bench, threads_at_hand
+from gatenorm.speed.measure.bench import Protocol, bench
 from gatenorm.speed.measure.profile_report import profile_model
 from gatenorm.speed.predict.machines import THIS, Machine, machine, with_overheads
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gatenorm.api.opening import ModelLike, open_model
-from gatenorm.engines import Setting, engine_named
+from gatenorm.engines import Setting, engine_named, threads_at_hand
 from gatenorm.errors import EvaluationError, did_you_mean
 from gatenorm.exports.registry import Variant
 from gatenorm.models.loading import check_hardware
@@ -63,7 +63,7 @@ def bench(
     if engine == "transformers":
         check_hardware(device, dtype)
     cases = measuring.cases(lengths, batches, new_tokens, everyone)
-    setting = Setting(cases=cases, device=device, dtype=dtype, threads=threads or measuring.threads_at_hand())
+    setting = Setting(cases=cases, device=device, dtype=dtype, threads=threads or threads_at_hand())
     known = None if machine is None else _machine(machine, setting, overheads=engine == "transformers")
     protocol = measuring.Protocol(rounds, machine=known)
     return measuring.bench(others, timed, setting, protocol, baseline=first, progress=progress)
@@ -98,7 +98,7 @@ def profile(
     layout = open_model(model)
     cases = measuring.cases(lengths, batches, new_tokens, [Variant.of(layout)])
     check_hardware(device, dtype)
-    threads = threads or measuring.threads_at_hand()
+    threads = threads or threads_at_hand()
     setting = Setting(cases=cases, device=device, dtype=dtype, threads=threads, attention=attention)
     return profile_model(layout, setting, rounds, progress)
 

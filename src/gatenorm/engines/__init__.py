@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gatenorm.engines._engine import Continuation, Engine, GreedySession, LikelyContinuation, refuses
-from gatenorm.engines._timing import Case, Setting, SkippedError, TimedSession
+from gatenorm.engines._timing import Case, Setting, SkippedError, TimedSession, threads_at_hand
 from gatenorm.errors import EvaluationError, MissingExtraError
 from gatenorm.extensions import Extension, extension, extensions
 from gatenorm.records.evidence import Sample, Shares
@@ -29,6 +29,7 @@ __all__ = [
     "engines",
     "engines_that",
     "refuses",
+    "threads_at_hand",
 ]
 
 

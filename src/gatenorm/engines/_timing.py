@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -73,3 +74,8 @@ class TimedSession(Protocol):
 
     def close(self) -> None:
         """Free everything; calling it again is harmless."""
+
+
+def threads_at_hand() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

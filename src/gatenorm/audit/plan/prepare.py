@@ -15,7 +15,7 @@ from gatenorm.audit.plan.rankings import PlannedRanking, planned_rankings
 from gatenorm.audit.plan.variants import Budget, budgets
 from gatenorm.audit.run.state import check_directory
 from gatenorm.calibration.sources import HUB
-from gatenorm.engines import engine_named
+from gatenorm.engines import engine_named, threads_at_hand
 from gatenorm.errors import AuditError, MissingExtraError, PlanError, did_you_mean, fields_named, named
 from gatenorm.evaluation.core.text import read_text
 from gatenorm.families import Layout
@@ -24,7 +24,6 @@ from gatenorm.models.architecture import Architecture
 from gatenorm.models.named import language_of, named_text
 from gatenorm.records.audit import NotExamined
 from gatenorm.recovery.settings import OBJECTIVES
-from gatenorm.speed.measure.bench import threads_at_hand
 
 ANY = "any"
 # Matrices of models this small keep one processor busy; a second one mostly waits for it.

@@ -17,9 +17,9 @@ from typing import Any, Protocol
 from gatenorm.audit.plan.config import Run
 from gatenorm.audit.run.job_runner import JobRunner
 from gatenorm.audit.run.jobs import Job, Result
+from gatenorm.engines import threads_at_hand
 from gatenorm.errors import AuditError, MissingExtraError
 from gatenorm.results.hashes import code_sha256
-from gatenorm.speed.measure.bench import threads_at_hand
 
 
 class Executor(Protocol):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from gatenorm.criteria.compute.numpy_backend import NumpyBackend, sum_of_squares
-from gatenorm.errors import CriterionError
+from gatenorm.errors import CriterionError, first_line
 from gatenorm.families import Projection
 
 Float32 = npt.NDArray[np.float32]
@@ -50,14 +50,8 @@ class TorchBackend:
             self._device = torch.device(device)
             torch.zeros(1, device=self._device).item()  # of a meta tensor there is nothing to be had
         except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise CriterionError(
-                "device-unusable",
-                f"cannot be used ({reason})",
-                field="device",
-                given=device,
-                expected="cpu, cuda or cuda:N",
-            ) from None
+            problem, expected = f"cannot be used ({first_line(error)})", "cpu, cuda or cuda:N"
+            raise CriterionError("device-unusable", problem, field="device", given=device, expected=expected) from None
         self._numpy = NumpyBackend()
         self._buffers: dict[str, torch.Tensor] = {}
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from gatenorm.checkpoint.formats.gguf.metadata import read_model
-from gatenorm.engines import Continuation
+from gatenorm.engines import Continuation, threads_at_hand
 from gatenorm.engines.llamacpp.process import LONGEST_WAIT, LlamaCppProcess
 from gatenorm.engines.llamacpp.state import cached_layers
 from gatenorm.errors import EvaluationError, MissingExtraError
@@ -156,8 +156,4 @@ class LlamaCppGreedy:
 def _threads() -> int:
     """As many as OMP_NUM_THREADS allows: llama.cpp's threads wait for each other busily: bad on shared cores."""
     allowed = os.environ.get("OMP_NUM_THREADS", "")
-    return int(allowed) if allowed.isdigit() and int(allowed) else _cores()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(allowed) if allowed.isdigit() and int(allowed) else threads_at_hand()

@@ -11,6 +11,7 @@ from typing import Any
 from gatenorm.checkpoint import open_store
 from gatenorm.engines import Case, Sample, Setting, Shares, SkippedError
 from gatenorm.engines.transformers.profiler import PassTimes, recording
+from gatenorm.errors import first_line
 from gatenorm.families import Layout, detect_layout
 from gatenorm.models import loading, memory
 from gatenorm.models.architecture import Architecture
@@ -193,5 +194,5 @@ def _cache_bytes(cache: Any) -> int:
 
 def _skipped(error: RuntimeError) -> SkippedError:
     if out_of_memory(error):
-        return SkippedError("out of memory: " + str(error).splitlines()[0])
+        return SkippedError(f"out of memory: {first_line(error)}")
     raise error

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from gatenorm.checkpoint import open_store
 from gatenorm.engines import Case, Continuation, Sample, Setting, SkippedError, refuses
+from gatenorm.errors import first_line
 from gatenorm.models import memory
 
 # No process of vLLM's own, which could outlive this one; few lines on stdout, where results belong; nothing sent home.
@@ -202,5 +203,4 @@ def shut_down(llm: Any) -> None:
 
 def _reason(error: Exception) -> str:
     """The line of an error that says what is wrong; vLLM's settings complain in three, of which it is the second."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return next((line.strip() for line in lines if "error, " in line), lines[0])
+    return next((line.strip() for line in str(error).splitlines() if "error, " in line), first_line(error))

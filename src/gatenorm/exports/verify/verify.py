@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from gatenorm.checkpoint import open_store
 from gatenorm.engines import Continuation, Engine, GreedySession, engine_for
-from gatenorm.errors import EvaluationError, GatenormError
+from gatenorm.errors import EvaluationError, GatenormError, first_line
 from gatenorm.exports.registry import form_at
 from gatenorm.exports.verify.gguf_comparison import Compared
 from gatenorm.exports.verify.tolerances import EXACT, Limit, limit_for, tolerated
@@ -203,8 +203,8 @@ def _compare(model: Any, prompt: Sequence[int], found: Continuation, tie: float)
         with torch.inference_mode():
             logits = model(ids, use_cache=False).logits[0, len(prompt) - 1 : len(prompt) - 1 + count].double()
     except (ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise EvaluationError("reference-cannot-run", f"transformers cannot run the reference: {reason}") from error
+        problem = f"transformers cannot run the reference: {first_line(error)}"
+        raise EvaluationError("reference-cannot-run", problem) from error
     expected = logits.log_softmax(-1).numpy()
     if not np.isfinite(expected).all():
         raise EvaluationError("weights-damaged", "the reference computes NaN or infinity: its weights are damaged")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -178,11 +177,6 @@ def check(engine: Engine, variants: Sequence[Variant]) -> None:
                 given=engine.name,
                 expected=f"{' or '.join(engine.reads)} (see gatenorm export)",
             )
-
-
-def threads_at_hand() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def labels_of(variants: Sequence[Variant]) -> list[str]:
