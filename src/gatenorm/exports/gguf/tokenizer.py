@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.checkpoint import TensorStore
+from gatenorm.checkpoint.formats.safetensors.header import is_utf8
 from gatenorm.errors import OutputError
 from gatenorm.exports.gguf.added_tokens import Settings
 from gatenorm.exports.gguf.special_tokens import OWN_SPACES
@@ -124,20 +125,11 @@ def _check(words: Vocabulary, rows: int) -> None:
     if len(set(words.tokens.values())) < len(words.tokens):
         raise OutputError("token-twice", "its tokenizer has one text under two ids, which llama.cpp does not load")
     for text in (*words.tokens.values(), *words.merges):
-        if not _writable(text):
+        if not is_utf8(text):
             raise OutputError(
                 "token-not-utf8",
                 f"its tokenizer has the token {text!r:.60}, half a character that UTF-8 cannot express",
             )
-
-
-def _writable(text: str) -> bool:
-    """Whether it is free of lone surrogates, which JSON can express and UTF-8 cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _adds(words: Vocabulary, special: Mapping[str, int], side: int) -> bool:

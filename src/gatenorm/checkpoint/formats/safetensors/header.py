@@ -37,12 +37,13 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     seen = dict(pairs)
     if len(seen) != len(pairs):
         raise ValueError("a name appears twice")
-    if not all(_encodes(name) for name in seen):
+    if not all(is_utf8(name) for name in seen):
         raise ValueError("a name holds half a surrogate pair")  # which can be neither printed nor written back
     return seen
 
 
-def _encodes(text: str) -> bool:
+def is_utf8(text: str) -> bool:
+    """Whether a text is free of lone surrogates, which JSON can express and UTF-8 cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -82,7 +83,7 @@ def parse_header(read: Callable[[int, int], bytes], size: int, file: str) -> Hea
         raise damaged(f"the header is not the JSON it should be ({error})") from None
 
     metadata = raw.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) and _encodes(v) for v in metadata.values()):
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) and is_utf8(v) for v in metadata.values()):
         raise damaged("__metadata__ does not map strings to strings")
     tensors = [_tensor(name, entry, 8 + length, size, file, damaged) for name, entry in raw.items()]
     tensors.sort(key=lambda t: (t.begin, t.end))
