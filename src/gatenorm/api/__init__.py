@@ -3,6 +3,9 @@
 from gatenorm.api.evaluating import evaluate as evaluate
 from gatenorm.api.exporting import export as export
 from gatenorm.api.exporting import verify as verify
+from gatenorm.api.fitting import FittedPlan as FittedPlan
+from gatenorm.api.fitting import fit as fit
+from gatenorm.api.fitting import unfitted as unfitted
 from gatenorm.api.inspecting import forms as forms
 from gatenorm.api.inspecting import inspect as inspect
 from gatenorm.api.opening import load as load

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gatenorm.api.fitting import FittedPlan, fit, unfitted
 from gatenorm.api.opening import ModelLike, open_model
 from gatenorm.api.scoring import score
 from gatenorm.calibration.sources import Calibration
@@ -15,12 +16,14 @@ from gatenorm.criteria.registry import criterion as criterion_named
 from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import PlanError, named
 from gatenorm.families import family as family_named
+from gatenorm.files import check_new_directory
 from gatenorm.progress import Progress
-from gatenorm.records import ATTENTION, Plan, from_json, read_json
+from gatenorm.records import ATTENTION, REMOVE, Plan, from_json, read_json
 from gatenorm.speed.predict import targets
 from gatenorm.speed.predict.cost_model import Forecast
 from gatenorm.speed.predict.machines import DEFAULT
 from gatenorm.surgery.disk import write_pruned
+from gatenorm.surgery.operation import check_operations
 from gatenorm.surgery.planning import (
     check_count,
     check_kind,
@@ -42,6 +45,7 @@ def plan(
     criterion: str = "gate-norm",
     protect: Sequence[int] = (),
     kind: str = ATTENTION,
+    replace: str = REMOVE,
     family: str | None = None,
     seed: int = 0,
     device: str = "cpu",
@@ -71,18 +75,19 @@ def plan(
         raise PlanError("choice-unclear", problem, expected=f"one of {', '.join(map(named, ways))}")
     layout = open_model(model, family)
     check_kind(kind)
-    chosen = criterion_named(criterion.partition("@")[0])
+    ranking = criterion_named(criterion.partition("@")[0])
     if drop is None and file is None:
-        check_ranks(chosen, kind)
+        check_ranks(ranking, kind)
     why = layout.refusal()
     if why:
         raise PlanError("model-not-prunable", f"this {layout.model_type} model cannot be pruned: {why}")
     if drop is not None:
-        return plan_by_hand(layout, drop, protect, kind)
+        return plan_by_hand(layout, drop, protect, kind, replace)
     if file is not None:
         data = read_json(Path(file), "a plan")
         data.pop("cross_check", None)  # the command line writes it beside the plan
         return plan_from_file(layout, from_json(Plan, data, "a plan"), protect)
+    check_operations(chosen(kind, layout.layers_with(kind)[:1], layout.layers, replace))
     count = layers if layers is not None else count_for_share(share or 0.0, len(layout.layers_with(kind)))
     check_count(layout, count, protect, kind)  # before the scoring, which may take a while
     scores = score(
@@ -95,7 +100,7 @@ def plan(
         calibration=calibration,
         progress=progress,
     )
-    return plan_by_scores(layout, scores, count, protect)
+    return plan_by_scores(layout, scores, count, protect, replace)
 
 
 def smallest_removal(
@@ -137,14 +142,23 @@ def smallest_removal(
     return found
 
 
-def prune(model: ModelLike, out: str | os.PathLike[str], plan: Plan, *, progress: Progress | None = None) -> Path:
+def prune(
+    model: ModelLike, out: str | os.PathLike[str], plan: Plan | FittedPlan, *, progress: Progress | None = None
+) -> Path:
     """Carry a plan out: write the pruned checkpoint as the new directory ``out``, whole or not at all.
+
+    Operations that :func:`gatenorm.fit` has not fitted yet are fitted first, as it does by default.
 
     Raises:
         PlanError: the model must not be pruned.
         OutputError: ``out`` is not empty, lies inside the model, or cannot be written.
+        CalibrationError: as :func:`gatenorm.fit`.
     """
-    write_pruned(open_model(model), plan, Path(out), progress)
+    check_new_directory(Path(out))
+    if isinstance(plan, Plan) and unfitted(plan):
+        plan = fit(model, plan)
+    fitted = plan if isinstance(plan, FittedPlan) else FittedPlan(plan, {})
+    write_pruned(open_model(model), fitted.plan, Path(out), progress, fitted.weights)
     return Path(out)
 
 

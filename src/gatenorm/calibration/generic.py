@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import lzma
 from importlib import resources
 from typing import Literal
@@ -23,6 +24,7 @@ Kind = Literal[
     "other languages",
 ]
 DATA = resources.files(__package__).joinpath("data")
+_FILE = DATA.joinpath("generic.jsonl.xz")
 
 
 class Document(Value, frozen=True, kw_only=True):
@@ -41,10 +43,15 @@ class Document(Value, frozen=True, kw_only=True):
     text: str
 
 
+def mixture_sha256() -> str:
+    """The sha256 of the packaged file, for records."""
+    return hashlib.sha256(_FILE.read_bytes()).hexdigest()
+
+
 def documents() -> list[Document]:
     """Every document of the mixture, about 850,000 characters, the same on every machine.
 
     They are mixed: a stretch of 64 KB holds nearly every kind, in about its share, so the front of the list stands for
     the whole.
     """
-    return msgspec.json.Decoder(Document).decode_lines(lzma.decompress(DATA.joinpath("generic.jsonl.xz").read_bytes()))
+    return msgspec.json.Decoder(Document).decode_lines(lzma.decompress(_FILE.read_bytes()))

@@ -9,34 +9,53 @@ last bit. Memory: a stream ``[batch, tokens, width]`` for each layer at which so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.calibration.block_stand_in import Reached, stand_in
 from gatenorm.calibration.sources import Samples, batches
-from gatenorm.models.forward import blocks_of, inputs, negative_log_likelihood, padded
+from gatenorm.models.forward import blocks_of, inputs, negative_log_likelihood, not_finite, padded
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
-from gatenorm.records import ATTENTION
+from gatenorm.records import ATTENTION, Edit, Edits
+from gatenorm.surgery.operation import Weights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class SharedPrefix:
-    """Called with sets of layers, gives the samples' loss without each of them, in nats per predicted token.
+# For the model before any edit and a batch: the function that gives an edited model's figure for that batch.
+Figure = Callable[[Any, Sequence[Sequence[int]]], Callable[[Any], float]]
 
-    ``kind`` says which of their sublayers go: ``attention``, ``mlp``, or ``block`` for both.
+
+class SharedPrefix:
+    """Called with sets of edits, gives the samples' loss with each of them, in nats per predicted token.
+
+    A set of layers stands for the removal of their sublayers of ``kind``: ``attention``, ``mlp``, or ``block`` for
+    both.
+
+    Args:
+        weights: the tensors of edits whose operation stores some.
+        figure: what is summed in place of the loss; it is called once a batch, before the model is edited.
     """
 
-    def __init__(self, model: Model, samples: Samples, kind: str = ATTENTION):
+    def __init__(
+        self,
+        model: Model,
+        samples: Samples,
+        kind: str = ATTENTION,
+        weights: Mapping[Edit, Weights] | None = None,
+        figure: Figure | None = None,
+    ):
         self._model = model
         self._kind = kind
         self._layout = model.known_layout
         self._samples = samples
+        self._weights = weights or {}
+        self._figure = figure or _loss
 
-    def __call__(self, sets: Sequence[Collection[int]], progress: Progress | None = None) -> list[float]:
+    def __call__(self, sets: Sequence[Collection[int] | Edits], progress: Progress | None = None) -> list[float]:
         """The losses, in the order of ``sets``.
 
         Args:
@@ -45,31 +64,32 @@ class SharedPrefix:
         Raises:
             EvaluationError: logits that are not finite.
         """
-        wanted = [frozenset(one) for one in sets]
-        common = frozenset.intersection(*wanted)
-        begins = {one: min(one - common) for one in wanted if one != common}
+        wanted = [one if isinstance(one, Edits) else Edits.of(self._kind, one) for one in sets]
+        common = Edits(set.intersection(*({*one} for one in wanted)))
+        begins = {one: (one - common).layers[0] for one in wanted if one != common}
         at = {*begins.values()} - {0}  # in front of the first block there is nothing to share
         parts = list(batches(self._samples))
         sums, passes = dict.fromkeys(wanted, 0.0), 0
         for batch in parts:
             streams: dict[int, Tensor] = {}
+            figure = self._figure(self._model.module, batch)
             if common in sums:
-                with self._kept(common, at, streams) as model:
-                    sums[common] += negative_log_likelihood(model, batch)
+                with self._kept(common, at, streams) as module:
+                    sums[common] += figure(module)
             elif at:
                 self._run_up_to(max(at), common, at, streams, batch)
             for one in sums:
                 if one != common:
-                    with self._resumed(one, begins[one], streams.get(begins[one])) as model:
-                        sums[one] += negative_log_likelihood(model, batch)
+                    with self._resumed(one, begins[one], streams.get(begins[one])) as module:
+                        sums[one] += figure(module)
                 passes += 1
                 if progress:
                     progress(passes * len(wanted) // (len(sums) * len(parts)), len(wanted))
         return [sums[one] / self._samples.predicted for one in wanted]
 
     @contextmanager
-    def _kept(self, gone: Collection[int], at: Collection[int], streams: dict[int, Tensor]) -> Iterator[Any]:
-        """The model without ``gone``, which leaves in ``streams`` what enters the blocks ``at``."""
+    def _kept(self, edits: Edits, at: Collection[int], streams: dict[int, Tensor]) -> Iterator[Any]:
+        """The model with ``edits``, which leaves in ``streams`` what enters the blocks ``at``."""
 
         def keep(layer: int) -> Any:
             def hook(_: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
@@ -77,7 +97,7 @@ class SharedPrefix:
 
             return hook
 
-        with self._model.without(gone, self._kind) as less:
+        with self._model.edited(edits, self._weights) as less:
             blocks = list(blocks_of(less.module, self._layout))
             handles = [blocks[layer].register_forward_pre_hook(keep(layer), with_kwargs=True) for layer in at]
             try:
@@ -89,7 +109,7 @@ class SharedPrefix:
     def _run_up_to(
         self,
         last: int,
-        gone: Collection[int],
+        edits: Edits,
         at: Collection[int],
         streams: dict[int, Tensor],
         batch: Sequence[Sequence[int]],
@@ -99,7 +119,7 @@ class SharedPrefix:
         def stop(_: Any, __: Any) -> None:
             raise Reached
 
-        with self._kept(gone, at, streams) as model:
+        with self._kept(edits, at, streams) as model:
             handle = blocks_of(model, self._layout)[last].register_forward_pre_hook(stop)
             try:
                 with torch.inference_mode(), suppress(Reached):
@@ -108,9 +128,9 @@ class SharedPrefix:
                 handle.remove()
 
     @contextmanager
-    def _resumed(self, gone: Collection[int], begin: int, stream: Tensor | None) -> Iterator[Any]:
-        """The model without ``gone``, in which ``stream`` stands in for all that lies in front of block ``begin``."""
-        with self._model.without(gone, self._kind) as less:
+    def _resumed(self, edits: Edits, begin: int, stream: Tensor | None) -> Iterator[Any]:
+        """The model with ``edits``, in which ``stream`` stands in for all that lies in front of block ``begin``."""
+        with self._model.edited(edits, self._weights) as less:
             places = blocks_of(less.module, self._layout)
             before = list(places)[:begin]
             try:
@@ -120,6 +140,33 @@ class SharedPrefix:
             finally:
                 for layer, block in enumerate(before):
                     places[layer] = block
+
+
+def _loss(_: Any, batch: Sequence[Sequence[int]]) -> Callable[[Any], float]:
+    return lambda module: negative_log_likelihood(module, batch)
+
+
+def divergence(module: Any, batch: Sequence[Sequence[int]]) -> Callable[[Any], float]:
+    """``sum KL(p || q)`` over the predicted tokens, ``p`` from the module as it is and ``q`` once it is edited."""
+    import torch
+
+    ids, real = padded(batch)
+    arguments = inputs(ids, real, module.device)
+    counted = real[:, 1:].to(module.device)
+
+    def log_probabilities(edited: Any) -> Tensor:
+        with torch.inference_mode():
+            return edited(**arguments, use_cache=False).logits[:, :-1].float().log_softmax(-1)
+
+    reference = log_probabilities(module)
+
+    def figure(edited: Any) -> float:
+        found = (reference.exp() * (reference - log_probabilities(edited))).sum(-1)[counted].double().sum()
+        if not bool(found.isfinite()):
+            raise not_finite(edited)
+        return float(found)
+
+    return figure
 
 
 def _passing(stream: Tensor | None) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Where the tokens come from that criteria look at: a text, a hub data set, the model itself, or chance."""
+"""Where calibration tokens come from: a text, a hub data set, the packaged mixture, the model itself, or chance."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from gatenorm.calibration.generic import documents, mixture_sha256
 from gatenorm.errors import CalibrationError, EvaluationError, MissingExtraError, fields_named, named
 from gatenorm.evaluation.core.text import Text, read_text
 from gatenorm.evaluation.tasks.perplexity import Protocol, encode
@@ -19,7 +20,9 @@ from gatenorm.records.evidence import TextProtocol
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-SELF, RANDOM, HUB = "self", "random", "hub:"
+SELF, RANDOM, GENERIC, HUB = "self", "random", "generic", "hub:"
+# Sources that need nobody's data: no separator cuts them into documents.
+DATA_FREE = (SELF, RANDOM, GENERIC)
 # Characters a token that are surely enough, so that a few windows of a large text do not cost tokenising all of it.
 _CHARACTERS = 12
 
@@ -29,7 +32,8 @@ class Calibration:
     """Which tokens a criterion looks at.
 
     ``source`` (empty: none yet) is a text file (or ``wikitext2``, ``wikitext2=FILE``), ``self`` for text that the model
-    samples from itself, ``random`` for tokens drawn uniformly from the vocabulary, or ``hub:NAME[:CONFIG[:SPLIT]]`` for
+    samples from itself, ``random`` for tokens drawn uniformly from the vocabulary, ``generic`` for the packaged mixture
+    of public-domain texts, or ``hub:NAME[:CONFIG[:SPLIT]]`` for
     a data set of the hub with a column ``text``. ``samples`` windows of ``length`` tokens are taken from the front of a
     text; with a ``separator``, that many documents, each cut at ``length`` and padded in its batch. ``seed`` is that of
     ``self`` and ``random``; ``batch_size`` counts samples, and decides what ``self`` draws.
@@ -52,7 +56,7 @@ class Calibration:
             raise CalibrationError(
                 "documents-empty", "is empty", field="documents", expected="a separator, such as '<|endoftext|>'"
             )
-        if self.drawn and self.separator is not None:
+        if self.source in DATA_FREE and self.separator is not None:
             raise CalibrationError(
                 "documents-unused",
                 "is about a text",
@@ -62,13 +66,13 @@ class Calibration:
 
     @property
     def drawn(self) -> bool:
-        """Whether the tokens are drawn and nobody's data is needed."""
+        """Whether the tokens are drawn, so that a seed decides them."""
         return self.source in (SELF, RANDOM)
 
 
 def with_source(calibration: Calibration, source: str) -> Calibration:
     """The same calibration on other tokens; what is about texts alone is left out where tokens are drawn."""
-    return replace(calibration, source=source, separator=None if source in (SELF, RANDOM) else calibration.separator)
+    return replace(calibration, source=source, separator=None if source in DATA_FREE else calibration.separator)
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,50 @@ def random_samples(calibration: Calibration, config: Any, opening: int | None) -
         for _ in range(calibration.samples)
     ]
     return _samples(sequences, {"source": RANDOM, "seed": calibration.seed, "bos": bool(first)}, calibration)
+
+
+def generic_samples(calibration: Calibration, tokenizer: PreTrainedTokenizerBase, config: Any) -> Samples:
+    """Windows of the packaged mixture: the first of every document in order, then the second of every one, and so on.
+
+    Every window so begins as the document does or where its last one ended, and kinds of text take turns.
+
+    Raises:
+        CalibrationError: the mixture holds fewer windows, they are longer than the model takes, or a token lies outside
+            the vocabulary.
+    """
+    _check_length(calibration, config)
+    length, texts = calibration.length, documents()
+    sequences: list[list[int]] = []
+    encoded: list[list[int]] = []
+    turn = 0
+    while len(sequences) < calibration.samples:
+        before = len(sequences)
+        for at, document in enumerate(texts):
+            if len(sequences) == calibration.samples:
+                break
+            if turn == 0:
+                encoded.append(list(tokenizer(document.text, verbose=False)["input_ids"]))
+            window = encoded[at][turn * length : (turn + 1) * length]
+            if len(window) == length:
+                sequences.append(window)
+        if len(sequences) == before and turn:
+            raise CalibrationError(
+                "data-too-short",
+                f"holds {before} windows of {length} tokens",
+                field="samples",
+                given=calibration.samples,
+                expected=f"{before} or fewer with {named('calibration')} {GENERIC}",
+            )
+        turn += 1
+    highest = max(max(window) for window in sequences)
+    if highest >= config.vocab_size:
+        raise CalibrationError(
+            "vocabulary-wrong",
+            f"the tokenizer gives token {highest}, and the model has {config.vocab_size:,}",
+            field="calibration",
+            given=GENERIC,
+        )
+    return _samples(sequences, {"source": GENERIC, "sha256": mixture_sha256()}, calibration)
 
 
 def self_samples(

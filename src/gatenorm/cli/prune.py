@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import Unpack
 
 import typer
@@ -20,6 +22,7 @@ _WAYS = (("layers",), ("share",), ("drop",), ("plan",), ("target_speedup", "max_
 # What the model is run with, by whatever criterion.
 _RUN = ("samples", "length", "documents", "batch_size", "dtype")
 _SCORING = ("criterion", "calibration", *_RUN, "seed", "device")
+_FITTING = ("fit", "fit_samples")
 _FORECAST = ("machine", "context", "batch")
 
 
@@ -35,6 +38,9 @@ def command(
     target_speedup: removal.TargetSpeedup,
     max_cache_gb: removal.MaxCacheGb,
     kind: removal.Kind,
+    replace: removal.Replace,
+    fit: removal.FitSources,
+    fit_samples: removal.FitSamples,
     criterion: ranking.Criterion,
     protect: ranking.Protect,
     cross_check: ranking.CrossCheck,
@@ -44,21 +50,28 @@ def command(
     json: common.Json,
     **how: Unpack[ranking.Tokens],
 ) -> None:
-    """Write MODEL without some of its attention sublayers, MLPs or blocks: a checkpoint that transformers loads."""
+    """Remove or replace attention sublayers, MLPs or blocks of MODEL: writes a checkpoint that transformers loads."""
     from gatenorm import api
+    from gatenorm.calibration.sources import with_source
     from gatenorm.cli.tables.pruning import show
     from gatenorm.files import check_apart, check_new_directory
+    from gatenorm.records import REMOVE
     from gatenorm.surgery.disk import write_pruned
-    from gatenorm.surgery.planning import check_kind
+    from gatenorm.surgery.operation import check_operations
+    from gatenorm.surgery.planning import check_kind, chosen
 
-    _check_choice(given)
+    fits = replace != REMOVE or (plan is not None and _names_replacements(plan))
+    _check_choice(given, fits)
     check_new_directory(out)
     check_kind(kind)
     if cross_check:
         checks.cross_checked(criterion, kind)
     tokens = checks.tokens(how, how["documents"])
     runs = checks.runs_the_model(criterion, tokens, given=how["calibration"] is not None)
-    if not (runs or cross_check):
+    check_operations(chosen(kind, [0], 1, replace))
+    if not fits:
+        _leave_out(given, _FITTING, f"nothing is fitted: {named('replace')} is {REMOVE}")
+    if not (runs or cross_check or fits):
         _leave_out(given, _RUN, f"{criterion} reads weights alone")
     layout = api.open_model(model, how["family"])
     check_apart(out, layout.checkpoint.directory)
@@ -75,7 +88,7 @@ def command(
             kind=kind,
         )
         layers = predicted.count
-    session = checks.session(layout, how) if runs or cross_check else None
+    session = checks.session(layout, how) if runs or cross_check or fits else None
     with console.progress_bar(f"scoring by {criterion}", "steps") as progress:
         made = api.plan(
             session if runs and session else layout,
@@ -86,10 +99,19 @@ def command(
             criterion=criterion,
             protect=protect or (),
             kind=kind,
+            replace=replace,
             seed=how["seed"],
             calibration=tokens if runs else None,
             progress=progress,
         )
+    fitted = api.FittedPlan(made, {})
+    if session and api.unfitted(made):
+        sources = [with_source(tokens, name) for name in fit]
+        with console.progress_bar("fitting", "tokens") as progress:
+            sources = [dataclasses.replace(one, samples=fit_samples) for one in sources]
+            fitted = api.fit(session, made, sources, progress=progress)
+        session.model.release()
+    made = fitted.plan
     checked = None
     if cross_check and session and made.scores:
         with console.progress_bar("cross-check", "tokens") as progress:
@@ -102,14 +124,14 @@ def command(
                 progress=progress,
             )
     with console.progress_bar("writing", "bytes") as progress:
-        written = write_pruned(layout, made, out, progress)
+        written = write_pruned(layout, made, out, progress, fitted.weights)
     for name in written.left_out:
         console.warn(f"{name} is a link out of the checkpoint and was left out: copy it yourself if it belongs there")
     data = to_json(made) | ({"cross_check": to_json(checked)} if checked else {})
     console.deliver(json, data, lambda: show(layout, made, out, written.nbytes, predicted, machine, checked, model))
 
 
-def _check_choice(given: typer.Context) -> None:
+def _check_choice(given: typer.Context, fits: bool) -> None:
     """Refuse more or fewer than one way of choosing, and options that the one asked for does not use.
 
     Raises:
@@ -122,12 +144,24 @@ def _check_choice(given: typer.Context) -> None:
         raise PlanError("removal-choice", f"say once what to remove: by one of {known}; given: {asked}")
     [[first, *_]] = ways
     if first in ("drop", "plan"):
-        _leave_out(given, (*_SCORING, "cross_check"), f"{named(first)} names the layers: nothing is scored")
+        unused = ("criterion", "calibration", "cross_check") if fits else (*_SCORING, "cross_check")
+        _leave_out(given, unused, f"{named(first)} names the layers: nothing is scored")
     if first == "plan":
-        _leave_out(given, ("kind",), f"{named('plan')} says what to remove")
+        _leave_out(given, ("kind", "replace"), f"{named('plan')} says what to remove")
     if first not in _WAYS[-1]:
         targets = " and ".join(named(field) for field in _WAYS[-1])
         _leave_out(given, _FORECAST, f"only {targets} use the cost model")
+
+
+def _names_replacements(plan: Path) -> bool:
+    """Whether a plan file has something to fit. What is wrong with a file is said where the plan is read."""
+    from gatenorm.errors import GatenormError
+    from gatenorm.records import REMOVE, Plan, read_record
+
+    try:
+        return any(edit.operation != REMOVE for edit in read_record(Plan, plan, "a plan").edits)
+    except GatenormError:
+        return False
 
 
 def _leave_out(given: typer.Context, fields: tuple[str, ...], why: str) -> None:

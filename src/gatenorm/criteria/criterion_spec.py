@@ -40,7 +40,11 @@ def criterion_specs(names: Sequence[str], calibration: Calibration) -> list[Crit
         name, at, source = text.partition("@")
         weights_only = isinstance(criterion(name), WeightCriterion)
         if at and (weights_only or not source):
-            expected = "it looks at weights alone" if weights_only else "expected self, random or a text file behind @"
+            expected = (
+                "it looks at weights alone"
+                if weights_only
+                else "expected self, generic, random or a text file behind @"
+            )
             raise CriterionError("criterion-tokens", f"cannot be used: {expected}", field="criterion", given=text)
         tokens = with_source(calibration, source) if at else calibration
         if not weights_only and not tokens.source:

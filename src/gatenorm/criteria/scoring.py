@@ -97,7 +97,7 @@ def calibration_missing(criterion: str) -> CriterionError:
     return CriterionError(
         "calibration-missing",
         f"{criterion} needs tokens to run the model on",
-        hint=f"set {named('calibration')} to a text file, self or random",
+        hint=f"set {named('calibration')} to a text file, self, generic or random",
     )
 
 

@@ -12,10 +12,12 @@ from gatenorm.calibration.layerwise import observe_layer_by_layer
 from gatenorm.calibration.passes import observe
 from gatenorm.calibration.shared_prefix import SharedPrefix
 from gatenorm.calibration.sources import (
+    GENERIC,
     RANDOM,
     SELF,
     Calibration,
     Samples,
+    generic_samples,
     opening_token,
     random_samples,
     self_samples,
@@ -192,6 +194,8 @@ class ScoringSession:
             raise CalibrationError(
                 "no-tokenizer", problem, field="calibration", given=calibration.source, hint="use random or self"
             )
+        if calibration.source == GENERIC:
+            return generic_samples(calibration, tokenizer, model.config)
         return text_samples(calibration, tokenizer, model.config)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gatenorm.records.edit import ATTENTION, Edits, Kind, Layer
+from gatenorm.records.fit import Fit
 from gatenorm.records.identity import ModelIdentity
 from gatenorm.records.scores import Scores
 from gatenorm.records.serialization import Record
@@ -13,7 +14,7 @@ class Plan(Record, frozen=True, tag="gatenorm/plan/1"):
 
     ``edits`` is complete: when a pruned checkpoint is pruned again it holds the old edits and the new ones, and
     ``previous`` is the plan that came before. ``kind`` says what the scores chose among. ``model`` identifies the
-    checkpoint that the plan was made for.
+    checkpoint that the plan was made for. ``fit`` says how the tensors of its fitted operations came about.
     """
 
     model: ModelIdentity
@@ -24,6 +25,7 @@ class Plan(Record, frozen=True, tag="gatenorm/plan/1"):
     previous: Plan | None = None
     version: str = ""
     kind: Kind = ATTENTION
+    fit: Fit | None = None
 
     @property
     def added(self) -> Edits:

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,25 @@ class ExportEntry:
 
     settings: Mapping[str, Any]
     tensors: Mapping[str, str] = field(default_factory=dict)
+
+
+class LeastSquares(Protocol):
+    """What a fitted operation can ask for: solutions for the sublayer's updates ``u`` [width] from its inputs ``x``."""
+
+    def constant(self) -> npt.NDArray[np.float64]:
+        """``c`` [width] with the least ``sum |u - c|^2``."""
+        ...
+
+    def linear(self) -> npt.NDArray[np.float64]:
+        """``A`` [width, width] with the least ``sum |u - A x|^2`` and a ridge."""
+        ...
+
+    def low_rank(self, rank: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """``up`` [width, rank] and ``down`` [rank, width] whose product takes the place of ``A``."""
+        ...
+
+
+Fitted = Mapping[str, npt.NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -66,6 +85,7 @@ class Operation:
         participle: for people, what happened to the sublayer: "removed".
         at_rank: the same operation at a stated rank, which its name then carries (``linear:64``); ``None`` where it has
             none.
+        fit: gives its tensors; ``None`` where they come from elsewhere, or there are none.
         exports: by form, how it is written, or why the form cannot hold it. A form that is not named cannot hold it.
             Without an ``update`` there is nothing to say: every form knows what to do without a sublayer.
     """
@@ -77,6 +97,7 @@ class Operation:
     normed: bool = False
     shapes: Callable[[int], Shapes] = _no_shapes
     at_rank: Callable[[int], Operation] | None = None
+    fit: Callable[[LeastSquares], Fitted] | None = None
     exports: Mapping[str, ExportEntry | str] = field(default_factory=dict)
 
     def cost(self, width: int, itemsize: float) -> Cost:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 from importlib.metadata import version
 
+from msgspec import structs
+
 from gatenorm.errors import PlanError, did_you_mean
 from gatenorm.families import Layout
 from gatenorm.records import ATTENTION, KINDS, MLP, REMOVE, SINGULAR, SUBLAYERS, Edits, Plan, Scores, spans
@@ -134,7 +136,8 @@ def plan_from_file(layout: Layout, plan: Plan, protect: Sequence[int] = ()) -> P
         PlanError: it was made for another checkpoint, or cannot be carried out on this one.
     """
     check_plan(layout, plan)
-    new = plan.edits - layout.edits
+    # Tensors are fitted anew: a plan names those of its operations, and does not hold them.
+    new = Edits(structs.replace(edit, artifact=None) for edit in plan.edits - layout.edits)
     check_edits(layout.layers, layout.edits, new, protect)
     return _compose(layout, new, plan.kind, plan.criterion, plan.scores, {*plan.protect, *protect})
 

@@ -11,6 +11,7 @@ from gatenorm.cli.options.ranking import ranking
 from gatenorm.records.numbers import Count
 
 removal, cost_model = panel("What to remove (one of these)"), panel("Cost model")
+replacement = panel("What takes its place")
 
 Layers = Annotated[int | None, removal("--layers", "Number of weakest sublayers to remove")]
 Share = Annotated[readers.Share | None, removal("--share 0.2|20%", "Share of the sublayers, at least one")]
@@ -28,3 +29,10 @@ Machine = Annotated[str, cost_model("--machine NAME", _MACHINES, "h100-sxm")]
 _CONTEXT = "Context length to predict for, in tokens"
 Context = Annotated[Count | None, cost_model("--context", _CONTEXT, shown="4096 and the model's maximum")]
 Batch = Annotated[Count, cost_model("--batch", "Batch size to predict for", 1)]
+_REPLACE = (
+    "Operation: remove (nothing), constant (the mean of what it added), linear (a fitted map), linear:64 (of rank 64)"
+)
+Replace = Annotated[str, replacement("--replace OPERATION", _REPLACE, "remove")]
+_FIT = "Fit it on these tokens, joined by commas: generic (packaged public-domain text), self, random, a text file"
+FitSources = Annotated[readers.Names, replacement("--fit SOURCES", _FIT, ("generic",), fields="fit")]
+FitSamples = Annotated[Count, replacement("--fit-samples", "Windows of --length tokens from each of them", 128)]

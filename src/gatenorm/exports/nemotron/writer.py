@@ -95,13 +95,9 @@ def read(path: Path) -> Variant:
     config = checkpoint.config
     blocks = config.get("block_configs") or []
     try:
-        if "gatenorm" in config:  # blocks say only what is gone; an attention that computes zero is none that is gone
-            written, zero = Edits.from_json(config["gatenorm"]["edits"]), config["gatenorm"]["zero_attention"]
-            edits = Edits(edit for edit in written if edit.sublayer != ATTENTION or edit.layer not in zero)
-        else:
-            edits = Edits.of(ATTENTION, (i for i, block in enumerate(blocks) if block["attention"]["no_op"]))
-            edits |= Edits.of(MLP, (i for i, block in enumerate(blocks) if block["ffn"]["no_op"]))
-    except (TypeError, KeyError, ValueError):
+        edits = Edits.of(ATTENTION, (i for i, block in enumerate(blocks) if block["attention"]["no_op"]))
+        edits |= Edits.of(MLP, (i for i, block in enumerate(blocks) if block["ffn"]["no_op"]))
+    except (TypeError, KeyError):
         problem = f"{path}/config.json: block_configs do not say what was removed"
         raise EvaluationError("config-wrong", problem) from None
     identity = ModelIdentity(

@@ -1,6 +1,6 @@
 """A constant in a sublayer's place: ``update(x) = value``, the same for every token.
 
-Fitted, it is the mean of what the sublayer adds: the least squares solution among constants.
+Fitted, it is the mean of what the sublayer adds to the residual stream.
 """
 
 from __future__ import annotations
@@ -26,5 +26,6 @@ OPERATION = Operation(
     participle="replaced by a constant",
     update=update,
     shapes=_vector,
+    fit=lambda problem: {"value": problem.constant()},
     exports={"gguf": NO_SUCH_THING, "nemotron-nas": NO_SUCH_THING},
 )

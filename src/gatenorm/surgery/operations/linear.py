@@ -12,7 +12,7 @@ from typing import Any
 
 from gatenorm.errors import PlanError
 from gatenorm.records import ATTENTION
-from gatenorm.surgery.operation import ExportEntry, Operation, Shapes
+from gatenorm.surgery.operation import ExportEntry, Fitted, LeastSquares, Operation, Shapes
 
 
 def update(x: Any, weights: Any) -> Any:
@@ -43,8 +43,12 @@ def at_rank(rank: int) -> Operation:
             )
         return {"down": (rank, width), "up": (width, rank)}
 
+    def fit(problem: LeastSquares) -> Fitted:
+        up, down = problem.low_rank(rank)
+        return {"down": down, "up": up}
+
     low = "its reader knows a full matrix only: fit one with linear, without a rank"
-    return replace(OPERATION, shapes=shapes, exports={"gguf": low, "nemotron-nas": low})
+    return replace(OPERATION, shapes=shapes, fit=fit, exports={"gguf": low, "nemotron-nas": low})
 
 
 OPERATION = Operation(
@@ -55,6 +59,7 @@ OPERATION = Operation(
     normed=True,
     shapes=_full,
     at_rank=at_rank,
+    fit=lambda problem: {"matrix": problem.linear()},
     exports={
         "gguf": ExportEntry({}, {"matrix": "attn_output.weight"}),
         "nemotron-nas": ExportEntry(

@@ -1,0 +1,72 @@
+"""How the tensors of fitted operations came about, and what they were held against."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gatenorm.records.edit import Layer, Sublayer
+from gatenorm.records.serialization import Value
+
+
+class Divergence(Value, frozen=True, kw_only=True):
+    """What an edit does to predictions: the mean ``KL(unedited || edited)`` over held-out tokens, in nats a token.
+
+    Attributes:
+        source: where those tokens come from. The maps judged here were fitted on the other sources only, where there
+            are any.
+        removed: with the sublayers removed.
+        replaced: with the fitted operation in their place.
+    """
+
+    source: str
+    removed: float
+    replaced: float
+
+    @property
+    def better(self) -> bool:
+        """Whether the fitted operation does less damage than removal."""
+        return self.replaced < self.removed
+
+
+class FittedEdit(Value, frozen=True, kw_only=True):
+    """One fitted operation.
+
+    Attributes:
+        operation: what was asked for; ``kept`` is false where removal did less damage, and took its place.
+        ridge: as a share of the mean diagonal of the inputs' second moments; ``None`` where the fit needs none.
+        scale: what the fitted update was multiplied by.
+        unexplained: the share of the updates' squares that is left on held-out tokens; removal leaves 1.
+        divergences: with this one edit alone.
+    """
+
+    layer: Layer
+    sublayer: Sublayer
+    operation: str
+    kept: bool
+    ridge: float | None
+    scale: float
+    unexplained: float
+    divergences: tuple[Divergence, ...]
+
+
+class FitSource(Value, frozen=True, kw_only=True):
+    """Tokens that were looked at: how many were fitted on, how many were held out, and how they came about."""
+
+    name: str
+    tokens: int
+    held_out: int
+    protocol: dict[str, Any]
+
+
+class Fit(Value, frozen=True, kw_only=True):
+    """A fit of all new edits of a plan.
+
+    Attributes:
+        divergences: with all edits together.
+        seconds: of the passes, the solutions and the judgement; drawing the tokens is apart.
+    """
+
+    sources: tuple[FitSource, ...]
+    edits: tuple[FittedEdit, ...]
+    divergences: tuple[Divergence, ...]
+    seconds: float
