@@ -9,6 +9,8 @@ import torch
 from transformers import GenerationConfig
 
 from gatenorm import prune_module
+from gatenorm.engines import LikelyContinuation
+from gatenorm.engines.transformers import Transformers
 from gatenorm.errors import EvaluationError, named
 from gatenorm.evaluation.core.likelihood import continuations, greedy
 from gatenorm.models.forward import not_finite, token_losses
@@ -164,3 +166,14 @@ def test_other_failures_are_not_taken_for_a_lack_of_memory(monkeypatch: pytest.M
     monkeypatch.setattr(subject.module, "forward", forward)
     with pytest.raises(RuntimeError, match="shapes"):
         continuations(subject, [([5], [3])])
+
+
+def test_the_engine_that_a_model_is_open_in_is_asked(monkeypatch: pytest.MonkeyPatch):
+    model = tiny("gpt2")
+    monkeypatch.setattr(Transformers, "generate", lambda _, model, prompts, new_tokens, progress: [[new_tokens]])
+    monkeypatch.setattr(Transformers, "likelihoods", lambda _, model, pairs, progress: [LikelyContinuation(-1.0, True)])
+    assert greedy(model, [[5]], 3) == [[3]]
+    assert continuations(model, [([5], [6])])[0].loglikelihood == -1.0
+    monkeypatch.setattr(model, "engine", "vllm")
+    with refused("engine-unable", "engine"):
+        greedy(model, [[5]], 3)

@@ -14,6 +14,7 @@ from gatenorm import api
 from gatenorm.engines import engine_named
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.statistics import zeroshot_average
 from gatenorm.evaluation.tasks import harness, zeroshot
 from gatenorm.models.model import Model
 from gatenorm.records import Edits
@@ -235,24 +236,24 @@ def result(task: str, **figures: float) -> ZeroShot:
 def test_the_average_says_which_metric_enters_it():
     one = result("boolq", acc=0.6, acc_stderr=0.03)
     two = result("arc_easy", acc=0.4, acc_stderr=0.05, acc_norm=0.5, acc_norm_stderr=0.04)
-    found = zeroshot.average([one, two])
+    found = zeroshot_average.average([one, two])
     assert found is not None
     assert found.numbers()["average"] == pytest.approx(0.55)
     assert found.numbers()["average_stderr"] == pytest.approx(0.025)
     assert found.numbers()["average_acc"] == pytest.approx(0.5)
     assert found.protocol.average == {"boolq": "acc", "arc_easy": "acc_norm"}
-    assert zeroshot.average([one]) is None
+    assert zeroshot_average.average([one]) is None
 
 
 def test_an_average_has_no_standard_error_where_that_of_a_task_is_unknown():
-    found = zeroshot.average([result("a", acc=1.0), result("b", acc=0.5, acc_stderr=0.1)])
+    found = zeroshot_average.average([result("a", acc=1.0), result("b", acc=0.5, acc_stderr=0.1)])
     assert found is not None
     assert found.numbers()["average"] == 0.75
     assert "average_stderr" not in found.numbers()
 
 
 def test_the_average_change_combines_the_tasks():
-    average = zeroshot.average(
+    average = zeroshot_average.average(
         [result("a", acc=0.6, acc_stderr=0.03), result("b", acc=0.4, acc_stderr=0.05)],
     )
     assert average is not None
@@ -268,10 +269,10 @@ def test_the_average_change_combines_the_tasks():
             changes={"acc": found},
         )
 
-    found = zeroshot.average_difference([change("a", -0.1, 0.03), change("b", -0.2, 0.04)], average)
+    found = zeroshot_average.average_difference([change("a", -0.1, 0.03), change("b", -0.2, 0.04)], average)
     assert found is not None
     change_of_average = found.changes["average"]
     assert change_of_average.difference == pytest.approx(-0.15)
     assert change_of_average.low == pytest.approx(-0.15 - 0.025)
     assert change_of_average.high == pytest.approx(-0.15 + 0.025)
-    assert zeroshot.average_difference([change("a", -0.1, 0.03)], average) is None
+    assert zeroshot_average.average_difference([change("a", -0.1, 0.03)], average) is None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from gatenorm.evaluation.statistics.paired_statistics import compare
-from gatenorm.evaluation.tasks.zeroshot import average, average_difference
+from gatenorm.evaluation.statistics.zeroshot_average import averaged
 from gatenorm.records.evidence import Change, Comparison, Evidence, of_type
 
 E = TypeVar("E", bound=Evidence)
@@ -43,15 +43,11 @@ def findings(before: Sequence[Evidence], after: Sequence[Evidence]) -> Findings:
 
     An average over zero-shot tasks is added to the records, and how it changed to the changes.
     """
-    averages = [average(records) for records in (before, after)]
     changes = [
         change
         for e in after
         if (partner := next((b for b in before if b.same_task(e)), None)) is not None
         and (change := compare(partner, e)) is not None
     ]
-    if averages[0] is not None and averages[1] is not None:
-        change = average_difference(changes, averages[1])
-        changes += [change] if change is not None else []
-    both = [(*records, *([found] if found else [])) for records, found in zip((before, after), averages, strict=True)]
-    return Findings(tuple(both[0]), tuple(both[1]), tuple(changes))
+    first, second, changed = averaged(before, after, changes)
+    return Findings((*before, *first), (*after, *second), changed)

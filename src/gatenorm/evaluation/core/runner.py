@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from itertools import chain
 
 import msgspec
 
@@ -12,7 +13,7 @@ from gatenorm.engines import engine_named
 from gatenorm.errors import EvaluationError, OutputError
 from gatenorm.evaluation.core.job import Job, Progress
 from gatenorm.evaluation.statistics.paired_statistics import compare
-from gatenorm.evaluation.tasks import zeroshot
+from gatenorm.evaluation.statistics.zeroshot_average import averaged
 from gatenorm.models.model import Model, check_same_tokenizer
 from gatenorm.records.evidence import Evidence, Measurements
 from gatenorm.results import Fingerprint, ResultStore, versions
@@ -66,17 +67,9 @@ def run(
     if baseline is not None:
         for job in both:
             run_of.pair(job, model, baseline)
-    averages = [zeroshot.average(records) for records in (before, after)]
-    for average in averages:
-        if average is not None:
-            run_of.add(average)
     changes = [change for change in map(compare, before, after) if change is not None]
-    for change in changes:
-        run_of.add(change)
-    if before and averages[1] is not None:
-        change_of_average = zeroshot.average_difference(changes, averages[1])
-        if change_of_average is not None:
-            run_of.add(change_of_average)
+    for record in chain(*averaged(before, after, changes)):
+        run_of.add(record)
     return run_of.records
 
 

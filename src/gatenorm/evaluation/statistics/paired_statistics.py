@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from gatenorm.errors import EvaluationError
 from gatenorm.records import to_json
@@ -19,24 +18,7 @@ Z = 1.959963984540054
 INTERVAL = "95%, items paired; shares: Agresti and Min 2005, else Student's t with the items' own spread"
 
 
-@dataclass(frozen=True)
-class Paired:
-    """A mean difference (second minus first) with its 95% interval.
-
-    For shares, ``won`` and ``lost`` count the items that turned right and wrong, and ``p`` is the exact two-sided
-    probability of a split at least that uneven if both were as likely (McNemar's test).
-    """
-
-    difference: float
-    low: float
-    high: float
-    items: int
-    won: int | None = None
-    lost: int | None = None
-    p: float | None = None
-
-
-def paired_shares(first: Sequence[float], second: Sequence[float]) -> Paired:
+def paired_shares(first: Sequence[float], second: Sequence[float]) -> Change:
     """The difference of two shares of the same items, each item 0 or 1 for either model.
 
     With ``n`` items of which ``b`` turned right and ``c`` wrong the difference is ``(b - c) / n``. The interval adds
@@ -50,26 +32,29 @@ def paired_shares(first: Sequence[float], second: Sequence[float]) -> Paired:
     return from_counts(n, won, lost)
 
 
-def from_counts(items: int, won: int, lost: int) -> Paired:
+def from_counts(items: int, won: int, lost: int) -> Change:
     """As :func:`paired_shares`, where only the numbers of items that turned right and wrong are known."""
     total, b, c = items + 2, won + 0.5, lost + 0.5
     middle = (b - c) / total
     half = Z * math.sqrt(b + c - (b - c) ** 2 / total) / total
     low, high = max(-1.0, middle - half), min(1.0, middle + half)
-    return Paired((won - lost) / items, low, high, items, won, lost, exact(won, lost))
+    difference, p = (won - lost) / items, exact(won, lost)
+    return Change(difference=difference, low=low, high=high, items=items, won=won, lost=lost, p=p)
 
 
-def paired_means(first: Sequence[float], second: Sequence[float], weights: Sequence[float] | None = None) -> Paired:
+def paired_means(first: Sequence[float], second: Sequence[float], weights: Sequence[float] | None = None) -> Change:
     """The difference of two weighted means over the same items, with its interval by :func:`mean_with_error`.
 
     ``D = sum w d / sum w`` with ``d = second - first``; the interval is ``D`` and to both sides ``t`` standard errors,
-    ``t`` the 97.5% point of Student's distribution with n - 1 degrees of freedom. One item alone gives no interval: it
-    is infinite.
+    ``t`` the 97.5% point of Student's distribution with n - 1 degrees of freedom. One item alone gives no
+    interval.
     """
     n = _same_length(first, second)
     mean, error = mean_with_error([b - a for a, b in zip(first, second, strict=True)], weights)
-    half = t_quantile(n - 1) * error if n > 1 else math.inf
-    return Paired(mean, mean - half, mean + half, n)
+    if n == 1:
+        return Change(difference=mean, items=n)
+    half = t_quantile(n - 1) * error
+    return Change(difference=mean, low=mean - half, high=mean + half, items=n)
 
 
 def t_quantile(degrees: int) -> float:
@@ -119,11 +104,6 @@ def exact(won: int, lost: int) -> float:
     return min(1.0, 2 * math.fsum(math.exp(log - n * math.log(2)) for log in logs))
 
 
-def standard_error(values: Sequence[float]) -> float:
-    """Standard error of a mean: the sample's standard deviation (n - 1) over ``sqrt(n)``; infinite for one value."""
-    return mean_with_error(values)[1]
-
-
 def mean_figure(values: Sequence[float]) -> Figure:
     """A mean and, from two values on, its standard error."""
     mean, error = mean_with_error(values)
@@ -157,7 +137,7 @@ def compare(baseline: Evidence, model: Evidence) -> Comparison | None:
             if weights != [after[i].weight for i in ids]:
                 continue  # other tokens
             found = paired_means(first, second, weights)
-        changes[metric] = _change(found)
+        changes[metric] = found
     if not changes:
         return None
     return Comparison(
@@ -176,19 +156,6 @@ def compare(baseline: Evidence, model: Evidence) -> Comparison | None:
             for i in before
             if i in turned
         ),
-    )
-
-
-def _change(found: Paired) -> Change:
-    known = math.isfinite(found.high)
-    return Change(
-        difference=found.difference,
-        items=found.items,
-        low=found.low if known else None,
-        high=found.high if known else None,
-        won=found.won,
-        lost=found.lost,
-        p=found.p,
     )
 
 
