@@ -128,6 +128,7 @@ def test_what_is_no_record_is_refused(kind: str, data: Any) -> None:
 
 
 MAY_BE_MISSING = {
+    "fit",
     "notes",
     "version",
     "seed",

@@ -178,13 +178,13 @@ def _write(
         merged = held_out_loss(_loaded(temporary, settings, together.device), corpus.held_out, settings.batch)
         written = detect_layout(open_store(temporary))
         said = {name: value for name, value in to_json(settings).items() if name not in ("length", "dtype")}
-        evidence = Recovery(
+        evidence = Recovery.of_losses(
+            state.start,
+            state.best["held_out"],
+            merged,
+            parent_loss,
             model=msgspec.structs.replace(written.identity(), name=out.resolve().name),
             edits=layout.edits,
-            nll_before=state.start,
-            nll_after=state.best["held_out"],
-            nll_merged=merged,
-            nll_parent=parent_loss,
             steps=state.step,
             best_step=best,
             tokens=state.step * settings.sequences * together.count * corpus.train.shape[1],

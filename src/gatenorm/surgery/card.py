@@ -132,7 +132,7 @@ def recovered_card(layout: Layout, pruned: str, evidence: Recovery, carried: Seq
         carried: names of the files that were copied along.
     """
     metadata, base, terms = _origin(layout, carried, ["gatenorm", "pruned", *_tags(layout.edits), "recovered"])
-    figures, protocol, data = evidence.numbers(), evidence.protocol, evidence.data
+    protocol, data = evidence.protocol, evidence.data
     learned = "the next token of a text" if protocol.objective == "lm" else "its unpruned parent's predictions"
     origin = f"`{base}`" if base else f"a checkpoint called `{_pruned_from(layout) or protocol.source.name}`"
     return f"""---
@@ -151,7 +151,7 @@ was trained by `gatenorm recover` and is not what pruning alone gives. Adapters 
 | adapters | rank {protocol.rank} on {" and ".join(protocol.targets)} |
 | data | {data.name} (sha256 {data.sha256[:16]}) |
 | steps, tokens | {evidence.best_step} of {evidence.steps}, {evidence.tokens:,} |
-| held-out perplexity | {figures["perplexity_before"]:.4g} pruned, {figures["perplexity_merged"]:.4g} recovered |
+| held-out perplexity | {evidence.perplexity_before:.4g} pruned, {evidence.perplexity_merged:.4g} recovered |
 
 That text is what it was trained for. Measure it on others, and on your own work, before you serve it; whatever was
 checked on the parent, safety and refusals among it, has to be checked again.

@@ -15,15 +15,14 @@ from gatenorm.recovery.study import HELD_OUT, OTHER, TOLERANCE, Study
 def show(recovered: Recovered) -> None:
     """What a recovery won back, and what it took."""
     evidence = recovered.evidence
-    figures = evidence.numbers()
     if recovered.already:
         console.say(f"{recovered.directory} is finished already; this is what was measured:")
     if recovered.record.diverged:
         console.warn(f"the training diverged and was stopped: {recovered.record.diverged}; the best of it was kept")
     windows = evidence.protocol.held_out_windows
     console.say(
-        f"held-out perplexity {figures['perplexity_before']:.4g} pruned, {figures['perplexity_merged']:.4g} recovered"
-        + (f", {figures['perplexity_parent']:.4g} the parent" if "perplexity_parent" in figures else "")
+        f"held-out perplexity {evidence.perplexity_before:.4g} pruned, {evidence.perplexity_merged:.4g} recovered"
+        + (f", {evidence.perplexity_parent:.4g} the parent" if evidence.perplexity_parent is not None else "")
         + f" ({windows} windows of {evidence.protocol.length} tokens)"
     )
     if evidence.won_back is not None:

@@ -64,13 +64,14 @@ class RecoveryProtocol(Protocol, frozen=True, kw_only=True):
 
 
 class Recovery(Evidence, frozen=True, kw_only=True, tag="gatenorm/recovery/1"):
-    """Losses in nats per token on the held-out windows, and how much was trained.
+    """Losses in nats per token on the held-out windows, their perplexities, and how much was trained.
+
+    ``before`` is the pruned model, ``after`` the adapters at their best, ``merged`` the recovered checkpoint as it is
+    stored, ``parent`` the unpruned model, where it was measured.
 
     Attributes:
-        nll_before: of the pruned model.
-        nll_after: of the adapters at their best.
-        nll_merged: of the recovered checkpoint as it is stored.
-        nll_parent: of the unpruned model, where it was measured.
+        won_back: ``(before - merged) / (before - parent)`` of the losses: the share of the log-perplexity that pruning
+            lost that is back; only where the parent was measured and pruning lost anything.
         best_step: of the ``steps`` done, the one whose adapters were kept.
         tokens: that were trained on.
         trainable: parameters of the adapters.
@@ -82,29 +83,33 @@ class Recovery(Evidence, frozen=True, kw_only=True, tag="gatenorm/recovery/1"):
     nll_after: float
     nll_merged: float
     nll_parent: float | None = None
+    perplexity_before: float
+    perplexity_after: float
+    perplexity_merged: float
+    perplexity_parent: float | None = None
+    won_back: float | None = None
     steps: int
     best_step: int
     tokens: int
     trainable: int
 
-    @property
-    def won_back(self) -> float | None:
-        """``(before - merged) / (before - parent)``: the share of the log-perplexity that pruning lost that is back.
-
-        Only where the parent was measured and pruning lost anything.
-        """
-        if self.nll_parent is None or self.nll_before <= self.nll_parent:
-            return None
-        return (self.nll_before - self.nll_merged) / (self.nll_before - self.nll_parent)
+    @classmethod
+    def of_losses(cls, before: float, after: float, merged: float, parent: float | None, **fields: Any) -> Recovery:
+        """The record with these losses; ``fields`` are those that do not follow from them."""
+        losses = {"before": before, "after": after, "merged": merged, "parent": parent}
+        fields |= {f"nll_{name}": loss for name, loss in losses.items()}
+        known = {name: loss for name, loss in losses.items() if loss is not None}
+        fields |= {f"perplexity_{name}": math.exp(min(loss, 700.0)) for name, loss in known.items()}
+        if parent is not None and before > parent:
+            fields["won_back"] = (before - merged) / (before - parent)
+        return cls(**fields)
 
     def same_task(self, other: Evidence) -> bool:
         """Never: trainings are not compared item by item."""
         return False
 
     def numbers(self) -> Mapping[str, float]:
-        stages = {name: getattr(self, f"nll_{name}") for name in ("before", "after", "merged", "parent")}
-        losses = {name: value for name, value in stages.items() if value is not None}
-        found = {f"nll_{name}": value for name, value in losses.items()}
-        found |= {f"perplexity_{name}": math.exp(min(value, 700.0)) for name, value in losses.items()}
-        found |= {} if self.won_back is None else {"won_back": self.won_back}
-        return found | {name: float(getattr(self, name)) for name in ("steps", "best_step", "tokens", "trainable")}
+        stages = ("before", "after", "merged", "parent")
+        names = [f"{figure}_{stage}" for figure in ("nll", "perplexity") for stage in stages]
+        names += ["won_back", "steps", "best_step", "tokens", "trainable"]
+        return {name: float(value) for name in names if (value := getattr(self, name)) is not None}
