@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -60,9 +60,11 @@ class Evidence(Record, frozen=True, kw_only=True):
     """One measurement with everything that is needed to repeat it and to doubt it.
 
     A subclass for each kind of measurement has its figures as fields, a ``protocol`` that says how they were taken, and
-    ``items`` where two models are compared item by item. ``edits`` are those of the model, ``versions`` the software.
+    ``items`` where two models are compared item by item; others are not ``comparable``. ``edits`` are those of the
+    model, ``versions`` the software.
     """
 
+    comparable: ClassVar[bool] = True
     model: ModelIdentity = ModelIdentity(name="", model_type="", layers=0, config_sha256="", files={})
     edits: Edits = Edits()
     data: Data = Data()
@@ -89,13 +91,17 @@ class Evidence(Record, frozen=True, kw_only=True):
         """The numbers of the record by name, the most telling first: for lists that hold any kind of record."""
         return {}
 
+    def known(self, *names: str) -> dict[str, float]:
+        """The numbers in these fields, as far as they are known."""
+        return {name: float(value) for name in names if (value := getattr(self, name)) is not None}
+
     def facts(self) -> Mapping[str, Any]:
         """The protocol's fields that say something."""
         return self.protocol.facts()
 
     def same_task(self, other: Evidence) -> bool:
-        """Whether both are about the same task on the same data."""
-        if type(self) is not type(other):
+        """Whether both are about the same task on the same data, and can be compared item by item."""
+        if type(self) is not type(other) or not self.comparable:
             return False
         mine, theirs = ((e.task, e.data.sha256 or e.data.name) for e in (self, other))
         return mine == theirs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from gatenorm.records.evidence.base import Data, Evidence, Protocol
 from gatenorm.records.identity import ModelIdentity
@@ -77,6 +77,7 @@ class Recovery(Evidence, frozen=True, kw_only=True, tag="gatenorm/recovery/1"):
         trainable: parameters of the adapters.
     """
 
+    comparable: ClassVar[bool] = False
     protocol: RecoveryProtocol
     data: TrainingData
     nll_before: float
@@ -104,12 +105,7 @@ class Recovery(Evidence, frozen=True, kw_only=True, tag="gatenorm/recovery/1"):
             fields["won_back"] = (before - merged) / (before - parent)
         return cls(**fields)
 
-    def same_task(self, other: Evidence) -> bool:
-        """Never: trainings are not compared item by item."""
-        return False
-
     def numbers(self) -> Mapping[str, float]:
         stages = ("before", "after", "merged", "parent")
         names = [f"{figure}_{stage}" for figure in ("nll", "perplexity") for stage in stages]
-        names += ["won_back", "steps", "best_step", "tokens", "trainable"]
-        return {name: float(value) for name in names if (value := getattr(self, name)) is not None}
+        return self.known(*names, "won_back", "steps", "best_step", "tokens", "trainable")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from gatenorm.records.evidence.base import Data, Evidence, Protocol
 from gatenorm.records.machine import Machine
@@ -110,6 +110,7 @@ class Speed(Evidence, frozen=True, kw_only=True, tag="gatenorm/speed/1"):
     a run for every round, ``attention_shares`` a profile of the baseline.
     """
 
+    comparable: ClassVar[bool] = False
     protocol: SpeedProtocol
     data: Data = Data(name="random tokens")
     prefill: PhaseTime = PhaseTime()
@@ -142,10 +143,6 @@ class Speed(Evidence, frozen=True, kw_only=True, tag="gatenorm/speed/1"):
         """One of ``PHASES``."""
         found: PhaseTime = getattr(self, name)
         return found
-
-    def same_task(self, other: Evidence) -> bool:
-        """Never: timings are compared round by round, not item by item."""
-        return False
 
     def facts(self) -> Mapping[str, Any]:
         return {**self.protocol.facts(), **({"skipped": self.skipped} if self.skipped else {})}

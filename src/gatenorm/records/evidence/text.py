@@ -44,14 +44,7 @@ class Perplexity(Evidence, frozen=True, kw_only=True, tag="gatenorm/perplexity/1
     items: tuple[Item, ...] = ()
 
     def numbers(self) -> Mapping[str, float]:
-        return _given(
-            perplexity=self.perplexity,
-            nll=self.nll,
-            tokens=float(self.tokens),
-            word_perplexity=self.word_perplexity,
-            bits_per_byte=self.bits_per_byte,
-            entropy=self.entropy,
-        )
+        return self.known("perplexity", "nll", "tokens", "word_perplexity", "bits_per_byte", "entropy")
 
 
 class Bucket(Value, frozen=True, kw_only=True):
@@ -76,7 +69,3 @@ class Positions(Evidence, frozen=True, kw_only=True, tag="gatenorm/positions/1")
 
     def numbers(self) -> Mapping[str, float]:
         return {bucket.name: bucket.nll for bucket in self.buckets}
-
-
-def _given(**figures: float | None) -> dict[str, float]:
-    return {name: value for name, value in figures.items() if value is not None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -37,6 +37,7 @@ class Verification(Evidence, frozen=True, kw_only=True, tag="gatenorm/verify/1")
         faults: what is beyond the tolerance, one line each; empty when the two agree.
     """
 
+    comparable: ClassVar[bool] = False
     protocol: VerificationProtocol
     data: Data = Data(name="random tokens")
     largest_difference: float
@@ -52,16 +53,10 @@ class Verification(Evidence, frozen=True, kw_only=True, tag="gatenorm/verify/1")
     cached_layers: int | None = None
     faults: tuple[str, ...] = ()
 
-    def same_task(self, other: Evidence) -> bool:
-        """Never: exports are compared with their source, not with each other."""
-        return False
-
     def facts(self) -> Mapping[str, Any]:
         return {**self.protocol.facts(), "faults": list(self.faults)}
 
     def numbers(self) -> Mapping[str, float]:
         named = ("largest_difference", "mean_kl", "tokens", "other_choices", "near_ties", "tensors", "wrong_tensors")
-        figures = {name: getattr(self, name) for name in named}
-        figures |= {f"row_error_{kind}": error for kind, error in self.row_errors.items()}
-        figures |= {name: getattr(self, name) for name in ("texts_cut_differently", "texts", "cached_layers")}
-        return {name: float(value) for name, value in figures.items() if value is not None}
+        errors = {f"row_error_{kind}": error for kind, error in self.row_errors.items()}
+        return self.known(*named) | errors | self.known("texts_cut_differently", "texts", "cached_layers")

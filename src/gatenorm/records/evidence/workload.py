@@ -60,15 +60,7 @@ class Workload(Evidence, frozen=True, kw_only=True, tag="gatenorm/domain/1"):
 
     def numbers(self) -> Mapping[str, float]:
         kl = {"kl": self.kl.value, "kl_stderr": self.kl.stderr, "kl_low": self.kl.low, "kl_high": self.kl.high}
-        losses = {"perplexity": self.perplexity, "baseline_perplexity": self.baseline_perplexity}
-        figures = {
-            **kl,
-            "top1": self.top1,
-            "greedy_agreement": self.greedy_agreement,
-            "greedy_same": self.greedy_same,
-            **losses,
-            "items": float(self.count),
-            "positions": float(self.positions),
-            "references": float(self.references) if self.references else None,
-        }
-        return {name: value for name, value in figures.items() if value is not None}
+        figures = {name: value for name, value in kl.items() if value is not None}
+        figures |= self.known("top1", "greedy_agreement", "greedy_same", "perplexity", "baseline_perplexity")
+        figures |= {"items": float(self.count), "positions": float(self.positions)}
+        return figures | ({"references": float(self.references)} if self.references else {})
