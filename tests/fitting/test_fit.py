@@ -1,0 +1,225 @@
+"""Fitted operations: against naive least squares, in every block shape, on disk as live, never worse than removal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from msgspec import structs
+
+import gatenorm
+from gatenorm.api.fitting import unfitted
+from gatenorm.calibration.passes import observe
+from gatenorm.calibration.sources import Calibration, Samples
+from gatenorm.families import Layout
+from gatenorm.fitting import fit as fitting
+from gatenorm.fitting.moments import MomentObserver, Moments
+from gatenorm.fitting.solve import Problem, solve
+from gatenorm.models.forward import blocks_of
+from gatenorm.records import Edits, to_json
+from gatenorm.records.fit import Divergence
+from tests.analysis.models import SHAPES, layout_of, model_on, naive_streams, samples
+from tests.errors import refused
+from tests.tiny_models import CASES, VOCABULARY, build
+
+TinyModels = Callable[..., Path]
+EDITS = Edits.of("attention", (1, 3), "linear")
+
+
+def moments(module: Any, layout: Layout, given: Samples, edits: Edits = EDITS) -> Any:
+    observer = MomentObserver(layout, edits)
+    observe(module, layout, given, observer)
+    return observer.moments()
+
+
+def kept(module: Any, layout: Layout, given: Samples, layer: int) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and updates of every token, each sequence run alone: ``[tokens, width]`` in float64."""
+    norm = layout.norms["input"]
+    block = blocks_of(module, layout)[layer]
+    streams = naive_streams(module, layout, given.sequences)[layer]
+    entered = torch.cat([one["entered"] for one in streams])
+    with torch.no_grad():
+        x = block.get_submodule(norm)(entered.float()) if norm else entered
+    u = torch.cat([one["with"] - one["without"] for one in streams])
+    return x.double().numpy(), u.double().numpy()
+
+
+# Where a norm stands on the stream itself, the streams behind it do not tell what was added in front of it.
+@pytest.mark.parametrize("name", [name for name in SHAPES if name != "opt-post-norm"])
+@pytest.mark.parametrize("ridge", [1e-4, 0.1])
+def test_a_map_is_that_of_naive_least_squares(name: str, ridge: float, tiny_models: TinyModels):
+    layout, module = layout_of(tiny_models(name)), build(name)
+    given = samples((40, 7, 33, 2, 48))
+    found = moments(module, layout, given)
+    for edit in EDITS:
+        x, u = kept(module, layout, given, edit.layer)
+        m = found[edit]
+        assert m.count == given.tokens == len(x)
+        # Ridge regression as least squares of more rows.
+        rows = np.sqrt(ridge * (x * x).sum() / x.shape[1]) * np.eye(x.shape[1])
+        naive = np.linalg.lstsq(np.vstack([x, rows]), np.vstack([u, np.zeros_like(rows)]), rcond=None)[0].T
+        np.testing.assert_allclose(solve(m, ridge), naive, rtol=1e-3, atol=2e-4 * np.abs(naive).max())
+        np.testing.assert_allclose(m.u / m.count, u.mean(0), rtol=1e-4, atol=1e-6 * np.abs(u).max())
+        left = np.square(u - x @ naive.T).sum() / np.square(u).sum()
+        assert m.unexplained(naive) == pytest.approx(left, rel=1e-3, abs=1e-5)
+        assert m.unexplained_by(u.mean(0)) == pytest.approx(
+            np.square(u - u.mean(0)).sum() / np.square(u).sum(), rel=1e-3
+        )
+
+
+def test_a_map_of_stated_rank_is_the_best_of_its_rank():
+    draw = np.random.default_rng(0)
+    x, u = draw.normal(size=(200, 12)) * np.arange(1, 13), draw.normal(size=(200, 12))
+    m = Moments(200, x.sum(0), u.sum(0), x.T @ x, u.T @ x, float((u * u).sum()))
+    problem = Problem([m], [m])
+    full = problem.linear()
+    for rank in (1, 5, 11):
+        up, down = problem.low_rank(rank)
+        assert (up.shape, down.shape) == ((12, rank), (rank, 12))
+        found = np.square(x @ (full - up @ down).T).sum()
+        # Of all products of that rank, the singular values of what the map makes of the inputs say the least error.
+        assert found == pytest.approx(np.square(np.linalg.svd(x @ full.T)[1][rank:]).sum())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_attention_does_to_single_tokens_is_a_linear_map(name: str, tiny_models: TinyModels):
+    """Alone, a token attends to itself: without biases and an output norm its update is ``Wo Wv x``, which a fit finds.
+
+    The whole model then computes what it did, in every block shape.
+    """
+    layout, module = layout_of(tiny_models(name)), build(name)
+    tokens = tuple((token,) for token in range(VOCABULARY))
+    found = moments(module, layout, Samples(tokens, {}, 64))
+    exact = all(m.unexplained(solve(m, 1e-12)) < 1e-6 for m in found.values())
+    attention = "." + layout.block["attention"][0] + "."
+    biased = any(attention in key and key.endswith(".bias") for key in module.state_dict())
+    assert exact or biased or layout.norms.get("output")
+    if exact:
+        weights = {edit: {"matrix": solve(found[edit], 1e-12).astype(np.float32)} for edit in EDITS}
+        ids = torch.arange(VOCABULARY)[:, None]
+        with torch.no_grad():
+            whole = module(input_ids=ids).logits
+            with model_on(layout, module).edited(EDITS, weights) as edited:
+                torch.testing.assert_close(
+                    edited.module(input_ids=ids, use_cache=False).logits, whole, atol=2e-3, rtol=1e-2
+                )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_written_computes_what_was_judged(name: str, tiny_models: TinyModels, tmp_path: Path):
+    source = tiny_models(name)
+    session = gatenorm.session(source, dtype="float32")
+    plan = gatenorm.plan(source, drop=[0, 2], replace="linear:4")
+    more = gatenorm.plan(source, drop=[1], replace="constant")
+    plan = structs.replace(plan, edits=plan.edits | more.edits)
+    fitted = gatenorm.fit(session, plan, [Calibration("random", 24, 16)])
+    gatenorm.prune(source, tmp_path / "out", fitted)
+    live = session.model.edited_copy(fitted.plan.edits, fitted.weights)
+    written = gatenorm.load(tmp_path / "out", dtype=torch.float32)
+    ids = torch.randint(4, VOCABULARY, (2, 12), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = live.module(input_ids=ids).logits
+        torch.testing.assert_close(written(input_ids=ids).logits, expected, atol=1e-5, rtol=1e-4)
+    assert gatenorm.open_model(tmp_path / "out").edits == fitted.plan.edits
+    by_layer = {one.layer: one for one in fitted.plan.fit.edits}
+    for edit in fitted.plan.edits:
+        assert edit.operation == (by_layer[edit.layer].operation if by_layer[edit.layer].kept else "remove")
+
+
+def test_what_does_more_damage_than_removal_is_shrunk_and_then_removed(
+    tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch
+):
+    session = gatenorm.session(tiny_models("llama-gqa"), dtype="float32")
+    plan = gatenorm.plan(session.layout, drop=[0, 2], replace="linear")
+    harmful = 2
+    true = fitting._weights
+
+    def weights(edit: Any, problem: Problem) -> Any:
+        return {"matrix": true(edit, problem)["matrix"] * (-300 if edit.layer == harmful else 1)}
+
+    monkeypatch.setattr(fitting, "_weights", weights)
+    fitted = gatenorm.fit(session, plan, [Calibration("random", 24, 16), Calibration("self", 24, 16)])
+    kept = {edit.layer: edit.operation for edit in fitted.plan.edits}
+    assert kept[harmful] == "remove"
+    record = {one.layer: one for one in fitted.plan.fit.edits}
+    assert not record[harmful].kept
+    assert record[harmful].scale == 0
+    assert [one.source for one in record[harmful].divergences] == ["random", "self"]
+    if kept[0] == "linear":
+        assert all(one.better for one in record[0].divergences)
+        assert all(one.better for one in fitted.plan.fit.divergences)
+        assert set(fitted.weights) == {edit for edit in fitted.plan.edits if edit.operation == "linear"}
+    else:
+        assert not fitted.weights
+
+
+def test_a_source_is_judged_by_maps_that_have_not_seen_it():
+    draw = np.random.default_rng(1)
+
+    def of(matrix: np.ndarray) -> Moments:
+        x = draw.normal(size=(400, 6))
+        u = x @ matrix.T
+        return Moments(400, x.sum(0), u.sum(0), x.T @ x, u.T @ x, float((u * u).sum()))
+
+    one, other = np.eye(6), -np.eye(6)
+    alike, unlike = Problem([of(one), of(one)], [of(one), of(one)]), Problem([of(one), of(other)], [of(one), of(other)])
+    assert alike.chosen[1] < 1e-3
+    # What holds for one source is wrong for the other: the strongest ridge does the least harm.
+    assert unlike.chosen[0] == 1.0
+    assert unlike.chosen[1] > 1
+    np.testing.assert_allclose(unlike.without(0).linear(), -np.eye(6) / 2, atol=0.05)
+    np.testing.assert_allclose(alike.scaled(0.5).linear(), np.eye(6) / 2, atol=1e-3)
+
+
+def test_bad_input_is_one_line(tiny_models: TinyModels):
+    session = gatenorm.session(tiny_models("llama-gqa"), dtype="float32")
+    layout = session.layout
+
+    def fit(operation: str, *sources: Any) -> None:
+        gatenorm.fit(session, gatenorm.plan(layout, drop=[1], replace=operation), sources)
+
+    with refused("fit-tokens-too-few", "fit"):
+        fit("linear", Calibration("random", 2, 16))
+    with refused("fit-source-twice", "fit"):
+        fit("linear", Calibration("random", 20, 16), Calibration("random", 30, 16))
+    with refused("fit-source-missing", "fit"):
+        fit("linear")
+    with refused("rank-out-of-range", "rank"):
+        fit("linear:64", Calibration("random", 20, 16))
+    with refused("rank-wrong", "operation"):
+        fit("linear:0", Calibration("random", 20, 16))
+    with refused("rank-unused", "operation"):
+        fit("constant:3", Calibration("random", 20, 16))
+    with refused("operation-unknown", "operation"):
+        fit("linaer", Calibration("random", 20, 16))
+    session.module.model.layers[1].self_attn.o_proj.weight.data.fill_(float("nan"))
+    with refused("moments-not-finite"):
+        fit("linear", Calibration("random", 20, 16))
+
+
+def test_memory_is_stated_beforehand(tiny_models: TinyModels):
+    layout = layout_of(tiny_models("llama-gqa"))
+    assert MomentObserver.nbytes(layout, EDITS) == 2 * 2 * 8 * 64 * 64
+
+
+def test_a_plan_file_is_fitted_again(tiny_models: TinyModels, tmp_path: Path):
+    """A plan names its operations and does not hold their tensors."""
+    source = tiny_models("llama-gqa")
+    plan = gatenorm.plan(source, drop=[1], replace="linear")
+    (tmp_path / "plan.json").write_text(json.dumps(to_json(plan)))
+    again = gatenorm.plan(source, file=tmp_path / "plan.json")
+    assert again.edits == plan.edits
+    fitted = gatenorm.fit(source, again, [Calibration("random", 24, 16)])
+    (tmp_path / "fitted.json").write_text(json.dumps(to_json(fitted.plan)))
+    once_more = gatenorm.plan(source, file=tmp_path / "fitted.json")
+    assert unfitted(once_more).layers == tuple(e.layer for e in fitted.plan.edits if e.operation != "remove")
+
+
+def test_better_is_less_divergence():
+    assert Divergence(source="self", removed=0.2, replaced=0.1).better
+    assert not Divergence(source="self", removed=0.2, replaced=0.2).better
