@@ -101,6 +101,31 @@ def fit(model: Model, edits: Edits, sources: Mapping[str, Samples], progress: Pr
     return FittedEdits(Edits([*weights, *removed]), weights, record)
 
 
+def divergence_of_each(
+    model: Model, edits: Edits, samples: Samples, progress: Progress | None = None
+) -> dict[Edit, float]:
+    """What each edit alone does to predictions: the mean ``KL(unedited || edited)`` on held-out sequences, in nats.
+
+    All are fitted in one pass over seven of eight sequences.
+
+    Args:
+        progress: called with (work done, work in all), in units of a token's pass.
+
+    Raises:
+        CalibrationError, PlanError: as :func:`fit`.
+    """
+    _check(model, edits, {str(samples.protocol.get("source", "the tokens")): samples})
+    parts, work = _split(samples), samples.tokens
+    problems = _problems(model, edits, [parts], progress and (lambda done, _: progress(done, 2 * work)))
+    weights = {edit: _weights(edit, problems[edit]) for edit in edits}
+    figures = SharedPrefix(model, _judged(parts[1]), weights=weights, figure=divergence)
+    found = figures(
+        [Edits([edit]) for edit in edits],
+        progress and (lambda done, total: progress(work + done * work // total, 2 * work)),
+    )
+    return dict(zip(edits, found, strict=True))
+
+
 def _removal(edit: Edit) -> Edit:
     return structs.replace(edit, operation=REMOVE)
 
