@@ -114,7 +114,7 @@ def divergence_of_each(
     Raises:
         CalibrationError, PlanError: as :func:`fit`.
     """
-    _check(model, edits, {str(samples.protocol.get("source", "the tokens")): samples})
+    _check(model, edits, {str(samples.protocol.get("source", "the tokens")): samples}, "calibration")
     parts, work = _split(samples), samples.tokens
     problems = _problems(model, edits, [parts], progress and (lambda done, _: progress(done, 2 * work)))
     weights = {edit: _weights(edit, problems[edit]) for edit in edits}
@@ -134,7 +134,7 @@ def _is_linear(edit: Edit) -> bool:
     return operation_named(edit.operation).normed
 
 
-def _check(model: Model, fitted: Edits, sources: Mapping[str, Samples]) -> None:
+def _check(model: Model, fitted: Edits, sources: Mapping[str, Samples], field: str = "fit") -> None:
     if not sources:
         raise CalibrationError("fit-source-missing", "names no source", field="fit", expected="such as generic")
     width = model.known_layout.width
@@ -148,7 +148,7 @@ def _check(model: Model, fitted: Edits, sources: Mapping[str, Samples]) -> None:
             raise CalibrationError(
                 "fit-tokens-too-few",
                 f"gives {train.tokens:,} tokens to fit on, and a linear map has {width:,} unknowns an output",
-                field="fit",
+                field=field,
                 given=name,
                 expected=f"{width * 8 // 7 + 1:,} tokens or more, better ten times as many",
             )
