@@ -46,12 +46,12 @@ def test_it_holds_many_short_documents(mixture: list[Document]):
 @pytest.mark.parametrize(
     ("kinds", "expected"),
     [
-        (PROSE, 0.45),
+        (PROSE, 0.47),
         (("encyclopaedic",), 0.22),
         (("dialogue",), 0.10),
         (("code", "data"), 0.20),
         (("how-to", "mathematics"), 0.10),
-        (("other languages",), 0.15),
+        (("other languages",), 0.105),
     ],
 )
 def test_every_kind_has_its_share(mixture: list[Document], kinds: tuple[str, ...], expected: float):
@@ -94,7 +94,8 @@ def test_no_source_is_more_than_a_seventh(mixture: list[Document]):
 
 def test_it_speaks_many_languages(mixture: list[Document]):
     languages = {d.language for d in mixture if d.kind == "other languages"}
-    assert languages >= {"de", "fr", "es", "it", "pt", "nl", "la", "ru", "zh", "ja", "ar", "hi", "ko"}
+    # Those of which texts are known to be free: of a declaration in other languages the terms are not stated.
+    assert languages == {"ar", "es", "fr", "la", "ru", "zh"}
     assert {d.language for d in mixture if d.kind == "code"} >= {"c", "python", "javascript", "sql", "shell"}
     assert {d.language for d in mixture if d.kind == "data"} >= {"json", "csv", "html", "markdown", "toml", "css"}
 

@@ -49,7 +49,7 @@ def mixture_sha256() -> str:
 
 
 def documents() -> list[Document]:
-    """Every document of the mixture, about 850,000 characters, the same on every machine.
+    """Every document of the mixture, about 800,000 characters, the same on every machine.
 
     They are mixed: a stretch of 64 KB holds nearly every kind, in about its share, so the front of the list stands for
     the whole.
