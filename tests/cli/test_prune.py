@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gatenorm.cli import main
-from tests.command_line import refused
+from tests.command_line import answer, refused
 
 TinyModels = Callable[..., Path]
 LEFTOVERS = {
@@ -72,3 +72,19 @@ def test_an_output_inside_the_source_is_refused(
     assert "lies inside the model" in capsys.readouterr().err
     assert sorted(model.iterdir()) == before
     assert main([name, str(model), *options, "-o", str(tmp_path / "model-out")]) == 0
+
+
+def test_replaced_sublayers_are_said_to_be_replaced(
+    tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    source, out = tiny_models("llama-gqa"), tmp_path / "out"
+    how = ("--replace", "linear:8", "--fit", "random", "--fit-samples", "24", "--length", "16")
+    said = answer(capsys, "prune", source, "--layers", "2", *how, "-o", out, "--json", tmp_path / "plan.json").out
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    kept = [edit for edit in plan["fit"]["edits"] if edit["kept"]]
+    assert [edit["operation"] for edit in plan["edits"]].count("linear:8") == len(kept)
+    assert "fitted on 336 tokens of random" in said
+    assert "336 tokens of `random`" in (out / "README.md").read_text()
+    if kept:
+        assert "replaced by a linear map" in said
+        assert "(linear:8)" in answer(capsys, "inspect", out).out

@@ -8,6 +8,7 @@ from gatenorm.api.opening import ModelLike, open_model
 from gatenorm.exports.registry import export_forms
 from gatenorm.families import Layout, attention_weights, mlp_modules
 from gatenorm.models.architecture import Architecture
+from gatenorm.records import REMOVE, Edit, Edits
 from gatenorm.records.serialization import Record, Value
 from gatenorm.speed.predict.cost_model import Forecast
 from gatenorm.speed.predict.machines import DEFAULT
@@ -57,6 +58,7 @@ class Inspection(Record, frozen=True, kw_only=True, tag="gatenorm/inspection/1")
     layers: int
     attention_removed_in: tuple[int, ...]
     mlp_removed_in: tuple[int, ...]
+    replaced: tuple[Edit, ...]
     width: int
     heads: int
     kv_heads: int
@@ -106,6 +108,7 @@ def inspect(
     roles, weights, refusal = layout.roles, attention_weights(layout, first), layout.refusal()
     stored = ("qkv", "o") if roles.get("qkv") else ("q", "k", "v", "o")
     prefixes = tuple(p for i in layout.attention_layers for p in layout.removed_with(i))
+    removed = Edits(edit for edit in layout.edits if edit.operation == REMOVE)
     # Files may hold attention alone, of which nothing can be predicted.
     found = predictions(layout, machine, context, batch) if Architecture.of(layout).runs else []
     return Inspection(
@@ -114,8 +117,9 @@ def inspect(
         family_is_assumed=layout.assumed,
         block_shape=layout.shape,
         layers=layout.layers,
-        attention_removed_in=tuple(layout.edits.attention),
-        mlp_removed_in=tuple(layout.edits.mlp),
+        attention_removed_in=removed.attention,
+        mlp_removed_in=removed.mlp,
+        replaced=tuple(layout.edits - removed),
         width=layout.width,
         heads=layout.heads,
         kv_heads=layout.kv_heads,

@@ -48,10 +48,11 @@ def show(records: Sequence[Evidence]) -> None:
 def _perplexity(records: Sequence[Perplexity], changes: Sequence[Comparison]) -> None:
     from rich.text import Text
 
-    from gatenorm.records import spans
+    from gatenorm.records import ATTENTION, REMOVE, spans
 
-    first, mlps = records[0], any(record.edits.mlp for record in records)
-    what = "removed" if mlps else "attention removed in"
+    first, edits = records[0], [edit for record in records for edit in record.edits]
+    plain = all((edit.sublayer, edit.operation) == (ATTENTION, REMOVE) for edit in edits)
+    what = "attention removed in" if plain else "edited"
     table = table_of(f"perplexity on {first.data.name}", "model", what)
     for column in ("perplexity", "change", "a word", "nats/token", "tokens", "seconds"):
         table.add_column(column, justify="right")
@@ -61,7 +62,7 @@ def _perplexity(records: Sequence[Perplexity], changes: Sequence[Comparison]) ->
         change = f"{rises[0].difference:+.2%}" if rises else ""
         table.add_row(
             Text(record.model.name),
-            str(record.edits) if mlps else spans(record.edits.attention),
+            spans(record.edits.attention) if plain else str(record.edits),
             f"{record.perplexity:.4g}",
             change,
             "" if record.word_perplexity is None else f"{record.word_perplexity:.4g}",

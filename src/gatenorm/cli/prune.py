@@ -55,6 +55,7 @@ def command(
     from gatenorm.calibration.sources import with_source
     from gatenorm.cli.tables.pruning import show
     from gatenorm.files import check_apart, check_new_directory
+    from gatenorm.fitting.moments import MomentObserver
     from gatenorm.records import REMOVE
     from gatenorm.surgery.disk import write_pruned
     from gatenorm.surgery.operation import check_operations
@@ -107,8 +108,9 @@ def command(
     fitted = api.FittedPlan(made, {})
     if session and api.unfitted(made):
         sources = [with_source(tokens, name) for name in fit]
-        with console.progress_bar("fitting", "tokens") as progress:
-            sources = [dataclasses.replace(one, samples=fit_samples) for one in sources]
+        sources = [dataclasses.replace(one, samples=fit_samples) for one in sources]
+        memory = console.bytes_for_people(MomentObserver.nbytes(layout, api.unfitted(made)))
+        with console.progress_bar(f"fitting ({memory} of sums)", "tokens") as progress:
             fitted = api.fit(session, made, sources, progress=progress)
         session.model.release()
     made = fitted.plan

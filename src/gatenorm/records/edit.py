@@ -105,10 +105,15 @@ class Edits:
         return Edits({*self} - {*other})
 
     def __str__(self) -> str:
-        """For people: ``blocks 3-5; attention 7; MLP 8, 9``, or ``none``."""
-        blocks = {*self.blocks}
-        parts = [("blocks", blocks), ("attention", {*self.attention} - blocks), ("MLP", {*self.mlp} - blocks)]
-        return "; ".join(f"{name} {spans(layers)}" for name, layers in parts if layers) or "none"
+        """For people: ``blocks 3-5; attention 7; MLP 8, 9; attention 2 (linear)``, or ``none``."""
+        operations = sorted({edit.operation for edit in self}, key=lambda name: (name != REMOVE, name))
+        return "; ".join(part for name in operations for part in self._parts(name)) or "none"
+
+    def _parts(self, operation: str) -> Iterator[str]:
+        alike = Edits(edit for edit in self if edit.operation == operation)
+        blocks, remark = {*alike.blocks}, "" if operation == REMOVE else f" ({operation})"
+        kinds = (("blocks", blocks), ("attention", {*alike.attention} - blocks), ("MLP", {*alike.mlp} - blocks))
+        return (f"{name} {spans(layers)}{remark}" for name, layers in kinds if layers)
 
     def __repr__(self) -> str:
         return f"Edits({list(self._edits)})"

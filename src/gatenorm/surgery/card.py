@@ -10,6 +10,7 @@ from gatenorm.checkpoint import hub_id
 from gatenorm.families import Layout
 from gatenorm.records import Edits, Plan, spans
 from gatenorm.records.evidence import Recovery
+from gatenorm.records.fit import Fit
 from gatenorm.surgery.operation import participles, treatments
 
 _REMOVED = "removed"
@@ -56,7 +57,7 @@ the source.
 
 {(_SCORED if plan.criterion else _NAMED) + _UNMEASURED}
 {terms}
-
+{_fitted(plan.fit) if plan.fit else ""}
 ## Loading
 
 With `pip install 'gatenorm[torch]'`:
@@ -76,6 +77,24 @@ model = AutoModelForCausalLM.from_pretrained("THIS_DIRECTORY", trust_remote_code
 In `config.json` the number of layers counts the attentions that are left, since that is what caches are made for; the
 physical number stands under `gatenorm`. `gatenorm.json` holds the plan.
 {table}"""
+
+
+def _fitted(fit: Fit) -> str:
+    """How the operations came by their tensors, and what they were held against."""
+    tokens = " and ".join(f"{one.tokens:,} tokens of `{one.name}`" for one in fit.sources)
+    removed = spans(one.layer for one in fit.edits if not one.kept)
+    plainly = "" if removed == "none" else f" Removed plainly, as that did less damage: layers {removed}."
+    rows = "\n".join(f"| {one.source} | {one.replaced:.4g} | {one.removed:.4g} |" for one in fit.divergences)
+    return f"""
+## What was fitted
+
+What stands in the place of sublayers was fitted by least squares in one pass of the source over {tokens}.{plainly}
+How far predictions move from the source's on held-out tokens, as mean KL divergence in nats a token:
+
+| tokens | with what was fitted | with plain removal |
+|---|---:|---:|
+{rows}
+"""
 
 
 def _tags(edits: Edits) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from gatenorm.api.inspecting import Inspection, Positions, Prediction
 from gatenorm.cli import console
 from gatenorm.cli.tables import table
-from gatenorm.records import spans
+from gatenorm.records import Edits, spans
 
 
 def show(inspection: Inspection) -> None:
@@ -25,6 +25,8 @@ def _rows(model: Inspection) -> Iterator[tuple[str, str]]:
     yield "attention removed in", spans(model.attention_removed_in)
     if model.mlp_removed_in:
         yield "mlp removed in", spans(model.mlp_removed_in)
+    if model.replaced:
+        yield "replaced", str(Edits(model.replaced))
     yield "width", str(model.width)
     yield "heads", f"{model.heads} query, {model.kv_heads} key/value, {model.head_dim} wide"
     yield "context", "not stated" if model.context is None else str(model.context)

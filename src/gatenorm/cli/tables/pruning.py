@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from gatenorm.cli import console
 from gatenorm.cli.tables.scores import show_cross_check
 from gatenorm.families import Layout
 from gatenorm.records import Plan, spans
+from gatenorm.records.fit import Fit
 from gatenorm.records.rankings import CrossCheck
 from gatenorm.speed.predict.cost_model import Forecast
 from gatenorm.surgery.operation import participles
@@ -26,6 +28,9 @@ def show(
     """What is gone, what that saves, and where other criteria disagree."""
     before = sum(layout.checkpoint.files.values())
     console.say(_removed(layout, plan))
+    if plan.fit is not None:
+        for line in fit_lines(plan.fit):
+            console.say(line)
     cache = f"its key/value cache is {len(plan.added.attention) / len(layout.attention_layers):.1%} smaller"
     console.say(
         f"{out}: {console.bytes_for_people(nbytes)}, {1 - nbytes / before:.1%} less than the source; "
@@ -40,6 +45,20 @@ def show(
     if checked:
         show_cross_check(checked)
     console.say(f"What it costs in quality: gatenorm eval {out} --baseline {model} --data YOUR_TEXT")
+
+
+def fit_lines(fit: Fit) -> Iterator[str]:
+    """What was fitted, on what, and how far predictions move with it and with plain removal."""
+    tokens = " and ".join(f"{one.tokens:,} tokens of {one.name}" for one in fit.sources)
+    yield f"fitted on {tokens}; on held-out ones predictions move by (KL divergence, nats a token):"
+    for one in fit.divergences:
+        yield f"  {one.source}: {one.replaced:.4f} in place, {one.removed:.4f} with plain removal"
+    for scale in sorted({one.scale for one in fit.edits if one.kept} - {1.0}, reverse=True):
+        layers = spans(one.layer for one in fit.edits if one.kept and one.scale == scale)
+        yield f"  layers {layers}: the fitted update is multiplied by {scale:g}, as it did more damage than removal"
+    removed = spans(one.layer for one in fit.edits if not one.kept)
+    if removed != "none":
+        yield f"  layers {removed}: removed plainly, as what was fitted did more damage than removal"
 
 
 def _removed(layout: Layout, plan: Plan) -> str:
