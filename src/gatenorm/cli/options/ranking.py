@@ -46,7 +46,8 @@ Bound = Annotated[bool, ranking("--bound", _BOUND, False)]
 _SELECTION, _HEADS = "Draw the layers that each criterion would remove", "Draw the gate norm of each head"
 SelectionPlot = Annotated[Path | None, common.output("--selection FILE", _SELECTION, check=console.check_plot)]
 HeadsPlot = Annotated[Path | None, common.output("--heads FILE", _HEADS, check=console.check_plot)]
-_SOURCES = "a text file, hub:NAME[:CONFIG[:SPLIT]], self (text that the model samples), generic (packaged public-domain text) or random"
+_OWN = "a text file, hub:NAME[:CONFIG[:SPLIT]]"
+_SOURCES = f"{_OWN}, self (text that the model samples), generic (packaged public-domain text) or random"
 Calibration = Annotated[
     str | None, tokens("--calibration SOURCE", f"Calibration tokens: {_SOURCES}", key="rankings.calibration")
 ]
