@@ -42,6 +42,9 @@ def forward(config: dict[str, Any], tensors: dict[str, torch.Tensor], tokens: to
         if block["ffn"]["no_op"]:
             continue
         normed = norm(x, f"{path}.post_attention_layernorm.weight")
+        if block["ffn"]["replace_with_linear"]:
+            x = x + linear(normed, f"{path}.mlp.linear")
+            continue
         gate, up = (linear(normed, f"{path}.mlp.{p}_proj") for p in ("gate", "up"))
         assert gate.shape[1] == as_readers_compute_it(block["ffn"]["ffn_mult"], config["hidden_size"])
         x = x + linear(gate * gate.sigmoid() * up, f"{path}.mlp.down_proj")

@@ -14,9 +14,11 @@ import gatenorm
 from gatenorm.api import open_model
 from gatenorm.engines import Continuation
 from gatenorm.exports.gguf import writer as gguf
-from gatenorm.exports.registry import Variant
+from gatenorm.exports.registry import Variant, export_form
+from gatenorm.exports.verify.verify import verify
 from gatenorm.models import loading as reference
 from tests.export import gguf_models
+from tests.replaced import write_replaced
 
 pytest.importorskip("gguf")
 llamacpp = pytest.importorskip("gatenorm.engines.llamacpp.greedy")
@@ -177,6 +179,20 @@ def test_llamacpp_computes_what_a_model_without_mlps_and_blocks_computes(
         engine.close()
     variant = Variant.exported(tmp_path / "model.gguf")
     assert (variant.edits, variant.identity.layers) == (layout.edits, layout.layers)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "q8_0"])
+@pytest.mark.parametrize("case", [("middle", (1, 3)), ("first", (0, 2))], ids=lambda case: case[0])
+def test_llamacpp_applies_a_linear_map_in_the_place_of_an_attention(
+    models: Models, case: tuple[str, tuple[int, ...]], dtype: str, tmp_path: Path
+):
+    directory = write_replaced(models("qwen2"), tmp_path / "replaced", case[1], "linear")
+    found = verify(exported(directory, tmp_path / "model.gguf", dtype), open_model(directory), "llamacpp")
+    assert found.faults == ()
+    assert found.cached_layers == open_model(directory).layers - 2
+    assert found.wrong_tensors == 0
+    notes = export_form("gguf").remarks(open_model(directory))
+    assert not [note for note in notes if "zero" in note]
 
 
 def test_a_server_that_is_closed_at_once_stops(models: Models, tmp_path: Path):

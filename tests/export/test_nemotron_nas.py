@@ -22,6 +22,7 @@ from tests import tiny_models
 from tests.export import llama_like_models as models
 from tests.export.llama_like_models import CASES, DROPS, LAYERS
 from tests.export.naive_nemotron import as_readers_compute_it, forward
+from tests.replaced import write_edited
 
 TOKENS = torch.randint(3, models.VOCABULARY, (1, 60), generator=torch.Generator().manual_seed(7))
 BOTH = pytest.mark.parametrize(("name", "drop"), [(name, drop) for name in CASES for drop in DROPS])
@@ -109,6 +110,44 @@ def test_mlps_and_blocks_are_no_ops_too(name: str, tmp_path: Path):
     assert (forward(config, found, ids) - expected).abs().max() < 1e-5 * expected.abs().max()
     variant = Variant.exported(tmp_path / "out")
     assert variant.edits == Edits.of("attention", (3, last)) | Edits.of("mlp", (0, 2, last))
+
+
+EDITS = {
+    "middle": Edits.of("attention", (1, 3), "linear"),
+    "layer 0": Edits.of("attention", (0, 2), "linear") | Edits.of("block", (3,)),
+    "behind a zero attention": Edits.of("attention", (0,)) | Edits.of("attention", (1,), "linear"),
+    "without an MLP": Edits.of("attention", (2,), "linear") | Edits.of("mlp", (2, 4)),
+}
+
+
+@pytest.mark.parametrize("case", EDITS)
+@pytest.mark.parametrize("name", ["llama", "qwen2", "llama-tied"])
+def test_a_linear_map_is_a_block_of_its_own(name: str, case: str, tmp_path: Path):
+    edits = EDITS[case]
+    source = write_edited(models.write(name, tmp_path, ()), tmp_path / "edited", edits)
+    written = export(source, tmp_path / "out")
+    replaced = [edit.layer for edit in edits if edit.operation == "linear"]
+    config, found = read_config(tmp_path / "out"), read_tensors(tmp_path / "out")
+    assert config["num_hidden_layers"] == len(config["block_configs"]) == LAYERS + len(replaced)
+    own = [place for place, block in enumerate(config["block_configs"]) if block["ffn"]["replace_with_linear"]]
+    assert own == [layer + at for at, layer in enumerate(replaced)]
+    stored = read_tensors(source)
+    for place, layer in zip(own, replaced, strict=True):
+        assert torch.equal(
+            found[f"model.layers.{place}.mlp.linear.weight"], stored[f"model.layers.{layer}.self_attn.matrix"]
+        )
+        for which in (place, place + 1):
+            assert config["block_configs"][which]["attention"]["no_op"]
+            assert not [key for key in found if key.startswith(f"model.layers.{which}.self_attn.")]
+    ids = torch.arange(5, 25)
+    with torch.no_grad():
+        expected = gatenorm.load(source, dtype=torch.float64)(ids[None]).logits[0]
+    assert (forward(config, found, ids) - expected).abs().max() < 1e-5 * expected.abs().max()
+    variant = Variant.exported(tmp_path / "out")
+    assert variant.identity.layers == LAYERS
+    assert variant.edits == edits - (Edits.of("attention", (0,)) if case.startswith("behind") else Edits())
+    assert written.engines == ("vLLM", "MLX-LM")
+    assert any("vLLM reads them only where gatenorm is installed" in note for note in written.notes)
 
 
 @BOTH

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from gatenorm.engines.transformers.greedy import TransformersGreedy
 from gatenorm.errors import EvaluationError
 from gatenorm.exports.verify.verify import _Compared, _divergence, _figures, form_of, prompts, verify
 from tests.errors import refused
+from tests.replaced import write_replaced
 
 TinyModels = Callable[..., Path]
 
@@ -34,6 +36,23 @@ def swap(directory: Path, first: str, second: str) -> None:
     tensors = load_file(path)
     tensors[first], tensors[second] = tensors[second].clone(), tensors[first].clone()
     save_file(tensors, path, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("operation", ["linear", "linear:8", "constant"])
+def test_a_directory_with_something_in_the_place_of_attentions_is_held_as_strictly(
+    operation: str, tiny_models: TinyModels, tmp_path: Path
+):
+    source = tiny_models("llama-gqa")
+    replaced = write_replaced(source, tmp_path / "replaced", (0, 2), operation)
+    verdict = verify(replaced, open_model(replaced), tokens=20)
+    assert verdict.faults == ()
+    assert (verdict.largest_difference < 1e-4, verdict.cached_layers) == (True, 2)
+    tensor = "down" if operation == "linear:8" else "value" if operation == "constant" else "matrix"
+    other = shutil.copytree(replaced, tmp_path / "other")
+    swap(other, f"model.layers.0.self_attn.{tensor}", f"model.layers.2.self_attn.{tensor}")
+    assert verify(other, open_model(replaced), tokens=8).faults
+    removed = gatenorm.prune(source, tmp_path / "removed", gatenorm.plan(source, drop=(0, 2)))
+    assert verify(removed, open_model(replaced), tokens=8).faults
 
 
 def test_a_pruned_directory_agrees_with_itself(pruned: Path):
@@ -56,8 +75,6 @@ def test_a_pruned_directory_agrees_with_itself(pruned: Path):
     ],
 )
 def test_a_swapped_tensor_is_found(pruned: Path, tmp_path: Path, first: str, second: str):
-    import shutil
-
     other = tmp_path / "other"
     shutil.copytree(pruned, other)
     swap(other, first, second)
@@ -173,8 +190,6 @@ def test_half_precision_weights_excuse_nothing_where_the_engine_computes_in_floa
 
 
 def test_a_reference_that_computes_nan_is_no_reference(pruned: Path, tmp_path: Path):
-    import shutil
-
     damaged = tmp_path / "damaged"
     shutil.copytree(pruned, damaged)
     tensors = load_file(damaged / "model.safetensors")

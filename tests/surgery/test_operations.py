@@ -32,6 +32,7 @@ from gatenorm.surgery.operation import (
     update_source,
 )
 from gatenorm.surgery.planning import plan_by_hand
+from tests.replaced import weights_of, write_edited
 from tests.surgery.test_saving import python
 from tests.tiny_models import build
 
@@ -114,20 +115,20 @@ def text() -> torch.Tensor:
     return torch.randint(4, 60, (2, 20), generator=torch.Generator().manual_seed(2))
 
 
+GENERATION: tuple[dict[str, Any], ...] = ({}, {"cache_implementation": "static"}, {"use_cache": False})
+
+
+def generated(model: Any, **options: Any) -> torch.Tensor:
+    """Greedy continuations of a batch whose second text is padded on the left."""
+    ids = text()
+    mask = torch.ones_like(ids)
+    ids[1, :5] = mask[1, :5] = 0
+    return model.generate(ids, attention_mask=mask, max_new_tokens=8, do_sample=False, pad_token_id=0, **options)
+
+
 def logits_of(model: Any) -> torch.Tensor:
     with torch.no_grad():
         return model.eval()(input_ids=text()).logits
-
-
-def weights_of(edits: Edits, width: int) -> dict[Edit, dict[str, np.ndarray]]:
-    made = np.random.default_rng(0)
-    return {
-        edit: {
-            name: made.normal(0, 0.1, shape).astype(np.float32)
-            for name, shape in operation_named(edit.operation).shapes(width).items()
-        }
-        for edit in edits
-    }
 
 
 def expected(name: str, edits: Edits, weights: dict[Edit, dict[str, np.ndarray]]) -> Any:
@@ -163,8 +164,7 @@ def test_an_operation_is_stored_and_run_the_same_everywhere(case: str, tiny_mode
     source, edits = tiny_models("llama-gqa"), EDITS[case]
     layout = gatenorm.open_model(source)
     weights = weights_of(edits, layout.width)
-    plan = structs.replace(plan_by_hand(layout, [1]), edits=edits)
-    write_pruned(layout, plan, tmp_path / "out", weights=weights)
+    write_edited(source, tmp_path / "out", edits)
 
     pruned = gatenorm.open_model(tmp_path / "out")
     assert pruned.edits == edits
@@ -179,7 +179,10 @@ def test_an_operation_is_stored_and_run_the_same_everywhere(case: str, tiny_mode
     loaded = gatenorm.load(tmp_path / "out", dtype=torch.float32)
     logits = logits_of(loaded)
     if case != "mixed":
-        torch.testing.assert_close(logits, logits_of(expected("llama-gqa", edits, weights)), atol=1e-5, rtol=1e-4)
+        stock = expected("llama-gqa", edits, weights)
+        torch.testing.assert_close(logits, logits_of(stock), atol=1e-5, rtol=1e-4)
+        for options in GENERATION:
+            assert torch.equal(generated(loaded, **options), generated(stock, **options)), options
 
     live = edit_model(copy.deepcopy(build("llama-gqa")), edits, layout.data, weights=weights)
     torch.testing.assert_close(logits_of(live), logits, atol=1e-5, rtol=1e-4)
@@ -232,8 +235,7 @@ def test_the_cost_of_an_operation_is_counted(tiny_models: Any, tmp_path: Path) -
     assert (each.parameters, each.flops, each.nbytes) == (width**2 + width, 2 * width**2, 4 * (width**2 + width))
     assert foreseen.parameters - removed.parameters == 2 * (each.parameters + norm)
     assert sum(s.flops(1) for s in foreseen.mlp) - sum(s.flops(1) for s in removed.mlp) == 2 * each.flops
-    plan = structs.replace(plan_by_hand(layout, [1]), edits=edits)
-    write_pruned(layout, plan, tmp_path / "out", weights=weights_of(edits, width))
+    write_edited(tiny_models("llama-gqa"), tmp_path / "out", edits)
     counted = Architecture.of(gatenorm.open_model(tmp_path / "out"))
     assert (counted.parameters, counted.mlp) == (foreseen.parameters, foreseen.mlp)
 
@@ -250,8 +252,7 @@ def test_an_export_form_writes_what_the_operation_says_or_why_not() -> None:
 def test_exports_write_the_tensors_and_settings_of_an_operation(tiny_models: Any, tmp_path: Path) -> None:
     layout, edits = gatenorm.open_model(tiny_models("llama-gqa")), Edits.of("attention", (0, 2), LINEAR)
     weights = weights_of(edits, layout.width)
-    plan = structs.replace(plan_by_hand(layout, [1]), edits=edits)
-    write_pruned(layout, plan, tmp_path / "pruned", weights=weights)
+    write_edited(tiny_models("llama-gqa"), tmp_path / "pruned", edits)
     with pytest.raises(GatenormError, match="the form has no way to express it"):
         gatenorm.export(tmp_path / "pruned", "gguf", tmp_path / "pruned.gguf")
     gatenorm.export(tmp_path / "pruned", "nemotron-nas", tmp_path / "nas")

@@ -154,7 +154,7 @@ def forms(model: ModelLike, family: str | None = None) -> tuple[Form, ...]:
     return tuple(
         Form(
             to=target.name,
-            engines=tuple(target.engines),
+            engines=target.engines_for(layout),
             can=not why,
             why_not=why,
             notes=() if why else tuple(target.remarks(layout)),

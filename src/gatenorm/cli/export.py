@@ -38,4 +38,4 @@ def command(
     with console.progress_bar(f"writing {to}", "bytes") as progress:
         written = api.export(model, to, out, dtype=dtype, family=family, progress=progress)
     data = {"to": to, "out": str(out), "bytes": written.nbytes, "notes": list(written.notes)}
-    console.deliver(json, data, lambda: show_export(written, export_form(to).engines, out, model))
+    console.deliver(json, data, lambda: show_export(written, out, model))

@@ -18,15 +18,16 @@ from gatenorm.families import Layout
 from gatenorm.files import check_apart, check_new_directory, check_new_file
 from gatenorm.progress import Progress
 from gatenorm.records import Edits, ModelIdentity
-from gatenorm.surgery.operation import unexportable
+from gatenorm.surgery.operation import engines_reading, unexportable
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: bytes in all, and what whoever serves it should know, one line each."""
+    """What was written: bytes in all, what whoever serves it should know, one line each, and the engines that can."""
 
     nbytes: int
     notes: tuple[str, ...] = ()
+    engines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,10 @@ class Export:
     def remarks(self, layout: Layout) -> list[str]:
         return self._module.remarks(layout)
 
+    def engines_for(self, layout: Layout) -> tuple[str, ...]:
+        """Those of ``engines`` that serve this model."""
+        return engines_reading(layout, self.name, self.engines)
+
     def check_output(self, out: Path) -> None:
         """Refuse an output that would replace or mix with something else, before any work is done.
 
@@ -144,7 +149,8 @@ class Export:
         if reasons:
             problem = f"{layout.checkpoint.name} cannot be written as {self.name}: {'; '.join(reasons)}"
             raise OutputError("not-exportable", problem)
-        return self._module.write(layout, out, dtype=dtype, progress=progress)
+        written = self._module.write(layout, out, dtype=dtype, progress=progress)
+        return replace(written, engines=self.engines_for(layout))
 
     def recognises(self, path: Path) -> bool:
         return hasattr(self._module, "recognises") and self._module.recognises(path)

@@ -31,10 +31,16 @@ class ExportEntry:
 
     ``settings`` are the entries of the block's sublayer, ``tensors`` the form's names for the operation's tensors,
     within the block. The norm that a ``normed`` operation reads is written as that of an attention.
+
+    With ``own_block`` the operation is written in the place of the MLP of a block of its own, in front of what is left
+    of its layer; ``settings`` are those of that MLP, and the norm is its norm. ``engines`` are those of the form that
+    read it; empty for all of them.
     """
 
     settings: Mapping[str, Any]
     tensors: Mapping[str, str] = field(default_factory=dict)
+    own_block: bool = False
+    engines: tuple[str, ...] = ()
 
 
 class LeastSquares(Protocol):
@@ -259,6 +265,12 @@ def export_entries(layout: Layout, form: str, layer: int) -> dict[Sublayer, tupl
             stored = layout.tensor(layer, place(layout.data, edit.sublayer))
             found[edit.sublayer] = entry, {f"{stored}.{own}": name for own, name in entry.tensors.items()}
     return found
+
+
+def engines_reading(layout: Layout, form: str, engines: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of a form's ``engines`` that read what this model has in the place of sublayers."""
+    entries = [entry for layer in layout.edits.layers for entry, _ in export_entries(layout, form, layer).values()]
+    return tuple(name for name in engines if all(name in (entry.engines or engines) for entry in entries))
 
 
 def unexportable(edits: Edits, form: str) -> str | None:

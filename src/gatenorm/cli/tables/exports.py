@@ -25,9 +25,9 @@ def show_forms(forms: Sequence[Form], model: str) -> None:
     console.print_table(rows)
 
 
-def show_export(exported: Exported, engines: Sequence[str], out: Path, model: str) -> None:
+def show_export(exported: Exported, out: Path, model: str) -> None:
     """What was written, and how to verify it."""
-    console.say(f"{out}: {console.bytes_for_people(exported.nbytes)}, for {', '.join(engines)}")
+    console.say(f"{out}: {console.bytes_for_people(exported.nbytes)}, for {', '.join(exported.engines)}")
     console.say_each("note", exported.notes)
     console.say(f"Does it compute the same? gatenorm verify {shlex.quote(str(out))} --against {shlex.quote(model)}")
 

@@ -232,7 +232,7 @@ def _licence(layout: Layout) -> dict[str, str]:
 def _remarks(layout: Layout, words: Tokenizer) -> Iterator[str]:
     yield from words.notes
     layers = written(layout)
-    if layers[0] in layout.edits.attention:
+    if layers[0] in layout.edits.attention and ATTENTION not in export_entries(layout, FORM, layers[0]):
         yield (
             f"layer {layers[0]} keeps one product with a zero {layout.width} x {layout.width} matrix, without which "
             "llama.cpp does not load it; it needs no cache"

@@ -15,7 +15,7 @@ from gatenorm.checkpoint.store import NewWeights, Replacement
 from gatenorm.exports.llama_like import outer, tied
 from gatenorm.families import Layout
 from gatenorm.records import ATTENTION
-from gatenorm.surgery.operation import export_entries
+from gatenorm.surgery.operation import ExportEntry, export_entries
 
 # What the readers round an MLP's width up to.
 MULTIPLE = 256
@@ -35,6 +35,23 @@ class _Module:
     widened: int | None = None
 
 
+@dataclass(frozen=True)
+class Block:
+    """A block to write: what is left of a ``layer`` of the source, or ``apart`` from it what replaced its attention."""
+
+    layer: int
+    apart: tuple[ExportEntry, dict[str, str]] | None = None
+
+
+def blocks(layout: Layout) -> Iterator[Block]:
+    """All of them in their order."""
+    for layer in range(layout.layers):
+        replaced = export_entries(layout, FORM, layer).get(ATTENTION)
+        if replaced is not None and replaced[0].own_block:
+            yield Block(layer, replaced)
+        yield Block(layer)
+
+
 def weight_files(layout: Layout) -> NewWeights:
     """The source's shards in their order with what belongs to each; made-up tensors lie where their layer's MLP lies.
 
@@ -52,18 +69,38 @@ def tensors(layout: Layout, read: bool = True) -> Iterator[Replacement]:
     for part, name in names.items():
         if part != "head" or not tied(layout, read):
             yield _taken(layout, name, outer(layout, part))
-    for layer in range(layout.layers):
-        for module in _mlp_modules(layout) if layer in layout.mlp_layers else ():
-            yield _taken(layout, _name(layer, module), _source(layout, layer, module), module.widened)
-        for _, names in export_entries(layout, FORM, layer).values():
-            for stored, name in names.items():
-                yield _taken(layout, f"model.layers.{layer}.{name}", stored)
-        if layer in layout.attention_layers:
-            yield from _attention(layout, layer)
-        elif (norm := layout.tensor(layer, f"{layout.norms['input']}.weight")) in layout.checkpoint:
-            yield _taken(layout, f"model.layers.{layer}.input_layernorm.weight", norm)
-        elif layer in zero_attention(layout):
-            yield from _zeros(layout, layer)
+    for place, block in enumerate(blocks(layout)):
+        if block.apart is None:
+            yield from _layer(layout, block.layer, place)
+        else:
+            yield from _replacement(layout, block.apart[1], place)
+            yield from _norm(layout, block.layer, place, "post_attention_layernorm")
+
+
+def _layer(layout: Layout, layer: int, place: int) -> Iterator[Replacement]:
+    """What is left of a layer, as the block at ``place``."""
+    for module in _mlp_modules(layout) if layer in layout.mlp_layers else ():
+        yield _taken(layout, _name(place, module), _source(layout, layer, module), module.widened)
+    entries = {key: one for key, one in export_entries(layout, FORM, layer).items() if not one[0].own_block}
+    for _, names in entries.values():
+        yield from _replacement(layout, names, place)
+    if layer in layout.attention_layers:
+        yield from _attention(layout, layer, place)
+    elif ATTENTION in entries:
+        yield from _norm(layout, layer, place, "input_layernorm")
+    elif layer in zero_attention(layout):
+        yield from _zeros(layout, place)
+
+
+def _replacement(layout: Layout, names: dict[str, str], place: int) -> Iterator[Replacement]:
+    for stored, name in names.items():
+        yield _taken(layout, f"model.layers.{place}.{name}", stored)
+
+
+def _norm(layout: Layout, layer: int, place: int, name: str) -> Iterator[Replacement]:
+    """The norm in front of an attention that was replaced, where the operation reads its output."""
+    if (gain := layout.tensor(layer, f"{layout.norms['input']}.weight")) in layout.checkpoint:
+        yield _taken(layout, f"model.layers.{place}.{name}.weight", gain)
 
 
 def zero_attention(layout: Layout) -> tuple[int, ...]:
@@ -112,34 +149,32 @@ def _mlp_modules(layout: Layout) -> list[_Module]:
     ]
 
 
-def _name(layer: int, module: _Module, kind: str = "weight") -> str:
-    return f"model.layers.{layer}.{module.name}.{kind}"
+def _name(place: int, module: _Module, kind: str = "weight") -> str:
+    return f"model.layers.{place}.{module.name}.{kind}"
 
 
 def _source(layout: Layout, layer: int, module: _Module, kind: str = "weight") -> str:
     return layout.tensor(layer, f"{module.source}.{kind}")
 
 
-def _attention(layout: Layout, layer: int) -> Iterator[Replacement]:
+def _attention(layout: Layout, layer: int, place: int) -> Iterator[Replacement]:
     for module in _attention_modules(layout):
         weight = _source(layout, layer, module)
-        yield _taken(layout, _name(layer, module), weight)
+        yield _taken(layout, _name(place, module), weight)
         if not biased(layout) or module.name == "input_layernorm":
             continue
         if (bias := _source(layout, layer, module, "bias")) in layout.checkpoint:
-            yield _taken(layout, _name(layer, module, "bias"), bias)
+            yield _taken(layout, _name(place, module, "bias"), bias)
         else:
             info = layout.checkpoint.spec(weight)
-            yield None, _made_up(_name(layer, module, "bias"), info.dtype, info.shape[:1], _ZERO)
+            yield None, _made_up(_name(place, module, "bias"), info.dtype, info.shape[:1], _ZERO)
 
 
-def _zeros(layout: Layout, layer: int) -> Iterator[Replacement]:
+def _zeros(layout: Layout, place: int) -> Iterator[Replacement]:
     """An attention of zeros in the shapes and types of the first one there is; its norm's gain is 1."""
-    first = layout.attention_layers[0]
-    for _, like in _attention(layout, first):
-        name = like.name.replace(f"layers.{first}.", f"layers.{layer}.", 1)
-        is_gain = name.endswith("input_layernorm.weight")
-        yield None, _made_up(name, like.dtype, like.shape, _ONE.get(like.dtype, _ZERO) if is_gain else _ZERO)
+    for _, like in _attention(layout, layout.attention_layers[0], place):
+        is_gain = like.name.endswith("input_layernorm.weight")
+        yield None, _made_up(like.name, like.dtype, like.shape, _ONE.get(like.dtype, _ZERO) if is_gain else _ZERO)
 
 
 def _made_up(name: str, dtype: str, shape: tuple[int, ...], pattern: bytes) -> NewTensor:

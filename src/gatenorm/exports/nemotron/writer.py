@@ -3,7 +3,11 @@
 vLLM, SGLang, TensorRT-LLM, ExLlamaV3 and MLX-LM read them as they are. Tensors keep Llama's names and the layer numbers
 of the source; ``block_configs`` in ``config.json`` says which blocks have attention, and which an MLP.
 
-Three things are not as in the source. All are exact:
+A linear map in an attention's place becomes a block of its own in front of its layer, with the map in the place of its
+MLP (``replace_with_linear``); the blocks behind it are numbered anew. In an attention's place MLX-LM reads one too, but
+gives it a key/value cache that stays empty, on which its batches and its server fail.
+
+Three more things are not as in the source. All are exact:
 
 * A block's MLP width is not written down but computed by the readers, which round it up to a multiple of 256. An MLP of
   another width is filled up with hidden units whose weights are zero: ``silu(0) * 0 = 0``.
@@ -30,7 +34,7 @@ from gatenorm.families import Layout, Rotary
 from gatenorm.families.family import value
 from gatenorm.files import new_directory, write_json
 from gatenorm.progress import Progress
-from gatenorm.records import ATTENTION, MLP, Edits, ModelIdentity
+from gatenorm.records import ATTENTION, MLP, Edits, ModelIdentity, spans
 from gatenorm.surgery.card import export_card
 from gatenorm.surgery.config import MODELLING_FILE, tokenizer_config
 from gatenorm.surgery.disk import carry_over
@@ -39,6 +43,7 @@ from gatenorm.surgery.operation import export_entries
 SCHEMA = "gatenorm/nemotron-nas/1"
 CONFIGURATION = Path(plugin.__file__).with_name("configuration_decilm.py")
 
+_NO_OP = {"attention": {"no_op": True, "replace_with_linear": False, "n_heads_in_group": None}}
 _WRITTEN = {"config.json", "README.md", CONFIGURATION.name, MODELLING_FILE.name}
 # What transformers takes where config.json names no token; other families take none.
 _SPECIAL_TOKENS = {"llama": {"bos_token_id": 1, "eos_token_id": 2}, "mistral": {"bos_token_id": 1, "eos_token_id": 2}}
@@ -95,15 +100,21 @@ def read(path: Path) -> Variant:
     config = checkpoint.config
     blocks = config.get("block_configs") or []
     try:
-        edits = Edits.of(ATTENTION, (i for i, block in enumerate(blocks) if block["attention"]["no_op"]))
-        edits |= Edits.of(MLP, (i for i, block in enumerate(blocks) if block["ffn"]["no_op"]))
-    except (TypeError, KeyError):
+        if "gatenorm" in config:  # blocks say only what is gone; an attention that computes zero is none that is gone
+            written, zero = Edits.from_json(config["gatenorm"]["edits"]), config["gatenorm"]["zero_attention"]
+            edits = Edits(edit for edit in written if edit.sublayer != ATTENTION or edit.layer not in zero)
+            layers = int(config["gatenorm"]["layers"])
+        else:
+            edits = Edits.of(ATTENTION, (i for i, block in enumerate(blocks) if block["attention"]["no_op"]))
+            edits |= Edits.of(MLP, (i for i, block in enumerate(blocks) if block["ffn"]["no_op"]))
+            layers = len(blocks)
+    except (TypeError, KeyError, ValueError):
         problem = f"{path}/config.json: block_configs do not say what was removed"
         raise EvaluationError("config-wrong", problem) from None
     identity = ModelIdentity(
         name=checkpoint.name,
         model_type=tensors.FORM,
-        layers=len(blocks),
+        layers=layers,
         config_sha256=checkpoint.config_sha256,
         files=checkpoint.files,
         sample_sha256=checkpoint.sample_sha256(),
@@ -119,6 +130,12 @@ def nemotron_config(layout: Layout) -> dict[str, Any]:
     widths = {layer: tensors.widened(tensors.mlp_width(layout, layer)) for layer in layout.mlp_layers}
     attending = {*layout.attention_layers, *tensors.zero_attention(layout)}
     special = _SPECIAL_TOKENS.get(layout.model_type, {})
+    blocks = [
+        _block(layout, block.layer, block.layer in attending, widths.get(block.layer))
+        if block.apart is None
+        else _NO_OP | {"ffn": {**block.apart[0].settings}}
+        for block in tensors.blocks(layout)
+    ]
     return {
         "architectures": ["DeciLMForCausalLM"],
         "model_type": "nemotron-nas",
@@ -126,7 +143,7 @@ def nemotron_config(layout: Layout) -> dict[str, Any]:
         "vocab_size": embedding.shape[0],
         "hidden_size": layout.width,
         "intermediate_size": max(widths.values()),
-        "num_hidden_layers": layout.layers,
+        "num_hidden_layers": len(blocks),
         "num_attention_heads": layout.heads,
         # Said block by block; the models that readers were written for have null here.
         "num_key_value_heads": None,
@@ -143,9 +160,7 @@ def nemotron_config(layout: Layout) -> dict[str, Any]:
         **{key: config.get(key, special.get(key)) for key in ("bos_token_id", "eos_token_id", "pad_token_id")},
         "torch_dtype": STORAGE_TYPES[embedding.dtype].torch,
         "use_cache": True,
-        "block_configs": [
-            _block(layout, layer, layer in attending, widths.get(layer)) for layer in range(layout.layers)
-        ],
+        "block_configs": blocks,
         "gatenorm": {
             "schema": SCHEMA,
             "base_model_type": layout.model_type,
@@ -160,6 +175,12 @@ def _remarks(layout: Layout) -> Iterator[str]:
     width = tensors.mlp_width(layout, layout.mlp_layers[0])
     written, kept = tensors.widened(width), len(layout.attention_layers)
     yield f"start engines with --trust-remote-code: config.json needs {CONFIGURATION.name}, which lies beside it"
+    apart = [block.layer for block in tensors.blocks(layout) if block.apart is not None]
+    if apart:
+        yield (
+            f"what replaced the attention of layers {spans(apart)} is written as blocks of their own, which makes "
+            f"{layout.layers + len(apart)} blocks, numbered anew; vLLM reads them only where gatenorm is installed"
+        )
     if tensors.zero_attention(layout):
         yield (
             "layer 0 has no attention in the source and was written with one that computes zero (exact), since stock "
@@ -184,7 +205,9 @@ def _block(layout: Layout, layer: int, attends: bool, width: int | None) -> dict
     group = layout.heads // layout.kv_heads
     no_linear = {"replace_with_linear": False}
     settings = {
-        sublayer: entry.settings for sublayer, (entry, _) in export_entries(layout, tensors.FORM, layer).items()
+        sublayer: entry.settings
+        for sublayer, (entry, _) in export_entries(layout, tensors.FORM, layer).items()
+        if not entry.own_block
     }
     return {
         "attention": {

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from gatenorm.checkpoint import open_store
 from gatenorm.engines import Continuation, Engine, GreedySession, engine_for
 from gatenorm.errors import EvaluationError, GatenormError, first_line
+from gatenorm.exports.nemotron.tensors import zero_attention
 from gatenorm.exports.registry import form_at
 from gatenorm.exports.verify.gguf_comparison import Compared
 from gatenorm.exports.verify.tolerances import EXACT, Limit, limit_for, tolerated
@@ -277,7 +278,7 @@ def _faults(found: Verification, limit: Limit, layout: Layout) -> list[str]:
     if found.texts_cut_differently:
         faults.append(f"{found.texts_cut_differently} of {found.texts} texts are cut into other tokens")
     # An exported layer 0 may keep an attention that computes zero; no other pruned layer has a cache.
-    spare = int(0 in layout.edits.attention and found.protocol.form == "nemotron-nas")
+    spare = len(zero_attention(layout)) if found.protocol.form == "nemotron-nas" else 0
     kept = len(layout.attention_layers)
     if found.cached_layers is not None and not kept <= found.cached_layers <= kept + spare:
         faults.append(f"the engine keeps a cache for {found.cached_layers} layers, {kept} kept their attention")

@@ -62,8 +62,12 @@ OPERATION = Operation(
     fit=lambda problem: {"matrix": problem.linear()},
     exports={
         "gguf": ExportEntry({}, {"matrix": "attn_output.weight"}),
+        # MLX-LM reads a linear map in the attention's place too, but then expects keys of it: batches fail.
         "nemotron-nas": ExportEntry(
-            {"no_op": False, "replace_with_linear": True}, {"matrix": "self_attn.linear.weight"}
+            {"no_op": False, "replace_with_linear": True},
+            {"matrix": "mlp.linear.weight"},
+            own_block=True,
+            engines=("vLLM", "MLX-LM"),
         ),
     },
 )

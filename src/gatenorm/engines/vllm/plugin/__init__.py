@@ -20,8 +20,8 @@ def register() -> None:
 
     Directories that ``prune`` wrote (``Gatenorm...ForCausalLM``) run in vLLM's Transformers backend, which refuses by
     name the few whose attention does not go through transformers' attention interface. A ``nemotron-nas`` model may
-    begin with a layer without attention. Where vLLM is absent or lacks these classes, nothing is done; doing it again
-    is harmless.
+    begin with a layer without attention, and have a linear map in an MLP's place. Where vLLM is absent or lacks these
+    classes, nothing is done; doing it again is harmless.
     """
     if find_spec("vllm") is None:
         return

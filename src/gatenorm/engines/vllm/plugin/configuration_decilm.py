@@ -15,7 +15,9 @@ class Entry(dict[str, Any]):
     def __getattr__(self, name: str) -> Any:
         if name in self:
             return self[name]
-        raise AttributeError(name)  # engines ask with hasattr for what may be left out
+        # Engines ask with hasattr for what may be left out.
+        linear = ": a linear map takes this place, and vLLM needs gatenorm's plugin to run it"
+        raise AttributeError(name + linear if self.get("replace_with_linear") else name)
 
 
 def _entry(value: Any) -> Any:
