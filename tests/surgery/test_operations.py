@@ -6,6 +6,7 @@ The operations of this test come from another package.
 from __future__ import annotations
 
 import copy
+import pickle
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +33,7 @@ from gatenorm.surgery.operation import (
     update_source,
 )
 from gatenorm.surgery.planning import plan_by_hand
-from tests.replaced import weights_of, write_edited
+from tests.replaced import weights_of, write_edited, write_replaced
 from tests.surgery.test_saving import python
 from tests.tiny_models import build
 
@@ -223,6 +224,18 @@ def without_gatenorm(directory: Path) -> torch.Tensor:
     python(REMOTE, directory, tokens, copied, HF_MODULES_CACHE=str(directory.with_suffix(".modules")))
     assert (copied / "modeling_gatenorm.py").read_text() == (directory / "modeling_gatenorm.py").read_text()
     return torch.load(tokens)
+
+
+@pytest.mark.parametrize("operation", ["linear", "linear:8", "constant"])
+def test_a_replaced_attention_compiles_to_one_graph_and_can_be_pickled(
+    operation: str, tiny_models: Any, tmp_path: Path
+) -> None:
+    model = gatenorm.load(write_replaced(tiny_models("llama-gqa"), tmp_path / "out", (0, 2), operation))
+    expected = logits_of(model)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(text(), use_cache=False).logits, expected, atol=1e-5, rtol=1e-5)
+    assert torch.equal(logits_of(pickle.loads(pickle.dumps(model))), expected)
 
 
 def test_the_cost_of_an_operation_is_counted(tiny_models: Any, tmp_path: Path) -> None:

@@ -98,12 +98,13 @@ class Replacement(nn.Module):
 
     def __init__(self, operation: str, shapes: Mapping[str, Sequence[int]]):
         super().__init__()
-        self.operation = operation
+        # Looked up here, since torch.compile cannot trace the search.
+        self.update = update_of(operation)
         for name, shape in shapes.items():
             self.register_parameter(name, nn.Parameter(torch.zeros(*shape)))
 
     def forward(self, hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
-        return update_of(self.operation)(hidden_states, dict(self.named_parameters()))
+        return self.update(hidden_states, dict(self.named_parameters()))
 
 
 def function_name(operation: str) -> str:
