@@ -1,4 +1,4 @@
-"""A script for any transformers: is each pruned directory its dense model with silent attention and silent MLPs?
+"""A script for any transformers: is each pruned directory its dense model with silent or replaced sublayers?
 
     python silenced_equality.py DIRECTORY CASE ...
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,31 @@ def left_padded(vocabulary: int) -> dict[str, torch.Tensor]:
     mask = torch.ones_like(ids)
     ids[1, :7], mask[1, :7] = 0, 0
     return {"input_ids": ids, "attention_mask": mask}
+
+
+def replace(model: Any, pruned: Any, record: dict[str, Any]) -> None:
+    """Let the dense model's sublayers put out what the operations of the pruned one compute, or zeros."""
+    block, operations = record["block"], record.get("operations", {})
+    layers = model.get_submodule(block["path"])
+    for edit in record["edits"]:
+        if edit["operation"] in operations:
+            weights = {
+                name: pruned.get_parameter(f"{block['path']}.{edit['layer']}.{block['attention'][0]}.{name}")
+                for name in operations[edit["operation"]]["tensors"]
+            }
+            attention = layers[edit["layer"]].get_submodule(block["attention"][0])
+            attention.register_forward_hook(partial(put, weights), with_kwargs=True)
+    record = {**record, "edits": [edit for edit in record["edits"] if edit["operation"] not in operations]}
+    silence(model, record)
+
+
+def put(weights: dict[str, torch.Tensor], _: Any, positional: Any, keywords: dict[str, Any], output: Any) -> Any:
+    x = positional[0] if positional else keywords["hidden_states"]
+    if "value" in weights:
+        x = weights["value"].expand_as(x)
+    for name in ("matrix", "down", "up"):
+        x = x @ weights[name].T if name in weights else x
+    return x, *output[1:]
 
 
 def silence(model: Any, record: dict[str, Any]) -> None:
@@ -58,7 +84,7 @@ def compare(folder: Path) -> dict[str, Any]:
     if not type(pruned).__module__.startswith("transformers_modules."):
         raise RuntimeError(f"{type(pruned).__module__} was loaded, not the code in the directory")
     dense = AutoModelForCausalLM.from_pretrained(folder / "dense").eval()
-    silence(dense, pruned.config.gatenorm)
+    replace(dense, pruned, pruned.config.gatenorm)
     found: dict[str, Any] = {}
     for way, options in WAYS.items():
         try:

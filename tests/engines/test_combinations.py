@@ -22,6 +22,7 @@ from gatenorm.exports.registry import export_form
 from tests.engines.elsewhere import ROOT, TIE, TOKENS, Answer, ask, largest_difference, prompts, python_with
 from tests.export import gguf_models
 from tests.export import llama_like_models as tiny
+from tests.replaced import write_replaced
 
 pytestmark = [pytest.mark.engines, pytest.mark.shared]
 
@@ -33,8 +34,12 @@ RANDOM = {
     "qwen2": "Qwen2 with its biases, MLP width 336",
     "mistral": "Mistral, 1 key head for 4, MLP width 336",
 }
-REMOVED = {"middle layers": (1, 2), "layer 0": (0,), "layer 0 and the last": (0, -1)}
-CELLS = [f"{name}/{removed}" for name in (*TRAINED, *RANDOM) for removed in REMOVED]
+LAYERS = {"middle layers": (1, 2), "layer 0": (0,), "layer 0 and the last": (0, -1)}
+# What takes the place of their attention. Operations that no export form knows are tried once.
+OPERATIONS = {"remove": "nothing", "linear": "linear", "linear:8": "linear:8", "constant": "constant"}
+CELLS = [f"{name}/{layers}/remove" for name in (*TRAINED, *RANDOM) for layers in LAYERS]
+CELLS += [f"{name}/{layers}/linear" for name in (*TRAINED, *RANDOM) for layers in ("middle layers", "layer 0")]
+CELLS += [f"stories3M/middle layers/{operation}" for operation in ("linear:8", "constant")]
 # vLLM's attention on CPUs has no head size below 32; those of stories260K have 8.
 TOO_NARROW = "stories260K"
 
@@ -73,11 +78,11 @@ def pruned(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
         gguf_models.write_tokenizer(gguf_models.CASES["llama3" if name == "llama" else name], place / name)
         sources[name] = place / name
     found = {}
-    for cell in CELLS:
-        name, removed = cell.split("/")
-        layout = gatenorm.open_model(sources[name])
-        drop = [i % layout.layers for i in REMOVED[removed]]
-        found[cell] = gatenorm.prune(layout, place / "cells" / cell, gatenorm.plan(layout, drop=drop))
+    for number, cell in enumerate(CELLS):
+        name, layers, operation = cell.split("/")
+        count = gatenorm.open_model(sources[name]).layers
+        edited = [i % count for i in LAYERS[layers]]
+        found[cell] = write_replaced(sources[name], place / "cells" / str(number), edited, operation)
     return found
 
 
@@ -102,7 +107,7 @@ def asked(way: Way, pruned: dict[str, Path], place: Path) -> Answers:
     written, refused = {}, {}
     for cell, directory in pruned.items():
         try:
-            written[cell] = written_as(way.form, directory, place / "written" / cell)
+            written[cell] = written_as(way.form, directory, place / "written" / directory.name)
         except OutputError as error:
             refused[cell] = Answer(np.empty(0), np.empty(0), 0, (), str(error))
     vocabularies = {cell: vocabulary(directory) for cell, directory in pruned.items()}
@@ -129,13 +134,24 @@ def test_it_computes_what_the_pruned_model_computes(
     way: str, cell: str, answers: Callable[[str], Answers], pruned: dict[str, Path]
 ):
     answer, layout = answers(way)[cell], gatenorm.open_model(pruned[cell])
-    if WAYS[way].package == "vllm" and cell.startswith(TOO_NARROW):
-        assert "head" in answer.refused.lower()
+    reason = refusal(WAYS[way], cell)
+    assert reason in answer.refused
+    if reason:
         return
     assert not answer.refused
     assert difference(answer, pruned[cell]) < LARGEST
-    kept = len(layout.attention_layers)
-    assert answer.cached_layers == kept + (WAYS[way].form == "nemotron-nas" and 0 in layout.edits.attention)
+    zero = WAYS[way].form == "nemotron-nas" and 0 in layout.edits.attention and cell.endswith("remove")
+    assert answer.cached_layers == len(layout.attention_layers) + zero
+
+
+def refusal(way: Way, cell: str) -> str:
+    """What the answer says where this cannot be done; nothing where it can."""
+    name, _, operation = cell.split("/")
+    if operation in ("linear:8", "constant") and way.form != "transformers":
+        return f"has {operation} in place of its attention"
+    if way.package == "vllm" and way.form == "nemotron-nas" and operation == "linear":
+        return "a linear map takes this place, and vLLM needs gatenorm's plugin"
+    return "head_dim" if way.package == "vllm" and name == TOO_NARROW else ""
 
 
 def difference(answer: Answer, directory: Path) -> float:
@@ -168,22 +184,24 @@ def combinations_table(found: dict[str, Answers], pruned: dict[str, Path]) -> st
         "tokens, and all of them for the first token of each prompt.) The tokens are the same until the two most",
         f"likely ones are within {TIE:g}. In brackets: layers with a key/value cache, of all layers. llama.cpp runs",
         "without flash attention, vLLM without the plugin. The trained models are story models with SentencePiece",
-        "tokenizers; the others are tiny random models with byte-level tokenizers.",
+        "tokenizers; the others are tiny random models with byte-level tokenizers. What replaces an attention",
+        "has random weights here.",
         "",
-        "| model | removed | " + " | ".join(way.title for way in WAYS.values()) + " |",
-        "|---|---|" + "---|" * len(WAYS),
+        "| model | attention of | replaced by | " + " | ".join(way.title for way in WAYS.values()) + " |",
+        "|---|---|---|" + "---|" * len(WAYS),
     ]
     for cell in CELLS:
-        name, removed = cell.split("/")
+        name, edited, operation = cell.split("/")
         layers = gatenorm.open_model(pruned[cell]).layers
         told = [said(found[way][cell], pruned[cell], layers) for way in WAYS]
-        lines.append(f"| {RANDOM.get(name, name)} | {removed} | " + " | ".join(told) + " |")
+        heading = (RANDOM.get(name, name), edited, OPERATIONS[operation])
+        lines.append("| " + " | ".join((*heading, *told)) + " |")
     return "\n".join(lines) + "\n"
 
 
 def said(answer: Answer, directory: Path, layers: int) -> str:
     if answer.refused:
-        return "refused: " + " ".join(answer.refused.split()).removeprefix(f"vLLM cannot load {directory}: ")[:160]
+        return "refused: " + " ".join(answer.refused.split()).rpartition(" cannot be written as ")[2][:160]
     return f"{difference(answer, directory):.0e} ({answer.cached_layers} of {layers})"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from gatenorm.models import loading as runtime
 from tests.engines.asked import TEXT
 from tests.engines.elsewhere import ask, largest_difference, prompts, python_with
 from tests.export import llama_like_models as tiny
+from tests.replaced import write_replaced
 
 pytestmark = pytest.mark.engines
 
@@ -71,6 +74,32 @@ def test_trained_models_continue_as_they_did(name: str, trained_answers: dict[st
     assert largest_difference(answer, source, asked) < 1e-3
     tokenizer = runtime.load_tokenizer(source)
     assert answer.cut == tuple(tokenizer(TEXT, add_special_tokens=False)["input_ids"])
+
+
+BATCH = """
+import sys
+from mlx_lm import batch_generate, generate, load
+
+model, tokenizer = load(sys.argv[1], tokenizer_config={"trust_remote_code": True})
+texts = ["Once upon a time", "The dog", "One day, a little girl named Lily found a needle in her room. She"]
+one_at_a_time = [generate(model, tokenizer, tokenizer.encode(text), max_tokens=24) for text in texts]
+together = batch_generate(model, tokenizer, [tokenizer.encode(text) for text in texts], max_tokens=24)
+assert together.texts == one_at_a_time, (together.texts, one_at_a_time)
+assert all(one_at_a_time)
+"""
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("layers", [(1, 4), (0, 2)])
+def test_batches_of_a_model_with_linear_maps_are_what_single_texts_are(
+    layers: tuple[int, ...], shared: Path, tmp_path: Path
+):
+    source = write_replaced(shared / "models" / "stories3M", tmp_path / "replaced", layers, "linear")
+    directory = export(source, tmp_path / "exported")
+    command = [python_with("mlx_lm", ".venv-mlx"), "-c", BATCH, str(directory)]
+    variables = {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules")}
+    done = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
 
 
 @pytest.mark.parametrize("name", REFUSED)

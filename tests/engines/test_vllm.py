@@ -28,6 +28,7 @@ from gatenorm.exports.registry import export_form
 from gatenorm.models import loading as runtime
 from tests.engines.elsewhere import ROOT, TOKENS, Answer, ask, largest_difference, prompts, python_with
 from tests.engines.servable_models import CASES, DROP, LAYERS, VOCABULARY, write
+from tests.replaced import write_replaced
 
 pytestmark = pytest.mark.engines
 
@@ -136,6 +137,10 @@ def with_plugin(python: str, models: Path, tmp_path_factory: pytest.TempPathFact
         directories[f"nas-{name}"] = place / f"nas-{name}"
         export_form("nemotron-nas").write(gatenorm.open_model(models / name / "pruned"), directories[f"nas-{name}"])
         directories[f"nas-{name}-0"] = without_attention_in_layer_0(directories[f"nas-{name}"], place / f"{name}-0")
+        linear = directories[f"{name}-linear"] = models / name / "linear"
+        write_replaced(models / name / "dense", linear, DROP, "linear")
+        directories[f"nas-{name}-linear"] = place / f"nas-{name}-linear"
+        export_form("nemotron-nas").write(gatenorm.open_model(linear), directories[f"nas-{name}-linear"])
     return ask(python, ("tests.engines.asked", "vllm"), directories, dict.fromkeys(directories, VOCABULARY), place)
 
 
@@ -158,6 +163,8 @@ def without_attention_in_layer_0(directory: Path, out: Path) -> Path:
         *((name, f"{name}/pruned", LAYERS - len(DROP)) for name in ("llama", "gemma2", "gpt_neox")),
         *((f"nas-{name}", f"{name}/pruned", LAYERS - len(DROP) + 1) for name in ("llama", "qwen2")),
         *((f"nas-{name}-0", f"{name}/pruned", LAYERS - len(DROP)) for name in ("llama", "qwen2")),
+        *((f"{name}-linear", f"{name}/linear", LAYERS - len(DROP)) for name in ("llama", "qwen2")),
+        *((f"nas-{name}-linear", f"{name}/linear", LAYERS - len(DROP)) for name in ("llama", "qwen2")),
     ],
 )
 def test_the_plugin_needs_no_trust(name: str, source: str, cached: int, with_plugin: dict[str, Answer], models: Path):
