@@ -7,6 +7,7 @@ as it is in vLLM's Transformers backend. What a combination cannot do it refuses
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -201,7 +202,7 @@ def combinations_table(found: dict[str, Answers], pruned: dict[str, Path]) -> st
 
 def said(answer: Answer, directory: Path, layers: int) -> str:
     if answer.refused:
-        return "refused: " + " ".join(answer.refused.split()).rpartition(" cannot be written as ")[2][:160]
+        return "refused: " + re.sub("^.* cannot be written as [^ ]+: ", "", " ".join(answer.refused.split()))[:160]
     return f"{difference(answer, directory):.0e} ({answer.cached_layers} of {layers})"
 
 

@@ -18,6 +18,7 @@ from gatenorm.checkpoint import TensorStore
 from gatenorm.errors import GatenormError
 from gatenorm.families import Layout
 from gatenorm.families.family import positive, value
+from gatenorm.surgery.operation import unexportable
 
 ROPE_KINDS = ("default", "linear", "llama3")
 _HALF = -0.5
@@ -149,8 +150,13 @@ def _obstacles(layout: Layout) -> Iterator[str]:
         yield str(error)
 
 
-def foreign(layout: Layout, placed: Set[str]) -> list[str]:
-    """Why tensors stand in the way that would be left out without a word: all but the ``placed`` ones."""
+def foreign(layout: Layout, placed: Set[str], form: str) -> list[str]:
+    """Why tensors stand in the way that would be left out without a word: all but the ``placed`` ones.
+
+    Where an operation cannot be written in this form, that is the reason, and its tensors are none.
+    """
+    if unexportable(layout.edits, form):
+        return []
     # The head of a tied model goes on purpose.
     known = {*placed, outer(layout, "head")}
     left = sorted(

@@ -48,7 +48,7 @@ def obstacles(layout: Layout) -> list[str]:
         reasons.append(f"its heads have {layout.head_dim} dimensions, an odd number, which no rotation has")
     try:
         reasons += llama_like.foreign(
-            layout, {part.source for part in tensors(layout, "auto", read=False) if part.source}
+            layout, {part.source for part in tensors(layout, "auto", read=False) if part.source}, FORM
         )
         tokenizer(layout, _rows(layout))
     except GatenormError as error:

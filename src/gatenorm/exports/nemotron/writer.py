@@ -55,7 +55,7 @@ def obstacles(layout: Layout) -> list[str]:
     if reasons:
         return reasons
     return llama_like.foreign(
-        layout, {source for source, _ in tensors.tensors(layout, read=False) if source is not None}
+        layout, {source for source, _ in tensors.tensors(layout, read=False) if source is not None}, tensors.FORM
     )
 
 
