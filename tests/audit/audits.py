@@ -10,7 +10,7 @@ from typing import Any
 from gatenorm.audit.plan.config import Config, config_from
 
 SMALL: dict[str, Any] = {
-    "budgets": {"shares": [0.125, 0.8]},
+    "budgets": {"shares": [0.125, 0.8], "replace": ["remove"]},
     "rankings": {"criteria": ["gate-norm", "random"], "samples": 2, "length": 32, "random_draws": 0},
     "evaluation": {"stories_limit": 3, "zeroshot_limit": 2, "refusal_limit": 4, "retrieval_limit": 1},
     "speed": {"engines": []},

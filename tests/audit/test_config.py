@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gatenorm.api import open_model
 from gatenorm.audit.judge.gates import gates
 from gatenorm.audit.plan.config import Config, config_from, read_config
 from gatenorm.audit.plan.prepare import prepare
+from gatenorm.audit.plan.variants import OPERATIONS, Budget, with_operations
 from gatenorm.cli import main
 from gatenorm.cli.audit_options import overlay
 from gatenorm.errors import GatenormError
@@ -141,6 +144,11 @@ def test_a_file_name_is_never_taken_for_a_field(tmp_path: Path):
         (["--recover-data", "nothing.txt"], "data-missing data"),
         (["--documents", "x"], "data-missing documents"),
         (["--device", "warp"], "device-unusable device"),
+        (["--replace", "remov"], "operation-unknown operation"),
+        (["--replace", "linear:8000"], "rank-out-of-range rank"),
+        (["--replace", "constant:8"], "rank-unused operation"),
+        (["--fit", "generic,generic"], "fit-source-twice fit"),
+        (["--fit", "nothing.txt"], "data-missing data"),
     ],
 )
 def test_bad_input_is_one_line_before_any_work(
@@ -205,5 +213,23 @@ def test_the_built_in_model_has_everything_but_a_workload(tmp_path: Path):
     prepared = prepare("demo", tmp_path / "audit", Config())
     assert [b.name for b in prepared.budgets] == ["conservative", "practical", "aggressive"]
     assert {a.feeds for a in prepared.evaluations} == {"perplexity", "zeroshot", "refusal", "retrieval"}
-    assert [m.what for m in prepared.missing] == ["your own workload"]
+    assert [m.what for m in prepared.missing] == ["your own workload", "linear in place of 2 and 6 attentions"]
+    assert [b.operations for b in prepared.budgets] == [("remove",), ("remove", "linear"), ("remove",)]
     assert set(prepared.limits) == {"perplexity-rise", "task-drop", "refusal-flips", "retrieval-loss", "speed-up"}
+
+
+def test_operations_that_are_asked_for_are_tried_at_every_budget(tmp_path: Path):
+    config = config_from(overlay({"replace": ("linear:8", "remove"), "fit": ("generic", "self")}))
+    prepared = prepare("demo", tmp_path / "audit", config)
+    assert {b.operations for b in prepared.budgets} == {("linear:8", "remove")}
+    assert [m.what for m in prepared.missing] == ["your own workload"]
+    assert config.budgets.fit == ("generic", "self")
+
+
+def test_every_model_but_those_of_a_language_of_their_own_has_the_default_at_every_budget(tiny_models: Any):
+    layout = open_model(tiny_models("llama-mha"))
+    found = [Budget(1, "practical"), Budget(2, "aggressive")]
+    assert with_operations(found, layout, None, runs=True) == ([replace(b, operations=OPERATIONS) for b in found], [])
+    budgets, missing = with_operations(found, layout, None, runs=False)
+    assert budgets == found
+    assert [m.what for m in missing] == ["linear in place of attentions"]

@@ -418,3 +418,15 @@ def test_every_candidate_that_does_not_pass_is_named_by_fail_on_any():
     candidates = [v.name for v in bare if v.role == CANDIDATE]
     assert len(candidates) > 1
     assert [line.partition(":")[0] for line in lines] == candidates
+
+
+def test_the_verdict_says_what_the_recommended_variant_has_in_the_place_of_attentions():
+    passing = variant("x-2", held("perplexity-rise", GateValue(5.0, 4.0, 5.5), 6.0))
+    fitted = replace(
+        variant("x-2-linear-2", held("perplexity-rise", GateValue(2.0, 1.0, 3.0), 6.0)),
+        plan=Plan(NOBODY, Edits.of("attention", [1], "linear")),
+    )
+    best = BestSupported(ranking="x", why="why", count=1, losses={}, rule="")
+    (first, *_), chosen = verdict([passing, fitted], best, "x", [])
+    assert chosen == fitted.name  # of equal budgets the one with the least rise
+    assert first.startswith("x-2-linear-2 passes, with 1 attention sublayers (20%) replaced by a linear map (")

@@ -11,6 +11,7 @@ import gatenorm
 from gatenorm.audit.run.job_runner import JobRunner
 from gatenorm.audit.run.jobs import Evaluate, Score
 from gatenorm.evaluation.core.job import Request
+from gatenorm.records import Edit, Edits
 
 
 def evaluation(model: Path | str, **changes: Any) -> Evaluate:
@@ -20,7 +21,7 @@ def evaluation(model: Path | str, **changes: Any) -> Evaluate:
         model=str(model),
         content="0",
         threads=1,
-        drop=(2,),
+        edits=Edits.of("attention", [2]),
         in_memory=True,
         recovery=None,
         protocol=["stories"],
@@ -45,7 +46,7 @@ def test_names_and_places_are_no_part_of_a_jobs_identity():
 
 CHANGES: dict[str, Any] = {
     "content": "1",
-    "drop": (3,),
+    "edits": Edits([Edit(2, "attention", "linear", "a")]),
     "in_memory": False,
     "recovery": "1",
     "protocol": [],
@@ -60,7 +61,7 @@ def test_a_model_that_has_lost_mlps_is_recorded_with_all_its_edits(tmp_path: Pat
         result = JobRunner().run(job)
         assert result.error == ""
         assert {(e.edits.attention, e.edits.mlp) for e in result.records} == {((2,), (5,))}
-    (whole,) = JobRunner().run(evaluation(pruned, drop=(), in_memory=False)).records
+    (whole,) = JobRunner().run(evaluation(pruned, edits=Edits(), in_memory=False)).records
     assert (whole.edits.attention, whole.edits.mlp) == ((), (5,))
 
 

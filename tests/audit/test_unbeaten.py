@@ -60,6 +60,15 @@ FOUND = [
 ]
 
 
+def test_what_has_something_in_the_place_of_attentions_is_no_removal_to_be_judged():
+    """A fitted map does less damage than removal: it says nothing of which layers the ranking chose."""
+    fitted = replace(variant("gate-norm", 1.0), plan=Plan(NOBODY, Edits.of("attention", [0], "linear")))
+    rankings = ["gate-norm", "cosine@random"]
+    assert check_baselines([*FOUND, fitted], [perplexity(0.0)], rankings) == check_baselines(
+        FOUND, [perplexity(0.0)], rankings
+    )
+
+
 def test_a_ranking_that_the_last_layers_beat_is_named():
     checks = check_baselines(FOUND, [perplexity(0.0)], ["gate-norm", "cosine@random"])
     paper, best = (check.warning() for check in checks)

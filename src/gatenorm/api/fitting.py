@@ -15,8 +15,8 @@ from gatenorm.progress import Progress
 from gatenorm.records import REMOVE, Edit, Edits, Plan
 from gatenorm.surgery.operation import Weights
 
-# Windows of 256 tokens: about 33,000 tokens, over fifty for each unknown of a map in a model 576 wide.
-SAMPLES = 128
+# About 33,000 tokens, over fifty for each unknown of a map in a model 576 wide.
+SAMPLES, WINDOW = 128, 256
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,20 @@ class FittedPlan:
 def unfitted(plan: Plan) -> Edits:
     """The plan's new edits whose operations are yet to be fitted."""
     return Edits(edit for edit in plan.added if edit.operation != REMOVE and edit.artifact is None)
+
+
+def fit_calibrations(sources: Sequence[Calibration | str]) -> list[Calibration]:
+    """What to fit on, each source once; names stand for 128 windows of 256 tokens.
+
+    Raises:
+        CalibrationError: two of one name.
+    """
+    asked = [one if isinstance(one, Calibration) else Calibration(one, SAMPLES, WINDOW) for one in sources]
+    names = [one.source for one in asked]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise CalibrationError("fit-source-twice", "is named twice", field="fit", given=twice)
+    return asked
 
 
 def fit(
@@ -65,11 +79,7 @@ def fit(
     from gatenorm.fitting.fit import fit as fit_edits
 
     opened = model if isinstance(model, ScoringSession) else session(model, family=family, device=device, dtype=dtype)
-    asked = [one if isinstance(one, Calibration) else Calibration(one, SAMPLES) for one in sources]
-    names = [one.source for one in asked]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
-        raise CalibrationError("fit-source-twice", "is named twice", field="fit", given=twice)
+    asked = fit_calibrations(sources)
     new = Edits(structs.replace(edit, artifact=None) for edit in plan.added)
     found = fit_edits(opened.model, new, {one.source: opened.samples(one) for one in asked}, progress)
     earlier = plan.edits - plan.added

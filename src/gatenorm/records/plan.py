@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gatenorm.records.edit import ATTENTION, Edits, Kind, Layer
+from gatenorm.records.edit import ATTENTION, REMOVE, Edits, Kind, Layer
 from gatenorm.records.fit import Fit
 from gatenorm.records.identity import ModelIdentity
 from gatenorm.records.scores import Scores
@@ -31,3 +31,8 @@ class Plan(Record, frozen=True, tag="gatenorm/plan/1"):
     def added(self) -> Edits:
         """What this plan adds to ``previous``."""
         return self.edits - self.previous.edits if self.previous else self.edits
+
+    @property
+    def replaces(self) -> bool:
+        """Whether this plan puts anything in the place of what it takes out."""
+        return any(edit.operation != REMOVE for edit in self.added)

@@ -66,8 +66,8 @@ def check_baselines(
 ) -> list[BaselineCheck]:
     """One check for each of ``rankings`` that costs more loss than ``depth`` or random draws do, at any budget.
 
-    Compared are losses on the first text, in nats a token; of random draws their mean. A difference counts however
-    small it is, since to beat something is to do better.
+    Compared are losses of plain removals on the first text, in nats a token; of random draws their mean. A difference
+    counts however small it is, since to beat something is to do better.
     """
     whole = next(iter(of_type(baseline, Perplexity)), None)
     if whole is None:
@@ -75,7 +75,7 @@ def check_baselines(
     measured: dict[str, dict[int, Perplexity]] = {}
     for variant in variants:
         record = next((e for e in of_type(variant.evidence, Perplexity) if e.same_task(whole)), None)
-        if variant.state == PRUNED and record is not None:
+        if variant.state == PRUNED and not variant.plan.replaces and record is not None:
             measured.setdefault(variant.criterion, {})[len(variant.plan.added.attention)] = record
     checks = []
     for name in dict.fromkeys(rankings):

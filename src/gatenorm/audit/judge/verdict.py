@@ -19,6 +19,7 @@ from gatenorm.records.audit import (
     GateResult,
     NotExamined,
 )
+from gatenorm.surgery.operation import participles
 
 
 def verdict(
@@ -53,7 +54,7 @@ def _which(variants: Sequence[AuditedVariant], chosen: AuditedVariant | None) ->
         figures = "; ".join(f"{g.gate} {figure(g)}" for g in chosen.gates if g.value is not None)
         return (
             f"{chosen.name} passes, with {len(chosen.plan.added.attention)} attention sublayers ({chosen.share:.0%}) "
-            f"removed ({figures}); {tally}."
+            f"{participles(chosen.plan.added)} ({figures}); {tally}."
         )
     closest = nearest(variants)
     if closest is None:

@@ -10,6 +10,7 @@ from gatenorm.records import spans
 from gatenorm.records.audit import AuditedVariant
 from gatenorm.records.evidence import Comparison
 from gatenorm.surgery.card import with_evidence
+from gatenorm.surgery.operation import participles
 
 
 def write_card(directory: Path, variant: AuditedVariant, baseline: str) -> None:
@@ -28,8 +29,8 @@ def section(variant: AuditedVariant, baseline: str) -> str:
     lines = [
         f"Audited against {baseline} by gatenorm: **{variant.outcome}**"
         + (f" ({variant.rejected})" if variant.rejected else "")
-        + f". Attention removed in layers {spans(variant.plan.added.attention)} ({variant.share:.0%}), chosen by "
-        f"`{variant.criterion}`.",
+        + f". Attention {participles(variant.plan.added)} in layers {spans(variant.plan.added.attention)} "
+        f"({variant.share:.0%}), chosen by `{variant.criterion}`.",
         "",
         "| gate | figure | interval | limit | outcome |",
         "|---|---:|---|---:|---|",

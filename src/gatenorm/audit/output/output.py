@@ -115,7 +115,7 @@ def _warnings(work: Workflow, variants: Sequence[AuditedVariant], checks: Sequen
     curves: dict[str, dict[int, float]] = {}
     for variant in (*work.candidates, *work.comparisons):
         pruned = _perplexity(variant.records)
-        if pruned is not None and whole is not None and variant.state == PRUNED:
+        if pruned is not None and whole is not None and variant.state == PRUNED and not variant.plan.replaces:
             curves.setdefault(variant.ranking, {0: whole})[len(variant.drop)] = pruned
     candidates = {variant.ranking for variant in work.candidates}
     for name, curve in curves.items():

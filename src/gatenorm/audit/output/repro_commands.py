@@ -15,7 +15,7 @@ from gatenorm.audit.run.workflow import Workflow
 from gatenorm.engines import engine_named
 from gatenorm.evaluation.core.job import Request
 from gatenorm.models.named import training_source
-from gatenorm.records import Evidence
+from gatenorm.records import REMOVE, Evidence
 from gatenorm.records.audit import Command
 from gatenorm.records.evidence import Speed
 
@@ -49,7 +49,7 @@ def of_step(work: Workflow, number: int, model: str) -> str:
     if first is None:
         return ""
     if number == 2:
-        return _joined("gatenorm", "prune", model, "--drop", _listed(first.drop), "-o", "VARIANT")
+        return _pruning(work, first, model)
     if planned is not None:
         return _evaluation(work, planned, first, model)
     if number == 6 and work.config.speed.engines:
@@ -57,6 +57,14 @@ def of_step(work: Workflow, number: int, model: str) -> str:
     if number == 7 and work.config.recovery.enabled:
         return _recovery(work, first, model)
     return ""
+
+
+def _pruning(work: Workflow, variant: Variant, model: str) -> str:
+    head = ("gatenorm", "prune", model, "--drop", _listed(variant.drop), "-o", "VARIANT")
+    if variant.operation == REMOVE:
+        return _joined(*head)
+    fitted = ("--replace", variant.operation, "--fit", ",".join(work.config.budgets.fit))
+    return _joined(*head, *fitted, *_hardware(work))
 
 
 def _comparison(work: Workflow, model: str) -> str:

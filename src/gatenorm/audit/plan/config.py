@@ -20,7 +20,12 @@ Text = Annotated[str, Meta(min_length=1)]
 
 
 class Budgets(Value, frozen=True):
-    """How many sublayers the variants lose: shares of those present, numbers, or what the targets need."""
+    """How many sublayers the variants lose: shares of those present, numbers, or what the targets need.
+
+    ``replace`` names the operations that candidates have in their place, one candidate each; ``None`` stands for
+    :data:`gatenorm.audit.plan.variants.OPERATIONS` where the model can be run. ``fit`` names the tokens that operations
+    are fitted on.
+    """
 
     shares: tuple[Share, ...] = (Share(0.1), Share(0.2), Share(0.4))
     layers: tuple[Count, ...] = ()
@@ -29,6 +34,8 @@ class Budgets(Value, frozen=True):
     machine: Text = "h100-sxm"
     context: Count | None = None
     batch: Count = 1
+    replace: Annotated[tuple[Text, ...], Meta(min_length=1)] | None = None
+    fit: Annotated[tuple[Text, ...], Meta(min_length=1)] = ("generic",)
 
 
 class Rankings(Value, frozen=True):

@@ -8,11 +8,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from gatenorm import api
+from gatenorm.api.fitting import fit_calibrations
 from gatenorm.audit.judge.gates import gates, limits
 from gatenorm.audit.plan.config import Config, Recovery
 from gatenorm.audit.plan.evaluations import PlannedEvaluation, evaluations
-from gatenorm.audit.plan.rankings import PlannedRanking, planned_rankings
-from gatenorm.audit.plan.variants import Budget, budgets
+from gatenorm.audit.plan.rankings import PlannedRanking, check_text, planned_rankings
+from gatenorm.audit.plan.variants import Budget, budgets, with_operations
 from gatenorm.audit.run.state import check_directory
 from gatenorm.calibration.sources import HUB
 from gatenorm.engines import engine_named, threads_at_hand
@@ -35,6 +36,8 @@ _KEYS = {
     **{name: f"rankings.{name}" for name in ("criteria", "protect", "calibration", "samples", "length")},
     "criterion": "rankings.criteria",
     "share": "budgets.shares",
+    "fit": "budgets.fit",
+    **dict.fromkeys(("replace", "operation", "rank"), "budgets.replace"),
     "engine": "speed.engines",
     "objective": "recovery.objective",
 }
@@ -83,8 +86,11 @@ def _prepare(model: str, directory: Path, config: Config, fail_on: str | None) -
     if not possible:
         reasons = "; ".join(f"{gap.what}: {gap.why}" for gap in left_out)
         raise PlanError("no-budget", f"no budget is left: {reasons or 'none was given'}")
+    possible, without = with_operations(possible, layout, config.budgets.replace, runs=runs)
+    for tokens in fit_calibrations(config.budgets.fit):
+        check_text(tokens.source, "budgets.fit")
     planned, missing = evaluations(layout, config.evaluation, runs=runs)
-    missing += left_out
+    missing += left_out + without
     for engine in config.speed.engines if runs else ():
         kind = engine_named(engine, "times")
         if not kind.installed:

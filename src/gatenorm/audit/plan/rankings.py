@@ -15,7 +15,8 @@ import msgspec
 from gatenorm.analysis.agreement import agree, label
 from gatenorm.analysis.diagnostics import few_shared
 from gatenorm.audit.plan.config import Config
-from gatenorm.calibration.sources import HUB, RANDOM, SELF, Calibration
+from gatenorm.calibration.generic import mixture_sha256
+from gatenorm.calibration.sources import DATA_FREE, GENERIC, HUB, RANDOM, SELF, Calibration
 from gatenorm.criteria.criterion_spec import criterion_specs
 from gatenorm.criteria.registry import weight_criterion
 from gatenorm.errors import EvaluationError, fields_named
@@ -79,13 +80,13 @@ def planned_rankings(config: Config, *, runs: bool) -> list[PlannedRanking]:
     """
     settings, seed = config.rankings, config.run.seed
     if settings.calibration:
-        _check_text(settings.calibration, "rankings.calibration")
+        check_text(settings.calibration, "rankings.calibration")
     calibration = Calibration(settings.calibration or "", settings.samples, settings.length, seed=seed)
     planned = []
     for spec in criterion_specs(settings.criteria, calibration):
         source = spec.calibration.source if spec.calibration else None
         if source and source != settings.calibration:
-            _check_text(source, "rankings.criteria", f"{spec.name}@{source}")
+            check_text(source, "rankings.criteria", f"{spec.name}@{source}")
         weights = weight_criterion(spec.name)
         planned.append(PlannedRanking(spec.name, source, seed if weights and weights.seeded else 0))
     if runs:
@@ -124,6 +125,8 @@ def source_key(source: str) -> dict[str, str]:
     The form counts: the same bytes are other tokens as plain text, as rows of a file, or by WikiText-2's protocol.
     """
     path = _file(source)
+    if source == GENERIC:
+        return {"source": source, "sha256": mixture_sha256()}
     if path is None or not path.is_file():
         return {"source": source}
     suffix = path.suffix.lower()
@@ -133,12 +136,12 @@ def source_key(source: str) -> dict[str, str]:
 
 def _file(source: str) -> Path | None:
     """The file that tokens come from; ``None`` where they are drawn or fetched."""
-    if source in (SELF, RANDOM, WIKITEXT2) or source.startswith(HUB):
+    if source in (*DATA_FREE, WIKITEXT2) or source.startswith(HUB):
         return None
     return Path(source.removeprefix(f"{WIKITEXT2}=")).expanduser()
 
 
-def _check_text(source: str, key: str, called: str = "") -> None:
+def check_text(source: str, key: str, called: str = "") -> None:
     """Read a text that was named, so that what is wrong with it is said before any work."""
     if _file(source) is not None:
         try:

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gatenorm.analysis.agreement import label
 from gatenorm.audit.plan.config import Budgets
 from gatenorm.audit.plan.rankings import in_file_names
 from gatenorm.errors import PlanError
 from gatenorm.families import Layout
-from gatenorm.records import Evidence, Plan, Scores
+from gatenorm.models.named import language_of
+from gatenorm.records import ATTENTION, REMOVE, Edits, Evidence, Plan, Scores
 from gatenorm.records.audit import CANDIDATE, PRUNED, NotExamined
 from gatenorm.speed.predict.targets import smallest_removal
+from gatenorm.surgery.operation import check_operations, operation_named
 from gatenorm.surgery.planning import check_count, count_for_share, plan_by_scores
 
 # Up to which share a budget has which name; beyond the last it is a fine-tuning project.
 _NAMES = ((0.15, "conservative"), (0.3, "practical"), (0.5, "aggressive"))
 ADAPTATION, ASKED = "adaptation", "asked"
 PRACTICAL = 0.2
+# What candidates have in the place of sublayers where the configuration does not say.
+OPERATIONS = (REMOVE, "linear")
 
 
 @dataclass(frozen=True)
 class Budget:
-    """A number of removals and its name."""
+    """A number of sublayers, its name, and the operations that take their place, one candidate each."""
 
     count: int
     name: str
+    operations: tuple[str, ...] = (REMOVE,)
 
 
 def budget_name(share: float) -> str:
@@ -70,6 +75,43 @@ def budgets(layout: Layout, settings: Budgets, protect: tuple[int, ...]) -> tupl
     return [Budget(count, by_count[count]) for count in sorted(by_count)], left_out
 
 
+def with_operations(
+    found: Sequence[Budget], layout: Layout, asked: Sequence[str] | None, *, runs: bool
+) -> tuple[list[Budget], list[NotExamined]]:
+    """The budgets with the operations of their candidates, and what was left out.
+
+    Where none were ``asked`` for they are :data:`OPERATIONS`; a model with a language of its own, whose audit is to be
+    short, gets others than removal only at the budget where rankings are judged.
+
+    Raises:
+        PlanError: an operation that is not known, is not for attentions, cannot be fitted, or that needs a model that
+            can be run.
+    """
+    fitted = [name for name in asked or OPERATIONS if name != REMOVE]
+    for name in fitted:
+        check_operations(Edits.of(ATTENTION, [0], name))
+        operation = operation_named(name)
+        operation.shapes(layout.width)
+        if operation.fit is None:
+            raise PlanError("operation-not-fitted", "cannot be fitted", field="replace", given=name)
+        if asked and not runs:
+            raise PlanError("model-not-run", "needs a model that can be run", field="replace", given=name)
+    if asked:
+        return [replace(budget, operations=tuple(dict.fromkeys(asked))) for budget in found], []
+    if not runs:
+        return list(found), [NotExamined(f"{' and '.join(fitted)} in place of attentions", "the model cannot be run")]
+    counts = [budget.count for budget in found]
+    if language_of(layout.checkpoint.directory) is not None:
+        counts = [decision_count(counts, len(layout.attention_layers))]
+    others = [str(budget.count) for budget in found if budget.count not in counts]
+    missing = []
+    if others:
+        what = f"{' and '.join(fitted)} in place of {' and '.join(others)} attentions"
+        why = f"the audit of a model with a language of its own has that at one budget ({counts[0]}), to stay short"
+        missing.append(NotExamined(what, why, f"set budgets.replace to [{', '.join(OPERATIONS)}]"))
+    return [replace(b, operations=OPERATIONS if b.count in counts else (REMOVE,)) for b in found], missing
+
+
 def decision_count(counts: list[int], present: int) -> int:
     """The budget at which rankings are judged: the one nearest to 20%, the smaller of two."""
     return min(counts, key=lambda count: (abs(count / present - PRACTICAL), count))
@@ -83,6 +125,7 @@ class Variant:
     ranking: str
     budget: Budget
     plan: Plan
+    operation: str = REMOVE
     role: str = CANDIDATE
     state: str = PRUNED
     directory: str = ""
@@ -92,17 +135,25 @@ class Variant:
     @property
     def drop(self) -> tuple[int, ...]:
         """What this variant lacks and the audited model has."""
-        return self.plan.added.attention
+        return self.edits.attention
+
+    @property
+    def edits(self) -> Edits:
+        """What was done to the audited model."""
+        return self.plan.added
 
     def share(self, layout: Layout) -> float:
         return len(self.drop) / len(layout.attention_layers)
 
 
-def planned_variant(layout: Layout, scores: Scores, budget: Budget, protect: Sequence[int], role: str) -> Variant:
-    """The variant that a ranking gives at a budget.
+def planned_variant(
+    layout: Layout, scores: Scores, budget: Budget, protect: Sequence[int], role: str, operation: str = REMOVE
+) -> Variant:
+    """The variant that a ranking gives at a budget, with an operation in the place of what it takes out.
 
     Raises:
         PlanError: a budget that the model does not allow.
     """
-    name = in_file_names(f"{label(scores)}-{budget.count}")
-    return Variant(name, label(scores), budget, plan_by_scores(layout, scores, budget.count, protect), role)
+    name = f"{label(scores)}-{budget.count}" + (f"-{operation}" if operation != REMOVE else "")
+    plan = plan_by_scores(layout, scores, budget.count, protect, operation)
+    return Variant(in_file_names(name), label(scores), budget, plan, operation, role)

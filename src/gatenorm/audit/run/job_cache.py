@@ -14,9 +14,11 @@ from gatenorm.audit.run.executors import Executor, LocalExecutor
 from gatenorm.audit.run.jobs import Evaluate, Job, Result
 from gatenorm.audit.run.progress import Reporter
 from gatenorm.audit.run.state import State
+from gatenorm.records import Edits
 from gatenorm.surgery.disk import RECOVERY_FILE
 
 J = TypeVar("J", bound=Job)
+NO_EDITS = Edits()
 
 
 class JobCache:
@@ -47,16 +49,16 @@ class JobCache:
         return kind(title=title, like=like, **(common | hardware | fields))
 
     def evaluation(
-        self, planned: PlannedEvaluation, name: str, directory: str | None = None, drop: Sequence[int] = ()
+        self, planned: PlannedEvaluation, name: str, directory: str | None = None, edits: Edits = NO_EDITS
     ) -> Evaluate:
-        """One evaluation of one variant: of its directory, or (``None``) of the model with ``drop`` removed."""
+        """One evaluation of one variant: of its directory, or (``None``) of the model with ``edits``."""
         return self.job(
             Evaluate,
             f"{planned.name}: {name}",
             planned.like,
             model=directory or self.source,
-            drop=tuple(sorted(drop)),
-            in_memory=directory is None and bool(drop),
+            edits=edits,
+            in_memory=directory is None and bool(edits),
             recovery=None if directory is None else recovery_sha256(Path(directory)),
             protocol=planned.key,
             task=planned.task,

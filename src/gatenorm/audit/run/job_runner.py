@@ -12,10 +12,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from gatenorm import api
-from gatenorm.audit.run.jobs import Build, Evaluate, Export, Job, Recover, Result, Score, Time
+from gatenorm.audit.run.jobs import Build, Evaluate, Export, Fit, Job, Recover, Result, Score, Time
 from gatenorm.errors import GatenormError
 from gatenorm.models.model import Model
-from gatenorm.records import ATTENTION, Edits
 from gatenorm.records.evidence import Comparison, Measurements, Workload, ZeroShotAverage
 from gatenorm.results.hashes import code_sha256
 
@@ -51,6 +50,8 @@ class JobRunner:
             case Build():
                 api.prune(job.model, job.out, job.plan)
                 return Result()
+            case Fit():
+                return self._fit(job)
             case Evaluate():
                 return self._evaluate(job)
             case Time():
@@ -69,6 +70,13 @@ class JobRunner:
             return Result(scores=api.score(job.model, job.criterion, seed=job.seed))
         tokens = Calibration(job.source, job.samples, job.length, seed=job.seed)
         return Result(scores=api.score(self._session(job), job.criterion, calibration=tokens))
+
+    def _fit(self, job: Fit) -> Result:
+        from gatenorm.calibration.sources import Calibration
+
+        tokens = [Calibration(source, api.fitting.SAMPLES, job.length, seed=job.seed) for source in job.sources]
+        api.prune(job.model, job.out, api.fit(self._session(job), job.plan, tokens))
+        return Result()
 
     def _evaluate(self, job: Evaluate) -> Result:
         baseline = None if job.baseline is None else _model(job, job.baseline)
@@ -89,13 +97,13 @@ class JobRunner:
         elif job.task in ("perplexity", "stories"):  # these run without a cache: no second copy is needed
             whole = self._session(job).model
             whole.batch_size = job.batch_size
-            with whole.without(job.drop) as model:
+            with whole.edited(job.edits) as model:
                 yield model
         else:
             self.release()
-            yield _model(job, job.model).edited_copy(Edits.of(ATTENTION, job.drop))
+            yield _model(job, job.model).edited_copy(job.edits)
 
-    def _session(self, job: Score | Evaluate) -> Any:
+    def _session(self, job: Score | Fit | Evaluate) -> Any:
         """The unpruned model, loaded once for all jobs in a row that need it."""
         key = ("session", job.model, job.device, job.dtype)
         if key not in self._loaded:

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from gatenorm.evaluation.core.job import Request
-from gatenorm.records import Plan, Scores, to_json
+from gatenorm.records import Edits, Plan, Scores, to_json
 from gatenorm.records.evidence import Measurements
 from gatenorm.records.serialization import Value
 from gatenorm.results import Fingerprint, versions
@@ -72,16 +72,37 @@ class Build(Job, frozen=True, kw_only=True, tag="build"):
     plan: Plan
 
 
+class Fit(Job, frozen=True, kw_only=True, tag="fit"):
+    """A directory with fitted operations in the place of sublayers, all ``edits`` of a model and those of ``plan``.
+
+    ``tokens`` identify those to fit on, which come from ``sources``, in windows of ``length``.
+    """
+
+    kept = False
+    places = ("out", "plan", "sources")
+
+    name: str
+    out: str
+    plan: Plan
+    edits: Edits
+    sources: tuple[str, ...]
+    tokens: tuple[dict[str, str], ...]
+    length: int
+    device: str
+    dtype: str
+    seed: int
+
+
 class Evaluate(Job, frozen=True, kw_only=True, tag="evaluate"):
-    """One evaluation of a pruned directory, or (``in_memory``) of the model with ``drop`` taken out.
+    """One evaluation of a pruned directory, or (``in_memory``) of the model with ``edits``, which remove.
 
     ``protocol`` is what decides the result besides the model: hashes of all data, and how they are read. ``recovery``
-    is the hash of what a directory says of its training: the same layers removed and trained is another model.
+    is the hash of what a directory says of its training: the same edits and training are another model.
     """
 
     places = ("data", "baseline", "request")
 
-    drop: tuple[int, ...]
+    edits: Edits
     in_memory: bool
     recovery: str | None
     protocol: Any
@@ -100,7 +121,7 @@ class Time(Job, frozen=True, kw_only=True, tag="time"):
     places = ("variants",)
 
     variants: tuple[str, ...]
-    drops: tuple[tuple[int, ...], ...]
+    edits: tuple[Edits, ...]
     machine: dict[str, str | int | None]
     engine: str
     lengths: tuple[int, ...]
@@ -118,7 +139,7 @@ class Export(Job, frozen=True, kw_only=True, tag="export"):
     places = ("out",)
 
     name: str
-    drop: tuple[int, ...]
+    edits: Edits
     recovery: str | None
     out: str
     to: str
@@ -132,7 +153,7 @@ class Recover(Job, frozen=True, kw_only=True, tag="recover"):
     places = ("out", "parent", "data")
 
     name: str
-    drop: tuple[int, ...]
+    edits: Edits
     out: str
     parent: str
     data: str

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gatenorm.audit.plan.variants import Variant
-from gatenorm.audit.run.job_cache import JobCache, recovery_sha256
+from gatenorm.audit.run.job_cache import NO_EDITS, JobCache, recovery_sha256
 from gatenorm.audit.run.jobs import Export, Time
 from gatenorm.audit.run.state import Origin
 from gatenorm.engines import engine_named
@@ -62,7 +62,7 @@ def _in_engine(
     waiting = [c for c in candidates if c.name in paths and not _timed(c, engine)]
     if unpruned is None or not waiting:
         return missing
-    unique = list({c.drop: c for c in waiting}.values())
+    unique = list({c.edits: c for c in waiting}.values())
     size = _side_by_side(cache) - 1
     groups = [unique[n : n + size] for n in range(0, len(unique), size)]
     jobs = [_timing(engine, cache, unpruned, [paths[c.name] for c in group], group) for group in groups]
@@ -71,11 +71,11 @@ def _in_engine(
             missing.append(NotExamined(f"speed in {engine}", result.error))
             continue
         timings, labels = of_type(result.records, Speed), result.labels
-        of_variant = {tuple(c.drop): label for c, label in zip(group, labels[1:], strict=True)}
+        of_variant = {c.edits: label for c, label in zip(group, labels[1:], strict=True)}
         baseline += [e for e in timings if e.protocol.label == labels[0]]
         for variant in waiting:
-            if variant.drop in of_variant:
-                variant.records += [e for e in timings if e.protocol.label == of_variant[variant.drop]]
+            if variant.edits in of_variant:
+                variant.records += [e for e in timings if e.protocol.label == of_variant[variant.edits]]
     return missing
 
 
@@ -97,7 +97,7 @@ def _paths(engine: str, cache: JobCache, candidates: Sequence[Variant]) -> tuple
             "export",
             model=model,
             name=name,
-            drop=by_name[name].drop if name in by_name else (),
+            edits=by_name[name].edits if name in by_name else NO_EDITS,
             recovery=recovery_sha256(Path(model)),
             out=str(out),
             to=_GGUF,
@@ -127,7 +127,7 @@ def _timing(engine: str, cache: JobCache, unpruned: str, paths: list[str], group
         f"speed {engine}",
         model=unpruned,
         variants=tuple(paths),
-        drops=tuple(c.drop for c in group),
+        edits=tuple(c.edits for c in group),
         machine={"node": platform.node(), "machine": platform.machine(), "processors": os.cpu_count()},
         engine=engine,
         **{name: getattr(speed, name) for name in ("lengths", "batches", "new_tokens", "rounds")},

@@ -12,19 +12,21 @@ from gatenorm import api
 from gatenorm.audit.plan.rankings import source_key
 from gatenorm.audit.plan.variants import Variant
 from gatenorm.audit.run.job_cache import JobCache
-from gatenorm.audit.run.jobs import Build, Recover
+from gatenorm.audit.run.jobs import Build, Fit, Recover
 from gatenorm.audit.run.state import Origin
 from gatenorm.errors import GatenormError, OutputError
 from gatenorm.models.named import training_source
 from gatenorm.records import Evidence, Plan, read_record
-from gatenorm.records.audit import CANDIDATE, RECOVERED
+from gatenorm.records.audit import RECOVERED, NotExamined
 from gatenorm.records.evidence import Speed, of_type
 from gatenorm.results.hashes import code_sha256
 from gatenorm.surgery.disk import PLAN_FILE
 
 
 def build(cache: JobCache, candidates: Sequence[Variant]) -> None:
-    """Write every candidate's directory that is not there yet; one that another plan left behind is replaced.
+    """Write the directory of every candidate that only removes, where it is not there yet.
+
+    One that another plan left behind is replaced.
 
     Raises:
         OutputError: it cannot be written.
@@ -49,6 +51,44 @@ def build(cache: JobCache, candidates: Sequence[Variant]) -> None:
         state.set_origin(name, origin)
 
 
+def fit(cache: JobCache, candidates: Sequence[Variant]) -> list[NotExamined]:
+    """Fit the operations of candidates and write their directories; gives those that are no variants of their own.
+
+    Each gets the plan with what was fitted. Where every fit does more damage than removal, it is the removal.
+    """
+    from gatenorm.api.fitting import WINDOW
+
+    state, sources, missing = cache.state, cache.config.budgets.fit, []
+    jobs = []
+    for variant in candidates:
+        path = state.variant(variant.name)
+        variant.directory = str(path.relative_to(state.directory))
+        job = cache.job(
+            Fit,
+            f"fitting {variant.name}",
+            "fit",
+            name=variant.name,
+            out=str(path),
+            plan=variant.plan,
+            edits=variant.plan.edits,
+            sources=sources,
+            tokens=tuple(map(source_key, sources)),
+            length=min(WINDOW, cache.layout.context or WINDOW),
+        )
+        state.keep_only(path.name, Origin(job=job.digest), path)
+        jobs.append(job)
+    waiting = [job for job in jobs if not Path(job.out).exists()]
+    errors = {job.name: result.error for job, result in zip(waiting, cache.run(waiting), strict=True)}
+    for variant in candidates:
+        if errors.get(variant.name):
+            missing.append(NotExamined(variant.name, f"it could not be fitted: {errors[variant.name]}"))
+            continue
+        variant.plan = read_record(Plan, state.variant(variant.name) / PLAN_FILE, "a plan")
+        if not variant.plan.replaces:
+            missing.append(NotExamined(variant.name, "removal did less damage to held-out predictions than every fit"))
+    return missing
+
+
 def recover(cache: JobCache, candidates: Sequence[Variant]) -> tuple[list[Variant], str]:
     """Train what aggressive budgets left; returns the recovered variants, and why there are none or fewer."""
     from gatenorm.recovery.state import state_file
@@ -67,7 +107,7 @@ def recover(cache: JobCache, candidates: Sequence[Variant]) -> tuple[list[Varian
             "recover",
             model=str(state.directory / variant.directory),
             name=variant.name,
-            drop=variant.drop,
+            edits=variant.edits,
             out=str(path),
             parent=cache.source,
             data=data,
@@ -100,7 +140,16 @@ def _recovered(pruned: Variant, directory: str) -> Variant:
     # Training changes no shape, so the pruned variant's speed is its own too.
     timings: list[Evidence] = [*of_type(pruned.records, Speed)]
     name = f"{pruned.name}-recovered"
-    return Variant(name, pruned.ranking, pruned.budget, pruned.plan, CANDIDATE, RECOVERED, directory, timings)
+    return Variant(
+        name,
+        pruned.ranking,
+        pruned.budget,
+        pruned.plan,
+        pruned.operation,
+        state=RECOVERED,
+        directory=directory,
+        records=timings,
+    )
 
 
 def _holds(path: Path, plan: Plan) -> bool:

@@ -20,7 +20,7 @@ from gatenorm.audit.run.job_cache import JobCache
 from gatenorm.audit.run.jobs import Score
 from gatenorm.errors import AuditError, CriterionError, did_you_mean
 from gatenorm.findings import findings
-from gatenorm.records import Evidence, Scores
+from gatenorm.records import REMOVE, Evidence, Scores
 from gatenorm.records.audit import CANDIDATE, COMPARISON, INCONCLUSIVE, BestSupported, GateResult, NotExamined, Search
 from gatenorm.records.evidence import Perplexity, Speed, of_type
 from gatenorm.records.rankings import CrossCheck
@@ -101,15 +101,21 @@ class Workflow:
         chosen = [name for name in chosen if name in self.scores]
         others = [name for name in self.scores if name not in chosen]
         budgets = self.plan.budgets
-        self._expect(len(chosen) * len(budgets), len(others) * len(budgets))
+        self._expect(len(chosen) * sum(len(b.operations) for b in budgets), len(others) * len(budgets))
         self._search()
-        self.candidates = [self._variant(name, budget, CANDIDATE) for name in chosen for budget in budgets]
+        self.candidates = [
+            self._variant(name, budget, CANDIDATE, operation)
+            for name in chosen
+            for budget in budgets
+            for operation in budget.operations
+        ]
         if self.search is not None and self.search.found:
             largest_passing = self._variant(self.search.ranking, Budget(self.search.found, ASKED), CANDIDATE)
             if largest_passing.name not in {c.name for c in self.candidates}:
                 self.candidates.append(largest_passing)
         self.comparisons = [self._variant(name, budget, COMPARISON) for name in others for budget in budgets]
-        variant_writer.build(self.cache, self.candidates)
+        variant_writer.build(self.cache, [c for c in self.candidates if c.operation == REMOVE])
+        self._fit([c for c in self.candidates if c.operation != REMOVE])
         self.details[2] = f"{len(self.candidates)} candidates written, {len(self.comparisons)} comparisons in memory"
 
     def _perplexity_and_tasks(self) -> None:
@@ -182,15 +188,24 @@ class Workflow:
         what = "the cross-check" if planned.check else "a ranking"
         self.not_examined.append(NotExamined(f"{what} {planned.name}", why))
 
-    def _variant(self, name: str, budget: Budget, role: str) -> Variant:
-        return planned_variant(self.layout, self.scores[name], budget, self.protect, role)
+    def _variant(self, name: str, budget: Budget, role: str, operation: str = REMOVE) -> Variant:
+        return planned_variant(self.layout, self.scores[name], budget, self.protect, role, operation)
+
+    def _fit(self, variants: Sequence[Variant]) -> None:
+        """Fit the operations of candidates; those that turn out to be none of their own are not measured."""
+        missing = variant_writer.fit(self.cache, variants)
+        gone = {gap.what for gap in missing}
+        self.not_examined += missing
+        self.candidates = [c for c in self.candidates if c.name not in gone]
+        for planned in self.plan.evaluations:
+            self.cache.reporter.ledger.expect(planned.like, -len(gone))
 
     def _losses(self, scores: Sequence[Scores], count: int) -> dict[str, float]:
         """Loss on the first text of every ranking's choice, in nats a token; none without a text."""
         losses = {}
         for text in self.evaluations(PERPLEXITY)[:1]:
             variants = [self._variant(label(s), Budget(count, ""), COMPARISON) for s in scores]
-            jobs = [self.cache.evaluation(text, v.name, drop=v.drop) for v in variants]
+            jobs = [self.cache.evaluation(text, v.name, edits=v.edits) for v in variants]
             for variant, result in zip(variants, self.cache.run(jobs), strict=True):
                 for record in of_type(result.records, Perplexity):
                     losses[variant.ranking] = record.nll
@@ -220,7 +235,7 @@ class Workflow:
 
         def probe(count: int) -> GateResult:
             variant = self._variant(name, Budget(count, ASKED), CANDIDATE)
-            results = self.cache.run([self.cache.evaluation(p, variant.name, drop=variant.drop) for p in needed])
+            results = self.cache.run([self.cache.evaluation(p, variant.name, edits=variant.edits) for p in needed])
             after = [e for result in results for e in result.records]
             judged = evaluate_gate(gate, limit, findings(before, after))
             error = next((result.error for result in results if result.error), None)
@@ -249,7 +264,7 @@ class Workflow:
             self.cache.reporter.ledger.expect(one.like, len(remaining) - len(variants))
         pairs = [(variant, one) for variant in remaining for one in planned]
         jobs = [
-            self.cache.evaluation(one, v.name, str(self.directory(v)) if v.directory else None, v.drop)
+            self.cache.evaluation(one, v.name, str(self.directory(v)) if v.directory else None, v.edits)
             for v, one in pairs
         ]
         for (variant, _), result in zip(pairs, self.cache.results(jobs), strict=True):

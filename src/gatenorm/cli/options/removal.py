@@ -34,5 +34,5 @@ _REPLACE = (
 )
 Replace = Annotated[str, replacement("--replace OPERATION", _REPLACE, "remove")]
 _FIT = "Fit it on these tokens, joined by commas: generic (packaged public-domain text), self, random, a text file"
-FitSources = Annotated[readers.Names, replacement("--fit SOURCES", _FIT, ("generic",), fields="fit")]
+FitSources = Annotated[readers.Names, replacement("--fit SOURCES", _FIT, ("generic",), fields="fit", key="budgets.fit")]
 FitSamples = Annotated[Count, replacement("--fit-samples", "Windows of --length tokens from each of them", 128)]

@@ -9,6 +9,7 @@ from gatenorm.audit.output.formatting import figure
 from gatenorm.cli import console
 from gatenorm.cli.tables import table
 from gatenorm.records.audit import CANDIDATE, FAILS, INCONCLUSIVE, PASSES, Audit
+from gatenorm.report.page.audit_view import verb
 
 # Follows a figure, by what its gate says of it.
 _MARKS = {PASSES: "", FAILS: " !", INCONCLUSIVE: " ?"}
@@ -33,7 +34,9 @@ def show(audit: Audit, directory: Path) -> None:
 def _table(audit: Audit) -> Any:
     candidates = [v for v in audit.variants if v.role == CANDIDATE]
     gates = list(dict.fromkeys(g.gate for v in candidates for g in v.gates))
-    rows = table(f"{audit.model.name}: candidates", "variant", ">removed", *(f">{gate}" for gate in gates), "outcome")
+    rows = table(
+        f"{audit.model.name}: candidates", "variant", f">{verb(audit)}", *(f">{gate}" for gate in gates), "outcome"
+    )
     for variant in candidates:
         measured = {g.gate: figure(g) + _MARKS[g.outcome] for g in variant.gates if g.value is not None}
         star = "* " if variant.name == audit.chosen else ""

@@ -226,6 +226,7 @@ def _domain(own: Sequence[tuple[AuditedVariant, Workload]]) -> list[Block]:
 def _by_criterion(own: Sequence[AuditedVariant]) -> dict[str, list[AuditedVariant]]:
     found: dict[str, list[AuditedVariant]] = {}
     for variant in own:
+        replaced = f", {participles(variant.plan.added)}" if variant.plan.replaces else ""
         recovered = " (recovered)" if measured.tags(variant) else ""
-        found.setdefault(f"{variant.criterion}{recovered}", []).append(variant)
+        found.setdefault(f"{variant.criterion}{replaced}{recovered}", []).append(variant)
     return found

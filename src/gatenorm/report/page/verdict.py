@@ -69,16 +69,17 @@ def rankings_table(audit: Audit) -> Table | None:
     if not measured.comparisons(audit):
         return None
     everyone = [*measured.candidates(audit), *measured.comparisons(audit)]
-    pruned = [v for v in everyone if v.state == PRUNED and perplexities(measured.found(audit, v))]
+    pruned = [
+        v for v in everyone if v.state == PRUNED and not v.plan.replaces and perplexities(measured.found(audit, v))
+    ]
     counts = sorted({len(v.plan.added.attention) for v in pruned})
     rows = []
     for criterion in dict.fromkeys(v.criterion for v in pruned):
         own = {len(v.plan.added.attention): v for v in reversed(pruned) if v.criterion == criterion}
         role = "candidate" if any(v.role == CANDIDATE for v in own.values()) else "for comparison"
         rows.append((Cell(criterion, note=role), *(_removed(audit, own.get(n)) for n in counts)))
-    verb = measured.verb(audit)
-    caption = f"Baselines: perplexity with the layers {verb} that each ranking would choose"
-    return Table.of(caption, ["Ranking", *(numeric(f"{n} {verb}", "perplexity") for n in counts)], rows)
+    caption = "Baselines: perplexity with the layers removed that each ranking would choose"
+    return Table.of(caption, ["Ranking", *(numeric(f"{n} removed", "perplexity") for n in counts)], rows)
 
 
 def _removed(audit: Audit, variant: AuditedVariant | None) -> Cell:
