@@ -79,7 +79,7 @@ def test_what_could_be_gained_at_most_is_said_where_it_was_profiled():
     found = cost_benefit([before], [after], Cost())
     assert found is not None
     assert found.cases[0].request_ideal == pytest.approx(1 / (0.5 / 1.25 + 0.5))
-    assert found.sentence.endswith("(1.00 to 1.00); were the removed attention free, it would be 1.11 times.")
+    assert found.sentence.endswith("(1.00 to 1.00); were the attention of these layers free, it would be 1.11 times.")
 
 
 def test_a_proven_case_speaks_before_a_faster_one_that_is_not():

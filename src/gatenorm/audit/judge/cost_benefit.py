@@ -83,7 +83,7 @@ def _sentence(cases: Sequence[CostCase], price: Cost) -> str:
     low, high = best.request_speedup_low, best.request_speedup_high
     span = f"{best.rounds} rounds, too few for an interval" if low is None else f"{low:.2f} to {high:.2f}"
     ideal = best.request_ideal
-    could = "" if ideal is None else f"; were the removed attention free, it would be {ideal:.2f} times"
+    could = "" if ideal is None else f"; were the attention of these layers free, it would be {ideal:.2f} times"
     if _does_not_pay(best):
         return f"It does not pay here: a {said} ({span}){could}."
     if not _proven(best):
