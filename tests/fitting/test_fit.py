@@ -189,6 +189,10 @@ def test_bad_input_is_one_line(tiny_models: TinyModels):
         fit("linear", Calibration("random", 20, 16), Calibration("random", 30, 16))
     with refused("fit-source-missing", "fit"):
         fit("linear")
+    with refused("no-tokenizer", "fit"):
+        fit("linear", "nofile.txt")
+    with refused("length-too-long", "length"):
+        fit("linear", Calibration("random", 20, 1000))
     with refused("rank-out-of-range", "rank"):
         fit("linear:64", Calibration("random", 20, 16))
     with refused("rank-wrong", "operation"):

@@ -10,7 +10,7 @@ from msgspec import structs
 from gatenorm.api.opening import ModelLike, session
 from gatenorm.calibration.sources import GENERIC, Calibration
 from gatenorm.criteria.session import ScoringSession
-from gatenorm.errors import CalibrationError
+from gatenorm.errors import CalibrationError, fields_named
 from gatenorm.progress import Progress
 from gatenorm.records import REMOVE, Edit, Edits, Plan
 from gatenorm.surgery.operation import Weights
@@ -81,6 +81,8 @@ def fit(
     opened = model if isinstance(model, ScoringSession) else session(model, family=family, device=device, dtype=dtype)
     asked = fit_calibrations(sources)
     new = Edits(structs.replace(edit, artifact=None) for edit in plan.added)
-    found = fit_edits(opened.model, new, {one.source: opened.samples(one) for one in asked}, progress)
+    with fields_named({"calibration": "fit", "samples": "fit_samples"}):
+        samples = {one.source: opened.samples(one) for one in asked}
+    found = fit_edits(opened.model, new, samples, progress)
     earlier = plan.edits - plan.added
     return FittedPlan(structs.replace(plan, edits=earlier | found.edits, fit=found.fit), found.weights)

@@ -32,7 +32,7 @@ Batch = Annotated[Count, cost_model("--batch", "Batch size to predict for", 1)]
 _REPLACE = (
     "Operation: remove (nothing), constant (the mean of what it added), linear (a fitted map), linear:64 (of rank 64)"
 )
-Replace = Annotated[str, replacement("--replace OPERATION", _REPLACE, "remove")]
+Replace = Annotated[str, replacement("--replace OPERATION", _REPLACE, "remove", fields="operation rank")]
 _FIT = "Fit it on these tokens, joined by commas: generic (packaged public-domain text), self, random, a text file"
 FitSources = Annotated[readers.Names, replacement("--fit SOURCES", _FIT, ("generic",), fields="fit", key="budgets.fit")]
 FitSamples = Annotated[Count, replacement("--fit-samples", "Windows of --length tokens from each of them", 128)]
