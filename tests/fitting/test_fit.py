@@ -189,8 +189,9 @@ def test_bad_input_is_one_line(tiny_models: TinyModels):
         fit("linear", Calibration("random", 20, 16), Calibration("random", 30, 16))
     with refused("fit-source-missing", "fit"):
         fit("linear")
-    with refused("no-tokenizer", "fit"):
+    with refused("no-tokenizer", "calibration") as error:
         fit("linear", "nofile.txt")
+    assert str(error.value).startswith("fit nofile.txt")
     with refused("length-too-long", "length"):
         fit("linear", Calibration("random", 20, 1000))
     with refused("rank-out-of-range", "rank"):
