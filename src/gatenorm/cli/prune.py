@@ -109,7 +109,7 @@ def command(
     if session and api.unfitted(made):
         sources = [with_source(tokens, name) for name in fit]
         sources = [dataclasses.replace(one, samples=fit_samples) for one in sources]
-        memory = console.bytes_for_people(MomentObserver.nbytes(layout, api.unfitted(made)))
+        memory = console.bytes_for_people(MomentObserver.nbytes(layout, api.unfitted(made), len(sources)))
         with console.progress_bar(f"fitting ({memory} of sums)", "tokens") as progress:
             fitted = api.fit(session, made, sources, progress=progress)
         session.model.release()

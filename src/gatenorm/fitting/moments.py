@@ -75,9 +75,11 @@ class MomentObserver:
         self._sums: dict[Edit, dict[str, Any]] = {}
 
     @staticmethod
-    def nbytes(layout: Layout, edits: Edits) -> int:
-        """Memory that the sums take: two float64 matrices ``[width, width]`` for every attention."""
-        return 16 * layout.width**2 * len(edits.attention)
+    def nbytes(layout: Layout, edits: Edits, sources: int) -> int:
+        """Memory that a fit's sums take: two float64 matrices ``[width, width]`` for every attention and source, and as
+        many again for what is held out.
+        """
+        return 2 * sources * 16 * layout.width**2 * len(edits.attention)
 
     @contextmanager
     def on(self, blocks: Sequence[nn.Module]) -> Iterator[None]:

@@ -71,7 +71,7 @@ class Problem:
 
     def _changed(self, **fields: Any) -> Problem:
         other = replace(self, **fields)
-        if "chosen" in self.__dict__:
+        if self.fitted[0].xx.any():  # a constant needs no ridge; a map's is chosen once, not for every source and scale
             other.__dict__["chosen"] = self.chosen
         return other
 
