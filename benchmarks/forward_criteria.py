@@ -31,8 +31,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from gatenorm import score, session
 from gatenorm.calibration.layerwise import observe_layer_by_layer
+from gatenorm.calibration.samples import Calibration, Samples, batches
 from gatenorm.calibration.shared_prefix import SharedPrefix
-from gatenorm.calibration.sources import Calibration, Samples, batches
 from gatenorm.checkpoint import open_store
 from gatenorm.criteria.ablation.leave_one_out import leave_one_out
 from gatenorm.criteria.streams import observe

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from gatenorm.calibration.sources import Samples, batches
+from gatenorm.calibration.samples import Samples, batches
 from gatenorm.checkpoint import open_store
 from gatenorm.families import Layout, detect_layout
 from gatenorm.models.forward import negative_log_likelihood

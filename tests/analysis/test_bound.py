@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from gatenorm.analysis.bound import measure_bound
-from gatenorm.calibration.sources import Calibration, Samples
+from gatenorm.calibration.samples import Calibration, Samples
 from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import CriterionError
 from gatenorm.records import to_json

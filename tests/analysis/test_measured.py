@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gatenorm.analysis.agreement import spearman
-from gatenorm.calibration.sources import Calibration
+from gatenorm.calibration.samples import Calibration
 from gatenorm.criteria.scoring import score
 from gatenorm.criteria.session import ScoringSession
 from tests.analysis.models import layout_of, model_on

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import gatenorm
-from gatenorm.calibration.sources import Calibration
+from gatenorm.calibration.samples import Calibration
 from gatenorm.errors import RecordError
 from gatenorm.records import from_json, to_json
 from gatenorm.records.rankings import CrossCheck, RankingComparison

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import gatenorm
-from gatenorm.calibration.sources import Calibration
+from gatenorm.calibration.samples import Calibration
 from gatenorm.criteria import session as session_module
 from gatenorm.criteria.registry import criterion, forward_criteria, known, weight_criteria
 from gatenorm.criteria.session import ScoringSession

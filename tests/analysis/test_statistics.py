@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gatenorm.calibration.layerwise import observe_layer_by_layer
-from gatenorm.calibration.sources import Samples
+from gatenorm.calibration.samples import Samples
 from gatenorm.criteria.activations.block_cosine import block_cosine
 from gatenorm.criteria.activations.cosine import cosine
 from gatenorm.criteria.activations.mlp_cosine import mlp_cosine

@@ -15,7 +15,7 @@ from msgspec import structs
 import gatenorm
 from gatenorm.api.fitting import unfitted
 from gatenorm.calibration.passes import observe
-from gatenorm.calibration.sources import Calibration, Samples
+from gatenorm.calibration.samples import Calibration, Samples
 from gatenorm.families import Layout
 from gatenorm.fitting import fit as fitting
 from gatenorm.fitting.moments import MomentObserver, Moments

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gatenorm.calibration.sources import Calibration, batches
+from gatenorm.calibration.samples import Calibration, batches
 from gatenorm.criteria.compute.backend import Float64, backend
 from gatenorm.criteria.session import ScoringSession
 from gatenorm.criteria.weights.gate_norm_scaled import gate_norm_scaled

@@ -8,7 +8,7 @@ from itertools import combinations
 from gatenorm.analysis.agreement import agree, label
 from gatenorm.analysis.bound import check_bound, measure_bound
 from gatenorm.analysis.diagnostics import few_shared, gate_norms_do_not_fall, weakest
-from gatenorm.calibration.sources import RANDOM, SELF, Calibration, with_source
+from gatenorm.calibration.samples import RANDOM, SELF, Calibration, with_source
 from gatenorm.criteria.criterion_spec import CriterionSpec, score_all
 from gatenorm.criteria.registry import weight_criterion
 from gatenorm.criteria.session import ScoringSession

@@ -25,8 +25,8 @@ from gatenorm.analysis.curve_metrics import (
 from gatenorm.analysis.curve_results import CurveResults
 from gatenorm.analysis.diagnostics import curve_signatures, weakest
 from gatenorm.analysis.latency import LatencyProbe
+from gatenorm.calibration.samples import Samples
 from gatenorm.calibration.shared_prefix import SharedPrefix
-from gatenorm.calibration.sources import Samples
 from gatenorm.criteria.criterion_spec import CriterionSpec, score_all
 from gatenorm.criteria.scoring import score as score_weights
 from gatenorm.criteria.session import ScoringSession

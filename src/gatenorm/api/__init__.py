@@ -23,7 +23,7 @@ from gatenorm.api.scoring import curve as curve
 from gatenorm.api.scoring import score as score
 from gatenorm.api.timing import bench as bench
 from gatenorm.api.timing import profile as profile
-from gatenorm.calibration.sources import Calibration as Calibration
+from gatenorm.calibration.samples import Calibration as Calibration
 from gatenorm.errors import GatenormError as GatenormError
 from gatenorm.models.model import Model as Model
 from gatenorm.records import Evidence as Evidence

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from msgspec import structs
 
 from gatenorm.api.opening import ModelLike, session
-from gatenorm.calibration.sources import GENERIC, Calibration
+from gatenorm.calibration.samples import GENERIC, Calibration
 from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import CalibrationError, fields_named
 from gatenorm.progress import Progress

@@ -10,7 +10,7 @@ from typing import Any
 from gatenorm.api.fitting import FittedPlan, fit, unfitted
 from gatenorm.api.opening import ModelLike, open_model
 from gatenorm.api.scoring import score
-from gatenorm.calibration.sources import Calibration
+from gatenorm.calibration.samples import Calibration
 from gatenorm.criteria.registry import check_ranks
 from gatenorm.criteria.registry import criterion as criterion_named
 from gatenorm.criteria.session import ScoringSession

@@ -12,7 +12,7 @@ from gatenorm.analysis import curve as curves
 from gatenorm.analysis.latency import LatencyProbe
 from gatenorm.api.evaluating import jobs_of_one
 from gatenorm.api.opening import ModelLike, open_model, session
-from gatenorm.calibration.sources import RANDOM, Calibration, with_source
+from gatenorm.calibration.samples import RANDOM, Calibration, with_source
 from gatenorm.criteria import scoring
 from gatenorm.criteria.criterion import WeightCriterion
 from gatenorm.criteria.criterion_spec import criterion_specs, score_all

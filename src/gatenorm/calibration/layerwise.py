@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatenorm.calibration.block_stand_in import Reached, stand_in
 from gatenorm.calibration.passes import Observer
-from gatenorm.calibration.sources import Samples, batches
+from gatenorm.calibration.samples import Samples, batches
 from gatenorm.errors import CalibrationError, named
 from gatenorm.families import Layout
 from gatenorm.models.forward import blocks_of, inputs, padded

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gatenorm.calibration.sources import Samples, batches
+from gatenorm.calibration.samples import Samples, batches
 from gatenorm.families import Layout
 from gatenorm.models.forward import blocks_of, inputs, padded
 from gatenorm.progress import Progress

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.calibration.block_stand_in import Reached, stand_in
-from gatenorm.calibration.sources import Samples, batches
+from gatenorm.calibration.samples import Samples, batches
 from gatenorm.models.forward import blocks_of, inputs, negative_log_likelihood, not_finite, padded
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress

@@ -12,7 +12,7 @@ from gatenorm.errors import CriterionError, EvaluationError, named
 
 if TYPE_CHECKING:
     from gatenorm.api.opening import ModelLike
-    from gatenorm.calibration.sources import Calibration
+    from gatenorm.calibration.samples import Calibration
     from gatenorm.cli.options import ranking
     from gatenorm.criteria.session import ScoringSession
 
@@ -34,7 +34,7 @@ def tokens(how: ranking.Windows, documents: str | None = None) -> Calibration:
     Raises:
         CalibrationError: numbers that make no calibration.
     """
-    from gatenorm.calibration.sources import Calibration
+    from gatenorm.calibration.samples import Calibration
 
     source = how["calibration"] or ""
     return Calibration(source, how["samples"], how["length"], documents, how["seed"], how["batch_size"])

@@ -52,7 +52,7 @@ def command(
 ) -> None:
     """Remove or replace attention sublayers, MLPs or blocks of MODEL: writes a checkpoint that transformers loads."""
     from gatenorm import api
-    from gatenorm.calibration.sources import with_source
+    from gatenorm.calibration.samples import with_source
     from gatenorm.cli.tables.pruning import show
     from gatenorm.files import check_apart, check_new_directory
     from gatenorm.fitting.moments import MomentObserver

@@ -14,7 +14,7 @@ from gatenorm.progress import Progress
 from gatenorm.records import ATTENTION, BLOCK, MLP
 
 if TYPE_CHECKING:
-    from gatenorm.calibration.sources import Samples
+    from gatenorm.calibration.samples import Samples
     from gatenorm.criteria.compute.backend import Float64
     from gatenorm.criteria.streams import StreamStatistics
     from gatenorm.models.model import Model

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gatenorm.calibration.sources import Calibration, with_source
+from gatenorm.calibration.samples import Calibration, with_source
 from gatenorm.criteria.criterion import WeightCriterion
 from gatenorm.criteria.registry import criterion
 from gatenorm.criteria.scoring import calibration_missing

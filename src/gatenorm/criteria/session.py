@@ -10,19 +10,9 @@ from typing import Any
 
 from gatenorm.calibration.layerwise import observe_layer_by_layer
 from gatenorm.calibration.passes import observe
+from gatenorm.calibration.samples import SELF, Calibration, Samples
 from gatenorm.calibration.shared_prefix import SharedPrefix
-from gatenorm.calibration.sources import (
-    GENERIC,
-    RANDOM,
-    SELF,
-    Calibration,
-    Samples,
-    generic_samples,
-    opening_token,
-    random_samples,
-    self_samples,
-    text_samples,
-)
+from gatenorm.calibration.sources import draw
 from gatenorm.criteria.criterion import ForwardCriterion, Run
 from gatenorm.criteria.registry import check_ranks, criterion, forward_criteria
 from gatenorm.criteria.streams import StreamStatistics, Watch
@@ -98,7 +88,9 @@ class ScoringSession:
         """
         if calibration not in self._samples:
             began, loaded = time.perf_counter(), self.model.load_seconds
-            drawn = self._draw(calibration, progress)
+            if self.layer_by_layer and calibration.source == SELF:
+                raise _whole_model_needed(SELF)
+            drawn = draw(calibration, self.model, progress)
             self._samples[calibration] = drawn, time.perf_counter() - began - (self.model.load_seconds - loaded)
         return self._samples[calibration][0]
 
@@ -180,23 +172,6 @@ class ScoringSession:
             calibration={**samples.protocol, **how, **found.protocol, "seconds": parts, "versions": versions()},
             kind=kind,
         )
-
-    def _draw(self, calibration: Calibration, progress: Progress | None) -> Samples:
-        model = self.model
-        tokenizer = model.tokenizer if model.has_tokenizer else None  # drawn tokens need none
-        if calibration.source == RANDOM:
-            return random_samples(calibration, model.config, opening_token(tokenizer, model.config))
-        if calibration.source == SELF:
-            module = self.module
-            return self_samples(calibration, module, opening_token(tokenizer, module.config), progress)
-        if tokenizer is None:
-            problem = f"is a text, and {self.layout.checkpoint.name} has no tokenizer that can be read"
-            raise CalibrationError(
-                "no-tokenizer", problem, field="calibration", given=calibration.source, hint="use random or self"
-            )
-        if calibration.source == GENERIC:
-            return generic_samples(calibration, tokenizer, model.config)
-        return text_samples(calibration, tokenizer, model.config)
 
 
 def _whole_model_needed(what: str) -> CalibrationError:

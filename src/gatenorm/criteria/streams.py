@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.calibration.passes import observe
-from gatenorm.calibration.sources import Samples
+from gatenorm.calibration.samples import Samples
 from gatenorm.families import Layout
 from gatenorm.progress import Progress
 

@@ -10,8 +10,8 @@ import numpy as np
 from msgspec import structs
 
 from gatenorm.calibration.passes import observe
+from gatenorm.calibration.samples import Samples
 from gatenorm.calibration.shared_prefix import SharedPrefix, divergence
-from gatenorm.calibration.sources import Samples
 from gatenorm.errors import CalibrationError, PlanError
 from gatenorm.fitting.moments import MomentObserver, Moments
 from gatenorm.fitting.solve import Problem

@@ -74,7 +74,8 @@ def read(
         with fields_named({"data": called, "calibration": called}):
             if not source.startswith(HUB):
                 return read_text(source, field)
-            from gatenorm.calibration.sources import Calibration, from_hub
+            from gatenorm.calibration.samples import Calibration
+            from gatenorm.calibration.sources.text import from_hub
 
             return from_hub(Calibration(source, settings.steps * settings.sequences * processes, length))
     except (EvaluationError, CalibrationError) as error:

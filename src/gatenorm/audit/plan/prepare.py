@@ -15,7 +15,7 @@ from gatenorm.audit.plan.evaluations import PlannedEvaluation, evaluations
 from gatenorm.audit.plan.rankings import PlannedRanking, check_text, planned_rankings
 from gatenorm.audit.plan.variants import Budget, budgets, with_operations
 from gatenorm.audit.run.state import check_directory
-from gatenorm.calibration.sources import HUB
+from gatenorm.calibration.samples import HUB
 from gatenorm.engines import engine_named, threads_at_hand
 from gatenorm.errors import AuditError, MissingExtraError, PlanError, did_you_mean, fields_named, named
 from gatenorm.evaluation.core.text import read_text

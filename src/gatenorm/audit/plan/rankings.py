@@ -16,7 +16,7 @@ from gatenorm.analysis.agreement import agree, label
 from gatenorm.analysis.diagnostics import few_shared
 from gatenorm.audit.plan.config import Config
 from gatenorm.calibration.generic import mixture_sha256
-from gatenorm.calibration.sources import DATA_FREE, GENERIC, HUB, RANDOM, SELF, Calibration
+from gatenorm.calibration.samples import DATA_FREE, GENERIC, HUB, RANDOM, SELF, Calibration
 from gatenorm.criteria.criterion_spec import criterion_specs
 from gatenorm.criteria.registry import weight_criterion
 from gatenorm.errors import EvaluationError, fields_named

@@ -64,7 +64,7 @@ class JobRunner:
         raise TypeError(f"{type(job).__name__} is no job that can be run")
 
     def _score(self, job: Score) -> Result:
-        from gatenorm.calibration.sources import Calibration
+        from gatenorm.calibration.samples import Calibration
 
         if job.source is None:
             return Result(scores=api.score(job.model, job.criterion, seed=job.seed))
@@ -72,7 +72,7 @@ class JobRunner:
         return Result(scores=api.score(self._session(job), job.criterion, calibration=tokens))
 
     def _fit(self, job: Fit) -> Result:
-        from gatenorm.calibration.sources import Calibration
+        from gatenorm.calibration.samples import Calibration
 
         tokens = [Calibration(source, api.fitting.SAMPLES, job.length, seed=job.seed) for source in job.sources]
         api.prune(job.model, job.out, api.fit(self._session(job), job.plan, tokens))

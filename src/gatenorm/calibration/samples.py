@@ -1,0 +1,154 @@
+"""Calibration tokens: which are asked for, and the sequences that came of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gatenorm.errors import CalibrationError, named
+from gatenorm.records.self_text import SelfText
+
+SELF, RANDOM, GENERIC, HUB = "self", "random", "generic", "hub:"
+# Sources that need nobody's data: no separator cuts them into documents.
+DATA_FREE = (SELF, RANDOM, GENERIC)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a model writes text of its own.
+
+    Attributes:
+        temperature: logits are divided by it.
+        top_p: tokens are drawn from the smallest set of likely ones that holds this share of the probability.
+        chat: whether a model whose tokenizer has a chat template writes turns of a chat; otherwise it goes on from the
+            token that texts begin with.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    chat: bool = True
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise CalibrationError(
+                "temperature-out-of-range",
+                "is out of range",
+                field="self_temperature",
+                given=f"{self.temperature:g}",
+                expected="more than 0",
+            )
+        if not 0 < self.top_p <= 1:
+            raise CalibrationError(
+                "top-p-out-of-range",
+                "is out of range",
+                field="self_top_p",
+                given=f"{self.top_p:g}",
+                expected="more than 0, at most 1",
+            )
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Which tokens a criterion looks at.
+
+    ``source`` (empty: none yet) is a text file (or ``wikitext2``, ``wikitext2=FILE``), ``self`` for text that the model
+    writes itself, ``random`` for tokens drawn uniformly from the vocabulary, ``generic`` for the packaged mixture
+    of public-domain texts, or ``hub:NAME[:CONFIG[:SPLIT]]`` for
+    a data set of the hub with a column ``text``. ``samples`` windows of ``length`` tokens are taken from the front of a
+    text; with a ``separator``, that many documents, each cut at ``length`` and padded in its batch. ``seed`` is that of
+    ``self`` and ``random``; ``batch_size`` counts samples, and decides what ``self`` draws; ``sampling`` says how.
+    """
+
+    source: str
+    samples: int = 32
+    length: int = 256
+    separator: str | None = None
+    seed: int = 0
+    batch_size: int | None = None
+    sampling: Sampling = Sampling()
+
+    def __post_init__(self) -> None:
+        for what, given, least in (("samples", self.samples, 1), ("length", self.length, 2)):
+            if given < least:
+                raise CalibrationError(
+                    f"{what}-out-of-range", "is too few", field=what, given=given, expected=f"{least} or more"
+                )
+        if self.separator == "":
+            raise CalibrationError(
+                "documents-empty", "is empty", field="documents", expected="a separator, such as '<|endoftext|>'"
+            )
+        if self.source in DATA_FREE and self.separator is not None:
+            raise CalibrationError(
+                "documents-unused",
+                "is about a text",
+                field="documents",
+                hint=f"leave it out with {named('calibration')} {self.source}",
+            )
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the tokens are drawn, so that a seed decides them."""
+        return self.source in (SELF, RANDOM)
+
+    def check_length(self, config: Any) -> None:
+        """Refuse windows that are longer than the model's input.
+
+        Raises:
+            CalibrationError: they are.
+        """
+        longest = getattr(config, "max_position_embeddings", None)
+        if longest and self.length > longest:
+            raise CalibrationError(
+                "length-too-long",
+                f"is longer than the model's {longest} positions",
+                field="length",
+                given=self.length,
+            )
+
+
+def with_source(calibration: Calibration, source: str) -> Calibration:
+    """The same calibration on other tokens; what is about texts alone is left out where tokens are drawn."""
+    return replace(calibration, source=source, separator=None if source in DATA_FREE else calibration.separator)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Token sequences, and in words how they came about; ``self_text`` of those that the model wrote."""
+
+    sequences: tuple[tuple[int, ...], ...]
+    protocol: Mapping[str, Any]
+    batch_size: int | None = None
+    self_text: SelfText | None = None
+
+    @classmethod
+    def of(
+        cls,
+        sequences: Iterable[Sequence[int]],
+        stated: Mapping[str, Any],
+        calibration: Calibration,
+        self_text: SelfText | None = None,
+    ) -> Samples:
+        """The samples that were asked for; ``stated`` is what the protocol says besides their number and length."""
+        kept = tuple(tuple(s) for s in sequences)
+        lengths = {"samples": len(kept), "length": calibration.length, "tokens": sum(map(len, kept))}
+        return cls(kept, {**stated, **lengths}, calibration.batch_size, self_text)
+
+    @property
+    def tokens(self) -> int:
+        return sum(map(len, self.sequences))
+
+    @property
+    def predicted(self) -> int:
+        """Tokens that have others in front of them."""
+        return self.tokens - len(self.sequences)
+
+
+def batches(samples: Samples, tokens_at_a_time: int = 4096) -> Iterator[Sequence[Sequence[int]]]:
+    """Samples of like length together, as many as the calibration says, or as ``tokens_at_a_time`` allows."""
+    ordered = sorted(samples.sequences, key=len, reverse=True)
+    while ordered:
+        count = samples.batch_size or max(1, tokens_at_a_time // len(ordered[0]))
+        yield ordered[:count]
+        ordered = ordered[count:]

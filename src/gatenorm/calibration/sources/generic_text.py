@@ -1,0 +1,63 @@
+"""Windows of the packaged mixture of public-domain texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from gatenorm.calibration.generic import documents, mixture_sha256
+from gatenorm.calibration.samples import GENERIC, Calibration, Samples
+from gatenorm.errors import CalibrationError, named
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def generic_samples(
+    calibration: Calibration, tokenizer: PreTrainedTokenizerBase, config: Any, *, fewer: bool = False
+) -> Samples:
+    """Windows of the packaged mixture: the first of every document in order, then the second of every one, and so on.
+
+    Every window so begins as the document does or where its last one ended, and kinds of text take turns.
+
+    Args:
+        fewer: take what there is where the mixture holds fewer windows than are asked for.
+
+    Raises:
+        CalibrationError: the mixture holds fewer windows, they are longer than the model takes, or a token lies outside
+            the vocabulary.
+    """
+    calibration.check_length(config)
+    sequences: list[list[int]] = []
+    for window in _windows(tokenizer, calibration.length):
+        if len(sequences) == calibration.samples:
+            break
+        sequences.append(window)
+    found = len(sequences)
+    if found < (1 if fewer else calibration.samples):
+        raise CalibrationError(
+            "data-too-short",
+            f"holds {found} windows of {calibration.length} tokens",
+            field="samples",
+            given=calibration.samples,
+            expected=f"{found} or fewer with {named('calibration')} {GENERIC}",
+        )
+    highest = max(max(window) for window in sequences)
+    if highest >= config.vocab_size:
+        raise CalibrationError(
+            "vocabulary-wrong",
+            f"the tokenizer gives token {highest}, and the model has {config.vocab_size:,}",
+            field="calibration",
+            given=GENERIC,
+        )
+    return Samples.of(sequences, {"source": GENERIC, "sha256": mixture_sha256()}, calibration)
+
+
+def _windows(tokenizer: PreTrainedTokenizerBase, length: int) -> Iterator[list[int]]:
+    encoded: list[list[int]] = []
+    for document in documents():
+        encoded.append(list(tokenizer(document.text, verbose=False)["input_ids"]))
+        if len(encoded[-1]) >= length:
+            yield encoded[-1][:length]
+    for begin in range(length, max(map(len, encoded)), length):
+        yield from (ids[begin : begin + length] for ids in encoded if len(ids) >= begin + length)

@@ -1,0 +1,41 @@
+"""How text that a model wrote itself came about, and whether it is text."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from gatenorm.records.serialization import Value
+
+Beginning = Literal["chat", "start token", "random token"]
+
+
+class TextFigures(Value, frozen=True, kw_only=True):
+    """What can be seen of a text without reading it.
+
+    Attributes:
+        nll: the mean ``-log p(token | tokens before)`` by the model, in nats, over the tokens that it chose.
+        repeated: the share of runs of four tokens that stand in the same sample once before.
+        distinct: different tokens as a share of all, in a sample.
+    """
+
+    nll: float
+    repeated: float
+    distinct: float
+
+
+class SelfText(Value, frozen=True, kw_only=True):
+    """Text that a model wrote itself.
+
+    Attributes:
+        beginning: what it went on from: the opening of a user's turn of its chat template, from where on it wrote both
+            sides; the token that texts begin with; or a token drawn for each sample, where there is none.
+        temperature, top_p: how tokens were drawn.
+        seen: of the samples.
+        generic: of the packaged mixture under the same model; ``None`` where its tokenizer is missing.
+    """
+
+    beginning: Beginning
+    temperature: float
+    top_p: float
+    seen: TextFigures
+    generic: TextFigures | None = None
