@@ -173,7 +173,7 @@ TWICE = json.dumps({"a": entry([1], 0, 4)}).encode()[:-1] + b"," + json.dumps({"
         ({"a": entry([1], 0, int("9" * 4300))}, "truncated"),
         ({"__metadata__": {"k": 1}}, "strings to strings"),
         ({"__metadata__": []}, "strings to strings"),
-        ({"__metadata__": {"k": "\ud800"}}, "strings to strings"),
+        ({"__metadata__": {"k": "\ud800"}}, "surrogate"),
         ({"\ud800": entry([1], 0, 4)}, "surrogate"),
         (b'{"a": ' + b"9" * 5000 + b"}", "not the JSON"),
         (b'{"a": ' + b"[" * 100_000, "not the JSON"),

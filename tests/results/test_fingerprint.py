@@ -41,7 +41,7 @@ def test_a_model_is_its_weights_and_its_tokenizer_wherever_it_lies(tmp_path: Pat
         ("vocabulary", True),  # whatever its name, a tokenizer may read it
         ("tokenizer.model.v3", True),
         ("additional_chat_templates/tool_use.jinja", True),
-        ("adapter_model.safetensors", True),  # transformers loads adapters that lie beside the model
+        ("adapter_model.safetensors", False),  # without its adapter_config.json, beside which no model is opened
         ("README.md", False),
         ("pytorch_model.bin", False),
         (".cache", False),

@@ -23,6 +23,7 @@ from gatenorm.errors import OutputError, PlanError
 from gatenorm.families import detect_layout
 from gatenorm.records import Edits, Plan, from_json, to_json
 from gatenorm.surgery.disk import write_pruned
+from tests.errors import refused
 from tests.tiny_models import CASES
 
 TinyModels = Callable[..., Path]
@@ -247,19 +248,22 @@ def test_links_lead_no_foreign_file_into_the_output(tiny_models: TinyModels, tmp
     (source / "tokenizer_config.json").symlink_to(secret)
     plan = api.plan(source, drop=[1])
     written = write_pruned(detect_layout(open_store(source)), plan, tmp_path / "out")
-    assert written.left_out == ("tokenizer_config.json",)
+    assert written.left_out == ("tokenizer_config.json is a link out of the checkpoint",)
     assert not any("sesame" in p.read_text(errors="ignore") for p in (tmp_path / "out").iterdir())
 
 
-def test_a_directory_of_links_to_one_model_is_carried_over_whole(tiny_models: TinyModels, tmp_path: Path):
+def test_a_directory_of_links_to_another_one_is_refused(tiny_models: TinyModels, tmp_path: Path):
+    """Links to files of its own are fine, and so is a link to the directory."""
     source = shutil.copytree(tiny_models("llama-gqa"), tmp_path / "model")
-    (source / "tokenizer.json").write_text("{}")
+    (source / "config.json").rename(source / "first.json")
+    (source / "config.json").symlink_to("first.json")
+    (tmp_path / "link").symlink_to("model")
+    pruned(tmp_path / "link", tmp_path / "out", [1])
     (tmp_path / "links").mkdir()
     for path in source.iterdir():
         (tmp_path / "links" / path.name).symlink_to(path)
-    out = pruned(tmp_path / "links", tmp_path / "out", [1])
-    assert (out / "tokenizer.json").is_file()
-    assert not (out / "tokenizer.json").is_symlink()
+    with refused("file-elsewhere"):
+        pruned(tmp_path / "links", tmp_path / "again", [1])
 
 
 def test_a_polite_request_to_stop_leaves_nothing_behind(tiny_models: TinyModels, tmp_path: Path):
@@ -313,7 +317,7 @@ def test_further_chat_templates_are_carried_over(tiny_models: TinyModels, tmp_pa
     (source / "additional_chat_templates/link.jinja").symlink_to(secret)
     written = write_pruned(api.open_model(source), api.plan(source, drop=[1]), tmp_path / "out")
     assert (tmp_path / "out/additional_chat_templates/tool_use.jinja").read_text() == "{{ messages }}"
-    assert written.left_out == ("additional_chat_templates/link.jinja",)
+    assert written.left_out == ("additional_chat_templates/link.jinja is a link out of the checkpoint",)
 
 
 def test_too_little_room_is_said_before_anything_is_written(tiny_models: TinyModels, tmp_path: Path):

@@ -61,6 +61,7 @@ class TensorStore(Protocol):
         specs: the tensors by name, in the order of their data.
         files: size in bytes of every weight file.
         companions: names of the other files that loading or tokenising may read.
+        others: names of files and folders beside these that are neither weights in use nor companions.
         directory: where the files lie, for libraries that insist on a path; for remote weights, the companions alone.
         bytes_read: bytes of weights that were asked for so far.
     """
@@ -81,6 +82,10 @@ class TensorStore(Protocol):
     @property
     def companions(self) -> tuple[str, ...]: ...
 
+    @property
+    def others(self) -> tuple[str, ...]:
+        return ()
+
     def read(self, name: str) -> bytes:
         """The content of a companion file.
 
@@ -92,6 +97,14 @@ class TensorStore(Protocol):
     def is_own(self, name: str) -> bool:
         """Whether a companion exists and belongs to the checkpoint: a link that leads elsewhere must not be copied."""
         ...
+
+    def check_unchanged(self) -> None:
+        """Make sure that what was read is still there, before what was made of it is believed.
+
+        Raises:
+            CheckpointError: a file was changed since it was opened.
+        """
+        return
 
     def raw(self, name: str, rows: slice | None = None, *, counted: bool = True) -> Bits:
         """A tensor as it is stored, or a run of its rows; a view where the file is mapped.

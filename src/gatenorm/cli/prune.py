@@ -127,8 +127,8 @@ def command(
             )
     with console.progress_bar("writing", "bytes") as progress:
         written = write_pruned(layout, made, out, progress, fitted.weights)
-    for name in written.left_out:
-        console.warn(f"{name} is a link out of the checkpoint and was left out: copy it yourself if it belongs there")
+    for what in written.left_out:
+        console.warn(f"left out: {what}")
     data = to_json(made) | ({"cross_check": to_json(checked)} if checked else {})
     console.deliver(json, data, lambda: show(layout, made, out, written.nbytes, predicted, machine, checked, model))
 

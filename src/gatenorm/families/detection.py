@@ -17,6 +17,8 @@ from gatenorm.records import PRUNED_PREFIX, Edits, PrunedRecord, from_json
 LARGEST = 2**31 - 1
 # Names that stand beside, or instead of, a weight whose stored numbers are codes.
 _QUANTISED = (".weight_scale", ".weight_scale_inv", ".weight_packed", ".qweight", ".weight.absmax", ".SCB")
+# Set by LLM-Drop, and by releases of transformers up to 4; and a key of transformers that names other weights.
+_DROPPED = ("drop_attn_list", "drop_mlp_list", "pruned_heads", "transformers_weights")
 
 
 def detect_layout(checkpoint: TensorStore, assume: str | None = None) -> Layout:
@@ -41,6 +43,7 @@ def detect_layout(checkpoint: TensorStore, assume: str | None = None) -> Layout:
     if assume is None and model_type not in families():
         raise _unknown(checkpoint, model_type)
     _refuse_quantised(checkpoint)
+    _refuse_dropped(config)
     data = family(assume or model_type, config)
     number = _numbers(config, data)
     heads, width = number("heads"), number("width")
@@ -102,6 +105,18 @@ def _refuse_quantised(checkpoint: TensorStore) -> None:
         field="model",
         hint="score the original weights",
     )
+
+
+def _refuse_dropped(config: Mapping[str, Any]) -> None:
+    """Keys by which code of others leaves out parts of a model that a stock ``model_type`` would run."""
+    key = next((key for key in _DROPPED if config.get(key)), None)
+    if key is not None:
+        raise FamilyError(
+            "structure-foreign",
+            f"config.json sets {key} to {config[key]!r:.60}, which only code of its own follows",
+            field="model",
+            hint="take the unpruned model",
+        )
 
 
 class _Number(Protocol):

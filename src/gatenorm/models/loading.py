@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.checkpoint import open_store
+from gatenorm.checkpoint.code import kernel_named
 from gatenorm.errors import CheckpointError, EvaluationError, GatenormError, MissingExtraError, first_line
 from gatenorm.families import Layout
 from gatenorm.surgery.registration import register_types
@@ -28,7 +29,14 @@ def load(directory: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel
         MissingExtraError: torch or transformers is not installed.
     """
     AutoModelForCausalLM = _transformers().AutoModelForCausalLM
-    open_store(directory)  # headers are checked before transformers believes them
+    config = open_store(directory).config  # headers are checked before transformers believes them
+    kernel = kernel_named(config)
+    if kernel is not None and "attn_implementation" not in arguments:
+        raise CheckpointError(
+            "kernel-named",
+            f"{directory}: config.json asks for {kernel}, a kernel of the hub, which would be fetched and run",
+            hint="take that entry out, or give attn_implementation in Python",
+        )
     arguments.setdefault("use_safetensors", True)
     # Left to itself, transformers asks on the terminal whether to run code out of the directory.
     arguments.setdefault("trust_remote_code", False)

@@ -6,7 +6,6 @@ A record is a frozen :class:`msgspec.Struct`. What is a file of its own derives 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import msgspec
 
 from gatenorm.errors import RecordError, did_you_mean
+from gatenorm.files import SMALL, parse_json, read_small
 
 T = TypeVar("T")
 
@@ -68,18 +68,19 @@ def read_record(kind: type[T], path: Path, what: str) -> T:
     return from_json(kind, read_json(path, what), what)
 
 
-def read_json(path: Path, what: str) -> dict[str, Any]:
-    """The JSON object in ``path``; ``what`` names it in errors.
+def read_json(path: Path, what: str, most: int = SMALL) -> dict[str, Any]:
+    """The JSON object in a regular file of at most ``most`` bytes; ``what`` names it in errors.
 
     Raises:
-        RecordError: no such file, not JSON, or not an object.
+        RecordError: no such file, not JSON, too large or too deep, or not an object.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(read_small(path, most), most)
     except FileNotFoundError:
         raise RecordError("file-missing", f"{what}: there is no file {path}", given=None) from None
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, not JSON, a number of 5,000 digits
-        raise RecordError("json-unreadable", f"{what}: {path} is not readable JSON ({error})") from None
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, not JSON, a number of 5,000 digits
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise RecordError("json-unreadable", f"{what}: {path} is not readable JSON ({why})") from None
     if not isinstance(data, dict):
         raise RecordError("json-no-object", f"{what}: {path} holds {type(data).__name__}", expected="a JSON object")
     return data

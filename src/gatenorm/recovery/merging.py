@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.checkpoint import NewTensor, TensorStore
+from gatenorm.checkpoint.code import without_code
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES
 from gatenorm.checkpoint.parts import computed
 from gatenorm.families import Layout
 from gatenorm.files import write_json
+from gatenorm.surgery.config import MODELLING_FILE, modelling_source, own_classes
 from gatenorm.surgery.disk import RECOVERY_FILE, carry_over
+from gatenorm.surgery.operation import operation_records
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 ADAPTER = "adapter"
 _NAME = "default"
-_WRITTEN = {"config.json", "README.md", RECOVERY_FILE}
+_WRITTEN = {"config.json", "README.md", RECOVERY_FILE, MODELLING_FILE.name}
 
 
 @dataclass(frozen=True)
@@ -97,9 +100,11 @@ def write_merged(
     merged = ((name, _merged(checkpoint, name, added.get(name))) for name in checkpoint.specs)
     checkpoint.rewritten(merged).write(target, progress)
     carried, _ = carry_over(checkpoint, target, _WRITTEN)
-    config = dict(checkpoint.config)
+    config = without_code(checkpoint.config)
     config["gatenorm"] = {**config["gatenorm"], "recovery": dict(summary)}
-    write_json(target / "config.json", config)
+    write_json(target / "config.json", {**config, "auto_map": own_classes(layout.data)})
+    source = modelling_source(operation_records(layout.edits, layout.width))
+    (target / MODELLING_FILE.name).write_text(source, encoding="utf-8")
     return carried
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from gatenorm.checkpoint import hub_id
+from gatenorm.checkpoint import TensorStore, hub_id
 from gatenorm.families import Layout
 from gatenorm.records import Edits, Plan, spans
 from gatenorm.records.evidence import Recovery
@@ -21,6 +20,7 @@ _UNMEASURED = """ Nothing here says how good this model is: measure it on your o
 you serve it, for example with `gatenorm eval THIS --baseline PARENT --data YOUR_TEXT`.
 """
 _MEASURED = " What was measured, and what was not:\n"
+_CARD = "README.md"
 _BEGIN, _END = "<!-- evidence -->", "<!-- end of evidence -->"
 
 
@@ -233,7 +233,7 @@ def _origin(
     """The metadata of a card as YAML, the id of the base model if it is known, and a sentence about the licence."""
     from huggingface_hub import ModelCardData
 
-    source = _source_metadata(layout.checkpoint.directory)
+    source = _source_metadata(layout.checkpoint)
     base = _base_model(layout, source)
     licence = {k: source[k] for k in ("license", "license_name", "license_link") if source.get(k)}
     metadata = ModelCardData(base_model=base, library_name=library, tags=tags, **licence).to_yaml()
@@ -247,15 +247,15 @@ def _origin(
     return metadata, base, terms
 
 
-def _source_metadata(directory: Path) -> Mapping[str, Any]:
+def _source_metadata(checkpoint: TensorStore) -> Mapping[str, Any]:
     """The YAML head of the source's card; a card that cannot be read is treated as none."""
     from huggingface_hub import metadata_load
 
-    card = directory / "README.md"
-    if not card.is_file():
+    if not checkpoint.is_own(_CARD):
         return {}
     try:
-        return metadata_load(card) or {}
+        checkpoint.read(_CARD)  # within limits
+        return metadata_load(checkpoint.directory / _CARD) or {}
     except Exception:  # a stranger's file in somebody else's parser: whatever it raises, the card is no use
         return {}
 

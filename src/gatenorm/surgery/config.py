@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from gatenorm.checkpoint.code import without_code
 from gatenorm.errors import PlanError
 from gatenorm.families import Layout, keep_entries, mlp_modules, refusal
 from gatenorm.families.family import Data
@@ -31,6 +32,16 @@ def modelling_source(operations: Iterable[str]) -> str:
     return "\n\n".join([MODELLING_FILE.read_text(encoding="utf-8"), *functions])
 
 
+def own_classes(data: Data) -> dict[str, str]:
+    """Where transformers finds the classes of a pruned model: in the modelling file of its directory."""
+    classes, module = data["classes"], MODELLING_FILE.stem
+    return {
+        "AutoConfig": f"{module}.Gatenorm{classes['config']}",
+        "AutoModel": f"{module}.Gatenorm{classes['model']}",
+        "AutoModelForCausalLM": f"{module}.Gatenorm{classes['causal_lm']}",
+    }
+
+
 def check_prunable(data: Data, config: Mapping[str, Any]) -> None:
     """Refuse a family or a config whose models must not be pruned.
 
@@ -54,7 +65,7 @@ def pruned_config(layout: Layout, plan: Plan) -> dict[str, Any]:
     why = layout.refusal()
     if why:
         raise PlanError("model-not-prunable", f"cannot be pruned: {why}", field="model", given=layout.checkpoint.name)
-    config = dict(layout.checkpoint.config)
+    config: dict[str, Any] = without_code(layout.checkpoint.config)
     classes = layout.data["classes"]
 
     before = layout.attention_layers
@@ -62,14 +73,9 @@ def pruned_config(layout: Layout, plan: Plan) -> dict[str, Any]:
     config.update(keep_entries(config, layout.data, len(before), keep))
     counts = [key for key in layout.data["dimensions"]["layers"] if key in config]
     config.update(dict.fromkeys(counts or layout.data["dimensions"]["layers"][:1], len(keep)))
-    module = MODELLING_FILE.stem
     config["model_type"] = PRUNED_PREFIX + layout.model_type
     config["architectures"] = [f"Gatenorm{classes['causal_lm']}"]
-    config["auto_map"] = {
-        "AutoConfig": f"{module}.Gatenorm{classes['config']}",
-        "AutoModel": f"{module}.Gatenorm{classes['model']}",
-        "AutoModelForCausalLM": f"{module}.Gatenorm{classes['causal_lm']}",
-    }
+    config["auto_map"] = own_classes(layout.data)
     config["gatenorm"] = to_json(
         PrunedRecord(
             base_model_type=layout.model_type,
@@ -90,7 +96,7 @@ def tokenizer_config(layout: Layout) -> dict[str, Any] | None:
     under the ``model_type`` of a pruned model it would tokenise otherwise, without a word.
     """
     rule, checkpoint, name = layout.data.get("tokenizer"), layout.checkpoint, "tokenizer_config.json"
-    config = read_json(checkpoint.directory / name, name) if checkpoint.is_own(name) else {}
+    config = without_code(read_json(checkpoint.directory / name, name)) if checkpoint.is_own(name) else {}
     if not rule or (rule["when"] == "undeclared" and config.get("tokenizer_class")):
         return None
     whole = "tokenizer.json" in checkpoint.companions

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gatenorm.checkpoint import NewTensor, TensorStore
+from gatenorm.checkpoint.code import without_code
 from gatenorm.checkpoint.dtypes import from_float32
 from gatenorm.checkpoint.parts import repeated
 from gatenorm.families import Layout
 from gatenorm.files import check_apart, new_directory, write_json
-from gatenorm.records import Edit, Edits, Plan, to_json
+from gatenorm.records import Edit, Edits, Plan, read_json, to_json
 from gatenorm.surgery.card import model_card
 from gatenorm.surgery.config import MODELLING_FILE, modelling_source, pruned_config, tokenizer_config
 from gatenorm.surgery.operation import Weights, added_tensors, check_weights, is_removed, operation_records, place
@@ -23,12 +24,14 @@ PLAN_FILE = "gatenorm.json"
 RECOVERY_FILE = "recovery.json"
 # What others found out about the source's very weights, which is not true of these.
 _OF_THE_SOURCE = {"SHA256SUMS", "sha256sums.txt", "measured.json", "all_results.json", "eval_results.json"}
+# Names of further files that are said to be left out.
+_SHOWN = 8
 _WRITTEN = {"config.json", "README.md", PLAN_FILE, RECOVERY_FILE, MODELLING_FILE.name}
 
 
 @dataclass(frozen=True)
 class Written:
-    """What was written: bytes of weights, and the names of links that were left out since they lead elsewhere."""
+    """What was written: bytes of weights, and one line about each thing that was left out."""
 
     nbytes: int
     left_out: tuple[str, ...]
@@ -85,14 +88,27 @@ def _added(layout: Layout, edits: Edits, weights: Mapping[Edit, Weights]) -> Ite
 
 
 def carry_over(checkpoint: TensorStore, target: Path, written: Collection[str]) -> tuple[list[str], list[str]]:
-    """Copy the companion files that stay true and are not ``written`` anew.
+    """Copy the companion files that stay true and are not ``written`` anew, without entries that name code.
 
     Returns:
-        Their names, and the names of links that lead out of the checkpoint, which are left out.
+        Their names, and one line about each thing that was left out.
+
+    Raises:
+        CheckpointError: the checkpoint was changed since it was opened.
     """
-    names = [name for name in checkpoint.companions if name not in written and name not in _OF_THE_SOURCE]
+    without = {*written, *_OF_THE_SOURCE}
+    names = [name for name in checkpoint.companions if name not in without]
     carried = [name for name in names if checkpoint.is_own(name)]
+    left_out = [f"{name} is a link out of the checkpoint" for name in names if name not in carried]
     for name in carried:
         (target / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(checkpoint.directory / name, target / name)
-    return carried, [name for name in names if name not in carried]
+        if name.endswith("_config.json"):
+            given = read_json(target / name, name)
+            if without_code(given) != given:
+                left_out.append(f"{name} names code to run: these entries")
+                write_json(target / name, without_code(given))
+    checkpoint.check_unchanged()
+    others = [name for name in checkpoint.others if name not in without]
+    shown = ", ".join(others[:_SHOWN]) + (f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else "")
+    return carried, [*left_out, *([f"no part of the model that is written: {shown}"] if others else [])]

@@ -32,7 +32,7 @@ class HubFiles(LocalFiles):
         from huggingface_hub.utils import build_hf_headers
 
         with hub_errors(model):
-            self.directory = Path(snapshot_download(model, allow_patterns=_SMALL, ignore_patterns=["*/*"]))
+            super().__init__(Path(snapshot_download(model, allow_patterns=_SMALL, ignore_patterns=["*/*"])))
         self.model, self.commit = model, self.directory.name
         self._headers = build_hf_headers()
         self._sizes: dict[str, int | None] = {}

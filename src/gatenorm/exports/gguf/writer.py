@@ -213,11 +213,9 @@ def _declare(writer: GGUFWriter, parts: list[Tensor]) -> None:
 
 
 def _licence(layout: Layout) -> dict[str, str]:
-    card = layout.checkpoint.directory / "README.md"
-    if not card.is_file():
+    if not layout.checkpoint.is_own("README.md"):
         return {}
-    with card.open(encoding="utf-8", errors="replace") as file:
-        parts = file.read(1 << 16).split("---", 2)
+    parts = layout.checkpoint.read("README.md")[: 1 << 16].decode("utf-8", "replace").split("---", 2)
     if len(parts) < 3 or parts[0].strip():
         return {}
     keys = {

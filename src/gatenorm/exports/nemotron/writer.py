@@ -81,8 +81,7 @@ def write(layout: Layout, out: Path, *, dtype: str, progress: Progress | None) -
             write_json(temporary / "tokenizer_config.json", tokenizer)
         shutil.copyfile(CONFIGURATION, temporary / CONFIGURATION.name)
         (temporary / "README.md").write_text(export_card(layout, "nemotron-nas", notes, carried), encoding="utf-8")
-    links = (f"{name} is a link out of the checkpoint and was left out: copy it yourself" for name in left_out)
-    return Exported(weights.size, (*notes, *links))
+    return Exported(weights.size, (*notes, *(f"left out: {what}" for what in left_out)))
 
 
 def recognises(path: Path) -> bool:

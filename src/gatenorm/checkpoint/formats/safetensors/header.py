@@ -17,9 +17,10 @@ from gatenorm.checkpoint.dtypes import STORAGE_TYPES
 from gatenorm.checkpoint.parts import NewTensor
 from gatenorm.checkpoint.store import StoredTensor, TensorSpec
 from gatenorm.errors import CheckpointError
+from gatenorm.files import LARGE, parse_json
 
-# The format's own limit; a larger number is a lie or not a safetensors file.
-MAX_HEADER_BYTES = 100_000_000
+# The format allows 100 MB, which would take gigabytes to parse; 500,000 tensors fit into this.
+MAX_HEADER_BYTES = LARGE
 # What numpy can hold; a tensor of more dimensions or bytes than that is a lie too, even where one dimension is 0.
 MAX_DIMENSIONS = 64
 MAX_BYTES = 2**63 - 1
@@ -37,8 +38,6 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     seen = dict(pairs)
     if len(seen) != len(pairs):
         raise ValueError("a name appears twice")
-    if not all(is_utf8(name) for name in seen):
-        raise ValueError("a name holds half a surrogate pair")  # which can be neither printed nor written back
     return seen
 
 
@@ -75,15 +74,14 @@ def parse_header(read: Callable[[int, int], bytes], size: int, file: str) -> Hea
     if length > MAX_HEADER_BYTES or 8 + length > size:
         raise damaged(f"the header claims {length:,} bytes, the file has {size:,}")
     try:
-        # Decoded here, since json.loads would guess UTF-16 and UTF-32 as well.
-        raw = json.loads(read(8, length).decode("utf-8"), object_pairs_hook=_no_duplicates)
+        raw = parse_json(read(8, length), MAX_HEADER_BYTES, _no_duplicates)
         if not isinstance(raw, dict):
             raise ValueError("it is not an object")
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise damaged(f"the header is not the JSON it should be ({error})") from None
 
     metadata = raw.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) and is_utf8(v) for v in metadata.values()):
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise damaged("__metadata__ does not map strings to strings")
     tensors = [_tensor(name, entry, 8 + length, size, file, damaged) for name, entry in raw.items()]
     tensors.sort(key=lambda t: (t.begin, t.end))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gatenorm.checkpoint.companions import is_weights
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES, Bits
 from gatenorm.checkpoint.formats.safetensors.header import Header, parse_header
 from gatenorm.checkpoint.formats.safetensors.local import LocalFiles
@@ -18,23 +19,14 @@ from gatenorm.checkpoint.hub import hub_id
 from gatenorm.checkpoint.parts import ByteRange, NewTensor
 from gatenorm.checkpoint.store import Replacement, StoredTensor, TensorStore
 from gatenorm.errors import CheckpointError, RecordError
+from gatenorm.files import LARGE
 from gatenorm.progress import Progress, part_of
 from gatenorm.records.serialization import read_json
 
 _ENDING = ".safetensors"
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-# Copies of the weights in this or other formats, which are no companions: loading does not read them.
-_WEIGHTS = tuple(
-    f".{ending}"
-    for ending in (
-        *("safetensors", "safetensors.index.json", "bin", "bin.index.json", "pt", "pth", "ckpt", "gguf", "onnx"),
-        *("onnx_data", "msgpack", "h5", "ot", "tflite", "npz"),
-    )
-)
-# Read by tokenizers besides what lies at the top.
-_TEMPLATES = "additional_chat_templates"
-# Adapters that lie beside a model are loaded into it.
-_ADAPTER = "adapter_model."
+# What transformers would load into the model, and other engines would not.
+_ADAPTER = "adapter_config.json"
 # Says nothing to a loader, and changes when findings are added to the card.
 _PROSE = ".md"
 
@@ -50,6 +42,12 @@ class SafetensorsStore(TensorStore):
     def __init__(self, files: LocalFiles):
         self._files = files
         self.directory = files.directory
+        if _ADAPTER in files.names():
+            raise CheckpointError(
+                "adapter-beside-weights",
+                f"{self.directory} holds {_ADAPTER} beside the weights of a whole model: some loaders apply it",
+                hint="merge the adapter, or move its files away",
+            )
         self.config = self._json("config.json", "the model's configuration")
         self._index: dict[str, Any] | None = None
         if files.has(SINGLE):
@@ -82,24 +80,20 @@ class SafetensorsStore(TensorStore):
 
     @property
     def companions(self) -> tuple[str, ...]:
-        paths = [*self.directory.iterdir(), *self.directory.glob(f"{_TEMPLATES}/*")]
-        names = (path.relative_to(self.directory).as_posix() for path in paths if path.is_file())
-        read = (name for name in names if not name.endswith(_WEIGHTS) or name.startswith(_ADAPTER))
-        return tuple(sorted(name for name in read if not name.startswith(".")))
+        return tuple(self._files.names())
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        return tuple(name for name in self._files.others() if name not in (*self._headers, INDEX))
 
     def read(self, name: str) -> bytes:
-        try:
-            return (self.directory / name).read_bytes()
-        except OSError as error:
-            path = self.directory / name
-            raise CheckpointError("file-unreadable", f"{path} cannot be read: {error.strerror}") from None
+        return self._files.content(name, LARGE)
 
     def is_own(self, name: str) -> bool:
-        # A link may lead into the hub's blob store, or to where config.json really lies, and nowhere else.
-        root = self.directory.resolve()
-        homes = {root, root / _TEMPLATES, root.parent.parent / "blobs", (root / "config.json").resolve().parent}
-        path = self.directory / name
-        return path.is_file() and path.resolve().parent in homes
+        return self._files.is_own(name)
+
+    def check_unchanged(self) -> None:
+        self._files.check_unchanged()
 
     def spec(self, name: str) -> StoredTensor:
         super().spec(name)
@@ -166,9 +160,11 @@ class SafetensorsStore(TensorStore):
         weights = self.files
         total, done = sum(weights.values()), 0
         digest = hashlib.sha256()
-        for name in self.companions:
-            if not name.endswith(_PROSE):
-                digest.update(f"{name} {hashlib.sha256(self.read(name)).hexdigest()}\n".encode())
+        # Whatever its name, a tokenizer may read it.
+        read = sorted({*self.companions, *(name for name in self.others if (self.directory / name).is_file())})
+        for name in read:
+            if not name.endswith(_PROSE) and not is_weights(name):
+                digest.update(f"{name} {self._files.sha256(name, None)}\n".encode())
         for name, size in weights.items():
             digest.update(f"{name} {self._files.sha256(name, part_of(progress, done, total))}\n".encode())
             done += size
@@ -183,7 +179,7 @@ class SafetensorsStore(TensorStore):
 
     def _json(self, name: str, what: str) -> dict[str, Any]:
         try:
-            return read_json(self.directory / name, what)
+            return read_json(self._files.path(name), what)
         except RecordError as error:
             raise error.as_kind(CheckpointError) from None
 
