@@ -16,7 +16,7 @@ from gatenorm.audit.plan.prepare import prepare
 from gatenorm.audit.plan.variants import OPERATIONS, Budget, with_operations
 from gatenorm.cli import main
 from gatenorm.cli.audit_options import overlay
-from gatenorm.errors import GatenormError
+from gatenorm.errors import GatenormError, RecoveryError
 from gatenorm.records.serialization import to_json
 from tests.command_line import refusal, refused
 
@@ -200,6 +200,9 @@ def test_a_model_that_cannot_be_run_does_not_hide_a_file_that_is_missing(tiny_mo
         with pytest.raises(GatenormError) as error:
             prepare(str(model), tmp_path / "audit", config_from({section: values}))
         assert error.value.text().startswith(f"{section}.{next(iter(values))} nope does not exist")
+    with pytest.raises(RecoveryError) as mixed:
+        prepare(str(model), tmp_path / "audit", config_from({"recovery": {"data": "generic,nope"}}))
+    assert (mixed.value.code, mixed.value.text().split()[0]) == ("source-unusable", "recovery.data")
 
 
 def test_shares_may_be_per_cent(tmp_path: Path):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gatenorm.api.opening import ModelLike, open_model
 from gatenorm.api.pruning import plan
+from gatenorm.calibration.samples import SELF, Calibration, Sampling
 from gatenorm.errors import RecoveryError
 from gatenorm.evaluation.core import registry
 from gatenorm.evaluation.core.job import Request
@@ -20,6 +21,7 @@ from gatenorm.records import Plan
 from gatenorm.recovery import corpus, recovering
 from gatenorm.recovery import study as studies
 from gatenorm.recovery.corpus import DEFAULT_LENGTH
+from gatenorm.recovery.drawn_text import SAMPLES, drawn_sources, drawn_text
 from gatenorm.recovery.processes import Processes
 from gatenorm.recovery.record import Recovered
 from gatenorm.recovery.settings import Settings
@@ -37,8 +39,11 @@ def recover(
     settings: Settings | None = None,
     held_out: str | None = None,
     text_field: str = "text",
+    samples: int = SAMPLES,
+    sampling: Sampling = Sampling(),  # noqa: B008 - frozen
     progress: Progress | None = None,
     report: Report | None = None,
+    drawing: Progress | None = None,
     writing: Progress | None = None,
 ) -> Recovered:
     """Train low-rank adapters on a pruned checkpoint; ``out`` is then that checkpoint with them merged.
@@ -47,7 +52,8 @@ def recover(
     finished one reads its result.
 
     Args:
-        data: the training text: a file as in an evaluation, ``hub:NAME[:CONFIG[:SPLIT]]``, or ``demo`` for stories of
+        data: the training text: a file as in an evaluation, ``hub:NAME[:CONFIG[:SPLIT]]``, ``generic`` (packaged
+            public-domain text), ``self`` (written by ``parent``), both as ``generic,self``, or ``demo`` for stories of
             the built-in model's world.
         steps: of the optimiser; as the settings say, 2,000 without any.
         objective: ``lm`` (the paper's) or ``distill``, which learns from ``parent``; as the settings say, else ``lm``.
@@ -55,6 +61,8 @@ def recover(
         settings: all other numbers.
         held_out: the text that is watched; the last 5% of the data without one.
         text_field: where JSON lines and parquet files hold the text.
+        samples, sampling: how many sequences ``self`` is, and how they are drawn.
+        drawing: called with (tokens drawn, tokens to draw) while the parent writes.
         report: called after every step with its loss, the held-out loss, tokens per second and the time left.
         writing: called with (bytes written, bytes in all).
 
@@ -66,8 +74,8 @@ def recover(
     """
     chosen = settings or Settings()
     chosen = replace(chosen, steps=steps or chosen.steps, objective=objective or chosen.objective)
-    layout = open_model(pruned)
-    length = chosen.length or DEFAULT_LENGTH
+    layout, unpruned = open_model(pruned), None if parent is None else open_model(parent)
+    text = _Texts(chosen, text_field, unpruned, samples, sampling, drawing)
 
     def reported(step: Step) -> None:
         if progress:
@@ -78,10 +86,10 @@ def recover(
     return recovering.recover(
         layout,
         Path(out),
-        _text(data, chosen, length, text_field),
+        text(data),
         chosen,
-        held_out=None if held_out is None else _text(held_out, chosen, length, text_field, "held_out"),
-        parent=None if parent is None else open_model(parent),
+        held_out=None if held_out is None else text(held_out, "held_out"),
+        parent=unpruned,
         report=reported,
         writing=writing,
     )
@@ -101,8 +109,11 @@ def recovery_study(
     task_data: Sequence[str] = (),
     limit: int | None = None,
     text_field: str = "text",
+    samples: int = SAMPLES,
+    sampling: Sampling = Sampling(),  # noqa: B008 - frozen
     progress: Progress | None = None,
     report: Callable[[str], Report] | None = None,
+    drawing: Progress | None = None,
 ) -> studies.Study:
     """Prune a dense model at several budgets, recover each, and measure all of them before and after.
 
@@ -110,6 +121,7 @@ def recovery_study(
         out: a directory for the measurements and the recovered models, from which a stopped study continues.
         shares: of the attention sublayers, each rounded as ``prune --share`` does.
         criteria: names as in :func:`gatenorm.api.compare`, such as ``gate-norm`` or ``cosine@random``.
+        data: as in :func:`recover`; ``self`` is written by the dense model.
         other: a text of another source, to see whether what was trained on one was lost on others.
         tasks, task_data: what else is measured, as in :func:`gatenorm.api.evaluate`; the built-in model's own tasks for
             models of its language.
@@ -130,16 +142,16 @@ def recovery_study(
     known = registry.known_tasks(language, task_data)
     request = Request(limit=limit, context=layout.context)
     jobs = registry.prepare(names, list(task_data), request, known=known) if names else []
-    length = chosen.length or DEFAULT_LENGTH
+    text = _Texts(chosen, text_field, layout, samples, sampling, drawing)
     return studies.study(
         layout,
         Path(out),
-        _text(data, chosen, length, text_field),
+        text(data),
         shares,
         criteria,
         chosen,
-        held_out=None if held_out is None else _text(held_out, chosen, length, text_field, "held_out"),
-        other=None if other is None else _text(other, chosen, length, text_field, "other"),
+        held_out=None if held_out is None else text(held_out, "held_out"),
+        other=None if other is None else text(other, "other"),
         # Stories of its own world are measured by its own protocol, which the text's perplexity would only repeat.
         jobs=[job for job in jobs if job.run is not None and job.kind != "perplexity"],
         plan=_planned,
@@ -152,10 +164,38 @@ def _planned(layout: Layout, share: float, criterion: str, settings: Settings) -
     return plan(layout, share=share, criterion=criterion, seed=settings.seed, device=settings.device)
 
 
-def _text(source: str, settings: Settings, length: int, field: str, called: str = "data") -> Text:
-    together = Processes.here(settings.device).count
-    own = named_text(source)
-    if own is not None:
-        text: Text = own(settings.steps * settings.sequences * together * length)
-        return text
-    return corpus.read(source, settings, length, field, processes=together, called=called)
+@dataclass(frozen=True)
+class _Texts:
+    """Gives the text that a parameter names; ``writer`` writes the model's own."""
+
+    settings: Settings
+    field: str
+    writer: Layout | None
+    samples: int
+    sampling: Sampling
+    drawing: Progress | None
+
+    def __call__(self, source: str, called: str = "data") -> Text:
+        settings = self.settings
+        context = self.writer.context if self.writer else None
+        length = settings.length or min(context or DEFAULT_LENGTH, DEFAULT_LENGTH)
+        together = Processes.here(settings.device)
+        names = drawn_sources(source, called)
+        if names:
+            # Held-out text must not be the text that is trained on.
+            train = called == "data"
+            seed, samples = (settings.seed, self.samples) if train else (settings.seed + 1, settings.watch_windows)
+            asked = Calibration(SELF, samples, length, seed=seed, sampling=self.sampling)
+            if not together.main:
+                together.wait()  # until the main process has kept what the model wrote
+            text: Text = drawn_text(
+                names, self.writer, asked, device=together.device, dtype=settings.dtype, progress=self.drawing
+            )
+            if together.main:
+                together.wait()
+            return text
+        own = named_text(source)
+        if own is not None:
+            text = own(settings.steps * settings.sequences * together.count * length)
+            return text
+        return corpus.read(source, settings, length, self.field, processes=together.count, called=called)

@@ -12,7 +12,7 @@ from gatenorm.errors import CriterionError, EvaluationError, named
 
 if TYPE_CHECKING:
     from gatenorm.api.opening import ModelLike
-    from gatenorm.calibration.samples import Calibration
+    from gatenorm.calibration.samples import Calibration, Sampling
     from gatenorm.cli.options import ranking
     from gatenorm.criteria.session import ScoringSession
 
@@ -36,8 +36,19 @@ def tokens(how: ranking.Windows, documents: str | None = None) -> Calibration:
     """
     from gatenorm.calibration.samples import Calibration
 
-    source = how["calibration"] or ""
-    return Calibration(source, how["samples"], how["length"], documents, how["seed"], how["batch_size"])
+    source, sampling = how["calibration"] or "", self_sampling(how)
+    return Calibration(source, how["samples"], how["length"], documents, how["seed"], how["batch_size"], sampling)
+
+
+def self_sampling(how: ranking.SelfText) -> Sampling:
+    """How these options let a model write.
+
+    Raises:
+        CalibrationError: a temperature or a share that is none.
+    """
+    from gatenorm.calibration.samples import Sampling
+
+    return Sampling(how["self_temperature"], how["self_top_p"], chat=not how["self_bare"])
 
 
 def session(model: ModelLike, how: ranking.Windows, **more: Any) -> ScoringSession:

@@ -20,7 +20,7 @@ EXAMPLE = "Example: gatenorm prune ./llama --layers 8 -o ./llama-8"
 # How many or which go: one of them, though the two targets can be met together.
 _WAYS = (("layers",), ("share",), ("drop",), ("plan",), ("target_speedup", "max_cache_gb"))
 # What the model is run with, by whatever criterion.
-_RUN = ("samples", "length", "documents", "batch_size", "dtype")
+_RUN = ("samples", "length", "documents", "batch_size", "dtype", "self_temperature", "self_top_p", "self_bare")
 _SCORING = ("criterion", "calibration", *_RUN, "seed", "device")
 _FITTING = ("fit", "fit_samples")
 _FORECAST = ("machine", "context", "batch")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Unpack
 
 from gatenorm.cli import console
-from gatenorm.cli.options import common, evaluation, recovery
+from gatenorm.cli.options import common, evaluation, ranking, recovery
 from gatenorm.errors import RecoveryError, named
 from gatenorm.records import to_json
 
@@ -25,6 +25,10 @@ def command(
     data: recovery.Data,
     held_out: recovery.HeldOut,
     text_field: evaluation.TextField,
+    samples: recovery.Samples,
+    self_temperature: ranking.SelfTemperature,
+    self_top_p: ranking.SelfTopP,
+    self_bare: ranking.SelfBare,
     parent: recovery.Parent,
     alpha: recovery.Alpha,
     study: recovery.Study,
@@ -39,6 +43,7 @@ def command(
 ) -> None:
     """Train low-rank adapters on a pruned MODEL and merge them. It takes data, time, and new checks of the result."""
     from gatenorm import api
+    from gatenorm.calibration.samples import Sampling
     from gatenorm.cli.tables.recovery import show, show_study
     from gatenorm.recovery.processes import Processes
     from gatenorm.recovery.settings import Settings
@@ -46,9 +51,15 @@ def command(
 
     settings = Settings(**training, alpha=2.0 * training["rank"] if alpha is None else alpha)
     console.quiet_transformers()
-    texts: dict[str, Any] = {"settings": settings, "held_out": held_out, "text_field": text_field}
+    texts: dict[str, Any] = {
+        "settings": settings,
+        "held_out": held_out,
+        "text_field": text_field,
+        "samples": samples,
+        "sampling": Sampling(self_temperature, self_top_p, chat=not self_bare),
+    }
     if study is not None:
-        with training_bar() as report:
+        with training_bar() as report, console.progress_bar("self text", "tokens") as drawing:
             result = api.recovery_study(
                 model,
                 out,
@@ -60,6 +71,7 @@ def command(
                 task_data=task_data or (),
                 limit=limit,
                 report=lambda name: report,
+                drawing=drawing,
                 **texts,
             )
         if plot:
@@ -74,9 +86,12 @@ def command(
     with (
         console.kept_in(state_file(out)),
         training_bar() as report,
+        console.progress_bar("self text", "tokens") as drawing,
         console.progress_bar("writing", "bytes") as writing,
     ):
-        recovered = api.recover(model, out, data, parent=parent, report=report, writing=writing, **texts)
+        recovered = api.recover(
+            model, out, data, parent=parent, report=report, drawing=drawing, writing=writing, **texts
+        )
     if Processes.here("cpu").main:
         console.deliver(json, to_json(recovered.record), lambda: show(recovered))
 

@@ -21,6 +21,7 @@ from gatenorm.errors import CalibrationError, EvaluationError, RecoveryError, fi
 from gatenorm.evaluation.core.text import Text, read_text
 from gatenorm.models.batches import check_vocabulary
 from gatenorm.records.evidence import HeldOutData, TrainingData
+from gatenorm.recovery.drawn_text import DrawnText
 from gatenorm.recovery.settings import Settings
 
 if TYPE_CHECKING:
@@ -153,6 +154,7 @@ def pack(
         sequences=len(train),
         length=length,
         held_out=HeldOutData(**asdict(held_out.identity()), text=held_out.protocol, windows=len(watched)),
+        self_text=text.self_text if isinstance(text, DrawnText) else None,
     )
     return Corpus(train, watched, data)
 

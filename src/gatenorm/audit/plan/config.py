@@ -103,7 +103,7 @@ class Speed(Value, frozen=True):
 
 
 class Recovery(Value, frozen=True):
-    """Training after pruning, for budgets from a share on; except for the built-in model it needs data."""
+    """Training after pruning, for budgets from a share on; data of one's own, or ``generic``, ``self`` or both."""
 
     enabled: bool = False
     data: Text | None = None

@@ -24,6 +24,7 @@ from gatenorm.files import check_apart
 from gatenorm.models.architecture import Architecture
 from gatenorm.models.named import language_of, named_text
 from gatenorm.records.audit import NotExamined
+from gatenorm.recovery.drawn_text import drawn_sources
 from gatenorm.recovery.settings import OBJECTIVES
 
 ANY = "any"
@@ -110,7 +111,8 @@ def _prepare(model: str, directory: Path, config: Config, fail_on: str | None) -
 def _check_recovery(recovery: Recovery, layout: Layout) -> None:
     if recovery.data is not None and not named_text(recovery.data) and not recovery.data.startswith(HUB):
         with fields_named({"data": "recovery.data"}):
-            read_text(recovery.data)
+            if not drawn_sources(recovery.data):
+                read_text(recovery.data)
     if not recovery.enabled:
         return
     if find_spec("peft") is None:
@@ -120,7 +122,9 @@ def _check_recovery(recovery: Recovery, layout: Layout) -> None:
         field, hint = "recovery.objective", did_you_mean(str(objective), OBJECTIVES)
         raise AuditError("objective-unknown", "is not known", field=field, given=objective, hint=hint)
     if recovery.data is None and language_of(layout.checkpoint.directory) is None:
-        raise AuditError("data-missing", "is missing", field="recovery.data", expected="a text to train on")
+        raise AuditError(
+            "data-missing", "is missing", field="recovery.data", expected="a text to train on, or generic,self"
+        )
 
 
 def _check_gates(config: Config, active: Mapping[str, float], fail_on: str | None) -> None:

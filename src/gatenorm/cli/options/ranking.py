@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypedDict
 
+from gatenorm.calibration.samples import Sampling
 from gatenorm.cli import console
 from gatenorm.cli.declaration import panel
 from gatenorm.cli.options import common
 from gatenorm.cli.readers import Layers, Names
 from gatenorm.records.numbers import Count, Window
 
-ranking, tokens = panel("Ranking"), panel("Calibration")
+ranking, tokens, self_text = panel("Ranking"), panel("Calibration"), panel("Self text")
 
 
 def criteria() -> str:
@@ -56,7 +57,23 @@ _BLOCKS = "Hold the weights of one block at a time, for models larger than memor
 _SPOOL = "With --layer-by-layer: keep activations in a file in DIR instead of memory"
 
 
-class Windows(common.Batches):
+_TEMPERATURE = "Temperature at which self text is drawn"
+SelfTemperature = Annotated[float, self_text("--self-temperature", _TEMPERATURE, Sampling().temperature)]
+_TOP_P = "Draw self text from the likeliest tokens that hold this share of the probability"
+SelfTopP = Annotated[float, self_text("--self-top-p", _TOP_P, Sampling().top_p)]
+_BARE = "Self text of an instruct model: no chat, go on from the token that texts begin with"
+SelfBare = Annotated[bool, self_text("--self-bare", _BARE, False)]
+
+
+class SelfText(TypedDict):
+    """How a model writes text of its own."""
+
+    self_temperature: SelfTemperature
+    self_top_p: SelfTopP
+    self_bare: SelfBare
+
+
+class Windows(common.Batches, SelfText):
     """Calibration in windows of a text, and what runs the model on them."""
 
     calibration: Calibration

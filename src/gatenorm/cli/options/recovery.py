@@ -8,6 +8,8 @@ from typing import Annotated
 from gatenorm.cli import readers
 from gatenorm.cli.declaration import REQUIRED, panel
 from gatenorm.cli.options import common, evaluation
+from gatenorm.records.numbers import Count
+from gatenorm.recovery.drawn_text import SAMPLES
 from gatenorm.recovery.settings import Settings
 
 training, checks, study = panel("Training"), panel("Held-out checks"), panel("Study")
@@ -15,10 +17,14 @@ default = Settings()
 
 _OUT = "New directory; with --study, the folder for its variants"
 Out = Annotated[Path, common.output("-o, --out DIR", _OUT, REQUIRED)]
-_TEXT = "Text to train on: a text, .jsonl or .parquet file, hub:NAME[:CONFIG[:SPLIT]], or demo (synthetic stories)"
+_TEXT = (
+    "Text to train on: a text, .jsonl or .parquet file, hub:NAME[:CONFIG[:SPLIT]], generic (packaged public-domain "
+    "text), self (written by --parent), generic,self, or demo (synthetic stories)"
+)
 Data = Annotated[str, evaluation.data("--data TEXT", _TEXT, REQUIRED)]
 _HELD_OUT = "Text to check the training on"
 HeldOut = Annotated[str | None, evaluation.data("--held-out TEXT", _HELD_OUT, shown="the last 5% of the data")]
+Samples = Annotated[Count, evaluation.data("--samples", "Sequences that self consists of", SAMPLES)]
 Parent = Annotated[str | None, training("--parent MODEL", "Unpruned model to distill from, or to compare with")]
 Alpha = Annotated[float | None, training("--alpha", "Adapters are scaled by alpha/rank", shown="twice the rank")]
 _STUDY = "Prune the dense MODEL at each of these budgets, recover each, and measure before and after"

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from gatenorm.records.evidence.base import Data, Evidence, Protocol
 from gatenorm.records.identity import ModelIdentity
+from gatenorm.records.self_text import SelfText
 from gatenorm.records.serialization import to_json
 
 
@@ -19,12 +20,16 @@ class HeldOutData(Data, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class TrainingData(Data, frozen=True, kw_only=True, omit_defaults=True):
-    """The text that was trained on, cut into ``sequences`` of ``length`` tokens."""
+    """The text that was trained on, cut into ``sequences`` of ``length`` tokens.
+
+    ``self_text`` says how the part of it that a model wrote came about.
+    """
 
     text: str
     sequences: int
     length: int
     held_out: HeldOutData
+    self_text: SelfText | None = None
 
 
 class RecoveryProtocol(Protocol, frozen=True, kw_only=True):
