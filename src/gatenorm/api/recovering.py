@@ -21,10 +21,10 @@ from gatenorm.records import Plan
 from gatenorm.recovery import corpus, recovering
 from gatenorm.recovery import study as studies
 from gatenorm.recovery.corpus import DEFAULT_LENGTH
-from gatenorm.recovery.drawn_text import SAMPLES, drawn_sources, drawn_text
+from gatenorm.recovery.drawn_text import drawn_sources, drawn_text
 from gatenorm.recovery.processes import Processes
 from gatenorm.recovery.record import Recovered
-from gatenorm.recovery.settings import Settings
+from gatenorm.recovery.settings import SAMPLES, Settings
 from gatenorm.recovery.training import Report, Step
 
 

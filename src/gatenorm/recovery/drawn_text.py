@@ -19,8 +19,6 @@ from gatenorm.records import Value, to_json
 from gatenorm.records.self_text import SelfText
 from gatenorm.results import Fingerprint, ResultStore
 
-# Of the model's own text: about a quarter of a million tokens at sequences of 512.
-SAMPLES = 512
 _SOURCES = (GENERIC, SELF)
 
 

@@ -11,6 +11,8 @@ from gatenorm.errors import RecoveryError, did_you_mean
 
 OBJECTIVES = ("lm", "distill")
 TARGETS = ("attention", "mlp")
+# Sequences of a model's own text: about a quarter of a million tokens where they have 512 each.
+SAMPLES = 512
 # Of torch's generators.
 LARGEST_SEED = 2**63 - 1
 

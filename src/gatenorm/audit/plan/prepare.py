@@ -122,9 +122,8 @@ def _check_recovery(recovery: Recovery, layout: Layout) -> None:
         field, hint = "recovery.objective", did_you_mean(str(objective), OBJECTIVES)
         raise AuditError("objective-unknown", "is not known", field=field, given=objective, hint=hint)
     if recovery.data is None and language_of(layout.checkpoint.directory) is None:
-        raise AuditError(
-            "data-missing", "is missing", field="recovery.data", expected="a text to train on, or generic,self"
-        )
+        expected = "a text to train on, generic, self or both"
+        raise AuditError("data-missing", "is missing", field="recovery.data", expected=expected)
 
 
 def _check_gates(config: Config, active: Mapping[str, float], fail_on: str | None) -> None:

@@ -56,9 +56,8 @@ _PRICE = "Price of the machine; adds the cost per million tokens"
 PricePerHour = Annotated[Amount | None, sets("--price-per-hour PRICE", _PRICE, key="cost.price_per_hour")]
 _RECOVER = "Train the variants of aggressive budgets"
 Recover = Annotated[bool | None, sets("--recover/--no-recover", _RECOVER, key="recovery.enabled")]
-RecoverData = Annotated[
-    str | None, sets("--recover-data FILE", "Text to train on, or generic, self, or generic,self", key="recovery.data")
-]
+_RECOVER_DATA = "Text to train on: a file, generic, self or generic,self"
+RecoverData = Annotated[str | None, sets("--recover-data FILE", _RECOVER_DATA, key="recovery.data")]
 Executor = Annotated[str | None, sets("--executor local|ray", "What runs the jobs", key="run.executor")]
 _RAY, _HERE = "Ray cluster to use", "start Ray on this machine"
 RayAddress = Annotated[str | None, sets("--ray-address ADDRESS", _RAY, key="run.ray_address", shown=_HERE)]

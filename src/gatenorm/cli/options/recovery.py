@@ -9,8 +9,7 @@ from gatenorm.cli import readers
 from gatenorm.cli.declaration import REQUIRED, panel
 from gatenorm.cli.options import common, evaluation
 from gatenorm.records.numbers import Count
-from gatenorm.recovery.drawn_text import SAMPLES
-from gatenorm.recovery.settings import Settings
+from gatenorm.recovery.settings import SAMPLES, Settings
 
 training, checks, study = panel("Training"), panel("Held-out checks"), panel("Study")
 default = Settings()
