@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
+# The weights under the names that transformers reads, in one file or as an index says.
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
 # Chat templates for other uses, such as tools, which tokenizers read too.
 TEMPLATES = "additional_chat_templates"
 # Named one by one: a file of any other kind may be code, and nobody who runs a pruned model has looked at it.

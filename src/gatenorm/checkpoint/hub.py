@@ -5,20 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 
-from gatenorm.errors import CheckpointError
+from gatenorm.checkpoint.companions import INDEX, SINGLE, is_companion
+from gatenorm.checkpoint.hub_answers import check_answers
+from gatenorm.errors import CheckpointError, GatenormError, RecordError
+from gatenorm.records.serialization import read_json
 
 # organisation/name as the hub allows it; anything else is taken for a path.
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-# The weights under the names that transformers reads, and small files; second copies of the weights stay there.
-_WANTED = [
-    "model.safetensors",
-    "model-*-of-*.safetensors",
-    *("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.md"),
-    *("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*"),
-]
-_UNWANTED = ["*/*"]
 _SNAPSHOT = re.compile(r"models--(?P<owner>[^/]+?)--(?P<name>[^/]+)/snapshots/[^/]+$")
 
 
@@ -33,8 +29,44 @@ def locate(model: str) -> Path:
         return path
     from huggingface_hub import snapshot_download
 
+    snapshot, weights = fetch_companions(model)
+    missing = [name for name in weights if not (snapshot / name).exists()]
+    if missing:
+        with hub_errors(model):
+            snapshot_download(model, revision=snapshot.name, allow_patterns=[escape(name) for name in missing])
+    return snapshot
+
+
+def fetch_companions(model: str) -> tuple[Path, list[str]]:
+    """A snapshot with the files of a model id that go with its weights, and the names of these.
+
+    Where the hub cannot be asked, that is what its cache holds, and no names.
+
+    Raises:
+        CheckpointError: as :func:`locate`.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+
     with hub_errors(model):
-        return Path(snapshot_download(model, allow_patterns=_WANTED, ignore_patterns=_UNWANTED))
+        try:
+            names = HfApi().list_repo_files(model)
+        except GatenormError:
+            raise
+        except Exception:
+            found = cached(model)
+            if found is None:
+                raise
+            return found, []
+        wanted = [escape(name) for name in names if is_companion(name) or name == INDEX]
+        snapshot = Path(snapshot_download(model, allow_patterns=wanted))
+    if SINGLE in names or not (snapshot / INDEX).exists():
+        return snapshot, [SINGLE]
+    try:
+        shards = read_json(snapshot / INDEX, "the index of the weights").get("weight_map")
+    except RecordError:  # which is said where the checkpoint is opened
+        shards = None
+    listed = {*map(str, shards.values())} if isinstance(shards, dict) else set()
+    return snapshot, [name for name in names if name in listed]
 
 
 def local_path(model: str) -> Path | None:
@@ -59,7 +91,7 @@ def cached(model: str) -> Path | None:
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(model, allow_patterns=_WANTED, ignore_patterns=_UNWANTED, local_files_only=True))
+        return Path(snapshot_download(model, allow_patterns=["config.json"], local_files_only=True))
     except (HFValidationError, LocalEntryNotFoundError):
         return None
 
@@ -73,9 +105,12 @@ def hub_errors(model: str) -> Iterator[None]:
     """
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    check_answers()
     try:
         yield
         return
+    except (GatenormError, MemoryError):
+        raise
     except HFValidationError:
         why = "it is neither a directory here nor a possible model id"
     except LocalEntryNotFoundError:
@@ -86,10 +121,11 @@ def hub_errors(model: str) -> Iterator[None]:
     except OSError as error:
         why = f"the hub could not be reached ({type(error).__name__})"
     except Exception as error:
-        # The HTTP client's own errors, whose package huggingface_hub changes from release to release.
-        if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2", "httpcore", "httpcore2", "requests"):
-            raise
-        why = f"the hub could not be reached ({type(error).__name__})"
+        # The HTTP client's own errors, whose package huggingface_hub changes from release to release; and whatever an
+        # answer of another shape than it expects makes that library raise.
+        client = type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2")
+        why = "could not be reached" if client else "gives an answer that cannot be understood"
+        why = f"the hub {why} ({type(error).__name__})"
     raise CheckpointError(
         "model-unavailable", f"{model}: {why}", expected="a directory, or a model id that can be downloaded"
     )

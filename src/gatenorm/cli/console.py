@@ -47,6 +47,7 @@ def quiet_hub() -> None:
     """Keep the hub's bars off a stderr that is no terminal; must come before huggingface_hub is imported."""
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # what went wrong is said once, by us
 
 
 def quiet_transformers() -> None:

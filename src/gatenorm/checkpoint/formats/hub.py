@@ -9,15 +9,13 @@ import numpy.typing as npt
 
 from gatenorm.checkpoint.formats.safetensors.local import LocalFiles
 from gatenorm.checkpoint.formats.safetensors.store import SafetensorsStore
-from gatenorm.checkpoint.hub import HUB_ID, hub_errors
+from gatenorm.checkpoint.hub import HUB_ID, fetch_companions, hub_errors
 from gatenorm.checkpoint.store import TensorStore
 from gatenorm.errors import CheckpointError
 from gatenorm.progress import Progress
 
 # Seconds that the server may be silent; huggingface_hub tries again a few times.
 _TIMEOUT = 60
-# What says how a model computes and cuts its texts; the weights stay where they are.
-_SMALL = ["*.json", "tokenizer.model", "*.jinja"]
 
 
 class HubFiles(LocalFiles):
@@ -28,11 +26,9 @@ class HubFiles(LocalFiles):
     """
 
     def __init__(self, model: str):
-        from huggingface_hub import snapshot_download
         from huggingface_hub.utils import build_hf_headers
 
-        with hub_errors(model):
-            super().__init__(Path(snapshot_download(model, allow_patterns=_SMALL, ignore_patterns=["*/*"])))
+        super().__init__(fetch_companions(model)[0])
         self.model, self.commit = model, self.directory.name
         self._headers = build_hf_headers()
         self._sizes: dict[str, int | None] = {}

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from gatenorm.checkpoint.companions import is_weights
+from gatenorm.checkpoint.companions import INDEX, SINGLE, is_weights
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES, Bits
 from gatenorm.checkpoint.formats.safetensors.header import Header, parse_header
 from gatenorm.checkpoint.formats.safetensors.local import LocalFiles
-from gatenorm.checkpoint.formats.safetensors.writer import INDEX, SINGLE, NewFile, NewFiles
+from gatenorm.checkpoint.formats.safetensors.writer import NewFile, NewFiles
 from gatenorm.checkpoint.hub import hub_id
 from gatenorm.checkpoint.parts import ByteRange, NewTensor
 from gatenorm.checkpoint.store import Replacement, StoredTensor, TensorStore

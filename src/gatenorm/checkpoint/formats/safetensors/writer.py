@@ -9,12 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from gatenorm.checkpoint.companions import INDEX
 from gatenorm.checkpoint.formats.safetensors.header import write_header
 from gatenorm.checkpoint.parts import NewTensor, write_all, write_parts
 from gatenorm.progress import Progress
-
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,118 @@
+"""What a hub answers is untrusted input too: looked through before huggingface_hub believes it.
+
+That library makes paths of ETags, commits and object ids, reads bodies whole, and follows pagination links with the
+user's token in hand.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from gatenorm.errors import CheckpointError
+from gatenorm.files import LARGE, parse_json
+
+# Headers and keys that become names of files, and what they may hold.
+_HEADERS = ("etag", "x-linked-etag", "x-repo-commit", "x-xet-hash")
+_KEYS = ("sha", "oid", "blobId", "xetHash", "sha256")
+_HASH = re.compile(r'(W/)?"?[\w:+=-][\w.:+=-]{0,199}"?')
+_RANGE = re.compile(r"bytes=(\d+)-(\d+)")
+# Seconds that a hub may ask us to wait before we try again.
+_PATIENCE = 60
+
+
+@cache
+def check_answers() -> None:
+    """Have every answer to huggingface_hub in this process checked from now on.
+
+    A request then raises :class:`CheckpointError` for a hash that is none, a body that is longer than was asked for or
+    compressed, JSON that is none or beyond the limits of small files, a next page on another host, or a long wait.
+    """
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils import _http
+
+    make = _http._GLOBAL_CLIENT_FACTORY  # whoever uses gatenorm as a library may have set one
+
+    def checked() -> Any:
+        client = make()
+        hooks = client.event_hooks
+        client.event_hooks = {
+            "request": [*hooks["request"], _ask_plainly],
+            "response": [*hooks["response"], _check],
+        }
+        return client
+
+    set_client_factory(checked)
+
+
+def _ask_plainly(request: Any) -> None:
+    request.headers["Accept-Encoding"] = "identity"
+
+
+def _check(response: Any) -> None:
+    host, path = response.request.url.host, response.request.url.path
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise _wrong(host, "a compressed body, which nobody asked for")
+    for name in _HEADERS:
+        _check_hash(host, name, response.headers.get(name, "none"))
+    following = response.links.get("next", {}).get("url", "")
+    if urlsplit(urljoin(str(response.request.url), following)).netloc != urlsplit(str(response.request.url)).netloc:
+        raise _wrong(host, "a next page on another host")
+    wait = response.headers.get("retry-after", "0")
+    if not wait.isdecimal() or int(wait[:9]) > _PATIENCE:
+        raise _wrong(host, f"that it wants to be asked again in {wait:.20} seconds")
+    if response.request.method == "HEAD":
+        return
+    asked = _RANGE.fullmatch(response.request.headers.get("range", ""))
+    if asked:
+        _limit(response, int(asked[2]) - int(asked[1]) + 1, "a server that answers range requests")
+    elif path.startswith("/api/") or "content-length" not in response.headers:
+        _limit(response, LARGE)
+    if path.startswith("/api/") and response.is_success:
+        try:
+            data = parse_json(response.read(), LARGE)
+        except ValueError as error:
+            raise _wrong(host, f"no JSON that can be read: {error}") from None
+        for name, value in _named(data):
+            _check_hash(host, name, value)
+
+
+def _named(data: Any) -> Iterator[tuple[str, Any]]:
+    """All values under keys that become names of files."""
+    if isinstance(data, dict):
+        yield from ((key, data[key]) for key in _KEYS if data.get(key) is not None)
+    for inner in data.values() if isinstance(data, dict) else data if isinstance(data, list) else ():
+        yield from _named(inner)
+
+
+def _check_hash(host: str, name: str, value: Any) -> None:
+    if not isinstance(value, str) or not _HASH.fullmatch(value):
+        raise _wrong(host, f"{name} {value!r:.60}, which is no hash")
+
+
+def _limit(response: Any, most: int, expected: str = "") -> None:
+    """Have the body end with an error at the first byte too many."""
+    source = response.stream
+    [base] = [kind for kind in type(source).__mro__ if kind.__name__ == "SyncByteStream"]
+    host = response.request.url.host
+
+    class Limited(base):  # type: ignore[misc,valid-type]
+        def __iter__(self) -> Iterator[bytes]:
+            left = most
+            for piece in source:
+                left -= len(piece)
+                if left < 0:
+                    raise _wrong(host, f"more than the {most:,} bytes that a body may have", expected)
+                yield piece
+
+        def close(self) -> None:
+            source.close()
+
+    response.stream = Limited()
+
+
+def _wrong(host: str, what: str, expected: str = "") -> CheckpointError:
+    return CheckpointError("hub-wrong", f"the hub at {host} answers with {what}", expected=expected)

@@ -1,0 +1,178 @@
+"""A hub that lies: through huggingface_hub's own code, with its transport replaced, so that nothing is sent."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import constants, set_client_factory
+from huggingface_hub.utils import _http
+
+from gatenorm.checkpoint import open_store
+from gatenorm.checkpoint.hub import fetch_companions, locate
+from gatenorm.checkpoint.hub_answers import check_answers
+from gatenorm.errors import CheckpointError
+from tests.checkpoint.test_checkpoint import ONE, TWO, index
+
+CLIENT = sys.modules[_http.default_client_factory().__class__.__module__.partition(".")[0]]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+FILES = {
+    "config.json": b'{"model_type": "llama"}',
+    "model.safetensors": ONE,
+    "evil.py": b"",
+    "additional_chat_templates/tool_use.jinja": b"{{ messages }}",
+    "original/params.json": b"{}",
+}
+
+
+class Hub:
+    """What it answers, which tests change; ``asked`` are the requests."""
+
+    def __init__(self) -> None:
+        self.files = dict(FILES)
+        self.headers: dict[str, str] = {}
+        self.oid: Any = "1" * 40
+        self.sha: Any = COMMIT
+        self.body: Callable[[Any, bytes], Any] = lambda _, content: content
+        self.api: bytes | None = None
+        self.status = 200
+        self.asked: list[Any] = []
+
+    def __call__(self, request: Any) -> Any:
+        self.asked.append(request)
+        path = request.url.path
+        if path.startswith("/api/"):
+            tree = [{"type": "file", "path": f, "size": len(c), "oid": self.oid} for f, c in self.files.items()]
+            info = {"id": "org/model", "sha": self.sha, "siblings": []}
+            content = json.dumps(tree if "/tree/" in path else info).encode()
+            content = content if self.api is None else self.api
+            body = iter([content]) if "content-encoding" in self.headers else content  # bytes are decoded at once
+            return CLIENT.Response(self.status, content=body, headers=self.headers)
+        content = self.files[path.partition(f"/resolve/{path.split('/')[4]}/")[2]]
+        size = len(content)
+        if "range" in request.headers:
+            first, last = request.headers["range"].removeprefix("bytes=").split("-")
+            content = content[int(first) : int(last or size - 1) + 1]
+        headers = {"etag": f'"{size:040x}"', "x-repo-commit": COMMIT, "content-length": str(len(content))}
+        body = None if request.method == "HEAD" else self.body(request, content)
+        if not isinstance(body, bytes) and body is not None:
+            del headers["content-length"]
+        return CLIENT.Response(200, content=body, headers={**headers, **self.headers})
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    answers, before = Hub(), _http._GLOBAL_CLIENT_FACTORY
+    set_client_factory(lambda: CLIENT.Client(transport=CLIENT.MockTransport(answers), follow_redirects=True))
+    check_answers.__wrapped__()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(_http.time, "sleep", lambda _: None)
+    check_answers()
+    yield answers
+    set_client_factory(before)
+
+
+def refused() -> str:
+    with pytest.raises(CheckpointError) as caught:
+        locate("org/model")
+    return caught.value.code
+
+
+def test_the_small_files_and_the_weights_are_fetched_and_nothing_else(hub: Hub):
+    directory = locate("org/model")
+    found = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()}
+    assert found == {"config.json", "model.safetensors", "additional_chat_templates/tool_use.jinja"}
+    assert open_store(directory).companions == ("additional_chat_templates/tool_use.jinja", "config.json")
+
+
+def test_the_weights_are_those_that_the_index_names(hub: Hub):
+    """Whatever they are called."""
+    names = [f"model.safetensors-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    del hub.files["model.safetensors"]
+    files = index(one=names[0], two=names[1])
+    hub.files |= {"model.safetensors.index.json": json.dumps(files).encode(), names[0]: ONE, names[1]: TWO}
+    hub.files["consolidated.safetensors"] = ONE
+    store = open_store(locate("org/model"))
+    assert set(store.specs) == {"one", "two"}
+    assert not (store.directory / "consolidated.safetensors").exists()
+
+
+@pytest.mark.parametrize("header", ["etag", "x-linked-etag", "x-repo-commit"])
+@pytest.mark.parametrize("value", ["../../../../outside", '"../../x"', "..", "a/b", "a\\b", ".", '"', "x" * 300])
+def test_headers_lead_to_no_files_outside_the_cache(hub: Hub, header: str, value: str, tmp_path: Path):
+    hub.headers = {header: value}
+    assert refused() == "hub-wrong"
+    assert not list(tmp_path.rglob("*outside*"))
+
+
+@pytest.mark.parametrize("value", ["../../../../outside", 7, ["a"], {"a": 1}, "", ".."])
+@pytest.mark.parametrize("name", ["oid", "sha"])
+def test_answers_lead_to_no_files_outside_the_cache(hub: Hub, name: str, value: Any, tmp_path: Path):
+    setattr(hub, name, value)
+    assert refused() == "hub-wrong"
+    assert not list(tmp_path.rglob("*outside*"))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"<html>", b"[]", b"{}", b"null", b"7", b'"text"', b"[1]", b"[[]]", b'[{"type": "file"}]', b"[" * 9999,
+     b'[{"type": "file", "path": 7, "oid": "1"}]', b'{"error": "x"}', b"\xff\xfe", b'["\\ud800"]'],
+)  # fmt: skip
+def test_answers_of_another_shape_are_one_line(hub: Hub, answer: bytes):
+    hub.api = answer
+    assert refused() in ("hub-wrong", "model-unavailable")
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 418])
+def test_statuses_are_one_line(hub: Hub, status: int):
+    hub.status = status
+    assert refused() == "model-unavailable"
+
+
+def test_a_long_wait_is_not_waited_for(hub: Hub):
+    hub.status, hub.headers = 429, {"retry-after": "1000000"}
+    assert refused() == "hub-wrong"
+
+
+def test_the_token_goes_to_no_other_host_for_a_next_page(hub: Hub):
+    hub.headers = {"link": '<https://elsewhere.example/api/models/org/model/tree/main?cursor=1>; rel="next"'}
+    assert refused() == "hub-wrong"
+    assert {request.url.host for request in hub.asked} == {"huggingface.co"}
+
+
+def endless() -> Iterator[bytes]:
+    for _ in range(100_000):
+        yield bytes(1 << 20)
+    raise AssertionError("a hundred gigabytes were read")
+
+
+def test_an_endless_body_is_not_read_to_its_end(hub: Hub):
+    hub.body = lambda request, content: endless()
+    assert refused() == "hub-wrong"
+
+
+def test_an_endless_range_is_not_read_to_its_end(hub: Hub):
+    hub.body = lambda request, content: endless() if request.url.path.endswith("model.safetensors") else content
+    with pytest.raises(CheckpointError, match="answers range requests"):
+        open_store("org/model", fetch=False)
+
+
+def test_a_compressed_body_is_refused(hub: Hub):
+    hub.headers = {"content-encoding": "gzip"}
+    assert refused() == "hub-wrong"
+    assert {request.headers["accept-encoding"] for request in hub.asked} == {"identity"}
+
+
+def test_what_is_cached_is_enough_where_the_hub_is_gone(hub: Hub, monkeypatch: pytest.MonkeyPatch):
+    before = locate("org/model")
+
+    def gone(request: Any) -> Any:
+        raise CLIENT.ConnectError("gone", request=request)
+
+    set_client_factory(lambda: CLIENT.Client(transport=CLIENT.MockTransport(gone)))
+    assert (locate("org/model"), fetch_companions("org/model")) == (before, (before, []))
