@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -71,3 +73,19 @@ def test_a_file_that_shrinks_while_it_is_read_is_an_error(written: tuple[Path, n
 def test_a_gguf_file_is_no_model_to_prune(written: tuple[Path, np.ndarray]):
     with refused("gguf-no-model"):
         open_store(written[0])
+
+
+def test_no_fifo_is_waited_for_and_no_header_is_endless(tmp_path: Path):
+    os.mkfifo(tmp_path / "model.gguf")
+    with pytest.raises(CheckpointError, match="no regular file"):
+        GgufStore(tmp_path / "model.gguf")
+    head = b"GGUF" + struct.pack("<IQQ", 3, 0, 1 << 15)
+    entry = struct.pack("<Q", 1) + b"k" + struct.pack("<IIQ", 9, 0, 1 << 22)  # four million bytes, as an array
+    with (tmp_path / "long.gguf").open("wb") as file:
+        file.write(head)
+        for number in range(40):
+            file.write(struct.pack("<Q", 2) + b"%02d" % number + entry[9:])
+            file.seek(1 << 22, 1)
+        file.write(b"end")
+    with pytest.raises(CheckpointError, match="its header is longer than"):
+        GgufStore(tmp_path / "long.gguf")

@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from gatenorm.api import open_model
-from gatenorm.exports.llama_like import tied
+from gatenorm.exports.llama_like import obstacles, outer, tied
 from gatenorm.exports.registry import export_forms
 
 TinyModels = Callable[..., Path]
@@ -40,6 +40,18 @@ def test_a_head_beside_its_equal_is_read_once(stored_twice: Path):
     assert read > 0
     assert tied(layout)
     assert layout.checkpoint.bytes_read == read
+
+
+@pytest.mark.parametrize("metadata", [{"format": "pt"}, {"model.embed_tokens.weight": "lm_head.weight"}])
+def test_the_one_matrix_of_a_tied_model_may_have_the_heads_name(stored_twice: Path, metadata: dict[str, str]):
+    """As ``safetensors.torch.save_model`` writes it; transformers ties either to the other."""
+    tensors = load_file(stored_twice / "model.safetensors")
+    embedding = tensors.pop("model.embed_tokens.weight")
+    save_file(tensors, stored_twice / "model.safetensors", metadata=metadata)
+    layout = open_model(stored_twice)
+    assert tied(layout, read=False)
+    assert (layout.checkpoint.float32(outer(layout, "embedding")) == embedding.numpy()).all()
+    assert not any("tensor" in reason for reason in obstacles(layout))
 
 
 def test_another_head_is_not_the_embedding(stored_twice: Path):

@@ -298,6 +298,17 @@ def test_a_base_model_with_tied_embeddings_gets_the_names_of_a_whole_one(exporte
     assert all(torch.equal(whole[name], base[name]) for name in whole)
 
 
+def test_a_tied_matrix_under_the_heads_name_is_written_under_both_of_ours(exported: Any, tmp_path: Path):
+    source = models.write("llama-tied", tmp_path, ())
+    tensors = read_tensors(source)
+    tensors["lm_head.weight"] = tensors.pop("model.embed_tokens.weight")
+    save_file(tensors, source / "model.safetensors", {"model.embed_tokens.weight": "lm_head.weight"})
+    export(source, tmp_path / "out")
+    expected, found = read_tensors(exported("llama-tied", ())[1]), read_tensors(tmp_path / "out")
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
 @pytest.mark.parametrize("same", [True, False])
 def test_an_output_matrix_beside_tied_embeddings_counts_where_it_differs(same: bool, tmp_path: Path):
     source = models.write("llama-tied", tmp_path, ())

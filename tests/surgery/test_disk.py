@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -280,8 +281,24 @@ def test_a_polite_request_to_stop_leaves_nothing_behind(tiny_models: TinyModels,
     )
     arguments = ["prune", str(tiny_models("llama-gqa")), "--drop", "1", "-o", str(tmp_path / "out")]
     run = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
-    assert (run.returncode, run.stderr) == (130, "interrupted; nothing half-written was left behind\n")
+    assert (run.returncode, run.stderr) == (143, "interrupted; nothing half-written was left behind\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_run_left_behind_is_removed_by_the_next(tiny_models: TinyModels, tmp_path: Path):
+    """But neither what somebody still writes, nor what has only just been made, nor what is called otherwise."""
+    names = ("out.partial-abandone", "out.partial-heldheld", "out.partial-youngest", "out.partial-1")
+    abandoned, held, young, other = (tmp_path / f".{name}" for name in names)
+    for path in (abandoned, held, young, other):
+        path.mkdir()
+        (path / "model.safetensors").write_bytes(b"half")
+        os.utime(path, (0, 0))
+    os.utime(young)
+    descriptor = os.open(held, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    pruned(tiny_models("llama-gqa"), tmp_path / "out", [1])
+    os.close(descriptor)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([held.name, young.name, other.name, "out"])
 
 
 def test_an_empty_directory_is_a_fine_output(tiny_models: TinyModels, tmp_path: Path):

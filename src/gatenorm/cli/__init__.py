@@ -9,16 +9,23 @@ from typing import Any
 INTERRUPTED = 130
 
 
+class Stopped(KeyboardInterrupt):
+    """A polite request to stop, by a signal such as SIGTERM."""
+
+    def __init__(self, number: int):
+        self.status = 128 + number
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status (0, or 2 for bad input)."""
+    """Run the command line; returns the exit status: 0, 2 for bad input, 128 and its number for a signal."""
     try:
         # Imported here, so that Ctrl-C while that lasts (a tenth of a second) ends as it does afterwards.
         from gatenorm.cli.application import run
 
         return run(arguments)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         sys.stderr.write("interrupted; nothing half-written was left behind\n")
-        return INTERRUPTED
+        return error.status if isinstance(error, Stopped) else INTERRUPTED
 
 
 def __getattr__(name: str) -> Any:

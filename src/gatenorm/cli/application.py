@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from gatenorm import __version__
-from gatenorm.cli import INTERRUPTED, console
+from gatenorm.cli import INTERRUPTED, Stopped, console
 from gatenorm.cli.command import Command
 from gatenorm.cli.declaration import command
 from gatenorm.errors import GatenormError
@@ -41,6 +41,8 @@ def _version(shown: bool) -> None:
         raise typer.Exit
 
 
+# Of kill and of a terminal that is closed, unless someone has asked to ignore them (nohup).
+_POLITE = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 # EX_SOFTWARE of sysexits.h.
 _FAULT = 70
 # The base class of all usage errors. typer shows only its subclasses, and newer releases carry a click of their own.
@@ -92,7 +94,14 @@ def invoke(arguments: list[str]) -> int:
         KeyboardInterrupt: as :func:`run`.
     """
     console.quiet_hub()
-    previous = signal.signal(signal.SIGTERM, _terminated)
+    stopped: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        """A polite request to stop runs every clean-up, as Ctrl-C does."""
+        stopped.append(number)
+        raise KeyboardInterrupt
+
+    previous = {number: signal.signal(number, stop) for number in _POLITE if signal.getsignal(number) == signal.SIG_DFL}
     try:
         status = app(arguments, prog_name="gatenorm", standalone_mode=False)
         if status == INTERRUPTED:
@@ -103,8 +112,8 @@ def invoke(arguments: list[str]) -> int:
         command = context.command_path if context else "gatenorm"
         message = error.format_message()  # type: ignore[attr-defined]
         raise GatenormError("usage", f"{message} (see {command} --help)") from error
-    except typer.Abort:
-        raise KeyboardInterrupt from None
+    except (typer.Abort, KeyboardInterrupt):
+        raise (Stopped(stopped[0]) if stopped else KeyboardInterrupt) from None
     except BrokenPipeError:
         raise
     except MemoryError as error:
@@ -116,12 +125,8 @@ def invoke(arguments: list[str]) -> int:
         where = f"{error.filename}: " if error.filename else ""
         raise GatenormError("system", f"{where}{error.strerror or error}") from error
     finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _terminated(number: int, frame: object) -> None:
-    """A polite request to stop runs every clean-up, as Ctrl-C does."""
-    raise KeyboardInterrupt
+        for number, before in previous.items():
+            signal.signal(number, before)
 
 
 def _complain(message: str, error: BaseException, debug: bool) -> int:

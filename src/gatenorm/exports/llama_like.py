@@ -44,12 +44,17 @@ def obstacles(layout: Layout) -> list[str]:
 
 
 def outer(layout: Layout, module: str) -> str:
-    """The weight of a module around the blocks (``embedding``, ``norm``, ``head``); a base model's files lack the first
-    component of its name.
+    """The weight of a module around the blocks (``embedding``, ``norm``, ``head``).
+
+    A base model's files lack the first component of its name; those of a tied model may hold the one matrix under the
+    head's name alone, as ``safetensors.torch.save_model`` writes them.
     """
+    checkpoint, head = layout.checkpoint, f"{layout.data['outer']['head']}.weight"
     name = f"{layout.data['outer'][module]}.weight"
     base_only = layout.prefix != layout.block["path"]
-    return name.split(".", 1)[1] if base_only and module != "head" else name
+    name = name.split(".", 1)[1] if base_only and module != "head" else name
+    shared = module == "embedding" and name not in checkpoint and head in checkpoint
+    return head if shared and value(checkpoint.config, layout.data, "tie_word_embeddings") else name
 
 
 def tied(layout: Layout, read: bool = True) -> bool:
@@ -61,7 +66,7 @@ def tied(layout: Layout, read: bool = True) -> bool:
     checkpoint, name = layout.checkpoint, outer(layout, "head")
     if not value(checkpoint.config, layout.data, "tie_word_embeddings"):
         return False
-    if name not in checkpoint:
+    if name not in checkpoint or name == outer(layout, "embedding"):
         return True
     if not read:
         return False

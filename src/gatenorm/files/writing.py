@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from gatenorm.errors import GatenormError, OutputError
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What a killed process leaves behind begins so; see remove_partials.
 _PARTIAL = ".partial-"
+# Characters that mkdtemp adds, and seconds in which a new directory gets its lock.
+_RANDOM, _BEING_MADE = 8, 60
 
 
 def can_be_written(path: Path) -> bool:
@@ -203,7 +206,7 @@ def locked(path: Path, busy: Callable[[str], GatenormError]) -> Iterator[None]:
 @contextmanager
 def _partial_directory(out: Path, needed: int) -> Iterator[Path]:
     """A temporary directory beside ``out``, deleted at the end unless it was renamed."""
-    temporary, done = None, False
+    temporary, held, done = None, None, False
     made = [parent for parent in out.parents if not parent.exists()]
     try:
         with write_errors(out):
@@ -212,7 +215,9 @@ def _partial_directory(out: Path, needed: int) -> Iterator[Path]:
             if free < needed:
                 what = f"{out} needs {needed:,} bytes, {free:,} are free there"
                 raise OutputError("disk-full", what, hint="free space or write elsewhere")
+            _remove_abandoned(out)
             temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}{_PARTIAL}", dir=out.parent))
+            held = _hold(temporary)
             # mkdtemp keeps others out; a finished model is as readable as anything else that the user writes.
             umask = os.umask(0)
             os.umask(umask)
@@ -222,9 +227,39 @@ def _partial_directory(out: Path, needed: int) -> Iterator[Path]:
     finally:
         if temporary is not None and temporary.exists():
             shutil.rmtree(temporary, ignore_errors=True)
+        if held is not None:
+            os.close(held)
         for parent in made if not done else ():
             with suppress(OSError):
                 parent.rmdir()
+
+
+def _hold(directory: Path) -> int | None:
+    """An open directory that is locked until it is closed or this process ends; ``None`` where that is not possible."""
+    try:
+        import fcntl
+
+        descriptor = os.open(directory, os.O_RDONLY)
+    except (ImportError, OSError):
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _remove_abandoned(out: Path) -> None:
+    """Delete what killed processes left half written of ``out``: what nobody holds, and is no longer being made."""
+    for path in out.parent.glob(f".{escape(out.name)}{_PARTIAL}{'?' * _RANDOM}"):
+        with suppress(OSError):
+            if path.is_symlink() or time.time() - path.stat().st_mtime < _BEING_MADE:
+                continue
+            held = _hold(path)
+            if held is not None:
+                shutil.rmtree(path, ignore_errors=True)
+                os.close(held)
 
 
 @contextmanager

@@ -90,6 +90,7 @@ def write(layout: Layout, out: Path, *, dtype: str = "auto", progress: Progress 
                     if progress:
                         progress(done, total)
             file.write(bytes(-file.tell() % ALIGNMENT))
+        layout.checkpoint.check_unchanged()
     return Exported(out.stat().st_size, tuple(_notes(layout, words, parts, dtype)))
 
 

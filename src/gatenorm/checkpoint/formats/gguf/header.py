@@ -6,6 +6,7 @@ The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 from __future__ import annotations
 
 import math
+import os
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from gatenorm.checkpoint.store import StoredTensor
 from gatenorm.errors import CheckpointError
+from gatenorm.files import open_regular
 
 Value = TypeVar("Value")
 
@@ -23,7 +25,9 @@ ALIGNMENT = 32
 # More of either, or longer strings, no file has; a number read from a stranger's file must not set our memory.
 _MOST_ENTRIES = 1 << 16
 _LONGEST_STRING = 1 << 24
-_LONGEST_ARRAY = 1 << 24
+_LONGEST_ARRAY = 1 << 22
+# Keys and tensors together; vocabularies of 250,000 tokens take a tenth.
+_LONGEST_HEADER = 1 << 27
 # Of a tensor, in bytes: ggml keeps 64 with the zero at the end.
 _LONGEST_NAME = 63
 # `gguf_type` of gguf.h: how struct reads the scalars.
@@ -46,8 +50,8 @@ def read_header(path: Path) -> Header:
         CheckpointError: it is no GGUF file, of another version or byte order, damaged, or shorter than its tensors.
     """
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
             reader = _Reader(file, size)
             if file.read(4) != MAGIC:
                 raise CheckpointError(
@@ -120,7 +124,7 @@ class _Reader:
     """Numbers, strings and arrays out of a file of ``size`` bytes; nothing longer than the file is believed."""
 
     def __init__(self, file: BinaryIO, size: int):
-        self.file, self.size = file, size
+        self.file, self.size, self.left = file, size, _LONGEST_HEADER
 
     def number(self, code: str) -> Any:
         return struct.unpack("<" + code, self._read(struct.calcsize("<" + code)))[0]
@@ -161,6 +165,9 @@ class _Reader:
         return shape, self.number("I"), self.number("Q")
 
     def _read(self, length: int) -> bytes:
+        self.left -= length
+        if self.left < 0:
+            raise _DamagedError(f"its header is longer than {_LONGEST_HEADER:,} bytes")
         data = self.file.read(length)
         if len(data) < length:
             raise _DamagedError(f"it is cut short: it ends at byte {self.size:,}, before its header does")
