@@ -61,13 +61,14 @@ def test_resumed_ends_bit_for_bit_where_uninterrupted_ends(place: Place, tmp_pat
     settings = replace(SETTINGS, dropout=0.2, accumulation=2, objective=objective)
     parent = gatenorm.load(place.dense, dtype=dtype) if objective == "distill" else None
     whole = adapted(place, settings, dtype)
-    expected = train(whole, CORPUS, settings, parent=parent)
+    expected = train(whole, place.layout, CORPUS, settings, parent=parent)
     for first, second in ((1, 3), (4, 5)):  # in the middle between two looks, and right behind one
         path = tmp_path / f"{first}"
         for step in (first, second):
             with pytest.raises(Killed):
                 train(
                     adapted(place, settings, dtype),
+                    place.layout,
                     CORPUS,
                     settings,
                     parent=parent,
@@ -76,7 +77,7 @@ def test_resumed_ends_bit_for_bit_where_uninterrupted_ends(place: Place, tmp_pat
                     report=killed_after(step),
                 )
         again = adapted(place, settings, dtype)
-        found = train(again, CORPUS, settings, parent=parent, path=path, key=KEY)
+        found = train(again, place.layout, CORPUS, settings, parent=parent, path=path, key=KEY)
         ours, theirs = adapters(again), adapters(whole)
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
         seen = [{k: v for k, v in look.items() if k != "seconds"} for look in found.history]
@@ -89,12 +90,14 @@ def test_resumed_ends_bit_for_bit_where_uninterrupted_ends(place: Place, tmp_pat
 def test_the_best_is_kept_and_only_adapters_change(place: Place):
     model = adapted(place, SETTINGS)
     frozen = {name: p.clone() for name, p in model.named_parameters() if "lora" not in name}
-    state = train(model, CORPUS, SETTINGS)
+    state = train(model, place.layout, CORPUS, SETTINGS)
     assert held_out_loss(model, CORPUS.held_out, 2) == pytest.approx(state.best["held_out"], rel=1e-6)
     assert [look["step"] for look in state.history] == [0, 2, 4, 6]
     assert all(torch.equal(p, frozen[name]) for name, p in model.named_parameters() if name in frozen)
     worse = replace(SETTINGS, learning_rate=1e-12, steps=2)
-    assert train(adapted(place, worse), CORPUS, worse).history[-1]["held_out"] == pytest.approx(state.start, rel=1e-6)
+    assert train(adapted(place, worse), place.layout, CORPUS, worse).history[-1]["held_out"] == pytest.approx(
+        state.start, rel=1e-6
+    )
 
 
 def test_accumulated_batches_and_recomputed_activations_change_nothing(place: Place):
@@ -102,7 +105,7 @@ def test_accumulated_batches_and_recomputed_activations_change_nothing(place: Pl
     found = []
     for settings in (once, replace(once, batch=2, accumulation=2), replace(once, checkpointing=True)):
         model = adapted(place, settings)
-        train(model, CORPUS, settings)
+        train(model, place.layout, CORPUS, settings)
         found.append(adapters(model))
     for other in found[1:]:
         for name, values in found[0].items():
@@ -112,18 +115,18 @@ def test_accumulated_batches_and_recomputed_activations_change_nothing(place: Pl
 def test_a_state_of_another_recovery_is_refused_by_name(place: Place, tmp_path: Path):
     path = tmp_path / "state"
     with pytest.raises(Killed):
-        train(adapted(place, SETTINGS), CORPUS, SETTINGS, path=path, key=KEY, report=killed_after(2))
+        train(adapted(place, SETTINGS), place.layout, CORPUS, SETTINGS, path=path, key=KEY, report=killed_after(2))
     with pytest.raises(OutputError, match=r"is the state of another recovery \(rank 4, now 8\)"):
-        train(adapted(place, SETTINGS), CORPUS, SETTINGS, path=path, key=Fingerprint.of({"rank": 8}))
+        train(adapted(place, SETTINGS), place.layout, CORPUS, SETTINGS, path=path, key=Fingerprint.of({"rank": 8}))
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(RecoveryError, match="is no readable state"):
-        train(adapted(place, SETTINGS), CORPUS, SETTINGS, path=path, key=KEY)
+        train(adapted(place, SETTINGS), place.layout, CORPUS, SETTINGS, path=path, key=KEY)
 
 
 def test_a_diverging_training_stops_with_the_best(place: Place):
     wild = replace(SETTINGS, learning_rate=300.0, schedule="constant", warm_up=0.0, steps=200, clip=1e9)
     model = adapted(place, wild)
-    state = train(model, CORPUS, wild)
+    state = train(model, place.layout, CORPUS, wild)
     assert state.diverged
     assert state.step < 200
     assert held_out_loss(model, CORPUS.held_out, 2) == pytest.approx(state.best["held_out"], rel=1e-5)
@@ -138,7 +141,7 @@ def test_a_loss_that_is_no_number_stops_too(place: Place):
             with torch.no_grad():
                 next(p for p in model.parameters() if p.requires_grad).fill_(float("nan"))
 
-    state = train(model, CORPUS, replace(SETTINGS, steps=50), report=poison)
+    state = train(model, place.layout, CORPUS, replace(SETTINGS, steps=50), report=poison)
     assert (state.step, state.diverged) == (4, "the loss of step 4 is not finite")
     assert state.best["step"] == 2
     assert torch.isfinite(model(input_ids=torch.arange(4, 12)[None]).logits).all()
@@ -151,5 +154,5 @@ def test_what_fails_in_its_first_step_leaves_no_state(place: Place, tmp_path: Pa
     with monkeypatch.context() as patch:
         patch.setattr(Corpus, "rows", full)
         with pytest.raises(RuntimeError, match="out of memory"):
-            train(adapted(place, SETTINGS), CORPUS, SETTINGS, path=tmp_path / "state", key=KEY)
+            train(adapted(place, SETTINGS), place.layout, CORPUS, SETTINGS, path=tmp_path / "state", key=KEY)
     assert list(tmp_path.iterdir()) == []

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.calibration.block_stand_in import Reached, stand_in
+from gatenorm.calibration.block_stand_in import Reached, passed_over
 from gatenorm.calibration.samples import Samples, batches
 from gatenorm.models.forward import blocks_of, inputs, negative_log_likelihood, not_finite, padded
 from gatenorm.models.model import Model
@@ -130,16 +130,9 @@ class SharedPrefix:
     @contextmanager
     def _resumed(self, edits: Edits, begin: int, stream: Tensor | None) -> Iterator[Any]:
         """The model with ``edits``, in which ``stream`` stands in for all that lies in front of block ``begin``."""
-        with self._model.edited(edits, self._weights) as less:
-            places = blocks_of(less.module, self._layout)
-            before = list(places)[:begin]
-            try:
-                for layer, block in enumerate(before):
-                    places[layer] = stand_in(block, _passing(stream if layer == begin - 1 else None))
-                yield less.module
-            finally:
-                for layer, block in enumerate(before):
-                    places[layer] = block
+        places = blocks_of(self._model.module, self._layout)
+        with self._model.edited(edits, self._weights) as less, passed_over(places, begin, stream):
+            yield less.module
 
 
 def _loss(_: Any, batch: Sequence[Sequence[int]]) -> Callable[[Any], float]:
@@ -167,12 +160,3 @@ def divergence(module: Any, batch: Sequence[Sequence[int]]) -> Callable[[Any], f
         return float(found)
 
     return figure
-
-
-def _passing(stream: Tensor | None) -> Callable[..., Any]:
-    """Gives ``stream``, or without one what it is given."""
-
-    def passed(hidden_states: Any, *_: Any, **__: Any) -> Any:
-        return hidden_states if stream is None else stream
-
-    return passed

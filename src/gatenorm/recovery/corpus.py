@@ -47,8 +47,12 @@ class Corpus:
 
     def rows(self, seed: int, first: int, count: int) -> Tokens:
         """Sequences number ``first`` to ``first + count`` of an endless order: every pass is shuffled anew."""
+        return self.train[self.numbers(seed, first, count)]
+
+    def numbers(self, seed: int, first: int, count: int) -> list[int]:
+        """Where those sequences stand in ``train``."""
         total = len(self.train)
-        return np.stack([self.train[_order(seed, n // total, total)[n % total]] for n in range(first, first + count)])
+        return [int(_order(seed, n // total, total)[n % total]) for n in range(first, first + count)]
 
 
 @lru_cache(maxsize=4)

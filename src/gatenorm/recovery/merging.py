@@ -1,4 +1,4 @@
-"""The recovered checkpoint: the pruned one's bytes, with the adapters added to the few tensors that have one."""
+"""The recovered checkpoint: the pruned one's bytes, with what was trained in the few tensors that were."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from gatenorm.surgery.operation import operation_records
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from gatenorm.recovery.trained_maps import Trained
 
 ADAPTER = "adapter"
 _NAME = "default"
@@ -82,19 +84,23 @@ def updates(adapted: Any, modules: Mapping[str, str]) -> dict[str, Update]:
 
 def write_merged(
     layout: Layout,
-    added: Mapping[str, Update],
+    added: Mapping[str, Update | Trained],
     summary: Mapping[str, Any],
     target: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[str]:
-    """Write the pruned checkpoint with ``added`` into ``target``, all but its card; returns the files carried over.
+    """Write the pruned checkpoint with what was trained into ``target``, all but its card.
 
     Bytes of other tensors are copied; sums are taken in float32 and rounded to the stored type. ``config.json`` notes
     under ``gatenorm`` that the model was recovered.
 
     Args:
+        added: what was trained, by the stored name of the tensor that it changes.
         summary: what is noted there.
         progress: called with (bytes written, bytes in all).
+
+    Returns:
+        The files that were carried over.
     """
     checkpoint = layout.checkpoint
     merged = ((name, _merged(checkpoint, name, added.get(name))) for name in checkpoint.specs)
@@ -134,14 +140,14 @@ model = PeftModel.from_pretrained(gatenorm.load("PRUNED_DIRECTORY"), "THIS_DIREC
     )
 
 
-def _merged(checkpoint: TensorStore, name: str, update: Update | None) -> NewTensor:
+def _merged(checkpoint: TensorStore, name: str, update: Update | Trained | None) -> NewTensor:
     same = checkpoint.same(name)
     if update is None:
         return same
     return replace(same, parts=(computed(same.nbytes, _sum(checkpoint, name, update)),))
 
 
-def _sum(checkpoint: TensorStore, name: str, update: Update) -> Callable[[], bytes]:
+def _sum(checkpoint: TensorStore, name: str, update: Update | Trained) -> Callable[[], bytes]:
     def make() -> bytes:
         import torch
 

@@ -1,4 +1,4 @@
-"""From a pruned checkpoint to a recovered one: adapters trained on a text, merged, written, and looked at again."""
+"""From a pruned checkpoint to a recovered one: adapters and maps trained on a text, written, and looked at again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gc
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -23,11 +23,15 @@ from gatenorm.recovery.corpus import DEFAULT_LENGTH, Corpus, pack, split
 from gatenorm.recovery.lora_modules import adapted_modules
 from gatenorm.recovery.processes import Processes
 from gatenorm.recovery.record import Recovered, RecoveryRecord, summary_of
-from gatenorm.recovery.settings import Settings
+from gatenorm.recovery.settings import MAPS, Settings
 from gatenorm.recovery.training import Report, held_out_loss, train
-from gatenorm.results import Fingerprint, check_same
+from gatenorm.results import Fingerprint, check_same, versions
 from gatenorm.surgery.card import recovered_card
 from gatenorm.surgery.disk import RECOVERY_FILE
+from gatenorm.surgery.operation import added_tensors
+
+if TYPE_CHECKING:
+    from gatenorm.recovery.trained_maps import Trained
 
 Writing = Callable[[int, int], None]
 
@@ -54,15 +58,28 @@ class NothingLearnedError(RecoveryError):
 
 
 @dataclass
-class _Adapted:
-    """A model with its adapters and where they sit; held here alone, so that it can be let go of while it is around."""
+class _Student:
+    """A model that is trained; held here alone, so that it can be let go of while it is around.
+
+    Attributes:
+        modules: those with an adapter, each with its weight's stored name.
+        maps: trained tensors by stored name.
+    """
 
     model: Any
     modules: dict[str, str]
+    maps: dict[str, Trained]
+
+    def added(self) -> dict[str, merging.Update | Trained]:
+        """What was trained, by the stored name of the tensor that it changes."""
+        adapters: dict[str, merging.Update | Trained] = {}
+        if self.modules:
+            adapters.update(merging.updates(self.model, self.modules))
+        return adapters | self.maps
 
     def release(self) -> None:
         """Free the model's memory."""
-        self.model = None
+        self.model, self.maps = None, {}
         gc.collect()
 
 
@@ -77,10 +94,10 @@ def recover(
     report: Report | None = None,
     writing: Writing | None = None,
 ) -> Recovered:
-    """Train low-rank adapters on a pruned checkpoint and write it, with them merged, as the new directory ``out``.
+    """Train a pruned checkpoint's adapters and maps and write it, with them merged, as the new directory ``out``.
 
-    ``out`` appears whole or not at all; ``out/adapter`` holds the adapters in PEFT's format. A training that was
-    stopped left its state beside ``out`` and goes on from it; a finished one is read, not repeated.
+    ``out`` appears whole or not at all. Where adapters alone were trained, ``out/adapter`` holds them in PEFT's format.
+    A training that was stopped left its state beside ``out`` and goes on from it; a finished one is read, not repeated.
 
     Args:
         held_out: the text that is watched; without one the last 5% of ``text``.
@@ -125,9 +142,10 @@ def recover(
         if together.main:
             parent_loss = held_out_loss(teacher, corpus.held_out, settings.batch)
         teacher = teacher if settings.objective == "distill" else None
-    adapted = _adapted(layout, settings, device)
+    student = _student(layout, settings, device)
     state = train(
-        adapted.model,
+        student.model,
+        layout,
         corpus,
         settings,
         parent=teacher,
@@ -144,7 +162,7 @@ def recover(
         together.wait()
         raise NothingLearnedError(layout.checkpoint.name, state)
     if together.main:
-        _write(layout, out, adapted, corpus, settings, state, key, parent, parent_loss, together, writing)
+        _write(layout, out, student, corpus, settings, state, key, parent, parent_loss, together, writing)
         path.unlink(missing_ok=True)
     together.wait()
     return Recovered.read(out, already=False)
@@ -153,7 +171,7 @@ def recover(
 def _write(
     layout: Layout,
     out: Path,
-    adapted: _Adapted,
+    student: _Student,
     corpus: Corpus,
     settings: Settings,
     state: states.State,
@@ -163,19 +181,18 @@ def _write(
     together: Processes,
     writing: Writing | None,
 ) -> None:
-    from gatenorm.results import versions
-
-    added = merging.updates(adapted.model, adapted.modules)
-    trainable = sum(p.numel() for p in adapted.model.parameters() if p.requires_grad)
-    dtype = str(adapted.model.dtype).removeprefix("torch.")
+    added = student.added()
+    trainable = sum(p.numel() for p in student.model.parameters() if p.requires_grad)
     best = int(state.best["step"])
     with new_directory(out, merging.size(layout)) as temporary:
-        merging.write_adapter(adapted.model, temporary / merging.ADAPTER, layout.checkpoint.name)
+        if not student.maps:  # adapters that were trained beside maps are of no use without them
+            merging.write_adapter(student.model, temporary / merging.ADAPTER, layout.checkpoint.name)
         carried = merging.write_merged(layout, added, summary_of(settings, best, corpus.data.name), temporary, writing)
         # What is stored is looked at, not what was trained: sums are rounded to the stored type.
         added.clear()
-        adapted.release()  # two models at once may be more than there is memory for
-        merged = held_out_loss(_loaded(temporary, settings, together.device), corpus.held_out, settings.batch)
+        student.release()  # two models at once may be more than there is memory for
+        stored = _loaded(temporary, settings, together.device)
+        merged = held_out_loss(stored, corpus.held_out, settings.batch)
         written = detect_layout(open_store(temporary))
         said = {name: value for name, value in to_json(settings).items() if name not in ("length", "dtype")}
         evidence = Recovery.of_losses(
@@ -193,14 +210,14 @@ def _write(
                 **{**said, "targets": settings.targets},
                 length=corpus.train.shape[1],
                 processes=together.count,
-                dtype=dtype,
+                dtype=str(stored.dtype).removeprefix("torch."),
                 held_out_windows=len(corpus.held_out),
                 source=layout.identity(),
                 parent=None if parent is None else parent.identity(),
             ),
             data=corpus.data,
             seconds=state.seconds,
-            versions={**versions(), **_peft()},
+            versions=versions(("peft", "accelerate")),
         )
         record = RecoveryRecord(evidence=evidence, history=tuple(state.history), key=key, diverged=state.diverged)
         write_json(temporary / RECOVERY_FILE, to_json(record))
@@ -215,6 +232,14 @@ def _check(layout: Layout, parent: Layout | None, settings: Settings) -> None:
             "not-pruned",
             f"{name} is dense, nothing was removed from it",
             hint="give what gatenorm prune wrote, or study the budgets of a dense model",
+        )
+    if MAPS in settings.targets and not added_tensors(layout, layout.edits):
+        raise RecoveryError(
+            "nothing-to-train",
+            f"{name} has nothing in the place of its sublayers",
+            field="targets",
+            given=MAPS,
+            hint="replace them by linear maps or constants when you prune, or train adapters",
         )
     if settings.objective == "distill" and parent is None:
         raise RecoveryError(
@@ -272,14 +297,19 @@ def _check_vocabulary(teacher: Any, vocabulary: int, parent: Layout) -> None:
         )
 
 
-def _adapted(layout: Layout, settings: Settings, device: str) -> _Adapted:
-    model = _loaded(layout.checkpoint.directory, settings, device)
-    modules = adapted_modules(model, layout, settings.targets)
+def _student(layout: Layout, settings: Settings, device: str) -> _Student:
+    from gatenorm.recovery.trained_maps import train_maps
+
+    model = plain = _loaded(layout.checkpoint.directory, settings, device)
+    modules = adapted_modules(model, layout, settings.adapted) if settings.adapted else {}
     if settings.checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    transposed = bool(layout.roles.get("transposed"))
-    adapted = merging.with_adapters(model, modules, settings, transposed=transposed, name=layout.checkpoint.name)
-    return _Adapted(adapted, modules)
+    if modules:
+        transposed = bool(layout.roles.get("transposed"))
+        model = merging.with_adapters(plain, modules, settings, transposed=transposed, name=layout.checkpoint.name)
+    # Behind the adapters, which freeze whatever was there before them.
+    maps = train_maps(plain, layout) if MAPS in settings.targets else {}
+    return _Student(model, modules, maps)
 
 
 def _loaded(directory: Path, settings: Settings, device: str) -> Any:
@@ -288,9 +318,3 @@ def _loaded(directory: Path, settings: Settings, device: str) -> Any:
     device_map: Any = "auto" if device == "auto" else {"": device}
     model: Any = load(directory, dtype=dtype_for(settings.dtype, device), device_map=device_map)
     return model.requires_grad_(False)
-
-
-def _peft() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("peft", "accelerate")}

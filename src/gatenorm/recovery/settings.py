@@ -10,7 +10,8 @@ from typing import Any
 from gatenorm.errors import RecoveryError, did_you_mean
 
 OBJECTIVES = ("lm", "distill")
-TARGETS = ("attention", "mlp")
+TARGETS = ("attention", "mlp", "maps")
+MAPS = "maps"
 # Sequences of a model's own text: about a quarter of a million tokens where they have 512 each.
 SAMPLES = 512
 # Of torch's generators.
@@ -30,12 +31,13 @@ SCHEDULES: Mapping[str, Callable[[float], float]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """The numbers of one recovery; equal settings on equal data give equal adapters on one machine.
+    """The numbers of one recovery; equal settings on equal data give equal tensors on one machine.
 
     Attributes:
         steps: optimiser steps.
         objective: ``lm`` (cross-entropy on the text, the paper's) or ``distill`` (the parent's predictions on it).
-        targets: where adapters go: ``attention`` (the kept q, k, v and o projections), ``mlp``.
+        targets: what is trained: adapters on ``attention`` (the kept q, k, v and o projections) or ``mlp``, and
+            ``maps``: the fitted operations in the place of sublayers, their tensors as they are.
         rank: of each adapter's two matrices.
         alpha: an adapter adds ``alpha / rank * B A`` to its weight.
         dropout: on an adapter's input while it is trained.
@@ -114,6 +116,11 @@ class Settings:
                 given="float16",
                 expected="bfloat16 or float32",
             )
+
+    @property
+    def adapted(self) -> tuple[str, ...]:
+        """The targets that get adapters."""
+        return tuple(target for target in self.targets if target != MAPS)
 
     @property
     def sequences(self) -> int:

@@ -1,4 +1,4 @@
-"""The training itself: AdamW on the adapters, everything else frozen, the held-out loss watched, the best kept.
+"""The training itself: AdamW on adapters and maps, everything else frozen, the held-out loss watched, the best kept.
 
 Everything that a step does follows from the settings, its number and the state before it. So a training that was
 stopped and goes on ends, on one machine, bit for bit where it would have ended.
@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.errors import EvaluationError
+from gatenorm.families import Layout
 from gatenorm.models.forward import token_losses
 from gatenorm.recovery import state as states
 from gatenorm.recovery.corpus import Corpus
 from gatenorm.recovery.objectives import distillation, language_modelling
 from gatenorm.recovery.processes import Processes
 from gatenorm.recovery.settings import Settings
+from gatenorm.recovery.shared_forward import SharedForward
 from gatenorm.recovery.state import State
 from gatenorm.results import Fingerprint
 
@@ -45,6 +47,7 @@ Report = Callable[[Step], None]
 
 def train(
     model: Any,
+    layout: Layout,
     corpus: Corpus,
     settings: Settings,
     *,
@@ -57,8 +60,9 @@ def train(
     """Train the parameters of ``model`` that want a gradient; it then holds the best values that were seen.
 
     Args:
-        model: a causal language model with adapters; its other weights are frozen.
-        parent: the unpruned model, for ``distill``.
+        model: a causal language model with adapters or trained maps; its other weights are frozen.
+        layout: of the model.
+        parent: the unpruned model, from which it learns; without one it learns the text.
         path: where the state is kept after every look at the held-out text, and gone on from if it is there.
         key: what the state belongs to.
         report: called after every step, in the main process.
@@ -70,7 +74,7 @@ def train(
     import torch
 
     together = processes or Processes()
-    training = _Training(model, corpus, settings, parent, together)
+    training = _Training(model, layout, corpus, settings, parent, together)
     found = states.load(path, key) if path and key else None
     began = time.perf_counter()
     if found:
@@ -134,16 +138,21 @@ def held_out_loss(model: Any, windows: Sequence[Sequence[int]], batch: int) -> f
 class _Training:
     """The model in training, its optimiser, and the state of both."""
 
-    def __init__(self, model: Any, corpus: Corpus, settings: Settings, parent: Any, processes: Processes):
+    def __init__(
+        self, model: Any, layout: Layout, corpus: Corpus, settings: Settings, parent: Any, processes: Processes
+    ):
         import torch
 
-        self.model, self.corpus, self.settings, self.parent = model, corpus, settings, parent
+        self.model, self.corpus, self.settings = model, corpus, settings
         self.processes = processes
         self.parameters: dict[str, Tensor] = {n: p for n, p in model.named_parameters() if p.requires_grad}
         self.optimiser = torch.optim.AdamW(
             self.parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
         self.wrapped = processes.wrap(model)
+        total, length = corpus.train.shape
+        passes = settings.steps * settings.sequences * processes.count / total
+        self.shared = SharedForward(model, parent, layout, sequences=total, length=length, passes=passes)
         self.state = State()
 
     def step(self) -> float:
@@ -160,10 +169,10 @@ class _Training:
             batch = (step * settings.accumulation + turn) * together.count + together.index
             # Dropout draws anew for every batch, from its number: not from what was drawn before.
             torch.manual_seed((settings.seed * 1_000_003 + batch) % (1 << 63))
-            rows = self.corpus.rows(settings.seed, batch * settings.batch, settings.batch)
-            ids = torch.from_numpy(rows).long().to(self.model.device)
+            drawn = settings.seed, batch * settings.batch, settings.batch
+            ids = torch.from_numpy(self.corpus.rows(*drawn)).long().to(self.model.device)
             with together.without_averaging(self.wrapped, last):
-                loss = self._loss(ids) / settings.accumulation
+                loss = self._loss(self.corpus.numbers(*drawn), ids) / settings.accumulation
                 loss.backward()
             total += loss.detach()
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), settings.clip)
@@ -172,15 +181,11 @@ class _Training:
         self.state.step += 1
         return together.mean(total)
 
-    def _loss(self, ids: Tensor) -> Tensor:
-        import torch
-
-        logits = self.wrapped(input_ids=ids, use_cache=False).logits
-        if self.settings.objective == "lm":
+    def _loss(self, numbers: list[int], ids: Tensor) -> Tensor:
+        logits, expected = self.shared(self.wrapped, numbers, ids)
+        if expected is None:
             return language_modelling(logits, ids)
-        with torch.no_grad():
-            parent = self.parent(input_ids=ids, use_cache=False).logits
-        return distillation(logits, parent.to(logits.device), self.settings.temperature)
+        return distillation(logits, expected.to(logits.device), self.settings.temperature)
 
     def look(self, began: float, losses: Sequence[float]) -> None:
         """Take the held-out loss, note it, and keep the adapters if none were better; the state is then whole."""

@@ -154,6 +154,13 @@ def recovered_card(layout: Layout, pruned: str, evidence: Recovery, carried: Seq
     protocol, data = evidence.protocol, evidence.data
     learned = "the next token of a text" if protocol.objective == "lm" else "its unpruned parent's predictions"
     origin = f"`{base}`" if base else f"a checkpoint called `{_pruned_from(layout) or protocol.source.name}`"
+    adapted = " and ".join(target for target in protocol.targets if target != "maps")
+    parts = [f"adapters of rank {protocol.rank} on {adapted}"] if adapted else []
+    merged = " Adapters are merged; they lie in `adapter/` too." if parts else ""
+    if "maps" in protocol.targets:
+        parts.append("the operations in the place of sublayers")
+        merged = " Adapters are merged." if adapted else ""
+    trained = "; ".join(parts)
     return f"""---
 {metadata}
 ---
@@ -161,13 +168,13 @@ def recovered_card(layout: Layout, pruned: str, evidence: Recovery, carried: Seq
 # {evidence.model.name}: pruned and recovered
 
 `{pruned}`, that is {origin} ({layout.model_type}) {_difference(layout)},
-was trained by `gatenorm recover` and is not what pruning alone gives. Adapters are merged; they lie in `adapter/` too.
+was trained by `gatenorm recover` and is not what pruning alone gives.{merged}
 `gatenorm.json` holds the plan, `recovery.json` the training.
 
 | | |
 |---|---|
 | learned | {learned} |
-| adapters | rank {protocol.rank} on {" and ".join(protocol.targets)} |
+| trained | {trained} |
 | data | {data.name} (sha256 {data.sha256[:16]}) |
 | steps, tokens | {evidence.best_step} of {evidence.steps}, {evidence.tokens:,} |
 | held-out perplexity | {evidence.perplexity_before:.4g} pruned, {evidence.perplexity_merged:.4g} recovered |

@@ -33,6 +33,7 @@ OtherText = Annotated[str | None, study("--other TEXT", "Text from another sourc
 _TASKS = "Tasks to measure, as in gatenorm eval"
 StudyTasks = Annotated[readers.Names | None, study("--tasks A,B,...", _TASKS, shown="for demo: its own")]
 _OBJECTIVES = "Loss: lm (the next token) or distill (the predictions of --parent)"
+_TARGETS = "What to train: adapters on attention, on mlp, and the fitted maps themselves (maps)"
 _SCHEDULES = "Learning-rate schedule: cosine, linear or constant"
 _SEED = "Seed of initial adapters, data order and dropout"
 _RECOMPUTE = "Recompute activations in the backward pass: less memory, more time"
@@ -47,15 +48,13 @@ class Training(common.Hardware):
     steps: Annotated[int, training("--steps", "Optimizer steps (AdamW)", default.steps)]
     objective: Annotated[str, training("--objective lm|distill", _OBJECTIVES, default.objective)]
     temperature: Annotated[float, training("--temperature", "Temperature of distill", default.temperature)]
-    targets: Annotated[
-        readers.Names, training("--targets A,B", "Sublayers that get adapters: attention, mlp", default.targets)
-    ]
+    targets: Annotated[readers.Names, training("--targets A,B", _TARGETS, default.targets)]
     rank: Annotated[int, training("--rank", "Rank of the adapters", default.rank)]
     dropout: Annotated[float, training("--dropout", "Dropout on the adapters' inputs", default.dropout)]
     learning_rate: Annotated[float, training("--learning-rate", "Peak learning rate", default.learning_rate)]
     schedule: Annotated[str, training("--schedule NAME", _SCHEDULES, default.schedule)]
     warm_up: Annotated[float, training("--warm-up", "Share of the steps spent on warm-up", default.warm_up)]
-    weight_decay: Annotated[float, training("--weight-decay", "Weight decay of the adapters", default.weight_decay)]
+    weight_decay: Annotated[float, training("--weight-decay", "Weight decay of what is trained", default.weight_decay)]
     batch: Annotated[int, training("--batch", "Sequences per forward pass and device", default.batch)]
     accumulation: Annotated[int, training("--accumulation", "Gradient accumulation steps", default.accumulation)]
     length: Annotated[int | None, training("--length", "Tokens in a training sequence", shown=_LENGTH)]

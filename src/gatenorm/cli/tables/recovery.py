@@ -8,6 +8,7 @@ from typing import Any
 from gatenorm.cli import console
 from gatenorm.cli.tables import table
 from gatenorm.records import spans
+from gatenorm.recovery.merging import ADAPTER
 from gatenorm.recovery.record import Recovered
 from gatenorm.recovery.study import HELD_OUT, OTHER, TOLERANCE, Study
 
@@ -31,9 +32,9 @@ def show(recovered: Recovered) -> None:
         f"{evidence.best_step} of {evidence.steps} steps, {evidence.tokens:,} tokens, "
         f"{_duration(evidence.seconds)}; {evidence.trainable:,} trained parameters"
     )
-    console.say(
-        f"{recovered.directory}: pruned and recovered; the adapters alone lie in {recovered.directory / 'adapter'}"
-    )
+    adapter = recovered.directory / ADAPTER
+    alone = f"; the adapters alone lie in {adapter}" if adapter.is_dir() else ""
+    console.say(f"{recovered.directory}: pruned and recovered{alone}")
     console.say("It is another model than the pruned one: check its quality, licence, safety and refusals anew")
 
 
