@@ -96,8 +96,9 @@ def test_a_small_audit_says_what_it_always_says(finished: tuple[Path, Audit, Eve
         100 * (found["gate-norm-2"] / GOLDEN["demo"] - 1), rel=0.05
     )
     assert results["retrieval-loss"].outcome == INCONCLUSIVE  # three items prove nothing
-    assert len(audit.verdict) == 3
-    assert "cosine@self" in audit.verdict[1]
+    assert [j.aspect for j in audit.verdict.judgements] == ["quality", "speed", "safety"]
+    assert [j.outcome for j in audit.verdict.judgements if j.aspect == "speed"] == ["not examined"]
+    assert "cosine@self" in audit.verdict.ranking
     assert {m.what for m in audit.not_examined} == {
         "your own workload",
         "speed and memory",
@@ -156,7 +157,7 @@ def test_a_calibration_under_another_name_is_the_same_measurement(finished: tupl
     again(out, rankings={"calibration": str(texts[0])})
     audit, done = again(out, rankings={"calibration": str(texts[1])})
     assert done == []
-    assert "cosine@copy.txt" in audit.verdict[1]
+    assert "cosine@copy.txt" in audit.verdict.ranking
     assert {v.criterion for v in audit.variants} >= {"cosine@copy.txt", "cosine@random"}
 
 
@@ -196,6 +197,8 @@ def test_every_command_it_gives_parses(finished: tuple[Path, Audit, Events]):
     group = typer.main.get_command(app)
     lines = [step.command for step in audit.steps if step.command]
     lines += [audit.provenance.command, *(entry.command for entry in audit.provenance.commands)]
+    assert audit.verdict.next is not None
+    lines.append(audit.verdict.next.command)
     assert len(lines) > 10
     for line in lines:
         program, name, *arguments = shlex.split(line)

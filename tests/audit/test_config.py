@@ -218,7 +218,11 @@ def test_the_built_in_model_has_everything_but_a_workload(tmp_path: Path):
     assert {a.feeds for a in prepared.evaluations} == {"perplexity", "zeroshot", "refusal", "retrieval"}
     assert [m.what for m in prepared.missing] == ["your own workload", "linear in place of 2 and 6 attentions"]
     assert [b.operations for b in prepared.budgets] == [("remove",), ("remove", "linear"), ("remove",)]
-    assert set(prepared.limits) == {"perplexity-rise", "task-drop", "refusal-flips", "retrieval-loss", "speed-up"}
+    # Its speed is for information: no gate judges it unless a limit is given.
+    gates = {"perplexity-rise", "task-drop", "refusal-flips", "retrieval-loss"}
+    assert set(prepared.limits) == gates
+    asked = prepare("demo", tmp_path / "audit", config_from({"gates": {"speed-up": 1.1}}))
+    assert set(asked.limits) == {*gates, "speed-up"}
 
 
 def test_operations_that_are_asked_for_are_tried_at_every_budget(tmp_path: Path):

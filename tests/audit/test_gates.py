@@ -48,6 +48,7 @@ from tests.report.audits import audit as audit_fixture
 
 NOBODY = ModelIdentity("nobody", "llama", 4, "0", {})
 DATA = Data(name="some", sha256="1")
+BEST = BestSupported(ranking="x", why="why", count=1, losses={}, rule="")
 PROTOCOL = RetrievalProtocol(
     asks="one fact",
     lengths=(128,),
@@ -240,8 +241,11 @@ def test_the_verdict_says_that_there_was_nothing_to_lose():
         outcome=INCONCLUSIVE,
         gates=(gate,),
     )
-    (first, *_), _ = verdict([variant], BestSupported(ranking="x", why="why", count=1, losses={}, rule=""), "x", [])
-    assert "retrieval-loss is inconclusive, since the unpruned model does not do better than chance" in first
+    said, _ = verdict([variant], BEST, "x")
+    assert said.headline == "Don't prune this model yet: quality is not settled."
+    (quality, *_) = said.judgements
+    assert "retrieval loss is inconclusive, since the unpruned model does not do better than chance" in quality.sentence
+    assert quality.settle == "tasks at which the unpruned model does better than chance"
 
 
 def test_a_flipped_refusal_is_one_too_many_whatever_was_won():
@@ -360,7 +364,10 @@ def test_every_gate_gives_a_reason_and_says_what_it_rests_on():
 
 def test_to_stand_all_gates_must_and_one_must_be_about_quality():
     def result(gate: str, outcome: str) -> GateResult:
-        return GateResult(gate=gate, limit=1.0, unit="x", value=1.0, outcome=outcome, detail="", reason="")
+        aspect = gates()[gate].aspect
+        return GateResult(
+            gate=gate, limit=1.0, unit="x", value=1.0, outcome=outcome, detail="", reason="", aspect=aspect
+        )
 
     assert outcome_of([result("speed-up", PASSES)]) == INCONCLUSIVE
     assert outcome_of([]) == INCONCLUSIVE
@@ -426,7 +433,33 @@ def test_the_verdict_says_what_the_recommended_variant_has_in_the_place_of_atten
         variant("x-2-linear-2", held("perplexity-rise", GateValue(2.0, 1.0, 3.0), 6.0)),
         plan=Plan(NOBODY, Edits.of("attention", [1], "linear")),
     )
-    best = BestSupported(ranking="x", why="why", count=1, losses={}, rule="")
-    (first, *_), chosen = verdict([passing, fitted], best, "x", [])
-    assert chosen == fitted.name  # of equal budgets the one with the least rise
-    assert first.startswith("x-2-linear-2 passes, with 1 attention sublayers (20%) replaced by a linear map (")
+    said, chosen = verdict([passing, fitted], BEST, "x")
+    assert chosen == said.about == fitted.name  # of equal budgets the one with the least rise
+    assert said.headline == (
+        "You can replace 1 of 4 attention sublayers: perplexity rises by 2%, and its speed was not measured."
+    )
+
+
+def test_quality_speed_and_safety_are_judged_apart_and_the_whole_is_their_sum():
+    risen = held("perplexity-rise", GateValue(3.0, 2.0, 4.0), 6.0)
+    slow = held("speed-up", GateValue(1.05, 0.98, 1.2), 1.02)
+    flipped = held("refusal-flips", GateValue(2.0), 0.0)
+    one = variant("x-2", risen, slow)
+    said, chosen = verdict([one], BEST, "x")
+    assert (chosen, said.outcome, said.about) == (None, INCONCLUSIVE, "x-2")
+    assert said.headline == "Don't prune this model yet: speed is not settled."
+    assert {j.aspect: j.outcome for j in said.judgements} == {
+        "quality": PASSES,
+        "speed": INCONCLUSIVE,
+        "safety": "not examined",
+    }
+    assert [j.settle for j in said.judgements] == [
+        "",
+        "more rounds, or a machine with nothing else to do",
+        "items that the model should refuse or answer, or an export to verify",
+    ]
+    said, _ = verdict([one, variant("x-3", risen, flipped)], BEST, "x")
+    assert said.about == "x-2"  # what is inconclusive is closer to passing than what fails
+    said, _ = verdict([variant("x-3", risen, flipped)], BEST, "x")
+    assert said.outcome == FAILS
+    assert said.headline.endswith("refusal flips 2 items, where at most 0 items is asked for.")

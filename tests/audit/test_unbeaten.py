@@ -125,10 +125,10 @@ def test_a_difference_that_the_items_do_not_prove_is_told_as_that():
 def test_the_verdict_and_the_report_say_it():
     best = BestSupported(ranking="cosine@random", why="why", count=1, losses={}, rule="")
     checks = check_baselines(FOUND, [perplexity(0.0)], ["gate-norm", "cosine@random"])
-    (_, second, _), _ = verdict(FOUND, best, "gate-norm", [], checks)
-    assert second == "Measurements favour cosine@random over gate-norm (why); depth costs less still."
-    (_, second, _), _ = verdict(FOUND, best, "gate-norm", [], [])
-    assert "depth" not in second
+    said, _ = verdict(FOUND, best, "gate-norm", checks)
+    assert said.ranking == "Measurements favour cosine@random over gate-norm (why); depth costs less still."
+    said, _ = verdict(FOUND, best, "gate-norm", [])
+    assert "depth" not in said.ranking
     one: Audit = replace(audit("demo"), warnings=tuple(check.warning() for check in checks))
     said = [block.text for block in report(one).summary if isinstance(block, Text)]
     assert said == [f"{check.warning().message}." for check in checks]

@@ -8,7 +8,17 @@ from typing import Any
 from msgspec import structs
 
 from gatenorm.records import Diagnostic, Edits, from_json, read_record, to_json
-from gatenorm.records.audit import CANDIDATE, Audit, CostBenefit, CostCase, NotExamined, Probe, Provenance, Search
+from gatenorm.records.audit import (
+    CANDIDATE,
+    Audit,
+    CostBenefit,
+    CostCase,
+    NotExamined,
+    Probe,
+    Provenance,
+    Search,
+    Verdict,
+)
 from gatenorm.records.evidence import (
     Bucket,
     Cell,
@@ -176,7 +186,7 @@ def attacked(attack: str) -> Audit:
     return structs.replace(
         one,
         model=model,
-        verdict=(attack, attack, attack),
+        verdict=from_json(Verdict, spoilt(to_json(one.verdict), attack), "verdict"),
         chosen=variants[0].name,
         variants=variants,
         baseline=Measurements(map(record, one.baseline)),

@@ -46,7 +46,15 @@ def test_both_forms_say_the_same(measured: Audit):
     content = report(measured)
     page, text = entities.unescape(html(content)), markdown(content)
     shown = re.sub(r"\\(.)", r"\1", entities.unescape(text))
-    for sentence in measured.verdict:
+    said = measured.verdict
+    assert said.next is not None
+    for sentence in (
+        said.headline,
+        said.reason,
+        said.ranking,
+        said.next.command,
+        *(j.sentence for j in said.judgements),
+    ):
         assert sentence in page
         assert sentence in shown
     for variant in measured.variants:

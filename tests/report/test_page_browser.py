@@ -106,14 +106,19 @@ def test_read_on_a_phone(browser: Browser, page: Path):
     assert texts_below(browser, 12) == []
     assert browser.ask(_UNDRAWN) == []
     assert browser.ask(_CLIPPED) == []
-    # The table scrolls in a region of its own, which the keyboard reaches.
+    # The command scrolls in a region of its own, which the keyboard reaches; tables are cards, one below the other.
     first = "document.querySelector('.verdict .scroll')"
     assert browser.ask(f"{first}.scrollWidth > {first}.clientWidth && {first}.tabIndex === 0")
+    cards = "[...document.querySelectorAll('.summary tbody td')]"
+    assert browser.ask(f"{cards}.every(cell => getComputedStyle(cell, '::before').content.length > 2)")
+    assert browser.ask(
+        "[...document.querySelectorAll('.wide')].every(t => t.offsetWidth <= t.parentElement.offsetWidth)"
+    )
     assert_quiet(browser, page)
 
 
 def test_the_first_table_is_whole_on_a_laptop(browser: Browser, tmp_path: Path):
-    first = "document.querySelector('.verdict .scroll')"
+    first = "document.querySelector('.verdict table.summary').parentElement"
     browser.open(written(priced(audit("demo")), tmp_path).as_uri(), width=1200)
     shoot(browser, "priced-1200", whole=True)
     assert browser.ask(f"{first}.querySelector('thead th:last-child').textContent").startswith("Cost")

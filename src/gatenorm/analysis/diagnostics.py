@@ -19,6 +19,7 @@ _SHARE = 0.8
 # Neighbours in a ranking without groups lie a typical gap apart; a group is set off by several.
 _GAP = 3.0
 _FEWEST_LAYERS = 6
+FEW_SHARED = "few-layers-shared"
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def few_shared(proxy: Scores, check: Scores, count: int, protect: Sequence[int] 
         f"{label(proxy)} and {label(check)} share {len(shared)} of the {count} layers that each would remove{which}, "
         f"fewer than half: {label(proxy)} may be unreliable for this model"
     )
-    return Diagnostic(kind="few-layers-shared", message=message, evidence=evidence)
+    return Diagnostic(kind=FEW_SHARED, message=message, evidence=evidence)
 
 
 def gate_norms_do_not_fall(scores: Scores) -> Diagnostic | None:

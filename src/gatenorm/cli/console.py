@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -109,9 +111,21 @@ def write_json(target: str, data: Any) -> None:
 
 def print_table(table: Any) -> None:
     """A rich table on stdout, as wide as the terminal, or as wide as it needs where stdout is a file."""
+    _stdout().print(table)
+
+
+def _stdout() -> Any:
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False, emoji=False).print(table)
+    return Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False, emoji=False)
+
+
+def fits(table: Any) -> bool:
+    """Whether a rich table is no wider than the place where :func:`print_table` puts it."""
+    from rich.measure import Measurement
+
+    at = _stdout()
+    return bool(Measurement.get(at, at.options.update(max_width=10_000), table).maximum <= at.width)
 
 
 @contextmanager
@@ -125,15 +139,25 @@ def kept_in(place: Path | None) -> Iterator[None]:
         raise
 
 
-def say(text: str) -> None:
-    """A line for people on stdout."""
+def say(text: str, indent: int = 0) -> None:
+    """A sentence for people on stdout; on a terminal it breaks between words, and further lines are indented."""
+    if sys.stdout.isatty():
+        width = max(20, shutil.get_terminal_size().columns)
+        text = textwrap.fill(
+            text, width, subsequent_indent=" " * indent, break_on_hyphens=False, break_long_words=False
+        )
+    say_whole(text)
+
+
+def say_whole(text: str) -> None:
+    """A line on stdout as it is, such as a command to copy."""
     sys.stdout.write(text + "\n")
 
 
 def say_each(label: str, texts: Iterable[str]) -> None:
     """A line for each of them: ``note: ...``."""
     for text in texts:
-        say(f"{label}: {text}")
+        say(f"{label}: {text}", indent=2)
 
 
 def warn(text: str) -> None:

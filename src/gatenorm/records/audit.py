@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gatenorm.records.evidence import Data, Diagnostic, Measurements
+from gatenorm.records.evidence import Change, Data, Diagnostic, Measurements
 from gatenorm.records.identity import ModelIdentity
 from gatenorm.records.plan import Plan
 from gatenorm.records.rankings import CrossCheck, RankingComparison
@@ -15,6 +15,10 @@ from gatenorm.records.scores import Scores
 from gatenorm.records.serialization import Record, Value
 
 PASSES, FAILS, INCONCLUSIVE = "passes", "fails", "inconclusive"
+# What a gate or a part of the verdict speaks of.
+QUALITY, SPEED, SAFETY = "quality", "speed", "safety"
+# Of a part of the verdict that no gate judges.
+INFORMATION = "for information"
 PRUNED, RECOVERED = "pruned", "pruned and recovered"
 CANDIDATE, COMPARISON = "candidate", "comparison"
 DONE, PARTLY, NOT_DONE = "done", "partly", "not examined"
@@ -24,7 +28,8 @@ class GateResult(Value, frozen=True, kw_only=True):
     """One limit held against one figure.
 
     ``value`` and ``limit`` have the same ``unit`` (``%``, ``points``, ``items``, ``x``, ``nats``); without a value
-    the outcome is *inconclusive*. ``low`` and ``high`` bound the value at 95% where an interval is known.
+    the outcome is *inconclusive*. ``low`` and ``high`` bound the value at 95% where an interval is known. ``aspect`` is
+    ``quality``, ``speed`` or ``safety``; ``least`` says that the limit is the smallest value that passes.
     """
 
     gate: str
@@ -36,13 +41,16 @@ class GateResult(Value, frozen=True, kw_only=True):
     reason: str
     low: float | None = None
     high: float | None = None
+    aspect: str = QUALITY
+    least: bool = False
 
 
 class CostCase(Value, frozen=True, kw_only=True, omit_defaults=True):
     """A request before and after, at one prompt length and batch in one engine: speed-ups, and costs where priced.
 
     ``request_ideal`` is the speed-up if the removed attention cost nothing and all else stayed. Costs are per million
-    tokens of prompt and answer, and (``new``) per million new tokens alone.
+    tokens of prompt and answer, and (``new``) per million new tokens alone. ``outcome`` is that of the gate on speed:
+    whether the request is shown to be faster by what the gate asks for.
     """
 
     engine: str
@@ -51,6 +59,7 @@ class CostCase(Value, frozen=True, kw_only=True, omit_defaults=True):
     batch: int
     request_speedup: float
     rounds: int
+    outcome: str = INCONCLUSIVE
     prefill_speedup: float | None = None
     decode_speedup: float | None = None
     request_speedup_low: float | None = None
@@ -120,6 +129,47 @@ class Probe(Value, frozen=True, kw_only=True):
     gate: GateResult
 
 
+class Judgement(Value, frozen=True, kw_only=True):
+    """What the gates about one aspect say of a variant, with their figures; ``settle``: what would decide an open one.
+
+    ``outcome`` is that of a gate, ``not examined`` where nothing was measured, ``for information`` if no gate judges.
+    """
+
+    aspect: str
+    outcome: str
+    sentence: str
+    settle: str = ""
+
+
+class Command(Value, frozen=True, kw_only=True):
+    """A command for a shell, and what it does."""
+
+    what: str
+    command: str
+
+
+class Verdict(Value, frozen=True, kw_only=True):
+    """What an audit says to whoever decides: what can be done, one reason, what that rests on, and what to do next.
+
+    ``about`` names the variant that it speaks of: the recommended one, or else the candidate closest to passing, if
+    there is any. ``ranking`` says which ranking the measurements favour.
+    """
+
+    outcome: str
+    headline: str
+    reason: str
+    judgements: tuple[Judgement, ...]
+    ranking: str
+    about: str | None = None
+    next: Command | None = None
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """The same as lines of plain text."""
+        parts = (f"{j.aspect}: {j.outcome}: {j.sentence}" for j in self.judgements)
+        return (self.headline, self.reason, *parts, self.ranking)
+
+
 class Search(Value, frozen=True, kw_only=True):
     """The largest number of removals by ``ranking`` that passes a gate (0: none does), found by bisection."""
 
@@ -134,7 +184,8 @@ class Search(Value, frozen=True, kw_only=True):
 class BestSupported(Value, frozen=True, kw_only=True):
     """The ranking that measurements support best, and why, in a sentence; ``losses`` in nats by ranking's name.
 
-    ``count`` is the budget at which rankings were judged, ``rule`` says how.
+    ``count`` is the budget at which rankings were judged, ``rule`` says how. ``margins`` say how much more loss the
+    others cost there.
     """
 
     ranking: str
@@ -142,13 +193,7 @@ class BestSupported(Value, frozen=True, kw_only=True):
     count: int
     losses: dict[str, float]
     rule: str
-
-
-class Command(Value, frozen=True, kw_only=True):
-    """A command for a shell, and what it repeats."""
-
-    what: str
-    command: str
+    margins: dict[str, Change] = {}  # noqa: RUF012
 
 
 class Machine(Value, frozen=True, kw_only=True):
@@ -183,13 +228,13 @@ class Provenance(Value, frozen=True, kw_only=True):
 class Audit(Record, frozen=True, kw_only=True, tag="gatenorm/audit/1"):
     """A whole audit.
 
-    ``verdict`` has three sentences; ``chosen`` names the variant that they recommend, if any. ``baseline`` is the
+    ``chosen`` names the variant that the verdict recommends, if any. ``baseline`` is the
     evidence on the unpruned model; ``scores`` are all rankings that were made, the first the one asked for. ``config``
     is the configuration as :mod:`gatenorm.audit.plan.config` reads it.
     """
 
     model: ModelIdentity
-    verdict: tuple[str, ...]
+    verdict: Verdict
     chosen: str | None
     steps: tuple[Step, ...]
     variants: tuple[AuditedVariant, ...]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
-from gatenorm.audit.output.formatting import amount
 from gatenorm.evaluation.statistics.paired_statistics import compare
 from gatenorm.findings import rise
 from gatenorm.records import to_json
 from gatenorm.records.audit import PRUNED, AuditedVariant
 from gatenorm.records.evidence import Diagnostic, Evidence, Perplexity, of_type
 from gatenorm.records.serialization import Value
+from gatenorm.report.gate_figures import amount
 
 KIND = "comparison-not-beaten"
 _DEPTH, _RANDOM = "depth", "random"

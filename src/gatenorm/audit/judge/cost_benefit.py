@@ -7,25 +7,32 @@ from collections.abc import Sequence
 
 import msgspec
 
+from gatenorm.audit.judge.gates import SPEED_UP, gates, outcome_at
+from gatenorm.audit.judge.metrics import speed_value
 from gatenorm.audit.plan.config import Cost
 from gatenorm.findings import RequestSpeedup, request_speedups
-from gatenorm.records.audit import CostBenefit, CostCase
+from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, CostBenefit, CostCase
 from gatenorm.records.evidence import Evidence, Speed
 
-# Below this, a saving is no reason to change a model.
-_PAYS = 1.02
 _PHASES = ("prefill", "decode")
 
 
-def cost_benefit(before: Sequence[Evidence], after: Sequence[Evidence], price: Cost) -> CostBenefit | None:
+def cost_benefit(
+    before: Sequence[Evidence], after: Sequence[Evidence], price: Cost, least: float | None = None
+) -> CostBenefit | None:
     """Cost per million tokens before and after, case by case, and a sentence that says whether that pays.
 
     With ``s`` seconds for a request of ``t`` prompt tokens and ``n`` new ones in a batch of ``b``, and the price ``p``
     of an hour: ``p s / 3600 / (b (t + n)) x 10^6``; per million new tokens alone ``p / (3600 v) x 10^6`` with the
     decode throughput ``v`` in tokens a second. Without a price only the speeds are compared;
-    ``None`` where nothing was timed.
+    ``None`` where nothing was timed. A case pays by the rule of the gate on speed.
+
+    Args:
+        least: the speed-up from which it pays; without one, that which the gate asks for by default.
     """
-    cases = [_case(speedup, price) for speedup in request_speedups(before, after)]
+    least = gates()[SPEED_UP].limit if least is None else least
+    assert least is not None
+    cases = [_case(speedup, price, least) for speedup in request_speedups(before, after)]
     if not cases:
         return None
     benefit = CostBenefit(cases=tuple(cases), sentence=_sentence(cases, price))
@@ -34,7 +41,7 @@ def cost_benefit(before: Sequence[Evidence], after: Sequence[Evidence], price: C
     return msgspec.structs.replace(benefit, price_per_hour=price.price_per_hour, currency=price.currency)
 
 
-def _case(speedup: RequestSpeedup, price: Cost) -> CostCase:
+def _case(speedup: RequestSpeedup, price: Cost, least: float) -> CostCase:
     before, after, protocol = speedup.before, speedup.after, speedup.after.protocol
     tokens, new, batch = protocol.prompt_tokens, protocol.new_tokens, protocol.batch
     speedups = {f"{name}_speedup": found.median for name in _PHASES if (found := after.phase(name).speedup)}
@@ -54,6 +61,7 @@ def _case(speedup: RequestSpeedup, price: Cost) -> CostCase:
         request_speedup_low=speedup.low,
         request_speedup_high=speedup.high,
         rounds=speedup.rounds,
+        outcome=outcome_at(least, speed_value(speedup), least=True),
         request_ideal=_ideal(before, after),
         cache_share_removed=after.cache_share_removed,
         **speedups,
@@ -75,41 +83,40 @@ def _ideal(before: Speed, after: Speed) -> float | None:
     return sum(seconds) / left if left else None
 
 
+def leading(cases: Sequence[CostCase]) -> CostCase:
+    """What the gate on speed judges: the longest prompt in the smallest batch, of several engines the worst."""
+    longest: dict[str, CostCase] = {}
+    for case in sorted(cases, key=lambda c: (c.prompt_tokens, -c.batch)):
+        longest[case.engine] = case
+    worst = [FAILS, INCONCLUSIVE, PASSES]
+    return min(longest.values(), key=lambda c: (worst.index(c.outcome), c.request_speedup))
+
+
+def how_fast(case: CostCase) -> str:
+    """``1.21 times as fast (1.19 to 1.24) at 2,048 + 32 tokens in transformers``."""
+    low, high = case.request_speedup_low, case.request_speedup_high
+    span = f"{case.rounds} rounds, too few for an interval" if low is None else f"{low:.2f} to {high:.2f}"
+    at = f"{case.prompt_tokens:,} + {case.new_tokens} tokens in {case.engine}"
+    return f"{case.request_speedup:.2f} times as fast ({span}) at {at}"
+
+
 def _sentence(cases: Sequence[CostCase], price: Cost) -> str:
-    # One that is proven to pay speaks before one that may, and that before one that is proven not to.
-    best = max(cases, key=lambda c: (_proven(c), not _does_not_pay(c), c.request_speedup))
-    where = f"{best.prompt_tokens:,} prompt and {best.new_tokens} new tokens in {best.engine}"
-    said = f"request of {where} is {best.request_speedup:.2f} times as fast"
-    low, high = best.request_speedup_low, best.request_speedup_high
-    span = f"{best.rounds} rounds, too few for an interval" if low is None else f"{low:.2f} to {high:.2f}"
-    ideal = best.request_ideal
-    could = "" if ideal is None else f"; were the attention of these layers free, it would be {ideal:.2f} times"
-    if _does_not_pay(best):
-        return f"It does not pay here: a {said} ({span}){could}."
-    if not _proven(best):
-        more = "more rounds, or a quieter machine, would tell"
-        return f"Whether it pays is inconclusive: a {said} ({span}){could}; {more}."
-    said = f"A {said}"
-    if price.price_per_hour:
-        before, after = best.cost_per_million_before, best.cost_per_million_after
+    first = leading(cases)
+    said = f"a request is {how_fast(first)}"
+    if first.request_ideal is not None:
+        said += f"; were the attention of these layers free, it would be {first.request_ideal:.2f} times"
+    if first.outcome == INCONCLUSIVE:
+        return f"Whether it pays is inconclusive: {said}; more rounds, or a quieter machine, would tell."
+    said = f"It does not pay here: {said}" if first.outcome == FAILS else f"A{said[1:]}"
+    if first.outcome == PASSES and price.price_per_hour:
+        before, after = first.cost_per_million_before, first.cost_per_million_after
         unit = f"{price.currency} ".lstrip()
         said += f", {unit}{before:.4g} for a million tokens before and {unit}{after:.4g} after"
-    short = [c for c in cases if _does_not_pay(c)]
-    if short:
-        lengths: dict[str, list[str]] = {}
-        for c in short:
-            lengths.setdefault(c.engine, []).append(f"{c.prompt_tokens:,}")
-        listed = " and ".join(f"{', '.join(dict.fromkeys(sizes))} in {engine}" for engine, sizes in lengths.items())
-        said += f"; with prompts of {listed} it does not pay"
+    others: dict[str, list[str]] = {}
+    for case in cases:
+        if {case.outcome, first.outcome} == {PASSES, FAILS}:
+            others.setdefault(case.engine, []).append(f"{case.prompt_tokens:,}")
+    if others:
+        listed = " and ".join(f"{', '.join(dict.fromkeys(sizes))} in {engine}" for engine, sizes in others.items())
+        said += f"; with prompts of {listed} it {'does' if first.outcome == FAILS else 'does not pay'}"
     return said + "."
-
-
-def _proven(case: CostCase) -> bool:
-    low = case.request_speedup_low
-    return bool(case.request_speedup >= _PAYS and low is not None and low >= 1)
-
-
-def _does_not_pay(case: CostCase) -> bool:
-    """Proven not to pay: the whole interval lies below what pays."""
-    high = case.request_speedup_high
-    return high is not None and bool(high < _PAYS)

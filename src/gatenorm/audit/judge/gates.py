@@ -19,12 +19,12 @@ from typing import Any
 
 from gatenorm.audit.judge import metrics
 from gatenorm.audit.judge.metrics import Find, GateValue
-from gatenorm.audit.output.formatting import amount
 from gatenorm.errors import AuditError, did_you_mean
 from gatenorm.evaluation.core.registry import standard_tasks
 from gatenorm.evaluation.core.task import Metric
 from gatenorm.findings import Findings
-from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, GateResult
+from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, QUALITY, SAFETY, SPEED, GateResult
+from gatenorm.report.gate_figures import amount
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,7 @@ class Gate:
     """What is judged (``find``) in ``unit``, the default ``limit`` (``None``: only where one is given), and why.
 
     ``least`` says that the limit is the smallest value that passes rather than the largest. ``needs`` names the
-    evaluation that it rests on; ``quality`` says that it speaks of what a model is worth, not of what it costs.
-    ``probes`` says that a budget search can use it.
+    evaluation that it rests on, ``aspect`` what it speaks of. ``probes`` says that a budget search can use it.
     """
 
     name: str
@@ -43,20 +42,20 @@ class Gate:
     needs: str
     find: Find
     least: bool = False
-    quality: bool = True
+    aspect: str = QUALITY
     probes: bool = True
 
 
+SPEED_UP = "speed-up"
 # How the detail of such a result begins.
 BY_CHANCE = "the unpruned model does not do better than chance, so there is nothing to lose"
 
 _SPEED_UP = "the paper measured 1.06x without 4 of 40 sublayers; below 1.02x a variant is not worth its risk"
 _VERIFY = "an export that computes something else is another model than the one that was measured"
-_COST: dict[str, Any] = {"quality": False, "probes": False}
 # The gates that rest on no evaluation.
 _OTHERS = (
-    Gate("speed-up", "x", 1.02, _SPEED_UP, "speed", metrics.speed_up, least=True, **_COST),
-    Gate("verify", "faults", 0.0, _VERIFY, "verify", metrics.verify_faults, **_COST),
+    Gate(SPEED_UP, "x", 1.02, _SPEED_UP, "speed", metrics.speed_up, least=True, aspect=SPEED, probes=False),
+    Gate("verify", "faults", 0.0, _VERIFY, "verify", metrics.verify_faults, aspect=SAFETY, probes=False),
 )
 
 
@@ -75,6 +74,7 @@ def _gate_of(evaluation: str, metric: Metric) -> Gate:
         reason=metric.reason,
         needs=evaluation,
         find=metrics.judged(evaluation, metric),
+        aspect=metric.aspect,
     )
 
 
@@ -130,21 +130,26 @@ def evaluate_gate(gate: Gate, limit: float, findings: Findings) -> GateResult:
 
 
 def _judge(gate: Gate, limit: float, value: GateValue) -> GateResult:
-    sign = -1.0 if gate.least else 1.0
-    values = [v for v in (value.value, value.low, value.high) if v is not None]
-    beyond = [sign * v > sign * limit for v in values]
+    outcome = outcome_at(limit, value, least=gate.least)
     distance = amount(abs(value.value - limit), gate.unit)
     if value.by_chance:
-        outcome, detail = INCONCLUSIVE, BY_CHANCE
+        detail = BY_CHANCE
     elif value.too_few:
-        outcome, detail = INCONCLUSIVE, "too few for an interval: more would tell"
-    elif all(beyond):
-        outcome, detail = FAILS, f"beyond the limit by {distance}"
-    elif any(beyond):
-        outcome, detail = INCONCLUSIVE, "the limit lies inside the interval: more would tell"
+        detail = "too few for an interval: more would tell"
+    elif outcome == INCONCLUSIVE:
+        detail = "the limit lies inside the interval: more would tell"
     else:
-        outcome, detail = PASSES, f"within the limit by {distance}"
+        detail = f"{'beyond' if outcome == FAILS else 'within'} the limit by {distance}"
     return _result(gate, limit, value, outcome, f"{detail}; {value.detail}" if value.detail else detail)
+
+
+def outcome_at(limit: float, value: GateValue, *, least: bool = False) -> str:
+    """The one rule by which a figure and its interval pass a limit, fail it, or are inconclusive."""
+    if value.by_chance or value.too_few:
+        return INCONCLUSIVE
+    sign = -1.0 if least else 1.0
+    beyond = [sign * v > sign * limit for v in (value.value, value.low, value.high) if v is not None]
+    return FAILS if all(beyond) else INCONCLUSIVE if any(beyond) else PASSES
 
 
 def _result(gate: Gate, limit: float, value: GateValue | None, outcome: str, detail: str) -> GateResult:
@@ -158,6 +163,8 @@ def _result(gate: Gate, limit: float, value: GateValue | None, outcome: str, det
         reason=gate.reason,
         low=None if value is None else value.low,
         high=None if value is None else value.high,
+        aspect=gate.aspect,
+        least=gate.least,
     )
 
 
@@ -165,5 +172,5 @@ def outcome_of(results: Sequence[GateResult], rejected: str = "") -> str:
     """What all gates together say: one failure is enough; to pass, all must, one of them about quality."""
     if rejected or any(r.outcome == FAILS for r in results):
         return FAILS
-    passes = all(r.outcome == PASSES for r in results) and any(gates()[r.gate].quality for r in results)
+    passes = all(r.outcome == PASSES for r in results) and any(r.aspect == QUALITY for r in results)
     return PASSES if passes else INCONCLUSIVE

@@ -9,6 +9,7 @@ from gatenorm.evaluation.core.task import Judged, Metric
 from gatenorm.findings import (
     Change,
     Findings,
+    RequestSpeedup,
     average,
     divergence,
     of_metric,
@@ -89,10 +90,15 @@ def speed_up(findings: Findings) -> Sequence[GateValue]:
     for engine in dict.fromkeys(speedup.after.protocol.engine for speedup in timed):
         own = (speedup for speedup in timed if speedup.after.protocol.engine == engine)
         longest = max(own, key=lambda speedup: (speedup.after.protocol.prompt_tokens, -speedup.after.protocol.batch))
-        at = longest.after.protocol
-        detail = f"{engine}, {at.prompt_tokens:,} + {at.new_tokens} tokens, median of {longest.rounds} rounds"
-        values.append(GateValue(longest.value, longest.low, longest.high, detail, too_few=longest.low is None))
+        values.append(speed_value(longest))
     return values
+
+
+def speed_value(speedup: RequestSpeedup) -> GateValue:
+    """One speed-up as a gate is held against it."""
+    at = speedup.after.protocol
+    detail = f"{at.engine}, {at.prompt_tokens:,} + {at.new_tokens} tokens, median of {speedup.rounds} rounds"
+    return GateValue(speedup.value, speedup.low, speedup.high, detail, too_few=speedup.low is None)
 
 
 def verify_faults(findings: Findings) -> GateValue | None:

@@ -1,4 +1,4 @@
-"""The verdict: which budget passes, by which ranking, and what it is worth, in three sentences."""
+"""The verdict: what can be done, one reason, and quality, speed and safety each judged by itself."""
 
 from __future__ import annotations
 
@@ -6,89 +6,171 @@ from collections import Counter
 from collections.abc import Sequence
 
 from gatenorm.audit.judge.baseline_check import BaselineCheck
+from gatenorm.audit.judge.cost_benefit import how_fast, leading
 from gatenorm.audit.judge.gates import BY_CHANCE
 from gatenorm.audit.judge.selection import chosen_of, nearest
-from gatenorm.audit.output.formatting import amount, figure, interval
+from gatenorm.records import REMOVE
 from gatenorm.records.audit import (
     CANDIDATE,
     FAILS,
     INCONCLUSIVE,
+    INFORMATION,
+    NOT_DONE,
     PASSES,
+    QUALITY,
+    SAFETY,
+    SPEED,
     AuditedVariant,
     BestSupported,
     GateResult,
-    NotExamined,
+    Judgement,
+    Verdict,
 )
-from gatenorm.surgery.operation import participles
+from gatenorm.report.gate_figures import amount, figure, interval, limit
+from gatenorm.report.page.wording import readable
+
+_WORST = (FAILS, INCONCLUSIVE, PASSES)
+# What would decide a question that no figure has decided.
+_SETTLE = {
+    QUALITY: "more items, or a longer text",
+    SPEED: "more rounds, or a machine with nothing else to do",
+    SAFETY: "more items that the model should refuse or answer",
+}
+_UNEXAMINED = {
+    QUALITY: "a text to measure perplexity on",
+    SPEED: "an engine to time",
+    SAFETY: "items that the model should refuse or answer, or an export to verify",
+}
 
 
 def verdict(
-    variants: Sequence[AuditedVariant],
-    best: BestSupported,
-    requested: str,
-    missing: Sequence[NotExamined],
-    checks: Sequence[BaselineCheck] = (),
-) -> tuple[tuple[str, ...], str | None]:
-    """Three sentences, and the name of the variant that they recommend, if any.
+    variants: Sequence[AuditedVariant], best: BestSupported, requested: str, checks: Sequence[BaselineCheck] = ()
+) -> tuple[Verdict, str | None]:
+    """The verdict, and the name of the variant that it recommends, if any.
 
     Args:
         checks: which baselines cost less loss than the rankings do.
     """
     chosen = chosen_of(variants)
-    return (
-        (
-            _which(variants, chosen),
-            _by_which_ranking(best, requested, checks),
-            _savings(chosen or nearest(variants), missing),
-        ),
-        chosen.name if chosen else None,
-    )
-
-
-def _which(variants: Sequence[AuditedVariant], chosen: AuditedVariant | None) -> str:
+    about = chosen or nearest(variants)
+    ranking = _by_which_ranking(best, requested, checks)
+    if about is None:
+        headline, reason = "There is nothing to decide on.", "There was no candidate to judge."
+        return Verdict(outcome=INCONCLUSIVE, headline=headline, reason=reason, judgements=(), ranking=ranking), None
     candidates = [v for v in variants if v.role == CANDIDATE]
     counts = Counter(v.outcome for v in candidates)
-    counted = ", ".join(f"{n} {_verb(o, n)}" for o in (PASSES, FAILS, INCONCLUSIVE) if (n := counts[o]))
-    tally = f"of {len(candidates)} candidates: {counted}"
+    counted = [f"{n} {_verb(o, n)}" for o in (PASSES, FAILS, INCONCLUSIVE) if (n := counts[o])]
+    tally = (
+        f"of {len(candidates)} candidates {' and '.join([', '.join(counted[:-1])] * (len(counted) > 1) + counted[-1:])}"
+    )
+    judgements = tuple(_judgement(about, aspect) for aspect in (QUALITY, SPEED, SAFETY))
     if chosen is not None:
-        figures = "; ".join(f"{g.gate} {figure(g)}" for g in chosen.gates if g.value is not None)
-        return (
-            f"{chosen.name} passes, with {len(chosen.plan.added.attention)} attention sublayers ({chosen.share:.0%}) "
-            f"{participles(chosen.plan.added)} ({figures}); {tally}."
-        )
-    closest = nearest(variants)
-    if closest is None:
-        return "There was no candidate to judge."
-    why = closest.rejected or _obstacles(closest)
-    return f"No budget passes; {tally}; the nearest is {closest.name} ({closest.outcome}: {why})."
+        headline = f"You can {_what(chosen)}: {_gains(chosen)}."
+        most = f"; {tally}, and of those that pass it edits most" if counts[PASSES] > 1 else f"; {tally}"
+        reason = f"{chosen.name} passes every gate{_tightest(chosen)}{most if len(candidates) > 1 else ''}."
+    else:
+        headline = f"Don't prune this model yet: {_obstacle(about)}."
+        others = "" if len(candidates) == 1 else f"; {tally}"
+        reason = f"{about.name}, the candidate closest to passing, would {_what(about)}{others}."
+    said = Verdict(
+        outcome=FAILS if all(v.outcome == FAILS for v in candidates) else about.outcome,
+        headline=headline,
+        reason=reason,
+        judgements=judgements,
+        ranking=ranking,
+        about=about.name,
+    )
+    return said, chosen.name if chosen else None
 
 
 def _verb(outcome: str, count: int) -> str:
-    plural = {PASSES: "pass", FAILS: "fail"}
-    return plural.get(outcome, outcome) if count > 1 else outcome
+    plural = {PASSES: "pass", FAILS: "fail", INCONCLUSIVE: "are inconclusive"}
+    return plural[outcome] if count > 1 else "is inconclusive" if outcome == INCONCLUSIVE else outcome
 
 
-def _obstacles(variant: AuditedVariant) -> str:
-    """The gates that speak against a variant, the decided ones first."""
-    against = [g for g in variant.gates if g.outcome == FAILS] or [
-        g for g in variant.gates if g.outcome == INCONCLUSIVE
-    ]
-    words = [
-        f"{gate.gate} is inconclusive, since {BY_CHANCE}"
-        if gate.detail.startswith(BY_CHANCE)
-        else f"{gate.gate} {figure(gate)}{_span(gate)} where {_limit(gate)} is asked for"
-        for gate in against
-    ]
-    return "; ".join(words) or "no gate about quality could be held against a figure"
+def _what(variant: AuditedVariant) -> str:
+    """``replace 6 of 30 attention sublayers``."""
+    added, gone = variant.plan.added.attention, variant.plan.edits.attention
+    operations = {edit.operation for edit in variant.plan.added}
+    verb = " or ".join(["remove"] * (REMOVE in operations) + ["replace"] * bool(operations - {REMOVE}))
+    return f"{verb} {len(added)} of {variant.plan.model.layers - len(gone) + len(added)} attention sublayers"
 
 
-def _limit(gate: GateResult) -> str:
-    least = "at least" if gate.gate == "speed-up" else "at most"
-    return f"{least} {amount(gate.limit, gate.unit)}"
+def _gains(variant: AuditedVariant) -> str:
+    """What that costs and what it gains, in a few words."""
+    quality = next((_plainly(g) for g in variant.gates if g.aspect == QUALITY), "quality was not measured")
+    if variant.cost_benefit is None:
+        return f"{quality}, and its speed was not measured"
+    case = leading(variant.cost_benefit.cases)
+    if case.outcome == PASSES:
+        return f"{quality}, and requests of {case.prompt_tokens:,} tokens are {case.request_speedup:.2f} times as fast"
+    return f"{quality}, and requests are {'not faster' if case.outcome == FAILS else 'not shown to be faster'}"
 
 
-def _span(gate: GateResult) -> str:
-    return f" ({interval(gate)})" if interval(gate) else ""
+def _plainly(gate: GateResult) -> str:
+    """``perplexity rises by 3.43%``."""
+    if gate.gate != "perplexity-rise" or gate.value is None:
+        return f"{readable(gate.gate)} {figure(gate)}"
+    return f"perplexity {'rises' if gate.value >= 0 else 'falls'} by {amount(abs(gate.value), '%', beside=gate.limit)}"
+
+
+def _tightest(variant: AuditedVariant) -> str:
+    """The loss that is nearest to its limit, if anything was lost."""
+    lost = [(g.value / g.limit, g) for g in variant.gates if g.value and g.value > 0 and g.limit and not g.least]
+    if not lost:
+        return ""
+    gate = max(lost, key=lambda pair: pair[0])[1]
+    return f" (nearest to its limit: {_plainly(gate)}, {limit(gate)} is allowed)"
+
+
+def _obstacle(variant: AuditedVariant) -> str:
+    """Why it is not recommended: the gates that fail, or else what is inconclusive."""
+    if variant.rejected:
+        return variant.rejected
+    against = [g for g in variant.gates if g.outcome == FAILS]
+    if against:
+        return " and ".join(f"{_plainly(g)}, where {limit(g)} is asked for" for g in against)
+    if not any(g.aspect == QUALITY for g in variant.gates):
+        return "nothing was measured that says what it would cost in quality"
+    open_ones = list(dict.fromkeys(g.aspect for g in variant.gates if g.outcome == INCONCLUSIVE))
+    return f"{' and '.join(open_ones)} {'are' if len(open_ones) > 1 else 'is'} not settled"
+
+
+def _judgement(variant: AuditedVariant, aspect: str) -> Judgement:
+    gates = [g for g in variant.gates if g.aspect == aspect]
+    if gates:
+        outcome = min((g.outcome for g in gates), key=_WORST.index)
+        telling = [g for g in gates if g.outcome == outcome] if outcome != PASSES else gates
+        if aspect == SPEED and variant.cost_benefit is not None:
+            sentence = f"{how_fast(leading(variant.cost_benefit.cases))}, {limit(gates[0])} is asked for"
+        else:
+            sentence = "; ".join(map(_held, telling))
+        return Judgement(aspect=aspect, outcome=outcome, sentence=sentence, settle=_settle(aspect, telling))
+    if aspect == SPEED and variant.cost_benefit is not None:
+        sentence = f"{how_fast(leading(variant.cost_benefit.cases))}; no gate judges it"
+        return Judgement(aspect=aspect, outcome=INFORMATION, sentence=sentence)
+    why = variant.rejected and "rejected before it was measured"
+    settle = "" if why else _UNEXAMINED[aspect]
+    return Judgement(aspect=aspect, outcome=NOT_DONE, sentence=why or "nothing was measured", settle=settle)
+
+
+def _settle(aspect: str, telling: Sequence[GateResult]) -> str:
+    if all(g.outcome != INCONCLUSIVE for g in telling):
+        return ""
+    if all(g.detail.startswith(BY_CHANCE) for g in telling):
+        return "tasks at which the unpruned model does better than chance"
+    return _SETTLE[aspect]
+
+
+def _held(gate: GateResult) -> str:
+    """``perplexity rise +3.43% (+2.9% to +4%), at most 6%``."""
+    name = readable(gate.gate)
+    if gate.detail.startswith(BY_CHANCE):
+        return f"{name} is inconclusive, since {BY_CHANCE}"
+    if gate.value is None:
+        return f"{name} {gate.detail}"
+    ends = interval(gate)
+    return f"{name} {figure(gate)}{f' ({ends})' if ends else ''}, {limit(gate)}"
 
 
 def _by_which_ranking(best: BestSupported, requested: str, checks: Sequence[BaselineCheck]) -> str:
@@ -97,11 +179,3 @@ def _by_which_ranking(best: BestSupported, requested: str, checks: Sequence[Base
     if best.ranking == requested:
         return f"Measurements favour {requested} ({best.why}){more}."
     return f"Measurements favour {best.ranking} over {requested} ({best.why}){more}."
-
-
-def _savings(variant: AuditedVariant | None, missing: Sequence[NotExamined]) -> str:
-    said = variant.cost_benefit.sentence.rstrip(".") if variant is not None and variant.cost_benefit else ""
-    said = f"{variant.name}: {said}" if said and variant is not None else "What it saves was not measured"
-    if not missing:
-        return f"{said}; nothing that was asked for is left unexamined."
-    return f"{said}; not examined: {', '.join(m.what for m in missing)}."

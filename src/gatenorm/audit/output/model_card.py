@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gatenorm.audit.output.formatting import amount, figure, interval
 from gatenorm.files import write_text
 from gatenorm.records import spans
 from gatenorm.records.audit import AuditedVariant
 from gatenorm.records.evidence import Comparison
+from gatenorm.report.gate_figures import amount, figure, interval
 from gatenorm.surgery.card import with_evidence
 from gatenorm.surgery.operation import participles
 

@@ -8,9 +8,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from gatenorm.analysis.diagnostics import curve_signatures
+from msgspec.structs import replace
+
+from gatenorm.analysis.diagnostics import FEW_SHARED, curve_signatures
 from gatenorm.audit.judge.baseline_check import BaselineCheck, check_baselines
 from gatenorm.audit.judge.cost_benefit import cost_benefit
+from gatenorm.audit.judge.gates import SPEED_UP
 from gatenorm.audit.judge.selection import audited
 from gatenorm.audit.judge.verdict import verdict
 from gatenorm.audit.output import repro_commands as commands
@@ -48,15 +51,15 @@ def audit_of(work: Workflow, began: float, model: str) -> Audit:
     assert work.best is not None
     variants = []
     for variant in (*work.candidates, *work.comparisons):
-        saved = cost_benefit(work.baseline, variant.records, config.cost)
+        saved = cost_benefit(work.baseline, variant.records, config.cost, work.plan.limits.get(SPEED_UP))
         variants.append(audited(layout, variant, work.baseline, work.plan.limits, saved))
     first = work.plan.rankings[0].name
     checks = check_baselines(variants, work.baseline, [first, work.best.ranking])
-    sentences, chosen = verdict(variants, work.best, first, work.not_examined, checks)
+    said, chosen = verdict(variants, work.best, first, checks)
     scores = tuple(work.scores.values())
     return Audit(
         model=layout.identity(),
-        verdict=sentences,
+        verdict=replace(said, next=commands.next_step(work, said, chosen, model)),
         chosen=chosen,
         steps=_steps(work, model),
         variants=tuple(variants),
@@ -110,7 +113,7 @@ def _steps(work: Workflow, model: str) -> tuple[Step, ...]:
 
 
 def _warnings(work: Workflow, variants: Sequence[AuditedVariant], checks: Sequence[BaselineCheck]) -> list[Diagnostic]:
-    warnings = [*(work.cross_check.warnings if work.cross_check else ()), *(check.warning() for check in checks)]
+    warnings = [*_disagreement(work), *(check.warning() for check in checks)]
     whole = _perplexity(work.baseline)
     curves: dict[str, dict[int, float]] = {}
     for variant in (*work.candidates, *work.comparisons):
@@ -122,6 +125,24 @@ def _warnings(work: Workflow, variants: Sequence[AuditedVariant], checks: Sequen
         if name in candidates:  # that a random choice fails warns of nothing
             warnings += curve_signatures(name, curve)
     return [*warnings, *(warning for v in variants if (warning := _uneven(v)) is not None)]
+
+
+def _disagreement(work: Workflow) -> list[Diagnostic]:
+    """What the cross-check warns of: where rankings were measured, they are no longer judged by how far they agree."""
+    warnings = list(work.cross_check.warnings) if work.cross_check else []
+    others = [w for w in warnings if w.kind != FEW_SHARED]
+    few = [w for w in warnings if w.kind == FEW_SHARED]
+    if not few or (work.best is not None and work.best.losses):
+        return others
+    shared = " and ".join(f"{len(w.evidence['shared'])} with {w.evidence['check']}" for w in few)
+    name, count = few[0].evidence["criterion"], few[0].evidence["count"]
+    message = (
+        f"of the {count} layers that {name} would remove it shares {shared}, fewer than half: it may be unreliable here"
+    )
+    return [
+        *others,
+        Diagnostic(kind=FEW_SHARED, message=message, evidence={w.evidence["check"]: w.evidence for w in few}),
+    ]
 
 
 def _perplexity(records: Sequence[Evidence]) -> float | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
+from gatenorm.api.opening import open_model
 from gatenorm.audit.plan.config import Run
 from gatenorm.audit.plan.evaluations import PlannedEvaluation
 from gatenorm.audit.plan.variants import Variant
@@ -14,13 +16,15 @@ from gatenorm.audit.run.state import CONFIG_FILE
 from gatenorm.audit.run.workflow import Workflow
 from gatenorm.engines import engine_named
 from gatenorm.evaluation.core.job import Request
+from gatenorm.exports.registry import export_form
 from gatenorm.models.named import training_source
 from gatenorm.records import REMOVE, Evidence
-from gatenorm.records.audit import Command
+from gatenorm.records.audit import FAILS, INCONCLUSIVE, QUALITY, SPEED, Command, Verdict
 from gatenorm.records.evidence import Speed
 
 # Of a request, what the command line calls by the same names.
 _REPEATED = ("limit", "window", "stride", "documents", "text_field", "new_tokens", "refusal_rule")
+_LIMITS = ("stories_limit", "zeroshot_limit", "domain_limit", "refusal_limit", "retrieval_limit")
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -38,6 +42,42 @@ def of_evaluations(work: Workflow, model: str) -> tuple[Command, ...]:
         if not variant.rejected
         for planned in work.plan.evaluations
     )
+
+
+def next_step(work: Workflow, verdict: Verdict, chosen: str | None, model: str) -> Command | None:
+    """What to do now: use the recommended variant, or repeat the audit with what would decide; ``None``: nothing would.
+
+    Whatever the audit measured before is not measured again.
+    """
+    about = next((c for c in work.candidates if c.name == verdict.about), None)
+    if about is not None and chosen is not None:
+        return _use(work, about, model)
+    config = work.config
+    open_ones = {j.aspect for j in verdict.judgements if j.outcome == INCONCLUSIVE}
+    failing = {j.aspect for j in verdict.judgements if j.outcome == FAILS}
+    if SPEED in open_ones and not failing:
+        rounds = 3 * config.speed.rounds
+        return Command(what=f"time {rounds} rounds", command=f"{whole(work, model)} --rounds {rounds}")
+    limits = [value for name in _LIMITS if (value := getattr(config.evaluation, name)) is not None]
+    if open_ones and not failing and limits:
+        return Command(what="judge by more items", command=f"{whole(work, model)} --limit {4 * max(limits)}")
+    if QUALITY in failing and config.search.gate is None and "perplexity-rise" in work.plan.limits:
+        what = "search for a smaller budget that passes"
+        return Command(what=what, command=f"{whole(work, model)} --search perplexity-rise")
+    return None
+
+
+def _use(work: Workflow, variant: Variant, model: str) -> Command:
+    """For llama.cpp, where the directory can be written for it here; otherwise it is timed once more."""
+    form = export_form("gguf")
+    if find_spec("gguf") is not None and not form.obstacles(open_model(work.directory(variant))):
+        out = work.cache.state.directory / f"{variant.name}.gguf"
+        command = _joined("gatenorm", "export", _directory(work, variant), "--to", "gguf", "-o", out)
+        return Command(
+            what="write it for llama.cpp (transformers and vLLM read the directory as it is)", command=command
+        )
+    command = _joined("gatenorm", "bench", _directory(work, variant), "--baseline", model, *_hardware(work))
+    return Command(what="time it beside the unpruned model", command=command)
 
 
 def of_step(work: Workflow, number: int, model: str) -> str:

@@ -21,9 +21,11 @@ from gatenorm.criteria.criterion_spec import criterion_specs
 from gatenorm.criteria.registry import weight_criterion
 from gatenorm.errors import EvaluationError, fields_named
 from gatenorm.evaluation.core.text import LINES, PARQUET, WIKITEXT2, read_text
+from gatenorm.evaluation.statistics.paired_statistics import compare
 from gatenorm.families import Layout
 from gatenorm.records import Scores
 from gatenorm.records.audit import BestSupported
+from gatenorm.records.evidence import Change, Perplexity
 from gatenorm.records.rankings import RankingComparison
 
 CHECK = "cosine"
@@ -157,7 +159,7 @@ def _digest(key: Mapping[str, str]) -> str:
 
 
 def best_supported(
-    scores: Sequence[Scores], checks: Sequence[Scores], count: int, losses: Mapping[str, float]
+    scores: Sequence[Scores], checks: Sequence[Scores], count: int, measured: Mapping[str, Perplexity]
 ) -> BestSupported:
     """Which ranking to follow on this model; see ``RULE``.
 
@@ -165,15 +167,16 @@ def best_supported(
         scores: those of the configuration, the first of them the one under test.
         checks: the data-free cosines, and the one on calibration text.
         count: how many layers the judged choice removes.
-        losses: of that choice on the first text by ranking's name; empty where there is no text.
+        measured: that choice on the first text by ranking's name; empty where there is no text.
     """
     first = label(scores[0])
-    if losses:
-        names = [label(s) for s in (*scores, *checks) if label(s) in losses]
-        best = min(names, key=losses.__getitem__)
-        listed = ", ".join(f"{name} {losses[name]:.4f}" for name in dict.fromkeys(names))
-        why = f"loss with {count} removed, nats per token: {listed}"
-        return BestSupported(ranking=best, why=why, count=count, losses=dict(losses), rule=RULE)
+    if measured:
+        losses = {name: measured[name].nll for s in (*scores, *checks) if (name := label(s)) in measured}
+        best = min(losses, key=losses.__getitem__)
+        margins = {name: _margin(measured[best], measured[name]) for name in losses if name != best}
+        others = ", ".join(f"{name} {_more(margin)}" for name, margin in margins.items())
+        why = f"loss with {count} removed {losses[best]:.4f} nats a token" + (f"; more by {others}" if others else "")
+        return BestSupported(ranking=best, why=why, count=count, losses=losses, rule=RULE, margins=margins)
     doubted = bool(checks) and all(few_shared(scores[0], check, count) is not None for check in checks)
     on_self = next((label(c) for c in checks if c.calibration and c.calibration["source"] == SELF), first)
     why = (
@@ -181,6 +184,20 @@ def best_supported(
         "with the cosines"
     )
     return BestSupported(ranking=on_self if doubted else first, why=why, count=count, losses={}, rule=RULE)
+
+
+def _margin(best: Perplexity, other: Perplexity) -> Change:
+    """How much more loss another choice costs, with its interval where the windows can be paired."""
+    paired = compare(best, other)
+    found = None if paired is None else paired.changes.get("nll")
+    return found or Change(difference=other.nll - best.nll, items=0)
+
+
+def _more(margin: Change) -> str:
+    if margin.low is None or margin.high is None:
+        return f"{margin.difference:.4f}, without an interval"
+    doubt = ", so not proven" if margin.low <= 0 else ""
+    return f"{margin.difference:.4f} ({margin.low:.4f} to {margin.high:.4f}{doubt})"
 
 
 def comparison(layout: Layout, scores: Sequence[Scores]) -> RankingComparison | None:

@@ -65,7 +65,7 @@ def run_audit(
             work.run()
         audit = audit_of(work, began, name)
         files = write_audit(audit, out)
-        reporter.finished(audit.verdict, audit.chosen, [str(path) for path in files])
+        reporter.finished(audit.verdict.sentences, audit.chosen, [str(path) for path in files])
     return audit
 
 

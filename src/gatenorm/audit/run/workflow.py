@@ -200,16 +200,16 @@ class Workflow:
         for planned in self.plan.evaluations:
             self.cache.reporter.ledger.expect(planned.like, -len(gone))
 
-    def _losses(self, scores: Sequence[Scores], count: int) -> dict[str, float]:
-        """Loss on the first text of every ranking's choice, in nats a token; none without a text."""
-        losses = {}
+    def _losses(self, scores: Sequence[Scores], count: int) -> dict[str, Perplexity]:
+        """Perplexity on the first text of every ranking's choice; none without a text."""
+        measured = {}
         for text in self.evaluations(PERPLEXITY)[:1]:
             variants = [self._variant(label(s), Budget(count, ""), COMPARISON) for s in scores]
             jobs = [self.cache.evaluation(text, v.name, edits=v.edits) for v in variants]
             for variant, result in zip(variants, self.cache.run(jobs), strict=True):
                 for record in of_type(result.records, Perplexity):
-                    losses[variant.ranking] = record.nll
-        return losses
+                    measured[variant.ranking] = record
+        return measured
 
     def _expect(self, candidates: int, comparisons: int) -> None:
         """Announce the jobs of the coming steps to the ledger, so that the time left can be estimated early."""

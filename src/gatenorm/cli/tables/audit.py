@@ -1,15 +1,28 @@
-"""An audit on the terminal."""
+"""An audit on the terminal: the candidates at their gates, then what follows from that in plain words."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gatenorm.audit.output.formatting import figure
 from gatenorm.cli import console
 from gatenorm.cli.tables import table
-from gatenorm.records.audit import CANDIDATE, FAILS, INCONCLUSIVE, PASSES, Audit
+from gatenorm.records.audit import (
+    CANDIDATE,
+    FAILS,
+    INCONCLUSIVE,
+    PASSES,
+    QUALITY,
+    SAFETY,
+    SPEED,
+    Audit,
+    AuditedVariant,
+    GateResult,
+)
+from gatenorm.report.gate_figures import figure, share
 from gatenorm.report.page.audit_view import verb
+from gatenorm.surgery.operation import participles
 
 # Follows a figure, by what its gate says of it.
 _MARKS = {PASSES: "", FAILS: " !", INCONCLUSIVE: " ?"}
@@ -17,7 +30,8 @@ _MARKS = {PASSES: "", FAILS: " !", INCONCLUSIVE: " ?"}
 
 def show(audit: Audit, directory: Path) -> None:
     """The candidates at their gates, what was not examined, and the verdict."""
-    console.print_table(_table(audit))
+    whole = _table(audit, _by_gate)
+    console.print_table(whole if console.fits(whole) else _table(audit, _by_aspect))
     legend = _legend(audit)
     if legend:
         console.say(f"marks: {', '.join(legend)}")
@@ -25,25 +39,56 @@ def show(audit: Audit, directory: Path) -> None:
     gaps = (f"{gap.what} ({gap.why}{f'; {gap.how}' if gap.how else ''})" for gap in audit.not_examined)
     console.say_each("not examined", gaps)
     console.say("")
-    for sentence in audit.verdict:
-        console.say(sentence)
+    said = audit.verdict
+    console.say(said.headline)
+    about = next((v for v in audit.variants if v.name == said.about), None)
+    facts = [("layers", _picture(audit, about))] if about is not None else []
+    facts.append(("reason", said.reason))
+    for one in said.judgements:
+        settle = f"; to settle it: {one.settle}" if one.settle else ""
+        facts.append((one.aspect, f"{one.outcome}: {one.sentence}{settle}"))
+    facts.append(("ranking", said.ranking))
+    for name, text in facts:
+        console.say(f"{name:<8} {text}", indent=9)
     report = next((path for name in ("report.html", "audit.json") if (path := directory / name).is_file()), directory)
-    console.say(f"report: {report}")
+    # Unbroken, so that they can be copied.
+    console.say_whole(f"report   {report}")
+    if said.next is not None:
+        console.say(f"next     {said.next.what}:", indent=9)
+        console.say_whole(f"  {said.next.command}")
 
 
-def _table(audit: Audit) -> Any:
+def _picture(audit: Audit, variant: AuditedVariant) -> str:
+    """A sign for each layer, the first one on the left: ``-`` where its attention is gone or replaced."""
+    gone = {*variant.plan.edits.attention}
+    signs = "".join("-" if layer in gone else "#" for layer in range(audit.model.layers))
+    return f"{signs} (# kept, - {participles(variant.plan.edits)}, the first layer on the left)"
+
+
+def _table(audit: Audit, columns: Callable[[Sequence[GateResult]], dict[str, GateResult]]) -> Any:
+    """A row for each candidate; ``columns`` picks the gates that are shown of it."""
     candidates = [v for v in audit.variants if v.role == CANDIDATE]
-    gates = list(dict.fromkeys(g.gate for v in candidates for g in v.gates))
-    rows = table(
-        f"{audit.model.name}: candidates", "variant", f">{verb(audit)}", *(f">{gate}" for gate in gates), "outcome"
-    )
+    names = list(dict.fromkeys(name for v in candidates for name in columns(v.gates)))
+    title = f"{audit.model.name}: candidates"
+    rows = table(title, "variant", f">{verb(audit)}", *(f">{name}" for name in names), "outcome")
     for variant in candidates:
-        measured = {g.gate: figure(g) + _MARKS[g.outcome] for g in variant.gates if g.value is not None}
+        shown = {k: figure(g) + _MARKS[g.outcome] for k, g in columns(variant.gates).items() if g.value is not None}
         star = "* " if variant.name == audit.chosen else ""
-        removed = f"{len(variant.plan.added.attention)} ({variant.share:.0%})"
+        removed = f"{len(variant.plan.added.attention)} ({share(variant.share)})"
         outcome = "rejected" if variant.rejected else variant.outcome
-        rows.add_row(star + variant.name, removed, *(measured.get(gate, "-") for gate in gates), outcome)
+        rows.add_row(star + variant.name, removed, *(shown.get(name, "-") for name in names), outcome)
     return rows
+
+
+def _by_gate(gates: Sequence[GateResult]) -> dict[str, GateResult]:
+    return {gate.gate: gate for gate in gates}
+
+
+def _by_aspect(gates: Sequence[GateResult]) -> dict[str, GateResult]:
+    """Of each aspect the first gate of those with the worst outcome."""
+    worst = (FAILS, INCONCLUSIVE, PASSES)
+    aspects = [a for a in (QUALITY, SPEED, SAFETY) if any(gate.aspect == a for gate in gates)]
+    return {a: min((g for g in gates if g.aspect == a), key=lambda g: worst.index(g.outcome)) for a in aspects}
 
 
 def _legend(audit: Audit) -> list[str]:

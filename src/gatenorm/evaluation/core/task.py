@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gatenorm.evaluation.core.job import Job, Request
+from gatenorm.records.audit import QUALITY
 
 # What of two models' records a gate is held against.
 Judged = Literal["worsening", "rise", "average", "share", "lost", "itself"]
@@ -26,6 +27,7 @@ class Metric:
         gate: the gate's name; without one, the evaluation's.
         limit: the largest value that passes by default; without one, the gate counts only where a limit is given.
         reason: why that limit.
+        aspect: what the gate speaks of: ``quality``, or ``safety`` where any change is one too many.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Metric:
     gate: str = ""
     limit: float | None = None
     reason: str = "the limit that was asked for; the package of this evaluation sets none"
+    aspect: str = QUALITY
 
 
 @dataclass(frozen=True)

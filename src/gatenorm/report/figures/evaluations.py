@@ -19,15 +19,24 @@ from gatenorm.report.figures.series import SOLID, Point, Series, series_chart
 
 def changes_figure(series: Sequence[Series], unit: str) -> Figure:
     """What lies left of zero was lost; each point's ``y`` is the name of its task."""
+    return rows_figure(series, f"change, {unit}", reference=0)
+
+
+def rows_figure(series: Sequence[Series], title: str, reference: float, *, apart: bool = True) -> Figure:
+    """A row for each name that is some point's ``y``, its figure and interval along ``x``; a dotted line at a value.
+
+    Args:
+        apart: whether points of several series lie one below the other within a row.
+    """
     # A variant may lack a task that others were given.
     names = list(dict.fromkeys(str(p.y) for s in series for p in s.points))
-    x = alt.X("x:Q", title=f"change, {unit}")
+    x = alt.X("x:Q", title=title, scale=alt.Scale(zero=False, padding=12))
     axis = alt.Axis(grid=True, tickBand="extent", labelLimit=170)
     y = alt.Y("y:N", title=None, sort=names, scale=alt.Scale(domain=names), axis=axis)
-    order = alt.YOffset("series:N", sort=[s.name for s in series])
-    height = max(34, 14 * len(series)) * len(names)
+    order = alt.YOffset("series:N", sort=[s.name for s in series]) if apart else None
+    height = max(34, 14 * len(series) if apart else 0) * len(names)
     return lambda width: fitted(
-        series_chart(series, x, y, width, joined=False, sideways=True, reference=0, offset=order), width, height
+        series_chart(series, x, y, width, joined=False, sideways=True, reference=reference, offset=order), width, height
     )
 
 

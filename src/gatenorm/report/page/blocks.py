@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from gatenorm.records.audit import Verdict
 from gatenorm.report.figures.drawing import Figure
 
 GOOD, BAD, OPEN, QUIET = "good", "bad", "open", "quiet"
@@ -190,9 +191,11 @@ class Report:
     title: str
     model: str
     when: str
-    verdict: tuple[str, ...]
+    verdict: Verdict
     tone: str
     badge: str
+    picture: Chart | None
+    unexamined: str
     counts: tuple[tuple[str, str, str], ...]
     summary: tuple[Block, ...]
     sections: tuple[Section, ...] = ()
@@ -211,4 +214,8 @@ class Report:
                     found += within(block.blocks)
             return found
 
-        return within(self.summary) + [chart for section in self.sections for chart in within(section.blocks)]
+        return (
+            ([self.picture] if self.picture else [])
+            + within(self.summary)
+            + [chart for section in self.sections for chart in within(section.blocks)]
+        )

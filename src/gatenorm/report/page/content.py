@@ -17,6 +17,8 @@ def report(audit: Audit) -> Report:
         verdict=audit.verdict,
         tone=tone,
         badge=outcome,
+        picture=verdict.picture(audit),
+        unexamined=", ".join(gap.what for gap in audit.not_examined),
         counts=verdict.counts(audit),
         summary=verdict.summary(audit),
         sections=(
@@ -30,6 +32,7 @@ def report(audit: Audit) -> Report:
             gates.section(audit),
             sources.evidence(audit),
             verdict.limits(audit),
+            ranking.baselines(audit),
             sources.workflow(audit),
             sources.provenance(audit),
         ),

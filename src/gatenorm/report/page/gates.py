@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from gatenorm.records import to_json
 from gatenorm.records.audit import FAILS, Audit, AuditedVariant, GateResult, Search
+from gatenorm.report.gate_figures import amount, figure, interval, limit
 from gatenorm.report.page import audit_view as measured
 from gatenorm.report.page.blocks import Block, Cell, Facts, Heading, Row, Section, Table, Text, numeric
-from gatenorm.report.page.wording import NONE, facts, fixed, lost, number, readable, span, tone
-
-# The unit of gates that count what was lost; elsewhere a plus is a change for the better.
-_LOST = "points"
+from gatenorm.report.page.wording import NONE, facts, readable, tone
 
 
 def section(audit: Audit) -> Section:
@@ -40,26 +38,15 @@ def section(audit: Audit) -> Section:
 
 
 def _gate(gate: GateResult) -> Row:
-    unit = "×" if gate.unit == "x" else gate.unit
-
-    def write(value: float | None) -> str:
-        if value is None:
-            return NONE
-        text = fixed(value, 2) if gate.unit in ("x", "nats") else number(value, 3)
-        return f"{text}{unit}" if unit in ("%", "×") else f"{text} {unit.removesuffix('s') if text == '1' else unit}"
-
-    def found(value: float | None) -> str:
-        return write(value) if value is None or unit != _LOST else lost(value, write)
-
     beyond = ""
     if gate.outcome == FAILS and gate.value is not None:
-        beyond = f"by {write(abs(gate.value - gate.limit))}"
+        beyond = f"by {amount(abs(gate.value - gate.limit), gate.unit)}"
     return {
         "Gate": readable(gate.gate),
         "Outcome": Cell(gate.outcome, note=beyond, badge=tone(gate.outcome)),
-        numeric("Limit"): write(gate.limit),
-        numeric("Measured"): found(gate.value),
-        numeric("Interval"): span(gate.low, gate.high, found) or NONE,
+        numeric("Limit"): limit(gate),
+        numeric("Measured"): figure(gate),
+        numeric("Interval"): interval(gate) or NONE,
         "On what": gate.detail,
         "Why this limit": gate.reason,
     }

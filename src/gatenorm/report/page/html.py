@@ -13,6 +13,7 @@ from gatenorm.errors import MissingExtraError
 from gatenorm.report.clean_text import clean
 from gatenorm.report.figures.drawing import NARROW, POLICY, WIDE, inline, page_style
 from gatenorm.report.page.blocks import Chart, Report
+from gatenorm.report.page.wording import tone
 
 # What our own texts mark as code; the text is escaped before.
 _CODE = re.compile(r"`([^`]+)`")
@@ -44,6 +45,7 @@ def html(report: Report) -> str:
     )
     environment.filters["prose"] = lambda text: Markup(_CODE.sub(r"<code>\1</code>", str(escape(clean(text)))))
     environment.filters["drawing"] = drawing
+    environment.filters["tone"] = tone
     style = files("gatenorm.report.page").joinpath("templates", "page.css").read_text(encoding="utf-8").strip()
     return environment.get_template("page.html").render(
         report=report, style=Markup(f"{style}\n{page_style()}"), policy=POLICY

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 
 from gatenorm.analysis.agreement import BUDGETS, agree, by_layer, label
@@ -15,7 +16,8 @@ from gatenorm.report.figures.rankings import (
     selection_figure,
 )
 from gatenorm.report.page.audit_view import candidates, chosen, comparisons, title, verb
-from gatenorm.report.page.blocks import Block, Cell, Chart, Charts, Column, Row, Section, Table, Text, numeric
+from gatenorm.report.page.blocks import Block, Cell, Chart, Charts, Column, Details, Row, Section, Table, Text, numeric
+from gatenorm.report.page.verdict import rankings_table
 from gatenorm.report.page.wording import duration, fixed, number, size
 from gatenorm.surgery.operation import participles
 from gatenorm.surgery.planning import count_for_share
@@ -36,6 +38,23 @@ def depth(audit: Audit) -> Section:
     notes = tuple(dict.fromkeys(note for scores in audit.scores for note in scores.notes))
     blocks += [Text(note, quiet=True) for note in notes]
     return Section("depth", "Scores by depth", tuple(blocks))
+
+
+def baselines(audit: Audit) -> Section:
+    """What each ranking would have cost, those that know nothing of the model among them."""
+    blocks: list[Block] = [
+        Text(
+            "A ranking is worth following if it costs less than removing the last layers, and than removing layers "
+            "drawn at random."
+        )
+    ]
+    table = rankings_table(audit)
+    others = comparisons(audit)
+    if table is None or not others:
+        blocks = [Text("No other ranking was measured.")]
+    else:
+        blocks += [table, Details(f"Layers of the {len(others)} comparisons", (_layers(audit, others),))]
+    return Section("baselines", "Appendix: what a ranking has to beat", tuple(blocks))
 
 
 def agreement(audit: Audit) -> Section:
@@ -91,13 +110,24 @@ def _scores(audit: Audit, scores: Scores, variant: AuditedVariant | None) -> Cha
 
 
 def _matrix(audit: Audit) -> Chart:
-    own, done = [*candidates(audit), *comparisons(audit)], verb(audit)
+    own, done = candidates(audit), verb(audit)
     layers = (
         sorted({s.layer for s in audit.scores[0].layers} | {i for v in own for i in v.plan.added.attention})
         if audit.scores
         else []
     )
     layers = layers or list(range(audit.model.layers))
+    return Chart(
+        name="removed",
+        title=f"Attention {done} in each variant",
+        says=f"A row for each of {len(own)} variants, a column a layer; filled cells are {done}.",
+        figure=removed_figure(layers, {title(v): _fates(v) for v in own}),
+        table=_layers(audit, own),
+    )
+
+
+def _layers(audit: Audit, own: Sequence[AuditedVariant]) -> Table:
+    done = verb(audit)
     rows: list[Row] = [
         {
             "Variant": title(v),
@@ -108,13 +138,7 @@ def _matrix(audit: Audit) -> Chart:
         }
         for v in own
     ]
-    return Chart(
-        name="removed",
-        title=f"Attention {done} in each variant",
-        says=f"A row for each of {len(own)} variants, a column a layer; filled cells are {done}.",
-        figure=removed_figure(layers, {title(v): _fates(v) for v in own}),
-        table=Table.of_rows(f"Layers whose attention is {done} in each variant", rows),
-    )
+    return Table.of_rows(f"Layers whose attention is {done} in each variant", rows)
 
 
 def _fates(variant: AuditedVariant) -> dict[int, str]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from gatenorm.findings import Change, average, perplexities, pooled, refusals, retrieval, turned
 from gatenorm.records import spans
-from gatenorm.records.audit import CANDIDATE, PASSES, PRUNED, Audit, AuditedVariant
+from gatenorm.records.audit import CANDIDATE, FAILS, INCONCLUSIVE, PASSES, PRUNED, QUALITY, Audit, AuditedVariant
 from gatenorm.records.evidence import Speed
+from gatenorm.report.figures.evaluations import rows_figure
+from gatenorm.report.figures.series import Point, Series
+from gatenorm.report.gate_figures import figure, interval, limit
 from gatenorm.report.page import audit_view as measured
 from gatenorm.report.page import gates
 from gatenorm.report.page import speed as timing
 from gatenorm.report.page.blocks import (
     Block,
     Cell,
+    Chart,
     Column,
     Heading,
     Points,
@@ -41,18 +45,62 @@ _LIMITS = (
     "and 40 layers; a model with fewer layers has fewer to spare.",
 )
 _BLANK = Cell(NONE)
+# Green, orange-red and blue of the palette.
+_STYLES = (2, 1, 0)
 # The warning about the baselines that a ranking has to beat.
 _UNBEATEN = "comparison-not-beaten"
 
 
 def summary(audit: Audit) -> tuple[Block, ...]:
-    """The tables of the first screen, and the warning about baselines that were not beaten."""
+    """The table of the first screen, and the warning about baselines that were not beaten."""
     if not audit.variants:
         return ()
-    rankings = rankings_table(audit)
-    if rankings is None:
-        return (variants_table(audit),)
-    return (variants_table(audit), rankings, *(Text(f"{w.message}.") for w in audit.warnings if w.kind == _UNBEATEN))
+    return (variants_table(audit), *(Text(f"{w.message}.") for w in audit.warnings if w.kind == _UNBEATEN))
+
+
+def picture(audit: Audit) -> Chart | None:
+    """The candidates one below the other at the first gate on quality that all of them have figures for."""
+    own = sorted(measured.candidates(audit), key=lambda v: len(v.plan.added.attention))
+    held = {v.name: [g for g in v.gates if g.aspect == QUALITY and g.value is not None] for v in own}
+    shared = [
+        g for g in next(iter(held.values()), []) if all(any(o.gate == g.gate for o in h) for h in held.values() if h)
+    ]
+    if not shared:
+        return None
+    first = shared[0]
+    results = [(v, next(g for g in held[v.name] if g.gate == first.gate)) for v in own if held[v.name]]
+    series = []
+    for style, outcome in enumerate((PASSES, FAILS, INCONCLUSIVE)):
+        points = tuple(
+            Point(g.value, measured.title(v), f"{measured.title(v)}: {figure(g)}", g.low, g.high)
+            for v, g in results
+            if v.outcome == outcome and g.value is not None
+        )
+        if points:
+            series.append(
+                Series(outcome, points, _STYLES[style], marks="filled" if outcome != INCONCLUSIVE else "hollow")
+            )
+    rows: list[Row] = [
+        {
+            "Variant": measured.title(v),
+            f"Attention {measured.verb(audit)}": f"{len(v.plan.added.attention)} ({percent(v.share)})",
+            numeric(readable(g.gate).capitalize()): figure(g),
+            numeric("95% interval"): interval(g) or NONE,
+            "Outcome of all gates": v.outcome,
+        }
+        for v, g in results
+    ]
+    what = readable(first.gate)
+    return Chart(
+        name="verdict",
+        title=f"{what.capitalize()} of each candidate",
+        says=(
+            f"A row for each candidate, smallest budget first; bars are 95% intervals, the dotted line is the limit "
+            f"({limit(first)}). The mark says what all gates together say of it."
+        ),
+        figure=rows_figure(series, f"{what}, {first.unit}", first.limit, apart=False),
+        table=Table.of_rows(f"{what.capitalize()} of each candidate", rows),
+    )
 
 
 def variants_table(audit: Audit) -> Table:
@@ -78,7 +126,7 @@ def rankings_table(audit: Audit) -> Table | None:
         own = {len(v.plan.added.attention): v for v in reversed(pruned) if v.criterion == criterion}
         role = "candidate" if any(v.role == CANDIDATE for v in own.values()) else "for comparison"
         rows.append((Cell(criterion, note=role), *(_removed(audit, own.get(n)) for n in counts)))
-    caption = "Baselines: perplexity with the layers removed that each ranking would choose"
+    caption = "Perplexity with the layers removed that each ranking would choose"
     return Table.of(caption, ["Ranking", *(numeric(f"{n} removed", "perplexity") for n in counts)], rows)
 
 

@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gatenorm.records.audit import DONE, FAILS, NOT_DONE, PARTLY, PASSES
+from gatenorm.records.audit import DONE, FAILS, INFORMATION, NOT_DONE, PARTLY, PASSES
 from gatenorm.report.page.blocks import BAD, GOOD, OPEN, QUIET
 
 NONE = "–"
 MINUS = "−"
-_TONES = {PASSES: GOOD, FAILS: BAD, DONE: GOOD, PARTLY: OPEN, NOT_DONE: QUIET}
+_TONES = {PASSES: GOOD, FAILS: BAD, DONE: GOOD, PARTLY: OPEN, NOT_DONE: QUIET, INFORMATION: QUIET}
 _MOST = 400
 
 
@@ -90,7 +90,7 @@ def words(name: str) -> str:
 
 def readable(name: str) -> str:
     """The name of a gate or a warning as words."""
-    return words(name).replace("-", " ")
+    return words(name).replace("-", " ").replace("speed up", "speed-up")
 
 
 def said(value: Any) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gatenorm.audit.output.formatting import amount, figure, interval
 from gatenorm.records.audit import PASSES, GateResult
+from gatenorm.report.gate_figures import amount, figure, interval
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,21 @@ from gatenorm.records.audit import PASSES, GateResult
 )
 def test_amounts(value: float, unit: str, sign: bool, text: str):
     assert amount(value, unit, sign) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "limit", "text"),
+    [
+        (1.0198, "x", 1.02, "1.0198x"),
+        (1.02, "x", 1.02, "1.02x"),
+        (1.15, "x", 1.02, "1.15x"),
+        (2.0004, "%", 2.0, "2.0004%"),
+        (6.001, "%", 6.0, "6.001%"),
+        (1000.4, "%", 1000.0, "1,000.4%"),
+    ],
+)
+def test_as_many_digits_as_show_the_side_of_the_limit(value: float, unit: str, limit: float, text: str):
+    assert amount(value, unit, beside=limit) == text
 
 
 def test_changes_have_signs_and_the_rest_has_none():
