@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.checkpoint import locate, open_store
 from gatenorm.criteria.session import ScoringSession
-from gatenorm.errors import OutputError, named
+from gatenorm.errors import CheckpointError, OutputError, named
 from gatenorm.families import Layout, detect_layout
 from gatenorm.models import loading
 from gatenorm.models.model import Model
-from gatenorm.models.named import named_model
+from gatenorm.models.named import named_model, named_models
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -40,7 +41,17 @@ def open_model(model: ModelLike, family: str | None = None, *, fetch: bool = Tru
         return model
     name = os.fspath(model)
     known = named_model(name)
+    if known is None:
+        _check_typo(name)
     return detect_layout(open_store(known.checked_directory() if known else name, fetch=fetch), family)
+
+
+def _check_typo(name: str) -> None:
+    """Refuse what is no directory and nearly the name of an installed model, before the hub is asked for it."""
+    names = [known.name for known in named_models()]
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
+    if near and not Path(name).exists():
+        raise CheckpointError("model-missing", f"{name} does not exist", hint=f"did you mean {near[0]!r}?")
 
 
 def load(model: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel:

@@ -13,8 +13,11 @@ from gatenorm.checkpoint.hub_answers import check_answers
 from gatenorm.errors import CheckpointError, GatenormError, RecordError
 from gatenorm.records.serialization import read_json
 
-# organisation/name as the hub allows it; anything else is taken for a path.
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+# organisation/name as the hub allows it, or the name alone of the few that have no organisation, such as gpt2; anything
+# else is taken for a path, and so is a name with an ending of files.
+HUB_ID = re.compile(
+    r"[A-Za-z0-9][\w.-]*/[\w.-]+|(?!.*\.(gguf|safetensors|bin|json|pt|pth)$)[A-Za-z0-9][\w.-]*", re.IGNORECASE
+)
 _SNAPSHOT = re.compile(r"models--(?P<owner>[^/]+?)--(?P<name>[^/]+)/snapshots/[^/]+$")
 
 

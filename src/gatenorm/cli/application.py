@@ -12,7 +12,7 @@ import typer
 
 from gatenorm import __version__
 from gatenorm.cli import INTERRUPTED, Stopped, console
-from gatenorm.cli.command import Command
+from gatenorm.cli.command import Command, Group
 from gatenorm.cli.declaration import command
 from gatenorm.errors import GatenormError
 
@@ -20,7 +20,7 @@ app = typer.Typer(
     name="gatenorm",
     help="Find the attention sublayers of an open LLM that have gone to sleep, and remove them.",
     invoke_without_command=True,
-    add_completion=False,
+    cls=Group,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     epilog="Example: gatenorm score ./llama",
@@ -28,7 +28,7 @@ app = typer.Typer(
 )
 _MODULES = (
     *("inspect", "score", "compare", "prune", "export", "verify", "curve", "evaluate", "bench", "profile", "recover"),
-    *("audit", "demo"),
+    *("audit", "demo", "doctor"),
 )
 for module in (import_module(f"gatenorm.cli.{name}") for name in _MODULES):
     run_command = command(module.command, getattr(module, "SETTINGS", None))

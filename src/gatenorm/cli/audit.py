@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,12 +30,13 @@ def command(
     config: options.ConfigFile,
     out: options.Out,
     json: common.Json,
+    write_config: options.WriteConfig,
     json_lines: options.JsonLines,
     fail_on: options.FailOn,
     **given: Any,
 ) -> None:
     """Run the whole workflow on MODEL and say which budget passes, on what evidence. DIR keeps all of it."""
-    from gatenorm.audit.plan.config import config_from, read_config
+    from gatenorm.audit.plan.config import config_from, read_config, write_yaml
     from gatenorm.audit.run.main import default_directory, failed, run_audit
     from gatenorm.cli.tables.audit import show
     from gatenorm.models.named import default_model
@@ -45,6 +47,10 @@ def command(
     with fields_named(namer(given, config)), _listener(json_lines) as listener:
         laid_over = overlay(given)
         settings = config_from(laid_over) if config is None else read_config(config, laid_over)
+        if write_config is not None:
+            write_yaml(settings, write_config)
+            console.say_whole(f"gatenorm {shlex.join(('audit', model, '--config', str(write_config)))}")
+            return
         with console.kept_in(directory):
             audit = run_audit(model, directory, settings, fail_on=fail_on, listener=listener)
     console.deliver(json, audit, lambda: None if json_lines else show(audit, directory))
@@ -55,16 +61,25 @@ def command(
         raise typer.Exit(FAILED)
 
 
+def _line(event: Any) -> None:
+    """A line for each step, where nothing can be redrawn."""
+    from gatenorm.audit.run.progress import StepBegan
+
+    if isinstance(event, StepBegan):
+        sys.stderr.write(f"{event.words()}\n")
+        sys.stderr.flush()
+
+
 @contextmanager
 def _listener(json_lines: bool) -> Iterator[Any]:
-    """Where events go: to stdout as JSON, to a line on the terminal, or nowhere."""
+    """Where events go: to stdout as JSON, to a line on the terminal that is redrawn, or a line a step elsewhere."""
     from gatenorm.audit.run import progress
 
     if json_lines:
         yield progress.json_lines
         return
     if not sys.stderr.isatty():
-        yield None
+        yield _line
         return
     from rich.console import Console
 

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from gatenorm.cli.declaration import ARGUMENTS, EXECUTION, OTHER, OUTPUT, Option
 from gatenorm.errors import fields_named
@@ -58,6 +58,16 @@ class Command(TyperCommand):
         """The pieces of the usage line; a required argument without the braces that typer puts around it."""
         pieces = (piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx))
         return [piece.replace("......", "...") for piece in pieces]  # of several models
+
+
+class Group(TyperGroup):
+    """``gatenorm`` itself, whose help has the whole summary of every command."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write each command with its summary, which may take several lines."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            _write(formatter, [(name, " ".join((c.help or "").split())) for name, c in commands if c and not c.hidden])
 
 
 def _write(formatter: Any, rows: list[tuple[str, str]]) -> None:

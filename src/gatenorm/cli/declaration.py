@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -114,8 +115,8 @@ def command(function: Callable[..., None], more: Mapping[str, Any] | None = None
             kinds = kind, *get_args(kind)
             declared = replace(declared, metavar="N" if int in kinds else "X" if float in kinds else "TEXT")
         options[name] = declared
-        readers[name] = next((note for note in notes if isinstance(note, Reader)), None)
-        parameters.append(_for_typer(name, kind, notes, declared))
+        readers[name] = next((note for note in notes if isinstance(note, Reader)), _number_reader(kind, notes))
+        parameters.append(_for_typer(name, kind, readers[name], declared))
 
     @functools.wraps(function)
     def run(**given: Any) -> None:
@@ -131,18 +132,34 @@ def command(function: Callable[..., None], more: Mapping[str, Any] | None = None
     return run
 
 
-def _for_typer(name: str, kind: Any, notes: list[Any], declared: Option) -> inspect.Parameter:
+def _for_typer(name: str, kind: Any, reader: Reader | None, declared: Option) -> inspect.Parameter:
     default = declared.default
-    if any(isinstance(note, Reader) for note in notes):
+    if reader is not None:
         kind = list[str] | None if get_origin(_without_none(kind)) is list else str | None
         default = default if default is REQUIRED else None
-    limits = {"min": "ge", "max": "le"}
-    how = {
-        name: bound for note in notes for name, of in limits.items() if (bound := getattr(note, of, None)) is not None
-    }
-    how["metavar"] = declared.metavar
-    made = typer.Option(*declared.flags, **how) if declared.flags else typer.Argument(**how)
+    metavar = declared.metavar
+    made = typer.Option(*declared.flags, metavar=metavar) if declared.flags else typer.Argument(metavar=metavar)
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, made])
+
+
+def _number_reader(kind: Any, notes: list[Any]) -> Reader | None:
+    """How a number is read, by the range among the notes on its type; ``None`` for other types."""
+    number = next((one for one in (int, float) if one in (kind, *get_args(kind))), None)
+    if number is None:
+        return None
+    least, most = (
+        next((bound for note in notes if (bound := getattr(note, of, None)) is not None), None) for of in ("ge", "le")
+    )
+    # A limit that only a random number generator has is no help to read.
+    span = "" if least is None else f" from {least:g}" + (f" to {most}" if most is not None and most < 2**31 else "")
+
+    def read(text: str) -> int | float:
+        value = number(text)
+        if not math.isfinite(value) or (least is not None and value < least) or (most is not None and value > most):
+            raise ValueError
+        return value
+
+    return Reader(read, f"a {'whole ' if number is int else ''}number{span}")
 
 
 def _plain(hint: Any) -> tuple[Any, list[Any]]:

@@ -10,7 +10,7 @@ import typer
 
 from gatenorm.cli import checks, console
 from gatenorm.cli.options import common, ranking, removal
-from gatenorm.errors import PlanError, named
+from gatenorm.errors import OutputError, PlanError, named
 from gatenorm.records import to_json
 
 NAME = "prune"
@@ -30,7 +30,7 @@ def command(
     *,
     given: typer.Context,
     model: common.Model,
-    out: common.NewDirectory,
+    out: removal.Out,
     layers: removal.Layers,
     share: removal.Share,
     drop: removal.Drop,
@@ -47,6 +47,7 @@ def command(
     machine: removal.Machine,
     context: removal.Context,
     batch: removal.Batch,
+    dry_run: removal.DryRun,
     json: common.Json,
     **how: Unpack[ranking.Tokens],
 ) -> None:
@@ -63,7 +64,10 @@ def command(
 
     fits = replace != REMOVE or (plan is not None and _names_replacements(plan))
     _check_choice(given, fits)
-    check_new_directory(out)
+    if out is not None:
+        check_new_directory(out)
+    elif not dry_run:
+        raise OutputError("out-missing", "is missing", field="out", expected="a new directory to write to")
     check_kind(kind)
     if cross_check:
         checks.cross_checked(criterion, kind)
@@ -75,7 +79,8 @@ def command(
     if not (runs or cross_check or fits):
         _leave_out(given, _RUN, f"{criterion} reads weights alone")
     layout = api.open_model(model, how["family"])
-    check_apart(out, layout.checkpoint.directory)
+    if out is not None:
+        check_apart(out, layout.checkpoint.directory)
     predicted = None
     if target_speedup is not None or max_cache_gb is not None:
         predicted = api.smallest_removal(
@@ -106,7 +111,7 @@ def command(
             progress=progress,
         )
     fitted = api.FittedPlan(made, {})
-    if session and api.unfitted(made):
+    if session and api.unfitted(made) and not dry_run:
         sources = [with_source(tokens, name) for name in fit]
         sources = [dataclasses.replace(one, samples=fit_samples) for one in sources]
         memory = console.bytes_for_people(MomentObserver.nbytes(layout, api.unfitted(made), len(sources)))
@@ -125,11 +130,15 @@ def command(
                 calibration=tokens,
                 progress=progress,
             )
+    data = to_json(made) | ({"cross_check": to_json(checked)} if checked else {})
+    if dry_run:
+        console.deliver(json, data, lambda: show(layout, made, None, 0, predicted, machine, checked, model))
+        return
+    assert out is not None
     with console.progress_bar("writing", "bytes") as progress:
         written = write_pruned(layout, made, out, progress, fitted.weights)
     for what in written.left_out:
         console.warn(f"left out: {what}")
-    data = to_json(made) | ({"cross_check": to_json(checked)} if checked else {})
     console.deliver(json, data, lambda: show(layout, made, out, written.nbytes, predicted, machine, checked, model))
 
 

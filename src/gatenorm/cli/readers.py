@@ -63,6 +63,16 @@ def _shares(text: str) -> list[float]:
     return [_share(part) for part in text.split(",")]
 
 
+_ALSO = {"fp32": "float32", "fp16": "float16", "half": "float16", "bf16": "bfloat16"}
+
+
+def _dtype(text: str) -> str:
+    """A data type of a run by torch's name; what is none is for the model's loader to refuse."""
+    name = text.strip().lower().removeprefix("torch.")
+    return _ALSO.get(name, name)
+
+
+Dtype = Annotated[str, Reader(_dtype, "a data type")]
 Names = Annotated[tuple[str, ...], Reader(_names, "one name or more, with commas between them")]
 Share = Annotated[float, Reader(_share, "a number between 0 and 1, such as 0.2, or 20%")]
 Shares = Annotated[Sequence[float], Reader(_shares, "shares such as 20%,40% or 0.2,0.4")]

@@ -128,6 +128,7 @@ def check_hardware(device: str, dtype: str) -> None:
         EvaluationError: no such device or data type.
         MissingExtraError: torch or transformers is not installed.
     """
+    _check_name(dtype)
     _transformers()
     import torch
 
@@ -144,18 +145,22 @@ def check_hardware(device: str, dtype: str) -> None:
     dtype_for(dtype, device)
 
 
+def _check_name(dtype: str) -> None:
+    if dtype not in DTYPES:
+        expected = f"one of {', '.join(DTYPES)}"
+        hint = "types of stored weights, such as q8_0, are chosen when a model is exported"
+        raise EvaluationError("dtype-unknown", "is not known", field="dtype", given=dtype, expected=expected, hint=hint)
+
+
 def dtype_for(name: str, device: str) -> Any:
     """The torch dtype to compute in; ``auto`` is float32 on a CPU (float16 is a trap there), else the checkpoint's.
 
     Raises:
         EvaluationError: an unknown name.
     """
+    _check_name(name)
     import torch
 
-    if name not in DTYPES:
-        raise EvaluationError(
-            "dtype-unknown", "is not known", field="dtype", given=name, expected=f"one of {', '.join(DTYPES)}"
-        )
     if name == "auto":
         return torch.float32 if device == "cpu" else "auto"
     return getattr(torch, name)

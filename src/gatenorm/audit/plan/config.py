@@ -13,8 +13,9 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from gatenorm.errors import AuditError, fields_named
+from gatenorm.files import write_text
 from gatenorm.records.numbers import Amount, Count, Index, Portion, Seed, Share, Window
-from gatenorm.records.serialization import Value, from_json
+from gatenorm.records.serialization import Value, from_json, to_json
 
 Text = Annotated[str, Meta(min_length=1)]
 
@@ -171,6 +172,17 @@ def config_from(*layers: Mapping[str, Any]) -> Config:
     # YAML reads a section whose keys are all commented out as null.
     config = from_json(Config, {k: v for k, v in sections.items() if v is not None}, "the configuration", hint="")
     return replace(config, gates=check_gates(config.gates))
+
+
+def write_yaml(config: Config, path: Path) -> None:
+    """Write every key with its value, as :func:`read_config` reads it.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    import yaml
+
+    write_text(path, yaml.safe_dump(to_json(config), sort_keys=False, allow_unicode=True))
 
 
 def read_config(path: Path, *more: Mapping[str, Any]) -> Config:

@@ -17,6 +17,8 @@ sets = panel("")
 _OUT = "Directory of the audit, created or resumed"
 Out = Annotated[Path | None, common.output("-o, --out DIR", _OUT, shown="./audit-NAME", fields="directory")]
 ConfigFile = Annotated[Path | None, common.given("--config FILE", "YAML configuration; options given beside it win")]
+_WRITE = "Write the whole configuration with these options to FILE, and do nothing else"
+WriteConfig = Annotated[Path | None, common.output("--write-config FILE", _WRITE)]
 JsonLines = Annotated[bool, common.output("--json-lines", "Write progress to stdout as JSON Lines", False)]
 _FAIL_ON = "Exit with status 1 unless this gate passes, for CI pipelines"
 FailOn = Annotated[str | None, gates("--fail-on GATE|any", _FAIL_ON)]

@@ -7,6 +7,7 @@ from typing import Annotated, TypedDict
 
 from gatenorm.cli import console
 from gatenorm.cli.declaration import EXECUTION, INPUT, OTHER, OUTPUT, REQUIRED, argument, panel
+from gatenorm.cli.readers import Dtype as DtypeName
 from gatenorm.cli.readers import Rows
 from gatenorm.records.numbers import Count, Seed
 
@@ -31,8 +32,8 @@ Device = Annotated[
         key="run.device",
     ),
 ]
-_DTYPES = "Data type used to run the model: auto (on a CPU float32), float32, bfloat16 or float16"
-Dtype = Annotated[str, execution("--dtype TYPE", _DTYPES, "auto", key="run.dtype")]
+_DTYPES = "Data type used to run the model: auto (on a CPU float32), float32, bfloat16 (bf16) or float16 (fp16)"
+Dtype = Annotated[DtypeName, execution("--dtype TYPE", _DTYPES, "auto", key="run.dtype")]
 _ROWS = "Sequences per forward pass; auto: as memory allows"
 BatchSize = Annotated[Rows | None, execution("--batch-size N|auto", _ROWS, shown="auto", key="run.batch_size")]
 Threads = Annotated[

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from gatenorm.cli import readers
 from gatenorm.cli.declaration import panel
+from gatenorm.cli.options import common
 from gatenorm.cli.options.ranking import ranking
 from gatenorm.records.numbers import Count
 
@@ -22,6 +23,9 @@ _TARGET = "Just enough layers for this predicted speed-up of prefill and decode 
 TargetSpeedup = Annotated[str | None, removal("--target-speedup 1.2", _TARGET, key="budgets.target_speedup")]
 _CACHE = "Just enough layers to fit the KV cache in this many GB"
 MaxCacheGb = Annotated[float | None, removal("--max-cache-gb GB", _CACHE, key="budgets.max_cache_gb")]
+_DRY = "Decide what to remove and show it; nothing is fitted or written, and DIR is not needed"
+DryRun = Annotated[bool, common.output("--dry-run", _DRY, False)]
+Out = Annotated[Path | None, common.output("-o, --out DIR", "New directory; must not exist yet", shown="required")]
 _KINDS = "Sublayer to remove: attention, mlp, or block for both of a layer"
 Kind = Annotated[str, ranking("--kind KIND", _KINDS, "attention")]
 _MACHINES = "Machine to predict for, such as h100-sxm, a100-80gb or rtx-4090; this: measure this one"

@@ -29,7 +29,9 @@ def show_export(exported: Exported, out: Path, model: str) -> None:
     """What was written, and how to verify it."""
     console.say(f"{out}: {console.bytes_for_people(exported.nbytes)}, for {', '.join(exported.engines)}")
     console.say_each("note", exported.notes)
-    console.say(f"Does it compute the same? gatenorm verify {shlex.quote(str(out))} --against {shlex.quote(model)}")
+    console.say_whole(
+        f"Does it compute the same? gatenorm verify {shlex.quote(str(out))} --against {shlex.quote(model)}"
+    )
 
 
 def show_verification(found: Verification, exported: Path, layout: Layout) -> None:

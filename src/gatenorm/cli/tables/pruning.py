@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 from gatenorm.cli import console
 from gatenorm.cli.tables.scores import show_cross_check
 from gatenorm.families import Layout
+from gatenorm.models.named import language_of
 from gatenorm.records import Plan, spans
 from gatenorm.records.fit import Fit
 from gatenorm.records.rankings import CrossCheck
@@ -18,24 +20,23 @@ from gatenorm.surgery.operation import participles
 def show(
     layout: Layout,
     plan: Plan,
-    out: Path,
+    out: Path | None,
     nbytes: int,
     predicted: Forecast | None,
     machine: str,
     checked: CrossCheck | None,
     model: str,
 ) -> None:
-    """What is gone, what that saves, and where other criteria disagree."""
+    """What is gone, what that saves, and where other criteria disagree; ``out`` is None where nothing was written."""
     before = sum(layout.checkpoint.files.values())
-    console.say(_removed(layout, plan))
+    console.say(("dry run: " if out is None else "") + _removed(layout, plan))
     if plan.fit is not None:
         for line in fit_lines(plan.fit):
             console.say(line)
     cache = f"its key/value cache is {len(plan.added.attention) / len(layout.attention_layers):.1%} smaller"
-    console.say(
-        f"{out}: {console.bytes_for_people(nbytes)}, {1 - nbytes / before:.1%} less than the source; "
-        + (cache if plan.added.attention else "its key/value cache is as large as before")
-    )
+    cache = cache if plan.added.attention else "its key/value cache is as large as before"
+    size = f"{out}: {console.bytes_for_people(nbytes)}, {1 - nbytes / before:.1%} less than the source"
+    console.say(f"{'nothing was written' if out is None else size}; {cache}")
     if predicted is not None:
         console.say(
             f"predicted by the cost model on {machine}, {predicted.context:,} tokens, batch {predicted.batch}: prefill "
@@ -44,7 +45,10 @@ def show(
         )
     if checked:
         show_cross_check(checked)
-    console.say(f"What it costs in quality: gatenorm eval {out} --baseline {model} --data YOUR_TEXT")
+    if out is not None:
+        text = () if language_of(layout.checkpoint.directory) else ("--data", "wikitext2")
+        command = shlex.join(("gatenorm", "eval", str(out), "--baseline", model, *text))
+        console.say_whole(f"What it costs in quality: {command}")
 
 
 def fit_lines(fit: Fit) -> Iterator[str]:

@@ -1,0 +1,18 @@
+"""``gatenorm doctor``: what is installed here, and what this machine can do."""
+
+from __future__ import annotations
+
+from gatenorm.cli import console
+from gatenorm.cli.options import common
+
+NAME = "doctor"
+EXAMPLE = "Example: gatenorm doctor"
+
+
+def command(*, json: common.Json) -> None:
+    """Show what is installed, what installs the rest, and what this machine can do."""
+    from gatenorm.cli.tables.doctor import show
+    from gatenorm.engines._installation import installation
+
+    found = installation()
+    console.deliver(json, found, lambda: show(found))

@@ -1,0 +1,34 @@
+"""What is installed on a machine, and what it can do."""
+
+from __future__ import annotations
+
+from gatenorm.records.serialization import Record, Value
+
+
+class Extra(Value, frozen=True):
+    """An optional group of packages: each with its version, ``None`` where it is missing."""
+
+    name: str
+    packages: dict[str, str | None]
+
+
+class InstalledEngine(Value, frozen=True):
+    """An engine, whether it can be imported, and what it can do."""
+
+    name: str
+    installed: bool
+    can: tuple[str, ...]
+
+
+class Installation(Record, frozen=True, kw_only=True, tag="gatenorm/installation/1"):
+    """Versions of the extras' packages, the engines, the machine; ``features`` are instructions that inference uses."""
+
+    version: str
+    extras: tuple[Extra, ...]
+    engines: tuple[InstalledEngine, ...]
+    platform: str
+    processor: str
+    processors: int | None
+    memory_bytes: int | None
+    features: tuple[str, ...]
+    accelerators: tuple[str, ...]
