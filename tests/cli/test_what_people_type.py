@@ -1,0 +1,101 @@
+"""What people type without having read the help."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gatenorm.audit.plan.config import Config, config_from, read_config
+from gatenorm.checkpoint.hub import local_path
+from gatenorm.cli import app, main
+from tests.command_line import answer, refused
+
+TinyModels = Callable[..., Path]
+
+
+def test_the_package_runs_as_a_module():
+    said = subprocess.run([sys.executable, "-m", "gatenorm", "--version"], capture_output=True, text=True, check=True)
+    assert said.stdout == "gatenorm 0.1.0\n"
+
+
+def test_the_help_of_the_program_has_whole_summaries(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    said = answer(capsys, "--help").out
+    assert max(map(len, said.splitlines())) <= 80
+    words = " ".join(said.split())
+    for command in app.registered_commands:
+        assert command.callback is not None
+        assert " ".join(str(command.callback.__doc__).split()) in words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("score", "demo", "--samples", "0"), "--samples 0 is not valid: expected a whole number from 1"),
+        (("score", "demo", "--seed", "1.5"), "--seed 1.5 is not valid: expected a whole number from 0"),
+        (("score", "demo", "--seed", 2**63), f"--seed {2**63} is not valid: expected a whole number from 0"),
+        (("prune", "demo", "--layers", "two", "--dry-run"), "--layers two is not valid: expected a whole number"),
+        (("prune", "demo", "--max-cache-gb", "nan", "--dry-run"), "--max-cache-gb nan is not valid: expected a number"),
+        (("prune", "demo", "--layers", "2"), "out-missing out"),
+        (("eval", "demo", "--dtype", "q4_0"), "dtype-unknown dtype"),
+        (("audit", "demmo"), "demmo does not exist; did you mean 'demo'?"),
+    ],
+)
+def test_a_slip_is_named_with_what_was_expected(
+    arguments: tuple[str, ...], expected: str, capsys: pytest.CaptureFixture[str]
+):
+    refused(capsys, expected, *arguments)
+
+
+@pytest.mark.parametrize(("text", "is_path"), [("gpt2", False), ("a/b", False), ("no.gguf", True), ("./gpt2", True)])
+def test_a_name_alone_is_a_model_of_the_hub(text: str, is_path: bool):
+    assert (local_path(text) is not None) == is_path
+
+
+@pytest.mark.parametrize("name", ["fp16", "float16", "FP16", "torch.float16"])
+def test_data_types_have_the_names_that_people_know(name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    file = tmp_path / "audit.yaml"
+    assert main(["audit", "demo", "--dtype", name, "--write-config", str(file)]) == 0
+    assert read_config(file).run.dtype == "float16"
+
+
+def test_the_configuration_can_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = tmp_path / "an audit.yaml"
+    said = answer(capsys, "audit", "demo", "--rounds", "12", "--gate", "speed-up=off", "--write-config", file)
+    assert shlex.split(said.out) == ["gatenorm", "audit", "demo", "--config", str(file)]
+    assert read_config(file) == config_from({"speed": {"rounds": 12}, "gates": {"speed-up": None}})
+    assert list(tmp_path.iterdir()) == [file]
+    assert answer(capsys, "audit", "demo", "--write-config", file).status == 0
+    assert read_config(file) == Config()
+
+
+def test_a_dry_run_plans_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out = tmp_path / "pruned"
+    dry = answer(capsys, "prune", "demo", "--layers", "2", "--dry-run", "--json", "-")
+    named = answer(capsys, "prune", "demo", "--layers", "2", "-o", out, "--dry-run", "--json", "-")
+    assert json.loads(named.out)["edits"] == json.loads(dry.out)["edits"]
+    assert not out.exists()
+    assert [edit["layer"] for edit in json.loads(dry.out)["edits"]] == [13, 15]
+    said = answer(capsys, "prune", "demo", "--layers", "2", "--dry-run").out
+    assert "nothing was written" in said
+
+
+def test_the_doctor_names_what_is_missing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gatenorm.engines._installation._version", lambda name: None if name == "gguf" else "1.0")
+    found = json.loads(answer(capsys, "doctor", "--json", "-").out)
+    extras = {extra["name"]: extra["packages"] for extra in found["extras"]}
+    assert extras["gguf"] == {"gguf": None}
+    assert extras["torch"]["torch"] == "1.0"
+    assert "dev" not in extras
+    assert {engine["name"] for engine in found["engines"]} >= {"transformers", "llamacpp", "vllm", "mlx"}
+    said = answer(capsys, "doctor").out
+    assert "pip install 'gatenorm[gguf]'" in said
+    assert "pip install 'gatenorm[torch]'" not in said
