@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,31 @@ from transformers import AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1], trust_remote_code=False)
 print(json.dumps([tokenizer(json.loads(sys.argv[2]))["input_ids"], tokenizer.eos_token]))
 """
+
+
+# Run before a snippet: no gatenorm, and a prompt has nobody to answer it.
+ALONE = "import sys; sys.modules['gatenorm'] = None\n"
+
+
+@pytest.mark.parametrize("fast", [False, True], ids=["the card's snippet", "the fast class"])
+def test_the_cards_snippet_runs_without_gatenorm_and_asks_nothing(fast: bool, tmp_path: Path):
+    out = tmp_path / "pruned"
+    api.prune("demo", out, plan=api.plan("demo", layers=2))
+    _, *snippets = (out / "README.md").read_text().split("```python\n")
+    snippet = next(code for code in snippets if "AutoTokenizer" in code).partition("```")[0]
+    assert snippet.strip() in (Path(__file__).parents[2] / "README.md").read_text().replace("./llama-8", "THIS_DIRECTORY")
+    if fast:
+        snippet = snippet.replace('AutoTokenizer.from_pretrained("THIS_DIRECTORY", trust_remote_code=True)', "FAST")
+        snippet = snippet.replace("AutoTokenizer", "PreTrainedTokenizerFast")
+        snippet = snippet.replace("FAST", 'PreTrainedTokenizerFast.from_pretrained("THIS_DIRECTORY")')
+    code = ALONE + snippet.replace("THIS_DIRECTORY", str(out))
+    env = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules")}
+    said = subprocess.run(
+        [sys.executable, "-c", code], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, env=env
+    )
+    assert said.stdout.startswith("Once")
+    assert "custom code" not in said.stdout + said.stderr
+    assert "gatenorm_llama" not in said.stderr
 
 
 def write_tokenizer(directory: Path, declared: str | None, files: str) -> None:

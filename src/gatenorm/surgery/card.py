@@ -70,9 +70,16 @@ model = gatenorm.load("THIS_DIRECTORY")
 Without it, transformers loads the directory through `modeling_gatenorm.py`, which lies in it (read it first):
 
 ```python
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("THIS_DIRECTORY", trust_remote_code=True)
 model = AutoModelForCausalLM.from_pretrained("THIS_DIRECTORY", trust_remote_code=True)
+output = model.generate(**tokenizer("Once", return_tensors="pt"), max_new_tokens=32)
+print(tokenizer.decode(output[0]))
 ```
+
+The flag is for the model's code; without it transformers asks for it at each of the two lines. The tokenizer has no code
+of its own: `PreTrainedTokenizerFast.from_pretrained("THIS_DIRECTORY")` loads it without a flag.
 
 In `config.json` the number of layers counts the attentions that are left, since that is what caches are made for; the
 physical number stands under `gatenorm`. `gatenorm.json` holds the plan.
