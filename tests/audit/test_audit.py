@@ -240,7 +240,12 @@ def test_speed_is_measured_beside_nothing_else(finished: tuple[Path, Audit, Even
     out, _, _ = finished
     how = {"engines": ["transformers"], "lengths": [16], "new_tokens": 2, "rounds": 1}
     audit, done = again(
-        out, budgets={"shares": [0.125]}, speed=how, search={"gate": None}, cost={"price_per_hour": 2.0}
+        out,
+        budgets={"shares": [0.125]},
+        speed=how,
+        search={"gate": None},
+        cost={"price_per_hour": 2.0},
+        gates={"speed-up": 1.02},
     )
     assert done == [what for what in done if what.startswith("timing")]
     assert len(done) == 1

@@ -37,7 +37,9 @@ def test_the_cards_snippet_runs_without_gatenorm_and_asks_nothing(fast: bool, tm
     api.prune("demo", out, plan=api.plan("demo", layers=2))
     _, *snippets = (out / "README.md").read_text().split("```python\n")
     snippet = next(code for code in snippets if "AutoTokenizer" in code).partition("```")[0]
-    assert snippet.strip() in (Path(__file__).parents[2] / "README.md").read_text().replace("./llama-8", "THIS_DIRECTORY")
+    assert snippet.strip() in (Path(__file__).parents[2] / "README.md").read_text().replace(
+        "./llama-8", "THIS_DIRECTORY"
+    )
     if fast:
         snippet = snippet.replace('AutoTokenizer.from_pretrained("THIS_DIRECTORY", trust_remote_code=True)', "FAST")
         snippet = snippet.replace("AutoTokenizer", "PreTrainedTokenizerFast")

@@ -78,7 +78,7 @@ output = model.generate(**tokenizer("Once", return_tensors="pt"), max_new_tokens
 print(tokenizer.decode(output[0]))
 ```
 
-The flag is for the model's code; without it transformers asks for it at each of the two lines. The tokenizer has no code
+The flag is for the model's code; without it transformers asks at each of the two lines. The tokenizer has no code
 of its own: `PreTrainedTokenizerFast.from_pretrained("THIS_DIRECTORY")` loads it without a flag.
 
 In `config.json` the number of layers counts the attentions that are left, since that is what caches are made for; the
