@@ -46,6 +46,14 @@ def whole_stories(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 TinyModels = Callable[..., Path]
 
 
+@pytest.fixture
+def plain_experts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mixtures run their experts one by one: torch neither counts grouped products nor knows them in float64."""
+    from transformers.integrations.moe import ExpertsInterface
+
+    monkeypatch.setattr(ExpertsInterface, "get_interface", lambda _, name, default: default)
+
+
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
     """``tiny_models(name, **options)``: the directory of a saved tiny model, written once; treat it as read-only."""

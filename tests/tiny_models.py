@@ -67,6 +67,13 @@ _PHI3 = {**_LLAMA, "pad_token_id": 0, "eos_token_id": 0}
 _SLIDING = {"use_sliding_window": True, "max_window_layers": 2, "sliding_window": 16}
 _GEMMA2 = {"hidden_size": 48, "num_attention_heads": 4, "head_dim": 16, "query_pre_attn_scalar": 24}
 
+_SMALL = {**_LLAMA, "hidden_size": 48, "num_attention_heads": 4, "head_dim": 16}
+_EXPERTS = {"moe_intermediate_size": 24, "num_experts": 4, "num_experts_per_tok": 2}
+_WINDOWED = {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"] * 2}
+_ROPE = {"rope_type": "default", "rope_theta": 10000.0, "original_max_position_embeddings": 8}
+_GRANITE = {"residual_multiplier": 0.5, "attention_multiplier": 0.2, "embedding_multiplier": 2.0, "logits_scaling": 2.0}
+_SPECIAL = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
+
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama-gqa": ("LlamaConfig", _LLAMA),
     "llama-mha": ("LlamaConfig", {**_LLAMA, "num_key_value_heads": 8, "num_hidden_layers": 5}),
@@ -95,8 +102,34 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "falcon-sequential": ("FalconConfig", {**_FALCON, "parallel_attn": False, "alibi": True, "bias": True}),
     "opt": ("OPTConfig", _OPT),
     "opt-post-norm": ("OPTConfig", {**_OPT, "do_layer_norm_before": False}),
+    "gemma": ("GemmaConfig", _SMALL),
+    "gemma3_text": ("Gemma3TextConfig", {**_SMALL, "query_pre_attn_scalar": 24, **_WINDOWED}),
+    "qwen3_moe": ("Qwen3MoeConfig", {**_SMALL, **_EXPERTS, "mlp_only_layers": [1]}),
+    "qwen2_moe": ("Qwen2MoeConfig", {**_LLAMA, **_EXPERTS, "shared_expert_intermediate_size": 24}),
+    "olmoe": ("OlmoeConfig", {**_LLAMA, **_EXPERTS, "intermediate_size": 24, **_SPECIAL}),
+    "olmo3": ("Olmo3Config", {**_LLAMA, **_WINDOWED, **_SPECIAL}),
+    "starcoder2": ("Starcoder2Config", {**_LLAMA, **_SPECIAL}),
+    "cohere": ("CohereConfig", {**_LLAMA, **_SPECIAL}),
+    "phi": ("PhiConfig", _LLAMA),
+    "glm4": ("Glm4Config", {**_SMALL, **_SPECIAL}),
+    "smollm3": ("SmolLM3Config", {**_LLAMA, **_SPECIAL, "no_rope_layers": [1, 0, 1, 1]}),
+    "ministral3": (
+        "Ministral3Config",
+        {**_SMALL, **_SPECIAL, "rope_parameters": {**_ROPE, "llama_4_scaling_beta": 0.1}},
+    ),
+    "ernie4_5": ("Ernie4_5Config", _SMALL),
+    "stablelm": ("StableLmConfig", {**_LLAMA, "use_qkv_bias": True}),
+    "stablelm-parallel": ("StableLmConfig", {**_LLAMA, "use_parallel_residual": True}),
+    "seed_oss": ("SeedOssConfig", _SMALL),
+    "nemotron": ("NemotronConfig", _SMALL),
+    "hunyuan": ("HunYuanDenseV1Config", _SMALL),
+    "granite": ("GraniteConfig", {**_LLAMA, **_GRANITE}),
     "opt-projected": ("OPTConfig", {**_OPT, "do_layer_norm_before": False, "word_embed_proj_dim": 32}),
 }
+
+
+# Whose norms multiply by one more than their weight.
+GAINS_FROM_ONE = ("Gemma", "Nemotron")
 
 
 @cache
@@ -112,7 +145,7 @@ def build(name: str) -> transformers.PreTrainedModel:
             if parameter.ndim > 1:
                 parameter.copy_(noise * (2.5 if "embed" in path or "wte" in path else 1.5) / parameter.shape[-1] ** 0.5)
             elif path.endswith(".weight"):  # a norm's gain; Gemma's counts from 1, which 0.4 leaves well away from 0
-                parameter.copy_(0.4 * noise + (0.0 if kind == "Gemma2Config" else 1.0))
+                parameter.copy_(0.4 * noise + (0.0 if kind.startswith(GAINS_FROM_ONE) else 1.0))
             else:
                 parameter.copy_(0.3 * noise)
     return model.eval()

@@ -13,8 +13,9 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-from tests.tiny_models import build, tokens
+from tests.tiny_models import TOKENS, build, tokens
 
+HEAD_NORMS = ("{0}_norm", "{0}_layernorm", "{1}_layernorm")
 ATTENTION_NAMES = ("self_attn", "self_attention", "attention", "attn")
 
 
@@ -25,6 +26,7 @@ class Layer:
     ``block_input``, ``attention_input``, ``attention_output``: ``[tokens, width]``. ``q``, ``k``: as projected, before
     norms and rotation; ``v``; ``queries``, ``keys``: as they enter the logits: all ``[heads, tokens, head_dim]``.
     ``mask`` is added to the logits. ``mixed`` ``[tokens, heads * head_dim]`` is what ``Wo`` is applied to.
+    ``output_norm`` is the module that was called on the attention's output.
     """
 
     block_input: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -37,6 +39,7 @@ class Layer:
     keys: Tensor = field(default_factory=lambda: torch.empty(0))
     mask: Tensor | None = None
     mixed: Tensor = field(default_factory=lambda: torch.empty(0))
+    output_norm: str | None = None
 
 
 def blocks(model: nn.Module) -> nn.ModuleList:
@@ -48,6 +51,12 @@ def blocks(model: nn.Module) -> nn.ModuleList:
 
 def attention(block: nn.Module) -> nn.Module | None:
     return next((getattr(block, name) for name in ATTENTION_NAMES if hasattr(block, name)), None)
+
+
+def head_norm(module: nn.Module, role: str) -> nn.Module | None:
+    """The norm of an attention's queries or keys."""
+    long = {"q": "query", "k": "key"}[role]
+    return next((m for name in HEAD_NORMS if (m := getattr(module, name.format(role, long), None)) is not None), None)
 
 
 @cache
@@ -64,10 +73,18 @@ def observe(name: str) -> list[Layer]:
             module.register_forward_pre_hook(_keep_input(layer, "attention_input"), with_kwargs=True),
             module.register_forward_hook(_keep_output(layer)),
         ]
-        for norm, role in (("q_norm", "q"), ("k_norm", "k")):
-            if hasattr(module, norm):  # norms stand between the projection and everything that is seen later
-                hook = _keep_projected(layer, role, module.head_dim)
-                handles.append(getattr(module, norm).register_forward_pre_hook(hook))
+        for role in "qk":
+            norm = head_norm(module, role)
+            if norm is not None:  # norms stand between the projection and everything that is seen later
+                handles.append(norm.register_forward_pre_hook(_keep_projected(layer, role, module.head_dim)))
+            elif hasattr(module, "rotary_ndims") and hasattr(
+                module, "q_proj"
+            ):  # the other dimensions are not handed to what rotates
+                projection, keep = getattr(module, f"{role}_proj"), _keep_projected(layer, role, module.head_dim)
+                handles.append(projection.register_forward_hook(lambda m, _, output, keep=keep: keep(m, (output,))))
+        for child, other in block.named_children():
+            if other is not module and list(other.parameters()):
+                handles.append(other.register_forward_pre_hook(_keep_output_norm(layer, child)))
     with _watched(model, layers), torch.no_grad():
         model(tokens())
     for handle in handles:
@@ -107,9 +124,25 @@ def _keep_output(layer: Layer) -> Any:
     return hook
 
 
+def _keep_output_norm(layer: Layer, name: str) -> Any:
+    def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
+        if (
+            args
+            and args[0].shape[1:] == layer.attention_output.shape
+            and torch.equal(args[0][0], layer.attention_output)
+        ):
+            layer.output_norm = name
+
+    return hook
+
+
 def _keep_projected(layer: Layer, role: str, head_dim: int) -> Any:
     def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
-        rows = args[0][0]  # [tokens, heads, head_dim] or [tokens, heads * head_dim]
+        if getattr(layer, role) is not None:  # seen where it was rotated, in front of the norm
+            return
+        rows = args[0][0]  # [tokens, heads, head_dim], [heads, tokens, head_dim] or [tokens, heads * head_dim]
+        if rows.ndim == 3 and len(rows) != TOKENS:
+            rows = rows.transpose(0, 1)
         setattr(layer, role, rows.reshape(len(rows), -1, head_dim).transpose(0, 1).clone())
 
     return hook
@@ -119,11 +152,11 @@ def _keep_projected(layer: Layer, role: str, head_dim: int) -> Any:
 def _watched(model: nn.Module, layers: list[Layer]) -> Iterator[None]:
     """Catch q and k where they are rotated, and q, k, v, mask and result where the heads attend."""
     module = sys.modules[type(model).__module__]
-    rotated = iter(layers)
-    attended = iter(layers)
+    waiting = list(layers)
     patches = []
 
-    def attend(layer: Layer, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, mixed: Tensor) -> None:
+    def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, mixed: Tensor) -> None:
+        layer = waiting.pop(0)
         layer.queries, layer.keys, layer.v = q[0].clone(), k[0].clone(), v[0].clone()
         if mask is not None and mask.dtype == torch.bool:
             mask = torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(torch.float32).min)
@@ -134,7 +167,7 @@ def _watched(model: nn.Module, layers: list[Layer]) -> Iterator[None]:
         rotate = module.apply_rotary_pos_emb
 
         def watched_rotate(q: Tensor, k: Tensor, *args: Any, **kwargs: Any) -> Any:
-            layer = next(rotated)
+            layer = waiting[0]
             if layer.q is None:
                 layer.q, layer.k = q[0].clone(), k[0].clone()
             return rotate(q, k, *args, **kwargs)
@@ -146,7 +179,7 @@ def _watched(model: nn.Module, layers: list[Layer]) -> Iterator[None]:
 
         def watched_eager(this: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *a: Any, **kw: Any) -> Any:
             mixed, weights = eager(this, q, k, v, mask, *a, **kw)
-            attend(next(attended), q, k, v, mask, mixed)
+            attend(q, k, v, mask, mixed)
             return mixed, weights
 
         patches.append(mock.patch.object(module, "eager_attention_forward", watched_eager))
@@ -155,7 +188,7 @@ def _watched(model: nn.Module, layers: list[Layer]) -> Iterator[None]:
 
         def watched_plain(this: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Any:
             mixed, weights = plain(this, q, k, v, mask)
-            attend(next(attended), q, k, v, None, mixed.transpose(1, 2))
+            attend(q, k, v, None, mixed.transpose(1, 2))
             return mixed, weights
 
         patches.append(mock.patch.object(module.GPTNeoSelfAttention, "_attn", watched_plain))
@@ -164,7 +197,7 @@ def _watched(model: nn.Module, layers: list[Layer]) -> Iterator[None]:
 
         def watched_sdpa(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, **kw: Any) -> Tensor:
             mixed = sdpa(q, k, v, attn_mask=attn_mask, **kw)
-            attend(next(attended), q, k, v, attn_mask, mixed.transpose(1, 2))
+            attend(q, k, v, attn_mask, mixed.transpose(1, 2))
             return mixed
 
         patches.append(mock.patch.object(nn.functional, "scaled_dot_product_attention", watched_sdpa))
@@ -176,4 +209,4 @@ def _watched(model: nn.Module, layers: list[Layer]) -> Iterator[None]:
     finally:
         for patch in patches:
             patch.stop()
-    assert next(attended, None) is None, "not every layer was seen attending"
+    assert not waiting, "not every layer was seen attending"

@@ -12,8 +12,8 @@ import torch
 
 from gatenorm.checkpoint import open_store
 from gatenorm.families import Layout, Projection, attention_weights, detect_layout, families
-from tests.families.observed import attention, blocks, observe, silenced
-from tests.tiny_models import CASES, build, tokens
+from tests.families.observed import attention, blocks, head_norm, observe, silenced
+from tests.tiny_models import CASES, GAINS_FROM_ONE, build, tokens
 
 TinyModels = Callable[..., Path]
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
@@ -111,23 +111,36 @@ def test_rotary_turns_as_the_model_does(name: str, layout: Layout) -> None:
         assert layout.rotary is None
         return
     assert layout.rotary is not None
-    assert layout.rotary.dims == 2 * len(embedding.inv_freq)
-    assert layout.rotary.context == model.config.max_position_embeddings
-    np.testing.assert_allclose(layout.rotary.frequencies(), embedding.inv_freq.numpy(), rtol=1e-6)
+    for layer in range(layout.layers):
+        rotary = layout.rotary_of(layer)
+        if rotary is not None:
+            kinds = getattr(model.config, "layer_types", None) or [""] * layout.layers
+            frequencies = getattr(embedding, f"{kinds[layer]}_inv_freq", getattr(embedding, "inv_freq", None))
+            assert rotary.dims == 2 * len(frequencies)
+            np.testing.assert_allclose(rotary.frequencies(), frequencies.numpy(), rtol=1e-6)
+    assert layout.rotary.context == min(
+        model.config.max_position_embeddings,
+        model.config.rope_parameters.get("original_max_position_embeddings", 1 << 31),
+    )
 
 
-def test_rotary_partners_are_half_split(name: str, layout: Layout) -> None:
-    """Rotating what was projected, with partners ``j`` and ``j + dims/2``, gives what enters the logits."""
-    if layout.rotary is None or layout.norms["q"]:
-        return  # nothing turns, or q and k are normed before they do
-    half = layout.rotary.dims // 2
-    for seen in observe(name):
+def test_rotary_partners_turn_together(name: str, layout: Layout) -> None:
+    """Rotating what was projected, pair by pair, gives what enters the logits, up to a factor by position."""
+    if layout.norms["q"]:
+        return  # q and k are normed before they turn, or behind
+    for index, seen in enumerate(observe(name)):
+        rotary = layout.rotary_of(index)
         assert seen.q is not None
-        angles = torch.arange(seen.q.shape[1])[:, None] * torch.from_numpy(layout.rotary.frequencies()).float()
-        pairs = torch.complex(seen.q[..., :half], seen.q[..., half : 2 * half]) * torch.polar(
-            torch.ones_like(angles), angles
-        )
-        turned = torch.cat([pairs.real, pairs.imag, seen.q[..., 2 * half :]], dim=-1)
+        if rotary is None:
+            assert layout.model_type == "opt" or torch.equal(seen.q, seen.queries)
+            continue
+        first, second = rotary.partners()
+        angles = torch.arange(seen.q.shape[1])[:, None] * torch.from_numpy(rotary.frequencies()).float()
+        pairs = torch.complex(seen.q[..., first], seen.q[..., second]) * torch.polar(torch.ones_like(angles), angles)
+        turned = seen.q.clone()
+        turned[..., first], turned[..., second] = pairs.real, pairs.imag
+        if layout.model_type == "ministral3":  # which scales queries behind their original context
+            turned = turned * (seen.queries.norm(dim=-1) / turned.norm(dim=-1))[..., None]
         torch.testing.assert_close(turned, seen.queries, **TOLERANCE)
 
 
@@ -182,7 +195,7 @@ def test_block_computes_what_the_model_does_without_attention(name: str, layout:
             branch = x
             for module in layout.block["branch"]:
                 branch = getattr(block, module)(branch)
-            x = x + branch
+            x = x + branch * (getattr(model.config, factor) if (factor := layout.block.get("multiplier")) else 1)
             for module in layout.block["after"]:
                 x = getattr(block, module)(x)
             torch.testing.assert_close(x, theirs, **TOLERANCE)
@@ -210,19 +223,22 @@ def test_input_gain_is_what_the_norm_does(name: str, layout: Layout) -> None:
 
 def test_gains_of_the_other_norms(name: str, layout: Layout) -> None:
     model = build(name)
-    offset = 1.0 if name.startswith("gemma") else 0.0
+    offset = 1.0 if CASES[name][0].startswith(GAINS_FROM_ONE) else 0.0
     for index, block in enumerate(blocks(model)):
         weights = attention_weights(layout, index)
         module = attention(block)
         for role in ("q", "k"):
-            norm = getattr(module, f"{role}_norm", None)
+            norm = head_norm(module, role)
             assert (weights.gain(role) is None) == (norm is None)
             if norm is not None:
-                np.testing.assert_array_equal(weights.gain(role), norm.weight.detach().numpy())
-        after = block.post_attention_layernorm if name in ("gemma2", "gemma2-uncapped", "olmo2") else None
+                expected = norm.weight.detach().flatten().numpy() + np.float32(offset)
+                np.testing.assert_array_equal(weights.gain(role), expected)
+        after = observe(name)[index].output_norm
+        # OPT's post-norm blocks norm the stream; the other shapes that norm behind attention norm its output.
         assert (weights.gain("output") is None) == (after is None)
         if after is not None:
-            np.testing.assert_array_equal(weights.gain("output"), after.weight.detach().numpy() + np.float32(offset))
+            expected = getattr(block, after).weight.detach().numpy() + np.float32(offset)
+            np.testing.assert_array_equal(weights.gain("output"), expected)
 
 
 def same_weights(left: Layout, right: Layout) -> None:

@@ -11,7 +11,7 @@ import pytest
 import transformers
 
 from gatenorm.errors import CriterionError, FamilyError
-from gatenorm.families import Rotary
+from gatenorm.families import Rotary, classes, families
 from gatenorm.families.family import family
 
 SMALL = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "max_position_embeddings": 512}
@@ -82,6 +82,17 @@ def test_frequencies_are_those_of_transformers(spelling: str) -> None:
     rotary = Rotary.of(written, data, head_dim)
     assert rotary.dims == 2 * len(expected)
     np.testing.assert_allclose(rotary.frequencies(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("model_type", [name for name, data in families().items() if data["rotary"]])
+def test_what_a_config_leaves_out_is_what_transformers_takes(model_type: str) -> None:
+    stock = getattr(transformers, classes()[model_type][0])()
+    taken = stock.rope_parameters
+    for kind in taken if isinstance(next(iter(taken.values())), dict) else [None]:
+        rotary = Rotary.of({}, family(model_type, {}), 64, kind)
+        expected = taken if kind is None else taken[kind]
+        assert rotary.theta == expected["rope_theta"], kind
+        assert rotary.dims == 64 * expected.get("partial_rotary_factor", 1)
 
 
 def test_context_is_the_one_before_stretching() -> None:

@@ -27,6 +27,9 @@ TOKENS, BATCH = 20, 2
 REPEATED_IN_THE_CACHE = {"falcon-40b", "falcon-11b"}
 
 
+pytestmark = pytest.mark.usefixtures("plain_experts")
+
+
 @contextmanager
 def counted_flops() -> Iterator[FlopCounterMode]:
     """A counter that sees all: torch does not count its fused attention on a CPU."""

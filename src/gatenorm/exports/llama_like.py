@@ -18,6 +18,7 @@ from gatenorm.checkpoint import TensorStore
 from gatenorm.errors import GatenormError
 from gatenorm.families import Layout
 from gatenorm.families.family import positive, value
+from gatenorm.records import spans
 from gatenorm.surgery.operation import unexportable
 
 ROPE_KINDS = ("default", "linear", "llama3")
@@ -101,6 +102,9 @@ def window(layout: Layout) -> int | None:
 
 def _obstacles(layout: Layout) -> Iterator[str]:
     config, data, norms, mlp = layout.checkpoint.config, layout.data, layout.norms, layout.data["mlp"]
+    if data.get("unlike_llama"):
+        yield f"{layout.model_type}: {data['unlike_llama']}"
+        return
     if data["outer"] is None or mlp is None:
         yield f"{layout.model_type} blocks are not Llama's (RMSNorm, rotary attention, SiLU-gated MLP)"
         return
@@ -130,6 +134,10 @@ def _obstacles(layout: Layout) -> Iterator[str]:
     if layout.rotary is None:
         yield "its positions are not rotary"
     else:
+        if layout.other_rotary:
+            yield f"the heads of layers {spans(layout.other_rotary)} turn otherwise than those of the rest"
+        if layout.rotary.interleaved:
+            yield "its rotary dimensions turn in interleaved pairs"
         if layout.rotary.dims != layout.head_dim:
             yield f"only {layout.rotary.dims} of a head's {layout.head_dim} dimensions are rotary"
         if layout.rotary.kind not in ROPE_KINDS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from gatenorm.checkpoint import TensorStore
@@ -10,6 +10,7 @@ from gatenorm.errors import FamilyError, did_you_mean, named
 from gatenorm.families.attention import AttentionWeights
 from gatenorm.families.family import Data, config_wrong, families, family, positive, value
 from gatenorm.families.layout import Layout
+from gatenorm.families.per_layer import keep_entries
 from gatenorm.families.rotary import Rotary
 from gatenorm.records import PRUNED_PREFIX, Edits, PrunedRecord, from_json
 
@@ -55,12 +56,17 @@ def detect_layout(checkpoint: TensorStore, assume: str | None = None) -> Layout:
         base = head_dim if scale[0] == "head_dim" else positive(scale[0], value(config, data, scale[0]))
         scale = base ** scale[1]
     softcap = value(config, data, data["softcap"]) if data["softcap"] else None
+    layers, edits = (pruned.layers, pruned.edits) if pruned else (number("layers"), Edits())
+    prefix = _prefix(checkpoint, data)
+    _check_count(checkpoint, prefix, layers, edits)
+    rotary = _rotary(config, data, head_dim, [layer for layer in range(layers) if layer not in edits.attention])
+    main = next((one for one in rotary.values() if one is not None), None)
     layout = Layout(
         checkpoint=checkpoint,
         model_type=assume or model_type,
         data=data,
-        layers=pruned.layers if pruned else number("layers"),
-        edits=pruned.edits if pruned else Edits(),
+        layers=layers,
+        edits=edits,
         pruned=pruned,
         width=width,
         heads=heads,
@@ -69,9 +75,10 @@ def detect_layout(checkpoint: TensorStore, assume: str | None = None) -> Layout:
         context=number("context", 0) or None,
         scale=float(scale),
         softcap=None if softcap is None else positive(data["softcap"], softcap),
-        rotary=Rotary.of(config, data, head_dim) if data["rotary"] else None,
-        prefix=_prefix(checkpoint, data),
+        rotary=main,
+        prefix=prefix,
         assumed=assume is not None and assume != model_type,
+        other_rotary={layer: one for layer, one in rotary.items() if one != main},
     )
     _check_shapes(layout)
     return layout
@@ -145,6 +152,16 @@ def _numbers(config: Mapping[str, Any], data: Data) -> _Number:
     return number
 
 
+def _rotary(config: Mapping[str, Any], data: Data, head_dim: int, layers: Sequence[int]) -> dict[int, Rotary | None]:
+    """How the heads of each layer turn; ``layers`` are those to which lists by layer in the config apply."""
+    rule = data["rotary"]
+    if rule is None or "by_kind" not in rule:
+        return dict.fromkeys(layers, Rotary.of(config, data, head_dim))
+    listed = keep_entries(config, data, len(layers), range(len(layers)))[rule.get("kinds", "layer_types")]
+    known = {str(kind): Rotary.of(config, data, head_dim, str(kind)) for kind in listed}
+    return {layer: known[str(kind)] for layer, kind in zip(layers, listed, strict=True)}
+
+
 def _prefix(checkpoint: TensorStore, data: Data) -> str:
     """The block list's name in this checkpoint: a base model's files lack the causal LM's first component."""
     path = str(data["block"]["path"])
@@ -175,21 +192,20 @@ def _check_shapes(layout: Layout) -> None:
             "config-wrong",
             f"config.json: {layout.heads} query heads are no multiple of {layout.kv_heads} key heads",
         )
-    # Counted in the weights before the config's number is believed: it sets the length of everything that follows.
-    skip = len(layout.prefix) + 1
-    indices = {
-        t.name[skip:].split(".", 1)[0]
-        for t in layout.checkpoint.specs.values()
-        if t.name.startswith(layout.prefix + ".")
-    }
-    stored = sum(index.isascii() and index.isdigit() for index in indices)
-    # Blocks that are gone altogether have left no tensor.
-    stored += sum(str(layer) not in indices for layer in layout.edits.blocks)
-    if stored != layout.layers:
-        raise FamilyError(
-            "layers-differ",
-            f"config.json says {layout.layers} layers, but the weights hold {stored} ({layout.prefix}.*)",
-            hint="is a shard missing, or the config another model's?",
-        )
     for layer in layout.attention_layers:
         AttentionWeights(layout, layer).check()
+
+
+def _check_count(checkpoint: TensorStore, prefix: str, layers: int, edits: Edits) -> None:
+    """Compare the number of layers with the weights before it is believed: it sets the length of what follows."""
+    skip = len(prefix) + 1
+    indices = {t.name[skip:].split(".", 1)[0] for t in checkpoint.specs.values() if t.name.startswith(prefix + ".")}
+    stored = sum(index.isascii() and index.isdigit() for index in indices)
+    # Blocks that are gone altogether have left no tensor.
+    stored += sum(str(layer) not in indices for layer in edits.blocks)
+    if stored != layers:
+        raise FamilyError(
+            "layers-differ",
+            f"config.json says {layers} layers, but the weights hold {stored} ({prefix}.*)",
+            hint="is a shard missing, or the config another model's?",
+        )

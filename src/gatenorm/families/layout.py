@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from gatenorm.checkpoint import TensorStore
 from gatenorm.families.family import Data, mlp_modules, refusal
@@ -17,7 +18,8 @@ class Layout:
     ``layers`` counts the blocks of the original model, ``edits`` are those that were carried out already; ``heads``
     query heads read ``kv_heads`` key heads of ``head_dim`` each; ``width`` is the residual stream's.
     ``scale`` multiplies the logits, in families that scale by layer once more by a factor of the layer's own: see
-    :meth:`logit_scale`. ``block`` and ``per_layer`` are the family's instructions for surgery.
+    :meth:`logit_scale`. ``rotary`` says how heads turn, ``other_rotary`` how those layers do that differ: see
+    :meth:`rotary_of`. ``block`` and ``per_layer`` are the family's instructions for surgery.
     """
 
     checkpoint: TensorStore
@@ -36,6 +38,7 @@ class Layout:
     rotary: Rotary | None
     prefix: str
     assumed: bool
+    other_rotary: Mapping[int, Rotary | None] = field(default_factory=dict)
 
     def layers_with(self, kind: str) -> tuple[int, ...]:
         """The layers that still have all that a removal of ``kind`` takes, in original indices.
@@ -83,6 +86,10 @@ class Layout:
     def logit_scale(self, layer: int) -> float:
         """The factor on the logits of one layer: ``scale``, or ``scale / (layer + 1)`` where the family says so."""
         return self.scale / (layer + 1) if self.scales_by_layer else self.scale
+
+    def rotary_of(self, layer: int) -> Rotary | None:
+        """How the heads of one layer turn; ``None`` where they do not."""
+        return self.other_rotary.get(layer, self.rotary)
 
     def tensor(self, layer: int, name: str) -> str:
         """The full name of ``name`` in block ``layer``."""

@@ -43,6 +43,12 @@ def _expand(config: Mapping[str, Any], data: Data, rule: Mapping[str, Any], entr
     given = config.get(rule["key"])
     if given is not None:
         return _listed(rule["key"], given, nested=bool(rule.get("nested")))
+    if "every" in rule:
+        every = value(config, data, rule["every"])
+        if type(every) is not int or every < 1:
+            raise config_wrong(rule["every"], every, "a positive whole number")
+        between, each = rule["values"]
+        return [each if (i + 1) % every == 0 else between for i in range(entries)]
     if "pattern" in rule or "default" in rule:
         pattern = rule.get("pattern") or rule["default"]
         return [pattern[i % len(pattern)] for i in range(entries)]

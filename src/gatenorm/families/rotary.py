@@ -16,8 +16,9 @@ from gatenorm.families.family import config_wrong, positive
 
 @dataclass(frozen=True)
 class Rotary:
-    """Half-split rotary embedding: dimension ``j`` and ``j + dims/2`` of the first ``dims`` turn together.
+    """Rotary embedding of the first ``dims`` dimensions of a head, which turn in pairs.
 
+    Dimension ``j`` turns with ``j + dims/2``, or, where they are ``interleaved``, ``2j`` with ``2j + 1``.
     ``theta`` is the base, ``scaling`` the rope parameters of the config (rope type, factors), ``context`` the number of
     positions that the model was trained on (before any stretching), where the config says so.
     """
@@ -26,19 +27,34 @@ class Rotary:
     theta: float
     scaling: Mapping[str, Any]
     context: int | None
+    interleaved: bool = False
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], data: Mapping[str, Any], head_dim: int) -> Rotary:
+    def of(
+        cls, config: Mapping[str, Any], data: Mapping[str, Any], head_dim: int, kind: str | None = None
+    ) -> Rotary | None:
         """Read it from a config, in the spelling of transformers 4 (``rope_theta``, ``rope_scaling``) or 5
-        (``rope_parameters``).
+        (``rope_parameters``, by kind of layer where they differ); ``None`` where nothing turns.
+
+        Args:
+            kind: that of the layer, where layers turn in different ways.
 
         Raises:
             FamilyError: a base, a fraction or a context that is no number, or parameters that are no object.
         """
         rule = data["rotary"]
+        if rule is not None and kind in rule.get("by_kind", {}):
+            change = rule["by_kind"][kind]
+            rule = None if change is None else {**rule, **change}
+        if rule is None:
+            return None
         scaling = config.get("rope_scaling") or config.get("rope_parameters") or {}
         if not isinstance(scaling, Mapping):
             raise config_wrong("rope_scaling or rope_parameters", scaling, "an object")
+        if isinstance(scaling.get(kind), Mapping):
+            scaling = scaling[kind]
+        elif "scaling" in rule:
+            scaling = {}
         theta = _first(rule["theta"], scaling, config, rule["default_theta"])
         fraction = _first(rule["fraction"], scaling, config, rule["default_fraction"])
         if fraction > 1:
@@ -50,7 +66,13 @@ class Rotary:
             if source.get(key) is not None
         ]
         default = data.get("defaults", {}).get("max_position_embeddings")
-        return cls(int(head_dim * fraction), theta, scaling, min(spans, default=default))
+        pairs = rule.get("pairs", "half")
+        return cls(int(head_dim * fraction), theta, scaling, min(spans, default=default), pairs == "interleaved")
+
+    def partners(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The dimensions of the pairs, each ``[dims / 2]``: the first of them, and the ones that turn with them."""
+        half = np.arange(self.dims // 2)
+        return (2 * half, 2 * half + 1) if self.interleaved else (half, half + self.dims // 2)
 
     @property
     def kind(self) -> str:

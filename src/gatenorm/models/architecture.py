@@ -43,6 +43,28 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Mixture:
+    """Experts in the place of an MLP: the part of their tensors' names, how many there are and run for a token."""
+
+    module: str
+    count: int
+    active: int
+
+    @classmethod
+    def of(cls, layout: Layout) -> Mixture | None:
+        """That of a family whose MLPs are mixtures; ``None`` where they are dense, or the config does not say."""
+        rule = layout.data.get("mixture")
+        if not rule:
+            return None
+        numbers = []
+        for role in ("count", "active"):
+            given = (value(layout.checkpoint.config, layout.data, key) for key in rule[role])
+            numbers.append(next((number for number in given if type(number) is int and number > 0), None))
+        count, active = numbers
+        return None if count is None or active is None else cls(f".{rule['experts']}.", count, active)
+
+
+@dataclass(frozen=True)
 class Sublayer:
     """What was counted of one sublayer's weights, in elements.
 
@@ -59,12 +81,27 @@ class Sublayer:
     matrices: int = 0
 
     @classmethod
-    def of(cls, tensors: Iterable[TensorSpec]) -> Sublayer:
-        """Count tensors; matrices are those of two dimensions, whichever way round they are stored."""
-        shapes = [t.shape for t in tensors]
-        matrices = [shape for shape in shapes if len(shape) == 2]
+    def of(cls, tensors: Iterable[TensorSpec], mixture: Mixture | None = None) -> Sublayer:
+        """Count tensors; matrices are those of two dimensions, whichever way round they are stored, and of three, where
+        experts are stored in one.
+
+        Of a mixture's experts, those that a token runs through count as matrices.
+        """
+        parameters = 0
+        matrices: list[tuple[int, ...]] = []
+        experts: list[tuple[int, ...]] = []
+        for tensor in tensors:
+            parameters += prod(tensor.shape)
+            if mixture is not None and mixture.module in tensor.name:
+                experts += [tensor.shape[1:]] * tensor.shape[0] if len(tensor.shape) == 3 else [tensor.shape]
+            elif len(tensor.shape) == 2:
+                matrices.append(tensor.shape)
+        if mixture is not None:
+            # One expert's matrices come first, or all first ones do: every kind of them is counted alike.
+            shapes = sorted(shape for shape in experts if len(shape) == 2)
+            matrices += [shapes[i] for i in range(0, len(shapes), mixture.count)] * mixture.active
         return cls(
-            parameters=sum(map(prod, shapes)),
+            parameters=parameters,
             matrix=sum(map(prod, matrices)),
             ends=sum(map(sum, matrices)),
             matrices=len(matrices),
@@ -124,7 +161,7 @@ class Architecture:
             for name, (_, _, shape) in added.items()
             if name not in layout.checkpoint
         ]
-        attention, mlp = {}, []
+        attention, mlp, mixture = {}, [], Mixture.of(layout)
         inside: set[str] = set()
         for layer in range(layout.layers):
             block = [t for t in stored if t.name.startswith(f"{layout.prefix}.{layer}.")]
@@ -133,7 +170,7 @@ class Architecture:
             own = [t for t in block if layer not in gone.attention and t.name.startswith(prefixes)]
             if layer not in gone.attention:
                 attention[layer] = Sublayer.of(own)
-            mlp.append(Sublayer.of(t for t in block if t not in own))
+            mlp.append(Sublayer.of((t for t in block if t not in own), mixture))
         outside = [t for t in stored if t.name not in inside]
         matrices = [t for t in stored if t.name in inside and len(t.shape) == 2]
         head = _head(outside, layout)
@@ -209,7 +246,7 @@ class Architecture:
 
 def _is_parameter(tensor: TensorSpec) -> bool:
     """Old releases stored buffers as well: masks [1, 1, n, n], scalars, and rotary frequencies."""
-    return len(tensor.shape) in (1, 2) and not tensor.name.endswith("inv_freq")
+    return len(tensor.shape) in (1, 2, 3) and not tensor.name.endswith("inv_freq")
 
 
 def _head(outside: list[TensorSpec], layout: Layout) -> list[TensorSpec]:

@@ -28,7 +28,8 @@ class PrunedRecord(Record, frozen=True, omit_defaults=True, tag="gatenorm/pruned
     """The edits that were carried out on a model, and what is needed to build it.
 
     ``layers`` counts the layers of the original model, ``block`` describes its blocks and ``operations`` what stands
-    in the place of edited sublayers (see ``modeling_gatenorm.py``), ``recovery`` summarises a training after pruning.
+    in the place of edited sublayers, ``original`` holds what its config said of layers where blocks are made after
+    their number (see ``modeling_gatenorm.py``), ``recovery`` summarises a training after pruning.
     """
 
     base_model_type: str
@@ -38,6 +39,7 @@ class PrunedRecord(Record, frozen=True, omit_defaults=True, tag="gatenorm/pruned
     plan: Plan
     operations: Mapping[str, OperationRecord] = {}
     recovery: Mapping[str, Any] | None = None
+    original: Mapping[str, Any] = {}
 
     def __post_init__(self) -> None:
         unknown = [layer for layer in self.edits.layers if layer >= self.layers]

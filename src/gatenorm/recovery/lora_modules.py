@@ -35,6 +35,8 @@ def adapted_modules(model: Any, layout: Layout, targets: Sequence[str]) -> dict[
 
 
 def _places(model: Any, layout: Layout, targets: Sequence[str]) -> Iterator[tuple[int, str]]:
+    from torch import nn
+
     blocks = model.get_submodule(layout.block["path"])
     roles = ("qkv", "o") if layout.roles.get("qkv") else ("q", "k", "v", "o")
     for layer in range(layout.layers):
@@ -43,6 +45,6 @@ def _places(model: Any, layout: Layout, targets: Sequence[str]) -> Iterator[tupl
         if "mlp" in targets and layer in layout.mlp_layers:
             for branch in layout.block["branch"]:
                 for name, module in blocks[layer].get_submodule(branch).named_modules(prefix=branch):
-                    # A linear map by what it holds: Conv1D of GPT-2 is one too.
-                    if getattr(getattr(module, "weight", None), "ndim", 0) == 2:
+                    # Conv1D of GPT-2 is a linear map too; a matrix alone makes none: mixtures choose experts by one.
+                    if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D":
                         yield layer, name

@@ -18,12 +18,20 @@ MODELLING_FILE = Path(__file__).with_name("modeling_gatenorm.py")
 
 def block_description(data: Data) -> dict[str, Any]:
     """What a model class must know to build and run a block with edits; JSON-ready."""
-    keys = ("path", "attention", "before", "branch", "after", "dropout", "returns")
-    return {key: data["block"][key] for key in keys} | {
+    keys = ("path", "attention", "before", "branch", "after", "dropout", "returns", "multiplier")
+    return {key: data["block"][key] for key in keys if key in data["block"]} | {
         "mlp": list(mlp_modules(data)),
         "norm": data["norms"]["input"],
         "parallel": data["shape"] == "parallel",
     }
+
+
+def original_keys(data: Data, config: Mapping[str, Any], layers: int) -> dict[str, Any]:
+    """The keys of an unpruned model's config that speak of its layers, where its blocks are made after their number."""
+    if not data["block"].get("by_index"):
+        return {}
+    key = data["dimensions"]["layers"][0]
+    return {key: layers, **keep_entries(config, data, layers, range(layers))}
 
 
 def modelling_source(operations: Iterable[str]) -> str:
@@ -84,6 +92,9 @@ def pruned_config(layout: Layout, plan: Plan) -> dict[str, Any]:
             block=block_description(layout.data),
             plan=plan,
             operations=operation_records(plan.edits, layout.width),
+            original=layout.pruned.original
+            if layout.pruned
+            else original_keys(layout.data, layout.checkpoint.config, layout.layers),
         )
     )
     return config

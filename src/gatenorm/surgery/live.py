@@ -17,13 +17,10 @@ from gatenorm.families import keep_entries
 from gatenorm.families.family import Data
 from gatenorm.records import Edit, Edits, ModelIdentity, Plan, PrunedRecord, from_json, to_json
 from gatenorm.surgery import modeling_gatenorm as modeling
-from gatenorm.surgery.config import block_description, check_prunable
+from gatenorm.surgery.config import block_description, check_prunable, original_keys
 from gatenorm.surgery.operation import Weights, check_weights, operation_records, place
 from gatenorm.surgery.planning import check_edits
 from gatenorm.surgery.registration import register_classes
-
-# How attentions call their own number, by which they find their cache layer.
-_LAYER_NUMBERS = ("layer_idx", "layer_id")
 
 
 def edit_model(
@@ -62,6 +59,8 @@ def edit_model(
     base_model_type = earlier["base_model_type"] if earlier else model.config.model_type
     config_class, model_class = _classes(model, base_model_type)
 
+    attending = [index for index in range(layers) if index not in before.attention]
+    keep = [attending.index(index) for index in attending if index not in after.attention]
     # Not the constructor: it would drop what is set on this very object, the attention implementation for one.
     old_config, config = model.config, copy.deepcopy(model.config)
     config.__class__ = config_class
@@ -73,12 +72,11 @@ def edit_model(
             block=block_description(family),
             plan=plan or _plan_by_hand(model, base_model_type, layers, after),
             operations=operation_records(after, width),
+            original=earlier.get("original", {}) if earlier else original_keys(family, old_config.to_dict(), layers),
         )
     )
     config.architectures = [model_class.__name__]
     config.auto_map = modeling.auto_map(base_model_type)
-    attending = [index for index in range(layers) if index not in before.attention]
-    keep = [attending.index(index) for index in attending if index not in after.attention]
     for key, value in keep_entries(old_config.to_dict(), family, len(attending), keep).items():
         setattr(config, key, value)
     config.num_hidden_layers = len(keep)
@@ -91,7 +89,7 @@ def edit_model(
     kept = 0
     for index, block in enumerate(blocks):
         if index not in after.attention:
-            _renumber(block, kept)
+            modeling.renumber(block, kept)
             kept += 1
         like = next(block.parameters(), None)
         operations = modeling.edits_of(record, index)
@@ -100,7 +98,7 @@ def edit_model(
             if weights.get(edit):
                 set_weights(block.get_submodule(place(family, edit.sublayer)), weights[edit], like)
     modeling.install(model, blocks, record)
-    _replace_config(model, old_config, config)
+    modeling.replace_config(model, old_config, config)
     model.__class__ = model_class
     register_classes(config_class)
     return model
@@ -150,18 +148,3 @@ def _plan_by_hand(model: Any, base_model_type: str, layers: int, edits: Edits) -
     identity = ModelIdentity(name, base_model_type, layers, hashlib.sha256(text.encode()).hexdigest(), {})
     previous = from_json(Plan, earlier["plan"], "a plan") if earlier else None
     return Plan(identity, edits, previous=previous, version=version("gatenorm"))
-
-
-def _renumber(layer: Any, number: int) -> None:
-    for module in layer.modules():
-        for key in _LAYER_NUMBERS:
-            if hasattr(module, key):
-                setattr(module, key, number)
-
-
-def _replace_config(model: Any, old: Any, new: Any) -> None:
-    """Give every module that holds the old configuration object the new one, under whatever name it holds it."""
-    for module in model.modules():
-        for key, value in list(vars(module).items()):
-            if value is old:
-                setattr(module, key, new)

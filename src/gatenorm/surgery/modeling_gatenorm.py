@@ -19,6 +19,8 @@ The key `gatenorm` of the configuration says what was changed:
     block            where the blocks are, what is left of one without attention (see `AttentionFree`), under `mlp` the
                      modules that go with the MLP where the attention stays (see `edit_mlp`), under `norm` the norm in
                      front of the attention, and whether attention and MLP read the same stream (`parallel`)
+    original         of architectures whose blocks are made after their number: the keys of config.json that speak of
+                     layers, as they were in the original model; absent elsewhere
     operations       of operations that compute something: `normed`, whether they read the output of that norm, and
                      `tensors`, the shapes of what they store; absent where there are none
     plan             the plan that gatenorm carried out, as it stands in gatenorm.json
@@ -29,6 +31,7 @@ One file serves every architecture: the classes are derived from the stock ones 
 from __future__ import annotations
 
 import ast
+import copy
 import functools
 import importlib
 import inspect
@@ -47,6 +50,9 @@ PREFIX = "Gatenorm"
 # The one operation that leaves nothing in a sublayer's place.
 REMOVE = "remove"
 
+# How attentions call their own number, by which they find their cache layer.
+_LAYER_NUMBERS = ("layer_idx", "layer_id")
+
 # What this file has derived: classes by name, and attention-free block classes by stock class.
 _classes: dict[Any, type] = {}
 
@@ -56,9 +62,10 @@ class AttentionFree(nn.Module):
 
     For `x` [batch, tokens, width]: what `replacement` makes of `x`, behind the norm `norm`, is added in the attention's
     place. Then the norms `before` run on the stream itself (post-norm models), the modules of `branch` one after the
-    other beside it, and `x + branch(x)` goes through the norms `after`. In `parallel` blocks the branch reads what the
-    attention read. Where the MLP is removed too, `branch` is empty and `x` goes on as it is. Mixed into the stock block
-    class, so that whatever looks for blocks by class (hidden states, checkpointing, sharding) finds these too.
+    other beside it, and `x + multiplier * branch(x)` goes through the norms `after`. In `parallel` blocks the branch
+    reads what the attention read. Where the MLP is removed too, `branch` is empty and `x` goes on as it is. Mixed into
+    the stock block class, so that whatever looks for blocks by class (hidden states, checkpointing, sharding) finds
+    these too.
     """
 
     replacement: str
@@ -68,6 +75,7 @@ class AttentionFree(nn.Module):
     branch: tuple[str, ...]
     after: tuple[str, ...]
     branch_dropout: float
+    multiplier: float
     returns_tuple: bool
     stock_class: type
 
@@ -75,15 +83,15 @@ class AttentionFree(nn.Module):
         entering = hidden_states
         if self.replacement:
             read = getattr(self, self.norm)(entering) if self.norm else entering
-            hidden_states = hidden_states + getattr(self, self.replacement)(read)
+            hidden_states = hidden_states + self.multiplier * getattr(self, self.replacement)(read)
         for name in self.before:
             hidden_states = getattr(self, name)(hidden_states)
         if self.branch:
             branch = entering if self.parallel else hidden_states
             for name in self.branch:
-                branch = getattr(self, name)(branch)
+                branch = _stream(getattr(self, name)(branch))
             branch = nn.functional.dropout(branch, p=self.branch_dropout, training=self.training)
-            hidden_states = hidden_states + branch
+            hidden_states = hidden_states + self.multiplier * branch
         for name in self.after:
             hidden_states = getattr(self, name)(hidden_states)
         return (hidden_states, None) if self.returns_tuple else hidden_states
@@ -188,9 +196,13 @@ class PhysicalLayers(nn.ModuleList):
 
 def _through(blocks: list[Any], hidden_states: Any) -> Any:
     for block in blocks:
-        output = block(hidden_states)
-        hidden_states = output[0] if isinstance(output, tuple) else output
+        hidden_states = _stream(block(hidden_states))
     return hidden_states
+
+
+def _stream(output: Any) -> Any:
+    """What a module makes of the stream, of all that it returns (some mixtures of experts return their choice too)."""
+    return output[0] if isinstance(output, tuple) else output
 
 
 def _blank_block(stock_class: type) -> Any:
@@ -265,6 +277,7 @@ def edit_attention(
             delattr(block, name)
     block.before, block.branch, block.after = tuple(shape["before"]), tuple(shape["branch"]), tuple(shape["after"])
     block.branch_dropout = getattr(config, shape["dropout"]) if shape["dropout"] else 0.0
+    block.multiplier = getattr(config, shape["multiplier"]) if shape.get("multiplier") else 1.0
     block.returns_tuple = returns_tuple(stock_class, shape.get("returns") == "tuple")
     block.norm, block.parallel, block.replacement = norm or "", shape["parallel"], ""
     if described is not None:
@@ -385,6 +398,32 @@ def head_masks(layers: int, head_mask: Any, attentions: int) -> list[None]:
     return [None] * layers
 
 
+def original_config(config: Any, record: Mapping[str, Any]) -> Any:
+    """The configuration of the unpruned model, where blocks are made after their number in it; else None."""
+    if "original" not in record:
+        return None
+    original = copy.deepcopy(config)
+    for key, value in record["original"].items():
+        setattr(original, key, value)
+    return original
+
+
+def replace_config(model: Any, old: Any, new: Any) -> None:
+    """Give every module that holds the old configuration object the new one, under whatever name it holds it."""
+    for module in model.modules():
+        for key, value in list(vars(module).items()):
+            if value is old:
+                setattr(module, key, new)
+
+
+def renumber(block: Any, number: int) -> None:
+    """Tell the modules of a block the number of its layer in the cache."""
+    for module in block.modules():
+        for key in _LAYER_NUMBERS:
+            if hasattr(module, key):
+                setattr(module, key, number)
+
+
 class PrunedModel(nn.Module):
     """Mixin in front of a stock model class: its K layers, with the attention-free blocks put between them."""
 
@@ -397,9 +436,15 @@ class PrunedModel(nn.Module):
         kept = list(getattr(owner, name))
         stock_class, blocks = type(kept[0]), []
         without_attention = edited_layers(record, "attention")
+        original = original_config(config, record)
         for index in range(record["layers"]):
-            # Any layer number will do for the others: it only matters to the attention, which goes at once.
-            blocks.append(stock_class(config, 0) if index in without_attention else kept.pop(0))
+            if original is not None:
+                blocks.append(stock_class(original, index))
+                replace_config(blocks[-1], original, config)
+                renumber(blocks[-1], sum(layer not in without_attention for layer in range(index)))
+            else:
+                # Any layer number will do for the others: it only matters to the attention, which goes at once.
+                blocks.append(stock_class(config, 0) if index in without_attention else kept.pop(0))
             edit_block(blocks[-1], record["block"], config, edits_of(record, index), record.get("operations", {}))
         install(self, blocks, record)
         # Again, now that all modules are there: initial weights for the new blocks, and what device maps go by.

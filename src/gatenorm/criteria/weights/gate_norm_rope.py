@@ -8,9 +8,10 @@ import numpy.typing as npt
 from gatenorm.criteria.compute.backend import Backend, Float64
 from gatenorm.criteria.criterion import WeightCriterion
 from gatenorm.errors import CriterionError
-from gatenorm.families import AttentionWeights
+from gatenorm.families import AttentionWeights, Rotary
 
 Complex128 = npt.NDArray[np.complex128]
+Indices = npt.NDArray[np.int64]
 
 
 def gate_norm_rope(weights: AttentionWeights, backend: Backend) -> Float64:
@@ -31,22 +32,22 @@ def gate_norm_rope(weights: AttentionWeights, backend: Backend) -> Float64:
 
     Source: docs/criteria.md.
     """
-    rotary = weights.layout.rotary
-    if rotary is None:
+    lay, rotary = weights.layout, weights.layout.rotary_of(weights.layer)
+    if lay.rotary is None:
         raise CriterionError(
             "rotary-missing",
-            f"gate-norm-rope needs rotary positions, which this {weights.layout.model_type} model does not have",
+            f"gate-norm-rope needs rotary positions, which this {lay.model_type} model does not have",
             hint="use gate-norm-heads",
         )
-    context = rotary.context or weights.layout.context
+    context = lay.rotary.context or lay.context
     if not context:
         problem = "gate-norm-rope needs the training context, and config.json has no max_position_embeddings"
         raise CriterionError("context-missing", problem)
-    turning = rotary.frequencies()
-    pairs = (weights.layout.head_dim + 1) // 2
-    frequencies = np.concatenate([turning, np.zeros(pairs - turning.size)])
-    minus, plus = _pair_products(backend.head_grams(weights.q), rotary.dims)
-    kv_minus, kv_plus = _pair_products(backend.head_grams(weights.k), rotary.dims)
+    pairs = _pairs(rotary, lay.head_dim)
+    turning = np.zeros(0) if rotary is None else rotary.frequencies()
+    frequencies = np.concatenate([turning, np.zeros(len(pairs[0]) - turning.size)])
+    minus, plus = _pair_products(backend.head_grams(weights.q), *pairs)
+    kv_minus, kv_plus = _pair_products(backend.head_grams(weights.k), *pairs)
     mean_minus = mean_phase(frequencies[:, None] - frequencies, context)
     mean_plus = mean_phase(frequencies[:, None] + frequencies, context)
     group = weights.q.heads // weights.k.heads
@@ -69,17 +70,20 @@ def mean_phase(w: Float64, context: int) -> Complex128:
     return mean
 
 
-def _pair_products(grams: Float64, turning: int) -> tuple[Complex128, Complex128]:
-    """``q_j q_l^H`` and ``q_j q_l^T`` of every head, ``[heads, pairs, pairs]``, from real Gram matrices.
+def _pairs(rotary: Rotary | None, head_dim: int) -> tuple[Indices, Indices]:
+    """The dimensions of all pairs of a head: those that turn, then the rest, paired up among themselves.
 
-    The first ``turning`` dimensions pair up half-split; the rest pair up in the same way among themselves.
+    An odd dimension is paired with one that is not there, ``head_dim``.
     """
-    head_dim = grams.shape[1]
-    if head_dim % 2:
+    turning = (np.arange(0), np.arange(0)) if rotary is None else rotary.partners()
+    rest = np.arange(0 if rotary is None else rotary.dims, head_dim + head_dim % 2).reshape(2, -1)
+    return np.concatenate([turning[0], rest[0]]), np.concatenate([turning[1], rest[1]])
+
+
+def _pair_products(grams: Float64, first: Indices, second: Indices) -> tuple[Complex128, Complex128]:
+    """``q_j q_l^H`` and ``q_j q_l^T`` of every head, ``[heads, pairs, pairs]``, from real Gram matrices."""
+    if grams.shape[1] % 2:
         grams = np.pad(grams, ((0, 0), (0, 1), (0, 1)))
-    rest = grams.shape[1] - turning
-    first = np.concatenate([np.arange(turning // 2), turning + np.arange(rest // 2)])
-    second = np.concatenate([turning // 2 + np.arange(turning // 2), turning + rest // 2 + np.arange(rest // 2)])
     aa, bb = grams[:, first[:, None], first], grams[:, second[:, None], second]
     ab = grams[:, first[:, None], second]
     ba = ab.transpose(0, 2, 1)
