@@ -34,8 +34,6 @@ def test_the_table_is_what_the_code_says(tiny_models: Callable[..., Path]) -> No
     assert set(rows) == set(families())
     page, table = PAGE.read_text(encoding="utf-8"), "".join(rows[name] for name in sorted(rows))
     if os.environ.get("GATENORM_WRITE_TABLES"):
-        first = ROWS.search(page)
-        assert first is not None
-        rest = ROWS.sub("", page)
-        PAGE.write_text(rest[: first.start()] + table + rest[first.start() :], encoding="utf-8")
+        head, rule, rest = ROWS.sub("", page).partition("|---|---|---|---|---|\n")
+        PAGE.write_text(head + rule + table + rest, encoding="utf-8")
     assert "".join(ROWS.findall(PAGE.read_text(encoding="utf-8"))) == table
