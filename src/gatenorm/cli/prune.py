@@ -119,6 +119,9 @@ def command(
             fitted = api.fit(session, made, sources, progress=progress)
         session.model.release()
     made = fitted.plan
+    for source in made.fit.sources if made.fit and fitted.weights else ():
+        if source.self_text and source.self_text.gibberish:
+            console.warn(source.self_text.gibberish)
     checked = None
     if cross_check and session and made.scores:
         with console.progress_bar("cross-check", "tokens") as progress:

@@ -20,7 +20,7 @@ from gatenorm.errors import CalibrationError, CriterionError, named
 from gatenorm.families import Layout
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
-from gatenorm.records import LayerScore, Scores
+from gatenorm.records import LayerScore, Scores, to_json
 
 
 @dataclass
@@ -159,6 +159,7 @@ class ScoringSession:
             "device": self.model.device,
             **({"layer_by_layer": True} if self.layer_by_layer else {}),
         }
+        written = samples.self_text
         parts = {"loading": self.model.load_seconds, "drawing": drawing, "passes": passes}
         return Scores(
             model=self.layout.identity(),
@@ -166,10 +167,17 @@ class ScoringSession:
             layers=tuple(LayerScore(layer, found.scores[layer]) for layer in run.layers),
             seconds=sum(parts.values()),
             bytes_read=sum(self.layout.checkpoint.files.values()),
-            notes=(chosen.note,) if chosen.note else (),
+            notes=tuple(note for note in (chosen.note, written and written.gibberish) if note),
             seed=calibration.seed if calibration.drawn else None,
             version=versions()["gatenorm"],
-            calibration={**samples.protocol, **how, **found.protocol, "seconds": parts, "versions": versions()},
+            calibration={
+                **samples.protocol,
+                **({"self_text": to_json(written)} if written else {}),
+                **how,
+                **found.protocol,
+                "seconds": parts,
+                "versions": versions(),
+            },
             kind=kind,
         )
 

@@ -79,7 +79,13 @@ def fit(model: Model, edits: Edits, sources: Mapping[str, Samples], progress: Pr
     removed = [_removal(edit) for edit in edits if edit not in trial.kept]
     record = Fit(
         sources=tuple(
-            FitSource(name=name, tokens=train.tokens, held_out=held.tokens, protocol=dict(train.protocol))
+            FitSource(
+                name=name,
+                tokens=train.tokens,
+                held_out=held.tokens,
+                protocol=dict(train.protocol),
+                self_text=train.self_text,
+            )
             for name, (train, held) in parts.items()
         ),
         edits=tuple(

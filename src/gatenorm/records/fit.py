@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gatenorm.records.edit import Layer, Sublayer
+from gatenorm.records.self_text import SelfText
 from gatenorm.records.serialization import Value
 
 
@@ -50,12 +51,16 @@ class FittedEdit(Value, frozen=True, kw_only=True):
 
 
 class FitSource(Value, frozen=True, kw_only=True):
-    """Tokens that were looked at: how many were fitted on, how many were held out, and how they came about."""
+    """Tokens that were looked at: how many were fitted on, how many were held out, and how they came about.
+
+    ``self_text`` says so of those that the model wrote.
+    """
 
     name: str
     tokens: int
     held_out: int
     protocol: dict[str, Any]
+    self_text: SelfText | None = None
 
 
 class Fit(Value, frozen=True, kw_only=True):

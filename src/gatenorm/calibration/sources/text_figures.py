@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatenorm.calibration.samples import GENERIC, Calibration
 from gatenorm.calibration.sources.generic_text import generic_samples
+from gatenorm.errors import CalibrationError
 from gatenorm.models.forward import token_losses
 from gatenorm.records.self_text import TextFigures
 
@@ -29,14 +30,17 @@ def text_figures(sequences: Sequence[Sequence[int]], nll: float) -> TextFigures:
 
 
 def generic_figures(model: Any, tokenizer: PreTrainedTokenizerBase | None, length: int) -> TextFigures | None:
-    """The figures of 16 windows of the packaged mixture under the same model; ``None`` without a tokenizer.
+    """The figures of 16 windows of the packaged mixture under the same model; ``None`` where there are none.
 
     Raises:
-        CalibrationError: as :func:`gatenorm.calibration.sources.generic_text.generic_samples`.
         EvaluationError: logits that are not finite.
     """
     if tokenizer is None:
         return None
-    windows = generic_samples(Calibration(GENERIC, _WINDOWS, length), tokenizer, model.config, fewer=True).sequences
+    try:
+        samples = generic_samples(Calibration(GENERIC, _WINDOWS, length), tokenizer, model.config, fewer=True)
+    except CalibrationError:  # windows longer than its documents, or a tokenizer that is not the model's
+        return None
+    windows = samples.sequences
     losses = [row for at in range(0, len(windows), _ROWS) for row in token_losses(model, windows[at : at + _ROWS])]
     return text_figures(windows, float(sum(row.sum() for row in losses)) / sum(map(len, losses)))

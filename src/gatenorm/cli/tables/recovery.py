@@ -20,6 +20,9 @@ def show(recovered: Recovered) -> None:
         console.say(f"{recovered.directory} is finished already; this is what was measured:")
     if recovered.record.diverged:
         console.warn(f"the training diverged and was stopped: {recovered.record.diverged}; the best of it was kept")
+    written = evidence.data.self_text
+    if written and written.gibberish:
+        console.warn(written.gibberish)
     windows = evidence.protocol.held_out_windows
     console.say(
         f"held-out perplexity {evidence.perplexity_before:.4g} pruned, {evidence.perplexity_merged:.4g} recovered"
