@@ -22,6 +22,11 @@ def named(field: str) -> str:
     return f"\ue000{field}\ue001"
 
 
+def printable(text: str) -> str:
+    """The text in one line, without what a terminal would obey: names out of a checkpoint may hold anything."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in text)
+
+
 class GatenormError(Exception):
     """Something that the user can mend; the command line prints it as one line and exits with status 2.
 
@@ -59,7 +64,7 @@ class GatenormError(Exception):
         line = " ".join([*subject, *([self.problem] if self.problem else [])])
         line += f": expected {self.expected}" if self.expected else ""
         line += f"; {self.hint}" if self.hint else ""
-        return _MARK.sub(lambda match: self._named(match[1]), line)
+        return printable(_MARK.sub(lambda match: self._named(match[1]), line))
 
     def _named(self, field: str) -> str:
         for names in self._renames:

@@ -240,3 +240,26 @@ def test_every_model_but_those_of_a_language_of_their_own_has_the_default_at_eve
     budgets, missing = with_operations(found, layout, None, runs=False)
     assert budgets == found
     assert [m.what for m in missing] == ["linear in place of attentions"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "budgets: " + "[" * 2000 + "]" * 2000,
+        "a: &a [x, x]\nb: &b [*a, *a, *a, *a]\nc: &c [*b, *b, *b, *b]\nbudgets: [*c, *c]",
+        "budgets: &again\n  shares: *again",
+        "x: " + "y" * (1 << 18),
+        "run: {threads: 1e30}",
+        "run: {threads: 99999999999999999999}",
+        "run: {seed: 9223372036854775808}",
+        "\ud800".encode("utf-8", "surrogatepass"),
+        "a: !!python/object/apply:os.system [true]",
+    ],
+)
+def test_yaml_that_would_take_too_much_is_one_short_line(text: str | bytes, tmp_path: Path):
+    path = tmp_path / "audit.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(GatenormError) as caught:
+        read_config(path)
+    assert len(caught.value.text()) < 600
+    assert caught.value.text().isprintable()

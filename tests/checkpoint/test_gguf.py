@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from gatenorm.checkpoint import open_store
+from gatenorm.checkpoint.formats.gguf import header
 from gatenorm.checkpoint.formats.gguf.store import GgufStore
 from gatenorm.errors import CheckpointError
 from tests.errors import refused
@@ -75,17 +76,12 @@ def test_a_gguf_file_is_no_model_to_prune(written: tuple[Path, np.ndarray]):
         open_store(written[0])
 
 
-def test_no_fifo_is_waited_for_and_no_header_is_endless(tmp_path: Path):
+def test_no_fifo_is_waited_for_and_no_header_is_endless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     os.mkfifo(tmp_path / "model.gguf")
     with pytest.raises(CheckpointError, match="no regular file"):
         GgufStore(tmp_path / "model.gguf")
-    head = b"GGUF" + struct.pack("<IQQ", 3, 0, 1 << 15)
-    entry = struct.pack("<Q", 1) + b"k" + struct.pack("<IIQ", 9, 0, 1 << 22)  # four million bytes, as an array
-    with (tmp_path / "long.gguf").open("wb") as file:
-        file.write(head)
-        for number in range(40):
-            file.write(struct.pack("<Q", 2) + b"%02d" % number + entry[9:])
-            file.seek(1 << 22, 1)
-        file.write(b"end")
+    monkeypatch.setattr(header, "_LONGEST_HEADER", 1000)
+    entry = struct.pack("<Q", 1) + b"k" + struct.pack("<IIQ", 9, 0, 2000)  # two thousand bytes, as an array
+    (tmp_path / "long.gguf").write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + entry + bytes(4000))
     with pytest.raises(CheckpointError, match="its header is longer than"):
         GgufStore(tmp_path / "long.gguf")

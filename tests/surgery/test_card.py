@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,3 +28,19 @@ def test_only_what_was_scored_is_said_to_be(how: dict[str, Any], scored: bool, t
     assert once.count("What was measured, and what was not:") == 1
     assert "Nothing here says how good" not in once
     assert with_evidence(once, "FIGURES-2") == once.replace("FIGURES-1", "FIGURES-2")
+
+
+def test_no_name_becomes_markup(tiny_models: TinyModels, tmp_path: Path):
+    name = "<img src=x onerror=alert(1)>\n# Owned [here](http://evil.example)`|"
+    source = shutil.copytree(tiny_models("llama-gqa"), tmp_path / name.replace("/", ":"))
+    (source / "LICENSE](evil)").write_text("x")
+    (source / "README.md").write_text("---\nlicense: '`<b>owned'\nbase_model: \"a\\n# Owned\"\n---\n")
+    out = api.prune(source, tmp_path / "out", api.plan(source, drop=[1]))
+    api.prune(out, tmp_path / "again", api.plan(out, drop=[2]))
+    for card in (tmp_path / "out/README.md", tmp_path / "again/README.md"):
+        text = card.read_text().split("---", 2)[2]
+        assert not any(line.startswith("# Owned") for line in text.splitlines())
+        prose = re.sub(r"`[^`\n]*`", "", text)
+        assert not re.search(r"(?<!\\)<", prose)
+        assert "](evil" not in prose
+        assert not re.search(r"(?<!\\)\]\(http://evil", prose)

@@ -14,7 +14,7 @@ from gatenorm import __version__
 from gatenorm.cli import INTERRUPTED, Stopped, console
 from gatenorm.cli.command import Command, Group
 from gatenorm.cli.declaration import command
-from gatenorm.errors import GatenormError
+from gatenorm.errors import GatenormError, printable
 
 app = typer.Typer(
     name="gatenorm",
@@ -71,7 +71,9 @@ def run(arguments: list[str] | None = None) -> int:
     # Accepted anywhere: people add it at the end of the line that failed.
     debug = "--debug" in arguments
     try:
-        return invoke([a for a in arguments if a != "--debug"])
+        status = invoke([a for a in arguments if a != "--debug"])
+        sys.stdout.flush()  # here, where it can still be said what went wrong
+        return status
     except GatenormError as error:
         return _complain(error.text(), error, debug)
     except BrokenPipeError:
@@ -114,13 +116,11 @@ def invoke(arguments: list[str]) -> int:
         raise GatenormError("usage", f"{message} (see {command} --help)") from error
     except (typer.Abort, KeyboardInterrupt):
         raise (Stopped(stopped[0]) if stopped else KeyboardInterrupt) from None
-    except BrokenPipeError:
-        raise
+    except (BrokenPipeError, SystemExit) as error:
+        # typer makes the former into the latter.
+        raise BrokenPipeError if isinstance(error.__context__, BrokenPipeError) else error from None
     except MemoryError as error:
         raise GatenormError("out-of-memory", "not enough memory for this model on this machine") from error
-    except UnicodeEncodeError as error:
-        what = f"the output cannot be written in {error.encoding}"
-        raise GatenormError("output-encoding", what, hint="set PYTHONIOENCODING=utf-8") from error
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         raise GatenormError("system", f"{where}{error.strerror or error}") from error
@@ -134,7 +134,5 @@ def _complain(message: str, error: BaseException, debug: bool) -> int:
         import traceback
 
         traceback.print_exception(error)
-    # Names out of a checkpoint may hold anything, terminal commands among it.
-    line = "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
-    sys.stderr.write(f"error: {line}\n")
+    sys.stderr.write(f"error: {printable(' '.join(message.split()))}\n")
     return 2

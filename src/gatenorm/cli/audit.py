@@ -14,7 +14,7 @@ from gatenorm.cli import console
 from gatenorm.cli.audit_options import SETTINGS, namer, overlay
 from gatenorm.cli.options import audit as options
 from gatenorm.cli.options import common
-from gatenorm.errors import fields_named
+from gatenorm.errors import fields_named, printable
 
 __all__ = ["EXAMPLE", "NAME", "SETTINGS", "command"]
 
@@ -56,7 +56,7 @@ def command(
     console.deliver(json, audit, lambda: None if json_lines else show(audit, directory))
     lines = failed(audit, fail_on) if fail_on else []
     for line in lines:
-        sys.stderr.write(f"--fail-on {fail_on}: {line}\n")
+        sys.stderr.write(printable(f"--fail-on {fail_on}: {line}") + "\n")
     if lines:
         raise typer.Exit(FAILED)
 
@@ -82,7 +82,8 @@ def _listener(json_lines: bool) -> Iterator[Any]:
         yield _line
         return
     from rich.console import Console
+    from rich.text import Text
 
     terminal = Console(stderr=True)
     with terminal.status("audit") as status:
-        yield lambda event: status.update(event.words())
+        yield lambda event: status.update(Text(printable(event.words())))

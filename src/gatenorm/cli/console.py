@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gatenorm.errors import OutputError
+from gatenorm.errors import OutputError, printable
 from gatenorm.records.serialization import to_json
 
 
@@ -38,11 +38,18 @@ def bar(what: str, *columns: str, **fields: Any) -> Iterator[Callable[..., None]
     from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     known = {"count": MofNCompleteColumn, "download": DownloadColumn, "left": TimeRemainingColumn}
-    shown = (known[name]() if name in known else TextColumn(f"{{task.fields[{name}]}}") for name in columns)
-    first = TextColumn("{task.description}"), BarColumn(bar_width=20 if fields else 40)
+    shown = (
+        known[name]() if name in known else TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in columns
+    )
+    first = TextColumn("{task.description}", markup=False), BarColumn(bar_width=20 if fields else 40)
     with Progress(*first, *shown, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(what, total=None, **fields)
-        yield lambda **changes: bars.update(task, **changes)
+
+        def update(**changes: Any) -> None:
+            clean: dict[str, Any] = {k: printable(v) if isinstance(v, str) else v for k, v in changes.items()}
+            bars.update(task, **clean)
+
+        yield update
 
 
 def quiet_hub() -> None:
@@ -100,18 +107,26 @@ def write_json(target: str, data: Any) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    text = json.dumps(to_json(data), indent=2, ensure_ascii=False) + "\n"
     if target == "-":
-        sys.stdout.write(text)
+        # A terminal obeys some characters that JSON may hold, and not every stream can express all of them.
+        sys.stdout.write(json.dumps(to_json(data), indent=2, ensure_ascii=True) + "\n")
         return
-    from gatenorm.files import write_bytes
+    from gatenorm.files import write_json
 
-    write_bytes(Path(target), text.encode())
+    write_json(Path(target), to_json(data))
 
 
 def print_table(table: Any) -> None:
     """A rich table on stdout, as wide as the terminal, or as wide as it needs where stdout is a file."""
-    _stdout().print(table)
+    from rich.segment import Segment
+
+    class Printable:
+        def __rich_console__(self, console: Any, options: Any) -> Iterator[Segment]:
+            for segment in console.render(table, options):
+                text = "\n".join(map(printable, segment.text.split("\n")))
+                yield segment if segment.control else Segment(text, segment.style)
+
+    _stdout().print(Printable())
 
 
 def _stdout() -> Any:
@@ -141,17 +156,18 @@ def kept_in(place: Path | None) -> Iterator[None]:
 
 def say(text: str, indent: int = 0) -> None:
     """A sentence for people on stdout; on a terminal it breaks between words, and further lines are indented."""
+    lines = [printable(text)]
     if sys.stdout.isatty():
         width = max(20, shutil.get_terminal_size().columns)
-        text = textwrap.fill(
-            text, width, subsequent_indent=" " * indent, break_on_hyphens=False, break_long_words=False
-        )
-    say_whole(text)
+        how: Any = {"break_on_hyphens": False, "break_long_words": False}
+        lines = textwrap.wrap(lines[0], width, subsequent_indent=" " * indent, **how) or [""]
+    for line in lines:
+        say_whole(line)
 
 
 def say_whole(text: str) -> None:
     """A line on stdout as it is, such as a command to copy."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(printable(text) + "\n")
 
 
 def say_each(label: str, texts: Iterable[str]) -> None:
@@ -162,7 +178,7 @@ def say_each(label: str, texts: Iterable[str]) -> None:
 
 def warn(text: str) -> None:
     """A line on stderr that does not stop anything."""
-    sys.stderr.write(f"warning: {text}\n")
+    sys.stderr.write(f"warning: {printable(text)}\n")
 
 
 def bytes_for_people(count: float) -> str:

@@ -47,7 +47,7 @@ def _rows(text: str) -> int | None:
     """A batch size out of ``8``; None for ``auto``."""
     if text == "auto":
         return None
-    if not text.isdecimal() or int(text) < 1:
+    if not text.isdecimal() or not 0 < int(text) < 2**31:
         raise ValueError
     return int(text)
 

@@ -7,10 +7,14 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-Count = Annotated[int, Meta(ge=1)]
-Index = Annotated[int, Meta(ge=0)]
+# Whole numbers up to what every library and every reader of JSON holds exactly.
+_LARGEST = 2**53
+Count = Annotated[int, Meta(ge=1, le=_LARGEST)]
+Index = Annotated[int, Meta(ge=0, le=_LARGEST)]
 # A window has a token to predict from and one to predict.
-Window = Annotated[int, Meta(ge=2)]
+Window = Annotated[int, Meta(ge=2, le=_LARGEST)]
+# More than any machine has; each takes memory.
+Threads = Annotated[int, Meta(ge=1, le=4096)]
 # What the generators of random numbers accept.
 Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Amount = Annotated[float, Meta(ge=0.0)]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gatenorm.checkpoint import TensorStore, hub_id
+from gatenorm.errors import printable
 from gatenorm.families import Layout
 from gatenorm.records import Edits, Plan, spans
 from gatenorm.records.evidence import Recovery
@@ -21,6 +23,8 @@ you serve it, for example with `gatenorm eval THIS --baseline PARENT --data YOUR
 """
 _MEASURED = " What was measured, and what was not:\n"
 _CARD = "README.md"
+_MARKUP = re.compile(r"[\\`*\[\]<>|&~#]")
+_PLAIN = re.compile(r"[\w.-]+")
 _BEGIN, _END = "<!-- evidence -->", "<!-- end of evidence -->"
 
 
@@ -31,7 +35,7 @@ def model_card(layout: Layout, plan: Plan, carried: Sequence[str]) -> str:
         carried: names of the files that were copied along, so that a licence file among them is pointed to.
     """
     metadata, base, terms = _origin(layout, carried, ["gatenorm", "pruned", *_tags(plan.edits)])
-    criterion = f"by the criterion `{plan.criterion}`" if plan.criterion else "by hand"
+    criterion = f"by the criterion {_code(plan.criterion)}" if plan.criterion else "by hand"
     table = ""
     if plan.scores:
         gone = plan.edits.layers_of(plan.scores.kind)
@@ -39,12 +43,12 @@ def model_card(layout: Layout, plan: Plan, carried: Sequence[str]) -> str:
         rows = "\n".join(f"| {s.layer} | {s.score:.6g} | {marks.get(s.layer, '')} |" for s in plan.scores.layers)
         head = f"| layer | {plan.criterion} | |\n|---:|---:|---|"
         table = f"\n## Scores\n\nLow means: removed first. Original layer numbers.\n\n{head}\n{rows}\n"
-    origin = f"`{base}`" if base else f"a checkpoint called `{plan.model.name}`"
+    origin = _code(base) if base else f"a checkpoint called {_code(plan.model.name)}"
     return f"""---
 {metadata}
 ---
 
-# {plan.model.name} {_title(layout, plan)}
+# {_text(plan.model.name)} {_title(layout, plan)}
 
 Made from {origin} ({layout.model_type}) by gatenorm {plan.version}. The weights that remain are byte for byte those of
 the source.
@@ -88,10 +92,10 @@ physical number stands under `gatenorm`. `gatenorm.json` holds the plan.
 
 def _fitted(fit: Fit) -> str:
     """How the operations came by their tensors, and what they were held against."""
-    tokens = " and ".join(f"{one.tokens:,} tokens of `{one.name}`" for one in fit.sources)
+    tokens = " and ".join(f"{one.tokens:,} tokens of {_code(one.name)}" for one in fit.sources)
     removed = spans(one.layer for one in fit.edits if not one.kept)
     plainly = "" if removed == "none" else f" Removed plainly, as that did less damage: layers {removed}."
-    rows = "\n".join(f"| {one.source} | {one.replaced:.4g} | {one.removed:.4g} |" for one in fit.divergences)
+    rows = "\n".join(f"| {_text(one.source)} | {one.replaced:.4g} | {one.removed:.4g} |" for one in fit.divergences)
     return f"""
 ## What was fitted
 
@@ -160,7 +164,7 @@ def recovered_card(layout: Layout, pruned: str, evidence: Recovery, carried: Seq
     metadata, base, terms = _origin(layout, carried, ["gatenorm", "pruned", *_tags(layout.edits), "recovered"])
     protocol, data = evidence.protocol, evidence.data
     learned = "the next token of a text" if protocol.objective == "lm" else "its unpruned parent's predictions"
-    origin = f"`{base}`" if base else f"a checkpoint called `{_pruned_from(layout) or protocol.source.name}`"
+    origin = _code(base) if base else f"a checkpoint called {_code(_pruned_from(layout) or protocol.source.name)}"
     adapted = " and ".join(target for target in protocol.targets if target != "maps")
     parts = [f"adapters of rank {protocol.rank} on {adapted}"] if adapted else []
     merged = " Adapters are merged; they lie in `adapter/` too." if parts else ""
@@ -172,9 +176,9 @@ def recovered_card(layout: Layout, pruned: str, evidence: Recovery, carried: Seq
 {metadata}
 ---
 
-# {evidence.model.name}: pruned and recovered
+# {_text(evidence.model.name)}: pruned and recovered
 
-`{pruned}`, that is {origin} ({layout.model_type}) {_difference(layout)},
+{_code(pruned)}, that is {origin} ({layout.model_type}) {_difference(layout)},
 was trained by `gatenorm recover` and is not what pruning alone gives.{merged}
 `gatenorm.json` holds the plan, `recovery.json` the training.
 
@@ -182,7 +186,7 @@ was trained by `gatenorm recover` and is not what pruning alone gives.{merged}
 |---|---|
 | learned | {learned} |
 | trained | {trained} |
-| data | {data.name} (sha256 {data.sha256[:16]}) |
+| data | {_text(data.name)} (sha256 {data.sha256[:16]}) |
 | steps, tokens | {evidence.best_step} of {evidence.steps}, {evidence.tokens:,} |
 | held-out perplexity | {evidence.perplexity_before:.4g} pruned, {evidence.perplexity_merged:.4g} recovered |
 
@@ -225,15 +229,15 @@ def export_card(layout: Layout, target: str, notes: Sequence[str], carried: Sequ
     name = layout.checkpoint.name
     gone = f"{_difference(layout, counted=False)}, " if layout.edits else ""
     gone += "recovered by training, " if layout.recovered else ""
-    lines = "\n".join(f"- {note}" for note in notes)
+    lines = "\n".join(f"- {_text(note)}" for note in notes)
     return f"""---
 {metadata}
 ---
 
-# {name} as {target}
+# {_text(name)} as {target}
 
-`{base or name}` ({layout.model_type}), {gone}written by `gatenorm export --to {target}`. Layer numbers are those of the
-source.
+{_code(base or name)} ({layout.model_type}), {gone}written by `gatenorm export --to {target}`. Layer numbers are those
+of the source.
 
 {lines}
 
@@ -252,13 +256,23 @@ def _origin(
     licence = {k: source[k] for k in ("license", "license_name", "license_link") if source.get(k)}
     metadata = ModelCardData(base_model=base, library_name=library, tags=tags, **licence).to_yaml()
     if licence:
-        terms = f"Licence, as the source states it: `{licence.get('license_name') or licence['license']}`."
+        terms = f"Licence, as the source states it: {_code(str(licence.get('license_name') or licence['license']))}."
     else:
         terms = "The source states no licence in its card: its terms, whatever they are, apply."
     files = [n for n in carried if n.upper().startswith(("LICENSE", "LICENCE", "NOTICE", "COPYING", "USE_POLICY"))]
     if files:
-        terms += f" See {', '.join(f'[{n}]({n})' for n in files)}."
+        terms += f" See {', '.join(f'[{n}]({n})' if _PLAIN.fullmatch(n) else _code(n) for n in files)}."
     return metadata, base, terms
+
+
+def _text(words: str) -> str:
+    """Words of others as Markdown shows them: no markup, no line of their own."""
+    return _MARKUP.sub(r"\\\g<0>", printable(words))
+
+
+def _code(words: str) -> str:
+    """Words of others as a code span."""
+    return f"`{printable(words).replace('`', chr(39))}`"
 
 
 def _source_metadata(checkpoint: TensorStore) -> Mapping[str, Any]:

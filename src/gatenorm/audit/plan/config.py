@@ -13,11 +13,15 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from gatenorm.errors import AuditError, fields_named
-from gatenorm.files import write_text
-from gatenorm.records.numbers import Amount, Count, Index, Portion, Seed, Share, Window
+from gatenorm.files import read_small, write_text
+from gatenorm.records.numbers import Amount, Count, Index, Portion, Seed, Share, Threads, Window
 from gatenorm.records.serialization import Value, from_json, to_json
 
 Text = Annotated[str, Meta(min_length=1)]
+
+
+# Of a configuration: bytes, and mappings and lists within each other.
+_LONGEST, _DEEPEST = 1 << 18, 20
 
 
 class Budgets(Value, frozen=True):
@@ -137,7 +141,7 @@ class Run(Value, frozen=True):
     device: Text = "cpu"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     batch_size: Count | None = None
-    threads: Count | None = None
+    threads: Threads | None = None
     seed: Seed = 0
 
 
@@ -194,14 +198,35 @@ def read_config(path: Path, *more: Mapping[str, Any]) -> Config:
     import yaml
 
     try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = read_small(path, _LONGEST).decode("utf-8")
+        _check_plain(text)
+        given = yaml.safe_load(text)
     except FileNotFoundError:
         raise AuditError("file-missing", "does not exist", field="config", given=path) from None
     except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = f"is not readable YAML: {' '.join(str(error).split()):.200}"
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        reason = f"is not readable YAML: {' '.join(str(why).split()):.200}"
         raise AuditError("yaml-unreadable", reason, field="config", given=path) from None
     if not isinstance(given, (dict, type(None))):
         raise AuditError("config-no-mapping", "has no sections", field="config", given=path, expected="keys and values")
     with fields_named(lambda field: f"{path}: {field}"):
         alone = config_from(given or {})
     return config_from(given or {}, *more) if more else alone
+
+
+def _check_plain(text: str) -> None:
+    """Refuse YAML that a few lines let grow without end, or that is too deep for what reads it.
+
+    Raises:
+        ValueError: it uses aliases, or is nested too deeply.
+        yaml.YAMLError: it is no YAML.
+    """
+    import yaml
+
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("it uses an alias (*), which is not read: write the value out")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise ValueError("it is nested too deeply")

@@ -9,7 +9,8 @@ from gatenorm.cli import console
 from gatenorm.cli.declaration import EXECUTION, INPUT, OTHER, OUTPUT, REQUIRED, argument, panel
 from gatenorm.cli.readers import Dtype as DtypeName
 from gatenorm.cli.readers import Rows
-from gatenorm.records.numbers import Count, Seed
+from gatenorm.records import numbers
+from gatenorm.records.numbers import Seed
 
 given, output, execution, other = panel(INPUT), panel(OUTPUT), panel(EXECUTION), panel(OTHER)
 _MODEL = "Checkpoint directory, Hugging Face model id, or demo for the built-in model"
@@ -37,7 +38,7 @@ Dtype = Annotated[DtypeName, execution("--dtype TYPE", _DTYPES, "auto", key="run
 _ROWS = "Sequences per forward pass; auto: as memory allows"
 BatchSize = Annotated[Rows | None, execution("--batch-size N|auto", _ROWS, shown="auto", key="run.batch_size")]
 Threads = Annotated[
-    Count | None,
+    numbers.Threads | None,
     execution("--threads", "Processor threads to compute with", shown="all available", key="run.threads"),
 ]
 RandomSeed = Annotated[Seed, other("--seed", "Seed for everything that is drawn at random", 0, key="run.seed")]

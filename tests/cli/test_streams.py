@@ -1,0 +1,116 @@
+"""Streams that are closed, full, narrow or obeyed: the output goes where it can, and no name is a command."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatenorm.cli import console, main
+from gatenorm.errors import GatenormError
+from tests.command_line import answer
+
+TinyModels = Callable[..., Path]
+ESCAPES = "\x1b]0;owned\x07\x9b31m\u202e\ud800\n# heading"
+
+
+class Output(io.TextIOWrapper):
+    """A stream of that encoding, whose bytes end up in ``bytes``."""
+
+    def __init__(self, encoding: str, target: Any = None):
+        self.bytes = target or io.BytesIO()
+        super().__init__(self.bytes, encoding=encoding)
+
+
+class Closed(io.RawIOBase):
+    def __init__(self, error: type[OSError], number: int):
+        self.error, self.number = error, number
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        raise self.error(self.number, os.strerror(self.number))
+
+    def fileno(self) -> int:
+        return os.open(os.devnull, os.O_WRONLY)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_result_is_shown_on_any_terminal(encoding: str, monkeypatch: pytest.MonkeyPatch):
+    out = Output(encoding)
+    monkeypatch.setattr(sys, "stdout", out)
+    assert main(["score", "demo"]) == 0
+    assert b"weakest first: 13, 15" in out.bytes.getvalue()
+
+
+def test_a_closed_stdout_is_no_failure(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["--version"]) == 0
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main(["score", "nowhere/at/all"]) == 2
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure(monkeypatch: pytest.MonkeyPatch):
+    for command in (["score", "demo"], ["score", "demo", "--json", "-"], ["--help"]):
+        monkeypatch.setattr(sys, "stdout", Output("utf-8", io.BufferedWriter(Closed(BrokenPipeError, 32))))
+        assert main(command) == 0
+
+
+def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(sys, "stdout", Output("utf-8", io.BufferedWriter(Closed(OSError, 28))))
+    assert main(["score", "demo"]) == 2
+    assert capsys.readouterr().err == "error: No space left on device\n"
+
+
+def test_no_name_reaches_the_terminal_as_a_command(tiny_models: TinyModels, tmp_path: Path, capsys: Any):
+    from rich.table import Table
+
+    name = "\x1b[31mred\x9b[red]"
+    model = shutil.copytree(tiny_models("llama-gqa"), tmp_path / name)
+    (model / f"{name}.txt").symlink_to("/etc/passwd")
+    config = json.loads((model / "config.json").read_text())
+    for command in (["score", model], ["prune", model, "--drop", 1, "-o", tmp_path / "out"], ["inspect", model]):
+        found = answer(capsys, *command)
+        assert found.status == 0
+        assert not {"\x1b", "\x9b"} & {*found.out, *found.err}
+    (model / "config.json").write_text(json.dumps({**config, "rope_parameters": {"rope_type": ESCAPES[:-12]}}))
+    found = answer(capsys, "score", model, "--criterion", "gate-norm-rope")
+    assert "\x1b" not in found.err
+    rows = Table(title=ESCAPES)
+    rows.add_column(ESCAPES)
+    rows.add_row(ESCAPES)
+    console.print_table(rows)
+    for write in (console.say, console.warn):
+        write(ESCAPES)
+    console.write_json("-", {"name": ESCAPES})
+    shown = "".join(capsys.readouterr())
+    assert not {"\x1b", "\x9b", "\x07", "\u202e", "\ud800"} & {*shown}
+
+
+def test_an_error_is_one_line_whatever_it_quotes():
+    error = GatenormError("code", f"of {ESCAPES}", field="model", given=ESCAPES, expected=ESCAPES, hint=ESCAPES)
+    assert error.text().isprintable()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["bench", "demo", "--threads", "99999999999999999999"],
+        ["bench", "demo", "--rounds", "99999999999999999999"],
+        ["score", "demo", "--seed", "9223372036854775808"],
+        ["score", "demo", "--seed", "-1"],
+        ["score", "demo", "--criterion", "cosine", "--calibration", "random", "--batch-size", "99999999999999999999"],
+        ["eval", "demo", "--batch-size", "9" * 5000],
+    ],
+)
+def test_numbers_that_nothing_can_hold_are_refused(options: list[str], capsys: pytest.CaptureFixture[str]):
+    found = answer(capsys, *options)
+    assert (found.status, found.err.count("\n")) == (2, 1)
