@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +43,27 @@ def test_a_damaged_file_is_as_good_as_none(content: str, tmp_path: Path):
     file.write_bytes(content.encode("utf-8", "surrogateescape"))
     assert store.get(ASKED, Figures) is None
     store.put(ASKED, {"accuracy": "high"})
+    assert store.get(ASKED, Figures) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda kept: kept["result"].update(accuracy=0.6),
+        lambda kept: kept["result"].update(accuracy=None),
+        lambda kept: kept["result"].pop("accuracy"),
+        lambda kept: kept.update(result=[]),
+        lambda kept: kept.pop("sha256"),
+        lambda kept: kept["fingerprint"]["models"].update(model="another"),
+    ],
+)
+def test_a_result_that_somebody_edited_is_as_good_as_none(change: Callable[[Any], Any], tmp_path: Path):
+    store = ResultStore(tmp_path)
+    store.put(ASKED, RESULT)
+    (file,) = tmp_path.iterdir()
+    kept = json.loads(file.read_text())
+    change(kept)
+    file.write_text(json.dumps(kept))
     assert store.get(ASKED, Figures) is None
 
 

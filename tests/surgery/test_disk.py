@@ -170,6 +170,15 @@ def test_pruning_again_composes_in_original_indices(tiny_models: TinyModels, tmp
         api.plan(twice, layers=3)
 
 
+def test_what_a_directory_says_of_its_past_does_not_grow_with_every_pruning(tiny_models: TinyModels, tmp_path: Path):
+    source, sizes = tiny_models("llama-mha"), []
+    for layer in range(4):
+        source = pruned(source, tmp_path / str(layer), [layer])
+        sizes.append((source / "config.json").stat().st_size)
+    assert sizes[3] - sizes[2] < sizes[2] - sizes[1] + 20
+    assert detect_layout(open_store(source)).pruned.plan.previous.previous is None
+
+
 def test_per_layer_lists_are_renumbered(tiny_models: TinyModels, tmp_path: Path):
     out = pruned(tiny_models("gemma2"), tmp_path / "gemma", [0])
     assert json.loads((out / "config.json").read_text())["layer_types"] == [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from gatenorm.records.edit import ATTENTION, REMOVE, Edits, Kind, Layer
 from gatenorm.records.fit import Fit
 from gatenorm.records.identity import ModelIdentity
@@ -13,8 +15,9 @@ class Plan(Record, frozen=True, tag="gatenorm/plan/1"):
     """The edits that lead from an unpruned model to a pruned one, in original 0-based layers, and why.
 
     ``edits`` is complete: when a pruned checkpoint is pruned again it holds the old edits and the new ones, and
-    ``previous`` is the plan that came before. ``kind`` says what the scores chose among. ``model`` identifies the
-    checkpoint that the plan was made for. ``fit`` says how the tensors of its fitted operations came about.
+    ``previous`` is the plan that came before, without what came before that. ``kind`` says what the scores chose among.
+    ``model`` identifies the checkpoint that the plan was made for. ``fit`` says how the tensors of its fitted
+    operations came about.
     """
 
     model: ModelIdentity
@@ -31,6 +34,11 @@ class Plan(Record, frozen=True, tag="gatenorm/plan/1"):
     def added(self) -> Edits:
         """What this plan adds to ``previous``."""
         return self.edits - self.previous.edits if self.previous else self.edits
+
+    @property
+    def alone(self) -> Plan:
+        """This plan as the ``previous`` one of the next: chains of plans would grow with every pruning."""
+        return structs.replace(self, previous=None)
 
     @property
     def replaces(self) -> bool:

@@ -12,6 +12,7 @@ from gatenorm.errors import RecordError, RecoveryError
 from gatenorm.files import replacing
 from gatenorm.records.serialization import from_json, to_json
 from gatenorm.results import Fingerprint, check_same
+from gatenorm.results.hashes import digest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,6 +70,7 @@ def save(state: State, path: Path, key: Fingerprint) -> None:
         for kind, tensors in state.tensors.items()
         for name, tensor in tensors.items()
     }
+    metadata["sha256"] = digest([metadata["progress"], metadata["key"], sorted(flat)])
     with replacing(path, parents=True) as temporary:
         save_file(flat, temporary, metadata)
         with temporary.open("rb") as file:
@@ -90,11 +92,13 @@ def load(path: Path, key: Fingerprint) -> State | None:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        if metadata["sha256"] != digest([metadata["progress"], metadata["key"], sorted(found)]):
+            raise ValueError
         progress, other = (
             json.loads(metadata["progress"]),
             from_json(Fingerprint, json.loads(metadata["key"]), "a recovery"),
         )
-    except (SafetensorError, OSError, KeyError, ValueError, RecordError):
+    except (SafetensorError, OSError, KeyError, ValueError, RecursionError, RecordError):
         raise RecoveryError(
             "state-damaged", f"{path} is no readable state of a recovery", hint="delete it, or write elsewhere"
         ) from None

@@ -8,17 +8,21 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from gatenorm.errors import GatenormError, OutputError
-from gatenorm.files import write_text
+from gatenorm.files import LARGE, parse_json, read_small, write_text
 from gatenorm.records.serialization import Record, from_json, read_record, to_json
 from gatenorm.results.fingerprint import Fingerprint
+from gatenorm.results.hashes import digest
 from gatenorm.results.location import cache_directory
 
 T = TypeVar("T")
 _CLAIMS = "claims.json"
 
 
-class _Kept(Record, frozen=True, kw_only=True, tag="gatenorm/result/1"):
+class _Kept(Record, frozen=True, kw_only=True, tag="gatenorm/result/2"):
+    """``sha256`` is that of the result: nothing else says whether a figure is still the one that was measured."""
+
     fingerprint: Fingerprint
+    sha256: str
     result: Any
 
 
@@ -41,13 +45,15 @@ class ResultStore:
     def get(self, fingerprint: Fingerprint, kind: type[T]) -> T | None:
         """The result that was kept for this fingerprint."""
         try:
-            data = json.loads(self._path(fingerprint).read_text(encoding="utf-8"))
-            found = from_json(_Kept, data, "a result").result
-            reader: Any = kind
+            data = parse_json(read_small(self._path(fingerprint), LARGE), LARGE)
+            kept = from_json(_Kept, data, "a result")
+            if (kept.fingerprint, kept.sha256) != (fingerprint, digest(kept.result)):
+                return None
+            found, reader = kept.result, cast(Any, kind)
             return (
                 cast(T, reader.from_json(found)) if hasattr(kind, "from_json") else from_json(kind, found, "a result")
             )
-        except (OSError, ValueError, RecursionError, GatenormError):
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, GatenormError):
             return None
 
     def put(self, fingerprint: Fingerprint, result: Any) -> None:
@@ -56,8 +62,8 @@ class ResultStore:
         Raises:
             OutputError: it cannot be written.
         """
-        plain = result.to_json() if hasattr(result, "to_json") else to_json(result)
-        kept = to_json(_Kept(fingerprint=fingerprint, result=plain))
+        plain = json.loads(json.dumps(result.to_json() if hasattr(result, "to_json") else to_json(result)))
+        kept = to_json(_Kept(fingerprint=fingerprint, sha256=digest(plain), result=plain))
         write_text(self._path(fingerprint), json.dumps(kept) + "\n", parents=True)
 
     def forget(self, fingerprint: Fingerprint) -> None:

@@ -146,5 +146,5 @@ def _plan_by_hand(model: Any, base_model_type: str, layers: int, edits: Edits) -
     text = json.dumps(config, sort_keys=True, default=str)
     name = config.get("_name_or_path") or type(model).__name__
     identity = ModelIdentity(name, base_model_type, layers, hashlib.sha256(text.encode()).hexdigest(), {})
-    previous = from_json(Plan, earlier["plan"], "a plan") if earlier else None
+    previous = from_json(Plan, earlier["plan"], "a plan").alone if earlier else None
     return Plan(identity, edits, previous=previous, version=version("gatenorm"))

@@ -272,7 +272,7 @@ def _compose(
         criterion=criterion,
         scores=scores,
         protect=tuple(sorted(protect)),
-        previous=layout.pruned.plan if layout.pruned else None,
+        previous=layout.pruned.plan.alone if layout.pruned else None,
         version=version("gatenorm"),
         kind=kind,
     )
