@@ -23,6 +23,7 @@ from gatenorm.speed.predict import targets
 from gatenorm.speed.predict.cost_model import Forecast
 from gatenorm.speed.predict.machines import DEFAULT
 from gatenorm.surgery.disk import write_pruned
+from gatenorm.surgery.folding import check_foldable
 from gatenorm.surgery.operation import check_operations
 from gatenorm.surgery.planning import (
     check_count,
@@ -88,6 +89,7 @@ def plan(
         data.pop("cross_check", None)  # the command line writes it beside the plan
         return plan_from_file(layout, from_json(Plan, data, "a plan"), protect)
     check_operations(chosen(kind, layout.layers_with(kind)[:1], layout.layers, replace))
+    check_foldable(layout.data, replace)
     count = layers if layers is not None else count_for_share(share or 0.0, len(layout.layers_with(kind)))
     check_count(layout, count, protect, kind)  # before the scoring, which may take a while
     scores = score(

@@ -19,6 +19,7 @@ from gatenorm.models.forward import blocks_of, inputs, negative_log_likelihood, 
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
 from gatenorm.records import ATTENTION, Edit, Edits
+from gatenorm.surgery.folding import changed_layers
 from gatenorm.surgery.operation import Weights
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ class SharedPrefix:
         """
         wanted = [one if isinstance(one, Edits) else Edits.of(self._kind, one) for one in sets]
         common = Edits(set.intersection(*({*one} for one in wanted)))
-        begins = {one: (one - common).layers[0] for one in wanted if one != common}
+        data = self._layout.data
+        begins = {one: changed_layers(data, one - common)[0] for one in wanted if one != common}
         at = {*begins.values()} - {0}  # in front of the first block there is nothing to share
         parts = list(batches(self._samples))
         sums, passes = dict.fromkeys(wanted, 0.0), 0

@@ -13,12 +13,13 @@ from gatenorm.calibration.passes import observe
 from gatenorm.calibration.samples import Samples
 from gatenorm.calibration.shared_prefix import SharedPrefix, divergence
 from gatenorm.errors import CalibrationError, PlanError
-from gatenorm.fitting.moments import MomentObserver, Moments
+from gatenorm.fitting.moments import MomentObserver, Moments, inputs
 from gatenorm.fitting.solve import Problem
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress, part_of
-from gatenorm.records import ATTENTION, REMOVE, Edit, Edits
+from gatenorm.records import REMOVE, Edit, Edits
 from gatenorm.records.fit import Divergence, Fit, FitSource, FittedEdit
+from gatenorm.surgery.folding import check_folds, has_bias
 from gatenorm.surgery.operation import Weights, fingerprint, operation_named
 
 # One sequence in so many is held out.
@@ -94,9 +95,9 @@ def fit(model: Model, edits: Edits, sources: Mapping[str, Samples], progress: Pr
                 sublayer=edit.sublayer,
                 operation=edit.operation,
                 kept=edit in trial.kept,
-                ridge=problems[edit].chosen[0] if edit.sublayer == ATTENTION and _is_linear(edit) else None,
+                ridge=problems[edit].chosen[0] if _is_map(edit) else None,
                 scale=trial.scales[edit] if edit in trial.kept else 0.0,
-                unexplained=problems[edit].unexplained(_is_linear(edit)),
+                unexplained=problems[edit].unexplained(_is_map(edit)),
                 divergences=trial.alone[edit],
             )
             for edit in fitted
@@ -136,27 +137,31 @@ def _removal(edit: Edit) -> Edit:
     return structs.replace(edit, operation=REMOVE)
 
 
-def _is_linear(edit: Edit) -> bool:
-    return operation_named(edit.operation).normed
+def _is_map(edit: Edit) -> bool:
+    """Whether what is fitted is a map of inputs, and no constant."""
+    operation = operation_named(edit.operation)
+    return operation.normed or operation.folded
 
 
 def _check(model: Model, fitted: Edits, sources: Mapping[str, Samples], field: str = "fit") -> None:
     if not sources:
         raise CalibrationError("fit-source-missing", "names no source", field="fit", expected="such as generic")
-    width = model.known_layout.width
+    layout = model.known_layout
+    check_folds(layout.data, layout.edits, fitted)
+    unknowns = max((inputs(layout, edit) for edit in fitted), default=0)
     for edit in fitted:
         if operation_named(edit.operation).fit is None:
             raise PlanError("operation-not-fitted", "cannot be fitted", field="replace", given=edit.operation)
-        operation_named(edit.operation).shapes(width)
+        operation_named(edit.operation).shapes(layout.width)
     for name, samples in sources.items():
         train, held = _split(samples)
-        if held.predicted < 1 or (any(map(_is_linear, fitted)) and train.tokens < width):
+        if held.predicted < 1 or train.tokens < unknowns:
             raise CalibrationError(
                 "fit-tokens-too-few",
-                f"gives {train.tokens:,} tokens to fit on, and a linear map has {width:,} unknowns an output",
+                f"gives {train.tokens:,} tokens to fit on, and a map has {unknowns:,} unknowns an output",
                 field=field,
                 given=name,
-                expected=f"{width * 8 // 7 + 1:,} tokens or more, better ten times as many",
+                expected=f"{unknowns * 8 // 7 + 1:,} tokens or more, better ten times as many",
             )
 
 
@@ -192,7 +197,12 @@ def _problems(
             sums.append(observer.moments())
         moments.append(sums)
     return {
-        edit: Problem([train[edit] for train, _ in moments], [held[edit] for _, held in moments]) for edit in fitted
+        edit: Problem(
+            [train[edit] for train, _ in moments],
+            [held[edit] for _, held in moments],
+            intercept=operation_named(edit.operation).folded and has_bias(model.known_layout, edit.layer),
+        )
+        for edit in fitted
     }
 
 

@@ -1,11 +1,14 @@
 """What is summed of a sublayer's inputs and updates while tokens run through: all that a least squares fit needs.
 
-For the normed input ``x`` that the sublayer reads and the update ``u`` that it adds to the residual stream, both
-``[width]`` for one token: how many tokens, and the sums of ``x``, ``u``, ``x x'``, ``u x'`` and ``<u, u>``, in float64.
+For the update ``u`` [width] that the sublayer adds to the residual stream for one token, and what it is fitted from,
+``x`` [inputs]: how many tokens, and the sums of ``x``, ``u``, ``x x'``, ``u x'`` and ``<u, u>``, in float64. What
+``x`` is says the operation: the normed input that the sublayer reads, [width]; for folded operations the hidden units
+[inner] of the MLP that carries them; for constants it is empty.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +19,9 @@ import numpy.typing as npt
 
 from gatenorm.errors import CalibrationError, named
 from gatenorm.families import Layout
-from gatenorm.records import ATTENTION, Edit, Edits
+from gatenorm.records import ATTENTION, MLP, Edit, Edits
+from gatenorm.surgery.folding import carrier, inner_width, projection
+from gatenorm.surgery.operation import operation_named
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +32,13 @@ Float64 = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Moments:
-    """Sums over ``count`` tokens: ``x`` and ``u`` [width], ``xx`` and ``ux`` [width, width], and ``uu``."""
+    """Sums over ``count`` tokens.
+
+    Attributes:
+        x, u: [inputs] and [width].
+        xx, ux: [inputs, inputs] and [width, inputs].
+        uu: a number.
+    """
 
     count: int
     x: Float64
@@ -46,6 +57,17 @@ class Moments:
             self.uu + other.uu,
         )
 
+    def with_intercept(self) -> Moments:
+        """Those of the inputs with a 1 behind them, for which the last column of a map is its intercept."""
+        return Moments(
+            self.count,
+            np.append(self.x, self.count),
+            self.u,
+            np.block([[self.xx, self.x[:, None]], [self.x, np.array(self.count)]]),
+            np.column_stack([self.ux, self.u]),
+            self.uu,
+        )
+
     def unexplained(self, matrix: Float64) -> float:
         """The share of the updates that a linear map leaves: ``sum |u - A x|^2 / sum |u|^2``; removal leaves 1."""
         left = self.uu - 2 * float((matrix * self.ux).sum()) + float(((matrix @ self.xx) * matrix).sum())
@@ -56,47 +78,63 @@ class Moments:
         return (self.uu - 2 * float(value @ self.u) + self.count * float(value @ value)) / self.uu
 
 
+def inputs(layout: Layout, edit: Edit) -> int:
+    """How many numbers of a token an edit's operation is fitted from; none for a constant."""
+    operation = operation_named(edit.operation)
+    if operation.folded:
+        return inner_width(layout, edit.layer)
+    return layout.width if operation.normed else 0
+
+
 class MomentObserver:
     """Hooks that add up the moments of edited sublayers.
 
-    Of attentions the input is what the attention module is called with: behind the norm in front of it where there is
-    one. The update is what the branch adds, behind its output norm where it has one. Of MLPs only updates are summed.
+    The input of an attention is what its module is called with: behind the norm in front of it where there is one.
+    Updates are what the branch adds, behind its output norm where it has one. Where inputs and updates of one batch
+    belong to different blocks, what comes first waits: for one batch in a pass through the whole model, for all of them
+    where a pass goes layer by layer.
     """
 
     _counts: torch.Tensor
 
     def __init__(self, layout: Layout, edits: Edits):
-        self._edits = edits
-        self._width = layout.width
+        self._layout, self._edits = layout, edits
         self._attention: str = layout.block["attention"][0]
-        self._attention_end: str = layout.norms.get("output") or self._attention
-        self._mlp_end: str = layout.block["branch"][-1]
-        self._inputs: dict[Edit, torch.Tensor] = {}
+        self._ends = {ATTENTION: layout.norms.get("output") or self._attention, MLP: layout.block["branch"][-1]}
+        self._inputs: dict[Edit, deque[torch.Tensor]] = {edit: deque() for edit in edits if inputs(layout, edit)}
+        self._updates: dict[Edit, deque[torch.Tensor]] = {edit: deque() for edit in edits}
         self._sums: dict[Edit, dict[str, Any]] = {}
 
     @staticmethod
     def nbytes(layout: Layout, edits: Edits, sources: int) -> int:
-        """Memory that a fit's sums take: two float64 matrices ``[width, width]`` for every attention and source, and as
-        many again for what is held out.
+        """Memory that a fit's sums take: two float64 matrices, ``[inputs, inputs]`` and ``[width, inputs]``, for every
+        edit and source, and as many again for what is held out.
         """
-        return 2 * sources * 16 * layout.width**2 * len(edits.attention)
+        sizes = (inputs(layout, edit) for edit in edits)
+        return 2 * sources * sum(8 * size * (size + layout.width) for size in sizes)
 
     @contextmanager
     def on(self, blocks: Sequence[nn.Module]) -> Iterator[None]:
         """Observe while the block runs; ``blocks`` are all of the model's, in their physical order."""
         handles = []
         for edit in self._edits:
-            block = blocks[edit.layer]
-            if edit.sublayer == ATTENTION:
-                attention = block.get_submodule(self._attention)
-                handles.append(attention.register_forward_pre_hook(self._enter(edit), with_kwargs=True))
-            end = self._attention_end if edit.sublayer == ATTENTION else self._mlp_end
-            handles.append(block.get_submodule(end).register_forward_hook(self._leave(edit)))
+            if edit in self._inputs:
+                module = self._read_by(edit, blocks)
+                handles.append(module.register_forward_pre_hook(self._enter(edit), with_kwargs=True))
+            end = blocks[edit.layer].get_submodule(self._ends[edit.sublayer])
+            handles.append(end.register_forward_hook(self._leave(edit)))
         try:
             yield
         finally:
             for handle in handles:
                 handle.remove()
+
+    def _read_by(self, edit: Edit, blocks: Sequence[nn.Module]) -> nn.Module:
+        """The module whose input an edit is fitted from."""
+        if not operation_named(edit.operation).folded:
+            return blocks[edit.layer].get_submodule(self._attention)
+        data = self._layout.data
+        return blocks[carrier(data, edit.layer)].get_submodule(projection(data))
 
     def count(self, counts: torch.Tensor) -> None:
         """Say which positions ``[batch, tokens]`` of the batch that comes next are no padding."""
@@ -106,27 +144,35 @@ class MomentObserver:
 
     def _enter(self, edit: Edit) -> Any:
         def hook(_: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-            self._inputs[edit] = arguments[0] if arguments else keywords["hidden_states"]
+            self._inputs[edit].append(self._rows(arguments[0] if arguments else keywords["hidden_states"]))
+            self._add(edit)
 
         return hook
 
     def _leave(self, edit: Edit) -> Any:
         def hook(_: Any, __: Any, output: Any) -> None:
-            update = self._rows(output[0] if isinstance(output, tuple) else output)
-            sums = {"count": len(update), "u": update.sum(0), "uu": update.square().sum()}
-            if edit in self._inputs:
-                x = self._rows(self._inputs.pop(edit))
-                sums |= {"x": x.sum(0), "xx": x.T @ x, "ux": update.T @ x}
-            kept = self._sums.setdefault(edit, {})
-            for name, value in sums.items():
-                kept[name] = kept[name] + value if name in kept else value
+            self._updates[edit].append(self._rows(output[0] if isinstance(output, tuple) else output))
+            self._add(edit)
 
         return hook
 
+    def _add(self, edit: Edit) -> None:
+        """Sum the oldest batch of an edit, once both its inputs and its updates are there."""
+        inputs, updates = self._inputs.get(edit), self._updates[edit]
+        if not updates or (inputs is not None and not inputs):
+            return
+        update = _exact(updates.popleft())
+        sums = {"count": len(update), "u": update.sum(0), "uu": update.square().sum()}
+        if inputs is not None:
+            x = _exact(inputs.popleft()).to(update.device)
+            sums |= {"x": x.sum(0), "xx": x.T @ x, "ux": update.T @ x}
+        kept = self._sums.setdefault(edit, {})
+        for name, value in sums.items():
+            kept[name] = kept[name] + value if name in kept else value
+
     def _rows(self, values: torch.Tensor) -> torch.Tensor:
-        """The positions that are no padding, ``[tokens, width]``, in float64 (float32 on Apple's GPUs)."""
-        rows = values.reshape(-1, self._width)[self._counts.reshape(-1).to(values.device)]
-        return rows.float() if rows.device.type == "mps" else rows.double()
+        """The positions that are no padding, ``[tokens, inputs or width]``."""
+        return values.reshape(-1, values.shape[-1])[self._counts.reshape(-1).to(values.device)]
 
     def moments(self) -> Mapping[Edit, Moments]:
         """What was summed, by edit.
@@ -134,7 +180,7 @@ class MomentObserver:
         Raises:
             CalibrationError: it is not finite.
         """
-        width, found = self._width, {}
+        found = {}
         for edit, sums in self._sums.items():
             arrays = {n: v.cpu().double().numpy() for n, v in sums.items() if n != "count"}
             if not all(np.isfinite(array).all() for array in arrays.values()):
@@ -143,13 +189,17 @@ class MomentObserver:
                     f"the {edit.sublayer} of layer {edit.layer} gives values that are not finite",
                     hint=f"try {named('dtype')} float32",
                 )
-            empty = np.zeros((width, width))
             found[edit] = Moments(
                 count=sums["count"],
-                x=arrays.get("x", np.zeros(width)),
+                x=arrays.get("x", np.zeros(0)),
                 u=arrays["u"],
-                xx=arrays.get("xx", empty),
-                ux=arrays.get("ux", empty),
+                xx=arrays.get("xx", np.zeros((0, 0))),
+                ux=arrays.get("ux", np.zeros((self._layout.width, 0))),
                 uu=float(arrays["uu"]),
             )
         return found
+
+
+def _exact(rows: torch.Tensor) -> torch.Tensor:
+    """In float64; in float32 on Apple's GPUs."""
+    return rows.float() if rows.device.type == "mps" else rows.double()

@@ -21,12 +21,14 @@ class Problem:
     """One sublayer's least squares: moments of the tokens of each source, and of those that were held out.
 
     Attributes:
+        intercept: whether maps have one, which no ridge draws to zero.
         scale: what solutions are multiplied by: below 1 they are drawn towards removal.
         left_out: the source whose tokens the solutions do not see.
     """
 
     fitted: Sequence[Moments]
     held_out: Sequence[Moments]
+    intercept: bool = False
     scale: float = 1.0
     left_out: int | None = None
 
@@ -38,6 +40,11 @@ class Problem:
         """Of all sources but one; a single source is never left out."""
         parts = [m for at, m in enumerate(self.fitted) if at != left_out] or list(self.fitted)
         return reduce(add, parts)
+
+    def _map(self, left_out: int | None, ridge: float) -> Float64:
+        """With an intercept it is the last column."""
+        total = self._sum(left_out)
+        return solve(total.with_intercept(), ridge, free=1) if self.intercept else solve(total, ridge)
 
     @cached_property
     def chosen(self) -> tuple[float, float]:
@@ -58,8 +65,8 @@ class Problem:
         return float(np.mean(shares))
 
     def _unexplained(self, ridge: float) -> float:
-        shares = [m.unexplained(solve(self._sum(at), ridge)) for at, m in enumerate(self.held_out)]
-        return float(np.mean(shares))
+        held_out = [m.with_intercept() if self.intercept else m for m in self.held_out]
+        return float(np.mean([m.unexplained(self._map(at, ridge)) for at, m in enumerate(held_out)]))
 
     def without(self, source: int) -> Problem:
         """The same problem, blind to one source, with the ridge that was chosen for all."""
@@ -81,8 +88,13 @@ class Problem:
         return self.scale * total.u / total.count
 
     def linear(self) -> Float64:
-        """``A`` [width, width], see :func:`solve`, with the chosen ridge."""
-        return self.scale * solve(self._total, self.chosen[0])
+        """``A`` [width, inputs], see :func:`solve`, with the chosen ridge."""
+        return self.scale * self._map(self.left_out, self.chosen[0])
+
+    def affine(self) -> tuple[Float64, Float64]:
+        """``A`` [width, inputs] and ``c`` [width] of ``A x + c``, where there is an intercept."""
+        found = self.linear()
+        return found[:, :-1], found[:, -1]
 
     def low_rank(self, rank: int) -> tuple[Float64, Float64]:
         """``up`` [width, rank] and ``down`` [rank, width]: reduced-rank regression.
@@ -98,12 +110,14 @@ class Problem:
         return up, up.T @ matrix
 
 
-def solve(moments: Moments, ridge: float) -> Float64:
-    """``A`` [width, width] with the least ``sum |u - A x|^2 + r |A|^2``: ``A = (sum u x') (sum x x' + r I)^-1``.
+def solve(moments: Moments, ridge: float, free: int = 0) -> Float64:
+    """``A`` [width, inputs] with the least ``sum |u - A x|^2 + r |A|^2``: ``A = (sum u x') (sum x x' + r I)^-1``.
 
     Args:
         ridge: ``r`` as a share of the mean diagonal of ``sum x x'``. It draws the map towards removal.
+        free: how many of the last inputs it spares.
     """
-    added = ridge * max(float(moments.xx.diagonal().mean()), float(np.finfo(float).tiny))
-    gram = moments.xx + added * np.eye(len(moments.xx))
+    drawn = np.arange(len(moments.xx)) < len(moments.xx) - free
+    added = ridge * max(float(moments.xx.diagonal()[drawn].mean()), float(np.finfo(float).tiny))
+    gram = moments.xx + added * np.diag(drawn)
     return np.asarray(np.linalg.solve(gram, moments.ux.T).T, np.float64)

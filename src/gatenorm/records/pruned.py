@@ -13,15 +13,16 @@ from gatenorm.records.serialization import Record, Value
 PRUNED_PREFIX = "gatenorm_"
 
 
-class OperationRecord(Value, frozen=True):
-    """What must be known to build an operation that computes something.
+class OperationRecord(Value, frozen=True, omit_defaults=True):
+    """What must be known to build an operation that does more than take something out.
 
     ``normed`` says that its input is the output of the norm in front of the attention, ``tensors`` are the shapes of
-    the tensors that it stores.
+    the tensors that it stores. ``folded`` says that it has none of its own: it lies in the weights of an MLP.
     """
 
     normed: bool
     tensors: Mapping[str, tuple[int, ...]]
+    folded: bool = False
 
 
 class PrunedRecord(Record, frozen=True, omit_defaults=True, tag="gatenorm/pruned/1"):

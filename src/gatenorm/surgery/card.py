@@ -12,6 +12,7 @@ from gatenorm.families import Layout
 from gatenorm.records import Edits, Plan, spans
 from gatenorm.records.evidence import Recovery
 from gatenorm.records.fit import Fit
+from gatenorm.surgery.folding import carrier, folds
 from gatenorm.surgery.operation import participles, treatments
 
 _REMOVED = "removed"
@@ -51,7 +52,7 @@ def model_card(layout: Layout, plan: Plan, carried: Sequence[str]) -> str:
 # {_text(plan.model.name)} {_title(layout, plan)}
 
 Made from {origin} ({layout.model_type}) by gatenorm {plan.version}. The weights that remain are byte for byte those of
-the source.
+the source{_except(layout, plan)}.
 
 | | |
 |---|---|
@@ -90,6 +91,12 @@ physical number stands under `gatenorm`. `gatenorm.json` holds the plan.
 {table}"""
 
 
+def _except(layout: Layout, plan: Plan) -> str:
+    """Which weights are others than the source's."""
+    changed = {carrier(layout.data, edit.layer) for edit in folds(plan.edits)}
+    return f", except the output projections of the MLPs of layers {spans(changed)}" if changed else ""
+
+
 def _fitted(fit: Fit) -> str:
     """How the operations came by their tensors, and what they were held against."""
     tokens = " and ".join(f"{one.tokens:,} tokens of {_code(one.name)}" for one in fit.sources)
@@ -99,7 +106,7 @@ def _fitted(fit: Fit) -> str:
     return f"""
 ## What was fitted
 
-What stands in the place of sublayers was fitted by least squares in one pass of the source over {tokens}.{plainly}
+What takes the place of sublayers was fitted by least squares in one pass of the source over {tokens}.{plainly}
 How far predictions move from the source's on held-out tokens, as mean KL divergence in nats a token:
 
 | tokens | with what was fitted | with plain removal |

@@ -11,7 +11,7 @@ from gatenorm.errors import PlanError
 from gatenorm.families import Layout, keep_entries, mlp_modules, refusal
 from gatenorm.families.family import Data
 from gatenorm.records import PRUNED_PREFIX, Plan, PrunedRecord, read_json, to_json
-from gatenorm.surgery.operation import operation_records, update_source
+from gatenorm.surgery.operation import operation_named, operation_records, update_source
 
 MODELLING_FILE = Path(__file__).with_name("modeling_gatenorm.py")
 
@@ -36,7 +36,8 @@ def original_keys(data: Data, config: Mapping[str, Any], layers: int) -> dict[st
 
 def modelling_source(operations: Iterable[str]) -> str:
     """The modelling file of a directory: ours, and the functions of its operations."""
-    functions = [update_source(name) for name in sorted({name.partition(":")[0] for name in operations})]
+    names = {name.partition(":")[0] for name in operations}
+    functions = [update_source(name) for name in sorted(names) if operation_named(name).update is not None]
     return "\n\n".join([MODELLING_FILE.read_text(encoding="utf-8"), *functions])
 
 

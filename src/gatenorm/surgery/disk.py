@@ -1,4 +1,7 @@
-"""Surgery on disk: byte ranges are copied, no tensor is decoded, memory stays flat however large the model is."""
+"""Surgery on disk: byte ranges are copied, memory stays flat however large the model is.
+
+No tensor is decoded but the few that something is folded into.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from gatenorm.files import check_apart, new_directory, write_json
 from gatenorm.records import Edit, Edits, Plan, read_json, to_json
 from gatenorm.surgery.card import model_card
 from gatenorm.surgery.config import MODELLING_FILE, modelling_source, pruned_config, tokenizer_config
+from gatenorm.surgery.folding import folded_tensors
 from gatenorm.surgery.operation import Weights, added_tensors, check_weights, is_removed, operation_records, place
 from gatenorm.surgery.planning import check_plan
 
@@ -63,7 +67,8 @@ def write_pruned(
     new = plan.edits - layout.edits
     check_weights(layout.width, new, weights or {})
     checkpoint, removed = layout.checkpoint, is_removed(layout, plan.edits)
-    kept = ((name, checkpoint.same(name)) for name in checkpoint.specs if not removed(name))
+    folded = folded_tensors(layout, new, weights or {})
+    kept = ((name, folded.get(name) or checkpoint.same(name)) for name in checkpoint.specs if not removed(name))
     files = checkpoint.rewritten((*kept, *_added(layout, new, weights or {})))
     with new_directory(out, files.size) as temporary:
         files.write(temporary, progress)

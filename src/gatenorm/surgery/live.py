@@ -18,6 +18,7 @@ from gatenorm.families.family import Data
 from gatenorm.records import Edit, Edits, ModelIdentity, Plan, PrunedRecord, from_json, to_json
 from gatenorm.surgery import modeling_gatenorm as modeling
 from gatenorm.surgery.config import block_description, check_prunable, original_keys
+from gatenorm.surgery.folding import carrier, check_folds, folded_parameters, folds, projection
 from gatenorm.surgery.operation import Weights, check_weights, operation_records, place
 from gatenorm.surgery.planning import check_edits
 from gatenorm.surgery.registration import register_classes
@@ -35,7 +36,8 @@ def edit_model(
     Afterwards the model is what `from_pretrained` on the pruned directory gives: blocks without attention hold their
     MLP branch at most, the others are numbered densely (so the cache has one layer per kept attention), class and
     configuration are those of `modeling_gatenorm`, and `save_pretrained` writes a complete pruned directory. No tensor
-    is copied. The configuration object that the model had stays as it was: others may share it.
+    is copied, but those that something is folded into are new ones. The configuration object that the model had stays
+    as it was: others may share it.
 
     Args:
         model: a stock ``PreTrainedModel`` with a language modelling head, or one pruned before.
@@ -53,6 +55,7 @@ def edit_model(
     width = model.config.hidden_size
     before = Edits.from_json(earlier["edits"]) if earlier else Edits()
     check_edits(layers, before, edits)
+    check_folds(family, before, edits)
     check_weights(width, edits, weights)
     check_prunable(family, model.config.to_dict())
     after = before | edits
@@ -83,9 +86,13 @@ def edit_model(
     try:
         record = modeling.read_record(config)
         blocks = _blocks(model, record)
+        projections = {e: blocks[carrier(family, e.layer)].get_submodule(projection(family)) for e in folds(edits)}
     except (ValueError, AttributeError) as error:
         raise PlanError("block-shape-wrong", str(error)) from error
 
+    for edit, module in projections.items():
+        for name, parameter in folded_parameters(module, family, weights[edit]).items():
+            setattr(module, name, parameter)
     kept = 0
     for index, block in enumerate(blocks):
         if index not in after.attention:
@@ -95,7 +102,7 @@ def edit_model(
         operations = modeling.edits_of(record, index)
         modeling.edit_block(block, record["block"], config, operations, record.get("operations", {}))
         for edit in edits.at(index):
-            if weights.get(edit):
+            if weights.get(edit) and edit not in projections:
                 set_weights(block.get_submodule(place(family, edit.sublayer)), weights[edit], like)
     modeling.install(model, blocks, record)
     modeling.replace_config(model, old_config, config)

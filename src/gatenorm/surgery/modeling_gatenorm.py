@@ -22,7 +22,8 @@ The key `gatenorm` of the configuration says what was changed:
     original         of architectures whose blocks are made after their number: the keys of config.json that speak of
                      layers, as they were in the original model; absent elsewhere
     operations       of operations that compute something: `normed`, whether they read the output of that norm, and
-                     `tensors`, the shapes of what they store; absent where there are none
+                     `tensors`, the shapes of what they store; or `folded`: they left nothing behind, and what the
+                     sublayer did is in the weights of an MLP. Absent where there are none
     plan             the plan that gatenorm carried out, as it stands in gatenorm.json
 
 One file serves every architecture: the classes are derived from the stock ones when they are asked for by name.
@@ -270,7 +271,7 @@ def edit_attention(
     """Turn a stock block, in place, into its attention-free form."""
     check_shape(block, shape)
     stock_class, without_mlp = type(block), lacks_mlp(block, shape)
-    described = operations.get(operation)
+    described = description(operation, operations)
     norm = shape["norm"] if described is not None and described["normed"] else None
     for name in shape["attention"]:
         if name != norm:
@@ -289,6 +290,12 @@ def edit_attention(
         _drop_branch(block, shape, None if isinstance(last, ZeroBranch) else last)
 
 
+def description(operation: str, operations: Mapping[str, Any]) -> Any:
+    """What the record says of an operation that computes something; None of one that leaves nothing in its place."""
+    described = operations.get(operation)
+    return None if described is None or described.get("folded") else described
+
+
 def lacks_mlp(block: Any, shape: Mapping[str, Any]) -> bool:
     """Whether the MLP of a block is edited, whether or not its attention is."""
     if isinstance(block, AttentionFree) and not block.branch:
@@ -303,7 +310,7 @@ def edit_mlp(block: Any, shape: Mapping[str, Any], operation: str, operations: M
     that go gives way to a `ZeroBranch` or a `Replacement`, those in front of it to modules that let the stream through.
     Norms that the attention reads too are not among them. Of a block without attention the whole branch goes.
     """
-    described = operations.get(operation)
+    described = description(operation, operations)
     replacement = None if described is None else Replacement(operation, described["tensors"])
     if isinstance(block, AttentionFree):
         _drop_branch(block, shape, replacement)
@@ -470,7 +477,8 @@ class PrunedConfig:
         Path(save_directory, "gatenorm.json").write_text(plan + "\n", encoding="utf-8")
         super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
         # Transformers has copied this file, which may lack the functions of operations.
-        missing = [name for name in record.get("operations", {}) if function_name(name) not in globals()]
+        operations = record.get("operations", {})
+        missing = [n for n in operations if description(n, operations) and function_name(n) not in globals()]
         if missing:
             source = importlib.import_module("gatenorm.surgery.config").modelling_source(missing)
             Path(save_directory, "modeling_gatenorm.py").write_text(source, encoding="utf-8")

@@ -44,14 +44,25 @@ class ExportEntry:
 
 
 class LeastSquares(Protocol):
-    """What a fitted operation can ask for: solutions for the sublayer's updates ``u`` [width] from its inputs ``x``."""
+    """What a fitted operation can ask for: solutions for the sublayer's updates ``u`` [width] from inputs ``x``.
+
+    Inputs are the sublayer's own, or those of the projection that a ``folded`` operation is added to. ``intercept``
+    says whether that has a bias.
+    """
+
+    @property
+    def intercept(self) -> bool: ...
 
     def constant(self) -> npt.NDArray[np.float64]:
         """``c`` [width] with the least ``sum |u - c|^2``."""
         ...
 
     def linear(self) -> npt.NDArray[np.float64]:
-        """``A`` [width, width] with the least ``sum |u - A x|^2`` and a ridge."""
+        """``A`` [width, inputs] with the least ``sum |u - A x|^2`` and a ridge."""
+        ...
+
+    def affine(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """``A`` and ``c`` [width] with the least ``sum |u - A x - c|^2`` and a ridge on ``A``."""
         ...
 
     def low_rank(self, rank: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -87,7 +98,10 @@ class Operation:
             hold a copy of its source, so it may use nothing but its arguments and what it imports itself.
         normed: whether ``x`` is the output of the norm in front of the attention, which then stays; otherwise it is
             the residual stream. Of the attention only.
-        shapes: shapes of its tensors by name, for a residual stream of a width.
+        folded: whether its tensors, ``matrix`` [width, inner] and perhaps ``bias`` [width], are added to the output
+            projection of an MLP (see :mod:`gatenorm.surgery.folding`), so that a model stores none for it. It has no
+            ``update`` then. Of the attention only.
+        shapes: shapes of the tensors that a model stores for it by name, for a residual stream of a width.
         participle: for people, what happened to the sublayer: "removed".
         at_rank: the same operation at a stated rank, which its name then carries (``linear:64``); ``None`` where it has
             none.
@@ -101,6 +115,7 @@ class Operation:
     sublayers: tuple[Sublayer, ...] = SUBLAYERS
     update: Callable[[Any, Mapping[str, Any]], Any] | None = None
     normed: bool = False
+    folded: bool = False
     shapes: Callable[[int], Shapes] = _no_shapes
     at_rank: Callable[[int], Operation] | None = None
     fit: Callable[[LeastSquares], Fitted] | None = None
@@ -114,7 +129,7 @@ class Operation:
 
     def record(self, width: int) -> OperationRecord:
         """What the modelling file of a directory must know of it."""
-        return OperationRecord(self.normed, self.shapes(width))
+        return OperationRecord(self.normed, self.shapes(width), self.folded)
 
 
 def operations() -> Mapping[str, Extension]:
@@ -139,10 +154,15 @@ def operation_named(name: str) -> Operation:
     return found.at_rank(int(rank))
 
 
+def leaves_nothing(edit: Edit) -> bool:
+    """Whether nothing is computed in the sublayer's place."""
+    return operation_named(edit.operation).update is None
+
+
 def operation_records(edits: Edits, width: int) -> dict[str, OperationRecord]:
-    """What a directory with these edits says of the operations that compute something."""
+    """What a directory with these edits says of the operations that change more than what they take out."""
     used = {edit.operation: operation_named(edit.operation) for edit in edits}
-    return {name: one.record(width) for name, one in used.items() if one.update is not None}
+    return {name: one.record(width) for name, one in used.items() if one.update is not None or one.folded}
 
 
 def treatments(edits: Iterable[Edit]) -> dict[tuple[Sublayer, str], tuple[int, ...]]:
@@ -235,8 +255,11 @@ def check_weights(layout_width: int, edits: Edits, weights: Mapping[Edit, Weight
         PlanError: some are missing, have another shape or are not the ones that the edit names.
     """
     for edit in edits:
-        expected, given = operation_named(edit.operation).shapes(layout_width), weights.get(edit, {})
+        operation, given = operation_named(edit.operation), weights.get(edit, {})
         shapes = {name: tuple(values.shape) for name, values in given.items()}
+        expected = operation.shapes(layout_width)
+        if operation.folded:  # their shapes are those of the projection, which whoever adds them looks at
+            expected = {"matrix": (), **shapes} if {*shapes} <= {"matrix", "bias"} else {"matrix": ()}
         if shapes != dict(expected):
             raise PlanError(
                 "operation-tensors-wrong",

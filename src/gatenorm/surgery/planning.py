@@ -11,6 +11,7 @@ from msgspec import structs
 from gatenorm.errors import PlanError, did_you_mean
 from gatenorm.families import Layout
 from gatenorm.records import ATTENTION, KINDS, MLP, REMOVE, SINGULAR, SUBLAYERS, Edits, Plan, Scores, spans
+from gatenorm.surgery.folding import check_folds
 from gatenorm.surgery.operation import check_operations
 
 _NAMES: dict[str, str] = {ATTENTION: "attention", MLP: "MLP"}
@@ -108,7 +109,7 @@ def plan_by_scores(
     check_count(layout, count, protect, scores.kind)
     free = [i for i in scores.ranking if i not in set(protect)]
     new = chosen(scores.kind, free[:count], layout.layers, operation)
-    check_edits(layout.layers, layout.edits, new, protect)
+    _check_new(layout, new, protect)
     return _compose(layout, new, scores.kind, scores.criterion, scores, protect)
 
 
@@ -125,7 +126,7 @@ def plan_by_hand(
         PlanError: a layer that is not there, is protected or has lost them already, or nothing would be left.
     """
     new = chosen(kind, drop, layout.layers, operation)
-    check_edits(layout.layers, layout.edits, new, protect)
+    _check_new(layout, new, protect)
     return _compose(layout, new, kind, None, None, protect)
 
 
@@ -138,7 +139,7 @@ def plan_from_file(layout: Layout, plan: Plan, protect: Sequence[int] = ()) -> P
     check_plan(layout, plan)
     # Tensors are fitted anew: a plan names those of its operations, and does not hold them.
     new = Edits(structs.replace(edit, artifact=None) for edit in plan.edits - layout.edits)
-    check_edits(layout.layers, layout.edits, new, protect)
+    _check_new(layout, new, protect)
     return _compose(layout, new, plan.kind, plan.criterion, plan.scores, {*plan.protect, *protect})
 
 
@@ -260,7 +261,12 @@ def check_plan(layout: Layout, plan: Plan) -> None:
                 f"omits {name} layers that are already removed: {spans(omitted.layers_of(sublayer))}",
                 field="plan",
             )
-    check_edits(layout.layers, layout.edits, plan.edits - layout.edits, plan.protect)
+    _check_new(layout, plan.edits - layout.edits, plan.protect)
+
+
+def _check_new(layout: Layout, new: Edits, protect: Collection[int]) -> None:
+    check_edits(layout.layers, layout.edits, new, protect)
+    check_folds(layout.data, layout.edits, new)
 
 
 def _compose(

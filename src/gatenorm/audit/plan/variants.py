@@ -14,6 +14,7 @@ from gatenorm.models.named import language_of
 from gatenorm.records import ATTENTION, REMOVE, Edits, Evidence, Plan, Scores
 from gatenorm.records.audit import CANDIDATE, PRUNED, NotExamined
 from gatenorm.speed.predict.targets import smallest_removal
+from gatenorm.surgery.folding import check_foldable
 from gatenorm.surgery.operation import check_operations, operation_named
 from gatenorm.surgery.planning import check_count, count_for_share, plan_by_scores
 
@@ -90,6 +91,7 @@ def with_operations(
     fitted = [name for name in asked or OPERATIONS if name != REMOVE]
     for name in fitted:
         check_operations(Edits.of(ATTENTION, [0], name))
+        check_foldable(layout.data, name)
         operation = operation_named(name)
         operation.shapes(layout.width)
         if operation.fit is None:

@@ -40,7 +40,9 @@ Refusal = Annotated[str | None, sets("--refusal FILE|packaged|none", _REFUSAL, k
 _SHARES = "Budgets as shares of the attention sublayers"
 Shares = Annotated[readers.Names | None, sets("--share 10%,20%", _SHARES, key="budgets.shares")]
 Layers = Annotated[readers.Numbers | None, sets("--layers 4,8", "Further budgets, as numbers", key="budgets.layers")]
-_REPLACE = "What candidates have in the place of attentions, one each: remove (nothing), constant, linear, linear:64"
+_REPLACE = (
+    "What candidates have in the place of attentions, one each: remove (nothing), fold, constant, linear, linear:64"
+)
 _OPERATIONS = "remove,linear"
 Replace = Annotated[
     readers.Names | None, sets("--replace A,B", _REPLACE, key="budgets.replace", shown=_OPERATIONS, fields="replace")

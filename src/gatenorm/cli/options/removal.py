@@ -34,7 +34,8 @@ _CONTEXT = "Context length to predict for, in tokens"
 Context = Annotated[Count | None, cost_model("--context", _CONTEXT, shown="4096 and the model's maximum")]
 Batch = Annotated[Count, cost_model("--batch", "Batch size to predict for", 1)]
 _REPLACE = (
-    "Operation: remove (nothing), constant (the mean of what it added), linear (a fitted map), linear:64 (of rank 64)"
+    "Operation: remove (nothing), fold (into the MLP in front), constant (the mean of what it added), linear (a fitted "
+    "map), linear:64 (of rank 64)"
 )
 Replace = Annotated[str, replacement("--replace OPERATION", _REPLACE, "remove", fields="operation rank")]
 _FIT = "Fit it on these tokens, joined by commas: generic (packaged public-domain text), self, random, a text file"

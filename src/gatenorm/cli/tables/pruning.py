@@ -55,8 +55,10 @@ def fit_lines(fit: Fit) -> Iterator[str]:
     """What was fitted, on what, and how far predictions move with it and with plain removal."""
     tokens = " and ".join(f"{one.tokens:,} tokens of {one.name}" for one in fit.sources)
     yield f"fitted on {tokens}; on held-out ones predictions move by (KL divergence, nats a token):"
+    kept = any(one.kept for one in fit.edits)
     for one in fit.divergences:
-        yield f"  {one.source}: {one.replaced:.4f} in place, {one.removed:.4f} with plain removal"
+        fitted = f"{one.replaced:.4f} with what was fitted, " if kept else ""
+        yield f"  {one.source}: {fitted}{one.removed:.4f} with plain removal"
     for scale in sorted({one.scale for one in fit.edits if one.kept} - {1.0}, reverse=True):
         layers = spans(one.layer for one in fit.edits if one.kept and one.scale == scale)
         yield f"  layers {layers}: the fitted update is multiplied by {scale:g}, as it did more damage than removal"

@@ -27,8 +27,8 @@ from gatenorm.families import Layout
 from gatenorm.families.family import positive, value
 from gatenorm.files import check_new_file, new_file
 from gatenorm.progress import Progress
-from gatenorm.records import ATTENTION, REMOVE, Edits, ModelIdentity, spans
-from gatenorm.surgery.operation import export_entries
+from gatenorm.records import ATTENTION, Edits, ModelIdentity, spans
+from gatenorm.surgery.operation import export_entries, leaves_nothing
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -125,7 +125,7 @@ def read(path: Path) -> Variant:
     if EDITS_KEY in fields:
         edits = _edits(path, fields[EDITS_KEY])
         # Blocks that are gone altogether are not in the file.
-        layers += sum(all(edit.operation == REMOVE for edit in edits.at(layer)) for layer in edits.blocks)
+        layers += sum(all(leaves_nothing(edit) for edit in edits.at(layer)) for layer in edits.blocks)
     with path.open("rb") as file:
         begin = hashlib.sha256(file.read(1 << 20)).hexdigest()  # the header: its keys, names and shapes
     identity = ModelIdentity(path.name, architecture, layers, begin, {path.name: path.stat().st_size})
