@@ -56,7 +56,7 @@ class Bench:
         self.tokens = 0
 
     def speedup(self, phase: str, kind: str, layers: Sequence[int]) -> float:
-        return self.times[phase].speedup_without(Edits.of(kind, layers))
+        return self.times[phase].speedup_with(Edits.of(kind, layers))
 
     def perplexity(self, kind: str, layers: Sequence[int]) -> float:
         key = kind, tuple(sorted(layers))

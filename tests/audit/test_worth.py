@@ -80,7 +80,7 @@ def test_what_could_be_gained_at_most_is_said_where_it_was_profiled():
     found = cost_benefit([before], [after], Cost())
     assert found is not None
     assert found.cases[0].request_ideal == pytest.approx(1 / (0.5 / 1.25 + 0.5))
-    assert found.sentence.endswith("; were the attention of these layers free, it would be 1.11 times.")
+    assert found.sentence.endswith("; at its ideal it would be 1.11 times.")
 
 
 def test_the_longest_prompt_speaks_as_the_gate_does():

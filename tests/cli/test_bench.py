@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gatenorm.api import open_model, plan, prune
+from gatenorm.api import open_model, plan, prune, smallest_removal
 from gatenorm.cli import main
 from gatenorm.errors import PlanError
 from gatenorm.models.architecture import Architecture
@@ -153,6 +153,20 @@ def test_prune_takes_the_smallest_number_that_is_enough(
     assert chosen == 1 or reached[chosen - 2] < float(wanted)
 
 
+def test_more_sublayers_go_where_what_replaces_them_costs_time(tiny_models: TinyModels):
+    layout, asked = open_model(tiny_models("llama-mha")), {"machine": "h200", "context": 64, "batch": 2}
+    removed, replaced = (
+        forecasts(Architecture.of(layout), machines()["h200"], 64, 2, operation=name) for name in ("remove", "linear")
+    )
+    wanted = f"prefill={removed[1].prefill - 1e-6}"
+    found = [smallest_removal(layout, target_speedup=wanted, replace=n, **asked) for n in ("remove", "linear")]
+    assert found[0] == removed[1]
+    assert found[1] == next(one for one in replaced if one.prefill >= removed[1].prefill - 1e-6)
+    assert found[1].count > found[0].count
+    with pytest.raises(PlanError, match="cannot take the place of the mlp"):
+        smallest_removal(layout, target_speedup="1.1", kind="mlp", replace="linear")
+
+
 def test_prune_brings_the_cache_below_a_size(
     tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -170,7 +184,7 @@ def test_prune_brings_the_cache_below_a_size(
 def test_the_smallest_count_by_hand():
     assert count_for_target([1.1, 1.2, 1.3], 1.2, "x") == 2
     assert count_for_target([1.1], 1.0, "x") == 1
-    with pytest.raises(PlanError, match=r"x 2 is out of reach: removing 3 gives 1\.3 at most"):
+    with pytest.raises(PlanError, match=r"x 2 is out of reach: 3 sublayers give 1\.3 at most"):
         count_for_target([1.1, 1.2, 1.3], 2, "x")
     with pytest.raises(PlanError, match="no layer can be removed"):
         count_for_target([], 2, "x")

@@ -45,6 +45,28 @@ def test_a_pruned_model_is_described_by_numbers_lists_and_booleans(
     assert facts["exports"] == json.loads(capsys.readouterr().out)
 
 
+def test_what_a_sublayer_costs_stands_beside_what_could_replace_it(
+    tiny_models: TinyModels, capsys: pytest.CaptureFixture[str]
+):
+    """64 wide, 8 query and 2 key/value heads of 8: q and o are 64 x 64, k and v 16 x 64, in float32."""
+    facts = facts_of(tiny_models("llama-biased"), capsys)
+    costs = {one.pop("name"): one for one in facts["costs"]}
+    matrices = 2 * 64 * 64 + 2 * 16 * 64
+    assert costs["attention"] == {
+        "parameters": matrices + 2 * 64 + 2 * 16 + 64,  # biases, and the norm that goes with it
+        "multiplications": matrices,
+        "multiplications_of_context": 2 * 8 * 8,
+        "cache_bytes": 2 * 2 * 8 * 4,
+    }
+    nothing = {"multiplications_of_context": 0, "cache_bytes": 0.0}
+    assert costs["linear"] == {"parameters": 64 * 64, "multiplications": 64 * 64, **nothing}
+    assert costs["constant"] == {"parameters": 64, "multiplications": 0, **nothing}
+    assert costs["remove"] == {"parameters": 0, "multiplications": 0, **nothing}
+    assert costs["mlp"]["multiplications"] > 0
+    assert main(["inspect", str(tiny_models("llama-biased"))]) == 0
+    assert "linear: 4,096 parameters" in capsys.readouterr().out
+
+
 def test_other_shapes_are_told_by_the_same_keys(tiny_models: TinyModels, capsys: pytest.CaptureFixture[str]):
     falcon, qwen = (facts_of(tiny_models(case), capsys) for case in ("falcon-alibi", "qwen3"))
     assert falcon.keys() == qwen.keys()

@@ -17,13 +17,14 @@ from gatenorm.engines.transformers.timed import TransformersTimed
 from gatenorm.errors import EvaluationError, GatenormError, MissingExtraError
 from gatenorm.exports.registry import Variant
 from gatenorm.models import memory
-from gatenorm.models.architecture import Architecture
+from gatenorm.models.architecture import Architecture, Work
 from gatenorm.records import Edits, from_json, to_json
 from gatenorm.records.evidence import Speed
-from gatenorm.speed.measure.bench import Protocol, bench, cases, check, newly_removed
+from gatenorm.speed.measure.bench import Protocol, bench, cases, check, new_edits
 from gatenorm.speed.measure.worker import Worker
-from gatenorm.speed.predict.machines import machines
+from gatenorm.speed.predict.machines import Machine, machines
 from tests.errors import refused
+from tests.replaced import write_replaced
 
 TinyModels = Callable[..., Path]
 DROP = [1, 3]
@@ -155,9 +156,9 @@ def test_lengths_are_those_that_fit(pair: tuple[Variant, Variant]):
 
 def test_only_more_removals_of_the_same_model_have_an_ideal(pair: tuple[Variant, Variant]):
     dense, pruned = pair
-    assert newly_removed(pruned, dense) == Edits.of("attention", (1, 3))
-    assert newly_removed(dense, dense) == Edits()
-    assert newly_removed(dense, pruned) is None
+    assert new_edits(pruned, dense) == Edits.of("attention", (1, 3))
+    assert new_edits(dense, dense) == Edits()
+    assert new_edits(dense, pruned) is None
 
 
 def test_engines_are_named_where_they_lack(pair: tuple[Variant, Variant], monkeypatch: pytest.MonkeyPatch):
@@ -216,3 +217,40 @@ def test_a_nemotron_directory_is_known_by_its_config(tiny_models: TinyModels, tm
     with pytest.raises(GatenormError, match="do not say what was removed"):
         Variant.exported(directory)
     assert Variant.exported(tiny_models("llama-gqa")) is None
+
+
+def test_the_ideal_of_a_replacement_counts_what_replaces(tiny_models: TinyModels, tmp_path: Path):
+    source, width = tiny_models("llama-mha"), open_model(tiny_models("llama-mha")).width
+    dense = Variant.of(open_model(source))
+    removed, replaced = (
+        Variant.of(open_model(write_replaced(source, tmp_path / name, DROP, name))) for name in ("remove", "linear")
+    )
+    setting = Setting((Case(24, 1, 3),), threads=1)
+    # Where moving a byte costs next to nothing, only products and scores count.
+    busy = Machine(name="made", summary="", bandwidth=1e30, rates={"float32": 1.0}, source="")
+    first, less, other = bench(
+        [removed, replaced],
+        engine_named("transformers"),
+        setting,
+        Protocol(rounds=1, machine=busy),
+        baseline=dense,
+        open_session=in_this_process(setting),
+    )
+    left = {"prefill": Work.prefill(24), "decode": Work.decode(24 + 1)}
+    counted = Architecture.of(dense.layout)  # type: ignore[arg-type]
+    for phase, work in left.items():
+        saved = [1 - 1 / e.phase(phase).ideal for e in (less, other)]
+        kept = 2 * width**2 * work.tokens / counted.attention_flops(1, work)
+        assert saved[1] / saved[0] == pytest.approx(1 - kept)
+    assert first.attention_shares
+
+
+def test_an_ideal_needs_no_machine_to_be_named(tiny_models: TinyModels, tmp_path: Path):
+    source = tiny_models("llama-mha")
+    replaced = Variant.of(open_model(write_replaced(source, tmp_path / "out", DROP, "linear")))
+    setting = Setting((Case(24, 1, 3),), threads=1)
+    engine, session = engine_named("transformers"), in_this_process(setting)
+    dense = Variant.of(open_model(source))
+    _, found = bench([replaced], engine, setting, Protocol(rounds=1), baseline=dense, open_session=session)
+    assert found.prefill.ideal is not None
+    assert found.prefill.predicted is None

@@ -94,12 +94,12 @@ def test_speedup_is_the_whole_over_what_is_left():
     times = Times({0: 1.0, 1: 3.0}, (2.0, 2.0), 2.0)
     assert times.total == 10
     assert times.speedup(1) == pytest.approx(10 / 8)
-    assert times.speedup_without(Edits.of("attention", [1])) == pytest.approx(10 / 7)
-    assert times.speedup(0) == times.speedup_without(Edits()) == 1
+    assert times.speedup_with(Edits.of("attention", [1])) == pytest.approx(10 / 7)
+    assert times.speedup(0) == times.speedup_with(Edits()) == 1
     # MLPs, and blocks of both.
     assert times.speedup(1, "mlp") == pytest.approx(10 / 8)
     assert times.speedup(1, "block") == pytest.approx(10 / 6)
-    assert times.speedup_without(Edits.of("attention", (0,)) | Edits.of("mlp", (0, 1))) == pytest.approx(10 / 5)
+    assert times.speedup_with(Edits.of("attention", (0,)) | Edits.of("mlp", (0, 1))) == pytest.approx(10 / 5)
     # A block that is none any more counts among no blocks, its MLP among no MLPs.
     less = Times({0: 1.0, 1: 3.0}, (0.0, 2.0), 2.0, without_mlp=(0,))
     assert less.of("mlp") == {1: 2.0}
@@ -201,3 +201,48 @@ def test_this_machine_is_measured(dtype: str):
     assert this.rate(dtype) > 0
     assert this.attention_rate(dtype) > 0
     assert dtype in this.source
+
+
+def test_an_operation_costs_its_own_products_and_what_moves_through_it():
+    """On grouped queries: 8 wide, two query heads and one key/value head of 4."""
+    work = Work.prefill(3, batch=2)
+    busy = predict(made(kv_heads=1), made_machine(1e30, 10.0), work)
+    assert busy.operation("linear") == pytest.approx(2 * 8 * 8 * 6 / 10)
+    assert busy.operation("linear:2") == pytest.approx(2 * 2 * 8 * 2 * 6 / 10)
+    assert busy.operation("constant") == pytest.approx(0.0)
+    assert busy.operation("remove") == 0.0
+    moved = predict(made(kv_heads=1), made_machine(2.0, 1e30), work)
+    rows = (2 * 8 + 5 * 8) * 6  # the product's own, the norm in and out, the residual add
+    assert moved.operation("linear") == pytest.approx(4 * (8 * 8 + rows) / 2)
+    assert moved.operation("constant") == pytest.approx(4 * 3 * 8 * 6 / 2)
+    # The context does not matter to it, and each has its overhead.
+    near, far = (predict(made(), made_machine(2.0, 10.0), Work.decode(n)) for n in (4, 4000))
+    assert near.operation("linear") == far.operation("linear")
+    slow = structs.replace(made_machine(1e30, 1e30), overheads={"operation": 0.5})
+    assert predict(made(), slow, work).operation("linear") == pytest.approx(0.5)
+    assert predict(made(), slow, work).operation("remove") == 0
+
+
+def test_what_a_replacement_saves_is_attention_less_what_takes_its_place():
+    times = Times({0: 1.0, 1: 3.0}, (2.0, 2.0), 2.0, operation=lambda name: {"remove": 0.0, "linear": 0.5}[name])
+    [edit] = Edits.of("attention", [1], "linear")
+    assert (times.saved(edit), times.left(edit)) == (2.5, pytest.approx(1 / 6))
+    assert times.speedup_with(Edits([edit])) == pytest.approx(10 / 7.5)
+    assert times.speedup(2, "attention", "linear") == pytest.approx(10 / 7)
+    assert times.speedup(2, "attention", "remove") == pytest.approx(10 / 6)
+
+
+def test_a_replaced_model_takes_the_time_that_was_foreseen(tiny_models: TinyModels):
+    layout = open_model(tiny_models("llama-gqa"))
+    where, work = machines()["h100-sxm"], Work.prefill(64, 2)
+    edits = Edits.of("attention", (1, 3), "linear") | Edits.of("mlp", (1,))
+    before, after = (predict(Architecture.of(layout, one), where, work) for one in (Edits(), edits))
+    assert before.speedup_with(edits) == pytest.approx(before.total / after.total)
+    assert after.replaced == pytest.approx(2 * before.operation("linear"))
+    counted = Architecture.of(layout)
+    removed, replaced = (forecast(counted, where, 2, 64, operation=name) for name in ("remove", "linear"))
+    assert 1 < replaced.prefill < removed.prefill
+    assert 1 < replaced.decode < removed.decode
+    assert (replaced.cache, replaced.cache_bytes) == (removed.cache, removed.cache_bytes)
+    assert to_json(replaced)["operation"] == "linear"
+    assert "operation" not in to_json(removed)

@@ -21,13 +21,12 @@ import gatenorm
 from gatenorm.checkpoint import open_store
 from gatenorm.errors import GatenormError, PlanError
 from gatenorm.extensions import extensions
-from gatenorm.models.architecture import Architecture
+from gatenorm.models.architecture import Architecture, Sublayer
 from gatenorm.records import Edit, Edits
 from gatenorm.surgery.disk import write_pruned
 from gatenorm.surgery.live import edit_model
 from gatenorm.surgery.operation import (
     fingerprint,
-    operation_named,
     operations,
     unexportable,
     update_source,
@@ -243,14 +242,16 @@ def test_the_cost_of_an_operation_is_counted(tiny_models: Any, tmp_path: Path) -
     width, edits = layout.width, Edits.of("attention", (1, 3), LINEAR)
     removed = Architecture.of(layout, Edits.of("attention", (1, 3)))
     foreseen = Architecture.of(layout, edits)
-    each = operation_named(LINEAR).cost(width, 4)
+    each = Sublayer.of_operation(LINEAR, width)
     norm = width  # the norm in front of the attention, which stays
-    assert (each.parameters, each.flops, each.nbytes) == (width**2 + width, 2 * width**2, 4 * (width**2 + width))
+    assert (each.parameters, each.matrix, each.flops(3)) == (width**2 + width, width**2, 6 * width**2)
     assert foreseen.parameters - removed.parameters == 2 * (each.parameters + norm)
-    assert sum(s.flops(1) for s in foreseen.mlp) - sum(s.flops(1) for s in removed.mlp) == 2 * each.flops
+    assert foreseen.replaced == dict.fromkeys(edits, each)
+    assert [s.matrix for s in foreseen.mlp] == [s.matrix for s in removed.mlp]
     write_edited(tiny_models("llama-gqa"), tmp_path / "out", edits)
     counted = Architecture.of(gatenorm.open_model(tmp_path / "out"))
     assert (counted.parameters, counted.mlp) == (foreseen.parameters, foreseen.mlp)
+    assert [*counted.replaced.values()] == [*foreseen.replaced.values()]
 
 
 def test_an_export_form_writes_what_the_operation_says_or_why_not() -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from statistics import fmean
+
 import msgspec
 
 from gatenorm.api.opening import ModelLike, open_model
 from gatenorm.exports.registry import export_forms
 from gatenorm.families import Layout, attention_weights, mlp_modules
-from gatenorm.models.architecture import Architecture
-from gatenorm.records import REMOVE, Edit, Edits
+from gatenorm.models.architecture import Architecture, Sublayer
+from gatenorm.records import ATTENTION, MLP, REMOVE, Edit, Edits
 from gatenorm.records.serialization import Record, Value
 from gatenorm.speed.predict.cost_model import Forecast
 from gatenorm.speed.predict.machines import DEFAULT
 from gatenorm.speed.predict.targets import predictions
+from gatenorm.surgery.operation import operations
 
 
 class Positions(Value, frozen=True, kw_only=True, omit_defaults=True):
@@ -46,6 +50,24 @@ class Prediction(Forecast, frozen=True, kw_only=True):
     """A forecast on a machine."""
 
     machine: str
+
+
+class SublayerCost(Value, frozen=True, kw_only=True):
+    """What one sublayer costs, or an operation in its place.
+
+    Attributes:
+        name: ``attention`` and ``mlp``, each the mean of those that are there, or an operation.
+        parameters: norms and biases included.
+        multiplications: a token, of the products with its matrices.
+        multiplications_of_context: a token and token that it attends to.
+        cache_bytes: of keys and values, a token of context.
+    """
+
+    name: str
+    parameters: float
+    multiplications: float
+    multiplications_of_context: int = 0
+    cache_bytes: float = 0.0
 
 
 class Inspection(Record, frozen=True, kw_only=True, tag="gatenorm/inspection/1"):
@@ -82,6 +104,7 @@ class Inspection(Record, frozen=True, kw_only=True, tag="gatenorm/inspection/1")
     can_be_pruned: bool
     why_not_pruned: str | None
     exports: tuple[Form, ...]
+    costs: tuple[SublayerCost, ...]
     predictions: tuple[Prediction, ...]
 
 
@@ -110,7 +133,8 @@ def inspect(
     prefixes = tuple(p for i in layout.attention_layers for p in layout.removed_with(i))
     removed = Edits(edit for edit in layout.edits if edit.operation == REMOVE)
     # Files may hold attention alone, of which nothing can be predicted.
-    found = predictions(layout, machine, context, batch) if Architecture.of(layout).runs else []
+    counted = Architecture.of(layout)
+    found = predictions(layout, machine, context, batch) if counted.runs else []
     return Inspection(
         name=checkpoint.name,
         family=layout.model_type,
@@ -143,6 +167,7 @@ def inspect(
         can_be_pruned=refusal is None,
         why_not_pruned=refusal,
         exports=forms(layout),
+        costs=tuple(_costs(layout, counted)) if counted.runs else (),
         predictions=tuple(Prediction(machine=machine, **msgspec.structs.asdict(f)) for f in found),
     )
 
@@ -161,6 +186,27 @@ def forms(model: ModelLike, family: str | None = None) -> tuple[Form, ...]:
         )
         for target, why in reasons.items()
     )
+
+
+def _costs(layout: Layout, counted: Architecture) -> Iterator[SublayerCost]:
+    """The mean attention and MLP, and what each operation would cost in their place."""
+    attentions = [*counted.attention.values()]
+    yield SublayerCost(
+        name=ATTENTION,
+        parameters=fmean(part.parameters for part in attentions),
+        multiplications=fmean(part.matrix for part in attentions),
+        multiplications_of_context=2 * counted.heads * counted.head_dim,
+        cache_bytes=2 * counted.kv_heads * counted.head_dim * counted.itemsize,
+    )
+    mlps = [counted.mlp[layer] for layer in layout.mlp_layers]
+    yield SublayerCost(
+        name=MLP,
+        parameters=fmean(part.parameters for part in mlps),
+        multiplications=fmean(part.matrix for part in mlps),
+    )
+    for name in sorted({*operations()} | {edit.operation for edit in layout.edits}):
+        part = Sublayer.of_operation(name, layout.width)
+        yield SublayerCost(name=name, parameters=part.parameters, multiplications=part.matrix)
 
 
 def _positions(layout: Layout) -> Positions:

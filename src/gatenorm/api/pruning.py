@@ -115,15 +115,16 @@ def smallest_removal(
     batch: int = 1,
     protect: Sequence[int] = (),
     kind: str = ATTENTION,
+    replace: str = REMOVE,
     family: str | None = None,
 ) -> Forecast:
-    """The forecast for the fewest removals that meet a target by the cost model; its ``count`` is for :func:`plan`.
+    """The forecast for the fewest edits that meet a target by the cost model; its ``count`` is for :func:`plan`.
 
     Args:
         target_speedup: ``1.2`` for prefill and decode, or ``prefill=1.2`` or ``decode=1.2``.
         max_cache_gb: gigabytes (10^9 bytes) that the key/value cache may take.
         machine, context, batch: what to predict for; ``this`` measures this machine.
-        protect, kind: as in :func:`plan`.
+        protect, kind, replace: as in :func:`plan`.
 
     Raises:
         PlanError: a target that is out of reach, or met already.
@@ -138,6 +139,7 @@ def smallest_removal(
         batch=batch,
         protect=protect,
         kind=kind,
+        operation=replace,
     )
     if found is None:
         raise PlanError("cache-fits", "is met by the unpruned model", field="max_cache_gb", given=max_cache_gb)

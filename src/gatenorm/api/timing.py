@@ -13,10 +13,9 @@ from gatenorm.exports.registry import Variant
 from gatenorm.models.loading import check_hardware
 from gatenorm.progress import Progress
 from gatenorm.records.evidence.speed import Profile, Speed
-from gatenorm.records.machine import Machine
 from gatenorm.speed.measure import bench as measuring
 from gatenorm.speed.measure.profile_report import profile_model
-from gatenorm.speed.predict.machines import THIS, machines, with_overheads
+from gatenorm.speed.predict.machines import THIS, machine_for, machines
 from gatenorm.speed.predict.machines import machine as machine_named
 
 _ATTENTIONS = ("sdpa", "eager")
@@ -64,7 +63,7 @@ def bench(
         check_hardware(device, dtype)
     cases = measuring.cases(lengths, batches, new_tokens, everyone)
     setting = Setting(cases=cases, device=device, dtype=dtype, threads=threads or threads_at_hand())
-    known = None if machine is None else _machine(machine, setting, overheads=engine == "transformers")
+    known = None if machine is None else machine_for(machine, setting, overheads=engine == "transformers")
     protocol = measuring.Protocol(rounds, machine=known)
     return measuring.bench(others, timed, setting, protocol, baseline=first, progress=progress)
 
@@ -106,11 +105,3 @@ def profile(
 def _variant(model: ModelLike) -> Variant:
     exported = Variant.exported(Path(model)) if isinstance(model, (str, os.PathLike)) else None
     return exported or Variant.of(open_model(model))
-
-
-def _machine(name: str, setting: Setting, *, overheads: bool) -> Machine:
-    """The machine to predict for; ``this`` is measured as ``setting`` has it, with what transformers itself takes."""
-    dtype, device = setting.dtype, setting.device
-    computed = dtype if dtype != "auto" else "float32" if device == "cpu" else "bfloat16"
-    found = machine_named(name, computed, device, setting.threads)
-    return with_overheads(found, computed, device, setting.threads) if name == THIS and overheads else found

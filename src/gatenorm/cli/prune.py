@@ -92,6 +92,7 @@ def command(
             batch=batch,
             protect=protect or (),
             kind=kind,
+            replace=replace,
         )
         layers = predicted.count
     session = checks.session(layout, how) if runs or cross_check or fits else None

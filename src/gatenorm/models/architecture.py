@@ -1,21 +1,22 @@
 """What a model's sublayers are made of, counted from its config and headers alone: parameters, FLOPs, cache bytes.
 
 A *sublayer* is one block's attention, with the norms that go when it goes, or everything else in that block (the MLP
-and what it needs). Counts are exact; tests hold them to real transformers models of every family.
+and what it needs), or what stands in the place of either. Counts are exact; tests hold them to real transformers models
+of every family.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
 from gatenorm.checkpoint import TensorSpec
 from gatenorm.families import Layout, keep_entries
 from gatenorm.families.family import value
-from gatenorm.records import Edits
-from gatenorm.surgery.operation import added_tensors, is_removed
+from gatenorm.records import Edit, Edits
+from gatenorm.surgery.operation import added_tensors, is_removed, operation_named
 
 # Modules that are looked up by row and multiply nothing, by the last part of their names.
 _LOOKUPS = ("embed_tokens", "embed_positions", "embed_in", "wte", "wpe", "word_embeddings")
@@ -70,7 +71,7 @@ class Sublayer:
 
     Attributes:
         parameters: all of them, norms and biases included.
-        matrix: those in matrices; each costs 2 FLOPs a token.
+        matrix: those in matrices; each costs one multiplication, 2 FLOPs, a token.
         ends: rows and columns of the matrices summed: what their products read and write for one token.
         matrices: how many matrices there are.
     """
@@ -79,6 +80,18 @@ class Sublayer:
     matrix: int = 0
     ends: int = 0
     matrices: int = 0
+
+    @classmethod
+    def of_operation(cls, name: str, width: int) -> Sublayer:
+        """What an operation stores and multiplies in a sublayer's place: nothing for removal. It has no cache.
+
+        All that an edit costs, predicted or ideal, is computed from this.
+
+        Raises:
+            PlanError: there is no such operation.
+        """
+        shapes = operation_named(name).shapes(width)
+        return cls.of(TensorSpec(own, "F32", shape, 4 * prod(shape)) for own, shape in shapes.items())
 
     @classmethod
     def of(cls, tensors: Iterable[TensorSpec], mixture: Mixture | None = None) -> Sublayer:
@@ -120,8 +133,9 @@ class Architecture:
         attention: by original layer number, for the layers that have it.
         windows: how many tokens, itself included, a query of that layer sees at most; ``None``: all before it.
         forgets: whether the caches of windowed layers drop what no query will see again.
-        mlp: one a block: all of it that is not attention's.
+        mlp: one a block: all of it that is not attention's, nor in the place of something.
         without_mlp: original numbers of the blocks whose MLP is gone: what is left there multiplies nothing.
+        replaced: what stands in the place of sublayers, by edit.
         outer: embeddings, norms and projections around the blocks. Of these, ``around`` multiplies every token
             (OPT-350m projects embeddings up and down), and ``head`` makes logits.
         rotary: how many of a head's dimensions turn.
@@ -143,6 +157,7 @@ class Architecture:
     around: Sublayer
     head: Sublayer
     without_mlp: tuple[int, ...] = ()
+    replaced: Mapping[Edit, Sublayer] = field(default_factory=dict)
 
     @classmethod
     def of(cls, layout: Layout, edits: Edits = Edits()) -> Architecture:  # noqa: B008 - it is frozen
@@ -170,7 +185,7 @@ class Architecture:
             own = [t for t in block if layer not in gone.attention and t.name.startswith(prefixes)]
             if layer not in gone.attention:
                 attention[layer] = Sublayer.of(own)
-            mlp.append(Sublayer.of((t for t in block if t not in own), mixture))
+            mlp.append(Sublayer.of((t for t in block if t not in own and t.name not in added), mixture))
         outside = [t for t in stored if t.name not in inside]
         matrices = [t for t in stored if t.name in inside and len(t.shape) == 2]
         head = _head(outside, layout)
@@ -193,12 +208,18 @@ class Architecture:
             around=Sublayer.of(around),
             head=Sublayer.of(head),
             without_mlp=gone.mlp,
+            replaced={
+                edit: Sublayer.of_operation(edit.operation, layout.width)
+                for edit in gone
+                if operation_named(edit.operation).update is not None
+            },
         )
 
     @property
     def parameters(self) -> int:
         """All parameters; a tied head counts once."""
-        return self.outer.parameters + sum(s.parameters for s in (*self.attention.values(), *self.mlp))
+        inner = (*self.attention.values(), *self.mlp, *self.replaced.values())
+        return self.outer.parameters + sum(part.parameters for part in inner)
 
     @property
     def runs(self) -> bool:

@@ -48,9 +48,9 @@ class GateResult(Value, frozen=True, kw_only=True):
 class CostCase(Value, frozen=True, kw_only=True, omit_defaults=True):
     """A request before and after, at one prompt length and batch in one engine: speed-ups, and costs where priced.
 
-    ``request_ideal`` is the speed-up if the removed attention cost nothing and all else stayed. Costs are per million
-    tokens of prompt and answer, and (``new``) per million new tokens alone. ``outcome`` is that of the gate on speed:
-    whether the request is shown to be faster by what the gate asks for.
+    ``request_ideal`` is the speed-up if nothing cost time but what stays and what replaces attention. Costs are per
+    million tokens of prompt and answer, and (``new``) per million new tokens alone. ``outcome`` is that of the gate on
+    speed: whether the request is shown to be faster by what the gate asks for.
     """
 
     engine: str

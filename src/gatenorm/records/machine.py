@@ -13,7 +13,8 @@ class Machine(Value, frozen=True, kw_only=True, omit_defaults=True):
         rates: FLOP/s of matrix products by dtype.
         attention_rates: the same of attention kernels, where it was measured; else ``rates`` serves.
         memory: bytes of memory, or ``None``.
-        overheads: seconds that an ``attention`` and an ``mlp`` sublayer take whatever their size, where measured.
+        overheads: seconds that an ``attention`` and an ``mlp`` sublayer, and an ``operation`` in the place of
+            one, take whatever their size, where measured.
         source: where the figures come from.
     """
 

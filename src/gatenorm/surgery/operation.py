@@ -9,7 +9,6 @@ import inspect
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -73,15 +72,6 @@ class LeastSquares(Protocol):
 Fitted = Mapping[str, npt.NDArray[np.float64]]
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Parameters, floating-point operations per token (of the matrices), and bytes as stored."""
-
-    parameters: int
-    flops: int
-    nbytes: float
-
-
 def _no_shapes(width: int) -> Shapes:
     return {}
 
@@ -120,12 +110,6 @@ class Operation:
     at_rank: Callable[[int], Operation] | None = None
     fit: Callable[[LeastSquares], Fitted] | None = None
     exports: Mapping[str, ExportEntry | str] = field(default_factory=dict)
-
-    def cost(self, width: int, itemsize: float) -> Cost:
-        """What it costs in a model of that width whose elements take ``itemsize`` bytes."""
-        shapes = self.shapes(width).values()
-        parameters = sum(map(prod, shapes))
-        return Cost(parameters, 2 * sum(prod(s) for s in shapes if len(s) == 2), parameters * itemsize)
 
     def record(self, width: int) -> OperationRecord:
         """What the modelling file of a directory must know of it."""

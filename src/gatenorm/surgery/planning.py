@@ -60,17 +60,18 @@ def count_for_target(reached: Sequence[float], wanted: float, what: str) -> int:
     """The smallest number of removals that is enough.
 
     Args:
-        reached: what removing 1, 2, ... sublayers brings, as many as can go; never falling.
+        reached: what editing 1, 2, ... sublayers brings, as many as can be.
         wanted: how much of it is asked for.
         what: the parameter that holds it, for the error.
 
     Raises:
-        PlanError: removing all of them is not enough.
+        PlanError: all of them are not enough.
     """
     for count, value in enumerate(reached, start=1):
         if value >= wanted:
             return count
-    most = f"removing {len(reached)} gives {abs(reached[-1]):.4g} at most" if reached else "no layer can be removed"
+    best = max(range(len(reached)), key=reached.__getitem__, default=-1)  # what replaces may be slower: it can fall
+    most = f"{best + 1} sublayers give {abs(reached[best]):.4g} at most" if reached else "no layer can be removed"
     raise PlanError("out-of-reach", f"is out of reach: {most}", field=what, given=f"{abs(wanted):g}")
 
 

@@ -70,7 +70,7 @@ def _case(speedup: RequestSpeedup, price: Cost, least: float) -> CostCase:
 
 
 def _ideal(before: Speed, after: Speed) -> float | None:
-    """``T / (P / p + D / d)``: a request's speed-up if the removed attention cost nothing and all else stayed.
+    """``T / (P / p + D / d)``: a request's speed-up if nothing cost time but what stays and what replaces attention.
 
     ``P`` and ``D`` are the unpruned model's median seconds of prefill and decode, ``T`` their sum, ``p`` and ``d`` the
     ideals of either phase, where the profile gave them.
@@ -104,7 +104,7 @@ def _sentence(cases: Sequence[CostCase], price: Cost) -> str:
     first = leading(cases)
     said = f"a request is {how_fast(first)}"
     if first.request_ideal is not None:
-        said += f"; were the attention of these layers free, it would be {first.request_ideal:.2f} times"
+        said += f"; at its ideal it would be {first.request_ideal:.2f} times"
     if first.outcome == INCONCLUSIVE:
         return f"Whether it pays is inconclusive: {said}; more rounds, or a quieter machine, would tell."
     said = f"It does not pay here: {said}" if first.outcome == FAILS else f"A{said[1:]}"

@@ -62,18 +62,36 @@ def budgets(layout: Layout, settings: Budgets, protect: tuple[int, ...]) -> tupl
         check_count(layout, count, protect)
         by_count.setdefault(count, ASKED)
     if settings.target_speedup is not None or settings.max_cache_gb is not None:
-        target = smallest_removal(
-            layout,
-            target_speedup=None if settings.target_speedup is None else str(settings.target_speedup),
-            max_cache_gb=settings.max_cache_gb,
-            machine_name=settings.machine,
-            context=settings.context,
-            batch=settings.batch,
-            protect=protect,
-        )
-        if target is not None:
-            by_count.setdefault(target.count, ASKED)
+        count = _count_for_targets(layout, settings, protect)
+        if count:
+            by_count.setdefault(count, ASKED)
     return [Budget(count, by_count[count]) for count in sorted(by_count)], left_out
+
+
+def _count_for_targets(layout: Layout, settings: Budgets, protect: tuple[int, ...]) -> int:
+    """How many sublayers meet the targets whichever operation takes their place; 0 where the cache fits as it is.
+
+    What was not asked for, and cannot reach the target, does not count.
+    """
+    counts = []
+    for operation in settings.replace or OPERATIONS:
+        try:
+            target = smallest_removal(
+                layout,
+                target_speedup=None if settings.target_speedup is None else str(settings.target_speedup),
+                max_cache_gb=settings.max_cache_gb,
+                machine_name=settings.machine,
+                context=settings.context,
+                batch=settings.batch,
+                protect=protect,
+                operation=operation,
+            )
+        except PlanError:
+            if settings.replace or operation == REMOVE:
+                raise
+            continue
+        counts.append(target.count if target is not None else 0)
+    return max(counts)
 
 
 def with_operations(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from gatenorm.api.inspecting import Inspection, Positions, Prediction
+from gatenorm.api.inspecting import Inspection, Positions, Prediction, SublayerCost
 from gatenorm.cli import console
 from gatenorm.cli.tables import table
 from gatenorm.records import Edits, spans
@@ -48,6 +48,8 @@ def _rows(model: Inspection) -> Iterator[tuple[str, str]]:
     for form in model.exports:
         can = f"yes, for {', '.join(form.engines)}" if form.can else f"no: {'; '.join(form.why_not)}"
         yield f"can be exported as {form.to}", can
+    if model.costs:
+        yield "one sublayer costs", _costs(model.costs)
     if model.predictions:
         first = model.predictions[0]
         yield f"if removed (predicted for {first.machine}, batch {first.batch})", _predicted(model.predictions)
@@ -57,6 +59,18 @@ def _positions(positions: Positions, head_dim: int) -> str:
     if positions.kind != "rotary":
         return {"alibi": "ALiBi", "learned": "learned (not rotary)"}[positions.kind]
     return f"rotary, {positions.dims} of {head_dim} dimensions, base {positions.base:g}, type {positions.type}"
+
+
+def _costs(costs: Sequence[SublayerCost]) -> str:
+    """``attention: 8,912,896 parameters, 8,912,896 multiplications a token + 4,096 a token of context; ...``."""
+    lines = []
+    for one in costs:
+        line = f"{one.name}: {one.parameters:,.0f} parameters, {one.multiplications:,.0f} multiplications a token"
+        if one.multiplications_of_context:
+            cache = console.bytes_for_people(one.cache_bytes)
+            line += f" and {one.multiplications_of_context:,} more with {cache} of cache for each token of context"
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def _predicted(predictions: Sequence[Prediction]) -> str:

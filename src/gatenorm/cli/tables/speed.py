@@ -21,7 +21,7 @@ def show_bench(timings: Sequence[Speed], plot: Path | None) -> None:
         if timing.skipped:
             console.say(f"skipped {timing.protocol.case} on {timing.protocol.label}: {timing.skipped}")
     if any(timing.prefill.ideal is not None for timing in timings):
-        console.say("ideal: T / (T - the removed layers' attention), the speed-up if nothing else cost anything")
+        console.say("ideal: T / (T - attention + what replaces it), the speed-up if nothing else cost anything")
     spreads = [timing.prefill.seconds for timing in timings if timing.measured]
     restless = sum(spread is not None and spread.high > 1.5 * spread.low for spread in spreads)
     if restless:

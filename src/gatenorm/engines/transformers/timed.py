@@ -163,7 +163,7 @@ class TransformersTimed:
             return
         counted = Architecture.of(self.layout)
         size = self.itemsize
-        widest = max(s.ends for s in (*counted.mlp, *counted.attention.values()))
+        widest = max(s.ends for s in (*counted.mlp, *counted.attention.values(), *counted.replaced.values()))
         rows = case.batch * case.tokens * (_LIVE_ROWS * counted.width + widest) * size
         if self.model.config._attn_implementation == "eager":
             rows += 2 * case.batch * counted.heads * case.tokens**2 * 4

@@ -88,7 +88,7 @@ class PhaseTime(Value, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         speedup: the baseline's time over this one's, by round.
-        ideal: the speed-up if nothing but the removed attention cost anything.
+        ideal: the speed-up if the edits saved their attention's time, less what replaces it, and cost nothing else.
         predicted: the speed-up by the cost model, where a machine was named.
     """
 

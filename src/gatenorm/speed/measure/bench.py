@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -14,16 +14,18 @@ from gatenorm.engines import Case, Engine, Setting, TimedSession
 from gatenorm.errors import EvaluationError
 from gatenorm.exports.registry import Variant
 from gatenorm.models.architecture import Architecture, Work
-from gatenorm.records import Edits
+from gatenorm.records import REMOVE, Edits
 from gatenorm.records.evidence import Data, PhaseTime, Speed, SpeedProtocol
 from gatenorm.records.evidence.speed import PHASES
 from gatenorm.records.machine import Machine
 from gatenorm.speed.measure.turns import TURN_SECONDS, Measured, measure
 from gatenorm.speed.measure.worker import Worker
-from gatenorm.speed.predict.cost_model import predict
+from gatenorm.speed.predict.cost_model import Times, predict
 from gatenorm.speed.predict.ideal import ideal_from_shares
+from gatenorm.speed.predict.machines import THIS, machine_for
 
 DEFAULT_LENGTHS = (128, 512, 2048)
+_PROFILED = ("prefill", "decode")
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,9 @@ def bench(
             raise EvaluationError("nothing-measured", f"nothing could be measured: {found[0].skipped}")
         by_label = dict(zip(labels, everyone, strict=True))
         first = {m.case: m for m in found if baseline and m.name == labels[0]}
+        machine = (
+            protocol.machine
+        )  # what an operation takes of an ideal is predicted for this one where none is asked for
         records = []
         for m in found:
             session, variant = sessions[m.name], by_label[m.name]
@@ -146,8 +151,15 @@ def bench(
                 other = first.get(m.case)
                 speed = _timed(speed, m)
                 if baseline is not None and other is not None and other is not m and other.samples:
-                    speed = _compared(speed, m, other, newly_removed(variant, baseline))
-                    speed = _predicted(speed, m.case, variant, baseline, engine, protocol.machine)
+                    speed = _compared(speed, m, other)
+                    more = new_edits(variant, baseline)
+                    if more is not None:
+                        if machine is None and other.shares and any(edit.operation != REMOVE for edit in more):
+                            machine = machine_for(THIS, setting, overheads=True)
+                        times = _predicted_times(m.case, baseline, engine, machine, speed.protocol.dtype)
+                        speed = _with_ideals(speed, other, more, times)
+                        if protocol.machine is not None:
+                            speed = _with_predictions(speed, more, times)
             records.append(speed)
         return records
 
@@ -196,38 +208,48 @@ def _timed(speed: Speed, m: Measured) -> Speed:
     )
 
 
-def _compared(speed: Speed, m: Measured, first: Measured, more: Edits | None) -> Speed:
-    phases = {}
-    for name in PHASES:
-        ideal = None
-        # Attention alone is profiled: of MLPs no ideal is known.
-        if name != "first_token" and first.shares and more is not None and not more.mlp:
-            ideal = ideal_from_shares(first.seconds(name).median, first.shares, name, more.attention)
-        phases[name] = replace(speed.phase(name), speedup=m.speedup(first, name), ideal=ideal)
+def _compared(speed: Speed, m: Measured, first: Measured) -> Speed:
+    phases = {name: replace(speed.phase(name), speedup=m.speedup(first, name)) for name in PHASES}
     own, whole = m.cache_bytes, first.cache_bytes
     return replace(speed, **phases, cache_share_removed=1 - own / whole if own is not None and whole else None)
 
 
-def newly_removed(variant: Variant, baseline: Variant) -> Edits | None:
-    """The sublayers that the variant lacks and the baseline has; ``None`` where it is not a pruned form of it."""
+def _with_ideals(speed: Speed, first: Measured, more: Edits, times: Mapping[str, Times]) -> Speed:
+    """The ideals of the phases that are profiled; of attention alone, as no MLP is."""
+    if not first.shares or more.mlp or not (times or all(edit.operation == REMOVE for edit in more)):
+        return speed
+    phases = {}
+    for name in _PROFILED:
+        left = {edit.layer: times[name].left(edit) if edit.operation != REMOVE else 0.0 for edit in more}
+        ideal = ideal_from_shares(first.seconds(name).median, first.shares, name, left)
+        phases[name] = replace(speed.phase(name), ideal=ideal)
+    return replace(speed, **phases)
+
+
+def _with_predictions(speed: Speed, more: Edits, times: Mapping[str, Times]) -> Speed:
+    phases = {name: replace(speed.phase(name), predicted=one.speedup_with(more)) for name, one in times.items()}
+    return replace(speed, **phases)
+
+
+def new_edits(variant: Variant, baseline: Variant) -> Edits | None:
+    """What was done to the variant beyond the baseline; ``None`` where it is not an edited form of it."""
     same = variant.identity.layers == baseline.identity.layers and not baseline.edits - variant.edits
     return variant.edits - baseline.edits if same else None
 
 
-def _predicted(
-    speed: Speed, case: Case, variant: Variant, baseline: Variant, engine: Engine, machine: Machine | None
-) -> Speed:
-    more = newly_removed(variant, baseline)
-    if machine is None or baseline.layout is None or more is None:
-        return speed
+def _predicted_times(
+    case: Case, baseline: Variant, engine: Engine, machine: Machine | None, dtype: str | None
+) -> dict[str, Times]:
+    """The baseline's times on a machine by phase; none without a machine, or where the files hold no whole model."""
+    if machine is None or baseline.layout is None:
+        return {}
     counted = Architecture.of(baseline.layout)
     if not counted.runs:
-        return speed
+        return {}
     middle = case.tokens + case.new // 2  # the context grows while new tokens come
     works = {"prefill": Work.prefill(case.tokens, case.batch), "decode": Work.decode(middle, case.batch)}
-    dtype = None if speed.protocol.dtype == "auto" else speed.protocol.dtype
-    phases = {}
-    for name, work in works.items():
-        times = predict(counted, machine, work, dtype=dtype, cache_passes=engine.cache_passes)
-        phases[name] = replace(speed.phase(name), predicted=times.speedup_without(more))
-    return replace(speed, **phases)
+    known = None if dtype == "auto" else dtype
+    return {
+        name: predict(counted, machine, work, dtype=known, cache_passes=engine.cache_passes)
+        for name, work in works.items()
+    }

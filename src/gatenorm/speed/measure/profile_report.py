@@ -119,6 +119,7 @@ def count_shares(counted: Architecture, work: Work) -> tuple[float, float]:
     """Attention's share of all parameters, and of the FLOPs of one pass."""
     tokens = work.tokens * work.batch
     attention = sum(counted.attention_flops(layer, work) for layer in counted.attention)
-    others = sum(part.flops(tokens) for part in (*counted.mlp, counted.around)) + counted.head.flops(work.batch)
+    others = sum(part.flops(tokens) for part in (*counted.mlp, *counted.replaced.values(), counted.around))
+    others += counted.head.flops(work.batch)
     weights = sum(part.parameters for part in counted.attention.values())
     return weights / counted.parameters, attention / (attention + others)

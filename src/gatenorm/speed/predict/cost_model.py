@@ -1,4 +1,4 @@
-"""A cost model: what removing attention would save on a machine, from config and headers alone.
+"""A cost model: what removing or replacing attention would save on a machine, from config and headers alone.
 
 Every sublayer is a row of kernels that run one after the other, and each kernel takes
 
@@ -12,7 +12,8 @@ Every sublayer is a row of kernels that run one after the other, and each kernel
 
 To each sublayer the machine's ``overheads`` are added (Python and the start of kernels), where they were measured.
 
-An MLP that is gone costs nothing, nor does a norm that is left of its block.
+An MLP that is gone costs nothing, nor does a norm that is left of its block. What takes a sublayer's place costs its
+own products, the norm that it reads and the residual add, whatever the context.
 
 What it leaves out: those overheads where they were not, communication between devices, quantised weights, processor
 caches (a model that fits into them is not bound by memory), what engines do beside the model, and that peaks are never
@@ -22,14 +23,16 @@ last position only, as engines do. Hence it speaks of ratios; take its times as 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from statistics import fmean
 
 from gatenorm.errors import EvaluationError
 from gatenorm.models.architecture import Architecture, Sublayer, Work
-from gatenorm.records import ATTENTION, BLOCK, MLP, Edits
+from gatenorm.records import ATTENTION, BLOCK, MLP, REMOVE, Edit, Edits
 from gatenorm.records.machine import Machine
 from gatenorm.records.serialization import Value
+from gatenorm.surgery.operation import operation_named
 
 _DTYPES = {4: "float32", 2: "bfloat16"}
 _SIZES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
@@ -39,17 +42,20 @@ _SIZES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 class Times:
     """Predicted seconds of one pass: of each attention sublayer, of each block's rest, and around the blocks.
 
-    The rest of the blocks ``without_mlp`` takes no time.
+    The rest of the blocks ``without_mlp`` takes no time. ``replaced`` is what stands in the place of sublayers already;
+    ``operation`` gives the seconds of an operation in any sublayer's place, by name.
     """
 
     attention: Mapping[int, float]
     mlp: tuple[float, ...]
     outer: float
     without_mlp: tuple[int, ...] = ()
+    replaced: float = 0.0
+    operation: Callable[[str], float] = lambda name: 0.0
 
     @property
     def total(self) -> float:
-        return sum(self.attention.values()) + sum(self.mlp) + self.outer
+        return sum(self.attention.values()) + sum(self.mlp) + self.outer + self.replaced
 
     def of(self, kind: str) -> dict[int, float]:
         """The seconds that each removable sublayer of that kind takes, by original layer number."""
@@ -60,15 +66,25 @@ class Times:
             return mlps
         return {layer: seconds + mlps[layer] for layer, seconds in self.attention.items() if layer in mlps}
 
-    def speedup(self, count: int, kind: str = ATTENTION) -> float:
-        """``T / (T - saved)`` when ``count`` sublayers of that kind go, each of the mean cost."""
-        seconds = self.of(kind)
-        return self.total / (self.total - count * sum(seconds.values()) / len(seconds))
+    def left(self, edit: Edit) -> float:
+        """The share of the sublayer's seconds that what takes its place takes: 0 for removal."""
+        return self.operation(edit.operation) / self._seconds(edit)
 
-    def speedup_without(self, edits: Edits) -> float:
-        """``T / (T - saved)`` when exactly these sublayers go."""
-        gone = sum(self.attention[layer] for layer in edits.attention) + sum(self.mlp[layer] for layer in edits.mlp)
-        return self.total / (self.total - gone)
+    def saved(self, edit: Edit) -> float:
+        """The sublayer's seconds less those of what takes its place; negative where that is slower."""
+        return self._seconds(edit) - self.operation(edit.operation)
+
+    def _seconds(self, edit: Edit) -> float:
+        return self.attention[edit.layer] if edit.sublayer == ATTENTION else self.mlp[edit.layer]
+
+    def speedup(self, count: int, kind: str = ATTENTION, operation: str = REMOVE) -> float:
+        """``T / (T - saved)`` with that operation on ``count`` sublayers of that kind, each of the mean cost."""
+        each = fmean(sum(map(self.saved, Edits.of(kind, [layer], operation))) for layer in self.of(kind))
+        return self.total / (self.total - count * each)
+
+    def speedup_with(self, edits: Edits) -> float:
+        """``T / (T - saved)`` with exactly these edits."""
+        return self.total / (self.total - sum(map(self.saved, edits)))
 
 
 def predict(
@@ -108,7 +124,17 @@ def predict(
         return kernel(elements, model.score_flops(layer, work), machine.attention_rate(name))
 
     turned = 2 * (model.heads + model.kv_heads) * model.rotary
-    norm_and_residual = 5 * model.width
+    residual = 3 * model.width
+    norm_and_residual = residual + 2 * model.width
+
+    def operation(named: str) -> float:
+        found = operation_named(named)
+        if found.update is None:
+            return 0.0
+        part = Sublayer.of_operation(named, model.width)
+        streams = norm_and_residual if found.normed else residual
+        return machine.overheads.get("operation", 0.0) + products(part, tokens) + moved(streams * tokens)
+
     return Times(
         attention={
             layer: machine.overheads.get("attention", 0.0)
@@ -128,6 +154,8 @@ def predict(
         ),
         outer=products(model.around, tokens) + products(model.head, work.batch) + moved(2 * model.width * tokens),
         without_mlp=model.without_mlp,
+        replaced=sum(operation(edit.operation) for edit in model.replaced),
+        operation=operation,
     )
 
 
@@ -143,13 +171,14 @@ class Forecast(
         "cache": "cache_share_removed",
     },
 ):
-    """What removing ``count`` of ``of`` sublayers of one kind is predicted to bring at one context length and batch.
+    """What an ``operation`` on ``count`` of ``of`` sublayers of one kind is predicted to bring at a context and batch.
 
     ``prefill`` and ``decode`` are speed-ups; ``cache`` the share of the key/value cache that goes, and ``cache_bytes``
     what stays of it.
     """
 
     kind: str = ATTENTION
+    operation: str = REMOVE
     count: int
     of: int
     context: int
@@ -168,8 +197,9 @@ def forecast(
     batch: int = 1,
     dtype: str | None = None,
     kind: str = ATTENTION,
+    operation: str = REMOVE,
 ) -> Forecast:
-    """What removing ``count`` sublayers would bring.
+    """What removing ``count`` sublayers, or another operation in their place, would bring.
 
     Args:
         kind: of which kind: ``attention``, ``mlp``, or ``block`` for both of a layer.
@@ -191,11 +221,12 @@ def forecast(
         of=len(prefill.of(kind)),
         context=context,
         batch=batch,
-        prefill=prefill.speedup(count, kind),
-        decode=decode.speedup(count, kind),
+        prefill=prefill.speedup(count, kind, operation),
+        decode=decode.speedup(count, kind, operation),
         cache=share,
         cache_bytes=cache * (1 - share),
         kind=kind,
+        operation=operation,
     )
 
 
@@ -206,9 +237,10 @@ def forecasts(
     batch: int = 1,
     dtype: str | None = None,
     kind: str = ATTENTION,
+    operation: str = REMOVE,
 ) -> list[Forecast]:
     """One forecast for every number of sublayers that can go: one attention and one MLP must stay."""
     attentions, mlps = len(model.attention), len(model.mlp) - len(model.without_mlp)
     whole = len({*model.attention} - {*model.without_mlp})
     most = {ATTENTION: attentions - 1, MLP: mlps - 1, BLOCK: min(whole, attentions - 1, mlps - 1)}[kind]
-    return [forecast(model, machine, count, context, batch, dtype, kind) for count in range(1, most + 1)]
+    return [forecast(model, machine, count, context, batch, dtype, kind, operation) for count in range(1, most + 1)]

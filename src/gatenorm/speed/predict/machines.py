@@ -21,6 +21,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from gatenorm.engines import Setting
 from gatenorm.engines.transformers.profiler import recording
 from gatenorm.errors import EvaluationError, did_you_mean
 from gatenorm.records.machine import Machine
@@ -150,7 +151,7 @@ _BLOCK = {
 
 
 def with_overheads(machine: Machine, dtype: str, device: str = "cpu", threads: int | None = None) -> Machine:
-    """The machine with the overheads that transformers has on it now, in about a second.
+    """The machine with the overheads that transformers has on it now, of sublayers and of a linear map, in a second.
 
     On an accelerator, which works on while Python is ahead of it, nothing is added: there overheads hide.
     """
@@ -161,13 +162,21 @@ def with_overheads(machine: Machine, dtype: str, device: str = "cpu", threads: i
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
-        attention, mlp = _measured(getattr(torch, dtype))
+        overheads = _measured(getattr(torch, dtype))
     finally:
         torch.set_num_threads(before)
-    return replace(machine, overheads={"attention": attention, "mlp": mlp})
+    return replace(machine, overheads=overheads)
 
 
-def _measured(dtype: Any) -> tuple[float, float]:
+def machine_for(name: str, setting: Setting, *, overheads: bool) -> Machine:
+    """The machine to predict for; ``this`` is measured as ``setting`` has it, with what transformers itself takes."""
+    dtype, device = setting.dtype, setting.device
+    computed = dtype if dtype != "auto" else "float32" if device == "cpu" else "bfloat16"
+    found = machine(name, computed, device, setting.threads)
+    return with_overheads(found, computed, device, setting.threads) if name == THIS and overheads else found
+
+
+def _measured(dtype: Any) -> dict[str, float]:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -181,7 +190,10 @@ def _measured(dtype: Any) -> tuple[float, float]:
     )
     model = LlamaForCausalLM(config).to(dtype).eval()
     token, cache = torch.zeros(1, 1, dtype=torch.long), None
-    attention, mlp = [], []
+    attention, mlp, operation = [], [], []
+    # A map in an attention's place: the norm, one product and the residual add.
+    norm, product = model.model.norm, torch.nn.Linear(32, 32, bias=False, dtype=dtype)
+    stream = torch.zeros(1, 1, 32, dtype=dtype)
     with torch.inference_mode():
         for _ in range(_STEPS):
             with recording(model, _BLOCK, ()) as recorder:
@@ -190,5 +202,9 @@ def _measured(dtype: Any) -> tuple[float, float]:
                 step = recorder.profile(begin, recorder.watch.read())
             attention.append(sum(step.attention.values()) / _LAYERS)
             mlp.append(sum(step.mlp) / _LAYERS)
+            began = time.perf_counter()
+            stream = stream + product(norm(stream))
+            operation.append(time.perf_counter() - began)
     warm = _STEPS // 4
-    return statistics.median(attention[warm:]), statistics.median(mlp[warm:])
+    found = {"attention": attention, "mlp": mlp, "operation": operation}
+    return {name: statistics.median(seconds[warm:]) for name, seconds in found.items()}

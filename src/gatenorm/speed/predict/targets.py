@@ -1,4 +1,4 @@
-"""How many removals a target needs by the cost model, and what usual numbers of them would bring."""
+"""How many edits a target needs by the cost model, and what usual numbers of them would bring."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ from collections.abc import Sequence
 from gatenorm.errors import PlanError, named
 from gatenorm.families import Layout
 from gatenorm.models.architecture import Architecture
-from gatenorm.records import ATTENTION, MLP
+from gatenorm.records import ATTENTION, MLP, REMOVE
 from gatenorm.records.machine import Machine
 from gatenorm.speed.predict.cost_model import Forecast, forecast, forecasts
 from gatenorm.speed.predict.machines import DEFAULT, machine
-from gatenorm.surgery.planning import check_count, count_for_share, count_for_target, most_removable, speedup_target
+from gatenorm.surgery.operation import check_operations
+from gatenorm.surgery.planning import (
+    check_count,
+    chosen,
+    count_for_share,
+    count_for_target,
+    most_removable,
+    speedup_target,
+)
 
 DEFAULT_CONTEXT = 4096
 _SHARES = (0.1, 0.2, 0.4)
@@ -41,8 +49,9 @@ def smallest_removal(
     batch: int = 1,
     protect: Sequence[int] = (),
     kind: str = ATTENTION,
+    operation: str = REMOVE,
 ) -> Forecast | None:
-    """The forecast for the smallest number of removals that meets the targets; ``None`` where the cache fits as it is.
+    """The forecast for the smallest number of edits that meets the targets; ``None`` where the cache fits as it is.
 
     The arguments are those of :func:`gatenorm.smallest_removal`.
 
@@ -67,10 +76,11 @@ def smallest_removal(
         )
     length, counted = _contexts(layout, context)[0], Architecture.of(layout)
     check_count(layout, 1, protect, kind)
+    check_operations(chosen(kind, layout.layers_with(kind)[:1], layout.layers, operation))
     smaller = limit is not None and counted.cache_bytes(length, batch) > limit
     if not phases and not smaller:
         return None
-    found = forecasts(counted, _machine(layout, machine_name), length, batch, kind=kind)
+    found = forecasts(counted, _machine(layout, machine_name), length, batch, kind=kind, operation=operation)
     found = found[: most_removable(layout, protect, kind)]
     counts = []
     if phases:
