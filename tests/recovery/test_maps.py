@@ -16,10 +16,10 @@ from gatenorm.errors import RecoveryError
 from gatenorm.models.forward import blocks_of
 from gatenorm.records import ATTENTION, MLP, Edits
 from gatenorm.recovery.corpus import Corpus
-from gatenorm.recovery.recovering import _student
 from gatenorm.recovery.settings import Settings
 from gatenorm.recovery.shared_forward import SharedForward
 from gatenorm.recovery.state import state_file
+from gatenorm.recovery.student import load_student
 from gatenorm.recovery.trained_maps import train_maps
 from gatenorm.recovery.training import Step, train
 from gatenorm.results import Fingerprint
@@ -116,7 +116,7 @@ def test_nothing_is_shared_with_a_parent_of_other_weights_or_with_adapters_in_fr
     layout, how = gatenorm.open_model(replaced), {"sequences": 5, "length": 32, "passes": 1.0}
 
     def begin(settings: Settings, parent: Any) -> int:
-        return SharedForward(_student(layout, settings, "cpu").model, parent, layout, **how).begin
+        return SharedForward(load_student(layout, settings, "cpu").model, parent, layout, **how).begin
 
     parent = parent_of(place)
     assert begin(MAPS, parent) == begin(MAPS, None) == 1
@@ -143,7 +143,7 @@ def test_resumed_ends_bit_for_bit_where_uninterrupted_ends(
             if step.step == stop:
                 raise KeyboardInterrupt
 
-        model = _student(layout, settings, "cpu").model
+        model = load_student(layout, settings, "cpu").model
         train(model, layout, CORPUS, settings, parent=parent, path=path, key=KEY, report=report)
         return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 

@@ -155,7 +155,7 @@ def test_one_model_is_in_memory_while_the_merged_one_is_checked(
 ):
     trained: list[weakref.ref[torch.nn.Module]] = []
     alive: list[bool] = []
-    make, load = recovering.merging.with_adapters, recovering._loaded
+    make, load = recovering.merging.with_adapters, recovering.load_frozen
 
     def noted(*arguments: Any, **options: Any) -> Any:
         made = make(*arguments, **options)
@@ -168,7 +168,7 @@ def test_one_model_is_in_memory_while_the_merged_one_is_checked(
         return load(directory, *arguments)
 
     monkeypatch.setattr(recovering.merging, "with_adapters", noted)
-    monkeypatch.setattr(recovering, "_loaded", loading)
+    monkeypatch.setattr(recovering, "load_frozen", loading)
     gatenorm.recover(place.pruned, tmp_path / "r", str(place.text), settings=replace(SETTINGS, steps=2))
     assert alive == [False, False]
 

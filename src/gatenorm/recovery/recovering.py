@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +19,10 @@ from gatenorm.records.evidence import Recovery, RecoveryProtocol
 from gatenorm.recovery import merging
 from gatenorm.recovery import state as states
 from gatenorm.recovery.corpus import DEFAULT_LENGTH, Corpus, pack, split
-from gatenorm.recovery.lora_modules import adapted_modules
 from gatenorm.recovery.processes import Processes
 from gatenorm.recovery.record import Recovered, RecoveryRecord, summary_of
 from gatenorm.recovery.settings import MAPS, Settings
+from gatenorm.recovery.student import Student, load_frozen, load_student
 from gatenorm.recovery.training import Report, held_out_loss, train
 from gatenorm.results import Fingerprint, check_same, versions
 from gatenorm.surgery.card import recovered_card
@@ -31,7 +30,7 @@ from gatenorm.surgery.disk import RECOVERY_FILE
 from gatenorm.surgery.operation import added_tensors
 
 if TYPE_CHECKING:
-    from gatenorm.recovery.trained_maps import Trained
+    pass
 
 Writing = Callable[[int, int], None]
 
@@ -55,32 +54,6 @@ class NothingLearnedError(RecoveryError):
             f"{what} {better} than {name} as it was{why}: nothing was written",
             hint=f"lower {named('learning_rate')}, or give more data",
         )
-
-
-@dataclass
-class _Student:
-    """A model that is trained; held here alone, so that it can be let go of while it is around.
-
-    Attributes:
-        modules: those with an adapter, each with its weight's stored name.
-        maps: trained tensors by stored name.
-    """
-
-    model: Any
-    modules: dict[str, str]
-    maps: dict[str, Trained]
-
-    def added(self) -> dict[str, merging.Update | Trained]:
-        """What was trained, by the stored name of the tensor that it changes."""
-        adapters: dict[str, merging.Update | Trained] = {}
-        if self.modules:
-            adapters.update(merging.updates(self.model, self.modules))
-        return adapters | self.maps
-
-    def release(self) -> None:
-        """Free the model's memory."""
-        self.model, self.maps = None, {}
-        gc.collect()
 
 
 def recover(
@@ -137,12 +110,12 @@ def recover(
     teacher = None
     parent_loss = None
     if parent is not None:
-        teacher = _loaded(parent.checkpoint.directory, settings, device)
+        teacher = load_frozen(parent.checkpoint.directory, settings, device)
         _check_vocabulary(teacher, vocabulary, parent)
         if together.main:
             parent_loss = held_out_loss(teacher, corpus.held_out, settings.batch)
         teacher = teacher if settings.objective == "distill" else None
-    student = _student(layout, settings, device)
+    student = load_student(layout, settings, device)
     state = train(
         student.model,
         layout,
@@ -171,7 +144,7 @@ def recover(
 def _write(
     layout: Layout,
     out: Path,
-    student: _Student,
+    student: Student,
     corpus: Corpus,
     settings: Settings,
     state: states.State,
@@ -191,7 +164,7 @@ def _write(
         # What is stored is looked at, not what was trained: sums are rounded to the stored type.
         added.clear()
         student.release()  # two models at once may be more than there is memory for
-        stored = _loaded(temporary, settings, together.device)
+        stored = load_frozen(temporary, settings, together.device)
         merged = held_out_loss(stored, corpus.held_out, settings.batch)
         written = detect_layout(open_store(temporary))
         said = {name: value for name, value in to_json(settings).items() if name not in ("length", "dtype")}
@@ -295,26 +268,3 @@ def _check_vocabulary(teacher: Any, vocabulary: int, parent: Layout) -> None:
             given=parent.checkpoint.name,
             expected="the model that it was pruned from",
         )
-
-
-def _student(layout: Layout, settings: Settings, device: str) -> _Student:
-    from gatenorm.recovery.trained_maps import train_maps
-
-    model = plain = _loaded(layout.checkpoint.directory, settings, device)
-    modules = adapted_modules(model, layout, settings.adapted) if settings.adapted else {}
-    if settings.checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    if modules:
-        transposed = bool(layout.roles.get("transposed"))
-        model = merging.with_adapters(plain, modules, settings, transposed=transposed, name=layout.checkpoint.name)
-    # Behind the adapters, which freeze whatever was there before them.
-    maps = train_maps(plain, layout) if MAPS in settings.targets else {}
-    return _Student(model, modules, maps)
-
-
-def _loaded(directory: Path, settings: Settings, device: str) -> Any:
-    from gatenorm.models.loading import dtype_for, load
-
-    device_map: Any = "auto" if device == "auto" else {"": device}
-    model: Any = load(directory, dtype=dtype_for(settings.dtype, device), device_map=device_map)
-    return model.requires_grad_(False)
