@@ -121,6 +121,15 @@ def test_finite_weights_that_overflow_are_not_called_damaged(tmp_path: Path) -> 
         score(layout, "gate-norm")
 
 
+@pytest.mark.parametrize("name", ["gate-norm", "gate-norm-heads", "gate-norm-outer", "ov-norm"])
+def test_weights_whose_products_underflow_get_no_made_up_ranking(tmp_path: Path, name: str) -> None:
+    shapes = {"q": (32, 32), "k": (16, 32), "v": (16, 32), "o": (32, 32)}
+    small = {f"model.layers.1.self_attn.{r}_proj.weight": torch.full(s, 1e-35) for r, s in shapes.items()}
+    layout, _ = write(tmp_path, "separate", SHAPE, extra=small)
+    with refused("score-underflows", kind=CriterionError):
+        score(layout, name)
+
+
 def test_a_layer_of_zeros_scores_zero(tmp_path: Path) -> None:
     layout, _ = write(
         tmp_path, "separate", SHAPE, extra={"model.layers.1.self_attn.q_proj.weight": torch.zeros(32, 32)}

@@ -138,6 +138,25 @@ def test_numbers_beyond_f16_are_refused(pruned: Path, tmp_path: Path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model"]
 
 
+@pytest.mark.parametrize("name", ["F32", "F16", "BF16", "Q8_0"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_no_type_is_written_with_numbers_that_are_none(name: str, value: float):
+    values = np.ones((2, 32), np.float32)
+    values[1, 3] = value
+    with refused("weights-not-finite"):
+        gguf_types.encode(values, "F32", name, "blk.0")
+
+
+@pytest.mark.parametrize("name", ["F16", "Q8_0", "Q4_K", "Q6_K"])
+@pytest.mark.parametrize("size", [1e9, 1e-9, 1e-40])
+def test_what_the_scales_of_a_type_cannot_hold_is_refused(name: str, size: float):
+    values = np.full((2, 256), size, np.float32)
+    values[0, 0] = 0
+    with refused("dtype-too-narrow"):
+        gguf_types.encode(values, "F32", name, "blk.0")
+    assert gguf_types.encode(np.zeros((2, 32), np.float32), "F32", "Q8_0", "blk.0").size
+
+
 def test_k_types_without_a_quantiser_name_the_extra(pruned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     gguf_types._ggml.cache_clear()
     monkeypatch.setattr(gguf_types, "find_spec", lambda name: None)

@@ -18,6 +18,9 @@ from gatenorm.errors import CriterionError, named
 from gatenorm.families import AttentionWeights, Layout, attention_weights
 from gatenorm.records import LayerScore, Scores
 
+# The square of anything smaller is nothing in float32.
+_UNDERFLOWS = 1e-19
+
 
 def score(
     layout: Layout,
@@ -108,7 +111,16 @@ def _score_layer(weights: AttentionWeights, criterion: WeightCriterion, backend:
     value = math.hypot(*heads) if isinstance(found, np.ndarray) else found
     if not math.isfinite(value):
         raise _not_finite(weights, criterion)
+    if value == 0 and criterion.reads and 0 < _product_of_peaks(weights, criterion) < _UNDERFLOWS:
+        problem = f"{criterion.name} of layer {weights.layer} underflows: its weights are too small for float32"
+        raise CriterionError("score-underflows", problem)
     return LayerScore(weights.layer, value, heads)
+
+
+def _product_of_peaks(weights: AttentionWeights, criterion: WeightCriterion) -> float:
+    """The largest entries of all that a criterion reads, multiplied: about the largest term of its sums."""
+    projections = [getattr(weights, role) for role in criterion.reads]
+    return math.prod(max(float(np.abs(p.head(h)).max()) for h in range(p.heads)) for p in projections)
 
 
 def _not_finite(weights: AttentionWeights, criterion: WeightCriterion) -> CriterionError:

@@ -24,6 +24,8 @@ from gatenorm.errors import MissingExtraError, OutputError, named
 
 # What `auto` keeps; types that GGUF has not are widened to the narrowest type that holds all their values.
 _STORED = {"F32": "F32", "F16": "F16", "BF16": "BF16", "F64": "F32", "F8_E4M3": "BF16", "F8_E5M2": "BF16"}
+# The range of all other types, or of their scales, is that of f16.
+_WIDE, _F16_MOST, _F16_LEAST = ("F32", "BF16"), 65504, 2.0**-24
 # Rows that do not fill a type's blocks fall back as in llama.cpp's quantiser (`tensor_type_fallback`), at last to f16.
 _FALLBACK = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0", "Q8_0": "F16", "Q5_0": "F16", "Q5_1": "F16"}
 # Every other type the gguf package encodes to the same bits.
@@ -106,22 +108,35 @@ def encode(bits: Bits, stored: str, name: str, tensor: str) -> npt.NDArray[Any]:
     """Rows of a tensor in GGUF type ``name``, ready to be written.
 
     Raises:
-        OutputError: a number that is finite as stored and infinite as f16.
+        OutputError: a NaN or infinite number, or one that the type cannot hold.
     """
+    values = to_float32(bits, stored)
+    _check(values, name, tensor)
     if stored == name:
         return np.ascontiguousarray(bits)
-    values = to_float32(bits, stored)
     if name == "F32":
         return values
     with np.errstate(over="ignore"):
-        encoded = _by_ggml(values, name) if name in _BY_GGML else _by_gguf(values, name)
-    if name == "F16" and np.isinf(encoded).any() and not np.isinf(values).any():
+        return _by_ggml(values, name) if name in _BY_GGML else _by_gguf(values, name)
+
+
+def _check(values: Float32, name: str, tensor: str) -> None:
+    """Refuse numbers that no engine can compute with, or that the type would turn into such, or all into zeros."""
+    if not np.isfinite(values).all():
+        hint = "the weights are damaged, fetch them again"
+        raise OutputError("weights-not-finite", f"{tensor} holds NaN or infinite values", hint=hint)
+    if name in _WIDE or not values.size:
+        return
+    peak, hint = float(np.abs(values).max()), f"set {named('dtype')} to bf16 or f32"
+    scale = "f16" if name == "F16" else f"the scales of {name.lower()}"
+    if peak > _F16_MOST:
         raise OutputError(
-            "dtype-too-narrow",
-            f"{tensor} holds numbers beyond 65504, where f16 ends",
-            hint=f"set {named('dtype')} to bf16 or f32",
+            "dtype-too-narrow", f"{tensor} holds numbers beyond {_F16_MOST}, where {scale} ends", hint=hint
         )
-    return encoded
+    # A scale is at least a 127th of the largest number of its block.
+    if 0 < peak < _F16_LEAST * (1 if name == "F16" else 127):
+        problem = f"{tensor} holds numbers up to {peak:.2g} only, of which {scale} would make zeros"
+        raise OutputError("dtype-too-narrow", problem, hint=hint)
 
 
 def _by_gguf(values: Float32, name: str) -> npt.NDArray[Any]:
