@@ -142,7 +142,9 @@ def _judgement(variant: AuditedVariant, aspect: str) -> Judgement:
         outcome = min((g.outcome for g in gates), key=_WORST.index)
         telling = [g for g in gates if g.outcome == outcome] if outcome != PASSES else gates
         if aspect == SPEED and variant.cost_benefit is not None:
-            sentence = f"{how_fast(leading(variant.cost_benefit.cases))}, {limit(gates[0])} is asked for"
+            case = leading(variant.cost_benefit.cases)
+            at = f"{case.prompt_tokens:,} + {case.new_tokens} tokens in {case.engine}"
+            sentence = f"{_held(telling[0])}, for a request of {at}"
         else:
             sentence = "; ".join(map(_held, telling))
         return Judgement(aspect=aspect, outcome=outcome, sentence=sentence, settle=_settle(aspect, telling))

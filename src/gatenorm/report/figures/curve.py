@@ -19,9 +19,12 @@ _TITLE = "perplexity per token (log scale)"
 def curve_figure(
     series: Sequence[Series], band: Band | None = None, reference: float | None = None, verb: str = "removed"
 ) -> Figure:
-    """Perplexity over the number of sublayers that are removed, or what ``verb`` says; a dotted ``reference`` line."""
+    """Perplexity over the number of sublayers that are removed, or what ``verb`` says; a dotted ``reference`` line.
+
+    A band beside series is cut where it would flatten them.
+    """
     values = [float(p.y) for s in series for p in s.points]
-    values += [*band.low, *band.high] if band else []
+    values += [*band.low, *band.high] if band and not values else []
     values += [reference] if reference else []
     x = count_axis([*(float(p.x) for s in series for p in s.points), *(band.x if band else ())], verb)
     y = log_axis(values, _TITLE)
@@ -57,8 +60,8 @@ _PHASES = ("prefill", "decode")
 
 
 def tradeoff_figure(series: Sequence[Series]) -> Figure:
-    """The rise of perplexity in percent over the speed-up of prefill, a mark for each variant."""
-    x = alt.X("x:Q", title="prefill speed-up (×)", scale=alt.Scale(zero=False, padding=24))
+    """The rise of perplexity in percent over the speed-up of a request, a mark for each variant."""
+    x = alt.X("x:Q", title="speed-up of a request (×)", scale=alt.Scale(zero=False, padding=24))
     y = alt.Y("y:Q", title="perplexity rise, %", scale=alt.Scale(zero=False, padding=24))
     return lambda width: fitted(series_chart(series, x, y, width, joined=False), width, 340)
 

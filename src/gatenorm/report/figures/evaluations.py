@@ -22,22 +22,29 @@ def changes_figure(series: Sequence[Series], unit: str) -> Figure:
     return rows_figure(series, f"change, {unit}", reference=0)
 
 
-def rows_figure(series: Sequence[Series], title: str, reference: float, *, apart: bool = True) -> Figure:
+def rows_figure(
+    series: Sequence[Series], title: str, reference: float, *, apart: bool = True, legend: Sequence[str] | None = None
+) -> Figure:
     """A row for each name that is some point's ``y``, its figure and interval along ``x``; a dotted line at a value.
 
     Args:
         apart: whether points of several series lie one below the other within a row.
+        legend: the names shown there; all by default.
     """
     # A variant may lack a task that others were given.
     names = list(dict.fromkeys(str(p.y) for s in series for p in s.points))
-    x = alt.X("x:Q", title=title, scale=alt.Scale(zero=False, padding=12))
+    x = alt.X("x:Q", title=title, scale=alt.Scale(zero=False, padding=12), axis=alt.Axis(labelFlush=True))
     axis = alt.Axis(grid=True, tickBand="extent", labelLimit=170)
     y = alt.Y("y:N", title=None, sort=names, scale=alt.Scale(domain=names), axis=axis)
     order = alt.YOffset("series:N", sort=[s.name for s in series]) if apart else None
     height = max(34, 14 * len(series) if apart else 0) * len(names)
-    return lambda width: fitted(
-        series_chart(series, x, y, width, joined=False, sideways=True, reference=reference, offset=order), width, height
-    )
+
+    def drawn(width: int) -> Chart:
+        return series_chart(
+            series, x, y, width, joined=False, sideways=True, reference=reference, legend=legend, offset=order
+        )
+
+    return lambda width: fitted(drawn(width), width, height)
 
 
 _SCALE = alt.Scale(scheme="cividis", domain=[0, 1])  # made to look alike to colour-blind readers

@@ -18,7 +18,9 @@ SOLID, DASHED = (1, 0), (5, 4)
 
 @dataclass(frozen=True)
 class Point:
-    """``low`` and ``high`` are the ends of its interval; ``label`` is written beside it, ``tip`` shown on hovering."""
+    """``low`` and ``high`` are the ends of its interval, ``left`` and ``right`` those of one of x beside one of y;
+    ``label`` is written beside it, ``tip`` shown on hovering.
+    """
 
     x: float | str
     y: float | str
@@ -26,6 +28,8 @@ class Point:
     low: float | None = None
     high: float | None = None
     label: str = ""
+    left: float | None = None
+    right: float | None = None
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,8 @@ def series_chart(
         offset: Altair's channel that moves series of one category apart.
     """
     names = [s.name for s in series]
-    key = _legend([name for name in names if legend is None or name in legend], width)
+    # The names of rows take their part of the width.
+    key = _legend([name for name in names if legend is None or name in legend], width * 3 // 5 if sideways else width)
 
     def style(channel: Chart, values: Sequence[object], legend: Chart = key) -> Chart:
         return channel("series:N", scale=alt.Scale(domain=names, range=list(values)), legend=legend)
@@ -138,6 +143,10 @@ def series_chart(
     if any(s.points for s in spread):
         ends = (_of(x, "low:Q"), alt.X2("high:Q"), y) if sideways else (x, _of(y, "low:Q"), alt.Y2("high:Q"))
         layers.append(rows(spread).mark_rule(strokeWidth=1.2).encode(*ends, colour))
+    across = [replace(s, points=tuple(p for p in s.points if p.left is not None)) for s in series]
+    if any(s.points for s in across):
+        ends = (_of(x, "left:Q"), alt.X2("right:Q"), y)
+        layers.append(rows(across).mark_rule(strokeWidth=1.2).encode(*ends, colour))
     marks = rows([s for s in series if s.marks]).encode(x, y)
     fills = style(alt.Fill, [PAPER if s.marks == "hollow" else s.colour for s in series])
     shapes = style(alt.Shape, [s.shape for s in series])
@@ -160,8 +169,10 @@ def _band(band: Band, x: Chart, y: Chart) -> list[Chart]:
     ]
     base = alt.Chart(alt.InlineData(rows)).encode(x)
     return [
-        base.mark_area(color=BAND).encode(_of(y, "low:Q"), alt.Y2("high:Q"), description=alt.value(band.name)),
-        base.mark_line(color=MUTED, strokeWidth=1).encode(y),
+        base.mark_area(color=BAND, clip=True).encode(
+            _of(y, "low:Q"), alt.Y2("high:Q"), description=alt.value(band.name)
+        ),
+        base.mark_line(color=MUTED, strokeWidth=1, clip=True).encode(y),
     ]
 
 

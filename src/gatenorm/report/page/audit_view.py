@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gatenorm.findings import Findings
-from gatenorm.records.audit import CANDIDATE, RECOVERED, Audit, AuditedVariant
+from gatenorm.records.audit import CANDIDATE, RECOVERED, Audit, AuditedVariant, CostCase
 from gatenorm.records.evidence import Speed, of_type
 from gatenorm.surgery.operation import participles
 
@@ -70,6 +70,13 @@ def told_speed(audit: Audit, variant: AuditedVariant) -> Speed | None:
     """This variant's timing at what :func:`telling_speeds` names."""
     quoted = telling_speeds(audit)
     return next((s for s in speeds(variant) if at(s) == quoted), None)
+
+
+def told_case(audit: Audit, variant: AuditedVariant) -> CostCase | None:
+    """The same request as a whole, with its interval."""
+    quoted = telling_speeds(audit)
+    cases = variant.cost_benefit.cases if variant.cost_benefit else ()
+    return next((c for c in cases if (c.engine, c.prompt_tokens, c.batch) == quoted), None)
 
 
 def engines(audit: Audit) -> list[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 
 from gatenorm.findings import Change, divergence, perplexities, refusals, tasks
 from gatenorm.records.audit import CANDIDATE, Audit, AuditedVariant
 from gatenorm.records.evidence import Comparison, Refusal, Workload, kind_of, of_type
 from gatenorm.report.figures.curve import curve_figure, tradeoff_figure
-from gatenorm.report.figures.series import Point, Series
+from gatenorm.report.figures.series import Band, Point, Series
 from gatenorm.report.page import audit_view as measured
 from gatenorm.report.page.audit_view import title
 from gatenorm.report.page.blocks import Block, Cell, Chart, Details, Heading, Row, Section, Table, Text, numeric
@@ -17,6 +18,8 @@ from gatenorm.report.page.wording import NONE, fixed, number, percent, span, tim
 from gatenorm.surgery.operation import participles
 
 _SHOWN = 5
+# The ranking whose comparisons are layers drawn at random, one draw each.
+_RANDOM = "random"
 
 
 def tradeoff(audit: Audit) -> Section:
@@ -34,7 +37,7 @@ def tradeoff(audit: Audit) -> Section:
         )
     ]
     at = measured.telling_speeds(audit)
-    timed = [v for v in measured_ones if measured.told_speed(audit, v)]
+    timed = [v for v in measured_ones if measured.told_case(audit, v)]
     if at and timed:
         blocks.append(_against_speed(audit, timed, at))
     else:
@@ -66,36 +69,39 @@ def _against_speed(audit: Audit, timed: Sequence[AuditedVariant], at: tuple[str,
     series: list[Series] = []
     rows: list[Row] = []
     for n, (criterion, own) in enumerate(_by_criterion(timed).items()):
-        comparison = all(v.role != CANDIDATE for v in own)
         points = []
         for variant in own:
-            speed, change = measured.told_speed(audit, variant), perplexities(measured.found(audit, variant))[0]
-            if speed is None:
+            case, change = measured.told_case(audit, variant), perplexities(measured.found(audit, variant))[0]
+            if case is None:
                 continue
-            prefill, rise = speed.numbers()["prefill_speedup"], percent(change.difference, 2, sign=True)
+            speedup, rise = case.request_speedup, percent(change.difference, 2, sign=True)
             count = str(len(variant.plan.added.attention))
-            tip = f"{title(variant)}: prefill {times(prefill)}, perplexity {rise}"
-            points.append(Point(prefill, 100 * change.difference, tip, label=count))
+            tip = f"{title(variant)}: request {times(speedup)}, perplexity {rise}"
+            low, high = (None if end is None else 100 * end for end in (change.low, change.high))
+            ends = case.request_speedup_low, case.request_speedup_high
+            points.append(Point(speedup, 100 * change.difference, tip, low, high, count, *ends))
             rows.append(
                 {
                     "Variant": title(variant),
                     "Criterion": criterion,
                     numeric(verb.capitalize()): count,
-                    numeric("Prefill", "×"): times(prefill),
-                    numeric("Decode", "×"): times(speed.numbers()["decode_speedup"]),
-                    numeric("Perplexity rise", "%"): rise,
+                    numeric("Request", "×"): Cell(times(speedup), note=span(*ends, times)),
+                    numeric("Prefill", "×"): times(case.prefill_speedup),
+                    numeric("Decode", "×"): times(case.decode_speedup),
+                    numeric("Perplexity rise", "%"): Cell(
+                        rise, note=span(change.low, change.high, lambda v: percent(v, 2, sign=True))
+                    ),
                 }
             )
-        name = f"{criterion} (comparison)" if comparison else criterion
-        series.append(Series(name, tuple(points), n, marks="hollow" if comparison else "filled"))
+        series.append(Series(criterion, tuple(points), n))
     where = perplexities(measured.found(audit, timed[0]))[0].name
     return Chart(
         name="tradeoff",
-        title="Perplexity rise against prefill speed-up",
+        title="Perplexity rise against the speed-up of a request",
         says=(
-            f"A mark for each of {len(rows)} variants: to the right is faster, further down is better. Numbers at the "
-            f"marks count the sublayers {verb}; open marks are comparisons. Perplexity on {where}, "
-            f"prefill of {tokens:,} tokens in {engine}, batch {batch}."
+            f"A mark for each of {len(rows)} variants with its 95% intervals: to the right is faster, further down is "
+            f"better. Numbers at the marks count the sublayers {verb}. Perplexity on {where}, requests of {tokens:,} "
+            f"tokens in {engine}, batch {batch}."
         ),
         figure=tradeoff_figure(series),
         table=Table.of_rows("Perplexity rise and speed-up by variant", rows),
@@ -104,7 +110,8 @@ def _against_speed(audit: Audit, timed: Sequence[AuditedVariant], at: tuple[str,
 
 def _by_count(audit: Audit, own: Sequence[AuditedVariant]) -> Chart:
     series, verb = [], measured.verb(audit)
-    for n, (criterion, variants) in enumerate(_by_criterion(own).items()):
+    drawn = [v for v in own if v.role != CANDIDATE and v.criterion.partition("@")[0] == _RANDOM]
+    for n, (criterion, variants) in enumerate(_by_criterion([v for v in own if v not in drawn]).items()):
         points = []
         for variant in sorted(variants, key=lambda v: len(v.plan.added.attention)):
             value, count = perplexities(measured.found(audit, variant))[0].after, len(variant.plan.added.attention)
@@ -135,10 +142,25 @@ def _by_count(audit: Audit, own: Sequence[AuditedVariant]) -> Chart:
         says=(
             f"A line for each criterion over the number of sublayers {verb}; the dotted line is the unpruned model, "
             f"{number(first.before)} on {first.name}."
+            + (" The grey band is where random draws lie, cut at the edge, with their geometric mean." if drawn else "")
         ),
-        figure=curve_figure(series, reference=first.before, verb=verb),
+        figure=curve_figure(series, _band(audit, drawn), reference=first.before, verb=verb),
         table=Table.of_rows("Perplexity per token before and after", rows, wide=True),
     )
+
+
+def _band(audit: Audit, drawn: Sequence[AuditedVariant]) -> Band | None:
+    """Where the perplexities of random draws lie, by how many sublayers each lacks; the unpruned model at 0."""
+    found: dict[int, list[float]] = {}
+    for variant in drawn:
+        change = perplexities(measured.found(audit, variant))[0]
+        found.setdefault(len(variant.plan.added.attention), []).append(change.after)
+        found[0] = [change.before]
+    if not found:
+        return None
+    values = [(min(own), statistics.geometric_mean(own), max(own)) for _, own in sorted(found.items())]
+    low, middle, high = zip(*values, strict=True)
+    return Band(_RANDOM, tuple(map(float, sorted(found))), low, middle, high)
 
 
 def _refusals(asked: Sequence[tuple[AuditedVariant, list[Change]]]) -> list[Block]:

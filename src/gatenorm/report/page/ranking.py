@@ -59,7 +59,9 @@ def baselines(audit: Audit) -> Section:
 
 def agreement(audit: Audit) -> Section:
     """Which layers each criterion removes at which budget, and the rank correlation of every two."""
-    same = [s for s in audit.scores if by_layer(s).keys() == by_layer(audit.scores[0]).keys()]
+    # How far draws agree by chance is known without drawing.
+    own = [s for s in audit.scores if s.criterion != "random"]
+    same = [s for s in own if by_layer(s).keys() == by_layer(own[0]).keys()]
     if len(same) < 2:
         return Section(
             "agreement", "Agreement of the criteria", (Text("There is only one ranking, nothing to compare."),)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 from gatenorm.records import to_json
 from gatenorm.records.audit import Audit, AuditedVariant, CostCase
 from gatenorm.records.evidence import Speed, of_type
-from gatenorm.report.figures.series import DASHED
-from gatenorm.report.figures.speed import by_length_figure, speedup_series
+from gatenorm.report.figures.evaluations import rows_figure
+from gatenorm.report.figures.series import Point, Series
 from gatenorm.report.page import audit_view as measured
 from gatenorm.report.page.audit_view import title
 from gatenorm.report.page.blocks import Block, Cell, Chart, Facts, Heading, Row, Section, Table, Text, numeric
 from gatenorm.report.page.wording import NONE, facts, number, percent, size, span, times
+
+_IDEAL = ", ideal"
 
 
 def section(audit: Audit) -> Section:
@@ -38,21 +38,23 @@ def section(audit: Audit) -> Section:
 
 def _chart(audit: Audit, engine: str, phase: str) -> Chart:
     own = measured.candidates(audit)
-    # The variant's own name in place of its folder's.
-    found = [
-        replace(s, protocol=replace(s.protocol, label=title(v)))
-        for v in own
-        for s in measured.speeds(v)
-        if s.protocol.engine == engine
-    ]
-    series = speedup_series(found, (phase,))
-    known = any(s.dash == DASHED for s in series)
+    points: dict[str, list[Point]] = {}
     rows: list[Row] = []
     for variant in own:
         for s in (s for s in measured.speeds(variant) if s.protocol.engine == engine):
             taken = s.phase(phase)
             speedup, achieved = taken.speedup, taken.achieved
             assert speedup is not None  # as `speeds` has chosen them
+            at = f"{s.protocol.prompt_tokens:,} tokens" + (
+                f", batch {s.protocol.batch}" if s.protocol.batch > 1 else ""
+            )
+            row, ends = title(variant), (speedup.low, speedup.high)
+            tip = f"{row}, {at}: {times(speedup.median)}"
+            points.setdefault(at, []).append(Point(speedup.median, row, tip, *ends))
+            if taken.ideal is not None:
+                points.setdefault(f"{at}, ideal", []).append(
+                    Point(taken.ideal, row, f"{tip}, ideal {times(taken.ideal)}")
+                )
             rows.append(
                 {
                     "Variant": title(variant),
@@ -64,12 +66,23 @@ def _chart(audit: Audit, engine: str, phase: str) -> Chart:
                     numeric("Achieved of ideal", "%"): NONE if achieved is None else percent(achieved, 0),
                 }
             )
-    ideal = "Dashed lines are the ideal." if known else "No ideal is known for this engine."
+    known = any(name.endswith(_IDEAL) for name in points)
+    ideal = "Open marks are the ideal." if known else "No ideal is known for this engine."
+    lengths = [name for name in points if not name.endswith(_IDEAL)]
+    series = [
+        Series(
+            name,
+            tuple(own),
+            lengths.index(name.removesuffix(_IDEAL)),
+            marks="hollow" if name not in lengths else "filled",
+        )
+        for name, own in points.items()
+    ]
     return Chart(
         name=f"speed-{phase}-{measured.engines(audit).index(engine)}",
-        title=f"{phase.capitalize()} speed-up by prompt length, {engine}",
-        says=f"A line for each variant; bars span the rounds. {ideal} Below the dotted line at 1 a variant is slower.",
-        figure=by_length_figure(series, f"{phase} speed-up (×)", reference=1),
+        title=f"{phase.capitalize()} speed-up of each variant, {engine}",
+        says=f"A row for each variant; bars span the rounds. {ideal} Left of the dotted line at 1 a variant is slower.",
+        figure=rows_figure(series, f"{phase} speed-up (×)", reference=1, legend=lengths),
         table=Table.of_rows(f"{phase.capitalize()} speed-up in {engine}", rows),
     )
 
