@@ -146,7 +146,7 @@ def test_bad_requests_are_one_line_and_status_2(
         (["score", model, "--criterion", "cosine@self", "--layer-by-layer"], "whole-model-needed layer_by_layer"),
         (["score", model, "--criterion", "cosine@random", "--device", "cuda:99"], "device-unusable device"),
         (["score", model, "--criterion", "cosine@random", "--length", 500], "length-too-long length"),
-        (["score", model, "--criterion", "cosine@random", "--samples", 0], "usage"),
+        (["score", model, "--criterion", "cosine@random", "--samples", 0], "option-value samples"),
         (["score", model, "--criterion", "cosine@random", "--activations", tmp_path], "activations-unused activations"),
         (["prune", model, "--drop", 1, "-o", out, "--cross-check"], "option-unused cross_check"),
         (["prune", model, "--layers", 1, "-o", out, "--criterion", "cosine"], "calibration-missing"),

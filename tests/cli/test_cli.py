@@ -176,14 +176,14 @@ def bad(tmp_path: Path, model: Path) -> dict[str, tuple[list[object], str]]:
         "scores of nothing": (["score", model, "--backend", "torch", "--device", "meta"], "device-unusable device"),
         "no such dtype": (["eval", model, "--data", text, "--dtype", "float12"], "dtype-unknown dtype"),
         "window without text": (["eval", "demo", "--window", 64], "demo-no-text window"),
-        "window of none": (["eval", model, "--data", text, "--window", 0], "usage"),
+        "window of none": (["eval", model, "--data", text, "--window", 0], "option-value window"),
         "another head": (["prune", another_head, "--drop", 1, "-o", out], "model-not-prunable"),
         "protected": (["prune", model, "--drop", 0, "--protect", 0, "-o", out], "layer-protected protect"),
         "too many": (["prune", model, "--layers", 4, "-o", out], "count-out-of-range layers"),
         "nothing asked": (["prune", model, "-o", out], "removal-choice"),
         "no number": (["prune", model, "--drop", "1,x", "-o", out], "option-value drop"),
         "share": (["prune", model, "--share", "20", "-o", out], "share-out-of-range share"),
-        "no output": (["prune", model, "--layers", 1], "usage"),
+        "no output": (["prune", model, "--layers", 1], "out-missing out"),
         "taken": (["prune", model, "--layers", 1, "-o", taken], "out-taken out"),
         "unknown option": (["score", model, "--criterium", "depth"], "usage"),
         "unknown command": (["scroe", model], "usage"),
@@ -310,12 +310,14 @@ def test_every_subcommand_ends_its_help_with_an_example(capsys: pytest.CaptureFi
         "recover",
         "audit",
         "demo",
+        "doctor",
     ]
     for name in names:
         status, out, _ = run(capsys, name, "--help")
         assert status == 0
         example = " ".join(out.split()).rpartition("Example: ")[2]
-        assert example.startswith(f"gatenorm {name} --" if name == "demo" else f"gatenorm {name} ./")
+        expected = {"demo": "gatenorm demo --", "doctor": "gatenorm doctor"}.get(name, f"gatenorm {name} ./")
+        assert example.startswith(expected)
 
 
 def test_a_fault_of_ours_has_a_status_of_its_own(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):

@@ -113,7 +113,7 @@ def test_bad_input_is_one_line(
         (("export", tiny_models("qwen3"), "--to", "gguf", "-o", tmp_path / "x"), "not-exportable"),
         (("export", tiny_models("gpt2"), "--to", "nemotron-nas", "-o", tmp_path / "x"), "not-exportable"),
         (("verify", absurd, "--against", pruned), "gguf-no-model"),
-        (("verify", pruned, "--against", pruned, "--seed", -1), "usage"),
+        (("verify", pruned, "--against", pruned, "--seed", -1), "option-value seed"),
         (("verify", pruned, "--against", pruned, "--tolerance", "inf"), "tolerance-out-of-range tolerance"),
         (("export", granite, "--family", "llama", "--to", "gguf", "-o", tmp_path / "x"), "not-exportable"),
         (("verify", cut, "--against", pruned), "gguf-damaged"),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -150,12 +149,12 @@ def _number_reader(kind: Any, notes: list[Any]) -> Reader | None:
     least, most = (
         next((bound for note in notes if (bound := getattr(note, of, None)) is not None), None) for of in ("ge", "le")
     )
-    # A limit that only a random number generator has is no help to read.
-    span = "" if least is None else f" from {least:g}" + (f" to {most}" if most is not None and most < 2**31 else "")
+    span = "" if least is None else f" from {least:g}" + (f" to {most}" if most is not None else "")
 
     def read(text: str) -> int | float:
         value = number(text)
-        if not math.isfinite(value) or (least is not None and value < least) or (most is not None and value > most):
+        # What is no number at all compares with none; without a range that is for whoever uses it to judge.
+        if (least is not None and not value >= least) or (most is not None and not value <= most):
             raise ValueError
         return value
 
