@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+# What the audit of the built-in model needs, and no developer's tools.
+AUDIT_READY := $(VENV)/.audit-installed
 # Other software that pruned directories must run in, each in an environment of its own.
 VLLM_VENV ?= .venv-vllm
 MLX_VENV ?= .venv-mlx
@@ -12,9 +14,9 @@ WORKERS ?= 2
 
 .PHONY: demo test lint format tests test-long test-engines combinations vllm-families vllm-env mlx-env transformers-4-env benchmark clean
 
-# The main job on the built-in model (nothing is downloaded): the whole audit, which names its report at the end.
-demo: $(READY)
-	$(BIN)/gatenorm audit demo -o work/audit-demo
+# The main job on the built-in model, which is part of the package: the whole audit, which names its report at the end.
+demo: $(AUDIT_READY)
+	$(BIN)/gatenorm audit demo -o work/audit-demo $(OPTIONS)
 
 # All that CI runs.
 test: lint tests
@@ -60,6 +62,12 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(READY)
+
+$(AUDIT_READY): pyproject.toml constraints.txt
+	@test -e $(READY) || echo "Installing PyTorch and what the report needs into $(VENV) (1.3 GB; more where PyTorch comes with CUDA)."
+	test -e $(READY) || $(PYTHON) -m venv $(VENV)
+	test -e $(READY) || $(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[audit]'
+	touch $@
 
 vllm-env: $(VLLM_VENV)/.installed
 

@@ -11,7 +11,8 @@ import pytest
 
 from gatenorm.api import open_model
 from gatenorm.audit.judge.gates import gates
-from gatenorm.audit.plan.config import Config, config_from, read_config
+from gatenorm.audit.plan.config import QUICK, Config, config_from, read_config
+from gatenorm.audit.plan.outline import outline
 from gatenorm.audit.plan.prepare import prepare
 from gatenorm.audit.plan.variants import OPERATIONS, Budget, with_operations
 from gatenorm.cli import main
@@ -223,6 +224,28 @@ def test_the_built_in_model_has_everything_but_a_workload(tmp_path: Path):
     assert set(prepared.limits) == gates
     asked = prepare("demo", tmp_path / "audit", config_from({"gates": {"speed-up": 1.1}}))
     assert set(asked.limits) == {*gates, "speed-up"}
+
+
+def test_a_quick_audit_has_one_budget_and_few_items_of_everything(tmp_path: Path):
+    config = config_from(QUICK, overlay({"rounds": 9}))
+    assert config.speed.rounds == 9  # what is asked for wins
+    prepared = prepare("demo", tmp_path / "audit", config)
+    assert [b.name for b in prepared.budgets] == ["practical"]
+    assert all(planned.request.limit for planned in prepared.evaluations)
+    text = config_from(QUICK, {"evaluation": {"texts": ["a.txt", {"data": "b.txt", "limit": 3}]}}).evaluation.text_data
+    assert [one.limit for one in text] == [16, 3]
+    file = tmp_path / "audit.yaml"
+    file.write_text("budgets: {shares: [0.4]}")
+    assert read_config(file, below=QUICK).budgets.shares == (0.4,)
+    assert read_config(file, below=QUICK).speed.rounds == 6
+
+
+def test_the_plan_is_told_before_anything_is_done(tmp_path: Path):
+    lines = list(outline(prepare("demo", tmp_path / "audit", config_from(QUICK))))
+    assert lines[0].startswith("rank the layers 5 times: gate-norm, cosine@random, cosine@self, depth, random")
+    assert lines[1].startswith("write 2 candidates")
+    assert "prompts of 128, 256 tokens, 6 rounds" in lines[-2]
+    assert lines[-1] == "takes up to 9.8 MB of disk and 534.1 MB of memory for each model at work"
 
 
 def test_operations_that_are_asked_for_are_tried_at_every_budget(tmp_path: Path):

@@ -30,13 +30,14 @@ def command(
     config: options.ConfigFile,
     out: options.Out,
     json: common.Json,
+    quick: options.Quick,
     write_config: options.WriteConfig,
     json_lines: options.JsonLines,
     fail_on: options.FailOn,
     **given: Any,
 ) -> None:
     """Run the whole workflow on MODEL and say which budget passes, on what evidence. DIR keeps all of it."""
-    from gatenorm.audit.plan.config import config_from, read_config, write_yaml
+    from gatenorm.audit.plan.config import QUICK, config_from, read_config, write_yaml
     from gatenorm.audit.run.main import default_directory, failed, run_audit
     from gatenorm.cli.tables.audit import show
     from gatenorm.models.named import default_model
@@ -46,7 +47,8 @@ def command(
     directory = out or default_directory(model)
     with fields_named(namer(given, config)), _listener(json_lines) as listener:
         laid_over = overlay(given)
-        settings = config_from(laid_over) if config is None else read_config(config, laid_over)
+        preset = QUICK if quick else {}
+        settings = config_from(preset, laid_over) if config is None else read_config(config, laid_over, below=preset)
         if write_config is not None:
             write_yaml(settings, write_config)
             console.say_whole(f"gatenorm {shlex.join(('audit', model, '--config', str(write_config)))}")
@@ -63,8 +65,10 @@ def command(
 
 def _line(event: Any) -> None:
     """A line for each step, where nothing can be redrawn."""
-    from gatenorm.audit.run.progress import StepBegan
+    from gatenorm.audit.run.progress import Planned, StepBegan
 
+    if isinstance(event, Planned):
+        sys.stderr.write("".join(f"plan: {printable(line)}\n" for line in event.lines))
     if isinstance(event, StepBegan):
         sys.stderr.write(f"{event.words()}\n")
         sys.stderr.flush()
@@ -81,9 +85,14 @@ def _listener(json_lines: bool) -> Iterator[Any]:
     if not sys.stderr.isatty():
         yield _line
         return
-    from rich.console import Console
-    from rich.text import Text
+    from rich.markup import escape
 
-    terminal = Console(stderr=True)
-    with terminal.status("audit") as status:
-        yield lambda event: status.update(Text(printable(event.words())))
+    with console.bar("audit", "elapsed") as update:
+
+        def listen(event: Any) -> None:
+            if isinstance(event, progress.Planned):
+                _line(event)
+            else:
+                update(description=escape(printable(event.words())), completed=event.done, total=event.all)
+
+        yield listen

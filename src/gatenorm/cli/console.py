@@ -28,16 +28,25 @@ def bar(what: str, *columns: str, **fields: Any) -> Iterator[Callable[..., None]
     """A bar on stderr while the block runs, driven by keywords; nothing where stderr is no terminal.
 
     Args:
-        columns: ``count``, ``download``, ``left`` (the time), or the name of a field of text.
+        columns: ``count``, ``download``, ``left`` and ``elapsed`` (the time), or the name of a field of text.
         fields: the texts at first.
     """
     if not sys.stderr.isatty():
         yield lambda **_: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     known = {"count": MofNCompleteColumn, "download": DownloadColumn, "left": TimeRemainingColumn}
+    known["elapsed"] = TimeElapsedColumn
     shown = (
         known[name]() if name in known else TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in columns
     )

@@ -24,7 +24,6 @@ from gatenorm.records.evidence import Speed
 
 # Of a request, what the command line calls by the same names.
 _REPEATED = ("limit", "window", "stride", "documents", "text_field", "new_tokens", "refusal_rule")
-_LIMITS = ("stories_limit", "zeroshot_limit", "domain_limit", "refusal_limit", "retrieval_limit")
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -58,7 +57,7 @@ def next_step(work: Workflow, verdict: Verdict, chosen: str | None, model: str) 
     if SPEED in open_ones and not failing:
         rounds = 3 * config.speed.rounds
         return Command(what=f"time {rounds} rounds", command=f"{whole(work, model)} --rounds {rounds}")
-    limits = [value for name in _LIMITS if (value := getattr(config.evaluation, name)) is not None]
+    limits = [limit for planned in work.plan.evaluations if (limit := planned.request.limit)]
     if open_ones and not failing and limits:
         return Command(what="judge by more items", command=f"{whole(work, model)} --limit {4 * max(limits)}")
     if QUALITY in failing and config.search.gate is None and "perplexity-rise" in work.plan.limits:

@@ -67,13 +67,14 @@ class TextData(Value, frozen=True):
 class Evaluation(Value, frozen=True):
     """What is measured of every variant; what is left out is reported as not examined.
 
-    ``stories_limit`` is for the built-in model's own stories, which are used where no text is given. ``refusal`` is a
-    file, ``packaged`` for the set that comes with gatenorm, ``auto`` for that set where the model has a chat template
-    (or speaks the built-in model's language), or ``none``. ``others`` are further evaluations of ``gatenorm eval``,
-    such as those of other packages, as ``NAME`` or ``NAME=DATA``.
+    ``text_limit`` is for texts without a limit of their own, ``stories_limit`` for the built-in model's stories, which
+    are used where no text is given. ``refusal`` is a file, ``packaged`` for the set that comes with gatenorm, ``auto``
+    for that set where the model has a chat template (or speaks the built-in model's language), or ``none``. ``others``
+    are further evaluations of ``gatenorm eval``, such as those of other packages, as ``NAME`` or ``NAME=DATA``.
     """
 
     texts: tuple[TextData | Text, ...] = ()
+    text_limit: Count | None = None
     stories_limit: Count | None = None
     zeroshot: Text | None = None
     zeroshot_tasks: tuple[Text, ...] = ()
@@ -91,8 +92,9 @@ class Evaluation(Value, frozen=True):
 
     @property
     def text_data(self) -> tuple[TextData, ...]:
-        """The texts, those without a protocol of their own among them."""
-        return tuple(TextData(data=text) if isinstance(text, str) else text for text in self.texts)
+        """The texts, those without a protocol or a limit of their own among them."""
+        whole = (TextData(data=text) if isinstance(text, str) else text for text in self.texts)
+        return tuple(text if text.limit else replace(text, limit=self.text_limit) for text in whole)
 
 
 class Speed(Value, frozen=True):
@@ -159,6 +161,23 @@ class Config(Value, frozen=True):
     run: Run = Run()
 
 
+# A first impression: what takes longest is measured least. Interval by interval it proves little, and says so.
+QUICK: Mapping[str, Mapping[str, Any]] = {
+    "budgets": {"shares": [0.2]},
+    "rankings": {"samples": 8, "random_draws": 1},
+    "evaluation": {
+        "text_limit": 16,
+        "stories_limit": 8,
+        "zeroshot_limit": 16,
+        "domain_limit": 8,
+        "refusal_limit": 8,
+        "retrieval_limit": 1,
+        "retrieval_window": 512,
+    },
+    "speed": {"lengths": [128, 256], "new_tokens": 16, "rounds": 6},
+}
+
+
 def config_from(*layers: Mapping[str, Any]) -> Config:
     """The configuration in plain data, as JSON or YAML holds it; later ones win, key by key.
 
@@ -189,8 +208,8 @@ def write_yaml(config: Config, path: Path) -> None:
     write_text(path, yaml.safe_dump(to_json(config), sort_keys=False, allow_unicode=True))
 
 
-def read_config(path: Path, *more: Mapping[str, Any]) -> Config:
-    """The configuration in a YAML (or JSON) file, with further plain data laid over it.
+def read_config(path: Path, *more: Mapping[str, Any], below: Mapping[str, Any] | None = None) -> Config:
+    """The configuration in a YAML (or JSON) file, with further plain data laid over it, and some ``below`` it.
 
     Raises:
         RecordError, AuditError: no such file, no YAML, or as :func:`config_from`; errors in the file name it.
@@ -211,7 +230,7 @@ def read_config(path: Path, *more: Mapping[str, Any]) -> Config:
         raise AuditError("config-no-mapping", "has no sections", field="config", given=path, expected="keys and values")
     with fields_named(lambda field: f"{path}: {field}"):
         alone = config_from(given or {})
-    return config_from(given or {}, *more) if more else alone
+    return config_from(below or {}, given or {}, *more) if more or below else alone
 
 
 def _check_plain(text: str) -> None:

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from gatenorm.audit.plan.config import Config
+from gatenorm.audit.plan.outline import outline
 from gatenorm.audit.plan.prepare import ANY, prepare
 from gatenorm.audit.run.executors import executor
 from gatenorm.audit.run.job_cache import JobCache
@@ -60,6 +61,7 @@ def run_audit(
         began = claim(out, plan.layout.identity(), version("gatenorm"))
         write_json(out / CONFIG_FILE, to_json(plan.config), parents=True)
         reporter = Reporter(listener)
+        reporter.plan(list(outline(plan)))
         with executor(plan.config.run, plan.threads) as workers:
             work = Workflow(JobCache(plan, state, workers, reporter))
             work.run()

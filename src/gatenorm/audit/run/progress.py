@@ -16,7 +16,7 @@ class Event(Value, frozen=True, kw_only=True, tag_field="event"):
     """Something happened in step ``step`` of ``of``, at ``time`` in seconds since the epoch; ``what`` is for people.
 
     ``done`` of ``all`` jobs known so far are done, ``reused`` ones among them; ``seconds_left`` is ``None`` where
-    too little was measured to tell.
+    too little was measured to tell, and ``at_least`` so much where jobs of a kind lie ahead that none was timed of.
     """
 
     time: float
@@ -27,11 +27,19 @@ class Event(Value, frozen=True, kw_only=True, tag_field="event"):
     all: int
     reused: int
     seconds_left: float | None
+    at_least: bool = False
 
     def words(self) -> str:
         """A line for people: step, what is at work, how much is done, how long it may take."""
-        left = "" if not self.seconds_left else f", about {_duration(self.seconds_left)} left"
+        about = "at least" if self.at_least else "about"
+        left = "" if not self.seconds_left else f", {about} {_duration(self.seconds_left)} left"
         return f"step {self.step} of {self.of}: {self.what} ({self.done} of {self.all}{left})"
+
+
+class Planned(Event, frozen=True, tag="plan"):
+    """Nothing has begun; what lies ahead, a line for each part of it."""
+
+    lines: tuple[str, ...]
 
 
 class StepBegan(Event, frozen=True, tag="step"):
@@ -87,6 +95,11 @@ class Ledger:
         return self.done + sum(self._ahead.values())
 
     @property
+    def at_least(self) -> bool:
+        """Whether jobs of a kind lie ahead that none was timed of."""
+        return any(count and like not in self._took for like, count in self._ahead.items())
+
+    @property
     def seconds_left(self) -> float | None:
         """The mean time of jobs of its kind, for every job ahead; for kinds not met yet, the mean of all.
 
@@ -109,6 +122,10 @@ class Reporter:
         self._listener, self._steps = listener, steps
         self._step = 0
         self.ledger = Ledger()
+
+    def plan(self, lines: Sequence[str]) -> None:
+        """What will be done, before anything is."""
+        self._report(Planned, "plan", lines=tuple(lines))
 
     def step(self, number: int, name: str) -> None:
         """A step begins."""
@@ -142,6 +159,7 @@ class Reporter:
             all=ledger.all,
             reused=ledger.reused,
             seconds_left=None if left is None else round(left, 1),
+            at_least=ledger.at_least,
             **more,
         )
         self._listener(event)

@@ -17,6 +17,8 @@ sets = panel("")
 _OUT = "Directory of the audit, created or resumed"
 Out = Annotated[Path | None, common.output("-o, --out DIR", _OUT, shown="./audit-NAME", fields="directory")]
 ConfigFile = Annotated[Path | None, common.given("--config FILE", "YAML configuration; options given beside it win")]
+_QUICK = "One budget, few items and short prompts: a first impression. Options given beside it win"
+Quick = Annotated[bool, common.given("--quick", _QUICK, False)]
 _WRITE = "Write the whole configuration with these options to FILE, and do nothing else"
 WriteConfig = Annotated[Path | None, common.output("--write-config FILE", _WRITE)]
 JsonLines = Annotated[bool, common.output("--json-lines", "Write progress to stdout as JSON Lines", False)]
@@ -29,7 +31,9 @@ Documents = Annotated[str | None, sets("--documents SEP", _DOCUMENTS, key="evalu
 _WINDOW = "Longest input of --data texts, in tokens"
 TextWindow = Annotated[Window | None, sets("--window", _WINDOW, key="evaluation.texts")]
 _LIMIT = "Use only the first N windows, documents or items of everything"
-_LIMITED = " ".join(f"evaluation.{what}_limit" for what in ("stories", "zeroshot", "domain", "refusal", "retrieval"))
+_LIMITED = " ".join(
+    f"evaluation.{what}_limit" for what in ("text", "stories", "zeroshot", "domain", "refusal", "retrieval")
+)
 Limit = Annotated[Count | None, sets("--limit", _LIMIT, key=_LIMITED)]
 _ZEROSHOT = "Directory with the zero-shot tasks' files"
 Zeroshot = Annotated[str | None, sets("--zeroshot DIR|hub", _ZEROSHOT, key="evaluation.zeroshot")]
