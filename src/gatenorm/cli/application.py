@@ -14,7 +14,7 @@ from gatenorm import __version__
 from gatenorm.cli import INTERRUPTED, Stopped, console
 from gatenorm.cli.command import Command, Group
 from gatenorm.cli.declaration import command
-from gatenorm.errors import GatenormError, printable
+from gatenorm.errors import GatenormError, first_line, printable
 
 app = typer.Typer(
     name="gatenorm",
@@ -80,7 +80,11 @@ def run(arguments: list[str] | None = None) -> int:
         # The reader of the output has seen enough. Python would complain once more when it flushes on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as error:
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":  # of Rust: tokenizers met what they did not expect
+            return _complain(f"a tokenizer failed: {first_line(error)}", error, debug)
+        if not isinstance(error, Exception):
+            raise
         # A bug: shown in full, with an exit status of its own, since `verify` uses 1 for a difference.
         import traceback
 

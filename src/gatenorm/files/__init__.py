@@ -1,6 +1,6 @@
 """Small files that others wrote, read within limits; files and directories that appear whole or not at all; locks."""
 
-from gatenorm.files.reading import LARGE, SMALL, open_regular, parse_json, read_small
+from gatenorm.files.reading import LARGE, SMALL, open_regular, open_small, parse_json, read_small
 from gatenorm.files.writing import (
     can_be_written,
     check_apart,
@@ -28,6 +28,7 @@ __all__ = [
     "new_directory",
     "new_file",
     "open_regular",
+    "open_small",
     "parse_json",
     "read_small",
     "remove_partials",

@@ -38,13 +38,28 @@ def read_small(path: Path, most: int = SMALL) -> bytes:
     Raises:
         OSError: it is larger or something else, or cannot be read.
     """
-    with open_regular(path) as file:
-        content = file.read(min(most, os.fstat(file.fileno()).st_size) + 1)
-        if len(content) <= most:
-            content += file.read(most + 1 - len(content))  # what /proc holds has no size
+    with open_small(path, most) as file:
+        content = file.read(most + 1)  # what /proc holds has no size
     if len(content) > most:
-        raise OSError(errno.EFBIG, f"it is larger than {most:,} bytes", str(path))
+        raise _larger(path, most)
     return content
+
+
+def open_small(path: Path, most: int) -> BinaryIO:
+    """An open file, which is a regular one of at most ``most`` bytes.
+
+    Raises:
+        OSError: it is larger or something else, or cannot be read.
+    """
+    file = open_regular(path)
+    if os.fstat(file.fileno()).st_size > most:
+        file.close()
+        raise _larger(path, most)
+    return file
+
+
+def _larger(path: Path, most: int) -> OSError:
+    return OSError(errno.EFBIG, f"it is larger than {most:,} bytes", str(path))
 
 
 def parse_json(

@@ -10,11 +10,22 @@ from gatenorm.checkpoint import open_store
 from gatenorm.checkpoint.code import kernel_named
 from gatenorm.errors import CheckpointError, EvaluationError, GatenormError, MissingExtraError, first_line
 from gatenorm.families import Layout
+from gatenorm.files import LARGE, open_small
 from gatenorm.surgery.registration import register_types
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+# What transformers reads whole, and a text to try a tokenizer on: one that cannot cut it can cut nothing.
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+)
+_PROBE, _MOST_TOKENS = "The 1st e", 1000
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -79,12 +90,23 @@ def load_tokenizer(directory: str | os.PathLike[str]) -> PreTrainedTokenizerBase
         MissingExtraError: torch or transformers is not installed.
     """
     AutoTokenizer = _transformers().AutoTokenizer
+    path = Path(directory)
     try:
-        return AutoTokenizer.from_pretrained(Path(directory), trust_remote_code=False)
-    except Exception as error:  # tokenizers raises bare exceptions for damaged files
+        for name in _TOKENIZER_FILES:
+            if (path / name).exists():
+                open_small(path / name, LARGE).close()
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        ids = tokenizer(_PROBE, verbose=False)["input_ids"]
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:  # tokenizers raises bare exceptions for damaged files, and panics outside of them
         raise EvaluationError(
-            "tokenizer-unreadable", f"{directory} has no tokenizer that can be read: {first_line(error)}"
+            "tokenizer-unreadable", f"{directory} has no tokenizer that can be read: {first_line(error):.200}"
         ) from error
+    if not 0 < len(ids) <= _MOST_TOKENS:
+        problem = f"{directory} has a tokenizer that makes {len(ids):,} tokens of {_PROBE!r}"
+        raise EvaluationError("tokenizer-unusable", problem, hint="fetch its files again")
+    return tokenizer
 
 
 def configuration(layout: Layout) -> Any:

@@ -12,6 +12,7 @@ from gatenorm.evaluation.core import registry
 from gatenorm.evaluation.core.job import Request
 from gatenorm.evaluation.tasks.zeroshot import tasks as zeroshot_tasks
 from gatenorm.families import Layout
+from gatenorm.files import read_small
 from gatenorm.models.named import language_of
 from gatenorm.records.audit import NotExamined
 
@@ -192,6 +193,6 @@ def _has_template(directory: Path) -> bool:
     if (directory / "chat_template.jinja").is_file() or (directory / "chat_template.json").is_file():
         return True
     try:
-        return '"chat_template"' in (directory / "tokenizer_config.json").read_text(encoding="utf-8")
+        return b'"chat_template"' in read_small(directory / "tokenizer_config.json")
     except (OSError, ValueError, GatenormError):
         return False

@@ -27,6 +27,7 @@ from gatenorm.evaluation.core.likelihood import greedy
 from gatenorm.evaluation.core.task import Metric, Task
 from gatenorm.evaluation.core.text import data_error, read_bytes, read_rows
 from gatenorm.evaluation.statistics.paired_statistics import mean_figure
+from gatenorm.models.chat_template import check_template
 from gatenorm.models.model import Model
 from gatenorm.records.audit import SAFETY
 from gatenorm.records.evidence import Data, Refusal, RefusalItem, RefusalProtocol
@@ -159,10 +160,11 @@ def replies(
     system instruction decided; each with its standard error.
 
     Raises:
-        EvaluationError: an item longer than the model's input leaves room for.
+        EvaluationError: an item longer than the model's input leaves room for, or a chat template without an end.
     """
     began = time.perf_counter()
     template = bool(getattr(model.tokenizer, "chat_template", None))
+    check_template(model.tokenizer)
     prompts = []
     for item in items:
         text = chat(model.tokenizer, item) if template else plain(item)

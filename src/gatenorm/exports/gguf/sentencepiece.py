@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gatenorm.errors import OutputError
+from gatenorm.files import LARGE, read_small
 
 _BPE = 2
 _IDENTITY = "identity"
@@ -40,11 +41,11 @@ def read_sentencepiece(path: Path) -> SentencePiece:
         OutputError: damaged, no BPE, or a normalisation that llama.cpp does not do.
     """
     try:
-        fields = list(_fields(path.read_bytes()))
+        fields = list(_fields(read_small(path, LARGE)))
         pieces = tuple(_piece(data) for number, data in fields if number == 1 and isinstance(data, bytes))
         trainer = _last(fields, 2)
         normaliser = _last(fields, 3)
-    except (IndexError, ValueError, struct.error):
+    except (IndexError, ValueError, OSError, struct.error):
         raise OutputError("tokenizer-damaged", f"{path.name} is damaged: fetch it again") from None
     if not pieces:
         raise OutputError("tokenizer-damaged", f"{path.name} holds no pieces: fetch it again")

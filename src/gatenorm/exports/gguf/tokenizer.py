@@ -17,6 +17,7 @@ from gatenorm.exports.gguf.added_tokens import Settings
 from gatenorm.exports.gguf.special_tokens import OWN_SPACES
 from gatenorm.exports.gguf.vocabulary import FIRST_ONLY_NOTE, UNUSED, Vocabulary, from_json, from_pieces
 from gatenorm.families import Layout
+from gatenorm.files import LARGE
 from gatenorm.records import read_json
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def _understood(read: Callable[..., Vocabulary], *given: Any) -> Vocabulary:
 
 
 def _json(checkpoint: TensorStore, name: str) -> dict[str, Any]:
-    return read_json(checkpoint.directory / name, name) if checkpoint.is_own(name) else {}
+    return read_json(checkpoint.directory / name, name, LARGE) if checkpoint.is_own(name) else {}
 
 
 def _special(words: Vocabulary, settings: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, int]:

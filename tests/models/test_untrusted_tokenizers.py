@@ -1,0 +1,106 @@
+"""Tokenizers and chat templates that fail, panic, or never end: one line each."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gatenorm.cli import application
+from gatenorm.demo.package import MODEL
+from gatenorm.errors import EvaluationError
+from gatenorm.models import chat_template
+from gatenorm.models.chat_template import check_template
+from gatenorm.models.loading import load_tokenizer
+from tests.errors import refused
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return shutil.copytree(MODEL.checked_directory(), tmp_path / "model")
+
+
+def change(directory: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
+    path = directory / "tokenizer.json"
+    data = json.loads(path.read_text())
+    edit(data)
+    path.write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda data: data["model"].update(vocab={}, merges=[]),
+        lambda data: data.update(model={"type": "Unigram", "vocab": [], "unk_id": None}),
+        lambda data: data.update(model={"type": "WordLevel", "vocab": {}, "unk_token": "?"}),
+        lambda data: data.update(normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
+        lambda data: data.update(model=7),
+        lambda data: data.clear(),
+        lambda data: data.update(
+            normalizer={"type": "Replace", "pattern": {"String": "e"}, "content": "e" * 100_000},
+        ),
+    ],
+)
+def test_a_tokenizer_that_cannot_cut_texts_is_one_line(directory: Path, edit: Any):
+    load_tokenizer(directory)
+    change(directory, edit)
+    with pytest.raises(EvaluationError) as caught:
+        load_tokenizer(directory)
+    assert len(caught.value.text()) < 600
+
+
+def test_a_tokenizer_that_is_not_small_is_not_read(directory: Path):
+    with (directory / "tokenizer.json").open("r+b") as file:
+        file.truncate(1 << 30)
+    with refused("tokenizer-unreadable"):
+        load_tokenizer(directory)
+
+
+def test_a_panic_later_on_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    class PanicException(BaseException):  # as pyo3 calls it
+        pass
+
+    def panic(arguments: Any) -> int:
+        raise PanicException("range end index 3\nout of range")
+
+    monkeypatch.setattr(application, "invoke", panic)
+    assert application.run([]) == 2
+    assert capsys.readouterr().err == "error: a tokenizer failed: range end index 3\n"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        "{{ 'a' * 10**10 }}",
+        "{{ 'a'.center(10**10) }}",
+        "{% set n = namespace(s='aaaaaaaa') %}{% for i in range(60) %}{% set n.s = n.s + n.s %}{% endfor %}",
+        "{{ 'a' * 2**21 }}",
+        "{% generation %}{{ 'a' * 10**10 }}{% endgeneration %}",
+    ],
+)
+def test_a_template_without_an_end_is_stopped(template: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(chat_template, "_SECONDS", 1)
+    for given in (template, {"default": "{{ 1 }}", "tools": template}):
+        with refused("chat-template-unbounded"):
+            check_template(SimpleNamespace(chat_template=given))
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        None,
+        "{% for m in messages %}{{ m.content | trim }}{% endfor %}",
+        "{{ raise_exception('roles must alternate') }}",
+        "{% if",
+        "{{ nothing.there }}",
+        "{% generation %}{{ messages[0]['content'] }}{% endgeneration %}{{ strftime_now('%d') }}",
+    ],
+)
+def test_other_templates_are_left_to_what_uses_them(template: str | None):
+    check_template(SimpleNamespace(chat_template=template))
