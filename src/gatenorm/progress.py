@@ -12,3 +12,10 @@ def part_of(progress: Progress | None, before: int, total: int) -> Progress | No
     if progress is None:
         return None
     return lambda done, _: progress(before + done, total)
+
+
+def half_of(progress: Progress | None, second: bool = False) -> Progress | None:
+    """Progress of work that is the first or the second half of a whole, whatever units either counts in."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(done + total * second, 2 * total)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -108,29 +108,23 @@ def fit(model: Model, edits: Edits, sources: Mapping[str, Samples], progress: Pr
     return FittedEdits(Edits([*weights, *removed]), weights, record)
 
 
-def divergence_of_each(
+def fitted_divergence(
     model: Model, edits: Edits, samples: Samples, progress: Progress | None = None
-) -> dict[Edit, float]:
-    """What each edit alone does to predictions: the mean ``KL(unedited || edited)`` on held-out sequences, in nats.
-
-    All are fitted in one pass over seven of eight sequences.
+) -> Callable[[Sequence[Edits], Progress | None], list[float]]:
+    """Fits all of these edits in one pass over seven of eight sequences, and gives the function that says what any set
+    of them does to predictions: the mean ``KL(unedited || edited)`` on held-out sequences, in nats.
 
     Args:
-        progress: called with (work done, work in all), in units of a token's pass.
+        progress: called with (tokens done, tokens in all).
 
     Raises:
         CalibrationError, PlanError: as :func:`fit`.
     """
     _check(model, edits, {str(samples.protocol.get("source", "the tokens")): samples}, "calibration")
-    parts, work = _split(samples), samples.tokens
-    problems = _problems(model, edits, [parts], progress and (lambda done, _: progress(done, 2 * work)))
+    parts = _split(samples)
+    problems = _problems(model, edits, [parts], progress)
     weights = {edit: _weights(edit, problems[edit]) for edit in edits}
-    figures = SharedPrefix(model, _judged(parts[1]), weights=weights, figure=divergence)
-    found = figures(
-        [Edits([edit]) for edit in edits],
-        progress and (lambda done, total: progress(work + done * work // total, 2 * work)),
-    )
-    return dict(zip(edits, found, strict=True))
+    return SharedPrefix(model, _judged(parts[1]), weights=weights, figure=divergence)
 
 
 def _removal(edit: Edit) -> Edit:

@@ -161,10 +161,10 @@ class MomentObserver:
         inputs, updates = self._inputs.get(edit), self._updates[edit]
         if not updates or (inputs is not None and not inputs):
             return
-        update = _exact(updates.popleft())
+        update = exact(updates.popleft())
         sums = {"count": len(update), "u": update.sum(0), "uu": update.square().sum()}
         if inputs is not None:
-            x = _exact(inputs.popleft()).to(update.device)
+            x = exact(inputs.popleft()).to(update.device)
             sums |= {"x": x.sum(0), "xx": x.T @ x, "ux": update.T @ x}
         kept = self._sums.setdefault(edit, {})
         for name, value in sums.items():
@@ -200,6 +200,6 @@ class MomentObserver:
         return found
 
 
-def _exact(rows: torch.Tensor) -> torch.Tensor:
+def exact(rows: torch.Tensor) -> torch.Tensor:
     """In float64; in float32 on Apple's GPUs."""
     return rows.float() if rows.device.type == "mps" else rows.double()
