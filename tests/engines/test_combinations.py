@@ -148,9 +148,9 @@ def test_it_computes_what_the_pruned_model_computes(
 def refusal(way: Way, cell: str) -> str:
     """What the answer says where this cannot be done; nothing where it can."""
     name, _, operation = cell.split("/")
-    if operation in ("linear:8", "constant") and way.form != "transformers":
+    if operation == "constant" and way.form != "transformers":
         return f"has {operation} in place of its attention"
-    if way.package == "vllm" and way.form == "nemotron-nas" and operation == "linear":
+    if way.package == "vllm" and way.form == "nemotron-nas" and operation in ("linear", "linear:8"):
         return "a linear map takes this place, and vLLM needs gatenorm's plugin"
     return "head_dim" if way.package == "vllm" and name == TOO_NARROW else ""
 

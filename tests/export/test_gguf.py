@@ -182,17 +182,19 @@ def test_llamacpp_computes_what_a_model_without_mlps_and_blocks_computes(
 
 
 @pytest.mark.parametrize("dtype", ["f32", "q8_0"])
+@pytest.mark.parametrize("operation", ["linear", "linear:8"])
 @pytest.mark.parametrize("case", [("middle", (1, 3)), ("first", (0, 2))], ids=lambda case: case[0])
 def test_llamacpp_applies_a_linear_map_in_the_place_of_an_attention(
-    models: Models, case: tuple[str, tuple[int, ...]], dtype: str, tmp_path: Path
+    models: Models, case: tuple[str, tuple[int, ...]], operation: str, dtype: str, tmp_path: Path
 ):
-    directory = write_replaced(models("qwen2"), tmp_path / "replaced", case[1], "linear")
+    directory = write_replaced(models("qwen2"), tmp_path / "replaced", case[1], operation)
     found = verify(exported(directory, tmp_path / "model.gguf", dtype), open_model(directory), "llamacpp")
     assert found.faults == ()
     assert found.cached_layers == open_model(directory).layers - 2
     assert found.wrong_tensors == 0
     notes = export_form("gguf").remarks(open_model(directory))
     assert not [note for note in notes if "zero" in note]
+    assert any("costs as much as one" in note for note in notes) == (operation == "linear:8")
 
 
 def test_a_server_that_is_closed_at_once_stops(models: Models, tmp_path: Path):

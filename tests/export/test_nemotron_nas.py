@@ -116,6 +116,7 @@ EDITS = {
     "middle": Edits.of("attention", (1, 3), "linear"),
     "layer 0": Edits.of("attention", (0, 2), "linear") | Edits.of("block", (3,)),
     "behind a zero attention": Edits.of("attention", (0,)) | Edits.of("attention", (1,), "linear"),
+    "of stated rank": Edits.of("attention", (1,), "linear:4") | Edits.of("attention", (3,), "linear"),
     "without an MLP": Edits.of("attention", (2,), "linear") | Edits.of("mlp", (2, 4)),
 }
 
@@ -126,16 +127,16 @@ def test_a_linear_map_is_a_block_of_its_own(name: str, case: str, tmp_path: Path
     edits = EDITS[case]
     source = write_edited(models.write(name, tmp_path, ()), tmp_path / "edited", edits)
     written = export(source, tmp_path / "out")
-    replaced = [edit.layer for edit in edits if edit.operation == "linear"]
+    replaced = [edit.layer for edit in edits if edit.operation != "remove"]
     config, found = read_config(tmp_path / "out"), read_tensors(tmp_path / "out")
     assert config["num_hidden_layers"] == len(config["block_configs"]) == LAYERS + len(replaced)
     own = [place for place, block in enumerate(config["block_configs"]) if block["ffn"]["replace_with_linear"]]
     assert own == [layer + at for at, layer in enumerate(replaced)]
     stored = read_tensors(source)
     for place, layer in zip(own, replaced, strict=True):
-        assert torch.equal(
-            found[f"model.layers.{place}.mlp.linear.weight"], stored[f"model.layers.{layer}.self_attn.matrix"]
-        )
+        own = {name: stored.get(f"model.layers.{layer}.self_attn.{name}") for name in ("matrix", "up", "down")}
+        matrix = own["up"] @ own["down"] if own["matrix"] is None else own["matrix"]
+        torch.testing.assert_close(found[f"model.layers.{place}.mlp.linear.weight"], matrix)
         for which in (place, place + 1):
             assert config["block_configs"][which]["attention"]["no_op"]
             assert not [key for key in found if key.startswith(f"model.layers.{which}.self_attn.")]
@@ -147,6 +148,10 @@ def test_a_linear_map_is_a_block_of_its_own(name: str, case: str, tmp_path: Path
     assert variant.identity.layers == LAYERS
     assert variant.edits == edits - (Edits.of("attention", (0,)) if case.startswith("behind") else Edits())
     assert written.engines == ("vLLM", "MLX-LM")
+    costs = (
+        "layers 1: the map of rank 4 is written as the full matrix that it is the product of, and costs as much as one"
+    )
+    assert (costs in written.notes) == (case == "of stated rank")
     assert any("vLLM reads them only where gatenorm is installed" in note for note in written.notes)
 
 

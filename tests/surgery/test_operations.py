@@ -24,13 +24,9 @@ from gatenorm.extensions import extensions
 from gatenorm.models.architecture import Architecture, Sublayer
 from gatenorm.records import Edit, Edits
 from gatenorm.surgery.disk import write_pruned
+from gatenorm.surgery.exported import unexportable
 from gatenorm.surgery.live import edit_model
-from gatenorm.surgery.operation import (
-    fingerprint,
-    operations,
-    unexportable,
-    update_source,
-)
+from gatenorm.surgery.operation import fingerprint, operations, update_source
 from gatenorm.surgery.planning import plan_by_hand
 from tests.replaced import weights_of, write_edited, write_replaced
 from tests.surgery.test_saving import python

@@ -19,7 +19,7 @@ from gatenorm.errors import GatenormError
 from gatenorm.families import Layout
 from gatenorm.families.family import positive, value
 from gatenorm.records import spans
-from gatenorm.surgery.operation import unexportable
+from gatenorm.surgery.exported import export_entries, unexportable
 
 ROPE_KINDS = ("default", "linear", "llama3")
 _HALF = -0.5
@@ -171,7 +171,8 @@ def foreign(layout: Layout, placed: Set[str], form: str) -> list[str]:
     if unexportable(layout.edits, form):
         return []
     # The head of a tied model goes on purpose.
-    known = {*placed, outer(layout, "head")}
+    exported = (one for layer in layout.edits.layers for one in export_entries(layout, form, layer).values())
+    known = {*placed, outer(layout, "head"), *(name for _, parts in exported for one in parts for name in one.stored)}
     left = sorted(
         t.name for t in layout.checkpoint.specs.values() if t.name not in known and not t.name.endswith(_BUFFERS)
     )

@@ -18,7 +18,7 @@ from gatenorm.families import Layout
 from gatenorm.files import check_apart, check_new_directory, check_new_file
 from gatenorm.progress import Progress
 from gatenorm.records import Edits, ModelIdentity
-from gatenorm.surgery.operation import engines_reading, unexportable
+from gatenorm.surgery.exported import engines_reading, operation_notes, unexportable
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Export:
         return self._module.obstacles(layout) + ([operation] if operation else [])
 
     def remarks(self, layout: Layout) -> list[str]:
-        return self._module.remarks(layout)
+        return self._module.remarks(layout) + operation_notes(layout, self.name)
 
     def engines_for(self, layout: Layout) -> tuple[str, ...]:
         """Those of ``engines`` that serve this model."""
@@ -150,7 +150,8 @@ class Export:
             problem = f"{layout.checkpoint.name} cannot be written as {self.name}: {'; '.join(reasons)}"
             raise OutputError("not-exportable", problem)
         written = self._module.write(layout, out, dtype=dtype, progress=progress)
-        return replace(written, engines=self.engines_for(layout))
+        notes = (*written.notes, *operation_notes(layout, self.name))
+        return replace(written, notes=notes, engines=self.engines_for(layout))
 
     def recognises(self, path: Path) -> bool:
         return hasattr(self._module, "recognises") and self._module.recognises(path)

@@ -29,7 +29,8 @@ class ExportEntry:
     """How an export form writes an operation.
 
     ``settings`` are the entries of the block's sublayer, ``tensors`` the form's names for the operation's tensors,
-    within the block. The norm that a ``normed`` operation reads is written as that of an attention.
+    within the block. ``products`` are such names too, for the product of two of its tensors. The norm that a ``normed``
+    operation reads is written as that of an attention. ``note`` is what whoever serves it should know.
 
     With ``own_block`` the operation is written in the place of the MLP of a block of its own, in front of what is left
     of its layer; ``settings`` are those of that MLP, and the norm is its norm. ``engines`` are those of the form that
@@ -38,6 +39,8 @@ class ExportEntry:
 
     settings: Mapping[str, Any]
     tensors: Mapping[str, str] = field(default_factory=dict)
+    products: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    note: str = ""
     own_block: bool = False
     engines: tuple[str, ...] = ()
 
@@ -257,42 +260,6 @@ def check_weights(layout_width: int, edits: Edits, weights: Mapping[Edit, Weight
                 f"of {edit.operation} in layer {edit.layer} are not those that the plan was made with",
                 field="weights",
             )
-
-
-def export_entries(layout: Layout, form: str, layer: int) -> dict[Sublayer, tuple[ExportEntry, dict[str, str]]]:
-    """How an export form writes the operations of a layer that compute something.
-
-    Returns:
-        By sublayer the entry, and the form's names of the tensors by their stored names.
-    """
-    found: dict[Sublayer, tuple[ExportEntry, dict[str, str]]] = {}
-    for edit in layout.edits.at(layer):
-        entry = operation_named(edit.operation).exports.get(form)
-        if isinstance(entry, ExportEntry) and operation_named(edit.operation).update is not None:
-            stored = layout.tensor(layer, place(layout.data, edit.sublayer))
-            found[edit.sublayer] = entry, {f"{stored}.{own}": name for own, name in entry.tensors.items()}
-    return found
-
-
-def engines_reading(layout: Layout, form: str, engines: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of a form's ``engines`` that read what this model has in the place of sublayers."""
-    entries = [entry for layer in layout.edits.layers for entry, _ in export_entries(layout, form, layer).values()]
-    return tuple(name for name in engines if all(name in (entry.engines or engines) for entry in entries))
-
-
-def unexportable(edits: Edits, form: str) -> str | None:
-    """Why a model with these edits cannot be written in an export form; ``None`` where it can.
-
-    Every form says for itself whether it can do without a sublayer.
-    """
-    for edit in edits:
-        operation = operation_named(edit.operation)
-        if operation.update is None:
-            continue
-        entry = operation.exports.get(form, "the form has no way to express it")
-        if isinstance(entry, str):
-            return f"layer {edit.layer} has {edit.operation} in place of its {edit.sublayer}: {entry}"
-    return None
 
 
 def function_name(operation: str) -> str:

@@ -19,13 +19,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from gatenorm.checkpoint.dtypes import STORAGE_TYPES, Bits
+from gatenorm.checkpoint.dtypes import STORAGE_TYPES, Bits, from_float32
 from gatenorm.errors import CheckpointError
 from gatenorm.exports.gguf.types import SCHEMES, encode, more_bits, nbytes, tensor_type
 from gatenorm.exports.llama_like import outer, tied
 from gatenorm.families import Layout
 from gatenorm.records import ATTENTION
-from gatenorm.surgery.operation import export_entries
+from gatenorm.surgery.exported import Exported, export_entries
 
 # How much of a tensor is in memory at once.
 _CHUNK = 32 << 20
@@ -128,9 +128,11 @@ class _Writer:
         norm = f"{lay.norms['input']}.weight"
         if lay.tensor(layer, norm) in lay.checkpoint:
             yield self._of_layer(layer, f"{block}.attn_norm.weight", norm, (lay.width,))
-        _, names = export_entries(lay, FORM, layer)[ATTENTION]
-        for stored, name in names.items():
-            yield self._stored(f"{block}.{name}", stored, lay.checkpoint.spec(stored).shape)
+        for one in export_entries(lay, FORM, layer)[ATTENTION][1]:
+            if len(one.stored) == 1:
+                yield self._stored(f"{block}.{one.name}", one.stored[0], one.shape(lay.checkpoint))
+            else:
+                yield self._product(f"{block}.{one.name}", one)
 
     def _attention(self, layer: int, block: str) -> Iterator[Tensor]:
         lay = self.layout
@@ -190,6 +192,15 @@ class _Writer:
 
         kind = tensor_type(self.dtype, info.dtype, shape, more, head)
         return Tensor(name, shape, kind, info.dtype, rows, size if turned else 1, source)
+
+    def _product(self, name: str, exported: Exported) -> Tensor:
+        checkpoint = self.layout.checkpoint
+        shape, stored = exported.shape(checkpoint), checkpoint.spec(exported.stored[0]).dtype
+
+        def rows(begin: int, end: int) -> Bits:
+            return from_float32(exported.product(checkpoint, slice(begin, end)), stored)
+
+        return Tensor(name, shape, tensor_type(self.dtype, stored, shape), stored, rows)
 
     def _made(self, name: str, values: npt.NDArray[np.float32]) -> Tensor:
         return Tensor(name, values.shape, "F32", "F32", lambda begin, end: values[begin:end])

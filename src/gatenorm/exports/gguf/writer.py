@@ -28,7 +28,8 @@ from gatenorm.families.family import positive, value
 from gatenorm.files import check_new_file, new_file
 from gatenorm.progress import Progress
 from gatenorm.records import ATTENTION, Edits, ModelIdentity, spans
-from gatenorm.surgery.operation import export_entries, leaves_nothing
+from gatenorm.surgery.exported import export_entries
+from gatenorm.surgery.operation import leaves_nothing
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter

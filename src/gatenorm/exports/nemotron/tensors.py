@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from gatenorm.checkpoint.dtypes import STORAGE_TYPES
-from gatenorm.checkpoint.parts import NewTensor, Part, repeated
+from gatenorm.checkpoint.dtypes import STORAGE_TYPES, from_float32
+from gatenorm.checkpoint.parts import NewTensor, Part, computed, repeated
 from gatenorm.checkpoint.parts import widened as padded
 from gatenorm.checkpoint.store import NewWeights, Replacement
 from gatenorm.exports.llama_like import outer, tied
 from gatenorm.families import Layout
 from gatenorm.records import ATTENTION
-from gatenorm.surgery.operation import ExportEntry, export_entries
+from gatenorm.surgery.exported import Exported, export_entries
+from gatenorm.surgery.operation import ExportEntry
 
 # What the readers round an MLP's width up to.
 MULTIPLE = 256
@@ -40,7 +41,7 @@ class Block:
     """A block to write: what is left of a ``layer`` of the source, or ``apart`` from it what replaced its attention."""
 
     layer: int
-    apart: tuple[ExportEntry, dict[str, str]] | None = None
+    apart: tuple[ExportEntry, tuple[Exported, ...]] | None = None
 
 
 def blocks(layout: Layout) -> Iterator[Block]:
@@ -82,8 +83,8 @@ def _layer(layout: Layout, layer: int, place: int) -> Iterator[Replacement]:
     for module in _mlp_modules(layout) if layer in layout.mlp_layers else ():
         yield _taken(layout, _name(place, module), _source(layout, layer, module), module.widened)
     entries = {key: one for key, one in export_entries(layout, FORM, layer).items() if not one[0].own_block}
-    for _, names in entries.values():
-        yield from _replacement(layout, names, place)
+    for _, exported in entries.values():
+        yield from _replacement(layout, exported, place)
     if layer in layout.attention_layers:
         yield from _attention(layout, layer, place)
     elif ATTENTION in entries:
@@ -92,9 +93,18 @@ def _layer(layout: Layout, layer: int, place: int) -> Iterator[Replacement]:
         yield from _zeros(layout, place)
 
 
-def _replacement(layout: Layout, names: dict[str, str], place: int) -> Iterator[Replacement]:
-    for stored, name in names.items():
-        yield _taken(layout, f"model.layers.{place}.{name}", stored)
+def _replacement(layout: Layout, tensors: Iterable[Exported], place: int) -> Iterator[Replacement]:
+    for one in tensors:
+        name = f"model.layers.{place}.{one.name}"
+        yield _taken(layout, name, one.stored[0]) if len(one.stored) == 1 else _product(layout, name, one)
+
+
+def _product(layout: Layout, name: str, exported: Exported) -> Replacement:
+    checkpoint, source = layout.checkpoint, exported.stored[0]
+    shape, dtype = exported.shape(checkpoint), checkpoint.spec(source).dtype
+    nbytes = int(np.prod(shape)) * STORAGE_TYPES[dtype].itemsize
+    make = computed(nbytes, lambda: from_float32(exported.product(checkpoint), dtype).tobytes())
+    return source, NewTensor(name, dtype, shape, (make,))
 
 
 def _norm(layout: Layout, layer: int, place: int, name: str) -> Iterator[Replacement]:

@@ -38,7 +38,7 @@ from gatenorm.records import ATTENTION, MLP, Edits, ModelIdentity, spans
 from gatenorm.surgery.card import export_card
 from gatenorm.surgery.config import MODELLING_FILE, tokenizer_config
 from gatenorm.surgery.disk import carry_over
-from gatenorm.surgery.operation import export_entries
+from gatenorm.surgery.exported import export_entries
 
 SCHEMA = "gatenorm/nemotron-nas/1"
 CONFIGURATION = Path(plugin.__file__).with_name("configuration_decilm.py")

@@ -47,8 +47,25 @@ def at_rank(rank: int) -> Operation:
         up, down = problem.low_rank(rank)
         return {"down": down, "up": up}
 
-    low = "its reader knows a full matrix only: fit one with linear, without a rank"
-    return replace(OPERATION, shapes=shapes, fit=fit, exports={"gguf": low, "nemotron-nas": low})
+    note = f"the map of rank {rank} is written as the full matrix that it is the product of, and costs as much as one"
+    low = {
+        form: replace(entry, tensors={}, products={("up", "down"): name}, note=note)
+        for form, entry in EXPORTS.items()
+        for name in entry.tensors.values()
+    }
+    return replace(OPERATION, shapes=shapes, fit=fit, exports=low)
+
+
+EXPORTS = {
+    "gguf": ExportEntry({}, {"matrix": "attn_output.weight"}),
+    # MLX-LM reads a linear map in the attention's place too, but then expects keys of it: batches fail.
+    "nemotron-nas": ExportEntry(
+        {"no_op": False, "replace_with_linear": True},
+        {"matrix": "mlp.linear.weight"},
+        own_block=True,
+        engines=("vLLM", "MLX-LM"),
+    ),
+}
 
 
 OPERATION = Operation(
@@ -60,14 +77,5 @@ OPERATION = Operation(
     shapes=_full,
     at_rank=at_rank,
     fit=lambda problem: {"matrix": problem.linear()},
-    exports={
-        "gguf": ExportEntry({}, {"matrix": "attn_output.weight"}),
-        # MLX-LM reads a linear map in the attention's place too, but then expects keys of it: batches fail.
-        "nemotron-nas": ExportEntry(
-            {"no_op": False, "replace_with_linear": True},
-            {"matrix": "mlp.linear.weight"},
-            own_block=True,
-            engines=("vLLM", "MLX-LM"),
-        ),
-    },
+    exports=EXPORTS,
 )
