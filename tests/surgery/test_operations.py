@@ -170,7 +170,7 @@ def test_an_operation_is_stored_and_run_the_same_everywhere(case: str, tiny_mode
             "without 1 of its 4 attention sublayers and 1 of its 4 MLP sublayers, with 1 of its 4 attention sublayers "
             "replaced by a linear map and 1 of its 4 MLP sublayers replaced by a constant\n" in card
         )
-        assert "| attention replaced by a linear map in layers | 2 (25% of 4) |" in card
+        assert "| attention replaced by a linear map in layers | 2 (25.0% of 4) |" in card
         assert "- attention-replaced\n" in card
     loaded = gatenorm.load(tmp_path / "out", dtype=torch.float32)
     logits = logits_of(loaded)

@@ -123,7 +123,7 @@ def test_a_directory_and_a_live_model_describe_themselves_alike(tiny_models: Tin
     assert record["edits"] == [{"layer": 1, "sublayer": "attention", "operation": "remove"}]
     card = (out / "README.md").read_text()
     assert "without 1 of its 4 attention sublayers" in card
-    assert "| attention removed in layers | 1 (25% of 4) |" in card
+    assert "| attention removed in layers | 1 (25.0% of 4) |" in card
     assert "MLP" not in card
     live = gatenorm.prune_module(copy.deepcopy(build("gemma2")), [1]).config.gatenorm
     assert {**live, "plan": None} == {**record, "plan": None}
@@ -136,8 +136,8 @@ def test_cards_say_what_went(tiny_models: TinyModels, tmp_path: Path):
     card = (gatenorm.prune(source, tmp_path / "out", plan) / "README.md").read_text()
     for line in (
         "without 2 of its 5 blocks",
-        "| attention removed in layers | 3, 4 (40% of 5) |",
-        "| MLP removed in layers | 3, 4 (40% of 5) |",
+        "| attention removed in layers | 3, 4 (40.0% of 5) |",
+        "| MLP removed in layers | 3, 4 (40.0% of 5) |",
         "| removed in this step | blocks 3, 4 |",
         "| 4 | 1 | removed |",
         "- mlp-removed",

@@ -129,7 +129,7 @@ def _title(layout: Layout, plan: Plan) -> str:
 
 def _rows(layout: Layout, plan: Plan) -> str:
     return "\n".join(
-        f"| {_NAMES[sublayer]} {participle} in layers | {spans(layers)} ({len(layers) / layout.layers:.0%} of "
+        f"| {_NAMES[sublayer]} {participle} in layers | {spans(layers)} ({len(layers) / layout.layers:.1%} of "
         f"{layout.layers}) |"
         for (sublayer, participle), layers in treatments(plan.edits).items()
     )

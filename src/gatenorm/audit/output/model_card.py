@@ -30,7 +30,7 @@ def section(variant: AuditedVariant, baseline: str) -> str:
         f"Audited against {baseline} by gatenorm: **{variant.outcome}**"
         + (f" ({variant.rejected})" if variant.rejected else "")
         + f". Attention {participles(variant.plan.added)} in layers {spans(variant.plan.added.attention)} "
-        f"({variant.share:.0%}), chosen by `{variant.criterion}`.",
+        f"({variant.share:.1%}), chosen by `{variant.criterion}`.",
         "",
         "| gate | figure | interval | limit | outcome |",
         "|---|---:|---|---:|---|",

@@ -55,7 +55,7 @@ def budgets(layout: Layout, settings: Budgets, protect: tuple[int, ...]) -> tupl
         try:
             check_count(layout, count, protect)
         except PlanError as error:
-            left_out.append(NotExamined(f"a budget of {share:.0%}", str(error)))
+            left_out.append(NotExamined(f"a budget of {share:.1%}", str(error)))
             continue
         by_count.setdefault(count, budget_name(count / present))
     for count in settings.layers:

@@ -38,7 +38,7 @@ def _rows(model: Inspection) -> Iterator[tuple[str, str]]:
     yield "softcap", "none" if model.softcap is None else str(model.softcap)
     yield "attention extras", ", ".join([f"{r} bias" for r in model.biases] + [f"{r} norm" for r in model.normed])
     how = {"qkv": f" ({model.fused})"}
-    yield "weights at", ", ".join(f"{role}: {name}{how.get(role, '')}" for role, name in model.weights_at.items())
+    yield "weights at", "\n".join(f"{role}: {name}{how.get(role, '')}" for role, name in model.weights_at.items())
     yield "goes with the attention", ", ".join(model.goes_with_the_attention)
     yield "goes with the mlp", ", ".join(model.goes_with_the_mlp)
     yield "stored as", ", ".join(model.stored_as)
@@ -47,12 +47,11 @@ def _rows(model: Inspection) -> Iterator[tuple[str, str]]:
     yield "can be pruned", "yes" if model.can_be_pruned else f"no: {model.why_not_pruned}"
     for form in model.exports:
         can = f"yes, for {', '.join(form.engines)}" if form.can else f"no: {'; '.join(form.why_not)}"
-        yield f"can be exported as {form.to}", can
+        yield f"export as {form.to}", can
     if model.costs:
         yield "one sublayer costs", _costs(model.costs)
     if model.predictions:
-        first = model.predictions[0]
-        yield f"if removed (predicted for {first.machine}, batch {first.batch})", _predicted(model.predictions)
+        yield "predicted if removed", _predicted(model.predictions)
 
 
 def _positions(positions: Positions, head_dim: int) -> str:
@@ -74,11 +73,11 @@ def _costs(costs: Sequence[SublayerCost]) -> str:
 
 
 def _predicted(predictions: Sequence[Prediction]) -> str:
-    """``8 of 80: prefill 1.04x at 4,096, 1.10x at 32,768; decode ...; cache -10%``, a line for each count."""
-    lines = []
+    """``8 of 80: prefill 1.04x at 4,096, 1.10x at 32,768; decode ...; cache 10.0% smaller``, a line for each count."""
+    lines = [f"on {predictions[0].machine}, batch {predictions[0].batch}"]
     for count in dict.fromkeys(f.count for f in predictions):
         same = [f for f in predictions if f.count == count]
         prefill = ", ".join(f"{f.prefill:.2f}x at {f.context:,}" for f in same)
         decode = ", ".join(f"{f.decode:.2f}x at {f.context:,}" for f in same)
-        lines.append(f"{count} of {same[0].of}: prefill {prefill}; decode {decode}; cache -{same[0].cache:.0%}")
+        lines.append(f"{count} of {same[0].of}: prefill {prefill}; decode {decode}; cache {same[0].cache:.1%} smaller")
     return "\n".join(lines)
