@@ -16,6 +16,9 @@ E = TypeVar("E", bound="GatenormError")
 # Private characters around a field's name inside a sentence; no message holds them otherwise.
 _MARK = re.compile("\ue000([^\ue001]*)\ue001")
 
+# Characters of a line; some errors list many reasons, and others quote files that hold megabytes.
+_LONGEST = 1500
+
 
 def named(field: str) -> str:
     """A field inside a sentence, shown under the caller's name for it: ``f"give {named('data')} too"``."""
@@ -64,7 +67,8 @@ class GatenormError(Exception):
         line = " ".join([*subject, *([self.problem] if self.problem else [])])
         line += f": expected {self.expected}" if self.expected else ""
         line += f"; {self.hint}" if self.hint else ""
-        return printable(_MARK.sub(lambda match: self._named(match[1]), line))
+        line = printable(_MARK.sub(lambda match: self._named(match[1]), line))
+        return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."
 
     def _named(self, field: str) -> str:
         for names in self._renames:

@@ -196,6 +196,6 @@ def _chat_template(checkpoint: TensorStore, settings: Mapping[str, Any]) -> str 
     # JSON can hold half a character, which no file can.
     template = settings.get("chat_template")
     if isinstance(template, list):
-        named = {t.get("name"): t.get("template") for t in template if isinstance(t, Mapping)}
-        template = named.get("default")
+        parts = (part for part in template if isinstance(part, Mapping) and part.get("name") == "default")
+        template = next(parts, {}).get("template")
     return template.encode("utf-8", "replace").decode() if isinstance(template, str) else None
