@@ -69,8 +69,17 @@ _GEMMA2 = {"hidden_size": 48, "num_attention_heads": 4, "head_dim": 16, "query_p
 
 _SMALL = {**_LLAMA, "hidden_size": 48, "num_attention_heads": 4, "head_dim": 16}
 _EXPERTS = {"moe_intermediate_size": 24, "num_experts": 4, "num_experts_per_tok": 2}
+_LOCAL = {"intermediate_size": 24, "num_local_experts": 4, "num_experts_per_tok": 2}
+_ROUTED = {
+    "moe_intermediate_size": 24,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "n_shared_experts": 1,
+    "first_k_dense_replace": 1,
+}
 _WINDOWED = {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"] * 2}
 _ROPE = {"rope_type": "default", "rope_theta": 10000.0, "original_max_position_embeddings": 8}
+_PLAIN = {"rope_type": "default", "rope_theta": 10000.0}
 _GRANITE = {"residual_multiplier": 0.5, "attention_multiplier": 0.2, "embedding_multiplier": 2.0, "logits_scaling": 2.0}
 _SPECIAL = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
 
@@ -124,12 +133,30 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "nemotron": ("NemotronConfig", _SMALL),
     "hunyuan": ("HunYuanDenseV1Config", _SMALL),
     "granite": ("GraniteConfig", {**_LLAMA, **_GRANITE}),
+    "mixtral": ("MixtralConfig", {**_LLAMA, **_LOCAL}),
+    "minimax_m2": ("MiniMaxM2Config", {**_SMALL, **_LOCAL, **_SPECIAL, "rotary_dim": 8}),
+    "gpt_oss": ("GptOssConfig", {**_SMALL, **_LOCAL, **_SPECIAL, **_WINDOWED, "rope_parameters": _PLAIN}),
+    "glm4_moe": ("Glm4MoeConfig", {**_SMALL, **_ROUTED, "use_qk_norm": True}),
+    "dots1": ("Dots1Config", {**_SMALL, **_ROUTED, **_WINDOWED}),
+    "cohere2": ("Cohere2Config", {**_SMALL, **_SPECIAL, **_WINDOWED}),
+    "exaone4": ("Exaone4Config", {**_LLAMA, **_WINDOWED}),
+    "glm": ("GlmConfig", {**_SMALL, **_SPECIAL}),
+    "arcee": ("ArceeConfig", {**_SMALL, **_SPECIAL}),
+    "apertus": ("ApertusConfig", {**_LLAMA, "rope_parameters": _PLAIN}),
+    "helium": ("HeliumConfig", {**_LLAMA, "head_dim": 8}),
+    "granitemoe": ("GraniteMoeConfig", {**_LLAMA, **_LOCAL, **_GRANITE}),
+    "phimoe": ("PhimoeConfig", {**_LLAMA, **_LOCAL, "attention_bias": True}),
+    "ernie4_5_moe": ("Ernie4_5_MoeConfig", {**_SMALL, "moe_num_experts": 4, "moe_k": 2, "moe_intermediate_size": 24}),
+    "vaultgemma": ("VaultGemmaConfig", {**_SMALL, "query_pre_attn_scalar": 24, **_WINDOWED}),
+    "flex_olmo": ("FlexOlmoConfig", {**_LLAMA, **_SPECIAL, "num_experts": 4, "num_experts_per_tok": 2}),
+    "cwm": ("CwmConfig", {**_SMALL, **_SPECIAL, **_WINDOWED, "rope_parameters": _PLAIN}),
+    "gpt_bigcode": ("GPTBigCodeConfig", _GPT2),
     "opt-projected": ("OPTConfig", {**_OPT, "do_layer_norm_before": False, "word_embed_proj_dim": 32}),
 }
 
 
 # Whose norms multiply by one more than their weight.
-GAINS_FROM_ONE = ("Gemma", "Nemotron")
+GAINS_FROM_ONE = ("Gemma", "VaultGemma", "Nemotron")
 
 
 @cache

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import gatenorm
-from gatenorm.checkpoint import open_store
+from gatenorm.checkpoint import TensorSpec, open_store
 from gatenorm.errors import RecoveryError
 from gatenorm.families import detect_layout
 from gatenorm.records import Edits
@@ -38,8 +38,9 @@ def trained(model: torch.nn.Module) -> torch.nn.Module:
     return model
 
 
-def _is_expert(name: str, layout: gatenorm.families.Layout, layer: int) -> bool:
-    return name.startswith(f"{layout.prefix}.{layer}.") and ".experts." in name
+def _is_expert(tensor: TensorSpec, layout: gatenorm.families.Layout, layer: int) -> bool:
+    inside = tensor.name.startswith(f"{layout.prefix}.{layer}.")
+    return inside and (".experts." in tensor.name or len(tensor.shape) == 3)
 
 
 @pytest.mark.usefixtures("plain_experts")
@@ -80,7 +81,7 @@ def test_merged_equals_adapters_on_top(name: str, tiny_models: TinyModels, tmp_p
     assert set(adapted_modules(model, layout, ("attention",)).values()) == attention
     mlp = changed - attention
     # A mixture's experts are no linear maps: of such a block there may be none.
-    dense = [layer for layer in range(layout.layers) if not any(_is_expert(n, layout, layer) for n in before.specs)]
+    dense = [n for n in range(layout.layers) if not any(_is_expert(t, layout, n) for t in before.specs.values())]
     trained_in = {int(n.removeprefix(layout.prefix + ".").split(".")[0]) for n in mlp}
     assert set(dense) <= trained_in <= set(range(layout.layers))
     assert detect_layout(after).recovered

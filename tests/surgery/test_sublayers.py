@@ -25,6 +25,10 @@ TinyModels = Callable[..., Path]
 DROPS = {"mlp": (0, 1, 3), "block": (0, 2)}
 
 
+def zeros_like(output: Any) -> Any:
+    return (torch.zeros_like(output[0]), *output[1:]) if isinstance(output, tuple) else torch.zeros_like(output)
+
+
 def without_branches(name: str, layout: gatenorm.families.Layout, removal: Edits) -> torch.nn.Module:
     """A copy of the stock model whose attention and MLP branches put out zeros where they are removed."""
     model = copy.deepcopy(build(name))
@@ -35,7 +39,7 @@ def without_branches(name: str, layout: gatenorm.families.Layout, removal: Edits
         # A norm behind the attention makes of zeros a zero only where it has no bias: RMSNorms have none.
     for layer in removal.mlp:
         last = blocks[layer].get_submodule(layout.block["branch"][-1])
-        last.register_forward_hook(lambda _, __, output: torch.zeros_like(output))
+        last.register_forward_hook(lambda _, __, output: zeros_like(output))
     return model
 
 

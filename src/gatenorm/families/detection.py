@@ -58,7 +58,7 @@ def detect_layout(checkpoint: TensorStore, assume: str | None = None) -> Layout:
     softcap = value(config, data, data["softcap"]) if data["softcap"] else None
     layers, edits = (pruned.layers, pruned.edits) if pruned else (number("layers"), Edits())
     prefix = _prefix(checkpoint, data)
-    _check_count(checkpoint, prefix, layers, edits)
+    _check_count(checkpoint, prefix, layers, edits, number("unused_layers", 0))
     rotary = _rotary(config, data, head_dim, [layer for layer in range(layers) if layer not in edits.attention])
     main = next((one for one in rotary.values() if one is not None), None)
     layout = Layout(
@@ -78,6 +78,11 @@ def detect_layout(checkpoint: TensorStore, assume: str | None = None) -> Layout:
         rotary=main,
         prefix=prefix,
         assumed=assume is not None and assume != model_type,
+        stored={
+            module: stored
+            for module, stored in data["block"].get("stored", {}).items()
+            if any(f".{stored}." in name for name in checkpoint.specs)
+        },
         other_rotary={layer: one for layer, one in rotary.items() if one != main},
     )
     _check_shapes(layout)
@@ -196,14 +201,14 @@ def _check_shapes(layout: Layout) -> None:
         AttentionWeights(layout, layer).check()
 
 
-def _check_count(checkpoint: TensorStore, prefix: str, layers: int, edits: Edits) -> None:
+def _check_count(checkpoint: TensorStore, prefix: str, layers: int, edits: Edits, unused: int) -> None:
     """Compare the number of layers with the weights before it is believed: it sets the length of what follows."""
     skip = len(prefix) + 1
     indices = {t.name[skip:].split(".", 1)[0] for t in checkpoint.specs.values() if t.name.startswith(prefix + ".")}
     stored = sum(index.isascii() and index.isdigit() for index in indices)
     # Blocks that are gone altogether have left no tensor.
     stored += sum(str(layer) not in indices for layer in edits.blocks)
-    if stored != layers:
+    if stored not in (layers, layers + unused):
         raise FamilyError(
             "layers-differ",
             f"config.json says {layers} layers, but the weights hold {stored} ({prefix}.*)",

@@ -8,23 +8,26 @@ A family is a JSON file in ``families/data``; CONTRIBUTING.md says how to write 
 ``shape``        ``sequential``, ``parallel``, ``post-norm`` or ``sandwich``: where the norms stand (for people)
 ``defaults``     values of ``config.json`` keys where a checkpoint leaves them out
 ``dimensions``   config keys (the first one present counts, before any default) or numbers: layers, width, heads,
-                 kv_heads, head_dim, context
+                 kv_heads, head_dim, context, unused_layers (layers in files that transformers does not build)
 ``block``        ``path`` of the block list in the causal LM; ``attention``: the submodules that go when the sublayer
                  goes; then what stays: ``before`` (modules on the residual stream), ``branch`` (the MLP's branch, added
                  to the stream), ``after`` (modules on the stream), ``dropout`` (config key), ``returns``
                  (``tensor`` or ``tuple``, what the block's forward hands back), ``multiplier`` (config key of a factor
                  on what both branches add), ``by_index`` (true where a block is made after its number, and lists by
-                 layer do not say how)
+                 layer do not say how), ``mlp_returns`` (``tuple`` where the MLP hands back more than the stream),
+                 ``stored`` (submodules that files call otherwise, with that name), ``by_position`` (true where the
+                 forward pass takes entries of lists by layer by a block's position among all)
 ``roles``        submodules that hold ``q``, ``k``, ``v``, ``o``, or ``qkv`` in one, with ``fused`` (``stacked``: all
                  query rows, then key rows, then value rows; ``grouped``: for every key head its query heads, the key
-                 head, the value head) and ``transposed`` (weights stored ``[in, out]``)
+                 head, the value head) and ``transposed`` (weights stored ``[in, out]``); ``sinks``: logits of a head
+                 that no token answers to
 ``norms``        ``kind`` (``rms``, ``layer``), ``gain_offset`` (the gain is offset + weight), ``input``, ``output``,
                  ``q``, ``k``: submodule names or null
 ``rotary``       null, or ``theta`` and ``fraction`` (config keys) with ``default_theta`` and ``default_fraction``,
-                 ``pairs`` (``half``: dimension j turns with j + dims/2; ``interleaved``: 2j with 2j + 1), and where
-                 layers differ ``kinds`` (the list by layer that says how, ``layer_types`` if absent) and ``by_kind``
-                 (by entry what is different, with ``scaling`` null where ``rope_scaling`` is not meant; null where
-                 nothing turns)
+                 ``dims`` (config key of how many dimensions turn), ``pairs`` (``half``: dimension j turns with
+                 j + dims/2; ``interleaved``: 2j with 2j + 1), and where layers differ ``kinds`` (the list by layer that
+                 says how, ``layer_types`` if absent) and ``by_kind`` (by entry what is different, with ``scaling`` null
+                 where ``rope_scaling`` is not meant; null where nothing turns)
 ``scale``        the factor on the logits: a number, or ``[key, power]`` with a config key or ``head_dim``
 ``scale_by_layer`` absent, or ``inverse``: the factor of layer i, counted from 0, is that divided by i + 1
 ``softcap``      config key of the cap on the logits, or null
@@ -33,8 +36,8 @@ A family is a JSON file in ``families/data``; CONTRIBUTING.md says how to write 
                  switches the window on, or null); for engines that know no windows
 ``mlp``          null, or ``gate``, ``up``, ``down``: modules of a dense MLP, ``down(act(gate(x)) * up(x))`` (``gate``
                  null where ``up`` holds both, or where there is none), and ``activation``, a config key
-``mixture``      null, or where MLPs are mixtures of experts: ``experts`` (the module that holds them), ``count`` and
-                 ``active`` (config keys: experts there are, experts a token runs through)
+``mixture``      null, or where MLPs are mixtures of experts: ``count`` and ``active`` (config keys: how many experts
+                 there are, and how many a token runs through)
 ``unlike_llama`` why exports that know only Llama's blocks cannot hold it, where nothing else here says so
 ``outer``        null, or ``embedding``, ``norm`` and ``head``, the modules around the blocks in the causal LM
 ``tokenizer``    null, or ``class`` and ``when`` (``undeclared``, ``always``): the tokenizer class that transformers

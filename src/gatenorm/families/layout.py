@@ -19,7 +19,8 @@ class Layout:
     query heads read ``kv_heads`` key heads of ``head_dim`` each; ``width`` is the residual stream's.
     ``scale`` multiplies the logits, in families that scale by layer once more by a factor of the layer's own: see
     :meth:`logit_scale`. ``rotary`` says how heads turn, ``other_rotary`` how those layers do that differ: see
-    :meth:`rotary_of`. ``block`` and ``per_layer`` are the family's instructions for surgery.
+    :meth:`rotary_of`. ``stored`` are names of submodules in the files, where they differ. ``block`` and ``per_layer``
+    are the family's instructions for surgery.
     """
 
     checkpoint: TensorStore
@@ -39,6 +40,7 @@ class Layout:
     prefix: str
     assumed: bool
     other_rotary: Mapping[int, Rotary | None] = field(default_factory=dict)
+    stored: Mapping[str, str] = field(default_factory=dict)
 
     def layers_with(self, kind: str) -> tuple[int, ...]:
         """The layers that still have all that a removal of ``kind`` takes, in original indices.
@@ -92,8 +94,9 @@ class Layout:
         return self.other_rotary.get(layer, self.rotary)
 
     def tensor(self, layer: int, name: str) -> str:
-        """The full name of ``name`` in block ``layer``."""
-        return f"{self.prefix}.{layer}.{name}"
+        """The full name of ``name`` in block ``layer``, as the files spell it."""
+        module, dot, rest = name.partition(".")
+        return f"{self.prefix}.{layer}.{self.stored.get(module, module)}{dot}{rest}"
 
     def removed_with(self, layer: int) -> tuple[str, ...]:
         """Prefixes of the tensors that go when this layer's attention goes."""

@@ -57,6 +57,9 @@ class Rotary:
             scaling = {}
         theta = _first(rule["theta"], scaling, config, rule["default_theta"])
         fraction = _first(rule["fraction"], scaling, config, rule["default_fraction"])
+        turning = None if "dims" not in rule else config.get(rule["dims"])
+        if turning is not None:
+            fraction = positive(rule["dims"], turning) / head_dim
         if fraction > 1:
             raise config_wrong(rule["fraction"][0], fraction, "a share of at most 1")
         spans = [

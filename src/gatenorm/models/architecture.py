@@ -7,6 +7,7 @@ of every family.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -20,6 +21,9 @@ from gatenorm.surgery.operation import added_tensors, is_removed, operation_name
 
 # Modules that are looked up by row and multiply nothing, by the last part of their names.
 _LOOKUPS = ("embed_tokens", "embed_positions", "embed_in", "wte", "wpe", "word_embeddings")
+_NO_PARAMETERS = ("inv_freq", "gate.e_score_correction_bias", "block_sparse_moe.e_score_correction_bias")
+# A tensor of one expert; where all experts are stored in one, it has three dimensions.
+_EXPERT = re.compile(r"\.experts\.\d+\.")
 # How configs call an attention that looks back a fixed number of tokens. Caches of the first kind forget what is older.
 _FORGETS, _WINDOWED = "sliding_attention", ("sliding_attention", "local")
 
@@ -45,9 +49,8 @@ class Work:
 
 @dataclass(frozen=True)
 class Mixture:
-    """Experts in the place of an MLP: the part of their tensors' names, how many there are and run for a token."""
+    """Experts in the place of an MLP: how many there are, and how many run for a token."""
 
-    module: str
     count: int
     active: int
 
@@ -62,7 +65,7 @@ class Mixture:
             given = (value(layout.checkpoint.config, layout.data, key) for key in rule[role])
             numbers.append(next((number for number in given if type(number) is int and number > 0), None))
         count, active = numbers
-        return None if count is None or active is None else cls(f".{rule['experts']}.", count, active)
+        return None if count is None or active is None else cls(count, active)
 
 
 @dataclass(frozen=True)
@@ -105,14 +108,15 @@ class Sublayer:
         experts: list[tuple[int, ...]] = []
         for tensor in tensors:
             parameters += prod(tensor.shape)
-            if mixture is not None and mixture.module in tensor.name:
-                experts += [tensor.shape[1:]] * tensor.shape[0] if len(tensor.shape) == 3 else [tensor.shape]
-            elif len(tensor.shape) == 2:
+            if len(tensor.shape) == 3:
+                experts += [tensor.shape[1:]] * tensor.shape[0]
+            elif len(tensor.shape) == 2 and _EXPERT.search(tensor.name):
+                experts.append(tensor.shape)
+            elif len(tensor.shape) == 2 and not tensor.name.endswith("bias"):  # a mixture's biases stand in one
                 matrices.append(tensor.shape)
         if mixture is not None:
-            # One expert's matrices come first, or all first ones do: every kind of them is counted alike.
-            shapes = sorted(shape for shape in experts if len(shape) == 2)
-            matrices += [shapes[i] for i in range(0, len(shapes), mixture.count)] * mixture.active
+            # Sorted by shape, one in every ``count`` matrices is one of a single expert's.
+            matrices += sorted(experts)[:: mixture.count] * mixture.active
         return cls(
             parameters=parameters,
             matrix=sum(map(prod, matrices)),
@@ -198,7 +202,7 @@ class Architecture:
             kv_heads=layout.kv_heads,
             head_dim=layout.head_dim,
             context=layout.context,
-            rotary=layout.rotary.dims if layout.rotary else 0,
+            rotary=max((one.dims for layer in attention if (one := layout.rotary_of(layer))), default=0),
             itemsize=sum(t.nbytes for t in matrices) / max(1, sum(prod(t.shape) for t in matrices)),
             attention=attention,
             windows=windows,
@@ -266,8 +270,8 @@ class Architecture:
 
 
 def _is_parameter(tensor: TensorSpec) -> bool:
-    """Old releases stored buffers as well: masks [1, 1, n, n], scalars, and rotary frequencies."""
-    return len(tensor.shape) in (1, 2, 3) and not tensor.name.endswith("inv_freq")
+    """Buffers are stored as well: masks [1, 1, n, n], scalars, rotary frequencies, and what balances experts."""
+    return len(tensor.shape) in (1, 2, 3) and not tensor.name.endswith(_NO_PARAMETERS)
 
 
 def _head(outside: list[TensorSpec], layout: Layout) -> list[TensorSpec]:

@@ -38,6 +38,7 @@ def _places(model: Any, layout: Layout, targets: Sequence[str]) -> Iterator[tupl
     from torch import nn
 
     blocks = model.get_submodule(layout.block["path"])
+    mixture = layout.data.get("mixture")
     roles = ("qkv", "o") if layout.roles.get("qkv") else ("q", "k", "v", "o")
     for layer in range(layout.layers):
         if "attention" in targets and layer in layout.attention_layers:
@@ -46,5 +47,6 @@ def _places(model: Any, layout: Layout, targets: Sequence[str]) -> Iterator[tupl
             for branch in layout.block["branch"]:
                 for name, module in blocks[layer].get_submodule(branch).named_modules(prefix=branch):
                     # Conv1D of GPT-2 is a linear map too; a matrix alone makes none: mixtures choose experts by one.
-                    if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D":
+                    linear = isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+                    if linear and not (mixture and layout.tensor(layer, f"{name}.weight") not in layout.checkpoint):
                         yield layer, name

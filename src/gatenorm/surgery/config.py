@@ -18,7 +18,18 @@ MODELLING_FILE = Path(__file__).with_name("modeling_gatenorm.py")
 
 def block_description(data: Data) -> dict[str, Any]:
     """What a model class must know to build and run a block with edits; JSON-ready."""
-    keys = ("path", "attention", "before", "branch", "after", "dropout", "returns", "multiplier")
+    keys = (
+        "path",
+        "attention",
+        "before",
+        "branch",
+        "after",
+        "dropout",
+        "returns",
+        "multiplier",
+        "mlp_returns",
+        "by_position",
+    )
     return {key: data["block"][key] for key in keys if key in data["block"]} | {
         "mlp": list(mlp_modules(data)),
         "norm": data["norms"]["input"],

@@ -38,7 +38,7 @@ import importlib
 import inspect
 import json
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,8 @@ class AttentionFree(nn.Module):
 class Replacement(nn.Module):
     """What an operation puts in a sublayer's place: its `update(x, weights)`, from tensors of its own."""
 
+    returns_tuple = False
+
     def __init__(self, operation: str, shapes: Mapping[str, Sequence[int]]):
         super().__init__()
         # Looked up here, since torch.compile cannot trace the search.
@@ -113,7 +115,8 @@ class Replacement(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.zeros(*shape)))
 
     def forward(self, hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
-        return self.update(hidden_states, dict(self.named_parameters()))
+        update = self.update(hidden_states, dict(self.named_parameters()))
+        return (update, None) if self.returns_tuple else update
 
 
 def function_name(operation: str) -> str:
@@ -135,9 +138,12 @@ def update_of(operation: str) -> Any:
 class ZeroBranch(nn.Module):
     """The end of a branch whose MLP is removed: zeros, which the block adds to the stream as ever."""
 
+    returns_tuple = False
+
     def forward(self, hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
         # A tensor of its own: Falcon adds the attention's output into it in place.
-        return torch.zeros_like(hidden_states)
+        zeros = torch.zeros_like(hidden_states)
+        return (zeros, None) if self.returns_tuple else zeros
 
 
 class Stage:
@@ -162,7 +168,13 @@ class Stage:
 
 
 class PhysicalLayers(nn.ModuleList):
-    """All L blocks in their places, which is what iteration and indexing give; only `[:K]` gives the K `Stage`s."""
+    """All L blocks in their places, which is what iteration and indexing give; only `[:K]` gives the K `Stage`s.
+
+    Where a stock forward pass takes entries of lists by layer by a block's position, iteration gives the stages too
+    while it runs: `by_position` is then set.
+    """
+
+    by_position = False
 
     def __init__(self, modules: Iterable[Any] | None = None, drop: Sequence[int] = ()):
         super().__init__(modules)
@@ -173,6 +185,9 @@ class PhysicalLayers(nn.ModuleList):
         if self.drop and isinstance(index, slice) and (index.start, index.stop, index.step) == (None, kept, None):
             return self.stages()
         return super().__getitem__(index)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.stages()) if self.by_position and self.drop else super().__iter__()
 
     def __setitem__(self, index: int, module: Any) -> None:
         # vLLM cuts the list for pipeline parallelism by the number of attentions, and so in the wrong place.
@@ -318,7 +333,9 @@ def edit_mlp(block: Any, shape: Mapping[str, Any], operation: str, operations: M
     check_shape(block, shape)
     for name in shape["mlp"]:
         setattr(block, name, nn.Identity())
-    setattr(block, shape["mlp"][-1], replacement or ZeroBranch())
+    last = replacement or ZeroBranch()
+    last.returns_tuple = shape.get("mlp_returns") == "tuple"
+    setattr(block, shape["mlp"][-1], last)
 
 
 def _drop_branch(block: Any, shape: Mapping[str, Any], replacement: Any) -> None:
@@ -389,13 +406,22 @@ def locate_blocks(model: Any, path: str) -> tuple[Any, str]:
 def install(model: Any, blocks: Sequence[Any], record: Mapping[str, Any]) -> None:
     """Put the L blocks in their places, and tell device maps that a block without attention is a block as well."""
     owner, name = locate_blocks(model, record["block"]["path"])
-    setattr(owner, name, PhysicalLayers(blocks, edited_layers(record, "attention")))
+    layers = PhysicalLayers(blocks, edited_layers(record, "attention"))
+    setattr(owner, name, layers)
+    if record["block"].get("by_position") and not getattr(owner, "walks_stages", False):
+        owner.walks_stages = True
+        owner.register_forward_pre_hook(functools.partial(_walk, name, True))
+        owner.register_forward_hook(functools.partial(_walk, name, False), always_call=True)
     names = {type(block).__name__ for block in blocks}
     for module in model.modules():
         if isinstance(module, transformers.PreTrainedModel):
             module._no_split_modules = sorted(names.union(module._no_split_modules or ()))
             if hasattr(module, "get_head_mask"):
                 module.get_head_mask = functools.partial(head_masks, record["layers"])
+
+
+def _walk(name: str, begins: bool, owner: Any, *_: Any) -> None:
+    getattr(owner, name).by_position = begins
 
 
 def head_masks(layers: int, head_mask: Any, attentions: int) -> list[None]:
