@@ -76,6 +76,7 @@ class Inspection(Record, frozen=True, kw_only=True, tag="gatenorm/inspection/1")
     name: str
     family: str
     family_is_assumed: bool
+    assumption: str
     block_shape: str
     layers: int
     attention_removed_in: tuple[int, ...]
@@ -139,6 +140,7 @@ def inspect(
         name=checkpoint.name,
         family=layout.model_type,
         family_is_assumed=layout.assumed,
+        assumption=layout.assumption,
         block_shape=layout.shape,
         layers=layout.layers,
         attention_removed_in=removed.attention,

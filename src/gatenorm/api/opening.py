@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import difflib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.checkpoint import locate, open_store
+from gatenorm.checkpoint import TensorStore, locate, open_store
 from gatenorm.criteria.session import ScoringSession
-from gatenorm.errors import CheckpointError, OutputError, named
-from gatenorm.families import Layout, detect_layout
+from gatenorm.errors import CheckpointError, FamilyError, OutputError, named
+from gatenorm.families import Layout, detect_layout, named_like
 from gatenorm.models import loading
 from gatenorm.models.model import Model
 from gatenorm.models.named import named_model, named_models
+from gatenorm.surgery.proof import assumption, possible
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -43,7 +45,27 @@ def open_model(model: ModelLike, family: str | None = None, *, fetch: bool = Tru
     known = named_model(name)
     if known is None:
         _check_typo(name)
-    return detect_layout(open_store(known.checked_directory() if known else name, fetch=fetch), family)
+    checkpoint = open_store(known.checked_directory() if known else name, fetch=fetch)
+    try:
+        layout = detect_layout(checkpoint, family)
+    except FamilyError as error:
+        if error.code == "family-unknown" and family is None and _computes_like_llama(checkpoint):
+            error.hint += f". It computes like Llama, as a tiny random model shows: set {named('family')} to llama"
+        raise
+    if not layout.assumed or layout.pruned:
+        return layout
+    return replace(layout, assumption=assumption(checkpoint.config, layout.layers, layout.model_type))
+
+
+def _computes_like_llama(checkpoint: TensorStore) -> bool:
+    """Whether assuming ``llama`` would do, proved: names of tensors alone say nothing."""
+    if not named_like(checkpoint, "llama"):
+        return False
+    try:
+        layout = detect_layout(checkpoint, "llama")
+        return possible() and "equal" in assumption(checkpoint.config, layout.layers, "llama")
+    except FamilyError:
+        return False
 
 
 def _check_typo(name: str) -> None:

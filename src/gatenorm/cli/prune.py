@@ -79,6 +79,8 @@ def command(
     if not (runs or cross_check or fits):
         _leave_out(given, _RUN, f"{criterion} reads weights alone")
     layout = api.open_model(model, how["family"])
+    if layout.assumption:
+        console.warn(layout.assumption)
     if out is not None:
         check_apart(out, layout.checkpoint.directory)
     predicted = None

@@ -31,6 +31,8 @@ def command(
 
     console.quiet_transformers()
     layout = api.open_model(against, family)
+    if layout.assumption:
+        console.warn(layout.assumption)
     with console.progress_bar("prompts", "prompts") as progress:
         found = api.verify(exported, layout, engine, tokens=tokens, tolerance=tolerance, seed=seed, progress=progress)
     console.deliver(json, to_json(found), lambda: show_verification(found, exported, layout))

@@ -143,9 +143,10 @@ def _not_finite(weights: AttentionWeights, criterion: WeightCriterion) -> Criter
 
 
 def _notes(layout: Layout, criterion: WeightCriterion) -> tuple[str, ...]:
+    assumed = (layout.assumption,) if layout.assumption else ()
     if not criterion.gate or not layout.attention_layers:
-        return ()
-    notes = []
+        return assumed
+    notes = list(assumed)
     first = attention_weights(layout, layout.attention_layers[0])
     biased = [role for role in ("q", "k") if first.bias(role) is not None]
     if biased:

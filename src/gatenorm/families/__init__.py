@@ -1,7 +1,7 @@
 """Families: what each architecture calls its tensors and how q, k, v and o are cut out of them."""
 
 from gatenorm.families.attention import AttentionWeights, Projection, attention_weights
-from gatenorm.families.detection import detect_layout
+from gatenorm.families.detection import detect_layout, named_like
 from gatenorm.families.family import classes, families, family, mlp_modules, refusal
 from gatenorm.families.layout import Layout
 from gatenorm.families.per_layer import keep_entries
@@ -19,5 +19,6 @@ __all__ = [
     "family",
     "keep_entries",
     "mlp_modules",
+    "named_like",
     "refusal",
 ]

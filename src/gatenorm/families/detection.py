@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from gatenorm.checkpoint import TensorStore
-from gatenorm.errors import FamilyError, did_you_mean, named
+from gatenorm.errors import FamilyError, did_you_mean
 from gatenorm.families.attention import AttentionWeights
 from gatenorm.families.family import Data, config_wrong, families, family, positive, value
 from gatenorm.families.layout import Layout
@@ -42,7 +42,7 @@ def detect_layout(checkpoint: TensorStore, assume: str | None = None) -> Layout:
             "family-unknown", "is not known", field="family", given=assume, hint=did_you_mean(assume, families())
         )
     if assume is None and model_type not in families():
-        raise _unknown(checkpoint, model_type)
+        raise _unknown(model_type)
     _refuse_quantised(checkpoint)
     _refuse_dropped(config)
     data = family(assume or model_type, config)
@@ -78,6 +78,7 @@ def detect_layout(checkpoint: TensorStore, assume: str | None = None) -> Layout:
         rotary=main,
         prefix=prefix,
         assumed=assume is not None and assume != model_type,
+        assumption=pruned.plan.model.assumption if pruned else "",
         stored={
             module: stored
             for module, stored in data["block"].get("stored", {}).items()
@@ -181,13 +182,16 @@ def _prefix(checkpoint: TensorStore, data: Data) -> str:
     )
 
 
-def _unknown(checkpoint: TensorStore, model_type: str) -> FamilyError:
-    llama = families()["llama"]
-    like = [f"{llama['block']['path']}.0.{llama['roles'][role]}.weight" for role in "qkvo"]
-    hint = did_you_mean(model_type[:80], families())
-    if all(name in checkpoint for name in like):
-        hint += f". Its tensors are named like Llama's: if it computes like Llama, set {named('family')} to llama"
+def _unknown(model_type: str) -> FamilyError:
+    # No name that is spelled alike: gpt_oss is no gpt_neo, another architecture is another one whatever it is called.
+    hint = f"{len(families())} families are known: docs/families.md lists them"
     return FamilyError("family-unknown", f"model_type {model_type!r:.80} is not known", hint=hint)
+
+
+def named_like(checkpoint: TensorStore, model_type: str) -> bool:
+    """Whether the tensors of the first block's attention have the names that a family gives them."""
+    data = families()[model_type]
+    return all(f"{data['block']['path']}.0.{data['roles'][role]}.weight" in checkpoint for role in "qkvo")
 
 
 def _check_shapes(layout: Layout) -> None:

@@ -20,7 +20,8 @@ class Layout:
     ``scale`` multiplies the logits, in families that scale by layer once more by a factor of the layer's own: see
     :meth:`logit_scale`. ``rotary`` says how heads turn, ``other_rotary`` how those layers do that differ: see
     :meth:`rotary_of`. ``stored`` are names of submodules in the files, where they differ. ``block`` and ``per_layer``
-    are the family's instructions for surgery.
+    are the family's instructions for surgery. ``assumed`` says that the family is not what ``model_type`` names, and
+    ``assumption``, for people, what is known of that.
     """
 
     checkpoint: TensorStore
@@ -39,6 +40,7 @@ class Layout:
     rotary: Rotary | None
     prefix: str
     assumed: bool
+    assumption: str = ""
     other_rotary: Mapping[int, Rotary | None] = field(default_factory=dict)
     stored: Mapping[str, str] = field(default_factory=dict)
 
@@ -150,4 +152,5 @@ class Layout:
             files=checkpoint.files,
             sample_sha256=checkpoint.sample_sha256(),
             recovered=self.recovered,
+            assumption=self.assumption,
         )

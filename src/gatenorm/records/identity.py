@@ -18,7 +18,8 @@ class ModelIdentity(Value, frozen=True):
     ``config_sha256`` is the hash of ``config.json`` as stored, ``files`` the size in bytes of every weight file,
     ``sample_sha256`` the hash of a few kilobytes spread over them: the first two are equal for a base model and its
     fine-tunes, the last is not. None of them proves that every weight is the same. ``recovered`` says that the model
-    was trained after pruning: measurements on it describe pruning and training together.
+    was trained after pruning: measurements on it describe pruning and training together. ``assumption`` is what is
+    known where its family was assumed.
     """
 
     name: str
@@ -28,6 +29,7 @@ class ModelIdentity(Value, frozen=True):
     files: Mapping[str, _Count]
     sample_sha256: str = ""
     recovered: bool = False
+    assumption: str = ""
 
     def same_weights(self, other: ModelIdentity) -> bool:
         """Whether both describe the same checkpoint, wherever it is stored and whatever its folder is called."""

@@ -128,7 +128,8 @@ def _title(layout: Layout, plan: Plan) -> str:
 
 
 def _rows(layout: Layout, plan: Plan) -> str:
-    return "\n".join(
+    assumed = f"| assumption | {_text(layout.assumption)} |\n" if layout.assumption else ""
+    return assumed + "\n".join(
         f"| {_NAMES[sublayer]} {participle} in layers | {spans(layers)} ({len(layers) / layout.layers:.1%} of "
         f"{layout.layers}) |"
         for (sublayer, participle), layers in treatments(plan.edits).items()

@@ -20,6 +20,8 @@ def show(inspection: Inspection) -> None:
 
 def _rows(model: Inspection) -> Iterator[tuple[str, str]]:
     yield "family", model.family + (" (set by --family)" if model.family_is_assumed else "")
+    if model.assumption:
+        yield "assumption", model.assumption
     yield "block shape", model.block_shape
     yield "layers", str(model.layers)
     yield "attention removed in", spans(model.attention_removed_in)

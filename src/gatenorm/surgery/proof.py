@@ -1,0 +1,188 @@
+"""Proofs by transformers itself: that a written directory loads whole, and that an assumed family computes the same."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gatenorm.errors import FamilyError, PlanError, first_line
+from gatenorm.families import family
+from gatenorm.families.family import Data
+
+# Largest difference of log-probabilities, in nats, that the order of additions makes in float32.
+_TOLERANCE = 1e-3
+# What the tiny model of a proof keeps of the checkpoint's config is all but its size. Eight layers, since some families
+# treat every fourth or sixth layer differently; a window and a context of a few tokens, so that both matter.
+_LAYERS, _TOKENS, _VOCABULARY = 8, 24, 64
+_SIZES = {"width": 64, "heads": 4, "head_dim": 16}
+
+
+def possible() -> bool:
+    """Whether torch and transformers are installed, without which nothing is proved."""
+    return all(importlib.util.find_spec(name) is not None for name in ("torch", "transformers"))
+
+
+def check_loads(directory: Path, *, base_only: bool) -> None:
+    """Refuse a directory that transformers cannot load whole, before it appears.
+
+    The loader itself reads names and shapes, renames and joins tensors as it does for the architecture, and puts them
+    on the meta device: no weight is read, whatever the model's size.
+
+    Args:
+        base_only: it holds a base model, without a language modelling head.
+
+    Raises:
+        PlanError: it cannot be loaded, or tensors are missing, left over or of another shape.
+    """
+    import transformers
+
+    from gatenorm.surgery.registration import register_types
+
+    register_types()
+    auto = transformers.AutoModel if base_only else transformers.AutoModelForCausalLM
+    try:
+        with _quiet():
+            _, report = auto.from_pretrained(
+                directory, device_map="meta", output_loading_info=True, use_safetensors=True, trust_remote_code=False
+            )
+    except Exception as error:  # whatever classes of other people raise
+        raise _unloadable(first_line(error)) from error
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        names = sorted(
+            str(name) for name in report[kind] if not str(name).endswith(("inv_freq", "masked_bias", "bias"))
+        )
+        if names:
+            what = kind.removesuffix("_keys")
+            raise _unloadable(f"{len(names)} tensors are {what}, the first of them {names[0]}")
+
+
+def _unloadable(why: str) -> PlanError:
+    return PlanError("not-loadable", f"transformers could not load what would be written: {why}", field="model")
+
+
+def assumption(config: Mapping[str, Any], layers: int, assumed: str) -> str:
+    """What is known of the assumption that a model of this config computes like family ``assumed``, for people.
+
+    A tiny random model of the checkpoint's own ``model_type``, with all of its config but the sizes, is run through its
+    own class and through the family's, with the same weights.
+
+    Raises:
+        FamilyError: they differ; by how much.
+    """
+    model_type = str(config.get("model_type"))
+    said = f"family {assumed} is assumed for model_type {model_type!r:.60}"
+    if not possible():
+        return f"{said}, unproved: torch and transformers are not installed"
+    if not _is_known(model_type):
+        return f"{said}, unproved: transformers has no class of that type"
+    try:
+        found = difference(config, layers, assumed)
+    except Exception as error:
+        raise _different(f"{said}, but they cannot be compared: {first_line(error):.200}") from error
+    if not found < _TOLERANCE:
+        raise _different(f"{said}, but a tiny random model of it computes otherwise there: {_by(found)}")
+    return f"{said}: equal on a tiny random model, within {found:.0e} nats"
+
+
+def _by(difference: float) -> str:
+    return (
+        "its tensors differ" if math.isinf(difference) else f"log-probabilities differ by up to {difference:.2g} nats"
+    )
+
+
+def _different(problem: str) -> FamilyError:
+    return FamilyError("family-differs", problem, field="family")
+
+
+def _is_known(model_type: str) -> bool:
+    from transformers.models.auto import modeling_auto
+
+    return model_type in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+
+def difference(config: Mapping[str, Any], layers: int, assumed: str) -> float:
+    """The largest difference of log-probabilities, in nats, between a tiny model and the assumed family's class.
+
+    Infinite where their tensors have other names or shapes.
+    """
+    import torch
+    import transformers
+
+    small = tiny_config(config, layers, family(assumed, config))
+    with _quiet():
+        auto = transformers.AutoModelForCausalLM
+        own = auto.from_config(transformers.AutoConfig.for_model(**small), attn_implementation="eager")
+        other = auto.from_config(
+            transformers.AutoConfig.for_model(**{**small, "model_type": assumed}), attn_implementation="eager"
+        )
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in own.parameters():
+            noise = torch.randn(parameter.shape, generator=draw)
+            matrix = parameter.ndim > 1
+            parameter.copy_(noise * 1.5 / parameter.shape[-1] ** 0.5 if matrix else 0.3 * noise + 1.0)
+    stored = own.state_dict()
+    shapes = {name: tensor.shape for name, tensor in stored.items()}
+    if shapes != {name: tensor.shape for name, tensor in other.state_dict().items()}:
+        return math.inf
+    other.load_state_dict(stored)
+    ids = torch.randint(4, _VOCABULARY, (2, _TOKENS), generator=draw)
+    with torch.no_grad():
+        left, right = (model.eval()(input_ids=ids, use_cache=False).logits.log_softmax(-1) for model in (own, other))
+    return float((left - right).abs().nan_to_num(nan=math.inf).max())
+
+
+def tiny_config(config: Mapping[str, Any], layers: int, data: Data) -> dict[str, Any]:
+    """The config of a tiny model: that of the checkpoint with other sizes, its lists by layer cut short."""
+    small: dict[str, Any] = {}
+    for key, given in config.items():
+        if isinstance(given, list) and len(given) == layers:
+            small[key] = given[:_LAYERS]
+        elif isinstance(given, bool) or not isinstance(given, int):
+            small[key] = given
+        elif key.endswith("_token_id"):
+            small[key] = 0
+        elif "intermediate_size" in key:
+            small[key] = 48
+        elif key == "sliding_window":
+            small[key] = 8
+        elif "expert" in key and "per" not in key:
+            small[key] = min(given, 4)
+        elif "expert" in key:
+            small[key] = min(given, 2)
+        else:
+            small[key] = given
+    heads, kv_heads = (_given(config, data, name) for name in ("heads", "kv_heads"))
+    sizes = {**_SIZES, "layers": min(layers, _LAYERS), "kv_heads": 4 if kv_heads in (None, heads) else 2}
+    for name, size in sizes.items():
+        keys = data["dimensions"].get(name) or []
+        small.update({key: size for key in keys if isinstance(config.get(key), int)})
+    heads_key = data["dimensions"]["heads"][0]
+    small |= {"vocab_size": _VOCABULARY, heads_key: 4, "model_type": config["model_type"]}
+    for key in ("architectures", "auto_map", "quantization_config", "gatenorm"):
+        small.pop(key, None)
+    return small
+
+
+def _given(config: Mapping[str, Any], data: Data, name: str) -> Any:
+    return next((config[key] for key in data["dimensions"][name] if config.get(key) is not None), None)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' bars and remarks, which are about models that nobody sees."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
