@@ -81,6 +81,15 @@ _WINDOWED = {"sliding_window": 16, "layer_types": ["sliding_attention", "full_at
 _ROPE = {"rope_type": "default", "rope_theta": 10000.0, "original_max_position_embeddings": 8}
 _PLAIN = {"rope_type": "default", "rope_theta": 10000.0}
 _GRANITE = {"residual_multiplier": 0.5, "attention_multiplier": 0.2, "embedding_multiplier": 2.0, "logits_scaling": 2.0}
+_FULL = ["full_attention"] * 4
+_DELTA = {
+    "num_hidden_layers": 5,
+    "layer_types": [*_FULL, "linear_attention"],
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+}
 _SPECIAL = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -151,12 +160,19 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "flex_olmo": ("FlexOlmoConfig", {**_LLAMA, **_SPECIAL, "num_experts": 4, "num_experts_per_tok": 2}),
     "cwm": ("CwmConfig", {**_SMALL, **_SPECIAL, **_WINDOWED, "rope_parameters": _PLAIN}),
     "gpt_bigcode": ("GPTBigCodeConfig", _GPT2),
+    "qwen3_next": ("Qwen3NextConfig", {**_SMALL, **_EXPERTS, **_DELTA, "shared_expert_intermediate_size": 24}),
+    "qwen3_5_text": ("Qwen3_5TextConfig", {**_SMALL, **_DELTA}),
+    "qwen3_5_moe_text": (
+        "Qwen3_5MoeTextConfig",
+        {**_SMALL, **_EXPERTS, **_DELTA, "shared_expert_intermediate_size": 24},
+    ),
+    "lfm2": ("Lfm2Config", {**_LLAMA, "num_hidden_layers": 5, "layer_types": [*_FULL, "conv"], "block_multiple_of": 8}),
     "opt-projected": ("OPTConfig", {**_OPT, "do_layer_norm_before": False, "word_embed_proj_dim": 32}),
 }
 
 
 # Whose norms multiply by one more than their weight.
-GAINS_FROM_ONE = ("Gemma", "VaultGemma", "Nemotron")
+GAINS_FROM_ONE = ("Gemma", "VaultGemma", "Nemotron", "Qwen3Next", "Qwen3_5")
 
 
 @cache

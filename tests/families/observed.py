@@ -25,8 +25,9 @@ class Layer:
 
     ``block_input``, ``attention_input``, ``attention_output``: ``[tokens, width]``. ``q``, ``k``: as projected, before
     norms and rotation; ``v``; ``queries``, ``keys``: as they enter the logits: all ``[heads, tokens, head_dim]``.
-    ``mask`` is added to the logits. ``mixed`` ``[tokens, heads * head_dim]`` is what ``Wo`` is applied to.
-    ``output_norm`` is the module that was called on the attention's output.
+    ``mask`` is added to the logits. ``mixed`` ``[tokens, heads * head_dim]`` is what the heads make, ``gated`` what the
+    output projection is applied to: the same, unless a gate stands behind the heads. ``output_norm`` is the module that
+    was called on the attention's output.
     """
 
     block_input: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -39,12 +40,13 @@ class Layer:
     keys: Tensor = field(default_factory=lambda: torch.empty(0))
     mask: Tensor | None = None
     mixed: Tensor = field(default_factory=lambda: torch.empty(0))
+    gated: Tensor = field(default_factory=lambda: torch.empty(0))
     output_norm: str | None = None
 
 
 def blocks(model: nn.Module) -> nn.ModuleList:
     """The list of blocks: the only list of modules that holds attention."""
-    found = [m for m in model.modules() if isinstance(m, nn.ModuleList) and attention(m[0]) is not None]
+    found = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) and attention(m[0]) is not None]
     assert len(found) == 1
     return found[0]
 
@@ -63,9 +65,10 @@ def head_norm(module: nn.Module, role: str) -> nn.Module | None:
 def observe(name: str) -> list[Layer]:
     """Run the case's model once and write down what every layer's attention takes, makes and gives."""
     model = build(name)
-    layers = [Layer() for _ in blocks(model)]
+    attending = [block for block in blocks(model) if attention(block) is not None]
+    layers = [Layer() for _ in attending]
     handles = []
-    for layer, block in zip(layers, blocks(model), strict=True):
+    for layer, block in zip(layers, attending, strict=True):
         module = attention(block)
         assert module is not None
         handles += [
@@ -73,6 +76,10 @@ def observe(name: str) -> list[Layer]:
             module.register_forward_pre_hook(_keep_input(layer, "attention_input"), with_kwargs=True),
             module.register_forward_hook(_keep_output(layer)),
         ]
+        for child in module.children():
+            # The projection of the output is the last linear map that runs; behind the heads there may be a gate.
+            if isinstance(child, nn.Linear):
+                handles.append(child.register_forward_pre_hook(_keep_gated(layer)))
         for role in "qk":
             norm = head_norm(module, role)
             if norm is not None:  # norms stand between the projection and everything that is seen later
@@ -102,7 +109,8 @@ def silenced(model: nn.Module) -> Iterator[None]:
     def zero(_: nn.Module, __: Any, output: Any) -> Any:
         return (torch.zeros_like(output[0]), *output[1:])
 
-    handles = [attention(block).register_forward_hook(zero) for block in blocks(model)]  # type: ignore[union-attr]
+    found = [attention(block) for block in blocks(model)]
+    handles = [module.register_forward_hook(zero) for module in found if module is not None]
     try:
         yield
     finally:
@@ -120,6 +128,13 @@ def _keep_input(layer: Layer, where: str) -> Any:
 def _keep_output(layer: Layer) -> Any:
     def hook(_: nn.Module, __: Any, output: Any) -> None:
         layer.attention_output = output[0][0].clone()
+
+    return hook
+
+
+def _keep_gated(layer: Layer) -> Any:
+    def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
+        layer.gated = args[0][0].clone()
 
     return hook
 

@@ -62,7 +62,8 @@ def test_o_makes_the_attention_output(name: str, layout: Layout) -> None:
     for index, seen in enumerate(observe(name)):
         weights = attention_weights(layout, index)
         assert weights.o.shape == (layout.heads, layout.head_dim, layout.width)
-        ours = seen.mixed @ torch.from_numpy(weights.o.float32())
+        mixed = seen.gated if layout.roles.get("q_gate") else seen.mixed
+        ours = mixed @ torch.from_numpy(weights.o.float32())
         bias = weights.bias("o")
         ours = ours if bias is None else ours + torch.from_numpy(bias)
         torch.testing.assert_close(ours, seen.attention_output, **TOLERANCE)
@@ -91,7 +92,9 @@ def test_numbers_are_the_models_own(name: str, layout: Layout) -> None:
     config = model.config
     seen = observe(name)[0]
     assert layout.layers == len(blocks(model)) == config.num_hidden_layers
-    assert layout.attention_layers == tuple(range(layout.layers))
+    attending = [index for index, block in enumerate(blocks(model)) if attention(block) is not None]
+    assert layout.attention_layers == tuple(attending)
+    assert layout.other_mixers == tuple(set(range(layout.layers)) - set(attending))
     assert layout.width == seen.block_input.shape[-1]
     assert (layout.heads, layout.head_dim) == (seen.queries.shape[0], seen.queries.shape[2])
     assert layout.context == config.max_position_embeddings
@@ -115,7 +118,7 @@ def test_rotary_turns_as_the_model_does(name: str, layout: Layout) -> None:
         assert layout.rotary is None
         return
     assert layout.rotary is not None
-    for layer in range(layout.layers):
+    for layer in layout.attention_layers:
         rotary = layout.rotary_of(layer)
         if rotary is not None:
             kinds = getattr(model.config, "layer_types", None) or [""] * layout.layers
@@ -168,7 +171,9 @@ def test_block_names_every_module_with_weights_once(name: str, layout: Layout) -
     model = build(name)
     described = layout.block
     assert model.get_submodule(described["path"]) is blocks(model)
-    for block in blocks(model):
+    for layer, block in enumerate(blocks(model)):
+        if layer in layout.other_mixers:
+            continue
         named = [m for part in ("attention", "before", "branch", "after") for m in described[part]]
         assert len(named) == len(set(named))
         assert all(hasattr(block, module) for module in named)
@@ -192,6 +197,8 @@ def test_block_computes_what_the_model_does_without_attention(name: str, layout:
         for handle in handles:
             handle.remove()
         for block, (x, theirs) in zip(blocks(model), calls, strict=True):
+            if attention(block) is None:
+                continue
             assert isinstance(theirs, tuple) == (layout.block["returns"] == "tuple")
             theirs = theirs[0] if isinstance(theirs, tuple) else theirs
             for module in layout.block["before"]:
@@ -229,7 +236,8 @@ def test_input_gain_is_what_the_norm_does(name: str, layout: Layout) -> None:
 def test_gains_of_the_other_norms(name: str, layout: Layout) -> None:
     model = build(name)
     offset = 1.0 if CASES[name][0].startswith(GAINS_FROM_ONE) else 0.0
-    for index, block in enumerate(blocks(model)):
+    for index in layout.attention_layers:
+        block = blocks(model)[index]
         weights = attention_weights(layout, index)
         module = attention(block)
         for role in ("q", "k"):
@@ -247,7 +255,7 @@ def test_gains_of_the_other_norms(name: str, layout: Layout) -> None:
 
 
 def same_weights(left: Layout, right: Layout) -> None:
-    for index in range(left.layers):
+    for index in left.attention_layers:
         ours, theirs = attention_weights(left, index), attention_weights(right, index)
         for role in ("q", "k", "v", "o"):
             np.testing.assert_array_equal(getattr(ours, role).float32(), getattr(theirs, role).float32())

@@ -76,7 +76,7 @@ def test_merged_equals_adapters_on_top(name: str, tiny_models: TinyModels, tmp_p
     changed = {n for n in before.specs if before.raw(n).tobytes() != after.raw(n).tobytes()}
     assert changed == set(modules.values())
     roles = ("qkv", "o") if layout.roles.get("qkv") else ("q", "k", "v", "o")
-    kept = [layer for layer in range(layout.layers) if layer not in DROP]
+    kept = layout.attention_layers
     attention = {layout.tensor(layer, f"{layout.roles[role]}.weight") for layer in kept for role in roles}
     assert set(adapted_modules(model, layout, ("attention",)).values()) == attention
     mlp = changed - attention

@@ -51,7 +51,7 @@ def test_parameters_are_those_of_the_model(name: str, tiny_models: TinyModels):
     counted = Architecture.of(layout)
     assert counted.runs
     assert counted.parameters == model.num_parameters()
-    for layer in range(layout.layers):
+    for layer in layout.attention_layers:
         block = block_of(model, layout, layer)
         own = sum(p.numel() for m in layout.block["attention"] for p in getattr(block, m).parameters())
         assert counted.attention[layer].parameters == own
@@ -68,7 +68,13 @@ def test_flops_are_those_that_torch_counts(name: str, tiny_models: TinyModels):
     work, tokens = Work.prefill(TOKENS, BATCH), TOKENS * BATCH
     attention = sum(counted.attention_flops(layer, work, masked=True) for layer in counted.attention)
     others = sum(part.flops(tokens) for part in (*counted.mlp, counted.around, counted.head))
-    assert counter.get_total_flops() == attention + others
+    assert_counted(counter, attention + others, layout)
+
+
+def assert_counted(counter: FlopCounterMode, flops: int, layout: Layout) -> None:
+    """All are counted, but what other mixers than attention do between their matrices."""
+    total = counter.get_total_flops()
+    assert total > flops if layout.other_mixers else total == flops
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -78,7 +84,8 @@ def test_decoding_flops_and_cache_are_those_of_the_model(name: str, tiny_models:
     ids = torch.randint(4, VOCABULARY, (BATCH, TOKENS), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         cache = model(ids, use_cache=True).past_key_values
-    held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    attending = [cache.layers[layer] for layer in layout.attention_layers]
+    held = sum(layer.keys.nbytes + layer.values.nbytes for layer in attending)
     times = layout.heads // layout.kv_heads if name in REPEATED_IN_THE_CACHE else 1
     assert held == times * counted.cache_bytes(TOKENS, BATCH)
     with counted_flops() as counter:
@@ -90,7 +97,7 @@ def test_decoding_flops_and_cache_are_those_of_the_model(name: str, tiny_models:
     )
     matrices = sum(part.flops(BATCH) for part in counted.attention.values())
     others = sum(part.flops(BATCH) for part in (*counted.mlp, counted.around, counted.head))
-    assert counter.get_total_flops() == scores + matrices + others
+    assert_counted(counter, scores + matrices + others, layout)
 
 
 @pytest.mark.parametrize(("name", "drop"), [("llama-gqa", [0, 2]), ("gemma2", [1]), ("gpt2", [3]), ("mistral", [1, 2])])

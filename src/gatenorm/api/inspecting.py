@@ -77,6 +77,7 @@ class Inspection(Record, frozen=True, kw_only=True, tag="gatenorm/inspection/1")
     family: str
     family_is_assumed: bool
     assumption: str
+    other_mixers_in: tuple[int, ...]
     block_shape: str
     layers: int
     attention_removed_in: tuple[int, ...]
@@ -141,6 +142,7 @@ def inspect(
         family=layout.model_type,
         family_is_assumed=layout.assumed,
         assumption=layout.assumption,
+        other_mixers_in=layout.other_mixers,
         block_shape=layout.shape,
         layers=layout.layers,
         attention_removed_in=removed.attention,

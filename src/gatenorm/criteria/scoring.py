@@ -16,7 +16,7 @@ from gatenorm.criteria.registry import check_ranks
 from gatenorm.criteria.registry import criterion as criterion_named
 from gatenorm.errors import CriterionError, named
 from gatenorm.families import AttentionWeights, Layout, attention_weights
-from gatenorm.records import LayerScore, Scores
+from gatenorm.records import LayerScore, Scores, spans
 
 # The square of anything smaller is nothing in float32.
 _UNDERFLOWS = 1e-19
@@ -143,7 +143,10 @@ def _not_finite(weights: AttentionWeights, criterion: WeightCriterion) -> Criter
 
 
 def _notes(layout: Layout, criterion: WeightCriterion) -> tuple[str, ...]:
-    assumed = (layout.assumption,) if layout.assumption else ()
+    assumed: tuple[str, ...] = (layout.assumption,) if layout.assumption else ()
+    if layout.other_mixers:
+        others = spans(layout.other_mixers)
+        assumed += (f"layers {others} have another mixer than softmax attention, which is neither scored nor removed",)
     if not criterion.gate or not layout.attention_layers:
         return assumed
     notes = list(assumed)

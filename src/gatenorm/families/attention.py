@@ -148,7 +148,7 @@ class AttentionWeights:
         """
         lay = self.layout
         q, kv, width = lay.heads * lay.head_dim, lay.kv_heads * lay.head_dim, lay.width
-        rows = {"qkv": q + 2 * kv, "q": q, "k": kv, "v": kv}
+        rows = {"qkv": q + 2 * kv, "q": 2 * q if lay.roles.get("q_gate") else q, "k": kv, "v": kv}
         wanted = {
             r: (n, width) for r, n in rows.items() if lay.roles.get(r) and (r == "qkv" or not lay.roles.get("qkv"))
         }
@@ -176,7 +176,9 @@ class AttentionWeights:
             name = self._weight_name(role)
             bits = lay.checkpoint.raw(name)
             rows = bits.T if lay.roles.get("transposed") else bits
-            return Projection(name, self._dtype(name), self._split(rows, lay.heads if role == "q" else lay.kv_heads))
+            gated = role == "q" and bool(lay.roles.get("q_gate"))
+            heads = self._split(rows, 2 * lay.heads if gated else lay.heads if role == "q" else lay.kv_heads)
+            return Projection(name, self._dtype(name), heads[:: 2 if gated else 1])
         name = self._weight_name("qkv")
         fused = lay.checkpoint.raw(name, counted=False)
         heads = self._cut(fused.T if lay.roles.get("transposed") else fused, role)

@@ -59,7 +59,8 @@ def detect_layout(checkpoint: TensorStore, assume: str | None = None) -> Layout:
     layers, edits = (pruned.layers, pruned.edits) if pruned else (number("layers"), Edits())
     prefix = _prefix(checkpoint, data)
     _check_count(checkpoint, prefix, layers, edits, number("unused_layers", 0))
-    rotary = _rotary(config, data, head_dim, [layer for layer in range(layers) if layer not in edits.attention])
+    mixing = [layer for layer in range(layers) if layer not in edits.attention]
+    rotary = _rotary(config, data, head_dim, mixing)
     main = next((one for one in rotary.values() if one is not None), None)
     layout = Layout(
         checkpoint=checkpoint,
@@ -84,6 +85,7 @@ def detect_layout(checkpoint: TensorStore, assume: str | None = None) -> Layout:
             for module, stored in data["block"].get("stored", {}).items()
             if any(f".{stored}." in name for name in checkpoint.specs)
         },
+        other_mixers=_other_mixers(config, data, mixing),
         other_rotary={layer: one for layer, one in rotary.items() if one != main},
     )
     _check_shapes(layout)
@@ -166,6 +168,25 @@ def _rotary(config: Mapping[str, Any], data: Data, head_dim: int, layers: Sequen
     listed = keep_entries(config, data, len(layers), range(len(layers)))[rule.get("kinds", "layer_types")]
     known = {str(kind): Rotary.of(config, data, head_dim, str(kind)) for kind in listed}
     return {layer: known[str(kind)] for layer, kind in zip(layers, listed, strict=True)}
+
+
+def _other_mixers(config: Mapping[str, Any], data: Data, layers: Sequence[int]) -> tuple[int, ...]:
+    """Those of ``layers``, to which lists by layer in the config apply, that have no softmax attention.
+
+    Raises:
+        FamilyError: none has.
+    """
+    rule = data.get("mixers")
+    if rule is None:
+        return ()
+    key = rule.get("kinds", "layer_types")
+    listed = keep_entries(config, data, len(layers), range(len(layers))).get(key)
+    if listed is None:
+        raise FamilyError("config-incomplete", f"config.json has no {key}, which says where the attention is")
+    others = tuple(layer for layer, kind in zip(layers, listed, strict=True) if kind not in rule["attention"])
+    if len(others) == len(layers):
+        raise FamilyError("no-attention", "no layer has softmax attention: there is nothing to score or to remove")
+    return others
 
 
 def _prefix(checkpoint: TensorStore, data: Data) -> str:

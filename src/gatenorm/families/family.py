@@ -17,10 +17,14 @@ A family is a JSON file in ``families/data``; CONTRIBUTING.md says how to write 
                  layer do not say how), ``mlp_returns`` (``tuple`` where the MLP hands back more than the stream),
                  ``stored`` (submodules that files call otherwise, with that name), ``by_position`` (true where the
                  forward pass takes entries of lists by layer by a block's position among all)
+``mixers``       absent where every layer has softmax attention; else ``kinds`` (the list by layer that says which mixer
+                 a layer has, ``layer_types`` if absent) and ``attention`` (its entries for softmax attention). Layers
+                 with another mixer are left alone
 ``roles``        submodules that hold ``q``, ``k``, ``v``, ``o``, or ``qkv`` in one, with ``fused`` (``stacked``: all
                  query rows, then key rows, then value rows; ``grouped``: for every key head its query heads, the key
                  head, the value head) and ``transposed`` (weights stored ``[in, out]``); ``sinks``: logits of a head
-                 that no token answers to
+                 that no token answers to; ``q_gate``: true where behind the query of each head stand as many rows of a
+                 gate on its output
 ``norms``        ``kind`` (``rms``, ``layer``), ``gain_offset`` (the gain is offset + weight), ``input``, ``output``,
                  ``q``, ``k``: submodule names or null
 ``rotary``       null, or ``theta`` and ``fraction`` (config keys) with ``default_theta`` and ``default_fraction``,

@@ -19,7 +19,8 @@ class Layout:
     query heads read ``kv_heads`` key heads of ``head_dim`` each; ``width`` is the residual stream's.
     ``scale`` multiplies the logits, in families that scale by layer once more by a factor of the layer's own: see
     :meth:`logit_scale`. ``rotary`` says how heads turn, ``other_rotary`` how those layers do that differ: see
-    :meth:`rotary_of`. ``stored`` are names of submodules in the files, where they differ. ``block`` and ``per_layer``
+    :meth:`rotary_of`. ``stored`` are names of submodules in the files, where they differ.
+    ``other_mixers`` are the layers that have another mixer than softmax attention. ``block`` and ``per_layer``
     are the family's instructions for surgery. ``assumed`` says that the family is not what ``model_type`` names, and
     ``assumption``, for people, what is known of that.
     """
@@ -43,6 +44,7 @@ class Layout:
     assumption: str = ""
     other_rotary: Mapping[int, Rotary | None] = field(default_factory=dict)
     stored: Mapping[str, str] = field(default_factory=dict)
+    other_mixers: tuple[int, ...] = ()
 
     def layers_with(self, kind: str) -> tuple[int, ...]:
         """The layers that still have all that a removal of ``kind`` takes, in original indices.
@@ -51,7 +53,14 @@ class Layout:
             kind: ``attention``, ``mlp``, or ``block`` for both.
         """
         gone = {layer for sublayer in KINDS[kind] for layer in self.edits.layers_of(sublayer)}
+        if ATTENTION in KINDS[kind]:
+            gone.update(self.other_mixers)
         return tuple(i for i in range(self.layers) if i not in gone)
+
+    @property
+    def mixing_layers(self) -> tuple[int, ...]:
+        """The layers that still have attention or another mixer: those that lists by layer in the config speak of."""
+        return tuple(layer for layer in range(self.layers) if layer not in self.edits.attention)
 
     @property
     def attention_layers(self) -> tuple[int, ...]:

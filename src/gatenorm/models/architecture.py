@@ -22,7 +22,8 @@ from gatenorm.surgery.operation import added_tensors, is_removed, operation_name
 # Modules that are looked up by row and multiply nothing, by the last part of their names.
 _LOOKUPS = ("embed_tokens", "embed_positions", "embed_in", "wte", "wpe", "word_embeddings")
 _NO_PARAMETERS = ("inv_freq", "gate.e_score_correction_bias", "block_sparse_moe.e_score_correction_bias")
-# A tensor of one expert; where all experts are stored in one, it has three dimensions.
+# A tensor of one expert, and one that may hold all of them, in three dimensions.
+_EXPERTS_IN_ONE = re.compile(r"\.(experts|block_sparse_moe)\.")
 _EXPERT = re.compile(r"\.experts\.\d+\.")
 # How configs call an attention that looks back a fixed number of tokens. Caches of the first kind forget what is older.
 _FORGETS, _WINDOWED = "sliding_attention", ("sliding_attention", "local")
@@ -108,7 +109,7 @@ class Sublayer:
         experts: list[tuple[int, ...]] = []
         for tensor in tensors:
             parameters += prod(tensor.shape)
-            if len(tensor.shape) == 3:
+            if len(tensor.shape) == 3 and _EXPERTS_IN_ONE.search(tensor.name):
                 experts += [tensor.shape[1:]] * tensor.shape[0]
             elif len(tensor.shape) == 2 and _EXPERT.search(tensor.name):
                 experts.append(tensor.shape)
@@ -186,8 +187,9 @@ class Architecture:
             block = [t for t in stored if t.name.startswith(f"{layout.prefix}.{layer}.")]
             inside.update(t.name for t in block)
             prefixes = layout.removed_with(layer)
-            own = [t for t in block if layer not in gone.attention and t.name.startswith(prefixes)]
-            if layer not in gone.attention:
+            has = layer in layout.attention_layers and layer not in gone.attention
+            own = [t for t in block if has and t.name.startswith(prefixes)]
+            if has:
                 attention[layer] = Sublayer.of(own)
             mlp.append(Sublayer.of((t for t in block if t not in own and t.name not in added), mixture))
         outside = [t for t in stored if t.name not in inside]
@@ -288,7 +290,7 @@ def _is_lookup(tensor: TensorSpec) -> bool:
 
 def _windows(layout: Layout) -> tuple[dict[int, int | None], bool]:
     """How far the attention of each layer sees, and whether its cache forgets the rest."""
-    config, data, attending = layout.checkpoint.config, layout.data, layout.attention_layers
+    config, data, attending = layout.checkpoint.config, layout.data, layout.mixing_layers
     rule = data.get("window")
     if rule is None or (rule["if"] and not value(config, data, rule["if"])):
         return dict.fromkeys(attending), False

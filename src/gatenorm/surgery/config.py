@@ -88,7 +88,7 @@ def pruned_config(layout: Layout, plan: Plan) -> dict[str, Any]:
     config: dict[str, Any] = without_code(layout.checkpoint.config)
     classes = layout.data["classes"]
 
-    before = layout.attention_layers
+    before = layout.mixing_layers
     keep = [position for position, layer in enumerate(before) if layer not in set(plan.edits.attention)]
     config.update(keep_entries(config, layout.data, len(before), keep))
     counts = [key for key in layout.data["dimensions"]["layers"] if key in config]

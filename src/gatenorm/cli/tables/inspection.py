@@ -24,6 +24,8 @@ def _rows(model: Inspection) -> Iterator[tuple[str, str]]:
         yield "assumption", model.assumption
     yield "block shape", model.block_shape
     yield "layers", str(model.layers)
+    if model.other_mixers_in:
+        yield "another mixer in", f"{spans(model.other_mixers_in)}: neither scored nor removed"
     yield "attention removed in", spans(model.attention_removed_in)
     if model.mlp_removed_in:
         yield "mlp removed in", spans(model.mlp_removed_in)
