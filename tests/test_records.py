@@ -135,6 +135,7 @@ MAY_BE_MISSING = {
     "criterion",
     "protect",
     "scores",
+    "mlp_scores",
     "previous",
     "versions",
     "ranking",

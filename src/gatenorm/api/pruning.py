@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm.api.fitting import FittedPlan, fit, unfitted
-from gatenorm.api.opening import ModelLike, open_model
+from gatenorm.api.opening import ModelLike, open_model, session
 from gatenorm.api.scoring import score
 from gatenorm.calibration.samples import Calibration
-from gatenorm.criteria.registry import check_ranks
+from gatenorm.criteria.registry import check_measures_damage, check_ranks
 from gatenorm.criteria.registry import criterion as criterion_named
 from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import PlanError, named
 from gatenorm.families import family as family_named
 from gatenorm.files import check_new_directory
 from gatenorm.progress import Progress
-from gatenorm.records import ATTENTION, REMOVE, Plan, from_json, read_json
-from gatenorm.speed.predict import targets
+from gatenorm.records import ATTENTION, MLP, REMOVE, SUBLAYERS, Edit, Edits, Plan, from_json, read_json
+from gatenorm.speed.predict import choice, targets
 from gatenorm.speed.predict.cost_model import Forecast
 from gatenorm.speed.predict.machines import DEFAULT
 from gatenorm.surgery.disk import write_pruned
@@ -34,6 +34,7 @@ from gatenorm.surgery.planning import (
     plan_by_scores,
     plan_from_file,
 )
+from gatenorm.surgery.selection import plan_by_damage
 
 
 def plan(
@@ -103,6 +104,73 @@ def plan(
         progress=progress,
     )
     return plan_by_scores(layout, scores, count, protect, replace)
+
+
+def choose(
+    model: ModelLike | ScoringSession,
+    *,
+    layers: int | None = None,
+    share: float | None = None,
+    target_speedup: str | None = None,
+    max_cache_gb: float | None = None,
+    criterion: str,
+    protect: Sequence[int] = (),
+    replace: str = REMOVE,
+    machine: str = DEFAULT,
+    context: int | None = None,
+    batch: int = 1,
+    family: str | None = None,
+    device: str = "cpu",
+    dtype: str = "auto",
+    calibration: Calibration | str | None = None,
+    progress: Progress | None = None,
+) -> tuple[Plan, Forecast]:
+    """Choose among attention and MLP sublayers together, by damage for what is saved under one budget.
+
+    The criterion must measure the damage of both alike (``cosine``, ``leave-one-out``). Sublayers are taken in the
+    order of damage over predicted time saved (where only the cache is to shrink: over cache saved) until the budget is
+    met, and those that turn out not to be needed are put back.
+
+    Args:
+        layers, share: a budget of sublayers, of both kinds in all.
+        target_speedup, max_cache_gb, machine, context, batch: a budget of time or cache, as :func:`smallest_removal`.
+        protect: layers both of whose sublayers stay.
+        replace: what takes their place.
+        criterion, family, device, dtype, calibration: as in :func:`score`.
+
+    Returns:
+        The plan, and what the cost model predicts of it.
+
+    Raises:
+        PlanError: not exactly one budget (both targets are one), or one that is out of reach.
+        CriterionError: as :func:`score`, or a criterion that does not measure the damage of both.
+    """
+    targets_given = target_speedup is not None or max_cache_gb is not None
+    if (layers is not None) + (share is not None) + targets_given != 1:
+        ways = ("layers", "share", "target_speedup", "max_cache_gb")
+        raise PlanError(
+            "choice-unclear", "what to save is not said once", expected=f"one of {', '.join(map(named, ways))}"
+        )
+    check_measures_damage(criterion_named(criterion.partition("@")[0]))
+    opened = model if isinstance(model, ScoringSession) else session(model, family=family, device=device, dtype=dtype)
+    layout = opened.layout
+    check_operations(Edits(Edit(0, sublayer, replace) for sublayer in SUBLAYERS))
+    for kind in SUBLAYERS:
+        check_count(layout, 1, protect, kind)
+    of_attention, of_mlps = (
+        score(opened, criterion, kind=kind, calibration=calibration, progress=progress) for kind in SUBLAYERS
+    )
+    damage = {
+        Edit(one.layer, sublayer, replace): one.score
+        for sublayer, found in ((ATTENTION, of_attention), (MLP, of_mlps))
+        for one in found.layers
+        if one.layer not in protect
+    }
+    count = layers if share is None else count_for_share(share, len(damage))
+    edits, predicted = choice.choose(
+        layout, damage, choice.Budget(count, target_speedup, max_cache_gb, machine, context, batch)
+    )
+    return plan_by_damage(layout, edits, of_attention, of_mlps, protect), predicted
 
 
 def smallest_removal(

@@ -11,7 +11,7 @@ import typer
 from gatenorm.cli import checks, console
 from gatenorm.cli.options import common, ranking, removal
 from gatenorm.errors import OutputError, PlanError, named
-from gatenorm.records import to_json
+from gatenorm.records import ANY, to_json
 
 NAME = "prune"
 EXAMPLE = "Example: gatenorm prune ./llama --layers 8 -o ./llama-8"
@@ -63,17 +63,20 @@ def command(
     from gatenorm.surgery.planning import check_kind, chosen
 
     fits = replace != REMOVE or (plan is not None and _names_replacements(plan))
-    _check_choice(given, fits)
+    _check_choice(given, fits, kind)
     if out is not None:
         check_new_directory(out)
     elif not dry_run:
         raise OutputError("out-missing", "is missing", field="out", expected="a new directory to write to")
-    check_kind(kind)
+    if kind == ANY:
+        _check_any(criterion, cross_check, drop is not None)
+    else:
+        check_kind(kind)
+        check_operations(chosen(kind, [0], 1, replace))
     if cross_check:
         checks.cross_checked(criterion, kind)
     tokens = checks.tokens(how, how["documents"])
     runs = checks.runs_the_model(criterion, tokens, given=how["calibration"] is not None)
-    check_operations(chosen(kind, [0], 1, replace))
     if not fits:
         _leave_out(given, _FITTING, f"nothing is fitted: {named('replace')} is {REMOVE}")
     if not (runs or cross_check or fits):
@@ -84,7 +87,7 @@ def command(
     if out is not None:
         check_apart(out, layout.checkpoint.directory)
     predicted = None
-    if target_speedup is not None or max_cache_gb is not None:
+    if kind != ANY and (target_speedup is not None or max_cache_gb is not None):
         predicted = api.smallest_removal(
             layout,
             target_speedup=target_speedup,
@@ -99,20 +102,37 @@ def command(
         layers = predicted.count
     session = checks.session(layout, how) if runs or cross_check or fits else None
     with console.progress_bar(f"scoring by {criterion}", "steps") as progress:
-        made = api.plan(
-            session if runs and session else layout,
-            layers=layers,
-            share=share,
-            drop=drop,
-            file=plan,
-            criterion=criterion,
-            protect=protect or (),
-            kind=kind,
-            replace=replace,
-            seed=how["seed"],
-            calibration=tokens if runs else None,
-            progress=progress,
-        )
+        if kind == ANY and plan is None and session:
+            made, predicted = api.choose(
+                session,
+                layers=layers,
+                share=share,
+                target_speedup=target_speedup,
+                max_cache_gb=max_cache_gb,
+                criterion=criterion,
+                protect=protect or (),
+                replace=replace,
+                machine=machine,
+                context=context,
+                batch=batch,
+                calibration=tokens,
+                progress=progress,
+            )
+        else:
+            made = api.plan(
+                session if runs and session else layout,
+                layers=layers,
+                share=share,
+                drop=drop,
+                file=plan,
+                criterion=criterion,
+                protect=protect or (),
+                kind=kind,
+                replace=replace,
+                seed=how["seed"],
+                calibration=tokens if runs else None,
+                progress=progress,
+            )
     fitted = api.FittedPlan(made, {})
     if session and api.unfitted(made) and not dry_run:
         sources = [with_source(tokens, name) for name in fit]
@@ -148,7 +168,23 @@ def command(
     console.deliver(json, data, lambda: show(layout, made, out, written.nbytes, predicted, machine, checked, model))
 
 
-def _check_choice(given: typer.Context, fits: bool) -> None:
+def _check_any(criterion: str, cross_check: bool, drop: bool) -> None:
+    """Refuse what does not go with a choice among sublayers of both kinds.
+
+    Raises:
+        PlanError, CriterionError: layers by hand, a cross-check, or a criterion that does not measure both alike.
+    """
+    from gatenorm.criteria.registry import check_measures_damage
+    from gatenorm.criteria.registry import criterion as criterion_named
+
+    unused = "drop" if drop else "cross_check" if cross_check else ""
+    if unused:
+        why = "names layers, not sublayers" if drop else "compares rankings of attention sublayers alone"
+        raise PlanError("option-unused", why, field=unused, hint=f"ask for another {named('kind')} than {ANY}")
+    check_measures_damage(criterion_named(criterion.partition("@")[0]))
+
+
+def _check_choice(given: typer.Context, fits: bool, kind: str) -> None:
     """Refuse more or fewer than one way of choosing, and options that the one asked for does not use.
 
     Raises:
@@ -165,7 +201,7 @@ def _check_choice(given: typer.Context, fits: bool) -> None:
         _leave_out(given, unused, f"{named(first)} names the layers: nothing is scored")
     if first == "plan":
         _leave_out(given, ("kind", "replace"), f"{named('plan')} says what to remove")
-    if first not in _WAYS[-1]:
+    if first not in _WAYS[-1] and (kind != ANY or first == "plan"):
         targets = " and ".join(named(field) for field in _WAYS[-1])
         _leave_out(given, _FORECAST, f"only {targets} use the cost model")
 

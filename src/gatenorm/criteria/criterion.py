@@ -34,11 +34,13 @@ class Criterion:
     Attributes:
         summary: the formula in a few words.
         kinds: what it can rank, the default first: ``attention``, ``mlp``, or ``block`` for both.
+        damage: whether its scores measure damage, alike for attention and MLPs, so that both stand in one ranking.
         name: set by the registry.
     """
 
     summary: str
     kinds: tuple[str, ...] = (ATTENTION,)
+    damage: bool = False
     name: str = ""
 
 
@@ -76,6 +78,7 @@ class Run:
 
     Attributes:
         layers: those to score.
+        kind: of which kind their sublayers are.
         losses: gives the losses of the tokens without the scored kind of sublayer of given layers.
         observe: gives the sums over the residual stream; one pass for all criteria that ask for them.
     """
@@ -85,6 +88,7 @@ class Run:
     layers: tuple[int, ...]
     losses: Losses
     observe: Callable[[], StreamStatistics]
+    kind: str = ATTENTION
     progress: Progress | None = None
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from gatenorm.criteria.criterion import Criterion, ForwardCriterion, WeightCriterion
 from gatenorm.errors import CriterionError, did_you_mean, named
 from gatenorm.extensions import Extension, extension, extensions
-from gatenorm.records import KINDS, SINGULAR
+from gatenorm.records import KINDS, SINGULAR, SUBLAYERS
 
 _WEIGHTS = "gatenorm.criteria.weights"
 _PACKAGES = (_WEIGHTS, "gatenorm.criteria.activations", "gatenorm.criteria.ablation")
@@ -59,6 +59,23 @@ def weight_criteria() -> dict[str, WeightCriterion]:
 def forward_criteria() -> dict[str, ForwardCriterion]:
     """Those that run the model on tokens."""
     return {name: found for name in known() if isinstance(found := criterion(name), ForwardCriterion)}
+
+
+def check_measures_damage(chosen: Criterion) -> None:
+    """Refuse to rank attention and MLP sublayers in one by scores that do not measure the damage of both alike.
+
+    Raises:
+        CriterionError: it does not; the message names those that do.
+    """
+    if not (chosen.damage and {*SUBLAYERS} <= {*chosen.kinds}):
+        able = [name for name in known() if criterion(name).damage]
+        raise CriterionError(
+            "criterion-kind",
+            "does not measure the damage of attention and MLP sublayers alike",
+            field="criterion",
+            given=chosen.name,
+            hint=f"choose by {' or '.join(able)}, or ask for one {named('kind')} of sublayer",
+        )
 
 
 def check_ranks(chosen: Criterion, kind: str) -> None:

@@ -142,6 +142,7 @@ class ScoringSession:
             layers=self.layout.layers_with(kind),
             losses=SharedPrefix(self.model, samples, kind),
             observe=lambda: self.statistics(calibration, progress),
+            kind=kind,
             progress=progress,
         )
         began = time.perf_counter()

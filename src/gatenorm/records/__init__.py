@@ -5,6 +5,7 @@
 """
 
 from gatenorm.records.edit import (
+    ANY,
     ATTENTION,
     BLOCK,
     KINDS,
@@ -27,6 +28,7 @@ from gatenorm.records.scores import LayerScore, Scores
 from gatenorm.records.serialization import Record, Value, from_json, read_json, read_record, to_json
 
 __all__ = [
+    "ANY",
     "ATTENTION",
     "BLOCK",
     "KINDS",

@@ -13,11 +13,14 @@ from gatenorm.records.serialization import Value
 Sublayer = Literal["attention", "mlp"]
 # A string for the type checker: it comes from users, and `check_kind` refuses unknown ones with a hint.
 Kind = Annotated[str, msgspec.Meta(pattern="^(attention|mlp|block)$")]
+Choice = Annotated[str, msgspec.Meta(pattern="^(attention|mlp|block|any)$")]
 Layer = Annotated[int, msgspec.Meta(ge=0)]
 
 ATTENTION: Sublayer = "attention"
 MLP: Sublayer = "mlp"
 BLOCK = "block"
+# Attention and MLP sublayers in one ranking; it is no kind of sublayer, but what a plan may choose among.
+ANY = "any"
 SUBLAYERS: tuple[Sublayer, ...] = get_args(Sublayer)
 # What is ranked and chosen, and the sublayers that each of them consists of.
 KINDS: dict[str, tuple[Sublayer, ...]] = {ATTENTION: (ATTENTION,), MLP: (MLP,), BLOCK: SUBLAYERS}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from gatenorm.records.edit import ATTENTION, REMOVE, Edits, Kind, Layer
+from gatenorm.records.edit import ATTENTION, REMOVE, Choice, Edits, Layer
 from gatenorm.records.fit import Fit
 from gatenorm.records.identity import ModelIdentity
 from gatenorm.records.scores import Scores
@@ -15,9 +15,9 @@ class Plan(Record, frozen=True, tag="gatenorm/plan/1"):
     """The edits that lead from an unpruned model to a pruned one, in original 0-based layers, and why.
 
     ``edits`` is complete: when a pruned checkpoint is pruned again it holds the old edits and the new ones, and
-    ``previous`` is the plan that came before, without what came before that. ``kind`` says what the scores chose among.
-    ``model`` identifies the checkpoint that the plan was made for. ``fit`` says how the tensors of its fitted
-    operations came about.
+    ``previous`` is the plan that came before, without what came before that. ``kind`` says what the scores chose among;
+    for ``any``, ``scores`` are of attentions and ``mlp_scores`` of MLPs. ``model`` identifies the checkpoint that the
+    plan was made for. ``fit`` says how the tensors of its fitted operations came about.
     """
 
     model: ModelIdentity
@@ -27,8 +27,9 @@ class Plan(Record, frozen=True, tag="gatenorm/plan/1"):
     protect: tuple[Layer, ...] = ()
     previous: Plan | None = None
     version: str = ""
-    kind: Kind = ATTENTION
+    kind: Choice = ATTENTION
     fit: Fit | None = None
+    mlp_scores: Scores | None = None
 
     @property
     def added(self) -> Edits:

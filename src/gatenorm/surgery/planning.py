@@ -111,7 +111,7 @@ def plan_by_scores(
     free = [i for i in scores.ranking if i not in set(protect)]
     new = chosen(scores.kind, free[:count], layout.layers, operation)
     _check_new(layout, new, protect)
-    return _compose(layout, new, scores.kind, scores.criterion, scores, protect)
+    return compose(layout, new, scores.kind, scores.criterion, scores, protect)
 
 
 def plan_by_hand(
@@ -128,7 +128,7 @@ def plan_by_hand(
     """
     new = chosen(kind, drop, layout.layers, operation)
     _check_new(layout, new, protect)
-    return _compose(layout, new, kind, None, None, protect)
+    return compose(layout, new, kind, None, None, protect)
 
 
 def plan_from_file(layout: Layout, plan: Plan, protect: Sequence[int] = ()) -> Plan:
@@ -141,7 +141,8 @@ def plan_from_file(layout: Layout, plan: Plan, protect: Sequence[int] = ()) -> P
     # Tensors are fitted anew: a plan names those of its operations, and does not hold them.
     new = Edits(structs.replace(edit, artifact=None) for edit in plan.edits - layout.edits)
     _check_new(layout, new, protect)
-    return _compose(layout, new, plan.kind, plan.criterion, plan.scores, {*plan.protect, *protect})
+    made = compose(layout, new, plan.kind, plan.criterion, plan.scores, {*plan.protect, *protect})
+    return structs.replace(made, mlp_scores=plan.mlp_scores)
 
 
 def most_removable(layout: Layout, protect: Sequence[int] = (), kind: str = ATTENTION) -> int:
@@ -270,9 +271,10 @@ def _check_new(layout: Layout, new: Edits, protect: Collection[int]) -> None:
     check_folds(layout.data, layout.edits, new)
 
 
-def _compose(
+def compose(
     layout: Layout, new: Edits, kind: str, criterion: str | None, scores: Scores | None, protect: Iterable[int]
 ) -> Plan:
+    """The plan with new edits beside those that the checkpoint has."""
     return Plan(
         model=layout.identity(),
         edits=layout.edits | new,

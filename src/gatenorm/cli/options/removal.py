@@ -26,7 +26,9 @@ MaxCacheGb = Annotated[float | None, removal("--max-cache-gb GB", _CACHE, key="b
 _DRY = "Decide what to remove and show it; nothing is fitted or written, and DIR is not needed"
 DryRun = Annotated[bool, common.output("--dry-run", _DRY, False)]
 Out = Annotated[Path | None, common.output("-o, --out DIR", "New directory; must not exist yet", shown="required")]
-_KINDS = "Sublayer to remove: attention, mlp, or block for both of a layer"
+_KINDS = (
+    "Sublayer to remove: attention, mlp, block for both of a layer, or any: whichever cost least for what they save"
+)
 Kind = Annotated[str, ranking("--kind KIND", _KINDS, "attention")]
 _MACHINES = "Machine to predict for, such as h100-sxm, a100-80gb or rtx-4090; this: measure this one"
 Machine = Annotated[str, cost_model("--machine NAME", _MACHINES, "h100-sxm")]

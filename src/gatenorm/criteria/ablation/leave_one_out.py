@@ -29,4 +29,5 @@ CRITERION = ForwardCriterion(
     summary="rise in loss when this sublayer alone is removed",
     measure=_measure,
     kinds=EVERY_KIND,
+    damage=True,
 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from gatenorm.criteria.criterion import stream_criterion
+from gatenorm.criteria.activations.mlp_cosine import mlp_cosine
+from gatenorm.criteria.criterion import ForwardCriterion, Measured, Run
 from gatenorm.criteria.streams import StreamStatistics
+from gatenorm.records import ATTENTION, MLP
 
 
 def cosine(seen: StreamStatistics) -> dict[int, float]:
@@ -14,7 +16,15 @@ def cosine(seen: StreamStatistics) -> dict[int, float]:
     return {layer: float(seen.sums[layer].turn) / seen.positions for layer in seen.layers}
 
 
-CRITERION = stream_criterion(
-    cosine,
-    summary="how far attention turns the stream, 1 - mean cos(X, X + U)",
+def _measure(run: Run) -> Measured:
+    """Of MLPs the same, as ``mlp-cosine`` says it; LLM-Drop ranks both in one (arXiv 2406.15786)."""
+    return Measured((mlp_cosine if run.kind == MLP else cosine)(run.observe()))
+
+
+CRITERION = ForwardCriterion(
+    summary="how far the sublayer turns the stream, 1 - mean cos(X, X + U)",
+    kinds=(ATTENTION, MLP),
+    damage=True,
+    measure=_measure,
+    layer_by_layer=True,
 )

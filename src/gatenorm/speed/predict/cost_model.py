@@ -207,11 +207,7 @@ def forecast(
     Raises:
         EvaluationError: the checkpoint holds no whole model.
     """
-    if not model.runs:
-        raise EvaluationError(
-            "model-incomplete",
-            "the files hold no whole model (MLPs or embeddings are missing): nothing can be predicted",
-        )
+    check_runs(model)
     prefill = predict(model, machine, Work.prefill(context, batch), dtype=dtype)
     decode = predict(model, machine, Work.decode(context, batch), dtype=dtype)
     cache = model.cache_bytes(context, batch, _SIZES.get(dtype or ""))
@@ -228,6 +224,19 @@ def forecast(
         kind=kind,
         operation=operation,
     )
+
+
+def check_runs(model: Architecture) -> None:
+    """Refuse to predict of parts of a model.
+
+    Raises:
+        EvaluationError: the checkpoint holds no whole model.
+    """
+    if not model.runs:
+        raise EvaluationError(
+            "model-incomplete",
+            "the files hold no whole model (MLPs or embeddings are missing): nothing can be predicted",
+        )
 
 
 def forecasts(

@@ -33,8 +33,8 @@ def predictions(layout: Layout, machine_name: str, context: int | None = None, b
         EvaluationError: an unknown machine, or a checkpoint that is no whole model.
         PlanError: a context longer than the model's.
     """
-    lengths, attentions = _contexts(layout, context), len(layout.attention_layers)
-    counted, known = Architecture.of(layout), _machine(layout, machine_name)
+    lengths, attentions = contexts(layout, context), len(layout.attention_layers)
+    counted, known = Architecture.of(layout), machine_of(layout, machine_name)
     counts = dict.fromkeys(count_for_share(share, attentions) for share in _SHARES)
     return [forecast(counted, known, n, length, batch) for n in counts if n < attentions for length in lengths]
 
@@ -59,13 +59,8 @@ def smallest_removal(
         PlanError: a target that is no speed-up, or out of reach, or a smaller cache from MLPs, which have none.
         EvaluationError: as :func:`predictions`.
     """
-    # Both before a machine is measured.
-    phases, wanted = speedup_target(target_speedup) if target_speedup is not None else ((), 1.0)
-    limit = None if max_cache_gb is None else max_cache_gb * 1e9
-    if limit is not None and not limit > 0:
-        raise PlanError(
-            "cache-out-of-range", "is out of range", field="max_cache_gb", given=max_cache_gb, expected="GB above 0"
-        )
+    # Before a machine is measured.
+    phases, wanted, limit = check_targets(target_speedup, max_cache_gb)
     if limit is not None and kind == MLP:
         raise PlanError(
             "mlp-without-cache",
@@ -74,13 +69,13 @@ def smallest_removal(
             given=max_cache_gb,
             expected=f"{named('kind')} attention or block",
         )
-    length, counted = _contexts(layout, context)[0], Architecture.of(layout)
+    length, counted = contexts(layout, context)[0], Architecture.of(layout)
     check_count(layout, 1, protect, kind)
     check_operations(chosen(kind, layout.layers_with(kind)[:1], layout.layers, operation))
     smaller = limit is not None and counted.cache_bytes(length, batch) > limit
     if not phases and not smaller:
         return None
-    found = forecasts(counted, _machine(layout, machine_name), length, batch, kind=kind, operation=operation)
+    found = forecasts(counted, machine_of(layout, machine_name), length, batch, kind=kind, operation=operation)
     found = found[: most_removable(layout, protect, kind)]
     counts = []
     if phases:
@@ -99,7 +94,29 @@ def smallest_removal(
     return found[max(counts) - 1]
 
 
-def _contexts(layout: Layout, asked: int | None) -> list[int]:
+def check_targets(
+    target_speedup: str | None, max_cache_gb: float | None
+) -> tuple[tuple[str, ...], float, float | None]:
+    """What is asked for: of which phases which speed-up, and the bytes that the cache may take.
+
+    Raises:
+        PlanError: it is no speed-up, or no size.
+    """
+    phases, wanted = speedup_target(target_speedup) if target_speedup is not None else ((), 1.0)
+    limit = None if max_cache_gb is None else max_cache_gb * 1e9
+    if limit is not None and not limit > 0:
+        raise PlanError(
+            "cache-out-of-range", "is out of range", field="max_cache_gb", given=max_cache_gb, expected="GB above 0"
+        )
+    return phases, wanted, limit
+
+
+def contexts(layout: Layout, asked: int | None) -> list[int]:
+    """The context lengths to predict for: the one that is asked for, or a usual one and a long one of this model's.
+
+    Raises:
+        PlanError: it is longer than the model's.
+    """
     longest = layout.context
     if asked is not None:
         if longest and asked > longest:
@@ -112,6 +129,7 @@ def _contexts(layout: Layout, asked: int | None) -> list[int]:
     return [usual] if far <= usual else [usual, far]
 
 
-def _machine(layout: Layout, name: str) -> Machine:
+def machine_of(layout: Layout, name: str) -> Machine:
+    """The machine of that name; ``this`` is measured in the type of the model's weights."""
     stored = {t.dtype for t in layout.checkpoint.specs.values()}
     return machine(name, "bfloat16" if stored & {"BF16", "F16"} else "float32")
