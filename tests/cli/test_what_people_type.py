@@ -13,8 +13,10 @@ import pytest
 
 from gatenorm.audit.plan.config import Config, config_from, read_config
 from gatenorm.checkpoint.hub import local_path
-from gatenorm.cli import app, main
+from gatenorm.cli import app, console, main
+from gatenorm.cli.csv_rows import evidence_rows
 from tests.command_line import answer, refused
+from tests.report.audits import audit
 
 TinyModels = Callable[..., Path]
 
@@ -85,6 +87,32 @@ def test_a_dry_run_plans_and_writes_nothing(tmp_path: Path, capsys: pytest.Captu
     assert [edit["layer"] for edit in json.loads(dry.out)["edits"]] == [13, 15]
     said = answer(capsys, "prune", "demo", "--layers", "2", "--dry-run").out
     assert "nothing was written" in said
+
+
+def test_scores_as_a_spreadsheet(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    header, *lines = answer(capsys, "score", "demo", "--csv", "-").out.splitlines()
+    assert header == "layer,score,rank"
+    assert [line.split(",")[0] for line in lines] == [str(n) for n in range(16)]
+    assert [line.split(",")[0] for line in lines if line.endswith((",1", ",2"))] == ["13", "15"]
+    file = tmp_path / "scores.csv"
+    said = answer(capsys, "score", "demo", "--csv", file).out
+    assert file.read_text().splitlines() == [header, *lines]
+    assert "rank" in said  # the table is for people all the same
+
+
+def test_measurements_as_a_spreadsheet():
+    rows = list(evidence_rows(audit("demo").baseline))
+    assert {tuple(row) for row in rows} == {("model", "measured", "task", "data", "figure", "value")}
+    speeds = {row["data"] for row in rows if row["measured"] == "speed"}
+    assert speeds >= {"128 tokens, batch 1", "448 tokens, batch 1"}
+
+
+def test_progress_can_be_switched_off_anywhere(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    assert main(["score", "demo", "--quiet"]) == 0
+    assert not console.shows_progress()
+    assert main(["score", "demo"]) == 0
+    assert console.shows_progress()
 
 
 def test_the_doctor_names_what_is_missing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):

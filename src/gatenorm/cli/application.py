@@ -56,6 +56,7 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     if context.invoked_subcommand is None:
         sys.stdout.write(context.get_help() + "\n")
@@ -70,8 +71,9 @@ def run(arguments: list[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # Accepted anywhere: people add it at the end of the line that failed.
     debug = "--debug" in arguments
+    console.be_quiet("--quiet" in arguments)
     try:
-        status = invoke([a for a in arguments if a != "--debug"])
+        status = invoke([a for a in arguments if a not in ("--debug", "--quiet")])
         sys.stdout.flush()  # here, where it can still be said what went wrong
         return status
     except GatenormError as error:

@@ -82,8 +82,8 @@ def _listener(json_lines: bool) -> Iterator[Any]:
     if json_lines:
         yield progress.json_lines
         return
-    if not sys.stderr.isatty():
-        yield _line
+    if not console.shows_progress():
+        yield None if console.is_quiet() else _line
         return
     from rich.markup import escape
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def bar(what: str, *columns: str, **fields: Any) -> Iterator[Callable[..., None]
         columns: ``count``, ``download``, ``left`` and ``elapsed`` (the time), or the name of a field of text.
         fields: the texts at first.
     """
-    if not sys.stderr.isatty():
+    if not shows_progress():
         yield lambda **_: None
         return
     from rich.console import Console
@@ -59,6 +59,25 @@ def bar(what: str, *columns: str, **fields: Any) -> Iterator[Callable[..., None]
             bars.update(task, **clean)
 
         yield update
+
+
+_quiet = False
+
+
+def be_quiet(quiet: bool) -> None:
+    """Whether to leave progress out even on a terminal."""
+    global _quiet
+    _quiet = quiet
+
+
+def shows_progress() -> bool:
+    """Whether stderr is a terminal, and progress was not switched off."""
+    return sys.stderr.isatty() and not _quiet
+
+
+def is_quiet() -> bool:
+    """Whether progress was switched off."""
+    return _quiet
 
 
 def quiet_hub() -> None:
@@ -102,12 +121,41 @@ def check_plot(file: Path, field: str) -> None:
     check_format(file, field)
 
 
-def deliver(json_target: str | None, data: Any, show: Callable[[], None]) -> None:
-    """Write ``data`` where ``--json`` says, and show it to people unless stdout has the JSON."""
+def deliver(
+    json_target: str | None,
+    data: Any,
+    show: Callable[[], None],
+    csv_target: str | None = None,
+    rows: Iterable[Mapping[str, object]] = (),
+) -> None:
+    """Write ``data`` for ``--json`` and ``rows`` for ``--csv``, and show them to people unless stdout has either."""
     if json_target:
         write_json(json_target, data)
-    if json_target != "-":
+    if csv_target:
+        write_csv(csv_target, rows)
+    if "-" not in (json_target, csv_target):
         show()
+
+
+def write_csv(target: str, rows: Iterable[Mapping[str, object]]) -> None:
+    """Write rows of the same columns to a file, whole or not at all, or to stdout for ``-``.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    import csv
+    import io
+
+    text, listed = io.StringIO(newline=""), list(rows)
+    writer = csv.DictWriter(text, listed[0] if listed else (), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: printable(v) if isinstance(v, str) else v for k, v in row.items()} for row in listed)
+    if target == "-":
+        sys.stdout.write(text.getvalue())
+        return
+    from gatenorm.files import write_text
+
+    write_text(Path(target), text.getvalue())
 
 
 def write_json(target: str, data: Any) -> None:

@@ -28,12 +28,14 @@ def command(
     dtype: common.Dtype,
     batch_size: common.BatchSize,
     json: common.Json,
+    csv: common.Csv,
     items: evaluation.Items,
     plot: common.Plot,
     **protocol: Unpack[evaluation.Protocol],
 ) -> None:
     """Measure what MODEL is worth by stated protocols, and what changed against a baseline."""
     from gatenorm.api import evaluate
+    from gatenorm.cli.csv_rows import evidence_rows
     from gatenorm.evaluation.core.job import Request
     from gatenorm.results import ResultStore
 
@@ -67,11 +69,13 @@ def command(
     records = [d.evidence for d in done]
     if json:
         console.write_json(json, [_for_file(record, items) for record in records])
+    if csv:
+        console.write_csv(csv, evidence_rows(records))
     if plot is not None:
         from gatenorm.report.figures.evaluations import plot_retrieval
 
         plot_retrieval(records, plot)
-    if json != "-":
+    if "-" not in (json, csv):
         from gatenorm.cli import evaluate_tables
 
         evaluate_tables.show(records)

@@ -20,12 +20,14 @@ def command(
     backend: ranking.Backend,
     cross_check: ranking.CrossCheck,
     json: common.Json,
+    csv: common.Csv,
     plot: common.Plot,
     **how: Unpack[ranking.Scoring],
 ) -> None:
     """Score every sublayer of MODEL, attention by default and from weights alone; the lowest are removed first."""
     from gatenorm import api
     from gatenorm.analysis.diagnostics import late_cluster
+    from gatenorm.cli.csv_rows import score_rows
     from gatenorm.cli.tables.scores import show
 
     tokens = checks.tokens(how, how["documents"])
@@ -55,4 +57,4 @@ def command(
 
         plot_scores(scores, plot, marked=cluster.members)
     data = to_json(scores) | ({"cross_check": to_json(checked)} if checked else {})
-    console.deliver(json, data, lambda: show(scores, layout, cluster, checked, plot))
+    console.deliver(json, data, lambda: show(scores, layout, cluster, checked, plot), csv, score_rows(scores))

@@ -20,6 +20,7 @@ OptionalModel = Annotated[str | None, argument("MODEL", f"{_MODEL} (the default)
 Family = Annotated[str | None, given("--family NAME", "Treat the model as this family, whatever its model_type says")]
 Baseline = Annotated[str | None, given("--baseline MODEL", "Model to compare with")]
 Json = Annotated[str | None, output("--json FILE", "Write the result as JSON (- for stdout)", check=console.check_json)]
+Csv = Annotated[str | None, output("--csv FILE", "Write the figures as CSV (- for stdout)", check=console.check_json)]
 Plot = Annotated[
     Path | None, output("--plot FILE", "Draw the result to FILE (.png, .svg or .html)", check=console.check_plot)
 ]

@@ -1,0 +1,27 @@
+"""Records as rows of a table for spreadsheets: a figure a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from gatenorm.records import Evidence, Scores
+
+Row = Mapping[str, object]
+
+
+def score_rows(scores: Scores) -> Iterator[Row]:
+    """A row for each layer; rank 1 is removed first."""
+    rank = {layer: n for n, layer in enumerate(scores.ranking, 1)}
+    for one in scores.layers:
+        yield {"layer": one.layer, "score": one.score, "rank": rank[one.layer]}
+
+
+def evidence_rows(records: Iterable[Evidence]) -> Iterator[Row]:
+    """A row for each figure of each measurement, under the names that ``--json`` has for them."""
+    for record in records:
+        about = {"model": record.model.name, "measured": record.kind, "task": record.task, "data": record.data.name}
+        if record.kind in ("speed", "profile"):
+            case = record.facts()
+            about["data"] = f"{case['prompt_tokens']} tokens, batch {case['batch']}"
+        for name, value in record.numbers().items():
+            yield {**about, "figure": name, "value": value}
