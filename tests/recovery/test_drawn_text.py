@@ -63,14 +63,14 @@ def test_recovery_needs_nobody_s_data(place: Place, tmp_path: Path):
         if done == 3:
             raise KeyboardInterrupt
 
-    found = gatenorm.recover(place.pruned, tmp_path / "r", "generic,self", held_out="generic", **how)
+    found = gatenorm.recover(place.pruned, tmp_path / "r", "generic,self", **how)
     with pytest.raises(KeyboardInterrupt):
-        gatenorm.recover(place.pruned, tmp_path / "s", "generic,self", held_out="generic", progress=killed, **how)
-    gatenorm.recover(place.pruned, tmp_path / "s", "generic,self", held_out="generic", **how)
+        gatenorm.recover(place.pruned, tmp_path / "s", "generic,self", progress=killed, **how)
+    gatenorm.recover(place.pruned, tmp_path / "s", "generic,self", **how)
     weights = "model.safetensors"
     assert (tmp_path / "s" / weights).read_bytes() == (tmp_path / "r" / weights).read_bytes()
     data = found.evidence.data
-    assert (data.name, data.held_out.name) == ("generic,self", "generic")
+    assert (data.name, data.held_out.name) == ("generic,self", "the last 5% of generic,self")
     assert data.text.startswith(f"generic: {len(documents())} documents; self: 40 samples of 32 tokens")
     assert data.self_text is not None
     assert data.held_out.sha256 != data.sha256
@@ -80,3 +80,8 @@ def test_self_needs_the_model_that_writes_it(place: Place, tmp_path: Path):
     with refused("parent-missing", "parent", RecoveryError):
         gatenorm.recover(place.pruned, tmp_path / "r", "self", settings=SETTINGS)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_documents_that_are_trained_on_are_not_held_out(place: Place, tmp_path: Path):
+    with refused("text-trained-on", "held_out", RecoveryError):
+        gatenorm.recover(place.pruned, tmp_path / "r", "generic", settings=SETTINGS, held_out="generic")

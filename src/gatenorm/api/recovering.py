@@ -21,7 +21,7 @@ from gatenorm.records import Plan
 from gatenorm.recovery import corpus, recovering
 from gatenorm.recovery import study as studies
 from gatenorm.recovery.corpus import DEFAULT_LENGTH
-from gatenorm.recovery.drawn_text import drawn_sources, drawn_text
+from gatenorm.recovery.drawn_text import check_apart, drawn_sources, drawn_text
 from gatenorm.recovery.processes import Processes
 from gatenorm.recovery.record import Recovered
 from gatenorm.recovery.settings import SAMPLES, Settings
@@ -75,7 +75,7 @@ def recover(
     chosen = settings or Settings()
     chosen = replace(chosen, steps=steps or chosen.steps, objective=objective or chosen.objective)
     layout, unpruned = open_model(pruned), None if parent is None else open_model(parent)
-    text = _Texts(chosen, text_field, unpruned, samples, sampling, drawing)
+    text = _Texts(chosen, text_field, data, unpruned, samples, sampling, drawing)
 
     def reported(step: Step) -> None:
         if progress:
@@ -142,7 +142,7 @@ def recovery_study(
     known = registry.known_tasks(language, task_data)
     request = Request(limit=limit, context=layout.context)
     jobs = registry.prepare(names, list(task_data), request, known=known) if names else []
-    text = _Texts(chosen, text_field, layout, samples, sampling, drawing)
+    text = _Texts(chosen, text_field, data, layout, samples, sampling, drawing)
     return studies.study(
         layout,
         Path(out),
@@ -166,10 +166,11 @@ def _planned(layout: Layout, share: float, criterion: str, settings: Settings) -
 
 @dataclass(frozen=True)
 class _Texts:
-    """Gives the text that a parameter names; ``writer`` writes the model's own."""
+    """Gives the text that a parameter names; ``data`` is trained on, ``writer`` writes the model's own."""
 
     settings: Settings
     field: str
+    data: str
     writer: Layout | None
     samples: int
     sampling: Sampling
@@ -181,6 +182,8 @@ class _Texts:
         length = settings.length or min(context or DEFAULT_LENGTH, DEFAULT_LENGTH)
         together = Processes.here(settings.device)
         names = drawn_sources(source, called)
+        if called != "data":
+            check_apart(self.data, source, called)
         if names:
             # Held-out text must not be the text that is trained on.
             train = called == "data"

@@ -58,6 +58,25 @@ def drawn_sources(data: str, called: str = "data") -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def check_apart(data: str, other: str, called: str) -> None:
+    """Refuse to judge a training by documents that it sees; what a model wrote is drawn by another seed.
+
+    Args:
+        called: the parameter that names the other text.
+
+    Raises:
+        RecoveryError: both texts hold the mixture.
+    """
+    if GENERIC in drawn_sources(data) and GENERIC in drawn_sources(other, called):
+        raise RecoveryError(
+            "text-trained-on",
+            "has the documents that are trained on",
+            field=called,
+            given=other,
+            hint="name another text; without one, a part of the data is held out",
+        )
+
+
 def drawn_text(
     names: Sequence[str],
     writer: Layout | None,
