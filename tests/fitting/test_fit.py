@@ -207,6 +207,29 @@ def test_bad_input_is_one_line(tiny_models: TinyModels):
         fit("linear", Calibration("random", 20, 16))
 
 
+@pytest.mark.parametrize("operation", ["linear", "fold", "constant"])
+def test_a_fit_layer_by_layer_is_that_of_the_whole_model(operation: str, tiny_models: TinyModels, tmp_path: Path):
+    source, given = tiny_models("llama-gqa"), [Calibration("random", 48, 16, batch_size=5)]
+    plan = gatenorm.plan(source, drop=[1, 3], replace=operation)
+    apart = gatenorm.fit(gatenorm.session(source, dtype="float32", layer_by_layer=True), plan, given)
+    whole = gatenorm.session(source, dtype="float32")
+    observer_of = MomentObserver(whole.layout, plan.edits)
+    train = fitting._split(whole.samples(given[0]))[0]
+    observe(whole.module, whole.layout, train, observer_of)
+    record = {one.layer: one for one in apart.plan.fit.edits}
+    assert apart.plan.fit.divergences == ()
+    for edit, m in observer_of.moments().items():
+        one = record[edit.layer]
+        assert one.kept == (one.unexplained < 1)
+        expected = m.u / m.count if operation == "constant" else solve(m, one.ridge)
+        if one.kept:
+            (found,) = (w for e, w in apart.weights.items() if e.layer == edit.layer)
+            (values,) = found.values()
+            np.testing.assert_allclose(values, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+    gatenorm.prune(source, tmp_path / "out", apart)
+    assert "no predictions were compared" in (tmp_path / "out/README.md").read_text()
+
+
 def test_memory_is_stated_beforehand(tiny_models: TinyModels):
     layout = layout_of(tiny_models("llama-gqa"))
     found = moments(build("llama-gqa"), layout, samples())

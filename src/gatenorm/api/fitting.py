@@ -61,7 +61,7 @@ def fit(
     For a linear map the normed input ``x`` and the update ``u`` of the sublayer give ``A`` with the least
     ``sum |u - A x|^2 + r |A|^2`` in one pass of the unedited model. The ridge ``r`` is chosen on held-out tokens, and
     what does not do less damage than removal there, by the divergence of predictions, is shrunk or removed plainly:
-    ``plan.fit`` of the result says so.
+    ``plan.fit`` of the result says so. A session that works layer by layer compares no predictions.
 
     Args:
         sources: what to fit on: ``generic`` (packaged public-domain text), ``self`` (text that the model samples),
@@ -83,6 +83,7 @@ def fit(
     new = Edits(structs.replace(edit, artifact=None) for edit in plan.added)
     with fields_named({"calibration": "fit", "samples": "fit_samples"}):
         samples = {one.source: opened.samples(one) for one in asked}
-    found = fit_edits(opened.model, new, samples, progress)
+    in_parts = opened.observe if opened.layer_by_layer else None
+    found = fit_edits(opened.model, new, samples, progress, in_parts)
     earlier = plan.edits - plan.added
     return FittedPlan(structs.replace(plan, edits=earlier | found.edits, fit=found.fit), found.weights)

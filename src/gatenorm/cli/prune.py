@@ -20,7 +20,18 @@ EXAMPLE = "Example: gatenorm prune ./llama --layers 8 -o ./llama-8"
 # How many or which go: one of them, though the two targets can be met together.
 _WAYS = (("layers",), ("share",), ("drop",), ("plan",), ("target_speedup", "max_cache_gb"))
 # What the model is run with, by whatever criterion.
-_RUN = ("samples", "length", "documents", "batch_size", "dtype", "self_temperature", "self_top_p", "self_bare")
+_RUN = (
+    "samples",
+    "length",
+    "documents",
+    "batch_size",
+    "dtype",
+    "self_temperature",
+    "self_top_p",
+    "self_bare",
+    "layer_by_layer",
+    "activations",
+)
 _SCORING = ("criterion", "calibration", *_RUN, "seed", "device")
 _FITTING = ("fit", "fit_samples")
 _FORECAST = ("machine", "context", "batch")
@@ -49,7 +60,7 @@ def command(
     batch: removal.Batch,
     dry_run: removal.DryRun,
     json: common.Json,
-    **how: Unpack[ranking.Tokens],
+    **how: Unpack[ranking.Scoring],
 ) -> None:
     """Remove or replace attention sublayers, MLPs or blocks of MODEL: writes a checkpoint that transformers loads."""
     from gatenorm import api
@@ -100,7 +111,7 @@ def command(
             replace=replace,
         )
         layers = predicted.count
-    session = checks.session(layout, how) if runs or cross_check or fits else None
+    session = checks.scoring_session(layout, how) if runs or cross_check or fits else None
     with console.progress_bar(f"scoring by {criterion}", "steps") as progress:
         if kind == ANY and plan is None and session:
             made, predicted = api.choose(

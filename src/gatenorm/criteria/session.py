@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm.calibration.layerwise import observe_layer_by_layer
-from gatenorm.calibration.passes import observe
+from gatenorm.calibration.passes import Observer, observe
 from gatenorm.calibration.samples import SELF, Calibration, Samples
 from gatenorm.calibration.shared_prefix import SharedPrefix
 from gatenorm.calibration.sources import draw
@@ -98,23 +98,24 @@ class ScoringSession:
         """Stream statistics over a calibration's tokens: one pass, whatever is asked of them afterwards."""
         if calibration not in self._statistics:
             samples, watch = self.samples(calibration, progress), Watch(self.layout)
-            if self.layer_by_layer:
-                began = time.perf_counter()
-                observe_layer_by_layer(
-                    self.layout,
-                    samples,
-                    watch,
-                    device=self._one_device,
-                    dtype=self.model.dtype,
-                    spool=self.spool,
-                    progress=progress,
-                )
-            else:
-                module = self.module
-                began = time.perf_counter()
-                observe(module, self.layout, samples, watch, progress)
+            if not self.layer_by_layer:
+                _ = self.module  # loaded before the clock starts
+            began = time.perf_counter()
+            self.observe(samples, watch, progress)
             self._statistics[calibration] = watch.statistics, time.perf_counter() - began
         return self._statistics[calibration][0]
+
+    def observe(self, samples: Samples, observer: Observer, progress: Progress | None = None) -> None:
+        """One pass over the samples, through the whole model or layer by layer.
+
+        Args:
+            progress: called with (work done, work in all).
+        """
+        if not self.layer_by_layer:
+            observe(self.module, self.layout, samples, observer, progress)
+            return
+        where = {"device": self._one_device, "dtype": self.model.dtype}
+        observe_layer_by_layer(self.layout, samples, observer, **where, spool=self.spool, progress=progress)
 
     def score(
         self, name: str, calibration: Calibration, progress: Progress | None = None, kind: str | None = None

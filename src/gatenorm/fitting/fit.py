@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from msgspec import structs
 
-from gatenorm.calibration.passes import observe
+from gatenorm.calibration.passes import Observer, observe
 from gatenorm.calibration.samples import Samples
 from gatenorm.calibration.shared_prefix import SharedPrefix, divergence
 from gatenorm.errors import CalibrationError, PlanError
@@ -44,7 +44,17 @@ class FittedEdits:
     fit: Fit
 
 
-def fit(model: Model, edits: Edits, sources: Mapping[str, Samples], progress: Progress | None = None) -> FittedEdits:
+# Runs samples through the unedited model for an observer; progress is in units of its own.
+Pass = Callable[[Samples, Observer, Progress | None], None]
+
+
+def fit(
+    model: Model,
+    edits: Edits,
+    sources: Mapping[str, Samples],
+    progress: Progress | None = None,
+    in_parts: Pass | None = None,
+) -> FittedEdits:
     """Fit the operations of ``edits`` to what the sublayers do in the unedited model.
 
     One pass over the tokens sums the moments of all sublayers at once; one sequence in eight is held out. The ridge is
@@ -57,6 +67,8 @@ def fit(model: Model, edits: Edits, sources: Mapping[str, Samples], progress: Pr
         edits: new edits of this model; removals among them need no fit.
         sources: tokens by the name of their source.
         progress: called with (work done, work in all), in units of a token's pass.
+        in_parts: the pass, for a model that is not to be in memory as a whole. Predictions are not compared then: an
+            edit is kept where it explains some of the sublayer's updates on held-out tokens.
 
     Raises:
         CalibrationError: fewer tokens than a map has unknowns, or activations that are not finite.
@@ -67,9 +79,13 @@ def fit(model: Model, edits: Edits, sources: Mapping[str, Samples], progress: Pr
     _check(model, fitted, sources)
     parts = {name: _split(samples) for name, samples in sources.items()}
     work = sum(samples.tokens for samples in sources.values())
-    problems = _problems(model, fitted, list(parts.values()), progress and (lambda done, _: progress(done, 2 * work)))
+    report = progress and (lambda done, _: progress(done, 2 * work))
+    problems = _problems(model, fitted, list(parts.values()), report, in_parts)
     trial = _Trial(model, edits, fitted, {name: _judged(held) for name, (_, held) in parts.items()})
-    trial.run(problems)
+    if in_parts is None:
+        trial.run(problems)
+    else:
+        trial.kept = [edit for edit in fitted if problems[edit].unexplained(_is_map(edit)) < 1]
     if progress:
         progress(2 * work, 2 * work)
 
@@ -98,7 +114,7 @@ def fit(model: Model, edits: Edits, sources: Mapping[str, Samples], progress: Pr
                 ridge=problems[edit].chosen[0] if _is_map(edit) else None,
                 scale=trial.scales[edit] if edit in trial.kept else 0.0,
                 unexplained=problems[edit].unexplained(_is_map(edit)),
-                divergences=trial.alone[edit],
+                divergences=trial.alone.get(edit, ()),
             )
             for edit in fitted
         ),
@@ -178,7 +194,11 @@ def _judged(held: Samples) -> Samples:
 
 
 def _problems(
-    model: Model, fitted: Edits, parts: Sequence[tuple[Samples, Samples]], progress: Progress | None
+    model: Model,
+    fitted: Edits,
+    parts: Sequence[tuple[Samples, Samples]],
+    progress: Progress | None,
+    in_parts: Pass | None = None,
 ) -> dict[Edit, Problem]:
     moments: list[list[Mapping[Edit, Moments]]] = []
     total, done = sum(part.tokens for pair in parts for part in pair), 0
@@ -186,7 +206,12 @@ def _problems(
         sums = []
         for part in pair:
             observer = MomentObserver(model.known_layout, fitted)
-            observe(model.module, model.known_layout, part, observer, part_of(progress, done, total))
+            if in_parts is None:
+                observe(model.module, model.known_layout, part, observer, part_of(progress, done, total))
+            else:
+                in_parts(part, observer, None)
+                if progress:
+                    progress(done + part.tokens, total)
             done += part.tokens
             sums.append(observer.moments())
         moments.append(sums)

@@ -67,7 +67,7 @@ class Fit(Value, frozen=True, kw_only=True):
     """A fit of all new edits of a plan.
 
     Attributes:
-        divergences: with all edits together.
+        divergences: with all edits together; none where the model was never in memory as a whole.
         seconds: of the passes, the solutions and the judgement; drawing the tokens is apart.
     """
 

@@ -103,15 +103,16 @@ def _fitted(fit: Fit) -> str:
     removed = spans(one.layer for one in fit.edits if not one.kept)
     plainly = "" if removed == "none" else f" Removed plainly, as that did less damage: layers {removed}."
     rows = "\n".join(f"| {_text(one.source)} | {one.replaced:.4g} | {one.removed:.4g} |" for one in fit.divergences)
+    compared = f"""How far predictions move from the source's on held-out tokens, as mean KL divergence in nats a token:
+
+| tokens | with what was fitted | with plain removal |
+|---|---:|---:|
+{rows}"""
     return f"""
 ## What was fitted
 
 What takes the place of sublayers was fitted by least squares in one pass of the source over {tokens}.{plainly}
-How far predictions move from the source's on held-out tokens, as mean KL divergence in nats a token:
-
-| tokens | with what was fitted | with plain removal |
-|---|---:|---:|
-{rows}
+{compared if rows else "The source was never in memory as a whole, so that no predictions were compared."}
 """
 
 

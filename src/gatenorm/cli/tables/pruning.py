@@ -54,7 +54,8 @@ def show(
 def fit_lines(fit: Fit) -> Iterator[str]:
     """What was fitted, on what, and how far predictions move with it and with plain removal."""
     tokens = " and ".join(f"{one.tokens:,} tokens of {one.name}" for one in fit.sources)
-    yield f"fitted on {tokens}; on held-out ones predictions move by (KL divergence, nats a token):"
+    compared = "on held-out ones predictions move by (KL divergence, nats a token):"
+    yield f"fitted on {tokens}; {compared if fit.divergences else 'layer by layer: no predictions were compared'}"
     kept = any(one.kept for one in fit.edits)
     for one in fit.divergences:
         fitted = f"{one.replaced:.4f} with what was fitted, " if kept else ""
@@ -64,7 +65,7 @@ def fit_lines(fit: Fit) -> Iterator[str]:
         yield f"  layers {layers}: the fitted update is multiplied by {scale:g}, as it did more damage than removal"
     removed = spans(one.layer for one in fit.edits if not one.kept)
     if removed != "none":
-        yield f"  layers {removed}: removed plainly, as what was fitted did more damage than removal"
+        yield f"  layers {removed}: removed plainly, as what was fitted did no better than removal"
 
 
 def _removed(layout: Layout, plan: Plan) -> str:
