@@ -25,6 +25,7 @@ from gatenorm.api.scoring import score as score
 from gatenorm.api.timing import bench as bench
 from gatenorm.api.timing import profile as profile
 from gatenorm.calibration.samples import Calibration as Calibration
+from gatenorm.calibration.samples import Sampling as Sampling
 from gatenorm.errors import GatenormError as GatenormError
 from gatenorm.models.model import Model as Model
 from gatenorm.records import Evidence as Evidence
