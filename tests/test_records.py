@@ -329,3 +329,10 @@ def test_edits_are_sets_of_sublayers() -> None:
 def test_a_sublayer_has_one_edit() -> None:
     with pytest.raises(ValueError, match="layer 3 has two edits"):
         Edits.of("attention", [3]) | Edits.of("attention", [3], "linear")
+
+
+def test_a_record_gives_itself_as_plain_data():
+    edits = Edits.of("attention", [1])
+    plan = Plan(ModelIdentity("m", "llama", 4, "0", {}), edits)
+    assert plan.to_dict() == to_json(plan)
+    assert plan.to_dict()["edits"] == [{"layer": 1, "sublayer": "attention", "operation": "remove"}]

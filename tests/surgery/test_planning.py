@@ -24,7 +24,18 @@ def test_a_share_rounds_half_up_and_is_at_least_one(share: float, layers: int, c
     assert count_for_share(share, layers) == count
 
 
-@pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 20.0, float("nan")])
+@pytest.mark.parametrize("share", ["20%", " 20 %", "0.2", 0.2])
+def test_a_share_may_be_text(share: float | str):
+    assert count_for_share(share, 40) == 8
+
+
+def test_a_share_in_per_cent_is_told_how_it_is_written():
+    with pytest.raises(PlanError) as raised:
+        count_for_share(20, 10)
+    assert raised.value.text().endswith("such as 0.2, or 20%; 20% is 0.2")
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 20.0, float("nan"), "x", "120%", "", True, None])
 def test_a_share_is_between_0_and_1(share: float):
     with pytest.raises(PlanError, match=r"such as 0\.2"):
         count_for_share(share, 10)

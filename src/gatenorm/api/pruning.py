@@ -41,7 +41,7 @@ def plan(
     model: ModelLike,
     *,
     layers: int | None = None,
-    share: float | None = None,
+    share: float | str | None = None,
     drop: Sequence[int] | None = None,
     file: str | os.PathLike[str] | None = None,
     criterion: str = "gate-norm",
@@ -59,7 +59,7 @@ def plan(
 
     Args:
         layers: how many of the weakest to remove, beyond those already gone.
-        share: the same as a share of the sublayers that are there, rounded half up, at least one.
+        share: the same as a share of the sublayers that are there, 0.2 or "20%", rounded half up, at least one.
         drop: original 0-based indices.
         file: a ``plan.json``, made for this checkpoint, which names the sublayers itself.
         kind: the sublayer to remove: ``attention``, ``mlp``, or ``block`` for both; a criterion must rank that kind.

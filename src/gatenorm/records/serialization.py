@@ -22,6 +22,11 @@ T = TypeVar("T")
 class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A part of a record."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain data, as JSON files hold it."""
+        data: dict[str, Any] = to_json(self)
+        return data
+
 
 class Record(Value, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="schema"):
     """A record that is a file of its own; its ``tag`` is its schema, version and all."""

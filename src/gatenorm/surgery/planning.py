@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 
 from msgspec import structs
@@ -17,21 +18,24 @@ from gatenorm.surgery.operation import check_operations
 _NAMES: dict[str, str] = {ATTENTION: "attention", MLP: "MLP"}
 
 
-def count_for_share(share: float, attentions: int) -> int:
-    """How many sublayers a share of ``attentions`` means: rounded half up, at least one.
+def count_for_share(share: float | str, attentions: int) -> int:
+    """How many sublayers a share of ``attentions`` means (``0.2``, or as text ``20%``): rounded half up, at least one.
 
     Raises:
-        PlanError: a share outside (0, 1).
+        PlanError: no number, or a share outside (0, 1).
     """
-    if not 0 < share < 1:
+    number = math.nan
+    with suppress(ValueError, TypeError):
+        text = str(share).strip()
+        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    if not 0 < number < 1:
+        given = share if isinstance(share, str) else f"{share:g}" if isinstance(share, (int, float)) else repr(share)
+        expected = "a number between 0 and 1, such as 0.2, or 20%"
+        hint = f"{number:g}% is {number / 100:g}" if 1 <= number < 100 and not isinstance(share, bool) else ""
         raise PlanError(
-            "share-out-of-range",
-            "is out of range",
-            field="share",
-            given=f"{share:g}",
-            expected="a number between 0 and 1, such as 0.2",
+            "share-out-of-range", "is out of range", field="share", given=given, expected=expected, hint=hint
         )
-    return max(1, math.floor(share * attentions + 0.5))
+    return max(1, math.floor(number * attentions + 0.5))
 
 
 def speedup_target(text: str) -> tuple[tuple[str, ...], float]:
