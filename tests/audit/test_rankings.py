@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
 from gatenorm.analysis.agreement import label
 from gatenorm.audit.plan.config import config_from
-from gatenorm.audit.plan.rankings import PlannedRanking, in_file_names, planned_rankings, source_key
+from gatenorm.audit.plan.rankings import PlannedRanking, best_supported, in_file_names, planned_rankings, source_key
 from gatenorm.records import LayerScore, ModelIdentity, Scores
+from gatenorm.records.evidence import Data, Item, Perplexity
 
 NOBODY = ModelIdentity("nobody", "llama", 4, "0", {})
 
@@ -81,3 +83,31 @@ def test_scores_of_a_file_that_was_renamed_are_those_of_its_new_name(tmp_path: P
     assert own.calibration is not None
     assert (label(own), own.calibration["source"]) == (one.name, str(path))
     assert own.calibration["data"] == {"name": "new.txt", "sha256": "1"}
+
+
+def test_the_comparison_that_chooses_a_ranking_has_its_interval():
+    def losing(*losses: float) -> Perplexity:
+        items = tuple(Item(id=n, metrics={"nll": loss}, weight=10) for n, loss in enumerate(losses))
+        nll = sum(losses) / len(losses)
+        data = Data(name="some", sha256="1")
+        return Perplexity(model=NOBODY, data=data, perplexity=math.exp(nll), nll=nll, tokens=30, items=items)
+
+    scores = [
+        Scores(NOBODY, name, (LayerScore(0, 1.0), LayerScore(1, 2.0)), 0.0, 0)
+        for name in ("gate-norm", "ov-norm", "depth", "gate-ov")
+    ]
+    measured = {
+        "gate-norm": losing(1.0, 2.0, 3.0),
+        "ov-norm": losing(1.5, 2.5, 3.51),  # worse on every window by about as much
+        "depth": losing(0.0, 2.0, 4.5),
+        "gate-ov": losing(1.0, 2.0, 3.0),
+    }
+    best = best_supported(scores, [], 1, measured)
+    assert best.ranking == "gate-norm"
+    low = best.margins["ov-norm"].low
+    assert low is not None
+    assert low > 0
+    assert best.margins["depth"].difference == pytest.approx(0.5 / 3)
+    assert best.why.startswith("loss with 1 removed 2.0000 nats a token; more: 0.5033 (")
+    assert "so not proven) by depth" in best.why
+    assert best.why.endswith("nothing by gate-ov")

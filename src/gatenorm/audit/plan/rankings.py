@@ -174,8 +174,8 @@ def best_supported(
         losses = {name: measured[name].nll for s in (*scores, *checks) if (name := label(s)) in measured}
         best = min(losses, key=losses.__getitem__)
         margins = {name: _margin(measured[best], measured[name]) for name in losses if name != best}
-        others = ", ".join(f"{name} {_more(margin)}" for name, margin in margins.items())
-        why = f"loss with {count} removed {losses[best]:.4f} nats a token" + (f"; more by {others}" if others else "")
+        others = ", ".join(f"{_more(margin)} by {name}" for name, margin in margins.items())
+        why = f"loss with {count} removed {losses[best]:.4f} nats a token" + (f"; more: {others}" if others else "")
         return BestSupported(ranking=best, why=why, count=count, losses=losses, rule=RULE, margins=margins)
     doubted = bool(checks) and all(few_shared(scores[0], check, count) is not None for check in checks)
     on_self = next((label(c) for c in checks if c.calibration and c.calibration["source"] == SELF), first)
@@ -194,6 +194,8 @@ def _margin(best: Perplexity, other: Perplexity) -> Change:
 
 
 def _more(margin: Change) -> str:
+    if margin.difference == 0:
+        return "nothing"
     if margin.low is None or margin.high is None:
         return f"{margin.difference:.4f}, without an interval"
     doubt = ", so not proven" if margin.low <= 0 else ""
