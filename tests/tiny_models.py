@@ -90,6 +90,15 @@ _DELTA = {
     "linear_num_key_heads": 2,
     "linear_num_value_heads": 4,
 }
+_MAMBA = {
+    "num_hidden_layers": 5,
+    "layer_types": [*_FULL, "linear_attention"],
+    "position_embedding_type": "rope",
+    "shared_intermediate_size": 48,
+    "mamba_n_heads": 8,
+    "mamba_d_head": 16,
+    "mamba_d_state": 8,
+}
 _SPECIAL = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -167,6 +176,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {**_SMALL, **_EXPERTS, **_DELTA, "shared_expert_intermediate_size": 24},
     ),
     "lfm2": ("Lfm2Config", {**_LLAMA, "num_hidden_layers": 5, "layer_types": [*_FULL, "conv"], "block_multiple_of": 8}),
+    "lfm2_moe": ("Lfm2MoeConfig", {**_LLAMA, **_EXPERTS, "layer_types": [*_FULL, "conv"], "num_hidden_layers": 5}),
+    "granitemoehybrid": ("GraniteMoeHybridConfig", {**_LLAMA, **_GRANITE, **_MAMBA, "num_local_experts": 0}),
+    "solar_open": ("SolarOpenConfig", {**_SMALL, **_ROUTED}),
     "opt-projected": ("OPTConfig", {**_OPT, "do_layer_norm_before": False, "word_embed_proj_dim": 32}),
 }
 

@@ -65,7 +65,8 @@ def naive_streams(model: Any, layout: Layout, sequences: Any) -> dict[int, list[
     for sequence in sequences:
         seen: dict[int, dict[str, torch.Tensor]] = {layer: {} for layer in kept}
         handles = []
-        for layer, block in enumerate(blocks):
+        attending = [(layer, blocks[layer]) for layer in layout.attention_layers]
+        for layer, block in attending:
             handles += [
                 block.register_forward_pre_hook(_input_of(seen[layer], "entered"), with_kwargs=True),
                 block.register_forward_hook(_output_of(seen[layer], "left")),
@@ -77,7 +78,7 @@ def naive_streams(model: Any, layout: Layout, sequences: Any) -> dict[int, list[
             model(torch.tensor([sequence]))
         for handle in handles:
             handle.remove()
-        for layer, block in enumerate(blocks):
+        for layer, block in attending:
             free = copy.deepcopy(block)
             modeling.edit_block(free, block_description(layout.data), model.config, {"attention": "remove"}, {})
             without: dict[str, torch.Tensor] = {}

@@ -113,7 +113,7 @@ def test_numbers_are_the_models_own(name: str, layout: Layout) -> None:
 
 def test_rotary_turns_as_the_model_does(name: str, layout: Layout) -> None:
     model = build(name)
-    embedding = getattr(model.base_model, "rotary_emb", None)
+    embedding = getattr(model.base_model, "rotary_emb", getattr(model.base_model, "pos_emb", None))
     if embedding is None or getattr(model.config, "alibi", False):
         assert layout.rotary is None
         return

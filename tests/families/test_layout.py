@@ -62,6 +62,9 @@ def test_an_unknown_family_is_not_taken_for_one_that_is_spelled_alike(model: Pat
     assert layout.identity().model_type == "llama"
     np.testing.assert_array_equal(attention_weights(layout, 3).k.float32(), attention_weights(natural, 3).k.float32())
     assert "did you mean 'falcon'" in refusal(model, assume="falconn")
+    change(model, model_type="gemma3", text_config={"model_type": "gemma3_text"})
+    assert "its language model is gemma3_text, which is known: save that alone" in refusal(model)
+    assert "docs/families.md" in refusal(change(model, text_config={"model_type": ["gemma3_text"]}))
 
 
 def test_assuming_the_wrong_family_says_what_is_missing(model: Path) -> None:

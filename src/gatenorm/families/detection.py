@@ -42,7 +42,7 @@ def detect_layout(checkpoint: TensorStore, assume: str | None = None) -> Layout:
             "family-unknown", "is not known", field="family", given=assume, hint=did_you_mean(assume, families())
         )
     if assume is None and model_type not in families():
-        raise _unknown(model_type)
+        raise _unknown(model_type, config)
     _refuse_quantised(checkpoint)
     _refuse_dropped(config)
     data = family(assume or model_type, config)
@@ -203,9 +203,13 @@ def _prefix(checkpoint: TensorStore, data: Data) -> str:
     )
 
 
-def _unknown(model_type: str) -> FamilyError:
+def _unknown(model_type: str, config: Mapping[str, Any]) -> FamilyError:
     # No name that is spelled alike: gpt_oss is no gpt_neo, another architecture is another one whatever it is called.
     hint = f"{len(families())} families are known: docs/families.md lists them"
+    tower = config.get("text_config")
+    inner = tower.get("model_type") if isinstance(tower, Mapping) else None
+    if isinstance(inner, str) and inner in families():
+        hint = f"its language model is {inner}, which is known: save that alone, without what reads images or sound"
     return FamilyError("family-unknown", f"model_type {model_type!r:.80} is not known", hint=hint)
 
 

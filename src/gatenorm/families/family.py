@@ -123,10 +123,17 @@ def family(model_type: str, config: Mapping[str, Any]) -> Data:
 
 
 def matches(when: Data, config: Mapping[str, Any], data: Data) -> bool:
-    """Whether the config, completed by the family's defaults, has for every key one of the values in ``when``."""
-    return all(
-        value(config, data, key) in (wanted if isinstance(wanted, list) else [wanted]) for key, wanted in when.items()
-    )
+    """Whether the config, completed by the family's defaults, has for every key one of the values in ``when``.
+
+    ``{"not": value}`` stands for every other value.
+    """
+    return all(_fits(value(config, data, key), wanted) for key, wanted in when.items())
+
+
+def _fits(found: Any, wanted: Any) -> bool:
+    if isinstance(wanted, Mapping):
+        return bool(found != wanted["not"])
+    return found in (wanted if isinstance(wanted, list) else [wanted])
 
 
 def _check_switches(config: Mapping[str, Any], data: Data) -> None:

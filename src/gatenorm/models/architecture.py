@@ -21,7 +21,12 @@ from gatenorm.surgery.operation import added_tensors, is_removed, operation_name
 
 # Modules that are looked up by row and multiply nothing, by the last part of their names.
 _LOOKUPS = ("embed_tokens", "embed_positions", "embed_in", "wte", "wpe", "word_embeddings")
-_NO_PARAMETERS = ("inv_freq", "gate.e_score_correction_bias", "block_sparse_moe.e_score_correction_bias")
+_NO_PARAMETERS = (
+    "inv_freq",
+    "gate.e_score_correction_bias",
+    "block_sparse_moe.e_score_correction_bias",
+    "feed_forward.expert_bias",
+)
 # A tensor of one expert, and one that may hold all of them, in three dimensions.
 _EXPERTS_IN_ONE = re.compile(r"\.(experts|block_sparse_moe)\.")
 _EXPERT = re.compile(r"\.experts\.\d+\.")
