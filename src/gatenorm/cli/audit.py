@@ -85,14 +85,12 @@ def _listener(json_lines: bool) -> Iterator[Any]:
     if not console.shows_progress():
         yield None if console.is_quiet() else _line
         return
-    from rich.markup import escape
-
     with console.bar("audit", "elapsed") as update:
 
         def listen(event: Any) -> None:
             if isinstance(event, progress.Planned):
                 _line(event)
             else:
-                update(description=escape(printable(event.words())), completed=event.done, total=event.all)
+                update(description=event.words(), completed=event.done, total=event.all)
 
         yield listen
