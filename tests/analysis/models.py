@@ -32,6 +32,8 @@ SHAPES = (
     "falcon-alibi",
     "opt",
     "opt-post-norm",
+    "granite",
+    "gpt_oss",
 )
 
 
@@ -107,7 +109,7 @@ def _left_without_mlp(model: Any, layout: Layout, layer: int, sequence: Any) -> 
     block = model.get_submodule(layout.block["path"])[layer]
     last = block.get_submodule(layout.block["branch"][-1])
     handles = [
-        last.register_forward_hook(lambda _, __, output: torch.zeros_like(output)),
+        last.register_forward_hook(lambda _, __, output: _zeros(output)),
         block.register_forward_hook(_output_of(seen, "left")),
     ]
     with torch.no_grad():
@@ -154,3 +156,7 @@ def loss_on(model: Model, samples: Samples, kind: str = ATTENTION) -> Callable[[
             return sum(negative_log_likelihood(less.module, batch) for batch in batches(samples)) / samples.predicted
 
     return loss
+
+
+def _zeros(output: Any) -> Any:
+    return (torch.zeros_like(output[0]), *output[1:]) if isinstance(output, tuple) else torch.zeros_like(output)

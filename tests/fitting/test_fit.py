@@ -46,7 +46,7 @@ def kept(module: Any, layout: Layout, given: Samples, layer: int) -> tuple[np.nd
     with torch.no_grad():
         x = block.get_submodule(norm)(entered.float()) if norm else entered
     u = torch.cat([one["with"] - one["without"] for one in streams])
-    return x.double().numpy(), u.double().numpy()
+    return x.double().numpy(), u.double().numpy() / layout.branch_factor  # which the block puts on what is fitted
 
 
 # Where a norm stands on the stream itself, the streams behind it do not tell what was added in front of it.

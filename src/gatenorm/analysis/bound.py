@@ -160,6 +160,9 @@ def check_bound(session: ScoringSession) -> None:
     if value(layout.checkpoint.config, layout.data, "alibi"):
         problem = "does not hold for this model: ALiBi adds to the logits whatever their norms are"
         raise CriterionError("bound-alibi", problem, field="bound")
+    if layout.data.get("no_bound"):
+        problem = f"does not hold for this model: {layout.data['no_bound']}"
+        raise CriterionError("bound-other-attention", problem, field="bound")
     if layout.rotary is not None:
         layout.rotary.frequencies()  # refuses rotations that it does not know, some of which scale
 

@@ -65,6 +65,7 @@ class Watch:
         self._branch: Sequence[str] = layout.block["branch"]
         # The first of the modules that go is the attention; where its branch ends in a norm, that comes last.
         self._branch_end: str = layout.norms.get("output") or layout.block["attention"][0]
+        self._factor = layout.branch_factor
         self._entered: dict[int, torch.Tensor] = {}
         self._found: dict[int, torch.Tensor] = {}
 
@@ -109,7 +110,7 @@ class Watch:
 
     def _update(self, layer: int, block: nn.Module) -> Any:
         def hook(_: Any, __: Any, output: Any) -> None:
-            branch, without = output[0] if isinstance(output, tuple) else output, self._entered[layer]
+            branch, without = self._factor * _stream(output), self._entered[layer]
             update = branch
             if self._before:
                 with_attention = without + branch
@@ -131,7 +132,7 @@ class Watch:
         def hook(_: Any, __: Any, output: Any) -> None:
             # Some versions run the MLP of OPT on tokens in one row.
             shape = self._entered[layer].shape
-            without, update = self._found.pop(layer).reshape(shape), output.reshape(shape)
+            without, update = self._found.pop(layer).reshape(shape), self._factor * _stream(output).reshape(shape)
             if self._after:
                 with_mlp = without + update
                 for name in self._after:
@@ -145,7 +146,7 @@ class Watch:
 
     def _leave(self, layer: int) -> Any:
         def hook(_: Any, __: Any, output: Any) -> None:
-            entered, left = self._entered.pop(layer).float(), output[0] if isinstance(output, tuple) else output
+            entered, left = self._entered.pop(layer).float(), _stream(output)
             lengths, sums = _Lengths.of(entered, left.float() - entered), self.statistics.sums[layer]
             sums.block_turn = sums.block_turn + self._sum(lengths.turn())
 
@@ -159,6 +160,11 @@ class Watch:
 
     def _sum(self, values: torch.Tensor) -> torch.Tensor:
         return values.masked_fill(~self._counts.to(values.device), 0.0).sum()
+
+
+def _stream(output: Any) -> Any:
+    """What a module makes of the stream, of all that it returns."""
+    return output[0] if isinstance(output, tuple) else output
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ A family is a JSON file in ``families/data``; CONTRIBUTING.md says how to write 
                  null where ``up`` holds both, or where there is none), and ``activation``, a config key
 ``mixture``      null, or where MLPs are mixtures of experts: ``count`` and ``active`` (config keys: how many experts
                  there are, and how many a token runs through)
+``no_bound``     absent, or why heads are not bounded by their gate norms
 ``unlike_llama`` why exports that know only Llama's blocks cannot hold it, where nothing else here says so
 ``outer``        null, or ``embedding``, ``norm`` and ``head``, the modules around the blocks in the causal LM
 ``tokenizer``    null, or ``class`` and ``when`` (``undeclared``, ``always``): the tokenizer class that transformers

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gatenorm.checkpoint import TensorStore
-from gatenorm.families.family import Data, mlp_modules, refusal
+from gatenorm.families.family import Data, mlp_modules, positive, refusal, value
 from gatenorm.families.rotary import Rotary
 from gatenorm.records import ATTENTION, KINDS, MLP, Edits, ModelIdentity, PrunedRecord, spans
 
@@ -90,6 +90,12 @@ class Layout:
     def block(self) -> Data:
         block: Data = self.data["block"]
         return block
+
+    @property
+    def branch_factor(self) -> float:
+        """The factor on what attention and MLP add to the residual stream: 1 in most families."""
+        key = self.block.get("multiplier")
+        return positive(key, value(self.checkpoint.config, self.data, key)) if key else 1.0
 
     @property
     def scales_by_layer(self) -> bool:

@@ -57,6 +57,7 @@ class _JointMoments:
     def __init__(self, layout: Layout, layers: Sequence[int]):
         self._layers = layers
         self._attention: str = layout.block["attention"][0]
+        self._factor = layout.branch_factor
         self._end: str = layout.norms.get("output") or self._attention
         self._stream: dict[int, torch.Tensor] = {}
         self._input: dict[int, torch.Tensor] = {}
@@ -95,7 +96,8 @@ class _JointMoments:
     def _leave(self, layer: int) -> Any:
         def hook(_: Any, __: Any, output: Any) -> None:
             x = self._input.pop(layer)
-            y = self._stream.pop(layer) + self._rows(output[0] if isinstance(output, tuple) else output)
+            update = self._rows(output[0] if isinstance(output, tuple) else output)
+            y = self._stream.pop(layer) + self._factor * update
             new = (len(x), x.sum(0), y.sum(0), x.T @ x, y.T @ x, y.T @ y)
             self._sums[layer] = [old + more for old, more in zip(self._sums[layer], new, strict=True)]
 
