@@ -274,9 +274,10 @@ def test_an_assumed_family_can_be_pruned(tiny_models: TinyModels, tmp_path: Path
     assert status == 2
     # transformers has no class of this type, so nothing can be proved and nothing is proposed.
     assert "--family" not in err
-    status, _, _ = run(capsys, "prune", model, "--drop", 1, "-o", tmp_path / "out", "--family", "llama")
+    status, _, err = run(capsys, "prune", model, "--drop", 1, "-o", tmp_path / "out", "--family", "llama")
     assert status == 0
     assert "unproved" in (tmp_path / "out/README.md").read_text()
+    assert "warning: family llama is assumed for model_type 'foo', unproved: transformers has no class of that" in err
     written = json.loads((tmp_path / "out/config.json").read_text())
     assert written["gatenorm"]["base_model_type"] == "llama"
 

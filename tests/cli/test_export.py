@@ -115,7 +115,7 @@ def test_bad_input_is_one_line(
         (("verify", absurd, "--against", pruned), "gguf-no-model"),
         (("verify", pruned, "--against", pruned, "--seed", -1), "option-value seed"),
         (("verify", pruned, "--against", pruned, "--tolerance", "inf"), "tolerance-out-of-range tolerance"),
-        (("export", granite, "--family", "llama", "--to", "gguf", "-o", tmp_path / "x"), "not-exportable"),
+        (("export", granite, "--family", "llama", "--to", "gguf", "-o", tmp_path / "x"), "family-differs family"),
         (("verify", cut, "--against", pruned), "gguf-damaged"),
         (("verify", noise, "--against", pruned), "gguf-version"),
         (("verify", tmp_path / "none.gguf", "--against", pruned), "does not exist"),

@@ -82,9 +82,13 @@ def assumption(config: Mapping[str, Any], layers: int, assumed: str) -> str:
     try:
         found = difference(config, layers, assumed)
     except Exception as error:
-        raise _different(f"{said}, but they cannot be compared: {first_line(error):.200}") from error
+        raise _different(
+            f"cannot be compared with model_type {model_type!r}: {first_line(error):.200}", assumed
+        ) from error
     if not found < _TOLERANCE:
-        raise _different(f"{said}, but a tiny random model of it computes otherwise there: {_by(found)}")
+        raise _different(
+            f"is not what model_type {model_type!r} computes, by a tiny random model: {_by(found)}", assumed
+        )
     return f"{said}: equal on a tiny random model, within {found:.0e} nats"
 
 
@@ -94,8 +98,8 @@ def _by(difference: float) -> str:
     )
 
 
-def _different(problem: str) -> FamilyError:
-    return FamilyError("family-differs", problem, field="family")
+def _different(problem: str, assumed: str) -> FamilyError:
+    return FamilyError("family-differs", problem, field="family", given=assumed)
 
 
 def _is_known(model_type: str) -> bool:
