@@ -60,6 +60,11 @@ def test_families_that_compute_like_llama_are_found_equal(model_type: str) -> No
     assert "equal on a tiny random model" in proof.assumption(config, 8, "llama")
 
 
+def test_a_window_that_is_a_default_of_the_assumed_class_is_seen() -> None:
+    config = transformers.LlamaConfig(**SIZES).to_dict()
+    assert proof.difference(config, 8, "mistral") > 1e-2
+
+
 def test_the_hint_is_offered_only_where_the_proof_passes(tmp_path: Path) -> None:
     same = written("diffllama", tmp_path / "differs")
     with pytest.raises(FamilyError) as error:

@@ -17,7 +17,7 @@ from gatenorm.families.family import Data
 _TOLERANCE = 1e-3
 # What the tiny model of a proof keeps of the checkpoint's config is all but its size. Eight layers, since some families
 # treat every fourth or sixth layer differently; a window and a context of a few tokens, so that both matter.
-_LAYERS, _TOKENS, _VOCABULARY = 8, 24, 64
+_LAYERS, _TOKENS, _VOCABULARY, _WINDOW = 8, 24, 64, 8
 _SIZES = {"width": 64, "heads": 4, "head_dim": 16}
 
 
@@ -118,11 +118,14 @@ def difference(config: Mapping[str, Any], layers: int, assumed: str) -> float:
 
     small = tiny_config(config, layers, family(assumed, config))
     with _quiet():
-        auto = transformers.AutoModelForCausalLM
-        own = auto.from_config(transformers.AutoConfig.for_model(**small), attn_implementation="eager")
-        other = auto.from_config(
-            transformers.AutoConfig.for_model(**{**small, "model_type": assumed}), attn_implementation="eager"
-        )
+        models = []
+        for model_type in (small["model_type"], assumed):
+            made = transformers.AutoConfig.for_model(**{**small, "model_type": model_type})
+            # A window that is only a default of the class: wider than any text here, it would not show.
+            if isinstance(getattr(made, "sliding_window", None), int):
+                made.sliding_window = _WINDOW
+            models.append(transformers.AutoModelForCausalLM.from_config(made, attn_implementation="eager"))
+    own, other = models
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in own.parameters():
@@ -153,7 +156,7 @@ def tiny_config(config: Mapping[str, Any], layers: int, data: Data) -> dict[str,
         elif "intermediate_size" in key:
             small[key] = 48
         elif key == "sliding_window":
-            small[key] = 8
+            small[key] = _WINDOW
         elif "expert" in key and "per" not in key:
             small[key] = min(given, 4)
         elif "expert" in key:
