@@ -9,8 +9,7 @@ from typing import Any
 from gatenorm.api.opening import ModelLike, open_model
 from gatenorm.engines import engine_named
 from gatenorm.errors import EvaluationError, fields_named
-from gatenorm.evaluation.core import registry
-from gatenorm.evaluation.core import runner as running
+from gatenorm.evaluation.core import registry, runner
 from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.families import Layout
 from gatenorm.models.model import TRANSFORMERS, Model
@@ -31,8 +30,8 @@ def evaluate(
     batch_size: int | None = None,
     engine: str = TRANSFORMERS,
     cache: ResultStore | None = None,
-    bars: running.Bars | None = None,
-    finished: Callable[[running.Finished], None] | None = None,
+    bars: runner.Bars | None = None,
+    finished: Callable[[runner.Finished], None] | None = None,
 ) -> list[Evidence]:
     """Measure a model task by task, and what changed against a baseline.
 
@@ -54,37 +53,37 @@ def evaluate(
         EvaluationError: an unknown task, unsuitable or missing data, or logits that are not finite.
         CheckpointError, FamilyError, MissingExtraError: as loading.
     """
-    other = next((m for m in (baseline, model) if isinstance(m, Model) and m.engine != engine), None)
-    if other is not None:
-        problem = f"{other.name} is open in {other.engine}: {engine} reads directories"
+    given = [m for m in (baseline, model) if m is not None]
+    elsewhere = next((m for m in given if isinstance(m, Model) and m.engine != engine), None)
+    if elsewhere is not None:
+        problem = f"{elsewhere.name} is open in {elsewhere.engine}: {engine} reads directories"
         raise EvaluationError("engine-open-elsewhere", problem, hint="give a directory")
     engine_named(engine, "answers").check_installed()
     # What can be wrong with either model is said before minutes are spent on the other.
     hardware: dict[str, Any] = {"device": device, "dtype": dtype, "batch_size": batch_size, "engine": engine}
-    named = [m for m in (baseline, model) if m is not None]
-    subjects = [m if isinstance(m, Model) else Model.of_layout(open_model(m), **hardware) for m in named]
-    for subject in subjects:
-        subject.check_hardware()
-    languages = [language_of(s.layout.checkpoint.directory) if s.layout else None for s in subjects]
+    models = [m if isinstance(m, Model) else Model.of_layout(open_model(m), **hardware) for m in given]
+    for one in models:
+        one.check_hardware()
+    languages = [language_of(m.layout.checkpoint.directory) if m.layout else None for m in models]
     language = languages[0] if languages[0] == languages[-1] else None
     data = [data] if isinstance(data, str) else list(data)
     if tasks is None and not data and language is None:
-        name = subjects[languages.index(None)].name if None in languages else subjects[-1].name
+        name = models[languages.index(None)].name if None in languages else models[-1].name
         expected = f"a text: only a built-in model, and what was pruned from it, has its own evaluation, not {name}"
         raise EvaluationError("data-missing", "is missing", field="data", expected=expected)
-    contexts = [s.context for s in subjects if s.context]
+    contexts = [m.context for m in models if m.context]
     request = replace(request or Request(), context=min(contexts) if contexts else None)
     names = tasks or (language.evaluation if language and not data else "perplexity")
     known = registry.known_tasks(language, data)
     jobs = registry.prepare(names, data, request, baseline=baseline is not None, known=known)
-    compared = subjects[0] if baseline is not None else None
+    before = models[0] if baseline is not None else None
     try:
-        found = running.run(jobs, subjects[-1], compared, cache=cache, bars=bars, finished=finished)
+        measured = runner.run(jobs, models[-1], before, cache=cache, bars=bars, finished=finished)
     finally:
-        for subject, given in zip(subjects, named, strict=True):
-            if subject is not given:
-                subject.release()
-    return [record.evidence for record in found]
+        for one in models:
+            if one not in given:
+                one.release()
+    return [record.evidence for record in measured]
 
 
 def jobs_of_one(
@@ -96,11 +95,11 @@ def jobs_of_one(
         EvaluationError: an unknown task, one that compares two models, or unsuitable or missing data.
         MissingExtraError: lm-eval is not installed.
     """
-    given = [data] if isinstance(data, str) else list(data)
-    known = registry.known_tasks(language_of(layout.checkpoint.directory), given)
+    data = [data] if isinstance(data, str) else list(data)
+    known = registry.known_tasks(language_of(layout.checkpoint.directory), data)
     for task, _ in registry.choose(tasks, known):
         if task.compares:
             problem = "compares two models: see gatenorm eval"
             raise EvaluationError("task-compares", problem, field="tasks", given=task.name)
     with fields_named({"data": "task_data"}):  # beside a text to take perplexity on
-        return registry.prepare(tasks, given, Request(limit=limit, context=layout.context), known=known)
+        return registry.prepare(tasks, data, Request(limit=limit, context=layout.context), known=known)

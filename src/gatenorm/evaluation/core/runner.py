@@ -142,7 +142,7 @@ class _Run:
         protocol = {
             "kind": job.kind,
             "job": dict(job.key),
-            "hardware": [[s.device, s.computes_in, s.context, s.engine, s.edits.to_json()] for s in models],
+            "hardware": [[m.device, m.computes_in, m.context, m.engine, m.edits.to_json()] for m in models],
         }
         return Fingerprint.of(protocol, weights, (*job.packages, *engine_named(models[0].engine).distributions))
 
