@@ -20,8 +20,7 @@ from gatenorm.progress import Progress
 from gatenorm.records import Plan
 from gatenorm.recovery import corpus, recovering
 from gatenorm.recovery import study as studies
-from gatenorm.recovery.corpus import DEFAULT_LENGTH
-from gatenorm.recovery.drawn_text import check_apart, drawn_sources, drawn_text
+from gatenorm.recovery.drawn_text import check_not_trained_on, drawn_sources, drawn_text
 from gatenorm.recovery.processes import Processes
 from gatenorm.recovery.record import Recovered
 from gatenorm.recovery.settings import SAMPLES, Settings
@@ -178,12 +177,11 @@ class _Texts:
 
     def __call__(self, source: str, called: str = "data") -> Text:
         settings = self.settings
-        context = self.writer.context if self.writer else None
-        length = settings.length or min(context or DEFAULT_LENGTH, DEFAULT_LENGTH)
+        length = settings.length_in(self.writer.context if self.writer else None)
         together = Processes.here(settings.device)
         names = drawn_sources(source, called)
         if called != "data":
-            check_apart(self.data, source, called)
+            check_not_trained_on(self.data, source, called)
         if names:
             # Held-out text must not be the text that is trained on.
             train = called == "data"
@@ -191,14 +189,14 @@ class _Texts:
             asked = Calibration(SELF, samples, length, seed=seed, sampling=self.sampling)
             if not together.main:
                 together.wait()  # until the main process has kept what the model wrote
-            text: Text = drawn_text(
+            drawn = drawn_text(
                 names, self.writer, asked, device=together.device, dtype=settings.dtype, progress=self.drawing
             )
             if together.main:
                 together.wait()
-            return text
+            return drawn
         own = named_text(source)
         if own is not None:
-            text = own(settings.steps * settings.sequences * together.count * length)
-            return text
+            written: Text = own(settings.steps * settings.sequences * together.count * length)
+            return written
         return corpus.read(source, settings, length, self.field, processes=together.count, called=called)

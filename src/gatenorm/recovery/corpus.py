@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec.structs import asdict
 
+from gatenorm.calibration.samples import HUB, Calibration
 from gatenorm.errors import CalibrationError, EvaluationError, RecoveryError, fields_named, named
 from gatenorm.evaluation.core.text import Text, read_text
 from gatenorm.models.batches import check_vocabulary
@@ -27,10 +28,8 @@ from gatenorm.recovery.settings import Settings
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-HUB = "hub:"
 # Of the training text, where no other is named.
 HELD_OUT_SHARE = 0.05
-DEFAULT_LENGTH = 512
 _PIECE = 1 << 15  # characters, into which a text without rows is cut
 _AT_A_TIME = 64  # pieces that are tokenised together
 
@@ -79,7 +78,6 @@ def read(
         with fields_named({"data": called, "calibration": called}):
             if not source.startswith(HUB):
                 return read_text(source, field)
-            from gatenorm.calibration.samples import Calibration
             from gatenorm.calibration.sources.text import from_hub
 
             return from_hub(Calibration(source, settings.steps * settings.sequences * processes, length))

@@ -58,7 +58,7 @@ def drawn_sources(data: str, called: str = "data") -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def check_apart(data: str, other: str, called: str) -> None:
+def check_not_trained_on(data: str, other: str, called: str) -> None:
     """Refuse to judge a training by documents that it sees; what a model wrote is drawn by another seed.
 
     Args:

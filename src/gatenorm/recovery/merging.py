@@ -15,6 +15,7 @@ from gatenorm.checkpoint.dtypes import STORAGE_TYPES
 from gatenorm.checkpoint.parts import computed
 from gatenorm.families import Layout
 from gatenorm.files import write_json
+from gatenorm.progress import Progress
 from gatenorm.surgery.config import MODELLING_FILE, modelling_source, own_classes
 from gatenorm.surgery.disk import RECOVERY_FILE, carry_over
 from gatenorm.surgery.operation import operation_records
@@ -87,7 +88,7 @@ def write_merged(
     added: Mapping[str, Update | Trained],
     summary: Mapping[str, Any],
     target: Path,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[str]:
     """Write the pruned checkpoint with what was trained into ``target``, all but its card.
 

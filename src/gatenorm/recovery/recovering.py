@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -14,11 +13,12 @@ from gatenorm.errors import RecoveryError, named
 from gatenorm.evaluation.core.text import Text
 from gatenorm.families import Layout, detect_layout
 from gatenorm.files import check_apart, check_new_directory, new_directory, write_json
+from gatenorm.progress import Progress
 from gatenorm.records import to_json
 from gatenorm.records.evidence import Recovery, RecoveryProtocol
 from gatenorm.recovery import merging
 from gatenorm.recovery import state as states
-from gatenorm.recovery.corpus import DEFAULT_LENGTH, Corpus, pack, split
+from gatenorm.recovery.corpus import Corpus, pack, split
 from gatenorm.recovery.processes import Processes
 from gatenorm.recovery.record import Recovered, RecoveryRecord, summary_of
 from gatenorm.recovery.settings import MAPS, Settings
@@ -28,11 +28,6 @@ from gatenorm.results import Fingerprint, check_same, versions
 from gatenorm.surgery.card import recovered_card
 from gatenorm.surgery.disk import RECOVERY_FILE
 from gatenorm.surgery.operation import added_tensors
-
-if TYPE_CHECKING:
-    pass
-
-Writing = Callable[[int, int], None]
 
 
 class NothingLearnedError(RecoveryError):
@@ -65,7 +60,7 @@ def recover(
     held_out: Text | None = None,
     parent: Layout | None = None,
     report: Report | None = None,
-    writing: Writing | None = None,
+    writing: Progress | None = None,
 ) -> Recovered:
     """Train a pruned checkpoint's adapters and maps and write it, with them merged, as the new directory ``out``.
 
@@ -152,7 +147,7 @@ def _write(
     parent: Layout | None,
     parent_loss: float | None,
     together: Processes,
-    writing: Writing | None,
+    writing: Progress | None,
 ) -> None:
     added = student.added()
     trainable = sum(p.numel() for p in student.model.parameters() if p.requires_grad)
@@ -230,7 +225,7 @@ def _check(layout: Layout, parent: Layout | None, settings: Settings) -> None:
 
 def _length(layout: Layout, settings: Settings) -> int:
     longest = layout.context
-    length = settings.length or min(longest or DEFAULT_LENGTH, DEFAULT_LENGTH)
+    length = settings.length_in(longest)
     if longest and length > longest:
         raise RecoveryError(
             "length-too-long", f"is longer than the model's {longest} positions", field="length", given=length

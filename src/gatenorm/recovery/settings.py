@@ -14,6 +14,7 @@ TARGETS = ("attention", "mlp", "maps")
 MAPS = "maps"
 # Sequences of a model's own text: about a quarter of a million tokens where they have 512 each.
 SAMPLES = 512
+DEFAULT_LENGTH = 512
 # Of torch's generators.
 LARGEST_SEED = 2**63 - 1
 
@@ -126,6 +127,10 @@ class Settings:
     def sequences(self) -> int:
         """In one step, on one device."""
         return self.batch * self.accumulation
+
+    def length_in(self, context: int | None) -> int:
+        """Tokens in a sequence of a model that takes ``context`` (``None``: no limit is known)."""
+        return self.length or min(context or DEFAULT_LENGTH, DEFAULT_LENGTH)
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of step ``step`` (from 0): it rises in a straight line, then follows the schedule."""

@@ -20,10 +20,11 @@ from gatenorm.evaluation.core.text import Text
 from gatenorm.families import Layout, detect_layout
 from gatenorm.files import check_apart, check_new_directory
 from gatenorm.models.model import Model
+from gatenorm.progress import Progress
 from gatenorm.records import ModelIdentity, Plan, Record, Value, to_json
 from gatenorm.records.evidence import Data
 from gatenorm.recovery import state as states
-from gatenorm.recovery.corpus import DEFAULT_LENGTH, split, windows
+from gatenorm.recovery.corpus import split, windows
 from gatenorm.recovery.recovering import NothingLearnedError, recover
 from gatenorm.recovery.settings import Settings
 from gatenorm.recovery.training import Report, held_out_loss
@@ -145,7 +146,7 @@ def study(
     held_out: Text | None = None,
     other: Text | None = None,
     jobs: Sequence[Job] = (),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     report: Callable[[str], Report] | None = None,
 ) -> Study:
     """Prune, recover and measure at every share by every criterion; what is done stays in ``out`` for the next time.
@@ -167,7 +168,7 @@ def study(
             field="shares" if not shares else "criteria",
             expected="one or more, such as 0.2,0.4 and gate-norm",
         )
-    length = settings.length or min(layout.context or DEFAULT_LENGTH, DEFAULT_LENGTH)
+    length = settings.length_in(layout.context)
     settings = replace(settings, length=length)
     if held_out is None:
         text, held_out = split(text)
@@ -252,7 +253,7 @@ class _Measure:
     def __call__(self, layout: Layout) -> dict[str, float]:
         device = "cpu" if self._settings.device == "auto" else self._settings.device
         model = Model.of_layout(layout, device=device, dtype=self._settings.dtype)
-        length, count = self._settings.length or DEFAULT_LENGTH, self._settings.watch_windows
+        length, count = self._settings.length_in(layout.context), self._settings.watch_windows
         found = {}
         for name, text in self._texts.items():
             seen = windows(model.tokenizer, text, length, count)
