@@ -7,10 +7,10 @@ import math
 import pytest
 from msgspec.structs import replace
 
-from gatenorm.audit.judge.baseline_check import KIND, check_baselines
+from gatenorm.audit.judge.baseline_check import check_baselines
 from gatenorm.audit.judge.verdict import verdict
 from gatenorm.records import Edits, ModelIdentity, Plan, to_json
-from gatenorm.records.audit import COMPARISON, Audit, AuditedVariant, BestSupported
+from gatenorm.records.audit import COMPARISON, NOT_BEATEN, Audit, AuditedVariant, BestSupported
 from gatenorm.records.evidence import Data, Item, Measurements, Perplexity
 from gatenorm.report.page.blocks import Text
 from gatenorm.report.page.content import report
@@ -72,7 +72,7 @@ def test_what_has_something_in_the_place_of_attentions_is_no_removal_to_be_judge
 def test_a_ranking_that_the_last_layers_beat_is_named():
     checks = check_baselines(FOUND, [perplexity(0.0)], ["gate-norm", "cosine@random"])
     paper, best = (check.warning() for check in checks)
-    assert {paper.kind, best.kind} == {KIND}
+    assert {paper.kind, best.kind} == {NOT_BEATEN}
     assert best.message == (
         "cosine@random does not beat what knows nothing of the model: with 1 removed, perplexity +80%; depth +52%"
     )

@@ -18,6 +18,7 @@ from gatenorm.cli.evaluate_columns import (
 )
 from gatenorm.findings import Findings, perplexities, within_chance
 from gatenorm.records.evidence import (
+    REFUSAL_METRICS,
     Comparison,
     Evidence,
     Figure,
@@ -169,11 +170,7 @@ def _averages(records: Sequence[ZeroShotAverage], changes: Sequence[Comparison])
 def _refusal(records: Sequence[Refusal], changes: Sequence[Comparison]) -> None:
     table = table_of("refusals", "what")
     add_models(table, records, "items")
-    for metric, what in {
-        "refused_harmful": "harmful requests refused",
-        "answered_harmless": "harmless requests answered",
-        "system_obeyed": "conflicts decided by the system instruction",
-    }.items():
+    for metric, what in REFUSAL_METRICS.items():
         if metric in records[0].metrics:
             values = [with_error(r.metrics[metric]) for r in records]
             table.add_row(what, str(records[0].counts[metric]), *values, *change_cell(changes, "", metric))

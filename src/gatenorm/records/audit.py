@@ -15,6 +15,10 @@ from gatenorm.records.scores import Scores
 from gatenorm.records.serialization import Record, Value
 
 PASSES, FAILS, INCONCLUSIVE = "passes", "fails", "inconclusive"
+# The outcome of several together is the first of these that occurs.
+WORST_FIRST = (FAILS, INCONCLUSIVE, PASSES)
+# The kind of warning about rankings that cost more loss than a baseline does.
+NOT_BEATEN = "comparison-not-beaten"
 # What a gate or a part of the verdict speaks of.
 QUALITY, SPEED, SAFETY = "quality", "speed", "safety"
 # Of a part of the verdict that no gate judges.

@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from gatenorm.evaluation.statistics.paired_statistics import compare
 from gatenorm.findings import rise
 from gatenorm.records import to_json
-from gatenorm.records.audit import PRUNED, AuditedVariant
+from gatenorm.records.audit import NOT_BEATEN, PRUNED, AuditedVariant
 from gatenorm.records.evidence import Diagnostic, Evidence, Perplexity, of_type
 from gatenorm.records.serialization import Value
 from gatenorm.report.gate_figures import amount
 
-KIND = "comparison-not-beaten"
 _DEPTH, _RANDOM = "depth", "random"
 
 
@@ -58,7 +57,7 @@ class BaselineCheck(Value, frozen=True):
             for case in self.cases
         )
         message = f"{self.ranking} does not beat what knows nothing of the model: {listed}"
-        return Diagnostic(kind=KIND, message=message, evidence=to_json(self))
+        return Diagnostic(kind=NOT_BEATEN, message=message, evidence=to_json(self))
 
 
 def check_baselines(

@@ -11,7 +11,7 @@ from gatenorm.audit.judge.gates import SPEED_UP, gates, outcome_at
 from gatenorm.audit.judge.metrics import speed_value
 from gatenorm.audit.plan.config import Cost
 from gatenorm.findings import RequestSpeedup, request_speedups
-from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, CostBenefit, CostCase
+from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, WORST_FIRST, CostBenefit, CostCase
 from gatenorm.records.evidence import Evidence, Speed
 
 _PHASES = ("prefill", "decode")
@@ -88,8 +88,7 @@ def leading(cases: Sequence[CostCase]) -> CostCase:
     longest: dict[str, CostCase] = {}
     for case in sorted(cases, key=lambda c: (c.prompt_tokens, -c.batch)):
         longest[case.engine] = case
-    worst = [FAILS, INCONCLUSIVE, PASSES]
-    return min(longest.values(), key=lambda c: (worst.index(c.outcome), c.request_speedup))
+    return min(longest.values(), key=lambda c: (WORST_FIRST.index(c.outcome), c.request_speedup))
 
 
 def how_fast(case: CostCase) -> str:

@@ -23,7 +23,7 @@ from gatenorm.errors import AuditError, did_you_mean
 from gatenorm.evaluation.core.registry import standard_tasks
 from gatenorm.evaluation.core.task import Metric
 from gatenorm.findings import Findings
-from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, QUALITY, SAFETY, SPEED, GateResult
+from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, QUALITY, SAFETY, SPEED, WORST_FIRST, GateResult
 from gatenorm.report.gate_figures import amount
 
 
@@ -124,9 +124,8 @@ def evaluate_gate(gate: Gate, limit: float, findings: Findings) -> GateResult:
     if not values:
         return _result(gate, limit, None, INCONCLUSIVE, "not measured")
     results = [_judge(gate, limit, value) for value in ((values,) if isinstance(values, GateValue) else values)]
-    worst = [PASSES, INCONCLUSIVE, FAILS]
-    sign = -1.0 if gate.least else 1.0
-    return max(results, key=lambda r: (worst.index(r.outcome), sign * (r.value or 0.0)))
+    sign = 1.0 if gate.least else -1.0
+    return min(results, key=lambda r: (WORST_FIRST.index(r.outcome), sign * (r.value or 0.0)))
 
 
 def _judge(gate: Gate, limit: float, value: GateValue) -> GateResult:

@@ -20,6 +20,7 @@ from gatenorm.records.audit import (
     QUALITY,
     SAFETY,
     SPEED,
+    WORST_FIRST,
     AuditedVariant,
     BestSupported,
     GateResult,
@@ -29,7 +30,6 @@ from gatenorm.records.audit import (
 from gatenorm.report.gate_figures import amount, figure, interval, limit
 from gatenorm.report.page.wording import readable
 
-_WORST = (FAILS, INCONCLUSIVE, PASSES)
 # What would decide a question that no figure has decided.
 _SETTLE = {
     QUALITY: "more items, or a longer text",
@@ -139,7 +139,7 @@ def _obstacle(variant: AuditedVariant) -> str:
 def _judgement(variant: AuditedVariant, aspect: str) -> Judgement:
     gates = [g for g in variant.gates if g.aspect == aspect]
     if gates:
-        outcome = min((g.outcome for g in gates), key=_WORST.index)
+        outcome = min((g.outcome for g in gates), key=WORST_FIRST.index)
         telling = [g for g in gates if g.outcome == outcome] if outcome != PASSES else gates
         if aspect == SPEED and variant.cost_benefit is not None:
             case = leading(variant.cost_benefit.cases)

@@ -24,7 +24,8 @@ _KEYS[PERPLEXITY] = "evaluation.texts"
 # What the other parameters of an evaluation are called there.
 _FIELDS = {"tasks": "evaluation.zeroshot_tasks", "refusal_rule": "evaluation.refusal_rule"}
 _REFUSALS = ("auto", "packaged", "none")
-STEPS = {PERPLEXITY: 3, _ZEROSHOT: 3, DOMAIN: 4, REFUSAL: 5, RETRIEVAL: 5}
+# In which step of the workflow each is measured; all others in the third.
+_STEP = {PERPLEXITY: 3, _ZEROSHOT: 3, DOMAIN: 4, REFUSAL: 5, RETRIEVAL: 5}
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,8 @@ class PlannedEvaluation:
     """One evaluation, the same for every variant.
 
     ``feeds`` is the standard evaluation that it is, or that it replaces in a model's own language: gates need it.
-    ``task``, ``data`` and ``request`` are
-    those of ``gatenorm eval``; ``key`` is what decides its result besides the model; ``paired`` says that it needs both
-    models at once.
+    ``task``, ``data`` and ``request`` are those of ``gatenorm eval``; ``key`` is what decides its result besides the
+    model; ``paired`` says that it needs both models at once.
     """
 
     feeds: str
@@ -47,7 +47,7 @@ class PlannedEvaluation:
 
     @property
     def step(self) -> int:
-        return STEPS.get(self.feeds, 3)
+        return _STEP.get(self.feeds, 3)
 
     @property
     def like(self) -> str:

@@ -7,8 +7,13 @@ from collections.abc import Iterator
 from gatenorm.audit.plan.prepare import AuditPlan
 from gatenorm.report.page.wording import size
 
-# In memory a model takes its weights, which may be stored in half the width, and what libraries and activations take.
-_WIDER, _PROCESS = 2, 500 << 20
+
+def memory(weights: int) -> int:
+    """Bytes that a process takes with a model of so many bytes of weights.
+
+    These may be stored in half the width that they are computed in; the rest are libraries and activations.
+    """
+    return 2 * weights + (500 << 20)
 
 
 def outline(plan: AuditPlan) -> Iterator[str]:
@@ -21,11 +26,10 @@ def outline(plan: AuditPlan) -> Iterator[str]:
     yield f"write {made} candidates, or more if another ranking is better supported: {counts} attention sublayers"
     for one in plan.evaluations:
         limit = one.request.limit
-        yield f"measure {one.name}" + (f", {limit} items" if limit else "") + " of each"
+        yield f"measure {one.name} of each" + (f", at most {limit} items" if limit else "")
     speed = plan.config.speed
     if speed.engines:
         lengths = ", ".join(f"{n:,}" for n in speed.lengths) or "up to 2,048"
         yield f"time each in {' and '.join(speed.engines)}: prompts of {lengths} tokens, {speed.rounds} rounds"
     weights = sum(plan.layout.checkpoint.files.values())
-    memory = _WIDER * weights + _PROCESS
-    yield f"takes up to {size(made * weights)} of disk and {size(memory)} of memory for each model at work"
+    yield f"takes up to {size(made * weights)} of disk and {size(memory(weights))} of memory for each model at work"

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
+from gatenorm.audit.plan.outline import memory
 from gatenorm.audit.plan.variants import Variant
 from gatenorm.audit.run.job_cache import NO_EDITS, JobCache, recovery_sha256
 from gatenorm.audit.run.jobs import Export, Time
@@ -149,7 +150,5 @@ def _side_by_side(cache: JobCache) -> int:
         return chosen
     if cache.config.run.device != "cpu" or not hasattr(os, "sysconf"):
         return 2
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    # Beside its weights, which may be stored in half the width, a process holds libraries and activations.
-    one = 2 * sum(cache.layout.checkpoint.files.values()) + (500 << 20)
-    return max(2, min(8, memory // 2 // one))
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(2, min(8, available // 2 // memory(sum(cache.layout.checkpoint.files.values()))))

@@ -16,6 +16,7 @@ from gatenorm.records.audit import (
     QUALITY,
     SAFETY,
     SPEED,
+    WORST_FIRST,
     Audit,
     AuditedVariant,
     GateResult,
@@ -86,9 +87,8 @@ def _by_gate(gates: Sequence[GateResult]) -> dict[str, GateResult]:
 
 def _by_aspect(gates: Sequence[GateResult]) -> dict[str, GateResult]:
     """Of each aspect the first gate of those with the worst outcome."""
-    worst = (FAILS, INCONCLUSIVE, PASSES)
     aspects = [a for a in (QUALITY, SPEED, SAFETY) if any(gate.aspect == a for gate in gates)]
-    return {a: min((g for g in gates if g.aspect == a), key=lambda g: worst.index(g.outcome)) for a in aspects}
+    return {a: min((g for g in gates if g.aspect == a), key=lambda g: WORST_FIRST.index(g.outcome)) for a in aspects}
 
 
 def _legend(audit: Audit) -> list[str]:

@@ -23,6 +23,7 @@ from gatenorm.records.evidence.speed import (
 )
 from gatenorm.records.evidence.tasks import (
     REFUSAL,
+    REFUSAL_METRICS,
     RETRIEVAL,
     TASKS,
     AverageProtocol,
@@ -48,6 +49,7 @@ from gatenorm.records.serialization import from_json
 
 __all__ = [
     "REFUSAL",
+    "REFUSAL_METRICS",
     "RETRIEVAL",
     "TASKS",
     "AverageProtocol",

@@ -174,6 +174,14 @@ class Retrieval(Evidence, frozen=True, kw_only=True, tag="gatenorm/retrieval/1")
         return numbers_of(self.metrics) | {"chance": self.chance, "items": float(self.count)}
 
 
+# The metrics of refusal in words.
+REFUSAL_METRICS: Mapping[str, str] = {
+    "refused_harmful": "harmful requests refused",
+    "answered_harmless": "harmless requests answered",
+    "system_obeyed": "conflicts decided by the system instruction",
+}
+
+
 class RefusalItem(Item, frozen=True, kw_only=True, omit_defaults=True):
     """A request, and the reply."""
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gatenorm.findings import Change, divergence, perplexities, refusals, tasks
 from gatenorm.records.audit import CANDIDATE, Audit, AuditedVariant
-from gatenorm.records.evidence import Comparison, Refusal, Workload, kind_of, of_type
+from gatenorm.records.evidence import REFUSAL_METRICS, Comparison, Refusal, Workload, kind_of, of_type
 from gatenorm.report.figures.curve import curve_figure, tradeoff_figure
 from gatenorm.report.figures.series import Band, Point, Series
 from gatenorm.report.page import audit_view as measured
@@ -164,11 +164,6 @@ def _band(audit: Audit, drawn: Sequence[AuditedVariant]) -> Band | None:
 
 
 def _refusals(asked: Sequence[tuple[AuditedVariant, list[Change]]]) -> list[Block]:
-    said = {
-        "refused_harmful": "harmful requests refused",
-        "answered_harmless": "harmless requests answered",
-        "system_obeyed": "conflicts decided by the system instruction",
-    }
     rows: list[Row] = []
     for variant, changes in asked:
         for c in changes:
@@ -177,7 +172,7 @@ def _refusals(asked: Sequence[tuple[AuditedVariant, list[Change]]]) -> list[Bloc
             rows.append(
                 {
                     "Variant": Cell(variant.name, tags=measured.tags(variant)),
-                    "What": said.get(c.name, c.name),
+                    "What": REFUSAL_METRICS.get(c.name, c.name),
                     numeric("Before", "%"): percent(c.before),
                     numeric("After", "%"): percent(c.after),
                     numeric("Change", "points"): Cell(fixed(100 * c.difference, 1, sign=True), note=ends),

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from gatenorm.findings import Change, average, perplexities, pooled, refusals, retrieval, turned
 from gatenorm.records import spans
-from gatenorm.records.audit import CANDIDATE, FAILS, INCONCLUSIVE, PASSES, PRUNED, QUALITY, Audit, AuditedVariant
+from gatenorm.records.audit import (
+    CANDIDATE,
+    FAILS,
+    INCONCLUSIVE,
+    NOT_BEATEN,
+    PASSES,
+    PRUNED,
+    QUALITY,
+    Audit,
+    AuditedVariant,
+)
 from gatenorm.records.evidence import Speed
 from gatenorm.report.figures.evaluations import rows_figure
 from gatenorm.report.figures.series import Point, Series
 from gatenorm.report.gate_figures import figure, interval, limit
 from gatenorm.report.page import audit_view as measured
 from gatenorm.report.page import gates
-from gatenorm.report.page import speed as timing
 from gatenorm.report.page.blocks import (
     Block,
     Cell,
@@ -47,15 +56,13 @@ _LIMITS = (
 _BLANK = Cell(NONE)
 # Green, orange-red and blue of the palette.
 _STYLES = (2, 1, 0)
-# The warning about the baselines that a ranking has to beat.
-_UNBEATEN = "comparison-not-beaten"
 
 
 def summary(audit: Audit) -> tuple[Block, ...]:
     """The table of the first screen, and the warning about baselines that were not beaten."""
     if not audit.variants:
         return ()
-    return (variants_table(audit), *(Text(f"{w.message}.") for w in audit.warnings if w.kind == _UNBEATEN))
+    return (variants_table(audit), *(Text(f"{w.message}.") for w in audit.warnings if w.kind == NOT_BEATEN))
 
 
 def picture(audit: Audit) -> Chart | None:
@@ -216,17 +223,15 @@ def _priced(audit: Audit) -> bool:
 
 
 def _cost(audit: Audit, variant: AuditedVariant) -> Cell:
-    at = measured.telling_speeds(audit)
-    for case in timing.cases(variant):
-        before, after = case.cost_per_million_before, case.cost_per_million_after
-        if at == (case.engine, case.prompt_tokens, case.batch) and before and after:
-            currency = variant.cost_benefit.currency if variant.cost_benefit else ""
-            currency = f"{currency} a million tokens".strip()
-            return Cell(
-                f"{number(before, 3)} → {number(after, 3)}",
-                note=f"{currency}, {percent(after / before - 1, 1, sign=True)}",
-            )
-    return _BLANK
+    case = measured.told_case(audit, variant)
+    if case is None or not case.cost_per_million_before or not case.cost_per_million_after:
+        return _BLANK
+    before, after = case.cost_per_million_before, case.cost_per_million_after
+    currency = variant.cost_benefit.currency if variant.cost_benefit else ""
+    return Cell(
+        f"{number(before, 3)} → {number(after, 3)}",
+        note=f"{f'{currency} a million tokens'.strip()}, {percent(after / before - 1, 1, sign=True)}",
+    )
 
 
 def cautions(audit: Audit) -> Section:
