@@ -71,7 +71,7 @@ def test_changes_that_are_not_paired_are_averaged():
 def test_gates_and_pages_quote_the_same_figure():
     one = audit("demo")
     for variant in one.variants:
-        found = audit_view.found(one, variant)
+        found = audit_view.findings(one, variant)
         quoted, held = average(found), metrics.task_drop(found)
         assert (quoted is None) == (held is None)
         if quoted is not None and held is not None:

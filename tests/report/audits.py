@@ -37,7 +37,7 @@ from gatenorm.records.evidence import (
     RetrievalProtocol,
     evidence_from_json,
 )
-from gatenorm.report.page.audit_view import telling_speeds
+from gatenorm.report.page.audit_view import quoted_request
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 ATTACKS = (
@@ -141,7 +141,7 @@ def cost_benefit(engine: str, tokens: int, batch: int, speedup: float, **costs: 
 
 def priced(one: Audit) -> Audit:
     """The same audit with a price, so that its first table has all columns: made up, to be drawn and no more."""
-    at = telling_speeds(one)
+    at = quoted_request(one)
     assert at is not None
     costs = {"cost_per_million_before": 0.02314, "cost_per_million_after": 0.01893}
     found = cost_benefit(*at, 1.1, **costs)

@@ -40,7 +40,7 @@ def verb(audit: Audit) -> str:
     return done if done == "removed" else "edited"
 
 
-def found(audit: Audit, variant: AuditedVariant) -> Findings:
+def findings(audit: Audit, variant: AuditedVariant) -> Findings:
     """What was measured of a variant beside the unpruned model."""
     return Findings.of_records(audit.baseline, variant.evidence)
 
@@ -51,7 +51,7 @@ def speeds(variant: AuditedVariant) -> list[Speed]:
     return sorted(own, key=lambda s: (s.protocol.prompt_tokens, -s.protocol.batch))
 
 
-def telling_speeds(audit: Audit) -> tuple[str, int, int] | None:
+def quoted_request(audit: Audit) -> tuple[str, int, int] | None:
     """The engine, length and batch that the first screen quotes: the longest prompt of the engine timed first."""
     timed = [s for v in audit.variants for s in speeds(v)]
     if not timed:
@@ -66,15 +66,15 @@ def at(speed: Speed) -> tuple[str, int, int]:
     return speed.protocol.engine, speed.protocol.prompt_tokens, speed.protocol.batch
 
 
-def told_speed(audit: Audit, variant: AuditedVariant) -> Speed | None:
-    """This variant's timing at what :func:`telling_speeds` names."""
-    quoted = telling_speeds(audit)
+def quoted_speed(audit: Audit, variant: AuditedVariant) -> Speed | None:
+    """This variant's timing of the quoted request."""
+    quoted = quoted_request(audit)
     return next((s for s in speeds(variant) if at(s) == quoted), None)
 
 
-def told_case(audit: Audit, variant: AuditedVariant) -> CostCase | None:
-    """The same request as a whole, with its interval."""
-    quoted = telling_speeds(audit)
+def quoted_case(audit: Audit, variant: AuditedVariant) -> CostCase | None:
+    """The speed-up of the quoted request as a whole, with its interval."""
+    quoted = quoted_request(audit)
     cases = variant.cost_benefit.cases if variant.cost_benefit else ()
     return next((c for c in cases if (c.engine, c.prompt_tokens, c.batch) == quoted), None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gatenorm.records import to_json
 from gatenorm.records.audit import FAILS, Audit, AuditedVariant, GateResult, Search
 from gatenorm.report.gate_figures import amount, figure, interval, limit
-from gatenorm.report.page import audit_view as measured
+from gatenorm.report.page import audit_view
 from gatenorm.report.page.blocks import Block, Cell, Facts, Heading, Row, Section, Table, Text, numeric
 from gatenorm.report.page.wording import NONE, facts, readable, tone
 
@@ -21,13 +21,13 @@ def section(audit: Audit) -> Section:
             "over paired items; for speed, of the median over the rounds."
         )
     ]
-    for variant in measured.candidates(audit):
-        caption = f"Gates of {measured.title(variant)}: {variant.outcome}"
+    for variant in audit_view.candidates(audit):
+        caption = f"Gates of {audit_view.title(variant)}: {variant.outcome}"
         if not variant.gates:
-            blocks += [Heading(measured.title(variant)), Text(f"{variant.outcome}; no gate applied to it.")]
+            blocks += [Heading(audit_view.title(variant)), Text(f"{variant.outcome}; no gate applied to it.")]
             continue
         table = Table.of_rows(caption, list(map(_gate, variant.gates)), wide=True, name=anchor(audit, variant))
-        blocks += [Heading(measured.title(variant)), table]
+        blocks += [Heading(audit_view.title(variant)), table]
         if variant.rejected:
             blocks.append(Text(f"Rejected before more was measured: {variant.rejected}"))
     if len(blocks) == 1:

@@ -9,8 +9,8 @@ from gatenorm.records import Evidence
 from gatenorm.records.audit import Audit, AuditedVariant
 from gatenorm.records.evidence import Positions, Retrieval, of_type
 from gatenorm.report.figures.evaluations import RetrievalMap, positions_figure, retrieval_figure
-from gatenorm.report.page import audit_view as measured
-from gatenorm.report.page.audit_view import title
+from gatenorm.report.page import audit_view
+from gatenorm.report.page.audit_view import findings, title
 from gatenorm.report.page.blocks import Block, Chart, Charts, Column, Section, Table, Text, numeric
 from gatenorm.report.page.changes import changes_chart
 from gatenorm.report.page.wording import fixed, percent
@@ -30,7 +30,7 @@ def section(audit: Audit) -> Section:
             )
         )
         blocks.append(Charts(maps))
-    own = {title(v): changes for v in measured.candidates(audit) if (changes := retrieval(measured.found(audit, v)))}
+    own = {title(v): changes for v in audit_view.candidates(audit) if (changes := retrieval(findings(audit, v)))}
     if own:
         blocks.append(changes_chart("retrieval-change", "Retrieval, change by form", own, "form"))
     positions = _positions(audit)
@@ -54,7 +54,7 @@ def _maps(audit: Audit) -> tuple[Chart, ...]:
 
 
 def _telling(audit: Audit) -> list[AuditedVariant]:
-    own = [v for v in measured.candidates(audit) if of_type(v.evidence, Retrieval)]
+    own = [v for v in audit_view.candidates(audit) if of_type(v.evidence, Retrieval)]
     most = sorted(own, key=lambda v: -len(v.plan.added.attention))
     return list({v.name: v for v in (*own[:1], *most[:1])}.values())
 
@@ -90,7 +90,7 @@ def _positions(audit: Audit) -> Chart | None:
     names = [bucket.name for bucket in base.buckets]
     labels = [_bucket(name) for name in names]
     lines: dict[str, Positions] = {_BASE: base}
-    for variant in measured.candidates(audit):
+    for variant in audit_view.candidates(audit):
         own = next(iter(of_type(variant.evidence, Positions)), None)
         if own is not None:
             lines[title(variant)] = own

@@ -10,8 +10,8 @@ from gatenorm.records.audit import CANDIDATE, Audit, AuditedVariant
 from gatenorm.records.evidence import REFUSAL_METRICS, Comparison, Refusal, Workload, kind_of, of_type
 from gatenorm.report.figures.curve import curve_figure, tradeoff_figure
 from gatenorm.report.figures.series import Band, Point, Series
-from gatenorm.report.page import audit_view as measured
-from gatenorm.report.page.audit_view import title
+from gatenorm.report.page import audit_view
+from gatenorm.report.page.audit_view import findings, title
 from gatenorm.report.page.blocks import Block, Cell, Chart, Details, Heading, Row, Section, Table, Text, numeric
 from gatenorm.report.page.changes import changes_chart
 from gatenorm.report.page.wording import NONE, fixed, number, percent, span, times
@@ -24,10 +24,10 @@ _RANDOM = "random"
 
 def tradeoff(audit: Audit) -> Section:
     """What each variant loses in perplexity beside what it gains in speed, and by how many sublayers were edited."""
-    measured_ones = [
-        v for v in (*measured.candidates(audit), *measured.comparisons(audit)) if perplexities(measured.found(audit, v))
+    examined = [
+        v for v in (*audit_view.candidates(audit), *audit_view.comparisons(audit)) if perplexities(findings(audit, v))
     ]
-    if not measured_ones:
+    if not examined:
         text = Text("No variant's perplexity was measured: see what was not examined.")
         return Section("tradeoff", "Quality against speed", (text,))
     blocks: list[Block] = [
@@ -36,27 +36,27 @@ def tradeoff(audit: Audit) -> Section:
             "last layers, and those that a forward pass ranks lowest."
         )
     ]
-    at = measured.telling_speeds(audit)
-    timed = [v for v in measured_ones if measured.told_case(audit, v)]
+    at = audit_view.quoted_request(audit)
+    timed = [v for v in examined if audit_view.quoted_case(audit, v)]
     if at and timed:
         blocks.append(_against_speed(audit, timed, at))
     else:
-        blocks.append(Text(f"Nothing was timed: quality is shown by number of sublayers {measured.verb(audit)} only."))
-    blocks.append(_by_count(audit, measured_ones))
+        blocks.append(Text(f"Nothing was timed: quality is shown by sublayers {audit_view.verb(audit)} only."))
+    blocks.append(_by_count(audit, examined))
     return Section("tradeoff", "Quality against speed", tuple(blocks))
 
 
 def behaviour(audit: Audit) -> Section:
     """Tasks, refusals and the user's own workload, as changes against the unpruned model."""
-    own = measured.candidates(audit)
+    own = audit_view.candidates(audit)
     blocks: list[Block] = []
-    by_model = {title(v): changes for v in own if (changes := tasks(measured.found(audit, v)))}
+    by_model = {title(v): changes for v in own if (changes := tasks(findings(audit, v)))}
     if by_model:
         blocks += [Heading("General tasks"), changes_chart("tasks", "Accuracy, task by task", by_model)]
-    asked = [(v, changes) for v in own if (changes := refusals(measured.found(audit, v)))]
+    asked = [(v, changes) for v in own if (changes := refusals(findings(audit, v)))]
     if asked:
         blocks += [Heading("Refusals"), *_refusals(asked)]
-    followed = [(v, found) for v in own if (found := divergence(measured.found(audit, v)))]
+    followed = [(v, found) for v in own if (found := divergence(findings(audit, v)))]
     if followed:
         blocks += [Heading("Your own workload"), *_domain(followed)]
     if not blocks:
@@ -65,13 +65,13 @@ def behaviour(audit: Audit) -> Section:
 
 
 def _against_speed(audit: Audit, timed: Sequence[AuditedVariant], at: tuple[str, int, int]) -> Chart:
-    (engine, tokens, batch), verb = at, measured.verb(audit)
+    (engine, tokens, batch), verb = at, audit_view.verb(audit)
     series: list[Series] = []
     rows: list[Row] = []
     for n, (criterion, own) in enumerate(_by_criterion(timed).items()):
         points = []
         for variant in own:
-            case, change = measured.told_case(audit, variant), perplexities(measured.found(audit, variant))[0]
+            case, change = audit_view.quoted_case(audit, variant), perplexities(findings(audit, variant))[0]
             if case is None:
                 continue
             speedup, rise = case.request_speedup, percent(change.difference, 2, sign=True)
@@ -94,7 +94,7 @@ def _against_speed(audit: Audit, timed: Sequence[AuditedVariant], at: tuple[str,
                 }
             )
         series.append(Series(criterion, tuple(points), n))
-    where = perplexities(measured.found(audit, timed[0]))[0].name
+    where = perplexities(findings(audit, timed[0]))[0].name
     return Chart(
         name="tradeoff",
         title="Perplexity rise against the speed-up of a request",
@@ -109,24 +109,24 @@ def _against_speed(audit: Audit, timed: Sequence[AuditedVariant], at: tuple[str,
 
 
 def _by_count(audit: Audit, own: Sequence[AuditedVariant]) -> Chart:
-    series, verb = [], measured.verb(audit)
+    series, verb = [], audit_view.verb(audit)
     drawn = [v for v in own if v.role != CANDIDATE and v.criterion.partition("@")[0] == _RANDOM]
     for n, (criterion, variants) in enumerate(_by_criterion([v for v in own if v not in drawn]).items()):
         points = []
         for variant in sorted(variants, key=lambda v: len(v.plan.added.attention)):
-            value, count = perplexities(measured.found(audit, variant))[0].after, len(variant.plan.added.attention)
+            value, count = perplexities(findings(audit, variant))[0].after, len(variant.plan.added.attention)
             done = participles(variant.plan.added)
             points.append(Point(count, value, f"{title(variant)}: {count} {done}, perplexity {number(value)}"))
         name = criterion if any(v.role == CANDIDATE for v in variants) else f"{criterion} (comparison)"
         series.append(Series(name, tuple(points), n))
-    first = perplexities(measured.found(audit, own[0]))[0]
+    first = perplexities(findings(audit, own[0]))[0]
     rows: list[Row] = []
     for variant in own:
-        for change in perplexities(measured.found(audit, variant)):
+        for change in perplexities(findings(audit, variant)):
             ends = span(change.low, change.high, lambda v: percent(v, 2, sign=True))
             rows.append(
                 {
-                    "Variant": Cell(variant.name, tags=measured.tags(variant)),
+                    "Variant": Cell(variant.name, tags=audit_view.tags(variant)),
                     "Text": change.name,
                     numeric(verb.capitalize()): str(len(variant.plan.added.attention)),
                     numeric("Before"): number(change.before),
@@ -153,7 +153,7 @@ def _band(audit: Audit, drawn: Sequence[AuditedVariant]) -> Band | None:
     """Where the perplexities of random draws lie, by how many sublayers each lacks; the unpruned model at 0."""
     found: dict[int, list[float]] = {}
     for variant in drawn:
-        change = perplexities(measured.found(audit, variant))[0]
+        change = perplexities(findings(audit, variant))[0]
         found.setdefault(len(variant.plan.added.attention), []).append(change.after)
         found[0] = [change.before]
     if not found:
@@ -171,7 +171,7 @@ def _refusals(asked: Sequence[tuple[AuditedVariant, list[Change]]]) -> list[Bloc
             ends = span(c.low, c.high, lambda v: fixed(100 * v, 1, sign=True))
             rows.append(
                 {
-                    "Variant": Cell(variant.name, tags=measured.tags(variant)),
+                    "Variant": Cell(variant.name, tags=audit_view.tags(variant)),
                     "What": REFUSAL_METRICS.get(c.name, c.name),
                     numeric("Before", "%"): percent(c.before),
                     numeric("After", "%"): percent(c.after),
@@ -215,7 +215,7 @@ def _domain(own: Sequence[tuple[AuditedVariant, Workload]]) -> list[Block]:
         both = f"{number(record.baseline_perplexity)} → {number(record.perplexity)}" if record.references else NONE
         rows.append(
             {
-                "Variant": Cell(variant.name, note=record.data.name, tags=measured.tags(variant)),
+                "Variant": Cell(variant.name, note=record.data.name, tags=audit_view.tags(variant)),
                 numeric("Items"): str(record.count),
                 numeric("Divergence", "nats"): f"{number(record.kl.value)} ± {number(record.kl.stderr, 2)}",
                 numeric("Same top token", "%"): percent(record.top1),
@@ -244,6 +244,6 @@ def _by_criterion(own: Sequence[AuditedVariant]) -> dict[str, list[AuditedVarian
     found: dict[str, list[AuditedVariant]] = {}
     for variant in own:
         replaced = f", {participles(variant.plan.added)}" if variant.plan.replaces else ""
-        recovered = " (recovered)" if measured.tags(variant) else ""
+        recovered = " (recovered)" if audit_view.tags(variant) else ""
         found.setdefault(f"{variant.criterion}{replaced}{recovered}", []).append(variant)
     return found

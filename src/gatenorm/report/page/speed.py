@@ -7,7 +7,7 @@ from gatenorm.records.audit import Audit, AuditedVariant, CostCase
 from gatenorm.records.evidence import Speed, of_type
 from gatenorm.report.figures.evaluations import rows_figure
 from gatenorm.report.figures.series import Point, Series
-from gatenorm.report.page import audit_view as measured
+from gatenorm.report.page import audit_view
 from gatenorm.report.page.audit_view import title
 from gatenorm.report.page.blocks import Block, Cell, Chart, Facts, Heading, Row, Section, Table, Text, numeric
 from gatenorm.report.page.wording import NONE, facts, number, percent, size, span, times
@@ -18,7 +18,7 @@ _IDEAL = ", ideal"
 def section(audit: Audit) -> Section:
     """Speed-up by length, a chart for each engine and phase; times, cache and memory; money."""
     blocks: list[Block] = []
-    for engine in measured.engines(audit):
+    for engine in audit_view.engines(audit):
         blocks += [Heading(f"In {engine}"), *(_chart(audit, engine, phase) for phase in ("prefill", "decode"))]
         blocks.append(_times(audit, engine))
     if blocks:
@@ -37,11 +37,11 @@ def section(audit: Audit) -> Section:
 
 
 def _chart(audit: Audit, engine: str, phase: str) -> Chart:
-    own = measured.candidates(audit)
+    own = audit_view.candidates(audit)
     points: dict[str, list[Point]] = {}
     rows: list[Row] = []
     for variant in own:
-        for s in (s for s in measured.speeds(variant) if s.protocol.engine == engine):
+        for s in (s for s in audit_view.speeds(variant) if s.protocol.engine == engine):
             taken = s.phase(phase)
             speedup, achieved = taken.speedup, taken.achieved
             assert speedup is not None  # as `speeds` has chosen them
@@ -79,7 +79,7 @@ def _chart(audit: Audit, engine: str, phase: str) -> Chart:
         for name, own in points.items()
     ]
     return Chart(
-        name=f"speed-{phase}-{measured.engines(audit).index(engine)}",
+        name=f"speed-{phase}-{audit_view.engines(audit).index(engine)}",
         title=f"{phase.capitalize()} speed-up of each variant, {engine}",
         says=f"A row for each variant; bars span the rounds. {ideal} Left of the dotted line at 1 a variant is slower.",
         figure=rows_figure(series, f"{phase} speed-up (×)", reference=1, legend=lengths),
@@ -90,7 +90,7 @@ def _chart(audit: Audit, engine: str, phase: str) -> Chart:
 def _times(audit: Audit, engine: str) -> Table:
     rows: list[Row] = []
     models = [("unpruned", e) for e in of_type(audit.baseline, Speed)]
-    models += [(title(v), s) for v in measured.candidates(audit) for s in measured.speeds(v)]
+    models += [(title(v), s) for v in audit_view.candidates(audit) for s in audit_view.speeds(v)]
     own = [(name, e) for name, e in models if e.measured and e.protocol.engine == engine]
     for name, e in sorted(own, key=lambda m: (m[1].protocol.prompt_tokens, m[1].protocol.batch)):
         figures = e.numbers()
@@ -115,7 +115,7 @@ def _saved(saved: float | None) -> str:
 
 def _worth(audit: Audit) -> list[Block]:
     blocks: list[Block] = [Heading("Cost")]
-    own = [v for v in measured.candidates(audit) if v.cost_benefit]
+    own = [v for v in audit_view.candidates(audit) if v.cost_benefit]
     if not any(v.cost_benefit.price_per_hour for v in own if v.cost_benefit):
         blocks.append(
             Text("No price was given, so no cost is given: set `cost.price_per_hour` for the cost per million tokens.")

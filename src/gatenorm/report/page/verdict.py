@@ -19,8 +19,7 @@ from gatenorm.records.evidence import Speed
 from gatenorm.report.figures.evaluations import rows_figure
 from gatenorm.report.figures.series import Point, Series
 from gatenorm.report.gate_figures import figure, interval, limit
-from gatenorm.report.page import audit_view as measured
-from gatenorm.report.page import gates
+from gatenorm.report.page import audit_view, gates
 from gatenorm.report.page.blocks import (
     Block,
     Cell,
@@ -67,7 +66,7 @@ def summary(audit: Audit) -> tuple[Block, ...]:
 
 def picture(audit: Audit) -> Chart | None:
     """The candidates one below the other at the first gate on quality that all of them have figures for."""
-    own = sorted(measured.candidates(audit), key=lambda v: len(v.plan.added.attention))
+    own = sorted(audit_view.candidates(audit), key=lambda v: len(v.plan.added.attention))
     held = {v.name: [g for g in v.gates if g.aspect == QUALITY and g.value is not None] for v in own}
     shared = [
         g for g in next(iter(held.values()), []) if all(any(o.gate == g.gate for o in h) for h in held.values() if h)
@@ -79,7 +78,7 @@ def picture(audit: Audit) -> Chart | None:
     series = []
     for style, outcome in enumerate((PASSES, FAILS, INCONCLUSIVE)):
         points = tuple(
-            Point(g.value, measured.title(v), f"{measured.title(v)}: {figure(g)}", g.low, g.high)
+            Point(g.value, audit_view.title(v), f"{audit_view.title(v)}: {figure(g)}", g.low, g.high)
             for v, g in results
             if v.outcome == outcome and g.value is not None
         )
@@ -89,8 +88,8 @@ def picture(audit: Audit) -> Chart | None:
             )
     rows: list[Row] = [
         {
-            "Variant": measured.title(v),
-            f"Attention {measured.verb(audit)}": f"{len(v.plan.added.attention)} ({percent(v.share)})",
+            "Variant": audit_view.title(v),
+            f"Attention {audit_view.verb(audit)}": f"{len(v.plan.added.attention)} ({percent(v.share)})",
             numeric(readable(g.gate).capitalize()): figure(g),
             numeric("95% interval"): interval(g) or NONE,
             "Outcome of all gates": v.outcome,
@@ -112,20 +111,20 @@ def picture(audit: Audit) -> Chart | None:
 
 def variants_table(audit: Audit) -> Table:
     """The table of candidates."""
-    at = measured.telling_speeds(audit)
+    at = audit_view.quoted_request(audit)
     where = f"; speed in {at[0]}, {at[1]:,} tokens" if at else "; nothing was timed"
     money = "" if _priced(audit) else "; no price was given, so no cost"
-    rows = [_row(audit, v) for v in measured.candidates(audit)]
+    rows = [_row(audit, v) for v in audit_view.candidates(audit)]
     return Table.of_rows(f"The variants against the unpruned model{where}{money}", rows, wide=True)
 
 
 def rankings_table(audit: Audit) -> Table | None:
     """Perplexity by ranking and number of sublayers: the candidates and the baselines they have to beat."""
-    if not measured.comparisons(audit):
+    if not audit_view.comparisons(audit):
         return None
-    everyone = [*measured.candidates(audit), *measured.comparisons(audit)]
+    everyone = [*audit_view.candidates(audit), *audit_view.comparisons(audit)]
     pruned = [
-        v for v in everyone if v.state == PRUNED and not v.plan.replaces and perplexities(measured.found(audit, v))
+        v for v in everyone if v.state == PRUNED and not v.plan.replaces and perplexities(audit_view.findings(audit, v))
     ]
     counts = sorted({len(v.plan.added.attention) for v in pruned})
     rows = []
@@ -145,14 +144,14 @@ def _removed(audit: Audit, variant: AuditedVariant | None) -> Cell:
 
 
 def _row(audit: Audit, variant: AuditedVariant) -> Row:
-    found, speed = measured.found(audit, variant), measured.told_speed(audit, variant)
+    found, speed = audit_view.findings(audit, variant), audit_view.quoted_speed(audit, variant)
     saved = speed.cache_share_removed if speed else None
-    marks = (*measured.tags(variant), *(("chosen",) if variant.name == audit.chosen else ()))
+    marks = (*audit_view.tags(variant), *(("chosen",) if variant.name == audit.chosen else ()))
     link = f"#{gates.anchor(audit, variant)}" if variant.gates and variant.role == CANDIDATE else ""
     row: Row = {
         "Variant": Cell(variant.name, note=f"{variant.criterion}, {variant.budget}", tags=marks, link=link),
         "Outcome": _outcome(variant),
-        Column(f"Attention {measured.verb(audit)}", "layers, share"): removed(audit, variant),
+        Column(f"Attention {audit_view.verb(audit)}", "layers, share"): removed(audit, variant),
         numeric("Perplexity", "before → after"): _perplexity(audit, variant),
         numeric("Tasks", "points"): _points(average(found)),
         numeric("Retrieval", "points"): _points(pooled(retrieval(found), "forms")),
@@ -169,7 +168,7 @@ def removed(audit: Audit, variant: AuditedVariant) -> Cell:
     added, gone = variant.plan.added.attention, variant.plan.edits.attention
     had = audit.model.layers - (len(gone) - len(added))
     done = participles(variant.plan.added)
-    how = "" if done == measured.verb(audit) else f", {done}"
+    how = "" if done == audit_view.verb(audit) else f", {done}"
     return Cell(spans(added), note=f"{len(added)} of {had}, {percent(variant.share)}{how}")
 
 
@@ -184,7 +183,7 @@ def _outcome(variant: AuditedVariant) -> Cell:
 
 
 def _perplexity(audit: Audit, variant: AuditedVariant) -> Cell:
-    found = perplexities(measured.found(audit, variant))
+    found = perplexities(audit_view.findings(audit, variant))
     if not found:
         return _BLANK
     first = found[0]
@@ -223,7 +222,7 @@ def _priced(audit: Audit) -> bool:
 
 
 def _cost(audit: Audit, variant: AuditedVariant) -> Cell:
-    case = measured.told_case(audit, variant)
+    case = audit_view.quoted_case(audit, variant)
     if case is None or not case.cost_per_million_before or not case.cost_per_million_after:
         return _BLANK
     before, after = case.cost_per_million_before, case.cost_per_million_after
@@ -257,7 +256,7 @@ def limits(audit: Audit) -> Section:
 
 def counts(audit: Audit) -> tuple[tuple[str, str, str], ...]:
     """The counts of the first screen: a number, what it counts, and a link."""
-    own = measured.candidates(audit)
+    own = audit_view.candidates(audit)
     passing = sum(v.outcome == PASSES for v in own)
     return (
         (f"{passing} of {len(own)}", "variants pass", "#gates"),
