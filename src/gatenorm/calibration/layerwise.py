@@ -18,7 +18,7 @@ from gatenorm.calibration.passes import Observer
 from gatenorm.calibration.samples import Samples, batches
 from gatenorm.errors import CalibrationError, named
 from gatenorm.families import Layout
-from gatenorm.models.forward import blocks_of, inputs, padded
+from gatenorm.models.forward import blocks_of, hidden_output, inputs, padded
 from gatenorm.progress import Progress
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _staged(block: Any, layer: int, stage: _Stage) -> Any:
             return hidden_states
         entering = stage.stream.to(hidden_states.device) if layer else hidden_states
         output = functional_call(block, stage.weights, (entering, *arguments), keywords)
-        stage.stream.copy_(output[0] if isinstance(output, tuple) else output)
+        stage.stream.copy_(hidden_output(output))
         raise Reached
 
     return stand_in(block, stream)

@@ -32,6 +32,16 @@ class Observer(Protocol):
         ...
 
 
+def counted(values: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """The positions ``[tokens, width]`` of a batch ``[batch, tokens, width]`` that are no padding."""
+    return values.reshape(-1, values.shape[-1])[counts.reshape(-1).to(values.device)]
+
+
+def in_float64(values: torch.Tensor) -> torch.Tensor:
+    """The same values in float64; in float32 on Apple's GPUs, which have no other."""
+    return values.float() if values.device.type == "mps" else values.double()
+
+
 def observe(
     module: Any, layout: Layout, samples: Samples, observer: Observer, progress: Progress | None = None
 ) -> None:

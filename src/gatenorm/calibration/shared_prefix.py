@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatenorm.calibration.block_stand_in import Reached, passed_over
 from gatenorm.calibration.samples import Samples, batches
-from gatenorm.models.forward import blocks_of, inputs, negative_log_likelihood, not_finite, padded
+from gatenorm.models.forward import blocks_of, hidden_input, inputs, negative_log_likelihood, not_finite, padded
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
 from gatenorm.records import ATTENTION, Edit, Edits
@@ -95,7 +95,7 @@ class SharedPrefix:
 
         def keep(layer: int) -> Any:
             def hook(_: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-                streams[layer] = arguments[0] if arguments else keywords["hidden_states"]
+                streams[layer] = hidden_input(arguments, keywords)
 
             return hook
 

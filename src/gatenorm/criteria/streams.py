@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.calibration.passes import observe
+from gatenorm.calibration.passes import in_float64, observe
 from gatenorm.calibration.samples import Samples
 from gatenorm.families import Layout
+from gatenorm.models.forward import hidden_input, hidden_output
 from gatenorm.progress import Progress
 
 if TYPE_CHECKING:
@@ -104,13 +105,13 @@ class Watch:
 
     def _enter(self, layer: int) -> Any:
         def hook(_: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-            self._entered[layer] = arguments[0] if arguments else keywords["hidden_states"]
+            self._entered[layer] = hidden_input(arguments, keywords)
 
         return hook
 
     def _update(self, layer: int, block: nn.Module) -> Any:
         def hook(_: Any, __: Any, output: Any) -> None:
-            branch, without = self._factor * _stream(output), self._entered[layer]
+            branch, without = self._factor * hidden_output(output), self._entered[layer]
             update = branch
             if self._before:
                 with_attention = without + branch
@@ -132,7 +133,7 @@ class Watch:
         def hook(_: Any, __: Any, output: Any) -> None:
             # Some versions run the MLP of OPT on tokens in one row.
             shape = self._entered[layer].shape
-            without, update = self._found.pop(layer).reshape(shape), self._factor * _stream(output).reshape(shape)
+            without, update = self._found.pop(layer).reshape(shape), self._factor * hidden_output(output).reshape(shape)
             if self._after:
                 with_mlp = without + update
                 for name in self._after:
@@ -146,7 +147,7 @@ class Watch:
 
     def _leave(self, layer: int) -> Any:
         def hook(_: Any, __: Any, output: Any) -> None:
-            entered, left = self._entered.pop(layer).float(), _stream(output)
+            entered, left = self._entered.pop(layer).float(), hidden_output(output)
             lengths, sums = _Lengths.of(entered, left.float() - entered), self.statistics.sums[layer]
             sums.block_turn = sums.block_turn + self._sum(lengths.turn())
 
@@ -162,11 +163,6 @@ class Watch:
         return values.masked_fill(~self._counts.to(values.device), 0.0).sum()
 
 
-def _stream(output: Any) -> Any:
-    """What a module makes of the stream, of all that it returns."""
-    return output[0] if isinstance(output, tuple) else output
-
-
 @dataclass(frozen=True)
 class _Lengths:
     """``<X, X>``, ``<X, U>`` and ``<U, U>`` of every position: the products in float32, sums of them in float64."""
@@ -180,7 +176,7 @@ class _Lengths:
         import torch
 
         x, u = stream.float(), update.float()
-        return cls(*(_wide(torch.linalg.vecdot(a, b)) for a, b in ((x, x), (x, u), (u, u))))
+        return cls(*(in_float64(torch.linalg.vecdot(a, b)) for a, b in ((x, x), (x, u), (u, u))))
 
     def turn(self) -> torch.Tensor:
         """``1 - cos(X, X + U)``; a vector of zero length has turned altogether.
@@ -206,8 +202,3 @@ def stream_statistics(
     watch = Watch(layout)
     observe(module, layout, samples, watch, progress)
     return watch.statistics
-
-
-def _wide(x: torch.Tensor) -> torch.Tensor:
-    """In float64; Apple's GPUs have none."""
-    return x.float() if x.device.type == "mps" else x.double()

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from gatenorm.calibration.passes import counted, in_float64
 from gatenorm.errors import CalibrationError, named
 from gatenorm.families import Layout
+from gatenorm.models.forward import hidden_input, hidden_output
 from gatenorm.records import ATTENTION, MLP, Edit, Edits
 from gatenorm.surgery.folding import carrier, inner_width, projection
 from gatenorm.surgery.operation import operation_named
@@ -144,14 +146,14 @@ class MomentObserver:
 
     def _enter(self, edit: Edit) -> Any:
         def hook(_: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-            self._inputs[edit].append(self._rows(arguments[0] if arguments else keywords["hidden_states"]))
+            self._inputs[edit].append(counted(hidden_input(arguments, keywords), self._counts))
             self._add(edit)
 
         return hook
 
     def _leave(self, edit: Edit) -> Any:
         def hook(_: Any, __: Any, output: Any) -> None:
-            self._updates[edit].append(self._rows(output[0] if isinstance(output, tuple) else output))
+            self._updates[edit].append(counted(hidden_output(output), self._counts))
             self._add(edit)
 
         return hook
@@ -161,18 +163,14 @@ class MomentObserver:
         inputs, updates = self._inputs.get(edit), self._updates[edit]
         if not updates or (inputs is not None and not inputs):
             return
-        update = exact(updates.popleft())
+        update = in_float64(updates.popleft())
         sums = {"count": len(update), "u": update.sum(0), "uu": update.square().sum()}
         if inputs is not None:
-            x = exact(inputs.popleft()).to(update.device)
+            x = in_float64(inputs.popleft()).to(update.device)
             sums |= {"x": x.sum(0), "xx": x.T @ x, "ux": update.T @ x}
         kept = self._sums.setdefault(edit, {})
         for name, value in sums.items():
             kept[name] = kept[name] + value if name in kept else value
-
-    def _rows(self, values: torch.Tensor) -> torch.Tensor:
-        """The positions that are no padding, ``[tokens, inputs or width]``."""
-        return values.reshape(-1, values.shape[-1])[self._counts.reshape(-1).to(values.device)]
 
     def moments(self) -> Mapping[Edit, Moments]:
         """What was summed, by edit.
@@ -198,8 +196,3 @@ class MomentObserver:
                 uu=float(arrays["uu"]),
             )
         return found
-
-
-def exact(rows: torch.Tensor) -> torch.Tensor:
-    """In float64; in float32 on Apple's GPUs."""
-    return rows.float() if rows.device.type == "mps" else rows.double()

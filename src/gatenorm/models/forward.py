@@ -6,7 +6,7 @@ Causal attention does not see padding on the right. Logits become float32 log-pr
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.errors import EvaluationError, named
@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 def blocks_of(module: Any, layout: Layout) -> Any:
     """The list of a causal language model's blocks, in their physical order."""
     return module.get_submodule(layout.block["path"])
+
+
+def hidden_input(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
+    """The hidden states that a block, an attention or an MLP is called with, as a hook gets them."""
+    return arguments[0] if arguments else keywords["hidden_states"]
+
+
+def hidden_output(output: Any) -> Any:
+    """The hidden states that it returns, which some modules return with other things behind them."""
+    return output[0] if isinstance(output, tuple) else output
 
 
 def padded(batch: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatenorm.calibration.block_stand_in import Reached, passed_over
 from gatenorm.families import Layout
-from gatenorm.models.forward import blocks_of
+from gatenorm.models.forward import blocks_of, hidden_output
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -112,7 +112,7 @@ def _run(model: Any, last: Any, ids: Tensor) -> Tensor:
     found: list[Tensor] = []
 
     def stop(_: Any, __: Any, output: Any) -> None:
-        found.append(output[0] if isinstance(output, tuple) else output)
+        found.append(hidden_output(output))
         raise Reached
 
     handle = last.register_forward_hook(stop)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gatenorm.calibration.passes import observe
+from gatenorm.calibration.passes import counted, in_float64, observe
 from gatenorm.criteria.criterion import ForwardCriterion, Measured, Run
 from gatenorm.families import Layout
-from gatenorm.fitting.moments import Float64, exact
+from gatenorm.fitting.moments import Float64
+from gatenorm.models.forward import hidden_input, hidden_output
 
 if TYPE_CHECKING:
     import torch
@@ -89,14 +90,14 @@ class _JointMoments:
 
     def _enter(self, into: dict[int, torch.Tensor], layer: int) -> Any:
         def hook(_: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-            into[layer] = self._rows(arguments[0] if arguments else keywords["hidden_states"])
+            into[layer] = self._rows(hidden_input(arguments, keywords))
 
         return hook
 
     def _leave(self, layer: int) -> Any:
         def hook(_: Any, __: Any, output: Any) -> None:
             x = self._input.pop(layer)
-            update = self._rows(output[0] if isinstance(output, tuple) else output)
+            update = self._rows(hidden_output(output))
             y = self._stream.pop(layer) + self._factor * update
             new = (len(x), x.sum(0), y.sum(0), x.T @ x, y.T @ x, y.T @ y)
             self._sums[layer] = [old + more for old, more in zip(self._sums[layer], new, strict=True)]
@@ -104,7 +105,7 @@ class _JointMoments:
         return hook
 
     def _rows(self, values: torch.Tensor) -> torch.Tensor:
-        return exact(values.reshape(-1, values.shape[-1])[self._counts.reshape(-1).to(values.device)])
+        return in_float64(counted(values, self._counts))
 
     def covariances(self, layer: int) -> tuple[Float64, Float64, Float64]:
         """``C_xx``, ``C_yx`` and ``C_yy``."""
