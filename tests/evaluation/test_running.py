@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from gatenorm import api
-from gatenorm.evaluation.core.job import Job, Progress
+from gatenorm.evaluation.core.job import Job
 from gatenorm.evaluation.core.runner import Finished, run
 from gatenorm.models.model import Model
+from gatenorm.progress import Progress
 from gatenorm.records import to_json
 from gatenorm.records.evidence import Data, Evidence, Figure, Harness, TaskItem
 from gatenorm.results import ResultStore, fingerprint

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from importlib.metadata import version
 
 import numpy as np
@@ -16,6 +15,7 @@ from gatenorm.criteria.registry import check_ranks
 from gatenorm.criteria.registry import criterion as criterion_named
 from gatenorm.errors import CriterionError, named
 from gatenorm.families import AttentionWeights, Layout, attention_weights
+from gatenorm.progress import Progress
 from gatenorm.records import LayerScore, Scores, spans
 
 # The square of anything smaller is nothing in float32.
@@ -30,7 +30,7 @@ def score(
     seed: int = 0,
     backend: str | Backend = "auto",
     device: str = "cpu",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Scores:
     """The score of every sublayer that is there; a low score means: remove first.
 

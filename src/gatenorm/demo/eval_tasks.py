@@ -8,9 +8,10 @@ from gatenorm.demo import evaluation
 from gatenorm.demo.hard_tasks import ALL_KINDS
 from gatenorm.demo.tasks import Kind
 from gatenorm.errors import EvaluationError, named
-from gatenorm.evaluation.core.job import Job, Progress, Request
+from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.evaluation.core.task import Task
 from gatenorm.models.model import Model
+from gatenorm.progress import Progress
 from gatenorm.records.evidence import Perplexity
 
 

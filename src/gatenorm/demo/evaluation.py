@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,6 +18,7 @@ from gatenorm.evaluation.core.text import Text
 from gatenorm.evaluation.statistics.paired_statistics import mean_figure
 from gatenorm.evaluation.tasks.perplexity import Protocol, perplexity
 from gatenorm.models.forward import not_finite
+from gatenorm.progress import Progress
 from gatenorm.records.evidence import (
     REFUSAL,
     RETRIEVAL,
@@ -90,7 +91,7 @@ def task(
     tokenizer: PreTrainedTokenizerBase,
     kind: Kind,
     count: int = ITEMS,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> WorldTask:
     """How sure the model is of the right candidates, item by item and in the mean.
 
@@ -151,7 +152,7 @@ def scores(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     asked: Sequence[Item],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[tuple[float, ...]]:
     """The log-likelihood of every candidate of every item after its prompt, in nats.
 

@@ -6,7 +6,7 @@ No tensor is decoded but the few that something is folded into.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from gatenorm.checkpoint.dtypes import from_float32
 from gatenorm.checkpoint.parts import repeated
 from gatenorm.families import Layout
 from gatenorm.files import check_apart, new_directory, write_json
+from gatenorm.progress import Progress
 from gatenorm.records import Edit, Edits, Plan, read_json, to_json
 from gatenorm.surgery.card import model_card
 from gatenorm.surgery.config import MODELLING_FILE, modelling_source, pruned_config, tokenizer_config
@@ -46,7 +47,7 @@ def write_pruned(
     layout: Layout,
     plan: Plan,
     out: Path,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     weights: Mapping[Edit, Weights] | None = None,
 ) -> Written:
     """Write the checkpoint that remains when ``plan`` has been carried out, as the new directory ``out``.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gatenorm.evaluation.core.job import Job, Progress, Request
+from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.evaluation.core.task import Metric, Task
 from gatenorm.models.model import Model
+from gatenorm.progress import Progress
 from gatenorm.records.evidence import Evidence
 
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.core.job import Progress
 from gatenorm.evaluation.core.likelihood import greedy
 from gatenorm.evaluation.statistics.paired_statistics import mean_with_error, t_quantile
 from gatenorm.models.batches import memory_for
 from gatenorm.models.forward import not_finite
 from gatenorm.models.model import Model
+from gatenorm.progress import Progress
 from gatenorm.records.evidence import Figure, Workload, WorkloadItem, WorkloadProtocol
 
 if TYPE_CHECKING:

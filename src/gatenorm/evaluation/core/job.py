@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.engines import engines_that
+from gatenorm.progress import Progress
 from gatenorm.records.evidence import Evidence
 
 if TYPE_CHECKING:
     from gatenorm.models.model import Model
-
-# Called with (done, in all).
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

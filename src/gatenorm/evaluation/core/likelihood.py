@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gatenorm.engines import LikelyContinuation, engine_named
-from gatenorm.evaluation.core.job import Progress
 from gatenorm.models.model import Model
+from gatenorm.progress import Progress
 
 
 def continuations(

@@ -11,10 +11,11 @@ import msgspec
 
 from gatenorm.engines import engine_named
 from gatenorm.errors import EvaluationError, OutputError
-from gatenorm.evaluation.core.job import Job, Progress
+from gatenorm.evaluation.core.job import Job
 from gatenorm.evaluation.statistics.paired_statistics import compare
 from gatenorm.evaluation.statistics.zeroshot_average import averaged
 from gatenorm.models.model import Model, check_same_tokenizer
+from gatenorm.progress import Progress
 from gatenorm.records.evidence import Evidence, Measurements
 from gatenorm.results import Fingerprint, ResultStore, versions
 

@@ -13,10 +13,11 @@ import msgspec
 
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core.divergence import Encoded, measure_workload
-from gatenorm.evaluation.core.job import Job, Progress, Request
+from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.evaluation.core.task import Metric, Task
 from gatenorm.evaluation.core.text import LINES, Text, data_error, read_bytes, read_rows, read_text
 from gatenorm.models.model import Model
+from gatenorm.progress import Progress
 from gatenorm.records.evidence import Data, Workload
 
 # Tokens of a piece of plain text, where the model takes as many.

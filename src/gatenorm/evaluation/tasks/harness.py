@@ -17,11 +17,12 @@ import msgspec
 
 from gatenorm.engines import engine_named
 from gatenorm.errors import EvaluationError, did_you_mean, first_line
-from gatenorm.evaluation.core.job import Job, Progress, Request
+from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.evaluation.core.lm_eval import check_installed, quiet
 from gatenorm.evaluation.core.task import Task
 from gatenorm.models.batches import memory_for
 from gatenorm.models.model import Model
+from gatenorm.progress import Progress
 from gatenorm.records.evidence import Data, Figure, Harness, TaskEvidence, TaskItem, TaskProtocol, kind_of
 
 PACKAGES = ("lm_eval", "datasets")

@@ -19,14 +19,14 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from gatenorm.errors import EvaluationError, named
-from gatenorm.evaluation.core.job import Job, Progress, Request
+from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.evaluation.core.task import Metric, Task
 from gatenorm.evaluation.core.text import Text, data_error, documents, read_text
 from gatenorm.evaluation.core.text_units import per_token
@@ -34,6 +34,7 @@ from gatenorm.families import Layout
 from gatenorm.models.batches import BatchBudget, check_vocabulary, in_batches
 from gatenorm.models.forward import token_losses
 from gatenorm.models.model import Model
+from gatenorm.progress import Progress
 from gatenorm.records.evidence import Item, Perplexity, TextProtocol
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def perplexity(
     tokenizer: PreTrainedTokenizerBase,
     text: Text,
     protocol: Protocol,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Perplexity:
     """Measure a model's perplexity on a text.
 
@@ -160,7 +161,7 @@ def measure(
     *,
     device: str = "cpu",
     dtype: str = "auto",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Perplexity:
     """Load a checkpoint and measure its perplexity.
 

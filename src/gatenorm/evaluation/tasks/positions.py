@@ -11,13 +11,14 @@ import time
 
 import msgspec
 
-from gatenorm.evaluation.core.job import Job, Progress, Request
+from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.evaluation.core.task import Task
 from gatenorm.evaluation.core.text import Text, data_error, read_text
 from gatenorm.evaluation.tasks.perplexity import DEFAULT_WINDOW, Protocol, digest, encode
 from gatenorm.models.batches import in_batches
 from gatenorm.models.forward import token_losses
 from gatenorm.models.model import Model
+from gatenorm.progress import Progress
 from gatenorm.records.evidence import Bucket, Item, Positions
 
 # Windows that are enough for a curve.

@@ -22,13 +22,14 @@ from typing import Any
 import msgspec
 
 from gatenorm.errors import EvaluationError, first_line
-from gatenorm.evaluation.core.job import Job, Progress, Request
+from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.evaluation.core.likelihood import greedy
 from gatenorm.evaluation.core.task import Metric, Task
 from gatenorm.evaluation.core.text import data_error, read_bytes, read_rows
 from gatenorm.evaluation.statistics.paired_statistics import mean_figure
 from gatenorm.models.chat_template import check_template
 from gatenorm.models.model import Model
+from gatenorm.progress import Progress
 from gatenorm.records.audit import SAFETY
 from gatenorm.records.evidence import Data, Refusal, RefusalItem, RefusalProtocol
 

@@ -21,12 +21,13 @@ from typing import Any
 
 from gatenorm.engines import LikelyContinuation
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.core.job import Job, Progress, Request
+from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.evaluation.core.likelihood import continuations
 from gatenorm.evaluation.core.task import Metric, Task
 from gatenorm.evaluation.statistics.paired_statistics import mean_figure
 from gatenorm.evaluation.tasks import positions
 from gatenorm.models.model import Model
+from gatenorm.progress import Progress
 from gatenorm.records.evidence import Cell, Data, Retrieval, RetrievalItem, RetrievalProtocol
 
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)

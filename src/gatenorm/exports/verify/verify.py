@@ -8,7 +8,7 @@ speak of the same contexts even where their choices part.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from gatenorm.exports.verify.gguf_comparison import Compared
 from gatenorm.exports.verify.tolerances import EXACT, Limit, limit_for, tolerated
 from gatenorm.families import Layout
 from gatenorm.models import loading as reference
+from gatenorm.progress import Progress
 from gatenorm.records.evidence import Verification, VerificationProtocol
 from gatenorm.results import versions
 
@@ -63,7 +64,7 @@ def verify(
     tokens: int = 64,
     tolerance: float | None = None,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Verification:
     """Run the same prompts through an engine on ``exported`` and through the reference on ``against``.
 

@@ -14,6 +14,7 @@ from gatenorm.engines import Case, Engine, Setting, TimedSession
 from gatenorm.errors import EvaluationError
 from gatenorm.exports.registry import Variant
 from gatenorm.models.architecture import Architecture, Work
+from gatenorm.progress import Progress
 from gatenorm.records import REMOVE, Edits
 from gatenorm.records.evidence import Data, PhaseTime, Speed, SpeedProtocol
 from gatenorm.records.evidence.speed import PHASES
@@ -76,7 +77,7 @@ def bench(
     protocol: Protocol,
     *,
     baseline: Variant | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     open_session: Callable[[Variant], TimedSession] | None = None,
 ) -> list[Speed]:
     """Measure every case of ``setting`` on the baseline and all variants, in turns.

@@ -14,6 +14,7 @@ from gatenorm.engines import Case, Setting, SkippedError
 from gatenorm.engines.transformers.profiler import PassTimes
 from gatenorm.families import Layout
 from gatenorm.models.architecture import Architecture, Work
+from gatenorm.progress import Progress
 from gatenorm.records.evidence import Data, Profile, ProfiledPhase
 from gatenorm.speed.measure.bench import described
 
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
     from gatenorm.engines.transformers.timed import TransformersTimed
 
 
-def profile_model(
-    layout: Layout, setting: Setting, rounds: int = 3, progress: Callable[[int, int], None] | None = None
-) -> list[Profile]:
+def profile_model(layout: Layout, setting: Setting, rounds: int = 3, progress: Progress | None = None) -> list[Profile]:
     """PassTimes every case of ``setting`` on a model in transformers: one warm-up, then ``rounds`` runs.
 
     Args:
