@@ -75,6 +75,7 @@ def test_bad_requests_are_one_line_and_status_2(
         ((place.pruned, *base, "--objective", "distill"), "parent-missing parent"),
         ((place.pruned, *base, "--targets", "norms"), "targets-unknown targets"),
         ((place.pruned, *base, "--other", short), "study-missing other"),
+        ((place.pruned, *base, "--task-data", short), "study-missing task_data"),
         ((place.pruned, *base, "--study", "50%"), "model-pruned model"),
         ((place.dense, *base, "--study", "half"), "option-value study"),
         (

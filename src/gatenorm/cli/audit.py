@@ -36,7 +36,7 @@ def command(
     fail_on: options.FailOn,
     **given: Any,
 ) -> None:
-    """Run the whole workflow on MODEL and say which budget passes, on what evidence. DIR keeps all of it."""
+    """Run the whole workflow on MODEL and say which budget passes, and why. DIR keeps the evidence."""
     from gatenorm.audit.plan.config import QUICK, config_from, read_config, write_yaml
     from gatenorm.audit.run.main import default_directory, failed, run_audit
     from gatenorm.cli.tables.audit import show

@@ -207,7 +207,7 @@ def kept_in(place: Path | None) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         if place is not None and place.exists():
-            sys.stderr.write(f"what was finished is kept in {place}: the same command goes on there\n")
+            sys.stderr.write(f"what was finished is kept in {place}: repeat the command to continue\n")
         raise
 
 
@@ -240,8 +240,6 @@ def warn(text: str) -> None:
 
 def bytes_for_people(count: float) -> str:
     """``1.4 GB`` and the like, in powers of ten."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
+    from gatenorm.report.page.wording import size
+
+    return size(count)

@@ -1,4 +1,4 @@
-"""``gatenorm eval``: what survived."""
+"""``gatenorm eval``: how well a model does, and what changed against a baseline."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def command(
     plot: common.Plot,
     **protocol: Unpack[evaluation.Protocol],
 ) -> None:
-    """Measure what MODEL is worth by stated protocols, and what changed against a baseline."""
+    """Measure MODEL on texts and tasks, and what changed against a baseline."""
     from gatenorm.api import evaluate
     from gatenorm.cli.csv_rows import evidence_rows
     from gatenorm.evaluation.core.job import Request
@@ -63,7 +63,7 @@ def command(
     except KeyboardInterrupt:
         if cache and done:
             sys.stderr.write(
-                f"{len(done)} finished results are kept in {cache.directory}: the same command goes on there\n"
+                f"{len(done)} finished results are kept in {cache.directory}: repeat the command to continue\n"
             )
         raise
     records = [d.evidence for d in done]

@@ -41,7 +41,7 @@ def command(
     plot: common.Plot,
     **training: Unpack[recovery.Training],
 ) -> None:
-    """Train low-rank adapters on a pruned MODEL and merge them. It takes data, time, and new checks of the result."""
+    """Train what pruning left of MODEL: adapters, then merged, or fitted maps. The result needs new checks."""
     from gatenorm import api
     from gatenorm.calibration.samples import Sampling
     from gatenorm.cli.tables.recovery import show, show_study
@@ -80,7 +80,7 @@ def command(
             plot_study(result, plot)
         console.deliver(json, to_json(result), lambda: show_study(result))
         return
-    for field, given in {"other": other, "tasks": tasks, "plot": plot, "limit": limit}.items():
+    for field, given in {"other": other, "tasks": tasks, "task_data": task_data, "plot": plot, "limit": limit}.items():
         if given is not None:
             raise RecoveryError("study-missing", f"is used only with {named('study')}", field=field)
     with (

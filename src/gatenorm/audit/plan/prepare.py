@@ -42,6 +42,16 @@ _KEYS = {
     "engine": "speed.engines",
     "objective": "recovery.objective",
 }
+# How to ask for the evaluation that a gate needs.
+_HOW = {
+    "perplexity": f"give a text as {named('evaluation.texts')}",
+    "zeroshot": f"give zero-shot files as {named('evaluation.zeroshot')}",
+    "domain": f"give your workload as {named('evaluation.domain')}",
+    "refusal": f"set {named('evaluation.refusal')} to packaged or a file",
+    "retrieval": f"set {named('evaluation.retrieval')} to true",
+    "speed": f"name an engine in {named('speed.engines')}, such as transformers",
+    "verify": f"name an engine in {named('speed.engines')} that reads exports, such as llamacpp",
+}
 
 
 @dataclass(frozen=True)
@@ -152,17 +162,6 @@ def _check_measured(gate: str, active: Mapping[str, float], field: str, given: s
     problem = f"needs an evaluation that is not asked for ({needs})"
     hint = _HOW.get(needs, f"add {needs} to {named('evaluation.others')}")
     raise AuditError("gate-not-measured", problem, field=field, given=given, hint=hint)
-
-
-_HOW = {
-    "perplexity": f"give a text as {named('evaluation.texts')}",
-    "zeroshot": f"give zero-shot files as {named('evaluation.zeroshot')}",
-    "domain": f"give your workload as {named('evaluation.domain')}",
-    "refusal": f"set {named('evaluation.refusal')} to packaged or a file",
-    "retrieval": f"set {named('evaluation.retrieval')} to true",
-    "speed": f"name an engine in {named('speed.engines')}, such as transformers",
-    "verify": f"name an engine in {named('speed.engines')} that reads exports, such as llamacpp",
-}
 
 
 def _measured(config: Config, *, runs: bool) -> set[str]:

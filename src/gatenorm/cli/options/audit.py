@@ -24,13 +24,15 @@ WriteConfig = Annotated[Path | None, common.output("--write-config FILE", _WRITE
 JsonLines = Annotated[bool, common.output("--json-lines", "Write progress to stdout as JSON Lines", False)]
 _FAIL_ON = "Exit with status 1 unless this gate passes, for CI pipelines"
 FailOn = Annotated[str | None, gates("--fail-on GATE|any", _FAIL_ON)]
-_TEXTS = "Text for perplexity: a file, wikitext2, or wikitext2=FILE. Repeat for several; the first judges rankings"
+_TEXTS = (
+    "Text for perplexity: a file, wikitext2, or wikitext2=FILE. Repeat for several; the first decides between rankings"
+)
 Data = Annotated[list[str] | None, sets("--data TEXT", _TEXTS, key="evaluation.texts")]
 _DOCUMENTS = "Split --data texts into documents at SEP"
 Documents = Annotated[str | None, sets("--documents SEP", _DOCUMENTS, key="evaluation.texts")]
 _WINDOW = "Longest input of --data texts, in tokens"
 TextWindow = Annotated[Window | None, sets("--window", _WINDOW, key="evaluation.texts")]
-_LIMIT = "Use only the first N windows, documents or items of everything"
+_LIMIT = "Use only the first N windows, documents or items of every evaluation"
 _LIMITED = " ".join(
     f"evaluation.{what}_limit" for what in ("text", "stories", "zeroshot", "domain", "refusal", "retrieval")
 )
@@ -39,14 +41,12 @@ _ZEROSHOT = "Directory with the zero-shot tasks' files"
 Zeroshot = Annotated[str | None, sets("--zeroshot DIR|hub", _ZEROSHOT, key="evaluation.zeroshot")]
 _DOMAIN = "Prompts or text of your own workload"
 Domain = Annotated[str | None, sets("--domain FILE", _DOMAIN, key="evaluation.domain")]
-_REFUSAL = "Items that the model should refuse or answer"
+_REFUSAL = "Items that the model should refuse or answer; auto: the packaged ones if it has a chat template"
 Refusal = Annotated[str | None, sets("--refusal FILE|packaged|none", _REFUSAL, key="evaluation.refusal")]
 _SHARES = "Budgets as shares of the attention sublayers"
 Shares = Annotated[readers.Names | None, sets("--share 10%,20%", _SHARES, key="budgets.shares")]
 Layers = Annotated[readers.Numbers | None, sets("--layers 4,8", "Further budgets, as numbers", key="budgets.layers")]
-_REPLACE = (
-    "What candidates have in the place of attentions, one each: remove (nothing), fold, constant, linear, linear:64"
-)
+_REPLACE = "Operations in place of attention, one candidate each: remove (nothing), fold, constant, linear, linear:64"
 _OPERATIONS = "remove,linear"
 Replace = Annotated[
     readers.Names | None, sets("--replace A,B", _REPLACE, key="budgets.replace", shown=_OPERATIONS, fields="replace")
@@ -60,9 +60,9 @@ _SEARCH = "Search for the largest budget that passes this gate"
 Search = Annotated[str | None, sets("--search GATE", _SEARCH, key="search.gate")]
 _ENGINES = "Engines to time: transformers, llamacpp, vllm"
 Engine = Annotated[readers.Names | None, sets("--engine A,B|none", _ENGINES, key="speed.engines")]
-_PRICE = "Price of the machine; adds the cost per million tokens"
+_PRICE = "Price of an hour of the machine; adds the cost per million tokens"
 PricePerHour = Annotated[Amount | None, sets("--price-per-hour PRICE", _PRICE, key="cost.price_per_hour")]
-_RECOVER = "Train the variants of aggressive budgets"
+_RECOVER = "Train the candidates of aggressive budgets, and judge them too"
 Recover = Annotated[bool | None, sets("--recover/--no-recover", _RECOVER, key="recovery.enabled")]
 _RECOVER_DATA = "Text to train on: a file, generic, self or generic,self"
 RecoverData = Annotated[str | None, sets("--recover-data FILE", _RECOVER_DATA, key="recovery.data")]

@@ -23,7 +23,7 @@ _TEXT = (
 Data = Annotated[str, evaluation.data("--data TEXT", _TEXT, REQUIRED)]
 _HELD_OUT = "Text to check the training on"
 HeldOut = Annotated[str | None, evaluation.data("--held-out TEXT", _HELD_OUT, shown="the last 5% of the data")]
-Samples = Annotated[Count, evaluation.data("--samples", "Sequences that self consists of", SAMPLES)]
+Samples = Annotated[Count, evaluation.data("--samples", "Sequences that --parent writes for self", SAMPLES)]
 Parent = Annotated[str | None, training("--parent MODEL", "Unpruned model to distill from, or to compare with")]
 Alpha = Annotated[float | None, training("--alpha", "Adapters are scaled by alpha/rank", shown="twice the rank")]
 _STUDY = "Prune the dense MODEL at each of these budgets, recover each, and measure before and after"
@@ -33,7 +33,7 @@ OtherText = Annotated[str | None, study("--other TEXT", "Text from another sourc
 _TASKS = "Tasks to measure, as in gatenorm eval"
 StudyTasks = Annotated[readers.Names | None, study("--tasks A,B,...", _TASKS, shown="for demo: its own")]
 _OBJECTIVES = "Loss: lm (the next token) or distill (the predictions of --parent)"
-_TARGETS = "What to train: adapters on attention, on mlp, and the fitted maps themselves (maps)"
+_TARGETS = "What to train: attention or mlp (by adapters), maps (the fitted maps themselves)"
 _SCHEDULES = "Learning-rate schedule: cosine, linear or constant"
 _SEED = "Seed of initial adapters, data order and dropout"
 _RECOMPUTE = "Recompute activations in the backward pass: less memory, more time"

@@ -40,6 +40,6 @@ _REPLACE = (
     "map), linear:64 (of rank 64)"
 )
 Replace = Annotated[str, replacement("--replace OPERATION", _REPLACE, "remove", fields="operation rank")]
-_FIT = "Fit it on these tokens, joined by commas: generic (packaged public-domain text), self, random, a text file"
+_FIT = "Tokens to fit operations on, joined by commas: generic (packaged public-domain text), self, random, a text file"
 FitSources = Annotated[readers.Names, replacement("--fit SOURCES", _FIT, ("generic",), fields="fit", key="budgets.fit")]
 FitSamples = Annotated[Count, replacement("--fit-samples", "Windows of --length tokens from each of them", 128)]

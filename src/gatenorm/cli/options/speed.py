@@ -22,7 +22,7 @@ Lengths = Annotated[
     Numbers | None, timing("--lengths 128,512", "Prompt lengths in tokens", shown=_LENGTHS, key="speed.lengths")
 ]
 NewTokens = Annotated[Count, timing("--new-tokens", "Tokens to decode after each prompt", 32)]
-Rounds = Annotated[Count, timing("--rounds", "Times that everything is measured", 5, key="speed.rounds")]
+Rounds = Annotated[Count, timing("--rounds", "Rounds of timing; each times every model once", 5, key="speed.rounds")]
 _MACHINE = "Show the cost model's prediction too, for a machine such as h100-sxm; this: measure this one"
 Machine = Annotated[str | None, timing("--machine NAME", _MACHINE)]
 Attention = Annotated[

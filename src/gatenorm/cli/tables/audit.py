@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from gatenorm.audit.output.output import AUDIT_FILE
 from gatenorm.cli import console
 from gatenorm.cli.tables import table
 from gatenorm.records.audit import (
@@ -22,6 +23,7 @@ from gatenorm.records.audit import (
     GateResult,
 )
 from gatenorm.report.gate_figures import figure, share
+from gatenorm.report.page import PAGE
 from gatenorm.report.page.audit_view import verb
 from gatenorm.surgery.operation import participles
 
@@ -51,7 +53,7 @@ def show(audit: Audit, directory: Path) -> None:
     facts.append(("ranking", said.ranking))
     for name, text in facts:
         console.say(f"{name:<8} {text}", indent=9)
-    report = next((path for name in ("report.html", "audit.json") if (path := directory / name).is_file()), directory)
+    report = next((path for name in (PAGE, AUDIT_FILE) if (path := directory / name).is_file()), directory)
     # Unbroken, so that they can be copied.
     console.say_whole(f"report   {report}")
     if said.next is not None:
