@@ -45,10 +45,10 @@ def recover(
     drawing: Progress | None = None,
     writing: Progress | None = None,
 ) -> Recovered:
-    """Train low-rank adapters on a pruned checkpoint; ``out`` is then that checkpoint with them merged.
+    """Train adapters or fitted maps of a pruned checkpoint; ``out`` is then that checkpoint with what was trained.
 
-    ``out/adapter`` holds the adapters in PEFT's format. Repeating a call that was stopped continues it; repeating a
-    finished one reads its result.
+    Where adapters alone were trained, ``out/adapter`` holds them in PEFT's format. Repeating a call that was stopped
+    continues it; repeating a finished one reads its result.
 
     Args:
         data: the training text: a file as in an evaluation, ``hub:NAME[:CONFIG[:SPLIT]]``, ``generic`` (packaged

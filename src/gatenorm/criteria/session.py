@@ -168,7 +168,7 @@ class ScoringSession:
             criterion=name,
             layers=tuple(LayerScore(layer, found.scores[layer]) for layer in run.layers),
             seconds=sum(parts.values()),
-            bytes_read=sum(self.layout.checkpoint.files.values()),
+            bytes_read=self.layout.nbytes,
             notes=tuple(note for note in (chosen.note, written and written.gibberish) if note),
             seed=calibration.seed if calibration.drawn else None,
             version=versions()["gatenorm"],

@@ -73,6 +73,11 @@ class Layout:
         return self.layers_with(MLP)
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of all weight files."""
+        return sum(self.checkpoint.files.values())
+
+    @property
     def shape(self) -> str:
         return str(self.data["shape"])
 

@@ -115,11 +115,6 @@ def write_merged(
     return carried
 
 
-def size(layout: Layout) -> int:
-    """Bytes of weights that :func:`write_merged` writes."""
-    return sum(layout.checkpoint.files.values())
-
-
 def write_adapter(adapted: Any, target: Path, name: str) -> None:
     """Write the adapters in PEFT's format into ``target``."""
     adapted.save_pretrained(target, safe_serialization=True, save_embedding_layers=False)

@@ -152,7 +152,7 @@ def _write(
     added = student.added()
     trainable = sum(p.numel() for p in student.model.parameters() if p.requires_grad)
     best = int(state.best["step"])
-    with new_directory(out, merging.size(layout)) as temporary:
+    with new_directory(out, layout.nbytes) as temporary:
         if not student.maps:  # adapters that were trained beside maps are of no use without them
             merging.write_adapter(student.model, temporary / merging.ADAPTER, layout.checkpoint.name)
         carried = merging.write_merged(layout, added, summary_of(settings, best, corpus.data.name), temporary, writing)

@@ -45,14 +45,14 @@ class Settings:
         learning_rate: the largest one, of AdamW.
         schedule: how it falls after the warm-up: ``cosine``, ``linear`` (both to 0) or ``constant``.
         warm_up: share of the steps in which it rises from 0.
-        weight_decay: of AdamW, on the adapters.
+        weight_decay: of AdamW, on what is trained.
         clip: the gradient's largest norm.
         batch: sequences that go through a device at a time.
         accumulation: such batches in one step.
         length: tokens in a sequence; as many as the model takes, at most 512, without one.
         seed: of the adapters' first values, the order of the data, and dropout.
-        dtype: that the frozen weights are computed in; ``auto`` is float32 on a CPU, else the stored one. Adapters are
-            float32.
+        dtype: that the frozen weights are computed in; ``auto`` is float32 on a CPU, else the stored one. What is
+            trained is float32.
         device: of torch; under ``accelerate launch`` each process has its own.
         checkpointing: compute activations again on the way back instead of keeping them: less memory, more time.
         temperature: of both distributions in ``distill``.

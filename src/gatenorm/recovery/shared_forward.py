@@ -37,7 +37,7 @@ class SharedForward:
         self._student = student.get_base_model() if hasattr(student, "get_base_model") else student
         self._parent = parent
         self._blocks = blocks_of(self._student, layout)
-        self._parents = None if parent is None else blocks_of(parent, layout)
+        self._parent_blocks = None if parent is None else blocks_of(parent, layout)
         self.begin = self._first(layout)
         streams = (self.begin > 0) + (parent is not None)
         nbytes = streams * sequences * length * layout.width * student.dtype.itemsize
@@ -66,8 +66,8 @@ class SharedForward:
             else:
                 entering, leaving = self._streams(ids)
             expected = None
-            if self._parents is not None:
-                with passed_over(self._parents, len(self._parents), leaving):
+            if self._parent_blocks is not None:
+                with passed_over(self._parent_blocks, len(self._parent_blocks), leaving):
                     expected = self._parent(input_ids=ids, use_cache=False).logits
         with passed_over(self._blocks, self.begin, entering):
             return wrapped(input_ids=ids, use_cache=False).logits, expected
@@ -86,14 +86,14 @@ class SharedForward:
             own = dict(block.named_parameters())
             if layer in layout.edits.layers or any(p.requires_grad for p in own.values()):
                 return layer
-            if self._parents is not None and not _equal(own, dict(self._parents[layer].named_parameters())):
+            if self._parent_blocks is not None and not _equal(own, dict(self._parent_blocks[layer].named_parameters())):
                 return layer
         return len(self._blocks)
 
     def _streams(self, ids: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """What enters the block ``begin``, and what leaves the parent's last block; ``None`` where it is not needed."""
         entering = leaving = None
-        if self._parents is None:
+        if self._parent_blocks is None:
             if self.begin:
                 training = self._student.training
                 self._student.eval()
@@ -101,9 +101,9 @@ class SharedForward:
                 self._student.train(training)
             return entering, leaving
         if self.begin:
-            entering = _run(self._parent, self._parents[self.begin - 1], ids)
-        with passed_over(self._parents, self.begin, None if entering is None else entering.clone()):
-            leaving = _run(self._parent, self._parents[-1], ids)
+            entering = _run(self._parent, self._parent_blocks[self.begin - 1], ids)
+        with passed_over(self._parent_blocks, self.begin, None if entering is None else entering.clone()):
+            leaving = _run(self._parent, self._parent_blocks[-1], ids)
         return entering, leaving
 
 

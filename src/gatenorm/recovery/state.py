@@ -23,7 +23,7 @@ _FLAT = "."
 
 @dataclass
 class State:
-    """After ``step`` steps: adapters, their best values so far, the optimiser's moments, what was watched.
+    """After ``step`` steps: what is trained, its best values so far, the optimiser's moments, what was watched.
 
     ``history`` has an entry a look at the held-out text: ``step``, ``held_out`` and ``loss`` (of training, mean since
     the look before) in nats per token, ``seconds`` since the beginning. ``tensors`` maps ``adapters``, ``best``,

@@ -42,6 +42,11 @@ T = TypeVar("T")
 Planner = Callable[[Layout, float, str, Settings], Plan]
 
 
+def accuracies(figures: Figures) -> dict[str, float]:
+    """Of these figures the tasks' accuracies, by the task's name."""
+    return {name.removeprefix(_TASK): value for name, value in figures.items() if name.startswith(_TASK)}
+
+
 class Outcome(Value, frozen=True, kw_only=True):
     """What was measured before and after one recovery.
 
@@ -123,7 +128,7 @@ class Study(Record, frozen=True, kw_only=True, tag="gatenorm/recovery-study/1"):
     @property
     def tasks(self) -> tuple[str, ...]:
         """Names of the tasks whose accuracy was measured."""
-        return tuple(name.removeprefix(_TASK) for name in self.dense if name.startswith(_TASK))
+        return tuple(accuracies(self.dense))
 
     def of(self, criterion: str) -> list[Variant]:
         """Its variants, the smallest budget first."""

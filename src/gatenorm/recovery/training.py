@@ -188,7 +188,7 @@ class _Training:
         return distillation(logits, expected.to(logits.device), self.settings.temperature)
 
     def look(self, began: float, losses: Sequence[float]) -> None:
-        """Take the held-out loss, note it, and keep the adapters if none were better; the state is then whole."""
+        """Take the held-out loss, note it, and keep what is trained if it was never better; the state is then whole."""
         self.model.eval()
         seen = held_out_loss(self.model, self.corpus.held_out, self.settings.batch) if self.processes.main else 0.0
         seen = self.processes.agree(seen)

@@ -26,10 +26,10 @@ def outline(plan: AuditPlan) -> Iterator[str]:
     yield f"write {made} candidates, or more if another ranking is better supported: {counts} attention sublayers"
     for one in plan.evaluations:
         limit = one.request.limit
-        yield f"measure {one.name} of each" + (f", at most {limit} items" if limit else "")
+        yield f"measure {one.name} of each" + (f" (limit {limit})" if limit else "")
     speed = plan.config.speed
     if speed.engines:
         lengths = ", ".join(f"{n:,}" for n in speed.lengths) or "up to 2,048"
         yield f"time each in {' and '.join(speed.engines)}: prompts of {lengths} tokens, {speed.rounds} rounds"
-    weights = sum(plan.layout.checkpoint.files.values())
+    weights = plan.layout.nbytes
     yield f"takes up to {size(made * weights)} of disk and {size(memory(weights))} of memory for each model at work"

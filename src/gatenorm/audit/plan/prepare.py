@@ -116,7 +116,7 @@ def _prepare(model: str, directory: Path, config: Config, fail_on: str | None) -
         if find_spec(module) is None:
             raise MissingExtraError("the report", package, "report")
     _check_recovery(config.recovery, layout)
-    small = sum(layout.checkpoint.files.values()) < _SMALL_BYTES
+    small = layout.nbytes < _SMALL_BYTES
     threads = config.run.threads or (1 if small else threads_at_hand())
     return AuditPlan(layout, config, directory, threads, rankings, possible, planned, active, missing)
 

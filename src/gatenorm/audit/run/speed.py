@@ -151,4 +151,4 @@ def _side_by_side(cache: JobCache) -> int:
     if cache.config.run.device != "cpu" or not hasattr(os, "sysconf"):
         return 2
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(2, min(8, available // 2 // memory(sum(cache.layout.checkpoint.files.values()))))
+    return max(2, min(8, available // 2 // memory(cache.layout.nbytes)))

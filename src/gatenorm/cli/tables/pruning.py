@@ -28,7 +28,7 @@ def show(
     model: str,
 ) -> None:
     """What is gone, what that saves, and where other criteria disagree; ``out`` is None where nothing was written."""
-    before = sum(layout.checkpoint.files.values())
+    before = layout.nbytes
     console.say(("dry run: " if out is None else "") + _removed(layout, plan))
     if plan.fit is not None:
         for line in fit_lines(plan.fit):

@@ -10,7 +10,7 @@ from gatenorm.cli.tables import table
 from gatenorm.records import spans
 from gatenorm.recovery.merging import ADAPTER
 from gatenorm.recovery.record import Recovered
-from gatenorm.recovery.study import HELD_OUT, OTHER, TOLERANCE, Study
+from gatenorm.recovery.study import HELD_OUT, OTHER, TOLERANCE, Study, accuracies
 
 
 def show(recovered: Recovered) -> None:
@@ -70,11 +70,9 @@ def study_tables(study: Study) -> Iterator[Any]:
         own = study.of(criterion)
         title = f"{criterion}: accuracy by task and number of removed sublayers"
         rows = table(title, "task", ">dense", *(f">{len(v.removed)}" for v in own))
+        dense, pairs = accuracies(study.dense), [(accuracies(v.before), accuracies(v.after)) for v in own]
         for name in study.tasks:
-            task = f"task {name}"
-            rows.add_row(
-                name, f"{study.dense[task]:.2f}", *(f"{v.before[task]:.2f} → {v.after[task]:.2f}" for v in own)
-            )
+            rows.add_row(name, f"{dense[name]:.2f}", *(f"{old[name]:.2f} → {new[name]:.2f}" for old, new in pairs))
         yield rows
 
 

@@ -71,15 +71,15 @@ class RecoveryProtocol(Protocol, frozen=True, kw_only=True):
 class Recovery(Evidence, frozen=True, kw_only=True, tag="gatenorm/recovery/1"):
     """Losses in nats per token on the held-out windows, their perplexities, and how much was trained.
 
-    ``before`` is the pruned model, ``after`` the adapters at their best, ``merged`` the recovered checkpoint as it is
+    ``before`` is the pruned model, ``after`` what was trained at its best, ``merged`` the recovered checkpoint as it is
     stored, ``parent`` the unpruned model, where it was measured.
 
     Attributes:
         won_back: ``(before - merged) / (before - parent)`` of the losses: the share of the log-perplexity that pruning
             lost that is back; only where the parent was measured and pruning lost anything.
-        best_step: of the ``steps`` done, the one whose adapters were kept.
+        best_step: of the ``steps`` done, the one whose values were kept.
         tokens: that were trained on.
-        trainable: parameters of the adapters.
+        trainable: parameters that were trained.
     """
 
     comparable: ClassVar[bool] = False

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import statistics
 from pathlib import Path
 
 import altair as alt
 
-from gatenorm.recovery.study import HELD_OUT, OTHER, TOLERANCE, Figures, Study
+from gatenorm.recovery.study import HELD_OUT, OTHER, TOLERANCE, Figures, Study, accuracies
 from gatenorm.report.figures.drawing import Chart, beside, write_figure
 from gatenorm.report.figures.series import DASHED, SOLID, Band, Point, Series, count_axis, log_axis, series_chart
 
@@ -35,7 +36,7 @@ def _panel(study: Study, name: str, width: int) -> Chart:
         for n, criterion in enumerate(study.criteria)
         for state in ("pruned", "recovered")
     ]
-    dense = _value(study, study.dense, name)
+    dense = _value(study.dense, name)
     x = count_axis(float(p.x) for s in series for p in s.points)
     if name == _TASKS:
         scale = alt.Scale(domain=[0, 1])  # from 0: small differences between few items should look small
@@ -52,10 +53,10 @@ def _panel(study: Study, name: str, width: int) -> Chart:
 
 
 def _points(study: Study, criterion: str, panel: str, state: str) -> tuple[Point, ...]:
-    values = [(0, _value(study, study.dense, panel))]
+    values = [(0, _value(study.dense, panel))]
     for variant in study.of(criterion):
         figures = variant.after if state == "recovered" else variant.before
-        values.append((len(variant.removed), _value(study, figures, panel)))
+        values.append((len(variant.removed), _value(figures, panel)))
     return tuple(
         Point(count, value, f"{criterion}, {state}, {count} removed: {value:.4g}")
         for count, value in values
@@ -63,7 +64,7 @@ def _points(study: Study, criterion: str, panel: str, state: str) -> tuple[Point
     )
 
 
-def _value(study: Study, figures: Figures, panel: str) -> float:
+def _value(figures: Figures, panel: str) -> float:
     if panel != _TASKS:
         return float(figures[panel])
-    return sum(float(figures[f"task {name}"]) for name in study.tasks) / len(study.tasks)
+    return statistics.fmean(accuracies(figures).values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gatenorm.records import to_json
-from gatenorm.records.audit import Audit, AuditedVariant, CostCase
+from gatenorm.records.audit import Audit, CostCase
 from gatenorm.records.evidence import Speed, of_type
 from gatenorm.report.figures.evaluations import rows_figure
 from gatenorm.report.figures.series import Point, Series
@@ -32,7 +32,7 @@ def section(audit: Audit) -> Section:
         )
     else:
         blocks.append(Text("Nothing was timed: see what was not examined."))
-    blocks += _worth(audit)
+    blocks += _cost(audit)
     return Section("speed", "Speed, memory, cost", tuple(blocks))
 
 
@@ -113,7 +113,7 @@ def _saved(saved: float | None) -> str:
     return "" if saved is None else f"{percent(saved)} saved"
 
 
-def _worth(audit: Audit) -> list[Block]:
+def _cost(audit: Audit) -> list[Block]:
     blocks: list[Block] = [Heading("Cost")]
     own = [v for v in audit_view.candidates(audit) if v.cost_benefit]
     if not any(v.cost_benefit.price_per_hour for v in own if v.cost_benefit):
@@ -126,7 +126,7 @@ def _worth(audit: Audit) -> list[Block]:
     for variant in own:
         assert variant.cost_benefit is not None
         blocks += [Text(f"{title(variant)}: {variant.cost_benefit.sentence}")]
-        rows += [_case(title(variant), case, unit) for case in cases(variant)]
+        rows += [_case(title(variant), case, unit) for case in variant.cost_benefit.cases]
         plain = facts({k: v for k, v in to_json(variant.cost_benefit).items() if k not in ("sentence", "cases")})
         blocks += [Facts(plain)] if plain else []
     if rows:
@@ -145,8 +145,3 @@ def _case(name: str, case: CostCase, unit: str) -> Row:
         numeric("Before", unit): number(case.cost_per_million_before),
         numeric("After", unit): number(case.cost_per_million_after),
     }
-
-
-def cases(variant: AuditedVariant) -> tuple[CostCase, ...]:
-    """What costs were computed from: one case for each engine, length and batch."""
-    return variant.cost_benefit.cases if variant.cost_benefit else ()
