@@ -146,7 +146,7 @@ def test_a_file_name_is_never_taken_for_a_field(tmp_path: Path):
         (["--documents", "x"], "data-missing documents"),
         (["--device", "warp"], "device-unusable device"),
         (["--replace", "remov"], "operation-unknown operation"),
-        (["--replace", "linear:8000"], "rank-out-of-range rank"),
+        (["--replace", "linear:8000"], "rank-out-of-range operation"),
         (["--replace", "constant:8"], "rank-unused operation"),
         (["--fit", "generic,generic"], "fit-source-twice fit"),
         (["--fit", "nothing.txt"], "data-missing data"),

@@ -163,7 +163,7 @@ def test_more_sublayers_go_where_what_replaces_them_costs_time(tiny_models: Tiny
     assert found[0] == removed[1]
     assert found[1] == next(one for one in replaced if one.prefill >= removed[1].prefill - 1e-6)
     assert found[1].count > found[0].count
-    with pytest.raises(PlanError, match="cannot take the place of the mlp"):
+    with pytest.raises(PlanError, match="cannot take the place of an MLP sublayer"):
         smallest_removal(layout, target_speedup="1.1", kind="mlp", replace="linear")
 
 

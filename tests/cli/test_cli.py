@@ -107,7 +107,7 @@ def test_prune_writes_says_and_records(tiny_models: TinyModels, tmp_path: Path, 
     model, out = tiny_models("gpt2"), tmp_path / "out"
     status, said, err = run(capsys, "prune", model, "--drop", "0,2-3", "-o", out, "--json", tmp_path / "plan.json")
     assert (status, err) == (0, "")
-    assert "removed the attention of 3 of 4 layers: 0, 2, 3" in said
+    assert "attention removed in 3 of 4 layers: 0, 2, 3" in said
     assert [edit["layer"] for edit in json.loads((tmp_path / "plan.json").read_text())["edits"]] == [0, 2, 3]
     status, said, _ = run(capsys, "prune", model, "--plan", tmp_path / "plan.json", "-o", tmp_path / "again")
     assert status == 0

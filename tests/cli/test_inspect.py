@@ -64,7 +64,7 @@ def test_what_a_sublayer_costs_stands_beside_what_could_replace_it(
     assert costs["remove"] == {"parameters": 0, "multiplications": 0, **nothing}
     assert costs["mlp"]["multiplications"] > 0
     assert main(["inspect", str(tiny_models("llama-biased"))]) == 0
-    assert "linear: 4,096 parameters" in capsys.readouterr().out
+    assert "linear in its place: 4,096 parameters" in capsys.readouterr().out
 
 
 def test_other_shapes_are_told_by_the_same_keys(tiny_models: TinyModels, capsys: pytest.CaptureFixture[str]):

@@ -194,7 +194,7 @@ def test_bad_input_is_one_line(tiny_models: TinyModels):
     assert str(error.value).startswith("fit nofile.txt")
     with refused("length-too-long", "length"):
         fit("linear", Calibration("random", 20, 1000))
-    with refused("rank-out-of-range", "rank"):
+    with refused("rank-out-of-range", "operation"):
         fit("linear:64", Calibration("random", 20, 16))
     with refused("rank-wrong", "operation"):
         fit("linear:0", Calibration("random", 20, 16))

@@ -17,6 +17,7 @@ from gatenorm.models.architecture import Architecture, Work
 from gatenorm.records import SUBLAYERS, Edit, Edits, Plan, from_json, to_json
 from gatenorm.speed.predict.cost_model import predict
 from gatenorm.speed.predict.machines import machines
+from gatenorm.surgery.card import model_card
 from gatenorm.surgery.selection import cheapest
 from tests.errors import refused
 
@@ -74,6 +75,12 @@ def test_a_plan_for_a_speed_up_takes_both_kinds_and_reaches_it(tiny_models: Tiny
     assert predicted.prefill == pytest.approx(times.speedup_with(plan.edits))
     assert predicted.prefill >= 1.3
     assert not any(times.speedup_with(plan.edits - Edits([edit])) >= 1.3 for edit in plan.edits)
+    card = model_card(opened.layout, plan, ())
+    assert "attention and MLP sublayers in one ranking, by damage for what they save" in card
+    for kind, scores in (("attention", plan.scores), ("MLP", plan.mlp_scores)):
+        table = card.partition(f"| cosine of {kind} sublayers |")[2].partition("\n\n")[0]
+        marked = [row.layer for row in scores.layers if f"\n| {row.layer} | {row.score:.6g} | removed |" in table]
+        assert tuple(marked) == plan.edits.layers_of(scores.kind)
     counted, _ = gatenorm.choose(opened, layers=3, **asked)
     assert len(counted.edits) == 3
     # Only attention has a cache.

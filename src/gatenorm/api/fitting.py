@@ -83,7 +83,7 @@ def fit(
     new = Edits(structs.replace(edit, artifact=None) for edit in plan.added)
     with fields_named({"calibration": "fit", "samples": "fit_samples"}):
         samples = {one.source: opened.samples(one) for one in asked}
-    in_parts = opened.observe if opened.layer_by_layer else None
-    found = fit_edits(opened.model, new, samples, progress, in_parts)
+    layer_by_layer = opened.observe if opened.layer_by_layer else None
+    found = fit_edits(opened.model, new, samples, progress, layer_by_layer)
     earlier = plan.edits - plan.added
     return FittedPlan(structs.replace(plan, edits=earlier | found.edits, fit=found.fit), found.weights)

@@ -1,4 +1,4 @@
-"""Plans of which sublayers to remove, and their removal: on disk, or from a model in memory."""
+"""Plans of which sublayers to edit, and their execution: on disk, or on a model in memory."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def plan(
     calibration: Calibration | str | None = None,
     progress: Progress | None = None,
 ) -> Plan:
-    """Decide which sublayers to remove: by number, by share, by hand, or as a plan file says (exactly one of them).
+    """Decide which sublayers to remove or replace: by number, by share, by hand or by a plan file (exactly one).
 
     Args:
         layers: how many of the weakest to remove, beyond those already gone.
@@ -63,6 +63,9 @@ def plan(
         drop: original 0-based indices.
         file: a ``plan.json``, made for this checkpoint, which names the sublayers itself.
         kind: the sublayer to remove: ``attention``, ``mlp``, or ``block`` for both; a criterion must rank that kind.
+            :func:`choose` chooses among attention and MLP sublayers in one ranking.
+        replace: the operation in the place of each: ``remove`` (nothing), ``fold``, ``constant``, ``linear``,
+            ``linear:64`` (of rank 64); all but the first are fitted by :func:`gatenorm.fit`.
         protect: original indices of layers to keep.
         criterion, seed, device, dtype, calibration: as in :func:`score`.
 

@@ -10,8 +10,8 @@ import typer
 
 from gatenorm.cli import checks, console
 from gatenorm.cli.options import common, ranking, removal
-from gatenorm.errors import OutputError, PlanError, named
-from gatenorm.records import ANY, to_json
+from gatenorm.errors import GatenormError, OutputError, PlanError, named
+from gatenorm.records import ANY, KINDS, REMOVE, Plan, read_record, to_json
 
 NAME = "prune"
 EXAMPLE = "Example: gatenorm prune ./llama --layers 8 -o ./llama-8"
@@ -68,7 +68,6 @@ def command(
     from gatenorm.cli.tables.pruning import show
     from gatenorm.files import check_apart, check_new_directory
     from gatenorm.fitting.moments import MomentObserver
-    from gatenorm.records import REMOVE
     from gatenorm.surgery.disk import write_pruned
     from gatenorm.surgery.operation import check_operations
     from gatenorm.surgery.planning import check_kind, chosen
@@ -79,10 +78,10 @@ def command(
         check_new_directory(out)
     elif not dry_run:
         raise OutputError("out-missing", "is missing", field="out", expected="a new directory to write to")
+    check_kind(kind, (*KINDS, ANY))
     if kind == ANY:
         _check_any(criterion, cross_check, drop is not None)
     else:
-        check_kind(kind)
         check_operations(chosen(kind, [0], 1, replace))
     if cross_check:
         checks.cross_checked(criterion, kind)
@@ -219,9 +218,6 @@ def _check_choice(given: typer.Context, fits: bool, kind: str) -> None:
 
 def _names_replacements(plan: Path) -> bool:
     """Whether a plan file has something to fit. What is wrong with a file is said where the plan is read."""
-    from gatenorm.errors import GatenormError
-    from gatenorm.records import REMOVE, Plan, read_record
-
     try:
         return any(edit.operation != REMOVE for edit in read_record(Plan, plan, "a plan").edits)
     except GatenormError:

@@ -53,7 +53,7 @@ def fit(
     edits: Edits,
     sources: Mapping[str, Samples],
     progress: Progress | None = None,
-    in_parts: Pass | None = None,
+    layer_by_layer: Pass | None = None,
 ) -> FittedEdits:
     """Fit the operations of ``edits`` to what the sublayers do in the unedited model.
 
@@ -67,8 +67,8 @@ def fit(
         edits: new edits of this model; removals among them need no fit.
         sources: tokens by the name of their source.
         progress: called with (work done, work in all), in units of a token's pass.
-        in_parts: the pass, for a model that is not to be in memory as a whole. Predictions are not compared then: an
-            edit is kept where it explains some of the sublayer's updates on held-out tokens.
+        layer_by_layer: the pass to make, for a model that does not fit into memory as a whole. Predictions are not
+            compared then: an edit is kept where it explains some of the sublayer's updates on held-out tokens.
 
     Raises:
         CalibrationError: fewer tokens than a map has unknowns, or activations that are not finite.
@@ -80,9 +80,9 @@ def fit(
     parts = {name: _split(samples) for name, samples in sources.items()}
     work = sum(samples.tokens for samples in sources.values())
     report = progress and (lambda done, _: progress(done, 2 * work))
-    problems = _problems(model, fitted, list(parts.values()), report, in_parts)
+    problems = _problems(model, fitted, list(parts.values()), report, layer_by_layer)
     trial = _Trial(model, edits, fitted, {name: _judged(held) for name, (_, held) in parts.items()})
-    if in_parts is None:
+    if layer_by_layer is None:
         trial.run(problems)
     else:
         trial.kept = [edit for edit in fitted if problems[edit].unexplained(_is_map(edit)) < 1]
@@ -198,7 +198,7 @@ def _problems(
     fitted: Edits,
     parts: Sequence[tuple[Samples, Samples]],
     progress: Progress | None,
-    in_parts: Pass | None = None,
+    layer_by_layer: Pass | None = None,
 ) -> dict[Edit, Problem]:
     moments: list[list[Mapping[Edit, Moments]]] = []
     total, done = sum(part.tokens for pair in parts for part in pair), 0
@@ -206,10 +206,10 @@ def _problems(
         sums = []
         for part in pair:
             observer = MomentObserver(model.known_layout, fitted)
-            if in_parts is None:
+            if layer_by_layer is None:
                 observe(model.module, model.known_layout, part, observer, part_of(progress, done, total))
             else:
-                in_parts(part, observer, None)
+                layer_by_layer(part, observer, None)
                 if progress:
                     progress(done + part.tokens, total)
             done += part.tokens

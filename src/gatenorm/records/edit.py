@@ -24,8 +24,9 @@ ANY = "any"
 SUBLAYERS: tuple[Sublayer, ...] = get_args(Sublayer)
 # What is ranked and chosen, and the sublayers that each of them consists of.
 KINDS: dict[str, tuple[Sublayer, ...]] = {ATTENTION: (ATTENTION,), MLP: (MLP,), BLOCK: SUBLAYERS}
-# For people: what each kind is called.
+# For people: what one of each kind is called, and each sublayer.
 SINGULAR: dict[str, str] = {ATTENTION: "attention sublayer", MLP: "MLP sublayer", BLOCK: "block"}
+NAMES: dict[str, str] = {ATTENTION: "attention", MLP: "MLP"}
 REMOVE = "remove"
 
 

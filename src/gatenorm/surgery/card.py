@@ -9,19 +9,19 @@ from typing import Any
 from gatenorm.checkpoint import TensorStore, hub_id
 from gatenorm.errors import printable
 from gatenorm.families import Layout
-from gatenorm.records import Edits, Plan, spans
+from gatenorm.records import ANY, KINDS, NAMES, SINGULAR, Edits, Plan, Scores, spans
 from gatenorm.records.evidence import Recovery
 from gatenorm.records.fit import Fit
 from gatenorm.surgery.folding import carrier, folds
 from gatenorm.surgery.operation import participles, treatments
 
 _REMOVED = "removed"
-_NAMES = {"attention": "attention", "mlp": "MLP"}
 # What chose the layers.
 _SCORED, _NAMED = "The score is a heuristic.", "The layers were named by hand: nothing was scored."
 _UNMEASURED = """ Nothing here says how good this model is: measure it on your own work before
 you serve it, for example with `gatenorm eval THIS --baseline PARENT --data YOUR_TEXT`.
 """
+_SCORES_HEAD = "\n## Scores\n\nLow means: removed first. Original layer numbers.\n"
 _MEASURED = " What was measured, and what was not:\n"
 _CARD = "README.md"
 _MARKUP = re.compile(r"[\\`*\[\]<>|&~#]")
@@ -37,14 +37,12 @@ def model_card(layout: Layout, plan: Plan, carried: Sequence[str]) -> str:
     """
     metadata, base, terms = _origin(layout, carried, ["gatenorm", "pruned", *_tags(plan.edits)])
     criterion = f"by the criterion {_code(plan.criterion)}" if plan.criterion else "by hand"
-    table = ""
-    if plan.scores:
-        gone = plan.edits.layers_of(plan.scores.kind)
-        marks = {layer: participles(plan.edits.at(layer)) for layer in gone}
-        rows = "\n".join(f"| {s.layer} | {s.score:.6g} | {marks.get(s.layer, '')} |" for s in plan.scores.layers)
-        head = f"| layer | {plan.criterion} | |\n|---:|---:|---|"
-        table = f"\n## Scores\n\nLow means: removed first. Original layer numbers.\n\n{head}\n{rows}\n"
+    if plan.kind == ANY:
+        criterion += ", attention and MLP sublayers in one ranking, by damage for what they save"
+    tables = "".join(_scores_table(plan, scores) for scores in (plan.scores, plan.mlp_scores) if scores)
     origin = _code(base) if base else f"a checkpoint called {_code(plan.model.name)}"
+    step = "edited" if plan.replaces else "removed"
+    new = plan.added if plan.edits.mlp else spans(plan.added.attention)
     return f"""---
 {metadata}
 ---
@@ -58,7 +56,7 @@ the source{_except(layout, plan)}.
 |---|---|
 {_rows(layout, plan)}
 | chosen | {criterion} |
-| {participles(plan.added)} in this step | {plan.added if plan.edits.mlp else spans(plan.added.attention)} |
+| {step} in this step | {new} |
 
 {(_SCORED if plan.criterion else _NAMED) + _UNMEASURED}
 {terms}
@@ -88,7 +86,16 @@ of its own: `PreTrainedTokenizerFast.from_pretrained("THIS_DIRECTORY")` loads it
 
 In `config.json` the number of layers counts the attentions that are left, since that is what caches are made for; the
 physical number stands under `gatenorm`. `gatenorm.json` holds the plan.
-{table}"""
+{_SCORES_HEAD + tables if tables else ""}"""
+
+
+def _scores_table(plan: Plan, scores: Scores) -> str:
+    """What the criterion said of each sublayer of one kind, and what happened to it."""
+    edits = [edit for edit in plan.edits if edit.sublayer in KINDS[scores.kind]]
+    done = {n: participles(e for e in edits if e.layer == n) for n in plan.edits.layers_of(scores.kind)}
+    rows = "\n".join(f"| {s.layer} | {s.score:.6g} | {done.get(s.layer, '')} |" for s in scores.layers)
+    what = scores.criterion if plan.kind != ANY else f"{scores.criterion} of {SINGULAR[scores.kind]}s"
+    return f"\n| layer | {what} | |\n|---:|---:|---|\n{rows}\n"
 
 
 def _except(layout: Layout, plan: Plan) -> str:
@@ -125,13 +132,13 @@ def _title(layout: Layout, plan: Plan) -> str:
     done, total = treatments(plan.edits), layout.layers
     if plan.edits.attention == plan.edits.mlp and participles(plan.edits) == _REMOVED:
         return f"without {len(plan.edits.blocks)} of its {total} blocks"
-    return _sentence({key: f"{len(layers)} of its {total} {_NAMES[key[0]]} sublayers" for key, layers in done.items()})
+    return _sentence({key: f"{len(layers)} of its {total} {NAMES[key[0]]} sublayers" for key, layers in done.items()})
 
 
 def _rows(layout: Layout, plan: Plan) -> str:
     assumed = f"| assumption | {_text(layout.assumption)} |\n" if layout.assumption else ""
     return assumed + "\n".join(
-        f"| {_NAMES[sublayer]} {participle} in layers | {spans(layers)} ({len(layers) / layout.layers:.1%} of "
+        f"| {NAMES[sublayer]} {participle} in layers | {spans(layers)} ({len(layers) / layout.layers:.1%} of "
         f"{layout.layers}) |"
         for (sublayer, participle), layers in treatments(plan.edits).items()
     )
@@ -225,7 +232,7 @@ def _difference(layout: Layout, counted: bool = True) -> str:
     """``without the attention of layers 0, 2 (2 of 16) and the MLP of layers 2 (1 of 16)``."""
     return _sentence(
         {
-            key: f"the {_NAMES[key[0]]} of layers {spans(layers)}"
+            key: f"the {NAMES[key[0]]} of layers {spans(layers)}"
             + (f" ({len(layers)} of {layout.layers})" if counted else "")
             for key, layers in treatments(layout.edits).items()
         }

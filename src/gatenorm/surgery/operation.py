@@ -18,7 +18,7 @@ from gatenorm.errors import PlanError
 from gatenorm.extensions import Extension, extension, extensions
 from gatenorm.families import Layout, mlp_modules
 from gatenorm.families.family import Data
-from gatenorm.records import ATTENTION, MLP, SUBLAYERS, Edit, Edits, OperationRecord, Sublayer
+from gatenorm.records import ATTENTION, MLP, SINGULAR, SUBLAYERS, Edit, Edits, OperationRecord, Sublayer
 
 Weights = Mapping[str, npt.NDArray[np.float32]]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -219,7 +219,7 @@ def check_operations(edits: Edits) -> None:
         if edit.sublayer not in can:
             raise PlanError(
                 "operation-not-for-sublayer",
-                f"cannot take the place of the {edit.sublayer} of layer {edit.layer}",
+                f"cannot take the place of an {SINGULAR[edit.sublayer]}",
                 field="operation",
                 given=edit.operation,
                 expected=" or ".join(can),

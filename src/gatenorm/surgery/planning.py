@@ -11,15 +11,13 @@ from msgspec import structs
 
 from gatenorm.errors import PlanError, did_you_mean
 from gatenorm.families import Layout
-from gatenorm.records import ATTENTION, KINDS, MLP, REMOVE, SINGULAR, SUBLAYERS, Edits, Plan, Scores, spans
+from gatenorm.records import ATTENTION, KINDS, NAMES, REMOVE, SINGULAR, SUBLAYERS, Edits, Plan, Scores, spans
 from gatenorm.surgery.folding import check_folds
 from gatenorm.surgery.operation import check_operations
 
-_NAMES: dict[str, str] = {ATTENTION: "attention", MLP: "MLP"}
 
-
-def count_for_share(share: float | str, attentions: int) -> int:
-    """How many sublayers a share of ``attentions`` means (``0.2``, or as text ``20%``): rounded half up, at least one.
+def count_for_share(share: float | str, sublayers: int) -> int:
+    """How many sublayers a share of so many means (``0.2``, or as text ``20%``): rounded half up, at least one.
 
     Raises:
         PlanError: no number, or a share outside (0, 1).
@@ -35,7 +33,7 @@ def count_for_share(share: float | str, attentions: int) -> int:
         raise PlanError(
             "share-out-of-range", "is out of range", field="share", given=given, expected=expected, hint=hint
         )
-    return max(1, math.floor(number * attentions + 0.5))
+    return max(1, math.floor(number * sublayers + 0.5))
 
 
 def speedup_target(text: str) -> tuple[tuple[str, ...], float]:
@@ -79,14 +77,14 @@ def count_for_target(reached: Sequence[float], wanted: float, what: str) -> int:
     raise PlanError("out-of-reach", f"is out of reach: {most}", field=what, given=f"{abs(wanted):g}")
 
 
-def check_kind(kind: str) -> None:
+def check_kind(kind: str, known: Collection[str] = KINDS) -> None:
     """Refuse what is no kind of sublayer.
 
     Raises:
         PlanError: it is none of ``attention``, ``mlp``, ``block``.
     """
-    if kind not in KINDS:
-        raise PlanError("kind-unknown", "is not known", field="kind", given=kind, hint=did_you_mean(kind, KINDS))
+    if kind not in known:
+        raise PlanError("kind-unknown", "is not known", field="kind", given=kind, hint=did_you_mean(kind, known))
 
 
 def plan_by_scores(
@@ -223,7 +221,7 @@ def check_edits(layers: int, before: Edits, new: Edits, protect: Collection[int]
         if edit.layer in edited:
             raise PlanError(
                 "layer-edited-before",
-                f"has lost its {_NAMES[edit.sublayer]} already; removed so far: {spans(edited)}",
+                f"has lost its {NAMES[edit.sublayer]} already; removed so far: {spans(edited)}",
                 field="drop",
                 given=edit.layer,
             )
@@ -260,7 +258,7 @@ def check_plan(layout: Layout, plan: Plan) -> None:
             hint="make a plan for it, or name the layers",
         )
     omitted = layout.edits - plan.edits
-    for sublayer, name in _NAMES.items():
+    for sublayer, name in NAMES.items():
         if omitted.layers_of(sublayer):
             raise PlanError(
                 "plan-omits-edits",

@@ -39,7 +39,7 @@ _REPLACE = (
     "Operation: remove (nothing), fold (into the MLP in front), constant (the mean of what it added), linear (a fitted "
     "map), linear:64 (of rank 64)"
 )
-Replace = Annotated[str, replacement("--replace OPERATION", _REPLACE, "remove", fields="operation rank")]
+Replace = Annotated[str, replacement("--replace OPERATION", _REPLACE, "remove", fields="operation")]
 _FIT = "Tokens to fit operations on, joined by commas: generic (packaged public-domain text), self, random, a text file"
 FitSources = Annotated[readers.Names, replacement("--fit SOURCES", _FIT, ("generic",), fields="fit", key="budgets.fit")]
 FitSamples = Annotated[Count, replacement("--fit-samples", "Windows of --length tokens from each of them", 128)]

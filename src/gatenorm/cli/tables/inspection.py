@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from gatenorm.api.inspecting import Inspection, Positions, Prediction, SublayerCost
 from gatenorm.cli import console
 from gatenorm.cli.tables import table
-from gatenorm.records import Edits, spans
+from gatenorm.records import REMOVE, SUBLAYERS, Edits, spans
 
 
 def show(inspection: Inspection) -> None:
@@ -67,8 +67,9 @@ def _positions(positions: Positions, head_dim: int) -> str:
 def _costs(costs: Sequence[SublayerCost]) -> str:
     """``attention: 8,912,896 parameters, 8,912,896 multiplications a token + 4,096 a token of context; ...``."""
     lines = []
-    for one in costs:
-        line = f"{one.name}: {one.parameters:,.0f} parameters, {one.multiplications:,.0f} multiplications a token"
+    for one in (one for one in costs if one.name != REMOVE):
+        what = one.name if one.name in SUBLAYERS else f"{one.name} in its place"
+        line = f"{what}: {one.parameters:,.0f} parameters, {one.multiplications:,.0f} multiplications a token"
         if one.multiplications_of_context:
             cache = console.bytes_for_people(one.cache_bytes)
             line += f" and {one.multiplications_of_context:,} more with {cache} of cache for each token of context"

@@ -73,9 +73,9 @@ def _removed(layout: Layout, plan: Plan) -> str:
     before, done = len(layout.attention_layers), participles(plan.added)
     if not plan.edits.mlp:
         in_all, new = f" (in all: {spans(plan.edits.attention)})" if plan.previous else "", plan.added.attention
-        return f"{done} the attention of {len(new)} of {before} layers: {spans(new)}{in_all}"
+        return f"attention {done} in {len(new)} of {before} layers: {spans(new)}{in_all}"
     mlps = len(layout.mlp_layers)
     return (
-        f"{done} {plan.added}: {len(plan.added.attention)} of {before} attention sublayers, {len(plan.added.mlp)} of "
+        f"{plan.added} {done}: {len(plan.added.attention)} of {before} attention sublayers, {len(plan.added.mlp)} of "
         f"{mlps} MLP sublayers" + (f" (in all: {plan.edits})" if plan.previous else "")
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ from gatenorm.cli import console
 from gatenorm.cli.tables import table
 from gatenorm.criteria.registry import criterion
 from gatenorm.families import Layout
-from gatenorm.records import ATTENTION, SINGULAR, Scores, spans
+from gatenorm.records import ATTENTION, NAMES, SINGULAR, Edit, Scores, spans
 from gatenorm.records.rankings import CrossCheck
+from gatenorm.surgery.operation import treatments
 
 _BAR = 40
 # Of the seconds of a scoring that runs the model, what is not the passes themselves.
 _BEFORE = {"loading": "loading the model", "drawing": "drawing tokens"}
-_GONE = {"attention": "attention", "mlp": "MLP"}
 
 
 def show(scores: Scores, layout: Layout, cluster: Cluster, checked: CrossCheck | None, plot: Path | None) -> None:
@@ -78,14 +79,21 @@ def _scores_table(scores: Scores, cluster: set[int], layout: Layout) -> Any:
     rank = {layer: position + 1 for position, layer in enumerate(scores.ranking)}
     for layer in range(layout.layers):
         if layer not in by_layer:
-            gone = " and ".join(_GONE[edit.sublayer] for edit in layout.edits.at(layer))
-            rows.add_row(str(layer), "-", "-", Text(f"{gone} removed", style="dim"))
+            rows.add_row(str(layer), "-", "-", Text(_without_score(layout.edits.at(layer)), style="dim"))
             continue
         length = max(0.0, by_layer[layer]) / largest * _BAR
         style = "yellow" if layer in cluster else "cyan"
         mark = " weak" if layer in cluster else ""
         rows.add_row(str(layer), f"{by_layer[layer]:.5g}", str(rank[layer]), Text(_bar(length) + mark, style=style))
     return rows
+
+
+def _without_score(edits: Iterable[Edit]) -> str:
+    """Why a layer has no score: what happened to its sublayers, such as ``attention and MLP removed``."""
+    edited: dict[str, list[str]] = {}
+    for sublayer, participle in treatments(edits):
+        edited.setdefault(participle, []).append(NAMES[sublayer])
+    return ", ".join(f"{' and '.join(names)} {participle}" for participle, names in edited.items()) or "another mixer"
 
 
 def _bar(length: float) -> str:

@@ -35,9 +35,9 @@ def at_rank(rank: int) -> Operation:
         if rank >= width:
             raise PlanError(
                 "rank-out-of-range",
-                "is too high",
-                field="rank",
-                given=rank,
+                "has too high a rank",
+                field="operation",
+                given=f"linear:{rank}",
                 expected=f"1 to {width - 1}",
                 hint="plain linear has full rank",
             )
