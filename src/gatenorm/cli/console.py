@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm.errors import OutputError, printable
+from gatenorm.records.numbers import bytes_for_people as bytes_for_people
 from gatenorm.records.serialization import to_json
 
 
@@ -236,10 +237,3 @@ def say_each(label: str, texts: Iterable[str]) -> None:
 def warn(text: str) -> None:
     """A line on stderr that does not stop anything."""
     sys.stderr.write(f"warning: {printable(text)}\n")
-
-
-def bytes_for_people(count: float) -> str:
-    """``1.4 GB`` and the like, in powers of ten."""
-    from gatenorm.report.page.wording import size
-
-    return size(count)

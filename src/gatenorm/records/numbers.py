@@ -48,3 +48,12 @@ class Portion(Share):
     """A share that may be nothing, or all."""
 
     least, most = 0.0, 1.0
+
+
+def bytes_for_people(count: float) -> str:
+    """``1.4 GB`` and the like, in powers of ten."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gatenorm.records.audit import DONE, FAILS, INFORMATION, NOT_DONE, PARTLY, PASSES
+from gatenorm.records.numbers import bytes_for_people
 from gatenorm.report.page.blocks import BAD, GOOD, OPEN, QUIET
 
 NONE = "–"
@@ -63,13 +64,7 @@ def span(low: float | None, high: float | None, write: Any) -> str:
 
 def size(count: float | None) -> str:
     """``1.4 GB`` and the like, in powers of ten."""
-    if count is None:
-        return NONE
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
+    return NONE if count is None else bytes_for_people(count)
 
 
 def duration(seconds: float) -> str:
