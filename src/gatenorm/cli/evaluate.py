@@ -76,9 +76,9 @@ def command(
 
         plot_retrieval(records, plot)
     if "-" not in (json, csv):
-        from gatenorm.cli import evaluate_tables
+        from gatenorm.cli.tables.evaluation import show
 
-        evaluate_tables.show(records)
+        show(records)
         cached = sum(d.cached for d in done)
         if cached:
             console.say(f"{cached} of these figures were measured before (--no-cache measures again)")

@@ -44,7 +44,7 @@ def section(audit: Audit) -> Section:
 def _maps(audit: Audit) -> tuple[Chart, ...]:
     base = of_type(audit.baseline, Retrieval)
     shown: list[tuple[str, Sequence[Evidence]]] = [(_BASE, base)]
-    shown += [(title(v), v.evidence) for v in _telling(audit)]
+    shown += [(title(v), v.evidence) for v in _mapped(audit)]
     found: list[Chart] = []
     for form in dict.fromkeys(e.form for e in base):
         for name, evidence in shown:
@@ -53,7 +53,8 @@ def _maps(audit: Audit) -> tuple[Chart, ...]:
     return tuple(found)
 
 
-def _telling(audit: Audit) -> list[AuditedVariant]:
+def _mapped(audit: Audit) -> list[AuditedVariant]:
+    """The first candidate (the chosen one, if any), and the one with most edits."""
     own = [v for v in audit_view.candidates(audit) if of_type(v.evidence, Retrieval)]
     most = sorted(own, key=lambda v: -len(v.plan.added.attention))
     return list({v.name: v for v in (*own[:1], *most[:1])}.values())

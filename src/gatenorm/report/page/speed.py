@@ -27,7 +27,7 @@ def section(audit: Audit) -> Section:
             Text(
                 "Variants and the unpruned model were timed in turns, so that load on the machine affects all of them; "
                 "each figure is the median of the rounds, with the smallest and largest. The ideal is the speed-up if "
-                "removing a sublayer saved exactly the time that it took."
+                "editing a sublayer saved exactly the time that it took, less that of what replaces it."
             ),
         )
     else:

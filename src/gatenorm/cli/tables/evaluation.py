@@ -6,14 +6,15 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from gatenorm.analysis.diagnostics import HIGH_PERPLEXITY
 from gatenorm.cli import console
-from gatenorm.cli.evaluate_columns import (
+from gatenorm.cli.tables import table
+from gatenorm.cli.tables.evaluation_columns import (
     add_models,
     by_task,
     change_cell,
     other_tokens,
     say_protocol,
-    table_of,
     with_error,
 )
 from gatenorm.findings import Findings, perplexities, within_chance
@@ -54,14 +55,14 @@ def _perplexity(records: Sequence[Perplexity], changes: Sequence[Comparison]) ->
     first, edits = records[0], [edit for record in records for edit in record.edits]
     plain = all((edit.sublayer, edit.operation) == (ATTENTION, REMOVE) for edit in edits)
     what = "attention removed in" if plain else "edited"
-    table = table_of(f"perplexity on {first.data.name}", "model", what)
+    rows = table(f"perplexity on {first.data.name}", "model", what)
     for column in ("perplexity", "change", "a word", "nats/token", "tokens", "seconds"):
-        table.add_column(column, justify="right")
+        rows.add_column(column, justify="right")
     note = other_tokens(records)
     for record in records:
         rises = [] if record is first or note else perplexities(Findings.of_records([first], [record, *changes]))
         change = f"{rises[0].difference:+.2%}" if rises else ""
-        table.add_row(
+        rows.add_row(
             Text(record.model.name),
             spans(record.edits.attention) if plain else str(record.edits),
             f"{record.perplexity:.4g}",
@@ -71,7 +72,7 @@ def _perplexity(records: Sequence[Perplexity], changes: Sequence[Comparison]) ->
             f"{record.tokens:,}",
             f"{record.seconds:.1f}",
         )
-    console.print_table(table)
+    console.print_table(rows)
     for comparison in changes:
         nll = comparison.changes["nll"]
         if nll.low is not None and nll.high is not None:
@@ -83,19 +84,18 @@ def _perplexity(records: Sequence[Perplexity], changes: Sequence[Comparison]) ->
     if note:
         console.say(note)
     for record in records:
-        if record.perplexity > 100:
-            console.say(
-                f"warning: {record.model.name} is above 100: a layer that it needed is gone, or the text is foreign"
-            )
+        if record.perplexity > HIGH_PERPLEXITY:
+            high = f"the perplexity of {record.model.name} is above {HIGH_PERPLEXITY:g}"
+            console.say(f"warning: {high}: it lost a layer that it needs, or the text is foreign to it")
 
 
 def _choices(records: Sequence[TaskEvidence], changes: Sequence[Comparison]) -> None:
-    table = table_of(f"{records[0].title}: accuracy", "task", "what is asked")
-    add_models(table, records, "items", "chance")
+    rows = table(f"{records[0].title}: accuracy", "task", "what is asked")
+    add_models(rows, records, "items", "chance")
     tasks = by_task(records)
     for task, own in tasks.items():
         first = own[0]
-        table.add_row(
+        rows.add_row(
             task + ("*" if first.protocol.beyond_training else ""),
             first.protocol.asks,
             f"{first.count}",
@@ -103,10 +103,10 @@ def _choices(records: Sequence[TaskEvidence], changes: Sequence[Comparison]) -> 
             *[with_error(r.metrics["accuracy"]) for r in own],
             *change_cell(changes, task, "accuracy"),
         )
-    console.print_table(table)
+    console.print_table(rows)
     if any(own[0].protocol.beyond_training for own in tasks.values()):
         console.say("* goes beyond what the model was trained on (--json says in what)")
-    sure = table_of("the same tasks: mean log-probability of the right choice among the choices, nats", "task")
+    sure = table("the same tasks: mean log-probability of the right choice among the choices, nats", "task")
     add_models(sure, records, "guessing")
     for task, own in tasks.items():
         values = [f"{r.metrics['log_probability'].value:.4f}" for r in own]
@@ -123,13 +123,13 @@ def _choices(records: Sequence[TaskEvidence], changes: Sequence[Comparison]) -> 
 
 
 def _zeroshot(records: Sequence[ZeroShot], changes: Sequence[Comparison]) -> None:
-    table = table_of("zero-shot tasks: accuracy", "task", "metric")
-    add_models(table, records, "items", "chance")
+    rows = table("zero-shot tasks: accuracy", "task", "metric")
+    add_models(rows, records, "items", "chance")
     for task, own in by_task(records).items():
         first = own[0]
         for metric in ("acc", "acc_norm"):
             if metric in first.metrics:
-                table.add_row(
+                rows.add_row(
                     task,
                     metric,
                     f"{first.count:,}",
@@ -137,7 +137,7 @@ def _zeroshot(records: Sequence[ZeroShot], changes: Sequence[Comparison]) -> Non
                     *[with_error(r.metrics[metric]) for r in own],
                     *change_cell(changes, task, metric),
                 )
-    console.print_table(table)
+    console.print_table(rows)
     say_protocol(records[0], "items_cut_from_the_left")
     for record in records:
         cut, longest = record.protocol.items_cut_from_the_left, record.protocol.longest_input
@@ -149,13 +149,13 @@ def _zeroshot(records: Sequence[ZeroShot], changes: Sequence[Comparison]) -> Non
     if by_chance:
         console.say(
             f"note: within two standard errors of chance: {', '.join(dict.fromkeys(by_chance))}; "
-            "what a model never knew, these tasks cannot miss"
+            "there is nothing to lose on these tasks"
         )
 
 
 def _averages(records: Sequence[ZeroShotAverage], changes: Sequence[Comparison]) -> None:
-    table = table_of("zero-shot average", "average", "of")
-    add_models(table, records)
+    rows = table("zero-shot average", "average", "of")
+    add_models(rows, records)
     entering = records[0].protocol.average
     said = {
         "average": ", ".join(f"{task} {metric}" for task, metric in entering.items()),
@@ -163,18 +163,18 @@ def _averages(records: Sequence[ZeroShotAverage], changes: Sequence[Comparison])
     }
     for name, of in said.items():
         values = [with_error(r.metrics[name], ".2%") for r in records]
-        table.add_row(name, of, *values, *change_cell(changes, "", name))
-    console.print_table(table)
+        rows.add_row(name, of, *values, *change_cell(changes, "", name))
+    console.print_table(rows)
 
 
 def _refusal(records: Sequence[Refusal], changes: Sequence[Comparison]) -> None:
-    table = table_of("refusals", "what")
-    add_models(table, records, "items")
+    rows = table("refusals", "what")
+    add_models(rows, records, "items")
     for metric, what in REFUSAL_METRICS.items():
         if metric in records[0].metrics:
             values = [with_error(r.metrics[metric]) for r in records]
-            table.add_row(what, str(records[0].counts[metric]), *values, *change_cell(changes, "", metric))
-    console.print_table(table)
+            rows.add_row(what, str(records[0].counts[metric]), *values, *change_cell(changes, "", metric))
+    console.print_table(rows)
     say_protocol(records[0])
     if not records[0].refused:
         console.say(f"note: {records[0].model.name} refuses nothing at all: these rates say nothing about its safety")
@@ -190,20 +190,20 @@ def _domain(records: Sequence[Workload], changes: Sequence[Comparison]) -> None:
 
     for record in records:
         title = f"{record.data.name}: {record.model.name} against {record.baseline.name}"
-        table = table_of(title, "what", "value")
-        table.add_row("items, positions compared", f"{record.count}, {record.positions:,}")
+        rows = table(title, "what", "value")
+        rows.add_row("items, positions compared", f"{record.count}, {record.positions:,}")
         kl = record.kl
         interval = "" if kl.low is None or kl.high is None else f" (95%: {kl.low:.4g} to {kl.high:.4g})"
-        table.add_row("divergence of next-token distributions, nats", f"{kl.value:.4g}{interval}")
-        table.add_row("same most likely token", f"{record.top1:.1%}")
-        table.add_row("greedy continuation: share before the first difference", f"{record.greedy_agreement:.1%}")
-        table.add_row("greedy continuation: the same to the end", f"{record.greedy_same:.1%}")
+        rows.add_row("divergence of next-token distributions, nats", f"{kl.value:.4g}{interval}")
+        rows.add_row("same most likely token", f"{record.top1:.1%}")
+        rows.add_row("greedy continuation: share before the first difference", f"{record.greedy_agreement:.1%}")
+        rows.add_row("greedy continuation: the same to the end", f"{record.greedy_same:.1%}")
         if record.perplexity is not None and record.baseline_perplexity is not None:
             change = f"{record.perplexity:.4g} (was {record.baseline_perplexity:.4g})"
-            table.add_row("perplexity of the references", change)
-        console.print_table(table)
+            rows.add_row("perplexity of the references", change)
+        console.print_table(rows)
         say_protocol(record)
-        worst = table_of("the items that changed most", "line", "divergence", "same token", "was", "is")
+        worst = table("the items that changed most", "line", "divergence", "same token", "was", "is")
         for item in record.items[:_WORST]:
             written = [Text(" ".join(text.split())[:80]) for text in (item.baseline_wrote, item.model_wrote)]
             worst.add_row(str(item.id), f"{item.kl:.3g}", f"{item.top1:.0%}", *written)
@@ -211,17 +211,17 @@ def _domain(records: Sequence[Workload], changes: Sequence[Comparison]) -> None:
 
 
 def _retrieval(records: Sequence[Retrieval], changes: Sequence[Comparison]) -> None:
-    table = table_of("retrieval: the right one of four places", "form", "scored by")
-    add_models(table, records, "items", "chance")
+    rows = table("retrieval: the right one of four places", "form", "scored by")
+    add_models(rows, records, "items", "chance")
     for task, own in by_task(records).items():
         for metric, chance in {"choice": f"{own[0].chance:.0%}", "greedy": ""}.items():
             values = [with_error(r.metrics[metric]) for r in own]
-            table.add_row(task, metric, str(own[0].count), chance, *values, *change_cell(changes, task, metric))
-    console.print_table(table)
+            rows.add_row(task, metric, str(own[0].count), chance, *values, *change_cell(changes, task, metric))
+    console.print_table(rows)
     for record in records:
         lengths, depths = record.protocol.lengths, record.protocol.depths
         shares = {(cell.length, cell.depth): cell.choice for cell in record.cells}
-        cells = table_of(f"{record.model.name}, {record.form}: choice by length and depth", "tokens")
+        cells = table(f"{record.model.name}, {record.form}: choice by length and depth", "tokens")
         for depth in depths:
             cells.add_column(f"{depth:.0%} deep", justify="right")
         for length in lengths:
@@ -235,13 +235,13 @@ def _retrieval(records: Sequence[Retrieval], changes: Sequence[Comparison]) -> N
 
 
 def _positions(records: Sequence[Positions], changes: Sequence[Comparison]) -> None:
-    table = table_of(f"loss by position on {records[0].data.name}, nats/token", "tokens before")
-    add_models(table, records)
+    rows = table(f"loss by position on {records[0].data.name}, nats/token", "tokens before")
+    add_models(rows, records)
     losses = [r.numbers() for r in records]
     for name in losses[0]:
         values = [f"{of_model[name]:.3f}" if name in of_model else "" for of_model in losses]
-        table.add_row(name.removeprefix("nll_"), *values, *change_cell(changes, "", name, lambda v: f"{v:+.3f}"))
-    console.print_table(table)
+        rows.add_row(name.removeprefix("nll_"), *values, *change_cell(changes, "", name, lambda v: f"{v:+.3f}"))
+    console.print_table(rows)
     say_protocol(records[0])
     note = other_tokens(records)
     if note:
@@ -249,14 +249,14 @@ def _positions(records: Sequence[Positions], changes: Sequence[Comparison]) -> N
 
 
 def _anything(records: Sequence[Any], changes: Sequence[Comparison]) -> None:
-    table = table_of(records[0].kind, "task", "metric")
-    add_models(table, records)
+    rows = table(records[0].kind, "task", "metric")
+    add_models(rows, records)
     for task, own in by_task(records).items():
         metrics = [_metrics(record) for record in own]
         for name in metrics[0]:
             values = [with_error(of_model[name], ".4f") if name in of_model else "" for of_model in metrics]
-            table.add_row(task, name, *values, *change_cell(changes, task, name, lambda v: f"{v:+.4f}"))
-    console.print_table(table)
+            rows.add_row(task, name, *values, *change_cell(changes, task, name, lambda v: f"{v:+.4f}"))
+    console.print_table(rows)
     say_protocol(records[0])
 
 

@@ -11,26 +11,15 @@ from gatenorm.records.evidence import Comparison, Evidence, Figure, Perplexity, 
 E = TypeVar("E", bound=Evidence)
 
 
-def table_of(title: str, *columns: str) -> Any:
-    """A table with these columns on the left."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(title), title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def add_models(table: Any, records: Sequence[Any], *before: str) -> None:
-    """A column for each model, and one for the change where there are two."""
+def add_models(rows: Any, records: Sequence[Any], *before: str) -> None:
+    """A column for each model, and one for the change where there are two; ``before`` names columns in front."""
     from rich.text import Text
 
     models = list(dict.fromkeys((r.model.name, r.edits) for r in records))
     for column in (*before, *(name for name, _ in models)):
-        table.add_column(Text(column), justify="right")
+        rows.add_column(Text(column), justify="right")
     if len(models) > 1:
-        table.add_column("change (95%)", justify="right")
+        rows.add_column("change (95%)", justify="right")
 
 
 def with_error(figure: Figure, form: str = ".1%") -> str:
