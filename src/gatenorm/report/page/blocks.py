@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from gatenorm.records.audit import Verdict
-from gatenorm.report.figures.drawing import Figure
+
+if TYPE_CHECKING:  # words and outcomes must not need the packages that draw
+    from gatenorm.report.figures.drawing import Figure
 
 GOOD, BAD, OPEN, QUIET = "good", "bad", "open", "quiet"
 
