@@ -1,4 +1,4 @@
-"""gatenorm: find the attention sublayers of an open LLM that have gone to sleep, and remove them.
+"""gatenorm: find the attention sublayers of an LLM that contribute least, and remove or replace them.
 
 The verbs of the command line are functions here::
 

@@ -15,7 +15,7 @@ from gatenorm.models.architecture import Architecture
 from gatenorm.records import to_json
 from gatenorm.speed.predict.cost_model import forecasts
 from gatenorm.speed.predict.machines import machines
-from gatenorm.surgery.planning import count_for_target
+from gatenorm.speed.predict.targets import count_for_target
 from tests.checkpoint.test_hub import gatenorm, hub
 from tests.command_line import refused
 

@@ -15,7 +15,7 @@ from gatenorm.families import Layout, detect_layout, named_like
 from gatenorm.models import loading
 from gatenorm.models.model import Model
 from gatenorm.models.named import named_model, named_models
-from gatenorm.surgery.proof import assumption, possible
+from gatenorm.surgery.proof import assumption, is_proved
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -63,9 +63,9 @@ def _computes_like_llama(checkpoint: TensorStore) -> bool:
         return False
     try:
         layout = detect_layout(checkpoint, "llama")
-        return possible() and "equal" in assumption(checkpoint.config, layout.layers, "llama")
     except FamilyError:
         return False
+    return is_proved(checkpoint.config, layout.layers, "llama")
 
 
 def _check_typo(name: str) -> None:

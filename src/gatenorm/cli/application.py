@@ -18,7 +18,7 @@ from gatenorm.errors import GatenormError, first_line, printable
 
 app = typer.Typer(
     name="gatenorm",
-    help="Find the attention sublayers of an open LLM that have gone to sleep, and remove them.",
+    help="Find the attention sublayers of an LLM that contribute least, and remove or replace them.",
     invoke_without_command=True,
     cls=Group,
     rich_markup_mode=None,

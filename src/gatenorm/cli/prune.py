@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import typer
 
@@ -13,9 +13,13 @@ from gatenorm.cli.options import common, ranking, removal
 from gatenorm.errors import GatenormError, OutputError, PlanError, named
 from gatenorm.records import ANY, KINDS, REMOVE, Plan, read_record, to_json
 
+if TYPE_CHECKING:
+    from gatenorm.api.fitting import FittedPlan
+    from gatenorm.calibration.samples import Calibration
+    from gatenorm.criteria.session import ScoringSession
+
 NAME = "prune"
 EXAMPLE = "Example: gatenorm prune ./llama --layers 8 -o ./llama-8"
-
 
 # How many or which go: one of them, though the two targets can be met together.
 _WAYS = (("layers",), ("share",), ("drop",), ("plan",), ("target_speedup", "max_cache_gb"))
@@ -67,7 +71,6 @@ def command(
     from gatenorm.calibration.samples import with_source
     from gatenorm.cli.tables.pruning import show
     from gatenorm.files import check_apart, check_new_directory
-    from gatenorm.fitting.moments import MomentObserver
     from gatenorm.surgery.disk import write_pruned
     from gatenorm.surgery.operation import check_operations
     from gatenorm.surgery.planning import check_kind, chosen
@@ -145,16 +148,10 @@ def command(
             )
     fitted = api.FittedPlan(made, {})
     if session and api.unfitted(made) and not dry_run:
-        sources = [with_source(tokens, name) for name in fit]
-        sources = [dataclasses.replace(one, samples=fit_samples) for one in sources]
-        memory = console.bytes_for_people(MomentObserver.nbytes(layout, api.unfitted(made), len(sources)))
-        with console.progress_bar(f"fitting ({memory} of sums)", "tokens") as progress:
-            fitted = api.fit(session, made, sources, progress=progress)
-        session.model.release()
+        fitted = _fit(
+            session, made, [dataclasses.replace(with_source(tokens, name), samples=fit_samples) for name in fit]
+        )
     made = fitted.plan
-    for source in made.fit.sources if made.fit and fitted.weights else ():
-        if source.self_text and source.self_text.gibberish:
-            console.warn(source.self_text.gibberish)
     checked = None
     if cross_check and session and made.scores:
         with console.progress_bar("cross-check", "tokens") as progress:
@@ -176,6 +173,21 @@ def command(
     for what in written.left_out:
         console.warn(f"left out: {what}")
     console.deliver(json, data, lambda: show(layout, made, out, written.nbytes, predicted, machine, checked, model))
+
+
+def _fit(session: ScoringSession, plan: Plan, sources: list[Calibration]) -> FittedPlan:
+    """Fit the operations of a plan, release the model, and warn of self text that is gibberish."""
+    from gatenorm import api
+    from gatenorm.fitting.moments import MomentObserver
+
+    memory = console.bytes_for_people(MomentObserver.nbytes(session.layout, api.unfitted(plan), len(sources)))
+    with console.progress_bar(f"fitting ({memory} of sums)", "tokens") as progress:
+        fitted = api.fit(session, plan, sources, progress=progress)
+    session.model.release()
+    for source in fitted.plan.fit.sources if fitted.plan.fit and fitted.weights else ():
+        if source.self_text and source.self_text.gibberish:
+            console.warn(source.self_text.gibberish)
+    return fitted
 
 
 def _check_any(criterion: str, cross_check: bool, drop: bool) -> None:

@@ -1,4 +1,4 @@
-"""``gatenorm score``: which attention sublayers are asleep, from the weights alone unless told otherwise."""
+"""``gatenorm score``: which sublayers contribute least, from the weights alone unless another criterion is named."""
 
 from __future__ import annotations
 

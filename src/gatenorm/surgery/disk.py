@@ -23,7 +23,7 @@ from gatenorm.surgery.config import MODELLING_FILE, modelling_source, pruned_con
 from gatenorm.surgery.folding import folded_tensors
 from gatenorm.surgery.operation import Weights, added_tensors, check_weights, is_removed, operation_records, place
 from gatenorm.surgery.planning import check_plan
-from gatenorm.surgery.proof import check_loads, possible
+from gatenorm.surgery.proof import can_prove, check_loads
 
 PLAN_FILE = "gatenorm.json"
 # What a training after pruning left behind: no longer true of a checkpoint that is pruned once more.
@@ -81,7 +81,7 @@ def write_pruned(
         write_json(temporary / PLAN_FILE, to_json(plan))
         source = modelling_source(operation_records(plan.edits, layout.width))
         (temporary / MODELLING_FILE.name).write_text(source, encoding="utf-8")
-        if possible():
+        if can_prove():
             check_loads(temporary, base_only=layout.prefix != layout.block["path"])
         (temporary / "README.md").write_text(model_card(layout, plan, carried), encoding="utf-8")
     return Written(files.size, tuple(left_out))

@@ -36,47 +36,6 @@ def count_for_share(share: float | str, sublayers: int) -> int:
     return max(1, math.floor(number * sublayers + 0.5))
 
 
-def speedup_target(text: str) -> tuple[tuple[str, ...], float]:
-    """What a target speed-up asks for: of which phases (``prefill``, ``decode`` or both), and how much.
-
-    Raises:
-        PlanError: it is no number above 1, alone or behind ``prefill=`` or ``decode=``.
-    """
-    phase, equals, number = text.rpartition("=")
-    try:
-        wanted = float(number)
-    except ValueError:
-        wanted = 0.0
-    if not 1 < wanted < 1000 or (equals and phase not in ("prefill", "decode")):
-        raise PlanError(
-            "speedup-wrong",
-            "is no speed-up",
-            field="target_speedup",
-            given=text,
-            expected="a number above 1 such as 1.2, prefill=1.2 or decode=1.2",
-        )
-    return (phase,) if equals else ("prefill", "decode"), wanted
-
-
-def count_for_target(reached: Sequence[float], wanted: float, what: str) -> int:
-    """The smallest number of removals that is enough.
-
-    Args:
-        reached: what editing 1, 2, ... sublayers brings, as many as can be.
-        wanted: how much of it is asked for.
-        what: the parameter that holds it, for the error.
-
-    Raises:
-        PlanError: all of them are not enough.
-    """
-    for count, value in enumerate(reached, start=1):
-        if value >= wanted:
-            return count
-    best = max(range(len(reached)), key=reached.__getitem__, default=-1)  # what replaces may be slower: it can fall
-    most = f"{best + 1} sublayers give {abs(reached[best]):.4g} at most" if reached else "no layer can be removed"
-    raise PlanError("out-of-reach", f"is out of reach: {most}", field=what, given=f"{abs(wanted):g}")
-
-
 def check_kind(kind: str, known: Collection[str] = KINDS) -> None:
     """Refuse what is no kind of sublayer.
 

@@ -21,7 +21,7 @@ _LAYERS, _TOKENS, _VOCABULARY, _WINDOW = 8, 24, 64, 8
 _SIZES = {"width": 64, "heads": 4, "head_dim": 16}
 
 
-def possible() -> bool:
+def can_prove() -> bool:
     """Whether torch and transformers are installed, without which nothing is proved."""
     return all(importlib.util.find_spec(name) is not None for name in ("torch", "transformers"))
 
@@ -75,7 +75,7 @@ def assumption(config: Mapping[str, Any], layers: int, assumed: str) -> str:
     """
     model_type = str(config.get("model_type"))
     said = f"family {assumed} is assumed for model_type {model_type!r:.60}"
-    if not possible():
+    if not can_prove():
         return f"{said}, unproved: torch and transformers are not installed"
     if not _is_known(model_type):
         return f"{said}, unproved: transformers has no class of that type"
@@ -90,6 +90,15 @@ def assumption(config: Mapping[str, Any], layers: int, assumed: str) -> str:
             f"is not what model_type {model_type!r} computes, by a tiny random model: {_by(found)}", assumed
         )
     return f"{said}: equal on a tiny random model, within {found:.0e} nats"
+
+
+def is_proved(config: Mapping[str, Any], layers: int, assumed: str) -> bool:
+    """Whether a tiny model of this config was compared with family ``assumed``, and computes the same."""
+    try:
+        known = can_prove() and _is_known(str(config.get("model_type")))
+        return known and difference(config, layers, assumed) < _TOLERANCE
+    except Exception:  # whatever classes of other people raise
+        return False
 
 
 def _by(difference: float) -> str:

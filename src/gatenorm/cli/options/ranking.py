@@ -55,8 +55,6 @@ Calibration = Annotated[
 _DOCUMENTS = "Split the calibration text at SEP and take each document by itself"
 _BLOCKS = "Hold the weights of one block at a time, for models larger than memory (criteria on activations only)"
 _SPOOL = "With --layer-by-layer: keep activations in a file in DIR instead of memory"
-
-
 _TEMPERATURE = "Temperature at which self text is drawn"
 SelfTemperature = Annotated[float, self_text("--self-temperature", _TEMPERATURE, Sampling().temperature)]
 _TOP_P = "Draw self text from the likeliest tokens that hold this share of the probability"
@@ -73,12 +71,17 @@ class SelfText(TypedDict):
     self_bare: SelfBare
 
 
-class Windows(common.Batches, SelfText):
-    """Calibration in windows of a text, and what runs the model on them."""
+class Source(TypedDict):
+    """Where calibration tokens come from, and how many there are."""
 
     calibration: Calibration
     samples: Annotated[Count, tokens("--samples", "Number of calibration windows or documents", 32)]
     length: Annotated[Window, tokens("--length", "Tokens in each of them", 256)]
+
+
+class Windows(common.Batches, Source, SelfText):
+    """Calibration in windows of a text, and what runs the model on them."""
+
     family: common.Family
     seed: common.RandomSeed
 

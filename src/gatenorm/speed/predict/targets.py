@@ -16,9 +16,7 @@ from gatenorm.surgery.planning import (
     check_count,
     chosen,
     count_for_share,
-    count_for_target,
     most_removable,
-    speedup_target,
 )
 
 DEFAULT_CONTEXT = 4096
@@ -109,6 +107,47 @@ def check_targets(
             "cache-out-of-range", "is out of range", field="max_cache_gb", given=max_cache_gb, expected="GB above 0"
         )
     return phases, wanted, limit
+
+
+def speedup_target(text: str) -> tuple[tuple[str, ...], float]:
+    """What a target speed-up asks for: of which phases (``prefill``, ``decode`` or both), and how much.
+
+    Raises:
+        PlanError: it is no number above 1, alone or behind ``prefill=`` or ``decode=``.
+    """
+    phase, equals, number = text.rpartition("=")
+    try:
+        wanted = float(number)
+    except ValueError:
+        wanted = 0.0
+    if not 1 < wanted < 1000 or (equals and phase not in ("prefill", "decode")):
+        raise PlanError(
+            "speedup-wrong",
+            "is no speed-up",
+            field="target_speedup",
+            given=text,
+            expected="a number above 1 such as 1.2, prefill=1.2 or decode=1.2",
+        )
+    return (phase,) if equals else ("prefill", "decode"), wanted
+
+
+def count_for_target(reached: Sequence[float], wanted: float, what: str) -> int:
+    """The smallest number of removals that is enough.
+
+    Args:
+        reached: what editing 1, 2, ... sublayers brings, as many as can be.
+        wanted: how much of it is asked for.
+        what: the parameter that holds it, for the error.
+
+    Raises:
+        PlanError: all of them are not enough.
+    """
+    for count, value in enumerate(reached, start=1):
+        if value >= wanted:
+            return count
+    best = max(range(len(reached)), key=reached.__getitem__, default=-1)  # what replaces may be slower: it can fall
+    most = f"{best + 1} sublayers give {abs(reached[best]):.4g} at most" if reached else "no layer can be removed"
+    raise PlanError("out-of-reach", f"is out of reach: {most}", field=what, given=f"{abs(wanted):g}")
 
 
 def contexts(layout: Layout, asked: int | None) -> list[int]:
