@@ -144,6 +144,11 @@ class Judgement(Value, frozen=True, kw_only=True):
     sentence: str
     settle: str = ""
 
+    @property
+    def text(self) -> str:
+        """All but the aspect, as a line of plain text."""
+        return f"{self.outcome}: {self.sentence}" + (f"; to settle it: {self.settle}" if self.settle else "")
+
 
 class Command(Value, frozen=True, kw_only=True):
     """A command for a shell, and what it does."""
@@ -170,7 +175,7 @@ class Verdict(Value, frozen=True, kw_only=True):
     @property
     def sentences(self) -> tuple[str, ...]:
         """The same as lines of plain text."""
-        parts = (f"{j.aspect}: {j.outcome}: {j.sentence}" for j in self.judgements)
+        parts = (f"{j.aspect}: {j.text}" for j in self.judgements)
         return (self.headline, self.reason, *parts, self.ranking)
 
 

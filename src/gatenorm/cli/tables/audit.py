@@ -47,9 +47,7 @@ def show(audit: Audit, directory: Path) -> None:
     about = next((v for v in audit.variants if v.name == said.about), None)
     facts = [("layers", _picture(audit, about))] if about is not None else []
     facts.append(("reason", said.reason))
-    for one in said.judgements:
-        settle = f"; to settle it: {one.settle}" if one.settle else ""
-        facts.append((one.aspect, f"{one.outcome}: {one.sentence}{settle}"))
+    facts += [(one.aspect, one.text) for one in said.judgements]
     facts.append(("ranking", said.ranking))
     for name, text in facts:
         console.say(f"{name:<8} {text}", indent=9)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-from gatenorm.records.audit import Judgement
 from gatenorm.report.clean_text import clean
 from gatenorm.report.page.blocks import (
     Block,
@@ -37,7 +36,7 @@ def markdown(report: Report) -> str:
     lines += [f"**{_BADGES[report.tone]} {plain(report.badge)}**", ""]
     said = report.verdict
     lines += [f"**{plain(said.headline)}**", "", plain(said.reason), ""]
-    lines += [*(f"- {_judgement(one)}" for one in said.judgements), "", plain(said.ranking), ""]
+    lines += [*(f"- {plain(f'{one.aspect}: {one.text}')}" for one in said.judgements), "", plain(said.ranking), ""]
     if said.next is not None:
         lines += [f"Next: {plain(said.next.what)}", "", *_block(Code(said.next.command), 2)]
     lines += _block(report.picture, 2) if report.picture else []
@@ -52,11 +51,6 @@ def plain(text: str) -> str:
     """Text that shows as it is, on one line: names come from other people, and may hold markup."""
     one_line = " ".join(clean(text).split())
     return _MARKS.sub(r"\\\1", one_line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
-
-
-def _judgement(one: Judgement) -> str:
-    settle = f"; to settle it: {one.settle}" if one.settle else ""
-    return plain(f"{one.aspect}: {one.outcome}: {one.sentence}{settle}")
 
 
 def _blocks(blocks: tuple[Block, ...], level: int) -> list[str]:
