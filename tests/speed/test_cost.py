@@ -13,7 +13,7 @@ from msgspec import structs
 
 from gatenorm.api import open_model
 from gatenorm.errors import EvaluationError
-from gatenorm.models.architecture import Architecture, Sublayer, Work
+from gatenorm.models.architecture import Architecture, WeightCount, Work
 from gatenorm.records import Edits, to_json
 from gatenorm.speed.predict.cost_model import Times, forecast, forecasts, predict
 from gatenorm.speed.predict.machines import THIS, Machine, machine, machines, with_overheads
@@ -24,7 +24,7 @@ TinyModels = Callable[..., Path]
 
 def made(layers: int = 4, kv_heads: int = 2) -> Architecture:
     """Width 8, two query heads of 4; MLP of one matrix 8 x 8; float32."""
-    attention = Sublayer(parameters=256, matrix=256, ends=64, matrices=4)
+    attention = WeightCount(parameters=256, matrix=256, ends=64, matrices=4)
     return Architecture(
         width=8,
         heads=2,
@@ -36,10 +36,10 @@ def made(layers: int = 4, kv_heads: int = 2) -> Architecture:
         attention=dict.fromkeys(range(layers), attention),
         windows=dict.fromkeys(range(layers)),
         forgets=False,
-        mlp=(Sublayer(64, 64, 16, 1),) * layers,
-        outer=Sublayer(),
-        around=Sublayer(),
-        head=Sublayer(80, 80, 18, 1),
+        mlp=(WeightCount(64, 64, 16, 1),) * layers,
+        outer=WeightCount(),
+        around=WeightCount(),
+        head=WeightCount(80, 80, 18, 1),
     )
 
 
@@ -142,8 +142,8 @@ def test_forecasts_rise_with_what_is_removed_and_with_the_context(tiny_models: T
 
 def test_a_long_prompt_of_a_large_model_is_attention_for_the_most_part():
     """The paper's motive, at LLaMA-7B's shape: attention catches up with the MLP as prompts grow."""
-    attention = Sublayer(4 * 4096**2, 4 * 4096**2, 8 * 4096, 4)
-    mlp = Sublayer(3 * 4096 * 11008, 3 * 4096 * 11008, 3 * (4096 + 11008), 3)
+    attention = WeightCount(4 * 4096**2, 4 * 4096**2, 8 * 4096, 4)
+    mlp = WeightCount(3 * 4096 * 11008, 3 * 4096 * 11008, 3 * (4096 + 11008), 3)
     llama = Architecture(
         width=4096,
         heads=32,
@@ -156,9 +156,9 @@ def test_a_long_prompt_of_a_large_model_is_attention_for_the_most_part():
         windows=dict.fromkeys(range(32)),
         forgets=False,
         mlp=(mlp,) * 32,
-        outer=Sublayer(),
-        around=Sublayer(),
-        head=Sublayer(32000 * 4096, 32000 * 4096, 36096, 1),
+        outer=WeightCount(),
+        around=WeightCount(),
+        head=WeightCount(32000 * 4096, 32000 * 4096, 36096, 1),
     )
     ratios = []
     for tokens in (512, 3000, 7000, 32768):
@@ -169,7 +169,7 @@ def test_a_long_prompt_of_a_large_model_is_attention_for_the_most_part():
 
 
 def test_what_is_no_whole_model_is_not_predicted():
-    model = replace(made(), mlp=(Sublayer(),) * 4)
+    model = replace(made(), mlp=(WeightCount(),) * 4)
     with pytest.raises(EvaluationError, match="hold no whole model"):
         forecast(model, machines()["h200"], 1, 128)
 

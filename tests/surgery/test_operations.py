@@ -21,7 +21,7 @@ import gatenorm
 from gatenorm.checkpoint import open_store
 from gatenorm.errors import GatenormError, PlanError
 from gatenorm.extensions import extensions
-from gatenorm.models.architecture import Architecture, Sublayer
+from gatenorm.models.architecture import Architecture, WeightCount
 from gatenorm.records import Edit, Edits
 from gatenorm.surgery.disk import write_pruned
 from gatenorm.surgery.exported import unexportable
@@ -238,7 +238,7 @@ def test_the_cost_of_an_operation_is_counted(tiny_models: Any, tmp_path: Path) -
     width, edits = layout.width, Edits.of("attention", (1, 3), LINEAR)
     removed = Architecture.of(layout, Edits.of("attention", (1, 3)))
     foreseen = Architecture.of(layout, edits)
-    each = Sublayer.of_operation(LINEAR, width)
+    each = WeightCount.of_operation(LINEAR, width)
     norm = width  # the norm in front of the attention, which stays
     assert (each.parameters, each.matrix, each.flops(3)) == (width**2 + width, width**2, 6 * width**2)
     assert foreseen.parameters - removed.parameters == 2 * (each.parameters + norm)

@@ -10,7 +10,7 @@ import msgspec
 from gatenorm.api.opening import ModelLike, open_model
 from gatenorm.exports.registry import export_forms
 from gatenorm.families import Layout, attention_weights, mlp_modules
-from gatenorm.models.architecture import Architecture, Sublayer
+from gatenorm.models.architecture import Architecture, WeightCount
 from gatenorm.records import ATTENTION, MLP, REMOVE, Edit, Edits
 from gatenorm.records.serialization import Record, Value
 from gatenorm.speed.predict.cost_model import Forecast
@@ -209,7 +209,7 @@ def _costs(layout: Layout, counted: Architecture) -> Iterator[SublayerCost]:
         multiplications=fmean(part.matrix for part in mlps),
     )
     for name in sorted({*operations()} | {edit.operation for edit in layout.edits}):
-        part = Sublayer.of_operation(name, layout.width)
+        part = WeightCount.of_operation(name, layout.width)
         yield SublayerCost(name=name, parameters=part.parameters, multiplications=part.matrix)
 
 

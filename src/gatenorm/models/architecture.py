@@ -75,8 +75,8 @@ class Mixture:
 
 
 @dataclass(frozen=True)
-class Sublayer:
-    """What was counted of one sublayer's weights, in elements.
+class WeightCount:
+    """What was counted of the weights of a sublayer, or of what lies around the blocks, in elements.
 
     Attributes:
         parameters: all of them, norms and biases included.
@@ -91,7 +91,7 @@ class Sublayer:
     matrices: int = 0
 
     @classmethod
-    def of_operation(cls, name: str, width: int) -> Sublayer:
+    def of_operation(cls, name: str, width: int) -> WeightCount:
         """What an operation stores and multiplies in a sublayer's place: nothing for removal. It has no cache.
 
         All that an edit costs, predicted or ideal, is computed from this.
@@ -103,7 +103,7 @@ class Sublayer:
         return cls.of(TensorSpec(own, "F32", shape, 4 * prod(shape)) for own, shape in shapes.items())
 
     @classmethod
-    def of(cls, tensors: Iterable[TensorSpec], mixture: Mixture | None = None) -> Sublayer:
+    def of(cls, tensors: Iterable[TensorSpec], mixture: Mixture | None = None) -> WeightCount:
         """Count tensors; matrices are those of two dimensions, whichever way round they are stored, and of three, where
         experts are stored in one.
 
@@ -159,15 +159,15 @@ class Architecture:
     context: int | None
     rotary: int
     itemsize: float
-    attention: Mapping[int, Sublayer]
+    attention: Mapping[int, WeightCount]
     windows: Mapping[int, int | None]
     forgets: bool
-    mlp: tuple[Sublayer, ...]
-    outer: Sublayer
-    around: Sublayer
-    head: Sublayer
+    mlp: tuple[WeightCount, ...]
+    outer: WeightCount
+    around: WeightCount
+    head: WeightCount
     without_mlp: tuple[int, ...] = ()
-    replaced: Mapping[Edit, Sublayer] = field(default_factory=dict)
+    replaced: Mapping[Edit, WeightCount] = field(default_factory=dict)
 
     @classmethod
     def of(cls, layout: Layout, edits: Edits = Edits()) -> Architecture:  # noqa: B008 - it is frozen
@@ -195,8 +195,8 @@ class Architecture:
             has = layer in layout.attention_layers and layer not in gone.attention
             own = [t for t in block if has and t.name.startswith(prefixes)]
             if has:
-                attention[layer] = Sublayer.of(own)
-            mlp.append(Sublayer.of((t for t in block if t not in own and t.name not in added), mixture))
+                attention[layer] = WeightCount.of(own)
+            mlp.append(WeightCount.of((t for t in block if t not in own and t.name not in added), mixture))
         outside = [t for t in stored if t.name not in inside]
         matrices = [t for t in stored if t.name in inside and len(t.shape) == 2]
         head = _head(outside, layout)
@@ -215,12 +215,12 @@ class Architecture:
             windows=windows,
             forgets=forgets and any(windows.values()),
             mlp=tuple(mlp),
-            outer=Sublayer.of(outside),
-            around=Sublayer.of(around),
-            head=Sublayer.of(head),
+            outer=WeightCount.of(outside),
+            around=WeightCount.of(around),
+            head=WeightCount.of(head),
             without_mlp=gone.mlp,
             replaced={
-                edit: Sublayer.of_operation(edit.operation, layout.width)
+                edit: WeightCount.of_operation(edit.operation, layout.width)
                 for edit in gone
                 if operation_named(edit.operation).update is not None
             },

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from gatenorm.errors import EvaluationError
-from gatenorm.models.architecture import Architecture, Sublayer, Work
+from gatenorm.models.architecture import Architecture, WeightCount, Work
 from gatenorm.records import ATTENTION, BLOCK, MLP, REMOVE, Edit, Edits
 from gatenorm.records.machine import Machine
 from gatenorm.records.serialization import Value
@@ -109,7 +109,7 @@ def predict(
     def kernel(elements: float, flops: float, rate: float) -> float:
         return max(elements * size / machine.bandwidth, flops / rate)
 
-    def products(part: Sublayer, count: int) -> float:
+    def products(part: WeightCount, count: int) -> float:
         return kernel(part.matrix + part.ends * count, part.flops(count), machine.rate(name))
 
     def moved(elements: float) -> float:
@@ -131,7 +131,7 @@ def predict(
         found = operation_named(named)
         if found.update is None:
             return 0.0
-        part = Sublayer.of_operation(named, model.width)
+        part = WeightCount.of_operation(named, model.width)
         streams = norm_and_residual if found.normed else residual
         return machine.overheads.get("operation", 0.0) + products(part, tokens) + moved(streams * tokens)
 
