@@ -79,7 +79,9 @@ def test_a_negative_seed_is_refused_since_no_record_holds_it(tmp_path: Path) -> 
 
 
 def test_an_unknown_criterion_is_answered_with_the_nearest() -> None:
-    answer = r"criterion gatenorm is not known; did you mean 'gate-norm'\? known: block-cosine, cosine, depth"
+    answer = (
+        r"criterion gatenorm is not known; did you mean 'gate-norm'\? known: block-cosine, cca-bound, cosine, depth"
+    )
     with pytest.raises(CriterionError, match=answer):
         criterion("gatenorm")
 

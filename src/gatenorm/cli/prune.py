@@ -24,18 +24,7 @@ EXAMPLE = "Example: gatenorm prune ./llama --layers 8 -o ./llama-8"
 # How many or which go: one of them, though the two targets can be met together.
 _WAYS = (("layers",), ("share",), ("drop",), ("plan",), ("target_speedup", "max_cache_gb"))
 # What the model is run with, by whatever criterion.
-_RUN = (
-    "samples",
-    "length",
-    "documents",
-    "batch_size",
-    "dtype",
-    "self_temperature",
-    "self_top_p",
-    "self_bare",
-    "layer_by_layer",
-    "activations",
-)
+_RUN = tuple(f for f in ranking.Scoring.__annotations__ if f not in ("calibration", "family", "seed", "device"))
 _SCORING = ("criterion", "calibration", *_RUN, "seed", "device")
 _FITTING = ("fit", "fit_samples")
 _FORECAST = ("machine", "context", "batch")

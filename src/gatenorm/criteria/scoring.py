@@ -143,13 +143,12 @@ def _not_finite(weights: AttentionWeights, criterion: WeightCriterion) -> Criter
 
 
 def _notes(layout: Layout, criterion: WeightCriterion) -> tuple[str, ...]:
-    assumed: tuple[str, ...] = (layout.assumption,) if layout.assumption else ()
+    notes = [layout.assumption] if layout.assumption else []
     if layout.other_mixers:
         others = spans(layout.other_mixers)
-        assumed += (f"layers {others} have another mixer than softmax attention, which is neither scored nor removed",)
+        notes.append(f"layers {others} have another mixer than softmax attention, which is neither scored nor removed")
     if not criterion.gate or not layout.attention_layers:
-        return assumed
-    notes = list(assumed)
+        return tuple(notes)
     first = attention_weights(layout, layout.attention_layers[0])
     biased = [role for role in ("q", "k") if first.bias(role) is not None]
     if biased:

@@ -147,11 +147,11 @@ class ScoringSession:
             progress=progress,
         )
         began = time.perf_counter()
-        found = chosen.measure(run)
+        measured = chosen.measure(run)
         passes = time.perf_counter() - began
         if chosen.layer_by_layer:  # the pass may have been made for another criterion
             passes = self._statistics[calibration][1]
-        bad = [layer for layer, score in found.scores.items() if not math.isfinite(score)]
+        bad = [layer for layer, score in measured.scores.items() if not math.isfinite(score)]
         if bad:
             problem = f"{name} of layer {bad[0]} is not finite: activations overflow"
             raise CriterionError("score-not-finite", problem, hint=f"try {named('dtype')} float32")
@@ -166,7 +166,7 @@ class ScoringSession:
         return Scores(
             model=self.layout.identity(),
             criterion=name,
-            layers=tuple(LayerScore(layer, found.scores[layer]) for layer in run.layers),
+            layers=tuple(LayerScore(layer, measured.scores[layer]) for layer in run.layers),
             seconds=sum(parts.values()),
             bytes_read=self.layout.nbytes,
             notes=tuple(note for note in (chosen.note, written and written.gibberish) if note),
@@ -176,7 +176,7 @@ class ScoringSession:
                 **samples.protocol,
                 **({"self_text": to_json(written)} if written else {}),
                 **how,
-                **found.protocol,
+                **measured.protocol,
                 "seconds": parts,
                 "versions": versions(),
             },
