@@ -221,7 +221,7 @@ def test_blocks_and_mlps_from_the_command_line(
     again = ("--kind", "mlp", "--drop", left, "-o", tmp_path / "again")
     status, out, err = run(capsys, "prune", tmp_path / "blocks", *again)
     assert (status, err) == (0, "")
-    assert f"removed MLP {left}:" in out
+    assert f"MLP {left} removed: 0 of 3" in out
     assert "cache is as large as before" in out
     status, out, _ = run(capsys, "score", tmp_path / "again", "--criterion", "mlp-cosine@random", *FEW)
     assert status == 0
