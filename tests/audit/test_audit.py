@@ -345,7 +345,7 @@ def test_a_gate_becomes_an_exit_status(finished: tuple[Path, Audit, Events], cap
     assert main([*arguments, "--json-lines"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert lines[-1]["event"] == "finished"
-    assert {line["event"] for line in lines} == {"step", "done", "finished"}
+    assert {line["event"] for line in lines} == {"plan", "step", "done", "finished"}
 
 
 def test_a_model_that_cannot_be_run_is_scored_all_the_same(tiny_models: Any, tmp_path: Path):

@@ -142,7 +142,10 @@ def test_packages_contain_it(name: str):
     """Hatchling packs what lies under the listed folders and is not ignored by git."""
     path = f"src/gatenorm/calibration/data/{name}"
     build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]
-    assert build == {"targets": {"wheel": {"packages": ["src/gatenorm"]}}}
+    assert set(build) == {"targets"}
+    assert build["targets"]["wheel"] == {"packages": ["src/gatenorm"]}
+    assert set(build["targets"]["sdist"]) == {"include"}
+    assert "/src" in build["targets"]["sdist"]["include"]
     assert (ROOT / path).is_file()
     assert subprocess.run(["git", "check-ignore", "--quiet", path], cwd=ROOT).returncode == 1
 
