@@ -64,7 +64,7 @@ def test_whoever_stops_it_is_told_that_it_goes_on(
     monkeypatch.setattr(running, "run_audit", stopped)
     assert main(["audit", "-o", str(tmp_path / "audit")]) == 130
     first, second = capsys.readouterr().err.splitlines()
-    assert first == f"what was finished is kept in {tmp_path / 'audit'}: the same command goes on there"
+    assert first == f"what was finished is kept in {tmp_path / 'audit'}: repeat the command to continue"
     assert second.startswith("interrupted")
 
 
@@ -81,6 +81,6 @@ def test_a_stopped_curve_goes_on_too(
     monkeypatch.setattr(gatenorm.api, "curve", stopped)
     asked = ["curve", "demo", "--criteria", "depth", "--data", str(text)]
     assert main([*asked, "--state", str(state)]) == 130
-    assert f"kept in {state}: the same command goes on there\n" in capsys.readouterr().err
+    assert f"kept in {state}: repeat the command to continue\n" in capsys.readouterr().err
     assert main(asked) == 130
     assert "goes on" not in capsys.readouterr().err
