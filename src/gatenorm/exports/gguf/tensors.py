@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from gatenorm.checkpoint.dtypes import STORAGE_TYPES, Bits, from_float32
+from gatenorm.checkpoint.dtypes import STORAGE_TYPES, Bits
 from gatenorm.errors import CheckpointError
 from gatenorm.exports.gguf.types import SCHEMES, encode, more_bits, nbytes, tensor_type
 from gatenorm.exports.llama_like import outer, tied
@@ -197,10 +197,10 @@ class _Writer:
         checkpoint = self.layout.checkpoint
         shape, stored = exported.shape(checkpoint), checkpoint.spec(exported.stored[0]).dtype
 
-        def rows(begin: int, end: int) -> Bits:
-            return from_float32(exported.product(checkpoint, slice(begin, end)), stored)
+        def rows(begin: int, end: int) -> Bits:  # in float32: rounding it to the stored type would come on top
+            return exported.product(checkpoint, slice(begin, end))
 
-        return Tensor(name, shape, tensor_type(self.dtype, stored, shape), stored, rows)
+        return Tensor(name, shape, tensor_type(self.dtype, stored, shape), "F32", rows)
 
     def _made(self, name: str, values: npt.NDArray[np.float32]) -> Tensor:
         return Tensor(name, values.shape, "F32", "F32", lambda begin, end: values[begin:end])

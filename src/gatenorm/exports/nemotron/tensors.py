@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gatenorm.checkpoint.dtypes import STORAGE_TYPES, from_float32
+from gatenorm.checkpoint.dtypes import STORAGE_TYPES
 from gatenorm.checkpoint.parts import NewTensor, Part, computed, repeated
 from gatenorm.checkpoint.parts import widened as padded
 from gatenorm.checkpoint.store import NewWeights, Replacement
@@ -100,11 +100,11 @@ def _replacement(layout: Layout, tensors: Iterable[Exported], place: int) -> Ite
 
 
 def _product(layout: Layout, name: str, exported: Exported) -> Replacement:
-    checkpoint, source = layout.checkpoint, exported.stored[0]
-    shape, dtype = exported.shape(checkpoint), checkpoint.spec(source).dtype
-    nbytes = int(np.prod(shape)) * STORAGE_TYPES[dtype].itemsize
-    make = computed(nbytes, lambda: from_float32(exported.product(checkpoint), dtype).tobytes())
-    return source, NewTensor(name, dtype, shape, (make,))
+    checkpoint = layout.checkpoint
+    shape = exported.shape(checkpoint)
+    # In float32: rounded to the stored type, the product would be another map than its factors.
+    make = computed(4 * int(np.prod(shape)), lambda: exported.product(checkpoint).tobytes())
+    return exported.stored[0], NewTensor(name, "F32", shape, (make,))
 
 
 def _norm(layout: Layout, layer: int, place: int, name: str) -> Iterator[Replacement]:
