@@ -113,7 +113,7 @@ def choose(
     model: ModelLike | ScoringSession,
     *,
     layers: int | None = None,
-    share: float | None = None,
+    share: float | str | None = None,
     target_speedup: str | None = None,
     max_cache_gb: float | None = None,
     criterion: str,
