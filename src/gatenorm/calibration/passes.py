@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from gatenorm.calibration.samples import Samples, batches
 from gatenorm.families import Layout
@@ -14,22 +15,35 @@ from gatenorm.progress import Progress
 if TYPE_CHECKING:
     import torch
     from torch import nn
+    from torch.utils.hooks import RemovableHandle
 
 
-class Observer(Protocol):
+class Observer(ABC):
     """Hooks on a model's blocks that add up what runs through them."""
 
-    def on(self, blocks: Sequence[nn.Module]) -> AbstractContextManager[None]:
-        """Observe while the block runs; ``blocks`` are all of the model's, in their physical order."""
-        ...
+    _counts: torch.Tensor
+
+    @abstractmethod
+    def hooks(self, blocks: Sequence[nn.Module]) -> Iterator[RemovableHandle]:
+        """Register what observes; ``blocks`` are all of the model's, in their physical order."""
+
+    @contextmanager
+    def on(self, blocks: Sequence[nn.Module]) -> Iterator[None]:
+        """Observe while the block runs."""
+        handles = list(self.hooks(blocks))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def count(self, counts: torch.Tensor) -> None:
         """Say which positions ``[batch, tokens]`` of the batch that comes next are no padding."""
-        ...
+        self.see(counts)
 
     def see(self, counts: torch.Tensor) -> None:
         """The same for a batch whose positions were counted before: layer by layer every batch comes once a layer."""
-        ...
+        self._counts = counts
 
 
 def counted(values: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:

@@ -10,11 +10,10 @@ finds: behind the attention in sequential blocks, what enters the block in paral
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.calibration.passes import in_float64, observe
+from gatenorm.calibration.passes import Observer, in_float64, observe
 from gatenorm.calibration.samples import Samples
 from gatenorm.families import Layout
 from gatenorm.models.forward import hidden_input, hidden_output
@@ -23,6 +22,7 @@ from gatenorm.progress import Progress
 if TYPE_CHECKING:
     import torch
     from torch import nn
+    from torch.utils.hooks import RemovableHandle
 
 
 @dataclass
@@ -54,10 +54,8 @@ class StreamStatistics:
         self.sums = {layer: _Sums() for layer in sorted({*self.layers, *self.mlps})}
 
 
-class Watch:
+class Watch(Observer):
     """Hooks that add what runs through blocks to a :class:`StreamStatistics`."""
-
-    _counts: torch.Tensor
 
     def __init__(self, layout: Layout):
         self.statistics = StreamStatistics(layout.attention_layers, layout.mlp_layers)
@@ -70,38 +68,23 @@ class Watch:
         self._entered: dict[int, torch.Tensor] = {}
         self._found: dict[int, torch.Tensor] = {}
 
-    @contextmanager
-    def on(self, blocks: Sequence[nn.Module]) -> Iterator[None]:
-        """Watch while the block runs; ``blocks`` are all of the model's, in their physical order."""
-        handles = []
+    def hooks(self, blocks: Sequence[nn.Module]) -> Iterator[RemovableHandle]:
+        """Register what observes; ``blocks`` are all of the model's, in their physical order."""
         for layer in self.statistics.sums:
             block = blocks[layer]
-            handles += [
-                block.register_forward_pre_hook(self._enter(layer), with_kwargs=True),
-                block.register_forward_hook(self._leave(layer)),
-            ]
+            yield block.register_forward_pre_hook(self._enter(layer), with_kwargs=True)
+            yield block.register_forward_hook(self._leave(layer))
             if layer in self.statistics.layers:
-                handles.append(block.get_submodule(self._branch_end).register_forward_hook(self._update(layer, block)))
+                yield block.get_submodule(self._branch_end).register_forward_hook(self._update(layer, block))
             if layer in self.statistics.mlps:
                 first, last = (block.get_submodule(self._branch[at]) for at in (0, -1))
-                handles += [
-                    first.register_forward_pre_hook(self._find(layer)),
-                    last.register_forward_hook(self._update_by_mlp(layer, block)),
-                ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+                yield first.register_forward_pre_hook(self._find(layer))
+                yield last.register_forward_hook(self._update_by_mlp(layer, block))
 
     def count(self, counts: torch.Tensor) -> None:
         """Say which positions ``[batch, tokens]`` of the batch that comes next are no padding."""
-        self._counts = counts
+        super().count(counts)
         self.statistics.positions += int(counts.sum())
-
-    def see(self, counts: torch.Tensor) -> None:
-        """The same for a batch whose positions were counted before: layer by layer every batch comes once a layer."""
-        self._counts = counts
 
     def _enter(self, layer: int) -> Any:
         def hook(_: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:

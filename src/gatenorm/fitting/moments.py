@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gatenorm.calibration.passes import counted, in_float64
+from gatenorm.calibration.passes import Observer, counted, in_float64
 from gatenorm.errors import CalibrationError, named
 from gatenorm.families import Layout
 from gatenorm.models.forward import hidden_input, hidden_output
@@ -28,6 +27,7 @@ from gatenorm.surgery.operation import operation_named
 if TYPE_CHECKING:
     import torch
     from torch import nn
+    from torch.utils.hooks import RemovableHandle
 
 Float64 = npt.NDArray[np.float64]
 
@@ -88,7 +88,7 @@ def inputs(layout: Layout, edit: Edit) -> int:
     return layout.width if operation.normed else 0
 
 
-class MomentObserver:
+class MomentObserver(Observer):
     """Hooks that add up the moments of edited sublayers.
 
     The input of an attention is what its module is called with: behind the norm in front of it where there is one.
@@ -96,8 +96,6 @@ class MomentObserver:
     belong to different blocks, what comes first waits: for one batch in a pass through the whole model, for all of them
     where a pass goes layer by layer.
     """
-
-    _counts: torch.Tensor
 
     def __init__(self, layout: Layout, edits: Edits):
         self._layout, self._edits = layout, edits
@@ -115,21 +113,14 @@ class MomentObserver:
         sizes = (inputs(layout, edit) for edit in edits)
         return 2 * sources * sum(8 * size * (size + layout.width) for size in sizes)
 
-    @contextmanager
-    def on(self, blocks: Sequence[nn.Module]) -> Iterator[None]:
-        """Observe while the block runs; ``blocks`` are all of the model's, in their physical order."""
-        handles = []
+    def hooks(self, blocks: Sequence[nn.Module]) -> Iterator[RemovableHandle]:
+        """Register what observes; ``blocks`` are all of the model's, in their physical order."""
         for edit in self._edits:
             if edit in self._inputs:
                 module = self._read_by(edit, blocks)
-                handles.append(module.register_forward_pre_hook(self._enter(edit), with_kwargs=True))
+                yield module.register_forward_pre_hook(self._enter(edit), with_kwargs=True)
             end = blocks[edit.layer].get_submodule(self._ends[edit.sublayer])
-            handles.append(end.register_forward_hook(self._leave(edit)))
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+            yield end.register_forward_hook(self._leave(edit))
 
     def _read_by(self, edit: Edit, blocks: Sequence[nn.Module]) -> nn.Module:
         """The module whose input an edit is fitted from."""
@@ -137,12 +128,6 @@ class MomentObserver:
             return blocks[edit.layer].get_submodule(self._attention)
         data = self._layout.data
         return blocks[carrier(data, edit.layer)].get_submodule(projection(data))
-
-    def count(self, counts: torch.Tensor) -> None:
-        """Say which positions ``[batch, tokens]`` of the batch that comes next are no padding."""
-        self._counts = counts
-
-    see = count
 
     def _enter(self, edit: Edit) -> Any:
         def hook(_: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:

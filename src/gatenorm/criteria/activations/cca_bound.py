@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gatenorm.calibration.passes import counted, in_float64, observe
+from gatenorm.calibration.passes import Observer, counted, in_float64, observe
 from gatenorm.criteria.criterion import ForwardCriterion, Measured, Run
 from gatenorm.families import Layout
 from gatenorm.fitting.moments import Float64
@@ -17,6 +16,7 @@ from gatenorm.models.forward import hidden_input, hidden_output
 if TYPE_CHECKING:
     import torch
     from torch import nn
+    from torch.utils.hooks import RemovableHandle
 
 # The share of the largest variance below which a direction is rounding: layer norms leave one in which nothing varies.
 _NOTHING_VARIES = 1e-12
@@ -48,12 +48,10 @@ def _whitening(covariance: Float64) -> Float64:
     return np.asarray((vectors[:, kept] / np.sqrt(values[kept])).T)
 
 
-class _JointMoments:
+class _JointMoments(Observer):
     """Hooks that sum ``x``, the normed input that an attention reads, and ``y``, the stream with its update: their
     means and second moments by layer, in float64.
     """
-
-    _counts: torch.Tensor
 
     def __init__(self, layout: Layout, layers: Sequence[int]):
         self._layers = layers
@@ -64,29 +62,13 @@ class _JointMoments:
         self._input: dict[int, torch.Tensor] = {}
         self._sums: dict[int, list[Any]] = {layer: [0] * 6 for layer in layers}
 
-    @contextmanager
-    def on(self, blocks: Sequence[nn.Module]) -> Iterator[None]:
-        """Observe while the block runs; ``blocks`` are all of the model's, in their physical order."""
-        handles = []
+    def hooks(self, blocks: Sequence[nn.Module]) -> Iterator[RemovableHandle]:
         for layer in self._layers:
             block = blocks[layer]
             attention, end = block.get_submodule(self._attention), block.get_submodule(self._end)
-            handles += [
-                block.register_forward_pre_hook(self._enter(self._stream, layer), with_kwargs=True),
-                attention.register_forward_pre_hook(self._enter(self._input, layer), with_kwargs=True),
-                end.register_forward_hook(self._leave(layer)),
-            ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def count(self, counts: torch.Tensor) -> None:
-        """Say which positions ``[batch, tokens]`` of the batch that comes next are no padding."""
-        self._counts = counts
-
-    see = count
+            yield block.register_forward_pre_hook(self._enter(self._stream, layer), with_kwargs=True)
+            yield attention.register_forward_pre_hook(self._enter(self._input, layer), with_kwargs=True)
+            yield end.register_forward_hook(self._leave(layer))
 
     def _enter(self, into: dict[int, torch.Tensor], layer: int) -> Any:
         def hook(_: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
