@@ -122,6 +122,15 @@ def test_a_directory_that_would_not_load_does_not_appear(tiny_models: TinyModels
         assert not (tmp_path / "out").exists()
 
 
+def test_a_projection_without_its_bias_does_not_appear(tiny_models: TinyModels, tmp_path: Path) -> None:
+    source = shutil.copytree(tiny_models("qwen2"), tmp_path / "model")
+    tensors = load_file(source / "model.safetensors")
+    lost = "model.layers.0.self_attn.q_proj.bias"
+    save_file({name: tensor for name, tensor in tensors.items() if name != lost}, source / "model.safetensors")
+    with pytest.raises(PlanError, match=f"1 tensors are missing, the first of them {lost}"):
+        gatenorm.prune(source, tmp_path / "out", gatenorm.plan(source, drop=[1]))
+
+
 def test_what_is_proved_reads_no_weight(tiny_models: TinyModels, tmp_path: Path) -> None:
     out = gatenorm.prune(tiny_models("mixtral"), tmp_path / "out", gatenorm.plan(tiny_models("mixtral"), drop=[1]))
     weights = out / "model.safetensors"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from gatenorm.families.family import Data
 
 # Largest difference of log-probabilities, in nats, that the order of additions makes in float32.
 _TOLERANCE = 1e-3
+# Buffers that are made anew, whether or not a file holds them: causal masks, and the frequencies of rotary positions.
+_MADE_ANEW = re.compile(r"\.(attn|attention)\.(masked_)?bias$|\.inv_freq$")
 # What the tiny model of a proof keeps of the checkpoint's config is all but its size. Eight layers, since some families
 # treat every fourth or sixth layer differently; a window and a context of a few tokens, so that both matter.
 _LAYERS, _TOKENS, _VOCABULARY, _WINDOW = 8, 24, 64, 8
@@ -52,9 +55,7 @@ def check_loads(directory: Path, *, base_only: bool) -> None:
     except Exception as error:  # whatever classes of other people raise
         raise _unloadable(first_line(error)) from error
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        names = sorted(
-            str(name) for name in report[kind] if not str(name).endswith(("inv_freq", "masked_bias", "bias"))
-        )
+        names = sorted(name for name in map(str, report[kind]) if not _MADE_ANEW.search(name))
         if names:
             what = kind.removesuffix("_keys")
             raise _unloadable(f"{len(names)} tensors are {what}, the first of them {names[0]}")
