@@ -98,8 +98,8 @@ def quiet_transformers() -> None:
     logging.set_verbosity_error()
 
 
-def check_json(target: str, field: str) -> None:
-    """Refuse a place that JSON cannot be written to, before the work is done.
+def check_sink(target: str, field: str) -> None:
+    """Refuse a place that output cannot be written to, before the work is done.
 
     Raises:
         OutputError: an empty name, a directory, or a folder that is not there or not writable.

@@ -19,8 +19,8 @@ Model = Annotated[str, argument("MODEL", _MODEL)]
 OptionalModel = Annotated[str | None, argument("MODEL", f"{_MODEL} (the default)", None)]
 Family = Annotated[str | None, given("--family NAME", "Treat the model as this family, whatever its model_type says")]
 Baseline = Annotated[str | None, given("--baseline MODEL", "Model to compare with")]
-Json = Annotated[str | None, output("--json FILE", "Write the result as JSON (- for stdout)", check=console.check_json)]
-Csv = Annotated[str | None, output("--csv FILE", "Write the figures as CSV (- for stdout)", check=console.check_json)]
+Json = Annotated[str | None, output("--json FILE", "Write the result as JSON (- for stdout)", check=console.check_sink)]
+Csv = Annotated[str | None, output("--csv FILE", "Write the figures as CSV (- for stdout)", check=console.check_sink)]
 Plot = Annotated[
     Path | None, output("--plot FILE", "Draw the result to FILE (.png, .svg or .html)", check=console.check_plot)
 ]
