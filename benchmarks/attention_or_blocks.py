@@ -1,7 +1,7 @@
 """Attention sublayers, MLPs or whole blocks at the same predicted speed-up: which removal costs least perplexity?
 
     python benchmarks/attention_or_blocks.py MODEL --calibration TEXT --data HELD_OUT [--machine NAME] [--context N]
-        [--batch N] [--blocks 1,2,3,4,6,8] [--criteria A,B] [--windows N] [--window N] [--json FILE]
+        [--batch N] [--blocks 1,2,3,4,6,8] [--criteria A,B:KIND] [--windows N] [--window N] [--json FILE]
 
 Whole blocks set the pace: the speed-up that the cost model predicts without 1, 2, ... of them, in prefill and in
 decode. Every other criterion removes the fewest of its own sublayers that bring at least as much, so that it never gets
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm import Calibration, score, session
+from gatenorm.criteria.registry import reads_weights_only
 from gatenorm.criteria.session import ScoringSession
 from gatenorm.evaluation.core.text import Text, read_text
 from gatenorm.evaluation.tasks.perplexity import Protocol, perplexity
@@ -30,7 +31,7 @@ from gatenorm.speed.predict.cost_model import Times, predict
 from gatenorm.speed.predict.machines import machine
 from gatenorm.surgery.planning import most_removable
 
-CRITERIA = ("gate-norm", "cosine", "mlp-cosine", "block-cosine")
+CRITERIA = ("gate-norm", "cosine", "cosine:mlp", "block-cosine")
 PACE = "block-cosine"
 
 
@@ -97,7 +98,7 @@ def main() -> None:
     opened = session(given.model)
     calibration = Calibration(given.calibration, given.samples, given.length)
     names = [*(name for name in given.criteria.split(",") if name != PACE), PACE]
-    scores = [score(opened, name, calibration=None if _of_weights(name) else calibration) for name in names]
+    scores = [_scored(opened, *name.split(":"), calibration=calibration) for name in names]
     context = given.context or opened.layout.context or 2048
     counted, where = Architecture.of(opened.layout), machine(given.machine)
     works = {"prefill": Work.prefill(context, given.batch), "decode": Work.decode(context, given.batch)}
@@ -132,10 +133,8 @@ def main() -> None:
         given.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
-def _of_weights(name: str) -> bool:
-    from gatenorm.criteria.registry import reads_weights_only
-
-    return reads_weights_only(name)
+def _scored(opened: ScoringSession, name: str, kind: str | None = None, *, calibration: Calibration) -> Scores:
+    return score(opened, name, kind=kind, calibration=None if reads_weights_only(name) else calibration)
 
 
 def _kind(scores: Scores) -> str:

@@ -72,7 +72,7 @@ SCORES: dict[str, tuple[str, ...]] = {
     "cosine@self": ("--criterion", "cosine@self", *TOKENS),
     "norm-ratio@random": ("--criterion", "norm-ratio@random", *TOKENS),
     "leave-one-out@random": ("--criterion", "leave-one-out@random", *TOKENS),
-    "mlp mlp-cosine@random": ("--kind", "mlp", "--criterion", "mlp-cosine@random", *TOKENS),
+    "mlp cosine@random": ("--kind", "mlp", "--criterion", "cosine@random", *TOKENS),
     "mlp perplexity-greedy@random": ("--kind", "mlp", "--criterion", "perplexity-greedy@random", *TOKENS),
     "block block-cosine@random": ("--kind", "block", "--criterion", "block-cosine@random", *TOKENS),
 }

@@ -121,14 +121,14 @@ def _left_without_mlp(model: Any, layout: Layout, layer: int, sequence: Any) -> 
 
 def naive_figures(kept: dict[int, list[dict[str, torch.Tensor]]]) -> dict[str, dict[int, float]]:
     """The three stream criteria from activations that were kept."""
-    found: dict[str, dict[int, float]] = {"cosine": {}, "norm-ratio": {}, "block-cosine": {}, "mlp-cosine": {}}
+    found: dict[str, dict[int, float]] = {"cosine": {}, "norm-ratio": {}, "block-cosine": {}, "cosine of mlp": {}}
     for layer, sequences in kept.items():
         whole = {name: torch.cat([s[name] for s in sequences]) for name in sequences[0]}
         update = whole["with"] - whole["without"]
         similar = torch.nn.functional.cosine_similarity
         found["cosine"][layer] = 1 - float(similar(whole["without"], whole["with"], dim=-1).mean())
         found["norm-ratio"][layer] = float(update.norm(dim=-1).sum() / whole["without"].norm(dim=-1).sum())
-        found["mlp-cosine"][layer] = 1 - float(similar(whole["without mlp"], whole["with mlp"], dim=-1).mean())
+        found["cosine of mlp"][layer] = 1 - float(similar(whole["without mlp"], whole["with mlp"], dim=-1).mean())
         found["block-cosine"][layer] = 1 - float(similar(whole["entered"], whole["left"], dim=-1).mean())
     return found
 

@@ -13,7 +13,6 @@ from gatenorm.calibration.layerwise import observe_layer_by_layer
 from gatenorm.calibration.samples import Samples
 from gatenorm.criteria.activations.block_cosine import block_cosine
 from gatenorm.criteria.activations.cosine import cosine
-from gatenorm.criteria.activations.mlp_cosine import mlp_cosine
 from gatenorm.criteria.activations.norm_ratio import norm_ratio
 from gatenorm.criteria.streams import StreamStatistics, Watch, stream_statistics
 from gatenorm.families import Layout
@@ -37,7 +36,7 @@ def figures(statistics: StreamStatistics) -> dict[str, dict[int, float]]:
         "cosine": cosine(statistics),
         "norm-ratio": norm_ratio(statistics),
         "block-cosine": block_cosine(statistics),
-        "mlp-cosine": mlp_cosine(statistics),
+        "cosine of mlp": cosine(statistics, "mlp"),
     }
 
 
@@ -84,7 +83,7 @@ def test_a_model_without_some_mlps_and_blocks_is_watched_where_there_is_somethin
         whole = figures(stream_statistics(load(tmp_path / name / "two", dtype=torch.float32), pruned, given))
         assert list(whole["cosine"]) == [n for n in range(layout.layers) if n != 2]
         assert (
-            list(whole["mlp-cosine"])
+            list(whole["cosine of mlp"])
             == list(whole["block-cosine"])
             == [n for n in range(layout.layers) if n not in (0, 2)]
         )

@@ -10,7 +10,7 @@ import pytest
 
 from gatenorm import api
 from gatenorm.audit.run.job_runner import JobRunner
-from gatenorm.audit.run.jobs import Fit, Result
+from gatenorm.audit.run.jobs import FitOperations, Result
 from gatenorm.audit.run.main import run_audit
 from gatenorm.errors import CalibrationError
 from gatenorm.records import Edits, to_json
@@ -105,7 +105,7 @@ def test_a_map_stays_in_place_when_the_rest_is_trained(finished: tuple[Path, Aud
 def test_what_could_not_be_fitted_or_is_only_a_removal_is_no_candidate(
     fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def fit(_: JobRunner, job: Fit) -> Result:
+    def fit(_: JobRunner, job: FitOperations) -> Result:
         if fails:
             raise CalibrationError("fit-tokens-too-few", "gives too few tokens", field="fit")
         api.prune(job.model, job.out, api.plan(job.model, drop=job.plan.added.attention))

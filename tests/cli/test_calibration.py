@@ -223,7 +223,7 @@ def test_blocks_and_mlps_from_the_command_line(
     assert (status, err) == (0, "")
     assert f"MLP {left} removed: 0 of 3" in out
     assert "cache is as large as before" in out
-    status, out, _ = run(capsys, "score", tmp_path / "again", "--criterion", "mlp-cosine@random", *FEW)
+    status, out, _ = run(capsys, "score", tmp_path / "again", "--kind", "mlp", "--criterion", "cosine@random", *FEW)
     assert status == 0
     assert "attention and MLP removed" in out
     assert "MLP removed" in out
@@ -245,10 +245,9 @@ def test_blocks_and_mlps_from_the_command_line(
         (("prune", "--layers", 1, "--criterion", "block-cosine@self"), "criterion-kind criterion"),
         (("score", "--kind", "mlp"), "criterion-kind criterion"),
         (("score", "--kind", "tail"), "kind-unknown kind"),
-        (("score", "--criterion", "mlp-cosine@random", "--cross-check"), "cross-check-kind cross_check"),
+        (("score", "--kind", "mlp", "--criterion", "cosine@random", "--cross-check"), "cross-check-kind cross_check"),
         (("prune", "--kind", "mlp", "--criterion", "depth", "--max-cache-gb", 1), "mlp-without-cache max_cache_gb"),
         (("prune", "--kind", "mlp", "--drop", "9"), "layer-unknown drop"),
-        (("compare", "--criteria", "depth,mlp-cosine@random"), "criterion-kind criteria"),
     ],
 )
 def test_kinds_that_do_not_fit_are_refused_before_any_work(

@@ -69,7 +69,7 @@ def test_a_plan_for_a_speed_up_takes_both_kinds_and_reaches_it(tiny_models: Tiny
     assert plan.scores is not None
     assert plan.mlp_scores is not None
     assert (plan.scores.kind, plan.mlp_scores.kind) == ("attention", "mlp")
-    assert plan.mlp_scores.layers == gatenorm.score(opened, "mlp-cosine", calibration=HOW).layers
+    assert plan.mlp_scores.layers == gatenorm.score(opened, "cosine", kind="mlp", calibration=HOW).layers
     assert from_json(Plan, json.loads(json.dumps(to_json(plan))), "a plan") == plan
     times = predict(Architecture.of(opened.layout), machines()["h200"], Work.prefill(64))
     assert predicted.prefill == pytest.approx(times.speedup_with(plan.edits))
@@ -94,7 +94,7 @@ def test_a_plan_for_a_speed_up_takes_both_kinds_and_reaches_it(tiny_models: Tiny
 
 def test_only_what_measures_both_alike_can_choose(tiny_models: TinyModels):
     model = tiny_models("llama-gqa")
-    for name in ("gate-norm", "mlp-cosine", "perplexity-greedy", "depth"):
+    for name in ("gate-norm", "perplexity-greedy", "depth"):
         with refused("criterion-kind", "criterion") as error:
             gatenorm.choose(model, layers=2, criterion=name, calibration=HOW)
         assert error.value.hint.startswith("choose by cosine or leave-one-out")

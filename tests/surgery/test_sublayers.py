@@ -164,11 +164,7 @@ def test_cards_say_what_went(tiny_models: TinyModels, tmp_path: Path):
         ({"layers": 4, "kind": "mlp", "criterion": "depth"}, "count-out-of-range", "4 MLP sublayers"),
         ({"layers": 1, "kind": "block"}, None, "gate-norm ranks attention sublayers, not blocks"),
         ({"layers": 1, "criterion": "block-cosine@random"}, None, "block-cosine ranks blocks, not attention sublayers"),
-        (
-            {"layers": 1, "kind": "mlp", "criterion": "norm-ratio@self"},
-            None,
-            "choose by depth, random, cosine, mlp-cosine",
-        ),
+        ({"layers": 1, "kind": "mlp", "criterion": "norm-ratio@self"}, None, "choose by depth, random, cosine, leave"),
         ({"drop": [], "kind": "mlp"}, "layers-missing", "names no layer"),
     ],
 )

@@ -3,7 +3,6 @@
 from gatenorm.api.evaluating import evaluate as evaluate
 from gatenorm.api.exporting import export as export
 from gatenorm.api.exporting import verify as verify
-from gatenorm.api.fitting import FittedPlan as FittedPlan
 from gatenorm.api.fitting import fit as fit
 from gatenorm.api.fitting import unfitted as unfitted
 from gatenorm.api.inspecting import forms as forms
@@ -27,6 +26,7 @@ from gatenorm.api.timing import profile as profile
 from gatenorm.calibration.samples import Calibration as Calibration
 from gatenorm.calibration.samples import Sampling as Sampling
 from gatenorm.errors import GatenormError as GatenormError
+from gatenorm.fitting.fit import FittedPlan as FittedPlan
 from gatenorm.models.model import Model as Model
 from gatenorm.records import Evidence as Evidence
 from gatenorm.records import Plan as Plan

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
-from msgspec import structs
+from collections.abc import Sequence
 
 from gatenorm.api.opening import ModelLike, session
 from gatenorm.calibration.samples import GENERIC, Calibration
 from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import CalibrationError, fields_named
+from gatenorm.fitting.fit import FittedPlan
+from gatenorm.fitting.fit import fit as fit_plan
 from gatenorm.progress import Progress
-from gatenorm.records import REMOVE, Edit, Edits, Plan
-from gatenorm.surgery.operation import Weights
+from gatenorm.records import REMOVE, Edits, Plan
 
 # About 33,000 tokens, over fifty for each unknown of a map in a model 576 wide.
 SAMPLES, WINDOW = 128, 256
-
-
-@dataclass(frozen=True)
-class FittedPlan:
-    """A plan, and the tensors of its fitted operations."""
-
-    plan: Plan
-    weights: Mapping[Edit, Weights]
 
 
 def unfitted(plan: Plan) -> Edits:
@@ -76,14 +66,9 @@ def fit(
 
     Source: docs/replace.md; linear estimators of attention are Neural Block Linearization's (arXiv 2505.21077).
     """
-    from gatenorm.fitting.fit import fit as fit_edits
-
     opened = model if isinstance(model, ScoringSession) else session(model, family=family, device=device, dtype=dtype)
     asked = fit_calibrations(sources)
-    new = Edits(structs.replace(edit, artifact=None) for edit in plan.added)
     with fields_named({"calibration": "fit", "samples": "fit_samples"}):
         samples = {one.source: opened.samples(one) for one in asked}
     layer_by_layer = opened.observe if opened.layer_by_layer else None
-    found = fit_edits(opened.model, new, samples, progress, layer_by_layer)
-    earlier = plan.edits - plan.added
-    return FittedPlan(structs.replace(plan, edits=earlier | found.edits, fit=found.fit), found.weights)
+    return fit_plan(opened.model, plan, samples, progress, layer_by_layer)

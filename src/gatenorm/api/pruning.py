@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gatenorm.api.fitting import FittedPlan, fit, unfitted
+from gatenorm.api.fitting import fit, unfitted
 from gatenorm.api.opening import ModelLike, open_model, session
 from gatenorm.api.scoring import score
 from gatenorm.calibration.samples import Calibration
@@ -17,6 +17,7 @@ from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import PlanError, named
 from gatenorm.families import family as family_named
 from gatenorm.files import check_new_directory
+from gatenorm.fitting.fit import FittedPlan
 from gatenorm.progress import Progress
 from gatenorm.records import ATTENTION, MLP, REMOVE, SUBLAYERS, Edit, Edits, Plan, from_json, read_json
 from gatenorm.speed.predict import choice, targets

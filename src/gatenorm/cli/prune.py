@@ -14,9 +14,9 @@ from gatenorm.errors import GatenormError, OutputError, PlanError, named
 from gatenorm.records import ANY, KINDS, REMOVE, Plan, read_record, to_json
 
 if TYPE_CHECKING:
-    from gatenorm.api.fitting import FittedPlan
     from gatenorm.calibration.samples import Calibration
     from gatenorm.criteria.session import ScoringSession
+    from gatenorm.fitting.fit import FittedPlan
 
 NAME = "prune"
 EXAMPLE = "Example: gatenorm prune ./llama --layers 8 -o ./llama-8"

@@ -17,8 +17,8 @@ from gatenorm.fitting.moments import MomentObserver, Moments, inputs
 from gatenorm.fitting.solve import Problem
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress, part_of
-from gatenorm.records import REMOVE, Edit, Edits
-from gatenorm.records.fit import Divergence, Fit, FitSource, FittedEdit
+from gatenorm.records import REMOVE, Edit, Edits, Plan
+from gatenorm.records.fit import Divergence, FitOutcome, FitRecord, FitSource
 from gatenorm.surgery.folding import check_folds, has_bias
 from gatenorm.surgery.operation import Weights, fingerprint, operation_named
 
@@ -33,15 +33,11 @@ _SCALES = (1.0, 0.5, 0.25)
 
 
 @dataclass(frozen=True)
-class FittedEdits:
-    """Edits with the tensors of their operations, and how these came about.
+class FittedPlan:
+    """A plan, and the tensors of its fitted operations. Edits whose fit did more damage than removal are removals."""
 
-    Edits whose fit did more damage than removal are removals here.
-    """
-
-    edits: Edits
+    plan: Plan
     weights: Mapping[Edit, Weights]
-    fit: Fit
 
 
 # Runs samples through the unedited model for an observer; progress is in units of its own.
@@ -50,12 +46,12 @@ Pass = Callable[[Samples, Observer, Progress | None], None]
 
 def fit(
     model: Model,
-    edits: Edits,
+    plan: Plan,
     sources: Mapping[str, Samples],
     progress: Progress | None = None,
     layer_by_layer: Pass | None = None,
-) -> FittedEdits:
-    """Fit the operations of ``edits`` to what the sublayers do in the unedited model.
+) -> FittedPlan:
+    """Fit the operations that ``plan`` adds to what the sublayers do in the unedited model.
 
     One pass over the tokens sums the moments of all sublayers at once; one sequence in eight is held out. The ridge is
     chosen on held-out tokens, and every edit, alone and all together, must change predictions less than removal does
@@ -64,7 +60,6 @@ def fit(
     are fitted on all sources.
 
     Args:
-        edits: new edits of this model; removals among them need no fit.
         sources: tokens by the name of their source.
         progress: called with (work done, work in all), in units of a token's pass.
         layer_by_layer: the pass to make, for a model that does not fit into memory as a whole. Predictions are not
@@ -75,6 +70,7 @@ def fit(
         PlanError: an operation that cannot be fitted.
     """
     began = time.perf_counter()
+    edits = Edits(structs.replace(edit, artifact=None) for edit in plan.added)
     fitted = Edits(edit for edit in edits if edit.operation != REMOVE)
     _check(model, fitted, sources)
     parts = {name: _split(samples) for name, samples in sources.items()}
@@ -94,7 +90,7 @@ def fit(
         tensors = _weights(edit, problems[edit].scaled(trial.scales[edit]))
         weights[structs.replace(edit, artifact=fingerprint(tensors))] = tensors
     removed = [_removal(edit) for edit in edits if edit not in trial.kept]
-    record = Fit(
+    record = FitRecord(
         sources=tuple(
             FitSource(
                 name=name,
@@ -106,7 +102,7 @@ def fit(
             for name, (train, held) in parts.items()
         ),
         edits=tuple(
-            FittedEdit(
+            FitOutcome(
                 layer=edit.layer,
                 sublayer=edit.sublayer,
                 operation=edit.operation,
@@ -121,7 +117,8 @@ def fit(
         divergences=trial.together,
         seconds=time.perf_counter() - began,
     )
-    return FittedEdits(Edits([*weights, *removed]), weights, record)
+    changed = (plan.edits - plan.added) | Edits([*weights, *removed])
+    return FittedPlan(structs.replace(plan, edits=changed, fit=record), weights)
 
 
 def fitted_divergence(

@@ -29,8 +29,8 @@ class Divergence(Value, frozen=True, kw_only=True):
         return self.replaced < self.removed
 
 
-class FittedEdit(Value, frozen=True, kw_only=True):
-    """One fitted operation.
+class FitOutcome(Value, frozen=True, kw_only=True):
+    """What became of one operation that was to be fitted.
 
     Attributes:
         operation: what was asked for; ``kept`` is false where removal did less damage, and took its place.
@@ -63,7 +63,7 @@ class FitSource(Value, frozen=True, kw_only=True):
     self_text: SelfText | None = None
 
 
-class Fit(Value, frozen=True, kw_only=True):
+class FitRecord(Value, frozen=True, kw_only=True):
     """A fit of all new edits of a plan.
 
     Attributes:
@@ -72,6 +72,6 @@ class Fit(Value, frozen=True, kw_only=True):
     """
 
     sources: tuple[FitSource, ...]
-    edits: tuple[FittedEdit, ...]
+    edits: tuple[FitOutcome, ...]
     divergences: tuple[Divergence, ...]
     seconds: float

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import structs
 
 from gatenorm.records.edit import ATTENTION, REMOVE, Choice, Edits, Layer
-from gatenorm.records.fit import Fit
+from gatenorm.records.fit import FitRecord
 from gatenorm.records.identity import ModelIdentity
 from gatenorm.records.scores import Scores
 from gatenorm.records.serialization import Record
@@ -28,7 +28,7 @@ class Plan(Record, frozen=True, tag="gatenorm/plan/1"):
     previous: Plan | None = None
     version: str = ""
     kind: Choice = ATTENTION
-    fit: Fit | None = None
+    fit: FitRecord | None = None
     mlp_scores: Scores | None = None
 
     @property

@@ -11,7 +11,7 @@ from gatenorm.errors import printable
 from gatenorm.families import Layout
 from gatenorm.records import ANY, KINDS, NAMES, SINGULAR, Edits, Plan, Scores, spans
 from gatenorm.records.evidence import Recovery
-from gatenorm.records.fit import Fit
+from gatenorm.records.fit import FitRecord
 from gatenorm.surgery.folding import carrier, folds
 from gatenorm.surgery.operation import participles, treatments
 
@@ -104,7 +104,7 @@ def _except(layout: Layout, plan: Plan) -> str:
     return f", except the output projections of the MLPs of layers {spans(changed)}" if changed else ""
 
 
-def _fitted(fit: Fit) -> str:
+def _fitted(fit: FitRecord) -> str:
     """How the operations came by their tensors, and what they were held against."""
     tokens = " and ".join(f"{one.tokens:,} tokens of {_code(one.name)}" for one in fit.sources)
     removed = spans(one.layer for one in fit.edits if not one.kept)

@@ -72,7 +72,8 @@ class LeastSquares(Protocol):
         ...
 
 
-Fitted = Mapping[str, npt.NDArray[np.float64]]
+# Tensors of an operation by name.
+Solution = Mapping[str, npt.NDArray[np.float64]]
 
 
 def _no_shapes(width: int) -> Shapes:
@@ -111,7 +112,7 @@ class Operation:
     folded: bool = False
     shapes: Callable[[int], Shapes] = _no_shapes
     at_rank: Callable[[int], Operation] | None = None
-    fit: Callable[[LeastSquares], Fitted] | None = None
+    fit: Callable[[LeastSquares], Solution] | None = None
     exports: Mapping[str, ExportEntry | str] = field(default_factory=dict)
 
     def record(self, width: int) -> OperationRecord:

@@ -12,7 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from gatenorm import api
-from gatenorm.audit.run.jobs import Build, Evaluate, Export, Fit, Job, Recover, Result, Score, Time
+from gatenorm.audit.run.jobs import Build, Evaluate, Export, FitOperations, Job, Recover, Result, Score, Time
 from gatenorm.errors import GatenormError
 from gatenorm.models.model import Model
 from gatenorm.records.evidence import Comparison, Measurements, Workload, ZeroShotAverage
@@ -50,7 +50,7 @@ class JobRunner:
             case Build():
                 api.prune(job.model, job.out, job.plan)
                 return Result()
-            case Fit():
+            case FitOperations():
                 return self._fit(job)
             case Evaluate():
                 return self._evaluate(job)
@@ -71,7 +71,7 @@ class JobRunner:
         tokens = Calibration(job.source, job.samples, job.length, seed=job.seed)
         return Result(scores=api.score(self._session(job), job.criterion, calibration=tokens))
 
-    def _fit(self, job: Fit) -> Result:
+    def _fit(self, job: FitOperations) -> Result:
         from gatenorm.calibration.samples import Calibration
 
         tokens = [Calibration(source, api.fitting.SAMPLES, job.length, seed=job.seed) for source in job.sources]
@@ -103,7 +103,7 @@ class JobRunner:
             self.release()
             yield _model(job, job.model).edited_copy(job.edits)
 
-    def _session(self, job: Score | Fit | Evaluate) -> Any:
+    def _session(self, job: Score | FitOperations | Evaluate) -> Any:
         """The unpruned model, loaded once for all jobs in a row that need it."""
         key = ("session", job.model, job.device, job.dtype)
         if key not in self._loaded:

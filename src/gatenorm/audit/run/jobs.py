@@ -72,7 +72,7 @@ class Build(Job, frozen=True, kw_only=True, tag="build"):
     plan: Plan
 
 
-class Fit(Job, frozen=True, kw_only=True, tag="fit"):
+class FitOperations(Job, frozen=True, kw_only=True, tag="fit"):
     """A directory with fitted operations in the place of sublayers, all ``edits`` of a model and those of ``plan``.
 
     ``tokens`` identify those to fit on, which come from ``sources``, in windows of ``length``.

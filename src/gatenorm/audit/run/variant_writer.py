@@ -12,7 +12,7 @@ from gatenorm import api
 from gatenorm.audit.plan.rankings import source_key
 from gatenorm.audit.plan.variants import Variant
 from gatenorm.audit.run.job_cache import JobCache
-from gatenorm.audit.run.jobs import Build, Fit, Recover
+from gatenorm.audit.run.jobs import Build, FitOperations, Recover
 from gatenorm.audit.run.state import Origin
 from gatenorm.errors import GatenormError, OutputError
 from gatenorm.models.named import training_source
@@ -64,7 +64,7 @@ def fit(cache: JobCache, candidates: Sequence[Variant]) -> list[NotExamined]:
         path = state.variant(variant.name)
         variant.directory = str(path.relative_to(state.directory))
         job = cache.job(
-            Fit,
+            FitOperations,
             f"fitting {variant.name}",
             "fit",
             name=variant.name,

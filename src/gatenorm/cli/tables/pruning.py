@@ -11,7 +11,7 @@ from gatenorm.cli.tables.scores import show_cross_check
 from gatenorm.families import Layout
 from gatenorm.models.named import language_of
 from gatenorm.records import Plan, spans
-from gatenorm.records.fit import Fit
+from gatenorm.records.fit import FitRecord
 from gatenorm.records.rankings import CrossCheck
 from gatenorm.speed.predict.cost_model import Forecast
 from gatenorm.surgery.operation import participles
@@ -51,7 +51,7 @@ def show(
         console.say_whole(f"What it costs in quality: {command}")
 
 
-def fit_lines(fit: Fit) -> Iterator[str]:
+def fit_lines(fit: FitRecord) -> Iterator[str]:
     """What was fitted, on what, and how far predictions move with it and with plain removal."""
     tokens = " and ".join(f"{one.tokens:,} tokens of {one.name}" for one in fit.sources)
     compared = "on held-out ones predictions move by (KL divergence, nats a token):"

@@ -1,30 +1,30 @@
-"""How far attention turns the residual stream."""
+"""How far attention, or the MLP, turns the residual stream."""
 
 from __future__ import annotations
 
-from gatenorm.criteria.activations.mlp_cosine import mlp_cosine
-from gatenorm.criteria.criterion import ForwardCriterion, Measured, Run
+from gatenorm.criteria.criterion import ForwardCriterion, Measured
 from gatenorm.criteria.streams import StreamStatistics
 from gatenorm.records import ATTENTION, MLP
 
 
-def cosine(seen: StreamStatistics) -> dict[int, float]:
-    """``1 - mean cos(X, X + U)`` over all positions, by layer.
+def cosine(seen: StreamStatistics, kind: str = ATTENTION) -> dict[int, float]:
+    """``1 - mean cos(X, X + U)`` over all positions, by layer; of MLPs with the stream ``X`` that they find.
 
-    Source: He et al., "What Matters in Transformers? Not All Attention is Needed" (arXiv 2406.15786).
+    Source: attention drop and MLP drop in He et al., "What Matters in Transformers? Not All Attention is Needed"
+    (arXiv 2406.15786), which ranks both in one.
     """
-    return {layer: float(seen.sums[layer].turn) / seen.positions for layer in seen.layers}
-
-
-def _measure(run: Run) -> Measured:
-    """Of MLPs the same, as ``mlp-cosine`` says it; LLM-Drop ranks both in one (arXiv 2406.15786)."""
-    return Measured((mlp_cosine if run.kind == MLP else cosine)(run.observe()))
+    turned = (
+        {layer: seen.sums[layer].mlp_turn for layer in seen.mlps}
+        if kind == MLP
+        else {layer: seen.sums[layer].turn for layer in seen.layers}
+    )
+    return {layer: float(turn) / seen.positions for layer, turn in turned.items()}
 
 
 CRITERION = ForwardCriterion(
     summary="how far the sublayer turns the stream, 1 - mean cos(X, X + U)",
     kinds=(ATTENTION, MLP),
     damage=True,
-    measure=_measure,
+    measure=lambda run: Measured(cosine(run.observe(), run.kind)),
     layer_by_layer=True,
 )

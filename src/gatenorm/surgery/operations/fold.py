@@ -8,10 +8,10 @@ which families have one: see :mod:`gatenorm.surgery.folding`. To every engine th
 from __future__ import annotations
 
 from gatenorm.records import ATTENTION
-from gatenorm.surgery.operation import Fitted, LeastSquares, Operation
+from gatenorm.surgery.operation import LeastSquares, Operation, Solution
 
 
-def fit(problem: LeastSquares) -> Fitted:
+def fit(problem: LeastSquares) -> Solution:
     """``matrix`` [width, inner], and ``bias`` [width] where there is one to add it to."""
     if not problem.intercept:
         return {"matrix": problem.linear()}

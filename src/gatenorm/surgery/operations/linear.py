@@ -12,7 +12,7 @@ from typing import Any
 
 from gatenorm.errors import PlanError
 from gatenorm.records import ATTENTION
-from gatenorm.surgery.operation import ExportEntry, Fitted, LeastSquares, Operation, Shapes
+from gatenorm.surgery.operation import ExportEntry, LeastSquares, Operation, Shapes, Solution
 
 
 def update(x: Any, weights: Any) -> Any:
@@ -43,7 +43,7 @@ def at_rank(rank: int) -> Operation:
             )
         return {"down": (rank, width), "up": (width, rank)}
 
-    def fit(problem: LeastSquares) -> Fitted:
+    def fit(problem: LeastSquares) -> Solution:
         up, down = problem.low_rank(rank)
         return {"down": down, "up": up}
 
