@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -31,16 +32,20 @@ def continuations(
         wanted.setdefault((*prompt, *continuation[:-1]), []).append(number)
     found: list[LikelyContinuation | None] = [None] * len(pairs)
     module = model.module
+    keeps = "logits_to_keep" in signature(module.forward).parameters
 
     def compute(batch: list[tuple[int, ...]]) -> None:
         ids, _ = padded(batch)
+        # What stands at the prompt's last place predicts the continuation's first token: no logits before it.
+        firsts = {number: len(pairs[number][0]) - 1 for sequence in batch for number in wanted[sequence]}
+        start = min(firsts.values()) if keeps else 0
+        only = {"logits_to_keep": ids.shape[1] - start} if keeps else {}
         with torch.inference_mode():
-            logits = module(input_ids=ids.to(module.device), use_cache=False).logits
+            logits = module(input_ids=ids.to(module.device), use_cache=False, **only).logits
             for row, sequence in enumerate(batch):
                 for number in wanted[sequence]:
-                    prompt, continuation = pairs[number]
-                    # What stands at the prompt's last place predicts the continuation's first token.
-                    ends = logits[row, len(prompt) - 1 : len(sequence)].float()
+                    continuation = pairs[number][1]
+                    ends = logits[row, firsts[number] - start : len(sequence) - start].float()
                     target = torch.tensor(list(continuation), device=ends.device)
                     logs = ends.log_softmax(-1).gather(-1, target[:, None])[:, 0].double()
                     if not bool(torch.isfinite(logs).all()):
