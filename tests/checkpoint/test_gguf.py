@@ -67,13 +67,31 @@ def test_a_file_that_shrinks_while_it_is_read_is_an_error(written: tuple[Path, n
     path, _ = written
     store = GgufStore(path)
     path.write_bytes(path.read_bytes()[:-300])
-    with refused("gguf-damaged", kind=CheckpointError):
+    with refused("file-changed", kind=CheckpointError):
         store.raw("vector")
 
 
-def test_a_gguf_file_is_no_model_to_prune(written: tuple[Path, np.ndarray]):
-    with refused("gguf-no-model"):
-        open_store(written[0])
+def test_one_of_several_parts_is_no_model(tmp_path: Path):
+    writer = gguf.GGUFWriter(tmp_path / "model-00001-of-00003.gguf", "llama")
+    writer.add_uint16("split.count", 3)
+    for step in ("header", "kv_data", "tensors"):
+        getattr(writer, f"write_{step}_to_file")()
+    writer.close()
+    with refused("gguf-split", kind=CheckpointError):
+        open_store(tmp_path / "model-00001-of-00003.gguf")
+
+
+def test_a_vector_of_blocks_and_no_rows_at_all(written: tuple[Path, np.ndarray], tmp_path: Path):
+    values = written[1][0]
+    writer = gguf.GGUFWriter(tmp_path / "vector.gguf", "llama")
+    kind = gguf.GGMLQuantizationType.Q8_0
+    writer.add_tensor("blocks", gguf.quants.quantize(values, kind), raw_dtype=kind)
+    for step in ("header", "kv_data", "tensors"):
+        getattr(writer, f"write_{step}_to_file")()
+    writer.close()
+    store = GgufStore(tmp_path / "vector.gguf")
+    np.testing.assert_allclose(store.float32("blocks", slice(8, 40)), values[8:40], atol=0.05)
+    assert GgufStore(written[0]).float32("blocks", slice(2, 2)).shape == (0, 64)
 
 
 def test_no_fifo_is_waited_for_and_no_header_is_endless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

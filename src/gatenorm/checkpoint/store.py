@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import copy
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 
+from gatenorm.checkpoint.dialect import Dialect
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES, Bits, Float32, to_float32
 from gatenorm.checkpoint.parts import ByteRange, NewTensor
 from gatenorm.errors import CheckpointError
@@ -64,8 +66,11 @@ class TensorStore(Protocol):
         others: names of files and folders beside these that are neither weights in use nor companions.
         directory: where the files lie, for libraries that insist on a path; for remote weights, the companions alone.
         bytes_read: bytes of weights that were asked for so far.
+        dialect: the key under which a family says how names of this format become those of transformers, until it is
+            :meth:`translated`; empty where it uses these.
     """
 
+    dialect: ClassVar[str] = ""
     config: dict[str, Any]
     specs: Mapping[str, TensorSpec]
     directory: Path
@@ -75,6 +80,11 @@ class TensorStore(Protocol):
     def name(self) -> str:
         """What people call it: the model id of a hub snapshot, else the name of its directory or file."""
         ...
+
+    @property
+    def path(self) -> Path:
+        """What an engine that reads this format is given: the directory, or the one file that holds it all."""
+        return self.directory
 
     @property
     def files(self) -> Mapping[str, int]: ...
@@ -169,6 +179,17 @@ class TensorStore(Protocol):
             raise CheckpointError("tensor-missing", f"{self.directory} has no tensor {name}")
         return self.specs[name]
 
+    def floats(self, name: str, rows: slice | None = None) -> tuple[Bits, str]:
+        """A tensor, or a run of its rows, in a type of safetensors, and which: as stored if it can be, else as float32.
+
+        :func:`to_float32` makes numbers of both.
+
+        Raises:
+            CheckpointError: as :meth:`float32`, which does not see to the type here.
+        """
+        dtype = self.spec(name).dtype
+        return (self.raw(name, rows), dtype) if dtype in STORAGE_TYPES else (self.float32(name, rows), "F32")
+
     def float32(self, name: str, rows: slice | None = None) -> Float32:
         """A tensor, or a run of its rows, as float32 in memory of its own.
 
@@ -178,10 +199,12 @@ class TensorStore(Protocol):
         return to_float32(self.raw(name, rows), self.spec(name).dtype)
 
     def torch(self, name: str) -> torch.Tensor:
-        """A tensor as a torch tensor of the stored type, without a detour."""
+        """A tensor as a torch tensor of the stored type, without a detour; of a type that torch lacks, as float32."""
         import torch
 
         spec = self.spec(name)
+        if spec.dtype not in STORAGE_TYPES:
+            return torch.from_numpy(self.float32(name))
         bits = torch.from_numpy(np.atleast_1d(self.loaded(name)))
         return bits.view(getattr(torch, STORAGE_TYPES[spec.dtype].torch)).reshape(spec.shape)
 
@@ -189,6 +212,20 @@ class TensorStore(Protocol):
         """A tensor as it is, to be written again."""
         spec = self.spec(name)
         return NewTensor(spec.name, spec.dtype, spec.shape, (self.byte_range(name),))
+
+    def translated(self, dialect: Dialect) -> TensorStore:
+        """The same checkpoint under the names of transformers, for formats that have their own.
+
+        Raises:
+            CheckpointError: it is no language model.
+        """
+        return self
+
+    def without(self, removed: Callable[[str], bool]) -> Self:
+        """The same checkpoint as though it lacked some of its tensors."""
+        found = copy.copy(self)
+        found.specs = {name: spec for name, spec in self.specs.items() if not removed(name)}
+        return found
 
 
 # A tensor to write, and the stored one whose place it takes (None: it has no predecessor).

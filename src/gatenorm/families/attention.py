@@ -6,6 +6,7 @@ Every family is brought to one form: a projection is a list of heads, each ``[he
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -102,9 +103,9 @@ class AttentionWeights:
     def o(self) -> Projection:
         """``Wo`` transposed, one entry a query head: ``[head_dim, width]``."""
         lay, name = self.layout, self._weight_name("o")
-        bits = lay.checkpoint.raw(name)
+        bits, dtype = lay.checkpoint.floats(name)
         rows = bits if lay.roles.get("transposed") else bits.T
-        return Projection(name, self._dtype(name), self._split(rows, lay.heads))
+        return Projection(name, dtype, self._split(rows, lay.heads))
 
     def bias(self, role: str) -> Float32 | None:
         """The bias of ``q``, ``k`` or ``v`` as ``[heads * head_dim]``, or of ``o`` as ``[width]``; ``None`` without."""
@@ -118,7 +119,8 @@ class AttentionWeights:
         values = self._vector(name, {round((lay.heads + 2 * lay.kv_heads if fused else heads) * lay.head_dim)})
         if not fused:
             return values
-        return np.concatenate([rows[:, 0] for rows in self._cut(values[:, None], role)])
+        size = lay.head_dim
+        return np.concatenate([values[p * size : (p + 1) * size] for p in self._positions(role)])
 
     def gain(self, norm: str) -> Float32 | None:
         """The gain of the ``input``, ``output``, ``q`` or ``k`` norm, offset added; ``None`` where there is none."""
@@ -167,41 +169,67 @@ class AttentionWeights:
     def _weight_name(self, role: str) -> str:
         return self.layout.tensor(self.layer, f"{self.layout.roles[role]}.weight")
 
-    def _dtype(self, name: str) -> str:
-        return self.layout.checkpoint.spec(name).dtype
-
     def _projection(self, role: str) -> Projection:
         lay = self.layout
-        if not lay.roles.get("qkv"):
-            name = self._weight_name(role)
-            bits = lay.checkpoint.raw(name)
-            rows = bits.T if lay.roles.get("transposed") else bits
-            gated = role == "q" and bool(lay.roles.get("q_gate"))
-            heads = self._split(rows, 2 * lay.heads if gated else lay.heads if role == "q" else lay.kv_heads)
-            return Projection(name, self._dtype(name), heads[:: 2 if gated else 1])
-        name = self._weight_name("qkv")
-        fused = lay.checkpoint.raw(name, counted=False)
-        heads = self._cut(fused.T if lay.roles.get("transposed") else fused, role)
-        lay.checkpoint.bytes_read += sum(head.nbytes for head in heads)
-        return Projection(name, self._dtype(name), heads)
+        if lay.roles.get("qkv"):
+            dtype, by_position = self._values if role == "v" else self._queries_and_keys
+            return Projection(self._weight_name("qkv"), dtype, tuple(by_position[p] for p in self._positions(role)))
+        name = self._weight_name(role)
+        bits, dtype = lay.checkpoint.floats(name)
+        rows = bits.T if lay.roles.get("transposed") else bits
+        gated = role == "q" and bool(lay.roles.get("q_gate"))
+        heads = self._split(rows, 2 * lay.heads if gated else lay.heads if role == "q" else lay.kv_heads)
+        return Projection(name, dtype, heads[:: 2 if gated else 1])
 
     def _split(self, rows: Bits, heads: int) -> tuple[Bits, ...]:
         size = self.layout.head_dim
         return tuple(rows[h * size : (h + 1) * size] for h in range(heads))
 
-    def _cut(self, rows: Bits, role: str) -> tuple[Bits, ...]:
-        """The heads of one role out of fused rows ``[(heads + 2 kv_heads) * head_dim, ...]``."""
-        lay, dh = self.layout, self.layout.head_dim
+    @cached_property
+    def _queries_and_keys(self) -> tuple[str, dict[int, Bits]]:
+        # Together: in grouped layouts they lie side by side, and every run of rows is a request to the hub.
+        return self._fused((*self._positions("q"), *self._positions("k")))
+
+    @cached_property
+    def _values(self) -> tuple[str, dict[int, Bits]]:
+        return self._fused(self._positions("v"))
+
+    def _fused(self, positions: Sequence[int]) -> tuple[str, dict[int, Bits]]:
+        """The type of fused weights, and the heads in these places; nothing is read of others but where rows hold all.
+
+        Rows of a transposed weight are inputs, and each holds a piece of every head.
+        """
+        lay, size, name = self.layout, self.layout.head_dim, self._weight_name("qkv")
+        if lay.roles.get("transposed"):
+            bits, dtype = lay.checkpoint.floats(name)
+            return dtype, {p: bits.T[p * size : (p + 1) * size] for p in positions}
+        heads: dict[int, Bits] = {}
+        for run in _runs(positions):
+            bits, dtype = lay.checkpoint.floats(name, slice(run.start * size, run.stop * size))
+            heads.update(zip(run, self._split(bits, len(run)), strict=True))
+        return dtype, heads
+
+    def _positions(self, role: str) -> list[int]:
+        """Where the heads of one role stand among the ``heads + 2 kv_heads`` of fused rows."""
+        lay = self.layout
         group = lay.heads // lay.kv_heads
         if lay.roles["fused"] == "stacked":
             starts = {"q": 0, "k": lay.heads, "v": lay.heads + lay.kv_heads}
-            count = lay.heads if role == "q" else lay.kv_heads
-            positions = [starts[role] + h for h in range(count)]
-        elif role == "q":
-            positions = [(h // group) * (group + 2) + h % group for h in range(lay.heads)]
+            return [starts[role] + h for h in range(lay.heads if role == "q" else lay.kv_heads)]
+        if role == "q":
+            return [(h // group) * (group + 2) + h % group for h in range(lay.heads)]
+        return [g * (group + 2) + group + (role == "v") for g in range(lay.kv_heads)]
+
+
+def _runs(positions: Iterable[int]) -> list[range]:
+    """The numbers as ranges, as few as can be."""
+    runs: list[range] = []
+    for number in sorted(positions):
+        if runs and runs[-1].stop == number:
+            runs[-1] = range(runs[-1].start, number + 1)
         else:
-            positions = [g * (group + 2) + group + (role == "v") for g in range(lay.kv_heads)]
-        return tuple(rows[p * dh : (p + 1) * dh] for p in positions)
+            runs.append(range(number, number + 1))
+    return runs
 
 
 def _shape_wrong(name: str, found: tuple[int, ...], implied: list[int]) -> FamilyError:

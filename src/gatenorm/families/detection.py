@@ -12,6 +12,7 @@ from gatenorm.families.family import Data, config_wrong, families, family, posit
 from gatenorm.families.layout import Layout
 from gatenorm.families.per_layer import keep_entries
 from gatenorm.families.rotary import Rotary
+from gatenorm.families.translation import translated
 from gatenorm.records import PRUNED_PREFIX, Edits, PrunedRecord, from_json
 
 # No dimension of a model comes near; without a limit a config could ask for more memory than there is.
@@ -34,6 +35,7 @@ def detect_layout(checkpoint: TensorStore, assume: str | None = None) -> Layout:
             no query and key weights where they should be.
         RecordError: a pruned checkpoint whose ``gatenorm`` entry is damaged or of another version.
     """
+    checkpoint = translated(checkpoint)
     config = checkpoint.config
     pruned = pruned_record(config)
     model_type = str(pruned.base_model_type if pruned else config.get("model_type"))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.errors import EvaluationError
+from gatenorm.errors import CheckpointError, EvaluationError
 from gatenorm.families import Layout
 from gatenorm.models import loading
 from gatenorm.models.batches import BatchBudget, check_vocabulary
@@ -64,8 +64,18 @@ class Model:
 
         Args:
             options: ``batch_size`` and ``engine``.
+
+        Raises:
+            CheckpointError: it is no directory, and transformers runs nothing else.
         """
         directory = layout.checkpoint.directory
+        if layout.checkpoint.path.is_file():
+            raise CheckpointError(
+                "model-is-file",
+                f"{layout.checkpoint.path} is a file: PyTorch does not run it as it is",
+                expected="a directory",
+                hint="export it as a transformers directory and take that",
+            )
 
         def load() -> Any:
             loading.check_hardware(device, dtype)

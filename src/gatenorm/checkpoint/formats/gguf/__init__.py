@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gatenorm.checkpoint.formats.gguf.store import GgufStore
 from gatenorm.checkpoint.store import TensorStore
-from gatenorm.errors import CheckpointError
 
 
 class _Format:
@@ -13,11 +13,7 @@ class _Format:
         return place.lower().endswith(".gguf") and Path(place).is_file()
 
     def open(self, place: str) -> TensorStore:
-        raise CheckpointError(
-            "gguf-no-model",
-            f"{place} is a file: an export, not a model that can be pruned",
-            expected="a directory with config.json and *.safetensors",
-        )
+        return GgufStore(Path(place))
 
 
 FORMAT = _Format()

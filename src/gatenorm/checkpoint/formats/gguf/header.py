@@ -37,9 +37,13 @@ _STRING, _ARRAY = 8, 9
 
 @dataclass(frozen=True)
 class Header:
-    """What a GGUF file says of itself: keys with their values, and its tensors."""
+    """What a GGUF file says of itself: keys with their values, and its tensors.
+
+    ``kinds`` has the type of every value and, for a list, that of its entries, as the format numbers them.
+    """
 
     fields: dict[str, Any]
+    kinds: dict[str, tuple[int, int | None]]
     tensors: dict[str, StoredTensor]
 
 
@@ -65,7 +69,9 @@ def read_header(path: Path) -> Header:
                     expected=f"version {' or '.join(map(str, VERSIONS))}",
                 )
             count, entries = reader.count(_MOST_ENTRIES), reader.count(_MOST_ENTRIES)
-            fields = _once((reader.string(), reader.value(reader.number("I"))) for _ in range(entries))
+            entered = _once((reader.string(), reader.entry()) for _ in range(entries))
+            fields = {key: value for key, (value, _) in entered.items()}
+            kinds = {key: kind for key, (_, kind) in entered.items()}
             declared = _once((reader.name(), reader.tensor()) for _ in range(count))
             alignment = fields.get("general.alignment", ALIGNMENT)
             if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
@@ -77,7 +83,7 @@ def read_header(path: Path) -> Header:
         raise CheckpointError("gguf-damaged", f"{path} is damaged: {error}", hint="write or fetch it again") from None
     except OSError as error:
         raise CheckpointError("file-unreadable", f"{path} cannot be read: {error.strerror or error}") from None
-    return Header(fields, tensors)
+    return Header(fields, kinds, tensors)
 
 
 def _once(pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
@@ -138,18 +144,23 @@ class _Reader:
     def string(self) -> str:
         return self._read(self.count(_LONGEST_STRING)).decode("utf-8")
 
-    def value(self, kind: int, nested: bool = False) -> Any:
-        if kind in _SCALARS:
-            return self.number(_SCALARS[kind])
-        if kind == _STRING:
-            return self.string()
-        if kind != _ARRAY or nested:
-            raise _DamagedError(f"it has a value of type {kind}")
+    def entry(self) -> tuple[Any, tuple[int, int | None]]:
+        """A value with its type, and for a list that of its entries."""
+        kind = self.number("I")
+        if kind != _ARRAY:
+            return self._value(kind), (kind, None)
         item, length = self.number("I"), self.count(_LONGEST_ARRAY)
         if item in _SCALARS:
             data = self._read(length * struct.calcsize("<" + _SCALARS[item]))
-            return list(struct.unpack(f"<{length}{_SCALARS[item]}", data))
-        return [self.value(item, nested=True) for _ in range(length)]
+            return list(struct.unpack(f"<{length}{_SCALARS[item]}", data)), (kind, item)
+        return [self._value(item) for _ in range(length)], (kind, item)
+
+    def _value(self, kind: int) -> Any:
+        if kind in _SCALARS:
+            return self.number(_SCALARS[kind])
+        if kind != _STRING:
+            raise _DamagedError(f"it has a value of type {kind}")
+        return self.string()
 
     def name(self) -> str:
         name = self.string()

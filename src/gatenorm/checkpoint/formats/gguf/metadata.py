@@ -35,7 +35,7 @@ def read_model(path: Path) -> Mapping[str, Any]:
             contradicts another one.
     """
     fields = read_header(path).fields
-    _check(path, fields)
+    check_model(path, fields)
     return fields
 
 
@@ -55,7 +55,7 @@ def _by_layer(fields: Mapping[str, Any], key: str) -> list[int]:
     return number if isinstance(number, list) else [number] * int(fields[f"{architecture}.block_count"])
 
 
-def _check(path: Path, fields: Mapping[str, Any]) -> None:
+def check_model(path: Path, fields: Mapping[str, Any]) -> None:
     """Refuse a file whose keys cannot be a model's, before anything is done by them.
 
     Raises:

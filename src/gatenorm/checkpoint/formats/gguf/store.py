@@ -3,37 +3,57 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from gatenorm.checkpoint.dtypes import STORAGE_TYPES, Bits, Float32
-from gatenorm.checkpoint.formats.gguf.header import read_header
+from gatenorm.checkpoint.dialect import Dialect
+from gatenorm.checkpoint.dtypes import STORAGE_TYPES, Bits, Float32, to_float32
+from gatenorm.checkpoint.formats.gguf.header import Header, read_header
+from gatenorm.checkpoint.formats.safetensors.local import LocalFiles
 from gatenorm.checkpoint.parts import ByteRange
 from gatenorm.checkpoint.store import NewWeights, Replacement, StoredTensor, TensorStore
 from gatenorm.errors import CheckpointError
 from gatenorm.progress import Progress
-from gatenorm.results.hashes import file_sha256
 
 
 class GgufStore(TensorStore):
     """A GGUF file. Types of less than 16 bits are taken apart by the gguf package, in NumPy.
 
-    ``metadata`` holds the file's keys; what they say of the model is not translated to the terms of ``config`` yet.
+    ``metadata`` holds the file's keys, ``kinds`` the type of each as the format numbers them; of ``config`` only
+    ``model_type`` is set, to the architecture, before it is :meth:`translated`.
 
     Raises:
-        CheckpointError: it is no whole GGUF file.
+        CheckpointError: it is no whole GGUF file, or one part of several.
     """
 
-    def __init__(self, path: Path):
-        header = read_header(path)
-        self.path, self.directory = path, path.parent
-        self.metadata: dict[str, Any] = header.fields
-        self.config = {}
+    dialect: ClassVar[str] = "gguf"
+
+    def __init__(self, path: Path, header: Header | None = None):
+        self._header = header = header or read_header(path)
+        parts = header.fields.get("split.count", 1)
+        if parts != 1:
+            raise CheckpointError(
+                "gguf-split",
+                f"{path} is one of {parts!r:.20} parts of a model",
+                expected="a whole model in one file",
+                hint="join them: llama-gguf-split --merge FIRST-PART JOINED.gguf",
+            )
+        self._path, self.directory = path, path.parent
+        # A link may lead anywhere: the file was named by whoever runs this.
+        self._files, self._file = LocalFiles(path.resolve().parent), path.resolve().name
+        self._files.size(self._file)  # from here on the file must stay the same
+        self.metadata: Mapping[str, Any] = header.fields
+        self.kinds: Mapping[str, tuple[int, int | None]] = header.kinds
+        self.config = {"model_type": header.fields.get("general.architecture")}
         self.specs: dict[str, StoredTensor] = header.tensors
         self.bytes_read = 0
+
+    @property
+    def path(self) -> Path:
+        return self._path
 
     @property
     def name(self) -> str:
@@ -41,7 +61,7 @@ class GgufStore(TensorStore):
 
     @property
     def files(self) -> dict[str, int]:
-        return {self.path.name: self.path.stat().st_size}
+        return {self.path.name: self._files.size(self._file)}
 
     @property
     def companions(self) -> tuple[str, ...]:
@@ -53,6 +73,14 @@ class GgufStore(TensorStore):
     def is_own(self, name: str) -> bool:
         return False
 
+    def check_unchanged(self) -> None:
+        self._files.check_unchanged()
+
+    def translated(self, dialect: Dialect) -> TensorStore:
+        from gatenorm.checkpoint.formats.gguf.model import GgufModel
+
+        return GgufModel(self.path, self._header, dialect)
+
     def spec(self, name: str) -> StoredTensor:
         super().spec(name)
         return self.specs[name]
@@ -60,49 +88,56 @@ class GgufStore(TensorStore):
     def raw(self, name: str, rows: slice | None = None, *, counted: bool = True) -> Bits:
         """As :meth:`TensorStore.raw`; of types that numpy lacks, the bytes of every row: ``[rows, bytes]``."""
         spec = self.spec(name)
-        begin, end, _ = (rows or slice(None)).indices(spec.shape[0])
-        row = spec.nbytes // spec.shape[0]
-        with self.path.open("rb") as file:
-            data = np.fromfile(file, np.uint8, max(end - begin, 0) * row, offset=spec.begin + begin * row)
-        if data.size != max(end - begin, 0) * row:
-            raise CheckpointError("gguf-damaged", f"{self.path} became shorter while it was read")
-        self.bytes_read += data.size if counted else 0
-        if spec.dtype in STORAGE_TYPES:
-            return data.view(STORAGE_TYPES[spec.dtype].numpy).reshape(-1, *spec.shape[1:])
-        return data.reshape(-1, row)
+        plain = STORAGE_TYPES.get(spec.dtype)
+        # The blocks of a vector are one row.
+        count = spec.shape[0] if plain or len(spec.shape) > 1 else 1
+        begin, end, _ = (rows or slice(None)).indices(count)
+        row, size = spec.nbytes // count, max(end - begin, 0) * (spec.nbytes // count)
+        self.bytes_read += size if counted else 0
+        view = self._files.view(self._file, spec.begin + begin * row, size, ahead=counted) if size else b""
+        data = np.frombuffer(view, np.uint8)
+        return data.view(plain.numpy).reshape(-1, *spec.shape[1:]) if plain else data.reshape(-1, row)
 
     def loaded(self, name: str) -> Bits:
-        return self.raw(name)
+        return np.array(self.raw(name))
 
     def float32(self, name: str, rows: slice | None = None) -> Float32:
+        spec = self.spec(name)
+        if spec.dtype in STORAGE_TYPES:
+            return to_float32(self.raw(name, rows), spec.dtype)
+        if len(spec.shape) == 1:
+            return self._decoded(name, self.raw(name)).reshape(-1)[rows or slice(None)]
+        data = self.raw(name, rows)
+        return self._decoded(name, data).reshape(len(data), *spec.shape[1:])
+
+    def _decoded(self, name: str, data: Bits) -> Float32:
         from gguf import GGMLQuantizationType
         from gguf.quants import dequantize
 
-        spec = self.spec(name)
-        data = self.raw(name, rows)
+        kind = self.spec(name).dtype
         try:
-            values = dequantize(data.view(np.uint8).reshape(len(data), -1), GGMLQuantizationType[spec.dtype])
+            values: Float32 = dequantize(data, GGMLQuantizationType[kind])
         except NotImplementedError:
-            raise CheckpointError("dtype-no-floats", f"{self.path}: {name} is stored as {spec.dtype}") from None
-        found: Float32 = values.reshape(len(data), *spec.shape[1:])
-        return found
+            raise CheckpointError("dtype-no-floats", f"{self.path}: {name} is stored as {kind}") from None
+        return values
 
     def byte_range(self, name: str) -> ByteRange:
         spec = self.spec(name)
         return ByteRange(self.path, spec.begin, spec.end)
 
     def rewritten(self, tensors: Iterable[Replacement], *, renumber: bool = False) -> NewWeights:
-        raise CheckpointError("format-read-only", f"{self.path}: GGUF files are not edited yet")
+        raise CheckpointError(
+            "format-read-only", f"{self.path}: weights of GGUF files go into no directory as they are stored"
+        )
 
     def fingerprint(self, progress: Progress | None = None) -> str:
-        return file_sha256(self.path, progress)
+        return self._files.sha256(self._file, progress)
 
     @property
     def config_sha256(self) -> str:
         """The hash of everything before the tensors."""
-        begin = min((spec.begin for spec in self.specs.values()), default=self.path.stat().st_size)
-        with self.path.open("rb") as file:
-            return hashlib.sha256(file.read(begin)).hexdigest()
+        begin = min((spec.begin for spec in self.specs.values()), default=self._files.size(self._file))
+        return hashlib.sha256(self._files.read(self._file, 0, begin)).hexdigest()
 
     def sample_sha256(self) -> str:
-        return self.fingerprint()
+        return self._files.sample_sha256([self._file])

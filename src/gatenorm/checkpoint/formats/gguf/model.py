@@ -1,0 +1,140 @@
+"""A GGUF file as the model in it: transformers' names of tensors, the terms of ``config.json``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from gatenorm.checkpoint.dialect import Dialect
+from gatenorm.checkpoint.dtypes import Bits, Float32
+from gatenorm.checkpoint.formats.gguf.header import Header
+from gatenorm.checkpoint.formats.gguf.metadata import check_model, query_heads
+from gatenorm.checkpoint.formats.gguf.store import GgufStore
+from gatenorm.errors import CheckpointError
+
+_BLOCK = re.compile(r"blk\.(\d{1,4})\.(.+)")
+_EMBEDDING = "token_embd.weight"
+_SPECIAL = ("bos", "eos", "padding")
+# Keys that repeat what tensors say.
+_REPEATED = ("vocab_size",)
+_SCALING = "rope.scaling."
+_PARAMETERS = {"original_context_length": "original_max_position_embeddings", "attn_factor": "attention_factor"}
+
+
+class GgufModel(GgufStore):
+    """A GGUF file whose tensors are read as transformers has them: rows in its order, gains less its offset.
+
+    Tensors and keys for which ``dialect`` has no name keep their own, so that whoever must know all of them sees them.
+
+    Raises:
+        CheckpointError: it is no whole GGUF file, or no language model's.
+    """
+
+    dialect: ClassVar[str] = ""
+
+    def __init__(self, path: Path, header: Header, dialect: Dialect):
+        super().__init__(path, header)
+        check_model(path, self.metadata)
+        if _EMBEDDING not in self.specs:
+            raise CheckpointError("gguf-no-model", f"{path} has no {_EMBEDDING}: is it a language model?")
+        self._head_dim = _head_dim(self.metadata)
+        if dialect.interleaved and self._head_dim % 2:
+            raise CheckpointError("gguf-no-model", f"{path} has heads of {self._head_dim} dimensions, an odd number")
+        self._gain_offset = dialect.gain_offset
+        self._interleaved: set[str] = set()
+        self.config = dict(_config(self, dialect, self._head_dim))
+        specs = {}
+        for stored in self.specs.values():
+            name = self._name(stored.name, dialect)
+            if name in specs:
+                raise CheckpointError("gguf-no-model", f"{path} has two tensors for {name}")
+            specs[name] = replace(stored, name=name)
+        self.specs = specs
+
+    def raw(self, name: str, rows: slice | None = None, *, counted: bool = True) -> Bits:
+        spec = self.spec(name)
+        if name in self._interleaved:
+            return self._in_halves(name, rows, counted)
+        bits = super().raw(name, rows, counted=counted)
+        if not (self._gain_offset and len(spec.shape) == 1 and name.endswith("norm.weight")):
+            return bits
+        if spec.dtype != "F32":  # which llama.cpp does not load either
+            raise CheckpointError("dtype-no-floats", f"{self.path}: {name} is stored as {spec.dtype}", expected="F32")
+        gains: Float32 = np.asarray(bits, np.float32)
+        return gains - np.float32(self._gain_offset)
+
+    def _in_halves(self, name: str, rows: slice | None, counted: bool) -> Bits:
+        """Rows in the order of transformers: those that turn together are half a head apart."""
+        size, count = self._head_dim, self.spec(name).shape[0]
+        begin, end, _ = (rows or slice(None)).indices(count)
+        first = begin - begin % size
+        pairs = super().raw(name, slice(first, min(count, -(-end // size) * size)), counted=counted)
+        halves = pairs.reshape(-1, size // 2, 2, *pairs.shape[1:]).swapaxes(1, 2).reshape(pairs.shape)
+        return halves[begin - first : max(begin, end) - first]
+
+    def _name(self, stored: str, dialect: Dialect) -> str:
+        block = _BLOCK.fullmatch(stored)
+        names, own = (dialect.block, block[2]) if block else (dialect.outer, stored)
+        module, dot, parameter = own.rpartition(".")
+        if own in names:
+            name = names[own]
+        elif module in names:
+            name = f"{names[module]}{dot}{parameter}"
+        else:
+            return stored
+        name = f"{dialect.path}.{block[1]}.{name}" if block else name
+        if block and module in dialect.interleaved:
+            self._interleaved.add(name)
+        return name
+
+
+def _head_dim(metadata: Mapping[str, Any]) -> int:
+    architecture = metadata["general.architecture"]
+    width = metadata[f"{architecture}.embedding_length"] // max(1, *query_heads(metadata))
+    return int(metadata.get(f"{architecture}.attention.key_length", width))
+
+
+def _config(store: GgufStore, dialect: Dialect, head_dim: int) -> Iterator[tuple[str, Any]]:
+    """The terms of ``config.json``; keys of the architecture that have none there stay as they are."""
+    architecture = f"{store.metadata['general.architecture']}."
+    left = {
+        key.removeprefix(architecture): _one(v) for key, v in store.metadata.items() if key.startswith(architecture)
+    }
+    yield from dialect.given.items()
+    for key, own in dialect.config.items():
+        if own in left:
+            yield key, left.pop(own)
+    yield "vocab_size", store.spec(_EMBEDDING).shape[0]
+    yield "tie_word_embeddings", "output.weight" not in store
+    for token in _SPECIAL:
+        if f"tokenizer.ggml.{token}_token_id" in store.metadata:
+            yield f"{token[:3]}_token_id", store.metadata[f"tokenizer.ggml.{token}_token_id"]
+    yield from _rotary(left, head_dim)
+    yield from ((architecture + key, value) for key, value in left.items() if key not in _REPEATED)
+
+
+def _rotary(left: dict[str, Any], head_dim: int) -> Iterator[tuple[str, Any]]:
+    """How heads turn; what is said is taken out of ``left``."""
+    scaling = {key: left.pop(key) for key in list(left) if key.startswith(_SCALING)}
+    kind = scaling.pop(f"{_SCALING}type", "linear" if scaling else "none")
+    if kind != "none":
+        named = {key.removeprefix(_SCALING): value for key, value in scaling.items()}
+        yield "rope_scaling", {"rope_type": kind, **{_PARAMETERS.get(key, key): v for key, v in named.items()}}
+    dims = left.get("rope.dimension_count", head_dim)
+    if dims == head_dim:
+        left.pop("rope.dimension_count", None)
+    else:
+        yield "partial_rotary_factor", dims / head_dim
+    if left.get("attention.value_length") == head_dim:
+        del left["attention.value_length"]
+
+
+def _one(value: Any) -> Any:
+    """What a list by layer says where it says the same of every layer."""
+    same = isinstance(value, list) and value and all(one == value[0] for one in value)
+    return value[0] if same else value
