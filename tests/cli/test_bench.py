@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from gatenorm.api import open_model, plan, prune, smallest_removal
+from gatenorm.api import open_model, plan, prune
 from gatenorm.cli import main
 from gatenorm.errors import PlanError
 from gatenorm.models.architecture import Architecture
 from gatenorm.records import to_json
 from gatenorm.speed.predict.cost_model import forecasts
 from gatenorm.speed.predict.machines import machines
-from gatenorm.speed.predict.targets import count_for_target
+from gatenorm.speed.predict.targets import Target, count_for_target, smallest_removal
 from tests.checkpoint.test_hub import gatenorm, hub
 from tests.command_line import refused
 
@@ -154,17 +154,18 @@ def test_prune_takes_the_smallest_number_that_is_enough(
 
 
 def test_more_sublayers_go_where_what_replaces_them_costs_time(tiny_models: TinyModels):
-    layout, asked = open_model(tiny_models("llama-mha")), {"machine": "h200", "context": 64, "batch": 2}
+    layout = open_model(tiny_models("llama-mha"))
     removed, replaced = (
         forecasts(Architecture.of(layout), machines()["h200"], 64, 2, operation=name) for name in ("remove", "linear")
     )
     wanted = f"prefill={removed[1].prefill - 1e-6}"
-    found = [smallest_removal(layout, target_speedup=wanted, replace=n, **asked) for n in ("remove", "linear")]
+    target = Target(wanted, machine="h200", context=64, batch=2)
+    found = [smallest_removal(layout, target, operation=name) for name in ("remove", "linear")]
     assert found[0] == removed[1]
     assert found[1] == next(one for one in replaced if one.prefill >= removed[1].prefill - 1e-6)
     assert found[1].count > found[0].count
     with pytest.raises(PlanError, match="cannot take the place of an MLP sublayer"):
-        smallest_removal(layout, target_speedup="1.1", kind="mlp", replace="linear")
+        smallest_removal(layout, Target("1.1"), kind="mlp", operation="linear")
 
 
 def test_prune_brings_the_cache_below_a_size(

@@ -63,8 +63,9 @@ def test_what_is_cheap_for_what_it_saves_goes_first():
 
 def test_a_plan_for_a_speed_up_takes_both_kinds_and_reaches_it(tiny_models: TinyModels):
     opened = gatenorm.session(tiny_models("llama-gqa"))
-    asked = {"criterion": "cosine", "calibration": HOW, "machine": "h200", "context": 64}
-    plan, predicted = gatenorm.choose(opened, target_speedup="prefill=1.3", **asked)
+    asked = {"kind": "any", "criterion": "cosine", "calibration": HOW, "machine": "h200", "context": 64}
+    plan = gatenorm.plan(opened, target_speedup="prefill=1.3", **asked)
+    predicted = gatenorm.forecast(opened, plan, machine="h200", context=64)
     assert (plan.kind, plan.criterion, predicted.kind) == ("any", "cosine", "any")
     assert plan.scores is not None
     assert plan.mlp_scores is not None
@@ -81,29 +82,30 @@ def test_a_plan_for_a_speed_up_takes_both_kinds_and_reaches_it(tiny_models: Tiny
         table = card.partition(f"| cosine of {kind} sublayers |")[2].partition("\n\n")[0]
         marked = [row.layer for row in scores.layers if f"\n| {row.layer} | {row.score:.6g} | removed |" in table]
         assert tuple(marked) == plan.edits.layers_of(scores.kind)
-    counted, _ = gatenorm.choose(opened, layers=3, **asked)
+    counted = gatenorm.plan(opened, layers=3, **asked)
     assert len(counted.edits) == 3
     # Only attention has a cache.
     cache = Architecture.of(opened.layout).cache_bytes(64)
-    smaller, less = gatenorm.choose(opened, max_cache_gb=0.6 * cache / 1e9, **asked)
+    smaller = gatenorm.plan(opened, max_cache_gb=0.6 * cache / 1e9, **asked)
+    less = gatenorm.forecast(opened, smaller, machine="h200", context=64)
     assert not smaller.edits.mlp
     assert less.cache_bytes <= 0.6 * cache
     assert list(smaller.edits.attention) == sorted(smaller.scores.ranking[: len(smaller.edits)])  # type: ignore[union-attr]
-    assert not {0, 1} & {*gatenorm.choose(opened, layers=3, protect=(0, 1), **asked)[0].edits.layers}
+    assert not {0, 1} & {*gatenorm.plan(opened, layers=3, protect=(0, 1), **asked).edits.layers}
 
 
 def test_only_what_measures_both_alike_can_choose(tiny_models: TinyModels):
     model = tiny_models("llama-gqa")
     for name in ("gate-norm", "perplexity-greedy", "depth"):
         with refused("criterion-kind", "criterion") as error:
-            gatenorm.choose(model, layers=2, criterion=name, calibration=HOW)
+            gatenorm.plan(model, kind="any", layers=2, criterion=name, calibration=HOW)
         assert error.value.hint.startswith("choose by cosine or leave-one-out")
     with refused("out-of-reach", "target_speedup"):
-        gatenorm.choose(model, target_speedup="50", criterion="cosine", calibration=HOW)
+        gatenorm.plan(model, kind="any", target_speedup="50", criterion="cosine", calibration=HOW)
     with refused("choice-unclear"):
-        gatenorm.choose(model, layers=2, share=0.2, criterion="cosine", calibration=HOW)
+        gatenorm.plan(model, kind="any", layers=2, share=0.2, criterion="cosine", calibration=HOW)
     with refused("operation-not-for-sublayer", "operation"):
-        gatenorm.choose(model, layers=2, criterion="cosine", calibration=HOW, replace="linear")
+        gatenorm.plan(model, kind="any", layers=2, criterion="cosine", calibration=HOW, replace="linear")
 
 
 def test_the_command_line_prunes_both(tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -113,12 +115,9 @@ def test_the_command_line_prunes_both(tiny_models: TinyModels, tmp_path: Path, c
     assert main(["prune", model, "--kind", "any", *budget, *how, "-o", str(out)]) == 0
     assert "predicted by the cost model on h200" in capsys.readouterr().out
     assert gatenorm.load(out) is not None
-    assert (
-        gatenorm.open_model(out).edits
-        == gatenorm.choose(
-            model, target_speedup="prefill=1.3", machine="h200", context=64, criterion="cosine", calibration=HOW
-        )[0].edits
-    )
+    asked = {"machine": "h200", "context": 64, "criterion": "cosine", "calibration": HOW}
+    plan = gatenorm.plan(model, kind="any", target_speedup="prefill=1.3", **asked)
+    assert gatenorm.open_model(out).edits == plan.edits
     for wrong, field in ((["--drop", "1"], "--drop"), (["--layers", "2", "--cross-check"], "--cross-check")):
         assert main(["prune", model, "--kind", "any", *wrong, "-o", str(tmp_path / "no")]) == 2
         assert field in capsys.readouterr().err

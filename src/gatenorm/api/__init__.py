@@ -10,11 +10,10 @@ from gatenorm.api.inspecting import inspect as inspect
 from gatenorm.api.opening import load as load
 from gatenorm.api.opening import open_model as open_model
 from gatenorm.api.opening import session as session
-from gatenorm.api.pruning import choose as choose
+from gatenorm.api.pruning import forecast as forecast
 from gatenorm.api.pruning import plan as plan
 from gatenorm.api.pruning import prune as prune
 from gatenorm.api.pruning import prune_module as prune_module
-from gatenorm.api.pruning import smallest_removal as smallest_removal
 from gatenorm.api.recovering import recover as recover
 from gatenorm.api.recovering import recovery_study as recovery_study
 from gatenorm.api.scoring import compare as compare

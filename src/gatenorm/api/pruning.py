@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,17 @@ from gatenorm.criteria.registry import check_measures_damage, check_ranks
 from gatenorm.criteria.registry import criterion as criterion_named
 from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import PlanError, named
+from gatenorm.families import Layout
 from gatenorm.families import family as family_named
 from gatenorm.files import check_new_directory
 from gatenorm.fitting.fit import FittedPlan
+from gatenorm.models.architecture import Architecture
 from gatenorm.progress import Progress
-from gatenorm.records import ATTENTION, MLP, REMOVE, SUBLAYERS, Edit, Edits, Plan, from_json, read_json
-from gatenorm.speed.predict import choice, targets
-from gatenorm.speed.predict.cost_model import Forecast
+from gatenorm.records import ANY, ATTENTION, REMOVE, SUBLAYERS, Edit, Edits, Plan, Scores, from_json, read_json
+from gatenorm.speed.predict.choice import choose
+from gatenorm.speed.predict.cost_model import Forecast, forecast_of
 from gatenorm.speed.predict.machines import DEFAULT
+from gatenorm.speed.predict.targets import Target, contexts, machine_of, smallest_removal
 from gatenorm.surgery.disk import write_pruned
 from gatenorm.surgery.folding import check_foldable
 from gatenorm.surgery.operation import check_operations
@@ -45,10 +49,15 @@ def plan(
     share: float | str | None = None,
     drop: Sequence[int] | None = None,
     file: str | os.PathLike[str] | None = None,
+    target_speedup: str | None = None,
+    max_cache_gb: float | None = None,
     criterion: str = "gate-norm",
     protect: Sequence[int] = (),
     kind: str = ATTENTION,
     replace: str = REMOVE,
+    machine: str = DEFAULT,
+    context: int | None = None,
+    batch: int = 1,
     family: str | None = None,
     seed: int = 0,
     device: str = "cpu",
@@ -56,34 +65,46 @@ def plan(
     calibration: Calibration | str | None = None,
     progress: Progress | None = None,
 ) -> Plan:
-    """Decide which sublayers to remove or replace: by number, by share, by hand or by a plan file (exactly one).
+    """Decide which sublayers to remove or replace: by number, share, target, by hand or by a plan file (exactly one).
+
+    ``any`` chooses among attention and MLP sublayers together: in the order of damage over predicted time saved (where
+    only the cache is to shrink: over cache saved) until the budget is met; those that turn out not to be needed are put
+    back. Its criterion must measure the damage of both alike (``cosine``, ``leave-one-out``).
 
     Args:
-        layers: how many of the weakest to remove, beyond those already gone.
+        layers: how many of the weakest to remove, beyond those already gone; of ``any`` of both kinds in all.
         share: the same as a share of the sublayers that are there, 0.2 or "20%", rounded half up, at least one.
         drop: original 0-based indices.
         file: a ``plan.json``, made for this checkpoint, which names the sublayers itself.
-        kind: the sublayer to remove: ``attention``, ``mlp``, or ``block`` for both; a criterion must rank that kind.
-            :func:`choose` chooses among attention and MLP sublayers in one ranking.
+        target_speedup: as few as reach it by the cost model: ``1.2`` for prefill and decode, or ``prefill=1.2`` or
+            ``decode=1.2``.
+        max_cache_gb: as few as bring the key/value cache below so many gigabytes (10^9 bytes); both targets may be set.
+        machine, context, batch: what the cost model predicts for; ``this`` measures this machine.
+        kind: the sublayer to remove: ``attention``, ``mlp``, or ``block`` for both, or ``any`` of the first two; a
+            criterion must rank that kind.
         replace: the operation in the place of each: ``remove`` (nothing), ``fold``, ``constant``, ``linear``,
             ``linear:64`` (of rank 64); all but the first are fitted by :func:`gatenorm.fit`.
         protect: original indices of layers to keep.
         criterion, seed, device, dtype, calibration: as in :func:`score`.
 
     Raises:
-        PlanError: not exactly one way of choosing, or one that this model does not allow.
-        CriterionError: as :func:`score`.
+        PlanError: not exactly one way of choosing, one that this model does not allow, or a target that is out of
+            reach or met already.
+        CriterionError: as :func:`score`, or one that does not measure the damage of both kinds.
+        EvaluationError: an unknown machine, or a checkpoint that is no whole model.
     """
     ways = {"layers": layers, "share": share, "drop": drop, "file": file}
-    given = [named(name) for name, value in ways.items() if value is not None]
-    if len(given) != 1:
-        problem = f"what to remove is said by {' and '.join(given) or 'nothing'}"
-        raise PlanError("choice-unclear", problem, expected=f"one of {', '.join(map(named, ways))}")
+    targets = {"target_speedup": target_speedup, "max_cache_gb": max_cache_gb}  # which can be met together
+    given = [name for name, value in (ways | targets).items() if value is not None]
+    if not given or (len(given) > 1 and not targets.keys() >= {*given}):
+        problem = f"what to remove is said by {' and '.join(map(named, given)) or 'nothing'}"
+        raise PlanError("choice-unclear", problem, expected=f"one of {', '.join(map(named, ways | targets))}")
     layout = open_model(model, family)
-    check_kind(kind)
     ranking = criterion_named(criterion.partition("@")[0])
+    if drop is not None or file is not None or kind != ANY:
+        check_kind(kind)
     if drop is None and file is None:
-        check_ranks(ranking, kind)
+        check_measures_damage(ranking) if kind == ANY else check_ranks(ranking, kind)
     why = layout.refusal()
     if why:
         raise PlanError("model-not-prunable", f"this {layout.model_type} model cannot be pruned: {why}")
@@ -93,129 +114,72 @@ def plan(
         data = read_json(Path(file), "a plan")
         data.pop("cross_check", None)  # the command line writes it beside the plan
         return plan_from_file(layout, from_json(Plan, data, "a plan"), protect)
-    check_operations(chosen(kind, layout.layers_with(kind)[:1], layout.layers, replace))
-    check_foldable(layout.data, replace)
-    count = layers if layers is not None else count_for_share(share or 0.0, len(layout.layers_with(kind)))
-    check_count(layout, count, protect, kind)  # before the scoring, which may take a while
-    scores = score(
-        model if isinstance(model, ScoringSession) else layout,  # a session has loaded the model already
+    target = Target(target_speedup, max_cache_gb, machine, context, batch)
+    opened = session(model, family=family, device=device, dtype=dtype) if kind == ANY else model
+    scored = partial(
+        score,
+        opened if isinstance(opened, ScoringSession) else layout,  # a session has loaded the model already
         criterion,
-        kind=kind,
         seed=seed,
         device=device,
         dtype=dtype,
         calibration=calibration,
         progress=progress,
     )
-    return plan_by_scores(layout, scores, count, protect, replace)
+    if kind == ANY:
+        return _plan_of_both(layout, layers, share, target, scored, protect, replace)
+    check_operations(chosen(kind, layout.layers_with(kind)[:1], layout.layers, replace))
+    check_foldable(layout.data, replace)
+    if share is not None:
+        layers = count_for_share(share, len(layout.layers_with(kind)))
+    elif layers is None:
+        fewest = smallest_removal(layout, target, protect, kind, replace)
+        if fewest is None:
+            raise PlanError("cache-fits", "is met by the unpruned model", field="max_cache_gb", given=max_cache_gb)
+        layers = fewest.count
+    check_count(layout, layers, protect, kind)  # before the scoring, which may take a while
+    return plan_by_scores(layout, scored(kind=kind), layers, protect, replace)
 
 
-def choose(
-    model: ModelLike | ScoringSession,
-    *,
-    layers: int | None = None,
-    share: float | str | None = None,
-    target_speedup: str | None = None,
-    max_cache_gb: float | None = None,
-    criterion: str,
-    protect: Sequence[int] = (),
-    replace: str = REMOVE,
-    machine: str = DEFAULT,
-    context: int | None = None,
-    batch: int = 1,
-    family: str | None = None,
-    device: str = "cpu",
-    dtype: str = "auto",
-    calibration: Calibration | str | None = None,
-    progress: Progress | None = None,
-) -> tuple[Plan, Forecast]:
-    """Choose among attention and MLP sublayers together, by damage for what is saved under one budget.
-
-    The criterion must measure the damage of both alike (``cosine``, ``leave-one-out``). Sublayers are taken in the
-    order of damage over predicted time saved (where only the cache is to shrink: over cache saved) until the budget is
-    met, and those that turn out not to be needed are put back.
-
-    Args:
-        layers, share: a budget of sublayers, of both kinds in all.
-        target_speedup, max_cache_gb, machine, context, batch: a budget of time or cache, as :func:`smallest_removal`.
-        protect: layers both of whose sublayers stay.
-        replace: what takes their place.
-        criterion, family, device, dtype, calibration: as in :func:`score`.
-
-    Returns:
-        The plan, and what the cost model predicts of it.
-
-    Raises:
-        PlanError: not exactly one budget (both targets are one), or one that is out of reach.
-        CriterionError: as :func:`score`, or a criterion that does not measure the damage of both.
-    """
-    targets_given = target_speedup is not None or max_cache_gb is not None
-    if (layers is not None) + (share is not None) + targets_given != 1:
-        ways = ("layers", "share", "target_speedup", "max_cache_gb")
-        raise PlanError(
-            "choice-unclear", "what to save is not said once", expected=f"one of {', '.join(map(named, ways))}"
-        )
-    check_measures_damage(criterion_named(criterion.partition("@")[0]))
-    opened = model if isinstance(model, ScoringSession) else session(model, family=family, device=device, dtype=dtype)
-    layout = opened.layout
+def _plan_of_both(
+    layout: Layout,
+    count: int | None,
+    share: float | str | None,
+    target: Target,
+    scored: Callable[..., Scores],
+    protect: Sequence[int],
+    replace: str,
+) -> Plan:
+    """Attention and MLP sublayers in one ranking, by damage over what is saved."""
     check_operations(Edits(Edit(0, sublayer, replace) for sublayer in SUBLAYERS))
     for kind in SUBLAYERS:
         check_count(layout, 1, protect, kind)
-    of_attention, of_mlps = (
-        score(opened, criterion, kind=kind, calibration=calibration, progress=progress) for kind in SUBLAYERS
-    )
+    of_attention, of_mlps = (scored(kind=kind) for kind in SUBLAYERS)
     damage = {
         Edit(one.layer, sublayer, replace): one.score
-        for sublayer, found in ((ATTENTION, of_attention), (MLP, of_mlps))
-        for one in found.layers
+        for sublayer, scores in zip(SUBLAYERS, (of_attention, of_mlps), strict=True)
+        for one in scores.layers
         if one.layer not in protect
     }
-    count = layers if share is None else count_for_share(share, len(damage))
-    edits, predicted = choice.choose(
-        layout, damage, choice.Budget(count, target_speedup, max_cache_gb, machine, context, batch)
-    )
-    return plan_by_damage(layout, edits, of_attention, of_mlps, protect), predicted
+    count = count if share is None else count_for_share(share, len(damage))
+    return plan_by_damage(layout, choose(layout, damage, count, target), of_attention, of_mlps, protect)
 
 
-def smallest_removal(
-    model: ModelLike,
-    *,
-    target_speedup: str | None = None,
-    max_cache_gb: float | None = None,
-    machine: str = DEFAULT,
-    context: int | None = None,
-    batch: int = 1,
-    protect: Sequence[int] = (),
-    kind: str = ATTENTION,
-    replace: str = REMOVE,
-    family: str | None = None,
+def forecast(
+    model: ModelLike, plan: Plan, *, machine: str = DEFAULT, context: int | None = None, batch: int = 1
 ) -> Forecast:
-    """The forecast for the fewest edits that meet a target by the cost model; its ``count`` is for :func:`plan`.
+    """What the cost model predicts of the edits that a plan adds to ``model``, for which it was made.
 
     Args:
-        target_speedup: ``1.2`` for prefill and decode, or ``prefill=1.2`` or ``decode=1.2``.
-        max_cache_gb: gigabytes (10^9 bytes) that the key/value cache may take.
         machine, context, batch: what to predict for; ``this`` measures this machine.
-        protect, kind, replace: as in :func:`plan`.
 
     Raises:
-        PlanError: a target that is out of reach, or met already.
+        PlanError: a context longer than the model's.
         EvaluationError: an unknown machine, or a checkpoint that is no whole model.
     """
-    found = targets.smallest_removal(
-        open_model(model, family),
-        target_speedup=target_speedup,
-        max_cache_gb=max_cache_gb,
-        machine_name=machine,
-        context=context,
-        batch=batch,
-        protect=protect,
-        kind=kind,
-        operation=replace,
-    )
-    if found is None:
-        raise PlanError("cache-fits", "is met by the unpruned model", field="max_cache_gb", given=max_cache_gb)
-    return found
+    layout = open_model(model)
+    counted, [length, *_] = Architecture.of(layout), contexts(layout, context)
+    return forecast_of(counted, machine_of(layout, machine), plan.added, length, batch, plan.kind)
 
 
 def prune(

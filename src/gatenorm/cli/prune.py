@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import typer
 
@@ -22,7 +22,7 @@ NAME = "prune"
 EXAMPLE = "Example: gatenorm prune ./llama --layers 8 -o ./llama-8"
 
 # How many or which go: one of them, though the two targets can be met together.
-_WAYS = (("layers",), ("share",), ("drop",), ("plan",), ("target_speedup", "max_cache_gb"))
+_WAYS = (("layers",), ("share",), ("drop",), ("file",), ("target_speedup", "max_cache_gb"))
 # What the model is run with, by whatever criterion.
 _RUN = tuple(f for f in ranking.Scoring.__annotations__ if f not in ("calibration", "family", "seed", "device"))
 _SCORING = ("criterion", "calibration", *_RUN, "seed", "device")
@@ -35,25 +35,12 @@ def command(
     given: typer.Context,
     model: common.Model,
     out: removal.Out,
-    layers: removal.Layers,
-    share: removal.Share,
-    drop: removal.Drop,
-    plan: removal.PlanFile,
-    target_speedup: removal.TargetSpeedup,
-    max_cache_gb: removal.MaxCacheGb,
-    kind: removal.Kind,
-    replace: removal.Replace,
     fit: removal.FitSources,
     fit_samples: removal.FitSamples,
-    criterion: ranking.Criterion,
-    protect: ranking.Protect,
     cross_check: ranking.CrossCheck,
-    machine: removal.Machine,
-    context: removal.Context,
-    batch: removal.Batch,
     dry_run: removal.DryRun,
     json: common.Json,
-    **how: Unpack[ranking.Scoring],
+    **how: Unpack[removal.Pruning],
 ) -> None:
     """Remove or replace attention sublayers, MLPs or blocks of MODEL: writes a checkpoint that transformers loads."""
     from gatenorm import api
@@ -61,107 +48,59 @@ def command(
     from gatenorm.cli.tables.pruning import show
     from gatenorm.files import check_apart, check_new_directory
     from gatenorm.surgery.disk import write_pruned
-    from gatenorm.surgery.operation import check_operations
-    from gatenorm.surgery.planning import check_kind, chosen
 
-    fits = replace != REMOVE or (plan is not None and _names_replacements(plan))
-    _check_choice(given, fits, kind)
+    fits = how["replace"] != REMOVE or (how["file"] is not None and _names_replacements(how["file"]))
+    _check_choice(given, fits, how)
     if out is not None:
         check_new_directory(out)
     elif not dry_run:
         raise OutputError("out-missing", "is missing", field="out", expected="a new directory to write to")
-    check_kind(kind, (*KINDS, ANY))
-    if kind == ANY:
-        _check_any(criterion, cross_check, drop is not None)
-    else:
-        check_operations(chosen(kind, [0], 1, replace))
-    if cross_check:
-        checks.cross_checked(criterion, kind)
+    _check_kind(how, cross_check)
     tokens = checks.tokens(how, how["documents"])
-    runs = checks.runs_the_model(criterion, tokens, given=how["calibration"] is not None)
+    runs = checks.runs_the_model(how["criterion"], tokens, given=how["calibration"] is not None)
     if not fits:
         _leave_out(given, _FITTING, f"nothing is fitted: {named('replace')} is {REMOVE}")
     if not (runs or cross_check or fits):
-        _leave_out(given, _RUN, f"{criterion} reads weights alone")
+        _leave_out(given, _RUN, f"{how['criterion']} reads weights alone")
     layout = api.open_model(model, how["family"])
     if layout.assumption:
         console.warn(layout.assumption)
     if out is not None:
         check_apart(out, layout.checkpoint.directory)
-    predicted = None
-    if kind != ANY and (target_speedup is not None or max_cache_gb is not None):
-        predicted = api.smallest_removal(
-            layout,
-            target_speedup=target_speedup,
-            max_cache_gb=max_cache_gb,
-            machine=machine,
-            context=context,
-            batch=batch,
-            protect=protect or (),
-            kind=kind,
-            replace=replace,
-        )
-        layers = predicted.count
     session = checks.scoring_session(layout, how) if runs or cross_check or fits else None
-    with console.progress_bar(f"scoring by {criterion}", "steps") as progress:
-        if kind == ANY and plan is None and session:
-            made, predicted = api.choose(
-                session,
-                layers=layers,
-                share=share,
-                target_speedup=target_speedup,
-                max_cache_gb=max_cache_gb,
-                criterion=criterion,
-                protect=protect or (),
-                replace=replace,
-                machine=machine,
-                context=context,
-                batch=batch,
-                calibration=tokens,
-                progress=progress,
-            )
-        else:
-            made = api.plan(
-                session if runs and session else layout,
-                layers=layers,
-                share=share,
-                drop=drop,
-                file=plan,
-                criterion=criterion,
-                protect=protect or (),
-                kind=kind,
-                replace=replace,
-                seed=how["seed"],
-                calibration=tokens if runs else None,
-                progress=progress,
-            )
-    fitted = api.FittedPlan(made, {})
-    if session and api.unfitted(made) and not dry_run:
-        fitted = _fit(
-            session, made, [dataclasses.replace(with_source(tokens, name), samples=fit_samples) for name in fit]
+    choice: dict[str, Any] = {name: value for name, value in how.items() if name in removal.Choice.__annotations__}
+    with console.progress_bar(f"scoring by {how['criterion']}", "steps") as progress:
+        plan = api.plan(
+            session if runs and session else layout,
+            **choice,
+            seed=how["seed"],
+            calibration=tokens if runs else None,
+            progress=progress,
         )
-    made = fitted.plan
+    predicted = None
+    if how["target_speedup"] is not None or how["max_cache_gb"] is not None or how["kind"] == ANY:
+        predicted = api.forecast(layout, plan, **{name: choice[name] for name in _FORECAST})
+    fitted = api.FittedPlan(plan, {})
+    if session and api.unfitted(plan) and not dry_run:
+        sources = [dataclasses.replace(with_source(tokens, name), samples=fit_samples) for name in fit]
+        fitted = _fit(session, plan, sources)
+    plan = fitted.plan
     checked = None
-    if cross_check and session and made.scores:
+    if cross_check and session and plan.scores:
         with console.progress_bar("cross-check", "tokens") as progress:
+            count = len(plan.added.attention)
             checked = api.cross_check(
-                session,
-                made.scores,
-                len(made.added.attention),
-                protect=made.protect,
-                calibration=tokens,
-                progress=progress,
+                session, plan.scores, count, protect=plan.protect, calibration=tokens, progress=progress
             )
-    data = to_json(made) | ({"cross_check": to_json(checked)} if checked else {})
-    if dry_run:
-        console.deliver(json, data, lambda: show(layout, made, None, 0, predicted, machine, checked, model))
-        return
-    assert out is not None
-    with console.progress_bar("writing", "bytes") as progress:
-        written = write_pruned(layout, made, out, progress, fitted.weights)
-    for what in written.left_out:
-        console.warn(f"left out: {what}")
-    console.deliver(json, data, lambda: show(layout, made, out, written.nbytes, predicted, machine, checked, model))
+    out, nbytes = None if dry_run else out, 0
+    if out is not None:
+        with console.progress_bar("writing", "bytes") as progress:
+            written = write_pruned(layout, plan, out, progress, fitted.weights)
+        nbytes = written.nbytes
+        for what in written.left_out:
+            console.warn(f"left out: {what}")
+    data = to_json(plan) | ({"cross_check": to_json(checked)} if checked else {})
+    console.deliver(json, data, lambda: show(layout, plan, out, nbytes, predicted, how["machine"], checked, model))
 
 
 def _fit(session: ScoringSession, plan: Plan, sources: list[Calibration]) -> FittedPlan:
@@ -179,23 +118,31 @@ def _fit(session: ScoringSession, plan: Plan, sources: list[Calibration]) -> Fit
     return fitted
 
 
-def _check_any(criterion: str, cross_check: bool, drop: bool) -> None:
-    """Refuse what does not go with a choice among sublayers of both kinds.
+def _check_kind(how: removal.Choice, cross_check: bool) -> None:
+    """Refuse an unknown kind of sublayer, and what does not go with the one that is asked for.
 
     Raises:
-        PlanError, CriterionError: layers by hand, a cross-check, or a criterion that does not measure both alike.
+        PlanError, CriterionError: as said.
     """
     from gatenorm.criteria.registry import check_measures_damage
     from gatenorm.criteria.registry import criterion as criterion_named
+    from gatenorm.surgery.operation import check_operations
+    from gatenorm.surgery.planning import check_kind, chosen
 
-    unused = "drop" if drop else "cross_check" if cross_check else ""
+    check_kind(how["kind"], (*KINDS, ANY))
+    if how["kind"] != ANY:
+        check_operations(chosen(how["kind"], [0], 1, how["replace"]))
+        if cross_check:
+            checks.cross_checked(how["criterion"], how["kind"])
+        return
+    unused = "drop" if how["drop"] is not None else "cross_check" if cross_check else ""
     if unused:
-        why = "names layers, not sublayers" if drop else "compares rankings of attention sublayers alone"
+        why = "names layers, not sublayers" if unused == "drop" else "compares rankings of attention sublayers alone"
         raise PlanError("option-unused", why, field=unused, hint=f"ask for another {named('kind')} than {ANY}")
-    check_measures_damage(criterion_named(criterion.partition("@")[0]))
+    check_measures_damage(criterion_named(how["criterion"].partition("@")[0]))
 
 
-def _check_choice(given: typer.Context, fits: bool, kind: str) -> None:
+def _check_choice(given: typer.Context, fits: bool, how: removal.Choice) -> None:
     """Refuse more or fewer than one way of choosing, and options that the one asked for does not use.
 
     Raises:
@@ -207,12 +154,12 @@ def _check_choice(given: typer.Context, fits: bool, kind: str) -> None:
         known = ", ".join(named(field) for way in _WAYS for field in way)
         raise PlanError("removal-choice", f"say once what to remove: by one of {known}; given: {asked}")
     [[first, *_]] = ways
-    if first in ("drop", "plan"):
+    if first in ("drop", "file"):
         unused = ("criterion", "calibration", "cross_check") if fits else (*_SCORING, "cross_check")
         _leave_out(given, unused, f"{named(first)} names the layers: nothing is scored")
-    if first == "plan":
-        _leave_out(given, ("kind", "replace"), f"{named('plan')} says what to remove")
-    if first not in _WAYS[-1] and (kind != ANY or first == "plan"):
+    if first == "file":
+        _leave_out(given, ("kind", "replace"), f"{named('file')} says what to remove")
+    if first not in _WAYS[-1] and (how["kind"] != ANY or first == "file"):
         targets = " and ".join(named(field) for field in _WAYS[-1])
         _leave_out(given, _FORECAST, f"only {targets} use the cost model")
 

@@ -8,7 +8,7 @@ of every family.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -265,14 +265,17 @@ class Architecture:
         window = self.windows[layer]
         return tokens if window is None or not self.forgets else min(tokens, window - 1)
 
-    def cache_bytes(self, tokens: int, batch: int = 1, itemsize: float | None = None) -> float:
+    def cache_bytes(
+        self, tokens: int, batch: int = 1, itemsize: float | None = None, without: Collection[int] = ()
+    ) -> float:
         """Bytes of keys and values: ``sum over layers of 2 x kv_heads x head_dim x tokens x batch x itemsize``.
 
         Args:
             itemsize: bytes an element; by default that of the stored weights.
+            without: layers whose attention is to go.
         """
         size = self.itemsize if itemsize is None else itemsize
-        cells = sum(self.cached_tokens(layer, tokens) for layer in self.attention)
+        cells = sum(self.cached_tokens(layer, tokens) for layer in self.attention if layer not in without)
         return 2 * self.kv_heads * self.head_dim * cells * batch * size
 
 

@@ -13,7 +13,7 @@ from gatenorm.families import Layout
 from gatenorm.models.named import language_of
 from gatenorm.records import ATTENTION, REMOVE, Edits, Evidence, Plan, Scores
 from gatenorm.records.audit import CANDIDATE, PRUNED, NotExamined
-from gatenorm.speed.predict.targets import smallest_removal
+from gatenorm.speed.predict.targets import Target, smallest_removal
 from gatenorm.surgery.folding import check_foldable
 from gatenorm.surgery.operation import check_operations, operation_named
 from gatenorm.surgery.planning import check_count, count_for_share, plan_by_scores
@@ -73,24 +73,17 @@ def _count_for_targets(layout: Layout, settings: Budgets, protect: tuple[int, ..
 
     What was not asked for, and cannot reach the target, does not count.
     """
+    speedup = None if settings.target_speedup is None else str(settings.target_speedup)
+    target = Target(speedup, settings.max_cache_gb, settings.machine, settings.context, settings.batch)
     counts = []
     for operation in settings.replace or OPERATIONS:
         try:
-            target = smallest_removal(
-                layout,
-                target_speedup=None if settings.target_speedup is None else str(settings.target_speedup),
-                max_cache_gb=settings.max_cache_gb,
-                machine_name=settings.machine,
-                context=settings.context,
-                batch=settings.batch,
-                protect=protect,
-                operation=operation,
-            )
+            fewest = smallest_removal(layout, target, protect, operation=operation)
         except PlanError:
             if settings.replace or operation == REMOVE:
                 raise
             continue
-        counts.append(target.count if target is not None else 0)
+        counts.append(fewest.count if fewest is not None else 0)
     return max(counts)
 
 

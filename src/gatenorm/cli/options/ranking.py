@@ -37,7 +37,7 @@ Criteria = Annotated[Names, ranking("--criteria A,B,...", _several, key="ranking
 _KINDS = "Sublayers to rank: attention, mlp, or block for both of a layer"
 Kind = Annotated[str | None, ranking("--kind KIND", _KINDS, shown="what the criterion is made for")]
 Protect = Annotated[
-    Layers | None, ranking("--protect 0,1", "Layers to keep, such as 0,1 or 28-31", key="rankings.protect")
+    Layers, ranking("--protect 0,1", "Layers to keep, such as 0,1 or 28-31", (), key="rankings.protect")
 ]
 _CHECK = "Also rank by cosine on random and on self-sampled tokens, and list the layers they disagree on"
 CrossCheck = Annotated[bool, ranking("--cross-check", _CHECK, False)]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 from gatenorm.cli import readers
 from gatenorm.cli.declaration import panel
 from gatenorm.cli.options import common
-from gatenorm.cli.options.ranking import ranking
+from gatenorm.cli.options.ranking import Criterion, Protect, Scoring, ranking
 from gatenorm.records.numbers import Count
 
 removal, cost_model = panel("What to remove (one of these)"), panel("Cost model")
@@ -18,7 +18,7 @@ Layers = Annotated[int | None, removal("--layers", "Number of weakest sublayers 
 Share = Annotated[readers.Share | None, removal("--share 0.2|20%", "Share of the sublayers, at least one")]
 _DROP = "Exactly these layers, numbered from 0 in the original model"
 Drop = Annotated[readers.Layers | None, removal("--drop 20,21", _DROP)]
-PlanFile = Annotated[Path | None, removal("--plan FILE", "What this plan.json lists", fields="file")]
+PlanFile = Annotated[Path | None, removal("--plan FILE", "What this plan.json lists", fields="plan")]
 _TARGET = "Just enough layers for this predicted speed-up of prefill and decode (prefill=1.2, decode=1.2: of one)"
 TargetSpeedup = Annotated[str | None, removal("--target-speedup 1.2", _TARGET, key="budgets.target_speedup")]
 _CACHE = "Just enough layers to fit the KV cache in this many GB"
@@ -43,3 +43,25 @@ Replace = Annotated[str, replacement("--replace OPERATION", _REPLACE, "remove", 
 _FIT = "Tokens to fit operations on, joined by commas: generic (packaged public-domain text), self, random, a text file"
 FitSources = Annotated[readers.Names, replacement("--fit SOURCES", _FIT, ("generic",), fields="fit", key="budgets.fit")]
 FitSamples = Annotated[Count, replacement("--fit-samples", "Windows of --length tokens from each of them", 128)]
+
+
+class Choice(TypedDict):
+    """Parameters of :func:`gatenorm.plan`."""
+
+    layers: Layers
+    share: Share
+    drop: Drop
+    file: PlanFile
+    target_speedup: TargetSpeedup
+    max_cache_gb: MaxCacheGb
+    kind: Kind
+    replace: Replace
+    criterion: Criterion
+    protect: Protect
+    machine: Machine
+    context: Context
+    batch: Batch
+
+
+class Pruning(Choice, Scoring):
+    """These, and how sublayers are scored."""

@@ -29,7 +29,7 @@ from statistics import fmean
 
 from gatenorm.errors import EvaluationError
 from gatenorm.models.architecture import Architecture, WeightCount, Work
-from gatenorm.records import ATTENTION, BLOCK, MLP, REMOVE, Edit, Edits
+from gatenorm.records import ATTENTION, BLOCK, KINDS, MLP, REMOVE, SUBLAYERS, Edit, Edits
 from gatenorm.records.machine import Machine
 from gatenorm.records.serialization import Value
 from gatenorm.surgery.operation import operation_named
@@ -223,6 +223,30 @@ def forecast(
         cache_bytes=cache * (1 - share),
         kind=kind,
         operation=operation,
+    )
+
+
+def forecast_of(
+    model: Architecture, machine: Machine, edits: Edits, context: int, batch: int = 1, kind: str = ATTENTION
+) -> Forecast:
+    """What exactly these edits would bring, which were chosen among sublayers of a ``kind``.
+
+    Raises:
+        EvaluationError: the checkpoint holds no whole model.
+    """
+    check_runs(model)
+    prefill, decode = (predict(model, machine, of(context, batch)) for of in (Work.prefill, Work.decode))
+    left = model.cache_bytes(context, batch, without=edits.attention)
+    return Forecast(
+        kind=kind,
+        count=len(edits.layers if kind == BLOCK else edits),
+        of=sum(len(prefill.of(sublayer)) for sublayer in ((kind,) if kind in KINDS else SUBLAYERS)),
+        context=context,
+        batch=batch,
+        prefill=prefill.speedup_with(edits),
+        decode=decode.speedup_with(edits),
+        cache=1 - left / model.cache_bytes(context, batch),
+        cache_bytes=left,
     )
 
 

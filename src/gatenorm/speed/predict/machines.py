@@ -59,6 +59,7 @@ def machine(name: str, dtype: str = "float32", device: str = "cpu", threads: int
     return machines()[name]
 
 
+@cache
 def measured(dtype: str = "float32", device: str = "cpu", threads: int | None = None) -> Machine:
     """This machine, by the kernels that models run: a product of matrices, one of a matrix and a vector, attention.
 

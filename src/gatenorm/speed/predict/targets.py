@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from gatenorm.errors import PlanError, named
 from gatenorm.families import Layout
@@ -37,43 +38,60 @@ def predictions(layout: Layout, machine_name: str, context: int | None = None, b
     return [forecast(counted, known, n, length, batch) for n in counts if n < attentions for length in lengths]
 
 
-def smallest_removal(
-    layout: Layout,
-    *,
-    target_speedup: str | None = None,
-    max_cache_gb: float | None = None,
-    machine_name: str = DEFAULT,
-    context: int | None = None,
-    batch: int = 1,
-    protect: Sequence[int] = (),
-    kind: str = ATTENTION,
-    operation: str = REMOVE,
-) -> Forecast | None:
-    """The forecast for the smallest number of edits that meets the targets; ``None`` where the cache fits as it is.
+@dataclass(frozen=True)
+class Target:
+    """What is to be reached by predictions for a machine, context and batch.
 
-    The arguments are those of :func:`gatenorm.smallest_removal`.
+    ``speedup`` is ``1.2`` for prefill and decode, or ``prefill=1.2`` or ``decode=1.2``; ``cache_gb`` gigabytes (10^9
+    bytes) that the key/value cache may take.
+    """
+
+    speedup: str | None = None
+    cache_gb: float | None = None
+    machine: str = DEFAULT
+    context: int | None = None
+    batch: int = 1
+
+    def parsed(self) -> tuple[tuple[str, ...], float, float | None]:
+        """Of which phases which speed-up, and the bytes that the cache may take.
+
+        Raises:
+            PlanError: it is no speed-up, or no size.
+        """
+        phases, wanted = speedup_target(self.speedup) if self.speedup is not None else ((), 1.0)
+        limit = None if self.cache_gb is None else self.cache_gb * 1e9
+        if limit is not None and not limit > 0:
+            problem, given = "is out of range", self.cache_gb
+            raise PlanError("cache-out-of-range", problem, field="max_cache_gb", given=given, expected="GB above 0")
+        return phases, wanted, limit
+
+
+def smallest_removal(
+    layout: Layout, target: Target, protect: Sequence[int] = (), kind: str = ATTENTION, operation: str = REMOVE
+) -> Forecast | None:
+    """The forecast for the smallest number of edits that meets the target; ``None`` where the cache fits as it is.
 
     Raises:
         PlanError: a target that is no speed-up, or out of reach, or a smaller cache from MLPs, which have none.
         EvaluationError: as :func:`predictions`.
     """
     # Before a machine is measured.
-    phases, wanted, limit = check_targets(target_speedup, max_cache_gb)
+    phases, wanted, limit = target.parsed()
     if limit is not None and kind == MLP:
         raise PlanError(
             "mlp-without-cache",
             "cannot be reached without MLPs, which have no KV cache",
             field="max_cache_gb",
-            given=max_cache_gb,
+            given=target.cache_gb,
             expected=f"{named('kind')} attention or block",
         )
-    length, counted = contexts(layout, context)[0], Architecture.of(layout)
+    length, counted, batch = contexts(layout, target.context)[0], Architecture.of(layout), target.batch
     check_count(layout, 1, protect, kind)
     check_operations(chosen(kind, layout.layers_with(kind)[:1], layout.layers, operation))
     smaller = limit is not None and counted.cache_bytes(length, batch) > limit
     if not phases and not smaller:
         return None
-    found = forecasts(counted, machine_of(layout, machine_name), length, batch, kind=kind, operation=operation)
+    found = forecasts(counted, machine_of(layout, target.machine), length, batch, kind=kind, operation=operation)
     found = found[: most_removable(layout, protect, kind)]
     counts = []
     if phases:
@@ -86,27 +104,10 @@ def smallest_removal(
                 "out-of-reach",
                 f"is out of reach: {least / 1e9:.3g} GB remain with {len(found)} removed",
                 field="max_cache_gb",
-                given=max_cache_gb,
+                given=target.cache_gb,
             )
         counts.append(next(f.count for f in found if f.cache_bytes <= limit))
     return found[max(counts) - 1]
-
-
-def check_targets(
-    target_speedup: str | None, max_cache_gb: float | None
-) -> tuple[tuple[str, ...], float, float | None]:
-    """What is asked for: of which phases which speed-up, and the bytes that the cache may take.
-
-    Raises:
-        PlanError: it is no speed-up, or no size.
-    """
-    phases, wanted = speedup_target(target_speedup) if target_speedup is not None else ((), 1.0)
-    limit = None if max_cache_gb is None else max_cache_gb * 1e9
-    if limit is not None and not limit > 0:
-        raise PlanError(
-            "cache-out-of-range", "is out of range", field="max_cache_gb", given=max_cache_gb, expected="GB above 0"
-        )
-    return phases, wanted, limit
 
 
 def speedup_target(text: str) -> tuple[tuple[str, ...], float]:
