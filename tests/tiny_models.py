@@ -79,6 +79,7 @@ _ROUTED = {
 }
 _WINDOWED = {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"] * 2}
 _ROPE = {"rope_type": "default", "rope_theta": 10000.0, "original_max_position_embeddings": 8}
+_MINISTRAL = {**_ROPE, "llama_4_scaling_beta": 0.1}
 _PLAIN = {"rope_type": "default", "rope_theta": 10000.0}
 _GRANITE = {"residual_multiplier": 0.5, "attention_multiplier": 0.2, "embedding_multiplier": 2.0, "logits_scaling": 2.0}
 _FULL = ["full_attention"] * 4
@@ -100,6 +101,35 @@ _MAMBA = {
     "mamba_d_state": 8,
 }
 _SPECIAL = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
+_VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+}
+_QWEN_VISION = {
+    "depth": 2,
+    "hidden_size": 32,
+    "num_heads": 2,
+    "out_hidden_size": 48,
+    "intermediate_size": 48,
+    "patch_size": 14,
+    "num_position_embeddings": 16,
+}
+
+_MROPE = {**_PLAIN, "mrope_section": [4, 2, 2]}
+_QWEN_VL = {
+    "text_config": {
+        **_LLAMA,
+        **_SLIDING,
+        "hidden_size": 48,
+        "num_attention_heads": 4,
+        "rope_parameters": {**_PLAIN, "mrope_section": [2, 2, 2]},
+    },
+    "image_token_id": 3,
+}
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama-gqa": ("LlamaConfig", _LLAMA),
@@ -142,7 +172,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "smollm3": ("SmolLM3Config", {**_LLAMA, **_SPECIAL, "no_rope_layers": [1, 0, 1, 1]}),
     "ministral3": (
         "Ministral3Config",
-        {**_SMALL, **_SPECIAL, "rope_parameters": {**_ROPE, "llama_4_scaling_beta": 0.1}},
+        {**_SMALL, **_SPECIAL, "rope_parameters": _MINISTRAL},
     ),
     "ernie4_5": ("Ernie4_5Config", _SMALL),
     "stablelm": ("StableLmConfig", {**_LLAMA, "use_qkv_bias": True}),
@@ -179,6 +209,104 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "lfm2_moe": ("Lfm2MoeConfig", {**_LLAMA, **_EXPERTS, "layer_types": [*_FULL, "conv"], "num_hidden_layers": 5}),
     "granitemoehybrid": ("GraniteMoeHybridConfig", {**_LLAMA, **_GRANITE, **_MAMBA, "num_local_experts": 0}),
     "solar_open": ("SolarOpenConfig", {**_SMALL, **_ROUTED}),
+    "gemma3": (
+        "Gemma3Config",
+        {
+            "text_config": {**_SMALL, "query_pre_attn_scalar": 24, **_WINDOWED},
+            "vision_config": _VISION,
+            "mm_tokens_per_image": 4,
+            "image_token_index": 3,
+        },
+    ),
+    "mistral3": (
+        "Mistral3Config",
+        {
+            "text_config": {**_SMALL, "model_type": "ministral3", "rope_parameters": _MINISTRAL},
+            "vision_config": {**_VISION, "model_type": "pixtral", "image_size": 56},
+            "image_token_index": 3,
+        },
+    ),
+    "mistral3-mistral": (
+        "Mistral3Config",
+        {
+            "text_config": {**_SMALL, "model_type": "mistral"},
+            "vision_config": {**_VISION, "model_type": "pixtral", "image_size": 56},
+            "image_token_index": 3,
+        },
+    ),
+    "llava": (
+        "LlavaConfig",
+        {
+            "text_config": {**_LLAMA, "model_type": "llama"},
+            "vision_config": {**_VISION, "model_type": "clip_vision_model"},
+            "image_token_index": 3,
+        },
+    ),
+    "qwen3_5": (
+        "Qwen3_5Config",
+        {"text_config": {**_SMALL, **_DELTA}, "vision_config": _QWEN_VISION, "image_token_id": 3},
+    ),
+    "qwen3_5_moe": (
+        "Qwen3_5MoeConfig",
+        {
+            "text_config": {**_SMALL, **_EXPERTS, **_DELTA, "shared_expert_intermediate_size": 24},
+            "vision_config": _QWEN_VISION,
+            "image_token_id": 3,
+        },
+    ),
+    "qwen2_vl": ("Qwen2VLConfig", {**_QWEN_VL, "vision_config": {**_QWEN_VISION, "embed_dim": 32, "hidden_size": 48}}),
+    "qwen2_5_vl": ("Qwen2_5_VLConfig", {**_QWEN_VL, "vision_config": _QWEN_VISION}),
+    "qwen3_vl": (
+        "Qwen3VLConfig",
+        {
+            "text_config": {**_SMALL, "rope_parameters": _MROPE},
+            "vision_config": {**_QWEN_VISION, "deepstack_visual_indexes": [0, 1]},
+            "image_token_id": 3,
+        },
+    ),
+    "qwen3_vl_moe": (
+        "Qwen3VLMoeConfig",
+        {
+            "text_config": {**_SMALL, **_EXPERTS, "mlp_only_layers": [1], "rope_parameters": _MROPE},
+            "vision_config": {**_QWEN_VISION, "deepstack_visual_indexes": [0, 1]},
+            "image_token_id": 3,
+        },
+    ),
+    "llava_next": (
+        "LlavaNextConfig",
+        {
+            "text_config": {**_LLAMA, "model_type": "mistral"},
+            "vision_config": {**_VISION, "model_type": "clip_vision_model"},
+            "image_token_index": 3,
+            "image_grid_pinpoints": [[28, 28]],
+        },
+    ),
+    "internvl": (
+        "InternVLConfig",
+        {
+            "text_config": {**_SMALL, "model_type": "qwen3"},
+            "vision_config": {**_VISION, "image_size": [28, 28], "patch_size": [14, 14]},
+            "image_token_id": 3,
+        },
+    ),
+    "smolvlm": (
+        "SmolVLMConfig",
+        {
+            "text_config": {**_LLAMA, "model_type": "llama"},
+            "vision_config": _VISION,
+            "image_token_id": 3,
+            "scale_factor": 2,
+        },
+    ),
+    "idefics3": (
+        "Idefics3Config",
+        {
+            "text_config": {**_LLAMA, "model_type": "llama"},
+            "vision_config": _VISION,
+            "image_token_id": 3,
+            "scale_factor": 2,
+        },
+    ),
     "opt-projected": ("OPTConfig", {**_OPT, "do_layer_norm_before": False, "word_embed_proj_dim": 32}),
 }
 
@@ -191,8 +319,12 @@ GAINS_FROM_ONE = ("Gemma", "VaultGemma", "Nemotron", "Qwen3Next", "Qwen3_5")
 def build(name: str) -> transformers.PreTrainedModel:
     """The causal language model of that case in float32, in evaluation mode; shared: leave it as it is."""
     kind, arguments = CASES[name]
-    config = getattr(transformers, kind)(vocab_size=VOCABULARY, **arguments)
-    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=attention_of(kind))
+    if "text_config" in arguments:
+        text = {**arguments["text_config"], "vocab_size": VOCABULARY}
+        config, auto = {**arguments, "text_config": text}, transformers.AutoModelForImageTextToText
+    else:
+        config, auto = {**arguments, "vocab_size": VOCABULARY}, transformers.AutoModelForCausalLM
+    model = auto.from_config(getattr(transformers, kind)(**config), attn_implementation=attention_of(kind))
     draw = torch.Generator().manual_seed(zlib.crc32(name.encode()))
     with torch.no_grad():
         for path, parameter in model.named_parameters():

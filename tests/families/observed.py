@@ -44,9 +44,19 @@ class Layer:
     output_norm: str | None = None
 
 
+def language_model(model: nn.Module) -> nn.Module:
+    """The base model, of a larger model that of its language model."""
+    return model.base_model if model.config.get_text_config() is model.config else model.get_decoder()
+
+
 def blocks(model: nn.Module) -> nn.ModuleList:
-    """The list of blocks: the only list of modules that holds attention."""
-    found = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) and attention(m[0]) is not None]
+    """The list of blocks: the only list of modules that holds attention, of a larger model's language model."""
+    whole = model.config.get_text_config() is not model.config
+    found = [
+        m
+        for m in (model.get_decoder() if whole else model).modules()
+        if isinstance(m, nn.ModuleList) and len(m) and attention(m[0]) is not None
+    ]
     assert len(found) == 1
     return found[0]
 
@@ -166,7 +176,7 @@ def _keep_projected(layer: Layer, role: str, head_dim: int) -> Any:
 @contextmanager
 def _watched(model: nn.Module, layers: list[Layer]) -> Iterator[None]:
     """Catch q and k where they are rotated, and q, k, v, mask and result where the heads attend."""
-    module = sys.modules[type(model).__module__]
+    module = sys.modules[type(attention(blocks(model)[0])).__module__]
     waiting = list(layers)
     patches = []
 
@@ -178,16 +188,18 @@ def _watched(model: nn.Module, layers: list[Layer]) -> Iterator[None]:
         layer.mask = None if mask is None else mask[0].clone()
         layer.mixed = mixed[0].reshape(mixed.shape[1], -1).clone()
 
-    if hasattr(module, "apply_rotary_pos_emb"):
-        rotate = module.apply_rotary_pos_emb
+    for name in ("apply_rotary_pos_emb", "apply_multimodal_rotary_pos_emb"):
+        if not hasattr(module, name):
+            continue
+        rotate = getattr(module, name)
 
-        def watched_rotate(q: Tensor, k: Tensor, *args: Any, **kwargs: Any) -> Any:
+        def watched_rotate(q: Tensor, k: Tensor, *args: Any, rotate: Any = rotate, **kwargs: Any) -> Any:
             layer = waiting[0]
             if layer.q is None:
                 layer.q, layer.k = q[0].clone(), k[0].clone()
             return rotate(q, k, *args, **kwargs)
 
-        patches.append(mock.patch.object(module, "apply_rotary_pos_emb", watched_rotate))
+        patches.append(mock.patch.object(module, name, watched_rotate))
 
     if hasattr(module, "eager_attention_forward"):
         eager = module.eager_attention_forward

@@ -87,7 +87,7 @@ def test_frequencies_are_those_of_transformers(spelling: str) -> None:
 @pytest.mark.parametrize("model_type", [name for name, data in families().items() if data["rotary"]])
 def test_what_a_config_leaves_out_is_what_transformers_takes(model_type: str) -> None:
     stock = getattr(transformers, classes()[model_type][0])()
-    taken = stock.rope_parameters
+    taken = type(stock.get_text_config())().rope_parameters
     for kind in taken if isinstance(next(iter(taken.values())), dict) else [None]:
         rotary = Rotary.of({}, family(model_type, {}), 64, kind)
         expected = taken if kind is None else taken[kind]

@@ -19,6 +19,7 @@ from gatenorm.families import Layout, families
 from gatenorm.models.architecture import Architecture, Work
 from gatenorm.models.loading import load
 from gatenorm.records import Edits
+from tests.families.observed import language_model
 from tests.tiny_models import CASES, VOCABULARY, build
 
 TinyModels = Callable[..., Path]
@@ -41,6 +42,12 @@ def block_of(model: Any, layout: Layout, layer: int) -> Any:
     return model.get_submodule(layout.block["path"])[layer]
 
 
+def parameters_of(model: Any) -> int:
+    """Those of the language model and its head, a tied one counted once."""
+    own = (language_model(model), model.get_output_embeddings())
+    return sum(p.numel() for p in {p for module in own for p in module.parameters()})
+
+
 def test_every_family_has_a_case():
     assert {build(name).config.model_type for name in CASES} == set(families())
 
@@ -50,7 +57,7 @@ def test_parameters_are_those_of_the_model(name: str, tiny_models: TinyModels):
     layout, model = open_model(tiny_models(name)), build(name)
     counted = Architecture.of(layout)
     assert counted.runs
-    assert counted.parameters == model.num_parameters()
+    assert counted.parameters == parameters_of(model)
     for layer in layout.attention_layers:
         block = block_of(model, layout, layer)
         own = sum(p.numel() for m in layout.block["attention"] for p in getattr(block, m).parameters())
@@ -129,7 +136,7 @@ def test_what_is_left_is_counted_before_and_after_it_is_removed(
     pruned = Architecture.of(open_model(prune(source, tmp_path / "out", plan(source, drop=drop, kind=kind))))
     assert foreseen == pruned
     assert pruned.runs
-    assert pruned.parameters == prune_module(copy.deepcopy(build(name)), drop, kind).num_parameters()
+    assert pruned.parameters == parameters_of(prune_module(copy.deepcopy(build(name)), drop, kind))
     assert pruned.without_mlp == (0, 2)
     assert not any(pruned.mlp[layer].matrix for layer in pruned.without_mlp)
 

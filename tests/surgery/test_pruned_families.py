@@ -13,7 +13,6 @@ import torch
 
 import gatenorm
 from gatenorm.errors import GatenormError, PlanError
-from gatenorm.families import classes
 from gatenorm.records import PRUNED_PREFIX, PrunedRecord
 from gatenorm.surgery import modeling_gatenorm as modeling
 from tests.errors import refused
@@ -115,9 +114,6 @@ def test_what_the_modelling_file_repeats_agrees_with_the_package():
     """It stands alone in every pruned directory, so it cannot import these."""
     assert PrunedRecord.__struct_config__.tag == modeling.SCHEMA
     assert f"{modeling.PREFIX.lower()}_" == PRUNED_PREFIX
-    for base, names in classes().items():
-        found = modeling.class_names(base)
-        assert (found["AutoModel"], found["AutoModelForCausalLM"]) == tuple(modeling.PREFIX + n for n in names[1:])
 
 
 def test_a_checkpoint_that_lacks_tensors_is_not_run(tiny_models: TinyModels):

@@ -157,7 +157,7 @@ def check_bound(session: ScoringSession) -> None:
     if session.layer_by_layer:
         hint = f"leave out {named('layer_by_layer')}"
         raise CriterionError("whole-model-needed", "needs the whole model in memory", field="bound", hint=hint)
-    if value(layout.checkpoint.config, layout.data, "alibi"):
+    if value(layout.config, layout.data, "alibi"):
         problem = "does not hold for this model: ALiBi adds to the logits whatever their norms are"
         raise CriterionError("bound-alibi", problem, field="bound")
     if layout.data.get("no_bound"):
@@ -169,7 +169,7 @@ def check_bound(session: ScoringSession) -> None:
 
 def _within_window(layout: Layout, calibration: Calibration) -> Calibration:
     rule = layout.data.get("window")
-    config = layout.checkpoint.config
+    config = layout.config
     if not rule or (rule["if"] and not value(config, layout.data, rule["if"])):
         return calibration
     window = value(config, layout.data, rule["key"])

@@ -216,5 +216,5 @@ def _costs(layout: Layout, counted: Architecture) -> Iterator[SublayerCost]:
 def _positions(layout: Layout) -> Positions:
     rotary = layout.rotary
     if rotary is None:
-        return Positions(kind="alibi" if layout.checkpoint.config.get("alibi") is True else "learned")
+        return Positions(kind="alibi" if layout.config.get("alibi") is True else "learned")
     return Positions(kind="rotary", dims=rotary.dims, base=rotary.theta, type=rotary.kind)

@@ -219,5 +219,5 @@ def prune_module(model: Any, drop: Sequence[int], kind: str = ATTENTION) -> Any:
     config = model.config.to_dict()
     pruned = config.get("gatenorm")
     data = family_named(pruned["base_model_type"] if pruned else config["model_type"], config)
-    layers = pruned["layers"] if pruned else model.config.num_hidden_layers
+    layers = pruned["layers"] if pruned else model.config.get_text_config().num_hidden_layers
     return edit_model(model, chosen(kind, drop, layers), data)

@@ -20,6 +20,7 @@ from gatenorm.errors import CalibrationError, named
 from gatenorm.families import Layout
 from gatenorm.models.forward import blocks_of, hidden_output, inputs, padded
 from gatenorm.progress import Progress
+from gatenorm.surgery.config import auto_classes
 
 if TYPE_CHECKING:
     import torch
@@ -96,8 +97,8 @@ def _staged(block: Any, layer: int, stage: _Stage) -> Any:
 
 def _hollow(layout: Layout, device: str, dtype: str) -> Any:
     import torch
+    import transformers
     from accelerate import init_empty_weights
-    from transformers import AutoModelForCausalLM
 
     from gatenorm.models.loading import configuration, dtype_for
 
@@ -106,7 +107,7 @@ def _hollow(layout: Layout, device: str, dtype: str) -> Any:
     chosen = (config.dtype or torch.float32) if chosen == "auto" else chosen
     # Buffers are computed, not stored: they must be real. Parameters come from the files.
     with init_empty_weights(include_buffers=False):
-        model = AutoModelForCausalLM.from_config(config, dtype=chosen).eval()
+        model = getattr(transformers, auto_classes(layout.data)[0]).from_config(config, dtype=chosen).eval()
     head = {id(p) for p in model.get_output_embeddings().parameters()}
     head -= {id(p) for p in model.get_input_embeddings().parameters()}
     inside = layout.block["path"] + "."

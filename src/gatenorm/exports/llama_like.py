@@ -52,10 +52,9 @@ def outer(layout: Layout, module: str) -> str:
     """
     checkpoint, head = layout.checkpoint, f"{layout.data['outer']['head']}.weight"
     name = f"{layout.data['outer'][module]}.weight"
-    base_only = layout.prefix != layout.block["path"]
-    name = name.split(".", 1)[1] if base_only and module != "head" else name
+    name = name.split(".", 1)[1] if layout.base_only and module != "head" else name
     shared = module == "embedding" and name not in checkpoint and head in checkpoint
-    return head if shared and value(checkpoint.config, layout.data, "tie_word_embeddings") else name
+    return head if shared and value(layout.config, layout.data, "tie_word_embeddings") else name
 
 
 def tied(layout: Layout, read: bool = True) -> bool:
@@ -65,7 +64,7 @@ def tied(layout: Layout, read: bool = True) -> bool:
     another one, which is enough to say what could be written, and costs nothing where weights lie on the hub.
     """
     checkpoint, name = layout.checkpoint, outer(layout, "head")
-    if not value(checkpoint.config, layout.data, "tie_word_embeddings"):
+    if not value(layout.config, layout.data, "tie_word_embeddings"):
         return False
     if name not in checkpoint or name == outer(layout, "embedding"):
         return True
@@ -88,7 +87,7 @@ def _same(layout: Layout, name: str) -> bool:
 
 def window(layout: Layout) -> int | None:
     """How many tokens back attention looks at most, where that is less than the context; ``None`` where it sees all."""
-    config, data = layout.checkpoint.config, layout.data
+    config, data = layout.config, layout.data
     rule = data["window"]
     if rule is None or (rule["if"] and not value(config, data, rule["if"])):
         return None
@@ -101,7 +100,7 @@ def window(layout: Layout) -> int | None:
 
 
 def _obstacles(layout: Layout) -> Iterator[str]:
-    config, data, norms, mlp = layout.checkpoint.config, layout.data, layout.norms, layout.data["mlp"]
+    config, data, norms, mlp = layout.config, layout.data, layout.norms, layout.data["mlp"]
     if data.get("unlike_llama"):
         yield f"{layout.model_type}: {data['unlike_llama']}"
         return

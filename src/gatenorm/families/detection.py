@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from gatenorm.checkpoint import TensorStore
-from gatenorm.errors import FamilyError, did_you_mean
+from gatenorm.errors import FamilyError
 from gatenorm.families.attention import AttentionWeights
-from gatenorm.families.family import Data, config_wrong, families, family, positive, value
+from gatenorm.families.family import Data, config_wrong, families, family, near_names, positive, tower_config, value
 from gatenorm.families.layout import Layout
 from gatenorm.families.per_layer import keep_entries
 from gatenorm.families.rotary import Rotary
@@ -36,18 +36,17 @@ def detect_layout(checkpoint: TensorStore, assume: str | None = None) -> Layout:
         RecordError: a pruned checkpoint whose ``gatenorm`` entry is damaged or of another version.
     """
     checkpoint = translated(checkpoint)
-    config = checkpoint.config
+    config: Mapping[str, Any] = checkpoint.config
     pruned = pruned_record(config)
     model_type = str(pruned.base_model_type if pruned else config.get("model_type"))
     if assume is not None and assume not in families():
-        raise FamilyError(
-            "family-unknown", "is not known", field="family", given=assume, hint=did_you_mean(assume, families())
-        )
+        raise FamilyError("family-unknown", "is not known", field="family", given=assume, hint=near_names(assume))
     if assume is None and model_type not in families():
         raise _unknown(model_type, config)
     _refuse_quantised(checkpoint)
-    _refuse_dropped(config)
     data = family(assume or model_type, config)
+    config = tower_config(data, config)
+    _refuse_dropped(config)
     number = _numbers(config, data)
     heads, width = number("heads"), number("width")
     if heads > width:
@@ -195,7 +194,9 @@ def _prefix(checkpoint: TensorStore, data: Data) -> str:
     """The block list's name in this checkpoint: a base model's files lack the causal LM's first component."""
     path = str(data["block"]["path"])
     short = path.split(".", 1)[1]
-    for prefix in (path, short):
+    tower = data.get("tower", {})
+    others = (str(other) + path.removeprefix(tower["path"]) for other in tower.get("stored", ()))
+    for prefix in (path, short, *others):
         if any(t.name.startswith(prefix + ".") for t in checkpoint.specs.values()):
             return prefix
     raise FamilyError(

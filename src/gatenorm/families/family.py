@@ -5,6 +5,11 @@ A family is a JSON file in ``families/data``; CONTRIBUTING.md says how to write 
 ``model_type``   the ``model_type`` of ``config.json`` that it describes
 ``like``         another family whose keys it inherits (objects are merged, everything else is replaced)
 ``classes``      names of the transformers classes: config, base model, causal language model
+``tower``        absent, or where the language model is a part of a larger one: ``family``, which it is unless its own
+                 config names another (``named`` is what a family without a causal LM of its own calls itself there),
+                 ``config``, the key of that config (where it is absent, its numbers stand beside the rest), ``path`` of
+                 its base model in the whole, and ``stored``, other names of that in files. All other keys come from the
+                 family of the language model; those that stand here as well change them
 ``shape``        ``sequential``, ``parallel``, ``post-norm`` or ``sandwich``: where the norms stand (for people)
 ``defaults``     values of ``config.json`` keys where a checkpoint leaves them out
 ``dimensions``   config keys (the first one present counts, before any default) or numbers: layers, width, heads,
@@ -82,12 +87,24 @@ def _merge(base: Data, change: Data) -> dict[str, Any]:
 def families() -> dict[str, Data]:
     """Every family by its ``model_type``, those of other packages included, inheritance resolved.
 
+    Of larger models: with the language model that they have where their config does not say.
+
     Another package adds one with an entry point of the group ``gatenorm.families``, named by the ``model_type``; it
     leads to the data as a mapping.
 
     Raises:
         FamilyError: another package adds what is no family, or one that is packaged.
     """
+    stated = _stated()
+    return {
+        name: _in_tower(stated[data["tower"]["family"]], data) if "tower" in data else data
+        for name, data in stated.items()
+    }
+
+
+@cache
+def _stated() -> dict[str, Data]:
+    """What every family's own file and those that it is like say, by ``model_type``."""
     raw: dict[str, Any] = {}
     for entry in resources.files("gatenorm.families").joinpath("data").iterdir():
         if entry.name.endswith(".json"):
@@ -109,6 +126,22 @@ def families() -> dict[str, Data]:
     return {model_type: resolve(model_type) for model_type in sorted(raw)}
 
 
+def _in_tower(text: Data, whole: Data) -> Data:
+    """The family of a language model that is part of a larger one: its modules lie elsewhere, the rest is the same."""
+
+    def inside(name: str) -> str:
+        _, dot, rest = name.partition(".")
+        return f"{whole['tower']['path']}.{rest}" if dot else name
+
+    moved: dict[str, Any] = {
+        "block": {"path": inside(text["block"]["path"])},
+        "unlike_llama": "it is part of a larger model, for which there is no place",
+    }
+    if text["outer"]:
+        moved["outer"] = {role: inside(name) for role, name in text["outer"].items()}
+    return _merge(_merge(text, moved), whole)
+
+
 def family(model_type: str, config: Mapping[str, Any]) -> Data:
     """The family of that name as it applies to ``config``: defaults known, variants carried out.
 
@@ -116,15 +149,43 @@ def family(model_type: str, config: Mapping[str, Any]) -> Data:
         FamilyError: no such family, or a switch that decides between variants is neither true nor false.
     """
     if model_type not in families():
-        raise FamilyError(
-            "family-unknown", f"model_type {model_type!r} is not known", hint=did_you_mean(model_type, families())
-        )
+        raise FamilyError("family-unknown", f"model_type {model_type!r} is not known", hint=near_names(model_type))
     data = families()[model_type]
+    if "tower" in data:
+        tower, config = data["tower"], tower_config(data, config)
+        named = config.get("model_type")
+        if named not in (None, model_type, tower["family"], tower.get("named")):
+            text = families().get(str(named), data)
+            if "tower" in text:
+                raise FamilyError("family-unknown", f"model_type {named!r:.80} of its language model is not known")
+            data = _in_tower(text, _stated()[model_type])
     _check_switches(config, data)
     for variant in data.get("variants", ()):
         if matches(variant["when"], config, data):
             data = _merge(data, variant["then"])
     return data
+
+
+def near_names(name: str) -> str:
+    """A hint for a name that is no family: the nearest one, and where all of them stand, too many to list."""
+    return (
+        f"{did_you_mean(name, families()).partition('known: ')[0]}docs/families.md lists the {len(families())} families"
+    )
+
+
+def tower_config(data: Data, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config of the language model: that of the whole, or the part of it that speaks of it.
+
+    Raises:
+        FamilyError: that part is no object.
+    """
+    tower = data.get("tower")
+    if not tower:
+        return config
+    own: Any = config.get(tower["config"], config)
+    if not isinstance(own, Mapping):
+        raise config_wrong(tower["config"], own, "an object")
+    return own
 
 
 def matches(when: Data, config: Mapping[str, Any], data: Data) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from gatenorm.checkpoint import TensorStore
-from gatenorm.families.family import Data, mlp_modules, positive, refusal, value
+from gatenorm.families.family import Data, mlp_modules, positive, refusal, tower_config, value
 from gatenorm.families.rotary import Rotary
 from gatenorm.records import ATTENTION, KINDS, MLP, Edits, ModelIdentity, PrunedRecord, spans
 
@@ -73,6 +74,24 @@ class Layout:
         return self.layers_with(MLP)
 
     @property
+    def config(self) -> Mapping[str, Any]:
+        """The config of the language model, which is a part of ``config.json`` where that describes a larger model."""
+        return tower_config(self.data, self.checkpoint.config)
+
+    @property
+    def base_only(self) -> bool:
+        """Whether the files are those of a base model, without the causal LM's first component in their names."""
+        return self.prefix == str(self.block["path"]).split(".", 1)[1]
+
+    def is_own(self, tensor: str) -> bool:
+        """Whether a tensor is the language model's, and not that of another part of a larger model."""
+        if "tower" not in self.data:
+            return True
+        blocks = str(self.block["path"]).removeprefix(self.data["tower"]["path"])
+        head = (self.data["outer"] or {}).get("head", "lm_head")
+        return tensor.startswith(self.prefix.removesuffix(blocks) + ".") or tensor.endswith(f"{head}.weight")
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all weight files."""
         return sum(self.checkpoint.files.values())
@@ -100,7 +119,7 @@ class Layout:
     def branch_factor(self) -> float:
         """The factor on what attention and MLP add to the residual stream: 1 in most families."""
         key = self.block.get("multiplier")
-        return positive(key, value(self.checkpoint.config, self.data, key)) if key else 1.0
+        return positive(key, value(self.config, self.data, key)) if key else 1.0
 
     @property
     def scales_by_layer(self) -> bool:
@@ -137,14 +156,14 @@ class Layout:
         lacking = self.lacking()
         if lacking:
             return f"its files lack {lacking}, so that they can be scored and not pruned: fetch the whole model"
-        return refusal(self.data, config)
+        return refusal(self.data, self.config)
 
     def lacking(self) -> str | None:
         """What every model has and these files lack, for people: MLP weights, embeddings; ``None`` where nothing is.
 
         Told by names and shapes. Base models have no head, so it is not looked for.
         """
-        matrices = [t.name for t in self.checkpoint.specs.values() if len(t.shape) == 2]
+        matrices = [t.name for t in self.checkpoint.specs.values() if len(t.shape) == 2 and self.is_own(t.name)]
         blocks = tuple(name for name in matrices if name.startswith(self.prefix + "."))
         bare = []
         for layer in self.mlp_layers:

@@ -88,7 +88,7 @@ class Rotary:
             CriterionError: a rope type whose frequencies depend on the prompt's length or are not known here.
         """
         inverse = self.theta ** (-np.arange(0, self.dims, 2, dtype=np.float64) / self.dims)
-        if self.kind == "default":
+        if self.kind in ("default", "mrope"):  # three positions, which are one where there is only text
             return inverse
         if self.kind == "linear":
             return inverse / self._parameter("factor")

@@ -68,7 +68,7 @@ class Mixture:
             return None
         numbers = []
         for role in ("count", "active"):
-            given = (value(layout.checkpoint.config, layout.data, key) for key in rule[role])
+            given = (value(layout.config, layout.data, key) for key in rule[role])
             numbers.append(next((number for number in given if type(number) is int and number > 0), None))
         count, active = numbers
         return None if count is None or active is None else cls(count, active)
@@ -137,7 +137,9 @@ class WeightCount:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A model as numbers: what runs, how large it is, and how far its attention sees.
+    """A language model as numbers: what runs, how large it is, and how far its attention sees.
+
+    Of a larger model, its language model alone is counted: what reads images is not.
 
     Attributes:
         attention: by original layer number, for the layers that have it.
@@ -177,7 +179,8 @@ class Architecture:
             edits: count what would be left of it after these edits, besides its own.
         """
         removed = is_removed(layout, edits)
-        stored = [t for t in layout.checkpoint.specs.values() if _is_parameter(t) and not removed(t.name)]
+        own = (t for t in layout.checkpoint.specs.values() if layout.is_own(t.name) and _is_parameter(t))
+        stored = [t for t in own if not removed(t.name)]
         gone = layout.edits | edits
         like = stored[0]
         added = added_tensors(layout, gone)  # those of the checkpoint's own edits are stored
@@ -193,10 +196,10 @@ class Architecture:
             inside.update(t.name for t in block)
             prefixes = layout.removed_with(layer)
             has = layer in layout.attention_layers and layer not in gone.attention
-            own = [t for t in block if has and t.name.startswith(prefixes)]
+            attending = [t for t in block if has and t.name.startswith(prefixes)]
             if has:
-                attention[layer] = WeightCount.of(own)
-            mlp.append(WeightCount.of((t for t in block if t not in own and t.name not in added), mixture))
+                attention[layer] = WeightCount.of(attending)
+            mlp.append(WeightCount.of((t for t in block if t not in attending and t.name not in added), mixture))
         outside = [t for t in stored if t.name not in inside]
         matrices = [t for t in stored if t.name in inside and len(t.shape) == 2]
         head = _head(outside, layout)
@@ -286,7 +289,7 @@ def _is_parameter(tensor: TensorSpec) -> bool:
 
 def _head(outside: list[TensorSpec], layout: Layout) -> list[TensorSpec]:
     """The matrix that makes logits: one of its own, or the embedding once more where they are tied."""
-    rows = value(layout.checkpoint.config, layout.data, "vocab_size")
+    rows = value(layout.config, layout.data, "vocab_size")
     large = [t for t in outside if len(t.shape) == 2 and t.shape[0] == rows]
     # The head comes last where there are two; where there is one, it serves twice.
     return sorted(large, key=_is_lookup)[:1]
@@ -298,7 +301,7 @@ def _is_lookup(tensor: TensorSpec) -> bool:
 
 def _windows(layout: Layout) -> tuple[dict[int, int | None], bool]:
     """How far the attention of each layer sees, and whether its cache forgets the rest."""
-    config, data, attending = layout.checkpoint.config, layout.data, layout.mixing_layers
+    config, data, attending = layout.config, layout.data, layout.mixing_layers
     rule = data.get("window")
     if rule is None or (rule["if"] and not value(config, data, rule["if"])):
         return dict.fromkeys(attending), False

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from gatenorm.checkpoint import open_store
 from gatenorm.checkpoint.code import kernel_named
 from gatenorm.errors import CheckpointError, EvaluationError, GatenormError, MissingExtraError, first_line
-from gatenorm.families import Layout
+from gatenorm.families import Layout, families
 from gatenorm.files import LARGE, open_small
+from gatenorm.records import PRUNED_PREFIX
+from gatenorm.surgery.config import auto_classes
 from gatenorm.surgery.registration import register_types
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ def load(directory: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel
         CheckpointError: the directory is no readable checkpoint, or its weights are not whole.
         MissingExtraError: torch or transformers is not installed.
     """
-    AutoModelForCausalLM = _transformers().AutoModelForCausalLM
+    transformers = _transformers()
     config = open_store(directory).config  # headers are checked before transformers believes them
     kernel = kernel_named(config)
     if kernel is not None and "attn_implementation" not in arguments:
@@ -51,8 +53,10 @@ def load(directory: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel
     arguments.setdefault("use_safetensors", True)
     # Left to itself, transformers asks on the terminal whether to run code out of the directory.
     arguments.setdefault("trust_remote_code", False)
+    data = families().get(str(config.get("model_type")).removeprefix(PRUNED_PREFIX), {})
+    auto = getattr(transformers, auto_classes(data)[0])
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(Path(directory), output_loading_info=True, **arguments)
+        model, report = auto.from_pretrained(Path(directory), output_loading_info=True, **arguments)
     except (GatenormError, MemoryError):
         raise
     except Exception as error:  # strangers' files in somebody else's classes: there is no end to what they raise

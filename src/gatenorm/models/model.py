@@ -105,7 +105,7 @@ class Model:
         identity = ModelIdentity(
             name=name,
             model_type=str(pruned.get("base_model_type", config.model_type)),
-            layers=int(pruned.get("layers", config.num_hidden_layers)),
+            layers=int(pruned.get("layers", config.get_text_config().num_hidden_layers)),
             config_sha256=hashlib.sha256(described.encode()).hexdigest(),
             files={},
             recovered=bool(pruned.get("recovery")),
@@ -114,7 +114,7 @@ class Model:
         return cls(
             identity=identity,
             edits=Edits.from_json(pruned.get("edits", [])),
-            context=getattr(config, "max_position_embeddings", None),
+            context=getattr(config.get_text_config(), "max_position_embeddings", None),
             load=lambda: module,
             load_tokenizer=lambda: tokenizer,
             device=str(module.device),
@@ -178,12 +178,13 @@ class Model:
 
     @cached_property
     def config(self) -> Any:
-        """The transformers configuration, for which no weight is read.
+        """The transformers configuration of the language model, for which no weight is read.
 
         Raises:
             CheckpointError, MissingExtraError: as :func:`gatenorm.models.loading.configuration`.
         """
-        return self.module.config if self.layout is None else loading.configuration(self.layout)
+        whole = self.module.config if self.layout is None else loading.configuration(self.layout)
+        return whole.get_text_config()
 
     @cached_property
     def computes_in(self) -> str:

@@ -99,7 +99,7 @@ def recover(
     states.load(path, key)  # another recovery's is refused before anything is loaded
     tokenizer = load_tokenizer(layout.checkpoint.directory)
     train_text, watched = split(text) if held_out is None else (text, held_out)
-    vocabulary = int(layout.checkpoint.config["vocab_size"])
+    vocabulary = int(layout.config["vocab_size"])
     needed = settings.steps * settings.sequences * together.count
     corpus = pack(tokenizer, train_text, watched, settings, length, vocabulary, needed)
     teacher = None
@@ -254,7 +254,7 @@ def _key(
 
 
 def _check_vocabulary(teacher: Any, vocabulary: int, parent: Layout) -> None:
-    size = int(teacher.config.vocab_size)
+    size = int(teacher.config.get_text_config().vocab_size)
     if size != vocabulary:
         raise RecoveryError(
             "vocabularies-differ",

@@ -9,7 +9,7 @@ from typing import Any
 from gatenorm.checkpoint.code import without_code
 from gatenorm.errors import PlanError
 from gatenorm.families import Layout, keep_entries, mlp_modules, refusal
-from gatenorm.families.family import Data
+from gatenorm.families.family import Data, tower_config
 from gatenorm.records import PRUNED_PREFIX, Plan, PrunedRecord, read_json, to_json
 from gatenorm.surgery.operation import operation_named, operation_records, update_source
 
@@ -55,11 +55,13 @@ def modelling_source(operations: Iterable[str]) -> str:
 def own_classes(data: Data) -> dict[str, str]:
     """Where transformers finds the classes of a pruned model: in the modelling file of its directory."""
     classes, module = data["classes"], MODELLING_FILE.stem
-    return {
-        "AutoConfig": f"{module}.Gatenorm{classes['config']}",
-        "AutoModel": f"{module}.Gatenorm{classes['model']}",
-        "AutoModelForCausalLM": f"{module}.Gatenorm{classes['causal_lm']}",
-    }
+    named = {"AutoConfig": "config", "AutoModel": "model"} | dict.fromkeys(auto_classes(data), "causal_lm")
+    return {auto: f"{module}.Gatenorm{classes[kind]}" for auto, kind in named.items()}
+
+
+def auto_classes(data: Data) -> tuple[str, ...]:
+    """The Auto classes that load a pruned causal LM of this family; the first of them loads a stock one too."""
+    return (*(["AutoModelForImageTextToText"] if "tower" in data else []), "AutoModelForCausalLM")
 
 
 def check_prunable(data: Data, config: Mapping[str, Any]) -> None:
@@ -85,7 +87,8 @@ def pruned_config(layout: Layout, plan: Plan) -> dict[str, Any]:
     why = layout.refusal()
     if why:
         raise PlanError("model-not-prunable", f"cannot be pruned: {why}", field="model", given=layout.checkpoint.name)
-    config: dict[str, Any] = without_code(layout.checkpoint.config)
+    whole: dict[str, Any] = without_code(layout.checkpoint.config)
+    config: dict[str, Any] = dict(tower_config(layout.data, whole))
     classes = layout.data["classes"]
 
     before = layout.mixing_layers
@@ -93,6 +96,9 @@ def pruned_config(layout: Layout, plan: Plan) -> dict[str, Any]:
     config.update(keep_entries(config, layout.data, len(before), keep))
     counts = [key for key in layout.data["dimensions"]["layers"] if key in config]
     config.update(dict.fromkeys(counts or layout.data["dimensions"]["layers"][:1], len(keep)))
+    tower = layout.data.get("tower", {}).get("config")
+    if tower in whole:
+        config = {**whole, tower: config}
     config["model_type"] = PRUNED_PREFIX + layout.model_type
     config["architectures"] = [f"Gatenorm{classes['causal_lm']}"]
     config["auto_map"] = own_classes(layout.data)
@@ -106,7 +112,7 @@ def pruned_config(layout: Layout, plan: Plan) -> dict[str, Any]:
             operations=operation_records(plan.edits, layout.width),
             original=layout.pruned.original
             if layout.pruned
-            else original_keys(layout.data, layout.checkpoint.config, layout.layers),
+            else original_keys(layout.data, layout.config, layout.layers),
         )
     )
     return config

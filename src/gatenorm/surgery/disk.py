@@ -82,7 +82,7 @@ def write_pruned(
         source = modelling_source(operation_records(plan.edits, layout.width))
         (temporary / MODELLING_FILE.name).write_text(source, encoding="utf-8")
         if can_prove():
-            check_loads(temporary, base_only=layout.prefix != layout.block["path"])
+            check_loads(temporary, layout.data, base_only=layout.base_only)
         (temporary / "README.md").write_text(model_card(layout, plan, carried), encoding="utf-8")
     return Written(files.size, tuple(left_out))
 

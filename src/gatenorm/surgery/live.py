@@ -17,7 +17,7 @@ from gatenorm.families import keep_entries
 from gatenorm.families.family import Data
 from gatenorm.records import Edit, Edits, ModelIdentity, Plan, PrunedRecord, from_json, to_json
 from gatenorm.surgery import modeling_gatenorm as modeling
-from gatenorm.surgery.config import block_description, check_prunable, original_keys
+from gatenorm.surgery.config import block_description, check_prunable, original_keys, own_classes
 from gatenorm.surgery.folding import carrier, check_folds, folded_parameters, folds, projection
 from gatenorm.surgery.operation import Weights, check_weights, operation_records, place
 from gatenorm.surgery.planning import check_edits
@@ -51,21 +51,22 @@ def edit_model(
     """
     weights = weights or {}
     earlier = getattr(model.config, "gatenorm", None)
-    layers = earlier["layers"] if earlier else model.config.num_hidden_layers
-    width = model.config.hidden_size
+    text = model.config.get_text_config()
+    layers = earlier["layers"] if earlier else text.num_hidden_layers
+    width = text.hidden_size
     before = Edits.from_json(earlier["edits"]) if earlier else Edits()
     check_edits(layers, before, edits)
     check_folds(family, before, edits)
     check_weights(width, edits, weights)
-    check_prunable(family, model.config.to_dict())
+    check_prunable(family, text.to_dict())
     after = before | edits
     base_model_type = earlier["base_model_type"] if earlier else model.config.model_type
-    config_class, model_class = _classes(model, base_model_type)
+    config_class, model_class = _classes(model, family)
 
     attending = [index for index in range(layers) if index not in before.attention]
     keep = [attending.index(index) for index in attending if index not in after.attention]
     # Not the constructor: it would drop what is set on this very object, the attention implementation for one.
-    old_config, config = model.config, copy.deepcopy(model.config)
+    config = copy.deepcopy(model.config)
     config.__class__ = config_class
     config.gatenorm = to_json(
         PrunedRecord(
@@ -75,14 +76,15 @@ def edit_model(
             block=block_description(family),
             plan=plan or _plan_by_hand(model, base_model_type, layers, after),
             operations=operation_records(after, width),
-            original=earlier.get("original", {}) if earlier else original_keys(family, old_config.to_dict(), layers),
+            original=earlier.get("original", {}) if earlier else original_keys(family, text.to_dict(), layers),
         )
     )
     config.architectures = [model_class.__name__]
-    config.auto_map = modeling.auto_map(base_model_type)
-    for key, value in keep_entries(old_config.to_dict(), family, len(attending), keep).items():
-        setattr(config, key, value)
-    config.num_hidden_layers = len(keep)
+    config.auto_map = own_classes(family)
+    new_text = config.get_text_config()
+    for key, value in keep_entries(text.to_dict(), family, len(attending), keep).items():
+        setattr(new_text, key, value)
+    new_text.num_hidden_layers = len(keep)
     try:
         record = modeling.read_record(config)
         blocks = _blocks(model, record)
@@ -100,12 +102,13 @@ def edit_model(
             kept += 1
         like = next(block.parameters(), None)
         operations = modeling.edits_of(record, index)
-        modeling.edit_block(block, record["block"], config, operations, record.get("operations", {}))
+        modeling.edit_block(block, record["block"], new_text, operations, record.get("operations", {}))
         for edit in edits.at(index):
             if weights.get(edit) and edit not in projections:
                 set_weights(block.get_submodule(place(family, edit.sublayer)), weights[edit], like)
     modeling.install(model, blocks, record)
-    modeling.replace_config(model, old_config, config)
+    for old, new in ((model.config, config), (text, new_text)):
+        modeling.replace_config(model, old, new)
     model.__class__ = model_class
     register_classes(config_class)
     return model
@@ -118,20 +121,15 @@ def set_weights(replacement: Any, weights: Weights, like: Any) -> None:
         parameter.data = torch.from_numpy(np.array(values, np.float32)).to(like)
 
 
-def _classes(model: Any, base_model_type: str) -> tuple[type, type]:
+def _classes(model: Any, family: Data) -> tuple[type, type]:
     """The configuration class and the model class that the pruned model will have."""
-    stock_name = type(model).__name__.removeprefix(modeling.PREFIX)
-    try:
-        names = modeling.class_names(base_model_type)
-        expected = names["AutoModelForCausalLM"]
-        if modeling.PREFIX + stock_name != expected:
-            expected = expected.removeprefix(modeling.PREFIX)
-            raise PlanError(
-                "model-class-wrong", f"{stock_name} cannot be pruned", expected=f"the causal language model {expected}"
-            )
-        return getattr(modeling, names["AutoConfig"]), getattr(modeling, expected)
-    except ValueError as error:
-        raise PlanError("model-type-unknown", str(error)) from error
+    stock_name, expected = type(model).__name__.removeprefix(modeling.PREFIX), family["classes"]["causal_lm"]
+    if stock_name != expected:
+        raise PlanError(
+            "model-class-wrong", f"{stock_name} cannot be pruned", expected=f"the causal language model {expected}"
+        )
+    config_class: type = getattr(modeling, modeling.PREFIX + family["classes"]["config"])
+    return config_class, getattr(modeling, modeling.PREFIX + expected)
 
 
 def _blocks(model: Any, record: Mapping[str, Any]) -> list[Any]:

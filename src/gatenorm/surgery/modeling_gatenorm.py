@@ -374,10 +374,10 @@ def read_record(config: Any) -> dict[str, Any]:
             )
         if len(named) == layers:
             raise ValueError(f"the edits take the {sublayer} of all {layers} layers: at least one must stay")
-    kept = layers - len(edited_layers(record, "attention"))
-    if config.num_hidden_layers != kept:
+    kept, counted = layers - len(edited_layers(record, "attention")), config.get_text_config().num_hidden_layers
+    if counted != kept:
         raise ValueError(
-            f"num_hidden_layers is {config.num_hidden_layers}: expected the {kept} layers that kept their attention "
+            f"num_hidden_layers is {counted}: expected the {kept} layers that kept their attention "
             f"({layers} layers, {layers - kept} of them without)"
         )
     return record
@@ -466,6 +466,7 @@ class PrunedModel(nn.Module):
         record = read_record(config)
         super().__init__(config, *args, **kwargs)
         owner, name = locate_blocks(self, record["block"]["path"])
+        config = owner.config  # of the language model, which may be a part of the whole
         kept = list(getattr(owner, name))
         stock_class, blocks = type(kept[0]), []
         without_attention = edited_layers(record, "attention")
@@ -497,7 +498,6 @@ class PrunedConfig:
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         record = read_record(self)
-        self.auto_map = auto_map(record["base_model_type"])
         Path(save_directory).mkdir(parents=True, exist_ok=True)
         plan = json.dumps(record["plan"], indent=2, ensure_ascii=False)
         Path(save_directory, "gatenorm.json").write_text(plan + "\n", encoding="utf-8")
@@ -508,26 +508,6 @@ class PrunedConfig:
         if missing:
             source = importlib.import_module("gatenorm.surgery.config").modelling_source(missing)
             Path(save_directory, "modeling_gatenorm.py").write_text(source, encoding="utf-8")
-
-
-def class_names(base_model_type: str) -> dict[str, str]:
-    """The class names of an architecture: of its configuration, its base model and its causal language model."""
-    from transformers.models.auto import configuration_auto, modeling_auto
-
-    tables = {
-        "AutoConfig": configuration_auto.CONFIG_MAPPING_NAMES,
-        "AutoModel": modeling_auto.MODEL_MAPPING_NAMES,
-        "AutoModelForCausalLM": modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    }
-    if any(base_model_type not in table for table in tables.values()):
-        version = transformers.__version__
-        raise ValueError(f"model type {base_model_type!r} is no causal language model of Transformers {version}")
-    return {auto: PREFIX + table[base_model_type] for auto, table in tables.items()}
-
-
-def auto_map(base_model_type: str) -> dict[str, str]:
-    """The `auto_map` of config.json: which class of this file each Auto class is to take."""
-    return {auto: f"modeling_gatenorm.{name}" for auto, name in class_names(base_model_type).items()}
 
 
 def inherit_renamings(name: str, stock: Any) -> None:

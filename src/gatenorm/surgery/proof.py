@@ -13,6 +13,7 @@ from typing import Any
 from gatenorm.errors import FamilyError, PlanError, first_line
 from gatenorm.families import family
 from gatenorm.families.family import Data
+from gatenorm.surgery.config import auto_classes
 
 # Largest difference of log-probabilities, in nats, that the order of additions makes in float32.
 _TOLERANCE = 1e-3
@@ -29,13 +30,14 @@ def can_prove() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in ("torch", "transformers"))
 
 
-def check_loads(directory: Path, *, base_only: bool) -> None:
+def check_loads(directory: Path, data: Data, *, base_only: bool) -> None:
     """Refuse a directory that transformers cannot load whole, before it appears.
 
     The loader itself reads names and shapes, renames and joins tensors as it does for the architecture, and puts them
     on the meta device: no weight is read, whatever the model's size.
 
     Args:
+        data: its family's.
         base_only: it holds a base model, without a language modelling head.
 
     Raises:
@@ -46,7 +48,7 @@ def check_loads(directory: Path, *, base_only: bool) -> None:
     from gatenorm.surgery.registration import register_types
 
     register_types()
-    auto = transformers.AutoModel if base_only else transformers.AutoModelForCausalLM
+    auto = getattr(transformers, "AutoModel" if base_only else auto_classes(data)[0])
     try:
         with _quiet():
             _, report = auto.from_pretrained(

@@ -9,7 +9,8 @@ import importlib
 import importlib.util
 from typing import Any
 
-from gatenorm.families import classes
+from gatenorm.families import classes, families
+from gatenorm.surgery.config import own_classes
 
 _MODELING = "gatenorm.surgery.modeling_gatenorm"
 
@@ -38,13 +39,11 @@ def register_types() -> None:
 
 def register_classes(config_class: Any) -> None:
     """Register one pruned architecture for good: its configuration class, and the model classes that go with it."""
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
-
-    modeling = importlib.import_module(_MODELING)
-    names = modeling.class_names(config_class.model_type.removeprefix("gatenorm_"))
-    AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
-    AutoModel.register(config_class, getattr(modeling, names["AutoModel"]), exist_ok=True)
-    AutoModelForCausalLM.register(config_class, getattr(modeling, names["AutoModelForCausalLM"]), exist_ok=True)
+    transformers, modeling = importlib.import_module("transformers"), importlib.import_module(_MODELING)
+    model_type = config_class.model_type
+    for auto, named in own_classes(families()[model_type.removeprefix("gatenorm_")]).items():
+        key = model_type if auto == "AutoConfig" else config_class
+        getattr(transformers, auto).register(key, getattr(modeling, named.rpartition(".")[2]), exist_ok=True)
 
 
 def register_adapter_targets() -> None:

@@ -50,8 +50,8 @@ def self_samples(
     """
     import torch
 
-    calibration.check_length(model.config)
-    opening = opening_token(tokenizer, model.config)
+    calibration.check_length(model.config.get_text_config())
+    opening = opening_token(tokenizer, model.config.get_text_config())
     turns = chat_turns(tokenizer) if calibration.sampling.chat else None
     if turns is not None and calibration.length <= len(turns.opening):
         raise CalibrationError(
@@ -72,7 +72,7 @@ def self_samples(
         elif opening is not None:
             begun = torch.full((rows, 1), opening)
         else:
-            begun = torch.randint(model.config.vocab_size, (rows, 1), generator=generator)
+            begun = torch.randint(model.config.get_text_config().vocab_size, (rows, 1), generator=generator)
         batch = _Batch(begun, turns, calibration.sampling, generator)
         while batch.tokens.shape[1] < calibration.length:
             batch.write(model)

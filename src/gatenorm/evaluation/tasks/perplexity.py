@@ -76,14 +76,14 @@ def perplexity(
         EvaluationError: text shorter than one window, tokens outside the model's vocabulary, or logits that are not
             finite.
     """
-    started = time.perf_counter()
-    sequences, described = encode(tokenizer, text, protocol, model.config)
+    started, config = time.perf_counter(), model.config.get_text_config()
+    sequences, described = encode(tokenizer, text, protocol, config)
     # What a window shares with the one before it has been predicted there.
     shared = (described.window or 0) - (described.stride or 0)
     known = [0] + [max(shared - 1, 0) if protocol.stride else 0] * len(sequences)
     counted = [len(s) - 1 - seen for s, seen in zip(sequences, known, strict=False)]
     total = sum(counted)
-    vocabulary, device = int(model.config.vocab_size), model.device.type
+    vocabulary, device = int(config.vocab_size), model.device.type
     sums = [0.0] * len(sequences)
     done = 0
 

@@ -168,7 +168,7 @@ def _describe(writer: GGUFWriter, layout: Layout, words: Tokenizer, kind: int) -
     from gguf import GGML_QUANT_VERSION, RopeScalingType
 
     assert layout.rotary is not None
-    config, data, gone = layout.checkpoint.config, layout.data, set(layout.edits.attention)
+    config, data, gone = layout.config, layout.data, set(layout.edits.attention)
     writer.add_type("model")
     writer.add_name(layout.checkpoint.name.encode("utf-8", "replace").decode())
     for key, text in _licence(layout).items():

@@ -128,7 +128,7 @@ def read(path: Path) -> Variant:
 
 def nemotron_config(layout: Layout) -> dict[str, Any]:
     """The ``config.json``: Llama's keys in the spelling of transformers 4, which all readers know, and the blocks."""
-    config, data, rotary = layout.checkpoint.config, layout.data, _rotary(layout)
+    config, data, rotary = layout.config, layout.data, _rotary(layout)
     embedding = layout.checkpoint.spec(llama_like.outer(layout, "embedding"))
     widths = {layer: tensors.widened(tensors.mlp_width(layout, layer)) for layer in layout.mlp_layers}
     attending = {*layout.attention_layers, *tensors.zero_attention(layout)}
