@@ -55,7 +55,8 @@ def architectures(dialect: str) -> dict[str, str]:
     """What a format calls the architectures that are known, with their families."""
     known = {}
     for model_type, data in families().items():
-        claimed = _claimed(data, dialect)
+        # A format that has text alone holds no larger model.
+        claimed = None if "tower" in data else _claimed(data, dialect)
         # What a family inherits, the one that it is like has claimed.
         if claimed and claimed != _claimed(families().get(data.get("like", ""), {}), dialect):
             known[claimed] = model_type
