@@ -50,7 +50,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Takes half an hour and 25 GB of disk; prints the tables of benchmarks/README.md and docs/speed.md.
+# Takes half an hour and 25 GB of disk; prints the tables of benchmarks/README.md and docs/measured/speed.md.
 benchmark: $(READY)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/scoring.py
