@@ -1,4 +1,4 @@
-"""What removing attention saves on this machine, beside the ideal and the cost model: the tables of docs/measured/speed.md.
+"""What removing attention saves on this machine, beside the ideal and the cost model: docs/measured/speed.md.
 
     python benchmarks/speed.py [--only llama-24,novels,paper,llamacpp] [--dtypes float32,bfloat16] [--write FILE]
 
