@@ -15,6 +15,7 @@ from gatenorm.calibration.samples import Calibration
 from gatenorm.cli import main
 from gatenorm.models.architecture import Architecture, Work
 from gatenorm.records import SUBLAYERS, Edit, Edits, Plan, from_json, to_json
+from gatenorm.records.rankings import SublayerRanking
 from gatenorm.speed.predict.cost_model import predict
 from gatenorm.speed.predict.machines import machines
 from gatenorm.surgery.card import model_card
@@ -24,7 +25,11 @@ from tests.errors import refused
 TinyModels = Callable[..., Path]
 HOW = Calibration("random", samples=3, length=12)
 ALL = tuple(Edit(layer, sublayer, "remove") for layer in range(4) for sublayer in SUBLAYERS)
-FOUR = {"attention": 4, "mlp": 4}
+
+
+def one_stays(edits: Edits) -> bool:
+    """Of four layers."""
+    return len(edits.attention) < 4 and len(edits.mlp) < 4
 
 
 def saves(saved: dict[Edit, float], wanted: float) -> Callable[[Edits], bool]:
@@ -37,7 +42,7 @@ def test_the_greedy_choice_is_enough_and_never_twice_the_best(seed: int):
     damage = dict(zip(ALL, made.uniform(0.1, 1, 8).tolist(), strict=True))
     saved = dict(zip(ALL, made.uniform(0.5, 1, 8).tolist(), strict=True))
     enough = saves(saved, 2.5)
-    found = cheapest(damage, saved, enough, FOUR)
+    found = cheapest(damage, saved, enough, one_stays)
     assert found is not None
     assert enough(found)
     assert not any(enough(found - Edits([edit])) for edit in found)  # all of them are needed
@@ -50,15 +55,15 @@ def test_what_is_cheap_for_what_it_saves_goes_first():
     attention, mlp = (dict.fromkeys((e for e in ALL if e.sublayer == kind), 1.0) for kind in SUBLAYERS)
     damage = {**attention, **mlp}
     saved = {**dict.fromkeys(attention, 1.0), **dict.fromkeys(mlp, 3.0)}
-    assert cheapest(damage, saved, saves(saved, 3), FOUR) == Edits.of("mlp", [3])
+    assert cheapest(damage, saved, saves(saved, 3), one_stays) == Edits.of("mlp", [3])
     # Nothing that saves nothing; what does good before all; one of each kind stays.
-    assert cheapest(damage, {**saved, **dict.fromkeys(mlp, 0.0)}, saves(saved, 3), FOUR) == Edits.of(
+    assert cheapest(damage, {**saved, **dict.fromkeys(mlp, 0.0)}, saves(saved, 3), one_stays) == Edits.of(
         "attention", (1, 2, 3)
     )
     good = {**damage, ALL[0]: -0.1}
-    assert ALL[0] in (cheapest(good, saved, saves(saved, 3), FOUR) or ())
-    assert cheapest(damage, saved, saves(saved, 12), FOUR) == Edits(ALL) - Edits.of("block", [0])
-    assert cheapest(damage, saved, saves(saved, 12.5), FOUR) is None
+    assert ALL[0] in (cheapest(good, saved, saves(saved, 3), one_stays) or ())
+    assert cheapest(damage, saved, saves(saved, 12), one_stays) == Edits(ALL) - Edits.of("block", [0])
+    assert cheapest(damage, saved, saves(saved, 12.5), one_stays) is None
 
 
 def test_a_plan_for_a_speed_up_takes_both_kinds_and_reaches_it(tiny_models: TinyModels):
@@ -104,8 +109,56 @@ def test_only_what_measures_both_alike_can_choose(tiny_models: TinyModels):
         gatenorm.plan(model, kind="any", target_speedup="50", criterion="cosine", calibration=HOW)
     with refused("choice-unclear"):
         gatenorm.plan(model, kind="any", layers=2, share=0.2, criterion="cosine", calibration=HOW)
-    with refused("operation-not-for-sublayer", "operation"):
-        gatenorm.plan(model, kind="any", layers=2, criterion="cosine", calibration=HOW, replace="linear")
+    for wrong, code in (("linaer", "operation-unknown"), ("linear:64", "rank-out-of-range")):
+        with refused(code, "operation"):
+            gatenorm.plan(model, kind="any", layers=2, criterion="cosine", calibration=HOW, replace=wrong)
+    with refused("fold-impossible", "replace"):
+        gatenorm.plan(tiny_models("gemma2"), kind="any", layers=2, criterion="cosine", calibration=HOW, replace="fold")
+    with refused("option-unused", "drop"):
+        gatenorm.plan(model, kind="any", drop=[1], criterion="cosine", calibration=HOW)
+
+
+def test_what_takes_a_sublayers_place_decides_what_it_saves(tiny_models: TinyModels):
+    opened = gatenorm.session(tiny_models("llama-gqa"))
+    asked = {"criterion": "cosine", "calibration": HOW, "machine": "h200", "context": 64}
+    removed, replaced = (gatenorm.rank_sublayers(opened, replace=one, **asked) for one in ("remove", "linear"))
+    assert from_json(SublayerRanking, json.loads(json.dumps(to_json(replaced))), "a ranking") == replaced
+    assert {(one.edit.sublayer, one.edit.operation) for one in replaced.sublayers} == {
+        ("attention", "linear"),  # whose place a map can take
+        ("mlp", "remove"),
+    }
+    by_place = {(one.edit.layer, one.edit.sublayer): one for one in removed.sublayers}
+    times = {
+        phase: predict(Architecture.of(opened.layout), machines()["h200"], work)
+        for phase, work in (("prefill", Work.prefill(64)), ("decode", Work.decode(64)))
+    }
+    for one in replaced.sublayers:
+        before = by_place[one.edit.layer, one.edit.sublayer]
+        assert (one.damage, one.cache) == (before.damage, before.cache)
+        assert one.cache == (0.25 if one.edit.sublayer == "attention" else 0)
+        assert (one.prefill < before.prefill) == (one.edit.sublayer == "attention")
+        for phase, share in (("prefill", one.prefill), ("decode", one.decode)):
+            with_edit = times[phase].total * (1 - share)
+            assert times[phase].speedup_with(Edits([one.edit])) == pytest.approx(times[phase].total / with_edit)
+    for ranking in (removed, replaced):
+        ratios = [one.per_time for one in ranking.sublayers if one.per_time is not None and one.damage > 0]
+        assert ratios == sorted(ratios)
+        assert len(ranking.sublayers) == 8
+
+    plan = gatenorm.plan(opened, kind="any", layers=5, replace="linear", criterion="cosine", calibration=HOW)
+    assert (plan.kind, len(plan.edits)) == ("any", 5)
+    assert all((edit.operation == "linear") == (edit.sublayer == "attention") for edit in plan.edits)
+
+
+def test_folds_and_the_mlps_that_carry_them_are_not_both_chosen(tiny_models: TinyModels):
+    opened = gatenorm.session(tiny_models("llama-gqa"))
+    for layers in range(1, 5):
+        plan = gatenorm.plan(opened, kind="any", layers=layers, replace="fold", criterion="cosine", calibration=HOW)
+        folded = [edit.layer for edit in plan.edits if edit.operation == "fold"]
+        assert 0 not in folded  # which has no MLP in front of it
+        assert not {layer - 1 for layer in folded} & {*plan.edits.mlp}
+    constant = gatenorm.plan(opened, kind="any", layers=5, replace="constant", criterion="cosine", calibration=HOW)
+    assert {edit.operation for edit in constant.edits} == {"constant"}
 
 
 def test_the_command_line_prunes_both(tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -118,6 +171,31 @@ def test_the_command_line_prunes_both(tiny_models: TinyModels, tmp_path: Path, c
     asked = {"machine": "h200", "context": 64, "criterion": "cosine", "calibration": HOW}
     plan = gatenorm.plan(model, kind="any", target_speedup="prefill=1.3", **asked)
     assert gatenorm.open_model(out).edits == plan.edits
+    assert main(["prune", model, "--kind", "any", "--layers", "5", *how, "--replace", "linear", "--dry-run"]) == 0
+    assert "linear map" in capsys.readouterr().out
     for wrong, field in ((["--drop", "1"], "--drop"), (["--layers", "2", "--cross-check"], "--cross-check")):
         assert main(["prune", model, "--kind", "any", *wrong, "-o", str(tmp_path / "no")]) == 2
+        assert field in capsys.readouterr().err
+
+
+def test_score_shows_both_kinds_in_one_table(tiny_models: TinyModels, capsys: pytest.CaptureFixture[str]):
+    model = str(tiny_models("llama-gqa"))
+    how = ["--criterion", "cosine", "--calibration", "random", "--samples", "3", "--length", "12"]
+    both = ["score", model, "--kind", "any", *how, "--context", "64", "--replace", "linear"]
+    assert main(both) == 0
+    shown = capsys.readouterr().out
+    assert "per 1% time" in shown
+    assert shown.count("linear") >= 4
+    assert main([*both, "--json", "-"]) == 0
+    ranking = from_json(SublayerRanking, json.loads(capsys.readouterr().out), "a ranking")
+    assert (
+        ranking.sublayers
+        == gatenorm.rank_sublayers(model, criterion="cosine", calibration=HOW, context=64, replace="linear").sublayers
+    )
+    for wrong, field in (
+        (["--kind", "any", *how, "--cross-check"], "--cross-check"),
+        (["--kind", "any", "--criterion", "gate-norm"], "--criterion"),
+        (["--kind", "mlp", *how, "--replace", "constant"], "--replace"),
+    ):
+        assert main(["score", model, *wrong]) == 2
         assert field in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """The Python API: the verbs of the command line as functions, and the types that they take and give."""
 
+from gatenorm.api.choosing import rank_sublayers as rank_sublayers
 from gatenorm.api.evaluating import evaluate as evaluate
 from gatenorm.api.exporting import export as export
 from gatenorm.api.exporting import verify as verify

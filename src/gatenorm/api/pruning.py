@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gatenorm.api.choosing import rank_sublayers
 from gatenorm.api.fitting import fit, unfitted
-from gatenorm.api.opening import ModelLike, open_model, session
+from gatenorm.api.opening import ModelLike, open_model
 from gatenorm.api.scoring import score
 from gatenorm.calibration.samples import Calibration
 from gatenorm.criteria.registry import check_measures_damage, check_ranks
 from gatenorm.criteria.registry import criterion as criterion_named
 from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import PlanError, named
-from gatenorm.families import Layout
 from gatenorm.families import family as family_named
 from gatenorm.files import check_new_directory
 from gatenorm.fitting.fit import FittedPlan
 from gatenorm.models.architecture import Architecture
 from gatenorm.progress import Progress
-from gatenorm.records import ANY, ATTENTION, REMOVE, SUBLAYERS, Edit, Edits, Plan, Scores, from_json, read_json
-from gatenorm.speed.predict.choice import choose
+from gatenorm.records import ANY, ATTENTION, KINDS, REMOVE, Plan, from_json, read_json
+from gatenorm.speed.predict.choice import Savings, choose
 from gatenorm.speed.predict.cost_model import Forecast, forecast_of
 from gatenorm.speed.predict.machines import DEFAULT
 from gatenorm.speed.predict.targets import Target, contexts, machine_of, smallest_removal
@@ -69,7 +68,7 @@ def plan(
 
     ``any`` chooses among attention and MLP sublayers together: in the order of damage over predicted time saved (where
     only the cache is to shrink: over cache saved) until the budget is met; those that turn out not to be needed are put
-    back. Its criterion must measure the damage of both alike (``cosine``, ``leave-one-out``).
+    back. Its criterion must measure the damage of both alike: see :func:`rank_sublayers`.
 
     Args:
         layers: how many of the weakest to remove, beyond those already gone; of ``any`` of both kinds in all.
@@ -83,7 +82,8 @@ def plan(
         kind: the sublayer to remove: ``attention``, ``mlp``, or ``block`` for both, or ``any`` of the first two; a
             criterion must rank that kind.
         replace: the operation in the place of each: ``remove`` (nothing), ``fold``, ``constant``, ``linear``,
-            ``linear:64`` (of rank 64); all but the first are fitted by :func:`gatenorm.fit`.
+            ``linear:64`` (of rank 64); all but the first are fitted by :func:`gatenorm.fit`. Of ``any``, sublayers
+            whose place it cannot take are removed.
         protect: original indices of layers to keep.
         criterion, seed, device, dtype, calibration: as in :func:`score`.
 
@@ -101,8 +101,10 @@ def plan(
         raise PlanError("choice-unclear", problem, expected=f"one of {', '.join(map(named, ways | targets))}")
     layout = open_model(model, family)
     ranking = criterion_named(criterion.partition("@")[0])
-    if drop is not None or file is not None or kind != ANY:
-        check_kind(kind)
+    check_kind(kind, (*KINDS, ANY))
+    if kind == ANY and drop is not None:
+        hint = f"ask for another {named('kind')} than {ANY}"
+        raise PlanError("option-unused", "names layers, not sublayers", field="drop", hint=hint)
     if drop is None and file is None:
         check_measures_damage(ranking) if kind == ANY else check_ranks(ranking, kind)
     why = layout.refusal()
@@ -115,19 +117,15 @@ def plan(
         data.pop("cross_check", None)  # the command line writes it beside the plan
         return plan_from_file(layout, from_json(Plan, data, "a plan"), protect)
     target = Target(target_speedup, max_cache_gb, machine, context, batch)
-    opened = session(model, family=family, device=device, dtype=dtype) if kind == ANY else model
-    scored = partial(
-        score,
-        opened if isinstance(opened, ScoringSession) else layout,  # a session has loaded the model already
-        criterion,
-        seed=seed,
-        device=device,
-        dtype=dtype,
-        calibration=calibration,
-        progress=progress,
-    )
+    opened = model if isinstance(model, ScoringSession) else layout  # a session has loaded the model already
+    run: dict[str, Any] = {"device": device, "dtype": dtype, "calibration": calibration, "progress": progress}
     if kind == ANY:
-        return _plan_of_both(layout, layers, share, target, scored, protect, replace)
+        where: dict[str, Any] = {"machine": machine, "context": context, "batch": batch}
+        both = rank_sublayers(opened, criterion=criterion, replace=replace, protect=protect, **where, **run)
+        damage = {one.edit: one.damage for one in both.sublayers}
+        count = layers if share is None else count_for_share(share, len(damage))
+        edits = choose(Savings(layout, target), damage, count, target)
+        return plan_by_damage(layout, edits, both.scores, both.mlp_scores, protect)
     check_operations(chosen(kind, layout.layers_with(kind)[:1], layout.layers, replace))
     check_foldable(layout.data, replace)
     if share is not None:
@@ -138,31 +136,8 @@ def plan(
             raise PlanError("cache-fits", "is met by the unpruned model", field="max_cache_gb", given=max_cache_gb)
         layers = fewest.count
     check_count(layout, layers, protect, kind)  # before the scoring, which may take a while
-    return plan_by_scores(layout, scored(kind=kind), layers, protect, replace)
-
-
-def _plan_of_both(
-    layout: Layout,
-    count: int | None,
-    share: float | str | None,
-    target: Target,
-    scored: Callable[..., Scores],
-    protect: Sequence[int],
-    replace: str,
-) -> Plan:
-    """Attention and MLP sublayers in one ranking, by damage over what is saved."""
-    check_operations(Edits(Edit(0, sublayer, replace) for sublayer in SUBLAYERS))
-    for kind in SUBLAYERS:
-        check_count(layout, 1, protect, kind)
-    of_attention, of_mlps = (scored(kind=kind) for kind in SUBLAYERS)
-    damage = {
-        Edit(one.layer, sublayer, replace): one.score
-        for sublayer, scores in zip(SUBLAYERS, (of_attention, of_mlps), strict=True)
-        for one in scores.layers
-        if one.layer not in protect
-    }
-    count = count if share is None else count_for_share(share, len(damage))
-    return plan_by_damage(layout, choose(layout, damage, count, target), of_attention, of_mlps, protect)
+    scores = score(opened, criterion, kind=kind, seed=seed, **run)
+    return plan_by_scores(layout, scores, layers, protect, replace)
 
 
 def forecast(

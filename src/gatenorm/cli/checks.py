@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from gatenorm.cli import console
-from gatenorm.errors import CriterionError, EvaluationError, named
+from gatenorm.errors import CriterionError, EvaluationError, PlanError, named
 
 if TYPE_CHECKING:
     from gatenorm.api.opening import ModelLike
@@ -85,6 +85,18 @@ def runs_the_model(criterion: str, calibration: Calibration, *, given: bool) -> 
     return runs
 
 
+def measures_damage(criterion: str) -> None:
+    """Refuse to rank attention and MLP sublayers in one by a criterion that does not measure both alike.
+
+    Raises:
+        CriterionError: it does not, or an unknown criterion.
+    """
+    from gatenorm.criteria.registry import check_measures_damage
+    from gatenorm.criteria.registry import criterion as criterion_named
+
+    check_measures_damage(criterion_named(criterion.partition("@")[0]))
+
+
 def cross_checked(criterion: str, kind: str | None) -> None:
     """Refuse to compare a ranking of MLPs or blocks with one of attention.
 
@@ -106,3 +118,16 @@ def typed(context: typer.Context, fields: Iterable[str]) -> list[str]:
     """Those parameters that were given on the command line."""
     sources = {field: context.get_parameter_source(field) for field in fields}
     return [field for field, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+
+
+def leave_out(context: typer.Context, fields: Iterable[str], why: str) -> None:
+    """Refuse parameters on the command line that nothing uses.
+
+    Raises:
+        PlanError: the first of them, and why.
+    """
+    unused = typed(context, fields)
+    if unused:
+        them = ", ".join(named(field) for field in unused[1:])
+        hint = f"{why}; leave it out" + (f", and {them}" if them else "")
+        raise PlanError("option-unused", "is not used", field=unused[0], hint=hint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from gatenorm.records import Evidence, Scores
+from gatenorm.records.rankings import SublayerRanking
 
 Row = Mapping[str, object]
 
@@ -14,6 +15,15 @@ def score_rows(scores: Scores) -> Iterator[Row]:
     rank = {layer: n for n, layer in enumerate(scores.ranking, 1)}
     for one in scores.layers:
         yield {"layer": one.layer, "score": one.score, "rank": rank[one.layer]}
+
+
+def cost_rows(ranking: SublayerRanking) -> Iterator[Row]:
+    """A row for each sublayer of both kinds, in the order in which they would be edited."""
+    for one in ranking.sublayers:
+        saved = {"prefill": one.prefill, "decode": one.decode, "cache": one.cache}
+        ratios = {"damage_per_time": one.per_time, "damage_per_cache": one.per_cache}
+        about = {"layer": one.edit.layer, "sublayer": one.edit.sublayer, "operation": one.edit.operation}
+        yield {**about, "damage": one.damage, **saved, **ratios}
 
 
 def evidence_rows(records: Iterable[Evidence]) -> Iterator[Row]:

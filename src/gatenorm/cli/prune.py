@@ -55,13 +55,13 @@ def command(
         check_new_directory(out)
     elif not dry_run:
         raise OutputError("out-missing", "is missing", field="out", expected="a new directory to write to")
-    _check_kind(how, cross_check)
+    _check_kind(given, how, cross_check)
     tokens = checks.tokens(how, how["documents"])
     runs = checks.runs_the_model(how["criterion"], tokens, given=how["calibration"] is not None)
     if not fits:
-        _leave_out(given, _FITTING, f"nothing is fitted: {named('replace')} is {REMOVE}")
+        checks.leave_out(given, _FITTING, f"nothing is fitted: {named('replace')} is {REMOVE}")
     if not (runs or cross_check or fits):
-        _leave_out(given, _RUN, f"{how['criterion']} reads weights alone")
+        checks.leave_out(given, _RUN, f"{how['criterion']} reads weights alone")
     layout = api.open_model(model, how["family"])
     if layout.assumption:
         console.warn(layout.assumption)
@@ -118,15 +118,13 @@ def _fit(session: ScoringSession, plan: Plan, sources: list[Calibration]) -> Fit
     return fitted
 
 
-def _check_kind(how: removal.Choice, cross_check: bool) -> None:
+def _check_kind(given: typer.Context, how: removal.Choice, cross_check: bool) -> None:
     """Refuse an unknown kind of sublayer, and what does not go with the one that is asked for.
 
     Raises:
         PlanError, CriterionError: as said.
     """
-    from gatenorm.criteria.registry import check_measures_damage
-    from gatenorm.criteria.registry import criterion as criterion_named
-    from gatenorm.surgery.operation import check_operations
+    from gatenorm.surgery.operation import check_operations, operation_named
     from gatenorm.surgery.planning import check_kind, chosen
 
     check_kind(how["kind"], (*KINDS, ANY))
@@ -135,11 +133,9 @@ def _check_kind(how: removal.Choice, cross_check: bool) -> None:
         if cross_check:
             checks.cross_checked(how["criterion"], how["kind"])
         return
-    unused = "drop" if how["drop"] is not None else "cross_check" if cross_check else ""
-    if unused:
-        why = "names layers, not sublayers" if unused == "drop" else "compares rankings of attention sublayers alone"
-        raise PlanError("option-unused", why, field=unused, hint=f"ask for another {named('kind')} than {ANY}")
-    check_measures_damage(criterion_named(how["criterion"].partition("@")[0]))
+    checks.leave_out(given, ("drop", "cross_check"), f"{named('kind')} {ANY} ranks two kinds in one")
+    checks.measures_damage(how["criterion"])
+    operation_named(how["replace"])
 
 
 def _check_choice(given: typer.Context, fits: bool, how: removal.Choice) -> None:
@@ -156,12 +152,12 @@ def _check_choice(given: typer.Context, fits: bool, how: removal.Choice) -> None
     [[first, *_]] = ways
     if first in ("drop", "file"):
         unused = ("criterion", "calibration", "cross_check") if fits else (*_SCORING, "cross_check")
-        _leave_out(given, unused, f"{named(first)} names the layers: nothing is scored")
+        checks.leave_out(given, unused, f"{named(first)} names the layers: nothing is scored")
     if first == "file":
-        _leave_out(given, ("kind", "replace"), f"{named('file')} says what to remove")
+        checks.leave_out(given, ("kind", "replace"), f"{named('file')} says what to remove")
     if first not in _WAYS[-1] and (how["kind"] != ANY or first == "file"):
         targets = " and ".join(named(field) for field in _WAYS[-1])
-        _leave_out(given, _FORECAST, f"only {targets} use the cost model")
+        checks.leave_out(given, _FORECAST, f"only {targets} use the cost model")
 
 
 def _names_replacements(plan: Path) -> bool:
@@ -170,11 +166,3 @@ def _names_replacements(plan: Path) -> bool:
         return any(edit.operation != REMOVE for edit in read_record(Plan, plan, "a plan").edits)
     except GatenormError:
         return False
-
-
-def _leave_out(given: typer.Context, fields: tuple[str, ...], why: str) -> None:
-    unused = checks.typed(given, fields)
-    if unused:
-        them = ", ".join(named(field) for field in unused[1:])
-        hint = f"{why}; leave it out" + (f", and {them}" if them else "")
-        raise PlanError("option-unused", "is not used", field=unused[0], hint=hint)

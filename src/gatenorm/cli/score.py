@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from typing import Unpack
 
+import typer
+
 from gatenorm.cli import checks, console
-from gatenorm.cli.options import common, ranking
-from gatenorm.records import to_json
+from gatenorm.cli.options import common, ranking, removal
+from gatenorm.errors import named
+from gatenorm.records import ANY, to_json
 
 NAME = "score"
 EXAMPLE = "Example: gatenorm score ./llama --criterion gate-norm --json scores.json --plot scores.svg"
 
+# What a ranking of both kinds rests on besides scores.
+_BOTH = ("replace", "machine", "context", "batch")
+
 
 def command(
     *,
+    given: typer.Context,
     model: common.Model,
     criterion: ranking.Criterion,
     kind: ranking.Kind,
     backend: ranking.Backend,
     cross_check: ranking.CrossCheck,
+    replace: removal.Replace,
+    machine: removal.Machine,
+    context: removal.Context,
+    batch: removal.Batch,
     json: common.Json,
     csv: common.Csv,
     plot: common.Plot,
@@ -27,16 +38,34 @@ def command(
     """Score every sublayer of MODEL, attention by default and from weights alone; the lowest are removed first."""
     from gatenorm import api
     from gatenorm.analysis.diagnostics import late_cluster
-    from gatenorm.cli.csv_rows import score_rows
-    from gatenorm.cli.tables.scores import show
+    from gatenorm.cli.csv_rows import cost_rows, score_rows
+    from gatenorm.cli.tables.scores import show, show_both
 
     tokens = checks.tokens(how, how["documents"])
+    if kind == ANY:
+        checks.leave_out(given, ("backend", "cross_check", "plot"), f"{named('kind')} {ANY} ranks two kinds in one")
+        checks.measures_damage(criterion)
+    else:
+        checks.leave_out(given, _BOTH, f"only {named('kind')} {ANY} weighs damage against what is saved")
     runs = checks.runs_the_model(criterion, tokens, given=how["calibration"] is not None)
     if cross_check:
         checks.cross_checked(criterion, kind)
     layout = api.open_model(model, how["family"], fetch=runs or cross_check)
     session = checks.scoring_session(layout, how) if runs or cross_check else None
     with console.progress_bar(f"scoring by {criterion}", "steps") as progress:
+        if kind == ANY and session:
+            both = api.rank_sublayers(
+                session,
+                criterion=criterion,
+                replace=replace,
+                machine=machine,
+                context=context,
+                batch=batch,
+                calibration=tokens,
+                progress=progress,
+            )
+            console.deliver(json, to_json(both), lambda: show_both(both), csv, cost_rows(both))
+            return
         scores = api.score(
             session if runs and session else layout,
             criterion,

@@ -124,8 +124,9 @@ def fit(
 def fitted_divergence(
     model: Model, edits: Edits, samples: Samples, progress: Progress | None = None
 ) -> Callable[[Sequence[Edits], Progress | None], list[float]]:
-    """Fits all of these edits in one pass over seven of eight sequences, and gives the function that says what any set
-    of them does to predictions: the mean ``KL(unedited || edited)`` on held-out sequences, in nats.
+    """Fits what these edits put in the place of sublayers in one pass over seven of eight sequences, and gives the
+    function that says what any set of them does to predictions: the mean ``KL(unedited || edited)`` on held-out
+    sequences, in nats.
 
     Args:
         progress: called with (tokens done, tokens in all).
@@ -133,10 +134,11 @@ def fitted_divergence(
     Raises:
         CalibrationError, PlanError: as :func:`fit`.
     """
-    _check(model, edits, {str(samples.protocol.get("source", "the tokens")): samples}, "calibration")
+    fitted = Edits(edit for edit in edits if edit.operation != REMOVE)
+    _check(model, fitted, {str(samples.protocol.get("source", "the tokens")): samples}, "calibration")
     parts = _split(samples)
-    problems = _problems(model, edits, [parts], progress)
-    weights = {edit: _weights(edit, problems[edit]) for edit in edits}
+    problems = _problems(model, fitted, [parts], progress) if fitted else {}
+    weights = {edit: _weights(edit, problems[edit]) for edit in fitted}
     return SharedPrefix(model, _judged(parts[1]), weights=weights, figure=divergence)
 
 

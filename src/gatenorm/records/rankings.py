@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from gatenorm.records.edit import Layer
+from gatenorm.records.edit import Edit, Layer
 from gatenorm.records.evidence import Diagnostic
 from gatenorm.records.identity import ModelIdentity
 from gatenorm.records.scores import Scores
@@ -81,6 +81,48 @@ class Bound(Value, frozen=True):
 
     layers: tuple[LayerBound, ...]
     protocol: dict[str, Any]
+
+
+class SublayerCost(Value, frozen=True, kw_only=True):
+    """One edit: what it damages, on the criterion's scale, and the shares of a prefill's and a decoded token's time and
+    of the key/value cache that it is predicted to save; below zero where it makes a model slower.
+    """
+
+    edit: Edit
+    damage: float
+    prefill: float
+    decode: float
+    cache: float
+
+    @property
+    def time(self) -> float:
+        """The mean share of the time of both phases."""
+        return (self.prefill + self.decode) / 2
+
+    @property
+    def per_time(self) -> float | None:
+        """Damage for a hundredth of the time; ``None`` where none is saved."""
+        return self.damage / (100 * self.time) if self.time > 0 else None
+
+    @property
+    def per_cache(self) -> float | None:
+        """Damage for a hundredth of the cache; ``None`` where none is saved."""
+        return self.damage / (100 * self.cache) if self.cache > 0 else None
+
+
+class SublayerRanking(Record, frozen=True, kw_only=True, tag="gatenorm/sublayer-ranking/1"):
+    """Attention and MLP sublayers in one order: least damage for the time saved first, what saves none last.
+
+    ``scores`` are of attentions and ``mlp_scores`` of MLPs, which the damages come from; times are predicted for a
+    machine, context and batch.
+    """
+
+    sublayers: tuple[SublayerCost, ...]
+    scores: Scores
+    mlp_scores: Scores
+    machine: str
+    context: int
+    batch: int
 
 
 class RankingComparison(Record, frozen=True, tag="gatenorm/ranking-comparison/1"):

@@ -34,7 +34,7 @@ def _several() -> str:
 
 Criterion = Annotated[str, ranking("--criterion NAME", _one, "gate-norm")]
 Criteria = Annotated[Names, ranking("--criteria A,B,...", _several, key="rankings.criteria", fields="criterion")]
-_KINDS = "Sublayers to rank: attention, mlp, or block for both of a layer"
+_KINDS = "Sublayers to rank: attention, mlp, block for both of a layer, or any: attention and mlp in one ranking"
 Kind = Annotated[str | None, ranking("--kind KIND", _KINDS, shown="what the criterion is made for")]
 Protect = Annotated[
     Layers, ranking("--protect 0,1", "Layers to keep, such as 0,1 or 28-31", (), key="rankings.protect")

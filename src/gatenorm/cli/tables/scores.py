@@ -15,7 +15,7 @@ from gatenorm.cli.tables import table
 from gatenorm.criteria.registry import criterion
 from gatenorm.families import Layout
 from gatenorm.records import ATTENTION, NAMES, SINGULAR, Edit, Scores, spans
-from gatenorm.records.rankings import CrossCheck
+from gatenorm.records.rankings import CrossCheck, SublayerRanking
 from gatenorm.surgery.operation import treatments
 
 _BAR = 40
@@ -45,6 +45,27 @@ def show(scores: Scores, layout: Layout, cluster: Cluster, checked: CrossCheck |
         )
     if plot:
         console.say(f"plot: {plot}")
+
+
+def show_both(ranking: SublayerRanking) -> None:
+    """Attention and MLP sublayers in one table, by damage for the time that they save."""
+    scores = ranking.scores
+    rows = table(
+        f"{scores.model.name}: {label(scores)} of both kinds, for what is saved on {ranking.machine}, "
+        f"{ranking.context:,} tokens, batch {ranking.batch}",
+        *(">rank", ">layer", "sublayer", "operation", ">damage", ">prefill", ">decode", ">cache"),
+        *(">per 1% time", ">per 1% cache"),
+    )
+    for rank, one in enumerate(ranking.sublayers, start=1):
+        rows.add_row(
+            *(str(rank), str(one.edit.layer), NAMES[one.edit.sublayer], one.edit.operation, f"{one.damage:.4g}"),
+            *(f"{share:.2%}" for share in (one.prefill, one.decode, one.cache)),
+            *("-" if ratio is None else f"{ratio:.4g}" for ratio in (one.per_time, one.per_cache)),
+        )
+    console.print_table(rows)
+    console.say(
+        "prefill, decode, cache: the shares that are saved; then damage for 1% of the time of both, and of the cache"
+    )
 
 
 def show_cross_check(checked: CrossCheck) -> None:

@@ -1,4 +1,4 @@
-"""The change of predictions when a fitted linear map takes one attention's place."""
+"""The change of predictions when a fitted linear map takes one attention's place, or one MLP is removed."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from collections.abc import Collection, Sequence
 from gatenorm.criteria.criterion import ForwardCriterion, Losses, Measured, Run
 from gatenorm.fitting.fit import fitted_divergence
 from gatenorm.progress import Progress, half_of
-from gatenorm.records import ATTENTION, Edits
-
-_OPERATION = "linear"
+from gatenorm.records import ATTENTION, MLP, REMOVE, Edits
 
 
 def with_maps(run: Run) -> Losses:
-    """What fitted maps in the attentions' place do to predictions, for any sets of the layers to score.
+    """What fitted maps in the attentions' place do to predictions, for any sets of the layers to score; MLPs, whose
+    place no map takes, are removed.
 
     One pass, the first half of the run's progress, fits all maps; the same maps serve every set.
 
@@ -21,11 +20,13 @@ def with_maps(run: Run) -> Losses:
         A function from sets of layers to ``KL(unedited || edited)``, in nats per predicted token, on sequences that
         the maps have not seen.
     """
-    every = Edits.of(ATTENTION, run.layers, _OPERATION)
-    figures = fitted_divergence(run.model, every, run.samples, half_of(run.progress))
+    operation = "linear" if run.kind == ATTENTION else REMOVE
+    figures = fitted_divergence(
+        run.model, Edits.of(run.kind, run.layers, operation), run.samples, half_of(run.progress)
+    )
 
     def losses(sets: Sequence[Collection[int]], progress: Progress | None = None) -> list[float]:
-        return figures([Edits.of(ATTENTION, layers, _OPERATION) for layers in sets], progress)
+        return figures([Edits.of(run.kind, layers, operation) for layers in sets], progress)
 
     return losses
 
@@ -36,11 +37,14 @@ def _measure(run: Run) -> Measured:
     Source: docs/replace.md; what a replacement leaves of the damage decides, not what removal does.
     """
     found = with_maps(run)([(layer,) for layer in run.layers], half_of(run.progress, second=True))
-    stated = {"score": "divergence in nats per predicted token with a linear map in the attention's place"}
+    edited = "with a linear map in the attention's place" if run.kind == ATTENTION else "without the MLP"
+    stated = {"score": f"divergence in nats per predicted token {edited}"}
     return Measured(dict(zip(run.layers, found, strict=True)), stated)
 
 
 CRITERION = ForwardCriterion(
-    summary="change of predictions when a fitted linear map takes this attention's place",
+    summary="change of predictions when a fitted linear map takes this attention's place, or this MLP goes",
+    kinds=(ATTENTION, MLP),
+    damage=True,
     measure=_measure,
 )
