@@ -21,7 +21,17 @@ from typing import Any
 
 from gatenorm.errors import GatenormError, did_you_mean, first_line
 
-GROUPS = ("criteria", "evaluations", "engines", "exports", "formats", "families", "models", "operations")
+GROUPS = (
+    "criteria",
+    "evaluations",
+    "engines",
+    "exports",
+    "formats",
+    "quantisations",
+    "families",
+    "models",
+    "operations",
+)
 
 
 @dataclass(frozen=True)

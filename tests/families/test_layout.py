@@ -212,11 +212,29 @@ def test_nothing_but_shapes_is_read_to_understand(model: Path) -> None:
 # ---- quantised checkpoints
 
 
-@pytest.mark.parametrize("method", ["gptq", "awq", "bitsandbytes", "fp8", "compressed-tensors"])
-def test_a_quantisation_config_is_refused_by_name(model: Path, method: str) -> None:
-    message = refusal(change(model, quantization_config={"quant_method": method, "bits": 4}))
-    assert method in message
-    assert "score the original weights" in message
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"quant_method": "hqq", "quant_config": {}}, "HQQ"),
+        ({"quant_method": "aqlm"}, "AQLM"),
+        ({"quant_method": "eetq"}, "EETQ"),
+        ({"quant_method": "torchao"}, "torchao"),
+        ({"quant_method": "quanto"}, "Quanto"),
+        ({"quant_method": "vptq"}, "VPTQ"),
+        ({"quant_method": "spqr"}, "SpQR"),
+        ({"quant_method": "of-tomorrow", "bits": 4}, "of-tomorrow"),
+        ({"quant_method": "awq", "version": "gemv"}, r"AWQ \(gemv\)"),
+        ({"quant_method": "gptq", "checkpoint_format": "marlin"}, r"GPTQ \(marlin\)"),
+        (
+            {"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized"},
+            r"compressed-tensors \(nvfp4-pack-quantized\)",
+        ),
+    ],
+)
+def test_a_quantisation_that_cannot_be_read_is_refused_by_name(model: Path, settings: dict[str, Any], named: str):
+    message = refusal(change(model, quantization_config=settings))
+    assert re.search(named, message)
+    assert "score the unquantised model that it was made from" in message
     assert "quantised" in refusal(model, assume="llama")
 
 

@@ -98,6 +98,8 @@ _ALL = (
     StorageType("C64", 8, "<c8", "complex64", None),
 )
 STORAGE_TYPES = {t.name: t for t in _ALL}
+# Those that new tensors can be stored in.
+WRITABLE = ("F32", "F16", "BF16", "F64")
 
 
 def to_float32(bits: Bits, dtype: str, out: Float32 | None = None) -> Float32:
@@ -125,8 +127,8 @@ def from_float32(values: Float32, dtype: str) -> Bits:
     if dtype == "BF16":
         bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
         return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
-    if dtype not in ("F32", "F16", "F64"):
+    if dtype not in WRITABLE:
         raise CheckpointError(
-            "dtype-not-writable", f"new tensors cannot be stored as {dtype}", expected="F32, F16, BF16 or F64"
+            "dtype-not-writable", f"new tensors cannot be stored as {dtype}", expected=" or ".join(WRITABLE)
         )
     return np.asarray(values).astype(STORAGE_TYPES[dtype].numpy)

@@ -60,7 +60,7 @@ class TensorStore(Protocol):
 
     Attributes:
         config: the model's configuration, in the terms of ``config.json``.
-        specs: the tensors by name, in the order of their data.
+        specs: the tensors of the model by name, in the order of their data.
         files: size in bytes of every weight file.
         companions: names of the other files that loading or tokenising may read.
         others: names of files and folders beside these that are neither weights in use nor companions.
@@ -85,6 +85,19 @@ class TensorStore(Protocol):
     def path(self) -> Path:
         """What an engine that reads this format is given: the directory, or the one file that holds it all."""
         return self.directory
+
+    @property
+    def stored(self) -> Mapping[str, TensorSpec]:
+        """The tensors in the files by name: another set than ``specs`` where several together are one weight.
+
+        :meth:`raw`, :meth:`same`, :meth:`byte_range` and :meth:`rewritten` speak of these, as does whatever copies.
+        """
+        return self.specs
+
+    @property
+    def quantised_by(self) -> str:
+        """The method by which some weights are stored in parts, such as ``gptq``; empty where all are stored whole."""
+        return ""
 
     @property
     def files(self) -> Mapping[str, int]: ...
@@ -116,11 +129,10 @@ class TensorStore(Protocol):
         """
         return
 
-    def raw(self, name: str, rows: slice | None = None, *, counted: bool = True) -> Bits:
+    def raw(self, name: str, rows: slice | None = None) -> Bits:
         """A tensor as it is stored, or a run of its rows; a view where the file is mapped.
 
-        bf16 comes as uint16 and fp8 as uint8, since numpy has no such floats. ``counted=False`` leaves ``bytes_read``
-        to a caller who reads only parts of the view.
+        bf16 comes as uint16 and fp8 as uint8, since numpy has no such floats.
 
         Raises:
             CheckpointError: there is no such tensor, or it has no such rows.
@@ -209,8 +221,8 @@ class TensorStore(Protocol):
         return bits.view(getattr(torch, STORAGE_TYPES[spec.dtype].torch)).reshape(spec.shape)
 
     def same(self, name: str) -> NewTensor:
-        """A tensor as it is, to be written again."""
-        spec = self.spec(name)
+        """A stored tensor as it is, to be written again."""
+        spec = self.stored[name]
         return NewTensor(spec.name, spec.dtype, spec.shape, (self.byte_range(name),))
 
     def translated(self, dialect: Dialect) -> TensorStore:

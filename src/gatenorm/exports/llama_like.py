@@ -107,6 +107,9 @@ def _obstacles(layout: Layout) -> Iterator[str]:
     if data["outer"] is None or mlp is None:
         yield f"{layout.model_type} blocks are not Llama's (RMSNorm, rotary attention, SiLU-gated MLP)"
         return
+    if layout.checkpoint.quantised_by:
+        yield f"its weights are quantised by {layout.checkpoint.quantised_by}: export the unquantised model"
+        return
     if layout.assumed:
         yield (
             f"its model_type is {config.get('model_type')!r}, and that it computes like {layout.model_type} is only "

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from gatenorm.checkpoint import TensorStore
+from gatenorm.checkpoint.quantisation import methods, unreadable
 from gatenorm.errors import FamilyError
 from gatenorm.families.attention import AttentionWeights
 from gatenorm.families.family import Data, config_wrong, families, family, near_names, positive, tower_config, value
@@ -17,8 +18,6 @@ from gatenorm.records import PRUNED_PREFIX, Edits, PrunedRecord, from_json
 
 # No dimension of a model comes near; without a limit a config could ask for more memory than there is.
 LARGEST = 2**31 - 1
-# Names that stand beside, or instead of, a weight whose stored numbers are codes.
-_QUANTISED = (".weight_scale", ".weight_scale_inv", ".weight_packed", ".qweight", ".weight.absmax", ".SCB")
 # Set by LLM-Drop, and by releases of transformers up to 4; and a key of transformers that names other weights.
 _DROPPED = ("drop_attn_list", "drop_mlp_list", "pruned_heads", "transformers_weights")
 
@@ -106,21 +105,15 @@ def pruned_record(config: Mapping[str, Any]) -> PrunedRecord | None:
 
 def _refuse_quantised(checkpoint: TensorStore) -> None:
     """Stored codes are not weights: a score taken from them would be a number about nothing."""
-    given = checkpoint.config.get("quantization_config") or checkpoint.config.get("compression_config")
-    if given:
-        method = given.get("quant_method") if isinstance(given, Mapping) else None
-        found = f"config.json has a quantization_config ({method or 'method not named'})"
-    else:
-        name = next((t.name for t in checkpoint.specs.values() if t.name.endswith(_QUANTISED)), None)
-        if name is None:
-            return
-        found = f"there is a tensor {name}"
-    raise FamilyError(
-        "weights-quantised",
-        f"the weights are quantised: {found}; the stored numbers are codes",
-        field="model",
-        hint="score the original weights",
-    )
+    why = unreadable(checkpoint.config, checkpoint.stored)
+    if why is not None:
+        raise FamilyError(
+            "weights-quantised",
+            f"the weights are quantised in a way that cannot be read: {why}",
+            field="model",
+            expected=f"none, or one of {', '.join(methods())}",
+            hint="score the unquantised model that it was made from, prune that, and quantise the result",
+        )
 
 
 def _refuse_dropped(config: Mapping[str, Any]) -> None:
@@ -197,7 +190,7 @@ def _prefix(checkpoint: TensorStore, data: Data) -> str:
     tower = data.get("tower", {})
     others = (str(other) + path.removeprefix(tower["path"]) for other in tower.get("stored", ()))
     for prefix in (path, short, *others):
-        if any(t.name.startswith(prefix + ".") for t in checkpoint.specs.values()):
+        if any(name.startswith(prefix + ".") for name in checkpoint.specs):
             return prefix
     raise FamilyError(
         "tensor-missing",
@@ -236,7 +229,7 @@ def _check_shapes(layout: Layout) -> None:
 def _check_count(checkpoint: TensorStore, prefix: str, layers: int, edits: Edits, unused: int) -> None:
     """Compare the number of layers with the weights before it is believed: it sets the length of what follows."""
     skip = len(prefix) + 1
-    indices = {t.name[skip:].split(".", 1)[0] for t in checkpoint.specs.values() if t.name.startswith(prefix + ".")}
+    indices = {name[skip:].split(".", 1)[0] for name in checkpoint.specs if name.startswith(prefix + ".")}
     stored = sum(index.isascii() and index.isdigit() for index in indices)
     # Blocks that are gone altogether have left no tensor.
     stored += sum(str(layer) not in indices for layer in edits.blocks)

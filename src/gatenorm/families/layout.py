@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gatenorm.checkpoint import TensorStore
+from gatenorm.checkpoint.quantisation import unprunable_by
 from gatenorm.families.family import Data, mlp_modules, positive, refusal, tower_config, value
 from gatenorm.families.rotary import Rotary
 from gatenorm.records import ATTENTION, KINDS, MLP, Edits, ModelIdentity, PrunedRecord, spans
@@ -153,6 +154,9 @@ class Layout:
         # A pruned model names classes of ours, and whoever assumes a family vouches for its classes too.
         if written_for and not (self.edits or self.assumed) and not {*classes.values()} & {*written_for}:
             return f"config.json says architectures {written_for}, and only {classes['causal_lm']} can be pruned"
+        unprunable = unprunable_by(self.checkpoint.quantised_by)
+        if unprunable:
+            return unprunable
         lacking = self.lacking()
         if lacking:
             return f"its files lack {lacking}, so that they can be scored and not pruned: fetch the whole model"

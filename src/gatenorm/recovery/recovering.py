@@ -201,6 +201,11 @@ def _check(layout: Layout, parent: Layout | None, settings: Settings) -> None:
             f"{name} is dense, nothing was removed from it",
             hint="give what gatenorm prune wrote, or study the budgets of a dense model",
         )
+    if layout.checkpoint.quantised_by:
+        problem = (
+            f"{name} is quantised by {layout.checkpoint.quantised_by}, and what is trained cannot be merged into that"
+        )
+        raise RecoveryError("weights-quantised", problem, hint="prune and recover the unquantised model")
     if MAPS in settings.targets and not added_tensors(layout, layout.edits):
         raise RecoveryError(
             "nothing-to-train",

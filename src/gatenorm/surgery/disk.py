@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gatenorm.checkpoint import NewTensor, TensorStore
 from gatenorm.checkpoint.code import without_code
-from gatenorm.checkpoint.dtypes import from_float32
+from gatenorm.checkpoint.dtypes import WRITABLE, from_float32
 from gatenorm.checkpoint.parts import repeated
 from gatenorm.families import Layout
 from gatenorm.files import check_apart, new_directory, write_json
@@ -70,7 +70,7 @@ def write_pruned(
     check_weights(layout.width, new, weights or {})
     checkpoint, removed = layout.checkpoint, is_removed(layout, plan.edits)
     folded = folded_tensors(layout, new, weights or {})
-    kept = ((name, folded.get(name) or checkpoint.same(name)) for name in checkpoint.specs if not removed(name))
+    kept = ((name, folded.get(name) or checkpoint.same(name)) for name in checkpoint.stored if not removed(name))
     files = checkpoint.rewritten((*kept, *_added(layout, new, weights or {})))
     with new_directory(out, files.size) as temporary:
         files.write(temporary, progress)
@@ -91,9 +91,17 @@ def _added(layout: Layout, edits: Edits, weights: Mapping[Edit, Weights]) -> Ite
     """The tensors that operations bring, in the type of the sublayer's own."""
     for name, (edit, own, shape) in added_tensors(layout, edits).items():
         module = layout.tensor(edit.layer, place(layout.data, edit.sublayer)) + "."
-        stored = next(spec for spec in layout.checkpoint.specs.values() if spec.name.startswith(module))
-        data = from_float32(weights[edit][own], stored.dtype).tobytes()
-        yield stored.name, NewTensor(name, stored.dtype, shape, (repeated(data, 1),))
+        stored = [spec for name, spec in layout.checkpoint.stored.items() if name.startswith(module)]
+        dtype = _float_type(layout.checkpoint, stored[0].dtype)
+        data = from_float32(weights[edit][own], dtype).tobytes()
+        yield stored[0].name, NewTensor(name, dtype, shape, (repeated(data, 1),))
+
+
+def _float_type(checkpoint: TensorStore, own: str) -> str:
+    """The type of new tensors beside those of type ``own``: that of the other weights where these are quantised."""
+    if not checkpoint.quantised_by:
+        return own
+    return next((spec.dtype for spec in checkpoint.specs.values() if spec.dtype in WRITABLE), own)
 
 
 def carry_over(checkpoint: TensorStore, target: Path, written: Collection[str]) -> tuple[list[str], list[str]]:

@@ -12,7 +12,7 @@ from msgspec import structs
 from gatenorm.errors import PlanError, did_you_mean
 from gatenorm.families import Layout
 from gatenorm.records import ATTENTION, KINDS, NAMES, REMOVE, SINGULAR, SUBLAYERS, Edits, Plan, Scores, spans
-from gatenorm.surgery.folding import check_folds
+from gatenorm.surgery.folding import check_folds, folds
 from gatenorm.surgery.operation import check_operations
 
 
@@ -230,6 +230,9 @@ def check_plan(layout: Layout, plan: Plan) -> None:
 def _check_new(layout: Layout, new: Edits, protect: Collection[int]) -> None:
     check_edits(layout.layers, layout.edits, new, protect)
     check_folds(layout.data, layout.edits, new)
+    if folds(new) and layout.checkpoint.quantised_by:
+        problem = f"cannot be added to weights that are quantised by {layout.checkpoint.quantised_by}"
+        raise PlanError("fold-quantised", problem, field="replace", hint="take the unquantised model")
 
 
 def compose(

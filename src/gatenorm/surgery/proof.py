@@ -5,14 +5,20 @@ from __future__ import annotations
 import importlib.util
 import math
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gatenorm.checkpoint import TensorSpec, open_store
+from gatenorm.checkpoint.companions import SINGLE
+from gatenorm.checkpoint.formats.safetensors.header import write_header
+from gatenorm.checkpoint.quantisation import without_settings
 from gatenorm.errors import FamilyError, PlanError, first_line
 from gatenorm.families import family
 from gatenorm.families.family import Data
+from gatenorm.files import write_json
 from gatenorm.surgery.config import auto_classes
 
 # Largest difference of log-probabilities, in nats, that the order of additions makes in float32.
@@ -34,7 +40,8 @@ def check_loads(directory: Path, data: Data, *, base_only: bool) -> None:
     """Refuse a directory that transformers cannot load whole, before it appears.
 
     The loader itself reads names and shapes, renames and joins tensors as it does for the architecture, and puts them
-    on the meta device: no weight is read, whatever the model's size.
+    on the meta device: no weight is read, whatever the model's size. Of quantised weights it is shown what they stand
+    for: whether their parts can be read depends on packages that are installed elsewhere.
 
     Args:
         data: its family's.
@@ -50,9 +57,9 @@ def check_loads(directory: Path, data: Data, *, base_only: bool) -> None:
     register_types()
     auto = getattr(transformers, "AutoModel" if base_only else auto_classes(data)[0])
     try:
-        with _quiet():
+        with _quiet(), _as_whole(directory) as shown:
             _, report = auto.from_pretrained(
-                directory, device_map="meta", output_loading_info=True, use_safetensors=True, trust_remote_code=False
+                shown, device_map="meta", output_loading_info=True, use_safetensors=True, trust_remote_code=False
             )
     except Exception as error:  # whatever classes of other people raise
         raise _unloadable(first_line(error)) from error
@@ -61,6 +68,22 @@ def check_loads(directory: Path, data: Data, *, base_only: bool) -> None:
         if names:
             what = kind.removesuffix("_keys")
             raise _unloadable(f"{len(names)} tensors are {what}, the first of them {names[0]}")
+
+
+@contextmanager
+def _as_whole(directory: Path) -> Iterator[Path]:
+    """The directory, or where weights are quantised one for the time being in which they seem to be stored whole."""
+    checkpoint = open_store(directory)
+    if not checkpoint.quantised_by:
+        yield directory
+        return
+    with tempfile.TemporaryDirectory(prefix=".whole-", dir=directory) as place:
+        tensors = [TensorSpec(t.name, "BF16", t.shape, 2 * math.prod(t.shape)) for t in checkpoint.specs.values()]
+        with (Path(place) / SINGLE).open("wb") as file:
+            file.write(header := write_header(tensors, {"format": "pt"}))
+            file.truncate(len(header) + sum(t.nbytes for t in tensors))  # a hole: nobody reads what is in there
+        write_json(Path(place) / "config.json", without_settings(checkpoint.config))
+        yield Path(place)
 
 
 def _unloadable(why: str) -> PlanError:

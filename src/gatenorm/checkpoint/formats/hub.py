@@ -32,8 +32,6 @@ class HubFiles(LocalFiles):
         self.model, self.commit = model, self.directory.name
         self._headers = build_hf_headers()
         self._sizes: dict[str, int | None] = {}
-        # Query and key of a fused layout are cut out of one tensor: the last range is kept.
-        self._last: tuple[tuple[str, int, int], bytes] | None = None
 
     def has(self, name: str) -> bool:
         return self._size(name) is not None
@@ -60,11 +58,8 @@ class HubFiles(LocalFiles):
             )
         return content
 
-    def view(self, name: str, begin: int, length: int, ahead: bool) -> memoryview:
-        wanted = (name, begin, length)
-        if self._last is None or self._last[0] != wanted:
-            self._last = (wanted, self.read(name, begin, length))
-        return memoryview(self._last[1])
+    def view(self, name: str, begin: int, length: int) -> memoryview:
+        return memoryview(self.read(name, begin, length))
 
     def loaded(self, name: str, begin: int, length: int) -> npt.NDArray[np.uint8]:
         return np.frombuffer(bytearray(self.read(name, begin, length)), np.uint8)

@@ -56,11 +56,11 @@ class GgufModel(GgufStore):
             specs[name] = replace(stored, name=name)
         self.specs = specs
 
-    def raw(self, name: str, rows: slice | None = None, *, counted: bool = True) -> Bits:
+    def raw(self, name: str, rows: slice | None = None) -> Bits:
         spec = self.spec(name)
         if name in self._interleaved:
-            return self._in_halves(name, rows, counted)
-        bits = super().raw(name, rows, counted=counted)
+            return self._in_halves(name, rows)
+        bits = super().raw(name, rows)
         if not (self._gain_offset and len(spec.shape) == 1 and name.endswith("norm.weight")):
             return bits
         if spec.dtype != "F32":  # which llama.cpp does not load either
@@ -68,12 +68,12 @@ class GgufModel(GgufStore):
         gains: Float32 = np.asarray(bits, np.float32)
         return gains - np.float32(self._gain_offset)
 
-    def _in_halves(self, name: str, rows: slice | None, counted: bool) -> Bits:
+    def _in_halves(self, name: str, rows: slice | None) -> Bits:
         """Rows in the order of transformers: those that turn together are half a head apart."""
         size, count = self._head_dim, self.spec(name).shape[0]
         begin, end, _ = (rows or slice(None)).indices(count)
         first = begin - begin % size
-        pairs = super().raw(name, slice(first, min(count, -(-end // size) * size)), counted=counted)
+        pairs = super().raw(name, slice(first, min(count, -(-end // size) * size)))
         halves = pairs.reshape(-1, size // 2, 2, *pairs.shape[1:]).swapaxes(1, 2).reshape(pairs.shape)
         return halves[begin - first : max(begin, end) - first]
 

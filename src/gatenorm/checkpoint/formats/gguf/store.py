@@ -85,7 +85,7 @@ class GgufStore(TensorStore):
         super().spec(name)
         return self.specs[name]
 
-    def raw(self, name: str, rows: slice | None = None, *, counted: bool = True) -> Bits:
+    def raw(self, name: str, rows: slice | None = None) -> Bits:
         """As :meth:`TensorStore.raw`; of types that numpy lacks, the bytes of every row: ``[rows, bytes]``."""
         spec = self.spec(name)
         plain = STORAGE_TYPES.get(spec.dtype)
@@ -93,8 +93,8 @@ class GgufStore(TensorStore):
         count = spec.shape[0] if plain or len(spec.shape) > 1 else 1
         begin, end, _ = (rows or slice(None)).indices(count)
         row, size = spec.nbytes // count, max(end - begin, 0) * (spec.nbytes // count)
-        self.bytes_read += size if counted else 0
-        view = self._files.view(self._file, spec.begin + begin * row, size, ahead=counted) if size else b""
+        self.bytes_read += size
+        view = self._files.view(self._file, spec.begin + begin * row, size) if size else b""
         data = np.frombuffer(view, np.uint8)
         return data.view(plain.numpy).reshape(-1, *spec.shape[1:]) if plain else data.reshape(-1, row)
 

@@ -96,16 +96,15 @@ class LocalFiles:
         except OSError as error:
             raise _unreadable(self.directory / name, error.strerror) from None
 
-    def view(self, name: str, begin: int, length: int, ahead: bool) -> memoryview:
+    def view(self, name: str, begin: int, length: int) -> memoryview:
         with self._open(name) as file:  # a file that was cut short since it was mapped would end the process
             if name not in self._maps:
                 self._maps[name] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         mapped = self._maps[name]
-        if ahead:
-            # From a disk, page faults alone would fetch it in small steps.
-            start = begin - begin % mmap.PAGESIZE
-            with suppress(OSError, AttributeError):  # advice, which not every system takes
-                mapped.madvise(mmap.MADV_WILLNEED, start, begin - start + length)
+        # From a disk, page faults alone would fetch it in small steps.
+        start = begin - begin % mmap.PAGESIZE
+        with suppress(OSError, AttributeError):  # advice, which not every system takes
+            mapped.madvise(mmap.MADV_WILLNEED, start, begin - start + length)
         return memoryview(mapped)[begin : begin + length]
 
     def loaded(self, name: str, begin: int, length: int) -> npt.NDArray[np.uint8]:

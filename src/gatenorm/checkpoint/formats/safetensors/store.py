@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gatenorm.checkpoint.companions import INDEX, SINGLE, is_weights
-from gatenorm.checkpoint.dtypes import STORAGE_TYPES, Bits
+from gatenorm.checkpoint.dtypes import STORAGE_TYPES, Bits, Float32
 from gatenorm.checkpoint.formats.safetensors.header import Header, parse_header
 from gatenorm.checkpoint.formats.safetensors.local import LocalFiles
 from gatenorm.checkpoint.formats.safetensors.writer import NewFile, NewFiles
 from gatenorm.checkpoint.hub import hub_id
 from gatenorm.checkpoint.parts import ByteRange, NewTensor
-from gatenorm.checkpoint.store import Replacement, StoredTensor, TensorStore
+from gatenorm.checkpoint.quantisation import ModelTensors, quantised_weights
+from gatenorm.checkpoint.store import Replacement, StoredTensor, TensorSpec, TensorStore
 from gatenorm.errors import CheckpointError, RecordError
 from gatenorm.files import LARGE
 from gatenorm.progress import Progress, part_of
@@ -67,12 +68,22 @@ class SafetensorsStore(TensorStore):
                 f"{self.directory} has neither {SINGLE} nor {INDEX}",
                 expected="safetensors weights",
             )
-        self.specs: dict[str, StoredTensor] = {t.name: t for h in self._headers.values() for t in h.tensors}
+        self._stored = {t.name: t for h in self._headers.values() for t in h.tensors}
         self.bytes_read = 0
+        self._quantised = quantised_weights(self, self.config)
+        self.specs: Mapping[str, TensorSpec] = ModelTensors(self._stored, self._quantised)
 
     @property
     def name(self) -> str:
         return hub_id(self.directory) or self.directory.resolve().name
+
+    @property
+    def stored(self) -> Mapping[str, StoredTensor]:
+        return self._stored
+
+    @property
+    def quantised_by(self) -> str:
+        return next((weight.method for weight in self._quantised.values()), "")
 
     @property
     def files(self) -> dict[str, int]:
@@ -95,12 +106,8 @@ class SafetensorsStore(TensorStore):
     def check_unchanged(self) -> None:
         self._files.check_unchanged()
 
-    def spec(self, name: str) -> StoredTensor:
-        super().spec(name)
-        return self.specs[name]
-
-    def raw(self, name: str, rows: slice | None = None, *, counted: bool = True) -> Bits:
-        entry = self.spec(name)
+    def raw(self, name: str, rows: slice | None = None) -> Bits:
+        entry = self._entry(name)
         storage = STORAGE_TYPES[entry.dtype]
         begin, shape = entry.begin, entry.shape
         if rows is not None:
@@ -112,21 +119,25 @@ class SafetensorsStore(TensorStore):
             row_bytes = entry.nbytes // shape[0] if shape[0] else 0
             begin, shape = entry.begin + start * row_bytes, (max(stop - start, 0), *shape[1:])
         size = int(np.prod(shape, dtype=np.int64))
-        self.bytes_read += size * storage.itemsize if counted else 0
+        self.bytes_read += size * storage.itemsize
         if size == 0:
             return np.empty(shape, storage.numpy)
         # frombuffer wants alignment only for speed, and safetensors does not promise it.
-        view = self._files.view(entry.file, begin, size * storage.itemsize, ahead=counted)
+        view = self._files.view(entry.file, begin, size * storage.itemsize)
         return np.frombuffer(view, storage.numpy, size).reshape(shape)
 
+    def float32(self, name: str, rows: slice | None = None) -> Float32:
+        weight = self._quantised.get(name)
+        return super().float32(name, rows) if weight is None else weight.float32(rows)
+
     def loaded(self, name: str) -> Bits:
-        entry = self.spec(name)
+        entry = self._entry(name)
         self.bytes_read += entry.nbytes
         data = self._files.loaded(entry.file, entry.begin, entry.nbytes)
         return data.view(STORAGE_TYPES[entry.dtype].numpy).reshape(entry.shape)
 
     def byte_range(self, name: str) -> ByteRange:
-        entry = self.spec(name)
+        entry = self._entry(name)
         return ByteRange(self.directory / entry.file, entry.begin, entry.end)
 
     def rewritten(self, tensors: Iterable[Replacement], *, renumber: bool = False) -> NewFiles:
@@ -136,7 +147,7 @@ class SafetensorsStore(TensorStore):
         shards: dict[str, list[tuple[float, NewTensor]]] = defaultdict(list)
         home = next(iter(self._headers))
         for source, tensor in tensors:
-            entry = None if source is None else self.spec(source)
+            entry = None if source is None else self._entry(source)
             home = home if entry is None else entry.file
             shards[home].append((float("inf") if entry is None else entry.begin, tensor))
         kept = [file for file in self._headers if file in shards]
@@ -176,6 +187,11 @@ class SafetensorsStore(TensorStore):
 
     def sample_sha256(self) -> str:
         return self._files.sample_sha256(sorted(self._headers))
+
+    def _entry(self, name: str) -> StoredTensor:
+        if name not in self._stored:
+            raise CheckpointError("tensor-missing", f"{self.directory} has no stored tensor {name}")
+        return self._stored[name]
 
     def _json(self, name: str, what: str) -> dict[str, Any]:
         try:

@@ -1,0 +1,281 @@
+"""Quantised weights: several stored tensors that together are one weight of the model.
+
+A method such as GPTQ stores, in place of ``NAME.weight``, codes, scales and perhaps zeros. What it stores is described
+in one file of ``checkpoint/quantised``; another package adds a method under ``gatenorm.quantisations``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gatenorm.checkpoint.dtypes import Bits, Float32, to_float32
+from gatenorm.checkpoint.store import TensorSpec, TensorStore
+from gatenorm.errors import CheckpointError, first_line
+from gatenorm.extensions import Extension, extensions
+
+Settings = Mapping[str, Any]
+# Methods whose weights are not read, as people call them. Others are called by the name that config.json has.
+_NAMES = {
+    **{
+        "aqlm": "AQLM",
+        "auto-round": "AutoRound",
+        "awq": "AWQ",
+        "bitnet": "BitNet",
+        "eetq": "EETQ",
+        "exl2": "ExLlamaV2",
+    },
+    **{"fp_quant": "FP-Quant", "gptq": "GPTQ", "higgs": "HIGGS", "hqq": "HQQ", "modelopt": "Model Optimizer"},
+    **{"quanto": "Quanto", "quark": "Quark", "quip": "QuIP#", "sinq": "SINQ", "spqr": "SpQR", "vptq": "VPTQ"},
+}
+# No description of a weight is longer.
+_LONGEST = 1 << 16
+# Settings that say which variant of a method it is.
+_VARIANTS = ("format", "checkpoint_format", "packing_format", "version", "quant_algo", "mode")
+# Endings of names that tell codes, or what makes numbers of them.
+_ENDINGS = (".weight_scale", ".weight_scale_inv", ".weight_packed", ".qweight", ".weight.absmax", ".SCB", "_blocks")
+# Where config.json says how weights are quantised: transformers' key, that of older compressed-tensors, and MLX's.
+_KEYS = ("quantization_config", "compression_config", "quantization")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The stored tensors of one weight, by the endings of their names; ``stem`` is what these have in common."""
+
+    tensors: TensorStore = field(repr=False)
+    stem: str
+    settings: Settings
+    _read: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
+
+    def __contains__(self, ending: object) -> bool:
+        return f"{self.stem}{ending}" in self.tensors.stored
+
+    def spec(self, ending: str) -> TensorSpec:
+        """What is known of a part without reading it.
+
+        Raises:
+            CheckpointError: it is missing.
+        """
+        name = self.stem + ending
+        if name not in self.tensors.stored:
+            raise CheckpointError(
+                "tensor-missing", f"there is no tensor {name}, without which {self.stem} is not whole"
+            )
+        return self.tensors.stored[name]
+
+    def shape(self, ending: str, dimensions: int = 2) -> tuple[int, ...]:
+        """The shape of a part that has so many dimensions.
+
+        Raises:
+            CheckpointError: it is missing, or has others.
+        """
+        shape = self.spec(ending).shape
+        if len(shape) != dimensions:
+            raise self.wrong(f"{ending} has shape {list(shape)}", f"{dimensions} dimensions")
+        return shape
+
+    def raw(self, ending: str, rows: slice | None = None) -> Bits:
+        """A part as it is stored, or a run of its rows."""
+        self.spec(ending)
+        return self.tensors.raw(self.stem + ending, rows)
+
+    def description(self, ending: str) -> bytes:
+        """A small part that says what the others are; it is read once.
+
+        Raises:
+            CheckpointError: it is missing, or larger than any description.
+        """
+        size = self.spec(ending).nbytes
+        if size > _LONGEST:
+            raise self.wrong(f"{ending} has {size:,} bytes", f"at most {_LONGEST:,}")
+        if ending not in self._read:
+            self._read[ending] = self.raw(ending).tobytes()
+        return self._read[ending]
+
+    def float32(self, ending: str, rows: slice | None = None) -> Float32:
+        """A part that holds floats."""
+        return to_float32(self.raw(ending, rows), self.spec(ending).dtype)
+
+    def wrong(self, found: str, expected: str = "") -> CheckpointError:
+        """The error for parts that cannot be those of one weight."""
+        return CheckpointError("quantisation-wrong", f"{self.stem}: {found}", expected=expected)
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """How one method stores weights.
+
+    Attributes:
+        summary: for people, in a few words.
+        recognises: whether the quantisation settings of a ``config.json`` are this method's.
+        markers: endings of tensors that quantised weights alone have, one of which each of them has.
+        parts: endings of all tensors that may belong to a weight, without which it is another one.
+        shape: ``shape(parts)``, that of the weight; only shapes of parts are looked at where they say it.
+        float32: ``float32(parts, rows)``, a run of rows of the weight. ``rows`` has both ends, within the shape.
+        weight: what the name of a weight has behind that of its module.
+        loads_with: what runs a model with such weights, for people.
+        unprunable: why a model with such weights is scored and not pruned; empty where it can be.
+    """
+
+    summary: str
+    recognises: Callable[[Settings], bool]
+    markers: tuple[str, ...]
+    parts: tuple[str, ...]
+    shape: Callable[[Parts], tuple[int, ...]]
+    float32: Callable[[Parts, slice], Float32]
+    weight: str = ".weight"
+    loads_with: str = "transformers"
+    unprunable: str = ""
+
+
+@dataclass(frozen=True)
+class QuantisedWeight:
+    """One weight that is stored in parts."""
+
+    method: str
+    form: Quantisation
+    parts: Parts
+
+    @property
+    def name(self) -> str:
+        return self.parts.stem + self.form.weight
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """The names of its parts."""
+        return tuple(self.parts.stem + ending for ending in self.form.parts if ending in self.parts)
+
+    def spec(self) -> TensorSpec:
+        """Its name and shape; the type is the method's name, the bytes are those of all parts."""
+        shape = self._checked(lambda: self.form.shape(self.parts))
+        nbytes = sum(self.parts.tensors.stored[name].nbytes for name in self.stored)
+        return TensorSpec(self.name, self.method, tuple(map(int, shape)), nbytes)
+
+    def float32(self, rows: slice | None = None) -> Float32:
+        """The weight, or a run of its rows, as float32.
+
+        Raises:
+            CheckpointError: parts are missing, or do not fit together.
+        """
+        shape = self.spec().shape
+        if rows is not None and rows.step not in (None, 1):
+            raise CheckpointError("rows-wrong", f"{self.name} has no rows {rows}", expected="a run of rows")
+        begin, end, _ = (rows or slice(None)).indices(shape[0])
+        wanted = slice(begin, max(begin, end))
+        values: Float32 = self._checked(lambda: self.form.float32(self.parts, wanted))
+        if values.shape != (wanted.stop - begin, *shape[1:]):
+            raise self.parts.wrong(f"its parts make a weight of shape {list(values.shape)}", f"{list(shape)}")
+        return values
+
+    def _checked(self, make: Callable[[], Any]) -> Any:
+        try:
+            return make()
+        except CheckpointError:
+            raise
+        except (ValueError, IndexError, TypeError, KeyError, ZeroDivisionError, OverflowError, AttributeError) as error:
+            # Strangers' shapes and settings: whatever does not fit together ends here.
+            raise self.parts.wrong(
+                f"its parts do not fit together ({first_line(error):.120})", self.form.summary
+            ) from None
+
+
+def settings_of(config: Mapping[str, Any]) -> Settings | None:
+    """How a configuration says that weights are quantised; ``None`` where it does not, {} where it cannot be read."""
+    inner = config.get("text_config")
+    for place in (config, inner if isinstance(inner, Mapping) else {}):
+        given = next((place[key] for key in _KEYS if place.get(key)), None)
+        if given is not None:
+            return given if isinstance(given, Mapping) else {}
+    return None
+
+
+def without_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of the same model with weights that are not quantised."""
+    plain = {key: value for key, value in config.items() if key not in _KEYS}
+    inner = plain.get("text_config")
+    return {**plain, "text_config": without_settings(inner)} if isinstance(inner, Mapping) else plain
+
+
+def methods() -> Mapping[str, Extension]:
+    """All methods whose weights can be read, by name."""
+    return extensions("quantisations", ("gatenorm.checkpoint.quantised",), "QUANTISATION")
+
+
+def quantisation(config: Mapping[str, Any]) -> tuple[str, Quantisation] | None:
+    """The method that a configuration names, if it is known, with its name."""
+    settings = settings_of(config)
+    if settings is None:
+        return None
+    for name, extension in methods().items():
+        form: Quantisation = extension.load()
+        if form.recognises(settings):
+            return name, form
+    return None
+
+
+def unprunable_by(method: str) -> str:
+    """Why a model that is quantised by a method cannot be pruned as it is; empty where it can, or is not quantised."""
+    if not method:
+        return ""
+    form: Quantisation = methods()[method].load()
+    return f"its weights are quantised by {method}: {form.unprunable}" if form.unprunable else ""
+
+
+def unreadable(config: Mapping[str, Any], stored: Iterable[str]) -> str | None:
+    """Why weights that are quantised cannot be read, or ``None``: by no known method, or by one that is not named."""
+    settings = settings_of(config)
+    if settings is not None:
+        if quantisation(config) is not None:
+            return None
+        method = str(settings.get("quant_method") or settings.get("quant_algo") or "a method that is not named")
+        variant = next((str(settings[key]) for key in _VARIANTS if settings.get(key)), "")
+        return f"config.json says by {_NAMES.get(method, method):.60}" + (f" ({variant:.60})" if variant else "")
+    name = next((name for name in stored if name.endswith(_ENDINGS)), None)
+    return None if name is None else f"there is a tensor {name}, and config.json does not say by which method"
+
+
+def quantised_weights(tensors: TensorStore, config: Mapping[str, Any]) -> dict[str, QuantisedWeight]:
+    """The weights that are stored in parts, by their names."""
+    found = quantisation(config)
+    if found is None:
+        return {}
+    method, form = found
+    settings, weights = settings_of(config) or {}, {}
+    for name in tensors.stored:
+        marker = next((ending for ending in form.markers if name.endswith(ending)), None)
+        if marker is not None:
+            weight = QuantisedWeight(method, form, Parts(tensors, name.removesuffix(marker), settings))
+            weights[weight.name] = weight
+    return weights
+
+
+class ModelTensors(Mapping[str, TensorSpec]):
+    """The tensors of a model: those that are stored whole, and quantised weights in the place of their parts.
+
+    What is known of a quantised weight is found out when it is asked for: some methods store shapes as tensors.
+    """
+
+    def __init__(self, stored: Mapping[str, TensorSpec], weights: Mapping[str, QuantisedWeight]):
+        self._whole, self._weights = stored, weights
+        parts = {name: weight.name for weight in weights.values() for name in weight.stored}
+        self._names = dict.fromkeys(parts.get(name, name) for name in stored)
+        self._specs: dict[str, TensorSpec] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __getitem__(self, name: str) -> TensorSpec:
+        if name not in self._names:
+            raise KeyError(name)
+        if name not in self._weights:
+            return self._whole[name]
+        if name not in self._specs:
+            self._specs[name] = self._weights[name].spec()
+        return self._specs[name]

@@ -1,0 +1,105 @@
+"""compressed-tensors: integers and floats of up to 8 bits, as llm-compressor writes them for vLLM.
+
+``weight`` [out, in] holds int8 or fp8, or ``weight_packed`` [out, words] codes of fewer bits in a stream along the
+inputs, stored plus ``2**(bits - 1)``; ``weight_shape`` is then the shape. ``weight_scale`` is one number, one a row
+([out, 1]), a group of inputs ([out, groups]) or a block; ``weight_zero_point`` is as large, and packed along the
+outputs beside packed weights; ``weight_g_idx`` [in] is the group of each input.
+``w = scale * (q - zero)``.
+
+Source: the ``int-quantized``, ``float-quantized``, ``naive-quantized`` and ``pack-quantized`` compressors of the
+compressed-tensors package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gatenorm.checkpoint.codes import bits_of, scale_blocks, unpacked
+from gatenorm.checkpoint.dtypes import STORAGE_TYPES, Float32, to_float32
+from gatenorm.checkpoint.quantisation import Parts, Quantisation, Settings
+
+_FORMATS = ("int-quantized", "float-quantized", "naive-quantized", "pack-quantized")
+_SCALE, _ZERO, _PACKED = ".weight_scale", ".weight_zero_point", ".weight_packed"
+
+
+def _groups(settings: Settings) -> list[Mapping[str, Any]]:
+    groups = settings.get("config_groups")
+    return [g for g in groups.values() if isinstance(g, Mapping)] if isinstance(groups, Mapping) else []
+
+
+def _recognises(settings: Settings) -> bool:
+    formats = {settings.get("format"), *(group.get("format") for group in _groups(settings))} - {None}
+    if len(formats) > 1:
+        formats -= {"mixed-precision"}
+    sparse = settings.get("sparsity_config")
+    dense = not sparse or (isinstance(sparse, Mapping) and sparse.get("format") == "dense")
+    named = settings.get("quant_method") == "compressed-tensors"
+    return named and dense and bool(formats) and all(name in _FORMATS for name in formats)
+
+
+def _shape(parts: Parts) -> tuple[int, ...]:
+    if _PACKED not in parts:
+        return parts.shape(".weight")
+    kind = STORAGE_TYPES[parts.spec(".weight_shape").dtype].numpy
+    out, inputs = np.frombuffer(parts.description(".weight_shape"), kind).tolist()
+    if out != parts.shape(_PACKED)[0] or inputs < 1:
+        raise parts.wrong(f"weight_shape says {[out, inputs]}", f"{parts.shape(_PACKED)[0]} rows")
+    return out, inputs
+
+
+def _block(parts: Parts, shape: tuple[int, ...], scales: Float32) -> tuple[int, int]:
+    """Rows and columns that share a scale: as the settings say it of blocks, else all alike."""
+    for group in _groups(parts.settings):
+        block = (group.get("weights") or {}).get("block_structure")
+        if isinstance(block, list) and scales.shape == tuple(-(-n // b) for n, b in zip(shape, block, strict=True)):
+            return int(block[0]), int(block[1])
+    return -(-shape[0] // scales.shape[0]), -(-shape[1] // scales.shape[1])
+
+
+def _float32(parts: Parts, rows: slice) -> Float32:
+    shape = _shape(parts)
+    scales = parts.float32(_SCALE)
+    scales = scales.reshape(scales.shape[0] if scales.ndim else 1, -1)
+    bits = 0
+    if _PACKED in parts:
+        words = parts.raw(_PACKED, rows)
+        # Words are filled to the last but one: the next number of bits that is whole is theirs.
+        bits = 32 * words.shape[1] // shape[1] if shape[1] >= 32 else bits_of(words.shape[1], shape[1])
+        values = unpacked(words, bits)[:, : shape[1]].astype(np.float32)
+        values -= 1 << (bits - 1)
+    else:
+        stored = parts.raw(".weight", rows)
+        dtype = parts.spec(".weight").dtype
+        values = stored.astype(np.float32) if dtype == "I8" else to_float32(stored, dtype)
+    zeros = _zeros(parts, bits, scales.shape) if _ZERO in parts else None
+    if ".weight_g_idx" in parts and (groups := parts.raw(".weight_g_idx")).min() >= 0:
+        values -= 0 if zeros is None else zeros[rows][:, groups]
+        values *= scales[rows][:, groups]
+    else:
+        scale_blocks(values, scales, _block(parts, shape, scales), rows.start, zeros)
+    return values
+
+
+def _zeros(parts: Parts, bits: int, shape: tuple[int, ...]) -> Float32:
+    stored = parts.raw(_ZERO)
+    if not bits or parts.spec(_ZERO).dtype != "I32":
+        return stored.astype(np.float32).reshape(shape)
+    codes = unpacked(stored.T, bits)[:, : shape[0]].T
+    return codes.astype(np.float32) - (1 << (bits - 1))
+
+
+QUANTISATION = Quantisation(
+    summary="compressed-tensors: integers or floats of up to 8 bits",
+    recognises=_recognises,
+    markers=(_SCALE,),
+    parts=(
+        *(".weight", _PACKED, _SCALE, _ZERO, ".weight_shape", ".weight_g_idx"),
+        *(".input_scale", ".input_zero_point", ".output_scale", ".output_zero_point"),
+    ),
+    shape=_shape,
+    float32=_float32,
+    loads_with="transformers with compressed-tensors",
+)

@@ -1,0 +1,60 @@
+"""8-bit floats with a scale for each block (DeepSeek, Qwen), row or tensor (Llama).
+
+``weight`` [out, in] holds e4m3 or e5m2. ``weight_scale_inv``, or ``weight_scale``, multiplies it, whatever its name
+says: one number, one a row ([out, 1]), or one a block of ``weight_block_size``, those at the edges being smaller.
+
+Source: the quantisers ``fp8`` and ``fbgemm_fp8`` of transformers; the model card of DeepSeek-V3.
+"""
+
+from __future__ import annotations
+
+from gatenorm.checkpoint.codes import scale_blocks
+from gatenorm.checkpoint.dtypes import Float32
+from gatenorm.checkpoint.quantisation import Parts, Quantisation, Settings
+
+_SCALES = (".weight_scale_inv", ".weight_scale")
+
+
+def _recognises(settings: Settings) -> bool:
+    method = settings.get("quant_method")
+    return method in ("fp8", "fbgemm_fp8") or (method == "modelopt" and settings.get("quant_algo") == "FP8")
+
+
+def _shape(parts: Parts) -> tuple[int, ...]:
+    return parts.shape(".weight")
+
+
+def _float32(parts: Parts, rows: slice) -> Float32:
+    return scaled(parts, rows, next(name for name in _SCALES if name in parts), parts.settings.get("weight_block_size"))
+
+
+def scaled(parts: Parts, rows: slice, scale: str, block: object = None) -> Float32:
+    """Rows of ``weight``, each block of which is multiplied by its scale.
+
+    Args:
+        scale: the ending of the scales: one, one a row, or one a block.
+        block: rows and columns of a block; where it is not said, blocks are all alike.
+    """
+    values = parts.float32(".weight", rows)
+    scales = parts.float32(scale)
+    out, columns = parts.shape(".weight")
+    if scales.size == 1:
+        values *= scales.reshape(())
+        return values
+    scales = scales.reshape(len(scales), -1)
+    alike = (-(-out // scales.shape[0]), -(-columns // scales.shape[1]))
+    height, width = block if isinstance(block, (list, tuple)) else alike
+    if scales.shape != (-(-out // height), -(-columns // width)):  # some have a scale a row in a model with blocks
+        height, width = alike
+    scale_blocks(values, scales, (int(height), int(width)), rows.start)
+    return values
+
+
+QUANTISATION = Quantisation(
+    summary="8-bit floats with scales",
+    recognises=_recognises,
+    markers=_SCALES,
+    parts=(".weight", *_SCALES, ".activation_scale", ".input_scale", ".input_scale_ub"),
+    shape=_shape,
+    float32=_float32,
+)

@@ -1,0 +1,55 @@
+"""MLX: integers of 2 to 8 bits, with a scale and an offset for each group of inputs.
+
+``weight`` [out, words] holds codes in a stream along the inputs, ``scales`` and ``biases`` [out, groups] floats:
+``w = scales * q + biases``. ``config.json`` says ``group_size`` and ``bits`` for all modules, and under a module's name
+what is different there.
+
+Source: ``mlx.nn.QuantizedLinear`` and ``mlx.core.quantize``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from gatenorm.checkpoint.codes import bits_of, unpacked
+from gatenorm.checkpoint.dtypes import Float32
+from gatenorm.checkpoint.quantisation import Parts, Quantisation, Settings
+
+
+def _recognises(settings: Settings) -> bool:
+    stated = "group_size" in settings and "bits" in settings
+    return stated and "quant_method" not in settings and settings.get("mode", "affine") == "affine"
+
+
+def _inputs(parts: Parts) -> int:
+    own = parts.settings.get(parts.stem)
+    size = (own if isinstance(own, Mapping) else parts.settings).get("group_size")
+    return int(size or 64) * parts.shape(".scales")[1]
+
+
+def _shape(parts: Parts) -> tuple[int, ...]:
+    return parts.shape(".weight")[0], _inputs(parts)
+
+
+def _float32(parts: Parts, rows: slice) -> Float32:
+    inputs = _inputs(parts)
+    words = parts.raw(".weight", rows)
+    values = unpacked(words, bits_of(words.shape[1], inputs)).astype(np.float32)
+    groups = values.reshape(len(values), -1, inputs // parts.shape(".scales")[1])
+    groups *= parts.float32(".scales", rows)[..., None]
+    groups += parts.float32(".biases", rows)[..., None]
+    return values
+
+
+QUANTISATION = Quantisation(
+    summary="MLX: integers with scales and offsets",
+    recognises=_recognises,
+    markers=(".biases",),
+    parts=(".weight", ".scales", ".biases"),
+    shape=_shape,
+    float32=_float32,
+    loads_with="mlx-lm",
+    unprunable="mlx-lm has no class for pruned models: prune the unquantised model, export it, and quantise that",
+)
