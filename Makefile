@@ -9,10 +9,13 @@ AUDIT_READY := $(VENV)/.audit-installed
 VLLM_VENV ?= .venv-vllm
 MLX_VENV ?= .venv-mlx
 TRANSFORMERS_4_VENV ?= .venv-transformers-4
+# What makes the site and the packages: neither PyTorch nor the developers' tools.
+DOCS_VENV ?= .venv-docs
+DOCS_BIN := $(DOCS_VENV)/bin
 # One worker a core, each with one thread: faster on small models than two threads in one worker.
 WORKERS ?= 2
 
-.PHONY: demo test lint format tests test-long test-engines combinations vllm-families vllm-env mlx-env transformers-4-env benchmark clean
+.PHONY: demo test lint format docs package tests test-long test-engines combinations vllm-families vllm-env mlx-env transformers-4-env benchmark clean
 
 # The main job on the built-in model, which is part of the package: the whole audit, which names its report at the end.
 demo: $(AUDIT_READY)
@@ -45,6 +48,21 @@ combinations: $(READY) vllm-env mlx-env
 
 vllm-families: $(READY) vllm-env
 	GATENORM_WRITE_TABLES=1 $(BIN)/pytest -m engines tests/engines/test_vllm.py -k table
+
+# The site, into work/site; pages of commands and of the Python API are made from the code. Any warning is an error.
+docs: $(DOCS_VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(DOCS_BIN)/mkdocs build --strict --quiet --site-dir work/site
+
+# The source package and the wheel, into dist; the README must be one that an index can show.
+package: $(DOCS_VENV)/.installed
+	rm -rf dist
+	$(DOCS_BIN)/python -m build --outdir dist .
+	$(DOCS_BIN)/twine check --strict dist/*
+
+$(DOCS_VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs,package]'
+	touch $@
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -99,4 +117,4 @@ $(TRANSFORMERS_4_VENV)/.installed: constraints-transformers-4.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) $(MLX_VENV) $(TRANSFORMERS_4_VENV) work build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) $(MLX_VENV) $(TRANSFORMERS_4_VENV) $(DOCS_VENV) work build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

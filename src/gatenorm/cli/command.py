@@ -34,8 +34,8 @@ class Command(TyperCommand):
         with fields_named(names):
             return super().invoke(ctx)
 
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the options under the headings of their panels: first those of the command, then what all have."""
+    def panels(self, ctx: Any) -> dict[str, list[tuple[str, str]]]:
+        """What to type and what it means, by heading: first the options of the command, then what all have."""
         panels: dict[str, list[tuple[str, str]]] = {}
         declared: Mapping[str, Option] = getattr(self.callback, "options", {})
         for parameter in self.get_params(ctx):
@@ -44,10 +44,14 @@ class Command(TyperCommand):
             if row:
                 panels.setdefault(option.panel if option else OTHER, []).append(row)
         last = (EXECUTION, OUTPUT, OTHER)
-        for heading in (ARGUMENTS, *(name for name in panels if name not in (ARGUMENTS, *last)), *last):
-            if heading in panels:
-                with formatter.section(heading):
-                    _write(formatter, panels[heading])
+        order = (ARGUMENTS, *(name for name in panels if name not in (ARGUMENTS, *last)), *last)
+        return {heading: panels[heading] for heading in order if heading in panels}
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options under the headings of their panels."""
+        for heading, rows in self.panels(ctx).items():
+            with formatter.section(heading):
+                _write(formatter, rows)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Write the example on one line, so that it can be copied."""
