@@ -14,7 +14,7 @@ import pytest
 from gatenorm.audit.plan.config import Config, config_from, read_config
 from gatenorm.checkpoint.hub import local_path
 from gatenorm.cli import app, console, main
-from gatenorm.cli.csv_rows import evidence_rows
+from gatenorm.records import Results
 from tests.command_line import answer, refused
 from tests.report.audits import audit
 
@@ -101,7 +101,7 @@ def test_scores_as_a_spreadsheet(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_measurements_as_a_spreadsheet():
-    rows = list(evidence_rows(audit("demo").baseline))
+    rows = list(Results(audit("demo").baseline).rows())
     assert {tuple(row) for row in rows} == {("model", "measured", "task", "data", "figure", "value")}
     speeds = {row["data"] for row in rows if row["measured"] == "speed"}
     assert speeds >= {"128 tokens, batch 1", "448 tokens, batch 1"}

@@ -14,7 +14,7 @@ from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.families import Layout
 from gatenorm.models.model import TRANSFORMERS, Model
 from gatenorm.models.named import language_of
-from gatenorm.records import Evidence
+from gatenorm.records import Evidence, Results
 from gatenorm.results import ResultStore
 
 
@@ -32,7 +32,7 @@ def evaluate(
     cache: ResultStore | None = None,
     bars: runner.Bars | None = None,
     finished: Callable[[runner.Finished], None] | None = None,
-) -> list[Evidence]:
+) -> Results[Evidence]:
     """Measure a model task by task, and what changed against a baseline.
 
     Args:
@@ -83,7 +83,7 @@ def evaluate(
         for one in models:
             if one not in given:
                 one.release()
-    return [record.evidence for record in measured]
+    return Results(record.evidence for record in measured)
 
 
 def jobs_of_one(

@@ -12,6 +12,7 @@ from gatenorm.errors import EvaluationError, did_you_mean
 from gatenorm.exports.registry import Variant
 from gatenorm.models.loading import check_hardware
 from gatenorm.progress import Progress
+from gatenorm.records import Results
 from gatenorm.records.evidence.speed import Profile, Speed
 from gatenorm.speed.measure import bench as measuring
 from gatenorm.speed.measure.profile_report import profile_model
@@ -35,7 +36,7 @@ def bench(
     dtype: str = "auto",
     threads: int | None = None,
     progress: Progress | None = None,
-) -> list[Speed]:
+) -> Results[Speed]:
     """Latency, throughput, memory and cache of models against a baseline, all measured in turns.
 
     Args:
@@ -65,7 +66,7 @@ def bench(
     setting = Setting(cases=cases, device=device, dtype=dtype, threads=threads or threads_at_hand())
     known = None if machine is None else machine_for(machine, setting, overheads=engine == "transformers")
     protocol = measuring.Protocol(rounds, machine=known)
-    return measuring.bench(others, timed, setting, protocol, baseline=first, progress=progress)
+    return Results(measuring.bench(others, timed, setting, protocol, baseline=first, progress=progress))
 
 
 def profile(
@@ -80,7 +81,7 @@ def profile(
     dtype: str = "auto",
     threads: int | None = None,
     progress: Progress | None = None,
-) -> list[Profile]:
+) -> Results[Profile]:
     """The time of attention and of MLP by prompt length, and their shares of weights, FLOPs and cache.
 
     Args:
@@ -99,7 +100,7 @@ def profile(
     check_hardware(device, dtype)
     threads = threads or threads_at_hand()
     setting = Setting(cases=cases, device=device, dtype=dtype, threads=threads, attention=attention)
-    return profile_model(layout, setting, rounds, progress)
+    return Results(profile_model(layout, setting, rounds, progress))
 
 
 def _variant(model: ModelLike) -> Variant:

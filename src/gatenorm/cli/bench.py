@@ -26,7 +26,6 @@ def command(
 ) -> None:
     """Measure latency, throughput, memory and cache of MODELs against a baseline, and how near that is to the ideal."""
     from gatenorm import api
-    from gatenorm.cli.csv_rows import evidence_rows
     from gatenorm.cli.tables.speed import show_bench
 
     with console.progress_bar("measuring in turns", "runs") as progress:
@@ -44,4 +43,4 @@ def command(
         from gatenorm.report.figures.speed import plot_speed
 
         plot_speed(found, plot)
-    console.deliver(json, found, lambda: show_bench(found, plot), csv, evidence_rows(found))
+    console.deliver(json, found, lambda: show_bench(found, plot), csv, found.rows())

@@ -35,8 +35,8 @@ def command(
 ) -> None:
     """Measure MODEL on texts and tasks, and what changed against a baseline."""
     from gatenorm.api import evaluate
-    from gatenorm.cli.csv_rows import evidence_rows
     from gatenorm.evaluation.core.job import Request
+    from gatenorm.records import Results
     from gatenorm.results import ResultStore
 
     if plot is not None and "retrieval" not in (tasks or "").split(","):
@@ -70,7 +70,7 @@ def command(
     if json:
         console.write_json(json, [_for_file(record, items) for record in records])
     if csv:
-        console.write_csv(csv, evidence_rows(records))
+        console.write_csv(csv, Results(records).rows())
     if plot is not None:
         from gatenorm.report.figures.evaluations import plot_retrieval
 

@@ -38,7 +38,6 @@ def command(
     """Score every sublayer of MODEL, attention by default and from weights alone; the lowest are removed first."""
     from gatenorm import api
     from gatenorm.analysis.diagnostics import late_cluster
-    from gatenorm.cli.csv_rows import cost_rows, score_rows
     from gatenorm.cli.tables.scores import show, show_both
 
     tokens = checks.tokens(how, how["documents"])
@@ -64,7 +63,7 @@ def command(
                 calibration=tokens,
                 progress=progress,
             )
-            console.deliver(json, to_json(both), lambda: show_both(both), csv, cost_rows(both))
+            console.deliver(json, to_json(both), lambda: show_both(both), csv, both.rows())
             return
         scores = api.score(
             session if runs and session else layout,
@@ -86,4 +85,4 @@ def command(
 
         plot_scores(scores, plot, marked=cluster.members)
     data = to_json(scores) | ({"cross_check": to_json(checked)} if checked else {})
-    console.deliver(json, data, lambda: show(scores, layout, cluster, checked, plot), csv, score_rows(scores))
+    console.deliver(json, data, lambda: show(scores, layout, cluster, checked, plot), csv, scores.rows())

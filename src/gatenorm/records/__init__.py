@@ -27,6 +27,7 @@ from gatenorm.records.plan import Plan
 from gatenorm.records.pruned import PRUNED_PREFIX, OperationRecord, PrunedRecord
 from gatenorm.records.scores import LayerScore, Scores
 from gatenorm.records.serialization import Record, Value, from_json, read_json, read_record, to_json
+from gatenorm.records.table import Results, Table
 
 __all__ = [
     "ANY",
@@ -51,8 +52,10 @@ __all__ = [
     "Plan",
     "PrunedRecord",
     "Record",
+    "Results",
     "Scores",
     "Sublayer",
+    "Table",
     "Value",
     "from_json",
     "read_json",

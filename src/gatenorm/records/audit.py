@@ -5,6 +5,7 @@ An audit holds evidence, what the gates say of it, and what was *not* looked at:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from gatenorm.records.evidence import Change, Data, Diagnostic, Measurements
@@ -13,6 +14,7 @@ from gatenorm.records.plan import Plan
 from gatenorm.records.rankings import CrossCheck, RankingComparison
 from gatenorm.records.scores import Scores
 from gatenorm.records.serialization import Record, Value
+from gatenorm.records.table import Row
 
 PASSES, FAILS, INCONCLUSIVE = "passes", "fails", "inconclusive"
 # The outcome of several together is the first of these that occurs.
@@ -258,3 +260,11 @@ class Audit(Record, frozen=True, kw_only=True, tag="gatenorm/audit/1"):
     comparison: RankingComparison | None = None
     search: Search | None = None
     version: str = ""
+
+    def rows(self) -> Iterator[Row]:
+        """A row for each variant: what was edited, the outcome, and the figure of every gate."""
+        gates = dict.fromkeys(gate.gate for variant in self.variants for gate in variant.gates)
+        for variant in self.variants:
+            figures = {gate.gate: gate.value for gate in variant.gates}
+            about = {"variant": variant.name, "role": variant.role, "edits": str(variant.plan.edits)}
+            yield {**about, "outcome": variant.outcome, **{name: figures.get(name) for name in gates}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -12,6 +12,7 @@ from gatenorm.records.edit import Layer
 from gatenorm.records.evidence import Diagnostic
 from gatenorm.records.identity import ModelIdentity
 from gatenorm.records.serialization import Record, Value
+from gatenorm.records.table import Row
 
 
 class Point(Value, frozen=True, omit_defaults=True):
@@ -72,6 +73,13 @@ class Curve(Record, frozen=True, tag="gatenorm/curve/1"):
     def __post_init__(self) -> None:
         if not self.lines:
             raise ValueError("there is no line")
+
+    def rows(self) -> Iterator[Row]:
+        """A row for each point of each line, those of random draws last."""
+        for line in (*self.lines, *self.band):
+            for point in line.points:
+                about = {"ranking": line.name, "removed": len(point.layers), "perplexity": point.perplexity}
+                yield about | point.figures
 
     @property
     def counts(self) -> tuple[int, ...]:

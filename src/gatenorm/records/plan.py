@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from msgspec import structs
 
 from gatenorm.records.edit import ATTENTION, REMOVE, Choice, Edits, Layer
@@ -9,6 +11,7 @@ from gatenorm.records.fit import FitRecord
 from gatenorm.records.identity import ModelIdentity
 from gatenorm.records.scores import Scores
 from gatenorm.records.serialization import Record
+from gatenorm.records.table import Row
 
 
 class Plan(Record, frozen=True, tag="gatenorm/plan/1"):
@@ -30,6 +33,11 @@ class Plan(Record, frozen=True, tag="gatenorm/plan/1"):
     kind: Choice = ATTENTION
     fit: FitRecord | None = None
     mlp_scores: Scores | None = None
+
+    def rows(self) -> Iterator[Row]:
+        """A row for each edit."""
+        for edit in self.edits:
+            yield {"layer": edit.layer, "sublayer": edit.sublayer, "operation": edit.operation}
 
     @property
     def added(self) -> Edits:

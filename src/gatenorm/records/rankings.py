@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from gatenorm.records.edit import Edit, Layer
@@ -10,6 +11,7 @@ from gatenorm.records.evidence import Diagnostic
 from gatenorm.records.identity import ModelIdentity
 from gatenorm.records.scores import Scores
 from gatenorm.records.serialization import Record, Value
+from gatenorm.records.table import Row
 
 # exp(2 B) - 1 reaches 2 here.
 VACUOUS_FROM = math.log(3) / 2
@@ -33,6 +35,11 @@ class Agreement(Value, frozen=True):
     kendall: float | None
     overlaps: tuple[Overlap, ...]
 
+    def row(self) -> Row:
+        """Both names, both correlations, and the number of layers shared at each budget."""
+        shared = {f"shared of {overlap.count}": len(overlap.shared) for overlap in self.overlaps}
+        return {"first": self.first, "second": self.second, "spearman": self.spearman, "kendall": self.kendall} | shared
+
 
 class Dispute(Value, frozen=True):
     """The layers that only one of two criteria would remove at the budget."""
@@ -51,6 +58,14 @@ class CrossCheck(Record, frozen=True, tag="gatenorm/cross-check/1"):
     agreements: tuple[Agreement, ...]
     disputes: tuple[Dispute, ...]
     warnings: tuple[Diagnostic, ...]
+
+    def rows(self) -> Iterator[Row]:
+        """A row for each two rankings."""
+        return (agreement.row() for agreement in self.agreements)
+
+    def subject(self) -> str:
+        """What the scores are of."""
+        return self.scores.subject()
 
 
 class LayerBound(Value, frozen=True):
@@ -124,6 +139,18 @@ class SublayerRanking(Record, frozen=True, kw_only=True, tag="gatenorm/sublayer-
     context: int
     batch: int
 
+    def rows(self) -> Iterator[Row]:
+        """A row for each sublayer of both kinds, in the order in which they would be edited."""
+        for one in self.sublayers:
+            saved = {"prefill": one.prefill, "decode": one.decode, "cache": one.cache}
+            ratios = {"damage_per_time": one.per_time, "damage_per_cache": one.per_cache}
+            about = {"layer": one.edit.layer, "sublayer": one.edit.sublayer, "operation": one.edit.operation}
+            yield {**about, "damage": one.damage, **saved, **ratios}
+
+    def subject(self) -> str:
+        """What the scores are of."""
+        return self.scores.subject()
+
 
 class RankingComparison(Record, frozen=True, tag="gatenorm/ranking-comparison/1"):
     """Scorings of one model in the order asked for, the agreement of each two, warnings, and the bound if asked for."""
@@ -133,3 +160,7 @@ class RankingComparison(Record, frozen=True, tag="gatenorm/ranking-comparison/1"
     agreements: tuple[Agreement, ...]
     warnings: tuple[Diagnostic, ...]
     bound: Bound | None = None
+
+    def rows(self) -> Iterator[Row]:
+        """A row for each two rankings."""
+        return (agreement.row() for agreement in self.agreements)

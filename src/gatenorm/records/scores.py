@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -11,6 +11,7 @@ import msgspec
 from gatenorm.records.edit import ATTENTION, Kind, Layer
 from gatenorm.records.identity import ModelIdentity
 from gatenorm.records.serialization import Record, Value
+from gatenorm.records.table import Row
 
 
 class LayerScore(Value, frozen=True, omit_defaults=True):
@@ -51,3 +52,13 @@ class Scores(Record, frozen=True, tag="gatenorm/scores/1"):
         if self.ranking not in ((), ranking):
             raise ValueError("the ranking is not that of the scores")
         msgspec.structs.force_setattr(self, "ranking", ranking)
+
+    def rows(self) -> Iterator[Row]:
+        """A row for each layer; rank 1 is removed first."""
+        rank = {layer: n for n, layer in enumerate(self.ranking, 1)}
+        for one in self.layers:
+            yield {"layer": one.layer, "score": one.score, "rank": rank[one.layer]}
+
+    def subject(self) -> str:
+        """``demo by gate-norm``."""
+        return f"{self.model.name} by {self.criterion}"

@@ -15,6 +15,7 @@ import msgspec
 
 from gatenorm.errors import RecordError, did_you_mean
 from gatenorm.files import SMALL, parse_json, read_small
+from gatenorm.records.table import Table
 
 T = TypeVar("T")
 
@@ -28,8 +29,8 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return data
 
 
-class Record(Value, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="schema"):
-    """A record that is a file of its own; its ``tag`` is its schema, version and all."""
+class Record(Table, Value, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="schema"):
+    """A record that is a file of its own; its ``tag`` is its schema, version and all. It is a :class:`Table` too."""
 
 
 def to_json(record: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
@@ -10,6 +10,7 @@ import msgspec
 from gatenorm.records.edit import Edits
 from gatenorm.records.identity import ModelIdentity
 from gatenorm.records.serialization import Record, Value
+from gatenorm.records.table import Row
 
 E = TypeVar("E", bound="Evidence")
 
@@ -90,6 +91,23 @@ class Evidence(Record, frozen=True, kw_only=True):
     def numbers(self) -> Mapping[str, float]:
         """The numbers of the record by name, the most telling first: for lists that hold any kind of record."""
         return {}
+
+    def rows(self) -> Iterator[Row]:
+        """A row for each figure, under the names that JSON has for them."""
+        for name, value in self.numbers().items():
+            yield {
+                "model": self.model.name,
+                "measured": self.kind,
+                "task": self.task,
+                "data": self.read,
+                "figure": name,
+                "value": value,
+            }
+
+    @property
+    def read(self) -> str:
+        """What the model read, for tables."""
+        return self.data.name
 
     def known(self, *names: str) -> dict[str, float]:
         """The numbers in these fields, as far as they are known."""

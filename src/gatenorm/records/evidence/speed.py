@@ -82,6 +82,11 @@ class SpeedProtocol(Protocol, frozen=True, kw_only=True, omit_defaults=True):
         """For tables: ``2,048 x 1``."""
         return f"{self.prompt_tokens:,} x {self.batch}"
 
+    @property
+    def read(self) -> str:
+        """For spreadsheets: ``2048 tokens, batch 1``."""
+        return f"{self.prompt_tokens} tokens, batch {self.batch}"
+
 
 class PhaseTime(Value, frozen=True, kw_only=True, omit_defaults=True):
     """The seconds of a phase, and what they are beside the baseline's.
@@ -123,6 +128,10 @@ class Speed(Evidence, frozen=True, kw_only=True, tag="gatenorm/speed/1"):
     skipped: str | None = None
     samples: tuple[Sample, ...] = ()
     attention_shares: tuple[Shares, ...] = ()
+
+    @property
+    def read(self) -> str:
+        return self.protocol.read
 
     @property
     def measured(self) -> bool:
@@ -198,6 +207,10 @@ class Profile(Evidence, frozen=True, kw_only=True, tag="gatenorm/profile/1"):
     cache_bytes: float | None = None
     cache_bytes_per_layer: float | None = None
     skipped: str | None = None
+
+    @property
+    def read(self) -> str:
+        return self.protocol.read
 
     def phases(self) -> dict[str, ProfiledPhase]:
         """Prefill and decode by name, as far as they were measured."""
