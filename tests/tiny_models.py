@@ -131,6 +131,16 @@ _QWEN_VL = {
     "image_token_id": 3,
 }
 
+_LATENT = {"q_lora_rank": 24, "kv_lora_rank": 20, "qk_nope_head_dim": 8, "qk_rope_head_dim": 6, "v_head_dim": 10}
+_YARN = {
+    **_PLAIN,
+    "rope_type": "yarn",
+    "factor": 4.0,
+    "original_max_position_embeddings": 32,
+    "mscale": 1.0,
+    "mscale_all_dim": 0.8,
+}
+
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama-gqa": ("LlamaConfig", _LLAMA),
     "llama-mha": ("LlamaConfig", {**_LLAMA, "num_key_value_heads": 8, "num_hidden_layers": 5}),
@@ -307,6 +317,29 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
             "scale_factor": 2,
         },
     ),
+    "deepseek_v3": (
+        "DeepseekV3Config",
+        {**_LLAMA, **_ROUTED, **_LATENT, "num_key_value_heads": 8, "n_group": 2, "topk_group": 1},
+    ),
+    "deepseek_v3-yarn": (
+        "DeepseekV3Config",
+        {
+            **_LLAMA,
+            **_ROUTED,
+            **_LATENT,
+            "q_lora_rank": None,
+            "num_key_value_heads": 8,
+            "rope_parameters": _YARN,
+            "n_group": 2,
+            "topk_group": 1,
+        },
+    ),
+    "deepseek_v2": (
+        "DeepseekV2Config",
+        {**_LLAMA, **_ROUTED, **_LATENT, "num_key_value_heads": 8, "n_group": 2, "topk_group": 1},
+    ),
+    "glm4_moe_lite": ("Glm4MoeLiteConfig", {**_LLAMA, **_ROUTED, **_LATENT, "num_key_value_heads": 8}),
+    "youtu": ("YoutuConfig", {**_LLAMA, **_LATENT, "num_key_value_heads": 8, "bos_token_id": 0, "eos_token_id": 0}),
     "opt-projected": ("OPTConfig", {**_OPT, "do_layer_norm_before": False, "word_embed_proj_dim": 32}),
 }
 

@@ -105,10 +105,10 @@ def test_context_is_the_one_before_stretching() -> None:
     assert Rotary.of(small, family("phi3", {}), 16).context == 512
 
 
-@pytest.mark.parametrize("kind", ["yarn", "dynamic", "longrope", "misspelt"])
+@pytest.mark.parametrize("kind", ["dynamic", "longrope", "misspelt"])
 def test_a_rope_type_that_is_not_known_is_named(kind: str) -> None:
     rotary = Rotary.of({"rope_scaling": {"rope_type": kind, "factor": 2.0}}, family("llama", {}), 16)
-    with pytest.raises(CriterionError, match=f"{kind}.*expected default, linear or llama3"):
+    with pytest.raises(CriterionError, match=f"{kind}.*expected default, linear, llama3 or yarn"):
         rotary.frequencies()
 
 
@@ -150,3 +150,25 @@ def test_parameters_that_are_missing_or_wrong_are_one_line(scaling: dict[str, An
 def test_hostile_values_are_refused_by_name(keys: dict[str, Any]) -> None:
     with pytest.raises(FamilyError, match="|".join([*keys, "rope_theta", "original_max_position_embeddings"])):
         Rotary.of(keys, family("gpt_neox", {}), 16)
+
+
+@pytest.mark.parametrize("given", [{}, {"beta_fast": 8.0, "beta_slow": 2.0}, {"truncate": False}, {"factor": 1.0}])
+def test_yarn_is_what_transformers_computes(given: dict[str, Any]) -> None:
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    parameters = {
+        "rope_type": "yarn",
+        "rope_theta": 5e5,
+        "factor": 8.0,
+        "original_max_position_embeddings": 256,
+        **given,
+    }
+    written = {
+        "hidden_size": 64,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 2048,
+        "rope_parameters": parameters,
+    }
+    expected, _ = ROPE_INIT_FUNCTIONS["yarn"](transformers.LlamaConfig(**copy.deepcopy(written)), None)
+    rotary = Rotary.of(written, family("llama", {}), 32)
+    np.testing.assert_allclose(rotary.frequencies(), expected.numpy(), rtol=1e-5)

@@ -98,7 +98,7 @@ def test_what_attention_does_to_single_tokens_is_a_linear_map(name: str, tiny_mo
     exact = all(m.unexplained(solve(m, 1e-12)) < 1e-6 for m in found.values())
     attention = "." + layout.block["attention"][0] + "."
     biased = any(attention in key and key.endswith(".bias") for key in module.state_dict())
-    assert exact or biased or layout.norms.get("output") or layout.roles.get("q_gate")
+    assert exact or biased or layout.norms.get("output") or layout.roles.get("q_gate") or layout.latent_rank
     if exact:
         weights = {edit: {"matrix": solve(found[edit], 1e-12).astype(np.float32)} for edit in EDITS}
         ids = torch.arange(VOCABULARY)[:, None]

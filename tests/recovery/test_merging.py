@@ -75,9 +75,8 @@ def test_merged_equals_adapters_on_top(name: str, tiny_models: TinyModels, tmp_p
     assert list(before.specs) == list(after.specs)
     changed = {n for n in before.specs if before.raw(n).tobytes() != after.raw(n).tobytes()}
     assert changed == set(modules.values())
-    roles = ("qkv", "o") if layout.roles.get("qkv") else ("q", "k", "v", "o")
-    kept = layout.attention_layers
-    attention = {layout.tensor(layer, f"{layout.roles[role]}.weight") for layer in kept for role in roles}
+    inside = tuple(layout.tensor(layer, layout.block["attention"][0]) + "." for layer in layout.attention_layers)
+    attention = {t.name for t in before.specs.values() if t.name.startswith(inside) and len(t.shape) == 2}
     assert set(adapted_modules(model, layout, ("attention",)).values()) == attention
     mlp = changed - attention
     # A mixture's experts are no linear maps: of such a block there may be none.

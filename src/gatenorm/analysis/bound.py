@@ -165,6 +165,8 @@ def check_bound(session: ScoringSession) -> None:
         raise CriterionError("bound-other-attention", problem, field="bound")
     if layout.rotary is not None:
         layout.rotary.frequencies()  # refuses rotations that it does not know, some of which scale
+        if layout.rotary.kind == "yarn":
+            raise CriterionError("bound-scaled", "does not hold for this model: YaRN scales its logits", field="bound")
 
 
 def _within_window(layout: Layout, calibration: Calibration) -> Calibration:

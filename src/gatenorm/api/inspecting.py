@@ -131,7 +131,6 @@ def inspect(
     layout = open_model(model, family, fetch=False)
     checkpoint, first = layout.checkpoint, layout.attention_layers[0]
     roles, weights, refusal = layout.roles, attention_weights(layout, first), layout.refusal()
-    stored = ("qkv", "o") if roles.get("qkv") else ("q", "k", "v", "o")
     prefixes = tuple(p for i in layout.attention_layers for p in layout.removed_with(i))
     removed = Edits(edit for edit in layout.edits if edit.operation == REMOVE)
     # Files may hold attention alone, of which nothing can be predicted.
@@ -160,8 +159,8 @@ def inspect(
         softcap=layout.softcap,
         biases=tuple(role for role in "qkvo" if weights.bias(role) is not None),
         normed=tuple(role for role in "qk" if weights.gain(role) is not None),
-        weights_at={role: layout.tensor(first, f"{roles[role]}.weight") for role in stored},
-        fused=roles.get("fused") if "qkv" in stored else None,
+        weights_at={role: layout.tensor(first, f"{at}.weight") for role, at in layout.projections.items()},
+        fused=roles.get("fused"),
         goes_with_the_attention=tuple(layout.block["attention"]),
         goes_with_the_mlp=tuple(mlp_modules(layout.data)),
         stored_as=tuple(sorted({t.dtype for t in checkpoint.specs.values()})),
@@ -199,8 +198,8 @@ def _costs(layout: Layout, counted: Architecture) -> Iterator[SublayerCost]:
         name=ATTENTION,
         parameters=fmean(part.parameters for part in attentions),
         multiplications=fmean(part.matrix for part in attentions),
-        multiplications_of_context=2 * counted.heads * counted.head_dim,
-        cache_bytes=2 * counted.kv_heads * counted.head_dim * counted.itemsize,
+        multiplications_of_context=counted.heads * (counted.head_dim + counted.value_dim),
+        cache_bytes=counted.cached_width * counted.itemsize,
     )
     mlps = [counted.mlp[layer] for layer in layout.mlp_layers]
     yield SublayerCost(

@@ -1,8 +1,9 @@
 """Families: what each architecture calls its tensors and how q, k, v and o are cut out of them."""
 
-from gatenorm.families.attention import AttentionWeights, Projection, attention_weights
+from gatenorm.families.attention import AttentionWeights, Projection
 from gatenorm.families.detection import detect_layout, named_like
 from gatenorm.families.family import classes, families, family, mlp_modules, refusal
+from gatenorm.families.latent import attention_weights
 from gatenorm.families.layout import Layout
 from gatenorm.families.per_layer import keep_entries
 from gatenorm.families.rotary import Rotary

@@ -62,21 +62,6 @@ class Projection:
         return np.concatenate(self.bits)
 
 
-def attention_weights(layout: Layout, layer: int) -> AttentionWeights:
-    """The attention weights of one layer; nothing is read before it is used.
-
-    Raises:
-        FamilyError: the layer does not exist or has lost its attention.
-    """
-    if layer not in layout.attention_layers:
-        raise FamilyError(
-            "no-attention",
-            f"layer {layer} has no attention",
-            expected=f"one of {list(layout.attention_layers)}",
-        )
-    return AttentionWeights(layout, layer)
-
-
 class AttentionWeights:
     """The attention of layer ``layer``: projections ``q``, ``k``, ``v``, ``o``, biases, norm gains; read when used."""
 
@@ -101,7 +86,7 @@ class AttentionWeights:
 
     @cached_property
     def o(self) -> Projection:
-        """``Wo`` transposed, one entry a query head: ``[head_dim, width]``."""
+        """``Wo`` transposed, one entry a query head: ``[value_dim, width]``."""
         lay, name = self.layout, self._weight_name("o")
         bits, dtype = lay.checkpoint.floats(name)
         rows = bits if lay.roles.get("transposed") else bits.T
@@ -148,23 +133,23 @@ class AttentionWeights:
         Raises:
             FamilyError: no query and key weights where the family keeps them, or of another shape.
         """
-        lay = self.layout
-        q, kv, width = lay.heads * lay.head_dim, lay.kv_heads * lay.head_dim, lay.width
-        rows = {"qkv": q + 2 * kv, "q": 2 * q if lay.roles.get("q_gate") else q, "k": kv, "v": kv}
-        wanted = {
-            r: (n, width) for r, n in rows.items() if lay.roles.get(r) and (r == "qkv" or not lay.roles.get("qkv"))
-        }
-        wanted["o"] = (width, q)
-        for role, shape in wanted.items():
-            name = self._weight_name(role)
-            if name not in lay.checkpoint:
+        for role, expected in self._shapes().items():
+            name = self.layout.tensor(self.layer, f"{self.layout.projections[role]}.weight")
+            if name not in self.layout.checkpoint:
                 raise FamilyError(
                     "tensor-missing", f"no tensor {name}", expected=f"the {role} projection of layer {self.layer} there"
                 )
-            expected = shape[::-1] if lay.roles.get("transposed") else shape
-            found = lay.checkpoint.spec(name).shape
+            found = self.layout.checkpoint.spec(name).shape
             if found != expected:
                 raise _shape_wrong(name, found, list(expected))
+
+    def _shapes(self) -> dict[str, tuple[int, int]]:
+        """The stored shapes of the projections that the config's numbers imply, by role."""
+        lay = self.layout
+        q, kv = lay.heads * lay.head_dim, lay.kv_heads * lay.head_dim
+        rows = {"qkv": q + 2 * kv, "q": 2 * q if lay.roles.get("q_gate") else q, "k": kv, "v": kv}
+        shapes = {role: (lay.width, q) if role == "o" else (rows[role], lay.width) for role in lay.projections}
+        return {role: shape[::-1] for role, shape in shapes.items()} if lay.roles.get("transposed") else shapes
 
     def _weight_name(self, role: str) -> str:
         return self.layout.tensor(self.layer, f"{self.layout.roles[role]}.weight")
@@ -182,7 +167,7 @@ class AttentionWeights:
         return Projection(name, dtype, heads[:: 2 if gated else 1])
 
     def _split(self, rows: Bits, heads: int) -> tuple[Bits, ...]:
-        size = self.layout.head_dim
+        size = len(rows) // heads
         return tuple(rows[h * size : (h + 1) * size] for h in range(heads))
 
     @cached_property

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from gatenorm.checkpoint import TensorStore
 from gatenorm.checkpoint.quantisation import methods, unreadable
 from gatenorm.errors import FamilyError
-from gatenorm.families.attention import AttentionWeights
 from gatenorm.families.family import Data, config_wrong, families, family, near_names, positive, tower_config, value
+from gatenorm.families.latent import attention_weights
 from gatenorm.families.layout import Layout
 from gatenorm.families.per_layer import keep_entries
 from gatenorm.families.rotary import Rotary
@@ -73,8 +73,10 @@ def detect_layout(checkpoint: TensorStore, assume: str | None = None) -> Layout:
         heads=heads,
         kv_heads=number("kv_heads", heads),
         head_dim=head_dim,
+        value_dim=number("value_dim", head_dim),
+        latent_rank=number("latent_rank", 0),
         context=number("context", 0) or None,
-        scale=float(scale),
+        scale=float(scale) * (main.yarn_scale if main and data.get("yarn_scale") else 1.0),
         softcap=None if softcap is None else positive(data["softcap"], softcap),
         rotary=main,
         prefix=prefix,
@@ -133,21 +135,28 @@ class _Number(Protocol):
 
 
 def _numbers(config: Mapping[str, Any], data: Data) -> _Number:
+    def whole(key: str | list[str]) -> int | None:
+        if isinstance(key, list):
+            parts = [whole(one) for one in key]
+            return None if None in parts else sum(filter(None, parts))
+        found = value(config, data, key)
+        if found is None or (type(found) is int and 0 < found <= LARGEST):
+            return found
+        raise config_wrong(key, found, "a positive whole number")
+
     def number(name: str, otherwise: int | None = None) -> int:
         keys = data["dimensions"].get(name, [])
         if isinstance(keys, int):
             return keys
         # What the file says under any of its names comes before what the family takes for granted.
-        for key in sorted(keys, key=lambda key: config.get(key) is None):
-            found = value(config, data, key)
-            if type(found) is int and 0 < found <= LARGEST:
-                return found
+        for key in sorted(keys, key=lambda key: isinstance(key, str) and config.get(key) is None):
+            found = whole(key)
             if found is not None:
-                raise config_wrong(key, found, "a positive whole number")
+                return found
         if otherwise is None:
             raise FamilyError(
                 "config-incomplete",
-                f"config.json has no {' or '.join(keys)}, which is needed to know the model's shape",
+                f"config.json has no {' or '.join(map(str, keys))}, which is needed to know the model's shape",
             )
         return otherwise
 
@@ -223,7 +232,7 @@ def _check_shapes(layout: Layout) -> None:
             f"config.json: {layout.heads} query heads are no multiple of {layout.kv_heads} key heads",
         )
     for layer in layout.attention_layers:
-        AttentionWeights(layout, layer).check()
+        attention_weights(layout, layer).check()
 
 
 def _check_count(checkpoint: TensorStore, prefix: str, layers: int, edits: Edits, unused: int) -> None:

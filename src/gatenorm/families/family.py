@@ -12,8 +12,9 @@ A family is a JSON file in ``families/data``; CONTRIBUTING.md says how to write 
                  family of the language model; those that stand here as well change them
 ``shape``        ``sequential``, ``parallel``, ``post-norm`` or ``sandwich``: where the norms stand (for people)
 ``defaults``     values of ``config.json`` keys where a checkpoint leaves them out
-``dimensions``   config keys (the first one present counts, before any default) or numbers: layers, width, heads,
-                 kv_heads, head_dim, context, unused_layers (layers in files that transformers does not build)
+``dimensions``   config keys (the first one present counts, before any default; a list of keys stands for their sum) or
+                 numbers: layers, width, heads, kv_heads, head_dim, value_dim (head_dim if absent), context,
+                 unused_layers (layers in files that transformers does not build), latent_rank
 ``block``        ``path`` of the block list in the causal LM; ``attention``: the submodules that go when the sublayer
                  goes; then what stays: ``before`` (modules on the residual stream), ``branch`` (the MLP's branch, added
                  to the stream), ``after`` (modules on the stream), ``dropout`` (config key), ``returns``
@@ -30,14 +31,18 @@ A family is a JSON file in ``families/data``; CONTRIBUTING.md says how to write 
                  head, the value head) and ``transposed`` (weights stored ``[in, out]``); ``sinks``: logits of a head
                  that no token answers to; ``q_gate``: true where behind the query of each head stand as many rows of a
                  gate on its output
+``latent``       absent, or for multi-head latent attention ``q`` (null where queries are projected at once) and ``kv``:
+                 the submodules that project down, norm and project up
 ``norms``        ``kind`` (``rms``, ``layer``), ``gain_offset`` (the gain is offset + weight), ``input``, ``output``,
                  ``q``, ``k``: submodule names or null
 ``rotary``       null, or ``theta`` and ``fraction`` (config keys) with ``default_theta`` and ``default_fraction``,
-                 ``dims`` (config key of how many dimensions turn), ``pairs`` (``half``: dimension j turns with
+                 ``dims`` (config key of how many dimensions turn), ``place`` (``end`` where those are the last of a
+                 head), ``pairs`` (``half``: dimension j turns with
                  j + dims/2; ``interleaved``: 2j with 2j + 1), and where layers differ ``kinds`` (the list by layer that
                  says how, ``layer_types`` if absent) and ``by_kind`` (by entry what is different, with ``scaling`` null
                  where ``rope_scaling`` is not meant; null where nothing turns)
 ``scale``        the factor on the logits: a number, or ``[key, power]`` with a config key or ``head_dim``
+``yarn_scale``   true where that factor is multiplied by one of YaRN's (see :attr:`Rotary.yarn_scale`)
 ``scale_by_layer`` absent, or ``inverse``: the factor of layer i, counted from 0, is that divided by i + 1
 ``softcap``      config key of the cap on the logits, or null
 ``per_layer``    config keys that hold one entry a layer, and how to fill them in where they are left out

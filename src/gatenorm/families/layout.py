@@ -12,6 +12,9 @@ from gatenorm.families.family import Data, mlp_modules, positive, refusal, tower
 from gatenorm.families.rotary import Rotary
 from gatenorm.records import ATTENTION, KINDS, MLP, Edits, ModelIdentity, PrunedRecord, spans
 
+# Where a family's three modules of a factored projection stand that project down and up; a norm is between them.
+_ENDS = {"down": 0, "up": 2}
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -19,6 +22,7 @@ class Layout:
 
     ``layers`` counts the blocks of the original model, ``edits`` are those that were carried out already; ``heads``
     query heads read ``kv_heads`` key heads of ``head_dim`` each; ``width`` is the residual stream's.
+    Values are ``value_dim`` wide. ``latent_rank`` is the width of multi-head latent attention's latent vector, else 0.
     ``scale`` multiplies the logits, in families that scale by layer once more by a factor of the layer's own: see
     :meth:`logit_scale`. ``rotary`` says how heads turn, ``other_rotary`` how those layers do that differ: see
     :meth:`rotary_of`. ``stored`` are names of submodules in the files, where they differ.
@@ -37,6 +41,8 @@ class Layout:
     heads: int
     kv_heads: int
     head_dim: int
+    value_dim: int
+    latent_rank: int
     context: int | None
     scale: float
     softcap: float | None
@@ -107,6 +113,19 @@ class Layout:
         return roles
 
     @property
+    def projections(self) -> dict[str, str]:
+        """The submodules that hold an attention's matrices, by role: ``q``, ``k``, ``v`` and ``o``; ``qkv`` where they
+        are fused, and ``q_down``, ``q_up``, ``kv_down``, ``kv_up`` where they go through a latent vector.
+        """
+        if not self.latent_rank:
+            return {
+                role: self.roles[role] for role in (("qkv", "o") if self.roles.get("qkv") else ("q", "k", "v", "o"))
+            }
+        factors = {role: modules for role, modules in self.data["latent"].items() if modules}
+        whole = {role: self.roles[role] for role in ("q", "o") if role not in factors}
+        return whole | {f"{role}_{at}": modules[i] for role, modules in factors.items() for at, i in _ENDS.items()}
+
+    @property
     def norms(self) -> Data:
         norms: Data = self.data["norms"]
         return norms
@@ -121,6 +140,18 @@ class Layout:
         """The factor on what attention and MLP add to the residual stream: 1 in most families."""
         key = self.block.get("multiplier")
         return positive(key, value(self.config, self.data, key)) if key else 1.0
+
+    @property
+    def turning(self) -> int:
+        """How many dimensions of a head turn at most."""
+        return max((one.dims for one in (self.rotary, *self.other_rotary.values()) if one is not None), default=0)
+
+    @property
+    def cached_width(self) -> int:
+        """What the cache of one layer holds of a token, in elements: keys and values, or what they are made of."""
+        if self.latent_rank:
+            return self.latent_rank + self.turning
+        return self.kv_heads * (self.head_dim + self.value_dim)
 
     @property
     def scales_by_layer(self) -> bool:

@@ -16,9 +16,10 @@ from gatenorm.families.family import config_wrong, positive
 
 @dataclass(frozen=True)
 class Rotary:
-    """Rotary embedding of the first ``dims`` dimensions of a head, which turn in pairs.
+    """Rotary embedding of ``dims`` dimensions of a head from ``start`` on, which turn in pairs.
 
-    Dimension ``j`` turns with ``j + dims/2``, or, where they are ``interleaved``, ``2j`` with ``2j + 1``.
+    Counted from there, dimension ``j`` turns with ``j + dims/2``, or, where they are ``interleaved``, ``2j`` with
+    ``2j + 1``.
     ``theta`` is the base, ``scaling`` the rope parameters of the config (rope type, factors), ``context`` the number of
     positions that the model was trained on (before any stretching), where the config says so.
     """
@@ -28,6 +29,7 @@ class Rotary:
     scaling: Mapping[str, Any]
     context: int | None
     interleaved: bool = False
+    start: int = 0
 
     @classmethod
     def of(
@@ -70,12 +72,16 @@ class Rotary:
         ]
         default = data.get("defaults", {}).get("max_position_embeddings")
         pairs = rule.get("pairs", "half")
-        return cls(int(head_dim * fraction), theta, scaling, min(spans, default=default), pairs == "interleaved")
+        dims = round(head_dim * fraction) if turning is not None else int(head_dim * fraction)
+        start = head_dim - dims if rule.get("place") == "end" else 0
+        return cls(dims, theta, scaling, min(spans, default=default), pairs == "interleaved", start)
 
     def partners(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """The dimensions of the pairs, each ``[dims / 2]``: the first of them, and the ones that turn with them."""
-        half = np.arange(self.dims // 2)
-        return (2 * half, 2 * half + 1) if self.interleaved else (half, half + self.dims // 2)
+        half, start = np.arange(self.dims // 2), self.start
+        if self.interleaved:
+            return start + 2 * half, start + 2 * half + 1
+        return start + half, start + half + self.dims // 2
 
     @property
     def kind(self) -> str:
@@ -94,17 +100,17 @@ class Rotary:
             return inverse / self._parameter("factor")
         if self.kind == "llama3":
             return self._llama3(inverse)
+        if self.kind == "yarn":
+            return self._yarn(inverse)
         raise CriterionError(
             "rope-type-unknown",
             f"rope type {self.kind!r:.40} is not known to gate-norm-rope",
-            expected="default, linear or llama3",
+            expected="default, linear, llama3 or yarn",
         )
 
     def _llama3(self, inverse: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Llama 3.1's rule: long waves are stretched by ``factor``, short ones kept, those between blended."""
-        # Where the config leaves the original context out, transformers takes the context there is.
-        key = "original_max_position_embeddings"
-        old = self._parameter(key) if key in self.scaling or self.context is None else float(self.context)
+        old = self._original_context()
         low, high = self._parameter("low_freq_factor"), self._parameter("high_freq_factor")
         if low >= high:
             raise CriterionError(
@@ -114,6 +120,36 @@ class Rotary:
         turns = old * inverse / (2 * math.pi)
         blend = np.clip((turns - low) / (high - low), 0.0, 1.0)
         return (1 - blend) * inverse / self._parameter("factor") + blend * inverse
+
+    def _yarn(self, inverse: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """YaRN's rule (arXiv 2309.00071): waves that turn less than ``beta_slow`` times within the original context
+        are stretched by ``factor``, those that turn more than ``beta_fast`` times kept, those between blended by their
+        number. What it multiplies the logits of all layers by is no part of this.
+        """
+        old = self._original_context()
+        fast, slow = (float(self.scaling.get(key) or default) for key, default in (("beta_fast", 32), ("beta_slow", 1)))
+        first, last = (
+            self.dims * math.log(old / (turns * 2 * math.pi)) / (2 * math.log(self.theta)) for turns in (fast, slow)
+        )
+        if self.scaling.get("truncate", True):
+            first, last = math.floor(first), math.ceil(last)
+        first, last = max(first, 0), min(last, self.dims - 1)
+        blend = np.clip((np.arange(len(inverse)) - first) / max(last - first, 0.001), 0.0, 1.0)
+        mixed: npt.NDArray[np.float64] = (1 - blend) * inverse + blend * inverse / self._parameter("factor")
+        return mixed
+
+    @property
+    def yarn_scale(self) -> float:
+        """What DeepSeek's models multiply their logit scale by: ``(0.1 mscale_all_dim ln(factor) + 1)^2``."""
+        weight = self.scaling.get("mscale_all_dim")
+        if self.kind == "default" or not weight:
+            return 1.0
+        return float((0.1 * weight * math.log(max(self._parameter("factor"), 1.0)) + 1) ** 2)
+
+    def _original_context(self) -> float:
+        """Where the config leaves it out, transformers takes the context there is."""
+        key = "original_max_position_embeddings"
+        return self._parameter(key) if key in self.scaling or self.context is None else float(self.context)
 
     def _parameter(self, key: str) -> float:
         try:

@@ -150,6 +150,7 @@ class Architecture:
         replaced: what stands in the place of sublayers, by edit.
         outer: embeddings, norms and projections around the blocks. Of these, ``around`` multiplies every token
             (OPT-350m projects embeddings up and down), and ``head`` makes logits.
+        cached_width: elements that a layer's cache holds of a token: keys and values, or the latent vector of both.
         rotary: how many of a head's dimensions turn.
         itemsize: bytes an element of the matrices takes as stored.
     """
@@ -158,6 +159,8 @@ class Architecture:
     heads: int
     kv_heads: int
     head_dim: int
+    value_dim: int
+    cached_width: int
     context: int | None
     rotary: int
     itemsize: float
@@ -211,6 +214,8 @@ class Architecture:
             heads=layout.heads,
             kv_heads=layout.kv_heads,
             head_dim=layout.head_dim,
+            value_dim=layout.value_dim,
+            cached_width=layout.cached_width,
             context=layout.context,
             rotary=max((one.dims for layer in attention if (one := layout.rotary_of(layer))), default=0),
             itemsize=sum(t.nbytes for t in matrices) / max(1, sum(prod(t.shape) for t in matrices)),
@@ -255,8 +260,8 @@ class Architecture:
         return growing * past + growing * (growing + 1) // 2 + whole
 
     def score_flops(self, layer: int, work: Work, *, masked: bool = False) -> int:
-        """FLOPs of ``Q K^T`` and of the weighted values: ``4 x heads x head_dim x pairs x batch``."""
-        return 4 * self.heads * self.head_dim * self.pairs(layer, work, masked=masked) * work.batch
+        """FLOPs of ``Q K^T`` and of the weighted values: ``2 x heads x (head_dim + value_dim) x pairs x batch``."""
+        return 2 * self.heads * (self.head_dim + self.value_dim) * self.pairs(layer, work, masked=masked) * work.batch
 
     def attention_flops(self, layer: int, work: Work, *, masked: bool = False) -> int:
         """FLOPs of one attention sublayer: its four projections and the part that grows with the square."""
@@ -271,7 +276,7 @@ class Architecture:
     def cache_bytes(
         self, tokens: int, batch: int = 1, itemsize: float | None = None, without: Collection[int] = ()
     ) -> float:
-        """Bytes of keys and values: ``sum over layers of 2 x kv_heads x head_dim x tokens x batch x itemsize``.
+        """Bytes of keys and values: ``sum over layers of cached_width x tokens x batch x itemsize``.
 
         Args:
             itemsize: bytes an element; by default that of the stored weights.
@@ -279,7 +284,7 @@ class Architecture:
         """
         size = self.itemsize if itemsize is None else itemsize
         cells = sum(self.cached_tokens(layer, tokens) for layer in self.attention if layer not in without)
-        return 2 * self.kv_heads * self.head_dim * cells * batch * size
+        return self.cached_width * cells * batch * size
 
 
 def _is_parameter(tensor: TensorSpec) -> bool:

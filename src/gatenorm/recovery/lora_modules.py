@@ -12,8 +12,8 @@ from gatenorm.families import Layout
 def adapted_modules(model: Any, layout: Layout, targets: Sequence[str]) -> dict[str, str]:
     """The linear modules that get an adapter: their names in the live model, each with its weight's stored name.
 
-    ``attention`` means the query, key, value and output projections of every attention that is left (one module where
-    they are fused), ``mlp`` every linear map in the branch of every block that has an MLP.
+    ``attention`` means the query, key, value and output projections of every attention that is left (or the modules
+    that hold them together, or their factors), ``mlp`` every linear map in the branch of every block that has an MLP.
 
     Raises:
         RecoveryError: there is no such module.
@@ -39,10 +39,9 @@ def _places(model: Any, layout: Layout, targets: Sequence[str]) -> Iterator[tupl
 
     blocks = model.get_submodule(layout.block["path"])
     mixture = layout.data.get("mixture")
-    roles = ("qkv", "o") if layout.roles.get("qkv") else ("q", "k", "v", "o")
     for layer in range(layout.layers):
         if "attention" in targets and layer in layout.attention_layers:
-            yield from ((layer, layout.roles[role]) for role in roles)
+            yield from ((layer, module) for module in layout.projections.values())
         if "mlp" in targets and layer in layout.mlp_layers:
             for branch in layout.block["branch"]:
                 for name, module in blocks[layer].get_submodule(branch).named_modules(prefix=branch):

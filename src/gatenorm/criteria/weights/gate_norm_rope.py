@@ -76,7 +76,7 @@ def _pairs(rotary: Rotary | None, head_dim: int) -> tuple[Indices, Indices]:
     An odd dimension is paired with one that is not there, ``head_dim``.
     """
     turning = (np.arange(0), np.arange(0)) if rotary is None else rotary.partners()
-    rest = np.arange(0 if rotary is None else rotary.dims, head_dim + head_dim % 2).reshape(2, -1)
+    rest = np.setdiff1d(np.arange(head_dim + head_dim % 2), np.concatenate(turning)).reshape(2, -1)
     return np.concatenate([turning[0], rest[0]]), np.concatenate([turning[1], rest[1]])
 
 

@@ -118,9 +118,9 @@ def predict(
     def scores(layer: int) -> float:
         # New keys and values are written, and what the queries see is read.
         seen = min(work.past + work.tokens, model.windows[layer] or work.past + work.tokens)
-        keys = 2 * model.kv_heads * model.head_dim * work.batch
+        keys = model.cached_width * work.batch
         passes = cache_passes if work.past else 1
-        elements = keys * (seen * passes + work.tokens) + 2 * model.heads * model.head_dim * tokens
+        elements = keys * (seen * passes + work.tokens) + model.heads * (model.head_dim + model.value_dim) * tokens
         return kernel(elements, model.score_flops(layer, work), machine.attention_rate(name))
 
     turned = 2 * (model.heads + model.kv_heads) * model.rotary
