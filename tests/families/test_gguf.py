@@ -127,7 +127,6 @@ def test_llama_3_scaling_is_told_from_its_factors(factor: float, original: int, 
     assert layout.rotary is not None
     assert {key: layout.rotary.scaling[key] for key in rope} == rope
     assert layout.rotary.scaling["original_max_position_embeddings"] == original
-    assert "rope_freqs.weight" not in layout.checkpoint
     odd = write(tmp_path, "llama", tmp_path / "odd.gguf", factors=np.linspace(1, 3, 32))
     with refused("rope-type-unknown"):
         gatenorm.score(odd, "gate-norm-rope")

@@ -16,8 +16,8 @@ from gatenorm.criteria.registry import check_measures_damage, check_ranks
 from gatenorm.criteria.registry import criterion as criterion_named
 from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import PlanError, named
+from gatenorm.exports import pruned
 from gatenorm.families import family as family_named
-from gatenorm.files import check_new_directory
 from gatenorm.fitting.fit import FittedPlan
 from gatenorm.models.architecture import Architecture
 from gatenorm.progress import Progress
@@ -26,7 +26,6 @@ from gatenorm.speed.predict.choice import Savings, choose
 from gatenorm.speed.predict.cost_model import Forecast, forecast_of
 from gatenorm.speed.predict.machines import DEFAULT
 from gatenorm.speed.predict.targets import Target, contexts, machine_of, smallest_removal
-from gatenorm.surgery.disk import write_pruned
 from gatenorm.surgery.folding import check_foldable
 from gatenorm.surgery.operation import check_operations
 from gatenorm.surgery.planning import (
@@ -160,20 +159,23 @@ def forecast(
 def prune(
     model: ModelLike, out: str | os.PathLike[str], plan: Plan | FittedPlan, *, progress: Progress | None = None
 ) -> Path:
-    """Carry a plan out: write the pruned checkpoint as the new directory ``out``, whole or not at all.
+    """Carry a plan out: write the pruned checkpoint as ``out``, a new directory, whole or not at all.
+
+    Of a GGUF file it is a new GGUF file.
 
     Operations that :func:`gatenorm.fit` has not fitted yet are fitted first, as it does by default.
 
     Raises:
         PlanError: the model must not be pruned.
-        OutputError: ``out`` is not empty, lies inside the model, or cannot be written.
+        OutputError: ``out`` is there already, lies inside the model, or cannot be written.
         CalibrationError: as :func:`gatenorm.fit`.
     """
-    check_new_directory(Path(out))
+    layout = open_model(model)
+    pruned.check_output(layout, Path(out))
     if isinstance(plan, Plan) and unfitted(plan):
         plan = fit(model, plan)
     fitted = plan if isinstance(plan, FittedPlan) else FittedPlan(plan, {})
-    write_pruned(open_model(model), fitted.plan, Path(out), progress, fitted.weights)
+    pruned.write(layout, fitted.plan, Path(out), progress, fitted.weights)
     return Path(out)
 
 

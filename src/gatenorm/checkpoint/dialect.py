@@ -18,6 +18,7 @@ class Dialect:
         block: modules of a block, by their name in the format; single tensors by theirs.
         interleaved: those modules of ``block`` whose rows are stored in the order of interleaved rotary pairs, where
             transformers turns dimension ``j`` together with ``j + head_dim / 2``.
+        layers: of a file that lacks whole blocks, the original numbers of those that it has.
         gain_offset: what transformers adds to the stored gains of norms, which the format stores in full.
     """
 
@@ -27,4 +28,5 @@ class Dialect:
     path: str
     block: Mapping[str, str]
     interleaved: tuple[str, ...] = ()
+    layers: tuple[int, ...] | None = None
     gain_offset: float = 0.0

@@ -46,14 +46,11 @@ def command(
     from gatenorm import api
     from gatenorm.calibration.samples import with_source
     from gatenorm.cli.tables.pruning import show
-    from gatenorm.files import check_apart, check_new_directory
-    from gatenorm.surgery.disk import write_pruned
+    from gatenorm.exports import pruned
 
     fits = how["replace"] != REMOVE or (how["file"] is not None and _names_replacements(how["file"]))
     _check_choice(given, fits, how)
-    if out is not None:
-        check_new_directory(out)
-    elif not dry_run:
+    if out is None and not dry_run:
         raise OutputError("out-missing", "is missing", field="out", expected="a new directory to write to")
     _check_kind(given, how, cross_check)
     tokens = checks.tokens(how, how["documents"])
@@ -66,7 +63,7 @@ def command(
     if layout.assumption:
         console.warn(layout.assumption)
     if out is not None:
-        check_apart(out, layout.checkpoint.directory)
+        pruned.check_output(layout, out)
     session = checks.scoring_session(layout, how) if runs or cross_check or fits else None
     choice: dict[str, Any] = {name: value for name, value in how.items() if name in removal.Choice.__annotations__}
     with console.progress_bar(f"scoring by {how['criterion']}", "steps") as progress:
@@ -95,10 +92,12 @@ def command(
     out, nbytes = None if dry_run else out, 0
     if out is not None:
         with console.progress_bar("writing", "bytes") as progress:
-            written = write_pruned(layout, plan, out, progress, fitted.weights)
+            written = pruned.write(layout, plan, out, progress, fitted.weights)
         nbytes = written.nbytes
         for what in written.left_out:
             console.warn(f"left out: {what}")
+        for note in written.notes:
+            console.warn(note)
     data = to_json(plan) | ({"cross_check": to_json(checked)} if checked else {})
     console.deliver(json, data, lambda: show(layout, plan, out, nbytes, predicted, how["machine"], checked, model))
 

@@ -118,6 +118,9 @@ def _obstacles(layout: Layout) -> Iterator[str]:
     changed = [key for key, neutral in _NEUTRAL.items() if config.get(key) not in neutral]
     if changed:
         yield f"config.json sets {', '.join(changed)}, which these engines' Llama does not know"
+    own = [key for key in config if "." in key]
+    if own:
+        yield f"it sets {', '.join(own)}, which these engines' Llama does not know"
     if layout.shape != "sequential":
         yield f"its blocks are {layout.shape}: the norms stand elsewhere than in Llama's"
     if norms["kind"] != "rms" or norms["gain_offset"]:

@@ -57,7 +57,8 @@ A family is a JSON file in ``families/data``; CONTRIBUTING.md says how to write 
 ``outer``        null, or ``embedding``, ``norm`` and ``head``, the modules around the blocks in the causal LM
 ``tokenizer``    null, or ``class`` and ``when`` (``undeclared``, ``always``): the tokenizer class that transformers
                  takes for this ``model_type``, where the checkpoint names none, or whatever it names
-``gguf``         absent, or how GGUF files name it: ``architecture``, ``config`` (keys of ``config.json`` with those of
+``gguf``         absent, or how GGUF files name it: ``architecture``, ``pruned`` (the architecture as which
+                 pruned models are written), ``config`` (keys of ``config.json`` with those of
                  GGUF, less the architecture before them), ``outer`` and ``block`` (modules or tensors by their names
                  in GGUF), ``interleaved`` (modules whose rows GGUF stores in the order of interleaved rotary pairs),
                  ``rope_factors`` (a tensor of factors for the rotary waves)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from gatenorm.checkpoint import Dialect, TensorStore
 from gatenorm.errors import FamilyError, did_you_mean
-from gatenorm.families.family import Data, families
+from gatenorm.families.family import Data, families, mlp_modules
 from gatenorm.families.rotary import Rotary
+from gatenorm.records import PRUNED_PREFIX, REMOVE, PrunedRecord, from_json
 
 # Of Llama 3's rule for stretching rotary waves, whose outcome a file may hold as a factor for every wave.
 _LOW, _HIGH = 1.0, 4.0
 _CLOSE = 1e-4
+_MOST_LAYERS = 1 << 12
 
 
 def translated(checkpoint: TensorStore) -> TensorStore:
@@ -25,9 +28,16 @@ def translated(checkpoint: TensorStore) -> TensorStore:
     """
     if not checkpoint.dialect:
         return checkpoint
-    known = architectures(checkpoint.dialect)
-    architecture = str(checkpoint.config["model_type"])
-    if architecture not in known:
+    known, config = architectures(checkpoint.dialect), checkpoint.config
+    architecture, pruned = str(config["model_type"]), None
+    rules: Data | None = None
+    if "gatenorm" in config:
+        pruned = from_json(PrunedRecord, config["gatenorm"], f"the record of {checkpoint.path}")
+        # Whatever family was pruned, the file has the names of the one as which it is written.
+        written = {name: families()[one] for name, one in architectures(checkpoint.dialect, "pruned").items()}
+        known = dict.fromkeys(written, pruned.base_model_type)
+        rules = written.get(architecture, {}).get(checkpoint.dialect)
+    if known.get(architecture) not in families():
         raise FamilyError(
             "family-unknown",
             f"{checkpoint.path} is of architecture {architecture:.80}, which is not known as {checkpoint.dialect}",
@@ -35,41 +45,79 @@ def translated(checkpoint: TensorStore) -> TensorStore:
             hint=did_you_mean(architecture, known) or "take the checkpoint that it was made from",
         )
     data = families()[known[architecture]]
-    rules = data[checkpoint.dialect]
+    rules = rules or data[checkpoint.dialect]
     found = checkpoint.translated(
         Dialect(
             config=rules["config"],
-            given={"model_type": data["model_type"], "architectures": [data["classes"]["causal_lm"]]},
+            given=_given(data, config, pruned),
             outer=rules["outer"],
             path=data["block"]["path"],
             block=rules["block"],
             interleaved=tuple(rules["interleaved"]),
+            layers=None if pruned is None else _written(pruned),
             gain_offset=data["norms"]["gain_offset"],
         )
     )
-    factors = rules["rope_factors"]
-    return _with_llama_3(found, data, factors) if factors in found else found
+    if rules["rope_factors"] in found:
+        found.config["rope_scaling"] = _scaling(found, data, rules["rope_factors"])
+    return found if pruned is None else found.without(_is_stand_in(data, pruned))
 
 
-def architectures(dialect: str) -> dict[str, str]:
-    """What a format calls the architectures that are known, with their families."""
+def architectures(dialect: str, key: str = "architecture") -> dict[str, str]:
+    """What a format calls the architectures that are known, with their families.
+
+    Args:
+        key: ``architecture``, or ``pruned`` for those as which it holds pruned models.
+    """
     known = {}
     for model_type, data in families().items():
         # A format that has text alone holds no larger model.
-        claimed = None if "tower" in data else _claimed(data, dialect)
+        claimed = None if "tower" in data else _claimed(data, dialect, key)
         # What a family inherits, the one that it is like has claimed.
-        if claimed and claimed != _claimed(families().get(data.get("like", ""), {}), dialect):
+        if claimed and claimed != _claimed(families().get(data.get("like", ""), {}), dialect, key):
             known[claimed] = model_type
     return dict(sorted(known.items()))
 
 
-def _claimed(data: Data, dialect: str) -> str | None:
+def _claimed(data: Data, dialect: str, key: str) -> str | None:
     rules = data.get(dialect)
-    return str(rules["architecture"]) if isinstance(rules, Mapping) else None
+    return str(rules[key]) if isinstance(rules, Mapping) else None
 
 
-def _with_llama_3(checkpoint: TensorStore, data: Data, name: str) -> TensorStore:
-    """With factors for every rotary wave as the parameters that they come from, where they are Llama 3's."""
+def _given(data: Data, config: Mapping[str, Any], pruned: PrunedRecord | None) -> dict[str, Any]:
+    causal_lm = data["classes"]["causal_lm"]
+    if pruned is None:
+        return {"model_type": data["model_type"], "architectures": [causal_lm]}
+    replaced = next((edit for edit in pruned.edits if edit.operation != REMOVE), None)
+    if replaced is not None:
+        raise FamilyError(
+            "weights-replaced",
+            f"the file has {replaced.operation} in place of the {replaced.sublayer} of layer {replaced.layer}",
+            hint="take the directory that it was exported from",
+        )
+    model_type = PRUNED_PREFIX + str(data["model_type"])
+    return {"model_type": model_type, "architectures": [f"Gatenorm{causal_lm}"], "gatenorm": config["gatenorm"]}
+
+
+def _written(pruned: PrunedRecord) -> tuple[int, ...]:
+    """The original numbers of the blocks that a file has: those that are gone altogether are not written."""
+    if pruned.layers > _MOST_LAYERS:  # before so many numbers are made
+        raise FamilyError("layers-differ", f"the record of a pruned file speaks of {pruned.layers} layers")
+    gone = {*pruned.edits.attention} & {*pruned.edits.mlp}
+    return tuple(layer for layer in range(pruned.layers) if layer not in gone)
+
+
+def _is_stand_in(data: Data, pruned: PrunedRecord) -> Callable[[str], bool]:
+    """Whether a tensor only makes an engine load the file: it lies where a sublayer is gone, and computes zero."""
+    edits, path = pruned.edits, data["block"]["path"]
+    gone = [(layer, module) for layer in edits.attention for module in data["block"]["attention"]]
+    gone += [(layer, module) for layer in edits.mlp for module in mlp_modules(data)]
+    names = tuple(f"{path}.{layer}.{module}." for layer, module in gone)
+    return lambda name: name.startswith(names)
+
+
+def _scaling(checkpoint: TensorStore, data: Data, name: str) -> dict[str, Any]:
+    """Factors for every rotary wave as the parameters that they come from, where they are Llama 3's."""
     config, factors = checkpoint.config, checkpoint.float32(name).astype(np.float64)
     plain = Rotary.of({**config, "rope_scaling": None}, data, 2 * len(factors))
     assert plain is not None
@@ -90,7 +138,5 @@ def _with_llama_3(checkpoint: TensorStore, data: Data, name: str) -> TensorStore
     }
     stretched = Rotary.of({**config, "rope_scaling": scaling}, data, 2 * len(factors))
     if stretched is None or not np.allclose(waves / stretched.frequencies(), factors, rtol=_CLOSE):
-        config["rope_scaling"] = {"rope_type": "a factor for every wave"}
-        return checkpoint
-    config["rope_scaling"] = scaling
-    return checkpoint.without(lambda tensor: tensor == name)
+        return {"rope_type": "a factor for every wave"}
+    return scaling

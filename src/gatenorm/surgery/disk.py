@@ -37,10 +37,11 @@ _WRITTEN = {"config.json", "README.md", PLAN_FILE, RECOVERY_FILE, MODELLING_FILE
 
 @dataclass(frozen=True)
 class Written:
-    """What was written: bytes of weights, and one line about each thing that was left out."""
+    """What was written: bytes of weights, and one line about each thing that was left out, or that is worth knowing."""
 
     nbytes: int
     left_out: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def write_pruned(

@@ -54,7 +54,7 @@ def show_verification(found: Verification, exported: Path, layout: Layout) -> No
     if found.cached_layers is not None:
         console.say(
             f"cache: keys and values for {found.cached_layers} layers; "
-            f"{len(layout.attention_layers)} of {layout.layers} layers kept their attention"
+            f"{layout.layers - len(found.edits.attention)} of {layout.layers} layers kept their attention"
         )
     else:
         console.say("cache: this engine does not tell how many layers it keeps keys and values for")

@@ -31,6 +31,8 @@ from gatenorm.surgery.exported import Exported, export_entries
 _CHUNK = 32 << 20
 # The hidden units of an MLP that computes zero: the shortest row that every block type holds.
 NO_MLP = 32
+# By what llama.cpp divides the frequencies of rotary waves.
+ROPE_FACTORS = "rope_freqs.weight"
 FORM = "gguf"
 
 
@@ -109,10 +111,12 @@ class _Writer:
         if not shared:
             yield self._stored("output.weight", outer(lay, "head"), size, head=True)
         rotary = lay.rotary
-        if rotary is not None and rotary.kind == "llama3":
+        if ROPE_FACTORS in lay.checkpoint:
+            yield self._stored(ROPE_FACTORS, ROPE_FACTORS, (lay.head_dim // 2,))
+        elif rotary is not None and rotary.kind == "llama3":
             # What llama.cpp divides the plain frequencies by.
             plain = rotary.theta ** (-np.arange(0, rotary.dims, 2, dtype=np.float64) / rotary.dims)
-            yield self._made("rope_freqs.weight", (plain / rotary.frequencies()).astype(np.float32))
+            yield self._made(ROPE_FACTORS, (plain / rotary.frequencies()).astype(np.float32))
         for place, layer in enumerate(self.written):
             if layer in self.kept:
                 yield from self._attention(layer, f"blk.{place}")
@@ -186,12 +190,17 @@ class _Writer:
                 "tensor-shape-wrong", f"{source} has shape {list(info.shape)}, but config.json implies {list(shape)}"
             )
 
+        # Codes that stay what they are are copied; others are made into numbers, to be coded anew.
+        copied = self.dtype == "auto" and len(shape) > 1
+        stored = info.dtype if copied or info.dtype in STORAGE_TYPES else "F32"
+
         def rows(begin: int, end: int) -> Bits:
-            bits = checkpoint.raw(source, slice(begin, end))
+            run = slice(begin, end)
+            bits = checkpoint.raw(source, run) if stored == info.dtype else checkpoint.float32(source, run)
             return interleaved(bits, size) if turned else bits
 
-        kind = tensor_type(self.dtype, info.dtype, shape, more, head)
-        return Tensor(name, shape, kind, info.dtype, rows, size if turned else 1, source)
+        kind = tensor_type(self.dtype, stored, shape, more, head)
+        return Tensor(name, shape, kind, stored, rows, size if turned else 1, source)
 
     def _product(self, name: str, exported: Exported) -> Tensor:
         checkpoint = self.layout.checkpoint
@@ -208,6 +217,7 @@ class _Writer:
     def _zero(self, name: str, shape: tuple[int, int]) -> Tensor:
         """A matrix of zeros, of the type that the rest of the file has: a second type would only raise questions."""
         stored = self.layout.checkpoint.spec(outer(self.layout, "embedding")).dtype
+        stored = stored if stored in STORAGE_TYPES else "F16"
         numpy = STORAGE_TYPES[stored].numpy
         kind = tensor_type(self.dtype, stored, shape)
         return Tensor(name, shape, kind, stored, lambda begin, end: np.zeros((end - begin, shape[1]), numpy))

@@ -73,7 +73,7 @@ def tensor_type(dtype: str, stored: str, shape: tuple[int, ...], more: bool = Fa
     Raises:
         OutputError: the stored type holds no floats.
     """
-    if stored not in _STORED:
+    if stored not in _STORED and not (dtype == "auto" and is_block(stored)):
         raise OutputError(
             "dtype-not-exportable",
             f"weights of type {stored} cannot be written as GGUF",
@@ -82,7 +82,7 @@ def tensor_type(dtype: str, stored: str, shape: tuple[int, ...], more: bool = Fa
     if len(shape) == 1:
         return "F32"
     if dtype == "auto":
-        return _STORED[stored]
+        return _STORED.get(stored, stored)
     scheme = SCHEMES[dtype]
     name = scheme.head if head else scheme.more if more else scheme.most
     while shape[-1] % block(name)[0]:
@@ -98,6 +98,13 @@ def block(name: str) -> tuple[int, int]:
     return sizes
 
 
+def is_block(name: str) -> bool:
+    """Whether a type is one of GGUF's own: codes of several numbers in a block."""
+    from gguf import GGMLQuantizationType
+
+    return name in GGMLQuantizationType.__members__ and block(name)[0] > 1
+
+
 def nbytes(name: str, shape: tuple[int, ...]) -> int:
     """How many bytes a tensor takes."""
     numbers, size = block(name)
@@ -110,6 +117,8 @@ def encode(bits: Bits, stored: str, name: str, tensor: str) -> npt.NDArray[Any]:
     Raises:
         OutputError: a NaN or infinite number, or one that the type cannot hold.
     """
+    if is_block(stored) and stored == name:
+        return np.ascontiguousarray(bits)
     values = to_float32(bits, stored)
     _check(values, name, tensor)
     if stored == name:

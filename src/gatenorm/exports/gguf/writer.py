@@ -17,8 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from gatenorm.checkpoint.formats.gguf.header import ALIGNMENT, read_header
 from gatenorm.checkpoint.formats.gguf.metadata import kv_heads, read_model
+from gatenorm.checkpoint.formats.gguf.model import GgufModel
+from gatenorm.checkpoint.formats.gguf.store import RECORD_KEY
 from gatenorm.errors import EvaluationError, GatenormError, MissingExtraError
 from gatenorm.exports import llama_like
+from gatenorm.exports.gguf.carried import Carried
 from gatenorm.exports.gguf.tensors import FORM, NO_MLP, Tensor, file_type, hidden, tensors, written
 from gatenorm.exports.gguf.tokenizer import Tokenizer, tokenizer
 from gatenorm.exports.gguf.types import check_quantiser
@@ -27,7 +30,7 @@ from gatenorm.families import Layout
 from gatenorm.families.family import positive, value
 from gatenorm.files import check_new_file, new_file
 from gatenorm.progress import Progress
-from gatenorm.records import ATTENTION, Edits, ModelIdentity, spans
+from gatenorm.records import ATTENTION, Edits, ModelIdentity, spans, to_json
 from gatenorm.surgery.exported import export_entries
 from gatenorm.surgery.operation import leaves_nothing
 
@@ -51,7 +54,7 @@ def obstacles(layout: Layout) -> list[str]:
         reasons += llama_like.foreign(
             layout, {part.source for part in tensors(layout, "auto", read=False) if part.source}, FORM
         )
-        tokenizer(layout, _rows(layout))
+        _words(layout)
     except GatenormError as error:
         reasons.append(str(error))
     return reasons
@@ -59,7 +62,7 @@ def obstacles(layout: Layout) -> list[str]:
 
 def remarks(layout: Layout) -> list[str]:
     """What whoever serves this model in this form should know, one line each."""
-    return list(_remarks(layout, tokenizer(layout, _rows(layout))))
+    return list(_remarks(layout, _words(layout)))
 
 
 def write(layout: Layout, out: Path, *, dtype: str = "auto", progress: Progress | None = None) -> Exported:
@@ -73,12 +76,12 @@ def write(layout: Layout, out: Path, *, dtype: str = "auto", progress: Progress 
     GGUFWriter = _writer()
     check_new_file(out)
     check_quantiser(dtype)
-    words = tokenizer(layout, _rows(layout))
+    words = _words(layout)
     parts = tensors(layout, dtype)
     total = sum(part.nbytes for part in parts)
     with new_file(out, total) as temporary:
         writer = GGUFWriter(temporary, ARCHITECTURE)
-        _describe(writer, layout, words, file_type(parts, dtype))
+        _describe(writer, layout, words, parts, dtype)
         _declare(writer, parts)
         done = 0
         with temporary.open("r+b") as file:
@@ -164,19 +167,28 @@ def _rows(layout: Layout) -> int:
     return layout.checkpoint.spec(llama_like.outer(layout, "embedding")).shape[0]
 
 
-def _describe(writer: GGUFWriter, layout: Layout, words: Tokenizer, kind: int) -> None:
+def _words(layout: Layout) -> Tokenizer | Carried:
+    source = layout.checkpoint
+    return Carried(source) if isinstance(source, GgufModel) else tokenizer(layout, _rows(layout))
+
+
+def _describe(writer: GGUFWriter, layout: Layout, words: Tokenizer | Carried, parts: list[Tensor], dtype: str) -> None:
     from gguf import GGML_QUANT_VERSION, RopeScalingType
 
     assert layout.rotary is not None
     config, data, gone = layout.config, layout.data, set(layout.edits.attention)
-    writer.add_type("model")
-    writer.add_name(layout.checkpoint.name.encode("utf-8", "replace").decode())
-    for key, text in _licence(layout).items():
-        writer.add_string(key, text)
-    writer.add_file_type(kind)
-    writer.add_quantization_version(GGML_QUANT_VERSION)
+    if isinstance(words, Tokenizer):
+        writer.add_type("model")
+        writer.add_name(layout.checkpoint.name.encode("utf-8", "replace").decode())
+        for key, text in _licence(layout).items():
+            writer.add_string(key, text)
+    if isinstance(words, Tokenizer) or dtype != "auto":
+        writer.add_file_type(file_type(parts, dtype))
+        writer.add_quantization_version(GGML_QUANT_VERSION)
     if layout.edits:
         writer.add_string(EDITS_KEY, json.dumps(layout.edits.to_json()))
+    if layout.pruned:
+        writer.add_string(RECORD_KEY, json.dumps(to_json(layout.pruned)))
 
     layers = written(layout)
     writer.add_block_count(len(layers))
@@ -229,7 +241,7 @@ def _licence(layout: Layout) -> dict[str, str]:
     return {keys[name]: text for name, text in found.items()}
 
 
-def _remarks(layout: Layout, words: Tokenizer) -> Iterator[str]:
+def _remarks(layout: Layout, words: Tokenizer | Carried) -> Iterator[str]:
     yield from words.notes
     layers = written(layout)
     if layers[0] in layout.edits.attention and ATTENTION not in export_entries(layout, FORM, layers[0]):
@@ -250,7 +262,7 @@ def _remarks(layout: Layout, words: Tokenizer) -> Iterator[str]:
         )
 
 
-def _notes(layout: Layout, words: Tokenizer, parts: list[Tensor], dtype: str) -> Iterator[str]:
+def _notes(layout: Layout, words: Tokenizer | Carried, parts: list[Tensor], dtype: str) -> Iterator[str]:
     yield from _remarks(layout, words)
     other = sorted({part.type.lower() for part in parts if len(part.shape) > 1} - {dtype})
     if dtype == "q8_0" and other:

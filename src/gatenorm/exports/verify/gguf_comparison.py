@@ -76,6 +76,34 @@ def compare(contents: TensorStore, layout: Layout, keep: Callable[[Tensor, Float
                     f"at most {ROUNDING[stored.dtype].relative:.2g}"
                 )
     wrong += [f"{name} has no counterpart" for name in contents.specs if name not in wanted]
+    return _compared(errors, wrong)
+
+
+def compare_copies(contents: TensorStore, layout: Layout) -> Compared:
+    """Whether every tensor of a file has the very bytes of the one that it should be a copy of.
+
+    Args:
+        contents: the file.
+        layout: what it should be, out of another file.
+    """
+    wanted = {part.name: part for part in tensors(layout, "auto")}
+    errors: dict[str, dict[str, float]] = {}
+    wrong = [f"{name} has no counterpart" for name in contents.specs if name not in wanted]
+    for name, part in wanted.items():
+        stored = contents.specs.get(name)
+        if stored is None or (stored.shape, stored.dtype) != (part.shape, part.type):
+            wrong.append(f"{name} is missing, or has another shape or type")
+            continue
+        errors.setdefault(stored.dtype, {})[name] = 0.0
+        step = max(1, _NUMBERS * part.shape[0] // max(1, int(np.prod(part.shape, dtype=np.int64))) // part.step)
+        runs = [(i, min(i + step * part.step, part.shape[0])) for i in range(0, part.shape[0], step * part.step)]
+        equal = (np.array_equal(contents.raw(name, slice(*run)), part.rows(*run)) for run in runs)
+        if part.source and not all(equal):
+            wrong.append(f"{name} ({stored.dtype.lower()}) is no copy of {part.source}")
+    return _compared(errors, wrong)
+
+
+def _compared(errors: dict[str, dict[str, float]], wrong: list[str]) -> Compared:
     faults = [f"tensor {text}" for text in wrong[:_NAMED]]
     if len(wrong) > _NAMED:
         faults.append(f"and {len(wrong) - _NAMED} more tensors")

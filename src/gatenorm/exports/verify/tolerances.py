@@ -79,6 +79,8 @@ _BY_TYPE = {
     "BF16": Limit("largest_difference", 0.5, 1.0),
     "Q8_0": Limit("mean_kl", 0.02, 1.0, _OWN),
 }
+# Two files of the same tensors in one engine.
+SAME_ENGINE = Limit("largest_difference", 1e-3, 2e-3, "compared as long as their choices are the same")
 QUANTISED = Limit("mean_kl", 0.04, 1.0, _OWN)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,14 @@ import numpy.typing as npt
 
 from gatenorm.checkpoint import open_store
 from gatenorm.engines import Continuation, Engine, GreedySession, engine_for
-from gatenorm.errors import EvaluationError, GatenormError, first_line
+from gatenorm.errors import EvaluationError
 from gatenorm.exports.nemotron.tensors import zero_attention
+from gatenorm.exports.pruned import pruned_layout
 from gatenorm.exports.registry import form_at
 from gatenorm.exports.verify.gguf_comparison import Compared
-from gatenorm.exports.verify.tolerances import EXACT, Limit, limit_for, tolerated
-from gatenorm.families import Layout
-from gatenorm.models import loading as reference
+from gatenorm.exports.verify.references import InTransformers, Reference, silenced
+from gatenorm.exports.verify.tolerances import EXACT, SAME_ENGINE, Limit, limit_for, tolerated
+from gatenorm.families import Layout, detect_layout
 from gatenorm.progress import Progress
 from gatenorm.records.evidence import Verification, VerificationProtocol
 from gatenorm.results import versions
@@ -90,40 +92,40 @@ def verify(
         raise EvaluationError(
             "tolerance-out-of-range", "is out of range", field="tolerance", given=tolerance, expected="a number above 0"
         )
-    limit = _limit(exported, kind) if tolerance is None else tolerated(tolerance, _limit(exported, kind))
-    model = reference.load(against.checkpoint.directory, dtype=_float32())
-    opened = kind.open(exported)
-    try:
-        size = int(model.config.get_text_config().vocab_size)
-        if opened.vocabulary != size:
+    with ExitStack() as opened:
+        reference, expected, usual = _reference(exported, against, kind, opened)
+        limit = usual if tolerance is None else tolerated(tolerance, usual)
+        session = kind.open(exported)
+        opened.callback(session.close)
+        if session.vocabulary != reference.vocabulary:
             raise EvaluationError(
                 "vocabularies-differ",
-                f"{exported} has a vocabulary of {opened.vocabulary:,}, the reference one of {size:,}",
+                f"{exported} has a vocabulary of {session.vocabulary:,}, the reference one of {reference.vocabulary:,}",
             )
-        held = _hold(exported, against, model) if form == "gguf" else None
-        token_prompts = prompts(size, against.context, tokens, seed)
+        held = reference.hold(exported) if form == "gguf" else None
+        token_prompts = prompts(session.vocabulary, against.context, tokens, seed)
         continued = []
         for done, prompt in enumerate(token_prompts):
-            continued += opened.continue_greedily([prompt], tokens)
+            continued += session.continue_greedily([prompt], tokens)
             if progress:
                 progress(done + 1, len(token_prompts))
-        pairs = zip(token_prompts, continued, strict=True)
-        compared = [_compare(model, prompt, found, limit.near_tie) for prompt, found in pairs]
-        figures = _figures(compared) | _of_tensors(held) | _cut_differently(opened, against.checkpoint.directory)
-        cached = opened.cached_layers
-        used = versions() | opened.versions
-    finally:
-        opened.close()
+        compared = [
+            _compare(reference.logprobs(prompt, found.tokens), found, limit.near_tie)
+            for prompt, found in zip(token_prompts, continued, strict=True)
+        ]
+        figures = _figures(compared) | _of_tensors(held) | _cut_differently(session, reference)
+        cached = session.cached_layers
+        used = versions() | session.versions
     found = Verification(
         model=against.identity(),
-        edits=against.edits,
+        edits=expected.edits,
         **figures,
         cached_layers=cached,
         protocol=VerificationProtocol(
             engine=kind.name,
             exported=exported.name,
             form=form,
-            reference=f"transformers, float32, {limit.reference}, one pass over the prompt and the engine's tokens",
+            reference=f"{reference.what}, {limit.reference}",
             prompts=f"{len(token_prompts)} of {', '.join(str(len(p)) for p in token_prompts)} "
             f"random tokens, seed {seed}",
             new_tokens=tokens,
@@ -134,7 +136,7 @@ def verify(
         seconds=time.perf_counter() - began,
         versions=used,
     )
-    return msgspec.structs.replace(found, faults=(*_faults(found, limit, against), *(held.faults if held else ())))
+    return msgspec.structs.replace(found, faults=(*_faults(found, limit, expected), *(held.faults if held else ())))
 
 
 def prompts(vocabulary: int, context: int | None, tokens: int, seed: int = 0) -> list[list[int]]:
@@ -158,11 +160,18 @@ def prompts(vocabulary: int, context: int | None, tokens: int, seed: int = 0) ->
     return [random.integers(0, vocabulary, min(length, longest)).tolist() for length in _LENGTHS]
 
 
-def _float32() -> Any:
-    reference.check_hardware("cpu", "auto")  # says what is missing where torch is
-    import torch
-
-    return torch.float32
+def _reference(exported: Path, against: Layout, kind: Engine, opened: ExitStack) -> tuple[Reference, Layout, Limit]:
+    """What the export is held against, the model that it should be, and how far the two may differ."""
+    if not against.checkpoint.path.is_file():
+        return InTransformers(against), against, _limit(exported, kind)
+    own = detect_layout(open_store(exported))
+    if own.layers != against.layers:
+        problem = (
+            f"{exported} was made from a model of {own.layers} layers, {against.checkpoint.path} has {against.layers}"
+        )
+        raise EvaluationError("layers-differ", problem, field="against")
+    expected = pruned_layout(against, own.pruned.plan) if own.pruned else against
+    return opened.enter_context(silenced(against, expected, kind, exported.resolve().parent)), expected, SAME_ENGINE
 
 
 def _limit(exported: Path, kind: Engine) -> Limit:
@@ -171,12 +180,6 @@ def _limit(exported: Path, kind: Engine) -> Limit:
     from gatenorm.exports.gguf.writer import stored_types
 
     return limit_for(stored_types(exported))
-
-
-def _hold(exported: Path, against: Layout, model: Any) -> Compared | None:
-    from gatenorm.exports.gguf.dequantized_model import hold
-
-    return hold(exported, against, model)
 
 
 def _of_tensors(held: Compared | None) -> dict[str, Any]:
@@ -196,46 +199,35 @@ class _Compared:
     other: npt.NDArray[np.bool_]
 
 
-def _compare(model: Any, prompt: Sequence[int], found: Continuation, tie: float) -> _Compared:
-    import torch
-
-    count = len(found.tokens)
-    ids = torch.tensor([[*prompt, *found.tokens]])
-    try:
-        with torch.inference_mode():
-            logits = model(ids, use_cache=False).logits[0, len(prompt) - 1 : len(prompt) - 1 + count].double()
-    except (ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
-        problem = f"transformers cannot run the reference: {first_line(error)}"
-        raise EvaluationError("reference-cannot-run", problem) from error
-    expected = logits.log_softmax(-1).numpy()
-    if not np.isfinite(expected).all():
-        raise EvaluationError("weights-damaged", "the reference computes NaN or infinity: its weights are damaged")
-    given = found.logprobs.astype(np.float64)
-    known = np.isfinite(given)
-    if not known.any(axis=1).all():
+def _compare(expected: npt.NDArray[np.float64], found: Continuation, tie: float) -> _Compared:
+    count = len(expected)
+    given = found.logprobs[:count].astype(np.float64)
+    if not np.isfinite(given).any(axis=1).all():
         raise EvaluationError(
             "not-finite", "the engine gave no log-probability for some token, or NaN: nothing can be compared"
         )
-    differences = np.where(known, np.abs(np.where(known, given, 0) - expected), 0).max(axis=1)
+    known = np.isfinite(given) & np.isfinite(expected)
+    differences = np.abs(np.where(known, given, 0) - np.where(known, expected, 0)).max(axis=1)
     kl = _divergence(expected, given, known)
-    best = np.sort(expected, axis=1)[:, -2:]
+    likely = np.where(np.isfinite(expected), expected, -np.inf)
+    best = np.sort(likely, axis=1)[:, -2:]
     near_tie = best[:, 1] - best[:, 0] <= tie
-    chosen = expected[np.arange(count), list(found.tokens)]
+    chosen = likely[np.arange(count), list(found.tokens[:count])]
     return _Compared(differences, kl, near_tie, best[:, 1] - chosen > tie)
 
 
 def _divergence(
     expected: npt.NDArray[np.float64], given: npt.NDArray[np.float64], known: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.float64]:
-    """``KL(reference || engine)`` of each row; all tokens of which the engine is silent count as one.
+    """``KL(reference || engine)`` of each row; all tokens of which one of them is silent count as one.
 
     Lumping outcomes together can only lessen a divergence, so this is a lower bound, exact where the engine tells all.
     An engine's probabilities miss a sum of 1 by their rounding, and that of equals misses 0 by as much, either way.
     """
-    p, q = np.exp(expected), np.where(known, np.exp(np.where(known, given, 0)), 0)
-    among_known = np.where(known, p * (expected - np.where(known, given, 0)), 0).sum(axis=1)
-    p_rest, q_rest = np.where(known, 0, p).sum(axis=1), np.clip(1 - q.sum(axis=1), _TINY, None)
-    rest = np.where(p_rest > 0, p_rest * np.log(np.maximum(p_rest, _TINY) / q_rest), 0)
+    p, q = (np.exp(np.where(known, one, -np.inf)) for one in (expected, given))
+    among_known = (p * (np.where(known, expected, 0) - np.where(known, given, 0))).sum(axis=1)
+    p_rest, q_rest = (np.clip(1 - one.sum(axis=1), 0, None) for one in (p, q))
+    rest = np.where(p_rest > 0, p_rest * np.log(np.maximum(p_rest, _TINY) / np.maximum(q_rest, _TINY)), 0)
     divergence: npt.NDArray[np.float64] = among_known + np.where(known.all(axis=1), 0, rest)
     return divergence
 
@@ -251,18 +243,15 @@ def _figures(compared: Sequence[_Compared]) -> dict[str, Any]:
     }
 
 
-def _cut_differently(engine: GreedySession, directory: Path) -> dict[str, int]:
-    try:
-        tokenizer = reference.load_tokenizer(directory)
-    except GatenormError:
-        return {}  # a model without a tokenizer can be served by token numbers alone
+def _cut_differently(engine: GreedySession, reference: Reference) -> dict[str, int]:
     differing = 0
     for text in TEXTS:
         for special in (False, True):
-            cut = engine.tokenize(text, special)
+            wanted = reference.tokenize(text, special)
+            cut = None if wanted is None else engine.tokenize(text, special)
             if cut is None:
                 return {}
-            if cut != list(tokenizer(text, add_special_tokens=special)["input_ids"]):
+            if cut != wanted:
                 differing += 1
                 break
     return {"texts_cut_differently": differing, "texts": len(TEXTS)}

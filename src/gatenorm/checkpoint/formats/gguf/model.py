@@ -48,6 +48,10 @@ class GgufModel(GgufStore):
         self._gain_offset = dialect.gain_offset
         self._interleaved: set[str] = set()
         self.config = dict(_config(self, dialect, self._head_dim))
+        count = self.metadata[f"{self.metadata['general.architecture']}.block_count"]
+        if dialect.layers is not None and len(dialect.layers) != count:
+            problem = f"{path} has {count} blocks, its record speaks of {len(dialect.layers)}"
+            raise CheckpointError("gguf-no-model", problem)
         specs = {}
         for stored in self.specs.values():
             name = self._name(stored.name, dialect)
@@ -87,7 +91,11 @@ class GgufModel(GgufStore):
             name = f"{names[module]}{dot}{parameter}"
         else:
             return stored
-        name = f"{dialect.path}.{block[1]}.{name}" if block else name
+        if block:
+            place = int(block[1])
+            if dialect.layers is not None and place < len(dialect.layers):
+                place = dialect.layers[place]
+            name = f"{dialect.path}.{place}.{name}"
         if block and module in dialect.interleaved:
             self._interleaved.add(name)
         return name
@@ -103,7 +111,9 @@ def _config(store: GgufStore, dialect: Dialect, head_dim: int) -> Iterator[tuple
     """The terms of ``config.json``; keys of the architecture that have none there stay as they are."""
     architecture = f"{store.metadata['general.architecture']}."
     left = {
-        key.removeprefix(architecture): _one(v) for key, v in store.metadata.items() if key.startswith(architecture)
+        key.removeprefix(architecture): _one(v, dialect.layers is not None)
+        for key, v in store.metadata.items()
+        if key.startswith(architecture)
     }
     yield from dialect.given.items()
     for key, own in dialect.config.items():
@@ -134,7 +144,9 @@ def _rotary(left: dict[str, Any], head_dim: int) -> Iterator[tuple[str, Any]]:
         del left["attention.value_length"]
 
 
-def _one(value: Any) -> Any:
-    """What a list by layer says where it says the same of every layer."""
-    same = isinstance(value, list) and value and all(one == value[0] for one in value)
-    return value[0] if same else value
+def _one(value: Any, edited: bool) -> Any:
+    """What a list by layer says where it says the same of every layer, or of all that are not edited."""
+    if not isinstance(value, list) or not value:
+        return value
+    same = all(one == value[0] for one in value)
+    return value[0] if same else max(value) if edited else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,12 +19,15 @@ from gatenorm.checkpoint.store import NewWeights, Replacement, StoredTensor, Ten
 from gatenorm.errors import CheckpointError
 from gatenorm.progress import Progress
 
+# What gatenorm writes of a model that it pruned: the entry that its config.json would have.
+RECORD_KEY = "gatenorm.record"
+
 
 class GgufStore(TensorStore):
     """A GGUF file. Types of less than 16 bits are taken apart by the gguf package, in NumPy.
 
-    ``metadata`` holds the file's keys, ``kinds`` the type of each as the format numbers them; of ``config`` only
-    ``model_type`` is set, to the architecture, before it is :meth:`translated`.
+    ``metadata`` holds the file's keys, ``kinds`` the type of each as the format numbers them. Before it is
+    :meth:`translated`, ``config`` has the architecture as ``model_type`` and, of a pruned model, its record.
 
     Raises:
         CheckpointError: it is no whole GGUF file, or one part of several.
@@ -47,7 +51,7 @@ class GgufStore(TensorStore):
         self._files.size(self._file)  # from here on the file must stay the same
         self.metadata: Mapping[str, Any] = header.fields
         self.kinds: Mapping[str, tuple[int, int | None]] = header.kinds
-        self.config = {"model_type": header.fields.get("general.architecture")}
+        self.config = {"model_type": header.fields.get("general.architecture"), **_record(path, header.fields)}
         self.specs: dict[str, StoredTensor] = header.tensors
         self.bytes_read = 0
 
@@ -141,3 +145,12 @@ class GgufStore(TensorStore):
 
     def sample_sha256(self) -> str:
         return self._files.sample_sha256([self._file])
+
+
+def _record(path: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
+    if RECORD_KEY not in fields:
+        return {}
+    try:
+        return {"gatenorm": json.loads(fields[RECORD_KEY])}
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError("gguf-damaged", f"{path}: {RECORD_KEY} cannot be read ({error!s:.80})") from None
