@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 import gatenorm
 from gatenorm.checkpoint import open_store
+from gatenorm.checkpoint.quantisation import methods
 from gatenorm.families import attention_weights, detect_layout
 from tests.checkpoint.quantisers import CASES, is_quantised, write
 
@@ -89,3 +90,10 @@ def test_stored_bytes_are_copied_and_those_of_a_removed_attention_go_together(
         np.testing.assert_allclose(pruned.float32(tensor), whole.float32(tensor), rtol=1e-6, atol=1e-7)
     with safe_open(tmp_path / "quantised/model.safetensors", "np") as file:
         assert set(file.keys()) == set(pruned.stored)
+
+
+def test_the_documents_name_every_method():
+    text = (Path(__file__).parents[2] / "docs/loading.md").read_text(encoding="utf-8")
+    table = text[text.index("## Quantised checkpoints") : text.index("## The output of `inspect`")]
+    for method in methods():
+        assert method.partition("-")[0] in table.lower(), method

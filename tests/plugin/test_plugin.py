@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import load_file, save_file
 
 SOURCE = Path(__file__).parent / "example"
 ROOT = Path(__file__).parents[2]
@@ -35,6 +36,9 @@ example-llama = example.family:FAMILY
 
 [gatenorm.formats]
 pointer = example.pointer:FORMAT
+
+[gatenorm.quantisations]
+halved = example.halved:QUANTISATION
 """
 Run = Callable[..., str]
 TinyModels = Callable[..., Path]
@@ -123,6 +127,23 @@ def test_a_tensor_format(run: Run, tiny_models: TinyModels, tmp_path: Path):
     pointer.write_text(str(model))
     through, plain = (scored(run("score", one, "--json", "-")) for one in (pointer, model))
     assert through["layers"] == plain["layers"]
+
+
+def test_a_quantisation(run: Run, tiny_models: TinyModels, tmp_path: Path):
+    plain, halved = tiny_models("llama-gqa"), shutil.copytree(tiny_models("llama-gqa"), tmp_path / "halved")
+    tensors = load_file(plain / "model.safetensors")
+    queries = [name for name in tensors if name.endswith("q_proj.weight")]
+    for name in queries:
+        tensors[name.replace(".weight", ".half")] = tensors.pop(name) / 2
+    save_file(tensors, halved / "model.safetensors")
+    config = json.loads((plain / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "halved"}
+    (halved / "config.json").write_text(json.dumps(config))
+    through, same = (scored(run("score", one, "--json", "-")) for one in (halved, plain))
+    assert through["layers"] == same["layers"]
+    run("prune", halved, "--drop", 1, "-o", tmp_path / "pruned")
+    kept = [name for name in load_file(tmp_path / "pruned/model.safetensors") if name.endswith(".half")]
+    assert sorted(kept) == [f"model.layers.{layer}.self_attn.q_proj.half" for layer in (0, 2, 3)]
 
 
 def test_a_family(run: Run, tiny_models: TinyModels, tmp_path: Path):
