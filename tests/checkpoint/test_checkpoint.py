@@ -245,9 +245,7 @@ def test_pickled_weights_are_not_touched(tmp_path: Path, name: str) -> None:
     assert refused(write_checkpoint(tmp_path, {name: b"\x80\x02}q\x00."})) == "weights-pickled"
 
 
-@pytest.mark.parametrize(
-    "data", [b"", ONE[:7], ONE[:20], ONE[:-1], b"<html>Not found</html>", b"version https://git-lfs"]
-)
+@pytest.mark.parametrize("data", [b"", ONE[:7], ONE[:20], ONE[:-1], b"<html>Not found</html>", b"version https://gi"])
 def test_a_file_that_was_cut_or_never_was_one(tmp_path: Path, data: bytes) -> None:
     assert refused(write_checkpoint(tmp_path, {"model.safetensors": data})) == "safetensors-damaged"
 

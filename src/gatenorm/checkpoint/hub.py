@@ -106,7 +106,7 @@ def hub_errors(model: str) -> Iterator[None]:
     Raises:
         CheckpointError: the hub does not answer, has no such model, or wants a login.
     """
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     check_answers()
     try:
@@ -118,6 +118,12 @@ def hub_errors(model: str) -> Iterator[None]:
         why = "it is neither a directory here nor a possible model id"
     except LocalEntryNotFoundError:
         why = "it is neither a directory here nor in the hub's cache, and the hub could not be reached"
+    except GatedRepoError:
+        raise CheckpointError(
+            "model-gated",
+            f"{model}: the hub asks for a login, and that the model's terms are accepted",
+            hint=f"accept them at https://huggingface.co/{model}, then run hf auth login, or set HF_TOKEN",
+        ) from None
     except HfHubHTTPError as error:
         status = getattr(error.response, "status_code", None)
         why = f"the hub answers {status}: no such model, or one that asks for a login (hf auth login)"

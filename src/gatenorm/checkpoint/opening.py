@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gatenorm.checkpoint.hub import cached, local_path, locate
+from gatenorm.checkpoint.misfits import file_unknown
 from gatenorm.checkpoint.store import Format, TensorStore
 from gatenorm.errors import CheckpointError
 from gatenorm.extensions import extensions
@@ -46,6 +47,4 @@ def _open(place: str) -> TensorStore:
         form: Format = extension.load()
         if form.recognises(place):
             return form.open(place)
-    raise CheckpointError(
-        "format-unknown", f"{place} is a file", expected="a directory with config.json and *.safetensors"
-    )
+    raise file_unknown(place)

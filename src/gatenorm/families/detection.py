@@ -18,6 +18,10 @@ from gatenorm.records import PRUNED_PREFIX, Edits, PrunedRecord, from_json
 
 # No dimension of a model comes near; without a limit a config could ask for more memory than there is.
 LARGEST = 2**31 - 1
+# Types of transformers, and of people's own code, that mix tokens by a recurrence alone.
+_WITHOUT_ATTENTION = (
+    *("mamba", "mamba2", "falcon_mamba", "rwkv", "rwkv5", "rwkv6", "rwkv6qwen2", "rwkv7", "xlstm", "retnet", "hgrn2"),
+)
 # Set by LLM-Drop, and by releases of transformers up to 4; and a key of transformers that names other weights.
 _DROPPED = ("drop_attn_list", "drop_mlp_list", "pruned_heads", "transformers_weights")
 
@@ -209,6 +213,9 @@ def _prefix(checkpoint: TensorStore, data: Data) -> str:
 
 
 def _unknown(model_type: str, config: Mapping[str, Any]) -> FamilyError:
+    if model_type in _WITHOUT_ATTENTION:
+        problem = f"a {model_type} model has no softmax attention: there is nothing to score or to remove"
+        return FamilyError("no-attention", problem, field="model")
     # No name that is spelled alike: gpt_oss is no gpt_neo, another architecture is another one whatever it is called.
     hint = f"{len(families())} families are known: docs/families.md lists them"
     tower = config.get("text_config")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+from gatenorm.checkpoint.misfits import check_pointer
 from gatenorm.checkpoint.store import StoredTensor
 from gatenorm.errors import CheckpointError
 from gatenorm.files import open_regular
@@ -57,7 +58,9 @@ def read_header(path: Path) -> Header:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             reader = _Reader(file, size)
-            if file.read(4) != MAGIC:
+            first = file.read(4)
+            if first != MAGIC:
+                check_pointer(first + file.read(19), path)
                 raise CheckpointError(
                     "gguf-no-file", f"{path} is no GGUF file: it does not begin with {MAGIC.decode()}"
                 )

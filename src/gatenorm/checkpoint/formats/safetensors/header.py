@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES
+from gatenorm.checkpoint.misfits import check_pointer
 from gatenorm.checkpoint.parts import NewTensor
 from gatenorm.checkpoint.store import StoredTensor, TensorSpec
 from gatenorm.errors import CheckpointError
@@ -72,6 +73,7 @@ def parse_header(read: Callable[[int, int], bytes], size: int, file: str) -> Hea
         raise damaged(f"{size} bytes long, too short for a header")
     (length,) = struct.unpack("<Q", read(0, 8))
     if length > MAX_HEADER_BYTES or 8 + length > size:
+        check_pointer(read(0, min(size, 23)), file)
         raise damaged(f"the header claims {length:,} bytes, the file has {size:,}")
     try:
         raw = parse_json(read(8, length), MAX_HEADER_BYTES, _no_duplicates)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from gatenorm.checkpoint.formats.safetensors.header import Header, parse_header
 from gatenorm.checkpoint.formats.safetensors.local import LocalFiles
 from gatenorm.checkpoint.formats.safetensors.writer import NewFile, NewFiles
 from gatenorm.checkpoint.hub import hub_id
+from gatenorm.checkpoint.misfits import ADAPTER, adapter_alone, adapter_beside, without_weights
 from gatenorm.checkpoint.parts import ByteRange, NewTensor
 from gatenorm.checkpoint.quantisation import ModelTensors, quantised_weights
 from gatenorm.checkpoint.store import Replacement, StoredTensor, TensorSpec, TensorStore
@@ -25,9 +26,6 @@ from gatenorm.progress import Progress, part_of
 from gatenorm.records.serialization import read_json
 
 _ENDING = ".safetensors"
-_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-# What transformers would load into the model, and other engines would not.
-_ADAPTER = "adapter_config.json"
 # Says nothing to a loader, and changes when findings are added to the card.
 _PROSE = ".md"
 
@@ -43,35 +41,30 @@ class SafetensorsStore(TensorStore):
     def __init__(self, files: LocalFiles):
         self._files = files
         self.directory = files.directory
-        if _ADAPTER in files.names():
-            raise CheckpointError(
-                "adapter-beside-weights",
-                f"{self.directory} holds {_ADAPTER} beside the weights of a whole model: some loaders apply it",
-                hint="merge the adapter, or move its files away",
-            )
-        self.config = self._json("config.json", "the model's configuration")
-        self._index: dict[str, Any] | None = None
-        if files.has(SINGLE):
-            self._headers = {SINGLE: _open_header(files, SINGLE)}
-        elif (self.directory / INDEX).exists():
-            self._index = self._json(INDEX, "the index of the weights")
-            self._headers = _open_shards(files, self._index)
-        elif any(next(self.directory.glob(pattern), None) for pattern in _PICKLED):
-            raise CheckpointError(
-                "weights-pickled",
-                f"{self.directory} holds only pickled weights, which can run code when loaded",
-                hint="convert it to safetensors first",
-            )
-        else:
-            raise CheckpointError(
-                "weights-missing",
-                f"{self.directory} has neither {SINGLE} nor {INDEX}",
-                expected="safetensors weights",
-            )
+        adapter, whole = ADAPTER in files.names(), self._has_weights()
+        if adapter and whole:
+            raise adapter_beside(self.directory)
+        if adapter:
+            raise adapter_alone(self.directory, self._json(ADAPTER, "the adapter's configuration"))
+        if whole or not files.others():  # without either, the one that is looked for first is what is missing
+            self.config = self._json("config.json", "the model's configuration")
+        if not whole:
+            raise without_weights(self.directory, files.others())
+        self._headers, self._index = self._weights()
         self._stored = {t.name: t for h in self._headers.values() for t in h.tensors}
         self.bytes_read = 0
         self._quantised = quantised_weights(self, self.config)
         self.specs: Mapping[str, TensorSpec] = ModelTensors(self._stored, self._quantised)
+
+    def _has_weights(self) -> bool:
+        return self._files.has(SINGLE) or (self.directory / INDEX).exists()
+
+    def _weights(self) -> tuple[dict[str, Header], dict[str, Any] | None]:
+        """The headers of the weight files, and their index where there is one."""
+        if self._files.has(SINGLE):
+            return {SINGLE: _open_header(self._files, SINGLE)}, None
+        index = self._json(INDEX, "the index of the weights")
+        return open_shards(self._files, index), index
 
     @property
     def name(self) -> str:
@@ -210,26 +203,39 @@ def _open_header(files: LocalFiles, name: str) -> Header:
     return parse_header(lambda offset, length: files.read(name, offset, length), files.size(name), name)
 
 
-def _open_shards(files: LocalFiles, index: dict[str, Any]) -> dict[str, Header]:
+def open_shards(
+    files: LocalFiles,
+    index: dict[str, Any],
+    index_name: str = INDEX,
+    ending: str = _ENDING,
+    open_header: Callable[[LocalFiles, str], Header] = _open_header,
+) -> dict[str, Header]:
+    """The headers of all files that an index names, compared with it.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, or another than the index says.
+    """
     directory, weight_map = files.directory, index.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError("index-damaged", f"{directory / INDEX} has no weight_map", hint="fetch it again")
+        raise CheckpointError("index-damaged", f"{directory / index_name} has no weight_map", hint="fetch it again")
     headers: dict[str, Header] = {}
     for name, file in weight_map.items():
         # An index is input from strangers: it may name weight files beside itself and nothing else, above all none that
         # a pruned directory has for other things.
-        if not isinstance(file, str) or Path(file).name != file or "\\" in file or Path(file).suffix != _ENDING:
+        if not isinstance(file, str) or Path(file).name != file or "\\" in file or Path(file).suffix != ending:
             raise CheckpointError(
                 "index-leads-elsewhere",
-                f"{INDEX} names {file!r:.80} for {name:.80}",
-                expected=f"a file in the same directory, *{_ENDING}",
+                f"{index_name} names {file!r:.80} for {name:.80}",
+                expected=f"a file in the same directory, *{ending}",
             )
         if file not in headers:
             if not files.has(file):
                 raise CheckpointError(
-                    "shard-missing", f"shard {file:.80} is missing from {directory}: {INDEX} names it", hint="fetch it"
+                    "shard-missing",
+                    f"shard {file:.80} is missing from {directory}: {index_name} names it",
+                    hint="fetch it",
                 )
-            headers[file] = _open_header(files, file)
+            headers[file] = open_header(files, file)
     owners: dict[str, str] = {}
     for file, header in headers.items():
         for tensor in header.tensors:
@@ -240,7 +246,7 @@ def _open_shards(files: LocalFiles, index: dict[str, Any]) -> dict[str, Header]:
             owners[tensor.name] = file
     for name, file in weight_map.items():
         if owners.get(name) != file:
-            raise CheckpointError("index-wrong", f"{INDEX} says that {name} lies in {file}, but it does not")
+            raise CheckpointError("index-wrong", f"{index_name} says that {name} lies in {file}, but it does not")
     return headers
 
 

@@ -1,0 +1,98 @@
+"""What people have in the place of a checkpoint, recognised for what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gatenorm.checkpoint.companions import INDEX, SINGLE
+from gatenorm.errors import CheckpointError
+
+# What transformers would load into the model, and other engines would not.
+ADAPTER = "adapter_config.json"
+# How the text begins that Git LFS leaves in the place of a large file that was not fetched.
+_POINTER = b"version https://git-lfs"
+PICKLED = (".bin", ".pt", ".pth", ".ckpt")
+_SHOWN = 3
+
+
+def check_pointer(begin: bytes, file: str | Path) -> None:
+    """Refuse a file that begins as a Git LFS pointer does; the first 23 bytes tell.
+
+    Raises:
+        CheckpointError: it is one.
+    """
+    if begin.startswith(_POINTER):
+        raise CheckpointError(
+            "lfs-pointer",
+            f"{file} is a Git LFS pointer, not the file itself",
+            hint="run git lfs pull where it was cloned",
+        )
+
+
+def adapter_beside(directory: Path) -> CheckpointError:
+    """The error for an adapter beside the weights of a whole model."""
+    return CheckpointError(
+        "adapter-beside-weights",
+        f"{directory} holds {ADAPTER} beside the weights of a whole model: some loaders apply it",
+        hint="merge the adapter, or move its files away",
+    )
+
+
+def adapter_alone(directory: Path, settings: dict[str, Any]) -> CheckpointError:
+    """The error for a directory that holds an adapter and no model."""
+    base = settings.get("base_model_name_or_path")
+    of = f" of {base:.80}" if isinstance(base, str) and base else ""
+    return CheckpointError(
+        "adapter-alone",
+        f"{directory} holds a LoRA adapter{of}, not a whole model",
+        hint="merge it into its base first, with PEFT's merge_and_unload, and save that",
+    )
+
+
+def without_weights(directory: Path, names: Sequence[str]) -> CheckpointError:
+    """The error for a directory in which no safetensors are found under the names that transformers reads.
+
+    Args:
+        names: what lies there besides companion files.
+    """
+
+    def ending(*endings: str) -> list[str]:
+        return [name for name in names if name.lower().endswith(endings)]
+
+    shards, files, pickled = ending(".safetensors"), ending(".gguf"), ending(*PICKLED)
+    if shards:
+        return CheckpointError(
+            "index-missing",
+            f"{directory} holds {_some(shards)}, and no {INDEX} that says which of them are the model",
+            hint=f"fetch that file too, or name a single one {SINGLE}",
+        )
+    if files:
+        return CheckpointError(
+            "gguf-in-directory",
+            f"{directory} holds {_some(files)}: a GGUF file is a model by itself",
+            hint=f"give {directory / files[0]}",
+        )
+    if pickled:
+        return CheckpointError(
+            "weights-pickled",
+            f"{directory} holds only pickled weights, which can run code when loaded",
+            hint=f"convert it to safetensors, or give {directory / pickled[0]} to have it read without running any",
+        )
+    return CheckpointError(
+        "weights-missing", f"{directory} has neither {SINGLE} nor {INDEX}", expected="safetensors weights"
+    )
+
+
+def file_unknown(place: str) -> CheckpointError:
+    """The error for a file of no format."""
+    path = Path(place)
+    expected, hint = "a directory with config.json and *.safetensors", ""
+    if path.is_file() and path.name.endswith((".safetensors", INDEX, "config.json")):
+        hint = f"give the directory that it lies in, {path.parent}"
+    return CheckpointError("format-unknown", f"{place} is a file", expected=expected, hint=hint)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
