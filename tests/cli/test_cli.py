@@ -280,6 +280,11 @@ def test_an_assumed_family_can_be_pruned(tiny_models: TinyModels, tmp_path: Path
     assert "warning: family llama is assumed for model_type 'foo', unproved: transformers has no class of that" in err
     written = json.loads((tmp_path / "out/config.json").read_text())
     assert written["gatenorm"]["base_model_type"] == "llama"
+    # What is measured of it says so below its figures.
+    asked = ["--lengths", 8, "--new-tokens", 2, "--rounds", 2]
+    status, said, _ = run(capsys, "bench", tmp_path / "out", *asked)
+    assert status == 0
+    assert "out: family llama is assumed for model_type 'foo'" in " ".join(said.split())
 
 
 def test_a_full_output_is_one_line(tiny_models: TinyModels):

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from gatenorm.cli import console
+
+if TYPE_CHECKING:
+    from gatenorm.records.evidence import Evidence
 
 
 def table(title: str, *columns: str, **how: Any) -> Any:
@@ -15,3 +21,9 @@ def table(title: str, *columns: str, **how: Any) -> Any:
         right = column.startswith(">")
         rows.add_column(Text(column.removeprefix(">")), justify="right" if right else "left", overflow="fold")
     return rows
+
+
+def say_assumptions(records: Iterable[Evidence]) -> None:
+    """Repeat below a table what is assumed of the models whose figures stand there."""
+    for said in dict.fromkeys(f"{r.model.name}: {r.model.assumption}" for r in records if r.model.assumption):
+        console.say(said)

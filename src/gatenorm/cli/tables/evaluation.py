@@ -8,7 +8,7 @@ from typing import Any
 
 from gatenorm.analysis.diagnostics import HIGH_PERPLEXITY
 from gatenorm.cli import console
-from gatenorm.cli.tables import table
+from gatenorm.cli.tables import say_assumptions, table
 from gatenorm.cli.tables.evaluation_columns import (
     add_models,
     by_task,
@@ -45,6 +45,7 @@ def show(records: Sequence[Evidence]) -> None:
     for kind in dict.fromkeys(map(type, others)):
         own: tuple[Evidence, ...] = of_type(others, kind)
         _view(own[0])(own, [change for change in changes if change.of == own[0].kind])
+    say_assumptions(others)
 
 
 def _perplexity(records: Sequence[Perplexity], changes: Sequence[Comparison]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm.cli import console
-from gatenorm.cli.tables import table
+from gatenorm.cli.tables import say_assumptions, table
 from gatenorm.records.evidence.speed import Profile, Speed, Spread
 
 
@@ -26,6 +26,7 @@ def show_bench(timings: Sequence[Speed], plot: Path | None) -> None:
     restless = sum(spread is not None and spread.high > 1.5 * spread.low for spread in spreads)
     if restless:
         console.say(f"warning: prefill varied by half and more in {restless} of {len(timings)}: was the machine busy?")
+    say_assumptions(timings)
     if plot:
         console.say(f"plot: {plot}")
 
@@ -43,6 +44,7 @@ def show_profile(profiles: Sequence[Profile], plot: Path | None) -> None:
             f"({console.bytes_for_people(last.cache_bytes or 0)} at the last length and batch)"
         )
     console.say("attention / MLP: mean attention sublayer over mean MLP, each with its norm and residual add")
+    say_assumptions(profiles)
     if plot:
         console.say(f"plot: {plot}")
 
