@@ -18,7 +18,13 @@ from gatenorm.records.serialization import read_json
 HUB_ID = re.compile(
     r"[A-Za-z0-9][\w.-]*/[\w.-]+|(?!.*\.(gguf|safetensors|bin|json|pt|pth)$)[A-Za-z0-9][\w.-]*", re.IGNORECASE
 )
-_SNAPSHOT = re.compile(r"models--(?P<owner>[^/]+?)--(?P<name>[^/]+)/snapshots/[^/]+$")
+_SNAPSHOT = re.compile(r"models--(?P<owner>[^/]+?)--(?P<name>[^/]+)/snapshots/(?P<commit>[^/]+)$")
+# What the hub means by the statuses that it answers with.
+_STATUSES = {
+    416: "it has not the bytes that were asked for: the file was changed meanwhile, run it again",
+    429: "too many requests: wait a while, or log in (hf auth login)",
+    **dict.fromkeys((500, 502, 503, 504), "it is out of order: try again later"),
+}
 
 
 def locate(model: str) -> Path:
@@ -125,8 +131,9 @@ def hub_errors(model: str) -> Iterator[None]:
             hint=f"accept them at https://huggingface.co/{model}, then run hf auth login, or set HF_TOKEN",
         ) from None
     except HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", None)
-        why = f"the hub answers {status}: no such model, or one that asks for a login (hf auth login)"
+        status = int(getattr(error.response, "status_code", 0))
+        said = _STATUSES.get(status, "no such model, or one that asks for a login (hf auth login)")
+        why = f"the hub answers {status}: {said}"
     except OSError as error:
         why = f"the hub could not be reached ({type(error).__name__})"
     except Exception as error:
@@ -144,3 +151,9 @@ def hub_id(directory: Path) -> str | None:
     """The model id of which ``directory`` is a snapshot in the hub's cache, or ``None``."""
     found = _SNAPSHOT.search(directory.absolute().as_posix())
     return f"{found['owner']}/{found['name']}" if found else None
+
+
+def hub_commit(directory: Path) -> str:
+    """The commit of which ``directory`` is a snapshot in the hub's cache; empty where it is none."""
+    found = _SNAPSHOT.search(directory.absolute().as_posix())
+    return found["commit"] if found else ""

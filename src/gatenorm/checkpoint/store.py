@@ -87,6 +87,11 @@ class TensorStore(Protocol):
         return self.directory
 
     @property
+    def commit(self) -> str:
+        """The commit of the hub that it is a snapshot of; empty for other checkpoints."""
+        return ""
+
+    @property
     def stored(self) -> Mapping[str, TensorSpec]:
         """The tensors in the files by name: another set than ``specs`` where several together are one weight.
 

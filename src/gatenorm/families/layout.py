@@ -227,4 +227,5 @@ class Layout:
             sample_sha256=checkpoint.sample_sha256(),
             recovered=self.recovered,
             assumption=self.assumption,
+            commit=checkpoint.commit,
         )

@@ -19,7 +19,8 @@ class ModelIdentity(Value, frozen=True):
     ``sample_sha256`` the hash of a few kilobytes spread over them: the first two are equal for a base model and its
     fine-tunes, the last is not. None of them proves that every weight is the same. ``recovered`` says that the model
     was trained after pruning: measurements on it describe pruning and training together. ``assumption`` is what is
-    known where its family was assumed.
+    known where its family was assumed, ``commit`` that of the hub's repository, which decides where no weights were
+    sampled.
     """
 
     name: str
@@ -30,9 +31,12 @@ class ModelIdentity(Value, frozen=True):
     sample_sha256: str = ""
     recovered: bool = False
     assumption: str = ""
+    commit: str = ""
 
     def same_weights(self, other: ModelIdentity) -> bool:
         """Whether both describe the same checkpoint, wherever it is stored and whatever its folder is called."""
         # A checkpoint that was only read remotely has no sample.
-        same_sample = not (self.sample_sha256 and other.sample_sha256) or self.sample_sha256 == other.sample_sha256
-        return same_sample and (self.config_sha256, dict(self.files)) == (other.config_sha256, dict(other.files))
+        mine, its = (self.sample_sha256, other.sample_sha256)
+        if not (mine and its):
+            mine, its = (self.commit, other.commit) if self.commit and other.commit else ("", "")
+        return (mine, self.config_sha256, dict(self.files)) == (its, other.config_sha256, dict(other.files))

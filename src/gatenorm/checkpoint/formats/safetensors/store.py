@@ -15,7 +15,7 @@ from gatenorm.checkpoint.dtypes import STORAGE_TYPES, Bits, Float32
 from gatenorm.checkpoint.formats.safetensors.header import Header, parse_header
 from gatenorm.checkpoint.formats.safetensors.local import LocalFiles
 from gatenorm.checkpoint.formats.safetensors.writer import NewFile, NewFiles
-from gatenorm.checkpoint.hub import hub_id
+from gatenorm.checkpoint.hub import hub_commit, hub_id
 from gatenorm.checkpoint.misfits import ADAPTER, adapter_alone, adapter_beside, without_weights
 from gatenorm.checkpoint.parts import ByteRange, NewTensor
 from gatenorm.checkpoint.quantisation import ModelTensors, quantised_weights
@@ -69,6 +69,10 @@ class SafetensorsStore(TensorStore):
     @property
     def name(self) -> str:
         return hub_id(self.directory) or self.directory.resolve().name
+
+    @property
+    def commit(self) -> str:
+        return hub_commit(self.directory)
 
     @property
     def stored(self) -> Mapping[str, StoredTensor]:
