@@ -19,10 +19,10 @@ def commands() -> list[tuple[str, str]]:
     found = []
     for path in DOCUMENTS:
         text = path.read_text(encoding="utf-8")
-        for line in re.findall(r"^(?:    )?(gatenorm [a-z].*)$", text, re.MULTILINE) + re.findall(
+        for line in re.findall(r"^(?:    |\$ )?(gatenorm [a-z].*)$", text, re.MULTILINE) + re.findall(
             r"`(gatenorm [a-z][^`]*)`", text
         ):
-            found.append((path.name, line.partition("#")[0].strip()))
+            found.append((path.name, " ".join(line.partition("#")[0].split())))
     return found
 
 
