@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -113,6 +114,19 @@ def test_progress_can_be_switched_off_anywhere(monkeypatch: pytest.MonkeyPatch, 
     assert not console.shows_progress()
     assert main(["score", "demo"]) == 0
     assert console.shows_progress()
+
+
+def test_other_libraries_may_speak_anywhere(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    for arguments, level, hub in ((["--verbose"], logging.INFO, "info"), ([], logging.ERROR, "error")):
+        monkeypatch.delenv("HF_HUB_VERBOSITY", raising=False)
+        assert main(["score", "demo", *arguments]) == 0
+        assert os.environ["HF_HUB_VERBOSITY"] == hub
+        console.quiet_transformers()
+        assert logging.get_verbosity() == level
+    logging.set_verbosity(before)
 
 
 def test_the_doctor_names_what_is_missing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):

@@ -57,6 +57,9 @@ def _options(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show what transformers and the hub have to say, too.")
+    ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
         sys.stdout.write(context.get_help() + "\n")
@@ -72,8 +75,9 @@ def run(arguments: list[str] | None = None) -> int:
     # Accepted anywhere: people add it at the end of the line that failed.
     debug = "--debug" in arguments
     console.be_quiet("--quiet" in arguments)
+    console.be_verbose("--verbose" in arguments)
     try:
-        status = invoke([a for a in arguments if a not in ("--debug", "--quiet")])
+        status = invoke([a for a in arguments if a not in ("--debug", "--quiet", "--verbose")])
         sys.stdout.flush()  # here, where it can still be said what went wrong
         return status
     except GatenormError as error:

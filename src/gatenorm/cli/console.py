@@ -63,12 +63,19 @@ def bar(what: str, *columns: str, **fields: Any) -> Iterator[Callable[..., None]
 
 
 _quiet = False
+_verbose = False
 
 
 def be_quiet(quiet: bool) -> None:
     """Whether to leave progress out even on a terminal."""
     global _quiet
     _quiet = quiet
+
+
+def be_verbose(verbose: bool) -> None:
+    """Whether to let the hub and transformers say all that they have to say."""
+    global _verbose
+    _verbose = verbose
 
 
 def shows_progress() -> bool:
@@ -85,7 +92,8 @@ def quiet_hub() -> None:
     """Keep the hub's bars off a stderr that is no terminal; must come before huggingface_hub is imported."""
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # what went wrong is said once, by us
+    # What went wrong is said once, by us.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "info" if _verbose else "error")
 
 
 def quiet_transformers() -> None:
@@ -93,6 +101,9 @@ def quiet_transformers() -> None:
     try:
         from transformers.utils import logging
     except ImportError:
+        return
+    if _verbose:
+        logging.set_verbosity_info()
         return
     logging.disable_progress_bar()
     logging.set_verbosity_error()
