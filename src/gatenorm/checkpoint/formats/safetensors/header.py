@@ -71,9 +71,11 @@ def parse_header(read: Callable[[int, int], bytes], size: int, file: str) -> Hea
 
     if size < 8:
         raise damaged(f"{size} bytes long, too short for a header")
-    (length,) = struct.unpack("<Q", read(0, 8))
-    if length > MAX_HEADER_BYTES or 8 + length > size:
+    begin = read(0, 8)
+    if begin == b"version ":
         check_pointer(read(0, min(size, 23)), file)
+    (length,) = struct.unpack("<Q", begin)
+    if length > MAX_HEADER_BYTES or 8 + length > size:
         raise damaged(f"the header claims {length:,} bytes, the file has {size:,}")
     try:
         raw = parse_json(read(8, length), MAX_HEADER_BYTES, _no_duplicates)
