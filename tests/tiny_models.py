@@ -340,6 +340,22 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "glm4_moe_lite": ("Glm4MoeLiteConfig", {**_LLAMA, **_ROUTED, **_LATENT, "num_key_value_heads": 8}),
     "youtu": ("YoutuConfig", {**_LLAMA, **_LATENT, "num_key_value_heads": 8, "bos_token_id": 0, "eos_token_id": 0}),
+    "nemotron_h": (
+        "NemotronHConfig",
+        {
+            **{key: value for key, value in _SMALL.items() if key != "num_hidden_layers"},
+            "layers_block_type": [*_FULL, "linear_attention", "mlp", "moe"],
+            "mamba_num_heads": 4,
+            "mamba_head_dim": 24,
+            "ssm_state_size": 8,
+            "n_groups": 2,
+            "moe_intermediate_size": 24,
+            "moe_shared_expert_intermediate_size": 24,
+            "n_routed_experts": 4,
+            **_SPECIAL,
+            "pad_token_id": None,
+        },
+    ),
     "opt-projected": ("OPTConfig", {**_OPT, "do_layer_norm_before": False, "word_embed_proj_dim": 32}),
 }
 

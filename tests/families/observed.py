@@ -62,6 +62,9 @@ def blocks(model: nn.Module) -> nn.ModuleList:
 
 
 def attention(block: nn.Module) -> nn.Module | None:
+    mixer = getattr(block, "mixer", None)
+    if hasattr(mixer, "q_proj"):
+        return mixer
     return next((getattr(block, name) for name in ATTENTION_NAMES if hasattr(block, name)), None)
 
 

@@ -207,9 +207,9 @@ def test_block_computes_what_the_model_does_without_attention(name: str, layout:
             for module in layout.block["branch"]:
                 branch = getattr(block, module)(branch)
                 branch = branch[0] if isinstance(branch, tuple) else branch
-            x = x + branch * (
-                getattr(language_model(model).config, factor) if (factor := layout.block.get("multiplier")) else 1
-            )
+            if layout.block["branch"]:
+                factor = layout.block.get("multiplier")
+                x = x + branch * (getattr(language_model(model).config, factor) if factor else 1)
             for module in layout.block["after"]:
                 x = getattr(block, module)(x)
             torch.testing.assert_close(x, theirs, **TOLERANCE)

@@ -381,7 +381,8 @@ def test_a_whole_model_lacks_nothing_and_attention_alone_is_no_model(
     tensors = load_file(model / "model.safetensors")
     save_file({n: t for n, t in tensors.items() if n.startswith(attention)}, tmp_path / "model.safetensors")
     alone = detect_layout(open_store(tmp_path))
-    expected = f"its files lack the MLP weights of layers 0-{whole.layers - 1} and the embeddings"
+    mlps = f"the MLP weights of layers 0-{whole.layers - 1} and " if whole.mlp_layers else ""
+    expected = f"its files lack {mlps}the embeddings"
     assert (alone.refusal() or "").startswith(expected)
 
 

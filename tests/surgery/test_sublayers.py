@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import pytest
 import torch
 
 import gatenorm
-from gatenorm.errors import GatenormError, PlanError, RecordError
+from gatenorm.errors import FamilyError, GatenormError, PlanError, RecordError
 from gatenorm.records import Edits, Plan, from_json, to_json
 from gatenorm.surgery import modeling_gatenorm as modeling
 from gatenorm.surgery.operation import removed_modules
+from tests.errors import refused
 from tests.surgery.test_pruned_families import answers
 from tests.tiny_models import CASES, attention_of, build
 
@@ -48,6 +50,10 @@ def without_branches(name: str, layout: gatenorm.families.Layout, removal: Edits
 def test_removed_on_disk_and_live_equals_silent_branches(name: str, kind: str, tiny_models: TinyModels, tmp_path: Path):
     layout = gatenorm.open_model(tiny_models(name))
     drop = DROPS[kind]
+    if not layout.mlp_layers:
+        with refused("sublayer-missing", "drop", PlanError):
+            gatenorm.plan(layout, drop=drop, kind=kind)
+        return
     removal = Edits.of(kind, drop)
     out = gatenorm.prune(layout, tmp_path / "out", gatenorm.plan(layout, drop=drop, kind=kind))
     model = gatenorm.load(out, dtype=torch.float32, attn_implementation=attention_of(CASES[name][0]))
@@ -82,6 +88,31 @@ def test_removed_on_disk_and_live_equals_silent_branches(name: str, kind: str, t
     live = gatenorm.prune_module(copy.deepcopy(build(name)), drop, kind=kind)
     assert torch.equal(answers(live)[0], logits)
     assert set(live.state_dict()) == set(model.state_dict())
+
+
+def test_what_a_hybrids_layer_lacks_cannot_be_removed(tiny_models: TinyModels):
+    for name, layer in (("lfm2", 4), ("nemotron_h", 4), ("nemotron_h", 5)):
+        with refused("sublayer-missing", "drop", PlanError):
+            gatenorm.plan(tiny_models(name), drop=[layer])
+    with refused("none-would-stay", "drop", PlanError):
+        gatenorm.plan(tiny_models("lfm2"), drop=[0, 1, 2, 3])
+
+
+def test_a_pattern_of_letters_is_a_list_of_mixers(tiny_models: TinyModels, tmp_path: Path):
+    """As Nemotron's files on the hub have it."""
+    source = shutil.copytree(tiny_models("nemotron_h"), tmp_path / "model")
+    config = json.loads((source / "config.json").read_text())
+    del config["layers_block_type"]
+    (source / "config.json").write_text(json.dumps({**config, "hybrid_override_pattern": "****M-E"}))
+    found = []
+    for place in (tiny_models("nemotron_h"), source):
+        out = gatenorm.prune(place, tmp_path / f"out-{len(found)}", gatenorm.plan(place, drop=[0, 2]))
+        with torch.no_grad():
+            found.append(gatenorm.load(out, dtype=torch.float32)(torch.tensor([[5, 6, 7, 8]])).logits)
+    assert torch.equal(*found)
+    (source / "config.json").write_text(json.dumps({**config, "hybrid_override_pattern": "****M-?"}))
+    with refused("config-wrong", kind=FamilyError):
+        gatenorm.open_model(source)
 
 
 @pytest.mark.parametrize("name", ["llama-biased", "gemma2", "falcon-7b", "opt-post-norm", "gpt_neo"])

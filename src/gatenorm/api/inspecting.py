@@ -202,11 +202,12 @@ def _costs(layout: Layout, counted: Architecture) -> Iterator[SublayerCost]:
         cache_bytes=counted.cached_width * counted.itemsize,
     )
     mlps = [counted.mlp[layer] for layer in layout.mlp_layers]
-    yield SublayerCost(
-        name=MLP,
-        parameters=fmean(part.parameters for part in mlps),
-        multiplications=fmean(part.matrix for part in mlps),
-    )
+    if mlps:
+        yield SublayerCost(
+            name=MLP,
+            parameters=fmean(part.parameters for part in mlps),
+            multiplications=fmean(part.matrix for part in mlps),
+        )
     for name in sorted({*operations()} | {edit.operation for edit in layout.edits}):
         part = WeightCount.of_operation(name, layout.width)
         yield SublayerCost(name=name, parameters=part.parameters, multiplications=part.matrix)

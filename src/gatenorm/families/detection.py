@@ -60,9 +60,11 @@ def detect_layout(checkpoint: TensorStore, assume: str | None = None) -> Layout:
         base = head_dim if scale[0] == "head_dim" else positive(scale[0], value(config, data, scale[0]))
         scale = base ** scale[1]
     softcap = value(config, data, data["softcap"]) if data["softcap"] else None
-    layers, edits = (pruned.layers, pruned.edits) if pruned else (number("layers"), Edits())
+    layers, edits = (pruned.layers, pruned.edits) if pruned else (number("layers", _listed(config, data)), Edits())
     prefix = _prefix(checkpoint, data)
-    _check_count(checkpoint, prefix, layers, edits, number("unused_layers", 0))
+    # Blocks that are gone altogether have left no tensor.
+    gone = edits.blocks if data["block"]["branch"] else edits.attention
+    _check_count(checkpoint, prefix, layers, gone, number("unused_layers", 0))
     mixing = [layer for layer in range(layers) if layer not in edits.attention]
     rotary = _rotary(config, data, head_dim, mixing)
     main = next((one for one in rotary.values() if one is not None), None)
@@ -177,6 +179,15 @@ def _rotary(config: Mapping[str, Any], data: Data, head_dim: int, layers: Sequen
     return {layer: known[str(kind)] for layer, kind in zip(layers, listed, strict=True)}
 
 
+def _listed(config: Mapping[str, Any], data: Data) -> int | None:
+    """How many layers the list of mixers has, for configs that say so in no other way."""
+    for rule in data["per_layer"] if "mixers" in data else ():
+        given = config.get(rule["key"], config.get(rule.get("letters", "")))
+        if isinstance(given, (list, str)):
+            return len(given)
+    return None
+
+
 def _other_mixers(config: Mapping[str, Any], data: Data, layers: Sequence[int]) -> tuple[int, ...]:
     """Those of ``layers``, to which lists by layer in the config apply, that have no softmax attention.
 
@@ -200,8 +211,8 @@ def _prefix(checkpoint: TensorStore, data: Data) -> str:
     """The block list's name in this checkpoint: a base model's files lack the causal LM's first component."""
     path = str(data["block"]["path"])
     short = path.split(".", 1)[1]
-    tower = data.get("tower", {})
-    others = (str(other) + path.removeprefix(tower["path"]) for other in tower.get("stored", ()))
+    base = str(data["tower"]["path"] if "tower" in data else path.split(".", 1)[0])
+    others = (str(other) + path.removeprefix(base) for other in data["block"].get("base", ()))
     for prefix in (path, short, *others):
         if any(name.startswith(prefix + ".") for name in checkpoint.specs):
             return prefix
@@ -242,13 +253,12 @@ def _check_shapes(layout: Layout) -> None:
         attention_weights(layout, layer).check()
 
 
-def _check_count(checkpoint: TensorStore, prefix: str, layers: int, edits: Edits, unused: int) -> None:
+def _check_count(checkpoint: TensorStore, prefix: str, layers: int, gone: Sequence[int], unused: int) -> None:
     """Compare the number of layers with the weights before it is believed: it sets the length of what follows."""
     skip = len(prefix) + 1
     indices = {name[skip:].split(".", 1)[0] for name in checkpoint.specs if name.startswith(prefix + ".")}
     stored = sum(index.isascii() and index.isdigit() for index in indices)
-    # Blocks that are gone altogether have left no tensor.
-    stored += sum(str(layer) not in indices for layer in edits.blocks)
+    stored += sum(str(layer) not in indices for layer in gone)
     if stored not in (layers, layers + unused):
         raise FamilyError(
             "layers-differ",

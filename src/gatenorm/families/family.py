@@ -7,9 +7,9 @@ A family is a JSON file in ``families/data``; CONTRIBUTING.md says how to write 
 ``classes``      names of the transformers classes: config, base model, causal language model
 ``tower``        absent, or where the language model is a part of a larger one: ``family``, which it is unless its own
                  config names another (``named`` is what a family without a causal LM of its own calls itself there),
-                 ``config``, the key of that config (where it is absent, its numbers stand beside the rest), ``path`` of
-                 its base model in the whole, and ``stored``, other names of that in files. All other keys come from the
-                 family of the language model; those that stand here as well change them
+                 ``config``, the key of that config (where it is absent, its numbers stand beside the rest), and
+                 ``path`` of its base model in the whole. All other keys come from the family of the language model;
+                 those that stand here as well change them
 ``shape``        ``sequential``, ``parallel``, ``post-norm`` or ``sandwich``: where the norms stand (for people)
 ``defaults``     values of ``config.json`` keys where a checkpoint leaves them out
 ``dimensions``   config keys (the first one present counts, before any default; a list of keys stands for their sum) or
@@ -17,12 +17,13 @@ A family is a JSON file in ``families/data``; CONTRIBUTING.md says how to write 
                  unused_layers (layers in files that transformers does not build), latent_rank
 ``block``        ``path`` of the block list in the causal LM; ``attention``: the submodules that go when the sublayer
                  goes; then what stays: ``before`` (modules on the residual stream), ``branch`` (the MLP's branch, added
-                 to the stream), ``after`` (modules on the stream), ``dropout`` (config key), ``returns``
-                 (``tensor`` or ``tuple``, what the block's forward hands back), ``multiplier`` (config key of a factor
-                 on what both branches add), ``by_index`` (true where a block is made after its number, and lists by
-                 layer do not say how), ``mlp_returns`` (``tuple`` where the MLP hands back more than the stream),
-                 ``stored`` (submodules that files call otherwise, with that name), ``by_position`` (true where the
-                 forward pass takes entries of lists by layer by a block's position among all)
+                 to the stream; empty where MLPs are blocks of their own), ``after`` (modules on the stream),
+                 ``dropout`` (config key), ``returns`` (``tensor`` or ``tuple``, what the block's forward hands back),
+                 ``multiplier`` (config key of a factor on what both branches add), ``by_index`` (true where a block is
+                 made after its number, and lists by layer do not say how), ``mlp_returns`` (``tuple`` where the MLP
+                 hands back more than the stream), ``stored`` (submodules that files call otherwise, with that name),
+                 ``base`` (other names of the base model in files), ``by_position`` (true where the forward pass takes
+                 entries of lists by layer by a block's position among all)
 ``mixers``       absent where every layer has softmax attention; else ``kinds`` (the list by layer that says which mixer
                  a layer has, ``layer_types`` if absent) and ``attention`` (its entries for softmax attention). Layers
                  with another mixer are left alone
@@ -45,7 +46,8 @@ A family is a JSON file in ``families/data``; CONTRIBUTING.md says how to write 
 ``yarn_scale``   true where that factor is multiplied by one of YaRN's (see :attr:`Rotary.yarn_scale`)
 ``scale_by_layer`` absent, or ``inverse``: the factor of layer i, counted from 0, is that divided by i + 1
 ``softcap``      config key of the cap on the logits, or null
-``per_layer``    config keys that hold one entry a layer, and how to fill them in where they are left out
+``per_layer``    config keys that hold one entry a layer, and how to fill them in where they are left out (``letters``:
+                 from a text with a letter a layer)
 ``window``       null, or ``key`` (config key of how many tokens back attention looks) and ``if`` (the config key that
                  switches the window on, or null); for engines that know no windows
 ``mlp``          null, or ``gate``, ``up``, ``down``: modules of a dense MLP, ``down(act(gate(x)) * up(x))`` (``gate``

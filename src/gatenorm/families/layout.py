@@ -63,6 +63,8 @@ class Layout:
         gone = {layer for sublayer in KINDS[kind] for layer in self.edits.layers_of(sublayer)}
         if ATTENTION in KINDS[kind]:
             gone.update(self.other_mixers)
+        if MLP in KINDS[kind] and not self.block["branch"]:
+            return ()
         return tuple(i for i in range(self.layers) if i not in gone)
 
     @property

@@ -43,6 +43,10 @@ def _expand(config: Mapping[str, Any], data: Data, rule: Mapping[str, Any], entr
     given = config.get(rule["key"])
     if given is not None:
         return _listed(rule["key"], given, nested=bool(rule.get("nested")))
+    if isinstance(letters := config.get(rule.get("letters", "")), str):
+        if not {*letters} <= {*rule["values"]}:
+            raise config_wrong(rule["letters"], letters, f"letters of {''.join(rule['values'])}")
+        return [rule["values"][letter] for letter in letters]
     if "every" in rule:
         every = value(config, data, rule["every"])
         if type(every) is not int or every < 1:

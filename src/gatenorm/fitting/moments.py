@@ -100,7 +100,10 @@ class MomentObserver(Observer):
     def __init__(self, layout: Layout, edits: Edits):
         self._layout, self._edits = layout, edits
         self._attention: str = layout.block["attention"][0]
-        self._ends = {ATTENTION: layout.norms.get("output") or self._attention, MLP: layout.block["branch"][-1]}
+        self._ends = {
+            ATTENTION: layout.norms.get("output") or self._attention,
+            MLP: (layout.block["branch"] or [""])[-1],
+        }
         self._inputs: dict[Edit, deque[torch.Tensor]] = {edit: deque() for edit in edits if inputs(layout, edit)}
         self._updates: dict[Edit, deque[torch.Tensor]] = {edit: deque() for edit in edits}
         self._sums: dict[Edit, dict[str, Any]] = {}

@@ -20,7 +20,7 @@ from gatenorm.records import Edit, Edits
 from gatenorm.surgery.operation import added_tensors, is_removed, operation_named
 
 # Modules that are looked up by row and multiply nothing, by the last part of their names.
-_LOOKUPS = ("embed_tokens", "embed_positions", "embed_in", "wte", "wpe", "word_embeddings")
+_LOOKUPS = ("embed_tokens", "embed_positions", "embed_in", "embeddings", "wte", "wpe", "word_embeddings")
 _NO_PARAMETERS = (
     "inv_freq",
     "gate.e_score_correction_bias",
@@ -226,7 +226,7 @@ class Architecture:
             outer=WeightCount.of(outside),
             around=WeightCount.of(around),
             head=WeightCount.of(head),
-            without_mlp=gone.mlp,
+            without_mlp=gone.mlp if layout.block["branch"] else tuple(attention.keys() | {*gone.attention}),
             replaced={
                 edit: WeightCount.of_operation(edit.operation, layout.width)
                 for edit in gone

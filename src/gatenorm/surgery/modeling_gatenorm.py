@@ -61,16 +61,16 @@ _classes: dict[Any, type] = {}
 class AttentionFree(nn.Module):
     """What a decoder block computes without its attention: the residual stream, plus its MLP branch.
 
-    For `x` [batch, tokens, width]: what `replacement` makes of `x`, behind the norm `norm`, is added in the attention's
-    place. Then the norms `before` run on the stream itself (post-norm models), the modules of `branch` one after the
-    other beside it, and `x + multiplier * branch(x)` goes through the norms `after`. In `parallel` blocks the branch
-    reads what the attention read. Where the MLP is removed too, `branch` is empty and `x` goes on as it is. Mixed into
-    the stock block class, so that whatever looks for blocks by class (hidden states, checkpointing, sharding) finds
-    these too.
+    For `x` [batch, tokens, width]: what `replacement` makes of `x`, behind the norm called `norm_name`, is added in the
+    attention's place. Then the norms `before` run on the stream itself (post-norm models), the modules of `branch` one
+    after the other beside it, and `x + multiplier * branch(x)` goes through the norms `after`. In `parallel` blocks the
+    branch reads what the attention read. Where the MLP is removed too, or is a block of its own, `branch` is empty and
+    `x` goes on as it is. Mixed into the stock block class, so that whatever looks for blocks by class (hidden states,
+    checkpointing, sharding) finds these too.
     """
 
     replacement: str
-    norm: str
+    norm_name: str
     parallel: bool
     before: tuple[str, ...]
     branch: tuple[str, ...]
@@ -83,7 +83,7 @@ class AttentionFree(nn.Module):
     def forward(self, hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
         entering = hidden_states
         if self.replacement:
-            read = getattr(self, self.norm)(entering) if self.norm else entering
+            read = getattr(self, self.norm_name)(entering) if self.norm_name else entering
             hidden_states = hidden_states + self.multiplier * getattr(self, self.replacement)(read)
         for name in self.before:
             hidden_states = getattr(self, name)(hidden_states)
@@ -295,7 +295,7 @@ def edit_attention(
     block.branch_dropout = getattr(config, shape["dropout"]) if shape["dropout"] else 0.0
     block.multiplier = getattr(config, shape["multiplier"]) if shape.get("multiplier") else 1.0
     block.returns_tuple = returns_tuple(stock_class, shape.get("returns") == "tuple")
-    block.norm, block.parallel, block.replacement = norm or "", shape["parallel"], ""
+    block.norm_name, block.parallel, block.replacement = norm or "", shape["parallel"], ""
     if described is not None:
         block.replacement = shape["attention"][0]
         setattr(block, block.replacement, Replacement(operation, described["tensors"]))
@@ -315,7 +315,7 @@ def lacks_mlp(block: Any, shape: Mapping[str, Any]) -> bool:
     """Whether the MLP of a block is edited, whether or not its attention is."""
     if isinstance(block, AttentionFree) and not block.branch:
         return True
-    return isinstance(getattr(block, shape["branch"][-1], None), (ZeroBranch, Replacement))
+    return any(isinstance(getattr(block, name, None), (ZeroBranch, Replacement)) for name in shape["branch"][-1:])
 
 
 def edit_mlp(block: Any, shape: Mapping[str, Any], operation: str, operations: Mapping[str, Any]) -> None:
@@ -342,7 +342,7 @@ def _drop_branch(block: Any, shape: Mapping[str, Any], replacement: Any) -> None
     """Remove the branch of an attention-free block; a replacement reads what is left of it: norms of both sublayers."""
     shared = [name for name in block.branch if name not in shape["mlp"]]
     for name in block.branch:
-        if name != block.norm and not (replacement is not None and name in shared):
+        if name != block.norm_name and not (replacement is not None and name in shared):
             delattr(block, name)
     block.branch = ()
     if replacement is not None:

@@ -229,6 +229,16 @@ def check_plan(layout: Layout, plan: Plan) -> None:
 
 def _check_new(layout: Layout, new: Edits, protect: Collection[int]) -> None:
     check_edits(layout.layers, layout.edits, new, protect)
+    for sublayer in SUBLAYERS:
+        there, named = layout.layers_with(sublayer), new.layers_of(sublayer)
+        absent = [layer for layer in named if layer not in there]
+        if absent:
+            expected = f"one of layers {spans(there)}" if there else "another kind: no layer has one of its own"
+            problem = f"has no {SINGULAR[sublayer]}"
+            raise PlanError("sublayer-missing", problem, field="drop", given=absent[0], expected=expected)
+        if there and len(named) == len(there):
+            problem = f"would take all {len(there)} {SINGULAR[sublayer]}s: at least one must stay"
+            raise PlanError("none-would-stay", problem, field="drop")
     check_folds(layout.data, layout.edits, new)
     if folds(new) and layout.checkpoint.quantised_by:
         problem = f"cannot be added to weights that are quantised by {layout.checkpoint.quantised_by}"
