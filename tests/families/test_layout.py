@@ -50,7 +50,7 @@ def refusal(directory: Path, assume: str | None = None) -> str:
 
 def test_an_unknown_family_is_not_taken_for_one_that_is_spelled_alike(model: Path) -> None:
     natural = detect_layout(open_store(model))
-    for name in ("lama", "gpt_osss", "jamba", "mamba"):
+    for name in ("lama", "gpt_osss", "jamba"):
         message = refusal(change(model, model_type=name))
         assert f"'{name}'" in message
         assert "did you mean" not in message
