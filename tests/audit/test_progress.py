@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gatenorm.audit.run.progress import Event, JobDone, Ledger, Reporter, StepBegan, WorkBegan
 from gatenorm.records import to_json
+from gatenorm.records.audit import StepName
 
 
 def test_what_is_ahead_is_reckoned_from_what_its_like_took():
@@ -27,7 +28,7 @@ def test_events_say_the_step_the_work_and_the_time_left():
     events: list[Event] = []
     reporter = Reporter(events.append)
     reporter.ledger.expect("text", 2)
-    reporter.step(3, "perplexity and tasks")
+    reporter.step(StepName.TASKS)
     reporter.work("perplexity on a.txt: gate-norm-2")
     reporter.done("perplexity on a.txt: gate-norm-2", "text", 30.0)
     reporter.ledger.expect("retrieval")
@@ -40,6 +41,6 @@ def test_events_say_the_step_the_work_and_the_time_left():
 
 def test_nobody_is_told_where_nobody_listens():
     reporter = Reporter()
-    reporter.step(1, "score")
+    reporter.step(StepName.SCORE)
     reporter.done("x", "y", None)
     reporter.finished(["a", "b", "c"], None, [])

@@ -17,6 +17,7 @@ from gatenorm.records.audit import (
     Probe,
     Provenance,
     Search,
+    StepName,
     Verdict,
 )
 from gatenorm.records.evidence import (
@@ -192,7 +193,7 @@ def attacked(attack: str) -> Audit:
         baseline=Measurements(map(record, one.baseline)),
         scores=tuple(structs.replace(s, calibration={"source": attack}) if s.calibration else s for s in one.scores),
         warnings=(Diagnostic(kind=attack, message=attack, evidence={attack: attack}),),
-        not_examined=(NotExamined(attack, attack, attack),),
+        not_examined=(NotExamined(StepName.TASKS, attack, attack, attack),),
         config={attack: [attack]},
         provenance=from_json(Provenance, spoilt(to_json(one.provenance), attack), "provenance"),
         search=Search(

@@ -21,6 +21,7 @@ from gatenorm.records.audit import (
     NotExamined,
     Probe,
     Search,
+    StepName,
 )
 from gatenorm.records.evidence import Comparison, Measurements, Perplexity, Speed, of_type
 from gatenorm.report.figures.drawing import WIDE, svg
@@ -250,9 +251,9 @@ def test_the_content_is_a_view(measured: Audit):
 
 def test_what_to_do_about_a_gap_is_a_sentence_of_its_own(measured: Audit):
     gaps = (
-        NotExamined("refusal", "it was hardly taught to refuse", "--refusal packaged"),
-        NotExamined("retrieval", "It was left out.", "retrieval: true"),
-        NotExamined("recovery", "it was not asked for"),
+        NotExamined(StepName.SAFETY, "refusal", "it was hardly taught to refuse", "--refusal packaged"),
+        NotExamined(StepName.SAFETY, "retrieval", "It was left out.", "retrieval: true"),
+        NotExamined(StepName.RECOVERY, "recovery", "it was not asked for"),
     )
     lines = markdown(report(structs.replace(measured, not_examined=gaps))).splitlines()
     assert [line for line in lines if line.startswith(("- **refusal", "- **retrieval", "- **recovery"))] == [

@@ -6,6 +6,7 @@ An audit holds evidence, what the gates say of it, and what was *not* looked at:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import StrEnum
 from typing import Any
 
 from gatenorm.records.evidence import Change, Data, Diagnostic, Measurements
@@ -28,6 +29,23 @@ INFORMATION = "for information"
 PRUNED, RECOVERED = "pruned", "pruned and recovered"
 CANDIDATE, COMPARISON = "candidate", "comparison"
 DONE, PARTLY, NOT_DONE = "done", "partly", "not examined"
+
+
+class StepName(StrEnum):
+    """The steps of the workflow, in their order."""
+
+    SCORE = "inspect and score"
+    BUILD = "build variants"
+    TASKS = "perplexity and tasks"
+    WORKLOAD = "your own workload"
+    SAFETY = "refusal and retrieval"
+    SPEED = "speed and memory"
+    RECOVERY = "recovery"
+
+    @property
+    def number(self) -> int:
+        """Counted from 1."""
+        return list(StepName).index(self) + 1
 
 
 class GateResult(Value, frozen=True, kw_only=True):
@@ -121,8 +139,9 @@ class Step(Value, frozen=True, kw_only=True):
 
 
 class NotExamined(Value, frozen=True):
-    """Something that the audit did not look at, why, and what would make it look."""
+    """Something that a step of the audit did not look at, why, and what would make it look."""
 
+    step: StepName
     what: str
     why: str
     how: str = ""

@@ -20,7 +20,7 @@ from gatenorm.audit.output import repro_commands as commands
 from gatenorm.audit.output.model_card import write_card
 from gatenorm.audit.plan.rankings import comparison
 from gatenorm.audit.run.jobs import software
-from gatenorm.audit.run.workflow import STEPS, Workflow
+from gatenorm.audit.run.workflow import Workflow
 from gatenorm.files import write_json
 from gatenorm.findings import findings
 from gatenorm.records import Diagnostic, Evidence, to_json
@@ -35,6 +35,7 @@ from gatenorm.records.audit import (
     Machine,
     Provenance,
     Step,
+    StepName,
 )
 from gatenorm.records.evidence import Comparison, Data, Measurements, Perplexity, of_type
 from gatenorm.report.page import write_report
@@ -92,21 +93,21 @@ def write_audit(audit: Audit, directory: Path) -> list[Path]:
 
 
 def _steps(work: Workflow, model: str) -> tuple[Step, ...]:
-    done = {planned.step for planned in work.plan.evaluations} | {1, 2}
-    done |= ({6} if work.config.speed.engines else set()) | ({7} if work.config.recovery.enabled else set())
-    gaps = " ".join(gap.what for gap in work.not_examined)
-    partly = {3: ("perplexity", "general tasks"), 5: ("refusal", "retrieval"), 6: ("export", "speed"), 7: ("recovery",)}
+    made = {StepName.SCORE, StepName.BUILD}  # whatever ranking or variant is left out
+    done = made | {planned.step for planned in work.plan.evaluations}
+    done |= {StepName.SPEED} if work.config.speed.engines else set()
+    done |= {StepName.RECOVERY} if work.config.recovery.enabled else set()
+    gaps = {gap.step for gap in work.not_examined} - made
     steps = []
-    for number, name in enumerate(STEPS, 1):
-        missing = any(word in gaps for word in partly.get(number, ()))
-        evaluations = ", ".join(planned.name for planned in work.plan.evaluations if planned.step == number)
+    for name in StepName:
+        evaluations = ", ".join(planned.name for planned in work.plan.evaluations if planned.step == name)
         steps.append(
             Step(
                 name=name,
-                status=NOT_DONE if number not in done else PARTLY if missing else DONE,
-                detail=work.details.get(number) or evaluations,
-                seconds=round(work.cache.seconds.get(number, 0.0), 3),
-                command=commands.of_step(work, number, model),
+                status=NOT_DONE if name not in done else PARTLY if name in gaps else DONE,
+                detail=work.details.get(name) or evaluations,
+                seconds=round(work.cache.seconds.get(name, 0.0), 3),
+                command=commands.of_step(work, name, model),
             )
         )
     return tuple(steps)

@@ -19,7 +19,7 @@ from gatenorm.evaluation.core.job import Request
 from gatenorm.exports.registry import export_form
 from gatenorm.models.named import training_source
 from gatenorm.records import REMOVE, Evidence
-from gatenorm.records.audit import FAILS, INCONCLUSIVE, QUALITY, SPEED, Command, Verdict
+from gatenorm.records.audit import FAILS, INCONCLUSIVE, QUALITY, SPEED, Command, StepName, Verdict
 from gatenorm.records.evidence import Speed
 
 # Of a request, what the command line calls by the same names.
@@ -79,21 +79,21 @@ def _use(work: Workflow, variant: Variant, model: str) -> Command:
     return Command(what="time it beside the unpruned model", command=command)
 
 
-def of_step(work: Workflow, number: int, model: str) -> str:
+def of_step(work: Workflow, step: StepName, model: str) -> str:
     """A command that repeats a step for the first candidate; empty where there is none."""
     first = next(iter(work.candidates), None)
-    planned = next((p for p in work.plan.evaluations if p.step == number), None)
-    if number == 1:
+    planned = next((p for p in work.plan.evaluations if p.step == step), None)
+    if step == StepName.SCORE:
         return _comparison(work, model)
     if first is None:
         return ""
-    if number == 2:
+    if step == StepName.BUILD:
         return _pruning(work, first, model)
     if planned is not None:
         return _evaluation(work, planned, first, model)
-    if number == 6 and work.config.speed.engines:
+    if step == StepName.SPEED and work.config.speed.engines:
         return _timing(work, model)
-    if number == 7 and work.config.recovery.enabled:
+    if step == StepName.RECOVERY and work.config.recovery.enabled:
         return _recovery(work, first, model)
     return ""
 

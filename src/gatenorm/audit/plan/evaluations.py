@@ -14,7 +14,7 @@ from gatenorm.evaluation.tasks.zeroshot import tasks as zeroshot_tasks
 from gatenorm.families import Layout
 from gatenorm.files import read_small
 from gatenorm.models.named import language_of
-from gatenorm.records.audit import NotExamined
+from gatenorm.records.audit import NotExamined, StepName
 
 PERPLEXITY, DOMAIN, REFUSAL, RETRIEVAL = "perplexity", "domain", "refusal", "retrieval"
 _ZEROSHOT = "zeroshot"
@@ -24,8 +24,8 @@ _KEYS[PERPLEXITY] = "evaluation.texts"
 # What the other parameters of an evaluation are called there.
 _FIELDS = {"tasks": "evaluation.zeroshot_tasks", "refusal_rule": "evaluation.refusal_rule"}
 _REFUSALS = ("auto", "packaged", "none")
-# In which step of the workflow each is measured; all others in the third.
-_STEP = {PERPLEXITY: 3, _ZEROSHOT: 3, DOMAIN: 4, REFUSAL: 5, RETRIEVAL: 5}
+# In which step of the workflow each is measured; all others with the tasks.
+_STEP = {DOMAIN: StepName.WORKLOAD, REFUSAL: StepName.SAFETY, RETRIEVAL: StepName.SAFETY}
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class PlannedEvaluation:
     paired: bool = False
 
     @property
-    def step(self) -> int:
-        return _STEP.get(self.feeds, 3)
+    def step(self) -> StepName:
+        return _STEP.get(self.feeds, StepName.TASKS)
 
     @property
     def like(self) -> str:
@@ -72,7 +72,8 @@ def evaluations(
             problem = f"{layout.checkpoint.name} cannot be run, so nothing can be evaluated on it"
             raise EvaluationError("model-cannot-run", problem)
         why = "the checkpoint holds no whole model, or PyTorch is not installed"
-        return [], [NotExamined("everything that needs the model to run", why, "give a whole checkpoint")]
+        hint = "give a whole checkpoint"
+        return [], [NotExamined(StepName.TASKS, "everything that needs the model to run", why, hint)]
     planner = _Planner(layout, settings)
     planner.texts()
     planner.tasks()
@@ -105,7 +106,9 @@ class _Planner:
             name = Path(text.data.partition("=")[2] or text.data).name
             self._add(PERPLEXITY, f"perplexity on {name}", "perplexity", (text.data,), **how)
         if not texts and not self._add_own(PERPLEXITY, "perplexity", self.settings.stories_limit):
-            self._leave_out("perplexity", "no text was given", "set evaluation.texts to a file, or to wikitext2")
+            self._leave_out(
+                PERPLEXITY, "perplexity", "no text was given", "set evaluation.texts to a file, or to wikitext2"
+            )
 
     def tasks(self) -> None:
         settings = self.settings
@@ -118,13 +121,13 @@ class _Planner:
             raise EvaluationError("data-missing", "is missing", field=_KEYS[_ZEROSHOT], expected=expected)
         elif not self._add_own(_ZEROSHOT, "zeroshot", settings.zeroshot_limit):
             how = "set evaluation.zeroshot to a directory, or to hub"
-            self._leave_out("general tasks", "no zero-shot files were given", how)
+            self._leave_out(_ZEROSHOT, "general tasks", "no zero-shot files were given", how)
 
     def domain(self) -> None:
         settings = self.settings
         if settings.domain is None:
             how = "set evaluation.domain to a file with your prompts"
-            self._leave_out("your own workload", "no file was given", how)
+            self._leave_out(DOMAIN, "your own workload", "no file was given", how)
             return
         data, how_long = (f"domain={settings.domain}",), settings.new_tokens
         self._add(DOMAIN, "your workload", "domain", data, True, limit=settings.domain_limit, new_tokens=how_long)
@@ -136,10 +139,10 @@ class _Planner:
             items = "packaged" if self.own or _has_template(self.layout.checkpoint.directory) else "none"
             if items == "none":
                 why = "the model has no chat template, so it was hardly taught to refuse"
-                self._leave_out("refusal", why, how)
+                self._leave_out(REFUSAL, "refusal", why, how)
                 return
         if items == "none":
-            self._leave_out("refusal", "it was left out", how)
+            self._leave_out(REFUSAL, "refusal", "it was left out", how)
             return
         if items == "packaged" and self._add_own(REFUSAL, "refusal", settings.refusal_limit):
             return
@@ -151,13 +154,13 @@ class _Planner:
     def retrieval(self) -> None:
         what, limit = "retrieval over long distances", self.settings.retrieval_limit
         if not self.settings.retrieval:
-            self._leave_out(what, "it was left out", "set evaluation.retrieval to true")
+            self._leave_out(RETRIEVAL, what, "it was left out", "set evaluation.retrieval to true")
         elif not self._add_own(RETRIEVAL, "retrieval", limit):
             window = self.settings.retrieval_window
             try:
                 self._add(RETRIEVAL, "retrieval over distances", "retrieval", limit=limit, window=window)
             except EvaluationError as error:  # a context too short for any fact
-                self._leave_out(what, str(error))
+                self._leave_out(RETRIEVAL, what, str(error))
 
     def others(self) -> None:
         for entry in self.settings.others:
@@ -185,8 +188,8 @@ class _Planner:
             self._add(feeds, what, own.name, limit=limit or own.audit_limit)
         return own is not None
 
-    def _leave_out(self, what: str, why: str, how: str = "") -> None:
-        self.missing.append(NotExamined(what, why, how))
+    def _leave_out(self, feeds: str, what: str, why: str, how: str = "") -> None:
+        self.missing.append(NotExamined(_STEP.get(feeds, StepName.TASKS), what, why, how))
 
 
 def _has_template(directory: Path) -> bool:

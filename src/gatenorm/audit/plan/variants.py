@@ -12,7 +12,7 @@ from gatenorm.errors import PlanError
 from gatenorm.families import Layout
 from gatenorm.models.named import language_of
 from gatenorm.records import ATTENTION, REMOVE, Edits, Evidence, Plan, Scores
-from gatenorm.records.audit import CANDIDATE, PRUNED, NotExamined
+from gatenorm.records.audit import CANDIDATE, PRUNED, NotExamined, StepName
 from gatenorm.speed.predict.targets import Target, smallest_removal
 from gatenorm.surgery.folding import check_foldable
 from gatenorm.surgery.operation import check_operations, operation_named
@@ -55,7 +55,7 @@ def budgets(layout: Layout, settings: Budgets, protect: tuple[int, ...]) -> tupl
         try:
             check_count(layout, count, protect)
         except PlanError as error:
-            left_out.append(NotExamined(f"a budget of {share:.1%}", str(error)))
+            left_out.append(NotExamined(StepName.BUILD, f"a budget of {share:.1%}", str(error)))
             continue
         by_count.setdefault(count, budget_name(count / present))
     for count in settings.layers:
@@ -112,7 +112,8 @@ def with_operations(
     if asked:
         return [replace(budget, operations=tuple(dict.fromkeys(asked))) for budget in found], []
     if not runs:
-        return list(found), [NotExamined(f"{' and '.join(fitted)} in place of attentions", "the model cannot be run")]
+        what = f"{' and '.join(fitted)} in place of attentions"
+        return list(found), [NotExamined(StepName.BUILD, what, "the model cannot be run")]
     counts = [budget.count for budget in found]
     if language_of(layout.checkpoint.directory) is not None:
         counts = [decision_count(counts, len(layout.attention_layers))]
@@ -121,7 +122,7 @@ def with_operations(
     if others:
         what = f"{' and '.join(fitted)} in place of {' and '.join(others)} attentions"
         why = f"the audit of a model with a language of its own has that at one budget ({counts[0]}), to stay short"
-        missing.append(NotExamined(what, why, f"set budgets.replace to [{', '.join(OPERATIONS)}]"))
+        missing.append(NotExamined(StepName.BUILD, what, why, f"set budgets.replace to [{', '.join(OPERATIONS)}]"))
     return [replace(b, operations=OPERATIONS if b.count in counts else (REMOVE,)) for b in found], missing
 
 

@@ -15,6 +15,7 @@ from gatenorm.audit.run.jobs import Evaluate, Job, Result
 from gatenorm.audit.run.progress import Reporter
 from gatenorm.audit.run.state import State
 from gatenorm.records import Edits
+from gatenorm.records.audit import StepName
 from gatenorm.surgery.disk import RECOVERY_FILE
 
 J = TypeVar("J", bound=Job)
@@ -28,18 +29,18 @@ class JobCache:
         self.plan, self.layout, self.config = plan, plan.layout, plan.config
         self.state, self.executor, self.reporter = state, executor, reporter
         self.content = plan.layout.checkpoint.fingerprint()
-        self.seconds: dict[int, float] = defaultdict(float)
-        self.step = 0
+        self.seconds: dict[StepName, float] = defaultdict(float)
+        self.step = StepName.SCORE
 
     @property
     def source(self) -> str:
         """Where the unpruned model lies."""
         return str(self.layout.checkpoint.directory)
 
-    def begin(self, step: int, name: str) -> None:
+    def begin(self, step: StepName) -> None:
         """A step of the workflow begins; what follows counts as its time."""
         self.step = step
-        self.reporter.step(step, name)
+        self.reporter.step(step)
 
     def job(self, kind: type[J], title: str, like: str, **fields: Any) -> J:
         """A job on the hardware of the configuration; on the unpruned model unless ``fields`` name another."""

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from gatenorm.records.audit import StepName
 from gatenorm.records.serialization import Value, to_json
 
 
@@ -118,8 +119,8 @@ class Ledger:
 class Reporter:
     """Turns what happens into events for a listener; quiet without one."""
 
-    def __init__(self, listener: Listener | None = None, steps: int = 7):
-        self._listener, self._steps = listener, steps
+    def __init__(self, listener: Listener | None = None):
+        self._listener = listener
         self._step = 0
         self.ledger = Ledger()
 
@@ -127,9 +128,9 @@ class Reporter:
         """What will be done, before anything is."""
         self._report(Planned, "plan", lines=tuple(lines))
 
-    def step(self, number: int, name: str) -> None:
+    def step(self, name: StepName) -> None:
         """A step begins."""
-        self._step = number
+        self._step = name.number
         self._report(StepBegan, name)
 
     def work(self, title: str) -> None:
@@ -153,7 +154,7 @@ class Reporter:
         event = kind(
             time=round(time.time(), 3),
             step=self._step,
-            of=self._steps,
+            of=len(StepName),
             what=what,
             done=ledger.done,
             all=ledger.all,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from gatenorm.audit.plan.outline import memory
@@ -15,14 +16,15 @@ from gatenorm.audit.run.state import Origin
 from gatenorm.engines import engine_named
 from gatenorm.exports.registry import export_form
 from gatenorm.records import Evidence
-from gatenorm.records.audit import NotExamined
+from gatenorm.records.audit import NotExamined, StepName
 from gatenorm.records.evidence import Speed, of_type
 
 # The unpruned model's export: a name that no variant has, whatever the model is called.
 UNPRUNED = "unpruned"
 _DIRECTORY = "transformers"
 _GGUF = "gguf"
-_ALL_REJECTED = NotExamined("speed and memory", "every candidate was rejected before")
+_not_examined = partial(NotExamined, StepName.SPEED)
+_ALL_REJECTED = _not_examined("speed and memory", "every candidate was rejected before")
 
 
 def measure(cache: JobCache, candidates: Sequence[Variant], baseline: list[Evidence]) -> tuple[list[NotExamined], str]:
@@ -31,10 +33,10 @@ def measure(cache: JobCache, candidates: Sequence[Variant], baseline: list[Evide
     missing = []
     if not engines:
         hint = "name one in speed.engines, such as transformers"
-        missing.append(NotExamined("speed and memory", "no engine was chosen", hint))
+        missing.append(_not_examined("speed and memory", "no engine was chosen", hint))
     if all(_form(engine) == _DIRECTORY for engine in engines):
         why = "the engine chosen reads the pruned directory itself" if engines else "no engine was chosen"
-        missing.append(NotExamined("export and verify", why, "add llamacpp to speed.engines"))
+        missing.append(_not_examined("export and verify", why, "add llamacpp to speed.engines"))
     if not candidates and engines:
         return [*missing, _ALL_REJECTED], "nothing to time"
     for engine in engines:
@@ -69,7 +71,7 @@ def _in_engine(
     jobs = [_timing(engine, cache, unpruned, [paths[c.name] for c in group], group) for group in groups]
     for group, result in zip(groups, cache.run(jobs, alone=True), strict=True):
         if result.error:
-            missing.append(NotExamined(f"speed in {engine}", result.error))
+            missing.append(_not_examined(f"speed in {engine}", result.error))
             continue
         timings, labels = of_type(result.records, Speed), result.labels
         of_variant = {c.edits: label for c, label in zip(group, labels[1:], strict=True)}
@@ -87,7 +89,7 @@ def _paths(engine: str, cache: JobCache, candidates: Sequence[Variant]) -> tuple
         return models, []
     reasons = export_form(_GGUF).obstacles(cache.layout)
     if reasons:
-        return {}, [NotExamined(f"speed in {engine}", f"no {_GGUF} file can be written: {'; '.join(reasons)}")]
+        return {}, [_not_examined(f"speed in {engine}", f"no {_GGUF} file can be written: {'; '.join(reasons)}")]
     by_name = {c.name: c for c in candidates}
     jobs = []
     for name, model in models.items():
@@ -112,7 +114,7 @@ def _paths(engine: str, cache: JobCache, candidates: Sequence[Variant]) -> tuple
     paths, missing = {}, []
     for job, result in zip(jobs, cache.run(jobs), strict=True):
         if result.error:
-            missing.append(NotExamined(f"{job.name} in {engine}", result.error))
+            missing.append(_not_examined(f"{job.name} in {engine}", result.error))
             continue
         paths[job.name] = job.out
         if job.name in by_name:

@@ -17,7 +17,7 @@ from gatenorm.audit.run.state import Origin
 from gatenorm.errors import GatenormError, OutputError
 from gatenorm.models.named import training_source
 from gatenorm.records import Evidence, Plan, read_record
-from gatenorm.records.audit import RECOVERED, NotExamined
+from gatenorm.records.audit import RECOVERED, NotExamined, StepName
 from gatenorm.records.evidence import Speed, of_type
 from gatenorm.results.hashes import code_sha256
 from gatenorm.surgery.disk import PLAN_FILE
@@ -81,11 +81,13 @@ def fit(cache: JobCache, candidates: Sequence[Variant]) -> list[NotExamined]:
     errors = {job.name: result.error for job, result in zip(waiting, cache.run(waiting), strict=True)}
     for variant in candidates:
         if errors.get(variant.name):
-            missing.append(NotExamined(variant.name, f"it could not be fitted: {errors[variant.name]}"))
+            why = f"it could not be fitted: {errors[variant.name]}"
+            missing.append(NotExamined(StepName.BUILD, variant.name, why))
             continue
         variant.plan = read_record(Plan, state.variant(variant.name) / PLAN_FILE, "a plan")
         if not variant.plan.replaces:
-            missing.append(NotExamined(variant.name, "removal did less damage to held-out predictions than every fit"))
+            why = "removal did less damage to held-out predictions than every fit"
+            missing.append(NotExamined(StepName.BUILD, variant.name, why))
     return missing
 
 

@@ -21,23 +21,25 @@ from gatenorm.audit.run.jobs import Score
 from gatenorm.errors import AuditError, CriterionError, did_you_mean
 from gatenorm.findings import findings
 from gatenorm.records import REMOVE, Evidence, Scores
-from gatenorm.records.audit import CANDIDATE, COMPARISON, INCONCLUSIVE, BestSupported, GateResult, NotExamined, Search
+from gatenorm.records.audit import (
+    CANDIDATE,
+    COMPARISON,
+    INCONCLUSIVE,
+    BestSupported,
+    GateResult,
+    NotExamined,
+    Search,
+    StepName,
+)
 from gatenorm.records.evidence import Perplexity, Speed, of_type
 from gatenorm.records.rankings import CrossCheck
 
-STEPS = (
-    "inspect and score",
-    "build variants",
-    "perplexity and tasks",
-    "your own workload",
-    "refusal and retrieval",
-    "speed and memory",
-    "recovery",
-)
-
 
 class Workflow:
-    """One audit at work; every method is a step, or half of one, and leaves its results in the attributes."""
+    """One audit at work; every method is a step, or half of one, and leaves its results in the attributes.
+
+    A step returns what it found in a line; empty where the names of its evaluations say enough.
+    """
 
     def __init__(self, cache: JobCache):
         self.cache, self.plan, self.config, self.layout = cache, cache.plan, cache.config, cache.layout
@@ -50,22 +52,22 @@ class Workflow:
         self.candidates: list[Variant] = []
         self.comparisons: list[Variant] = []
         self.not_examined: list[NotExamined] = list(self.plan.missing)
-        self.details: dict[int, str] = {}
+        self.details: dict[StepName, str] = {}
 
     def run(self) -> None:
         """All steps in their order."""
-        steps = (
-            self._score,
-            self._build,
-            self._perplexity_and_tasks,
-            self._workload,
-            self._refusal_and_retrieval,
-            self._speed,
-            self._recover,
-        )
-        for number, (name, step) in enumerate(zip(STEPS, steps, strict=True), 1):
-            self.cache.begin(number, name)
-            step()
+        steps = {
+            StepName.SCORE: self._score,
+            StepName.BUILD: self._build,
+            StepName.TASKS: self._perplexity_and_tasks,
+            StepName.WORKLOAD: self._workload,
+            StepName.SAFETY: self._refusal_and_retrieval,
+            StepName.SPEED: self._speed,
+            StepName.RECOVERY: self._recover,
+        }
+        for name in StepName:
+            self.cache.begin(name)
+            self.details[name] = steps[name]()
 
     def evaluations(self, *feeds: str) -> list[PlannedEvaluation]:
         """The planned evaluations that feed one of these gates."""
@@ -75,8 +77,8 @@ class Workflow:
         """Where the variant's checkpoint lies."""
         return self.cache.state.directory / variant.directory
 
-    def _score(self) -> None:
-        """Step 1: all rankings, the cross-check, and which of them measurements support best."""
+    def _score(self) -> str:
+        """All rankings, the cross-check, and which of them measurements support best."""
         jobs = [self._score_job(planned) for planned in self.plan.rankings]
         for planned, result in zip(self.plan.rankings, self.cache.run(jobs), strict=True):
             if result.scores is None:
@@ -92,10 +94,10 @@ class Workflow:
         if checks:
             self.cross_check = held_against(requested[0], checks, count, self.protect)
         self.best = best_supported(requested, checks, count, self._losses([*requested, *checks], count))
-        self.details[1] = f"{len(self.scores)} rankings; best supported: {self.best.ranking} ({self.best.why})"
+        return f"{len(self.scores)} rankings; best supported: {self.best.ranking} ({self.best.why})"
 
-    def _build(self) -> None:
-        """Step 2: budgets, the search for the largest that passes, and the candidates' directories."""
+    def _build(self) -> str:
+        """Budgets, the search for the largest that passes, and the candidates' directories."""
         assert self.best is not None
         chosen = list(dict.fromkeys([*(one.name for one in self._requested()), self.best.ranking]))
         chosen = [name for name in chosen if name in self.scores]
@@ -116,42 +118,46 @@ class Workflow:
         self.comparisons = [self._variant(name, budget, COMPARISON) for name in others for budget in budgets]
         variant_writer.build(self.cache, [c for c in self.candidates if c.operation == REMOVE])
         self._fit([c for c in self.candidates if c.operation != REMOVE])
-        self.details[2] = f"{len(self.candidates)} candidates written, {len(self.comparisons)} comparisons in memory"
+        return f"{len(self.candidates)} candidates written, {len(self.comparisons)} comparisons in memory"
 
-    def _perplexity_and_tasks(self) -> None:
-        """Step 3: the texts on everything, early rejection, then tasks on what is left."""
+    def _perplexity_and_tasks(self) -> str:
+        """The texts on everything, early rejection, then tasks on what is left."""
         texts, others = self.evaluations(PERPLEXITY), [p for p in self.plan.evaluations if p.feeds != PERPLEXITY]
         self._evaluate(texts, self.candidates)
         if texts:
             self._evaluate(texts[:1], self.comparisons, baseline=False)
         for variant in self.candidates:
             self._reject_unstable(variant)
-        self._evaluate([planned for planned in others if planned.step == 3], self.candidates)
+        self._evaluate([planned for planned in others if planned.step == StepName.TASKS], self.candidates)
         rejected = [c.name for c in self.candidates if c.rejected]
-        self.details[3] = f"{len(rejected)} rejected early" + (f": {', '.join(rejected)}" if rejected else "")
+        return f"{len(rejected)} rejected early" + (f": {', '.join(rejected)}" if rejected else "")
 
-    def _workload(self) -> None:
-        """Step 4: the user's own prompts."""
+    def _workload(self) -> str:
+        """The user's own prompts."""
         self._evaluate(self.evaluations("domain"), self.candidates, baseline=False)
+        return ""
 
-    def _refusal_and_retrieval(self) -> None:
-        """Step 5: what averages do not show."""
+    def _refusal_and_retrieval(self) -> str:
+        """What averages do not show."""
         self._evaluate(self.evaluations("refusal", "retrieval"), self.candidates)
+        return ""
 
-    def _speed(self) -> None:
-        """Step 6: exports, whether they compute the same, and timings, alone."""
+    def _speed(self) -> str:
+        """Exports, whether they compute the same, and timings, alone."""
         remaining = [c for c in self.candidates if not c.rejected]
-        missing, self.details[6] = speed.measure(self.cache, remaining, self.baseline)
+        missing, detail = speed.measure(self.cache, remaining, self.baseline)
         self.not_examined += missing
+        return detail
 
-    def _recover(self) -> None:
-        """Step 7: training after aggressive budgets, when enabled, and every evaluation once more."""
+    def _recover(self) -> str:
+        """Training after aggressive budgets, when enabled, and every evaluation once more."""
         if not self.config.recovery.enabled:
-            self.not_examined.append(NotExamined("recovery", "it was not asked for", "set recovery.enabled"))
-            return
+            why, hint = "it was not asked for", "set recovery.enabled"
+            self.not_examined.append(NotExamined(StepName.RECOVERY, "recovery", why, hint))
+            return ""
         recovered, why = variant_writer.recover(self.cache, self.candidates)
         if why:
-            self.not_examined.append(NotExamined("recovery", why))
+            self.not_examined.append(NotExamined(StepName.RECOVERY, "recovery", why))
         for planned in self.plan.evaluations:
             self._evaluate([planned], recovered, baseline=False)
         remaining = [variant for variant in recovered if not variant.rejected]
@@ -159,7 +165,7 @@ class Workflow:
         timed = any(of_type(variant.records, Speed) for variant in remaining)
         self.not_examined = speed.without_repeats(self.not_examined, timed)
         self.candidates += recovered
-        self.details[7] = f"{len(recovered)} variants recovered"
+        return f"{len(recovered)} variants recovered"
 
     def _requested(self) -> list[PlannedRanking]:
         return [one for one in self.plan.rankings if not one.check and not one.baseline]
@@ -186,7 +192,7 @@ class Workflow:
         if planned is self.plan.rankings[0]:
             raise CriterionError("ranking-failed", why)
         what = "the cross-check" if planned.check else "a ranking"
-        self.not_examined.append(NotExamined(f"{what} {planned.name}", why))
+        self.not_examined.append(NotExamined(StepName.SCORE, f"{what} {planned.name}", why))
 
     def _variant(self, name: str, budget: Budget, role: str, operation: str = REMOVE) -> Variant:
         return planned_variant(self.layout, self.scores[name], budget, self.protect, role, operation)
