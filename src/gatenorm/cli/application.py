@@ -74,10 +74,9 @@ def run(arguments: list[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # Accepted anywhere: people add it at the end of the line that failed.
     debug = "--debug" in arguments
-    console.be_quiet("--quiet" in arguments)
-    console.be_verbose("--verbose" in arguments)
     try:
-        status = invoke([a for a in arguments if a not in ("--debug", "--quiet", "--verbose")])
+        with console.manner(flag for flag in ("quiet", "verbose") if f"--{flag}" in arguments):
+            status = invoke([a for a in arguments if a not in ("--debug", "--quiet", "--verbose")])
         sys.stdout.flush()  # here, where it can still be said what went wrong
         return status
     except GatenormError as error:

@@ -16,13 +16,13 @@ from gatenorm.errors import AuditError, named
 # The headings of the help, by section of the configuration.
 _PANELS = {
     "evaluation": "Evaluations",
-    "budgets": "Budgets",
-    "rankings": "Rankings",
+    "budgets": "Budgets and rankings",
+    "rankings": "Budgets and rankings",
     "gates": "Gates and search",
     "search": "Gates and search",
-    "speed": "Speed",
-    "cost": "Cost",
-    "recovery": "Recovery",
+    "speed": "Speed and recovery",
+    "cost": "Speed and recovery",
+    "recovery": "Speed and recovery",
     "run": "Execution",
 }
 Given = Mapping[str, Any]

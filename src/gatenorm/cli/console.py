@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -62,30 +63,28 @@ def bar(what: str, *columns: str, **fields: Any) -> Iterator[Callable[..., None]
         yield update
 
 
-_quiet = False
-_verbose = False
+# Of ``quiet`` and ``verbose``, those that were asked for.
+_MANNER: ContextVar[frozenset[str]] = ContextVar("manner", default=frozenset())
 
 
-def be_quiet(quiet: bool) -> None:
-    """Whether to leave progress out even on a terminal."""
-    global _quiet
-    _quiet = quiet
-
-
-def be_verbose(verbose: bool) -> None:
-    """Whether to let the hub and transformers say all that they have to say."""
-    global _verbose
-    _verbose = verbose
+@contextmanager
+def manner(asked: Iterable[str]) -> Iterator[None]:
+    """Of the block: ``quiet`` shows no progress on a terminal, ``verbose`` lets the hub and transformers speak."""
+    token = _MANNER.set(frozenset(asked))
+    try:
+        yield
+    finally:
+        _MANNER.reset(token)
 
 
 def shows_progress() -> bool:
     """Whether stderr is a terminal, and progress was not switched off."""
-    return sys.stderr.isatty() and not _quiet
+    return sys.stderr.isatty() and not is_quiet()
 
 
 def is_quiet() -> bool:
     """Whether progress was switched off."""
-    return _quiet
+    return "quiet" in _MANNER.get()
 
 
 def quiet_hub() -> None:
@@ -93,7 +92,7 @@ def quiet_hub() -> None:
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     # What went wrong is said once, by us.
-    os.environ.setdefault("HF_HUB_VERBOSITY", "info" if _verbose else "error")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "info" if "verbose" in _MANNER.get() else "error")
 
 
 def quiet_transformers() -> None:
@@ -102,7 +101,7 @@ def quiet_transformers() -> None:
         from transformers.utils import logging
     except ImportError:
         return
-    if _verbose:
+    if "verbose" in _MANNER.get():
         logging.set_verbosity_info()
         return
     logging.disable_progress_bar()

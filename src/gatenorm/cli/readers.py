@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from gatenorm.cli.declaration import Reader
+from gatenorm.records.numbers import share_of
 
 _MOST_LAYERS = 10_000
 
@@ -16,12 +17,6 @@ def _names(text: str) -> tuple[str, ...]:
     if not found:
         raise ValueError
     return found
-
-
-def _share(text: str) -> float:
-    """A share out of ``0.2`` or ``20%``; its range is for the API to check."""
-    number = text.strip()
-    return float(number.removesuffix("%")) / (100 if number.endswith("%") else 1)
 
 
 def _numbers(text: str) -> list[int]:
@@ -60,7 +55,7 @@ def _limit(text: str) -> tuple[str, str | None]:
 
 
 def _shares(text: str) -> list[float]:
-    return [_share(part) for part in text.split(",")]
+    return [share_of(part) for part in text.split(",")]
 
 
 _ALSO = {"fp32": "float32", "fp16": "float16", "half": "float16", "bf16": "bfloat16"}
@@ -74,7 +69,7 @@ def _dtype(text: str) -> str:
 
 Dtype = Annotated[str, Reader(_dtype, "a data type")]
 Names = Annotated[tuple[str, ...], Reader(_names, "one name or more, with commas between them")]
-Share = Annotated[float, Reader(_share, "a number between 0 and 1, such as 0.2, or 20%")]
+Share = Annotated[float, Reader(share_of, "a number between 0 and 1, such as 0.2, or 20%")]
 Shares = Annotated[Sequence[float], Reader(_shares, "shares such as 20%,40% or 0.2,0.4")]
 Numbers = Annotated[Sequence[int], Reader(_numbers, "whole numbers above 0, such as 128,512")]
 Layers = Annotated[Sequence[int], Reader(_layers, "layer numbers or ranges, such as 4-6,9")]

@@ -10,6 +10,7 @@ from gatenorm.cli import console
 from gatenorm.cli.options import common, evaluation, ranking, recovery
 from gatenorm.errors import RecoveryError, named
 from gatenorm.records import to_json
+from gatenorm.records.numbers import duration
 
 if TYPE_CHECKING:
     from gatenorm.recovery.training import Step
@@ -104,13 +105,8 @@ def training_bar() -> Iterator[Callable[[Step], None]]:
         def report(step: Step) -> None:
             status = (
                 f"loss {step.loss:.3f}, held out {step.held_out:.3f} (best {step.best:.3f}), "
-                f"{step.tokens_per_second:,.0f} tokens/s, {_clock(step.seconds_left)} left"
+                f"{step.tokens_per_second:,.0f} tokens/s, {duration(step.seconds_left)} left"
             )
             update(completed=step.step, total=step.steps, status=status)
 
         yield report
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"

@@ -20,6 +20,16 @@ Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Amount = Annotated[float, Meta(ge=0.0)]
 
 
+def share_of(given: Any) -> float:
+    """The number that a share is stated by: ``0.2`` or, as text, ``20%``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    text = "" if isinstance(given, bool) else str(given).strip()
+    return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+
+
 class Share(float):
     """A share of the sublayers that leaves some and removes some; text may state it as ``20%``."""
 
@@ -32,10 +42,9 @@ class Share(float):
         Raises:
             ValueError: anything else.
         """
-        text = str(given).strip()
         with suppress(ValueError):
-            share = cls(float(text.removesuffix("%")) / (100 if text.endswith("%") else 1))
-            if not isinstance(given, bool) and cls.least <= share <= cls.most:
+            share = cls(share_of(given))
+            if cls.least <= share <= cls.most:
                 return share
         raise ValueError(f"Expected `a share from {cls.least:g} to {cls.most:g}, such as 0.2 or 20%`")
 
@@ -48,6 +57,15 @@ class Portion(Share):
     """A share that may be nothing, or all."""
 
     least, most = 0.0, 1.0
+
+
+def duration(seconds: float) -> str:
+    """``12 s``, ``3 min`` and the like."""
+    if seconds < 1:
+        return "under 1 ms" if seconds < 0.001 else f"{1000 * seconds:.0f} ms"
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def bytes_for_people(count: float) -> str:

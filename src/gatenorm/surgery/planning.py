@@ -12,6 +12,7 @@ from msgspec import structs
 from gatenorm.errors import PlanError, did_you_mean
 from gatenorm.families import Layout
 from gatenorm.records import ATTENTION, KINDS, NAMES, REMOVE, SINGULAR, SUBLAYERS, Edits, Plan, Scores, spans
+from gatenorm.records.numbers import share_of
 from gatenorm.surgery.folding import check_folds, folds
 from gatenorm.surgery.operation import check_operations
 
@@ -23,9 +24,8 @@ def count_for_share(share: float | str, sublayers: int) -> int:
         PlanError: no number, or a share outside (0, 1).
     """
     number = math.nan
-    with suppress(ValueError, TypeError):
-        text = str(share).strip()
-        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    with suppress(ValueError):
+        number = share_of(share)
     if not 0 < number < 1:
         given = share if isinstance(share, str) else f"{share:g}" if isinstance(share, (int, float)) else repr(share)
         expected = "a number between 0 and 1, such as 0.2, or 20%"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gatenorm.records.audit import StepName
+from gatenorm.records.numbers import duration
 from gatenorm.records.serialization import Value, to_json
 
 
@@ -33,7 +34,7 @@ class Event(Value, frozen=True, kw_only=True, tag_field="event"):
     def words(self) -> str:
         """A line for people: step, what is at work, how much is done, how long it may take."""
         about = "at least" if self.at_least else "about"
-        left = "" if not self.seconds_left else f", {about} {_duration(self.seconds_left)} left"
+        left = "" if not self.seconds_left else f", {about} {duration(self.seconds_left)} left"
         return f"step {self.step} of {self.of}: {self.what} ({self.done} of {self.all}{left})"
 
 
@@ -170,9 +171,3 @@ def json_lines(event: Event) -> None:
     """An event as a line of JSON on stdout."""
     sys.stdout.write(json.dumps(to_json(event)) + "\n")
     sys.stdout.flush()
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

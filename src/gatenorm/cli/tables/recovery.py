@@ -8,6 +8,7 @@ from typing import Any
 from gatenorm.cli import console
 from gatenorm.cli.tables import table
 from gatenorm.records import spans
+from gatenorm.records.numbers import duration
 from gatenorm.recovery.merging import ADAPTER
 from gatenorm.recovery.record import Recovered
 from gatenorm.recovery.study import HELD_OUT, OTHER, TOLERANCE, Study, accuracies
@@ -33,7 +34,7 @@ def show(recovered: Recovered) -> None:
         console.say(f"of the log-perplexity that pruning lost, {evidence.won_back:.0%} was won back")
     console.say(
         f"{evidence.best_step} of {evidence.steps} steps, {evidence.tokens:,} tokens, "
-        f"{_duration(evidence.seconds)}; {evidence.trainable:,} trained parameters"
+        f"{duration(evidence.seconds)}; {evidence.trainable:,} trained parameters"
     )
     adapter = recovered.directory / ADAPTER
     alone = f"; the adapters alone lie in {adapter}" if adapter.is_dir() else ""
@@ -101,7 +102,3 @@ def study_lines(study: Study) -> list[str]:
     windows, length = study.protocol["windows"], study.protocol["window"]
     lines.append(f"protocol: perplexity on {windows} windows of {length} tokens at most; tasks by accuracy")
     return lines
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.1f} minutes" if seconds >= 120 else f"{seconds:.3g} seconds"

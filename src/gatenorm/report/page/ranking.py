@@ -8,6 +8,7 @@ from itertools import combinations
 from gatenorm.analysis.agreement import BUDGETS, agree, by_layer, label
 from gatenorm.records import ATTENTION, Scores, spans
 from gatenorm.records.audit import Audit, AuditedVariant
+from gatenorm.records.numbers import duration
 from gatenorm.report.figures.rankings import (
     agreement_figure,
     removed_figure,
@@ -18,7 +19,7 @@ from gatenorm.report.figures.rankings import (
 from gatenorm.report.page.audit_view import candidates, chosen, comparisons, title, verb
 from gatenorm.report.page.blocks import Block, Cell, Chart, Charts, Column, Details, Row, Section, Table, Text, numeric
 from gatenorm.report.page.verdict import rankings_table
-from gatenorm.report.page.wording import duration, fixed, number, size
+from gatenorm.report.page.wording import fixed, number, size
 from gatenorm.surgery.operation import participles
 from gatenorm.surgery.planning import count_for_share
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gatenorm.records import Evidence, to_json
 from gatenorm.records.audit import Audit
 from gatenorm.records.evidence import Comparison, Speed
+from gatenorm.records.numbers import duration
 from gatenorm.report.page.audit_view import candidates, comparisons, title
 from gatenorm.report.page.blocks import (
     Block,
@@ -19,7 +20,7 @@ from gatenorm.report.page.blocks import (
     Text,
     numeric,
 )
-from gatenorm.report.page.wording import NONE, duration, facts, number, size, tone, words
+from gatenorm.report.page.wording import NONE, facts, number, size, tone, words
 
 _FIGURES = 6
 _DIGEST = 12

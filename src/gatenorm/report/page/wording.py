@@ -67,17 +67,6 @@ def size(count: float | None) -> str:
     return NONE if count is None else bytes_for_people(count)
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    if seconds < 0.001:
-        return "under 1 ms"
-    if seconds < 1:
-        return f"{1000 * seconds:.0f} ms"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
 def words(name: str) -> str:
     """A field's name as people write it."""
     return name.replace("_", " ").replace("sha256", "SHA-256")
