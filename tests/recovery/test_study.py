@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 import gatenorm
 from gatenorm.cli.tables.recovery import study_lines, study_tables
 from gatenorm.errors import OutputError, RecoveryError
-from gatenorm.records import ModelIdentity, to_json
-from gatenorm.recovery.study import HELD_OUT, OTHER, Outcome, Study, Variant
+from gatenorm.records import ModelIdentity, from_json, to_json
+from gatenorm.records.evidence import Data
+from gatenorm.recovery.study_record import Figures, Outcome, Study, StudyProtocol, StudyTexts, Variant
 from gatenorm.report.figures.recovery import plot_study
 from tests.recovery.conftest import SETTINGS, Place
 from tests.results.test_fingerprint import swap_two_tokens
@@ -21,20 +23,21 @@ from tests.results.test_fingerprint import swap_two_tokens
 
 def made(other: float = 45.0, **after: float) -> Study:
     """A study as it could be: 10 at first, and what recovery gives by name ``criterion_removed``."""
-    dense = {HELD_OUT: 10.0, OTHER: 12.0, "task a": 0.9, "task b": 0.8}
+    dense = Figures(held_out=10.0, other=12.0, tasks={"a": 0.9, "b": 0.8})
     variants = []
     for name, value in after.items():
         criterion, removed = name.rsplit("_", 1)
         outcome = Outcome(
-            before={HELD_OUT: 40.0, OTHER: 50.0, "task a": 0.5, "task b": 0.25},
-            after={HELD_OUT: value, OTHER: other, "task a": 0.75, "task b": 0.5},
+            before=Figures(held_out=40.0, other=50.0, tasks={"a": 0.5, "b": 0.25}),
+            after=Figures(held_out=value, other=other, tasks={"a": 0.75, "b": 0.5}),
             steps=100,
             minutes=1.5,
         )
         variants.append(Variant.of(criterion, int(removed) / 10, tuple(range(int(removed))), outcome, dense))
     model = ModelIdentity("a-model", "llama", 10, "", {})
-    protocol = {"settings": to_json(SETTINGS), "window": 32, "windows": 4}
-    return Study.of_variants(variants, model=model, dense=dense, protocol=protocol, data={})
+    protocol = StudyProtocol(settings=SETTINGS, window=32, windows=4)
+    texts = StudyTexts(train=Data(), held_out=Data())
+    return Study.of_variants(variants, model=model, dense=dense, protocol=protocol, data=texts)
 
 
 def test_the_boundary_is_the_last_budget_before_the_first_that_fails():
@@ -87,6 +90,7 @@ def test_a_study_measures_goes_on_and_refuses_another(place: Place, tmp_path: Pa
     assert len(study.tasks) >= 5
     data = to_json(study)
     assert data["schema"] == "gatenorm/recovery-study/1"
+    assert from_json(Study, json.loads(json.dumps(data)), "a study") == study
     assert {"before", "after", "won_back", "works", "over_fits"} <= set(data["variants"][0])
     assert sorted(p.name for p in (tmp_path / "s").iterdir()) == ["depth-1", "depth-2", "study-state"]
     assert gatenorm.open_model(tmp_path / "s/depth-2").recovered

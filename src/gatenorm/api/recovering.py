@@ -24,6 +24,7 @@ from gatenorm.recovery.drawn_text import check_not_trained_on, drawn_sources, dr
 from gatenorm.recovery.processes import Processes
 from gatenorm.recovery.record import Recovered
 from gatenorm.recovery.settings import SAMPLES, Settings
+from gatenorm.recovery.study_record import Study
 from gatenorm.recovery.training import Report, Step
 
 
@@ -113,7 +114,7 @@ def recovery_study(
     progress: Progress | None = None,
     report: Callable[[str], Report] | None = None,
     drawing: Progress | None = None,
-) -> studies.Study:
+) -> Study:
     """Prune a dense model at several budgets, recover each, and measure all of them before and after.
 
     Args:

@@ -11,7 +11,7 @@ from gatenorm.records import spans
 from gatenorm.records.numbers import duration
 from gatenorm.recovery.merging import ADAPTER
 from gatenorm.recovery.record import Recovered
-from gatenorm.recovery.study import HELD_OUT, OTHER, TOLERANCE, Study, accuracies
+from gatenorm.recovery.study_record import TOLERANCE, Study
 
 
 def show(recovered: Recovered) -> None:
@@ -52,16 +52,16 @@ def show_study(study: Study) -> None:
 
 def study_tables(study: Study) -> Iterator[Any]:
     """A row a variant with its perplexities, then for each criterion a row a task; before and after."""
-    title = f"{study.model.name}: pruned, and pruned and recovered ({study.protocol['settings']['steps']} steps)"
-    texts = [name for name in (HELD_OUT, OTHER) if name in study.dense]
+    title = f"{study.model.name}: pruned, and pruned and recovered ({study.protocol.settings.steps} steps)"
+    texts = study.dense.perplexities
     perplexities = (f">perplexity {name}" for name in texts)
     rows = table(title, "criterion", ">removed", *perplexities, ">won back", ">minutes", ">recovers")
-    rows.add_row("dense", "0", *(f"{study.dense[name]:.4g}" for name in texts), "", "", "")
+    rows.add_row("dense", "0", *(f"{value:.4g}" for value in texts.values()), "", "", "")
     for variant in (v for criterion in study.criteria for v in study.of(criterion)):
         rows.add_row(
             variant.criterion,
             str(len(variant.removed)),
-            *(f"{variant.before[name]:.4g} → {variant.after[name]:.4g}" for name in texts),
+            *(f"{variant.before.perplexities[name]:.4g} → {variant.after.perplexities[name]:.4g}" for name in texts),
             "-" if variant.won_back is None else f"{variant.won_back:.0%}",
             f"{variant.minutes:.1f}" if variant.minutes >= 1 else f"{variant.minutes:.2g}",
             "yes" if variant.works else "no",
@@ -71,9 +71,9 @@ def study_tables(study: Study) -> Iterator[Any]:
         own = study.of(criterion)
         title = f"{criterion}: accuracy by task and number of removed sublayers"
         rows = table(title, "task", ">dense", *(f">{len(v.removed)}" for v in own))
-        dense, pairs = accuracies(study.dense), [(accuracies(v.before), accuracies(v.after)) for v in own]
-        for name in study.tasks:
-            rows.add_row(name, f"{dense[name]:.2f}", *(f"{old[name]:.2f} → {new[name]:.2f}" for old, new in pairs))
+        for name, dense in study.dense.tasks.items():
+            pairs = (f"{v.before.tasks[name]:.2f} → {v.after.tasks[name]:.2f}" for v in own)
+            rows.add_row(name, f"{dense:.2f}", *pairs)
         yield rows
 
 
@@ -93,12 +93,10 @@ def study_lines(study: Study) -> list[str]:
             )
     for variant in study.variants:
         if variant.over_fits:
-            before, after = variant.before[OTHER], variant.after[OTHER]
-            lines.append(
-                f"warning: {variant.name} over-fits: on the other text perplexity rose from {before:.4g} to {after:.4g}"
-            )
+            rose = f"{variant.before.other:.4g} to {variant.after.other:.4g}"
+            lines.append(f"warning: {variant.name} over-fits: on the other text perplexity rose from {rose}")
         if variant.diverged:
             lines.append(f"warning: the training of {variant.name} diverged ({variant.diverged}): the best was kept")
-    windows, length = study.protocol["windows"], study.protocol["window"]
-    lines.append(f"protocol: perplexity on {windows} windows of {length} tokens at most; tasks by accuracy")
+    how = f"{study.protocol.windows} windows of {study.protocol.window} tokens"
+    lines.append(f"protocol: perplexity on {how} at most; tasks by accuracy")
     return lines

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import altair as alt
 
-from gatenorm.recovery.study import HELD_OUT, OTHER, TOLERANCE, Figures, Study, accuracies
+from gatenorm.recovery.study_record import TOLERANCE, Figures, Study
 from gatenorm.report.figures.drawing import Chart, beside, write_figure
 from gatenorm.report.figures.series import DASHED, SOLID, Band, Point, Series, count_axis, log_axis, series_chart
 
@@ -17,7 +17,7 @@ _TASKS = "tasks"
 
 def plot_study(study: Study, path: Path) -> None:
     """Draw a study into a .png, .svg or .html file: a panel for each text, and one for the tasks."""
-    panels = [name for name in (HELD_OUT, OTHER) if name in study.dense] + ([_TASKS] if study.tasks else [])
+    panels = [*study.dense.perplexities, *([_TASKS] if study.tasks else [])]
     title = f"{study.model.name}: before and after recovery"
     note = f"dotted: the dense model; grey: perplexity within {TOLERANCE:.0%} of it"
     write_figure(path, lambda width: beside([_panel(study, name, width) for name in panels], width), title, note=note)
@@ -45,7 +45,7 @@ def _panel(study: Study, name: str, width: int) -> Chart:
         values = [float(p.y) for s in series for p in s.points]
         y = log_axis([*values, dense, dense * (1 + TOLERANCE)], f"perplexity, {name} text (log scale)")
     band = None
-    if name == HELD_OUT:
+    if name == "held-out":
         ends = (0.0, max(float(p.x) for s in series for p in s.points))
         limit = dense * (1 + TOLERANCE)
         band = Band(f"within {TOLERANCE:.0%} of the dense model", ends, (dense, dense), (dense, dense), (limit, limit))
@@ -65,6 +65,4 @@ def _points(study: Study, criterion: str, panel: str, state: str) -> tuple[Point
 
 
 def _value(figures: Figures, panel: str) -> float:
-    if panel != _TASKS:
-        return float(figures[panel])
-    return statistics.fmean(accuracies(figures).values())
+    return statistics.fmean(figures.tasks.values()) if panel == _TASKS else figures.perplexities[panel]
