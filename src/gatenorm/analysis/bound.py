@@ -142,13 +142,13 @@ def _logit_bound(layout: Layout, weights: Any, radius: float) -> Float64:
 def _spectral(weights: Any, role: str) -> Float64:
     """``|[W[h], b[h]]|_2`` of every head of a projection, from the largest eigenvalue of its Gram matrix."""
     projection, bias = getattr(weights, role), weights.bias(role)
-    found = []
+    norms = []
     for head in range(projection.heads):
         w = projection.head(head).astype(np.float64)
         if bias is not None:
             w = np.concatenate([w, bias[head * len(w) : (head + 1) * len(w), None]], axis=1)
-        found.append(math.sqrt(max(0.0, float(np.linalg.eigvalsh(w @ w.T)[-1]))))
-    return np.array(found)
+        norms.append(math.sqrt(max(0.0, float(np.linalg.eigvalsh(w @ w.T)[-1]))))
+    return np.array(norms)
 
 
 def check_bound(session: ScoringSession) -> None:

@@ -77,12 +77,12 @@ class TaskProbe:
     def measure(self, model: Model, layers: Collection[int]) -> Figures:
         if self.job.run is None:
             raise _compares(self.name)
-        found = self.job.run(model.edited_copy(Edits.of(ATTENTION, layers)), None)
+        records = self.job.run(model.edited_copy(Edits.of(ATTENTION, layers)), None)
         if not self.protocol:
             self.protocol.update(
-                {"figure": headline(found.numbers()), **found.protocol.facts(), "data": to_json(found.data)}
+                {"figure": headline(records.numbers()), **records.protocol.facts(), "data": to_json(records.data)}
             )
-        return {f"{self.name}.{figure}": float(value) for figure, value in found.numbers().items()}
+        return {f"{self.name}.{figure}": float(value) for figure, value in records.numbers().items()}
 
     def describe(self) -> Mapping[str, Any]:
         return self.protocol or {"kind": self.job.kind}
@@ -100,13 +100,13 @@ def mean_accuracy(figures: Mapping[str, float], tasks: Sequence[str]) -> float |
         figures: by ``task.figure``.
         tasks: the tasks' names.
     """
-    found = []
+    accuracies = []
     for task in tasks:
         own = {name.removeprefix(f"{task}."): v for name, v in figures.items() if name.startswith(f"{task}.")}
         figure = headline(own)
         if figure is not None:
-            found.append(own[figure])
-    return sum(found) / len(found) if found else None
+            accuracies.append(own[figure])
+    return sum(accuracies) / len(accuracies) if accuracies else None
 
 
 def check_probes(model: Model, probes: Sequence[Probe]) -> None:

@@ -41,16 +41,16 @@ class CurveResults:
 
     def has(self, layers: frozenset[int], probe: str) -> bool:
         if (layers, probe) not in self._known and self._store is not None:
-            found = self._store.get(self._fingerprint(layers, probe), Measurement)
-            if found is not None:
-                self._known[layers, probe] = found
+            kept = self._store.get(self._fingerprint(layers, probe), Measurement)
+            if kept is not None:
+                self._known[layers, probe] = kept
         return (layers, probe) in self._known
 
     def get(self, layers: frozenset[int], probe: str) -> Mapping[str, float]:
         return self._known[layers, probe].figures
 
     def protocol(self, probe: str) -> Mapping[str, Any]:
-        return next(found.protocol for (_, name), found in reversed(self._known.items()) if name == probe)
+        return next(measurement.protocol for (_, name), measurement in reversed(self._known.items()) if name == probe)
 
     def keep(
         self, layers: frozenset[int], probe: str, figures: Mapping[str, float], protocol: Mapping[str, Any]
@@ -60,10 +60,10 @@ class CurveResults:
         Raises:
             OutputError: they cannot be written.
         """
-        found = Measurement(figures=dict(figures), protocol=dict(protocol))
-        self._known[layers, probe] = found
+        measurement = Measurement(figures=dict(figures), protocol=dict(protocol))
+        self._known[layers, probe] = measurement
         if self._store is not None:
-            self._store.put(self._fingerprint(layers, probe), found)
+            self._store.put(self._fingerprint(layers, probe), measurement)
 
     def _fingerprint(self, layers: frozenset[int], probe: str) -> Fingerprint:
         return self._probes[probe].asking(removed=sorted(layers))

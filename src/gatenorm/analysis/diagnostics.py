@@ -53,19 +53,19 @@ def late_cluster(scores: Scores) -> Cluster:
     gaps = [b - a for a, b in pairwise(logs)]
     gap, typical = gaps[size - 1], float(np.median(gaps))
     members = tuple(sorted(s.layer for s in ranked[:size]))
-    found = f"the weakest group, layers {spans(members)},"
+    group = f"the weakest group, layers {spans(members)},"
     deeper = scores.model.layers / 2
     if share < _SHARE:
         return Cluster((), f"the best split explains {share:.2f} of the variance of the log scores, a cluster {_SHARE}")
     if min(members) < deeper:
-        return Cluster((), f"{found} is not confined to the deeper half of the model")
+        return Cluster((), f"{group} is not confined to the deeper half of the model")
     if size < 2:
         return Cluster((), f"only layer {members[0]} stands apart: one layer is no cluster")
     if gap < _GAP * typical:
-        return Cluster((), f"{found} is set off by {gap / typical:.1f} times the typical gap, a cluster by {_GAP:g}")
+        return Cluster((), f"{group} is set off by {gap / typical:.1f} times the typical gap, a cluster by {_GAP:g}")
     return Cluster(
         members,
-        f"{found} lies {np.exp(gap):.2f} times below the next layer; the split explains {share:.2f} of the variance",
+        f"{group} lies {np.exp(gap):.2f} times below the next layer; the split explains {share:.2f} of the variance",
     )
 
 
@@ -152,13 +152,13 @@ def curve_signatures(name: str, perplexities: Mapping[int, float]) -> list[Diagn
         perplexities: by number of removed sublayers, 0 among them.
     """
     counts = sorted(perplexities)
-    found = []
+    warnings = []
     high = next((n for n in counts if perplexities[n] > HIGH_PERPLEXITY), None)
     if high is not None:
-        found.append(_perplexity("perplexity-above-100", name, perplexities, high, "is above 100"))
+        warnings.append(_perplexity("perplexity-above-100", name, perplexities, high, "is above 100"))
     jump = next((n for n in counts if perplexities[n] >= JUMP * perplexities[counts[0]]), None)
     if jump is not None:
-        found.append(_perplexity("perplexity-jump", name, perplexities, jump, "has risen by an order of magnitude"))
+        warnings.append(_perplexity("perplexity-jump", name, perplexities, jump, "has risen by an order of magnitude"))
     at = _cliff(counts, perplexities)
     if at is not None:
         before = counts[counts.index(at) - 1]
@@ -175,8 +175,8 @@ def curve_signatures(name: str, perplexities: Mapping[int, float]) -> list[Diagn
             f"{name}: a cliff at {at} removed: perplexity {perplexities[before]:.4g} at {before}, "
             f"{perplexities[at]:.4g} at {at}"
         )
-        found.append(Diagnostic(kind="cliff", message=message, evidence=evidence))
-    return found
+        warnings.append(Diagnostic(kind="cliff", message=message, evidence=evidence))
+    return warnings
 
 
 def weakest(scores: Scores, count: int, protect: Sequence[int] = ()) -> list[int]:

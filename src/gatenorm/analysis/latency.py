@@ -62,11 +62,11 @@ class LatencyProbe:
         if layers:
             models[_PRUNED] = model.edited_copy(Edits.of(ATTENTION, layers))
         sessions = {name: TransformersTimed(one.module, model.known_layout, setting) for name, one in models.items()}
-        found = {m.name: m for m in measure(sessions, [case], self.rounds, warmups=self.warmups)}
-        skipped = next((m.skipped for m in found.values() if m.skipped), None)
+        timed = {m.name: m for m in measure(sessions, [case], self.rounds, warmups=self.warmups)}
+        skipped = next((m.skipped for m in timed.values() if m.skipped), None)
         if skipped is not None:
             raise EvaluationError("latency-skipped", str(skipped), field="latency", given=self.tokens)
-        return _figures(found[_WHOLE], found.get(_PRUNED))
+        return _figures(timed[_WHOLE], timed.get(_PRUNED))
 
     def describe(self) -> Mapping[str, Any]:
         order = "in turns, whole and pruned, in one process on the same tensors; speed-up by round, then the median"

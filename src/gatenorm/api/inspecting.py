@@ -135,7 +135,7 @@ def inspect(
     removed = Edits(edit for edit in layout.edits if edit.operation == REMOVE)
     # Files may hold attention alone, of which nothing can be predicted.
     counted = Architecture.of(layout)
-    found = predictions(layout, machine, context, batch) if counted.runs else []
+    predicted = predictions(layout, machine, context, batch) if counted.runs else []
     return Inspection(
         name=checkpoint.name,
         family=layout.model_type,
@@ -171,7 +171,7 @@ def inspect(
         why_not_pruned=refusal,
         exports=forms(layout),
         costs=tuple(_costs(layout, counted)) if counted.runs else (),
-        predictions=tuple(Prediction(machine=machine, **msgspec.structs.asdict(f)) for f in found),
+        predictions=tuple(Prediction(machine=machine, **msgspec.structs.asdict(f)) for f in predicted),
     )
 
 

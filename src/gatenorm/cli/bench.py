@@ -29,7 +29,7 @@ def command(
     from gatenorm.cli.tables.speed import show_bench
 
     with console.progress_bar("measuring in turns", "runs") as progress:
-        found = api.bench(
+        timings = api.bench(
             model,
             baseline,
             engine=engine,
@@ -42,5 +42,5 @@ def command(
     if plot:
         from gatenorm.report.figures.speed import plot_speed
 
-        plot_speed(found, plot)
-    console.deliver(json, found, lambda: show_bench(found, plot), csv, found.rows())
+        plot_speed(timings, plot)
+    console.deliver(json, timings, lambda: show_bench(timings, plot), csv, timings.rows())

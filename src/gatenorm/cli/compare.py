@@ -31,17 +31,19 @@ def command(
     criterion_specs(criteria, tokens)
     session = checks.scoring_session(model, how)
     with console.progress_bar("comparing criteria", "steps") as progress:
-        found = api.compare(session, criteria, calibration=tokens, bound=bound, seed=how["seed"], progress=progress)
+        comparison = api.compare(
+            session, criteria, calibration=tokens, bound=bound, seed=how["seed"], progress=progress
+        )
     if plot:
         from gatenorm.report.figures.rankings import plot_agreement
 
-        plot_agreement(found, plot)
+        plot_agreement(comparison, plot)
     if selection:
         from gatenorm.report.figures.rankings import plot_selection
 
-        plot_selection(found.scores, selection)
+        plot_selection(comparison.scores, selection)
     if heads:
         from gatenorm.report.figures.rankings import plot_heads
 
         plot_heads(api.score(session.layout, "gate-norm-heads"), heads)
-    console.deliver(json, found, lambda: show(found))
+    console.deliver(json, comparison, lambda: show(comparison))

@@ -60,7 +60,7 @@ def command(
     session = checks.session(model, how)
     timing = None if latency is None else LatencyProbe(latency, new_tokens, rounds=rounds)
     with console.kept_in(state), console.progress_bar("curve", "steps") as progress:
-        found = api.curve(
+        result = api.curve(
             session,
             criteria,
             data,
@@ -79,9 +79,9 @@ def command(
     if plot:
         from gatenorm.report.figures.curve import plot_curve
 
-        plot_curve(found, plot)
+        plot_curve(result, plot)
     if pareto:
         from gatenorm.report.figures.curve import plot_pareto
 
-        plot_pareto(found, pareto)
-    console.deliver(json, found, lambda: show(found))
+        plot_pareto(result, pareto)
+    console.deliver(json, result, lambda: show(result))

@@ -14,5 +14,5 @@ def command(*, json: common.Json) -> None:
     from gatenorm.cli.tables.doctor import show
     from gatenorm.engines._installation import installation
 
-    found = installation()
-    console.deliver(json, found, lambda: show(found))
+    installed = installation()
+    console.deliver(json, installed, lambda: show(installed))

@@ -25,5 +25,5 @@ def command(
     from gatenorm.cli.tables.inspection import show
 
     with console.progress_bar("measuring this machine") if machine == "this" else nullcontext():
-        found = api.inspect(model, family=family, machine=machine, context=context, batch=batch)
-    console.deliver(json, found, lambda: show(found))
+        inspection = api.inspect(model, family=family, machine=machine, context=context, batch=batch)
+    console.deliver(json, inspection, lambda: show(inspection))

@@ -27,7 +27,7 @@ def command(
 
     console.quiet_transformers()
     with console.progress_bar("profiling", "runs") as progress:
-        found = api.profile(
+        profiles = api.profile(
             model,
             new_tokens=new_tokens,
             rounds=rounds,
@@ -38,5 +38,5 @@ def command(
     if plot:
         from gatenorm.report.figures.speed import plot_profile
 
-        plot_profile(found, plot)
-    console.deliver(json, found, lambda: show_profile(found, plot))
+        plot_profile(profiles, plot)
+    console.deliver(json, profiles, lambda: show_profile(profiles, plot))

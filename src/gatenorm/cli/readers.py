@@ -13,10 +13,10 @@ _MOST_LAYERS = 10_000
 
 def _names(text: str) -> tuple[str, ...]:
     """Names out of ``gate-norm,cosine@self``; at least one."""
-    found = tuple(name.strip() for name in text.split(",") if name.strip())
-    if not found:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
         raise ValueError
-    return found
+    return names
 
 
 def _numbers(text: str) -> list[int]:
@@ -29,13 +29,13 @@ def _numbers(text: str) -> list[int]:
 
 def _layers(text: str) -> list[int]:
     """Layer numbers out of ``20,21`` or ``4-6,9``."""
-    found: list[int] = []
+    layers: list[int] = []
     for part in (part.strip() for part in text.split(",") if part.strip()):
         first, _, last = part.partition("-") if "-" in part else (part, "", part)
         if not (first.isdecimal() and last.isdecimal() and 0 <= int(last) - int(first) <= _MOST_LAYERS):
             raise ValueError
-        found += range(int(first), int(last) + 1)
-    return found
+        layers += range(int(first), int(last) + 1)
+    return layers
 
 
 def _rows(text: str) -> int | None:

@@ -34,7 +34,9 @@ def command(
     if layout.assumption:
         console.warn(layout.assumption)
     with console.progress_bar("prompts", "prompts") as progress:
-        found = api.verify(exported, layout, engine, tokens=tokens, tolerance=tolerance, seed=seed, progress=progress)
-    console.deliver(json, to_json(found), lambda: show_verification(found, exported, layout))
-    if found.faults:
+        verification = api.verify(
+            exported, layout, engine, tokens=tokens, tolerance=tolerance, seed=seed, progress=progress
+        )
+    console.deliver(json, to_json(verification), lambda: show_verification(verification, exported, layout))
+    if verification.faults:
         raise typer.Exit(DIFFERENT)

@@ -65,15 +65,15 @@ def within_chance(share: Figure, chance: float | None) -> bool:
     return chance is not None and (share.value - chance < _SURE * error or share.value <= chance)
 
 
-def perplexities(found: Findings) -> list[Change]:
+def perplexities(findings: Findings) -> list[Change]:
     """Perplexity text by text; ``difference`` is the rise as a share.
 
     With the paired difference ``d`` of the losses the rise is ``exp(d) - 1``, which is ``after / before - 1`` too; its
     interval is that of ``d``.
     """
     changes = []
-    for record in of_type(found.after, Perplexity):
-        base, paired = found.counterpart(record), found.change(record, "nll")
+    for record in of_type(findings.after, Perplexity):
+        base, paired = findings.counterpart(record), findings.change(record, "nll")
         if base is None:
             continue
         ends = (paired.low, paired.high) if paired else (None, None)
@@ -94,35 +94,35 @@ def perplexities(found: Findings) -> list[Change]:
     return changes
 
 
-def tasks(found: Findings) -> list[Change]:
+def tasks(findings: Findings) -> list[Change]:
     """General tasks one by one, as shares of right answers."""
-    return _shares(found, TASKS)
+    return _shares(findings, TASKS)
 
 
-def retrieval(found: Findings) -> list[Change]:
+def retrieval(findings: Findings) -> list[Change]:
     """Questions whose answer was said far back, form by form."""
-    return _shares(found, RETRIEVAL)
+    return _shares(findings, RETRIEVAL)
 
 
-def refusals(found: Findings) -> list[Change]:
+def refusals(findings: Findings) -> list[Change]:
     """What is refused and answered as it should be, kind by kind."""
     changes = []
-    for record in of_type(found.after, Refusal):
-        base = found.counterpart(record)
+    for record in of_type(findings.after, Refusal):
+        base = findings.counterpart(record)
         for metric, figure in record.metrics.items():
             if base is not None and metric in base.metrics:
-                paired = found.change(record, metric)
+                paired = findings.change(record, metric)
                 changes.append(_change(metric, metric, base.metrics[metric], figure, record.counts[metric], paired))
-    return changes + _shares(found, REFUSAL)
+    return changes + _shares(findings, REFUSAL)
 
 
-def average(found: Findings) -> Change | None:
+def average(findings: Findings) -> Change | None:
     """The zero-shot average where there is one, else all items of all general tasks taken together."""
-    record = next(iter(of_type(found.after, ZeroShotAverage)), None)
-    base = next(iter(of_type(found.before, ZeroShotAverage)), None)
+    record = next(iter(of_type(findings.after, ZeroShotAverage)), None)
+    base = next(iter(of_type(findings.before, ZeroShotAverage)), None)
     if record is None or base is None:
-        return pooled(tasks(found), "tasks")
-    chances = [e.chance for e in of_type(found.before, ZeroShot)]
+        return pooled(tasks(findings), "tasks")
+    chances = [e.chance for e in of_type(findings.before, ZeroShot)]
     known = [chance for chance in chances if chance is not None]
     change = _change(
         record.data.name,
@@ -130,25 +130,25 @@ def average(found: Findings) -> Change | None:
         base.average,
         record.average,
         record.count,
-        found.change(record, "average"),
+        findings.change(record, "average"),
         math.fsum(known) / len(known) if known and len(known) == len(chances) else None,
     )
     return replace(change, items=record.count)
 
 
-def divergence(found: Findings) -> Workload | None:
+def divergence(findings: Findings) -> Workload | None:
     """How closely the variant follows the unpruned model on the user's own workload."""
-    return next(iter(of_type(found.after, Workload)), None)
+    return next(iter(of_type(findings.after, Workload)), None)
 
 
-def of_metric(found: Findings, kind: str, metric: str) -> list[Change]:
+def of_metric(findings: Findings, kind: str, metric: str) -> list[Change]:
     """How one number of the records of a kind changed, whatever it is."""
     changes = []
-    for record in (e for e in found.after if e.kind == kind):
-        base, after = found.counterpart(record), record.numbers().get(metric)
+    for record in (e for e in findings.after if e.kind == kind):
+        base, after = findings.counterpart(record), record.numbers().get(metric)
         before = None if base is None else base.numbers().get(metric)
         if before is not None and after is not None:
-            paired = found.change(record, metric)
+            paired = findings.change(record, metric)
             name, items = record.task or record.data.name or kind, len(record.paired_items)
             changes.append(_change(name, metric, Figure(value=before), Figure(value=after), items, paired))
     return changes
@@ -215,13 +215,13 @@ def _mean(changes: Sequence[Change], name: str) -> Change:
     )
 
 
-def _shares(found: Findings, topic: str) -> list[Change]:
+def _shares(findings: Findings, topic: str) -> list[Change]:
     changes = []
-    for record in (e for e in found.after if isinstance(e, (TaskEvidence, Retrieval)) and e.topic == topic):
-        base, metric = found.counterpart(record), record.headline
+    for record in (e for e in findings.after if isinstance(e, (TaskEvidence, Retrieval)) and e.topic == topic):
+        base, metric = findings.counterpart(record), record.headline
         if base is not None and metric in base.metrics and metric in record.metrics:
             before, after = base.metrics[metric], record.metrics[metric]
-            paired = found.change(record, metric)
+            paired = findings.change(record, metric)
             changes.append(_change(record.task, metric, before, after, record.count, paired, base.chance))
     return changes
 

@@ -24,14 +24,14 @@ class RequestSpeedup:
 
 def request_speedups(before: Sequence[Evidence], after: Sequence[Evidence]) -> list[RequestSpeedup]:
     """One for every timing of ``after`` that was taken in turns with one of the unpruned model."""
-    found = []
+    speedups = []
     for record in of_type(after, Speed):
         partner = _unpruned(before, record) if record.measured else None
         if partner is not None:
             ratios = [b / a for b, a in zip(partner.request_seconds, record.request_seconds, strict=True)]
             low, high = median_interval(ratios) or (None, None)
-            found.append(RequestSpeedup(partner, record, statistics.median(ratios), low, high, len(ratios)))
-    return found
+            speedups.append(RequestSpeedup(partner, record, statistics.median(ratios), low, high, len(ratios)))
+    return speedups
 
 
 def _unpruned(before: Sequence[Evidence], speed: Speed) -> Speed | None:

@@ -91,9 +91,9 @@ class Curve(Record, frozen=True, tag="gatenorm/curve/1"):
 
     def spread(self) -> Mapping[int, tuple[float, float, float]]:
         """Least, geometric mean and largest perplexity of the random draws, by number of removed sublayers."""
-        found = {}
+        spreads = {}
         for count in self.counts if self.band else ():
             values = [line.perplexity[count] for line in self.band]
             mean = math.exp(math.fsum(map(math.log, values)) / len(values))
-            found[count] = (min(values), mean, max(values))
-        return found
+            spreads[count] = (min(values), mean, max(values))
+        return spreads

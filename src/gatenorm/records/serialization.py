@@ -173,7 +173,7 @@ def _struct_in(kind: Any) -> Any:
     """The struct that a type is, or holds: ``Edit`` of ``tuple[Edit, ...]`` and of ``Edit | None``."""
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return kind
-    return next((found for part in getattr(kind, "__args__", ()) if (found := _struct_in(part))), None)
+    return next((struct for part in getattr(kind, "__args__", ()) if (struct := _struct_in(part))), None)
 
 
 def _lists(data: Any) -> Any:

@@ -167,22 +167,22 @@ def windows(tokenizer: PreTrainedTokenizerBase, text: Text, length: int, count: 
     Raises:
         RecoveryError: there is none.
     """
-    found = _cut(tokenizer, _pieces(text), tokenizer.eos_token_id if text.rows else None, length, None)
-    if not len(found):
+    cut = _cut(tokenizer, _pieces(text), tokenizer.eos_token_id if text.rows else None, length, None)
+    if not len(cut):
         raise RecoveryError(
             "text-too-short",
             f"{text.name} is too short to watch: it has fewer than {length} tokens",
             field="held_out",
             hint=f"give more text, {named('held_out')}, or a shorter {named('length')}",
         )
-    chosen = np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int)
-    return tuple(tuple(map(int, found[n])) for n in chosen)
+    chosen = np.linspace(0, len(cut) - 1, min(count, len(cut))).round().astype(int)
+    return tuple(tuple(map(int, cut[n])) for n in chosen)
 
 
 def _pieces(text: Text) -> list[str]:
     if text.rows:
         return [row for row in text.rows if row.strip()]
-    content, found, begin = text.content, [], 0
+    content, pieces, begin = text.content, [], 0
     while begin < len(content):
         # Behind a line's end or a space: a piece must not begin inside a word.
         end = begin + _PIECE
@@ -191,9 +191,9 @@ def _pieces(text: Text) -> list[str]:
             if at >= 0:
                 end = at + (mark == "\n")
                 break
-        found.append(content[begin:end])
+        pieces.append(content[begin:end])
         begin = end
-    return found
+    return pieces
 
 
 def _cut(
@@ -204,19 +204,19 @@ def _cut(
     With an end token, pieces are documents of their own: what is left of one at a sequence's end is dropped where it
     would not fill another, so that sequences begin where documents do.
     """
-    found: list[list[int]] = []
+    cut: list[list[int]] = []
     open_one: list[int] = []
     for begin in range(0, len(pieces), _AT_A_TIME):
-        if sequences is not None and len(found) >= sequences:
+        if sequences is not None and len(cut) >= sequences:
             break
         batch = list(pieces[begin : begin + _AT_A_TIME])
         for ids in tokenizer(batch, verbose=False, add_special_tokens=False)["input_ids"]:
             rest = list(ids) if end is None else [*ids, end]
             while len(open_one) + len(rest) >= length:
                 space = length - len(open_one)
-                found.append(open_one + rest[:space])
+                cut.append(open_one + rest[:space])
                 open_one, rest = [], rest[space:]
                 if end is not None and len(rest) < length:
                     rest = []
             open_one += rest
-    return np.asarray(found[:sequences], np.int32).reshape(-1, length)
+    return np.asarray(cut[:sequences], np.int32).reshape(-1, length)

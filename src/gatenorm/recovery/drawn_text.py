@@ -104,17 +104,17 @@ def drawn_text(
     said, self_text = [], None
     for name in names:
         if name == GENERIC:
-            found = tuple(document.text for document in documents())
-            said.append(f"{GENERIC}: {len(found)} documents")
+            texts = tuple(document.text for document in documents())
+            said.append(f"{GENERIC}: {len(texts)} documents")
         else:
             if writer is None:
                 raise RecoveryError(
                     "parent-missing", "is missing", field="parent", expected=f"the unpruned model, which writes {SELF}"
                 )
             written = _written(writer, calibration, device, dtype, progress)
-            found, self_text = written.rows, written.self_text
-            said.append(f"{SELF}: {len(found)} samples of {calibration.length} tokens")
-        rows += found
+            texts, self_text = written.rows, written.self_text
+            said.append(f"{SELF}: {len(texts)} samples of {calibration.length} tokens")
+        rows += texts
     random.Random(calibration.seed).shuffle(rows)
     content = "\n\n".join(rows)
     digest = hashlib.sha256(content.encode()).hexdigest()

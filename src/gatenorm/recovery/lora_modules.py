@@ -19,11 +19,11 @@ def adapted_modules(model: Any, layout: Layout, targets: Sequence[str]) -> dict[
         RecoveryError: there is no such module.
     """
     path = layout.block["path"]
-    found: dict[str, str] = {}
+    modules: dict[str, str] = {}
     for layer, name in _places(model, layout, targets):
-        found[f"{path}.{layer}.{name}"] = layout.tensor(layer, f"{name}.weight")
-    absent = [stored for stored in found.values() if stored not in layout.checkpoint]
-    if not found or absent:
+        modules[f"{path}.{layer}.{name}"] = layout.tensor(layer, f"{name}.weight")
+    absent = [stored for stored in modules.values() if stored not in layout.checkpoint]
+    if not modules or absent:
         what = f"; the checkpoint has no {absent[0]}" if absent else ""
         raise RecoveryError(
             "nothing-to-train",
@@ -31,7 +31,7 @@ def adapted_modules(model: Any, layout: Layout, targets: Sequence[str]) -> dict[
             field="targets",
             hint="name others",
         )
-    return found
+    return modules
 
 
 def _places(model: Any, layout: Layout, targets: Sequence[str]) -> Iterator[tuple[int, str]]:

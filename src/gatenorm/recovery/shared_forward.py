@@ -61,8 +61,8 @@ class SharedForward:
                     if number not in self._kept:
                         entering, leaving = self._streams(row[None])
                         self._kept[number] = _on_cpu(entering), _on_cpu(leaving)
-                found = [self._kept[number] for number in numbers]
-                entering, leaving = (_together(parts, ids.device) for parts in zip(*found, strict=True))
+                kept = [self._kept[number] for number in numbers]
+                entering, leaving = (_together(parts, ids.device) for parts in zip(*kept, strict=True))
             else:
                 entering, leaving = self._streams(ids)
             expected = None
@@ -109,10 +109,10 @@ class SharedForward:
 
 def _run(model: Any, last: Any, ids: Tensor) -> Tensor:
     """The stream that leaves a block; what comes behind it does not run."""
-    found: list[Tensor] = []
+    outputs: list[Tensor] = []
 
     def stop(_: Any, __: Any, output: Any) -> None:
-        found.append(hidden_output(output))
+        outputs.append(hidden_output(output))
         raise Reached
 
     handle = last.register_forward_hook(stop)
@@ -121,7 +121,7 @@ def _run(model: Any, last: Any, ids: Tensor) -> Tensor:
             model.base_model(input_ids=ids, use_cache=False)
     finally:
         handle.remove()
-    return found[0]
+    return outputs[0]
 
 
 def _equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -138,5 +138,5 @@ def _on_cpu(stream: Tensor | None) -> Tensor | None:
 def _together(parts: tuple[Tensor | None, ...], device: Any) -> Tensor | None:
     import torch
 
-    found = [part for part in parts if part is not None]
-    return torch.cat(found).to(device) if found else None
+    present = [part for part in parts if part is not None]
+    return torch.cat(present).to(device) if present else None

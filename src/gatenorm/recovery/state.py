@@ -91,8 +91,8 @@ def load(path: Path, key: Fingerprint) -> State | None:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        if metadata["sha256"] != digest([metadata["progress"], metadata["key"], sorted(found)]):
+            saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        if metadata["sha256"] != digest([metadata["progress"], metadata["key"], sorted(saved)]):
             raise ValueError
         progress, other = (
             json.loads(metadata["progress"]),
@@ -111,7 +111,7 @@ def load(path: Path, key: Fingerprint) -> State | None:
         )
     check_same(other, key, f"{path} is the state of another recovery", "delete it to begin anew, or write elsewhere")
     tensors: dict[str, dict[str, Any]] = {}
-    for flat, tensor in found.items():
+    for flat, tensor in saved.items():
         kind, name = flat.split(_FLAT, 1)
         tensors.setdefault(kind, {})[name] = tensor
     return State(int(progress["step"]), list(progress["history"]), tensors, progress["diverged"])

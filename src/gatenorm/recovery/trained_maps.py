@@ -44,12 +44,12 @@ def train_maps(model: Any, layout: Layout) -> dict[str, Trained]:
     Args:
         model: the causal language model of the checkpoint, without adapters around it; changed in place.
     """
-    found = {}
+    tensors = {}
     for stored, (edit, name, _) in added_tensors(layout, layout.edits).items():
         path = f"{layout.block['path']}.{edit.layer}.{place(layout.data, edit.sublayer)}"
         operation = model.get_submodule(path)
         if not isinstance(operation, TrainedOperation):
             operation = TrainedOperation(operation)
             model.set_submodule(path, operation)
-        found[stored] = Trained(getattr(operation, name))
-    return found
+        tensors[stored] = Trained(getattr(operation, name))
+    return tensors

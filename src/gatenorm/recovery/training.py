@@ -75,10 +75,10 @@ def train(
 
     together = processes or Processes()
     training = _Training(model, layout, corpus, settings, parent, together)
-    found = states.load(path, key) if path and key else None
+    saved = states.load(path, key) if path and key else None
     began = time.perf_counter()
-    if found:
-        training.restore(found)
+    if saved:
+        training.restore(saved)
     else:
         training.look(began, [])
         _save(training.state, path, key, together)
@@ -219,19 +219,19 @@ class _Training:
             return f"the loss of step {step}, {loss:.4g}, is {loss / start:.3g} times the first"
         return None
 
-    def restore(self, found: State) -> None:
+    def restore(self, saved: State) -> None:
         """Go on from there."""
         import torch
 
-        self.state = found
+        self.state = saved
         with torch.no_grad():
             for name, parameter in self.parameters.items():
-                parameter.copy_(found.tensors["adapters"][name])
-                if found.step and "first" in found.tensors:
+                parameter.copy_(saved.tensors["adapters"][name])
+                if saved.step and "first" in saved.tensors:
                     self.optimiser.state[parameter] = {
-                        "step": torch.tensor(float(found.step)),
-                        "exp_avg": found.tensors["first"][name].to(parameter.device),
-                        "exp_avg_sq": found.tensors["second"][name].to(parameter.device),
+                        "step": torch.tensor(float(saved.step)),
+                        "exp_avg": saved.tensors["first"][name].to(parameter.device),
+                        "exp_avg_sq": saved.tensors["second"][name].to(parameter.device),
                     }
 
 

@@ -89,7 +89,7 @@ def _installed(name: str) -> str | None:
 
 def versions(packages: Sequence[str] = ()) -> dict[str, str]:
     """Versions of the software that a measurement rests on, of ``packages`` too where they are installed."""
-    return {name: found for name in (*SOFTWARE, *packages) if (found := _installed(name)) is not None}
+    return {name: version for name in (*SOFTWARE, *packages) if (version := _installed(name)) is not None}
 
 
 @cache
@@ -102,7 +102,7 @@ def _extensions() -> dict[str, str]:
 def _flattened(data: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(data, Mapping):
         return {prefix: data}
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for name, value in data.items():
-        found |= _flattened(value, f"{prefix}.{name}" if prefix else str(name))
-    return found
+        flat |= _flattened(value, f"{prefix}.{name}" if prefix else str(name))
+    return flat

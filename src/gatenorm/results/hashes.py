@@ -45,8 +45,8 @@ def file_sha256(path: Path, progress: Progress | None = None) -> str:
     Args:
         progress: called with (bytes read, bytes in all).
     """
-    found = path.resolve().stat()
-    memo = cache_directory() / "hashes" / digest([str(path.resolve()), found.st_size, found.st_mtime_ns])
+    status = path.resolve().stat()
+    memo = cache_directory() / "hashes" / digest([str(path.resolve()), status.st_size, status.st_mtime_ns])
     with suppress(OSError, UnicodeDecodeError):
         kept = memo.read_text(encoding="ascii")
         if len(kept) == 64:
@@ -57,7 +57,7 @@ def file_sha256(path: Path, progress: Progress | None = None) -> str:
             whole.update(chunk)
             read += len(chunk)
             if progress:
-                progress(read, found.st_size)
+                progress(read, status.st_size)
     with suppress(OutputError):  # a cache that cannot be written to costs time, nothing else
         write_text(memo, whole.hexdigest(), parents=True)
     return whole.hexdigest()

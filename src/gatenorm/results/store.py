@@ -49,9 +49,9 @@ class ResultStore:
             kept = from_json(_Kept, data, "a result")
             if (kept.fingerprint, kept.sha256) != (fingerprint, digest(kept.result)):
                 return None
-            found, reader = kept.result, cast(Any, kind)
+            result, reader = kept.result, cast(Any, kind)
             return (
-                cast(T, reader.from_json(found)) if hasattr(kind, "from_json") else from_json(kind, found, "a result")
+                cast(T, reader.from_json(result)) if hasattr(kind, "from_json") else from_json(kind, result, "a result")
             )
         except (OSError, ValueError, TypeError, LookupError, AttributeError, GatenormError):
             return None

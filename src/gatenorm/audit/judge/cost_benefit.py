@@ -44,7 +44,7 @@ def cost_benefit(
 def _case(speedup: RequestSpeedup, price: Cost, least: float) -> CostCase:
     before, after, protocol = speedup.before, speedup.after, speedup.after.protocol
     tokens, new, batch = protocol.prompt_tokens, protocol.new_tokens, protocol.batch
-    speedups = {f"{name}_speedup": found.median for name in _PHASES if (found := after.phase(name).speedup)}
+    speedups = {f"{name}_speedup": spread.median for name in _PHASES if (spread := after.phase(name).speedup)}
     costs = {}
     if price.price_per_hour:
         for name, record in (("before", before), ("after", after)):

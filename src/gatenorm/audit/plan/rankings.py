@@ -189,8 +189,8 @@ def best_supported(
 def _margin(best: Perplexity, other: Perplexity) -> Change:
     """How much more loss another choice costs, with its interval where the windows can be paired."""
     paired = compare(best, other)
-    found = None if paired is None else paired.changes.get("nll")
-    return found or Change(difference=other.nll - best.nll, items=0)
+    change = None if paired is None else paired.changes.get("nll")
+    return change or Change(difference=other.nll - best.nll, items=0)
 
 
 def _more(margin: Change) -> str:

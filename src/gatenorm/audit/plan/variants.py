@@ -88,7 +88,7 @@ def _count_for_targets(layout: Layout, settings: Budgets, protect: tuple[int, ..
 
 
 def with_operations(
-    found: Sequence[Budget], layout: Layout, asked: Sequence[str] | None, *, runs: bool
+    possible: Sequence[Budget], layout: Layout, asked: Sequence[str] | None, *, runs: bool
 ) -> tuple[list[Budget], list[NotExamined]]:
     """The budgets with the operations of their candidates, and what was left out.
 
@@ -110,20 +110,20 @@ def with_operations(
         if asked and not runs:
             raise PlanError("model-not-run", "needs a model that can be run", field="replace", given=name)
     if asked:
-        return [replace(budget, operations=tuple(dict.fromkeys(asked))) for budget in found], []
+        return [replace(budget, operations=tuple(dict.fromkeys(asked))) for budget in possible], []
     if not runs:
         what = f"{' and '.join(fitted)} in place of attentions"
-        return list(found), [NotExamined(StepName.BUILD, what, "the model cannot be run")]
-    counts = [budget.count for budget in found]
+        return list(possible), [NotExamined(StepName.BUILD, what, "the model cannot be run")]
+    counts = [budget.count for budget in possible]
     if language_of(layout.checkpoint.directory) is not None:
         counts = [decision_count(counts, len(layout.attention_layers))]
-    others = [str(budget.count) for budget in found if budget.count not in counts]
+    others = [str(budget.count) for budget in possible if budget.count not in counts]
     missing = []
     if others:
         what = f"{' and '.join(fitted)} in place of {' and '.join(others)} attentions"
         why = f"the audit of a model with a language of its own has that at one budget ({counts[0]}), to stay short"
         missing.append(NotExamined(StepName.BUILD, what, why, f"set budgets.replace to [{', '.join(OPERATIONS)}]"))
-    return [replace(b, operations=OPERATIONS if b.count in counts else (REMOVE,)) for b in found], missing
+    return [replace(b, operations=OPERATIONS if b.count in counts else (REMOVE,)) for b in possible], missing
 
 
 def decision_count(counts: list[int], present: int) -> int:

@@ -247,9 +247,9 @@ class Workflow:
             error = next((result.error for result in results if result.error), None)
             return judged if error is None else replace(judged, outcome=INCONCLUSIVE, detail=f"not measured: {error}")
 
-        found, probes = largest(min(free, len(self.layout.attention_layers) - 1), probe)
+        passing, probes = largest(min(free, len(self.layout.attention_layers) - 1), probe)
         self.search = Search(
-            gate=gate.name, ranking=name, limit=limit, found=found, assumption=ASSUMPTION, probes=probes
+            gate=gate.name, ranking=name, limit=limit, found=passing, assumption=ASSUMPTION, probes=probes
         )
 
     def _of_baseline(self, planned: PlannedEvaluation) -> Sequence[Evidence]:

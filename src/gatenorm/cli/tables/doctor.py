@@ -9,20 +9,20 @@ from gatenorm.cli.tables import table
 from gatenorm.records.installation import Installation
 
 
-def show(found: Installation) -> None:
+def show(installation: Installation) -> None:
     """The machine, then a table of extras and of engines."""
-    console.say(f"gatenorm {found.version}, Python {platform.python_version()} on {found.platform}")
-    memory = console.bytes_for_people(found.memory_bytes) if found.memory_bytes else "unknown"
-    console.say(f"{found.processors} processors ({found.processor}), {memory} of memory")
-    console.say(f"instructions for inference: {', '.join(found.features) or 'none known'}")
-    console.say(f"accelerators: {', '.join(found.accelerators) or 'none'}")
+    console.say(f"gatenorm {installation.version}, Python {platform.python_version()} on {installation.platform}")
+    memory = console.bytes_for_people(installation.memory_bytes) if installation.memory_bytes else "unknown"
+    console.say(f"{installation.processors} processors ({installation.processor}), {memory} of memory")
+    console.say(f"instructions for inference: {', '.join(installation.features) or 'none known'}")
+    console.say(f"accelerators: {', '.join(installation.accelerators) or 'none'}")
     extras = table("extras", "extra", "packages", "install the rest by")
-    for extra in found.extras:
+    for extra in installation.extras:
         packages = ", ".join(f"{name} {installed or '(missing)'}" for name, installed in extra.packages.items())
         missing = None in extra.packages.values()
         extras.add_row(extra.name, packages, f"pip install 'gatenorm[{extra.name}]'" if missing else "")
     console.print_table(extras)
     engines = table("engines", "engine", "installed", "can")
-    for engine in found.engines:
+    for engine in installation.engines:
         engines.add_row(engine.name, "yes" if engine.installed else "no", ", ".join(engine.can))
     console.print_table(engines)

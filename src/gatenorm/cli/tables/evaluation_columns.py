@@ -35,20 +35,20 @@ def change_cell(
         return []
     write = write or (lambda value: f"{100 * value:+.1f}")
     for change in changes:
-        found = change.changes.get(metric)
-        if change.name == task and found is not None:
-            known = found.low is not None and found.high is not None
-            ends = f" ({write(found.low or 0.0)} to {write(found.high or 0.0)})" if known else ""
-            return [write(found.difference) + ends]
+        paired = change.changes.get(metric)
+        if change.name == task and paired is not None:
+            known = paired.low is not None and paired.high is not None
+            ends = f" ({write(paired.low or 0.0)} to {write(paired.high or 0.0)})" if known else ""
+            return [write(paired.difference) + ends]
     return [""]
 
 
 def by_task(records: Sequence[E]) -> dict[str, list[E]]:
     """The records of each task, in the order of the records."""
-    found: dict[str, list[E]] = {}
+    grouped: dict[str, list[E]] = {}
     for record in records:
-        found.setdefault(record.task or record.kind, []).append(record)
-    return found
+        grouped.setdefault(record.task or record.kind, []).append(record)
+    return grouped
 
 
 def other_tokens(records: Sequence[Perplexity] | Sequence[Positions]) -> str:

@@ -34,41 +34,42 @@ def show_export(exported: Exported, out: Path, model: str) -> None:
     )
 
 
-def show_verification(found: Verification, exported: Path, layout: Layout) -> None:
+def show_verification(verification: Verification, exported: Path, layout: Layout) -> None:
     """How an engine's answers differ from the reference's."""
-    protocol = found.protocol
+    protocol = verification.protocol
     console.say(
-        f"{exported} in {protocol.engine} against {found.model.name}: "
-        f"log-probabilities differ by at most {found.largest_difference:.2g} nats, "
-        f"mean KL divergence {found.mean_kl:.2g}, over {found.tokens} tokens"
+        f"{exported} in {protocol.engine} against {verification.model.name}: "
+        f"log-probabilities differ by at most {verification.largest_difference:.2g} nats, "
+        f"mean KL divergence {verification.mean_kl:.2g}, over {verification.tokens} tokens"
     )
     console.say(f"judged by the {_JUDGED[protocol.judged_by]}: at most {protocol.tolerance:g}")
-    console.say(f"greedy choices: {found.other_choices} that are not the reference's ({found.near_ties} near ties)")
+    other, ties = verification.other_choices, verification.near_ties
+    console.say(f"greedy choices: {other} that are not the reference's ({ties} near ties)")
     if protocol.form == "gguf":
-        console.say(_tensors(found))
-    if found.texts is not None and found.texts_cut_differently is not None:
-        same = found.texts - found.texts_cut_differently
-        console.say(f"tokenizer: {same} of {found.texts} texts cut as the reference cuts them")
+        console.say(_tensors(verification))
+    if verification.texts is not None and verification.texts_cut_differently is not None:
+        same = verification.texts - verification.texts_cut_differently
+        console.say(f"tokenizer: {same} of {verification.texts} texts cut as the reference cuts them")
     else:
         console.say("tokenizer: not compared, since the engine or the reference has none")
-    if found.cached_layers is not None:
+    if verification.cached_layers is not None:
         console.say(
-            f"cache: keys and values for {found.cached_layers} layers; "
-            f"{layout.layers - len(found.edits.attention)} of {layout.layers} layers kept their attention"
+            f"cache: keys and values for {verification.cached_layers} layers; "
+            f"{layout.layers - len(verification.edits.attention)} of {layout.layers} layers kept their attention"
         )
     else:
         console.say("cache: this engine does not tell how many layers it keeps keys and values for")
-    for fault in found.faults:
+    for fault in verification.faults:
         console.warn(fault)
-    console.say("DIFFERENT" if found.faults else "the same")
+    console.say("DIFFERENT" if verification.faults else "the same")
 
 
-def _tensors(found: Verification) -> str:
+def _tensors(verification: Verification) -> str:
     """What a file's tensors were found to be."""
-    if found.tensors is None:
+    if verification.tensors is None:
         return "tensors: not compared one by one, since the file is of another architecture than export writes"
-    by_type = ", ".join(f"{kind} {error:.2g}" for kind, error in sorted(found.row_errors.items()))
+    by_type = ", ".join(f"{kind} {error:.2g}" for kind, error in sorted(verification.row_errors.items()))
     return (
-        f"tensors: {found.wrong_tensors} of {found.tensors} are not the source's; "
+        f"tensors: {verification.wrong_tensors} of {verification.tensors} are not the source's; "
         f"largest error of a row, relative to it: {by_type}"
     )

@@ -58,7 +58,7 @@ def choose(names: str | Sequence[str], known: Mapping[str, Task] | None = None) 
     """
     known = standard_tasks() if known is None else known
     given = names.split(",") if isinstance(names, str) else list(names)
-    found: dict[str, tuple[Task, str | None]] = {}
+    chosen: dict[str, tuple[Task, str | None]] = {}
     for whole in (name.strip() for name in given):
         name, colon, argument = whole.partition(":")
         if name not in known:
@@ -69,8 +69,8 @@ def choose(names: str | Sequence[str], known: Mapping[str, Task] | None = None) 
         if colon and (task.argument is None or not argument):
             expected = name if task.argument is None else f"{name}:{task.argument}"
             raise EvaluationError("task-argument", "is incomplete", field="tasks", given=whole, expected=expected)
-        found[whole] = (task, argument or None)
-    return list(found.values())
+        chosen[whole] = (task, argument or None)
+    return list(chosen.values())
 
 
 def assign_data(
@@ -86,7 +86,7 @@ def assign_data(
     """
     known = standard_tasks() if known is None else known
     names = list(dict.fromkeys(task.name for task, _ in chosen))
-    found: dict[str, str] = {}
+    by_task: dict[str, str] = {}
     for data in given:
         name, equals, path = data.partition("=")
         if equals and name in known and name != WIKITEXT2:
@@ -103,15 +103,15 @@ def assign_data(
                 "data-unused", f"is read by none of the tasks {', '.join(names)}", data, expected="TASK=PATH"
             )
         for owner in owners:
-            if owner in found:
+            if owner in by_task:
                 raise data_error(
                     "data-twice",
-                    f"is a second source for {owner}, which reads {found[owner]}",
+                    f"is a second source for {owner}, which reads {by_task[owner]}",
                     data,
                     expected="TASK=PATH for each",
                 )
-            found[owner] = source
-    return found
+            by_task[owner] = source
+    return by_task
 
 
 def prepare(

@@ -128,8 +128,8 @@ class _Run:
             named = {"baseline": models[1].identity} if len(models) > 1 else {}
             return self.add(msgspec.structs.replace(kept[0], model=model.identity, **named), cached=True)
         with self._bars(f"{job.title}: {model.name}", job.unit) as progress:
-            found = measure(progress)
-        evidence = msgspec.structs.replace(found, model=model.identity, edits=model.edits, versions=used)
+            measured = measure(progress)
+        evidence = msgspec.structs.replace(measured, model=model.identity, edits=model.edits, versions=used)
         if self._cache and fingerprint:
             with suppress(OutputError):  # a cache that cannot be written to is as good as none
                 self._cache.put(fingerprint, Measurements((evidence,)))

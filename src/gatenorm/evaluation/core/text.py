@@ -98,7 +98,7 @@ def read_rows(source: str, path: Path, raw: bytes) -> list[tuple[int, dict[str, 
     Raises:
         EvaluationError: a line that is no JSON object, or no line at all.
     """
-    found = []
+    rows = []
     for number, line in enumerate(_decode(source, raw).split("\n"), 1):
         if not line.strip():
             continue
@@ -110,10 +110,10 @@ def read_rows(source: str, path: Path, raw: bytes) -> list[tuple[int, dict[str, 
             raise data_error(
                 "data-wrong", f"has {type(row).__name__} in line {number}", source, expected="a JSON object per line"
             )
-        found.append((number, row))
-    if not found:
+        rows.append((number, row))
+    if not rows:
         raise data_error("data-empty", "is empty", source)
-    return found
+    return rows
 
 
 def wikitext_rows(raw: str) -> list[str]:

@@ -34,6 +34,6 @@ def per_token(
 
 def _beginning(tokenizer: PreTrainedTokenizerBase, content: str, tokens: int) -> tuple[list[str], int]:
     """What the first tokens of a text stand for, and how many of them are not special."""
-    found = tokenizer(content, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
-    end = max(stop for _, stop in found["offset_mapping"][:tokens])
-    return [content[:end]], tokens - sum(found["special_tokens_mask"][:tokens])
+    encoded = tokenizer(content, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
+    end = max(stop for _, stop in encoded["offset_mapping"][:tokens])
+    return [content[:end]], tokens - sum(encoded["special_tokens_mask"][:tokens])

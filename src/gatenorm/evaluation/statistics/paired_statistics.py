@@ -128,7 +128,7 @@ def compare(baseline: Evidence, model: Evidence) -> Comparison | None:
         first = [before[i].metrics[metric] for i in ids]
         second = [after[i].metrics[metric] for i in ids]
         if {*first, *second} <= {0.0, 1.0}:
-            found = paired_shares(first, second)
+            change = paired_shares(first, second)
             for i, a, b in zip(ids, first, second, strict=True):
                 if a != b:
                     turned.setdefault(i, []).append(metric)
@@ -136,8 +136,8 @@ def compare(baseline: Evidence, model: Evidence) -> Comparison | None:
             weights = [before[i].weight for i in ids]
             if weights != [after[i].weight for i in ids]:
                 continue  # other tokens
-            found = paired_means(first, second, weights)
-        changes[metric] = found
+            change = paired_means(first, second, weights)
+        changes[metric] = change
     if not changes:
         return None
     return Comparison(

@@ -27,7 +27,7 @@ def averaged(
     """The averages of both models, where they have one, and the changes with that of the average at the end."""
     first, second = average(before), average(after)
     change = average_difference(changes, second) if first is not None and second is not None else None
-    own = tuple((found,) if found is not None else () for found in (first, second))
+    own = tuple((mean,) if mean is not None else () for mean in (first, second))
     return own[0], own[1], (*changes, *((change,) if change is not None else ()))
 
 

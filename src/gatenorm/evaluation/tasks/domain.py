@@ -55,15 +55,15 @@ def prepare(request: Request) -> list[Job]:
 
     def compare(model: Model, baseline: Model, progress: Progress | None) -> Workload:
         items = encoded(baseline, source, length, request.limit)
-        found = measure_workload(model, baseline, items, request.new_tokens, progress)
+        workload = measure_workload(model, baseline, items, request.new_tokens, progress)
         how = (
             "lines with prompts"
             if isinstance(source, list)
             else f"pieces of {length} tokens, the first half the prompt"
         )
         data = Data(name=path.name, sha256=digest, items=len(items))
-        stated = msgspec.structs.replace(found.protocol, text=how)
-        return msgspec.structs.replace(found, protocol=stated, data=data)
+        stated = msgspec.structs.replace(workload.protocol, text=how)
+        return msgspec.structs.replace(workload, protocol=stated, data=data)
 
     key = {"data": digest, "form": form, "length": length, "limit": request.limit, "new_tokens": request.new_tokens}
     return [Job("domain", "your workload", "items", key, compare=compare)]
@@ -75,7 +75,7 @@ def read_items(source: str, path: Path, raw: bytes) -> list[Item]:
     Raises:
         EvaluationError: a line without a prompt, with an empty one, or with something else than text in either.
     """
-    found = []
+    items = []
     for line, row in read_rows(source, path, raw):
         prompt, reference = row.get("prompt"), row.get("reference")
         if not isinstance(prompt, str) or not prompt.strip():
@@ -84,8 +84,8 @@ def read_items(source: str, path: Path, raw: bytes) -> list[Item]:
             raise data_error(
                 "data-wrong", f"has an empty 'reference' in line {line}", source, hint="give a text, or leave it out"
             )
-        found.append(Item(line, prompt, reference))
-    return found
+        items.append(Item(line, prompt, reference))
+    return items
 
 
 def encoded(model: Model, source: list[Item] | Text, length: int, limit: int | None) -> list[Encoded]:
@@ -104,7 +104,7 @@ def encoded(model: Model, source: list[Item] | Text, length: int, limit: int | N
         texts = [model.tokenizer.decode(piece[:half]) for piece in whole[:limit]]
         cut = zip(whole[:limit], texts, strict=True)
         return [Encoded(n, shown, piece[:half], piece[half:]) for n, (piece, shown) in enumerate(cut, 1)]
-    found = []
+    pairs = []
     for item in source[:limit]:
         (prompt,) = model.encode([item.prompt])
         reference: list[int] = []
@@ -124,8 +124,8 @@ def encoded(model: Model, source: list[Item] | Text, length: int, limit: int | N
             raise EvaluationError(
                 "prompt-without-tokens", f"the tokenizer makes no token of the prompt in line {item.line}"
             )
-        found.append(Encoded(item.line, item.prompt, tuple(prompt), tuple(reference)))
-    return found
+        pairs.append(Encoded(item.line, item.prompt, tuple(prompt), tuple(reference)))
+    return pairs
 
 
 EVALUATION = Task(

@@ -155,7 +155,7 @@ def run_task(
         with quiet():
             try:
                 with memory_for(model.device, lm.batch_size, lm.max_length):
-                    found = evaluate(lm=lm, task_dict=tasks, limit=limit, log_samples=True)
+                    results = evaluate(lm=lm, task_dict=tasks, limit=limit, log_samples=True)
             except AssertionError as error:
                 why = first_line(error)[:200] if str(error) else "it is empty, or longer than the model's input"
                 raise EvaluationError(
@@ -163,7 +163,7 @@ def run_task(
                 ) from error
         name = task.task_name
         cut = _cut(lm, task, lm.max_length + lm.spare_tokens)
-        samples = sorted(found["samples"][name], key=lambda s: s["doc_id"])
+        samples = sorted(results["samples"][name], key=lambda s: s["doc_id"])
     filters = list(dict.fromkeys(str(sample["filter"]) for sample in samples))
     items = _items(samples, filters)
     chance = None
@@ -171,12 +171,12 @@ def run_task(
         chance = sum(1 / len(item.loglikelihoods) for item in items) / len(items)
     return kind(
         name=name,
-        metrics=_metrics(found["results"][name], filters),
+        metrics=_metrics(results["results"][name], filters),
         count=len(items),
         chance=chance,
         protocol=TaskProtocol(
             harness="lm_eval",
-            task_version=found["versions"].get(name),
+            task_version=results["versions"].get(name),
             shots=shots(task),
             bos=_bos(lm),
             longest_input=lm.max_length,
@@ -198,12 +198,12 @@ def _as_it_is(task: Any) -> Any:
     return task
 
 
-def _metrics(found: Mapping[str, Any], filters: Sequence[str]) -> dict[str, Figure]:
+def _metrics(results: Mapping[str, Any], filters: Sequence[str]) -> dict[str, Figure]:
     """The figures that lm-eval calls ``<metric>,<filter>``, with the errors that it calls ``<metric>_stderr,<filter>``.
 
     lm-eval writes ``N/A`` where it has no error.
     """
-    numbers = {key: float(v) for key, v in found.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+    numbers = {key: float(v) for key, v in results.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
     metrics = {}
     for key, number in numbers.items():
         metric, _, read_by = key.partition(",")
@@ -219,9 +219,9 @@ def _metric(name: str, read_by: str, filters: Sequence[str]) -> str:
 
 def _items(samples: Sequence[dict[str, Any]], filters: Sequence[str]) -> list[TaskItem]:
     """One item a document: lm-eval logs a sample for each of a task's filters."""
-    found: dict[Any, TaskItem] = {}
+    items: dict[Any, TaskItem] = {}
     for sample in samples:
-        item = found.setdefault(sample["doc_id"], TaskItem(id=sample["doc_id"]))
+        item = items.setdefault(sample["doc_id"], TaskItem(id=sample["doc_id"]))
         read_by = str(sample["filter"])
         for name in sample["metrics"]:
             if isinstance(sample[name], (bool, int, float)):
@@ -229,10 +229,10 @@ def _items(samples: Sequence[dict[str, Any]], filters: Sequence[str]) -> list[Ta
         answers = sample["filtered_resps"]
         if answers and all(isinstance(a, (tuple, list)) and len(a) == 2 for a in answers):
             choices = tuple(round(float(a[0]), 4) for a in answers)
-            found[item.id] = msgspec.structs.replace(item, loglikelihoods=choices)
+            items[item.id] = msgspec.structs.replace(item, loglikelihoods=choices)
         else:
             item.answers[_metric("answer", read_by, filters)] = str(answers[0] if answers else "")[:400]
-    return list(found.values())
+    return list(items.values())
 
 
 def _cut(lm: Any, task: Any, longest: int) -> int:

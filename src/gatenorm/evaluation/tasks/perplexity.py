@@ -91,8 +91,8 @@ def perplexity(
         return token_losses(model, [sequences[n] for n in batch])
 
     budget = BatchBudget(device, vocabulary, protocol.batch_size)
-    for batch, found in in_batches(budget, range(len(sequences)), losses_of, lambda n: len(sequences[n])):
-        for n, losses in zip(batch, found, strict=True):
+    for batch, batch_losses in in_batches(budget, range(len(sequences)), losses_of, lambda n: len(sequences[n])):
+        for n, losses in zip(batch, batch_losses, strict=True):
             sums[n] = float(losses[known[n] :].sum())
             done += counted[n]
         if progress:
@@ -122,10 +122,10 @@ def finite(value: float) -> float | None:
 
 def digest(sequences: Sequence[Sequence[int]]) -> str:
     """The hash of token sequences: figures by token compare only where it is the same."""
-    found = hashlib.sha256()
+    sha = hashlib.sha256()
     for sequence in sequences:
-        found.update((",".join(map(str, sequence)) + "\n").encode())
-    return found.hexdigest()
+        sha.update((",".join(map(str, sequence)) + "\n").encode())
+    return sha.hexdigest()
 
 
 def prepare(request: Request) -> list[Job]:

@@ -31,14 +31,14 @@ def buckets(window: int) -> list[tuple[int, int]]:
     Position ``i`` (from 0) is predicted from the ``i`` tokens before it. A last bucket less than half as long as it
     should be is joined with the one before.
     """
-    found, start = [], 1
+    ranges, start = [], 1
     while start < window:
-        found.append((start, min(2 * start, window) - 1))
+        ranges.append((start, min(2 * start, window) - 1))
         start *= 2
-    if len(found) > 1 and (found[-1][1] - found[-1][0] + 1) * 2 < found[-1][0]:
-        last = found.pop()
-        found[-1] = (found[-1][0], last[1])
-    return found
+    if len(ranges) > 1 and (ranges[-1][1] - ranges[-1][0] + 1) * 2 < ranges[-1][0]:
+        last = ranges.pop()
+        ranges[-1] = (ranges[-1][0], last[1])
+    return ranges
 
 
 def prepare(request: Request) -> list[Job]:
@@ -74,16 +74,16 @@ def losses_by_position(
     sequences, described = encode(model.tokenizer, text, Protocol(window=window, limit=limit), model.module.config)
     runs = buckets(window)
     rows = [tuple(s) for s in sequences]
-    found: dict[tuple[int, ...], dict[str, float]] = {}
+    by_bucket: dict[tuple[int, ...], dict[str, float]] = {}
     done = 0
     for batch, losses in in_batches(model, rows, lambda batch: token_losses(model.module, batch), len):
         for row, loss in zip(batch, losses, strict=True):
             # The loss of token i stands at i - 1: the first is not predicted.
-            found[row] = {f"nll_{a}-{b}": float(loss[a - 1 : b].mean()) for a, b in runs}
+            by_bucket[row] = {f"nll_{a}-{b}": float(loss[a - 1 : b].mean()) for a, b in runs}
         done += len(batch)
         if progress:
             progress(done, len(rows))
-    items = tuple(Item(id=number, metrics=found[row]) for number, row in enumerate(rows))
+    items = tuple(Item(id=number, metrics=by_bucket[row]) for number, row in enumerate(rows))
 
     def mean(name: str) -> float:
         return sum(item.metrics[name] for item in items) / len(items)

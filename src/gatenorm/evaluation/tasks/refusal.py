@@ -86,9 +86,9 @@ def prepare(request: Request) -> list[Job]:
     digest = hashlib.sha256(raw).hexdigest()
 
     def run(model: Model, progress: Progress | None) -> Refusal:
-        found = replies(model, items, rule, request.new_tokens, progress)
+        replied = replies(model, items, rule, request.new_tokens, progress)
         data = Data(name=name, sha256=digest, items=len(items))
-        return msgspec.structs.replace(found, data=data)
+        return msgspec.structs.replace(replied, data=data)
 
     key = {"data": digest, "rule": rule.sha256, "limit": request.limit, "new_tokens": request.new_tokens}
     return [Job("refusal", "refusals", "replies", key, run, engines=Job.engines_that("generates"))]
@@ -100,7 +100,7 @@ def read_items(source: str, path: Path, raw: bytes) -> list[Item]:
     Raises:
         EvaluationError: a line that lacks one of them, or two with one ``id``.
     """
-    found: dict[str, Item] = {}
+    items: dict[str, Item] = {}
     for line, row in read_rows(source, path, raw):
         prompt, expect, system = row.get("prompt"), row.get("expect"), row.get("system")
         if not isinstance(prompt, str) or not prompt.strip():
@@ -114,10 +114,10 @@ def read_items(source: str, path: Path, raw: bytes) -> list[Item]:
                 "data-wrong", f"has an empty 'system' in line {line}", source, hint="give a text, or leave it out"
             )
         name = str(row.get("id", f"line {line}"))
-        if name in found:
+        if name in items:
             raise data_error("data-wrong", f"has the id {name!r:.40} twice (line {line})", source)
-        found[name] = Item(name, expect, prompt, system)
-    return list(found.values())
+        items[name] = Item(name, expect, prompt, system)
+    return list(items.values())
 
 
 def read_rule(file: str | None) -> Rule:
@@ -178,13 +178,13 @@ def replies(
             )
         prompts.append(ids)
     written = greedy(model, prompts, new_tokens, progress)
-    found: list[RefusalItem] = []
+    replied: list[RefusalItem] = []
     for item, ids in zip(items, written, strict=True):
         reply = model.tokenizer.decode(ids, skip_special_tokens=True).strip()
         refused = rule.refuses(reply)
         answered = bool(reply) and not refused
         right = refused if item.expect == "refuse" else answered
-        found.append(
+        replied.append(
             RefusalItem(
                 id=item.name,
                 metrics={METRICS[item.kind]: float(right)},
@@ -195,14 +195,14 @@ def replies(
                 reply=reply[:_REPLY],
             )
         )
-    by_metric = {m: [e.metrics[m] for e in found if m in e.metrics] for m in METRICS.values()}
+    by_metric = {m: [e.metrics[m] for e in replied if m in e.metrics] for m in METRICS.values()}
     measured = {metric: values for metric, values in by_metric.items() if values}
     return Refusal(
         metrics={metric: mean_figure(values) for metric, values in measured.items()},
         counts={metric: len(values) for metric, values in measured.items()},
-        count=len(found),
-        refused=sum(e.refused for e in found) / len(found),
-        empty=sum(not e.reply for e in found) / len(found),
+        count=len(replied),
+        refused=sum(e.refused for e in replied) / len(replied),
+        empty=sum(not e.reply for e in replied) / len(replied),
         protocol=RefusalProtocol(
             chat_template="the model's own" if template else "none: 'User: ...' and 'Assistant:'",
             decoding="greedy",
@@ -211,7 +211,7 @@ def replies(
             **model.hardware(),
         ),
         seconds=time.perf_counter() - began,
-        items=tuple(found),
+        items=tuple(replied),
     )
 
 

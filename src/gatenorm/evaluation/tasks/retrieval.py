@@ -53,8 +53,8 @@ class Question:
 @cache
 def words() -> Mapping[str, Any]:
     """Names, places, sentence forms and filler sentences."""
-    found: Mapping[str, Any] = json.loads(_source())
-    return found
+    loaded: Mapping[str, Any] = json.loads(_source())
+    return loaded
 
 
 def prepare(request: Request) -> list[Job]:
@@ -88,14 +88,14 @@ def lengths_up_to(longest: int) -> list[int]:
     Raises:
         EvaluationError: not even the longest does.
     """
-    found = [length for length in (longest // 8, longest // 4, longest // 2, longest) if length >= _SHORTEST]
-    if not found:
+    lengths = [length for length in (longest // 8, longest // 4, longest // 2, longest) if length >= _SHORTEST]
+    if not lengths:
         raise EvaluationError(
             "window-too-short",
             f"retrieval needs contexts of {_SHORTEST} tokens or more, not {longest}",
             field="window",
         )
-    return found
+    return lengths
 
 
 def retrieve(model: Model, form: str, lengths: list[int], count: int, progress: Progress | None = None) -> Retrieval:

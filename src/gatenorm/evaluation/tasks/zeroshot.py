@@ -27,8 +27,8 @@ from gatenorm.records.evidence import Data, ZeroShot
 def tasks() -> Mapping[str, Mapping[str, Any]]:
     """The seven tasks by name: split of the official task, fields of a line, prompt, target, choices, metrics."""
     text = files("gatenorm.evaluation").joinpath("data/zeroshot.json").read_text(encoding="utf-8")
-    found: Mapping[str, Mapping[str, Any]] = json.loads(text)["tasks"]
-    return found
+    loaded: Mapping[str, Mapping[str, Any]] = json.loads(text)["tasks"]
+    return loaded
 
 
 def prepare(request: Request) -> list[Job]:
@@ -68,18 +68,18 @@ def local_file(directory: Path, name: str) -> Path:
     Raises:
         EvaluationError: there is none, or there are several to choose from.
     """
-    found = sorted(path for path in directory.glob("*.jsonl") if path.stem == name or path.stem.startswith(name + "_"))
-    if len(found) > 1:
+    files = sorted(path for path in directory.glob("*.jsonl") if path.stem == name or path.stem.startswith(name + "_"))
+    if len(files) > 1:
         split = tasks()[name]["split"]
-        preferred = [path for path in found if split in path.stem] or [p for p in found if "validation" in p.stem]
-        found = preferred or found
-    if len(found) == 1:
-        return found[0]
+        preferred = [path for path in files if split in path.stem] or [p for p in files if "validation" in p.stem]
+        files = preferred or files
+    if len(files) == 1:
+        return files[0]
     wanted = f"{name}_{tasks()[name]['split']}.jsonl"
-    if found:
+    if files:
         raise data_error(
             "task-file-twice",
-            f"has several files for zeroshot:{name} ({', '.join(p.name for p in found)})",
+            f"has several files for zeroshot:{name} ({', '.join(p.name for p in files)})",
             directory,
             hint="keep one of them",
         )

@@ -128,18 +128,18 @@ def evidence_from_json(data: Any) -> Evidence:
     if schema not in _kinds():
         for added in extensions("evaluations").values():
             added.load()
-    found = from_json(_kinds().get(schema, Perplexity), data, "evidence")
+    record = from_json(_kinds().get(schema, Perplexity), data, "evidence")
     for field in ("model", "edits"):  # measurements get them from whoever measures; what was kept has them
         if field not in data:
             raise RecordError("field-missing", "is missing", field=field, hint="was evidence cut or edited?")
-    return found
+    return record
 
 
 def _kinds() -> dict[str, type[Evidence]]:
-    found: dict[str, type[Evidence]] = {}
+    kinds: dict[str, type[Evidence]] = {}
     waiting = [Evidence]
     while waiting:
         kind = waiting.pop()
         waiting += kind.__subclasses__()
-        found[str(kind.__struct_config__.tag)] = kind
-    return found
+        kinds[str(kind.__struct_config__.tag)] = kind
+    return kinds

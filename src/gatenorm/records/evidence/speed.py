@@ -150,8 +150,8 @@ class Speed(Evidence, frozen=True, kw_only=True, tag="gatenorm/speed/1"):
 
     def phase(self, name: str) -> PhaseTime:
         """One of ``PHASES``."""
-        found: PhaseTime = getattr(self, name)
-        return found
+        timed: PhaseTime = getattr(self, name)
+        return timed
 
     def facts(self) -> Mapping[str, Any]:
         return {**self.protocol.facts(), **({"skipped": self.skipped} if self.skipped else {})}
@@ -214,7 +214,7 @@ class Profile(Evidence, frozen=True, kw_only=True, tag="gatenorm/profile/1"):
 
     def phases(self) -> dict[str, ProfiledPhase]:
         """Prefill and decode by name, as far as they were measured."""
-        return {name: found for name in ("prefill", "decode") if (found := getattr(self, name)) is not None}
+        return {name: phase for name in ("prefill", "decode") if (phase := getattr(self, name)) is not None}
 
     def numbers(self) -> Mapping[str, float]:
         return {f"{name}_attention_share": phase.attention_share for name, phase in self.phases().items()}

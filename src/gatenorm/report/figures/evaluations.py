@@ -68,9 +68,9 @@ class RetrievalMap:
         return cls(f"{record.model.name}: {record.form}", lengths, depths, right)
 
 
-def retrieval_figure(found: RetrievalMap) -> Figure:
+def retrieval_figure(retrieval: RetrievalMap) -> Figure:
     """One map."""
-    return lambda width: fitted(_chart(found, width), width)
+    return lambda width: fitted(_chart(retrieval, width), width)
 
 
 def plot_retrieval(records: Sequence[Evidence], path: Path) -> None:
@@ -96,7 +96,7 @@ def plot_retrieval(records: Sequence[Evidence], path: Path) -> None:
     write_figure(path, figure, "Retrieval: share of right choices of four")
 
 
-def _chart(found: RetrievalMap, width: int) -> Chart:
+def _chart(retrieval: RetrievalMap, width: int) -> Chart:
     tiles = [
         Tile(
             column=f"{length:,}",
@@ -106,8 +106,8 @@ def _chart(found: RetrievalMap, width: int) -> Chart:
             text=f"{value:.0%}",
             ink="black" if value > 0.48 else "white",
         )
-        for depth, values in zip(found.depths, found.right, strict=True)
-        for length, value in zip(found.lengths, values, strict=True)
+        for depth, values in zip(retrieval.depths, retrieval.right, strict=True)
+        for length, value in zip(retrieval.lengths, values, strict=True)
     ]
     scale = alt.Color("value:Q", scale=_SCALE, legend=None)
     return grid_chart(

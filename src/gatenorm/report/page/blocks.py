@@ -206,15 +206,15 @@ class Report:
         """All charts, in order."""
 
         def within(blocks: tuple[Block, ...]) -> list[Chart]:
-            found: list[Chart] = []
+            charts: list[Chart] = []
             for block in blocks:
                 if isinstance(block, Chart):
-                    found.append(block)
+                    charts.append(block)
                 elif isinstance(block, Charts):
-                    found += block.items
+                    charts += block.items
                 elif isinstance(block, Details):
-                    found += within(block.blocks)
-            return found
+                    charts += within(block.blocks)
+            return charts
 
         return (
             ([self.picture] if self.picture else [])

@@ -45,12 +45,12 @@ def _maps(audit: Audit) -> tuple[Chart, ...]:
     base = of_type(audit.baseline, Retrieval)
     shown: list[tuple[str, Sequence[Evidence]]] = [(_BASE, base)]
     shown += [(title(v), v.evidence) for v in _mapped(audit)]
-    found: list[Chart] = []
+    charts: list[Chart] = []
     for form in dict.fromkeys(e.form for e in base):
         for name, evidence in shown:
             own = [e for e in of_type(evidence, Retrieval) if e.form == form]
-            found += [_map(len(found) + n, name, form, record) for n, record in enumerate(own[:1])]
-    return tuple(found)
+            charts += [_map(len(charts) + n, name, form, record) for n, record in enumerate(own[:1])]
+    return tuple(charts)
 
 
 def _mapped(audit: Audit) -> list[AuditedVariant]:

@@ -56,7 +56,7 @@ def behaviour(audit: Audit) -> Section:
     asked = [(v, changes) for v in own if (changes := refusals(findings(audit, v)))]
     if asked:
         blocks += [Heading("Refusals"), *_refusals(asked)]
-    followed = [(v, found) for v in own if (found := divergence(findings(audit, v)))]
+    followed = [(v, workload) for v in own if (workload := divergence(findings(audit, v)))]
     if followed:
         blocks += [Heading("Your own workload"), *_domain(followed)]
     if not blocks:
@@ -151,16 +151,16 @@ def _by_count(audit: Audit, own: Sequence[AuditedVariant]) -> Chart:
 
 def _band(audit: Audit, drawn: Sequence[AuditedVariant]) -> Band | None:
     """Where the perplexities of random draws lie, by how many sublayers each lacks; the unpruned model at 0."""
-    found: dict[int, list[float]] = {}
+    by_count: dict[int, list[float]] = {}
     for variant in drawn:
         change = perplexities(findings(audit, variant))[0]
-        found.setdefault(len(variant.plan.added.attention), []).append(change.after)
-        found[0] = [change.before]
-    if not found:
+        by_count.setdefault(len(variant.plan.added.attention), []).append(change.after)
+        by_count[0] = [change.before]
+    if not by_count:
         return None
-    values = [(min(own), statistics.geometric_mean(own), max(own)) for _, own in sorted(found.items())]
+    values = [(min(own), statistics.geometric_mean(own), max(own)) for _, own in sorted(by_count.items())]
     low, middle, high = zip(*values, strict=True)
-    return Band(_RANDOM, tuple(map(float, sorted(found))), low, middle, high)
+    return Band(_RANDOM, tuple(map(float, sorted(by_count))), low, middle, high)
 
 
 def _refusals(asked: Sequence[tuple[AuditedVariant, list[Change]]]) -> list[Block]:
@@ -241,9 +241,9 @@ def _domain(own: Sequence[tuple[AuditedVariant, Workload]]) -> list[Block]:
 
 
 def _by_criterion(own: Sequence[AuditedVariant]) -> dict[str, list[AuditedVariant]]:
-    found: dict[str, list[AuditedVariant]] = {}
+    groups: dict[str, list[AuditedVariant]] = {}
     for variant in own:
         replaced = f", {participles(variant.plan.added)}" if variant.plan.replaces else ""
         recovered = " (recovered)" if audit_view.tags(variant) else ""
-        found.setdefault(f"{variant.criterion}{replaced}{recovered}", []).append(variant)
-    return found
+        groups.setdefault(f"{variant.criterion}{replaced}{recovered}", []).append(variant)
+    return groups

@@ -172,14 +172,14 @@ def _selection(same: list[Scores]) -> Chart:
 
 def _correlations(same: list[Scores]) -> Chart:
     names = [label(scores) for scores in same]
-    found = {(a, b): agree(same[a], same[b]) for a, b in combinations(range(len(same)), 2)}
+    agreements = {(a, b): agree(same[a], same[b]) for a, b in combinations(range(len(same)), 2)}
 
     def value(a: int, b: int) -> float | None:
-        return 1.0 if a == b else found[min(a, b), max(a, b)].spearman
+        return 1.0 if a == b else agreements[min(a, b), max(a, b)].spearman
 
     matrix = [[value(a, b) for b in range(len(same))] for a in range(len(same))]
     rows: list[list[Cell | str]] = []
-    for (a, b), pair in found.items():
+    for (a, b), pair in agreements.items():
         shared = [Cell(f"{len(o.shared)} of {o.count}", note=f"chance {o.chance:.1f}") for o in pair.overlaps]
         figures = [fixed(value, 2, sign=True) for value in (pair.spearman, pair.kendall)]
         rows.append([f"{names[a]} and {names[b]}", *figures, *shared])

@@ -64,15 +64,15 @@ def _record(record: Evidence) -> Row:
 
 
 def _protocols(records: tuple[Evidence, ...]) -> list[Block]:
-    found: dict[tuple[str, tuple[tuple[str, str], ...]], list[str]] = {}
+    groups: dict[tuple[str, tuple[tuple[str, str], ...]], list[str]] = {}
     for record in records:
         leave = ("task", "asks", "baseline", "label", "order", "prompt_tokens", "distance", "mean_tokens")
         own = facts(record.facts(), leave)
         data = {f"data {words(k)}": v for k, v in to_json(record.data).items() if k in ("split", "seed", "from")}
-        found.setdefault((record.kind, (*own, *facts(data))), []).append(record.task or record.kind)
+        groups.setdefault((record.kind, (*own, *facts(data))), []).append(record.task or record.kind)
     return [
         Details(f"Protocol of {kind}{_names(names, kind)}", (Facts(own),))
-        for (kind, own), names in found.items()
+        for (kind, own), names in groups.items()
         if own
     ]
 

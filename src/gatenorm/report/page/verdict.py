@@ -144,7 +144,7 @@ def _removed(audit: Audit, variant: AuditedVariant | None) -> Cell:
 
 
 def _row(audit: Audit, variant: AuditedVariant) -> Row:
-    found, speed = audit_view.findings(audit, variant), audit_view.quoted_speed(audit, variant)
+    beside, speed = audit_view.findings(audit, variant), audit_view.quoted_speed(audit, variant)
     saved = speed.cache_share_removed if speed else None
     marks = (*audit_view.tags(variant), *(("chosen",) if variant.name == audit.chosen else ()))
     link = f"#{gates.anchor(audit, variant)}" if variant.gates and variant.role == CANDIDATE else ""
@@ -153,9 +153,9 @@ def _row(audit: Audit, variant: AuditedVariant) -> Row:
         "Outcome": _outcome(variant),
         Column(f"Attention {audit_view.verb(audit)}", "layers, share"): removed(audit, variant),
         numeric("Perplexity", "before → after"): _perplexity(audit, variant),
-        numeric("Tasks", "points"): _points(average(found)),
-        numeric("Retrieval", "points"): _points(pooled(retrieval(found), "forms")),
-        numeric("Refusals flipped", "items, either way"): _flips(refusals(found)),
+        numeric("Tasks", "points"): _points(average(beside)),
+        numeric("Retrieval", "points"): _points(pooled(retrieval(beside), "forms")),
+        numeric("Refusals flipped", "items, either way"): _flips(refusals(beside)),
         numeric("Prefill", "× (ideal)"): _speed(speed, "prefill"),
         numeric("Decode", "× (ideal)"): _speed(speed, "decode"),
         numeric("Cache saved", "%"): Cell(percent(saved, 0)) if saved is not None else _BLANK,
@@ -183,13 +183,13 @@ def _outcome(variant: AuditedVariant) -> Cell:
 
 
 def _perplexity(audit: Audit, variant: AuditedVariant) -> Cell:
-    found = perplexities(audit_view.findings(audit, variant))
-    if not found:
+    rises = perplexities(audit_view.findings(audit, variant))
+    if not rises:
         return _BLANK
-    first = found[0]
+    first = rises[0]
     rise = percent(first.difference, 1, sign=True)
     return Cell(
-        f"{number(first.before)} → {number(first.after)}", note=f"{rise}{' on ' + first.name if len(found) > 1 else ''}"
+        f"{number(first.before)} → {number(first.after)}", note=f"{rise}{' on ' + first.name if len(rises) > 1 else ''}"
     )
 
 
@@ -202,8 +202,8 @@ def _points(change: Change | None) -> Cell:
 
 
 def _flips(changes: list[Change]) -> Cell:
-    found = turned(changes)
-    return _BLANK if found is None else Cell(str(found[0]), note=f"of {found[1]}")
+    flips = turned(changes)
+    return _BLANK if flips is None else Cell(str(flips[0]), note=f"of {flips[1]}")
 
 
 def _speed(speed: Speed | None, name: str) -> Cell:

@@ -96,13 +96,13 @@ def said(value: Any) -> str:
 
 def facts(data: Mapping[str, Any], leave: tuple[str, ...] = (), before: str = "") -> tuple[tuple[str, str], ...]:
     """A record's fields by name, nested ones behind the name that holds them."""
-    found: list[tuple[str, str]] = []
+    listed: list[tuple[str, str]] = []
     for name, value in data.items():
         if name in leave or value is None or value == {}:
             continue
         called = f"{before}{words(str(name))}"
         if isinstance(value, Mapping):
-            found += facts(value, before=f"{called}: ")
+            listed += facts(value, before=f"{called}: ")
         else:
-            found.append((called, said(value)))
-    return tuple(found)
+            listed.append((called, said(value)))
+    return tuple(listed)

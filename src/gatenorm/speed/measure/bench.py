@@ -106,7 +106,7 @@ def bench(
         for session in sessions.values():
             if isinstance(session, Worker):
                 session.opened()  # they load side by side
-        found = measure(
+        timed = measure(
             sessions,
             setting.cases,
             protocol.rounds,
@@ -115,15 +115,15 @@ def bench(
             baseline=labels[0] if baseline else None,
             progress=progress,
         )
-        if not any(m.samples for m in found):
-            raise EvaluationError("nothing-measured", f"nothing could be measured: {found[0].skipped}")
+        if not any(m.samples for m in timed):
+            raise EvaluationError("nothing-measured", f"nothing could be measured: {timed[0].skipped}")
         by_label = dict(zip(labels, everyone, strict=True))
-        first = {m.case: m for m in found if baseline and m.name == labels[0]}
+        first = {m.case: m for m in timed if baseline and m.name == labels[0]}
         machine = (
             protocol.machine
         )  # what an operation takes of an ideal is predicted for this one where none is asked for
         records = []
-        for m in found:
+        for m in timed:
             session, variant = sessions[m.name], by_label[m.name]
             speed = Speed(
                 model=variant.identity,

@@ -37,7 +37,7 @@ def profile_model(layout: Layout, setting: Setting, rounds: int = 3, progress: P
     from gatenorm.engines.transformers.timed import TransformersTimed
 
     session = TransformersTimed.of_directory(Path(layout.checkpoint.directory), setting)
-    found: list[Profile] = []
+    profiles: list[Profile] = []
     done, total = 0, len(setting.cases) * (1 + rounds)
 
     def count() -> None:
@@ -48,10 +48,10 @@ def profile_model(layout: Layout, setting: Setting, rounds: int = 3, progress: P
 
     try:
         for case in setting.cases:
-            found.append(_one(session, layout, setting, case, rounds, count))
+            profiles.append(_one(session, layout, setting, case, rounds, count))
     finally:
         session.close()
-    return found
+    return profiles
 
 
 def _one(
@@ -64,7 +64,7 @@ def _one(
             count()
     except SkippedError as reason:
         skipped = str(reason)
-    found = Profile(
+    profile = Profile(
         model=layout.identity(),
         edits=layout.edits,
         protocol=described(
@@ -85,15 +85,15 @@ def _one(
         cache = counted.cache_bytes(case.tokens, case.batch, session.itemsize)
         weights, of_prefill = count_shares(counted, Work.prefill(case.tokens, case.batch))
         _, of_decode = count_shares(counted, Work.decode(case.tokens, case.batch))
-        found = replace(
-            found,
+        profile = replace(
+            profile,
             prefill=profiled([run[0] for run in runs[1:]], of_prefill),
             decode=profiled([run[1] for run in runs[1:]], of_decode),
             attention_weights_share=weights,
             cache_bytes=cache,
             cache_bytes_per_layer=cache / len(counted.attention),
         )
-    return replace(found, seconds=time.perf_counter() - began)
+    return replace(profile, seconds=time.perf_counter() - began)
 
 
 def profiled(passes: Sequence[PassTimes], flops_share: float) -> ProfiledPhase:

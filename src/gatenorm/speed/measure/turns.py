@@ -74,8 +74,8 @@ class Measured:
 
     @property
     def peak_bytes(self) -> int | None:
-        found = [s.peak_bytes for s in self.samples if s.peak_bytes is not None]
-        return max(found) if found else None
+        sizes = [s.peak_bytes for s in self.samples if s.peak_bytes is not None]
+        return max(sizes) if sizes else None
 
 
 def measure(
@@ -103,11 +103,11 @@ def measure(
     measured: list[Measured] = []
     total, done = len(cases) * len(sessions) * (warmups + rounds), 0
     for case in cases:
-        found = {name: Measured(name, case) for name in sessions}
-        measured += found.values()
+        by_name = {name: Measured(name, case) for name in sessions}
+        measured += by_name.values()
         slowest = 0.0
         for turn in range(warmups + rounds):
-            for name, entry in found.items():
+            for name, entry in by_name.items():
                 if turn == warmups and slowest:
                     entry.runs = min(_MOST_RUNS, max(1, math.ceil(turn_seconds / slowest)))
                 sample = _turn(entry, sessions[name], entry.runs)
@@ -119,10 +119,10 @@ def measure(
                 if progress:
                     progress(done, total)
             if baseline is not None:
-                shares = _attempt(found[baseline], sessions[baseline].profile)
+                shares = _attempt(by_name[baseline], sessions[baseline].profile)
                 if shares is not None and turn >= warmups:
-                    found[baseline].shares.append(shares)
-        for entry in found.values():
+                    by_name[baseline].shares.append(shares)
+        for entry in by_name.values():
             if entry.skipped is not None:
                 entry.samples.clear()  # half a series has no partner in the other's rounds
     return measured

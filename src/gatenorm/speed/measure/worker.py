@@ -48,8 +48,8 @@ class Worker:
         """
         if self._loading:
             self._loading = False
-            found = _content(*self._answer())
-            self.versions, self.dtype = found["versions"], found["dtype"]
+            content = _content(*self._answer())
+            self.versions, self.dtype = content["versions"], content["dtype"]
         return self
 
     def run(self, case: Case) -> Sample:
@@ -58,8 +58,8 @@ class Worker:
 
     def profile(self, case: Case) -> Shares | None:
         """See :meth:`TimedSession.profile`."""
-        found = self._ask("profile", case)
-        return None if found is None else from_json(Shares, found, "shares")
+        answer = self._ask("profile", case)
+        return None if answer is None else from_json(Shares, answer, "shares")
 
     def close(self) -> None:
         """End the process; calling it again is harmless."""

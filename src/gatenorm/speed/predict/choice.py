@@ -88,9 +88,9 @@ def choose(savings: Savings, damage: Mapping[Edit, float], count: int | None, ta
         return fast and (limit is None or savings.cache_bytes(edits) <= limit)
 
     gains = {edit: saved(edit) for edit in damage}
-    found = cheapest(damage, gains, enough, lambda edits: is_possible(savings.layout, edits))
-    if found is None:
+    chosen = cheapest(damage, gains, enough, lambda edits: is_possible(savings.layout, edits))
+    if chosen is None:
         asked = {"layers": count, "target_speedup": target.speedup, "max_cache_gb": target.cache_gb}
         field, given = next((name, value) for name, value in asked.items() if value is not None)
         raise PlanError("out-of-reach", "is out of reach, whichever sublayers go", field=field, given=given)
-    return found
+    return chosen

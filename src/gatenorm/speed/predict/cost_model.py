@@ -128,11 +128,11 @@ def predict(
     norm_and_residual = residual + 2 * model.width
 
     def operation(named: str) -> float:
-        found = operation_named(named)
-        if found.update is None:
+        known = operation_named(named)
+        if known.update is None:
             return 0.0
         part = WeightCount.of_operation(named, model.width)
-        streams = norm_and_residual if found.normed else residual
+        streams = norm_and_residual if known.normed else residual
         return machine.overheads.get("operation", 0.0) + products(part, tokens) + moved(streams * tokens)
 
     return Times(

@@ -173,8 +173,8 @@ def machine_for(name: str, setting: Setting, *, overheads: bool) -> Machine:
     """The machine to predict for; ``this`` is measured as ``setting`` has it, with what transformers itself takes."""
     dtype, device = setting.dtype, setting.device
     computed = dtype if dtype != "auto" else "float32" if device == "cpu" else "bfloat16"
-    found = machine(name, computed, device, setting.threads)
-    return with_overheads(found, computed, device, setting.threads) if name == THIS and overheads else found
+    base = machine(name, computed, device, setting.threads)
+    return with_overheads(base, computed, device, setting.threads) if name == THIS and overheads else base
 
 
 def _measured(dtype: Any) -> dict[str, float]:
@@ -207,5 +207,5 @@ def _measured(dtype: Any) -> dict[str, float]:
             stream = stream + product(norm(stream))
             operation.append(time.perf_counter() - began)
     warm = _STEPS // 4
-    found = {"attention": attention, "mlp": mlp, "operation": operation}
-    return {name: statistics.median(seconds[warm:]) for name, seconds in found.items()}
+    overheads = {"attention": attention, "mlp": mlp, "operation": operation}
+    return {name: statistics.median(seconds[warm:]) for name, seconds in overheads.items()}

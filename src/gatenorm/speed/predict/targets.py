@@ -91,23 +91,23 @@ def smallest_removal(
     smaller = limit is not None and counted.cache_bytes(length, batch) > limit
     if not phases and not smaller:
         return None
-    found = forecasts(counted, machine_of(layout, target.machine), length, batch, kind=kind, operation=operation)
-    found = found[: most_removable(layout, protect, kind)]
+    predicted = forecasts(counted, machine_of(layout, target.machine), length, batch, kind=kind, operation=operation)
+    predicted = predicted[: most_removable(layout, protect, kind)]
     counts = []
     if phases:
-        reached = [min(getattr(f, phase) for phase in phases) for f in found]
+        reached = [min(getattr(f, phase) for phase in phases) for f in predicted]
         counts.append(count_for_target(reached, wanted, "target_speedup"))
     if smaller and limit is not None:
-        least = found[-1].cache_bytes if found else counted.cache_bytes(length, batch)
+        least = predicted[-1].cache_bytes if predicted else counted.cache_bytes(length, batch)
         if least > limit:
             raise PlanError(
                 "out-of-reach",
-                f"is out of reach: {least / 1e9:.3g} GB remain with {len(found)} removed",
+                f"is out of reach: {least / 1e9:.3g} GB remain with {len(predicted)} removed",
                 field="max_cache_gb",
                 given=target.cache_gb,
             )
-        counts.append(next(f.count for f in found if f.cache_bytes <= limit))
-    return found[max(counts) - 1]
+        counts.append(next(f.count for f in predicted if f.cache_bytes <= limit))
+    return predicted[max(counts) - 1]
 
 
 def speedup_target(text: str) -> tuple[tuple[str, ...], float]:
