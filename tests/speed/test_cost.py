@@ -13,7 +13,8 @@ from msgspec import structs
 
 from gatenorm.api import open_model
 from gatenorm.errors import EvaluationError
-from gatenorm.models.architecture import Architecture, WeightCount, Work
+from gatenorm.models.architecture import Architecture, Work
+from gatenorm.models.weight_count import WeightCount
 from gatenorm.records import Edits, to_json
 from gatenorm.speed.predict.cost_model import Times, forecast, forecasts, predict
 from gatenorm.speed.predict.machines import THIS, Machine, machine, machines, with_overheads

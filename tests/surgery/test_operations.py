@@ -21,7 +21,8 @@ import gatenorm
 from gatenorm.checkpoint import open_store
 from gatenorm.errors import GatenormError, PlanError
 from gatenorm.extensions import extensions
-from gatenorm.models.architecture import Architecture, WeightCount
+from gatenorm.models.architecture import Architecture
+from gatenorm.models.weight_count import WeightCount
 from gatenorm.records import Edit, Edits
 from gatenorm.surgery.disk import write_pruned
 from gatenorm.surgery.exported import unexportable

@@ -10,7 +10,8 @@ import msgspec
 from gatenorm.api.opening import ModelLike, open_model
 from gatenorm.exports.registry import export_forms
 from gatenorm.families import Layout, attention_weights, mlp_modules
-from gatenorm.models.architecture import Architecture, WeightCount
+from gatenorm.models.architecture import Architecture
+from gatenorm.models.weight_count import WeightCount
 from gatenorm.records import ATTENTION, MLP, REMOVE, Edit, Edits
 from gatenorm.records.serialization import Record, Value
 from gatenorm.speed.predict.cost_model import Forecast

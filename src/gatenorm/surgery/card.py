@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gatenorm.checkpoint import TensorStore, hub_id
-from gatenorm.errors import printable
 from gatenorm.families import Layout
 from gatenorm.records import ANY, KINDS, NAMES, SINGULAR, Edits, Plan, Scores, spans
 from gatenorm.records.evidence import Recovery
 from gatenorm.records.fit import FitRecord
+from gatenorm.surgery.card_origin import code_of, metadata_of, text_of
 from gatenorm.surgery.folding import carrier, folds
 from gatenorm.surgery.operation import participles, treatments
 
@@ -23,9 +21,6 @@ you serve it, for example with `gatenorm eval THIS --baseline PARENT --data YOUR
 """
 _SCORES_HEAD = "\n## Scores\n\nLow means: removed first. Original layer numbers.\n"
 _MEASURED = " What was measured, and what was not:\n"
-_CARD = "README.md"
-_MARKUP = re.compile(r"[\\`*\[\]<>|&~#]")
-_PLAIN = re.compile(r"[\w.-]+")
 _BEGIN, _END = "<!-- evidence -->", "<!-- end of evidence -->"
 
 
@@ -35,19 +30,19 @@ def model_card(layout: Layout, plan: Plan, carried: Sequence[str]) -> str:
     Args:
         carried: names of the files that were copied along, so that a licence file among them is pointed to.
     """
-    metadata, base, terms = _origin(layout, carried, ["gatenorm", "pruned", *_tags(plan.edits)])
-    criterion = f"by the criterion {_code(plan.criterion)}" if plan.criterion else "by hand"
+    metadata, base, terms = metadata_of(layout, carried, ["gatenorm", "pruned", *_tags(plan.edits)])
+    criterion = f"by the criterion {code_of(plan.criterion)}" if plan.criterion else "by hand"
     if plan.kind == ANY:
         criterion += ", attention and MLP sublayers in one ranking, by damage for what they save"
     tables = "".join(_scores_table(plan, scores) for scores in (plan.scores, plan.mlp_scores) if scores)
-    origin = _code(base) if base else f"a checkpoint called {_code(plan.model.name)}"
+    origin = code_of(base) if base else f"a checkpoint called {code_of(plan.model.name)}"
     step = "edited" if plan.replaces else "removed"
     new = plan.added if plan.edits.mlp else spans(plan.added.attention)
     return f"""---
 {metadata}
 ---
 
-# {_text(plan.model.name)} {_title(layout, plan)}
+# {text_of(plan.model.name)} {_title(layout, plan)}
 
 Made from {origin} ({layout.model_type}) by gatenorm {plan.version}. The weights that remain are byte for byte those of
 the source{_except(layout, plan)}.
@@ -106,10 +101,10 @@ def _except(layout: Layout, plan: Plan) -> str:
 
 def _fitted(fit: FitRecord) -> str:
     """How the operations came by their tensors, and what they were held against."""
-    tokens = " and ".join(f"{one.tokens:,} tokens of {_code(one.name)}" for one in fit.sources)
+    tokens = " and ".join(f"{one.tokens:,} tokens of {code_of(one.name)}" for one in fit.sources)
     removed = spans(one.layer for one in fit.edits if not one.kept)
     plainly = "" if removed == "none" else f" Removed plainly, as that did less damage: layers {removed}."
-    rows = "\n".join(f"| {_text(one.source)} | {one.replaced:.4g} | {one.removed:.4g} |" for one in fit.divergences)
+    rows = "\n".join(f"| {text_of(one.source)} | {one.replaced:.4g} | {one.removed:.4g} |" for one in fit.divergences)
     compared = f"""How far predictions move from the source's on held-out tokens, as mean KL divergence in nats a token:
 
 | tokens | with what was fitted | with plain removal |
@@ -136,7 +131,7 @@ def _title(layout: Layout, plan: Plan) -> str:
 
 
 def _rows(layout: Layout, plan: Plan) -> str:
-    assumed = f"| assumption | {_text(layout.assumption)} |\n" if layout.assumption else ""
+    assumed = f"| assumption | {text_of(layout.assumption)} |\n" if layout.assumption else ""
     return assumed + "\n".join(
         f"| {NAMES[sublayer]} {participle} in layers | {spans(layers)} ({len(layers) / layout.layers:.1%} of "
         f"{layout.layers}) |"
@@ -177,10 +172,10 @@ def recovered_card(layout: Layout, pruned: str, evidence: Recovery, carried: Seq
         evidence: of the recovery.
         carried: names of the files that were copied along.
     """
-    metadata, base, terms = _origin(layout, carried, ["gatenorm", "pruned", *_tags(layout.edits), "recovered"])
+    metadata, base, terms = metadata_of(layout, carried, ["gatenorm", "pruned", *_tags(layout.edits), "recovered"])
     protocol, data = evidence.protocol, evidence.data
     learned = "the next token of a text" if protocol.objective == "lm" else "its unpruned parent's predictions"
-    origin = _code(base) if base else f"a checkpoint called {_code(_pruned_from(layout) or protocol.source.name)}"
+    origin = code_of(base) if base else f"a checkpoint called {code_of(_pruned_from(layout) or protocol.source.name)}"
     adapted = " and ".join(target for target in protocol.targets if target != "maps")
     parts = [f"adapters of rank {protocol.rank} on {adapted}"] if adapted else []
     merged = " Adapters are merged; they lie in `adapter/` too." if parts else ""
@@ -192,9 +187,9 @@ def recovered_card(layout: Layout, pruned: str, evidence: Recovery, carried: Seq
 {metadata}
 ---
 
-# {_text(evidence.model.name)}: pruned and recovered
+# {text_of(evidence.model.name)}: pruned and recovered
 
-{_code(pruned)}, that is {origin} ({layout.model_type}) {_difference(layout)},
+{code_of(pruned)}, that is {origin} ({layout.model_type}) {_difference(layout)},
 was trained by `gatenorm recover` and is not what pruning alone gives.{merged}
 `gatenorm.json` holds the plan, `recovery.json` the training.
 
@@ -202,7 +197,7 @@ was trained by `gatenorm recover` and is not what pruning alone gives.{merged}
 |---|---|
 | learned | {learned} |
 | trained | {trained} |
-| data | {_text(data.name)} (sha256 {data.sha256[:16]}) |
+| data | {text_of(data.name)} (sha256 {data.sha256[:16]}) |
 | steps, tokens | {evidence.best_step} of {evidence.steps}, {evidence.tokens:,} |
 | held-out perplexity | {evidence.perplexity_before:.4g} pruned, {evidence.perplexity_merged:.4g} recovered |
 
@@ -241,71 +236,21 @@ def _difference(layout: Layout, counted: bool = True) -> str:
 
 def export_card(layout: Layout, target: str, notes: Sequence[str], carried: Sequence[str]) -> str:
     """The card of a checkpoint written as ``target`` for other engines: what it is, whence, and what to mind."""
-    metadata, base, terms = _origin(layout, carried, ["gatenorm", target], library=None)
+    metadata, base, terms = metadata_of(layout, carried, ["gatenorm", target], library=None)
     name = layout.checkpoint.name
     gone = f"{_difference(layout, counted=False)}, " if layout.edits else ""
     gone += "recovered by training, " if layout.recovered else ""
-    lines = "\n".join(f"- {_text(note)}" for note in notes)
+    lines = "\n".join(f"- {text_of(note)}" for note in notes)
     return f"""---
 {metadata}
 ---
 
-# {_text(name)} as {target}
+# {text_of(name)} as {target}
 
-{_code(base or name)} ({layout.model_type}), {gone}written by `gatenorm export --to {target}`. Layer numbers are those
+{code_of(base or name)} ({layout.model_type}), {gone}written by `gatenorm export --to {target}`. Layer numbers are those
 of the source.
 
 {lines}
 
 {terms}
 """
-
-
-def _origin(
-    layout: Layout, carried: Sequence[str], tags: list[str], library: str | None = "transformers"
-) -> tuple[str, str | None, str]:
-    """The metadata of a card as YAML, the id of the base model if it is known, and a sentence about the licence."""
-    from huggingface_hub import ModelCardData
-
-    source = _source_metadata(layout.checkpoint)
-    base = _base_model(layout, source)
-    licence = {k: source[k] for k in ("license", "license_name", "license_link") if source.get(k)}
-    metadata = ModelCardData(base_model=base, library_name=library, tags=tags, **licence).to_yaml()
-    if licence:
-        terms = f"Licence, as the source states it: {_code(str(licence.get('license_name') or licence['license']))}."
-    else:
-        terms = "The source states no licence in its card: its terms, whatever they are, apply."
-    files = [n for n in carried if n.upper().startswith(("LICENSE", "LICENCE", "NOTICE", "COPYING", "USE_POLICY"))]
-    if files:
-        terms += f" See {', '.join(f'[{n}]({n})' if _PLAIN.fullmatch(n) else _code(n) for n in files)}."
-    return metadata, base, terms
-
-
-def _text(words: str) -> str:
-    """Words of others as Markdown shows them: no markup, no line of their own."""
-    return _MARKUP.sub(r"\\\g<0>", printable(words))
-
-
-def _code(words: str) -> str:
-    """Words of others as a code span."""
-    return f"`{printable(words).replace('`', chr(39))}`"
-
-
-def _source_metadata(checkpoint: TensorStore) -> Mapping[str, Any]:
-    """The YAML head of the source's card; a card that cannot be read is treated as none."""
-    from huggingface_hub import metadata_load
-
-    if not checkpoint.is_own(_CARD):
-        return {}
-    try:
-        checkpoint.read(_CARD)  # within limits
-        return metadata_load(checkpoint.directory / _CARD) or {}
-    except Exception:  # a stranger's file in somebody else's parser: whatever it raises, the card is no use
-        return {}
-
-
-def _base_model(layout: Layout, source: Mapping[str, Any]) -> str | None:
-    """The hub id of the source, where one can be told; a pruned source passes its own base model on."""
-    if layout.edits and isinstance(source.get("base_model"), str):
-        return str(source["base_model"])
-    return hub_id(layout.checkpoint.directory)

@@ -28,7 +28,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from gatenorm.errors import EvaluationError
-from gatenorm.models.architecture import Architecture, WeightCount, Work
+from gatenorm.models.architecture import Architecture, Work
+from gatenorm.models.weight_count import WeightCount
 from gatenorm.records import ATTENTION, BLOCK, KINDS, MLP, REMOVE, SUBLAYERS, Edit, Edits
 from gatenorm.records.machine import Machine
 from gatenorm.records.serialization import Value
