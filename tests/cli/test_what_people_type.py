@@ -117,15 +117,15 @@ def test_progress_can_be_switched_off_anywhere(monkeypatch: pytest.MonkeyPatch):
     assert shown == [False, True]
 
 
-def test_other_libraries_may_speak_anywhere(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_other_libraries_may_speak_anywhere(monkeypatch: pytest.MonkeyPatch):
     from transformers.utils import logging
 
     before = logging.get_verbosity()
+    monkeypatch.setattr("gatenorm.cli.console.deliver", lambda *_: console.quiet_transformers())
     for arguments, level, hub in ((["--verbose"], logging.INFO, "info"), ([], logging.ERROR, "error")):
         monkeypatch.delenv("HF_HUB_VERBOSITY", raising=False)
         assert main(["score", "demo", *arguments]) == 0
         assert os.environ["HF_HUB_VERBOSITY"] == hub
-        console.quiet_transformers()
         assert logging.get_verbosity() == level
     logging.set_verbosity(before)
 
