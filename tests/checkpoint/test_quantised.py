@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import transformers
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import gatenorm
 from gatenorm.checkpoint import open_store
@@ -17,6 +24,7 @@ from gatenorm.families import attention_weights, detect_layout
 from tests.checkpoint.quantisers import CASES, is_quantised, write
 
 DROPPED = (2, 9)
+ONE = torch.ones(1)
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -90,6 +98,95 @@ def test_stored_bytes_are_copied_and_those_of_a_removed_attention_go_together(
         np.testing.assert_allclose(pruned.float32(tensor), whole.float32(tensor), rtol=1e-6, atol=1e-7)
     with safe_open(tmp_path / "quantised/model.safetensors", "np") as file:
         assert set(file.keys()) == set(pruned.stored)
+
+
+def changed(model: Path, **more: torch.Tensor) -> None:
+    tensors = load_file(model / "model.safetensors")
+    save_file({**tensors, **{name.replace("__", "."): t for name, t in more.items()}}, model / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama whose matrices are made of whole blocks, groups and words."""
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 4, "vocab_size": 96}
+    config = transformers.LlamaConfig(**sizes, num_attention_heads=8, num_key_value_heads=4)
+    torch.manual_seed(0)
+    place = tmp_path_factory.mktemp("tiny")
+    transformers.LlamaForCausalLM(config).save_pretrained(place)
+    return place
+
+
+def small(name: str, tiny: Path, place: Path) -> Path:
+    write(CASES[name], tiny, place / "quantised", place / "whole")
+    return place / "quantised"
+
+
+def test_biases_of_zeros_that_gptq_writes_and_scales_of_caches_are_carried(tiny: Path, tmp_path: Path):
+    model = small("gptq", tiny, tmp_path)
+    bias = "model__layers__{}__self_attn__q_proj__bias"
+    changed(model, **{bias.format(i): torch.zeros(64) for i in range(4)}, model__layers__2__self_attn__k_scale=ONE)
+    gatenorm.prune(model, tmp_path / "pruned", gatenorm.plan(model, drop=(1,)))
+    kept = open_store(tmp_path / "pruned").stored
+    assert [i for i in range(4) if f"model.layers.{i}.self_attn.q_proj.bias" in kept] == [0, 2, 3]
+    assert "model.layers.2.self_attn.k_scale" in kept
+    changed(model, model__layers__2__self_attn__what=ONE)
+    with pytest.raises(gatenorm.GatenormError, match="1 tensors are unexpected"):
+        gatenorm.prune(model, tmp_path / "other", gatenorm.plan(model, drop=(1,)))
+
+
+def test_a_weight_that_is_stored_twice_or_has_lost_its_scale(tiny: Path, tmp_path: Path):
+    twice = small("gptq", tiny, tmp_path / "twice")
+    changed(twice, model__layers__2__self_attn__q_proj__weight=torch.zeros(64, 64))
+    with pytest.raises(gatenorm.GatenormError, match=r"q_proj.weight is stored twice, quantised and not"):
+        open_store(twice)
+    scaleless = small("fp8-block", tiny, tmp_path / "scaleless")
+    changed(scaleless, model__layers__2__self_attn__x__weight=torch.zeros(64, 64, dtype=torch.float8_e4m3fn))
+    with pytest.raises(gatenorm.GatenormError, match=r"x.weight is quantised, and has no scale"):
+        open_store(scaleless)
+
+
+WRONG = (None, [], {}, "x", -1, 0, 1, 3, 1.5, True, 2**70, [0, 0], ["a", "b"], [1, 2, 3], {"a": 1}, "8" * 50)
+
+
+@pytest.mark.parametrize(
+    "name", ["fp8-block", "gptq", "awq", "compressed-int4-asymmetric", "mlx-4bit", "compressed-fp8"]
+)
+def test_settings_of_any_kind_end_in_numbers_or_in_one_line(name: str, tiny: Path, tmp_path: Path):
+    model = small(name, tiny, tmp_path)
+    config = json.loads((model / "config.json").read_text())
+    for path in places(config[CASES[name].key]):
+        for value in WRONG:
+            spoilt = copy.deepcopy(config)
+            inner = spoilt[CASES[name].key]
+            for key in path[:-1]:
+                inner = inner[key]
+            inner[path[-1]] = value
+            (model / "config.json").write_text(json.dumps(spoilt))
+            with suppress(gatenorm.GatenormError):
+                attention_weights(detect_layout(open_store(model)), 1).q.float32()
+
+
+def places(settings: Any) -> Iterator[tuple[str, ...]]:
+    for key, value in settings.items() if isinstance(settings, dict) else ():
+        yield (key,)
+        yield from ((key, *rest) for rest in places(value))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_parts_of_any_shape_end_in_numbers_or_in_one_line(name: str, tiny: Path, tmp_path: Path):
+    model = small(name, tiny, tmp_path)
+    tensors = load_file(model / "model.safetensors")
+    for part in [part for part in tensors if part.startswith("model.layers.1.self_attn.q_proj.")]:
+        stored = tensors[part]
+        flat = stored.reshape(-1)
+        shapes = [flat[:0], flat[:1], flat, flat[: len(flat) // 2].clone(), stored[None], flat.view(torch.uint8)]
+        for spoilt in (*shapes, torch.full_like(stored, 7), torch.zeros_like(stored)):
+            save_file({**tensors, part: spoilt.contiguous()}, model / "model.safetensors")
+            with suppress(gatenorm.GatenormError), np.errstate(all="ignore"):
+                attention_weights(detect_layout(open_store(model)), 1).q.float32()
+        save_file({key: t for key, t in tensors.items() if key != part}, model / "model.safetensors")
+        with suppress(gatenorm.GatenormError):
+            attention_weights(detect_layout(open_store(model)), 1).q.float32()
 
 
 def test_the_documents_name_every_method():

@@ -236,7 +236,11 @@ def unreadable(config: Mapping[str, Any], stored: Iterable[str]) -> str | None:
 
 
 def quantised_weights(tensors: TensorStore, config: Mapping[str, Any]) -> dict[str, QuantisedWeight]:
-    """The weights that are stored in parts, by their names."""
+    """The weights that are stored in parts, by their names.
+
+    Raises:
+        CheckpointError: one is stored twice, or in 8-bit floats without a scale.
+    """
     found = quantisation(config)
     if found is None:
         return {}
@@ -247,7 +251,17 @@ def quantised_weights(tensors: TensorStore, config: Mapping[str, Any]) -> dict[s
         if marker is not None:
             weight = QuantisedWeight(method, form, Parts(tensors, name.removesuffix(marker), settings))
             weights[weight.name] = weight
+    _check_once(tensors, weights)
     return weights
+
+
+def _check_once(tensors: TensorStore, weights: Mapping[str, QuantisedWeight]) -> None:
+    """Refuse a weight that is stored twice, and one of 8-bit floats that has lost its scale."""
+    parts = {part for weight in weights.values() for part in weight.stored}
+    for name, stored in tensors.stored.items():
+        if name not in parts and (name in weights or (weights and stored.dtype.startswith("F8_E"))):
+            why = "is stored twice, quantised and not" if name in weights else "is quantised, and has no scale"
+            raise CheckpointError("quantisation-wrong", f"{name} {why}", hint="fetch the files again")
 
 
 class ModelTensors(Mapping[str, TensorSpec]):

@@ -6,7 +6,7 @@ import importlib.util
 import math
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -57,33 +57,40 @@ def check_loads(directory: Path, data: Data, *, base_only: bool) -> None:
     register_types()
     auto = getattr(transformers, "AutoModel" if base_only else auto_classes(data)[0])
     try:
-        with _quiet(), _as_whole(directory) as shown:
+        with _quiet(), _as_whole(directory) as (shown, more):
             _, report = auto.from_pretrained(
                 shown, device_map="meta", output_loading_info=True, use_safetensors=True, trust_remote_code=False
             )
     except Exception as error:  # whatever classes of other people raise
         raise _unloadable(first_line(error)) from error
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        names = sorted(name for name in map(str, report[kind]) if not _MADE_ANEW.search(name))
+        names = sorted(name for name in map(str, report[kind]) if name not in more and not _MADE_ANEW.search(name))
         if names:
             what = kind.removesuffix("_keys")
             raise _unloadable(f"{len(names)} tensors are {what}, the first of them {names[0]}")
 
 
 @contextmanager
-def _as_whole(directory: Path) -> Iterator[Path]:
-    """The directory, or where weights are quantised one for the time being in which they seem to be stored whole."""
+def _as_whole(directory: Path) -> Iterator[tuple[Path, Collection[str]]]:
+    """The directory, or where weights are quantised one for the time being in which they seem to be stored whole.
+
+    With the names of tensors for which only a quantised module has a place: GPTQ writes biases of zeros where a model
+    has none, and others the scales of caches.
+    """
     checkpoint = open_store(directory)
     if not checkpoint.quantised_by:
-        yield directory
+        yield directory, ()
         return
+    quantised = [name for name, spec in checkpoint.specs.items() if spec.dtype == checkpoint.quantised_by]
+    more = {name.removesuffix("weight") + "bias" for name in quantised}
+    more.update(name for name in checkpoint.specs if name.endswith(("_scale", "_zero_point")))
     with tempfile.TemporaryDirectory(prefix=".whole-", dir=directory) as place:
         tensors = [TensorSpec(t.name, "BF16", t.shape, 2 * math.prod(t.shape)) for t in checkpoint.specs.values()]
         with (Path(place) / SINGLE).open("wb") as file:
             file.write(header := write_header(tensors, {"format": "pt"}))
             file.truncate(len(header) + sum(t.nbytes for t in tensors))  # a hole: nobody reads what is in there
         write_json(Path(place) / "config.json", without_settings(checkpoint.config))
-        yield Path(place)
+        yield Path(place), more
 
 
 def _unloadable(why: str) -> PlanError:

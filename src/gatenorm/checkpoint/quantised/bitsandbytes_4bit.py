@@ -22,6 +22,8 @@ from gatenorm.files import SMALL, parse_json
 _STATES = (".weight.quant_state.bitsandbytes__nf4", ".weight.quant_state.bitsandbytes__fp4")
 _ABSMAX, _NESTED, _NESTED_MAP = ".weight.absmax", ".weight.nested_absmax", ".weight.nested_quant_map"
 
+_BLOCKS = tuple(1 << power for power in range(4, 17))
+
 
 def _recognises(settings: Settings) -> bool:
     named = settings.get("quant_method") in ("bitsandbytes", "bitsandbytes_4bit", None)
@@ -43,7 +45,7 @@ def _shape(parts: Parts) -> tuple[int, ...]:
 
 def _float32(parts: Parts, rows: slice) -> Float32:
     state, inputs = _state(parts), _shape(parts)[1]
-    size = int(state["blocksize"])
+    size = _block(parts, state, "blocksize")
     begin, end = rows.start * inputs, rows.stop * inputs
     first, last = begin // size, -(-end // size)  # blocks, which may begin in the middle of a row
     packed = parts.raw(".weight", slice(first * size // 2, -(-last * size // 2))).reshape(-1)
@@ -54,11 +56,18 @@ def _float32(parts: Parts, rows: slice) -> Float32:
     return values[begin - first * size : end - first * size].reshape(-1, inputs)
 
 
+def _block(parts: Parts, state: dict[str, Any], key: str) -> int:
+    size = state[key]
+    if type(size) is not int or size not in _BLOCKS:
+        raise parts.wrong(f"its state says {key} {size!r:.40}", f"a power of two up to {_BLOCKS[-1]}")
+    return size
+
+
 def _absmax(parts: Parts, state: dict[str, Any]) -> Float32:
     if _NESTED not in parts:
         return parts.float32(_ABSMAX)
-    codes = parts.raw(_ABSMAX).reshape(-1)
-    scales = np.repeat(parts.float32(_NESTED), int(state["nested_blocksize"]))[: len(codes)]
+    codes, size = parts.raw(_ABSMAX).reshape(-1), _block(parts, state, "nested_blocksize")
+    scales = np.repeat(parts.float32(_NESTED)[: -(-len(codes) // size)], size)[: len(codes)]
     absmax: Float32 = parts.float32(_NESTED_MAP)[codes] * scales + np.float32(state["nested_offset"])
     return absmax
 

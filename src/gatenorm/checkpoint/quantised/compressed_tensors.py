@@ -31,13 +31,13 @@ def _groups(settings: Settings) -> list[Mapping[str, Any]]:
 
 
 def _recognises(settings: Settings) -> bool:
-    formats = {settings.get("format"), *(group.get("format") for group in _groups(settings))} - {None}
-    if len(formats) > 1:
-        formats -= {"mixed-precision"}
+    # The format of the whole says no more than "mixed-precision" where groups have their own.
+    groups = [str(group["format"]) for group in _groups(settings) if group.get("format")]
+    formats = groups or [str(settings.get("format"))]
     sparse = settings.get("sparsity_config")
     dense = not sparse or (isinstance(sparse, Mapping) and sparse.get("format") == "dense")
     named = settings.get("quant_method") == "compressed-tensors"
-    return named and dense and bool(formats) and all(name in _FORMATS for name in formats)
+    return named and dense and all(name in _FORMATS for name in formats)
 
 
 def _shape(parts: Parts) -> tuple[int, ...]:
