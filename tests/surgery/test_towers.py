@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 import gatenorm
 from gatenorm.checkpoint import open_store
@@ -134,3 +136,25 @@ def test_a_language_model_that_is_not_known_is_named(tiny_models: TinyModels, tm
         with pytest.raises(FamilyError) as error:
             gatenorm.open_model(source)
         assert error.value.code == code
+
+
+def test_a_config_that_leaves_out_what_is_its_classs_own(tiny_models: TinyModels, tmp_path: Path):
+    """Gemma 3's files on the hub say nothing of heads, of the vocabulary and of the kinds of layers."""
+    text = {"hidden_size": 64, "intermediate_size": 80, "num_hidden_layers": 7, "sliding_window": 16}
+    text |= {"model_type": "gemma3_text", "rope_scaling": {"factor": 8.0, "rope_type": "linear"}}
+    source = tmp_path / "model"
+    vision = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+    given = {"text_config": {**text, "vocab_size": 96}, "vision_config": {**vision, "image_size": 28, "patch_size": 14}}
+    config = transformers.Gemma3Config(**copy.deepcopy(given), mm_tokens_per_image=4, image_token_index=IMAGE)
+    transformers.Gemma3ForConditionalGeneration(config).eval().save_pretrained(source)
+    written = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**written, **given}))
+    layout = gatenorm.open_model(source)
+    assert (layout.heads, layout.kv_heads, layout.head_dim) == (8, 4, 256)
+    out = gatenorm.prune(layout, tmp_path / "pruned", gatenorm.plan(layout, drop=[1, 4]))
+    stock, ids = gatenorm.load(source, dtype=torch.float32), torch.arange(4, 44)[None]
+    for layer in (1, 4):
+        attention = stock.get_submodule(layout.block["path"])[layer].self_attn
+        attention.register_forward_hook(lambda _, __, output: (torch.zeros_like(output[0]), *output[1:]))
+    with torch.no_grad():
+        assert torch.equal(gatenorm.load(out, dtype=torch.float32)(ids).logits, stock(ids).logits)

@@ -21,7 +21,7 @@ from gatenorm.surgery.operation import operations
 
 
 class Positions(Value, frozen=True, kw_only=True, omit_defaults=True):
-    """How positions enter: ``rotary``, ``alibi`` or ``learned``; the numbers are of rotary ones."""
+    """How positions enter: ``rotary``, ``alibi``, ``learned`` or ``none``; the numbers are of rotary ones."""
 
     kind: str
     dims: int | None = None
@@ -217,5 +217,7 @@ def _costs(layout: Layout, counted: Architecture) -> Iterator[SublayerCost]:
 def _positions(layout: Layout) -> Positions:
     rotary = layout.rotary
     if rotary is None:
-        return Positions(kind="alibi" if layout.config.get("alibi") is True else "learned")
+        # A hybrid's other mixers keep the order of tokens.
+        other = "none" if layout.other_mixers else "learned"
+        return Positions(kind="alibi" if layout.config.get("alibi") is True else other)
     return Positions(kind="rotary", dims=rotary.dims, base=rotary.theta, type=rotary.kind)

@@ -12,6 +12,7 @@ from gatenorm.checkpoint import open_store
 from gatenorm.errors import RecoveryError, named
 from gatenorm.evaluation.core.text import Text
 from gatenorm.families import Layout, detect_layout
+from gatenorm.families.family import value
 from gatenorm.files import check_apart, check_new_directory, new_directory, write_json
 from gatenorm.progress import Progress
 from gatenorm.records import to_json
@@ -99,7 +100,7 @@ def recover(
     states.load(path, key)  # another recovery's is refused before anything is loaded
     tokenizer = load_tokenizer(layout.checkpoint.directory)
     train_text, watched = split(text) if held_out is None else (text, held_out)
-    vocabulary = int(layout.config["vocab_size"])
+    vocabulary = int(value(layout.config, layout.data, "vocab_size"))
     needed = settings.steps * settings.sequences * together.count
     corpus = pack(tokenizer, train_text, watched, settings, length, vocabulary, needed)
     teacher = None

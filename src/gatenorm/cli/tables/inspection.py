@@ -60,7 +60,7 @@ def _rows(model: Inspection) -> Iterator[tuple[str, str]]:
 
 def _positions(positions: Positions, head_dim: int) -> str:
     if positions.kind != "rotary":
-        return {"alibi": "ALiBi", "learned": "learned (not rotary)"}[positions.kind]
+        return {"alibi": "ALiBi", "learned": "learned (not rotary)", "none": "none"}[positions.kind]
     return f"rotary, {positions.dims} of {head_dim} dimensions, base {positions.base:g}, type {positions.type}"
 
 
