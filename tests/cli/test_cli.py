@@ -73,6 +73,9 @@ def test_the_core_works_without_torch(tiny_models: TinyModels, tmp_path: Path):
     failed = core("score", model, "--plot", tmp_path / "scores.png")
     assert failed.returncode == 2
     assert "pip install 'gatenorm[report]'" in failed.stderr
+    failed = core("audit", "demo", "-o", tmp_path / "audit")
+    assert failed.returncode == 2
+    assert "pip install 'gatenorm[audit]'" in failed.stderr  # all that is missing, and not piece by piece
 
 
 def test_inspect_shows_what_was_understood(tiny_models: TinyModels, capsys: pytest.CaptureFixture[str]):

@@ -114,7 +114,7 @@ def _prepare(model: str, directory: Path, config: Config, fail_on: str | None) -
     _check_gates(config, active, fail_on)
     for module, package in (("jinja2", "jinja2"), ("altair", "altair"), ("vl_convert", "vl-convert-python")):
         if find_spec(module) is None:
-            raise MissingExtraError("the report", package, "report")
+            raise MissingExtraError("the report", package, "audit")
     _check_recovery(config.recovery, layout)
     small = layout.nbytes < _SMALL_BYTES
     threads = config.run.threads or (1 if small else threads_at_hand())
