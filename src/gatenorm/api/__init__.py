@@ -2,6 +2,7 @@
 
 from gatenorm.api.choosing import rank_sublayers as rank_sublayers
 from gatenorm.api.evaluating import evaluate as evaluate
+from gatenorm.api.exporting import convert as convert
 from gatenorm.api.exporting import export as export
 from gatenorm.api.exporting import verify as verify
 from gatenorm.api.fitting import fit as fit

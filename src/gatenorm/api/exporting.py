@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from gatenorm.api.opening import ModelLike, open_model
+from gatenorm.exports import decoded
 from gatenorm.exports.registry import Exported, export_form
 from gatenorm.exports.verify import verify as verification
 from gatenorm.progress import Progress
@@ -32,6 +33,25 @@ def export(
         MissingExtraError: a package that writing needs is not installed.
     """
     return export_form(to).write(open_model(model, family), Path(out), dtype=dtype, progress=progress)
+
+
+def convert(
+    model: ModelLike,
+    out: str | os.PathLike[str],
+    *,
+    dtype: str = "bfloat16",
+    family: str | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """Write a GGUF file or quantised weights, decoded, as the directory ``out`` for transformers; returns its bytes.
+
+    Args:
+        dtype: ``bfloat16``, ``float16`` or ``float32``.
+
+    Raises:
+        OutputError: the model cannot be written so (the message says why), or ``out`` is taken.
+    """
+    return decoded.write(open_model(model, family), Path(out), dtype, progress)
 
 
 def verify(

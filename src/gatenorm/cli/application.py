@@ -27,7 +27,20 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _MODULES = (
-    *("inspect", "score", "compare", "prune", "export", "verify", "curve", "evaluate", "bench", "profile", "recover"),
+    *(
+        "inspect",
+        "score",
+        "compare",
+        "prune",
+        "export",
+        "convert",
+        "verify",
+        "curve",
+        "evaluate",
+        "bench",
+        "profile",
+        "recover",
+    ),
     *("audit", "demo", "doctor"),
 )
 for module in (import_module(f"gatenorm.cli.{name}") for name in _MODULES):

@@ -61,7 +61,7 @@ def write(
     added = next((edit for edit in plan.edits - layout.edits if edit.operation != REMOVE), None)
     if added is not None:
         problem = f"{layout.checkpoint.path} is one file, from which sublayers are only removed"
-        hint = "export it as a transformers directory, and prune that"
+        hint = "convert it to a directory and prune that, or leave nothing in their place"
         raise PlanError("operation-not-for-file", problem, field="replace", given=added.operation, hint=hint)
     written = form.write(pruned_layout(layout, plan), out, progress=progress)
     return Written(written.nbytes, (), written.notes)

@@ -74,7 +74,7 @@ class Model:
                 "model-is-file",
                 f"{layout.checkpoint.path} is a file: PyTorch does not run it as it is",
                 expected="a directory",
-                hint="export it as a transformers directory and take that",
+                hint="convert it to a directory first: gatenorm convert",
             )
 
         def load() -> Any:

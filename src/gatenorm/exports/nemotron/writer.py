@@ -53,9 +53,7 @@ def obstacles(layout: Layout) -> list[str]:
     """Why this model cannot be written so, one line a reason; empty when it can."""
     reasons = llama_like.obstacles(layout)
     if layout.checkpoint.path.is_file():
-        reasons.append(
-            "its tensors lie in one file, in an order of its own: write it as a transformers directory first"
-        )
+        reasons.append("its tensors lie in one file, in an order of its own: convert it to a directory first")
     if reasons:
         return reasons
     return llama_like.foreign(

