@@ -21,6 +21,7 @@ import gatenorm
 from gatenorm.checkpoint import open_store
 from gatenorm.checkpoint.quantisation import methods
 from gatenorm.families import attention_weights, detect_layout
+from gatenorm.models.architecture import Architecture
 from tests.checkpoint.quantisers import CASES, is_quantised, write
 
 DROPPED = (2, 9)
@@ -132,6 +133,23 @@ def test_biases_of_zeros_that_gptq_writes_and_scales_of_caches_are_carried(tiny:
     changed(model, model__layers__2__self_attn__what=ONE)
     with pytest.raises(gatenorm.GatenormError, match="1 tensors are unexpected"):
         gatenorm.prune(model, tmp_path / "other", gatenorm.plan(model, drop=(1,)))
+
+
+def test_what_is_not_possible_with_quantised_weights_is_said_at_once(tiny: Path, tmp_path: Path):
+    model = small("gptq", tiny, tmp_path)
+    with pytest.raises(gatenorm.GatenormError) as caught:
+        gatenorm.plan(model, drop=(2,), replace="fold")
+    assert (caught.value.code, caught.value.given) == ("fold-quantised", "fold")
+    layout = gatenorm.open_model(model)
+    assert all("quantised by gptq" in form.why_not[0] for form in gatenorm.inspect(model).exports)
+    # Keys and values are computed: four bits a weight are none of theirs.
+    assert Architecture.of(layout).cache_bytes(10) == 2 * 10 * 4 * 2 * 4 * 8
+    gatenorm.prune(model, tmp_path / "pruned", gatenorm.plan(model, drop=(1,)))
+    text = tmp_path / "text.txt"
+    text.write_text("a few words\n" * 99)
+    with pytest.raises(gatenorm.GatenormError) as caught:
+        gatenorm.recover(tmp_path / "pruned", tmp_path / "out", str(text))
+    assert caught.value.code == "weights-quantised"
 
 
 def test_a_weight_that_is_stored_twice_or_has_lost_its_scale(tiny: Path, tmp_path: Path):

@@ -200,7 +200,7 @@ def _costs(layout: Layout, counted: Architecture) -> Iterator[SublayerCost]:
         parameters=fmean(part.parameters for part in attentions),
         multiplications=fmean(part.matrix for part in attentions),
         multiplications_of_context=counted.heads * (counted.head_dim + counted.value_dim),
-        cache_bytes=counted.cached_width * counted.itemsize,
+        cache_bytes=counted.cached_width * counted.cache_itemsize,
     )
     mlps = [counted.mlp[layer] for layer in layout.mlp_layers]
     if mlps:

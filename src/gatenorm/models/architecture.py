@@ -30,6 +30,9 @@ _NO_PARAMETERS = (
 # How configs call an attention that looks back a fixed number of tokens. Caches of the first kind forget what is older.
 _FORGETS, _WINDOWED = "sliding_attention", ("sliding_attention", "local")
 
+# Quantised models compute, and keep what they computed, in 16 bits.
+_LEAST_CACHED = 2.0
+
 
 @dataclass(frozen=True)
 class Work:
@@ -188,16 +191,21 @@ class Architecture:
         window = self.windows[layer]
         return tokens if window is None or not self.forgets else min(tokens, window - 1)
 
+    @property
+    def cache_itemsize(self) -> float:
+        """Bytes an element of keys and values takes: as a stored weight, and two where weights are quantised."""
+        return max(self.itemsize, _LEAST_CACHED)
+
     def cache_bytes(
         self, tokens: int, batch: int = 1, itemsize: float | None = None, without: Collection[int] = ()
     ) -> float:
         """Bytes of keys and values: ``sum over layers of cached_width x tokens x batch x itemsize``.
 
         Args:
-            itemsize: bytes an element; by default that of the stored weights.
+            itemsize: bytes an element; by default :attr:`cache_itemsize`.
             without: layers whose attention is to go.
         """
-        size = self.itemsize if itemsize is None else itemsize
+        size = self.cache_itemsize if itemsize is None else itemsize
         cells = sum(self.cached_tokens(layer, tokens) for layer in self.attention if layer not in without)
         return self.cached_width * cells * batch * size
 

@@ -240,9 +240,14 @@ def _check_new(layout: Layout, new: Edits, protect: Collection[int]) -> None:
             problem = f"would take all {len(there)} {SINGULAR[sublayer]}s: at least one must stay"
             raise PlanError("none-would-stay", problem, field="drop")
     check_folds(layout.data, layout.edits, new)
-    if folds(new) and layout.checkpoint.quantised_by:
-        problem = f"cannot be added to weights that are quantised by {layout.checkpoint.quantised_by}"
-        raise PlanError("fold-quantised", problem, field="replace", hint="take the unquantised model")
+    for edit in folds(new) if layout.checkpoint.quantised_by else ():
+        raise PlanError(
+            "fold-quantised",
+            f"cannot be added to weights that are quantised by {layout.checkpoint.quantised_by}",
+            field="replace",
+            given=edit.operation,
+            hint="take the unquantised model",
+        )
 
 
 def compose(
