@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -15,6 +15,9 @@ from gatenorm.cli.audit_options import SETTINGS, namer, overlay
 from gatenorm.cli.options import audit as options
 from gatenorm.cli.options import common
 from gatenorm.errors import fields_named, printable
+
+if TYPE_CHECKING:
+    from gatenorm.audit.run.progress import Event, Listener
 
 __all__ = ["EXAMPLE", "NAME", "SETTINGS", "command"]
 
@@ -63,7 +66,7 @@ def command(
         raise typer.Exit(FAILED)
 
 
-def _line(event: Any) -> None:
+def _line(event: Event) -> None:
     """A line for each step, where nothing can be redrawn."""
     from gatenorm.audit.run.progress import Planned, StepBegan
 
@@ -75,7 +78,7 @@ def _line(event: Any) -> None:
 
 
 @contextmanager
-def _listener(json_lines: bool) -> Iterator[Any]:
+def _listener(json_lines: bool) -> Iterator[Listener | None]:
     """Where events go: to stdout as JSON, to a line on the terminal that is redrawn, or a line a step elsewhere."""
     from gatenorm.audit.run import progress
 
@@ -87,7 +90,7 @@ def _listener(json_lines: bool) -> Iterator[Any]:
         return
     with console.bar("audit", "elapsed") as update:
 
-        def listen(event: Any) -> None:
+        def listen(event: Event) -> None:
             if isinstance(event, progress.Planned):
                 _line(event)
             else:

@@ -11,11 +11,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gatenorm.errors import OutputError, printable
 from gatenorm.records.numbers import bytes_for_people as bytes_for_people
 from gatenorm.records.serialization import to_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 
 @contextmanager
@@ -184,7 +188,7 @@ def write_json(target: str, data: Any) -> None:
     write_json(Path(target), to_json(data))
 
 
-def print_table(table: Any) -> None:
+def print_table(table: Table) -> None:
     """A rich table on stdout, as wide as the terminal, or as wide as it needs where stdout is a file."""
     from rich.segment import Segment
 
@@ -197,13 +201,13 @@ def print_table(table: Any) -> None:
     _stdout().print(Printable())
 
 
-def _stdout() -> Any:
+def _stdout() -> Console:
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False, emoji=False)
 
 
-def fits(table: Any) -> bool:
+def fits(table: Table) -> bool:
     """Whether a rich table is no wider than the place where :func:`print_table` puts it."""
     from rich.measure import Measurement
 

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from gatenorm import api
 from gatenorm.audit.run.jobs import Build, Evaluate, Export, FitOperations, Job, Recover, Result, Score, Time
+from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import GatenormError
 from gatenorm.models.model import Model
 from gatenorm.records.evidence import Comparison, Measurements, Workload, ZeroShotAverage
@@ -103,13 +104,14 @@ class JobRunner:
             self.release()
             yield _model(job, job.model).edited_copy(job.edits)
 
-    def _session(self, job: Score | FitOperations | Evaluate) -> Any:
+    def _session(self, job: Score | FitOperations | Evaluate) -> ScoringSession:
         """The unpruned model, loaded once for all jobs in a row that need it."""
         key = ("session", job.model, job.device, job.dtype)
         if key not in self._loaded:
             self.release()
             self._loaded[key] = api.session(job.model, device=job.device, dtype=job.dtype)
-        return self._loaded[key]
+        session: ScoringSession = self._loaded[key]
+        return session
 
 
 def _time(job: Time) -> Result:

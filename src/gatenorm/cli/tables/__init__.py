@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 from gatenorm.cli import console
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+if TYPE_CHECKING:
     from gatenorm.records.evidence import Evidence
 
 
-def table(title: str, *columns: str, **how: Any) -> Any:
+def table(title: str, *columns: str, **how: Any) -> Table:
     """A rich table; columns whose name begins with ``>`` are aligned on the right, the others fold."""
     from rich.table import Table
     from rich.text import Text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gatenorm.audit.output.output import AUDIT_FILE
 from gatenorm.cli import console
@@ -26,6 +26,9 @@ from gatenorm.report.gate_figures import figure, share
 from gatenorm.report.page import PAGE
 from gatenorm.report.page.audit_view import verb
 from gatenorm.surgery.operation import participles
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 # Follows a figure, by what its gate says of it.
 _MARKS = {PASSES: "", FAILS: " !", INCONCLUSIVE: " ?"}
@@ -66,7 +69,7 @@ def _picture(audit: Audit, variant: AuditedVariant) -> str:
     return f"{signs} (# kept, - {participles(variant.plan.edits)}, the first layer on the left)"
 
 
-def _table(audit: Audit, columns: Callable[[Sequence[GateResult]], dict[str, GateResult]]) -> Any:
+def _table(audit: Audit, columns: Callable[[Sequence[GateResult]], dict[str, GateResult]]) -> Table:
     """A row for each candidate; ``columns`` picks the gates that are shown of it."""
     candidates = [v for v in audit.variants if v.role == CANDIDATE]
     names = list(dict.fromkeys(name for v in candidates for name in columns(v.gates)))

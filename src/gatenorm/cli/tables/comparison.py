@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gatenorm.analysis.agreement import BUDGETS, by_layer, label
 from gatenorm.cli import console
 from gatenorm.cli.tables import table
 from gatenorm.records.rankings import Agreement, Bound, RankingComparison
 from gatenorm.surgery.planning import count_for_share
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 # Up to this many criteria all pairs are shown; beyond, each with the last one.
 _ALL_PAIRS = 6
@@ -34,7 +37,7 @@ def show(comparison: RankingComparison) -> None:
     console.say_each("warning", (warning.message for warning in comparison.warnings))
 
 
-def _costs(comparison: RankingComparison) -> Any:
+def _costs(comparison: RankingComparison) -> Table:
     columns = ("criterion", ">tokens", ">seconds", ">read", "weakest first")
     rows = table(f"{comparison.model.name}: what each criterion took", *columns)
     for scores in comparison.scores:
@@ -44,7 +47,7 @@ def _costs(comparison: RankingComparison) -> Any:
     return rows
 
 
-def _choices(comparison: RankingComparison) -> Any:
+def _choices(comparison: RankingComparison) -> Table:
     """A row a criterion, a column a layer: the smallest budget at which the layer goes."""
     budgets = ", ".join(f"{100 * share:.0f}" for share in BUDGETS)
     layers = sorted(by_layer(comparison.scores[0]))
@@ -58,7 +61,7 @@ def _choices(comparison: RankingComparison) -> Any:
     return rows
 
 
-def _agreements(comparison: RankingComparison) -> Any:
+def _agreements(comparison: RankingComparison) -> Table:
     overlaps = comparison.agreements[0].overlaps
     title = "agreement: rank correlations, and layers shared at each budget"
     rows = table(title, "criteria", ">Spearman", ">Kendall", *(f">{100 * o.share:.0f} %" for o in overlaps))
@@ -77,7 +80,7 @@ def _pairs(comparison: RankingComparison) -> list[Agreement]:
     return [pair for pair in comparison.agreements if pair.second == label(comparison.scores[-1])]
 
 
-def _bounds(bound: Bound) -> Any:
+def _bounds(bound: Bound) -> Table:
     columns = (">layer", ">seen, largest", ">limit", ">loose by", ">logits B", ">vacuous heads")
     rows = table("the bound: distance of heads from the running mean of their values", *columns)
     for layer in bound.layers:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gatenorm.cli import console
 from gatenorm.records.evidence import Comparison, Evidence, Figure, Perplexity, Positions
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 E = TypeVar("E", bound=Evidence)
 
 
-def add_models(rows: Any, records: Sequence[Any], *before: str) -> None:
+def add_models(rows: Table, records: Sequence[Any], *before: str) -> None:
     """A column for each model, and one for the change where there are two; ``before`` names columns in front."""
     from rich.text import Text
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gatenorm.cli import console
 from gatenorm.cli.tables import table
@@ -12,6 +12,9 @@ from gatenorm.records.numbers import duration
 from gatenorm.recovery.merging import ADAPTER
 from gatenorm.recovery.record import Recovered
 from gatenorm.recovery.study_record import TOLERANCE, Study
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def show(recovered: Recovered) -> None:
@@ -50,7 +53,7 @@ def show_study(study: Study) -> None:
         console.say(line)
 
 
-def study_tables(study: Study) -> Iterator[Any]:
+def study_tables(study: Study) -> Iterator[Table]:
     """A row a variant with its perplexities, then for each criterion a row a task; before and after."""
     title = f"{study.model.name}: pruned, and pruned and recovered ({study.protocol.settings.steps} steps)"
     texts = study.dense.perplexities

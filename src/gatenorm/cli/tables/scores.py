@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
+from rich.table import Table
 from rich.text import Text
 
 from gatenorm.analysis.agreement import label
@@ -90,7 +90,7 @@ def _work(scores: Scores) -> str:
     return f"forward passes took {parts['passes']:.2f} s" + (f" ({before})" if before else "")
 
 
-def _scores_table(scores: Scores, cluster: set[int], layout: Layout) -> Any:
+def _scores_table(scores: Scores, cluster: set[int], layout: Layout) -> Table:
     summary = criterion(scores.criterion).summary
     what = "" if scores.kind == ATTENTION else f" of {SINGULAR[scores.kind]}s"
     rows = table(f"{scores.model.name}: {label(scores)}{what} ({summary})", ">layer", ">score", ">rank")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gatenorm.cli import console
 from gatenorm.cli.tables import say_assumptions, table
 from gatenorm.records.evidence.speed import Profile, Speed, Spread
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def show_bench(timings: Sequence[Speed], plot: Path | None) -> None:
@@ -49,7 +52,7 @@ def show_profile(profiles: Sequence[Profile], plot: Path | None) -> None:
         console.say(f"plot: {plot}")
 
 
-def _times(timings: Sequence[Speed]) -> Any:
+def _times(timings: Sequence[Speed]) -> Table:
     protocol = timings[0].protocol
     title = f"{protocol.engine}, {protocol.dtype}, {protocol.device}, {protocol.threads} threads"
     figures = (">prefill, ms", ">first token, ms", ">decode, tokens/s", ">cache", ">peak memory")
@@ -70,7 +73,7 @@ def _times(timings: Sequence[Speed]) -> Any:
     return rows
 
 
-def _ratios(compared: Sequence[Speed]) -> Any:
+def _ratios(compared: Sequence[Speed]) -> Table:
     figures = (">speed-up", ">ideal", ">achieved / ideal", ">predicted", ">cache saved")
     title = f"against {compared[0].protocol.baseline}, round by round"
     rows = table(title, ">tokens x batch", "model", "phase", *figures)
@@ -101,7 +104,7 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
-def _profile_table(profiles: Sequence[Profile]) -> Any:
+def _profile_table(profiles: Sequence[Profile]) -> Table:
     protocol = profiles[0].protocol
     title = (
         f"{profiles[0].model.name}: {protocol.engine}, {protocol.dtype}, {protocol.device}, "

@@ -57,7 +57,7 @@ def lost(value: float, write: Callable[[float], str]) -> str:
     return text if not value else f"{text} {'lost' if value > 0 else 'gained'}"
 
 
-def span(low: float | None, high: float | None, write: Any) -> str:
+def span(low: float | None, high: float | None, write: Callable[[float], str]) -> str:
     """``low to high`` as ``write`` puts numbers; nothing where an end is not known."""
     return "" if low is None or high is None else f"{write(low)} to {write(high)}"
 
