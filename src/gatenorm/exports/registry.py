@@ -144,7 +144,7 @@ class Export:
             raise OutputError("dtype-unknown", f"is no type of {self.name}", field="dtype", given=dtype, hint=hint)
         self.check_output(out)
         if not self.is_file:  # a file for an engine often lies beside the weights that it was made from
-            check_apart(out, layout.checkpoint.directory)
+            check_apart(out, layout.checkpoint.path)
         reasons = self.obstacles(layout)
         if reasons:
             problem = f"{layout.checkpoint.name} cannot be written as {self.name}: {'; '.join(reasons)}"

@@ -1,0 +1,50 @@
+"""GGUF files on the command line: a model like another, and each mistake in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gatenorm.cli import main
+from tests.command_line import refused
+from tests.families.gguf_files import write
+
+pytest.importorskip("gguf")
+
+
+@pytest.fixture
+def source(tiny_models: Callable[..., Path], tmp_path: Path) -> Path:
+    return write(tiny_models("llama-gqa"), "llama", tmp_path / "model.gguf", "Q8_0")
+
+
+def test_from_file_to_file(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out = tmp_path / "pruned.gguf"
+    assert main(["score", str(source)]) == 0
+    assert main(["prune", str(source), "--layers", "1", "-o", str(out)]) == 0
+    assert "gatenorm verify" in capsys.readouterr().out
+    assert main(["inspect", str(out)]) == 0
+    assert "attention removed in" in capsys.readouterr().out
+
+
+def test_each_mistake_is_one_line(
+    source: Path, tiny_models: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    short, empty = tmp_path / "short.gguf", tmp_path / "empty.gguf"
+    short.write_bytes(source.read_bytes()[:-40])
+    empty.write_bytes(b"")
+    out = str(tmp_path / "out")
+    for arguments, code in (
+        (("score", short), "gguf-damaged"),
+        (("score", empty), "gguf-no-file"),
+        (("score", tmp_path / "none.gguf"), "model-missing"),
+        (("score", source, "--criterion", "cosine@self"), "model-is-file"),
+        (("eval", source, "--data", source), "model-is-file"),
+        (("prune", source, "--layers", "1", "-o", out), "out-of-other-form out"),
+        (("prune", tiny_models("llama-gqa"), "--layers", "1", "-o", f"{out}.gguf"), "out-of-other-form out"),
+        (("prune", source, "--layers", "1", "--replace", "linear", "-o", f"{out}.gguf"), "model-is-file"),
+        (("export", source, "--to", "nemotron-nas", "-o", out), "not-exportable"),
+        (("convert", source, "--dtype", "q8_0", "-o", out), "dtype-unknown dtype"),
+    ):
+        refused(capsys, code, *arguments)
