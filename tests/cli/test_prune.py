@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import gatenorm
 from gatenorm.cli import main
 from tests.command_line import answer, refused
 
@@ -85,7 +86,37 @@ def test_replaced_sublayers_are_said_to_be_replaced(
     kept = [edit for edit in plan["fit"]["edits"] if edit["kept"]]
     assert [edit["operation"] for edit in plan["edits"]].count("linear:8") == len(kept)
     assert "fitted on 336 tokens of random" in said
+    assert "random, held out: " in said
+    assert "self, not fitted on: " in said
     assert "336 tokens of `random`" in (out / "README.md").read_text()
     if kept:
         assert "replaced by a linear map" in said
         assert "(linear:8)" in answer(capsys, "inspect", out).out
+
+
+def test_a_fit_that_does_more_damage_than_removal_everywhere_is_a_removal_in_one_line(
+    tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    from gatenorm.fitting import trial
+
+    true = trial.weights_of
+    monkeypatch.setattr(
+        trial, "weights_of", lambda edit, problem: {n: -300 * v for n, v in true(edit, problem).items()}
+    )
+    source, out = tiny_models("llama-gqa"), tmp_path / "out"
+    how = ("--replace", "linear", "--fit", "random", "--fit-samples", "24", "--length", "16", "--judge", "none")
+    said = answer(capsys, "prune", source, "--drop", "0,2", *how, "-o", out).out
+    assert "layers 0, 2: removed plainly, as what was fitted did no better than removal" in said
+    assert "self, not fitted on" not in said
+    assert {edit.operation for edit in gatenorm.open_model(out).edits} == {"remove"}
+
+
+def test_tokens_to_judge_on_are_of_use_only_where_predictions_are_compared(
+    tiny_models: TinyModels, capsys: pytest.CaptureFixture[str]
+):
+    source = str(tiny_models("llama-gqa"))
+    for how in ((), ("--replace", "linear", "--layer-by-layer")):
+        assert main(["prune", source, "--drop", "1", "--judge", "self", *how, "--dry-run"]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: --judge is not used")
+        assert said.count("\n") == 1

@@ -18,6 +18,7 @@ from gatenorm.calibration.passes import observe
 from gatenorm.calibration.samples import Calibration, Samples
 from gatenorm.families import Layout
 from gatenorm.fitting import fit as fitting
+from gatenorm.fitting import trial
 from gatenorm.fitting.moments import MomentObserver, Moments
 from gatenorm.fitting.solve import Problem, solve
 from gatenorm.models.forward import blocks_of
@@ -137,12 +138,13 @@ def test_what_does_more_damage_than_removal_is_shrunk_and_then_removed(
     session = gatenorm.session(tiny_models("llama-gqa"), dtype="float32")
     plan = gatenorm.plan(session.layout, drop=[0, 2], replace="linear")
     harmful = 2
-    true = fitting._weights
+    true = trial.weights_of
 
     def weights(edit: Any, problem: Problem) -> Any:
         return {"matrix": true(edit, problem)["matrix"] * (-300 if edit.layer == harmful else 1)}
 
-    monkeypatch.setattr(fitting, "_weights", weights)
+    monkeypatch.setattr(trial, "weights_of", weights)
+    monkeypatch.setattr(fitting, "weights_of", weights)
     fitted = gatenorm.fit(session, plan, [Calibration("random", 24, 16), Calibration("self", 24, 16)])
     kept = {edit.layer: edit.operation for edit in fitted.plan.edits}
     assert kept[harmful] == "remove"
@@ -156,6 +158,89 @@ def test_what_does_more_damage_than_removal_is_shrunk_and_then_removed(
         assert set(fitted.weights) == {edit for edit in fitted.plan.edits if edit.operation == "linear"}
     else:
         assert not fitted.weights
+
+
+def figures_of(monkeypatch: pytest.MonkeyPatch, replaced: Callable[[tuple[int, ...], int], float]) -> list[int]:
+    """Removal moves predictions by 1 for each edit, and what was fitted by what is said of the first token of the
+    sequences and of the number of edits; gives the number of sets that were measured, call by call.
+    """
+    counts: list[int] = []
+
+    class Figures:
+        def __init__(self, _: Any, given: Samples, **__: Any):
+            self.given = given
+
+        def __call__(self, sets: Any) -> list[float]:
+            counts.append(len(sets))
+            return [
+                replaced(self.given.sequences[0], len(one)) if any(e.operation != "remove" for e in one) else len(one)
+                for one in sets
+            ]
+
+    monkeypatch.setattr(trial, "SharedPrefix", Figures)
+    return counts
+
+
+def test_what_harms_on_tokens_of_another_source_is_removed(tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch):
+    """However well it does on held-out tokens of its own."""
+    session = gatenorm.session(tiny_models("llama-gqa"), dtype="float32")
+    plan = gatenorm.plan(session, drop=[0, 2], replace="linear")
+    tokens, judge = [Calibration("random", 24, 16)], Calibration("self", 3, 16)
+    foreign = session.samples(judge).sequences[0]
+    figures_of(monkeypatch, lambda first, _: 2.5 if first == foreign else 0.1)
+    assert not any(one.kept for one in gatenorm.fit(session, plan, tokens, judges=[judge]).plan.fit.edits)
+    fitted = gatenorm.fit(session, plan, tokens, judges=[])
+    assert all(one.kept for one in fitted.plan.fit.edits)
+    assert [(one.name, one.tokens, one.held_out) for one in fitted.plan.fit.sources] == [("random", 21 * 16, 48)]
+
+
+def test_what_harms_only_together_is_shrunk_together(tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch):
+    session = gatenorm.session(tiny_models("llama-gqa"), dtype="float32")
+    plan = gatenorm.plan(session, drop=[0, 2], replace="linear")
+    together = iter((2.1, 1.9))  # removal of both: 2
+    figures_of(monkeypatch, lambda _, edits: 0.5 if edits == 1 else next(together))
+    fitted = gatenorm.fit(session, plan, [Calibration("random", 24, 16)], judges=[])
+    assert [(one.kept, one.scale) for one in fitted.plan.fit.edits] == [(True, 0.5)] * 2
+    figures_of(monkeypatch, lambda _, edits: 0.5 if edits == 1 else 2.1)
+    fitted = gatenorm.fit(session, plan, [Calibration("random", 24, 16)], judges=[])
+    assert [(one.kept, one.scale) for one in fitted.plan.fit.edits] == [(False, 0.0)] * 2
+
+
+def test_fits_are_judged_on_other_sources_by_default(tiny_models: TinyModels):
+    session = gatenorm.session(tiny_models("llama-gqa"), dtype="float32")
+    plan = gatenorm.plan(session, drop=[0, 2], replace="linear")
+    record = gatenorm.fit(session, plan, [Calibration("random", 24, 16)]).plan.fit
+    window = min(128, session.layout.context)
+    assert [(one.name, one.tokens, one.held_out) for one in record.sources] == [
+        ("random", 21 * 16, 3 * 16),
+        ("self", 0, 8 * window),
+    ]
+    assert record.fitted_on == "336 tokens of random"
+    assert record.judged_on == {"random": "random, held out", "self": "self, not fitted on"}
+    assert [one.source for one in record.divergences] == ["random", "self"]
+
+
+def test_one_session_makes_one_pass_for_all_operations(tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch):
+    source, given = tiny_models("llama-gqa"), [Calibration("random", 24, 16)]
+    passes: list[Edits] = []
+
+    def counted(module: Any, layout: Layout, part: Samples, observer: MomentObserver, progress: Any = None) -> None:
+        passes.append(observer._edits)
+        observe(module, layout, part, observer, progress)
+
+    monkeypatch.setattr(fitting, "observe", counted)
+    session = gatenorm.session(source, dtype="float32")
+    full = gatenorm.fit(session, gatenorm.plan(session, drop=[0, 2], replace="linear"), given)
+    assert len(passes) == 2  # over what is fitted on, and what is held out
+    wider = gatenorm.plan(session, drop=[0, 1, 2], replace="linear:4")
+    low = gatenorm.fit(session, wider, given)
+    assert [edits.layers for edits in passes[2:]] == [(1,), (1,)]  # only what is new
+    alone = gatenorm.fit(gatenorm.session(source, dtype="float32"), wider, given)
+    assert (low.plan.edits, low.plan.fit.divergences) == (alone.plan.edits, alone.plan.fit.divergences)
+    assert full.plan.fit.edits[0].divergences[0].removed == low.plan.fit.edits[0].divergences[0].removed
+    session.release()
+    gatenorm.fit(session, wider, given)
+    assert passes[-1].layers == (0, 1, 2)
 
 
 def test_a_source_is_judged_by_maps_that_have_not_seen_it():
@@ -172,7 +257,7 @@ def test_a_source_is_judged_by_maps_that_have_not_seen_it():
     # What holds for one source is wrong for the other: the strongest ridge does the least harm.
     assert unlike.chosen[0] == 1.0
     assert unlike.chosen[1] > 1
-    np.testing.assert_allclose(unlike.without(0).linear(), -np.eye(6) / 2, atol=0.05)
+    np.testing.assert_allclose(unlike.judged(0, 1.0).linear(), -np.eye(6) / 2, atol=0.05)
     np.testing.assert_allclose(alike.scaled(0.5).linear(), np.eye(6) / 2, atol=1e-3)
 
 
@@ -235,6 +320,29 @@ def test_memory_is_stated_beforehand(tiny_models: TinyModels):
     found = moments(build("llama-gqa"), layout, samples())
     kept = sum(m.xx.nbytes + m.ux.nbytes for m in found.values())
     assert MomentObserver.nbytes(layout, EDITS, sources=3) == 3 * 2 * kept  # fitted on, and held out
+
+
+def test_memory_of_hidden_units_layer_by_layer_is_stated_beforehand(
+    tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch
+):
+    """A fold's inputs are those of the block before: the hidden units of all tokens wait for the next one."""
+    session = gatenorm.session(tiny_models("llama-gqa"), dtype="float32", layer_by_layer=True)
+    layout, given = session.layout, samples((16,) * 40)
+    folds = Edits.of("attention", (1, 2), "fold")
+    observer, most = MomentObserver(layout, folds), 0
+    add = observer._add
+
+    def watched(edit: Any) -> None:
+        nonlocal most
+        add(edit)
+        most = max(most, sum(x.numel() * x.element_size() for waiting in observer._inputs.values() for x in waiting))
+
+    monkeypatch.setattr(observer, "_add", watched)
+    session.observe(given, observer)
+    assert MomentObserver.waiting(layout, folds, given.tokens, 4) == most > 0
+    assert MomentObserver.waiting(layout, EDITS, given.tokens, 4) == 0
+    parallel = layout_of(tiny_models("falcon-7b"))  # whose blocks carry their own
+    assert MomentObserver.waiting(parallel, folds, given.tokens, 4) == 0
 
 
 def test_a_plan_file_is_fitted_again(tiny_models: TinyModels, tmp_path: Path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gatenorm.api.opening import ModelLike, session
-from gatenorm.calibration.samples import GENERIC, Calibration
+from gatenorm.calibration.samples import GENERIC, RANDOM, SELF, Calibration
 from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import CalibrationError, fields_named
 from gatenorm.fitting.fit import FittedPlan
@@ -15,6 +15,9 @@ from gatenorm.records import REMOVE, Edits, Plan
 
 # About 33,000 tokens, over fifty for each unknown of a map in a model 576 wide.
 SAMPLES, WINDOW = 128, 256
+# What is judged on besides, unless it is fitted on: enough to tell a map that harms, little to sample and to run.
+JUDGES = (SELF, RANDOM)
+JUDGE_SAMPLES, JUDGE_WINDOW = 8, 128
 
 
 def unfitted(plan: Plan) -> Edits:
@@ -41,6 +44,7 @@ def fit(
     plan: Plan,
     sources: Sequence[Calibration | str] = (GENERIC,),
     *,
+    judges: Sequence[Calibration | str] = JUDGES,
     family: str | None = None,
     device: str = "cpu",
     dtype: str = "auto",
@@ -50,13 +54,16 @@ def fit(
 
     For a linear map the normed input ``x`` and the update ``u`` of the sublayer give ``A`` with the least
     ``sum |u - A x|^2 + r |A|^2`` in one pass of the unedited model. The ridge ``r`` is chosen on held-out tokens, and
-    what does not do less damage than removal there, by the divergence of predictions, is shrunk or removed plainly:
-    ``plan.fit`` of the result says so. A session that works layer by layer compares no predictions.
+    what does not do less damage than removal, by the divergence of predictions on held-out tokens and on those of the
+    judges, is shrunk or removed plainly: ``plan.fit`` of the result says so. A session that works layer by layer
+    compares no predictions. One session makes one pass for all operations that are fitted on the same tokens.
 
     Args:
         sources: what to fit on: ``generic`` (packaged public-domain text), ``self`` (text that the model samples),
             ``random``, a text file, or a :class:`Calibration`. Of several each is judged by a fit on the others.
             Names stand for 128 windows of 256 tokens.
+        judges: what to judge on besides, as ``sources``; those that are sources already are left out. Names stand for 8
+            windows of 128 tokens.
         family, device, dtype: as in :func:`gatenorm.session`.
 
     Raises:
@@ -70,5 +77,13 @@ def fit(
     asked = fit_calibrations(sources)
     with fields_named({"calibration": "fit", "samples": "fit_samples"}):
         samples = {one.source: opened.samples(one) for one in asked}
+    others = {}
+    if not opened.layer_by_layer and unfitted(plan):
+        window = min(JUDGE_WINDOW, opened.layout.context or JUDGE_WINDOW)
+        for one in judges:
+            judge = one if isinstance(one, Calibration) else Calibration(one, JUDGE_SAMPLES, window)
+            if judge.source not in samples:
+                with fields_named({"calibration": "judge"}):
+                    others[judge.source] = opened.samples(judge)
     layer_by_layer = opened.observe if opened.layer_by_layer else None
-    return fit_plan(opened.model, plan, samples, progress, layer_by_layer)
+    return fit_plan(opened.model, plan, samples, others, progress, layer_by_layer, opened.fitted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -26,7 +27,7 @@ _WAYS = (("layers",), ("share",), ("drop",), ("file",), ("target_speedup", "max_
 # What the model is run with, by whatever criterion.
 _RUN = tuple(f for f in ranking.Scoring.__annotations__ if f not in ("calibration", "family", "seed", "device"))
 _SCORING = ("criterion", "calibration", *_RUN, "seed", "device")
-_FITTING = ("fit", "fit_samples")
+_FITTING = ("fit", "fit_samples", "judge")
 _FORECAST = ("machine", "context", "batch")
 
 
@@ -37,6 +38,7 @@ def command(
     out: removal.Out,
     fit: removal.FitSources,
     fit_samples: removal.FitSamples,
+    judge: removal.Judges,
     cross_check: ranking.CrossCheck,
     dry_run: removal.DryRun,
     json: common.Json,
@@ -57,6 +59,8 @@ def command(
     runs = checks.runs_the_model(how["criterion"], tokens, given=how["calibration"] is not None)
     if not fits:
         checks.leave_out(given, _FITTING, f"nothing is fitted: {named('replace')} is {REMOVE}")
+    elif how["layer_by_layer"]:
+        checks.leave_out(given, ("judge",), f"with {named('layer_by_layer')} no predictions are compared")
     if not (runs or cross_check or fits):
         checks.leave_out(given, _RUN, f"{how['criterion']} reads weights alone")
     layout = api.open_model(model, how["family"])
@@ -80,7 +84,7 @@ def command(
     fitted = api.FittedPlan(plan, {})
     if session and api.unfitted(plan) and not dry_run:
         sources = [dataclasses.replace(with_source(tokens, name), samples=fit_samples) for name in fit]
-        fitted = _fit(session, plan, sources)
+        fitted = _fit(session, plan, sources, () if judge == ("none",) else judge)
     plan = fitted.plan
     checked = None
     if cross_check and session and plan.scores:
@@ -102,19 +106,32 @@ def command(
     console.deliver(json, data, lambda: show(layout, plan, out, nbytes, predicted, how["machine"], checked, model))
 
 
-def _fit(session: ScoringSession, plan: Plan, sources: list[Calibration]) -> FittedPlan:
+def _fit(session: ScoringSession, plan: Plan, sources: Sequence[Calibration], judges: Sequence[str]) -> FittedPlan:
     """Fit the operations of a plan, release the model, and warn of self text that is gibberish."""
     from gatenorm import api
-    from gatenorm.fitting.moments import MomentObserver
 
-    memory = console.bytes_for_people(MomentObserver.nbytes(session.layout, api.unfitted(plan), len(sources)))
-    with console.progress_bar(f"fitting ({memory} of sums)", "tokens") as progress:
-        fitted = api.fit(session, plan, sources, progress=progress)
-    session.model.release()
+    with console.progress_bar(f"fitting ({_memory(session, plan, sources)})", "tokens") as progress:
+        fitted = api.fit(session, plan, sources, judges=judges, progress=progress)
+    session.release()
     for source in fitted.plan.fit.sources if fitted.plan.fit and fitted.weights else ():
         if source.self_text and source.self_text.gibberish:
             console.warn(source.self_text.gibberish)
     return fitted
+
+
+def _memory(session: ScoringSession, plan: Plan, sources: Sequence[Calibration]) -> str:
+    """What a fit takes besides the model."""
+    from gatenorm import api
+    from gatenorm.fitting.moments import MomentObserver
+
+    layout, edits = session.layout, api.unfitted(plan)
+    stated = f"{console.bytes_for_people(MomentObserver.nbytes(layout, edits, len(sources)))} of sums"
+    if session.layer_by_layer:
+        tokens = max(one.samples * one.length for one in sources)
+        itemsize = 4 if session.model.computes_in == "float32" else 2
+        waiting = MomentObserver.waiting(layout, edits, tokens, itemsize)
+        stated += f", {console.bytes_for_people(waiting)} of hidden units" if waiting else ""
+    return stated
 
 
 def _check_kind(given: typer.Context, how: removal.Choice, cross_check: bool) -> None:

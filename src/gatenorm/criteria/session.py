@@ -18,6 +18,7 @@ from gatenorm.criteria.registry import check_ranks, criterion, forward_criteria
 from gatenorm.criteria.streams import StreamStatistics, Watch
 from gatenorm.errors import CalibrationError, CriterionError, named
 from gatenorm.families import Layout
+from gatenorm.fitting.trial import Kept
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
 from gatenorm.records import LayerScore, Scores, to_json
@@ -28,18 +29,25 @@ class ScoringSession:
     """A model, and the samples and statistics that its criteria share.
 
     ``layer_by_layer`` never loads it as a whole: one block's weights at a time, for models larger than memory;
-    ``spool`` is then a folder for activations, which otherwise stay in memory.
+    ``spool`` is then a folder for activations, which otherwise stay in memory. ``fitted`` is what fits measured, so
+    that another operation in the same sublayers' place makes no pass of its own.
     """
 
     model: Model
     layer_by_layer: bool = False
     spool: Path | None = None
+    fitted: Kept = field(default_factory=Kept)
     _samples: dict[Calibration, tuple[Samples, float]] = field(default_factory=dict)
     _statistics: dict[Calibration, tuple[StreamStatistics, float]] = field(default_factory=dict)
 
     @property
     def layout(self) -> Layout:
         return self.model.known_layout
+
+    def release(self) -> None:
+        """Give back the memory of the model and of the sums of fits; samples are kept."""
+        self.model.release()
+        self.fitted = Kept()
 
     @property
     def module(self) -> Any:

@@ -6,30 +6,24 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 from msgspec import structs
 
 from gatenorm.calibration.passes import Observer, observe
 from gatenorm.calibration.samples import Samples
 from gatenorm.calibration.shared_prefix import SharedPrefix, divergence
 from gatenorm.errors import CalibrationError, PlanError
-from gatenorm.fitting.moments import MomentObserver, Moments, inputs
+from gatenorm.fitting.moments import MomentObserver, inputs, read_from
 from gatenorm.fitting.solve import Problem
+from gatenorm.fitting.trial import Kept, Trial, judged, removal, weights_of
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress, part_of
 from gatenorm.records import REMOVE, Edit, Edits, Plan
-from gatenorm.records.fit import Divergence, FitOutcome, FitRecord, FitSource
+from gatenorm.records.fit import FitOutcome, FitRecord, FitSource
 from gatenorm.surgery.folding import check_folds, has_bias
 from gatenorm.surgery.operation import Weights, fingerprint, operation_named
 
 # One sequence in so many is held out.
 _HELD_OUT = 8
-# Tokens of each source on which a fit is held against removal: two passes an edit, so they are few.
-_JUDGED = 1024
-# Logits of so many sequences at a time are kept for comparison.
-_ROWS = 2
-# What a fitted update is multiplied by while it does more damage than removal; then removal takes its place.
-_SCALES = (1.0, 0.5, 0.25)
 
 
 @dataclass(frozen=True)
@@ -48,36 +42,43 @@ def fit(
     model: Model,
     plan: Plan,
     sources: Mapping[str, Samples],
+    judges: Mapping[str, Samples] | None = None,
     progress: Progress | None = None,
     layer_by_layer: Pass | None = None,
+    kept: Kept | None = None,
 ) -> FittedPlan:
     """Fit the operations that ``plan`` adds to what the sublayers do in the unedited model.
 
     One pass over the tokens sums the moments of all sublayers at once; one sequence in eight is held out. The ridge is
-    chosen on held-out tokens, and every edit, alone and all together, must change predictions less than removal does
-    on the held-out tokens of every source. Where there are several sources, each is judged with maps that were fitted
-    on the others only. What fails is shrunk, and removed plainly where that does not help. The tensors that are kept
-    are fitted on all sources.
+    chosen on held-out tokens, and every edit, alone and all together, must change predictions less than removal does:
+    on the held-out tokens of every source, and on those of every judge, which nothing is fitted on. Where there are
+    several sources, each is judged with maps that were fitted on the others only. What fails is shrunk, and removed
+    plainly where that does not help. The tensors that are kept are fitted on all sources.
 
     Args:
-        sources: tokens by the name of their source.
+        sources: tokens to fit on by the name of their source.
+        judges: tokens to judge on alone; of what is a source already none.
         progress: called with (work done, work in all), in units of a token's pass.
         layer_by_layer: the pass to make, for a model that does not fit into memory as a whole. Predictions are not
             compared then: an edit is kept where it explains some of the sublayer's updates on held-out tokens.
+        kept: what earlier fits of the same model measured; what this one measures is added.
 
     Raises:
         CalibrationError: fewer tokens than a map has unknowns, or activations that are not finite.
         PlanError: an operation that cannot be fitted.
     """
     began = time.perf_counter()
+    kept = Kept() if kept is None else kept
     edits = Edits(structs.replace(edit, artifact=None) for edit in plan.added)
     fitted = Edits(edit for edit in edits if edit.operation != REMOVE)
     _check(model, fitted, sources)
     parts = {name: _split(samples) for name, samples in sources.items()}
     work = sum(samples.tokens for samples in sources.values())
     report = progress and (lambda done, _: progress(done, 2 * work))
-    problems = _problems(model, fitted, list(parts.values()), report, layer_by_layer)
-    trial = _Trial(model, edits, fitted, {name: _judged(held) for name, (_, held) in parts.items()})
+    problems = _problems(model, fitted, list(parts.values()), report, layer_by_layer, kept)
+    held_out = {name: held for name, (_, held) in parts.items()}
+    others = {} if layer_by_layer else {n: samples for n, samples in (judges or {}).items() if n not in sources}
+    trial = Trial(model, edits, fitted, held_out, others, kept)
     if layer_by_layer is None:
         trial.run(problems)
     else:
@@ -87,19 +88,13 @@ def fit(
 
     weights = {}
     for edit in trial.kept:
-        tensors = _weights(edit, problems[edit].scaled(trial.scales[edit]))
+        tensors = weights_of(edit, problems[edit].scaled(trial.scales[edit]))
         weights[structs.replace(edit, artifact=fingerprint(tensors))] = tensors
-    removed = [_removal(edit) for edit in edits if edit not in trial.kept]
+    removed = [removal(edit) for edit in edits if edit not in trial.kept]
     record = FitRecord(
-        sources=tuple(
-            FitSource(
-                name=name,
-                tokens=train.tokens,
-                held_out=held.tokens,
-                protocol=dict(train.protocol),
-                self_text=train.self_text,
-            )
-            for name, (train, held) in parts.items()
+        sources=(
+            *(_source(name, train.tokens, held) for name, (train, held) in parts.items()),
+            *(_source(name, 0, samples) for name, samples in others.items()),
         ),
         edits=tuple(
             FitOutcome(
@@ -138,12 +133,18 @@ def fitted_divergence(
     _check(model, fitted, {str(samples.protocol.get("source", "the tokens")): samples}, "calibration")
     parts = _split(samples)
     problems = _problems(model, fitted, [parts], progress) if fitted else {}
-    weights = {edit: _weights(edit, problems[edit]) for edit in fitted}
-    return SharedPrefix(model, _judged(parts[1]), weights=weights, figure=divergence)
+    weights = {edit: weights_of(edit, problems[edit]) for edit in fitted}
+    return SharedPrefix(model, judged(parts[1]), weights=weights, figure=divergence)
 
 
-def _removal(edit: Edit) -> Edit:
-    return structs.replace(edit, operation=REMOVE)
+def _source(name: str, tokens: int, held_out: Samples) -> FitSource:
+    return FitSource(
+        name=name,
+        tokens=tokens,
+        held_out=held_out.tokens,
+        protocol=dict(held_out.protocol),
+        self_text=held_out.self_text,
+    )
 
 
 def _is_map(edit: Edit) -> bool:
@@ -181,99 +182,33 @@ def _split(samples: Samples) -> tuple[Samples, Samples]:
     return replace(samples, sequences=train), replace(samples, sequences=held)
 
 
-def _judged(held: Samples) -> Samples:
-    """The first held-out sequences."""
-    kept, tokens = [], 0
-    for sequence in held.sequences:
-        kept.append(sequence)
-        tokens += len(sequence)
-        if tokens >= _JUDGED:
-            break
-    return replace(held, sequences=tuple(kept), batch_size=_ROWS)
-
-
 def _problems(
     model: Model,
     fitted: Edits,
     parts: Sequence[tuple[Samples, Samples]],
     progress: Progress | None,
     layer_by_layer: Pass | None = None,
+    kept: Kept | None = None,
 ) -> dict[Edit, Problem]:
-    moments: list[list[Mapping[Edit, Moments]]] = []
+    """The least squares of every edit: moments of what is fitted on and of what is held out, summed where not kept."""
+    known = Kept().moments if kept is None else kept.moments
     total, done = sum(part.tokens for pair in parts for part in pair), 0
-    for pair in parts:
-        sums = []
-        for part in pair:
-            observer = MomentObserver(model.known_layout, fitted)
-            if layer_by_layer is None:
-                observe(model.module, model.known_layout, part, observer, part_of(progress, done, total))
-            else:
-                layer_by_layer(part, observer, None)
-                if progress:
-                    progress(done + part.tokens, total)
-            done += part.tokens
-            sums.append(observer.moments())
-        moments.append(sums)
+    for part in (part for pair in parts for part in pair):
+        missing = Edits(edit for edit in fitted if (part.sequences, read_from(edit)) not in known)
+        observer = MomentObserver(model.known_layout, missing)
+        if missing and layer_by_layer is None:
+            observe(model.module, model.known_layout, part, observer, part_of(progress, done, total))
+        elif missing and layer_by_layer is not None:
+            layer_by_layer(part, observer, None)
+        done += part.tokens
+        if progress:
+            progress(done, total)
+        known |= {(part.sequences, read_from(edit)): found for edit, found in observer.moments().items()}
     return {
         edit: Problem(
-            [train[edit] for train, _ in moments],
-            [held[edit] for _, held in moments],
+            [known[train.sequences, read_from(edit)] for train, _ in parts],
+            [known[held.sequences, read_from(edit)] for _, held in parts],
             intercept=operation_named(edit.operation).folded and has_bias(model.known_layout, edit.layer),
         )
         for edit in fitted
     }
-
-
-def _weights(edit: Edit, problem: Problem) -> Weights:
-    operation = operation_named(edit.operation)
-    assert operation.fit is not None  # checked
-    return {name: np.asarray(values, np.float32) for name, values in operation.fit(problem).items()}
-
-
-class _Trial:
-    """Which edits do less damage than removal, alone and together.
-
-    Attributes:
-        kept: those that do.
-        scales: what each fitted update is multiplied by.
-        alone, together: the divergences that were measured last.
-    """
-
-    def __init__(self, model: Model, edits: Edits, fitted: Edits, held_out: Mapping[str, Samples]):
-        self._model, self._held_out = model, held_out
-        self._plain = edits - fitted
-        self.kept: list[Edit] = list(fitted)
-        self.scales = dict.fromkeys(fitted, 1.0)
-        self.alone: dict[Edit, tuple[Divergence, ...]] = {}
-        self.together: tuple[Divergence, ...] = ()
-
-    def run(self, problems: Mapping[Edit, Problem]) -> None:
-        open_edits = list(self.kept)
-        for scale in _SCALES:
-            self.scales |= dict.fromkeys(open_edits, scale)
-            self._measure(problems, open_edits)
-            open_edits = [edit for edit in open_edits if not all(one.better for one in self.alone[edit])]
-            if not open_edits:
-                break
-        self.kept = [edit for edit in self.kept if edit not in open_edits]
-        if open_edits and self.kept:
-            self._measure(problems, [])
-        if not all(one.better for one in self.together):
-            self.kept = []
-
-    def _measure(self, problems: Mapping[Edit, Problem], one_by_one: Sequence[Edit]) -> None:
-        """The divergences of these edits alone, and of all that are kept, source by source."""
-        alone: dict[Edit, list[Divergence]] = {edit: [] for edit in one_by_one}
-        together = []
-        removal = Edits(_removal(edit) for edit in (*self.scales, *self._plain))
-        mixed = Edits((*self.kept, *(_removal(e) for e in self.scales if e not in self.kept)))
-        for at, (source, samples) in enumerate(self._held_out.items()):
-            weights = {edit: _weights(edit, problems[edit].without(at).scaled(self.scales[edit])) for edit in self.kept}
-            figures = SharedPrefix(self._model, samples, weights=weights, figure=divergence)
-            singles = [Edits([one]) for edit in one_by_one for one in (_removal(edit), edit)]
-            *found, all_removed, all_replaced = figures([*singles, removal, mixed | self._plain])
-            for edit, removed, replaced in zip(one_by_one, found[::2], found[1::2], strict=True):
-                alone[edit].append(Divergence(source=source, removed=removed, replaced=replaced))
-            together.append(Divergence(source=source, removed=all_removed, replaced=all_replaced))
-        self.alone |= {edit: tuple(found) for edit, found in alone.items()}
-        self.together = tuple(together)

@@ -88,6 +88,16 @@ def inputs(layout: Layout, edit: Edit) -> int:
     return layout.width if operation.normed else 0
 
 
+# What an operation is fitted from: the layer and sublayer, and of which kind the inputs are.
+ReadFrom = tuple[int, str, str]
+
+
+def read_from(edit: Edit) -> ReadFrom:
+    """Operations with the same have the same moments: maps of every rank, for one."""
+    operation = operation_named(edit.operation)
+    return edit.layer, edit.sublayer, "hidden units" if operation.folded else "normed" if operation.normed else ""
+
+
 class MomentObserver(Observer):
     """Hooks that add up the moments of edited sublayers.
 
@@ -115,6 +125,14 @@ class MomentObserver(Observer):
         """
         sizes = (inputs(layout, edit) for edit in edits)
         return 2 * sources * sum(8 * size * (size + layout.width) for size in sizes)
+
+    @staticmethod
+    def waiting(layout: Layout, edits: Edits, tokens: int, itemsize: int) -> int:
+        """Memory that a pass layer by layer takes besides: the hidden units ``[tokens, inner]`` of all tokens wait for
+        the block behind theirs, those of one folded edit at a time.
+        """
+        apart = (e for e in edits if operation_named(e.operation).folded and carrier(layout.data, e.layer) != e.layer)
+        return max((tokens * inner_width(layout, edit.layer) * itemsize for edit in apart), default=0)
 
     def hooks(self, blocks: Sequence[nn.Module]) -> Iterator[RemovableHandle]:
         """Register what observes; ``blocks`` are all of the model's, in their physical order."""

@@ -68,9 +68,9 @@ class Problem:
         held_out = [m.with_intercept() if self.intercept else m for m in self.held_out]
         return float(np.mean([m.unexplained(self._map(at, ridge)) for at, m in enumerate(held_out)]))
 
-    def without(self, source: int) -> Problem:
-        """The same problem, blind to one source, with the ridge that was chosen for all."""
-        return self._changed(left_out=source)
+    def judged(self, left_out: int | None, scale: float) -> Problem:
+        """The same problem at a scale, blind to one source, with the ridge that was chosen for all."""
+        return self._changed(left_out=left_out, scale=scale)
 
     def scaled(self, scale: float) -> Problem:
         """The same problem at another scale."""

@@ -13,8 +13,8 @@ class Divergence(Value, frozen=True, kw_only=True):
     """What an edit does to predictions: the mean ``KL(unedited || edited)`` over held-out tokens, in nats a token.
 
     Attributes:
-        source: where those tokens come from. The maps judged here were fitted on the other sources only, where there
-            are any.
+        source: where those tokens come from. Of a source that was fitted on, the maps judged here were fitted on the
+            others only, where there are any.
         removed: with the sublayers removed.
         replaced: with the fitted operation in their place.
     """
@@ -51,7 +51,8 @@ class FitOutcome(Value, frozen=True, kw_only=True):
 
 
 class FitSource(Value, frozen=True, kw_only=True):
-    """Tokens that were looked at: how many were fitted on, how many were held out, and how they came about.
+    """Tokens that were looked at: how many were fitted on (none of those that only judge), how many were held out, and
+    how they came about.
 
     ``self_text`` says so of those that the model wrote.
     """
@@ -61,6 +62,11 @@ class FitSource(Value, frozen=True, kw_only=True):
     held_out: int
     protocol: dict[str, Any]
     self_text: SelfText | None = None
+
+    @property
+    def judged_on(self) -> str:
+        """For people: how those tokens were seen by what was judged on them."""
+        return f"{self.name}, held out" if self.tokens else f"{self.name}, not fitted on"
 
 
 class FitRecord(Value, frozen=True, kw_only=True):
@@ -75,3 +81,13 @@ class FitRecord(Value, frozen=True, kw_only=True):
     edits: tuple[FitOutcome, ...]
     divergences: tuple[Divergence, ...]
     seconds: float
+
+    @property
+    def fitted_on(self) -> str:
+        """For people: the tokens that were fitted on."""
+        return " and ".join(f"{one.tokens:,} tokens of {one.name}" for one in self.sources if one.tokens)
+
+    @property
+    def judged_on(self) -> dict[str, str]:
+        """For people: what each source of ``divergences`` was to the maps judged on it."""
+        return {one.name: one.judged_on for one in self.sources}

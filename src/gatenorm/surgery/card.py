@@ -101,11 +101,13 @@ def _except(layout: Layout, plan: Plan) -> str:
 
 def _fitted(fit: FitRecord) -> str:
     """How the operations came by their tensors, and what they were held against."""
-    tokens = " and ".join(f"{one.tokens:,} tokens of {code_of(one.name)}" for one in fit.sources)
+    tokens = " and ".join(f"{one.tokens:,} tokens of {code_of(one.name)}" for one in fit.sources if one.tokens)
     removed = spans(one.layer for one in fit.edits if not one.kept)
     plainly = "" if removed == "none" else f" Removed plainly, as that did less damage: layers {removed}."
-    rows = "\n".join(f"| {text_of(one.source)} | {one.replaced:.4g} | {one.removed:.4g} |" for one in fit.divergences)
-    compared = f"""How far predictions move from the source's on held-out tokens, as mean KL divergence in nats a token:
+    rows = "\n".join(
+        f"| {text_of(fit.judged_on[one.source])} | {one.replaced:.4g} | {one.removed:.4g} |" for one in fit.divergences
+    )
+    compared = f"""How far predictions move from the source's, as mean KL divergence in nats a token:
 
 | tokens | with what was fitted | with plain removal |
 |---|---:|---:|

@@ -57,13 +57,13 @@ def show(
 
 def fit_lines(fit: FitRecord) -> Iterator[str]:
     """What was fitted, on what, and how far predictions move with it and with plain removal."""
-    tokens = " and ".join(f"{one.tokens:,} tokens of {one.name}" for one in fit.sources)
-    compared = "on held-out ones predictions move by (KL divergence, nats a token):"
-    yield f"fitted on {tokens}; {compared if fit.divergences else 'layer by layer: no predictions were compared'}"
+    compared = "predictions move by (mean KL divergence from the unedited model, nats a token):"
+    compared = compared if fit.divergences else "layer by layer: no predictions were compared"
+    yield f"fitted on {fit.fitted_on}; {compared}"
     kept = any(one.kept for one in fit.edits)
     for one in fit.divergences:
         fitted = f"{one.replaced:.4f} with what was fitted, " if kept else ""
-        yield f"  {one.source}: {fitted}{one.removed:.4f} with plain removal"
+        yield f"  {fit.judged_on[one.source]}: {fitted}{one.removed:.4f} with plain removal"
     for scale in sorted({one.scale for one in fit.edits if one.kept} - {1.0}, reverse=True):
         layers = spans(one.layer for one in fit.edits if one.kept and one.scale == scale)
         yield f"  layers {layers}: the fitted update is multiplied by {scale:g}, as it did more damage than removal"
