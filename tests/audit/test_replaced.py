@@ -57,7 +57,10 @@ def test_removed_and_replaced_are_judged_side_by_side(finished: tuple[Path, Audi
     assert after.nll != before.nll
     # How it was fitted, and on what.
     assert fitted.plan.fit is not None
-    assert [source.name for source in fitted.plan.fit.sources] == ["generic"]
+    assert [(source.name, source.tokens > 0) for source in fitted.plan.fit.sources] == [
+        ("generic", True),
+        ("self", False),  # judged on only
+    ]
     assert api.open_model(out / fitted.directory).edits == fitted.plan.edits
     # The baselines stay removals.
     assert not any(v.plan.replaces for v in audit.variants if v.role == "comparison")

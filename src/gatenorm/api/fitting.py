@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gatenorm.api.opening import ModelLike, session
-from gatenorm.calibration.samples import GENERIC, RANDOM, SELF, Calibration
+from gatenorm.calibration.samples import GENERIC, SELF, Calibration
 from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import CalibrationError, fields_named
 from gatenorm.fitting.fit import FittedPlan
@@ -16,7 +16,7 @@ from gatenorm.records import REMOVE, Edits, Plan
 # About 33,000 tokens, over fifty for each unknown of a map in a model 576 wide.
 SAMPLES, WINDOW = 128, 256
 # What is judged on besides, unless it is fitted on: enough to tell a map that harms, little to sample and to run.
-JUDGES = (SELF, RANDOM)
+JUDGES = (SELF,)
 JUDGE_SAMPLES, JUDGE_WINDOW = 8, 128
 
 

@@ -114,7 +114,7 @@ def _fit(session: ScoringSession, plan: Plan, sources: Sequence[Calibration], ju
         fitted = api.fit(session, plan, sources, judges=judges, progress=progress)
     session.release()
     for source in fitted.plan.fit.sources if fitted.plan.fit and fitted.weights else ():
-        if source.self_text and source.self_text.gibberish:
+        if source.tokens and source.self_text and source.self_text.gibberish:
             console.warn(source.self_text.gibberish)
     return fitted
 
