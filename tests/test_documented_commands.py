@@ -25,6 +25,7 @@ NOT_RUN = {
     r"novels-16L|novels-8|novels-distill|stories3M|neo\b|llama-24": "a measurement on a model that is not part of this",
     r"smollm2|\bsix\b": "a model of the hub, measured by hand",
     r"meta-llama/": "needs the network",
+    r"\bmodel\.gguf": "a file of llama.cpp's architecture llama: tests/cli/test_gguf_files.py writes one",
     r"--engine (vllm|mlx)": "an engine in an environment of its own: make test-engines",
     r"--data demo\b|^gatenorm (curve|compare) demo|^gatenorm eval (demo|d3)": "minutes: a measurement in full",
     r"--plot retrieval": "draws retrieval records, which the built-in model's own items do not give",

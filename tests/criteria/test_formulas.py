@@ -150,6 +150,6 @@ def test_rope_is_refused_where_it_has_no_meaning(tmp_path: Path) -> None:
     layout, _ = write(tmp_path / "gpt2", "transposed", Shape(2, 2, 4, 8))
     with refused("rotary-missing", kind=CriterionError):
         score(layout, "gate-norm-rope")
-    layout, _ = write(tmp_path, "separate", Shape(2, 2, 4, 8), config={"rope_scaling": {"rope_type": "yarn"}})
-    with pytest.raises(CriterionError, match="rope type 'yarn' is not known"):
+    layout, _ = write(tmp_path, "separate", Shape(2, 2, 4, 8), config={"rope_scaling": {"rope_type": "longrope"}})
+    with pytest.raises(CriterionError, match="rope type 'longrope' is not known"):
         score(layout, "gate-norm-rope")
