@@ -4,8 +4,6 @@ The words are put together in one place, and each caller gives fields its own na
 ``--share``, a configuration file ``budgets.shares``, the Python API ``share``. Nothing below them names an option.
 """
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping

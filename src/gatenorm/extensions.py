@@ -9,8 +9,6 @@ its name, and one attribute of it is the extension. Another distribution adds on
 Nothing is imported before it is asked for, so that listing names stays quick.
 """
 
-from __future__ import annotations
-
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

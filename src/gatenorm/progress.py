@@ -1,7 +1,5 @@
 """How work reports its progress: a function called with (done, total), in whatever unit the work counts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 Progress = Callable[[int, int], None]

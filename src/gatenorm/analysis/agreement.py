@@ -1,7 +1,5 @@
 """How far two rankings of the same layers agree: rank correlations, and the layers that both would remove."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations

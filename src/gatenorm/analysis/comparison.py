@@ -1,7 +1,5 @@
 """Rankings held against each other: several criteria, or one against a cross-check."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import combinations
 

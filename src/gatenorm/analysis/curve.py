@@ -5,8 +5,6 @@ loaded model, whose tensors every pruned one shares; a set of layers that severa
 What is measured goes to a state file at once, so that a run that was stopped goes on where it was.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """What a curve measures of every pruned model beside its perplexity: tasks of an evaluation, or any function of it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol

@@ -1,7 +1,5 @@
 """What a curve has measured so far, kept in a directory if one is named, so that a stopped run can continue."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

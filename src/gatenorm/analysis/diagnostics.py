@@ -1,7 +1,5 @@
 """Diagnostics of a ranking: whether scores form a late cluster, and what speaks against them."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Mapping, Sequence

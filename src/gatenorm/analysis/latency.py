@@ -7,8 +7,6 @@ their median is taken: a machine that slows down slows both. What ``bench`` adds
 it memory.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Attention and MLP sublayers in one ranking: what each edit damages and saves."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from gatenorm.api.opening import ModelLike, session

@@ -1,7 +1,5 @@
 """How well a model does, and what changed against another."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any

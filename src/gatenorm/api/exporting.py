@@ -1,7 +1,5 @@
 """Pruned checkpoints in the forms that engines serve, and whether an engine computes the same from them."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

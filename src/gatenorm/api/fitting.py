@@ -1,7 +1,5 @@
 """Fitting what takes the place of sublayers, on text that nobody owns unless one names another."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from gatenorm.api.opening import ModelLike, session

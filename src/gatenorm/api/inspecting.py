@@ -1,7 +1,5 @@
 """What was detected of a model, as a record."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from statistics import fmean
 

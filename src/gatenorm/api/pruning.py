@@ -1,7 +1,5 @@
 """Plans of which sublayers to edit, and their execution: on disk, or on a model in memory."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

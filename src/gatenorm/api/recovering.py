@@ -1,7 +1,5 @@
 """Training after pruning: one model, or a study of the budgets up to which it works."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

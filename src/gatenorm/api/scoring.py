@@ -1,7 +1,5 @@
 """What criteria say of a model, how far they agree, and what removing by them costs."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

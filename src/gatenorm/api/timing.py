@@ -1,7 +1,5 @@
 """Speed measured: variants in turns, and what attention and MLP take of a model's time."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The packaged text to calibrate on without data of one's own: a mixture of many kinds of public-domain text."""
 
-from __future__ import annotations
-
 import hashlib
 import lzma
 from importlib import resources

@@ -1,7 +1,5 @@
 """What is asked for by name: a criterion, and the tokens that it looks at where it looks at any."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 

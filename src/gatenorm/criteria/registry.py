@@ -1,7 +1,5 @@
 """All criteria by name: one file each in ``weights``, ``activations`` and ``ablation``, and those of other packages."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """A criterion applied to every sublayer of a checkpoint that it ranks."""
 
-from __future__ import annotations
-
 import math
 import time
 from importlib.metadata import version

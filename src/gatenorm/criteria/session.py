@@ -1,7 +1,5 @@
 """One model, loaded once, and all that is measured on it: samples, one pass for all stream statistics, losses."""
 
-from __future__ import annotations
-
 import math
 import time
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """What a model's layers do in the tiny world: how far each attention turns the stream, what its removal costs."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from gatenorm.analysis.curve import evaluation_samples

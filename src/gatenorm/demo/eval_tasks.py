@@ -1,7 +1,5 @@
 """The built-in model's stories and tasks as evaluation jobs, so that they are cached and compared like all others."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from gatenorm.demo import evaluation

@@ -6,8 +6,6 @@ versions of the built-in model rises. ``-far`` asks for facts said once, hundred
 rarely; ``-crowd`` goes beyond it, with more people than any story has, and every record says so (``beyond``).
 """
 
-from __future__ import annotations
-
 from gatenorm.demo import question_templates as asking
 from gatenorm.demo import tinyworld as world
 from gatenorm.demo.tasks import KINDS, Kind

@@ -1,7 +1,5 @@
 """The model that comes with gatenorm, and the check that its files are as they were published."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Each function writes that sentence and gives the text so far with the right word
 story does not serve. ``number`` is the item's, by which kinds with two answers ask for both equally often.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace

@@ -5,8 +5,6 @@ of each choice is an exact fraction, and the information in a story, ``-log p(st
 choices. Nothing of Python's ``random`` is used: its methods may change between versions, these few lines do not.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Sequence

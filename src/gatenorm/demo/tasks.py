@@ -5,8 +5,6 @@ could hold. A model answers by the likelihood that it gives to each. Prompts and
 stories have, so nothing but the state of the world has to be understood. ``harder`` has further kinds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache

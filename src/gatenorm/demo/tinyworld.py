@@ -14,8 +14,6 @@ A *world* is the set of a story's people, towns and things. A hash of it says wh
 the evaluation's worlds can ever be trained on, whatever seeds are used.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Callable, Sequence

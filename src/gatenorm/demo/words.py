@@ -3,8 +3,6 @@
 Words are short and common, so that a byte-level BPE of 1,024 tokens holds each of them as one token.
 """
 
-from __future__ import annotations
-
 WOMEN = ("Anna", "Clara", "Emma", "Ida", "Kate", "Mary", "Nora", "Rosa")
 MEN = ("Adam", "Ben", "Carl", "Dan", "Hugo", "Leo", "Max", "Tom")
 PEOPLE = WOMEN + MEN

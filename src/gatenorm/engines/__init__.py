@@ -3,8 +3,6 @@
 Another package adds one with an entry point of the group ``gatenorm.engines``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from gatenorm.engines._engine import Continuation, Engine, GreedySession, LikelyContinuation, refuses

@@ -1,7 +1,5 @@
 """What lm-eval's classes are given in addition: requests are counted and checked, and refused in one line."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What is installed here: extras, engines, the machine. Read from metadata; only an installed torch is imported."""
 
-from __future__ import annotations
-
 import os
 import platform
 import re

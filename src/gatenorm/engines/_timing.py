@@ -1,7 +1,5 @@
 """What timing an engine takes and gives: a setting and cases in, samples out."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from typing import Protocol

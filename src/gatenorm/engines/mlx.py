@@ -1,7 +1,5 @@
 """MLX-LM: Apple's runtime, which also runs on the CPU under Linux. Reads nemotron-nas directories."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path

@@ -4,8 +4,6 @@ A GGUF file and its tokenizer, or a directory with quantised weights. Memory sta
 a time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from math import prod
 from pathlib import Path

@@ -5,8 +5,6 @@ MLX-LM both describe such a model. They know one block: an RMSNorm before each b
 MLP. Whatever else a model does they would load without a word and compute otherwise, so it is refused here, by name.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Set
 from typing import Any

@@ -1,7 +1,5 @@
 """A pruned model in the form that its source has: a directory of a directory, one file of one file."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

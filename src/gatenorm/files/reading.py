@@ -1,7 +1,5 @@
 """The one door for small files that others wrote: regular files of bounded size, and JSON of bounded depth."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

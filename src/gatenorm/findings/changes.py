@@ -1,7 +1,5 @@
 """Figures before and after a removal: perplexity, tasks, retrieval, refusals, workload."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

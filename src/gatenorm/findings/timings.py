@@ -1,7 +1,5 @@
 """Whole requests beside the unpruned model's, round by round."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Fitting the operations of new edits, and holding every one against plain removal before it is kept."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Fitted operations against plain removal: which do less damage to predictions, alone and together."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 

@@ -3,8 +3,6 @@
 An audit holds evidence, what the gates say of it, and what was *not* looked at: every figure in a report comes from it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any

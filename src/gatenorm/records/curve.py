@@ -1,7 +1,5 @@
 """A curve: a line for every ranking, perplexity and other figures by number of removed sublayers."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """How the tensors of fitted operations came about, and what they were held against."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from gatenorm.records.edit import Layer, Sublayer

@@ -1,7 +1,5 @@
 """What is installed on a machine, and what it can do."""
 
-from __future__ import annotations
-
 from gatenorm.records.serialization import Record, Value
 
 

@@ -1,7 +1,5 @@
 """A machine as the cost model sees it: how fast it moves bytes and how fast it multiplies."""
 
-from __future__ import annotations
-
 from gatenorm.records.serialization import Value
 
 

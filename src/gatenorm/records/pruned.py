@@ -1,7 +1,5 @@
 """What a pruned checkpoint says of itself: the ``gatenorm`` entry of its ``config.json``."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """How far rankings of the same layers agree, and both sides of the bound that gate norms rest on."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Any

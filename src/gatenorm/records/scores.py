@@ -1,7 +1,5 @@
 """What a criterion says of every layer: ``scores.json``."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """How text that a model wrote itself came about, and whether it is text."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from gatenorm.records.serialization import Value

@@ -4,8 +4,6 @@ A record is a frozen :class:`msgspec.Struct`. What is a file of its own derives 
 ``tag="gatenorm/<noun>/<version>"`` that JSON holds under ``schema``; what only lies inside others, from :class:`Value`.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path

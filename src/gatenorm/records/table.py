@@ -1,7 +1,5 @@
 """A result as a table: a line in a terminal, HTML in a notebook, CSV in a file, a frame of pandas."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from html import escape
 from itertools import chain, islice

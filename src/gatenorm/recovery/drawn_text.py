@@ -1,7 +1,5 @@
 """Text to train on that nobody owns: the packaged mixture, and what the unpruned model writes itself."""
 
-from __future__ import annotations
-
 import hashlib
 import random
 from collections.abc import Sequence

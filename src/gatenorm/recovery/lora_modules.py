@@ -1,7 +1,5 @@
 """Which modules of a pruned model get adapters, told by its family's roles."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

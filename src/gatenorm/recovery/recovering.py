@@ -1,7 +1,5 @@
 """From a pruned checkpoint to a recovered one: adapters and maps trained on a text, written, and looked at again."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

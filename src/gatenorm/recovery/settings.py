@@ -1,7 +1,5 @@
 """How a training after pruning is done: every number that decides its outcome, in one record."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Up to which budget recovery works: a dense model pruned at several of them, each recovered, all of them measured."""
 
-from __future__ import annotations
-
 import math
 import shutil
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Training what stands in the place of sublayers: the tensors of fitted operations, whole and in float32."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Text from other people's files, made harmless to show."""
 
-from __future__ import annotations
-
 import unicodedata
 
 # Control, format and surrogate characters and line separators; of them only line ends, tabs and joiners may stay.

@@ -1,7 +1,5 @@
 """The figures of gates with their unit, as people write them."""
 
-from __future__ import annotations
-
 from gatenorm.records.audit import GateResult
 from gatenorm.report.page.wording import lost
 

@@ -1,7 +1,5 @@
 """Hashes of code and of large files: what a result rests on is known by content, not by version or path."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from contextlib import suppress

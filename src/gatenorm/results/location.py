@@ -1,7 +1,5 @@
 """Where results are kept between runs."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

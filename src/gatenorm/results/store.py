@@ -1,7 +1,5 @@
 """The one store of finished measurements: a file each, named by the fingerprint of all that it follows from."""
 
-from __future__ import annotations
-
 import json
 from contextlib import suppress
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The model card of a pruned checkpoint: what it is, where it comes from, what was done to it and how to load it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

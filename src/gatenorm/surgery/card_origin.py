@@ -1,7 +1,5 @@
 """Where a checkpoint comes from, as its model card says it: base model, licence, and words of others as Markdown."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any

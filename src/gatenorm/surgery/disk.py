@@ -3,8 +3,6 @@
 No tensor is decoded but the few that something is folded into.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass

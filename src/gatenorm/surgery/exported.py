@@ -1,7 +1,5 @@
 """How export forms write the operations of a model."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """From scores to a plan: which sublayers are edited."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Proofs by transformers itself: that a written directory loads whole, and that an assumed family computes the same."""
 
-from __future__ import annotations
-
 import importlib.util
 import math
 import re

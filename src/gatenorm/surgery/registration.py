@@ -3,8 +3,6 @@
 Transformers has no entry points for model types: someone has to call :func:`register` before its Auto classes are used.
 """
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 from typing import Any

@@ -1,7 +1,5 @@
 """Choosing sublayers of both kinds by what they cost and what they save, under a budget."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping
 
 from msgspec import structs

@@ -1,7 +1,5 @@
 """Where calibration tokens come from, by name: a text, the packaged mixture, the model itself, or chance."""
 
-from __future__ import annotations
-
 from gatenorm.calibration.samples import GENERIC, RANDOM, SELF, Calibration, Samples
 from gatenorm.calibration.sources.generic_text import generic_samples
 from gatenorm.calibration.sources.random_tokens import random_samples

@@ -1,7 +1,5 @@
 """Tokens that chance draws from the vocabulary."""
 
-from __future__ import annotations
-
 import random
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The order in which fitted linear maps in the attentions' place change predictions least."""
 
-from __future__ import annotations
-
 from gatenorm.criteria.ablation.leave_one_out_linear import with_maps
 from gatenorm.criteria.ablation.perplexity_greedy import greedy
 from gatenorm.criteria.criterion import ForwardCriterion, Measured, Run

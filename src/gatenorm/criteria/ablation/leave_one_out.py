@@ -1,7 +1,5 @@
 """The rise in loss when one sublayer alone is removed."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from gatenorm.criteria.criterion import EVERY_KIND, ForwardCriterion, Losses, Measured, Run

@@ -1,7 +1,5 @@
 """The change of predictions when a fitted linear map takes one attention's place, or one MLP is removed."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 
 from gatenorm.criteria.criterion import ForwardCriterion, Losses, Measured, Run

@@ -1,7 +1,5 @@
 """The order in which removal raises the loss least."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """How far a whole block turns the residual stream."""
 
-from __future__ import annotations
-
 from gatenorm.criteria.criterion import stream_criterion
 from gatenorm.criteria.streams import StreamStatistics
 from gatenorm.records import BLOCK

@@ -1,7 +1,5 @@
 """How far attention, or the MLP, turns the residual stream."""
 
-from __future__ import annotations
-
 from gatenorm.criteria.criterion import ForwardCriterion, Measured
 from gatenorm.criteria.streams import StreamStatistics
 from gatenorm.records import ATTENTION, MLP

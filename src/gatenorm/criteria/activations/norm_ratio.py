@@ -1,7 +1,5 @@
 """How long attention's update is beside the stream."""
 
-from __future__ import annotations
-
 from gatenorm.criteria.criterion import stream_criterion
 from gatenorm.criteria.streams import StreamStatistics
 

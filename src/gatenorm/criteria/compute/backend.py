@@ -4,8 +4,6 @@ Everything else is float64 arithmetic on matrices of a head's size. NumPy is alw
 only where it pays: on an accelerator, or for the gate matrix of a wide model on a CPU with bfloat16 units.
 """
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Protocol

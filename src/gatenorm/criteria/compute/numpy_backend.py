@@ -1,7 +1,5 @@
 """The primitives in float32 NumPy, sums of squares in float64."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

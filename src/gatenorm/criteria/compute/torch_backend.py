@@ -1,7 +1,5 @@
 """The primitives in PyTorch: in float32 on an accelerator, in guarded bfloat16 for large products on a CPU."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from typing import Literal

@@ -1,7 +1,5 @@
 """The last layers first: the baseline that a criterion must beat."""
 
-from __future__ import annotations
-
 from gatenorm.criteria.compute.backend import Backend
 from gatenorm.criteria.criterion import EVERY_KIND, WeightCriterion
 from gatenorm.families import AttentionWeights

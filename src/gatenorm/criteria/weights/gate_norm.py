@@ -1,7 +1,5 @@
 """The gate norm of Saikumar & Varghese (arXiv 2512.20636)."""
 
-from __future__ import annotations
-
 from gatenorm.criteria.compute.backend import Backend
 from gatenorm.criteria.criterion import WeightCriterion
 from gatenorm.families import AttentionWeights

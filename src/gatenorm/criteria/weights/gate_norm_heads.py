@@ -1,7 +1,5 @@
 """The gate norm head by head."""
 
-from __future__ import annotations
-
 from gatenorm.criteria.compute.backend import Backend, Float64, paired_norms
 from gatenorm.criteria.criterion import WeightCriterion
 from gatenorm.families import AttentionWeights

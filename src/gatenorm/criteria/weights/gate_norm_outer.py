@@ -1,7 +1,5 @@
 """The literal reading of the paper's formula on stored weights."""
 
-from __future__ import annotations
-
 from gatenorm.criteria.compute.backend import Backend
 from gatenorm.criteria.criterion import WeightCriterion
 from gatenorm.families import AttentionWeights

@@ -1,7 +1,5 @@
 """The gate norm of a rotary model, averaged over the distances that it was trained on."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

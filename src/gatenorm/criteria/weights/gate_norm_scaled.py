@@ -1,7 +1,5 @@
 """The gate norm in the units of the logits."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from gatenorm.criteria.compute.backend import Backend, Float64, paired_norms

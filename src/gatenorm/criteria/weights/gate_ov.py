@@ -1,7 +1,5 @@
 """How strongly a head can choose, times how strongly it can write."""
 
-from __future__ import annotations
-
 from gatenorm.criteria.compute.backend import Backend, Float64
 from gatenorm.criteria.criterion import WeightCriterion
 from gatenorm.criteria.weights.gate_norm_heads import gate_norm_heads

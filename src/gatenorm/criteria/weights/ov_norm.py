@@ -1,7 +1,5 @@
 """How strongly an attention branch can write at all."""
 
-from __future__ import annotations
-
 from gatenorm.criteria.compute.backend import Backend, Float64, paired_norms
 from gatenorm.criteria.criterion import WeightCriterion
 from gatenorm.families import AttentionWeights

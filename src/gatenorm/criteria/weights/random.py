@@ -1,7 +1,5 @@
 """A seeded random ranking: the baseline that a criterion must beat."""
 
-from __future__ import annotations
-
 import hashlib
 
 from gatenorm.criteria.compute.backend import Backend

@@ -1,7 +1,5 @@
 """The plainest weight-only baseline."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

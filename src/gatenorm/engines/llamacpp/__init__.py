@@ -1,7 +1,5 @@
 """llama.cpp, through the package xllamacpp: GGUF files on the CPU."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from gatenorm.engines import Engine, GreedySession, Setting, TimedSession

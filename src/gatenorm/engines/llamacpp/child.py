@@ -5,8 +5,6 @@ server's address as a line to stdout, or ends with the reason on stderr, and liv
 xllamacpp and nothing else, not even gatenorm.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -4,8 +4,6 @@ Everything that blurs a comparison is off: flash attention (up to 0.05 of logit 
 The server tells log-probabilities of the unmodified logits; the state that it saves tells the cache.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import tempfile

@@ -1,7 +1,5 @@
 """The other end of ``child.py``: starts it, asks its server, and says in one line what became of it."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import os

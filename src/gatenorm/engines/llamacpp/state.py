@@ -4,8 +4,6 @@ The format is ``llama_context::state_seq_save_file`` (src/llama-context.cpp) and
 (src/llama-kv-cache.cpp): magic, version, tokens, streams, cells, then each layer's key type, row size and rows.
 """
 
-from __future__ import annotations
-
 import struct
 
 _MAGIC = 0x67677371

@@ -5,8 +5,6 @@ are read in the server's own chunks, attention runs as the engine chooses (flash
 taken from earlier prompts.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import tempfile

@@ -1,7 +1,5 @@
 """transformers: the reference that the other engines are compared with."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """transformers, continuing prompts step by step from the key/value cache, as a server would."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path

@@ -1,7 +1,5 @@
 """lm-eval's class for transformers models, on a model that is loaded already."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from typing import Any

@@ -6,8 +6,6 @@ is given to both in halves, as each has one add; in a block without attention it
 norm, logits and whatever else stands outside the blocks is ``outer``. So the parts sum to the total by construction.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """vLLM: pruned and dense directories as they are, and nemotron-nas directories."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

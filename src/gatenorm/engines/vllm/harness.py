@@ -1,7 +1,5 @@
 """lm-eval's class for vLLM, in a copy of its module that accepts every build of vLLM."""
 
-from __future__ import annotations
-
 import builtins
 from collections.abc import Callable
 from functools import cache

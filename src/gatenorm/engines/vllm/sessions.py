@@ -1,7 +1,5 @@
 """vLLM in this process: opened as exactly as it computes, or as it serves, to be timed."""
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Log-likelihoods of continuations, and greedy continuations, by the engine that a model is open in."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from gatenorm.engines import LikelyContinuation, engine_named

@@ -1,7 +1,5 @@
 """The LM evaluation harness as a package: whether it is there, and its chatter kept off the terminal."""
 
-from __future__ import annotations
-
 import importlib.util
 import logging
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The evaluations by name: a file each in ``evaluation/tasks``, and those of other packages."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache

@@ -1,7 +1,5 @@
 """Jobs are run one after the other; each finished one is kept, so that nothing is measured twice."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass

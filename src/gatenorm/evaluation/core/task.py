@@ -1,7 +1,5 @@
 """An evaluation as it is declared: one file in ``evaluation/tasks``, or one of another package, with ``EVALUATION``."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """Text to evaluate on, by protocol: as it stands, as WikiText-2 rows joined, as rows of a file, cut into documents."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Both models answer the same items, so what varies from item to item in the same 
 of a paired difference is narrower than that of two figures taken apart.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """The mean over zero-shot tasks, and how it changed."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Sequence

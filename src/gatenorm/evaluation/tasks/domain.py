@@ -3,8 +3,6 @@
 The unpruned model is the reference, so no labels are needed.
 """
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path

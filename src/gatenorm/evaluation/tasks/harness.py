@@ -4,8 +4,6 @@ The harness writes the requests and scores the answers; the model answers them t
 (``engines``). Only bars and chatter are ours.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import time

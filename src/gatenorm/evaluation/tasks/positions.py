@@ -5,8 +5,6 @@ attention has cut that off, the late buckets lose and the early ones do not: thi
 small to answer a question.
 """
 
-from __future__ import annotations
-
 import time
 
 import msgspec

@@ -4,8 +4,6 @@
 hub the official tasks themselves are used.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence

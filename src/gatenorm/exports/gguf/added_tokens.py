@@ -6,8 +6,6 @@ transformers collects them from four files: ``added_tokens`` of ``tokenizer.json
 beside it (``PreTrainedTokenizerBase._from_pretrained`` and ``TokenizersBackend.__init__`` of transformers 5.23).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any

@@ -5,8 +5,6 @@ A ``tokenizer.json`` spells its cuts out; llama.cpp has them built in, by name (
 looked up. What is not in the table is refused: a model that is fed differently cut text answers worse, without a word.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -3,8 +3,6 @@
 Protocol buffers, of which four fields matter: https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 ``False`` is none, ``True`` the token for the begin or end of a text, and a string the token of that text.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -11,8 +11,6 @@ stream). So a layer that lost its MLP and kept its attention gets an MLP of ``NO
 is exact.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 

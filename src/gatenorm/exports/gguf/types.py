@@ -6,8 +6,6 @@ f16, bf16, q8_0 and its like are encoded by the ``gguf`` package, the K types by
 are equal to what ``llama-quantize`` makes of the f32 file.
 """
 
-from __future__ import annotations
-
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass

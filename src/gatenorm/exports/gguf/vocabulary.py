@@ -5,8 +5,6 @@ those merge whose union has the best score. ``gpt2`` is byte-level: bytes are wr
 cut first, and merges have ranks.
 """
 
-from __future__ import annotations
-
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The tensors of a ``nemotron-nas`` directory: which there are, and out of which bytes of the source they are made."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

@@ -16,8 +16,6 @@ Three more things are not as in the source. All are exact:
   no attention, since that is where it starts the residual stream.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from pathlib import Path

@@ -4,8 +4,6 @@ Tensor by tensor and row by row, as float32: what a row is off by is held agains
 hides little then: a wrong tensor is off by 1.4 times its length, four bits by less than a tenth of it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

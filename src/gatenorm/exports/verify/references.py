@@ -1,7 +1,5 @@
 """What an export is held against: its source in transformers, or an unpruned file in the engine itself."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """How far a stored type, and an engine that computes in it, may be from the reference."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Set

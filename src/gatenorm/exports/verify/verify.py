@@ -5,8 +5,6 @@ directory in transformers and float32, then reads the same prompts with the engi
 speak of the same contexts even where their choices part.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """What changed between two models on the same items."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Something seen that makes a ranking or a removal doubtful."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

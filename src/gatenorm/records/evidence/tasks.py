@@ -1,7 +1,5 @@
 """Questions with right answers: lm-eval's tasks, the built-in model's own, retrieval, refusals."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Final, Literal
 

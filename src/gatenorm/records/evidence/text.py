@@ -1,7 +1,5 @@
 """Losses on a text: perplexity, and the loss by position."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from gatenorm.records.evidence.base import Evidence, Item, Protocol

@@ -1,7 +1,5 @@
 """How far what an engine computes from an export is from what its source computes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

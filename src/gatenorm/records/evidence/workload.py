@@ -1,7 +1,5 @@
 """How closely a model follows another one on somebody's own prompts."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from gatenorm.records.edit import Edits

@@ -1,7 +1,5 @@
 """Figures of curves: perplexity by number of removed sublayers, and quality against speed."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

@@ -4,8 +4,6 @@ A figure is a function of the width in pixels, so that a phone gets a drawing of
 PNG and pages are made from the same SVG. A page needs no script: values are shown as tooltips of the marks.
 """
 
-from __future__ import annotations
-
 import html
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Sequence

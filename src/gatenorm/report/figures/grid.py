@@ -1,7 +1,5 @@
 """Figures made of cells: a row and a column for each pair of names, with a colour and perhaps a number."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 

@@ -1,7 +1,5 @@
 """The colours of all figures: safe for colour-blind readers, and each with its counterpart on a dark page."""
 
-from __future__ import annotations
-
 # Okabe and Ito's palette without yellow, which is too faint on white. Shapes and dashes tell series apart as well.
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 BARS, MARKED = "#0072B2", "#E69F00"

@@ -1,7 +1,5 @@
 """Figures of rankings: scores by layer, values by head, the layers that criteria select, and how far they agree."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 

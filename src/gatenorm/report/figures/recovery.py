@@ -1,7 +1,5 @@
 """A recovery study: perplexity and task accuracy by budget, pruned and recovered."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from pathlib import Path

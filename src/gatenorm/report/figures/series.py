@@ -1,7 +1,5 @@
 """What most figures are: named series of points, joined or not, with intervals, labels and a line to compare with."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace

@@ -1,7 +1,5 @@
 """Speed by prompt length: the speed-up beside the ideal one, and where the time goes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The audit's report: one record as a page for browsers and as Markdown, both views of the same content."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from gatenorm.files import write_text

@@ -1,7 +1,5 @@
 """What was measured of a variant beside the unpruned model, read out of an audit's evidence."""
 
-from __future__ import annotations
-
 from gatenorm.findings import Findings
 from gatenorm.records.audit import CANDIDATE, RECOVERED, Audit, AuditedVariant, CostCase
 from gatenorm.records.evidence import Speed, of_type

@@ -1,7 +1,5 @@
 """Changes against the unpruned model as a chart and a table: tasks, and retrieval by form."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from gatenorm.findings import Change

@@ -1,7 +1,5 @@
 """The whole report as blocks, whatever the format."""
 
-from __future__ import annotations
-
 from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, Audit
 from gatenorm.report.page import audit_view, gates, long_range, quality, ranking, sources, speed, verdict
 from gatenorm.report.page.blocks import BAD, GOOD, OPEN, Report

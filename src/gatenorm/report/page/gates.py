@@ -1,7 +1,5 @@
 """The gates of every candidate: each limit, what was measured, and why the limit is what it is."""
 
-from __future__ import annotations
-
 from gatenorm.records import to_json
 from gatenorm.records.audit import FAILS, Audit, AuditedVariant, GateResult, Search
 from gatenorm.report.gate_figures import amount, figure, interval, limit

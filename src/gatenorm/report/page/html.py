@@ -4,8 +4,6 @@ Its content security policy allows styles within the page and nothing else: text
 neither run nor load anything.
 """
 
-from __future__ import annotations
-
 import re
 from importlib.resources import files
 

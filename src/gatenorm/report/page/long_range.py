@@ -1,7 +1,5 @@
 """The report on long range: retrieval by length and depth, and the loss by position."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from gatenorm.findings import retrieval

@@ -1,7 +1,5 @@
 """The report as Markdown: the same blocks, charts as the tables behind them."""
 
-from __future__ import annotations
-
 import re
 
 from gatenorm.report.clean_text import clean

@@ -1,7 +1,5 @@
 """The report on quality: perplexity by speed and by budget, tasks, refusals, the user's own workload."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Sequence
 

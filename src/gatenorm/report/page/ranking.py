@@ -1,7 +1,5 @@
 """The report on the choice: scores by depth, the layers of each variant, how far the criteria agree."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import combinations
 

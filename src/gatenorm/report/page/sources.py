@@ -1,7 +1,5 @@
 """The report's sources: every measurement with its protocol, the steps with their commands, versions and hashes."""
 
-from __future__ import annotations
-
 from gatenorm.records import Evidence, to_json
 from gatenorm.records.audit import Audit
 from gatenorm.records.evidence import Comparison, Speed

@@ -1,7 +1,5 @@
 """The report on gains: speed by length beside the ideal, memory, cost."""
 
-from __future__ import annotations
-
 from gatenorm.records import to_json
 from gatenorm.records.audit import Audit, CostCase
 from gatenorm.records.evidence import Speed, of_type

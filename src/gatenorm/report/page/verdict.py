@@ -1,7 +1,5 @@
 """The report's first screen, and what its verdict rests on: gates, warnings, what was not examined."""
 
-from __future__ import annotations
-
 from gatenorm.findings import Change, average, perplexities, pooled, refusals, retrieval, turned
 from gatenorm.records import spans
 from gatenorm.records.audit import (

@@ -1,7 +1,5 @@
 """Figures in words: digits that count, units, signs, intervals."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from typing import Any

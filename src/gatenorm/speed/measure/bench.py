@@ -1,7 +1,5 @@
 """``gatenorm bench``: time variants in an engine, taking turns; a record for each case and variant."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """Attention and MLP sublayers in one ranking: what each saves, and which to edit for a budget."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from gatenorm.errors import PlanError

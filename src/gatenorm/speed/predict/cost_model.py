@@ -21,8 +21,6 @@ reached (ratios suffer little as long as products and attention miss them by lik
 last position only, as engines do. Hence it speaks of ratios; take its times as lower bounds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import fmean

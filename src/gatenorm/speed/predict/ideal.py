@@ -8,8 +8,6 @@ seconds that what takes the attention's place takes by the cost model: 0 for rem
 nothing else cost anything: every other sublayer takes exactly as long as before.
 """
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Mapping, Sequence
 

@@ -8,8 +8,6 @@ each kernel. They are measured on a Llama so narrow that nothing else remains of
 to every sublayer: in large models they vanish beside the kernels, in small ones they are most of a decoded token.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import statistics

@@ -1,7 +1,5 @@
 """How many edits a target needs by the cost model, and what usual numbers of them would bring."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

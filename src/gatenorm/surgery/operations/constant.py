@@ -3,8 +3,6 @@
 Fitted, it is the mean of what the sublayer adds to the residual stream.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from gatenorm.surgery.operation import Operation, Shapes

@@ -5,8 +5,6 @@ units to what the attention added; where the projection has a bias, the intercep
 which families have one: see :mod:`gatenorm.surgery.folding`. To every engine the result is a plain removal.
 """
 
-from __future__ import annotations
-
 from gatenorm.records import ATTENTION
 from gatenorm.surgery.operation import LeastSquares, Operation, Solution
 

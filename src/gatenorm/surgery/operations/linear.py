@@ -5,8 +5,6 @@ layer in an attention's place (llama.cpp's ``deci``, MLX-LM's Nemotron-NAS) give
 channels that hardly vary, which do its work.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Removal: the sublayer adds nothing to the residual stream, ``update(x) = 0``; it costs and stores nothing."""
 
-from __future__ import annotations
-
 from gatenorm.surgery.operation import Operation
 
 OPERATION = Operation(summary="remove the sublayer", participle="removed")

@@ -4,8 +4,6 @@ vLLM calls :func:`register` (entry point group ``vllm.general_plugins``) in each
 text there, so nothing is imported that a model does not need.
 """
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 
 from gatenorm.families import classes

@@ -1,7 +1,5 @@
 """vLLM's class for nemotron-nas models, able to begin without attention and to have a linear map in an MLP's place."""
 
-from __future__ import annotations
-
 import copy
 from types import SimpleNamespace
 from typing import Any

@@ -1,7 +1,5 @@
 """vLLM's class for models that transformers defines, for pruned ones that gatenorm's classes load."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from vllm.model_executor.models import transformers as stock
