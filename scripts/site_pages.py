@@ -25,7 +25,7 @@ OUTSIDE = {
     "CHANGELOG.md": "project/changelog.md",
     "SECURITY.md": "project/security-policy.md",
     "benchmarks/README.md": "measured/benchmarks.md",
-    "src/gatenorm/calibration/data/SOURCES.md": "reference/generic-text.md",
+    "src/gatenorm/evaluation/data/generic.md": "reference/generic-text.md",
     "src/gatenorm/demo/model/demo/README.md": "reference/built-in-model.md",
 }
 API_PAGE = "reference/python.md"

@@ -286,3 +286,26 @@ def test_yaml_that_would_take_too_much_is_one_short_line(text: str | bytes, tmp_
         read_config(path)
     assert len(caught.value.text()) < 600
     assert caught.value.text().isprintable()
+
+
+def test_packaged_text_stands_in_where_no_text_is_given(shared: Path, tmp_path: Path):
+    model = str(shared / "models" / "stories3M")
+    prepared = prepare(model, tmp_path / "audit", config_from(QUICK))
+    packaged = next(one for one in prepared.evaluations if one.feeds == "perplexity")
+    assert (packaged.data, packaged.request.window, packaged.request.limit) == (("generic",), 512, 16)
+    assert "perplexity-rise" in prepared.limits
+    assert [one.name for one in prepared.rankings if one.check] == ["cosine@generic", "cosine@random", "cosine@self"]
+    assert "perplexity on text like yours" in [one.what for one in prepared.missing]
+    # What a variant was trained on does not judge it.
+    trained = config_from(QUICK, {"recovery": {"enabled": True, "data": "generic,self"}})
+    assert "perplexity-rise" not in prepare(model, tmp_path / "audit", trained).limits
+    # A text of one's own takes its place.
+    own = config_from(QUICK, {"evaluation": {"texts": [str(shared / "data" / "wikitext-2" / "wiki.test.raw")]}})
+    texts = [one.data for one in prepare(model, tmp_path / "audit", own).evaluations if one.feeds == "perplexity"]
+    assert [Path(data[0]).name for data in texts] == ["wiki.test.raw"]
+
+
+def test_without_a_tokenizer_no_text_can_stand_in(tiny_models: Any, tmp_path: Path):
+    prepared = prepare(str(tiny_models("llama-mha")), tmp_path / "audit", config_from(QUICK))
+    assert not [one for one in prepared.evaluations if one.feeds == "perplexity"]
+    assert [one.name for one in prepared.rankings if one.check] == ["cosine@random", "cosine@self"]

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import gatenorm
-from gatenorm.calibration.generic import documents
 from gatenorm.calibration.samples import Calibration, Sampling
 from gatenorm.errors import RecoveryError
+from gatenorm.evaluation.core.generic import documents
 from gatenorm.models.loading import load_tokenizer
 from gatenorm.recovery import drawn_text as module
 from gatenorm.recovery.drawn_text import drawn_sources, drawn_text

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from gatenorm.api.opening import ModelLike, session
-from gatenorm.calibration.samples import GENERIC, SELF, Calibration
+from gatenorm.calibration.samples import SELF, Calibration
 from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import CalibrationError, fields_named
+from gatenorm.evaluation.core.text import GENERIC
 from gatenorm.fitting.fit import FittedPlan
 from gatenorm.fitting.fit import fit as fit_plan
 from gatenorm.progress import Progress

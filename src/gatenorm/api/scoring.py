@@ -148,7 +148,7 @@ def curve(
 
     Args:
         criteria: names as in :func:`compare`, or scores made before.
-        data: a text file, ``wikitext2``, or ``wikitext2=FILE``.
+        data: a text file, ``generic`` (packaged text), ``wikitext2``, or ``wikitext2=FILE``.
         counts: numbers of removed sublayers; up to half of them all by default.
         protocol: windows or documents, as in an evaluation.
         seed: of the criterion ``random``, and of tokens that are drawn where ``calibration`` does not say.

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gatenorm.errors import CalibrationError, named
+from gatenorm.evaluation.core.text import GENERIC
 from gatenorm.records.self_text import SelfText
 
-SELF, RANDOM, GENERIC, HUB = "self", "random", "generic", "hub:"
+SELF, RANDOM, HUB = "self", "random", "hub:"
 # Sources that need nobody's data: no separator cuts them into documents.
 DATA_FREE = (SELF, RANDOM, GENERIC)
 

@@ -5,11 +5,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gatenorm.calibration.generic import documents
-from gatenorm.calibration.samples import DATA_FREE, GENERIC, RANDOM, SELF, Calibration
+from gatenorm.calibration.samples import DATA_FREE, RANDOM, SELF, Calibration
 from gatenorm.calibration.sources import draw
 from gatenorm.errors import RecoveryError
-from gatenorm.evaluation.core.text import Text
+from gatenorm.evaluation.core.generic import documents
+from gatenorm.evaluation.core.text import GENERIC, Text
 from gatenorm.families import Layout
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress

@@ -10,6 +10,7 @@ from gatenorm.audit.plan.config import Evaluation
 from gatenorm.errors import EvaluationError, GatenormError, fields_named, named
 from gatenorm.evaluation.core import registry
 from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.core.text import GENERIC
 from gatenorm.evaluation.tasks.zeroshot import tasks as zeroshot_tasks
 from gatenorm.families import Layout
 from gatenorm.files import read_small
@@ -24,6 +25,9 @@ _KEYS[PERPLEXITY] = "evaluation.texts"
 # What the other parameters of an evaluation are called there.
 _FIELDS = {"tasks": "evaluation.zeroshot_tasks", "refusal_rule": "evaluation.refusal_rule"}
 _REFUSALS = ("auto", "packaged", "none")
+# Windows of the packaged text, where no text is given.
+_PACKAGED_WINDOW, _PACKAGED_LIMIT = 512, 32
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 # In which step of the workflow each is measured; all others with the tasks.
 _STEP = {DOMAIN: StepName.WORKLOAD, REFUSAL: StepName.SAFETY, RETRIEVAL: StepName.SAFETY}
 
@@ -56,12 +60,13 @@ class PlannedEvaluation:
 
 
 def evaluations(
-    layout: Layout, settings: Evaluation, *, runs: bool
+    layout: Layout, settings: Evaluation, *, runs: bool, packaged: bool = False
 ) -> tuple[list[PlannedEvaluation], list[NotExamined]]:
     """What is measured of every variant, and what is not, with what would change that.
 
     Args:
         runs: whether the model can be run at all.
+        packaged: whether the packaged text may stand in where no text is given.
 
     Raises:
         EvaluationError, MissingExtraError: data that are missing or do not serve, before any work.
@@ -75,7 +80,7 @@ def evaluations(
         hint = "give a whole checkpoint"
         return [], [NotExamined(StepName.TASKS, "everything that needs the model to run", why, hint)]
     planner = _Planner(layout, settings)
-    planner.texts()
+    planner.texts(packaged)
     planner.tasks()
     planner.domain()
     planner.refusal()
@@ -93,7 +98,7 @@ class _Planner:
         self.planned: list[PlannedEvaluation] = []
         self.missing: list[NotExamined] = []
 
-    def texts(self) -> None:
+    def texts(self, packaged: bool) -> None:
         texts = self.settings.text_data
         read = [str(Path(text.data.rpartition("=")[2]).expanduser().resolve()) for text in texts]
         twice = next((text.data for text, path in zip(texts, read, strict=True) if read.count(path) > 1), None)
@@ -105,10 +110,15 @@ class _Planner:
             how = {name: getattr(text, name) for name in ("documents", "window", "limit", "text_field")}
             name = Path(text.data.partition("=")[2] or text.data).name
             self._add(PERPLEXITY, f"perplexity on {name}", "perplexity", (text.data,), **how)
-        if not texts and not self._add_own(PERPLEXITY, "perplexity", self.settings.stories_limit):
-            self._leave_out(
-                PERPLEXITY, "perplexity", "no text was given", "set evaluation.texts to a file, or to wikitext2"
-            )
+        if texts or self._add_own(PERPLEXITY, "perplexity", self.settings.stories_limit):
+            return
+        what, why, remedy = "perplexity", "no text was given", "set evaluation.texts to a file, or to wikitext2"
+        if packaged:
+            what, why = f"{what} on text like yours", f"{why}, so packaged public-domain text stands in for it"
+            window = min(_PACKAGED_WINDOW, self.layout.context or _PACKAGED_WINDOW)
+            limit = self.settings.text_limit or _PACKAGED_LIMIT
+            self._add(PERPLEXITY, "perplexity on packaged text", "perplexity", (GENERIC,), window=window, limit=limit)
+        self._leave_out(PERPLEXITY, what, why, remedy)
 
     def tasks(self) -> None:
         settings = self.settings
@@ -190,6 +200,12 @@ class _Planner:
 
     def _leave_out(self, feeds: str, what: str, why: str, how: str = "") -> None:
         self.missing.append(NotExamined(_STEP.get(feeds, StepName.TASKS), what, why, how))
+
+
+def reads_text(layout: Layout) -> bool:
+    """Whether the model has a tokenizer and no language of its own, so that ordinary text means something to it."""
+    companions = layout.checkpoint.companions
+    return any(name in companions for name in _TOKENIZERS) and language_of(layout.checkpoint.directory) is None
 
 
 def _has_template(directory: Path) -> bool:

@@ -11,14 +11,14 @@ from gatenorm import api
 from gatenorm.api.fitting import fit_calibrations
 from gatenorm.audit.judge.gates import SPEED_UP, gates, limits
 from gatenorm.audit.plan.config import Config, Recovery
-from gatenorm.audit.plan.evaluations import PlannedEvaluation, evaluations
+from gatenorm.audit.plan.evaluations import PlannedEvaluation, evaluations, reads_text
 from gatenorm.audit.plan.rankings import PlannedRanking, check_text, planned_rankings
 from gatenorm.audit.plan.variants import Budget, budgets, with_operations
 from gatenorm.audit.run.state import check_directory
 from gatenorm.calibration.samples import HUB
 from gatenorm.engines import engine_named, threads_at_hand
 from gatenorm.errors import AuditError, MissingExtraError, PlanError, did_you_mean, fields_named, named
-from gatenorm.evaluation.core.text import read_text
+from gatenorm.evaluation.core.text import GENERIC, read_text
 from gatenorm.families import Layout
 from gatenorm.files import check_apart
 from gatenorm.models.architecture import Architecture
@@ -92,7 +92,8 @@ def _prepare(model: str, directory: Path, config: Config, fail_on: str | None) -
         from gatenorm.models.loading import check_hardware
 
         check_hardware(config.run.device, config.run.dtype)
-    rankings = planned_rankings(config, runs=runs)
+    reads = runs and reads_text(layout)
+    rankings = planned_rankings(config, runs=runs, reads=reads)
     possible, left_out = budgets(layout, config.budgets, config.rankings.protect)
     if not possible:
         reasons = "; ".join(f"{gap.what}: {gap.why}" for gap in left_out)
@@ -100,7 +101,8 @@ def _prepare(model: str, directory: Path, config: Config, fail_on: str | None) -
     possible, without = with_operations(possible, layout, config.budgets.replace, runs=runs)
     for tokens in fit_calibrations(config.budgets.fit):
         check_text(tokens.source, "budgets.fit")
-    planned, missing = evaluations(layout, config.evaluation, runs=runs)
+    packaged = reads and not _trains_on_generic(config.recovery)
+    planned, missing = evaluations(layout, config.evaluation, runs=runs, packaged=packaged)
     missing += left_out + without
     for engine in config.speed.engines if runs else ():
         kind = engine_named(engine, "times")
@@ -119,6 +121,11 @@ def _prepare(model: str, directory: Path, config: Config, fail_on: str | None) -
     small = layout.nbytes < _SMALL_BYTES
     threads = config.run.threads or (1 if small else threads_at_hand())
     return AuditPlan(layout, config, directory, threads, rankings, possible, planned, active, missing)
+
+
+def _trains_on_generic(recovery: Recovery) -> bool:
+    """What a model was trained on cannot judge it."""
+    return recovery.enabled and GENERIC in (recovery.data or "").split(",")
 
 
 def _check_recovery(recovery: Recovery, layout: Layout) -> None:

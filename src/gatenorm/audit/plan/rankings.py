@@ -15,12 +15,12 @@ import msgspec
 from gatenorm.analysis.agreement import agree, label
 from gatenorm.analysis.diagnostics import few_shared
 from gatenorm.audit.plan.config import Config
-from gatenorm.calibration.generic import mixture_sha256
-from gatenorm.calibration.samples import DATA_FREE, GENERIC, HUB, RANDOM, SELF, Calibration
+from gatenorm.calibration.samples import DATA_FREE, HUB, RANDOM, SELF, Calibration
 from gatenorm.criteria.criterion_spec import criterion_specs
 from gatenorm.criteria.registry import weight_criterion
 from gatenorm.errors import EvaluationError, fields_named
-from gatenorm.evaluation.core.text import LINES, PARQUET, WIKITEXT2, read_text
+from gatenorm.evaluation.core.generic import mixture_sha256
+from gatenorm.evaluation.core.text import GENERIC, LINES, PARQUET, WIKITEXT2, read_text
 from gatenorm.evaluation.statistics.paired_statistics import compare
 from gatenorm.families import Layout
 from gatenorm.records import Scores
@@ -73,8 +73,12 @@ class PlannedRanking:
         return msgspec.structs.replace(scores, calibration=label)
 
 
-def planned_rankings(config: Config, *, runs: bool) -> list[PlannedRanking]:
+def planned_rankings(config: Config, *, runs: bool, reads: bool = False) -> list[PlannedRanking]:
     """All rankings: those of the configuration, the checks where the model can be run, and the baselines.
+
+    Args:
+        runs: whether the model can be run.
+        reads: whether it can read ordinary text, so that the packaged one is another source of checks.
 
     Raises:
         CriterionError, CalibrationError: a criterion that does not exist or lacks its tokens.
@@ -92,8 +96,8 @@ def planned_rankings(config: Config, *, runs: bool) -> list[PlannedRanking]:
         weights = weight_criterion(spec.name)
         planned.append(PlannedRanking(spec.name, source, seed if weights and weights.seeded else 0))
     if runs:
-        sources = [RANDOM, SELF, *([settings.calibration] if settings.calibration else [])]
-        planned += [PlannedRanking(CHECK, source, check=True) for source in dict.fromkeys(sources)]
+        sources = [GENERIC if reads else None, RANDOM, SELF, settings.calibration]
+        planned += [PlannedRanking(CHECK, source, check=True) for source in dict.fromkeys(sources) if source]
     planned.append(PlannedRanking("depth", baseline=True))
     planned += [PlannedRanking("random", seed=seed + n, baseline=True) for n in range(settings.random_draws)]
     kept: dict[object, PlannedRanking] = {}

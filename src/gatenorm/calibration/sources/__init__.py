@@ -1,11 +1,12 @@
 """Where calibration tokens come from, by name: a text, the packaged mixture, the model itself, or chance."""
 
-from gatenorm.calibration.samples import GENERIC, RANDOM, SELF, Calibration, Samples
+from gatenorm.calibration.samples import RANDOM, SELF, Calibration, Samples
 from gatenorm.calibration.sources.generic_text import generic_samples
 from gatenorm.calibration.sources.random_tokens import random_samples
 from gatenorm.calibration.sources.self_text import opening_token, self_samples
 from gatenorm.calibration.sources.text import text_samples
 from gatenorm.errors import CalibrationError
+from gatenorm.evaluation.core.text import GENERIC
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
 

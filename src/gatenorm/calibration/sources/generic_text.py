@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.calibration.generic import documents, mixture_sha256
-from gatenorm.calibration.samples import GENERIC, Calibration, Samples
+from gatenorm.calibration.samples import Calibration, Samples
+from gatenorm.calibration.sources.text import in_our_words
 from gatenorm.errors import CalibrationError, named
+from gatenorm.evaluation.core.generic import documents, mixture_sha256
+from gatenorm.evaluation.core.text import GENERIC
+from gatenorm.models.batches import check_vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -42,14 +45,8 @@ def generic_samples(
             given=calibration.samples,
             expected=f"{found} or fewer with {named('calibration')} {GENERIC}",
         )
-    highest = max(max(window) for window in sequences)
-    if highest >= config.vocab_size:
-        raise CalibrationError(
-            "vocabulary-wrong",
-            f"the tokenizer gives token {highest}, and the model has {config.vocab_size:,}",
-            field="calibration",
-            given=GENERIC,
-        )
+    with in_our_words():
+        check_vocabulary(sequences, config.vocab_size)
     return Samples.of(sequences, {"source": GENERIC, "sha256": mixture_sha256()}, calibration)
 
 

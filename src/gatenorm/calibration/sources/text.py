@@ -32,7 +32,7 @@ def text_samples(calibration: Calibration, tokenizer: PreTrainedTokenizerBase, c
         MissingExtraError: a hub data set needs ``datasets``.
     """
     protocol = Protocol(calibration.length, calibration.separator, calibration.samples)
-    with _in_our_words():
+    with in_our_words():
         text = from_hub(calibration) if calibration.source.startswith(HUB) else read_text(calibration.source)
         sequences, described = _encode_front(tokenizer, text, protocol, config, calibration)
     padding = getattr(tokenizer, "pad_token_id", None)
@@ -49,7 +49,8 @@ def text_samples(calibration: Calibration, tokenizer: PreTrainedTokenizerBase, c
 
 
 @contextmanager
-def _in_our_words() -> Iterator[None]:
+def in_our_words() -> Iterator[None]:
+    """Errors of evaluations, whose texts these are, as those of a calibration."""
     try:
         with fields_named({"data": "calibration", "window": "length"}):
             yield

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.calibration.samples import GENERIC, Calibration
+from gatenorm.calibration.samples import Calibration
 from gatenorm.calibration.sources.generic_text import generic_samples
 from gatenorm.errors import CalibrationError
+from gatenorm.evaluation.core.text import GENERIC
 from gatenorm.models.forward import token_losses
 from gatenorm.records.self_text import TextFigures
 

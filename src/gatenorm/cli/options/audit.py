@@ -25,7 +25,8 @@ JsonLines = Annotated[bool, common.output("--json-lines", "Write progress to std
 _FAIL_ON = "Exit with status 1 unless this gate passes, for CI pipelines"
 FailOn = Annotated[str | None, gates("--fail-on GATE|any", _FAIL_ON)]
 _TEXTS = (
-    "Text for perplexity: a file, wikitext2, or wikitext2=FILE. Repeat for several; the first decides between rankings"
+    "Text for perplexity: a file, generic (packaged text; also where none is given), wikitext2, or wikitext2=FILE. "
+    "Repeat for several; the first decides between rankings"
 )
 Data = Annotated[list[str] | None, sets("--data TEXT", _TEXTS, key="evaluation.texts")]
 _DOCUMENTS = "Split --data texts into documents at SEP"

@@ -22,12 +22,16 @@ def _tasks() -> str:
 
 
 _DATA = (
-    "Data to evaluate on: a text, .jsonl or .parquet file, wikitext2 (from the hub), wikitext2=FILE (a local raw "
-    "file), or for zeroshot a directory with <task>_<split>.jsonl files. Repeat for several"
+    "Data to evaluate on: a text, .jsonl or .parquet file, generic (packaged text), wikitext2 (from the hub), "
+    "wikitext2=FILE (a local raw file), or for zeroshot a directory with <task>_<split>.jsonl files. Repeat for several"
 )
+_TEXT = "Text for perplexity: a file, generic (packaged public-domain text), wikitext2, or wikitext2=FILE"
 _OWN = "for demo and what was made from it: its own stories and tasks"
 Data = Annotated[list[str] | None, data("--data [TASK=]PATH", _DATA, shown=_OWN)]
-Text = Annotated[str, data("--data TEXT", "Text for perplexity: a file, wikitext2, or wikitext2=FILE", REQUIRED)]
+Text = Annotated[
+    str,
+    data("--data TEXT", _TEXT, REQUIRED),
+]
 Tasks = Annotated[str | None, data("--tasks A,B,...", _tasks, shown="perplexity")]
 MoreTasks = Annotated[str | None, data("--tasks A,B,...", "Tasks whose accuracy to measure too, as in gatenorm eval")]
 TaskData = Annotated[list[str] | None, data("--task-data [TASK=]PATH", "Data of the tasks, as --data of eval")]

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm.errors import EvaluationError, MissingExtraError, named
+from gatenorm.evaluation.core.generic import FRONT, evaluation_text, mixture_sha256
 from gatenorm.records.evidence import Data
 
-WIKITEXT2 = "wikitext2"
+WIKITEXT2, GENERIC = "wikitext2", "generic"
 # Of a separator's place: every row of a structured file is a document.
 ROWS = "rows"
 LINES = (".jsonl", ".ndjson")
@@ -43,7 +44,8 @@ def read_text(source: str, field: str = "text") -> Text:
 
     ``FILE`` is plain UTF-8 text as it stands; ``.jsonl`` and ``.parquet`` files hold a text in the field ``field`` of
     every row, and rows are joined by two newlines; ``wikitext2`` is the raw test split from the hub; ``wikitext2=FILE``
-    the same from a local raw file: rows are lines, joined by two newlines as in the usual protocol.
+    the same from a local raw file: rows are lines, joined by two newlines as in the usual protocol; ``generic`` is the
+    part of the packaged text that calibration leaves to evaluation.
 
     Raises:
         EvaluationError: no such file, not UTF-8, empty, or rows without that field.
@@ -51,6 +53,9 @@ def read_text(source: str, field: str = "text") -> Text:
     """
     if source == WIKITEXT2:
         return _wikitext2_from_hub()
+    if source == GENERIC:
+        how = f"packaged public-domain text, behind the first {FRONT:,} characters of each document"
+        return Text(GENERIC, evaluation_text(), mixture_sha256(), how)
     joined = source.startswith(WIKITEXT2 + "=")
     path = Path(source.removeprefix(WIKITEXT2 + "=") if joined else source).expanduser()
     raw = read_bytes(source, path)
@@ -83,7 +88,7 @@ def read_bytes(source: str, path: Path) -> bytes:
             "data-missing",
             "does not exist" if str(path) == source else f"does not exist: no file {path}",
             source,
-            expected="a text, .jsonl or .parquet file, or wikitext2[=FILE]",
+            expected="a text, .jsonl or .parquet file, generic, or wikitext2[=FILE]",
         ) from None
     except (OSError, ValueError) as error:
         why = f"cannot be read: {getattr(error, 'strerror', None) or error}"

@@ -135,7 +135,7 @@ def prepare(request: Request) -> list[Job]:
         EvaluationError: no text is given, or it cannot be read.
     """
     if request.data is None:
-        raise data_error("data-missing", "is missing", expected="a text, wikitext2, or wikitext2=FILE")
+        raise data_error("data-missing", "is missing", expected="a text, generic, wikitext2, or wikitext2=FILE")
     if request.documents == "":
         raise EvaluationError(
             "documents-empty", "is empty", field="documents", expected="a separator, such as '<|endoftext|>'"

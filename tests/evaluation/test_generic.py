@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from transformers import AutoTokenizer
 
-from gatenorm.calibration.generic import DATA, Document, Kind, documents
+from gatenorm.evaluation.core.generic import DATA, FRONT, Document, Kind, documents
+from gatenorm.evaluation.core.text import read_text
 
 ROOT = Path(__file__).parents[2]
 KINDS = set(get_args(Kind))
@@ -32,7 +34,7 @@ def share(mixture: list[Document], *kinds: str) -> float:
 
 def table() -> dict[str, list[str]]:
     """The rows of the table of sources, by their first column."""
-    rows = re.findall(r"^\| (.*) \|$", DATA.joinpath("SOURCES.md").read_text(encoding="utf-8"), re.MULTILINE)
+    rows = re.findall(r"^\| (.*) \|$", DATA.joinpath("generic.md").read_text(encoding="utf-8"), re.MULTILINE)
     cells = [row.split(" | ") for row in rows]
     return {row[0]: row for row in cells if len(row) == 7 and row[0] != "source"}
 
@@ -137,10 +139,10 @@ def test_sources_lists_every_document(mixture: list[Document]):
         assert terms, source
 
 
-@pytest.mark.parametrize("name", ["generic.jsonl.xz", "SOURCES.md"])
+@pytest.mark.parametrize("name", ["generic.jsonl.xz", "generic.md"])
 def test_packages_contain_it(name: str):
     """Hatchling packs what lies under the listed folders and is not ignored by git."""
-    path = f"src/gatenorm/calibration/data/{name}"
+    path = f"src/gatenorm/evaluation/data/{name}"
     build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]
     assert set(build) == {"targets"}
     assert build["targets"]["wheel"] == {"packages": ["src/gatenorm"]}
@@ -152,3 +154,15 @@ def test_packages_contain_it(name: str):
 
 def test_it_is_small():
     assert len(DATA.joinpath("generic.jsonl.xz").read_bytes()) < 330_000
+
+
+def test_evaluations_read_what_calibration_leaves(mixture: list[Document], shared: Path):
+    """Of a tokenizer that makes few tokens of many characters, fits of the usual size do not reach that far."""
+    text = read_text("generic")
+    rest = [d.text[FRONT:].strip() for d in mixture if len(d.text.strip()) > FRONT]
+    assert len(text.content) > 100_000
+    assert text.content == "\n\n".join(piece for piece in rest if piece)
+    tokenizer = AutoTokenizer.from_pretrained(shared / "models" / "tinystories-instruct-3M-neo")
+    for document in mixture:
+        if len(document.text.strip()) > FRONT:
+            assert len(tokenizer(document.text[:FRONT], verbose=False)["input_ids"]) >= 512
