@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 
 import gatenorm
 from gatenorm.api import open_model
@@ -20,6 +21,7 @@ from tests.families.gguf_files import write
 pytest.importorskip("gguf")
 
 TinyModels = Callable[..., Path]
+_TEXT = "the quick brown fox, she's here: 1,234.5 Über Straße 你好 🙂\n"
 
 
 @pytest.mark.parametrize("case", ["llama-gqa", "llama-tied", "llama-wide-heads", "qwen2", "qwen3", "gemma", "phi3"])
@@ -38,11 +40,16 @@ def test_the_directory_computes_what_the_source_does(case: str, tiny_models: Tin
 
 
 def test_tokenizer_and_weights_come_out_of_one_file(tmp_path: Path):
-    source = gguf_models.write("llama3", tmp_path / "source")
+    source = gguf_models.write("mistral", tmp_path / "source")
     file = tmp_path / "model.gguf"
     writer.write(open_model(source), file, dtype="q8_0")
-    with refused("family-unknown"):  # deci without the record of a pruned model
-        gatenorm.convert(file, tmp_path / "out")
+    gatenorm.convert(file, tmp_path / "out", dtype="float32")
+    own, theirs = open_model(tmp_path / "out").checkpoint, open_model(source).checkpoint
+    assert {*own.specs} == {*theirs.specs}
+    for name in own.specs:
+        np.testing.assert_allclose(own.float32(name), theirs.float32(name), atol=0.02)
+    own_words, their_words = map(transformers.AutoTokenizer.from_pretrained, (tmp_path / "out", source))
+    assert own_words(_TEXT)["input_ids"] == their_words(_TEXT)["input_ids"]
 
 
 def test_what_is_no_directory_of_its_family_is_refused(tiny_models: TinyModels, tmp_path: Path):

@@ -70,6 +70,29 @@ def test_keys_say_what_was_removed(pruned: Path, written: Path):
     assert fields["tokenizer.ggml.token_type"][415] == 5
 
 
+def test_a_model_of_which_nothing_is_removed_is_llama_and_can_be_read_again(pruned: Path, tmp_path: Path):
+    source, out = pruned.parent / "dense", tmp_path / "dense.gguf"
+    gguf.write(open_model(source), out, dtype="f32")
+    fields, layout = read_header(out).fields, open_model(out)
+    assert (fields["general.architecture"], fields["llama.attention.head_count"]) == ("llama", 4)
+    assert (layout.model_type, layout.layers, layout.edits) == ("llama", 6, Edits())
+    assert_scores_equal(out, source)
+
+
+def test_what_was_exported_of_a_pruned_directory_is_a_model_again(pruned: Path, written: Path, tmp_path: Path):
+    layout = open_model(written)
+    assert (layout.layers, layout.edits.attention) == (6, (0, 3))
+    assert_scores_equal(written, pruned)
+    assert gatenorm.inspect(written).attention_removed_in == (0, 3)
+    again = gatenorm.prune(written, tmp_path / "again.gguf", gatenorm.plan(written, drop=[5]))
+    assert open_model(again).edits.attention == (0, 3, 5)
+
+
+def assert_scores_equal(one: Path, other: Path) -> None:
+    found, expected = ({s.layer: s.score for s in gatenorm.score(path).layers} for path in (one, other))
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
 def test_a_removed_attention_leaves_no_tensor_but_in_layer_0(written: Path):
     names = read_header(written).tensors
     mlp = [f"ffn_{part}.weight" for part in ("norm", "gate", "up", "down")]

@@ -161,7 +161,6 @@ def test_llama_cpp_computes_what_zeros_would_give(name: str, dtype: str, shared:
     pytest.importorskip("xllamacpp")
     source = tmp_path / "source.gguf"
     writer.write(open_model(shared / "models" / name), source, dtype=dtype)
-    source = _as_llama(source)
     for drop, kind in (((1, 3), "attention"), ((0,), "attention"), ((2,), "block"), ((1,), "mlp")):
         out = pruned(source, tmp_path / f"{kind}-{drop[0]}.gguf", drop, kind)
         found = verify(out, open_model(source), tokens=24)
@@ -178,25 +177,3 @@ def test_llama_cpp_computes_what_zeros_would_give(name: str, dtype: str, shared:
     third = open_model(pruned(source, tmp_path / "third.gguf", (3,)))
     with silenced(open_model(source), third, engine, tmp_path) as reference:
         assert np.nanmax(np.abs(reference.logprobs([3, 5, 7], found_other.tokens) - found_other.logprobs)) > 0.01
-
-
-def _as_llama(path: Path) -> Path:
-    """A file of architecture ``deci`` that has all its attentions, as the ``llama`` that it computes."""
-    store = GgufStore(path)
-    out = path.with_name("llama.gguf")
-    made = gguf.GGUFWriter(out, "llama")
-    for key, value in store.metadata.items():
-        if key == "general.architecture":
-            continue
-        kind, entry = store.kinds[key]
-        if key.startswith("deci.") and isinstance(value, list):
-            value, kind, entry = value[0], gguf.GGUFValueType.UINT32, None
-        entry = None if entry is None else gguf.GGUFValueType(entry)
-        made.add_key_value(key.replace("deci.", "llama."), value, gguf.GGUFValueType(kind), entry)
-    for name, spec in store.specs.items():
-        raw = store.raw(name).view(np.uint8).reshape(*spec.shape[:-1], -1)
-        made.add_tensor(name, raw, raw_dtype=gguf.GGMLQuantizationType[spec.dtype])
-    for step in ("header", "kv_data", "tensors"):
-        getattr(made, f"write_{step}_to_file")()
-    made.close()
-    return out

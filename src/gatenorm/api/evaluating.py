@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from gatenorm.api.opening import ModelLike, open_model
-from gatenorm.engines import engine_named
+from gatenorm.engines import engine_for, engine_named
 from gatenorm.errors import EvaluationError, fields_named
 from gatenorm.evaluation.core import registry, runner
 from gatenorm.evaluation.core.job import Job, Request
@@ -26,7 +26,7 @@ def evaluate(
     device: str = "cpu",
     dtype: str = "auto",
     batch_size: int | None = None,
-    engine: str = TRANSFORMERS,
+    engine: str | None = None,
     cache: ResultStore | None = None,
     bars: runner.Bars | None = None,
     finished: Callable[[runner.Finished], None] | None = None,
@@ -41,8 +41,8 @@ def evaluate(
         baseline: what to compare with, item by item.
         request: windows, limits and the like.
         batch_size: sequences at a time; as many as memory allows without one.
-        engine: what answers the tasks of lm-eval: ``transformers``, or ``vllm``, which takes no other tasks and chooses
-            its device itself.
+        engine: what runs the models: ``transformers`` without one, or llama.cpp where they are GGUF files, which takes
+            perplexity alone; ``vllm`` takes the tasks of lm-eval, and chooses its device itself.
         cache: where finished results are kept and looked up, such as ``ResultStore()``; without one nothing is.
         bars: opens a progress bar for each measurement.
         finished: called with each record as soon as it is there.
@@ -52,17 +52,18 @@ def evaluate(
         CheckpointError, FamilyError, MissingExtraError: as loading.
     """
     given = [m for m in (baseline, model) if m is not None]
-    elsewhere = next((m for m in given if isinstance(m, Model) and m.engine != engine), None)
+    elsewhere = next((m for m in given if isinstance(m, Model) and m.engine != (engine or TRANSFORMERS)), None)
     if elsewhere is not None:
         problem = f"{elsewhere.name} is open in {elsewhere.engine}: {engine} reads directories"
         raise EvaluationError("engine-open-elsewhere", problem, hint="give a directory")
-    engine_named(engine, "answers").check_installed()
+    if engine is not None:
+        engine_named(engine).check_installed()
     # What can be wrong with either model is said before minutes are spent on the other.
-    hardware: dict[str, Any] = {"device": device, "dtype": dtype, "batch_size": batch_size, "engine": engine}
-    models = [m if isinstance(m, Model) else Model.of_layout(open_model(m), **hardware) for m in given]
+    hardware: dict[str, Any] = {"device": device, "dtype": dtype, "batch_size": batch_size}
+    models = [m if isinstance(m, Model) else _opened(open_model(m), engine, hardware) for m in given]
     for one in models:
         one.check_hardware()
-    languages = [language_of(m.layout.checkpoint.directory) if m.layout else None for m in models]
+    languages = [language_of(m.layout.checkpoint) if m.layout else None for m in models]
     language = languages[0] if languages[0] == languages[-1] else None
     data = [data] if isinstance(data, str) else list(data)
     if tasks is None and not data and language is None:
@@ -84,6 +85,12 @@ def evaluate(
     return Results(record.evidence for record in measured)
 
 
+def _opened(layout: Layout, name: str | None, hardware: dict[str, Any]) -> Model:
+    file = layout.checkpoint.path.is_file()
+    engine = engine_for("gguf") if file and name is None else engine_named(name or TRANSFORMERS)
+    return engine.model(layout, **hardware)
+
+
 def jobs_of_one(
     layout: Layout, tasks: str | Sequence[str], data: str | Sequence[str] = (), *, limit: int | None = None
 ) -> list[Job]:
@@ -94,7 +101,7 @@ def jobs_of_one(
         MissingExtraError: lm-eval is not installed.
     """
     data = [data] if isinstance(data, str) else list(data)
-    known = registry.known_tasks(language_of(layout.checkpoint.directory), data)
+    known = registry.known_tasks(language_of(layout.checkpoint), data)
     for task, _ in registry.choose(tasks, known):
         if task.compares:
             problem = "compares two models: see gatenorm eval"

@@ -135,7 +135,7 @@ def recovery_study(
     if layout.edits:
         name, expected = layout.checkpoint.name, "a dense model"
         raise RecoveryError("model-pruned", "is pruned already", field="model", given=name, expected=expected)
-    language = language_of(layout.checkpoint.directory)
+    language = language_of(layout.checkpoint)
     names = tasks or (language.evaluation if language and not task_data else ())
     known = registry.known_tasks(language, task_data)
     request = Request(limit=limit, context=layout.context)

@@ -40,20 +40,20 @@ def engine_named(name: str, able: str = "") -> Engine:
     """The engine of that name.
 
     Args:
-        able: what it must be able to do: ``times``, ``answers`` or ``generates``.
+        able: what it must be able to do: ``times``, ``answers``, ``predicts`` or ``generates``.
 
     Raises:
         EvaluationError: there is none, or it cannot do that.
     """
     kind: type[Engine] = extension(name, engines(), EvaluationError, "engine")
     if able and not getattr(kind, able):
-        what = {"times": "be timed", "answers": "answer evaluation tasks", "generates": "generate"}[able]
+        what = {"times": "be timed", "answers": "answer evaluation tasks"}.get(able, able.removesuffix("s"))
         raise _unable(name, f"cannot {what}", engines_that(able))
     return kind(name)
 
 
 def engines_that(able: str) -> list[Engine]:
-    """The engines that can do something: ``times``, ``answers`` or ``generates``."""
+    """The engines that can do something: ``times``, ``answers``, ``predicts`` or ``generates``."""
     return [one for one in map(engine_named, engines()) if getattr(one, able)]
 
 
@@ -74,7 +74,7 @@ def engine_for(form: str, name: str | None = None) -> Engine:
     for one in able:
         if one.installed:
             return one
-    raise MissingExtraError(f"verifying {form}", " or ".join(one.package for one in able), able[0].extra)
+    raise MissingExtraError(f"running {form}", " or ".join(one.package for one in able), able[0].extra)
 
 
 def _unable(name: str, problem: str, able: list[Engine]) -> EvaluationError:

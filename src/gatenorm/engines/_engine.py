@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from gatenorm.engines._timing import Setting, TimedSession
 from gatenorm.errors import EvaluationError, MissingExtraError
+from gatenorm.families import Layout
 from gatenorm.progress import Progress
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ class Engine:
         preference: of several engines that read a form, the one with the highest is taken where none is named.
         times: whether it can be timed.
         answers: whether it can answer the requests of lm-eval.
-        generates: whether it gives likelihoods and greedy continuations of an open model, for evaluations.
+        predicts: whether it gives likelihoods of continuations, for evaluations.
+        generates: whether it gives greedy continuations too.
         dtypes: the data types that it can be timed in besides ``auto``.
         cache_passes: for the cost model: how often its cache moves for one decoded token.
         distributions: whose versions its answers depend on.
@@ -91,6 +93,7 @@ class Engine:
     preference: ClassVar[int] = 0
     times: ClassVar[bool] = False
     answers: ClassVar[bool] = False
+    predicts: ClassVar[bool] = False
     generates: ClassVar[bool] = False
     dtypes: ClassVar[tuple[str, ...]] = ()
     cache_passes: ClassVar[int] = 1
@@ -128,6 +131,20 @@ class Engine:
             CheckpointError, EvaluationError: the engine refuses the model.
         """
         raise NotImplementedError
+
+    def model(self, layout: Layout, **hardware: Any) -> Model:
+        """A checkpoint as the model that evaluations run in this engine; nothing is read before it is asked for.
+
+        Args:
+            hardware: ``device``, ``dtype`` and ``batch_size`` of :class:`gatenorm.models.model.Model`.
+
+        Raises:
+            CheckpointError: in a form that this engine does not read.
+            EvaluationError: a device or data type that it has not.
+        """
+        from gatenorm.models.model import Model
+
+        return Model.of_layout(layout, engine=self.name, **hardware)
 
     def likelihoods(
         self,

@@ -12,7 +12,7 @@ from pathlib import Path
 from gatenorm.engines import engine_named, engines
 from gatenorm.records.installation import Extra, Installation, InstalledEngine
 
-_CAN = {"times": "bench", "answers": "eval", "generates": "eval of prompts"}
+_CAN = {"times": "bench", "answers": "eval", "predicts": "eval of texts", "generates": "eval of prompts"}
 # For those who develop gatenorm, and what the others add up to.
 _LEFT_OUT = ("dev", "all")
 # Without one of those for bfloat16 it is computed by conversion.

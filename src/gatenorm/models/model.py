@@ -34,7 +34,7 @@ class Model:
         identity: of the checkpoint.
         edits: what was changed in it, by original layer numbers.
         context: the longest input in tokens; ``None`` where no limit is known.
-        load, load_tokenizer: give the transformers model, and its tokenizer.
+        load, load_tokenizer, load_config: give the transformers model, its tokenizer and its configuration.
         layout: of the checkpoint; ``None`` for a model in memory.
         device: a torch device, or ``auto`` to let accelerate spread the model over what there is.
         dtype: one of :data:`gatenorm.models.loading.DTYPES`; :attr:`computes_in` is what it comes to.
@@ -48,6 +48,7 @@ class Model:
     context: int | None
     load: Callable[[], Any]
     load_tokenizer: Callable[[], Any]
+    load_config: Callable[[], Any]
     layout: Layout | None = None
     device: str = "cpu"
     dtype: str = "auto"
@@ -70,12 +71,7 @@ class Model:
         """
         directory = layout.checkpoint.directory
         if layout.checkpoint.path.is_file():
-            raise CheckpointError(
-                "model-is-file",
-                f"{layout.checkpoint.path} is a file: PyTorch does not run it as it is",
-                expected="a directory",
-                hint="convert it to a directory first: gatenorm convert",
-            )
+            raise is_file(layout)
 
         def load() -> Any:
             loading.check_hardware(device, dtype)
@@ -88,6 +84,7 @@ class Model:
             context=layout.context,
             load=load,
             load_tokenizer=lambda: loading.load_tokenizer(directory),
+            load_config=lambda: loading.configuration(layout),
             layout=layout,
             device=device,
             dtype=dtype,
@@ -117,6 +114,7 @@ class Model:
             context=getattr(config.get_text_config(), "max_position_embeddings", None),
             load=lambda: module,
             load_tokenizer=lambda: tokenizer,
+            load_config=lambda: config,
             device=str(module.device),
             dtype=str(module.dtype).removeprefix("torch."),
             batch_size=batch_size,
@@ -183,8 +181,7 @@ class Model:
         Raises:
             CheckpointError, MissingExtraError: as :func:`gatenorm.models.loading.configuration`.
         """
-        whole = self.module.config if self.layout is None else loading.configuration(self.layout)
-        return whole.get_text_config()
+        return self.load_config().get_text_config()
 
     @cached_property
     def computes_in(self) -> str:
@@ -219,7 +216,10 @@ class Model:
         Raises:
             EvaluationError, MissingExtraError: as :func:`gatenorm.models.loading.check_hardware`.
         """
-        loading.check_hardware("cpu" if self.engine != TRANSFORMERS else self.device, self.dtype)
+        if self.engine == TRANSFORMERS:
+            loading.check_hardware(self.device, self.dtype)
+        elif self.dtype != "auto":
+            loading.check_hardware("cpu", self.dtype)
 
     def hardware(self) -> dict[str, str]:
         """The part of a protocol that says on what it was computed."""
@@ -280,6 +280,13 @@ class Model:
 
     def _with(self, load: Callable[[], Any], edits: Edits) -> Model:
         return replace(self, edits=self.edits | edits, load=load, load_tokenizer=lambda: self.tokenizer)
+
+
+def is_file(layout: Layout) -> CheckpointError:
+    """The error for a model that is one file, where PyTorch is to run it."""
+    problem = f"{layout.checkpoint.path} is a file: PyTorch does not run it as it is"
+    hint = "convert it to a directory first: gatenorm convert"
+    return CheckpointError("model-is-file", problem, expected="a directory", hint=hint)
 
 
 def check_same_tokenizer(model: Model, baseline: Model) -> None:

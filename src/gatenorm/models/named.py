@@ -13,10 +13,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from gatenorm.checkpoint import TensorStore
 from gatenorm.errors import CheckpointError
 from gatenorm.extensions import extensions
 from gatenorm.families import Layout
 from gatenorm.files import new_directory
+
+_TOKENIZER = "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -104,15 +107,14 @@ def default_model() -> str:
     return name
 
 
-def language_of(directory: Path) -> NamedModel | None:
+def language_of(checkpoint: TensorStore) -> NamedModel | None:
     """The named model whose language a checkpoint speaks: that model itself, or one pruned or trained from it.
 
     They have the same tokenizer. ``None`` for all other models.
     """
-    tokenizer = directory / "tokenizer.json"
-    content = tokenizer.read_bytes() if tokenizer.is_file() else None
+    content = checkpoint.read(_TOKENIZER) if _TOKENIZER in checkpoint.companions else None
     for model in named_models() if content is not None else ():
-        own = model.directory / tokenizer.name
+        own = model.directory / _TOKENIZER
         if model.evaluation and own.is_file() and own.read_bytes() == content:
             return model
     return None
@@ -130,7 +132,7 @@ def training_source(layout: Layout, given: str | None) -> str:
     Raises:
         CheckpointError: none was given, and the model speaks no language of its own.
     """
-    language = language_of(layout.checkpoint.directory)
+    language = language_of(layout.checkpoint)
     if given is None and language is None:
         raise CheckpointError("data-missing", "is needed to train on", field="data")
     return given or language.name  # type: ignore[union-attr]

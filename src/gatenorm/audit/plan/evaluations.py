@@ -94,7 +94,7 @@ class _Planner:
 
     def __init__(self, layout: Layout, settings: Evaluation):
         self.layout, self.settings = layout, settings
-        self.own = language_of(layout.checkpoint.directory)
+        self.own = language_of(layout.checkpoint)
         self.planned: list[PlannedEvaluation] = []
         self.missing: list[NotExamined] = []
 

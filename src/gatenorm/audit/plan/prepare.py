@@ -110,7 +110,7 @@ def _prepare(model: str, directory: Path, config: Config, fail_on: str | None) -
             raise MissingExtraError(f"the engine {engine}", kind.package, kind.extra)
     available = {one.feeds for one in planned} | _measured(config, runs=runs)
     active = {name: limit for name, limit in limits(config.gates).items() if gates()[name].needs in available}
-    if SPEED_UP not in config.gates and language_of(layout.checkpoint.directory) is not None:
+    if SPEED_UP not in config.gates and language_of(layout.checkpoint) is not None:
         # A model that small is timed in fractions of a millisecond: that tells nothing of larger ones.
         active.pop(SPEED_UP, None)
     _check_gates(config, active, fail_on)
@@ -141,7 +141,7 @@ def _check_recovery(recovery: Recovery, layout: Layout) -> None:
     if objective not in (None, *OBJECTIVES):
         field, hint = "recovery.objective", did_you_mean(str(objective), OBJECTIVES)
         raise AuditError("objective-unknown", "is not known", field=field, given=objective, hint=hint)
-    if recovery.data is None and language_of(layout.checkpoint.directory) is None:
+    if recovery.data is None and language_of(layout.checkpoint) is None:
         expected = "a text to train on, generic, self or both"
         raise AuditError("data-missing", "is missing", field="recovery.data", expected=expected)
 

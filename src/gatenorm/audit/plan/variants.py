@@ -115,7 +115,7 @@ def with_operations(
         what = f"{' and '.join(fitted)} in place of attentions"
         return list(possible), [NotExamined(StepName.BUILD, what, "the model cannot be run")]
     counts = [budget.count for budget in possible]
-    if language_of(layout.checkpoint.directory) is not None:
+    if language_of(layout.checkpoint) is not None:
         counts = [decision_count(counts, len(layout.attention_layers))]
     others = [str(budget.count) for budget in possible if budget.count not in counts]
     missing = []

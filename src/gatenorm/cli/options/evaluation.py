@@ -50,8 +50,8 @@ _NEW_TOKENS = "Tokens to generate after each prompt of domain and refusal"
 _RULE = "JSON file with the patterns that make a refusal"
 Items = Annotated[bool, output("--items", "Write every item into the JSON", False)]
 NoCache = Annotated[bool, execution("--no-cache", "Measure again what was measured before", False)]
-_ENGINES = "Engine that runs the model: transformers, or vllm for zeroshot and harness:NAME"
-Engine = Annotated[str, execution("--engine NAME", _ENGINES, "transformers")]
+_ENGINES = "Engine that runs the model: vllm for zeroshot and harness:NAME; llamacpp runs perplexity of GGUF files"
+Engine = Annotated[str | None, execution("--engine NAME", _ENGINES, shown="transformers; llamacpp for a GGUF file")]
 _COUNTS = "Numbers of removed sublayers to measure"
 Counts = Annotated[Layers | None, protocol("--counts 1,2,4-8", _COUNTS, shown="up to half of them")]
 Seeds = Annotated[Index, protocol("--seeds", "Random rankings to measure for comparison", 5)]

@@ -1,8 +1,13 @@
 """llama.cpp, through the package xllamacpp: GGUF files on the CPU."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from gatenorm.engines import Engine, GreedySession, Setting, TimedSession
+from gatenorm.engines import Engine, GreedySession, LikelyContinuation, Setting, TimedSession
+from gatenorm.families import Layout
+from gatenorm.models.model import Model
+from gatenorm.progress import Progress
 
 
 class LlamaCpp(Engine):
@@ -10,7 +15,8 @@ class LlamaCpp(Engine):
 
     package, extra, reads = "xllamacpp", "llamacpp", ("gguf",)
     exact = False
-    times = True
+    times = predicts = True
+    distributions = ("xllamacpp",)
 
     def open(self, path: Path) -> GreedySession:
         from gatenorm.engines.llamacpp.greedy import LlamaCppGreedy
@@ -21,6 +27,21 @@ class LlamaCpp(Engine):
         from gatenorm.engines.llamacpp.timed import LlamaCppTimed
 
         return LlamaCppTimed(path, setting)
+
+    def model(self, layout: Layout, **hardware: Any) -> Model:
+        from gatenorm.engines.llamacpp.likelihood import opened
+
+        return opened(layout, self.name, **hardware)
+
+    def likelihoods(
+        self,
+        model: Model,
+        pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+        progress: Progress | None = None,
+    ) -> list[LikelyContinuation]:
+        from gatenorm.engines.llamacpp.likelihood import continuations
+
+        return continuations(model, pairs, progress)
 
 
 ENGINE = LlamaCpp

@@ -50,6 +50,7 @@ class LlamaCppGreedy:
         self._vocabulary = len(tokens)
         self._harmless = next((i for i, text in enumerate(tokens) if text.isascii() and text.isalnum()), 0)
         self._longest = fields.get(f"{fields['general.architecture']}.context_length")
+        self.begin: int | None = fields.get("tokenizer.ggml.bos_token_id")
         self._states = tempfile.TemporaryDirectory(prefix="gatenorm-llamacpp-")
         self._context = 0
         self._server: LlamaCppProcess | None = None
@@ -78,17 +79,34 @@ class LlamaCppGreedy:
     def continue_greedily(self, prompts: Sequence[Sequence[int]], tokens: int) -> list[Continuation]:
         return [self._continue(list(prompt), tokens) for prompt in prompts]
 
+    def next_token(self, prompt: Sequence[int], token: int) -> tuple[float, bool]:
+        """The log-probability of ``token`` after ``prompt``, and whether it is the likeliest one.
+
+        Below -87.3, the logarithm of the smallest float32 number, it comes out as that.
+        """
+        self._check_fits(prompt, 1)
+        self._opened(len(prompt) + 3)
+        # A bias makes the server take this token, and it tells of the one that it takes, as it was without the bias.
+        told = self._answer(list(prompt), 1, token)
+        if not told:  # it is silent about parts of a character
+            entries = self._ask(list(prompt), self._vocabulary)
+            told = {"logprob": next(e["logprob"] for e in entries if e["id"] == token), "top_logprobs": entries}
+        return max(float(told["logprob"]), _SMALLEST), told["top_logprobs"][0]["id"] == token
+
     def close(self) -> None:
         self._end()
         self._states.cleanup()
 
-    def _continue(self, prompt: list[int], tokens: int) -> Continuation:
+    def _check_fits(self, prompt: Sequence[int], tokens: int) -> None:
         if isinstance(self._longest, int) and len(prompt) + tokens > self._longest:
             raise EvaluationError(
                 "context-too-short",
                 f"{len(prompt)} + {tokens} tokens do not fit into the context of {self._path}, {self._longest}",
                 field="tokens",
             )
+
+    def _continue(self, prompt: list[int], tokens: int) -> Continuation:
+        self._check_fits(prompt, tokens)
         self._opened(len(prompt) + tokens + 2)
         chosen: list[int] = []
         logprobs = np.full((tokens, self._vocabulary), np.nan, np.float32)
@@ -106,20 +124,25 @@ class LlamaCppGreedy:
         The server generates no more than one token, which is biased to a harmless one: it would stop at the end of a
         text, and is silent about tokens that are a part of a character. What it tells of are the logits before that.
         """
+        likeliest = self._answer(tokens, most, self._harmless, seconds).get("top_logprobs")
+        if not likeliest:
+            raise EvaluationError(
+                "engine-fails", f"llama.cpp does not continue a prompt of {len(tokens)} tokens", field="engine"
+            )
+        return list(likeliest)
+
+    def _answer(self, tokens: list[int], most: int, forced: int, seconds: float = LONGEST_WAIT) -> dict[str, Any]:
+        """What the server says of the one token that it is forced to take, or nothing."""
         request = {
             "prompt": tokens,
             "n_predict": 1,
             "n_probs": min(most, self._vocabulary),
             "temperature": 0,
-            "logit_bias": [[self._harmless, _FORCE]],
+            "logit_bias": [[forced, _FORCE]],
             "cache_prompt": True,
         }
-        likeliest = self._post("/completion", request, seconds).get("completion_probabilities")
-        if not likeliest or not likeliest[0].get("top_logprobs"):
-            raise EvaluationError(
-                "engine-fails", f"llama.cpp does not continue a prompt of {len(tokens)} tokens", field="engine"
-            )
-        return list(likeliest[0]["top_logprobs"])
+        told = self._post("/completion", request, seconds).get("completion_probabilities")
+        return dict(told[0]) if told else {}
 
     def _opened(self, context: int) -> LlamaCppProcess:
         if self._server is None or self._context < context:

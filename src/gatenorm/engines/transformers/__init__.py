@@ -14,7 +14,7 @@ class Transformers(Engine):
 
     package, extra, reads = "transformers", "torch", ("transformers",)
     preference = -1  # another engine says more about an export than the reference itself
-    times = answers = generates = True
+    times = answers = predicts = generates = True
     dtypes = ("float32", "bfloat16", "float16")
     cache_passes = 3
 

@@ -15,7 +15,7 @@ def continuations(
     Raises:
         EvaluationError: as there, or an engine that cannot do this.
     """
-    return engine_named(model.engine, "generates").likelihoods(model, pairs, progress)
+    return engine_named(model.engine, "predicts").likelihoods(model, pairs, progress)
 
 
 def greedy(

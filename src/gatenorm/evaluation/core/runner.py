@@ -51,7 +51,8 @@ def run(
         EvaluationError, CheckpointError: as loading and the tasks.
     """
     for one in jobs:
-        check_engine(one, model)
+        for run_in in (model, *([baseline] if baseline else [])):
+            check_engine(one, run_in)
     run_of = _Run(cache, bars, finished)
     single = [job for job in jobs if job.run is not None]
     both = [job for job in jobs if job.compare is not None]
@@ -78,14 +79,13 @@ def check_engine(job: Job, model: Model) -> None:
     Raises:
         EvaluationError: it cannot, or there is none of that name.
     """
-    engine_named(model.engine, "answers").check_installed()
+    engine_named(model.engine).check_installed()
     if model.engine not in job.engines:
+        problem, expected = f"cannot run {job.kind} of {model.name}", " or ".join(job.engines)
+        is_file = model.layout is not None and model.layout.checkpoint.path.is_file()
+        hint = "convert it to a directory first: gatenorm convert" if is_file else ""
         raise EvaluationError(
-            "engine-cannot",
-            f"answers zeroshot and harness:NAME only, not {job.kind}",
-            field="engine",
-            given=model.engine,
-            hint="leave it out for that",
+            "engine-cannot", problem, field="engine", given=model.engine, expected=expected, hint=hint
         )
 
 

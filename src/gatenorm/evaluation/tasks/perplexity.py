@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +27,14 @@ import msgspec
 
 from gatenorm.errors import EvaluationError, named
 from gatenorm.evaluation.core.job import Job, Request
+from gatenorm.evaluation.core.likelihood import continuations
 from gatenorm.evaluation.core.task import Metric, Task
 from gatenorm.evaluation.core.text import Text, data_error, documents, read_text
 from gatenorm.evaluation.core.text_units import per_token
 from gatenorm.families import Layout
 from gatenorm.models.batches import BatchBudget, check_vocabulary, in_batches
 from gatenorm.models.forward import token_losses
-from gatenorm.models.model import Model
+from gatenorm.models.model import TRANSFORMERS, Model
 from gatenorm.progress import Progress
 from gatenorm.records.evidence import Item, Perplexity, TextProtocol
 
@@ -76,31 +77,58 @@ def perplexity(
         EvaluationError: text shorter than one window, tokens outside the model's vocabulary, or logits that are not
             finite.
     """
-    started, config = time.perf_counter(), model.config.get_text_config()
+    config, device = model.config.get_text_config(), model.device.type
+
+    def sums_of(sequences: Sequence[Sequence[int]], known: Sequence[int]) -> list[float]:
+        sums, counted = [0.0] * len(sequences), [len(s) - 1 - k for s, k in zip(sequences, known, strict=True)]
+        done = 0
+
+        def losses_of(batch: list[int]) -> list[Tensor]:
+            return token_losses(model, [sequences[n] for n in batch])
+
+        budget = BatchBudget(device, int(config.vocab_size), protocol.batch_size)
+        for batch, batch_losses in in_batches(budget, range(len(sequences)), losses_of, lambda n: len(sequences[n])):
+            for n, losses in zip(batch, batch_losses, strict=True):
+                sums[n] = float(losses[known[n] :].sum())
+                done += counted[n]
+            if progress:
+                progress(done, sum(counted))
+        return sums
+
+    computed = {"dtype": str(model.dtype).removeprefix("torch."), "device": device}
+    return _measured(sums_of, tokenizer, text, protocol, config, computed)
+
+
+def _in_engine(model: Model, text: Text, protocol: Protocol, progress: Progress | None) -> Perplexity:
+    """As :func:`perplexity`, of a model that another engine than transformers runs."""
+
+    def sums_of(sequences: Sequence[Sequence[int]], known: Sequence[int]) -> list[float]:
+        pairs = [(s[: k + 1], s[k + 1 :]) for s, k in zip(sequences, known, strict=True)]
+        return [-found.loglikelihood for found in continuations(model, pairs, progress)]
+
+    computed = {"dtype": model.computes_in, "device": model.device, "engine": model.engine}
+    return _measured(sums_of, model.tokenizer, text, protocol, model.config, computed)
+
+
+def _measured(
+    sums_of: Callable[[Sequence[Sequence[int]], Sequence[int]], list[float]],
+    tokenizer: Any,
+    text: Text,
+    protocol: Protocol,
+    config: Any,
+    computed: Mapping[str, str],
+) -> Perplexity:
+    """The record, with ``sums_of`` giving the losses of sequences, summed over the tokens from ``known + 1`` on."""
+    started = time.perf_counter()
     sequences, described = encode(tokenizer, text, protocol, config)
     # What a window shares with the one before it has been predicted there.
     shared = (described.window or 0) - (described.stride or 0)
-    known = [0] + [max(shared - 1, 0) if protocol.stride else 0] * len(sequences)
-    counted = [len(s) - 1 - seen for s, seen in zip(sequences, known, strict=False)]
-    total = sum(counted)
-    vocabulary, device = int(config.vocab_size), model.device.type
-    sums = [0.0] * len(sequences)
-    done = 0
-
-    def losses_of(batch: list[int]) -> list[Tensor]:
-        return token_losses(model, [sequences[n] for n in batch])
-
-    budget = BatchBudget(device, vocabulary, protocol.batch_size)
-    for batch, batch_losses in in_batches(budget, range(len(sequences)), losses_of, lambda n: len(sequences[n])):
-        for n, losses in zip(batch, batch_losses, strict=True):
-            sums[n] = float(losses[known[n] :].sum())
-            done += counted[n]
-        if progress:
-            progress(done, total)
+    known = [max(shared - 1, 0) if protocol.stride and n else 0 for n in range(len(sequences))]
+    counted = [len(s) - 1 - seen for s, seen in zip(sequences, known, strict=True)]
+    total, sums = sum(counted), sums_of(sequences, known)
     mean = math.fsum(sums) / total
     pieces = [text.content] if protocol.separator is None else documents(text, protocol.separator, protocol.limit)
     words, size_in_bytes = per_token(tokenizer, pieces, described)
-    dtype = str(model.dtype).removeprefix("torch.")
     losses = enumerate(zip(counted, sums, strict=True))
     return Perplexity(
         perplexity=_exp(mean),
@@ -109,7 +137,7 @@ def perplexity(
         word_perplexity=finite(_exp(mean / words) if words else math.inf),
         bits_per_byte=finite(mean / size_in_bytes / math.log(2)),
         seconds=time.perf_counter() - started,
-        protocol=msgspec.structs.replace(described, dtype=dtype, device=device),
+        protocol=msgspec.structs.replace(described, **computed),
         data=msgspec.structs.replace(text.identity(), tokens_sha256=digest(sequences)),
         items=tuple(Item(id=n, metrics={"nll": nll / tokens}, weight=tokens) for n, (tokens, nll) in losses),
     )
@@ -147,11 +175,13 @@ def prepare(request: Request) -> list[Job]:
 
     def run(model: Model, progress: Progress | None) -> Perplexity:
         sized = replace(protocol, batch_size=model.batch_size)
+        if model.engine != TRANSFORMERS:
+            return _in_engine(model, text, sized, progress)
         return perplexity(model.module, model.tokenizer, text, sized, progress)
 
     key = {"data": text.sha256, "text": text.protocol, "window": window, "separator": protocol.separator}
     key |= {"limit": protocol.limit, "stride": protocol.stride}
-    return [Job("perplexity", "perplexity", "tokens", key, run)]
+    return [Job("perplexity", "perplexity", "tokens", key, run, engines=Job.engines_that("predicts"))]
 
 
 def measure(

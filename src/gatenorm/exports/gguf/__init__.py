@@ -1,1 +1,1 @@
-"""GGUF files for llama.cpp, architecture deci."""
+"""GGUF files for llama.cpp, architectures llama and deci."""

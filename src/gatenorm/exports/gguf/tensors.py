@@ -1,4 +1,4 @@
-"""The tensors of a GGUF file of architecture ``deci``: their names, shapes, and where their rows come from.
+"""The tensors of a GGUF file, architecture ``llama`` or ``deci``: their names, shapes, and where their rows come from.
 
 llama.cpp's loader (src/models/deci.cpp) wants of a layer without attention its MLP and nothing else; an ``attn_norm``
 there is a tensor too many. Layer 0 is an exception: llama.cpp derives the head size from its head count, which
@@ -222,7 +222,7 @@ class _Writer:
 
 
 def interleaved(rows: Bits, head_dim: int) -> Bits:
-    """Rows ``[heads * head_dim, ...]`` in the order of rotary pairs that ``deci`` takes for granted.
+    """Rows ``[heads * head_dim, ...]`` in the order of rotary pairs that both architectures take for granted.
 
     transformers turns dimension ``j`` together with ``j + head_dim / 2``, llama.cpp's NORM kind of rotation ``2j`` with
     ``2j + 1``. The logits are sums over all dimensions, so nothing changes when queries and keys are both reordered.

@@ -1,8 +1,8 @@
 """One GGUF file for llama.cpp and what is built on it (Ollama, LM Studio, ...).
 
-The architecture is ``deci``, which llama.cpp has for NVIDIA's Nemotron models: Llama with a head count for every
-layer, 0 where there is no attention. Such a layer costs no key/value cache. Blocks that are gone altogether are left
-out, and the others move up. Stock engines read the file.
+The architecture is ``llama``, and of a pruned model ``deci``, which llama.cpp has for NVIDIA's Nemotron models: Llama
+with a head count for every layer, 0 where there is no attention. Such a layer costs no key/value cache. Blocks that are
+gone altogether are left out, and the others move up. Stock engines read the file.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from gatenorm.surgery.operation import leaves_nothing
 if TYPE_CHECKING:
     from gguf import GGUFWriter
 
-ARCHITECTURE = "deci"
+DENSE, PRUNED = "llama", "deci"
 # In original layer numbers; the last two where MLPs are gone, since the blocks of the file may then be fewer.
 EDITS_KEY = "gatenorm.edits"
 _CONTEXT = 2048
@@ -80,7 +80,7 @@ def write(layout: Layout, out: Path, *, dtype: str = "auto", progress: Progress 
     parts = tensors(layout, dtype)
     total = sum(part.nbytes for part in parts)
     with new_file(out, total) as temporary:
-        writer = GGUFWriter(temporary, ARCHITECTURE)
+        writer = GGUFWriter(temporary, PRUNED if layout.edits else DENSE)
         _describe(writer, layout, words, parts, dtype)
         _declare(writer, parts)
         done = 0
@@ -195,13 +195,13 @@ def _describe(writer: GGUFWriter, layout: Layout, words: Tokenizer | Carried, pa
     writer.add_context_length(layout.context or _CONTEXT)
     writer.add_embedding_length(layout.width)
     writer.add_vocab_size(_rows(layout))
-    writer.add_feed_forward_length([hidden(layout, i) for i in layers])
+    writer.add_feed_forward_length(_by_layer(layout, [hidden(layout, i) for i in layers]))
     # llama.cpp takes the head size from the first layer, whose count must therefore not be 0.
     # A layer with heads and without key/value heads is read as one with a matrix in its attention's place.
     replaced = {i for i in layers if ATTENTION in export_entries(layout, FORM, i)}
     whole = {i for place, i in enumerate(layers) if i not in gone or i in replaced or not place}
-    writer.add_head_count([layout.heads if i in whole else 0 for i in layers])
-    writer.add_head_count_kv([0 if i in gone else layout.kv_heads for i in layers])
+    writer.add_head_count(_by_layer(layout, [layout.heads if i in whole else 0 for i in layers]))
+    writer.add_head_count_kv(_by_layer(layout, [0 if i in gone else layout.kv_heads for i in layers]))
     for add in (writer.add_key_length, writer.add_value_length, writer.add_rope_dimension_count):
         add(layout.head_dim)
     writer.add_layer_norm_rms_eps(positive("rms_norm_eps", value(config, data, "rms_norm_eps")))
@@ -210,6 +210,11 @@ def _describe(writer: GGUFWriter, layout: Layout, words: Tokenizer | Carried, pa
         writer.add_rope_scaling_type(RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(positive("factor", layout.rotary.scaling.get("factor")))
     words.describe(writer)
+
+
+def _by_layer(layout: Layout, numbers: list[int]) -> list[int] | int:
+    """One number for all layers of a dense model where it can be, as llama.cpp's converter writes it."""
+    return numbers if layout.edits or len(set(numbers)) > 1 else numbers[0]
 
 
 def _declare(writer: GGUFWriter, parts: list[Tensor]) -> None:
