@@ -205,7 +205,7 @@ class _Planner:
 def reads_text(layout: Layout) -> bool:
     """Whether the model has a tokenizer and no language of its own, so that ordinary text means something to it."""
     companions = layout.checkpoint.companions
-    return any(name in companions for name in _TOKENIZERS) and language_of(layout.checkpoint.directory) is None
+    return any(name in companions for name in _TOKENIZERS) and language_of(layout.checkpoint) is None
 
 
 def _has_template(directory: Path) -> bool:
