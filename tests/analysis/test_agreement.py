@@ -116,3 +116,5 @@ def test_curves_warn_of_height_jumps_and_cliffs():
     assert found["perplexity-above-100"].evidence["removed"] == 6
     assert found["perplexity-jump"].evidence["limit"] == 100
     assert "unpruned 10" in found["perplexity-jump"].message
+    foreign = {0: 5500.0, 1: 5600.0}  # a text that is foreign to the model
+    assert curve_signatures("gate-norm", foreign) == []

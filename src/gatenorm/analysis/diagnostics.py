@@ -54,13 +54,15 @@ def late_cluster(scores: Scores) -> Cluster:
     group = f"the weakest group, layers {spans(members)},"
     deeper = scores.model.layers / 2
     if share < _SHARE:
-        return Cluster((), f"the best split explains {share:.2f} of the variance of the log scores, a cluster {_SHARE}")
+        return Cluster(
+            (), f"the best split explains {share:.2f} of the variance of the log scores, a cluster needs {_SHARE}"
+        )
     if min(members) < deeper:
         return Cluster((), f"{group} is not confined to the deeper half of the model")
     if size < 2:
         return Cluster((), f"only layer {members[0]} stands apart: one layer is no cluster")
     if gap < _GAP * typical:
-        return Cluster((), f"{group} is set off by {gap / typical:.1f} times the typical gap, a cluster by {_GAP:g}")
+        return Cluster((), f"{group} is set off by {gap / typical:.1f} times the typical gap, a cluster needs {_GAP:g}")
     return Cluster(
         members,
         f"{group} lies {np.exp(gap):.2f} times below the next layer; the split explains {share:.2f} of the variance",
@@ -86,6 +88,14 @@ JUMP = 10.0
 # A cliff is a step that is large in itself (a tenth of a nat is 10.5% of perplexity) and beside the others.
 _CLIFF_NATS = 0.1
 _CLIFF_TIMES = 3.0
+
+
+def too_high(before: float, after: float) -> bool:
+    """Whether a perplexity above 100 tells of a layer that is missing.
+
+    Where the unpruned model's is above 50, the text is foreign to it, and 100 says nothing.
+    """
+    return after > HIGH_PERPLEXITY >= 2 * before
 
 
 def few_shared(proxy: Scores, check: Scores, count: int, protect: Sequence[int] = ()) -> Diagnostic | None:
@@ -151,7 +161,7 @@ def curve_signatures(name: str, perplexities: Mapping[int, float]) -> list[Diagn
     """
     counts = sorted(perplexities)
     warnings = []
-    high = next((n for n in counts if perplexities[n] > HIGH_PERPLEXITY), None)
+    high = next((n for n in counts if too_high(perplexities[counts[0]], perplexities[n])), None)
     if high is not None:
         warnings.append(_perplexity("perplexity-above-100", name, perplexities, high, "is above 100"))
     jump = next((n for n in counts if perplexities[n] >= JUMP * perplexities[counts[0]]), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from gatenorm.analysis.diagnostics import HIGH_PERPLEXITY, JUMP
+from gatenorm.analysis.diagnostics import HIGH_PERPLEXITY, JUMP, too_high
 from gatenorm.audit.judge.gates import evaluate_gate, gates, outcome_of
 from gatenorm.audit.plan.variants import Variant
 from gatenorm.families import Layout
@@ -23,7 +23,7 @@ def unstable(before: float, after: float) -> str:
     risen = f"perplexity {after:.4g}, unpruned {before:.4g}"
     if not after < JUMP * before:
         return f"{risen}: a rise by an order of magnitude; nothing more was measured"
-    if after > HIGH_PERPLEXITY >= 2 * before:
+    if too_high(before, after):
         return f"{risen}: above {HIGH_PERPLEXITY:g}; nothing more was measured"
     return ""
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gatenorm.analysis.diagnostics import HIGH_PERPLEXITY
+from gatenorm.analysis.diagnostics import HIGH_PERPLEXITY, too_high
 from gatenorm.cli import console
 from gatenorm.cli.tables import say_assumptions, table
 from gatenorm.cli.tables.evaluation_columns import (
@@ -87,7 +87,13 @@ def _perplexity(records: Sequence[Perplexity], changes: Sequence[Comparison]) ->
     for record in records:
         if record.perplexity > HIGH_PERPLEXITY:
             high = f"the perplexity of {record.model.name} is above {HIGH_PERPLEXITY:g}"
-            console.say(f"warning: {high}: it lost a layer that it needs, or the text is foreign to it")
+            why = "the text is foreign to it"
+            if record is not first:
+                why = "it lost a layer that it needs" if too_high(first.perplexity, record.perplexity) else ""
+            elif record.edits:
+                why = f"{why}, or it lost a layer that it needs"
+            if why:
+                console.say(f"warning: {high}: {why}")
 
 
 def _choices(records: Sequence[TaskEvidence], changes: Sequence[Comparison]) -> None:

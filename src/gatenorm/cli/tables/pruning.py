@@ -50,7 +50,7 @@ def show(
             command = shlex.join(("gatenorm", "verify", str(out), "--against", model))
             console.say_whole(f"Whether llama.cpp computes the right thing from it: {command}")
             return
-        text = () if language_of(layout.checkpoint) else ("--data", "wikitext2")
+        text = () if language_of(layout.checkpoint) else ("--data", "generic")
         command = shlex.join(("gatenorm", "eval", str(out), "--baseline", model, *text))
         console.say_whole(f"What it costs in quality: {command}")
 

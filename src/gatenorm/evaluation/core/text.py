@@ -167,7 +167,8 @@ def _lines(source: str, path: Path, raw: bytes, field: str) -> tuple[str, ...]:
                 "text-field-missing",
                 f"has no text in a field {field!r} in line {number} (it has {_some(row)})",
                 source,
-                hint=f"name the field with {named('text_field')}",
+                hint=f"name the field with {named('text_field')}"
+                + (f", or judge replies with {named('tasks')} domain" if "prompt" in row else ""),
             )
         rows.append(text)
     return tuple(rows)
