@@ -26,6 +26,7 @@ from gatenorm.records import (
     to_json,
 )
 from gatenorm.records.evidence import Data, Evidence, Item, Perplexity, TextProtocol, evidence_from_json
+from gatenorm.records.scores import ERROR
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 TEXT = st.text(max_size=8)
@@ -221,6 +222,14 @@ def test_ranking_is_from_weakest_and_ties_go_to_the_later_layer() -> None:
     scores = Scores(MODEL, "c", tuple(LayerScore(i, s) for i, s in enumerate([2.0, 1.0, 3.0, 1.0, -1.0])), 0.0, 0)
     assert scores.ranking == (4, 3, 1, 0, 2)
     assert to_json(scores)["ranking"] == [4, 3, 1, 0, 2]
+
+
+def test_scores_within_their_error_are_tied() -> None:
+    near, far = 1 + ERROR / 2, 1 + 2 * ERROR
+    layers = enumerate([far, 1.0, near, 0.0, 0.0, 5.0])
+    scores = Scores(MODEL, "c", tuple(LayerScore(i, s) for i, s in layers), 0.0, 0)
+    assert scores.ties == ((4, 3), (1, 2))
+    assert Scores(MODEL, "c", (LayerScore(0, 1.0),), 0.0, 0).ties == ()
 
 
 @given(SCORES)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from gatenorm.checkpoint.dtypes import STORAGE_TYPES, to_float32
+from gatenorm.checkpoint.dtypes import STORAGE_TYPES, WRITABLE, from_float32, to_float32
 from gatenorm.errors import CheckpointError
+from tests.errors import refused
 
 
 def every_pattern(dtype: str) -> np.ndarray:
@@ -59,6 +60,29 @@ def test_views_keep_their_shape(dtype: str, view: object) -> None:
     part = view(matrix)  # type: ignore[operator]
     expected = by_torch(np.ascontiguousarray(part), dtype).reshape(part.shape)
     np.testing.assert_array_equal(to_float32(part, dtype), expected)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "code"),
+    [
+        *((dtype, value, "weights-not-finite") for dtype in WRITABLE for value in (np.nan, np.inf, -np.inf)),
+        *(
+            ("F16", 65505.0, "dtype-too-narrow"),
+            ("F16", -1e9, "dtype-too-narrow"),
+            ("BF16", 3.4e38, "dtype-too-narrow"),
+        ),
+    ],
+)
+def test_no_new_tensor_holds_what_no_engine_can_compute_with(dtype: str, value: float, code: str) -> None:
+    with refused(code):
+        from_float32(np.array([1.0, value], np.float32), dtype)
+
+
+@pytest.mark.parametrize("dtype", WRITABLE)
+def test_the_largest_numbers_are_written(dtype: str) -> None:
+    most = {"F16": 65504.0, "BF16": 3.3895313892515355e38}.get(dtype, 3.4e38)
+    bits = from_float32(np.array([most, -most], np.float32), dtype)
+    np.testing.assert_allclose(to_float32(bits, dtype), [most, -most], rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["I8", "U8", "BOOL", "I64", "C64", "F8_E8M0", "F4", ""])

@@ -177,6 +177,14 @@ def test_parts_that_only_other_code_leaves_out_are_no_dense_model(model: Path, k
         detect_layout(open_store(model))
 
 
+def test_a_config_that_names_code_of_its_own_is_read_without_it_and_says_so(model: Path):
+    assert api.open_model(model).assumption == ""
+    edit_config(model, auto_map={"AutoModelForCausalLM": "modeling_x.X"}, skip_every=2)
+    said = api.open_model(model).assumption
+    assert said == "config.json names code of its own, which is not run: it is read as llama, without 'skip_every'"
+    assert said in api.score(model).notes
+
+
 @pytest.mark.parametrize(
     ("name", "belongs"),
     [

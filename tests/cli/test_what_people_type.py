@@ -15,6 +15,7 @@ import pytest
 from gatenorm.audit.plan.config import Config, config_from, read_config
 from gatenorm.checkpoint.hub import local_path
 from gatenorm.cli import app, console, main
+from gatenorm.models import processor
 from gatenorm.records import Results
 from tests.command_line import answer, refused
 from tests.report.audits import audit
@@ -67,6 +68,17 @@ def test_data_types_have_the_names_that_people_know(name: str, capsys: pytest.Ca
     file = tmp_path / "audit.yaml"
     assert main(["audit", "demo", "--dtype", name, "--write-config", str(file)]) == 0
     assert read_config(file).run.dtype == "float16"
+
+
+@pytest.mark.parametrize("has_units", [True, False])
+def test_bfloat16_without_units_for_it_is_warned_of(
+    has_units: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(processor, "has_bfloat16_units", lambda: has_units)
+    for dtype in ("bfloat16", "float32"):
+        assert main(["eval", "demo", "--tasks", "perplexity", "--data", "nowhere", "--dtype", dtype]) == 2
+        warned = capsys.readouterr().err.startswith("warning: this processor has no units for bfloat16")
+        assert warned == (dtype == "bfloat16" and not has_units)
 
 
 def test_the_configuration_can_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

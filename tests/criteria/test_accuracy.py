@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
+from gatenorm.criteria.compute import torch_backend
 from gatenorm.criteria.compute.backend import Backend, backend
 from gatenorm.criteria.compute.torch_backend import TorchBackend
 from gatenorm.criteria.registry import weight_criteria
@@ -19,6 +21,7 @@ from tests.errors import refused
 
 WIDTH, HEADS, HEAD_DIM = 5120, 40, 128
 CLAIMED = 2e-5
+ACROSS_THREADS = 2e-6
 
 
 def layer(
@@ -59,9 +62,12 @@ def test_a_13b_layer(outliers: int) -> None:
 @pytest.mark.parametrize(
     ("dtype", "contract"), [("BF16", "rows"), ("BF16", "width"), ("F16", "rows"), ("F32", "width")]
 )
-def test_the_bfloat16_product_keeps_its_promise(dtype: str, outliers: int, contract: str) -> None:
+def test_the_bfloat16_product_keeps_its_promise(
+    dtype: str, outliers: int, contract: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     q, k = layer(dtype, outliers, width=1536, heads=12)
     expected = backend("numpy").product_norm(q, k, contract)  # type: ignore[arg-type]
+    monkeypatch.setattr(torch_backend, "has_bfloat16_units", lambda: True)
     chosen, claimed = TorchBackend("cpu"), CLAIMED if dtype == "BF16" else 2 * CLAIMED
     direct = chosen._bfloat16_norm(q, k, contract)  # type: ignore[arg-type]
     assert direct is None or direct == pytest.approx(expected, rel=claimed)
@@ -100,6 +106,34 @@ def test_numpy_and_torch_agree(tmp_path: Path, form: str, dtype: str) -> None:
             np.testing.assert_allclose(
                 [s.score for s in found.layers], [s.score for s in expected.layers], rtol=CLAIMED
             )
+
+
+@pytest.mark.parametrize("name", ["gate-norm", "gate-norm-outer", "gate-norm-heads"])
+def test_one_thread_and_many_agree(tmp_path: Path, name: str) -> None:
+    """A sum in another order is another number: by how much at most."""
+    layout, _ = write(tmp_path, "separate", Shape(8, 4, 32, 256, layers=2), "BF16")
+    found = []
+    for threads in (1, 4):
+        with threadpool_limits(threads):
+            found.append([s.score for s in score(layout, name, backend="numpy").layers])
+    np.testing.assert_allclose(found[0], found[1], rtol=ACROSS_THREADS)
+
+
+def test_torch_ranks_what_numpy_ranks() -> None:
+    """Squares beyond float32 are no reason to refuse: entries of the product of up to 1e25 here."""
+    pair = [Projection(p.tensor, p.dtype, tuple(w * np.float32(1e12) for w in p.bits)) for p in layer("F32", 0, 64, 2)]
+    expected = backend("numpy").product_norm(*pair, "width")
+    assert 1e20 < expected < np.inf
+    chosen = TorchBackend("cpu")
+    assert chosen.product_norm(*pair, "width") == pytest.approx(expected, rel=CLAIMED)
+    assert chosen._bfloat16_norm(*pair, "width") is None
+
+
+def test_bfloat16_is_left_to_processors_with_units_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    q, k = layer("BF16", 0, width=1536, heads=12)
+    monkeypatch.setattr(torch_backend, "has_bfloat16_units", lambda: False)
+    monkeypatch.setattr(TorchBackend, "_bfloat16_norm", lambda *_: pytest.fail("computed in bfloat16"))
+    assert TorchBackend("cpu").product_norm(q, k, "width") == backend("numpy").product_norm(q, k, "width")
 
 
 def test_a_backend_can_be_handed_in(tmp_path: Path) -> None:

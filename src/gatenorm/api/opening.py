@@ -15,7 +15,7 @@ from gatenorm.families import Layout, detect_layout, named_like
 from gatenorm.models import loading
 from gatenorm.models.model import Model
 from gatenorm.models.named import named_model, named_models
-from gatenorm.surgery.proof import assumption, is_proved
+from gatenorm.surgery.proof import assumption, foreign_code, is_proved
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -52,8 +52,11 @@ def open_model(model: ModelLike, family: str | None = None, *, fetch: bool = Tru
         if error.code == "family-unknown" and family is None and _computes_like_llama(checkpoint):
             error.hint += f". It computes like Llama, as a tiny random model shows: set {named('family')} to llama"
         raise
-    if not layout.assumed or layout.pruned:
+    if layout.pruned:
         return layout
+    if not layout.assumed:
+        foreign = foreign_code(checkpoint.config, layout.model_type)
+        return replace(layout, assumption=foreign) if foreign else layout
     return replace(layout, assumption=assumption(checkpoint.config, layout.layers, layout.model_type))
 
 

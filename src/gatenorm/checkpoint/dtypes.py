@@ -100,6 +100,8 @@ _ALL = (
 STORAGE_TYPES = {t.name: t for t in _ALL}
 # Those that new tensors can be stored in.
 WRITABLE = ("F32", "F16", "BF16", "F64")
+# The largest numbers that narrow types hold; a little more is rounded to infinity.
+_MOST = {"F16": 65504.0, "BF16": (2 - 2.0**-7) * 2.0**127}
 
 
 def to_float32(bits: Bits, dtype: str, out: Float32 | None = None) -> Float32:
@@ -118,12 +120,21 @@ def to_float32(bits: Bits, dtype: str, out: Float32 | None = None) -> Float32:
     return storage.decode(bits, out)
 
 
-def from_float32(values: Float32, dtype: str) -> Bits:
-    """Values as bits of safetensors type ``dtype``, rounded to the nearest (halves to even); they are finite.
+def from_float32(values: Float32, dtype: str, name: str = "a new tensor") -> Bits:
+    """Values as bits of safetensors type ``dtype``, rounded to the nearest (halves to even).
+
+    Args:
+        name: the tensor's, for errors.
 
     Raises:
-        CheckpointError: a type other than F32, F16, BF16 or F64.
+        CheckpointError: a type other than F32, F16, BF16 or F64; NaN or infinite values, or values beyond its range.
     """
+    if not np.isfinite(values).all():
+        hint = "the weights are damaged, fetch them again"
+        raise CheckpointError("weights-not-finite", f"{name} holds NaN or infinite values", hint=hint)
+    if dtype in _MOST and np.abs(values).max(initial=0) > _MOST[dtype]:
+        problem = f"{name} holds numbers beyond {_MOST[dtype]:.5g}, where {STORAGE_TYPES[dtype].torch} ends"
+        raise CheckpointError("dtype-too-narrow", problem, hint="write them as float32")
     if dtype == "BF16":
         bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
         return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")

@@ -7,15 +7,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution, version
 from importlib.util import find_spec
-from pathlib import Path
 
 from gatenorm.engines import engine_named, engines
+from gatenorm.models.processor import processor_features
 from gatenorm.records.installation import Extra, Installation, InstalledEngine
 
 _CAN = {"times": "bench", "answers": "eval", "predicts": "eval of texts", "generates": "eval of prompts"}
 # For those who develop gatenorm, and what the others add up to.
 _LEFT_OUT = ("dev", "all")
-# Without one of those for bfloat16 it is computed by conversion.
 _FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8", "bf16", "sve", "asimd")
 _EXTRA = re.compile(r"extra == ['\"]([\w-]+)['\"]")
 
@@ -30,7 +29,7 @@ def installation() -> Installation:
         processor=platform.machine(),
         processors=os.cpu_count(),
         memory_bytes=_memory(),
-        features=tuple(_features()),
+        features=tuple(name for name in _FEATURES if name in processor_features()),
         accelerators=tuple(_accelerators()),
     )
 
@@ -61,14 +60,6 @@ def _memory() -> int | None:
     with suppress(ValueError, OSError, AttributeError):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return None
-
-
-def _features() -> list[str]:
-    with suppress(OSError):
-        line = re.search(r"^(?:flags|Features)\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        found = set(line.group(1).split()) if line else set()
-        return [name for name in _FEATURES if name in found]
-    return []
 
 
 def _accelerators() -> Iterator[str]:

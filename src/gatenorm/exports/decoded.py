@@ -38,7 +38,8 @@ def write(layout: Layout, out: Path, dtype: str = "bfloat16", progress: Progress
 
     Raises:
         OutputError: ``out`` is taken, or the model has what a directory of its family has not.
-        CheckpointError: its tokenizer cannot be read, or it was changed meanwhile.
+        CheckpointError: its tokenizer cannot be read, it was changed meanwhile, or weights are not finite or beyond the
+            range of ``dtype``.
         MissingExtraError: transformers is not installed, which reads tokenizers out of GGUF files.
     """
     if dtype not in DTYPES:
@@ -89,7 +90,8 @@ def _decoded(checkpoint: TensorStore, name: str, dtype: str) -> NewTensor:
 
     def pieces() -> Iterator[bytes]:
         for begin in range(0, shape[0], step):
-            yield from_float32(checkpoint.float32(name, slice(begin, min(begin + step, shape[0]))), dtype).tobytes()
+            rows = checkpoint.float32(name, slice(begin, min(begin + step, shape[0])))
+            yield from_float32(rows, dtype, name).tobytes()
 
     return NewTensor(name, dtype, shape, (Made(prod(shape) * STORAGE_TYPES[dtype].itemsize, pieces),))
 

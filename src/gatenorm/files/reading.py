@@ -37,7 +37,10 @@ def read_small(path: Path, most: int = SMALL) -> bytes:
         OSError: it is larger or something else, or cannot be read.
     """
     with open_small(path, most) as file:
-        content = file.read(most + 1)  # what /proc holds has no size
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(size + 1)  # which takes as much memory as is asked for
+        if len(content) > size:  # it grew, or lies in /proc, where nothing has a size
+            content += file.read(most)
     if len(content) > most:
         raise _larger(path, most)
     return content

@@ -11,6 +11,9 @@ from gatenorm.records.identity import ModelIdentity
 from gatenorm.records.serialization import Record, Value
 from gatenorm.records.table import Row
 
+# The relative error of scores: that of the least exact backend, where weights are rounded to bfloat16 for a product.
+ERROR = 4e-5
+
 
 class LayerScore(Value, frozen=True, omit_defaults=True):
     """One layer's score; ``heads`` holds the per-head values of criteria that are made of them."""
@@ -50,6 +53,21 @@ class Scores(Record, frozen=True, tag="gatenorm/scores/1"):
         if self.ranking not in ((), ranking):
             raise ValueError("the ranking is not that of the scores")
         msgspec.structs.force_setattr(self, "ranking", ranking)
+
+    @property
+    def ties(self) -> tuple[tuple[Layer, ...], ...]:
+        """Layers, weakest first, between which the scores do not decide: neighbours within :data:`ERROR` of each other.
+
+        Of these the ranking is as good as drawn.
+        """
+        by_layer, found = {one.layer: one.score for one in self.layers}, [[*self.ranking[:1]]]
+        for layer in self.ranking[1:]:
+            low, high = by_layer[found[-1][-1]], by_layer[layer]
+            if high - low <= ERROR * max(abs(low), abs(high)):
+                found[-1].append(layer)
+            else:
+                found.append([layer])
+        return tuple(tuple(group) for group in found if len(group) > 1)
 
     def rows(self) -> Iterator[Row]:
         """A row for each layer; rank 1 is removed first."""

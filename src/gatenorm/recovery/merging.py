@@ -13,6 +13,7 @@ from gatenorm.checkpoint import NewTensor, TensorStore
 from gatenorm.checkpoint.code import without_code
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES
 from gatenorm.checkpoint.parts import computed
+from gatenorm.errors import RecoveryError, named
 from gatenorm.families import Layout
 from gatenorm.files import write_json
 from gatenorm.progress import Progress
@@ -149,6 +150,9 @@ def _sum(checkpoint: TensorStore, name: str, update: Update | Trained) -> Callab
 
         stored = getattr(torch, STORAGE_TYPES[checkpoint.spec(name).dtype].torch)
         merged = update.on(checkpoint.torch(name)).to(stored).contiguous()
+        if not bool(merged.isfinite().all()):
+            problem = f"{name} holds NaN or infinite values once the training is merged into it"
+            raise RecoveryError("weights-not-finite", problem, hint=f"lower {named('learning_rate')}")
         return bytes(merged.view(torch.uint8).numpy().tobytes())
 
     return make

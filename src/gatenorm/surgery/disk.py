@@ -92,7 +92,7 @@ def _added(layout: Layout, edits: Edits, weights: Mapping[Edit, Weights]) -> Ite
         module = layout.tensor(edit.layer, place(layout.data, edit.sublayer)) + "."
         stored = [spec for name, spec in layout.checkpoint.stored.items() if name.startswith(module)]
         dtype = _float_type(layout.checkpoint, stored[0].dtype)
-        data = from_float32(weights[edit][own], dtype).tobytes()
+        data = from_float32(weights[edit][own], dtype, name).tobytes()
         yield stored[0].name, NewTensor(name, dtype, shape, (repeated(data, 1),))
 
 

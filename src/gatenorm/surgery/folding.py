@@ -141,7 +141,7 @@ def _changed(checkpoint: TensorStore, name: str, values: Float32) -> NewTensor:
     from_float32(np.zeros(0, np.float32), stored.dtype)  # refuses types that nothing can be added to
 
     def make() -> bytes:
-        return from_float32(checkpoint.float32(name) + values, stored.dtype).tobytes()
+        return from_float32(checkpoint.float32(name) + values, stored.dtype, name).tobytes()
 
     nbytes = int(np.prod(stored.shape)) * STORAGE_TYPES[stored.dtype].itemsize
     return NewTensor(name, stored.dtype, stored.shape, (computed(nbytes, make),))

@@ -26,6 +26,9 @@ _MADE_ANEW = re.compile(r"\.(attn|attention)\.(masked_)?bias$|\.inv_freq$")
 # What the tiny model of a proof keeps of the checkpoint's config is all but its size. Eight layers, since some families
 # treat every fourth or sixth layer differently; a window and a context of a few tokens, so that both matter.
 _LAYERS, _TOKENS, _VOCABULARY, _WINDOW = 8, 24, 64, 8
+# Keys of a config that say nothing of the computation, and how many others are named.
+_BOOKKEEPING = ("auto_map", "_name_or_path", "torch_dtype", "rope_scaling", "rope_theta", "quantization_config")
+_SHOWN = 8
 _SIZES = {"width": 64, "heads": 4, "head_dim": 16}
 
 
@@ -121,6 +124,25 @@ def assumption(config: Mapping[str, Any], layers: int, assumed: str) -> str:
             f"is not what model_type {model_type!r} computes, by a tiny random model: {_by(found)}", assumed
         )
     return f"{said}: equal on a tiny random model, within {found:.0e} nats"
+
+
+def foreign_code(config: Mapping[str, Any], model_type: str) -> str:
+    """What is said of a config that names code of its own, which is never run; empty where it names none.
+
+    With transformers installed, the keys are named that its own class of this type does not know: what they ask for is
+    not done.
+    """
+    if "auto_map" not in config:
+        return ""
+    said = f"config.json names code of its own, which is not run: it is read as {model_type}"
+    if not can_prove() or not _is_known(model_type):
+        return said
+    import transformers
+
+    stock = transformers.AutoConfig.for_model(model_type)
+    known = {*stock.to_dict(), *stock.attribute_map, *transformers.GenerationConfig().to_dict(), *_BOOKKEEPING}
+    keys = sorted(f"{key!r:.40}" for key in config.keys() - known)
+    return f"{said}, without {', '.join(keys[:_SHOWN])}{' ...' if len(keys) > _SHOWN else ''}" if keys else said
 
 
 def is_proved(config: Mapping[str, Any], layers: int, assumed: str) -> bool:

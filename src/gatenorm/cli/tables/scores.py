@@ -35,6 +35,8 @@ def show(scores: Scores, layout: Layout, cluster: Cluster, checked: CrossCheck |
         console.say("layers that have lost one of the two sublayers are no blocks any more and have no score")
     verdict = "a clear cluster of weak late layers" if cluster else "no clear cluster of weak late layers"
     console.say(f"{verdict}: {cluster.reason}")
+    for layers in scores.ties:
+        console.say(f"tied: the scores of layers {spans(sorted(layers))} differ by no more than their numerical error")
     console.say_each("note", scores.notes)
     if checked:
         show_cross_check(checked)
@@ -97,7 +99,8 @@ def _scores_table(scores: Scores, cluster: set[int], layout: Layout) -> Table:
     rows.add_column("0 to the largest score", min_width=_BAR)
     by_layer = {s.layer: s.score for s in scores.layers}
     largest = max(by_layer.values()) or 1.0
-    rank = {layer: position + 1 for position, layer in enumerate(scores.ranking)}
+    tied = {layer for layers in scores.ties for layer in layers}
+    rank = {layer: f"{place}{'=' if layer in tied else ''}" for place, layer in enumerate(scores.ranking, start=1)}
     for layer in range(layout.layers):
         if layer not in by_layer:
             rows.add_row(str(layer), "-", "-", Text(_without_score(layout.edits.at(layer)), style="dim"))
@@ -105,7 +108,7 @@ def _scores_table(scores: Scores, cluster: set[int], layout: Layout) -> Table:
         length = max(0.0, by_layer[layer]) / largest * _BAR
         style = "yellow" if layer in cluster else "cyan"
         mark = " weak" if layer in cluster else ""
-        rows.add_row(str(layer), f"{by_layer[layer]:.5g}", str(rank[layer]), Text(_bar(length) + mark, style=style))
+        rows.add_row(str(layer), f"{by_layer[layer]:.5g}", rank[layer], Text(_bar(length) + mark, style=style))
     return rows
 
 

@@ -5,8 +5,7 @@ only where it pays: on an accelerator, or for the gate matrix of a wide model on
 """
 
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from gatenorm.criteria.compute.numpy_backend import NumpyBackend
 from gatenorm.errors import CriterionError, MissingExtraError, did_you_mean, named
 from gatenorm.families import Projection
+from gatenorm.models.processor import has_bfloat16_units
 
 Float64 = npt.NDArray[np.float64]
 Contract = Literal["rows", "width"]
@@ -68,7 +68,7 @@ class AutoBackend:
         if contract == "rows" and heads != kv_heads:
             return True  # groups are summed first, and two small float32 Gram matrices are cheaper than the product
         flops = 2.0 * heads * rows * width * (width if contract == "rows" else kv_heads * rows)
-        return flops < _WORTH_IMPORTING_TORCH or not _has_bfloat16_units() or find_spec("torch") is None
+        return flops < _WORTH_IMPORTING_TORCH or not has_bfloat16_units() or find_spec("torch") is None
 
     def _torch_backend(self) -> Backend:
         if self._torch is None:
@@ -101,13 +101,3 @@ def _torch(device: str) -> Backend:
     from gatenorm.criteria.compute.torch_backend import TorchBackend
 
     return TorchBackend(device)
-
-
-def _has_bfloat16_units() -> bool:
-    """Whether this CPU multiplies bfloat16 faster than float32, asked without importing PyTorch."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return False
-    flags: Any = next((line for line in text.splitlines() if line.startswith("flags")), "")
-    return bool({"avx512_bf16", "amx_bf16"} & set(flags.split()))

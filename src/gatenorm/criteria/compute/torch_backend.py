@@ -1,4 +1,4 @@
-"""The primitives in PyTorch: in float32 on an accelerator, in guarded bfloat16 for large products on a CPU."""
+"""The primitives in PyTorch: in float32 on an accelerator, in guarded bfloat16 on a CPU with units for it."""
 
 import math
 import warnings
@@ -11,6 +11,7 @@ import torch
 from gatenorm.criteria.compute.numpy_backend import NumpyBackend, sum_of_squares
 from gatenorm.errors import CriterionError, first_line
 from gatenorm.families import Projection
+from gatenorm.models.processor import has_bfloat16_units
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -57,7 +58,7 @@ class TorchBackend:
         if self._device.type != "cpu":
             return self._device_norm(a, b, contract)
         plain = contract == "width" or a.heads == b.heads
-        if plain and a.dtype in _TYPES and b.dtype in _TYPES:
+        if plain and has_bfloat16_units() and a.dtype in _TYPES and b.dtype in _TYPES:
             norm = self._bfloat16_norm(a, b, contract)
             if norm is not None:
                 return norm
@@ -116,9 +117,8 @@ class TorchBackend:
             rest = left32 @ right32[:, columns]
             rest[lines] = 0
             energy += sum_of_squares(rest)
-        if not math.isfinite(energy):
-            return math.nan
-        if 2 * _ROUNDING * math.sqrt(fourth) > _TOLERATED * energy or energy < 1e-20:
+        # Squares are taken in float32 here: NumPy, which takes them in float64, says what does not fit at all.
+        if not math.isfinite(energy) or 2 * _ROUNDING * math.sqrt(fourth) > _TOLERATED * energy or energy < 1e-20:
             return None
         return math.sqrt(energy)
 

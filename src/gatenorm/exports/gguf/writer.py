@@ -28,7 +28,7 @@ from gatenorm.exports.gguf.types import check_quantiser
 from gatenorm.exports.registry import Exported, Variant
 from gatenorm.families import Layout
 from gatenorm.families.family import positive, value
-from gatenorm.files import check_new_file, new_file
+from gatenorm.files import check_new_file, new_file, parse_json
 from gatenorm.progress import Progress
 from gatenorm.records import ATTENTION, Edits, ModelIdentity, spans, to_json
 from gatenorm.surgery.exported import export_entries
@@ -138,8 +138,8 @@ def read(path: Path) -> Variant:
 
 def _edits(path: Path, text: Any) -> Edits:
     try:
-        return Edits.from_json(json.loads(text))
-    except (TypeError, ValueError) as error:
+        return Edits.from_json(parse_json(text.encode()))
+    except (AttributeError, TypeError, ValueError) as error:
         problem = f"{path}: {EDITS_KEY} is {text!r:.80} ({error})"
         raise EvaluationError("gguf-edits-unreadable", problem, expected="a list of edits") from None
 

@@ -107,7 +107,7 @@ def read(path: Path) -> Variant:
             edits = Edits.of(ATTENTION, (i for i, block in enumerate(blocks) if block["attention"]["no_op"]))
             edits |= Edits.of(MLP, (i for i, block in enumerate(blocks) if block["ffn"]["no_op"]))
             layers = len(blocks)
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, OverflowError):
         problem = f"{path}/config.json: block_configs do not say what was removed"
         raise EvaluationError("config-wrong", problem) from None
     identity = ModelIdentity(

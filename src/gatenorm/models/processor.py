@@ -1,0 +1,24 @@
+"""What this machine's processor can do, read from the system: PyTorch is not imported for it."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from pathlib import Path
+
+# Of x86: vectors and tiles; of Arm. Without one of them bfloat16 is computed by conversion.
+_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
+
+
+def processor_features() -> frozenset[str]:
+    """The processor's instructions, by the names that Linux has for them; none where that cannot be told."""
+    with suppress(OSError):
+        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+        line = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
+        return frozenset(line[1].split()) if line else frozenset()
+    return frozenset()
+
+
+def has_bfloat16_units() -> bool:
+    """Whether this processor multiplies bfloat16 itself, faster than float32."""
+    return bool(_BFLOAT16 & processor_features())

@@ -1,0 +1,196 @@
+"""What can happen to a command, each as a function that lets it happen once and says what was left."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.mishaps.commands import Series, ended
+
+# Nobody can make a directory there, the superuser included.
+NOWHERE = "/proc/nowhere"
+LONGEST = 600
+_ERROR = re.compile(r"error: [^\n]+")
+
+
+def killed(series: Series, draw: random.Random) -> str:
+    """SIGKILL at a random moment; the next run goes on in the same folder."""
+    series.aged()
+    before = series.measured()
+    status = ended(series.start(), draw.random() * series.seconds)
+    if not before.items() <= series.measured().items():
+        return "a measurement was lost, or made again"
+    if status is not None:
+        assert status == 0, (status, series.said())
+        series.renew()
+        return "ended first"
+    left = series.left()
+    if left == "whole":
+        series.renew()
+    return left
+
+
+def stopped(series: Series, draw: random.Random) -> str:
+    """Ctrl-C or a polite request to stop: its status, nothing half written, whatever moment it was."""
+    series.renew()
+    number = draw.choice((signal.SIGINT, signal.SIGTERM))
+    process = series.start()
+    status = ended(process, draw.random() * series.seconds, number)
+    if status is not None:
+        return "ended first"
+    status = ended(process, LONGEST)
+    # Before the command line has begun, and after it has ended, the signal's own action is all there is.
+    if status not in (0, 128 + number, -number) or series.partials():
+        return f"ended with {status}, {[p.name for p in series.partials()]}: {series.said():.300}"
+    return series.left()
+
+
+def refused(series: Series, prepare: Callable[[], object]) -> str:
+    """A run that may be refused, in one line and with nothing half written."""
+    status = ended(series.start(prepare), LONGEST)
+    said = series.said()
+    if (status not in (0, 2) or (status == 2 and not _ERROR.fullmatch(_own(said)))) or series.partials():
+        return f"ended with {status}, {[p.name for p in series.partials()]}: {said[-300:]}"
+    return series.left()
+
+
+def _own(said: str) -> str:
+    return "\n".join(line for line in said.splitlines() if not line.startswith(("audit: ", "warning: ", "  ")))
+
+
+def file_too_large(series: Series, draw: random.Random) -> str:
+    """A limit on file sizes, which the kernel keeps to as it does with a full disk."""
+    most = int(draw.random() * largest(series.wanted) * 1.1)
+
+    def prepare() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+    series.renew()
+    return refused(series, prepare)
+
+
+def disk_full(series: Series, draw: random.Random) -> str:
+    """A small file system of its own in the place of the folder."""
+    series.renew()
+    size = int((0.05 + draw.random() * 1.5) * total(series.wanted)) // 4096 * 4 + 8
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "mishap", str(series.folder)], check=True)
+    try:
+        return refused(series, lambda: None)
+    finally:
+        subprocess.run(["umount", str(series.folder)], check=True)
+
+
+def place_read_only(series: Series, draw: random.Random) -> str:
+    """An output and a home where nothing can be written."""
+    series.renew()
+    status = ended(series.start_in(Path(NOWHERE), lambda: homeless(NOWHERE)), LONGEST)
+    said = series.said()
+    return "nothing" if status == 2 and _ERROR.fullmatch(_own(said)) else f"ended with {status}: {said[-300:]}"
+
+
+def home_missing(series: Series, draw: random.Random) -> str:
+    """No HOME, or one that is not there: nothing can be kept between runs, and the result is the same."""
+    series.renew()
+    home = draw.choice((None, NOWHERE))
+    status = ended(series.start(lambda: homeless(home)), LONGEST)
+    return series.left() if status == 0 else f"ended with {status}: {series.said()[-300:]}"
+
+
+def homeless(home: str | None) -> None:
+    for name in ("GATENORM_CACHE", "XDG_CACHE_HOME", "HF_HOME", "HOME"):
+        os.environ.pop(name, None)
+    if home:
+        os.environ["HOME"] = home
+
+
+def stdout_closed(series: Series, draw: random.Random) -> str:
+    """A reader who goes away at once, or was never there."""
+    series.renew()
+    closed = draw.random() < 0.5
+
+    def prepare() -> None:
+        if closed:
+            os.close(1)
+            sys.stdout = None  # as Python has it then
+            return
+        reading, writing = os.pipe()
+        os.dup2(writing, 1)
+        os.close(reading)
+
+    status = ended(series.start(prepare), LONGEST)
+    return series.left() if status == 0 else f"ended with {status}: {series.said()[-300:]}"
+
+
+def two_writers(series: Series, draw: random.Random) -> str:
+    """Two of the same command, the second a moment later: one result that is whole."""
+    series.renew()
+    first = series.start()
+    time.sleep(draw.random() * series.seconds)
+    second = series.start()
+    statuses = [ended(process, LONGEST) for process in (first, second)]
+    if not {*statuses} <= {0, 2} or 0 not in statuses or series.partials():
+        return f"ended with {statuses}, {[p.name for p in series.partials()]}: {series.said()[-300:]}"
+    return series.left()
+
+
+def source_changed(series: Series, draw: random.Random) -> str:
+    """The model is overwritten in place at a random moment: refused, or made of one of both as a whole."""
+    series.renew()
+    source = Path(series.command.source(series.models))
+    weights = source if source.is_file() else source / "model.safetensors"
+    before, began = weights.read_bytes(), weights.stat()
+    process = series.start()
+    status = ended(process, draw.random() * series.seconds, signal.SIGCONT)  # which does nothing
+    try:
+        with weights.open("r+b") as file:  # the last tensors are other ones now
+            file.seek(-len(before) // 3, os.SEEK_END)
+            file.write(bytes(len(before) // 3))
+        if status is None:
+            status = ended(process, LONGEST)
+        left = series.left()
+        if left.startswith("torn") and status == 0:
+            fresh = series.folder.with_name("fresh")
+            shutil.rmtree(fresh, ignore_errors=True)
+            fresh.mkdir()
+            assert ended(series.start_in(fresh), LONGEST) == 0
+            left = left if series.unlike(fresh / series.command.out) else "whole"
+    finally:
+        weights.write_bytes(before)
+        os.utime(weights, ns=(began.st_atime_ns, began.st_mtime_ns))
+    if status not in (0, 2) or series.partials():
+        return f"ended with {status}, {[p.name for p in series.partials()]}: {series.said()[-300:]}"
+    return left
+
+
+def largest(path: Path) -> int:
+    return max(p.stat().st_size for p in [path, *path.rglob("*")] if p.is_file())
+
+
+def total(path: Path) -> int:
+    return sum(p.stat().st_size for p in [path, *path.rglob("*")] if p.is_file())
+
+
+SITUATIONS: dict[str, Callable[[Series, random.Random], str]] = {
+    "kill -9": killed,
+    "SIGINT, SIGTERM": stopped,
+    "file too large": file_too_large,
+    "disk full": disk_full,
+    "target and home read-only": place_read_only,
+    "no HOME": home_missing,
+    "stdout closed": stdout_closed,
+    "two writers": two_writers,
+    "source overwritten": source_changed,
+}
+# Of the commands that are over in a moment: the others read the model before they begin, or take long.
+QUICK_ONLY = ("source overwritten",)

@@ -1,0 +1,34 @@
+"""Commands that are killed, stopped and starved leave nothing, or a whole output, or what the next run goes on from.
+
+``python -m tests.mishaps FOLDER`` lets it happen as often as one wants; this is the short form.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.mishaps.commands import COMMANDS
+from tests.mishaps.situations import SITUATIONS
+
+ROOT = Path(__file__).resolve().parents[1]
+QUICK = ",".join(name for name, command in COMMANDS.items() if not command.resumes)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
+@pytest.mark.parametrize(
+    ("commands", "kills", "others", "names"),
+    [(QUICK, 4, 1, ";".join(SITUATIONS)), ("recover,audit", 4, 0, "kill -9")],
+    ids=["prune and export", "recover and audit"],
+)
+def test_after_a_mishap(commands: str, kills: int, others: int, names: str, tmp_path: Path):
+    program = [sys.executable, "-m", "tests.mishaps", str(tmp_path / "work"), "--commands", commands]
+    asked = ["--kills", str(kills), "--others", str(others), "--mishaps", names]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    answer = subprocess.run([*program, *asked], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert answer.stdout.count("| kill -9 |") == len(commands.split(","))
