@@ -82,10 +82,10 @@ def main() -> None:
         run([*gatenorm, "convert", str(model), "-o", str(directory)])
     run([*gatenorm, "audit", str(directory), "--quick", "-o", str(folder / "audit")])
     print(f"\nThe report: {folder / 'audit' / 'report.html'}")
-    print(f"The pruned file: {pruned}. To serve it: llama-server -m {pruned} -fa on")
-    print("Next: replace instead of remove, on the text that you care about:")
-    out = folder / "smollm2-linear"
-    print(f"  gatenorm prune {directory} --layers {LAYERS} --replace linear --fit TEXT -o {out}")
+    print(f"The pruned file lacks {LAYERS} attentions that gate-norm chose. llama-server -m {pruned} -fa on serves it;")
+    print("whether to, the verdict says. Fewer layers, chosen and replaced on text like yours, cost least:")
+    chosen = "--layers 3 --criterion leave-one-out-linear --calibration generic --replace linear --fit TEXT"
+    print(f"  gatenorm prune {directory} {chosen} -o {folder / 'smollm2-3'}")
 
 
 if __name__ == "__main__":

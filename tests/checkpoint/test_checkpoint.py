@@ -213,7 +213,7 @@ def test_no_such_directory(tmp_path: Path) -> None:
 
 
 def test_no_config(tmp_path: Path) -> None:
-    assert refused(write_checkpoint(tmp_path, {"model.safetensors": ONE}, config=None)) == "file-missing"
+    assert refused(write_checkpoint(tmp_path, {"model.safetensors": ONE}, config=None)) == "config-missing"
 
 
 @pytest.mark.parametrize(

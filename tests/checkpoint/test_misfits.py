@@ -64,7 +64,7 @@ def test_files_and_directories_in_each_other_s_place(tmp_path: Path):
     files = write_checkpoint(tmp_path / "files", {"q4.gguf": b"GGUF"}, config=None)
     assert f"give {files / 'q4.gguf'}" in refused(files, "gguf-in-directory")
     (tmp_path / "q8.gguf").mkdir()
-    refused(tmp_path / "q8.gguf", "file-missing")
+    refused(tmp_path / "q8.gguf", "config-missing")
 
 
 @pytest.mark.parametrize("model_type", ["mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm"])

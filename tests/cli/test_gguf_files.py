@@ -42,6 +42,8 @@ def test_each_mistake_is_one_line(
         (("score", source, "--criterion", "cosine@self"), "model-is-file"),
         (("eval", source, "--tasks", "refusal"), "engine-cannot engine"),
         (("eval", source, "--tasks", "refusal", "--engine", "transformers"), "model-is-file"),
+        (("audit", source, "--quick", "-o", out), "model-is-file"),
+        (("bench", source), "engine-cannot-read engine"),
         (("prune", source, "--layers", "1", "-o", out), "out-of-other-form out"),
         (("prune", tiny_models("llama-gqa"), "--layers", "1", "-o", f"{out}.gguf"), "out-of-other-form out"),
         (("prune", source, "--layers", "1", "--replace", "linear", "-o", f"{out}.gguf"), "model-is-file"),

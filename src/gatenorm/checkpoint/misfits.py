@@ -10,7 +10,7 @@ from gatenorm.checkpoint.companions import INDEX, SINGLE
 from gatenorm.errors import CheckpointError
 
 # What transformers would load into the model, and other engines would not.
-ADAPTER = "adapter_config.json"
+ADAPTER, CONFIG = "adapter_config.json", "config.json"
 # How the text begins that Git LFS leaves in the place of a large file that was not fetched.
 _POINTER = b"version https://git-lfs"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
@@ -85,11 +85,18 @@ def without_weights(directory: Path, names: Sequence[str]) -> CheckpointError:
     )
 
 
+def without_config(directory: Path, *, whole: bool) -> CheckpointError:
+    """The error for a directory without ``config.json``, ``whole`` where it has weights."""
+    problem = f"{directory} has weights and no {CONFIG}" if whole else f"{directory} is no model: it has no {CONFIG}"
+    expected = f"a directory with {CONFIG} and *.safetensors, or a .gguf file"
+    return CheckpointError("config-missing", problem, expected=expected)
+
+
 def file_unknown(place: str) -> CheckpointError:
     """The error for a file of no format."""
     path = Path(place)
-    expected, hint = "a directory with config.json and *.safetensors", ""
-    if path.is_file() and path.name.endswith((".safetensors", INDEX, "config.json")):
+    expected, hint = f"a directory with {CONFIG} and *.safetensors", ""
+    if path.is_file() and path.name.endswith((".safetensors", INDEX, CONFIG)):
         hint = f"give the directory that it lies in, {path.parent}"
     return CheckpointError("format-unknown", f"{place} is a file", expected=expected, hint=hint)
 

@@ -285,7 +285,8 @@ class Model:
 def is_file(layout: Layout) -> CheckpointError:
     """The error for a model that is one file, where PyTorch is to run it."""
     problem = f"{layout.checkpoint.path} is a file: PyTorch does not run it as it is"
-    hint = "convert it to a directory first: gatenorm convert"
+    path = layout.checkpoint.path
+    hint = f"convert it to a directory first: gatenorm convert {path} -o {path.with_suffix('').name}"
     return CheckpointError("model-is-file", problem, expected="a directory", hint=hint)
 
 

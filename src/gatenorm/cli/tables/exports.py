@@ -62,6 +62,8 @@ def show_verification(verification: Verification, exported: Path, layout: Layout
     for fault in verification.faults:
         console.warn(fault)
     console.say("DIFFERENT" if verification.faults else "the same")
+    if verification.edits and not verification.faults:
+        console.say(f"The file is right. What its edits ({verification.edits}) cost in quality is not measured here.")
 
 
 def _tensors(verification: Verification) -> str:

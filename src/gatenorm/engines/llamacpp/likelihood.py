@@ -51,7 +51,7 @@ def opened(layout: Layout, engine: str, **hardware: Any) -> Model:
     """
     path = layout.checkpoint.path
     if path.suffix.lower() != ".gguf" or not path.is_file():
-        expected, hint = "a .gguf file", "export it first: gatenorm export --to gguf"
+        expected, hint = "a .gguf file", "export it first: gatenorm export writes such a file"
         raise CheckpointError("model-is-directory", f"{path} is no GGUF file", expected=expected, hint=hint)
     for field, usual in (("device", "cpu"), ("dtype", "auto")):
         given = hardware.get(field, usual)

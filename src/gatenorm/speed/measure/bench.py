@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from gatenorm.engines import Case, Engine, Setting, TimedSession
+from gatenorm.engines import Case, Engine, Setting, TimedSession, engines_that
 from gatenorm.errors import EvaluationError
 from gatenorm.exports.registry import Variant
 from gatenorm.models.architecture import Architecture, Work
@@ -186,7 +186,8 @@ def check(engine: Engine, variants: Sequence[Variant]) -> None:
                 f"does not read {variant.path}, which is {variant.form}",
                 field="engine",
                 given=engine.name,
-                expected=f"{' or '.join(engine.reads)} (see gatenorm export)",
+                expected=" or ".join(engine.reads),
+                hint=f"{' or '.join(e.name for e in engines_that('times') if variant.form in e.reads)} reads it",
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from gatenorm.checkpoint.formats.safetensors.header import Header, parse_header
 from gatenorm.checkpoint.formats.safetensors.local import LocalFiles
 from gatenorm.checkpoint.formats.safetensors.writer import NewFile, NewFiles
 from gatenorm.checkpoint.hub import hub_commit, hub_id
-from gatenorm.checkpoint.misfits import ADAPTER, adapter_alone, adapter_beside, without_weights
+from gatenorm.checkpoint.misfits import ADAPTER, CONFIG, adapter_alone, adapter_beside, without_config, without_weights
 from gatenorm.checkpoint.parts import ByteRange, NewTensor
 from gatenorm.checkpoint.quantisation import ModelTensors, quantised_weights
 from gatenorm.checkpoint.store import Replacement, StoredTensor, TensorSpec, TensorStore
@@ -46,8 +47,10 @@ class SafetensorsStore(TensorStore):
             raise adapter_beside(self.directory)
         if adapter:
             raise adapter_alone(self.directory, self._json(ADAPTER, "the adapter's configuration"))
-        if whole or not files.others():  # without either, the one that is looked for first is what is missing
-            self.config = self._json("config.json", "the model's configuration")
+        if whole or not files.others():
+            if not os.path.lexists(self.directory / CONFIG):
+                raise without_config(self.directory, whole=whole)
+            self.config = self._json(CONFIG, "the model's configuration")
         if not whole:
             raise without_weights(self.directory, files.others())
         self._headers, self._index = self._weights()
