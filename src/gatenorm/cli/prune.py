@@ -53,7 +53,9 @@ def command(
     fits = how["replace"] != REMOVE or (how["file"] is not None and _names_replacements(how["file"]))
     _check_choice(given, fits, how)
     if out is None and not dry_run:
-        raise OutputError("out-missing", "is missing", field="out", expected="a new directory to write to")
+        raise OutputError(
+            "out-missing", "is missing", field="out", expected="a new directory to write to, or a .gguf file for one"
+        )
     _check_kind(given, how, cross_check)
     tokens = checks.tokens(how, how["documents"])
     runs = checks.runs_the_model(how["criterion"], tokens, given=how["calibration"] is not None)

@@ -13,10 +13,10 @@ from gatenorm.records import numbers
 from gatenorm.records.numbers import Seed
 
 given, output, execution, other = panel(INPUT), panel(OUTPUT), panel(EXECUTION), panel(OTHER)
-_MODEL = "Checkpoint directory, Hugging Face model id, or demo for the built-in model"
+_DIRECTORY, _OTHERS = "Checkpoint directory", "Hugging Face model id, or demo for the built-in model"
 
-Model = Annotated[str, argument("MODEL", _MODEL)]
-OptionalModel = Annotated[str | None, argument("MODEL", f"{_MODEL} (the default)", None)]
+Model = Annotated[str, argument("MODEL", f"{_DIRECTORY}, .gguf file, {_OTHERS}")]
+OptionalModel = Annotated[str | None, argument("MODEL", f"{_DIRECTORY}, {_OTHERS} (the default)", None)]
 Family = Annotated[str | None, given("--family NAME", "Treat the model as this family, whatever its model_type says")]
 Baseline = Annotated[str | None, given("--baseline MODEL", "Model to compare with")]
 Json = Annotated[str | None, output("--json FILE", "Write the result as JSON (- for stdout)", check=console.check_sink)]
