@@ -18,9 +18,9 @@ from typing import Any
 import torch
 
 import gatenorm
-from gatenorm.recovery.objectives import distillation
 from gatenorm.recovery.shared_forward import SharedForward
 from gatenorm.recovery.trained_maps import train_maps
+from gatenorm.recovery.training import distillation
 
 
 def main() -> None:

@@ -9,21 +9,29 @@ figure of the card comes from these two files; ``scripts/demo_attempts.json`` ad
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from gatenorm import open_model, score, session
+from gatenorm import score, session
 from gatenorm.analysis.agreement import spearman
+from gatenorm.analysis.curve import evaluation_samples
+from gatenorm.calibration.passes import observe
+from gatenorm.calibration.shared_prefix import SharedPrefix
+from gatenorm.criteria.ablation.leave_one_out import leave_one_out
+from gatenorm.criteria.activations.cosine import cosine
+from gatenorm.criteria.activations.norm_ratio import norm_ratio
 from gatenorm.criteria.registry import weight_criteria
-from gatenorm.demo import analysis, evaluation
-from gatenorm.demo.package import seal
-from gatenorm.demo.tasks import SPLIT
-from gatenorm.demo.tinyworld import CONTEXT, story_of
-from gatenorm.models.loading import load, load_tokenizer
+from gatenorm.criteria.streams import Watch
+from gatenorm.demo import corpus
+from gatenorm.demo.evaluation import WorldTask, held_out_perplexity, task
+from gatenorm.demo.package import CHECKSUMS
+from gatenorm.demo.tasks import ALL_KINDS, SPLIT
+from gatenorm.demo.tinyworld import CONTEXT, END, story_of
+from gatenorm.evaluation.tasks.perplexity import Protocol
 from gatenorm.results import versions
 
 LAYER_STORIES = 24
@@ -34,20 +42,22 @@ ATTEMPTS = Path(__file__).with_name("demo_attempts.json")
 
 def measure(directory: Path) -> dict[str, Any]:
     """Loss, tasks, and what every layer's attention does."""
-    tokenizer, model = load_tokenizer(directory), load(directory, dtype=torch.float32)
+    opened = session(directory, dtype="float32")
     sys.stderr.write("stories and tasks\n")
-    records = evaluation.evaluate(model, tokenizer)
+    stories, tasks = held_out_perplexity(opened.model), [task(opened.model, kind) for kind in ALL_KINDS]
     sys.stderr.write("layers\n")
-    layout = open_model(directory)
-    found = analysis.sublayers(session(layout, dtype="float32"), analysis.stories(LAYER_STORIES))
-    rise = list(found.rise)
-    criteria = {name: [s.score for s in score(layout, name).layers] for name in weight_criteria()}
-    compared = {**criteria, "cosine": list(found.cosine), "norm-ratio": list(found.norm_ratio)}
+    samples = evaluation_samples(opened.model, corpus.stories(LAYER_STORIES), Protocol(separator=END))
+    watch, losses = Watch(opened.layout), SharedPrefix(opened.model, samples)
+    observe(opened.module, opened.layout, samples, watch)
+    seen = watch.statistics
+    rise = list(leave_one_out(losses, opened.layout.attention_layers).values())
+    criteria = {name: [s.score for s in score(opened.layout, name).layers] for name in weight_criteria()}
+    compared = {**criteria, "cosine": [*cosine(seen).values()], "norm-ratio": [*norm_ratio(seen).values()]}
     return {
-        "perplexity": {**records[0].figures, "seconds": round(records[0].seconds, 1)},
-        "tasks": {r.protocol["task"]: {**r.figures, **_words(r.protocol)} for r in records[1:]},
+        "perplexity": {**stories.numbers(), "seconds": round(stories.seconds, 1)},
+        "tasks": {one.task: {**_figures(one), **_words(one.facts())} for one in tasks},
         "layer_stories": LAYER_STORIES,
-        "loss": found.loss,
+        "loss": losses([()])[0],
         "rise": rise,
         "cosine": compared["cosine"],
         "norm_ratio": compared["norm-ratio"],
@@ -62,7 +72,12 @@ def measure(directory: Path) -> dict[str, Any]:
     }
 
 
-def _words(protocol: dict[str, Any]) -> dict[str, str]:
+def _figures(one: WorldTask) -> dict[str, float]:
+    numbers = dict(one.numbers())
+    return numbers | {"standard_error": numbers.pop("accuracy_stderr")}
+
+
+def _words(protocol: Mapping[str, Any]) -> dict[str, str]:
     return {key: protocol[key] for key in ("asks", "distance") if key in protocol}
 
 
@@ -226,6 +241,13 @@ The whole curve is in `training.json`.
 
 {table(["attempt", "tokens", "found"], tried)}
 """
+
+
+def seal(directory: Path) -> None:
+    """Write ``SHA256SUMS`` over all files of a model directory, in the form that ``sha256sum -c`` reads."""
+    files = [p for p in sorted(directory.iterdir()) if p.is_file() and p.name != CHECKSUMS]
+    lines = [f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.name}\n" for p in files]
+    (directory / CHECKSUMS).write_text("".join(lines), encoding="ascii")
 
 
 def main() -> None:

@@ -26,9 +26,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # Each thread below computes its 
 import torch
 from fast_forward import FastForward
 from initial_weights import initialise
+from training_rows import row, train_tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from gatenorm.demo.corpus import row, train_tokenizer
 from gatenorm.demo.tinyworld import CONTEXT, story_of
 
 WARM_UP = 60

@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 
+from gatenorm.calibration.passes import observe
 from gatenorm.calibration.samples import Samples, batches
 from gatenorm.checkpoint import open_store
+from gatenorm.criteria.streams import StreamStatistics, Watch
 from gatenorm.families import Layout, detect_layout
 from gatenorm.models.forward import negative_log_likelihood
 from gatenorm.models.model import Model
@@ -160,3 +162,10 @@ def loss_on(model: Model, samples: Samples, kind: str = ATTENTION) -> Callable[[
 
 def _zeros(output: Any) -> Any:
     return (torch.zeros_like(output[0]), *output[1:]) if isinstance(output, tuple) else torch.zeros_like(output)
+
+
+def stream_statistics(module: Any, layout: Layout, samples: Samples) -> StreamStatistics:
+    """Run the samples through a whole model once, and sum."""
+    watch = Watch(layout)
+    observe(module, layout, samples, watch)
+    return watch.statistics

@@ -6,8 +6,7 @@ import math
 from itertools import permutations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from gatenorm.analysis.agreement import agree, kendall, label, ranks, spearman
 from gatenorm.analysis.diagnostics import curve_signatures, few_shared, gate_norms_do_not_fall

@@ -56,7 +56,7 @@ def test_a_copy_is_the_pruned_checkpoint_and_holds_no_tensor_of_its_own(
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A text in the built-in model's language."""
-    from gatenorm.demo.analysis import stories
+    from gatenorm.demo.corpus import stories
 
     path = tmp_path_factory.mktemp("text") / "stories.txt"
     path.write_text(stories(4).content)

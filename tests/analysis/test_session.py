@@ -18,7 +18,6 @@ from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import CalibrationError, CriterionError, EvaluationError, OutputError, RecordError
 from gatenorm.records import Scores, from_json, to_json
 from gatenorm.records.curve import Curve
-from tests.analysis.models import layout_of
 from tests.errors import refused
 
 TinyModels = Callable[..., Path]
@@ -122,7 +121,7 @@ def test_a_cross_check_names_the_layers_in_dispute(tiny_models: TinyModels):
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A text in the built-in model's language."""
-    from gatenorm.demo.analysis import stories
+    from gatenorm.demo.corpus import stories
 
     path = tmp_path_factory.mktemp("text") / "stories.txt"
     path.write_text(stories(6).content)
@@ -138,7 +137,8 @@ def measured(session: ScoringSession, text: Path, state: Path | None, **options:
 
 def test_a_curve_is_that_of_pruned_checkpoints_and_goes_on_where_it_stopped(text: Path, tmp_path: Path):
     from gatenorm.evaluation.core.text import read_text
-    from gatenorm.evaluation.tasks.perplexity import Protocol, measure
+    from gatenorm.evaluation.tasks.perplexity import Protocol, perplexity
+    from gatenorm.models.loading import load, load_tokenizer
 
     state, steps = tmp_path / "state", []
     session = gatenorm.session("demo")
@@ -147,8 +147,9 @@ def test_a_curve_is_that_of_pruned_checkpoints_and_goes_on_where_it_stopped(text
     assert steps[-1][0] == steps[-1][1] == len([*state.iterdir()]) - 1
     for line in found.lines:
         gatenorm.prune("demo", tmp_path / line.name, gatenorm.plan("demo", drop=line.removed[2]))
-        pruned = layout_of(tmp_path / line.name)
-        expected = measure(pruned, read_text(str(text)), Protocol(window=64, limit=2)).perplexity
+        where, protocol = tmp_path / line.name, Protocol(window=64, limit=2)
+        pruned = load(where, dtype="float32")
+        expected = perplexity(pruned, load_tokenizer(where), read_text(str(text)), protocol).perplexity
         assert line.perplexity[2] == pytest.approx(expected, rel=1e-5)
     spread = found.spread()
     assert all(low <= mean <= high for low, mean, high in spread.values())

@@ -14,7 +14,7 @@ import torch
 
 from gatenorm.analysis.curve import evaluation_text
 from gatenorm.calibration.samples import Calibration, Samples, batches
-from gatenorm.calibration.sources.random_tokens import random_samples
+from gatenorm.calibration.sources import random_samples
 from gatenorm.calibration.sources.self_text import opening_token, self_samples
 from gatenorm.calibration.sources.text import text_samples
 from gatenorm.criteria.session import ScoringSession

@@ -14,12 +14,12 @@ from gatenorm.calibration.samples import Samples
 from gatenorm.criteria.activations.block_cosine import block_cosine
 from gatenorm.criteria.activations.cosine import cosine
 from gatenorm.criteria.activations.norm_ratio import norm_ratio
-from gatenorm.criteria.streams import StreamStatistics, Watch, stream_statistics
+from gatenorm.criteria.streams import StreamStatistics, Watch
 from gatenorm.families import Layout
 from gatenorm.models.loading import load
 from gatenorm.surgery.disk import write_pruned
 from gatenorm.surgery.planning import plan_by_hand
-from tests.analysis.models import SHAPES, layout_of, naive_figures, naive_streams, samples
+from tests.analysis.models import SHAPES, layout_of, naive_figures, naive_streams, samples, stream_statistics
 from tests.tiny_models import build
 
 TinyModels = Callable[..., Path]

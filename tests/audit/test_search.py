@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from gatenorm.audit.judge.search import largest
 from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, GateResult

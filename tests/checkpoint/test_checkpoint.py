@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from gatenorm.checkpoint import open_store
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from gatenorm.checkpoint import TensorSpec
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES

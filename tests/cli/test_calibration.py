@@ -88,7 +88,7 @@ def test_compare_shows_agreement_cost_and_bound(
 
 
 def test_curve_measures_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    from gatenorm.demo.analysis import stories
+    from gatenorm.demo.corpus import stories
 
     text, state = tmp_path / "stories.txt", tmp_path / "state"
     text.write_text(stories(4).content)
@@ -114,7 +114,7 @@ def test_curve_measures_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_curve_measures_tasks_and_speed_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    from gatenorm.demo.analysis import stories
+    from gatenorm.demo.corpus import stories
 
     text, written = tmp_path / "stories.txt", tmp_path / "curve.json"
     text.write_text(stories(4).content)

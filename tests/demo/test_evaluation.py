@@ -4,58 +4,50 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 import gatenorm
 from gatenorm.analysis.curve import evaluation_samples
+from gatenorm.calibration.shared_prefix import SharedPrefix
 from gatenorm.cli import main
+from gatenorm.criteria.ablation.leave_one_out import leave_one_out
 from gatenorm.criteria.activations.cosine import cosine
 from gatenorm.criteria.activations.norm_ratio import norm_ratio
-from gatenorm.criteria.streams import stream_statistics
 from gatenorm.demo import evaluation
-from gatenorm.demo.analysis import stories, sublayers
-from gatenorm.demo.hard_tasks import ALL_KINDS, HARDER
+from gatenorm.demo.corpus import stories
 from gatenorm.demo.package import MODEL
-from gatenorm.demo.tasks import KINDS, Item, items
+from gatenorm.demo.tasks import ALL_KINDS, KINDS, Item, Kind, items
 from gatenorm.demo.tinyworld import END
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.tasks.perplexity import Protocol
-from gatenorm.models.loading import load, load_tokenizer
+from gatenorm.models.model import Model
+from tests.analysis.models import stream_statistics
 
-Loaded = tuple[Any, Any]
 ITEMS = 16
 
 
 @pytest.fixture(scope="module")
-def demo() -> Loaded:
-    return load(MODEL.checked_directory(), dtype=torch.float32), load_tokenizer(MODEL.checked_directory())
+def demo() -> Model:
+    return Model.of_layout(gatenorm.open_model("demo"), dtype="float32")
 
 
-def plain(model: Any, tokenizer: Any, item: Item, candidate: str) -> float:
+def plain(model: Model, item: Item, candidate: str) -> float:
     """The log-likelihood of a candidate, one sequence at a time."""
+    tokenizer = model.tokenizer
     prompt, whole = tokenizer(item.prompt)["input_ids"], tokenizer(item.prompt + candidate)["input_ids"]
     assert whole[: len(prompt)] == prompt
     with torch.inference_mode():
-        logs = model(input_ids=torch.tensor([whole])).logits[0].log_softmax(-1)
+        logs = model.module(input_ids=torch.tensor([whole])).logits[0].log_softmax(-1)
     return sum(logs[n - 1, whole[n]].item() for n in range(len(prompt), len(whole)))
 
 
-def test_scores_are_the_likelihoods_of_the_candidates(demo: Loaded):
-    model, tokenizer = demo
-    asked = [items(kind, 1)[0] for kind in ALL_KINDS]
-    # Candidates of several tokens, of unequal number, must do as well.
-    asked.append(Item("long", asked[0].prompt, (" Rome. Q: Who", " Xanadu", " the the"), 0))
-    for item, found in zip(asked, evaluation.scores(model, tokenizer, asked), strict=True):
-        assert found == pytest.approx([plain(model, tokenizer, item, c) for c in item.candidates], abs=2e-3)
-
-
-def test_the_model_reaches_what_its_card_says(demo: Loaded):
+def test_the_model_reaches_what_its_card_says(demo: Model):
     """On the first items of each kind, with room for their small number."""
     card = json.loads((MODEL.checked_directory() / "measured.json").read_text())
-    for record in evaluation.evaluate(*demo, stories=6, count=ITEMS):
+    records = [evaluation.held_out_perplexity(demo, 6), *(evaluation.task(demo, kind, ITEMS) for kind in ALL_KINDS)]
+    for record in records:
         if record.kind == "perplexity":
             assert record.numbers()["nll"] == pytest.approx(card["perplexity"]["nll"], rel=0.08)
             assert record.numbers()["entropy"] == pytest.approx(card["perplexity"]["entropy"], rel=0.06)
@@ -67,13 +59,12 @@ def test_the_model_reaches_what_its_card_says(demo: Loaded):
             assert record.numbers()["chance"] == pytest.approx(stated["chance"])
 
 
-def test_how_sure_it_is_comes_out_of_the_likelihoods(demo: Loaded):
+@pytest.mark.parametrize("kind", ALL_KINDS, ids=lambda kind: kind.name)
+def test_how_sure_it_is_comes_out_of_the_likelihoods(kind: Kind, demo: Model):
     """Against a softmax over the candidates of the plain likelihoods."""
-    model, tokenizer = demo
-    kind = HARDER[0]
-    found = evaluation.task(model, tokenizer, kind, 4)
+    found = evaluation.task(demo, kind, 4)
     for item, record in zip(items(kind, 4), found.items, strict=True):
-        logs = torch.tensor([plain(model, tokenizer, item, c) for c in item.candidates]).double()
+        logs = torch.tensor([plain(demo, item, c) for c in item.candidates]).double()
         wrong = torch.cat([logs[: item.answer], logs[item.answer + 1 :]])
         expected = logs.log_softmax(0)[item.answer]
         assert record.metrics["log_probability"] == pytest.approx(float(expected), abs=2e-3)
@@ -86,11 +77,11 @@ def test_how_sure_it_is_comes_out_of_the_likelihoods(demo: Loaded):
         assert found.numbers()[f"{name}_stderr"] == pytest.approx(float(values.std()) / 2)
 
 
-def test_tokens_of_another_vocabulary_are_refused(demo: Loaded):
-    model, tokenizer = demo
-    small = type(model)(type(model.config)(**{**model.config.to_dict(), "vocab_size": 100, "num_hidden_layers": 1}))
+def test_tokens_of_another_vocabulary_are_refused(demo: Model):
+    config = demo.module.config.to_dict() | {"vocab_size": 100, "num_hidden_layers": 1}
+    small = Model.of_module(type(demo.module)(type(demo.module.config)(**config)), demo.tokenizer)
     with pytest.raises(EvaluationError, match="outside the model's vocabulary"):
-        evaluation.task(small, tokenizer, KINDS[0], 2)
+        evaluation.task(small, KINDS[0], 2)
 
 
 def test_the_command_compares_a_pruned_version(
@@ -121,7 +112,8 @@ def test_the_card_says_what_the_layers_do():
     seen = stream_statistics(session.module, session.layout, samples)
     assert list(cosine(seen).values()) == pytest.approx(card["cosine"], rel=1e-3)
     assert list(norm_ratio(seen).values()) == pytest.approx(card["norm_ratio"], rel=1e-3)
-    found = sublayers(session, stories(1))
-    assert found.loss == pytest.approx(card["loss"], rel=0.15)
-    assert found.rise[0] == pytest.approx(card["rise"][0], rel=0.15)
-    assert len(found.cosine) == len(found.norm_ratio) == len(found.rise) == 16
+    losses = SharedPrefix(session.model, evaluation_samples(session.model, stories(1), Protocol(separator=END)))
+    assert losses([()])[0] == pytest.approx(card["loss"], rel=0.15)
+    rise = leave_one_out(losses, session.layout.attention_layers)
+    assert rise[0] == pytest.approx(card["rise"][0], rel=0.15)
+    assert len(rise) == len(card["rise"]) == 16

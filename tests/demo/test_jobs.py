@@ -7,24 +7,20 @@ from pathlib import Path
 import pytest
 
 from gatenorm import api
-from gatenorm.demo import eval_tasks as jobs
-from gatenorm.demo import evaluation
-from gatenorm.demo.hard_tasks import ALL_KINDS
+from gatenorm.demo import eval_tasks as jobs, evaluation
+from gatenorm.demo.tasks import ALL_KINDS
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core.job import Request
+from gatenorm.models.model import Model
 
 
 def test_jobs_give_what_the_evaluation_gives():
     records = api.evaluate("demo", "refusal", request=Request(limit=6))
     kinds = [kind for kind in ALL_KINDS if kind.name.startswith("refusal")]
-    model, tokenizer = api.load("demo"), None
-    from gatenorm.demo.package import MODEL
-    from gatenorm.models.loading import load_tokenizer
-
-    tokenizer = load_tokenizer(MODEL.checked_directory())
+    model = Model.of_layout(api.open_model("demo"), dtype="float32")
     assert len(records) == len(kinds) > 0
     for kind, record in zip(kinds, records, strict=True):
-        expected = evaluation.task(model.float(), tokenizer, kind, 6)
+        expected = evaluation.task(model, kind, 6)
         for name in ("accuracy", "chance", "items", "probability", "log_probability", "margin"):
             assert record.numbers()[name] == pytest.approx(expected.numbers()[name])
         assert record.task == kind.name

@@ -13,10 +13,10 @@ import pytest
 from gatenorm import open_model, score
 from gatenorm.cli import main
 from gatenorm.demo import package
-from gatenorm.demo.corpus import train_tokenizer
 from gatenorm.demo.package import MODEL
 from gatenorm.demo.tinyworld import CONTEXT
 from gatenorm.errors import CheckpointError, OutputError
+from tests.demo.rows import train_tokenizer
 
 
 def test_the_model_is_what_every_engine_can_serve():

@@ -11,7 +11,6 @@ from collections.abc import Callable
 import pytest
 
 from gatenorm.demo import words
-from gatenorm.demo.corpus import row, train_tokenizer
 from gatenorm.demo.sampler import Drawn
 from gatenorm.demo.tinyworld import (
     CONTEXT,
@@ -28,6 +27,7 @@ from gatenorm.demo.tinyworld import (
     token_count,
 )
 from tests.demo.parser import NotChosenError, Replayed, derivations
+from tests.demo.rows import row, train_tokenizer
 
 GOLDEN = "44e84877a21e5b67ac58c6c09e5b67dd266e5e5c61a401c93a436ed9aa2b6d5d"
 GOLDEN_NATS = 275.1407157356801

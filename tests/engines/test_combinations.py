@@ -21,8 +21,7 @@ from gatenorm.engines import engine_named, engines
 from gatenorm.errors import OutputError
 from gatenorm.exports.registry import export_form
 from tests.engines.elsewhere import ROOT, TIE, TOKENS, Answer, ask, largest_difference, prompts, python_with
-from tests.export import gguf_models
-from tests.export import llama_like_models as tiny
+from tests.export import gguf_models, llama_like_models as tiny
 from tests.replaced import write_replaced
 
 pytestmark = [pytest.mark.engines, pytest.mark.shared]

@@ -12,13 +12,18 @@ import torch
 from gatenorm import api
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core.text import Text, documents, read_text, wikitext_rows
-from gatenorm.evaluation.tasks.perplexity import Protocol, encode, measure, perplexity
+from gatenorm.evaluation.tasks.perplexity import Protocol, encode, perplexity
 from gatenorm.models.forward import negative_log_likelihood
 from gatenorm.models.loading import load, load_tokenizer
+from gatenorm.records.evidence import Perplexity
 from tests.errors import refused
 from tests.evaluation.subjects import tiny
 
 TinyModels = Callable[..., Path]
+
+
+def measured(directory: Path, text: Text, protocol: Protocol) -> Perplexity:
+    return perplexity(load(directory, dtype=torch.float32), load_tokenizer(directory), text, protocol)
 
 
 def naive_nll(model: torch.nn.Module, sequence: list[int], first: int = 1) -> float:
@@ -147,13 +152,13 @@ def test_removing_each_sublayer_moves_perplexity_as_it_is_known_to(
     text = read_text(str(whole_stories))
     protocol = Protocol(separator="<|endoftext|>", limit=40)
     tokens, unpruned, removed = KNOWN[name]
-    whole = measure(api.open_model(source), text, protocol)
+    whole = measured(source, text, protocol)
     assert whole.numbers()["tokens"] == tokens
     assert f"{whole.numbers()['perplexity']:.4g}" == f"{unpruned:.4g}"
     for layer, expected in enumerate(removed):
         out = api.prune(source, tmp_path / str(layer), api.plan(source, drop=[layer]))
-        evidence = measure(api.open_model(out), text, protocol)
-        assert evidence.edits.attention == (layer,)
+        evidence = measured(out, text, protocol)
+        assert api.open_model(out).edits.attention == (layer,)
         assert f"{evidence.numbers()['perplexity']:.4g}" == f"{expected:.4g}", f"layer {layer}"
 
 
@@ -161,7 +166,7 @@ def test_removing_each_sublayer_moves_perplexity_as_it_is_known_to(
 def test_windows_of_novels_give_the_known_loss(shared: Path):
     text = read_text(str(shared / "data/novels/heldout.txt"))
     short = text_of(text.content[:80_000])
-    evidence = measure(api.open_model(shared / "models/novels-16L"), short, Protocol(window=256, limit=48))
+    evidence = measured(shared / "models/novels-16L", short, Protocol(window=256, limit=48))
     assert evidence.numbers()["nll"] == pytest.approx(3.4653, abs=5e-5)
     assert evidence.numbers()["tokens"] == 48 * 255
     assert evidence.protocol.bos is False

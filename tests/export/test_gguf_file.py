@@ -20,8 +20,7 @@ import gatenorm
 from gatenorm.api import open_model
 from gatenorm.checkpoint.formats.gguf.header import read_header
 from gatenorm.errors import CheckpointError, MissingExtraError, OutputError
-from gatenorm.exports.gguf import types as gguf_types
-from gatenorm.exports.gguf import writer as gguf
+from gatenorm.exports.gguf import types as gguf_types, writer as gguf
 from gatenorm.exports.gguf.tensors import interleaved
 from gatenorm.exports.registry import export_form
 from gatenorm.records import Edits

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 import transformers
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from gatenorm.errors import FamilyError
 from gatenorm.families import keep_entries

@@ -17,8 +17,7 @@ from gatenorm.api.fitting import unfitted
 from gatenorm.calibration.passes import observe
 from gatenorm.calibration.samples import Calibration, Samples
 from gatenorm.families import Layout
-from gatenorm.fitting import fit as fitting
-from gatenorm.fitting import trial
+from gatenorm.fitting import fit as fitting, trial
 from gatenorm.fitting.moments import MomentObserver, Moments
 from gatenorm.fitting.solve import Problem, solve
 from gatenorm.models.forward import blocks_of

@@ -9,8 +9,7 @@ import random
 import tracemalloc
 
 import pytest
-from hypothesis import HealthCheck, given, seed, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, seed, settings, strategies as st
 
 from tests.fuzz.mutants import mutant
 from tests.fuzz.parsers import Parser, Place

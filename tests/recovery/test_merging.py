@@ -14,9 +14,9 @@ from gatenorm.checkpoint import TensorSpec, open_store
 from gatenorm.errors import RecoveryError
 from gatenorm.families import detect_layout
 from gatenorm.records import Edits
-from gatenorm.recovery.lora_modules import adapted_modules
 from gatenorm.recovery.merging import updates, with_adapters, write_adapter, write_merged
 from gatenorm.recovery.settings import Settings
+from gatenorm.recovery.student import adapted_modules
 from tests.tiny_models import CASES, attention_of, tokens
 
 TinyModels = Callable[..., Path]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gatenorm.recovery.objectives import distillation, language_modelling
+from gatenorm.recovery.training import distillation, language_modelling
 
 
 def test_language_modelling_is_the_mean_surprise_of_what_comes_next():

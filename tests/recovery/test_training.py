@@ -14,9 +14,9 @@ import torch
 import gatenorm
 from gatenorm.errors import OutputError, RecoveryError
 from gatenorm.recovery.corpus import Corpus
-from gatenorm.recovery.lora_modules import adapted_modules
 from gatenorm.recovery.merging import with_adapters
 from gatenorm.recovery.settings import Settings
+from gatenorm.recovery.student import adapted_modules
 from gatenorm.recovery.training import Step, held_out_loss, train
 from gatenorm.results import Fingerprint
 from tests.recovery.conftest import SETTINGS, Place

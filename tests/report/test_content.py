@@ -25,7 +25,7 @@ from gatenorm.records.audit import (
 )
 from gatenorm.records.evidence import Comparison, Measurements, Perplexity, Speed, of_type
 from gatenorm.report.figures.drawing import WIDE, svg
-from gatenorm.report.page.blocks import Cell, Report, Table
+from gatenorm.report.page.blocks import Block, Cell, Chart, Charts, Details, Report, Table
 from gatenorm.report.page.content import report
 from gatenorm.report.page.html import html
 from gatenorm.report.page.markdown import markdown
@@ -41,6 +41,24 @@ def first_screen(content: Report) -> dict[str, dict[str, Cell]]:
     assert isinstance(table, Table)
     titles = [column.title for column in table.columns]
     return {row[0].text: dict(zip(titles, row, strict=True)) for row in table.rows}
+
+
+def charts_of(content: Report) -> list[Chart]:
+    """All charts, in order."""
+
+    def within(blocks: tuple[Block, ...]) -> list[Chart]:
+        charts: list[Chart] = []
+        for block in blocks:
+            if isinstance(block, Chart):
+                charts.append(block)
+            elif isinstance(block, Charts):
+                charts += block.items
+            elif isinstance(block, Details):
+                charts += within(block.blocks)
+        return charts
+
+    first = [content.picture] if content.picture else []
+    return first + within(content.summary) + [chart for s in content.sections for chart in within(s.blocks)]
 
 
 def test_both_forms_say_the_same(measured: Audit):
@@ -72,7 +90,7 @@ def test_both_forms_say_the_same(measured: Audit):
         assert gap.how in shown
     assert measured.model.config_sha256 in page
     assert measured.model.config_sha256 in shown
-    for chart in content.charts():
+    for chart in charts_of(content):
         for cell in (cell for row in chart.table.rows for cell in row):
             assert cell.text in page
         assert chart.title in shown
@@ -114,7 +132,7 @@ def test_a_model_pruned_twice_shows_what_this_step_removes_and_its_share(measure
     content = report(structs.replace(measured, variants=(twice,), chosen=None))
     cell = first_screen(content)[variant.name]["Attention removed"]
     assert (cell.text, cell.note) == ("9, 10", f"2 of {measured.model.layers - 3}, {share:.1%}")
-    row = next(c for c in content.charts() if c.name == "removed").table.rows[0]
+    row = next(c for c in charts_of(content) if c.name == "removed").table.rows[0]
     assert [c.text for c in row[2:]] == ["9, 10", "2", f"{share:.1%}"]
 
 
@@ -130,7 +148,7 @@ def test_the_report_says_what_each_operation_does(measured: Audit, monkeypatch: 
     rows = first_screen(content)
     assert rows[variant.name]["Attention edited"].note.endswith("%, removed")
     assert rows["other"]["Attention edited"].note.endswith("%, replaced by a linear map")
-    chart = next(c for c in content.charts() if c.name == "removed")
+    chart = next(c for c in charts_of(content) if c.name == "removed")
     assert chart.title == "Attention edited in each variant"
     assert f"other, layer {layers[0]}: replaced by a linear map" in svg(chart.figure(WIDE))
 
@@ -150,7 +168,7 @@ def test_every_measurement_stands_in_the_evidence(measured: Audit):
 
 
 def test_every_chart_has_a_text_and_a_table_of_its_numbers(measured: Audit):
-    charts = report(measured).charts()
+    charts = charts_of(report(measured))
     assert len({chart.name for chart in charts}) == len(charts) >= 9
     for chart in charts:
         assert len(chart.says) > 40
@@ -163,14 +181,14 @@ def test_every_chart_has_a_text_and_a_table_of_its_numbers(measured: Audit):
 
 
 def test_the_long_range_of_an_english_model_is_drawn_as_heat_maps():
-    charts = {chart.name: chart for chart in report(with_english_tasks(audit("demo"))).charts()}
+    charts = {chart.name: chart for chart in charts_of(report(with_english_tasks(audit("demo"))))}
     maps = [chart for name, chart in charts.items() if re.fullmatch(r"retrieval-\d", name)]
     assert len(maps) == 6  # two forms; unpruned, the chosen variant, the one with the most removed
     assert "positions" in charts
 
 
 def test_the_marked_layers_are_the_chosen_variants(measured: Audit):
-    chart = next(c for c in report(measured).charts() if c.name == "scores-0")
+    chart = next(c for c in charts_of(report(measured)) if c.name == "scores-0")
     bars = re.findall(r'<path [^>]*fill="#E69F00"[^>]*><title>layer (\d+):', svg(chart.figure(WIDE)))
     shown = next((v for v in measured.variants if v.name == measured.chosen), None)
     shown = shown or next(v for v in measured.variants if v.role == CANDIDATE)
@@ -184,7 +202,7 @@ def test_what_was_recovered_is_marked_apart_everywhere():
     name = f"{variants[1].name} (recovered)"
     row = next(row for row in content.summary[0].rows if row[0].text == variants[1].name)
     assert "recovered" in row[0].tags
-    for chart in content.charts():
+    for chart in charts_of(content):
         cells = [cell for row in chart.table.rows for cell in row] + [Cell(c.title) for c in chart.table.columns]
         bare = [cell for cell in cells if cell.text == variants[1].name and "recovered" not in cell.tags]
         assert not bare, chart.name

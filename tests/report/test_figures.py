@@ -15,8 +15,7 @@ from PIL import Image
 from gatenorm.analysis.agreement import agree
 from gatenorm.errors import OutputError
 from gatenorm.records import LayerScore, ModelIdentity, Scores
-from gatenorm.records.curve import Curve, Line
-from gatenorm.records.curve import Point as CurvePoint
+from gatenorm.records.curve import Curve, Line, Point as CurvePoint
 from gatenorm.records.evidence import Cell, Figure, Perplexity, Retrieval, RetrievalProtocol
 from gatenorm.records.rankings import RankingComparison
 from gatenorm.report.figures.curve import plot_curve, plot_pareto

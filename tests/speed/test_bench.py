@@ -187,10 +187,10 @@ def test_other_errors_than_a_lack_of_memory_are_not_hidden(pair: tuple[Variant, 
 
         return run
 
-    session._run = fails("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")  # type: ignore[method-assign]
+    session._decode = fails("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")  # type: ignore[method-assign]
     with pytest.raises(SkippedError, match="out of memory"):
         session.run(case)
-    session._run = fails("shapes cannot be multiplied")  # type: ignore[method-assign]
+    session._decode = fails("shapes cannot be multiplied")  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match="multiplied"):
         session.run(case)
 

@@ -6,18 +6,20 @@ import json
 
 import pytest
 
-from gatenorm.engines import Shares
+from gatenorm.engines import Case, Shares
 from gatenorm.records.serialization import from_json, to_json
-from gatenorm.speed.predict.ideal import ideal_from_shares, ideal_speedup
+from gatenorm.speed.measure.turns import Measured
+
+
+def ideal(runs: list[Shares], phase: str, left: dict[int, float]) -> float:
+    return Measured("baseline", Case(tokens=8), shares=runs).ideal(phase, left)
 
 
 def test_the_ideal_by_hand():
-    assert ideal_speedup(10.0, 2.0) == pytest.approx(1.25)
-    assert ideal_speedup(10.0, 0.0) == 1
-    assert ideal_speedup(10.0, -2.5) == pytest.approx(0.8)  # what takes its place is slower
-    for saved in (10.0, 11.0):
-        with pytest.raises(ValueError, match="cannot be saved"):
-            ideal_speedup(10.0, saved)
+    run = Shares((0, 1), (0.2, 0.3), (0.1, 0.1))
+    assert ideal([run], "prefill", {0: 0.0}) == pytest.approx(1.25)
+    assert ideal([run], "prefill", {}) == 1
+    assert ideal([run], "prefill", {0: 2.25}) == pytest.approx(0.8)  # what takes its place is slower
 
 
 def test_shares_of_the_removed_layers_are_summed_before_their_median_is_taken():
@@ -27,11 +29,11 @@ def test_shares_of_the_removed_layers_are_summed_before_their_median_is_taken():
         Shares((0, 1, 2), (0.05, 0.05, 0.30), (0.1, 0.3, 0.1)),
     ]
     # 0.3, 0.3 and 0.1 of the whole; the medians layer by layer would have summed to 0.2
-    assert ideal_from_shares(7.0, rounds, "prefill", {0: 0.0, 1: 0.0}) == pytest.approx(1 / 0.7)
-    assert ideal_from_shares(7.0, rounds, "decode", {1: 0.0}) == pytest.approx(1 / 0.8)
-    assert ideal_from_shares(7.0, rounds, "decode", {}) == 1
+    assert ideal(rounds, "prefill", {0: 0.0, 1: 0.0}) == pytest.approx(1 / 0.7)
+    assert ideal(rounds, "decode", {1: 0.0}) == pytest.approx(1 / 0.8)
+    assert ideal(rounds, "decode", {}) == 1
     # A tenth and half of the attentions' seconds are left: 0.1 x 0.9 + 0.2 x 0.5, 0.23 and 0.07 are saved.
-    assert ideal_from_shares(7.0, rounds, "prefill", {0: 0.1, 1: 0.5}) == pytest.approx(1 / (1 - 0.19))
+    assert ideal(rounds, "prefill", {0: 0.1, 1: 0.5}) == pytest.approx(1 / (1 - 0.19))
 
 
 def test_shares_travel_as_json():

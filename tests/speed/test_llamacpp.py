@@ -16,7 +16,7 @@ from gatenorm.engines import Case, Setting, engine_named
 from gatenorm.engines.llamacpp import timed as llamacpp
 from gatenorm.errors import CheckpointError, GatenormError
 from gatenorm.exports.registry import Variant
-from gatenorm.records import Edits
+from gatenorm.records import Edits, to_json
 from gatenorm.speed.measure.bench import Protocol, bench
 from tests.speed import gguf_files
 
@@ -99,7 +99,7 @@ def test_blocks_that_are_not_in_the_file_count_as_layers(tmp_path: Path):
     found = Variant.exported(
         gguf_files.write(
             tmp_path / "five.gguf",
-            more=lambda writer: writer.add_string("gatenorm.edits", json.dumps(edits.to_json())),
+            more=lambda writer: writer.add_string("gatenorm.edits", json.dumps(to_json(edits))),
         )
     )
     assert found is not None

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gatenorm.engines import Case, Sample, SkippedError
+from gatenorm.engines import Case, Sample, Shares, SkippedError
 from gatenorm.records.evidence import Spread
 from gatenorm.speed.measure.turns import Measured, measure
-from gatenorm.speed.predict.ideal import Shares
 
 ONE, TWO = Case(16), Case(32, batch=2, new=4)
 

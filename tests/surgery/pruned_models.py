@@ -244,7 +244,7 @@ def pruned_config(model: Any, name: str, drop: Sequence[int]) -> dict[str, Any]:
             "schema": "gatenorm/pruned/1",
             "base_model_type": base,
             "layers": LAYERS,
-            "edits": Edits.of("attention", drop).to_json(),
+            "edits": to_json(Edits.of("attention", drop)),
             "block": block_description(shape.family()),
             "plan": to_json(Plan(ModelIdentity("ä model", base, LAYERS, "0" * 64, {}), Edits.of("attention", drop))),
         },

@@ -13,7 +13,7 @@ from gatenorm.surgery.planning import count_for_share
 BUDGETS = (0.1, 0.2, 0.4, 0.5)
 
 
-def agree(first: Scores, second: Scores, budgets: Sequence[float] = BUDGETS) -> Agreement:
+def agree(first: Scores, second: Scores) -> Agreement:
     """How far two scorings of one model agree.
 
     Raises:
@@ -26,7 +26,7 @@ def agree(first: Scores, second: Scores, budgets: Sequence[float] = BUDGETS) -> 
     order = sorted(one)
     a, b = [one[layer] for layer in order], [other[layer] for layer in order]
     overlaps = []
-    for share in budgets:
+    for share in BUDGETS:
         count = count_for_share(share, len(order))
         shared = sorted({*first.ranking[:count]} & {*second.ranking[:count]})
         chance = count * count / len(order)

@@ -17,7 +17,6 @@ from gatenorm.records.rankings import CrossCheck, Dispute, RankingComparison
 from gatenorm.surgery.planning import count_for_share
 
 CHECK = "cosine"
-SOURCES = (RANDOM, SELF)
 
 
 def cross_check(
@@ -25,12 +24,11 @@ def cross_check(
     scores: Scores,
     count: int,
     *,
-    sources: Sequence[str] = SOURCES,
     protect: Sequence[int] = (),
     calibration: Calibration | None = None,
     progress: Progress | None = None,
 ) -> CrossCheck:
-    """Hold a scoring against ``cosine`` on tokens from all ``sources``, where ``count`` layers are to be removed.
+    """Hold a scoring against ``cosine`` on random and on self-sampled tokens, where ``count`` layers are to be removed.
 
     The source of ``calibration`` is not used.
 
@@ -38,7 +36,7 @@ def cross_check(
         CalibrationError, CheckpointError, MissingExtraError: the model cannot be run.
     """
     how = calibration or Calibration(RANDOM)
-    checks = tuple(session.score(CHECK, with_source(how, source), progress) for source in sources)
+    checks = tuple(session.score(CHECK, with_source(how, source), progress) for source in (RANDOM, SELF))
     return held_against(scores, checks, count, protect)
 
 

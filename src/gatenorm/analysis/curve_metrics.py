@@ -108,11 +108,10 @@ def mean_accuracy(figures: Mapping[str, float], tasks: Sequence[str]) -> float |
 
 
 def check_probes(model: Model, probes: Sequence[Probe]) -> None:
-    """Refuse, before anything is run, what cannot be measured of this model.
+    """Raise EvaluationError, before anything is run, for what cannot be measured of this model.
 
-    Raises:
-        EvaluationError: two measurements of one name, a task that compares two models, a model without a tokenizer, or
-            tasks or timing of a model that is spread over devices.
+    That is two measurements of one name, a task that compares two models, a model without a tokenizer, or tasks or
+    timing of a model that is spread over devices.
     """
     names = [probe.name for probe in probes]
     twice = next((name for name in names if names.count(name) > 1), None)

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gatenorm.engines import Case, Setting
-from gatenorm.engines.transformers.timed import TransformersTimed
 from gatenorm.errors import EvaluationError, named
 from gatenorm.models.model import Model
 from gatenorm.records import ATTENTION, Edits
@@ -54,6 +53,8 @@ class LatencyProbe:
         Raises:
             EvaluationError: not enough memory.
         """
+        from gatenorm.engines.transformers.timed import TransformersTimed
+
         case = Case(tokens=self.tokens, batch=self.batch, new=self.new)
         setting = Setting(cases=(case,), device=model.device, dtype=model.dtype)
         models = {_WHOLE: model}
@@ -76,22 +77,14 @@ class LatencyProbe:
         }
 
     def check(self, model: Model) -> None:
-        """Refuse a length that the model does not take.
-
-        Raises:
-            EvaluationError: it does not fit into the context, or is below 1.
-        """
+        """Raise EvaluationError for a length that does not fit into the context, or is below 1."""
         for field, given in {"latency": self.tokens, "new_tokens": self.new, "rounds": self.rounds}.items():
             if given < 1:
                 raise EvaluationError("out-of-range", "is out of range", field=field, given=given, expected="1 or more")
         if model.context and self.tokens + self.new > model.context:
-            raise EvaluationError(
-                "context-too-short",
-                f"with {named('new_tokens')} {self.new} exceeds the model's context of {model.context:,} tokens",
-                field="latency",
-                given=self.tokens,
-                expected=f"at most {max(model.context - self.new, 0):,}",
-            )
+            problem = f"with {named('new_tokens')} {self.new} exceeds the model's context of {model.context:,} tokens"
+            expected = f"at most {max(model.context - self.new, 0):,}"
+            raise EvaluationError("context-too-short", problem, field="latency", given=self.tokens, expected=expected)
 
 
 def _figures(whole: Measured, pruned: Measured | None) -> dict[str, float]:

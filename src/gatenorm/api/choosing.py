@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from gatenorm.api.opening import ModelLike, session
 from gatenorm.api.scoring import score
 from gatenorm.calibration.samples import Calibration
-from gatenorm.criteria.registry import check_measures_damage
-from gatenorm.criteria.registry import criterion as criterion_named
+from gatenorm.criteria.registry import check_measures_damage, criterion as criterion_named
 from gatenorm.criteria.session import ScoringSession
 from gatenorm.progress import Progress, half_of
 from gatenorm.records import ATTENTION, MLP, REMOVE, SUBLAYERS

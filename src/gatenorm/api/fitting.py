@@ -7,8 +7,7 @@ from gatenorm.calibration.samples import SELF, Calibration
 from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import CalibrationError, fields_named
 from gatenorm.evaluation.core.text import GENERIC
-from gatenorm.fitting.fit import FittedPlan
-from gatenorm.fitting.fit import fit as fit_plan
+from gatenorm.fitting.fit import FittedPlan, fit as fit_plan
 from gatenorm.progress import Progress
 from gatenorm.records import REMOVE, Edits, Plan
 

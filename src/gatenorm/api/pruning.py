@@ -10,8 +10,7 @@ from gatenorm.api.fitting import fit, unfitted
 from gatenorm.api.opening import ModelLike, open_model
 from gatenorm.api.scoring import score
 from gatenorm.calibration.samples import Calibration
-from gatenorm.criteria.registry import check_measures_damage, check_ranks
-from gatenorm.criteria.registry import criterion as criterion_named
+from gatenorm.criteria.registry import check_measures_damage, check_ranks, criterion as criterion_named
 from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import PlanError, named
 from gatenorm.exports import pruned

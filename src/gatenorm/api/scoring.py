@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gatenorm.analysis import comparison
-from gatenorm.analysis import curve as curves
+from gatenorm.analysis import comparison, curve as curves
 from gatenorm.analysis.latency import LatencyProbe
 from gatenorm.api.evaluating import jobs_of_one
 from gatenorm.api.opening import ModelLike, open_model, session
@@ -14,8 +13,7 @@ from gatenorm.calibration.samples import RANDOM, Calibration, with_source
 from gatenorm.criteria import scoring
 from gatenorm.criteria.criterion import WeightCriterion
 from gatenorm.criteria.criterion_spec import criterion_specs, score_all
-from gatenorm.criteria.registry import check_ranks
-from gatenorm.criteria.registry import criterion as criterion_named
+from gatenorm.criteria.registry import check_ranks, criterion as criterion_named
 from gatenorm.errors import CriterionError
 from gatenorm.evaluation.tasks.perplexity import Protocol
 from gatenorm.progress import Progress

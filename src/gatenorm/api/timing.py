@@ -14,8 +14,7 @@ from gatenorm.records import Results
 from gatenorm.records.evidence.speed import Profile, Speed
 from gatenorm.speed.measure import bench as measuring
 from gatenorm.speed.measure.profile_report import profile_model
-from gatenorm.speed.predict.machines import THIS, machine_for, machines
-from gatenorm.speed.predict.machines import machine as machine_named
+from gatenorm.speed.predict.machines import THIS, machine as machine_named, machine_for, machines
 
 _ATTENTIONS = ("sdpa", "eager")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.calibration.samples import Samples, batches
@@ -30,12 +30,10 @@ class Observer(ABC):
     @contextmanager
     def on(self, blocks: Sequence[nn.Module]) -> Iterator[None]:
         """Observe while the block runs."""
-        handles = list(self.hooks(blocks))
-        try:
+        with ExitStack() as stack:
+            for handle in self.hooks(blocks):
+                stack.enter_context(handle)
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def count(self, counts: torch.Tensor) -> None:
         """Say which positions ``[batch, tokens]`` of the batch that comes next are no padding."""

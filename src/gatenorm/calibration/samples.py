@@ -81,12 +81,8 @@ class Calibration:
                 "documents-empty", "is empty", field="documents", expected="a separator, such as '<|endoftext|>'"
             )
         if self.source in DATA_FREE and self.separator is not None:
-            raise CalibrationError(
-                "documents-unused",
-                "is about a text",
-                field="documents",
-                hint=f"leave it out with {named('calibration')} {self.source}",
-            )
+            hint = f"leave it out with {named('calibration')} {self.source}"
+            raise CalibrationError("documents-unused", "is about a text", field="documents", hint=hint)
 
     @property
     def drawn(self) -> bool:
@@ -94,18 +90,11 @@ class Calibration:
         return self.source in (SELF, RANDOM)
 
     def check_length(self, config: Any) -> None:
-        """Refuse windows that are longer than the model's input.
-
-        Raises:
-            CalibrationError: they are.
-        """
+        """Raise CalibrationError for windows that are longer than the model's input."""
         longest = getattr(config, "max_position_embeddings", None)
         if longest and self.length > longest:
             raise CalibrationError(
-                "length-too-long",
-                f"is longer than the model's {longest} positions",
-                field="length",
-                given=self.length,
+                "length-too-long", f"is longer than the model's {longest} positions", field="length", given=self.length
             )
 
 

@@ -10,7 +10,7 @@ last bit. Memory: a stream ``[batch, tokens, width]`` for each layer at which so
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.calibration.block_stand_in import Reached, passed_over
@@ -101,12 +101,10 @@ class SharedPrefix:
 
         with self._model.edited(edits, self._weights) as less:
             blocks = list(blocks_of(less.module, self._layout))
-            handles = [blocks[layer].register_forward_pre_hook(keep(layer), with_kwargs=True) for layer in at]
-            try:
+            with ExitStack() as hooks:
+                for layer in at:
+                    hooks.enter_context(blocks[layer].register_forward_pre_hook(keep(layer), with_kwargs=True))
                 yield less.module
-            finally:
-                for handle in handles:
-                    handle.remove()
 
     def _run_up_to(
         self,
@@ -122,12 +120,9 @@ class SharedPrefix:
             raise Reached
 
         with self._kept(edits, at, streams) as model:
-            handle = blocks_of(model, self._layout)[last].register_forward_pre_hook(stop)
-            try:
-                with torch.inference_mode(), suppress(Reached):
-                    model.base_model(**inputs(*padded(batch), model.device), use_cache=False)
-            finally:
-                handle.remove()
+            stopped = blocks_of(model, self._layout)[last].register_forward_pre_hook(stop)
+            with stopped, torch.inference_mode(), suppress(Reached):
+                model.base_model(**inputs(*padded(batch), model.device), use_cache=False)
 
     @contextmanager
     def _resumed(self, edits: Edits, begin: int, stream: Tensor | None) -> Iterator[Any]:

@@ -1,21 +1,8 @@
 """Checkpoints: names, shapes, types and lazy reads of tensors, in any format. Knows nothing of attention."""
 
-from gatenorm.checkpoint.dialect import Dialect
-from gatenorm.checkpoint.dtypes import to_float32
-from gatenorm.checkpoint.hub import cached, hub_id, local_path, locate
-from gatenorm.checkpoint.opening import open_store
-from gatenorm.checkpoint.parts import NewTensor
-from gatenorm.checkpoint.store import TensorSpec, TensorStore
-
-__all__ = [
-    "Dialect",
-    "NewTensor",
-    "TensorSpec",
-    "TensorStore",
-    "cached",
-    "hub_id",
-    "local_path",
-    "locate",
-    "open_store",
-    "to_float32",
-]
+from gatenorm.checkpoint.dialect import Dialect as Dialect
+from gatenorm.checkpoint.dtypes import to_float32 as to_float32
+from gatenorm.checkpoint.hub import cached as cached, hub_id as hub_id, local_path as local_path, locate as locate
+from gatenorm.checkpoint.opening import open_store as open_store
+from gatenorm.checkpoint.parts import NewTensor as NewTensor
+from gatenorm.checkpoint.store import TensorSpec as TensorSpec, TensorStore as TensorStore

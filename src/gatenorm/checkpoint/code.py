@@ -1,7 +1,5 @@
 """Entries of JSON files that make other libraries run code: none is believed, and none is written into a new model."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

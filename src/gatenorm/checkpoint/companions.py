@@ -1,7 +1,5 @@
 """The small files that go with weights: the same ones are fetched from the hub, read, hashed and carried over."""
 
-from __future__ import annotations
-
 from fnmatch import fnmatchcase
 
 # The weights under the names that transformers reads, in one file or as an index says.

@@ -1,7 +1,5 @@
 """The names that a format has of its own, beside those of transformers, which everything else here speaks."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Storage types of safetensors: their width, how numpy holds their bits, and how bits become float32."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -112,11 +110,8 @@ def to_float32(bits: Bits, dtype: str, out: Float32 | None = None) -> Float32:
     """
     storage = STORAGE_TYPES.get(dtype)
     if storage is None or storage.decode is None:
-        raise CheckpointError(
-            "dtype-no-floats",
-            f"weights of type {dtype} cannot be read as numbers",
-            expected="F32, F16, BF16, F64 or fp8",
-        )
+        problem = f"weights of type {dtype} cannot be read as numbers"
+        raise CheckpointError("dtype-no-floats", problem, expected="F32, F16, BF16, F64 or fp8")
     return storage.decode(bits, out)
 
 

@@ -1,7 +1,5 @@
 """From what a user typed to a directory: a local path, or a model id on the hub."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,9 +48,6 @@ def fetch_companions(model: str) -> tuple[Path, list[str]]:
     """A snapshot with the files of a model id that go with its weights, and the names of these.
 
     Where the hub cannot be asked, that is what its cache holds, and no names.
-
-    Raises:
-        CheckpointError: as :func:`locate`.
     """
     from huggingface_hub import HfApi, snapshot_download
 
@@ -125,11 +120,9 @@ def hub_errors(model: str) -> Iterator[None]:
     except LocalEntryNotFoundError:
         why = "it is neither a directory here nor in the hub's cache, and the hub could not be reached"
     except GatedRepoError:
-        raise CheckpointError(
-            "model-gated",
-            f"{model}: the hub asks for a login, and that the model's terms are accepted",
-            hint=f"accept them at https://huggingface.co/{model}, then run hf auth login, or set HF_TOKEN",
-        ) from None
+        problem = f"{model}: the hub asks for a login, and that the model's terms are accepted"
+        hint = f"accept them at https://huggingface.co/{model}, then run hf auth login, or set HF_TOKEN"
+        raise CheckpointError("model-gated", problem, hint=hint) from None
     except HfHubHTTPError as error:
         status = int(getattr(error.response, "status_code", 0))
         said = _STATUSES.get(status, "no such model, or one that asks for a login (hf auth login)")

@@ -4,8 +4,6 @@ That library makes paths of ETags, commits and object ids, reads bodies whole, a
 user's token in hand.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from functools import cache

@@ -1,7 +1,5 @@
 """What people have in the place of a checkpoint, recognised for what it is."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,37 +16,24 @@ _SHOWN = 3
 
 
 def check_pointer(begin: bytes, file: str | Path) -> None:
-    """Refuse a file that begins as a Git LFS pointer does; the first 23 bytes tell.
-
-    Raises:
-        CheckpointError: it is one.
-    """
+    """Raise CheckpointError for a file that begins as a Git LFS pointer does; the first 23 bytes tell."""
     if begin.startswith(_POINTER):
-        raise CheckpointError(
-            "lfs-pointer",
-            f"{file} is a Git LFS pointer, not the file itself",
-            hint="run git lfs pull where it was cloned",
-        )
+        problem = f"{file} is a Git LFS pointer, not the file itself"
+        raise CheckpointError("lfs-pointer", problem, hint="run git lfs pull where it was cloned")
 
 
 def adapter_beside(directory: Path) -> CheckpointError:
     """The error for an adapter beside the weights of a whole model."""
-    return CheckpointError(
-        "adapter-beside-weights",
-        f"{directory} holds {ADAPTER} beside the weights of a whole model: some loaders apply it",
-        hint="merge the adapter, or move its files away",
-    )
+    problem = f"{directory} holds {ADAPTER} beside the weights of a whole model: some loaders apply it"
+    return CheckpointError("adapter-beside-weights", problem, hint="merge the adapter, or move its files away")
 
 
 def adapter_alone(directory: Path, settings: dict[str, Any]) -> CheckpointError:
     """The error for a directory that holds an adapter and no model."""
     base = settings.get("base_model_name_or_path")
     of = f" of {base:.80}" if isinstance(base, str) and base else ""
-    return CheckpointError(
-        "adapter-alone",
-        f"{directory} holds a LoRA adapter{of}, not a whole model",
-        hint="merge it into its base first, with PEFT's merge_and_unload, and save that",
-    )
+    hint = "merge it into its base first, with PEFT's merge_and_unload, and save that"
+    return CheckpointError("adapter-alone", f"{directory} holds a LoRA adapter{of}, not a whole model", hint=hint)
 
 
 def without_weights(directory: Path, names: Sequence[str]) -> CheckpointError:
@@ -63,23 +48,15 @@ def without_weights(directory: Path, names: Sequence[str]) -> CheckpointError:
 
     shards, files, pickled = ending(".safetensors"), ending(".gguf"), ending(*PICKLED)
     if shards:
-        return CheckpointError(
-            "index-missing",
-            f"{directory} holds {_some(shards)}, and no {INDEX} that says which of them are the model",
-            hint=f"fetch that file too, or name a single one {SINGLE}",
-        )
+        problem = f"{directory} holds {_some(shards)}, and no {INDEX} that says which of them are the model"
+        return CheckpointError("index-missing", problem, hint=f"fetch that file too, or name a single one {SINGLE}")
     if files:
-        return CheckpointError(
-            "gguf-in-directory",
-            f"{directory} holds {_some(files)}: a GGUF file is a model by itself",
-            hint=f"give {directory / files[0]}",
-        )
+        problem = f"{directory} holds {_some(files)}: a GGUF file is a model by itself"
+        return CheckpointError("gguf-in-directory", problem, hint=f"give {directory / files[0]}")
     if pickled:
-        return CheckpointError(
-            "weights-pickled",
-            f"{directory} holds only pickled weights, which can run code when loaded",
-            hint=f"convert it to safetensors, or give {directory / pickled[0]} to have it read without running any",
-        )
+        problem = f"{directory} holds only pickled weights, which can run code when loaded"
+        hint = f"convert it to safetensors, or give {directory / pickled[0]} to have it read without running any"
+        return CheckpointError("weights-pickled", problem, hint=hint)
     return CheckpointError(
         "weights-missing", f"{directory} has neither {SINGLE} nor {INDEX}", expected="safetensors weights"
     )

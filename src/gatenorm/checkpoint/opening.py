@@ -1,7 +1,5 @@
 """From what a user typed to an open checkpoint."""
 
-from __future__ import annotations
-
 import os
 from contextlib import suppress
 from pathlib import Path

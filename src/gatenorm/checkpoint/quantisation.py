@@ -4,8 +4,6 @@ A method such as GPTQ stores, in place of ``NAME.weight``, codes, scales and per
 in one file of ``checkpoint/quantised``; another package adds a method under ``gatenorm.quantisations``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -111,8 +109,8 @@ class Quantisation:
         recognises: whether the quantisation settings of a ``config.json`` are this method's.
         markers: endings of tensors that quantised weights alone have, one of which each of them has.
         parts: endings of all tensors that may belong to a weight, without which it is another one.
-        shape: ``shape(parts)``, that of the weight; only shapes of parts are looked at where they say it.
         float32: ``float32(parts, rows)``, a run of rows of the weight. ``rows`` has both ends, within the shape.
+        shape: ``shape(parts)``, that of the weight; only shapes of parts are looked at where they say it.
         weight: what the name of a weight has behind that of its module.
         loads_with: what runs a model with such weights, for people.
         unprunable: why a model with such weights is scored and not pruned; empty where it can be.
@@ -122,8 +120,8 @@ class Quantisation:
     recognises: Callable[[Settings], bool]
     markers: tuple[str, ...]
     parts: tuple[str, ...]
-    shape: Callable[[Parts], tuple[int, ...]]
     float32: Callable[[Parts, slice], Float32]
+    shape: Callable[[Parts], tuple[int, ...]] = lambda parts: parts.shape(".weight")
     weight: str = ".weight"
     loads_with: str = "transformers"
     unprunable: str = ""

@@ -200,9 +200,6 @@ class TensorStore(Protocol):
         """A tensor, or a run of its rows, in a type of safetensors, and which: as stored if it can be, else as float32.
 
         :func:`to_float32` makes numbers of both.
-
-        Raises:
-            CheckpointError: as :meth:`float32`, which does not see to the type here.
         """
         dtype = self.spec(name).dtype
         return (self.raw(name, rows), dtype) if dtype in STORAGE_TYPES else (self.float32(name, rows), "F32")

@@ -1,7 +1,5 @@
 """The ``gatenorm`` command: thin subcommands over the API, which are imported when it runs."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

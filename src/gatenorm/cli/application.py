@@ -1,7 +1,5 @@
 """The application of all subcommands; one line and status 2 for what the user can mend."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
@@ -26,24 +24,9 @@ app = typer.Typer(
     epilog="Example: gatenorm score ./llama",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_MODULES = (
-    *(
-        "inspect",
-        "score",
-        "compare",
-        "prune",
-        "export",
-        "convert",
-        "verify",
-        "curve",
-        "evaluate",
-        "bench",
-        "profile",
-        "recover",
-    ),
-    *("audit", "demo", "doctor"),
-)
-for module in (import_module(f"gatenorm.cli.{name}") for name in _MODULES):
+_ON_FILES = ("inspect", "score", "compare", "prune", "export", "convert", "verify")
+_AT_WORK = ("curve", "evaluate", "bench", "profile", "recover", "audit", "demo", "doctor")
+for module in (import_module(f"gatenorm.cli.{name}") for name in (*_ON_FILES, *_AT_WORK)):
     run_command = command(module.command, getattr(module, "SETTINGS", None))
     app.command(name=module.NAME, epilog=module.EXAMPLE, cls=Command)(run_command)
 

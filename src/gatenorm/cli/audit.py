@@ -12,8 +12,7 @@ import typer
 
 from gatenorm.cli import console
 from gatenorm.cli.audit_options import SETTINGS, namer, overlay
-from gatenorm.cli.options import audit as options
-from gatenorm.cli.options import common
+from gatenorm.cli.options import audit as options, common
 from gatenorm.errors import fields_named, printable
 
 if TYPE_CHECKING:

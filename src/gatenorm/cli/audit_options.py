@@ -1,7 +1,5 @@
 """The options of ``gatenorm audit``: everything declared with keys, laid over the configuration."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial

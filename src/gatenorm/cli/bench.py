@@ -1,7 +1,5 @@
 """``gatenorm bench``: what removing attention really saves, beside all that it could save."""
 
-from __future__ import annotations
-
 from typing import Unpack
 
 from gatenorm.cli import console

@@ -18,11 +18,7 @@ if TYPE_CHECKING:
 
 
 def no_empty_separator(text: str, field: str) -> None:
-    """Refuse to split a text at nothing.
-
-    Raises:
-        EvaluationError: an empty separator.
-    """
+    """Raise EvaluationError where a text is to be split at nothing."""
     if not text:
         expected = "a separator, such as '<|endoftext|>'"
         raise EvaluationError("documents-empty", "is empty", field=field, expected=expected)
@@ -86,25 +82,15 @@ def runs_the_model(criterion: str, calibration: Calibration, *, given: bool) -> 
 
 
 def measures_damage(criterion: str) -> None:
-    """Refuse to rank attention and MLP sublayers in one by a criterion that does not measure both alike.
-
-    Raises:
-        CriterionError: it does not, or an unknown criterion.
-    """
-    from gatenorm.criteria.registry import check_measures_damage
-    from gatenorm.criteria.registry import criterion as criterion_named
+    """Raise CriterionError for one that does not measure attention and MLP sublayers alike, or is not known."""
+    from gatenorm.criteria.registry import check_measures_damage, criterion as criterion_named
 
     check_measures_damage(criterion_named(criterion.partition("@")[0]))
 
 
 def cross_checked(criterion: str, kind: str | None) -> None:
-    """Refuse to compare a ranking of MLPs or blocks with one of attention.
-
-    Raises:
-        CriterionError: it is one; or an unknown criterion or kind.
-    """
-    from gatenorm.criteria.registry import check_ranks
-    from gatenorm.criteria.registry import criterion as criterion_named
+    """Raise CriterionError for a ranking of MLPs or blocks, which the cross-check does not compare."""
+    from gatenorm.criteria.registry import check_ranks, criterion as criterion_named
 
     chosen = criterion_named(criterion.partition("@")[0])
     ranked = kind or chosen.kinds[0]
@@ -121,11 +107,7 @@ def typed(context: typer.Context, fields: Iterable[str]) -> list[str]:
 
 
 def leave_out(context: typer.Context, fields: Iterable[str], why: str) -> None:
-    """Refuse parameters on the command line that nothing uses.
-
-    Raises:
-        PlanError: the first of them, and why.
-    """
+    """Raise PlanError for parameters on the command line that nothing uses, and say why."""
     unused = typed(context, fields)
     if unused:
         them = ", ".join(named(field) for field in unused[1:])

@@ -1,7 +1,5 @@
 """A subcommand: its help shows options in groups, its errors name the options that set a field."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Mapping
 from typing import Any

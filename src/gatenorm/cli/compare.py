@@ -1,7 +1,5 @@
 """``gatenorm compare``: how far criteria agree on a model, and what each of them cost."""
 
-from __future__ import annotations
-
 from typing import Unpack
 
 from gatenorm.cli import checks, console

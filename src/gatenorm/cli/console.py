@@ -113,10 +113,8 @@ def quiet_transformers() -> None:
 
 
 def check_sink(target: str, field: str) -> None:
-    """Refuse a place that output cannot be written to, before the work is done.
-
-    Raises:
-        OutputError: an empty name, a directory, or a folder that is not there or not writable.
+    """Raise OutputError for a place that output cannot be written to, before the work is done: an empty name, a
+    directory, or a folder that is not there or not writable.
     """
     from gatenorm.files import can_be_written
 
@@ -126,11 +124,7 @@ def check_sink(target: str, field: str) -> None:
 
 
 def check_plot(file: Path, field: str) -> None:
-    """Refuse a file that no plot can be written to, before the work is done.
-
-    Raises:
-        OutputError, MissingExtraError: as :func:`gatenorm.report.figures.drawing.check_format`.
-    """
+    """Refuse a file that no plot can be written to, before the work is done."""
     from gatenorm.report.figures.drawing import check_format
 
     check_format(file, field)

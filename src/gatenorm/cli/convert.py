@@ -1,10 +1,7 @@
 """``gatenorm convert``: write a GGUF file or quantised weights as a directory that PyTorch runs."""
 
-from __future__ import annotations
-
 from gatenorm.cli import console
-from gatenorm.cli.options import common
-from gatenorm.cli.options import export as exporting
+from gatenorm.cli.options import common, export as exporting
 
 NAME = "convert"
 EXAMPLE = "Example: gatenorm convert ./model.gguf -o ./model"

@@ -1,7 +1,5 @@
 """``gatenorm curve``: what is left by number of removed sublayers: perplexity, and on request tasks and speed."""
 
-from __future__ import annotations
-
 from typing import Unpack
 
 from gatenorm.cli import checks, console

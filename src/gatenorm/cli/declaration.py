@@ -5,8 +5,6 @@
 function of keyword-only parameters, each named as in the Python API; a ``TypedDict`` groups those that several take.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 import types

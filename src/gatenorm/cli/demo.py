@@ -1,7 +1,5 @@
 """``gatenorm demo``: the built-in model as files."""
 
-from __future__ import annotations
-
 from gatenorm.cli import console
 from gatenorm.cli.options import export
 

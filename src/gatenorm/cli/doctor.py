@@ -1,7 +1,5 @@
 """``gatenorm doctor``: what is installed here, and what this machine can do."""
 
-from __future__ import annotations
-
 from gatenorm.cli import console
 from gatenorm.cli.options import common
 

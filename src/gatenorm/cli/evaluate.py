@@ -1,7 +1,5 @@
 """``gatenorm eval``: how well a model does, and what changed against a baseline."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any, Unpack
 

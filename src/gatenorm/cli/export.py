@@ -1,10 +1,7 @@
 """``gatenorm export``: write a pruned checkpoint in the form that an engine reads."""
 
-from __future__ import annotations
-
 from gatenorm.cli import console
-from gatenorm.cli.options import common
-from gatenorm.cli.options import export as exporting
+from gatenorm.cli.options import common, export as exporting
 from gatenorm.errors import OutputError, named
 
 NAME = "export"

@@ -1,7 +1,5 @@
 """``gatenorm inspect``: what was detected of a model."""
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 
 from gatenorm.cli import console

@@ -1,7 +1,5 @@
 """``gatenorm profile``: what attention and MLP take of time, weights, FLOPs and cache."""
 
-from __future__ import annotations
-
 from typing import Unpack
 
 from gatenorm.cli import console

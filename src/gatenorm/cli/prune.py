@@ -137,11 +137,7 @@ def _memory(session: ScoringSession, plan: Plan, sources: Sequence[Calibration])
 
 
 def _check_kind(given: typer.Context, how: removal.Choice, cross_check: bool) -> None:
-    """Refuse an unknown kind of sublayer, and what does not go with the one that is asked for.
-
-    Raises:
-        PlanError, CriterionError: as said.
-    """
+    """Refuse an unknown kind of sublayer, and what does not go with the one that is asked for."""
     from gatenorm.surgery.operation import check_operations, operation_named
     from gatenorm.surgery.planning import check_kind, chosen
 
@@ -157,11 +153,7 @@ def _check_kind(given: typer.Context, how: removal.Choice, cross_check: bool) ->
 
 
 def _check_choice(given: typer.Context, fits: bool, how: removal.Choice) -> None:
-    """Refuse more or fewer than one way of choosing, and options that the one asked for does not use.
-
-    Raises:
-        PlanError: as said.
-    """
+    """Refuse more or fewer than one way of choosing, and options that the one asked for does not use."""
     ways = [fields for fields in (checks.typed(given, way) for way in _WAYS) if fields]
     if len(ways) != 1:
         asked = ", ".join(named(field) for fields in ways for field in fields) or "none"

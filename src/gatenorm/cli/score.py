@@ -1,7 +1,5 @@
 """``gatenorm score``: which sublayers contribute least, from the weights alone unless another criterion is named."""
 
-from __future__ import annotations
-
 from typing import Unpack
 
 import typer

@@ -1,7 +1,5 @@
 """``gatenorm verify``: does an engine compute from an export what the pruned checkpoint computes?"""
 
-from __future__ import annotations
-
 import typer
 
 from gatenorm.cli import console

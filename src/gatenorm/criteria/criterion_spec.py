@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from gatenorm.calibration.samples import Calibration, with_source
 from gatenorm.criteria.criterion import WeightCriterion
 from gatenorm.criteria.registry import criterion
-from gatenorm.criteria.scoring import calibration_missing
-from gatenorm.criteria.scoring import score as score_weights
+from gatenorm.criteria.scoring import calibration_missing, score as score_weights
 from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import CalibrationError, CriterionError
 from gatenorm.progress import Progress
@@ -60,7 +59,6 @@ def score_all(
     *,
     kind: str | None = None,
     seed: int = 0,
-    backend: str = "auto",
     progress: Progress | None = None,
 ) -> list[Scores]:
     """Scores for every criterion; what can be wrong with any of them is said before the first is carried out.
@@ -70,17 +68,13 @@ def score_all(
     for spec in specs:
         kinds = criterion(spec.name).kinds
         if kind is None and not any(ATTENTION in KINDS[one] for one in kinds):
-            raise CriterionError(
-                "criterion-kind",
-                "does not rank attention sublayers, whose rankings are compared",
-                field="criteria",
-                given=spec.name,
-                hint="leave it out, or score by it alone",
-            )
+            problem = "does not rank attention sublayers, whose rankings are compared"
+            hint = "leave it out, or score by it alone"
+            raise CriterionError("criterion-kind", problem, field="criteria", given=spec.name, hint=hint)
         if spec.calibration is not None:
             _prepare(session, spec.name, spec.calibration, spec.given)
     return [
-        score_weights(session.layout, spec.name, kind=kind, seed=seed, backend=backend, progress=progress)
+        score_weights(session.layout, spec.name, kind=kind, seed=seed, progress=progress)
         if spec.calibration is None
         else session.score(spec.name, spec.calibration, progress, kind)
         for spec in specs

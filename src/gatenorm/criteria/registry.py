@@ -25,13 +25,9 @@ def criterion(name: str) -> Criterion:
     """
     found = extension(name, known(), CriterionError, "criterion")
     if not isinstance(found, Criterion):
-        raise CriterionError(
-            "extension-wrong",
-            f"{known()[name].origin} is a {type(found).__name__}",
-            field="criterion",
-            given=name,
-            expected="a WeightCriterion or a ForwardCriterion",
-        )
+        problem = f"{known()[name].origin} is a {type(found).__name__}"
+        expected = "a WeightCriterion or a ForwardCriterion"
+        raise CriterionError("extension-wrong", problem, field="criterion", given=name, expected=expected)
     return replace(found, name=name)
 
 
@@ -60,36 +56,24 @@ def forward_criteria() -> dict[str, ForwardCriterion]:
 
 
 def check_measures_damage(chosen: Criterion) -> None:
-    """Refuse to rank attention and MLP sublayers in one by scores that do not measure the damage of both alike.
-
-    Raises:
-        CriterionError: it does not; the message names those that do.
+    """Raise CriterionError for a criterion that does not measure the damage of attention and MLP sublayers alike, so
+    that both cannot stand in one ranking; the message names those that do.
     """
     if not (chosen.damage and {*SUBLAYERS} <= {*chosen.kinds}):
         able = [name for name in known() if criterion(name).damage]
-        raise CriterionError(
-            "criterion-kind",
-            "does not measure the damage of attention and MLP sublayers alike",
-            field="criterion",
-            given=chosen.name,
-            hint=f"choose by {' or '.join(able)}, or ask for one {named('kind')} of sublayer",
-        )
+        problem = "does not measure the damage of attention and MLP sublayers alike"
+        hint = f"choose by {' or '.join(able)}, or ask for one {named('kind')} of sublayer"
+        raise CriterionError("criterion-kind", problem, field="criterion", given=chosen.name, hint=hint)
 
 
 def check_ranks(chosen: Criterion, kind: str) -> None:
-    """Refuse to choose sublayers of one kind by a criterion that ranks another.
-
-    Raises:
-        CriterionError: an unknown kind, or one that the criterion does not rank; the message names those that do.
+    """Raise CriterionError for an unknown kind of sublayer, or one that the criterion does not rank; the message names
+    those that do.
     """
     if kind not in KINDS:
         raise CriterionError("kind-unknown", "is not known", field="kind", given=kind, hint=did_you_mean(kind, KINDS))
     if kind not in chosen.kinds:
         able = [name for name in known() if kind in criterion(name).kinds]
-        raise CriterionError(
-            "criterion-kind",
-            f"ranks {SINGULAR[chosen.kinds[0]]}s, not {SINGULAR[kind]}s",
-            field="criterion",
-            given=chosen.name,
-            hint=f"ask for {named('kind')} {chosen.kinds[0]}, or choose by {', '.join(able)}",
-        )
+        problem = f"ranks {SINGULAR[chosen.kinds[0]]}s, not {SINGULAR[kind]}s"
+        hint = f"ask for {named('kind')} {chosen.kinds[0]}, or choose by {', '.join(able)}"
+        raise CriterionError("criterion-kind", problem, field="criterion", given=chosen.name, hint=hint)

@@ -6,11 +6,9 @@ from importlib.metadata import version
 
 import numpy as np
 
-from gatenorm.criteria.compute.backend import Backend
-from gatenorm.criteria.compute.backend import backend as backend_named
+from gatenorm.criteria.compute.backend import Backend, backend as backend_named
 from gatenorm.criteria.criterion import WeightCriterion
-from gatenorm.criteria.registry import check_ranks
-from gatenorm.criteria.registry import criterion as criterion_named
+from gatenorm.criteria.registry import check_ranks, criterion as criterion_named
 from gatenorm.errors import CriterionError, named
 from gatenorm.families import AttentionWeights, Layout, attention_weights
 from gatenorm.progress import Progress
@@ -83,23 +81,15 @@ def to_score(layout: Layout, kind: str) -> tuple[int, ...]:
     """
     layers = layout.layers_with(kind)
     if not layers:
-        raise CriterionError(
-            "nothing-to-score",
-            f"cannot be scored, as every layer of {layout.checkpoint.name} has lost its attention or its MLP",
-            field="kind",
-            given=kind,
-            expected="attention or mlp",
-        )
+        problem = f"cannot be scored, as every layer of {layout.checkpoint.name} has lost its attention or its MLP"
+        raise CriterionError("nothing-to-score", problem, field="kind", given=kind, expected="attention or mlp")
     return layers
 
 
 def calibration_missing(criterion: str) -> CriterionError:
     """The error for a criterion that runs the model, and was given no tokens to run it on."""
-    return CriterionError(
-        "calibration-missing",
-        f"{criterion} needs tokens to run the model on",
-        hint=f"set {named('calibration')} to a text file, self, generic or random",
-    )
+    hint = f"set {named('calibration')} to a text file, self, generic or random"
+    return CriterionError("calibration-missing", f"{criterion} needs tokens to run the model on", hint=hint)
 
 
 def _score_layer(weights: AttentionWeights, criterion: WeightCriterion, backend: Backend, seed: int) -> LayerScore:

@@ -13,11 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.calibration.passes import Observer, in_float64, observe
-from gatenorm.calibration.samples import Samples
+from gatenorm.calibration.passes import Observer, in_float64
 from gatenorm.families import Layout
 from gatenorm.models.forward import hidden_input, hidden_output
-from gatenorm.progress import Progress
 
 if TYPE_CHECKING:
     import torch
@@ -176,12 +174,3 @@ class _Lengths:
         length = (ahead.square() + across).sqrt()
         turned = torch.where(ahead > 0, across / (length * (length + ahead)), 1 - ahead / length)
         return turned.masked_fill((self.stream == 0) | (length == 0), 1.0)  # NaN stays, and is refused
-
-
-def stream_statistics(
-    module: Any, layout: Layout, samples: Samples, progress: Progress | None = None
-) -> StreamStatistics:
-    """Run the samples through a whole model once, and sum."""
-    watch = Watch(layout)
-    observe(module, layout, samples, watch, progress)
-    return watch.statistics

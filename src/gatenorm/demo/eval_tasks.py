@@ -3,8 +3,7 @@
 from functools import partial
 
 from gatenorm.demo import evaluation
-from gatenorm.demo.hard_tasks import ALL_KINDS
-from gatenorm.demo.tasks import Kind
+from gatenorm.demo.tasks import ALL_KINDS, Kind
 from gatenorm.errors import EvaluationError, named
 from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.evaluation.core.task import Task
@@ -63,13 +62,13 @@ def _tasks(request: Request, prefix: str) -> list[Job]:
 
 def _stories(count: int) -> Job:
     def run(model: Model, progress: Progress | None) -> Perplexity:
-        return evaluation.held_out_perplexity(model.module, model.tokenizer, count)
+        return evaluation.held_out_perplexity(model, count)
 
     return Job("perplexity", "stories", "stories", {"stories": count}, run)
 
 
 def _task(kind: Kind, count: int, model: Model, progress: Progress | None) -> evaluation.WorldTask:
-    return evaluation.task(model.module, model.tokenizer, kind, count, progress)
+    return evaluation.task(model, kind, count, progress)
 
 
 ALL = Task("stories and tasks of the built-in model's world", everything, language="demo")

@@ -36,13 +36,6 @@ def check(directory: Path) -> None:
             raise CheckpointError("demo-damaged", what, expected=checksum[:16], hint=_AGAIN)
 
 
-def seal(directory: Path) -> None:
-    """Write ``SHA256SUMS`` over all files of a model directory, in the form that ``sha256sum -c`` reads."""
-    files = [p for p in sorted(directory.iterdir()) if p.is_file() and p.name != CHECKSUMS]
-    lines = [f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.name}\n" for p in files]
-    (directory / CHECKSUMS).write_text("".join(lines), encoding="ascii")
-
-
 def _training_text(tokens: int) -> Text:
     from gatenorm.demo.corpus import training_text
 

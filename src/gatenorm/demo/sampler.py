@@ -8,18 +8,10 @@ choices. Nothing of Python's ``random`` is used: its methods may change between 
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 _MASK = (1 << 64) - 1
-
-
-class Source(Protocol):
-    """What makes the choices."""
-
-    def choose(self, options: Sequence[T], weights: Sequence[int] | None = None) -> T:
-        """One of ``options``, of which none may occur twice; equal weights where none are given."""
-        ...
 
 
 class Drawn:
@@ -43,7 +35,10 @@ class Drawn:
         return ((mixed ^ (mixed >> 31)) * bound) >> 64
 
     def choose(self, options: Sequence[T], weights: Sequence[int] | None = None) -> T:
-        """Draw one of ``options`` and count the information in it."""
+        """Draw one of ``options``, of which none may occur twice, and count the information in it.
+
+        Equal weights where none are given.
+        """
         if weights is None:
             index = self.below(len(options))
             self.nats += math.log(len(options))

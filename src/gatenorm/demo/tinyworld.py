@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from gatenorm.demo.sampler import Drawn, Source
+from gatenorm.demo.sampler import Drawn
 from gatenorm.demo.words import (
     ALLOWED,
     DEEDS,
@@ -78,7 +78,7 @@ class Story:
     ``left`` (how many there are).
     """
 
-    def __init__(self, source: Source, cast: int = CAST, props: int = PROPS):
+    def __init__(self, source: Drawn, cast: int = CAST, props: int = PROPS):
         self._source = source
         self.pieces: list[str] = []
         self.length = 0
@@ -262,7 +262,7 @@ def possible(story: Story) -> list[Callable[[Story], None]]:
     return [kind for kind in SENTENCES if kind is not holder or story.holder]
 
 
-def tell(source: Source) -> Story:
+def tell(source: Drawn) -> Story:
     """A whole story, every choice of it made by ``source``."""
     story = Story(source)
     while go_on(story):

@@ -107,11 +107,7 @@ class Engine:
         return find_spec(self.package) is not None
 
     def check_installed(self) -> None:
-        """Refuse an engine that is not installed.
-
-        Raises:
-            MissingExtraError: it is not.
-        """
+        """Raise MissingExtraError where the engine is not installed."""
         if not self.installed:
             raise MissingExtraError(f"the engine {self.name}", self.package, self.extra)
 

@@ -28,13 +28,7 @@ _NUMBERS = 8 << 20
 
 
 def write(layout: Layout, out: Path, dtype: str = "bfloat16", progress: Progress | None = None) -> int:
-    """Write a model with all its weights in one plain type, as the new directory ``out``, whole or not at all.
-
-    Args:
-        dtype: ``bfloat16``, ``float16`` or ``float32``.
-
-    Returns:
-        The bytes of its weights.
+    """Write a model with all its weights in one plain type, as the new directory ``out``; returns their bytes.
 
     Raises:
         OutputError: ``out`` is taken, or the model has what a directory of its family has not.

@@ -16,10 +16,8 @@ from gatenorm.surgery.planning import check_plan
 
 
 def check_output(layout: Layout, out: Path) -> None:
-    """Refuse a place where the pruned model cannot be written, before any work is done.
-
-    Raises:
-        OutputError: it is taken, lies inside the source, or has the name of another form than the source's.
+    """Raise OutputError, before any work is done, where the pruned model cannot be written: the place is taken, lies
+    inside the source, or has the name of another form than the source's.
     """
     source = layout.checkpoint.path
     is_file, ending = source.is_file(), ".gguf"
@@ -41,11 +39,8 @@ def write(
 ) -> Written:
     """Write the checkpoint that remains when ``plan`` has been carried out, whole or not at all.
 
-    Of one file every tensor is copied as it is stored, with all that the file says besides.
-
-    Args:
-        progress: called with (bytes written, bytes in all).
-        weights: the tensors of new edits whose operation stores some.
+    Of one file every tensor is copied as it is stored, with all that the file says besides. The arguments are those of
+    :func:`gatenorm.surgery.disk.write_pruned`.
 
     Raises:
         OutputError: as :func:`check_output`, or the form has no way to express this model without these sublayers.

@@ -120,11 +120,7 @@ class Export:
         return engines_reading(layout, self.name, self.engines)
 
     def check_output(self, out: Path) -> None:
-        """Refuse an output that would replace or mix with something else, before any work is done.
-
-        Raises:
-            OutputError: it is there already.
-        """
+        """Raise OutputError, before any work is done, for an output that would replace or mix with something else."""
         (check_new_file if self.is_file else check_new_directory)(out)
 
     def write(self, layout: Layout, out: Path, *, dtype: str = "auto", progress: Progress | None = None) -> Exported:

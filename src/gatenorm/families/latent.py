@@ -16,8 +16,6 @@ root mean square over inputs without a direction: for ``E[x x^T] = 1``, ``E |A x
 Like the model, it does not change when ``A`` is rescaled.
 """
 
-from __future__ import annotations
-
 from functools import cached_property
 
 import numpy as np
@@ -111,8 +109,6 @@ def attention_weights(layout: Layout, layer: int) -> AttentionWeights:
     """
     if layer not in layout.attention_layers:
         raise FamilyError(
-            "no-attention",
-            f"layer {layer} has no attention",
-            expected=f"one of {list(layout.attention_layers)}",
+            "no-attention", f"layer {layer} has no attention", expected=f"one of {list(layout.attention_layers)}"
         )
     return (LatentWeights if layout.latent_rank else AttentionWeights)(layout, layer)

@@ -102,11 +102,8 @@ class Rotary:
             return self._llama3(inverse)
         if self.kind == "yarn":
             return self._yarn(inverse)
-        raise CriterionError(
-            "rope-type-unknown",
-            f"rope type {self.kind!r:.40} is not known to gate-norm-rope",
-            expected="default, linear, llama3 or yarn",
-        )
+        problem = f"rope type {self.kind!r:.40} is not known to gate-norm-rope"
+        raise CriterionError("rope-type-unknown", problem, expected="default, linear, llama3 or yarn")
 
     def _llama3(self, inverse: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Llama 3.1's rule: long waves are stretched by ``factor``, short ones kept, those between blended."""

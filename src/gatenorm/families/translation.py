@@ -1,7 +1,5 @@
 """Checkpoints in formats that have names of their own, under those that their family has in transformers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -38,12 +36,9 @@ def translated(checkpoint: TensorStore) -> TensorStore:
         known = dict.fromkeys(written, pruned.base_model_type)
         rules = written.get(architecture, {}).get(checkpoint.dialect)
     if known.get(architecture) not in families():
-        raise FamilyError(
-            "family-unknown",
-            f"{checkpoint.path} is of architecture {architecture:.80}, which is not known as {checkpoint.dialect}",
-            expected=", ".join(known),
-            hint=did_you_mean(architecture, known) or "take the checkpoint that it was made from",
-        )
+        problem = f"{checkpoint.path} is of architecture {architecture:.80}, which is not known as {checkpoint.dialect}"
+        hint = did_you_mean(architecture, known) or "take the checkpoint that it was made from"
+        raise FamilyError("family-unknown", problem, expected=", ".join(known), hint=hint)
     data = families()[known[architecture]]
     rules = rules or data[checkpoint.dialect]
     found = checkpoint.translated(
@@ -90,11 +85,8 @@ def _given(data: Data, config: Mapping[str, Any], pruned: PrunedRecord | None) -
         return {"model_type": data["model_type"], "architectures": [causal_lm]}
     replaced = next((edit for edit in pruned.edits if edit.operation != REMOVE), None)
     if replaced is not None:
-        raise FamilyError(
-            "weights-replaced",
-            f"the file has {replaced.operation} in place of the {replaced.sublayer} of layer {replaced.layer}",
-            hint="take the directory that it was exported from",
-        )
+        problem = f"the file has {replaced.operation} in place of the {replaced.sublayer} of layer {replaced.layer}"
+        raise FamilyError("weights-replaced", problem, hint="take the directory that it was exported from")
     model_type = PRUNED_PREFIX + str(data["model_type"])
     return {"model_type": model_type, "architectures": [f"Gatenorm{causal_lm}"], "gatenorm": config["gatenorm"]}
 

@@ -1,40 +1,25 @@
 """Small files that others wrote, read within limits; files and directories that appear whole or not at all; locks."""
 
-from gatenorm.files.reading import LARGE, SMALL, open_regular, open_small, parse_json, read_small
-from gatenorm.files.writing import (
-    can_be_written,
-    check_apart,
-    check_new_directory,
-    check_new_file,
-    locked,
-    new_directory,
-    new_file,
-    remove_partials,
-    replacing,
-    write_bytes,
-    write_errors,
-    write_json,
-    write_text,
+from gatenorm.files.reading import (
+    LARGE as LARGE,
+    SMALL as SMALL,
+    open_regular as open_regular,
+    open_small as open_small,
+    parse_json as parse_json,
+    read_small as read_small,
 )
-
-__all__ = [
-    "LARGE",
-    "SMALL",
-    "can_be_written",
-    "check_apart",
-    "check_new_directory",
-    "check_new_file",
-    "locked",
-    "new_directory",
-    "new_file",
-    "open_regular",
-    "open_small",
-    "parse_json",
-    "read_small",
-    "remove_partials",
-    "replacing",
-    "write_bytes",
-    "write_errors",
-    "write_json",
-    "write_text",
-]
+from gatenorm.files.writing import (
+    can_be_written as can_be_written,
+    check_apart as check_apart,
+    check_new_directory as check_new_directory,
+    check_new_file as check_new_file,
+    locked as locked,
+    new_directory as new_directory,
+    new_file as new_file,
+    remove_partials as remove_partials,
+    replacing as replacing,
+    write_bytes as write_bytes,
+    write_errors as write_errors,
+    write_json as write_json,
+    write_text as write_text,
+)

@@ -87,20 +87,14 @@ def write_json(path: Path, data: Any, *, parents: bool = False) -> None:
 
 
 def check_new_file(out: Path) -> None:
-    """Refuse an output file that would replace something.
-
-    Raises:
-        OutputError: something of that name exists.
-    """
+    """Raise OutputError for an output file that would replace something."""
     if out.is_symlink() or out.exists():
         raise OutputError("out-taken", "exists already", field="out", given=out, hint="give the name of a new file")
 
 
 def check_new_directory(out: Path) -> None:
-    """Refuse an output directory that would be mixed with something else.
-
-    Raises:
-        OutputError: ``out`` is a file, a link, a mount point, or a directory that is not empty.
+    """Raise OutputError for an output directory that would be mixed with something else: ``out`` is a file, a link, a
+    mount point, or a directory that is not empty.
     """
     if out.is_symlink() or out.is_mount():
         what = f"is a {'link' if out.is_symlink() else 'mount point'}, which cannot be replaced as a whole"
@@ -112,19 +106,12 @@ def check_new_directory(out: Path) -> None:
 
 
 def check_apart(out: Path, source: Path) -> None:
-    """Refuse an output inside the model that it is made from: copying or uploading the model would include it.
-
-    Raises:
-        OutputError: ``out`` lies in ``source``.
+    """Raise OutputError for an output inside the model that it is made from: copying or uploading the model would
+    include it.
     """
     if source.resolve() in out.resolve().parents:
-        raise OutputError(
-            "out-inside-model",
-            f"lies inside the model {source}",
-            field="out",
-            given=out,
-            hint="write it beside the model",
-        )
+        problem = f"lies inside the model {source}"
+        raise OutputError("out-inside-model", problem, field="out", given=out, hint="write it beside the model")
 
 
 @contextmanager

@@ -5,37 +5,22 @@ quotes it formats it and computes nothing.
 """
 
 from gatenorm.findings.changes import (
-    Change,
-    average,
-    divergence,
-    of_metric,
-    perplexities,
-    pooled,
-    refusals,
-    retrieval,
-    rise,
-    tasks,
-    turned,
-    within_chance,
+    Change as Change,
+    average as average,
+    divergence as divergence,
+    of_metric as of_metric,
+    perplexities as perplexities,
+    pooled as pooled,
+    refusals as refusals,
+    retrieval as retrieval,
+    rise as rise,
+    tasks as tasks,
+    turned as turned,
+    within_chance as within_chance,
 )
-from gatenorm.findings.pairs import Findings, findings
-from gatenorm.findings.timings import RequestSpeedup, request_speedups
-
-__all__ = [
-    "Change",
-    "Findings",
-    "RequestSpeedup",
-    "average",
-    "divergence",
-    "findings",
-    "of_metric",
-    "perplexities",
-    "pooled",
-    "refusals",
-    "request_speedups",
-    "retrieval",
-    "rise",
-    "tasks",
-    "turned",
-    "within_chance",
-]
+from gatenorm.findings.pairs import (
+    Findings as Findings,
+    RequestSpeedup as RequestSpeedup,
+    findings as findings,
+    request_speedups as request_speedups,
+)

@@ -10,6 +10,7 @@ from gatenorm.records.evidence import (
     REFUSAL,
     RETRIEVAL,
     TASKS,
+    Change as Paired,
     Figure,
     Perplexity,
     Refusal,
@@ -20,7 +21,6 @@ from gatenorm.records.evidence import (
     ZeroShotAverage,
     of_type,
 )
-from gatenorm.records.evidence import Change as Paired
 
 # So many standard errors above chance a model has shown that it does not guess.
 _SURE = 2.0

@@ -123,9 +123,6 @@ def fitted_divergence(
 
     Args:
         progress: called with (tokens done, tokens in all).
-
-    Raises:
-        CalibrationError, PlanError: as :func:`fit`.
     """
     fitted = Edits(edit for edit in edits if edit.operation != REMOVE)
     _check(model, fitted, {str(samples.protocol.get("source", "the tokens")): samples}, "calibration")
@@ -164,13 +161,9 @@ def _check(model: Model, fitted: Edits, sources: Mapping[str, Samples], field: s
     for name, samples in sources.items():
         train, held = _split(samples)
         if held.predicted < 1 or train.tokens < unknowns:
-            raise CalibrationError(
-                "fit-tokens-too-few",
-                f"gives {train.tokens:,} tokens to fit on, and a map has {unknowns:,} unknowns an output",
-                field=field,
-                given=name,
-                expected=f"{unknowns * 8 // 7 + 1:,} tokens or more, better ten times as many",
-            )
+            problem = f"gives {train.tokens:,} tokens to fit on, and a map has {unknowns:,} unknowns an output"
+            expected = f"{unknowns * 8 // 7 + 1:,} tokens or more, better ten times as many"
+            raise CalibrationError("fit-tokens-too-few", problem, field=field, given=name, expected=expected)
 
 
 def _split(samples: Samples) -> tuple[Samples, Samples]:

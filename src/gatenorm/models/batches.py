@@ -1,7 +1,5 @@
 """Sequences through a model some at a time: as many as fit, and half of them where memory runs out."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -117,11 +115,7 @@ def _too_little(device: str, count: int, tokens: int) -> EvaluationError:
 
 
 def check_vocabulary(sequences: Sequence[Sequence[int]], vocabulary: int) -> None:
-    """Refuse tokens that the model has no embedding for.
-
-    Raises:
-        EvaluationError: a token outside the vocabulary.
-    """
+    """Raise EvaluationError for tokens that the model has no embedding for."""
     highest = max((max(ids) for ids in sequences if ids), default=0)
     if highest >= vocabulary:
         raise EvaluationError(

@@ -1,7 +1,5 @@
 """Chat templates are programs of strangers: each is tried in a process of its own, within limits, before it is used."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess
@@ -45,19 +43,15 @@ except Exception:
 
 
 def check_template(tokenizer: Any) -> None:
-    """Refuse a tokenizer whose chat template does not end, or fills memory; each text is tried once.
-
-    Raises:
-        EvaluationError: it takes more than 10 seconds, a gigabyte or a million characters.
+    """Raise EvaluationError for a tokenizer whose chat template takes more than 10 seconds, a gigabyte or a million
+    characters; each text is tried once.
     """
     found = getattr(tokenizer, "chat_template", None)
     for template in found.values() if isinstance(found, dict) else [found]:
         if isinstance(template, str) and not _ends(template):
-            raise EvaluationError(
-                "chat-template-unbounded",
-                "the chat template does not end, or fills memory: it was stopped",
-                hint="mend the template beside the tokenizer, or remove it",
-            )
+            problem = "the chat template does not end, or fills memory: it was stopped"
+            hint = "mend the template beside the tokenizer, or remove it"
+            raise EvaluationError("chat-template-unbounded", problem, hint=hint)
 
 
 @cache

@@ -28,9 +28,6 @@ def edited_copy(
     Args:
         weights: the tensors of edits whose operation stores some.
         in_place: edit ``module`` itself, as must be done where accelerate has put hooks on it.
-
-    Raises:
-        PlanError: as :func:`gatenorm.surgery.live.edit_model`.
     """
     from gatenorm.surgery.live import edit_model
 

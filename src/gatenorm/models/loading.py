@@ -45,11 +45,9 @@ def load(directory: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel
     config = open_store(directory).config  # headers are checked before transformers believes them
     kernel = kernel_named(config)
     if kernel is not None and "attn_implementation" not in arguments:
-        raise CheckpointError(
-            "kernel-named",
-            f"{directory}: config.json asks for {kernel}, a kernel of the hub, which would be fetched and run",
-            hint="take that entry out, or give attn_implementation in Python",
-        )
+        problem = f"{directory}: config.json asks for {kernel}, a kernel of the hub, which would be fetched and run"
+        hint = "take that entry out, or give attn_implementation in Python"
+        raise CheckpointError("kernel-named", problem, hint=hint)
     arguments.setdefault("use_safetensors", True)
     # Left to itself, transformers asks on the terminal whether to run code out of the directory.
     arguments.setdefault("trust_remote_code", False)
@@ -66,13 +64,9 @@ def load(directory: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel
     missing = sorted(report["missing_keys"])
     if missing:
         # transformers fills these with random numbers and goes on: every figure after that would be wrong.
-        raise CheckpointError(
-            "tensors-missing",
-            f"lacks {len(missing)} tensors that it needs to run, the first of them {missing[0]}",
-            field="model",
-            given=str(directory),
-            hint="it can only be scored from its weights",
-        )
+        problem = f"lacks {len(missing)} tensors that it needs to run, the first of them {missing[0]}"
+        hint = "it can only be scored from its weights"
+        raise CheckpointError("tensors-missing", problem, field="model", given=str(directory), hint=hint)
     # Buffers of old releases are harmless; a weight that the class has no place for means that it is another model.
     foreign = sorted(k for k in report["unexpected_keys"] if not k.endswith(("inv_freq", "masked_bias", "attn.bias")))
     if foreign:
@@ -125,11 +119,8 @@ def configuration(layout: Layout) -> Any:
     try:
         return AutoConfig.from_pretrained(directory, trust_remote_code=False)
     except Exception as error:  # strict dataclasses, JSON and value errors of many kinds
-        raise CheckpointError(
-            "config-unreadable",
-            f"transformers cannot read the config of {directory}: {first_line(error):.200}",
-            field="model",
-        ) from error
+        problem = f"transformers cannot read the config of {directory}: {first_line(error):.200}"
+        raise CheckpointError("config-unreadable", problem, field="model") from error
 
 
 def _transformers() -> Any:
@@ -148,11 +139,8 @@ def _transformers() -> Any:
 
 
 def check_hardware(device: str, dtype: str) -> None:
-    """Refuse a device or data type that cannot be used, before a model is loaded; ``auto`` always can.
-
-    Raises:
-        EvaluationError: no such device or data type.
-        MissingExtraError: torch or transformers is not installed.
+    """Raise EvaluationError for a device or data type that cannot be used (``auto`` always can), and MissingExtraError
+    where torch or transformers is not installed.
     """
     _check_name(dtype)
     _transformers()
@@ -161,13 +149,9 @@ def check_hardware(device: str, dtype: str) -> None:
     try:
         torch.zeros(1, device="cpu" if device == "auto" else device).item()  # a meta tensor has no item
     except (RuntimeError, AssertionError) as error:
-        raise EvaluationError(
-            "device-unusable",
-            f"cannot be used: {first_line(error)}",
-            field="device",
-            given=device,
-            expected="cpu, cuda, ...",
-        ) from None
+        problem = f"cannot be used: {first_line(error)}"
+        expected = "cpu, cuda, ..."
+        raise EvaluationError("device-unusable", problem, field="device", given=device, expected=expected) from None
     dtype_for(dtype, device)
 
 

@@ -1,7 +1,5 @@
 """How much memory a process holds at most, and how much is left on this machine."""
 
-from __future__ import annotations
-
 import resource
 import sys
 from pathlib import Path

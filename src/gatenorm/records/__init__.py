@@ -5,61 +5,37 @@
 """
 
 from gatenorm.records.edit import (
-    ANY,
-    ATTENTION,
-    BLOCK,
-    KINDS,
-    MLP,
-    NAMES,
-    REMOVE,
-    SINGULAR,
-    SUBLAYERS,
-    Edit,
-    Edits,
-    Kind,
-    Layer,
-    Sublayer,
-    spans,
+    ANY as ANY,
+    ATTENTION as ATTENTION,
+    BLOCK as BLOCK,
+    KINDS as KINDS,
+    MLP as MLP,
+    NAMES as NAMES,
+    REMOVE as REMOVE,
+    SINGULAR as SINGULAR,
+    SUBLAYERS as SUBLAYERS,
+    Edit as Edit,
+    Edits as Edits,
+    Kind as Kind,
+    Layer as Layer,
+    Sublayer as Sublayer,
+    spans as spans,
 )
-from gatenorm.records.evidence import Diagnostic, Evidence
-from gatenorm.records.identity import ModelIdentity
-from gatenorm.records.plan import Plan
-from gatenorm.records.pruned import PRUNED_PREFIX, OperationRecord, PrunedRecord
-from gatenorm.records.scores import LayerScore, Scores
-from gatenorm.records.serialization import Record, Value, from_json, read_json, read_record, to_json
-from gatenorm.records.table import Results, Table
-
-__all__ = [
-    "ANY",
-    "ATTENTION",
-    "BLOCK",
-    "KINDS",
-    "MLP",
-    "NAMES",
-    "PRUNED_PREFIX",
-    "REMOVE",
-    "SINGULAR",
-    "SUBLAYERS",
-    "Diagnostic",
-    "Edit",
-    "Edits",
-    "Evidence",
-    "Kind",
-    "Layer",
-    "LayerScore",
-    "ModelIdentity",
-    "OperationRecord",
-    "Plan",
-    "PrunedRecord",
-    "Record",
-    "Results",
-    "Scores",
-    "Sublayer",
-    "Table",
-    "Value",
-    "from_json",
-    "read_json",
-    "read_record",
-    "spans",
-    "to_json",
-]
+from gatenorm.records.evidence import Diagnostic as Diagnostic, Evidence as Evidence
+from gatenorm.records.identity import ModelIdentity as ModelIdentity
+from gatenorm.records.plan import Plan as Plan
+from gatenorm.records.pruned import (
+    PRUNED_PREFIX as PRUNED_PREFIX,
+    OperationRecord as OperationRecord,
+    PrunedRecord as PrunedRecord,
+)
+from gatenorm.records.scores import LayerScore as LayerScore, Scores as Scores
+from gatenorm.records.serialization import (
+    Record as Record,
+    Value as Value,
+    from_json as from_json,
+    read_json as read_json,
+    read_record as read_record,
+    to_json as to_json,
+)
+from gatenorm.records.table import Results as Results, Table as Table

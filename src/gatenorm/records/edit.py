@@ -42,7 +42,7 @@ class Edit(Value, frozen=True, order=True, omit_defaults=True):
     artifact: str | None = None
 
 
-class Edits:
+class Edits(tuple[Edit, ...]):
     """An immutable set of edits, at most one per sublayer, in the order of the layers.
 
     ``|`` joins two sets, ``-`` takes one from another.
@@ -55,16 +55,18 @@ class Edits:
         ValueError: two different edits of one sublayer.
     """
 
-    __slots__ = ("_edits", "attention", "mlp")
+    attention: tuple[int, ...]
+    mlp: tuple[int, ...]
 
-    def __init__(self, edits: Iterable[Edit] = ()):
-        self._edits = tuple(sorted(set(edits), key=lambda edit: (edit.layer, edit.sublayer)))
-        self.attention = tuple(edit.layer for edit in self._edits if edit.sublayer == ATTENTION)
-        self.mlp = tuple(edit.layer for edit in self._edits if edit.sublayer == MLP)
+    def __new__(cls, edits: Iterable[Edit] = ()) -> Edits:
+        self = super().__new__(cls, sorted(set(edits), key=lambda edit: (edit.layer, edit.sublayer)))
+        self.attention = tuple(edit.layer for edit in self if edit.sublayer == ATTENTION)
+        self.mlp = tuple(edit.layer for edit in self if edit.sublayer == MLP)
         for layers in (self.attention, self.mlp):
             twice = next((a for a, b in pairwise(layers) if a == b), None)
             if twice is not None:
                 raise ValueError(f"layer {twice} has two edits of one sublayer")
+        return self
 
     @classmethod
     def of(cls, kind: str, layers: Iterable[int], operation: str = REMOVE) -> Edits:
@@ -88,19 +90,7 @@ class Edits:
 
     def at(self, layer: int) -> tuple[Edit, ...]:
         """The edits of one layer."""
-        return tuple(edit for edit in self._edits if edit.layer == layer)
-
-    def __iter__(self) -> Iterator[Edit]:
-        return iter(self._edits)
-
-    def __len__(self) -> int:
-        return len(self._edits)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Edits) and self._edits == other._edits
-
-    def __hash__(self) -> int:
-        return hash(self._edits)
+        return tuple(edit for edit in self if edit.layer == layer)
 
     def __or__(self, other: Edits) -> Edits:
         return Edits((*self, *other))
@@ -120,10 +110,7 @@ class Edits:
         return (f"{name} {spans(layers)}{remark}" for name, layers in kinds if layers)
 
     def __repr__(self) -> str:
-        return f"Edits({list(self._edits)})"
-
-    def to_json(self) -> list[Any]:
-        return [msgspec.to_builtins(edit) for edit in self]
+        return f"Edits({list(self)})"
 
     @classmethod
     def from_json(cls, data: Any) -> Edits:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Annotated, Any
 
 from msgspec import Meta
+from rich.filesize import decimal
 
 # Whole numbers up to what every library and every reader of JSON holds exactly.
 _LARGEST = 2**53
@@ -48,10 +49,6 @@ class Share(float):
                 return share
         raise ValueError(f"Expected `a share from {cls.least:g} to {cls.most:g}, such as 0.2 or 20%`")
 
-    def to_json(self) -> float:
-        """The number."""
-        return float(self)
-
 
 class Portion(Share):
     """A share that may be nothing, or all."""
@@ -70,8 +67,4 @@ def duration(seconds: float) -> str:
 
 def bytes_for_people(count: float) -> str:
     """``1.4 GB`` and the like, in powers of ten."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
+    return decimal(int(count))

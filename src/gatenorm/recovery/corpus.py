@@ -95,12 +95,8 @@ def split(text: Text) -> tuple[Text, Text]:
     if text.rows:
         cut = len(text.rows) - max(1, round(len(text.rows) * HELD_OUT_SHARE))
         if cut == 0:
-            raise RecoveryError(
-                "text-too-short",
-                f"{text.name} has one row",
-                field="data",
-                hint=f"give a text to check on as {named('held_out')}, or more rows",
-            )
+            hint = f"give a text to check on as {named('held_out')}, or more rows"
+            raise RecoveryError("text-too-short", f"{text.name} has one row", field="data", hint=hint)
         parts = ("\n\n".join(text.rows[:cut]), "\n\n".join(text.rows[cut:]))
         rows = (text.rows[:cut], text.rows[cut:])
     else:
@@ -169,12 +165,9 @@ def windows(tokenizer: PreTrainedTokenizerBase, text: Text, length: int, count: 
     """
     cut = _cut(tokenizer, _pieces(text), tokenizer.eos_token_id if text.rows else None, length, None)
     if not len(cut):
-        raise RecoveryError(
-            "text-too-short",
-            f"{text.name} is too short to watch: it has fewer than {length} tokens",
-            field="held_out",
-            hint=f"give more text, {named('held_out')}, or a shorter {named('length')}",
-        )
+        problem = f"{text.name} is too short to watch: it has fewer than {length} tokens"
+        hint = f"give more text, {named('held_out')}, or a shorter {named('length')}"
+        raise RecoveryError("text-too-short", problem, field="held_out", hint=hint)
     chosen = np.linspace(0, len(cut) - 1, min(count, len(cut))).round().astype(int)
     return tuple(tuple(map(int, cut[n])) for n in chosen)
 

@@ -46,33 +46,23 @@ def drawn_sources(data: str, called: str = "data") -> tuple[str, ...]:
         return ()
     wrong = next((name for name in names if name not in _SOURCES), None)
     if wrong is not None:
-        raise RecoveryError(
-            "source-unusable",
-            "has no meaning to learn" if wrong == RANDOM else "cannot be mixed with text that is drawn",
-            field=called,
-            given=wrong,
-            expected=" or ".join((*_SOURCES, ",".join(_SOURCES))),
-        )
+        problem = "has no meaning to learn" if wrong == RANDOM else "cannot be mixed with text that is drawn"
+        expected = " or ".join((*_SOURCES, ",".join(_SOURCES)))
+        raise RecoveryError("source-unusable", problem, field=called, given=wrong, expected=expected)
     return tuple(dict.fromkeys(names))
 
 
 def check_not_trained_on(data: str, other: str, called: str) -> None:
-    """Refuse to judge a training by documents that it sees; what a model wrote is drawn by another seed.
+    """Raise RecoveryError where a training would be judged by documents that it sees: both texts hold the mixture. What
+    a model wrote is drawn by another seed.
 
     Args:
         called: the parameter that names the other text.
-
-    Raises:
-        RecoveryError: both texts hold the mixture.
     """
     if GENERIC in drawn_sources(data) and GENERIC in drawn_sources(other, called):
-        raise RecoveryError(
-            "text-trained-on",
-            "has the documents that are trained on",
-            field=called,
-            given=other,
-            hint="name another text; without one, a part of the data is held out",
-        )
+        problem = "has the documents that are trained on"
+        hint = "name another text; without one, a part of the data is held out"
+        raise RecoveryError("text-trained-on", problem, field=called, given=other, hint=hint)
 
 
 def drawn_text(

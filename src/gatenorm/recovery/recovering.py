@@ -15,8 +15,7 @@ from gatenorm.files import check_apart, check_new_directory, new_directory, writ
 from gatenorm.progress import Progress
 from gatenorm.records import to_json
 from gatenorm.records.evidence import Recovery, RecoveryProtocol
-from gatenorm.recovery import merging
-from gatenorm.recovery import state as states
+from gatenorm.recovery import merging, state as states
 from gatenorm.recovery.corpus import Corpus, pack, split
 from gatenorm.recovery.processes import Processes
 from gatenorm.recovery.record import Recovered, RecoveryRecord, summary_of
@@ -63,22 +62,11 @@ def recover(
 ) -> Recovered:
     """Train a pruned checkpoint's adapters and maps and write it, with them merged, as the new directory ``out``.
 
-    ``out`` appears whole or not at all. Where adapters alone were trained, ``out/adapter`` holds them in PEFT's format.
-    A training that was stopped left its state beside ``out`` and goes on from it; a finished one is read, not repeated.
-
-    Args:
-        held_out: the text that is watched; without one the last 5% of ``text``.
-        parent: the unpruned model, which ``distill`` needs; with ``lm`` its loss is only measured, to say which share
-            of what was lost was won back.
-        report: called after every step.
-        writing: called with (bytes written, bytes in all).
+    As :func:`gatenorm.recover`, of texts that were read. A training that was stopped left its state beside ``out``.
 
     Raises:
-        RecoveryError: a dense model, nothing to train, a text that is too short, a parent that does not fit, or the
-            state or the output of another recovery.
         NothingLearnedError: no step was better than the pruned model; nothing is written, the state is taken away.
-        OutputError: ``out`` is taken or cannot be written.
-        CheckpointError, EvaluationError, MissingExtraError: a model cannot be loaded.
+        Others: as there.
     """
     from gatenorm.models.loading import check_hardware, load_tokenizer
 
@@ -195,11 +183,8 @@ def _write(
 def _check(layout: Layout, parent: Layout | None, settings: Settings) -> None:
     name = layout.checkpoint.name
     if not layout.edits:
-        raise RecoveryError(
-            "not-pruned",
-            f"{name} is dense, nothing was removed from it",
-            hint="give what gatenorm prune wrote, or study the budgets of a dense model",
-        )
+        hint = "give what gatenorm prune wrote, or study the budgets of a dense model"
+        raise RecoveryError("not-pruned", f"{name} is dense, nothing was removed from it", hint=hint)
     if layout.checkpoint.quantised_by:
         problem = (
             f"{name} is quantised by {layout.checkpoint.quantised_by}, and what is trained cannot be merged into that"

@@ -17,12 +17,8 @@ DEFAULT_LENGTH = 512
 LARGEST_SEED = 2**63 - 1
 
 
-def _cosine(done: float) -> float:
-    return 0.5 * (1 + math.cos(math.pi * done))
-
-
 SCHEDULES: Mapping[str, Callable[[float], float]] = {
-    "cosine": _cosine,
+    "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
     "linear": lambda done: 1 - done,
     "constant": lambda done: 1.0,
 }
@@ -108,13 +104,9 @@ class Settings:
         if not self.diverged > 1:
             raise self._out_of_range("diverged", "more than 1")
         if self.dtype == "float16":
-            raise RecoveryError(
-                "dtype-unusable",
-                "loses small gradients",
-                field="dtype",
-                given="float16",
-                expected="bfloat16 or float32",
-            )
+            problem = "loses small gradients"
+            expected = "bfloat16 or float32"
+            raise RecoveryError("dtype-unusable", problem, field="dtype", given="float16", expected=expected)
 
     @property
     def adapted(self) -> tuple[str, ...]:

@@ -115,12 +115,8 @@ def _run(model: Any, last: Any, ids: Tensor) -> Tensor:
         outputs.append(hidden_output(output))
         raise Reached
 
-    handle = last.register_forward_hook(stop)
-    try:
-        with suppress(Reached):
-            model.base_model(input_ids=ids, use_cache=False)
-    finally:
-        handle.remove()
+    with last.register_forward_hook(stop), suppress(Reached):
+        model.base_model(input_ids=ids, use_cache=False)
     return outputs[0]
 
 

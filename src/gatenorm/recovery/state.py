@@ -103,12 +103,8 @@ def load(path: Path, key: Fingerprint) -> State | None:
             "state-damaged", f"{path} is no readable state of a recovery", hint="delete it, or write elsewhere"
         ) from None
     if metadata.get("schema") != STATE_SCHEMA:
-        raise RecoveryError(
-            "schema-unknown",
-            f"{path} has schema {metadata.get('schema')!r}",
-            expected=repr(STATE_SCHEMA),
-            hint="delete it",
-        )
+        problem = f"{path} has schema {metadata.get('schema')!r}"
+        raise RecoveryError("schema-unknown", problem, expected=repr(STATE_SCHEMA), hint="delete it")
     check_same(other, key, f"{path} is the state of another recovery", "delete it to begin anew, or write elsewhere")
     tensors: dict[str, dict[str, Any]] = {}
     for flat, tensor in saved.items():

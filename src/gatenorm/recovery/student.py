@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gatenorm.errors import RecoveryError
 from gatenorm.families import Layout
 from gatenorm.recovery import merging
-from gatenorm.recovery.lora_modules import adapted_modules
 from gatenorm.recovery.settings import MAPS, Settings
 
 if TYPE_CHECKING:
@@ -74,3 +75,41 @@ def load_frozen(directory: Path, settings: Settings, device: str) -> Any:
     device_map: Any = "auto" if device == "auto" else {"": device}
     model: Any = load(directory, dtype=dtype_for(settings.dtype, device), device_map=device_map)
     return model.requires_grad_(False)
+
+
+def adapted_modules(model: Any, layout: Layout, targets: Sequence[str]) -> dict[str, str]:
+    """The linear modules that get an adapter: their names in the live model, each with its weight's stored name.
+
+    ``attention`` means the query, key, value and output projections of every attention that is left (or the modules
+    that hold them together, or their factors), ``mlp`` every linear map in the branch of every block that has an MLP.
+
+    Raises:
+        RecoveryError: there is no such module.
+    """
+    path = layout.block["path"]
+    modules: dict[str, str] = {}
+    for layer, name in _places(model, layout, targets):
+        modules[f"{path}.{layer}.{name}"] = layout.tensor(layer, f"{name}.weight")
+    absent = [stored for stored in modules.values() if stored not in layout.checkpoint]
+    if not modules or absent:
+        what = f"; the checkpoint has no {absent[0]}" if absent else ""
+        problem = f"{layout.checkpoint.name} has no module left to train among its {' and '.join(targets)}{what}"
+        raise RecoveryError("nothing-to-train", problem, field="targets", hint="name others")
+    return modules
+
+
+def _places(model: Any, layout: Layout, targets: Sequence[str]) -> Iterator[tuple[int, str]]:
+    from torch import nn
+
+    blocks = model.get_submodule(layout.block["path"])
+    mixture = layout.data.get("mixture")
+    for layer in range(layout.layers):
+        if "attention" in targets and layer in layout.attention_layers:
+            yield from ((layer, module) for module in layout.projections.values())
+        if "mlp" in targets and layer in layout.mlp_layers:
+            for branch in layout.block["branch"]:
+                for name, module in blocks[layer].get_submodule(branch).named_modules(prefix=branch):
+                    # Conv1D of GPT-2 is a linear map too; a matrix alone makes none: mixtures choose experts by one.
+                    linear = isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+                    if linear and not (mixture and layout.tensor(layer, f"{name}.weight") not in layout.checkpoint):
+                        yield layer, name

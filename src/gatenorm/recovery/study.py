@@ -46,25 +46,16 @@ def study(
     progress: Progress | None = None,
     report: Callable[[str], Report] | None = None,
 ) -> Study:
-    """Prune, recover and measure at every share by every criterion; what is done stays in ``out`` for the next time.
+    """Prune, recover and measure at every share by every criterion, as :func:`gatenorm.recovery_study`.
 
     Args:
-        out: a folder, new or of this very study: measurements, and the recovered models by name.
         plan: decides what goes: a function of the layout, the share, the criterion and the settings.
         jobs: tasks beside perplexity, measured on every model.
         progress: called with (variants done, variants in all).
-        report: called with a variant's name when its training begins; what it returns is called after every step.
-
-    Raises:
-        RecoveryError: no share, or a folder of another study; or as :func:`gatenorm.recovery.recovering.recover`.
     """
     if not shares or not criteria:
-        raise RecoveryError(
-            "study-empty",
-            "is empty",
-            field="shares" if not shares else "criteria",
-            expected="one or more, such as 0.2,0.4 and gate-norm",
-        )
+        expected = "one or more, such as 0.2,0.4 and gate-norm"
+        raise RecoveryError("study-empty", "is empty", field="shares" if not shares else "criteria", expected=expected)
     length = settings.length_in(layout.context)
     settings = replace(settings, length=length)
     if held_out is None:

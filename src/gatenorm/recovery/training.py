@@ -18,7 +18,6 @@ from gatenorm.families import Layout
 from gatenorm.models.forward import token_losses
 from gatenorm.recovery import state as states
 from gatenorm.recovery.corpus import Corpus
-from gatenorm.recovery.objectives import distillation, language_modelling
 from gatenorm.recovery.processes import Processes
 from gatenorm.recovery.settings import Settings
 from gatenorm.recovery.shared_forward import SharedForward
@@ -239,3 +238,41 @@ def _save(state: State, path: Path | None, key: Fingerprint | None, processes: P
     if path is not None and key is not None and processes.main:
         states.save(state, path, key)
     processes.wait()
+
+
+def language_modelling(logits: Tensor, ids: Tensor) -> Tensor:
+    """``-mean log q(token | tokens before)`` in nats, over the ``tokens - 1`` predicted ones of each sequence.
+
+    Args:
+        logits: ``[batch, tokens, vocabulary]``.
+        ids: ``[batch, tokens]``.
+    """
+    import torch
+
+    return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten())
+
+
+def distillation(logits: Tensor, parent: Tensor, temperature: float = 1.0) -> Tensor:
+    """``T^2 mean sum_v p(v) log(p(v) / q(v))``, the forward divergence KL(p || q), over all positions.
+
+    ``p`` is the parent's distribution and ``q`` the pruned model's, both at temperature ``T``; ``T^2`` keeps gradients
+    of one size whatever ``T`` is. Source: Hinton et al., "Distilling the Knowledge in a Neural Network" (1503.02531).
+
+    The gradient, ``T (q - p)`` over the number of positions, is taken directly: a third faster than going back through
+    the logarithms, which over a large vocabulary is a good part of a step.
+
+    Args:
+        logits, parent: ``[batch, tokens, vocabulary]``.
+    """
+    import torch
+
+    with torch.no_grad():
+        q = (logits.float() / temperature).log_softmax(-1)
+        p = (parent.float() / temperature).log_softmax(-1)
+        expected = p.exp()
+        positions = q.shape[:-1].numel()
+        divergence = torch.einsum("...v,...v->...", expected, p - q).sum() * temperature**2 / positions
+        gradient = q.exp_().sub_(expected).mul_(temperature / positions)
+    # Zero, with that gradient.
+    pull = torch.dot(logits.float().flatten(), gradient.flatten())
+    return divergence + pull - pull.detach()

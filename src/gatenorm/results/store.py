@@ -60,7 +60,7 @@ class ResultStore:
         Raises:
             OutputError: it cannot be written.
         """
-        plain = json.loads(json.dumps(result.to_json() if hasattr(result, "to_json") else to_json(result)))
+        plain = json.loads(json.dumps(to_json(result)))
         kept = to_json(_Kept(fingerprint=fingerprint, sha256=digest(plain), result=plain))
         write_text(self._path(fingerprint), json.dumps(kept) + "\n", parents=True)
 
@@ -97,11 +97,7 @@ class ResultStore:
 def check_same(
     before: Fingerprint, now: Fingerprint, problem: str, hint: str, field: str = "", given: object = None
 ) -> None:
-    """Refuse what follows from something else than is asked for now.
-
-    Raises:
-        OutputError: it says the first things that differ.
-    """
+    """Raise OutputError, with the first things that differ, where results follow from something else than is asked."""
     differences = before.differences(now)
     if differences:
         raise OutputError("results-differ", f"{problem} ({differences})", field=field, given=given, hint=hint)

@@ -65,11 +65,7 @@ def auto_classes(data: Data) -> tuple[str, ...]:
 
 
 def check_prunable(data: Data, config: Mapping[str, Any]) -> None:
-    """Refuse a family or a config whose models must not be pruned.
-
-    Raises:
-        PlanError: it says why.
-    """
+    """Raise PlanError, with the reason, for a family or a config whose models must not be pruned."""
     why = refusal(data, config)
     if why:
         raise PlanError("model-not-prunable", f"cannot be pruned: {why}", field="model")

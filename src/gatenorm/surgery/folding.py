@@ -66,37 +66,23 @@ def has_bias(layout: Layout, layer: int) -> bool:
 
 
 def check_folds(data: Data, before: Edits, new: Edits) -> None:
-    """Refuse what cannot be folded into an MLP.
-
-    Raises:
-        PlanError: the family's MLPs cannot carry it, or the one that would is not there.
+    """Raise PlanError for what cannot be folded into an MLP: the family's MLPs cannot carry it, or the one that would
+    is not there.
     """
     for edit in folds(new):
         check_foldable(data, edit.operation)
         layer = carrier(data, edit.layer)
         if layer < 0:
-            raise PlanError(
-                "fold-without-mlp",
-                f"has no MLP in front of it to carry what its attention does, which {edit.operation} needs",
-                field="drop",
-                given=edit.layer,
-                hint=f"{named('protect')} {edit.layer}, or replace it by something else",
-            )
+            problem = f"has no MLP in front of it to carry what its attention does, which {edit.operation} needs"
+            hint = f"{named('protect')} {edit.layer}, or replace it by something else"
+            raise PlanError("fold-without-mlp", problem, field="drop", given=edit.layer, hint=hint)
         if layer in {*before.mlp, *new.mlp}:
-            raise PlanError(
-                "fold-without-mlp",
-                f"cannot be folded: the MLP of layer {layer}, which would carry it, is edited too",
-                field="drop",
-                given=edit.layer,
-            )
+            problem = f"cannot be folded: the MLP of layer {layer}, which would carry it, is edited too"
+            raise PlanError("fold-without-mlp", problem, field="drop", given=edit.layer)
 
 
 def check_foldable(data: Data, operation: str) -> None:
-    """Refuse a folded operation where a family's MLPs cannot carry one.
-
-    Raises:
-        PlanError: why they cannot.
-    """
+    """Raise PlanError, with the reason, for a folded operation where a family's MLPs cannot carry one."""
     if not operation_named(operation).folded:
         return
     why = None
@@ -167,9 +153,5 @@ def folded_parameters(module: nn.Module, data: Data, weights: Weights) -> dict[s
 
 def _check_shape(name: str, given: tuple[int, ...], stored: tuple[int, ...]) -> None:
     if given != stored:
-        raise PlanError(
-            "operation-tensors-wrong",
-            f"to fold into {name} have shape {list(given)}",
-            field="weights",
-            expected=f"{list(stored)}",
-        )
+        problem = f"to fold into {name} have shape {list(given)}"
+        raise PlanError("operation-tensors-wrong", problem, field="weights", expected=f"{list(stored)}")

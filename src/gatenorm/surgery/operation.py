@@ -76,10 +76,6 @@ class LeastSquares(Protocol):
 Solution = Mapping[str, npt.NDArray[np.float64]]
 
 
-def _no_shapes(width: int) -> Shapes:
-    return {}
-
-
 @dataclass(frozen=True)
 class Operation:
     """What takes a sublayer's place.
@@ -110,7 +106,7 @@ class Operation:
     update: Callable[[Any, Mapping[str, Any]], Any] | None = None
     normed: bool = False
     folded: bool = False
-    shapes: Callable[[int], Shapes] = _no_shapes
+    shapes: Callable[[int], Shapes] = lambda width: {}
     at_rank: Callable[[int], Operation] | None = None
     fit: Callable[[LeastSquares], Solution] | None = None
     exports: Mapping[str, ExportEntry | str] = field(default_factory=dict)
@@ -210,11 +206,7 @@ def is_removed(layout: Layout, edits: Edits) -> Callable[[str], bool]:
 
 
 def check_operations(edits: Edits) -> None:
-    """Refuse operations that do not exist, or that cannot take the place of a sublayer.
-
-    Raises:
-        PlanError: which, and what it can replace.
-    """
+    """Raise PlanError for operations that do not exist, or that cannot take the place of a sublayer."""
     for edit in edits:
         can = operation_named(edit.operation).sublayers
         if edit.sublayer not in can:
@@ -237,10 +229,8 @@ def fingerprint(weights: Weights) -> str:
 
 
 def check_weights(layout_width: int, edits: Edits, weights: Mapping[Edit, Weights]) -> None:
-    """Refuse tensors that are not those that the operations of ``edits`` store.
-
-    Raises:
-        PlanError: some are missing, have another shape or are not the ones that the edit names.
+    """Raise PlanError for tensors that are not those that the operations of ``edits`` store: some are missing, have
+    another shape or are not the ones that the edit names.
     """
     for edit in edits:
         operation, given = operation_named(edit.operation), weights.get(edit, {})
@@ -249,18 +239,11 @@ def check_weights(layout_width: int, edits: Edits, weights: Mapping[Edit, Weight
         if operation.folded:  # their shapes are those of the projection, which whoever adds them looks at
             expected = {"matrix": (), **shapes} if {*shapes} <= {"matrix", "bias"} else {"matrix": ()}
         if shapes != dict(expected):
-            raise PlanError(
-                "operation-tensors-wrong",
-                f"of {edit.operation} in layer {edit.layer} are {shapes}",
-                field="weights",
-                expected=f"{dict(expected)}",
-            )
+            problem = f"of {edit.operation} in layer {edit.layer} are {shapes}"
+            raise PlanError("operation-tensors-wrong", problem, field="weights", expected=f"{dict(expected)}")
         if expected and edit.artifact is not None and edit.artifact != fingerprint(given):
-            raise PlanError(
-                "operation-tensors-foreign",
-                f"of {edit.operation} in layer {edit.layer} are not those that the plan was made with",
-                field="weights",
-            )
+            problem = f"of {edit.operation} in layer {edit.layer} are not those that the plan was made with"
+            raise PlanError("operation-tensors-foreign", problem, field="weights")
 
 
 def function_name(operation: str) -> str:
@@ -279,12 +262,8 @@ def update_source(operation: str) -> str:
     loaded = {one.argval for one in dis.get_instructions(update) if one.opname == "LOAD_GLOBAL"}
     used = sorted({*loaded, *update.__code__.co_freevars} - set(dir(builtins)))
     if used:
-        raise PlanError(
-            "operation-not-self-contained",
-            f"uses {', '.join(used)}, which a pruned directory lacks",
-            field="operation",
-            given=operation,
-            hint="import inside the function",
-        )
+        problem = f"uses {', '.join(used)}, which a pruned directory lacks"
+        hint = "import inside the function"
+        raise PlanError("operation-not-self-contained", problem, field="operation", given=operation, hint=hint)
     source = textwrap.dedent(inspect.getsource(update))
     return source.replace(f"def {update.__name__}(", f"def {function_name(operation)}(", 1)

@@ -35,11 +35,7 @@ def count_for_share(share: float | str, sublayers: int) -> int:
 
 
 def check_kind(kind: str, known: Collection[str] = KINDS) -> None:
-    """Refuse what is no kind of sublayer.
-
-    Raises:
-        PlanError: it is none of ``attention``, ``mlp``, ``block``.
-    """
+    """Raise PlanError for what is no kind of sublayer: ``attention``, ``mlp``, ``block``."""
     if kind not in known:
         raise PlanError("kind-unknown", "is not known", field="kind", given=kind, hint=did_you_mean(kind, known))
 
@@ -60,12 +56,8 @@ def plan_by_scores(
             layers.
     """
     if not scores.model.same_weights(layout.identity()):
-        raise PlanError(
-            "scores-of-another-model",
-            f"are of {scores.model.name}, which is not this checkpoint",
-            field="scores",
-            hint="score it first",
-        )
+        problem = f"are of {scores.model.name}, which is not this checkpoint"
+        raise PlanError("scores-of-another-model", problem, field="scores", hint="score it first")
     check_count(layout, count, protect, scores.kind)
     free = [i for i in scores.ranking if i not in set(protect)]
     new = chosen(scores.kind, free[:count], layout.layers, operation)
@@ -113,21 +105,15 @@ def most_removable(layout: Layout, protect: Sequence[int] = (), kind: str = ATTE
 
 
 def check_count(layout: Layout, count: int, protect: Sequence[int] = (), kind: str = ATTENTION) -> None:
-    """Refuse a number of removals that this model does not allow.
-
-    Raises:
-        PlanError: too many or too few, an unknown kind, or a protected layer that is not there.
+    """Raise PlanError for a number of removals that this model does not allow, an unknown kind, or a protected layer
+    that is not there.
     """
     check_kind(kind)
     unknown = [i for i in protect if i not in range(layout.layers)]
     if unknown:
-        raise PlanError(
-            "protected-layer-unknown",
-            "does not exist",
-            field="protect",
-            given=unknown[0],
-            expected=f"layers 0 to {layout.layers - 1}",
-        )
+        problem = "does not exist"
+        expected = f"layers 0 to {layout.layers - 1}"
+        raise PlanError("protected-layer-unknown", problem, field="protect", given=unknown[0], expected=expected)
     there = layout.layers_with(kind)
     most = most_removable(layout, protect, kind)
     if not 1 <= count <= most:
@@ -135,13 +121,9 @@ def check_count(layout: Layout, count: int, protect: Sequence[int] = (), kind: s
         have = f"{len(there)} {SINGULAR[kind]}s" + (f", {protected} of them protected" if protected else "")
         # Blocks may go to the last one where layers that are none any more keep an attention and an MLP.
         have += ", and one must stay" if most < len(there) else ""
-        raise PlanError(
-            "count-out-of-range",
-            f"cannot be removed: the model has {have}",
-            field="layers",
-            given=count,
-            expected=f"1 to {most}" if most else "a model of which some can go",
-        )
+        problem = f"cannot be removed: the model has {have}"
+        expected = f"1 to {most}" if most else "a model of which some can go"
+        raise PlanError("count-out-of-range", problem, field="layers", given=count, expected=expected)
 
 
 def chosen(kind: str, drop: Collection[int], layers: int, operation: str = REMOVE) -> Edits:
@@ -160,11 +142,10 @@ def chosen(kind: str, drop: Collection[int], layers: int, operation: str = REMOV
 
 
 def check_edits(layers: int, before: Edits, new: Edits, protect: Collection[int] = ()) -> None:
-    """Refuse new edits that a model of ``layers`` layers, which has the edits ``before``, does not allow.
+    """Raise PlanError for new edits that a model of ``layers`` layers, which has the edits ``before``, does not allow.
 
-    Raises:
-        PlanError: none, an unknown operation, a layer that does not exist, is protected or was edited there before, or
-            no sublayer of a kind would stay.
+    There are none, an operation is unknown, a layer does not exist, is protected or was edited there before, or no
+    sublayer of a kind would stay.
     """
     if not new:
         raise PlanError("layers-missing", "names no layer", field="drop", expected="layers such as 20,21")
@@ -176,35 +157,21 @@ def check_edits(layers: int, before: Edits, new: Edits, protect: Collection[int]
             )
         edited = before.layers_of(edit.sublayer)
         if edit.layer in edited:
-            raise PlanError(
-                "layer-edited-before",
-                f"has lost its {NAMES[edit.sublayer]} already; removed so far: {spans(edited)}",
-                field="drop",
-                given=edit.layer,
-            )
+            problem = f"has lost its {NAMES[edit.sublayer]} already; removed so far: {spans(edited)}"
+            raise PlanError("layer-edited-before", problem, field="drop", given=edit.layer)
         if edit.layer in protect:
-            raise PlanError(
-                "layer-protected",
-                "is to be removed too",
-                field="protect",
-                given=edit.layer,
-                hint="take it out of one of the two",
-            )
+            hint = "take it out of one of the two"
+            raise PlanError("layer-protected", "is to be removed too", field="protect", given=edit.layer, hint=hint)
     for sublayer in SUBLAYERS:
         present = layers - len(before.layers_of(sublayer))
         if len(new.layers_of(sublayer)) >= present:
-            raise PlanError(
-                "none-would-stay",
-                f"would take all {present} {SINGULAR[sublayer]}s: at least one must stay",
-                field="drop",
-            )
+            problem = f"would take all {present} {SINGULAR[sublayer]}s: at least one must stay"
+            raise PlanError("none-would-stay", problem, field="drop")
 
 
 def check_plan(layout: Layout, plan: Plan) -> None:
-    """Refuse a plan that cannot be carried out on this checkpoint.
-
-    Raises:
-        PlanError: it was made for another checkpoint, omits earlier edits, or asks for what is not there.
+    """Raise PlanError for a plan that cannot be carried out on this checkpoint: it was made for another one, omits
+    earlier edits, or asks for what is not there.
     """
     if not plan.model.same_weights(layout.identity()):
         raise PlanError(
@@ -217,11 +184,8 @@ def check_plan(layout: Layout, plan: Plan) -> None:
     omitted = layout.edits - plan.edits
     for sublayer, name in NAMES.items():
         if omitted.layers_of(sublayer):
-            raise PlanError(
-                "plan-omits-edits",
-                f"omits {name} layers that are already removed: {spans(omitted.layers_of(sublayer))}",
-                field="plan",
-            )
+            problem = f"omits {name} layers that are already removed: {spans(omitted.layers_of(sublayer))}"
+            raise PlanError("plan-omits-edits", problem, field="plan")
     _check_new(layout, plan.edits - layout.edits, plan.protect)
 
 

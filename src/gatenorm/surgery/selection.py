@@ -101,10 +101,6 @@ def cheapest(
 def plan_by_damage(
     layout: Layout, edits: Edits, scores: Scores, mlp_scores: Scores, protect: Collection[int] = ()
 ) -> Plan:
-    """Edits that were chosen among attention and MLP sublayers, by these scores of either.
-
-    Raises:
-        PlanError: as :func:`gatenorm.surgery.planning.check_edits`.
-    """
+    """Edits that were chosen among attention and MLP sublayers, by these scores of either."""
     check_edits(layout.layers, layout.edits, edits, protect)
     return structs.replace(compose(layout, edits, ANY, scores.criterion, scores, protect), mlp_scores=mlp_scores)

@@ -1,7 +1,5 @@
 """Whether a ranking beats what knows nothing of the model: the last layers, and layers drawn at random."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """What a variant saves, from measured throughput, and where it does not pay."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Sequence
 

@@ -10,8 +10,6 @@ A figure without an interval decides by itself, unless it varies from item to it
 then it is inconclusive. So is a loss of right answers where the unpruned model does no better than chance.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache

@@ -1,7 +1,5 @@
 """The figures that gates are held against, out of a variant's findings."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 

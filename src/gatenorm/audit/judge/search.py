@@ -5,8 +5,6 @@ A ranking's choices are nested, so what a larger budget costs is taken to be no 
 is one of several; every measurement is told.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from gatenorm.records.audit import PASSES, GateResult, Probe

@@ -1,7 +1,5 @@
 """What the gates say of each variant, and which candidate passes or comes closest."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from gatenorm.analysis.diagnostics import HIGH_PERPLEXITY, JUMP, too_high

@@ -1,7 +1,5 @@
 """The verdict: what can be done, one reason, and quality, speed and safety each judged by itself."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """The part of the evidence that a variant's model card carries."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from gatenorm.files import write_text

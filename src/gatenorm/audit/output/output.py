@@ -1,7 +1,5 @@
 """From a finished workflow to the audit's record, and from that to files."""
 
-from __future__ import annotations
-
 import os
 import platform
 import time

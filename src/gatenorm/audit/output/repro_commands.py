@@ -1,7 +1,5 @@
 """Commands that repeat by hand what an audit did, ready to be pasted into a shell."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Sequence
 from importlib.util import find_spec

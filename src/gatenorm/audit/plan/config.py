@@ -3,8 +3,6 @@
 A section is a record, a key one of its fields, read strictly: a key that is not known is an error.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -234,12 +232,7 @@ def read_config(path: Path, *more: Mapping[str, Any], below: Mapping[str, Any] |
 
 
 def _check_plain(text: str) -> None:
-    """Refuse YAML that a few lines let grow without end, or that is too deep for what reads it.
-
-    Raises:
-        ValueError: it uses aliases, or is nested too deeply.
-        yaml.YAMLError: it is no YAML.
-    """
+    """Raise ValueError for YAML with aliases, by which a few lines grow without end, or too deep for what reads it."""
     import yaml
 
     depth = 0

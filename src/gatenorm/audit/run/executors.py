@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from gatenorm.audit.plan.config import Run
 from gatenorm.audit.run.job_runner import JobRunner
@@ -20,26 +20,6 @@ from gatenorm.audit.run.jobs import Job, Result
 from gatenorm.engines import threads_at_hand
 from gatenorm.errors import AuditError, MissingExtraError
 from gatenorm.results.hashes import code_sha256
-
-
-class Executor(Protocol):
-    """Runs jobs that do not depend on each other, in whatever order suits it."""
-
-    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Result]]:
-        """Yield every job with its result, each as soon as it is done."""
-
-    def release(self) -> None:
-        """Give back what is still loaded in this process."""
-
-
-def executor(run: Run, threads: int) -> AbstractContextManager[Executor]:
-    """The executor that a configuration names, to be entered.
-
-    Raises:
-        MissingExtraError: Ray is not installed.
-        AuditError: the address cannot be reached.
-    """
-    return RayExecutor(run, threads) if run.executor == "ray" else LocalExecutor()
 
 
 class LocalExecutor:
@@ -68,12 +48,12 @@ class LocalExecutor:
             torch.set_num_threads(self._threads)
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Result]]:
-        """See :class:`Executor`."""
+        """Yield every job, of which none depends on another, with its result, each as soon as it is done."""
         for job in jobs:
             yield job, self._runner.run(job)
 
     def release(self) -> None:
-        """See :class:`Executor`."""
+        """Give back what is still loaded in this process."""
         self._runner.release()
 
 
@@ -118,7 +98,7 @@ class RayExecutor:
             self._ray.shutdown()
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Result]]:
-        """See :class:`Executor`.
+        """Yield every job, of which none depends on another, with its result, each as soon as it is done.
 
         Raises:
             AuditError: a worker died more often than is retried, or runs another gatenorm.
@@ -145,6 +125,19 @@ class RayExecutor:
 
     def release(self) -> None:
         """Nothing: models are loaded in the workers."""
+
+
+Executor = LocalExecutor | RayExecutor
+
+
+def executor(run: Run, threads: int) -> Executor:
+    """The executor that a configuration names, to be entered.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        AuditError: the address cannot be reached.
+    """
+    return RayExecutor(run, threads) if run.executor == "ray" else LocalExecutor()
 
 
 def _run_in(directory: str, job: Job) -> Result:

@@ -1,7 +1,5 @@
 """Running jobs: the same functions in this process and in a worker of Ray, with the same number of threads."""
 
-from __future__ import annotations
-
 import gc
 import time
 from collections.abc import Iterator

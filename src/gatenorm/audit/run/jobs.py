@@ -4,8 +4,6 @@ A job is its own identity: two jobs with equal fields have equal results. Titles
 models and files lie, whose content other fields hold the hashes of.
 """
 
-from __future__ import annotations
-
 from functools import cached_property
 from typing import Any, ClassVar
 

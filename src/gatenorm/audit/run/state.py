@@ -9,8 +9,6 @@ state/measured/*.json  results of jobs, by the hash of all that they follow from
 state/lock             held while an audit runs
 """
 
-from __future__ import annotations
-
 import shutil
 import time
 from collections.abc import Iterator
@@ -95,11 +93,7 @@ class State:
 
 
 def check_directory(directory: Path, model: ModelIdentity) -> None:
-    """Refuse a directory that is another model's, or no audit's at all.
-
-    Raises:
-        AuditError: it holds something else.
-    """
+    """Raise AuditError for a directory that is another model's, or no audit's at all."""
 
     def refused(code: str, problem: str, expected: str = "a new directory", hint: str = "") -> AuditError:
         return AuditError(code, problem, field="directory", given=directory, expected=expected, hint=hint)
@@ -156,11 +150,7 @@ def lock(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def writing(directory: Path) -> Iterator[None]:
-    """Failures to write, with what to do where the disk is full.
-
-    Raises:
-        OutputError: as said.
-    """
+    """Failures to write, with what to do where the disk is full."""
     try:
         with write_errors(directory):
             yield

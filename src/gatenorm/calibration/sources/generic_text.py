@@ -38,13 +38,9 @@ def generic_samples(
         sequences.append(window)
     found = len(sequences)
     if found < (1 if fewer else calibration.samples):
-        raise CalibrationError(
-            "data-too-short",
-            f"holds {found} windows of {calibration.length} tokens",
-            field="samples",
-            given=calibration.samples,
-            expected=f"{found} or fewer with {named('calibration')} {GENERIC}",
-        )
+        problem = f"holds {found} windows of {calibration.length} tokens"
+        expected = f"{found} or fewer with {named('calibration')} {GENERIC}"
+        raise CalibrationError("data-too-short", problem, field="samples", given=calibration.samples, expected=expected)
     with in_our_words():
         check_vocabulary(sequences, config.vocab_size)
     return Samples.of(sequences, {"source": GENERIC, "sha256": mixture_sha256()}, calibration)

@@ -54,13 +54,9 @@ def self_samples(
     opening = opening_token(tokenizer, model.config.get_text_config())
     turns = chat_turns(tokenizer) if calibration.sampling.chat else None
     if turns is not None and calibration.length <= len(turns.opening):
-        raise CalibrationError(
-            "length-too-short",
-            "is no more than the opening of a chat",
-            field="length",
-            given=calibration.length,
-            expected=f"more than {len(turns.opening)}",
-        )
+        problem = "is no more than the opening of a chat"
+        expected = f"more than {len(turns.opening)}"
+        raise CalibrationError("length-too-short", problem, field="length", given=calibration.length, expected=expected)
     beginning: Beginning = "chat" if turns else "random token" if opening is None else "start token"
     generator = torch.Generator().manual_seed(calibration.seed)
     size, total = calibration.batch_size or BATCH, calibration.samples * calibration.length
@@ -119,11 +115,8 @@ class _Batch:
             out = model(input_ids=self._fresh.to(model.device), past_key_values=self._cache, use_cache=True)
             self._cache, logits = out.past_key_values, out.logits[:, -1].float().cpu()
             if not bool(logits.isfinite().all()):
-                raise CalibrationError(
-                    "not-finite",
-                    "the model's logits are not finite (NaN or infinity)",
-                    hint=f"try {named('dtype')} float32",
-                )
+                problem = "the model's logits are not finite (NaN or infinity)"
+                raise CalibrationError("not-finite", problem, hint=f"try {named('dtype')} float32")
             silent = [row for row, speaker in enumerate(self._speakers) if speaker.begins]
             if silent:  # a turn must say something
                 logits[torch.tensor(silent)[:, None], torch.tensor(self._ends)] = -torch.inf

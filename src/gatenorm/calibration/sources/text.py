@@ -37,13 +37,8 @@ def text_samples(calibration: Calibration, tokenizer: PreTrainedTokenizerBase, c
         sequences, described = _encode_front(tokenizer, text, protocol, config, calibration)
     padding = getattr(tokenizer, "pad_token_id", None)
     if padding is not None and padding != tokenizer.eos_token_id and {*chain(*sequences)} == {padding}:
-        raise CalibrationError(
-            "only-padding",
-            f"is nothing but padding (token {padding})",
-            field="calibration",
-            given=text.name,
-            expected="text",
-        )
+        problem = f"is nothing but padding (token {padding})"
+        raise CalibrationError("only-padding", problem, field="calibration", given=text.name, expected="text")
     stated = {"source": calibration.source, **described.facts(), "data": to_json(text.identity())}
     return Samples.of(sequences, stated, calibration)
 

@@ -1,7 +1,5 @@
 """Weights that stay on the hub: of large files only the ranges that are asked for are fetched."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -51,11 +49,8 @@ class HubFiles(LocalFiles):
             hf_raise_for_status(answer)
         content = bytes(answer.content)
         if len(content) != length:
-            raise CheckpointError(
-                "ranges-ignored",
-                f"{self.model}: the server sent {len(content):,} bytes of {name} where {length:,} were asked for",
-                expected="a server that answers range requests",
-            )
+            problem = f"{self.model}: the server sent {len(content):,} bytes of {name} where {length:,} were asked for"
+            raise CheckpointError("ranges-ignored", problem, expected="a server that answers range requests")
         return content
 
     def view(self, name: str, begin: int, length: int) -> memoryview:

@@ -4,8 +4,6 @@ PyTorch's unpickler for weights alone says which tensors there are and where the
 file asks for, and reads no weight. From there on they are read and copied as those of safetensors files are.
 """
 
-from __future__ import annotations
-
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path

@@ -7,12 +7,10 @@ floats. The nibbles of a word, lowest first, are its outputs 0, 2, 4, 6, 1, 3, 5
 Source: AutoAWQ's ``WQLinear_GEMM``.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
-from gatenorm.checkpoint.codes import Codes, scale_blocks, unpacked
 from gatenorm.checkpoint.dtypes import Bits, Float32
+from gatenorm.checkpoint.packed_codes import Codes, scale_blocks, unpacked
 from gatenorm.checkpoint.quantisation import Parts, Quantisation, Settings
 
 # In which nibble each output of a word lies.

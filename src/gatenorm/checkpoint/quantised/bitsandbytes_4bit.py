@@ -8,14 +8,12 @@
 Source: ``QuantState`` and the 4-bit kernels of bitsandbytes.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 
-from gatenorm.checkpoint.codes import unpacked
 from gatenorm.checkpoint.dtypes import Float32
+from gatenorm.checkpoint.packed_codes import unpacked
 from gatenorm.checkpoint.quantisation import Parts, Quantisation, Settings
 from gatenorm.files import SMALL, parse_json
 

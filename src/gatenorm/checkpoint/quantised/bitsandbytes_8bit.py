@@ -5,8 +5,6 @@
 Source: ``Linear8bitLt`` of bitsandbytes.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from gatenorm.checkpoint.dtypes import Float32
@@ -16,10 +14,6 @@ from gatenorm.checkpoint.quantisation import Parts, Quantisation, Settings
 def _recognises(settings: Settings) -> bool:
     named = settings.get("quant_method") in ("bitsandbytes", "bitsandbytes_8bit", None)
     return named and bool(settings.get("load_in_8bit") or settings.get("_load_in_8bit"))
-
-
-def _shape(parts: Parts) -> tuple[int, ...]:
-    return parts.shape(".weight")
 
 
 def _float32(parts: Parts, rows: slice) -> Float32:
@@ -34,7 +28,6 @@ QUANTISATION = Quantisation(
     recognises=_recognises,
     markers=(".SCB",),
     parts=(".weight", ".SCB", ".weight_format"),
-    shape=_shape,
     float32=_float32,
     loads_with="transformers with bitsandbytes",
 )

@@ -10,15 +10,13 @@ Source: the ``int-quantized``, ``float-quantized``, ``naive-quantized`` and ``pa
 compressed-tensors package.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from gatenorm.checkpoint.codes import bits_of, scale_blocks, unpacked
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES, Float32, to_float32
+from gatenorm.checkpoint.packed_codes import bits_of, scale_blocks, unpacked
 from gatenorm.checkpoint.quantisation import Parts, Quantisation, Settings
 
 _FORMATS = ("int-quantized", "float-quantized", "naive-quantized", "pack-quantized")

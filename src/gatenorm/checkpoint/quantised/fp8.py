@@ -6,10 +6,8 @@ says: one number, one a row ([out, 1]), or one a block of ``weight_block_size``,
 Source: the quantisers ``fp8`` and ``fbgemm_fp8`` of transformers; the model card of DeepSeek-V3.
 """
 
-from __future__ import annotations
-
-from gatenorm.checkpoint.codes import scale_blocks
 from gatenorm.checkpoint.dtypes import Float32
+from gatenorm.checkpoint.packed_codes import scale_blocks
 from gatenorm.checkpoint.quantisation import Parts, Quantisation, Settings
 
 _SCALES = (".weight_scale_inv", ".weight_scale")
@@ -18,10 +16,6 @@ _SCALES = (".weight_scale_inv", ".weight_scale")
 def _recognises(settings: Settings) -> bool:
     method = settings.get("quant_method")
     return method in ("fp8", "fbgemm_fp8") or (method == "modelopt" and settings.get("quant_algo") == "FP8")
-
-
-def _shape(parts: Parts) -> tuple[int, ...]:
-    return parts.shape(".weight")
 
 
 def _float32(parts: Parts, rows: slice) -> Float32:
@@ -55,6 +49,5 @@ QUANTISATION = Quantisation(
     recognises=_recognises,
     markers=_SCALES,
     parts=(".weight", *_SCALES, ".activation_scale", ".input_scale", ".input_scale_ub"),
-    shape=_shape,
     float32=_float32,
 )

@@ -8,12 +8,10 @@ modulo ``2**bits``, unless ``checkpoint_format`` is ``gptq_v2``.
 Source: AutoGPTQ's and GPT-QModel's linear layers.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
-from gatenorm.checkpoint.codes import bits_of, unpacked
 from gatenorm.checkpoint.dtypes import Float32
+from gatenorm.checkpoint.packed_codes import bits_of, unpacked
 from gatenorm.checkpoint.quantisation import Parts, Quantisation, Settings
 
 

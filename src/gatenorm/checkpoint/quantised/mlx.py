@@ -7,14 +7,12 @@ what is different there.
 Source: ``mlx.nn.QuantizedLinear`` and ``mlx.core.quantize``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np
 
-from gatenorm.checkpoint.codes import bits_of, unpacked
 from gatenorm.checkpoint.dtypes import Float32
+from gatenorm.checkpoint.packed_codes import bits_of, unpacked
 from gatenorm.checkpoint.quantisation import Parts, Quantisation, Settings
 
 

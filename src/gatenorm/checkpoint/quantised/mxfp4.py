@@ -7,17 +7,11 @@ is, so that no criterion reads these.
 Source: OCP Microscaling Formats 1.0; ``convert_moe_packed_tensors`` of transformers.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
-from gatenorm.checkpoint.codes import E2M1, unpacked
 from gatenorm.checkpoint.dtypes import Float32
-from gatenorm.checkpoint.quantisation import Parts, Quantisation, Settings
-
-
-def _recognises(settings: Settings) -> bool:
-    return settings.get("quant_method") == "mxfp4"
+from gatenorm.checkpoint.packed_codes import E2M1, unpacked
+from gatenorm.checkpoint.quantisation import Parts, Quantisation
 
 
 def _shape(parts: Parts) -> tuple[int, ...]:
@@ -34,7 +28,7 @@ def _float32(parts: Parts, rows: slice) -> Float32:
 
 QUANTISATION = Quantisation(
     summary="MXFP4: 4-bit floats with powers of two",
-    recognises=_recognises,
+    recognises=lambda settings: settings.get("quant_method") == "mxfp4",
     markers=("_blocks",),
     parts=("_blocks", "_scales"),
     shape=_shape,

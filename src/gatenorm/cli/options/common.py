@@ -1,14 +1,11 @@
 """Options of several commands: the model, the output, the execution."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, TypedDict
 
 from gatenorm.cli import console
 from gatenorm.cli.declaration import EXECUTION, INPUT, OTHER, OUTPUT, REQUIRED, argument, panel
-from gatenorm.cli.readers import Dtype as DtypeName
-from gatenorm.cli.readers import Rows
+from gatenorm.cli.readers import Dtype as DtypeName, Rows
 from gatenorm.records import numbers
 from gatenorm.records.numbers import Seed
 

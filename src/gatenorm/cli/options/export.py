@@ -1,7 +1,5 @@
 """Options about exported forms and their verification."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

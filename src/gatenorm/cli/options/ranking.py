@@ -1,7 +1,5 @@
 """Options about criteria and the tokens that they are computed on."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, TypedDict
 

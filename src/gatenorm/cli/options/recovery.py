@@ -1,7 +1,5 @@
 """Options about training after pruning, and about the study of several budgets."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Options about what to remove, and what the cost model predicts of it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, TypedDict
 

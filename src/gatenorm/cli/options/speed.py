@@ -1,7 +1,5 @@
 """Options about speed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,24 +1,17 @@
 """What commands print for people: views of records, nothing measured or decided here."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
 
 from gatenorm.cli import console
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-if TYPE_CHECKING:
-    from gatenorm.records.evidence import Evidence
+from gatenorm.records.evidence import Evidence
 
 
 def table(title: str, *columns: str, **how: Any) -> Table:
     """A rich table; columns whose name begins with ``>`` are aligned on the right, the others fold."""
-    from rich.table import Table
-    from rich.text import Text
-
     rows = Table(title=Text(title), title_justify="left", **how)
     for column in columns:
         right = column.startswith(">")

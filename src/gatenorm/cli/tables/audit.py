@@ -1,10 +1,9 @@
 """An audit on the terminal: the candidates at their gates, then what follows from that in plain words."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from rich.table import Table
 
 from gatenorm.audit.output.output import AUDIT_FILE
 from gatenorm.cli import console
@@ -26,9 +25,6 @@ from gatenorm.report.gate_figures import figure, share
 from gatenorm.report.page import PAGE
 from gatenorm.report.page.audit_view import verb
 from gatenorm.surgery.operation import participles
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 # Follows a figure, by what its gate says of it.
 _MARKS = {PASSES: "", FAILS: " !", INCONCLUSIVE: " ?"}

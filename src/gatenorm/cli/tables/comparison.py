@@ -1,17 +1,12 @@
 """How far criteria agree, and what each costs."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from rich.table import Table
 
 from gatenorm.analysis.agreement import BUDGETS, by_layer, label
 from gatenorm.cli import console
 from gatenorm.cli.tables import table
 from gatenorm.records.rankings import Agreement, Bound, RankingComparison
 from gatenorm.surgery.planning import count_for_share
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 # Up to this many criteria all pairs are shown; beyond, each with the last one.
 _ALL_PAIRS = 6

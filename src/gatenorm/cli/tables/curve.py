@@ -1,7 +1,5 @@
 """Curves as tables, one row for each number of removed sublayers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """An installation on the terminal."""
 
-from __future__ import annotations
-
 import platform
 
 from gatenorm.cli import console

@@ -1,10 +1,10 @@
 """Evaluation records as tables: a view of them and nothing else."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from rich.text import Text
 
 from gatenorm.analysis.diagnostics import HIGH_PERPLEXITY, too_high
 from gatenorm.cli import console
@@ -18,6 +18,7 @@ from gatenorm.cli.tables.evaluation_columns import (
     with_error,
 )
 from gatenorm.findings import Findings, perplexities, within_chance
+from gatenorm.records import ATTENTION, REMOVE, spans
 from gatenorm.records.evidence import (
     REFUSAL_METRICS,
     Comparison,
@@ -49,10 +50,6 @@ def show(records: Sequence[Evidence]) -> None:
 
 
 def _perplexity(records: Sequence[Perplexity], changes: Sequence[Comparison]) -> None:
-    from rich.text import Text
-
-    from gatenorm.records import ATTENTION, REMOVE, spans
-
     first, edits = records[0], [edit for record in records for edit in record.edits]
     plain = all((edit.sublayer, edit.operation) == (ATTENTION, REMOVE) for edit in edits)
     what = "attention removed in" if plain else "edited"
@@ -193,8 +190,6 @@ def _refusal(records: Sequence[Refusal], changes: Sequence[Comparison]) -> None:
 
 
 def _domain(records: Sequence[Workload], changes: Sequence[Comparison]) -> None:
-    from rich.text import Text
-
     for record in records:
         title = f"{record.data.name}: {record.model.name} against {record.baseline.name}"
         rows = table(title, "what", "value")

@@ -1,23 +1,19 @@
 """What the tables of evaluation records share: a column a model, one for the change, and the protocol beneath."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+from rich.table import Table
+from rich.text import Text
 
 from gatenorm.cli import console
 from gatenorm.records.evidence import Comparison, Evidence, Figure, Perplexity, Positions
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 E = TypeVar("E", bound=Evidence)
 
 
 def add_models(rows: Table, records: Sequence[Any], *before: str) -> None:
     """A column for each model, and one for the change where there are two; ``before`` names columns in front."""
-    from rich.text import Text
-
     models = list(dict.fromkeys((r.model.name, r.edits) for r in records))
     for column in (*before, *(name for name, _ in models)):
         rows.add_column(Text(column), justify="right")

@@ -1,7 +1,5 @@
 """Exports and their verification in words."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What was detected of a model, as a table."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from gatenorm.api.inspecting import Inspection, Positions, Prediction, SublayerCost

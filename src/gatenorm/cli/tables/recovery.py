@@ -1,9 +1,8 @@
 """Recoveries in words."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+
+from rich.table import Table
 
 from gatenorm.cli import console
 from gatenorm.cli.tables import table
@@ -12,9 +11,6 @@ from gatenorm.records.numbers import duration
 from gatenorm.recovery.merging import ADAPTER
 from gatenorm.recovery.record import Recovered
 from gatenorm.recovery.study_record import TOLERANCE, Study
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 
 def show(recovered: Recovered) -> None:

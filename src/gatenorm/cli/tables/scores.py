@@ -1,7 +1,5 @@
 """Scores as a table with bars."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

@@ -1,17 +1,13 @@
 """Timings, speed-ups and profiles as tables."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from rich.table import Table
 
 from gatenorm.cli import console
 from gatenorm.cli.tables import say_assumptions, table
 from gatenorm.records.evidence.speed import Profile, Speed, Spread
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 
 def show_bench(timings: Sequence[Speed], plot: Path | None) -> None:

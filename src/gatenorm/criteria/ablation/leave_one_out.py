@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from gatenorm.criteria.criterion import EVERY_KIND, ForwardCriterion, Losses, Measured, Run
+from gatenorm.criteria.criterion import EVERY_KIND, ForwardCriterion, Losses, Measured
 from gatenorm.progress import Progress, part_of
 
 
@@ -19,13 +19,11 @@ def leave_one_out(losses: Losses, layers: Sequence[int], progress: Progress | No
     return {layer: loss - whole for layer, loss in zip(layers, without, strict=True)}
 
 
-def _measure(run: Run) -> Measured:
-    return Measured(leave_one_out(run.losses, run.layers, run.progress), {"score": "rise in nats per predicted token"})
-
-
 CRITERION = ForwardCriterion(
     summary="rise in loss when this sublayer alone is removed",
-    measure=_measure,
+    measure=lambda run: Measured(
+        leave_one_out(run.losses, run.layers, run.progress), {"score": "rise in nats per predicted token"}
+    ),
     kinds=EVERY_KIND,
     damage=True,
 )

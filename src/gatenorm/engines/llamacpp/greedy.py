@@ -6,6 +6,7 @@ The server tells log-probabilities of the unmodified logits; the state that it s
 
 import math
 import os
+import struct
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,7 +20,6 @@ import numpy as np
 from gatenorm.checkpoint.formats.gguf.metadata import read_model
 from gatenorm.engines import Continuation, threads_at_hand
 from gatenorm.engines.llamacpp.process import LONGEST_WAIT, LlamaCppProcess
-from gatenorm.engines.llamacpp.state import cached_layers
 from gatenorm.errors import EvaluationError, MissingExtraError
 
 # Each log-probability comes as 100 bytes of JSON. The first new token of a prompt comes in full, up to this size of a
@@ -178,3 +178,49 @@ def _threads() -> int:
     """As many as OMP_NUM_THREADS allows: llama.cpp's threads wait for each other busily: bad on shared cores."""
     allowed = os.environ.get("OMP_NUM_THREADS", "")
     return int(allowed) if allowed.isdigit() and int(allowed) else threads_at_hand()
+
+
+_MAGIC = 0x67677371
+# Bytes between the number of layers and the first of them, by version; 4 (seen in xllamacpp 2026.10) has two numbers.
+_GAP = {3: 0, 4: 8}
+_MOST_LAYERS = 1 << 16
+
+
+def cached_layers(state: bytes) -> int | None:
+    """In how many layers a saved state of a sequence keeps keys; ``None`` where the bytes are of another format."""
+    try:
+        sizes = _key_sizes(state)
+    except struct.error:
+        return None
+    return None if sizes is None else sum(size > 0 for size in sizes)
+
+
+def _key_sizes(state: bytes) -> list[int] | None:
+    """For each layer, how many bytes a key takes.
+
+    The format is ``llama_context::state_seq_save_file`` (src/llama-context.cpp) and ``llama_kv_cache::state_write``
+    (src/llama-kv-cache.cpp): magic, version, tokens, streams, cells, then each layer's key type, row size and rows.
+    """
+    magic, version, tokens = struct.unpack_from("<3I", state)
+    if magic != _MAGIC or version not in _GAP:
+        return None
+    at = 12 + 4 * tokens
+    streams, cells = struct.unpack_from("<2I", state, at)
+    at += 8
+    if streams != 1 or not cells:
+        return None
+    for _ in range(cells):
+        _, sequences = struct.unpack_from("<iI", state, at)
+        at += 8 + 4 * sequences
+    transposed, layers = struct.unpack_from("<2I", state, at)
+    at += 8 + _GAP[version]
+    if transposed > 1 or layers > _MOST_LAYERS:
+        return None
+    sizes = []
+    for _ in range(layers):
+        _, row = struct.unpack_from("<iQ", state, at)
+        sizes.append(row)
+        at += 12 + row * cells
+        if at > len(state):
+            return None
+    return sizes

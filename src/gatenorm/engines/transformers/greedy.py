@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from gatenorm.engines import Continuation
 from gatenorm.models import loading
@@ -15,8 +16,6 @@ class TransformersGreedy:
     """A directory loaded in float32 on the CPU; one token at a time, from the key/value cache."""
 
     def __init__(self, path: Path):
-        import torch
-
         self._model = loading.load(path, dtype=torch.float32)
         self._tokenizer: Any = None
         self._path = path
@@ -27,8 +26,6 @@ class TransformersGreedy:
 
     @property
     def cached_layers(self) -> int:
-        import torch
-
         with torch.inference_mode():
             cache = self._model(torch.zeros(1, 1, dtype=torch.long), use_cache=True).past_key_values
         return sum(1 for layer in cache.layers if getattr(layer, "keys", None) is not None)
@@ -45,8 +42,6 @@ class TransformersGreedy:
         return [self._continue(prompt, tokens) for prompt in prompts]
 
     def _continue(self, prompt: Sequence[int], tokens: int) -> Continuation:
-        import torch
-
         tokens_in, cache = torch.tensor([list(prompt)]), None
         chosen: list[int] = []
         logprobs = np.empty((tokens, self.vocabulary), np.float32)

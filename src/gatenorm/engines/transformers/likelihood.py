@@ -1,12 +1,13 @@
 """Log-likelihoods of continuations, and greedy continuations, of a model that is open in transformers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from inspect import signature
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, LogitsProcessorList
 
 from gatenorm.engines import LikelyContinuation
 from gatenorm.errors import EvaluationError
@@ -15,16 +16,11 @@ from gatenorm.models.forward import not_finite, padded
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 def continuations(
     model: Model, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], progress: Progress | None = None
 ) -> list[LikelyContinuation]:
     """As :meth:`gatenorm.engines.Engine.likelihoods`; pairs that share all but the last token share a pass."""
-    import torch
-
     wanted: dict[tuple[int, ...], list[int]] = {}
     for number, (prompt, continuation) in enumerate(pairs):
         if not prompt or not continuation:
@@ -68,9 +64,6 @@ def greedy(
 
     Prompts of one length go together and none is padded, so nothing depends on what else is asked.
     """
-    import torch
-    from transformers import GenerationConfig, LogitsProcessorList
-
     module = model.module
     ends = _ends(model)
     plain = GenerationConfig(
@@ -113,7 +106,7 @@ class _Finite:
     def __init__(self, model: Any):
         self._model = model
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         if bool(scores.isnan().any()) or bool(scores.isposinf().any()):
             raise not_finite(self._model)
         return scores
@@ -141,11 +134,8 @@ def _ends(model: Model) -> set[int]:
         named = getattr(model.module.config, "eos_token_id", None)
     ends = named if isinstance(named, list) else [] if named is None else [named]
     if not all(type(token) is int for token in ends):
-        raise EvaluationError(
-            "eos-wrong",
-            f"{model.name}: eos_token_id is {named!r:.60} in its generation_config.json or config.json",
-            expected="a token's number, or a list of them",
-            hint="mend or remove it there",
-        )
+        problem = f"{model.name}: eos_token_id is {named!r:.60} in its generation_config.json or config.json"
+        expected = "a token's number, or a list of them"
+        raise EvaluationError("eos-wrong", problem, expected=expected, hint="mend or remove it there")
     # Numbers beyond the vocabulary are never written; some configurations say -1 for none.
     return {token for token in (*ends, model.tokenizer.eos_token_id) if token in range(model.vocabulary)}

@@ -7,8 +7,8 @@ norm, logits and whatever else stands outside the blocks is ``outer``. So the pa
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,15 +101,14 @@ def recording(model: Any, block: Mapping[str, Any], drop: tuple[int, ...]) -> It
     """
     blocks = list(model.get_submodule(block["path"]))
     recorder = Recorder(Watch(model.device), len(blocks), drop)
-    handles: list[Any] = []
-
-    def around(module: Any, layer: int, part: str) -> None:
-        handles.append(module.register_forward_pre_hook(_before(recorder, layer, part)))
-        handles.append(module.register_forward_hook(_after(recorder, layer, part)))
-
     # In a post-norm block some norms stand on the stream itself and stay: they are the MLP's.
     others = (*block["before"], *block["branch"], *block["after"])
-    try:
+    with ExitStack() as hooks:
+
+        def around(module: Any, layer: int, part: str) -> None:
+            hooks.enter_context(module.register_forward_pre_hook(lambda *_: recorder.begin(layer, part)))
+            hooks.enter_context(module.register_forward_hook(lambda *_: recorder.end(layer, part)))
+
         for layer, one in enumerate(blocks):
             around(one, layer, "block")
             for part, names in (("attention", block["attention"]), ("mlp", others)):
@@ -117,20 +116,3 @@ def recording(model: Any, block: Mapping[str, Any], drop: tuple[int, ...]) -> It
                     if hasattr(one, name):
                         around(getattr(one, name), layer, part)
         yield recorder
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _before(recorder: Recorder, layer: int, part: str) -> Callable[..., None]:
-    def hook(module: Any, inputs: Any) -> None:
-        recorder.begin(layer, part)
-
-    return hook
-
-
-def _after(recorder: Recorder, layer: int, part: str) -> Callable[..., None]:
-    def hook(module: Any, inputs: Any, output: Any) -> None:
-        recorder.end(layer, part)
-
-    return hook

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from gatenorm.checkpoint import open_store
 from gatenorm.engines import Case, Sample, Setting, Shares, SkippedError
@@ -35,8 +38,6 @@ class TransformersTimed:
     """
 
     def __init__(self, module: Any, layout: Layout, setting: Setting):
-        import torch
-
         self.setting, self.layout, self.model = setting, layout, module
         self._last_only = (
             {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(module.forward).parameters else {}
@@ -50,8 +51,6 @@ class TransformersTimed:
         Raises:
             CheckpointError, EvaluationError, MissingExtraError: it cannot be loaded so.
         """
-        import torch
-
         layout = detect_layout(open_store(path))
         if setting.threads:
             torch.set_num_threads(setting.threads)
@@ -73,38 +72,9 @@ class TransformersTimed:
         return int(self.model.dtype.itemsize)
 
     def run(self, case: Case) -> Sample:
-        self._check_room(case)
-        self._reset_peak()
-        try:
-            return self._run(case)
-        except RuntimeError as error:
-            raise _skipped(error) from None
-
-    def profile(self, case: Case) -> Shares:
-        prefill, decode = self.profiles(case)
-        shares = [profile.shares() for profile in (prefill, decode)]
-        return Shares(layers=tuple(shares[0]), prefill=tuple(shares[0].values()), decode=tuple(shares[1].values()))
-
-    def profiles(self, case: Case) -> tuple[PassTimes, PassTimes]:
-        """Where the time of one prefill, and of ``case.new`` decoding steps after it, goes.
-
-        Raises:
-            SkippedError: the case does not fit.
-        """
-        self._check_room(case)
-        try:
-            return self._profiles(case)
-        except RuntimeError as error:
-            raise _skipped(error) from None
-
-    def close(self) -> None:
-        self.model = None
-
-    def _run(self, case: Case) -> Sample:
-        import torch
-
-        ids = self._prompt(case)
-        with torch.inference_mode():
+        with self._fitting(case), torch.inference_mode():
+            self._reset_peak()
+            ids = self._prompt(case)
             began = self._now()
             output = self.model(ids, use_cache=True, **self._last_only)
             read = self._now()
@@ -123,11 +93,20 @@ class TransformersTimed:
             peak_bytes=self._peak(),
         )
 
-    def _profiles(self, case: Case) -> tuple[PassTimes, PassTimes]:
-        import torch
+    def profile(self, case: Case) -> Shares:
+        prefill, decode = self.profiles(case)
+        shares = [profile.shares() for profile in (prefill, decode)]
+        return Shares(layers=tuple(shares[0]), prefill=tuple(shares[0].values()), decode=tuple(shares[1].values()))
 
-        ids, block, drop = self._prompt(case), self.layout.block, self.layout.edits.attention
-        with torch.inference_mode():
+    def profiles(self, case: Case) -> tuple[PassTimes, PassTimes]:
+        """Where the time of one prefill, and of ``case.new`` decoding steps after it, goes.
+
+        Raises:
+            SkippedError: the case does not fit.
+        """
+        block, drop = self.layout.block, self.layout.edits.attention
+        with self._fitting(case), torch.inference_mode():
+            ids = self._prompt(case)
             with recording(self.model, block, drop) as recorder:
                 begin = recorder.watch.read()
                 output = self.model(ids, use_cache=True, **self._last_only)
@@ -139,14 +118,15 @@ class TransformersTimed:
                 decode = recorder.profile(begin, recorder.watch.read())
         return prefill, decode
 
+    def close(self) -> None:
+        self.model = None
+
     def _decode(self, token: Any, cache: Any, count: int) -> None:
         for _ in range(count):
             output = self.model(token, past_key_values=cache, use_cache=True, **self._last_only)
             token = output.logits[:, -1:].argmax(-1)
 
     def _prompt(self, case: Case) -> Any:
-        import torch
-
         draw = torch.Generator().manual_seed(self.setting.seed)
         size = self.model.config.get_text_config().vocab_size
         return torch.randint(0, size, (case.batch, case.tokens), generator=draw).to(self.model.device)
@@ -155,6 +135,17 @@ class TransformersTimed:
         if self._cuda is not None:
             self._cuda.synchronize()
         return time.perf_counter()
+
+    @contextmanager
+    def _fitting(self, case: Case) -> Iterator[None]:
+        """A case that does not fit is skipped."""
+        self._check_room(case)
+        try:
+            yield
+        except RuntimeError as error:
+            if out_of_memory(error):
+                raise SkippedError(f"out of memory: {first_line(error)}") from None
+            raise
 
     def _check_room(self, case: Case) -> None:
         """Refuse what would make the system kill this process, or another one."""
@@ -190,9 +181,3 @@ def _cache_bytes(cache: Any) -> int:
     """Bytes of the keys and values that a cache object holds, layer by layer."""
     tensors = [t for layer in cache.layers for t in (getattr(layer, "keys", None), getattr(layer, "values", None))]
     return sum(t.nbytes for t in tensors if t is not None)
-
-
-def _skipped(error: RuntimeError) -> SkippedError:
-    if out_of_memory(error):
-        return SkippedError(f"out of memory: {first_line(error)}")
-    raise error

@@ -13,11 +13,7 @@ _BARS = ("lm_eval.api.task", "lm_eval.api.model", "lm_eval.models.huggingface")
 
 
 def check_installed(feature: str) -> None:
-    """Refuse early where lm-eval is missing.
-
-    Raises:
-        MissingExtraError: it is.
-    """
+    """Raise MissingExtraError early where lm-eval is missing."""
     if importlib.util.find_spec("lm_eval") is None or importlib.util.find_spec("datasets") is None:
         raise MissingExtraError(feature, "lm_eval with datasets", "eval")
 

@@ -102,12 +102,8 @@ def assign_data(
             )
         for owner in owners:
             if owner in by_task:
-                raise data_error(
-                    "data-twice",
-                    f"is a second source for {owner}, which reads {by_task[owner]}",
-                    data,
-                    expected="TASK=PATH for each",
-                )
+                problem = f"is a second source for {owner}, which reads {by_task[owner]}"
+                raise data_error("data-twice", problem, data, expected="TASK=PATH for each")
             by_task[owner] = source
     return by_task
 
@@ -120,22 +116,14 @@ def prepare(
     baseline: bool = False,
     known: Mapping[str, Task] | None = None,
 ) -> list[Job]:
-    """The jobs of all tasks named; what is wrong with data or options is said here, before a model is loaded.
-
-    Raises:
-        EvaluationError, MissingExtraError: as :func:`choose`, :func:`assign_data` and the tasks.
-    """
+    """The jobs of all tasks named; what is wrong with data or options is said here, before a model is loaded."""
     chosen = choose(names, known)
     owned = assign_data(chosen, data, known)
     jobs: list[Job] = []
     for task, argument in chosen:
         if task.compares and not baseline:
-            raise EvaluationError(
-                "baseline-missing",
-                "is missing",
-                field="baseline",
-                expected=f"the unpruned model, with which {task.name} compares",
-            )
+            expected = f"the unpruned model, with which {task.name} compares"
+            raise EvaluationError("baseline-missing", "is missing", field="baseline", expected=expected)
         own = replace(request or Request(), data=owned.get(task.name), argument=argument)
         jobs += task.prepare(own)
     # Retrieval brings loss by position along: asked for twice, it is measured once.

@@ -14,6 +14,7 @@ from gatenorm.evaluation.statistics.paired_statistics import compare
 from gatenorm.evaluation.statistics.zeroshot_average import averaged
 from gatenorm.models.model import Model, check_same_tokenizer
 from gatenorm.progress import Progress
+from gatenorm.records import to_json
 from gatenorm.records.evidence import Evidence, Measurements
 from gatenorm.results import Fingerprint, ResultStore, versions
 
@@ -74,11 +75,7 @@ def run(
 
 
 def check_engine(job: Job, model: Model) -> None:
-    """Refuse an engine that cannot answer what is asked.
-
-    Raises:
-        EvaluationError: it cannot, or there is none of that name.
-    """
+    """Raise EvaluationError for an engine that cannot answer what is asked, or that there is not."""
     engine_named(model.engine).check_installed()
     if model.engine not in job.engines:
         problem, expected = f"cannot run {job.kind} of {model.name}", " or ".join(job.engines)
@@ -141,7 +138,7 @@ class _Run:
         protocol = {
             "kind": job.kind,
             "job": dict(job.key),
-            "hardware": [[m.device, m.computes_in, m.context, m.engine, m.edits.to_json()] for m in models],
+            "hardware": [[m.device, m.computes_in, m.context, m.engine, to_json(m.edits)] for m in models],
         }
         return Fingerprint.of(protocol, weights, (*job.packages, *engine_named(models[0].engine).distributions))
 

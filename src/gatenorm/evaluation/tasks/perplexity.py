@@ -29,9 +29,7 @@ from gatenorm.errors import EvaluationError, named
 from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.evaluation.core.likelihood import continuations
 from gatenorm.evaluation.core.task import Metric, Task
-from gatenorm.evaluation.core.text import Text, data_error, documents, read_text
-from gatenorm.evaluation.core.text_units import per_token
-from gatenorm.families import Layout
+from gatenorm.evaluation.core.text import Text, data_error, documents, per_token, read_text
 from gatenorm.models.batches import BatchBudget, check_vocabulary, in_batches
 from gatenorm.models.forward import token_losses
 from gatenorm.models.model import TRANSFORMERS, Model
@@ -184,35 +182,9 @@ def prepare(request: Request) -> list[Job]:
     return [Job("perplexity", "perplexity", "tokens", key, run, engines=Job.engines_that("predicts"))]
 
 
-def measure(
-    layout: Layout,
-    text: Text,
-    protocol: Protocol,
-    *,
-    device: str = "cpu",
-    dtype: str = "auto",
-    progress: Progress | None = None,
-) -> Perplexity:
-    """Load a checkpoint and measure its perplexity.
-
-    Raises:
-        EvaluationError, CheckpointError, MissingExtraError: as :func:`perplexity` and loading.
-    """
-    from gatenorm.models.loading import dtype_for, load, load_tokenizer
-    from gatenorm.results import versions
-
-    directory = layout.checkpoint.directory
-    tokenizer = load_tokenizer(directory)
-    model = load(directory, dtype=dtype_for(dtype, device), device_map={"": device})
-    result = perplexity(model, tokenizer, text, protocol, progress)
-    return msgspec.structs.replace(result, model=layout.identity(), edits=layout.edits, versions=versions())
-
-
 def check_stride(stride: int | None, window: int, separator: str | None = None) -> None:
-    """Refuse a stride that skips tokens, or that stands beside documents, which are not cut into windows.
-
-    Raises:
-        EvaluationError: it does.
+    """Raise EvaluationError for a stride that skips tokens, or that stands beside documents, which are not cut into
+    windows.
     """
     if stride is None:
         return

@@ -42,7 +42,7 @@ def hold(path: Path, layout: Layout, model: PreTrainedModel) -> Compared | None:
         CheckpointError: it is no whole GGUF file, or the checkpoint lacks a tensor.
     """
     contents = GgufStore(path)
-    few_bits = _few_bits(contents)
+    few_bits = not {spec.dtype for spec in contents.specs.values()} <= _PLAIN
     architecture = contents.metadata.get("general.architecture")
     if architecture not in ARCHITECTURES or llama_like.obstacles(layout):
         if few_bits:
@@ -54,10 +54,6 @@ def hold(path: Path, layout: Layout, model: PreTrainedModel) -> Compared | None:
             )
         return None
     return take_over(model, contents, layout) if few_bits else compare(contents, layout)
-
-
-def _few_bits(contents: TensorStore) -> bool:
-    return not {spec.dtype for spec in contents.specs.values()} <= _PLAIN
 
 
 def take_over(model: PreTrainedModel, contents: TensorStore, layout: Layout) -> Compared:

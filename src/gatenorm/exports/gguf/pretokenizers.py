@@ -94,12 +94,8 @@ def _expressions(given: Any) -> Sequence[str]:
     # matches everything comes to the same.
     cuts = (given.get("behavior"), bool(given.get("invert"))) in (("Isolated", False), ("Removed", True))
     if kind == "Split" and cuts and isinstance(pattern, Mapping) and isinstance(pattern.get("Regex"), str):
-        return [_spelled(pattern["Regex"])]
+        # Line ends as escapes: some files have them in their expressions as such, some the characters themselves.
+        return [pattern["Regex"].replace("\r", r"\r").replace("\n", r"\n")]
     raise OutputError(
         "pretokenizer-unknown", f"its tokenizer cuts texts by a step {kind!r:.40} that llama.cpp has no name for"
     )
-
-
-def _spelled(expression: str) -> str:
-    """Line ends as escapes: some files have them in their expressions as such, some the characters themselves."""
-    return expression.replace("\r", r"\r").replace("\n", r"\n")

@@ -73,9 +73,7 @@ def tensor_type(dtype: str, stored: str, shape: tuple[int, ...], more: bool = Fa
     """
     if stored not in _STORED and not (dtype == "auto" and is_block(stored)):
         raise OutputError(
-            "dtype-not-exportable",
-            f"weights of type {stored} cannot be written as GGUF",
-            expected=", ".join(_STORED),
+            "dtype-not-exportable", f"weights of type {stored} cannot be written as GGUF", expected=", ".join(_STORED)
         )
     if len(shape) == 1:
         return "F32"

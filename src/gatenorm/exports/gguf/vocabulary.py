@@ -8,6 +8,7 @@ cut first, and merges have ranks.
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def _byte_level(data: Mapping[str, Any], given: _Given) -> Vocabulary:
     if normalisers:
         notes.append("llama.cpp does not compose characters (NFC) before cutting a text, as the tokenizer does")
     cuts = recognise(data.get("pre_tokenizer"), bool(data["model"].get("ignore_merges")))
-    added = given.added(data.get("added_tokens"), _composed if normalisers else None)
+    added = given.added(data.get("added_tokens"), partial(unicodedata.normalize, "NFC") if normalisers else None)
     tokens, types = given.tokens(added)
     return Vocabulary(
         kind="gpt2",
@@ -135,10 +136,6 @@ def _byte_level(data: Mapping[str, Any], given: _Given) -> Vocabulary:
         unnumbered=_unnumbered(added),
         notes=(*notes, *([cuts.note] if cuts.note else [])),
     )
-
-
-def _composed(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
 
 
 def _marked(text: str) -> str:

@@ -186,7 +186,7 @@ def _describe(writer: GGUFWriter, layout: Layout, words: Tokenizer | Carried, pa
         writer.add_file_type(file_type(parts, dtype))
         writer.add_quantization_version(GGML_QUANT_VERSION)
     if layout.edits:
-        writer.add_string(EDITS_KEY, json.dumps(layout.edits.to_json()))
+        writer.add_string(EDITS_KEY, json.dumps(to_json(layout.edits)))
     if layout.pruned:
         writer.add_string(RECORD_KEY, json.dumps(to_json(layout.pruned)))
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES
-from gatenorm.checkpoint.parts import NewTensor, Part, computed, repeated
-from gatenorm.checkpoint.parts import widened as padded
+from gatenorm.checkpoint.parts import NewTensor, Part, computed, repeated, widened as padded
 from gatenorm.checkpoint.store import NewWeights, Replacement
 from gatenorm.exports.llama_like import outer, tied
 from gatenorm.families import Layout

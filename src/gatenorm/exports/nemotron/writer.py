@@ -24,7 +24,7 @@ from typing import Any
 from gatenorm.checkpoint import open_store
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES
 from gatenorm.engines.vllm import plugin
-from gatenorm.errors import EvaluationError, FamilyError
+from gatenorm.errors import EvaluationError
 from gatenorm.exports import llama_like
 from gatenorm.exports.nemotron import tensors
 from gatenorm.exports.registry import Exported, Variant
@@ -32,7 +32,7 @@ from gatenorm.families import Layout, Rotary
 from gatenorm.families.family import value
 from gatenorm.files import new_directory, write_json
 from gatenorm.progress import Progress
-from gatenorm.records import ATTENTION, MLP, Edits, ModelIdentity, spans
+from gatenorm.records import ATTENTION, MLP, Edits, ModelIdentity, spans, to_json
 from gatenorm.surgery.card import export_card
 from gatenorm.surgery.config import MODELLING_FILE, tokenizer_config
 from gatenorm.surgery.disk import carry_over
@@ -124,7 +124,8 @@ def read(path: Path) -> Variant:
 
 def nemotron_config(layout: Layout) -> dict[str, Any]:
     """The ``config.json``: Llama's keys in the spelling of transformers 4, which all readers know, and the blocks."""
-    config, data, rotary = layout.config, layout.data, _rotary(layout)
+    config, data, rotary = layout.config, layout.data, layout.rotary
+    assert rotary is not None  # or there are obstacles
     embedding = layout.checkpoint.spec(llama_like.outer(layout, "embedding"))
     widths = {layer: tensors.widened(tensors.mlp_width(layout, layer)) for layer in layout.mlp_layers}
     attending = {*layout.attention_layers, *tensors.zero_attention(layout)}
@@ -164,7 +165,7 @@ def nemotron_config(layout: Layout) -> dict[str, Any]:
             "schema": SCHEMA,
             "base_model_type": layout.model_type,
             "layers": layout.layers,
-            "edits": layout.edits.to_json(),
+            "edits": to_json(layout.edits),
             "zero_attention": list(tensors.zero_attention(layout)),
         },
     }
@@ -222,14 +223,6 @@ def _block(layout: Layout, layer: int, attends: bool, width: int | None) -> dict
             **settings.get(MLP, {}),
         },
     }
-
-
-def _rotary(layout: Layout) -> Rotary:
-    if layout.rotary is None:
-        raise FamilyError(
-            "not-rotary", f"{layout.model_type}: positions are not rotary"
-        )  # an obstacle, so nobody gets here
-    return layout.rotary
 
 
 def _rope_scaling(rotary: Rotary) -> dict[str, Any]:

@@ -113,11 +113,8 @@ def _differing(
 ) -> tuple[float, int]:
     dtype, count = contents.spec(part.name).dtype, part.shape[0]
     if dtype not in ROUNDING:
-        raise EvaluationError(
-            "rounding-unknown",
-            f"{contents.name}: {part.name} is stored as {dtype}, whose rounding is not known here",
-            expected=", ".join(ROUNDING),
-        )
+        problem = f"{contents.name}: {part.name} is stored as {dtype}, whose rounding is not known here"
+        raise EvaluationError("rounding-unknown", problem, expected=", ".join(ROUNDING))
     whole = np.empty(part.shape, np.float32) if keep and part.source else None
     step = max(1, _NUMBERS // max(1, int(np.prod(part.shape[1:], dtype=np.int64))) // part.step) * part.step
     largest, beyond = 0.0, 0

@@ -145,13 +145,8 @@ def prompts(vocabulary: int, context: int | None, tokens: int, seed: int = 0) ->
     """
     longest = (context or 2**31) - tokens
     if longest < 1:
-        raise EvaluationError(
-            "tokens-too-many",
-            f"does not fit into a context of {context}",
-            field="tokens",
-            given=tokens,
-            hint="give fewer",
-        )
+        problem = f"does not fit into a context of {context}"
+        raise EvaluationError("tokens-too-many", problem, field="tokens", given=tokens, hint="give fewer")
     if seed < 0:
         raise EvaluationError("seed-out-of-range", "is out of range", field="seed", given=seed, expected="0 or more")
     random = np.random.Generator(np.random.PCG64(seed))

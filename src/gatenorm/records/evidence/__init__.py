@@ -7,101 +7,70 @@ from typing import Any
 
 from gatenorm.errors import RecordError
 from gatenorm.extensions import extensions
-from gatenorm.records.evidence.base import Data, Evidence, Figure, Item, Protocol, kind_of, of_type
-from gatenorm.records.evidence.comparison import Change, ChangedItem, Comparison
-from gatenorm.records.evidence.diagnostic import Diagnostic
-from gatenorm.records.evidence.recovery import HeldOutData, Recovery, RecoveryProtocol, TrainingData
+from gatenorm.records.evidence.base import (
+    Data as Data,
+    Diagnostic as Diagnostic,
+    Evidence as Evidence,
+    Figure as Figure,
+    Item as Item,
+    Protocol as Protocol,
+    kind_of as kind_of,
+    of_type as of_type,
+)
+from gatenorm.records.evidence.comparison import Change as Change, ChangedItem as ChangedItem, Comparison as Comparison
+from gatenorm.records.evidence.recovery import (
+    HeldOutData as HeldOutData,
+    Recovery as Recovery,
+    RecoveryProtocol as RecoveryProtocol,
+    TrainingData as TrainingData,
+)
 from gatenorm.records.evidence.speed import (
-    PhaseTime,
-    Profile,
-    ProfiledPhase,
-    Sample,
-    Shares,
-    Speed,
-    SpeedProtocol,
-    Spread,
+    PhaseTime as PhaseTime,
+    Profile as Profile,
+    ProfiledPhase as ProfiledPhase,
+    Sample as Sample,
+    Shares as Shares,
+    Speed as Speed,
+    SpeedProtocol as SpeedProtocol,
+    Spread as Spread,
 )
 from gatenorm.records.evidence.tasks import (
-    REFUSAL,
-    REFUSAL_METRICS,
-    RETRIEVAL,
-    TASKS,
-    AverageProtocol,
-    Cell,
-    Harness,
-    Refusal,
-    RefusalItem,
-    RefusalProtocol,
-    Retrieval,
-    RetrievalItem,
-    RetrievalProtocol,
-    TaskEvidence,
-    TaskItem,
-    TaskProtocol,
-    Topic,
-    ZeroShot,
-    ZeroShotAverage,
+    REFUSAL as REFUSAL,
+    REFUSAL_METRICS as REFUSAL_METRICS,
+    RETRIEVAL as RETRIEVAL,
+    TASKS as TASKS,
+    AverageProtocol as AverageProtocol,
+    Cell as Cell,
+    Harness as Harness,
+    Refusal as Refusal,
+    RefusalItem as RefusalItem,
+    RefusalProtocol as RefusalProtocol,
+    Retrieval as Retrieval,
+    RetrievalItem as RetrievalItem,
+    RetrievalProtocol as RetrievalProtocol,
+    TaskEvidence as TaskEvidence,
+    TaskItem as TaskItem,
+    TaskProtocol as TaskProtocol,
+    Topic as Topic,
+    ZeroShot as ZeroShot,
+    ZeroShotAverage as ZeroShotAverage,
 )
-from gatenorm.records.evidence.text import Bucket, Perplexity, Positions, TextProtocol
-from gatenorm.records.evidence.verification import Verification, VerificationProtocol
-from gatenorm.records.evidence.workload import Workload, WorkloadItem, WorkloadProtocol
+from gatenorm.records.evidence.text import (
+    Bucket as Bucket,
+    Perplexity as Perplexity,
+    Positions as Positions,
+    TextProtocol as TextProtocol,
+)
+from gatenorm.records.evidence.verification import (
+    Verification as Verification,
+    VerificationProtocol as VerificationProtocol,
+)
+from gatenorm.records.evidence.workload import (
+    Workload as Workload,
+    WorkloadItem as WorkloadItem,
+    WorkloadProtocol as WorkloadProtocol,
+)
 from gatenorm.records.serialization import from_json
-
-__all__ = [
-    "REFUSAL",
-    "REFUSAL_METRICS",
-    "RETRIEVAL",
-    "TASKS",
-    "AverageProtocol",
-    "Bucket",
-    "Cell",
-    "Change",
-    "ChangedItem",
-    "Comparison",
-    "Data",
-    "Diagnostic",
-    "Evidence",
-    "Figure",
-    "Harness",
-    "HeldOutData",
-    "Item",
-    "Measurements",
-    "Perplexity",
-    "PhaseTime",
-    "Positions",
-    "Profile",
-    "ProfiledPhase",
-    "Protocol",
-    "Recovery",
-    "RecoveryProtocol",
-    "Refusal",
-    "RefusalItem",
-    "RefusalProtocol",
-    "Retrieval",
-    "RetrievalItem",
-    "RetrievalProtocol",
-    "Sample",
-    "Shares",
-    "Speed",
-    "SpeedProtocol",
-    "Spread",
-    "TaskEvidence",
-    "TaskItem",
-    "TaskProtocol",
-    "TextProtocol",
-    "Topic",
-    "TrainingData",
-    "Verification",
-    "VerificationProtocol",
-    "Workload",
-    "WorkloadItem",
-    "WorkloadProtocol",
-    "ZeroShot",
-    "ZeroShotAverage",
-    "evidence_from_json",
-    "kind_of",
-    "of_type",
-]
 
 
 class Measurements(tuple[Evidence, ...]):

@@ -71,13 +71,8 @@ def plot_pareto(curve: Curve, path: Path) -> None:
         OutputError: speed was not measured, or as ``write_figure``.
     """
     if not curve.has("prefill_speedup"):
-        raise OutputError(
-            "speed-not-measured",
-            "cannot be drawn: speed was not measured",
-            field="pareto",
-            given=path,
-            hint="measure latency too",
-        )
+        problem = "cannot be drawn: speed was not measured"
+        raise OutputError("speed-not-measured", problem, field="pareto", given=path, hint="measure latency too")
     accuracy = curve.has("accuracy")
     panels = {phase: [_series(line, n, phase, accuracy) for n, line in enumerate(curve.lines)] for phase in _PHASES}
     values = [float(p.y) for series in panels.values() for s in series for p in s.points]

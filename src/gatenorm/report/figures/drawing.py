@@ -52,19 +52,12 @@ _CONFIG = {
 
 
 def check_format(path: Path, field: str = "plot") -> None:
-    """Refuse a file name that no figure can be written to; ``field`` is the parameter that holds it.
-
-    Raises:
-        OutputError: another ending than .png, .svg or .html, or no such folder.
+    """Raise OutputError for a file name that no figure can be written to: another ending than .png, .svg or .html, or
+    no such folder. ``field`` is the parameter that holds it.
     """
     if path.suffix.lower() not in FORMATS:
-        raise OutputError(
-            "plot-format-unknown",
-            "has an unknown ending",
-            field=field,
-            given=path,
-            expected="a name ending in .png, .svg or .html",
-        )
+        expected = "a name ending in .png, .svg or .html"
+        raise OutputError("plot-format-unknown", "has an unknown ending", field=field, given=path, expected=expected)
     if not path.absolute().parent.is_dir():
         hint = f"there is no folder {path.absolute().parent}"
         raise OutputError("folder-missing", "cannot be written", field=field, given=path, hint=hint)

@@ -81,13 +81,8 @@ def plot_retrieval(records: Sequence[Evidence], path: Path) -> None:
     """
     maps = [RetrievalMap.of(record) for record in of_type(records, Retrieval)]
     if not maps:
-        raise OutputError(
-            "nothing-to-draw",
-            "shows only the task retrieval",
-            field="plot",
-            given=path,
-            hint="add retrieval to the tasks",
-        )
+        problem = "shows only the task retrieval"
+        raise OutputError("nothing-to-draw", problem, field="plot", given=path, hint="add retrieval to the tasks")
 
     def figure(width: int) -> Chart:
         inner = width // len(maps) if width > 600 else width

@@ -55,13 +55,8 @@ def plot_heads(scores: Scores, path: Path) -> None:
         OutputError: the criterion has no values per head, or as ``write_figure``.
     """
     if not all(layer.heads for layer in scores.layers):
-        raise OutputError(
-            "no-head-values",
-            "has no values per head",
-            field="criterion",
-            given=label(scores),
-            hint="score by gate-norm-heads",
-        )
+        hint = "score by gate-norm-heads"
+        raise OutputError("no-head-values", "has no values per head", field="criterion", given=label(scores), hint=hint)
     heads = max(len(layer.heads) for layer in scores.layers)
     tiles = [
         Tile(

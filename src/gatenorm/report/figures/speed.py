@@ -33,14 +33,14 @@ def _shifted(series: Series, factor: float) -> Series:
     return replace(series, points=tuple(replace(p, x=float(p.x) * factor) if p.low else p for p in series.points))
 
 
-def speedup_series(records: Sequence[Speed], phases: Sequence[str] = ("prefill", "decode")) -> list[Series]:
+def speedup_series(records: Sequence[Speed]) -> list[Series]:
     """Measured speed-ups by prompt length for each variant, batch and phase, each followed by its ideal, if known."""
     compared = [e for e in records if e.compared]
     series: list[Series] = []
     for label, batch in dict.fromkeys((e.protocol.label, e.protocol.batch) for e in compared):
         own = [e for e in compared if (e.protocol.label, e.protocol.batch) == (label, batch)]
-        for phase in phases:
-            name = label + (f", {phase}" if len(phases) > 1 else "") + (f", batch {batch}" if batch > 1 else "")
+        for phase in ("prefill", "decode"):
+            name = f"{label}, {phase}" + (f", batch {batch}" if batch > 1 else "")
             style = sum(s.dash != DASHED for s in series)
             series.append(_series(name, style, [(e.protocol.prompt_tokens, e.phase(phase).speedup) for e in own]))
             ideal = [(e.protocol.prompt_tokens, e.phase(phase).ideal) for e in own if e.phase(phase).ideal]

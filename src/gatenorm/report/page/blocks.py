@@ -201,23 +201,3 @@ class Report:
     counts: tuple[tuple[str, str, str], ...]
     summary: tuple[Block, ...]
     sections: tuple[Section, ...] = ()
-
-    def charts(self) -> list[Chart]:
-        """All charts, in order."""
-
-        def within(blocks: tuple[Block, ...]) -> list[Chart]:
-            charts: list[Chart] = []
-            for block in blocks:
-                if isinstance(block, Chart):
-                    charts.append(block)
-                elif isinstance(block, Charts):
-                    charts += block.items
-                elif isinstance(block, Details):
-                    charts += within(block.blocks)
-            return charts
-
-        return (
-            ([self.picture] if self.picture else [])
-            + within(self.summary)
-            + [chart for section in self.sections for chart in within(section.blocks)]
-        )

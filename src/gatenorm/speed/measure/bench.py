@@ -20,7 +20,6 @@ from gatenorm.records.machine import Machine
 from gatenorm.speed.measure.turns import TURN_SECONDS, Measured, measure
 from gatenorm.speed.measure.worker import Worker
 from gatenorm.speed.predict.cost_model import Times, predict
-from gatenorm.speed.predict.ideal import ideal_from_shares
 from gatenorm.speed.predict.machines import THIS, machine_for
 
 DEFAULT_LENGTHS = (128, 512, 2048)
@@ -181,6 +180,7 @@ def check(engine: Engine, variants: Sequence[Variant]) -> None:
     engine.check_installed()
     for variant in variants:
         if variant.form not in engine.reads:
+<<<<<<< HEAD
             raise EvaluationError(
                 "engine-cannot-read",
                 f"does not read {variant.path}, which is {variant.form}",
@@ -189,6 +189,11 @@ def check(engine: Engine, variants: Sequence[Variant]) -> None:
                 expected=" or ".join(engine.reads),
                 hint=f"{' or '.join(e.name for e in engines_that('times') if variant.form in e.reads)} reads it",
             )
+=======
+            problem = f"does not read {variant.path}, which is {variant.form}"
+            expected = f"{' or '.join(engine.reads)} (see gatenorm export)"
+            raise EvaluationError("engine-cannot-read", problem, field="engine", given=engine.name, expected=expected)
+>>>>>>> aafedf3 (The source is smaller: what was said twice is said once, and what had one user is part of it)
 
 
 def labels_of(variants: Sequence[Variant]) -> list[str]:
@@ -221,8 +226,7 @@ def _with_ideals(speed: Speed, first: Measured, more: Edits, times: Mapping[str,
     phases = {}
     for name in _PROFILED:
         left = {edit.layer: times[name].left(edit) if edit.operation != REMOVE else 0.0 for edit in more}
-        ideal = ideal_from_shares(first.seconds(name).median, first.shares, name, left)
-        phases[name] = replace(speed.phase(name), ideal=ideal)
+        phases[name] = replace(speed.phase(name), ideal=first.ideal(name, left))
     return replace(speed, **phases)
 
 

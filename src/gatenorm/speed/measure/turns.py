@@ -15,6 +15,7 @@ Nothing here knows an engine: a variant is a `TimedSession`.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -67,6 +68,21 @@ class Measured:
         """Baseline's seconds over this variant's, round by round."""
         pairs = zip(baseline.samples, self.samples, strict=True)
         return Spread.of([getattr(theirs, phase) / getattr(own, phase) for theirs, own in pairs])
+
+    def ideal(self, phase: str, left: Mapping[int, float]) -> float:
+        """The speed-up that editing attentions could bring at most: that of a pass in which nothing else cost anything.
+
+        ``T / (T - sum over edited layers of T share_l (1 - left_l))``, where the pass takes ``T`` without any
+        instrument: its time cancels out. ``share_l`` is layer l's part of a run with hooks (projections, rotary
+        positions, attention, output projection, the norms that go with it, and its residual add), ``left_l`` the share
+        of these seconds that what takes the attention's place takes by the cost model: 0 for removal. The sum's median
+        over the profiled runs counts.
+
+        Args:
+            left: ``left_l`` by edited layer.
+        """
+        saved = (sum(run.of(phase, [layer]) * (1 - part) for layer, part in left.items()) for run in self.shares)
+        return 1 / (1 - statistics.median(saved))
 
     @property
     def cache_bytes(self) -> int | None:

@@ -250,11 +250,7 @@ def forecast_of(
 
 
 def check_runs(model: Architecture) -> None:
-    """Refuse to predict of parts of a model.
-
-    Raises:
-        EvaluationError: the checkpoint holds no whole model.
-    """
+    """Raise EvaluationError where the checkpoint holds parts of a model, of which nothing can be predicted."""
     if not model.runs:
         raise EvaluationError(
             "model-incomplete",

@@ -76,13 +76,9 @@ def smallest_removal(
     # Before a machine is measured.
     phases, wanted, limit = target.parsed()
     if limit is not None and kind == MLP:
-        raise PlanError(
-            "mlp-without-cache",
-            "cannot be reached without MLPs, which have no KV cache",
-            field="max_cache_gb",
-            given=target.cache_gb,
-            expected=f"{named('kind')} attention or block",
-        )
+        problem = "cannot be reached without MLPs, which have no KV cache"
+        expected = f"{named('kind')} attention or block"
+        raise PlanError("mlp-without-cache", problem, field="max_cache_gb", given=target.cache_gb, expected=expected)
     length, counted, batch = contexts(layout, target.context)[0], Architecture.of(layout), target.batch
     check_count(layout, 1, protect, kind)
     check_operations(chosen(kind, layout.layers_with(kind)[:1], layout.layers, operation))
@@ -98,12 +94,8 @@ def smallest_removal(
     if smaller and limit is not None:
         least = predicted[-1].cache_bytes if predicted else counted.cache_bytes(length, batch)
         if least > limit:
-            raise PlanError(
-                "out-of-reach",
-                f"is out of reach: {least / 1e9:.3g} GB remain with {len(predicted)} removed",
-                field="max_cache_gb",
-                given=target.cache_gb,
-            )
+            problem = f"is out of reach: {least / 1e9:.3g} GB remain with {len(predicted)} removed"
+            raise PlanError("out-of-reach", problem, field="max_cache_gb", given=target.cache_gb)
         counts.append(next(f.count for f in predicted if f.cache_bytes <= limit))
     return predicted[max(counts) - 1]
 
@@ -120,13 +112,8 @@ def speedup_target(text: str) -> tuple[tuple[str, ...], float]:
     except ValueError:
         wanted = 0.0
     if not 1 < wanted < 1000 or (equals and phase not in ("prefill", "decode")):
-        raise PlanError(
-            "speedup-wrong",
-            "is no speed-up",
-            field="target_speedup",
-            given=text,
-            expected="a number above 1 such as 1.2, prefill=1.2 or decode=1.2",
-        )
+        expected = "a number above 1 such as 1.2, prefill=1.2 or decode=1.2"
+        raise PlanError("speedup-wrong", "is no speed-up", field="target_speedup", given=text, expected=expected)
     return (phase,) if equals else ("prefill", "decode"), wanted
 
 

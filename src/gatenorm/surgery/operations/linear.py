@@ -22,10 +22,6 @@ def update(x: Any, weights: Any) -> Any:
     return linear(linear(x, weights["down"]), weights["up"])
 
 
-def _full(width: int) -> Shapes:
-    return {"matrix": (width, width)}
-
-
 def at_rank(rank: int) -> Operation:
     """The same with ``A`` of that rank."""
 
@@ -72,7 +68,7 @@ OPERATION = Operation(
     sublayers=(ATTENTION,),
     update=update,
     normed=True,
-    shapes=_full,
+    shapes=lambda width: {"matrix": (width, width)},
     at_rank=at_rank,
     fit=lambda problem: {"matrix": problem.linear()},
     exports=EXPORTS,

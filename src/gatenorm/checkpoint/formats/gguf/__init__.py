@@ -1,7 +1,5 @@
 """GGUF files: header, metadata, tensors and their quantised types, read without trust."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from gatenorm.checkpoint.formats.gguf.store import GgufStore

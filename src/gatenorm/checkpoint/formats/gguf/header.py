@@ -3,8 +3,6 @@
 The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
-from __future__ import annotations
-
 import math
 import os
 import struct
@@ -66,11 +64,8 @@ def read_header(path: Path) -> Header:
                 )
             version = reader.number("I")
             if version not in VERSIONS:
-                raise CheckpointError(
-                    "gguf-version",
-                    f"{path} is GGUF of version {version}",
-                    expected=f"version {' or '.join(map(str, VERSIONS))}",
-                )
+                problem = f"{path} is GGUF of version {version}"
+                raise CheckpointError("gguf-version", problem, expected=f"version {' or '.join(map(str, VERSIONS))}")
             count, entries = reader.count(_MOST_ENTRIES), reader.count(_MOST_ENTRIES)
             entered = _once((reader.string(), reader.entry()) for _ in range(entries))
             fields = {key: value for key, (value, _) in entered.items()}

@@ -1,7 +1,5 @@
 """What a GGUF file says of the language model in it, after a look at whether that can be one."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,11 +54,7 @@ def _by_layer(fields: Mapping[str, Any], key: str) -> list[int]:
 
 
 def check_model(path: Path, fields: Mapping[str, Any]) -> None:
-    """Refuse a file whose keys cannot be a model's, before anything is done by them.
-
-    Raises:
-        CheckpointError: a key is missing, of another kind than it should be, or contradicts another one.
-    """
+    """Raise CheckpointError for keys that cannot be a model's: missing, of another kind, or contradicting another."""
     architecture, tokens = fields.get("general.architecture"), fields.get("tokenizer.ggml.tokens")
     if not isinstance(architecture, str) or not isinstance(tokens, list):
         name = "tokenizer.ggml.tokens" if isinstance(architecture, str) else "general.architecture"

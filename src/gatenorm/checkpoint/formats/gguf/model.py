@@ -1,7 +1,5 @@
 """A GGUF file as the model in it: transformers' names of tensors, the terms of ``config.json``."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace

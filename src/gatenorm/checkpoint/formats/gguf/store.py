@@ -1,7 +1,5 @@
 """The tensors of a GGUF file, under the names that the file gives them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -39,12 +37,9 @@ class GgufStore(TensorStore):
         self._header = header = header or read_header(path)
         parts = header.fields.get("split.count", 1)
         if parts != 1:
-            raise CheckpointError(
-                "gguf-split",
-                f"{path} is one of {parts!r:.20} parts of a model",
-                expected="a whole model in one file",
-                hint="join them: llama-gguf-split --merge FIRST-PART JOINED.gguf",
-            )
+            problem = f"{path} is one of {parts!r:.20} parts of a model"
+            hint = "join them: llama-gguf-split --merge FIRST-PART JOINED.gguf"
+            raise CheckpointError("gguf-split", problem, expected="a whole model in one file", hint=hint)
         self._path, self.directory = path, path.parent
         # A link may lead anywhere: the file was named by whoever runs this.
         self._files, self._file = LocalFiles(path.resolve().parent), path.resolve().name

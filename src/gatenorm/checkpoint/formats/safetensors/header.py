@@ -5,8 +5,6 @@ tensor's name to ``{"dtype", "shape", "data_offsets": [begin, end]}`` (offsets r
 the data. ``__metadata__`` maps strings to strings.
 """
 
-from __future__ import annotations
-
 import json
 import struct
 from collections.abc import Callable, Iterable, Mapping
@@ -108,11 +106,8 @@ def _tensor(
     if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers):
         raise damaged(f"tensor {name} has a shape or offset that is no whole number")
     if not isinstance(dtype, str) or dtype not in STORAGE_TYPES:
-        raise CheckpointError(
-            "dtype-unknown",
-            f"{file}: tensor {name} is of type {dtype!r:.40}",
-            expected=f"one of {', '.join(STORAGE_TYPES)}",
-        )
+        problem = f"{file}: tensor {name} is of type {dtype!r:.40}"
+        raise CheckpointError("dtype-unknown", problem, expected=f"one of {', '.join(STORAGE_TYPES)}")
     # Sizes first: past this line every number is small enough to be computed with and printed.
     if not begin <= end <= size - data:
         raise damaged(f"tensor {name} does not end within the file's {size:,} bytes: truncated")

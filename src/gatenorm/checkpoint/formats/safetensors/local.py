@@ -1,7 +1,5 @@
 """The files of a checkpoint in a directory."""
 
-from __future__ import annotations
-
 import hashlib
 import mmap
 import os
@@ -57,12 +55,9 @@ class LocalFiles:
         """Where a file lies."""
         path = self.directory / name
         if path.is_file() and not self.is_own(name):
-            raise CheckpointError(
-                "file-elsewhere",
-                f"{path} is a link out of the checkpoint, to {path.resolve()}",
-                expected="files in the directory itself",
-                hint="put a copy in the link's place",
-            )
+            problem = f"{path} is a link out of the checkpoint, to {path.resolve()}"
+            expected = "files in the directory itself"
+            raise CheckpointError("file-elsewhere", problem, expected=expected, hint="put a copy in the link's place")
         return path
 
     def names(self) -> list[str]:

@@ -1,7 +1,5 @@
 """A directory with ``config.json`` and safetensors weights: one file, or shards with an index."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections import defaultdict
@@ -230,18 +228,12 @@ def open_shards(
         # An index is input from strangers: it may name weight files beside itself and nothing else, above all none that
         # a pruned directory has for other things.
         if not isinstance(file, str) or Path(file).name != file or "\\" in file or Path(file).suffix != ending:
-            raise CheckpointError(
-                "index-leads-elsewhere",
-                f"{index_name} names {file!r:.80} for {name:.80}",
-                expected=f"a file in the same directory, *{ending}",
-            )
+            problem = f"{index_name} names {file!r:.80} for {name:.80}"
+            raise CheckpointError("index-leads-elsewhere", problem, expected=f"a file in the same directory, *{ending}")
         if file not in headers:
             if not files.has(file):
-                raise CheckpointError(
-                    "shard-missing",
-                    f"shard {file:.80} is missing from {directory}: {index_name} names it",
-                    hint="fetch it",
-                )
+                problem = f"shard {file:.80} is missing from {directory}: {index_name} names it"
+                raise CheckpointError("shard-missing", problem, hint="fetch it")
             headers[file] = open_header(files, file)
     owners: dict[str, str] = {}
     for file, header in headers.items():

@@ -1,7 +1,5 @@
 """Writing safetensors files out of parts of others."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

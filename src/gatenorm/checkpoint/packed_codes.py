@@ -1,7 +1,5 @@
 """Codes of a few bits, and the scales that make numbers of them."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 
