@@ -180,20 +180,11 @@ def check(engine: Engine, variants: Sequence[Variant]) -> None:
     engine.check_installed()
     for variant in variants:
         if variant.form not in engine.reads:
-<<<<<<< HEAD
+            problem, expected = f"does not read {variant.path}, which is {variant.form}", " or ".join(engine.reads)
+            hint = f"{' or '.join(e.name for e in engines_that('times') if variant.form in e.reads)} reads it"
             raise EvaluationError(
-                "engine-cannot-read",
-                f"does not read {variant.path}, which is {variant.form}",
-                field="engine",
-                given=engine.name,
-                expected=" or ".join(engine.reads),
-                hint=f"{' or '.join(e.name for e in engines_that('times') if variant.form in e.reads)} reads it",
+                "engine-cannot-read", problem, field="engine", given=engine.name, expected=expected, hint=hint
             )
-=======
-            problem = f"does not read {variant.path}, which is {variant.form}"
-            expected = f"{' or '.join(engine.reads)} (see gatenorm export)"
-            raise EvaluationError("engine-cannot-read", problem, field="engine", given=engine.name, expected=expected)
->>>>>>> aafedf3 (The source is smaller: what was said twice is said once, and what had one user is part of it)
 
 
 def labels_of(variants: Sequence[Variant]) -> list[str]:
