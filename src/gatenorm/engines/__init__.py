@@ -5,30 +5,23 @@ Another package adds one with an entry point of the group ``gatenorm.engines``.
 
 from collections.abc import Mapping
 
-from gatenorm.engines._engine import Continuation, Engine, GreedySession, LikelyContinuation, refuses
-from gatenorm.engines._timing import Case, Setting, SkippedError, TimedSession, threads_at_hand
+from gatenorm.engines._engine import (
+    Continuation as Continuation,
+    Engine as Engine,
+    GreedySession as GreedySession,
+    LikelyContinuation as LikelyContinuation,
+    refuses as refuses,
+)
+from gatenorm.engines._timing import (
+    Case as Case,
+    Setting as Setting,
+    SkippedError as SkippedError,
+    TimedSession as TimedSession,
+    threads_at_hand as threads_at_hand,
+)
 from gatenorm.errors import EvaluationError, MissingExtraError
 from gatenorm.extensions import Extension, extension, extensions
-from gatenorm.records.evidence import Sample, Shares
-
-__all__ = [
-    "Case",
-    "Continuation",
-    "Engine",
-    "GreedySession",
-    "LikelyContinuation",
-    "Sample",
-    "Setting",
-    "Shares",
-    "SkippedError",
-    "TimedSession",
-    "engine_for",
-    "engine_named",
-    "engines",
-    "engines_that",
-    "refuses",
-    "threads_at_hand",
-]
+from gatenorm.records.evidence import Sample as Sample, Shares as Shares
 
 
 def engines() -> Mapping[str, Extension]:

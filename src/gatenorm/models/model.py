@@ -132,11 +132,8 @@ class Model:
             EvaluationError: this is a model in memory, which has none.
         """
         if self.layout is None:
-            raise EvaluationError(
-                "model-in-memory",
-                f"{self.name} is a model in memory, whose blocks are not known",
-                hint="save it to a directory and name that",
-            )
+            problem = f"{self.name} is a model in memory, whose blocks are not known"
+            raise EvaluationError("model-in-memory", problem, hint="save it to a directory and name that")
         return self.layout
 
     @property

@@ -5,8 +5,6 @@ A package adds one with an entry point of the group ``gatenorm.models``. Where t
 pruned or trained from it.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace

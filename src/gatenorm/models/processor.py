@@ -1,7 +1,5 @@
 """What this machine's processor can do, read from the system: PyTorch is not imported for it."""
 
-from __future__ import annotations
-
 import re
 from contextlib import suppress
 from pathlib import Path

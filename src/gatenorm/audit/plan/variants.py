@@ -1,7 +1,5 @@
 """The variants of an audit: how many sublayers each loses, by which ranking, and what was measured of it so far."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 

@@ -1,7 +1,5 @@
 """Options about quality: data, tasks and their protocol."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, TypedDict
 

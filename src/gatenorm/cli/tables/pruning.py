@@ -1,7 +1,5 @@
 """What was pruned, in words."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterator
 from pathlib import Path

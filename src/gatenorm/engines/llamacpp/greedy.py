@@ -99,11 +99,8 @@ class LlamaCppGreedy:
 
     def _check_fits(self, prompt: Sequence[int], tokens: int) -> None:
         if isinstance(self._longest, int) and len(prompt) + tokens > self._longest:
-            raise EvaluationError(
-                "context-too-short",
-                f"{len(prompt)} + {tokens} tokens do not fit into the context of {self._path}, {self._longest}",
-                field="tokens",
-            )
+            problem = f"{len(prompt)} + {tokens} tokens do not fit into the context of {self._path}, {self._longest}"
+            raise EvaluationError("context-too-short", problem, field="tokens")
 
     def _continue(self, prompt: list[int], tokens: int) -> Continuation:
         self._check_fits(prompt, tokens)
