@@ -9,13 +9,14 @@ import math
 import pytest
 from msgspec.structs import replace
 
-from gatenorm.audit.judge.gates import check_gates, evaluate_gate, gates, limits, outcome_of
+from gatenorm.audit.judge.gates import _gate_of, check_gates, evaluate_gate, gates, limits, outcome_of
 from gatenorm.audit.judge.metrics import GateValue, domain_divergence
 from gatenorm.audit.judge.selection import nearest, unstable
 from gatenorm.audit.judge.verdict import verdict
 from gatenorm.audit.run.main import failed
 from gatenorm.demo.evaluation import WorldTask
 from gatenorm.errors import AuditError
+from gatenorm.evaluation.core.task import Metric, Task
 from gatenorm.findings import Findings, findings
 from gatenorm.records import Edits, Evidence, ModelIdentity, Plan, to_json
 from gatenorm.records.audit import CANDIDATE, FAILS, INCONCLUSIVE, PASSES, AuditedVariant, BestSupported, GateResult
@@ -331,28 +332,50 @@ def test_a_variant_that_lost_a_layer_it_needs_is_unstable(before: float, after: 
     assert (why in found) if why else found == ""
 
 
+def workload(kl: Figure, count: int) -> Workload:
+    """The record of an evaluation on own prompts."""
+    return Workload(
+        model=NOBODY,
+        edits=Edits.of("attention", [1]),
+        protocol=WorkloadProtocol(
+            new_tokens=4, decoding="greedy", chat_template=False, distributions="float32", order="baseline first"
+        ),
+        baseline=NOBODY,
+        baseline_edits=Edits(),
+        count=count,
+        positions=4 * count,
+        kl=kl,
+        top1=1.0,
+        greedy_agreement=1.0,
+        greedy_same=1.0,
+    )
+
+
 def test_divergence_is_read_with_the_interval_of_its_record():
     many, alone = Figure(value=0.2, stderr=0.01, low=0.1, high=0.3), Figure(value=0.2)
-    protocol = WorkloadProtocol(
-        new_tokens=4, decoding="greedy", chat_template=False, distributions="float32", order="baseline first"
-    )
     for kl, count, ends in ((many, 3, (0.1, 0.3, False)), (alone, 1, (None, None, True))):
-        workload = Workload(
-            model=NOBODY,
-            edits=Edits.of("attention", [1]),
-            protocol=protocol,
-            baseline=NOBODY,
-            baseline_edits=Edits(),
-            count=count,
-            positions=4 * count,
-            kl=kl,
-            top1=1.0,
-            greedy_agreement=1.0,
-            greedy_same=1.0,
-        )
-        reading = domain_divergence(Findings((), (workload,), ()))
+        reading = domain_divergence(Findings((), (workload(kl, count),), ()))
         assert reading is not None
         assert (reading.value, reading.low, reading.high, reading.too_few) == (0.2, *ends)
+
+
+class Drift(Evidence, frozen=True, kw_only=True, tag="test/drift/1"):
+    """What an evaluation of another package that compares two models may give."""
+
+    drift: float
+
+    def numbers(self) -> dict[str, float]:
+        return {"drift": self.drift, "drift_low": self.drift - 0.1, "drift_high": self.drift + 0.1}
+
+
+@pytest.mark.parametrize(("more_is_better", "outcome"), [(False, FAILS), (True, PASSES)])
+def test_an_evaluation_that_compares_is_judged_by_its_own_number(more_is_better: bool, outcome: str):
+    """Not by another's: a divergence on own prompts lies beside it."""
+    metric = Metric("drift", "x", more_is_better=more_is_better)
+    gate = _gate_of(Task("drift", lambda request: [], compares=True, metric=metric, name="drift"), metric)
+    result = evaluate_gate(gate, 0.3, Findings((), (workload(Figure(value=0.2), 1), Drift(drift=0.5)), ()))
+    assert (result.value, result.low, result.high, result.outcome) == (0.5, 0.4, 0.6, outcome)
+    assert evaluate_gate(gate, 0.3, Findings((), (workload(Figure(value=0.2), 1),), ())).value is None
 
 
 def test_every_gate_gives_a_reason_and_says_what_it_rests_on():

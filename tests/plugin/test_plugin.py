@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,31 +16,8 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file, save_file
 
-SOURCE = Path(__file__).parent / "example"
+PROJECT = Path(__file__).parent / "example"
 ROOT = Path(__file__).parents[2]
-ENTRY_POINTS = """
-[gatenorm.criteria]
-query-norm = example.query_norm:CRITERION
-stream-growth = example.stream_growth:CRITERION
-
-[gatenorm.engines]
-example = example.engine:ENGINE
-
-[gatenorm.evaluations]
-vocabulary = example.vocabulary:EVALUATION
-
-[gatenorm.exports]
-listing = example.listing:EXPORT
-
-[gatenorm.families]
-example-llama = example.family:FAMILY
-
-[gatenorm.formats]
-pointer = example.pointer:FORMAT
-
-[gatenorm.quantisations]
-halved = example.halved:QUANTISATION
-"""
 Run = Callable[..., str]
 TinyModels = Callable[..., Path]
 
@@ -50,13 +28,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     place = tmp_path_factory.mktemp("plugin")
     wheel, installed = place / "example-1.0-py3-none-any.whl", place / "installed"
     with zipfile.ZipFile(wheel, "w") as archive:
-        for path in sorted(SOURCE.iterdir()):
+        for path in sorted((PROJECT / "example").iterdir()):
             if path.is_file():
                 archive.write(path, f"example/{path.name}")
+        groups = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["entry-points"]
+        points = [
+            line for group, own in groups.items() for line in (f"[{group}]", *(f"{k} = {v}" for k, v in own.items()))
+        ]
         described = {
             "METADATA": "Metadata-Version: 2.1\nName: example\nVersion: 1.0\n",
             "WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-            "entry_points.txt": ENTRY_POINTS,
+            "entry_points.txt": "\n".join(points),
             "RECORD": "",
         }
         for name, content in described.items():
@@ -156,19 +138,19 @@ def test_a_family(run: Run, tiny_models: TinyModels, tmp_path: Path):
 
 
 def test_an_evaluation_in_an_audit(run: Run, tmp_path: Path):
-    """Asked for by name, it is measured of every candidate, and its metric is a gate."""
+    """Asked for by name, it is measured of every candidate, beside the unpruned model where it compares, and a gate."""
     config = {
         "budgets": {"shares": [0.125]},
         "rankings": {"criteria": ["gate-norm"], "samples": 2, "length": 32, "random_draws": 0},
         "evaluation": {
-            "others": ["vocabulary"],
+            "others": ["vocabulary", "drift"],
             "stories_limit": 2,
             "zeroshot_limit": 2,
             "refusal": "none",
             "retrieval": False,
         },
         "speed": {"engines": []},
-        "gates": {"vocabulary": 0},
+        "gates": {"vocabulary": 0, "drift": 0.1},
     }
     (tmp_path / "audit.yaml").write_text(json.dumps(config))
     audit = json.loads(
@@ -180,3 +162,7 @@ def test_an_evaluation_in_an_audit(run: Run, tmp_path: Path):
         gate = next(g for g in variant["gates"] if g["gate"] == "vocabulary")
         assert (gate["value"], gate["unit"], gate["outcome"]) == (0.0, "tokens", "passes")
         assert any(e["schema"] == "example/vocabulary/1" for e in variant["evidence"])
+        (drift,) = [e["drift"] for e in variant["evidence"] if e["schema"] == "example/drift/1"]
+        assert drift > 0
+        gate = next(g for g in variant["gates"] if g["gate"] == "drift")
+        assert (gate["value"], gate["outcome"]) == (drift, "passes" if drift <= 0.1 else "fails")

@@ -19,7 +19,7 @@ from gatenorm.audit.judge import metrics
 from gatenorm.audit.judge.metrics import Find, GateValue
 from gatenorm.errors import AuditError, did_you_mean
 from gatenorm.evaluation.core.registry import standard_tasks
-from gatenorm.evaluation.core.task import Metric
+from gatenorm.evaluation.core.task import Metric, Task
 from gatenorm.findings import Findings
 from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, QUALITY, SAFETY, SPEED, WORST_FIRST, GateResult
 from gatenorm.report.gate_figures import amount
@@ -60,18 +60,19 @@ _OTHERS = (
 @cache
 def gates() -> Mapping[str, Gate]:
     """All gates by name: one for each evaluation that says how it is judged, then those on speed and exports."""
-    judged = [_gate_of(name, task.metric) for name, task in standard_tasks().items() if task.metric is not None]
+    judged = [_gate_of(task, task.metric) for task in standard_tasks().values() if task.metric is not None]
     return {gate.name: gate for gate in (*judged, *_OTHERS)}
 
 
-def _gate_of(evaluation: str, metric: Metric) -> Gate:
+def _gate_of(task: Task, metric: Metric) -> Gate:
     return Gate(
-        name=metric.gate or evaluation,
+        name=metric.gate or task.name,
         unit=metric.unit,
         limit=metric.limit,
         reason=metric.reason,
-        needs=evaluation,
-        find=metrics.judged(evaluation, metric),
+        needs=task.name,
+        find=metrics.finder(task, metric),
+        least=task.compares and metric.more_is_better,
         aspect=metric.aspect,
     )
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gatenorm.evaluation.core.task import Judged, Metric
+from gatenorm.evaluation.core.task import Metric, Task
 from gatenorm.findings import (
     Change,
     Findings,
@@ -108,19 +108,42 @@ def verify_faults(findings: Findings) -> GateValue | None:
     return GateValue(float(len(faults)), detail="; ".join(faults) or "every export computes the same")
 
 
-def judged(kind: str, metric: Metric) -> Find:
-    """How the figures are found that a metric of the evaluation ``kind`` is judged by."""
-    return _FINDERS.get(metric.judged) or worsening(kind, metric.name, metric.more_is_better)
+def finder(task: Task, metric: Metric) -> Find:
+    """How the figures are found that an evaluation is judged by."""
+    if task.name in _FINDERS:
+        return _FINDERS[task.name]
+    if task.compares:
+        return compared(task.name, metric.name)
+    return worsening(task.name, metric.name, metric.more_is_better)
 
 
-# By what a metric says of itself; whatever is not named here is judged by how much it got worse.
-_FINDERS: Mapping[Judged, Find] = {
-    "rise": perplexity_rise,
-    "average": task_drop,
-    "lost": refusal_flips,
-    "share": retrieval_loss,
-    "itself": domain_divergence,
+# Evaluations of which more than one number of a record counts, or those of a model's own language too.
+_FINDERS: Mapping[str, Find] = {
+    "perplexity": perplexity_rise,
+    "zeroshot": task_drop,
+    "refusal": refusal_flips,
+    "retrieval": retrieval_loss,
+    "domain": domain_divergence,
 }
+
+
+def compared(kind: str, metric: str) -> Find:
+    """A number of records that compare two models already; ``METRIC_low`` and ``METRIC_high`` are its interval."""
+
+    def find(findings: Findings) -> Sequence[GateValue]:
+        own = [(record, record.numbers()) for record in findings.after if record.kind == kind]
+        return [
+            GateValue(
+                numbers[metric],
+                numbers.get(f"{metric}_low"),
+                numbers.get(f"{metric}_high"),
+                f"on {record.task or record.data.name or kind}",
+            )
+            for record, numbers in own
+            if metric in numbers
+        ]
+
+    return find
 
 
 def worsening(kind: str, metric: str, more_is_better: bool) -> Find:

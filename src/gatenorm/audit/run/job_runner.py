@@ -14,7 +14,7 @@ from gatenorm.audit.run.jobs import Build, Evaluate, Export, FitOperations, Job,
 from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import GatenormError
 from gatenorm.models.model import Model
-from gatenorm.records.evidence import Comparison, Measurements, Workload, ZeroShotAverage
+from gatenorm.records.evidence import Comparison, Measurements, ZeroShotAverage
 from gatenorm.results.hashes import code_sha256
 
 
@@ -81,9 +81,10 @@ class JobRunner:
         baseline = None if job.baseline is None else _model(job, job.baseline)
         with self._model_of(job) as model:
             records = api.evaluate(model, [job.task], job.data, baseline=baseline, request=job.request)
-        # A baseline is named for tasks that need both models at once: their own records are all that is wanted.
         own = [e for e in records if not isinstance(e, (Comparison, ZeroShotAverage))]
-        return Result(records=Measurements(e for e in own if baseline is None or isinstance(e, Workload)))
+        # A baseline is named for tasks that need both models at once: the records that compare are all that is wanted.
+        kind = job.task.partition(":")[0]
+        return Result(records=Measurements(e for e in own if baseline is None or e.kind == kind))
 
     @contextmanager
     def _model_of(self, job: Evaluate) -> Iterator[Model]:

@@ -2,28 +2,25 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.records.audit import QUALITY
-
-# What of two models' records a gate is held against.
-Judged = Literal["worsening", "rise", "average", "share", "lost", "itself"]
 
 
 @dataclass(frozen=True)
 class Metric:
     """The number of a record by which an audit judges a model, and the gate that this makes.
 
+    It is judged by how much it got worse, of an evaluation that compares by the number itself. Records are found by the
+    evaluation's name, which is the noun of their tag: ``package/NAME/1``.
+
     Attributes:
         name: of the number, as ``numbers()`` of the record calls it.
         unit: of the gate's value: ``%``, ``points``, ``nats``.
         more_is_better: whether a larger number is better.
-        judged: ``worsening``: by how much it got worse; ``rise``: the rise of perplexity in percent; ``average``: the
-            points by which the average of general tasks fell; ``share``: those by which a share of right answers fell;
-            ``lost``: how many items were right and are not; ``itself``: the number, of a record that compares already.
         gate: the gate's name; without one, the evaluation's.
-        limit: the largest value that passes by default; without one, the gate counts only where a limit is given.
+        limit: what passes by default, at most; at least, where an evaluation compares and more is better. Without one,
+            the gate counts only where a limit is given.
         reason: why that limit.
         aspect: what the gate speaks of: ``quality``, or ``safety`` where any change is one too many.
     """
@@ -31,7 +28,6 @@ class Metric:
     name: str
     unit: str
     more_is_better: bool = True
-    judged: Judged = "worsening"
     gate: str = ""
     limit: float | None = None
     reason: str = "the limit that was asked for; the package of this evaluation sets none"
@@ -47,7 +43,7 @@ class Task:
         prepare: makes the jobs of a request, and refuses unsuitable data or options before a model is loaded.
         data: what it reads of the data given: ``text`` (a file), ``directory``, ``own`` (a file that is meant for this
             evaluation and no other) or ``none``.
-        compares: whether it needs a baseline.
+        compares: whether it needs a baseline, and its record is itself the comparison.
         argument: what may follow a colon.
         language: the model whose language it is in; empty for evaluations of any model.
         metric: what an audit judges.

@@ -269,7 +269,6 @@ EVALUATION = Task(
         "perplexity",
         "%",
         more_is_better=False,
-        judged="rise",
         gate="perplexity-rise",
         limit=6.0,
         reason="LLaMA-13B without 7 of 40 sublayers went from 5.10 to 5.37 on WikiText-2, a rise of 5.3% "

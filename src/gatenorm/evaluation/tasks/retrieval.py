@@ -241,7 +241,6 @@ EVALUATION = Task(
     metric=Metric(
         "choice",
         "points",
-        judged="share",
         gate="retrieval-loss",
         limit=5.0,
         reason="averages hide damage to long-range behaviour (arXiv 2602.01997); a loss smaller than this cannot be "

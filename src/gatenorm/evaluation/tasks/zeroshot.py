@@ -175,7 +175,6 @@ EVALUATION = Task(
     metric=Metric(
         "average",
         "points",
-        judged="average",
         gate="task-drop",
         limit=2.0,
         reason="LLaMA-13B lost 1.6 points of its seven-task average without 8 of 40 sublayers and 1.8 without 16 "
