@@ -11,13 +11,18 @@ import pytest
 
 from gatenorm.api import open_model
 from gatenorm.audit.judge.gates import gates
-from gatenorm.audit.plan.config import QUICK, Config, config_from, read_config
+from gatenorm.audit.plan import evaluations as planned_evaluations
+from gatenorm.audit.plan.config import QUICK, Config, Evaluation, config_from, read_config
+from gatenorm.audit.plan.evaluations import evaluations
 from gatenorm.audit.plan.outline import outline
+from gatenorm.audit.plan.parts import parts
 from gatenorm.audit.plan.prepare import prepare
 from gatenorm.audit.plan.variants import OPERATIONS, Budget, with_operations
 from gatenorm.cli import main
 from gatenorm.cli.audit_options import overlay
 from gatenorm.errors import GatenormError, RecoveryError
+from gatenorm.evaluation.tasks import retrieval
+from gatenorm.models.architecture import Architecture
 from gatenorm.records.serialization import to_json
 from tests.command_line import refusal, refused
 
@@ -241,11 +246,47 @@ def test_a_quick_audit_has_one_budget_and_few_items_of_everything(tmp_path: Path
 
 
 def test_the_plan_is_told_before_anything_is_done(tmp_path: Path):
-    lines = list(outline(prepare("demo", tmp_path / "audit", config_from(QUICK))))
-    assert lines[0].startswith("rank the layers 5 times: gate-norm, cosine@random, cosine@self, depth, random")
+    plan = prepare("demo", tmp_path / "audit", config_from(QUICK))
+    # A token takes 10 ms, whatever is done with it.
+    work = list(parts(plan, lambda passes: sum(n * one.tokens * one.batch for one, n in passes.items()) / 100))
+    lines = list(outline(plan, work))
+    assert lines[0].startswith("rank the layers 5 times: gate-norm, cosine@random, cosine@self, depth, random; about")
     assert lines[1].startswith("write 2 candidates")
-    assert "prompts of 128, 256 tokens, 6 rounds" in lines[-2]
-    assert lines[-1] == "takes up to 9.8 MB of disk and 534.1 MB of memory for each model at work"
+    # Read at random, and read and written by itself: 8 samples of 256 tokens each.
+    assert work[0].seconds == 3 * 8 * 256 / 100
+    recall = next(part for part in work if "recall" in part.what)
+    assert recall.shorter == "evaluation.retrieval off"
+    assert lines[2].endswith("(limit 8); about 3 min")  # 8 stories, by the model, 2 candidates and 5 rankings' choices
+    assert "prompts of 128, 256 tokens, 6 rounds" in lines[-4]
+    assert "if another ranking is better supported" in lines[-3]
+    assert lines[-2].startswith("takes up to 9.8 MB of disk (")
+    assert " of memory (" in lines[-2]
+    assert lines[-1].startswith("takes longest: ")
+
+
+def test_the_setting_that_shortens_a_part_is_one_that_is_shorter(tmp_path: Path):
+    few, many = (
+        prepare("demo", tmp_path / "audit", config_from({"evaluation": {"zeroshot_limit": n}})) for n in (10, 60)
+    )
+    settings = [next(p.shorter for p in parts(plan, lambda _: 0.0) if "tasks" in p.what) for plan in (few, many)]
+    assert settings == ["", "evaluation.zeroshot_limit 30"]
+
+
+def test_a_processor_is_not_kept_busy_for_hours_by_long_contexts(tiny_models: Any, monkeypatch: pytest.MonkeyPatch):
+    layout = replace(open_model(tiny_models("llama-mha")), context=4096)
+    reads = 2 * Architecture.of(layout).parameters * retrieval.tokens_up_to(1024)
+    monkeypatch.setattr(planned_evaluations, "_FLOPS_A_THREAD", reads)
+
+    def asked(threads: int | None, **settings: Any) -> tuple[int | None, list[str]]:
+        planned, missing = evaluations(layout, Evaluation(**settings), runs=True, threads=threads)
+        (window,) = (one.request.window for one in planned if one.feeds == "retrieval")
+        return window, [one.how for one in missing if "beyond" in one.what]
+
+    shorter = "set evaluation.retrieval_window to 4096"
+    assert asked(1) == (1024, [shorter])
+    assert asked(3) == (2048, [shorter])  # three times the work is more than twice the length
+    assert asked(None) == (4096, [])
+    assert asked(1, retrieval_window=4096) == (4096, [])
 
 
 def test_operations_that_are_asked_for_are_tried_at_every_budget(tmp_path: Path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ from gatenorm.cli.options import audit as options, common
 from gatenorm.errors import fields_named, printable
 
 if TYPE_CHECKING:
-    from gatenorm.audit.run.progress import Event, Listener
+    from gatenorm.audit.run.progress import Event, Listener, Planned
 
 __all__ = ["EXAMPLE", "NAME", "SETTINGS", "command"]
 
@@ -24,6 +26,10 @@ NAME = "audit"
 EXAMPLE = "Example: gatenorm audit ./llama -o ./llama-audit --data wikitext2=wiki.test.raw --zeroshot ./zeroshot"
 # What a shell takes for "no": the gate of --fail-on does not pass.
 FAILED = 1
+# Seconds for which nobody needs to wait who only wants to look.
+_LONG = 600
+# A key of the configuration inside a sentence.
+_KEY = re.compile(r"\b[a-z]+\.[a-z_]+\b")
 
 
 def command(
@@ -47,7 +53,8 @@ def command(
     console.quiet_transformers()
     model = model or default_model()
     directory = out or default_directory(model)
-    with fields_named(namer(given, config)), _listener(json_lines) as listener:
+    names = namer(given, config)
+    with fields_named(names), _listener(json_lines, quick, names) as listener:
         laid_over = overlay(given)
         preset = QUICK if quick else {}
         settings = config_from(preset, laid_over) if config is None else read_config(config, laid_over, below=preset)
@@ -65,34 +72,45 @@ def command(
         raise typer.Exit(FAILED)
 
 
-def _line(event: Event) -> None:
-    """A line for each step, where nothing can be redrawn."""
-    from gatenorm.audit.run.progress import Planned, StepBegan
+class _Now:
+    """The latest event as it reads at this moment: a bar asks for it whenever it is redrawn."""
 
-    if isinstance(event, Planned):
-        sys.stderr.write("".join(f"plan: {printable(line)}\n" for line in event.lines))
-    if isinstance(event, StepBegan):
-        sys.stderr.write(f"{event.words()}\n")
-        sys.stderr.flush()
+    event: Event | None = None
+
+    def __str__(self) -> str:
+        return "preparing" if self.event is None else printable(self.event.words(time.time() - self.event.time))
+
+
+def _plan(event: Planned, named: Callable[[str], str], quick: bool) -> None:
+    """The plan of the work, with the names of options in the place of keys."""
+    lines = list(event.lines)
+    if not quick and (event.seconds_left or 0) > _LONG:
+        lines.append("a first impression takes less: --quick")
+    for line in lines:
+        console.note(f"plan: {_KEY.sub(lambda key: named(key.group()), line)}")
 
 
 @contextmanager
-def _listener(json_lines: bool) -> Iterator[Listener | None]:
+def _listener(json_lines: bool, quick: bool, named: Callable[[str], str]) -> Iterator[Listener | None]:
     """Where events go: to stdout as JSON, to a line on the terminal that is redrawn, or a line a step elsewhere."""
     from gatenorm.audit.run import progress
 
     if json_lines:
         yield progress.json_lines
         return
-    if not console.shows_progress():
-        yield None if console.is_quiet() else _line
+    if console.is_quiet():
+        yield None
         return
-    with console.bar("audit", "elapsed") as update:
+    now = _Now()
+    with console.bar("audit", "elapsed", "now", width=0, now=now) as update:
 
         def listen(event: Event) -> None:
             if isinstance(event, progress.Planned):
-                _line(event)
-            else:
-                update(description=event.words(), completed=event.done, total=event.all)
+                _plan(event, named, quick)
+                return
+            now.event = event
+            update(completed=event.done, total=event.all)
+            if isinstance(event, progress.StepBegan) and not console.shows_progress():
+                console.note(event.words())
 
         yield listen

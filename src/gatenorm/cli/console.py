@@ -30,11 +30,12 @@ def progress_bar(what: str, unit: str = "layers") -> Iterator[Callable[[int, int
 
 
 @contextmanager
-def bar(what: str, *columns: str, **fields: Any) -> Iterator[Callable[..., None]]:
+def bar(what: str, *columns: str, width: int = 40, **fields: Any) -> Iterator[Callable[..., None]]:
     """A bar on stderr while the block runs, driven by keywords; nothing where stderr is no terminal.
 
     Args:
         columns: ``count``, ``download``, ``left`` and ``elapsed`` (the time), or the name of a field of text.
+        width: of the bar itself; none where it is 0.
         fields: the texts at first.
     """
     if not shows_progress():
@@ -56,8 +57,8 @@ def bar(what: str, *columns: str, **fields: Any) -> Iterator[Callable[..., None]
     shown = (
         known[name]() if name in known else TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in columns
     )
-    first = TextColumn("{task.description}", markup=False), BarColumn(bar_width=20 if fields else 40)
-    with Progress(*first, *shown, console=Console(stderr=True), transient=True) as bars:
+    drawn = [TextColumn("{task.description}", markup=False), BarColumn(bar_width=width)] if width else []
+    with Progress(*drawn, *shown, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(what, total=None, **fields)
 
         def update(**changes: Any) -> None:
@@ -240,6 +241,15 @@ def say_each(label: str, texts: Iterable[str]) -> None:
     """A line for each of them: ``note: ...``."""
     for text in texts:
         say(f"{label}: {text}", indent=2)
+
+
+def note(text: str) -> None:
+    """A line about the work on stderr; on a terminal it breaks between words."""
+    lines = [printable(text)]
+    if sys.stderr.isatty():
+        lines = textwrap.wrap(lines[0], max(20, shutil.get_terminal_size().columns), subsequent_indent="  ")
+    sys.stderr.write("".join(f"{line}\n" for line in lines))
+    sys.stderr.flush()
 
 
 def warn(text: str) -> None:

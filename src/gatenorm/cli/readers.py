@@ -58,6 +58,12 @@ def _shares(text: str) -> list[float]:
     return [share_of(part) for part in text.split(",")]
 
 
+def _switch(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise ValueError
+    return text == "on"
+
+
 _ALSO = {"fp32": "float32", "fp16": "float16", "half": "float16", "bf16": "bfloat16"}
 
 
@@ -68,6 +74,7 @@ def _dtype(text: str) -> str:
 
 
 Dtype = Annotated[str, Reader(_dtype, "a data type")]
+Switch = Annotated[bool, Reader(_switch, "on or off")]
 Names = Annotated[tuple[str, ...], Reader(_names, "one name or more, with commas between them")]
 Share = Annotated[float, Reader(share_of, "a number between 0 and 1, such as 0.2, or 20%")]
 Shares = Annotated[Sequence[float], Reader(_shares, "shares such as 20%,40% or 0.2,0.4")]

@@ -100,7 +100,7 @@ def command(
 @contextmanager
 def training_bar() -> Iterator[Callable[[Step], None]]:
     """A bar on stderr with losses and pace while a training runs; nothing where stderr is no terminal."""
-    with console.bar("recovering", "count", "status", status="") as update:
+    with console.bar("recovering", "count", "status", width=20, status="") as update:
 
         def report(step: Step) -> None:
             status = (

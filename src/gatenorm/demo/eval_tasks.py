@@ -7,9 +7,13 @@ from gatenorm.demo.tasks import ALL_KINDS, Kind
 from gatenorm.errors import EvaluationError, named
 from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.evaluation.core.task import Task
+from gatenorm.models.architecture import Work
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
 from gatenorm.records.evidence import Perplexity
+
+# Tokens of a story and of an item, about.
+_STORY, _PROMPT = 256, 192
 
 
 def everything(request: Request) -> list[Job]:
@@ -54,6 +58,7 @@ def _tasks(request: Request, prefix: str) -> list[Job]:
             "items",
             {"task": kind.name, "count": count},
             partial(_task, kind, count),
+            passes={Work.prefill(_PROMPT): float(count)},
         )
         for kind in ALL_KINDS
         if kind.name.startswith(prefix)
@@ -64,7 +69,8 @@ def _stories(count: int) -> Job:
     def run(model: Model, progress: Progress | None) -> Perplexity:
         return evaluation.held_out_perplexity(model, count)
 
-    return Job("perplexity", "stories", "stories", {"stories": count}, run)
+    passes = {Work.prefill(_STORY): float(count)}
+    return Job("perplexity", "stories", "stories", {"stories": count}, run, passes=passes)
 
 
 def _task(kind: Kind, count: int, model: Model, progress: Progress | None) -> evaluation.WorldTask:

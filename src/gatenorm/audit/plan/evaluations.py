@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,11 @@ from gatenorm.errors import EvaluationError, GatenormError, fields_named, named
 from gatenorm.evaluation.core import registry
 from gatenorm.evaluation.core.job import Request
 from gatenorm.evaluation.core.text import GENERIC
+from gatenorm.evaluation.tasks import retrieval
 from gatenorm.evaluation.tasks.zeroshot import tasks as zeroshot_tasks
 from gatenorm.families import Layout
 from gatenorm.files import read_small
+from gatenorm.models.architecture import Architecture, Work
 from gatenorm.models.named import language_of
 from gatenorm.records.audit import NotExamined, StepName
 
@@ -24,6 +28,8 @@ _KEYS = {name: f"evaluation.{name}" for name in (_ZEROSHOT, DOMAIN, REFUSAL, RET
 _KEYS[PERPLEXITY] = "evaluation.texts"
 # What the other parameters of an evaluation are called there.
 _FIELDS = {"tasks": "evaluation.zeroshot_tasks", "refusal_rule": "evaluation.refusal_rule"}
+# What retrieval may take of every thread for one model: a quarter of an hour or less. Contexts this short always can.
+_FLOPS_A_THREAD, _SHORT = 25e12, 512
 _REFUSALS = ("auto", "packaged", "none")
 # Windows of the packaged text, where no text is given.
 _PACKAGED_WINDOW, _PACKAGED_LIMIT = 512, 32
@@ -38,7 +44,7 @@ class PlannedEvaluation:
 
     ``feeds`` is the standard evaluation that it is, or that it replaces in a model's own language: gates need it.
     ``task``, ``data`` and ``request`` are those of ``gatenorm eval``; ``key`` is what decides its result besides the
-    model; ``paired`` says that it needs both models at once.
+    model; ``paired`` says that it needs both models at once; ``passes`` are those of :class:`Job`.
     """
 
     feeds: str
@@ -47,6 +53,7 @@ class PlannedEvaluation:
     data: tuple[str, ...]
     request: Request
     key: Any
+    passes: Mapping[Work, float]
     paired: bool = False
 
     @property
@@ -60,13 +67,14 @@ class PlannedEvaluation:
 
 
 def evaluations(
-    layout: Layout, settings: Evaluation, *, runs: bool, packaged: bool = False
+    layout: Layout, settings: Evaluation, *, runs: bool, packaged: bool = False, threads: int | None = None
 ) -> tuple[list[PlannedEvaluation], list[NotExamined]]:
     """What is measured of every variant, and what is not, with what would change that.
 
     Args:
         runs: whether the model can be run at all.
         packaged: whether the packaged text may stand in where no text is given.
+        threads: of the processor that it runs on; ``None`` where it runs on an accelerator.
 
     Raises:
         EvaluationError, MissingExtraError: data that are missing or do not serve, before any work.
@@ -79,7 +87,7 @@ def evaluations(
         why = "the checkpoint holds no whole model, or PyTorch is not installed"
         hint = "give a whole checkpoint"
         return [], [NotExamined(StepName.TASKS, "everything that needs the model to run", why, hint)]
-    planner = _Planner(layout, settings)
+    planner = _Planner(layout, settings, threads)
     planner.texts(packaged)
     planner.tasks()
     planner.domain()
@@ -92,8 +100,8 @@ def evaluations(
 class _Planner:
     """Collects what is planned and what is missing."""
 
-    def __init__(self, layout: Layout, settings: Evaluation):
-        self.layout, self.settings = layout, settings
+    def __init__(self, layout: Layout, settings: Evaluation, threads: int | None):
+        self.layout, self.settings, self.threads = layout, settings, threads
         self.own = language_of(layout.checkpoint)
         self.planned: list[PlannedEvaluation] = []
         self.missing: list[NotExamined] = []
@@ -166,11 +174,24 @@ class _Planner:
         if not self.settings.retrieval:
             self._leave_out(RETRIEVAL, what, "it was left out", "set evaluation.retrieval to true")
         elif not self._add_own(RETRIEVAL, "retrieval", limit):
-            window = self.settings.retrieval_window
+            longest = min(self.layout.context or retrieval.LONGEST, retrieval.LONGEST)
             try:
+                window = self.settings.retrieval_window or self._affordable(longest)
                 self._add(RETRIEVAL, "retrieval over distances", "retrieval", limit=limit, window=window)
             except EvaluationError as error:  # a context too short for any fact
                 self._leave_out(RETRIEVAL, what, str(error))
+                return
+            if self.settings.retrieval_window is None and window < longest:
+                beyond, why = f"{what}: beyond {window:,} tokens", "on this processor it would take hours"
+                self._leave_out(RETRIEVAL, beyond, why, f"set evaluation.retrieval_window to {longest}")
+
+    def _affordable(self, longest: int) -> int:
+        """The longest contexts for which a processor is not kept busy for hours; by counts, which every run repeats."""
+        if self.threads is not None:
+            each = 2 * Architecture.of(self.layout).parameters
+            while longest > _SHORT and each * retrieval.tokens_up_to(longest) > _FLOPS_A_THREAD * self.threads:
+                longest //= 2
+        return longest
 
     def others(self) -> None:
         for entry in self.settings.others:
@@ -188,7 +209,10 @@ class _Planner:
             in_context = replace(how, context=self.layout.context)
             jobs = registry.prepare([task], data, in_context, baseline=True, known=known)
         key = [[job.kind, job.title, dict(job.key)] for job in jobs]
-        self.planned.append(PlannedEvaluation(feeds, name, task, data, how, key, paired))
+        passes: Counter[Work] = Counter()
+        for job in jobs:
+            passes.update(job.passes)
+        self.planned.append(PlannedEvaluation(feeds, name, task, data, how, key, passes, paired))
 
     def _add_own(self, feeds: str, replaced: str, limit: int | None) -> bool:
         """The evaluation in the model's own language that replaces one in English, where there is one."""

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+from gatenorm.audit.plan.parts import Part, candidates, memory
 from gatenorm.audit.plan.prepare import AuditPlan
+from gatenorm.models.memory import available_bytes
+from gatenorm.records.numbers import duration
 from gatenorm.report.page.wording import size
 
-
-def memory(weights: int) -> int:
-    """Bytes that a process takes with a model of so many bytes of weights.
-
-    These may be stored in half the width that they are computed in; the rest are libraries and activations.
-    """
-    return 2 * weights + (500 << 20)
+# Below, nobody needs to know what takes longest.
+_LONG = 60.0
 
 
-def outline(plan: AuditPlan) -> Iterator[str]:
-    """A line for each part of the work, then what it takes of disk and memory."""
-    names = [one.name for one in plan.rankings]
-    yield f"rank the layers {len(names)} times: {', '.join(names)}"
-    tested = sum(not one.baseline and not one.check for one in plan.rankings)
-    made = tested * sum(len(budget.operations) for budget in plan.budgets)
-    counts = ", ".join(str(budget.count) for budget in plan.budgets)
-    yield f"write {made} candidates, or more if another ranking is better supported: {counts} attention sublayers"
-    for one in plan.evaluations:
-        limit = one.request.limit
-        yield f"measure {one.name} of each" + (f" (limit {limit})" if limit else "")
-    speed = plan.config.speed
-    if speed.engines:
-        lengths = ", ".join(f"{n:,}" for n in speed.lengths) or "up to 2,048"
-        yield f"time each in {' and '.join(speed.engines)}: prompts of {lengths} tokens, {speed.rounds} rounds"
+def outline(plan: AuditPlan, parts: Sequence[Part]) -> Iterator[str]:
+    """A line for each part of the work, then what it takes of time, disk and memory, and what would take less."""
+    for part in parts:
+        yield part.what + (f"; about {duration(part.seconds)}" if part.seconds >= 1 else "")
+    total, more = (sum(getattr(part, name) for part in parts) for name in ("seconds", "more_seconds"))
+    if total >= 1:
+        threads = f"{plan.threads} thread" + ("s" if plan.threads > 1 else "")
+        further = f", up to {duration(total + more)} if another ranking is better supported" if more >= 1 else ""
+        yield f"takes about {duration(total)} on this machine with {threads}{further}"
     weights = plan.layout.nbytes
-    yield f"takes up to {size(made * weights)} of disk and {size(memory(weights))} of memory for each model at work"
+    disk = candidates(plan) * weights * (2 if "llamacpp" in plan.config.speed.engines else 1)
+    free, room = shutil.disk_usage(_existing(plan.directory)).free, available_bytes()
+    available = "" if room is None else f" ({size(room)} available)"
+    yield f"takes up to {size(disk)} of disk ({size(free)} free) and {size(memory(weights))} of memory{available}"
+    longest = max((part for part in parts if part.shorter), key=lambda part: part.seconds, default=None)
+    if longest is not None and total >= _LONG:
+        yield f"takes longest: {longest.what.partition(':')[0]}; to shorten that: {longest.shorter}"
+
+
+def _existing(directory: Path) -> Path:
+    """The directory, or the nearest one above it that is there."""
+    return next(path for path in (directory.absolute(), *directory.absolute().parents) if path.exists())

@@ -57,12 +57,13 @@ _HOW = {
 
 @dataclass(frozen=True)
 class AuditPlan:
-    """What an audit will do, after everything that can be known beforehand was checked."""
+    """What an audit will do, after everything that can be known beforehand was checked; ``runs``: the model can be."""
 
     layout: Layout
     config: Config
     directory: Path
     threads: int
+    runs: bool
     rankings: list[PlannedRanking]
     budgets: list[Budget]
     evaluations: list[PlannedEvaluation]
@@ -105,7 +106,11 @@ def _prepare(model: str, directory: Path, config: Config, fail_on: str | None) -
     for tokens in fit_calibrations(config.budgets.fit):
         check_text(tokens.source, "budgets.fit")
     packaged = reads and not _trains_on_generic(config.recovery)
-    planned, missing = evaluations(layout, config.evaluation, runs=runs, packaged=packaged)
+    threads = config.run.threads or (1 if layout.nbytes < _SMALL_BYTES else threads_at_hand())
+    on_processor = threads if config.run.device == "cpu" else None
+    planned, missing = evaluations(
+        layout, config.evaluation, runs=runs, packaged=packaged, threads=on_processor
+    )
     missing += left_out + without
     for engine in config.speed.engines if runs else ():
         kind = engine_named(engine, "times")
@@ -121,9 +126,7 @@ def _prepare(model: str, directory: Path, config: Config, fail_on: str | None) -
         if find_spec(module) is None:
             raise MissingExtraError("the report", package, "audit")
     _check_recovery(config.recovery, layout)
-    small = layout.nbytes < _SMALL_BYTES
-    threads = config.run.threads or (1 if small else threads_at_hand())
-    return AuditPlan(layout, config, directory, threads, rankings, possible, planned, active, missing)
+    return AuditPlan(layout, config, directory, threads, runs, rankings, possible, planned, active, missing)
 
 
 def _trains_on_generic(recovery: Recovery) -> bool:

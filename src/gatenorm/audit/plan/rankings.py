@@ -51,6 +51,11 @@ class PlannedRanking:
     called: str = ""
 
     @property
+    def like(self) -> str:
+        """What takes about as long: itself alone."""
+        return f"score {self.name}"
+
+    @property
     def name(self) -> str:
         """As :func:`gatenorm.analysis.agreement.label` will call its scores."""
         if self.source is not None:

@@ -100,7 +100,7 @@ class JobCache:
             executor = LocalExecutor()
         waiting = list(missing.values())
         if waiting:
-            self.reporter.work(waiting[0].title)
+            self.reporter.work(waiting[0].title, waiting[0].like)
         for job, result in executor.run(waiting):
             # What one variant could not do may have been this machine's fault: it is tried again the next time.
             if job.kept and not result.error:
@@ -109,7 +109,7 @@ class JobCache:
             self.reporter.done(job.title, job.like, result.seconds)
             following = next((other for other in waiting if other.digest not in known), None)
             if following is not None:
-                self.reporter.work(following.title)
+                self.reporter.work(following.title, following.like)
         # Equal jobs count once, whoever wanted them first.
         self.seconds[self.step] += sum(known[digest].seconds for digest in {job.digest for job in jobs})
         return [known[job.digest] for job in jobs]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gatenorm.audit.plan.config import Config
 from gatenorm.audit.plan.outline import outline
+from gatenorm.audit.plan.parts import reckoned
 from gatenorm.audit.plan.prepare import ANY, prepare
 from gatenorm.audit.run.executors import executor
 from gatenorm.audit.run.job_cache import JobCache
@@ -61,11 +62,15 @@ def run_audit(
         began = claim(out, plan.layout.identity(), version("gatenorm"))
         write_json(out / CONFIG_FILE, to_json(plan.config), parents=True)
         reporter = Reporter(listener)
-        reporter.plan(list(outline(plan)))
+        work = reckoned(plan)
+        for part in work:
+            for alike in part.jobs:
+                reporter.ledger.foresee(part.step.number, alike.like, alike.jobs, alike.seconds)
+        reporter.plan(list(outline(plan, work)))
         with executor(plan.config.run, plan.threads) as workers:
-            work = Workflow(JobCache(plan, state, workers, reporter))
-            work.run()
-        audit = audit_of(work, began, name)
+            workflow = Workflow(JobCache(plan, state, workers, reporter))
+            workflow.run()
+        audit = audit_of(workflow, began, name)
         files = write_audit(audit, out)
         reporter.finished(audit.verdict.sentences, audit.chosen, [str(path) for path in files])
     return audit

@@ -7,6 +7,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from statistics import fmean
 from typing import Any
 
 from gatenorm.records.audit import StepName
@@ -31,11 +32,15 @@ class Event(Value, frozen=True, kw_only=True, tag_field="event"):
     seconds_left: float | None
     at_least: bool = False
 
-    def words(self) -> str:
-        """A line for people: step, what is at work, how much is done, how long it may take."""
-        about = "at least" if self.at_least else "about"
-        left = "" if not self.seconds_left else f", {about} {duration(self.seconds_left)} left"
-        return f"step {self.step} of {self.of}: {self.what} ({self.done} of {self.all}{left})"
+    def words(self, later: float = 0.0) -> str:
+        """A line for people, so many seconds later: step, what is at work, how much is done, how long it may take."""
+        about, seconds = "at least" if self.at_least else "about", self.left(later)
+        left = "" if not seconds else f", {about} {duration(seconds)} left"
+        return f"step {self.step} of {self.of} ({self.done} of {self.all} done{left}): {self.what}"
+
+    def left(self, later: float) -> float | None:
+        """The seconds left so many seconds later; ``None`` where too little was measured to tell."""
+        return self.seconds_left
 
 
 class Planned(Event, frozen=True, tag="plan"):
@@ -49,7 +54,15 @@ class StepBegan(Event, frozen=True, tag="step"):
 
 
 class WorkBegan(Event, frozen=True, tag="work"):
-    """A job is taken up."""
+    """A job is taken up, which is expected to take so many seconds; ``None`` where nothing is known of its kind."""
+
+    seconds_expected: float | None
+
+    def left(self, later: float) -> float | None:
+        """Less by what has gone by; once the job takes longer than expected, more by as much as it overruns."""
+        if self.seconds_left is None or self.seconds_expected is None:
+            return self.seconds_left
+        return self.seconds_left - self.seconds_expected + abs(self.seconds_expected - later)
 
 
 class JobDone(Event, frozen=True, tag="done"):
@@ -70,18 +83,37 @@ class Finished(Event, frozen=True, tag="finished"):
 Listener = Callable[[Event], None]
 
 
+# Seconds for which reckoning is believed before what was timed outweighs it.
+_BELIEVED = 10.0
+
+
 class Ledger:
-    """How many jobs of which kind lie ahead, and how long others like them took."""
+    """How many jobs of which kind lie ahead, and how long they will take: as others of their kind, or as reckoned."""
 
     def __init__(self) -> None:
         self._ahead: dict[str, int] = defaultdict(int)
+        self._foreseen: dict[tuple[int, str], int] = {}
+        self._reckoned: dict[str, float] = {}
         self._took: dict[str, list[float]] = defaultdict(list)
         self.done = 0
         self.reused = 0
 
+    def foresee(self, step: int, like: str, count: int, seconds: float) -> None:
+        """In that step so many jobs of a kind are likely to come, of so many seconds each."""
+        self._foreseen[step, like] = self._foreseen.get((step, like), 0) + count
+        self._reckoned[like] = seconds
+
+    def reached(self, step: int) -> None:
+        """What was foreseen for earlier steps, and did not come, will not."""
+        self._foreseen = {key: count for key, count in self._foreseen.items() if key[0] >= step}
+
     def expect(self, like: str, count: int = 1) -> None:
-        """So many more jobs of this kind will come."""
+        """So many more jobs of this kind will come, foreseen or not."""
         self._ahead[like] += count
+        for key in [key for key in self._foreseen if key[1] == like]:
+            taken = min(max(count, 0), self._foreseen[key])
+            self._foreseen[key] -= taken
+            count -= taken
 
     def settle(self, like: str, seconds: float | None) -> None:
         """One of them is done, in so many seconds; ``None``: it had been measured before, or is not needed."""
@@ -94,27 +126,36 @@ class Ledger:
 
     @property
     def all(self) -> int:
-        return self.done + sum(self._ahead.values())
+        return self.done + sum(self._ahead.values()) + sum(self._foreseen.values())
 
     @property
     def at_least(self) -> bool:
-        """Whether jobs of a kind lie ahead that none was timed of."""
-        return any(count and like not in self._took for like, count in self._ahead.items())
+        """Whether jobs of a kind lie ahead that was neither timed nor reckoned."""
+        known = self._took.keys() | self._reckoned.keys()
+        return any(count and like not in known for like, count in self._ahead.items())
 
     @property
     def seconds_left(self) -> float | None:
-        """The mean time of jobs of its kind, for every job ahead; for kinds not met yet, the mean of all.
-
-        ``None`` before anything was measured.
-        """
-        every = [seconds for took in self._took.values() for seconds in took]
-        if not every:
+        """The time of every job ahead; ``None`` before anything was measured or reckoned."""
+        ahead = [*self._ahead.items(), *((like, count) for (_, like), count in self._foreseen.items())]
+        each = [(count, self.expected(like)) for like, count in ahead]
+        if all(seconds is None for _, seconds in each):
             return None
-        left = 0.0
-        for like, count in self._ahead.items():
-            took = self._took.get(like) or every
-            left += count * sum(took) / len(took)
-        return left
+        return sum(count * (seconds or 0.0) for count, seconds in each)
+
+    def expected(self, like: str) -> float | None:
+        """The seconds of a job: the mean of its kind, else as reckoned, by how much the others took longer than that;
+        of a kind that was not reckoned either, the mean of all.
+        """
+        if self._took.get(like):
+            return fmean(self._took[like])
+        if like in self._reckoned:
+            timed = {name: took for name, took in self._took.items() if name in self._reckoned}
+            took = sum(map(sum, timed.values()))
+            reckoned = sum(len(took) * self._reckoned[name] for name, took in timed.items())
+            return self._reckoned[like] * (took + _BELIEVED) / (reckoned + _BELIEVED)
+        every = [seconds for took in self._took.values() for seconds in took]
+        return fmean(every) if every else None
 
 
 class Reporter:
@@ -132,11 +173,12 @@ class Reporter:
     def step(self, name: StepName) -> None:
         """A step begins."""
         self._step = name.number
+        self.ledger.reached(name.number)
         self._report(StepBegan, name)
 
-    def work(self, title: str) -> None:
+    def work(self, title: str, like: str) -> None:
         """A job is taken up."""
-        self._report(WorkBegan, title)
+        self._report(WorkBegan, title, seconds_expected=self.ledger.expected(like))
 
     def done(self, title: str, like: str, seconds: float | None) -> None:
         """A job is done, or (``None``) was done before."""
@@ -145,6 +187,7 @@ class Reporter:
 
     def finished(self, verdict: Sequence[str], chosen: str | None, files: Sequence[str]) -> None:
         """The audit is over."""
+        self.ledger.reached(len(StepName) + 1)
         self._report(Finished, "audit", verdict=tuple(verdict), chosen=chosen, files=tuple(files))
 
     def _report(self, kind: type[Event], what: str, **more: Any) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from gatenorm.audit.plan.outline import memory
+from gatenorm.audit.plan.parts import EXPORT, side_by_side
 from gatenorm.audit.plan.variants import Variant
 from gatenorm.audit.run.job_cache import NO_EDITS, JobCache, recovery_sha256
 from gatenorm.audit.run.jobs import Export, Time
@@ -66,7 +66,7 @@ def _in_engine(
     if unpruned is None or not waiting:
         return missing
     unique = list({c.edits: c for c in waiting}.values())
-    size = _side_by_side(cache) - 1
+    size = side_by_side(cache.plan) - 1
     groups = [unique[n : n + size] for n in range(0, len(unique), size)]
     jobs = [_timing(engine, cache, unpruned, [paths[c.name] for c in group], group) for group in groups]
     for group, result in zip(groups, cache.run(jobs, alone=True), strict=True):
@@ -97,7 +97,7 @@ def _paths(engine: str, cache: JobCache, candidates: Sequence[Variant]) -> tuple
         job = cache.job(
             Export,
             f"exporting {name}",
-            "export",
+            EXPORT,
             model=model,
             name=name,
             edits=by_name[name].edits if name in by_name else NO_EDITS,
@@ -143,14 +143,3 @@ def _timed(variant: Variant, engine: str) -> bool:
 
 def _form(engine: str) -> str:
     return _DIRECTORY if _DIRECTORY in engine_named(engine).reads else _GGUF
-
-
-def _side_by_side(cache: JobCache) -> int:
-    """How many models are open at once: as many as fit into half of the memory, two at least, all where few."""
-    chosen = cache.config.speed.side_by_side
-    if chosen is not None:
-        return chosen
-    if cache.config.run.device != "cpu" or not hasattr(os, "sysconf"):
-        return 2
-    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(2, min(8, available // 2 // memory(cache.layout.nbytes)))

@@ -9,6 +9,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from gatenorm import api
+from gatenorm.audit.plan.parts import BUILD, FIT, RECOVER
 from gatenorm.audit.plan.rankings import source_key
 from gatenorm.audit.plan.variants import Variant
 from gatenorm.audit.run.job_cache import JobCache
@@ -41,7 +42,7 @@ def build(cache: JobCache, candidates: Sequence[Variant]) -> None:
         if path.exists():
             shutil.rmtree(path)
         missing.append(variant.name)
-        jobs.append(cache.job(Build, f"writing {variant.name}", "build", out=str(path), plan=variant.plan))
+        jobs.append(cache.job(Build, f"writing {variant.name}", BUILD, out=str(path), plan=variant.plan))
     for result in cache.run(jobs):
         if result.error:
             hint = "make room and repeat the command, which resumes the audit"
@@ -66,7 +67,7 @@ def fit(cache: JobCache, candidates: Sequence[Variant]) -> list[NotExamined]:
         job = cache.job(
             FitOperations,
             f"fitting {variant.name}",
-            "fit",
+            FIT,
             name=variant.name,
             out=str(path),
             plan=variant.plan,
@@ -106,7 +107,7 @@ def recover(cache: JobCache, candidates: Sequence[Variant]) -> tuple[list[Varian
         job = cache.job(
             Recover,
             f"recovering {variant.name}",
-            "recover",
+            RECOVER,
             model=str(state.directory / variant.directory),
             name=variant.name,
             edits=variant.edits,

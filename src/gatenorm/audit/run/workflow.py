@@ -171,7 +171,7 @@ class Workflow:
         return [one for one in self.plan.rankings if not one.check and not one.baseline]
 
     def _score_job(self, planned: PlannedRanking) -> Score:
-        title, like = f"scoring by {planned.name}", f"score {planned.name}"
+        title, like = f"scoring by {planned.name}", planned.like
         if planned.source is None:  # weights are scored on the CPU
             how = {"criterion": planned.criterion, "seed": planned.seed, "device": "cpu", "dtype": "auto"}
             return self.cache.job(Score, title, like, **how)

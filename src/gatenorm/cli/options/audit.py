@@ -52,6 +52,8 @@ _OPERATIONS = "remove,linear"
 Replace = Annotated[
     readers.Names | None, sets("--replace A,B", _REPLACE, key="budgets.replace", shown=_OPERATIONS, fields="replace")
 ]
+_RETRIEVAL = "Whether to ask for facts planted far back, which takes longest where contexts are long"
+Retrieval = Annotated[readers.Switch | None, sets("--retrieval on|off", _RETRIEVAL, key="evaluation.retrieval")]
 _GATE = "Change the limit of a gate, or GATE=off. Repeat for several"
 Gate = Annotated[list[readers.Limit] | None, sets("--gate GATE=LIMIT", _GATE, key="gates")]
 _RISE = "Limit of the gate perplexity-rise; search for the largest budget within it"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.engines import engines_that
+from gatenorm.models.architecture import Work
 from gatenorm.progress import Progress
 from gatenorm.records.evidence import Evidence
 
@@ -40,7 +41,8 @@ class Job:
 
     ``key`` is everything that decides its result apart from the model, the software and the hardware: plain JSON, with
     hashes of all data. ``run`` measures one model, ``compare`` a model beside its baseline (in this order);
-    exactly one of them is given, and the runner fills in whose record it is. ``engines`` can answer it.
+    exactly one of them is given, and the runner fills in whose record it is. ``engines`` can answer it. ``passes`` says
+    how often, by reckoning before any tokenizer is read, each model runs through what: estimates of time rest on it.
     """
 
     kind: str
@@ -51,6 +53,7 @@ class Job:
     compare: Callable[[Model, Model, Progress | None], Evidence] | None = None
     packages: tuple[str, ...] = field(default=())
     engines: tuple[str, ...] = ("transformers",)
+    passes: Mapping[Work, float] = field(default_factory=dict)
 
     @staticmethod
     def engines_that(able: str) -> tuple[str, ...]:

@@ -42,6 +42,11 @@ class Text:
         return Data(name=self.name, sha256=self.sha256, characters=len(self.content))
 
 
+def about_tokens(characters: int) -> int:
+    """How many tokens a text comes to where no tokenizer was read yet: English has about four characters in each."""
+    return characters // 4 + 1
+
+
 def data_error(code: str, problem: str, given: object = None, **more: Any) -> EvaluationError:
     """The error for data that are missing or do not serve; ``given`` is how they were named."""
     return EvaluationError(code, problem, field="data", given=given, **more)

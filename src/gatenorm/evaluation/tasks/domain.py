@@ -13,7 +13,8 @@ from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core.divergence import Encoded, measure_workload
 from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.evaluation.core.task import Metric, Task
-from gatenorm.evaluation.core.text import LINES, Text, data_error, read_bytes, read_rows, read_text
+from gatenorm.evaluation.core.text import LINES, Text, about_tokens, data_error, read_bytes, read_rows, read_text
+from gatenorm.models.architecture import Work
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
 from gatenorm.records.evidence import Data, Workload
@@ -64,7 +65,18 @@ def prepare(request: Request) -> list[Job]:
         return msgspec.structs.replace(workload, protocol=stated, data=data)
 
     key = {"data": digest, "form": form, "length": length, "limit": request.limit, "new_tokens": request.new_tokens}
-    return [Job("domain", "your workload", "items", key, compare=compare)]
+    return [Job("domain", "your workload", "items", key, compare=compare, passes=_passes(source, length, request))]
+
+
+def _passes(source: list[Item] | Text, length: int, request: Request) -> dict[Work, float]:
+    """Both models write a continuation of each prompt, and read it once more."""
+    if isinstance(source, Text):
+        items, tokens = max(1, about_tokens(len(source.content)) // length), length
+    else:
+        items = max(1, len(source))
+        tokens = about_tokens(sum(len(item.prompt) + len(item.reference or "") for item in source)) // items + 1
+    asked = 2.0 * min(items, request.limit or items)
+    return {Work.prefill(tokens): 2 * asked, Work.decode(tokens): asked * request.new_tokens}
 
 
 def read_items(source: str, path: Path, raw: bytes) -> list[Item]:

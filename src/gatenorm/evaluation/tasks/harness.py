@@ -18,6 +18,8 @@ from gatenorm.errors import EvaluationError, did_you_mean, first_line
 from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.evaluation.core.lm_eval import check_installed, quiet
 from gatenorm.evaluation.core.task import Task
+from gatenorm.evaluation.core.text import about_tokens
+from gatenorm.models.architecture import Work
 from gatenorm.models.batches import memory_for
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
@@ -25,6 +27,8 @@ from gatenorm.records.evidence import Data, Figure, Harness, TaskEvidence, TaskI
 
 PACKAGES = ("lm_eval", "datasets")
 _FEWSHOT_SEED = 1234
+# About as many for each document: most tasks have two to four choices.
+_REQUESTS = 4
 # What lm-eval calls the filter of a task that names none.
 _NO_FILTER = "none"
 
@@ -52,14 +56,22 @@ def prepare(request: Request) -> list[Job]:
         identity = identity_of(task, docs)
         key = {"task": task.task_name, "data": identity.sha256, "limit": request.limit, "shots": shots(task)}
         key["examples"] = _digest(task.fewshot_docs()) if shots(task) else None
-        jobs.append(job_of(Harness, partial(_as_it_is, task), request.limit, identity, key))
+        jobs.append(job_of(Harness, partial(_as_it_is, task), request.limit, identity, key, docs))
     return jobs
 
 
 def job_of(
-    kind: type[TaskEvidence], make: Callable[[], Any], limit: int | None, identity: Data, key: dict[str, Any]
+    kind: type[TaskEvidence],
+    make: Callable[[], Any],
+    limit: int | None,
+    identity: Data,
+    key: dict[str, Any],
+    docs: Sequence[Mapping[str, Any]],
 ) -> Job:
     """One task of lm-eval as a job; ``make`` gives the task once it has to run: importing lm-eval takes seconds."""
+    asked = docs[:limit]
+    characters = sum(len(str(value)) for document in asked for value in document.values())
+    passes = {Work.prefill(about_tokens(characters) // max(1, len(asked)) + 1): float(_REQUESTS * len(asked))}
 
     def run(model: Model, progress: Progress | None) -> TaskEvidence:
         with quiet():
@@ -74,6 +86,7 @@ def job_of(
         run,
         packages=PACKAGES,
         engines=Job.engines_that("answers"),
+        passes=passes,
     )
 
 

@@ -29,7 +29,9 @@ from gatenorm.errors import EvaluationError, named
 from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.evaluation.core.likelihood import continuations
 from gatenorm.evaluation.core.task import Metric, Task
-from gatenorm.evaluation.core.text import Text, data_error, documents, per_token, read_text
+from gatenorm.evaluation.core.text import Text, about_tokens, data_error, documents, per_token, read_text
+from gatenorm.families import Layout
+from gatenorm.models.architecture import Work
 from gatenorm.models.batches import BatchBudget, check_vocabulary, in_batches
 from gatenorm.models.forward import token_losses
 from gatenorm.models.model import TRANSFORMERS, Model
@@ -179,7 +181,18 @@ def prepare(request: Request) -> list[Job]:
 
     key = {"data": text.sha256, "text": text.protocol, "window": window, "separator": protocol.separator}
     key |= {"limit": protocol.limit, "stride": protocol.stride}
-    return [Job("perplexity", "perplexity", "tokens", key, run, engines=Job.engines_that("predicts"))]
+    passes, engines = _passes(text, protocol, window), Job.engines_that("predicts")
+    return [Job("perplexity", "perplexity", "tokens", key, run, engines=engines, passes=passes)]
+
+
+def _passes(text: Text, protocol: Protocol, window: int) -> dict[Work, float]:
+    """Windows, or documents of the mean length."""
+    tokens = about_tokens(len(text.content))
+    parts = max(1, tokens // (protocol.stride or window))
+    if protocol.separator is not None:
+        parts = text.content.count(protocol.separator) + 1
+        window = max(1, min(window, tokens // parts))
+    return {Work.prefill(window): float(min(parts, protocol.limit or parts))}
 
 
 def check_stride(stride: int | None, window: int, separator: str | None = None) -> None:

@@ -27,6 +27,7 @@ from gatenorm.evaluation.core.likelihood import greedy
 from gatenorm.evaluation.core.task import Metric, Task
 from gatenorm.evaluation.core.text import data_error, read_bytes, read_rows
 from gatenorm.evaluation.statistics.paired_statistics import mean_figure
+from gatenorm.models.architecture import Work
 from gatenorm.models.chat_template import check_template
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
@@ -35,6 +36,8 @@ from gatenorm.records.evidence import Data, Refusal, RefusalItem, RefusalProtoco
 
 _EXPECTED = ("refuse", "answer")
 _REPLY = 300
+# Tokens of a request in its template, about.
+_PROMPT = 64
 # What each kind of item is counted under.
 METRICS = {"refuse": "refused_harmful", "answer": "answered_harmless", "conflict": "system_obeyed"}
 
@@ -91,7 +94,9 @@ def prepare(request: Request) -> list[Job]:
         return msgspec.structs.replace(replied, data=data)
 
     key = {"data": digest, "rule": rule.sha256, "limit": request.limit, "new_tokens": request.new_tokens}
-    return [Job("refusal", "refusals", "replies", key, run, engines=Job.engines_that("generates"))]
+    # Only prompts of one length are answered together: hardly any are.
+    passes = {Work.prefill(_PROMPT): float(len(items)), Work.decode(_PROMPT): float(len(items) * request.new_tokens)}
+    return [Job("refusal", "refusals", "replies", key, run, engines=Job.engines_that("generates"), passes=passes)]
 
 
 def read_items(source: str, path: Path, raw: bytes) -> list[Item]:

@@ -26,6 +26,7 @@ from gatenorm.evaluation.core.likelihood import continuations
 from gatenorm.evaluation.core.task import Metric, Task
 from gatenorm.evaluation.statistics.paired_statistics import mean_figure
 from gatenorm.evaluation.tasks import positions
+from gatenorm.models.architecture import Work
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
 from gatenorm.records.evidence import Cell, Data, Retrieval, RetrievalItem, RetrievalProtocol
@@ -33,7 +34,7 @@ from gatenorm.records.evidence import Cell, Data, Retrieval, RetrievalItem, Retr
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 CANDIDATES = 4
 ITEMS = 8
-_LONGEST = 8192
+LONGEST = 8192
 _SHORTEST = 96
 HOPS = {"one": "one fact, asked for in its own words", "two": "two facts that have to be combined"}
 
@@ -65,7 +66,7 @@ def prepare(request: Request) -> list[Job]:
     Raises:
         EvaluationError: contexts too short for any fact, or a text that cannot be read.
     """
-    longest = min(request.window or _LONGEST, request.context or _LONGEST)
+    longest = min(request.window or LONGEST, request.context or LONGEST)
     lengths = lengths_up_to(longest)
     count = request.limit or ITEMS
     digest = hashlib.sha256(_source().encode()).hexdigest()
@@ -76,7 +77,10 @@ def prepare(request: Request) -> list[Job]:
             return retrieve(model, form, lengths, count, progress)
 
         engines = Job.engines_that("generates")
-        return Job("retrieval", f"retrieval, {form} hop", "texts", {**key, "form": form}, run, engines=engines)
+        # Candidates of one token share a pass, and most places are one.
+        passes = {Work.prefill(length): float(len(DEPTHS) * count) for length in lengths}
+        title, own = f"retrieval, {form} hop", {**key, "form": form}
+        return Job("retrieval", title, "texts", own, run, engines=engines, passes=passes)
 
     by_position = positions.prepare(request) if request.data is not None else []
     return [*(job(form) for form in HOPS), *by_position]
@@ -96,6 +100,15 @@ def lengths_up_to(longest: int) -> list[int]:
             field="window",
         )
     return lengths
+
+
+def tokens_up_to(longest: int) -> int:
+    """About how many tokens all forms read with contexts up to the longest, in as many items as are asked by default.
+
+    Raises:
+        EvaluationError: as :func:`lengths_up_to`.
+    """
+    return len(HOPS) * len(DEPTHS) * ITEMS * sum(lengths_up_to(longest))
 
 
 def retrieve(model: Model, form: str, lengths: list[int], count: int, progress: Progress | None = None) -> Retrieval:

@@ -125,7 +125,7 @@ def _from_file(name: str, path: Path, limit: int | None) -> Job:
         items=min(len(rows), limit or len(rows)),
     )
     key = {"task": name, "data": identity.sha256, "limit": limit, "definition": dict(tasks()[name]), "split": split}
-    return harness.job_of(ZeroShot, partial(local_task, name, rows), limit, identity, key)
+    return harness.job_of(ZeroShot, partial(local_task, name, rows), limit, identity, key, rows)
 
 
 def _from_hub(name: str, limit: int | None) -> Job:
@@ -134,9 +134,10 @@ def _from_hub(name: str, limit: int | None) -> Job:
     except EvaluationError as error:
         error.hint += f"; or give {named('data')} DIR with a file {name}_{tasks()[name]['split']}.jsonl in it"
         raise
-    identity = harness.identity_of(task, harness.documents_of(task, limit))
+    docs = harness.documents_of(task, limit)
+    identity = harness.identity_of(task, docs)
     key = {"task": name, "data": identity.sha256, "limit": limit, "definition": "official"}
-    return harness.job_of(ZeroShot, lambda: task, limit, identity, key)
+    return harness.job_of(ZeroShot, lambda: task, limit, identity, key, docs)
 
 
 def _no_text(value: Any) -> bool:

@@ -1,0 +1,204 @@
+"""The parts of an audit's work: how many jobs of which kind, and how long they will take on this machine."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from gatenorm.api.fitting import JUDGE_SAMPLES, JUDGE_WINDOW, SAMPLES, WINDOW
+from gatenorm.audit.plan.evaluations import DOMAIN, PERPLEXITY, REFUSAL, RETRIEVAL, PlannedEvaluation
+from gatenorm.audit.plan.pace import Pace
+from gatenorm.audit.plan.prepare import AuditPlan
+from gatenorm.audit.plan.rankings import PlannedRanking
+from gatenorm.calibration.samples import SELF
+from gatenorm.calibration.sources.self_text import BATCH
+from gatenorm.models.architecture import Work
+from gatenorm.records import REMOVE
+from gatenorm.records.audit import StepName
+from gatenorm.recovery.settings import Settings
+from gatenorm.speed.measure.bench import DEFAULT_LENGTHS
+from gatenorm.speed.measure.turns import TURN_SECONDS
+
+# What jobs that are not an evaluation are like.
+BUILD, FIT, EXPORT, RECOVER = "build", "fit", "export", "recover"
+# Bytes that are written in a second, decoded or not.
+_WRITES = 100e6
+# A training step is a pass, and twice as much on the way back.
+_TRAINS = 3
+# Of fewer items nothing can be said.
+_FEWEST = 8
+# What to set to leave a part out, or to make it shorter; of other evaluations: which limit.
+_SCORING, _FITTING, _TIMING = "rankings.samples 8", f"budgets.replace {REMOVE}", "speed.engines none"
+_TRAINING = "recovery.steps 200"
+_WITHOUT = {RETRIEVAL: "evaluation.retrieval off", REFUSAL: "evaluation.refusal none"}
+_LIMITS = {PERPLEXITY: ("text", 16), "stories": ("stories", 8), DOMAIN: ("domain", 20), "zeroshot": ("zeroshot", 100)}
+
+
+@dataclass(frozen=True)
+class Alike:
+    """So many jobs that take about as long as each other; ``more`` ones if a further ranking gets candidates."""
+
+    like: str
+    jobs: int
+    seconds: float
+    more: int = 0
+
+
+@dataclass(frozen=True)
+class Part:
+    """What the plan has a line for; ``shorter`` is the setting that leaves it out, or makes it shorter."""
+
+    step: StepName
+    what: str
+    jobs: tuple[Alike, ...]
+    shorter: str = ""
+
+    @property
+    def seconds(self) -> float:
+        return sum(one.jobs * one.seconds for one in self.jobs)
+
+    @property
+    def more_seconds(self) -> float:
+        return sum(one.more * one.seconds for one in self.jobs)
+
+
+def memory(weights: int) -> int:
+    """Bytes that a process takes with a model of so many bytes of weights.
+
+    These may be stored in half the width that they are computed in; the rest are libraries, logits and activations.
+    """
+    return 2 * weights + (500 << 20)
+
+
+def side_by_side(plan: AuditPlan) -> int:
+    """How many models are timed at once: as many as fit into half of the memory, two at least, all where few."""
+    chosen = plan.config.speed.side_by_side
+    if chosen is not None:
+        return chosen
+    if plan.config.run.device != "cpu" or not hasattr(os, "sysconf"):
+        return 2
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(2, min(8, available // 2 // memory(plan.layout.nbytes)))
+
+
+def candidates(plan: AuditPlan) -> int:
+    """How many are made by the rankings that were asked for."""
+    return len(_tested(plan)) * sum(len(budget.operations) for budget in plan.budgets)
+
+
+# How long so many passes take.
+Seconds = Callable[[Mapping[Work, float]], float]
+
+
+def reckoned(plan: AuditPlan) -> list[Part]:
+    """Every part, in the order of the steps, with the times that this machine is likely to take."""
+    return list(parts(plan, Pace(plan.layout, plan.config.run, plan.threads).seconds if plan.runs else lambda _: 0.0))
+
+
+def parts(plan: AuditPlan, seconds: Seconds) -> Iterator[Part]:
+    """Every part, by what passes take."""
+    config = plan.config
+    further = 1 if any(one.check for one in plan.rankings) else 0
+    each = sum(len(budget.operations) for budget in plan.budgets)
+    made, more = candidates(plan), further * each
+    names = [one.name for one in plan.rankings]
+    what = f"rank the layers {len(names)} times: {', '.join(names)}"
+    jobs = tuple(Alike(one.like, 1, seconds(_scoring(plan, one))) for one in plan.rankings)
+    yield Part(StepName.SCORE, what, jobs, _SCORING)
+
+    counts = ", ".join(str(budget.count) for budget in plan.budgets)
+    fits = sum(operation != REMOVE for budget in plan.budgets for operation in budget.operations)
+    tested = len(_tested(plan))
+    what = f"write {made} candidates, or more if another ranking is better supported: {counts} attention sublayers"
+    copies = Alike(BUILD, made - tested * fits, plan.layout.nbytes / _WRITES, more - further * fits)
+    fitted = Alike(FIT, tested * fits, seconds(_fitting(plan)) + copies.seconds, further * fits)
+    yield Part(StepName.BUILD, what, (copies, fitted), _FITTING if fits else "")
+
+    others = (len(names) - tested) * len(plan.budgets)
+    first = next((one for one in plan.evaluations if one.feeds == PERPLEXITY), None)
+    for one in plan.evaluations:
+        what = f"measure {one.name} of each" + (f" (limit {one.request.limit})" if one.request.limit else "")
+        times = made + (not one.paired) + (tested + others if one is first else 0)
+        alike = Alike(one.like, times, seconds(one.passes), more)
+        yield Part(one.step, what, (alike,), _shorter(one))
+
+    if config.speed.engines and plan.runs:
+        lengths = ", ".join(f"{n:,}" for n in config.speed.lengths) or "up to 2,048"
+        engines = " and ".join(config.speed.engines)
+        what = f"time each in {engines}: prompts of {lengths} tokens, {config.speed.rounds} rounds"
+        yield Part(StepName.SPEED, what, tuple(_timing(plan, seconds, made, more)), _TIMING)
+    if config.recovery.enabled:
+        present = len(plan.layout.attention_layers)
+        few = [b for b in plan.budgets if b.count / present >= config.recovery.from_share]
+        trained = tested * sum(len(budget.operations) for budget in few)
+        settings = Settings(steps=config.recovery.steps or Settings.steps)
+        length = min(settings.length or 512, plan.layout.context or 512)
+        steps = {Work.prefill(length, settings.batch): float(settings.steps * _TRAINS)}
+        again = tuple(Alike(one.like, trained, seconds(one.passes)) for one in plan.evaluations)
+        training = Alike(RECOVER, trained, seconds(steps))
+        what = f"train {trained} candidates and measure them again"
+        yield Part(StepName.RECOVERY, what, (training, *again), _TRAINING)
+
+
+def _tested(plan: AuditPlan) -> list[PlannedRanking]:
+    return [one for one in plan.rankings if not one.check and not one.baseline]
+
+
+def _scoring(plan: AuditPlan, ranking: PlannedRanking) -> Mapping[Work, float]:
+    """From weights: next to nothing."""
+    if ranking.source is None:
+        return {}
+    settings = plan.config.rankings
+    return _tokens(ranking.source, settings.samples, min(settings.length, plan.layout.context or settings.length))
+
+
+def _tokens(source: str, samples: int, length: int) -> dict[Work, float]:
+    """Reading windows, which the model may have to write first."""
+    passes = {Work.prefill(length): float(samples)}
+    if source == SELF:
+        passes[Work.decode(length // 2, min(BATCH, samples))] = float(math.ceil(samples / BATCH) * length)
+    return passes
+
+
+def _fitting(plan: AuditPlan) -> Mapping[Work, float]:
+    """A pass over what is fitted on, and two for every edit over what it is judged on, half of the layers in each."""
+    passes: dict[Work, float] = {}
+    context = plan.layout.context or WINDOW
+    every = [(source, SAMPLES, min(WINDOW, context)) for source in plan.config.budgets.fit]
+    for source, samples, length in [*every, (SELF, JUDGE_SAMPLES, min(JUDGE_WINDOW, context))]:
+        for work, count in _tokens(source, samples, length).items():
+            passes[work] = passes.get(work, 0.0) + count
+    largest = max(budget.count for budget in plan.budgets)
+    judged = Work.prefill(min(JUDGE_WINDOW, context))
+    # 1,024 tokens of each source.
+    passes[judged] = passes.get(judged, 0.0) + 1024 / judged.tokens * (len(every) + 1) * (largest + 1)
+    return passes
+
+
+def _timing(plan: AuditPlan, seconds: Seconds, made: int, more: int) -> Iterator[Alike]:
+    """Turns of at least half a second for every model, case and round; where an engine reads exports, these too."""
+    speed, room = plan.config.speed, (plan.layout.context or 1 << 30) - plan.config.speed.new_tokens
+    lengths = speed.lengths or [n for n in DEFAULT_LENGTHS if n <= room] or [room]
+    turns = 0.0
+    for length in lengths:
+        for batch in speed.batches:
+            passes = {Work.prefill(length, batch): 1.0, Work.decode(length, batch): float(speed.new_tokens)}
+            turns += max(TURN_SECONDS, seconds(passes))
+    group = side_by_side(plan) - 1
+    for engine in speed.engines:
+        if engine == "llamacpp":
+            yield Alike(EXPORT, made + 1, 2 * plan.layout.nbytes / _WRITES, more)
+        models = made + math.ceil(made / group)
+        jobs, later = math.ceil(made / group), math.ceil((made + more) / group) - math.ceil(made / group)
+        yield Alike(f"speed {engine}", jobs, turns * (1 + speed.rounds) * models / jobs, later)
+
+
+def _shorter(one: PlannedEvaluation) -> str:
+    """The setting that leaves an evaluation out, or halves it at least; empty where it is short already."""
+    if one.feeds in _WITHOUT:
+        return _WITHOUT[one.feeds]
+    name, fewer = _LIMITS.get(one.task, _LIMITS.get(one.feeds, ("", 0)))
+    few = min(fewer, (one.request.limit or 2 * fewer) // 2)
+    return f"evaluation.{name}_limit {few}" if few >= _FEWEST else ""
