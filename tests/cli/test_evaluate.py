@@ -149,6 +149,11 @@ def test_bad_input_gets_one_line(
         refused(capsys, message, "eval", pruned, *arguments)
 
 
+def test_a_plot_of_a_language_of_its_own_is_refused_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    arguments = ["demo", "--tasks", "retrieval", "--plot", tmp_path / "a.png"]
+    refused(capsys, "plot-own-language plot", "eval", *arguments)
+
+
 def test_help_names_every_task(capsys: pytest.CaptureFixture[str]):
     assert main(["eval", "--help"]) == 0
     said = " ".join(capsys.readouterr().out.split())

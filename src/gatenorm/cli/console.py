@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gatenorm.cli.estimate import Estimate
 from gatenorm.errors import OutputError, printable
 from gatenorm.records.numbers import bytes_for_people as bytes_for_people
 from gatenorm.records.serialization import to_json
@@ -24,9 +25,24 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress_bar(what: str, unit: str = "layers") -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr while the block runs, driven by ``(done, total)``; nothing where stderr is no terminal."""
+    """A bar on stderr while the block runs, driven by ``(done, total)``, and once how long it will take.
+
+    Without a terminal there is no bar, but what takes minutes still says so.
+    """
+    estimate = Estimate(what)
     with bar(what, "download" if unit == "bytes" else "count", "left") as update:
-        yield lambda done, total: update(completed=done, total=total)
+
+        def progress(done: int, total: int) -> None:
+            update(completed=done, total=total)
+            tell(estimate.line(done, total))
+
+        yield progress
+
+
+def tell(estimate: str) -> None:
+    """How long something takes, on stderr, unless nothing is to be said."""
+    if estimate and not is_quiet():
+        note(estimate)
 
 
 @contextmanager

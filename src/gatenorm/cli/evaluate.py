@@ -1,6 +1,8 @@
 """``gatenorm eval``: how well a model does, and what changed against a baseline."""
 
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Unpack
 
 from gatenorm.cli import console
@@ -37,9 +39,8 @@ def command(
     from gatenorm.records import Results
     from gatenorm.results import ResultStore
 
-    if plot is not None and "retrieval" not in (tasks or "").split(","):
-        hint = f"add it to {named('tasks')}"
-        raise EvaluationError("plot-without-retrieval", "draws the task retrieval", field="plot", given=plot, hint=hint)
+    if plot is not None:
+        _check_plot(plot, model, tasks, data)
     console.quiet_transformers()
     done: list[Any] = []
     cache = None if no_cache else ResultStore()
@@ -80,6 +81,24 @@ def command(
         cached = sum(d.cached for d in done)
         if cached:
             console.say(f"{cached} of these figures were measured before (--no-cache measures again)")
+
+
+def _check_plot(plot: Path, model: str, tasks: str | None, data: Sequence[str] | None) -> None:
+    """Refuse a plot of what is not measured, before anything is.
+
+    Raises:
+        EvaluationError: retrieval is not asked for, or is another task in this model's own language.
+    """
+    from gatenorm.models.named import language_of, named_model
+
+    if "retrieval" not in (tasks or "").split(","):
+        hint = f"add it to {named('tasks')}"
+        raise EvaluationError("plot-without-retrieval", "draws the task retrieval", field="plot", given=plot, hint=hint)
+    own = named_model(model) or language_of(Path(model))
+    if own is not None and "retrieval" in own.evaluations and not data:
+        problem = f"draws context lengths and depths, and {model} is asked for facts at fixed distances instead"
+        hint = "leave it out: the table holds all figures"
+        raise EvaluationError("plot-own-language", problem, field="plot", given=plot, hint=hint)
 
 
 def _for_file(record: Any, items: bool) -> dict[str, Any]:

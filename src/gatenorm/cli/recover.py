@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Unpack
 
 from gatenorm.cli import console
+from gatenorm.cli.estimate import Estimate
 from gatenorm.cli.options import common, evaluation, ranking, recovery
 from gatenorm.errors import RecoveryError, named
 from gatenorm.records import to_json
@@ -100,6 +101,7 @@ def command(
 @contextmanager
 def training_bar() -> Iterator[Callable[[Step], None]]:
     """A bar on stderr with losses and pace while a training runs; nothing where stderr is no terminal."""
+    estimate = Estimate("recovering")
     with console.bar("recovering", "count", "status", width=20, status="") as update:
 
         def report(step: Step) -> None:
@@ -108,5 +110,6 @@ def training_bar() -> Iterator[Callable[[Step], None]]:
                 f"{step.tokens_per_second:,.0f} tokens/s, {duration(step.seconds_left)} left"
             )
             update(completed=step.step, total=step.steps, status=status)
+            console.tell(estimate.line(step.step, step.steps))
 
         yield report
