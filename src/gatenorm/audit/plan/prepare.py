@@ -108,9 +108,7 @@ def _prepare(model: str, directory: Path, config: Config, fail_on: str | None) -
     packaged = reads and not _trains_on_generic(config.recovery)
     threads = config.run.threads or (1 if layout.nbytes < _SMALL_BYTES else threads_at_hand())
     on_processor = threads if config.run.device == "cpu" else None
-    planned, missing = evaluations(
-        layout, config.evaluation, runs=runs, packaged=packaged, threads=on_processor
-    )
+    planned, missing = evaluations(layout, config.evaluation, runs=runs, packaged=packaged, threads=on_processor)
     missing += left_out + without
     for engine in config.speed.engines if runs else ():
         kind = engine_named(engine, "times")
