@@ -9,7 +9,7 @@ import math
 import pytest
 from msgspec.structs import replace
 
-from gatenorm.audit.judge.gates import _gate_of, check_gates, evaluate_gate, gates, limits, outcome_of
+from gatenorm.audit.judge.gates import BY_CHANCE, _gate_of, check_gates, evaluate_gate, gates, limits, outcome_of
 from gatenorm.audit.judge.metrics import GateValue, domain_divergence
 from gatenorm.audit.judge.selection import nearest, unstable
 from gatenorm.audit.judge.verdict import verdict
@@ -438,6 +438,9 @@ def test_the_nearest_is_the_one_closest_to_passing_not_the_smallest():
     assert nearest([wide, close, failing, rejected]) is close
     assert nearest([rejected, variant("x-1", risen(60.0, 50.0, 70.0)), failing]) is failing
     assert nearest([wide, variant("x-2", risen(5.0, -10.0, 20.0))]) is wide  # of equal ones the smaller
+    lost = held("retrieval-loss", GateValue(3.0, -20.0, 26.0), 5.0)
+    by_chance = replace(lost, detail=BY_CHANCE)
+    assert nearest([variant("x-1", by_chance), variant("x-2", lost), close]).name == "x-1"  # tells nothing against it
 
 
 def test_every_candidate_that_does_not_pass_is_named_by_fail_on_any():
@@ -485,4 +488,7 @@ def test_quality_speed_and_safety_are_judged_apart_and_the_whole_is_their_sum():
     assert said.about == "x-2"  # what is inconclusive is closer to passing than what fails
     said, _ = verdict([variant("x-3", risen, flipped)], BEST, "x")
     assert said.outcome == FAILS
-    assert said.headline.endswith("refusal flips 2 items, where at most 0 items is asked for.")
+    wrong = "2 replies to what it should refuse or answer are no longer right, where none is allowed."
+    assert said.headline == f"Don't prune this model yet: {wrong}"
+    said, _ = verdict([variant(name, risen, flipped) for name in ("x-3", "x-4")], BEST, "x")
+    assert said.reason.endswith("; all 2 fail.")

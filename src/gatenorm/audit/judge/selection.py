@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from gatenorm.analysis.diagnostics import HIGH_PERPLEXITY, JUMP, too_high
-from gatenorm.audit.judge.gates import evaluate_gate, gates, outcome_of
+from gatenorm.audit.judge.gates import BY_CHANCE, evaluate_gate, gates, outcome_of
 from gatenorm.audit.plan.variants import Variant
 from gatenorm.families import Layout
 from gatenorm.findings import findings
@@ -70,7 +70,8 @@ def nearest(variants: Sequence[AuditedVariant]) -> AuditedVariant | None:
     """The candidate closest to passing: an inconclusive one before one that fails, then the one with the least excess.
 
     A variant's excess is that of its worst gate: how far the figure, or the end of its interval, lies beyond the limit,
-    as a share of the limit (of 1 where the limit is smaller). Of equal ones the one with fewer removals.
+    as a share of the limit (of 1 where the limit is smaller). A gate at which the unpruned model does no better than
+    chance tells nothing, whatever its figure. Of equal ones the one with fewer removals.
     """
     candidates = [v for v in variants if v.role == CANDIDATE]
     return min(candidates, key=lambda v: (v.outcome == FAILS, bool(v.rejected), _excess(v), v.share), default=None)
@@ -79,6 +80,8 @@ def nearest(variants: Sequence[AuditedVariant]) -> AuditedVariant | None:
 def _excess(variant: AuditedVariant) -> float:
     excess = 0.0
     for gate in variant.gates:
+        if gate.detail.startswith(BY_CHANCE):
+            continue
         sign = -1.0 if gates()[gate.gate].least else 1.0
         values = [sign * (v - gate.limit) for v in (gate.value, gate.low, gate.high) if v is not None]
         excess = max([excess, *(v / max(1.0, abs(gate.limit)) for v in values)])

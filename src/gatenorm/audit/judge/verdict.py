@@ -58,9 +58,7 @@ def verdict(
     candidates = [v for v in variants if v.role == CANDIDATE]
     counts = Counter(v.outcome for v in candidates)
     counted = [f"{n} {_verb(o, n)}" for o in (PASSES, FAILS, INCONCLUSIVE) if (n := counts[o])]
-    tally = (
-        f"of {len(candidates)} candidates {' and '.join([', '.join(counted[:-1])] * (len(counted) > 1) + counted[-1:])}"
-    )
+    tally = f"of {len(candidates)} candidates {_listed(counted)}" if len(counts) > 1 else f"all {counted[0]}"
     judgements = tuple(_judgement(about, aspect) for aspect in (QUALITY, SPEED, SAFETY))
     if chosen is not None:
         headline = f"You can {_what(chosen)}: {_gains(chosen)}."
@@ -79,6 +77,12 @@ def verdict(
         about=about.name,
     )
     return said, chosen.name if chosen else None
+
+
+def _listed(words: Sequence[str]) -> str:
+    """``1 passes, 2 fail and 1 is inconclusive``."""
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _verb(outcome: str, count: int) -> str:
@@ -107,9 +111,19 @@ def _gains(variant: AuditedVariant) -> str:
 
 def _plainly(gate: GateResult) -> str:
     """``perplexity rises by 3.43%``."""
+    if gate.gate == "refusal-flips" and gate.value is not None:
+        replies = "1 reply" if gate.value == 1 else f"{gate.value:.0f} replies"
+        return f"{replies} to what it should refuse or answer {'is' if gate.value == 1 else 'are'} no longer right"
     if gate.gate != "perplexity-rise" or gate.value is None:
         return f"{readable(gate.gate)} {figure(gate)}"
     return f"perplexity {'rises' if gate.value >= 0 else 'falls'} by {amount(abs(gate.value), '%', beside=gate.limit)}"
+
+
+def _allowed(gate: GateResult) -> str:
+    """``at most 6% is allowed``."""
+    if gate.limit == 0 and not gate.least:
+        return "none is allowed"
+    return f"{limit(gate)} is {'needed' if gate.least else 'allowed'}"
 
 
 def _tightest(variant: AuditedVariant) -> str:
@@ -118,7 +132,7 @@ def _tightest(variant: AuditedVariant) -> str:
     if not lost:
         return ""
     gate = max(lost, key=lambda pair: pair[0])[1]
-    return f" (nearest to its limit: {_plainly(gate)}, {limit(gate)} is allowed)"
+    return f" (nearest to its limit: {_plainly(gate)}, {_allowed(gate)})"
 
 
 def _obstacle(variant: AuditedVariant) -> str:
@@ -127,7 +141,7 @@ def _obstacle(variant: AuditedVariant) -> str:
         return variant.rejected
     against = [g for g in variant.gates if g.outcome == FAILS]
     if against:
-        return " and ".join(f"{_plainly(g)}, where {limit(g)} is asked for" for g in against)
+        return " and ".join(f"{_plainly(g)}, where {_allowed(g)}" for g in against)
     if not any(g.aspect == QUALITY for g in variant.gates):
         return "nothing was measured that says what it would cost in quality"
     open_ones = list(dict.fromkeys(g.aspect for g in variant.gates if g.outcome == INCONCLUSIVE))

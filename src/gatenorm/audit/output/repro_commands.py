@@ -61,6 +61,9 @@ def next_step(work: Workflow, verdict: Verdict, chosen: str | None, model: str) 
     if QUALITY in failing and config.search.gate is None and "perplexity-rise" in work.plan.limits:
         what = "search for a smaller budget that passes"
         return Command(what=what, command=f"{whole(work, model)} --search perplexity-rise")
+    fewer = min(budget.count for budget in work.plan.budgets) // 2
+    if failing and fewer:
+        return Command(what="try a smaller budget", command=f"{whole(work, model)} --layers {fewer}")
     return None
 
 

@@ -183,8 +183,8 @@ def best_supported(
         losses = {name: measured[name].nll for s in (*scores, *checks) if (name := label(s)) in measured}
         best = min(losses, key=losses.__getitem__)
         margins = {name: _margin(measured[best], measured[name]) for name in losses if name != best}
-        others = ", ".join(f"{_more(margin)} by {name}" for name, margin in margins.items())
-        why = f"loss with {count} removed {losses[best]:.4f} nats a token" + (f"; more: {others}" if others else "")
+        others = "".join(f"; by {name} {_more(margin)}" for name, margin in margins.items())
+        why = f"with {count} removed its loss is {losses[best]:.4f} nats a token{others}"
         return BestSupported(ranking=best, why=why, count=count, losses=losses, rule=RULE, margins=margins)
     doubted = bool(checks) and all(few_shared(scores[0], check, count) is not None for check in checks)
     on_self = next((label(c) for c in checks if c.calibration and c.calibration["source"] == SELF), first)
@@ -204,11 +204,11 @@ def _margin(best: Perplexity, other: Perplexity) -> Change:
 
 def _more(margin: Change) -> str:
     if margin.difference == 0:
-        return "nothing"
+        return "the same"
     if margin.low is None or margin.high is None:
-        return f"{margin.difference:.4f}, without an interval"
-    doubt = ", so not proven" if margin.low <= 0 else ""
-    return f"{margin.difference:.4f} ({margin.low:.4f} to {margin.high:.4f}{doubt})"
+        return f"{margin.difference:.4f} more, without an interval"
+    doubt = ": not proven" if margin.low <= 0 else ""
+    return f"{margin.difference:.4f} more ({margin.low:.4f} to {margin.high:.4f}{doubt})"
 
 
 def comparison(layout: Layout, scores: Sequence[Scores]) -> RankingComparison | None:

@@ -3,6 +3,7 @@
 from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, Audit
 from gatenorm.report.page import audit_view, gates, long_range, quality, ranking, sources, speed, verdict
 from gatenorm.report.page.blocks import BAD, GOOD, OPEN, Report
+from gatenorm.report.page.wording import minute
 
 
 def report(audit: Audit) -> Report:
@@ -11,7 +12,7 @@ def report(audit: Audit) -> Report:
     return Report(
         title="Audit of attention sublayers",
         model=audit.model.name,
-        when=audit.provenance.ended or audit.provenance.began,
+        when=minute(audit.provenance.ended or audit.provenance.began),
         verdict=audit.verdict,
         tone=tone,
         badge=outcome,

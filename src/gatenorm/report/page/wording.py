@@ -65,6 +65,11 @@ def size(count: float | None) -> str:
     return NONE if count is None else bytes_for_people(count)
 
 
+def minute(when: str) -> str:
+    """``2026-11-28 23:49 UTC`` out of a date with seconds."""
+    return f"{when[:10]} {when[11:16]} UTC" if when.endswith("Z") else when
+
+
 def words(name: str) -> str:
     """A field's name as people write it."""
     return name.replace("_", " ").replace("sha256", "SHA-256")
