@@ -25,3 +25,21 @@ def test_no_whole_block_left_is_one_line(
     assert (out, err.count("\n")) == ("", 1)
     assert "--kind block cannot be scored" in err
     assert main(["score", str(rest), "--kind", "mlp", "--criterion", "depth"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["demo"], "gatenorm prune demo --layers 3 -o demo-3"),
+        (["demo", "--criterion", "ov-norm"], "gatenorm prune demo --layers 3 --criterion ov-norm -o demo-3"),
+        (
+            ["demo", "--kind", "mlp", "--criterion", "depth"],
+            "gatenorm prune demo --layers 3 --criterion depth --kind mlp -o demo-3",
+        ),
+    ],
+)
+def test_the_command_that_removes_the_weakest_stands_at_the_end(
+    arguments: list[str], command: str, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["score", *arguments]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"What removes the 3 weakest: {command}"

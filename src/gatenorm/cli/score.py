@@ -83,4 +83,4 @@ def command(
 
         plot_scores(scores, plot, marked=cluster.members)
     data = to_json(scores) | ({"cross_check": to_json(checked)} if checked else {})
-    console.deliver(json, data, lambda: show(scores, layout, cluster, checked, plot), csv, scores.rows())
+    console.deliver(json, data, lambda: show(scores, layout, cluster, checked, plot, model), csv, scores.rows())

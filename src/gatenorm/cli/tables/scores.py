@@ -1,5 +1,6 @@
 """Scores as a table with bars."""
 
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,12 +18,20 @@ from gatenorm.records.rankings import CrossCheck, SublayerRanking
 from gatenorm.surgery.operation import treatments
 
 _BAR = 40
+# The criterion that `prune` ranks by where none is named.
+_DEFAULT = "gate-norm"
 # Of the seconds of a scoring that runs the model, what is not the passes themselves.
 _BEFORE = {"loading": "loading the model", "drawing": "drawing tokens"}
 
 
-def show(scores: Scores, layout: Layout, cluster: Cluster, checked: CrossCheck | None, plot: Path | None) -> None:
-    """The scores of every layer, whether the weak ones are late, and where other criteria disagree."""
+def show(
+    scores: Scores, layout: Layout, cluster: Cluster, checked: CrossCheck | None, plot: Path | None, model: str
+) -> None:
+    """The scores of every layer, whether the weak ones are late, where other criteria disagree, and what to do next.
+
+    Args:
+        model: as it was named, for the command that comes next.
+    """
     console.print_table(_scores_table(scores, set(cluster.members), layout))
     console.say(
         f"{_work(scores)}; weakest first: "
@@ -43,8 +52,20 @@ def show(scores: Scores, layout: Layout, cluster: Cluster, checked: CrossCheck |
             "A weight-only score is a heuristic: check the pruned model on text of your own before you trust it"
             + ("." if checked else ", or begin with --cross-check.")
         )
+        console.say_whole(_pruning(scores, model))
     if plot:
         console.say(f"plot: {plot}")
+
+
+def _pruning(scores: Scores, model: str) -> str:
+    """The command that removes the weakest fifth."""
+    count, path = max(1, len(scores.layers) // 5), Path(model)
+    ending = path.suffix if path.suffix == ".gguf" else ""
+    how = ["--criterion", scores.criterion] if scores.criterion != _DEFAULT else []
+    how += ["--kind", scores.kind] if scores.kind != ATTENTION else []
+    out = f"{path.name.removesuffix(ending)}-{count}{ending}"
+    command = shlex.join(["gatenorm", "prune", model, "--layers", str(count), *how, "-o", out])
+    return f"What removes the {count} weakest: {command}"
 
 
 def show_both(ranking: SublayerRanking) -> None:
