@@ -89,12 +89,15 @@ def _check_plot(plot: Path, model: str, tasks: str | None, data: Sequence[str] |
     Raises:
         EvaluationError: retrieval is not asked for, or is another task in this model's own language.
     """
+    from gatenorm.api import open_model
     from gatenorm.models.named import language_of, named_model
 
     if "retrieval" not in (tasks or "").split(","):
         hint = f"add it to {named('tasks')}"
         raise EvaluationError("plot-without-retrieval", "draws the task retrieval", field="plot", given=plot, hint=hint)
-    own = named_model(model) or language_of(Path(model))
+    own = named_model(model)
+    if own is None and Path(model).is_dir():
+        own = language_of(open_model(model).checkpoint)
     if own is not None and "retrieval" in own.evaluations and not data:
         problem = f"draws context lengths and depths, and {model} is asked for facts at fixed distances instead"
         hint = "leave it out: the table holds all figures"
