@@ -30,7 +30,6 @@ from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.evaluation.core.likelihood import continuations
 from gatenorm.evaluation.core.task import Metric, Task
 from gatenorm.evaluation.core.text import Text, about_tokens, data_error, documents, per_token, read_text
-from gatenorm.families import Layout
 from gatenorm.models.architecture import Work
 from gatenorm.models.batches import BatchBudget, check_vocabulary, in_batches
 from gatenorm.models.forward import token_losses
