@@ -141,6 +141,45 @@ _YARN = {
     "mscale_all_dim": 0.8,
 }
 
+_HYBRID = {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_n_groups": 1}
+_FALCON_H1 = {
+    "mamba_d_ssm": 128,
+    "key_multiplier": 0.7,
+    "attention_in_multiplier": 1.3,
+    "attention_out_multiplier": 0.8,
+    "embedding_multiplier": 1.5,
+    "mlp_multipliers": [0.9, 1.2],
+    "ssm_out_multiplier": 0.6,
+}
+_LLAMA4 = {
+    **_SMALL,
+    **_LOCAL,
+    "intermediate_size_mlp": 40,
+    "interleave_moe_layer_step": 2,
+    "no_rope_layer_interval": 3,
+    "attention_chunk_size": 16,
+    "floor_scale": 8,
+    "rope_parameters": _PLAIN,
+}
+
+_GEMMA4 = {
+    **_SMALL,
+    "vocab_size_per_layer_input": VOCABULARY,
+    "hidden_size_per_layer_input": 0,
+    "global_head_dim": 32,
+    "sliding_window": 16,
+    "num_hidden_layers": 6,
+    "layer_types": ["sliding_attention", "full_attention"] * 3,
+}
+_GEMMA4_E = {
+    **_GEMMA4,
+    "num_hidden_layers": 8,
+    "layer_types": ["sliding_attention", "full_attention"] * 4,
+    "hidden_size_per_layer_input": 8,
+    "num_kv_shared_layers": 2,
+    "use_double_wide_mlp": True,
+}
+
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama-gqa": ("LlamaConfig", _LLAMA),
     "llama-mha": ("LlamaConfig", {**_LLAMA, "num_key_value_heads": 8, "num_hidden_layers": 5}),
@@ -218,6 +257,32 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "lfm2": ("Lfm2Config", {**_LLAMA, "num_hidden_layers": 5, "layer_types": [*_FULL, "conv"], "block_multiple_of": 8}),
     "lfm2_moe": ("Lfm2MoeConfig", {**_LLAMA, **_EXPERTS, "layer_types": [*_FULL, "conv"], "num_hidden_layers": 5}),
     "granitemoehybrid": ("GraniteMoeHybridConfig", {**_LLAMA, **_GRANITE, **_MAMBA, "num_local_experts": 0}),
+    "granitemoehybrid-experts": (
+        "GraniteMoeHybridConfig",
+        {**_LLAMA, **_GRANITE, **_MAMBA, "num_local_experts": 4, "num_experts_per_tok": 2},
+    ),
+    "bamba": ("BambaConfig", {**_LLAMA, **_HYBRID, "num_hidden_layers": 5, "attn_layer_indices": [0, 1, 2, 3]}),
+    "jamba": (
+        "JambaConfig",
+        {**_LLAMA, "num_hidden_layers": 8, "attn_layer_period": 2, "attn_layer_offset": 0, "num_experts": 4},
+    ),
+    "falcon_h1": ("FalconH1Config", {**_LLAMA, **_HYBRID, **_FALCON_H1}),
+    "llama4_text": ("Llama4TextConfig", _LLAMA4),
+    "llama4_text-unnormed": (
+        "Llama4TextConfig",
+        {**_LLAMA4, "use_qk_norm": False, "attn_temperature_tuning": False},
+    ),
+    "gemma4_text": (
+        "Gemma4TextConfig",
+        {**_GEMMA4, "attention_k_eq_v": True, "num_global_key_value_heads": 1, "final_logit_softcapping": 30.0},
+    ),
+    "gemma4_text-e": ("Gemma4TextConfig", _GEMMA4_E),
+    "gemma4_text-experts": (
+        "Gemma4TextConfig",
+        {**_GEMMA4, "enable_moe_block": True, "num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 24},
+    ),
+    "olmo": ("OlmoConfig", {**_LLAMA, **_SPECIAL}),
+    "gptj": ("GPTJConfig", {**_GPT2, "rotary_dim": 8}),
     "solar_open": ("SolarOpenConfig", {**_SMALL, **_ROUTED}),
     "gemma3": (
         "Gemma3Config",
@@ -226,6 +291,20 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
             "vision_config": _VISION,
             "mm_tokens_per_image": 4,
             "image_token_index": 3,
+        },
+    ),
+    "gemma4": (
+        "Gemma4Config",
+        {
+            "text_config": _GEMMA4_E,
+            "vision_config": {
+                **_VISION,
+                "num_key_value_heads": 2,
+                "head_dim": 16,
+                "position_embedding_size": 16,
+                "pooling_kernel_size": 2,
+            },
+            "image_token_id": 3,
         },
     ),
     "mistral3": (
@@ -250,6 +329,30 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
             "text_config": {**_LLAMA, "model_type": "llama"},
             "vision_config": {**_VISION, "model_type": "clip_vision_model"},
             "image_token_index": 3,
+        },
+    ),
+    "llama4": (
+        "Llama4Config",
+        {
+            "text_config": _LLAMA4,
+            "vision_config": {
+                **_VISION,
+                "intermediate_size": 128,
+                "vision_output_dim": 32,
+                "projector_input_dim": 32,
+                "projector_output_dim": 32,
+                "rope_parameters": _PLAIN,
+            },
+            "image_token_index": 3,
+        },
+    ),
+    "kimi_k25": (
+        "Kimi_K25Config",
+        {
+            "text_config": {**_LLAMA, **_ROUTED, **_LATENT, "num_key_value_heads": 8, "n_group": 1, "topk_group": 1},
+            "vision_config": _VISION,
+            "image_token_id": 3,
+            "projection_hidden_size": 32,
         },
     ),
     "qwen3_5": (
@@ -361,7 +464,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 # Whose norms multiply by one more than their weight.
-GAINS_FROM_ONE = ("Gemma", "VaultGemma", "Nemotron", "Qwen3Next", "Qwen3_5")
+GAINS_FROM_ONE = ("GemmaConfig", "Gemma2", "Gemma3", "VaultGemma", "Nemotron", "Qwen3Next", "Qwen3_5")
 
 
 @cache
@@ -384,6 +487,11 @@ def build(name: str) -> transformers.PreTrainedModel:
                 parameter.copy_(0.4 * noise + (0.0 if kind.startswith(GAINS_FROM_ONE) else 1.0))
             else:
                 parameter.copy_(0.3 * noise)
+            if kind.startswith("Gemma4") and path.endswith("q_norm.weight"):
+                parameter.mul_(len(parameter) ** -0.5)  # where others scale logits, trained models have small gains
+        for path, buffer in model.named_buffers():
+            if path.endswith("layer_scalar"):
+                buffer.fill_(0.8)
     return model.eval()
 
 

@@ -30,13 +30,13 @@ def sets(layers: Sequence[int]) -> list[list[tuple[int, ...]]]:
     ]
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", [*SHAPES, "gemma4_text-e"])
 def test_losses_are_those_of_the_whole_model(name: str, tiny_models: TinyModels):
     layout, given = layout_of(tiny_models(name)), samples()
     model = model_on(layout, build(name))
     before = model.module(tokens(), use_cache=False).logits
     naive, shared = loss_on(model, given), SharedPrefix(model, given)
-    for wanted in sets(layout.attention_layers):
+    for wanted in sets(layout.layers_with("attention")):
         assert shared(wanted) == pytest.approx([naive(one) for one in wanted], abs=1e-7)
     assert torch.equal(model.module(tokens(), use_cache=False).logits, before)
 

@@ -15,11 +15,13 @@ from gatenorm.criteria.activations.block_cosine import block_cosine
 from gatenorm.criteria.activations.cosine import cosine
 from gatenorm.criteria.activations.norm_ratio import norm_ratio
 from gatenorm.criteria.streams import StreamStatistics, Watch
+from gatenorm.errors import CalibrationError
 from gatenorm.families import Layout
 from gatenorm.models.loading import load
 from gatenorm.surgery.disk import write_pruned
 from gatenorm.surgery.planning import plan_by_hand
 from tests.analysis.models import SHAPES, layout_of, naive_figures, naive_streams, samples, stream_statistics
+from tests.errors import refused
 from tests.tiny_models import build
 
 TinyModels = Callable[..., Path]
@@ -51,7 +53,7 @@ def test_sums_agree_with_kept_activations(name: str, tiny_models: TinyModels):
         assert len(set(by_layer.values())) == layout.layers
 
 
-@pytest.mark.parametrize("name", [*SHAPES, "opt-projected", "llama-tied"])
+@pytest.mark.parametrize("name", [*SHAPES, "opt-projected", "llama-tied", "gemma4_text"])
 def test_layer_by_layer_from_disk_is_the_same(name: str, tiny_models: TinyModels, tmp_path: Path):
     directory = tiny_models(name)
     layout, given, steps = layout_of(directory), samples(), []
@@ -60,6 +62,11 @@ def test_layer_by_layer_from_disk_is_the_same(name: str, tiny_models: TinyModels
     assert figures(spooled) == {c: pytest.approx(v, rel=1e-6) for c, v in whole.items()}
     assert steps[-1] == (layout.layers, layout.layers)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_layers_that_read_the_keys_of_others_do_not_run_alone(tiny_models: TinyModels):
+    with refused("keys-shared", kind=CalibrationError):
+        layer_by_layer(layout_of(tiny_models("gemma4_text-e")), samples())
 
 
 def test_a_pruned_model_is_watched_where_it_still_attends(tiny_models: TinyModels, tmp_path: Path):

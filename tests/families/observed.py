@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from tests.tiny_models import TOKENS, build, tokens
 
-HEAD_NORMS = ("{0}_norm", "{0}_layernorm", "{1}_layernorm")
+HEAD_NORMS = ("{0}_norm", "{0}_layernorm", "{1}_layernorm", "qk_norm")
+# Of attentions that hand what they project to nothing that could be watched: they turn a part of it, or elsewhere.
+PROJECTED = ("rotary_ndims", "use_rope", "key_multiplier", "rotary_dim")
 ATTENTION_NAMES = ("self_attn", "self_attention", "attention", "attn")
 
 
@@ -46,7 +48,8 @@ class Layer:
 
 def language_model(model: nn.Module) -> nn.Module:
     """The base model, of a larger model that of its language model."""
-    return model.base_model if model.config.get_text_config() is model.config else model.get_decoder()
+    found = model.base_model if model.config.get_text_config() is model.config else model.get_decoder()
+    return getattr(found, "model", found)  # Llama 4's causal model is its own base model
 
 
 def blocks(model: nn.Module) -> nn.ModuleList:
@@ -95,13 +98,11 @@ def observe(name: str) -> list[Layer]:
                 handles.append(child.register_forward_pre_hook(_keep_gated(layer)))
         for role in "qk":
             norm = head_norm(module, role)
-            if norm is not None:  # norms stand between the projection and everything that is seen later
-                handles.append(norm.register_forward_pre_hook(_keep_projected(layer, role, module.head_dim)))
-            elif hasattr(module, "rotary_ndims") and hasattr(
-                module, "q_proj"
-            ):  # the other dimensions are not handed to what rotates
+            if hasattr(module, "q_proj") and any(hasattr(module, sign) for sign in PROJECTED):
                 projection, keep = getattr(module, f"{role}_proj"), _keep_projected(layer, role, module.head_dim)
                 handles.append(projection.register_forward_hook(lambda m, _, output, keep=keep: keep(m, (output,))))
+            elif norm is not None:  # norms stand between the projection and everything that is seen later
+                handles.append(norm.register_forward_pre_hook(_keep_projected(layer, role, module.head_dim)))
         for child, other in block.named_children():
             if other is not module and list(other.parameters()):
                 handles.append(other.register_forward_pre_hook(_keep_output_norm(layer, child)))
@@ -213,15 +214,15 @@ def _watched(model: nn.Module, layers: list[Layer]) -> Iterator[None]:
             return mixed, weights
 
         patches.append(mock.patch.object(module, "eager_attention_forward", watched_eager))
-    elif hasattr(module, "GPTNeoSelfAttention"):
-        plain = module.GPTNeoSelfAttention._attn
+    elif plain_attention := next((c for c in vars(module).values() if hasattr(c, "_attn")), None):
+        plain = plain_attention._attn
 
         def watched_plain(this: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Any:
             mixed, weights = plain(this, q, k, v, mask)
             attend(q, k, v, None, mixed.transpose(1, 2))
             return mixed, weights
 
-        patches.append(mock.patch.object(module.GPTNeoSelfAttention, "_attn", watched_plain))
+        patches.append(mock.patch.object(plain_attention, "_attn", watched_plain))
     else:
         sdpa = nn.functional.scaled_dot_product_attention
 

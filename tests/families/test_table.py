@@ -10,6 +10,7 @@ from pathlib import Path
 from gatenorm.checkpoint import open_store
 from gatenorm.exports import llama_like
 from gatenorm.families import Layout, detect_layout, families
+from gatenorm.families.translation import architectures
 from tests.tiny_models import CASES
 
 PAGE = Path(__file__).parents[2] / "docs/families.md"
@@ -22,7 +23,8 @@ def row(layout: Layout) -> str:
     kinds = {(layout.roles.get("fused") or "separate"), *(["q/k norms"] if layout.norms["q"] else [])}
     reasons = llama_like.obstacles(layout)
     exports = f"no: {reasons[0].removeprefix(layout.model_type + ': ')}" if reasons else "yes"
-    cells = [f"`{layout.model_type}`", shape, positions, ", ".join(sorted(kinds)), exports]
+    read = {family: f"`{name}`" for name, family in architectures("gguf").items()}.get(layout.model_type, "no")
+    cells = [f"`{layout.model_type}`", shape, positions, ", ".join(sorted(kinds)), read, exports]
     return f"| {' | '.join(cells)} |\n"
 
 
@@ -34,6 +36,6 @@ def test_the_table_is_what_the_code_says(tiny_models: Callable[..., Path]) -> No
     assert set(rows) == set(families())
     page, table = PAGE.read_text(encoding="utf-8"), "".join(rows[name] for name in sorted(rows))
     if os.environ.get("GATENORM_WRITE_TABLES"):
-        head, rule, rest = ROWS.sub("", page).partition("|---|---|---|---|---|\n")
+        head, rule, rest = ROWS.sub("", page).partition("|---|---|---|---|---|---|\n")
         PAGE.write_text(head + rule + table + rest, encoding="utf-8")
     assert "".join(ROWS.findall(PAGE.read_text(encoding="utf-8"))) == table

@@ -107,17 +107,18 @@ def test_what_attention_does_to_single_tokens_is_a_linear_map(name: str, tiny_mo
     """
     layout, module = layout_of(tiny_models(name)), build(name)
     tokens = tuple((token,) for token in range(VOCABULARY))
-    found = moments(module, layout, Samples(tokens, {}, 64))
+    edits = Edits.of("attention", layout.attention_layers[1:4:2], "linear")
+    found = moments(module, layout, Samples(tokens, {}, 64), edits)
     exact = all(m.unexplained(solve(m, 1e-12)) < 1e-6 for m in found.values())
     attention = "." + layout.block["attention"][0] + "."
     biased = any(attention in key and key.endswith(".bias") for key in module.state_dict())
     assert exact or biased or layout.norms.get("output") or layout.roles.get("q_gate") or layout.latent_rank
     if exact:
-        weights = {edit: {"matrix": solve(found[edit], 1e-12).astype(np.float32)} for edit in EDITS}
+        weights = {edit: {"matrix": solve(found[edit], 1e-12).astype(np.float32)} for edit in edits}
         ids = torch.arange(VOCABULARY)[:, None]
         with torch.no_grad():
             whole = module(input_ids=ids).logits
-            with model_on(layout, module).edited(EDITS, weights) as edited:
+            with model_on(layout, module).edited(edits, weights) as edited:
                 torch.testing.assert_close(
                     edited.module(input_ids=ids, use_cache=False).logits, whole, atol=2e-3, rtol=1e-2
                 )
@@ -127,8 +128,9 @@ def test_what_attention_does_to_single_tokens_is_a_linear_map(name: str, tiny_mo
 def test_what_is_written_computes_what_was_judged(name: str, tiny_models: TinyModels, tmp_path: Path):
     source = tiny_models(name)
     session = gatenorm.session(source, dtype="float32")
-    plan = gatenorm.plan(source, drop=[0], replace="linear:4")
-    for layer, operation in ((1, "constant"), (2, "linear")):
+    first, second, third, *_ = session.layout.attention_layers
+    plan = gatenorm.plan(source, drop=[first], replace="linear:4")
+    for layer, operation in ((second, "constant"), (third, "linear")):
         plan = structs.replace(plan, edits=plan.edits | gatenorm.plan(source, drop=[layer], replace=operation).edits)
     fitted = gatenorm.fit(session, plan, [Calibration("random", 24, 16)], judges=[])
     gatenorm.prune(source, tmp_path / "out", fitted)

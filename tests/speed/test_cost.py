@@ -13,7 +13,7 @@ from msgspec import structs
 
 from gatenorm.api import open_model
 from gatenorm.errors import EvaluationError
-from gatenorm.models.architecture import Architecture, Work
+from gatenorm.models.architecture import Architecture, HeadCounts, Work
 from gatenorm.models.weight_count import WeightCount
 from gatenorm.records import Edits, to_json
 from gatenorm.speed.predict.cost_model import Times, forecast, forecasts, predict
@@ -28,11 +28,7 @@ def made(layers: int = 4, kv_heads: int = 2) -> Architecture:
     attention = WeightCount(parameters=256, matrix=256, ends=64, matrices=4)
     return Architecture(
         width=8,
-        heads=2,
-        kv_heads=kv_heads,
-        head_dim=4,
-        value_dim=4,
-        cached_width=8 * kv_heads,
+        heads=dict.fromkeys(range(layers), HeadCounts(2, kv_heads, 4, 4, 8 * kv_heads)),
         context=None,
         rotary=0,
         itemsize=4.0,
@@ -149,11 +145,7 @@ def test_a_long_prompt_of_a_large_model_is_attention_for_the_most_part():
     mlp = WeightCount(3 * 4096 * 11008, 3 * 4096 * 11008, 3 * (4096 + 11008), 3)
     llama = Architecture(
         width=4096,
-        heads=32,
-        kv_heads=32,
-        head_dim=128,
-        value_dim=128,
-        cached_width=2 * 32 * 128,
+        heads=dict.fromkeys(range(32), HeadCounts(32, 32, 128, 128, 2 * 32 * 128)),
         context=None,
         rotary=128,
         itemsize=2.0,

@@ -40,8 +40,8 @@ def without_branches(name: str, layout: gatenorm.families.Layout, removal: Edits
         attention.register_forward_hook(lambda _, __, output: (torch.zeros_like(output[0]), *output[1:]))
         # A norm behind the attention makes of zeros a zero only where it has no bias: RMSNorms have none.
     for layer in removal.mlp:
-        last = blocks[layer].get_submodule(layout.block["branch"][-1])
-        last.register_forward_hook(lambda _, __, output: zeros_like(output))
+        for end in (layout.block["branch"][-1], *layout.block.get("beside", ())):
+            blocks[layer].get_submodule(end).register_forward_hook(lambda _, __, output: zeros_like(output))
     return model
 
 
@@ -83,7 +83,8 @@ def test_removed_on_disk_and_live_equals_silent_branches(name: str, kind: str, t
     assert set(pruned.checkpoint.specs) == kept
     with torch.no_grad():
         cache = model(input_ids=torch.tensor([[5, 6, 7]]), use_cache=True).past_key_values
-    assert len(cache.layers) == layout.layers - len(removal.attention)
+    gone = () if layout.block.get("in_place") else removal.attention
+    assert len(cache.layers) == layout.layers - len(gone)
 
     live = gatenorm.prune_module(copy.deepcopy(build(name)), drop, kind=kind)
     assert torch.equal(answers(live)[0], logits)
@@ -96,6 +97,15 @@ def test_what_a_hybrids_layer_lacks_cannot_be_removed(tiny_models: TinyModels):
             gatenorm.plan(tiny_models(name), drop=[layer])
     with refused("none-would-stay", "drop", PlanError):
         gatenorm.plan(tiny_models("lfm2"), drop=[0, 1, 2, 3])
+
+
+def test_the_mlp_behind_another_mixer_can_be_removed(tiny_models: TinyModels, tmp_path: Path):
+    layout = gatenorm.open_model(tiny_models("lfm2"))
+    out = gatenorm.prune(layout, tmp_path / "out", gatenorm.plan(layout, drop=[1, 4], kind="mlp"))
+    expected = answers(without_branches("lfm2", layout, Edits.of("mlp", [1, 4])))
+    found = answers(gatenorm.load(out, dtype=torch.float32, attn_implementation="eager"))
+    torch.testing.assert_close(found[0], expected[0], atol=1e-5, rtol=1e-5)
+    assert torch.equal(found[1], expected[1])
 
 
 def test_a_pattern_of_letters_is_a_list_of_mixers(tiny_models: TinyModels, tmp_path: Path):

@@ -34,6 +34,9 @@ IMAGES: dict[str, tuple[int, tuple[int, ...]]] = {
     "internvl": (1, (1,)),
     "smolvlm": (1, (1, 1)),
     "idefics3": (1, (1, 1)),
+    "llama4": (1, (1,)),
+    "gemma4": (1, (1, 4)),
+    "kimi_k25": (1, (4,)),
     **dict.fromkeys((name for name in TOWERS if name.startswith("qwen")), (1, ())),
 }
 
@@ -49,6 +52,13 @@ def asked(name: str) -> dict[str, Any]:
         return {"input_ids": ids, "pixel_values": pixels, "image_grid_thw": torch.tensor([[1, 2, 2]])} | {
             "mm_token_type_ids": (ids == IMAGE).long()
         }
+    if name == "gemma4":
+        places = torch.tensor([[[0, 0], [1, 0], [0, 1], [1, 1]]])
+        pixels = torch.rand(1, 4, 3 * PATCH**2, generator=draw)
+        return {"input_ids": ids, "pixel_values": pixels, "image_position_ids": places}
+    if name == "kimi_k25":
+        pixels = torch.randn(4, 3, PATCH, PATCH, generator=draw)
+        return {"input_ids": ids, "pixel_values": pixels, "image_grid_thw": torch.tensor([[1, 2, 2]])}
     given = {"input_ids": ids, "pixel_values": torch.randn(*pictures, 3, side, side, generator=draw)}
     sized = name.startswith(("mistral3", "llava_next"))
     return given | ({"image_sizes": torch.tensor([[side, side]])} if sized else {})
@@ -61,6 +71,8 @@ def test_the_whole_model_reads_an_image_without_the_attention(name: str, tiny_mo
     out = gatenorm.prune(layout, tmp_path / "pruned", gatenorm.plan(layout, drop=drop))
     pruned = gatenorm.load(out, dtype=torch.float32, attn_implementation="eager")
     stock, given = silent(name, layout, drop), asked(name)
+    if name == "gemma4":  # what its embedder makes of one row depends on where weights lie in memory, by a rounding
+        stock, pruned = stock.double(), pruned.double()
     with torch.no_grad():
         expected, found = stock(**given).logits, pruned(**given).logits
         unseen = stock(**{**given, "pixel_values": given["pixel_values"] + 1}).logits

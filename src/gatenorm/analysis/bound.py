@@ -128,7 +128,7 @@ class _Seen:
 
 def _logit_bound(layout: Layout, weights: Any, radius: float) -> Float64:
     """``B`` of every query head, ``[heads]``."""
-    if layout.norms.get("q") and layout.norms.get("k"):
+    if weights.normed:
         bound = gate_norm_scaled(weights, backend("numpy"))
     else:
         q, k = (_spectral(weights, role) for role in ("q", "k"))

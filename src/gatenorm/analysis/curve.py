@@ -34,7 +34,7 @@ from gatenorm.evaluation.core.text import Text, read_text
 from gatenorm.evaluation.tasks.perplexity import Protocol, encode
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
-from gatenorm.records import Scores, to_json
+from gatenorm.records import ATTENTION, Scores, to_json
 from gatenorm.records.curve import Curve, Line, Point
 from gatenorm.records.serialization import Value
 from gatenorm.results import Fingerprint, ResultStore, versions
@@ -154,7 +154,7 @@ def curve(
         OutputError: ``state`` holds another curve, or cannot be written.
     """
     began = time.perf_counter()
-    model, layers = session.model, session.layout.attention_layers
+    model, layers = session.model, session.layout.layers_with(ATTENTION)
     numbers = sorted({0, *counts})
     if not asked:
         expected = "one or more, such as gate-norm,cosine@random"

@@ -51,6 +51,14 @@ class Prediction(Forecast, frozen=True, kw_only=True):
     machine: str
 
 
+class OtherHeads(Value, frozen=True):
+    """Heads that differ from those of most layers, and the layers that have them."""
+
+    layers: tuple[int, ...]
+    kv_heads: int
+    head_dim: int
+
+
 class SublayerCost(Value, frozen=True, kw_only=True):
     """What one sublayer costs, or an operation in its place.
 
@@ -77,6 +85,7 @@ class Inspection(Record, frozen=True, kw_only=True, tag="gatenorm/inspection/1")
     family_is_assumed: bool
     assumption: str
     other_mixers_in: tuple[int, ...]
+    keys_read_by_others_in: tuple[int, ...]
     block_shape: str
     layers: int
     attention_removed_in: tuple[int, ...]
@@ -86,6 +95,7 @@ class Inspection(Record, frozen=True, kw_only=True, tag="gatenorm/inspection/1")
     heads: int
     kv_heads: int
     head_dim: int
+    other_heads: tuple[OtherHeads, ...]
     context: int | None
     positions: Positions
     norms: Norms
@@ -141,6 +151,7 @@ def inspect(
         family_is_assumed=layout.assumed,
         assumption=layout.assumption,
         other_mixers_in=layout.other_mixers,
+        keys_read_by_others_in=layout.read_by_others,
         block_shape=layout.shape,
         layers=layout.layers,
         attention_removed_in=removed.attention,
@@ -150,6 +161,7 @@ def inspect(
         heads=layout.heads,
         kv_heads=layout.kv_heads,
         head_dim=layout.head_dim,
+        other_heads=tuple(_other_heads(layout)),
         context=layout.context,
         positions=_positions(layout),
         norms=Norms(kind=layout.norms["kind"], before=layout.norms["input"], after=layout.norms["output"]),
@@ -197,8 +209,8 @@ def _costs(layout: Layout, counted: Architecture) -> Iterator[SublayerCost]:
         name=ATTENTION,
         parameters=fmean(part.parameters for part in attentions),
         multiplications=fmean(part.matrix for part in attentions),
-        multiplications_of_context=counted.heads * (counted.head_dim + counted.value_dim),
-        cache_bytes=counted.cached_width * counted.cache_itemsize,
+        multiplications_of_context=round(fmean(one.pair for one in counted.heads.values())),
+        cache_bytes=fmean(one.cached_width for one in counted.heads.values()) * counted.cache_itemsize,
     )
     mlps = [counted.mlp[layer] for layer in layout.mlp_layers]
     if mlps:
@@ -210,6 +222,13 @@ def _costs(layout: Layout, counted: Architecture) -> Iterator[SublayerCost]:
     for name in sorted({*operations()} | {edit.operation for edit in layout.edits}):
         part = WeightCount.of_operation(name, layout.width)
         yield SublayerCost(name=name, parameters=part.parameters, multiplications=part.matrix)
+
+
+def _other_heads(layout: Layout) -> Iterator[OtherHeads]:
+    own = layout.kv_heads, layout.head_dim
+    shapes = {layer: (layout.at(layer).kv_heads, layout.at(layer).head_dim) for layer in layout.attention_layers}
+    for shape in sorted({*shapes.values()} - {own}):
+        yield OtherHeads(tuple(layer for layer, found in shapes.items() if found == shape), *shape)
 
 
 def _positions(layout: Layout) -> Positions:

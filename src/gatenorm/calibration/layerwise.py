@@ -20,6 +20,7 @@ from gatenorm.errors import CalibrationError, named
 from gatenorm.families import Layout
 from gatenorm.models.forward import blocks_of, hidden_output, inputs, padded
 from gatenorm.progress import Progress
+from gatenorm.records import spans
 from gatenorm.surgery.config import auto_classes
 
 if TYPE_CHECKING:
@@ -45,10 +46,14 @@ def observe_layer_by_layer(
         progress: called with (layers done, layers).
 
     Raises:
-        CalibrationError: the files name a block's tensors otherwise than transformers does.
+        CalibrationError: the files name a block's tensors otherwise than transformers does, or layers read the keys of
+            others.
     """
     import torch
 
+    if layout.key_sources:
+        problem = f"layers {spans(layout.key_sources)} read the keys and values of others, so that none runs alone"
+        raise CalibrationError("keys-shared", problem, hint=_AS_A_WHOLE)
     model = _hollow(layout, device, dtype)
     places = blocks_of(model, layout)
     blocks = list(places)
@@ -128,9 +133,15 @@ def _hollow(layout: Layout, device: str, dtype: str) -> Any:
 
 
 def _block_weights(layout: Layout, layer: int, block: Any, device: str, dtype: Any) -> dict[str, torch.Tensor]:
+    import torch
+
     weights = {}
-    for name, parameter in block.named_parameters():
+    for name, parameter in block.state_dict(keep_vars=True).items():
         stored = layout.tensor(layer, name)
+        if not isinstance(parameter, torch.nn.Parameter):  # files may leave out what a model computes
+            if stored in layout.checkpoint:
+                weights[name] = layout.checkpoint.torch(stored).to(device, parameter.dtype)
+            continue
         if stored not in layout.checkpoint or layout.checkpoint.spec(stored).shape != tuple(parameter.shape):
             problem = f"the files hold no {stored} of shape {list(parameter.shape)}"
             raise CalibrationError("tensor-missing", problem, hint=_AS_A_WHOLE)

@@ -68,7 +68,8 @@ class SharedPrefix:
         wanted = [one if isinstance(one, Edits) else Edits.of(self._kind, one) for one in sets]
         common = Edits(set.intersection(*({*one} for one in wanted)))
         data = self._layout.data
-        begins = {one: changed_layers(data, one - common)[0] for one in wanted if one != common}
+        differ = {one: changed_layers(data, one - common)[0] for one in wanted if one != common}
+        begins = {one: self._layout.resumed_at(layer) for one, layer in differ.items()}
         at = {*begins.values()} - {0}  # in front of the first block there is nothing to share
         parts = list(batches(self._samples))
         sums, passes = dict.fromkeys(wanted, 0.0), 0

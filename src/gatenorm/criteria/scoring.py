@@ -135,6 +135,9 @@ def _notes(layout: Layout, criterion: WeightCriterion) -> tuple[str, ...]:
     if layout.other_mixers:
         others = spans(layout.other_mixers)
         notes.append(f"layers {others} have another mixer than softmax attention, which is neither scored nor removed")
+    if layout.read_by_others:
+        made = spans(layout.read_by_others)
+        notes.append(f"layers {made} make the keys and values that others read: they are neither scored nor removed")
     if not criterion.gate or not layout.attention_layers:
         return tuple(notes)
     first = attention_weights(layout, layout.attention_layers[0])

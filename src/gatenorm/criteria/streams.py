@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from gatenorm.calibration.passes import Observer, in_float64
 from gatenorm.families import Layout
-from gatenorm.models.forward import hidden_input, hidden_output
+from gatenorm.models.forward import hidden_input, hidden_output, update_hooks
+from gatenorm.records import SUBLAYERS
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +63,8 @@ class Watch(Observer):
         self._branch: Sequence[str] = layout.block["branch"]
         # The first of the modules that go is the attention; where its branch ends in a norm, that comes last.
         self._branch_end: str = layout.norms.get("output") or layout.block["attention"][0]
-        self._factor = layout.branch_factor
+        self._factor, self._mlp_factor = (layout.branch_factor(sublayer) for sublayer in SUBLAYERS)
+        self._beside: Sequence[str] = layout.block.get("beside", ())
         self._entered: dict[int, torch.Tensor] = {}
         self._found: dict[int, torch.Tensor] = {}
 
@@ -75,9 +77,8 @@ class Watch(Observer):
             if layer in self.statistics.layers:
                 yield block.get_submodule(self._branch_end).register_forward_hook(self._update(layer, block))
             if layer in self.statistics.mlps:
-                first, last = (block.get_submodule(self._branch[at]) for at in (0, -1))
-                yield first.register_forward_pre_hook(self._find(layer))
-                yield last.register_forward_hook(self._update_by_mlp(layer, block))
+                yield block.get_submodule(self._branch[0]).register_forward_pre_hook(self._find(layer))
+                yield from update_hooks(block, self._branch[-1], self._beside, self._update_by_mlp(layer, block))
 
     def count(self, counts: torch.Tensor) -> None:
         """Say which positions ``[batch, tokens]`` of the batch that comes next are no padding."""
@@ -114,7 +115,10 @@ class Watch(Observer):
         def hook(_: Any, __: Any, output: Any) -> None:
             # Some versions run the MLP of OPT on tokens in one row.
             shape = self._entered[layer].shape
-            without, update = self._found.pop(layer).reshape(shape), self._factor * hidden_output(output).reshape(shape)
+            without, update = (
+                self._found.pop(layer).reshape(shape),
+                self._mlp_factor * hidden_output(output).reshape(shape),
+            )
             if self._after:
                 with_mlp = without + update
                 for name in self._after:

@@ -66,7 +66,7 @@ class AttentionWeights:
     """The attention of layer ``layer``: projections ``q``, ``k``, ``v``, ``o``, biases, norm gains; read when used."""
 
     def __init__(self, layout: Layout, layer: int):
-        self.layout = layout
+        self.layout = layout.at(layer)
         self.layer = layer
 
     @cached_property
@@ -96,7 +96,7 @@ class AttentionWeights:
         """The bias of ``q``, ``k`` or ``v`` as ``[heads * head_dim]``, or of ``o`` as ``[width]``; ``None`` without."""
         lay = self.layout
         module = lay.roles.get(role) if role == "o" or not lay.roles.get("qkv") else lay.roles["qkv"]
-        name = lay.tensor(self.layer, f"{module}.bias")
+        name = self._name(role, f"{module}.bias")
         if name not in lay.checkpoint:
             return None
         heads = {"q": lay.heads, "o": lay.width / lay.head_dim}.get(role, lay.kv_heads)
@@ -111,15 +111,25 @@ class AttentionWeights:
         """The gain of the ``input``, ``output``, ``q`` or ``k`` norm, offset added; ``None`` where there is none."""
         lay = self.layout
         module = lay.norms.get(norm)
-        if not module:
+        if not module or (norm in ("q", "k") and not self.normed):
             return None
-        name = lay.tensor(self.layer, f"{module}.weight")
+        if norm in lay.norms.get("plain", ()):
+            return np.ones(lay.head_dim if norm in ("q", "k") else lay.width, np.float32)
+        name = self._name(norm, f"{module}.weight")
         if name not in lay.checkpoint:
             return None
         heads = {"q": lay.heads, "k": lay.kv_heads}.get(norm)
         # A norm of queries or keys spans one head or all of them.
         lengths = {lay.width} if heads is None else {lay.head_dim, heads * lay.head_dim}
-        return self._vector(name, lengths) + np.float32(lay.norms["gain_offset"])
+        gain = self._vector(name, lengths) + np.float32(lay.norms["gain_offset"])
+        return gain * np.float32(lay.input_factor) if norm == "input" else gain
+
+    @property
+    def normed(self) -> bool:
+        """Whether queries and keys are normed: in some families only where they turn."""
+        norms = self.layout.norms
+        turning = not norms.get("turning") or self.layout.rotary_of(self.layer) is not None
+        return bool(norms.get("q") and norms.get("k")) and turning
 
     def _vector(self, name: str, lengths: set[int]) -> Float32:
         shape = self.layout.checkpoint.spec(name).shape
@@ -134,7 +144,7 @@ class AttentionWeights:
             FamilyError: no query and key weights where the family keeps them, or of another shape.
         """
         for role, expected in self._shapes().items():
-            name = self.layout.tensor(self.layer, f"{self.layout.projections[role]}.weight")
+            name = self._name(role, f"{self.layout.projections[role]}.weight")
             if name not in self.layout.checkpoint:
                 raise FamilyError(
                     "tensor-missing", f"no tensor {name}", expected=f"the {role} projection of layer {self.layer} there"
@@ -152,7 +162,12 @@ class AttentionWeights:
         return {role: shape[::-1] for role, shape in shapes.items()} if lay.roles.get("transposed") else shapes
 
     def _weight_name(self, role: str) -> str:
-        return self.layout.tensor(self.layer, f"{self.layout.roles[role]}.weight")
+        return self._name(role, f"{self.layout.roles[role]}.weight")
+
+    def _name(self, role: str, tensor: str) -> str:
+        """The full name of a tensor: keys and values may be those of another layer."""
+        source = self.layout.key_sources.get(self.layer, self.layer) if role in ("k", "v") else self.layer
+        return self.layout.tensor(source, tensor)
 
     def _projection(self, role: str) -> Projection:
         lay = self.layout

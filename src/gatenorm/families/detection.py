@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from gatenorm.checkpoint import TensorStore
 from gatenorm.checkpoint.quantisation import methods, unreadable
 from gatenorm.errors import FamilyError
-from gatenorm.families.family import Data, config_wrong, families, family, near_names, positive, tower_config, value
+from gatenorm.families.differing import key_sources, layer_configs
+from gatenorm.families.family import (
+    Data,
+    config_wrong,
+    counted_layers,
+    families,
+    family,
+    near_names,
+    positive,
+    tower_config,
+    value,
+)
 from gatenorm.families.latent import attention_weights
-from gatenorm.families.layout import Layout
+from gatenorm.families.layout import Heads, Layout
 from gatenorm.families.per_layer import keep_entries
 from gatenorm.families.rotary import Rotary
 from gatenorm.families.translation import translated
@@ -55,18 +66,16 @@ def detect_layout(checkpoint: TensorStore, assume: str | None = None) -> Layout:
     if heads > width:
         raise FamilyError("config-wrong", f"config.json: {heads} query heads do not fit into a width of {width}")
     head_dim = number("head_dim", width // heads)
-    scale = data["scale"]
-    if isinstance(scale, list):
-        base = head_dim if scale[0] == "head_dim" else positive(scale[0], value(config, data, scale[0]))
-        scale = base ** scale[1]
     softcap = value(config, data, data["softcap"]) if data["softcap"] else None
     layers, edits = (pruned.layers, pruned.edits) if pruned else (number("layers", _listed(config, data)), Edits())
     prefix = _prefix(checkpoint, data)
     # Blocks that are gone altogether have left no tensor.
     gone = edits.blocks if data["block"]["branch"] else edits.attention
     _check_count(checkpoint, prefix, layers, gone, number("unused_layers", 0))
-    mixing = [layer for layer in range(layers) if layer not in edits.attention]
-    rotary = _rotary(config, data, head_dim, mixing)
+    counted = counted_layers(data, layers, edits)
+    kv_heads, value_dim = number("kv_heads", heads), number("value_dim", head_dim)
+    heads_of = dict(enumerate(_heads(config, data, layers)))
+    rotary = _rotary(config, data, {layer: heads_of[layer].head_dim if heads_of else head_dim for layer in counted})
     main = next((one for one in rotary.values() if one is not None), None)
     layout = Layout(
         checkpoint=checkpoint,
@@ -77,12 +86,12 @@ def detect_layout(checkpoint: TensorStore, assume: str | None = None) -> Layout:
         pruned=pruned,
         width=width,
         heads=heads,
-        kv_heads=number("kv_heads", heads),
+        kv_heads=kv_heads,
         head_dim=head_dim,
-        value_dim=number("value_dim", head_dim),
+        value_dim=value_dim,
         latent_rank=number("latent_rank", 0),
         context=number("context", 0) or None,
-        scale=float(scale) * (main.yarn_scale if main and data.get("yarn_scale") else 1.0),
+        scale=_scale(config, data, head_dim) * (main.yarn_scale if main and data.get("yarn_scale") else 1.0),
         softcap=None if softcap is None else positive(data["softcap"], softcap),
         rotary=main,
         prefix=prefix,
@@ -93,8 +102,12 @@ def detect_layout(checkpoint: TensorStore, assume: str | None = None) -> Layout:
             for module, stored in data["block"].get("stored", {}).items()
             if any(f".{stored}." in name for name in checkpoint.specs)
         },
-        other_mixers=_other_mixers(config, data, mixing),
+        other_mixers=_other_mixers(config, data, counted),
         other_rotary={layer: one for layer, one in rotary.items() if one != main},
+        other_heads={
+            layer: one for layer, one in heads_of.items() if one != Heads(data, kv_heads, head_dim, value_dim)
+        },
+        key_sources=key_sources(config, data, layers),
     )
     _check_shapes(layout)
     return layout
@@ -169,14 +182,34 @@ def _numbers(config: Mapping[str, Any], data: Data) -> _Number:
     return number
 
 
-def _rotary(config: Mapping[str, Any], data: Data, head_dim: int, layers: Sequence[int]) -> dict[int, Rotary | None]:
-    """How the heads of each layer turn; ``layers`` are those to which lists by layer in the config apply."""
-    rule = data["rotary"]
-    if rule is None or "by_kind" not in rule:
-        return dict.fromkeys(layers, Rotary.of(config, data, head_dim))
-    listed = keep_entries(config, data, len(layers), range(len(layers)))[rule.get("kinds", "layer_types")]
-    known = {str(kind): Rotary.of(config, data, head_dim, str(kind)) for kind in listed}
-    return {layer: known[str(kind)] for layer, kind in zip(layers, listed, strict=True)}
+def _heads(config: Mapping[str, Any], data: Data, layers: int) -> Iterator[Heads]:
+    """The heads of each layer, where they differ."""
+    for own in layer_configs(config, data, layers):
+        changed = family(data["model_type"], own)
+        number = _numbers(own, changed)
+        size = number("head_dim")
+        yield Heads(changed, number("kv_heads", number("heads")), size, number("value_dim", size))
+
+
+def _scale(config: Mapping[str, Any], data: Data, head_dim: int) -> float:
+    scale = data["scale"]
+    if not isinstance(scale, list):
+        return float(scale)
+    product = 1.0
+    for key, power in scale if isinstance(scale[0], list) else [scale]:
+        product *= (head_dim if key == "head_dim" else positive(key, value(config, data, key))) ** float(power)
+    return product
+
+
+def _rotary(config: Mapping[str, Any], data: Data, sizes: Mapping[int, int]) -> dict[int, Rotary | None]:
+    """How the heads of each layer turn; ``sizes`` are theirs, in the layers to which lists by layer apply."""
+    rule, layers = data["rotary"], len(sizes)
+    listed: Sequence[Any] = [None] * layers
+    if rule is not None and "by_kind" in rule:
+        listed = keep_entries(config, data, layers, range(layers))[rule.get("kinds", "layer_types")]
+    kinds = [None if kind is None else str(kind) for kind in listed]
+    known = {pair: Rotary.of(config, data, *pair) for pair in {*zip(sizes.values(), kinds, strict=True)}}
+    return {layer: known[size, kind] for (layer, size), kind in zip(sizes.items(), kinds, strict=True)}
 
 
 def _listed(config: Mapping[str, Any], data: Data) -> int | None:
@@ -212,8 +245,8 @@ def _prefix(checkpoint: TensorStore, data: Data) -> str:
     path = str(data["block"]["path"])
     short = path.split(".", 1)[1]
     base = str(data["tower"]["path"] if "tower" in data else path.split(".", 1)[0])
-    others = (str(other) + path.removeprefix(base) for other in data["block"].get("base", ()))
-    for prefix in (path, short, *others):
+    others = [str(other) + path.removeprefix(base) for other in data["block"].get("base", ())]
+    for prefix in (path, short, *others, *map(str, data["block"].get("paths", ()))):
         if any(name.startswith(prefix + ".") for name in checkpoint.specs):
             return prefix
     raise FamilyError(

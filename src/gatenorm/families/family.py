@@ -19,11 +19,15 @@ A family is a JSON file in ``families/data``; CONTRIBUTING.md says how to write 
                  goes; then what stays: ``before`` (modules on the residual stream), ``branch`` (the MLP's branch, added
                  to the stream; empty where MLPs are blocks of their own), ``after`` (modules on the stream),
                  ``dropout`` (config key), ``returns`` (``tensor`` or ``tuple``, what the block's forward hands back),
-                 ``multiplier`` (config key of a factor on what both branches add), ``by_index`` (true where a block is
-                 made after its number, and lists by layer do not say how), ``mlp_returns`` (``tuple`` where the MLP
-                 hands back more than the stream), ``stored`` (submodules that files call otherwise, with that name),
-                 ``base`` (other names of the base model in files), ``by_position`` (true where the forward pass takes
-                 entries of lists by layer by a block's position among all)
+                 ``multiplier`` (config key of a factor on what both branches add, or by sublayer), ``by_index`` (true
+                 where a block is made after its number, and lists by layer do not say how), ``mlp_returns`` (``tuple``
+                 where the MLP hands back more than the stream), ``stored`` (submodules that files call otherwise, with
+                 that name), ``base`` (other names of the base model in files), ``paths`` (of the block list),
+                 ``by_position`` (true where the forward pass takes entries of lists by layer by a block's position
+                 among all), ``in_place`` (true where a block without attention keeps its forward pass and its number:
+                 it holds more than attention and MLP, or the config counts blocks as no renumbering could), ``beside``
+                 (modules of the branch whose outputs are added to the last one's), ``rest`` (modules of neither
+                 sublayer, which always stay)
 ``mixers``       absent where every layer has softmax attention; else ``kinds`` (the list by layer that says which mixer
                  a layer has, ``layer_types`` if absent) and ``attention`` (its entries for softmax attention). Layers
                  with another mixer are left alone
@@ -34,15 +38,21 @@ A family is a JSON file in ``families/data``; CONTRIBUTING.md says how to write 
                  gate on its output
 ``latent``       absent, or for multi-head latent attention ``q`` (null where queries are projected at once) and ``kv``:
                  the submodules that project down, norm and project up
+``differing``    absent, or where layers differ in more than lists by layer say: ``kinds``, the list whose entry a
+                 layer's config has as ``layer_type``, for which ``variants`` may ask, and ``shared``, the config key of
+                 how many layers at the end read the keys and values of the last one before them of their kind
 ``norms``        ``kind`` (``rms``, ``layer``), ``gain_offset`` (the gain is offset + weight), ``input``, ``output``,
-                 ``q``, ``k``: submodule names or null
-``rotary``       null, or ``theta`` and ``fraction`` (config keys) with ``default_theta`` and ``default_fraction``,
-                 ``dims`` (config key of how many dimensions turn), ``place`` (``end`` where those are the last of a
-                 head), ``pairs`` (``half``: dimension j turns with
-                 j + dims/2; ``interleaved``: 2j with 2j + 1), and where layers differ ``kinds`` (the list by layer that
-                 says how, ``layer_types`` if absent) and ``by_kind`` (by entry what is different, with ``scaling`` null
-                 where ``rope_scaling`` is not meant; null where nothing turns)
-``scale``        the factor on the logits: a number, or ``[key, power]`` with a config key or ``head_dim``
+                 ``q``, ``k``: submodule names or null; ``v``: true where values are normed, without weights; ``plain``:
+                 those of them without weights, ``turning``: true where queries and keys are normed only in layers where
+                 they turn, ``multiplier``: config key of a factor on what the input norm makes
+``rotary``       null, or ``theta`` and ``fraction`` (config keys) with ``default_theta``, ``default_fraction``,
+                 ``default_scaling`` (rope parameters where a config has none), ``dims`` (config key of how many
+                 dimensions turn), ``place`` (``end`` where those are the last of a head), ``pairs`` (``half``:
+                 dimension j turns with j + dims/2; ``interleaved``: 2j with 2j + 1), and where layers differ
+                 ``kinds`` (the list by layer that says how, ``layer_types`` if absent) and ``by_kind`` (by entry what
+                 is different, with ``scaling`` null where ``rope_scaling`` is not meant; null where nothing turns)
+``scale``        the factor on the logits: a number, or ``[key, power]`` with a config key or ``head_dim``, or a list of
+                 these, whose product it is
 ``yarn_scale``   true where that factor is multiplied by one of YaRN's (see :attr:`Rotary.yarn_scale`)
 ``scale_by_layer`` absent, or ``inverse``: the factor of layer i, counted from 0, is that divided by i + 1
 ``softcap``      config key of the cap on the logits, or null
@@ -79,6 +89,7 @@ from typing import Any
 
 from gatenorm.errors import FamilyError, did_you_mean
 from gatenorm.extensions import extensions
+from gatenorm.records import Edits
 
 Data = Mapping[str, Any]
 
@@ -213,7 +224,7 @@ def _fits(found: Any, wanted: Any) -> bool:
 def _check_switches(config: Mapping[str, Any], data: Data) -> None:
     rules = [*data.get("variants", ()), *data.get("refuse", ())]
     for key in {key for rule in rules for key in rule["when"]}:
-        if isinstance(data["defaults"][key], bool) and not isinstance(config.get(key, False), bool):
+        if isinstance(data["defaults"].get(key), bool) and not isinstance(config.get(key, False), bool):
             raise config_wrong(key, config[key], "true or false")
 
 
@@ -250,6 +261,15 @@ def classes() -> dict[str, tuple[str, str, str]]:
         model_type: (data["classes"]["config"], data["classes"]["model"], data["classes"]["causal_lm"])
         for model_type, data in families().items()
     }
+
+
+def counted_layers(data: Data, layers: int, edits: Edits) -> tuple[int, ...]:
+    """The layers that the config of a model counts that had ``layers`` of them before these edits.
+
+    Those that kept their attention or have another mixer; all of them where blocks stay in place.
+    """
+    gone = () if data["block"].get("in_place") else edits.attention
+    return tuple(layer for layer in range(layers) if layer not in gone)
 
 
 def mlp_modules(data: Data) -> tuple[str, ...]:

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gatenorm.checkpoint import TensorStore
 from gatenorm.checkpoint.quantisation import unprunable_by
-from gatenorm.families.family import Data, mlp_modules, positive, refusal, tower_config, value
+from gatenorm.families.family import Data, counted_layers, mlp_modules, positive, refusal, tower_config, value
 from gatenorm.families.rotary import Rotary
 from gatenorm.records import ATTENTION, KINDS, MLP, Edits, ModelIdentity, PrunedRecord, spans
 
 # Where a family's three modules of a factored projection stand that project down and up; a norm is between them.
 _ENDS = {"down": 0, "up": 2}
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The heads of layers that differ from others: the family as it applies to them, and their numbers."""
+
+    data: Data
+    kv_heads: int
+    head_dim: int
+    value_dim: int
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,9 @@ class Layout:
     ``scale`` multiplies the logits, in families that scale by layer once more by a factor of the layer's own: see
     :meth:`logit_scale`. ``rotary`` says how heads turn, ``other_rotary`` how those layers do that differ: see
     :meth:`rotary_of`. ``stored`` are names of submodules in the files, where they differ.
-    ``other_mixers`` are the layers that have another mixer than softmax attention. ``block`` and ``per_layer``
+    ``other_mixers`` are the layers that have another mixer than softmax attention, ``other_heads`` those whose heads
+    are other ones than the numbers here say: see :meth:`at`. Layers in ``key_sources`` read the keys and values of
+    another one, whose attention must therefore stay. ``block`` and ``per_layer``
     are the family's instructions for surgery. ``assumed`` says that the family is not what ``model_type`` names, and
     ``assumption``, for people, what is known of that.
     """
@@ -53,29 +65,50 @@ class Layout:
     other_rotary: Mapping[int, Rotary | None] = field(default_factory=dict)
     stored: Mapping[str, str] = field(default_factory=dict)
     other_mixers: tuple[int, ...] = ()
+    other_heads: Mapping[int, Heads] = field(default_factory=dict)
+    key_sources: Mapping[int, int] = field(default_factory=dict)
+
+    def at(self, layer: int) -> Layout:
+        """The same with the numbers of one layer's heads."""
+        own = self.other_heads.get(layer)
+        if own is None:
+            return self
+        return replace(self, data=own.data, kv_heads=own.kv_heads, head_dim=own.head_dim, value_dim=own.value_dim)
+
+    @property
+    def read_by_others(self) -> tuple[int, ...]:
+        """The layers whose keys and values another layer that has its attention reads."""
+        reading = {source for layer, source in self.key_sources.items() if layer not in self.edits.attention}
+        return tuple(sorted(reading))
+
+    def resumed_at(self, layer: int) -> int:
+        """The block at which a pass must begin that is to start at ``layer``: behind none whose keys others read."""
+        return min((layer, *self.key_sources.values()))
 
     def layers_with(self, kind: str) -> tuple[int, ...]:
-        """The layers that still have all that a removal of ``kind`` takes, in original indices.
+        """The layers that still have all that a removal of ``kind`` takes, and that nothing forbids, in original
+        indices.
 
         Args:
             kind: ``attention``, ``mlp``, or ``block`` for both.
         """
         gone = {layer for sublayer in KINDS[kind] for layer in self.edits.layers_of(sublayer)}
         if ATTENTION in KINDS[kind]:
-            gone.update(self.other_mixers)
+            gone.update(self.other_mixers, self.read_by_others)
         if MLP in KINDS[kind] and not self.block["branch"]:
             return ()
         return tuple(i for i in range(self.layers) if i not in gone)
 
     @property
-    def mixing_layers(self) -> tuple[int, ...]:
-        """The layers that still have attention or another mixer: those that lists by layer in the config speak of."""
-        return tuple(layer for layer in range(self.layers) if layer not in self.edits.attention)
+    def counted_layers(self) -> tuple[int, ...]:
+        """The layers that the config counts, and its lists by layer speak of."""
+        return counted_layers(self.data, self.layers, self.edits)
 
     @property
     def attention_layers(self) -> tuple[int, ...]:
         """The layers that still have attention, in original indices."""
-        return self.layers_with(ATTENTION)
+        gone = {*self.edits.attention, *self.other_mixers}
+        return tuple(layer for layer in range(self.layers) if layer not in gone)
 
     @property
     def mlp_layers(self) -> tuple[int, ...]:
@@ -98,7 +131,8 @@ class Layout:
             return True
         blocks = str(self.block["path"]).removeprefix(self.data["tower"]["path"])
         head = (self.data["outer"] or {}).get("head", "lm_head")
-        return tensor.startswith(self.prefix.removesuffix(blocks) + ".") or tensor.endswith(f"{head}.weight")
+        base = self.prefix.removesuffix(blocks) if self.prefix.endswith(blocks) else self.prefix.rpartition(".")[0]
+        return tensor.startswith(base + ".") or tensor.endswith(f"{head}.weight")
 
     @property
     def nbytes(self) -> int:
@@ -137,10 +171,16 @@ class Layout:
         block: Data = self.data["block"]
         return block
 
-    @property
-    def branch_factor(self) -> float:
-        """The factor on what attention and MLP add to the residual stream: 1 in most families."""
+    def branch_factor(self, sublayer: str) -> float:
+        """The factor on what a sublayer adds to the residual stream: 1 in most families."""
         key = self.block.get("multiplier")
+        key = key.get(sublayer) if isinstance(key, Mapping) else key
+        return positive(key, value(self.config, self.data, key)) if key else 1.0
+
+    @property
+    def input_factor(self) -> float:
+        """The factor on what the norm in front of the attention makes: 1 in most families."""
+        key = self.norms.get("multiplier")
         return positive(key, value(self.config, self.data, key)) if key else 1.0
 
     @property

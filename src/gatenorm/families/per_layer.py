@@ -27,7 +27,7 @@ def keep_entries(config: Mapping[str, Any], data: Data, entries: int, keep: Sequ
         rules.append({"key": "layer_types"})
     for rule in rules:
         key = rule["key"]
-        listed = _expand(config, data, rule, entries)
+        listed = _expand({**config, **changed}, data, rule, entries)
         if listed is None:
             continue
         if len(listed) != entries:
@@ -52,7 +52,16 @@ def _expand(config: Mapping[str, Any], data: Data, rule: Mapping[str, Any], entr
         if type(every) is not int or every < 1:
             raise config_wrong(rule["every"], every, "a positive whole number")
         between, each = rule["values"]
-        return [each if (i + 1) % every == 0 else between for i in range(entries)]
+        first = value(config, data, rule["at"]) if "at" in rule else every - 1
+        return [each if i % every == first else between for i in range(entries)]
+    if "indices" in rule:
+        given = value(config, data, rule["indices"]) or []
+        if not isinstance(given, list):
+            raise config_wrong(rule["indices"], given, "a list of layers")
+        others, those = rule["values"]
+        return [those if i in given else others for i in range(entries)]
+    if "by" in rule:
+        return [rule["values"].get(str(entry)) for entry in config.get(rule["by"], ())]
     if "pattern" in rule or "default" in rule:
         pattern = rule.get("pattern") or rule["default"]
         return [pattern[i % len(pattern)] for i in range(entries)]

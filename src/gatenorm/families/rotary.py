@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gatenorm.errors import CriterionError, FamilyError
-from gatenorm.families.family import config_wrong, positive
+from gatenorm.families.family import config_wrong, positive, value
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Rotary:
             rule = None if change is None else {**rule, **change}
         if rule is None:
             return None
-        scaling = config.get("rope_scaling") or config.get("rope_parameters") or {}
+        scaling = config.get("rope_scaling") or config.get("rope_parameters") or rule.get("default_scaling", {})
         if not isinstance(scaling, Mapping):
             raise config_wrong("rope_scaling or rope_parameters", scaling, "an object")
         if isinstance(scaling.get(kind), Mapping):
@@ -59,7 +59,7 @@ class Rotary:
             scaling = {}
         theta = _first(rule["theta"], scaling, config, rule["default_theta"])
         fraction = _first(rule["fraction"], scaling, config, rule["default_fraction"])
-        turning = None if "dims" not in rule else config.get(rule["dims"])
+        turning = None if "dims" not in rule else value(config, data, rule["dims"])
         if turning is not None:
             fraction = positive(rule["dims"], turning) / head_dim
         if fraction > 1:
@@ -73,6 +73,8 @@ class Rotary:
         default = data.get("defaults", {}).get("max_position_embeddings")
         pairs = rule.get("pairs", "half")
         dims = round(head_dim * fraction) if turning is not None else int(head_dim * fraction)
+        if scaling.get("rope_type") == "proportional":
+            dims = head_dim  # the fraction says how many of the pairs turn: see `frequencies`
         start = head_dim - dims if rule.get("place") == "end" else 0
         return cls(dims, theta, scaling, min(spans, default=default), pairs == "interleaved", start)
 
@@ -98,12 +100,16 @@ class Rotary:
             return inverse
         if self.kind == "linear":
             return inverse / self._parameter("factor")
+        if self.kind == "proportional":  # pairs are those of the whole head, and the last of them stand still
+            still = np.arange(len(inverse)) >= int(self._parameter("partial_rotary_factor", 1.0) * self.dims // 2)
+            return np.where(still, 0.0, inverse / self._parameter("factor", 1.0))
         if self.kind == "llama3":
             return self._llama3(inverse)
         if self.kind == "yarn":
             return self._yarn(inverse)
         problem = f"rope type {self.kind!r:.40} is not known to gate-norm-rope"
-        raise CriterionError("rope-type-unknown", problem, expected="default, linear, llama3 or yarn")
+        expected = "default, linear, llama3, proportional or yarn"
+        raise CriterionError("rope-type-unknown", problem, expected=expected)
 
     def _llama3(self, inverse: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Llama 3.1's rule: long waves are stretched by ``factor``, short ones kept, those between blended."""
@@ -148,9 +154,9 @@ class Rotary:
         key = "original_max_position_embeddings"
         return self._parameter(key) if key in self.scaling or self.context is None else float(self.context)
 
-    def _parameter(self, key: str) -> float:
+    def _parameter(self, key: str, default: float | None = None) -> float:
         try:
-            return positive(f"the rope parameter {key}", self.scaling.get(key))
+            return positive(f"the rope parameter {key}", self.scaling.get(key, default))
         except FamilyError as error:
             raise CriterionError("config-wrong", f"rope type {self.kind!r:.40}: {error}") from None
 

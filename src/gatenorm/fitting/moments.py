@@ -19,7 +19,7 @@ import numpy.typing as npt
 from gatenorm.calibration.passes import Observer, counted, in_float64
 from gatenorm.errors import CalibrationError, named
 from gatenorm.families import Layout
-from gatenorm.models.forward import hidden_input, hidden_output
+from gatenorm.models.forward import hidden_input, hidden_output, update_hooks
 from gatenorm.records import ATTENTION, MLP, Edit, Edits
 from gatenorm.surgery.folding import carrier, inner_width, projection
 from gatenorm.surgery.operation import operation_named
@@ -140,8 +140,8 @@ class MomentObserver(Observer):
             if edit in self._inputs:
                 module = self._read_by(edit, blocks)
                 yield module.register_forward_pre_hook(self._enter(edit), with_kwargs=True)
-            end = blocks[edit.layer].get_submodule(self._ends[edit.sublayer])
-            yield end.register_forward_hook(self._leave(edit))
+            beside = self._layout.block.get("beside", ()) if edit.sublayer == MLP else ()
+            yield from update_hooks(blocks[edit.layer], self._ends[edit.sublayer], beside, self._leave(edit))
 
     def _read_by(self, edit: Edit, blocks: Sequence[nn.Module]) -> nn.Module:
         """The module whose input an edit is fitted from."""

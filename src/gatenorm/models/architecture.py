@@ -20,15 +20,26 @@ from gatenorm.records import Edit, Edits
 from gatenorm.surgery.operation import added_tensors, is_removed, operation_named
 
 # Modules that are looked up by row and multiply nothing, by the last part of their names.
-_LOOKUPS = ("embed_tokens", "embed_positions", "embed_in", "embeddings", "wte", "wpe", "word_embeddings")
+_LOOKUPS = (
+    "embed_tokens",
+    "embed_tokens_per_layer",
+    "embed_positions",
+    "embed_in",
+    "embeddings",
+    "wte",
+    "wpe",
+    "word_embeddings",
+)
 _NO_PARAMETERS = (
     "inv_freq",
     "gate.e_score_correction_bias",
     "block_sparse_moe.e_score_correction_bias",
     "feed_forward.expert_bias",
+    "layer_scalar",
 )
 # How configs call an attention that looks back a fixed number of tokens. Caches of the first kind forget what is older.
-_FORGETS, _WINDOWED = "sliding_attention", ("sliding_attention", "local")
+# A chunk is counted as a window of its length, though its first tokens see less.
+_FORGETS, _WINDOWED = ("sliding_attention", "chunked_attention"), ("sliding_attention", "local", "chunked_attention")
 
 # Quantised models compute, and keep what they computed, in 16 bits.
 _LEAST_CACHED = 2.0
@@ -54,13 +65,37 @@ class Work:
 
 
 @dataclass(frozen=True)
+class HeadCounts:
+    """The heads of one layer, and how many elements of a token stay in its cache: keys and values, the latent vector of
+    both, or nothing, where it reads those of another layer.
+    """
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    value_dim: int
+    cached_width: int
+
+    @classmethod
+    def of(cls, layout: Layout, layer: int) -> HeadCounts:
+        own = layout.at(layer)
+        cached = 0 if layer in layout.key_sources else own.cached_width
+        return cls(own.heads, own.kv_heads, own.head_dim, own.value_dim, cached)
+
+    @property
+    def pair(self) -> int:
+        """Multiplications for each query and what it sees, of ``Q K^T`` and of the weighted values."""
+        return self.heads * (self.head_dim + self.value_dim)
+
+
+@dataclass(frozen=True)
 class Architecture:
     """A language model as numbers: what runs, how large it is, and how far its attention sees.
 
     Of a larger model, its language model alone is counted: what reads images is not.
 
     Attributes:
-        attention: by original layer number, for the layers that have it.
+        attention, heads: by original layer number, for the layers that have it.
         windows: how many tokens, itself included, a query of that layer sees at most; ``None``: all before it.
         forgets: whether the caches of windowed layers drop what no query will see again.
         mlp: one a block: all of it that is not attention's, nor in the place of something.
@@ -68,21 +103,16 @@ class Architecture:
         replaced: what stands in the place of sublayers, by edit.
         outer: embeddings, norms and projections around the blocks. Of these, ``around`` multiplies every token
             (OPT-350m projects embeddings up and down), and ``head`` makes logits.
-        cached_width: elements that a layer's cache holds of a token: keys and values, or the latent vector of both.
         rotary: how many of a head's dimensions turn.
         itemsize: bytes an element of the matrices takes as stored.
     """
 
     width: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    value_dim: int
-    cached_width: int
     context: int | None
     rotary: int
     itemsize: float
     attention: Mapping[int, WeightCount]
+    heads: Mapping[int, HeadCounts]
     windows: Mapping[int, int | None]
     forgets: bool
     mlp: tuple[WeightCount, ...]
@@ -129,22 +159,18 @@ class Architecture:
         windows = {layer: size for layer, size in windows.items() if layer in attention}
         return cls(
             width=layout.width,
-            heads=layout.heads,
-            kv_heads=layout.kv_heads,
-            head_dim=layout.head_dim,
-            value_dim=layout.value_dim,
-            cached_width=layout.cached_width,
             context=layout.context,
             rotary=max((one.dims for layer in attention if (one := layout.rotary_of(layer))), default=0),
             itemsize=sum(t.nbytes for t in matrices) / max(1, sum(prod(t.shape) for t in matrices)),
             attention=attention,
+            heads={layer: HeadCounts.of(layout, layer) for layer in attention},
             windows=windows,
             forgets=forgets and any(windows.values()),
             mlp=tuple(mlp),
             outer=WeightCount.of(outside),
             around=WeightCount.of(around),
             head=WeightCount.of(head),
-            without_mlp=gone.mlp if layout.block["branch"] else tuple(attention.keys() | {*gone.attention}),
+            without_mlp=_idle(layout, gone) if layout.block["branch"] else tuple(attention.keys() | {*gone.attention}),
             replaced={
                 edit: WeightCount.of_operation(edit.operation, layout.width)
                 for edit in gone
@@ -179,7 +205,7 @@ class Architecture:
 
     def score_flops(self, layer: int, work: Work, *, masked: bool = False) -> int:
         """FLOPs of ``Q K^T`` and of the weighted values: ``2 x heads x (head_dim + value_dim) x pairs x batch``."""
-        return 2 * self.heads * (self.head_dim + self.value_dim) * self.pairs(layer, work, masked=masked) * work.batch
+        return 2 * self.heads[layer].pair * self.pairs(layer, work, masked=masked) * work.batch
 
     def attention_flops(self, layer: int, work: Work, *, masked: bool = False) -> int:
         """FLOPs of one attention sublayer: its four projections and the part that grows with the square."""
@@ -206,8 +232,13 @@ class Architecture:
             without: layers whose attention is to go.
         """
         size = self.cache_itemsize if itemsize is None else itemsize
-        cells = sum(self.cached_tokens(layer, tokens) for layer in self.attention if layer not in without)
-        return self.cached_width * cells * batch * size
+        kept = (layer for layer in self.attention if layer not in without)
+        return sum(self.heads[layer].cached_width * self.cached_tokens(layer, tokens) for layer in kept) * batch * size
+
+
+def _idle(layout: Layout, gone: Edits) -> tuple[int, ...]:
+    """The blocks in which nothing but an attention, if that, is left: others have more than attention and MLP."""
+    return () if layout.block.get("rest") else tuple(layer for layer in gone.mlp if layer not in layout.other_mixers)
 
 
 def _is_parameter(tensor: TensorSpec) -> bool:
@@ -229,7 +260,7 @@ def _is_lookup(tensor: TensorSpec) -> bool:
 
 def _windows(layout: Layout) -> tuple[dict[int, int | None], bool]:
     """How far the attention of each layer sees, and whether its cache forgets the rest."""
-    config, data, attending = layout.config, layout.data, layout.mixing_layers
+    config, data, attending = layout.config, layout.data, layout.counted_layers
     rule = data.get("window")
     if rule is None or (rule["if"] and not value(config, data, rule["if"])):
         return dict.fromkeys(attending), False
@@ -240,7 +271,7 @@ def _windows(layout: Layout) -> tuple[dict[int, int | None], bool]:
     if kinds is None:  # no list: every layer has the window
         return dict.fromkeys(attending, size), True
     windows = {layer: size if kind in _WINDOWED else None for layer, kind in zip(attending, kinds, strict=True)}
-    return windows, _FORGETS in kinds
+    return windows, bool({*_FORGETS} & {*kinds})
 
 
 def _kinds(entries: Mapping[str, Any]) -> list[str] | None:

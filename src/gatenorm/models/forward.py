@@ -6,7 +6,7 @@ Causal attention does not see padding on the right. Logits become float32 log-pr
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.errors import EvaluationError, named
@@ -29,6 +29,19 @@ def hidden_input(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any
 def hidden_output(output: Any) -> Any:
     """The hidden states that it returns, which some modules return with other things behind them."""
     return output[0] if isinstance(output, tuple) else output
+
+
+def update_hooks(block: Any, end: str, beside: Sequence[str], hook: Any) -> Iterator[Any]:
+    """Have ``hook`` called with what a branch adds: the output of its last module, and those of modules beside it."""
+    parts: list[Any] = []
+
+    def add(module: Any, arguments: Any, output: Any) -> None:
+        hook(module, arguments, sum(parts, hidden_output(output)))
+        parts.clear()
+
+    for name in beside:
+        yield block.get_submodule(name).register_forward_hook(lambda _, __, output: parts.append(hidden_output(output)))
+    yield block.get_submodule(end).register_forward_hook(add)
 
 
 def padded(batch: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:

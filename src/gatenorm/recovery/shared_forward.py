@@ -38,7 +38,7 @@ class SharedForward:
         self._parent = parent
         self._blocks = blocks_of(self._student, layout)
         self._parent_blocks = None if parent is None else blocks_of(parent, layout)
-        self.begin = self._first(layout)
+        self.begin = layout.resumed_at(self._first(layout))
         streams = (self.begin > 0) + (parent is not None)
         nbytes = streams * sequences * length * layout.width * student.dtype.itemsize
         self.keeps = passes > 1 and 0 < nbytes <= KEPT_BYTES

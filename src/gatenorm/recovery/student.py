@@ -105,11 +105,15 @@ def _places(model: Any, layout: Layout, targets: Sequence[str]) -> Iterator[tupl
     mixture = layout.data.get("mixture")
     for layer in range(layout.layers):
         if "attention" in targets and layer in layout.attention_layers:
-            yield from ((layer, module) for module in layout.projections.values())
+            elsewhere = ("k", "v") if layer in layout.key_sources else ()
+            named = layout.at(layer).projections.items()
+            yield from ((layer, module) for role, module in named if role not in elsewhere)
         if "mlp" in targets and layer in layout.mlp_layers:
             for branch in layout.block["branch"]:
                 for name, module in blocks[layer].get_submodule(branch).named_modules(prefix=branch):
                     # Conv1D of GPT-2 is a linear map too; a matrix alone makes none: mixtures choose experts by one.
-                    linear = isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+                    # Llama 4's choose by a linear map that hands back more than its product.
+                    plain = isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward
+                    linear = plain or type(module).__name__ == "Conv1D"
                     if linear and not (mixture and layout.tensor(layer, f"{name}.weight") not in layout.checkpoint):
                         yield layer, name

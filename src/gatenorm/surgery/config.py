@@ -8,7 +8,7 @@ from typing import Any
 
 from gatenorm.checkpoint.code import without_code
 from gatenorm.errors import PlanError
-from gatenorm.families import Layout, keep_entries, mlp_modules, refusal
+from gatenorm.families import Layout, counted_layers, keep_entries, mlp_modules, refusal
 from gatenorm.families.family import Data, tower_config
 from gatenorm.records import PRUNED_PREFIX, Plan, PrunedRecord, read_json, to_json
 from gatenorm.surgery.operation import operation_named, operation_records, update_source
@@ -29,6 +29,8 @@ def block_description(data: Data) -> dict[str, Any]:
         "multiplier",
         "mlp_returns",
         "by_position",
+        "in_place",
+        "beside",
     )
     return {key: data["block"][key] for key in keys if key in data["block"]} | {
         "mlp": list(mlp_modules(data)),
@@ -87,9 +89,10 @@ def pruned_config(layout: Layout, plan: Plan) -> dict[str, Any]:
     config: dict[str, Any] = dict(tower_config(layout.data, whole))
     classes = layout.data["classes"]
 
-    before = layout.mixing_layers
-    keep = [position for position, layer in enumerate(before) if layer not in set(plan.edits.attention)]
-    config.update(keep_entries(config, layout.data, len(before), keep))
+    before, after = layout.counted_layers, counted_layers(layout.data, layout.layers, plan.edits)
+    keep = [position for position, layer in enumerate(before) if layer in after]
+    if len(keep) < len(before):
+        config.update(keep_entries(config, layout.data, len(before), keep))
     counts = [key for key in layout.data["dimensions"]["layers"] if key in config]
     config.update(dict.fromkeys(counts or layout.data["dimensions"]["layers"][:1], len(keep)))
     tower = layout.data.get("tower", {}).get("config")

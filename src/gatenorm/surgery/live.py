@@ -13,14 +13,15 @@ import numpy as np
 import torch
 
 from gatenorm.errors import PlanError
-from gatenorm.families import keep_entries
+from gatenorm.families import counted_layers, keep_entries
+from gatenorm.families.differing import key_sources
 from gatenorm.families.family import Data
 from gatenorm.records import Edit, Edits, ModelIdentity, Plan, PrunedRecord, from_json, to_json
 from gatenorm.surgery import modeling_gatenorm as modeling
 from gatenorm.surgery.config import block_description, check_prunable, original_keys, own_classes
 from gatenorm.surgery.folding import carrier, check_folds, folded_parameters, folds, projection
 from gatenorm.surgery.operation import Weights, check_weights, operation_records, place
-from gatenorm.surgery.planning import check_edits
+from gatenorm.surgery.planning import check_edits, check_key_sources
 from gatenorm.surgery.registration import register_classes
 
 
@@ -57,14 +58,15 @@ def edit_model(
     before = Edits.from_json(earlier["edits"]) if earlier else Edits()
     check_edits(layers, before, edits)
     check_folds(family, before, edits)
+    check_key_sources(key_sources(text.to_dict(), family, layers), before | edits)
     check_weights(width, edits, weights)
     check_prunable(family, text.to_dict())
     after = before | edits
     base_model_type = earlier["base_model_type"] if earlier else model.config.model_type
     config_class, model_class = _classes(model, family)
 
-    attending = [index for index in range(layers) if index not in before.attention]
-    keep = [attending.index(index) for index in attending if index not in after.attention]
+    counted, staying = (counted_layers(family, layers, edits) for edits in (before, after))
+    keep = [position for position, index in enumerate(counted) if index in staying]
     # Not the constructor: it would drop what is set on this very object, the attention implementation for one.
     config = copy.deepcopy(model.config)
     config.__class__ = config_class
@@ -82,7 +84,8 @@ def edit_model(
     config.architectures = [model_class.__name__]
     config.auto_map = own_classes(family)
     new_text = config.get_text_config()
-    for key, value in keep_entries(text.to_dict(), family, len(attending), keep).items():
+    entries = keep_entries(text.to_dict(), family, len(counted), keep) if len(keep) < len(counted) else {}
+    for key, value in entries.items():
         setattr(new_text, key, value)
     new_text.num_hidden_layers = len(keep)
     try:
@@ -95,11 +98,9 @@ def edit_model(
     for edit, module in projections.items():
         for name, parameter in folded_parameters(module, family, weights[edit]).items():
             setattr(module, name, parameter)
-    kept = 0
     for index, block in enumerate(blocks):
-        if index not in after.attention:
-            modeling.renumber(block, kept)
-            kept += 1
+        if index in staying:
+            modeling.renumber(block, staying.index(index))
         like = next(block.parameters(), None)
         operations = modeling.edits_of(record, index)
         modeling.edit_block(block, record["block"], new_text, operations, record.get("operations", {}))
@@ -139,8 +140,9 @@ def _blocks(model: Any, record: Mapping[str, Any]) -> list[Any]:
     if len(blocks) != record["layers"]:
         raise ValueError(f"{record['block']['path']} holds {len(blocks)} blocks: expected {record['layers']}")
     for index, block in enumerate(blocks):
-        if modeling.edits_of(record, index) and not isinstance(block, modeling.AttentionFree):
-            modeling.check_shape(block, record["block"])
+        named = modeling.edits_of(record, index)
+        if named and not modeling.lacks_attention(block, record["block"]):
+            modeling.check_shape(block, record["block"], named)
     return blocks
 
 

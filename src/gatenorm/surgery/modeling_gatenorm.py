@@ -10,6 +10,10 @@ too, but without the attention and the norms that served only it. A block that l
 stock block whose MLP puts out zeros. An operation may put a function of its own in a sublayer's place: see
 `Replacement`.
 
+Blocks of some architectures hold more than an attention and an MLP, or their configuration counts blocks in ways that
+no renumbering can follow. There (`in_place`) every block stays what and where it is: the configuration and the cache
+have all L layers, and an attention that is gone gives way to a `StandIn`, which adds nothing.
+
 The key `gatenorm` of the configuration says what was changed:
 
     schema           "gatenorm/pruned/1"
@@ -102,10 +106,30 @@ class AttentionFree(nn.Module):
         return _blank_block, (self.stock_class,), self.__getstate__()
 
 
-class Replacement(nn.Module):
-    """What an operation puts in a sublayer's place: its `update(x, weights)`, from tensors of its own."""
+class StandIn(nn.Module):
+    """In the place of a sublayer that is gone, in a block whose stock forward pass runs on: zeros.
+
+    In an attention's place, with the number of its layer in the cache, it puts one element a token there: caches tell
+    by a layer, the first one as a rule, how many tokens they hold.
+    """
 
     returns_tuple = False
+    cached_as: int | None = None
+
+    def forward(self, hidden_states: Any, *args: Any, past_key_values: Any = None, **kwargs: Any) -> Any:
+        update = self.make(hidden_states)
+        if past_key_values is not None and self.cached_as is not None:
+            cell = hidden_states[:, None, :, :1]
+            past_key_values.update(cell, cell, self.cached_as)
+        return (update, None) if self.returns_tuple else update
+
+    def make(self, hidden_states: Any) -> Any:
+        # A tensor of its own: Falcon adds the attention's output into it in place.
+        return torch.zeros_like(hidden_states)
+
+
+class Replacement(StandIn):
+    """What an operation puts in a sublayer's place: its `update(x, weights)`, from tensors of its own."""
 
     def __init__(self, operation: str, shapes: Mapping[str, Sequence[int]]):
         super().__init__()
@@ -114,9 +138,15 @@ class Replacement(nn.Module):
         for name, shape in shapes.items():
             self.register_parameter(name, nn.Parameter(torch.zeros(*shape)))
 
+    def make(self, hidden_states: Any) -> Any:
+        return self.update(hidden_states, dict(self.named_parameters()))
+
+
+class Through(nn.Module):
+    """In the place of what stood in front of a sublayer that is gone: the stream, whatever else comes with it."""
+
     def forward(self, hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
-        update = self.update(hidden_states, dict(self.named_parameters()))
-        return (update, None) if self.returns_tuple else update
+        return hidden_states
 
 
 def function_name(operation: str) -> str:
@@ -133,17 +163,6 @@ def update_of(operation: str) -> Any:
         return importlib.import_module("gatenorm.surgery.operation").operation_named(operation).update
     except ImportError:
         raise ValueError(f"the operation {operation!r} is not known to this file: install gatenorm") from None
-
-
-class ZeroBranch(nn.Module):
-    """The end of a branch whose MLP is removed: zeros, which the block adds to the stream as ever."""
-
-    returns_tuple = False
-
-    def forward(self, hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
-        # A tensor of its own: Falcon adds the attention's output into it in place.
-        zeros = torch.zeros_like(hidden_states)
-        return (zeros, None) if self.returns_tuple else zeros
 
 
 class Stage:
@@ -259,9 +278,12 @@ def returns_tuple(stock_class: Any, default: bool) -> bool:
     return any(isinstance(node, ast.Return) and is_tuple(node.value) for node in nodes)
 
 
-def check_shape(block: Any, shape: Mapping[str, Any]) -> None:
-    """Raise ValueError unless the block has all the modules that `shape` names."""
-    for name in (*shape["attention"], *shape["before"], *shape["branch"], *shape["after"]):
+def check_shape(block: Any, shape: Mapping[str, Any], edits: Iterable[str]) -> None:
+    """Raise ValueError unless the block has all the modules that `shape` names, of the attention where it is edited:
+    blocks with another mixer have none, but an MLP.
+    """
+    attention = shape["attention"] if "attention" in edits else ()
+    for name in (*attention, *shape["before"], *shape["branch"], *shape["after"]):
         if not hasattr(block, name):
             raise ValueError(f"{type(block).__name__} has no {name!r}, which the shape of its block names")
 
@@ -276,7 +298,7 @@ def edit_block(
     """
     if "mlp" in edits and not lacks_mlp(block, shape):
         edit_mlp(block, shape, edits["mlp"], operations)
-    if "attention" in edits and not isinstance(block, AttentionFree):
+    if "attention" in edits and not lacks_attention(block, shape):
         edit_attention(block, shape, config, edits["attention"], operations)
 
 
@@ -284,10 +306,13 @@ def edit_attention(
     block: Any, shape: Mapping[str, Any], config: Any, operation: str, operations: Mapping[str, Any]
 ) -> None:
     """Turn a stock block, in place, into its attention-free form."""
-    check_shape(block, shape)
+    check_shape(block, shape, ["attention"])
     stock_class, without_mlp = type(block), lacks_mlp(block, shape)
     described = description(operation, operations)
     norm = shape["norm"] if described is not None and described["normed"] else None
+    if shape.get("in_place"):
+        _put_in_place(block, [name for name in shape["attention"] if name != norm], operation, described)
+        return
     for name in shape["attention"]:
         if name != norm:
             delattr(block, name)
@@ -302,7 +327,25 @@ def edit_attention(
     block.__class__ = attention_free_class(stock_class)
     if without_mlp:
         last = getattr(block, shape["mlp"][-1])
-        _drop_branch(block, shape, None if isinstance(last, ZeroBranch) else last)
+        _drop_branch(block, shape, last if isinstance(last, Replacement) else None)
+
+
+def _put_in_place(block: Any, modules: Sequence[str], operation: str, described: Any) -> None:
+    """Let the stock forward pass of a block run on without its attention, the first of `modules`."""
+    stock = getattr(block, modules[0])
+    stand_in = StandIn() if described is None else Replacement(operation, described["tensors"])
+    stand_in.returns_tuple = True
+    # Some attentions read the keys and values of another layer, and have no place in the cache.
+    if not getattr(stock, "is_kv_shared_layer", False):
+        stand_in.cached_as = next(getattr(stock, key) for key in _LAYER_NUMBERS if hasattr(stock, key))
+    for name in modules:
+        setattr(block, name, Through())
+    setattr(block, modules[0], stand_in)
+
+
+def lacks_attention(block: Any, shape: Mapping[str, Any]) -> bool:
+    """Whether the attention of a block is edited."""
+    return isinstance(block, AttentionFree) or isinstance(getattr(block, shape["attention"][0], None), StandIn)
 
 
 def description(operation: str, operations: Mapping[str, Any]) -> Any:
@@ -315,14 +358,14 @@ def lacks_mlp(block: Any, shape: Mapping[str, Any]) -> bool:
     """Whether the MLP of a block is edited, whether or not its attention is."""
     if isinstance(block, AttentionFree) and not block.branch:
         return True
-    return any(isinstance(getattr(block, name, None), (ZeroBranch, Replacement)) for name in shape["branch"][-1:])
+    return any(isinstance(getattr(block, name, None), StandIn) for name in shape["branch"][-1:])
 
 
 def edit_mlp(block: Any, shape: Mapping[str, Any], operation: str, operations: Mapping[str, Any]) -> None:
     """Take the MLP out of a block, in place.
 
     A block that kept its attention stays of its stock class, whose forward pass runs unchanged: the last of the modules
-    that go gives way to a `ZeroBranch` or a `Replacement`, those in front of it to modules that let the stream through.
+    that go gives way to a `StandIn` or a `Replacement`, those in front of it to modules that let the stream through.
     Norms that the attention reads too are not among them. Of a block without attention the whole branch goes.
     """
     described = description(operation, operations)
@@ -330,11 +373,13 @@ def edit_mlp(block: Any, shape: Mapping[str, Any], operation: str, operations: M
     if isinstance(block, AttentionFree):
         _drop_branch(block, shape, replacement)
         return
-    check_shape(block, shape)
+    check_shape(block, shape, ["mlp"])
+    stock_class = type(getattr(block, shape["mlp"][-1]))
     for name in shape["mlp"]:
-        setattr(block, name, nn.Identity())
-    last = replacement or ZeroBranch()
-    last.returns_tuple = shape.get("mlp_returns") == "tuple"
+        setattr(block, name, StandIn() if name in shape.get("beside", ()) else Through())
+    last = replacement or StandIn()
+    # Llama 4's mixtures hand back more than the stream, its dense MLPs do not.
+    last.returns_tuple = returns_tuple(stock_class, shape.get("mlp_returns") == "tuple")
     setattr(block, shape["mlp"][-1], last)
 
 
@@ -374,11 +419,12 @@ def read_record(config: Any) -> dict[str, Any]:
             )
         if len(named) == layers:
             raise ValueError(f"the edits take the {sublayer} of all {layers} layers: at least one must stay")
-    kept, counted = layers - len(edited_layers(record, "attention")), config.get_text_config().num_hidden_layers
+    gone = 0 if record["block"].get("in_place") else len(edited_layers(record, "attention"))
+    kept, counted = layers - gone, config.get_text_config().num_hidden_layers
     if counted != kept:
         raise ValueError(
             f"num_hidden_layers is {counted}: expected the {kept} layers that kept their attention "
-            f"({layers} layers, {layers - kept} of them without)"
+            f"({layers} layers, {gone} of them without)"
         )
     return record
 
@@ -406,7 +452,8 @@ def locate_blocks(model: Any, path: str) -> tuple[Any, str]:
 def install(model: Any, blocks: Sequence[Any], record: Mapping[str, Any]) -> None:
     """Put the L blocks in their places, and tell device maps that a block without attention is a block as well."""
     owner, name = locate_blocks(model, record["block"]["path"])
-    layers = PhysicalLayers(blocks, edited_layers(record, "attention"))
+    in_place = record["block"].get("in_place")
+    layers = PhysicalLayers(blocks, () if in_place else edited_layers(record, "attention"))
     setattr(owner, name, layers)
     if record["block"].get("by_position") and not getattr(owner, "walks_stages", False):
         owner.walks_stages = True
@@ -469,7 +516,7 @@ class PrunedModel(nn.Module):
         config = owner.config  # of the language model, which may be a part of the whole
         kept = list(getattr(owner, name))
         stock_class, blocks = type(kept[0]), []
-        without_attention = edited_layers(record, "attention")
+        without_attention = () if record["block"].get("in_place") else edited_layers(record, "attention")
         original = original_config(config, record)
         for index in range(record["layers"]):
             if original is not None:
@@ -488,6 +535,12 @@ class PrunedModel(nn.Module):
     def _can_set_attn_implementation(cls) -> bool:
         # Transformers reads this off the source that a class is written in: here, that of its stock class.
         return bool(cls.stock_class._can_set_attn_implementation())
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        # Of such classes Transformers initialises modules with tensors of their own only: Falcon-H1's model has none,
+        # and makes buffers of its blocks.
+        return False
 
 
 class PrunedConfig:

@@ -1,7 +1,7 @@
 """From scores to a plan: which sublayers are edited."""
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 
@@ -169,6 +169,22 @@ def check_edits(layers: int, before: Edits, new: Edits, protect: Collection[int]
             raise PlanError("none-would-stay", problem, field="drop")
 
 
+def check_key_sources(sources: Mapping[int, int], after: Edits) -> None:
+    """Refuse to take the attention of a layer whose keys and values another one reads.
+
+    Args:
+        sources: by layer without keys and values of its own, whose it reads.
+
+    Raises:
+        PlanError: which layers read them.
+    """
+    for source in set(sources.values()) & {*after.attention}:
+        reading = [layer for layer, read in sources.items() if read == source and layer not in after.attention]
+        if reading:
+            problem = f"makes the keys and values that layers {spans(reading)} read"
+            raise PlanError("attention-shared", problem, field="drop", given=source, expected="another layer")
+
+
 def check_plan(layout: Layout, plan: Plan) -> None:
     """Raise PlanError for a plan that cannot be carried out on this checkpoint: it was made for another one, omits
     earlier edits, or asks for what is not there.
@@ -192,7 +208,8 @@ def check_plan(layout: Layout, plan: Plan) -> None:
 def _check_new(layout: Layout, new: Edits, protect: Collection[int]) -> None:
     check_edits(layout.layers, layout.edits, new, protect)
     for sublayer in SUBLAYERS:
-        there, named = layout.layers_with(sublayer), new.layers_of(sublayer)
+        there = layout.attention_layers if sublayer == ATTENTION else layout.layers_with(sublayer)
+        named = new.layers_of(sublayer)
         absent = [layer for layer in named if layer not in there]
         if absent:
             expected = f"one of layers {spans(there)}" if there else "another kind: no layer has one of its own"
@@ -201,6 +218,7 @@ def _check_new(layout: Layout, new: Edits, protect: Collection[int]) -> None:
         if there and len(named) == len(there):
             problem = f"would take all {len(there)} {SINGULAR[sublayer]}s: at least one must stay"
             raise PlanError("none-would-stay", problem, field="drop")
+    check_key_sources(layout.key_sources, layout.edits | new)
     check_folds(layout.data, layout.edits, new)
     for edit in folds(new) if layout.checkpoint.quantised_by else ():
         raise PlanError(

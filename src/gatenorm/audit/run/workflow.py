@@ -20,7 +20,7 @@ from gatenorm.audit.run.job_cache import JobCache
 from gatenorm.audit.run.jobs import Score
 from gatenorm.errors import AuditError, CriterionError, did_you_mean
 from gatenorm.findings import findings
-from gatenorm.records import REMOVE, Evidence, Scores
+from gatenorm.records import ATTENTION, REMOVE, Evidence, Scores
 from gatenorm.records.audit import (
     CANDIDATE,
     COMPARISON,
@@ -237,7 +237,8 @@ class Workflow:
             raise AuditError("criterion-not-ranked", problem, field="search.criterion", given=name, hint=hint)
         needed = self.evaluations(gate.needs)
         before = [e for planned in needed if not planned.paired for e in self._of_baseline(planned)]
-        free = len([i for i in self.layout.attention_layers if i not in self.protect])
+        removable = self.layout.layers_with(ATTENTION)
+        free = len([i for i in removable if i not in self.protect])
 
         def probe(count: int) -> GateResult:
             variant = self._variant(name, Budget(count, ASKED), CANDIDATE)
@@ -247,7 +248,7 @@ class Workflow:
             error = next((result.error for result in results if result.error), None)
             return judged if error is None else replace(judged, outcome=INCONCLUSIVE, detail=f"not measured: {error}")
 
-        passing, probes = largest(min(free, len(self.layout.attention_layers) - 1), probe)
+        passing, probes = largest(min(free, len(removable) - 1), probe)
         self.search = Search(
             gate=gate.name, ranking=name, limit=limit, found=passing, assumption=ASSUMPTION, probes=probes
         )

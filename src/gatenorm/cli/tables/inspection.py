@@ -24,6 +24,8 @@ def _rows(model: Inspection) -> Iterator[tuple[str, str]]:
     yield "layers", str(model.layers)
     if model.other_mixers_in:
         yield "another mixer in", f"{spans(model.other_mixers_in)}: neither scored nor removed"
+    if model.keys_read_by_others_in:
+        yield "keys for other layers in", f"{spans(model.keys_read_by_others_in)}: neither scored nor removed"
     yield "attention removed in", spans(model.attention_removed_in)
     if model.mlp_removed_in:
         yield "mlp removed in", spans(model.mlp_removed_in)
@@ -31,6 +33,8 @@ def _rows(model: Inspection) -> Iterator[tuple[str, str]]:
         yield "replaced", str(Edits(model.replaced))
     yield "width", str(model.width)
     yield "heads", f"{model.heads} query, {model.kv_heads} key/value, {model.head_dim} wide"
+    for other in model.other_heads:
+        yield f"heads in {spans(other.layers)}", f"{other.kv_heads} key/value, {other.head_dim} wide"
     yield "context", "not stated" if model.context is None else str(model.context)
     yield "positions", _positions(model.positions, model.head_dim)
     kind = {"rms": "RMSNorm", "layer": "LayerNorm"}[model.norms.kind]

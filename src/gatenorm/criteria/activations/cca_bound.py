@@ -12,6 +12,7 @@ from gatenorm.criteria.criterion import ForwardCriterion, Measured, Run
 from gatenorm.families import Layout
 from gatenorm.fitting.moments import Float64
 from gatenorm.models.forward import hidden_input, hidden_output
+from gatenorm.records import ATTENTION
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +57,7 @@ class _JointMoments(Observer):
     def __init__(self, layout: Layout, layers: Sequence[int]):
         self._layers = layers
         self._attention: str = layout.block["attention"][0]
-        self._factor = layout.branch_factor
+        self._factor = layout.branch_factor(ATTENTION)
         self._end: str = layout.norms.get("output") or self._attention
         self._stream: dict[int, torch.Tensor] = {}
         self._input: dict[int, torch.Tensor] = {}

@@ -25,7 +25,7 @@ def gate_norm_scaled(weights: AttentionWeights, backend: Backend) -> Float64:
     Source: docs/criteria.md, after arXiv 2512.20636.
     """
     lay, scale = weights.layout, weights.layout.logit_scale(weights.layer)
-    if lay.norms.get("q") and lay.norms.get("k"):
+    if weights.normed:
         gain_q, gain_k = _gain(weights, "q"), _gain(weights, "k")
         largest_q = _largest(gain_q, lay.heads, lay.head_dim)
         largest_k = np.repeat(_largest(gain_k, lay.kv_heads, lay.head_dim), lay.heads // lay.kv_heads)

@@ -157,7 +157,7 @@ class TransformersTimed:
         widest = max(s.ends for s in (*counted.mlp, *counted.attention.values(), *counted.replaced.values()))
         rows = case.batch * case.tokens * (_LIVE_ROWS * counted.width + widest) * size
         if self.model.config._attn_implementation == "eager":
-            rows += 2 * case.batch * counted.heads * case.tokens**2 * 4
+            rows += 2 * case.batch * self.layout.heads * case.tokens**2 * 4
         logits = (
             case.batch * self.model.config.get_text_config().vocab_size * 4 * (1 if self._last_only else case.tokens)
         )

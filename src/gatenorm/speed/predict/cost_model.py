@@ -117,12 +117,13 @@ def predict(
     def scores(layer: int) -> float:
         # New keys and values are written, and what the queries see is read.
         seen = min(work.past + work.tokens, model.windows[layer] or work.past + work.tokens)
-        keys = model.cached_width * work.batch
+        own = model.heads[layer]
+        keys = own.cached_width * work.batch
         passes = cache_passes if work.past else 1
-        elements = keys * (seen * passes + work.tokens) + model.heads * (model.head_dim + model.value_dim) * tokens
+        elements = keys * (seen * passes + work.tokens) + own.pair * tokens
         return kernel(elements, model.score_flops(layer, work), machine.attention_rate(name))
 
-    turned = 2 * (model.heads + model.kv_heads) * model.rotary
+    turned = {layer: 2 * (own.heads + own.kv_heads) * model.rotary for layer, own in model.heads.items()}
     residual = 3 * model.width
     norm_and_residual = residual + 2 * model.width
 
@@ -139,7 +140,7 @@ def predict(
             layer: machine.overheads.get("attention", 0.0)
             + products(part, tokens)
             + scores(layer)
-            + moved((turned + norm_and_residual) * tokens)
+            + moved((turned[layer] + norm_and_residual) * tokens)
             for layer, part in model.attention.items()
         },
         # Rows and columns of the MLP's matrices less the stream's own: what the activation reads and writes.
