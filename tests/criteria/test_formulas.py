@@ -20,13 +20,11 @@ from tests.criteria.models import FORMS, Shape, Truth, write
 from tests.errors import refused
 
 TOLERANCE = 2e-5
+# What a formula needs besides the weights, and what has none: these are the numbers themselves.
+NEEDS_MORE = {"gate-norm-scaled", "gate-norm-rope"}
+NO_FORMULA = {"depth", "random"}
 REFERENCES = {
-    "gate-norm": naive.gate_norm,
-    "gate-norm-heads": naive.gate_norm_heads,
-    "gate-norm-outer": naive.gate_norm_outer,
-    "ov-norm": naive.ov_norm,
-    "gate-ov": naive.gate_ov,
-    "weight-magnitude": naive.weight_magnitude,
+    name: getattr(naive, name.replace("-", "_")) for name in weight_criteria().keys() - NEEDS_MORE - NO_FORMULA
 }
 
 

@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from gatenorm.checkpoint import open_store
+from gatenorm.criteria.compute.backend import backend
+from gatenorm.criteria.criterion import Formula, WeightCriterion
 from gatenorm.criteria.registry import criterion, weight_criteria
 from gatenorm.criteria.scoring import score
 from gatenorm.errors import CriterionError
@@ -119,8 +121,53 @@ def test_a_gain_that_is_not_finite_is_named(tmp_path: Path) -> None:
 def test_finite_weights_that_overflow_are_not_called_damaged(tmp_path: Path) -> None:
     tensor = "model.layers.1.self_attn.q_proj.weight"
     layout, _ = write(tmp_path, "separate", SHAPE, extra={tensor: torch.full((32, 32), 3e38)})
-    with refused("score-overflows", kind=CriterionError):
+    with refused("score-not-finite", kind=CriterionError):
         score(layout, "gate-norm")
+
+
+@pytest.fixture
+def formula(monkeypatch: pytest.MonkeyPatch) -> Callable[[Formula], None]:
+    """Makes another package's criterion of a formula, ``theirs``."""
+
+    def added(theirs: Formula) -> None:
+        own = WeightCriterion(summary="theirs", formula=theirs, reads=("q", "v"), name="theirs")
+        monkeypatch.setattr("gatenorm.criteria.scoring.criterion_named", lambda name: own)
+
+    return added
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("number", [float, np.float64])
+def test_a_division_by_zero_is_named_without_a_warning(
+    tmp_path: Path, formula: Callable[[Formula], None], number: type[float]
+) -> None:
+    formula(lambda weights, backend: number(1) / number(np.linalg.norm(weights.v.float32())))
+    layout, _ = write(
+        tmp_path, "separate", SHAPE, extra={"model.layers.1.self_attn.v_proj.weight": torch.zeros(16, 32)}
+    )
+    with refused("score-not-finite", kind=CriterionError) as error:
+        score(layout, "theirs")
+    assert "theirs of layer 1 is " in str(error.value)
+    assert "divides by zero" in str(error.value)
+
+
+@pytest.mark.parametrize("given", [[1.0, 2.0], None, np.ones((2, 2)), "1"])
+def test_a_formula_that_gives_no_number_is_refused(
+    tmp_path: Path, formula: Callable[[Formula], None], given: object
+) -> None:
+    formula(lambda weights, backend: given)  # type: ignore[arg-type,return-value]
+    layout, _ = write(tmp_path, "separate", SHAPE)
+    with refused("extension-wrong", "criterion", kind=CriterionError):
+        score(layout, "theirs")
+
+
+@pytest.mark.parametrize("name", weight_criteria())
+def test_a_formula_reads_the_projections_that_it_names_and_no_others(tmp_path: Path, name: str) -> None:
+    """Of a criterion, ``reads`` says whose weights are looked through when a score is not finite, or underflows."""
+    layout, _ = write(tmp_path, "separate", SHAPE)
+    chosen, weights = weight_criteria()[name], attention_weights(layout, 0)
+    chosen.formula(weights, backend("numpy"), **({"seed": 0} if chosen.seeded else {}))
+    assert {"q", "k", "v", "o"} & vars(weights).keys() == {*chosen.reads}  # a projection is kept once it was read
 
 
 @pytest.mark.parametrize("name", ["gate-norm", "gate-norm-heads", "gate-norm-outer", "ov-norm"])

@@ -14,6 +14,7 @@ from tests.tiny_models import build
 class Numbers:
     """A tokenizer for tests: a token a word, its number; other words count as 1. No special tokens."""
 
+    bos_token = None
     bos_token_id = None
     eos_token_id = None
     chat_template = None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,8 +18,9 @@ from gatenorm.evaluation.core.job import Request
 from gatenorm.evaluation.core.likelihood import greedy
 from gatenorm.evaluation.core.text import Text
 from gatenorm.evaluation.tasks.domain import Item, encoded, prepare
+from gatenorm.models.model import Model
 from tests.errors import refused
-from tests.evaluation.subjects import log_probabilities, tiny
+from tests.evaluation.subjects import Numbers, log_probabilities, tiny
 from tests.tiny_models import build
 
 ITEMS = [Item(1, "5 6 7 8", "9 10 11"), Item(2, "12 13 14"), Item(4, "20 21 22 23 24", "25 26")]
@@ -100,6 +103,24 @@ def test_plain_text_is_cut_into_prompts_and_references():
     assert len(encoded(tiny("gpt2"), text, 16, 1)) == 1
     short = encoded(tiny("gpt2"), Text("t", "4 5 6 7 8 9", "s", "plain"), 16, None)
     assert (short[0].prompt, short[0].reference) == ((4, 5, 6), (7, 8, 9))
+
+
+class Marked(Numbers):
+    """Puts a BOS, written ``2``, before every text."""
+
+    bos_token = "2"
+
+    def __call__(self, texts: Sequence[str], add_special_tokens: bool = True, **_: object) -> dict[str, Any]:
+        return super().__call__([f"2 {text}" if add_special_tokens else text for text in texts])
+
+
+def test_a_text_that_brings_its_bos_gets_no_second_one():
+    """As chat templates write it: the same tokens as of a text without, and the reference is cut at the same place."""
+    model = Model.of_module(build("gpt2"), Marked(), "marked")
+    bare, templated = encoded(model, [Item(1, "5 6", "7 8"), Item(2, "2 5 6", "7 8")], 16, None)
+    assert (bare.prompt, bare.reference) == (templated.prompt, templated.reference) == ((2, 5, 6), (7, 8))
+    (text,) = encoded(model, Text("t", "2 5 6 7", "s", "plain"), 16, None)
+    assert text.prompt + text.reference == (2, 5, 6, 7)
 
 
 def test_items_that_do_not_fit_are_named():

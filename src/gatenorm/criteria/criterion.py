@@ -51,7 +51,8 @@ class WeightCriterion(Criterion):
     Values per head ``[heads]`` make a score by the root of their sum of squares.
 
     Attributes:
-        reads: the projections that it reads.
+        reads: the projections that the formula reads, all of them: when a score is not finite or underflows, these are
+            looked through for the damaged tensor. A criterion that reads none scores layers without attention too.
         gate: whether it is built on the norms of query and key weights.
         gains: whether it multiplies by the gains of norms.
         seeded: whether ``formula`` takes a ``seed``.

@@ -3,6 +3,7 @@
 import math
 import time
 from importlib.metadata import version
+from numbers import Real
 
 import numpy as np
 
@@ -94,11 +95,22 @@ def calibration_missing(criterion: str) -> CriterionError:
 
 def _score_layer(weights: AttentionWeights, criterion: WeightCriterion, backend: Backend, seed: int) -> LayerScore:
     arguments = {"seed": seed} if criterion.seeded else {}
-    found = criterion.formula(weights, backend, **arguments)
-    heads = tuple(float(x) for x in found) if isinstance(found, np.ndarray) else ()
-    value = math.hypot(*heads) if isinstance(found, np.ndarray) else found
+    try:
+        with np.errstate(all="ignore"):
+            found = criterion.formula(weights, backend, **arguments)
+    except ArithmeticError:  # of Python's floats; those of numpy give NaN or infinity
+        found = math.nan
+    heads: tuple[float, ...] = ()
+    if isinstance(found, np.ndarray) and found.ndim == 1:
+        heads = tuple(float(x) for x in found)
+        value = math.hypot(*heads)
+    elif isinstance(found, Real):
+        value = float(found)
+    else:
+        problem, expected = f"{criterion.name} gives a {type(found).__name__}", "a number, or an array of one a head"
+        raise CriterionError("extension-wrong", problem, field="criterion", given=criterion.name, expected=expected)
     if not math.isfinite(value):
-        raise _not_finite(weights, criterion)
+        raise _not_finite(weights, criterion, value)
     if value == 0 and criterion.reads and 0 < _product_of_peaks(weights, criterion) < _UNDERFLOWS:
         problem = f"{criterion.name} of layer {weights.layer} underflows: its weights are too small for float32"
         raise CriterionError("score-underflows", problem)
@@ -111,7 +123,7 @@ def _product_of_peaks(weights: AttentionWeights, criterion: WeightCriterion) -> 
     return math.prod(max(float(np.abs(p.head(h)).max()) for h in range(p.heads)) for p in projections)
 
 
-def _not_finite(weights: AttentionWeights, criterion: WeightCriterion) -> CriterionError:
+def _not_finite(weights: AttentionWeights, criterion: WeightCriterion, value: float) -> CriterionError:
     """The error that names the damaged tensor. It is looked for only now that the score shows that there is one."""
     hint = "the weights are damaged, fetch them again"
     for role in criterion.reads:
@@ -124,10 +136,8 @@ def _not_finite(weights: AttentionWeights, criterion: WeightCriterion) -> Criter
     if norms and criterion.gains:
         name = weights.layout.tensor(weights.layer, f"{weights.layout.norms[norms[0]]}.weight")
         return CriterionError("weights-not-finite", f"{name} holds NaN or infinite values", hint=hint)
-    return CriterionError(
-        "score-overflows",
-        f"{criterion.name} of layer {weights.layer} overflows: its weights are finite but far too large for float32",
-    )
+    what = f"{criterion.name} of layer {weights.layer} is {value:g}"
+    return CriterionError("score-not-finite", f"{what}: the formula overflows or divides by zero")
 
 
 def _notes(layout: Layout, criterion: WeightCriterion) -> tuple[str, ...]:

@@ -21,9 +21,8 @@ def weight_magnitude(weights: AttentionWeights, backend: Backend) -> float:
         for head in range(projection.heads):
             # Row by row in float32, the rows in float64: no row is long enough to lose digits.
             w = projection.head(head)
-            with np.errstate(invalid="ignore", over="ignore"):
-                energy += float(np.vecdot(w, w).sum(dtype=np.float64))
-    return math.sqrt(energy) if math.isfinite(energy) else math.nan
+            energy += float(np.vecdot(w, w).sum(dtype=np.float64))
+    return math.sqrt(energy)
 
 
 CRITERION = WeightCriterion(

@@ -99,13 +99,13 @@ def read_items(source: str, path: Path, raw: bytes) -> list[Item]:
 
 
 def encoded(model: Model, source: list[Item] | Text, length: int, limit: int | None) -> list[Encoded]:
-    """Items in tokens: a prompt with the tokenizer's special tokens, and what the reference adds to it.
+    """Items in tokens: a prompt with special tokens, its own or the tokenizer's, and what the reference adds to it.
 
     Raises:
         EvaluationError: an item longer than the model's input, or a text too short to be cut.
     """
     if isinstance(source, Text):
-        (ids,) = model.encode([source.content])
+        ids = _ids(model, source.content)
         pieces = [tuple(ids[n : n + length]) for n in range(0, len(ids), length)]
         whole = [piece for piece in pieces if len(piece) == length] or pieces[:1]
         if len(whole[0]) < 4:
@@ -116,13 +116,12 @@ def encoded(model: Model, source: list[Item] | Text, length: int, limit: int | N
         return [Encoded(n, shown, piece[:half], piece[half:]) for n, (piece, shown) in enumerate(cut, 1)]
     pairs = []
     for item in source[:limit]:
-        (prompt,) = model.encode([item.prompt])
+        prompt = _ids(model, item.prompt)
         reference: list[int] = []
         if item.reference is not None:
             # Encoded together, since a tokenizer may join what meets at the border; cut where the prompt's tokens end.
             joint = item.prompt + ("" if item.prompt[-1].isspace() or item.reference[0].isspace() else " ")
-            (both,) = model.encode([joint + item.reference])
-            reference = both[len(prompt) :]
+            reference = _ids(model, joint + item.reference)[len(prompt) :]
         total = len(prompt) + len(reference)
         if model.context and total > model.context:
             raise EvaluationError(
@@ -136,6 +135,13 @@ def encoded(model: Model, source: list[Item] | Text, length: int, limit: int | N
             )
         pairs.append(Encoded(item.line, item.prompt, tuple(prompt), tuple(reference)))
     return pairs
+
+
+def _ids(model: Model, text: str) -> list[int]:
+    """The tokens of a text, with the tokenizer's special ones unless a chat template has written them into it."""
+    bos = model.tokenizer.bos_token
+    (ids,) = model.encode([text], special=not (bos and text.startswith(bos)))
+    return ids
 
 
 EVALUATION = Task(
