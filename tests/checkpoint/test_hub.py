@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from gatenorm import api
+from gatenorm.cli.console import bytes_for_people
 
 TinyModels = Callable[..., Path]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -109,8 +110,10 @@ def test_scoring_a_model_id_fetches_only_headers_and_query_and_key(
     files = {p.name: p.read_bytes() for p in directory.iterdir()}
     with hub({"someone/small": files}) as (endpoint, asked):
         answer = gatenorm(tmp_path / "home", endpoint, "score", "someone/small", "--json", "-")
-        assert (answer.returncode, answer.stderr) == (0, "")
     scores, local = json.loads(answer.stdout), api.score(directory)
+    fetched = bytes_for_people(local.bytes_read)
+    announced = f"fetching {fetched} of someone/small: the weights that gate-norm reads\n"
+    assert (answer.returncode, answer.stderr) == (0, announced)
     assert [s["score"] for s in scores["layers"]] == [s.score for s in local.layers]
     assert scores["model"]["name"] == "someone/small"
     sent = [line.rsplit(" ", 1) for line in asked if ".safetensors " in line]

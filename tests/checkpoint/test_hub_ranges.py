@@ -13,6 +13,7 @@ from msgspec import structs
 import gatenorm
 from gatenorm.checkpoint import open_store
 from gatenorm.checkpoint.hub_answers import check_answers
+from gatenorm.criteria.scoring import bytes_to_read
 from gatenorm.errors import CheckpointError
 from gatenorm.families import Layout
 from tests.checkpoint.quantisers import CASES, write
@@ -48,7 +49,7 @@ def test_of_fused_weights_the_rows_of_queries_and_keys_are_fetched(
     assert scores.layers == local.layers
     layout = gatenorm.open_model(model)
     wanted = 4 * layout.layers * (layout.heads + layout.kv_heads) * layout.head_dim * layout.width
-    assert scores.bytes_read == share * wanted
+    assert scores.bytes_read == share * wanted == bytes_to_read(layout, "gate-norm")
     # What is said of biases is said after a look at those of the first layer, for queries and for keys.
     biases = [
         t.nbytes for t in layout.checkpoint.specs.values() if t.name == layout.tensor(0, f"{module(layout)}.bias")
@@ -73,6 +74,7 @@ def test_of_quantised_weights_the_parts_of_queries_and_keys_are_fetched(
     # What the descriptions of the value and output projections say of their shapes is asked for too.
     described = 16 * 2 * 300 if name.startswith("bitsandbytes") else 16 * 2 * 16 if "int4" in name else 0
     assert wanted <= fetched(hub) <= 1.01 * wanted + described
+    assert bytes_to_read(gatenorm.open_model(tmp_path / "quantised"), "gate-norm") == wanted
 
 
 def test_a_plan_names_the_commit_and_is_for_no_other(hub: Hub, tiny_models: TinyModels):

@@ -85,6 +85,12 @@ CASES = {
         _cuts("qwen2"),
         normaliser="NFC",
     ),
+    "wide": Case(
+        "LlamaConfig",
+        {"hidden_size": 256, "intermediate_size": 256, "num_attention_heads": 4, "num_key_value_heads": 2},
+        _cuts("llama-bpe"),
+        whole_words=True,
+    ),
     "mistral": Case(
         "MistralConfig",
         {

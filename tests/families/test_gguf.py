@@ -13,9 +13,10 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 import gatenorm
 from gatenorm.checkpoint import open_store
 from gatenorm.errors import FamilyError
-from gatenorm.families import attention_weights, detect_layout, families
+from gatenorm.families import Layout, attention_weights, detect_layout, families
 from gatenorm.families.translation import architectures
 from tests.errors import refused
+from tests.export import gguf_models
 from tests.families.gguf_files import write
 
 gguf = pytest.importorskip("gguf")
@@ -82,6 +83,31 @@ def test_scores_are_those_of_the_model_but_for_its_rounding(
     for mine, theirs in zip(found, expected, strict=True):
         assert mine.score == pytest.approx(theirs.score, rel=factors * ROUNDING[dtype])
         assert mine.score != theirs.score
+
+
+@pytest.mark.parametrize(("dtype", "types", "loss"), [("q4_k_m", {"Q4_K"}, 0.15), ("q6_k", {"Q6_K"}, 0.03)])
+def test_scores_of_k_types_move_by_no_more_than_the_gate_matrix_does(
+    dtype: str, types: set[str], loss: float, tmp_path: Path
+):
+    pytest.importorskip("xllamacpp")  # which brings their quantiser
+    directory, file = gguf_models.write("wide", tmp_path / "model"), tmp_path / "model.gguf"
+    gatenorm.export(directory, "gguf", file, dtype=dtype)
+    own, theirs = (detect_layout(open_store(path)) for path in (file, directory))
+    assert {own.checkpoint.spec(own.tensor(0, f"{own.roles[role]}.weight")).dtype for role in "qk"} == types
+    for mine, before in zip(gatenorm.score(own).layers, gatenorm.score(theirs).layers, strict=True):
+        gates = [gate(layout, mine.layer) for layout in (own, theirs)]
+        assert mine.score == pytest.approx(np.linalg.norm(gates[0]), rel=1e-5)
+        error = float(np.linalg.norm(gates[0] - gates[1]))
+        assert 0 < abs(mine.score - before.score) <= error * (1 + 1e-5)
+        assert error < loss * before.score
+
+
+def gate(layout: Layout, layer: int) -> np.ndarray:
+    """The gate matrix of a layer in float64, every key head repeated for its group."""
+    weights = attention_weights(layout, layer)
+    heads = range(weights.q.heads)
+    q, k = ([p.head(h).astype(float) for h in range(p.heads)] for p in (weights.q, weights.k))
+    return sum((q[h].T @ k[h // (len(q) // len(k))] for h in heads), np.zeros((layout.width, layout.width)))
 
 
 def test_queries_and_keys_alone_are_read(tiny_models: Callable[..., Path], tmp_path: Path):

@@ -92,6 +92,11 @@ class TensorStore(Protocol):
         return ""
 
     @property
+    def remote(self) -> bool:
+        """Whether what is read is fetched first."""
+        return False
+
+    @property
     def stored(self) -> Mapping[str, TensorSpec]:
         """The tensors in the files by name: another set than ``specs`` where several together are one weight.
 

@@ -1,5 +1,6 @@
 """``gatenorm score``: which sublayers contribute least, from the weights alone unless another criterion is named."""
 
+import sys
 from typing import Unpack
 
 import typer
@@ -37,6 +38,7 @@ def command(
     from gatenorm import api
     from gatenorm.analysis.diagnostics import late_cluster
     from gatenorm.cli.tables.scores import show, show_both
+    from gatenorm.criteria.scoring import bytes_to_read
 
     tokens = checks.tokens(how, how["documents"])
     if kind == ANY:
@@ -49,6 +51,9 @@ def command(
         checks.cross_checked(criterion, kind)
     layout = api.open_model(model, how["family"], fetch=runs or cross_check)
     session = checks.scoring_session(layout, how) if runs or cross_check else None
+    if layout.checkpoint.remote and not console.is_quiet():
+        nbytes = console.bytes_for_people(bytes_to_read(layout, criterion, kind))
+        sys.stderr.write(f"fetching {nbytes} of {layout.checkpoint.name}: the weights that {criterion} reads\n")
     with console.progress_bar(f"scoring by {criterion}", "steps") as progress:
         if kind == ANY and session:
             both = api.rank_sublayers(

@@ -87,6 +87,15 @@ def to_score(layout: Layout, kind: str) -> tuple[int, ...]:
     return layers
 
 
+def bytes_to_read(layout: Layout, criterion: str, kind: str | None = None) -> int:
+    """How many bytes of weights :func:`score` will read; those of norms and biases, which are few, are not counted."""
+    chosen = criterion_named(criterion)
+    if not isinstance(chosen, WeightCriterion) or not chosen.reads:
+        return 0
+    layers = to_score(layout, kind or chosen.kinds[0])
+    return sum(attention_weights(layout, layer).nbytes(chosen.reads) for layer in layers)
+
+
 def calibration_missing(criterion: str) -> CriterionError:
     """The error for a criterion that runs the model, and was given no tokens to run it on."""
     hint = f"set {named('calibration')} to a text file, self, generic or random"

@@ -92,6 +92,24 @@ class AttentionWeights:
         rows = bits if lay.roles.get("transposed") else bits.T
         return Projection(name, dtype, self._split(rows, lay.heads))
 
+    def nbytes(self, roles: Iterable[str]) -> int:
+        """The bytes of weights that are read for these projections; none is read to say so."""
+        shares: dict[str, float] = {}
+        for role in roles:
+            for module, share in self.sources(role).items():
+                shares[module] = min(1.0, shares.get(module, 0.0) + share)
+        lay = self.layout
+        specs = {module: lay.checkpoint.spec(lay.tensor(self.layer, f"{module}.weight")) for module in shares}
+        return round(sum(specs[module].nbytes * share for module, share in shares.items()))
+
+    def sources(self, role: str) -> dict[str, float]:
+        """The modules whose weights a projection is made of, with the share of each that is read."""
+        lay = self.layout
+        if role == "o" or not lay.roles.get("qkv"):
+            return {lay.roles[role]: 1.0}
+        share = len(self._positions(role)) / (lay.heads + 2 * lay.kv_heads)
+        return {lay.roles["qkv"]: 1.0 if lay.roles.get("transposed") else share}
+
     def bias(self, role: str) -> Float32 | None:
         """The bias of ``q``, ``k`` or ``v`` as ``[heads * head_dim]``, or of ``o`` as ``[width]``; ``None`` without."""
         lay = self.layout

@@ -55,6 +55,11 @@ class LatentWeights(AttentionWeights):
         heads = self._up(up, own + self.layout.value_dim)
         return self._projected(up, [rows[own:] @ latent for rows in heads])
 
+    def sources(self, role: str) -> dict[str, float]:
+        latent = self.layout.data["latent"]
+        factors = latent["q"] if role == "q" else latent["kv"] if role in ("k", "v") else None
+        return super().sources(role) if factors is None else {factors[0]: 1.0, factors[2]: 1.0}
+
     def bias(self, role: str) -> Float32 | None:
         """That of ``o``; those of the factors, in front of a norm, are nobody's bias."""
         return super().bias(role) if role == "o" else None

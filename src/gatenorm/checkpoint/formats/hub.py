@@ -1,6 +1,7 @@
 """Weights that stay on the hub: of large files only the ranges that are asked for are fetched."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,8 @@ class HubFiles(LocalFiles):
     Raises:
         CheckpointError: the hub does not answer, has no such model, or does not answer range requests.
     """
+
+    remote: ClassVar[bool] = True
 
     def __init__(self, model: str):
         from huggingface_hub.utils import build_hf_headers

@@ -5,7 +5,7 @@ import mmap
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,8 @@ class LocalFiles:
     Raises:
         CheckpointError: by all methods, where a file leads elsewhere, has changed, or cannot be read.
     """
+
+    remote: ClassVar[bool] = False
 
     def __init__(self, directory: Path):
         self.directory = directory

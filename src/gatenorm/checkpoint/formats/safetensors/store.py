@@ -76,6 +76,10 @@ class SafetensorsStore(TensorStore):
         return hub_commit(self.directory)
 
     @property
+    def remote(self) -> bool:
+        return self._files.remote
+
+    @property
     def stored(self) -> Mapping[str, StoredTensor]:
         return self._stored
 
