@@ -15,7 +15,7 @@ from gatenorm.checkpoint import open_store
 from gatenorm.criteria.compute.backend import backend
 from gatenorm.criteria.criterion import Formula, WeightCriterion
 from gatenorm.criteria.registry import criterion, weight_criteria
-from gatenorm.criteria.scoring import score
+from gatenorm.criteria.scoring import bytes_to_read, score
 from gatenorm.errors import CriterionError
 from gatenorm.families import attention_weights, detect_layout
 from gatenorm.records import Scores, from_json, to_json
@@ -39,6 +39,16 @@ def test_every_criterion_scores_every_family(name: str, tiny_models: TinyModels)
         if known.startswith("gate-norm-") and known != "gate-norm-outer":
             assert all(len(s.heads) == layout.heads for s in scores.layers)
         assert from_json(Scores, json.loads(json.dumps(to_json(scores))), "scores").ranking == scores.ranking
+
+
+@pytest.mark.parametrize("known", ["gate-norm", "gate-ov", "depth"])
+@pytest.mark.parametrize("name", ["llama-gqa", "gpt_neox", "falcon-40b", "deepseek_v3", "deepseek_v2", "qwen3_next"])
+def test_what_will_be_read_is_known_before(name: str, known: str, tiny_models: TinyModels) -> None:
+    layout = detect_layout(open_store(tiny_models(name)))
+    announced = bytes_to_read(layout, known)
+    # Norms between the factors of latent attention are read besides.
+    vectors = 4 * layout.width * layout.layers if layout.latent_rank else 0
+    assert announced <= score(layout, known).bytes_read <= announced + vectors
 
 
 def test_the_record_says_where_it_comes_from(tmp_path: Path) -> None:

@@ -42,17 +42,15 @@ class LatentWeights(AttentionWeights):
     @cached_property
     def k(self) -> Projection:
         """``Wk``, one entry a head: the rows through the latent vector, then those that turn, which all heads share."""
-        up, latent, turning = self._keys_and_values
+        up, heads, latent, turning = self._keys_and_values
         own = self.layout.head_dim - len(turning)
-        heads = self._up(up, own + self.layout.value_dim)
         return self._projected(up, [np.concatenate([rows[:own] @ latent, turning]) for rows in heads])
 
     @cached_property
     def v(self) -> Projection:
         """``Wv``, one entry a head."""
-        up, latent, turning = self._keys_and_values
+        up, heads, latent, turning = self._keys_and_values
         own = self.layout.head_dim - len(turning)
-        heads = self._up(up, own + self.layout.value_dim)
         return self._projected(up, [rows[own:] @ latent for rows in heads])
 
     def sources(self, role: str) -> dict[str, float]:
@@ -65,12 +63,14 @@ class LatentWeights(AttentionWeights):
         return super().bias(role) if role == "o" else None
 
     @cached_property
-    def _keys_and_values(self) -> tuple[str, Float32, Float32]:
-        """The projection up, the matrix to the latent vector (normed), and the shared rows that turn."""
-        down, norm, up = self.layout.data["latent"]["kv"]
+    def _keys_and_values(self) -> tuple[str, Float32, Float32, Float32]:
+        """The projection up, its rows by head, the matrix to the latent vector (normed), the shared rows that turn."""
+        lay = self.layout
+        down, norm, up = lay.data["latent"]["kv"]
         rows = self._matrix(down)
-        rank = len(rows) - self.layout.turning
-        return up, self._normed(rows[:rank], norm), rows[rank:]
+        rank = len(rows) - lay.turning
+        heads = self._up(up, lay.head_dim - lay.turning + lay.value_dim)
+        return up, heads, self._normed(rows[:rank], norm), rows[rank:]
 
     def _matrix(self, module: str) -> Float32:
         return self.layout.checkpoint.float32(self.layout.tensor(self.layer, f"{module}.weight"))
