@@ -79,6 +79,7 @@ format: $(READY)
 benchmark: $(READY)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/scoring.py
+	$(BIN)/python benchmarks/sizes.py --layers 4
 	$(BIN)/python benchmarks/forward_criteria.py
 	$(BIN)/python benchmarks/pruning.py
 	$(BIN)/python benchmarks/speed.py
