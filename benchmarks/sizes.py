@@ -38,6 +38,7 @@ Shapes = Iterator[tuple[str, tuple[int, ...]]]
 INDEX = "model.safetensors.index.json"
 # 1.0 in bfloat16.
 SHARD_BYTES, ITEMSIZE, ONE, CHUNK = 5_000_000_000, 2, b"\x80\x3f", 1 << 20
+COMPUTE = backend()
 
 
 def llama(width: int, layers: int, heads: int, kv_heads: int, mlp: int, words: int) -> tuple[dict[str, Any], Shapes]:
@@ -150,22 +151,28 @@ def _write_shard(path: Path, shard: list[TensorSpec]) -> None:
 
 def child(directory: Path, what: str, layers: int) -> dict[str, float]:
     """One measurement in a process that does nothing else: ``bare``, ``read``, or a criterion."""
-    watch = AnonymousMemory()
     began = time.process_time()
     layout = detect_layout(open_store(directory))
     opened = time.process_time()
     chosen = layout.attention_layers[: layers or None]
-    compute = backend()
-    for layer in chosen if what != "bare" else ():
-        weights = attention_weights(layout, layer)
-        if what == "read":
-            _read(layout, weights)
-        else:
-            assert np.linalg.norm(criterion(what).formula(weights, compute)) > 0
-    seconds = time.process_time() - opened
+    watch = AnonymousMemory()
+    try:
+        for layer in chosen if what != "bare" else ():
+            _measure(attention_weights(layout, layer), what)
+        seconds = time.process_time() - opened
+    finally:  # its thread would keep the process alive
+        anonymous = watch.stop()
     size = sum(attention_weights(layout, layer).nbytes(("q", "k")) for layer in chosen)
-    memory = {"anonymous": watch.stop(), "resident": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
-    return {"opened": opened - began, "seconds": seconds, "bytes": size, "layers": len(chosen), **memory}
+    resident = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = {"opened": opened - began, "seconds": seconds, "bytes": size, "layers": len(chosen)}
+    return {**found, "anonymous": anonymous, "resident": resident}
+
+
+def _measure(weights: AttentionWeights, what: str) -> None:
+    if what == "read":
+        _read(weights.layout, weights)
+    else:
+        assert np.linalg.norm(criterion(what).formula(weights, COMPUTE)) > 0
 
 
 def _read(layout: Layout, weights: AttentionWeights) -> None:
