@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from msgspec.structs import replace
 import gatenorm.api
 from gatenorm.audit.run import main as running
 from gatenorm.cli import main
+from gatenorm.cli.audit import with_options
+from gatenorm.cli.audit_options import namer
 from gatenorm.cli.tables.audit import show
-from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, Audit, GateResult
+from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, Audit, GateResult, NotExamined, StepName
 from gatenorm.report.page.content import report
 from gatenorm.report.page.markdown import markdown
 from tests.report.audits import audit
@@ -29,7 +32,7 @@ def judged(*gates: tuple[float | None, str]) -> Audit:
 
 
 def shown(one: Audit, capsys: pytest.CaptureFixture[str]) -> str:
-    show(one, Path("nowhere"))
+    show(one, Path("nowhere"), str)
     return capsys.readouterr().out
 
 
@@ -45,6 +48,15 @@ def test_marks_that_are_not_there_are_not_explained(capsys: pytest.CaptureFixtur
     one = judged((1.0, PASSES))
     assert "marks:" not in shown(one, capsys)
     assert "marks: * recommended\n" in shown(replace(one, chosen="v0"), capsys)
+
+
+def test_what_was_not_examined_is_asked_for_by_options(capsys: pytest.CaptureFixture[str]):
+    one = replace(
+        audit("demo"),
+        not_examined=(NotExamined(StepName.WORKLOAD, "your workload", "no file", "set evaluation.domain to a file"),),
+    )
+    show(one, Path("nowhere"), partial(with_options, named=namer({}, None)))
+    assert "not examined: your workload (no file; set --domain to a file)" in capsys.readouterr().out
 
 
 def test_the_report_gives_losses_the_same_words():

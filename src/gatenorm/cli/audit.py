@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -64,7 +65,8 @@ def command(
             return
         with console.kept_in(directory):
             audit = run_audit(model, directory, settings, fail_on=fail_on, listener=listener)
-    console.deliver(json, audit, lambda: None if json_lines else show(audit, directory))
+    in_options = partial(with_options, named=names)
+    console.deliver(json, audit, lambda: None if json_lines else show(audit, directory, in_options))
     lines = failed(audit, fail_on) if fail_on else []
     for line in lines:
         sys.stderr.write(printable(f"--fail-on {fail_on}: {line}") + "\n")
@@ -81,13 +83,18 @@ class _Now:
         return "preparing" if self.event is None else printable(self.event.words(time.time() - self.event.time))
 
 
+def with_options(text: str, named: Callable[[str], str]) -> str:
+    """A text with the names of options in the place of the configuration's keys."""
+    return _KEY.sub(lambda key: named(key.group()), text)
+
+
 def _plan(event: Planned, named: Callable[[str], str], quick: bool) -> None:
     """The plan of the work, with the names of options in the place of keys."""
     lines = list(event.lines)
     if not quick and (event.seconds_left or 0) > _LONG:
         lines.append("a first impression takes less: --quick")
     for line in lines:
-        console.note(f"plan: {_KEY.sub(lambda key: named(key.group()), line)}")
+        console.note(f"plan: {with_options(line, named)}")
 
 
 @contextmanager

@@ -30,15 +30,15 @@ from gatenorm.surgery.operation import participles
 _MARKS = {PASSES: "", FAILS: " !", INCONCLUSIVE: " ?"}
 
 
-def show(audit: Audit, directory: Path) -> None:
-    """The candidates at their gates, what was not examined, and the verdict."""
+def show(audit: Audit, directory: Path, named: Callable[[str], str]) -> None:
+    """The candidates at their gates, what was not examined, and the verdict; ``named`` puts options for keys."""
     whole = _table(audit, _by_gate)
     console.print_table(whole if console.fits(whole) else _table(audit, _by_aspect))
     legend = _legend(audit)
     if legend:
         console.say(f"marks: {', '.join(legend)}")
     console.say_each("warning", (warning.message for warning in audit.warnings))
-    gaps = (f"{gap.what} ({gap.why}{f'; {gap.how}' if gap.how else ''})" for gap in audit.not_examined)
+    gaps = (f"{gap.what} ({gap.why}{f'; {named(gap.how)}' if gap.how else ''})" for gap in audit.not_examined)
     console.say_each("not examined", gaps)
     console.say("")
     said = audit.verdict
