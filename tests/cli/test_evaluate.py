@@ -10,8 +10,10 @@ import pytest
 
 from gatenorm.cli import main
 from gatenorm.cli.evaluate import command
+from gatenorm.cli.tables.evaluation import show
 from gatenorm.evaluation.core.registry import standard_tasks
 from tests.command_line import refused
+from tests.report.audits import own_prompts
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -176,3 +178,18 @@ def test_an_interrupted_run_says_what_it_keeps(
     status, _, err = run(capsys, *arguments, "--window", 61)
     assert status == 130
     assert "1 finished results are kept" in err
+
+
+def test_own_prompts_are_shown_with_what_was_asked(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    show([own_prompts()])
+    said = capsys.readouterr().out
+    assert "the items that changed most (5 of 6; --json lists them all)" in said
+    assert "… word word" in said
+    assert "word asks for 1 " in said
+    assert "before word word" in said
+    assert "word …" in said
+    assert "read: prompts\n" in said
+    assert "False" not in said
+    show([own_prompts(5)])
+    assert "of 5" not in capsys.readouterr().out

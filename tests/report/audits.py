@@ -36,6 +36,9 @@ from gatenorm.records.evidence import (
     RefusalProtocol,
     Retrieval,
     RetrievalProtocol,
+    Workload,
+    WorkloadItem,
+    WorkloadProtocol,
     evidence_from_json,
 )
 from gatenorm.report.page.audit_view import quoted_request
@@ -205,4 +208,42 @@ def attacked(attack: str) -> Audit:
             probes=(Probe(removed=1, gate=variants[0].gates[0]),),
         ),
         version=attack,
+    )
+
+
+def own_prompts(count: int = 6) -> Workload:
+    """What was measured on prompts of one's own, with texts longer than tables show."""
+    long = " ".join(["word"] * 30)
+    items = [
+        WorkloadItem(
+            id=n,
+            prompt=f"{long} asks for {n}",
+            baseline_wrote=f"before {long}",
+            model_wrote=f"after {long}",
+            greedy_agreement=0.5,
+            positions=32,
+            kl=1 / n,
+            top1=0.5,
+        )
+        for n in range(1, count + 1)
+    ]
+    return Workload(
+        data=Data(name="prompts.jsonl", sha256="1", items=count),
+        protocol=WorkloadProtocol(
+            new_tokens=32,
+            decoding="greedy",
+            chat_template=False,
+            distributions="float32",
+            order="first",
+            text="prompts",
+        ),
+        baseline=audit("demo").model,
+        baseline_edits=Edits(),
+        count=count,
+        positions=32 * count,
+        kl=Figure(value=0.86, stderr=0.12, low=0.55, high=1.17),
+        top1=0.5,
+        greedy_agreement=0.5,
+        greedy_same=0.0,
+        items=tuple(items),
     )

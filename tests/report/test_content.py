@@ -32,7 +32,7 @@ from gatenorm.report.page.markdown import markdown
 from gatenorm.report.page.verdict import rankings_table
 from gatenorm.report.page.wording import NONE, number
 from gatenorm.surgery.operation import Operation
-from tests.report.audits import audit, cost_benefit, with_english_tasks
+from tests.report.audits import audit, cost_benefit, own_prompts, with_english_tasks
 
 
 def first_screen(content: Report) -> dict[str, dict[str, Cell]]:
@@ -279,3 +279,17 @@ def test_what_to_do_about_a_gap_is_a_sentence_of_its_own(measured: Audit):
         "- **retrieval**: It was left out. To examine it: retrieval: true",
         "- **recovery**: it was not asked for",
     ]
+
+
+def test_own_prompts_have_an_interval_and_their_prompts():
+    one = audit("demo")
+    variants = tuple(
+        structs.replace(v, evidence=Measurements((*v.evidence, own_prompts()))) if n == 1 else v
+        for n, v in enumerate(one.variants)
+    )
+    text = markdown(report(structs.replace(one, variants=variants)))
+    assert "95%: 0.55 to 1.17" in text
+    assert "± 0.12" not in text
+    assert "word word asks for 5" in text
+    assert "asks for 6" not in text
+    assert "at most 5 of each variant" in text

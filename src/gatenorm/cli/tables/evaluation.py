@@ -34,8 +34,10 @@ from gatenorm.records.evidence import (
     ZeroShotAverage,
     of_type,
 )
+from gatenorm.report.excerpts import beginning, ending
 
 _WORST = 5
+_EXCERPT = 80
 _FLIPPED = 12
 
 
@@ -204,11 +206,15 @@ def _domain(records: Sequence[Workload], changes: Sequence[Comparison]) -> None:
             change = f"{record.perplexity:.4g} (was {record.baseline_perplexity:.4g})"
             rows.add_row("perplexity of the references", change)
         console.print_table(rows)
-        say_protocol(record)
-        worst = table("the items that changed most", "line", "divergence", "same token", "was", "is")
-        for item in record.items[:_WORST]:
-            written = [Text(" ".join(text.split())[:80]) for text in (item.baseline_wrote, item.model_wrote)]
-            worst.add_row(str(item.id), f"{item.kl:.3g}", f"{item.top1:.0%}", *written)
+        say_protocol(record, "chat_template", "text")
+        console.say(f"read: {record.protocol.text}")
+        shown = record.items[:_WORST]
+        some = f" ({len(shown)} of {record.count}; --json lists them all)" if len(shown) < record.count else ""
+        worst = table(f"the items that changed most{some}", "line", "divergence", "same token", "prompt", "was", "is")
+        for item in shown:
+            was, now = (beginning(text, _EXCERPT) for text in (item.baseline_wrote, item.model_wrote))
+            texts = map(Text, (ending(item.prompt, _EXCERPT), was, now))
+            worst.add_row(str(item.id), f"{item.kl:.3g}", f"{item.top1:.0%}", *texts)
         console.print_table(worst)
 
 
@@ -289,4 +295,4 @@ def _view(record: Evidence) -> View:
 def _reply(item: dict[str, Any]) -> str:
     if not item["reply"]:
         return "says nothing"
-    return f"{'refuses' if item['refused'] else 'answers'} ({' '.join(item['reply'].split())[:60]!r})"
+    return f"{'refuses' if item['refused'] else 'answers'} ({beginning(item['reply'], 60)!r})"

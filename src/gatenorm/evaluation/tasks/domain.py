@@ -56,9 +56,9 @@ def prepare(request: Request) -> list[Job]:
         items = encoded(baseline, source, length, request.limit)
         workload = measure_workload(model, baseline, items, request.new_tokens, progress)
         how = (
-            "lines with prompts"
+            "prompts as they stand in the file, no chat template added"
             if isinstance(source, list)
-            else f"pieces of {length} tokens, the first half the prompt"
+            else f"pieces of {length} tokens, the first half as the prompt, the second as the reference"
         )
         data = Data(name=path.name, sha256=digest, items=len(items))
         stated = msgspec.structs.replace(workload.protocol, text=how)

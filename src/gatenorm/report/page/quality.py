@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from gatenorm.findings import Change, divergence, perplexities, refusals, tasks
 from gatenorm.records.audit import CANDIDATE, Audit, AuditedVariant
 from gatenorm.records.evidence import REFUSAL_METRICS, Comparison, Refusal, Workload, kind_of, of_type
+from gatenorm.report.excerpts import beginning, ending
 from gatenorm.report.figures.curve import curve_figure, tradeoff_figure
 from gatenorm.report.figures.series import Band, Point, Series
 from gatenorm.report.page import audit_view
@@ -193,9 +194,9 @@ def _turned(own: Sequence[AuditedVariant]) -> Table | None:
                 rows.append(
                     {
                         "Variant": title(variant),
-                        "Request": str(before.get("prompt", item.id))[:200],
-                        "Before": Cell(str(before.get("reply", ""))[:160] or "(nothing)", note=_did(before)),
-                        "After": Cell(str(after.get("reply", ""))[:160] or "(nothing)", note=_did(after)),
+                        "Request": beginning(str(before.get("prompt", item.id)), 200),
+                        "Before": Cell(beginning(str(before.get("reply", "")), 160) or "(nothing)", note=_did(before)),
+                        "After": Cell(beginning(str(after.get("reply", "")), 160) or "(nothing)", note=_did(after)),
                     }
                 )
     caption = f"Replies that changed between refusal and answer, at most {2 * _SHOWN} per variant"
@@ -210,12 +211,13 @@ def _domain(own: Sequence[tuple[AuditedVariant, Workload]]) -> list[Block]:
     rows: list[Row] = []
     worst: list[Row] = []
     for variant, record in own:
+        ends = span(record.kl.low, record.kl.high, number)
         both = f"{number(record.baseline_perplexity)} → {number(record.perplexity)}" if record.references else NONE
         rows.append(
             {
                 "Variant": Cell(variant.name, note=record.data.name, tags=audit_view.tags(variant)),
                 numeric("Items"): str(record.count),
-                numeric("Divergence", "nats"): f"{number(record.kl.value)} ± {number(record.kl.stderr, 2)}",
+                numeric("Divergence", "nats"): Cell(number(record.kl.value), note=f"95%: {ends}" if ends else ""),
                 numeric("Same top token", "%"): percent(record.top1),
                 numeric("Same continuation", "% of tokens"): percent(record.greedy_agreement),
                 numeric("Same to the end", "% of items"): percent(record.greedy_same),
@@ -228,13 +230,15 @@ def _domain(own: Sequence[tuple[AuditedVariant, Workload]]) -> list[Block]:
                     "Variant": title(variant),
                     numeric("Line"): str(item.id),
                     numeric("Divergence", "nats"): number(item.kl, 3),
-                    "Unpruned wrote": " ".join(item.baseline_wrote.split())[:120],
-                    "Pruned wrote": " ".join(item.model_wrote.split())[:120],
+                    "Prompt": ending(item.prompt, 120),
+                    "Unpruned wrote": beginning(item.baseline_wrote, 120),
+                    "Pruned wrote": beginning(item.model_wrote, 120),
                 }
             )
+    caption = f"Items by divergence, at most {_SHOWN} of each variant"
     return [
         Table.of_rows("Agreement with the unpruned model", rows, wide=True),
-        Details("The items that changed most", (Table.of_rows("Items by divergence", worst, wide=True),)),
+        Details("The items that changed most", (Table.of_rows(caption, worst, wide=True),)),
     ]
 
 
