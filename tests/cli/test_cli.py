@@ -180,7 +180,7 @@ def bad(tmp_path: Path, model: Path) -> dict[str, tuple[list[object], str]]:
         "no such dtype": (["eval", model, "--data", text, "--dtype", "float12"], "dtype-unknown dtype"),
         "window without text": (["eval", "demo", "--window", 64], "demo-no-text window"),
         "window of none": (["eval", model, "--data", text, "--window", 0], "option-value window"),
-        "another head": (["prune", another_head, "--drop", 1, "-o", out], "model-not-prunable"),
+        "another head": (["prune", another_head, "--drop", 1, "-o", out], "model-not-prunable model"),
         "protected": (["prune", model, "--drop", 0, "--protect", 0, "-o", out], "layer-protected protect"),
         "too many": (["prune", model, "--layers", 4, "-o", out], "count-out-of-range layers"),
         "nothing asked": (["prune", model, "-o", out], "removal-choice"),

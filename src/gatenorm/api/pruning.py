@@ -23,13 +23,14 @@ from gatenorm.speed.predict.choice import Savings, choose
 from gatenorm.speed.predict.cost_model import Forecast, forecast_of
 from gatenorm.speed.predict.machines import DEFAULT
 from gatenorm.speed.predict.targets import Target, contexts, machine_of, smallest_removal
+from gatenorm.surgery.config import check_prunable
 from gatenorm.surgery.folding import check_foldable
-from gatenorm.surgery.operation import check_operations
+from gatenorm.surgery.operation import check_operation
 from gatenorm.surgery.planning import (
     check_count,
     check_kind,
-    chosen,
     count_for_share,
+    edits_of,
     plan_by_hand,
     plan_by_scores,
     plan_from_file,
@@ -103,9 +104,7 @@ def plan(
         raise PlanError("option-unused", "names layers, not sublayers", field="drop", hint=hint)
     if drop is None and file is None:
         check_measures_damage(ranking) if kind == ANY else check_ranks(ranking, kind)
-    why = layout.refusal()
-    if why:
-        raise PlanError("model-not-prunable", f"this {layout.model_type} model cannot be pruned: {why}")
+    check_prunable(layout.refusal(), layout.checkpoint.name)
     if drop is not None:
         return plan_by_hand(layout, drop, protect, kind, replace)
     if file is not None:
@@ -122,7 +121,7 @@ def plan(
         count = layers if share is None else count_for_share(share, len(damage))
         edits = choose(Savings(layout, target), damage, count, target)
         return plan_by_damage(layout, edits, both.scores, both.mlp_scores, protect)
-    check_operations(chosen(kind, layout.layers_with(kind)[:1], layout.layers, replace))
+    check_operation(replace, kind)
     check_foldable(layout.data, replace)
     if share is not None:
         layers = count_for_share(share, len(layout.layers_with(kind)))
@@ -168,8 +167,8 @@ def prune(
         CalibrationError: as :func:`gatenorm.fit`.
     """
     layout = open_model(model)
-    pruned.check_output(layout, Path(out))
     if isinstance(plan, Plan) and unfitted(plan):
+        pruned.check_output(layout, Path(out))  # before the model is run
         plan = fit(model, plan)
     fitted = plan if isinstance(plan, FittedPlan) else FittedPlan(plan, {})
     pruned.write(layout, fitted.plan, Path(out), progress, fitted.weights)
@@ -194,4 +193,4 @@ def prune_module(model: Any, drop: Sequence[int], kind: str = ATTENTION) -> Any:
     pruned = config.get("gatenorm")
     data = family_named(pruned["base_model_type"] if pruned else config["model_type"], config)
     layers = pruned["layers"] if pruned else model.config.get_text_config().num_hidden_layers
-    return edit_model(model, chosen(kind, drop, layers), data)
+    return edit_model(model, edits_of(kind, drop, layers), data)

@@ -138,12 +138,12 @@ def _memory(session: ScoringSession, plan: Plan, sources: Sequence[Calibration])
 
 def _check_kind(given: typer.Context, how: removal.Choice, cross_check: bool) -> None:
     """Refuse an unknown kind of sublayer, and what does not go with the one that is asked for."""
-    from gatenorm.surgery.operation import check_operations, operation_named
-    from gatenorm.surgery.planning import check_kind, chosen
+    from gatenorm.surgery.operation import check_operation, operation_named
+    from gatenorm.surgery.planning import check_kind
 
     check_kind(how["kind"], (*KINDS, ANY))
     if how["kind"] != ANY:
-        check_operations(chosen(how["kind"], [0], 1, how["replace"]))
+        check_operation(how["replace"], how["kind"])
         if cross_check:
             checks.cross_checked(how["criterion"], how["kind"])
         return

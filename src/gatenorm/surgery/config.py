@@ -8,7 +8,7 @@ from typing import Any
 
 from gatenorm.checkpoint.code import without_code
 from gatenorm.errors import PlanError
-from gatenorm.families import Layout, counted_layers, keep_entries, mlp_modules, refusal
+from gatenorm.families import Layout, counted_layers, keep_entries, mlp_modules
 from gatenorm.families.family import Data, tower_config
 from gatenorm.records import PRUNED_PREFIX, Plan, PrunedRecord, read_json, to_json
 from gatenorm.surgery.operation import operation_named, operation_records, update_source
@@ -66,11 +66,10 @@ def auto_classes(data: Data) -> tuple[str, ...]:
     return (*(["AutoModelForImageTextToText"] if "tower" in data else []), "AutoModelForCausalLM")
 
 
-def check_prunable(data: Data, config: Mapping[str, Any]) -> None:
-    """Raise PlanError, with the reason, for a family or a config whose models must not be pruned."""
-    why = refusal(data, config)
+def check_prunable(why: str | None, name: str | None = None) -> None:
+    """Raise PlanError where there is a reason ``why`` the model called ``name`` must not be pruned."""
     if why:
-        raise PlanError("model-not-prunable", f"cannot be pruned: {why}", field="model")
+        raise PlanError("model-not-prunable", f"cannot be pruned: {why}", field="model", given=name)
 
 
 def pruned_config(layout: Layout, plan: Plan) -> dict[str, Any]:
@@ -82,9 +81,7 @@ def pruned_config(layout: Layout, plan: Plan) -> dict[str, Any]:
     Raises:
         PlanError: the family or the config says that this model must not be pruned.
     """
-    why = layout.refusal()
-    if why:
-        raise PlanError("model-not-prunable", f"cannot be pruned: {why}", field="model", given=layout.checkpoint.name)
+    check_prunable(layout.refusal(), layout.checkpoint.name)
     whole: dict[str, Any] = without_code(layout.checkpoint.config)
     config: dict[str, Any] = dict(tower_config(layout.data, whole))
     classes = layout.data["classes"]

@@ -15,7 +15,7 @@ import torch
 from gatenorm.errors import PlanError
 from gatenorm.families import counted_layers, keep_entries
 from gatenorm.families.differing import key_sources
-from gatenorm.families.family import Data
+from gatenorm.families.family import Data, refusal
 from gatenorm.records import Edit, Edits, ModelIdentity, Plan, PrunedRecord, from_json, to_json
 from gatenorm.surgery import modeling_gatenorm as modeling
 from gatenorm.surgery.config import block_description, check_prunable, original_keys, own_classes
@@ -60,7 +60,7 @@ def edit_model(
     check_folds(family, before, edits)
     check_key_sources(key_sources(text.to_dict(), family, layers), before | edits)
     check_weights(width, edits, weights)
-    check_prunable(family, text.to_dict())
+    check_prunable(refusal(family, text.to_dict()))
     after = before | edits
     base_model_type = earlier["base_model_type"] if earlier else model.config.model_type
     config_class, model_class = _classes(model, family)

@@ -18,7 +18,7 @@ from gatenorm.errors import PlanError
 from gatenorm.extensions import Extension, extension, extensions
 from gatenorm.families import Layout, mlp_modules
 from gatenorm.families.family import Data
-from gatenorm.records import ATTENTION, MLP, SINGULAR, SUBLAYERS, Edit, Edits, OperationRecord, Sublayer
+from gatenorm.records import ATTENTION, KINDS, MLP, SINGULAR, SUBLAYERS, Edit, Edits, OperationRecord, Sublayer
 
 Weights = Mapping[str, npt.NDArray[np.float32]]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -205,16 +205,16 @@ def is_removed(layout: Layout, edits: Edits) -> Callable[[str], bool]:
     return lambda name: name.startswith(gone) and name not in own
 
 
-def check_operations(edits: Edits) -> None:
-    """Raise PlanError for operations that do not exist, or that cannot take the place of a sublayer."""
-    for edit in edits:
-        can = operation_named(edit.operation).sublayers
-        if edit.sublayer not in can:
+def check_operation(operation: str, kind: str) -> None:
+    """Raise PlanError for an operation that does not exist, or cannot take the place of sublayers of that kind."""
+    can = operation_named(operation).sublayers
+    for sublayer in KINDS[kind]:
+        if sublayer not in can:
             raise PlanError(
                 "operation-not-for-sublayer",
-                f"cannot take the place of an {SINGULAR[edit.sublayer]}",
+                f"cannot take the place of an {SINGULAR[sublayer]}",
                 field="operation",
-                given=edit.operation,
+                given=operation,
                 expected=" or ".join(can),
             )
 

@@ -12,7 +12,7 @@ from gatenorm.families import Layout
 from gatenorm.records import ATTENTION, KINDS, NAMES, REMOVE, SINGULAR, SUBLAYERS, Edits, Plan, Scores, spans
 from gatenorm.records.numbers import share_of
 from gatenorm.surgery.folding import check_folds, folds
-from gatenorm.surgery.operation import check_operations
+from gatenorm.surgery.operation import check_operation
 
 
 def count_for_share(share: float | str, sublayers: int) -> int:
@@ -60,7 +60,7 @@ def plan_by_scores(
         raise PlanError("scores-of-another-model", problem, field="scores", hint="score it first")
     check_count(layout, count, protect, scores.kind)
     free = [i for i in scores.ranking if i not in set(protect)]
-    new = chosen(scores.kind, free[:count], layout.layers, operation)
+    new = edits_of(scores.kind, free[:count], layout.layers, operation)
     _check_new(layout, new, protect)
     return compose(layout, new, scores.kind, scores.criterion, scores, protect)
 
@@ -77,7 +77,7 @@ def plan_by_hand(
     Raises:
         PlanError: a layer that is not there, is protected or has lost them already, or nothing would be left.
     """
-    new = chosen(kind, drop, layout.layers, operation)
+    new = edits_of(kind, drop, layout.layers, operation)
     _check_new(layout, new, protect)
     return compose(layout, new, kind, None, None, protect)
 
@@ -126,7 +126,7 @@ def check_count(layout: Layout, count: int, protect: Sequence[int] = (), kind: s
         raise PlanError("count-out-of-range", problem, field="layers", given=count, expected=expected)
 
 
-def chosen(kind: str, drop: Collection[int], layers: int, operation: str = REMOVE) -> Edits:
+def edits_of(kind: str, drop: Collection[int], layers: int, operation: str = REMOVE) -> Edits:
     """The edits of that kind of sublayer in the layers ``drop`` of a model that has ``layers`` of them.
 
     Raises:
@@ -149,8 +149,8 @@ def check_edits(layers: int, before: Edits, new: Edits, protect: Collection[int]
     """
     if not new:
         raise PlanError("layers-missing", "names no layer", field="drop", expected="layers such as 20,21")
-    check_operations(new)
     for edit in new:
+        check_operation(edit.operation, edit.sublayer)
         if edit.layer not in range(layers):
             raise PlanError(
                 "layer-unknown", "does not exist", field="drop", given=edit.layer, expected=f"layers 0 to {layers - 1}"

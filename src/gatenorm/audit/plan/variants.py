@@ -13,7 +13,7 @@ from gatenorm.records import ATTENTION, REMOVE, Edits, Evidence, Plan, Scores
 from gatenorm.records.audit import CANDIDATE, PRUNED, NotExamined, StepName
 from gatenorm.speed.predict.targets import Target, smallest_removal
 from gatenorm.surgery.folding import check_foldable
-from gatenorm.surgery.operation import check_operations, operation_named
+from gatenorm.surgery.operation import check_operation, operation_named
 from gatenorm.surgery.planning import check_count, count_for_share, plan_by_scores
 
 # Up to which share a budget has which name; beyond the last it is a fine-tuning project.
@@ -99,7 +99,7 @@ def with_operations(
     """
     fitted = [name for name in asked or OPERATIONS if name != REMOVE]
     for name in fitted:
-        check_operations(Edits.of(ATTENTION, [0], name))
+        check_operation(name, ATTENTION)
         check_foldable(layout.data, name)
         operation = operation_named(name)
         operation.shapes(layout.width)

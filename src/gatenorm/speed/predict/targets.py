@@ -10,10 +10,9 @@ from gatenorm.records import ATTENTION, MLP, REMOVE
 from gatenorm.records.machine import Machine
 from gatenorm.speed.predict.cost_model import Forecast, forecast, forecasts
 from gatenorm.speed.predict.machines import DEFAULT, machine
-from gatenorm.surgery.operation import check_operations
+from gatenorm.surgery.operation import check_operation
 from gatenorm.surgery.planning import (
     check_count,
-    chosen,
     count_for_share,
     most_removable,
 )
@@ -81,7 +80,7 @@ def smallest_removal(
         raise PlanError("mlp-without-cache", problem, field="max_cache_gb", given=target.cache_gb, expected=expected)
     length, counted, batch = contexts(layout, target.context)[0], Architecture.of(layout), target.batch
     check_count(layout, 1, protect, kind)
-    check_operations(chosen(kind, layout.layers_with(kind)[:1], layout.layers, operation))
+    check_operation(operation, kind)
     smaller = limit is not None and counted.cache_bytes(length, batch) > limit
     if not phases and not smaller:
         return None
