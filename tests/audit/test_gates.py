@@ -438,6 +438,11 @@ def test_the_nearest_is_the_one_closest_to_passing_not_the_smallest():
     assert nearest([wide, close, failing, rejected]) is close
     assert nearest([rejected, variant("x-1", risen(60.0, 50.0, 70.0)), failing]) is failing
     assert nearest([wide, variant("x-2", risen(5.0, -10.0, 20.0))]) is wide  # of equal ones the smaller
+    fast = held("speed-up", GateValue(1.3, 1.2, 1.4), 1.02)
+    slow = held("speed-up", GateValue(1.01, 1.0, 1.015), 1.02)
+    twice = variant("x-1", risen(7.0, 6.5, 7.5), slow)
+    once = variant("x-2", risen(60.0, 50.0, 70.0), fast)
+    assert nearest([twice, once]) is once  # one gate failed, however far
     lost = held("retrieval-loss", GateValue(3.0, -20.0, 26.0), 5.0)
     by_chance = replace(lost, detail=BY_CHANCE)
     assert nearest([variant("x-1", by_chance), variant("x-2", lost), close]).name == "x-1"  # tells nothing against it

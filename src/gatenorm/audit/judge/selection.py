@@ -67,14 +67,19 @@ def chosen_of(variants: Sequence[AuditedVariant]) -> AuditedVariant | None:
 
 
 def nearest(variants: Sequence[AuditedVariant]) -> AuditedVariant | None:
-    """The candidate closest to passing: an inconclusive one before one that fails, then the one with the least excess.
+    """The candidate closest to passing: an inconclusive one before one that fails, fewer failed gates, less excess.
 
     A variant's excess is that of its worst gate: how far the figure, or the end of its interval, lies beyond the limit,
     as a share of the limit (of 1 where the limit is smaller). A gate at which the unpruned model does no better than
     chance tells nothing, whatever its figure. Of equal ones the one with fewer removals.
     """
     candidates = [v for v in variants if v.role == CANDIDATE]
-    return min(candidates, key=lambda v: (v.outcome == FAILS, bool(v.rejected), _excess(v), v.share), default=None)
+
+    def distance(v: AuditedVariant) -> tuple[float, ...]:
+        failed = sum(gate.outcome == FAILS for gate in v.gates)
+        return v.outcome == FAILS, bool(v.rejected), failed, _excess(v), v.share
+
+    return min(candidates, key=distance, default=None)
 
 
 def _excess(variant: AuditedVariant) -> float:
