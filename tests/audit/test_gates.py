@@ -9,7 +9,7 @@ import math
 import pytest
 from msgspec.structs import replace
 
-from gatenorm.audit.judge.gates import BY_CHANCE, _gate_of, check_gates, evaluate_gate, gates, limits, outcome_of
+from gatenorm.audit.judge.gates import _gate_of, check_gates, evaluate_gate, gates, limits, outcome_of
 from gatenorm.audit.judge.metrics import GateValue, domain_divergence
 from gatenorm.audit.judge.selection import nearest, unstable
 from gatenorm.audit.judge.verdict import verdict
@@ -19,7 +19,16 @@ from gatenorm.errors import AuditError
 from gatenorm.evaluation.core.task import Metric, Task
 from gatenorm.findings import Findings, findings
 from gatenorm.records import Edits, Evidence, ModelIdentity, Plan, to_json
-from gatenorm.records.audit import CANDIDATE, FAILS, INCONCLUSIVE, PASSES, AuditedVariant, BestSupported, GateResult
+from gatenorm.records.audit import (
+    BY_CHANCE,
+    CANDIDATE,
+    FAILS,
+    INCONCLUSIVE,
+    PASSES,
+    AuditedVariant,
+    BestSupported,
+    GateResult,
+)
 from gatenorm.records.evidence import (
     RETRIEVAL,
     TASKS,
@@ -193,7 +202,7 @@ def test_whoever_guesses_has_nothing_to_lose(gate: str, kind: str, metric: str, 
         before = share(kind, metric, right, 240, task=task)
         result = evaluate_gate(gates()[gate], 5.0, findings([before], [before]))
         assert (result.value, result.outcome) == (0.0, outcome)
-        told = "the unpruned model does not do better than chance, so there is nothing to lose"
+        told = BY_CHANCE
         assert result.detail.startswith(told) == (outcome == INCONCLUSIVE)
     guessing = share(kind, metric, 59, 240, task=task)
     lost = replace(share(kind, metric, 10, 240, task=task), edits=Edits.of("attention", [1]))
@@ -230,7 +239,7 @@ def test_the_zero_shot_average_is_held_against_the_mean_of_chances():
     assert evaluate_gate(gates()["task-drop"], 10.0, findings(known, known)).outcome == PASSES
 
 
-def test_the_verdict_says_that_there_was_nothing_to_lose():
+def test_the_verdict_says_that_a_test_at_chance_cannot_show_damage():
     before = share("retrieval", "choice", 59, 240, task="one-hop")
     gate = evaluate_gate(gates()["retrieval-loss"], 5.0, findings([before], [before]))
     variant = AuditedVariant(
@@ -245,7 +254,7 @@ def test_the_verdict_says_that_there_was_nothing_to_lose():
     said, _ = verdict([variant], BEST, "x")
     assert said.headline == "Don't prune this model yet: quality is not settled."
     (quality, *_) = said.judgements
-    assert "retrieval loss is inconclusive, since the unpruned model does not do better than chance" in quality.sentence
+    assert "retrieval loss is inconclusive, since the unpruned model does no better than chance" in quality.sentence
     assert quality.settle == "tasks at which the unpruned model does better than chance"
 
 

@@ -17,6 +17,8 @@ from gatenorm.records.table import Row
 
 PASSES, FAILS, INCONCLUSIVE = "passes", "fails", "inconclusive"
 # The outcome of several together is the first of these that occurs.
+# How the detail of a gate's result begins where a test cannot show damage.
+BY_CHANCE = "the unpruned model does no better than chance, so this test cannot show damage"
 WORST_FIRST = (FAILS, INCONCLUSIVE, PASSES)
 # The kind of warning about rankings that cost more loss than a baseline does.
 NOT_BEATEN = "comparison-not-beaten"

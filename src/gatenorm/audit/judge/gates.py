@@ -21,7 +21,17 @@ from gatenorm.errors import AuditError, did_you_mean
 from gatenorm.evaluation.core.registry import standard_tasks
 from gatenorm.evaluation.core.task import Metric, Task
 from gatenorm.findings import Findings
-from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, QUALITY, SAFETY, SPEED, WORST_FIRST, GateResult
+from gatenorm.records.audit import (
+    BY_CHANCE,
+    FAILS,
+    INCONCLUSIVE,
+    PASSES,
+    QUALITY,
+    SAFETY,
+    SPEED,
+    WORST_FIRST,
+    GateResult,
+)
 from gatenorm.report.gate_figures import amount
 
 
@@ -45,9 +55,6 @@ class Gate:
 
 
 SPEED_UP = "speed-up"
-# How the detail of such a result begins.
-BY_CHANCE = "the unpruned model does not do better than chance, so there is nothing to lose"
-
 _SPEED_UP = "the paper measured 1.06x without 4 of 40 sublayers; below 1.02x a variant is not worth its risk"
 _VERIFY = "an export that computes something else is another model than the one that was measured"
 # The gates that rest on no evaluation.

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 from gatenorm.analysis.diagnostics import HIGH_PERPLEXITY, JUMP, too_high
-from gatenorm.audit.judge.gates import BY_CHANCE, evaluate_gate, gates, outcome_of
+from gatenorm.audit.judge.gates import evaluate_gate, gates, outcome_of
 from gatenorm.audit.plan.variants import Variant
 from gatenorm.families import Layout
 from gatenorm.findings import findings
 from gatenorm.records import Evidence
-from gatenorm.records.audit import CANDIDATE, FAILS, PASSES, AuditedVariant, CostBenefit
+from gatenorm.records.audit import BY_CHANCE, CANDIDATE, FAILS, PASSES, AuditedVariant, CostBenefit
 from gatenorm.records.evidence import Measurements
 
 

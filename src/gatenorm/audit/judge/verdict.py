@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from gatenorm.audit.judge.baseline_check import BaselineCheck
 from gatenorm.audit.judge.cost_benefit import how_fast, leading
-from gatenorm.audit.judge.gates import BY_CHANCE
 from gatenorm.audit.judge.selection import chosen_of, nearest
 from gatenorm.records import REMOVE
 from gatenorm.records.audit import (
+    BY_CHANCE,
     CANDIDATE,
     FAILS,
     INCONCLUSIVE,

@@ -155,7 +155,7 @@ def _zeroshot(records: Sequence[ZeroShot], changes: Sequence[Comparison]) -> Non
     if by_chance:
         console.say(
             f"note: within two standard errors of chance: {', '.join(dict.fromkeys(by_chance))}; "
-            "there is nothing to lose on these tasks"
+            "these tasks cannot show damage"
         )
 
 

@@ -15,7 +15,7 @@ def section(audit: Audit) -> Section:
             "A variant passes if every gate passes, and fails if one fails. A gate passes if its figure and the whole "
             "interval are within the limit, fails if both are beyond it, and is inconclusive if the limit lies inside "
             "the interval or too little was measured for an interval. A loss of right answers is inconclusive where "
-            "the unpruned model does no better than chance: there is nothing to lose. Intervals are 95% intervals "
+            "the unpruned model does no better than chance: such a test cannot show damage. Intervals are 95% ones "
             "over paired items; for speed, of the median over the rounds."
         )
     ]

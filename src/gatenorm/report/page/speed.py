@@ -11,6 +11,8 @@ from gatenorm.report.page.blocks import Block, Cell, Chart, Facts, Heading, Row,
 from gatenorm.report.page.wording import NONE, facts, number, percent, size, span, times
 
 _IDEAL = ", ideal"
+# Of the ideal speed-up: what is above it by a tenth is noise.
+_BEYOND = 1.1
 
 
 def section(audit: Audit) -> Section:
@@ -66,6 +68,9 @@ def _chart(audit: Audit, engine: str, phase: str) -> Chart:
             )
     known = any(name.endswith(_IDEAL) for name in points)
     ideal = "Open marks are the ideal." if known else "No ideal is known for this engine."
+    timed = (s.phase(phase) for v in own for s in audit_view.speeds(v) if s.protocol.engine == engine)
+    if any((one.achieved or 0) > _BEYOND for one in timed):
+        ideal += " What is much faster than its ideal, the edits do not explain: the machine was busy, time it again."
     lengths = [name for name in points if not name.endswith(_IDEAL)]
     series = [
         Series(

@@ -3,6 +3,7 @@
 from gatenorm.findings import Change, average, perplexities, pooled, refusals, retrieval, turned
 from gatenorm.records import spans
 from gatenorm.records.audit import (
+    BY_CHANCE,
     CANDIDATE,
     FAILS,
     INCONCLUSIVE,
@@ -12,6 +13,7 @@ from gatenorm.records.audit import (
     QUALITY,
     Audit,
     AuditedVariant,
+    GateResult,
 )
 from gatenorm.records.evidence import Speed
 from gatenorm.report.figures.evaluations import rows_figure
@@ -65,7 +67,7 @@ def summary(audit: Audit) -> tuple[Block, ...]:
 def picture(audit: Audit) -> Chart | None:
     """The candidates one below the other at the first gate on quality that all of them have figures for."""
     own = sorted(audit_view.candidates(audit), key=lambda v: len(v.plan.added.attention))
-    held = {v.name: [g for g in v.gates if g.aspect == QUALITY and g.value is not None] for v in own}
+    held = {v.name: [g for g in v.gates if _tells(g)] for v in own}
     shared = [
         g for g in next(iter(held.values()), []) if all(any(o.gate == g.gate for o in h) for h in held.values() if h)
     ]
@@ -105,6 +107,10 @@ def picture(audit: Audit) -> Chart | None:
         figure=rows_figure(series, f"{what}, {first.unit}", first.limit, apart=False),
         table=Table.of_rows(f"{what.capitalize()} of each candidate", rows),
     )
+
+
+def _tells(gate: GateResult) -> bool:
+    return gate.aspect == QUALITY and gate.value is not None and not gate.detail.startswith(BY_CHANCE)
 
 
 def variants_table(audit: Audit) -> Table:
