@@ -26,6 +26,7 @@ NOT_RUN = {
     r"smollm2|\bsix\b": "a model of the hub, measured by hand",
     r"meta-llama/": "needs the network",
     r"\bmodel\.gguf": "a file of llama.cpp's architecture llama: tests/cli/test_gguf_files.py writes one",
+    r"--criterion query-norm": "the criterion that CONTRIBUTING writes: tests/plugin has one of its own",
     r"--engine (vllm|mlx)": "an engine in an environment of its own: make test-engines",
     r"--data demo\b|^gatenorm (curve|compare) demo|^gatenorm eval (demo|d3)": "minutes: a measurement in full",
     r"--plot retrieval": "draws retrieval records, which the built-in model's own items do not give",

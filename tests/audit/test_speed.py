@@ -35,7 +35,7 @@ def test_a_model_called_like_a_variant_takes_nothing_of_it(tmp_path: Path):
     shutil.copytree(api.open_model("demo").checkpoint.directory, model)
     config = config_from({"speed": {"engines": ["llamacpp"]}})
     layout, state = api.open_model(str(model)), State(tmp_path / "audit")
-    plan = AuditPlan(layout, config, state.directory, 1, [], [], [], {}, [])
+    plan = AuditPlan(layout, config, state.directory, 1, True, [], [], [], {}, [])
     cache = Noting(plan, state, LocalExecutor(), Reporter(None))
     made_of = Plan(layout.identity(), Edits.of("attention", (13, 15)), "gate-norm")
     pruned = Variant("gate-norm-2", "gate-norm", Budget(2, ""), made_of, directory="variants/gate-norm-2")

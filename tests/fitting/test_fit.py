@@ -46,7 +46,8 @@ def kept(module: Any, layout: Layout, given: Samples, layer: int) -> tuple[np.nd
     with torch.no_grad():
         x = block.get_submodule(norm)(entered.float()) if norm else entered
     u = torch.cat([one["with"] - one["without"] for one in streams])
-    return x.double().numpy(), u.double().numpy() / layout.branch_factor  # which the block puts on what is fitted
+    factor = layout.branch_factor("attention")  # which the block puts on what is fitted
+    return x.double().numpy(), u.double().numpy() / factor
 
 
 def read_and_put_out(module: Any, layout: Layout, given: Samples, layer: int) -> tuple[np.ndarray, np.ndarray]:

@@ -74,7 +74,7 @@ def test_the_families_that_cannot_fold_are_refused_in_one_line(tiny_models: Tiny
         with refused("fold-impossible", "replace"):
             gatenorm.plan(layout, layers=1, replace="fold")
         with refused("fold-impossible", "replace"):
-            gatenorm.plan(layout, drop=[1], replace="fold")
+            gatenorm.plan(layout, drop=[layout.attention_layers[-1]], replace="fold")
     sequential = layout_of(tiny_models("llama-gqa"))
     with refused("fold-without-mlp", "drop") as error:
         gatenorm.plan(sequential, drop=[0, 2], replace="fold")

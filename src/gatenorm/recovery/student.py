@@ -112,8 +112,10 @@ def _places(model: Any, layout: Layout, targets: Sequence[str]) -> Iterator[tupl
             for branch in layout.block["branch"]:
                 for name, module in blocks[layer].get_submodule(branch).named_modules(prefix=branch):
                     # Conv1D of GPT-2 is a linear map too; a matrix alone makes none: mixtures choose experts by one.
-                    # Llama 4's choose by a linear map that hands back more than its product.
-                    plain = isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward
+                    # Llama 4's choose by a linear map that hands back more than its product; Falcon's have a forward of
+                    # their own for the same product.
+                    own = type(module).forward is not nn.Linear.forward
+                    plain = isinstance(module, nn.Linear) and not (mixture and own)
                     linear = plain or type(module).__name__ == "Conv1D"
                     if linear and not (mixture and layout.tensor(layer, f"{name}.weight") not in layout.checkpoint):
                         yield layer, name
