@@ -254,6 +254,9 @@ def test_the_plan_is_told_before_anything_is_done(tmp_path: Path):
     assert lines[1].startswith("write 2 candidates")
     # Read at random, and read and written by itself: 8 samples of 256 tokens each.
     assert work[0].seconds == 3 * 8 * 256 / 100
+    search = config_from(QUICK, {"rankings": {"criteria": ["leave-one-out@random", "leave-one-out-linear@random"]}})
+    jobs = next(parts(prepare("demo", tmp_path / "audit", search), lambda passes: sum(passes.values()))).jobs
+    assert [one.seconds for one in jobs[:2]] == [8 * 17, 8 * 3]  # a pass a layer; of maps on an eighth of the tokens
     recall = next(part for part in work if "recall" in part.what)
     assert recall.shorter == "evaluation.retrieval off"
     assert lines[2].endswith("(limit 8); about 3 min")  # 8 stories, by the model, 2 candidates and 5 rankings' choices

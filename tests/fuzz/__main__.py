@@ -21,6 +21,8 @@ import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from yaml import YAMLError
+
 from tests.fuzz.mutants import mutant
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ def guided(parser: Parser, seconds: float, folder: Path) -> tuple[int, int, list
             return bytes(atheris.Mutate(data, longest))
         try:
             return mutant(data, parser.form, draw)[:longest]
-        except Exception:  # it is no JSON or YAML by now
+        except (ValueError, RecursionError, YAMLError):  # it is no JSON or YAML by now
             return mutant(draw.choice(parser.samples), parser.form, draw)[:longest]
 
     child = os.fork()

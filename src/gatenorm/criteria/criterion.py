@@ -101,11 +101,13 @@ class ForwardCriterion(Criterion):
         measure: gives the scores.
         layer_by_layer: whether ``Run.observe`` is all it uses, so that the model need not fit into memory.
         note: a remark for the record.
+        passes: how many passes over its tokens it takes for so many layers, so that its time can be reckoned.
     """
 
     measure: Callable[[Run], Measured]
     layer_by_layer: bool = False
     note: str = ""
+    passes: Callable[[int], float] = lambda layers: 1.0
 
 
 def stream_criterion(

@@ -21,7 +21,7 @@ from gatenorm.surgery.folding import check_folds, has_bias
 from gatenorm.surgery.operation import Weights, fingerprint, operation_named
 
 # One sequence in so many is held out.
-_HELD_OUT = 8
+HELD_OUT = 8
 
 
 @dataclass(frozen=True)
@@ -168,8 +168,8 @@ def _check(model: Model, fitted: Edits, sources: Mapping[str, Samples], field: s
 
 def _split(samples: Samples) -> tuple[Samples, Samples]:
     """What is fitted on, and what is held out."""
-    held = samples.sequences[::_HELD_OUT]
-    train = tuple(s for at, s in enumerate(samples.sequences) if at % _HELD_OUT)
+    held = samples.sequences[::HELD_OUT]
+    train = tuple(s for at, s in enumerate(samples.sequences) if at % HELD_OUT)
     return replace(samples, sequences=train), replace(samples, sequences=held)
 
 

@@ -14,6 +14,7 @@ from gatenorm.audit.plan.prepare import AuditPlan
 from gatenorm.audit.plan.rankings import PlannedRanking
 from gatenorm.calibration.samples import SELF
 from gatenorm.calibration.sources.self_text import BATCH
+from gatenorm.criteria.registry import forward_criteria
 from gatenorm.models.architecture import Work
 from gatenorm.records import REMOVE
 from gatenorm.records.audit import StepName
@@ -150,13 +151,14 @@ def _scoring(plan: AuditPlan, ranking: PlannedRanking) -> Mapping[Work, float]:
     """From weights: next to nothing."""
     if ranking.source is None:
         return {}
-    settings = plan.config.rankings
-    return _tokens(ranking.source, settings.samples, min(settings.length, plan.layout.context or settings.length))
+    settings, passes = plan.config.rankings, forward_criteria()[ranking.criterion].passes
+    length = min(settings.length, plan.layout.context or settings.length)
+    return _tokens(ranking.source, settings.samples, length, passes(len(plan.layout.attention_layers)))
 
 
-def _tokens(source: str, samples: int, length: int) -> dict[Work, float]:
-    """Reading windows, which the model may have to write first."""
-    passes = {Work.prefill(length): float(samples)}
+def _tokens(source: str, samples: int, length: int, times: float = 1.0) -> dict[Work, float]:
+    """Reading windows so many times, which the model may have to write first."""
+    passes = {Work.prefill(length): samples * times}
     if source == SELF:
         passes[Work.decode(length // 2, min(BATCH, samples))] = float(math.ceil(samples / BATCH) * length)
     return passes

@@ -26,4 +26,5 @@ CRITERION = ForwardCriterion(
     ),
     kinds=EVERY_KIND,
     damage=True,
+    passes=lambda layers: layers + 1.0,
 )

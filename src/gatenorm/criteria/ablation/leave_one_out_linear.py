@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from gatenorm.criteria.criterion import ForwardCriterion, Losses, Measured, Run
-from gatenorm.fitting.fit import fitted_divergence
+from gatenorm.fitting.fit import HELD_OUT, fitted_divergence
 from gatenorm.progress import Progress, half_of
 from gatenorm.records import ATTENTION, MLP, REMOVE, Edits
 
@@ -44,5 +44,7 @@ CRITERION = ForwardCriterion(
     summary="change of predictions when a fitted linear map takes this attention's place, or this MLP goes",
     kinds=(ATTENTION, MLP),
     damage=True,
+    # One fits, and edits are judged on the held-out sequences alone.
+    passes=lambda layers: 1 + layers / HELD_OUT,
     measure=_measure,
 )
