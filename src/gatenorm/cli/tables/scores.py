@@ -65,7 +65,7 @@ def _pruning(scores: Scores, model: str) -> str:
     how += ["--kind", scores.kind] if scores.kind != ATTENTION else []
     out = f"{path.name.removesuffix(ending)}-{count}{ending}"
     command = shlex.join(["gatenorm", "prune", model, "--layers", str(count), *how, "-o", out])
-    return f"What removes the {count} weakest: {command}"
+    return f"What removes the {f'{count} weakest' if count > 1 else 'weakest'}: {command}"
 
 
 def show_both(ranking: SublayerRanking) -> None:
