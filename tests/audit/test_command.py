@@ -9,8 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 import gatenorm.api
-from gatenorm.audit.run import main as running
-from gatenorm.cli import main
+from gatenorm.audit.run import main as running, progress
+from gatenorm.cli import audit as command, main
 from gatenorm.cli.audit import with_options
 from gatenorm.cli.audit_options import namer
 from gatenorm.cli.tables.audit import show
@@ -96,3 +96,21 @@ def test_a_stopped_curve_goes_on_too(
     assert f"kept in {state}: repeat the command to continue\n" in capsys.readouterr().err
     assert main(asked) == 130
     assert "goes on" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("silent", "more"), [(-1.0, ["a job", "a job"]), (600.0, [])])
+def test_without_a_terminal_a_long_step_has_lines_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], silent: float, more: list[str]
+):
+    def one_step(*_: object, listener: progress.Listener, **__: object) -> None:
+        reporter = progress.Reporter(listener)
+        reporter.step(StepName.TASKS)
+        reporter.work("a job", "job")
+        reporter.done("a job", "job", 1.0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "run_audit", one_step)
+    monkeypatch.setattr(command, "_SILENT", silent)
+    assert main(["audit", "-o", str(tmp_path / "audit")]) == 130
+    lines = [line.partition("): ")[2] for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
+    assert lines == [str(StepName.TASKS), *more]

@@ -61,6 +61,14 @@ def charts_of(content: Report) -> list[Chart]:
     return first + within(content.summary) + [chart for s in content.sections for chart in within(s.blocks)]
 
 
+def test_the_first_screen_leads_to_the_replies_that_changed():
+    with_replies, without = (html(report(one)) for one in (with_english_tasks(audit("demo")), audit("demo")))
+    assert '<a href="#turned">The replies that changed</a>' in with_replies
+    assert '<table id="turned"' in with_replies
+    assert "#turned" not in without
+    assert '<a href="#behaviour">Tasks and refusals</a>' in without
+
+
 def test_both_forms_say_the_same(measured: Audit):
     content = report(measured)
     page, text = entities.unescape(html(content)), markdown(content)

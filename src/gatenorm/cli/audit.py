@@ -29,6 +29,8 @@ EXAMPLE = "Example: gatenorm audit ./llama -o ./llama-audit --data wikitext2=wik
 FAILED = 1
 # Seconds for which nobody needs to wait who only wants to look.
 _LONG = 600
+# Seconds without a line after which one is due where no bar shows that work goes on.
+_SILENT = 30.0
 # A key of the configuration inside a sentence.
 _KEY = re.compile(r"\b[a-z]+\.[a-z_]+\b")
 
@@ -99,7 +101,9 @@ def _plan(event: Planned, named: Callable[[str], str], quick: bool) -> None:
 
 @contextmanager
 def _listener(json_lines: bool, quick: bool, named: Callable[[str], str]) -> Iterator[Listener | None]:
-    """Where events go: to stdout as JSON, to a line on the terminal that is redrawn, or a line a step elsewhere."""
+    """Where events go: to stdout as JSON, to a line on the terminal that is redrawn; elsewhere a line for each step, and
+    within a long one a line now and then.
+    """
     from gatenorm.audit.run import progress
 
     if json_lines:
@@ -108,16 +112,19 @@ def _listener(json_lines: bool, quick: bool, named: Callable[[str], str]) -> Ite
     if console.is_quiet():
         yield None
         return
-    now = _Now()
+    now, said = _Now(), time.monotonic()
     with console.bar("audit", "elapsed", "now", width=0, now=now) as update:
 
         def listen(event: Event) -> None:
+            nonlocal said
             if isinstance(event, progress.Planned):
                 _plan(event, named, quick)
                 return
             now.event = event
             update(completed=event.done, total=event.all)
-            if isinstance(event, progress.StepBegan) and not console.shows_progress():
+            news = isinstance(event, progress.StepBegan) or time.monotonic() - said > _SILENT
+            if news and not console.shows_progress():
                 console.note(event.words())
+                said = time.monotonic()
 
         yield listen

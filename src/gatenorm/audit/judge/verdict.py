@@ -106,7 +106,7 @@ def _gains(variant: AuditedVariant) -> str:
     case = leading(variant.cost_benefit.cases)
     if case.outcome == PASSES:
         return f"{quality}, and requests of {case.prompt_tokens:,} tokens are {case.request_speedup:.2f} times as fast"
-    return f"{quality}, and requests are {'not faster' if case.outcome == FAILS else 'not shown to be faster'}"
+    return f"{quality}, but requests are {'not faster' if case.outcome == FAILS else 'not shown to be faster'}"
 
 
 def _plainly(gate: GateResult) -> str:

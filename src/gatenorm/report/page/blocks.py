@@ -188,7 +188,10 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """A whole report: the first screen, then sections."""
+    """A whole report: the first screen, then sections.
+
+    ``grounds`` says for each aspect of the verdict what of the page it rests on, and the anchor of that.
+    """
 
     title: str
     model: str
@@ -200,4 +203,5 @@ class Report:
     unexamined: str
     counts: tuple[tuple[str, str, str], ...]
     summary: tuple[Block, ...]
+    grounds: Mapping[str, tuple[str, str]]
     sections: tuple[Section, ...] = ()

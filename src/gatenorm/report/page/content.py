@@ -1,6 +1,6 @@
 """The whole report as blocks, whatever the format."""
 
-from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, Audit
+from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, QUALITY, SAFETY, SPEED, Audit
 from gatenorm.report.page import audit_view, gates, long_range, quality, ranking, sources, speed, verdict
 from gatenorm.report.page.blocks import BAD, GOOD, OPEN, Report
 from gatenorm.report.page.wording import minute
@@ -20,6 +20,13 @@ def report(audit: Audit) -> Report:
         unexamined=", ".join(gap.what for gap in audit.not_examined),
         counts=verdict.counts(audit),
         summary=verdict.summary(audit),
+        grounds={
+            QUALITY: ("quality against speed", "tradeoff"),
+            SPEED: ("every timing", "speed"),
+            SAFETY: ("the replies that changed", quality.TURNED)
+            if quality.shows_turned(audit)
+            else ("tasks and refusals", "behaviour"),
+        },
         sections=(
             verdict.cautions(audit),
             ranking.depth(audit),

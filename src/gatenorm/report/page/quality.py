@@ -16,6 +16,8 @@ from gatenorm.report.page.changes import changes_chart
 from gatenorm.report.page.wording import NONE, fixed, number, percent, span, times
 from gatenorm.surgery.operation import participles
 
+# The table of replies that changed between refusal and answer, as a place in the page.
+TURNED = "turned"
 _SHOWN = 5
 # The ranking whose comparisons are layers drawn at random, one draw each.
 _RANDOM = "random"
@@ -43,6 +45,11 @@ def tradeoff(audit: Audit) -> Section:
         blocks.append(Text(f"Nothing was timed: quality is shown by sublayers {audit_view.verb(audit)} only."))
     blocks.append(_by_count(audit, examined))
     return Section("tradeoff", "Quality against speed", tuple(blocks))
+
+
+def shows_turned(audit: Audit) -> bool:
+    """Whether the page shows replies that changed between refusal and answer."""
+    return _turned(audit_view.candidates(audit)) is not None
 
 
 def behaviour(audit: Audit) -> Section:
@@ -200,7 +207,7 @@ def _turned(own: Sequence[AuditedVariant]) -> Table | None:
                     }
                 )
     caption = f"Replies that changed between refusal and answer, at most {2 * _SHOWN} per variant"
-    return Table.of_rows(caption, rows, wide=True) if rows else None
+    return Table.of_rows(caption, rows, wide=True, name=TURNED) if rows else None
 
 
 def _did(item: dict[str, object]) -> str:
