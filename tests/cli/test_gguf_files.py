@@ -23,7 +23,10 @@ def test_from_file_to_file(source: Path, tmp_path: Path, capsys: pytest.CaptureF
     out = tmp_path / "pruned.gguf"
     assert main(["score", str(source)]) == 0
     assert main(["prune", str(source), "--layers", "1", "-o", str(out)]) == 0
-    assert "gatenorm verify" in capsys.readouterr().out
+    quality, same, serve = capsys.readouterr().out.splitlines()[-3:]
+    assert quality == f"What it costs in quality: gatenorm eval {out} --baseline {source} --data generic"
+    assert same == f"Does llama.cpp compute the same? gatenorm verify {out} --against {source}"
+    assert serve == f"Serve it: llama-server -m {out}"
     assert main(["inspect", str(out)]) == 0
     assert "attention removed in" in capsys.readouterr().out
 

@@ -44,13 +44,14 @@ def show(
     if checked:
         show_cross_check(checked)
     if out is not None:
-        if layout.checkpoint.path.is_file():
-            command = shlex.join(("gatenorm", "verify", str(out), "--against", model))
-            console.say_whole(f"Whether llama.cpp computes the right thing from it: {command}")
-            return
-        text = () if language_of(layout.checkpoint) else ("--data", "generic")
+        one_file = layout.checkpoint.path.is_file()
+        text = () if language_of(layout.checkpoint) and not one_file else ("--data", "generic")
         command = shlex.join(("gatenorm", "eval", str(out), "--baseline", model, *text))
         console.say_whole(f"What it costs in quality: {command}")
+        if one_file:
+            command = shlex.join(("gatenorm", "verify", str(out), "--against", model))
+            console.say_whole(f"Does llama.cpp compute the same? {command}")
+            console.say_whole(f"Serve it: {shlex.join(('llama-server', '-m', str(out)))}")
 
 
 def fit_lines(fit: FitRecord) -> Iterator[str]:
