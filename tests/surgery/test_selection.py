@@ -66,6 +66,16 @@ def test_what_is_cheap_for_what_it_saves_goes_first():
     assert cheapest(damage, saved, saves(saved, 12.5), one_stays) is None
 
 
+def test_a_budget_that_some_edits_meet_is_never_called_out_of_reach():
+    # The order by damage for what is saved takes layers 0 to 2, and the one of them that must stay is the useful one.
+    damage = {edit: [1.0, 1.0, 1.0, 100.0][edit.layer] for edit in ALL if edit.sublayer == "attention"}
+    saved = {edit: [1.0, 1.0, 1.0, 10.0][edit.layer] for edit in damage}
+    found = cheapest(damage, saved, saves(saved, 11), one_stays)
+    assert found is not None
+    assert len(found) == 2
+    assert 3 in found.attention
+
+
 def test_a_plan_for_a_speed_up_takes_both_kinds_and_reaches_it(tiny_models: TinyModels):
     opened = gatenorm.session(tiny_models("llama-gqa"))
     asked = {"kind": "any", "criterion": "cosine", "calibration": HOW, "machine": "h200", "context": 64}

@@ -1,6 +1,6 @@
 """Choosing sublayers of both kinds by what they cost and what they save, under a budget."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from msgspec import structs
 
@@ -69,8 +69,9 @@ def cheapest(
     """Edits that save enough for little damage: the greedy solution of a knapsack (of its covering form).
 
     Taken in the order of :func:`by_damage` until they are enough; then those that were not needed are put back, the
-    most damaging first. What saves nothing is never taken. Damages are added up, though sublayers that go together may
-    cost more than each alone.
+    most damaging first. Where that order ends short of the budget, since one sublayer of a kind must stay and the most
+    useful one did, they are taken by what they save. What saves nothing is never taken. Damages are added up, though
+    sublayers that go together may cost more than each alone.
 
     Args:
         damage: of each edit that may be made, on a scale of its own.
@@ -83,13 +84,17 @@ def cheapest(
 
     Source: Dantzig, "Discrete-variable extremum problems" (1957), for the order by ratio.
     """
-    taken: list[Edit] = []
-    for edit in by_damage(damage, saved):
-        if saved[edit] <= 0 or enough(Edits(taken)):
-            break
-        if possible(Edits([*taken, edit])):
-            taken.append(edit)
-    if not enough(Edits(taken)):
+
+    def taken_from(order: Iterable[Edit]) -> list[Edit]:
+        taken: list[Edit] = []
+        for edit in order:
+            if saved[edit] > 0 and not enough(Edits(taken)) and possible(Edits([*taken, edit])):
+                taken.append(edit)
+        return taken
+
+    orders = by_damage(damage, saved), sorted(damage, key=lambda one: -saved[one])
+    taken = next((found for found in map(taken_from, orders) if enough(Edits(found))), None)
+    if taken is None:
         return None
     for edit in sorted(taken, key=lambda one: -damage[one]):
         rest = [one for one in taken if one != edit]
