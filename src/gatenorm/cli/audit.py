@@ -101,8 +101,8 @@ def _plan(event: Planned, named: Callable[[str], str], quick: bool) -> None:
 
 @contextmanager
 def _listener(json_lines: bool, quick: bool, named: Callable[[str], str]) -> Iterator[Listener | None]:
-    """Where events go: to stdout as JSON, to a line on the terminal that is redrawn; elsewhere a line for each step, and
-    within a long one a line now and then.
+    """Where events go: to stdout as JSON, to a line on the terminal that is redrawn; elsewhere a line for each step,
+    and in a long one now and then.
     """
     from gatenorm.audit.run import progress
 
