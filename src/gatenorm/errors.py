@@ -133,6 +133,10 @@ class AuditError(GatenormError):
     """An audit that cannot be carried out as it was asked for."""
 
 
+class StudyError(GatenormError):
+    """A recipe that does not exist, or cannot be carried out as it was asked for."""
+
+
 class MissingExtraError(GatenormError):
     """A feature whose optional dependencies are not installed."""
 

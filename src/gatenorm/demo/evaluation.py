@@ -11,6 +11,7 @@ import msgspec
 from gatenorm.demo.tasks import SPLIT, Kind, items
 from gatenorm.demo.tinyworld import END, story_of
 from gatenorm.engines import engine_named
+from gatenorm.evaluation.core.choices import judged
 from gatenorm.evaluation.core.text import Text
 from gatenorm.evaluation.statistics.paired_statistics import mean_figure
 from gatenorm.evaluation.tasks.perplexity import Protocol, perplexity
@@ -80,7 +81,7 @@ def task(model: Model, kind: Kind, count: int = ITEMS, progress: Progress | None
         for ids in model.encode(list(item.candidates))
     ]
     likelihoods = iter(engine_named(model.engine, "generates").likelihoods(model, pairs, progress))
-    found = [_verdict([next(likelihoods).loglikelihood for _ in item.candidates], item.answer) for item in asked]
+    found = [judged([next(likelihoods).loglikelihood for _ in item.candidates], item.answer) for item in asked]
     accuracy = sum(f["accuracy"] for f in found) / count
     metrics = {"accuracy": Figure(value=accuracy, stderr=math.sqrt(accuracy * (1 - accuracy) / count))}
     metrics |= {n: mean_figure([f[n] for f in found]) for n in ("probability", "log_probability", "margin")}
@@ -109,19 +110,6 @@ def task(model: Model, kind: Kind, count: int = ITEMS, progress: Progress | None
 
 def _topic(name: str) -> Topic:
     return RETRIEVAL if name.startswith("recall") else REFUSAL if name.startswith("refusal") else TASKS
-
-
-def _verdict(likelihoods: Sequence[float], answer: int) -> dict[str, float]:
-    """One item's metrics out of its candidates' log-likelihoods."""
-    right, best = likelihoods[answer], max(likelihoods)
-    log_sum = best + math.log(math.fsum(math.exp(value - best) for value in likelihoods))
-    rival = max(value for number, value in enumerate(likelihoods) if number != answer)
-    return {
-        "accuracy": float(max(range(len(likelihoods)), key=likelihoods.__getitem__) == answer),
-        "probability": math.exp(right - log_sum),
-        "log_probability": right - log_sum,
-        "margin": right - rival,
-    }
 
 
 def _digest(parts: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from gatenorm.findings.changes import (
     Change as Change,
     average as average,
     divergence as divergence,
+    multistep as multistep,
     of_metric as of_metric,
     perplexities as perplexities,
     pooled as pooled,

@@ -1,4 +1,4 @@
-"""Figures before and after a removal: perplexity, tasks, retrieval, refusals, workload."""
+"""Figures before and after a removal: perplexity, tasks, retrieval, items of several steps, refusals, workload."""
 
 import math
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from gatenorm.evaluation.statistics.paired_statistics import from_counts
 from gatenorm.findings.pairs import Findings
 from gatenorm.records.evidence import (
+    MULTISTEP,
     REFUSAL,
     RETRIEVAL,
     TASKS,
@@ -100,6 +101,11 @@ def tasks(findings: Findings) -> list[Change]:
 def retrieval(findings: Findings) -> list[Change]:
     """Questions whose answer was said far back, form by form."""
     return _shares(findings, RETRIEVAL)
+
+
+def multistep(findings: Findings) -> list[Change]:
+    """Items of several steps, kind by kind."""
+    return _shares(findings, MULTISTEP)
 
 
 def refusals(findings: Findings) -> list[Change]:

@@ -15,9 +15,9 @@ from gatenorm.results.location import cache_directory
 _CHUNK = 16 << 20
 # Code, and the data that it reads.
 _READ = (".py", ".json", ".jsonl")
-# What only shows or judges figures, and the built-in model, which is hashed as any other. Whatever is not named here
-# counts, so that nothing is forgotten.
-_NO_FIGURES = ("cli/", "report/", "findings/", "audit/judge/", "audit/output/", "demo/model/")
+# What only asks for, shows or judges figures, and the built-in model, which is hashed as any other. Whatever is not
+# named here counts, so that nothing is forgotten.
+_NO_FIGURES = ("cli/", "report/", "findings/", "audit/judge/", "audit/output/", "study/", "demo/model/")
 
 
 def digest(content: Any) -> str:

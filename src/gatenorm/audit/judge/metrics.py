@@ -10,6 +10,7 @@ from gatenorm.findings import (
     RequestSpeedup,
     average,
     divergence,
+    multistep,
     of_metric,
     perplexities,
     pooled,
@@ -62,6 +63,11 @@ def task_drop(findings: Findings) -> GateValue | None:
 def retrieval_loss(findings: Findings) -> GateValue | None:
     """Points by which the share of facts found among the candidates fell."""
     return _drop(pooled([change for change in retrieval(findings) if change.paired], "forms"))
+
+
+def multistep_loss(findings: Findings) -> GateValue | None:
+    """Points by which the share of items of several steps that were right fell, all kinds together."""
+    return _drop(pooled([change for change in multistep(findings) if change.paired], "kinds"))
 
 
 def refusal_flips(findings: Findings) -> GateValue | None:
@@ -123,6 +129,7 @@ _FINDERS: Mapping[str, Find] = {
     "zeroshot": task_drop,
     "refusal": refusal_flips,
     "retrieval": retrieval_loss,
+    "multistep": multistep_loss,
     "domain": domain_divergence,
 }
 

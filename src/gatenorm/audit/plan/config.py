@@ -11,15 +11,12 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from gatenorm.errors import AuditError, fields_named
-from gatenorm.files import read_small, write_text
+from gatenorm.files import write_text
+from gatenorm.files.yaml import read_yaml
 from gatenorm.records.numbers import Amount, Count, Index, Portion, Seed, Share, Threads, Window
 from gatenorm.records.serialization import Value, from_json, to_json
 
 Text = Annotated[str, Meta(min_length=1)]
-
-
-# Of a configuration: bytes, and mappings and lists within each other.
-_LONGEST, _DEEPEST = 1 << 18, 20
 
 
 class Budgets(Value, frozen=True):
@@ -85,6 +82,8 @@ class Evaluation(Value, frozen=True):
     retrieval: bool = True
     retrieval_limit: Count | None = None
     retrieval_window: Annotated[int, Meta(ge=96)] | None = None
+    multistep: bool = True
+    multistep_limit: Count | None = None
     new_tokens: Count = 32
     others: tuple[Text, ...] = ()
 
@@ -171,6 +170,7 @@ QUICK: Mapping[str, Mapping[str, Any]] = {
         "refusal_limit": 8,
         "retrieval_limit": 1,
         "retrieval_window": 512,
+        "multistep_limit": 16,
     },
     "speed": {"lengths": [128, 256], "new_tokens": 16, "rounds": 6},
 }
@@ -212,33 +212,14 @@ def read_config(path: Path, *more: Mapping[str, Any], below: Mapping[str, Any] |
     Raises:
         RecordError, AuditError: no such file, no YAML, or as :func:`config_from`; errors in the file name it.
     """
-    import yaml
-
     try:
-        text = read_small(path, _LONGEST).decode("utf-8")
-        _check_plain(text)
-        given = yaml.safe_load(text)
+        given = read_yaml(path)
     except FileNotFoundError:
         raise AuditError("file-missing", "does not exist", field="config", given=path) from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error)
-        reason = f"is not readable YAML: {' '.join(str(why).split()):.200}"
-        raise AuditError("yaml-unreadable", reason, field="config", given=path) from None
+    except ValueError as error:
+        raise AuditError("yaml-unreadable", f"is not readable YAML: {error}", field="config", given=path) from None
     if not isinstance(given, (dict, type(None))):
         raise AuditError("config-no-mapping", "has no sections", field="config", given=path, expected="keys and values")
     with fields_named(lambda field: f"{path}: {field}"):
         alone = config_from(given or {})
     return config_from(below or {}, given or {}, *more) if more or below else alone
-
-
-def _check_plain(text: str) -> None:
-    """Raise ValueError for YAML with aliases, by which a few lines grow without end, or too deep for what reads it."""
-    import yaml
-
-    depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
-        if isinstance(event, yaml.AliasEvent):
-            raise ValueError("it uses an alias (*), which is not read: write the value out")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEEPEST:
-            raise ValueError("it is nested too deeply")

@@ -21,10 +21,10 @@ from gatenorm.models.architecture import Architecture, Work
 from gatenorm.models.named import language_of
 from gatenorm.records.audit import NotExamined, StepName
 
-PERPLEXITY, DOMAIN, REFUSAL, RETRIEVAL = "perplexity", "domain", "refusal", "retrieval"
+PERPLEXITY, DOMAIN, REFUSAL, RETRIEVAL, MULTISTEP = "perplexity", "domain", "refusal", "retrieval", "multistep"
 _ZEROSHOT = "zeroshot"
 # The key of the configuration that names the data of each.
-_KEYS = {name: f"evaluation.{name}" for name in (_ZEROSHOT, DOMAIN, REFUSAL, RETRIEVAL)}
+_KEYS = {name: f"evaluation.{name}" for name in (_ZEROSHOT, DOMAIN, REFUSAL, RETRIEVAL, MULTISTEP)}
 _KEYS[PERPLEXITY] = "evaluation.texts"
 # What the other parameters of an evaluation are called there.
 _FIELDS = {"tasks": "evaluation.zeroshot_tasks", "refusal_rule": "evaluation.refusal_rule"}
@@ -93,6 +93,7 @@ def evaluations(
     planner.domain()
     planner.refusal()
     planner.retrieval()
+    planner.multistep()
     planner.others()
     return planner.planned, planner.missing
 
@@ -192,6 +193,13 @@ class _Planner:
             while longest > _SHORT and each * retrieval.tokens_up_to(longest) > _FLOPS_A_THREAD * self.threads:
                 longest //= 2
         return longest
+
+    def multistep(self) -> None:
+        what = "behaviour of several steps"
+        if not self.settings.multistep:
+            self._leave_out(MULTISTEP, what, "it was left out", "set evaluation.multistep to true")
+        elif reads_text(self.layout):  # a language of its own has tasks of its own
+            self._add(MULTISTEP, what, "multistep", limit=self.settings.multistep_limit)
 
     def others(self) -> None:
         for entry in self.settings.others:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from gatenorm.api.fitting import JUDGE_SAMPLES, JUDGE_WINDOW, SAMPLES, WINDOW
-from gatenorm.audit.plan.evaluations import DOMAIN, PERPLEXITY, REFUSAL, RETRIEVAL, PlannedEvaluation
+from gatenorm.audit.plan.evaluations import DOMAIN, MULTISTEP, PERPLEXITY, REFUSAL, RETRIEVAL, PlannedEvaluation
 from gatenorm.audit.plan.pace import Pace
 from gatenorm.audit.plan.prepare import AuditPlan
 from gatenorm.audit.plan.rankings import PlannedRanking
@@ -33,7 +33,11 @@ _FEWEST = 8
 # What to set to leave a part out, or to make it shorter; of other evaluations: which limit.
 _SCORING, _FITTING, _TIMING = "rankings.samples 8", f"budgets.replace {REMOVE}", "speed.engines none"
 _TRAINING = "recovery.steps 200"
-_WITHOUT = {RETRIEVAL: "evaluation.retrieval off", REFUSAL: "evaluation.refusal none"}
+_WITHOUT = {
+    RETRIEVAL: "evaluation.retrieval off",
+    REFUSAL: "evaluation.refusal none",
+    MULTISTEP: "evaluation.multistep off",
+}
 _LIMITS = {PERPLEXITY: ("text", 16), "stories": ("stories", 8), DOMAIN: ("domain", 20), "zeroshot": ("zeroshot", 100)}
 
 

@@ -50,6 +50,7 @@ _HOW = {
     "domain": f"give your workload as {named('evaluation.domain')}",
     "refusal": f"set {named('evaluation.refusal')} to packaged or a file",
     "retrieval": f"set {named('evaluation.retrieval')} to true",
+    "multistep": f"set {named('evaluation.multistep')} to true",
     "speed": f"name an engine in {named('speed.engines')}, such as transformers",
     "verify": f"name an engine in {named('speed.engines')} that reads exports, such as llamacpp",
 }

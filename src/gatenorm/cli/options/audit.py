@@ -35,7 +35,8 @@ _WINDOW = "Longest input of --data texts, in tokens"
 TextWindow = Annotated[Window | None, sets("--window", _WINDOW, key="evaluation.texts")]
 _LIMIT = "Use only the first N windows, documents or items of every evaluation"
 _LIMITED = " ".join(
-    f"evaluation.{what}_limit" for what in ("text", "stories", "zeroshot", "domain", "refusal", "retrieval")
+    f"evaluation.{what}_limit"
+    for what in ("text", "stories", "zeroshot", "domain", "refusal", "retrieval", "multistep")
 )
 Limit = Annotated[Count | None, sets("--limit", _LIMIT, key=_LIMITED)]
 _ZEROSHOT = "Directory with the zero-shot tasks' files"
@@ -54,6 +55,8 @@ Replace = Annotated[
 ]
 _RETRIEVAL = "Whether to ask for facts planted far back, which takes longest where contexts are long"
 Retrieval = Annotated[readers.Switch | None, sets("--retrieval on|off", _RETRIEVAL, key="evaluation.retrieval")]
+_STEPS = "Whether to ask items of several steps: brackets, sums, copying, worked problems"
+Multistep = Annotated[readers.Switch | None, sets("--multistep on|off", _STEPS, key="evaluation.multistep")]
 _GATE = "Change the limit of a gate, or GATE=off. Repeat for several"
 Gate = Annotated[list[readers.Limit] | None, sets("--gate GATE=LIMIT", _GATE, key="gates")]
 _RISE = "Limit of the gate perplexity-rise; search for the largest budget within it"

@@ -1,1 +1,1 @@
-"""One file a task: perplexity, zero-shot, own workload, refusals, retrieval, loss by position, lm-eval."""
+"""One file a task: perplexity, zero-shot, own workload, refusals, retrieval, several steps, positions, lm-eval."""

@@ -35,6 +35,7 @@ from gatenorm.records.evidence.speed import (
     Spread as Spread,
 )
 from gatenorm.records.evidence.tasks import (
+    MULTISTEP as MULTISTEP,
     REFUSAL as REFUSAL,
     REFUSAL_METRICS as REFUSAL_METRICS,
     RETRIEVAL as RETRIEVAL,
@@ -42,6 +43,7 @@ from gatenorm.records.evidence.tasks import (
     AverageProtocol as AverageProtocol,
     Cell as Cell,
     Harness as Harness,
+    Multistep as Multistep,
     Refusal as Refusal,
     RefusalItem as RefusalItem,
     RefusalProtocol as RefusalProtocol,

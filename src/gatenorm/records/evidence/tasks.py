@@ -34,10 +34,11 @@ class TaskProtocol(Protocol, frozen=True, kw_only=True, omit_defaults=True):
 
 
 # What a task is about: with which others it is judged.
-Topic = Literal["tasks", "retrieval", "refusal"]
+Topic = Literal["tasks", "retrieval", "refusal", "multistep"]
 TASKS: Final = "tasks"
 RETRIEVAL: Final = "retrieval"
 REFUSAL: Final = "refusal"
+MULTISTEP: Final = "multistep"
 
 
 class TaskEvidence(Evidence, frozen=True, kw_only=True):
@@ -80,6 +81,14 @@ class ZeroShot(TaskEvidence, frozen=True, kw_only=True, tag="gatenorm/zeroshot/1
 
 class Harness(TaskEvidence, frozen=True, kw_only=True, tag="gatenorm/harness/1"):
     """A task of lm-eval."""
+
+
+class Multistep(TaskEvidence, frozen=True, kw_only=True, tag="gatenorm/multistep/1"):
+    """Items of several steps, written by code, of one kind."""
+
+    @property
+    def title(self) -> str:
+        return "items of several steps"
 
 
 class AverageProtocol(Protocol, frozen=True, kw_only=True, omit_defaults=True):

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
-from gatenorm.findings import Change, divergence, perplexities, refusals, tasks
+from gatenorm.findings import Change, divergence, multistep, perplexities, refusals, tasks
 from gatenorm.records.audit import CANDIDATE, Audit, AuditedVariant
 from gatenorm.records.evidence import REFUSAL_METRICS, Comparison, Refusal, Workload, kind_of, of_type
 from gatenorm.report.excerpts import beginning, ending
@@ -59,6 +59,11 @@ def behaviour(audit: Audit) -> Section:
     by_model = {title(v): changes for v in own if (changes := tasks(findings(audit, v)))}
     if by_model:
         blocks += [Heading("General tasks"), changes_chart("tasks", "Accuracy, task by task", by_model)]
+    stepped = {title(v): changes for v in own if (changes := multistep(findings(audit, v)))}
+    if stepped:
+        why = "A right continuation among wrong ones with one mistake; averages over single questions hide such losses."
+        blocks += [Heading("Several steps"), Text(why)]
+        blocks.append(changes_chart("multistep", "Items of several steps, change by kind", stepped, "kind"))
     asked = [(v, changes) for v in own if (changes := refusals(findings(audit, v)))]
     if asked:
         blocks += [Heading("Refusals"), *_refusals(asked)]

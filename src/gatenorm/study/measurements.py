@@ -1,0 +1,243 @@
+"""The four measurements of recipes: rankings, removal, speed, recovery. Each gives figures by name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+from gatenorm import api
+from gatenorm.analysis.agreement import agree
+from gatenorm.engines import threads_at_hand
+from gatenorm.evaluation.core.text import GENERIC
+from gatenorm.evaluation.statistics.bootstrap import bootstrap
+from gatenorm.records import Edits, Scores
+from gatenorm.records.curve import Line, Point
+from gatenorm.records.evidence import Evidence, Figure, Measurements, Perplexity, Speed as Timing, TaskEvidence
+from gatenorm.records.evidence.tasks import ZeroShotAverage
+from gatenorm.records.rankings import RankingComparison
+from gatenorm.recovery.settings import Settings
+from gatenorm.study.recipe import Rankings, Recovery, Removal, Speed
+from gatenorm.study.record import Part
+from gatenorm.study.workbench import RANDOM, Workbench
+
+UNPRUNED = "unpruned"
+
+
+@dataclass
+class Results:
+    """What is known so far; ``items`` are those of figures that can be compared item by item."""
+
+    figures: dict[str, Figure] = field(default_factory=dict)
+    items: dict[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
+    scores: dict[str, Scores] = field(default_factory=dict)
+    parts: list[Part] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+    band: list[Line] = field(default_factory=list)
+
+    def add(self, what: str, ranking: str, at: object, value: float | Figure) -> None:
+        """One figure."""
+        self.figures[f"{what}/{ranking}/{at}"] = value if isinstance(value, Figure) else Figure(value=value)
+
+    @contextmanager
+    def part(self, what: str, bench: Workbench, protocol: Mapping[str, Any]) -> Iterator[None]:
+        """A measurement, with what it took."""
+        began, made, kept = time.perf_counter(), bench.made, bench.kept
+        yield
+        runs, known = bench.made - made, bench.kept - kept
+        seconds = time.perf_counter() - began
+        self.parts.append(Part(what=what, runs=runs, kept=known, seconds=seconds, protocol=dict(protocol)))
+
+
+def rankings(asked: Rankings, bench: Workbench, results: Results) -> None:
+    """``score``, ``fall`` (mean of the last third over that of the first), ``spearman`` with the yardstick.
+
+    Of each two criteria ``shared`` at 10, 20, 40 and 50%, of each ``first``: the first layer that goes there; by layer
+    ``loose`` (limit over what was seen, the least of its heads) and ``vacuous``, the share of such heads.
+    """
+    calibration = bench.calibration()
+    protocol = {"tokens": calibration.source, "samples": calibration.samples, "length": calibration.length}
+    with results.part("rankings", bench, protocol):
+        found = {name: bench.scores(name) for name in asked.criteria}
+        results.scores |= found
+        against = {}
+        if asked.yardstick:
+            against[asked.yardstick] = bench.scores(asked.yardstick, samples=asked.yardstick_samples)
+        results.scores |= against
+    for name, scores in results.scores.items():
+        by_depth = [one.score for one in scores.layers]
+        third = max(1, len(by_depth) // 3)
+        for one in scores.layers:
+            results.add("score", name, one.layer, one.score)
+        results.add("fall", name, "late over early", fmean(by_depth[-third:]) / fmean(by_depth[:third]))
+        for other, its in results.scores.items():
+            if other == name:
+                continue
+            pair = agree(scores, its)
+            if other in against and pair.spearman is not None:
+                results.add("spearman", name, other, pair.spearman)
+            for overlap in pair.overlaps:
+                results.add("shared", f"{name}+{other}", overlap.count, float(len(overlap.shared)))
+                results.add("first", name, overlap.count, float(min(scores.ranking[: overlap.count])))
+    if asked.bound:
+        _bound(bench, results)
+
+
+def _bound(bench: Workbench, results: Results) -> None:
+    tokens = bench.calibration()
+    protocol = {"tokens": tokens.source, "samples": tokens.samples, "length": tokens.length}
+
+    def measure() -> RankingComparison:
+        with bench.bars("both sides of the bound", "steps") as progress:
+            names = ("gate-norm", "depth")
+            return api.compare(bench.session, names, calibration=tokens, bound=True, progress=progress)
+
+    with results.part("the bound", bench, protocol):
+        asked = {"bound": [tokens.source, tokens.samples, tokens.length]}
+        found = bench.once({**asked}, RankingComparison, measure).bound
+    assert found is not None
+    for one in found.layers:
+        results.add("loose", "limit over seen", one.layer, one.looseness[0])
+        results.add("vacuous", "share of heads", one.layer, one.vacuous / len(one.logits))
+    heads = sum(len(one.logits) for one in found.layers)
+    results.add("vacuous", "share of heads", "all", sum(one.vacuous for one in found.layers) / heads)
+
+
+def removal(asked: Removal, bench: Workbench, results: Results) -> None:
+    """Of every evaluation its figures by criterion and count; ``rise`` is that of the loss, in nats a token.
+
+    A random figure is the mean over the draws, its ends the least and the largest of them.
+    """
+    protocol = {"evaluations": [f"{one.task}, limit {one.limit}" for one in asked.evaluations]}
+    with results.part("removal", bench, protocol):
+        kind = None if asked.kind == "attention" else asked.kind
+        chosen = {name: bench.scores(name, kind=kind) for name in asked.criteria}
+        drawn = {f"{RANDOM} {n}": bench.scores(RANDOM, seed=n, kind=kind) for n in range(asked.random_draws)}
+        results.scores |= chosen
+        before = bench.evaluated(Edits(), asked.evaluations)
+        _figures(UNPRUNED, 0, before, before, results)
+        for name, scores in (chosen | drawn).items():
+            points = [Point(layers=(), perplexity=_perplexity(before))] if _perplexity(before) else []
+            for count in asked.counts:
+                gone = scores.ranking[:count]
+                after = bench.evaluated(Edits.of(asked.kind, gone), asked.evaluations)
+                _figures(name, count, before, after, results)
+                if _perplexity(after):
+                    points.append(Point(layers=gone, perplexity=_perplexity(after)))
+            if points:
+                (results.band if name in drawn else results.lines).append(Line(name=name, points=tuple(points)))
+    if drawn:
+        _merge_draws(list(drawn), asked.counts, results)
+
+
+def _merge_draws(draws: Sequence[str], counts: Sequence[int], results: Results) -> None:
+    """The mean of the draws in their place, item by item too."""
+    for count in counts:
+        for what in dict.fromkeys(name.partition("/")[0] for name in list(results.figures)):
+            names = [f"{what}/{name}/{count}" for name in draws]
+            known = [one.value for name in names if (one := results.figures.pop(name, None)) is not None]
+            if known:
+                results.add(what, RANDOM, count, Figure(value=fmean(known), low=min(known), high=max(known)))
+            items = [own for name in names if (own := results.items.pop(name, None)) is not None]
+            if items:
+                merged = ((fmean(value for value, _ in column), column[0][1]) for column in zip(*items, strict=True))
+                results.items[f"{what}/{RANDOM}/{count}"] = tuple(merged)
+
+
+def _perplexity(records: Sequence[Evidence]) -> float:
+    return next((one.perplexity for one in records if isinstance(one, Perplexity)), 0.0)
+
+
+def _figures(ranking: str, count: int, before: Sequence[Evidence], after: Sequence[Evidence], results: Results) -> None:
+    """The figures of one pruned model's records; of shares and losses the items too."""
+    pooled: dict[str, list[tuple[float, float]]] = {}
+    for base, record in zip(before, after, strict=True):
+        if isinstance(record, Perplexity) and isinstance(base, Perplexity):
+            losses = [(item.metrics["nll"], item.weight) for item in record.items]
+            rises = [a - item.metrics["nll"] for (a, _), item in zip(losses, base.items, strict=True)]
+            results.add("perplexity", ranking, count, record.perplexity)
+            if count:
+                results.add("rise", ranking, count, bootstrap(rises, [weight for _, weight in losses]))
+                results.items[f"rise/{ranking}/{count}"] = tuple(zip(rises, (w for _, w in losses), strict=True))
+        elif isinstance(record, ZeroShotAverage):
+            results.add(record.kind, ranking, count, record.average)
+        elif isinstance(record, TaskEvidence):
+            results.add(f"{record.kind}:{record.task}", ranking, count, record.metrics[record.headline])
+            for metric in (record.headline, "log_probability"):
+                own = [(item.metrics[metric], 1.0) for item in record.items if metric in item.metrics]
+                called = record.kind if metric == record.headline else f"{record.kind} nats"
+                pooled.setdefault(called, []).extend(own)
+    for what, own in pooled.items():
+        if own:
+            results.add(what, ranking, count, bootstrap([value for value, _ in own]))
+            results.items[f"{what}/{ranking}/{count}"] = tuple(own)
+
+
+def speed(asked: Speed, bench: Workbench, results: Results) -> None:
+    """``prefill``, ``decode`` and ``request`` speed-ups by count and prompt length, and the ``ideal`` ones."""
+    lengths, threads = list(asked.lengths), threads_at_hand()
+    protocol = {"engine": asked.engine, "new tokens": asked.new_tokens, "rounds": asked.rounds, "threads": threads}
+
+    def measure() -> Measurements:
+        models = [bench.pruned(asked.criterion, count) for count in asked.counts]
+        bench.session.release()
+        with bench.bars("timing in turns", "runs") as progress:
+            how: dict[str, Any] = {"device": bench.session.model.device, "dtype": bench.session.model.dtype}
+            timed = api.bench(
+                models,
+                bench.session.layout,
+                engine=asked.engine,
+                lengths=lengths,
+                new_tokens=asked.new_tokens,
+                rounds=asked.rounds,
+                progress=progress,
+                **how,
+            )
+        return Measurements(timed)
+
+    with results.part("speed", bench, protocol):
+        key = {"speed": asked.criterion, "counts": asked.counts, "lengths": lengths, **protocol}
+        timed = bench.once({**key}, Measurements, measure)
+    for record in timed:
+        if isinstance(record, Timing) and record.compared:
+            count = len(record.edits.attention)
+            for phase in ("prefill", "decode"):
+                own, at = record.phase(phase), f"{count} at {record.protocol.prompt_tokens}"
+                if own.speedup is not None:
+                    ends = {"low": own.speedup.low, "high": own.speedup.high}
+                    results.add(phase, asked.criterion, at, Figure(value=own.speedup.median, **ends))
+                if own.ideal is not None:
+                    results.add(f"{phase} ideal", asked.criterion, at, own.ideal)
+
+
+def recovery(asked: Recovery, bench: Workbench, results: Results) -> None:
+    """Held-out perplexity of the whole model, and ``before`` and ``after`` training, by criterion and count."""
+    layout = bench.session.layout
+    shares = [count / len(layout.attention_layers) for count in asked.counts]
+    model = bench.session.model
+    settings = Settings(steps=asked.steps, device=model.device, dtype=model.dtype)
+    data = bench.recipe.text if asked.data == "text" else asked.data
+    bench.session.release()
+    with results.part("recovery", bench, {"data": data, "steps": asked.steps, "held out": asked.held_out or "of data"}):
+        where = (
+            bench.directory / f"{bench.content[:12]}-recovery-{asked.steps}-{'generic' if data == GENERIC else 'text'}"
+        )
+        where.parent.mkdir(parents=True, exist_ok=True)
+        with bench.bars("training", "steps") as progress:
+            found = api.recovery_study(
+                layout,
+                where,
+                data,
+                shares,
+                asked.criteria,
+                settings=settings,
+                held_out=asked.held_out,
+                progress=progress,
+            )
+    results.add("recovered", UNPRUNED, 0, found.dense.held_out)
+    for one in found.variants:
+        results.add("pruned", one.criterion, len(one.removed), one.before.held_out)
+        results.add("recovered", one.criterion, len(one.removed), one.after.held_out)

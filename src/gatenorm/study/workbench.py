@@ -1,0 +1,132 @@
+"""One model, its scores and its evaluations: each measured once by the Python API, and kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+from gatenorm import api
+from gatenorm.audit.plan.rankings import source_key
+from gatenorm.calibration.samples import Calibration
+from gatenorm.criteria.criterion_spec import criterion_specs
+from gatenorm.criteria.registry import weight_criterion
+from gatenorm.criteria.session import ScoringSession
+from gatenorm.evaluation.core.job import Request
+from gatenorm.progress import Progress
+from gatenorm.records import Edits, Scores
+from gatenorm.records.evidence import Comparison, Evidence
+from gatenorm.results import Fingerprint, ResultStore
+from gatenorm.study.recipe import Evaluation, Recipe
+
+T = TypeVar("T")
+Bars = Callable[[str, str], AbstractContextManager[Progress]]
+RANDOM = "random"
+
+
+@dataclass
+class Workbench:
+    """What measures for a recipe; ``directory`` holds checkpoints that are timed or trained.
+
+    ``made`` and ``kept`` count the measurements that were made, and those that were there.
+    """
+
+    recipe: Recipe
+    session: ScoringSession
+    store: ResultStore
+    directory: Path
+    batch_size: int | None = None
+    bars: Bars = field(default=lambda what, unit: nullcontext(lambda done, total: None))
+    made: int = 0
+    kept: int = 0
+
+    @cached_property
+    def content(self) -> str:
+        """What the model computes, as a hash."""
+        with self.bars("looking for earlier results", "bytes") as progress:
+            return self.session.layout.checkpoint.fingerprint(progress)
+
+    def once(self, asked: dict[str, object], kind: type[T], measure: Callable[[], T]) -> T:
+        """What was asked for, out of the store or measured and kept."""
+        model = self.session.model
+        how = {"device": model.device, "dtype": model.computes_in, "edits": self.session.layout.edits}
+        fingerprint = Fingerprint.of({**asked, **how}, {"model": self.content})
+        found = self.store.get(fingerprint, kind)
+        if found is not None:
+            self.kept += 1
+            return found
+        result = measure()
+        self.made += 1
+        self.store.put(fingerprint, result)
+        return result
+
+    def calibration(self, samples: int | None = None) -> Calibration:
+        """The recipe's tokens, or so many windows of them."""
+        own = self.recipe.calibration
+        return Calibration(own.source, samples or own.samples, own.length, batch_size=self.batch_size)
+
+    def scores(self, criterion: str, *, seed: int = 0, samples: int | None = None, kind: str | None = None) -> Scores:
+        """The scores by a criterion, on the recipe's tokens where it names none."""
+        (spec,) = criterion_specs([criterion], self.calibration(samples))
+        tokens = spec.calibration
+        weights = weight_criterion(spec.name)
+        asked: dict[str, object] = {"score": spec.name, "kind": kind}
+        if tokens is not None:
+            asked |= {"tokens": source_key(tokens.source), "samples": tokens.samples, "length": tokens.length}
+        elif weights and weights.seeded:
+            asked["seed"] = seed
+
+        def measure() -> Scores:
+            with self.bars(f"scoring by {criterion}", "steps") as progress:
+                calibrated = None if tokens is None else tokens
+                name = spec.name if tokens is None or "@" not in criterion else criterion
+                where = self.session if tokens is not None else self.session.layout
+                return api.score(where, name, kind=kind, seed=seed, calibration=calibrated, progress=progress)
+
+        return self.once(asked, Scores, measure)
+
+    def request(self, one: Evaluation) -> tuple[tuple[str, ...], Request]:
+        """The data and the request of an evaluation, as ``gatenorm eval`` takes them."""
+        own = {"perplexity": self.recipe.text, "zeroshot": self.recipe.zeroshot}.get(one.task.partition(":")[0])
+        data = one.data or own
+        return (data,) if data else (), Request(window=one.window, limit=one.limit)
+
+    def evaluated(self, edits: Edits, evaluations: Sequence[Evaluation]) -> list[Evidence]:
+        """The records of the model with these edits, averages among them."""
+        found: list[Evidence] = []
+        for one in evaluations:
+            data, request = self.request(one)
+            records = api.evaluate(
+                self.session.model.edited_copy(edits),
+                one.task,
+                data,
+                request=request,
+                cache=self.store,
+                bars=self.bars,
+                finished=lambda done: self._count(done.cached),
+            )
+            found += [record for record in records if not isinstance(record, Comparison)]
+        return found
+
+    def _count(self, cached: bool) -> None:
+        self.kept += cached
+        self.made += not cached
+
+    def pruned(self, criterion: str, count: int) -> Path:
+        """A checkpoint without the so many weakest, written once."""
+        target = self.directory / f"{self.content[:12]}-{criterion.replace('@', '-')}-{count}"
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            scores = self.scores(criterion)
+            drop = scores.ranking[:count]
+            api.prune(self.session.layout, target, api.plan(self.session.layout, drop=drop))
+        return target
+
+
+def processors() -> int:
+    """Threads at hand, for fingerprints of times."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
