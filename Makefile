@@ -17,7 +17,7 @@ DOCS_BIN := $(DOCS_VENV)/bin
 # One worker a core, each with one thread: faster on small models than two threads in one worker.
 WORKERS ?= 2
 
-.PHONY: demo real test lint format docs package tests test-long test-engines combinations vllm-families vllm-env mlx-env transformers-4-env benchmark clean
+.PHONY: demo real study test lint format docs package tests test-long test-engines combinations vllm-families vllm-env mlx-env transformers-4-env benchmark clean
 
 # The main job on the built-in model, which is part of the package: the whole audit, which names its report at the end.
 demo: $(AUDIT_READY)
@@ -27,6 +27,20 @@ demo: $(AUDIT_READY)
 # asked in llama.cpp, then audited, which takes longest: `make real STEPS=--no-audit` leaves that out.
 real: $(REAL_READY)
 	$(BIN)/python scripts/real_model.py work/real $(STEPS)
+
+# The recipes of docs/study.md that run here, one after the other, each resumable: all of them take hours on two cores.
+# `make study RECIPES=smollm2-multistep` carries one out, and `make study DATA="--data wikitext2=FILE --calibration FILE
+# --zeroshot DIR"` names files in the place of the hub's.
+RECIPES ?= $(patsubst src/gatenorm/study/recipes/%.yaml,%,$(sort $(wildcard src/gatenorm/study/recipes/smollm2-*.yaml)))
+study: $(READY)
+	test -e work/real/smollm2 || $(BIN)/python scripts/real_model.py work/real --no-audit
+	test -e work/real/smollm2 || $(BIN)/gatenorm convert work/real/smollm2.gguf -o work/real/smollm2
+	mkdir -p work/study
+	for name in $(RECIPES); do \
+	  plot=$$(grep -q "^plot:" src/gatenorm/study/recipes/$$name.yaml && echo "--plot work/study/$$name.svg"); \
+	  $(BIN)/gatenorm reproduce $$name --model work/real/smollm2 $(DATA) --state work/study \
+	    --json work/study/$$name.json $$plot || exit 1; \
+	done
 
 # All that CI runs.
 test: lint tests

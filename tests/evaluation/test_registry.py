@@ -14,7 +14,7 @@ from tests.errors import refused
 def test_every_evaluation_is_a_file_that_says_how_it_is_judged():
     """Those of the demo come by entry points; a metric names the gate, the unit and the direction."""
     standard = [name for name, task in tasks().items() if not task.language]
-    assert standard == ["perplexity", "zeroshot", "refusal", "retrieval", "domain", "positions", "harness"]
+    assert standard == ["perplexity", "zeroshot", "refusal", "retrieval", "domain", "multistep", "positions", "harness"]
     judged = {task.metric.gate: (task.metric.unit, task.metric.limit) for task in tasks().values() if task.metric}
     assert judged == {
         "perplexity-rise": ("%", 6.0),
@@ -22,6 +22,7 @@ def test_every_evaluation_is_a_file_that_says_how_it_is_judged():
         "refusal-flips": ("items", 0.0),
         "retrieval-loss": ("points", 5.0),
         "domain-divergence": ("nats", None),
+        "multistep-loss": ("points", 5.0),
     }
     assert {name for name, task in tasks().items() if task.language == "demo"} >= {"demo", "stories"}
 

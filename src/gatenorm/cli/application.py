@@ -25,7 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _ON_FILES = ("inspect", "score", "compare", "prune", "export", "convert", "verify")
-_AT_WORK = ("curve", "evaluate", "bench", "profile", "recover", "audit", "demo", "doctor")
+_AT_WORK = ("curve", "evaluate", "bench", "profile", "recover", "audit", "demo", "reproduce", "doctor")
 for module in (import_module(f"gatenorm.cli.{name}") for name in (*_ON_FILES, *_AT_WORK)):
     run_command = command(module.command, getattr(module, "SETTINGS", None))
     app.command(name=module.NAME, epilog=module.EXAMPLE, cls=Command)(run_command)

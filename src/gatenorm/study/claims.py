@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping
 
-from gatenorm.errors import StudyError
 from gatenorm.evaluation.statistics.bootstrap import bootstrap
 from gatenorm.records.evidence import Figure
-from gatenorm.study.recipe import Claim, Recipe
+from gatenorm.study.recipe import Claim
 from gatenorm.study.record import Judged, Verdict
 
 # Of figures that are means over the same items: each item's value and weight.
@@ -73,17 +72,3 @@ def _shifted(figure: Figure, by: float) -> Figure:
 
 def _span(change: Figure) -> str:
     return f"95%: {change.low:+.3g} to {change.high:+.3g}"
-
-
-def check_claims(recipe: Recipe) -> None:
-    """Refuse claims about figures whose names are not three parts, before anything is measured.
-
-    Raises:
-        StudyError: such a name.
-    """
-    for number, claim in enumerate(recipe.claims):
-        for name in (claim.figure, claim.below, claim.above):
-            if isinstance(name, str) and name.count("/") < 2:
-                expected = "WHAT/RANKING/COUNT, such as rise/gate-norm/6"
-                field = f"claims[{number}]"
-                raise StudyError("figure-name", "names no figure", field=field, given=name, expected=expected)

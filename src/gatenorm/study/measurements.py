@@ -11,8 +11,8 @@ from typing import Any
 
 from gatenorm import api
 from gatenorm.analysis.agreement import agree
+from gatenorm.audit.plan.rankings import source_key
 from gatenorm.engines import threads_at_hand
-from gatenorm.evaluation.core.text import GENERIC
 from gatenorm.evaluation.statistics.bootstrap import bootstrap
 from gatenorm.records import Edits, Scores
 from gatenorm.records.curve import Line, Point
@@ -20,6 +20,7 @@ from gatenorm.records.evidence import Evidence, Figure, Measurements, Perplexity
 from gatenorm.records.evidence.tasks import ZeroShotAverage
 from gatenorm.records.rankings import RankingComparison
 from gatenorm.recovery.settings import Settings
+from gatenorm.results.hashes import digest
 from gatenorm.study.recipe import Rankings, Recovery, Removal, Speed
 from gatenorm.study.record import Part
 from gatenorm.study.workbench import RANDOM, Workbench
@@ -83,21 +84,18 @@ def rankings(asked: Rankings, bench: Workbench, results: Results) -> None:
                 results.add("shared", f"{name}+{other}", overlap.count, float(len(overlap.shared)))
                 results.add("first", name, overlap.count, float(min(scores.ranking[: overlap.count])))
     if asked.bound:
-        _bound(bench, results)
+        _bound(bench, results, protocol)
 
 
-def _bound(bench: Workbench, results: Results) -> None:
-    tokens = bench.calibration()
-    protocol = {"tokens": tokens.source, "samples": tokens.samples, "length": tokens.length}
-
+def _bound(bench: Workbench, results: Results, protocol: Mapping[str, Any]) -> None:
     def measure() -> RankingComparison:
         with bench.bars("both sides of the bound", "steps") as progress:
-            names = ("gate-norm", "depth")
-            return api.compare(bench.session, names, calibration=tokens, bound=True, progress=progress)
+            how: dict[str, Any] = {"calibration": bench.calibration(), "bound": True, "progress": progress}
+            return api.compare(bench.session, ("gate-norm", "depth"), **how)
 
     with results.part("the bound", bench, protocol):
-        asked = {"bound": [tokens.source, tokens.samples, tokens.length]}
-        found = bench.once({**asked}, RankingComparison, measure).bound
+        key = {"bound": protocol, "tokens": source_key(bench.recipe.calibration.source)}
+        found = bench.once(key, RankingComparison, measure).bound
     assert found is not None
     for one in found.layers:
         results.add("loose", "limit over seen", one.layer, one.looseness[0])
@@ -178,29 +176,20 @@ def _figures(ranking: str, count: int, before: Sequence[Evidence], after: Sequen
 
 def speed(asked: Speed, bench: Workbench, results: Results) -> None:
     """``prefill``, ``decode`` and ``request`` speed-ups by count and prompt length, and the ``ideal`` ones."""
-    lengths, threads = list(asked.lengths), threads_at_hand()
+    layout, threads = bench.session.layout, threads_at_hand()
     protocol = {"engine": asked.engine, "new tokens": asked.new_tokens, "rounds": asked.rounds, "threads": threads}
 
     def measure() -> Measurements:
         models = [bench.pruned(asked.criterion, count) for count in asked.counts]
         bench.session.release()
+        how: dict[str, Any] = {"device": bench.session.model.device, "dtype": bench.session.model.dtype}
+        how |= {"engine": asked.engine, "new_tokens": asked.new_tokens, "rounds": asked.rounds}
         with bench.bars("timing in turns", "runs") as progress:
-            how: dict[str, Any] = {"device": bench.session.model.device, "dtype": bench.session.model.dtype}
-            timed = api.bench(
-                models,
-                bench.session.layout,
-                engine=asked.engine,
-                lengths=lengths,
-                new_tokens=asked.new_tokens,
-                rounds=asked.rounds,
-                progress=progress,
-                **how,
-            )
-        return Measurements(timed)
+            return Measurements(api.bench(models, layout, lengths=asked.lengths, progress=progress, **how))
 
     with results.part("speed", bench, protocol):
-        key = {"speed": asked.criterion, "counts": asked.counts, "lengths": lengths, **protocol}
-        timed = bench.once({**key}, Measurements, measure)
+        key = {"speed": asked.criterion, "counts": asked.counts, "lengths": asked.lengths, **protocol}
+        timed = bench.once(key, Measurements, measure)
     for record in timed:
         if isinstance(record, Timing) and record.compared:
             count = len(record.edits.attention)
@@ -218,25 +207,17 @@ def recovery(asked: Recovery, bench: Workbench, results: Results) -> None:
     layout = bench.session.layout
     shares = [count / len(layout.attention_layers) for count in asked.counts]
     model = bench.session.model
-    settings = Settings(steps=asked.steps, device=model.device, dtype=model.dtype)
-    data = bench.recipe.text if asked.data == "text" else asked.data
+    settings = Settings(steps=asked.steps, watch_every=min(100, asked.steps), device=model.device, dtype=model.dtype)
+    train, held_out = bench.recipe.calibration.source, bench.recipe.text
     bench.session.release()
-    with results.part("recovery", bench, {"data": data, "steps": asked.steps, "held out": asked.held_out or "of data"}):
-        where = (
-            bench.directory / f"{bench.content[:12]}-recovery-{asked.steps}-{'generic' if data == GENERIC else 'text'}"
-        )
-        where.parent.mkdir(parents=True, exist_ok=True)
-        with bench.bars("training", "steps") as progress:
-            found = api.recovery_study(
-                layout,
-                where,
-                data,
-                shares,
-                asked.criteria,
-                settings=settings,
-                held_out=asked.held_out,
-                progress=progress,
-            )
+    where = bench.directory / f"{bench.content[:12]}-recovery-{digest([train, held_out, asked.steps])[:8]}"
+    where.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        results.part("recovery", bench, {"trained on": train, "steps": asked.steps}),
+        bench.bars("training", "steps") as progress,
+    ):
+        how: dict[str, Any] = {"settings": settings, "held_out": held_out, "progress": progress}
+        found = api.recovery_study(layout, where, train, shares, asked.criteria, **how)
     results.add("recovered", UNPRUNED, 0, found.dense.held_out)
     for one in found.variants:
         results.add("pruned", one.criterion, len(one.removed), one.before.held_out)

@@ -82,12 +82,10 @@ class Speed(Value, frozen=True):
 
 
 class Recovery(Value, frozen=True):
-    """Perplexity before and after training, of the ``counts`` weakest by each criterion removed."""
+    """Perplexity on the text without the ``counts`` weakest, before and after training on the calibration's source."""
 
     counts: Counts
     criteria: Names = ("gate-norm",)
-    data: Text = "generic"
-    held_out: Text | None = None
     steps: Count = 2000
 
 
@@ -108,7 +106,10 @@ class Claim(Value, frozen=True):
 
     def __post_init__(self) -> None:
         if sum(one is not None for one in (self.below, self.above, self.near)) != 1:
-            raise ValueError("exactly one of below, above and near says when a claim holds")
+            raise ValueError("exactly one of below, above and near")
+        for name in (self.figure, self.below, self.above):
+            if isinstance(name, str) and name.count("/") < 2:
+                raise ValueError("figures as WHAT/RANKING/COUNT, such as rise/gate-norm/6")
 
 
 class Recipe(Value, frozen=True):
@@ -137,12 +138,31 @@ class Recipe(Value, frozen=True):
 
     def __post_init__(self) -> None:
         if not any((self.rankings, self.removal, self.speed, self.recovery)):
-            raise ValueError("nothing is measured: rankings, removal, speed or recovery is needed")
+            raise ValueError("it measures nothing: rankings, removal, speed or recovery is needed")
 
     def with_data(self, text: str | None, calibration: str | None, zeroshot: str | None) -> "Recipe":
         """The same on other data, as far as any are given."""
         tokens = replace(self.calibration, source=calibration) if calibration else self.calibration
         return replace(self, text=text or self.text, zeroshot=zeroshot or self.zeroshot, calibration=tokens)
+
+    def in_small(self, most: int) -> "Recipe":
+        """The same with at most so many windows, items, calibration samples, rounds, steps and tokens to decode."""
+
+        def fewer(section: Any, *names: str) -> Any:
+            few = {name: min(most, getattr(section, name) or most) for name in names if section}
+            return replace(section, **few) if few else section
+
+        gone = self.removal
+        if gone is not None:
+            gone = replace(gone, evaluations=tuple(fewer(one, "limit") for one in gone.evaluations))
+        return replace(
+            self,
+            calibration=fewer(self.calibration, "samples"),
+            rankings=fewer(self.rankings, "yardstick_samples"),
+            removal=gone,
+            speed=fewer(self.speed, "rounds", "new_tokens"),
+            recovery=fewer(self.recovery, "steps"),
+        )
 
 
 def recipes() -> Mapping[str, Path]:

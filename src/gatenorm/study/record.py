@@ -1,6 +1,6 @@
 """What a recipe gave: figures by name, scores, and what became of each claim."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import msgspec
@@ -55,6 +55,7 @@ class Reproduction(Record, frozen=True, kw_only=True, tag="gatenorm/reproduction
     scores: dict[str, Scores] = msgspec.field(default_factory=dict)
     lines: tuple[Line, ...] = ()
     band: tuple[Line, ...] = ()
+    plot: str | None = None
     stand_in: str = ""
     data: dict[str, str] = msgspec.field(default_factory=dict)
     versions: dict[str, str] = msgspec.field(default_factory=dict)
@@ -63,7 +64,8 @@ class Reproduction(Record, frozen=True, kw_only=True, tag="gatenorm/reproduction
         """A row for each figure."""
         for name, figure in self.figures.items():
             what, ranking, at = split(name)
-            yield {"what": what, "ranking": ranking, "at": at, **_ends(figure)}
+            about = {"what": what, "ranking": ranking, "at": at}
+            yield {**about, "value": figure.value, "low": figure.low, "high": figure.high}
 
 
 def split(name: str) -> tuple[str, str, str]:
@@ -71,7 +73,3 @@ def split(name: str) -> tuple[str, str, str]:
     what, _, rest = name.partition("/")
     ranking, _, at = rest.rpartition("/")
     return what, ranking, at
-
-
-def _ends(figure: Figure) -> Mapping[str, float | None]:
-    return {"value": figure.value, "low": figure.low, "high": figure.high}

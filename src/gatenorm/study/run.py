@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from gatenorm import api
 from gatenorm.audit.plan.config import Run
@@ -15,35 +14,39 @@ from gatenorm.audit.plan.pace import Pace
 from gatenorm.calibration.samples import SELF
 from gatenorm.criteria.registry import forward_criteria
 from gatenorm.engines import threads_at_hand
-from gatenorm.errors import StudyError
 from gatenorm.evaluation.core import registry
+from gatenorm.evaluation.core.runner import Bars
 from gatenorm.families import Layout
 from gatenorm.models.architecture import Work
+from gatenorm.records import ATTENTION
+from gatenorm.recovery.settings import DEFAULT_LENGTH, Settings
 from gatenorm.results import ResultStore, versions
 from gatenorm.study import measurements
-from gatenorm.study.claims import check_claims, judged
+from gatenorm.study.claims import judged
 from gatenorm.study.measurements import Results
-from gatenorm.study.recipe import Recipe, recipe
+from gatenorm.study.recipe import Recipe, Removal, recipe
 from gatenorm.study.record import Part, Reproduction
-from gatenorm.study.workbench import Bars, Workbench
+from gatenorm.study.workbench import Workbench
+from gatenorm.surgery.planning import check_count
 
 
 @dataclass(frozen=True)
 class Options:
     """What a run may replace of a recipe, where it computes, and where it keeps what it measures.
 
-    ``model``, ``text``, ``calibration`` and ``zeroshot`` stand in for the recipe's own. ``state`` keeps results and
-    checkpoints; the common store of results and its folder without one.
+    ``model``, ``data``, ``calibration`` and ``zeroshot`` stand in for the recipe's own. ``state`` keeps results and
+    checkpoints; the common store of results and its folder without one. ``trial``: at most so many of everything.
     """
 
     model: str | None = None
-    text: str | None = None
+    data: str | None = None
     calibration: str | None = None
     zeroshot: str | None = None
     state: Path | None = None
     device: str = "cpu"
     dtype: str = "auto"
     batch_size: int | None = None
+    trial: int | None = None
 
 
 def reproduce(name: str, options: Options = Options(), bars: Bars | None = None) -> Reproduction:
@@ -55,26 +58,23 @@ def reproduce(name: str, options: Options = Options(), bars: Bars | None = None)
     """
     asked, bench = _opened(name, options, bars)
     layout, found = bench.session.layout, Results()
-    if asked.rankings:
-        measurements.rankings(asked.rankings, bench, found)
-    if asked.removal:
-        measurements.removal(asked.removal, bench, found)
-    if asked.speed:
-        measurements.speed(asked.speed, bench, found)
-    if asked.recovery:
-        measurements.recovery(asked.recovery, bench, found)
+    for section in ("rankings", "removal", "speed", "recovery"):
+        if getattr(asked, section):
+            getattr(measurements, section)(getattr(asked, section), bench, found)
     stand_in = stands_in(asked, layout)
+    another = bool(stand_in or options.trial)
     return Reproduction(
         name=name,
         title=asked.title,
         source=asked.source,
         model=layout.identity(),
         figures=found.figures,
-        claims=tuple(judged(claim, found.figures, found.items, bool(stand_in)) for claim in asked.claims),
+        claims=tuple(judged(claim, found.figures, found.items, another) for claim in asked.claims),
         parts=tuple(found.parts),
         scores=found.scores,
         lines=tuple(found.lines),
         band=tuple(found.band),
+        plot=asked.plot,
         stand_in=stand_in,
         data={"text": asked.text, "calibration": asked.calibration.source, "zeroshot": asked.zeroshot},
         versions=versions(),
@@ -88,9 +88,9 @@ def estimate(name: str, options: Options = Options()) -> tuple[Recipe, list[Part
         StudyError, RecordError: as :func:`reproduce`.
     """
     asked, bench = _opened(name, options, None)
-    layout = bench.session.layout
-    pace = Pace(layout, Run(device=options.device, dtype=_dtype(options.dtype)), threads_at_hand())
-    return asked, list(_parts(asked, bench, layout, pace.seconds))
+    pace = Pace(bench.session.layout, Run(device=options.device), threads_at_hand())
+    parts = _passes(asked, bench)
+    return asked, [Part(what=what, runs=runs, seconds=pace.seconds(passes)) for what, runs, passes in parts]
 
 
 def stands_in(asked: Recipe, layout: Layout) -> str:
@@ -101,68 +101,52 @@ def stands_in(asked: Recipe, layout: Layout) -> str:
 
 def _opened(name: str, options: Options, bars: Bars | None) -> tuple[Recipe, Workbench]:
     """The recipe on the data that are given, and what measures; what can be wrong with the counts is said here."""
-    asked = recipe(name).with_data(options.text, options.calibration, options.zeroshot)
-    check_claims(asked)
+    asked = recipe(name).with_data(options.data, options.calibration, options.zeroshot)
+    asked = asked if options.trial is None else asked.in_small(options.trial)
     session = api.session(options.model or asked.model, device=options.device, dtype=options.dtype)
-    present = len(session.layout.attention_layers)
-    for section in ("removal", "speed", "recovery"):
-        counts = getattr(getattr(asked, section), "counts", ())
-        if any(count >= present for count in counts):
-            expected = f"1 to {present - 1}: the model has {present} attention sublayers, and one must stay"
-            field = f"{section}.counts"
-            raise StudyError("count-out-of-range", "is out of range", field=field, given=max(counts), expected=expected)
+    for section in (asked.removal, asked.speed, asked.recovery):
+        if section:
+            kind = section.kind if isinstance(section, Removal) else ATTENTION
+            check_count(session.layout, max(section.counts), (), kind)
     store = ResultStore(None if options.state is None else options.state / "results")
     directory = store.directory.parent / "study"
-    nothing: Bars = lambda what, unit: nullcontext(lambda done, total: None)  # noqa: E731
-    return asked, Workbench(asked, session, store, directory, options.batch_size, bars or nothing)
+    bars = bars or (lambda what, unit: nullcontext(lambda done, total: None))
+    return asked, Workbench(asked, session, store, directory, options.batch_size, bars)
 
 
-def _parts(
-    asked: Recipe, bench: Workbench, layout: Layout, seconds: Callable[[Mapping[Work, float]], float]
-) -> list[Part]:
-    present, parts = len(layout.attention_layers), []
+def _passes(asked: Recipe, bench: Workbench) -> Iterator[tuple[str, int, Mapping[Work, float]]]:
+    """Every measurement with its runs and the passes through the model that they make."""
+    tokens, layout = asked.calibration, bench.session.layout
 
-    def scoring(names: tuple[str, ...], samples: int) -> float:
-        total = 0.0
+    def scoring(names: Sequence[str], samples: int) -> Counter[Work]:
+        passes: Counter[Work] = Counter()
         for name in names:
             criterion = forward_criteria().get(name.partition("@")[0])
             if criterion is not None:
-                length = asked.calibration.length
-                passes = {Work.prefill(length): samples * criterion.passes(present)}
-                if name.endswith(f"@{SELF}"):
-                    passes[Work.decode(length // 2, samples)] = float(length)
-                total += seconds(passes)
-        return total
+                times = criterion.passes(len(layout.attention_layers))
+                passes.update({Work.prefill(tokens.length): samples * times})
+            if name.endswith(f"@{SELF}"):
+                passes.update({Work.decode(tokens.length // 2, samples): tokens.length})
+        return passes
 
     if asked.rankings:
-        one, samples = asked.rankings, asked.calibration.samples
-        took = scoring(one.criteria, samples)
-        took += scoring((one.yardstick,), one.yardstick_samples or samples) if one.yardstick else 0.0
-        parts.append(Part(what="rankings", runs=len(one.criteria) + bool(one.yardstick), seconds=took))
+        yardstick = (asked.rankings.yardstick,) if asked.rankings.yardstick else ()
+        passes = scoring(asked.rankings.criteria, tokens.samples)
+        passes += scoring(yardstick, asked.rankings.yardstick_samples or tokens.samples)
+        yield "rankings", len(asked.rankings.criteria) + len(yardstick), passes
     if asked.removal:
-        gone = asked.removal
-        models = 1 + len(gone.counts) * (len(gone.criteria) + gone.random_draws)
-        passes: Counter[Work] = Counter()
-        for evaluation in gone.evaluations:
-            data, request = bench.request(evaluation)
-            for job in registry.prepare(evaluation.task, data, request):
-                passes.update(job.passes)
-        took = scoring(gone.criteria, asked.calibration.samples) + models * seconds(passes)
-        parts.append(Part(what="removal", runs=models, seconds=took))
+        models = 1 + len(asked.removal.counts) * (len(asked.removal.criteria) + asked.removal.random_draws)
+        passes = scoring(asked.removal.criteria, tokens.samples)
+        for evaluation in asked.removal.evaluations:
+            for job in registry.prepare(evaluation.task, *bench.request(evaluation)):
+                passes.update({work: models * count for work, count in job.passes.items()})
+        yield "removal", models, passes
     if asked.speed:
-        timed = asked.speed
-        passes = Counter()
-        for length in timed.lengths:
-            passes.update({Work.prefill(length): 1.0, Work.decode(length): float(timed.new_tokens)})
-        took = (1 + len(timed.counts)) * (1 + timed.rounds) * seconds(passes)
-        parts.append(Part(what="speed", runs=1 + len(timed.counts), seconds=took))
+        models = (1 + len(asked.speed.counts)) * (1 + asked.speed.rounds)
+        passes = Counter({Work.prefill(length): models for length in asked.speed.lengths})
+        passes.update({Work.decode(length): models * asked.speed.new_tokens for length in asked.speed.lengths})
+        yield "speed", models, passes
     if asked.recovery:
-        trained = asked.recovery
-        steps = {Work.prefill(min(512, layout.context or 512), 8): 3.0 * trained.steps}
-        models = len(trained.counts) * len(trained.criteria)
-        parts.append(Part(what="recovery", runs=models, seconds=models * seconds(steps)))
-    return parts
-
-
-def _dtype(given: str) -> Any:
-    return given if given in ("auto", "float32", "bfloat16", "float16") else "auto"
+        models = len(asked.recovery.counts) * len(asked.recovery.criteria)
+        batch, length = Settings().batch, min(DEFAULT_LENGTH, layout.context or DEFAULT_LENGTH)
+        yield "recovery", models, {Work.prefill(length, batch): 3.0 * models * asked.recovery.steps}

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gatenorm import api
 from gatenorm.audit.plan.rankings import source_key
 from gatenorm.calibration.samples import Calibration
 from gatenorm.criteria.criterion_spec import criterion_specs
-from gatenorm.criteria.registry import weight_criterion
 from gatenorm.criteria.session import ScoringSession
 from gatenorm.evaluation.core.job import Request
-from gatenorm.progress import Progress
+from gatenorm.evaluation.core.runner import Bars, Finished
 from gatenorm.records import Edits, Scores
-from gatenorm.records.evidence import Comparison, Evidence
+from gatenorm.records.evidence import Evidence
 from gatenorm.results import Fingerprint, ResultStore
 from gatenorm.study.recipe import Evaluation, Recipe
 
 T = TypeVar("T")
-Bars = Callable[[str, str], AbstractContextManager[Progress]]
 RANDOM = "random"
 
 
@@ -39,8 +35,8 @@ class Workbench:
     session: ScoringSession
     store: ResultStore
     directory: Path
-    batch_size: int | None = None
-    bars: Bars = field(default=lambda what, unit: nullcontext(lambda done, total: None))
+    batch_size: int | None
+    bars: Bars
     made: int = 0
     kept: int = 0
 
@@ -50,7 +46,7 @@ class Workbench:
         with self.bars("looking for earlier results", "bytes") as progress:
             return self.session.layout.checkpoint.fingerprint(progress)
 
-    def once(self, asked: dict[str, object], kind: type[T], measure: Callable[[], T]) -> T:
+    def once(self, asked: Mapping[str, object], kind: type[T], measure: Callable[[], T]) -> T:
         """What was asked for, out of the store or measured and kept."""
         model = self.session.model
         how = {"device": model.device, "dtype": model.computes_in, "edits": self.session.layout.edits}
@@ -73,19 +69,13 @@ class Workbench:
         """The scores by a criterion, on the recipe's tokens where it names none."""
         (spec,) = criterion_specs([criterion], self.calibration(samples))
         tokens = spec.calibration
-        weights = weight_criterion(spec.name)
-        asked: dict[str, object] = {"score": spec.name, "kind": kind}
+        asked: dict[str, object] = {"score": spec.name, "kind": kind, "seed": seed}
         if tokens is not None:
             asked |= {"tokens": source_key(tokens.source), "samples": tokens.samples, "length": tokens.length}
-        elif weights and weights.seeded:
-            asked["seed"] = seed
 
         def measure() -> Scores:
             with self.bars(f"scoring by {criterion}", "steps") as progress:
-                calibrated = None if tokens is None else tokens
-                name = spec.name if tokens is None or "@" not in criterion else criterion
-                where = self.session if tokens is not None else self.session.layout
-                return api.score(where, name, kind=kind, seed=seed, calibration=calibrated, progress=progress)
+                return api.score(self.session, criterion, kind=kind, seed=seed, calibration=tokens, progress=progress)
 
         return self.once(asked, Scores, measure)
 
@@ -98,35 +88,21 @@ class Workbench:
     def evaluated(self, edits: Edits, evaluations: Sequence[Evaluation]) -> list[Evidence]:
         """The records of the model with these edits, averages among them."""
         found: list[Evidence] = []
+        how: dict[str, Any] = {"cache": self.store, "bars": self.bars, "finished": self._count}
         for one in evaluations:
             data, request = self.request(one)
-            records = api.evaluate(
-                self.session.model.edited_copy(edits),
-                one.task,
-                data,
-                request=request,
-                cache=self.store,
-                bars=self.bars,
-                finished=lambda done: self._count(done.cached),
-            )
-            found += [record for record in records if not isinstance(record, Comparison)]
+            found += api.evaluate(self.session.model.edited_copy(edits), one.task, data, request=request, **how)
         return found
 
-    def _count(self, cached: bool) -> None:
-        self.kept += cached
-        self.made += not cached
+    def _count(self, done: Finished) -> None:
+        self.kept += done.cached
+        self.made += not done.cached
 
     def pruned(self, criterion: str, count: int) -> Path:
         """A checkpoint without the so many weakest, written once."""
         target = self.directory / f"{self.content[:12]}-{criterion.replace('@', '-')}-{count}"
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            scores = self.scores(criterion)
-            drop = scores.ranking[:count]
-            api.prune(self.session.layout, target, api.plan(self.session.layout, drop=drop))
+            plan = api.plan(self.session.layout, drop=self.scores(criterion).ranking[:count])
+            api.prune(self.session.layout, target, plan)
         return target
-
-
-def processors() -> int:
-    """Threads at hand, for fingerprints of times."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

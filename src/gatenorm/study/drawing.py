@@ -1,0 +1,32 @@
+"""The figure of a reproduction, by the package that draws those of ``curve`` and ``compare``."""
+
+from itertools import combinations
+from pathlib import Path
+
+from gatenorm.analysis.agreement import agree
+from gatenorm.errors import OutputError
+from gatenorm.records.curve import Curve
+from gatenorm.records.rankings import RankingComparison
+from gatenorm.study.record import Reproduction
+
+
+def plot(found: Reproduction, path: Path) -> None:
+    """Draw perplexity by count, the layers that each ranking removes, or how far rankings agree.
+
+    Raises:
+        OutputError: the recipe has no figure, or as ``write_figure``.
+    """
+    from gatenorm.report.figures.curve import plot_curve
+    from gatenorm.report.figures.rankings import plot_agreement, plot_selection
+
+    scores = tuple(found.scores.values())
+    if found.plot == "curve":
+        data = {"name": found.data["text"].rpartition("=")[2].rpartition("/")[2]}
+        plot_curve(Curve(found.model, found.lines, found.band, (), {}, data, 0.0), path)
+    elif found.plot == "selection":
+        plot_selection(scores, path)
+    elif found.plot == "agreement":
+        agreements = tuple(agree(a, b) for a, b in combinations(scores, 2))
+        plot_agreement(RankingComparison(found.model, scores, agreements, ()), path)
+    else:
+        raise OutputError("nothing-to-draw", "cannot be drawn: this recipe has no figure", field="plot", given=path)

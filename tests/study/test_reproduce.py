@@ -1,0 +1,150 @@
+"""A recipe carried out on the built-in model: its figures are the API's own, and nothing is measured twice."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+import gatenorm
+from gatenorm.evaluation.core.job import Request
+from gatenorm.models.model import Model
+from gatenorm.records import Edits
+from gatenorm.records.serialization import from_json, to_json
+from gatenorm.study.record import Reproduction
+from gatenorm.study.run import Options, estimate, reproduce, stands_in
+from tests.command_line import answer, refused as refuses
+from tests.errors import refused
+
+RECIPE = """
+title: a curve
+model: demo
+shape: {layers: 16, width: 64}
+calibration: {source: random, samples: 2, length: 32}
+plot: curve
+rankings: {criteria: [gate-norm, depth], yardstick: cosine}
+removal:
+  criteria: [gate-norm, cosine@random]
+  counts: [2, 5]
+  random_draws: 2
+  evaluations: [{task: perplexity, data: generic, window: 64, limit: 4}, {task: multistep, limit: 2}]
+claims:
+  - {says: fewer cost less, figure: rise/gate-norm/2, below: rise/gate-norm/5}
+  - {says: a number, figure: perplexity/unpruned/0, near: 5}
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "mine.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> Options:
+    return Options(state=tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture(scope="module")
+def found(recipe_file: Path, options: Options) -> Reproduction:
+    return reproduce(str(recipe_file), options)
+
+
+def test_figures_are_those_of_the_api(found: Reproduction):
+    model = Model.of_layout(gatenorm.open_model("demo"))
+    gone = gatenorm.score("demo").ranking[:2]
+    request = Request(window=64, limit=4)
+    (before,) = gatenorm.evaluate(model, "perplexity", "generic", request=request)
+    (after,) = gatenorm.evaluate(
+        model.edited_copy(Edits.of("attention", gone)), "perplexity", "generic", request=request
+    )
+    assert found.figures["perplexity/unpruned/0"].value == pytest.approx(before.perplexity)
+    assert found.figures["perplexity/gate-norm/2"].value == pytest.approx(after.perplexity)
+    rise = found.figures["rise/gate-norm/2"]
+    assert rise.value == pytest.approx(math.log(after.perplexity / before.perplexity))
+    assert rise.low is not None
+    assert rise.high is not None
+    assert rise.low < rise.value < rise.high
+    assert found.scores["gate-norm"] == gatenorm.score("demo") or found.scores["gate-norm"].ranking[:2] == gone
+    agreement = gatenorm.compare("demo", ["gate-norm", "cosine"], calibration=gatenorm.Calibration("random", 2, 32))
+    assert found.figures["spearman/gate-norm/cosine"].value == pytest.approx(agreement.agreements[0].spearman)
+
+
+def test_random_draws_are_a_band(found: Reproduction):
+    draws = [line.perplexity[2] for line in found.band]
+    band = found.figures["perplexity/random/2"]
+    assert (band.low, band.high) == (min(draws), max(draws))
+    assert band.value == pytest.approx(sum(draws) / 2)
+    assert not any(name.startswith(("rise/random 0", "perplexity/random 1")) for name in found.figures)
+
+
+def test_a_second_run_measures_nothing(recipe_file: Path, options: Options, found: Reproduction):
+    again = reproduce(str(recipe_file), options)
+    assert [part.runs for part in again.parts] == [0, 0]
+    assert all(part.kept for part in again.parts)
+    assert again.figures == found.figures
+
+
+def test_the_record_is_read_back(found: Reproduction):
+    data = json.loads(json.dumps(to_json(found)))
+    assert from_json(Reproduction, data, "a reproduction") == found
+    assert {row["what"] for row in found.rows()} >= {"perplexity", "rise", "multistep", "spearman"}
+
+
+def test_numbers_of_the_paper_are_compared_on_its_own_model_alone(found: Reproduction):
+    layout = gatenorm.open_model("demo")
+    assert found.claims[0].verdict in ("holds", "inconclusive", "does not hold")
+    assert (found.claims[1].verdict == "not comparable") == (layout.width != 64)
+    assert bool(found.stand_in) == (layout.width != 64)
+
+
+def test_an_estimate_counts_what_would_run(recipe_file: Path, options: Options):
+    asked, parts = estimate(str(recipe_file), options)
+    assert asked.title == "a curve"
+    assert [(part.what, part.runs) for part in parts] == [("rankings", 3), ("removal", 9)]
+    assert all(part.seconds > 0 for part in parts)
+
+
+def test_too_many_to_remove_are_refused_before_anything_is_measured(tmp_path: Path, recipe_file: Path):
+    path = tmp_path / "much.yaml"
+    path.write_text(recipe_file.read_text().replace("[2, 5]", "[2, 16]"))
+    with refused("count-out-of-range", "layers"):
+        reproduce(str(path), Options(state=tmp_path / "state"))
+    assert not (tmp_path / "state").exists()
+
+
+def test_the_command_prints_figures_claims_and_writes_json_and_a_plot(
+    recipe_file: Path, options: Options, found: Reproduction, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    plot = tmp_path / "curve.svg"
+    said = answer(capsys, "reproduce", recipe_file, "--state", options.state, "--plot", plot)
+    assert said.status == 0
+    for words in ("fewer cost less", "layers removed first", "known before", "verdict"):
+        assert words in said.out
+    assert plot.read_text().startswith("<svg")
+    data = json.loads(answer(capsys, "reproduce", recipe_file, "--state", options.state, "--json", "-").out)
+    assert data["schema"] == "gatenorm/reproduction/1"
+    assert data["figures"].keys() == found.figures.keys()
+
+
+def test_the_command_lists_recipes_and_says_what_one_would_take(
+    recipe_file: Path, options: Options, capsys: pytest.CaptureFixture[str]
+):
+    listed = answer(capsys, "reproduce", "--list").out
+    assert "smollm2-perplexity" in listed
+    assert "hub, gpu" in listed
+    said = answer(capsys, "reproduce", recipe_file, "--dry-run", "--state", options.state).out
+    assert "removal" in said
+    assert "in all" in said
+    refuses(capsys, "recipe-missing name", "reproduce")
+    refuses(capsys, "recipe-unknown name", "reproduce", "smollm2-curve")
+
+
+def test_a_stand_in_is_one_of_another_shape():
+    from gatenorm.study.recipe import recipe
+
+    asked = recipe("llama-13b-layers")
+    assert stands_in(asked, gatenorm.open_model("demo")) == "huggyllama/llama-13b"
