@@ -54,7 +54,8 @@ lint: $(READY)
 tests: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m "not engines and not long"
 
-# Perplexity of whole test splits beside a plain computation in float64. Takes about half an hour; prints the figures.
+# Perplexity of whole test splits beside a plain computation in float64, and recipes that time or train, on stand-ins.
+# Takes about half an hour; prints the figures.
 test-long: $(READY)
 	$(BIN)/pytest -m long -s
 

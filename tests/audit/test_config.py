@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -273,6 +274,23 @@ def test_the_setting_that_shortens_a_part_is_one_that_is_shorter(tmp_path: Path)
     )
     settings = [next(p.shorter for p in parts(plan, lambda _: 0.0) if "tasks" in p.what) for plan in (few, many)]
     assert settings == ["", "evaluation.zeroshot_limit 30"]
+
+
+def test_items_of_several_steps_are_asked_of_models_that_read_ordinary_text(tiny_models: Any, tmp_path: Path):
+    reads = Path(shutil.copytree(tiny_models("llama-mha"), tmp_path / "reads"))
+    (reads / "tokenizer.json").write_text("{}")
+
+    def asked(model: Any, **settings: Any) -> tuple[list[int | None], list[str]]:
+        planned, missing = evaluations(open_model(model), Evaluation(**settings), runs=True)
+        limits = [one.request.limit for one in planned if one.feeds == "multistep"]
+        return limits, [one.how for one in missing if "several steps" in one.what]
+
+    assert asked(reads) == ([None], [])
+    assert asked(reads, multistep_limit=7) == ([7], [])
+    assert asked(reads, multistep=False) == ([], ["set evaluation.multistep to true"])
+    assert asked(tiny_models("llama-mha")) == ([], [])
+    assert asked("demo") == ([], [])
+    assert config_from(overlay({"multistep": False})).evaluation.multistep is False
 
 
 def test_a_processor_is_not_kept_busy_for_hours_by_long_contexts(tiny_models: Any, monkeypatch: pytest.MonkeyPatch):

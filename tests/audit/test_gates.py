@@ -30,12 +30,14 @@ from gatenorm.records.audit import (
     GateResult,
 )
 from gatenorm.records.evidence import (
+    MULTISTEP,
     RETRIEVAL,
     TASKS,
     Cell,
     Data,
     Figure,
     Item,
+    Multistep,
     Perplexity,
     PhaseTime,
     Refusal,
@@ -170,12 +172,12 @@ def share(kind: str, metric: str, right: int, items: int, chance: float = 0.25, 
                 for n, metrics in enumerate(found)
             ),
         )
-    kinds: dict[str, type[TaskEvidence]] = {"demo-task": WorldTask, "zeroshot": ZeroShot}
+    kinds: dict[str, type[TaskEvidence]] = {"demo-task": WorldTask, "zeroshot": ZeroShot, "multistep": Multistep}
     return kinds[kind](
         model=NOBODY,
         data=data,
         name=task,
-        topic=RETRIEVAL if task.startswith("recall") else TASKS,
+        topic=MULTISTEP if kind == "multistep" else RETRIEVAL if task.startswith("recall") else TASKS,
         metrics={metric: figure},
         count=items,
         chance=chance,
@@ -188,6 +190,7 @@ def share(kind: str, metric: str, right: int, items: int, chance: float = 0.25, 
     [
         ("retrieval-loss", "retrieval", "choice", "one-hop"),
         ("retrieval-loss", "demo-task", "accuracy", "recall-far"),
+        ("multistep-loss", "multistep", "accuracy", "brackets"),
         ("task-drop", "demo-task", "accuracy", "place"),
         ("task-drop", "zeroshot", "acc", "rte"),
     ],
@@ -215,6 +218,15 @@ def test_a_task_at_chance_beside_one_that_is_known_leaves_something_to_lose():
     one, two = (share("retrieval", "choice", n, 100, task=task) for n, task in ((90, "one-hop"), (25, "two-hop")))
     assert evaluate_gate(gates()["retrieval-loss"], 5.0, findings([one, two], [one, two])).outcome == PASSES
     assert evaluate_gate(gates()["retrieval-loss"], 5.0, findings([two], [two])).outcome == INCONCLUSIVE
+
+
+def test_kinds_of_several_steps_are_judged_together_and_no_task_average_counts_them():
+    one, two = (share("multistep", "accuracy", 80, 100, task=task) for task in ("brackets", "copying"))
+    worse = replace(share("multistep", "accuracy", 50, 100, task="copying"), edits=Edits.of("attention", [1]))
+    found = findings([one, two], [one, worse])
+    result = evaluate_gate(gates()["multistep-loss"], 5.0, found)
+    assert (result.outcome, result.value) == (FAILS, pytest.approx(15.0))
+    assert evaluate_gate(gates()["task-drop"], 5.0, found).detail == "not measured"
 
 
 def test_a_single_item_whose_error_is_not_known_shows_nothing():
@@ -390,7 +402,16 @@ def test_an_evaluation_that_compares_is_judged_by_its_own_number(more_is_better:
 def test_every_gate_gives_a_reason_and_says_what_it_rests_on():
     for gate in gates().values():
         assert len(gate.reason) > 40
-        assert gate.needs in {"perplexity", "zeroshot", "refusal", "retrieval", "domain", "speed", "verify"}
+        assert gate.needs in {
+            "perplexity",
+            "zeroshot",
+            "refusal",
+            "retrieval",
+            "multistep",
+            "domain",
+            "speed",
+            "verify",
+        }
         assert not gate.find(Findings((), (), ()))
 
 

@@ -10,7 +10,12 @@ from gatenorm.study.recipe import recipe, recipes
 from gatenorm.study.run import Options, reproduce
 from tests.study.stand_ins import data, stand_in
 
-LARGE = [name for name in recipes() if "gpu" in recipe(name).needs]
+# Those that start processes or train take minutes where little else runs: make test-long.
+LARGE = [
+    pytest.param(name, marks=[pytest.mark.long] if recipe(name).speed or recipe(name).recovery else [])
+    for name in recipes()
+    if "gpu" in recipe(name).needs
+]
 
 
 @pytest.fixture(scope="module")

@@ -207,7 +207,9 @@ def recovery(asked: Recovery, bench: Workbench, results: Results) -> None:
     layout = bench.session.layout
     shares = [count / len(layout.attention_layers) for count in asked.counts]
     model = bench.session.model
-    settings = Settings(steps=asked.steps, watch_every=min(100, asked.steps), device=model.device, dtype=model.dtype)
+    how: dict[str, Any] = {"device": model.device, "dtype": model.dtype}
+    few = {"watch_every": min(100, asked.steps), "watch_windows": min(64, asked.steps)}  # of a trial
+    settings = Settings(steps=asked.steps, **few, **how)
     train, held_out = bench.recipe.calibration.source, bench.recipe.text
     bench.session.release()
     where = bench.directory / f"{bench.content[:12]}-recovery-{digest([train, held_out, asked.steps])[:8]}"
@@ -216,8 +218,9 @@ def recovery(asked: Recovery, bench: Workbench, results: Results) -> None:
         results.part("recovery", bench, {"trained on": train, "steps": asked.steps}),
         bench.bars("training", "steps") as progress,
     ):
-        how: dict[str, Any] = {"settings": settings, "held_out": held_out, "progress": progress}
-        found = api.recovery_study(layout, where, train, shares, asked.criteria, **how)
+        found = api.recovery_study(
+            layout, where, train, shares, asked.criteria, settings=settings, held_out=held_out, progress=progress
+        )
     results.add("recovered", UNPRUNED, 0, found.dense.held_out)
     for one in found.variants:
         results.add("pruned", one.criterion, len(one.removed), one.before.held_out)
