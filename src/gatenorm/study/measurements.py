@@ -207,9 +207,13 @@ def recovery(asked: Recovery, bench: Workbench, results: Results) -> None:
     layout = bench.session.layout
     shares = [count / len(layout.attention_layers) for count in asked.counts]
     model = bench.session.model
-    how: dict[str, Any] = {"device": model.device, "dtype": model.dtype}
-    few = {"watch_every": min(100, asked.steps), "watch_windows": min(64, asked.steps)}  # of a trial
-    settings = Settings(steps=asked.steps, **few, **how)
+    settings = Settings(
+        steps=asked.steps,
+        watch_every=min(100, asked.steps),  # of a trial
+        watch_windows=min(64, asked.steps),
+        device=model.device,
+        dtype=model.dtype,
+    )
     train, held_out = bench.recipe.calibration.source, bench.recipe.text
     bench.session.release()
     where = bench.directory / f"{bench.content[:12]}-recovery-{digest([train, held_out, asked.steps])[:8]}"
