@@ -322,14 +322,15 @@ def test_every_subcommand_ends_its_help_with_an_example(capsys: pytest.CaptureFi
         "recover",
         "audit",
         "demo",
+        "reproduce",
         "doctor",
     ]
+    others = {"demo": "gatenorm demo --", "doctor": "gatenorm doctor", "reproduce": "gatenorm reproduce smollm2-"}
     for name in names:
         status, out, _ = run(capsys, name, "--help")
         assert status == 0
         example = " ".join(out.split()).rpartition("Example: ")[2]
-        expected = {"demo": "gatenorm demo --", "doctor": "gatenorm doctor"}.get(name, f"gatenorm {name} ./")
-        assert example.startswith(expected)
+        assert example.startswith(others.get(name, f"gatenorm {name} ./"))
 
 
 def test_a_fault_of_ours_has_a_status_of_its_own(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):

@@ -11,7 +11,7 @@ from pathlib import Path
 from gatenorm import api
 from gatenorm.audit.plan.config import Run
 from gatenorm.audit.plan.pace import Pace
-from gatenorm.calibration.samples import SELF
+from gatenorm.audit.plan.parts import windows_read
 from gatenorm.criteria.registry import forward_criteria
 from gatenorm.engines import threads_at_hand
 from gatenorm.evaluation.core import registry
@@ -120,13 +120,10 @@ def _passes(asked: Recipe, bench: Workbench) -> Iterator[tuple[str, int, Mapping
 
     def scoring(names: Sequence[str], samples: int) -> Counter[Work]:
         passes: Counter[Work] = Counter()
-        for name in names:
-            criterion = forward_criteria().get(name.partition("@")[0])
-            if criterion is not None:
+        for name, _, source in (name.partition("@") for name in names):
+            if criterion := forward_criteria().get(name):
                 times = criterion.passes(len(layout.attention_layers))
-                passes.update({Work.prefill(tokens.length): samples * times})
-            if name.endswith(f"@{SELF}"):
-                passes.update({Work.decode(tokens.length // 2, samples): tokens.length})
+                passes.update(windows_read(source or tokens.source, samples, tokens.length, times))
         return passes
 
     if asked.rankings:

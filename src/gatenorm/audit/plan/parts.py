@@ -157,10 +157,10 @@ def _scoring(plan: AuditPlan, ranking: PlannedRanking) -> Mapping[Work, float]:
         return {}
     settings, passes = plan.config.rankings, forward_criteria()[ranking.criterion].passes
     length = min(settings.length, plan.layout.context or settings.length)
-    return _tokens(ranking.source, settings.samples, length, passes(len(plan.layout.attention_layers)))
+    return windows_read(ranking.source, settings.samples, length, passes(len(plan.layout.attention_layers)))
 
 
-def _tokens(source: str, samples: int, length: int, times: float = 1.0) -> dict[Work, float]:
+def windows_read(source: str, samples: int, length: int, times: float = 1.0) -> dict[Work, float]:
     """Reading windows so many times, which the model may have to write first."""
     passes = {Work.prefill(length): samples * times}
     if source == SELF:
@@ -174,7 +174,7 @@ def _fitting(plan: AuditPlan) -> Mapping[Work, float]:
     context = plan.layout.context or WINDOW
     every = [(source, SAMPLES, min(WINDOW, context)) for source in plan.config.budgets.fit]
     for source, samples, length in [*every, (SELF, JUDGE_SAMPLES, min(JUDGE_WINDOW, context))]:
-        for work, count in _tokens(source, samples, length).items():
+        for work, count in windows_read(source, samples, length).items():
             passes[work] = passes.get(work, 0.0) + count
     largest = max(budget.count for budget in plan.budgets)
     judged = Work.prefill(min(JUDGE_WINDOW, context))
