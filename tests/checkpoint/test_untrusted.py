@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from gatenorm.records import read_json
 from gatenorm.surgery.disk import write_pruned
 from tests.checkpoint.files import write_checkpoint
 from tests.checkpoint.test_checkpoint import ONE
+from tests.command_line import answer
 from tests.errors import refused
 
 TinyModels = Callable[..., Path]
@@ -168,7 +170,9 @@ def test_an_adapter_beside_whole_weights_is_refused_by_everything(model: Path, t
             use(model)
 
 
-@pytest.mark.parametrize("key", ["drop_attn_list", "drop_mlp_list", "pruned_heads", "transformers_weights"])
+@pytest.mark.parametrize(
+    "key", ["drop_attn_list", "drop_mlp_list", "pruned_heads", "transformers_weights", "layers_to_skip"]
+)
 def test_parts_that_only_other_code_leaves_out_are_no_dense_model(model: Path, key: str):
     edit_config(model, **{key: []})
     detect_layout(open_store(model))
@@ -183,6 +187,28 @@ def test_a_config_that_names_code_of_its_own_is_read_without_it_and_says_so(mode
     said = api.open_model(model).assumption
     assert said == "config.json names code of its own, which is not run: it is read as llama, without 'skip_every'"
     assert said in api.score(model).notes
+
+
+def test_keys_that_nobody_reads_are_named_wherever_a_model_is_opened(model: Path, tmp_path: Path, capsys: Any):
+    edit_config(model, skip_every=2, note="", **{"x" * 50: 1, "\x1b[31m": 1})
+    said = "config.json is read as llama, which does not know what these keys ask for: 'skip_every', 'xxx"
+    assert api.open_model(model).assumption.startswith(said)
+    for command in (["score", model], ["inspect", model], ["prune", model, "--drop", 1, "-o", tmp_path / "out"]):
+        found = answer(capsys, *command)
+        assert found.status == 0
+        assert "'skip_every'" in found.out + found.err
+        assert "\x1b" not in found.out + found.err
+    assert "skip_every" in (tmp_path / "out/README.md").read_text()
+    assert "skip_every" in api.open_model(tmp_path / "out").assumption
+
+
+def test_a_list_of_parts_that_do_not_run_is_refused_inside_of_a_larger_model_too(
+    tiny_models: TinyModels, tmp_path: Path
+):
+    model = shutil.copytree(tiny_models("llava"), tmp_path / "whole")
+    edit_config(model, skipped_layers=[1])
+    with refused("structure-foreign", "model"):
+        api.open_model(model)
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from gatenorm.audit.plan.config import Config, config_from, read_config
 from gatenorm.checkpoint.hub import local_path
 from gatenorm.cli import app, console, main
-from gatenorm.models import processor
+from gatenorm.models import loading, processor
 from gatenorm.records import Results
 from tests.command_line import answer, refused
 from tests.report.audits import audit
@@ -79,6 +80,32 @@ def test_bfloat16_without_units_for_it_is_warned_of(
         assert main(["eval", "demo", "--tasks", "perplexity", "--data", "nowhere", "--dtype", dtype]) == 2
         warned = capsys.readouterr().err.startswith("warning: this processor has no units for bfloat16")
         assert warned == (dtype == "bfloat16" and not has_units)
+
+
+@pytest.mark.parametrize("how", ["file", "option", "both"])
+def test_an_audit_is_warned_of_bfloat16_once_whoever_asks(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(processor, "has_bfloat16_units", lambda: False)
+    file = tmp_path / "audit.yaml"
+    file.write_text("run: {dtype: bfloat16}" if how != "option" else "run: {}")
+    options = [] if how == "file" else ["--dtype", "bf16", "--device", "cpu"]
+    command = ["audit", str(tmp_path / "nowhere"), "--config", str(file), *options, "-o", str(tmp_path / "out")]
+    assert main(command) == 2
+    assert capsys.readouterr().err.count("warning: this processor has no units for bfloat16") == 1
+
+
+@pytest.mark.parametrize("accelerator", [True, False])
+def test_a_device_that_is_chosen_is_the_processor_where_there_is_no_other(
+    accelerator: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    for module in (processor, loading):
+        monkeypatch.setattr(module, "has_accelerator", lambda: accelerator)
+    monkeypatch.setattr(processor, "has_bfloat16_units", lambda: False)
+    assert loading.dtype_for("auto", "auto") == ("auto" if accelerator else torch.float32)
+    given = ["--device", "auto", "--dtype", "bfloat16"]
+    assert main(["eval", "demo", "--tasks", "perplexity", "--data", "nowhere", *given]) == 2
+    assert ("no units for bfloat16" in capsys.readouterr().err) == (not accelerator)
 
 
 def test_the_configuration_can_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -15,7 +15,7 @@ from gatenorm.families import Layout, detect_layout, named_like
 from gatenorm.models import loading
 from gatenorm.models.model import Model
 from gatenorm.models.named import named_model, named_models
-from gatenorm.surgery.proof import assumption, foreign_code, is_proved
+from gatenorm.surgery.proof import assumption, foreign_keys, is_proved
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -54,10 +54,11 @@ def open_model(model: ModelLike, family: str | None = None, *, fetch: bool = Tru
         raise
     if layout.pruned:
         return layout
-    if not layout.assumed:
-        foreign = foreign_code(checkpoint.config, layout.model_type)
-        return replace(layout, assumption=foreign) if foreign else layout
-    return replace(layout, assumption=assumption(checkpoint.config, layout.layers, layout.model_type))
+    config = layout.checkpoint.config
+    said = [foreign_keys(config, layout.data, layout.model_type)]
+    if layout.assumed:
+        said.insert(0, assumption(config, layout.layers, layout.model_type))
+    return replace(layout, assumption="; ".join(filter(None, said)))
 
 
 def _computes_like_llama(checkpoint: TensorStore) -> bool:

@@ -15,6 +15,7 @@ import typer
 
 from gatenorm.cli import console
 from gatenorm.cli.audit_options import SETTINGS, namer, overlay
+from gatenorm.cli.checks import warn_of_conversion
 from gatenorm.cli.options import audit as options, common
 from gatenorm.errors import fields_named, printable
 
@@ -65,6 +66,7 @@ def command(
             write_yaml(settings, write_config)
             console.say_whole(f"gatenorm {shlex.join(('audit', model, '--config', str(write_config)))}")
             return
+        warn_of_conversion(settings.run.device, settings.run.dtype)
         with console.kept_in(directory):
             audit = run_audit(model, directory, settings, fail_on=fail_on, listener=listener)
     in_options = partial(with_options, named=names)

@@ -113,3 +113,12 @@ def leave_out(context: typer.Context, fields: Iterable[str], why: str) -> None:
         them = ", ".join(named(field) for field in unused[1:])
         hint = f"{why}; leave it out" + (f", and {them}" if them else "")
         raise PlanError("option-unused", "is not used", field=unused[0], hint=hint)
+
+
+def warn_of_conversion(device: object, dtype: object) -> None:
+    """Say once that a processor has no units for the type that was asked for; nothing else computes in it unasked."""
+    if dtype == "bfloat16" and device in ("cpu", "auto"):
+        from gatenorm.models.processor import has_accelerator, has_bfloat16_units
+
+        if not has_bfloat16_units() and (device == "cpu" or not has_accelerator()):
+            console.warn("this processor has no units for bfloat16 and converts for every product: float32 is faster")

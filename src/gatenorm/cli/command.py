@@ -6,7 +6,7 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
-from gatenorm.cli import console
+from gatenorm.cli import checks
 from gatenorm.cli.declaration import ARGUMENTS, EXECUTION, OTHER, OUTPUT, Option
 from gatenorm.errors import fields_named
 
@@ -30,7 +30,8 @@ class Command(TyperCommand):
         for parameter in self.params:
             option = declared.get(str(parameter.name))
             names |= dict.fromkeys((str(parameter.name), *(option.fields.split() if option else ())), _typed(parameter))
-        _warn_of_conversion(ctx.params)
+        if "config" not in names:  # by which a file may say so: its command looks at both
+            checks.warn_of_conversion(ctx.params.get("device"), ctx.params.get("dtype"))
         with fields_named(names):
             return super().invoke(ctx)
 
@@ -92,15 +93,6 @@ def _row(parameter: Any, option: Option) -> tuple[str, str]:
     flags = ", ".join(sorted(parameter.opts, key=len))
     flags += f" / {parameter.secondary_opts[0]}" if parameter.secondary_opts else ""
     return flags + ("" if parameter.is_flag else f" {option.metavar}"), option.text()
-
-
-def _warn_of_conversion(given: Mapping[str, Any]) -> None:
-    """Say once that a processor has no units for the type that was asked for; nothing else computes in it unasked."""
-    if given.get("dtype") == "bfloat16" and given.get("device") == "cpu":
-        from gatenorm.models.processor import has_bfloat16_units
-
-        if not has_bfloat16_units():
-            console.warn("this processor has no units for bfloat16 and converts for every product: float32 is faster")
 
 
 def _typed(parameter: Any) -> str:

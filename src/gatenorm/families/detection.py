@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from gatenorm.checkpoint import TensorStore
 from gatenorm.checkpoint.quantisation import methods, unreadable
 from gatenorm.errors import FamilyError
+from gatenorm.families.config_keys import structural_key
 from gatenorm.families.differing import key_sources, layer_configs
 from gatenorm.families.family import (
     Data,
@@ -33,8 +34,6 @@ LARGEST = 2**31 - 1
 _WITHOUT_ATTENTION = (
     *("mamba", "mamba2", "falcon_mamba", "rwkv", "rwkv5", "rwkv6", "rwkv6qwen2", "rwkv7", "xlstm", "retnet", "hgrn2"),
 )
-# Set by LLM-Drop, and by releases of transformers up to 4; and a key of transformers that names other weights.
-_DROPPED = ("drop_attn_list", "drop_mlp_list", "pruned_heads", "transformers_weights")
 
 
 def detect_layout(checkpoint: TensorStore, assume: str | None = None) -> Layout:
@@ -59,8 +58,8 @@ def detect_layout(checkpoint: TensorStore, assume: str | None = None) -> Layout:
         raise _unknown(model_type, config)
     _refuse_quantised(checkpoint)
     data = family(assume or model_type, config)
+    _refuse_dropped(config, data, assume or model_type)
     config = tower_config(data, config)
-    _refuse_dropped(config)
     number = _numbers(config, data)
     heads, width = number("heads"), number("width")
     if heads > width:
@@ -137,13 +136,13 @@ def _refuse_quantised(checkpoint: TensorStore) -> None:
         )
 
 
-def _refuse_dropped(config: Mapping[str, Any]) -> None:
+def _refuse_dropped(config: Mapping[str, Any], data: Data, model_type: str) -> None:
     """Keys by which code of others leaves out parts of a model that a stock ``model_type`` would run."""
-    key = next((key for key in _DROPPED if config.get(key)), None)
-    if key is not None:
+    found = structural_key(config, data, model_type)
+    if found is not None:
         raise FamilyError(
             "structure-foreign",
-            f"config.json sets {key} to {config[key]!r:.60}, which only code of its own follows",
+            f"config.json sets {found[0]!s:.60} to {found[1]!r:.60}, which only code of its own follows",
             field="model",
             hint="take the unpruned model",
         )

@@ -1,7 +1,8 @@
-"""What this machine's processor can do, read from the system: PyTorch is not imported for it."""
+"""What this machine's processors can do. What the CPU can is read from the system: PyTorch is not imported for it."""
 
 import re
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 # Of x86: vectors and tiles; of Arm. Without one of them bfloat16 is computed by conversion.
@@ -20,3 +21,12 @@ def processor_features() -> frozenset[str]:
 def has_bfloat16_units() -> bool:
     """Whether this processor multiplies bfloat16 itself, faster than float32."""
     return bool(_BFLOAT16 & processor_features())
+
+
+def has_accelerator() -> bool:
+    """Whether PyTorch is here and sees another processor than the CPU."""
+    if find_spec("torch") is None:
+        return False
+    import torch
+
+    return bool(torch.accelerator.is_available())

@@ -15,6 +15,7 @@ from gatenorm.checkpoint.formats.safetensors.header import write_header
 from gatenorm.checkpoint.quantisation import without_settings
 from gatenorm.errors import FamilyError, PlanError, first_line
 from gatenorm.families import family
+from gatenorm.families.config_keys import unread_keys
 from gatenorm.families.family import Data
 from gatenorm.files import write_json
 from gatenorm.surgery.config import auto_classes
@@ -26,8 +27,7 @@ _MADE_ANEW = re.compile(r"\.(attn|attention)\.(masked_)?bias$|\.inv_freq$")
 # What the tiny model of a proof keeps of the checkpoint's config is all but its size. Eight layers, since some families
 # treat every fourth or sixth layer differently; a window and a context of a few tokens, so that both matter.
 _LAYERS, _TOKENS, _VOCABULARY, _WINDOW = 8, 24, 64, 8
-# Keys of a config that say nothing of the computation, and how many others are named.
-_BOOKKEEPING = ("auto_map", "_name_or_path", "torch_dtype", "rope_scaling", "rope_theta", "quantization_config")
+# How many keys that nobody reads are named.
 _SHOWN = 8
 _SIZES = {"width": 64, "heads": 4, "head_dim": 16}
 
@@ -126,23 +126,28 @@ def assumption(config: Mapping[str, Any], layers: int, assumed: str) -> str:
     return f"{said}: equal on a tiny random model, within {found:.0e} nats"
 
 
-def foreign_code(config: Mapping[str, Any], model_type: str) -> str:
-    """What is said of a config that names code of its own, which is never run; empty where it names none.
+def foreign_keys(config: Mapping[str, Any], data: Data, model_type: str) -> str:
+    """What is said of a config that names code of its own, which is never run, or has keys that nobody reads.
 
-    With transformers installed, the keys are named that its own class of this type does not know: what they ask for is
-    not done.
+    Empty where it does neither. Where keys are not known, transformers' own class is asked too, if it is installed: it
+    may be newer than what is known here.
     """
-    if "auto_map" not in config:
-        return ""
-    said = f"config.json names code of its own, which is not run: it is read as {model_type}"
-    if not can_prove() or not _is_known(model_type):
-        return said
+    keys = unread_keys(config, data, model_type)
+    own = str(config.get("model_type"))
+    if keys and can_prove() and _is_known(own):
+        keys = tuple(key for key in keys if key not in _keys_of_class(own))
+    listed = ", ".join(f"{key!r:.40}" for key in keys[:_SHOWN]) + (" ..." if len(keys) > _SHOWN else "")
+    if "auto_map" in config:
+        said = f"config.json names code of its own, which is not run: it is read as {model_type}"
+        return f"{said}, without {listed}" if keys else said
+    return f"config.json is read as {model_type}, which does not know what these keys ask for: {listed}" if keys else ""
+
+
+def _keys_of_class(model_type: str) -> set[str]:
     import transformers
 
     stock = transformers.AutoConfig.for_model(model_type)
-    known = {*stock.to_dict(), *stock.attribute_map, *transformers.GenerationConfig().to_dict(), *_BOOKKEEPING}
-    keys = sorted(f"{key!r:.40}" for key in config.keys() - known)
-    return f"{said}, without {', '.join(keys[:_SHOWN])}{' ...' if len(keys) > _SHOWN else ''}" if keys else said
+    return {*stock.to_dict(), *stock.attribute_map}
 
 
 def is_proved(config: Mapping[str, Any], layers: int, assumed: str) -> bool:
