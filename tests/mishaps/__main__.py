@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.mishaps.commands import COMMANDS, Models, Series
-from tests.mishaps.situations import QUICK_ONLY, SITUATIONS, killed
+from tests.mishaps.situations import SITUATIONS, killed, stopped, workers_killed
 
 FINE = ("nothing", "whole", "resumable")
 
@@ -25,7 +25,7 @@ FINE = ("nothing", "whole", "resumable")
 def times(name: str, series: Series, kills: int, others: int) -> int:
     """How often a mishap happens to a command: half as often, or a quarter, where the command takes long."""
     slow = series.command.resumes
-    if (slow and name in QUICK_ONLY) or (name == "disk full" and not _can_mount()):
+    if series.command.workers != (SITUATIONS[name] is workers_killed) or (name == "disk full" and not _can_mount()):
         return 0
     wanted, share = (kills, 2) if name == "kill -9" else (others, 4)
     return -(-wanted // share) if slow else wanted
@@ -49,9 +49,12 @@ def rows(series: Series, seed: int, kills: int, others: int, names: list[str]) -
         series.renew()
         while found.total() - found["ended first"] < wanted and found["ended first"] < 20 + 3 * wanted:
             found[SITUATIONS[name](series, draw)] += 1
-        if SITUATIONS[name] is killed:
+            if series.command.resumes and SITUATIONS[name] not in (killed, stopped) and series.left() == "resumable":
+                series.finish()
+        if SITUATIONS[name] in (killed, stopped) and series.left() != "whole":
             series.finish()
-            found.update(series.wrong)
+        found.update(series.wrong)
+        series.wrong.clear()
         yield name, found
 
 

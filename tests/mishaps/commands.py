@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -22,7 +23,7 @@ from gatenorm.demo.package import MODEL
 from tests.audit.audits import SMALL, differences, figures
 from tests.families.gguf_files import write as write_gguf
 
-AUDIT = {
+AUDIT: dict[str, Any] = {
     **SMALL,
     "budgets": {"shares": [0.125], "replace": ["remove"]},
     "rankings": {"criteria": ["gate-norm"], "length": 16, "random_draws": 0},
@@ -41,20 +42,30 @@ class Models:
         self.demo = str(shutil.copytree(MODEL.checked_directory(), folder / "demo"))
         self.gguf = str(write_gguf(Path(self.demo), "llama", folder / "model.gguf"))
         self.pruned = str(folder / "pruned")
-        self.audit = str(folder / "audit.yaml")
+        self.audit, self.ray = str(folder / "audit.yaml"), str(folder / "ray.yaml")
         Path(self.audit).write_text(yaml.safe_dump(AUDIT), encoding="utf-8")
+        on_ray = {**AUDIT["run"], "executor": "ray"}
+        Path(self.ray).write_text(yaml.safe_dump({**AUDIT, "run": on_ray}), encoding="utf-8")
         assert ended(start(["prune", self.demo, "--drop", "1,2", "-o", self.pruned], folder / "log"), 600) == 0
 
 
 @dataclass(frozen=True)
 class Command:
-    """One command: its arguments before ``-o``, its output's name, and whether it goes on where it was stopped."""
+    """One command: its arguments before ``-o``, its output's name, and whether it goes on where it was stopped.
+
+    ``workers`` are Ray's; nothing else happens to such a command than that these are killed.
+    """
 
     name: str
     arguments: Callable[[Models], str]
     source: Callable[[Models], str]
     out: str = "out"
     resumes: bool = False
+    workers: bool = False
+
+    @property
+    def audits(self) -> bool:
+        return self.name.startswith("audit")
 
     def line(self, models: Models, folder: Path) -> list[str]:
         return [*self.arguments(models).split(), "-o", str(folder / self.out)]
@@ -69,6 +80,9 @@ COMMANDS = {
         Command("export (NAS)", lambda m: f"export {m.pruned} --to nemotron-nas", lambda m: m.pruned),
         Command("recover", lambda m: f"recover {m.pruned} {_RECOVERY}", lambda m: m.pruned, resumes=True),
         Command("audit", lambda m: f"audit {m.demo} --config {m.audit}", lambda m: m.demo, resumes=True),
+        Command(
+            "audit (Ray)", lambda m: f"audit {m.demo} --config {m.ray}", lambda m: m.demo, resumes=True, workers=True
+        ),
     )
 }
 
@@ -156,6 +170,12 @@ class Series:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
 
+    def begin(self) -> None:
+        """Begin with an empty folder, or go on with what a command that can left there."""
+        self.aged()
+        if not self.command.resumes or self.left() == "whole":
+            self.renew()
+
     def start(self, prepare: Callable[[], object] = lambda: None) -> int:
         return self.start_in(self.folder, prepare)
 
@@ -194,7 +214,7 @@ class Series:
             differing = self.differing()
             if not differing:
                 return "whole"
-            return "resumable" if self.command.name == "audit" else f"torn: {differing}"
+            return "resumable" if self.command.audits else f"torn: {differing}"
         return "resumable" if self.state().exists() else "nothing"
 
     def state(self) -> Path:
@@ -214,17 +234,14 @@ class Series:
         for path in self.partials():
             os.utime(path, times=(time.time() - _LONG_AGO,) * 2, follow_symlinks=False)
 
-    def differing(self) -> list[str]:
-        """Where the output differs from that of an undisturbed run, but for timings."""
-        if self.command.name == "audit":
-            names = [{str(p.relative_to(top)) for p in top.glob("*")} for top in (self.out, self.wanted)]
+    def differing(self, other: Path | None = None) -> list[str]:
+        """Where the output differs from another one, that of an undisturbed run, but for timings."""
+        other = other or self.wanted
+        if self.command.audits:
+            names = [{str(p.relative_to(top)) for p in top.glob("*")} for top in (self.out, other)]
             if names[0] != names[1]:
                 return sorted(names[0] ^ names[1])
-            return differences(figures(self.out), figures(self.wanted))
-        return self.unlike(self.wanted)
-
-    def unlike(self, other: Path) -> list[str]:
-        """The files in which the output differs from another one."""
+            return differences(figures(self.out), figures(other))
         found, wanted = contents(self.out), contents(other)
         return sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
 

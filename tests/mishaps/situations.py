@@ -12,13 +12,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from tests.mishaps.commands import Series, ended
 
 # Nobody can make a directory there, the superuser included.
 NOWHERE = "/proc/nowhere"
 LONGEST = 600
+# Kilobytes of a disk that was full, once there is room again.
+_ROOM = 1 << 17
 _ERROR = re.compile(r"error: [^\n]+")
 
 
@@ -41,13 +46,16 @@ def killed(series: Series, draw: random.Random) -> str:
 
 def stopped(series: Series, draw: random.Random) -> str:
     """Ctrl-C or a polite request to stop: its status, nothing half written, whatever moment it was."""
-    series.renew()
+    series.begin()
+    before = series.measured()
     number = draw.choice((signal.SIGINT, signal.SIGTERM))
     process = series.start()
     status = ended(process, draw.random() * series.seconds, number)
     if status is not None:
         return "ended first"
     status = ended(process, LONGEST)
+    if not before.items() <= series.measured().items():
+        return "a measurement was lost, or made again"
     # Before the command line has begun, and after it has ended, the signal's own action is all there is.
     if status not in (0, 128 + number, -number) or series.partials():
         return f"ended with {status}, {[p.name for p in series.partials()]}: {series.said():.300}"
@@ -86,7 +94,11 @@ def disk_full(series: Series, draw: random.Random) -> str:
     size = int((0.05 + draw.random() * 1.5) * total(series.wanted)) // 4096 * 4 + 8
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "mishap", str(series.folder)], check=True)
     try:
-        return refused(series, lambda: None)
+        left = refused(series, lambda: None)
+        if left != "whole":  # with room enough the same command goes on, or begins again
+            subprocess.run(["mount", "-o", f"remount,size={size + _ROOM}k", str(series.folder)], check=True)
+            series.finish()
+        return left
     finally:
         subprocess.run(["umount", str(series.folder)], check=True)
 
@@ -145,7 +157,10 @@ def two_writers(series: Series, draw: random.Random) -> str:
 
 
 def source_changed(series: Series, draw: random.Random) -> str:
-    """The model is overwritten in place at a random moment: refused, or made of one of both as a whole."""
+    """The model is overwritten in place at a random moment: refused, or made of one of both as a whole.
+
+    Nothing of the other model is kept for the next run, which reads the first one again.
+    """
     series.renew()
     source = Path(series.command.source(series.models))
     weights = source if source.is_file() else source / "model.safetensors"
@@ -159,18 +174,43 @@ def source_changed(series: Series, draw: random.Random) -> str:
         if status is None:
             status = ended(process, LONGEST)
         left = series.left()
-        if left.startswith("torn") and status == 0:
+        if (left.startswith("torn") or (left == "resumable" and series.command.audits)) and status == 0:
             fresh = series.folder.with_name("fresh")
             shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir()
             assert ended(series.start_in(fresh), LONGEST) == 0
-            left = left if series.unlike(fresh / series.command.out) else "whole"
+            left = "of neither model" if series.differing(fresh / series.command.out) else "whole"
     finally:
         weights.write_bytes(before)
         os.utime(weights, ns=(began.st_atime_ns, began.st_mtime_ns))
     if status not in (0, 2) or series.partials():
         return f"ended with {status}, {[p.name for p in series.partials()]}: {series.said()[-300:]}"
     return left
+
+
+def workers_killed(series: Series, draw: random.Random) -> str:
+    """SIGKILL for one of Ray's workers, again and again: its job is done by another one, or the audit says so."""
+    series.renew()
+    process, until, killed = series.start(), time.monotonic() + LONGEST, 0
+    status = None
+    while status is None and time.monotonic() < until:
+        status = ended(process, 0.2 + draw.random() * series.seconds / 4, signal.SIGCONT)  # which does nothing
+        at_work = [one for one in _descendants(process) if one.name().startswith("ray::")]
+        if status is None and at_work:
+            with suppress(psutil.NoSuchProcess):
+                draw.choice(at_work).kill()
+                killed += 1
+    if not killed:
+        return "ended first"
+    said = _own(series.said())
+    lost = status == 2 and "a Ray worker was lost" in said and _ERROR.fullmatch(said)
+    return series.left() if status == 0 or lost else f"ended with {status}: {series.said()[-300:]}"
+
+
+def _descendants(process: int) -> list[psutil.Process]:
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(process).children(recursive=True)
+    return []
 
 
 def largest(path: Path) -> int:
@@ -191,6 +231,5 @@ SITUATIONS: dict[str, Callable[[Series, random.Random], str]] = {
     "stdout closed": stdout_closed,
     "two writers": two_writers,
     "source overwritten": source_changed,
+    "Ray workers killed": workers_killed,
 }
-# Of the commands that are over in a moment: the others read the model before they begin, or take long.
-QUICK_ONLY = ("source overwritten",)

@@ -223,10 +223,16 @@ def _measure(
             progress(len(todo) - len(missing) + n, len(todo))
         if probe is None:
             (nll,) = losses([gone])
-            known.keep(gone, _PERPLEXITY, {_NLL: nll}, samples.protocol)
+            figures: Mapping[str, float] = {_NLL: nll}
         else:
             figures = probe.measure(model, gone)
-            known.keep(gone, probe.name, figures, probe.describe())
+        model.check_unchanged()
+        known.keep(
+            gone,
+            _PERPLEXITY if probe is None else probe.name,
+            figures,
+            samples.protocol if probe is None else probe.describe(),
+        )
     if progress:
         progress(len(todo), len(todo))
 

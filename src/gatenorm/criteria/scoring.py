@@ -61,6 +61,7 @@ def score(
         scores.append(_score_layer(weights, chosen, compute, seed))
         if progress is not None:
             progress(len(scores), len(layers))
+    checkpoint.check_unchanged()
     return Scores(
         model=layout.identity(),
         criterion=chosen.name,

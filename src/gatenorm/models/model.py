@@ -218,6 +218,15 @@ class Model:
         elif self.dtype != "auto":
             loading.check_hardware("cpu", self.dtype)
 
+    def check_unchanged(self) -> None:
+        """Make sure that its files are what they were when it was opened, before a figure is kept as theirs.
+
+        Raises:
+            CheckpointError: one was changed.
+        """
+        if self.layout is not None:
+            self.layout.checkpoint.check_unchanged()
+
     def hardware(self) -> dict[str, str]:
         """The part of a protocol that says on what it was computed."""
         return {"dtype": str(self.module.dtype).removeprefix("torch."), "device": self.module.device.type}

@@ -122,5 +122,6 @@ def _written(writer: Layout, calibration: Calibration, device: str, dtype: str, 
     rows = model.tokenizer.batch_decode([list(ids) for ids in samples.sequences], clean_up_tokenization_spaces=False)
     written = _Written(rows=tuple(rows), self_text=samples.self_text)
     model.release()
+    writer.checkpoint.check_unchanged()
     store.put(fingerprint, written)
     return written

@@ -98,6 +98,10 @@ def recover(
             parent_loss = held_out_loss(teacher, corpus.held_out, settings.batch)
         teacher = teacher if settings.objective == "distill" else None
     student = load_student(layout, settings, device)
+    # What is trained from here on is kept as these files'.
+    for one in (layout, parent):
+        if one is not None:
+            one.checkpoint.check_unchanged()
     state = train(
         student.model,
         layout,

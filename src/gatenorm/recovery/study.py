@@ -75,7 +75,7 @@ def study(
         check_apart(out, layout.checkpoint.directory)
     store.claim("study", fingerprint, "out")
     measure = _Measure(held_out, other, jobs, settings)
-    dense = _kept(store, fingerprint, Figures, lambda: measure(layout))
+    dense = _kept(store, fingerprint, Figures, lambda: measure(layout), layout)
     wanted = [(criterion, share) for criterion in criteria for share in sorted(set(shares))]
     variants: dict[str, Variant] = {}
     for number, (criterion, share) in enumerate(wanted):
@@ -93,7 +93,7 @@ def study(
                 shutil.rmtree(out / name, ignore_errors=True)
                 states.state_file(out / name).unlink(missing_ok=True)
             pruned = _pruned(layout, made, out / f"{name}-pruned")
-            before = _kept(store, unrecovered, Figures, lambda: measure(pruned))
+            before = _kept(store, unrecovered, Figures, lambda: measure(pruned), layout)
             listener = report(name) if report else None
             try:
                 recovered = recover(
@@ -112,7 +112,7 @@ def study(
             shutil.rmtree(out / f"{name}-pruned", ignore_errors=True)
             return Outcome(before=before, after=after, steps=steps, minutes=seconds / 60, diverged=diverged)
 
-        outcome = _kept(store, variant, Outcome, taken)
+        outcome = _kept(store, variant, Outcome, taken, layout)
         variants[name] = Variant.of(criterion, share, made.edits.attention, outcome, dense)
     if progress:
         progress(len(wanted), len(wanted))
@@ -156,10 +156,11 @@ class _Measure:
         return Figures(held_out=perplexity(self._held_out), other=other, tasks=tasks)
 
 
-def _kept(store: ResultStore, fingerprint: Fingerprint, kind: type[T], make: Callable[[], T]) -> T:
-    """The result for this fingerprint, which is made and kept where there is none yet."""
+def _kept(store: ResultStore, fingerprint: Fingerprint, kind: type[T], make: Callable[[], T], layout: Layout) -> T:
+    """The result for this fingerprint, which is made and kept where there is none yet, if the model stayed the same."""
     result = store.get(fingerprint, kind)
     if result is None:
         result = make()
+        layout.checkpoint.check_unchanged()
         store.put(fingerprint, result)
     return result

@@ -56,6 +56,8 @@ def file_sha256(path: Path, progress: Progress | None = None) -> str:
             read += len(chunk)
             if progress:
                 progress(read, status.st_size)
-    with suppress(OutputError):  # a cache that cannot be written to costs time, nothing else
-        write_text(memo, whole.hexdigest(), parents=True)
+    after = path.resolve().stat()
+    if (after.st_size, after.st_mtime_ns) == (status.st_size, status.st_mtime_ns):  # else it was another file by then
+        with suppress(OutputError):  # a cache that cannot be written to costs time, nothing else
+            write_text(memo, whole.hexdigest(), parents=True)
     return whole.hexdigest()

@@ -102,6 +102,7 @@ class JobCache:
         if waiting:
             self.reporter.work(waiting[0].title, waiting[0].like)
         for job, result in executor.run(waiting):
+            self.layout.checkpoint.check_unchanged()
             # What one variant could not do may have been this machine's fault: it is tried again the next time.
             if job.kept and not result.error:
                 self.state.results.put(job.fingerprint, result)

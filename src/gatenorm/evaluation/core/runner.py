@@ -124,6 +124,8 @@ class _Run:
             return self.add(msgspec.structs.replace(kept[0], model=model.identity, **named), cached=True)
         with self._bars(f"{job.title}: {model.name}", job.unit) as progress:
             measured = measure(progress)
+        for one in models:
+            one.check_unchanged()
         evidence = msgspec.structs.replace(measured, model=model.identity, edits=model.edits, versions=used)
         if self._cache and fingerprint:
             with suppress(OutputError):  # a cache that cannot be written to is as good as none

@@ -89,9 +89,11 @@ class LocalFiles:
     def content(self, name: str, most: int = SMALL) -> bytes:
         """The whole of a small file."""
         try:
-            return read_small(self.path(name), most)
+            content = read_small(self.path(name), most)
         except OSError as error:
             raise _unreadable(self.directory / name, error.strerror) from None
+        self.note(name)
+        return content
 
     def view(self, name: str, begin: int, length: int) -> memoryview:
         with self._open(name) as file:  # a file that was cut short since it was mapped would end the process
@@ -108,12 +110,18 @@ class LocalFiles:
         with self._open(name) as file:
             return np.fromfile(file, np.uint8, count=length, offset=begin)
 
+    def note(self, name: str) -> None:
+        """From now on the file must stay what it is."""
+        self._open(name).close()
+
     def check_unchanged(self) -> None:
-        """Make sure that every file is still what it was when it was first opened."""
+        """Make sure that every file is still what it was when it was first opened, or noted."""
         for name in self._seen:
             self._open(name).close()
 
     def sha256(self, name: str, progress: Progress | None) -> str:
+        if self.is_own(name):
+            self.note(name)
         return file_sha256(self.directory / name, progress)
 
     def sample_sha256(self, names: list[str]) -> str:

@@ -197,9 +197,11 @@ class SafetensorsStore(TensorStore):
 
     def _json(self, name: str, what: str) -> dict[str, Any]:
         try:
-            return read_json(self._files.path(name), what)
+            data = read_json(self._files.path(name), what)
         except RecordError as error:
             raise error.as_kind(CheckpointError) from None
+        self._files.note(name)
+        return data
 
     def _index_metadata(self) -> dict[str, Any]:
         """What the index says besides sizes, which change with the tensors."""
