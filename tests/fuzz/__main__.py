@@ -2,6 +2,7 @@
 
     python -m tests.fuzz --seconds 60
     python -m tests.fuzz --seconds 60 --guided     # by coverage: pip install 'atheris>=3.0'
+    python -m tests.fuzz --seconds 600 --guided --keep work/fuzz     # stopped at any time, it goes on from there
 
 Prints a table. What is neither read nor refused, takes more than 5 seconds or too much memory is a finding, which is
 printed with its input and makes the exit status 1.
@@ -24,24 +25,27 @@ from typing import TYPE_CHECKING
 from yaml import YAMLError
 
 from tests.fuzz.mutants import mutant
+from tests.fuzz.tally import Count, Tally
 
 if TYPE_CHECKING:
     from tests.fuzz.parsers import Parser
 
-# Bytes of an input that coverage leads to.
-_LONGEST = 1 << 16
+# Bytes of an input that coverage leads to; seconds of a turn, after which the next parser has its own.
+_LONGEST, _TURN = 1 << 16, 20
+# Of one parser: there is something to mend.
+_ENOUGH = 5
 
 
-def tried(parser: Parser, seconds: float, seed: int) -> tuple[dict[str, int], list[str]]:
-    """How many mutants were read and refused in so many seconds of processor time, and what else happened."""
+def tried(parser: Parser, seconds: float, seed: str) -> Count:
+    """Mutants for so many seconds of processor time."""
     from tests.fuzz.running import outcome
 
     # Chat templates are tried in processes of their own, whose time is not this one's.
     clock = time.monotonic if parser.slow else time.process_time
-    draw, until = random.Random(f"{seed} {parser.name}"), clock() + seconds
+    began, draw = clock(), random.Random(f"{seed} {parser.name}")
     counts, findings = {"read": 0, "refused": 0}, []
     tracemalloc.start()
-    while clock() < until and len(findings) < 5:
+    while clock() < began + seconds and len(findings) < _ENOUGH:
         content = mutant(draw.choice(parser.samples), parser.form, draw)
         try:
             counts[outcome(parser.read, content)] += 1
@@ -50,17 +54,17 @@ def tried(parser: Parser, seconds: float, seed: int) -> tuple[dict[str, int], li
                 raise
             findings.append(f"{type(error).__name__}: {error!s:.300} of {content!r:.3000}")
     tracemalloc.stop()
-    return counts, findings
+    return Count(clock() - began, counts["read"], counts["refused"], findings)
 
 
-def guided(parser: Parser, seconds: float, folder: Path) -> tuple[int, int, list[str]]:
-    """How many inputs libFuzzer tried, how many of them reached new code, and what else happened."""
+def guided(parser: Parser, seconds: float, folder: Path) -> Count:
+    """What libFuzzer tries in so many seconds by the clock; ``folder`` keeps the inputs that reached new code."""
     import atheris
 
     from tests.fuzz.running import outcome
 
     corpus, log = folder / "corpus", folder / "log"
-    corpus.mkdir(parents=True)
+    corpus.mkdir(parents=True, exist_ok=True)
     for number, sample in enumerate(parser.samples):
         (corpus / f"sample{number}").write_bytes(sample)
 
@@ -75,7 +79,7 @@ def guided(parser: Parser, seconds: float, folder: Path) -> tuple[int, int, list
 
     child = os.fork()
     if not child:
-        target = os.open(log, os.O_WRONLY | os.O_CREAT, 0o600)
+        target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(target, 1)
         os.dup2(target, 2)
         limits = (f"-max_total_time={seconds:.0f}", "-timeout=30", "-rss_limit_mb=3000", f"-max_len={_LONGEST}")
@@ -86,20 +90,22 @@ def guided(parser: Parser, seconds: float, folder: Path) -> tuple[int, int, list
         finally:  # which is not reached but by an error: the folder is the parent's
             traceback.print_exc()
             os._exit(1)
-    _, status = os.waitpid(child, 0)
+    _, status, used = os.wait4(child, 0)
     said = log.read_text(errors="replace")
     runs = re.search(r"number_of_executed_units: (\d+)", said)
     findings = [] if status == 0 else [f"exit status {os.waitstatus_to_exitcode(status)}: {said[-3000:]}"]
-    return int(runs[1]) if runs else 0, len(list(corpus.iterdir())) - len(parser.samples), findings
+    reached = len(list(corpus.iterdir())) - len(parser.samples)
+    return Count(used.ru_utime + used.ru_stime, int(runs[1]) if runs else 0, reached, findings)
 
 
 def main() -> int:
     """Print a line for each parser; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=10, help="for each parser")
+    parser.add_argument("--seconds", type=float, default=10, help="for each parser, of processor time")
     parser.add_argument("--only", default="", help="names, with semicolons between them")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--guided", action="store_true")
+    parser.add_argument("--keep", type=Path, help="where inputs and counts are kept, from which the next run goes on")
     given = parser.parse_args()
     if given.guided:
         import atheris
@@ -109,24 +115,23 @@ def main() -> int:
     else:
         from tests.fuzz.parsers import Place
 
-    found = 0
-    columns = ("inputs", "that reached new code") if given.guided else ("read", "refused")
-    sys.stdout.write(f"| parser | {columns[0]} | {columns[1]} | findings |\n|---|---|---|---|\n")
-    with tempfile.TemporaryDirectory() as folder:
-        for one in Place(Path(folder)).parsers():
-            if given.only and one.name not in given.only.split(";"):
-                continue
-            if given.guided:
-                *counts, findings = guided(one, given.seconds, Path(folder) / "guided" / re.sub(r"\W", "-", one.name))
-            else:
-                by_outcome, findings = tried(one, given.seconds, given.seed)
-                counts = [*by_outcome.values()]
-            found += len(findings)
-            sys.stdout.write(f"| {one.name} | {counts[0]:,} | {counts[1]:,} | {len(findings)} |\n")
-            sys.stdout.flush()
-            for finding in findings:
-                sys.stderr.write(f"{one.name}: {finding}\n")
-    return 1 if found else 0
+    with tempfile.TemporaryDirectory() as temporary:
+        tally = Tally.of(given.keep, guided=given.guided)
+        parsers = [p for p in Place(Path(temporary)).parsers() if not given.only or p.name in given.only.split(";")]
+        turns = [p for p in parsers if given.seconds]
+        while turns:  # each in its turn, so that whoever stops it has tried all of them alike
+            for one in list(turns):
+                before, found = tally[one.name], (given.keep or Path(temporary)) / re.sub(r"\W", "-", one.name)
+                left = min(_TURN, given.seconds - before.seconds)
+                if left < 1 or len(before.findings) >= _ENOUGH:
+                    turns.remove(one)
+                    continue
+                count = guided(one, left, found) if given.guided else tried(one, left, f"{given.seed} {before.first}")
+                tally.add(one.name, count)
+                for finding in count.findings:
+                    sys.stderr.write(f"{one.name}: {finding}\n")
+        sys.stdout.write(tally.table([p.name for p in parsers]))
+        return 1 if any(tally[p.name].findings for p in parsers) else 0
 
 
 if __name__ == "__main__":
