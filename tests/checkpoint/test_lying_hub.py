@@ -37,6 +37,7 @@ class Hub:
         self.headers: dict[str, str] = {}
         self.oid: Any = "1" * 40
         self.sha: Any = COMMIT
+        self.sizes: dict[str, int] = {}
         self.body: Callable[[Any, bytes], Any] = lambda _, content: content
         self.api: bytes | None = None
         self.status = 200
@@ -46,7 +47,8 @@ class Hub:
         self.asked.append(request)
         path = request.url.path
         if path.startswith("/api/"):
-            tree = [{"type": "file", "path": f, "size": len(c), "oid": self.oid} for f, c in self.files.items()]
+            size = {name: len(content) for name, content in self.files.items()} | self.sizes
+            tree = [{"type": "file", "path": f, "size": size[f], "oid": self.oid} for f in self.files]
             info = {"id": "org/model", "sha": self.sha, "siblings": []}
             content = json.dumps(tree if "/tree/" in path else info).encode()
             content = content if self.api is None else self.api
@@ -139,10 +141,27 @@ def test_a_long_wait_is_not_waited_for(hub: Hub):
     assert refused() == "hub-wrong"
 
 
-def test_the_token_goes_to_no_other_host_for_a_next_page(hub: Hub):
-    hub.headers = {"link": '<https://elsewhere.example/api/models/org/model/tree/main?cursor=1>; rel="next"'}
+@pytest.mark.parametrize("origin", ["https://elsewhere.example", "http://huggingface.co", "https://huggingface.co:444"])
+def test_the_token_goes_to_no_other_host_for_a_next_page(hub: Hub, origin: str):
+    hub.headers = {"link": f'<{origin}/api/models/org/model/tree/main?cursor=1>; rel="next"'}
     assert refused() == "hub-wrong"
     assert {request.url.host for request in hub.asked} == {"huggingface.co"}
+
+
+@pytest.mark.parametrize("name", ["../../../outside.safetensors", "/outside.safetensors", "a/../../../outside.json"])
+def test_names_of_files_lead_nowhere_else(hub: Hub, name: str, tmp_path: Path):
+    del hub.files["model.safetensors"]
+    hub.files |= {"model.safetensors.index.json": json.dumps(index(one=name)).encode(), name: ONE}
+    assert refused() in ("hub-wrong", "model-unavailable")
+    assert not list(tmp_path.rglob("*outside*"))
+    assert not Path("/outside.safetensors").exists()
+
+
+def test_small_files_that_are_not_small_are_not_fetched(hub: Hub):
+    hub.sizes = {"notes.json": 1 << 40}
+    hub.files["notes.json"] = b"{}"
+    assert not (locate("org/model") / "notes.json").exists()
+    assert not [request for request in hub.asked if request.url.path.endswith("notes.json")]
 
 
 def endless() -> Iterator[bytes]:

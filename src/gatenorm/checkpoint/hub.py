@@ -9,6 +9,7 @@ from pathlib import Path
 from gatenorm.checkpoint.companions import INDEX, SINGLE, is_companion
 from gatenorm.checkpoint.hub_answers import check_answers
 from gatenorm.errors import CheckpointError, GatenormError, RecordError
+from gatenorm.files import LARGE
 from gatenorm.records.serialization import read_json
 
 # organisation/name as the hub allows it, or the name alone of the few that have no organisation, such as gpt2; anything
@@ -50,10 +51,12 @@ def fetch_companions(model: str) -> tuple[Path, list[str]]:
     Where the hub cannot be asked, that is what its cache holds, and no names.
     """
     from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.hf_api import RepoFile
 
     with hub_errors(model):
         try:
-            names = HfApi().list_repo_files(model)
+            listed = HfApi().list_repo_tree(model, recursive=True)
+            sizes = {file.path: file.size for file in listed if isinstance(file, RepoFile)}
         except GatenormError:
             raise
         except Exception:
@@ -61,16 +64,18 @@ def fetch_companions(model: str) -> tuple[Path, list[str]]:
             if found is None:
                 raise
             return found, []
-        wanted = [escape(name) for name in names if is_companion(name) or name == INDEX]
+        # What is larger could not be read, and would only fill the disk.
+        small = (name for name, size in sizes.items() if size <= LARGE)
+        wanted = [escape(name) for name in small if is_companion(name) or name == INDEX]
         snapshot = Path(snapshot_download(model, allow_patterns=wanted))
-    if SINGLE in names or not (snapshot / INDEX).exists():
+    if SINGLE in sizes or not (snapshot / INDEX).exists():
         return snapshot, [SINGLE]
     try:
         shards = read_json(snapshot / INDEX, "the index of the weights").get("weight_map")
     except RecordError:  # which is said where the checkpoint is opened
         shards = None
-    listed = {*map(str, shards.values())} if isinstance(shards, dict) else set()
-    return snapshot, [name for name in names if name in listed]
+    named = {*map(str, shards.values())} if isinstance(shards, dict) else set()
+    return snapshot, [name for name in sizes if name in named]
 
 
 def local_path(model: str) -> Path | None:

@@ -56,8 +56,9 @@ def _check(response: Any) -> None:
         raise _wrong(host, "a compressed body, which nobody asked for")
     for name in _HEADERS:
         _check_hash(host, name, response.headers.get(name, "none"))
-    following = response.links.get("next", {}).get("url", "")
-    if urlsplit(urljoin(str(response.request.url), following)).netloc != urlsplit(str(response.request.url)).netloc:
+    here = str(response.request.url)
+    following = urljoin(here, response.links.get("next", {}).get("url", ""))
+    if urlsplit(following)[:2] != urlsplit(here)[:2]:
         raise _wrong(host, "a next page on another host")
     wait = response.headers.get("retry-after", "0")
     if not wait.isdecimal() or int(wait[:9]) > _PATIENCE:
