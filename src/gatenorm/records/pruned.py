@@ -47,3 +47,5 @@ class PrunedRecord(Record, frozen=True, omit_defaults=True, tag="gatenorm/pruned
         for edited in (self.edits.attention, self.edits.mlp):
             if len(edited) == self.layers:
                 raise ValueError("no sublayer of a kind is left: at least one must stay")
+        if self.plan.edits != self.edits:  # one of them was written later: which of them was carried out?
+            raise ValueError("its edits are not those of its plan")
