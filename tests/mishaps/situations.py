@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import resource
 import shutil
 import signal
@@ -24,7 +23,6 @@ NOWHERE = "/proc/nowhere"
 LONGEST = 600
 # Kilobytes of a disk that was full, once there is room again.
 _ROOM = 1 << 17
-_ERROR = re.compile(r"error: [^\n]+")
 
 
 def killed(series: Series, draw: random.Random) -> str:
@@ -66,13 +64,16 @@ def refused(series: Series, prepare: Callable[[], object]) -> str:
     """A run that may be refused, in one line and with nothing half written."""
     status = ended(series.start(prepare), LONGEST)
     said = series.said()
-    if (status not in (0, 2) or (status == 2 and not _ERROR.fullmatch(_own(said)))) or series.partials():
+    if (status not in (0, 2) or (status == 2 and not _ends_with_an_error(said))) or series.partials():
         return f"ended with {status}, {[p.name for p in series.partials()]}: {said[-300:]}"
     return series.left()
 
 
-def _own(said: str) -> str:
-    return "\n".join(line for line in said.splitlines() if not line.startswith(("audit: ", "warning: ", "  ")))
+def _ends_with_an_error(said: str) -> bool:
+    """Whether one line says what went wrong, after whatever was said of the work."""
+    lines = said.splitlines()
+    of_errors = [line for line in lines if line.startswith("error: ")]
+    return lines[-1:] == of_errors and "Traceback" not in said
 
 
 def file_too_large(series: Series, draw: random.Random) -> str:
@@ -108,7 +109,7 @@ def place_read_only(series: Series, draw: random.Random) -> str:
     series.renew()
     status = ended(series.start_in(Path(NOWHERE), lambda: homeless(NOWHERE)), LONGEST)
     said = series.said()
-    return "nothing" if status == 2 and _ERROR.fullmatch(_own(said)) else f"ended with {status}: {said[-300:]}"
+    return "nothing" if status == 2 and _ends_with_an_error(said) else f"ended with {status}: {said[-300:]}"
 
 
 def home_missing(series: Series, draw: random.Random) -> str:
@@ -202,8 +203,7 @@ def workers_killed(series: Series, draw: random.Random) -> str:
                 killed += 1
     if not killed:
         return "ended first"
-    said = _own(series.said())
-    lost = status == 2 and "a Ray worker was lost" in said and _ERROR.fullmatch(said)
+    lost = status == 2 and "a Ray worker was lost" in series.said() and _ends_with_an_error(series.said())
     return series.left() if status == 0 or lost else f"ended with {status}: {series.said()[-300:]}"
 
 
