@@ -49,3 +49,11 @@ def test_every_make_target_in_the_documents_exists():
     for path in DOCUMENTS:
         named = re.findall(r"(?:^|`)make ([a-z-]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
         assert set(named) <= targets, path.name
+
+
+def test_every_test_that_a_page_names_is_there():
+    page = (ROOT / "docs/security.md").read_text()
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", page)
+    assert len(named) > 60
+    for file, function in named:
+        assert f"def {function}(" in (ROOT / "tests" / file).read_text(), (file, function)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from safetensors.numpy import load_file
 
 from gatenorm import api
 from gatenorm.checkpoint import open_store
-from gatenorm.errors import OutputError, PlanError
+from gatenorm.errors import OutputError, PlanError, RecordError
 from gatenorm.families import detect_layout
 from gatenorm.records import Edits, Plan, from_json, to_json
 from gatenorm.surgery.disk import write_pruned
@@ -177,6 +178,16 @@ def test_what_a_directory_says_of_its_past_does_not_grow_with_every_pruning(tiny
         sizes.append((source / "config.json").stat().st_size)
     assert sizes[3] - sizes[2] < sizes[2] - sizes[1] + 20
     assert detect_layout(open_store(source)).pruned.plan.previous.previous is None
+
+
+@pytest.mark.parametrize("change", [{"operation": "constant"}, {"layer": 2}, {"artifact": "0" * 64}])
+def test_a_record_that_contradicts_its_plan_is_refused(change: dict[str, Any], tiny_models: TinyModels, tmp_path: Path):
+    out = pruned(tiny_models("llama-mha"), tmp_path / "out", [1])
+    config = json.loads((out / "config.json").read_text())
+    config["gatenorm"]["edits"][0] |= change
+    (out / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RecordError, match="its edits are not those of its plan"):
+        api.open_model(out)
 
 
 def test_per_layer_lists_are_renumbered(tiny_models: TinyModels, tmp_path: Path):
