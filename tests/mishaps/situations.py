@@ -21,6 +21,8 @@ from tests.mishaps.commands import Series, ended
 # Nobody can make a directory there, the superuser included.
 NOWHERE = "/proc/nowhere"
 LONGEST = 600
+# Ray's workers; what else it calls so are parts of itself, without which there is no Ray any more.
+_WORKERS = ("ray::_run", "ray::IDLE")
 # Kilobytes of a disk that was full, once there is room again.
 _ROOM = 1 << 17
 
@@ -196,7 +198,7 @@ def workers_killed(series: Series, draw: random.Random) -> str:
     status = None
     while status is None and time.monotonic() < until:
         status = ended(process, 0.2 + draw.random() * series.seconds / 4, signal.SIGCONT)  # which does nothing
-        at_work = [one for one in _descendants(process) if one.name().startswith("ray::")]
+        at_work = [one for one in _descendants(process) if one.name().startswith(_WORKERS)]
         if status is None and at_work:
             with suppress(psutil.NoSuchProcess):
                 draw.choice(at_work).kill()

@@ -120,7 +120,7 @@ def pruned_record(config: Mapping[str, Any]) -> PrunedRecord | None:
     """
     if not str(config.get("model_type", "")).startswith(PRUNED_PREFIX):
         return None
-    return from_json(PrunedRecord, config.get("gatenorm"), "the gatenorm entry of config.json")
+    return from_json(PrunedRecord, config.get("gatenorm"), "the gatenorm entry of config.json").checked()
 
 
 def _refuse_quantised(checkpoint: TensorStore) -> None:

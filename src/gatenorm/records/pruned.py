@@ -1,8 +1,11 @@
 """What a pruned checkpoint says of itself: the ``gatenorm`` entry of its ``config.json``."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any
 
+from gatenorm.errors import RecordError
 from gatenorm.records.edit import Edits, Layer
 from gatenorm.records.plan import Plan
 from gatenorm.records.serialization import Record, Value
@@ -47,5 +50,13 @@ class PrunedRecord(Record, frozen=True, omit_defaults=True, tag="gatenorm/pruned
         for edited in (self.edits.attention, self.edits.mlp):
             if len(edited) == self.layers:
                 raise ValueError("no sublayer of a kind is left: at least one must stay")
-        if self.plan.edits != self.edits:  # one of them was written later: which of them was carried out?
-            raise ValueError("its edits are not those of its plan")
+
+    def checked(self) -> PrunedRecord:
+        """Itself.
+
+        Raises:
+            RecordError: the edits are not those of the plan: which of them were carried out?
+        """
+        if self.plan.edits != self.edits:
+            raise RecordError("record-contradicts", "the record of a pruned model: its edits are not those of its plan")
+        return self

@@ -87,7 +87,7 @@ class RayExecutor:
         try:
             # Ray hands this process's import paths on, so its workers find this very package.
             ray.init(log_to_driver=False, logging_level="ERROR", **arguments)
-        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        except Exception as error:  # Ray raises bare ones too, as where it takes too long to start
             problem = f"cannot be reached: {_first_line(error):.200}"
             raise AuditError("ray-unreachable", problem, field="run.ray_address", given=address) from None
         self._started = True
