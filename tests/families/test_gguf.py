@@ -14,6 +14,7 @@ import gatenorm
 from gatenorm.checkpoint import open_store
 from gatenorm.errors import FamilyError
 from gatenorm.families import Layout, attention_weights, detect_layout, families
+from gatenorm.families.config_keys import unread_keys
 from gatenorm.families.translation import architectures
 from tests.errors import refused
 from tests.export import gguf_models
@@ -59,6 +60,8 @@ def test_the_file_is_the_model(case: str, tiny_models: Callable[..., Path], tmp_
         mine, theirs = (getattr(attention_weights(one, 1), role).float32() for one in (own, layout))
         np.testing.assert_array_equal(mine, theirs)
     assert own.checkpoint.name == "model"
+    # What the file says is read: nothing is named that nobody reads.
+    assert unread_keys(own.checkpoint.config, own.data, own.model_type) == ()
 
 
 def test_runs_of_rows_that_change_places_may_begin_anywhere(tiny_models: Callable[..., Path], tmp_path: Path):
