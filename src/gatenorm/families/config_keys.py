@@ -18,11 +18,11 @@ from typing import Any
 from gatenorm.families.family import Data
 
 _MISSING = object()
-# Names that tell: of tokens, of training, of the tool that wrote the file. A leading _ marks what is private to one. What
-# a GGUF file calls rope.dimension_count is there as partial_rotary_factor too.
+# Names that tell: of tokens, of training, of the tool that wrote the file. A leading _ marks what is private to one.
+# What a GGUF file calls rope.dimension_count is there as partial_rotary_factor too.
 _SILENT = re.compile(
     r"^(_|unsloth|transformers|mm_|freeze_|summary_|(use_)?flash_attn)"
-    r"|_token(_ids?|_index)?$|_version$|\.rope\.dimension_count$|drop(out|_rate)|layerdrop|pdrop|(aux|z)_loss"
+    r"|_token(_ids?|_index)?$|_version$|drop(out|_rate)|layerdrop|pdrop|(aux|z)_loss|\.rope\.dimension_count$"
 )
 # Of LLM-Drop, of releases of transformers up to 4 and of later ones, of Puzzle, and of RTP-LLM.
 _STRUCTURAL = (
