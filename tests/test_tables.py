@@ -41,6 +41,22 @@ def test_frames_hold_the_rows():
     ]
 
 
+def test_what_was_written_says_what_was_done_and_is_a_path(tmp_path: Path):
+    plan = gatenorm.plan("demo", layers=3)
+    pruned = gatenorm.prune("demo", tmp_path / "less", plan, context=256)
+    assert repr(pruned) == f"<Pruned of {tmp_path / 'less'}: 3 rows>"
+    assert [row["layer"] for row in pruned.rows()] == [*plan.edits.attention]
+    assert "<table>" in pruned._repr_html_()
+    assert pruned.forecast is not None
+    assert (pruned.forecast.count, pruned.forecast.context) == (3, 256)
+    assert pruned.to_dict()["plan"] == plan.to_dict()
+    assert pruned.bytes < pruned.source_bytes
+    assert gatenorm.open_model(pruned).edits == plan.edits
+    exported = gatenorm.export(pruned, "nemotron-nas", tmp_path / "exported")
+    assert (exported.to, exported.path) == ("nemotron-nas", tmp_path / "exported")
+    assert "vLLM" in exported.to_dict()["engines"]
+
+
 def test_a_frame_without_pandas_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with refused("pandas-missing") as error:

@@ -40,7 +40,7 @@ def test_nothing_is_written_into_the_model_itself(tiny_models: TinyModels, tmp_p
     """Copying or uploading the model would take the output along."""
     model = tmp_path / "model"
     shutil.copytree(tiny_models("llama-gqa"), model)
-    pruned = gatenorm.prune(model, tmp_path / "pruned", gatenorm.plan(model, drop=[1]))
+    pruned = gatenorm.prune(model, tmp_path / "pruned", gatenorm.plan(model, drop=[1])).path
     attempts: list[Callable[[], Any]] = [
         lambda: gatenorm.prune(model, model / out, gatenorm.plan(model, drop=[1])),
         lambda: gatenorm.export(model, "nemotron-nas", model / out),

@@ -56,7 +56,7 @@ CHANGES: dict[str, Any] = {
 
 def test_a_model_that_has_lost_mlps_is_recorded_with_all_its_edits(tmp_path: Path):
     """In memory a comparison removes attention too: its record says both, and so does what it is compared with."""
-    pruned = gatenorm.prune("demo", tmp_path / "pruned", gatenorm.plan("demo", drop=[5], kind="mlp"))
+    pruned = gatenorm.prune("demo", tmp_path / "pruned", gatenorm.plan("demo", drop=[5], kind="mlp")).path
     for job in (evaluation(pruned), evaluation(pruned, task="abilities", request=Request(limit=1))):
         result = JobRunner().run(job)
         assert result.error == ""
@@ -66,7 +66,7 @@ def test_a_model_that_has_lost_mlps_is_recorded_with_all_its_edits(tmp_path: Pat
 
 
 def test_a_workloads_record_says_what_its_baseline_lacks(tmp_path: Path):
-    pruned = gatenorm.prune("demo", tmp_path / "pruned", gatenorm.plan("demo", drop=[5], kind="mlp"))
+    pruned = gatenorm.prune("demo", tmp_path / "pruned", gatenorm.plan("demo", drop=[5], kind="mlp")).path
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text('{"prompt": "First came Ida Fox. After Ida"}\n')
     job = evaluation(

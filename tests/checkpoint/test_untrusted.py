@@ -34,7 +34,7 @@ def model(tiny_models: TinyModels, tmp_path: Path) -> Path:
 
 
 def pruned(model: Path, out: Path) -> Path:
-    return api.prune(model, out, api.plan(model, drop=[1]))
+    return api.prune(model, out, api.plan(model, drop=[1])).path
 
 
 def edit_config(model: Path, **entries: object) -> None:

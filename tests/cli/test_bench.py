@@ -92,7 +92,7 @@ def test_bad_input_is_one_line(tiny_models: TinyModels, tmp_path: Path, capsys: 
         (["prune", model, "-o", tmp_path / "o", "--target-speedup", "training=2"], "speedup-wrong target_speedup"),
         (
             ["prune", model, "-o", tmp_path / "o", "--target-speedup", "1.1", "--layers", "1"],
-            "removal-choice",
+            "choice-unclear",
         ),
         (["prune", model, "-o", tmp_path / "o", "--max-cache-gb", "0"], "cache-out-of-range max_cache_gb"),
         (["prune", model, "-o", tmp_path / "o", "--max-cache-gb", "1e-6"], "out-of-reach max_cache_gb"),

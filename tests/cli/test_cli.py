@@ -183,7 +183,7 @@ def bad(tmp_path: Path, model: Path) -> dict[str, tuple[list[object], str]]:
         "another head": (["prune", another_head, "--drop", 1, "-o", out], "model-not-prunable model"),
         "protected": (["prune", model, "--drop", 0, "--protect", 0, "-o", out], "layer-protected protect"),
         "too many": (["prune", model, "--layers", 4, "-o", out], "count-out-of-range layers"),
-        "nothing asked": (["prune", model, "-o", out], "removal-choice"),
+        "nothing asked": (["prune", model, "-o", out], "choice-unclear"),
         "no number": (["prune", model, "--drop", "1,x", "-o", out], "option-value drop"),
         "share": (["prune", model, "--share", "20", "-o", out], "share-out-of-range share"),
         "no output": (["prune", model, "--layers", 1], "out-missing out"),

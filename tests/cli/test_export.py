@@ -29,7 +29,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
 @pytest.fixture(scope="module")
 def pruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("demo") / "demo-3"
-    return gatenorm.prune("demo", out, gatenorm.plan("demo", drop=[5, 9, 15]))
+    return gatenorm.prune("demo", out, gatenorm.plan("demo", drop=[5, 9, 15])).path
 
 
 def test_from_the_pruned_model_to_a_verified_file(pruned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -29,7 +29,7 @@ def test_a_pruned_model_is_described_by_numbers_lists_and_booleans(
     tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     source = tiny_models("llama-biased")
-    out = api.prune(source, tmp_path / "out", api.plan(source, drop=[0, 2]))
+    out = api.prune(source, tmp_path / "out", api.plan(source, drop=[0, 2])).path
     facts = facts_of(out, capsys)
     assert facts["schema"] == "gatenorm/inspection/1"
     assert (facts["layers"], facts["attention_removed_in"], facts["mlp_removed_in"]) == (4, [0, 2], [])

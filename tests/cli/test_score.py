@@ -18,8 +18,8 @@ def test_no_whole_block_left_is_one_line(
     criterion: str, tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     model = tiny_models("llama-gqa")
-    half = api.prune(model, tmp_path / "half", api.plan(model, drop=[0, 1]))
-    rest = api.prune(half, tmp_path / "rest", api.plan(half, drop=[2, 3], kind="mlp"))
+    half = api.prune(model, tmp_path / "half", api.plan(model, drop=[0, 1])).path
+    rest = api.prune(half, tmp_path / "rest", api.plan(half, drop=[2, 3], kind="mlp")).path
     assert main(["score", str(rest), "--kind", "block", "--criterion", criterion]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)

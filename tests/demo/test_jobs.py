@@ -29,7 +29,7 @@ def test_jobs_give_what_the_evaluation_gives():
 
 def test_what_half_of_the_attention_was_worth_is_reported(tmp_path: Path):
     """A difference that can be measured, with its interval, wherever the built-in model has got to."""
-    out = api.prune("demo", tmp_path / "half", api.plan("demo", share=0.5))
+    out = api.prune("demo", tmp_path / "half", api.plan("demo", share=0.5)).path
     records = api.evaluate(out, "demo", baseline="demo", request=Request(limit=3))
     story, *changes = [r for r in records if r.kind == "comparison"]
     assert story.of == "perplexity"

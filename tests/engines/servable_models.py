@@ -80,4 +80,4 @@ def write(name: str, directory: Path) -> tuple[Path, Path]:
     """Write the dense model and the one pruned of ``DROP`` below ``directory``; their paths."""
     dense = directory / "dense"
     build(name).save_pretrained(dense)
-    return dense, gatenorm.prune(dense, directory / "pruned", gatenorm.plan(dense, drop=DROP))
+    return dense, gatenorm.prune(dense, directory / "pruned", gatenorm.plan(dense, drop=DROP)).path

@@ -54,7 +54,7 @@ def trained_answers(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> d
     sources = {}
     for name, drop in TRAINED.items():
         plan = gatenorm.plan(shared / "models" / name, drop=drop)
-        sources[name] = gatenorm.prune(shared / "models" / name, place / "pruned" / name, plan)
+        sources[name] = gatenorm.prune(shared / "models" / name, place / "pruned" / name, plan).path
     return answered(sources, place)
 
 

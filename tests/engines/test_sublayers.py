@@ -36,7 +36,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
             source = folder / "dense"
             for n, (kind, drop) in enumerate(taken, start=1):
                 out = folder / ("pruned" if n == len(taken) else str(n))
-                source = gatenorm.prune(source, out, gatenorm.plan(source, drop=drop, kind=kind))
+                source = gatenorm.prune(source, out, gatenorm.plan(source, drop=drop, kind=kind)).path
     return place
 
 

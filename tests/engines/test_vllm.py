@@ -198,7 +198,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built-in model without the attention of five layers, the first and the last among them."""
     source = gatenorm.open_model("demo")
     plan = gatenorm.plan(source, drop=(0, 6, 7, 11, source.layers - 1))
-    return gatenorm.prune(source, tmp_path_factory.mktemp("demo") / "pruned", plan)
+    return gatenorm.prune(source, tmp_path_factory.mktemp("demo") / "pruned", plan).path
 
 
 def test_the_command_line_verifies_in_vllm(python: str, demo: Path, tmp_path: Path):

@@ -41,7 +41,7 @@ def test_the_losses_are_those_of_the_same_weights_in_transformers(
 ):
     directory, file = gguf_models.write(case, tmp_path / "dense"), tmp_path / "model.gguf"
     if removed:
-        directory = gatenorm.prune(directory, tmp_path / "pruned", gatenorm.plan(directory, drop=removed))
+        directory = gatenorm.prune(directory, tmp_path / "pruned", gatenorm.plan(directory, drop=removed)).path
     gatenorm.export(directory, "gguf", file, dtype="f32")
     own, theirs = measured(file, text), measured(directory, text)
     assert own.data.tokens_sha256 == theirs.data.tokens_sha256
@@ -61,8 +61,8 @@ def test_a_pruned_file_is_compared_with_the_file_it_was_made_of(shared: Path, tm
     source, decoded = tmp_path / "source.gguf", tmp_path / "decoded"
     gatenorm.export(shared / "models/stories3M", "gguf", source, dtype="q8_0")
     gatenorm.convert(source, decoded, dtype="float32")
-    file = gatenorm.prune(source, tmp_path / "pruned.gguf", gatenorm.plan(source, drop=[2]))
-    directory = gatenorm.prune(decoded, tmp_path / "pruned", gatenorm.plan(decoded, drop=[2]))
+    file = gatenorm.prune(source, tmp_path / "pruned.gguf", gatenorm.plan(source, drop=[2])).path
+    directory = gatenorm.prune(decoded, tmp_path / "pruned", gatenorm.plan(decoded, drop=[2])).path
 
     def compared(model: Path, baseline: Path) -> tuple[Perplexity, float]:
         before, _, change = gatenorm.evaluate(model, "perplexity", str(text), baseline=baseline, request=request)

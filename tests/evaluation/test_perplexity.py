@@ -156,7 +156,7 @@ def test_removing_each_sublayer_moves_perplexity_as_it_is_known_to(
     assert whole.numbers()["tokens"] == tokens
     assert f"{whole.numbers()['perplexity']:.4g}" == f"{unpruned:.4g}"
     for layer, expected in enumerate(removed):
-        out = api.prune(source, tmp_path / str(layer), api.plan(source, drop=[layer]))
+        out = api.prune(source, tmp_path / str(layer), api.plan(source, drop=[layer])).path
         evidence = measured(out, text, protocol)
         assert api.open_model(out).edits.attention == (layer,)
         assert f"{evidence.numbers()['perplexity']:.4g}" == f"{expected:.4g}", f"layer {layer}"

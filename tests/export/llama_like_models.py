@@ -79,4 +79,4 @@ def write(name: str, directory: Path, drop: tuple[int, ...]) -> Path:
     build(name).save_pretrained(directory / "dense")
     if not drop:
         return directory / "dense"
-    return gatenorm.prune(directory / "dense", directory / "pruned", gatenorm.plan(directory / "dense", drop=drop))
+    return gatenorm.prune(directory / "dense", directory / "pruned", gatenorm.plan(directory / "dense", drop=drop)).path

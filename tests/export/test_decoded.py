@@ -54,7 +54,7 @@ def test_tokenizer_and_weights_come_out_of_one_file(tmp_path: Path):
 
 def test_what_is_no_directory_of_its_family_is_refused(tiny_models: TinyModels, tmp_path: Path):
     file = write(tiny_models("llama-gqa"), "llama", tmp_path / "model.gguf")
-    pruned = gatenorm.prune(file, tmp_path / "pruned.gguf", gatenorm.plan(file, drop=[1]))
+    pruned = gatenorm.prune(file, tmp_path / "pruned.gguf", gatenorm.plan(file, drop=[1])).path
     for model in (pruned, write(tiny_models("qwen3_moe"), "qwen3moe", tmp_path / "experts.gguf")):
         with refused("not-convertible", kind=OutputError):
             gatenorm.convert(model, tmp_path / "out")

@@ -52,7 +52,7 @@ def pruned(model: Path, drop: tuple[int, ...], out: Path) -> Path:
     """The checkpoint without the attention of ``drop``, of which negative numbers count from the end."""
     layers = open_model(model).layers
     indices = sorted({i % layers for i in drop})
-    return gatenorm.prune(model, out, gatenorm.plan(model, drop=indices)) if indices else model
+    return gatenorm.prune(model, out, gatenorm.plan(model, drop=indices)).path if indices else model
 
 
 def exported(directory: Path, out: Path, dtype: str = "f32") -> Path:
@@ -157,7 +157,7 @@ def pruned_of(model: Path, steps: tuple[tuple[str, tuple[int, ...]], ...], out: 
     for kind, drop in steps:
         layers = open_model(model).layers
         plan = gatenorm.plan(model, drop=sorted({i % layers for i in drop}), kind=kind)
-        model = gatenorm.prune(model, out / kind, plan)
+        model = gatenorm.prune(model, out / kind, plan).path
     return model
 
 

@@ -54,7 +54,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
             parameter.copy_(torch.randn_like(parameter) * scale + name.endswith("norm.weight"))
     model.save_pretrained(place / "dense")
     gguf_models.write_tokenizer(gguf_models.CASES["mistral"], place / "dense")
-    return gatenorm.prune(place / "dense", place / "pruned", gatenorm.plan(place / "dense", drop=[0]))
+    return gatenorm.prune(place / "dense", place / "pruned", gatenorm.plan(place / "dense", drop=[0])).path
 
 
 Exported = Callable[[Path, str], Path]

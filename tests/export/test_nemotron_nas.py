@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 import gatenorm
 from gatenorm.errors import OutputError
 from gatenorm.exports.nemotron.tensors import ffn_mult
-from gatenorm.exports.registry import Exported, Variant, export_form
-from gatenorm.records import Edits
+from gatenorm.exports.registry import Variant, export_form
+from gatenorm.records import Edits, Written
 from tests import tiny_models
 from tests.export import llama_like_models as models
 from tests.export.llama_like_models import CASES, DROPS, LAYERS
@@ -27,7 +27,7 @@ TOKENS = torch.randint(3, models.VOCABULARY, (1, 60), generator=torch.Generator(
 BOTH = pytest.mark.parametrize(("name", "drop"), [(name, drop) for name in CASES for drop in DROPS])
 
 
-def export(source: Path, out: Path, **options: Any) -> Exported:
+def export(source: Path, out: Path, **options: Any) -> Written:
     return export_form("nemotron-nas").write(gatenorm.open_model(source), out, **options)
 
 
@@ -42,9 +42,9 @@ def read_tensors(directory: Path) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """``exported(name, drop)``: the source, the directory written from it, and what was said; written once."""
-    written: dict[Any, tuple[Path, Path, Exported]] = {}
+    written: dict[Any, tuple[Path, Path, Written]] = {}
 
-    def directories(name: str, drop: tuple[int, ...]) -> tuple[Path, Path, Exported]:
+    def directories(name: str, drop: tuple[int, ...]) -> tuple[Path, Path, Written]:
         if (name, drop) not in written:
             place = tmp_path_factory.mktemp(name)
             source = models.write(name, place, drop)
@@ -91,7 +91,7 @@ def test_mlps_and_blocks_are_no_ops_too(name: str, tmp_path: Path):
     """Layer 0 without anything keeps an attention of zeros, 2 has lost its MLP, 3 its attention, the last its block."""
     source = models.write(name, tmp_path, ())
     for place, (kind, drop) in enumerate([("block", (0, LAYERS - 1)), ("mlp", (2,)), ("attention", (3,))]):
-        source = gatenorm.prune(source, tmp_path / str(place), gatenorm.plan(source, drop=drop, kind=kind))
+        source = gatenorm.prune(source, tmp_path / str(place), gatenorm.plan(source, drop=drop, kind=kind)).path
     export(source, tmp_path / "out")
     config, last = read_config(tmp_path / "out"), LAYERS - 1
     blocks = config["block_configs"]
@@ -225,7 +225,7 @@ def test_the_stored_type_stays(dtype: str, tmp_path: Path):
     down = "model.layers.3.mlp.down_proj.weight"
     assert torch.equal(found[down][:, : models.ODD_MLP], tensors[down])
     assert not found[down][:, models.ODD_MLP :].any()
-    assert written.nbytes == (tmp_path / "out" / "model.safetensors").stat().st_size
+    assert written.bytes == (tmp_path / "out" / "model.safetensors").stat().st_size
 
 
 @pytest.mark.parametrize("kernel", [True, False])
@@ -255,7 +255,7 @@ def test_shards_are_kept_and_numbered_anew(kernel: bool, tmp_path: Path, monkeyp
     assert index["weight_map"] == held
     assert index["metadata"]["total_size"] == sum(tensor.nbytes for tensor in many.values())
     sizes = sum((tmp_path / "many" / file).stat().st_size for file in files)
-    assert calls[-1] == (sizes, sizes) == (written.nbytes, written.nbytes)
+    assert calls[-1] == (sizes, sizes) == (written.bytes, written.bytes)
 
 
 def test_what_lies_beside_the_weights_is_carried_over(tmp_path: Path):

@@ -30,7 +30,7 @@ TinyModels = Callable[..., Path]
 
 
 def pruned(source: Path, out: Path, drop: tuple[int, ...] = (1, 3), kind: str = "attention") -> Path:
-    return gatenorm.prune(source, out, gatenorm.plan(source, drop=drop, kind=kind))
+    return gatenorm.prune(source, out, gatenorm.plan(source, drop=drop, kind=kind)).path
 
 
 def as_bytes(store: GgufStore, name: str) -> bytes:
@@ -96,7 +96,7 @@ def test_a_pruned_file_is_a_model_again(source: Path, tmp_path: Path):
 
 def test_an_export_of_a_directory_is_a_model_too(tmp_path: Path):
     directory = gguf_models.write("llama3", tmp_path / "dense")
-    less = gatenorm.prune(directory, tmp_path / "less", gatenorm.plan(directory, drop=[0, 4]))
+    less = gatenorm.prune(directory, tmp_path / "less", gatenorm.plan(directory, drop=[0, 4])).path
     writer.write(open_model(less), tmp_path / "less.gguf", dtype="f32")
     ours, theirs = gatenorm.score(tmp_path / "less.gguf").layers, gatenorm.score(less).layers
     assert [(one.layer, one.score) for one in ours] == [(one.layer, pytest.approx(one.score)) for one in theirs]

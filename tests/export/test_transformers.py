@@ -41,7 +41,7 @@ def test_a_config_that_transformers_cannot_use(changes: dict[str, Any], tiny_mod
 
 def test_an_entry_of_ours_that_leads_nowhere(tiny_models: TinyModels, tmp_path: Path):
     source = tiny_models("llama-gqa")
-    out = api.prune(source, tmp_path / "out", api.plan(source, drop=[1]))
+    out = api.prune(source, tmp_path / "out", api.plan(source, drop=[1])).path
     entry = json.loads((out / "config.json").read_text())["gatenorm"]
     change(out, {"gatenorm": {**entry, "block": {**entry["block"], "path": "model.nothing"}}})
     with pytest.raises(CheckpointError, match="transformers cannot load"):  # AttributeError

@@ -27,7 +27,7 @@ TinyModels = Callable[..., Path]
 @pytest.fixture
 def pruned(tiny_models: TinyModels, tmp_path: Path) -> Path:
     model = tiny_models("llama-gqa")
-    return gatenorm.prune(model, tmp_path / "pruned", gatenorm.plan(model, drop=[0, 2]))
+    return gatenorm.prune(model, tmp_path / "pruned", gatenorm.plan(model, drop=[0, 2])).path
 
 
 def swap(directory: Path, first: str, second: str) -> None:
@@ -51,7 +51,7 @@ def test_a_directory_with_something_in_the_place_of_attentions_is_held_as_strict
     other = shutil.copytree(replaced, tmp_path / "other")
     swap(other, f"model.layers.0.self_attn.{tensor}", f"model.layers.2.self_attn.{tensor}")
     assert verify(other, open_model(replaced), tokens=8).faults
-    removed = gatenorm.prune(source, tmp_path / "removed", gatenorm.plan(source, drop=(0, 2)))
+    removed = gatenorm.prune(source, tmp_path / "removed", gatenorm.plan(source, drop=(0, 2))).path
     assert verify(removed, open_model(replaced), tokens=8).faults
 
 
@@ -185,7 +185,7 @@ def test_half_precision_weights_excuse_nothing_where_the_engine_computes_in_floa
     tiny_models: TinyModels, tmp_path: Path
 ):
     model = tiny_models("llama-gqa", dtype="bfloat16")
-    pruned = gatenorm.prune(model, tmp_path / "pruned", gatenorm.plan(model, drop=[1]))
+    pruned = gatenorm.prune(model, tmp_path / "pruned", gatenorm.plan(model, drop=[1])).path
     assert verify(pruned, open_model(pruned), tokens=4).protocol.tolerance == 1e-3
 
 

@@ -75,9 +75,9 @@ def test_what_others_read_is_neither_scored_nor_removed(shared: gatenorm.familie
 
 
 def test_what_nobody_reads_any_more_can_go(shared: gatenorm.families.Layout, tmp_path: Path):
-    once = gatenorm.prune(shared, tmp_path / "once", gatenorm.plan(shared, drop=[6]))
-    twice = gatenorm.prune(once, tmp_path / "twice", gatenorm.plan(once, drop=[4]))
-    at_once = gatenorm.prune(shared, tmp_path / "at-once", gatenorm.plan(shared, drop=[4, 6]))
+    once = gatenorm.prune(shared, tmp_path / "once", gatenorm.plan(shared, drop=[6])).path
+    twice = gatenorm.prune(once, tmp_path / "twice", gatenorm.plan(once, drop=[4])).path
+    at_once = gatenorm.prune(shared, tmp_path / "at-once", gatenorm.plan(shared, drop=[4, 6])).path
     ids = torch.arange(5, 30)[None]
     with torch.no_grad():
         assert torch.equal(*(gatenorm.load(one, dtype=torch.float32)(ids).logits for one in (twice, at_once)))

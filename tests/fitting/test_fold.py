@@ -180,7 +180,7 @@ def test_disk_and_memory_fold_alike(name: str, tiny_models: TinyModels, tmp_path
 
     pruned = gatenorm.open_model(tmp_path / "out")
     assert pruned.edits == EDITS
-    removed = gatenorm.prune(source, tmp_path / "removed", gatenorm.plan(source, drop=[1, 2]))
+    removed = gatenorm.prune(source, tmp_path / "removed", gatenorm.plan(source, drop=[1, 2])).path
     assert gatenorm.open_model(removed).checkpoint.specs == pruned.checkpoint.specs
 
 

@@ -49,7 +49,7 @@ def test_merged_equals_adapters_on_top(name: str, tiny_models: TinyModels, tmp_p
     from peft import PeftModel
 
     source = tiny_models(name)
-    pruned = gatenorm.prune(source, tmp_path / "pruned", gatenorm.plan(source, drop=DROP))
+    pruned = gatenorm.prune(source, tmp_path / "pruned", gatenorm.plan(source, drop=DROP)).path
     layout = gatenorm.open_model(pruned)
     model = loaded(pruned, name)
     plain = model(input_ids=tokens()).logits.detach()
@@ -89,7 +89,7 @@ def test_merged_equals_adapters_on_top(name: str, tiny_models: TinyModels, tmp_p
 
 def test_shards_and_stored_types_stay(tiny_models: TinyModels, tmp_path: Path):
     source = tiny_models("llama-gqa", dtype="bfloat16", max_shard_size="60KB")
-    pruned = gatenorm.prune(source, tmp_path / "pruned", gatenorm.plan(source, drop=DROP))
+    pruned = gatenorm.prune(source, tmp_path / "pruned", gatenorm.plan(source, drop=DROP)).path
     layout = gatenorm.open_model(pruned)
     assert len(layout.checkpoint.files) > 1
     model = loaded(pruned, "llama-gqa")
@@ -107,7 +107,7 @@ def test_shards_and_stored_types_stay(tiny_models: TinyModels, tmp_path: Path):
 
 def test_nothing_to_train_is_said(tiny_models: TinyModels, tmp_path: Path):
     source = tiny_models("llama-gqa")
-    pruned = gatenorm.prune(source, tmp_path / "pruned", gatenorm.plan(source, drop=DROP))
+    pruned = gatenorm.prune(source, tmp_path / "pruned", gatenorm.plan(source, drop=DROP)).path
     layout = gatenorm.open_model(pruned)
     # A checkpoint from which every attention went is no pruned checkpoint of ours; seen from here it has no module.
     object.__setattr__(layout, "edits", Edits.of("attention", range(layout.layers)))

@@ -80,7 +80,7 @@ def test_the_evidence_separates_pruned_from_recovered(place: Place, out: Path):
 
 
 def test_pruning_a_recovered_model_again_gives_one_that_is_not_recovered(out: Path, tmp_path: Path):
-    again = gatenorm.prune(out, tmp_path / "again", gatenorm.plan(out, drop=[1]))
+    again = gatenorm.prune(out, tmp_path / "again", gatenorm.plan(out, drop=[1])).path
     layout = gatenorm.open_model(again)
     assert layout.edits.attention == (0, 1, 2)
     assert not layout.recovered

@@ -20,7 +20,7 @@ BOTH = replace(SETTINGS, steps=2, targets=("attention", "mlp"))
 
 
 def pruned(place: Place, out: Path, kind: str, drop: list[int]) -> Path:
-    return gatenorm.prune(place.dense, out, gatenorm.plan(place.dense, kind=kind, drop=drop))
+    return gatenorm.prune(place.dense, out, gatenorm.plan(place.dense, kind=kind, drop=drop)).path
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_what_lost_mlps_is_recovered_and_says_so(
 
 def test_only_what_is_there_gets_an_adapter(place: Place, tmp_path: Path):
     source = pruned(place, tmp_path / "blocks", "block", [2])
-    source = gatenorm.prune(source, tmp_path / "pruned", gatenorm.plan(source, kind="mlp", drop=[0]))
+    source = gatenorm.prune(source, tmp_path / "pruned", gatenorm.plan(source, kind="mlp", drop=[0])).path
     model, layout = gatenorm.load(source), gatenorm.open_model(source)
     modules = adapted_modules(model, layout, ("attention", "mlp"))
     places = {tuple(name.split(".")[2:4]) for name in modules}

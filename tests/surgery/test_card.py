@@ -19,7 +19,7 @@ TinyModels = Callable[..., Path]
 @pytest.mark.parametrize(("how", "scored"), [({"drop": [1]}, False), ({"layers": 1}, True)])
 def test_only_what_was_scored_is_said_to_be(how: dict[str, Any], scored: bool, tiny_models: TinyModels, tmp_path: Path):
     source = tiny_models("llama-gqa")
-    out = api.prune(source, tmp_path / "out", api.plan(source, **how))
+    out = api.prune(source, tmp_path / "out", api.plan(source, **how)).path
     card = (out / "README.md").read_text()
     once = with_evidence(card, "FIGURES-1")
     for text in (card, once, with_evidence(once, "FIGURES-2")):
@@ -35,7 +35,7 @@ def test_no_name_becomes_markup(tiny_models: TinyModels, tmp_path: Path):
     source = shutil.copytree(tiny_models("llama-gqa"), tmp_path / name.replace("/", ":"))
     (source / "LICENSE](evil)").write_text("x")
     (source / "README.md").write_text("---\nlicense: '`<b>owned'\nbase_model: \"a\\n# Owned\"\n---\n")
-    out = api.prune(source, tmp_path / "out", api.plan(source, drop=[1]))
+    out = api.prune(source, tmp_path / "out", api.plan(source, drop=[1])).path
     api.prune(out, tmp_path / "again", api.plan(out, drop=[2]))
     for card in (tmp_path / "out/README.md", tmp_path / "again/README.md"):
         text = card.read_text().split("---", 2)[2]

@@ -32,7 +32,7 @@ TinyModels = Callable[..., Path]
 
 
 def pruned(model: Path, out: Path, drop: list[int]) -> Path:
-    return api.prune(model, out, api.plan(model, drop=drop))
+    return api.prune(model, out, api.plan(model, drop=drop)).path
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -143,7 +143,7 @@ def test_the_card_names_the_base_model_of_a_hub_snapshot(tiny_models: TinyModels
 def test_gatenorm_json_is_the_plan(tiny_models: TinyModels, tmp_path: Path):
     source = tiny_models("llama-gqa")
     plan = api.plan(source, layers=2)
-    out = api.prune(source, tmp_path / "out", plan)
+    out = api.prune(source, tmp_path / "out", plan).path
     assert from_json(Plan, json.loads((out / "gatenorm.json").read_text()), "a plan") == plan
     assert json.loads((out / "config.json").read_text())["gatenorm"]["plan"] == to_json(plan)
 
@@ -153,7 +153,7 @@ def test_pruning_again_composes_in_original_indices(tiny_models: TinyModels, tmp
     once = pruned(source, tmp_path / "once", [1])
     plan = api.plan(once, drop=[3])
     assert (plan.edits.attention, plan.added.attention, plan.previous.edits.attention) == ((1, 3), (3,), (1,))
-    twice = api.prune(once, tmp_path / "twice", plan)
+    twice = api.prune(once, tmp_path / "twice", plan).path
     at_once = pruned(source, tmp_path / "at_once", [1, 3])
     assert (twice / "model.safetensors").read_bytes() == (at_once / "model.safetensors").read_bytes()
     first, second = (json.loads((d / "config.json").read_text()) for d in (twice, at_once))
@@ -253,7 +253,7 @@ def test_a_plan_is_checked_before_it_is_carried_out(tiny_models: TinyModels, tmp
             api.prune(source, tmp_path / "out", structs.replace(plan, edits=Edits.of("attention", drop)))
     with pytest.raises(PlanError, match="another checkpoint"):
         api.prune(tiny_models("mistral"), tmp_path / "out", plan)
-    once = api.prune(source, tmp_path / "once", plan)
+    once = api.prune(source, tmp_path / "once", plan).path
     forgetful = structs.replace(api.plan(once, drop=[2]), edits=Edits.of("attention", [2]))
     with pytest.raises(PlanError, match="omits attention layers that are already removed: 1"):
         api.prune(once, tmp_path / "out", forgetful)
@@ -405,7 +405,7 @@ def test_copying_works_where_the_kernel_cannot(
 
 def test_progress_ends_at_the_whole(tiny_models: TinyModels, tmp_path: Path):
     source, calls = tiny_models("llama-gqa"), []
-    out = api.prune(source, tmp_path / "out", api.plan(source, drop=[1]), progress=lambda *c: calls.append(c))
+    out = api.prune(source, tmp_path / "out", api.plan(source, drop=[1]), progress=lambda *c: calls.append(c)).path
     assert calls[-1] == ((out / "model.safetensors").stat().st_size,) * 2
     assert all(np.diff([done for done, _ in calls]) > 0)
 

@@ -190,7 +190,7 @@ def test_an_operation_is_stored_and_run_the_same_everywhere(case: str, tiny_mode
 
     # Pruned once more, it keeps what its operations store.
     more = min(set(range(4)) - set(edits.attention))
-    again = gatenorm.prune(pruned, tmp_path / "again", gatenorm.plan(pruned, drop=[more]))
+    again = gatenorm.prune(pruned, tmp_path / "again", gatenorm.plan(pruned, drop=[more])).path
     kept = {name for name in pruned.checkpoint.specs if not name.startswith(f"model.layers.{more}.")}
     found = gatenorm.open_model(again)
     assert kept <= set(found.checkpoint.specs)

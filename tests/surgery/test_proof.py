@@ -86,7 +86,7 @@ def test_a_hint_that_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         gatenorm.open_model(source)
     layout = gatenorm.open_model(source, "llama")
     assert "equal on a tiny random model" in layout.assumption
-    out = gatenorm.prune(layout, tmp_path / "out", gatenorm.plan(layout, drop=[1]))
+    out = gatenorm.prune(layout, tmp_path / "out", gatenorm.plan(layout, drop=[1])).path
     assert layout.assumption in (out / "README.md").read_text()
     assert detect_layout(gatenorm.open_model(out).checkpoint).assumption == layout.assumption
     assert gatenorm.score(layout).notes[0] == layout.assumption
@@ -132,7 +132,7 @@ def test_a_projection_without_its_bias_does_not_appear(tiny_models: TinyModels, 
 
 
 def test_what_is_proved_reads_no_weight(tiny_models: TinyModels, tmp_path: Path) -> None:
-    out = gatenorm.prune(tiny_models("mixtral"), tmp_path / "out", gatenorm.plan(tiny_models("mixtral"), drop=[1]))
+    out = gatenorm.prune(tiny_models("mixtral"), tmp_path / "out", gatenorm.plan(tiny_models("mixtral"), drop=[1])).path
     weights = out / "model.safetensors"
     whole = weights.read_bytes()
     length = 8 + int.from_bytes(whole[:8], "little")

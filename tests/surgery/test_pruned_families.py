@@ -53,7 +53,7 @@ def answers(model: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
 def test_pruned_on_disk_and_loaded_equals_silent_attention(name: str, tiny_models: TinyModels, tmp_path: Path):
     layout = gatenorm.open_model(tiny_models(name))
     for drop in ((0, 2), tuple(layer for layer in layout.layers_with("attention") if layer != 2)):
-        out = gatenorm.prune(layout, tmp_path / str(len(drop)), gatenorm.plan(layout, drop=drop))
+        out = gatenorm.prune(layout, tmp_path / str(len(drop)), gatenorm.plan(layout, drop=drop)).path
         model = gatenorm.load(out, dtype=torch.float32, attn_implementation=attention_of(CASES[name][0]))
         expected_logits, expected_text = answers(silent(name, layout, drop))
         logits, text = answers(model)
@@ -78,8 +78,8 @@ def test_pruned_on_disk_and_loaded_equals_silent_attention(name: str, tiny_model
 def test_a_pruned_directory_pruned_again_computes_the_same_as_pruned_at_once(tiny_models: TinyModels, tmp_path: Path):
     for name in ("gemma2", "gpt_neo"):
         source = tiny_models(name)
-        once = gatenorm.prune(source, tmp_path / name / "1", gatenorm.plan(source, drop=[0]))
-        twice = gatenorm.prune(once, tmp_path / name / "2", gatenorm.plan(once, drop=[3]))
+        once = gatenorm.prune(source, tmp_path / name / "1", gatenorm.plan(source, drop=[0])).path
+        twice = gatenorm.prune(once, tmp_path / name / "2", gatenorm.plan(once, drop=[3])).path
         expected = answers(silent(name, gatenorm.open_model(source), (0, 3)))
         found = answers(gatenorm.load(twice, dtype=torch.float32, attn_implementation="eager"))
         torch.testing.assert_close(found[0], expected[0], atol=1e-5, rtol=1e-5)

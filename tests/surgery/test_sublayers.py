@@ -55,7 +55,7 @@ def test_removed_on_disk_and_live_equals_silent_branches(name: str, kind: str, t
             gatenorm.plan(layout, drop=drop, kind=kind)
         return
     removal = Edits.of(kind, drop)
-    out = gatenorm.prune(layout, tmp_path / "out", gatenorm.plan(layout, drop=drop, kind=kind))
+    out = gatenorm.prune(layout, tmp_path / "out", gatenorm.plan(layout, drop=drop, kind=kind)).path
     model = gatenorm.load(out, dtype=torch.float32, attn_implementation=attention_of(CASES[name][0]))
     stock = without_branches(name, layout, removal)
     expected_logits, expected_text = answers(stock)
@@ -101,7 +101,7 @@ def test_what_a_hybrids_layer_lacks_cannot_be_removed(tiny_models: TinyModels):
 
 def test_the_mlp_behind_another_mixer_can_be_removed(tiny_models: TinyModels, tmp_path: Path):
     layout = gatenorm.open_model(tiny_models("lfm2"))
-    out = gatenorm.prune(layout, tmp_path / "out", gatenorm.plan(layout, drop=[1, 4], kind="mlp"))
+    out = gatenorm.prune(layout, tmp_path / "out", gatenorm.plan(layout, drop=[1, 4], kind="mlp")).path
     expected = answers(without_branches("lfm2", layout, Edits.of("mlp", [1, 4])))
     found = answers(gatenorm.load(out, dtype=torch.float32, attn_implementation="eager"))
     torch.testing.assert_close(found[0], expected[0], atol=1e-5, rtol=1e-5)
@@ -116,7 +116,7 @@ def test_a_pattern_of_letters_is_a_list_of_mixers(tiny_models: TinyModels, tmp_p
     (source / "config.json").write_text(json.dumps({**config, "hybrid_override_pattern": "****M-E"}))
     found = []
     for place in (tiny_models("nemotron_h"), source):
-        out = gatenorm.prune(place, tmp_path / f"out-{len(found)}", gatenorm.plan(place, drop=[0, 2]))
+        out = gatenorm.prune(place, tmp_path / f"out-{len(found)}", gatenorm.plan(place, drop=[0, 2])).path
         with torch.no_grad():
             found.append(gatenorm.load(out, dtype=torch.float32)(torch.tensor([[5, 6, 7, 8]])).logits)
     assert torch.equal(*found)
@@ -135,7 +135,7 @@ def test_steps_in_any_order_end_where_one_does(name: str, tiny_models: TinyModel
         directory, live[order] = source, copy.deepcopy(build(name))
         for kind, drop in taken:
             plan = gatenorm.plan(directory, drop=drop, kind=kind)
-            directory = gatenorm.prune(directory, tmp_path / order / kind, plan)
+            directory = gatenorm.prune(directory, tmp_path / order / kind, plan).path
             gatenorm.prune_module(live[order], drop, kind=kind)
         assert (plan.edits, plan.added) == (removal, Edits.of(kind, drop))
         assert plan.previous.edits == Edits.of(*taken[0])
@@ -161,7 +161,7 @@ def test_steps_in_any_order_end_where_one_does(name: str, tiny_models: TinyModel
 
 
 def test_a_directory_and_a_live_model_describe_themselves_alike(tiny_models: TinyModels, tmp_path: Path):
-    out = gatenorm.prune(tiny_models("gemma2"), tmp_path / "out", gatenorm.plan(tiny_models("gemma2"), drop=[1]))
+    out = gatenorm.prune(tiny_models("gemma2"), tmp_path / "out", gatenorm.plan(tiny_models("gemma2"), drop=[1])).path
     record = json.loads((out / "config.json").read_text())["gatenorm"]
     assert list(record) == ["schema", "base_model_type", "layers", "edits", "block", "plan"]
     assert (record["schema"], record["plan"]["schema"]) == ("gatenorm/pruned/1", "gatenorm/plan/1")
@@ -178,7 +178,7 @@ def test_cards_say_what_went(tiny_models: TinyModels, tmp_path: Path):
     source = tiny_models("llama-mha")
     plan = gatenorm.plan(source, layers=2, kind="block", criterion="depth")
     assert (plan.edits.attention, plan.edits.mlp, plan.kind, plan.scores.kind) == ((3, 4), (3, 4), "block", "block")
-    card = (gatenorm.prune(source, tmp_path / "out", plan) / "README.md").read_text()
+    card = (gatenorm.prune(source, tmp_path / "out", plan).path / "README.md").read_text()
     for line in (
         "without 2 of its 5 blocks",
         "| attention removed in layers | 3, 4 (40.0% of 5) |",
@@ -189,7 +189,7 @@ def test_cards_say_what_went(tiny_models: TinyModels, tmp_path: Path):
     ):
         assert line in card
     plan = gatenorm.plan(tmp_path / "out", drop=[0], kind="mlp")
-    card = (gatenorm.prune(tmp_path / "out", tmp_path / "again", plan) / "README.md").read_text()
+    card = (gatenorm.prune(tmp_path / "out", tmp_path / "again", plan).path / "README.md").read_text()
     assert "without 2 of its 5 attention sublayers and 3 of its 5 MLP sublayers" in card
     assert "| removed in this step | MLP 0 |" in card
 
@@ -213,8 +213,8 @@ def test_what_cannot_be_removed_is_refused_in_one_line(
     arguments: dict[str, object], code: str | None, words: str, tiny_models: TinyModels, tmp_path: Path
 ):
     source = tiny_models("llama-mha")
-    once = gatenorm.prune(source, tmp_path / "1", gatenorm.plan(source, drop=[1]))
-    twice = gatenorm.prune(once, tmp_path / "2", gatenorm.plan(once, drop=[2], kind="mlp"))
+    once = gatenorm.prune(source, tmp_path / "1", gatenorm.plan(source, drop=[1])).path
+    twice = gatenorm.prune(once, tmp_path / "2", gatenorm.plan(once, drop=[2], kind="mlp")).path
     with pytest.raises(GatenormError) as error:
         gatenorm.plan(twice, **arguments)
     assert code in (None, error.value.code)
@@ -227,7 +227,7 @@ def test_plan_files_of_blocks_are_carried_out_and_checked(tiny_models: TinyModel
     plan = gatenorm.plan(source, drop=[1, 3], kind="block")
     (tmp_path / "plan.json").write_text(json.dumps(to_json(plan)))
     assert gatenorm.plan(source, file=tmp_path / "plan.json") == plan
-    out = gatenorm.prune(source, tmp_path / "out", gatenorm.plan(source, drop=[0], kind="mlp"))
+    out = gatenorm.prune(source, tmp_path / "out", gatenorm.plan(source, drop=[0], kind="mlp")).path
     identity = to_json(gatenorm.open_model(out).identity())
     (tmp_path / "late.json").write_text(json.dumps({**to_json(plan), "model": identity}))
     with pytest.raises(PlanError, match="omits MLP layers that are already removed: 0"):
@@ -252,7 +252,7 @@ def test_damaged_configs_are_refused_by_both_readers(
     edits: list[dict[str, Any]], message: str, tiny_models: TinyModels, tmp_path: Path
 ):
     source = tiny_models("llama-gqa")
-    out = gatenorm.prune(source, tmp_path / "out", gatenorm.plan(source, drop=[0, 2], kind="block"))
+    out = gatenorm.prune(source, tmp_path / "out", gatenorm.plan(source, drop=[0, 2], kind="block")).path
     config = json.loads((out / "config.json").read_text())
     attention = [edit for edit in config["gatenorm"]["edits"] if edit["sublayer"] == "attention"]
     config["gatenorm"]["edits"] = attention + edits

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from gatenorm.api.opening import ModelLike, open_model
 from gatenorm.exports import decoded
-from gatenorm.exports.registry import Exported, export_form
+from gatenorm.exports.registry import export_form
 from gatenorm.exports.verify import verify as verification
 from gatenorm.progress import Progress
+from gatenorm.records import Written
 from gatenorm.records.evidence import Verification
 
 
@@ -19,7 +20,7 @@ def export(
     dtype: str = "auto",
     family: str | None = None,
     progress: Progress | None = None,
-) -> Exported:
+) -> Written:
     """Write a model, pruned or dense, in a form that engines serve unpatched; ``out`` appears whole or not at all.
 
     Args:
@@ -30,7 +31,9 @@ def export(
         OutputError: the model cannot be written so (the message says why), or ``out`` is taken.
         MissingExtraError: a package that writing needs is not installed.
     """
-    return export_form(to).write(open_model(model, family), Path(out), dtype=dtype, progress=progress)
+    form = export_form(to)
+    form.check_output(Path(out))  # before a model is fetched
+    return form.write(open_model(model, family), Path(out), dtype=dtype, progress=progress)
 
 
 def convert(
@@ -40,8 +43,8 @@ def convert(
     dtype: str = "bfloat16",
     family: str | None = None,
     progress: Progress | None = None,
-) -> int:
-    """Write a GGUF file or quantised weights, decoded, as the directory ``out`` for transformers; returns its bytes.
+) -> Written:
+    """Write a GGUF file or quantised weights, decoded, as the directory ``out`` for transformers.
 
     Args:
         dtype: ``bfloat16``, ``float16`` or ``float32``.

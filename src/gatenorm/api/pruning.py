@@ -1,9 +1,11 @@
 """Plans of which sublayers to edit, and their execution: on disk, or on a model in memory."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from msgspec import structs
 
 from gatenorm.api.choosing import rank_sublayers
 from gatenorm.api.fitting import fit, unfitted
@@ -13,12 +15,13 @@ from gatenorm.calibration.samples import Calibration
 from gatenorm.criteria.registry import check_measures_damage, check_ranks, criterion as criterion_named
 from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import PlanError, named
-from gatenorm.exports import pruned
-from gatenorm.families import family as family_named
+from gatenorm.exports.pruned import Destination
+from gatenorm.families import Layout, family as family_named
 from gatenorm.fitting.fit import FittedPlan
 from gatenorm.models.architecture import Architecture
 from gatenorm.progress import Progress
-from gatenorm.records import ANY, ATTENTION, KINDS, REMOVE, Plan, from_json, read_json
+from gatenorm.records import ANY, ATTENTION, KINDS, REMOVE, Plan, Written, from_json, read_json
+from gatenorm.records.table import Row
 from gatenorm.speed.predict.choice import Savings, choose
 from gatenorm.speed.predict.cost_model import Forecast, forecast_of
 from gatenorm.speed.predict.machines import DEFAULT
@@ -36,6 +39,40 @@ from gatenorm.surgery.planning import (
     plan_from_file,
 )
 from gatenorm.surgery.selection import plan_by_damage
+
+# What says which sublayers go, one of these; the targets can be met together.
+TARGETS = ("target_speedup", "max_cache_gb")
+WAYS = ("layers", "share", "drop", "file", *TARGETS)
+
+
+class Pruned(Written, frozen=True, kw_only=True, tag="gatenorm/written-pruned/1"):
+    """A model that was pruned, where it lies; its rows are the edits.
+
+    Attributes:
+        plan: what was carried out, with what was fitted.
+        source_bytes: of the weights that it was pruned from.
+        forecast: what the cost model predicts of it; ``None`` where the source is no whole model.
+    """
+
+    plan: Plan
+    source_bytes: int
+    forecast: Forecast | None = None
+
+    def rows(self) -> Iterator[Row]:
+        return self.plan.rows()
+
+
+def chosen_by(given: Mapping[str, object]) -> str:
+    """The one of ``WAYS`` that has a value, the first of two targets.
+
+    Raises:
+        PlanError: none has, or several that do not go together.
+    """
+    ways = [name for name in WAYS if given[name] is not None]
+    if not ways or (len(ways) > 1 and not {*TARGETS} >= {*ways}):
+        problem = f"what to remove is said by {' and '.join(map(named, ways)) or 'nothing'}"
+        raise PlanError("choice-unclear", problem, expected=f"one of {', '.join(map(named, WAYS))}")
+    return ways[0]
 
 
 def plan(
@@ -90,12 +127,7 @@ def plan(
         CriterionError: as :func:`score`, or one that does not measure the damage of both kinds.
         EvaluationError: an unknown machine, or a checkpoint that is no whole model.
     """
-    ways = {"layers": layers, "share": share, "drop": drop, "file": file}
-    targets = {"target_speedup": target_speedup, "max_cache_gb": max_cache_gb}  # which can be met together
-    given = [name for name, value in (ways | targets).items() if value is not None]
-    if not given or (len(given) > 1 and not targets.keys() >= {*given}):
-        problem = f"what to remove is said by {' and '.join(map(named, given)) or 'nothing'}"
-        raise PlanError("choice-unclear", problem, expected=f"one of {', '.join(map(named, ways | targets))}")
+    chosen_by(dict(zip(WAYS, (layers, share, drop, file, target_speedup, max_cache_gb), strict=True)))
     layout = open_model(model, family)
     ranking = criterion_named(criterion.partition("@")[0])
     check_kind(kind, (*KINDS, ANY))
@@ -148,31 +180,54 @@ def forecast(
         EvaluationError: an unknown machine, or a checkpoint that is no whole model.
     """
     layout = open_model(model)
-    counted, [length, *_] = Architecture.of(layout), contexts(layout, context)
-    return forecast_of(counted, machine_of(layout, machine), plan.added, length, batch, plan.kind)
+    return _forecaster(layout, Architecture.of(layout), machine, context, batch)(plan)
+
+
+def _forecaster(
+    layout: Layout, counted: Architecture, machine: str, context: int | None, batch: int
+) -> Callable[[Plan], Forecast]:
+    """What forecasts plans, once it is clear for which machine and context."""
+    known, [length, *_] = machine_of(layout, machine), contexts(layout, context)
+    return lambda plan: forecast_of(counted, known, plan.edits - layout.edits, length, batch, plan.kind)
 
 
 def prune(
-    model: ModelLike, out: str | os.PathLike[str], plan: Plan | FittedPlan, *, progress: Progress | None = None
-) -> Path:
+    model: ModelLike,
+    out: str | os.PathLike[str],
+    plan: Plan | FittedPlan,
+    *,
+    machine: str = DEFAULT,
+    context: int | None = None,
+    batch: int = 1,
+    progress: Progress | None = None,
+) -> Pruned:
     """Carry a plan out: write the pruned checkpoint as ``out``, a new directory, whole or not at all.
 
-    Of a GGUF file it is a new GGUF file.
+    Of a GGUF file it is a new GGUF file. What comes back is a path as well: ``load(prune(model, out, plan))``.
 
     Operations that :func:`gatenorm.fit` has not fitted yet are fitted first, as it does by default.
 
+    Args:
+        machine, context, batch: what to predict for, as in :func:`forecast`.
+
     Raises:
-        PlanError: the model must not be pruned.
+        PlanError: the model must not be pruned, or a context longer than the model's.
         OutputError: ``out`` is there already, lies inside the model, or cannot be written.
         CalibrationError: as :func:`gatenorm.fit`.
+        EvaluationError: an unknown machine.
     """
     layout = open_model(model)
-    if isinstance(plan, Plan) and unfitted(plan):
-        pruned.check_output(layout, Path(out))  # before the model is run
-        plan = fit(model, plan)
-    fitted = plan if isinstance(plan, FittedPlan) else FittedPlan(plan, {})
-    pruned.write(layout, fitted.plan, Path(out), progress, fitted.weights)
-    return Path(out)
+    destination, counted = Destination.of(layout, out), Architecture.of(layout)
+    predicted = _forecaster(layout, counted, machine, context, batch) if counted.runs else None
+    if isinstance(plan, Plan):
+        plan = fit(model, plan) if unfitted(plan) else FittedPlan(plan, {})
+    written = destination.write(plan.plan, progress, plan.weights)
+    return Pruned(
+        **structs.asdict(written),
+        plan=plan.plan,
+        source_bytes=layout.nbytes,
+        forecast=predicted(plan.plan) if predicted else None,
+    )
 
 
 def prune_module(model: Any, drop: Sequence[int], kind: str = ATTENTION) -> Any:

@@ -19,10 +19,10 @@ def command(
     from gatenorm import api
 
     with console.progress_bar("writing", "bytes") as progress:
-        nbytes = api.convert(model, out, dtype=dtype, family=family, progress=progress)
+        written = api.convert(model, out, dtype=dtype, family=family, progress=progress)
 
     def show() -> None:
-        console.say(f"{out}: {console.bytes_for_people(nbytes)} of {dtype}")
+        console.say(f"{out}: {console.bytes_for_people(written.bytes)} of {dtype}")
         console.say_whole(f"What to do with it: gatenorm audit {out} --quick -o {out}-audit")
 
-    console.deliver(json, {"out": str(out), "bytes": nbytes, "dtype": dtype}, show)
+    console.deliver(json, written, show)

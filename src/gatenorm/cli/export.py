@@ -21,7 +21,7 @@ def command(
     """Write MODEL, pruned by gatenorm or dense, in a form that stock engines serve without a patch."""
     from gatenorm import api
     from gatenorm.cli.tables.exports import show_export, show_forms
-    from gatenorm.exports.registry import export_form, known
+    from gatenorm.exports.registry import known
 
     if list_:
         forms = api.forms(model, family)
@@ -31,8 +31,6 @@ def command(
         code, field = ("form-missing", "to") if to is None else ("out-missing", "out")
         expected = f"{named('to')} {'|'.join(known())} {named('out')} PATH, or {named('list_')}"
         raise OutputError(code, "is missing", field=field, expected=expected)
-    export_form(to).check_output(out)  # before a model is fetched
     with console.progress_bar(f"writing {to}", "bytes") as progress:
         written = api.export(model, to, out, dtype=dtype, family=family, progress=progress)
-    data = {"to": to, "out": str(out), "bytes": written.nbytes, "notes": list(written.notes)}
-    console.deliver(json, data, lambda: show_export(written, out, model))
+    console.deliver(json, written, lambda: show_export(written, model))

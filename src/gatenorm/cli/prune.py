@@ -11,7 +11,7 @@ import typer
 
 from gatenorm.cli import checks, console
 from gatenorm.cli.options import common, ranking, removal
-from gatenorm.errors import GatenormError, OutputError, PlanError, named
+from gatenorm.errors import GatenormError, OutputError, named
 from gatenorm.records import ANY, KINDS, REMOVE, Plan, read_record, to_json
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 NAME = "prune"
 EXAMPLE = "Example: gatenorm prune ./llama --layers 8 -o ./llama-8"
 
-# How many or which go: one of them, though the two targets can be met together.
-_WAYS = (("layers",), ("share",), ("drop",), ("file",), ("target_speedup", "max_cache_gb"))
 # What the model is run with, by whatever criterion.
 _RUN = tuple(f for f in ranking.Scoring.__annotations__ if f not in ("calibration", "family", "seed", "device"))
 _SCORING = ("criterion", "calibration", *_RUN, "seed", "device")
@@ -48,7 +46,7 @@ def command(
     from gatenorm import api
     from gatenorm.calibration.samples import with_source
     from gatenorm.cli.tables.pruning import show
-    from gatenorm.exports import pruned
+    from gatenorm.exports.pruned import Destination
 
     fits = how["replace"] != REMOVE or (how["file"] is not None and _names_replacements(how["file"]))
     _check_choice(given, fits, how)
@@ -68,8 +66,7 @@ def command(
     layout = api.open_model(model, how["family"])
     if layout.assumption:
         console.warn(layout.assumption)
-    if out is not None:
-        pruned.check_output(layout, out)
+    destination = None if out is None else Destination.of(layout, out)
     session = checks.scoring_session(layout, how) if runs or cross_check or fits else None
     choice: dict[str, Any] = {name: value for name, value in how.items() if name in removal.Choice.__annotations__}
     with console.progress_bar(f"scoring by {how['criterion']}", "steps") as progress:
@@ -80,9 +77,6 @@ def command(
             calibration=tokens if runs else None,
             progress=progress,
         )
-    predicted = None
-    if how["target_speedup"] is not None or how["max_cache_gb"] is not None or how["kind"] == ANY:
-        predicted = api.forecast(layout, plan, **{name: choice[name] for name in _FORECAST})
     fitted = api.FittedPlan(plan, {})
     if session and api.unfitted(plan) and not dry_run:
         sources = [dataclasses.replace(with_source(tokens, name), samples=fit_samples) for name in fit]
@@ -95,17 +89,17 @@ def command(
             checked = api.cross_check(
                 session, plan.scores, count, protect=plan.protect, calibration=tokens, progress=progress
             )
-    out, nbytes = None if dry_run else out, 0
-    if out is not None:
+    pruned, where = None, {name: choice[name] for name in _FORECAST}
+    if destination and not dry_run:
         with console.progress_bar("writing", "bytes") as progress:
-            written = pruned.write(layout, plan, out, progress, fitted.weights)
-        nbytes = written.nbytes
-        for what in written.left_out:
-            console.warn(f"left out: {what}")
-        for note in written.notes:
-            console.warn(note)
+            pruned = api.prune(layout, destination, fitted, progress=progress, **where)
+        for line in (*(f"left out: {what}" for what in pruned.left_out), *pruned.notes):
+            console.warn(line)
+    predicted = None
+    if how["target_speedup"] is not None or how["max_cache_gb"] is not None or how["kind"] == ANY:
+        predicted = pruned.forecast if pruned else api.forecast(layout, plan, **where)
     data = to_json(plan) | ({"cross_check": to_json(checked)} if checked else {})
-    console.deliver(json, data, lambda: show(layout, plan, out, nbytes, predicted, how["machine"], checked, model))
+    console.deliver(json, data, lambda: show(layout, plan, pruned, predicted, how["machine"], checked, model))
 
 
 def _fit(session: ScoringSession, plan: Plan, sources: Sequence[Calibration], judges: Sequence[str]) -> FittedPlan:
@@ -154,19 +148,16 @@ def _check_kind(given: typer.Context, how: removal.Choice, cross_check: bool) ->
 
 def _check_choice(given: typer.Context, fits: bool, how: removal.Choice) -> None:
     """Refuse more or fewer than one way of choosing, and options that the one asked for does not use."""
-    ways = [fields for fields in (checks.typed(given, way) for way in _WAYS) if fields]
-    if len(ways) != 1:
-        asked = ", ".join(named(field) for fields in ways for field in fields) or "none"
-        known = ", ".join(named(field) for way in _WAYS for field in way)
-        raise PlanError("removal-choice", f"say once what to remove: by one of {known}; given: {asked}")
-    [[first, *_]] = ways
+    from gatenorm.api.pruning import TARGETS, chosen_by
+
+    first = chosen_by(how)
     if first in ("drop", "file"):
         unused = ("criterion", "calibration", "cross_check") if fits else (*_SCORING, "cross_check")
         checks.leave_out(given, unused, f"{named(first)} names the layers: nothing is scored")
     if first == "file":
         checks.leave_out(given, ("kind", "replace"), f"{named('file')} says what to remove")
-    if first not in _WAYS[-1] and (how["kind"] != ANY or first == "file"):
-        targets = " and ".join(named(field) for field in _WAYS[-1])
+    if first not in TARGETS and (how["kind"] != ANY or first == "file"):
+        targets = " and ".join(map(named, TARGETS))
         checks.leave_out(given, _FORECAST, f"only {targets} use the cost model")
 
 

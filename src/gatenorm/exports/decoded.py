@@ -19,6 +19,7 @@ from gatenorm.exports.gguf.tensors import ROPE_FACTORS
 from gatenorm.families import Layout
 from gatenorm.files import check_apart, check_new_directory, new_directory, write_json
 from gatenorm.progress import Progress
+from gatenorm.records import Written
 from gatenorm.surgery.disk import carry_over
 from gatenorm.surgery.proof import can_prove, check_loads
 
@@ -27,8 +28,8 @@ DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 _NUMBERS = 8 << 20
 
 
-def write(layout: Layout, out: Path, dtype: str = "bfloat16", progress: Progress | None = None) -> int:
-    """Write a model with all its weights in one plain type, as the new directory ``out``; returns their bytes.
+def write(layout: Layout, out: Path, dtype: str = "bfloat16", progress: Progress | None = None) -> Written:
+    """Write a model with all its weights in one plain type, as the new directory ``out``.
 
     Raises:
         OutputError: ``out`` is taken, or the model has what a directory of its family has not.
@@ -50,16 +51,17 @@ def write(layout: Layout, out: Path, dtype: str = "bfloat16", progress: Progress
     # What llama.cpp reads from the tensor of factors, transformers computes from the configuration.
     names = [name for name in checkpoint.specs if name != ROPE_FACTORS]
     tensors = tuple(_decoded(checkpoint, name, DTYPES[dtype]) for name in names)
+    proved = can_prove()
     files = NewFiles((NewFile(SINGLE, tensors, {"format": "pt"}),))
     with new_directory(out, files.size) as temporary:
         files.write(temporary, progress)
         write_json(temporary / "config.json", {**without_settings(checkpoint.config), "dtype": dtype})
         if is_file:
             _write_tokenizer(checkpoint.path, temporary)
-        carry_over(checkpoint, temporary, {"config.json"})
-        if can_prove():
+        _, left_out = carry_over(checkpoint, temporary, {"config.json"})
+        if proved:
             check_loads(temporary, layout.data, base_only=layout.prefix != layout.block["path"])
-    return files.size
+    return Written(out=str(out), dtype=dtype, bytes=files.size, left_out=tuple(left_out), proved=proved)
 
 
 def _obstacle(layout: Layout) -> str | None:

@@ -12,22 +12,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
+from msgspec import structs
+
 from gatenorm.errors import OutputError, did_you_mean
 from gatenorm.extensions import Extension, extension, extensions
 from gatenorm.families import Layout
 from gatenorm.files import check_apart, check_new_directory, check_new_file
 from gatenorm.progress import Progress
-from gatenorm.records import Edits, ModelIdentity
+from gatenorm.records import Edits, ModelIdentity, Written
 from gatenorm.surgery.exported import engines_reading, operation_notes, unexportable
-
-
-@dataclass(frozen=True)
-class Exported:
-    """What was written: bytes in all, what whoever serves it should know, one line each, and the engines that can."""
-
-    nbytes: int
-    notes: tuple[str, ...] = ()
-    engines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,8 +70,8 @@ class _Module(Protocol):
     def remarks(self, layout: Layout) -> list[str]:
         """What whoever serves it should know, one line each."""
 
-    def write(self, layout: Layout, out: Path, *, dtype: str, progress: Progress | None) -> Exported:
-        """Write it, whole or not at all."""
+    def write(self, layout: Layout, out: Path, *, dtype: str, progress: Progress | None) -> Written:
+        """Write it, whole or not at all; who serves it, and in which form and type, is said by the registry."""
 
     def recognises(self, path: Path) -> bool:
         """Whether a file or directory is of this form."""
@@ -123,7 +116,7 @@ class Export:
         """Raise OutputError, before any work is done, for an output that would replace or mix with something else."""
         (check_new_file if self.is_file else check_new_directory)(out)
 
-    def write(self, layout: Layout, out: Path, *, dtype: str = "auto", progress: Progress | None = None) -> Exported:
+    def write(self, layout: Layout, out: Path, *, dtype: str = "auto", progress: Progress | None = None) -> Written:
         """Write the model to ``out``, whole or not at all.
 
         Args:
@@ -138,7 +131,6 @@ class Export:
         if dtype not in self.dtypes:
             hint = did_you_mean(dtype, self.dtypes)
             raise OutputError("dtype-unknown", f"is no type of {self.name}", field="dtype", given=dtype, hint=hint)
-        self.check_output(out)
         if not self.is_file:  # a file for an engine often lies beside the weights that it was made from
             check_apart(out, layout.checkpoint.path)
         reasons = self.obstacles(layout)
@@ -147,7 +139,8 @@ class Export:
             raise OutputError("not-exportable", problem)
         written = self._module.write(layout, out, dtype=dtype, progress=progress)
         notes = (*written.notes, *operation_notes(layout, self.name))
-        return replace(written, notes=notes, engines=self.engines_for(layout))
+        engines = self.engines_for(layout)
+        return structs.replace(written, to=self.name, dtype=dtype, notes=notes, engines=engines)
 
     def recognises(self, path: Path) -> bool:
         return hasattr(self._module, "recognises") and self._module.recognises(path)

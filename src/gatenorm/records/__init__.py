@@ -39,3 +39,4 @@ from gatenorm.records.serialization import (
     to_json as to_json,
 )
 from gatenorm.records.table import Results as Results, Table as Table
+from gatenorm.records.written import Written as Written

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gatenorm.records import Record, read_record
+from gatenorm.records import Record, Table, read_record
 from gatenorm.records.evidence import Recovery
+from gatenorm.records.table import Row
 from gatenorm.recovery.settings import Settings
 from gatenorm.results import Fingerprint
 from gatenorm.surgery.disk import RECOVERY_FILE
@@ -27,9 +29,12 @@ class RecoveryRecord(Record, frozen=True, kw_only=True, tag="gatenorm/recovered/
     diverged: str | None
 
 
-@dataclass(frozen=True)
-class Recovered:
-    """A recovered checkpoint: where it lies, and its record; ``already`` says that nothing had to be trained."""
+@dataclass(frozen=True, repr=False)
+class Recovered(Table):
+    """A recovered checkpoint, a path as well: where it lies, and its record, whose rows are what it measured.
+
+    ``already`` says that nothing had to be trained.
+    """
 
     directory: Path
     record: RecoveryRecord
@@ -39,6 +44,19 @@ class Recovered:
     def evidence(self) -> Recovery:
         """What the training measured."""
         return self.record.evidence
+
+    def rows(self) -> Iterator[Row]:
+        return self.evidence.rows()
+
+    def subject(self) -> str:
+        return str(self.directory)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as ``recovery.json`` holds it."""
+        return self.record.to_dict()
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.directory)
 
     @classmethod
     def read(cls, directory: Path, *, already: bool) -> Recovered:

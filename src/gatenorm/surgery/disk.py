@@ -5,7 +5,6 @@ No tensor is decoded but the few that something is folded into.
 
 import shutil
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from gatenorm.checkpoint import NewTensor, TensorStore
@@ -15,7 +14,7 @@ from gatenorm.checkpoint.parts import repeated
 from gatenorm.families import Layout
 from gatenorm.files import check_apart, new_directory, write_json
 from gatenorm.progress import Progress
-from gatenorm.records import Edit, Edits, Plan, read_json, to_json
+from gatenorm.records import Edit, Edits, Plan, Written, read_json, to_json
 from gatenorm.surgery.card import model_card
 from gatenorm.surgery.config import MODELLING_FILE, modelling_source, pruned_config, tokenizer_config
 from gatenorm.surgery.folding import folded_tensors
@@ -31,15 +30,6 @@ _OF_THE_SOURCE = {"SHA256SUMS", "sha256sums.txt", "measured.json", "all_results.
 # Names of further files that are said to be left out.
 _SHOWN = 8
 _WRITTEN = {"config.json", "README.md", PLAN_FILE, RECOVERY_FILE, MODELLING_FILE.name}
-
-
-@dataclass(frozen=True)
-class Written:
-    """What was written: bytes of weights, and one line about each thing that was left out, or that is worth knowing."""
-
-    nbytes: int
-    left_out: tuple[str, ...]
-    notes: tuple[str, ...] = ()
 
 
 def write_pruned(
@@ -68,7 +58,7 @@ def write_pruned(
     new = plan.edits - layout.edits
     check_weights(layout.width, new, weights or {})
     checkpoint, removed = layout.checkpoint, is_removed(layout, plan.edits)
-    folded = folded_tensors(layout, new, weights or {})
+    folded, proved = folded_tensors(layout, new, weights or {}), can_prove()
     kept = ((name, folded.get(name) or checkpoint.same(name)) for name in checkpoint.stored if not removed(name))
     files = checkpoint.rewritten((*kept, *_added(layout, new, weights or {})))
     with new_directory(out, files.size) as temporary:
@@ -80,10 +70,10 @@ def write_pruned(
         write_json(temporary / PLAN_FILE, to_json(plan))
         source = modelling_source(operation_records(plan.edits, layout.width))
         (temporary / MODELLING_FILE.name).write_text(source, encoding="utf-8")
-        if can_prove():
+        if proved:
             check_loads(temporary, layout.data, base_only=layout.base_only)
         (temporary / "README.md").write_text(model_card(layout, plan, carried), encoding="utf-8")
-    return Written(files.size, tuple(left_out))
+    return Written(out=str(out), bytes=files.size, left_out=tuple(left_out), proved=proved)
 
 
 def _added(layout: Layout, edits: Edits, weights: Mapping[Edit, Weights]) -> Iterator[tuple[str | None, NewTensor]]:

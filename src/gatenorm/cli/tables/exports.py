@@ -7,8 +7,8 @@ from pathlib import Path
 from gatenorm.api.inspecting import Form
 from gatenorm.cli import console
 from gatenorm.cli.tables import table
-from gatenorm.exports.registry import Exported
 from gatenorm.families import Layout
+from gatenorm.records import Written
 from gatenorm.records.evidence import Verification
 
 _JUDGED = {"largest_difference": "largest difference", "mean_kl": "mean KL divergence"}
@@ -23,12 +23,12 @@ def show_forms(forms: Sequence[Form], model: str) -> None:
     console.print_table(rows)
 
 
-def show_export(exported: Exported, out: Path, model: str) -> None:
+def show_export(exported: Written, model: str) -> None:
     """What was written, and how to verify it."""
-    console.say(f"{out}: {console.bytes_for_people(exported.nbytes)}, for {', '.join(exported.engines)}")
-    console.say_each("note", exported.notes)
+    console.say(f"{exported.out}: {console.bytes_for_people(exported.bytes)}, for {', '.join(exported.engines)}")
+    console.say_each("note", (*exported.notes, *(f"left out: {what}" for what in exported.left_out)))
     console.say_whole(
-        f"Does it compute the same? gatenorm verify {shlex.quote(str(out))} --against {shlex.quote(model)}"
+        f"Does it compute the same? {shlex.join(('gatenorm', 'verify', exported.out, '--against', model))}"
     )
 
 

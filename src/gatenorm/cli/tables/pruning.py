@@ -2,8 +2,8 @@
 
 import shlex
 from collections.abc import Iterator
-from pathlib import Path
 
+from gatenorm.api import Pruned
 from gatenorm.cli import console
 from gatenorm.cli.tables.scores import show_cross_check
 from gatenorm.families import Layout
@@ -18,23 +18,24 @@ from gatenorm.surgery.operation import participles
 def show(
     layout: Layout,
     plan: Plan,
-    out: Path | None,
-    nbytes: int,
+    pruned: Pruned | None,
     predicted: Forecast | None,
     machine: str,
     checked: CrossCheck | None,
     model: str,
 ) -> None:
-    """What is gone, what that saves, and where other criteria disagree; ``out`` is None where nothing was written."""
-    before = layout.nbytes
-    console.say(("dry run: " if out is None else "") + _removed(layout, plan))
+    """What is gone, what that saves, and where other criteria disagree; without ``pruned`` nothing was written."""
+    console.say(("" if pruned else "dry run: ") + _removed(layout, plan))
     if plan.fit is not None:
         for line in fit_lines(plan.fit):
             console.say(line)
     cache = f"its key/value cache is {len(plan.added.attention) / len(layout.attention_layers):.1%} smaller"
     cache = cache if plan.added.attention else "its key/value cache is as large as before"
-    size = f"{out}: {console.bytes_for_people(nbytes)}, {1 - nbytes / before:.1%} less than the source"
-    console.say(f"{'nothing was written' if out is None else size}; {cache}")
+    size = "nothing was written"
+    if pruned:
+        less = 1 - pruned.bytes / pruned.source_bytes
+        size = f"{pruned.out}: {console.bytes_for_people(pruned.bytes)}, {less:.1%} less than the source"
+    console.say(f"{size}; {cache}")
     if predicted is not None:
         console.say(
             f"predicted by the cost model on {machine}, {predicted.context:,} tokens, batch {predicted.batch}: prefill "
@@ -43,15 +44,15 @@ def show(
         )
     if checked:
         show_cross_check(checked)
-    if out is not None:
+    if pruned:
         one_file = layout.checkpoint.path.is_file()
         text = () if language_of(layout.checkpoint) and not one_file else ("--data", "generic")
-        command = shlex.join(("gatenorm", "eval", str(out), "--baseline", model, *text))
+        command = shlex.join(("gatenorm", "eval", pruned.out, "--baseline", model, *text))
         console.say_whole(f"What it costs in quality: {command}")
         if one_file:
-            command = shlex.join(("gatenorm", "verify", str(out), "--against", model))
+            command = shlex.join(("gatenorm", "verify", pruned.out, "--against", model))
             console.say_whole(f"Does llama.cpp compute the same? {command}")
-            console.say_whole(f"Serve it: {shlex.join(('llama-server', '-m', str(out)))}")
+            console.say_whole(f"Serve it: {shlex.join(('llama-server', '-m', pruned.out))}")
 
 
 def fit_lines(fit: FitRecord) -> Iterator[str]:

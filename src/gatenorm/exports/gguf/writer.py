@@ -25,12 +25,12 @@ from gatenorm.exports.gguf.carried import Carried
 from gatenorm.exports.gguf.tensors import FORM, NO_MLP, Tensor, file_type, hidden, tensors, written
 from gatenorm.exports.gguf.tokenizer import Tokenizer, tokenizer
 from gatenorm.exports.gguf.types import check_quantiser
-from gatenorm.exports.registry import Exported, Variant
+from gatenorm.exports.registry import Variant
 from gatenorm.families import Layout
 from gatenorm.families.family import positive, value
 from gatenorm.files import check_new_file, new_file, parse_json
 from gatenorm.progress import Progress
-from gatenorm.records import ATTENTION, Edits, ModelIdentity, spans, to_json
+from gatenorm.records import ATTENTION, Edits, ModelIdentity, Written, spans, to_json
 from gatenorm.surgery.exported import export_entries
 from gatenorm.surgery.operation import leaves_nothing
 
@@ -65,7 +65,7 @@ def remarks(layout: Layout) -> list[str]:
     return list(_remarks(layout, _words(layout)))
 
 
-def write(layout: Layout, out: Path, *, dtype: str = "auto", progress: Progress | None = None) -> Exported:
+def write(layout: Layout, out: Path, *, dtype: str = "auto", progress: Progress | None = None) -> Written:
     """Write the model as one GGUF file.
 
     Raises:
@@ -95,7 +95,8 @@ def write(layout: Layout, out: Path, *, dtype: str = "auto", progress: Progress 
                         progress(done, total)
             file.write(bytes(-file.tell() % ALIGNMENT))
         layout.checkpoint.check_unchanged()
-    return Exported(out.stat().st_size, tuple(_notes(layout, words, parts, dtype)))
+    notes = tuple(_notes(layout, words, parts, dtype))
+    return Written(out=str(out), bytes=out.stat().st_size, notes=notes)
 
 
 def recognises(path: Path) -> bool:

@@ -27,12 +27,12 @@ from gatenorm.engines.vllm import plugin
 from gatenorm.errors import EvaluationError
 from gatenorm.exports import llama_like
 from gatenorm.exports.nemotron import tensors
-from gatenorm.exports.registry import Exported, Variant
+from gatenorm.exports.registry import Variant
 from gatenorm.families import Layout, Rotary
 from gatenorm.families.family import value
 from gatenorm.files import new_directory, write_json
 from gatenorm.progress import Progress
-from gatenorm.records import ATTENTION, MLP, Edits, ModelIdentity, spans, to_json
+from gatenorm.records import ATTENTION, MLP, Edits, ModelIdentity, Written, spans, to_json
 from gatenorm.surgery.card import export_card
 from gatenorm.surgery.config import MODELLING_FILE, tokenizer_config
 from gatenorm.surgery.disk import carry_over
@@ -64,7 +64,7 @@ def remarks(layout: Layout) -> list[str]:
     return list(_remarks(layout))
 
 
-def write(layout: Layout, out: Path, *, dtype: str, progress: Progress | None) -> Exported:
+def write(layout: Layout, out: Path, *, dtype: str, progress: Progress | None) -> Written:
     """Write the directory, whole or not at all; the stored type stays as it is, so ``dtype`` is ``auto``.
 
     Raises:
@@ -81,7 +81,7 @@ def write(layout: Layout, out: Path, *, dtype: str, progress: Progress | None) -
             write_json(temporary / "tokenizer_config.json", tokenizer)
         shutil.copyfile(CONFIGURATION, temporary / CONFIGURATION.name)
         (temporary / "README.md").write_text(export_card(layout, "nemotron-nas", notes, carried), encoding="utf-8")
-    return Exported(weights.size, (*notes, *(f"left out: {what}" for what in left_out)))
+    return Written(out=str(out), bytes=weights.size, notes=notes, left_out=tuple(left_out))
 
 
 def recognises(path: Path) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gatenorm.exports.registry import Export, Exported
+from gatenorm.exports.registry import Export
 from gatenorm.families import Layout
 from gatenorm.files import write_text
 from gatenorm.progress import Progress
+from gatenorm.records import Written
 
 
 def obstacles(layout: Layout) -> list[str]:
@@ -20,11 +21,11 @@ def remarks(layout: Layout) -> list[str]:
     return ["no engine serves this"]
 
 
-def write(layout: Layout, out: Path, *, dtype: str, progress: Progress | None) -> Exported:
+def write(layout: Layout, out: Path, *, dtype: str, progress: Progress | None) -> Written:
     """Write the file."""
     text = "".join(f"{name}\n" for name in layout.checkpoint.specs)
     write_text(out, text)
-    return Exported(len(text), tuple(remarks(layout)))
+    return Written(out=str(out), bytes=len(text), notes=tuple(remarks(layout)))
 
 
 EXPORT = Export(
