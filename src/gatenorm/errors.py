@@ -8,7 +8,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Self, TypeVar
 
 E = TypeVar("E", bound="GatenormError")
 # Private characters around a field's name inside a sentence; no message holds them otherwise.
@@ -50,6 +50,18 @@ class GatenormError(Exception):
         self.expected, self.hint = expected, hint
         self._renames: list[Mapping[str, str] | Callable[[str], str]] = []
 
+    @classmethod
+    def unknown(cls, field: str, given: object, known: Iterable[str], code: str = "", problem: str = "") -> Self:
+        """A name that is not in ``known``, with the nearest that is; ``field-unknown`` where no code is given."""
+        code, problem = code or f"{_dashed(field)}-unknown", problem or "is not known"
+        return cls(code, problem, field=field, given=given, hint=did_you_mean(str(given), known))
+
+    @classmethod
+    def out_of_range(cls, field: str, given: object, expected: str, code: str = "", hint: str = "") -> Self:
+        """A number that is too large or too small; ``field-out-of-range`` where no code is given."""
+        code = code or f"{_dashed(field)}-out-of-range"
+        return cls(code, "is out of range", field=field, given=given, expected=expected, hint=hint)
+
     def rename(self, names: Mapping[str, str] | Callable[[str], str]) -> None:
         """Call fields as the caller calls them: ``data`` a configuration's ``evaluation.texts``, and that ``--data``.
 
@@ -81,6 +93,10 @@ class GatenormError(Exception):
 
     def __str__(self) -> str:
         return self.text()
+
+
+def _dashed(field: str) -> str:
+    return field.replace("_", "-")
 
 
 @contextmanager
@@ -147,6 +163,15 @@ class MissingExtraError(GatenormError):
         )
         self.args = feature, package, extra  # what pickle hands to __init__
         self.extra = extra
+
+
+@contextmanager
+def needing(feature: str, package: str, extra: str) -> Iterator[None]:
+    """What is imported in the block comes with the optional dependencies ``extra``; raises MissingExtraError."""
+    try:
+        yield
+    except ImportError:
+        raise MissingExtraError(feature, package, extra) from None
 
 
 def first_line(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
-from gatenorm.errors import GatenormError, did_you_mean, first_line
+from gatenorm.errors import GatenormError, first_line
 
 GROUPS = (
     "criteria",
@@ -94,7 +94,7 @@ def extension(name: str, known: Mapping[str, Extension], error: type[GatenormErr
         GatenormError: of the given type: there is none; it names the nearest one and all of them.
     """
     if name not in known:
-        raise error(f"{field}-unknown", "is not known", field=field, given=name, hint=did_you_mean(name, known))
+        raise error.unknown(field, name, known)
     return known[name].load()
 
 

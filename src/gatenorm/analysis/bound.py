@@ -15,24 +15,28 @@ large that mean is.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gatenorm.calibration.samples import Calibration, batches
+from gatenorm.calibration.passes import Observer, observe
+from gatenorm.calibration.samples import Calibration
 from gatenorm.criteria.compute.backend import Float64, backend
 from gatenorm.criteria.session import ScoringSession
 from gatenorm.criteria.weights.gate_norm_scaled import gate_norm_scaled
 from gatenorm.errors import CriterionError, named
 from gatenorm.families import Layout, attention_weights
 from gatenorm.families.family import value
-from gatenorm.models.forward import blocks_of, inputs, padded
+from gatenorm.models.forward import on_entering
 from gatenorm.progress import Progress
 from gatenorm.records.rankings import Bound, LayerBound
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
+    from torch.utils.hooks import RemovableHandle
 
 
 def measure_bound(session: ScoringSession, calibration: Calibration, progress: Progress | None = None) -> Bound:
@@ -44,30 +48,28 @@ def measure_bound(session: ScoringSession, calibration: Calibration, progress: P
         CriterionError: biases that depend on the distance are added to the logits (ALiBi), or a rotation that scales.
         CalibrationError: as ``ScoringSession.samples``.
     """
-    import torch
-
     layout = session.layout
     check_bound(session)
     calibration = _within_window(layout, calibration)
-    model, samples = session.module, session.samples(calibration)
-    seen = {layer: _Seen(layout, layer) for layer in layout.attention_layers}
-    blocks, handles, done = list(blocks_of(model, layout)), [], 0
-    for layer, one in seen.items():
-        handles += one.on(blocks[layer])
-    try:
-        with torch.inference_mode():
-            for batch in batches(samples):
-                ids, counts = padded(batch)
-                for one in seen.values():
-                    one.counts = counts
-                model.base_model(**inputs(ids, counts, model.device), use_cache=False)
-                done += int(counts.sum())
-                if progress:
-                    progress(done, samples.tokens)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return Bound(layers=tuple(one.bound() for one in seen.values()), protocol=dict(samples.protocol))
+    module, samples = session.module, session.samples(calibration)
+    seen = _Maxima(layout)
+    observe(module, layout, samples, seen, progress)
+    return Bound(layers=tuple(one.bound() for one in seen.layers), protocol=dict(samples.protocol))
+
+
+class _Maxima(Observer):
+    """What is seen of every layer."""
+
+    def __init__(self, layout: Layout):
+        self.layers = [_Seen(layout, layer) for layer in layout.attention_layers]
+
+    def hooks(self, blocks: Sequence[nn.Module]) -> Iterator[RemovableHandle]:
+        for one in self.layers:
+            yield from one.hooks(blocks[one.weights.layer])
+
+    def see(self, counts: torch.Tensor) -> None:
+        for one in self.layers:
+            one.counts = counts
 
 
 class _Seen:
@@ -85,30 +87,27 @@ class _Seen:
         w, bias = torch.from_numpy(self.weights.v.float32()), self.weights.bias("v")
         self._wv = w, None if bias is None else torch.from_numpy(bias)
 
-    def on(self, block: Any) -> list[Any]:
+    def hooks(self, block: nn.Module) -> Iterator[RemovableHandle]:
         roles = self.layout.roles
-        first = block.get_submodule(roles["qkv"] if roles.get("qkv") else roles["q"])
-        return [
-            first.register_forward_pre_hook(self._entering),
-            block.get_submodule(roles["o"]).register_forward_pre_hook(self._mixed),
-        ]
+        yield on_entering(block.get_submodule(roles["qkv"] if roles.get("qkv") else roles["q"]), self._entering)
+        yield on_entering(block.get_submodule(roles["o"]), self._mixed)
 
-    def _entering(self, _: Any, arguments: tuple[torch.Tensor, ...]) -> None:
+    def _entering(self, entering: torch.Tensor) -> None:
         import torch
 
-        x = arguments[0].float()
+        x = entering.float()
         w, bias = self._wv
         v = torch.nn.functional.linear(x, w.to(x.device), None if bias is None else bias.to(x.device))
         lay = self.layout
         self._v = v.view(*x.shape[:2], lay.kv_heads, lay.head_dim).repeat_interleave(lay.heads // lay.kv_heads, 2)
         self.radius = max(self.radius, float(x.norm(dim=-1)[self.counts.to(x.device)].max()))
 
-    def _mixed(self, _: Any, arguments: tuple[torch.Tensor, ...]) -> None:
+    def _mixed(self, mixed: torch.Tensor) -> None:
         import torch
 
         v = self._v  # [batch, tokens, heads, head_dim]
         prefix = torch.arange(1, v.shape[1] + 1, device=v.device).view(1, -1, 1, 1)
-        distance = (arguments[0].float().view(v.shape) - v.cumsum(1) / prefix).norm(dim=-1)
+        distance = (mixed.float().view(v.shape) - v.cumsum(1) / prefix).norm(dim=-1)
         counts = self.counts.to(v.device)
         self.deviation = torch.maximum(self.deviation, distance[counts].amax(0).cpu())
         self.values = torch.maximum(self.values, v.norm(dim=-1)[counts].amax(0).cpu())

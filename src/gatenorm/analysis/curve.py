@@ -162,7 +162,7 @@ def curve(
     if numbers[0] < 0 or numbers[-1] >= len(layers):
         expected = f"0 to {len(layers) - 1}: the model has {len(layers)} sublayers, and one must stay"
         given = numbers[0] if numbers[0] < 0 else numbers[-1]
-        raise EvaluationError("count-out-of-range", "is out of range", field="counts", given=given, expected=expected)
+        raise EvaluationError.out_of_range("counts", given, expected, "count-out-of-range")
     probes: list[Probe] = [FunctionProbe(name, measure) for name, measure in (measures or {}).items()]
     probes += [TaskProbe(job) for job in tasks]
     if latency is not None:

@@ -80,7 +80,7 @@ class LatencyProbe:
         """Raise EvaluationError for a length that does not fit into the context, or is below 1."""
         for field, given in {"latency": self.tokens, "new_tokens": self.new, "rounds": self.rounds}.items():
             if given < 1:
-                raise EvaluationError("out-of-range", "is out of range", field=field, given=given, expected="1 or more")
+                raise EvaluationError.out_of_range(field, given, "1 or more", "out-of-range")
         if model.context and self.tokens + self.new > model.context:
             problem = f"with {named('new_tokens')} {self.new} exceeds the model's context of {model.context:,} tokens"
             expected = f"at most {max(model.context - self.new, 0):,}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gatenorm.api.opening import ModelLike, open_model
 from gatenorm.engines import Setting, engine_named, threads_at_hand
-from gatenorm.errors import EvaluationError, did_you_mean
+from gatenorm.errors import EvaluationError
 from gatenorm.exports.registry import Variant
 from gatenorm.models.loading import check_hardware
 from gatenorm.progress import Progress
@@ -90,8 +90,7 @@ def profile(
         EvaluationError, CheckpointError, FamilyError, MissingExtraError: as :func:`bench`.
     """
     if attention not in (None, *_ATTENTIONS):
-        hint = did_you_mean(str(attention), _ATTENTIONS)
-        raise EvaluationError("attention-unknown", "is not known", field="attention", given=attention, hint=hint)
+        raise EvaluationError.unknown("attention", attention, _ATTENTIONS)
     layout = open_model(model)
     cases = measuring.cases(lengths, batches, new_tokens, [Variant.of(layout)])
     check_hardware(device, dtype)

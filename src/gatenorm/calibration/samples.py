@@ -33,21 +33,11 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature > 0):
-            raise CalibrationError(
-                "temperature-out-of-range",
-                "is out of range",
-                field="self_temperature",
-                given=f"{self.temperature:g}",
-                expected="more than 0",
-            )
+            given, code = f"{self.temperature:g}", "temperature-out-of-range"
+            raise CalibrationError.out_of_range("self_temperature", given, "more than 0", code)
         if not 0 < self.top_p <= 1:
-            raise CalibrationError(
-                "top-p-out-of-range",
-                "is out of range",
-                field="self_top_p",
-                given=f"{self.top_p:g}",
-                expected="more than 0, at most 1",
-            )
+            given, code = f"{self.top_p:g}", "top-p-out-of-range"
+            raise CalibrationError.out_of_range("self_top_p", given, "more than 0, at most 1", code)
 
 
 @dataclass(frozen=True)

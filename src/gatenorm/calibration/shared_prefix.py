@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.calibration.block_stand_in import Reached, passed_over
 from gatenorm.calibration.samples import Samples, batches
-from gatenorm.models.forward import blocks_of, hidden_input, inputs, negative_log_likelihood, not_finite, padded
+from gatenorm.models.forward import blocks_of, inputs, negative_log_likelihood, not_finite, on_entering, padded
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
 from gatenorm.records import ATTENTION, Edit, Edits
@@ -93,18 +94,11 @@ class SharedPrefix:
     @contextmanager
     def _kept(self, edits: Edits, at: Collection[int], streams: dict[int, Tensor]) -> Iterator[Any]:
         """The model with ``edits``, which leaves in ``streams`` what enters the blocks ``at``."""
-
-        def keep(layer: int) -> Any:
-            def hook(_: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-                streams[layer] = hidden_input(arguments, keywords)
-
-            return hook
-
         with self._model.edited(edits, self._weights) as less:
             blocks = list(blocks_of(less.module, self._layout))
             with ExitStack() as hooks:
                 for layer in at:
-                    hooks.enter_context(blocks[layer].register_forward_pre_hook(keep(layer), with_kwargs=True))
+                    hooks.enter_context(on_entering(blocks[layer], partial(streams.__setitem__, layer)))
                 yield less.module
 
     def _run_up_to(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from gatenorm.criteria.criterion import Criterion, ForwardCriterion, WeightCriterion
-from gatenorm.errors import CriterionError, did_you_mean, named
+from gatenorm.errors import CriterionError, named
 from gatenorm.extensions import Extension, extension, extensions
 from gatenorm.records import KINDS, SINGULAR, SUBLAYERS
 
@@ -71,7 +71,7 @@ def check_ranks(chosen: Criterion, kind: str) -> None:
     those that do.
     """
     if kind not in KINDS:
-        raise CriterionError("kind-unknown", "is not known", field="kind", given=kind, hint=did_you_mean(kind, KINDS))
+        raise CriterionError.unknown("kind", kind, KINDS)
     if kind not in chosen.kinds:
         able = [name for name in known() if kind in criterion(name).kinds]
         problem = f"ranks {SINGULAR[chosen.kinds[0]]}s, not {SINGULAR[kind]}s"

@@ -47,9 +47,7 @@ def score(
     if not isinstance(chosen, WeightCriterion):
         raise calibration_missing(criterion)
     if seed < 0:  # records hold no other
-        raise CriterionError(
-            "seed-out-of-range", "is out of range", field="seed", given=seed, expected="a whole number from 0"
-        )
+        raise CriterionError.out_of_range("seed", seed, "a whole number from 0")
     compute = backend_named(backend, device) if isinstance(backend, str) else backend
     checkpoint = layout.checkpoint
     began, read_before = time.perf_counter(), checkpoint.bytes_read

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.calibration.passes import Observer, in_float64
 from gatenorm.families import Layout
-from gatenorm.models.forward import hidden_input, hidden_output, update_hooks
+from gatenorm.models.forward import on_entering, on_leaving, on_update
 from gatenorm.records import SUBLAYERS
 
 if TYPE_CHECKING:
@@ -72,80 +73,50 @@ class Watch(Observer):
         """Register what observes; ``blocks`` are all of the model's, in their physical order."""
         for layer in self.statistics.sums:
             block = blocks[layer]
-            yield block.register_forward_pre_hook(self._enter(layer), with_kwargs=True)
-            yield block.register_forward_hook(self._leave(layer))
+            yield on_entering(block, partial(self._entered.__setitem__, layer))
+            yield on_leaving(block, partial(self._leave, layer))
             if layer in self.statistics.layers:
-                yield block.get_submodule(self._branch_end).register_forward_hook(self._update(layer, block))
+                yield on_leaving(block.get_submodule(self._branch_end), partial(self._update, layer, block))
             if layer in self.statistics.mlps:
-                yield block.get_submodule(self._branch[0]).register_forward_pre_hook(self._find(layer))
-                yield from update_hooks(block, self._branch[-1], self._beside, self._update_by_mlp(layer, block))
+                yield on_entering(block.get_submodule(self._branch[0]), partial(self._found.__setitem__, layer))
+                yield from on_update(block, self._branch[-1], self._beside, partial(self._update_by_mlp, layer, block))
 
     def count(self, counts: torch.Tensor) -> None:
         """Say which positions ``[batch, tokens]`` of the batch that comes next are no padding."""
         super().count(counts)
         self.statistics.positions += int(counts.sum())
 
-    def _enter(self, layer: int) -> Any:
-        def hook(_: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-            self._entered[layer] = hidden_input(arguments, keywords)
-
-        return hook
-
-    def _update(self, layer: int, block: nn.Module) -> Any:
-        def hook(_: Any, __: Any, output: Any) -> None:
-            branch, without = self._factor * hidden_output(output), self._entered[layer]
-            update = branch
-            if self._before:
-                with_attention = without + branch
-                for name in self._before:
-                    module = block.get_submodule(name)
-                    without, with_attention = module(without), module(with_attention)
-                update = with_attention.float() - without.float()
-            self._add(layer, _Lengths.of(without, update))
-
-        return hook
-
-    def _find(self, layer: int) -> Any:
-        def hook(_: Any, arguments: tuple[Any, ...]) -> None:
-            self._found[layer] = arguments[0]
-
-        return hook
-
-    def _update_by_mlp(self, layer: int, block: nn.Module) -> Any:
-        def hook(_: Any, __: Any, output: Any) -> None:
-            # Some versions run the MLP of OPT on tokens in one row.
-            shape = self._entered[layer].shape
-            without, update = (
-                self._found.pop(layer).reshape(shape),
-                self._mlp_factor * hidden_output(output).reshape(shape),
-            )
-            if self._after:
-                with_mlp = without + update
-                for name in self._after:
-                    module = block.get_submodule(name)
-                    without, with_mlp = module(without), module(with_mlp)
-                update = with_mlp.float() - without.float()
-            sums = self.statistics.sums[layer]
-            sums.mlp_turn = sums.mlp_turn + self._sum(_Lengths.of(without, update).turn())
-
-        return hook
-
-    def _leave(self, layer: int) -> Any:
-        def hook(_: Any, __: Any, output: Any) -> None:
-            entered, left = self._entered.pop(layer).float(), hidden_output(output)
-            lengths, sums = _Lengths.of(entered, left.float() - entered), self.statistics.sums[layer]
-            sums.block_turn = sums.block_turn + self._sum(lengths.turn())
-
-        return hook
-
-    def _add(self, layer: int, lengths: _Lengths) -> None:
+    def _update(self, layer: int, block: nn.Module, output: torch.Tensor) -> None:
+        lengths = _lengths(block, self._before, self._entered[layer], self._factor * output)
         sums = self.statistics.sums[layer]
         sums.turn = sums.turn + self._sum(lengths.turn())
         sums.update = sums.update + self._sum(lengths.update.sqrt())
         sums.stream = sums.stream + self._sum(lengths.stream.sqrt())
 
+    def _update_by_mlp(self, layer: int, block: nn.Module, output: torch.Tensor) -> None:
+        # Some versions run the MLP of OPT on tokens in one row.
+        shape = self._entered[layer].shape
+        found, update = self._found.pop(layer).reshape(shape), self._mlp_factor * output.reshape(shape)
+        sums = self.statistics.sums[layer]
+        sums.mlp_turn = sums.mlp_turn + self._sum(_lengths(block, self._after, found, update).turn())
+
+    def _leave(self, layer: int, output: torch.Tensor) -> None:
+        entered, sums = self._entered.pop(layer).float(), self.statistics.sums[layer]
+        sums.block_turn = sums.block_turn + self._sum(_Lengths.of(entered, output.float() - entered).turn())
+
     def _sum(self, values: torch.Tensor) -> torch.Tensor:
         return values.masked_fill(~self._counts.to(values.device), 0.0).sum()
+
+
+def _lengths(block: nn.Module, norms: Sequence[str], stream: torch.Tensor, update: torch.Tensor) -> _Lengths:
+    """Those of a stream and of what a branch adds to it, both behind the ``norms`` that stand on the stream itself."""
+    if norms:
+        with_update = stream + update
+        for name in norms:
+            module = block.get_submodule(name)
+            stream, with_update = module(stream), module(with_update)
+        update = with_update.float() - stream.float()
+    return _Lengths.of(stream, update)
 
 
 @dataclass(frozen=True)

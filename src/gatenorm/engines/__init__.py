@@ -6,10 +6,12 @@ Another package adds one with an entry point of the group ``gatenorm.engines``.
 from collections.abc import Mapping
 
 from gatenorm.engines._engine import (
+    ABLE as ABLE,
     Continuation as Continuation,
     Engine as Engine,
     GreedySession as GreedySession,
     LikelyContinuation as LikelyContinuation,
+    later as later,
     refuses as refuses,
 )
 from gatenorm.engines._timing import (
@@ -33,21 +35,21 @@ def engine_named(name: str, able: str = "") -> Engine:
     """The engine of that name.
 
     Args:
-        able: what it must be able to do: ``times``, ``answers``, ``predicts`` or ``generates``.
+        able: what it must be able to do, one of ``ABLE``.
 
     Raises:
         EvaluationError: there is none, or it cannot do that.
     """
     kind: type[Engine] = extension(name, engines(), EvaluationError, "engine")
-    if able and not getattr(kind, able):
+    if able and not kind.can(able):
         what = {"times": "be timed", "answers": "answer evaluation tasks"}.get(able, able.removesuffix("s"))
         raise _unable(name, f"cannot {what}", engines_that(able))
     return kind(name)
 
 
 def engines_that(able: str) -> list[Engine]:
-    """The engines that can do something: ``times``, ``answers``, ``predicts`` or ``generates``."""
-    return [one for one in map(engine_named, engines()) if getattr(one, able)]
+    """The engines that can do something, one of ``ABLE``."""
+    return [one for one in map(engine_named, engines()) if one.can(able)]
 
 
 def engine_for(form: str, name: str | None = None) -> Engine:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -68,6 +70,21 @@ class GreedySession(Protocol):
         """Free processes and memory; calling it again is harmless."""
 
 
+# What an engine may be able to do (besides :meth:`Engine.open`), and the method that does it: be timed, answer the
+# requests of lm-eval, give likelihoods of continuations for evaluations, and greedy continuations.
+ABLE = {"times": "open_timed", "answers": "harness_model", "predicts": "likelihoods", "generates": "generate"}
+
+
+def later(path: str) -> Callable[..., Any]:
+    """A method that lies elsewhere, ``module:name``: imported when it is called, since it brings the engine along."""
+    module, _, name = path.partition(":")
+
+    def method(self: Engine, *arguments: Any, **options: Any) -> Any:
+        return attrgetter(name)(import_module(module))(*arguments, **options)
+
+    return method
+
+
 class Engine:
     """An engine. A subclass says what it is and overrides what it can do.
 
@@ -77,10 +94,6 @@ class Engine:
         reads: forms: ``gguf``, ``nemotron-nas``, ``transformers`` (what pruning wrote, or a dense directory).
         exact: whether :meth:`open` computes in float32 whatever type the weights lie in.
         preference: of several engines that read a form, the one with the highest is taken where none is named.
-        times: whether it can be timed.
-        answers: whether it can answer the requests of lm-eval.
-        predicts: whether it gives likelihoods of continuations, for evaluations.
-        generates: whether it gives greedy continuations too.
         dtypes: the data types that it can be timed in besides ``auto``.
         cache_passes: for the cost model: how often its cache moves for one decoded token.
         distributions: whose versions its answers depend on.
@@ -91,16 +104,17 @@ class Engine:
     reads: ClassVar[tuple[str, ...]]
     exact: ClassVar[bool] = True
     preference: ClassVar[int] = 0
-    times: ClassVar[bool] = False
-    answers: ClassVar[bool] = False
-    predicts: ClassVar[bool] = False
-    generates: ClassVar[bool] = False
     dtypes: ClassVar[tuple[str, ...]] = ()
     cache_passes: ClassVar[int] = 1
     distributions: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, name: str):
         self.name = name
+
+    @classmethod
+    def can(cls, able: str) -> bool:
+        """Whether it can do that, one of ``ABLE``: the method for it is its own."""
+        return getattr(cls, ABLE[able]) is not getattr(Engine, ABLE[able])
 
     @property
     def installed(self) -> bool:

@@ -52,7 +52,7 @@ def _version(package: str) -> str | None:
 
 def _engine(name: str) -> InstalledEngine:
     engine = engine_named(name)
-    can = [what for able, what in _CAN.items() if getattr(engine, able)]
+    can = [what for able, what in _CAN.items() if engine.can(able)]
     return InstalledEngine(name, engine.installed, ("verify", *can))
 
 

@@ -14,7 +14,7 @@ from gatenorm.checkpoint.dtypes import STORAGE_TYPES, from_float32
 from gatenorm.checkpoint.formats.safetensors.writer import NewFile, NewFiles
 from gatenorm.checkpoint.parts import Made
 from gatenorm.checkpoint.quantisation import without_settings
-from gatenorm.errors import CheckpointError, MissingExtraError, OutputError, first_line
+from gatenorm.errors import CheckpointError, OutputError, first_line, needing
 from gatenorm.exports.gguf.tensors import ROPE_FACTORS
 from gatenorm.families import Layout
 from gatenorm.files import check_apart, check_new_directory, new_directory, write_json
@@ -93,10 +93,8 @@ def _decoded(checkpoint: TensorStore, name: str, dtype: str) -> NewTensor:
 
 
 def _write_tokenizer(file: Path, target: Path) -> None:
-    try:
+    with needing("reading the tokenizer of a GGUF file", "transformers", "torch"):
         from transformers import AutoTokenizer
-    except ImportError:
-        raise MissingExtraError("reading the tokenizer of a GGUF file", "transformers", "torch") from None
     try:
         AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(target)
     except Exception as error:  # whatever classes of other people raise

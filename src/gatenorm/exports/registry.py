@@ -14,7 +14,7 @@ from typing import Protocol, cast
 
 from msgspec import structs
 
-from gatenorm.errors import OutputError, did_you_mean
+from gatenorm.errors import OutputError
 from gatenorm.extensions import Extension, extension, extensions
 from gatenorm.families import Layout
 from gatenorm.files import check_apart, check_new_directory, check_new_file
@@ -129,8 +129,7 @@ class Export:
             MissingExtraError: a package that writing needs is not installed.
         """
         if dtype not in self.dtypes:
-            hint = did_you_mean(dtype, self.dtypes)
-            raise OutputError("dtype-unknown", f"is no type of {self.name}", field="dtype", given=dtype, hint=hint)
+            raise OutputError.unknown("dtype", dtype, self.dtypes, problem=f"is no type of {self.name}")
         if not self.is_file:  # a file for an engine often lies beside the weights that it was made from
             check_apart(out, layout.checkpoint.path)
         reasons = self.obstacles(layout)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from gatenorm.calibration.passes import Observer, counted, in_float64
 from gatenorm.errors import CalibrationError, named
 from gatenorm.families import Layout
-from gatenorm.models.forward import hidden_input, hidden_output, update_hooks
+from gatenorm.models.forward import on_entering, on_update
 from gatenorm.records import ATTENTION, MLP, Edit, Edits
 from gatenorm.surgery.folding import carrier, inner_width, projection
 from gatenorm.surgery.operation import operation_named
@@ -138,10 +139,10 @@ class MomentObserver(Observer):
         """Register what observes; ``blocks`` are all of the model's, in their physical order."""
         for edit in self._edits:
             if edit in self._inputs:
-                module = self._read_by(edit, blocks)
-                yield module.register_forward_pre_hook(self._enter(edit), with_kwargs=True)
+                yield on_entering(self._read_by(edit, blocks), partial(self._see, self._inputs, edit))
             beside = self._layout.block.get("beside", ()) if edit.sublayer == MLP else ()
-            yield from update_hooks(blocks[edit.layer], self._ends[edit.sublayer], beside, self._leave(edit))
+            see = partial(self._see, self._updates, edit)
+            yield from on_update(blocks[edit.layer], self._ends[edit.sublayer], beside, see)
 
     def _read_by(self, edit: Edit, blocks: Sequence[nn.Module]) -> nn.Module:
         """The module whose input an edit is fitted from."""
@@ -150,19 +151,9 @@ class MomentObserver(Observer):
         data = self._layout.data
         return blocks[carrier(data, edit.layer)].get_submodule(projection(data))
 
-    def _enter(self, edit: Edit) -> Any:
-        def hook(_: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-            self._inputs[edit].append(counted(hidden_input(arguments, keywords), self._counts))
-            self._add(edit)
-
-        return hook
-
-    def _leave(self, edit: Edit) -> Any:
-        def hook(_: Any, __: Any, output: Any) -> None:
-            self._updates[edit].append(counted(hidden_output(output), self._counts))
-            self._add(edit)
-
-        return hook
+    def _see(self, waiting: Mapping[Edit, deque[torch.Tensor]], edit: Edit, values: torch.Tensor) -> None:
+        waiting[edit].append(counted(values, self._counts))
+        self._add(edit)
 
     def _add(self, edit: Edit) -> None:
         """Sum the oldest batch of an edit, once both its inputs and its updates are there."""

@@ -6,7 +6,7 @@ Causal attention does not see padding on the right. Logits become float32 log-pr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.errors import EvaluationError, named
@@ -14,6 +14,8 @@ from gatenorm.families import Layout
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
+    from torch.utils.hooks import RemovableHandle
 
 
 def blocks_of(module: Any, layout: Layout) -> Any:
@@ -21,27 +23,38 @@ def blocks_of(module: Any, layout: Layout) -> Any:
     return module.get_submodule(layout.block["path"])
 
 
-def hidden_input(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
-    """The hidden states that a block, an attention or an MLP is called with, as a hook gets them."""
-    return arguments[0] if arguments else keywords["hidden_states"]
+def on_entering(module: nn.Module, see: Callable[[torch.Tensor], None]) -> RemovableHandle:
+    """Have ``see`` called with the hidden states that a block, an attention or an MLP is called with."""
+
+    def hook(_: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        see(arguments[0] if arguments else keywords["hidden_states"])
+
+    return module.register_forward_pre_hook(hook, with_kwargs=True)
+
+
+def on_leaving(module: nn.Module, see: Callable[[torch.Tensor], None]) -> RemovableHandle:
+    """Have ``see`` called with the hidden states that it returns."""
+    return module.register_forward_hook(lambda _, __, output: see(hidden_output(output)))
 
 
 def hidden_output(output: Any) -> Any:
-    """The hidden states that it returns, which some modules return with other things behind them."""
+    """The hidden states that a module returns, which some return with other things behind them."""
     return output[0] if isinstance(output, tuple) else output
 
 
-def update_hooks(block: Any, end: str, beside: Sequence[str], hook: Any) -> Iterator[Any]:
-    """Have ``hook`` called with what a branch adds: the output of its last module, and those of modules beside it."""
-    parts: list[Any] = []
+def on_update(
+    block: nn.Module, end: str, beside: Sequence[str], see: Callable[[torch.Tensor], None]
+) -> Iterator[RemovableHandle]:
+    """Have ``see`` called with what a branch adds: the output of its last module, and those of modules beside it."""
+    parts: list[torch.Tensor] = []
 
-    def add(module: Any, arguments: Any, output: Any) -> None:
-        hook(module, arguments, sum(parts, hidden_output(output)))
+    def add(output: torch.Tensor) -> None:
+        see(sum(parts, output))
         parts.clear()
 
     for name in beside:
-        yield block.get_submodule(name).register_forward_hook(lambda _, __, output: parts.append(hidden_output(output)))
-    yield block.get_submodule(end).register_forward_hook(add)
+        yield on_leaving(block.get_submodule(name), parts.append)
+    yield on_leaving(block.get_submodule(end), add)
 
 
 def padded(batch: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatenorm.checkpoint import open_store
 from gatenorm.checkpoint.code import kernel_named
-from gatenorm.errors import CheckpointError, EvaluationError, GatenormError, MissingExtraError, first_line
+from gatenorm.errors import CheckpointError, EvaluationError, GatenormError, first_line, needing
 from gatenorm.families import Layout, families
 from gatenorm.files import LARGE, open_small
 from gatenorm.models.processor import has_accelerator
@@ -130,11 +130,9 @@ def _transformers() -> Any:
     Raises:
         MissingExtraError: torch or transformers is not installed.
     """
-    try:
+    with needing("running a model", "torch with transformers", "torch"):
         import torch  # noqa: F401 - transformers can be there without it
         import transformers
-    except ImportError:
-        raise MissingExtraError("running a model", "torch with transformers", "torch") from None
     register_types()
     return transformers
 

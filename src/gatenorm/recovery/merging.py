@@ -13,7 +13,7 @@ from gatenorm.checkpoint import NewTensor, TensorStore
 from gatenorm.checkpoint.code import without_code
 from gatenorm.checkpoint.dtypes import STORAGE_TYPES
 from gatenorm.checkpoint.parts import computed
-from gatenorm.errors import RecoveryError, named
+from gatenorm.errors import RecoveryError, named, needing
 from gatenorm.families import Layout
 from gatenorm.files import write_json
 from gatenorm.progress import Progress
@@ -53,12 +53,8 @@ def with_adapters(model: Any, modules: Mapping[str, str], settings: Any, *, tran
     Raises:
         MissingExtraError: peft is not installed.
     """
-    from gatenorm.errors import MissingExtraError
-
-    try:
+    with needing("recovery", "peft", "recover"):
         from peft import LoraConfig, get_peft_model
-    except ImportError:
-        raise MissingExtraError("recovery", "peft", "recover") from None
     import torch
 
     config = LoraConfig(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gatenorm.errors import RecoveryError, did_you_mean
+from gatenorm.errors import RecoveryError
 
 OBJECTIVES = ("lm", "distill")
 TARGETS = ("attention", "mlp", "maps")
@@ -131,14 +131,11 @@ class Settings:
 
     def _known(self, name: str, given: str, known: Any) -> None:
         if given not in known:
-            raise RecoveryError(
-                f"{name}-unknown", "is not known", field=name, given=given, hint=did_you_mean(given, known)
-            )
+            raise RecoveryError.unknown(name, given, known)
 
     def _least(self, name: str, least: int) -> None:
         if getattr(self, name) < least:
             raise self._out_of_range(name, f"{least} or more")
 
     def _out_of_range(self, name: str, expected: str) -> RecoveryError:
-        code = f"{name.replace('_', '-')}-out-of-range"
-        return RecoveryError(code, "is out of range", field=name, given=f"{getattr(self, name):g}", expected=expected)
+        return RecoveryError.out_of_range(name, f"{getattr(self, name):g}", expected)

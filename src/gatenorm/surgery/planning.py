@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from msgspec import structs
 
-from gatenorm.errors import PlanError, did_you_mean
+from gatenorm.errors import PlanError
 from gatenorm.families import Layout
 from gatenorm.records import ATTENTION, KINDS, NAMES, REMOVE, SINGULAR, SUBLAYERS, Edits, Plan, Scores, spans
 from gatenorm.records.numbers import share_of
@@ -28,16 +28,14 @@ def count_for_share(share: float | str, sublayers: int) -> int:
         given = share if isinstance(share, str) else f"{share:g}" if isinstance(share, (int, float)) else repr(share)
         expected = "a number between 0 and 1, such as 0.2, or 20%"
         hint = f"{number:g}% is {number / 100:g}" if 1 <= number < 100 and not isinstance(share, bool) else ""
-        raise PlanError(
-            "share-out-of-range", "is out of range", field="share", given=given, expected=expected, hint=hint
-        )
+        raise PlanError.out_of_range("share", given, expected, hint=hint)
     return max(1, math.floor(number * sublayers + 0.5))
 
 
 def check_kind(kind: str, known: Collection[str] = KINDS) -> None:
     """Raise PlanError for what is no kind of sublayer: ``attention``, ``mlp``, ``block``."""
     if kind not in known:
-        raise PlanError("kind-unknown", "is not known", field="kind", given=kind, hint=did_you_mean(kind, known))
+        raise PlanError.unknown("kind", kind, known)
 
 
 def plan_by_scores(

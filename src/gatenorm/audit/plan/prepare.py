@@ -17,7 +17,7 @@ from gatenorm.audit.plan.variants import Budget, budgets, with_operations
 from gatenorm.audit.run.state import check_directory
 from gatenorm.calibration.samples import HUB
 from gatenorm.engines import engine_named, threads_at_hand
-from gatenorm.errors import AuditError, MissingExtraError, PlanError, did_you_mean, fields_named, named
+from gatenorm.errors import AuditError, MissingExtraError, PlanError, fields_named, named
 from gatenorm.evaluation.core.text import GENERIC, read_text
 from gatenorm.families import Layout
 from gatenorm.files import check_apart
@@ -144,8 +144,7 @@ def _check_recovery(recovery: Recovery, layout: Layout) -> None:
         raise MissingExtraError("recovery", "peft", "recover")
     objective = recovery.objective
     if objective not in (None, *OBJECTIVES):
-        field, hint = "recovery.objective", did_you_mean(str(objective), OBJECTIVES)
-        raise AuditError("objective-unknown", "is not known", field=field, given=objective, hint=hint)
+        raise AuditError.unknown("recovery.objective", objective, OBJECTIVES, "objective-unknown")
     if recovery.data is None and language_of(layout.checkpoint) is None:
         expected = "a text to train on, generic, self or both"
         raise AuditError("data-missing", "is missing", field="recovery.data", expected=expected)
@@ -159,12 +158,11 @@ def _check_gates(config: Config, active: Mapping[str, float], fail_on: str | Non
     if gate is not None:
         searchable = [name for name, one in gates().items() if one.probes]
         if gate not in searchable:
-            field, hint = "search.gate", did_you_mean(gate, searchable)
-            raise AuditError("gate-not-searchable", "cannot be searched by", field=field, given=gate, hint=hint)
+            raise AuditError.unknown("search.gate", gate, searchable, "gate-not-searchable", "cannot be searched by")
         _check_measured(gate, active, "search.gate", given=gate)
     if fail_on is not None and fail_on not in (ANY, *active):
-        hint = did_you_mean(fail_on, [ANY, *active])
-        raise AuditError("gate-unknown", "is not a gate of this audit", field="fail_on", given=fail_on, hint=hint)
+        problem = "is not a gate of this audit"
+        raise AuditError.unknown("fail_on", fail_on, [ANY, *active], "gate-unknown", problem)
 
 
 def _check_measured(gate: str, active: Mapping[str, float], field: str, given: str | None = None) -> None:

@@ -18,7 +18,7 @@ from gatenorm.audit.plan.config import Run
 from gatenorm.audit.run.job_runner import JobRunner
 from gatenorm.audit.run.jobs import Job, Result
 from gatenorm.engines import threads_at_hand
-from gatenorm.errors import AuditError, MissingExtraError
+from gatenorm.errors import AuditError, needing
 from gatenorm.results.hashes import code_sha256
 
 
@@ -72,10 +72,8 @@ class RayExecutor:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # Else Ray takes the accelerators away from workers that ask for none, and from this process's children too.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        try:
+        with needing("the executor ray", "ray", "ray"):
             import ray
-        except ImportError:
-            raise MissingExtraError("the executor ray", "ray", "ray") from None
         self._ray = ray
         if ray.is_initialized():
             return self

@@ -18,7 +18,7 @@ from gatenorm.audit.plan.variants import ASKED, Budget, Variant, decision_count,
 from gatenorm.audit.run import speed, variant_writer
 from gatenorm.audit.run.job_cache import JobCache
 from gatenorm.audit.run.jobs import Score
-from gatenorm.errors import AuditError, CriterionError, did_you_mean
+from gatenorm.errors import AuditError, CriterionError
 from gatenorm.findings import findings
 from gatenorm.records import ATTENTION, REMOVE, Evidence, Scores
 from gatenorm.records.audit import (
@@ -233,8 +233,8 @@ class Workflow:
         gate, limit = gates()[settings.gate], self.plan.limits[settings.gate]
         name = settings.criterion or self.best.ranking
         if name not in self.scores:
-            problem, hint = "is not among the rankings of this audit", did_you_mean(name, self.scores)
-            raise AuditError("criterion-not-ranked", problem, field="search.criterion", given=name, hint=hint)
+            problem = "is not among the rankings of this audit"
+            raise AuditError.unknown("search.criterion", name, self.scores, "criterion-not-ranked", problem)
         needed = self.evaluations(gate.needs)
         before = [e for planned in needed if not planned.paired for e in self._of_baseline(planned)]
         removable = self.layout.layers_with(ATTENTION)

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from gatenorm.calibration.samples import HUB, Calibration, Samples
-from gatenorm.errors import CalibrationError, EvaluationError, MissingExtraError, fields_named, named
+from gatenorm.errors import CalibrationError, EvaluationError, fields_named, named, needing
 from gatenorm.evaluation.core.text import Text, read_text
 from gatenorm.evaluation.tasks.perplexity import Protocol, encode
 from gatenorm.records import to_json
@@ -75,10 +75,8 @@ def from_hub(calibration: Calibration) -> Text:
         CalibrationError: it cannot be read, or has no column ``text``.
         MissingExtraError: ``datasets`` is not installed.
     """
-    try:
+    with needing(f"{named('calibration')} {calibration.source}", "datasets", "eval"):
         from datasets import load_dataset
-    except ImportError:
-        raise MissingExtraError(f"{named('calibration')} {calibration.source}", "datasets", "eval") from None
     name, config, split = [*calibration.source.removeprefix(HUB).split(":"), "", ""][:3]
     between = "\n\n" if calibration.separator is None else calibration.separator
     enough = calibration.samples * calibration.length * _CHARACTERS

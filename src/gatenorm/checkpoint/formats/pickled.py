@@ -16,7 +16,7 @@ from gatenorm.checkpoint.formats.safetensors.store import SafetensorsStore, open
 from gatenorm.checkpoint.formats.safetensors.writer import NewFiles
 from gatenorm.checkpoint.misfits import check_pointer
 from gatenorm.checkpoint.store import Replacement, StoredTensor, TensorStore
-from gatenorm.errors import CheckpointError, MissingExtraError, first_line
+from gatenorm.errors import CheckpointError, first_line, needing
 
 _ENDING, _INDEX = ".bin", ".bin.index.json"
 _TYPES = {storage.torch: storage for storage in STORAGE_TYPES.values()}
@@ -58,11 +58,9 @@ def _header(files: LocalFiles, name: str) -> Header:
 
 
 def _load(path: Path) -> Mapping[str, Any]:
-    try:
+    with needing("reading pickled weights", "torch", "torch"):
         import torch
         from torch._subclasses.fake_tensor import FakeTensorMode
-    except ImportError:
-        raise MissingExtraError("reading pickled weights", "torch", "torch") from None
     try:
         with zipfile.ZipFile(path) as archive:
             packed = any(record.compress_type != zipfile.ZIP_STORED for record in archive.infolist())

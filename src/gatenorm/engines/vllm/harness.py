@@ -21,6 +21,11 @@ _AS_LONG_AS_FITS = -1
 _REQUESTS = 256
 
 
+def harness_model(model: Model) -> Any:
+    """The model in vLLM, opened once, as lm-eval's class."""
+    return model.opened_in_engine(lambda: opened(model))
+
+
 def opened(model: Model) -> tuple[Any, Callable[[], None]]:
     """A checkpoint in vLLM, without compiled graphs, and how to close it.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatenorm.errors import EvaluationError, MissingExtraError, named
+from gatenorm.errors import EvaluationError, named, needing
 from gatenorm.evaluation.core.generic import FRONT, evaluation_text, mixture_sha256
 from gatenorm.records.evidence import Data, TextProtocol
 
@@ -188,11 +188,9 @@ def _lines(source: str, path: Path, raw: bytes, field: str) -> tuple[str, ...]:
 
 
 def _parquet(source: str, path: Path, field: str) -> tuple[str, ...]:
-    try:
+    with needing(f"{named('data')} {path.name}", "pyarrow (it comes with datasets)", "eval"):
         import pyarrow.parquet as parquet
         from pyarrow.lib import ArrowException
-    except ImportError:
-        raise MissingExtraError(f"{named('data')} {path.name}", "pyarrow (it comes with datasets)", "eval") from None
     try:
         known = parquet.ParquetFile(path)
         if field not in known.schema_arrow.names:
@@ -215,10 +213,8 @@ def _some(names: Any) -> str:
 
 
 def _wikitext2_from_hub() -> Text:
-    try:
+    with needing(f"{named('data')} wikitext2 without a file", "datasets", "eval"):
         from datasets import load_dataset
-    except ImportError:
-        raise MissingExtraError(f"{named('data')} wikitext2 without a file", "datasets", "eval") from None
     try:
         rows = load_dataset("Salesforce/wikitext", "wikitext-2-raw-v1", split="test")["text"]
     except Exception as error:  # datasets lets through whatever its network layers raise

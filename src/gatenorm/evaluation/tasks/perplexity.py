@@ -208,13 +208,8 @@ def check_stride(stride: int | None, window: int, separator: str | None = None) 
             hint=f"leave it out, or leave out {named('documents')}",
         )
     if not 1 <= stride <= window:
-        raise EvaluationError(
-            "stride-out-of-range",
-            "is out of range",
-            field="stride",
-            given=stride,
-            expected=f"1 to the window's {window} tokens (a longer one skips some)",
-        )
+        expected = f"1 to the window's {window} tokens (a longer one skips some)"
+        raise EvaluationError.out_of_range("stride", stride, expected)
 
 
 def encode(

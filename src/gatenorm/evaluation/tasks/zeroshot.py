@@ -39,13 +39,8 @@ def prepare(request: Request) -> list[Job]:
     names = list(tasks()) if request.argument is None else request.argument.split("+")
     for name in names:
         if name not in tasks():
-            raise EvaluationError(
-                "task-unknown",
-                "is not known",
-                field="tasks",
-                given=f"zeroshot:{name}",
-                hint=did_you_mean(name, tasks()),
-            )
+            hint = did_you_mean(name, tasks())
+            raise EvaluationError("task-unknown", "is not known", field="tasks", given=f"zeroshot:{name}", hint=hint)
     check_installed("zeroshot")
     if request.data is None:
         return [_from_hub(name, request.limit) for name in names]

@@ -19,7 +19,7 @@ from gatenorm.checkpoint.formats.gguf.header import ALIGNMENT, read_header
 from gatenorm.checkpoint.formats.gguf.metadata import kv_heads, read_model
 from gatenorm.checkpoint.formats.gguf.model import GgufModel
 from gatenorm.checkpoint.formats.gguf.store import RECORD_KEY
-from gatenorm.errors import EvaluationError, GatenormError, MissingExtraError
+from gatenorm.errors import EvaluationError, GatenormError, MissingExtraError, needing
 from gatenorm.exports import llama_like
 from gatenorm.exports.gguf.carried import Carried
 from gatenorm.exports.gguf.tensors import FORM, NO_MLP, Tensor, file_type, hidden, tensors, written
@@ -157,10 +157,8 @@ def stored_types(path: Path) -> set[str]:
 
 
 def _writer() -> type[GGUFWriter]:
-    try:
+    with needing("writing GGUF files", "gguf", "gguf"):
         from gguf import GGUFWriter
-    except ImportError:
-        raise MissingExtraError("writing GGUF files", "gguf", "gguf") from None
     return GGUFWriter
 
 

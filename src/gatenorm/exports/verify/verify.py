@@ -87,9 +87,7 @@ def verify(
     kind = engine_for(form, engine)
     began = time.perf_counter()
     if tolerance is not None and not 0 < tolerance < np.inf:
-        raise EvaluationError(
-            "tolerance-out-of-range", "is out of range", field="tolerance", given=tolerance, expected="a number above 0"
-        )
+        raise EvaluationError.out_of_range("tolerance", tolerance, "a number above 0")
     with ExitStack() as opened:
         reference, expected, usual = _reference(exported, against, kind, opened)
         limit = usual if tolerance is None else tolerated(tolerance, usual)
@@ -148,7 +146,7 @@ def prompts(vocabulary: int, context: int | None, tokens: int, seed: int = 0) ->
         problem = f"does not fit into a context of {context}"
         raise EvaluationError("tokens-too-many", problem, field="tokens", given=tokens, hint="give fewer")
     if seed < 0:
-        raise EvaluationError("seed-out-of-range", "is out of range", field="seed", given=seed, expected="0 or more")
+        raise EvaluationError.out_of_range("seed", seed, "0 or more")
     random = np.random.Generator(np.random.PCG64(seed))
     return [random.integers(0, vocabulary, min(length, longest)).tolist() for length in _LENGTHS]
 

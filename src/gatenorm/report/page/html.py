@@ -7,7 +7,7 @@ neither run nor load anything.
 import re
 from importlib.resources import files
 
-from gatenorm.errors import MissingExtraError
+from gatenorm.errors import needing
 from gatenorm.report.clean_text import clean
 from gatenorm.report.figures.drawing import NARROW, POLICY, WIDE, inline, page_style
 from gatenorm.report.page.blocks import Chart, Report
@@ -23,11 +23,9 @@ def html(report: Report) -> str:
     Raises:
         MissingExtraError: jinja2 is not installed.
     """
-    try:
+    with needing("the report", "jinja2", "report"):
         from jinja2 import Environment, PackageLoader, StrictUndefined
         from markupsafe import Markup, escape
-    except ImportError:
-        raise MissingExtraError("the report", "jinja2", "report") from None
 
     def drawing(chart: Chart) -> Markup:
         # Vega escapes all texts of its SVG.

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from gatenorm.engines import Setting
 from gatenorm.engines.transformers.profiler import recording
-from gatenorm.errors import EvaluationError, did_you_mean
+from gatenorm.errors import EvaluationError
 from gatenorm.records.machine import Machine
 from gatenorm.records.serialization import from_json
 
@@ -52,8 +52,7 @@ def machine(name: str, dtype: str = "float32", device: str = "cpu", threads: int
     if name == THIS:
         return measured(dtype, device, threads)
     if name not in machines():
-        hint = did_you_mean(name, [*machines(), THIS])
-        raise EvaluationError("machine-unknown", "is not known", field="machine", given=name, hint=hint)
+        raise EvaluationError.unknown("machine", name, [*machines(), THIS])
     return machines()[name]
 
 

@@ -58,8 +58,7 @@ class Target:
         phases, wanted = speedup_target(self.speedup) if self.speedup is not None else ((), 1.0)
         limit = None if self.cache_gb is None else self.cache_gb * 1e9
         if limit is not None and not limit > 0:
-            problem, given = "is out of range", self.cache_gb
-            raise PlanError("cache-out-of-range", problem, field="max_cache_gb", given=given, expected="GB above 0")
+            raise PlanError.out_of_range("max_cache_gb", self.cache_gb, "GB above 0", "cache-out-of-range")
         return phases, wanted, limit
 
 
