@@ -61,7 +61,10 @@ def test_all_items_of_paired_tasks_weigh_alike():
 
 
 def test_changes_that_are_not_paired_are_averaged():
-    changes = [Change("a", 0.5, 0.6, 0.1, 0.0, 0.2), Change("b", 0.5, 0.5, 0.0, -0.1, 0.1)]
+    changes = [
+        Change(name="a", before=0.5, after=0.6, difference=0.1, low=0.0, high=0.2, items=0),
+        Change(name="b", before=0.5, after=0.5, difference=0.0, low=-0.1, high=0.1, items=0),
+    ]
     found = pooled(changes, "tasks")
     assert found is not None
     assert (found.difference, found.high) == pytest.approx((0.05, 0.05 + math.hypot(0.1, 0.1) / 2))

@@ -251,17 +251,14 @@ class TensorStore(Protocol):
 Replacement = tuple[str | None, NewTensor]
 
 
-class Format(Protocol):
-    """A way of storing checkpoints; extensions add one under ``gatenorm.formats``."""
+@dataclass(frozen=True)
+class Format:
+    """A way of storing checkpoints; extensions add one under ``gatenorm.formats``.
 
-    def recognises(self, place: str) -> bool:
-        """Whether ``place``, a local path or a model id, is stored in this format; a look at names, not at contents."""
-        ...
+    Attributes:
+        recognises: whether a place, a local path or a model id, is stored so; a look at names, not at contents.
+        open: the checkpoint at a place; raises CheckpointError where it is damaged, incomplete, or cannot be reached.
+    """
 
-    def open(self, place: str) -> TensorStore:
-        """The checkpoint at ``place``.
-
-        Raises:
-            CheckpointError: it is damaged, incomplete, or cannot be reached.
-        """
-        ...
+    recognises: Callable[[str], bool]
+    open: Callable[[str], TensorStore]

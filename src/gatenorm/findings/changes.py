@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import structs
 
 from gatenorm.evaluation.statistics.paired_statistics import from_counts
 from gatenorm.findings.pairs import Findings
@@ -27,8 +28,7 @@ from gatenorm.records.evidence import (
 _SURE = 2.0
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(Paired, frozen=True, kw_only=True):
     """One figure before and after the removal; ``low`` and ``high`` bound the difference at 95%, where known.
 
     ``paired`` says that the items of both models could be compared one by one; for shares, ``won`` and ``lost`` count
@@ -38,13 +38,7 @@ class Change:
     name: str
     before: float
     after: float
-    difference: float
-    low: float | None = None
-    high: float | None = None
-    items: int = 0
     chance: float | None = None
-    won: int | None = None
-    lost: int | None = None
     metric: str = ""
     stderr: float | None = None
     paired: bool = False
@@ -137,7 +131,7 @@ def average(findings: Findings) -> Change | None:
         findings.change(record, "average"),
         math.fsum(known) / len(known) if known and len(known) == len(chances) else None,
     )
-    return replace(change, items=record.count)
+    return structs.replace(change, items=record.count)
 
 
 def divergence(findings: Findings) -> Workload | None:
@@ -176,7 +170,6 @@ def pooled(changes: Sequence[Change], what: str) -> Change | None:
     if any(c.won is None or c.lost is None for c in changes):
         return _mean(changes, name)
     items, won, lost = (sum(getattr(c, count) for c in changes) for count in ("items", "won", "lost"))
-    paired = from_counts(items, won, lost)
     parts = [c.items / items for c in changes]
     before, after = (
         math.fsum(part * getattr(c, end) for part, c in zip(parts, changes, strict=True)) for end in ("before", "after")
@@ -185,16 +178,11 @@ def pooled(changes: Sequence[Change], what: str) -> Change | None:
     error = math.hypot(*(part * one for part, one in zip(parts, errors, strict=True)))
     chances = [c.chance for c in changes if c.chance is not None]
     return Change(
+        **structs.asdict(from_counts(items, won, lost)),
         name=name,
         before=before,
         after=after,
-        difference=paired.difference,
-        low=paired.low,
-        high=paired.high,
-        items=items,
         chance=math.fsum(p * c for p, c in zip(parts, chances, strict=True)) if len(chances) == len(changes) else None,
-        won=won,
-        lost=lost,
         metric=changes[0].metric,
         stderr=None if math.isinf(error) else error,
         paired=True,
@@ -239,27 +227,15 @@ def _change(
     paired: Paired | None,
     chance: float | None = None,
 ) -> Change:
-    change = Change(
+    return Change(
+        **structs.asdict(paired or Paired(difference=after.value - before.value, items=items)),
         name=name,
         before=before.value,
         after=after.value,
-        difference=after.value - before.value,
-        items=items,
         chance=chance,
         metric=metric,
         stderr=before.stderr,
-    )
-    if paired is None:
-        return change
-    return replace(
-        change,
-        difference=paired.difference,
-        low=paired.low,
-        high=paired.high,
-        items=paired.items,
-        won=paired.won,
-        lost=paired.lost,
-        paired=True,
+        paired=paired is not None,
     )
 
 

@@ -18,7 +18,7 @@ from gatenorm.audit.plan.config import Run
 from gatenorm.audit.run.job_runner import JobRunner
 from gatenorm.audit.run.jobs import Job, Result
 from gatenorm.engines import threads_at_hand
-from gatenorm.errors import AuditError, needing
+from gatenorm.errors import AuditError, first_line, needing
 from gatenorm.results.hashes import code_sha256
 
 
@@ -86,7 +86,7 @@ class RayExecutor:
             # Ray hands this process's import paths on, so its workers find this very package.
             ray.init(log_to_driver=False, logging_level="ERROR", **arguments)
         except Exception as error:  # Ray raises bare ones too, as where it takes too long to start
-            problem = f"cannot be reached: {_first_line(error):.200}"
+            problem = f"cannot be reached: {first_line(error):.200}"
             raise AuditError("ray-unreachable", problem, field="run.ray_address", given=address) from None
         self._started = True
         return self
@@ -114,7 +114,7 @@ class RayExecutor:
             except self._ray.exceptions.RayTaskError as error:
                 raise error.cause if isinstance(error.cause, Exception) else error from None
             except self._ray.exceptions.RayError as error:
-                problem = f"a Ray worker was lost during {job.title}: {_first_line(error)}"
+                problem = f"a Ray worker was lost during {job.title}: {first_line(error)}"
                 raise AuditError("ray-worker-lost", problem) from None
             if result.code != code_sha256():
                 problem = "the Ray workers run another gatenorm than this process: install the same there"
@@ -149,7 +149,3 @@ def _run_in(directory: str, job: Job) -> Result:
 def _runner() -> JobRunner:
     """One for each worker, so that a model stays loaded from job to job."""
     return JobRunner()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

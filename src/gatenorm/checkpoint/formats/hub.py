@@ -9,7 +9,7 @@ import numpy.typing as npt
 from gatenorm.checkpoint.formats.safetensors.local import LocalFiles
 from gatenorm.checkpoint.formats.safetensors.store import SafetensorsStore
 from gatenorm.checkpoint.hub import HUB_ID, fetch_companions, hub_errors
-from gatenorm.checkpoint.store import TensorStore
+from gatenorm.checkpoint.store import Format
 from gatenorm.errors import CheckpointError
 from gatenorm.progress import Progress
 
@@ -88,12 +88,7 @@ class HubFiles(LocalFiles):
         return self._sizes[name]
 
 
-class _Format:
-    def recognises(self, place: str) -> bool:
-        return HUB_ID.fullmatch(place) is not None and not Path(place).exists()
-
-    def open(self, place: str) -> TensorStore:
-        return SafetensorsStore(HubFiles(place))
-
-
-FORMAT = _Format()
+FORMAT = Format(
+    recognises=lambda place: HUB_ID.fullmatch(place) is not None and not Path(place).exists(),
+    open=lambda place: SafetensorsStore(HubFiles(place)),
+)

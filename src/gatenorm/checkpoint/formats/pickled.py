@@ -15,7 +15,7 @@ from gatenorm.checkpoint.formats.safetensors.local import LocalFiles
 from gatenorm.checkpoint.formats.safetensors.store import SafetensorsStore, open_shards
 from gatenorm.checkpoint.formats.safetensors.writer import NewFiles
 from gatenorm.checkpoint.misfits import check_pointer
-from gatenorm.checkpoint.store import Replacement, StoredTensor, TensorStore
+from gatenorm.checkpoint.store import Format, Replacement, StoredTensor
 from gatenorm.errors import CheckpointError, first_line, needing
 
 _ENDING, _INDEX = ".bin", ".bin.index.json"
@@ -102,12 +102,7 @@ def _wrong(path: Path, why: str) -> CheckpointError:
     )
 
 
-class _Format:
-    def recognises(self, place: str) -> bool:
-        return place.endswith((_ENDING, _INDEX)) and Path(place).is_file()
-
-    def open(self, place: str) -> TensorStore:
-        return PickledStore(Path(place))
-
-
-FORMAT = _Format()
+FORMAT = Format(
+    recognises=lambda place: place.endswith((_ENDING, _INDEX)) and Path(place).is_file(),
+    open=lambda place: PickledStore(Path(place)),
+)

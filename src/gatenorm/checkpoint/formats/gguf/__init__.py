@@ -3,15 +3,9 @@
 from pathlib import Path
 
 from gatenorm.checkpoint.formats.gguf.store import GgufStore
-from gatenorm.checkpoint.store import TensorStore
+from gatenorm.checkpoint.store import Format
 
-
-class _Format:
-    def recognises(self, place: str) -> bool:
-        return place.lower().endswith(".gguf") and Path(place).is_file()
-
-    def open(self, place: str) -> TensorStore:
-        return GgufStore(Path(place))
-
-
-FORMAT = _Format()
+FORMAT = Format(
+    recognises=lambda place: place.lower().endswith(".gguf") and Path(place).is_file(),
+    open=lambda place: GgufStore(Path(place)),
+)

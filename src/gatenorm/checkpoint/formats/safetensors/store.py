@@ -18,7 +18,7 @@ from gatenorm.checkpoint.hub import hub_commit, hub_id
 from gatenorm.checkpoint.misfits import ADAPTER, CONFIG, adapter_alone, adapter_beside, without_config, without_weights
 from gatenorm.checkpoint.parts import ByteRange, NewTensor
 from gatenorm.checkpoint.quantisation import ModelTensors, quantised_weights
-from gatenorm.checkpoint.store import Replacement, StoredTensor, TensorSpec, TensorStore
+from gatenorm.checkpoint.store import Format, Replacement, StoredTensor, TensorSpec, TensorStore
 from gatenorm.errors import CheckpointError, RecordError
 from gatenorm.files import LARGE
 from gatenorm.progress import Progress, part_of
@@ -255,12 +255,7 @@ def open_shards(
     return headers
 
 
-class _Format:
-    def recognises(self, place: str) -> bool:
-        return Path(place).is_dir()
-
-    def open(self, place: str) -> TensorStore:
-        return SafetensorsStore(LocalFiles(Path(place)))
-
-
-FORMAT = _Format()
+FORMAT = Format(
+    recognises=lambda place: Path(place).is_dir(),
+    open=lambda place: SafetensorsStore(LocalFiles(Path(place))),
+)
