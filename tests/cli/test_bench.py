@@ -30,7 +30,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
 
 def test_bench_shows_writes_and_draws(tiny_models: TinyModels, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     source = tiny_models("llama-gqa")
-    out = prune(source, tmp_path / "out", plan(source, drop=[1]))
+    out = prune(source, tmp_path / "out", plan(source, drop=[1])).path
     files = ["--json", tmp_path / "bench.json", "--plot", tmp_path / "bench.svg"]
     asked = ["--lengths", "16,32", "--new-tokens", "2", "--rounds", "1", "--threads", "1", "--machine", "h200", *files]
     status, said, err = run(capsys, "bench", out, "--baseline", source, *asked)

@@ -276,7 +276,7 @@ def test_what_lies_beside_the_weights_is_carried_over(tmp_path: Path):
         "README.md",
         "tokenizer.json",
     }
-    assert any("notes.txt is a link" in note for note in written.notes)
+    assert any("notes.txt is a link" in said for said in written.left_out)
     card = (tmp_path / "out" / "README.md").read_text()
     assert "[LICENSE](LICENSE)" in card
     assert "without the attention of layers 2" in card

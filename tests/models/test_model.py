@@ -39,7 +39,7 @@ def test_what_was_edited_before_is_among_the_edits_of_the_model_with_fewer_subla
     tiny_models: TinyModels, tmp_path: Path
 ):
     source = tiny_models("llama-mha")
-    out = prune(source, tmp_path / "out", plan(source, drop=[4], kind="mlp"))
+    out = prune(source, tmp_path / "out", plan(source, drop=[4], kind="mlp")).path
     model = Model.of_layout(open_model(out))
     expected = Edits.of("mlp", [4]) | Edits.of("attention", [1])
     with model.without([1]) as less:
@@ -55,7 +55,7 @@ def test_what_was_edited_before_is_among_the_edits_of_the_model_with_fewer_subla
 @pytest.mark.parametrize("kind", ["attention", "mlp", "block"])
 def test_a_copy_without_any_kind_is_the_pruned_checkpoint(kind: str, tiny_models: TinyModels, tmp_path: Path):
     source = tiny_models("llama-gqa")
-    out = prune(source, tmp_path / "out", plan(source, drop=[2], kind=kind))
+    out = prune(source, tmp_path / "out", plan(source, drop=[2], kind=kind)).path
     less = Model.of_layout(open_model(source)).edited_copy(Edits.of(kind, [2]))
     pruned = Model.of_layout(open_model(out))
     assert less.edits == pruned.edits

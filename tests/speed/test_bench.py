@@ -34,7 +34,7 @@ DROP = [1, 3]
 def pair(tiny_models: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> tuple[Variant, Variant]:
     """A dense model of five layers, and itself without two attentions."""
     source = tiny_models("llama-mha")
-    out = prune(source, tmp_path_factory.mktemp("pruned") / "out", plan(source, drop=DROP))
+    out = prune(source, tmp_path_factory.mktemp("pruned") / "out", plan(source, drop=DROP)).path
     return Variant.of(open_model(source)), Variant.of(open_model(out))
 
 

@@ -127,7 +127,7 @@ def test_the_cache_falls_by_exactly_the_share_removed(
     name: str, drop: list[int], tiny_models: TinyModels, tmp_path: Path
 ):
     source = tiny_models(name)
-    out = prune(source, tmp_path / "out", plan(source, drop=drop))
+    out = prune(source, tmp_path / "out", plan(source, drop=drop)).path
     dense, pruned = (Architecture.of(open_model(m)) for m in (source, out))
     held = []
     for directory in (source, out):
