@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 from msgspec.structs import replace
 
-from gatenorm.errors import StudyError, did_you_mean, fields_named
+from gatenorm.errors import StudyError, fields_named
 from gatenorm.files.yaml import read_yaml
 from gatenorm.records.numbers import Count, Index, Window
 from gatenorm.records.serialization import Value, from_json
@@ -180,7 +180,7 @@ def recipe(name: str) -> Recipe:
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else recipes().get(name)
     if path is None:
-        raise StudyError("recipe-unknown", "is not known", field="name", given=name, hint=did_you_mean(name, recipes()))
+        raise StudyError.unknown("name", name, recipes(), "recipe-unknown")
     try:
         given: Any = read_yaml(path)
     except FileNotFoundError:
