@@ -41,8 +41,9 @@ def known_figures(asked: Recipe) -> set[str]:
         names |= {f"first/{name}/{count}" for name in criteria for count in counts}
         names |= {"vacuous/share of heads/all"} if asked.rankings.bound else set()
     if asked.removal:
-        kinds = {"perplexity": ("perplexity", "rise"), "zeroshot": ("zeroshot-average",), "multistep": ("multistep",)}
+        kinds = {"perplexity": ("perplexity", "rise"), "zeroshot": ("zeroshot-average",), "multistep": ("multistep", "multistep nats")}
         whats = [what for one in asked.removal.evaluations for what in kinds[one.task]]
+        whats += ["beats"] if asked.removal.random_draws else []
         criteria = (*asked.removal.criteria, *(["random"] if asked.removal.random_draws else []))
         names |= {f"{what}/{c}/{n}" for what in whats for c in criteria for n in asked.removal.counts}
         names |= {f"{what}/unpruned/0" for what in whats}

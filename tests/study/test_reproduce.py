@@ -78,6 +78,9 @@ def test_random_draws_are_a_band(found: Reproduction):
     band = found.figures["perplexity/random/2"]
     assert (band.low, band.high) == (min(draws), max(draws))
     assert band.value == pytest.approx(sum(draws) / 2)
+    base = found.figures["perplexity/unpruned/0"].value
+    rise = found.figures["rise/gate-norm/2"].value
+    assert found.figures["beats/gate-norm/2"].value == sum(math.log(draw / base) > rise for draw in draws) / 2
     assert not any(name.startswith(("rise/random 0", "perplexity/random 1")) for name in found.figures)
 
 

@@ -22,7 +22,7 @@ from gatenorm.records.rankings import RankingComparison
 from gatenorm.recovery.settings import Settings
 from gatenorm.results.hashes import digest
 from gatenorm.study.recipe import Rankings, Recovery, Removal, Speed
-from gatenorm.study.record import Part
+from gatenorm.study.record import Part, split
 from gatenorm.study.workbench import RANDOM, Workbench
 
 UNPRUNED = "unpruned"
@@ -107,7 +107,8 @@ def _bound(bench: Workbench, results: Results, protocol: Mapping[str, Any]) -> N
 def removal(asked: Removal, bench: Workbench, results: Results) -> None:
     """Of every evaluation its figures by criterion and count; ``rise`` is that of the loss, in nats a token.
 
-    A random figure is the mean over the draws, its ends the least and the largest of them.
+    A random figure is the mean over the draws, its ends the least and the largest of them; ``beats`` is the share of
+    draws that raise the loss more than a criterion does: a few draws without a vital layer make their mean say little.
     """
     protocol = {"evaluations": [f"{one.task}, limit {one.limit}" for one in asked.evaluations]}
     with results.part("removal", bench, protocol):
@@ -132,8 +133,12 @@ def removal(asked: Removal, bench: Workbench, results: Results) -> None:
 
 
 def _merge_draws(draws: Sequence[str], counts: Sequence[int], results: Results) -> None:
-    """The mean of the draws in their place, item by item too."""
+    """The mean of the draws in their place, item by item too, and the share of them that each ranking beats."""
     for count in counts:
+        parts = {split(name): figure.value for name, figure in results.figures.items()}
+        rises = {ranking: value for (what, ranking, at), value in parts.items() if (what, at) == ("rise", str(count))}
+        for ranking in rises.keys() - {*draws}:
+            results.add("beats", ranking, count, fmean(float(rises[draw] > rises[ranking]) for draw in draws))
         for what in dict.fromkeys(name.partition("/")[0] for name in list(results.figures)):
             names = [f"{what}/{name}/{count}" for name in draws]
             known = [one.value for name in names if (one := results.figures.pop(name, None)) is not None]
