@@ -137,7 +137,7 @@ def _merge_draws(draws: Sequence[str], counts: Sequence[int], results: Results) 
     for count in counts:
         parts = {split(name): figure.value for name, figure in results.figures.items()}
         rises = {ranking: value for (what, ranking, at), value in parts.items() if (what, at) == ("rise", str(count))}
-        for ranking in rises.keys() - {*draws}:
+        for ranking in (name for name in rises if name not in draws):
             results.add("beats", ranking, count, fmean(float(rises[draw] > rises[ranking]) for draw in draws))
         for what in dict.fromkeys(name.partition("/")[0] for name in list(results.figures)):
             names = [f"{what}/{name}/{count}" for name in draws]
