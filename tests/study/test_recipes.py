@@ -41,7 +41,11 @@ def known_figures(asked: Recipe) -> set[str]:
         names |= {f"first/{name}/{count}" for name in criteria for count in counts}
         names |= {"vacuous/share of heads/all"} if asked.rankings.bound else set()
     if asked.removal:
-        kinds = {"perplexity": ("perplexity", "rise"), "zeroshot": ("zeroshot-average",), "multistep": ("multistep", "multistep nats")}
+        kinds = {
+            "perplexity": ("perplexity", "rise"),
+            "zeroshot": ("zeroshot-average",),
+            "multistep": ("multistep", "multistep nats"),
+        }
         whats = [what for one in asked.removal.evaluations for what in kinds[one.task]]
         whats += ["beats"] if asked.removal.random_draws else []
         criteria = (*asked.removal.criteria, *(["random"] if asked.removal.random_draws else []))

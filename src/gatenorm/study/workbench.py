@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
+
 from gatenorm import api
 from gatenorm.audit.plan.rankings import source_key
 from gatenorm.calibration.samples import Calibration
@@ -77,7 +79,8 @@ class Workbench:
             with self.bars(f"scoring by {criterion}", "steps") as progress:
                 return api.score(self.session, criterion, kind=kind, seed=seed, calibration=tokens, progress=progress)
 
-        return self.once(asked, Scores, measure)
+        # The same content may lie in a folder of another name today.
+        return replace(self.once(asked, Scores, measure), model=self.session.layout.identity())
 
     def request(self, one: Evaluation) -> tuple[tuple[str, ...], Request]:
         """The data and the request of an evaluation, as ``gatenorm eval`` takes them."""
