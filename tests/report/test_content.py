@@ -9,6 +9,7 @@ import re
 import pytest
 from msgspec import structs
 
+from gatenorm.evaluation.statistics.paired_statistics import compare
 from gatenorm.records import Edits, from_json, spans, to_json
 from gatenorm.records.audit import (
     CANDIDATE,
@@ -23,7 +24,19 @@ from gatenorm.records.audit import (
     Search,
     StepName,
 )
-from gatenorm.records.evidence import Comparison, Measurements, Perplexity, Speed, of_type
+from gatenorm.records.evidence import (
+    MULTISTEP,
+    Comparison,
+    Data,
+    Evidence,
+    Figure,
+    Measurements,
+    Multistep,
+    Perplexity,
+    Speed,
+    TaskItem,
+    of_type,
+)
 from gatenorm.report.figures.drawing import WIDE, svg
 from gatenorm.report.page.blocks import Block, Cell, Chart, Charts, Details, Report, Table
 from gatenorm.report.page.content import report
@@ -301,3 +314,26 @@ def test_own_prompts_have_an_interval_and_their_prompts():
     assert "word word asks for 5" in text
     assert "asks for 6" not in text
     assert "at most 5 of each variant" in text
+
+
+def test_items_of_several_steps_have_a_part_of_their_own_beside_the_tasks():
+    given = audit("demo")
+
+    def of(model: Evidence, right: int) -> Multistep:
+        items = tuple(TaskItem(id=n, metrics={"accuracy": float(n < right)}) for n in range(10))
+        figure = Figure(value=right / 10, stderr=0.1)
+        about = {"model": model.model, "edits": model.edits, "data": Data(name="steps", sha256="a")}
+        fields = {"name": "brackets", "metrics": {"accuracy": figure}, "count": 10, "chance": 0.25, "items": items}
+        return Multistep(topic=MULTISTEP, **about, **fields)
+
+    before = of(given.baseline[0], 9)
+    variants = []
+    for variant in given.variants:
+        after = of(variant.evidence[0], 6) if variant.evidence else None
+        change = compare(before, after) if after else None
+        variants.append(structs.replace(variant, evidence=(*variant.evidence, after, change)) if after else variant)
+    whole = structs.replace(given, baseline=(*given.baseline, before), variants=tuple(variants))
+    text = markdown(report(whole))
+    assert "Several steps" in text
+    assert "brackets" in text.partition("Several steps")[2]
+    assert "Several steps" not in markdown(report(given))

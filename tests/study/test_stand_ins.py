@@ -6,13 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from gatenorm.study.recipe import recipe, recipes
+from gatenorm.study.recipe import Recipe, recipe, recipes
 from gatenorm.study.run import Options, reproduce
 from tests.study.stand_ins import data, stand_in
 
-# Those that start processes or train take minutes where little else runs: make test-long.
+
+def takes_long(asked: Recipe) -> bool:
+    """Whether it starts processes, trains, or measures many models, which takes minutes: make test-long."""
+    return bool(asked.speed or asked.recovery or (asked.removal and len(asked.removal.counts) > 3))
+
+
 LARGE = [
-    pytest.param(name, marks=[pytest.mark.long] if recipe(name).speed or recipe(name).recovery else [])
+    pytest.param(name, marks=[pytest.mark.long] if takes_long(recipe(name)) else [])
     for name in recipes()
     if "gpu" in recipe(name).needs
 ]
