@@ -206,7 +206,8 @@ def workers_killed(series: Series, draw: random.Random) -> str:
     if not killed:
         return "ended first"
     lost = status == 2 and "a Ray worker was lost" in series.said() and _ends_with_an_error(series.said())
-    return series.left() if status == 0 or lost else f"ended with {status}: {series.said()[-300:]}"
+    quiet = "(raylet)" not in series.said()  # Ray has a stdout of its own, and it is not ours
+    return series.left() if quiet and (status == 0 or lost) else f"ended with {status}: {series.said()[-300:]}"
 
 
 def _descendants(process: int) -> list[psutil.Process]:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,10 @@ class RayExecutor:
         except Exception as error:  # Ray raises bare ones too, as where it takes too long to start
             problem = f"cannot be reached: {first_line(error):.200}"
             raise AuditError("ray-unreachable", problem, field="run.ray_address", given=address) from None
+        with suppress(ImportError, AttributeError):
+            # Else it tells of dead workers on stdout, among the results; what matters of that, run() says.
+            printer: Any = import_module("ray._private.worker")
+            printer._worker_logs_enabled = False
         self._started = True
         return self
 
@@ -114,8 +119,9 @@ class RayExecutor:
             except self._ray.exceptions.RayTaskError as error:
                 raise error.cause if isinstance(error.cause, Exception) else error from None
             except self._ray.exceptions.RayError as error:
-                problem = f"a Ray worker was lost during {job.title}: {first_line(error)}"
-                raise AuditError("ray-worker-lost", problem) from None
+                problem = f"a Ray worker was lost during {job.title}: {first_line(error).rstrip('.'):.200}"
+                hint = f"run it again, which goes on from here; {named('run.retries')} says how often a job is repeated"
+                raise AuditError("ray-worker-lost", problem, hint=hint) from None
             if result.code != code_sha256():
                 problem = "the Ray workers run another gatenorm than this process: install the same there"
                 raise AuditError("ray-other-code", problem)
