@@ -19,7 +19,7 @@ from gatenorm.audit.plan.config import Run
 from gatenorm.audit.run.job_runner import JobRunner
 from gatenorm.audit.run.jobs import Job, Result
 from gatenorm.engines import threads_at_hand
-from gatenorm.errors import AuditError, first_line, needing
+from gatenorm.errors import AuditError, first_line, named, needing
 from gatenorm.results.hashes import code_sha256
 
 
