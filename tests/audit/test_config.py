@@ -335,6 +335,7 @@ def test_every_model_but_those_of_a_language_of_their_own_has_the_default_at_eve
         "budgets: &again\n  shares: *again",
         "x: " + "y" * (1 << 18),
         "run: {threads: 1e30}",
+        '"\\ud800": 1',
         "run: {threads: 99999999999999999999}",
         "run: {seed: 9223372036854775808}",
         "\ud800".encode("utf-8", "surrogatepass"),

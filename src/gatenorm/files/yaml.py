@@ -38,5 +38,7 @@ def _check_plain(text: str) -> None:
         if isinstance(event, yaml.AliasEvent):
             raise ValueError("it uses an alias (*), which is not read: write the value out")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.ScalarEvent) and any("\ud800" <= letter <= "\udfff" for letter in event.value):
+            raise ValueError("it holds half a surrogate pair, which is no text")
         if depth > _DEEPEST:
             raise ValueError("it is nested too deeply")
