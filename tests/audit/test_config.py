@@ -144,7 +144,7 @@ def test_a_file_name_is_never_taken_for_a_field(tmp_path: Path):
         (["--dtype", "float31"], "field-wrong run.dtype"),
         (["--fail-on", "perplexity"], "gate-unknown fail_on"),
         (["--criteria", "gate-nrom"], "criterion-unknown criterion"),
-        (["--engine", "tensorrt"], "field-wrong speed.engines[0]"),
+        (["--engine", "tensorrt"], "engine-unknown engine"),
         (["--layers", "16"], "count-out-of-range layers"),
         (["--target-speedup", "9"], "out-of-reach target_speedup"),
         (["--protect", "99"], "no-budget"),

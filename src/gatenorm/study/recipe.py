@@ -78,7 +78,7 @@ class Speed(Value, frozen=True):
     lengths: Counts = (512,)
     new_tokens: Count = 32
     rounds: Count = 9
-    engine: Literal["transformers", "llamacpp", "vllm"] = "transformers"
+    engine: Text = "transformers"
 
 
 class Recovery(Value, frozen=True):

@@ -97,7 +97,7 @@ class Evaluation(Value, frozen=True):
 class Speed(Value, frozen=True):
     """Where and how speed is measured; no engines: not at all."""
 
-    engines: tuple[Literal["transformers", "llamacpp", "vllm"], ...] = ("transformers",)
+    engines: tuple[Text, ...] = ("transformers",)
     lengths: tuple[Count, ...] = ()
     batches: tuple[Count, ...] = (1,)
     new_tokens: Count = 32
