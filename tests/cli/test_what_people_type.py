@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 
+import gatenorm
 from gatenorm.audit.plan.config import Config, config_from, read_config
 from gatenorm.checkpoint.hub import local_path
 from gatenorm.cli import app, console, main
 from gatenorm.models import loading, processor
+from gatenorm.models.model import Model
 from gatenorm.records import Results
 from tests.command_line import answer, refused
 from tests.report.audits import audit
@@ -99,10 +101,12 @@ def test_an_audit_is_warned_of_bfloat16_once_whoever_asks(
 def test_a_device_that_is_chosen_is_the_processor_where_there_is_no_other(
     accelerator: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    for module in (processor, loading):
-        monkeypatch.setattr(module, "has_accelerator", lambda: accelerator)
+    monkeypatch.setattr(processor, "has_accelerator", lambda: accelerator)
     monkeypatch.setattr(processor, "has_bfloat16_units", lambda: False)
     assert loading.dtype_for("auto", "auto") == ("auto" if accelerator else torch.float32)
+    # A record says what it was run in.
+    model = Model.of_layout(gatenorm.open_model("demo"), device="auto")
+    assert model.computes_in == ("bfloat16" if accelerator else "float32")
     given = ["--device", "auto", "--dtype", "bfloat16"]
     assert main(["eval", "demo", "--tasks", "perplexity", "--data", "nowhere", *given]) == 2
     assert ("no units for bfloat16" in capsys.readouterr().err) == (not accelerator)

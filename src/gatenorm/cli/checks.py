@@ -117,8 +117,8 @@ def leave_out(context: typer.Context, fields: Iterable[str], why: str) -> None:
 
 def warn_of_conversion(device: object, dtype: object) -> None:
     """Say once that a processor has no units for the type that was asked for; nothing else computes in it unasked."""
-    if dtype == "bfloat16" and device in ("cpu", "auto"):
-        from gatenorm.models.processor import has_accelerator, has_bfloat16_units
+    if dtype == "bfloat16":
+        from gatenorm.models.processor import has_bfloat16_units, is_cpu
 
-        if not has_bfloat16_units() and (device == "cpu" or not has_accelerator()):
+        if not has_bfloat16_units() and is_cpu(str(device)):
             console.warn("this processor has no units for bfloat16 and converts for every product: float32 is faster")

@@ -11,7 +11,7 @@ from gatenorm.checkpoint.code import kernel_named
 from gatenorm.errors import CheckpointError, EvaluationError, GatenormError, first_line, needing
 from gatenorm.families import Layout, families
 from gatenorm.files import LARGE, open_small
-from gatenorm.models.processor import has_accelerator
+from gatenorm.models.processor import is_cpu
 from gatenorm.records import PRUNED_PREFIX
 from gatenorm.surgery.config import auto_classes
 from gatenorm.surgery.registration import register_types
@@ -164,8 +164,6 @@ def _check_name(dtype: str) -> None:
 def dtype_for(name: str, device: str) -> Any:
     """The torch dtype to compute in; ``auto`` is float32 on a CPU (float16 is a trap there), else the checkpoint's.
 
-    The device ``auto`` is the CPU where there is nothing else.
-
     Raises:
         EvaluationError: an unknown name.
     """
@@ -173,6 +171,5 @@ def dtype_for(name: str, device: str) -> Any:
     import torch
 
     if name == "auto":
-        on_cpu = device == "cpu" or (device == "auto" and not has_accelerator())
-        return torch.float32 if on_cpu else "auto"
+        return torch.float32 if is_cpu(device) else "auto"
     return getattr(torch, name)

@@ -16,6 +16,7 @@ from gatenorm.families import Layout
 from gatenorm.models import loading
 from gatenorm.models.batches import BatchBudget, check_vocabulary
 from gatenorm.models.live_edits import BlockSwap, edited_copy
+from gatenorm.models.processor import is_cpu
 from gatenorm.records import ATTENTION, Edit, Edits, ModelIdentity
 from gatenorm.surgery.operation import Weights
 
@@ -185,7 +186,7 @@ class Model:
         """The data type that the model is, or would be, run in."""
         if self.dtype != "auto":
             return self.dtype
-        if self.engine == TRANSFORMERS and self.device == "cpu":
+        if self.engine == TRANSFORMERS and is_cpu(self.device):
             return "float32"
         # Other engines would choose half a type of it themselves: the type that the weights are stored in is meant.
         return str(self.config.dtype or "float32").removeprefix("torch.")

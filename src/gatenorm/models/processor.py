@@ -30,3 +30,8 @@ def has_accelerator() -> bool:
     import torch
 
     return bool(torch.accelerator.is_available())
+
+
+def is_cpu(device: str) -> bool:
+    """Whether a device is the CPU, which ``auto`` is where there is nothing else."""
+    return device == "cpu" or (device == "auto" and not has_accelerator())
