@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import gatenorm
+from gatenorm.cli.tables import reproduction as tables
 from gatenorm.evaluation.core.job import Request
 from gatenorm.models.model import Model
 from gatenorm.records import Edits
@@ -127,10 +128,17 @@ def test_the_command_prints_figures_claims_and_writes_json_and_a_plot(
     assert said.status == 0
     for words in ("fewer cost less", "layers removed first", "known before", "verdict"):
         assert words in said.out
+    assert "claims of" not in said.out  # none of them quotes a paper
+    assert "carried out in small" not in said.out
     assert plot.read_text().startswith("<svg")
     data = json.loads(answer(capsys, "reproduce", recipe_file, "--state", options.state, "--json", "-").out)
     assert data["schema"] == "gatenorm/reproduction/1"
     assert data["figures"].keys() == found.figures.keys()
+
+
+def test_a_trial_says_that_its_figures_are_not_to_be_believed(found: Reproduction, capsys: pytest.CaptureFixture[str]):
+    tables.show(found, trial=True)
+    assert "believe none of its figures" in capsys.readouterr().out
 
 
 def test_the_command_lists_recipes_and_says_what_one_would_take(

@@ -204,6 +204,7 @@ def prune(
     """Carry a plan out: write the pruned checkpoint as ``out``, a new directory, whole or not at all.
 
     Of a GGUF file it is a new GGUF file. What comes back is a path as well: ``load(prune(model, out, plan))``.
+    What is removed is said by the plan: ``prune(model, out, gatenorm.plan(model, layers=8))``.
 
     Operations that :func:`gatenorm.fit` has not fitted yet are fitted first, as it does by default.
 

@@ -49,4 +49,4 @@ def command(
         from gatenorm.study.drawing import plot as draw
 
         draw(result, plot)
-    console.deliver(json, result, lambda: tables.show(result))
+    console.deliver(json, result, lambda: tables.show(result, trial is not None))

@@ -32,7 +32,7 @@ def show_plan(recipe: Recipe, parts: Sequence[Part]) -> None:
     console.say(f"about {duration(sum(part.seconds for part in parts))} in all, less what was measured before")
 
 
-def show(found: Reproduction) -> None:
+def show(found: Reproduction, trial: bool = False) -> None:
     """The figures, the layers that each ranking removes first, and what became of each claim."""
     console.say(f"{found.title}: {found.model.name}")
     if found.stand_in:
@@ -47,7 +47,8 @@ def show(found: Reproduction) -> None:
     if found.scores:
         _show_layers(found)
     if found.claims:
-        rows = table(f"claims of {found.source}", "claim", "paper", "here", "verdict")
+        quoted = any(claim.paper for claim in found.claims)
+        rows = table(f"claims of {found.source}" if quoted else "claims", "claim", "paper", "here", "verdict")
         for claim in found.claims:
             rows.add_row(claim.says, claim.paper, claim.why, claim.verdict)
         console.print_table(rows)
@@ -55,6 +56,8 @@ def show(found: Reproduction) -> None:
         how = ", ".join(f"{name} {value}" for name, value in part.protocol.items())
         took = f"{part.runs} measured in {duration(part.seconds)}, {part.kept} known before"
         console.say(f"{part.what}: {took}{f'; {how}' if how else ''}")
+    if trial:
+        console.say("carried out in small: this shows that the recipe runs; believe none of its figures and verdicts")
 
 
 def _show_figures(what: str, own: Mapping[tuple[str, str], Figure]) -> None:

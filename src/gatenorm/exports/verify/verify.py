@@ -97,6 +97,7 @@ def verify(
             raise EvaluationError(
                 "vocabularies-differ",
                 f"{exported} has a vocabulary of {session.vocabulary:,}, the reference one of {reference.vocabulary:,}",
+                expected="the model that it was made from",
             )
         held = reference.hold(exported) if form == "gguf" else None
         token_prompts = prompts(session.vocabulary, against.context, tokens, seed)
