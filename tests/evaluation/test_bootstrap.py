@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gatenorm.evaluation.statistics import bootstrap as module
 from gatenorm.evaluation.statistics.bootstrap import bootstrap
 
 
@@ -29,6 +30,13 @@ def test_weights_count_items_as_often():
 def test_one_item_has_no_interval_and_equal_items_have_an_empty_one():
     assert bootstrap([2.0]).low is None
     assert (bootstrap([2.0, 2.0]).low, bootstrap([2.0, 2.0]).high) == (2.0, 2.0)
+
+
+def test_many_items_are_drawn_in_parts_and_few_at_once_with_the_same_interval(monkeypatch: pytest.MonkeyPatch):
+    values, weights = [1.0, 5.0, 2.0, 9.0, 4.0], [3.0, 1.0, 2.0, 1.0, 1.0]
+    whole = bootstrap(values, weights)
+    monkeypatch.setattr(module, "_AT_ONCE", 7 * len(values))
+    assert bootstrap(values, weights) == whole
 
 
 def test_it_is_the_same_every_time_and_covers_as_often_as_it_says():

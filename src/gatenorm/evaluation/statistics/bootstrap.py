@@ -7,6 +7,8 @@ import numpy as np
 from gatenorm.records.evidence import Figure
 
 RESAMPLES = 4000
+# Numbers that are drawn at a time: tens of thousands of items would take gigabytes at once.
+_AT_ONCE = 1 << 20
 
 
 def bootstrap(values: Sequence[float], weights: Sequence[float] | None = None, seed: int = 0) -> Figure:
@@ -21,7 +23,11 @@ def bootstrap(values: Sequence[float], weights: Sequence[float] | None = None, s
     mean = float((v * w).sum() / w.sum())
     if len(v) == 1:
         return Figure(value=mean)
-    drawn = np.random.default_rng(seed).integers(0, len(v), size=(RESAMPLES, len(v)))
-    means = (v * w)[drawn].sum(1) / w[drawn].sum(1)
+    random, rows = np.random.default_rng(seed), max(1, _AT_ONCE // len(v))
+    parts = []
+    for begin in range(0, RESAMPLES, rows):
+        drawn = random.integers(0, len(v), size=(min(rows, RESAMPLES - begin), len(v)))
+        parts.append((v * w)[drawn].sum(1) / w[drawn].sum(1))
+    means = np.concatenate(parts)
     low, high = np.percentile(means, [2.5, 97.5])
     return Figure(value=mean, stderr=float(means.std()), low=float(low), high=float(high))
