@@ -54,3 +54,21 @@ def test_a_stand_in_is_not_compared_with_the_paper_s_numbers():
     # What compares two figures of one model is judged all the same.
     claim = Claim(says="x", figure="rise/b/6", below="rise/a/6")
     assert judged(claim, FIGURES, ITEMS, stand_in=True).verdict == "holds"
+
+
+def test_nothing_is_judged_by_a_trial():
+    claim = Claim(says="x", figure="rise/b/6", below="rise/a/6")
+    assert judged(claim, FIGURES, ITEMS, trial=True).verdict == "not comparable"
+    assert judged(Claim(says="x", figure="rise/c/6", below=1), FIGURES, ITEMS, trial=True).verdict == "not measured"
+
+
+def test_an_interval_that_ends_at_zero_includes_it_and_equal_figures_have_none():
+    figures = {"right/a/6": Figure(value=0.4, low=0.2, high=0.5), "right/b/6": Figure(value=0.5, low=0.5, high=0.5)}
+    assert judged(Claim(says="x", figure="right/a/6", below=0.5), figures, {}).verdict == "inconclusive"
+    assert judged(Claim(says="x", figure="right/b/6", below=0.5), figures, {}).verdict == "does not hold"
+
+
+def test_the_least_and_the_largest_of_random_draws_are_no_interval():
+    figures = {"rise/random/6": Figure(value=0.5, low=0.1, high=3.0)}
+    found = judged(Claim(says="x", figure="rise/random/6", below=0.7), figures, {})
+    assert (found.verdict, found.why) == ("holds", "0.5 is below 0.7")

@@ -17,6 +17,7 @@ title: a table
 model: demo
 rankings: {criteria: [gate-norm]}
 """
+TWICE = "evaluations: [{data: a.txt}, {data: b.txt}]"
 
 
 def written(folder: Path, text: str) -> str:
@@ -100,6 +101,8 @@ def test_the_least_recipe(tmp_path: Path):
         ("- a\n", "recipe-no-mapping", "name"),
         ("a: *b\n", "yaml-unreadable", "name"),
         (LEAST + "claims: [{says: x, figure: a/b/c}]\n", "field-wrong", "claims[0]"),
+        (LEAST + "plot: curve\n", "field-wrong", "the recipe"),
+        (LEAST + f"removal: {{criteria: [depth], counts: [2], {TWICE}}}\n", "field-wrong", "removal"),
         (LEAST + "claims: [{says: x, figure: a, below: 1}]\n", "field-wrong", "claims[0]"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,11 @@ from gatenorm.evaluation.core.job import Request
 from gatenorm.models.model import Model
 from gatenorm.records import Edits
 from gatenorm.records.serialization import from_json, to_json
+from gatenorm.results import ResultStore
+from gatenorm.study.recipe import recipe
 from gatenorm.study.record import Reproduction
 from gatenorm.study.run import Options, estimate, reproduce, stands_in
+from gatenorm.study.workbench import Workbench
 from tests.command_line import answer, refused as refuses
 from tests.errors import refused
 
@@ -92,6 +96,19 @@ def test_a_second_run_measures_nothing(recipe_file: Path, options: Options, foun
     assert again.figures == found.figures
 
 
+def test_a_pruned_checkpoint_is_named_by_its_layers_alone(tmp_path: Path):
+    """A name with more in it, such as that of cosine@FILE, would lead out of the folder, or to other tokens' layers."""
+    session = gatenorm.api.session("demo")
+    bars = lambda what, unit: nullcontext()  # noqa: E731
+    bench = Workbench(
+        recipe("smollm2-speed"), session, ResultStore(tmp_path / "results"), tmp_path / "study", None, bars
+    )
+    first, same, other = (bench.pruned(gone) for gone in ((3, 5), (5, 3), (3, 6)))
+    assert first == same != other
+    assert {path.parent for path in (first, other)} == {tmp_path / "study"}
+    assert gatenorm.open_model(first).edits == Edits.of("attention", (3, 5))
+
+
 def test_the_record_is_read_back(found: Reproduction):
     data = json.loads(json.dumps(to_json(found)))
     assert from_json(Reproduction, data, "a reproduction") == found
@@ -151,11 +168,11 @@ def test_the_command_lists_recipes_and_says_what_one_would_take(
     assert "removal" in said
     assert "in all" in said
     refuses(capsys, "recipe-missing name", "reproduce")
+    # Said before anything is measured.
+    refuses(capsys, "nothing-to-draw plot", "reproduce", "smollm2-multistep", "--model", "nowhere", "--plot", "a.svg")
     refuses(capsys, "recipe-unknown name", "reproduce", "smollm2-curve")
 
 
 def test_a_stand_in_is_one_of_another_shape():
-    from gatenorm.study.recipe import recipe
-
     asked = recipe("llama-13b-layers")
     assert stands_in(asked, gatenorm.open_model("demo")) == "huggyllama/llama-13b"

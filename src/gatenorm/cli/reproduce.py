@@ -35,6 +35,10 @@ def command(
         return
     if name is None:
         raise StudyError("recipe-missing", "is missing", field="name", expected=f"one of {', '.join(recipes())}")
+    if plot:
+        from gatenorm.study.drawing import check_drawable
+
+        check_drawable(recipe(name).plot, plot)
     console.quiet_transformers()
     from gatenorm.study.run import Options, estimate, reproduce
 

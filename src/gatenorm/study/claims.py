@@ -5,23 +5,29 @@ from collections.abc import Mapping
 from gatenorm.evaluation.statistics.bootstrap import bootstrap
 from gatenorm.records.evidence import Figure
 from gatenorm.study.recipe import Claim
-from gatenorm.study.record import Judged, Verdict
+from gatenorm.study.record import RANDOM, Judged, Verdict, split
 
 # Of figures that are means over the same items: each item's value and weight.
 Items = Mapping[str, tuple[tuple[float, float], ...]]
 
 
-def judged(claim: Claim, figures: Mapping[str, Figure], items: Items, stand_in: bool) -> Judged:
+def judged(
+    claim: Claim, figures: Mapping[str, Figure], items: Items, stand_in: bool = False, trial: bool = False
+) -> Judged:
     """The claim with its verdict.
 
-    A difference whose 95% interval includes zero is inconclusive; figures without an interval decide by themselves.
+    A difference whose 95% interval includes zero is inconclusive; figures without an interval decide by themselves, and
+    so do means of random draws, whose ends are the least and the largest draw.
 
     Args:
         items: of figures that can be compared item by item.
         stand_in: whether the model is another than the one whose numbers the paper reports.
+        trial: whether so little was measured that nothing is judged.
     """
     ours = figures.get(claim.figure)
     verdict, why = _verdict(claim, ours, figures, items, stand_in)
+    if trial and verdict != "not measured":
+        verdict, why = "not comparable", "a trial measures too little to judge by"
     return Judged(says=claim.says, paper=claim.paper, figure=claim.figure, ours=ours, verdict=verdict, why=why)
 
 
@@ -46,10 +52,11 @@ def _verdict(
         change = _difference(claim.figure, other, ours, against, items)
     else:
         assert other is not None
-        named, change = f"{other:.4g}", _shifted(ours, -other)
+        drawn = split(claim.figure)[1] == RANDOM
+        named, change = f"{other:.4g}", _shifted(Figure(value=ours.value) if drawn else ours, -other)
     says = f"{ours.value:.4g} {{}}{word} {named}"
     ends = sorted(sign * end for end in (change.low, change.high) if end is not None)
-    if ends and ends[0] < 0 < ends[1]:
+    if ends and ends[0] <= 0 <= ends[1] and ends[0] < ends[1]:
         return "inconclusive", f"{says.format('')}? The difference is {change.value:+.3g} ({_span(change)})"
     holds = sign * change.value < 0
     interval = f"; the difference is {change.value:+.3g} ({_span(change)})" if ends else ""

@@ -10,6 +10,16 @@ from gatenorm.records.rankings import RankingComparison
 from gatenorm.study.record import Reproduction
 
 
+def check_drawable(kind: str | None, path: Path) -> None:
+    """Refuse to draw a recipe that has no figure, before anything is measured.
+
+    Raises:
+        OutputError: it has none.
+    """
+    if kind is None:
+        raise OutputError("nothing-to-draw", "cannot be drawn: this recipe has no figure", field="plot", given=path)
+
+
 def plot(found: Reproduction, path: Path) -> None:
     """Draw perplexity by count, the layers that each ranking removes, or how far rankings agree.
 
@@ -19,14 +29,13 @@ def plot(found: Reproduction, path: Path) -> None:
     from gatenorm.report.figures.curve import plot_curve
     from gatenorm.report.figures.rankings import plot_agreement, plot_selection
 
+    check_drawable(found.plot, path)
     scores = tuple(found.scores.values())
     if found.plot == "curve":
         data = {"name": found.data["text"].rpartition("=")[2].rpartition("/")[2]}
         plot_curve(Curve(found.model, found.lines, found.band, (), {}, data, 0.0), path)
     elif found.plot == "selection":
         plot_selection(scores, path)
-    elif found.plot == "agreement":
+    else:
         agreements = tuple(agree(a, b) for a, b in combinations(scores, 2))
         plot_agreement(RankingComparison(found.model, scores, agreements, ()), path)
-    else:
-        raise OutputError("nothing-to-draw", "cannot be drawn: this recipe has no figure", field="plot", given=path)

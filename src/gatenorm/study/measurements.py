@@ -22,8 +22,8 @@ from gatenorm.records.rankings import RankingComparison
 from gatenorm.recovery.settings import Settings
 from gatenorm.results.hashes import digest
 from gatenorm.study.recipe import Rankings, Recovery, Removal, Speed
-from gatenorm.study.record import Part, split
-from gatenorm.study.workbench import RANDOM, Workbench
+from gatenorm.study.record import RANDOM, Part, split
+from gatenorm.study.workbench import Workbench
 
 UNPRUNED = "unpruned"
 
@@ -73,7 +73,8 @@ def rankings(asked: Rankings, bench: Workbench, results: Results) -> None:
         third = max(1, len(by_depth) // 3)
         for one in scores.layers:
             results.add("score", name, one.layer, one.score)
-        results.add("fall", name, "late over early", fmean(by_depth[-third:]) / fmean(by_depth[:third]))
+        if early := fmean(by_depth[:third]):
+            results.add("fall", name, "late over early", fmean(by_depth[-third:]) / early)
         for other, its in results.scores.items():
             if other == name:
                 continue
@@ -180,12 +181,12 @@ def _figures(ranking: str, count: int, before: Sequence[Evidence], after: Sequen
 
 
 def speed(asked: Speed, bench: Workbench, results: Results) -> None:
-    """``prefill``, ``decode`` and ``request`` speed-ups by count and prompt length, and the ``ideal`` ones."""
+    """``prefill`` and ``decode`` speed-ups, times as fast, by count and prompt length, and the ``ideal`` ones."""
     layout, threads = bench.session.layout, threads_at_hand()
     protocol = {"engine": asked.engine, "new tokens": asked.new_tokens, "rounds": asked.rounds, "threads": threads}
 
     def measure() -> Measurements:
-        models = [bench.pruned(asked.criterion, count) for count in asked.counts]
+        models = [bench.pruned(layers) for layers in gone]
         bench.session.release()
         how: dict[str, Any] = {"device": bench.session.model.device, "dtype": bench.session.model.dtype}
         how |= {"engine": asked.engine, "new_tokens": asked.new_tokens, "rounds": asked.rounds}
@@ -193,7 +194,9 @@ def speed(asked: Speed, bench: Workbench, results: Results) -> None:
             return Measurements(api.bench(models, layout, lengths=asked.lengths, progress=progress, **how))
 
     with results.part("speed", bench, protocol):
-        key = {"speed": asked.criterion, "counts": asked.counts, "lengths": asked.lengths, **protocol}
+        ranking = bench.scores(asked.criterion).ranking
+        gone = [ranking[:count] for count in asked.counts]
+        key = {"speed": gone, "lengths": asked.lengths, **protocol}
         timed = bench.once(key, Measurements, measure)
     for record in timed:
         if isinstance(record, Timing) and record.compared:

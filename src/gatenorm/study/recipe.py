@@ -69,6 +69,11 @@ class Removal(Value, frozen=True):
     kind: Literal["attention", "mlp", "block"] = "attention"
     random_draws: Index = 0
 
+    def __post_init__(self) -> None:
+        tasks = [one.task for one in self.evaluations]
+        if len({*tasks}) < len(tasks):
+            raise ValueError("each task once, since figures are named by it: another text takes another recipe")
+
 
 class Speed(Value, frozen=True):
     """Speed-ups of pruned checkpoints over the unpruned one, by prompt length, beside the ideal ones."""
@@ -139,6 +144,16 @@ class Recipe(Value, frozen=True):
     def __post_init__(self) -> None:
         if not any((self.rankings, self.removal, self.speed, self.recovery)):
             raise ValueError("it measures nothing: rankings, removal, speed or recovery is needed")
+        evaluated = self.removal.evaluations if self.removal else ()
+        drawable = {
+            "curve": any(one.task == "perplexity" for one in evaluated),
+            "selection": bool(self.rankings or self.removal),
+            "agreement": bool(self.rankings or self.removal),
+        }
+        if self.plot and not drawable[self.plot]:
+            raise ValueError(
+                "its plot has nothing to show: a curve takes perplexity without sublayers, the others take rankings"
+            )
 
     def with_data(self, text: str | None, calibration: str | None, zeroshot: str | None) -> "Recipe":
         """The same on other data, as far as any are given."""

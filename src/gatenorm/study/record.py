@@ -11,6 +11,8 @@ from gatenorm.records.evidence import Figure
 from gatenorm.records.serialization import Record, Value
 from gatenorm.records.table import Row
 
+# The ranking of a figure that is the mean of random draws.
+RANDOM = "random"
 Verdict = Literal["holds", "does not hold", "inconclusive", "not measured", "not comparable"]
 
 

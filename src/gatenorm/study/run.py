@@ -62,14 +62,14 @@ def reproduce(name: str, options: Options = Options(), bars: Bars | None = None)
         if getattr(asked, section):
             getattr(measurements, section)(getattr(asked, section), bench, found)
     stand_in = stands_in(asked, layout)
-    another = bool(stand_in or options.trial)
+    trial = options.trial is not None
     return Reproduction(
         name=name,
         title=asked.title,
         source=asked.source,
         model=layout.identity(),
         figures=found.figures,
-        claims=tuple(judged(claim, found.figures, found.items, another) for claim in asked.claims),
+        claims=tuple(judged(claim, found.figures, found.items, bool(stand_in), trial) for claim in asked.claims),
         parts=tuple(found.parts),
         scores=found.scores,
         lines=tuple(found.lines),

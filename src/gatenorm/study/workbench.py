@@ -20,10 +20,10 @@ from gatenorm.evaluation.core.runner import Bars, Finished
 from gatenorm.records import Edits, Scores
 from gatenorm.records.evidence import Evidence
 from gatenorm.results import Fingerprint, ResultStore
+from gatenorm.results.hashes import digest
 from gatenorm.study.recipe import Evaluation, Recipe
 
 T = TypeVar("T")
-RANDOM = "random"
 
 
 @dataclass
@@ -101,11 +101,10 @@ class Workbench:
         self.kept += done.cached
         self.made += not done.cached
 
-    def pruned(self, criterion: str, count: int) -> Path:
-        """A checkpoint without the so many weakest, written once."""
-        target = self.directory / f"{self.content[:12]}-{criterion.replace('@', '-')}-{count}"
+    def pruned(self, gone: Sequence[int]) -> Path:
+        """A checkpoint without the attention of these layers, written once and named by them alone."""
+        target = self.directory / f"{self.content[:12]}-without-{len(gone)}-{digest(sorted(gone))[:12]}"
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            plan = api.plan(self.session.layout, drop=self.scores(criterion).ranking[:count])
-            api.prune(self.session.layout, target, plan)
+            api.prune(self.session.layout, target, api.plan(self.session.layout, drop=gone))
         return target

@@ -24,7 +24,7 @@ Calibration = Annotated[str | None, stand_ins("--calibration SOURCE", _TOKENS)]
 Zeroshot = Annotated[str | None, stand_ins("--zeroshot DIR", "Directory with the zero-shot tasks' files")]
 _STATE = "Keep finished measurements, and what is timed or trained, in DIR"
 State = Annotated[Path | None, output("--state DIR", _STATE, shown="the cache of results")]
-_TRIAL = "In small: at most N windows, items, samples, rounds and steps of everything; no figure is compared"
+_TRIAL = "In small: at most N windows, items, samples, rounds and steps of everything; no claim is judged"
 Trial = Annotated[Count | None, other("--trial N", _TRIAL)]
 List = Annotated[bool, other("--list", "List the recipes", False)]
 DryRun = Annotated[bool, other("--dry-run", "Say what would be measured and about how long it takes", False)]
