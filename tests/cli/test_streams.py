@@ -7,11 +7,13 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+from rich.table import Table
 
 from gatenorm.cli import console, main
 from gatenorm.errors import GatenormError
@@ -114,3 +116,21 @@ def test_an_error_is_one_line_whatever_it_quotes():
 def test_numbers_that_nothing_can_hold_are_refused(options: list[str], capsys: pytest.CaptureFixture[str]):
     found = answer(capsys, *options)
     assert (found.status, found.err.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("wide", "kept"), [(200, ["model", "a word", "seconds"]), (24, ["model", "a word"]), (8, ["model"])]
+)
+def test_a_table_that_is_too_wide_loses_what_it_can_do_without(
+    wide: int, kept: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    def drawn(columns: Sequence[str]) -> Table:
+        table = Table()
+        for column in columns:
+            table.add_column(column)
+        table.add_row(*("x" for _ in columns))
+        return table
+
+    monkeypatch.setattr("gatenorm.cli.console._stdout", lambda: Console(width=wide))
+    table = console.fitting(drawn, ("model", "a word", "seconds"), ("seconds", "a word"))
+    assert [str(column.header) for column in table.columns] == kept

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -224,6 +224,18 @@ def fits(table: Table) -> bool:
 
     at = _stdout()
     return bool(Measurement.get(at, at.options.update(max_width=10_000), table).maximum <= at.width)
+
+
+def fitting(drawn: Callable[[Sequence[str]], Table], columns: Sequence[str], expendable: Sequence[str]) -> Table:
+    """The table that ``drawn`` makes of the columns; where it is too wide, without those that are ``expendable``, first
+    to last.
+    """
+    kept = list(columns)
+    for column in expendable:
+        if fits(drawn(kept)):
+            break
+        kept.remove(column)
+    return drawn(kept)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rich.table import Table
 from rich.text import Text
 
 from gatenorm.analysis.diagnostics import HIGH_PERPLEXITY, too_high
@@ -55,24 +56,32 @@ def _perplexity(records: Sequence[Perplexity], changes: Sequence[Comparison]) ->
     first, edits = records[0], [edit for record in records for edit in record.edits]
     plain = all((edit.sublayer, edit.operation) == (ATTENTION, REMOVE) for edit in edits)
     what = "attention removed in" if plain else "edited"
-    rows = table(f"perplexity on {first.data.name}", "model", what)
-    for column in ("perplexity", "change", "a word", "nats/token", "tokens", "seconds"):
-        rows.add_column(column, justify="right")
     note = other_tokens(records)
+    lines = []
     for record in records:
         rises = [] if record is first or note else perplexities(Findings.of_records([first], [record, *changes]))
-        change = f"{rises[0].difference:+.2%}" if rises else ""
-        rows.add_row(
-            Text(record.model.name),
-            spans(record.edits.attention) if plain else str(record.edits),
-            f"{record.perplexity:.4g}",
-            change,
-            "" if record.word_perplexity is None else f"{record.word_perplexity:.4g}",
-            f"{record.nll:.4f}",
-            f"{record.tokens:,}",
-            f"{record.seconds:.1f}",
+        lines.append(
+            {
+                "model": record.model.name,
+                what: spans(record.edits.attention) if plain else str(record.edits),
+                "perplexity": f"{record.perplexity:.4g}",
+                "change": f"{rises[0].difference:+.2%}" if rises else "",
+                "a word": "" if record.word_perplexity is None else f"{record.word_perplexity:.4g}",
+                "nats/token": f"{record.nll:.4f}",
+                "tokens": f"{record.tokens:,}",
+                "seconds": f"{record.seconds:.1f}",
+            }
         )
-    console.print_table(rows)
+
+    def rows(columns: Sequence[str]) -> Table:
+        drawn = table(f"perplexity on {first.data.name}", *columns[:2])
+        for column in columns[2:]:
+            drawn.add_column(column, justify="right")
+        for line in lines:
+            drawn.add_row(*(Text(line[column]) for column in columns))
+        return drawn
+
+    console.print_table(console.fitting(rows, tuple(lines[0]), ("seconds", "tokens", "a word")))
     for comparison in changes:
         nll = comparison.changes["nll"]
         if nll.low is not None and nll.high is not None:
