@@ -31,7 +31,10 @@ real: $(REAL_READY)
 # The recipes of docs/study.md that run here, one after the other, each resumable: all of them take hours on two cores.
 # `make study RECIPES=smollm2-multistep` carries one out, and `make study DATA="--data wikitext2=FILE --calibration FILE
 # --zeroshot DIR"` names files in the place of the hub's.
-RECIPES ?= $(patsubst src/gatenorm/study/recipes/%.yaml,%,$(sort $(wildcard src/gatenorm/study/recipes/smollm2-*.yaml)))
+ALL_RECIPES := $(patsubst src/gatenorm/study/recipes/%.yaml,%,$(sort $(wildcard src/gatenorm/study/recipes/smollm2-*.yaml)))
+# Most of a day each, so they come last.
+SLOWEST := smollm2-zeroshot smollm2-recovery
+RECIPES ?= $(filter-out $(SLOWEST),$(ALL_RECIPES)) $(SLOWEST)
 study: $(READY)
 	test -e work/real/smollm2 || $(BIN)/python scripts/real_model.py work/real --no-audit
 	test -e work/real/smollm2 || $(BIN)/gatenorm convert work/real/smollm2.gguf -o work/real/smollm2
