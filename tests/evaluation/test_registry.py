@@ -22,7 +22,7 @@ def test_every_evaluation_is_a_file_that_says_how_it_is_judged():
         "refusal-flips": ("items", 0.0),
         "retrieval-loss": ("points", 5.0),
         "domain-divergence": ("nats", None),
-        "multistep-loss": ("points", 5.0),
+        "multistep-loss": ("points", 10.0),
     }
     assert {name for name, task in tasks().items() if task.language == "demo"} >= {"demo", "stories"}
 

@@ -90,9 +90,9 @@ EVALUATION = Task(
         "accuracy",
         "points",
         gate="multistep-loss",
-        limit=5.0,
-        reason="averages hide damage to behaviour of several steps (arXiv 2602.01997); a loss smaller than this cannot "
-        "be shown with the items that are asked by default",
+        limit=10.0,
+        reason="averages hide damage to behaviour of several steps (arXiv 2602.01997); with the items that are asked "
+        "by default a change is known to 5 to 8 points either way, so that a smaller limit would settle nothing",
     ),
     place=5,
 )
