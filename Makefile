@@ -32,7 +32,7 @@ real: $(REAL_READY)
 # `make study RECIPES=smollm2-multistep` carries one out, and `make study DATA="--data wikitext2=FILE --calibration FILE
 # --zeroshot DIR"` names files in the place of the hub's.
 ALL_RECIPES := $(patsubst src/gatenorm/study/recipes/%.yaml,%,$(sort $(wildcard src/gatenorm/study/recipes/smollm2-*.yaml)))
-# Most of a day each, so they come last.
+# Hours each, so they come last.
 SLOWEST := smollm2-zeroshot smollm2-recovery
 RECIPES ?= $(filter-out $(SLOWEST),$(ALL_RECIPES)) $(SLOWEST)
 study: $(READY)

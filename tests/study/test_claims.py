@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from gatenorm.records.evidence import Figure
@@ -35,8 +37,8 @@ ITEMS = {"rise/a/6": ((0.4, 1.0), (0.6, 1.0), (0.5, 1.0)), "rise/b/6": ((0.2, 1.
         ({"figure": "perplexity/a/6", "near": 5.37, "tolerance": 0.001}, "does not hold"),
     ],
 )
-def test_a_claim_has_one_verdict(how: dict[str, object], verdict: str):
-    claim = Claim(says="x", **how)  # type: ignore[arg-type]
+def test_a_claim_has_one_verdict(how: dict[str, Any], verdict: str):
+    claim = Claim(says="x", **how)
     assert judged(claim, FIGURES, ITEMS, stand_in=False).verdict == verdict
 
 

@@ -15,7 +15,7 @@ def command(
     data: study.Data,
     calibration: study.Calibration,
     zeroshot: study.Zeroshot,
-    list: study.List,
+    list_: study.List,
     dry_run: study.DryRun,
     trial: study.Trial,
     state: study.State,
@@ -29,7 +29,7 @@ def command(
     from gatenorm.cli.tables import reproduction as tables
     from gatenorm.study.recipe import recipe, recipes
 
-    if list:
+    if list_:
         known = {name: recipe(name) for name in recipes()}
         console.deliver(json, known, lambda: tables.show_recipes(known))
         return

@@ -58,6 +58,7 @@ class Workbench:
             self.kept += 1
             return found
         result = measure()
+        model.check_unchanged()
         self.made += 1
         self.store.put(fingerprint, result)
         return result

@@ -12,34 +12,11 @@ from functools import cache
 
 CANDIDATES = 4
 _PAIRS = {"(": ")", "[": "]", "{": "}", "<": ">"}
-_WORDS = [
-    "apple",
-    "river",
-    "stone",
-    "lamp",
-    "cloud",
-    "chair",
-    "paper",
-    "horse",
-    "glass",
-    "bread",
-    "garden",
-    "window",
-    "silver",
-    "winter",
-    "bridge",
-    "market",
-    "letter",
-    "button",
-    "ladder",
-    "basket",
-    "candle",
-    "forest",
-    "hammer",
-    "island",
-    "jacket",
-    "kettle",
-]
+_WORDS = (
+    *("apple", "river", "stone", "lamp", "cloud", "chair", "paper", "horse", "glass", "bread"),
+    *("garden", "window", "silver", "winter", "bridge", "market", "letter", "button"),
+    *("ladder", "basket", "candle", "forest", "hammer", "island", "jacket", "kettle"),
+)
 _NAMES = ["Anna", "Ben", "Clara", "David", "Emma", "Frank", "Grace", "Henry"]
 _THINGS = ["apples", "books", "coins", "cards", "eggs", "pencils", "stamps", "shells"]
 _MISTAKES = (-10, -3, -2, -1, 1, 2, 3, 10)
