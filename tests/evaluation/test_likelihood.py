@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import GenerationConfig
 
+import gatenorm
 from gatenorm import prune_module
 from gatenorm.engines import LikelyContinuation
 from gatenorm.engines.transformers import Transformers
 from gatenorm.errors import EvaluationError, named
 from gatenorm.evaluation.core.likelihood import continuations, greedy
 from gatenorm.models.forward import not_finite, token_losses
+from gatenorm.models.model import Model
 from tests.errors import refused
 from tests.evaluation.subjects import log_probabilities, tiny
-from tests.tiny_models import build
+from tests.tiny_models import CASES, build, save
 
 FAMILIES = ["llama-gqa", "gpt2", "gpt_neo", "gemma2", "falcon-alibi", "opt", "olmo2"]
 
@@ -37,6 +41,46 @@ def test_continuations_are_scored_as_alone(name: str):
         expected = sum(float(row[token]) for row, token in zip(logs, tail, strict=True))
         assert found.loglikelihood == pytest.approx(expected, rel=1e-5)
         assert found.greedy == (logs.argmax(-1).tolist() == tail)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_choices_of_one_prompt_are_scored_as_alone(name: str):
+    # Longer than the windows of those that have one, and without the layer whose cache most models count by.
+    subject = tiny(name, prune_module(copy.deepcopy(build(name)), [0]))
+    pairs = [(prompt, tail) for prompt in draw(23, 23, 7) for tail in draw(3, 1, 6)]
+    for (prompt, tail), found in zip(pairs, continuations(subject, pairs), strict=True):
+        logs = log_probabilities(subject.module, [*prompt, *tail])[len(prompt) - 1 : -1]
+        expected = sum(float(row[token]) for row, token in zip(logs, tail, strict=True))
+        assert found.loglikelihood == pytest.approx(expected, rel=1e-5)
+        assert found.greedy == (logs.argmax(-1).tolist() == tail)
+
+
+def tokens_read(subject: Model, monkeypatch: pytest.MonkeyPatch) -> int:
+    """By three choices of each of two prompts of ten tokens."""
+    read = 0
+    real = subject.module.forward
+
+    def forward(input_ids: torch.Tensor, logits_to_keep: int = 0, **options: Any) -> Any:
+        nonlocal read
+        read += input_ids.numel()
+        return real(input_ids=input_ids, logits_to_keep=logits_to_keep, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(subject.module, "forward", forward)
+        continuations(subject, [(prompt, tail) for prompt in draw(10, 10) for tail in draw(4, 4, 4)])
+    return read
+
+
+def test_a_prompt_of_several_choices_is_read_once(monkeypatch: pytest.MonkeyPatch):
+    # One token more shows what kind of cache it is.
+    assert tokens_read(tiny("llama-gqa"), monkeypatch) == 2 * 10 + 2 * 3 * 3 + 1
+    # States of other mixers cannot be handed on: every sequence whole.
+    assert tokens_read(tiny("lfm2"), monkeypatch) == 2 * 3 * 13 + 1
+
+
+def test_a_model_that_is_edited_for_a_while_goes_without_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with Model.of_layout(gatenorm.open_model(save("llama-gqa", tmp_path))).without([0]) as edited:
+        assert tokens_read(edited, monkeypatch) == 2 * 3 * 13
 
 
 @pytest.mark.parametrize("drop", [(), (0, 2)])

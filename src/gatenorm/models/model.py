@@ -41,6 +41,7 @@ class Model:
         dtype: one of :data:`gatenorm.models.loading.DTYPES`; :attr:`computes_in` is what it comes to.
         batch_size: sequences at a time; ``None`` for as many as memory allows.
         engine: what answers the requests of lm-eval.
+        cacheable: whether it may be run with a key/value cache.
         load_seconds: what loading the weights took.
     """
 
@@ -55,6 +56,7 @@ class Model:
     dtype: str = "auto"
     batch_size: int | None = None
     engine: str = TRANSFORMERS
+    cacheable: bool = True
     load_seconds: float = field(default=0.0, init=False)
     _module: Any = field(default=None, init=False, repr=False)
     _swap: BlockSwap | None = field(default=None, init=False, repr=False)
@@ -259,7 +261,7 @@ class Model:
         if self._swap is None:
             self._swap = BlockSwap(self.module, self.known_layout)
         with self._swap.edited(edits, weights or {}) as module:
-            yield self._with(lambda: module, edits)
+            yield replace(self._with(lambda: module, edits), cacheable=False)
 
     def without(self, layers: Collection[int], kind: str = ATTENTION) -> AbstractContextManager[Model]:
         """:meth:`edited` without the sublayers of that kind of ``layers``."""

@@ -37,7 +37,7 @@ class _InOurBatches(HFLM):
 
 
 class TransformersAnswering(Answering, _InOurBatches):
-    """lm-eval's view of the model, which it runs without a key/value cache."""
+    """lm-eval's view of the model."""
 
     spare_tokens = 1  # the last token of a request is only predicted, not read
 

@@ -1,13 +1,14 @@
 """Log-likelihoods of continuations, and greedy continuations, of a model that is open in transformers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import signature
 from itertools import groupby
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, LogitsProcessorList
+from transformers import DynamicCache, GenerationConfig, LogitsProcessorList
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from gatenorm.engines import LikelyContinuation
 from gatenorm.errors import EvaluationError
@@ -16,12 +17,18 @@ from gatenorm.models.forward import not_finite, padded
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
 
+_Ids = tuple[int, ...]
+
 
 def continuations(
     model: Model, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], progress: Progress | None = None
 ) -> list[LikelyContinuation]:
-    """As :meth:`gatenorm.engines.Engine.likelihoods`; pairs that share all but the last token share a pass."""
-    wanted: dict[tuple[int, ...], list[int]] = {}
+    """As :meth:`gatenorm.engines.Engine.likelihoods`.
+
+    Pairs that share all but the last token share a pass. A prompt that several sequences begin with is read once, and
+    they go on from its keys and values, where the model's cache can be handed on so.
+    """
+    wanted: dict[_Ids, list[int]] = {}
     for number, (prompt, continuation) in enumerate(pairs):
         if not prompt or not continuation:
             raise EvaluationError("pair-empty", f"pair {number}: neither a prompt nor a continuation may be empty")
@@ -30,31 +37,90 @@ def continuations(
     module = model.module
     keeps = "logits_to_keep" in signature(module.forward).parameters
 
-    def compute(batch: list[tuple[int, ...]]) -> None:
-        ids, _ = padded(batch)
-        # What stands at the prompt's last place predicts the continuation's first token: no logits before it.
-        firsts = {number: len(pairs[number][0]) - 1 for sequence in batch for number in wanted[sequence]}
-        start = min(firsts.values()) if keeps else 0
+    def run(ids: Any, start: int, **options: Any) -> Any:
+        """The model's output for token ids ``[rows, length]``: logits from place ``start`` on, if it can leave some."""
         only = {"logits_to_keep": ids.shape[1] - start} if keeps else {}
         with torch.inference_mode():
-            logits = module(input_ids=ids.to(module.device), use_cache=False, **only).logits
-            for row, sequence in enumerate(batch):
-                for number in wanted[sequence]:
-                    continuation = pairs[number][1]
-                    ends = logits[row, firsts[number] - start : len(sequence) - start].float()
-                    target = torch.tensor(list(continuation), device=ends.device)
-                    logs = ends.log_softmax(-1).gather(-1, target[:, None])[:, 0].double()
-                    if not bool(torch.isfinite(logs).all()):
-                        raise not_finite(module)
-                    greedy = bool((ends.argmax(-1) == target).all())
-                    found[number] = LikelyContinuation(float(logs.sum()), greedy)
+            output = module(input_ids=ids.to(module.device), **options, **only)
+        return output, output.logits if keeps else output.logits[:, start:]
 
+    def take(sequence: _Ids, start: int, logits: Any) -> None:
+        """Answer for the pairs of a sequence; ``logits`` are those of its places from ``start`` on."""
+        for number in wanted[sequence]:
+            prompt, continuation = pairs[number]
+            # What stands at the prompt's last place predicts the continuation's first token.
+            ends = logits[len(prompt) - 1 - start : len(sequence) - start].float()
+            target = torch.tensor(list(continuation), device=ends.device)
+            logs = ends.log_softmax(-1).gather(-1, target[:, None])[:, 0].double()
+            if not bool(torch.isfinite(logs).all()):
+                raise not_finite(module)
+            found[number] = LikelyContinuation(float(logs.sum()), bool((ends.argmax(-1) == target).all()))
+
+    def alone(batch: list[_Ids]) -> None:
+        start = min(len(pairs[number][0]) - 1 for sequence in batch for number in wanted[sequence])
+        _, logits = run(padded(batch)[0], start, use_cache=False)
+        for row, sequence in enumerate(batch):
+            take(sequence, start, logits[row])
+
+    def together(batch: list[_Ids]) -> None:
+        """Prompts of one length, so that none is padded, then what follows each of them."""
+        length = len(batch[0])
+        output, first = run(torch.tensor(batch), length - 1, use_cache=True)
+        rows = [(row, sequence) for row, prompt in enumerate(batch) for sequence in shared[prompt]]
+        longer = [(row, sequence) for row, sequence in rows if len(sequence) > length]
+        output.past_key_values.batch_select_indices(torch.tensor([row for row, _ in longer]))
+        rest, _ = padded([sequence[length:] for _, sequence in longer])
+        _, logits = run(rest, 0, use_cache=True, past_key_values=output.past_key_values)
+        for (row, sequence), more in zip(longer, logits, strict=True):
+            take(sequence, length - 1, torch.cat([first[row], more]))
+        for row, sequence in rows:
+            if len(sequence) == length:
+                take(sequence, length - 1, first[row])
+
+    def tokens(prompt: _Ids) -> int:
+        return max(len(prompt), len(shared[prompt]) * (max(map(len, shared[prompt])) - len(prompt)))
+
+    shared = _by_prompt(wanted, pairs)
+    if shared and not (model.cacheable and _rows_can_be_chosen(module)):
+        shared = {}
+    grouped = {sequence for sequences in shared.values() for sequence in sequences}
     done = 0
-    for batch, _ in in_batches(model, list(wanted), compute, len):
-        done += len(batch)
+
+    def tell(count: int) -> None:
+        nonlocal done
+        done += count
         if progress:
             progress(done, len(wanted))
+
+    for batch, _ in in_batches(model, [sequence for sequence in wanted if sequence not in grouped], alone, len):
+        tell(len(batch))
+    for _, alike in groupby(sorted(shared, key=len, reverse=True), len):
+        for batch, _ in in_batches(model, list(alike), together, tokens):
+            tell(sum(len(shared[prompt]) for prompt in batch))
     return [f for f in found if f is not None]
+
+
+def _by_prompt(
+    wanted: Mapping[_Ids, Sequence[int]], pairs: Sequence[tuple[Sequence[int], Sequence[int]]]
+) -> dict[_Ids, list[_Ids]]:
+    """The sequences that begin with a prompt, for each prompt of several."""
+    found: dict[_Ids, list[_Ids]] = {}
+    for sequence, numbers in wanted.items():
+        ends = {len(pairs[number][0]) for number in numbers}
+        if len(ends) == 1:
+            found.setdefault(sequence[: ends.pop()], []).append(sequence)
+    return {prompt: sequences for prompt, sequences in found.items() if len(sequences) > 1}
+
+
+def _rows_can_be_chosen(module: Any) -> bool:
+    """Whether all that a model's cache keeps are keys and values, a row a sequence, which any number of tokens may
+    follow: states of other mixers are not.
+    """
+    with torch.inference_mode():
+        output = module(input_ids=torch.zeros(1, 1, dtype=torch.long, device=module.device), use_cache=True)
+    cache: Any = getattr(output, "past_key_values", None)
+    plain = (DynamicLayer, DynamicSlidingWindowLayer)
+    return type(cache) is DynamicCache and all(type(layer) in plain for layer in cache.layers)
 
 
 def greedy(
