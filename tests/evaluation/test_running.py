@@ -11,7 +11,7 @@ import pytest
 
 from gatenorm import api
 from gatenorm.evaluation.core.job import Job
-from gatenorm.evaluation.core.runner import Finished, run
+from gatenorm.evaluation.core.runner import Finished, check_same_tokenizer, run
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
 from gatenorm.records import to_json
@@ -19,6 +19,7 @@ from gatenorm.records.evidence import Data, Evidence, Figure, Harness, TaskItem
 from gatenorm.results import ResultStore, fingerprint
 from tests.errors import refused
 from tests.evaluation.subjects import tiny
+from tests.tiny_models import build
 
 TinyModels = Callable[..., Path]
 
@@ -159,3 +160,17 @@ def test_unknown_devices_are_refused_before_loading(tiny_models: TinyModels):
         of(tiny_models("gpt2"), device="nowhere").check_hardware()
     with refused("dtype-unknown", "dtype"):
         of(tiny_models("gpt2"), dtype="int3").check_hardware()
+
+
+def test_different_tokenizers_are_refused():
+    first, second = Model.of_layout(api.open_model("demo")), Model.of_module(build("llama-gqa"), Words())
+    check_same_tokenizer(first, Model.of_layout(api.open_model("demo")))
+    with refused("tokenizers-differ"):
+        check_same_tokenizer(second, first)
+
+
+class Words:
+    """A tokenizer of two words."""
+
+    def get_vocab(self) -> dict[str, int]:
+        return {"yes": 0, "no": 1}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gatenorm.api import open_model, plan, prune
-from gatenorm.models.model import Model, check_same_tokenizer
+from gatenorm.models.model import Model
 from gatenorm.records import Edits
 from tests.errors import refused
 from tests.tiny_models import build, tokens
@@ -77,17 +77,3 @@ def test_a_model_in_memory_has_no_layout_and_loses_nothing():
     assert (model.name, model.device, model.dtype, model.edits) == ("live model", "cpu", "float32", Edits())
     with refused("model-in-memory"), model.without([1]):
         pass
-
-
-def test_different_tokenizers_are_refused(tiny_models: TinyModels):
-    first, second = Model.of_layout(open_model("demo")), Model.of_module(build("llama-gqa"), Words())
-    check_same_tokenizer(first, Model.of_layout(open_model("demo")))
-    with refused("tokenizers-differ"):
-        check_same_tokenizer(second, first)
-
-
-class Words:
-    """A tokenizer of two words."""
-
-    def get_vocab(self) -> dict[str, int]:
-        return {"yes": 0, "no": 1}

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 TRANSFORMERS = "transformers"
-_TOKENIZER = "tokenizer.json"
 
 
 @dataclass(eq=False, kw_only=True)
@@ -297,20 +296,3 @@ def is_file(layout: Layout) -> CheckpointError:
     path = layout.checkpoint.path
     hint = f"convert it to a directory first: gatenorm convert {path} -o {path.with_suffix('').name}"
     return CheckpointError("model-is-file", problem, expected="a directory", hint=hint)
-
-
-def check_same_tokenizer(model: Model, baseline: Model) -> None:
-    """Refuse two models whose tokens are not the same; no weight is read for it.
-
-    Raises:
-        EvaluationError: they are not, or a tokenizer cannot be read.
-    """
-    stores = [one.layout.checkpoint for one in (model, baseline) if one.layout is not None]
-    contents = [store.read(_TOKENIZER) for store in stores if _TOKENIZER in store.companions]
-    if len(contents) == 2 and contents[0] == contents[1]:
-        return
-    if model.tokenizer.get_vocab() != baseline.tokenizer.get_vocab():
-        raise EvaluationError(
-            "tokenizers-differ",
-            f"{model.name} and {baseline.name} have different tokenizers: their distributions cannot be compared",
-        )

@@ -12,7 +12,7 @@ from gatenorm.errors import EvaluationError, OutputError
 from gatenorm.evaluation.core.job import Job
 from gatenorm.evaluation.statistics.paired_statistics import compare
 from gatenorm.evaluation.statistics.zeroshot_average import averaged
-from gatenorm.models.model import Model, check_same_tokenizer
+from gatenorm.models.model import Model
 from gatenorm.progress import Progress
 from gatenorm.records import to_json
 from gatenorm.records.evidence import Evidence, Measurements
@@ -20,6 +20,7 @@ from gatenorm.results import Fingerprint, ResultStore, versions
 
 # Opens a bar: called with what it is about and the unit, gives something that is entered for a progress function.
 Bars = Callable[[str, str], AbstractContextManager[Progress]]
+_TOKENIZER = "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -151,3 +152,20 @@ class _Run:
             with self._bars(f"looking for earlier results: {model.name}", "bytes") as progress:
                 self._contents[id(model)] = model.layout.checkpoint.fingerprint(progress)
         return self._contents[id(model)]
+
+
+def check_same_tokenizer(model: Model, baseline: Model) -> None:
+    """Refuse two models whose tokens are not the same; no weight is read for it.
+
+    Raises:
+        EvaluationError: they are not, or a tokenizer cannot be read.
+    """
+    stores = [one.layout.checkpoint for one in (model, baseline) if one.layout is not None]
+    contents = [store.read(_TOKENIZER) for store in stores if _TOKENIZER in store.companions]
+    if len(contents) == 2 and contents[0] == contents[1]:
+        return
+    if model.tokenizer.get_vocab() != baseline.tokenizer.get_vocab():
+        raise EvaluationError(
+            "tokenizers-differ",
+            f"{model.name} and {baseline.name} have different tokenizers: their distributions cannot be compared",
+        )
