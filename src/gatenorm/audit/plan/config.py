@@ -170,7 +170,6 @@ QUICK: Mapping[str, Mapping[str, Any]] = {
         "refusal_limit": 8,
         "retrieval_limit": 1,
         "retrieval_window": 512,
-        "multistep_limit": 16,
     },
     "speed": {"lengths": [128, 256], "new_tokens": 16, "rounds": 6},
 }

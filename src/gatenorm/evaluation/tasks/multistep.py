@@ -33,9 +33,10 @@ def prepare(request: Request) -> list[Job]:
             return multistep(model, kind, count, progress)
 
         made = items(kind, count)
-        mean = sum(len(item.prompt) + len(item.candidates[0]) for item in made) // count
         # Digits and brackets are tokens of their own: about two characters each.
-        passes = {Work.prefill(mean // 2): float(CANDIDATES * count)}
+        prompt = sum(len(item.prompt) for item in made) // count // 2
+        choice = sum(len(item.candidates[0]) for item in made) // count // 2
+        passes = {Work.prefill(prompt): float(count), Work(choice, CANDIDATES, past=prompt): float(count)}
         key = {"items": _digest(made), "scoring": "log-likelihood among candidates"}
         engines = Job.engines_that("generates")
         return Job("multistep", f"multistep, {kind.name}", "texts", key, run, engines=engines, passes=passes)
