@@ -83,7 +83,10 @@ def test_a_word_changed_in_a_copy_is_neither_longer_nor_shorter_on_the_whole():
 def test_jobs_are_one_for_each_kind_and_known_by_their_items():
     jobs = prepare(Request())
     assert [job.title for job in jobs] == [f"multistep, {kind.name}" for kind in KINDS]
-    assert all(sum(job.passes.values()) == CANDIDATES * ITEMS for job in jobs)
+    for job in jobs:
+        prompt, choices = job.passes
+        assert (prompt.batch, choices.batch, choices.past) == (1, CANDIDATES, prompt.tokens)
+        assert set(job.passes.values()) == {float(ITEMS)}
     assert prepare(Request(limit=3))[0].key != jobs[0].key
     assert EVALUATION.metric is not None
     assert EVALUATION.metric.gate == "multistep-loss"
