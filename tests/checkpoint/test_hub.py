@@ -136,7 +136,8 @@ def test_a_model_that_is_not_there_is_one_line(model: dict[str, bytes], tmp_path
         answer = gatenorm(tmp_path, endpoint, "score", "someone/large")
         assert answer.returncode == 2
         assert answer.stderr.count("\n") == 1
-        assert answer.stderr.startswith("error: someone/large: the hub answers 404: no such model")
+        said = "error: someone/large: there is no such directory, and the hub answers 404: no such model"
+        assert answer.stderr.startswith(said)
     unreachable = gatenorm(tmp_path, endpoint, "score", "someone/large")
     assert unreachable.returncode == 2
     assert unreachable.stderr.count("\n") == 1

@@ -195,3 +195,25 @@ def test_what_is_cached_is_enough_where_the_hub_is_gone(hub: Hub, monkeypatch: p
 
     set_client_factory(lambda: CLIENT.Client(transport=CLIENT.MockTransport(gone)))
     assert (locate("org/model"), fetch_companions("org/model")) == (before, (before, []))
+
+
+def test_a_hub_that_cannot_be_reached_is_not_asked_again_and_again(hub: Hub, monkeypatch: pytest.MonkeyPatch):
+    asked, waited = [], []
+
+    def gone(request: Any) -> Any:
+        asked.append(request)
+        raise CLIENT.ConnectError("gone", request=request)
+
+    monkeypatch.setattr(_http.time, "sleep", waited.append)
+    set_client_factory(lambda: CLIENT.Client(transport=CLIENT.MockTransport(gone)))
+    for fetch in (True, False):
+        with pytest.raises(CheckpointError, match="nothere: there is no such directory, and the hub could not be"):
+            open_store("nothere", fetch=fetch)
+    assert (len(asked), waited) == (2, [])
+
+
+def test_a_hub_that_is_busy_is_asked_again(hub: Hub):
+    """What it says is no reason to give up, unlike silence."""
+    hub.status = 503
+    assert refused() == "model-unavailable"
+    assert len(hub.asked) > 3

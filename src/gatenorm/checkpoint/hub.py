@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 
@@ -50,11 +50,15 @@ def fetch_companions(model: str) -> tuple[Path, list[str]]:
 
     Where the hub cannot be asked, that is what its cache holds, and no names.
     """
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.hf_api import RepoFile
 
     with hub_errors(model):
         try:
+            # Asked once whether it is there: the listing tries again for half a minute where it cannot be reached.
+            with suppress(HfHubHTTPError):
+                HfApi().model_info(model, timeout=constants.HF_HUB_ETAG_TIMEOUT)
             listed = HfApi().list_repo_tree(model, recursive=True)
             sizes = {file.path: file.size for file in listed if isinstance(file, RepoFile)}
         except GatenormError:
@@ -123,7 +127,7 @@ def hub_errors(model: str) -> Iterator[None]:
     except HFValidationError:
         why = "it is neither a directory here nor a possible model id"
     except LocalEntryNotFoundError:
-        why = "it is neither a directory here nor in the hub's cache, and the hub could not be reached"
+        why = "there is no such directory, it is not in the hub's cache, and the hub could not be reached"
     except GatedRepoError:
         problem = f"{model}: the hub asks for a login, and that the model's terms are accepted"
         hint = f"accept them at https://huggingface.co/{model}, then run hf auth login, or set HF_TOKEN"
@@ -131,15 +135,15 @@ def hub_errors(model: str) -> Iterator[None]:
     except HfHubHTTPError as error:
         status = int(getattr(error.response, "status_code", 0))
         said = _STATUSES.get(status, "no such model, or one that asks for a login (hf auth login)")
-        why = f"the hub answers {status}: {said}"
+        why = f"{'' if status in _STATUSES else 'there is no such directory, and '}the hub answers {status}: {said}"
     except OSError as error:
-        why = f"the hub could not be reached ({type(error).__name__})"
+        why = f"there is no such directory, and the hub could not be reached ({type(error).__name__})"
     except Exception as error:
         # The HTTP client's own errors, whose package huggingface_hub changes from release to release; and whatever an
         # answer of another shape than it expects makes that library raise.
         client = type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2")
-        why = "could not be reached" if client else "gives an answer that cannot be understood"
-        why = f"the hub {why} ({type(error).__name__})"
+        why = "there is no such directory, and the hub could not be reached"
+        why = f"{why if client else 'the hub gives an answer that cannot be understood'} ({type(error).__name__})"
     raise CheckpointError(
         "model-unavailable", f"{model}: {why}", expected="a directory, or a model id that can be downloaded"
     )
