@@ -1,8 +1,16 @@
 """How work reports its progress: a function called with (done, total), in whatever unit the work counts."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 Progress = Callable[[int, int], None]
+# Opens a bar: called with what it is about and the unit, gives something that is entered for a progress function.
+Bars = Callable[[str, str], AbstractContextManager[Progress]]
+
+
+def no_bars(what: str, unit: str) -> AbstractContextManager[Progress]:
+    """Where nobody watches."""
+    return nullcontext(lambda done, total: None)
 
 
 def part_of(progress: Progress | None, before: int, total: int) -> Progress | None:

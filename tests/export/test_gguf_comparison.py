@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from gatenorm.exports.gguf.tensors import interleaved
 from gatenorm.exports.verify.gguf_comparison import compare
 from gatenorm.exports.verify.tolerances import ROUNDING
 from gatenorm.models.loading import load
+from gatenorm.progress import Progress
 from gatenorm.records import to_json
 from tests.errors import refused
 from tests.export import gguf_models
@@ -155,6 +157,22 @@ def test_the_reference_gets_the_files_tensors_in_its_own_order(source: Path, exp
     for name, tensor in model.state_dict().items():
         error = (tensor - before[name]).norm() / before[name].norm()
         assert (0 < error < 0.02) if tensor.ndim > 1 else error == 0, name
+
+
+def test_progress_counts_the_bytes_compared_then_the_prompts(source: Path, exported: Exported):
+    seen: dict[str, list[tuple[int, int]]] = {}
+
+    @contextmanager
+    def bars(what: str, unit: str) -> Iterator[Progress]:
+        yield lambda done, total: seen.setdefault(unit, []).append((done, total))
+
+    path = exported(source, "q8_0")
+    verify(path, source, tokens=2, bars=bars)
+    tensors = [spec.nbytes for spec in GgufStore(path).specs.values()]
+    assert list(seen) == ["bytes", "prompts"]
+    assert (seen["bytes"][0], seen["bytes"][-1]) == ((0, sum(tensors)), (sum(tensors),) * 2)
+    assert len(seen["bytes"]) == len(tensors) + 1
+    assert seen["prompts"] == [(n, 4) for n in range(5)]
 
 
 def test_missing_foreign_and_misshapen_tensors_are_named(source: Path, exported: Exported):

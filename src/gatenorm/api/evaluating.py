@@ -12,6 +12,7 @@ from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.families import Layout
 from gatenorm.models.model import TRANSFORMERS, Model
 from gatenorm.models.named import language_of
+from gatenorm.progress import Bars
 from gatenorm.records import Evidence, Results
 from gatenorm.results import ResultStore
 
@@ -28,7 +29,7 @@ def evaluate(
     batch_size: int | None = None,
     engine: str | None = None,
     cache: ResultStore | None = None,
-    bars: runner.Bars | None = None,
+    bars: Bars | None = None,
     finished: Callable[[runner.Finished], None] | None = None,
 ) -> Results[Evidence]:
     """Measure a model task by task, and what changed against a baseline.

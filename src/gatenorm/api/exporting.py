@@ -7,7 +7,7 @@ from gatenorm.api.opening import ModelLike, open_model
 from gatenorm.exports import decoded
 from gatenorm.exports.registry import export_form
 from gatenorm.exports.verify import verify as verification
-from gatenorm.progress import Progress
+from gatenorm.progress import Bars, Progress
 from gatenorm.records import Written
 from gatenorm.records.evidence import Verification
 
@@ -64,7 +64,7 @@ def verify(
     tolerance: float | None = None,
     seed: int = 0,
     family: str | None = None,
-    progress: Progress | None = None,
+    bars: Bars | None = None,
 ) -> Verification:
     """Compare what an engine computes from an export with what transformers computes from its source.
 
@@ -72,6 +72,4 @@ def verify(
     that of :func:`gatenorm.open_model`, for ``against``.
     """
     layout = open_model(against, family)
-    return verification.verify(
-        Path(exported), layout, engine, tokens=tokens, tolerance=tolerance, seed=seed, progress=progress
-    )
+    return verification.verify(Path(exported), layout, engine, tokens=tokens, tolerance=tolerance, seed=seed, bars=bars)

@@ -31,10 +31,9 @@ def command(
     layout = api.open_model(against, family)
     if layout.assumption:
         console.warn(layout.assumption)
-    with console.progress_bar("prompts", "prompts") as progress:
-        verification = api.verify(
-            exported, layout, engine, tokens=tokens, tolerance=tolerance, seed=seed, progress=progress
-        )
+    verification = api.verify(
+        exported, layout, engine, tokens=tokens, tolerance=tolerance, seed=seed, bars=console.progress_bar
+    )
     console.deliver(json, to_json(verification), lambda: show_verification(verification, exported, layout))
     if verification.faults:
         raise typer.Exit(DIFFERENT)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +14,9 @@ from gatenorm.audit.plan.parts import windows_read
 from gatenorm.criteria.registry import forward_criteria
 from gatenorm.engines import threads_at_hand
 from gatenorm.evaluation.core import registry
-from gatenorm.evaluation.core.runner import Bars
 from gatenorm.families import Layout
 from gatenorm.models.architecture import Work
+from gatenorm.progress import Bars, no_bars
 from gatenorm.records import ATTENTION
 from gatenorm.recovery.settings import DEFAULT_LENGTH, Settings
 from gatenorm.results import ResultStore, versions
@@ -110,8 +109,7 @@ def _opened(name: str, options: Options, bars: Bars | None) -> tuple[Recipe, Wor
             check_count(session.layout, max(section.counts), (), kind)
     store = ResultStore(None if options.state is None else options.state / "results")
     directory = store.directory.parent / "study"
-    bars = bars or (lambda what, unit: nullcontext(lambda done, total: None))
-    return asked, Workbench(asked, session, store, directory, options.batch_size, bars)
+    return asked, Workbench(asked, session, store, directory, options.batch_size, bars or no_bars)
 
 
 def _passes(asked: Recipe, bench: Workbench) -> Iterator[tuple[str, int, Mapping[Work, float]]]:

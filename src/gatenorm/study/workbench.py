@@ -16,7 +16,8 @@ from gatenorm.calibration.samples import Calibration
 from gatenorm.criteria.criterion_spec import criterion_specs
 from gatenorm.criteria.session import ScoringSession
 from gatenorm.evaluation.core.job import Request
-from gatenorm.evaluation.core.runner import Bars, Finished
+from gatenorm.evaluation.core.runner import Finished
+from gatenorm.progress import Bars
 from gatenorm.records import Edits, Scores
 from gatenorm.records.evidence import Evidence
 from gatenorm.results import Fingerprint, ResultStore

@@ -1,7 +1,7 @@
 """Jobs are run one after the other; each finished one is kept, so that nothing is measured twice."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 
@@ -13,13 +13,11 @@ from gatenorm.evaluation.core.job import Job
 from gatenorm.evaluation.statistics.paired_statistics import compare
 from gatenorm.evaluation.statistics.zeroshot_average import averaged
 from gatenorm.models.model import Model
-from gatenorm.progress import Progress
+from gatenorm.progress import Bars, Progress, no_bars
 from gatenorm.records import to_json
 from gatenorm.records.evidence import Evidence, Measurements
 from gatenorm.results import Fingerprint, ResultStore, versions
 
-# Opens a bar: called with what it is about and the unit, gives something that is entered for a progress function.
-Bars = Callable[[str, str], AbstractContextManager[Progress]]
 _TOKENIZER = "tokenizer.json"
 
 
@@ -93,7 +91,7 @@ class _Run:
     def __init__(self, cache: ResultStore | None, bars: Bars | None, finished: Callable[[Finished], None] | None):
         self.records: list[Finished] = []
         self._cache = cache
-        self._bars = bars or (lambda what, unit: nullcontext(lambda done, total: None))
+        self._bars = bars or no_bars
         self._finished = finished
         self._contents: dict[int, str | None] = {}
 

@@ -18,6 +18,7 @@ from gatenorm.exports import llama_like
 from gatenorm.exports.gguf.tensors import Tensor
 from gatenorm.exports.verify.gguf_comparison import ARCHITECTURES, Compared, compare
 from gatenorm.families import Layout
+from gatenorm.progress import Progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _PLAIN = {"F32", "F16", "BF16"}
 
 
-def hold(path: Path, layout: Layout, model: PreTrainedModel) -> Compared | None:
+def hold(path: Path, layout: Layout, model: PreTrainedModel, progress: Progress | None = None) -> Compared | None:
     """Hold a file's tensors against those of ``layout``; where it is quantised, ``model`` gets the right ones of them.
 
     Tensors that are not the checkpoint's are not taken over: an engine that computes with them computes otherwise then.
@@ -36,6 +37,7 @@ def hold(path: Path, layout: Layout, model: PreTrainedModel) -> Compared | None:
         path: the file.
         layout: the checkpoint that it was written from.
         model: that checkpoint, loaded in float32.
+        progress: called with (bytes compared, bytes).
 
     Raises:
         EvaluationError: it is quantised, and its architecture or one of its types is not known here.
@@ -53,10 +55,12 @@ def hold(path: Path, layout: Layout, model: PreTrainedModel) -> Compared | None:
                 expected=f"{' or '.join(ARCHITECTURES)}, or a file in f32",
             )
         return None
-    return take_over(model, contents, layout) if few_bits else compare(contents, layout)
+    return take_over(model, contents, layout, progress) if few_bits else compare(contents, layout, progress=progress)
 
 
-def take_over(model: PreTrainedModel, contents: TensorStore, layout: Layout) -> Compared:
+def take_over(
+    model: PreTrainedModel, contents: TensorStore, layout: Layout, progress: Progress | None = None
+) -> Compared:
     """Give ``model`` those tensors of a file that are the checkpoint's, each as the file has it.
 
     Raises:
@@ -75,7 +79,7 @@ def take_over(model: PreTrainedModel, contents: TensorStore, layout: Layout) -> 
         with torch.no_grad():
             parameters[name].copy_(torch.from_numpy(found))
 
-    return compare(contents, layout, keep)
+    return compare(contents, layout, keep, progress)
 
 
 def in_halves(rows: Float32, head_dim: int) -> Float32:

@@ -4,7 +4,7 @@ Tensor by tensor and row by row, as float32: what a row is off by is held agains
 hides little then: a wrong tensor is off by 1.4 times its length, four bits by less than a tenth of it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from gatenorm.errors import EvaluationError
 from gatenorm.exports.gguf.tensors import Tensor, tensors
 from gatenorm.exports.verify.tolerances import ROUNDING
 from gatenorm.families import Layout
+from gatenorm.progress import Progress
 
 # Architectures whose tensors have the names, the shapes and the order of rotary pairs that ``gguf_tensors`` knows.
 ARCHITECTURES = ("deci", "llama")
@@ -41,7 +42,12 @@ class Compared:
         return sum(map(len, self.errors.values()))
 
 
-def compare(contents: TensorStore, layout: Layout, keep: Callable[[Tensor, Float32], None] | None = None) -> Compared:
+def compare(
+    contents: TensorStore,
+    layout: Layout,
+    keep: Callable[[Tensor, Float32], None] | None = None,
+    progress: Progress | None = None,
+) -> Compared:
     """Hold every tensor of a file against that of the checkpoint that it was written from.
 
     One tensor is in memory at a time where they are kept, else a piece of one.
@@ -50,6 +56,7 @@ def compare(contents: TensorStore, layout: Layout, keep: Callable[[Tensor, Float
         contents: the file, of one of ``ARCHITECTURES``.
         layout: the checkpoint; one that can be written as GGUF.
         keep: called with each tensor that is right, as the file has it; not with those that the file makes up.
+        progress: called with (bytes compared, bytes).
 
     Raises:
         EvaluationError: a tensor is stored in a type whose rounding is not known.
@@ -58,7 +65,7 @@ def compare(contents: TensorStore, layout: Layout, keep: Callable[[Tensor, Float
     wanted = {part.name: part for part in tensors(layout, "f32")}
     errors: dict[str, dict[str, float]] = {}
     wrong: list[str] = []
-    for name, part in wanted.items():
+    for name, part in _counted(wanted, contents, progress):
         stored = contents.specs.get(name)
         if stored is None:
             wrong.append(f"{name} is missing")
@@ -77,17 +84,18 @@ def compare(contents: TensorStore, layout: Layout, keep: Callable[[Tensor, Float
     return _compared(errors, wrong)
 
 
-def compare_copies(contents: TensorStore, layout: Layout) -> Compared:
+def compare_copies(contents: TensorStore, layout: Layout, progress: Progress | None = None) -> Compared:
     """Whether every tensor of a file has the very bytes of the one that it should be a copy of.
 
     Args:
         contents: the file.
         layout: what it should be, out of another file.
+        progress: called with (bytes compared, bytes).
     """
     wanted = {part.name: part for part in tensors(layout, "auto")}
     errors: dict[str, dict[str, float]] = {}
     wrong = [f"{name} has no counterpart" for name in contents.specs if name not in wanted]
-    for name, part in wanted.items():
+    for name, part in _counted(wanted, contents, progress):
         stored = contents.specs.get(name)
         if stored is None or (stored.shape, stored.dtype) != (part.shape, part.type):
             wrong.append(f"{name} is missing, or has another shape or type")
@@ -99,6 +107,21 @@ def compare_copies(contents: TensorStore, layout: Layout) -> Compared:
         if part.source and not all(equal):
             wrong.append(f"{name} ({stored.dtype.lower()}) is no copy of {part.source}")
     return _compared(errors, wrong)
+
+
+def _counted(
+    wanted: Mapping[str, Tensor], contents: TensorStore, progress: Progress | None
+) -> Iterator[tuple[str, Tensor]]:
+    """What is wanted, while progress counts the bytes that the file has of it."""
+    sizes = {name: contents.spec(name).nbytes for name in wanted if name in contents.specs}
+    total, done = sum(sizes.values()), 0
+    for name, part in wanted.items():
+        if progress:
+            progress(done, total)
+        yield name, part
+        done += sizes.get(name, 0)
+    if progress:
+        progress(done, total)
 
 
 def _compared(errors: dict[str, dict[str, float]], wrong: list[str]) -> Compared:

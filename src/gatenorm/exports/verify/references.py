@@ -16,6 +16,7 @@ from gatenorm.errors import EvaluationError, GatenormError, first_line
 from gatenorm.exports.verify.gguf_comparison import Compared, compare_copies
 from gatenorm.families import Layout
 from gatenorm.models import loading
+from gatenorm.progress import Progress
 from gatenorm.records import Edits
 
 Float64 = npt.NDArray[np.float64]
@@ -40,8 +41,11 @@ class Reference(Protocol):
     def tokenize(self, text: str, special: bool) -> list[int] | None:
         """How it cuts a text; None where it has no tokenizer."""
 
-    def hold(self, exported: Path) -> Compared | None:
-        """Compare the tensors of a GGUF file with those that it should have; None where they are not known."""
+    def hold(self, exported: Path, progress: Progress) -> Compared | None:
+        """Compare the tensors of a GGUF file with those that it should have; None where they are not known.
+
+        ``progress`` is called with (bytes compared, bytes).
+        """
 
 
 class InTransformers:
@@ -83,10 +87,10 @@ class InTransformers:
             return None  # a model without a tokenizer can be served by token numbers alone
         return list(tokenizer(text, add_special_tokens=special)["input_ids"])
 
-    def hold(self, exported: Path) -> Compared | None:
+    def hold(self, exported: Path, progress: Progress) -> Compared | None:
         from gatenorm.exports.gguf.dequantized_model import hold
 
-        return hold(exported, self._layout, self.model)
+        return hold(exported, self._layout, self.model, progress)
 
 
 class InEngine:
@@ -110,8 +114,8 @@ class InEngine:
     def tokenize(self, text: str, special: bool) -> list[int] | None:
         return self._session.tokenize(text, special)
 
-    def hold(self, exported: Path) -> Compared | None:
-        return compare_copies(open_store(exported), self._expected)
+    def hold(self, exported: Path, progress: Progress) -> Compared | None:
+        return compare_copies(open_store(exported), self._expected, progress)
 
 
 @contextmanager

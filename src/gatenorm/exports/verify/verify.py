@@ -26,7 +26,7 @@ from gatenorm.exports.verify.gguf_comparison import Compared
 from gatenorm.exports.verify.references import InTransformers, Reference, silenced
 from gatenorm.exports.verify.tolerances import EXACT, SAME_ENGINE, Limit, limit_for, tolerated
 from gatenorm.families import Layout, detect_layout
-from gatenorm.progress import Progress
+from gatenorm.progress import Bars, no_bars
 from gatenorm.records.evidence import Verification, VerificationProtocol
 from gatenorm.results import versions
 
@@ -64,7 +64,7 @@ def verify(
     tokens: int = 64,
     tolerance: float | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    bars: Bars | None = None,
 ) -> Verification:
     """Run the same prompts through an engine on ``exported`` and through the reference on ``against``.
 
@@ -76,7 +76,7 @@ def verify(
         tolerance: the largest difference of two log-probabilities that passes; by default what the stored type
             explains (``limits``).
         seed: of the prompts, which are random tokens.
-        progress: called with (prompts done, prompts).
+        bars: opens a progress bar for the comparison of tensors, and one for the prompts.
 
     Raises:
         EvaluationError: nothing to verify, an engine that refuses it, or another vocabulary.
@@ -85,7 +85,7 @@ def verify(
     """
     form = form_of(exported)
     kind = engine_for(form, engine)
-    began = time.perf_counter()
+    began, bars = time.perf_counter(), bars or no_bars
     if tolerance is not None and not 0 < tolerance < np.inf:
         raise EvaluationError.out_of_range("tolerance", tolerance, "a number above 0")
     with ExitStack() as opened:
@@ -99,17 +99,18 @@ def verify(
                 f"{exported} has a vocabulary of {session.vocabulary:,}, the reference one of {reference.vocabulary:,}",
                 expected="the model that it was made from",
             )
-        held = reference.hold(exported) if form == "gguf" else None
-        token_prompts = prompts(session.vocabulary, against.context, tokens, seed)
-        continued = []
-        for done, prompt in enumerate(token_prompts):
-            continued += session.continue_greedily([prompt], tokens)
-            if progress:
-                progress(done + 1, len(token_prompts))
-        compared = [
-            _compare(reference.logprobs(prompt, found.tokens), found, limit.near_tie)
-            for prompt, found in zip(token_prompts, continued, strict=True)
-        ]
+        held = None
+        if form == "gguf":
+            with bars("comparing tensors", "bytes") as progress:
+                held = reference.hold(exported, progress)
+        token_prompts, compared = prompts(session.vocabulary, against.context, tokens, seed), []
+        with bars("comparing what prompts give", "prompts") as progress:
+            progress(0, len(token_prompts))
+            for done, prompt in enumerate(token_prompts, start=1):
+                [continued] = session.continue_greedily([prompt], tokens)
+                expects = reference.logprobs(prompt, continued.tokens)
+                compared.append(_compare(expects, continued, limit.near_tie))
+                progress(done, len(token_prompts))
         figures = _figures(compared) | _of_tensors(held) | _cut_differently(session, reference)
         cached = session.cached_layers
         used = versions() | session.versions
