@@ -6,14 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from gatenorm.cli import main
 from gatenorm.cli.evaluate import command
 from gatenorm.cli.tables.evaluation import show
 from gatenorm.evaluation.core.registry import standard_tasks
+from gatenorm.records.evidence import Figure, Multistep, Refusal, Retrieval, ZeroShot
 from tests.command_line import refused
-from tests.report.audits import own_prompts
+from tests.report.audits import audit, own_prompts, with_english_tasks
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -102,6 +104,23 @@ def test_one_item_has_a_score_and_no_error(shared: Path, tmp_path: Path, capsys:
     assert "within two standard errors of chance: openbookqa, rte" in said
     found = {kind_of(r): r for r in json.loads((tmp_path / "one.json").read_text())}
     assert "stderr" not in found["zeroshot-average"]["average"]
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "1 item is uncertain by up to 98"), (3, "57"), (24, "20"), (25, "")])
+def test_so_few_items_that_they_prove_nothing_are_called_so(count: int, said: str, capsys: pytest.CaptureFixture[str]):
+    right = Figure(value=1.0, stderr=0.0)  # the error of three right answers out of three
+    of_choices = [
+        Multistep(name="sums", metrics={"accuracy": right}, count=count),
+        ZeroShot(name="rte", metrics={"acc": right}, count=count),
+    ]
+    made_up = with_english_tasks(audit("demo")).baseline
+    others = [msgspec.structs.replace(e, count=count) for e in made_up if isinstance(e, (Retrieval, Refusal))]
+    show([*of_choices, *others])
+    lines = [line for line in capsys.readouterr().out.splitlines() if "too few to judge by" in line]
+    assert [line.rpartition(" (")[2] for line in lines] == (
+        ["sums)", "rte)", "one hop, two hop)", "refusal)"] if said else []
+    )
+    assert all(said in line for line in lines)
 
 
 @pytest.mark.shared

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gatenorm.cli import console, main
+from gatenorm.cli.tables import table
 from gatenorm.errors import GatenormError
 from tests.command_line import answer
 
@@ -124,13 +125,44 @@ def test_numbers_that_nothing_can_hold_are_refused(options: list[str], capsys: p
 def test_a_table_that_is_too_wide_loses_what_it_can_do_without(
     wide: int, kept: list[str], monkeypatch: pytest.MonkeyPatch
 ):
-    def drawn(columns: Sequence[str]) -> Table:
-        table = Table()
-        for column in columns:
-            table.add_column(column)
-        table.add_row(*("x" for _ in columns))
-        return table
-
     monkeypatch.setattr("gatenorm.cli.console._stdout", lambda: Console(width=wide))
-    table = console.fitting(drawn, ("model", "a word", "seconds"), ("seconds", "a word"))
-    assert [str(column.header) for column in table.columns] == kept
+    rows = Table("model", "a word", "seconds")
+    rows.add_row("x", "x", "x")
+    console.narrowed(rows, ("seconds", "a word"))
+    assert [str(column.header).replace("\n", " ") for column in rows.columns] == kept
+
+
+def test_numbers_stay_whole_where_texts_can_break(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr("gatenorm.cli.console._stdout", lambda: Console(width=46, file=sys.stdout))
+    rows = table("", "model", ">achieved / ideal", ">speed-up")
+    rows.add_row("a model with a long name of many words", "0.95", "1.10x (0.92 to 1.21)")
+    console.print_table(rows)
+    said = capsys.readouterr().out
+    assert "1.10x (0.92 to 1.21)" in said
+    assert "achieved" in said
+    assert "words" in said
+    assert max(map(len, said.splitlines())) <= 46
+    # Where there is no room for them either, no digit is lost.
+    rows = table("", *(f">{n}" for n in range(4)))
+    rows.add_row(*["123456 (12345 to 1234567)"] * 4)
+    console.print_table(rows)
+    said = capsys.readouterr().out
+    assert "…" not in said
+    assert max(map(len, said.splitlines())) <= 46
+
+
+def test_columns_of_a_kind_are_divided_among_tables(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("gatenorm.cli.console._stdout", lambda: Console(width=30, file=sys.stdout))
+
+    def drawn(layers: Sequence[int]) -> Table:
+        rows = table("layers", "criterion", *(f">{n}" for n in layers))
+        rows.add_row("gate-norm", *("40" for _ in layers))
+        return rows
+
+    console.print_parts(drawn, range(7))
+    said = capsys.readouterr().out
+    assert said.count("gate-norm") == 3
+    assert said.count("40") == 7
+    assert "…" not in said

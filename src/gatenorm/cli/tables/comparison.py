@@ -1,5 +1,7 @@
 """How far criteria agree, and what each costs."""
 
+from collections.abc import Sequence
+
 from rich.table import Table
 
 from gatenorm.analysis.agreement import BUDGETS, by_layer, label
@@ -17,13 +19,13 @@ def show(comparison: RankingComparison) -> None:
     console.print_table(_costs(comparison))
     if any(scores.calibration for scores in comparison.scores):
         console.say("seconds are what each would take alone: the model is loaded once, and one pass can serve several")
-    console.print_table(_choices(comparison))
+    console.print_parts(lambda layers: _choices(comparison, layers), sorted(by_layer(comparison.scores[0])))
     console.print_table(_agreements(comparison))
     last = label(comparison.scores[-1])
     if len(comparison.scores) > _ALL_PAIRS:
         console.say(f"only pairs with {last} are shown, the last one named: all are in --json, --plot")
     if comparison.bound:
-        console.print_table(_bounds(comparison.bound))
+        console.print_table(_bounds(comparison.bound), "seen, largest", "limit")
         console.say(
             "the bound: a head differs from the running mean of its values by at most min(exp(2B) - 1, 2) max|v|; "
             "where the 2 applies it is vacuous, and the ranking an empirical matter"
@@ -42,16 +44,15 @@ def _costs(comparison: RankingComparison) -> Table:
     return rows
 
 
-def _choices(comparison: RankingComparison) -> Table:
+def _choices(comparison: RankingComparison, layers: Sequence[int]) -> Table:
     """A row a criterion, a column a layer: the smallest budget at which the layer goes."""
     budgets = ", ".join(f"{100 * share:.0f}" for share in BUDGETS)
-    layers = sorted(by_layer(comparison.scores[0]))
     title = f"layers that go first: the budget ({budgets} %) at which each goes"
     rows = table(title, "criterion", *(f">{layer}" for layer in layers), padding=(0, 0))
     for scores in comparison.scores:
         at: dict[int, str] = {}
         for share in sorted(BUDGETS, reverse=True):
-            at |= dict.fromkeys(scores.ranking[: count_for_share(share, len(layers))], f"{100 * share:.0f}")
+            at |= dict.fromkeys(scores.ranking[: count_for_share(share, len(scores.layers))], f"{100 * share:.0f}")
         rows.add_row(label(scores), *(at.get(layer, "·") for layer in layers))
     return rows
 

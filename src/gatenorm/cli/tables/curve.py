@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from rich.table import Table
+
 from gatenorm.cli import console
 from gatenorm.cli.tables import table
 from gatenorm.records.curve import Curve, Line
@@ -37,10 +39,13 @@ def _speed(line: Line, count: int) -> str:
 
 
 def _print(curve: Curve, title: str, columns: Mapping[str, Sequence[str]]) -> None:
-    rows = table(f"{curve.model.name}: {title}", ">removed", *(f">{name}" for name in columns))
-    for count, *cells in zip(curve.counts, *columns.values(), strict=True):
-        rows.add_row(str(count), *cells)
-    console.print_table(rows)
+    def drawn(names: Sequence[str]) -> Table:
+        rows = table(f"{curve.model.name}: {title}", ">removed", *(f">{name}" for name in names))
+        for count, *cells in zip(curve.counts, *(columns[name] for name in names), strict=True):
+            rows.add_row(str(count), *cells)
+        return rows
+
+    console.print_parts(drawn, list(columns))
 
 
 def _words(protocol: Mapping[str, Any]) -> str:

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
 from gatenorm.analysis.diagnostics import HIGH_PERPLEXITY, too_high
@@ -40,6 +39,8 @@ from gatenorm.report.excerpts import beginning, ending
 _WORST = 5
 _EXCERPT = 80
 _FLIPPED = 12
+# The share of right answers among fewer items is uncertain by twenty points and more.
+_FEW = 25
 
 
 def show(records: Sequence[Evidence]) -> None:
@@ -49,6 +50,7 @@ def show(records: Sequence[Evidence]) -> None:
     for kind in dict.fromkeys(map(type, others)):
         own: tuple[Evidence, ...] = of_type(others, kind)
         _view(own[0])(own, [change for change in changes if change.of == own[0].kind])
+        _say_few(own)
     say_assumptions(others)
 
 
@@ -73,15 +75,11 @@ def _perplexity(records: Sequence[Perplexity], changes: Sequence[Comparison]) ->
             }
         )
 
-    def rows(columns: Sequence[str]) -> Table:
-        drawn = table(f"perplexity on {first.data.name}", *columns[:2])
-        for column in columns[2:]:
-            drawn.add_column(column, justify="right")
-        for line in lines:
-            drawn.add_row(*(Text(line[column]) for column in columns))
-        return drawn
-
-    console.print_table(console.fitting(rows, tuple(lines[0]), ("seconds", "tokens", "a word")))
+    model, edited, *numbers = lines[0]
+    rows = table(f"perplexity on {first.data.name}", model, edited, *(f">{name}" for name in numbers))
+    for line in lines:
+        rows.add_row(*map(Text, line.values()))
+    console.print_table(rows, "seconds", "tokens", "a word")
     for comparison in changes:
         nll = comparison.changes["nll"]
         if nll.low is not None and nll.high is not None:
@@ -118,7 +116,7 @@ def _choices(records: Sequence[TaskEvidence], changes: Sequence[Comparison]) -> 
             *[with_error(r.metrics["accuracy"]) for r in own],
             *change_cell(changes, task, "accuracy"),
         )
-    console.print_table(rows)
+    console.print_table(rows, "what is asked", "chance", "items")
     if any(own[0].protocol.beyond_training for own in tasks.values()):
         console.say("* goes beyond what the model was trained on (--json says in what)")
     sure = table("the same tasks: mean log-probability of the right choice among the choices, nats", "task")
@@ -127,7 +125,7 @@ def _choices(records: Sequence[TaskEvidence], changes: Sequence[Comparison]) -> 
         values = [f"{r.metrics['log_probability'].value:.4f}" for r in own]
         change = change_cell(changes, task, "log_probability", lambda v: f"{v:+.4f}")
         sure.add_row(task, f"{math.log(own[0].chance or 1.0):.2f}", *values, *change)
-    console.print_table(sure)
+    console.print_table(sure, "guessing")
     for metric in ("accuracy", "log_probability"):
         worse = [c.name for c in changes if metric in c.changes and (c.changes[metric].high or 0.0) < 0]
         if changes:
@@ -152,7 +150,7 @@ def _zeroshot(records: Sequence[ZeroShot], changes: Sequence[Comparison]) -> Non
                     *[with_error(r.metrics[metric]) for r in own],
                     *change_cell(changes, task, metric),
                 )
-    console.print_table(rows)
+    console.print_table(rows, "chance", "items")
     say_protocol(records[0], "items_cut_from_the_left")
     for record in records:
         cut, longest = record.protocol.items_cut_from_the_left, record.protocol.longest_input
@@ -169,17 +167,19 @@ def _zeroshot(records: Sequence[ZeroShot], changes: Sequence[Comparison]) -> Non
 
 
 def _averages(records: Sequence[ZeroShotAverage], changes: Sequence[Comparison]) -> None:
-    rows = table("zero-shot average", "average", "of")
+    rows = table("zero-shot average", "average")
     add_models(rows, records)
     entering = records[0].protocol.average
     said = {
         "average": ", ".join(f"{task} {metric}" for task, metric in entering.items()),
         "average_acc": "acc of every task",
     }
-    for name, of in said.items():
+    for name in said:
         values = [with_error(r.metrics[name], ".2%") for r in records]
-        rows.add_row(name, of, *values, *change_cell(changes, "", name))
+        rows.add_row(name, *values, *change_cell(changes, "", name))
     console.print_table(rows)
+    for name, of in said.items():
+        console.say(f"{name}: {of}")
 
 
 def _refusal(records: Sequence[Refusal], changes: Sequence[Comparison]) -> None:
@@ -189,7 +189,7 @@ def _refusal(records: Sequence[Refusal], changes: Sequence[Comparison]) -> None:
         if metric in records[0].metrics:
             values = [with_error(r.metrics[metric]) for r in records]
             rows.add_row(what, str(records[0].counts[metric]), *values, *change_cell(changes, "", metric))
-    console.print_table(rows)
+    console.print_table(rows, "items")
     say_protocol(records[0])
     if not records[0].refused:
         console.say(f"note: {records[0].model.name} refuses nothing at all: these rates say nothing about its safety")
@@ -234,7 +234,7 @@ def _retrieval(records: Sequence[Retrieval], changes: Sequence[Comparison]) -> N
         for metric, chance in {"choice": f"{own[0].chance:.0%}", "greedy": ""}.items():
             values = [with_error(r.metrics[metric]) for r in own]
             rows.add_row(task, metric, str(own[0].count), chance, *values, *change_cell(changes, task, metric))
-    console.print_table(rows)
+    console.print_table(rows, "chance", "items")
     for record in records:
         lengths, depths = record.protocol.lengths, record.protocol.depths
         shares = {(cell.length, cell.depth): cell.choice for cell in record.cells}
@@ -281,6 +281,18 @@ def _metrics(record: Evidence) -> dict[str, Figure]:
     if isinstance(record, TaskEvidence):
         return record.metrics
     return {name: Figure(value=value) for name, value in record.numbers().items()}
+
+
+def _say_few(records: Sequence[Evidence]) -> None:
+    """Where so few items were asked that shares of them say next to nothing, how little that is."""
+    few: dict[int, list[str]] = {}
+    for record in records:
+        if isinstance(record, (TaskEvidence, Retrieval, Refusal)) and record.count < _FEW:
+            few.setdefault(record.count, []).append(record.task or record.kind)
+    for count, names in few.items():
+        items, points = "1 item" if count == 1 else f"{count} items", 98 / math.sqrt(count)
+        uncertain = f"a share of {items} is uncertain by up to {points:.0f} points either way"
+        console.say(f"note: too few to judge by: {uncertain} ({', '.join(dict.fromkeys(names))})")
 
 
 View = Callable[[Sequence[Any], Sequence[Comparison]], None]

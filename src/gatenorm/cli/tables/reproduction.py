@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from rich.table import Table
+
 from gatenorm.analysis.agreement import BUDGETS
 from gatenorm.cli import console
 from gatenorm.cli.tables import table
@@ -17,9 +19,9 @@ _NOT_SHOWN = ("first", "shared")
 
 def show_recipes(recipes: Mapping[str, Recipe]) -> None:
     """Every recipe, the model it is for, and what it needs."""
-    rows = table("recipes", "name", "what", "model", "needs")
+    rows = table("recipes", "name", "what", "model, what else is needed")
     for name, one in recipes.items():
-        rows.add_row(name, one.title, one.model, ", ".join(one.needs) or "nothing more")
+        rows.add_row(name, one.title, "\n".join((one.model, *one.needs)))
     console.print_table(rows)
 
 
@@ -65,11 +67,15 @@ def _show_figures(what: str, own: Mapping[tuple[str, str], Figure]) -> None:
     rankings, places = (list(dict.fromkeys(key[n] for key in own)) for n in (0, 1))
     turned = len(rankings) < len(places)
     across, down = (rankings, places) if turned else (places, rankings)
-    rows = table(what, "at" if turned else "ranking", *(f">{name}" for name in across))
-    for row in down:
-        cells = [own.get((column, row) if turned else (row, column)) for column in across]
-        rows.add_row(row, *("" if cell is None else _cell(cell) for cell in cells))
-    console.print_table(rows)
+
+    def drawn(columns: Sequence[str]) -> Table:
+        rows = table(what, "at" if turned else "ranking", *(f">{name}" for name in columns))
+        for row in down:
+            cells = [own.get((column, row) if turned else (row, column)) for column in columns]
+            rows.add_row(row, *("" if cell is None else _cell(cell) for cell in cells))
+        return rows
+
+    console.print_parts(drawn, across)
 
 
 def _cell(figure: Figure) -> str:

@@ -83,7 +83,7 @@ def show_both(ranking: SublayerRanking) -> None:
             *(f"{share:.2%}" for share in (one.prefill, one.decode, one.cache)),
             *("-" if ratio is None else f"{ratio:.4g}" for ratio in (one.per_time, one.per_cache)),
         )
-    console.print_table(rows)
+    console.print_table(rows, "rank", "operation", "prefill", "decode")
     console.say(
         "prefill, decode, cache: the shares that are saved; then damage for 1% of the time of both, and of the cache"
     )

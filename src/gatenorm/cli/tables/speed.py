@@ -12,10 +12,10 @@ from gatenorm.records.evidence.speed import Profile, Speed, Spread
 
 def show_bench(timings: Sequence[Speed], plot: Path | None) -> None:
     """Times and sizes, speed-ups where there is a baseline, and what to know about them."""
-    console.print_table(_times(timings))
+    console.print_table(_times(timings), "peak memory", "cache", "first token, ms")
     compared = [timing for timing in timings if timing.compared]
     if compared:
-        console.print_table(_ratios(compared))
+        console.print_table(_ratios(compared), "predicted", "cache saved", "achieved / ideal")
     for timing in timings:
         if timing.skipped:
             console.say(f"skipped {timing.protocol.case} on {timing.protocol.label}: {timing.skipped}")
@@ -32,7 +32,7 @@ def show_bench(timings: Sequence[Speed], plot: Path | None) -> None:
 
 def show_profile(profiles: Sequence[Profile], plot: Path | None) -> None:
     """The time of each part by length, and attention's share of weights and cache."""
-    console.print_table(_profile_table(profiles))
+    console.print_table(_profile_table(profiles), "rest, ms", "its FLOPs", "attention's time")
     for profile in profiles:
         if profile.skipped:
             console.say(f"skipped {profile.protocol.case}: {profile.skipped}")
