@@ -127,7 +127,7 @@ def compared(
     cut = pruned(source, options.keep)
     texts, records = [f"### {title}, {SHARE:.0%} of the attention removed, transformers"], []
     for dtype in options.dtypes:
-        known = with_overheads(machine(THIS, dtype, threads=options.threads), dtype, threads=options.threads)
+        known = with_overheads(machine(THIS, dtype, threads=options.threads), dtype)
         found = run("transformers", source, cut, dtype, known, options, lengths)
         records += found
         texts.append(f"{dtype}; {described(known, dtype)}\n\n{ratio_table(found)}\n\n{size_table(found)}")

@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+import torch
 from msgspec import structs
 
 from gatenorm.api import open_model
@@ -16,6 +17,7 @@ from gatenorm.errors import EvaluationError
 from gatenorm.models.architecture import Architecture, HeadCounts, Work
 from gatenorm.models.weight_count import WeightCount
 from gatenorm.records import Edits, to_json
+from gatenorm.speed.predict import machines as measuring
 from gatenorm.speed.predict.cost_model import Times, forecast, forecasts, predict
 from gatenorm.speed.predict.machines import THIS, Machine, machine, machines, with_overheads
 from tests.errors import refused
@@ -74,7 +76,7 @@ def test_overheads_are_added_to_each_sublayer():
 
 
 def test_overheads_are_measured_where_python_waits():
-    this = with_overheads(machines()["h200"], "float32", threads=1)
+    this = with_overheads(machines()["h200"], "float32")
     assert this.overheads["mlp"] > 0
     assert this.overheads["attention"] > 0
     assert with_overheads(machines()["h200"], "float32", device="cuda").overheads == {}
@@ -198,6 +200,18 @@ def test_this_machine_is_measured(dtype: str):
     assert this.rate(dtype) > 0
     assert this.attention_rate(dtype) > 0
     assert dtype in this.source
+
+
+def test_threads_that_wait_for_one_another_do_not_decide(monkeypatch: pytest.MonkeyPatch):
+    """As on a busy machine, where several threads take ten times as long as one."""
+    monkeypatch.setattr(measuring, "_best", lambda *_: 1.0 if torch.get_num_threads() == 1 else 10.0)
+    busy = measuring._by_torch("float32", "cpu", 2)
+    assert busy.rate("float32") == 2 * 512**3
+    assert busy.bandwidth == (256 << 20) / 10
+    monkeypatch.setattr(measuring, "_best", lambda *_: 1.0)
+    free = measuring._by_torch("float32", "cpu", 2)
+    assert free.rate("float32") == 2 * 1024**3
+    assert free.bandwidth == 256 << 20
 
 
 def test_an_operation_costs_its_own_products_and_what_moves_through_it():

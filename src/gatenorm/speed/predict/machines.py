@@ -10,11 +10,11 @@ to every sublayer: in large models they vanish beside the kernels, in small ones
 
 import json
 import os
-import statistics
 import time
 from collections.abc import Callable
 from functools import cache
 from importlib import resources
+from itertools import cycle
 from typing import Any
 
 from msgspec.structs import replace
@@ -29,6 +29,9 @@ THIS = "this"
 DEFAULT = "h100-sxm"
 # Larger than the caches of any machine of today, so that the memory itself is measured.
 _STREAMED_BYTES = 256 << 20
+# What is timed at once: the side of a square matrix, heads, and in how many pieces the memory is read. Where others use
+# the processor, threads that wait for one another find no moment together: one thread and short work do.
+_LONG, _SHORT = (1024, 8, 1), (512, 2, 16)
 
 
 @cache
@@ -60,8 +63,8 @@ def machine(name: str, dtype: str = "float32", device: str = "cpu", threads: int
 def measured(dtype: str = "float32", device: str = "cpu", threads: int | None = None) -> Machine:
     """This machine, by the kernels that models run: a product of matrices, one of a matrix and a vector, attention.
 
-    The best of a few runs each, since others on the machine only ever slow it down. Without torch, NumPy stands in,
-    in float32 and without an attention kernel.
+    The best of many runs each, long ones in all threads and short ones in one, since others on the machine only ever
+    slow it down. Without torch, NumPy stands in, in float32 and without an attention kernel.
     """
     try:
         import torch  # noqa: F401
@@ -90,26 +93,19 @@ def _by_numpy() -> Machine:
 def _by_torch(dtype: str, device: str, threads: int | None) -> Machine:
     import torch
 
-    kind = getattr(torch, dtype)
     before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
+    used, found = threads or before, []
     try:
         with torch.inference_mode():
-            wait = torch.cuda.synchronize if device.startswith("cuda") else _nothing
             # Ones, not noise: no kernel here is faster for them, and drawing noise would take longer than measuring.
-            a, b = (torch.ones(1024, 1024, dtype=kind, device=device) for _ in range(2))
-            rate = 2 * 1024**3 / _best(lambda: torch.mm(a, b), 0.4, wait)
+            kind = getattr(torch, dtype)
             large = torch.ones(_STREAMED_BYTES // kind.itemsize // 4096, 4096, dtype=kind, device=device)
-            one = torch.ones(1, 4096, dtype=kind, device=device)
-            linear = torch.nn.functional.linear
-            bandwidth = _STREAMED_BYTES / _best(lambda: linear(one, large), 0.5, wait)
-            q = torch.ones(1, 8, 1024, 64, dtype=kind, device=device)
-            attend = torch.nn.functional.scaled_dot_product_attention
-            flops = 4 * 8 * 64 * 1024 * 1025 // 2  # pairs that a causal mask leaves
-            attention = flops / _best(lambda: attend(q, q, q, is_causal=True), 0.4, wait)
+            for count, sizes in ((used, _LONG), *(((1, _SHORT),) if device == "cpu" else ())):
+                torch.set_num_threads(count)
+                found.append(_timed(large, *sizes))
     finally:
-        used = torch.get_num_threads()
         torch.set_num_threads(before)
+    rate, bandwidth, attention = map(max, zip(*found, strict=True))
     where = f"{used} threads" if device == "cpu" else device
     return Machine(
         name=THIS,
@@ -119,6 +115,21 @@ def _by_torch(dtype: str, device: str, threads: int | None) -> Machine:
         attention_rates={dtype: attention},
         source=f"measured in {dtype}: product of 1,024 x 1,024, matrix by vector, causal attention over 1,024 tokens",
     )
+
+
+def _timed(large: Any, side: int, heads: int, parts: int) -> tuple[float, float, float]:
+    """FLOP/s of products, bytes a second of ``large``, read in so many parts, and FLOP/s of attention."""
+    import torch
+
+    like = {"dtype": large.dtype, "device": large.device}
+    wait = torch.cuda.synchronize if large.is_cuda else _nothing
+    a, b = (torch.ones(side, side, **like) for _ in range(2))
+    rate = 2 * side**3 / _best(lambda: torch.mm(a, b), 0.3, wait)
+    one, pieces, linear = torch.ones(1, 4096, **like), cycle(large.chunk(parts)), torch.nn.functional.linear
+    bandwidth = _STREAMED_BYTES / parts / _best(lambda: linear(one, next(pieces)), 0.3, wait)
+    q, attend = torch.ones(1, heads, 1024, 64, **like), torch.nn.functional.scaled_dot_product_attention
+    flops = 4 * heads * 64 * 1024 * 1025 // 2  # pairs that a causal mask leaves
+    return rate, bandwidth, flops / _best(lambda: attend(q, q, q, is_causal=True), 0.3, wait)
 
 
 def _nothing() -> None:
@@ -148,9 +159,10 @@ _BLOCK = {
 }
 
 
-def with_overheads(machine: Machine, dtype: str, device: str = "cpu", threads: int | None = None) -> Machine:
-    """The machine with the overheads that transformers has on it now, of sublayers and of a linear map, in a second.
+def with_overheads(machine: Machine, dtype: str, device: str = "cpu") -> Machine:
+    """The machine with the overheads that transformers has on it, of sublayers and of a linear map, in a second.
 
+    They are one thread's: where others use the processor, a second one would be waited for far longer.
     On an accelerator, which works on while Python is ahead of it, nothing is added: there overheads hide.
     """
     import torch
@@ -158,7 +170,7 @@ def with_overheads(machine: Machine, dtype: str, device: str = "cpu", threads: i
     if device != "cpu":
         return machine
     before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
+    torch.set_num_threads(1)
     try:
         overheads = _measured(getattr(torch, dtype))
     finally:
@@ -171,7 +183,7 @@ def machine_for(name: str, setting: Setting, *, overheads: bool) -> Machine:
     dtype, device = setting.dtype, setting.device
     computed = dtype if dtype != "auto" else "float32" if device == "cpu" else "bfloat16"
     base = machine(name, computed, device, setting.threads)
-    return with_overheads(base, computed, device, setting.threads) if name == THIS and overheads else base
+    return with_overheads(base, computed, device) if name == THIS and overheads else base
 
 
 def _measured(dtype: Any) -> dict[str, float]:
@@ -205,4 +217,5 @@ def _measured(dtype: Any) -> dict[str, float]:
             operation.append(time.perf_counter() - began)
     warm = _STEPS // 4
     overheads = {"attention": attention, "mlp": mlp, "operation": operation}
-    return {name: statistics.median(seconds[warm:]) for name, seconds in overheads.items()}
+    # The best step, as of kernels: others on the machine only ever slow it down.
+    return {name: min(seconds[warm:]) for name, seconds in overheads.items()}
