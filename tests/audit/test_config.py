@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from gatenorm.audit.judge.gates import gates
 from gatenorm.audit.plan import evaluations as planned_evaluations
 from gatenorm.audit.plan.config import QUICK, Config, Evaluation, config_from, read_config
 from gatenorm.audit.plan.evaluations import evaluations
+from gatenorm.audit.plan.memory_use import memory
 from gatenorm.audit.plan.outline import outline
 from gatenorm.audit.plan.parts import parts
 from gatenorm.audit.plan.prepare import prepare
@@ -266,6 +268,27 @@ def test_the_plan_is_told_before_anything_is_done(tmp_path: Path):
     assert lines[-2].startswith("takes up to 9.8 MB of disk (")
     assert " of memory (" in lines[-2]
     assert lines[-1].startswith("takes longest: ")
+
+
+def test_the_memory_told_counts_all_that_is_loaded_at_a_time(tmp_path: Path):
+    def told(*more: Mapping[str, Any], vocabulary: int | None = None) -> int:
+        plan = prepare("demo", tmp_path / "audit", config_from(QUICK, {"speed": {"engines": []}}, *more))
+        if vocabulary is not None:
+            plan.layout.checkpoint.config["vocab_size"] = vocabulary
+        return memory(plan)
+
+    removed = {"budgets": {"replace": ["remove"]}}
+    weights = 4 * Architecture.of(open_model("demo")).parameters
+    one = told(removed, vocabulary=1)
+    assert one > 400e6 + weights  # what PyTorch and the rest take before any model
+    assert told(removed, {"run": {"dtype": "bfloat16"}}, vocabulary=1) == one - weights // 2
+    # 16 rows of which each has no more than its share of half a gigabyte of logits, which are there three times.
+    assert 1e9 < told(vocabulary=200_000) - one <= 3 * (512 << 20)
+    assert told({"budgets": {"replace": ["linear"]}}, vocabulary=1) > one
+    two, three = (told({"speed": {"engines": ["transformers"], "side_by_side": n}}) for n in (2, 3))
+    assert three - two > 380e6 + weights
+    # No more are timed than there are.
+    assert told({"speed": {"engines": ["transformers"], "side_by_side": 50}}) < 10 * three
 
 
 def test_the_setting_that_shortens_a_part_is_one_that_is_shorter(tmp_path: Path):

@@ -6,7 +6,8 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from gatenorm.audit.plan.parts import Part, candidates, memory
+from gatenorm.audit.plan.memory_use import memory
+from gatenorm.audit.plan.parts import Part
 from gatenorm.audit.plan.prepare import AuditPlan
 from gatenorm.models.memory import available_bytes
 from gatenorm.records.numbers import duration
@@ -26,10 +27,10 @@ def outline(plan: AuditPlan, parts: Sequence[Part]) -> Iterator[str]:
         further = f", up to {duration(total + more)} if another ranking is better supported" if more >= 1 else ""
         yield f"takes about {duration(total)} on this machine with {threads}{further}"
     weights = plan.layout.nbytes
-    disk = candidates(plan) * weights * (2 if "llamacpp" in plan.config.speed.engines else 1)
+    disk = plan.candidates * weights * (2 if "llamacpp" in plan.config.speed.engines else 1)
     free, room = shutil.disk_usage(_existing(plan.directory)).free, available_bytes()
     available = "" if room is None else f" ({size(room)} available)"
-    yield f"takes up to {size(disk)} of disk ({size(free)} free) and {size(memory(weights))} of memory{available}"
+    yield f"takes up to {size(disk)} of disk ({size(free)} free) and {size(memory(plan))} of memory{available}"
     longest = max((part for part in parts if part.shorter), key=lambda part: part.seconds, default=None)
     if longest is not None and total >= _LONG:
         yield f"takes longest: {longest.what.partition(':')[0]}; to shorten that: {longest.shorter}"

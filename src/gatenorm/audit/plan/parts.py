@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from gatenorm.api.fitting import JUDGE_SAMPLES, JUDGE_WINDOW, SAMPLES, WINDOW
 from gatenorm.audit.plan.evaluations import DOMAIN, MULTISTEP, PERPLEXITY, REFUSAL, RETRIEVAL, PlannedEvaluation
+from gatenorm.audit.plan.memory_use import side_by_side
 from gatenorm.audit.plan.pace import Pace
 from gatenorm.audit.plan.prepare import AuditPlan
 from gatenorm.audit.plan.rankings import PlannedRanking
@@ -69,30 +69,6 @@ class Part:
         return sum(one.more * one.seconds for one in self.jobs)
 
 
-def memory(weights: int) -> int:
-    """Bytes that a process takes with a model of so many bytes of weights.
-
-    These may be stored in half the width that they are computed in; the rest are libraries, logits and activations.
-    """
-    return 2 * weights + (500 << 20)
-
-
-def side_by_side(plan: AuditPlan) -> int:
-    """How many models are timed at once: as many as fit into half of the memory, two at least, all where few."""
-    chosen = plan.config.speed.side_by_side
-    if chosen is not None:
-        return chosen
-    if plan.config.run.device != "cpu" or not hasattr(os, "sysconf"):
-        return 2
-    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(2, min(8, available // 2 // memory(plan.layout.nbytes)))
-
-
-def candidates(plan: AuditPlan) -> int:
-    """How many are made by the rankings that were asked for."""
-    return len(_tested(plan)) * sum(len(budget.operations) for budget in plan.budgets)
-
-
 # How long so many passes take.
 Seconds = Callable[[Mapping[Work, float]], float]
 
@@ -106,8 +82,7 @@ def parts(plan: AuditPlan, seconds: Seconds) -> Iterator[Part]:
     """Every part, by what passes take."""
     config = plan.config
     further = 1 if any(one.check for one in plan.rankings) else 0
-    each = sum(len(budget.operations) for budget in plan.budgets)
-    made, more = candidates(plan), further * each
+    made, more = plan.candidates, plan.further
     names = [one.name for one in plan.rankings]
     what = f"rank the layers {len(names)} times: {', '.join(names)}"
     jobs = tuple(Alike(one.like, 1, seconds(_scoring(plan, one))) for one in plan.rankings)
@@ -115,7 +90,7 @@ def parts(plan: AuditPlan, seconds: Seconds) -> Iterator[Part]:
 
     counts = ", ".join(str(budget.count) for budget in plan.budgets)
     fits = sum(operation != REMOVE for budget in plan.budgets for operation in budget.operations)
-    tested = len(_tested(plan))
+    tested = len(plan.tested)
     what = f"write {made} candidates, or more if another ranking is better supported: {counts} attention sublayers"
     copies = Alike(BUILD, made - tested * fits, plan.layout.nbytes / _WRITES, more - further * fits)
     fitted = Alike(FIT, tested * fits, seconds(_fitting(plan)) + copies.seconds, further * fits)
@@ -145,10 +120,6 @@ def parts(plan: AuditPlan, seconds: Seconds) -> Iterator[Part]:
         training = Alike(RECOVER, trained, seconds(steps))
         what = f"train {trained} candidates and measure them again"
         yield Part(StepName.RECOVERY, what, (training, *again), _TRAINING)
-
-
-def _tested(plan: AuditPlan) -> list[PlannedRanking]:
-    return [one for one in plan.rankings if not one.check and not one.baseline]
 
 
 def _scoring(plan: AuditPlan, ranking: PlannedRanking) -> Mapping[Work, float]:

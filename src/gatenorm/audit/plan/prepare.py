@@ -71,6 +71,26 @@ class AuditPlan:
     limits: dict[str, float]
     missing: list[NotExamined]
 
+    @property
+    def tested(self) -> list[PlannedRanking]:
+        """The rankings that get candidates from the start."""
+        return [one for one in self.rankings if not one.check and not one.baseline]
+
+    @property
+    def candidates(self) -> int:
+        """How many are made by these."""
+        return len(self.tested) * self.each
+
+    @property
+    def further(self) -> int:
+        """How many are made besides, if another ranking is better supported."""
+        return self.each if any(one.check for one in self.rankings) else 0
+
+    @property
+    def each(self) -> int:
+        """How many a ranking gets."""
+        return sum(len(budget.operations) for budget in self.budgets)
+
 
 def prepare(model: str, directory: Path, config: Config, fail_on: str | None = None) -> AuditPlan:
     """Check everything that can be wrong before any work.

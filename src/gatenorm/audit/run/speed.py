@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from gatenorm.audit.plan.parts import EXPORT, side_by_side
+from gatenorm.audit.plan.memory_use import side_by_side
+from gatenorm.audit.plan.parts import EXPORT
 from gatenorm.audit.plan.variants import Variant
 from gatenorm.audit.run.job_cache import NO_EDITS, JobCache, recovery_sha256
 from gatenorm.audit.run.jobs import Export, Time
