@@ -17,6 +17,8 @@ def unpacked(packed: Bits, bits: int) -> Codes:
     """
     if not 1 <= bits <= 8:
         raise ValueError(f"codes of {bits} bits")
+    if packed.dtype.kind not in "iu":
+        raise ValueError(f"codes of type {packed.dtype}")
     stream = np.ascontiguousarray(packed).view(np.uint8)
     if 8 % bits == 0:
         shifts = np.arange(0, 8, bits, dtype=np.uint8)

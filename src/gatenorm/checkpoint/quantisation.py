@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from gatenorm.checkpoint.dtypes import Bits, Float32, to_float32
 from gatenorm.checkpoint.store import TensorSpec, TensorStore
 from gatenorm.errors import CheckpointError, first_line
@@ -33,6 +36,8 @@ _LONGEST = 1 << 16
 _VARIANTS = ("format", "checkpoint_format", "packing_format", "version", "quant_algo", "mode")
 # Endings of names that tell codes, or what makes numbers of them.
 _ENDINGS = (".weight_scale", ".weight_scale_inv", ".weight_packed", ".qweight", ".weight.absmax", ".SCB", "_blocks")
+# Settings that say what is different in some modules.
+_EXCEPTIONS = ("dynamic", "extra_config", "modules")
 # Where config.json says how weights are quantised: transformers' key, that of older compressed-tensors, and MLX's.
 _KEYS = ("quantization_config", "compression_config", "quantization")
 
@@ -72,6 +77,50 @@ class Parts:
         if len(shape) != dimensions:
             raise self.wrong(f"{ending} has shape {list(shape)}", f"{dimensions} dimensions")
         return shape
+
+    def check_shape(self, ending: str, *shapes: tuple[int, ...]) -> None:
+        """Raise CheckpointError for a part that is missing, or has none of these shapes."""
+        found = self.spec(ending).shape
+        if found not in shapes:
+            raise self.wrong(f"{ending} has shape {list(found)}", " or ".join(str([*shape]) for shape in shapes))
+
+    def check_bits(self, bits: int, *said: object) -> None:
+        """Raise CheckpointError for codes of other bits than config.json says, where it says that of every weight."""
+        if bits not in said and any(type(one) is int for one in said) and not self._exceptions:
+            raise self.wrong(f"its codes have {bits} bits", f"{' or '.join(map(str, said))}, as config.json says")
+
+    def group_size(self, inputs: int, groups: int) -> int:
+        """How many inputs share a scale.
+
+        Raises:
+            CheckpointError: they do not make so many groups of one size, or of that which config.json says.
+        """
+        said = self.settings.get("group_size")
+        stated = said if type(said) is int and said > 0 else 0
+        if stated and -(-inputs // stated) == groups:
+            return stated
+        if (stated and not self._exceptions) or groups < 1 or inputs % groups:
+            expected = f"groups of {stated}, as config.json says" if stated else "groups of one size"
+            raise self.wrong(f"it has scales for {groups} groups of {inputs} inputs", expected)
+        return inputs // groups
+
+    def group_index(self, ending: str, inputs: int, groups: int) -> npt.NDArray[np.int64] | None:
+        """The group of each input, where a part says so; ``None`` where groups are runs of inputs.
+
+        Raises:
+            CheckpointError: it names other inputs, or groups that are not there.
+        """
+        if ending not in self:
+            return None
+        self.check_shape(ending, (inputs,))
+        found = self.raw(ending)
+        if found.dtype.kind not in "iu" or int(found.min()) < 0 or int(found.max()) >= groups:
+            raise self.wrong(f"{ending} names groups that are not there", f"0 to {groups - 1}")
+        return found.astype(np.int64)
+
+    @property
+    def _exceptions(self) -> bool:
+        return any(self.settings.get(key) for key in _EXCEPTIONS)
 
     def raw(self, ending: str, rows: slice | None = None) -> Bits:
         """A part as it is stored, or a run of its rows."""

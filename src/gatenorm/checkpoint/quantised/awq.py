@@ -35,10 +35,14 @@ def _codes(packed: Bits) -> Codes:
 def _float32(parts: Parts, rows: slice) -> Float32:
     words = slice(rows.start // 8, -(-rows.stop // 8))
     within = slice(rows.start - 8 * words.start, rows.stop - 8 * words.start)
+    out, inputs = _shape(parts)
+    groups = parts.shape(".scales")[0]
+    parts.check_shape(".scales", (groups, out))
+    size = parts.group_size(inputs, groups)
     values = _codes(parts.raw(".qweight")[:, words])[:, within].T.astype(np.float32)
     zeros = _codes(parts.raw(".qzeros")[:, words])[:, within].T
     scales = parts.float32(".scales")[:, rows].T
-    scale_blocks(values, scales, (1, -(-values.shape[1] // scales.shape[1])), zeros=zeros)
+    scale_blocks(values, scales, (1, size), zeros=zeros)
     return values
 
 

@@ -44,12 +44,15 @@ def _shape(parts: Parts) -> tuple[int, ...]:
 def _float32(parts: Parts, rows: slice) -> Float32:
     state, inputs = _state(parts), _shape(parts)[1]
     size = _block(parts, state, "blocksize")
+    parts.check_shape(".weight.quant_map", (16,))
     begin, end = rows.start * inputs, rows.stop * inputs
     first, last = begin // size, -(-end // size)  # blocks, which may begin in the middle of a row
     packed = parts.raw(".weight", slice(first * size // 2, -(-last * size // 2))).reshape(-1)
     codes = unpacked(packed, 4).reshape(-1, 2)[:, ::-1].reshape(-1)
     values: Float32 = parts.float32(".weight.quant_map")[codes]
-    scales = np.repeat(_absmax(parts, state)[first:last], size)[: len(values)]
+    blocks = -(-parts.spec(".weight").nbytes * 2 // size)
+    parts.check_shape(_ABSMAX, (blocks,), (blocks, 1))
+    scales = np.repeat(_absmax(parts, state).reshape(-1)[first:last], size)[: len(values)]
     values *= scales
     return values[begin - first * size : end - first * size].reshape(-1, inputs)
 
@@ -65,6 +68,8 @@ def _absmax(parts: Parts, state: dict[str, Any]) -> Float32:
     if _NESTED not in parts:
         return parts.float32(_ABSMAX)
     codes, size = parts.raw(_ABSMAX).reshape(-1), _block(parts, state, "nested_blocksize")
+    parts.check_shape(_NESTED, (-(-len(codes) // size),))
+    parts.check_shape(_NESTED_MAP, (256,))
     scales = np.repeat(parts.float32(_NESTED)[: -(-len(codes) // size)], size)[: len(codes)]
     absmax: Float32 = parts.float32(_NESTED_MAP)[codes] * scales + np.float32(state["nested_offset"])
     return absmax

@@ -19,6 +19,10 @@ def _recognises(settings: Settings) -> bool:
 def _float32(parts: Parts, rows: slice) -> Float32:
     if ".weight_format" in parts and parts.raw(".weight_format").any():
         raise parts.wrong("its rows are stored in the order of a GPU's tiles", "weight_format 0, rows as they are")
+    out = parts.shape(".weight")[0]
+    parts.check_shape(".SCB", (out,), (out, 1), (1, out))
+    if parts.spec(".weight").dtype != "I8":
+        raise parts.wrong(f"it has scales, and a weight of type {parts.spec('.weight').dtype}", "I8")
     scales = parts.float32(".SCB").reshape(-1)[rows] / np.float32(127)
     return parts.raw(".weight", rows).astype(np.float32) * scales[:, None]
 

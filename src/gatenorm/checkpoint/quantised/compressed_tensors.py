@@ -20,7 +20,7 @@ from gatenorm.checkpoint.packed_codes import bits_of, scale_blocks, unpacked
 from gatenorm.checkpoint.quantisation import Parts, Quantisation, Settings
 
 _FORMATS = ("int-quantized", "float-quantized", "naive-quantized", "pack-quantized")
-_SCALE, _ZERO, _PACKED = ".weight_scale", ".weight_zero_point", ".weight_packed"
+_SCALE, _ZERO, _PACKED, _INDEX = ".weight_scale", ".weight_zero_point", ".weight_packed", ".weight_g_idx"
 
 
 def _groups(settings: Settings) -> list[Mapping[str, Any]]:
@@ -48,13 +48,22 @@ def _shape(parts: Parts) -> tuple[int, ...]:
     return out, inputs
 
 
+def _said(parts: Parts, key: str) -> list[Any]:
+    """What the groups say of their weights."""
+    return [scheme.get(key) for group in _groups(parts.settings) if isinstance(scheme := group.get("weights"), Mapping)]
+
+
 def _block(parts: Parts, shape: tuple[int, ...], scales: Float32) -> tuple[int, int]:
-    """Rows and columns that share a scale: as the settings say it of blocks, else all alike."""
-    for group in _groups(parts.settings):
-        block = (group.get("weights") or {}).get("block_structure")
-        if isinstance(block, list) and scales.shape == tuple(-(-n // b) for n, b in zip(shape, block, strict=True)):
-            return int(block[0]), int(block[1])
-    return -(-shape[0] // scales.shape[0]), -(-shape[1] // scales.shape[1])
+    """Rows and columns that share a scale: as the settings say it of blocks and groups, else all alike."""
+    groups = [(1, size) for size in _said(parts, "group_size") if type(size) is int and size > 0]
+    for block in (*_said(parts, "block_structure"), *groups):
+        if isinstance(block, list | tuple):
+            rows, columns = map(int, block)
+            if scales.shape == (-(-shape[0] // rows), -(-shape[1] // columns)):
+                return rows, columns
+    if scales.shape[0] not in (1, shape[0]) or shape[1] % scales.shape[1]:
+        raise parts.wrong(f"it has scales of shape {list(scales.shape)}", "one, or one for each row, group or block")
+    return shape[0] // scales.shape[0], shape[1] // scales.shape[1]
 
 
 def _float32(parts: Parts, rows: slice) -> Float32:
@@ -66,14 +75,21 @@ def _float32(parts: Parts, rows: slice) -> Float32:
         words = parts.raw(_PACKED, rows)
         # Words are filled to the last but one: the next number of bits that is whole is theirs.
         bits = 32 * words.shape[1] // shape[1] if shape[1] >= 32 else bits_of(words.shape[1], shape[1])
+        parts.check_bits(bits, *_said(parts, "num_bits"))
+        parts.check_shape(_PACKED, (shape[0], -(-shape[1] * bits // 32)))
         values = unpacked(words, bits)[:, : shape[1]].astype(np.float32)
         values -= 1 << (bits - 1)
     else:
         stored = parts.raw(".weight", rows)
         dtype = parts.spec(".weight").dtype
+        if dtype != "I8" and not dtype.startswith("F8_"):
+            raise parts.wrong(f"it has scales, and a weight of type {dtype}", "I8 or 8-bit floats")
         values = stored.astype(np.float32) if dtype == "I8" else to_float32(stored, dtype)
     zeros = _zeros(parts, bits, scales.shape) if _ZERO in parts else None
-    if ".weight_g_idx" in parts and (groups := parts.raw(".weight_g_idx")).min() >= 0:
+    if zeros is not None and zeros.shape != scales.shape:
+        raise parts.wrong(f"it has zeros of shape {list(zeros.shape)}", f"{list(scales.shape)}, as its scales")
+    if _INDEX in parts and parts.raw(_INDEX).max() >= 0:  # filled with -1 where groups are runs of inputs
+        groups = parts.group_index(_INDEX, shape[1], scales.shape[1])
         values -= 0 if zeros is None else zeros[rows][:, groups]
         values *= scales[rows][:, groups]
     else:
@@ -94,7 +110,7 @@ QUANTISATION = Quantisation(
     recognises=_recognises,
     markers=(_SCALE,),
     parts=(
-        *(".weight", _PACKED, _SCALE, _ZERO, ".weight_shape", ".weight_g_idx"),
+        *(".weight", _PACKED, _SCALE, _ZERO, ".weight_shape", _INDEX),
         *(".input_scale", ".input_zero_point", ".output_scale", ".output_zero_point"),
     ),
     shape=_shape,

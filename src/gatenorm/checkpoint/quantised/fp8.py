@@ -27,20 +27,23 @@ def scaled(parts: Parts, rows: slice, scale: str, block: object = None) -> Float
 
     Args:
         scale: the ending of the scales: one, one a row, or one a block.
-        block: rows and columns of a block; where it is not said, blocks are all alike.
+        block: rows and columns of a block, where the scales may be those of blocks.
     """
+    if not parts.spec(".weight").dtype.startswith("F8_"):
+        raise parts.wrong(f"it has scales, and a weight of type {parts.spec('.weight').dtype}", "8-bit floats")
     values = parts.float32(".weight", rows)
     scales = parts.float32(scale)
     out, columns = parts.shape(".weight")
-    if scales.size == 1:
+    said = block if isinstance(block, (list, tuple)) else None
+    if scales.size == 1 and (said is None or scales.ndim < 2):
         values *= scales.reshape(())
         return values
-    scales = scales.reshape(len(scales), -1)
-    alike = (-(-out // scales.shape[0]), -(-columns // scales.shape[1]))
-    height, width = block if isinstance(block, (list, tuple)) else alike
-    if scales.shape != (-(-out // height), -(-columns // width)):  # some have a scale a row in a model with blocks
-        height, width = alike
-    scale_blocks(values, scales, (int(height), int(width)), rows.start)
+    height, width = map(int, said or (1, columns))
+    blocks = (-(-out // height), -(-columns // width))
+    if scales.shape != blocks:  # some have a scale a row in a model with blocks
+        parts.check_shape(scale, blocks, (out, 1), (out,))
+        height, width = 1, columns
+    scale_blocks(values, scales.reshape(len(scales), -1), (height, width), rows.start)
     return values
 
 

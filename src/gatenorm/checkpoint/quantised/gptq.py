@@ -31,18 +31,22 @@ def _shape(parts: Parts) -> tuple[int, ...]:
 
 
 def _float32(parts: Parts, rows: slice) -> Float32:
-    bits, inputs = _bits(parts), _shape(parts)[1]
+    bits, (out, inputs) = _bits(parts), _shape(parts)
+    groups = parts.shape(".scales")[0]
+    parts.check_bits(bits, parts.settings.get("bits"))
+    parts.check_shape(".scales", (groups, out))
+    parts.check_shape(".qzeros", (groups, out * bits // 32))
     codes = unpacked(parts.raw(".qweight")[:, rows].T, bits)
     zeros = unpacked(parts.raw(".qzeros"), bits)[:, rows]
     if parts.settings.get("checkpoint_format") != "gptq_v2":
         zeros = (zeros + np.uint8(1)) & np.uint8((1 << bits) - 1)
     scales = parts.float32(".scales")[:, rows]
-    groups = parts.raw(".g_idx") if ".g_idx" in parts else np.arange(inputs) // -(-inputs // len(scales))
-    if int(groups.min()) < 0 or int(groups.max()) >= len(scales):
-        raise parts.wrong("g_idx names groups that are not there", f"0 to {len(scales) - 1}")
     values = codes.astype(np.float32)
-    for group in range(len(scales)):
-        of_group = np.flatnonzero(groups == group)
+    group_of = parts.group_index(".g_idx", inputs, groups)
+    if group_of is None:
+        group_of = np.arange(inputs) // parts.group_size(inputs, groups)
+    for group in range(groups):
+        of_group = np.flatnonzero(group_of == group)
         values[:, of_group] = (values[:, of_group] - zeros[group, :, None]) * scales[group, :, None]
     return values
 

@@ -34,7 +34,11 @@ def _shape(parts: Parts) -> tuple[int, ...]:
 def _float32(parts: Parts, rows: slice) -> Float32:
     inputs = _inputs(parts)
     words = parts.raw(".weight", rows)
-    values = unpacked(words, bits_of(words.shape[1], inputs)).astype(np.float32)
+    bits, own = bits_of(words.shape[1], inputs), parts.settings.get(parts.stem)
+    parts.check_bits(bits, parts.settings.get("bits"), own.get("bits") if isinstance(own, Mapping) else None)
+    for ending in (".scales", ".biases"):
+        parts.check_shape(ending, (parts.shape(".weight")[0], parts.shape(".scales")[1]))
+    values = unpacked(words, bits).astype(np.float32)
     groups = values.reshape(len(values), -1, inputs // parts.shape(".scales")[1])
     groups *= parts.float32(".scales", rows)[..., None]
     groups += parts.float32(".biases", rows)[..., None]

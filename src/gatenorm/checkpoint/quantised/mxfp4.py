@@ -20,6 +20,10 @@ def _shape(parts: Parts) -> tuple[int, ...]:
 
 
 def _float32(parts: Parts, rows: slice) -> Float32:
+    experts, out, groups, half = parts.shape("_blocks", 4)
+    parts.check_shape("_scales", (experts, out, groups))
+    if half != 16:
+        raise parts.wrong(f"its blocks have {2 * half} numbers", "32")
     values = E2M1[unpacked(parts.raw("_blocks", rows), 4)]
     exponents = parts.raw("_scales", rows).astype(np.int32) - 127
     values = np.ldexp(values, exponents[..., None])
