@@ -6,16 +6,20 @@ its name, and one attribute of it is the extension. Another distribution adds on
     [project.entry-points."gatenorm.criteria"]
     my-norm = "my_package.my_norm:CRITERION"
 
-Nothing is imported before it is asked for, so that listing names stays quick.
+Nothing is imported before it is asked for, so that listing names stays quick. What another package adds may be broken:
+whoever asked for it is told so, and where it was not asked for it is passed over.
 """
 
 import pkgutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import re
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
-from typing import Any
+from importlib.metadata import EntryPoint, distributions
+from typing import Any, NoReturn
 
 from gatenorm.errors import GatenormError, first_line
 
@@ -30,60 +34,89 @@ GROUPS = (
     "models",
     "operations",
 )
+_PREFIX, _OURS = "gatenorm.", "gatenorm"
+# What no command line, path or page takes for more than a name.
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
+# By package: what was wrong with those of its extensions that were passed over.
+_broken: dict[str, list[str]] = {}
 
 
 @dataclass(frozen=True)
 class Extension:
-    """Something that can be loaded by name; ``origin`` says where it comes from, as ``module:attribute``."""
+    """Something that can be loaded by name.
+
+    Attributes:
+        origin: where it comes from, as ``module:attribute``.
+        kind: what it must be; a subclass of that where it is one of ``classes``.
+        package: the distribution that adds it; empty for ours.
+    """
 
     name: str
     origin: str
     find: Callable[[], Any]
+    kind: type = object
+    classes: bool = False
+    package: str = ""
 
     def load(self) -> Any:
         """The object itself.
 
         Raises:
-            GatenormError: its package cannot be imported.
+            GatenormError: its package cannot be imported, or adds something else.
         """
         try:
-            return self.find()
-        except (ImportError, AttributeError) as error:
-            raise GatenormError(
-                "extension-broken", f"the extension {self.name} ({self.origin}) cannot be loaded: {first_line(error)}"
-            ) from error
+            found = self.find()
+        except GatenormError:
+            raise
+        except (Exception, SystemExit) as error:
+            if not self.package and not isinstance(error, (ImportError, AttributeError)):
+                raise
+            raise GatenormError("extension-broken", f"{self} cannot be loaded: {_said(error)}") from error
+        if self.classes:
+            if not (isinstance(found, type) and issubclass(found, self.kind)):
+                raise wrong_kind(str(self), found, f"a subclass of {self.kind.__name__}")
+        else:
+            check_kind(str(self), found, self.kind)
+        return found
+
+    def __str__(self) -> str:
+        return f"{self.name:.80} of the package {self.package or _OURS} ({self.origin})"
 
 
 @cache
-def extensions(group: str, packages: tuple[str, ...] = (), attribute: str = "") -> Mapping[str, Extension]:
+def extensions(
+    group: str, packages: tuple[str, ...] = (), attribute: str = "", kind: type = object, classes: bool = False
+) -> Mapping[str, Extension]:
     """All extensions of one group by name: the built-in ones, then those of other distributions.
+
+    A name that two other distributions claim is neither's. One that is built in stays what it is.
 
     Args:
         group: one of ``GROUPS``; entry points are looked for under ``gatenorm.<group>``.
         packages: the packages whose public modules are built-in extensions.
         attribute: what each of these modules calls its extension.
-
-    Raises:
-        GatenormError: two extensions of one name.
+        kind: what they are; with ``classes``, of what they are subclasses.
     """
     found: dict[str, Extension] = {}
-
-    def add(extension: Extension) -> None:
-        if extension.name in found:
-            raise GatenormError(
-                "extension-twice",
-                f"{group}: the name {extension.name} is taken twice, by {found[extension.name].origin} and by "
-                f"{extension.origin}: uninstall one of them",
-            )
-        found[extension.name] = extension
-
     for package in packages:
         for module in pkgutil.iter_modules(import_module(package).__path__):
             if not module.name.startswith("_"):
-                path = f"{package}.{module.name}"
-                add(Extension(module.name.replace("_", "-"), f"{path}:{attribute}", _attribute(path, attribute)))
-    for point in sorted(entry_points(group=f"gatenorm.{group}"), key=lambda point: point.name):
-        add(Extension(point.name, point.value, point.load))
+                name, path = module.name.replace("_", "-"), f"{package}.{module.name}"
+                found[name] = Extension(name, f"{path}:{attribute}", _attribute(path, attribute), kind, classes)
+    for point, package in _entry_points():
+        if point.group != _PREFIX + group:
+            continue
+        added = Extension(point.name, point.value, point.load, kind, classes, package)
+        with passing_over(added):
+            if not _NAME.fullmatch(added.name):
+                raise GatenormError("extension-name", f"{added} has no proper name", expected="letters, digits, . _ -")
+            known = found.setdefault(added.name, added)
+            if known is not added:
+                problem = f"{group}: {added} has the name of {known}"
+                error = GatenormError("extension-twice", problem, hint="uninstall one of them")
+                if known.package:
+                    found[added.name] = replace(known, find=_raising(error))
+                raise error
     return found
 
 
@@ -91,11 +124,102 @@ def extension(name: str, known: Mapping[str, Extension], error: type[GatenormErr
     """The extension of that name, loaded.
 
     Raises:
-        GatenormError: of the given type: there is none; it names the nearest one and all of them.
+        GatenormError: of the given type: there is none; it names the nearest one and all of them. As :meth:`load`.
     """
     if name not in known:
         raise error.unknown(field, name, known)
     return known[name].load()
+
+
+def working(known: Mapping[str, Extension]) -> dict[str, Any]:
+    """All that can be loaded, by name."""
+    found = {}
+    for name, added in known.items():
+        with passing_over(added):
+            found[name] = added.load()
+    return found
+
+
+@contextmanager
+def passing_over(added: Extension) -> Iterator[None]:
+    """A block about an extension that nobody asked for: where another package's fails, it is noted and left."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if not added.package:
+            raise
+        _note(added.package, str(error) if isinstance(error, GatenormError) else f"{added} fails: {_said(error)}")
+
+
+def broken() -> Mapping[str, Sequence[str]]:
+    """The packages whose extensions were passed over in this process, each with what is wrong with them."""
+    return _broken
+
+
+def added_by_others() -> dict[str, list[str]]:
+    """What other packages add, by package: groups with names."""
+    found: dict[str, list[str]] = {package: [] for package in _broken}
+    for point, package in _entry_points():
+        if package:
+            found.setdefault(package, []).append(f"{point.group.removeprefix(_PREFIX)}: {point.name}")
+    return found
+
+
+def check_kind(what: str, found: object, kind: type) -> None:
+    """Raise GatenormError for what an extension is, or gives, if it is of another type."""
+    if not isinstance(found, kind):
+        raise wrong_kind(what, found, f"a {kind.__name__}")
+
+
+def wrong_kind(what: str, found: object, expected: str) -> GatenormError:
+    """The error for an extension that is, or gives, something else."""
+    return GatenormError("extension-wrong", f"{what} is a {type(found).__name__}", expected=expected)
+
+
+def raised_in(error: BaseException) -> str:
+    """The package, not ours, in whose extension an error was raised; empty where it was raised elsewhere."""
+    owners = {point.value.partition(":")[0].partition(".")[0]: package for point, package in _entry_points() if package}
+    modules = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return next((owners[top] for name in reversed(modules) if (top := name.partition(".")[0]) in owners), "")
+
+
+def versions() -> dict[str, str]:
+    """The versions of the distributions that add something, ours included."""
+    return {point.dist.name: point.dist.version for point, _ in _entry_points() if point.dist is not None}
+
+
+@cache
+def _entry_points() -> tuple[tuple[EntryPoint, str], ...]:
+    """All that add something, ours first, each with the distribution that it is of where that is not ours.
+
+    Of a distribution that is installed twice the first on the path counts.
+    """
+    found: dict[str, list[tuple[EntryPoint, str]]] = {_OURS: []}  # ours first
+    for one in distributions():
+        try:
+            if _PREFIX in (one.read_text("entry_points.txt") or "") and not found.get(one.name):
+                points = [point for point in one.entry_points if point.group.startswith(_PREFIX)]
+                found[one.name] = [(point, "" if one.name == _OURS else one.name) for point in points]
+        except Exception as error:
+            _note(one.name, f"its entry_points.txt cannot be read: {_said(error)}")
+    return tuple(pair for pairs in found.values() for pair in sorted(pairs, key=lambda pair: pair[0].name))
+
+
+def _note(package: str, problem: str) -> None:
+    problems = _broken.setdefault(package, [])
+    if problem not in problems:
+        problems.append(problem)
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
+def _raising(error: GatenormError) -> Callable[[], NoReturn]:
+    def find() -> NoReturn:
+        raise error
+
+    return find
 
 
 def _attribute(module: str, attribute: str) -> Callable[[], Any]:

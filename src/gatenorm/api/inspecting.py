@@ -6,7 +6,8 @@ from statistics import fmean
 import msgspec
 
 from gatenorm.api.opening import ModelLike, open_model
-from gatenorm.exports.registry import export_forms
+from gatenorm.exports.registry import export_forms, known
+from gatenorm.extensions import passing_over
 from gatenorm.families import Layout, attention_weights, mlp_modules
 from gatenorm.models.architecture import Architecture
 from gatenorm.models.weight_count import WeightCount
@@ -189,17 +190,15 @@ def inspect(
 def forms(model: ModelLike, family: str | None = None) -> tuple[Form, ...]:
     """Every form that the model could be exported in, with the reasons against."""
     layout = open_model(model, family, fetch=False)
-    reasons = {target: tuple(target.obstacles(layout)) for target in export_forms()}
-    return tuple(
-        Form(
-            to=target.name,
-            engines=target.engines_for(layout),
-            can=not why,
-            why_not=why,
-            notes=() if why else tuple(target.remarks(layout)),
-        )
-        for target, why in reasons.items()
-    )
+    found = []
+    for target in export_forms():
+        with passing_over(known()[target.name]):
+            why = tuple(target.obstacles(layout))
+            notes = () if why else tuple(target.remarks(layout))
+            found.append(
+                Form(to=target.name, engines=target.engines_for(layout), can=not why, why_not=why, notes=notes)
+            )
+    return tuple(found)
 
 
 def _costs(layout: Layout, counted: Architecture) -> Iterator[SublayerCost]:
@@ -220,8 +219,9 @@ def _costs(layout: Layout, counted: Architecture) -> Iterator[SublayerCost]:
             multiplications=fmean(part.matrix for part in mlps),
         )
     for name in sorted({*operations()} | {edit.operation for edit in layout.edits}):
-        part = WeightCount.of_operation(name, layout.width)
-        yield SublayerCost(name=name, parameters=part.parameters, multiplications=part.matrix)
+        with passing_over(operations()[name.partition(":")[0]]):
+            part = WeightCount.of_operation(name, layout.width)
+            yield SublayerCost(name=name, parameters=part.parameters, multiplications=part.matrix)
 
 
 def _other_heads(layout: Layout) -> Iterator[OtherHeads]:

@@ -1,6 +1,7 @@
 """From what a user typed to an open checkpoint."""
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from gatenorm.checkpoint.hub import cached, local_path, locate
 from gatenorm.checkpoint.misfits import file_unknown
 from gatenorm.checkpoint.store import Format, TensorStore
 from gatenorm.errors import CheckpointError
-from gatenorm.extensions import extensions
+from gatenorm.extensions import Extension, extensions, passing_over, wrong_kind
 
 
 def open_store(model: str | os.PathLike[str], *, fetch: bool = True) -> TensorStore:
@@ -31,6 +32,11 @@ def open_store(model: str | os.PathLike[str], *, fetch: bool = True) -> TensorSt
     return _open(os.fspath(path))
 
 
+def formats() -> Mapping[str, Extension]:
+    """All formats by name."""
+    return extensions("formats", ("gatenorm.checkpoint.formats",), "FORMAT")
+
+
 def _where_it_lies(model_id: str) -> TensorStore:
     snapshot = cached(model_id)
     if snapshot is not None:
@@ -40,8 +46,14 @@ def _where_it_lies(model_id: str) -> TensorStore:
 
 
 def _open(place: str) -> TensorStore:
-    for extension in extensions("formats", ("gatenorm.checkpoint.formats",), "FORMAT").values():
-        form: Format = extension.load()
-        if form.recognises(place):
-            return form.open(place)
+    for extension in formats().values():
+        recognised = False
+        with passing_over(extension):
+            form: Format = extension.load()
+            recognised = form.recognises(place)
+        if recognised:
+            store = form.open(place)
+            if not hasattr(store, "specs"):
+                raise wrong_kind(f"what {extension} opens", store, "a TensorStore")
+            return store
     raise file_unknown(place)

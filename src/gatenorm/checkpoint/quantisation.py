@@ -14,7 +14,7 @@ import numpy.typing as npt
 from gatenorm.checkpoint.dtypes import Bits, Float32, to_float32
 from gatenorm.checkpoint.store import TensorSpec, TensorStore
 from gatenorm.errors import CheckpointError, first_line
-from gatenorm.extensions import Extension, extensions
+from gatenorm.extensions import Extension, check_kind, extensions, passing_over
 
 Settings = Mapping[str, Any]
 # Methods whose weights are not read, as people call them. Others are called by the name that config.json has.
@@ -211,6 +211,7 @@ class QuantisedWeight:
         begin, end, _ = (rows or slice(None)).indices(shape[0])
         wanted = slice(begin, max(begin, end))
         values: Float32 = self._checked(lambda: self.form.float32(self.parts, wanted))
+        check_kind(f"what {self.method} makes of {self.name}", values, np.ndarray)
         if values.shape != (wanted.stop - begin, *shape[1:]):
             raise self.parts.wrong(f"its parts make a weight of shape {list(values.shape)}", f"{list(shape)}")
         return values
@@ -246,7 +247,7 @@ def without_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def methods() -> Mapping[str, Extension]:
     """All methods whose weights can be read, by name."""
-    return extensions("quantisations", ("gatenorm.checkpoint.quantised",), "QUANTISATION")
+    return extensions("quantisations", ("gatenorm.checkpoint.quantised",), "QUANTISATION", Quantisation)
 
 
 def quantisation(config: Mapping[str, Any]) -> tuple[str, Quantisation] | None:
@@ -255,9 +256,10 @@ def quantisation(config: Mapping[str, Any]) -> tuple[str, Quantisation] | None:
     if settings is None:
         return None
     for name, extension in methods().items():
-        form: Quantisation = extension.load()
-        if form.recognises(settings):
-            return name, form
+        with passing_over(extension):
+            form: Quantisation = extension.load()
+            if form.recognises(settings):
+                return name, form
     return None
 
 

@@ -13,6 +13,7 @@ from gatenorm.cli import INTERRUPTED, Stopped, console
 from gatenorm.cli.command import Command, Group
 from gatenorm.cli.declaration import command
 from gatenorm.errors import GatenormError, first_line, printable
+from gatenorm.extensions import broken, raised_in
 
 app = typer.Typer(
     name="gatenorm",
@@ -72,7 +73,10 @@ def run(arguments: list[str] | None = None) -> int:
     debug = "--debug" in arguments
     try:
         with console.manner(flag for flag in ("quiet", "verbose") if f"--{flag}" in arguments):
-            status = invoke([a for a in arguments if a not in ("--debug", "--quiet", "--verbose")])
+            try:
+                status = invoke([a for a in arguments if a not in ("--debug", "--quiet", "--verbose")])
+            finally:
+                _warn_of_broken_packages(sys.exception())
         sys.stdout.flush()  # here, where it can still be said what went wrong
         return status
     except GatenormError as error:
@@ -84,6 +88,10 @@ def run(arguments: list[str] | None = None) -> int:
     except BaseException as error:
         if type(error).__name__ == "PanicException":  # of Rust: tokenizers met what they did not expect
             return _complain(f"a tokenizer failed: {first_line(error)}", error, debug)
+        package = "" if isinstance(error, KeyboardInterrupt) else raised_in(error)
+        if package:
+            said = f"{type(error).__name__}: {first_line(error)}"
+            return _complain(f"the package {package}, which extends gatenorm, failed: {said}", error, debug)
         if not isinstance(error, Exception):
             raise
         # A bug: shown in full, with an exit status of its own, since `verify` uses 1 for a difference.
@@ -91,6 +99,15 @@ def run(arguments: list[str] | None = None) -> int:
 
         traceback.print_exception(error)
         return _FAULT
+
+
+def _warn_of_broken_packages(error: BaseException | None) -> None:
+    """One line for each package whose extensions were passed over, unless that is what the command ends with."""
+    said = str(error) if isinstance(error, GatenormError) else raised_in(error) if error else ""
+    for package, problems in broken().items():
+        if package not in said:
+            more = f" (and {len(problems) - 1} more: gatenorm doctor)" if len(problems) > 1 else ""
+            console.warn(f"the package {package} is broken, and this was left out: {problems[0]:.400}{more}")
 
 
 def invoke(arguments: list[str]) -> int:
@@ -128,7 +145,7 @@ def invoke(arguments: list[str]) -> int:
         raise GatenormError("out-of-memory", "not enough memory for this model on this machine") from error
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        raise GatenormError("system", f"{where}{error.strerror or error}") from error
+        raise GatenormError("system", f"{where}{error.strerror or first_line(error)}") from error
     finally:
         for number, before in previous.items():
             signal.signal(number, before)

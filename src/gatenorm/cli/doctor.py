@@ -9,8 +9,11 @@ EXAMPLE = "Example: gatenorm doctor"
 
 def command(*, json: common.Json) -> None:
     """Show what is installed, what installs the rest, and what this machine can do."""
+    from msgspec.structs import replace
+
+    from gatenorm.api.extending import extending_packages
     from gatenorm.cli.tables.doctor import show
     from gatenorm.engines._installation import installation
 
-    installed = installation()
+    installed = replace(installation(), packages=extending_packages())
     console.deliver(json, installed, lambda: show(installed))

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from gatenorm.criteria.criterion import Criterion, ForwardCriterion, WeightCriterion
 from gatenorm.errors import CriterionError, named
-from gatenorm.extensions import Extension, extension, extensions
+from gatenorm.extensions import Extension, extension, extensions, passing_over, working
 from gatenorm.records import KINDS, SINGULAR, SUBLAYERS
 
 _WEIGHTS = "gatenorm.criteria.weights"
@@ -14,29 +14,39 @@ _PACKAGES = (_WEIGHTS, "gatenorm.criteria.activations", "gatenorm.criteria.ablat
 
 def known() -> Mapping[str, Extension]:
     """All criteria by name; none is imported."""
-    return extensions("criteria", _PACKAGES, "CRITERION")
+    return extensions("criteria", _PACKAGES, "CRITERION", Criterion)
 
 
 def criterion(name: str) -> Criterion:
     """The criterion called ``name``.
 
     Raises:
-        CriterionError: there is none, or what another package adds under that name is no criterion.
+        CriterionError: there is none.
+        GatenormError: what another package adds under that name cannot be loaded, or is no criterion.
     """
-    found = extension(name, known(), CriterionError, "criterion")
-    if not isinstance(found, Criterion):
-        problem = f"{known()[name].origin} is a {type(found).__name__}"
-        expected = "a WeightCriterion or a ForwardCriterion"
-        raise CriterionError("extension-wrong", problem, field="criterion", given=name, expected=expected)
+    found: Criterion = extension(name, known(), CriterionError, "criterion")
     return replace(found, name=name)
+
+
+def criteria() -> dict[str, Criterion]:
+    """All that can be loaded."""
+    return {name: replace(found, name=name) for name, found in working(known()).items()}
 
 
 def reads_weights_only(name: str) -> bool:
     """Whether the criterion ``name`` needs no tokens; of a built-in one its package tells, so that none is imported."""
-    origin = known()[name].origin
-    return origin.startswith(_WEIGHTS) or (
-        not origin.startswith("gatenorm.criteria.") and weight_criterion(name) is not None
-    )
+    found = known()[name]
+    return weight_criterion(name) is not None if found.package else found.origin.startswith(_WEIGHTS)
+
+
+def names_by_need() -> tuple[list[str], list[str]]:
+    """Names of the criteria that need no tokens, and of those that run the model."""
+    weights: list[str] = []
+    forward: list[str] = []
+    for name, added in known().items():
+        with passing_over(added):
+            (weights if reads_weights_only(name) else forward).append(name)
+    return weights, forward
 
 
 def weight_criterion(name: str) -> WeightCriterion | None:
@@ -47,12 +57,12 @@ def weight_criterion(name: str) -> WeightCriterion | None:
 
 def weight_criteria() -> dict[str, WeightCriterion]:
     """Those that need no tokens."""
-    return {name: found for name in known() if (found := weight_criterion(name))}
+    return {name: found for name, found in criteria().items() if isinstance(found, WeightCriterion)}
 
 
 def forward_criteria() -> dict[str, ForwardCriterion]:
     """Those that run the model on tokens."""
-    return {name: found for name in known() if isinstance(found := criterion(name), ForwardCriterion)}
+    return {name: found for name, found in criteria().items() if isinstance(found, ForwardCriterion)}
 
 
 def check_measures_damage(chosen: Criterion) -> None:
@@ -60,7 +70,7 @@ def check_measures_damage(chosen: Criterion) -> None:
     that both cannot stand in one ranking; the message names those that do.
     """
     if not (chosen.damage and {*SUBLAYERS} <= {*chosen.kinds}):
-        able = [name for name in known() if criterion(name).damage]
+        able = [name for name, found in criteria().items() if found.damage]
         problem = "does not measure the damage of attention and MLP sublayers alike"
         hint = f"choose by {' or '.join(able)}, or ask for one {named('kind')} of sublayer"
         raise CriterionError("criterion-kind", problem, field="criterion", given=chosen.name, hint=hint)
@@ -73,7 +83,7 @@ def check_ranks(chosen: Criterion, kind: str) -> None:
     if kind not in KINDS:
         raise CriterionError.unknown("kind", kind, KINDS)
     if kind not in chosen.kinds:
-        able = [name for name in known() if kind in criterion(name).kinds]
+        able = [name for name, found in criteria().items() if kind in found.kinds]
         problem = f"ranks {SINGULAR[chosen.kinds[0]]}s, not {SINGULAR[kind]}s"
         hint = f"ask for {named('kind')} {chosen.kinds[0]}, or choose by {', '.join(able)}"
         raise CriterionError("criterion-kind", problem, field="criterion", given=chosen.name, hint=hint)

@@ -109,13 +109,16 @@ def _score_layer(weights: AttentionWeights, criterion: WeightCriterion, backend:
     except ArithmeticError:  # of Python's floats; those of numpy give NaN or infinity
         found = math.nan
     heads: tuple[float, ...] = ()
-    if isinstance(found, np.ndarray) and found.ndim == 1:
+    counts = [(weights.layout.heads,), (weights.layout.kv_heads,)]
+    if isinstance(found, np.ndarray) and found.shape in counts and found.dtype.kind in "iuf":
         heads = tuple(float(x) for x in found)
         value = math.hypot(*heads)
     elif isinstance(found, Real):
         value = float(found)
     else:
-        problem, expected = f"{criterion.name} gives a {type(found).__name__}", "a number, or an array of one a head"
+        shape = f" of shape {list(found.shape)}" if isinstance(found, np.ndarray) else ""
+        problem = f"{criterion.name} gives a {type(found).__name__}{shape}"
+        expected = "a number, or an array of one a head"
         raise CriterionError("extension-wrong", problem, field="criterion", given=criterion.name, expected=expected)
     if not math.isfinite(value):
         raise _not_finite(weights, criterion, value)

@@ -2,7 +2,9 @@
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,11 @@ from gatenorm.calibration.passes import Observer, observe
 from gatenorm.calibration.samples import SELF, Calibration, Samples
 from gatenorm.calibration.shared_prefix import SharedPrefix
 from gatenorm.calibration.sources import draw
-from gatenorm.criteria.criterion import ForwardCriterion, Run
+from gatenorm.criteria.criterion import ForwardCriterion, Measured, Run
 from gatenorm.criteria.registry import check_ranks, criterion, forward_criteria
 from gatenorm.criteria.streams import StreamStatistics, Watch
 from gatenorm.errors import CalibrationError, CriterionError, named
+from gatenorm.extensions import check_kind
 from gatenorm.families import Layout
 from gatenorm.fitting.trial import Kept
 from gatenorm.models.model import Model
@@ -157,6 +160,7 @@ class ScoringSession:
         passes = time.perf_counter() - began
         if chosen.layer_by_layer:  # the pass may have been made for another criterion
             passes = self._statistics[calibration][1]
+        _check_scores(name, measured, run.layers)
         bad = [layer for layer, score in measured.scores.items() if not math.isfinite(score)]
         if bad:
             problem = f"{name} of layer {bad[0]} is not finite: activations overflow"
@@ -188,6 +192,18 @@ class ScoringSession:
             },
             kind=kind,
         )
+
+
+def _check_scores(name: str, measured: Measured, layers: tuple[int, ...]) -> None:
+    """Raise GatenormError where the criterion of another package gives no number, or none for a layer."""
+    check_kind(f"what {name} measures", measured, Measured)
+    check_kind(f"the scores of {name}", measured.scores, Mapping)
+    if {*measured.scores} != {*layers}:
+        problem = f"{name} gives scores of layers {sorted(map(str, measured.scores))}"
+        expected = f"of layers {', '.join(map(str, layers))}"
+        raise CriterionError("extension-wrong", problem, field="criterion", given=name, expected=expected)
+    for layer, score in measured.scores.items():
+        check_kind(f"the score of {name} in layer {layer}", score, Real)
 
 
 def _whole_model_needed(what: str) -> CalibrationError:

@@ -22,13 +22,13 @@ from gatenorm.engines._timing import (
     threads_at_hand as threads_at_hand,
 )
 from gatenorm.errors import EvaluationError, MissingExtraError
-from gatenorm.extensions import Extension, extension, extensions
+from gatenorm.extensions import Extension, extension, extensions, passing_over
 from gatenorm.records.evidence import Sample as Sample, Shares as Shares
 
 
 def engines() -> Mapping[str, Extension]:
     """All engines by name; none is imported by that."""
-    return extensions("engines", (__name__,), "ENGINE")
+    return extensions("engines", (__name__,), "ENGINE", Engine, classes=True)
 
 
 def engine_named(name: str, able: str = "") -> Engine:
@@ -49,7 +49,13 @@ def engine_named(name: str, able: str = "") -> Engine:
 
 def engines_that(able: str) -> list[Engine]:
     """The engines that can do something, one of ``ABLE``."""
-    return [one for one in map(engine_named, engines()) if one.can(able)]
+    found = []
+    for name, added in engines().items():
+        with passing_over(added):
+            one = engine_named(name)
+            if one.can(able):
+                found.append(one)
+    return found
 
 
 def engine_for(form: str, name: str | None = None) -> Engine:
@@ -59,17 +65,23 @@ def engine_for(form: str, name: str | None = None) -> Engine:
         EvaluationError: no such engine, or one that does not read this form.
         MissingExtraError: it, or every engine that reads this form, is not installed.
     """
-    able = sorted((one for one in map(engine_named, engines()) if form in one.reads), key=lambda one: -one.preference)
+    able = []
+    for other, added in engines().items():
+        with passing_over(added):
+            one = engine_named(other)
+            if form in one.reads:
+                able.append((-one.preference, one, one.installed))
+    able.sort(key=lambda found: found[0])
     if name is not None:
         chosen = engine_named(name)
         if form not in chosen.reads:
-            raise _unable(name, f"does not read {form}", able)
+            raise _unable(name, f"does not read {form}", [one for _, one, _ in able])
         chosen.check_installed()
         return chosen
-    for one in able:
-        if one.installed:
+    for _, one, installed in able:
+        if installed:
             return one
-    raise MissingExtraError(f"running {form}", " or ".join(one.package for one in able), able[0].extra)
+    raise MissingExtraError(f"running {form}", " or ".join(one.package for _, one, _ in able), able[0][1].extra)
 
 
 def _unable(name: str, problem: str, able: list[Engine]) -> EvaluationError:

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 from importlib.util import find_spec
 
 from gatenorm.engines import engine_named, engines
+from gatenorm.extensions import passing_over
 from gatenorm.models.processor import processor_features
 from gatenorm.records.installation import Extra, Installation, InstalledEngine
 
@@ -24,7 +25,7 @@ def installation() -> Installation:
     return Installation(
         version=version("gatenorm"),
         extras=tuple(_extras()),
-        engines=tuple(map(_engine, engines())),
+        engines=tuple(_engines()),
         platform=platform.platform(),
         processor=platform.machine(),
         processors=os.cpu_count(),
@@ -50,10 +51,12 @@ def _version(package: str) -> str | None:
     return None
 
 
-def _engine(name: str) -> InstalledEngine:
-    engine = engine_named(name)
-    can = [what for able, what in _CAN.items() if engine.can(able)]
-    return InstalledEngine(name, engine.installed, ("verify", *can))
+def _engines() -> Iterator[InstalledEngine]:
+    for name, added in engines().items():
+        with passing_over(added):
+            engine = engine_named(name)
+            can = [what for able, what in _CAN.items() if engine.can(able)]
+            yield InstalledEngine(name, engine.installed, ("verify", *can))
 
 
 def _memory() -> int | None:

@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from msgspec import structs
 
 from gatenorm.errors import OutputError
-from gatenorm.extensions import Extension, extension, extensions
+from gatenorm.extensions import Extension, check_kind, extension, extensions, passing_over, working
 from gatenorm.families import Layout
-from gatenorm.files import check_apart, check_new_directory, check_new_file
+from gatenorm.files import check_apart, check_new_directory, check_new_file, new_output
 from gatenorm.progress import Progress
 from gatenorm.records import Edits, ModelIdentity, Written
 from gatenorm.surgery.exported import engines_reading, operation_notes, unexportable
@@ -136,10 +136,26 @@ class Export:
         if reasons:
             problem = f"{layout.checkpoint.name} cannot be written as {self.name}: {'; '.join(reasons)}"
             raise OutputError("not-exportable", problem)
-        written = self._module.write(layout, out, dtype=dtype, progress=progress)
+        written = self._written(layout, out, dtype=dtype, progress=progress)
         notes = (*written.notes, *operation_notes(layout, self.name))
         engines = self.engines_for(layout)
         return structs.replace(written, to=self.name, dtype=dtype, notes=notes, engines=engines)
+
+    def _written(self, layout: Layout, out: Path, **how: Any) -> Written:
+        """What the module writes, in a place of its own where it is another package's."""
+        added = known().get(self.name)
+        if added is None or not added.package:
+            return self._module.write(layout, out, **how)
+        self.check_output(out)
+        with new_output(out) as place:
+            written = self._module.write(layout, place, **how)
+            check_kind(f"what {added} says of what it wrote", written, Written)
+            if not (place.is_file() if self.is_file else place.is_dir() and any(place.iterdir())):
+                expected = "a file" if self.is_file else "a directory"
+                raise OutputError(
+                    "out-missing", f"was not written by {added}", field="out", given=out, expected=expected
+                )
+        return structs.replace(written, out=str(out))
 
     def recognises(self, path: Path) -> bool:
         return hasattr(self._module, "recognises") and self._module.recognises(path)
@@ -155,7 +171,7 @@ class Export:
 
 def known() -> Mapping[str, Extension]:
     """All forms by name; none is imported."""
-    return extensions("exports", ("gatenorm.exports.forms",), "EXPORT")
+    return extensions("exports", ("gatenorm.exports.forms",), "EXPORT", Export)
 
 
 def export_form(name: str) -> Export:
@@ -170,9 +186,13 @@ def export_form(name: str) -> Export:
 
 def export_forms() -> list[Export]:
     """All forms."""
-    return [export_form(name) for name in known()]
+    return [replace(found, name=name) for name, found in working(known()).items()]
 
 
 def form_at(path: Path) -> Export | None:
     """The form of what lies at ``path``."""
-    return next((form for form in export_forms() if form.recognises(path)), None)
+    for form in export_forms():
+        with passing_over(known()[form.name]):
+            if form.recognises(path):
+                return form
+    return None

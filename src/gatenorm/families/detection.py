@@ -7,16 +7,18 @@ from typing import Any, Protocol
 
 from gatenorm.checkpoint import TensorStore
 from gatenorm.checkpoint.quantisation import methods, unreadable
-from gatenorm.errors import FamilyError
+from gatenorm.errors import FamilyError, first_line
 from gatenorm.families.config_keys import structural_key
 from gatenorm.families.differing import key_sources, layer_configs
 from gatenorm.families.family import (
     Data,
+    check_added,
     config_wrong,
     counted_layers,
     families,
     family,
     near_names,
+    of_package,
     positive,
     tower_config,
     value,
@@ -48,10 +50,22 @@ def detect_layout(checkpoint: TensorStore, assume: str | None = None) -> Layout:
             no query and key weights where they should be.
         RecordError: a pruned checkpoint whose ``gatenorm`` entry is damaged or of another version.
     """
-    checkpoint = translated(checkpoint)
+    try:
+        return _detected(translated(checkpoint), assume)
+    except (TypeError, KeyError, ValueError, AttributeError, IndexError) as error:
+        added = of_package(assume or str(checkpoint.config.get("model_type")))
+        if added is None:
+            raise
+        problem = f"{added} does not fit {checkpoint.directory} ({type(error).__name__}: {first_line(error)})"
+        raise FamilyError("extension-wrong", problem, hint="compare it with a packaged family") from error
+
+
+def _detected(checkpoint: TensorStore, assume: str | None) -> Layout:
     config: Mapping[str, Any] = checkpoint.config
     pruned = pruned_record(config)
     model_type = str(pruned.base_model_type if pruned else config.get("model_type"))
+    if (assume or model_type) not in families():
+        check_added(assume or model_type)
     if assume is not None and assume not in families():
         raise FamilyError("family-unknown", "is not known", field="family", given=assume, hint=near_names(assume))
     if assume is None and model_type not in families():

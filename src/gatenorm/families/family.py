@@ -82,13 +82,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
 
 from gatenorm.errors import FamilyError, did_you_mean
-from gatenorm.extensions import extensions
+from gatenorm.extensions import Extension, extensions, passing_over, working
 from gatenorm.records import Edits
 
 Data = Mapping[str, Any]
@@ -111,38 +111,91 @@ def families() -> dict[str, Data]:
     Another package adds one with an entry point of the group ``gatenorm.families``, named by the ``model_type``; it
     leads to the data as a mapping.
 
-    Raises:
-        FamilyError: another package adds what is no family, or one that is packaged.
+    What another package adds must be like a packaged one in what all of these have; otherwise it is left out.
     """
     stated = _stated()
     return {
         name: _in_tower(stated[data["tower"]["family"]], data) if "tower" in data else data
         for name, data in stated.items()
+        if "tower" not in data or data["tower"]["family"] in stated
     }
 
 
 @cache
 def _stated() -> dict[str, Data]:
     """What every family's own file and those that it is like say, by ``model_type``."""
-    raw: dict[str, Any] = {}
-    for entry in resources.files("gatenorm.families").joinpath("data").iterdir():
-        if entry.name.endswith(".json"):
-            data = json.loads(entry.read_text(encoding="utf-8"))
-            raw[data["model_type"]] = data
-    for name, added in extensions("families").items():
-        data = added.load()
-        if not isinstance(data, Mapping) or data.get("model_type") != name:
-            expected = f"a mapping with the model_type {name}"
-            raise FamilyError("extension-wrong", f"{added.origin} is no family", expected=expected)
-        if name in raw:
-            raise FamilyError("extension-twice", f"{added.origin}: {name} is a packaged family already")
-        raw[name] = data
+    stated = dict(_packaged())
+    for name, extension in _added().items():
+        with passing_over(extension):
+            stated[name] = _added_family(name)
+    return dict(sorted(stated.items()))
 
-    def resolve(model_type: str) -> Data:
-        data = raw[model_type]
-        return _merge(resolve(data["like"]), data) if "like" in data else data
 
-    return {model_type: resolve(model_type) for model_type in sorted(raw)}
+@cache
+def _packaged() -> dict[str, Data]:
+    files = resources.files("gatenorm.families").joinpath("data").iterdir()
+    read = (json.loads(file.read_text(encoding="utf-8")) for file in files if file.name.endswith(".json"))
+    raw: dict[str, Data] = {data["model_type"]: data for data in read}
+    return {name: _resolved(name, raw) for name in raw}
+
+
+def _resolved(name: str, raw: Mapping[str, Data]) -> Data:
+    data = raw[name]
+    return _merge(_resolved(data["like"], raw), data) if "like" in data else data
+
+
+def _added() -> Mapping[str, Extension]:
+    return extensions("families", kind=Mapping)
+
+
+def check_added(name: str) -> None:
+    """Raise GatenormError, saying why, for a family that another package adds and that was left out."""
+    if name in _added():
+        _added_family(name)
+
+
+def of_package(name: str) -> Extension | None:
+    """The extension that a family is, where another package adds it."""
+    return _added().get(name) if name not in _packaged() else None
+
+
+def _added_family(name: str) -> Data:
+    extension, packaged = _added()[name], _packaged()
+    if name in packaged:
+        raise FamilyError("extension-twice", f"{extension}: {name} is a packaged family already")
+    data = extension.load()
+    if data.get("model_type") != name:
+        raise FamilyError("extension-wrong", f"{extension} has another model_type", expected=name)
+    try:
+        found = _resolved(name, {**working(_added()), **packaged, name: data})
+    except (KeyError, RecursionError, TypeError):
+        problem = f"{extension} is like {data.get('like')!r:.80}, which is no family"
+        raise FamilyError("extension-wrong", problem) from None
+    towers = "tower" in found
+    problem = _misfit(found, [one for one in packaged.values() if ("tower" in one) == towers])
+    if problem:
+        raise FamilyError("extension-wrong", f"{extension}: {problem}", hint="compare it with a packaged family")
+    return found
+
+
+def _misfit(data: Data, examples: Sequence[Data], place: str = "") -> str:
+    """What all packaged families have, and this one has not or as another kind of thing; empty if it is like them."""
+    for key in sorted(set.intersection(*map(set, examples))):
+        if key not in data:
+            return f"{place}{key} is missing"
+        alike = [example[key] for example in examples]
+        # A dimension may be a number, a key or a list of keys.
+        if place != "dimensions." and _kind(data[key]) not in map(_kind, alike):
+            return f"{place}{key} is {data[key]!r:.60}"
+        inner = [one for one in alike if isinstance(one, Mapping)]
+        if isinstance(data[key], Mapping) and (problem := _misfit(data[key], inner, f"{place}{key}.")):
+            return problem
+    return ""
+
+
+def _kind(value: object) -> object:
+    """Numbers and names may stand for each other."""
+    return next((kind for kind in (Mapping, list) if isinstance(value, kind)), value is None)
 
 
 def _in_tower(text: Data, whole: Data) -> Data:

@@ -76,7 +76,7 @@ def architectures(dialect: str, key: str = "architecture") -> dict[str, str]:
 
 def _claimed(data: Data, dialect: str, key: str) -> str | None:
     rules = data.get(dialect)
-    return str(rules[key]) if isinstance(rules, Mapping) else None
+    return str(rules[key]) if isinstance(rules, Mapping) and key in rules else None
 
 
 def _given(data: Data, config: Mapping[str, Any], pruned: PrunedRecord | None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from gatenorm.files.writing import (
     locked as locked,
     new_directory as new_directory,
     new_file as new_file,
+    new_output as new_output,
     remove_partials as remove_partials,
     replacing as replacing,
     write_bytes as write_bytes,

@@ -146,6 +146,18 @@ def new_directory(out: Path, needed: int = 0) -> Iterator[Path]:
         temporary.rename(out)
 
 
+@contextmanager
+def new_output(out: Path) -> Iterator[Path]:
+    """A path for a file or a directory, which becomes ``out`` when the block succeeds and is deleted when it fails.
+
+    Raises:
+        OutputError: writing fails.
+    """
+    with _partial_directory(out, 0) as temporary:
+        yield temporary / out.name
+        (temporary / out.name).rename(out)
+
+
 def remove_partials(directory: Path) -> None:
     """Delete what killed processes left half written in ``directory``."""
     for path in directory.glob(f".*{_PARTIAL[1:]}*"):

@@ -13,7 +13,7 @@ from typing import Any
 
 from gatenorm.checkpoint import TensorStore
 from gatenorm.errors import CheckpointError
-from gatenorm.extensions import extensions
+from gatenorm.extensions import Extension, check_kind, extensions, passing_over, working
 from gatenorm.families import Layout
 from gatenorm.files import new_directory
 
@@ -76,21 +76,24 @@ def named_model(name: str) -> NamedModel | None:
     """The model of that name, if there is one.
 
     Raises:
-        CheckpointError: what a package adds under that name is no :class:`NamedModel`.
+        GatenormError: what a package adds under that name cannot be loaded, or is no :class:`NamedModel`.
     """
-    found = extensions("models").get(name)
-    if found is None:
+    added = known().get(name)
+    if added is None:
         return None
-    model = found.load()
-    if not isinstance(model, NamedModel):
-        what = type(model).__name__
-        raise CheckpointError("extension-wrong", f"{found.origin} is a {what}", field="model", expected="a NamedModel")
+    model: NamedModel = added.load()
+    check_kind(f"the directory of {added}", model.directory, Path)
     return replace(model, name=name)
 
 
+def known() -> Mapping[str, Extension]:
+    """All of them by name."""
+    return extensions("models", kind=NamedModel)
+
+
 def named_models() -> list[NamedModel]:
-    """All models that have a name."""
-    return [model for name in extensions("models") if (model := named_model(name))]
+    """All models that have a name, and can be loaded."""
+    return [replace(model, name=name) for name, model in working(known()).items()]
 
 
 def default_model() -> str:
@@ -112,9 +115,10 @@ def language_of(checkpoint: TensorStore) -> NamedModel | None:
     """
     content = checkpoint.read(_TOKENIZER) if _TOKENIZER in checkpoint.companions else None
     for model in named_models() if content is not None else ():
-        own = model.directory / _TOKENIZER
-        if model.evaluation and own.is_file() and own.read_bytes() == content:
-            return model
+        with passing_over(known()[model.name]):
+            own = model.directory / _TOKENIZER
+            if model.evaluation and own.is_file() and own.read_bytes() == content:
+                return model
     return None
 
 

@@ -18,6 +18,14 @@ class InstalledEngine(Value, frozen=True):
     can: tuple[str, ...]
 
 
+class ExtendingPackage(Value, frozen=True):
+    """Another package that adds to gatenorm: each addition as its group and its name, and what is wrong with any."""
+
+    name: str
+    adds: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
 class Installation(Record, frozen=True, kw_only=True, tag="gatenorm/installation/1"):
     """Versions of the extras' packages, the engines, the machine; ``features`` are instructions that inference uses."""
 
@@ -30,3 +38,4 @@ class Installation(Record, frozen=True, kw_only=True, tag="gatenorm/installation
     memory_bytes: int | None
     features: tuple[str, ...]
     accelerators: tuple[str, ...]
+    packages: tuple[ExtendingPackage, ...] = ()

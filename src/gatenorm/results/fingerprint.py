@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
-from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from gatenorm.extensions import GROUPS
+from gatenorm.extensions import versions as versions_of_extensions
 from gatenorm.records.serialization import Value, to_json
 from gatenorm.results.hashes import code_sha256, digest
 
@@ -44,7 +44,7 @@ class Fingerprint(Value, frozen=True, kw_only=True, dict=True):
         return cls(
             asked=_plain(asked),
             models={role: content[:_SHOWN] for role, content in (models or {}).items()},
-            versions=versions(("numpy", *packages)) | _extensions(),
+            versions=versions(("numpy", *packages)) | versions_of_extensions(),
             code=code_sha256()[:_SHOWN],
         )
 
@@ -90,13 +90,6 @@ def _installed(name: str) -> str | None:
 def versions(packages: Sequence[str] = ()) -> dict[str, str]:
     """Versions of the software that a measurement rests on, of ``packages`` too where they are installed."""
     return {name: version for name in (*SOFTWARE, *packages) if (version := _installed(name)) is not None}
-
-
-@cache
-def _extensions() -> dict[str, str]:
-    """The distributions that extend gatenorm."""
-    points = (point for group in GROUPS for point in entry_points(group=f"gatenorm.{group}"))
-    return {point.dist.name: point.dist.version for point in points if point.dist is not None}
 
 
 def _flattened(data: Any, prefix: str = "") -> dict[str, Any]:

@@ -118,7 +118,7 @@ class Operation:
 
 def operations() -> Mapping[str, Extension]:
     """All operations by name."""
-    return extensions("operations", ("gatenorm.surgery.operations",), "OPERATION")
+    return extensions("operations", ("gatenorm.surgery.operations",), "OPERATION", Operation)
 
 
 def operation_named(name: str) -> Operation:

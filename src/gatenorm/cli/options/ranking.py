@@ -15,10 +15,9 @@ ranking, tokens, self_text = panel("Ranking"), panel("Calibration"), panel("Self
 
 def criteria() -> str:
     """All criteria by name, for help."""
-    from gatenorm.criteria.registry import known, reads_weights_only
+    from gatenorm.criteria.registry import names_by_need
 
-    weights = [name for name in known() if reads_weights_only(name)]
-    forward = [name for name in known() if name not in weights]
+    weights, forward = names_by_need()
     return f"Weights only: {', '.join(weights)}. Forward passes: {', '.join(forward)}"
 
 

@@ -8,7 +8,7 @@ from gatenorm.records.installation import Installation
 
 
 def show(installation: Installation) -> None:
-    """The machine, then a table of extras and of engines."""
+    """The machine, then tables of extras, of engines and of packages that add to gatenorm."""
     console.say(f"gatenorm {installation.version}, Python {platform.python_version()} on {installation.platform}")
     memory = console.bytes_for_people(installation.memory_bytes) if installation.memory_bytes else "unknown"
     console.say(f"{installation.processors} processors ({installation.processor}), {memory} of memory")
@@ -24,3 +24,8 @@ def show(installation: Installation) -> None:
     for engine in installation.engines:
         engines.add_row(engine.name, "yes" if engine.installed else "no", ", ".join(engine.can))
     console.print_table(engines)
+    if installation.packages:
+        others = table("packages that add to gatenorm", "package", "adds", "broken")
+        for package in installation.packages:
+            others.add_row(package.name, ", ".join(package.adds), "; ".join(package.problems))
+        console.print_table(others)

@@ -9,24 +9,19 @@ from gatenorm.errors import EvaluationError, did_you_mean
 from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.evaluation.core.task import Task
 from gatenorm.evaluation.core.text import WIKITEXT2, data_error
-from gatenorm.extensions import extensions
+from gatenorm.extensions import Extension, check_kind, extensions, working
 from gatenorm.models.named import NamedModel
+
+
+def added() -> Mapping[str, Extension]:
+    """All evaluations by name; none is imported."""
+    return extensions("evaluations", ("gatenorm.evaluation.tasks",), "EVALUATION", Task)
 
 
 @cache
 def tasks() -> Mapping[str, Task]:
-    """All evaluations by name, those in the language of one model included.
-
-    Raises:
-        EvaluationError: what another package adds is no :class:`Task`.
-    """
-    made = []
-    for name, added in extensions("evaluations", ("gatenorm.evaluation.tasks",), "EVALUATION").items():
-        task = added.load()
-        if not isinstance(task, Task):
-            problem = f"{added.origin} is a {type(task).__name__}"
-            raise EvaluationError("extension-wrong", problem, field="tasks", given=name, expected="a Task")
-        made.append(replace(task, name=name))
+    """All evaluations that can be loaded by name, those in the language of one model included."""
+    made = [replace(task, name=name) for name, task in working(added()).items()]
     return {task.name: task for task in sorted(made, key=lambda task: (task.place, task.name))}
 
 
@@ -53,6 +48,7 @@ def choose(names: str | Sequence[str], known: Mapping[str, Task] | None = None) 
 
     Raises:
         EvaluationError: an unknown name, or an argument to a task that takes none.
+        GatenormError: one that another package adds, which cannot be loaded.
     """
     known = standard_tasks() if known is None else known
     given = names.split(",") if isinstance(names, str) else list(names)
@@ -60,6 +56,8 @@ def choose(names: str | Sequence[str], known: Mapping[str, Task] | None = None) 
     for whole in (name.strip() for name in given):
         name, colon, argument = whole.partition(":")
         if name not in known:
+            if name in added() and name not in tasks():
+                added()[name].load()  # which says why it is not known
             raise EvaluationError(
                 "task-unknown", "is not known", field="tasks", given=whole, hint=did_you_mean(name, known)
             )
@@ -125,6 +123,9 @@ def prepare(
             expected = f"the unpruned model, with which {task.name} compares"
             raise EvaluationError("baseline-missing", "is missing", field="baseline", expected=expected)
         own = replace(request or Request(), data=owned.get(task.name), argument=argument)
-        jobs += task.prepare(own)
+        prepared = task.prepare(own)
+        for job in prepared if isinstance(prepared, list) else [prepared]:
+            check_kind(f"what {task.name} prepares", job, Job)
+            jobs.append(job)
     # Retrieval brings loss by position along: asked for twice, it is measured once.
     return list({(job.kind, str(sorted(job.key.items()))): job for job in jobs}.values())

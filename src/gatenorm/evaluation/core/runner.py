@@ -12,6 +12,7 @@ from gatenorm.errors import EvaluationError, OutputError
 from gatenorm.evaluation.core.job import Job
 from gatenorm.evaluation.statistics.paired_statistics import compare
 from gatenorm.evaluation.statistics.zeroshot_average import averaged
+from gatenorm.extensions import check_kind
 from gatenorm.models.model import Model
 from gatenorm.progress import Bars, Progress, no_bars
 from gatenorm.records import to_json
@@ -123,6 +124,7 @@ class _Run:
             return self.add(msgspec.structs.replace(kept[0], model=model.identity, **named), cached=True)
         with self._bars(f"{job.title}: {model.name}", job.unit) as progress:
             measured = measure(progress)
+        check_kind(f"what {job.kind} measures", measured, Evidence)
         for one in models:
             one.check_unchanged()
         evidence = msgspec.structs.replace(measured, model=model.identity, edits=model.edits, versions=used)

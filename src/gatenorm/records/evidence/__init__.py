@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gatenorm.errors import RecordError
-from gatenorm.extensions import extensions
+from gatenorm.extensions import extensions, working
 from gatenorm.records.evidence.base import (
     Data as Data,
     Diagnostic as Diagnostic,
@@ -93,12 +93,10 @@ def evidence_from_json(data: Any) -> Evidence:
 
     Raises:
         RecordError: no such kind, or as :func:`from_json`.
-        GatenormError: a package that may define the kind cannot be imported.
     """
     schema = str(data.get("schema")) if isinstance(data, Mapping) else ""
     if schema not in _kinds():
-        for added in extensions("evaluations").values():
-            added.load()
+        working(extensions("evaluations"))
     record = from_json(_kinds().get(schema, Perplexity), data, "evidence")
     for field in ("model", "edits"):  # measurements get them from whoever measures; what was kept has them
         if field not in data:
