@@ -1,5 +1,6 @@
 """Log-likelihoods of continuations, and greedy continuations, of a model that is open in transformers."""
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import signature
@@ -18,6 +19,8 @@ from gatenorm.models.model import Model
 from gatenorm.progress import Progress
 
 _Ids = tuple[int, ...]
+# Prompts whose lengths differ by less go together: the tokens by which one is longer are read with each of its choices.
+_ALIKE = 8
 
 
 def continuations(
@@ -63,22 +66,24 @@ def continuations(
             take(sequence, start, logits[row])
 
     def together(batch: list[_Ids]) -> None:
-        """Prompts of one length, so that none is padded, then what follows each of them."""
-        length = len(batch[0])
-        output, first = run(torch.tensor(batch), length - 1, use_cache=True)
-        rows = [(row, sequence) for row, prompt in enumerate(batch) for sequence in shared[prompt]]
-        longer = [(row, sequence) for row, sequence in rows if len(sequence) > length]
-        output.past_key_values.batch_select_indices(torch.tensor([row for row, _ in longer]))
-        rest, _ = padded([sequence[length:] for _, sequence in longer])
-        _, logits = run(rest, 0, use_cache=True, past_key_values=output.past_key_values)
-        for (row, sequence), more in zip(longer, logits, strict=True):
-            take(sequence, length - 1, torch.cat([first[row], more]))
-        for row, sequence in rows:
+        """Prompts, as long as the shortest so that none is padded, then what follows each of them."""
+        length = min(map(len, batch))
+        output, first = run(torch.tensor([prompt[:length] for prompt in batch]), length - 1, use_cache=True)
+        follow = [(row, sequence) for row, prompt in enumerate(batch) for sequence in shared[prompt]]
+
+        def go_on(some: list[tuple[int, _Ids]]) -> None:
+            cache = _of_rows(output.past_key_values, [row for row, _ in some])
+            rest, _ = padded([sequence[length:] for _, sequence in some])
+            _, logits = run(rest, 0, use_cache=True, past_key_values=cache)
+            for (row, sequence), more in zip(some, logits, strict=True):
+                take(sequence, length - 1, torch.cat([first[row], more]))
+
+        longer = [(row, sequence) for row, sequence in follow if len(sequence) > length]
+        for _ in in_batches(model, longer, go_on, lambda one: len(one[1]) - length):
+            pass
+        for row, sequence in follow:
             if len(sequence) == length:
                 take(sequence, length - 1, first[row])
-
-    def tokens(prompt: _Ids) -> int:
-        return max(len(prompt), len(shared[prompt]) * (max(map(len, shared[prompt])) - len(prompt)))
 
     shared = _by_prompt(wanted, pairs)
     if shared and not (model.cacheable and _rows_can_be_chosen(module)):
@@ -94,8 +99,8 @@ def continuations(
 
     for batch, _ in in_batches(model, [sequence for sequence in wanted if sequence not in grouped], alone, len):
         tell(len(batch))
-    for _, alike in groupby(sorted(shared, key=len, reverse=True), len):
-        for batch, _ in in_batches(model, list(alike), together, tokens):
+    for _, alike in groupby(sorted(shared, key=len, reverse=True), lambda prompt: len(prompt) // _ALIKE):
+        for batch, _ in in_batches(model, list(alike), together, len):
             tell(sum(len(shared[prompt]) for prompt in batch))
     return [f for f in found if f is not None]
 
@@ -110,6 +115,14 @@ def _by_prompt(
         if len(ends) == 1:
             found.setdefault(sequence[: ends.pop()], []).append(sequence)
     return {prompt: sequences for prompt, sequences in found.items() if len(sequences) > 1}
+
+
+def _of_rows(cache: Any, rows: list[int]) -> Any:
+    """The keys and values of some rows, which may stand in it several times; those of the cache stay as they are."""
+    chosen = copy.copy(cache)
+    chosen.layers = [copy.copy(layer) for layer in cache.layers]
+    chosen.batch_select_indices(torch.tensor(rows))
+    return chosen
 
 
 def _rows_can_be_chosen(module: Any) -> bool:
