@@ -17,13 +17,15 @@ from tests.mishaps.situations import SITUATIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ",".join(name for name, command in COMMANDS.items() if not command.resumes)
+# Of a training those that take a run or two.
+SHORT = "kill -9;SIGINT, SIGTERM;file too large;disk full;target and home read-only;stdout closed"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
 @pytest.mark.parametrize(
     ("commands", "kills", "others", "names"),
-    [(QUICK, 4, 1, ";".join(SITUATIONS)), ("recover,audit", 4, 0, "kill -9")],
-    ids=["prune and export", "recover and audit"],
+    [(QUICK, 4, 1, ";".join(SITUATIONS)), ("recover", 4, 1, SHORT), ("audit", 4, 0, "kill -9")],
+    ids=["prune and export", "recover", "audit"],
 )
 def test_after_a_mishap(commands: str, kills: int, others: int, names: str, tmp_path: Path):
     program = [sys.executable, "-m", "tests.mishaps", str(tmp_path / "work"), "--commands", commands]
