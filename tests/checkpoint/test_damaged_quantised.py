@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from gatenorm.checkpoint import TensorSpec
+from gatenorm.checkpoint.quantisation import Parts, QuantisedWeight, methods
+from gatenorm.demo.package import MODEL
+from gatenorm.errors import CheckpointError
 from tests.checkpoint.quantisers import CASES
 from tests.checkpoint.test_quantised import small, tiny as tiny
 from tests.command_line import answer
@@ -150,9 +156,9 @@ DAMAGED: dict[str, tuple[str, Damage]] = {
 }  # fmt: skip
 
 
-def damaged(name: str, tiny: Path, place: Path) -> Path:
+def damaged(name: str, sound: Path, place: Path) -> Path:
     case, damage = DAMAGED[name]
-    model = small(case, tiny, place)
+    model = small(case, sound, place)
     tensors = load_file(model / "model.safetensors")
     config = json.loads((model / "config.json").read_text())
     damage(tensors, config[CASES[case].key])
@@ -174,3 +180,47 @@ def test_whoever_decodes_them_is_told_so(name: str, tiny: Path, tmp_path: Path, 
         assert found.err.startswith("error: "), found.err
         assert found.err.count("\n") == 1, found.err
         assert {path.name for path in tmp_path.iterdir()} == {"quantised", "whole"}
+
+
+@pytest.mark.parametrize(
+    "name", ["fp8, NaN in a scale", "fp8, another block size", "fp8, no scale", "gptq, other bits", "awq, no zeros"]
+)
+def test_they_are_not_run(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Scales of other blocks and codes of other bits may be run by loaders, as another model."""
+    model = damaged(name, MODEL.checked_directory(), tmp_path)
+    found = answer(capsys, "eval", model, "--limit", 1, "--no-cache", "--json", tmp_path / "made")
+    assert (found.status, found.out) == (2, "")
+    errors = [line for line in found.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, found.err
+    assert "_proj" in errors[0]
+    assert "Traceback" not in found.err
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("dtype", ["auto", "bfloat16", "float16"])
+def test_sound_ones_are_run_in_the_type_that_was_asked_for(
+    dtype: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """transformers decodes 8-bit floats to bfloat16 on a processor, beside whatever the rest is."""
+    model = small("fp8-block", MODEL.checked_directory(), tmp_path)
+    few = ("--limit", 1, "--no-cache", "--dtype", dtype, "--json", "-")
+    found, whole = (json.loads(answer(capsys, "eval", one, *few).out)[0] for one in (model, tmp_path / "whole"))
+    assert found["perplexity"] == pytest.approx(whole["perplexity"], rel=0.05)
+
+
+def test_blocks_of_mxfp4():
+    """Attention is stored as it is there, so that no command but ``convert`` reads them."""
+    stored = {"_blocks": np.zeros((2, 3, 4, 16), np.uint8), "_scales": np.full((2, 3, 4), 127, np.uint8)}
+    assert whole("mxfp4", stored).shape == (2, 128, 3)
+    for part_, spoilt in (("_scales", (2, 3, 1)), ("_scales", (2, 3, 4, 1)), ("_blocks", (2, 3, 4, 8))):
+        with pytest.raises(CheckpointError) as caught:
+            whole("mxfp4", {**stored, part_: np.zeros(spoilt, np.uint8)})
+        assert caught.value.code == "quantisation-wrong"
+
+
+def whole(method: str, stored: dict[str, Any]) -> Any:
+    """The weight ``w`` that these parts make."""
+    specs = {f"w{name}": TensorSpec(f"w{name}", "U8", array.shape, array.nbytes) for name, array in stored.items()}
+    tensors = SimpleNamespace(stored=specs, raw=lambda name, rows=None: stored[name[1:]][rows or slice(None)])
+    form = methods()[method].load()
+    return QuantisedWeight(method, form, Parts(tensors, "w", {"quant_method": method})).float32()  # type: ignore[arg-type]

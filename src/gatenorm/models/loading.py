@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatenorm.checkpoint import open_store
 from gatenorm.checkpoint.code import kernel_named
+from gatenorm.checkpoint.quantisation import methods, settings_of
 from gatenorm.errors import CheckpointError, EvaluationError, GatenormError, first_line, needing
 from gatenorm.families import Layout, families
 from gatenorm.files import LARGE, open_small
@@ -43,7 +44,11 @@ def load(directory: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel
         MissingExtraError: torch or transformers is not installed.
     """
     transformers = _transformers()
-    config = open_store(directory).config  # headers are checked before transformers believes them
+    store = open_store(directory)  # headers are checked before transformers believes them
+    for name, spec in store.specs.items():
+        if spec.dtype in methods():  # its parts are looked at, not only their headers
+            store.float32(name, slice(0, 1))
+    config = store.config
     kernel = kernel_named(config)
     if kernel is not None and "attn_implementation" not in arguments:
         problem = f"{directory}: config.json asks for {kernel}, a kernel of the hub, which would be fetched and run"
@@ -78,7 +83,23 @@ def load(directory: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel
             field="model",
             given=str(directory),
         )
+    if settings_of(config) is not None and arguments.get("dtype", "auto") != "auto":
+        _unify_dtype(model, arguments["dtype"])
     return model.eval()
+
+
+def _unify_dtype(model: PreTrainedModel, dtype: Any) -> None:
+    """Where transformers decodes weights on a processor, these and the rest have types of their own: make them alike.
+
+    Norms that a family keeps in float32 stay so.
+    """
+    import torch
+
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            wide = parameter.dtype is torch.float32 and not isinstance(module, torch.nn.Linear)
+            if parameter.dtype in (torch.float32, torch.bfloat16, torch.float16) and not wide:
+                parameter.data = parameter.data.to(dtype)
 
 
 def load_tokenizer(directory: str | os.PathLike[str]) -> PreTrainedTokenizerBase:
