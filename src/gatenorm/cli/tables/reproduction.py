@@ -21,7 +21,7 @@ def show_recipes(recipes: Mapping[str, Recipe]) -> None:
     """Every recipe, the model it is for, and what it needs."""
     rows = table("recipes", "name", "what", "model, what else is needed")
     for name, one in recipes.items():
-        rows.add_row(name, one.title, "\n".join((one.model, *one.needs)))
+        rows.add_row(name, one.title, "\n".join(filter(None, (one.model, ", ".join(one.needs)))))
     console.print_table(rows)
 
 
