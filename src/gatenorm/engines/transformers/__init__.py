@@ -15,7 +15,7 @@ class Transformers(Engine):
     open_timed = later("gatenorm.engines.transformers.timed:TransformersTimed.of_directory")
     harness_model = later("gatenorm.engines.transformers.harness:TransformersAnswering")
     likelihoods = later("gatenorm.engines.transformers.likelihood:continuations")
-    generate = later("gatenorm.engines.transformers.likelihood:greedy")
+    generate = later("gatenorm.engines.transformers.generation:greedy")
 
 
 ENGINE = Transformers

@@ -1,14 +1,13 @@
-"""Log-likelihoods of continuations, and greedy continuations, of a model that is open in transformers."""
+"""Log-likelihoods of continuations by a model that is open in transformers."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from inspect import signature
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 import torch
-from transformers import DynamicCache, GenerationConfig, LogitsProcessorList
+from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from gatenorm.engines import LikelyContinuation
@@ -31,90 +30,105 @@ def continuations(
     Pairs that share all but the last token share a pass. A prompt that several sequences begin with is read once, and
     they go on from its keys and values, where the model's cache can be handed on so.
     """
-    wanted: dict[_Ids, list[int]] = {}
-    for number, (prompt, continuation) in enumerate(pairs):
-        if not prompt or not continuation:
+    for number, pair in enumerate(pairs):
+        if not all(pair):
             raise EvaluationError("pair-empty", f"pair {number}: neither a prompt nor a continuation may be empty")
-        wanted.setdefault((*prompt, *continuation[:-1]), []).append(number)
-    found: list[LikelyContinuation | None] = [None] * len(pairs)
-    module = model.module
-    keeps = "logits_to_keep" in signature(module.forward).parameters
+    scoring = _Scoring(model, [(tuple(prompt), tuple(continuation)) for prompt, continuation in pairs])
+    done = 0
+    for count in scoring.run():
+        done += count
+        if progress:
+            progress(done, len(scoring.wanted))
+    return [scoring.found[number] for number in range(len(pairs))]
 
-    def run(ids: Any, start: int, **options: Any) -> Any:
-        """The model's output for token ids ``[rows, length]``: logits from place ``start`` on, if it can leave some."""
-        only = {"logits_to_keep": ids.shape[1] - start} if keeps else {}
-        with torch.inference_mode():
-            output = module(input_ids=ids.to(module.device), **options, **only)
-        return output, output.logits if keeps else output.logits[:, start:]
 
-    def take(sequence: _Ids, start: int, logits: Any) -> None:
-        """Answer for the pairs of a sequence; ``logits`` are those of its places from ``start`` on."""
-        for number in wanted[sequence]:
-            prompt, continuation = pairs[number]
-            # What stands at the prompt's last place predicts the continuation's first token.
-            ends = logits[len(prompt) - 1 - start : len(sequence) - start].float()
-            target = torch.tensor(list(continuation), device=ends.device)
-            logs = ends.log_softmax(-1).gather(-1, target[:, None])[:, 0].double()
-            if not bool(torch.isfinite(logs).all()):
-                raise not_finite(module)
-            found[number] = LikelyContinuation(float(logs.sum()), bool((ends.argmax(-1) == target).all()))
+class _Scoring:
+    """Pairs of prompt and continuation, by the sequences that a model has to read for them.
 
-    def alone(batch: list[_Ids]) -> None:
-        start = min(len(pairs[number][0]) - 1 for sequence in batch for number in wanted[sequence])
-        _, logits = run(padded(batch)[0], start, use_cache=False)
+    Attributes:
+        wanted: the numbers of the pairs that a sequence answers: a prompt and all but the last token of a continuation.
+        found: the answers until now, by number.
+    """
+
+    def __init__(self, model: Model, pairs: Sequence[tuple[_Ids, _Ids]]):
+        self._model, self._module, self._pairs = model, model.module, pairs
+        self._keeps = "logits_to_keep" in signature(self._module.forward).parameters
+        self.wanted: dict[_Ids, list[int]] = {}
+        for number, (prompt, continuation) in enumerate(pairs):
+            self.wanted.setdefault(prompt + continuation[:-1], []).append(number)
+        self.found: dict[int, LikelyContinuation] = {}
+        self._shared: dict[_Ids, list[_Ids]] = {}
+
+    def run(self) -> Iterator[int]:
+        """Answer for all pairs; yields how many sequences each batch has read."""
+        self._shared = self._by_prompt()
+        if self._shared and not (self._model.cacheable and _rows_can_be_chosen(self._module)):
+            self._shared = {}
+        grouped = set(chain.from_iterable(self._shared.values()))
+        alone = [sequence for sequence in self.wanted if sequence not in grouped]
+        for batch, _ in in_batches(self._model, alone, self._read, len):
+            yield len(batch)
+        for _, alike in groupby(sorted(self._shared, key=len, reverse=True), lambda prompt: len(prompt) // _ALIKE):
+            for batch, _ in in_batches(self._model, list(alike), self._go_on, len):
+                yield sum(len(self._shared[prompt]) for prompt in batch)
+
+    def _by_prompt(self) -> dict[_Ids, list[_Ids]]:
+        """The sequences that begin with a prompt, for each prompt of several."""
+        found: dict[_Ids, list[_Ids]] = {}
+        for sequence, numbers in self.wanted.items():
+            prompts = {self._pairs[number][0] for number in numbers}
+            if len(prompts) == 1:
+                found.setdefault(prompts.pop(), []).append(sequence)
+        return {prompt: sequences for prompt, sequences in found.items() if len(sequences) > 1}
+
+    def _read(self, batch: list[_Ids]) -> None:
+        """Whole sequences, padded behind their ends."""
+        start = min(len(self._pairs[number][0]) - 1 for sequence in batch for number in self.wanted[sequence])
+        _, logits = self._run(padded(batch)[0], start, use_cache=False)
         for row, sequence in enumerate(batch):
-            take(sequence, start, logits[row])
+            self._take(sequence, start, logits[row])
 
-    def together(batch: list[_Ids]) -> None:
-        """Prompts, as long as the shortest so that none is padded, then what follows each of them."""
-        length = min(map(len, batch))
-        output, first = run(torch.tensor([prompt[:length] for prompt in batch]), length - 1, use_cache=True)
-        follow = [(row, sequence) for row, prompt in enumerate(batch) for sequence in shared[prompt]]
+    def _go_on(self, prompts: list[_Ids]) -> None:
+        """Prompts, as long as the shortest of them so that none is padded, then what follows."""
+        length = min(map(len, prompts))
+        output, first = self._run(torch.tensor([prompt[:length] for prompt in prompts]), length - 1, use_cache=True)
+        follow = [(row, sequence) for row, prompt in enumerate(prompts) for sequence in self._shared[prompt]]
 
-        def go_on(some: list[tuple[int, _Ids]]) -> None:
+        def read(some: list[tuple[int, _Ids]]) -> None:
             cache = _of_rows(output.past_key_values, [row for row, _ in some])
             rest, _ = padded([sequence[length:] for _, sequence in some])
-            _, logits = run(rest, 0, use_cache=True, past_key_values=cache)
+            _, logits = self._run(rest, 0, use_cache=True, past_key_values=cache)
             for (row, sequence), more in zip(some, logits, strict=True):
-                take(sequence, length - 1, torch.cat([first[row], more]))
+                self._take(sequence, length - 1, torch.cat([first[row], more]))
 
+        # Keys and values of the prompt take memory too, so its tokens count.
         longer = [(row, sequence) for row, sequence in follow if len(sequence) > length]
-        for _ in in_batches(model, longer, go_on, lambda one: len(one[1]) - length):
+        for _ in in_batches(self._model, longer, read, lambda one: len(one[1])):
             pass
         for row, sequence in follow:
             if len(sequence) == length:
-                take(sequence, length - 1, first[row])
+                self._take(sequence, length - 1, first[row])
 
-    shared = _by_prompt(wanted, pairs)
-    if shared and not (model.cacheable and _rows_can_be_chosen(module)):
-        shared = {}
-    grouped = {sequence for sequences in shared.values() for sequence in sequences}
-    done = 0
+    def _run(self, ids: torch.Tensor, start: int, **options: Any) -> tuple[Any, torch.Tensor]:
+        """The model's output for token ids ``[rows, length]``, and the logits of the places from ``start`` on: all that
+        it computes if it can leave some.
+        """
+        only = {"logits_to_keep": ids.shape[1] - start} if self._keeps else {}
+        with torch.inference_mode():
+            output = self._module(input_ids=ids.to(self._module.device), **options, **only)
+        return output, output.logits if self._keeps else output.logits[:, start:]
 
-    def tell(count: int) -> None:
-        nonlocal done
-        done += count
-        if progress:
-            progress(done, len(wanted))
-
-    for batch, _ in in_batches(model, [sequence for sequence in wanted if sequence not in grouped], alone, len):
-        tell(len(batch))
-    for _, alike in groupby(sorted(shared, key=len, reverse=True), lambda prompt: len(prompt) // _ALIKE):
-        for batch, _ in in_batches(model, list(alike), together, len):
-            tell(sum(len(shared[prompt]) for prompt in batch))
-    return [f for f in found if f is not None]
-
-
-def _by_prompt(
-    wanted: Mapping[_Ids, Sequence[int]], pairs: Sequence[tuple[Sequence[int], Sequence[int]]]
-) -> dict[_Ids, list[_Ids]]:
-    """The sequences that begin with a prompt, for each prompt of several."""
-    found: dict[_Ids, list[_Ids]] = {}
-    for sequence, numbers in wanted.items():
-        ends = {len(pairs[number][0]) for number in numbers}
-        if len(ends) == 1:
-            found.setdefault(sequence[: ends.pop()], []).append(sequence)
-    return {prompt: sequences for prompt, sequences in found.items() if len(sequences) > 1}
+    def _take(self, sequence: _Ids, start: int, logits: torch.Tensor) -> None:
+        """Answer for the pairs of a sequence; ``logits`` are those of its places from ``start`` on."""
+        for number in self.wanted[sequence]:
+            prompt, continuation = self._pairs[number]
+            # What stands at the prompt's last place predicts the continuation's first token.
+            ends = logits[len(prompt) - 1 - start : len(sequence) - start].float()
+            target = torch.tensor(continuation, device=ends.device)
+            logs = ends.log_softmax(-1).gather(-1, target[:, None])[:, 0].double()
+            if not bool(torch.isfinite(logs).all()):
+                raise not_finite(self._module)
+            self.found[number] = LikelyContinuation(float(logs.sum()), bool((ends.argmax(-1) == target).all()))
 
 
 def _of_rows(cache: Any, rows: list[int]) -> Any:
@@ -134,87 +148,3 @@ def _rows_can_be_chosen(module: Any) -> bool:
     cache: Any = getattr(output, "past_key_values", None)
     plain = (DynamicLayer, DynamicSlidingWindowLayer)
     return type(cache) is DynamicCache and all(type(layer) in plain for layer in cache.layers)
-
-
-def greedy(
-    model: Model, prompts: Sequence[Sequence[int]], new_tokens: int, progress: Progress | None = None
-) -> list[list[int]]:
-    """As :meth:`gatenorm.engines.Engine.generate`.
-
-    Prompts of one length go together and none is padded, so nothing depends on what else is asked.
-    """
-    module = model.module
-    ends = _ends(model)
-    plain = GenerationConfig(
-        do_sample=False,
-        num_beams=1,
-        max_new_tokens=new_tokens,
-        eos_token_id=sorted(ends) or None,
-        pad_token_id=min(ends) if ends else 0,
-    )
-    found: dict[int, list[int]] = {}
-
-    def write(batch: list[int]) -> list[list[int]]:
-        ids = torch.tensor([list(prompts[n]) for n in batch], device=module.device)
-        with torch.inference_mode(), _generating_by(module, plain):
-            written = module.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                generation_config=plain,
-                logits_processor=LogitsProcessorList([_Finite(module)]),
-            )
-        rows: list[list[int]] = written[:, ids.shape[1] :].tolist()
-        return rows
-
-    def tokens(number: int) -> int:
-        return len(prompts[number]) + new_tokens
-
-    for _, alike in groupby(sorted(range(len(prompts)), key=tokens), tokens):
-        for batch, rows in in_batches(model, list(alike), write, tokens):
-            for n, row in zip(batch, rows, strict=True):
-                stop = next((place for place, token in enumerate(row) if token in ends), len(row))
-                found[n] = row[:stop]
-            if progress:
-                progress(len(found), len(prompts))
-    return [found[n] for n in range(len(prompts))]
-
-
-class _Finite:
-    """Stops a generation at logits of which no token can be chosen: the largest of NaNs is the first one."""
-
-    def __init__(self, model: Any):
-        self._model = model
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        if bool(scores.isnan().any()) or bool(scores.isposinf().any()):
-            raise not_finite(self._model)
-        return scores
-
-
-@contextmanager
-def _generating_by(model: Any, configuration: Any) -> Iterator[None]:
-    """What a configuration leaves open, transformers takes from the model's own: for a while that is this one."""
-    own = model.generation_config
-    model.generation_config = configuration
-    try:
-        yield
-    finally:
-        model.generation_config = own
-
-
-def _ends(model: Model) -> set[int]:
-    """The tokens at which a model stops of its own accord.
-
-    Raises:
-        EvaluationError: its configuration names something else than tokens.
-    """
-    named = getattr(getattr(model.module, "generation_config", None), "eos_token_id", None)
-    if named is None:
-        named = getattr(model.module.config, "eos_token_id", None)
-    ends = named if isinstance(named, list) else [] if named is None else [named]
-    if not all(type(token) is int for token in ends):
-        problem = f"{model.name}: eos_token_id is {named!r:.60} in its generation_config.json or config.json"
-        expected = "a token's number, or a list of them"
-        raise EvaluationError("eos-wrong", problem, expected=expected, hint="mend or remove it there")
-    # Numbers beyond the vocabulary are never written; some configurations say -1 for none.
-    return {token for token in (*ends, model.tokenizer.eos_token_id) if token in range(model.vocabulary)}
