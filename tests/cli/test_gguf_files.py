@@ -46,7 +46,7 @@ def test_each_mistake_is_one_line(
         (("eval", source, "--tasks", "refusal"), "engine-cannot engine"),
         (("eval", source, "--tasks", "refusal", "--engine", "transformers"), "model-is-file"),
         (("audit", source, "--quick", "-o", out), "model-is-file"),
-        (("bench", source), "engine-cannot-read engine"),
+        (("bench", source, "--engine", "transformers"), "engine-cannot-read engine"),
         (("prune", source, "--layers", "1", "-o", out), "out-of-other-form out"),
         (("prune", tiny_models("llama-gqa"), "--layers", "1", "-o", f"{out}.gguf"), "out-of-other-form out"),
         (("prune", source, "--layers", "1", "--replace", "linear", "-o", f"{out}.gguf"), "model-is-file"),

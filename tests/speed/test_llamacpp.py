@@ -12,6 +12,7 @@ pytest.importorskip("xllamacpp")
 
 import json
 
+import gatenorm
 from gatenorm.engines import Case, Setting, engine_named
 from gatenorm.engines.llamacpp import timed as llamacpp
 from gatenorm.errors import CheckpointError, GatenormError
@@ -59,6 +60,12 @@ def test_the_cache_falls_by_exactly_the_share_removed(files: tuple[Variant, Vari
     assert found[1].cache_share_removed == found[3].cache_share_removed == 0.25
     assert found[1].prefill.ideal is None
     assert found[0].versions["xllamacpp"]
+
+
+def test_files_are_timed_by_the_engine_that_reads_them(files: tuple[Variant, Variant]):
+    dense, pruned = files
+    found = gatenorm.bench([pruned.path], dense.path, lengths=[40], new_tokens=4, rounds=1)
+    assert {one.protocol.engine for one in found} == {"llamacpp"}
 
 
 def test_what_is_no_gguf_file_is_one_line(tmp_path: Path):

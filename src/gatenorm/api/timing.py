@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gatenorm.api.opening import ModelLike, open_model
-from gatenorm.engines import Setting, engine_named, threads_at_hand
+from gatenorm.engines import Engine, Setting, engine_for, engine_named, threads_at_hand
 from gatenorm.errors import EvaluationError
 from gatenorm.exports.registry import Variant
 from gatenorm.models.loading import check_hardware
+from gatenorm.models.model import TRANSFORMERS
 from gatenorm.progress import Progress
 from gatenorm.records import Results
 from gatenorm.records.evidence.speed import Profile, Speed
@@ -23,7 +24,7 @@ def bench(
     models: Sequence[ModelLike],
     baseline: ModelLike | None = None,
     *,
-    engine: str = "transformers",
+    engine: str | None = None,
     lengths: Sequence[int] | None = None,
     batches: Sequence[int] = (1,),
     new_tokens: int = 32,
@@ -38,6 +39,7 @@ def bench(
 
     Args:
         models: checkpoints, or what :func:`gatenorm.export` wrote.
+        engine: ``transformers`` for directories and what else reads an exported file by default.
         lengths: prompt lengths; 128, 512 and 2,048 as the contexts allow by default.
         new_tokens: tokens decoded after each prompt.
         rounds: times that everything is measured.
@@ -48,20 +50,20 @@ def bench(
         EvaluationError: an engine, a data type, a device, a machine or a length that does not exist or does not fit.
         CheckpointError, FamilyError, MissingExtraError: as opening and loading.
     """
-    timed = engine_named(engine, "times")
+    first, others = _variant(baseline) if baseline is not None else None, [_variant(model) for model in models]
+    everyone = [*([first] if first else []), *others]
+    timed = engine_named(engine, "times") if engine else _engine_of(everyone)
     if dtype not in ("auto", *timed.dtypes):
-        problem, expected = f"is not a data type of {engine}", ", ".join(("auto", *timed.dtypes))
+        problem, expected = f"is not a data type of {timed.name}", ", ".join(("auto", *timed.dtypes))
         raise EvaluationError("dtype-unknown", problem, field="dtype", given=dtype, expected=expected)
     if machine not in (None, THIS, *machines()):
         machine_named(str(machine))  # whose error lists the known ones
-    first, others = _variant(baseline) if baseline is not None else None, [_variant(model) for model in models]
-    everyone = [*([first] if first else []), *others]
     measuring.check(timed, everyone)
-    if engine == "transformers":
+    if timed.name == TRANSFORMERS:
         check_hardware(device, dtype)
     cases = measuring.cases(lengths, batches, new_tokens, everyone)
     setting = Setting(cases=cases, device=device, dtype=dtype, threads=threads or threads_at_hand())
-    known = None if machine is None else machine_for(machine, setting, overheads=engine == "transformers")
+    known = None if machine is None else machine_for(machine, setting, overheads=timed.name == TRANSFORMERS)
     protocol = measuring.Protocol(rounds, machine=known)
     return Results(measuring.bench(others, timed, setting, protocol, baseline=first, progress=progress))
 
@@ -97,6 +99,12 @@ def profile(
     threads = threads or threads_at_hand()
     setting = Setting(cases=cases, device=device, dtype=dtype, threads=threads, attention=attention)
     return Results(profile_model(layout, setting, rounds, progress))
+
+
+def _engine_of(variants: Sequence[Variant]) -> Engine:
+    exported = [variant.form for variant in variants if variant.form != TRANSFORMERS]
+    # Directories are transformers', whatever else is installed that would read them.
+    return engine_for(exported[0], able="times") if exported else engine_named(TRANSFORMERS)
 
 
 def _variant(model: ModelLike) -> Variant:

@@ -58,30 +58,33 @@ def engines_that(able: str) -> list[Engine]:
     return found
 
 
-def engine_for(form: str, name: str | None = None) -> Engine:
+def engine_for(form: str, name: str | None = None, able: str = "") -> Engine:
     """The engine of that name, or the preferred one of those installed that read ``form``.
+
+    Args:
+        able: what it must be able to do, one of ``ABLE``.
 
     Raises:
         EvaluationError: no such engine, or one that does not read this form.
         MissingExtraError: it, or every engine that reads this form, is not installed.
     """
-    able = []
+    readers = []
     for other, added in engines().items():
         with passing_over(added):
             one = engine_named(other)
-            if form in one.reads:
-                able.append((-one.preference, one, one.installed))
-    able.sort(key=lambda found: found[0])
+            if form in one.reads and (not able or one.can(able)):
+                readers.append((-one.preference, one, one.installed))
+    readers.sort(key=lambda found: found[0])
     if name is not None:
-        chosen = engine_named(name)
+        chosen = engine_named(name, able)
         if form not in chosen.reads:
-            raise _unable(name, f"does not read {form}", [one for _, one, _ in able])
+            raise _unable(name, f"does not read {form}", [one for _, one, _ in readers])
         chosen.check_installed()
         return chosen
-    for _, one, installed in able:
+    for _, one, installed in readers:
         if installed:
             return one
-    raise MissingExtraError(f"running {form}", " or ".join(one.package for _, one, _ in able), able[0][1].extra)
+    raise MissingExtraError(f"running {form}", " or ".join(one.package for _, one, _ in readers), readers[0][1].extra)
 
 
 def _unable(name: str, problem: str, able: list[Engine]) -> EvaluationError:
