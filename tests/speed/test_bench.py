@@ -55,7 +55,7 @@ def test_records_hold_everything_that_a_report_needs(pair: tuple[Variant, Varian
         progress=lambda *at: seen.append(at),
         open_session=in_this_process(setting),
     )
-    assert seen[-1] == (12, 12)
+    assert seen[-1] == (6 * 27 + 6 * 36, 6 * 27 + 6 * 36)
     assert [(e.edits.attention, e.protocol.prompt_tokens) for e in found] == [
         ((), 24),
         ((1, 3), 24),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import pytest
 
 from gatenorm.engines import Case, Sample, Shares, SkippedError
@@ -44,7 +46,8 @@ def test_variants_take_turns_after_one_warm_up():
     assert pages == ["A16", "B16"] * 4 + ["A32", "B32"] * 4
     assert [(m.name, m.case) for m in found] == [("A", ONE), ("B", ONE), ("A", TWO), ("B", TWO)]
     assert [s.prefill for s in found[0].samples] == [2.0, 3.0, 4.0]  # the first run was the warm-up
-    assert seen == [(i, 16) for i in range(1, 17)]
+    turns = [16 + 32] * 8 + [2 * (32 + 4)] * 8  # a long prompt counts for more
+    assert seen == [(done, sum(turns)) for done in accumulate(turns)]
 
 
 def test_the_baseline_is_profiled_at_the_end_of_every_round():

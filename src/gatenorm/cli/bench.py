@@ -26,7 +26,7 @@ def command(
     from gatenorm import api
     from gatenorm.cli.tables.speed import show_bench
 
-    with console.progress_bar("measuring in turns", "runs") as progress:
+    with console.progress_bar("measuring in turns", "tokens") as progress:
         timings = api.bench(
             model,
             baseline,

@@ -190,7 +190,7 @@ def speed(asked: Speed, bench: Workbench, results: Results) -> None:
         bench.session.release()
         how: dict[str, Any] = {"device": bench.session.model.device, "dtype": bench.session.model.dtype}
         how |= {"engine": asked.engine, "new_tokens": asked.new_tokens, "rounds": asked.rounds}
-        with bench.bars("timing in turns", "runs") as progress:
+        with bench.bars("timing in turns", "tokens") as progress:
             return Measurements(api.bench(models, layout, lengths=asked.lengths, progress=progress, **how))
 
     with results.part("speed", bench, protocol):

@@ -80,7 +80,7 @@ def bench(
     """Measure every case of ``setting`` on the baseline and all variants, in turns.
 
     Args:
-        progress: called with (turns done, turns).
+        progress: called with (tokens of turns done, tokens of all turns).
         open_session: how a variant is opened; by default in a process of its own.
 
     Returns:

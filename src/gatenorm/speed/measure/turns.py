@@ -111,13 +111,13 @@ def measure(
         rounds: how often each runs every case, warm-up not counted.
         baseline: which of them is profiled at the end of every round; none by default.
         turn_seconds: the least that a turn lasts; more than 20 runs are never made in it.
-        progress: called with (turns done, turns).
+        progress: called with (tokens of turns done, tokens of all turns): a long prompt takes longer than a short one.
 
     Returns:
         One entry for every case and variant, case by case.
     """
     measured: list[Measured] = []
-    total, done = len(cases) * len(sessions) * (warmups + rounds), 0
+    total, done = sum(map(_tokens, cases)) * len(sessions) * (warmups + rounds), 0
     for case in cases:
         by_name = {name: Measured(name, case) for name in sessions}
         measured += by_name.values()
@@ -131,7 +131,7 @@ def measure(
                     entry.samples.append(sample)
                 elif sample is not None:
                     slowest = max(slowest, sample.first_token + sample.decode)
-                done += 1
+                done += _tokens(case)
                 if progress:
                     progress(done, total)
             if baseline is not None:
@@ -158,3 +158,7 @@ def _attempt(entry: Measured, run: Callable[[Case], T]) -> T | None:
     except SkippedError as reason:
         entry.skipped = str(reason)
         return None
+
+
+def _tokens(case: Case) -> int:
+    return case.batch * (case.tokens + case.new)
