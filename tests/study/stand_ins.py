@@ -1,4 +1,4 @@
-"""Tiny models of the shape of the paper's: as many layers, sixteen wide, with the built-in model's tokenizer."""
+"""Tiny models of the shape of published ones: as many layers, sixteen wide, with the built-in model's tokenizer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from gatenorm.demo.package import MODEL
 
@@ -24,23 +24,25 @@ ITEMS = {
 STORY = "The book is allowed. Ida reached London. Clara reached Madrid. Hugo met Nora. Now three pears are left.\n"
 
 
-def stand_in(directory: Path, layers: int, kv_heads: int = 2) -> Path:
-    """A random Llama in a directory."""
+def stand_in(directory: Path, layers: int, kv_heads: int = 2, family: str = "llama") -> Path:
+    """A random model in a directory, a Llama or of another family."""
     vocabulary = len(json.loads((MODEL.directory / "tokenizer.json").read_text())["model"]["vocab"])
     torch.manual_seed(0)
-    config = LlamaConfig(
+    config = AutoConfig.for_model(
+        family,
         vocab_size=vocabulary + 8,
         hidden_size=16,
         intermediate_size=16,
         num_hidden_layers=layers,
         num_attention_heads=2,
         num_key_value_heads=kv_heads,
+        head_dim=8,
         max_position_embeddings=2176,
         bos_token_id=0,
         eos_token_id=0,
         torch_dtype="float32",
     )
-    LlamaForCausalLM(config).save_pretrained(directory)
+    AutoModelForCausalLM.from_config(config).save_pretrained(directory)
     for name in TOKENIZER:
         shutil.copy(MODEL.directory / name, directory / name)
     return directory

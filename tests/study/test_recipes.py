@@ -8,6 +8,8 @@ import pytest
 
 from gatenorm.analysis.agreement import BUDGETS
 from gatenorm.criteria.registry import criterion
+from gatenorm.evaluation.core.multistep_items import KINDS
+from gatenorm.evaluation.tasks.zeroshot import tasks
 from gatenorm.study.recipe import Recipe, recipe, recipes
 from gatenorm.surgery.planning import count_for_share
 from tests.errors import refused
@@ -59,6 +61,9 @@ def known_figures(asked: Recipe) -> set[str]:
     if asked.recovery:
         runs = [f"{name}/{count}" for name in asked.recovery.criteria for count in asked.recovery.counts]
         names |= {f"{what}/{run}" for what in ("pruned", "recovered") for run in runs}
+        kinds = {"multistep": [f"multistep, {kind.name}" for kind in KINDS], "zeroshot": list(tasks())}
+        recovering = ["perplexity", *(one for task in asked.recovery.tasks for one in kinds[task])]
+        names |= {f"boundary/{name}/{one}" for name in asked.recovery.criteria for one in recovering}
     return names
 
 
@@ -80,10 +85,10 @@ def test_every_kind_of_model_and_measurement_has_a_recipe():
     named = {name: recipe(name) for name in recipes()}
     models = {one.model for one in named.values()}
     assert {"huggyllama/llama-13b", "meta-llama/Llama-2-13b-hf", "meta-llama/Llama-3.1-8B"} < models
-    small = [one for name, one in named.items() if name.startswith("smollm2-")]
+    small = {name: one for name, one in named.items() if one.model.startswith("work/real/")}
     for section in ("rankings", "removal", "speed", "recovery"):
-        assert any(getattr(one, section) for one in small)
-    assert all(one.needs == (() if name.startswith("smollm2-") else ("hub", "gpu")) for name, one in named.items())
+        assert any(getattr(one, section) for one in small.values())
+    assert all(one.needs == (() if name in small else ("hub", "gpu")) for name, one in named.items())
 
 
 def test_the_least_recipe(tmp_path: Path):

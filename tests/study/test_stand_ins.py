@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ def takes_long(asked: Recipe) -> bool:
     return bool(asked.speed or asked.recovery or (asked.removal and len(asked.removal.counts) > 3))
 
 
+FAMILIES = {"mistralai": "mistral", "Qwen": "qwen2", "google": "gemma2"}
 LARGE = [
     pytest.param(name, marks=[pytest.mark.long] if takes_long(recipe(name)) else [])
     for name in recipes()
@@ -29,20 +32,28 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def options(folder: Path) -> dict[int, Options]:
-    """By the number of layers: 32 with grouped key heads, 40 without."""
+def options(folder: Path) -> Callable[[Recipe], Options]:
+    """For a recipe: a stand-in of its model's family and depth; those of 40 layers have a key head a query head."""
     given = data(folder)
-    models = {32: stand_in(folder / "32", 32, kv_heads=1), 40: stand_in(folder / "40", 40)}
-    return {n: Options(model=str(path), state=folder / "state", trial=1, **given) for n, path in models.items()}
+
+    @cache
+    def model(family: str, layers: int) -> str:
+        return str(stand_in(folder / f"{family}-{layers}", layers, 2 if layers == 40 else 1, family))
+
+    def options_of(asked: Recipe) -> Options:
+        assert asked.shape is not None
+        own = model(FAMILIES.get(asked.model.partition("/")[0], "llama"), asked.shape.layers)
+        return Options(model=own, state=folder / "state", trial=1, **given)
+
+    return options_of
 
 
 @pytest.mark.parametrize("name", LARGE)
-def test_a_recipe_of_the_paper_s_models_runs_end_to_end_on_a_stand_in(name: str, options: dict[int, Options]):
+def test_a_recipe_of_a_large_model_runs_end_to_end_on_a_stand_in(name: str, options: Callable[[Recipe], Options]):
     asked = recipe(name)
-    assert asked.shape is not None
-    found = reproduce(name, options[asked.shape.layers])
+    found = reproduce(name, options(asked))
     assert found.stand_in == asked.model
     assert found.claims
     assert not [claim for claim in found.claims if claim.verdict == "not measured"]
     near = [claim for claim, own in zip(found.claims, asked.claims, strict=True) if own.near is not None]
-    assert {claim.verdict for claim in near} == {"not comparable"}
+    assert {claim.verdict for claim in near} <= {"not comparable"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import Any
 
@@ -16,6 +16,8 @@ from gatenorm.recovery.settings import Settings
 
 # How far above the dense model's perplexity a recovered one may lie and still be called recovered.
 TOLERANCE = 0.10
+# How much of a task's accuracy may be lost where recovery is still said to work for it: two points.
+LOST_ACCURACY = 0.02
 
 
 class Figures(Value, frozen=True, kw_only=True):
@@ -115,8 +117,7 @@ class Study(Record, frozen=True, kw_only=True, tag="gatenorm/recovery-study/1"):
         working: dict[str, int | None] = {}
         for criterion in dict.fromkeys(v.criterion for v in variants):
             own = sorted((v for v in variants if v.criterion == criterion), key=lambda v: len(v.removed))
-            until_one_fails = [len(v.removed) for v in takewhile(lambda v: v.works, own)]
-            working[criterion] = until_one_fails[-1] if until_one_fails else None
+            working[criterion] = _until_one_fails(own, lambda v: v.works)
         return cls(variants=tuple(variants), boundary=working, **fields)
 
     @property
@@ -132,6 +133,16 @@ class Study(Record, frozen=True, kw_only=True, tag="gatenorm/recovery-study/1"):
         """Its variants, the smallest budget first."""
         return sorted((v for v in self.variants if v.criterion == criterion), key=lambda v: len(v.removed))
 
+    def task_boundary(self, criterion: str, task: str) -> int | None:
+        """As ``boundary``, for a task: its accuracy lies at most two points below the dense model's."""
+        least = self.dense.tasks[task] - LOST_ACCURACY
+        return _until_one_fails(self.of(criterion), lambda v: v.after.tasks[task] >= least)
+
     def largest_working(self, criterion: str) -> Variant | None:
         """The variant at the boundary."""
         return next((v for v in self.of(criterion) if len(v.removed) == self.boundary[criterion]), None)
+
+
+def _until_one_fails(smallest_first: Sequence[Variant], works: Callable[[Variant], bool]) -> int | None:
+    counts = [len(one.removed) for one in takewhile(works, smallest_first)]
+    return counts[-1] if counts else None

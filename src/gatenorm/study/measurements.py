@@ -14,7 +14,7 @@ from gatenorm.analysis.agreement import agree
 from gatenorm.audit.plan.rankings import source_key
 from gatenorm.engines import threads_at_hand
 from gatenorm.evaluation.statistics.bootstrap import bootstrap
-from gatenorm.records import Edits, Scores
+from gatenorm.records import Edits, Scores, to_json
 from gatenorm.records.curve import Line, Point
 from gatenorm.records.evidence import Evidence, Figure, Measurements, Perplexity, Speed as Timing, TaskEvidence
 from gatenorm.records.evidence.tasks import ZeroShotAverage
@@ -211,29 +211,44 @@ def speed(asked: Speed, bench: Workbench, results: Results) -> None:
 
 
 def recovery(asked: Recovery, bench: Workbench, results: Results) -> None:
-    """Held-out perplexity of the whole model, and ``before`` and ``after`` training, by criterion and count."""
+    """Held-out perplexity of the whole model, ``pruned`` and ``recovered``, by criterion and count; accuracy in tasks.
+
+    ``boundary`` is the largest count up to which recovery works, for perplexity and each task; 0 where it never does.
+    """
     layout = bench.session.layout
     shares = [count / len(layout.attention_layers) for count in asked.counts]
     model = bench.session.model
     settings = Settings(
         steps=asked.steps,
+        objective=asked.objective,
+        batch=asked.batch,
+        length=asked.length,
         watch_every=min(100, asked.steps),  # of a trial
         watch_windows=min(64, asked.steps),
         device=model.device,
         dtype=model.dtype,
     )
     train, held_out = bench.recipe.calibration.source, bench.recipe.text
+    zeroshot = [f"zeroshot={bench.recipe.zeroshot}"] if bench.recipe.zeroshot and "zeroshot" in asked.tasks else []
+    how: dict[str, Any] = {"settings": settings, "held_out": held_out}
+    how |= {"tasks": asked.tasks or None, "task_data": zeroshot, "limit": asked.limit}
     bench.session.release()
-    where = bench.directory / f"{bench.content[:12]}-recovery-{digest([train, held_out, asked.steps])[:8]}"
+    where = bench.directory / f"{bench.content[:12]}-recovery-{digest([train, held_out, to_json(asked)])[:8]}"
     where.parent.mkdir(parents=True, exist_ok=True)
     with (
         results.part("recovery", bench, {"trained on": train, "steps": asked.steps}),
         bench.bars("training", "steps") as progress,
     ):
-        found = api.recovery_study(
-            layout, where, train, shares, asked.criteria, settings=settings, held_out=held_out, progress=progress
-        )
+        found = api.recovery_study(layout, where, train, shares, asked.criteria, progress=progress, **how)
     results.add("recovered", UNPRUNED, 0, found.dense.held_out)
+    for task, accuracy in found.dense.tasks.items():
+        results.add(f"{task} recovered", UNPRUNED, 0, accuracy)
     for one in found.variants:
-        results.add("pruned", one.criterion, len(one.removed), one.before.held_out)
-        results.add("recovered", one.criterion, len(one.removed), one.after.held_out)
+        for what, own in (("pruned", one.before), ("recovered", one.after)):
+            results.add(what, one.criterion, len(one.removed), own.held_out)
+            for task, accuracy in own.tasks.items():
+                results.add(f"{task} {what}", one.criterion, len(one.removed), accuracy)
+    for criterion, count in found.boundary.items():
+        results.add("boundary", criterion, "perplexity", float(count or 0))
+        for task in found.tasks:
+            results.add("boundary", criterion, task, float(found.task_boundary(criterion, task) or 0))

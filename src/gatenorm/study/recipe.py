@@ -87,11 +87,20 @@ class Speed(Value, frozen=True):
 
 
 class Recovery(Value, frozen=True):
-    """Perplexity on the text without the ``counts`` weakest, before and after training on the calibration's source."""
+    """Perplexity on the text without the ``counts`` weakest, before and after training on the calibration's source.
+
+    ``tasks`` are measured before and after too, each on so many items (``limit``). A step is ``batch`` sequences of
+    ``length`` tokens; without a length as ``recover`` chooses it.
+    """
 
     counts: Counts
     criteria: Names = ("gate-norm",)
     steps: Count = 2000
+    objective: Literal["lm", "distill"] = "lm"
+    batch: Count = 8
+    length: Window | None = None
+    tasks: tuple[Text, ...] = ()
+    limit: Count | None = None
 
 
 class Claim(Value, frozen=True):
@@ -176,7 +185,7 @@ class Recipe(Value, frozen=True):
             rankings=fewer(self.rankings, "yardstick_samples"),
             removal=gone,
             speed=fewer(self.speed, "rounds", "new_tokens"),
-            recovery=fewer(self.recovery, "steps"),
+            recovery=fewer(self.recovery, "steps", "limit"),
         )
 
 

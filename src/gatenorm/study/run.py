@@ -18,7 +18,7 @@ from gatenorm.families import Layout
 from gatenorm.models.architecture import Work
 from gatenorm.progress import Bars, no_bars
 from gatenorm.records import ATTENTION
-from gatenorm.recovery.settings import DEFAULT_LENGTH, Settings
+from gatenorm.recovery.settings import Settings
 from gatenorm.results import ResultStore, versions
 from gatenorm.study import measurements
 from gatenorm.study.claims import judged
@@ -143,5 +143,5 @@ def _passes(asked: Recipe, bench: Workbench) -> Iterator[tuple[str, int, Mapping
         yield "speed", models, passes
     if asked.recovery:
         models = len(asked.recovery.counts) * len(asked.recovery.criteria)
-        batch, length = Settings().batch, min(DEFAULT_LENGTH, layout.context or DEFAULT_LENGTH)
+        batch, length = asked.recovery.batch, Settings(length=asked.recovery.length).length_in(layout.context)
         yield "recovery", models, {Work.prefill(length, batch): 3.0 * models * asked.recovery.steps}

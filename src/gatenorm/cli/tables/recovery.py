@@ -10,7 +10,7 @@ from gatenorm.records import spans
 from gatenorm.records.numbers import duration
 from gatenorm.recovery.merging import ADAPTER
 from gatenorm.recovery.record import Recovered
-from gatenorm.recovery.study_record import TOLERANCE, Study
+from gatenorm.recovery.study_record import LOST_ACCURACY, TOLERANCE, Study
 
 
 def show(recovered: Recovered) -> None:
@@ -69,10 +69,10 @@ def study_tables(study: Study) -> Iterator[Table]:
     for criterion in study.criteria if study.tasks else ():
         own = study.of(criterion)
         title = f"{criterion}: accuracy by task and number of removed sublayers"
-        rows = table(title, "task", ">dense", *(f">{len(v.removed)}" for v in own))
+        rows = table(title, "task", ">dense", *(f">{len(v.removed)}" for v in own), ">recovers up to")
         for name, dense in study.dense.tasks.items():
             pairs = (f"{v.before.tasks[name]:.2f} → {v.after.tasks[name]:.2f}" for v in own)
-            rows.add_row(name, f"{dense:.2f}", *pairs)
+            rows.add_row(name, f"{dense:.2f}", *pairs, str(study.task_boundary(criterion, name) or "none"))
         yield rows
 
 
@@ -97,5 +97,6 @@ def study_lines(study: Study) -> list[str]:
         if variant.diverged:
             lines.append(f"warning: the training of {variant.name} diverged ({variant.diverged}): the best was kept")
     how = f"{study.protocol.windows} windows of {study.protocol.window} tokens"
-    lines.append(f"protocol: perplexity on {how} at most; tasks by accuracy")
+    recovers = f"which recovers where it lies at most {LOST_ACCURACY:.2f} below the dense model's"
+    lines.append(f"protocol: perplexity on {how} at most; tasks by accuracy, {recovers}")
     return lines

@@ -14,6 +14,7 @@ from gatenorm.checkpoint.parts import ByteRange, Part, repeated, write_parts
 from gatenorm.engines import Engine, GreedySession
 from gatenorm.errors import EvaluationError, GatenormError, first_line
 from gatenorm.exports.verify.gguf_comparison import Compared, compare_copies
+from gatenorm.extensions import check_kind
 from gatenorm.families import Layout
 from gatenorm.models import loading
 from gatenorm.progress import Progress
@@ -131,6 +132,7 @@ def silenced(source: Layout, expected: Layout, engine: Engine, near: Path) -> It
             for _ in write_parts(_parts(source, expected.edits - source.edits), file.fileno()):
                 pass
         session = engine.open(copy)
+        check_kind(f"what the engine {engine.name} opens", session, GreedySession)
         try:
             yield InEngine(session, expected)
         finally:

@@ -25,6 +25,7 @@ from gatenorm.exports.registry import form_at
 from gatenorm.exports.verify.gguf_comparison import Compared
 from gatenorm.exports.verify.references import InTransformers, Reference, silenced
 from gatenorm.exports.verify.tolerances import EXACT, SAME_ENGINE, Limit, limit_for, tolerated
+from gatenorm.extensions import check_kind
 from gatenorm.families import Layout, detect_layout
 from gatenorm.progress import Bars, no_bars
 from gatenorm.records.evidence import Verification, VerificationProtocol
@@ -92,6 +93,7 @@ def verify(
         reference, expected, usual = _reference(exported, against, kind, opened)
         limit = usual if tolerance is None else tolerated(tolerance, usual)
         session = kind.open(exported)
+        check_kind(f"what the engine {kind.name} opens", session, GreedySession)
         opened.callback(session.close)
         if session.vocabulary != reference.vocabulary:
             raise EvaluationError(

@@ -17,8 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gatenorm.engines import Case, Sample, Setting, Shares, SkippedError, engine_named
+from gatenorm.engines import Case, Sample, Setting, Shares, SkippedError, TimedSession, engine_named
 from gatenorm.errors import EvaluationError, GatenormError
+from gatenorm.extensions import check_kind
 from gatenorm.records.serialization import from_json, to_json
 
 _GRACE_SECONDS = 10.0
@@ -130,6 +131,7 @@ def main() -> None:
 
     try:
         session = engine_named(engine).open_timed(Path(path), from_json(Setting, json.loads(setting), "a setting"))
+        check_kind(f"what the engine {engine} opens", session, TimedSession)
     except GatenormError as error:
         say("error", str(error))
         return

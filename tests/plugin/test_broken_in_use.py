@@ -1,0 +1,267 @@
+"""What other packages add, and what fails or gives something else when asked: one line that names the package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.plugin.installed import CRITERION, MODEL, Installed, points, with_config
+
+FORWARD = """
+from gatenorm.criteria.criterion import ForwardCriterion, Measured
+def measure(run):
+    {}
+THING = ForwardCriterion(summary="s", measure=measure)
+"""
+EVALUATION = """
+import sys
+from gatenorm.evaluation.core.job import Job
+from gatenorm.evaluation.core.task import Task
+from gatenorm.records.evidence import Evidence
+def measure(model, progress):
+    progress(1, 2)
+    {}
+def prepare(request):
+    {}
+    return [Job("evil", "evil", "models", {{}}, measure)]
+THING = Task("what", prepare)
+"""
+ENGINE = """
+from gatenorm.engines.transformers import Transformers
+class THING(Transformers):
+    {}
+"""
+EXPORT = """
+from gatenorm.exports.registry import Export
+from gatenorm.records import Written
+def obstacles(layout):
+    {}
+    return []
+def remarks(layout):
+    return []
+def recognises(path):
+    {}
+    return False
+def write(layout, out, *, dtype, progress):
+    {}
+    return Written(out=str(out), bytes=1)
+THING = Export(summary="s", engines=("none",), dtypes=("auto",), is_file=True, module="evil.thing")
+"""
+FORMAT = """
+class Format:
+    def recognises(self, place):
+        {}
+        return place.endswith(".evil")
+    def open(self, place):
+        {}
+THING = Format()
+"""
+QUANTISATION = """
+from gatenorm.checkpoint.quantisation import Quantisation
+def recognises(settings):
+    {}
+    return settings.get("quant_method") == "evil"
+def float32(parts, rows):
+    {}
+THING = Quantisation(
+    summary="evil", recognises=recognises, markers=(".evil",), parts=(".evil",), float32=float32,
+    shape=lambda parts: parts.shape(".evil"),
+)
+"""
+OPERATION = """
+from gatenorm.surgery.operation import Operation
+def shapes(width):
+    {}
+THING = Operation(summary="s", shapes=shapes)
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return float('nan')",
+        "return float('inf')",
+        "return None",
+        "return 'x'",
+        "return 1j",
+        "return [1.0]",
+        "return np.ones(99)",
+        "return np.ones(0)",
+        "return np.ones((2, 2))",
+        "return np.array(['a'] * 4)",
+        "return np.array([None] * 4)",
+        "return np.full(4, np.nan)",
+        "raise KeyError('first\\nsecond \\x1b[31m')",
+        "import sys; sys.exit(0)",
+        "return weights.nothing",
+    ],
+)
+def test_criteria_from_weights(body: str, installed: Installed):
+    installed.add(CRITERION.format(body), points("criteria"))
+    made = installed.place / "made"
+    installed.refused("score", "demo", "--criterion", "evil")
+    installed.refused("prune", "demo", "--criterion", "evil", "--layers", 1, "-o", made)
+    installed.refused("score", "demo", "--criterion", "evil", "--json", made)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return None",
+        "return Measured(None)",
+        "return Measured({})",
+        "return Measured({0: 1.0})",
+        "return Measured({layer: float('nan') for layer in run.layers})",
+        "return Measured({layer: 'x' for layer in run.layers})",
+        "return Measured({**{layer: 1.0 for layer in run.layers}, 99: 1.0})",
+        "raise RuntimeError",
+    ],
+)
+def test_criteria_that_run_the_model(body: str, installed: Installed):
+    installed.add(FORWARD.format(body), points("criteria"))
+    few = ("--samples", 1, "--length", 8)
+    installed.refused("score", "demo", "--criterion", "evil@random", *few, "--json", installed.place / "made")
+
+
+@pytest.mark.parametrize(
+    ("measure", "prepare"),
+    [
+        ("raise RuntimeError('first\\nsecond')", ""),
+        ("sys.exit(0)", ""),
+        ("return {'loss': 1.0}", ""),
+        ("return None", ""),
+        ("", "raise ValueError"),
+        ("", "return None"),
+        ("", "return [1]"),
+    ],
+)
+def test_evaluations(measure: str, prepare: str, installed: Installed):
+    installed.add(EVALUATION.format(measure or "pass", prepare or "pass"), points("evaluations"))
+    installed.refused("eval", "demo", "--tasks", "evil", "--json", installed.place / "made")
+    installed.works("eval", "demo", "--limit", 1, warned=False)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "can = classmethod(lambda cls, able: 1 / 0)",
+        "reads = None",
+        "package = None",
+        "installed = property(lambda self: 1 / 0)",
+        "__init__ = None",
+    ],
+)
+def test_engines_that_cannot_say_what_they_can(body: str, installed: Installed):
+    installed.add(ENGINE.format(body), points("engines"))
+    pruned = installed.place / "pruned"
+    installed.works("eval", "demo", "--limit", 1, warned=False)
+    installed.works("prune", "demo", "--drop", 1, "-o", pruned, warned=False)
+    installed.works("verify", pruned, "--against", pruned, "--tokens", 2, warned="can" not in body)
+    installed.works("doctor", warned="reads" not in body)
+
+
+@pytest.mark.parametrize("body", ["raise RuntimeError('x\\ny')", "return None", "return 7"])
+def test_engines_that_open_nothing(body: str, installed: Installed):
+    source = f"def open(self, path): {body}\n    def open_timed(self, path, setting): {body}"
+    installed.add(ENGINE.format(source), points("engines"))
+    pruned = installed.place / "pruned"
+    installed.works("prune", "demo", "--drop", 1, "-o", pruned, warned=False)
+    installed.refused("verify", pruned, "--against", pruned, "--engine", "evil", "--tokens", 2)
+
+
+@pytest.mark.parametrize(
+    ("obstacles", "write"),
+    [
+        ("", "pass"),
+        ("", "out.write_text('half'); 1 / 0"),
+        ("", "out.mkdir(); (out / 'half').touch(); raise SystemExit(0)"),
+        ("", "out.mkdir()"),
+        ("", "out.write_text('x'); return None"),
+        ("return 1 / 0", "pass"),
+    ],
+)
+def test_export_forms(obstacles: str, write: str, installed: Installed):
+    installed.add(EXPORT.format(obstacles or "pass", "pass", write), points("exports"))
+    installed.refused("export", "demo", "--to", "evil", "-o", installed.place / "made")
+    installed.works("export", "--list", "demo", warned=bool(obstacles))
+    installed.works("inspect", "demo", warned=bool(obstacles))
+
+
+def test_an_export_form_that_fails_to_recognise(installed: Installed):
+    installed.add(EXPORT.format("pass", "1 / 0", "pass"), points("exports"))
+    pruned = installed.place / "pruned"
+    installed.works("prune", "demo", "--drop", 1, "-o", pruned, warned=False)
+    installed.works("verify", pruned, "--against", pruned, "--engine", "transformers", "--tokens", 2)
+
+
+@pytest.mark.parametrize(("recognises", "open_"), [("1 / 0", "pass"), ("pass", "return 7"), ("pass", "1 / 0")])
+def test_formats(recognises: str, open_: str, installed: Installed):
+    installed.add(FORMAT.format(recognises, open_), points("formats"))
+    (installed.place / "model.evil").touch()
+    installed.works("score", "demo", warned=False)
+    installed.refused("score", installed.place / "model.evil", lines=2 if recognises != "pass" else 1)
+
+
+@pytest.mark.parametrize(
+    ("recognises", "float32"),
+    [("1 / 0", "pass"), ("pass", "1 / 0"), ("pass", "return None"), ("pass", "return [1]")],
+)
+def test_quantisations(recognises: str, float32: str, installed: Installed, tiny_models: Callable[..., Path]):
+    from safetensors.numpy import load_file, save_file
+
+    installed.add(QUANTISATION.format(recognises, float32), points("quantisations"))
+    model = with_config(
+        tiny_models("llama-gqa"), installed.place / "quantised", quantization_config={"quant_method": "evil"}
+    )
+    tensors = load_file(model / "model.safetensors")
+    renamed = {name.replace("q_proj.weight", "q_proj.evil"): tensor for name, tensor in tensors.items()}
+    save_file(renamed, model / "model.safetensors")
+    installed.works("score", "demo", warned=False)
+    installed.refused("score", model, lines=2 if recognises != "pass" else 1)
+
+
+def test_operations(installed: Installed):
+    installed.add(OPERATION.format("1 / 0"), points("operations"))
+    installed.works("inspect", "demo")
+    installed.works("prune", "demo", "--drop", 1, "-o", installed.place / "pruned", warned=False)
+    installed.refused("prune", "demo", "--drop", 1, "--replace", "evil", "-o", installed.place / "made")
+
+
+@pytest.mark.parametrize("directory", ["None", "'nowhere'", "7"])
+def test_named_models(directory: str, installed: Installed):
+    installed.add(MODEL.format(directory), points("models"))
+    installed.works("eval", "demo", "--limit", 1, warned=False)
+    installed.refused("score", "evil")
+
+
+FAMILIES = {
+    "no mapping": "[1]",
+    "nothing": "{}",
+    "another type": "{'model_type': 'other', 'like': 'llama'}",
+    "like nothing": "{'model_type': 'evil', 'like': 'nothing'}",
+    "like itself": "{'model_type': 'evil', 'like': 'evil'}",
+    "like a list": "{'model_type': 'evil', 'like': ['llama']}",
+    "all missing": "{'model_type': 'evil'}",
+    "no block": "{'model_type': 'evil', 'like': 'llama', 'block': None}",
+    "a number for a module": "{'model_type': 'evil', 'like': 'llama', 'block': {'path': 7}}",
+    "roles of another type": "{'model_type': 'evil', 'like': 'llama', 'roles': [1]}",
+    "classes of another type": "{'model_type': 'evil', 'like': 'llama', 'classes': {'config': None}}",
+    "a tower of nothing": "{'model_type': 'evil', 'tower': {'family': 'nothing', 'config': 'c', 'path': 'p.q'}}",
+    "variants of another type": "{'model_type': 'evil', 'like': 'llama', 'variants': 7}",
+    "a dimension of another type": "{'model_type': 'evil', 'like': 'llama', 'dimensions': {'heads': {}}}",
+    "modules of another type": "{'model_type': 'evil', 'like': 'llama', 'block': {'attention': 7}}",
+    "modules that are not there": "{'model_type': 'evil', 'like': 'llama', 'roles': {'q': 'self_attn.nothing'}}",
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_families(family: str, installed: Installed, tiny_models: Callable[..., Path]):
+    installed.add(f"THING = {FAMILIES[family]}", points("families"))
+    model = with_config(tiny_models("llama-gqa"), installed.place / "model", model_type="evil")
+    installed.works("score", "demo", warned=False)
+    installed.works("inspect", "demo", warned=False)
+    lines = 2 if family == "modules that are not there" else 1
+    installed.refused("score", model, lines=lines)
+    installed.refused("prune", model, "--drop", 1, "-o", installed.place / "made", lines=lines)
