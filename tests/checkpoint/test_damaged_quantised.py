@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gatenorm.checkpoint import TensorSpec
-from gatenorm.checkpoint.quantisation import Parts, QuantisedWeight, methods
+from gatenorm.checkpoint.quantisation import Parts, methods
+from gatenorm.checkpoint.quantised_weights import QuantisedWeight
 from gatenorm.demo.package import MODEL
 from gatenorm.errors import CheckpointError
 from tests.checkpoint.quantisers import CASES

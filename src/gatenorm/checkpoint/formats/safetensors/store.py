@@ -17,7 +17,7 @@ from gatenorm.checkpoint.formats.safetensors.writer import NewFile, NewFiles
 from gatenorm.checkpoint.hub import hub_commit, hub_id
 from gatenorm.checkpoint.misfits import ADAPTER, CONFIG, adapter_alone, adapter_beside, without_config, without_weights
 from gatenorm.checkpoint.parts import ByteRange, NewTensor
-from gatenorm.checkpoint.quantisation import ModelTensors, quantised_weights
+from gatenorm.checkpoint.quantised_weights import ModelTensors, quantised_weights
 from gatenorm.checkpoint.store import Format, Replacement, StoredTensor, TensorSpec, TensorStore
 from gatenorm.errors import CheckpointError, RecordError
 from gatenorm.files import LARGE
