@@ -64,6 +64,8 @@ def known_figures(asked: Recipe) -> set[str]:
         kinds = {"multistep": [f"multistep, {kind.name}" for kind in KINDS], "zeroshot": list(tasks())}
         recovering = ["perplexity", *(one for task in asked.recovery.tasks for one in kinds[task])]
         names |= {f"boundary/{name}/{one}" for name in asked.recovery.criteria for one in recovering}
+        names |= {f"{task} {what}/{run}" for task in recovering for what in ("pruned", "recovered") for run in runs}
+        names |= {f"{task} recovered/unpruned/0" for task in recovering}
     return names
 
 
