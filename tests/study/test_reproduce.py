@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
@@ -12,9 +13,11 @@ import pytest
 from msgspec.structs import replace
 
 import gatenorm
+from gatenorm.audit.plan.pace import Pace
 from gatenorm.cli.tables import reproduction as tables
 from gatenorm.demo.package import MODEL
 from gatenorm.evaluation.core.job import Request
+from gatenorm.families import Layout
 from gatenorm.models.model import Model
 from gatenorm.records import Edits
 from gatenorm.records.evidence import Measurements
@@ -144,6 +147,20 @@ def test_an_estimate_counts_what_would_run(recipe_file: Path, options: Options):
     assert asked.title == "a curve"
     assert [(part.what, part.runs) for part in parts] == [("rankings", 3), ("removal", 9)]
     assert all(part.seconds > 0 for part in parts)
+
+
+def test_an_estimate_is_for_the_type_that_is_asked_for(
+    recipe_file: Path, options: Options, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[str] = []
+
+    def pace(layout: Layout, device: str, dtype: str, threads: int) -> Pace:
+        asked.append(dtype)
+        return Pace(layout, device, dtype, threads)
+
+    monkeypatch.setattr("gatenorm.study.run.Pace", pace)
+    estimate(str(recipe_file), dataclasses.replace(options, dtype="bfloat16"))
+    assert asked == ["bfloat16"]
 
 
 def test_too_many_to_remove_are_refused_before_anything_is_measured(tmp_path: Path, recipe_file: Path):

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gatenorm import api
-from gatenorm.audit.plan.config import Run
 from gatenorm.audit.plan.pace import Pace
 from gatenorm.audit.plan.parts import windows_read
 from gatenorm.criteria.registry import forward_criteria
@@ -87,7 +86,7 @@ def estimate(name: str, options: Options = Options()) -> tuple[Recipe, list[Part
         StudyError, RecordError: as :func:`reproduce`.
     """
     asked, bench = _opened(name, options, None)
-    pace = Pace(bench.session.layout, Run(device=options.device), threads_at_hand())
+    pace = Pace(bench.session.layout, options.device, options.dtype, threads_at_hand())
     parts = _passes(asked, bench)
     return asked, [Part(what=what, runs=runs, seconds=pace.seconds(passes)) for what, runs, passes in parts]
 

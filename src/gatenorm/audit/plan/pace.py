@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gatenorm.audit.plan.config import Run
 from gatenorm.engines import Setting
 from gatenorm.families import Layout
 from gatenorm.models.architecture import Architecture, Work
@@ -21,13 +20,12 @@ class Pace:
     A whole audit reckoned so is right to a factor of two; what is timed later takes its place.
     """
 
-    def __init__(self, layout: Layout, run: Run, threads: int):
+    def __init__(self, layout: Layout, device: str, dtype: str, threads: int):
         import torch
 
-        device = run.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        setting = Setting(cases=(), device=device, dtype=run.dtype, threads=threads)
+        setting = Setting(cases=(), device=device, dtype=dtype, threads=threads)
         self._model, self._machine = Architecture.of(layout), machine_for(THIS, setting, overheads=True)
         (self._dtype,) = self._machine.rates
 

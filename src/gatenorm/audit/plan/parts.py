@@ -75,7 +75,9 @@ Seconds = Callable[[Mapping[Work, float]], float]
 
 def reckoned(plan: AuditPlan) -> list[Part]:
     """Every part, in the order of the steps, with the times that this machine is likely to take."""
-    return list(parts(plan, Pace(plan.layout, plan.config.run, plan.threads).seconds if plan.runs else lambda _: 0.0))
+    run = plan.config.run
+    pace = Pace(plan.layout, run.device, run.dtype, plan.threads).seconds if plan.runs else lambda _: 0.0
+    return list(parts(plan, pace))
 
 
 def parts(plan: AuditPlan, seconds: Seconds) -> Iterator[Part]:
