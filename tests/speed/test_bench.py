@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gatenorm.api import open_model, plan, prune
-from gatenorm.engines import Case, Setting, SkippedError, engine_named, engines_that
+from gatenorm.engines import Case, Setting, SkippedError, engine_for, engine_named, engines_that
 from gatenorm.engines.transformers.timed import TransformersTimed
 from gatenorm.errors import EvaluationError, GatenormError, MissingExtraError
 from gatenorm.exports.registry import Variant
@@ -167,6 +167,9 @@ def test_engines_are_named_where_they_lack(pair: tuple[Variant, Variant], monkey
     with refused("engine-unable", "engine") as unable:
         engine_named("mlx", "times")
     assert unable.value.expected == "llamacpp or transformers or vllm"
+    for able in ("", "times"):
+        with refused("form-unread", "engine"):
+            engine_for("etched-in-stone", able=able)
     monkeypatch.setattr("gatenorm.engines._engine.find_spec", lambda name: None)
     for engine in engines_that("times"):
         with pytest.raises(MissingExtraError, match=f"the engine {engine.name} needs"):

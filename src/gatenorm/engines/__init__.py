@@ -65,7 +65,7 @@ def engine_for(form: str, name: str | None = None, able: str = "") -> Engine:
         able: what it must be able to do, one of ``ABLE``.
 
     Raises:
-        EvaluationError: no such engine, or one that does not read this form.
+        EvaluationError: no such engine, or one that does not read this form; or none reads it.
         MissingExtraError: it, or every engine that reads this form, is not installed.
     """
     readers = []
@@ -81,6 +81,8 @@ def engine_for(form: str, name: str | None = None, able: str = "") -> Engine:
             raise _unable(name, f"does not read {form}", [one for _, one, _ in readers])
         chosen.check_installed()
         return chosen
+    if not readers:
+        raise EvaluationError("form-unread", f"no engine that {able or 'opens models'} reads {form}", field="engine")
     for _, one, installed in readers:
         if installed:
             return one
