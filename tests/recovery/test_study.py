@@ -54,6 +54,21 @@ def test_the_boundary_is_the_last_budget_before_the_first_that_fails():
     assert [table.row_count for table in study_tables(study)] == [7, 2, 2, 2]
 
 
+def test_each_task_has_its_own_boundary():
+    study = made(x_2=10.5, x_4=10.5, x_6=10.5, x_8=10.5)
+
+    def with_tasks(variant: Variant, a: float, b: float) -> Variant:
+        after = msgspec.structs.replace(variant.after, tasks={"a": a, "b": b})
+        return msgspec.structs.replace(variant, after=after)
+
+    # Of 0.9 and 0.8 unpruned, at most two points may be missing.
+    accuracies = ((0.91, 0.7), (0.885, 0.8), (0.87, 0.8), (0.9, 0.8))
+    variants = tuple(with_tasks(one, *own) for one, own in zip(study.variants, accuracies, strict=True))
+    study = msgspec.structs.replace(study, variants=variants)
+    assert study.task_boundary("x", "a") == 4
+    assert study.task_boundary("x", "b") is None
+
+
 def test_a_study_is_drawn(tmp_path: Path):
     study = made(x_2=10.5, x_4=11.5, y_2=11.0)
     for ending in ("png", "svg", "html"):
