@@ -39,7 +39,7 @@ study: $(READY)
 	mkdir -p work/study
 	for name in $(RECIPES); do \
 	  model=$$(sed -n "s,^model: work/real/,,p" src/gatenorm/study/recipes/$$name.yaml); \
-	  test -e work/real/$$model || $(BIN)/python scripts/real_model.py work/real --only $$model || exit 1; \
+	  test -z "$$model" || test -e work/real/$$model || $(BIN)/python scripts/real_model.py work/real --only $$model || exit 1; \
 	  plot=$$(grep -q "^plot:" src/gatenorm/study/recipes/$$name.yaml && echo "--plot work/study/$$name.svg"); \
 	  $(BIN)/gatenorm reproduce $$name $(DATA) --state work/study \
 	    --json work/study/$$name.json $$plot || exit 1; \

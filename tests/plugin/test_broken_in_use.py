@@ -164,11 +164,15 @@ def test_engines_that_cannot_say_what_they_can(body: str, installed: Installed):
 
 @pytest.mark.parametrize("body", ["raise RuntimeError('x\\ny')", "return None", "return 7"])
 def test_engines_that_open_nothing(body: str, installed: Installed):
-    source = f"def open(self, path): {body}\n    def open_timed(self, path, setting): {body}"
-    installed.add(ENGINE.format(source), points("engines"))
+    installed.add(ENGINE.format(f"def open(self, path): {body}"), points("engines"))
     pruned = installed.place / "pruned"
     installed.works("prune", "demo", "--drop", 1, "-o", pruned, warned=False)
     installed.refused("verify", pruned, "--against", pruned, "--engine", "evil", "--tokens", 2)
+
+
+def test_engines_that_open_nothing_to_be_timed(installed: Installed):
+    installed.add(ENGINE.format("def open_timed(self, path, setting): return None"), points("engines"))
+    installed.refused("bench", "demo", "--engine", "evil", "--lengths", 8, "--new-tokens", 2, "--rounds", 1)
 
 
 @pytest.mark.parametrize(

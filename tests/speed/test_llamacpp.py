@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from gatenorm.errors import CheckpointError, GatenormError
 from gatenorm.exports.registry import Variant
 from gatenorm.records import Edits, to_json
 from gatenorm.speed.measure.bench import Protocol, bench
+from tests.errors import refused
 from tests.speed import gguf_files
 
 
@@ -66,6 +68,11 @@ def test_files_are_timed_by_the_engine_that_reads_them(files: tuple[Variant, Var
     dense, pruned = files
     found = gatenorm.bench([pruned.path], dense.path, lengths=[40], new_tokens=4, rounds=1)
     assert {one.protocol.engine for one in found} == {"llamacpp"}
+
+
+def test_no_engine_reads_files_and_directories(files: tuple[Variant, Variant], tiny_models: Callable[..., Path]):
+    with refused("forms-mixed"):
+        gatenorm.bench([files[0].path], tiny_models("llama-gqa"))
 
 
 def test_what_is_no_gguf_file_is_one_line(tmp_path: Path):

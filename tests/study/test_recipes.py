@@ -60,7 +60,7 @@ def known_figures(asked: Recipe) -> set[str]:
         names |= {f"{what}/{asked.speed.criterion}/{one}" for what in whats for one in at}
     if asked.recovery:
         runs = [f"{name}/{count}" for name in asked.recovery.criteria for count in asked.recovery.counts]
-        names |= {f"{what}/{run}" for what in ("pruned", "recovered") for run in runs}
+        names |= {f"{what}/{run}" for what in ("pruned", "recovered", "won back") for run in runs}
         kinds = {"multistep": [f"multistep, {kind.name}" for kind in KINDS], "zeroshot": list(tasks())}
         recovering = ["perplexity", *(one for task in asked.recovery.tasks for one in kinds[task])]
         names |= {f"boundary/{name}/{one}" for name in asked.recovery.criteria for one in recovering}
@@ -91,6 +91,15 @@ def test_every_kind_of_model_and_measurement_has_a_recipe():
     for section in ("rankings", "removal", "speed", "recovery"):
         assert any(getattr(one, section) for one in small.values())
     assert all(one.needs == (() if name in small else ("hub", "gpu")) for name, one in named.items())
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_packaged_text_holds_what_criteria_take_of_it(name: str):
+    asked = recipe(name)
+    named = [one for section in (asked.rankings, asked.removal) if section for one in section.criteria]
+    for one in (asked.calibration.of(name) for name in named if name.endswith("@generic")):
+        # A document has 6,500 characters at most, and a window lies in one.
+        assert max(one.samples, one.length) <= 256
 
 
 def test_the_least_recipe(tmp_path: Path):

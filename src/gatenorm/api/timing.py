@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gatenorm.api.opening import ModelLike, open_model
-from gatenorm.engines import Engine, Setting, engine_for, engine_named, threads_at_hand
+from gatenorm.engines import Engine, Setting, engine_for, engine_named, engines_that, threads_at_hand
 from gatenorm.errors import EvaluationError
 from gatenorm.exports.registry import Variant
 from gatenorm.models.loading import check_hardware
@@ -50,14 +50,15 @@ def bench(
         EvaluationError: an engine, a data type, a device, a machine or a length that does not exist or does not fit.
         CheckpointError, FamilyError, MissingExtraError: as opening and loading.
     """
+    named = engine_named(engine, "times") if engine else None
+    if machine not in (None, THIS, *machines()):
+        machine_named(str(machine))  # whose error lists the known ones
     first, others = _variant(baseline) if baseline is not None else None, [_variant(model) for model in models]
     everyone = [*([first] if first else []), *others]
-    timed = engine_named(engine, "times") if engine else _engine_of(everyone)
+    timed = named or _engine_of(everyone)
     if dtype not in ("auto", *timed.dtypes):
         problem, expected = f"is not a data type of {timed.name}", ", ".join(("auto", *timed.dtypes))
         raise EvaluationError("dtype-unknown", problem, field="dtype", given=dtype, expected=expected)
-    if machine not in (None, THIS, *machines()):
-        machine_named(str(machine))  # whose error lists the known ones
     measuring.check(timed, everyone)
     if timed.name == TRANSFORMERS:
         check_hardware(device, dtype)
@@ -102,9 +103,13 @@ def profile(
 
 
 def _engine_of(variants: Sequence[Variant]) -> Engine:
-    exported = [variant.form for variant in variants if variant.form != TRANSFORMERS]
-    # Directories are transformers', whatever else is installed that would read them.
-    return engine_for(exported[0], able="times") if exported else engine_named(TRANSFORMERS)
+    forms = {variant.form for variant in variants}
+    if forms == {TRANSFORMERS}:  # whatever else is installed that would read directories
+        return engine_named(TRANSFORMERS)
+    if len(forms) == 1 or any(forms <= {*one.reads} for one in engines_that("times")):
+        return engine_for(min(forms - {TRANSFORMERS}), able="times")
+    problem = f"no engine that is timed reads all of {', '.join(sorted(forms))}"
+    raise EvaluationError("forms-mixed", problem, hint="export the others too, so that one engine reads all")
 
 
 def _variant(model: ModelLike) -> Variant:

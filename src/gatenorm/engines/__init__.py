@@ -22,7 +22,7 @@ from gatenorm.engines._timing import (
     threads_at_hand as threads_at_hand,
 )
 from gatenorm.errors import EvaluationError, MissingExtraError
-from gatenorm.extensions import Extension, extension, extensions, passing_over
+from gatenorm.extensions import Extension, extension, extensions, passing_over, wrong_kind
 from gatenorm.records.evidence import Sample as Sample, Shares as Shares
 
 
@@ -87,6 +87,12 @@ def engine_for(form: str, name: str | None = None, able: str = "") -> Engine:
         if installed:
             return one
     raise MissingExtraError(f"running {form}", " or ".join(one.package for _, one, _ in readers), readers[0][1].extra)
+
+
+def check_opened(engine: Engine, session: object, method: str) -> None:
+    """Raise GatenormError for what an engine opened, if it has no such method; properties compute, so none is read."""
+    if not callable(getattr(session, method, None)):
+        raise wrong_kind(f"what the engine {engine.name} opens", session, f"a session with {method}")
 
 
 def _unable(name: str, problem: str, able: list[Engine]) -> EvaluationError:

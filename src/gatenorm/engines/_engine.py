@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +42,6 @@ class LikelyContinuation:
     greedy: bool
 
 
-@runtime_checkable
 class GreedySession(Protocol):
     """A model opened in an engine, which computes as exactly as the engine can."""
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from gatenorm.records.evidence import Sample, Shares
 from gatenorm.records.serialization import Value
@@ -49,7 +49,6 @@ class SkippedError(Exception):
     """A case that a model cannot run, with the reason; the other cases go on."""
 
 
-@runtime_checkable
 class TimedSession(Protocol):
     """A model opened in an engine, ready to be timed."""
 

@@ -87,6 +87,7 @@ class StudyProtocol(Value, frozen=True, kw_only=True):
     windows: int
     tasks: tuple[tuple[str, str, dict[str, Any]], ...] = ()
     tolerance: float = TOLERANCE
+    lost_accuracy: float = LOST_ACCURACY
 
 
 class StudyTexts(Value, frozen=True, kw_only=True):
@@ -135,8 +136,9 @@ class Study(Record, frozen=True, kw_only=True, tag="gatenorm/recovery-study/1"):
 
     def task_boundary(self, criterion: str, task: str) -> int | None:
         """As ``boundary``, for a task: its accuracy lies at most two points below the dense model's."""
-        least = self.dense.tasks[task] - LOST_ACCURACY
-        return _until_one_fails(self.of(criterion), lambda v: v.after.tasks[task] >= least)
+        dense, allowed = self.dense.tasks[task], self.protocol.lost_accuracy
+        # Shares of so many items: a loss of exactly as much as is allowed may be a rounding error above it.
+        return _until_one_fails(self.of(criterion), lambda v: dense - v.after.tasks[task] <= allowed + 1e-9)
 
     def largest_working(self, criterion: str) -> Variant | None:
         """The variant at the boundary."""

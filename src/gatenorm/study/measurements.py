@@ -20,7 +20,7 @@ from gatenorm.records.evidence import Evidence, Figure, Measurements, Perplexity
 from gatenorm.records.evidence.tasks import ZeroShotAverage
 from gatenorm.records.rankings import RankingComparison
 from gatenorm.recovery.settings import Settings
-from gatenorm.results.hashes import digest
+from gatenorm.results.hashes import code_sha256, digest
 from gatenorm.study.recipe import Rankings, Recovery, Removal, Speed
 from gatenorm.study.record import RANDOM, Part, split
 from gatenorm.study.workbench import Workbench
@@ -213,7 +213,8 @@ def speed(asked: Speed, bench: Workbench, results: Results) -> None:
 def recovery(asked: Recovery, bench: Workbench, results: Results) -> None:
     """Held-out perplexity of the whole model, ``pruned`` and ``recovered``, by criterion and count; accuracy in tasks.
 
-    ``boundary`` is the largest count up to which recovery works, for perplexity and each task; 0 where it never does.
+    ``won back`` is the share of the lost log-perplexity. ``boundary`` is the largest count up to which recovery works
+    at every count, for perplexity and each task; 0 where it works at none.
     """
     layout = bench.session.layout
     shares = [count / len(layout.attention_layers) for count in asked.counts]
@@ -229,21 +230,24 @@ def recovery(asked: Recovery, bench: Workbench, results: Results) -> None:
         dtype=model.dtype,
     )
     train, held_out = bench.recipe.calibration.source, bench.recipe.text
-    zeroshot = [f"zeroshot={bench.recipe.zeroshot}"] if bench.recipe.zeroshot and "zeroshot" in asked.tasks else []
-    how: dict[str, Any] = {"settings": settings, "held_out": held_out}
-    how |= {"tasks": asked.tasks or None, "task_data": zeroshot, "limit": asked.limit}
+    measured = {"tasks": asked.tasks, "task_data": bench.task_data(asked.tasks), "limit": asked.limit}
     bench.session.release()
-    where = bench.directory / f"{bench.content[:12]}-recovery-{digest([train, held_out, to_json(asked)])[:8]}"
+    # A study goes on in its directory, and refuses one of other settings or of another release.
+    key = digest([train, held_out, to_json(asked), to_json(settings), measured, code_sha256()])
+    where = bench.directory / f"{bench.content[:12]}-recovery-{key[:8]}"
     where.parent.mkdir(parents=True, exist_ok=True)
     with (
-        results.part("recovery", bench, {"trained on": train, "steps": asked.steps}),
+        results.part("recovery", bench, {"trained on": train, **to_json(asked), "dtype": settings.dtype}),
         bench.bars("training", "steps") as progress,
     ):
-        found = api.recovery_study(layout, where, train, shares, asked.criteria, progress=progress, **how)
+        how: dict[str, Any] = {"settings": settings, "held_out": held_out, "progress": progress, **measured}
+        found = api.recovery_study(layout, where, train, shares, asked.criteria, **how)
     results.add("recovered", UNPRUNED, 0, found.dense.held_out)
     for task, accuracy in found.dense.tasks.items():
         results.add(f"{task} recovered", UNPRUNED, 0, accuracy)
     for one in found.variants:
+        if one.won_back is not None:
+            results.add("won back", one.criterion, len(one.removed), one.won_back)
         for what, own in (("pruned", one.before), ("recovered", one.after)):
             results.add(what, one.criterion, len(one.removed), own.held_out)
             for task, accuracy in own.tasks.items():

@@ -37,6 +37,12 @@ class Calibration(Value, frozen=True):
     samples: Count = 32
     length: Window = 256
 
+    def of(self, criterion: str) -> "Calibration":
+        """The tokens of a criterion: where it names its own (``cosine@generic``), no more than packaged text has."""
+        if "@" not in criterion:
+            return self
+        return replace(self, samples=min(self.samples, 256), length=min(self.length, 256))
+
 
 class Rankings(Value, frozen=True):
     """Scores of every layer, each criterion's correlation with the ``yardstick`` and the layers it shares with others.

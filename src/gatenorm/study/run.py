@@ -13,6 +13,7 @@ from gatenorm.audit.plan.parts import windows_read
 from gatenorm.criteria.registry import forward_criteria
 from gatenorm.engines import threads_at_hand
 from gatenorm.evaluation.core import registry
+from gatenorm.evaluation.core.job import Request
 from gatenorm.families import Layout
 from gatenorm.models.architecture import Work
 from gatenorm.progress import Bars, no_bars
@@ -115,22 +116,23 @@ def _passes(asked: Recipe, bench: Workbench) -> Iterator[tuple[str, int, Mapping
     """Every measurement with its runs and the passes through the model that they make."""
     tokens, layout = asked.calibration, bench.session.layout
 
-    def scoring(names: Sequence[str], samples: int) -> Counter[Work]:
+    def scoring(names: Sequence[str], samples: int | None = None) -> Counter[Work]:
         passes: Counter[Work] = Counter()
-        for name, _, source in (name.partition("@") for name in names):
+        for given in names:
+            name, _, source = given.partition("@")
             if criterion := forward_criteria().get(name):
-                times = criterion.passes(len(layout.attention_layers))
-                passes.update(windows_read(source or tokens.source, samples, tokens.length, times))
+                own, times = tokens.of(given), criterion.passes(len(layout.attention_layers))
+                passes.update(windows_read(source or own.source, samples or own.samples, own.length, times))
         return passes
 
     if asked.rankings:
         yardstick = (asked.rankings.yardstick,) if asked.rankings.yardstick else ()
-        passes = scoring(asked.rankings.criteria, tokens.samples)
-        passes += scoring(yardstick, asked.rankings.yardstick_samples or tokens.samples)
+        passes = scoring(asked.rankings.criteria)
+        passes += scoring(yardstick, asked.rankings.yardstick_samples)
         yield "rankings", len(asked.rankings.criteria) + len(yardstick), passes
     if asked.removal:
         models = 1 + len(asked.removal.counts) * (len(asked.removal.criteria) + asked.removal.random_draws)
-        passes = scoring(asked.removal.criteria, tokens.samples)
+        passes = scoring(asked.removal.criteria)
         for evaluation in asked.removal.evaluations:
             for job in registry.prepare(evaluation.task, *bench.request(evaluation)):
                 passes.update({work: models * count for work, count in job.passes.items()})
@@ -143,4 +145,10 @@ def _passes(asked: Recipe, bench: Workbench) -> Iterator[tuple[str, int, Mapping
     if asked.recovery:
         models = len(asked.recovery.counts) * len(asked.recovery.criteria)
         batch, length = asked.recovery.batch, Settings(length=asked.recovery.length).length_in(layout.context)
-        yield "recovery", models, {Work.prefill(length, batch): 3.0 * models * asked.recovery.steps}
+        # Forwards, and twice that backwards; with the parent forwards beside it.
+        a_step = 4.0 if asked.recovery.objective == "distill" else 3.0
+        passes = Counter({Work.prefill(length, batch): a_step * models * asked.recovery.steps})
+        tasks, request = asked.recovery.tasks, Request(limit=asked.recovery.limit)
+        for job in registry.prepare(tasks, bench.task_data(tasks), request) if tasks else ():
+            passes.update({work: (1 + 2 * models) * count for work, count in job.passes.items()})
+        yield "recovery", models, passes

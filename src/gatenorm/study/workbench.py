@@ -64,14 +64,14 @@ class Workbench:
         self.store.put(fingerprint, result)
         return result
 
-    def calibration(self, samples: int | None = None) -> Calibration:
-        """The recipe's tokens, or so many windows of them."""
-        own = self.recipe.calibration
+    def calibration(self, samples: int | None = None, criterion: str = "") -> Calibration:
+        """The recipe's tokens for a criterion, or so many windows of them."""
+        own = self.recipe.calibration.of(criterion)
         return Calibration(own.source, samples or own.samples, own.length, batch_size=self.batch_size)
 
     def scores(self, criterion: str, *, seed: int = 0, samples: int | None = None, kind: str | None = None) -> Scores:
         """The scores by a criterion, on the recipe's tokens where it names none."""
-        (spec,) = criterion_specs([criterion], self.calibration(samples))
+        (spec,) = criterion_specs([criterion], self.calibration(samples, criterion))
         tokens = spec.calibration
         asked: dict[str, object] = {"score": spec.name, "kind": kind, "seed": seed}
         if tokens is not None:
@@ -86,9 +86,17 @@ class Workbench:
 
     def request(self, one: Evaluation) -> tuple[tuple[str, ...], Request]:
         """The data and the request of an evaluation, as ``gatenorm eval`` takes them."""
-        own = {"perplexity": self.recipe.text, "zeroshot": self.recipe.zeroshot}.get(one.task.partition(":")[0])
-        data = one.data or own
+        data = one.data or self.data(one.task)
         return (data,) if data else (), Request(window=one.window, limit=one.limit)
+
+    def data(self, task: str) -> str | None:
+        """The recipe's data for an evaluation, where it has some."""
+        return {"perplexity": self.recipe.text, "zeroshot": self.recipe.zeroshot}.get(task.partition(":")[0]) or None
+
+    def task_data(self, tasks: Sequence[str]) -> list[str]:
+        """The recipe's data for several evaluations, each with the name of its own in front."""
+        named = {task.partition(":")[0]: self.data(task) for task in tasks}
+        return [f"{task}={data}" for task, data in named.items() if data]
 
     def evaluated(self, edits: Edits, evaluations: Sequence[Evaluation]) -> list[Evidence]:
         """The records of the model with these edits, averages among them."""

@@ -97,6 +97,6 @@ def study_lines(study: Study) -> list[str]:
         if variant.diverged:
             lines.append(f"warning: the training of {variant.name} diverged ({variant.diverged}): the best was kept")
     how = f"{study.protocol.windows} windows of {study.protocol.window} tokens"
-    recovers = f"which recovers where it lies at most {LOST_ACCURACY:.2f} below the dense model's"
-    lines.append(f"protocol: perplexity on {how} at most; tasks by accuracy, {recovers}")
+    recovers = f"; tasks recover where their accuracy lies at most {LOST_ACCURACY:.2f} below the dense model's"
+    lines.append(f"protocol: perplexity on {how} at most{recovers if study.tasks else ''}")
     return lines

@@ -11,10 +11,9 @@ import numpy.typing as npt
 
 from gatenorm.checkpoint import open_store
 from gatenorm.checkpoint.parts import ByteRange, Part, repeated, write_parts
-from gatenorm.engines import Engine, GreedySession
+from gatenorm.engines import Engine, GreedySession, check_opened
 from gatenorm.errors import EvaluationError, GatenormError, first_line
 from gatenorm.exports.verify.gguf_comparison import Compared, compare_copies
-from gatenorm.extensions import check_kind
 from gatenorm.families import Layout
 from gatenorm.models import loading
 from gatenorm.progress import Progress
@@ -132,7 +131,7 @@ def silenced(source: Layout, expected: Layout, engine: Engine, near: Path) -> It
             for _ in write_parts(_parts(source, expected.edits - source.edits), file.fileno()):
                 pass
         session = engine.open(copy)
-        check_kind(f"what the engine {engine.name} opens", session, GreedySession)
+        check_opened(engine, session, "continue_greedily")
         try:
             yield InEngine(session, expected)
         finally:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gatenorm.checkpoint import open_store
-from gatenorm.engines import Continuation, Engine, GreedySession, engine_for
+from gatenorm.engines import Continuation, Engine, GreedySession, check_opened, engine_for
 from gatenorm.errors import EvaluationError
 from gatenorm.exports.nemotron.tensors import zero_attention
 from gatenorm.exports.pruned import pruned_layout
@@ -25,7 +25,6 @@ from gatenorm.exports.registry import form_at
 from gatenorm.exports.verify.gguf_comparison import Compared
 from gatenorm.exports.verify.references import InTransformers, Reference, silenced
 from gatenorm.exports.verify.tolerances import EXACT, SAME_ENGINE, Limit, limit_for, tolerated
-from gatenorm.extensions import check_kind
 from gatenorm.families import Layout, detect_layout
 from gatenorm.progress import Bars, no_bars
 from gatenorm.records.evidence import Verification, VerificationProtocol
@@ -93,7 +92,7 @@ def verify(
         reference, expected, usual = _reference(exported, against, kind, opened)
         limit = usual if tolerance is None else tolerated(tolerance, usual)
         session = kind.open(exported)
-        check_kind(f"what the engine {kind.name} opens", session, GreedySession)
+        check_opened(kind, session, "continue_greedily")
         opened.callback(session.close)
         if session.vocabulary != reference.vocabulary:
             raise EvaluationError(

@@ -17,9 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gatenorm.engines import Case, Sample, Setting, Shares, SkippedError, TimedSession, engine_named
+from gatenorm.engines import Case, Sample, Setting, Shares, SkippedError, check_opened, engine_named
 from gatenorm.errors import EvaluationError, GatenormError
-from gatenorm.extensions import check_kind
 from gatenorm.records.serialization import from_json, to_json
 
 _GRACE_SECONDS = 10.0
@@ -130,8 +129,9 @@ def main() -> None:
         print(json.dumps([kind, content]), file=answers, flush=True)
 
     try:
-        session = engine_named(engine).open_timed(Path(path), from_json(Setting, json.loads(setting), "a setting"))
-        check_kind(f"what the engine {engine} opens", session, TimedSession)
+        kind = engine_named(engine)
+        session = kind.open_timed(Path(path), from_json(Setting, json.loads(setting), "a setting"))
+        check_opened(kind, session, "run")
     except GatenormError as error:
         say("error", str(error))
         return
