@@ -172,7 +172,11 @@ def _notes(layout: Layout, criterion: WeightCriterion) -> tuple[str, ...]:
                 "that the gains of those norms give"
             )
         else:
-            notes.append("queries and keys are normed: the gate norms carry no scale, compare layers with care")
+            # On Gemma 3 270M they do: docs/study.md.
+            notes.append(
+                "queries and keys are normed, so the gate norms carry no scale and may choose worse than chance: "
+                "prefer cosine"
+            )
     if layout.softcap is not None:
         notes.append(f"logits are capped at {layout.softcap:g}, which is not part of the score")
     return tuple(notes)
