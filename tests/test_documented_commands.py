@@ -24,7 +24,7 @@ from tests.test_documents import ROOT, commands
 NOT_RUN = {
     r"novels-16L|novels-8|novels-distill|stories3M|neo\b|llama-24": "a measurement on a model that is not part of this",
     r"smollm2|\bsix\b": "a model of the hub, measured by hand",
-    r"reproduce (mine|llama)": "tests/study carries recipes out, on the built-in model and on stand-ins",
+    r"reproduce (mine|llama|gemma)": "tests/study carries recipes out, on the built-in model and on stand-ins",
     r"meta-llama/": "needs the network",
     r"\bmodel\.gguf": "a file of llama.cpp's architecture llama: tests/cli/test_gguf_files.py writes one",
     r"--criterion query-norm": "the criterion that CONTRIBUTING writes: tests/plugin has one of its own",
