@@ -174,7 +174,7 @@ def _notes(layout: Layout, criterion: WeightCriterion) -> tuple[str, ...]:
         else:
             # On Gemma 3 270M they do: docs/study.md.
             notes.append(
-                "queries and keys are normed, so the gate norms carry no scale and may choose worse than chance: "
+                "queries and keys are normed, so the gate norms carry no scale and may choose no better than chance: "
                 "prefer cosine"
             )
     if layout.softcap is not None:
