@@ -148,10 +148,9 @@ class _Measure:
         tasks = {}
         for job in self._jobs:
             assert job.run is not None  # whoever makes a study leaves out what needs a baseline
-            figures = job.run(model, None).numbers()
-            accuracy = next((figures[name] for name in ("accuracy", "acc") if name in figures), None)
-            if accuracy is not None:
-                tasks[job.title] = accuracy
+            record = job.run(model, None)
+            if record.headline:
+                tasks[job.title] = record.numbers()[record.headline]
         other = None if self._other is None else perplexity(self._other)
         return Figures(held_out=perplexity(self._held_out), other=other, tasks=tasks)
 
