@@ -1,6 +1,6 @@
 """What the tables of evaluation records share: a column a model, one for the change, and the protocol beneath."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from rich.table import Table
@@ -63,5 +63,9 @@ def other_tokens(records: Sequence[Perplexity] | Sequence[Positions]) -> str:
 
 def say_protocol(record: Evidence, *without: str) -> None:
     """One line with the protocol, less what the table says."""
-    said = {k: v for k, v in record.facts().items() if k not in without}
-    console.say("protocol: " + "; ".join(f"{k.replace('_', ' ')} {v}" for k, v in said.items()))
+    say_facts({name: fact for name, fact in record.facts().items() if name not in without})
+
+
+def say_facts(facts: Mapping[str, Any]) -> None:
+    """One line with how something was measured."""
+    console.say("protocol: " + "; ".join(f"{name.replace('_', ' ')} {fact}" for name, fact in facts.items()))

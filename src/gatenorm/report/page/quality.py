@@ -1,10 +1,10 @@
 """The report on quality: perplexity by speed and by budget, tasks, refusals, the user's own workload."""
 
-import statistics
 from collections.abc import Sequence
 
 from gatenorm.findings import Change, divergence, multistep, perplexities, refusals, tasks
 from gatenorm.records.audit import CANDIDATE, Audit, AuditedVariant
+from gatenorm.records.curve import extent
 from gatenorm.records.evidence import REFUSAL_METRICS, Comparison, Refusal, Workload, kind_of, of_type
 from gatenorm.report.excerpts import beginning, ending
 from gatenorm.report.figures.curve import curve_figure, tradeoff_figure
@@ -169,8 +169,7 @@ def _band(audit: Audit, drawn: Sequence[AuditedVariant]) -> Band | None:
         by_count[0] = [change.before]
     if not by_count:
         return None
-    values = [(min(own), statistics.geometric_mean(own), max(own)) for _, own in sorted(by_count.items())]
-    low, middle, high = zip(*values, strict=True)
+    low, middle, high = zip(*(extent(own) for _, own in sorted(by_count.items())), strict=True)
     return Band(_RANDOM, tuple(map(float, sorted(by_count))), low, middle, high)
 
 
