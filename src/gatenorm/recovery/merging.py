@@ -17,6 +17,7 @@ from gatenorm.errors import RecoveryError, named, needing
 from gatenorm.families import Layout
 from gatenorm.files import write_json
 from gatenorm.progress import Progress
+from gatenorm.records import RecoverySummary, to_json
 from gatenorm.surgery.config import MODELLING_FILE, modelling_source, own_classes
 from gatenorm.surgery.disk import RECOVERY_FILE, carry_over
 from gatenorm.surgery.operation import operation_records
@@ -83,7 +84,7 @@ def updates(adapted: Any, modules: Mapping[str, str]) -> dict[str, Update]:
 def write_merged(
     layout: Layout,
     added: Mapping[str, Update | Trained],
-    summary: Mapping[str, Any],
+    summary: RecoverySummary,
     target: Path,
     progress: Progress | None = None,
 ) -> list[str]:
@@ -94,7 +95,7 @@ def write_merged(
 
     Args:
         added: what was trained, by the stored name of the tensor that it changes.
-        summary: what is noted there.
+        summary: what is noted there, so that the model carries the word wherever it goes.
         progress: called with (bytes written, bytes in all).
 
     Returns:
@@ -105,7 +106,7 @@ def write_merged(
     checkpoint.rewritten(merged).write(target, progress)
     carried, _ = carry_over(checkpoint, target, _WRITTEN)
     config = without_code(checkpoint.config)
-    config["gatenorm"] = {**config["gatenorm"], "recovery": dict(summary)}
+    config["gatenorm"] = {**config["gatenorm"], "recovery": to_json(summary)}
     write_json(target / "config.json", {**config, "auto_map": own_classes(layout.data)})
     source = modelling_source(operation_records(layout.edits, layout.width))
     (target / MODELLING_FILE.name).write_text(source, encoding="utf-8")

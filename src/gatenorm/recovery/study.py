@@ -16,10 +16,10 @@ from gatenorm.files import check_apart, check_new_directory
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
 from gatenorm.records import Plan, to_json
+from gatenorm.records.recovery_settings import Settings
 from gatenorm.recovery import state as states
 from gatenorm.recovery.corpus import split, windows
 from gatenorm.recovery.recovering import NothingLearnedError, recover
-from gatenorm.recovery.settings import Settings
 from gatenorm.recovery.study_record import Figures, Outcome, Study, StudyProtocol, StudyTexts, Variant
 from gatenorm.recovery.training import Report, held_out_loss
 from gatenorm.results import Fingerprint, ResultStore, versions
