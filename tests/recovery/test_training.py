@@ -88,6 +88,17 @@ def test_resumed_ends_bit_for_bit_where_uninterrupted_ends(place: Place, tmp_pat
     assert [p.name for p in tmp_path.iterdir() if "partial" in p.name] == []
 
 
+def test_the_caller_s_generator_is_as_it_was(place: Place):
+    settings = replace(SETTINGS, dropout=0.2, steps=2)
+    plain = gatenorm.load(place.pruned, dtype=torch.float32).requires_grad_(False)
+    modules = adapted_modules(plain, place.layout, settings.targets)
+    before = torch.get_rng_state()
+    model = with_adapters(plain, modules, settings, transposed=False, name="x")
+    assert torch.equal(torch.get_rng_state(), before)
+    train(model, place.layout, CORPUS, settings)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_the_best_is_kept_and_only_adapters_change(place: Place):
     model = adapted(place, SETTINGS)
     frozen = {name: p.clone() for name, p in model.named_parameters() if "lora" not in name}

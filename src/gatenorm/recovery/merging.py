@@ -18,6 +18,7 @@ from gatenorm.families import Layout
 from gatenorm.files import write_json
 from gatenorm.progress import Progress
 from gatenorm.records import RecoverySummary, to_json
+from gatenorm.recovery.generators import seeded
 from gatenorm.surgery.config import MODELLING_FILE, modelling_source, own_classes
 from gatenorm.surgery.disk import RECOVERY_FILE, carry_over
 from gatenorm.surgery.operation import operation_records
@@ -56,7 +57,6 @@ def with_adapters(model: Any, modules: Mapping[str, str], settings: Any, *, tran
     """
     with needing("recovery", "peft", "recover"):
         from peft import LoraConfig, get_peft_model
-    import torch
 
     config = LoraConfig(
         task_type="CAUSAL_LM",
@@ -66,8 +66,7 @@ def with_adapters(model: Any, modules: Mapping[str, str], settings: Any, *, tran
         target_modules=list(modules),
         fan_in_fan_out=transposed,
     )
-    torch.manual_seed(settings.seed)
-    with warnings.catch_warnings():
+    with seeded(settings.seed), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what peft and transformers say to each other
         adapted = get_peft_model(model, config, adapter_name=_NAME)
     # peft notes the folder that the model was loaded from, which says nothing elsewhere.

@@ -19,6 +19,7 @@ from gatenorm.models.forward import token_losses
 from gatenorm.records.recovery_settings import Settings
 from gatenorm.recovery import state as states
 from gatenorm.recovery.corpus import Corpus
+from gatenorm.recovery.generators import seeded
 from gatenorm.recovery.look import Look
 from gatenorm.recovery.processes import Processes
 from gatenorm.recovery.shared_forward import SharedForward
@@ -167,11 +168,11 @@ class _Training:
         for turn in range(settings.accumulation):
             last = turn == settings.accumulation - 1
             batch = (step * settings.accumulation + turn) * together.count + together.index
-            # Dropout draws anew for every batch, from its number: not from what was drawn before.
-            torch.manual_seed((settings.seed * 1_000_003 + batch) % (1 << 63))
             drawn = settings.seed, batch * settings.batch, settings.batch
             ids = torch.from_numpy(self.corpus.rows(*drawn)).long().to(self.model.device)
-            with together.without_averaging(self.wrapped, last):
+            # Dropout draws anew for every batch, from its number: not from what was drawn before.
+            drawing = seeded((settings.seed * 1_000_003 + batch) % (1 << 63))
+            with drawing, together.without_averaging(self.wrapped, last):
                 loss = self._loss(self.corpus.numbers(*drawn), ids) / settings.accumulation
                 loss.backward()
             total += loss.detach()
