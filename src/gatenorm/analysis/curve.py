@@ -63,9 +63,13 @@ class TextProbe:
 
     def measure(self, model: Model, layers: Collection[int]) -> Perplexity:
         (nll,) = self._losses([layers])
-        tokens = self.samples.predicted
-        data = self.text.identity()
-        return Perplexity(perplexity=exp(nll), nll=nll, tokens=tokens, protocol=self.protocol, data=data)
+        return Perplexity(
+            perplexity=exp(nll),
+            nll=nll,
+            tokens=self.samples.predicted,
+            protocol=self.protocol,
+            data=self.text.identity(),
+        )
 
 
 class CurveResults:
@@ -108,7 +112,7 @@ class CurveResults:
         """Add a record, and write it.
 
         Raises:
-            OutputError: they cannot be written.
+            OutputError: it cannot be written.
         """
         self._known[layers, probe] = record
         if self._store is not None:
