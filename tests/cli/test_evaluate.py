@@ -13,7 +13,7 @@ from gatenorm.cli import main
 from gatenorm.cli.evaluate import command
 from gatenorm.cli.tables.evaluation import show
 from gatenorm.evaluation.core.registry import standard_tasks
-from gatenorm.records.evidence import Figure, Multistep, Refusal, Retrieval, ZeroShot
+from gatenorm.records.evidence import Comparison, Figure, Multistep, Refusal, Retrieval, ZeroShot
 from tests.command_line import refused
 from tests.report.audits import audit, own_prompts, with_english_tasks
 
@@ -212,3 +212,9 @@ def test_own_prompts_are_shown_with_what_was_asked(capsys: pytest.CaptureFixture
     assert "False" not in said
     show([own_prompts(5)])
     assert "of 5" not in capsys.readouterr().out
+
+
+def test_a_reply_that_changed_is_shown_before_and_after(capsys: pytest.CaptureFixture[str]):
+    evidence = with_english_tasks(audit("demo")).variants[0].evidence
+    show([e for e in evidence if isinstance(e, Refusal) or (isinstance(e, Comparison) and e.of == "refusal")])
+    assert "changed: a: refuses ('No') -> answers ('Yes')" in capsys.readouterr().out
