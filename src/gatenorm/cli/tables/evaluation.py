@@ -10,9 +10,10 @@ from gatenorm.analysis.diagnostics import HIGH_PERPLEXITY, too_high
 from gatenorm.cli import console
 from gatenorm.cli.tables import say_assumptions, table
 from gatenorm.cli.tables.evaluation_columns import (
-    by_task,
+    Cell,
     figures_table,
-    metrics_of,
+    metric_of,
+    named,
     other_tokens,
     say_chance,
     say_protocol,
@@ -103,21 +104,20 @@ def _perplexity(records: Sequence[Perplexity], changes: Sequence[Comparison]) ->
 
 
 def _choices(records: Sequence[TaskEvidence], changes: Sequence[Comparison]) -> None:
-    tasks = by_task(records)
-    beyond = {task for task, own in tasks.items() if own[0].protocol.beyond_training}
-    title, columns, before = f"{records[0].title}: accuracy", ("task", "what is asked"), ("items", "chance")
-    lines = [
-        ((task + "*" * (task in beyond), own[0].protocol.asks, *_items_and_chance(own[0])), own, "accuracy")
-        for task, own in tasks.items()
-    ]
-    console.print_table(
-        figures_table(title, columns, before, records, changes, lines), "what is asked", "chance", "items"
-    )
-    if beyond:
+    columns: dict[str, Cell[TaskEvidence]] = {
+        "task": lambda record, _: record.task + "*" * bool(record.protocol.beyond_training),
+        "what is asked": lambda record, _: record.protocol.asks,
+        ">items": lambda record, _: f"{record.count}",
+        ">chance": lambda record, _: _chance(record, ".0%"),
+    }
+    rows = figures_table(f"{records[0].title}: accuracy", columns, records, changes, ("accuracy",))
+    console.print_table(rows, "what is asked", "chance", "items")
+    if any(record.protocol.beyond_training for record in records):
         console.say("* goes beyond what the model was trained on (--json says in what)")
     title = "the same tasks: mean log-probability of the right choice among the choices, nats"
-    guesses = [((task, f"{math.log(own[0].chance or 1.0):.2f}"), own, "log_probability") for task, own in tasks.items()]
-    console.print_table(figures_table(title, ("task",), ("guessing",), records, changes, guesses, ".4f"), "guessing")
+    columns = {"task": named, ">guessing": lambda record, _: f"{math.log(record.chance or 1.0):.2f}"}
+    rows = figures_table(title, columns, records, changes, ("log_probability",), ".4f")
+    console.print_table(rows, "guessing")
     for metric in ("accuracy", "log_probability"):
         worse = [c.name for c in changes if metric in c.changes and (c.changes[metric].high or 0.0) < 0]
         if changes:
@@ -128,14 +128,14 @@ def _choices(records: Sequence[TaskEvidence], changes: Sequence[Comparison]) -> 
 
 
 def _zeroshot(records: Sequence[ZeroShot], changes: Sequence[Comparison]) -> None:
-    lines = [
-        ((task, metric, *_items_and_chance(own[0], ".1%")), own, metric)
-        for task, own in by_task(records).items()
-        for metric in ("acc", "acc_norm")
-        if metric in own[0].metrics
-    ]
-    title, columns, before = "zero-shot tasks: accuracy", ("task", "metric"), ("items", "chance")
-    console.print_table(figures_table(title, columns, before, records, changes, lines), "chance", "items")
+    columns: dict[str, Cell[ZeroShot]] = {
+        "task": named,
+        "metric": metric_of,
+        ">items": lambda record, _: f"{record.count:,}",
+        ">chance": lambda record, _: _chance(record, ".1%"),
+    }
+    rows = figures_table("zero-shot tasks: accuracy", columns, records, changes, ("acc", "acc_norm"))
+    console.print_table(rows, "chance", "items")
     say_protocol(records[0], "items_cut_from_the_left")
     for record in records:
         cut, longest = record.protocol.items_cut_from_the_left, record.protocol.longest_input
@@ -151,20 +151,17 @@ def _averages(records: Sequence[ZeroShotAverage], changes: Sequence[Comparison])
         "average": ", ".join(f"{task} {metric}" for task, metric in entering.items()),
         "average_acc": "acc of every task",
     }
-    lines = [((name,), records, name) for name in said]
-    console.print_table(figures_table("zero-shot average", ("average",), (), records, changes, lines, ".2%"))
+    console.print_table(figures_table("zero-shot average", {"average": metric_of}, records, changes, said, ".2%"))
     for name, of in said.items():
         console.say(f"{name}: {of}")
 
 
 def _refusal(records: Sequence[Refusal], changes: Sequence[Comparison]) -> None:
-    first = records[0]
-    lines = [
-        ((what, str(first.counts[metric])), records, metric)
-        for metric, what in REFUSAL_METRICS.items()
-        if metric in first.metrics
-    ]
-    console.print_table(figures_table("refusals", ("what",), ("items",), records, changes, lines), "items")
+    columns: dict[str, Cell[Refusal]] = {
+        "what": lambda _, metric: REFUSAL_METRICS[metric],
+        ">items": lambda record, metric: str(record.counts[metric]),
+    }
+    console.print_table(figures_table("refusals", columns, records, changes, REFUSAL_METRICS), "items")
     say_protocol(records[0])
     if not records[0].refused:
         console.say(f"note: {records[0].model.name} refuses nothing at all: these rates say nothing about its safety")
@@ -204,13 +201,15 @@ def _domain(records: Sequence[Workload], changes: Sequence[Comparison]) -> None:
 
 
 def _retrieval(records: Sequence[Retrieval], changes: Sequence[Comparison]) -> None:
-    lines = [
-        ((task, metric, str(own[0].count), chance), own, metric)
-        for task, own in by_task(records).items()
-        for metric, chance in {"choice": f"{own[0].chance:.0%}", "greedy": ""}.items()
-    ]
-    title, columns, before = "retrieval: the right one of four places", ("form", "scored by"), ("items", "chance")
-    console.print_table(figures_table(title, columns, before, records, changes, lines), "chance", "items")
+    columns: dict[str, Cell[Retrieval]] = {
+        "form": named,
+        "scored by": metric_of,
+        ">items": lambda record, _: str(record.count),
+        ">chance": lambda record, metric: f"{record.chance:.0%}" if metric == "choice" else "",
+    }
+    title = "retrieval: the right one of four places"
+    rows = figures_table(title, columns, records, changes, ("choice", "greedy"))
+    console.print_table(rows, "chance", "items")
     for record in records:
         lengths, depths = record.protocol.lengths, record.protocol.depths
         shares = {(cell.length, cell.depth): cell.choice for cell in record.cells}
@@ -226,8 +225,8 @@ def _retrieval(records: Sequence[Retrieval], changes: Sequence[Comparison]) -> N
 
 def _positions(records: Sequence[Positions], changes: Sequence[Comparison]) -> None:
     title = f"loss by position on {records[0].data.name}, nats/token"
-    lines = [((name.removeprefix("nll_"),), records, name) for name in records[0].numbers()]
-    console.print_table(figures_table(title, ("tokens before",), (), records, changes, lines, ".3f"))
+    columns: dict[str, Cell[Positions]] = {"tokens before": lambda _, metric: metric.removeprefix("nll_")}
+    console.print_table(figures_table(title, columns, records, changes, form=".3f"))
     say_protocol(records[0])
     note = other_tokens(records)
     if note:
@@ -235,13 +234,13 @@ def _positions(records: Sequence[Positions], changes: Sequence[Comparison]) -> N
 
 
 def _anything(records: Sequence[Any], changes: Sequence[Comparison]) -> None:
-    lines = [((task, metric), own, metric) for task, own in by_task(records).items() for metric in metrics_of(own[0])]
-    console.print_table(figures_table(records[0].kind, ("task", "metric"), (), records, changes, lines, ".4f"))
+    columns: dict[str, Cell[Evidence]] = {"task": named, "metric": metric_of}
+    console.print_table(figures_table(records[0].kind, columns, records, changes, form=".4f"))
     say_protocol(records[0])
 
 
-def _items_and_chance(record: TaskEvidence, form: str = ".0%") -> tuple[str, str]:
-    return f"{record.count:,}", "" if record.chance is None else f"{record.chance:{form}}"
+def _chance(record: TaskEvidence, form: str) -> str:
+    return "" if record.chance is None else f"{record.chance:{form}}"
 
 
 def _say_few(records: Sequence[Evidence]) -> None:

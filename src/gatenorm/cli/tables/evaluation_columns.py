@@ -1,6 +1,6 @@
 """What the tables of evaluation records share: a column a model, one for the change, and the protocol beneath."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from rich.table import Table
@@ -22,13 +22,25 @@ from gatenorm.records.evidence import (
 )
 
 E = TypeVar("E", bound=Evidence)
+# What stands in a column, by a record and a metric.
+Cell = Callable[[E, str], str]
 
 
-def _add_models(rows: Table, records: Sequence[Any], *before: str) -> None:
-    """A column for each model, and one for the change where there are two; ``before`` names columns in front."""
+def named(record: Evidence, _: str) -> str:
+    """The task, for a column."""
+    return record.task or record.kind
+
+
+def metric_of(_: Evidence, metric: str) -> str:
+    """The metric, for a column."""
+    return metric
+
+
+def _add_models(rows: Table, records: Sequence[Evidence]) -> None:
+    """A column for each model, and one for the change where there are two."""
     models = list(dict.fromkeys((r.model.name, r.edits) for r in records))
-    for column in (*before, *(name for name, _ in models)):
-        rows.add_column(Text(column), justify="right")
+    for name, _ in models:
+        rows.add_column(Text(name), justify="right")
     if len(models) > 1:
         rows.add_column("change (95%)", justify="right")
 
@@ -40,30 +52,32 @@ def _with_error(figure: Figure, form: str) -> str:
 
 def figures_table(
     title: str,
-    columns: Sequence[str],
-    before: Sequence[str],
-    records: Sequence[Any],
+    columns: Mapping[str, Cell[E]],
+    records: Sequence[E],
     changes: Sequence[Comparison],
-    lines: Iterable[tuple[Sequence[str], Sequence[Evidence], str]],
+    metrics: Collection[str] = (),
     form: str = ".1%",
 ) -> Table:
     """A row for each metric of each task: a column a model, and one for the paired difference, in points of shares.
 
     Args:
-        columns: on the left; ``before`` those of numbers that follow them.
-        lines: what stands in both, the models' records of the task, and the metric.
+        columns: on the left, and what stands there by the first model's record and the metric.
+        metrics: as far as the record has them; all by default.
         form: of the figures.
     """
     rows = table(title, *columns)
-    _add_models(rows, records, *before)
-    for said, own, metric in lines:
-        figures = [metrics_of(record).get(metric) for record in own]
-        values = ("" if figure is None else _with_error(figure, form) for figure in figures)
-        rows.add_row(*said, *values, *_change_cell(changes, own[0].task, metric, form))
+    _add_models(rows, records)
+    for own in _by_task(records).values():
+        first = _metrics_of(own[0])
+        for metric in (name for name in metrics or first if name in first):
+            figures = (_metrics_of(record).get(metric) for record in own)
+            values = ("" if figure is None else _with_error(figure, form) for figure in figures)
+            said = (cell(own[0], metric) for cell in columns.values())
+            rows.add_row(*said, *values, *_change_cell(changes, own[0].task, metric, form))
     return rows
 
 
-def metrics_of(record: Evidence) -> Mapping[str, Figure]:
+def _metrics_of(record: Evidence) -> Mapping[str, Figure]:
     """The figures of a record by name, with their errors where it has them."""
     if isinstance(record, (TaskEvidence, Retrieval, Refusal, ZeroShotAverage)):
         return record.metrics
@@ -86,11 +100,11 @@ def _change_cell(changes: Sequence[Comparison], task: str, metric: str, form: st
     return [write(paired.difference) + ends]
 
 
-def by_task(records: Sequence[E]) -> dict[str, list[E]]:
+def _by_task(records: Sequence[E]) -> dict[str, list[E]]:
     """The records of each task, in the order of the records."""
     grouped: dict[str, list[E]] = {}
     for record in records:
-        grouped.setdefault(record.task or record.kind, []).append(record)
+        grouped.setdefault(named(record, ""), []).append(record)
     return grouped
 
 
@@ -98,7 +112,7 @@ def say_chance(records: Sequence[TaskEvidence] | Sequence[Retrieval]) -> None:
     """Names the tasks at which the first model does not show that it does better than chance."""
     first = records[0]
     own = [r for r in records if (r.model, r.edits) == (first.model, first.edits)]
-    guessed = [r.task for r in own if within_chance(metrics_of(r)[r.headline], r.chance)]
+    guessed = [r.task for r in own if within_chance(_metrics_of(r)[r.headline], r.chance)]
     if guessed:
         tasks = f"{', '.join(guessed)}; these tasks cannot show damage"
         console.say(f"note: {first.model.name} is within two standard errors of chance: {tasks}")
