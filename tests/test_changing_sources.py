@@ -17,8 +17,8 @@ from gatenorm.audit.run.main import run_audit
 from gatenorm.demo.corpus import stories
 from gatenorm.demo.package import MODEL
 from gatenorm.evaluation.core.runner import run
+from gatenorm.records.recovery_settings import Settings
 from gatenorm.recovery import recovering
-from gatenorm.recovery.settings import Settings
 from gatenorm.results import ResultStore
 from gatenorm.results.hashes import file_sha256
 from tests.audit.audits import small

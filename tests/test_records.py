@@ -24,7 +24,17 @@ from gatenorm.records import (
     spans,
     to_json,
 )
-from gatenorm.records.evidence import Data, Evidence, Item, Perplexity, TextProtocol, evidence_from_json
+from gatenorm.records.evidence import (
+    Data,
+    Evidence,
+    Figure,
+    Harness,
+    Item,
+    Perplexity,
+    TaskProtocol,
+    TextProtocol,
+    evidence_from_json,
+)
 from gatenorm.records.scores import ERROR
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -344,3 +354,25 @@ def test_a_record_gives_itself_as_plain_data():
     plan = Plan(ModelIdentity("m", "llama", 4, "0", {}), edits)
     assert plan.to_dict() == to_json(plan)
     assert plan.to_dict()["edits"] == [{"layer": 1, "sublayer": "attention", "operation": "remove"}]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "filters", "speaks"),
+    [
+        (("acc", "acc_norm"), (), "acc_norm"),
+        (("perplexity", "acc"), (), "acc"),
+        (("exact_match",), (), "exact_match"),
+        (("exact_match_flexible", "exact_match_strict"), ("strict", "flexible"), "exact_match_strict"),
+        (("bleu",), (), ""),
+    ],
+)
+def test_a_task_is_spoken_for_by_its_share_of_right_answers(
+    metrics: tuple[str, ...], filters: tuple[str, ...], speaks: str
+):
+    figures = {name: Figure(value=0.5, stderr=0.1) for name in metrics}
+    record = Harness(name="a", metrics=figures, count=4, protocol=TaskProtocol(filters=filters))
+    assert record.headline == speaks
+
+
+def test_what_is_no_task_has_no_share_of_right_answers():
+    assert Perplexity(perplexity=2.0, nll=0.7, tokens=3).headline == ""

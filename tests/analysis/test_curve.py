@@ -20,7 +20,8 @@ from gatenorm.errors import CriterionError, EvaluationError, OutputError, Record
 from gatenorm.evaluation.tasks.perplexity import Protocol
 from gatenorm.models.loading import load
 from gatenorm.records import Edits, LayerScore, from_json, to_json
-from gatenorm.records.curve import Curve
+from gatenorm.records.curve import Curve, Point
+from gatenorm.records.evidence import Figure, Harness, Measured, Measurements
 from gatenorm.surgery.disk import write_pruned
 from gatenorm.surgery.planning import plan_by_hand
 from tests.analysis.models import SHAPES, layout_of, model_on
@@ -77,28 +78,30 @@ def test_tasks_are_those_of_the_pruned_checkpoint_and_are_added_to_a_state(text:
     layers = tuple(LayerScore(s.layer, float(s.layer)) for s in ranked.layers)
     first = msgspec.structs.replace(ranked, layers=layers, ranking=())
     plain = measured(session, text, first, state=state)
-    assert plain.lines[0].figures == {}
+    assert plain.records == ()
     asked = {"state": state, "tasks": "retrieval", "task_limit": 4}
     steps: list[tuple[int, int]] = []
     found = measured(session, text, first, progress=lambda *step: steps.append(step), **asked)
-    jobs = len(found.measured)
+    jobs = len(found.records)
     # Perplexity of 0, of 2 by the ranking and of 2 at random is known; the tasks of the ranking's two are not.
     assert steps[-1] == (3 + 2 * jobs, 3 + 2 * jobs)
     assert (3, 3 + 2 * jobs) in steps
     (line,) = found.lines
     assert line.perplexity == plain.lines[0].perplexity
-    assert found.band[0].figures == {}
+    assert all(point.records == () for point in found.band[0].points)
     gatenorm.prune("demo", tmp_path / "two", gatenorm.plan("demo", drop=line.removed[2]))
     records = gatenorm.evaluate(tmp_path / "two", "retrieval", request=Request(limit=4))
     right = {r.task: r.metrics["accuracy"].value for r in records if isinstance(r, WorldTask)}
-    assert {task: line.figures[f"{task}.accuracy"][2] for task in right} == right
-    assert line.figures["accuracy"][2] == pytest.approx(sum(right.values()) / len(right))
-    assert line.figures["accuracy"][2] < line.figures["accuracy"][0] - 0.2
+    whole, two = line.points
+    assert {task: two.numbers()[f"{task}.accuracy"] for task in right} == right
+    assert whole.accuracy is not None
+    assert two.accuracy == pytest.approx(sum(right.values()) / len(right))
+    assert two.accuracy < whole.accuracy - 0.2
+    assert not any(record.paired_items for record in two.records)
     fresh = gatenorm.session("demo")
     again = measured(fresh, text, first, **asked)
     assert not fresh.model.loaded
     assert again.lines == found.lines
-    assert again.measured == found.measured
     with pytest.raises(OutputError) as error:
         measured(fresh, text, first, state=state, tasks="retrieval", task_limit=5)
     assert (error.value.code, error.value.field) == ("results-differ", "state")
@@ -141,23 +144,24 @@ def test_speed_is_held_against_the_whole_model_in_turns(text: Path, monkeypatch:
     monkeypatch.setattr(TransformersTimed, "run", run)
     found = measured(gatenorm.session("demo"), text, latency=LatencyProbe(48, 8, rounds=3))
     assert ran == [16] * 4 + [16, 14] * 4
-    figures = found.lines[0].figures
-    assert figures["prefill_speedup"] == {0: 1.0, 2: 16 / 14}
-    assert figures["decode_speedup_low"] == {0: 1.0, 2: 16 / 14}
-    assert figures["prefill_seconds"] == {0: 4.0, 2: 3.5}
-    assert figures["decode_tokens_per_second"] == {0: 8 / 32, 2: 8 / 28}
-    stated = {key: found.measured["latency"][key] for key in ("prompt_tokens", "new", "rounds", "engine")}
-    assert stated == {"prompt_tokens": 48, "new": 8, "rounds": 3, "engine": "transformers"}
+    whole, two = (point.numbers() for point in found.lines[0].points)
+    assert (whole["prefill_speedup"], two["prefill_speedup"]) == (1.0, 16 / 14)
+    assert (whole["decode_speedup_low"], two["decode_speedup_low"]) == (1.0, 16 / 14)
+    assert (whole["prefill_seconds"], two["prefill_seconds"]) == (4.0, 3.5)
+    assert (whole["decode_tokens_per_second"], two["decode_tokens_per_second"]) == (8 / 32, 8 / 28)
+    assert found.speed is not None
+    how = found.speed.protocol
+    assert (how.prompt_tokens, how.new_tokens, how.rounds, how.engine) == (48, 8, 3, "transformers")
     assert from_json(Curve, json.loads(json.dumps(to_json(found))), "a curve") == found
 
 
 def test_speed_is_really_timed(text: Path):
     found = measured(gatenorm.session("demo"), text, latency=LatencyProbe(32, 2, rounds=2), seeds=0)
-    figures = found.lines[0].figures
+    figures = found.lines[0].points[-1].numbers()
     for phase in ("prefill", "decode"):
-        low, middle, high = (figures[f"{phase}_speedup{end}"][2] for end in ("_low", "", "_high"))
+        low, middle, high = (figures[f"{phase}_speedup{end}"] for end in ("_low", "", "_high"))
         assert 0 < low <= middle <= high
-    assert all(value > 0 for value in figures["prefill_seconds"].values())
+    assert all(point.numbers()["prefill_seconds"] > 0 for point in found.lines[0].points)
 
 
 def test_a_curve_of_another_schema_is_refused_by_name(text: Path):
@@ -184,3 +188,14 @@ def test_what_a_curve_cannot_be_of_is_said_before_any_work(text: Path):
         gatenorm.curve("demo", [], str(text))
     with refused("one-device-needed", "device", EvaluationError):
         measured(gatenorm.session("demo", device="auto"), text, latency=32)
+
+
+def test_the_accuracy_of_a_point_is_the_mean_of_what_speaks_for_its_tasks():
+    def task(name: str, **metrics: float) -> Harness:
+        return Harness(name=name, metrics={key: Figure(value=value) for key, value in metrics.items()}, count=4)
+
+    records = (task("gsm8k", exact_match=0.4), task("hellaswag", acc=0.5, acc_norm=0.8), task("wmt", bleu=30.0))
+    point = Point((), 10.0, Measurements((*records, Measured(name="accuracy", value=9.0))))
+    assert point.accuracy == pytest.approx(0.6)
+    assert point.numbers()["gsm8k.exact_match"] == 0.4
+    assert Point((), 10.0, Measurements(records[-1:])).accuracy is None

@@ -17,7 +17,7 @@ from gatenorm.criteria.registry import criterion, forward_criteria, known, weigh
 from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import CalibrationError, CriterionError, EvaluationError, OutputError, RecordError
 from gatenorm.records import Scores, from_json, to_json
-from gatenorm.records.curve import Curve
+from gatenorm.records.curve import Curve, spread
 from tests.errors import refused
 
 TinyModels = Callable[..., Path]
@@ -151,9 +151,9 @@ def test_a_curve_is_that_of_pruned_checkpoints_and_goes_on_where_it_stopped(text
         pruned = load(where, dtype="float32")
         expected = perplexity(pruned, load_tokenizer(where), read_text(str(text)), protocol).perplexity
         assert line.perplexity[2] == pytest.approx(expected, rel=1e-5)
-    spread = found.spread()
-    assert all(low <= mean <= high for low, mean, high in spread.values())
-    assert spread[0][0] == spread[0][2]
+    extents = spread(found.band)
+    assert all(low <= mean <= high for low, mean, high in extents.values())
+    assert extents[0][0] == extents[0][2]
     fresh = gatenorm.session("demo")
     again = measured(fresh, text, state)
     assert not fresh.model.loaded
@@ -172,9 +172,9 @@ def test_a_curve_measures_what_else_it_is_asked_for(text: Path, tmp_path: Path):
     session = gatenorm.session("demo")
     how = {"counts": [2], "seeds": 0, "measures": {"attentions": blocks_with_attention}}
     found = measured(session, text, state, **how)
-    assert found.lines[0].figures == {"attentions": {0: 16.0, 2: 14.0}}
-    assert [point["figures"]["attentions"] for point in to_json(found)["lines"][0]["points"]] == [16.0, 14.0]
-    assert measured(gatenorm.session("demo"), text, state, **how).lines[0].figures == found.lines[0].figures
+    assert [point.numbers() for point in found.lines[0].points] == [{"attentions": 16.0}, {"attentions": 14.0}]
+    assert [point["records"][0]["value"] for point in to_json(found)["lines"][0]["points"]] == [16.0, 14.0]
+    assert measured(gatenorm.session("demo"), text, state, **how).lines == found.lines
 
 
 def test_a_curve_refuses_what_it_cannot_measure(text: Path, tmp_path: Path):

@@ -13,6 +13,7 @@ from gatenorm.audit.judge.gates import _gate_of, check_gates, evaluate_gate, gat
 from gatenorm.audit.judge.metrics import GateValue, domain_divergence
 from gatenorm.audit.judge.selection import nearest, unstable
 from gatenorm.audit.judge.verdict import verdict
+from gatenorm.audit.output.output import _uneven
 from gatenorm.audit.run.main import failed
 from gatenorm.demo.evaluation import WorldTask
 from gatenorm.errors import AuditError
@@ -37,6 +38,7 @@ from gatenorm.records.evidence import (
     Data,
     Figure,
     Item,
+    Measurements,
     Multistep,
     Perplexity,
     PhaseTime,
@@ -527,3 +529,24 @@ def test_quality_speed_and_safety_are_judged_apart_and_the_whole_is_their_sum():
     assert said.headline == f"Don't prune this model yet: {wrong}"
     said, _ = verdict([variant(name, risen, flipped) for name in ("x-3", "x-4")], BEST, "x")
     assert said.reason.endswith("; all 2 fail.")
+
+
+def test_a_task_that_fell_while_the_average_passes_is_judged_by_the_metric_that_speaks_for_it():
+    right = tuple(TaskItem(id=n, metrics={"acc": 1.0, "acc_norm": 1.0}) for n in range(20))
+    fell = tuple(TaskItem(id=n, metrics={"acc": 1.0, "acc_norm": float(n < 8)}) for n in range(20))
+
+    def task(items: tuple[TaskItem, ...]) -> ZeroShot:
+        return ZeroShot(model=NOBODY, data=DATA, name="hellaswag", metrics=_means(items), count=20, items=items)
+
+    found = findings([task(right)], [task(fell)])
+    evidence = Measurements((*found.after, *found.changes))
+    gate = GateResult(gate="task-drop", limit=2, unit="points", value=0, outcome=PASSES, detail="", reason="")
+    warning = _uneven(
+        replace(audit_fixture("demo").variants[0], name="x", gates=(gate,), evidence=evidence),
+    )
+    assert warning is not None
+    assert warning.evidence["tasks"] == {"hellaswag": pytest.approx(60.0)}
+
+
+def _means(items: tuple[TaskItem, ...]) -> dict[str, Figure]:
+    return {name: Figure(value=sum(i.metrics[name] for i in items) / len(items)) for name in ("acc", "acc_norm")}

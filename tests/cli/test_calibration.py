@@ -11,7 +11,8 @@ import pytest
 
 from gatenorm.cli import main
 from gatenorm.criteria.registry import forward_criteria, weight_criteria
-from gatenorm.records import Edits
+from gatenorm.records import Edits, from_json
+from gatenorm.records.curve import Curve
 from tests.command_line import refused
 
 TinyModels = Callable[..., Path]
@@ -108,7 +109,7 @@ def test_curve_measures_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixtur
     before = {path.name: path.read_text() for path in state.iterdir()}
     status, out, _ = run(capsys, *arguments, "--json", "-")
     found = json.loads(out)
-    assert (status, found["schema"]) == (0, "gatenorm/curve/1")
+    assert (status, found["schema"]) == (0, "gatenorm/curve/2")
     assert [len(p["layers"]) for p in found["lines"][0]["points"]] == [0, 1]
     assert {path.name: path.read_text() for path in state.iterdir()} == before
 
@@ -125,9 +126,11 @@ def test_curve_measures_tasks_and_speed_on_request(tmp_path: Path, capsys: pytes
     for shown in ("mean accuracy on the tasks", "recall-short (accuracy)", "prefill / decode", "1.00 / 1.00"):
         assert shown in " ".join(out.split())
     assert (tmp_path / "p.svg").stat().st_size > 1000
-    points = json.loads(written.read_text())["lines"][0]["points"]
-    assert [len(p["layers"]) for p in points] == [0, 1]
-    assert all(0 <= p["figures"]["accuracy"] <= 1 and p["figures"]["decode_speedup"] > 0 for p in points)
+    points = from_json(Curve, json.loads(written.read_text()), "a curve").lines[0].points
+    assert [len(point.layers) for point in points] == [0, 1]
+    for numbers in (point.numbers() for point in points):
+        assert 0 <= numbers["accuracy"] <= 1
+        assert numbers["decode_speedup"] > 0
 
 
 def test_bad_requests_are_one_line_and_status_2(

@@ -13,7 +13,8 @@ from gatenorm.cli import main
 from gatenorm.cli.evaluate import command
 from gatenorm.cli.tables.evaluation import show
 from gatenorm.evaluation.core.registry import standard_tasks
-from gatenorm.records.evidence import Figure, Multistep, Refusal, Retrieval, ZeroShot
+from gatenorm.evaluation.statistics.paired_statistics import compare
+from gatenorm.records.evidence import Comparison, Evidence, Figure, Item, Multistep, Refusal, Retrieval, ZeroShot
 from tests.command_line import refused
 from tests.report.audits import audit, own_prompts, with_english_tasks
 
@@ -212,3 +213,34 @@ def test_own_prompts_are_shown_with_what_was_asked(capsys: pytest.CaptureFixture
     assert "False" not in said
     show([own_prompts(5)])
     assert "of 5" not in capsys.readouterr().out
+
+
+def test_a_reply_that_changed_is_shown_before_and_after(capsys: pytest.CaptureFixture[str]):
+    evidence = with_english_tasks(audit("demo")).variants[0].evidence
+    show([e for e in evidence if isinstance(e, Refusal) or (isinstance(e, Comparison) and e.of == "refusal")])
+    assert "changed: a: refuses ('No') -> answers ('Yes')" in capsys.readouterr().out
+
+
+class Oddness(Evidence, frozen=True, kw_only=True, tag="gatenorm/oddness/1"):
+    """A kind of record that has a number and items, and no tasks."""
+
+    odd: float
+    items: tuple[Item, ...]
+
+    def numbers(self) -> dict[str, float]:
+        return {"odd": self.odd}
+
+
+def test_the_change_of_a_kind_without_tasks_is_shown(capsys: pytest.CaptureFixture[str]):
+    def of(name: str, *odd: float) -> Oddness:
+        items = tuple(Item(id=n, metrics={"odd": value}) for n, value in enumerate(odd))
+        model = msgspec.structs.replace(audit("demo").model, name=name)
+        return Oddness(model=model, odd=sum(odd) / len(odd), items=items)
+
+    before, after = of("whole", 2.0, 4.0), of("less", 2.5, 4.5)
+    comparison = compare(before, after)
+    assert comparison is not None
+    show([before, after, comparison])
+    said = capsys.readouterr().out
+    assert "3.0000" in said
+    assert "+0.5000" in said

@@ -42,7 +42,7 @@ def test_recovering_says_what_was_won_and_what_it_costs(
     assert status == 0
     assert "is finished already" in again
     status, out, _ = run(capsys, *arguments, "--json", "-")
-    assert json.loads(out)["evidence"]["schema"] == "gatenorm/recovery/1"
+    assert json.loads(out)["evidence"]["schema"] == "gatenorm/recovery/2"
 
 
 def test_a_study_is_shown_written_and_drawn(

@@ -36,6 +36,7 @@ from gatenorm.records.audit import Audit
 from gatenorm.records.evidence import evidence_from_json
 from gatenorm.records.identity import ModelIdentity
 from gatenorm.recovery import state as recovery_state
+from gatenorm.recovery.look import Look
 from gatenorm.results import ResultStore
 from gatenorm.results.fingerprint import Fingerprint
 from gatenorm.surgery.config import pruned_config, tokenizer_config
@@ -228,7 +229,7 @@ class Place:
     def recovery(self) -> bytes:
         import torch
 
-        state = recovery_state.State(2, [{"step": 0, "held_out": 1.0, "seconds": 1.0}], {"best": {"a": torch.ones(2)}})
+        state = recovery_state.State(2, [Look(step=0, held_out=1.0, seconds=1.0)], {"best": {"a": torch.ones(2)}})
         recovery_state.save(state, self.folder / "state", self.asked)
         return (self.folder / "state").read_bytes()
 

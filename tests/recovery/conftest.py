@@ -14,7 +14,7 @@ import gatenorm
 from gatenorm.demo.corpus import training_text
 from gatenorm.demo.package import MODEL
 from gatenorm.families import Layout
-from gatenorm.recovery.settings import Settings
+from gatenorm.records.recovery_settings import Settings
 
 SETTINGS = Settings(steps=6, batch=2, length=32, rank=4, alpha=8, learning_rate=1e-2, watch_every=2, watch_windows=4)
 

@@ -10,8 +10,8 @@ import pytest
 from gatenorm.errors import RecoveryError
 from gatenorm.evaluation.core.text import Text
 from gatenorm.models.loading import load_tokenizer
+from gatenorm.records.recovery_settings import Settings
 from gatenorm.recovery.corpus import Corpus, _cut, pack, read, split
-from gatenorm.recovery.settings import Settings
 from tests.recovery.conftest import SETTINGS, Place
 
 

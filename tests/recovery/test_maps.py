@@ -14,9 +14,9 @@ import torch
 import gatenorm
 from gatenorm.errors import RecoveryError
 from gatenorm.models.forward import blocks_of
-from gatenorm.records import ATTENTION, MLP, Edits
+from gatenorm.records import ATTENTION, MLP, Edits, RecoverySummary
+from gatenorm.records.recovery_settings import Settings
 from gatenorm.recovery.corpus import Corpus
-from gatenorm.recovery.settings import Settings
 from gatenorm.recovery.shared_forward import SharedForward
 from gatenorm.recovery.state import state_file
 from gatenorm.recovery.student import load_student
@@ -81,7 +81,7 @@ def test_a_trained_operation_computes_what_it_did_and_is_stored_as_it_is(
         for trained in maps.values():
             trained.tensor.add_(torch.randn(trained.tensor.shape, generator=torch.Generator().manual_seed(0)))
     (tmp_path / "trained").mkdir()
-    write_merged(layout, maps, {"objective": "lm"}, tmp_path / "trained")
+    write_merged(layout, maps, RecoverySummary("lm", 1, "a text"), tmp_path / "trained")
     found, expected = loaded(tmp_path / "trained").double(), model.double()
     torch.testing.assert_close(found(input_ids=tokens()).logits, expected(input_ids=tokens()).logits)
     before, after = layout.checkpoint, gatenorm.open_model(tmp_path / "trained").checkpoint

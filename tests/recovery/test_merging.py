@@ -13,9 +13,9 @@ import gatenorm
 from gatenorm.checkpoint import TensorSpec, open_store
 from gatenorm.errors import RecoveryError
 from gatenorm.families import detect_layout
-from gatenorm.records import Edits
+from gatenorm.records import Edits, RecoverySummary
+from gatenorm.records.recovery_settings import Settings
 from gatenorm.recovery.merging import updates, with_adapters, write_adapter, write_merged
-from gatenorm.recovery.settings import Settings
 from gatenorm.recovery.student import adapted_modules
 from tests.tiny_models import CASES, attention_of, tokens
 
@@ -60,7 +60,7 @@ def test_merged_equals_adapters_on_top(name: str, tiny_models: TinyModels, tmp_p
     torch.testing.assert_close(adapted(input_ids=tokens()).logits, plain)
     trained(adapted)
     (tmp_path / "merged").mkdir()
-    write_merged(layout, updates(adapted, modules), {"objective": "lm"}, tmp_path / "merged")
+    write_merged(layout, updates(adapted, modules), RecoverySummary("lm", 1, "a text"), tmp_path / "merged")
     # Run in float64: what then differs are the weights, and not in which order a CPU adds up large logits.
     expected = adapted.double()(input_ids=tokens()).logits.detach()
     assert (expected - plain).abs().max() > 1e-2
@@ -96,7 +96,7 @@ def test_shards_and_stored_types_stay(tiny_models: TinyModels, tmp_path: Path):
     modules = adapted_modules(model, layout, ("attention",))
     adapted = trained(with_adapters(model, modules, SETTINGS, transposed=False, name="x"))
     (tmp_path / "merged").mkdir()
-    write_merged(layout, updates(adapted, modules), {"objective": "lm"}, tmp_path / "merged")
+    write_merged(layout, updates(adapted, modules), RecoverySummary("lm", 1, "a text"), tmp_path / "merged")
     after = open_store(tmp_path / "merged")
     assert after.files == layout.checkpoint.files
     name = next(iter(modules.values()))

@@ -17,8 +17,8 @@ from gatenorm.api.evaluating import evaluate
 from gatenorm.errors import OutputError, RecoveryError
 from gatenorm.models.model import Model
 from gatenorm.records.evidence import Recovery, evidence_from_json
+from gatenorm.records.recovery_settings import Settings
 from gatenorm.recovery import recovering
-from gatenorm.recovery.settings import Settings
 from gatenorm.recovery.state import state_file
 from gatenorm.results import fingerprint
 from tests.recovery.conftest import SETTINGS, Place
@@ -120,7 +120,7 @@ def test_a_killed_one_goes_on_to_the_same_files(place: Place, out: Path, tmp_pat
 def test_distillation_learns_from_the_parent(place: Place, tmp_path: Path):
     settings = replace(SETTINGS, objective="distill", targets=("attention", "mlp"))
     found = gatenorm.recover(place.pruned, tmp_path / "d", "demo", settings=settings, parent=place.dense)
-    assert found.evidence.protocol.objective == "distill"
+    assert found.evidence.protocol.settings.objective == "distill"
     assert found.evidence.protocol.parent is not None
     assert found.evidence.protocol.parent.name == "dense"
     assert found.evidence.data.held_out.windows == 4

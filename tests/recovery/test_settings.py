@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gatenorm.errors import RecoveryError
-from gatenorm.recovery.settings import Settings
+from gatenorm.records.recovery_settings import Settings
 from tests.errors import refused
 
 

@@ -13,8 +13,11 @@ import pytest
 import gatenorm
 from gatenorm.cli.tables.recovery import study_lines, study_tables
 from gatenorm.errors import OutputError, RecoveryError
+from gatenorm.evaluation.core.job import Job
+from gatenorm.evaluation.core.text import read_text
 from gatenorm.records import ModelIdentity, from_json, to_json
-from gatenorm.records.evidence import Data
+from gatenorm.records.evidence import Data, Figure, Harness
+from gatenorm.recovery.study import _Measure
 from gatenorm.recovery.study_record import Figures, Outcome, Study, StudyProtocol, StudyTexts, Variant
 from gatenorm.report.figures.recovery import plot_study
 from tests.recovery.conftest import SETTINGS, Place
@@ -120,6 +123,14 @@ def test_a_study_measures_goes_on_and_refuses_another(place: Place, tmp_path: Pa
     with pytest.raises(OutputError) as error:
         gatenorm.recovery_study(place.dense, place.pruned, str(place.text), [0.5], **how)
     assert error.value.code == "out-taken"
+
+
+@pytest.mark.parametrize(("metrics", "value"), [({"acc": 0.4, "acc_norm": 0.6}, 0.6), ({"exact_match": 0.3}, 0.3)])
+def test_a_study_judges_tasks_by_the_share_that_speaks_for_them(metrics: dict[str, float], value: float, place: Place):
+    figures = {name: Figure(value=share) for name, share in metrics.items()}
+    job = Job("harness", "a", "items", {}, lambda model, progress: Harness(name="a", metrics=figures, count=4))
+    text = read_text(str(place.text))
+    assert _Measure(text, None, [job], SETTINGS)(place.layout).tasks == {"a": value}
 
 
 def test_a_study_notes_where_nothing_was_learned_and_goes_on(place: Place, tmp_path: Path):

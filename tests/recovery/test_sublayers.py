@@ -11,7 +11,7 @@ import gatenorm
 from gatenorm.errors import RecoveryError
 from gatenorm.records import read_json
 from gatenorm.records.evidence import evidence_from_json
-from gatenorm.recovery.settings import Settings
+from gatenorm.records.recovery_settings import Settings
 from gatenorm.recovery.student import adapted_modules
 from tests.errors import refused
 from tests.recovery.conftest import SETTINGS, Place

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,21 @@ from gatenorm.analysis.agreement import agree
 from gatenorm.errors import OutputError
 from gatenorm.records import LayerScore, ModelIdentity, Scores
 from gatenorm.records.curve import Curve, Line, Point as CurvePoint
-from gatenorm.records.evidence import Cell, Figure, Perplexity, Retrieval, RetrievalProtocol
+from gatenorm.records.evidence import (
+    Cell,
+    Data,
+    Figure,
+    Harness,
+    Measurements,
+    Perplexity,
+    PhaseTime,
+    Retrieval,
+    RetrievalProtocol,
+    Speed,
+    SpeedProtocol,
+    Spread,
+    TextProtocol,
+)
 from gatenorm.records.rankings import RankingComparison
 from gatenorm.report.figures.curve import plot_curve, plot_pareto
 from gatenorm.report.figures.drawing import NARROW, WIDE, check_format, inline, svg
@@ -34,26 +48,32 @@ COMPARISON = RankingComparison(
 )
 
 
-def line(name: str, *perplexity: float, **figures: tuple[float, ...]) -> Line:
+def line(name: str, *perplexity: float, records: Sequence[Measurements] = ()) -> Line:
     """A line that loses layers 7 and 6."""
-    points = [
-        CurvePoint((7, 6)[:n], value, {figure: values[n] for figure, values in figures.items()})
-        for n, value in enumerate(perplexity)
-    ]
-    return Line(name, tuple(points))
+    own = records or [Measurements()] * len(perplexity)
+    points = zip(perplexity, own, strict=True)
+    return Line(name, tuple(CurvePoint((7, 6)[:n], value, measured) for n, (value, measured) in enumerate(points)))
+
+
+def timed(speedup: float) -> Speed:
+    phase = PhaseTime(speedup=Spread.of([speedup]))
+    return Speed(protocol=SpeedProtocol(prompt_tokens=512, batch=1, new_tokens=32), prefill=phase, decode=phase)
+
+
+def task(accuracy: float) -> Harness:
+    return Harness(name="a-task", metrics={"acc": Figure(value=accuracy)}, count=10)
 
 
 PERPLEXITY = (10.0, 12.0, float("inf"))
 LINE = line("gate-norm", *PERPLEXITY)
 BAND = (line("random 0", 10.0, 20.0, 50.0),)
-CURVE = Curve(IDENTITY, (LINE,), BAND, (), {}, {"name": "text.txt"}, 1.0)
-SPEEDS = {f"{phase}_speedup{end}": (1.0, 1.1, 1.2) for phase in ("prefill", "decode") for end in ("", "_low", "_high")}
+CURVE = Curve(IDENTITY, (LINE,), BAND, (), TextProtocol(), Data(name="text.txt"), 1.0)
+SPEEDS = [timed(1.0), timed(1.1), timed(1.2)]
 TIMED = structs.replace(
-    CURVE,
-    lines=(line("gate-norm", *PERPLEXITY, **SPEEDS),),
-    measured={"latency": {"prompt_tokens": 512, "new": 32}},
+    CURVE, lines=(line("gate-norm", *PERPLEXITY, records=[Measurements((speed,)) for speed in SPEEDS]),)
 )
-TASKED = structs.replace(TIMED, lines=(line("gate-norm", *PERPLEXITY, accuracy=(0.9, 0.8, 0.5), **SPEEDS),))
+JUDGED = [Measurements((task(share), speed)) for share, speed in zip((0.9, 0.8, 0.5), SPEEDS, strict=True)]
+TASKED = structs.replace(TIMED, lines=(line("gate-norm", *PERPLEXITY, records=JUDGED),))
 
 
 LOSSES = Perplexity(model=IDENTITY, perplexity=12.5, nll=2.5, tokens=40)

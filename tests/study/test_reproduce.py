@@ -20,9 +20,10 @@ from gatenorm.evaluation.core.job import Request
 from gatenorm.families import Layout
 from gatenorm.models.model import Model
 from gatenorm.records import Edits
-from gatenorm.records.evidence import Measurements
+from gatenorm.records.evidence import Figure, Harness, Measurements
 from gatenorm.records.serialization import from_json, to_json
 from gatenorm.results import ResultStore
+from gatenorm.study.measurements import Results, _figures
 from gatenorm.study.recipe import Shape, recipe
 from gatenorm.study.record import Reproduction
 from gatenorm.study.run import Options, estimate, reproduce, stands_in
@@ -211,3 +212,10 @@ def test_a_stand_in_is_one_of_another_shape():
     asked, layout = recipe("llama-13b-layers"), gatenorm.open_model("demo")
     assert stands_in(asked, layout) == "huggyllama/llama-13b"
     assert stands_in(replace(asked, shape=Shape(layout.layers, layout.width)), layout) == ""
+
+
+def test_a_task_without_a_share_of_right_answers_gives_no_figure():
+    results = Results()
+    record = Harness(name="translation", metrics={"bleu": Figure(value=30.0)}, count=4)
+    _figures("gate-norm", 2, [record], [record], results)
+    assert results.figures == {}

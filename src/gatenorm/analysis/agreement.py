@@ -40,6 +40,13 @@ def agree(first: Scores, second: Scores) -> Agreement:
     )
 
 
+def removed_from(scores: Scores, layers: Sequence[int]) -> list[int]:
+    """For every layer the index of the smallest budget that removes it; ``len(BUDGETS)`` for those kept."""
+    counts = [count_for_share(share, len(scores.ranking)) for share in BUDGETS]
+    place = {layer: n for n, layer in enumerate(scores.ranking)}
+    return [next((n for n, count in enumerate(counts) if place[layer] < count), len(counts)) for layer in layers]
+
+
 def by_layer(scores: Scores) -> Mapping[int, float]:
     """Scores by original layer number."""
     return {s.layer: s.score for s in scores.layers}

@@ -5,22 +5,15 @@ loaded model, whose tensors every pruned one shares; a set of layers that severa
 What is measured goes to a state file at once, so that a run that was stopped goes on where it was.
 """
 
-import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from gatenorm.analysis.agreement import label
-from gatenorm.analysis.curve_metrics import (
-    ACCURACY,
-    FunctionProbe,
-    Measure,
-    Probe,
-    TaskProbe,
-    check_probes,
-    mean_accuracy,
-)
+from gatenorm.analysis.curve_metrics import FunctionProbe, Measure, Probe, TaskProbe, check_probes
 from gatenorm.analysis.diagnostics import curve_signatures, weakest
 from gatenorm.analysis.latency import LatencyProbe
 from gatenorm.calibration.samples import Samples
@@ -31,23 +24,52 @@ from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import CriterionError, EvaluationError
 from gatenorm.evaluation.core.job import Job
 from gatenorm.evaluation.core.text import Text, read_text
-from gatenorm.evaluation.tasks.perplexity import Protocol, encode
+from gatenorm.evaluation.tasks.perplexity import Protocol, encode, exp
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
-from gatenorm.records import ATTENTION, Scores, to_json
+from gatenorm.records import ATTENTION, Evidence, Scores, to_json
 from gatenorm.records.curve import Curve, Line, Point
-from gatenorm.records.serialization import Value
+from gatenorm.records.evidence import Measurements, Perplexity, TextProtocol, of_type
 from gatenorm.results import Fingerprint, ResultStore, versions
 
 RANDOM_BAND = "random"
-_PERPLEXITY, _NLL = "perplexity", "nll"
+_PERPLEXITY = "perplexity"
 
 
-class Measurement(Value, frozen=True, kw_only=True):
-    """Figures by name, and how they were measured."""
+@dataclass(frozen=True)
+class TextProbe:
+    """The perplexity of a text, which was cut into ``samples``."""
 
-    figures: dict[str, float]
-    protocol: dict[str, Any]
+    model: Model
+    text: Text
+    samples: Samples
+
+    @property
+    def name(self) -> str:
+        return _PERPLEXITY
+
+    @cached_property
+    def protocol(self) -> TextProtocol:
+        """How the text was cut, and what it is read in."""
+        return TextProtocol(**self.samples.protocol, dtype=self.model.computes_in, device=self.model.device)
+
+    @property
+    def key(self) -> Mapping[str, Any]:
+        return {"data": to_json(self.text.identity()), "protocol": self.protocol.facts()}
+
+    @cached_property
+    def _losses(self) -> SharedPrefix:
+        return SharedPrefix(self.model, self.samples)
+
+    def measure(self, model: Model, layers: Collection[int]) -> Perplexity:
+        (nll,) = self._losses([layers])
+        return Perplexity(
+            perplexity=exp(nll),
+            nll=nll,
+            tokens=self.samples.predicted,
+            protocol=self.protocol,
+            data=self.text.identity(),
+        )
 
 
 class CurveResults:
@@ -67,36 +89,34 @@ class CurveResults:
     def __init__(self, directory: Path | None, probes: Mapping[str, Fingerprint] | None):
         self._store = None if directory is None else ResultStore(directory)
         self._probes = dict(probes or {})
-        self._known: dict[tuple[frozenset[int], str], Measurement] = {}
+        self._known: dict[tuple[frozenset[int], str], Evidence] = {}
         if self._store is not None:
             for name, fingerprint in self._probes.items():
                 self._store.claim(f"{name} of a curve", fingerprint, "state")
 
     def has(self, layers: frozenset[int], probe: str) -> bool:
         if (layers, probe) not in self._known and self._store is not None:
-            kept = self._store.get(self._fingerprint(layers, probe), Measurement)
-            if kept is not None:
-                self._known[layers, probe] = kept
+            kept = self._store.get(self._fingerprint(layers, probe), Measurements)
+            if kept:
+                self._known[layers, probe] = kept[0]
         return (layers, probe) in self._known
 
-    def get(self, layers: frozenset[int], probe: str) -> Mapping[str, float]:
-        return self._known[layers, probe].figures
+    def get(self, layers: frozenset[int], probe: str) -> Evidence:
+        return self._known[layers, probe]
 
-    def protocol(self, probe: str) -> Mapping[str, Any]:
-        return next(measurement.protocol for (_, name), measurement in reversed(self._known.items()) if name == probe)
+    def perplexity(self, layers: frozenset[int]) -> float:
+        (record,) = of_type([self.get(layers, _PERPLEXITY)], Perplexity)
+        return record.perplexity
 
-    def keep(
-        self, layers: frozenset[int], probe: str, figures: Mapping[str, float], protocol: Mapping[str, Any]
-    ) -> None:
-        """Add figures, and write them.
+    def keep(self, layers: frozenset[int], probe: str, record: Evidence) -> None:
+        """Add a record, and write it.
 
         Raises:
-            OutputError: they cannot be written.
+            OutputError: it cannot be written.
         """
-        measurement = Measurement(figures=dict(figures), protocol=dict(protocol))
-        self._known[layers, probe] = measurement
+        self._known[layers, probe] = record
         if self._store is not None:
-            self._store.put(self._fingerprint(layers, probe), measurement)
+            self._store.put(self._fingerprint(layers, probe), Measurements((record,)))
 
     def _fingerprint(self, layers: frozenset[int], probe: str) -> Fingerprint:
         return self._probes[probe].asking(removed=sorted(layers))
@@ -169,70 +189,51 @@ def curve(
         latency.check(model)
         probes.append(latency)
     check_probes(model, probes)
-    samples = evaluation_samples(model, text, protocol)
-    how = {**samples.protocol, "dtype": model.computes_in, "device": model.device}
+    reading = TextProbe(model, text, evaluation_samples(model, text, protocol))
     fingerprints = None
     if state is not None:  # every weight is read for its hash, which nobody needs without a directory
         base = Fingerprint.of(
-            {"data": to_json(text.identity()), "protocol": how},
+            reading.key,
             {"model": session.layout.checkpoint.fingerprint()},
             ("accelerate", "lm_eval"),
         )
-        fingerprints = {_PERPLEXITY: base} | {probe.name: base.asking(probe=dict(probe.key)) for probe in probes}
+        fingerprints = {reading.name: base} | {probe.name: base.asking(probe=dict(probe.key)) for probe in probes}
     known = CurveResults(state, fingerprints)
     rankings = _rankings(session, asked, seed, progress)
     drawn = [score_weights(session.layout, RANDOM_BAND, seed=number) for number in range(seeds)]
     along = {frozenset(weakest(s, n)) for s in rankings for n in numbers}
     sets = along | {frozenset(weakest(s, n)) for s in drawn for n in numbers}
-    _measure(model, samples, known, sets, along, probes, progress)
-    names = [probe.name for probe in probes if isinstance(probe, TaskProbe)]
-    lines = [_line(label(s), s, numbers, known, probes, names) for s in rankings]
-    band = [_line(f"{RANDOM_BAND} {s.seed}", s, numbers, known, (), ()) for s in drawn]
+    asked_of = {gone: [reading, *(probes if gone in along else ())] for gone in sets}
+    _measure(model, known, asked_of, progress)
+    lines = [_line(label(s), s, numbers, known, probes) for s in rankings]
+    band = [_line(f"{RANDOM_BAND} {s.seed}", s, numbers, known, ()) for s in drawn]
     return Curve(
         model=session.layout.identity(),
         lines=tuple(lines),
         band=tuple(band),
         warnings=tuple(w for line in lines for w in curve_signatures(line.name, line.perplexity)),
-        protocol={**how, "counts": numbers},
-        data=to_json(text.identity()),
+        protocol=reading.protocol,
+        data=text.identity(),
         seconds=time.perf_counter() - began,
         versions=versions(),
-        measured={probe.name: dict(known.protocol(probe.name)) for probe in probes},
     )
 
 
 def _measure(
     model: Model,
-    samples: Samples,
     known: CurveResults,
-    sets: set[frozenset[int]],
-    along: set[frozenset[int]],
-    probes: Sequence[Probe],
+    asked: Mapping[frozenset[int], Sequence[Probe]],
     progress: Progress | None,
 ) -> None:
-    """Whatever is not known yet: perplexity of all sets, the rest along the rankings; the fewest removals first."""
-    ordered = sorted(sets, key=lambda s: (len(s), sorted(s)))
-    todo: list[tuple[frozenset[int], Probe | None]] = []
-    for gone in ordered:
-        todo.append((gone, None))
-        todo += [(gone, probe) for probe in probes if gone in along]
-    missing = [(gone, p) for gone, p in todo if not known.has(gone, _PERPLEXITY if p is None else p.name)]
-    losses = SharedPrefix(model, samples)
-    for n, (gone, probe) in enumerate(missing):
+    """Whatever is asked of a set of layers and not known yet; the fewest removals first."""
+    todo = [(gone, probe) for gone in sorted(asked, key=lambda s: (len(s), sorted(s))) for probe in asked[gone]]
+    missing = [(gone, probe) for gone, probe in todo if not known.has(gone, probe.name)]
+    for n, (gone, probe) in enumerate(missing, len(todo) - len(missing)):
         if progress:
-            progress(len(todo) - len(missing) + n, len(todo))
-        if probe is None:
-            (nll,) = losses([gone])
-            figures: Mapping[str, float] = {_NLL: nll}
-        else:
-            figures = probe.measure(model, gone)
+            progress(n, len(todo))
+        record = probe.measure(model, gone)
         model.check_unchanged()
-        known.keep(
-            gone,
-            _PERPLEXITY if probe is None else probe.name,
-            figures,
-            samples.protocol if probe is None else probe.describe(),
-        )
+        known.keep(gone, probe.name, record)
     if progress:
         progress(len(todo), len(todo))
 
@@ -245,22 +246,9 @@ def _rankings(
     return [next(made) if isinstance(one, CriterionSpec) else one for one in asked]
 
 
-def _line(
-    name: str, scores: Scores, counts: Sequence[int], known: CurveResults, probes: Sequence[Probe], tasks: Sequence[str]
-) -> Line:
+def _line(name: str, scores: Scores, counts: Sequence[int], known: CurveResults, probes: Sequence[Probe]) -> Line:
     points = []
-    for count in counts:
-        gone = weakest(scores, count)
-        figures: dict[str, float] = {}
-        for probe in probes:
-            figures |= known.get(frozenset(gone), probe.name)
-        accuracy = mean_accuracy(figures, tasks)
-        if accuracy is not None:
-            figures = {ACCURACY: accuracy, **figures}
-        perplexity = _perplexity(known.get(frozenset(gone), _PERPLEXITY)[_NLL])
-        points.append(Point(layers=tuple(gone), perplexity=perplexity, figures=figures))
+    for gone in (weakest(scores, count) for count in counts):
+        records = Measurements(known.get(frozenset(gone), probe.name) for probe in probes)
+        points.append(Point(layers=tuple(gone), perplexity=known.perplexity(frozenset(gone)), records=records))
     return Line(name=name, points=tuple(points))
-
-
-def _perplexity(nll: float) -> float:
-    return math.exp(nll) if nll < 700 else math.inf

@@ -1,19 +1,19 @@
 """What a curve measures of every pruned model beside its perplexity: tasks of an evaluation, or any function of it."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from msgspec.structs import replace
 
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core.job import Job
 from gatenorm.models.model import Model
-from gatenorm.records import ATTENTION, Edits, to_json
+from gatenorm.records import ATTENTION, Edits, Evidence
+from gatenorm.records.evidence import Measured
 
-Figures = dict[str, float]
+E = TypeVar("E", bound=Evidence)
 Measure = Callable[[Any], float]
-ACCURACY = "accuracy"
-# What a task is judged by: the first of these among its figures.
-_SHARES_OF_RIGHT = ("acc_norm", "acc", "accuracy", "choice")
 
 
 class Probe(Protocol):
@@ -27,11 +27,8 @@ class Probe(Protocol):
     def key(self) -> Mapping[str, Any]:
         """All that decides its figures beside the model and the hardware, as plain JSON."""
 
-    def measure(self, model: Model, layers: Collection[int]) -> Figures:
-        """The figures by name, without the attention of ``layers``."""
-
-    def describe(self) -> Mapping[str, Any]:
-        """The protocol, as far as it is known by now."""
+    def measure(self, model: Model, layers: Collection[int]) -> Evidence:
+        """The record, without its items, of the model without the attention of ``layers``."""
 
 
 @dataclass(frozen=True)
@@ -46,23 +43,16 @@ class FunctionProbe:
         """Its name in its module: a function that was changed under the same name needs a new state file."""
         return {name: getattr(self.function, f"__{name}__", None) for name in ("module", "qualname")}
 
-    def measure(self, model: Model, layers: Collection[int]) -> Figures:
+    def measure(self, model: Model, layers: Collection[int]) -> Measured:
         with model.without(layers) as less:
-            return {self.name: float(self.function(less.module))}
-
-    def describe(self) -> Mapping[str, Any]:
-        return {"kind": "function"}
+            return Measured(name=self.name, value=float(self.function(less.module)))
 
 
 @dataclass(frozen=True)
 class TaskProbe:
-    """A task of an evaluation, with the figures that the same task gives of the pruned checkpoint.
-
-    ``protocol`` is filled by the first measurement.
-    """
+    """A task of an evaluation, with the figures that the same task gives of the pruned checkpoint."""
 
     job: Job
-    protocol: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -72,39 +62,14 @@ class TaskProbe:
     def key(self) -> Mapping[str, Any]:
         return {"kind": self.job.kind, **self.job.key}
 
-    def measure(self, model: Model, layers: Collection[int]) -> Figures:
+    def measure(self, model: Model, layers: Collection[int]) -> Evidence:
         if self.job.run is None:
             raise _compares(self.name)
-        records = self.job.run(model.edited_copy(Edits.of(ATTENTION, layers)), None)
-        if not self.protocol:
-            self.protocol.update(
-                {"figure": headline(records.numbers()), **records.protocol.facts(), "data": to_json(records.data)}
-            )
-        return {f"{self.name}.{figure}": float(value) for figure, value in records.numbers().items()}
-
-    def describe(self) -> Mapping[str, Any]:
-        return self.protocol or {"kind": self.job.kind}
+        return _without_items(self.job.run(model.edited_copy(Edits.of(ATTENTION, layers)), None))
 
 
-def headline(figures: Mapping[str, Any]) -> str | None:
-    """The figure that a task is judged by: ``acc_norm`` where it has one, else the plain share of right answers."""
-    return next((figure for figure in _SHARES_OF_RIGHT if figure in figures), None)
-
-
-def mean_accuracy(figures: Mapping[str, float], tasks: Sequence[str]) -> float | None:
-    """The mean of the tasks' shares of right answers; ``None`` where none of them has one.
-
-    Args:
-        figures: by ``task.figure``.
-        tasks: the tasks' names.
-    """
-    accuracies = []
-    for task in tasks:
-        own = {name.removeprefix(f"{task}."): v for name, v in figures.items() if name.startswith(f"{task}.")}
-        figure = headline(own)
-        if figure is not None:
-            accuracies.append(own[figure])
-    return sum(accuracies) / len(accuracies) if accuracies else None
+def _without_items(record: E) -> E:
+    return replace(record, items=()) if record.paired_items else record
 
 
 def check_probes(model: Model, probes: Sequence[Probe]) -> None:

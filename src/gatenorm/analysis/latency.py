@@ -11,13 +11,16 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
 from gatenorm.engines import Case, Setting
 from gatenorm.errors import EvaluationError, named
 from gatenorm.models.model import Model
 from gatenorm.records import ATTENTION, Edits
-from gatenorm.speed.measure.turns import Measured, measure
+from gatenorm.records.evidence import Data, Speed
+from gatenorm.speed.measure.bench import described, with_speedups, with_times
+from gatenorm.speed.measure.turns import measure
 
-PHASES = ("prefill", "decode")
 _WHOLE, _PRUNED = "whole", "pruned"
 
 
@@ -26,8 +29,6 @@ class LatencyProbe:
     """Seconds of prefill and tokens per second of decoding, and both as speed-up over the whole model.
 
     ``tokens`` are read, then ``new`` ones decoded, for ``batch`` sequences, ``rounds`` times after ``warmups``.
-    Figures: ``prefill_speedup``, ``decode_speedup`` and ``prefill_seconds``, ``decode_tokens_per_second`` (medians over
-    the rounds; ``_low`` and ``_high`` are the extremes of the speed-ups).
     """
 
     tokens: int
@@ -47,8 +48,8 @@ class LatencyProbe:
 
         return {**asdict(self), "threads": torch.get_num_threads()}
 
-    def measure(self, model: Model, layers: Collection[int]) -> dict[str, float]:
-        """Take turns.
+    def measure(self, model: Model, layers: Collection[int]) -> Speed:
+        """Take turns; the whole model's speed-up over itself is 1.
 
         Raises:
             EvaluationError: not enough memory.
@@ -61,20 +62,24 @@ class LatencyProbe:
         if layers:
             models[_PRUNED] = model.edited_copy(Edits.of(ATTENTION, layers))
         sessions = {name: TransformersTimed(one.module, model.known_layout, setting) for name, one in models.items()}
-        timed = {m.name: m for m in measure(sessions, [case], self.rounds, warmups=self.warmups)}
-        skipped = next((m.skipped for m in timed.values() if m.skipped), None)
+        ran = {m.name: m for m in measure(sessions, [case], self.rounds, warmups=self.warmups)}
+        skipped = next((m.skipped for m in ran.values() if m.skipped), None)
         if skipped is not None:
             raise EvaluationError("latency-skipped", str(skipped), field="latency", given=self.tokens)
-        return _figures(timed[_WHOLE], timed.get(_PRUNED))
-
-    def describe(self) -> Mapping[str, Any]:
-        order = "in turns, whole and pruned, in one process on the same tensors; speed-up by round, then the median"
-        return {
-            "engine": "transformers",
-            **{("prompt_tokens" if name == "tokens" else name): value for name, value in self.key.items()},
-            "prompts": "random tokens",
-            "order": order,
-        }
+        whole = ran[_WHOLE]
+        own = ran.get(_PRUNED, whole)
+        protocol = described(
+            case,
+            replace(setting, threads=self.key["threads"]),
+            engine="transformers",
+            dtype=model.computes_in,
+            rounds=self.rounds,
+            warmups=self.warmups,
+            runs_a_turn=own.runs,
+            order="in turns, whole and pruned, in one process on the same tensors; speed-up by round, then the median",
+        )
+        speed = Speed(protocol=protocol, data=Data(name="random tokens", seed=setting.seed), samples=tuple(own.samples))
+        return with_speedups(with_times(speed, own), own, whole)
 
     def check(self, model: Model) -> None:
         """Raise EvaluationError for a length that does not fit into the context, or is below 1."""
@@ -85,19 +90,3 @@ class LatencyProbe:
             problem = f"with {named('new_tokens')} {self.new} exceeds the model's context of {model.context:,} tokens"
             expected = f"at most {max(model.context - self.new, 0):,}"
             raise EvaluationError("context-too-short", problem, field="latency", given=self.tokens, expected=expected)
-
-
-def _figures(whole: Measured, pruned: Measured | None) -> dict[str, float]:
-    own = pruned or whole
-    figures = {
-        "prefill_seconds": own.seconds("prefill").median,
-        "decode_tokens_per_second": own.tokens_per_second().median,
-    }
-    for phase in PHASES:
-        if pruned is None:  # the whole model is what all others are held against
-            figures |= dict.fromkeys((f"{phase}_speedup", f"{phase}_speedup_low", f"{phase}_speedup_high"), 1.0)
-            continue
-        spread = pruned.speedup(whole, phase)
-        figures |= {f"{phase}_speedup": spread.median}
-        figures |= {f"{phase}_speedup_low": spread.low, f"{phase}_speedup_high": spread.high}
-    return figures

@@ -16,11 +16,11 @@ from gatenorm.families import Layout
 from gatenorm.models.named import language_of, named_text
 from gatenorm.progress import Progress
 from gatenorm.records import Plan
+from gatenorm.records.recovery_settings import SAMPLES, Settings
 from gatenorm.recovery import corpus, recovering, study as studies
 from gatenorm.recovery.drawn_text import check_not_trained_on, drawn_sources, drawn_text
 from gatenorm.recovery.processes import Processes
 from gatenorm.recovery.record import Recovered
-from gatenorm.recovery.settings import SAMPLES, Settings
 from gatenorm.recovery.study_record import Study
 from gatenorm.recovery.training import Report, Step
 

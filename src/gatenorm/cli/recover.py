@@ -47,8 +47,8 @@ def command(
     from gatenorm import api
     from gatenorm.calibration.samples import Sampling
     from gatenorm.cli.tables.recovery import show, show_study
+    from gatenorm.records.recovery_settings import Settings
     from gatenorm.recovery.processes import Processes
-    from gatenorm.recovery.settings import Settings
     from gatenorm.recovery.state import state_file
 
     settings = Settings(**training, alpha=2.0 * training["rank"] if alpha is None else alpha)

@@ -28,6 +28,7 @@ from gatenorm.records.pruned import (
     PRUNED_PREFIX as PRUNED_PREFIX,
     OperationRecord as OperationRecord,
     PrunedRecord as PrunedRecord,
+    RecoverySummary as RecoverySummary,
 )
 from gatenorm.records.scores import LayerScore as LayerScore, Scores as Scores
 from gatenorm.records.serialization import (

@@ -26,6 +26,14 @@ class OperationRecord(Value, frozen=True, omit_defaults=True):
     folded: bool = False
 
 
+class RecoverySummary(Record, frozen=True, tag="gatenorm/recovery-summary/1"):
+    """What a model says of its training after pruning, wherever it goes: the objective, for how long, on what data."""
+
+    objective: str
+    steps: int
+    data: str
+
+
 class PrunedRecord(Record, frozen=True, omit_defaults=True, tag="gatenorm/pruned/1"):
     """The edits that were carried out on a model, and what is needed to build it.
 
@@ -40,7 +48,7 @@ class PrunedRecord(Record, frozen=True, omit_defaults=True, tag="gatenorm/pruned
     block: Mapping[str, Any]
     plan: Plan
     operations: Mapping[str, OperationRecord] = {}
-    recovery: Mapping[str, Any] | None = None
+    recovery: RecoverySummary | None = None
     original: Mapping[str, Any] = {}
 
     def __post_init__(self) -> None:

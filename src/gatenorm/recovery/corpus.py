@@ -22,8 +22,8 @@ from gatenorm.errors import CalibrationError, EvaluationError, RecoveryError, fi
 from gatenorm.evaluation.core.text import Text, read_text
 from gatenorm.models.batches import check_vocabulary
 from gatenorm.records.evidence import HeldOutData, TrainingData
+from gatenorm.records.recovery_settings import Settings
 from gatenorm.recovery.drawn_text import DrawnText
-from gatenorm.recovery.settings import Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

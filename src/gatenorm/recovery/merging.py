@@ -17,6 +17,8 @@ from gatenorm.errors import RecoveryError, named, needing
 from gatenorm.families import Layout
 from gatenorm.files import write_json
 from gatenorm.progress import Progress
+from gatenorm.records import RecoverySummary, to_json
+from gatenorm.recovery.generators import seeded
 from gatenorm.surgery.config import MODELLING_FILE, modelling_source, own_classes
 from gatenorm.surgery.disk import RECOVERY_FILE, carry_over
 from gatenorm.surgery.operation import operation_records
@@ -55,7 +57,6 @@ def with_adapters(model: Any, modules: Mapping[str, str], settings: Any, *, tran
     """
     with needing("recovery", "peft", "recover"):
         from peft import LoraConfig, get_peft_model
-    import torch
 
     config = LoraConfig(
         task_type="CAUSAL_LM",
@@ -65,8 +66,7 @@ def with_adapters(model: Any, modules: Mapping[str, str], settings: Any, *, tran
         target_modules=list(modules),
         fan_in_fan_out=transposed,
     )
-    torch.manual_seed(settings.seed)
-    with warnings.catch_warnings():
+    with seeded(settings.seed), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what peft and transformers say to each other
         adapted = get_peft_model(model, config, adapter_name=_NAME)
     # peft notes the folder that the model was loaded from, which says nothing elsewhere.
@@ -83,7 +83,7 @@ def updates(adapted: Any, modules: Mapping[str, str]) -> dict[str, Update]:
 def write_merged(
     layout: Layout,
     added: Mapping[str, Update | Trained],
-    summary: Mapping[str, Any],
+    summary: RecoverySummary,
     target: Path,
     progress: Progress | None = None,
 ) -> list[str]:
@@ -94,7 +94,7 @@ def write_merged(
 
     Args:
         added: what was trained, by the stored name of the tensor that it changes.
-        summary: what is noted there.
+        summary: what is noted there, so that the model carries the word wherever it goes.
         progress: called with (bytes written, bytes in all).
 
     Returns:
@@ -105,7 +105,7 @@ def write_merged(
     checkpoint.rewritten(merged).write(target, progress)
     carried, _ = carry_over(checkpoint, target, _WRITTEN)
     config = without_code(checkpoint.config)
-    config["gatenorm"] = {**config["gatenorm"], "recovery": dict(summary)}
+    config["gatenorm"] = {**config["gatenorm"], "recovery": to_json(summary)}
     write_json(target / "config.json", {**config, "auto_map": own_classes(layout.data)})
     source = modelling_source(operation_records(layout.edits, layout.width))
     (target / MODELLING_FILE.name).write_text(source, encoding="utf-8")

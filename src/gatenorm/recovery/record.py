@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from gatenorm.records import Record, Table, read_record
 from gatenorm.records.evidence import Recovery
 from gatenorm.records.table import Row
-from gatenorm.recovery.settings import Settings
+from gatenorm.recovery.look import Look
 from gatenorm.results import Fingerprint
 from gatenorm.surgery.disk import RECOVERY_FILE
 
@@ -19,12 +19,12 @@ from gatenorm.surgery.disk import RECOVERY_FILE
 class RecoveryRecord(Record, frozen=True, kw_only=True, tag="gatenorm/recovered/1"):
     """``recovery.json``.
 
-    ``history`` is what was watched, as in :class:`gatenorm.recovery.state.State`; ``key`` everything that the outcome
-    follows from; ``diverged`` why the training ended early, if it did.
+    ``history`` has what was seen at each look at the held-out text; ``key`` is everything that the outcome follows
+    from; ``diverged`` why the training ended early, if it did.
     """
 
     evidence: Recovery
-    history: tuple[dict[str, float], ...]
+    history: tuple[Look, ...]
     key: Fingerprint
     diverged: str | None
 
@@ -66,8 +66,3 @@ class Recovered(Table):
             RecordError: its ``recovery.json`` is missing, damaged, or of another version.
         """
         return cls(directory, read_record(RecoveryRecord, directory / RECOVERY_FILE, "a recovery"), already)
-
-
-def summary_of(settings: Settings, step: int, data: str) -> Mapping[str, Any]:
-    """What ``config.json`` says of it, so that the model carries the word wherever it goes."""
-    return {"schema": "gatenorm/recovery/1", "objective": settings.objective, "steps": step, "data": data}

@@ -13,13 +13,13 @@ from gatenorm.families import Layout, detect_layout
 from gatenorm.families.family import value
 from gatenorm.files import check_apart, check_new_directory, new_directory, write_json
 from gatenorm.progress import Progress
-from gatenorm.records import to_json
+from gatenorm.records import RecoverySummary, to_json
 from gatenorm.records.evidence import Recovery, RecoveryProtocol
+from gatenorm.records.recovery_settings import MAPS, Settings
 from gatenorm.recovery import merging, state as states
 from gatenorm.recovery.corpus import Corpus, pack, split
 from gatenorm.recovery.processes import Processes
-from gatenorm.recovery.record import Recovered, RecoveryRecord, summary_of
-from gatenorm.recovery.settings import MAPS, Settings
+from gatenorm.recovery.record import Recovered, RecoveryRecord
 from gatenorm.recovery.student import Student, load_frozen, load_student
 from gatenorm.recovery.training import Report, held_out_loss, train
 from gatenorm.results import Fingerprint, check_same, versions
@@ -114,7 +114,7 @@ def recover(
         report=report,
     )
     del teacher
-    if state.best["step"] == 0:
+    if state.best.step == 0:
         # The same settings would end here again, and others would find the state in their way.
         if together.main:
             path.unlink(missing_ok=True)
@@ -142,21 +142,21 @@ def _write(
 ) -> None:
     added = student.added()
     trainable = sum(p.numel() for p in student.model.parameters() if p.requires_grad)
-    best = int(state.best["step"])
+    best = state.best.step
     with new_directory(out, layout.nbytes) as temporary:
         if not student.maps:  # adapters that were trained beside maps are of no use without them
             merging.write_adapter(student.model, temporary / merging.ADAPTER, layout.checkpoint.name)
-        carried = merging.write_merged(layout, added, summary_of(settings, best, corpus.data.name), temporary, writing)
+        summary = RecoverySummary(settings.objective, best, corpus.data.name)
+        carried = merging.write_merged(layout, added, summary, temporary, writing)
         # What is stored is looked at, not what was trained: sums are rounded to the stored type.
         added.clear()
         student.release()  # two models at once may be more than there is memory for
         stored = load_frozen(temporary, settings, together.device)
         merged = held_out_loss(stored, corpus.held_out, settings.batch)
         written = detect_layout(open_store(temporary))
-        said = {name: value for name, value in to_json(settings).items() if name not in ("length", "dtype")}
         evidence = Recovery.of_losses(
             state.start,
-            state.best["held_out"],
+            state.best.held_out,
             merged,
             parent_loss,
             model=msgspec.structs.replace(written.identity(), name=out.resolve().name),
@@ -166,9 +166,9 @@ def _write(
             tokens=state.step * settings.sequences * together.count * corpus.train.shape[1],
             trainable=trainable,
             protocol=RecoveryProtocol(
-                **{**said, "targets": settings.targets},
-                length=corpus.train.shape[1],
+                settings=replace(settings, length=corpus.train.shape[1]),
                 processes=together.count,
+                device=settings.device,
                 dtype=str(stored.dtype).removeprefix("torch."),
                 held_out_windows=len(corpus.held_out),
                 source=layout.identity(),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gatenorm.errors import RecordError, RecoveryError
 from gatenorm.files import replacing
 from gatenorm.records.serialization import from_json, to_json
+from gatenorm.recovery.look import Look
 from gatenorm.results import Fingerprint, check_same
 from gatenorm.results.hashes import digest
 
@@ -25,29 +26,28 @@ _FLAT = "."
 class State:
     """After ``step`` steps: what is trained, its best values so far, the optimiser's moments, what was watched.
 
-    ``history`` has an entry a look at the held-out text: ``step``, ``held_out`` and ``loss`` (of training, mean since
-    the look before) in nats per token, ``seconds`` since the beginning. ``tensors`` maps ``adapters``, ``best``,
-    ``first`` and ``second`` to tensors by the parameter's name.
+    ``history`` has an entry a look at the held-out text. ``tensors`` maps ``adapters``, ``best``, ``first`` and
+    ``second`` to tensors by the parameter's name.
     """
 
     step: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[Look] = field(default_factory=list)
     tensors: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     diverged: str | None = None
 
     @property
-    def best(self) -> dict[str, float]:
+    def best(self) -> Look:
         """The look at which the held-out loss was the least; the first of equals."""
-        return min(self.history, key=lambda look: look["held_out"])
+        return min(self.history, key=lambda look: look.held_out)
 
     @property
     def start(self) -> float:
         """The held-out loss before the first step."""
-        return self.history[0]["held_out"]
+        return self.history[0].held_out
 
     @property
     def seconds(self) -> float:
-        return self.history[-1]["seconds"] if self.history else 0.0
+        return self.history[-1].seconds if self.history else 0.0
 
 
 def state_file(out: Path) -> Path:
@@ -63,7 +63,7 @@ def save(state: State, path: Path, key: Fingerprint) -> None:
     """
     from safetensors.torch import save_file
 
-    progress = {"step": state.step, "history": state.history, "diverged": state.diverged}
+    progress = {"step": state.step, "history": to_json(state.history), "diverged": state.diverged}
     metadata = {"schema": STATE_SCHEMA, "key": json.dumps(to_json(key)), "progress": json.dumps(progress)}
     flat = {
         f"{kind}{_FLAT}{name}": tensor.detach().cpu().contiguous()
@@ -94,10 +94,9 @@ def load(path: Path, key: Fingerprint) -> State | None:
             saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         if metadata["sha256"] != digest([metadata["progress"], metadata["key"], sorted(saved)]):
             raise ValueError
-        progress, other = (
-            json.loads(metadata["progress"]),
-            from_json(Fingerprint, json.loads(metadata["key"]), "a recovery"),
-        )
+        progress = json.loads(metadata["progress"])
+        history = from_json(list[Look], progress["history"], "a recovery")
+        other = from_json(Fingerprint, json.loads(metadata["key"]), "a recovery")
     except (SafetensorError, OSError, KeyError, ValueError, RecursionError, RecordError):
         raise RecoveryError(
             "state-damaged", f"{path} is no readable state of a recovery", hint="delete it, or write elsewhere"
@@ -110,4 +109,4 @@ def load(path: Path, key: Fingerprint) -> State | None:
     for flat, tensor in saved.items():
         kind, name = flat.split(_FLAT, 1)
         tensors.setdefault(kind, {})[name] = tensor
-    return State(int(progress["step"]), list(progress["history"]), tensors, progress["diverged"])
+    return State(int(progress["step"]), history, tensors, progress["diverged"])

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from gatenorm.errors import RecoveryError
 from gatenorm.families import Layout
+from gatenorm.records.recovery_settings import MAPS, Settings
 from gatenorm.recovery import merging
-from gatenorm.recovery.settings import MAPS, Settings
 
 if TYPE_CHECKING:
     from gatenorm.recovery.trained_maps import Trained

@@ -16,10 +16,10 @@ from gatenorm.files import check_apart, check_new_directory
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
 from gatenorm.records import Plan, to_json
+from gatenorm.records.recovery_settings import Settings
 from gatenorm.recovery import state as states
 from gatenorm.recovery.corpus import split, windows
 from gatenorm.recovery.recovering import NothingLearnedError, recover
-from gatenorm.recovery.settings import Settings
 from gatenorm.recovery.study_record import Figures, Outcome, Study, StudyProtocol, StudyTexts, Variant
 from gatenorm.recovery.training import Report, held_out_loss
 from gatenorm.results import Fingerprint, ResultStore, versions
@@ -148,10 +148,9 @@ class _Measure:
         tasks = {}
         for job in self._jobs:
             assert job.run is not None  # whoever makes a study leaves out what needs a baseline
-            figures = job.run(model, None).numbers()
-            accuracy = next((figures[name] for name in ("accuracy", "acc") if name in figures), None)
-            if accuracy is not None:
-                tasks[job.title] = accuracy
+            record = job.run(model, None)
+            if record.headline:
+                tasks[job.title] = record.numbers()[record.headline]
         other = None if self._other is None else perplexity(self._other)
         return Figures(held_out=perplexity(self._held_out), other=other, tasks=tasks)
 

@@ -12,7 +12,7 @@ from msgspec.structs import asdict
 
 from gatenorm.records import ModelIdentity, Record, Value
 from gatenorm.records.evidence import Data
-from gatenorm.recovery.settings import Settings
+from gatenorm.records.recovery_settings import Settings
 
 # How far above the dense model's perplexity a recovered one may lie and still be called recovered.
 TOLERANCE = 0.10

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 from gatenorm.errors import EvaluationError
 from gatenorm.families import Layout
 from gatenorm.models.forward import token_losses
+from gatenorm.records.recovery_settings import Settings
 from gatenorm.recovery import state as states
 from gatenorm.recovery.corpus import Corpus
+from gatenorm.recovery.generators import seeded
+from gatenorm.recovery.look import Look
 from gatenorm.recovery.processes import Processes
-from gatenorm.recovery.settings import Settings
 from gatenorm.recovery.shared_forward import SharedForward
 from gatenorm.recovery.state import State
 from gatenorm.results import Fingerprint
@@ -106,8 +108,8 @@ def train(
                     step=state.step,
                     steps=settings.steps,
                     loss=loss,
-                    held_out=state.history[-1]["held_out"],
-                    best=state.best["held_out"],
+                    held_out=state.history[-1].held_out,
+                    best=state.best.held_out,
                     tokens_per_second=settings.sequences * together.count * corpus.train.shape[1] / pace,
                     seconds_left=pace * (settings.steps - state.step),
                 )
@@ -166,11 +168,11 @@ class _Training:
         for turn in range(settings.accumulation):
             last = turn == settings.accumulation - 1
             batch = (step * settings.accumulation + turn) * together.count + together.index
-            # Dropout draws anew for every batch, from its number: not from what was drawn before.
-            torch.manual_seed((settings.seed * 1_000_003 + batch) % (1 << 63))
             drawn = settings.seed, batch * settings.batch, settings.batch
             ids = torch.from_numpy(self.corpus.rows(*drawn)).long().to(self.model.device)
-            with together.without_averaging(self.wrapped, last):
+            # Dropout draws anew for every batch, from its number: not from what was drawn before.
+            drawing = seeded((settings.seed * 1_000_003 + batch) % (1 << 63))
+            with drawing, together.without_averaging(self.wrapped, last):
                 loss = self._loss(self.corpus.numbers(*drawn), ids) / settings.accumulation
                 loss.backward()
             total += loss.detach()
@@ -191,11 +193,12 @@ class _Training:
         self.model.eval()
         seen = held_out_loss(self.model, self.corpus.held_out, self.settings.batch) if self.processes.main else 0.0
         seen = self.processes.agree(seen)
-        loss = {"loss": math.fsum(losses) / len(losses)} if losses else {}
+        loss = math.fsum(losses) / len(losses) if losses else None
         state = self.state
         first = not state.history
-        better = first or seen < state.best["held_out"]
-        state.history.append({"step": state.step, "held_out": seen, **loss, "seconds": time.perf_counter() - began})
+        better = first or seen < state.best.held_out
+        look = Look(step=state.step, held_out=seen, loss=loss, seconds=time.perf_counter() - began)
+        state.history.append(look)
         state.tensors["adapters"] = {n: p.detach() for n, p in self.parameters.items()}
         if better:
             state.tensors["best"] = {n: p.detach().clone() for n, p in self.parameters.items()}

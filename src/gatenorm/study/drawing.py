@@ -5,7 +5,6 @@ from pathlib import Path
 
 from gatenorm.analysis.agreement import agree
 from gatenorm.errors import OutputError
-from gatenorm.records.curve import Curve
 from gatenorm.records.rankings import RankingComparison
 from gatenorm.study.record import Reproduction
 
@@ -26,14 +25,14 @@ def plot(found: Reproduction, path: Path) -> None:
     Raises:
         OutputError: the recipe has no figure, or as ``write_figure``.
     """
-    from gatenorm.report.figures.curve import plot_curve
+    from gatenorm.report.figures.curve import plot_lines
     from gatenorm.report.figures.rankings import plot_agreement, plot_selection
 
     check_drawable(found.plot, path)
     scores = tuple(found.scores.values())
     if found.plot == "curve":
-        data = {"name": found.data["text"].rpartition("=")[2].rpartition("/")[2]}
-        plot_curve(Curve(found.model, found.lines, found.band, (), {}, data, 0.0), path)
+        text = found.data["text"].rpartition("=")[2].rpartition("/")[2]
+        plot_lines(found.lines, found.band, f"{found.model.name}: perplexity on {text}", path)
     elif found.plot == "selection":
         plot_selection(scores, path)
     else:

@@ -19,7 +19,7 @@ from gatenorm.records.curve import Line, Point
 from gatenorm.records.evidence import Evidence, Figure, Measurements, Perplexity, Speed as Timing, TaskEvidence
 from gatenorm.records.evidence.tasks import ZeroShotAverage
 from gatenorm.records.rankings import RankingComparison
-from gatenorm.recovery.settings import Settings
+from gatenorm.records.recovery_settings import Settings
 from gatenorm.results.hashes import code_sha256, digest
 from gatenorm.study.recipe import Rankings, Recovery, Removal, Speed
 from gatenorm.study.record import RANDOM, Part, split
@@ -168,7 +168,7 @@ def _figures(ranking: str, count: int, before: Sequence[Evidence], after: Sequen
                 results.items[f"rise/{ranking}/{count}"] = tuple(zip(rises, (w for _, w in losses), strict=True))
         elif isinstance(record, ZeroShotAverage):
             results.add(record.kind, ranking, count, record.average)
-        elif isinstance(record, TaskEvidence):
+        elif isinstance(record, TaskEvidence) and record.headline:
             results.add(f"{record.kind}:{record.task}", ranking, count, record.metrics[record.headline])
             for metric in (record.headline, "log_probability"):
                 own = [(item.metrics[metric], 1.0) for item in record.items if metric in item.metrics]

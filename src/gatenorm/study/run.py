@@ -18,7 +18,7 @@ from gatenorm.families import Layout
 from gatenorm.models.architecture import Work
 from gatenorm.progress import Bars, no_bars
 from gatenorm.records import ATTENTION
-from gatenorm.recovery.settings import Settings
+from gatenorm.records.recovery_settings import Settings
 from gatenorm.results import ResultStore, versions
 from gatenorm.study import measurements
 from gatenorm.study.claims import judged

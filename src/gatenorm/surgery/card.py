@@ -173,13 +173,13 @@ def recovered_card(layout: Layout, pruned: str, evidence: Recovery, carried: Seq
         carried: names of the files that were copied along.
     """
     metadata, base, terms = metadata_of(layout, carried, ["gatenorm", "pruned", *_tags(layout.edits), "recovered"])
-    protocol, data = evidence.protocol, evidence.data
-    learned = "the next token of a text" if protocol.objective == "lm" else "its unpruned parent's predictions"
+    protocol, settings, data = evidence.protocol, evidence.protocol.settings, evidence.data
+    learned = "the next token of a text" if settings.objective == "lm" else "its unpruned parent's predictions"
     origin = code_of(base) if base else f"a checkpoint called {code_of(_pruned_from(layout) or protocol.source.name)}"
-    adapted = " and ".join(target for target in protocol.targets if target != "maps")
-    parts = [f"adapters of rank {protocol.rank} on {adapted}"] if adapted else []
+    adapted = " and ".join(target for target in settings.targets if target != "maps")
+    parts = [f"adapters of rank {settings.rank} on {adapted}"] if adapted else []
     merged = " Adapters are merged; they lie in `adapter/` too." if parts else ""
-    if "maps" in protocol.targets:
+    if "maps" in settings.targets:
         parts.append("the operations in the place of sublayers")
         merged = " Adapters are merged." if adapted else ""
     trained = "; ".join(parts)

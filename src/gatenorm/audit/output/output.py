@@ -20,7 +20,7 @@ from gatenorm.audit.plan.rankings import comparison
 from gatenorm.audit.run.jobs import software
 from gatenorm.audit.run.workflow import Workflow
 from gatenorm.files import write_json
-from gatenorm.findings import findings
+from gatenorm.findings import Findings, findings
 from gatenorm.records import Diagnostic, Evidence, to_json
 from gatenorm.records.audit import (
     DONE,
@@ -35,7 +35,7 @@ from gatenorm.records.audit import (
     Step,
     StepName,
 )
-from gatenorm.records.evidence import Comparison, Data, Measurements, Perplexity, of_type
+from gatenorm.records.evidence import Data, Measurements, Perplexity, TaskEvidence, of_type
 from gatenorm.report.page import write_report
 from gatenorm.results.hashes import code_sha256
 
@@ -153,12 +153,11 @@ def _uneven(variant: AuditedVariant) -> Diagnostic | None:
     gate = next((g for g in variant.gates if g.gate == "task-drop"), None)
     if gate is None or gate.outcome != PASSES:
         return None
-    worse = {}
-    for record in of_type(variant.evidence, Comparison):
-        for metric in ("acc", "accuracy"):
-            change = record.changes.get(metric)
-            if change is not None and change.p is not None and change.p < _UNLIKELY and change.difference < 0:
-                worse[record.name] = -100 * change.difference
+    found, worse = Findings.of_records((), variant.evidence), {}
+    for record in of_type(found.after, TaskEvidence):
+        change = found.change(record, record.headline)
+        if change is not None and change.p is not None and change.p < _UNLIKELY and change.difference < 0:
+            worse[record.name] = -100 * change.difference
     if not worse:
         return None
     listed = ", ".join(f"{task} -{points:.1f} points" for task, points in worse.items())

@@ -18,7 +18,7 @@ from gatenorm.criteria.registry import forward_criteria
 from gatenorm.models.architecture import Work
 from gatenorm.records import REMOVE
 from gatenorm.records.audit import StepName
-from gatenorm.recovery.settings import Settings
+from gatenorm.records.recovery_settings import Settings
 from gatenorm.speed.measure.bench import DEFAULT_LENGTHS
 from gatenorm.speed.measure.turns import TURN_SECONDS
 

@@ -25,8 +25,8 @@ from gatenorm.models.architecture import Architecture
 from gatenorm.models.model import is_file
 from gatenorm.models.named import language_of, named_text
 from gatenorm.records.audit import NotExamined
+from gatenorm.records.recovery_settings import OBJECTIVES
 from gatenorm.recovery.drawn_text import drawn_sources
-from gatenorm.recovery.settings import OBJECTIVES
 
 ANY = "any"
 # Matrices of models this small keep one processor busy; a second one mostly waits for it.

@@ -137,7 +137,7 @@ def _export(job: Export) -> Result:
 
 
 def _recover(job: Recover) -> Result:
-    from gatenorm.recovery.settings import Settings
+    from gatenorm.records.recovery_settings import Settings
 
     settings = Settings(device=job.device, dtype=job.dtype, seed=job.seed)
     how: dict[str, Any] = {"steps": job.steps, "objective": job.objective}

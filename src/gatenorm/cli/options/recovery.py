@@ -7,7 +7,7 @@ from gatenorm.cli import readers
 from gatenorm.cli.declaration import REQUIRED, panel
 from gatenorm.cli.options import common, evaluation
 from gatenorm.records.numbers import Count
-from gatenorm.recovery.settings import SAMPLES, Settings
+from gatenorm.records.recovery_settings import SAMPLES, Settings
 
 training, checks, study = panel("Training"), panel("Held-out checks"), panel("Study")
 default = Settings()
@@ -41,7 +41,7 @@ _DIVERGED = "Stop when the loss reaches this many times the first held-out loss"
 
 
 class Training(common.Hardware):
-    """Options that are fields of :class:`gatenorm.recovery.settings.Settings`."""
+    """Options that are fields of :class:`gatenorm.records.recovery_settings.Settings`."""
 
     steps: Annotated[int, training("--steps", "Optimizer steps (AdamW)", default.steps)]
     objective: Annotated[str, training("--objective lm|distill", _OBJECTIVES, default.objective)]

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from gatenorm.analysis.agreement import BUDGETS, by_layer, label
+from gatenorm.analysis.agreement import BUDGETS, by_layer, label, removed_from
 from gatenorm.cli import console
 from gatenorm.cli.tables import table
 from gatenorm.records.rankings import Agreement, Bound, RankingComparison
-from gatenorm.surgery.planning import count_for_share
 
 # Up to this many criteria all pairs are shown; beyond, each with the last one.
 _ALL_PAIRS = 6
@@ -50,10 +49,8 @@ def _choices(comparison: RankingComparison, layers: Sequence[int]) -> Table:
     title = f"layers that go first: the budget ({budgets} %) at which each goes"
     rows = table(title, "criterion", *(f">{layer}" for layer in layers), padding=(0, 0))
     for scores in comparison.scores:
-        at: dict[int, str] = {}
-        for share in sorted(BUDGETS, reverse=True):
-            at |= dict.fromkeys(scores.ranking[: count_for_share(share, len(scores.layers))], f"{100 * share:.0f}")
-        rows.add_row(label(scores), *(at.get(layer, "·") for layer in layers))
+        cells = (f"{100 * BUDGETS[n]:.0f}" if n < len(BUDGETS) else "·" for n in removed_from(scores, layers))
+        rows.add_row(label(scores), *cells)
     return rows
 
 

@@ -10,23 +10,24 @@ from gatenorm.analysis.diagnostics import HIGH_PERPLEXITY, too_high
 from gatenorm.cli import console
 from gatenorm.cli.tables import say_assumptions, table
 from gatenorm.cli.tables.evaluation_columns import (
-    add_models,
-    by_task,
-    change_cell,
+    Cell,
+    figures_table,
+    metric_of,
+    named,
     other_tokens,
+    say_chance,
     say_protocol,
-    with_error,
 )
-from gatenorm.findings import Findings, perplexities, within_chance
+from gatenorm.findings import Findings, perplexities
 from gatenorm.records import ATTENTION, REMOVE, spans
 from gatenorm.records.evidence import (
     REFUSAL_METRICS,
     Comparison,
     Evidence,
-    Figure,
     Perplexity,
     Positions,
     Refusal,
+    RefusalItem,
     Retrieval,
     TaskEvidence,
     Workload,
@@ -103,29 +104,20 @@ def _perplexity(records: Sequence[Perplexity], changes: Sequence[Comparison]) ->
 
 
 def _choices(records: Sequence[TaskEvidence], changes: Sequence[Comparison]) -> None:
-    rows = table(f"{records[0].title}: accuracy", "task", "what is asked")
-    add_models(rows, records, "items", "chance")
-    tasks = by_task(records)
-    for task, own in tasks.items():
-        first = own[0]
-        rows.add_row(
-            task + ("*" if first.protocol.beyond_training else ""),
-            first.protocol.asks,
-            f"{first.count}",
-            "" if first.chance is None else f"{first.chance:.0%}",
-            *[with_error(r.metrics["accuracy"]) for r in own],
-            *change_cell(changes, task, "accuracy"),
-        )
+    columns: dict[str, Cell[TaskEvidence]] = {
+        "task": lambda record, _: record.task + "*" * bool(record.protocol.beyond_training),
+        "what is asked": lambda record, _: record.protocol.asks,
+        ">items": lambda record, _: f"{record.count}",
+        ">chance": lambda record, _: _chance(record, ".0%"),
+    }
+    rows = figures_table(f"{records[0].title}: accuracy", columns, records, changes, ("accuracy",))
     console.print_table(rows, "what is asked", "chance", "items")
-    if any(own[0].protocol.beyond_training for own in tasks.values()):
+    if any(record.protocol.beyond_training for record in records):
         console.say("* goes beyond what the model was trained on (--json says in what)")
-    sure = table("the same tasks: mean log-probability of the right choice among the choices, nats", "task")
-    add_models(sure, records, "guessing")
-    for task, own in tasks.items():
-        values = [f"{r.metrics['log_probability'].value:.4f}" for r in own]
-        change = change_cell(changes, task, "log_probability", lambda v: f"{v:+.4f}")
-        sure.add_row(task, f"{math.log(own[0].chance or 1.0):.2f}", *values, *change)
-    console.print_table(sure, "guessing")
+    title = "the same tasks: mean log-probability of the right choice among the choices, nats"
+    columns = {"task": named, ">guessing": lambda record, _: f"{math.log(record.chance or 1.0):.2f}"}
+    rows = figures_table(title, columns, records, changes, ("log_probability",), ".4f")
+    console.print_table(rows, "guessing")
     for metric in ("accuracy", "log_probability"):
         worse = [c.name for c in changes if metric in c.changes and (c.changes[metric].high or 0.0) < 0]
         if changes:
@@ -136,20 +128,13 @@ def _choices(records: Sequence[TaskEvidence], changes: Sequence[Comparison]) -> 
 
 
 def _zeroshot(records: Sequence[ZeroShot], changes: Sequence[Comparison]) -> None:
-    rows = table("zero-shot tasks: accuracy", "task", "metric")
-    add_models(rows, records, "items", "chance")
-    for task, own in by_task(records).items():
-        first = own[0]
-        for metric in ("acc", "acc_norm"):
-            if metric in first.metrics:
-                rows.add_row(
-                    task,
-                    metric,
-                    f"{first.count:,}",
-                    "" if first.chance is None else f"{first.chance:.1%}",
-                    *[with_error(r.metrics[metric]) for r in own],
-                    *change_cell(changes, task, metric),
-                )
+    columns: dict[str, Cell[ZeroShot]] = {
+        "task": named,
+        "metric": metric_of,
+        ">items": lambda record, _: f"{record.count:,}",
+        ">chance": lambda record, _: _chance(record, ".1%"),
+    }
+    rows = figures_table("zero-shot tasks: accuracy", columns, records, changes, ("acc", "acc_norm"))
     console.print_table(rows, "chance", "items")
     say_protocol(records[0], "items_cut_from_the_left")
     for record in records:
@@ -157,45 +142,33 @@ def _zeroshot(records: Sequence[ZeroShot], changes: Sequence[Comparison]) -> Non
         if cut:
             lost = f"{cut} requests lost what came before {longest} tokens"
             console.say(f"note: {record.model.name}, {record.name}: {lost}")
-    compared = {r.model.name for r in records[: len(by_task(records))]}
-    by_chance = [r.name for r in records if r.model.name in compared and within_chance(r.metrics[r.headline], r.chance)]
-    if by_chance:
-        console.say(
-            f"note: within two standard errors of chance: {', '.join(dict.fromkeys(by_chance))}; "
-            "these tasks cannot show damage"
-        )
+    say_chance(records)
 
 
 def _averages(records: Sequence[ZeroShotAverage], changes: Sequence[Comparison]) -> None:
-    rows = table("zero-shot average", "average")
-    add_models(rows, records)
     entering = records[0].protocol.average
     said = {
         "average": ", ".join(f"{task} {metric}" for task, metric in entering.items()),
         "average_acc": "acc of every task",
     }
-    for name in said:
-        values = [with_error(r.metrics[name], ".2%") for r in records]
-        rows.add_row(name, *values, *change_cell(changes, "", name))
-    console.print_table(rows)
+    console.print_table(figures_table("zero-shot average", {"average": metric_of}, records, changes, said, ".2%"))
     for name, of in said.items():
         console.say(f"{name}: {of}")
 
 
 def _refusal(records: Sequence[Refusal], changes: Sequence[Comparison]) -> None:
-    rows = table("refusals", "what")
-    add_models(rows, records, "items")
-    for metric, what in REFUSAL_METRICS.items():
-        if metric in records[0].metrics:
-            values = [with_error(r.metrics[metric]) for r in records]
-            rows.add_row(what, str(records[0].counts[metric]), *values, *change_cell(changes, "", metric))
-    console.print_table(rows, "items")
+    columns: dict[str, Cell[Refusal]] = {
+        "what": lambda _, metric: REFUSAL_METRICS[metric],
+        ">items": lambda record, metric: str(record.counts[metric]),
+    }
+    console.print_table(figures_table("refusals", columns, records, changes, REFUSAL_METRICS), "items")
     say_protocol(records[0])
     if not records[0].refused:
         console.say(f"note: {records[0].model.name} refuses nothing at all: these rates say nothing about its safety")
     for change in changes:
         for item in change.items[:_FLIPPED]:
-            console.say(f"changed: {item.id}: {_reply(item.before)} -> {_reply(item.after)}")
+            before, after = map(_reply, item.as_items(RefusalItem))
+            console.say(f"changed: {item.id}: {before} -> {after}")
         if len(change.items) > _FLIPPED:
             console.say(f"and {len(change.items) - _FLIPPED} more: --json lists them all")
 
@@ -228,12 +201,14 @@ def _domain(records: Sequence[Workload], changes: Sequence[Comparison]) -> None:
 
 
 def _retrieval(records: Sequence[Retrieval], changes: Sequence[Comparison]) -> None:
-    rows = table("retrieval: the right one of four places", "form", "scored by")
-    add_models(rows, records, "items", "chance")
-    for task, own in by_task(records).items():
-        for metric, chance in {"choice": f"{own[0].chance:.0%}", "greedy": ""}.items():
-            values = [with_error(r.metrics[metric]) for r in own]
-            rows.add_row(task, metric, str(own[0].count), chance, *values, *change_cell(changes, task, metric))
+    columns: dict[str, Cell[Retrieval]] = {
+        "form": named,
+        "scored by": metric_of,
+        ">items": lambda record, _: str(record.count),
+        ">chance": lambda record, metric: f"{record.chance:.0%}" if metric == "choice" else "",
+    }
+    title = "retrieval: the right one of four places"
+    rows = figures_table(title, columns, records, changes, ("choice", "greedy"))
     console.print_table(rows, "chance", "items")
     for record in records:
         lengths, depths = record.protocol.lengths, record.protocol.depths
@@ -245,20 +220,13 @@ def _retrieval(records: Sequence[Retrieval], changes: Sequence[Comparison]) -> N
             cells.add_row(f"{length:,}", *[f"{shares[length, depth]:.0%}" for depth in depths])
         console.print_table(cells)
     say_protocol(records[0], "lengths", "depths", "mean_tokens")
-    first = records[0]
-    by_chance = [r.form for r in records if r.model.name == first.model.name and within_chance(r.choice, r.chance)]
-    if by_chance:
-        console.say(f"note: {first.model.name} is within two standard errors of chance: {', '.join(by_chance)}")
+    say_chance(records)
 
 
 def _positions(records: Sequence[Positions], changes: Sequence[Comparison]) -> None:
-    rows = table(f"loss by position on {records[0].data.name}, nats/token", "tokens before")
-    add_models(rows, records)
-    losses = [r.numbers() for r in records]
-    for name in losses[0]:
-        values = [f"{of_model[name]:.3f}" if name in of_model else "" for of_model in losses]
-        rows.add_row(name.removeprefix("nll_"), *values, *change_cell(changes, "", name, lambda v: f"{v:+.3f}"))
-    console.print_table(rows)
+    title = f"loss by position on {records[0].data.name}, nats/token"
+    columns: dict[str, Cell[Positions]] = {"tokens before": lambda _, metric: metric.removeprefix("nll_")}
+    console.print_table(figures_table(title, columns, records, changes, form=".3f"))
     say_protocol(records[0])
     note = other_tokens(records)
     if note:
@@ -266,21 +234,13 @@ def _positions(records: Sequence[Positions], changes: Sequence[Comparison]) -> N
 
 
 def _anything(records: Sequence[Any], changes: Sequence[Comparison]) -> None:
-    rows = table(records[0].kind, "task", "metric")
-    add_models(rows, records)
-    for task, own in by_task(records).items():
-        metrics = [_metrics(record) for record in own]
-        for name in metrics[0]:
-            values = [with_error(of_model[name], ".4f") if name in of_model else "" for of_model in metrics]
-            rows.add_row(task, name, *values, *change_cell(changes, task, name, lambda v: f"{v:+.4f}"))
-    console.print_table(rows)
+    columns: dict[str, Cell[Evidence]] = {"task": named, "metric": metric_of}
+    console.print_table(figures_table(records[0].kind, columns, records, changes, form=".4f"))
     say_protocol(records[0])
 
 
-def _metrics(record: Evidence) -> dict[str, Figure]:
-    if isinstance(record, TaskEvidence):
-        return record.metrics
-    return {name: Figure(value=value) for name, value in record.numbers().items()}
+def _chance(record: TaskEvidence, form: str) -> str:
+    return "" if record.chance is None else f"{record.chance:{form}}"
 
 
 def _say_few(records: Sequence[Evidence]) -> None:
@@ -313,7 +273,7 @@ def _view(record: Evidence) -> View:
     return _VIEWS.get(type(record)) or (_choices if chosen else _anything)
 
 
-def _reply(item: dict[str, Any]) -> str:
-    if not item["reply"]:
+def _reply(item: RefusalItem) -> str:
+    if not item.reply:
         return "says nothing"
-    return f"{'refuses' if item['refused'] else 'answers'} ({beginning(item['reply'], 60)!r})"
+    return f"{'refuses' if item.refused else 'answers'} ({beginning(item.reply, 60)!r})"

@@ -27,7 +27,7 @@ def show(recovered: Recovered) -> None:
     console.say(
         f"held-out perplexity {evidence.perplexity_before:.4g} pruned, {evidence.perplexity_merged:.4g} recovered"
         + (f", {evidence.perplexity_parent:.4g} the parent" if evidence.perplexity_parent is not None else "")
-        + f" ({windows} windows of {evidence.protocol.length} tokens)"
+        + f" ({windows} windows of {evidence.protocol.settings.length} tokens)"
     )
     if evidence.won_back is not None:
         console.say(f"of the log-perplexity that pruning lost, {evidence.won_back:.0%} was won back")

@@ -39,7 +39,7 @@ def average(records: Sequence[Evidence]) -> ZeroShotAverage | None:
     own = of_type(records, ZeroShot)
     if len(own) < 2:
         return None
-    entering = {r.name: "acc_norm" if "acc_norm" in r.metrics else "acc" for r in own}
+    entering = {r.name: r.headline for r in own}
     digest = hashlib.sha256("\n".join(r.data.sha256 for r in own).encode()).hexdigest()
     return ZeroShotAverage(
         model=own[0].model,

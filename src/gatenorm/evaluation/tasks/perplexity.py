@@ -130,10 +130,10 @@ def _measured(
     words, size_in_bytes = per_token(tokenizer, pieces, described)
     losses = enumerate(zip(counted, sums, strict=True))
     return Perplexity(
-        perplexity=_exp(mean),
+        perplexity=exp(mean),
         nll=mean,
         tokens=total,
-        word_perplexity=finite(_exp(mean / words) if words else math.inf),
+        word_perplexity=finite(exp(mean / words) if words else math.inf),
         bits_per_byte=finite(mean / size_in_bytes / math.log(2)),
         seconds=time.perf_counter() - started,
         protocol=msgspec.structs.replace(described, **computed),
@@ -264,7 +264,8 @@ def encode(
     return sequences, msgspec.structs.replace(described, bos=begins, text=text.protocol, text_tokens=tokens)
 
 
-def _exp(value: float) -> float:
+def exp(value: float) -> float:
+    """The exponential; infinite from where a float cannot hold it."""
     return math.exp(value) if value < 700 else math.inf
 
 

@@ -18,6 +18,7 @@ from gatenorm.records.evidence.base import (
     of_type as of_type,
 )
 from gatenorm.records.evidence.comparison import Change as Change, ChangedItem as ChangedItem, Comparison as Comparison
+from gatenorm.records.evidence.measured import Measured as Measured
 from gatenorm.records.evidence.recovery import (
     HeldOutData as HeldOutData,
     Recovery as Recovery,

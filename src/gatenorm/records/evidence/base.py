@@ -13,6 +13,8 @@ from gatenorm.records.serialization import Record, Value
 from gatenorm.records.table import Row
 
 E = TypeVar("E", bound="Evidence")
+# What a task is judged by, the best first.
+SHARES_OF_RIGHT = ("acc_norm", "acc", "accuracy", "exact_match", "choice")
 
 
 class Figure(Value, frozen=True, kw_only=True, omit_defaults=True):
@@ -91,6 +93,11 @@ class Evidence(Record, frozen=True, kw_only=True):
     def numbers(self) -> Mapping[str, float]:
         """The numbers of the record by name, the most telling first: for lists that hold any kind of record."""
         return {}
+
+    @property
+    def headline(self) -> str:
+        """The number that speaks for a task: its share of right answers; empty where there is none."""
+        return next((name for name in SHARES_OF_RIGHT if name in self.numbers()), "")
 
     def rows(self) -> Iterator[Row]:
         """A row for each figure, under the names that JSON has for them."""

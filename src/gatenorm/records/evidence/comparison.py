@@ -1,14 +1,16 @@
 """What changed between two models on the same items."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from gatenorm.records.edit import Edits
-from gatenorm.records.evidence.base import Evidence
+from gatenorm.records.evidence.base import Evidence, Item
 from gatenorm.records.identity import ModelIdentity
-from gatenorm.records.serialization import Value
+from gatenorm.records.serialization import Value, from_json
+
+T = TypeVar("T", bound=Item)
 
 
 class Change(Value, frozen=True, kw_only=True, omit_defaults=True):
@@ -34,6 +36,10 @@ class ChangedItem(Value, frozen=True, kw_only=True):
     changed: tuple[str, ...]
     before: dict[str, Any]
     after: dict[str, Any]
+
+    def as_items(self, kind: type[T]) -> tuple[T, T]:
+        """Before and after, as items of the kind that was compared."""
+        return from_json(kind, self.before, "an item"), from_json(kind, self.after, "an item")
 
 
 class Comparison(Evidence, frozen=True, kw_only=True, tag="gatenorm/comparison/1"):

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from gatenorm.records.evidence.base import Data, Evidence, Protocol
 from gatenorm.records.identity import ModelIdentity
+from gatenorm.records.recovery_settings import Settings
 from gatenorm.records.self_text import SelfText
 from gatenorm.records.serialization import to_json
 
@@ -33,42 +34,25 @@ class TrainingData(Data, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RecoveryProtocol(Protocol, frozen=True, kw_only=True):
-    """The settings of the training, as in :class:`gatenorm.recovery.settings.Settings`, and what was trained.
+    """The ``settings`` of the training, with the length that it had, and what was trained.
 
     ``source`` is the pruned model, ``parent`` the unpruned one, where it was given.
     """
 
     what: str = "pruned and recovered"
-    steps: int
-    objective: str
-    targets: tuple[str, ...]
-    rank: int
-    alpha: float
-    dropout: float
-    learning_rate: float
-    schedule: str
-    warm_up: float
-    weight_decay: float
-    clip: float
-    batch: int
-    accumulation: int
-    length: int
-    seed: int
-    checkpointing: bool
-    temperature: float
-    watch_every: int
-    watch_windows: int
-    diverged: float
+    settings: Settings
     processes: int
     held_out_windows: int
     source: ModelIdentity
     parent: ModelIdentity | None = None
 
     def facts(self) -> dict[str, Any]:
-        return {name: value for name, value in to_json(self).items() if value not in ("", None, [], {})}
+        said = to_json(self)
+        said = said.pop("settings") | said
+        return {name: value for name, value in said.items() if value not in ("", None, [], {})}
 
 
-class Recovery(Evidence, frozen=True, kw_only=True, tag="gatenorm/recovery/1"):
+class Recovery(Evidence, frozen=True, kw_only=True, tag="gatenorm/recovery/2"):
     """Losses in nats per token on the held-out windows, their perplexities, and how much was trained.
 
     ``before`` is the pruned model, ``after`` what was trained at its best, ``merged`` the recovered checkpoint as it is

@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from gatenorm.records.evidence.base import Evidence, Figure, Item, Protocol
+from gatenorm.records.evidence.base import SHARES_OF_RIGHT, Evidence, Figure, Item, Protocol
 from gatenorm.records.serialization import Value
 
 
@@ -63,16 +63,14 @@ class TaskEvidence(Evidence, frozen=True, kw_only=True):
 
     @property
     def headline(self) -> str:
-        """The metric that speaks for the task."""
-        return next((name for name in _HEADLINES if name in self.metrics), "")
+        """The metric that speaks for the task; of answers that several filters read, as the first of them reads."""
+        filters = self.protocol.filters
+        names = (name for share in SHARES_OF_RIGHT for name in (share, *(f"{share}_{read_by}" for read_by in filters)))
+        return next((name for name in names if name in self.metrics), "")
 
     def numbers(self) -> Mapping[str, float]:
         chance = {} if self.chance is None else {"chance": self.chance}
         return numbers_of(self.metrics) | chance | {"items": float(self.count)}
-
-
-# The best first.
-_HEADLINES = ("acc_norm", "acc", "accuracy", "exact_match", "choice")
 
 
 class ZeroShot(TaskEvidence, frozen=True, kw_only=True, tag="gatenorm/zeroshot/1"):
@@ -167,11 +165,6 @@ class Retrieval(Evidence, frozen=True, kw_only=True, tag="gatenorm/retrieval/1")
     def topic(self) -> Topic:
         """What it is about."""
         return RETRIEVAL
-
-    @property
-    def headline(self) -> str:
-        """The metric that speaks for it."""
-        return "choice"
 
     @property
     def metrics(self) -> Mapping[str, Figure]:

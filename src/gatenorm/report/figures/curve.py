@@ -7,7 +7,7 @@ from pathlib import Path
 import altair as alt
 
 from gatenorm.errors import OutputError
-from gatenorm.records.curve import Curve, Line
+from gatenorm.records.curve import Curve, Line, spread
 from gatenorm.report.figures.drawing import Chart, Figure, beside, fitted, write_figure
 from gatenorm.report.figures.series import Band, Point, Series, count_axis, log_axis, series_chart
 
@@ -31,21 +31,25 @@ def curve_figure(
 
 def plot_curve(curve: Curve, path: Path) -> None:
     """Draw a curve into a .png, .svg or .html file."""
+    plot_lines(curve.lines, curve.band, f"{curve.model.name}: perplexity on {curve.data.name}", path)
+
+
+def plot_lines(lines: Sequence[Line], drawn: Sequence[Line], title: str, path: Path) -> None:
+    """Draw perplexities of rankings, and the band of those ``drawn`` at random, into a .png, .svg or .html file."""
     series = []
-    for n, line in enumerate(curve.lines):
+    for n, line in enumerate(lines):
         points = tuple(
             Point(count, value, f"{line.name}, {count} removed ({layers_text(line.removed[count])}): {value:.4g}")
             for count, value in sorted(line.perplexity.items())
             if math.isfinite(value)
         )
         series.append(Series(line.name, points, n))
-    spread = {n: values for n, values in curve.spread().items() if all(map(math.isfinite, values))}
+    extents = {n: values for n, values in spread(drawn).items() if all(map(math.isfinite, values))}
     band = None
-    if spread:
-        low, middle, high = zip(*spread.values(), strict=True)
-        band = Band("random", tuple(spread), low, middle, high)
-    title = f"{curve.model.name}: perplexity on {curve.data['name']}"
-    note = f"grey: {len(curve.band)} random choices, smallest to largest, and their geometric mean" if band else ""
+    if extents:
+        low, middle, high = zip(*extents.values(), strict=True)
+        band = Band("random", tuple(extents), low, middle, high)
+    note = f"grey: {len(drawn)} random choices, smallest to largest, and their geometric mean" if band else ""
     write_figure(path, curve_figure(series, band), title, note=note)
 
 
@@ -70,17 +74,17 @@ def plot_pareto(curve: Curve, path: Path) -> None:
     Raises:
         OutputError: speed was not measured, or as ``write_figure``.
     """
-    if not curve.has("prefill_speedup"):
+    if curve.speed is None:
         problem = "cannot be drawn: speed was not measured"
         raise OutputError("speed-not-measured", problem, field="pareto", given=path, hint="measure latency too")
-    accuracy = curve.has("accuracy")
-    panels = {phase: [_series(line, n, phase, accuracy) for n, line in enumerate(curve.lines)] for phase in _PHASES}
+    judged = curve.judged
+    panels = {phase: [_series(line, n, phase, judged) for n, line in enumerate(curve.lines)] for phase in _PHASES}
     values = [float(p.y) for series in panels.values() for s in series for p in s.points]
-    y = log_axis(values, f"perplexity on {curve.data['name']} (log scale)")
-    if accuracy:
+    y = log_axis(values, f"perplexity on {curve.data.name} (log scale)")
+    if judged:
         y = alt.Y("y:Q", title="mean accuracy on the tasks", scale=alt.Scale(zero=False))
-    how = curve.measured["latency"]
-    tokens = {"prefill": how["prompt_tokens"], "decode": how["new"]}
+    how = curve.speed.protocol
+    tokens = {"prefill": how.prompt_tokens, "decode": how.new_tokens}
 
     def panel(phase: str, width: int) -> Chart:
         title = f"speed-up of {phase} ({tokens[phase]:,} tokens), times"
@@ -91,19 +95,22 @@ def plot_pareto(curve: Curve, path: Path) -> None:
     write_figure(path, lambda width: beside([panel(phase, width) for phase in _PHASES], width), title, "pareto")
 
 
-def _series(line: Line, style: int, phase: str, accuracy: bool) -> Series:
-    values = line.figures["accuracy"] if accuracy else line.perplexity
-    speed, low, high = (line.figures[f"{phase}_speedup{end}"] for end in ("", "_low", "_high"))
-    points = [
-        Point(
-            x=speed[n],
-            y=values[n],
-            tip=f"{line.name}, {n} removed ({layers_text(line.removed[n])}): {values[n]:.4g} at {speed[n]:.3f} times",
-            low=low[n] if n else None,
-            high=high[n] if n else None,
-            label=str(n) if n else "",  # all lines begin at the unpruned model
+def _series(line: Line, style: int, phase: str, judged: bool) -> Series:
+    points = []
+    for n, point in sorted(line.at.items()):
+        value = point.accuracy if judged else point.perplexity
+        speedup = point.speed.phase(phase).speedup if point.speed else None
+        if speedup is None or value is None or not math.isfinite(value):
+            continue
+        times = f"{value:.4g} at {speedup.median:.3f} times"
+        points.append(
+            Point(
+                x=speedup.median,
+                y=value,
+                tip=f"{line.name}, {n} removed ({layers_text(point.layers)}): {times}",
+                low=speedup.low if n else None,
+                high=speedup.high if n else None,
+                label=str(n) if n else "",  # all lines begin at the unpruned model
+            )
         )
-        for n in sorted(values)
-        if math.isfinite(values[n])
-    ]
     return Series(line.name, tuple(points), style)

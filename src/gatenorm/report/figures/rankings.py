@@ -5,14 +5,13 @@ from pathlib import Path
 
 import altair as alt
 
-from gatenorm.analysis.agreement import BUDGETS, by_layer, label
+from gatenorm.analysis.agreement import BUDGETS, by_layer, label, removed_from
 from gatenorm.errors import OutputError
 from gatenorm.records import Scores
-from gatenorm.records.rankings import RankingComparison
+from gatenorm.records.rankings import Agreement, RankingComparison
 from gatenorm.report.figures.drawing import Figure, fitted, write_figure
 from gatenorm.report.figures.grid import Tile, grid_chart
 from gatenorm.report.figures.palette import BARS, INK, MARKED, NEGATIVE, ON_COLOUR, PAPER, POSITIVE, SHADES
-from gatenorm.surgery.planning import count_for_share
 
 
 def scores_figure(scores: Scores, marked: Collection[int] = (), meaning: str = "weak late cluster") -> Figure:
@@ -82,13 +81,6 @@ def plot_heads(scores: Scores, path: Path) -> None:
     )
 
 
-def removed_from(scores: Scores, layers: Sequence[int]) -> list[int]:
-    """For every layer the index of the smallest budget that removes it; ``len(BUDGETS)`` for those kept."""
-    counts = [count_for_share(share, len(layers)) for share in BUDGETS]
-    place = {layer: n for n, layer in enumerate(scores.ranking)}
-    return [next((n for n, count in enumerate(counts) if place[layer] < count), len(counts)) for layer in layers]
-
-
 def selection_figure(rankings: Sequence[Scores]) -> Figure:
     """Which layers every ranking removes at 10, 20, 40 and 50 %; the darker, the sooner."""
     layers = sorted(by_layer(rankings[0]))
@@ -132,8 +124,10 @@ def removed_figure(layers: Sequence[int], fates: Mapping[str, Mapping[int, str]]
     return lambda width: fitted(grid_chart(tiles, width, x="layer"), width)
 
 
-def agreement_figure(names: Sequence[str], matrix: Sequence[Sequence[float | None]]) -> Figure:
+def agreement_figure(names: Sequence[str], agreements: Sequence[Agreement]) -> Figure:
     """Rank correlations, row by column: the stronger the colour, the further from 0; orange is negative."""
+    known = {(a.first, a.second): a.spearman for a in agreements}
+    matrix = [[1.0 if a == b else known.get((a, b), known.get((b, a))) for b in names] for a in names]
     tiles = [
         Tile(
             column=column,
@@ -159,7 +153,5 @@ def _text(value: float | None, places: int) -> str:
 def plot_agreement(comparison: RankingComparison, path: Path) -> None:
     """Draw Spearman's rank correlation of every two criteria into a .png, .svg or .html file."""
     names = [label(scores) for scores in comparison.scores]
-    known = {(a.first, a.second): a.spearman for a in comparison.agreements}
-    matrix = [[1.0 if a == b else known.get((a, b), known.get((b, a))) for b in names] for a in names]
     title = f"{comparison.model.name}: rank correlation of {len(comparison.scores[0].layers)} layers"
-    write_figure(path, agreement_figure(names, matrix), title)
+    write_figure(path, agreement_figure(names, comparison.agreements), title)

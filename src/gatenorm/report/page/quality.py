@@ -1,11 +1,11 @@
 """The report on quality: perplexity by speed and by budget, tasks, refusals, the user's own workload."""
 
-import statistics
 from collections.abc import Sequence
 
 from gatenorm.findings import Change, divergence, multistep, perplexities, refusals, tasks
 from gatenorm.records.audit import CANDIDATE, Audit, AuditedVariant
-from gatenorm.records.evidence import REFUSAL_METRICS, Comparison, Refusal, Workload, kind_of, of_type
+from gatenorm.records.curve import extent
+from gatenorm.records.evidence import REFUSAL_METRICS, Comparison, Refusal, RefusalItem, Workload, kind_of, of_type
 from gatenorm.report.excerpts import beginning, ending
 from gatenorm.report.figures.curve import curve_figure, tradeoff_figure
 from gatenorm.report.figures.series import Band, Point, Series
@@ -169,8 +169,7 @@ def _band(audit: Audit, drawn: Sequence[AuditedVariant]) -> Band | None:
         by_count[0] = [change.before]
     if not by_count:
         return None
-    values = [(min(own), statistics.geometric_mean(own), max(own)) for _, own in sorted(by_count.items())]
-    low, middle, high = zip(*values, strict=True)
+    low, middle, high = zip(*(extent(own) for _, own in sorted(by_count.items())), strict=True)
     return Band(_RANDOM, tuple(map(float, sorted(by_count))), low, middle, high)
 
 
@@ -202,21 +201,21 @@ def _turned(own: Sequence[AuditedVariant]) -> Table | None:
     for variant in own:
         for record in (e for e in of_type(variant.evidence, Comparison) if e.of == kind_of(Refusal)):
             for item in record.items[: 2 * _SHOWN]:
-                before, after = item.before, item.after
+                before, after = item.as_items(RefusalItem)
                 rows.append(
                     {
                         "Variant": title(variant),
-                        "Request": beginning(str(before.get("prompt", item.id)), 200),
-                        "Before": Cell(beginning(str(before.get("reply", "")), 160) or "(nothing)", note=_did(before)),
-                        "After": Cell(beginning(str(after.get("reply", "")), 160) or "(nothing)", note=_did(after)),
+                        "Request": beginning(before.prompt, 200),
+                        "Before": Cell(beginning(before.reply, 160) or "(nothing)", note=_did(before)),
+                        "After": Cell(beginning(after.reply, 160) or "(nothing)", note=_did(after)),
                     }
                 )
     caption = f"Replies that changed between refusal and answer, at most {2 * _SHOWN} per variant"
     return Table.of_rows(caption, rows, wide=True, name=TURNED) if rows else None
 
 
-def _did(item: dict[str, object]) -> str:
-    return "refused" if item.get("refused") else "answered"
+def _did(item: RefusalItem) -> str:
+    return "refused" if item.refused else "answered"
 
 
 def _domain(own: Sequence[tuple[AuditedVariant, Workload]]) -> list[Block]:

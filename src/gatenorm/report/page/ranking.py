@@ -1,16 +1,15 @@
 """The report on the choice: scores by depth, the layers of each variant, how far the criteria agree."""
 
 from collections.abc import Sequence
-from itertools import combinations
 
-from gatenorm.analysis.agreement import BUDGETS, agree, by_layer, label
+from gatenorm.analysis.agreement import BUDGETS, by_layer, label, removed_from
 from gatenorm.records import ATTENTION, Scores, spans
 from gatenorm.records.audit import Audit, AuditedVariant
 from gatenorm.records.numbers import duration
+from gatenorm.records.rankings import Agreement
 from gatenorm.report.figures.rankings import (
     agreement_figure,
     removed_figure,
-    removed_from,
     scores_figure,
     selection_figure,
 )
@@ -59,9 +58,8 @@ def baselines(audit: Audit) -> Section:
 def agreement(audit: Audit) -> Section:
     """Which layers each criterion removes at which budget, and the rank correlation of every two."""
     # How far draws agree by chance is known without drawing.
-    own = [s for s in audit.scores if s.criterion != "random"]
-    same = [s for s in own if by_layer(s).keys() == by_layer(own[0]).keys()]
-    if len(same) < 2:
+    own = [s for s in audit.comparison.scores if s.criterion != "random"] if audit.comparison else []
+    if audit.comparison is None or len(own) < 2:
         return Section(
             "agreement", "Agreement of the criteria", (Text("There is only one ranking, nothing to compare."),)
         )
@@ -70,8 +68,8 @@ def agreement(audit: Audit) -> Section:
             "If criteria that measure different things would remove the same layers, the choice does not depend on one "
             "of them. A rank correlation of 1 means the same order, 0 chance, −1 the opposite order."
         ),
-        _selection(same),
-        Charts((_correlations(same),)),
+        _selection(own),
+        Charts((_correlations([label(scores) for scores in own], audit.comparison.agreements),)),
     ]
     return Section("agreement", "Agreement of the criteria", tuple(blocks))
 
@@ -146,13 +144,13 @@ def _fates(variant: AuditedVariant) -> dict[int, str]:
     return {e.layer: participles([e]) for e in variant.plan.added if e.sublayer == ATTENTION}
 
 
-def _selection(same: list[Scores]) -> Chart:
-    layers = sorted(by_layer(same[0]))
+def _selection(own: list[Scores]) -> Chart:
+    layers = sorted(by_layer(own[0]))
     counts = [count_for_share(share, len(layers)) for share in BUDGETS]
     columns = [Column("Criterion")]
     columns += [Column(f"Removed at {share:.0%}", f"{n} layers") for share, n in zip(BUDGETS, counts, strict=True)]
     rows = []
-    for scores in same:
+    for scores in own:
         budgets = removed_from(scores, layers)
         gone = [[layer for layer, b in zip(layers, budgets, strict=True) if b <= n] for n in range(len(BUDGETS))]
         rows.append([label(scores), *map(spans, gone)])
@@ -163,31 +161,25 @@ def _selection(same: list[Scores]) -> Chart:
             "A row a criterion, a column a layer. The darker a cell (on a dark page: the lighter), the smaller the "
             f"budget at which the layer goes: {', '.join(f'{share:.0%}' for share in BUDGETS)}; empty cells are kept."
         ),
-        figure=selection_figure(same),
+        figure=selection_figure(own),
         table=Table.of("Layers removed by each criterion at each budget", columns, rows),
     )
 
 
-def _correlations(same: list[Scores]) -> Chart:
-    names = [label(scores) for scores in same]
-    agreements = {(a, b): agree(same[a], same[b]) for a, b in combinations(range(len(same)), 2)}
-
-    def value(a: int, b: int) -> float | None:
-        return 1.0 if a == b else agreements[min(a, b), max(a, b)].spearman
-
-    matrix = [[value(a, b) for b in range(len(same))] for a in range(len(same))]
+def _correlations(names: list[str], agreements: Sequence[Agreement]) -> Chart:
+    own = [pair for pair in agreements if {pair.first, pair.second} <= {*names}]
     rows: list[list[Cell | str]] = []
-    for (a, b), pair in agreements.items():
+    for pair in own:
         shared = [Cell(f"{len(o.shared)} of {o.count}", note=f"chance {o.chance:.1f}") for o in pair.overlaps]
         figures = [fixed(value, 2, sign=True) for value in (pair.spearman, pair.kendall)]
-        rows.append([f"{names[a]} and {names[b]}", *figures, *shared])
+        rows.append([f"{pair.first} and {pair.second}", *figures, *shared])
     columns = [Column("Criteria"), numeric("Spearman"), numeric("Kendall")]
     columns += [numeric(f"Shared at {share:.0%}") for share in BUDGETS]
-    first = ", ".join(f"{names[b]} {fixed(value(0, b), 2, sign=True)}" for b in range(1, len(same)))
+    first = ", ".join(f"{p.second} {fixed(p.spearman, 2, sign=True)}" for p in own if p.first == names[0])
     return Chart(
         name="correlation",
         title="Rank correlation of every two criteria",
         says=f"Spearman's correlation of {names[0]} with the others: {first}.",
-        figure=agreement_figure(names, matrix),
+        figure=agreement_figure(names, own),
         table=Table.of("Rank correlations and shared layers of every two criteria", columns, rows),
     )

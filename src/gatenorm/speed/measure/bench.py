@@ -147,9 +147,9 @@ def bench(
             )
             if m.samples:
                 other = first.get(m.case)
-                speed = _timed(speed, m)
+                speed = with_times(speed, m)
                 if baseline is not None and other is not None and other is not m and other.samples:
-                    speed = _compared(speed, m, other)
+                    speed = with_speedups(speed, m, other)
                     more = new_edits(variant, baseline)
                     if more is not None:
                         if machine is None and other.shares and any(edit.operation != REMOVE for edit in more):
@@ -194,7 +194,8 @@ def labels_of(variants: Sequence[Variant]) -> list[str]:
     return [f"{one} ({labels[:i].count(one) + 1})" if one in labels[:i] else one for i, one in enumerate(labels)]
 
 
-def _timed(speed: Speed, m: Measured) -> Speed:
+def with_times(speed: Speed, m: Measured) -> Speed:
+    """The record with what the variant took."""
     return replace(
         speed,
         **{name: PhaseTime(seconds=m.seconds(name)) for name in PHASES},
@@ -204,7 +205,8 @@ def _timed(speed: Speed, m: Measured) -> Speed:
     )
 
 
-def _compared(speed: Speed, m: Measured, first: Measured) -> Speed:
+def with_speedups(speed: Speed, m: Measured, first: Measured) -> Speed:
+    """The record with its speed-ups over the first variant, round by round."""
     phases = {name: replace(speed.phase(name), speedup=m.speedup(first, name)) for name in PHASES}
     own, whole = m.cache_bytes, first.cache_bytes
     return replace(speed, **phases, cache_share_removed=1 - own / whole if own is not None and whole else None)
