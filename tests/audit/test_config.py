@@ -17,7 +17,7 @@ from gatenorm.audit.plan import evaluations as planned_evaluations
 from gatenorm.audit.plan.config import QUICK, Config, Evaluation, config_from, read_config
 from gatenorm.audit.plan.evaluations import evaluations
 from gatenorm.audit.plan.memory_use import memory
-from gatenorm.audit.plan.outline import outline
+from gatenorm.audit.plan.outline import longest, outline
 from gatenorm.audit.plan.parts import parts
 from gatenorm.audit.plan.prepare import prepare
 from gatenorm.audit.plan.variants import OPERATIONS, Budget, with_operations
@@ -26,6 +26,7 @@ from gatenorm.cli.audit_options import overlay
 from gatenorm.errors import GatenormError, RecoveryError
 from gatenorm.evaluation.tasks import retrieval
 from gatenorm.models.architecture import Architecture
+from gatenorm.records.audit import Setting
 from gatenorm.records.serialization import to_json
 from tests.command_line import refusal, refused
 
@@ -261,13 +262,14 @@ def test_the_plan_is_told_before_anything_is_done(tmp_path: Path):
     jobs = next(parts(prepare("demo", tmp_path / "audit", search), lambda passes: sum(passes.values()))).jobs
     assert [one.seconds for one in jobs[:2]] == [8 * 17, 8 * 3]  # a pass a layer; of maps on an eighth of the tokens
     recall = next(part for part in work if "recall" in part.what)
-    assert recall.shorter == "evaluation.retrieval off"
+    assert recall.shorter == Setting("evaluation.retrieval", "off")
     assert lines[2].endswith("(limit 8); about 3 min")  # 8 stories, by the model, 2 candidates and 5 rankings' choices
-    assert "prompts of 128, 256 tokens, 6 rounds" in lines[-4]
-    assert "if another ranking is better supported" in lines[-3]
-    assert lines[-2].startswith("takes up to 9.8 MB of disk (")
-    assert " of memory (" in lines[-2]
-    assert lines[-1].startswith("takes longest: ")
+    assert "prompts of 128, 256 tokens, 6 rounds" in lines[-3]
+    assert "if another ranking is better supported" in lines[-2]
+    assert lines[-1].startswith("takes up to 9.8 MB of disk (")
+    assert " of memory (" in lines[-1]
+    assert longest(work) == max(work, key=lambda part: part.seconds)
+    assert longest(work[:0]) is None
 
 
 def test_the_memory_told_counts_all_that_is_loaded_at_a_time(tmp_path: Path):
@@ -296,7 +298,7 @@ def test_the_setting_that_shortens_a_part_is_one_that_is_shorter(tmp_path: Path)
         prepare("demo", tmp_path / "audit", config_from({"evaluation": {"zeroshot_limit": n}})) for n in (10, 60)
     )
     settings = [next(p.shorter for p in parts(plan, lambda _: 0.0) if "tasks" in p.what) for plan in (few, many)]
-    assert settings == ["", "evaluation.zeroshot_limit 30"]
+    assert settings == [None, Setting("evaluation.zeroshot_limit", "30")]
 
 
 def test_items_of_several_steps_are_asked_of_models_that_read_ordinary_text(tiny_models: Any, tmp_path: Path):

@@ -19,7 +19,7 @@ from gatenorm.families import Layout
 from gatenorm.files import read_small
 from gatenorm.models.architecture import Architecture, Work
 from gatenorm.models.named import language_of
-from gatenorm.records.audit import NotExamined, StepName
+from gatenorm.records.audit import NotExamined, Setting, StepName
 
 PERPLEXITY, DOMAIN, REFUSAL, RETRIEVAL, MULTISTEP = "perplexity", "domain", "refusal", "retrieval", "multistep"
 _ZEROSHOT = "zeroshot"
@@ -121,7 +121,7 @@ class _Planner:
             self._add(PERPLEXITY, f"perplexity on {name}", "perplexity", (text.data,), **how)
         if texts or self._add_own(PERPLEXITY, "perplexity", self.settings.stories_limit):
             return
-        what, why, remedy = "perplexity", "no text was given", "set evaluation.texts to a file, or to wikitext2"
+        what, why, remedy = "perplexity", "no text was given", Setting(_KEYS[PERPLEXITY], "a file, or to wikitext2")
         if packaged:
             what, why = f"{what} on text like yours", f"{why}, so packaged public-domain text stands in for it"
             window = min(_PACKAGED_WINDOW, self.layout.context or _PACKAGED_WINDOW)
@@ -139,20 +139,20 @@ class _Planner:
             expected = f"a directory or hub, for {named('evaluation.zeroshot_tasks')}"
             raise EvaluationError("data-missing", "is missing", field=_KEYS[_ZEROSHOT], expected=expected)
         elif not self._add_own(_ZEROSHOT, "zeroshot", settings.zeroshot_limit):
-            how = "set evaluation.zeroshot to a directory, or to hub"
+            how = Setting(_KEYS[_ZEROSHOT], "a directory, or to hub")
             self._leave_out(_ZEROSHOT, "general tasks", "no zero-shot files were given", how)
 
     def domain(self) -> None:
         settings = self.settings
         if settings.domain is None:
-            how = "set evaluation.domain to a file with your prompts"
+            how = Setting(_KEYS[DOMAIN], "a file with your prompts")
             self._leave_out(DOMAIN, "your own workload", "no file was given", how)
             return
         data, how_long = (f"domain={settings.domain}",), settings.new_tokens
         self._add(DOMAIN, "your workload", "domain", data, True, limit=settings.domain_limit, new_tokens=how_long)
 
     def refusal(self) -> None:
-        settings, how = self.settings, "set evaluation.refusal to packaged, or to a file"
+        settings, how = self.settings, Setting(_KEYS[REFUSAL], "packaged, or to a file")
         items = settings.refusal
         if items == "auto":
             items = "packaged" if self.own or _has_template(self.layout.checkpoint.directory) else "none"
@@ -173,7 +173,7 @@ class _Planner:
     def retrieval(self) -> None:
         what, limit = "retrieval over long distances", self.settings.retrieval_limit
         if not self.settings.retrieval:
-            self._leave_out(RETRIEVAL, what, "it was left out", "set evaluation.retrieval to true")
+            self._leave_out(RETRIEVAL, what, "it was left out", Setting(_KEYS[RETRIEVAL], "true"))
         elif not self._add_own(RETRIEVAL, "retrieval", limit):
             longest = min(self.layout.context or retrieval.LONGEST, retrieval.LONGEST)
             try:
@@ -184,7 +184,7 @@ class _Planner:
                 return
             if self.settings.retrieval_window is None and window < longest:
                 beyond, why = f"{what}: beyond {window:,} tokens", "on this processor it would take hours"
-                self._leave_out(RETRIEVAL, beyond, why, f"set evaluation.retrieval_window to {longest}")
+                self._leave_out(RETRIEVAL, beyond, why, Setting("evaluation.retrieval_window", str(longest)))
 
     def _affordable(self, longest: int) -> int:
         """The longest contexts for which a processor is not kept busy for hours; by counts, which every run repeats."""
@@ -197,7 +197,7 @@ class _Planner:
     def multistep(self) -> None:
         what = "behaviour of several steps"
         if not self.settings.multistep:
-            self._leave_out(MULTISTEP, what, "it was left out", "set evaluation.multistep to true")
+            self._leave_out(MULTISTEP, what, "it was left out", Setting(_KEYS[MULTISTEP], "true"))
         elif reads_text(self.layout):  # a language of its own has tasks of its own
             self._add(MULTISTEP, what, "multistep", limit=self.settings.multistep_limit)
 
@@ -230,8 +230,10 @@ class _Planner:
             self._add(feeds, what, own.name, limit=limit or own.audit_limit)
         return own is not None
 
-    def _leave_out(self, feeds: str, what: str, why: str, how: str = "") -> None:
-        self.missing.append(NotExamined(_STEP.get(feeds, StepName.TASKS), what, why, how))
+    def _leave_out(self, feeds: str, what: str, why: str, setting: Setting | None = None) -> None:
+        step = _STEP.get(feeds, StepName.TASKS)
+        gap = NotExamined(step, what, why) if setting is None else NotExamined.unless(step, what, why, setting)
+        self.missing.append(gap)
 
 
 def reads_text(layout: Layout) -> bool:

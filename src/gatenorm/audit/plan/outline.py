@@ -18,7 +18,7 @@ _LONG = 60.0
 
 
 def outline(plan: AuditPlan, parts: Sequence[Part]) -> Iterator[str]:
-    """A line for each part of the work, then what it takes of time, disk and memory, and what would take less."""
+    """A line for each part of the work, then what it takes of time, disk and memory."""
     for part in parts:
         yield part.what + (f"; about {duration(part.seconds)}" if part.seconds >= 1 else "")
     total, more = (sum(getattr(part, name) for part in parts) for name in ("seconds", "more_seconds"))
@@ -31,9 +31,13 @@ def outline(plan: AuditPlan, parts: Sequence[Part]) -> Iterator[str]:
     free, room = shutil.disk_usage(_existing(plan.directory)).free, available_bytes()
     available = "" if room is None else f" ({size(room)} available)"
     yield f"takes up to {size(disk)} of disk ({size(free)} free) and {size(memory(plan))} of memory{available}"
-    longest = max((part for part in parts if part.shorter), key=lambda part: part.seconds, default=None)
-    if longest is not None and total >= _LONG:
-        yield f"takes longest: {longest.what.partition(':')[0]}; to shorten that: {longest.shorter}"
+
+
+def longest(parts: Sequence[Part]) -> Part | None:
+    """The part that takes longest of those that can be shortened; ``None`` where all together do not take long."""
+    if sum(part.seconds for part in parts) < _LONG:
+        return None
+    return max((part for part in parts if part.shorter), key=lambda part: part.seconds, default=None)
 
 
 def _existing(directory: Path) -> Path:

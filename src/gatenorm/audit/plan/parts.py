@@ -17,7 +17,7 @@ from gatenorm.calibration.sources.self_text import BATCH
 from gatenorm.criteria.registry import forward_criteria
 from gatenorm.models.architecture import Work
 from gatenorm.records import REMOVE
-from gatenorm.records.audit import StepName
+from gatenorm.records.audit import Setting, StepName
 from gatenorm.recovery.settings import Settings
 from gatenorm.speed.measure.bench import DEFAULT_LENGTHS
 from gatenorm.speed.measure.turns import TURN_SECONDS
@@ -31,12 +31,12 @@ _TRAINS = 3
 # Of fewer items nothing can be said.
 _FEWEST = 8
 # What to set to leave a part out, or to make it shorter; of other evaluations: which limit.
-_SCORING, _FITTING, _TIMING = "rankings.samples 8", f"budgets.replace {REMOVE}", "speed.engines none"
-_TRAINING = "recovery.steps 200"
+_SCORING, _FITTING = Setting("rankings.samples", "8"), Setting("budgets.replace", REMOVE)
+_TIMING, _TRAINING = Setting("speed.engines", "none"), Setting("recovery.steps", "200")
 _WITHOUT = {
-    RETRIEVAL: "evaluation.retrieval off",
-    REFUSAL: "evaluation.refusal none",
-    MULTISTEP: "evaluation.multistep off",
+    RETRIEVAL: Setting("evaluation.retrieval", "off"),
+    REFUSAL: Setting("evaluation.refusal", "none"),
+    MULTISTEP: Setting("evaluation.multistep", "off"),
 }
 _LIMITS = {PERPLEXITY: ("text", 16), "stories": ("stories", 8), DOMAIN: ("domain", 20), "zeroshot": ("zeroshot", 100)}
 
@@ -58,7 +58,12 @@ class Part:
     step: StepName
     what: str
     jobs: tuple[Alike, ...]
-    shorter: str = ""
+    shorter: Setting | None = None
+
+    @property
+    def title(self) -> str:
+        """What is done, without details."""
+        return self.what.partition(":")[0]
 
     @property
     def seconds(self) -> float:
@@ -96,7 +101,7 @@ def parts(plan: AuditPlan, seconds: Seconds) -> Iterator[Part]:
     what = f"write {made} candidates, or more if another ranking is better supported: {counts} attention sublayers"
     copies = Alike(BUILD, made - tested * fits, plan.layout.nbytes / _WRITES, more - further * fits)
     fitted = Alike(FIT, tested * fits, seconds(_fitting(plan)) + copies.seconds, further * fits)
-    yield Part(StepName.BUILD, what, (copies, fitted), _FITTING if fits else "")
+    yield Part(StepName.BUILD, what, (copies, fitted), _FITTING if fits else None)
 
     others = (len(names) - tested) * len(plan.budgets)
     first = next((one for one in plan.evaluations if one.feeds == PERPLEXITY), None)
@@ -174,10 +179,10 @@ def _timing(plan: AuditPlan, seconds: Seconds, made: int, more: int) -> Iterator
         yield Alike(f"speed {engine}", jobs, turns * (1 + speed.rounds) * models / jobs, later)
 
 
-def _shorter(one: PlannedEvaluation) -> str:
-    """The setting that leaves an evaluation out, or halves it at least; empty where it is short already."""
+def _shorter(one: PlannedEvaluation) -> Setting | None:
+    """The setting that leaves an evaluation out, or halves it at least; ``None`` where it is short already."""
     if one.feeds in _WITHOUT:
         return _WITHOUT[one.feeds]
     name, fewer = _LIMITS.get(one.task, _LIMITS.get(one.feeds, ("", 0)))
     few = min(fewer, (one.request.limit or 2 * fewer) // 2)
-    return f"evaluation.{name}_limit {few}" if few >= _FEWEST else ""
+    return Setting(f"evaluation.{name}_limit", str(few)) if few >= _FEWEST else None

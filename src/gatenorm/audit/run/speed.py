@@ -17,7 +17,7 @@ from gatenorm.audit.run.state import Origin
 from gatenorm.engines import engine_named
 from gatenorm.exports.registry import export_form
 from gatenorm.records import Evidence
-from gatenorm.records.audit import NotExamined, StepName
+from gatenorm.records.audit import NotExamined, Setting, StepName
 from gatenorm.records.evidence import Speed, of_type
 
 # The unpruned model's export: a name that no variant has, whatever the model is called.
@@ -33,11 +33,12 @@ def measure(cache: JobCache, candidates: Sequence[Variant], baseline: list[Evide
     engines = cache.config.speed.engines
     missing = []
     if not engines:
-        hint = "name one in speed.engines, such as transformers"
-        missing.append(_not_examined("speed and memory", "no engine was chosen", hint))
+        setting = Setting("speed.engines", "one or more, such as transformers")
+        missing.append(NotExamined.unless(StepName.SPEED, "speed and memory", "no engine was chosen", setting))
     if all(_form(engine) == _DIRECTORY for engine in engines):
         why = "the engine chosen reads the pruned directory itself" if engines else "no engine was chosen"
-        missing.append(_not_examined("export and verify", why, "add llamacpp to speed.engines"))
+        setting = Setting("speed.engines", "one that reads exports, such as llamacpp")
+        missing.append(NotExamined.unless(StepName.SPEED, "export and verify", why, setting))
     if not candidates and engines:
         return [*missing, _ALL_REJECTED], "nothing to time"
     for engine in engines:

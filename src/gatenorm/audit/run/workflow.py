@@ -29,10 +29,13 @@ from gatenorm.records.audit import (
     GateResult,
     NotExamined,
     Search,
+    Setting,
     StepName,
 )
 from gatenorm.records.evidence import Perplexity, Speed, of_type
 from gatenorm.records.rankings import CrossCheck
+
+_RECOVERS = Setting("recovery.enabled", "true")
 
 
 class Workflow:
@@ -152,8 +155,8 @@ class Workflow:
     def _recover(self) -> str:
         """Training after aggressive budgets, when enabled, and every evaluation once more."""
         if not self.config.recovery.enabled:
-            why, hint = "it was not asked for", "set recovery.enabled"
-            self.not_examined.append(NotExamined(StepName.RECOVERY, "recovery", why, hint))
+            gap = NotExamined.unless(StepName.RECOVERY, "recovery", "it was not asked for", _RECOVERS)
+            self.not_examined.append(gap)
             return ""
         recovered, why = variant_writer.recover(self.cache, self.candidates)
         if why:
