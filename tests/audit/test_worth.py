@@ -6,7 +6,9 @@ import pytest
 from msgspec.structs import replace
 
 from gatenorm.audit.judge.cost_benefit import cost_benefit
+from gatenorm.audit.judge.gates import SPEED_UP, evaluate_gate, gates
 from gatenorm.audit.plan.config import Cost
+from gatenorm.findings import Findings
 from gatenorm.records import ModelIdentity
 from gatenorm.records.audit import FAILS, INCONCLUSIVE
 from gatenorm.records.evidence import PhaseTime, Sample, Speed, SpeedProtocol, Spread
@@ -90,6 +92,18 @@ def test_the_longest_prompt_speaks_as_the_gate_does():
     found = cost_benefit(before, after, Cost(), least=1.3)
     assert found is not None
     assert [case.outcome for case in found.cases] == [FAILS, INCONCLUSIVE]
+
+
+def test_of_two_engines_the_one_that_gains_least_is_quoted_as_the_gate_judges():
+    cases = [("transformers", 512, 0.5), ("llamacpp", 128, 0.9), ("llamacpp", 512, 0.8)]
+    before, after = [timed(engine, n, 1.0) for engine, n, _ in cases], [timed(*case) for case in cases]
+    found = cost_benefit(before, after, Cost())
+    assert found is not None
+    assert (found.quoted.engine, found.quoted.prompt_tokens) == ("llamacpp", 512)
+    assert found.quoted in found.cases
+    gate = evaluate_gate(gates()[SPEED_UP], 1.02, Findings(tuple(before), tuple(after), ()))
+    assert gate.value == found.quoted.request_speedup
+    assert "llamacpp, 512 + 8 tokens" in gate.detail
 
 
 def test_where_nothing_was_timed_nothing_is_said():

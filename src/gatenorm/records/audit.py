@@ -97,9 +97,13 @@ class CostCase(Value, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class CostBenefit(Value, frozen=True, kw_only=True, omit_defaults=True):
-    """What a variant saves, case by case, and a sentence that says whether it pays; no price, no costs."""
+    """What a variant saves, case by case, and a sentence that says whether it pays; no price, no costs.
+
+    ``quoted`` is the case by which the gate on speed judges, and of which every headline speaks.
+    """
 
     cases: tuple[CostCase, ...]
+    quoted: CostCase
     sentence: str
     price_per_hour: float | None = None
     currency: str = ""

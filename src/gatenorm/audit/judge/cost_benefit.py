@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import msgspec
 
 from gatenorm.audit.judge.gates import SPEED_UP, gates, outcome_at
-from gatenorm.audit.judge.metrics import speed_value
+from gatenorm.audit.judge.metrics import judged_requests, speed_value
 from gatenorm.audit.plan.config import Cost
 from gatenorm.findings import RequestSpeedup, request_speedups
 from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, WORST_FIRST, CostBenefit, CostCase
@@ -30,10 +30,14 @@ def cost_benefit(
     """
     least = gates()[SPEED_UP].limit if least is None else least
     assert least is not None
-    cases = [_case(speedup, price, least) for speedup in request_speedups(before, after)]
-    if not cases:
+    timed = request_speedups(before, after)
+    if not timed:
         return None
-    benefit = CostBenefit(cases=tuple(cases), sentence=_sentence(cases, price))
+    cases = [_case(speedup, price, least) for speedup in timed]
+    # Of several engines the worst, as the gate on speed has it.
+    judged = [_case(speedup, price, least) for speedup in judged_requests(timed)]
+    quoted = min(judged, key=lambda case: (WORST_FIRST.index(case.outcome), case.request_speedup))
+    benefit = CostBenefit(cases=tuple(cases), quoted=quoted, sentence=_sentence(cases, quoted, price))
     if not price.price_per_hour:
         return benefit
     return msgspec.structs.replace(benefit, price_per_hour=price.price_per_hour, currency=price.currency)
@@ -81,14 +85,6 @@ def _ideal(before: Speed, after: Speed) -> float | None:
     return sum(seconds) / left if left else None
 
 
-def leading(cases: Sequence[CostCase]) -> CostCase:
-    """What the gate on speed judges: the longest prompt in the smallest batch, of several engines the worst."""
-    longest: dict[str, CostCase] = {}
-    for case in sorted(cases, key=lambda c: (c.prompt_tokens, -c.batch)):
-        longest[case.engine] = case
-    return min(longest.values(), key=lambda c: (WORST_FIRST.index(c.outcome), c.request_speedup))
-
-
 def how_fast(case: CostCase) -> str:
     """``1.21 times as fast (1.19 to 1.24) at 2,048 + 32 tokens in transformers``."""
     low, high = case.request_speedup_low, case.request_speedup_high
@@ -97,8 +93,7 @@ def how_fast(case: CostCase) -> str:
     return f"{case.request_speedup:.2f} times as fast ({span}) at {at}"
 
 
-def _sentence(cases: Sequence[CostCase], price: Cost) -> str:
-    first = leading(cases)
+def _sentence(cases: Sequence[CostCase], first: CostCase, price: Cost) -> str:
     said = f"a request is {how_fast(first)}"
     if first.request_ideal is not None:
         said += f"; at its ideal it would be {first.request_ideal:.2f} times"
