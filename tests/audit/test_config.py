@@ -18,7 +18,7 @@ from gatenorm.audit.plan.config import QUICK, Config, Evaluation, config_from, r
 from gatenorm.audit.plan.evaluations import evaluations
 from gatenorm.audit.plan.memory_use import memory
 from gatenorm.audit.plan.outline import longest, outline
-from gatenorm.audit.plan.parts import parts
+from gatenorm.audit.plan.parts import RECOVER, parts
 from gatenorm.audit.plan.prepare import prepare
 from gatenorm.audit.plan.variants import OPERATIONS, Budget, with_operations
 from gatenorm.cli import main
@@ -270,6 +270,16 @@ def test_the_plan_is_told_before_anything_is_done(tmp_path: Path):
     assert " of memory (" in lines[-1]
     assert longest(work) == max(work, key=lambda part: part.seconds)
     assert longest(work[:0]) is None
+
+
+def test_training_is_reckoned_by_its_objective(tmp_path: Path):
+    def trains(**more: Any) -> float:
+        recovery = {"enabled": True, "steps": 10, "from_share": 0.1, **more}
+        plan = prepare("demo", tmp_path / "audit", config_from(QUICK, {"recovery": recovery}))
+        work = list(parts(plan, lambda passes: sum(passes.values())))
+        return next(one.seconds for one in work[-1].jobs if one.like == RECOVER)
+
+    assert (trains(), trains(objective="distill")) == (30.0, 40.0)
 
 
 def test_the_memory_told_counts_all_that_is_loaded_at_a_time(tmp_path: Path):

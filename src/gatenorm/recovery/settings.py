@@ -1,11 +1,16 @@
 """How a training after pruning is done: every number that decides its outcome, in one record."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gatenorm.errors import RecoveryError
+
+if TYPE_CHECKING:
+    from gatenorm.models.architecture import Work
 
 OBJECTIVES = ("lm", "distill")
 TARGETS = ("attention", "mlp", "maps")
@@ -121,6 +126,16 @@ class Settings:
     def length_in(self, context: int | None) -> int:
         """Tokens in a sequence of a model that takes ``context`` (``None``: no limit is known)."""
         return self.length or min(context or DEFAULT_LENGTH, DEFAULT_LENGTH)
+
+    def passes(self, context: int | None) -> dict[Work, float]:
+        """What training costs in passes through a model that takes ``context``: backwards is twice as much as forwards.
+
+        To ``distill`` takes the parent's forwards beside it.
+        """
+        from gatenorm.models.architecture import Work  # not for help, which shows the defaults and stays quick
+
+        each = 4.0 if self.objective == "distill" else 3.0
+        return {Work.prefill(self.length_in(context), self.batch): each * self.accumulation * self.steps}
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of step ``step`` (from 0): it rises in a straight line, then follows the schedule."""

@@ -144,10 +144,9 @@ def _passes(asked: Recipe, bench: Workbench) -> Iterator[tuple[str, int, Mapping
         yield "speed", models, passes
     if asked.recovery:
         models = len(asked.recovery.counts) * len(asked.recovery.criteria)
-        batch, length = asked.recovery.batch, Settings(length=asked.recovery.length).length_in(layout.context)
-        # Forwards, and twice that backwards; with the parent forwards beside it.
-        a_step = 4.0 if asked.recovery.objective == "distill" else 3.0
-        passes = Counter({Work.prefill(length, batch): a_step * models * asked.recovery.steps})
+        how = asked.recovery
+        settings = Settings(steps=how.steps, objective=how.objective, batch=how.batch, length=how.length)
+        passes = Counter({work: models * count for work, count in settings.passes(layout.context).items()})
         tasks, request = asked.recovery.tasks, Request(limit=asked.recovery.limit)
         for job in registry.prepare(tasks, bench.task_data(tasks), request) if tasks else ():
             passes.update({work: (1 + 2 * models) * count for work, count in job.passes.items()})

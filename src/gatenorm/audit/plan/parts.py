@@ -26,8 +26,6 @@ from gatenorm.speed.measure.turns import TURN_SECONDS
 BUILD, FIT, EXPORT, RECOVER = "build", "fit", "export", "recover"
 # Bytes that are written in a second, decoded or not.
 _WRITES = 100e6
-# A training step is a pass, and twice as much on the way back.
-_TRAINS = 3
 # Of fewer items nothing can be said.
 _FEWEST = 8
 # What to set to leave a part out, or to make it shorter; of other evaluations: which limit.
@@ -120,11 +118,10 @@ def parts(plan: AuditPlan, seconds: Seconds) -> Iterator[Part]:
         present = len(plan.layout.attention_layers)
         few = [b for b in plan.budgets if b.count / present >= config.recovery.from_share]
         trained = tested * sum(len(budget.operations) for budget in few)
-        settings = Settings(steps=config.recovery.steps or Settings.steps)
-        length = min(settings.length or 512, plan.layout.context or 512)
-        steps = {Work.prefill(length, settings.batch): float(settings.steps * _TRAINS)}
+        asked = config.recovery
+        settings = Settings(steps=asked.steps or Settings.steps, objective=asked.objective or Settings.objective)
+        training = Alike(RECOVER, trained, seconds(settings.passes(plan.layout.context)))
         again = tuple(Alike(one.like, trained, seconds(one.passes)) for one in plan.evaluations)
-        training = Alike(RECOVER, trained, seconds(steps))
         what = f"train {trained} candidates and measure them again"
         yield Part(StepName.RECOVERY, what, (training, *again), _TRAINING)
 
