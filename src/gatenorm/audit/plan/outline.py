@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from gatenorm.audit.plan.engine_form import form_for
 from gatenorm.audit.plan.memory_use import memory
 from gatenorm.audit.plan.parts import Part
 from gatenorm.audit.plan.prepare import AuditPlan
@@ -27,7 +28,8 @@ def outline(plan: AuditPlan, parts: Sequence[Part]) -> Iterator[str]:
         further = f", up to {duration(total + more)} if another ranking is better supported" if more >= 1 else ""
         yield f"takes about {duration(total)} on this machine with {threads}{further}"
     weights = plan.layout.nbytes
-    disk = plan.candidates * weights * (2 if "llamacpp" in plan.config.speed.engines else 1)
+    written = {form.name for engine in plan.config.speed.engines if (form := form_for(engine))}
+    disk = plan.candidates * weights * (1 + len(written))
     free, room = shutil.disk_usage(_existing(plan.directory)).free, available_bytes()
     available = "" if room is None else f" ({size(room)} available)"
     yield f"takes up to {size(disk)} of disk ({size(free)} free) and {size(memory(plan))} of memory{available}"

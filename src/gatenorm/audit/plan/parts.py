@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from gatenorm.api.fitting import JUDGE_SAMPLES, JUDGE_WINDOW, SAMPLES, WINDOW
+from gatenorm.audit.plan.engine_form import form_for
 from gatenorm.audit.plan.evaluations import DOMAIN, MULTISTEP, PERPLEXITY, REFUSAL, RETRIEVAL, PlannedEvaluation
 from gatenorm.audit.plan.memory_use import side_by_side
 from gatenorm.audit.plan.pace import Pace
@@ -169,7 +170,7 @@ def _timing(plan: AuditPlan, seconds: Seconds, made: int, more: int) -> Iterator
             turns += max(TURN_SECONDS, seconds(passes))
     group = side_by_side(plan) - 1
     for engine in speed.engines:
-        if engine == "llamacpp":
+        if form_for(engine):
             yield Alike(EXPORT, made + 1, 2 * plan.layout.nbytes / _WRITES, more)
         models = made + math.ceil(made / group)
         jobs, later = math.ceil(made / group), math.ceil((made + more) / group) - math.ceil(made / group)

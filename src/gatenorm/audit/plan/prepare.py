@@ -11,6 +11,7 @@ from gatenorm import api
 from gatenorm.api.fitting import fit_calibrations
 from gatenorm.audit.judge.gates import SPEED_UP, gates, limits
 from gatenorm.audit.plan.config import Config, Recovery
+from gatenorm.audit.plan.engine_form import form_for
 from gatenorm.audit.plan.evaluations import PlannedEvaluation, evaluations, reads_text
 from gatenorm.audit.plan.rankings import PlannedRanking, check_text, planned_rankings
 from gatenorm.audit.plan.variants import Budget, budgets, with_operations
@@ -198,5 +199,5 @@ def _measured(config: Config, *, runs: bool) -> set[str]:
     """What step 6 will measure."""
     if not runs or not config.speed.engines:
         return set()
-    exports = any("transformers" not in engine_named(e).reads for e in config.speed.engines)
+    exports = any(form_for(engine) for engine in config.speed.engines)
     return {"speed", *(["verify"] if exports else [])}
