@@ -45,7 +45,7 @@ def command(
     **given: Any,
 ) -> None:
     """Run the whole workflow on MODEL and say which budget passes, and why. DIR keeps the evidence."""
-    from gatenorm.audit.plan.config import QUICK, config_from, read_config, write_yaml
+    from gatenorm.audit.plan.config import config_from, quick as first_impression, read_config, write_yaml
     from gatenorm.audit.run.main import default_directory, failed, run_audit
     from gatenorm.cli.tables.audit import show
     from gatenorm.models.named import default_model
@@ -56,7 +56,7 @@ def command(
     names = namer(given, config)
     with fields_named(names), _listener(json_lines, quick, names) as listener:
         laid_over = overlay(given)
-        preset = QUICK if quick else {}
+        preset = first_impression() if quick else {}
         settings = config_from(preset, laid_over) if config is None else read_config(config, laid_over, below=preset)
         if write_config is not None:
             write_yaml(settings, write_config)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from gatenorm.api.fitting import JUDGE_SAMPLES, JUDGE_WINDOW, SAMPLES, WINDOW
 from gatenorm.audit.plan.engine_form import form_for
-from gatenorm.audit.plan.evaluations import DOMAIN, MULTISTEP, PERPLEXITY, REFUSAL, RETRIEVAL, PlannedEvaluation
+from gatenorm.audit.plan.evaluations import PERPLEXITY, PlannedEvaluation
 from gatenorm.audit.plan.memory_use import side_by_side
 from gatenorm.audit.plan.pace import Pace
 from gatenorm.audit.plan.prepare import AuditPlan
@@ -29,15 +29,9 @@ BUILD, FIT, EXPORT, RECOVER = "build", "fit", "export", "recover"
 _WRITES = 100e6
 # Of fewer items nothing can be said.
 _FEWEST = 8
-# What to set to leave a part out, or to make it shorter; of other evaluations: which limit.
+# What to set to leave a part out, or to make it shorter; evaluations declare it.
 _SCORING, _FITTING = Setting("rankings.samples", "8"), Setting("budgets.replace", REMOVE)
 _TIMING, _TRAINING = Setting("speed.engines", "none"), Setting("recovery.steps", "200")
-_WITHOUT = {
-    RETRIEVAL: Setting("evaluation.retrieval", "off"),
-    REFUSAL: Setting("evaluation.refusal", "none"),
-    MULTISTEP: Setting("evaluation.multistep", "off"),
-}
-_LIMITS = {PERPLEXITY: ("text", 16), "stories": ("stories", 8), DOMAIN: ("domain", 20), "zeroshot": ("zeroshot", 100)}
 
 
 @dataclass(frozen=True)
@@ -179,8 +173,8 @@ def _timing(plan: AuditPlan, seconds: Seconds, made: int, more: int) -> Iterator
 
 def _shorter(one: PlannedEvaluation) -> Setting | None:
     """The setting that leaves an evaluation out, or halves it at least; ``None`` where it is short already."""
-    if one.feeds in _WITHOUT:
-        return _WITHOUT[one.feeds]
-    name, fewer = _LIMITS.get(one.task, _LIMITS.get(one.feeds, ("", 0)))
-    few = min(fewer, (one.request.limit or 2 * fewer) // 2)
-    return Setting(f"evaluation.{name}_limit", str(few)) if few >= _FEWEST else None
+    role = one.role
+    if role.off:
+        return Setting(f"evaluation.{role.key}", role.off)
+    few = min(role.few, (one.request.limit or 2 * role.few) // 2)
+    return Setting(f"evaluation.{role.limit}", str(few)) if few >= _FEWEST else None

@@ -12,7 +12,7 @@ from gatenorm.api.fitting import fit_calibrations
 from gatenorm.audit.judge.gates import SPEED_UP, gates, limits
 from gatenorm.audit.plan.config import Config, Recovery
 from gatenorm.audit.plan.engine_form import form_for
-from gatenorm.audit.plan.evaluations import PlannedEvaluation, evaluations, reads_text
+from gatenorm.audit.plan.evaluations import PlannedEvaluation, asked_by, evaluations, reads_text
 from gatenorm.audit.plan.rankings import PlannedRanking, check_text, planned_rankings
 from gatenorm.audit.plan.variants import Budget, budgets, with_operations
 from gatenorm.audit.run.state import check_directory
@@ -44,14 +44,8 @@ _KEYS = {
     "engine": "speed.engines",
     "objective": "recovery.objective",
 }
-# How to ask for the evaluation that a gate needs.
+# How to ask for what a gate needs that rests on no evaluation.
 _HOW = {
-    "perplexity": f"give a text as {named('evaluation.texts')}",
-    "zeroshot": f"give zero-shot files as {named('evaluation.zeroshot')}",
-    "domain": f"give your workload as {named('evaluation.domain')}",
-    "refusal": f"set {named('evaluation.refusal')} to packaged or a file",
-    "retrieval": f"set {named('evaluation.retrieval')} to true",
-    "multistep": f"set {named('evaluation.multistep')} to true",
     "speed": f"name an engine in {named('speed.engines')}, such as transformers",
     "verify": f"name an engine in {named('speed.engines')} that reads exports, such as llamacpp",
 }
@@ -191,7 +185,7 @@ def _check_measured(gate: str, active: Mapping[str, float], field: str, given: s
         return
     needs = gates()[gate].needs
     problem = f"needs an evaluation that is not asked for ({needs})"
-    hint = _HOW.get(needs, f"add {needs} to {named('evaluation.others')}")
+    hint = _HOW.get(needs) or asked_by(needs).words(named)
     raise AuditError("gate-not-measured", problem, field=field, given=given, hint=hint)
 
 

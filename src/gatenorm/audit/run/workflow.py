@@ -137,12 +137,15 @@ class Workflow:
 
     def _workload(self) -> str:
         """The user's own prompts."""
-        self._evaluate(self.evaluations("domain"), self.candidates, baseline=False)
-        return ""
+        return self._measure(StepName.WORKLOAD)
 
     def _refusal_and_retrieval(self) -> str:
         """What averages do not show."""
-        self._evaluate(self.evaluations("refusal", "retrieval"), self.candidates)
+        return self._measure(StepName.SAFETY)
+
+    def _measure(self, step: StepName) -> str:
+        """The evaluations of a step, whose names say enough."""
+        self._evaluate([planned for planned in self.plan.evaluations if planned.step == step], self.candidates)
         return ""
 
     def _speed(self) -> str:
