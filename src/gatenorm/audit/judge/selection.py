@@ -6,14 +6,22 @@ from gatenorm.analysis.diagnostics import HIGH_PERPLEXITY, JUMP, too_high
 from gatenorm.audit.judge.gates import evaluate_gate, gates, outcome_of
 from gatenorm.audit.plan.variants import Variant
 from gatenorm.families import Layout
-from gatenorm.findings import findings
+from gatenorm.findings import Findings, findings
 from gatenorm.records import Evidence
 from gatenorm.records.audit import BY_CHANCE, CANDIDATE, FAILS, PASSES, AuditedVariant, CostBenefit
-from gatenorm.records.evidence import Measurements
+from gatenorm.records.evidence import Measurements, Perplexity, of_type
 
 
-def unstable(before: float, after: float) -> str:
-    """Why a perplexity means that a layer which the model needs has gone; empty where it does not.
+def unstable(before: Sequence[Evidence], after: Sequence[Evidence]) -> str:
+    """Why a perplexity means that a layer which the model needs has gone; empty where none does."""
+    beside = Findings(tuple(before), tuple(after), ())
+    pairs = ((beside.counterpart(record), record) for record in of_type(after, Perplexity))
+    reasons = (too_far(unpruned.perplexity, record.perplexity) for unpruned, record in pairs if unpruned is not None)
+    return next(filter(None, reasons), "")
+
+
+def too_far(before: float, after: float) -> str:
+    """Why a perplexity is too far from the unpruned model's; empty where it is not.
 
     An order of magnitude above the unpruned model's, or above 100 where the unpruned model's is at most half of that:
     on a text that is foreign to the model, 100 says nothing.

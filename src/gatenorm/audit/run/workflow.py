@@ -130,7 +130,7 @@ class Workflow:
         if texts:
             self._evaluate(texts[:1], self.comparisons, baseline=False)
         for variant in self.candidates:
-            self._reject_unstable(variant)
+            variant.rejected = variant.rejected or unstable(self.baseline, variant.records)
         self._evaluate([planned for planned in others if planned.step == StepName.TASKS], self.candidates)
         rejected = [c.name for c in self.candidates if c.rejected]
         return f"{len(rejected)} rejected early" + (f": {', '.join(rejected)}" if rejected else "")
@@ -285,10 +285,3 @@ class Workflow:
                 variant.rejected = variant.rejected or f"it could not be measured: {result.error}"
             for record in result.records:
                 variant.records.append(variant_writer.under_its_name(record, variant, self.cache))
-
-    def _reject_unstable(self, variant: Variant) -> None:
-        before = {e.data.sha256: e for e in of_type(self.baseline, Perplexity)}
-        for record in of_type(variant.records, Perplexity):
-            unpruned = before.get(record.data.sha256)
-            if unpruned is not None and not variant.rejected:
-                variant.rejected = unstable(unpruned.perplexity, record.perplexity)
