@@ -8,8 +8,9 @@ import pytest
 from msgspec.structs import replace
 
 import gatenorm.api
+from gatenorm.audit import main as running
 from gatenorm.audit.plan.parts import Part
-from gatenorm.audit.run import main as running, progress
+from gatenorm.audit.run import progress
 from gatenorm.cli import audit as command, main
 from gatenorm.cli.audit_options import namer
 from gatenorm.cli.tables.audit import show

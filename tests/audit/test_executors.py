@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from gatenorm.api import open_model
+from gatenorm.audit.main import run_audit
 from gatenorm.audit.plan.config import Config, Run
 from gatenorm.audit.plan.prepare import AuditPlan
 from gatenorm.audit.run.executors import RayExecutor
 from gatenorm.audit.run.job_cache import JobCache
 from gatenorm.audit.run.jobs import Score
-from gatenorm.audit.run.main import run_audit
 from gatenorm.audit.run.progress import Reporter
-from gatenorm.audit.run.state import State
+from gatenorm.audit.state import State
 from tests.audit.audits import differences, figures, small
 from tests.errors import refused
 

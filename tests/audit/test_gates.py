@@ -13,7 +13,7 @@ from gatenorm.audit.judge.gates import _gate_of, check_gates, evaluate_gate, gat
 from gatenorm.audit.judge.metrics import GateValue, domain_divergence
 from gatenorm.audit.judge.selection import nearest, too_far, unstable
 from gatenorm.audit.judge.verdict import verdict
-from gatenorm.audit.run.main import failed
+from gatenorm.audit.main import failed
 from gatenorm.demo.evaluation import WorldTask
 from gatenorm.errors import AuditError
 from gatenorm.evaluation.core.task import Metric, Task

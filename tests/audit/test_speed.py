@@ -19,7 +19,7 @@ from gatenorm.audit.run.executors import LocalExecutor
 from gatenorm.audit.run.job_cache import JobCache
 from gatenorm.audit.run.jobs import Export, Job, Result
 from gatenorm.audit.run.progress import Reporter
-from gatenorm.audit.run.state import State
+from gatenorm.audit.state import State
 from gatenorm.engines import Engine, Setting, TimedSession
 from gatenorm.errors import EvaluationError
 from gatenorm.extensions import Extension

@@ -25,8 +25,7 @@ from gatenorm.records.audit import (
     Judgement,
     Verdict,
 )
-from gatenorm.report.gate_figures import amount, figure, interval, limit
-from gatenorm.report.page.wording import readable
+from gatenorm.report.gate_figures import amount, figure, interval, limit, readable
 
 # What would decide a question that no figure has decided.
 _SETTLE = {

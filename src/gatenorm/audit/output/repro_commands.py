@@ -10,8 +10,8 @@ from gatenorm.audit.plan.config import Run
 from gatenorm.audit.plan.engine_form import UNPRUNED, export_path, form_for
 from gatenorm.audit.plan.evaluations import PlannedEvaluation
 from gatenorm.audit.plan.variants import Variant
-from gatenorm.audit.run.state import CONFIG_FILE
 from gatenorm.audit.run.workflow import Workflow
+from gatenorm.audit.state import CONFIG_FILE
 from gatenorm.engines import engine_named
 from gatenorm.evaluation.core.job import Request
 from gatenorm.exports.registry import export_form

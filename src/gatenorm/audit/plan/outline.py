@@ -11,8 +11,7 @@ from gatenorm.audit.plan.memory_use import memory
 from gatenorm.audit.plan.parts import Part
 from gatenorm.audit.plan.prepare import AuditPlan
 from gatenorm.models.memory import available_bytes
-from gatenorm.records.numbers import duration
-from gatenorm.report.page.wording import size
+from gatenorm.records.numbers import bytes_for_people, duration
 
 # Below, nobody needs to know what takes longest.
 _LONG = 60.0
@@ -31,8 +30,9 @@ def outline(plan: AuditPlan, parts: Sequence[Part]) -> Iterator[str]:
     written = {form.name for engine in plan.config.speed.engines if (form := form_for(engine))}
     disk = plan.candidates * weights * (1 + len(written))
     free, room = shutil.disk_usage(_existing(plan.directory)).free, available_bytes()
-    available = "" if room is None else f" ({size(room)} available)"
-    yield f"takes up to {size(disk)} of disk ({size(free)} free) and {size(memory(plan))} of memory{available}"
+    said = bytes_for_people
+    available = "" if room is None else f" ({said(room)} available)"
+    yield f"takes up to {said(disk)} of disk ({said(free)} free) and {said(memory(plan))} of memory{available}"
 
 
 def longest(parts: Sequence[Part]) -> Part | None:

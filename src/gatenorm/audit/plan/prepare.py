@@ -15,7 +15,7 @@ from gatenorm.audit.plan.engine_form import form_for
 from gatenorm.audit.plan.evaluations import PlannedEvaluation, asked_by, evaluations, reads_text
 from gatenorm.audit.plan.rankings import PlannedRanking, check_text, planned_rankings
 from gatenorm.audit.plan.variants import Budget, budgets, with_operations
-from gatenorm.audit.run.state import check_directory
+from gatenorm.audit.state import check_directory
 from gatenorm.calibration.samples import HUB
 from gatenorm.engines import engine_named, threads_at_hand
 from gatenorm.errors import AuditError, MissingExtraError, PlanError, fields_named, named

@@ -14,7 +14,7 @@ from gatenorm.audit.plan.prepare import AuditPlan
 from gatenorm.audit.run.executors import Executor, LocalExecutor
 from gatenorm.audit.run.jobs import Evaluate, Job, Result
 from gatenorm.audit.run.progress import Reporter
-from gatenorm.audit.run.state import State
+from gatenorm.audit.state import State
 from gatenorm.records import Edits
 from gatenorm.records.audit import StepName
 from gatenorm.surgery.disk import RECOVERY_FILE

@@ -14,7 +14,7 @@ from gatenorm.audit.plan.parts import EXPORT
 from gatenorm.audit.plan.variants import Variant
 from gatenorm.audit.run.job_cache import NO_EDITS, JobCache, recovery_sha256
 from gatenorm.audit.run.jobs import Export, Time
-from gatenorm.audit.run.state import Origin
+from gatenorm.audit.state import Origin
 from gatenorm.records import Evidence
 from gatenorm.records.audit import NotExamined, Setting, StepName
 from gatenorm.records.evidence import Speed, of_type

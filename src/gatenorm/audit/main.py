@@ -13,8 +13,8 @@ from gatenorm.audit.plan.prepare import ANY, prepare
 from gatenorm.audit.run.executors import executor
 from gatenorm.audit.run.job_cache import JobCache
 from gatenorm.audit.run.progress import Listener, Reporter
-from gatenorm.audit.run.state import CONFIG_FILE, State, claim, lock, writing
 from gatenorm.audit.run.workflow import Workflow
+from gatenorm.audit.state import CONFIG_FILE, State, claim, lock, writing
 from gatenorm.files import write_json
 from gatenorm.models.named import default_model
 from gatenorm.records.audit import CANDIDATE, PASSES, Audit
