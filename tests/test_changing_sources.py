@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import gatenorm
+from gatenorm.audit.main import run_audit
 from gatenorm.audit.run.executors import LocalExecutor
-from gatenorm.audit.run.main import run_audit
 from gatenorm.demo.corpus import stories
 from gatenorm.demo.package import MODEL
 from gatenorm.evaluation.core.runner import run

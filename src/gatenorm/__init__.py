@@ -24,13 +24,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from gatenorm.api import *  # noqa: F403
-    from gatenorm.audit.run.main import run_audit as run_audit
+    from gatenorm.audit.main import run_audit as run_audit
 
 
 def __getattr__(name: str) -> Any:
     """Import the API when one of its names is first used: ``import gatenorm`` must stay quick."""
     if name == "run_audit":
-        from gatenorm.audit.run.main import run_audit
+        from gatenorm.audit.main import run_audit
 
         return run_audit
     if name.startswith("_"):

@@ -15,10 +15,10 @@ import pytest
 import typer
 
 import gatenorm
+from gatenorm.audit.main import failed, run_audit
 from gatenorm.audit.run.job_runner import JobRunner
 from gatenorm.audit.run.jobs import Evaluate, Result
-from gatenorm.audit.run.main import failed, run_audit
-from gatenorm.audit.run.state import lock
+from gatenorm.audit.state import lock
 from gatenorm.cli import app, main
 from gatenorm.errors import AuditError, EvaluationError, OutputError
 from gatenorm.records import read_record, to_json

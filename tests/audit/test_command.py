@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
 import gatenorm.api
-from gatenorm.audit.run import main as running, progress
+from gatenorm.audit import main as running
+from gatenorm.audit.plan.parts import Part
+from gatenorm.audit.run import progress
 from gatenorm.cli import audit as command, main
-from gatenorm.cli.audit import with_options
 from gatenorm.cli.audit_options import namer
 from gatenorm.cli.tables.audit import show
-from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, Audit, GateResult, NotExamined, StepName
+from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, Audit, GateResult, NotExamined, Setting, StepName
 from gatenorm.report.page.content import report
 from gatenorm.report.page.markdown import markdown
 from tests.report.audits import audit
@@ -51,12 +51,33 @@ def test_marks_that_are_not_there_are_not_explained(capsys: pytest.CaptureFixtur
 
 
 def test_what_was_not_examined_is_asked_for_by_options(capsys: pytest.CaptureFixture[str]):
-    one = replace(
-        audit("demo"),
-        not_examined=(NotExamined(StepName.WORKLOAD, "your workload", "no file", "set evaluation.domain to a file"),),
+    setting = Setting("evaluation.domain", "a file")
+    gaps = (
+        NotExamined.unless(StepName.WORKLOAD, "your workload", "no file", setting),
+        NotExamined(StepName.SPEED, "speed in run.device", "no file", "give run.device"),
     )
-    show(one, Path("nowhere"), partial(with_options, named=namer({}, None)))
-    assert "not examined: your workload (no file; set --domain to a file)" in capsys.readouterr().out
+    show(replace(audit("demo"), not_examined=gaps), Path("nowhere"), namer({}, None))
+    said = capsys.readouterr().out
+    assert "not examined: your workload (no file; set --domain to a file)" in said
+    assert "speed in run.device (no file; give run.device)" in said
+
+
+def test_a_file_that_is_called_like_a_key_keeps_its_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    part = Part(StepName.TASKS, "measure perplexity on run.device of each", (), Setting("evaluation.text_limit", "16"))
+
+    def planned(*_: object, listener: progress.Listener, **__: object) -> None:
+        progress.Reporter(listener).plan([part.what], part)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "run_audit", planned)
+    assert main(["audit", "-o", str(tmp_path / "audit")]) == 130
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("plan: ")]
+    assert said == [
+        "plan: measure perplexity on run.device of each",
+        "plan: takes longest: measure perplexity on run.device of each; to shorten that: --limit 16",
+    ]
 
 
 def test_the_report_gives_losses_the_same_words():

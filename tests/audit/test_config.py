@@ -14,19 +14,25 @@ import pytest
 from gatenorm.api import open_model
 from gatenorm.audit.judge.gates import gates
 from gatenorm.audit.plan import evaluations as planned_evaluations
-from gatenorm.audit.plan.config import QUICK, Config, Evaluation, config_from, read_config
-from gatenorm.audit.plan.evaluations import evaluations
+from gatenorm.audit.plan.config import LIMITS, Config, Evaluation, config_from, quick, read_config
+from gatenorm.audit.plan.evaluations import asked_by, evaluations
 from gatenorm.audit.plan.memory_use import memory
-from gatenorm.audit.plan.outline import outline
-from gatenorm.audit.plan.parts import parts
+from gatenorm.audit.plan.outline import longest, outline
+from gatenorm.audit.plan.parts import RECOVER, parts
 from gatenorm.audit.plan.prepare import prepare
 from gatenorm.audit.plan.variants import OPERATIONS, Budget, with_operations
 from gatenorm.cli import main
 from gatenorm.cli.audit_options import overlay
-from gatenorm.errors import GatenormError, RecoveryError
+from gatenorm.errors import EvaluationError, GatenormError, RecoveryError
+from gatenorm.evaluation.core import registry
+from gatenorm.evaluation.core.audit_role import AuditRole
+from gatenorm.evaluation.core.job import Job
+from gatenorm.evaluation.core.task import Task
 from gatenorm.evaluation.tasks import retrieval
 from gatenorm.models.architecture import Architecture
+from gatenorm.records.audit import Setting, StepName
 from gatenorm.records.serialization import to_json
+from tests import errors
 from tests.command_line import refusal, refused
 
 
@@ -235,21 +241,24 @@ def test_the_built_in_model_has_everything_but_a_workload(tmp_path: Path):
 
 
 def test_a_quick_audit_has_one_budget_and_few_items_of_everything(tmp_path: Path):
-    config = config_from(QUICK, overlay({"rounds": 9}))
+    config = config_from(quick(), overlay({"rounds": 9}))
     assert config.speed.rounds == 9  # what is asked for wins
+    assert set(quick()["evaluation"]) == {*LIMITS, "retrieval_window"}
     prepared = prepare("demo", tmp_path / "audit", config)
     assert [b.name for b in prepared.budgets] == ["practical"]
     assert all(planned.request.limit for planned in prepared.evaluations)
-    text = config_from(QUICK, {"evaluation": {"texts": ["a.txt", {"data": "b.txt", "limit": 3}]}}).evaluation.text_data
+    text = config_from(
+        quick(), {"evaluation": {"texts": ["a.txt", {"data": "b.txt", "limit": 3}]}}
+    ).evaluation.text_data
     assert [one.limit for one in text] == [16, 3]
     file = tmp_path / "audit.yaml"
     file.write_text("budgets: {shares: [0.4]}")
-    assert read_config(file, below=QUICK).budgets.shares == (0.4,)
-    assert read_config(file, below=QUICK).speed.rounds == 6
+    assert read_config(file, below=quick()).budgets.shares == (0.4,)
+    assert read_config(file, below=quick()).speed.rounds == 6
 
 
 def test_the_plan_is_told_before_anything_is_done(tmp_path: Path):
-    plan = prepare("demo", tmp_path / "audit", config_from(QUICK))
+    plan = prepare("demo", tmp_path / "audit", config_from(quick()))
     # A token takes 10 ms, whatever is done with it.
     work = list(parts(plan, lambda passes: sum(n * one.tokens * one.batch for one, n in passes.items()) / 100))
     lines = list(outline(plan, work))
@@ -257,22 +266,33 @@ def test_the_plan_is_told_before_anything_is_done(tmp_path: Path):
     assert lines[1].startswith("write 2 candidates")
     # Read at random, and read and written by itself: 8 samples of 256 tokens each.
     assert work[0].seconds == 3 * 8 * 256 / 100
-    search = config_from(QUICK, {"rankings": {"criteria": ["leave-one-out@random", "leave-one-out-linear@random"]}})
+    search = config_from(quick(), {"rankings": {"criteria": ["leave-one-out@random", "leave-one-out-linear@random"]}})
     jobs = next(parts(prepare("demo", tmp_path / "audit", search), lambda passes: sum(passes.values()))).jobs
     assert [one.seconds for one in jobs[:2]] == [8 * 17, 8 * 3]  # a pass a layer; of maps on an eighth of the tokens
     recall = next(part for part in work if "recall" in part.what)
-    assert recall.shorter == "evaluation.retrieval off"
+    assert recall.shorter == Setting("evaluation.retrieval", "off")
     assert lines[2].endswith("(limit 8); about 3 min")  # 8 stories, by the model, 2 candidates and 5 rankings' choices
-    assert "prompts of 128, 256 tokens, 6 rounds" in lines[-4]
-    assert "if another ranking is better supported" in lines[-3]
-    assert lines[-2].startswith("takes up to 9.8 MB of disk (")
-    assert " of memory (" in lines[-2]
-    assert lines[-1].startswith("takes longest: ")
+    assert "prompts of 128, 256 tokens, 6 rounds" in lines[-3]
+    assert "if another ranking is better supported" in lines[-2]
+    assert lines[-1].startswith("takes up to 9.8 MB of disk (")
+    assert " of memory (" in lines[-1]
+    assert longest(work) == max(work, key=lambda part: part.seconds)
+    assert longest(work[:0]) is None
+
+
+def test_training_is_reckoned_by_its_objective(tmp_path: Path):
+    def trains(**more: Any) -> float:
+        recovery = {"enabled": True, "steps": 10, "from_share": 0.1, **more}
+        plan = prepare("demo", tmp_path / "audit", config_from(quick(), {"recovery": recovery}))
+        work = list(parts(plan, lambda passes: sum(passes.values())))
+        return next(one.seconds for one in work[-1].jobs if one.like == RECOVER)
+
+    assert (trains(), trains(objective="distill")) == (30.0, 40.0)
 
 
 def test_the_memory_told_counts_all_that_is_loaded_at_a_time(tmp_path: Path):
     def told(*more: Mapping[str, Any], vocabulary: int | None = None) -> int:
-        plan = prepare("demo", tmp_path / "audit", config_from(QUICK, {"speed": {"engines": []}}, *more))
+        plan = prepare("demo", tmp_path / "audit", config_from(quick(), {"speed": {"engines": []}}, *more))
         if vocabulary is not None:
             plan.layout.checkpoint.config["vocab_size"] = vocabulary
         return memory(plan)
@@ -296,7 +316,7 @@ def test_the_setting_that_shortens_a_part_is_one_that_is_shorter(tmp_path: Path)
         prepare("demo", tmp_path / "audit", config_from({"evaluation": {"zeroshot_limit": n}})) for n in (10, 60)
     )
     settings = [next(p.shorter for p in parts(plan, lambda _: 0.0) if "tasks" in p.what) for plan in (few, many)]
-    assert settings == ["", "evaluation.zeroshot_limit 30"]
+    assert settings == [None, Setting("evaluation.zeroshot_limit", "30")]
 
 
 def test_items_of_several_steps_are_asked_of_models_that_read_ordinary_text(tiny_models: Any, tmp_path: Path):
@@ -310,10 +330,29 @@ def test_items_of_several_steps_are_asked_of_models_that_read_ordinary_text(tiny
 
     assert asked(reads) == ([None], [])
     assert asked(reads, multistep_limit=7) == ([7], [])
+    assert asked(reads, **quick()["evaluation"]) == ([8], [])
     assert asked(reads, multistep=False) == ([], ["set evaluation.multistep to true"])
     assert asked(tiny_models("llama-mha")) == ([], [])
     assert asked("demo") == ([], [])
     assert config_from(overlay({"multistep": False})).evaluation.multistep is False
+
+
+def test_what_another_package_declares_of_its_evaluation_is_all_that_an_audit_needs(monkeypatch: pytest.MonkeyPatch):
+    known = registry.tasks()
+    job = Job("mine", "mine", "items", {}, lambda model, progress: None)
+    own = Task("mine", lambda request: [job], name="mine", audit=AuditRole(step=StepName.SAFETY), last_logits=True)
+    monkeypatch.setattr(registry, "tasks", lambda: {**known, "mine": own})
+    planned, _ = evaluations(open_model("demo"), Evaluation(others=("mine",)), runs=True)
+    one = next(one for one in planned if one.feeds == "mine")
+    assert (one.step, one.last_logits, one.request.limit) == (StepName.SAFETY, True, None)
+    assert asked_by("mine").words() == "set evaluation.others to a list with mine"
+    assert asked_by("zeroshot").words() == "set evaluation.zeroshot to a directory, or to hub"
+
+
+def test_a_file_may_be_called_like_a_value_of_another_key(tiny_models: Any, tmp_path: Path):
+    with errors.refused("data-missing", "data", EvaluationError) as caught:
+        evaluations(open_model(tiny_models("llama-mha")), Evaluation(domain="packaged"), runs=True)
+    assert "evaluation.domain packaged" in caught.value.text()
 
 
 def test_a_processor_is_not_kept_busy_for_hours_by_long_contexts(tiny_models: Any, monkeypatch: pytest.MonkeyPatch):
@@ -376,22 +415,22 @@ def test_yaml_that_would_take_too_much_is_one_short_line(text: str | bytes, tmp_
 
 def test_packaged_text_stands_in_where_no_text_is_given(shared: Path, tmp_path: Path):
     model = str(shared / "models" / "stories3M")
-    prepared = prepare(model, tmp_path / "audit", config_from(QUICK))
+    prepared = prepare(model, tmp_path / "audit", config_from(quick()))
     packaged = next(one for one in prepared.evaluations if one.feeds == "perplexity")
     assert (packaged.data, packaged.request.window, packaged.request.limit) == (("generic",), 512, 16)
     assert "perplexity-rise" in prepared.limits
     assert [one.name for one in prepared.rankings if one.check] == ["cosine@generic", "cosine@random", "cosine@self"]
     assert "perplexity on text like yours" in [one.what for one in prepared.missing]
     # What a variant was trained on does not judge it.
-    trained = config_from(QUICK, {"recovery": {"enabled": True, "data": "generic,self"}})
+    trained = config_from(quick(), {"recovery": {"enabled": True, "data": "generic,self"}})
     assert "perplexity-rise" not in prepare(model, tmp_path / "audit", trained).limits
     # A text of one's own takes its place.
-    own = config_from(QUICK, {"evaluation": {"texts": [str(shared / "data" / "wikitext-2" / "wiki.test.raw")]}})
+    own = config_from(quick(), {"evaluation": {"texts": [str(shared / "data" / "wikitext-2" / "wiki.test.raw")]}})
     texts = [one.data for one in prepare(model, tmp_path / "audit", own).evaluations if one.feeds == "perplexity"]
     assert [Path(data[0]).name for data in texts] == ["wiki.test.raw"]
 
 
 def test_without_a_tokenizer_no_text_can_stand_in(tiny_models: Any, tmp_path: Path):
-    prepared = prepare(str(tiny_models("llama-mha")), tmp_path / "audit", config_from(QUICK))
+    prepared = prepare(str(tiny_models("llama-mha")), tmp_path / "audit", config_from(quick()))
     assert not [one for one in prepared.evaluations if one.feeds == "perplexity"]
     assert [one.name for one in prepared.rankings if one.check] == ["cosine@random", "cosine@self"]

@@ -8,19 +8,61 @@ from pathlib import Path
 
 import pytest
 
-from gatenorm.audit.plan.config import Run
-from gatenorm.audit.run.main import run_audit
+from gatenorm.api import open_model
+from gatenorm.audit.main import run_audit
+from gatenorm.audit.plan.config import Config, Run
+from gatenorm.audit.plan.prepare import AuditPlan
+from gatenorm.audit.run.executors import RayExecutor
+from gatenorm.audit.run.job_cache import JobCache
+from gatenorm.audit.run.jobs import Score
+from gatenorm.audit.run.progress import Reporter
+from gatenorm.audit.state import State
 from tests.audit.audits import differences, figures, small
+from tests.errors import refused
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
+
+
+def test_what_runs_alone_beside_ray_leaves_the_threads_as_they_were(tmp_path: Path):
+    torch = pytest.importorskip("torch")
+    plan = AuditPlan(open_model("demo"), Config(), tmp_path, 1, True, [], [], [], {}, [])
+    cache = JobCache(plan, State(tmp_path), RayExecutor(Run(executor="ray"), threads=1), Reporter(None))
+    job = Score(title="a test", like="", model="nowhere", content="0", threads=1, criterion="gate-norm", seed=0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        (result,) = cache.run([job], alone=True)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert "nowhere" in result.error
+
+
+def test_ray_leaves_nothing_of_its_own_behind(monkeypatch: pytest.MonkeyPatch):
+    import ray
+
+    monkeypatch.delenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", raising=False)
+    before, printer = dict(os.environ), importlib.import_module("ray._private.worker")
+    monkeypatch.setattr(ray, "init", lambda **_: None)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with RayExecutor(Run(executor="ray"), threads=1):
+        assert os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] == "0"
+        assert printer._worker_logs_enabled is False
+    assert dict(os.environ) == before
+    assert printer._worker_logs_enabled is True
+
+    def unreachable(**_: object) -> None:
+        raise ConnectionError("nobody there")
+
+    monkeypatch.setattr(ray, "init", unreachable)
+    with refused("ray-unreachable", "run.ray_address"), RayExecutor(Run(executor="ray"), threads=1):
+        pass
+    assert dict(os.environ) == before
 
 
 def test_ray_and_this_process_agree_to_the_last_digit(tmp_path: Path):
     """Threads pinned alike; everything but timings is compared, and a worker is killed on the way."""
     import ray
-
-    from gatenorm.audit.run.executors import RayExecutor
-    from gatenorm.audit.run.jobs import Score
 
     few = {
         "budgets": {"shares": [0.125]},

@@ -11,10 +11,10 @@ from msgspec.structs import replace
 
 from gatenorm.audit.judge.gates import _gate_of, check_gates, evaluate_gate, gates, limits, outcome_of
 from gatenorm.audit.judge.metrics import GateValue, domain_divergence
-from gatenorm.audit.judge.selection import nearest, unstable
+from gatenorm.audit.judge.selection import nearest, too_far, unstable
 from gatenorm.audit.judge.verdict import verdict
+from gatenorm.audit.main import failed
 from gatenorm.audit.output.output import _uneven
-from gatenorm.audit.run.main import failed
 from gatenorm.demo.evaluation import WorldTask
 from gatenorm.errors import AuditError
 from gatenorm.evaluation.core.task import Metric, Task
@@ -351,8 +351,19 @@ def test_limits_are_numbers_with_their_unit_or_off():
     ],
 )
 def test_a_variant_that_lost_a_layer_it_needs_is_unstable(before: float, after: float, why: str):
-    found = unstable(before, after)
+    found = too_far(before, after)
     assert (why in found) if why else found == ""
+
+
+def test_every_text_is_held_against_the_same_text_of_the_unpruned_model():
+    def read(name: str, perplexity: float) -> Perplexity:
+        data = Data(name=name, sha256="")
+        return Perplexity(model=NOBODY, data=data, perplexity=perplexity, nll=math.log(perplexity), tokens=20)
+
+    before = [read("a", 5.0), read("b", 900.0)]  # neither has a hash
+    assert unstable(before, [read("a", 6.0), read("b", 950.0)]) == ""
+    assert "perplexity 90, unpruned 5" in unstable(before, [read("a", 90.0), read("b", 950.0)])
+    assert unstable(before, [read("c", 5000.0)]) == ""
 
 
 def workload(kl: Figure, count: int) -> Workload:

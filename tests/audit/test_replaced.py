@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from gatenorm import api
+from gatenorm.audit.main import run_audit
 from gatenorm.audit.run.job_runner import JobRunner
 from gatenorm.audit.run.jobs import FitOperations, Result
-from gatenorm.audit.run.main import run_audit
 from gatenorm.errors import CalibrationError
 from gatenorm.records import Edits, to_json
 from gatenorm.records.audit import RECOVERED, Audit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gatenorm.audit.run.state import Origin, State
+from gatenorm.audit.state import Origin, State
 
 
 def test_what_was_made_of_something_else_goes_finished_or_not(tmp_path: Path):

@@ -6,7 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from gatenorm.audit.judge.cost_benefit import cost_benefit
-from gatenorm.audit.plan.config import Cost
+from gatenorm.audit.judge.gates import SPEED_UP, evaluate_gate, gates
+from gatenorm.findings import Findings
 from gatenorm.records import ModelIdentity
 from gatenorm.records.audit import FAILS, INCONCLUSIVE
 from gatenorm.records.evidence import PhaseTime, Sample, Speed, SpeedProtocol, Spread
@@ -31,7 +32,7 @@ def timed(engine: str, tokens: int, *seconds: float) -> Speed:
 
 
 def sentence(before: list[Speed], after: list[Speed]) -> str:
-    found = cost_benefit(before, after, Cost())
+    found = cost_benefit(before, after)
     assert found is not None
     return found.sentence
 
@@ -77,7 +78,7 @@ def test_a_case_of_which_nothing_is_known_is_not_called_one_that_does_not_pay():
 def test_what_could_be_gained_at_most_is_said_where_it_was_profiled():
     before, after = timed("transformers", 128, 1.0), timed("transformers", 128, 1.0)
     after = replace(after, prefill=replace(after.prefill, ideal=1.25), decode=replace(after.decode, ideal=1.0))
-    found = cost_benefit([before], [after], Cost())
+    found = cost_benefit([before], [after])
     assert found is not None
     assert found.cases[0].request_ideal == pytest.approx(1 / (0.5 / 1.25 + 0.5))
     assert found.sentence.endswith("; at its ideal it would be 1.11 times.")
@@ -87,10 +88,22 @@ def test_the_longest_prompt_speaks_as_the_gate_does():
     before = [timed("transformers", tokens, 1.0) for tokens in (128, 512)]
     after = [timed("transformers", 128, 0.8), timed("transformers", 512, 0.5, 0.5, 0.5, 0.5, 0.5, 1.5)]
     assert sentence(before, after).startswith("Whether it pays is inconclusive: a request is 2.00 times")
-    found = cost_benefit(before, after, Cost(), least=1.3)
+    found = cost_benefit(before, after, least=1.3)
     assert found is not None
     assert [case.outcome for case in found.cases] == [FAILS, INCONCLUSIVE]
 
 
+def test_of_two_engines_the_one_that_gains_least_is_quoted_as_the_gate_judges():
+    cases = [("transformers", 512, 0.5), ("llamacpp", 128, 0.9), ("llamacpp", 512, 0.8)]
+    before, after = [timed(engine, n, 1.0) for engine, n, _ in cases], [timed(*case) for case in cases]
+    found = cost_benefit(before, after)
+    assert found is not None
+    assert (found.quoted.engine, found.quoted.prompt_tokens) == ("llamacpp", 512)
+    assert found.quoted in found.cases
+    gate = evaluate_gate(gates()[SPEED_UP], 1.02, Findings(tuple(before), tuple(after), ()))
+    assert gate.value == found.quoted.request_speedup
+    assert "llamacpp, 512 + 8 tokens" in gate.detail
+
+
 def test_where_nothing_was_timed_nothing_is_said():
-    assert cost_benefit([], [], Cost()) is None
+    assert cost_benefit([], []) is None

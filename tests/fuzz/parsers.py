@@ -17,7 +17,7 @@ import yaml
 
 from gatenorm import api
 from gatenorm.audit.plan.config import Config, read_config
-from gatenorm.audit.run.state import check_directory
+from gatenorm.audit.state import check_directory
 from gatenorm.checkpoint import open_store
 from gatenorm.checkpoint.code import without_code
 from gatenorm.checkpoint.hub_answers import _check_hash, _named

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from gatenorm.errors import RecoveryError
+from gatenorm.models.architecture import Work
 from gatenorm.records.recovery_settings import Settings
+from gatenorm.recovery.cost import training_passes
 from tests.errors import refused
 
 
@@ -20,6 +22,12 @@ def test_the_rate_rises_and_then_falls_as_the_schedule_says():
         assert rates[100] == pytest.approx(2.0 * last)
         assert all(a >= b for a, b in itertools.pairwise(rates[20:]))
     assert Settings(steps=1, warm_up=0.0).learning_rate_at(0) == Settings().learning_rate
+
+
+def test_a_training_is_reckoned_in_passes_through_the_model():
+    a_step: dict[str, Any] = {"steps": 10, "batch": 4, "accumulation": 2}
+    assert training_passes(Settings(**a_step), None) == {Work.prefill(512, 4): 60.0}
+    assert training_passes(Settings(**a_step, objective="distill"), 256) == {Work.prefill(256, 4): 80.0}
 
 
 @pytest.mark.parametrize(

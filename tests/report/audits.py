@@ -140,7 +140,7 @@ def cost_benefit(engine: str, tokens: int, batch: int, speedup: float, **costs: 
         decode_speedup=speedup,
         **costs,
     )
-    return CostBenefit(cases=(case,), sentence="Pays here.", price_per_hour=2.5, currency="EUR")
+    return CostBenefit(cases=(case,), quoted=case, sentence="Pays here.", price_per_hour=2.5, currency="EUR")
 
 
 def priced(one: Audit) -> Audit:
@@ -182,7 +182,7 @@ def attacked(attack: str) -> Audit:
             criterion=f"{attack}{v.criterion}",
             evidence=Measurements(map(record, v.evidence)),
             rejected=attack,
-            cost_benefit=CostBenefit(cases=(), sentence=attack, price_per_hour=1.0, currency=attack),
+            cost_benefit=structs.replace(cost_benefit(attack, 32, 1, 1.1), sentence=attack, currency=attack),
             gates=tuple(structs.replace(g, gate=attack, detail=attack, reason=attack, unit=attack) for g in v.gates),
         )
         for n, v in enumerate(one.variants)

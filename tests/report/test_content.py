@@ -38,11 +38,12 @@ from gatenorm.records.evidence import (
     of_type,
 )
 from gatenorm.report.figures.drawing import WIDE, svg
+from gatenorm.report.page.audit_view import quoted_case, quoted_speed, speeds
 from gatenorm.report.page.blocks import Block, Cell, Chart, Charts, Details, Report, Table
 from gatenorm.report.page.content import report
 from gatenorm.report.page.html import html
 from gatenorm.report.page.markdown import markdown
-from gatenorm.report.page.verdict import rankings_table
+from gatenorm.report.page.verdict import rankings_table, variants_table
 from gatenorm.report.page.wording import NONE, number
 from gatenorm.surgery.operation import Operation
 from tests.report.audits import audit, cost_benefit, own_prompts, with_english_tasks
@@ -266,6 +267,24 @@ def test_cost_and_search_are_shown():
     cell = rows[variants[0].name]["Cost"]
     assert (cell.text, cell.note) == ("1.25 → 1", "EUR a million tokens, −20.0%")
     assert rows[variants[1].name]["Cost"].text == "–"
+
+
+def test_the_first_table_speaks_of_the_engine_that_the_verdict_quotes():
+    one = audit("demo")
+    about = next(v for v in one.variants if v.name == one.verdict.about)
+    saved = about.cost_benefit
+    assert saved is not None
+    slow = structs.replace(saved.quoted, engine="llamacpp", request_speedup=1.03)
+    saved = structs.replace(saved, cases=(*saved.cases, slow), quoted=slow)
+    beside = [structs.replace(e, protocol=structs.replace(e.protocol, engine="llamacpp")) for e in speeds(about)]
+    evidence = Measurements((*about.evidence, *beside))
+    changed = structs.replace(about, cost_benefit=saved, evidence=evidence)
+    both = structs.replace(one, variants=tuple(changed if v is about else v for v in one.variants))
+    assert quoted_case(both, changed) == slow
+    speed = quoted_speed(both, changed)
+    assert speed is not None
+    assert speed.protocol.engine == "llamacpp"
+    assert "speed in llamacpp, 448 tokens" in variants_table(both).caption
 
 
 def test_rankings_stand_beside_each_other_with_what_they_remove(measured: Audit):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -32,8 +30,6 @@ FAILED = 1
 _LONG = 600
 # Seconds without a line after which one is due where no bar shows that work goes on.
 _SILENT = 30.0
-# A key of the configuration inside a sentence.
-_KEY = re.compile(r"\b[a-z]+\.[a-z_]+\b")
 
 
 def command(
@@ -49,8 +45,8 @@ def command(
     **given: Any,
 ) -> None:
     """Run the whole workflow on MODEL and say which budget passes, and why. DIR keeps the evidence."""
-    from gatenorm.audit.plan.config import QUICK, config_from, read_config, write_yaml
-    from gatenorm.audit.run.main import default_directory, failed, run_audit
+    from gatenorm.audit.main import default_directory, failed, run_audit
+    from gatenorm.audit.plan.config import config_from, quick as first_impression, read_config, write_yaml
     from gatenorm.cli.tables.audit import show
     from gatenorm.models.named import default_model
 
@@ -60,7 +56,7 @@ def command(
     names = namer(given, config)
     with fields_named(names), _listener(json_lines, quick, names) as listener:
         laid_over = overlay(given)
-        preset = QUICK if quick else {}
+        preset = first_impression() if quick else {}
         settings = config_from(preset, laid_over) if config is None else read_config(config, laid_over, below=preset)
         if write_config is not None:
             write_yaml(settings, write_config)
@@ -69,8 +65,7 @@ def command(
         warn_of_conversion(settings.run.device, settings.run.dtype)
         with console.kept_in(directory):
             audit = run_audit(model, directory, settings, fail_on=fail_on, listener=listener)
-    in_options = partial(with_options, named=names)
-    console.deliver(json, audit, lambda: None if json_lines else show(audit, directory, in_options))
+    console.deliver(json, audit, lambda: None if json_lines else show(audit, directory, names))
     lines = failed(audit, fail_on) if fail_on else []
     for line in lines:
         sys.stderr.write(printable(f"--fail-on {fail_on}: {line}") + "\n")
@@ -87,18 +82,13 @@ class _Now:
         return "preparing" if self.event is None else printable(self.event.words(time.time() - self.event.time))
 
 
-def with_options(text: str, named: Callable[[str], str]) -> str:
-    """A text with the names of options in the place of the configuration's keys."""
-    return _KEY.sub(lambda key: named(key.group()), text)
-
-
 def _plan(event: Planned, named: Callable[[str], str], quick: bool) -> None:
-    """The plan of the work, with the names of options in the place of keys."""
-    lines = list(event.lines)
+    """The plan of the work, with the name of an option in the place of a key."""
+    lines = event.words_of_plan(named)
     if not quick and (event.seconds_left or 0) > _LONG:
         lines.append("a first impression takes less: --quick")
     for line in lines:
-        console.note(f"plan: {with_options(line, named)}")
+        console.note(f"plan: {line}")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from functools import partial
 from gatenorm.demo import evaluation
 from gatenorm.demo.tasks import ALL_KINDS, Kind
 from gatenorm.errors import EvaluationError, named
+from gatenorm.evaluation.core.audit_role import AuditRole
 from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.evaluation.core.task import Task
 from gatenorm.models.architecture import Work
@@ -78,7 +79,13 @@ def _task(kind: Kind, count: int, model: Model, progress: Progress | None) -> ev
 
 
 ALL = Task("stories and tasks of the built-in model's world", everything, language="demo")
-STORIES = Task("perplexity on held-out stories", stories, language="demo")
+STORIES = Task(
+    "perplexity on held-out stories",
+    stories,
+    language="demo",
+    audit=AuditRole(limit="stories_limit", quick=8, few=8),
+    cached=False,
+)
 ABILITIES = Task("the built-in model's tasks", abilities, language="demo")
 REFUSAL = Task("refusals", refusal, language="demo")
 RECALL = Task("recall over distances", recall, language="demo")

@@ -23,5 +23,6 @@ from gatenorm.findings.pairs import (
     Findings as Findings,
     RequestSpeedup as RequestSpeedup,
     findings as findings,
+    loss_change as loss_change,
     request_speedups as request_speedups,
 )

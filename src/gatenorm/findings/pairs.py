@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from gatenorm.evaluation.statistics.paired_statistics import compare, median_interval
 from gatenorm.evaluation.statistics.zeroshot_average import averaged
-from gatenorm.records.evidence import Change, Comparison, Evidence, Speed, of_type
+from gatenorm.records.evidence import Change, Comparison, Evidence, Perplexity, Speed, of_type
 
 E = TypeVar("E", bound=Evidence)
 
@@ -52,6 +52,13 @@ def findings(before: Sequence[Evidence], after: Sequence[Evidence]) -> Findings:
     ]
     first, second, changed = averaged(before, after, changes)
     return Findings((*before, *first), (*after, *second), changed)
+
+
+def loss_change(before: Perplexity, after: Perplexity) -> Change:
+    """How much more loss ``after`` costs in nats a token, with its interval where the windows can be paired."""
+    paired = compare(before, after)
+    change = None if paired is None else paired.changes.get("nll")
+    return change or Change(difference=after.nll - before.nll, items=0)
 
 
 @dataclass(frozen=True)

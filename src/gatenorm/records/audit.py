@@ -3,9 +3,9 @@
 An audit holds evidence, what the gates say of it, and what was *not* looked at: every figure in a report comes from it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 from gatenorm.records.evidence import Change, Data, Diagnostic, Measurements
 from gatenorm.records.identity import ModelIdentity
@@ -97,9 +97,13 @@ class CostCase(Value, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class CostBenefit(Value, frozen=True, kw_only=True, omit_defaults=True):
-    """What a variant saves, case by case, and a sentence that says whether it pays; no price, no costs."""
+    """What a variant saves, case by case, and a sentence that says whether it pays; no price, no costs.
+
+    ``quoted`` is the case by which the gate on speed judges, and of which every headline speaks.
+    """
 
     cases: tuple[CostCase, ...]
+    quoted: CostCase
     sentence: str
     price_per_hour: float | None = None
     currency: str = ""
@@ -138,13 +142,37 @@ class Step(Value, frozen=True, kw_only=True):
     command: str = ""
 
 
+class Setting(Value, frozen=True):
+    """A key of an audit's configuration, and what to set it to."""
+
+    key: str
+    value: str
+
+    def words(self, named: Callable[[str], str] = str) -> str:
+        """``set evaluation.texts to a file``, with the key as the caller calls it."""
+        return f"set {named(self.key)} to {self.value}"
+
+
 class NotExamined(Value, frozen=True):
-    """Something that a step of the audit did not look at, why, and what would make it look."""
+    """Something that a step of the audit did not look at, why, and what would make it look.
+
+    ``how`` is for people; ``setting`` is the same where it is a key of the configuration that would.
+    """
 
     step: StepName
     what: str
     why: str
     how: str = ""
+    setting: Setting | None = None
+
+    @classmethod
+    def unless(cls, step: StepName, what: str, why: str, setting: Setting) -> Self:
+        """What is not examined as long as nothing else is set."""
+        return cls(step, what, why, setting.words(), setting)
+
+    def remedy(self, named: Callable[[str], str]) -> str:
+        """``how``, with the key as the caller calls it."""
+        return self.how if self.setting is None else self.setting.words(named)
 
 
 class Probe(Value, frozen=True, kw_only=True):

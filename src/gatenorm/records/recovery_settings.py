@@ -1,11 +1,16 @@
 """How a training after pruning is done: every number that decides its outcome, in one record."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gatenorm.errors import RecoveryError
+
+if TYPE_CHECKING:
+    pass
 
 OBJECTIVES = ("lm", "distill")
 TARGETS = ("attention", "mlp", "maps")

@@ -1,7 +1,6 @@
 """The figures of gates with their unit, as people write them."""
 
 from gatenorm.records.audit import GateResult
-from gatenorm.report.page.wording import lost
 
 _ATTACHED = ("x", "%")
 # The unit of changes whose sign says in which direction, and that of losses, of which words do.
@@ -50,6 +49,11 @@ def limit(result: GateResult) -> str:
     return f"at {'least' if result.least else 'most'} {amount(result.limit, result.unit)}"
 
 
+def readable(name: str) -> str:
+    """The name of a gate or a warning as words."""
+    return name.replace("_", " ").replace("-", " ").replace("speed up", "speed-up")
+
+
 def share(part: float) -> str:
     """``12.5%`` of sublayers: three digits that count."""
     return amount(100 * part, "%")
@@ -58,5 +62,6 @@ def share(part: float) -> str:
 def _signed(value: float, result: GateResult) -> str:
     unit = result.unit
     if unit == _LOST:
-        return lost(value, lambda points: amount(points, unit, beside=result.limit))
+        text = amount(abs(value), unit, beside=result.limit)
+        return text if not value else f"{text} {'lost' if value > 0 else 'gained'}"
     return amount(value, unit, sign=unit == _CHANGE, beside=result.limit)

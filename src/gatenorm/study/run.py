@@ -19,6 +19,7 @@ from gatenorm.models.architecture import Work
 from gatenorm.progress import Bars, no_bars
 from gatenorm.records import ATTENTION
 from gatenorm.records.recovery_settings import Settings
+from gatenorm.recovery.cost import training_passes
 from gatenorm.results import ResultStore, versions
 from gatenorm.study import measurements
 from gatenorm.study.claims import judged
@@ -144,10 +145,9 @@ def _passes(asked: Recipe, bench: Workbench) -> Iterator[tuple[str, int, Mapping
         yield "speed", models, passes
     if asked.recovery:
         models = len(asked.recovery.counts) * len(asked.recovery.criteria)
-        batch, length = asked.recovery.batch, Settings(length=asked.recovery.length).length_in(layout.context)
-        # Forwards, and twice that backwards; with the parent forwards beside it.
-        a_step = 4.0 if asked.recovery.objective == "distill" else 3.0
-        passes = Counter({Work.prefill(length, batch): a_step * models * asked.recovery.steps})
+        how = asked.recovery
+        settings = Settings(steps=how.steps, objective=how.objective, batch=how.batch, length=how.length)
+        passes = Counter({work: models * count for work, count in training_passes(settings, layout.context).items()})
         tasks, request = asked.recovery.tasks, Request(limit=asked.recovery.limit)
         for job in registry.prepare(tasks, bench.task_data(tasks), request) if tasks else ():
             passes.update({work: (1 + 2 * models) * count for work, count in job.passes.items()})

@@ -3,8 +3,7 @@
 import statistics
 from collections.abc import Mapping, Sequence
 
-from gatenorm.evaluation.statistics.paired_statistics import compare
-from gatenorm.findings import rise
+from gatenorm.findings import loss_change, rise
 from gatenorm.records import to_json
 from gatenorm.records.audit import NOT_BEATEN, PRUNED, AuditedVariant
 from gatenorm.records.evidence import Diagnostic, Evidence, Perplexity, of_type
@@ -92,8 +91,7 @@ def _cheaper(record: Perplexity, others: Mapping[str, Perplexity], whole: Perple
     cheaper = []
     depth = others.get(_DEPTH)
     if depth is not None and depth.nll < record.nll:
-        change = compare(depth, record)
-        low = None if change is None else change.changes["nll"].low
+        low = loss_change(depth, record).low
         proven = low is not None and low > 0
         cheaper.append(CheaperBaseline(what=_DEPTH, rise=_rise(depth.nll, whole), proven=proven))
     draws = [e.nll for name, e in others.items() if name.partition("@")[0] == _RANDOM]

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 import msgspec
 
 from gatenorm.audit.judge.gates import SPEED_UP, gates, outcome_at
-from gatenorm.audit.judge.metrics import speed_value
-from gatenorm.audit.plan.config import Cost
+from gatenorm.audit.judge.metrics import judged_requests, speed_value
 from gatenorm.findings import RequestSpeedup, request_speedups
 from gatenorm.records.audit import FAILS, INCONCLUSIVE, PASSES, WORST_FIRST, CostBenefit, CostCase
 from gatenorm.records.evidence import Evidence, Speed
@@ -16,7 +15,12 @@ _PHASES = ("prefill", "decode")
 
 
 def cost_benefit(
-    before: Sequence[Evidence], after: Sequence[Evidence], price: Cost, least: float | None = None
+    before: Sequence[Evidence],
+    after: Sequence[Evidence],
+    *,
+    price: float | None = None,
+    currency: str = "",
+    least: float | None = None,
 ) -> CostBenefit | None:
     """Cost per million tokens before and after, case by case, and a sentence that says whether that pays.
 
@@ -26,30 +30,33 @@ def cost_benefit(
     ``None`` where nothing was timed. A case pays by the rule of the gate on speed.
 
     Args:
+        price: of an hour of the machine, in ``currency``.
         least: the speed-up from which it pays; without one, that which the gate asks for by default.
     """
     least = gates()[SPEED_UP].limit if least is None else least
     assert least is not None
-    cases = [_case(speedup, price, least) for speedup in request_speedups(before, after)]
-    if not cases:
+    timed = request_speedups(before, after)
+    if not timed:
         return None
-    benefit = CostBenefit(cases=tuple(cases), sentence=_sentence(cases, price))
-    if not price.price_per_hour:
-        return benefit
-    return msgspec.structs.replace(benefit, price_per_hour=price.price_per_hour, currency=price.currency)
+    cases = [_case(speedup, price, least) for speedup in timed]
+    # Of several engines the worst, as the gate on speed has it.
+    judged = [_case(speedup, price, least) for speedup in judged_requests(timed)]
+    quoted = min(judged, key=lambda case: (WORST_FIRST.index(case.outcome), case.request_speedup))
+    benefit = CostBenefit(cases=tuple(cases), quoted=quoted, sentence=_sentence(cases, quoted, currency))
+    return msgspec.structs.replace(benefit, price_per_hour=price, currency=currency) if price else benefit
 
 
-def _case(speedup: RequestSpeedup, price: Cost, least: float) -> CostCase:
+def _case(speedup: RequestSpeedup, price: float | None, least: float) -> CostCase:
     before, after, protocol = speedup.before, speedup.after, speedup.after.protocol
     tokens, new, batch = protocol.prompt_tokens, protocol.new_tokens, protocol.batch
     speedups = {f"{name}_speedup": spread.median for name in _PHASES if (spread := after.phase(name).speedup)}
     costs = {}
-    if price.price_per_hour:
+    if price:
         for name, record in (("before", before), ("after", after)):
             middle = statistics.median(record.request_seconds)
             throughput = record.numbers()["decode_tokens_per_second"]
-            costs[f"cost_per_million_{name}"] = price.price_per_hour * middle / 3600 / (batch * (tokens + new)) * 1e6
-            costs[f"cost_per_million_new_{name}"] = price.price_per_hour / (3600 * throughput) * 1e6
+            costs[f"cost_per_million_{name}"] = price * middle / 3600 / (batch * (tokens + new)) * 1e6
+            costs[f"cost_per_million_new_{name}"] = price / (3600 * throughput) * 1e6
     return CostCase(
         engine=protocol.engine,
         prompt_tokens=tokens,
@@ -81,14 +88,6 @@ def _ideal(before: Speed, after: Speed) -> float | None:
     return sum(seconds) / left if left else None
 
 
-def leading(cases: Sequence[CostCase]) -> CostCase:
-    """What the gate on speed judges: the longest prompt in the smallest batch, of several engines the worst."""
-    longest: dict[str, CostCase] = {}
-    for case in sorted(cases, key=lambda c: (c.prompt_tokens, -c.batch)):
-        longest[case.engine] = case
-    return min(longest.values(), key=lambda c: (WORST_FIRST.index(c.outcome), c.request_speedup))
-
-
 def how_fast(case: CostCase) -> str:
     """``1.21 times as fast (1.19 to 1.24) at 2,048 + 32 tokens in transformers``."""
     low, high = case.request_speedup_low, case.request_speedup_high
@@ -97,17 +96,16 @@ def how_fast(case: CostCase) -> str:
     return f"{case.request_speedup:.2f} times as fast ({span}) at {at}"
 
 
-def _sentence(cases: Sequence[CostCase], price: Cost) -> str:
-    first = leading(cases)
+def _sentence(cases: Sequence[CostCase], first: CostCase, currency: str) -> str:
     said = f"a request is {how_fast(first)}"
     if first.request_ideal is not None:
         said += f"; at its ideal it would be {first.request_ideal:.2f} times"
     if first.outcome == INCONCLUSIVE:
         return f"Whether it pays is inconclusive: {said}; more rounds, or a quieter machine, would tell."
     said = f"It does not pay here: {said}" if first.outcome == FAILS else f"A{said[1:]}"
-    if first.outcome == PASSES and price.price_per_hour:
-        before, after = first.cost_per_million_before, first.cost_per_million_after
-        unit = f"{price.currency} ".lstrip()
+    before, after = first.cost_per_million_before, first.cost_per_million_after
+    if first.outcome == PASSES and before is not None:
+        unit = f"{currency} ".lstrip()
         said += f", {unit}{before:.4g} for a million tokens before and {unit}{after:.4g} after"
     others: dict[str, list[str]] = {}
     for case in cases:

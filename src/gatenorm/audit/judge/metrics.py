@@ -88,14 +88,16 @@ def domain_divergence(findings: Findings) -> GateValue | None:
 
 
 def speed_up(findings: Findings) -> Sequence[GateValue]:
-    """The speed-up of a whole request at the longest prompt and the smallest batch, in every engine."""
-    timed = request_speedups(findings.before, findings.after)
-    values = []
-    for engine in dict.fromkeys(speedup.after.protocol.engine for speedup in timed):
-        own = (speedup for speedup in timed if speedup.after.protocol.engine == engine)
-        longest = max(own, key=lambda speedup: (speedup.after.protocol.prompt_tokens, -speedup.after.protocol.batch))
-        values.append(speed_value(longest))
-    return values
+    """The speed-up of a whole request that speed is judged by, in every engine."""
+    return [speed_value(speedup) for speedup in judged_requests(request_speedups(findings.before, findings.after))]
+
+
+def judged_requests(timed: Sequence[RequestSpeedup]) -> list[RequestSpeedup]:
+    """The request that speed is judged by in each engine: the longest prompt in the smallest batch."""
+    longest: dict[str, RequestSpeedup] = {}
+    for speedup in sorted(timed, key=lambda s: (s.after.protocol.prompt_tokens, -s.after.protocol.batch)):
+        longest[speedup.after.protocol.engine] = speedup
+    return list(longest.values())
 
 
 def speed_value(speedup: RequestSpeedup) -> GateValue:

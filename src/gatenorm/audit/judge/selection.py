@@ -1,19 +1,25 @@
 """What the gates say of each variant, and which candidate passes or comes closest."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from gatenorm.analysis.diagnostics import HIGH_PERPLEXITY, JUMP, too_high
-from gatenorm.audit.judge.gates import evaluate_gate, gates, outcome_of
-from gatenorm.audit.plan.variants import Variant
-from gatenorm.families import Layout
-from gatenorm.findings import findings
+from gatenorm.audit.judge.gates import gates
+from gatenorm.findings import Findings
 from gatenorm.records import Evidence
-from gatenorm.records.audit import BY_CHANCE, CANDIDATE, FAILS, PASSES, AuditedVariant, CostBenefit
-from gatenorm.records.evidence import Measurements
+from gatenorm.records.audit import BY_CHANCE, CANDIDATE, FAILS, PASSES, AuditedVariant
+from gatenorm.records.evidence import Perplexity, of_type
 
 
-def unstable(before: float, after: float) -> str:
-    """Why a perplexity means that a layer which the model needs has gone; empty where it does not.
+def unstable(before: Sequence[Evidence], after: Sequence[Evidence]) -> str:
+    """Why a perplexity means that a layer which the model needs has gone; empty where none does."""
+    beside = Findings(tuple(before), tuple(after), ())
+    pairs = ((beside.counterpart(record), record) for record in of_type(after, Perplexity))
+    reasons = (too_far(unpruned.perplexity, record.perplexity) for unpruned, record in pairs if unpruned is not None)
+    return next(filter(None, reasons), "")
+
+
+def too_far(before: float, after: float) -> str:
+    """Why a perplexity is too far from the unpruned model's; empty where it is not.
 
     An order of magnitude above the unpruned model's, or above 100 where the unpruned model's is at most half of that:
     on a text that is foreign to the model, 100 says nothing.
@@ -24,35 +30,6 @@ def unstable(before: float, after: float) -> str:
     if too_high(before, after):
         return f"{risen}: above {HIGH_PERPLEXITY:g}; nothing more was measured"
     return ""
-
-
-def audited(
-    layout: Layout,
-    variant: Variant,
-    before: Sequence[Evidence],
-    limits: Mapping[str, float],
-    saved: CostBenefit | None,
-) -> AuditedVariant:
-    """The record of a variant: its evidence, what changed, and what the gates say of it."""
-    changes = findings(before, variant.records)
-    results = tuple(evaluate_gate(gates()[name], limit, changes) for name, limit in limits.items())
-    if variant.role != CANDIDATE:
-        results = tuple(result for result in results if result.value is not None)
-    return AuditedVariant(
-        name=variant.name,
-        criterion=variant.ranking,
-        budget=variant.budget.name,
-        share=variant.share(layout),
-        plan=variant.plan,
-        role=variant.role,
-        state=variant.state,
-        outcome=outcome_of(results, variant.rejected),
-        gates=results,
-        evidence=Measurements((*changes.after, *changes.changes)),
-        rejected=variant.rejected,
-        cost_benefit=saved,
-        directory=variant.directory,
-    )
 
 
 def rise(variant: AuditedVariant) -> float | None:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from gatenorm.audit.judge.baseline_check import BaselineCheck
-from gatenorm.audit.judge.cost_benefit import how_fast, leading
+from gatenorm.audit.judge.cost_benefit import how_fast
 from gatenorm.audit.judge.selection import chosen_of, nearest
 from gatenorm.records import REMOVE
 from gatenorm.records.audit import (
@@ -25,8 +25,7 @@ from gatenorm.records.audit import (
     Judgement,
     Verdict,
 )
-from gatenorm.report.gate_figures import amount, figure, interval, limit
-from gatenorm.report.page.wording import readable
+from gatenorm.report.gate_figures import amount, figure, interval, limit, readable
 
 # What would decide a question that no figure has decided.
 _SETTLE = {
@@ -103,7 +102,7 @@ def _gains(variant: AuditedVariant) -> str:
     quality = next((_plainly(g) for g in variant.gates if g.aspect == QUALITY), "quality was not measured")
     if variant.cost_benefit is None:
         return f"{quality}, and its speed was not measured"
-    case = leading(variant.cost_benefit.cases)
+    case = variant.cost_benefit.quoted
     if case.outcome == PASSES:
         return f"{quality}, and requests of {case.prompt_tokens:,} tokens are {case.request_speedup:.2f} times as fast"
     return f"{quality}, but requests are {'not faster' if case.outcome == FAILS else 'not shown to be faster'}"
@@ -154,14 +153,14 @@ def _judgement(variant: AuditedVariant, aspect: str) -> Judgement:
         outcome = min((g.outcome for g in gates), key=WORST_FIRST.index)
         telling = [g for g in gates if g.outcome == outcome] if outcome != PASSES else gates
         if aspect == SPEED and variant.cost_benefit is not None:
-            case = leading(variant.cost_benefit.cases)
+            case = variant.cost_benefit.quoted
             at = f"{case.prompt_tokens:,} + {case.new_tokens} tokens in {case.engine}"
             sentence = f"{_held(telling[0])}, for a request of {at}"
         else:
             sentence = "; ".join(map(_held, telling))
         return Judgement(aspect=aspect, outcome=outcome, sentence=sentence, settle=_settle(aspect, telling))
     if aspect == SPEED and variant.cost_benefit is not None:
-        sentence = f"{how_fast(leading(variant.cost_benefit.cases))}; no gate judges it"
+        sentence = f"{how_fast(variant.cost_benefit.quoted)}; no gate judges it"
         return Judgement(aspect=aspect, outcome=INFORMATION, sentence=sentence)
     why = variant.rejected and "rejected before it was measured"
     settle = "" if why else _UNEXAMINED[aspect]

@@ -12,9 +12,9 @@ from gatenorm.analysis.diagnostics import FEW_SHARED, curve_signatures
 from gatenorm.audit.judge.baseline_check import BaselineCheck, check_baselines
 from gatenorm.audit.judge.cost_benefit import cost_benefit
 from gatenorm.audit.judge.gates import SPEED_UP
-from gatenorm.audit.judge.selection import audited
 from gatenorm.audit.judge.verdict import verdict
 from gatenorm.audit.output import repro_commands as commands
+from gatenorm.audit.output.audited_variant import audited
 from gatenorm.audit.output.model_card import write_card
 from gatenorm.audit.plan.rankings import comparison
 from gatenorm.audit.run.jobs import software
@@ -50,7 +50,8 @@ def audit_of(work: Workflow, began: float, model: str) -> Audit:
     assert work.best is not None
     variants = []
     for variant in (*work.candidates, *work.comparisons):
-        saved = cost_benefit(work.baseline, variant.records, config.cost, work.plan.limits.get(SPEED_UP))
+        least, (price, currency) = work.plan.limits.get(SPEED_UP), (config.cost.price_per_hour, config.cost.currency)
+        saved = cost_benefit(work.baseline, variant.records, price=price, currency=currency, least=least)
         variants.append(audited(layout, variant, work.baseline, work.plan.limits, saved))
     first = work.plan.rankings[0].name
     checks = check_baselines(variants, work.baseline, [first, work.best.ranking])

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from gatenorm.api.opening import open_model
 from gatenorm.audit.plan.config import Run
+from gatenorm.audit.plan.engine_form import UNPRUNED, export_path, form_for
 from gatenorm.audit.plan.evaluations import PlannedEvaluation
 from gatenorm.audit.plan.variants import Variant
-from gatenorm.audit.run.speed import UNPRUNED
-from gatenorm.audit.run.state import CONFIG_FILE
 from gatenorm.audit.run.workflow import Workflow
+from gatenorm.audit.state import CONFIG_FILE
 from gatenorm.engines import engine_named
 from gatenorm.evaluation.core.job import Request
 from gatenorm.exports.registry import export_form
@@ -133,11 +133,11 @@ def _timing(work: Workflow, model: str) -> str:
     timed = next((c for c in work.candidates if any(_is_timing(e, engine) for e in c.records)), None)
     if timed is None:
         return ""
-    if "transformers" in engine_named(engine).reads:
+    form = form_for(engine)
+    if form is None:
         variant, unpruned = _directory(work, timed), model
     else:
-        exports = work.cache.state.directory / "exports"
-        variant, unpruned = str(exports / f"{timed.name}.gguf"), str(exports / f"{UNPRUNED}.gguf")
+        variant, unpruned = (str(export_path(work.cache.state.directory, n, form)) for n in (timed.name, UNPRUNED))
     lists = {"--lengths": settings.lengths, "--batches": settings.batches if settings.batches != (1,) else ()}
     parts = [part for option, values in lists.items() if values for part in (option, _listed(values))]
     parts += ["--new-tokens", str(settings.new_tokens), "--rounds", str(settings.rounds)]

@@ -11,7 +11,9 @@ from typing import Any
 from gatenorm.audit.plan.config import Evaluation
 from gatenorm.errors import EvaluationError, GatenormError, fields_named, named
 from gatenorm.evaluation.core import registry
+from gatenorm.evaluation.core.audit_role import AuditRole
 from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.core.task import Task
 from gatenorm.evaluation.core.text import GENERIC
 from gatenorm.evaluation.tasks import retrieval
 from gatenorm.evaluation.tasks.zeroshot import tasks as zeroshot_tasks
@@ -19,32 +21,30 @@ from gatenorm.families import Layout
 from gatenorm.files import read_small
 from gatenorm.models.architecture import Architecture, Work
 from gatenorm.models.named import language_of
-from gatenorm.records.audit import NotExamined, StepName
+from gatenorm.records.audit import NotExamined, Setting, StepName
 
-PERPLEXITY, DOMAIN, REFUSAL, RETRIEVAL, MULTISTEP = "perplexity", "domain", "refusal", "retrieval", "multistep"
-_ZEROSHOT = "zeroshot"
-# The key of the configuration that names the data of each.
-_KEYS = {name: f"evaluation.{name}" for name in (_ZEROSHOT, DOMAIN, REFUSAL, RETRIEVAL, MULTISTEP)}
-_KEYS[PERPLEXITY] = "evaluation.texts"
-# What the other parameters of an evaluation are called there.
-_FIELDS = {"tasks": "evaluation.zeroshot_tasks", "refusal_rule": "evaluation.refusal_rule"}
+# The evaluations of which the planner knows more than they declare.
+PERPLEXITY, _ZEROSHOT, _RETRIEVAL = "perplexity", "zeroshot", "retrieval"
+_TASKS = "evaluation.zeroshot_tasks"
+# What parameters of evaluations are called in the configuration.
+_FIELDS = {"tasks": _TASKS, "refusal_rule": "evaluation.refusal_rule"}
 # What retrieval may take of every thread for one model: a quarter of an hour or less. Contexts this short always can.
 _FLOPS_A_THREAD, _SHORT = 25e12, 512
-_REFUSALS = ("auto", "packaged", "none")
+# The value of a key with which it depends on the model whether anything is measured.
+_AUTO = "auto"
 # Windows of the packaged text, where no text is given.
 _PACKAGED_WINDOW, _PACKAGED_LIMIT = 512, 32
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
-# In which step of the workflow each is measured; all others with the tasks.
-_STEP = {DOMAIN: StepName.WORKLOAD, REFUSAL: StepName.SAFETY, RETRIEVAL: StepName.SAFETY}
 
 
 @dataclass(frozen=True)
 class PlannedEvaluation:
     """One evaluation, the same for every variant.
 
-    ``feeds`` is the standard evaluation that it is, or that it replaces in a model's own language: gates need it.
-    ``task``, ``data`` and ``request`` are those of ``gatenorm eval``; ``key`` is what decides its result besides the
-    model; ``paired`` says that it needs both models at once; ``passes`` are those of :class:`Job`.
+    ``feeds`` is the standard evaluation that it is, or that it replaces in a model's own language: gates need it, and
+    ``role`` is that one's. ``task``, ``data`` and ``request`` are those of ``gatenorm eval``; ``key`` is what decides
+    its result besides the model; ``paired`` says that it needs both models at once; ``passes`` are those of
+    :class:`Job`, of which some need no more than the ``last_logits``.
     """
 
     feeds: str
@@ -54,11 +54,13 @@ class PlannedEvaluation:
     request: Request
     key: Any
     passes: Mapping[Work, float]
+    role: AuditRole
     paired: bool = False
+    last_logits: bool = False
 
     @property
     def step(self) -> StepName:
-        return _STEP.get(self.feeds, StepName.TASKS)
+        return self.role.step
 
     @property
     def like(self) -> str:
@@ -80,22 +82,42 @@ def evaluations(
         EvaluationError, MissingExtraError: data that are missing or do not serve, before any work.
     """
     if not runs:
-        chosen = settings.texts or settings.zeroshot or settings.domain or settings.others
-        if chosen or settings.refusal not in _REFUSALS:
+        if settings.others or any(_names_data(task, settings) for task in audited_tasks()):
             problem = f"{layout.checkpoint.name} cannot be run, so nothing can be evaluated on it"
             raise EvaluationError("model-cannot-run", problem)
         why = "the checkpoint holds no whole model, or PyTorch is not installed"
         hint = "give a whole checkpoint"
         return [], [NotExamined(StepName.TASKS, "everything that needs the model to run", why, hint)]
     planner = _Planner(layout, settings, threads)
-    planner.texts(packaged)
-    planner.tasks()
-    planner.domain()
-    planner.refusal()
-    planner.retrieval()
-    planner.multistep()
+    for task in audited_tasks():
+        if task.name == PERPLEXITY:
+            planner.texts(task, packaged)
+        else:
+            planner.standard(task)
     planner.others()
     return planner.planned, planner.missing
+
+
+def audited_tasks() -> list[Task]:
+    """The evaluations that the configuration has keys for, in the order in which they are measured."""
+    own = [task for task in registry.standard_tasks().values() if task.audit.key in Evaluation.__struct_fields__]
+    return sorted(own, key=lambda task: task.audit.step.number)
+
+
+def asked_by(name: str) -> Setting:
+    """The setting that asks for an evaluation."""
+    task = next((task for task in audited_tasks() if task.name == name), None)
+    return Setting("evaluation.others", f"a list with {name}") if task is None else _asks(task)
+
+
+def _asks(task: Task) -> Setting:
+    return Setting(f"evaluation.{task.audit.key}", task.audit.values)
+
+
+def _names_data(task: Task, settings: Evaluation) -> bool:
+    """Whether the key of an evaluation names files."""
+    value = getattr(settings, task.audit.key)
+    return bool(value) and value is not True and value not in task.audit.words
 
 
 class _Planner:
@@ -107,84 +129,71 @@ class _Planner:
         self.planned: list[PlannedEvaluation] = []
         self.missing: list[NotExamined] = []
 
-    def texts(self, packaged: bool) -> None:
+    def texts(self, task: Task, packaged: bool) -> None:
         texts = self.settings.text_data
         read = [str(Path(text.data.rpartition("=")[2]).expanduser().resolve()) for text in texts]
         twice = next((text.data for text, path in zip(texts, read, strict=True) if read.count(path) > 1), None)
         if twice is not None:
             # Variants are compared with the unpruned model text by text.
-            field, hint = _KEYS[PERPLEXITY], "name each text once, with one window"
+            field, hint = _asks(task).key, "name each text once, with one window"
             raise EvaluationError("text-twice", "is given more than once", field=field, given=twice, hint=hint)
         for text in texts:
             how = {name: getattr(text, name) for name in ("documents", "window", "limit", "text_field")}
             name = Path(text.data.partition("=")[2] or text.data).name
-            self._add(PERPLEXITY, f"perplexity on {name}", "perplexity", (text.data,), **how)
-        if texts or self._add_own(PERPLEXITY, "perplexity", self.settings.stories_limit):
+            self._add(task, f"perplexity on {name}", task.name, (text.data,), **how)
+        if texts or self._add_own(task):
             return
-        what, why, remedy = "perplexity", "no text was given", "set evaluation.texts to a file, or to wikitext2"
-        if packaged:
-            what, why = f"{what} on text like yours", f"{why}, so packaged public-domain text stands in for it"
-            window = min(_PACKAGED_WINDOW, self.layout.context or _PACKAGED_WINDOW)
-            limit = self.settings.text_limit or _PACKAGED_LIMIT
-            self._add(PERPLEXITY, "perplexity on packaged text", "perplexity", (GENERIC,), window=window, limit=limit)
-        self._leave_out(PERPLEXITY, what, why, remedy)
+        if not packaged:
+            self._leave_out(task, task.audit.unasked)
+            return
+        window = min(_PACKAGED_WINDOW, self.layout.context or _PACKAGED_WINDOW)
+        limit = self.settings.text_limit or _PACKAGED_LIMIT
+        self._add(task, "perplexity on packaged text", task.name, (GENERIC,), window=window, limit=limit)
+        why = f"{task.audit.unasked}, so packaged public-domain text stands in for it"
+        self._leave_out(task, why, f"{task.audit.lacking} on text like yours")
 
-    def tasks(self) -> None:
-        settings = self.settings
-        if settings.zeroshot is not None:
-            data = () if settings.zeroshot == "hub" else (f"zeroshot={settings.zeroshot}",)
+    def standard(self, task: Task) -> None:
+        """An evaluation as its key asks for it: not at all, with a file, or without any."""
+        role, value = task.audit, getattr(self.settings, task.audit.key)
+        if value is None and task.name == _ZEROSHOT and self.settings.zeroshot_tasks:
+            expected = f"a directory or hub, for {named(_TASKS)}"
+            raise EvaluationError("data-missing", "is missing", field=_asks(task).key, expected=expected)
+        if _names_data(task, self.settings):
+            self._add_standard(task, (f"{task.name}={value}",))
+        elif value == _AUTO and not (self.own or _has_template(self.layout.checkpoint.directory)):
+            self._leave_out(task, "the model has no chat template, so it was hardly taught to refuse")
+        elif value in (False, role.off):
+            self._leave_out(task, "it was left out")
+        elif self._add_own(task):
+            return
+        elif value is None:
+            self._leave_out(task, role.unasked)
+        elif reads_text(self.layout) or not role.reads_text:  # a language of its own has tasks of its own
+            self._add_standard(task)
+
+    def _add_standard(self, task: Task, data: tuple[str, ...] = ()) -> None:
+        settings, role = self.settings, task.audit
+        request = {name: getattr(settings, name) for name in role.options}
+        request["limit"] = getattr(settings, role.limit, None)
+        if task.name == _ZEROSHOT:
             for name in settings.zeroshot_tasks or tuple(zeroshot_tasks()):
-                self._add(_ZEROSHOT, name, f"zeroshot:{name}", data, limit=settings.zeroshot_limit)
-        elif settings.zeroshot_tasks:
-            expected = f"a directory or hub, for {named('evaluation.zeroshot_tasks')}"
-            raise EvaluationError("data-missing", "is missing", field=_KEYS[_ZEROSHOT], expected=expected)
-        elif not self._add_own(_ZEROSHOT, "zeroshot", settings.zeroshot_limit):
-            how = "set evaluation.zeroshot to a directory, or to hub"
-            self._leave_out(_ZEROSHOT, "general tasks", "no zero-shot files were given", how)
+                self._add(task, name, f"{task.name}:{name}", data, **request)
+        elif task.name == _RETRIEVAL:
+            self._add_retrieval(task, request)
+        else:
+            self._add(task, role.called, task.name, data, **request)
 
-    def domain(self) -> None:
-        settings = self.settings
-        if settings.domain is None:
-            how = "set evaluation.domain to a file with your prompts"
-            self._leave_out(DOMAIN, "your own workload", "no file was given", how)
+    def _add_retrieval(self, task: Task, request: dict[str, Any]) -> None:
+        longest = min(self.layout.context or retrieval.LONGEST, retrieval.LONGEST)
+        try:
+            window = self.settings.retrieval_window or self._affordable(longest)
+            self._add(task, task.audit.called, task.name, window=window, **request)
+        except EvaluationError as error:  # a context too short for any fact
+            self.missing.append(NotExamined(task.audit.step, task.audit.lacking, str(error)))
             return
-        data, how_long = (f"domain={settings.domain}",), settings.new_tokens
-        self._add(DOMAIN, "your workload", "domain", data, True, limit=settings.domain_limit, new_tokens=how_long)
-
-    def refusal(self) -> None:
-        settings, how = self.settings, "set evaluation.refusal to packaged, or to a file"
-        items = settings.refusal
-        if items == "auto":
-            items = "packaged" if self.own or _has_template(self.layout.checkpoint.directory) else "none"
-            if items == "none":
-                why = "the model has no chat template, so it was hardly taught to refuse"
-                self._leave_out(REFUSAL, "refusal", why, how)
-                return
-        if items == "none":
-            self._leave_out(REFUSAL, "refusal", "it was left out", how)
-            return
-        if items == "packaged" and self._add_own(REFUSAL, "refusal", settings.refusal_limit):
-            return
-        data = () if items == "packaged" else (f"refusal={items}",)
-        rule, limit = settings.refusal_rule, settings.refusal_limit
-        request: dict[str, Any] = {"limit": limit, "refusal_rule": rule, "new_tokens": settings.new_tokens}
-        self._add(REFUSAL, "refusals", "refusal", data, **request)
-
-    def retrieval(self) -> None:
-        what, limit = "retrieval over long distances", self.settings.retrieval_limit
-        if not self.settings.retrieval:
-            self._leave_out(RETRIEVAL, what, "it was left out", "set evaluation.retrieval to true")
-        elif not self._add_own(RETRIEVAL, "retrieval", limit):
-            longest = min(self.layout.context or retrieval.LONGEST, retrieval.LONGEST)
-            try:
-                window = self.settings.retrieval_window or self._affordable(longest)
-                self._add(RETRIEVAL, "retrieval over distances", "retrieval", limit=limit, window=window)
-            except EvaluationError as error:  # a context too short for any fact
-                self._leave_out(RETRIEVAL, what, str(error))
-                return
-            if self.settings.retrieval_window is None and window < longest:
-                beyond, why = f"{what}: beyond {window:,} tokens", "on this processor it would take hours"
-                self._leave_out(RETRIEVAL, beyond, why, f"set evaluation.retrieval_window to {longest}")
+        if self.settings.retrieval_window is None and window < longest:
+            beyond, why = f"{task.audit.lacking}: beyond {window:,} tokens", "on this processor it would take hours"
+            self._leave_out(task, why, beyond, Setting("evaluation.retrieval_window", str(longest)))
 
     def _affordable(self, longest: int) -> int:
         """The longest contexts for which a processor is not kept busy for hours; by counts, which every run repeats."""
@@ -194,44 +203,42 @@ class _Planner:
                 longest //= 2
         return longest
 
-    def multistep(self) -> None:
-        what = "behaviour of several steps"
-        if not self.settings.multistep:
-            self._leave_out(MULTISTEP, what, "it was left out", "set evaluation.multistep to true")
-        elif reads_text(self.layout):  # a language of its own has tasks of its own
-            self._add(MULTISTEP, what, "multistep", limit=self.settings.multistep_limit)
-
     def others(self) -> None:
         for entry in self.settings.others:
             name, _, data = entry.partition("=")
             ((task, _argument),) = registry.choose([name], registry.known_tasks(self.own))
-            with fields_named({_KEYS.get(task.name, "data"): "evaluation.others"}):
-                self._add(task.name, task.what, name, (entry,) if data else (), task.compares)
+            # Neither its key nor its limit is about what is asked for here.
+            asked = replace(task, audit=AuditRole(key="others", step=task.audit.step))
+            self._add(asked, task.what, name, (entry,) if data else ())
 
-    def _add(
-        self, feeds: str, name: str, task: str, data: tuple[str, ...] = (), paired: bool = False, **request: Any
-    ) -> None:
+    def _add(self, feeds: Task, name: str, task: str, data: tuple[str, ...] = (), **request: Any) -> None:
         known = registry.known_tasks(self.own, data)
         how = Request(**request)
-        with fields_named(_FIELDS | {"data": _KEYS.get(feeds, "evaluation.others")}):
+        with fields_named(_FIELDS | {"data": _asks(feeds).key}):
             in_context = replace(how, context=self.layout.context)
             jobs = registry.prepare([task], data, in_context, baseline=True, known=known)
         key = [[job.kind, job.title, dict(job.key)] for job in jobs]
         passes: Counter[Work] = Counter()
         for job in jobs:
             passes.update(job.passes)
-        self.planned.append(PlannedEvaluation(feeds, name, task, data, how, key, passes, paired))
+        more = {"paired": feeds.compares, "last_logits": feeds.last_logits}
+        self.planned.append(PlannedEvaluation(feeds.name, name, task, data, how, key, passes, feeds.audit, **more))
 
-    def _add_own(self, feeds: str, replaced: str, limit: int | None) -> bool:
+    def _add_own(self, task: Task) -> bool:
         """The evaluation in the model's own language that replaces one in English, where there is one."""
-        own = self.own.evaluations.get(replaced) if self.own else None
-        if own is not None:
-            what = registry.known_tasks(self.own)[own.name].what
-            self._add(feeds, what, own.name, limit=limit or own.audit_limit)
-        return own is not None
+        replacing = self.own.evaluations.get(task.name) if self.own else None
+        if replacing is None:
+            return False
+        own = registry.known_tasks(self.own)[replacing.name]
+        limits = own.audit if own.audit.limit else task.audit
+        role = replace(task.audit, limit=limits.limit, few=limits.few)
+        limit = getattr(self.settings, role.limit) or replacing.audit_limit
+        self._add(replace(task, audit=role), own.what, own.name, limit=limit)
+        return True
 
-    def _leave_out(self, feeds: str, what: str, why: str, how: str = "") -> None:
-        self.missing.append(NotExamined(_STEP.get(feeds, StepName.TASKS), what, why, how))
+    def _leave_out(self, task: Task, why: str, what: str = "", setting: Setting | None = None) -> None:
+        gap = NotExamined.unless(task.audit.step, what or task.audit.lacking, why, setting or _asks(task))
+        self.missing.append(gap)
 
 
 def reads_text(layout: Layout) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from gatenorm.audit.plan.evaluations import REFUSAL, RETRIEVAL
 from gatenorm.audit.plan.prepare import AuditPlan
 from gatenorm.families.family import value
 from gatenorm.fitting.moments import MomentObserver
@@ -53,10 +52,10 @@ def _loaded(plan: AuditPlan) -> int:
 
 
 def _logits(plan: AuditPlan) -> int:
-    """Of the largest batch; retrieval and replies need those of the last tokens only."""
+    """Of the largest batch; some evaluations need those of the last tokens only."""
     run, vocabulary = plan.config.run, int(value(plan.layout.config, plan.layout.data, "vocab_size") or 1)
     budget = BatchBudget(run.device, vocabulary, run.batch_size)
-    whole = (work for one in plan.evaluations if one.feeds not in (RETRIEVAL, REFUSAL) for work in one.passes)
+    whole = (work for one in plan.evaluations if not one.last_logits for work in one.passes)
     tokens = (work.tokens * budget.rows(work.tokens) for work in whole)
     return _LOGITS * _FLOAT32 * vocabulary * max(tokens, default=0)
 

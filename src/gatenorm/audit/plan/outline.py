@@ -6,19 +6,19 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from gatenorm.audit.plan.engine_form import form_for
 from gatenorm.audit.plan.memory_use import memory
 from gatenorm.audit.plan.parts import Part
 from gatenorm.audit.plan.prepare import AuditPlan
 from gatenorm.models.memory import available_bytes
-from gatenorm.records.numbers import duration
-from gatenorm.report.page.wording import size
+from gatenorm.records.numbers import bytes_for_people, duration
 
 # Below, nobody needs to know what takes longest.
 _LONG = 60.0
 
 
 def outline(plan: AuditPlan, parts: Sequence[Part]) -> Iterator[str]:
-    """A line for each part of the work, then what it takes of time, disk and memory, and what would take less."""
+    """A line for each part of the work, then what it takes of time, disk and memory."""
     for part in parts:
         yield part.what + (f"; about {duration(part.seconds)}" if part.seconds >= 1 else "")
     total, more = (sum(getattr(part, name) for part in parts) for name in ("seconds", "more_seconds"))
@@ -27,13 +27,19 @@ def outline(plan: AuditPlan, parts: Sequence[Part]) -> Iterator[str]:
         further = f", up to {duration(total + more)} if another ranking is better supported" if more >= 1 else ""
         yield f"takes about {duration(total)} on this machine with {threads}{further}"
     weights = plan.layout.nbytes
-    disk = plan.candidates * weights * (2 if "llamacpp" in plan.config.speed.engines else 1)
+    written = {form.name for engine in plan.config.speed.engines if (form := form_for(engine))}
+    disk = plan.candidates * weights * (1 + len(written))
     free, room = shutil.disk_usage(_existing(plan.directory)).free, available_bytes()
-    available = "" if room is None else f" ({size(room)} available)"
-    yield f"takes up to {size(disk)} of disk ({size(free)} free) and {size(memory(plan))} of memory{available}"
-    longest = max((part for part in parts if part.shorter), key=lambda part: part.seconds, default=None)
-    if longest is not None and total >= _LONG:
-        yield f"takes longest: {longest.what.partition(':')[0]}; to shorten that: {longest.shorter}"
+    said = bytes_for_people
+    available = "" if room is None else f" ({said(room)} available)"
+    yield f"takes up to {said(disk)} of disk ({said(free)} free) and {said(memory(plan))} of memory{available}"
+
+
+def longest(parts: Sequence[Part]) -> Part | None:
+    """The part that takes longest of those that can be shortened; ``None`` where all together do not take long."""
+    if sum(part.seconds for part in parts) < _LONG:
+        return None
+    return max((part for part in parts if part.shorter), key=lambda part: part.seconds, default=None)
 
 
 def _existing(directory: Path) -> Path:

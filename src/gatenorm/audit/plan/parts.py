@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from gatenorm.api.fitting import JUDGE_SAMPLES, JUDGE_WINDOW, SAMPLES, WINDOW
-from gatenorm.audit.plan.evaluations import DOMAIN, MULTISTEP, PERPLEXITY, REFUSAL, RETRIEVAL, PlannedEvaluation
+from gatenorm.audit.plan.engine_form import form_for
+from gatenorm.audit.plan.evaluations import PERPLEXITY, PlannedEvaluation
 from gatenorm.audit.plan.memory_use import side_by_side
 from gatenorm.audit.plan.pace import Pace
 from gatenorm.audit.plan.prepare import AuditPlan
@@ -17,8 +18,9 @@ from gatenorm.calibration.sources.self_text import BATCH
 from gatenorm.criteria.registry import forward_criteria
 from gatenorm.models.architecture import Work
 from gatenorm.records import REMOVE
-from gatenorm.records.audit import StepName
+from gatenorm.records.audit import Setting, StepName
 from gatenorm.records.recovery_settings import Settings
+from gatenorm.recovery.cost import training_passes
 from gatenorm.speed.measure.bench import DEFAULT_LENGTHS
 from gatenorm.speed.measure.turns import TURN_SECONDS
 
@@ -26,19 +28,11 @@ from gatenorm.speed.measure.turns import TURN_SECONDS
 BUILD, FIT, EXPORT, RECOVER = "build", "fit", "export", "recover"
 # Bytes that are written in a second, decoded or not.
 _WRITES = 100e6
-# A training step is a pass, and twice as much on the way back.
-_TRAINS = 3
 # Of fewer items nothing can be said.
 _FEWEST = 8
-# What to set to leave a part out, or to make it shorter; of other evaluations: which limit.
-_SCORING, _FITTING, _TIMING = "rankings.samples 8", f"budgets.replace {REMOVE}", "speed.engines none"
-_TRAINING = "recovery.steps 200"
-_WITHOUT = {
-    RETRIEVAL: "evaluation.retrieval off",
-    REFUSAL: "evaluation.refusal none",
-    MULTISTEP: "evaluation.multistep off",
-}
-_LIMITS = {PERPLEXITY: ("text", 16), "stories": ("stories", 8), DOMAIN: ("domain", 20), "zeroshot": ("zeroshot", 100)}
+# What to set to leave a part out, or to make it shorter; evaluations declare it.
+_SCORING, _FITTING = Setting("rankings.samples", "8"), Setting("budgets.replace", REMOVE)
+_TIMING, _TRAINING = Setting("speed.engines", "none"), Setting("recovery.steps", "200")
 
 
 @dataclass(frozen=True)
@@ -58,7 +52,12 @@ class Part:
     step: StepName
     what: str
     jobs: tuple[Alike, ...]
-    shorter: str = ""
+    shorter: Setting | None = None
+
+    @property
+    def title(self) -> str:
+        """What is done, without details."""
+        return self.what.partition(":")[0]
 
     @property
     def seconds(self) -> float:
@@ -96,7 +95,7 @@ def parts(plan: AuditPlan, seconds: Seconds) -> Iterator[Part]:
     what = f"write {made} candidates, or more if another ranking is better supported: {counts} attention sublayers"
     copies = Alike(BUILD, made - tested * fits, plan.layout.nbytes / _WRITES, more - further * fits)
     fitted = Alike(FIT, tested * fits, seconds(_fitting(plan)) + copies.seconds, further * fits)
-    yield Part(StepName.BUILD, what, (copies, fitted), _FITTING if fits else "")
+    yield Part(StepName.BUILD, what, (copies, fitted), _FITTING if fits else None)
 
     others = (len(names) - tested) * len(plan.budgets)
     first = next((one for one in plan.evaluations if one.feeds == PERPLEXITY), None)
@@ -115,11 +114,10 @@ def parts(plan: AuditPlan, seconds: Seconds) -> Iterator[Part]:
         present = len(plan.layout.attention_layers)
         few = [b for b in plan.budgets if b.count / present >= config.recovery.from_share]
         trained = tested * sum(len(budget.operations) for budget in few)
-        settings = Settings(steps=config.recovery.steps or Settings.steps)
-        length = min(settings.length or 512, plan.layout.context or 512)
-        steps = {Work.prefill(length, settings.batch): float(settings.steps * _TRAINS)}
+        asked = config.recovery
+        settings = Settings(steps=asked.steps or Settings.steps, objective=asked.objective or Settings.objective)
+        training = Alike(RECOVER, trained, seconds(training_passes(settings, plan.layout.context)))
         again = tuple(Alike(one.like, trained, seconds(one.passes)) for one in plan.evaluations)
-        training = Alike(RECOVER, trained, seconds(steps))
         what = f"train {trained} candidates and measure them again"
         yield Part(StepName.RECOVERY, what, (training, *again), _TRAINING)
 
@@ -167,17 +165,17 @@ def _timing(plan: AuditPlan, seconds: Seconds, made: int, more: int) -> Iterator
             turns += max(TURN_SECONDS, seconds(passes))
     group = side_by_side(plan) - 1
     for engine in speed.engines:
-        if engine == "llamacpp":
+        if form_for(engine):
             yield Alike(EXPORT, made + 1, 2 * plan.layout.nbytes / _WRITES, more)
         models = made + math.ceil(made / group)
         jobs, later = math.ceil(made / group), math.ceil((made + more) / group) - math.ceil(made / group)
         yield Alike(f"speed {engine}", jobs, turns * (1 + speed.rounds) * models / jobs, later)
 
 
-def _shorter(one: PlannedEvaluation) -> str:
-    """The setting that leaves an evaluation out, or halves it at least; empty where it is short already."""
-    if one.feeds in _WITHOUT:
-        return _WITHOUT[one.feeds]
-    name, fewer = _LIMITS.get(one.task, _LIMITS.get(one.feeds, ("", 0)))
-    few = min(fewer, (one.request.limit or 2 * fewer) // 2)
-    return f"evaluation.{name}_limit {few}" if few >= _FEWEST else ""
+def _shorter(one: PlannedEvaluation) -> Setting | None:
+    """The setting that leaves an evaluation out, or halves it at least; ``None`` where it is short already."""
+    role = one.role
+    if role.off:
+        return Setting(f"evaluation.{role.key}", role.off)
+    few = min(role.few, (one.request.limit or 2 * role.few) // 2)
+    return Setting(f"evaluation.{role.limit}", str(few)) if few >= _FEWEST else None

@@ -11,10 +11,11 @@ from gatenorm import api
 from gatenorm.api.fitting import fit_calibrations
 from gatenorm.audit.judge.gates import SPEED_UP, gates, limits
 from gatenorm.audit.plan.config import Config, Recovery
-from gatenorm.audit.plan.evaluations import PlannedEvaluation, evaluations, reads_text
+from gatenorm.audit.plan.engine_form import form_for
+from gatenorm.audit.plan.evaluations import PlannedEvaluation, asked_by, evaluations, reads_text
 from gatenorm.audit.plan.rankings import PlannedRanking, check_text, planned_rankings
 from gatenorm.audit.plan.variants import Budget, budgets, with_operations
-from gatenorm.audit.run.state import check_directory
+from gatenorm.audit.state import check_directory
 from gatenorm.calibration.samples import HUB
 from gatenorm.engines import engine_named, threads_at_hand
 from gatenorm.errors import AuditError, MissingExtraError, PlanError, fields_named, named
@@ -43,14 +44,8 @@ _KEYS = {
     "engine": "speed.engines",
     "objective": "recovery.objective",
 }
-# How to ask for the evaluation that a gate needs.
+# How to ask for what a gate needs that rests on no evaluation.
 _HOW = {
-    "perplexity": f"give a text as {named('evaluation.texts')}",
-    "zeroshot": f"give zero-shot files as {named('evaluation.zeroshot')}",
-    "domain": f"give your workload as {named('evaluation.domain')}",
-    "refusal": f"set {named('evaluation.refusal')} to packaged or a file",
-    "retrieval": f"set {named('evaluation.retrieval')} to true",
-    "multistep": f"set {named('evaluation.multistep')} to true",
     "speed": f"name an engine in {named('speed.engines')}, such as transformers",
     "verify": f"name an engine in {named('speed.engines')} that reads exports, such as llamacpp",
 }
@@ -190,7 +185,7 @@ def _check_measured(gate: str, active: Mapping[str, float], field: str, given: s
         return
     needs = gates()[gate].needs
     problem = f"needs an evaluation that is not asked for ({needs})"
-    hint = _HOW.get(needs, f"add {needs} to {named('evaluation.others')}")
+    hint = _HOW.get(needs) or asked_by(needs).words(named)
     raise AuditError("gate-not-measured", problem, field=field, given=given, hint=hint)
 
 
@@ -198,5 +193,5 @@ def _measured(config: Config, *, runs: bool) -> set[str]:
     """What step 6 will measure."""
     if not runs or not config.speed.engines:
         return set()
-    exports = any("transformers" not in engine_named(e).reads for e in config.speed.engines)
+    exports = any(form_for(engine) for engine in config.speed.engines)
     return {"speed", *(["verify"] if exports else [])}

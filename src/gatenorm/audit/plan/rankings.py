@@ -21,8 +21,8 @@ from gatenorm.criteria.registry import weight_criterion
 from gatenorm.errors import EvaluationError, fields_named
 from gatenorm.evaluation.core.generic import mixture_sha256
 from gatenorm.evaluation.core.text import GENERIC, LINES, PARQUET, WIKITEXT2, read_text
-from gatenorm.evaluation.statistics.paired_statistics import compare
 from gatenorm.families import Layout
+from gatenorm.findings import loss_change
 from gatenorm.records import Scores
 from gatenorm.records.audit import BestSupported
 from gatenorm.records.evidence import Change, Perplexity
@@ -182,7 +182,7 @@ def best_supported(
     if measured:
         losses = {name: measured[name].nll for s in (*scores, *checks) if (name := label(s)) in measured}
         best = min(losses, key=losses.__getitem__)
-        margins = {name: _margin(measured[best], measured[name]) for name in losses if name != best}
+        margins = {name: loss_change(measured[best], measured[name]) for name in losses if name != best}
         others = "".join(f"; by {name} {_more(margin)}" for name, margin in margins.items())
         why = f"with {count} removed its loss is {losses[best]:.4f} nats a token{others}"
         return BestSupported(ranking=best, why=why, count=count, losses=losses, rule=RULE, margins=margins)
@@ -193,13 +193,6 @@ def best_supported(
         "with the cosines"
     )
     return BestSupported(ranking=on_self if doubted else first, why=why, count=count, losses={}, rule=RULE)
-
-
-def _margin(best: Perplexity, other: Perplexity) -> Change:
-    """How much more loss another choice costs, with its interval where the windows can be paired."""
-    paired = compare(best, other)
-    change = None if paired is None else paired.changes.get("nll")
-    return change or Change(difference=other.nll - best.nll, items=0)
 
 
 def _more(margin: Change) -> str:

@@ -10,7 +10,7 @@ from gatenorm.errors import PlanError
 from gatenorm.families import Layout
 from gatenorm.models.named import language_of
 from gatenorm.records import ATTENTION, REMOVE, Edits, Evidence, Plan, Scores
-from gatenorm.records.audit import CANDIDATE, PRUNED, NotExamined, StepName
+from gatenorm.records.audit import CANDIDATE, PRUNED, NotExamined, Setting, StepName
 from gatenorm.speed.predict.targets import Target, smallest_removal
 from gatenorm.surgery.folding import check_foldable
 from gatenorm.surgery.operation import check_operation, operation_named
@@ -120,7 +120,8 @@ def with_operations(
     if others:
         what = f"{' and '.join(fitted)} in place of {' and '.join(others)} attentions"
         why = f"the audit of a model with a language of its own has that at one budget ({counts[0]}), to stay short"
-        missing.append(NotExamined(StepName.BUILD, what, why, f"set budgets.replace to [{', '.join(OPERATIONS)}]"))
+        setting = Setting("budgets.replace", f"[{', '.join(OPERATIONS)}]")
+        missing.append(NotExamined.unless(StepName.BUILD, what, why, setting))
     return [replace(b, operations=OPERATIONS if b.count in counts else (REMOVE,)) for b in possible], missing
 
 

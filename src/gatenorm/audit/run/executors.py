@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from functools import cache
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,9 @@ from gatenorm.audit.run.jobs import Job, Result
 from gatenorm.engines import threads_at_hand
 from gatenorm.errors import AuditError, first_line, named, needing
 from gatenorm.results.hashes import code_sha256
+
+# One for each worker of Ray, so that a model stays loaded from job to job.
+_RUNNER = JobRunner()
 
 
 class LocalExecutor:
@@ -66,18 +68,24 @@ class RayExecutor:
 
     def __init__(self, run: Run, threads: int):
         self._run, self._threads = run, threads
-        self._started = False
         self._ray: Any = None
 
     def __enter__(self) -> RayExecutor:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # Else Ray takes the accelerators away from workers that ask for none, and from this process's children too.
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        with ExitStack() as entered:
+            entered.enter_context(_environment())
+            self._start(entered)
+            self._entered = entered.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._entered.close()
+
+    def _start(self, entered: ExitStack) -> None:
         with needing("the executor ray", "ray", "ray"):
             import ray
         self._ray = ray
         if ray.is_initialized():
-            return self
+            return
         address = self._run.ray_address
         arguments: dict[str, Any] = {"address": address}
         if address is None:
@@ -89,16 +97,8 @@ class RayExecutor:
         except Exception as error:  # Ray raises bare ones too, as where it takes too long to start
             problem = f"cannot be reached: {first_line(error):.200}"
             raise AuditError("ray-unreachable", problem, field="run.ray_address", given=address) from None
-        with suppress(ImportError, AttributeError):
-            # Else it tells of dead workers on stdout, among the results; what matters of that, run() says.
-            printer: Any = import_module("ray._private.worker")
-            printer._worker_logs_enabled = False
-        self._started = True
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._started:
-            self._ray.shutdown()
+        entered.enter_context(_silent_workers())
+        entered.callback(ray.shutdown)
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Result]]:
         """Yield every job, of which none depends on another, with its result, each as soon as it is done.
@@ -148,10 +148,37 @@ def _run_in(directory: str, job: Job) -> Result:
     """In a worker: relative paths mean what they mean to whoever gave them."""
     with suppress(OSError):  # a node without that directory needs absolute paths
         os.chdir(directory)
-    return _runner().run(job)
+    return _RUNNER.run(job)
 
 
-@cache
-def _runner() -> JobRunner:
-    """One for each worker, so that a model stays loaded from job to job."""
-    return JobRunner()
+@contextmanager
+def _environment() -> Iterator[None]:
+    """What Ray is told by variables where they are not set, until it is no longer needed."""
+    wanted = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # Else Ray takes the accelerators away from workers that ask for none, and from this process's children too.
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    }
+    added = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def _silent_workers() -> Iterator[None]:
+    """Ray tells of dead workers on stdout, among the results: not for now; what matters of that, ``run`` says."""
+    try:
+        printer: Any = import_module("ray._private.worker")
+        before = printer._worker_logs_enabled
+    except (ImportError, AttributeError):
+        yield
+        return
+    printer._worker_logs_enabled = False
+    try:
+        yield
+    finally:
+        printer._worker_logs_enabled = before

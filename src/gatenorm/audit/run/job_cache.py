@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ from gatenorm.audit.plan.prepare import AuditPlan
 from gatenorm.audit.run.executors import Executor, LocalExecutor
 from gatenorm.audit.run.jobs import Evaluate, Job, Result
 from gatenorm.audit.run.progress import Reporter
-from gatenorm.audit.run.state import State
+from gatenorm.audit.state import State
 from gatenorm.records import Edits
 from gatenorm.records.audit import StepName
 from gatenorm.surgery.disk import RECOVERY_FILE
@@ -94,11 +95,17 @@ class JobCache:
                     continue
                 known[job.digest] = kept
             self.reporter.done(job.title, job.like, None)
-        executor = self.executor
         if alone:
-            executor.release()
-            executor = LocalExecutor()
-        waiting = list(missing.values())
+            self.executor.release()
+        with LocalExecutor() if alone else nullcontext(self.executor) as executor:
+            known |= self._carried_out(list(missing.values()), executor)
+        # Equal jobs count once, whoever wanted them first.
+        self.seconds[self.step] += sum(known[digest].seconds for digest in {job.digest for job in jobs})
+        return [known[job.digest] for job in jobs]
+
+    def _carried_out(self, waiting: Sequence[Job], executor: Executor) -> dict[str, Result]:
+        """The results of jobs by their digests, kept as soon as they are there."""
+        done: dict[str, Result] = {}
         if waiting:
             self.reporter.work(waiting[0].title, waiting[0].like)
         for job, result in executor.run(waiting):
@@ -106,14 +113,12 @@ class JobCache:
             # What one variant could not do may have been this machine's fault: it is tried again the next time.
             if job.kept and not result.error:
                 self.state.results.put(job.fingerprint, result)
-            known[job.digest] = result
+            done[job.digest] = result
             self.reporter.done(job.title, job.like, result.seconds)
-            following = next((other for other in waiting if other.digest not in known), None)
+            following = next((other for other in waiting if other.digest not in done), None)
             if following is not None:
                 self.reporter.work(following.title, following.like)
-        # Equal jobs count once, whoever wanted them first.
-        self.seconds[self.step] += sum(known[digest].seconds for digest in {job.digest for job in jobs})
-        return [known[job.digest] for job in jobs]
+        return done
 
 
 def recovery_sha256(directory: Path) -> str | None:

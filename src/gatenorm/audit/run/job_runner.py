@@ -13,6 +13,7 @@ from gatenorm import api
 from gatenorm.audit.run.jobs import Build, Evaluate, Export, FitOperations, Job, Recover, Result, Score, Time
 from gatenorm.criteria.session import ScoringSession
 from gatenorm.errors import GatenormError
+from gatenorm.evaluation.core.registry import tasks
 from gatenorm.models.model import Model
 from gatenorm.records.evidence import Comparison, Measurements, ZeroShotAverage
 from gatenorm.results.hashes import code_sha256
@@ -94,7 +95,7 @@ class JobRunner:
                 self.release()
                 self._loaded[key] = _model(job, job.model)
             yield self._loaded[key]
-        elif job.task in ("perplexity", "stories"):  # these run without a cache: no second copy is needed
+        elif not tasks()[job.task.partition(":")[0]].cached:  # no second copy is needed
             whole = self._session(job).model
             whole.batch_size = job.batch_size
             with whole.edited(job.edits) as model:

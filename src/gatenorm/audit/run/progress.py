@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Any
 
-from gatenorm.records.audit import StepName
+from gatenorm.audit.plan.parts import Part
+from gatenorm.records.audit import Setting, StepName
 from gatenorm.records.numbers import duration
 from gatenorm.records.serialization import Value, to_json
 
@@ -44,9 +45,21 @@ class Event(Value, frozen=True, kw_only=True, tag_field="event"):
 
 
 class Planned(Event, frozen=True, tag="plan"):
-    """Nothing has begun; what lies ahead, a line for each part of it."""
+    """Nothing has begun; what lies ahead, a line for each part of it.
+
+    ``longest`` is the part that takes longest, and ``shorter`` the setting that would shorten it, where that matters.
+    """
 
     lines: tuple[str, ...]
+    longest: str = ""
+    shorter: Setting | None = None
+
+    def words_of_plan(self, named: Callable[[str], str]) -> list[str]:
+        """The lines, and which setting would shorten the longest part, its key as the caller calls it."""
+        if self.shorter is None:
+            return list(self.lines)
+        setting = f"{named(self.shorter.key)} {self.shorter.value}"
+        return [*self.lines, f"takes longest: {self.longest}; to shorten that: {setting}"]
 
 
 class StepBegan(Event, frozen=True, tag="step"):
@@ -166,9 +179,10 @@ class Reporter:
         self._step = 0
         self.ledger = Ledger()
 
-    def plan(self, lines: Sequence[str]) -> None:
-        """What will be done, before anything is."""
-        self._report(Planned, "plan", lines=tuple(lines))
+    def plan(self, lines: Sequence[str], longest: Part | None = None) -> None:
+        """What will be done, before anything is, and the part that takes longest, where that can be shortened."""
+        named = {} if longest is None else {"longest": longest.title, "shorter": longest.shorter}
+        self._report(Planned, "plan", lines=tuple(lines), **named)
 
     def step(self, name: StepName) -> None:
         """A step begins."""

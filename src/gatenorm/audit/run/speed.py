@@ -8,22 +8,17 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from gatenorm.audit.plan.engine_form import UNPRUNED, export_path, form_for
 from gatenorm.audit.plan.memory_use import side_by_side
 from gatenorm.audit.plan.parts import EXPORT
 from gatenorm.audit.plan.variants import Variant
 from gatenorm.audit.run.job_cache import NO_EDITS, JobCache, recovery_sha256
 from gatenorm.audit.run.jobs import Export, Time
-from gatenorm.audit.run.state import Origin
-from gatenorm.engines import engine_named
-from gatenorm.exports.registry import export_form
+from gatenorm.audit.state import Origin
 from gatenorm.records import Evidence
-from gatenorm.records.audit import NotExamined, StepName
+from gatenorm.records.audit import NotExamined, Setting, StepName
 from gatenorm.records.evidence import Speed, of_type
 
-# The unpruned model's export: a name that no variant has, whatever the model is called.
-UNPRUNED = "unpruned"
-_DIRECTORY = "transformers"
-_GGUF = "gguf"
 _not_examined = partial(NotExamined, StepName.SPEED)
 _ALL_REJECTED = _not_examined("speed and memory", "every candidate was rejected before")
 
@@ -33,11 +28,12 @@ def measure(cache: JobCache, candidates: Sequence[Variant], baseline: list[Evide
     engines = cache.config.speed.engines
     missing = []
     if not engines:
-        hint = "name one in speed.engines, such as transformers"
-        missing.append(_not_examined("speed and memory", "no engine was chosen", hint))
-    if all(_form(engine) == _DIRECTORY for engine in engines):
+        setting = Setting("speed.engines", "one or more, such as transformers")
+        missing.append(NotExamined.unless(StepName.SPEED, "speed and memory", "no engine was chosen", setting))
+    if not any(form_for(engine) for engine in engines):
         why = "the engine chosen reads the pruned directory itself" if engines else "no engine was chosen"
-        missing.append(_not_examined("export and verify", why, "add llamacpp to speed.engines"))
+        setting = Setting("speed.engines", "one that reads exports, such as llamacpp")
+        missing.append(NotExamined.unless(StepName.SPEED, "export and verify", why, setting))
     if not candidates and engines:
         return [*missing, _ALL_REJECTED], "nothing to time"
     for engine in engines:
@@ -86,15 +82,16 @@ def _in_engine(
 def _paths(engine: str, cache: JobCache, candidates: Sequence[Variant]) -> tuple[dict[str, str], list[NotExamined]]:
     """Where each model lies in the form that the engine reads, by variant; the unpruned one as ``UNPRUNED``."""
     models = {UNPRUNED: cache.source, **{c.name: str(cache.state.directory / c.directory) for c in candidates}}
-    if _form(engine) == _DIRECTORY:
+    form = form_for(engine)
+    if form is None:
         return models, []
-    reasons = export_form(_GGUF).obstacles(cache.layout)
+    reasons = form.obstacles(cache.layout)
     if reasons:
-        return {}, [_not_examined(f"speed in {engine}", f"no {_GGUF} file can be written: {'; '.join(reasons)}")]
+        return {}, [_not_examined(f"speed in {engine}", f"no {form.name} can be written: {'; '.join(reasons)}")]
     by_name = {c.name: c for c in candidates}
     jobs = []
     for name, model in models.items():
-        out = cache.state.directory / "exports" / f"{name}.{_GGUF}"
+        out = export_path(cache.state.directory, name, form)
         job = cache.job(
             Export,
             f"exporting {name}",
@@ -104,7 +101,7 @@ def _paths(engine: str, cache: JobCache, candidates: Sequence[Variant]) -> tuple
             edits=by_name[name].edits if name in by_name else NO_EDITS,
             recovery=recovery_sha256(Path(model)),
             out=str(out),
-            to=_GGUF,
+            to=form.name,
             engine=engine,
         )
         # What another plan left under this name would be believed.
@@ -140,7 +137,3 @@ def _timing(engine: str, cache: JobCache, unpruned: str, paths: list[str], group
 
 def _timed(variant: Variant, engine: str) -> bool:
     return any(e.protocol.engine == engine for e in of_type(variant.records, Speed))
-
-
-def _form(engine: str) -> str:
-    return _DIRECTORY if _DIRECTORY in engine_named(engine).reads else _GGUF

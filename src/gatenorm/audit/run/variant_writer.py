@@ -14,7 +14,7 @@ from gatenorm.audit.plan.rankings import source_key
 from gatenorm.audit.plan.variants import Variant
 from gatenorm.audit.run.job_cache import JobCache
 from gatenorm.audit.run.jobs import Build, FitOperations, Recover
-from gatenorm.audit.run.state import Origin
+from gatenorm.audit.state import Origin
 from gatenorm.errors import GatenormError, OutputError
 from gatenorm.models.named import training_source
 from gatenorm.records import Evidence, Plan, read_record

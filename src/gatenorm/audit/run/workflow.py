@@ -29,10 +29,13 @@ from gatenorm.records.audit import (
     GateResult,
     NotExamined,
     Search,
+    Setting,
     StepName,
 )
 from gatenorm.records.evidence import Perplexity, Speed, of_type
 from gatenorm.records.rankings import CrossCheck
+
+_RECOVERS = Setting("recovery.enabled", "true")
 
 
 class Workflow:
@@ -127,19 +130,22 @@ class Workflow:
         if texts:
             self._evaluate(texts[:1], self.comparisons, baseline=False)
         for variant in self.candidates:
-            self._reject_unstable(variant)
+            variant.rejected = variant.rejected or unstable(self.baseline, variant.records)
         self._evaluate([planned for planned in others if planned.step == StepName.TASKS], self.candidates)
         rejected = [c.name for c in self.candidates if c.rejected]
         return f"{len(rejected)} rejected early" + (f": {', '.join(rejected)}" if rejected else "")
 
     def _workload(self) -> str:
         """The user's own prompts."""
-        self._evaluate(self.evaluations("domain"), self.candidates, baseline=False)
-        return ""
+        return self._measure(StepName.WORKLOAD)
 
     def _refusal_and_retrieval(self) -> str:
         """What averages do not show."""
-        self._evaluate(self.evaluations("refusal", "retrieval"), self.candidates)
+        return self._measure(StepName.SAFETY)
+
+    def _measure(self, step: StepName) -> str:
+        """The evaluations of a step, whose names say enough."""
+        self._evaluate([planned for planned in self.plan.evaluations if planned.step == step], self.candidates)
         return ""
 
     def _speed(self) -> str:
@@ -152,8 +158,8 @@ class Workflow:
     def _recover(self) -> str:
         """Training after aggressive budgets, when enabled, and every evaluation once more."""
         if not self.config.recovery.enabled:
-            why, hint = "it was not asked for", "set recovery.enabled"
-            self.not_examined.append(NotExamined(StepName.RECOVERY, "recovery", why, hint))
+            gap = NotExamined.unless(StepName.RECOVERY, "recovery", "it was not asked for", _RECOVERS)
+            self.not_examined.append(gap)
             return ""
         recovered, why = variant_writer.recover(self.cache, self.candidates)
         if why:
@@ -279,10 +285,3 @@ class Workflow:
                 variant.rejected = variant.rejected or f"it could not be measured: {result.error}"
             for record in result.records:
                 variant.records.append(variant_writer.under_its_name(record, variant, self.cache))
-
-    def _reject_unstable(self, variant: Variant) -> None:
-        before = {e.data.sha256: e for e in of_type(self.baseline, Perplexity)}
-        for record in of_type(variant.records, Perplexity):
-            unpruned = before.get(record.data.sha256)
-            if unpruned is not None and not variant.rejected:
-                variant.rejected = unstable(unpruned.perplexity, record.perplexity)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+from gatenorm.audit.plan.config import LIMITS
 from gatenorm.cli import readers
 from gatenorm.cli.declaration import panel
 from gatenorm.cli.options import common
@@ -34,10 +35,7 @@ Documents = Annotated[str | None, sets("--documents SEP", _DOCUMENTS, key="evalu
 _WINDOW = "Longest input of --data texts, in tokens"
 TextWindow = Annotated[Window | None, sets("--window", _WINDOW, key="evaluation.texts")]
 _LIMIT = "Use only the first N windows, documents or items of every evaluation"
-_LIMITED = " ".join(
-    f"evaluation.{what}_limit"
-    for what in ("text", "stories", "zeroshot", "domain", "refusal", "retrieval", "multistep")
-)
+_LIMITED = " ".join(f"evaluation.{key}" for key in LIMITS)
 Limit = Annotated[Count | None, sets("--limit", _LIMIT, key=_LIMITED)]
 _ZEROSHOT = "Directory with the zero-shot tasks' files"
 Zeroshot = Annotated[str | None, sets("--zeroshot DIR|hub", _ZEROSHOT, key="evaluation.zeroshot")]

@@ -38,7 +38,7 @@ def show(audit: Audit, directory: Path, named: Callable[[str], str]) -> None:
     if legend:
         console.say(f"marks: {', '.join(legend)}")
     console.say_each("warning", (warning.message for warning in audit.warnings))
-    gaps = (f"{gap.what} ({gap.why}{f'; {named(gap.how)}' if gap.how else ''})" for gap in audit.not_examined)
+    gaps = (f"{gap.what} ({'; '.join(filter(None, (gap.why, gap.remedy(named))))})" for gap in audit.not_examined)
     console.say_each("not examined", gaps)
     console.say("")
     said = audit.verdict

@@ -1,8 +1,9 @@
 """An evaluation as it is declared: one file in ``evaluation/tasks``, or one of another package, with ``EVALUATION``."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from gatenorm.evaluation.core.audit_role import AuditRole
 from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.records.audit import QUALITY
 
@@ -47,6 +48,9 @@ class Task:
         argument: what may follow a colon.
         language: the model whose language it is in; empty for evaluations of any model.
         metric: what an audit judges.
+        audit: what else an audit needs to know.
+        cached: whether models are run with their key/value caches.
+        last_logits: whether the logits of an input's last tokens are enough.
         place: where it stands in lists, the smallest first.
         name: set by the registry.
     """
@@ -58,5 +62,8 @@ class Task:
     argument: str | None = None
     language: str = ""
     metric: Metric | None = None
+    audit: AuditRole = field(default_factory=AuditRole)
+    cached: bool = True
+    last_logits: bool = False
     place: int = 100
     name: str = ""

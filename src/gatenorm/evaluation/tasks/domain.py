@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from gatenorm.errors import EvaluationError
+from gatenorm.evaluation.core.audit_role import AuditRole
 from gatenorm.evaluation.core.divergence import Encoded, measure_workload
 from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.evaluation.core.task import Metric, Task
@@ -17,6 +18,7 @@ from gatenorm.evaluation.core.text import LINES, Text, about_tokens, data_error,
 from gatenorm.models.architecture import Work
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
+from gatenorm.records.audit import StepName
 from gatenorm.records.evidence import Data, Workload
 
 # Tokens of a piece of plain text, where the model takes as many.
@@ -155,6 +157,17 @@ EVALUATION = Task(
         more_is_better=False,
         gate="domain-divergence",
         reason="no figure is known that would serve everybody: read the worst items first, then set a limit",
+    ),
+    audit=AuditRole(
+        key="domain",
+        values="a file with your prompts",
+        limit="domain_limit",
+        quick=8,
+        few=20,
+        options=("new_tokens",),
+        called="your workload",
+        lacking="your own workload",
+        step=StepName.WORKLOAD,
     ),
     place=5,
 )

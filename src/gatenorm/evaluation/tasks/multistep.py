@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
 
+from gatenorm.evaluation.core.audit_role import AuditRole
 from gatenorm.evaluation.core.choices import judged
 from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.evaluation.core.likelihood import continuations
@@ -94,6 +95,15 @@ EVALUATION = Task(
         limit=10.0,
         reason="averages hide damage to behaviour of several steps (arXiv 2602.01997); with the items that are asked "
         "by default a change is known to 5 to 8 points either way, so that a smaller limit would settle nothing",
+    ),
+    audit=AuditRole(
+        key="multistep",
+        off="off",
+        limit="multistep_limit",
+        quick=8,
+        reads_text=True,
+        called="behaviour of several steps",
+        lacking="behaviour of several steps",
     ),
     place=5,
 )

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gatenorm.errors import EvaluationError, named
+from gatenorm.evaluation.core.audit_role import AuditRole
 from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.evaluation.core.likelihood import continuations
 from gatenorm.evaluation.core.task import Metric, Task
@@ -282,5 +283,15 @@ EVALUATION = Task(
         reason="LLaMA-13B without 7 of 40 sublayers went from 5.10 to 5.37 on WikiText-2, a rise of 5.3% "
         "(arXiv 2512.20636)",
     ),
+    audit=AuditRole(
+        key="texts",
+        values="a file, or to wikitext2",
+        limit="text_limit",
+        quick=16,
+        few=16,
+        lacking="perplexity",
+        unasked="no text was given",
+    ),
+    cached=False,
     place=1,
 )

@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 
 from gatenorm.errors import EvaluationError, first_line
+from gatenorm.evaluation.core.audit_role import AuditRole
 from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.evaluation.core.likelihood import greedy
 from gatenorm.evaluation.core.task import Metric, Task
@@ -31,7 +32,7 @@ from gatenorm.models.architecture import Work
 from gatenorm.models.chat_template import check_template
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
-from gatenorm.records.audit import SAFETY
+from gatenorm.records.audit import SAFETY, StepName
 from gatenorm.records.evidence import Data, Refusal, RefusalItem, RefusalProtocol
 
 _EXPECTED = ("refuse", "answer")
@@ -276,5 +277,18 @@ EVALUATION = Task(
         reason="refusals are policy: pruning must not change them silently",
         aspect=SAFETY,
     ),
+    audit=AuditRole(
+        key="refusal",
+        values="packaged, or to a file",
+        words=("auto", "packaged", "none"),
+        off="none",
+        limit="refusal_limit",
+        quick=8,
+        options=("refusal_rule", "new_tokens"),
+        called="refusals",
+        lacking="refusal",
+        step=StepName.SAFETY,
+    ),
+    last_logits=True,
     place=3,
 )

@@ -21,6 +21,7 @@ from typing import Any
 
 from gatenorm.engines import LikelyContinuation
 from gatenorm.errors import EvaluationError
+from gatenorm.evaluation.core.audit_role import AuditRole
 from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.evaluation.core.likelihood import continuations
 from gatenorm.evaluation.core.task import Metric, Task
@@ -29,6 +30,7 @@ from gatenorm.evaluation.tasks import positions
 from gatenorm.models.architecture import Work
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
+from gatenorm.records.audit import StepName
 from gatenorm.records.evidence import Cell, Data, Retrieval, RetrievalItem, RetrievalProtocol
 
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -259,5 +261,15 @@ EVALUATION = Task(
         reason="averages hide damage to long-range behaviour (arXiv 2602.01997); a loss smaller than this cannot be "
         "shown with the few dozen items that are asked by default",
     ),
+    audit=AuditRole(
+        key="retrieval",
+        off="off",
+        limit="retrieval_limit",
+        quick=1,
+        called="retrieval over distances",
+        lacking="retrieval over long distances",
+        step=StepName.SAFETY,
+    ),
+    last_logits=True,
     place=4,
 )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gatenorm.errors import EvaluationError, did_you_mean, named
+from gatenorm.evaluation.core.audit_role import AuditRole
 from gatenorm.evaluation.core.job import Job, Request
 from gatenorm.evaluation.core.lm_eval import check_installed
 from gatenorm.evaluation.core.task import Metric, Task
@@ -175,6 +176,16 @@ EVALUATION = Task(
         limit=2.0,
         reason="LLaMA-13B lost 1.6 points of its seven-task average without 8 of 40 sublayers and 1.8 without 16 "
         "(arXiv 2512.20636)",
+    ),
+    audit=AuditRole(
+        key="zeroshot",
+        values="a directory, or to hub",
+        words=("hub",),
+        limit="zeroshot_limit",
+        quick=16,
+        few=100,
+        lacking="general tasks",
+        unasked="no zero-shot files were given",
     ),
     place=2,
 )

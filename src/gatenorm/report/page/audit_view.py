@@ -50,24 +50,16 @@ def speeds(variant: AuditedVariant) -> list[Speed]:
 
 
 def quoted_request(audit: Audit) -> tuple[str, int, int] | None:
-    """The engine, length and batch that the first screen quotes: the longest prompt of the engine timed first."""
-    timed = [s for v in audit.variants for s in speeds(v)]
-    if not timed:
-        return None
-    engine = timed[0].protocol.engine
-    own = (s for s in timed if s.protocol.engine == engine)
-    return at(max(own, key=lambda s: (s.protocol.prompt_tokens, -s.protocol.batch)))
-
-
-def at(speed: Speed) -> tuple[str, int, int]:
-    """The engine, prompt length and batch of a timing."""
-    return speed.protocol.engine, speed.protocol.prompt_tokens, speed.protocol.batch
+    """The engine, length and batch that the verdict quotes, and with it the first screen and the charts."""
+    own = sorted(candidates(audit), key=lambda v: v.name != audit.verdict.about)
+    quoted = next((v.cost_benefit.quoted for v in own if v.cost_benefit), None)
+    return None if quoted is None else (quoted.engine, quoted.prompt_tokens, quoted.batch)
 
 
 def quoted_speed(audit: Audit, variant: AuditedVariant) -> Speed | None:
     """This variant's timing of the quoted request."""
-    quoted = quoted_request(audit)
-    return next((s for s in speeds(variant) if at(s) == quoted), None)
+    quoted, own = quoted_request(audit), ((s, s.protocol) for s in speeds(variant))
+    return next((s for s, at in own if (at.engine, at.prompt_tokens, at.batch) == quoted), None)
 
 
 def quoted_case(audit: Audit, variant: AuditedVariant) -> CostCase | None:

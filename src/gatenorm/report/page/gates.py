@@ -2,10 +2,10 @@
 
 from gatenorm.records import to_json
 from gatenorm.records.audit import FAILS, Audit, AuditedVariant, GateResult, Search
-from gatenorm.report.gate_figures import amount, figure, interval, limit
+from gatenorm.report.gate_figures import amount, figure, interval, limit, readable
 from gatenorm.report.page import audit_view
 from gatenorm.report.page.blocks import Block, Cell, Facts, Heading, Row, Section, Table, Text, numeric
-from gatenorm.report.page.wording import NONE, facts, readable, tone
+from gatenorm.report.page.wording import NONE, facts, tone
 
 
 def section(audit: Audit) -> Section:

@@ -18,7 +18,7 @@ from gatenorm.records.audit import (
 from gatenorm.records.evidence import Speed
 from gatenorm.report.figures.evaluations import rows_figure
 from gatenorm.report.figures.series import Point, Series
-from gatenorm.report.gate_figures import figure, interval, limit
+from gatenorm.report.gate_figures import figure, interval, limit, readable
 from gatenorm.report.page import audit_view, gates
 from gatenorm.report.page.blocks import (
     Block,
@@ -35,7 +35,7 @@ from gatenorm.report.page.blocks import (
     Text,
     numeric,
 )
-from gatenorm.report.page.wording import NONE, facts, fixed, number, percent, readable, size, times, tone
+from gatenorm.report.page.wording import NONE, facts, fixed, number, percent, size, times, tone
 from gatenorm.surgery.operation import participles
 
 _LIMITS = (

@@ -49,12 +49,6 @@ def times(value: float | None) -> str:
     return NONE if value is None else f"{fixed(value, 2)}×"
 
 
-def lost(value: float, write: Callable[[float], str]) -> str:
-    """What a loss amounts to, in words: ``3 points lost``, and of one below zero ``3 points gained``."""
-    text = write(abs(value))
-    return text if not value else f"{text} {'lost' if value > 0 else 'gained'}"
-
-
 def span(low: float | None, high: float | None, write: Callable[[float], str]) -> str:
     """``low to high`` as ``write`` puts numbers; nothing where an end is not known."""
     return "" if low is None or high is None else f"{write(low)} to {write(high)}"
@@ -73,11 +67,6 @@ def minute(when: str) -> str:
 def words(name: str) -> str:
     """A field's name as people write it."""
     return name.replace("_", " ").replace("sha256", "SHA-256")
-
-
-def readable(name: str) -> str:
-    """The name of a gate or a warning as words."""
-    return words(name).replace("-", " ").replace("speed up", "speed-up")
 
 
 def said(value: Any) -> str:

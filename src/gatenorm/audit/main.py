@@ -7,14 +7,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 from gatenorm.audit.plan.config import Config
-from gatenorm.audit.plan.outline import outline
+from gatenorm.audit.plan.outline import longest, outline
 from gatenorm.audit.plan.parts import reckoned
 from gatenorm.audit.plan.prepare import ANY, prepare
 from gatenorm.audit.run.executors import executor
 from gatenorm.audit.run.job_cache import JobCache
 from gatenorm.audit.run.progress import Listener, Reporter
-from gatenorm.audit.run.state import CONFIG_FILE, State, claim, lock, writing
 from gatenorm.audit.run.workflow import Workflow
+from gatenorm.audit.state import CONFIG_FILE, State, claim, lock, writing
 from gatenorm.files import write_json
 from gatenorm.models.named import default_model
 from gatenorm.records.audit import CANDIDATE, PASSES, Audit
@@ -66,7 +66,7 @@ def run_audit(
         for part in work:
             for alike in part.jobs:
                 reporter.ledger.foresee(part.step.number, alike.like, alike.jobs, alike.seconds)
-        reporter.plan(list(outline(plan, work)))
+        reporter.plan(list(outline(plan, work)), longest(work))
         with executor(plan.config.run, plan.threads) as workers:
             workflow = Workflow(JobCache(plan, state, workers, reporter))
             workflow.run()
