@@ -13,7 +13,7 @@ from gatenorm.cli import INTERRUPTED, Stopped, console
 from gatenorm.cli.command import Command, Group
 from gatenorm.cli.declaration import command
 from gatenorm.errors import GatenormError, first_line, printable
-from gatenorm.extensions import broken, raised_in
+from gatenorm.extensions import installed
 
 app = typer.Typer(
     name="gatenorm",
@@ -88,7 +88,7 @@ def run(arguments: list[str] | None = None) -> int:
     except BaseException as error:
         if type(error).__name__ == "PanicException":  # of Rust: tokenizers met what they did not expect
             return _complain(f"a tokenizer failed: {first_line(error)}", error, debug)
-        package = "" if isinstance(error, KeyboardInterrupt) else raised_in(error)
+        package = "" if isinstance(error, KeyboardInterrupt) else installed().raised_in(error)
         if package:
             said = f"{type(error).__name__}: {first_line(error)}"
             return _complain(f"the package {package}, which extends gatenorm, failed: {said}", error, debug)
@@ -103,8 +103,8 @@ def run(arguments: list[str] | None = None) -> int:
 
 def _warn_of_broken_packages(error: BaseException | None) -> None:
     """One line for each package whose extensions were passed over, unless that is what the command ends with."""
-    said = str(error) if isinstance(error, GatenormError) else raised_in(error) if error else ""
-    for package, problems in broken().items():
+    said = str(error) if isinstance(error, GatenormError) else installed().raised_in(error) if error else ""
+    for package, problems in installed().broken.items():
         if package not in said:
             more = f" (and {len(problems) - 1} more: gatenorm doctor)" if len(problems) > 1 else ""
             console.warn(f"the package {package} is broken, and this was left out: {problems[0]:.400}{more}")
