@@ -75,10 +75,12 @@ class Installed:
 
     Attributes:
         broken: the packages whose extensions were passed over, each with what is wrong with them.
+        described: extensions of other packages that describe a model in use: where they are wrong, ours fails.
     """
 
     def __init__(self) -> None:
         self.broken: dict[str, list[str]] = {}
+        self.described: dict[str, Extension] = {}
         self.group = cache(self._group)
 
     @cached_property
