@@ -15,6 +15,7 @@ from gatenorm.engines import Case, Setting
 from gatenorm.errors import EvaluationError, named
 from gatenorm.models.model import Model
 from gatenorm.records import ATTENTION, Edits
+from gatenorm.speed.defaults import NEW_TOKENS, ROUNDS
 from gatenorm.speed.measure.turns import Measured, measure
 
 PHASES = ("prefill", "decode")
@@ -31,9 +32,9 @@ class LatencyProbe:
     """
 
     tokens: int
-    new: int = 32
+    new: int = NEW_TOKENS
     batch: int = 1
-    rounds: int = 5
+    rounds: int = ROUNDS
     warmups: int = 1
 
     @property

@@ -1,7 +1,7 @@
 """Commands that repeat by hand what an audit did, ready to be pasted into a shell."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from gatenorm.audit.plan.variants import Variant
 from gatenorm.audit.run.speed import UNPRUNED
 from gatenorm.audit.run.state import CONFIG_FILE
 from gatenorm.audit.run.workflow import Workflow
+from gatenorm.checkpoint.dtypes import COMPUTED
 from gatenorm.engines import engine_named
 from gatenorm.evaluation.core.job import Request
 from gatenorm.exports.registry import export_form
@@ -22,7 +23,6 @@ from gatenorm.records.evidence import Speed
 
 # Of a request, what the command line calls by the same names.
 _REPEATED = ("limit", "window", "stride", "documents", "text_field", "new_tokens", "refusal_rule")
-_DTYPES = ("float32", "bfloat16", "float16")
 
 
 def whole(work: Workflow, model: str) -> str:
@@ -158,7 +158,7 @@ def _recovery(work: Workflow, variant: Variant, model: str) -> str:
     return _joined(*head, "--parent", model, *parts, *_hardware(work))
 
 
-def _hardware(work: Workflow, dtypes: Sequence[str] = _DTYPES) -> list[str]:
+def _hardware(work: Workflow, dtypes: Collection[str] = COMPUTED) -> list[str]:
     """The options that say on what, where they are not the default ones and are understood."""
     run, default = work.config.run, Run()
     parts = ["--device", run.device] if run.device != default.device else []
