@@ -14,7 +14,7 @@ from gatenorm.audit.run.state import CONFIG_FILE
 from gatenorm.audit.run.workflow import Workflow
 from gatenorm.checkpoint.dtypes import COMPUTED
 from gatenorm.engines import engine_named
-from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.exports.registry import export_form
 from gatenorm.models.named import training_source
 from gatenorm.records import REMOVE, Evidence
@@ -120,7 +120,7 @@ def _evaluation(work: Workflow, planned: PlannedEvaluation, variant: Variant, mo
         parts += ["--data", data]
     for name in _REPEATED:
         value = getattr(planned.request, name)
-        if value is not None and value != getattr(Request(), name):
+        if value is not None and value != getattr(TaskOptions(), name):
             parts += [f"--{name.replace('_', '-')}", str(value)]
     head = ("gatenorm", "eval", _directory(work, variant), "--baseline", model, "--tasks", planned.task)
     return _joined(*head, *parts, *_hardware(work))

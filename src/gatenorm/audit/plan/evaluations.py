@@ -11,7 +11,7 @@ from typing import Any
 from gatenorm.audit.plan.config import Evaluation
 from gatenorm.errors import EvaluationError, GatenormError, fields_named, named
 from gatenorm.evaluation.core import registry
-from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.evaluation.core.text import GENERIC
 from gatenorm.evaluation.tasks import retrieval
 from gatenorm.evaluation.tasks.zeroshot import tasks as zeroshot_tasks
@@ -51,7 +51,7 @@ class PlannedEvaluation:
     name: str
     task: str
     data: tuple[str, ...]
-    request: Request
+    request: TaskOptions
     key: Any
     passes: Mapping[Work, float]
     paired: bool = False
@@ -212,7 +212,7 @@ class _Planner:
         self, feeds: str, name: str, task: str, data: tuple[str, ...] = (), paired: bool = False, **request: Any
     ) -> None:
         known = registry.known_tasks(self.own, data)
-        how = Request(**request)
+        how = TaskOptions(**request)
         with fields_named(_FIELDS | {"data": _KEYS.get(feeds, "evaluation.others")}):
             in_context = replace(how, context=self.layout.context)
             jobs = registry.prepare([task], data, in_context, baseline=True, known=known)

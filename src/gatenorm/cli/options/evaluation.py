@@ -63,7 +63,7 @@ State = Annotated[Path | None, output("--state FILE", _STATE)]
 
 
 class Protocol(TypedDict):
-    """Options that are fields of :class:`gatenorm.evaluation.core.job.Request`."""
+    """Options that are fields of :class:`gatenorm.evaluation.core.job.TaskOptions`."""
 
     documents: Documents
     text_field: TextField
