@@ -71,13 +71,7 @@ _RISE_KEYS = "gates.perplexity-rise search.gate"
 MaxPerplexityRise = Annotated[str | None, sets("--max-perplexity-rise 2%", _RISE, key=_RISE_KEYS)]
 _SEARCH = "Search for the largest budget that passes this gate"
 Search = Annotated[str | None, sets("--search GATE", _SEARCH, key="search.gate")]
-
-
-def _engines() -> str:
-    return f"Engines to time: {common.engines_that('times')}"
-
-
-Engine = Annotated[readers.Names | None, sets("--engine A,B|none", _engines, key="speed.engines")]
+Engine = Annotated[readers.Names | None, sets("--engine A,B|none", common.timed_engines, key="speed.engines")]
 _PRICE = "Price of an hour of the machine; adds the cost per million tokens"
 PricePerHour = Annotated[Amount | None, sets("--price-per-hour PRICE", _PRICE, key="cost.price_per_hour")]
 _RECOVER = "Train the candidates of aggressive budgets, and judge them too"

@@ -15,14 +15,8 @@ timing = panel("Timing")
 Models = Annotated[
     list[str], argument("MODEL...", "Checkpoint directories, Hugging Face model ids, demo, or exported files")
 ]
-
-
-def _engines() -> str:
-    return f"Engine to time: {common.engines_that('times')}"
-
-
 _READER = "transformers for directories, else what reads the exported files"
-Engine = Annotated[str | None, timing("--engine NAME", _engines, shown=_READER)]
+Engine = Annotated[str | None, timing("--engine NAME", common.timed_engines, shown=_READER)]
 _LENGTHS = "128,512,2048, as the context allows"
 Lengths = Annotated[
     Numbers | None, timing("--lengths 128,512", "Prompt lengths in tokens", shown=_LENGTHS, key="speed.lengths")
