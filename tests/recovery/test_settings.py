@@ -36,7 +36,9 @@ def test_the_rate_rises_and_then_falls_as_the_schedule_says():
         ({"seed": 2**63}, "seed-out-of-range"),
         ({"dropout": 1.0}, "dropout-out-of-range"),
         ({"learning_rate": float("nan")}, "learning-rate-out-of-range"),
+        ({"learning_rate": float("inf")}, "learning-rate-out-of-range"),
         ({"weight_decay": -1.0}, "weight-decay-out-of-range"),
+        ({"weight_decay": float("inf")}, "weight-decay-out-of-range"),
         ({"diverged": 1.0}, "diverged-out-of-range"),
         ({"dtype": "float16"}, "dtype-unusable"),
     ],
@@ -44,3 +46,7 @@ def test_the_rate_rises_and_then_falls_as_the_schedule_says():
 def test_numbers_that_make_no_training_are_refused(given: dict[str, Any], code: str):
     with refused(code, next(iter(given)), RecoveryError):
         Settings(**given)
+
+
+def test_a_training_may_be_kept_however_large_its_loss():
+    assert Settings(diverged=float("inf")).diverged == float("inf")
