@@ -13,32 +13,19 @@ whoever asked for it is told so, and where it was not asked for it is passed ove
 import pkgutil
 import re
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, distributions
 from typing import Any, NoReturn
 
 from gatenorm.errors import GatenormError, first_line
 
-GROUPS = (
-    "criteria",
-    "evaluations",
-    "engines",
-    "exports",
-    "formats",
-    "quantisations",
-    "families",
-    "models",
-    "operations",
-)
 _PREFIX, _OURS = "gatenorm.", "gatenorm"
 # What no command line, path or page takes for more than a name.
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
-# By package: what was wrong with those of its extensions that were passed over.
-_broken: dict[str, list[str]] = {}
 
 
 @dataclass(frozen=True)
@@ -83,7 +70,95 @@ class Extension:
         return f"{self.name:.80} of the package {self.package or _OURS} ({self.origin})"
 
 
+class Installed:
+    """What the installed packages add, as it was when it was looked for.
+
+    Attributes:
+        broken: the packages whose extensions were passed over, each with what is wrong with them.
+        described: extensions of other packages that describe a model in use: where they are wrong, ours fails.
+    """
+
+    def __init__(self) -> None:
+        self.broken: dict[str, list[str]] = {}
+        self.described: dict[str, Extension] = {}
+        self.group = cache(self._group)
+
+    @cached_property
+    def points(self) -> tuple[tuple[EntryPoint, str], ...]:
+        """Their entry points, ours first, each with the distribution that it is of where that is not ours.
+
+        Of a distribution that is installed twice the first on the path counts.
+        """
+        found: dict[str, list[EntryPoint]] = {_OURS: []}  # ours first
+        for one in distributions():
+            try:
+                if _PREFIX in (one.read_text("entry_points.txt") or "") and not found.get(one.name):
+                    found[one.name] = [point for point in one.entry_points if point.group.startswith(_PREFIX)]
+            except Exception as error:
+                self.note(one.name, f"its entry_points.txt cannot be read: {_said(error)}")
+        return tuple(
+            (point, "" if name == _OURS else name)
+            for name, points in found.items()
+            for point in sorted(points, key=lambda point: point.name)
+        )
+
+    def note(self, package: str, problem: str) -> None:
+        """Remember what was passed over, once."""
+        problems = self.broken.setdefault(package, [])
+        if problem not in problems:
+            problems.append(problem)
+
+    def added(self) -> dict[str, list[str]]:
+        """What other packages add, by package: groups with names."""
+        found: dict[str, list[str]] = {package: [] for package in self.broken}
+        for point, package in self.points:
+            if package:
+                found.setdefault(package, []).append(f"{point.group.removeprefix(_PREFIX)}: {point.name}")
+        return found
+
+    def raised_in(self, error: BaseException) -> str:
+        """The package, not ours, in whose extension an error was raised; empty where it was raised elsewhere."""
+        owners = {point.value.partition(":")[0].partition(".")[0]: package for point, package in self.points if package}
+        modules = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
+        return next((owners[top] for name in reversed(modules) if (top := name.partition(".")[0]) in owners), "")
+
+    def versions(self) -> dict[str, str]:
+        """The versions of the distributions that add something, ours included."""
+        return {point.dist.name: point.dist.version for point, _ in self.points if point.dist is not None}
+
+    def _group(
+        self, group: str, packages: tuple[str, ...], attribute: str, kind: type, classes: bool
+    ) -> Mapping[str, Extension]:
+        found: dict[str, Extension] = {}
+        for package in packages:
+            for module in pkgutil.iter_modules(import_module(package).__path__):
+                if not module.name.startswith("_"):
+                    name, path = module.name.replace("_", "-"), f"{package}.{module.name}"
+                    found[name] = Extension(name, f"{path}:{attribute}", _attribute(path, attribute), kind, classes)
+        for point, package in self.points:
+            if point.group != _PREFIX + group:
+                continue
+            added = Extension(point.name, point.value, point.load, kind, classes, package)
+            with passing_over(added):
+                if not _NAME.fullmatch(added.name):
+                    problem = f"{added} has no proper name"
+                    raise GatenormError("extension-name", problem, expected="letters, digits, . _ -")
+                known = found.setdefault(added.name, added)
+                if known is not added:
+                    problem = f"{group}: {added} has the name of {known}"
+                    error = GatenormError("extension-twice", problem, hint="uninstall one of them")
+                    if known.package:
+                        found[added.name] = replace(known, find=_raising(error))
+                    raise error
+        return found
+
+
 @cache
+def installed() -> Installed:
+    """What is installed, looked for once in a process; ``installed.cache_clear()`` has it looked for anew."""
+    return Installed()
+
+
 def extensions(
     group: str, packages: tuple[str, ...] = (), attribute: str = "", kind: type = object, classes: bool = False
 ) -> Mapping[str, Extension]:
@@ -92,32 +167,12 @@ def extensions(
     A name that two other distributions claim is neither's. One that is built in stays what it is.
 
     Args:
-        group: one of ``GROUPS``; entry points are looked for under ``gatenorm.<group>``.
+        group: entry points are looked for under ``gatenorm.<group>``.
         packages: the packages whose public modules are built-in extensions.
         attribute: what each of these modules calls its extension.
         kind: what they are; with ``classes``, of what they are subclasses.
     """
-    found: dict[str, Extension] = {}
-    for package in packages:
-        for module in pkgutil.iter_modules(import_module(package).__path__):
-            if not module.name.startswith("_"):
-                name, path = module.name.replace("_", "-"), f"{package}.{module.name}"
-                found[name] = Extension(name, f"{path}:{attribute}", _attribute(path, attribute), kind, classes)
-    for point, package in _entry_points():
-        if point.group != _PREFIX + group:
-            continue
-        added = Extension(point.name, point.value, point.load, kind, classes, package)
-        with passing_over(added):
-            if not _NAME.fullmatch(added.name):
-                raise GatenormError("extension-name", f"{added} has no proper name", expected="letters, digits, . _ -")
-            known = found.setdefault(added.name, added)
-            if known is not added:
-                problem = f"{group}: {added} has the name of {known}"
-                error = GatenormError("extension-twice", problem, hint="uninstall one of them")
-                if known.package:
-                    found[added.name] = replace(known, find=_raising(error))
-                raise error
-    return found
+    return installed().group(group, packages, attribute, kind, classes)
 
 
 def extension(name: str, known: Mapping[str, Extension], error: type[GatenormError], field: str) -> Any:
@@ -148,21 +203,8 @@ def passing_over(added: Extension) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         if not added.package:
             raise
-        _note(added.package, str(error) if isinstance(error, GatenormError) else f"{added} fails: {_said(error)}")
-
-
-def broken() -> Mapping[str, Sequence[str]]:
-    """The packages whose extensions were passed over in this process, each with what is wrong with them."""
-    return _broken
-
-
-def added_by_others() -> dict[str, list[str]]:
-    """What other packages add, by package: groups with names."""
-    found: dict[str, list[str]] = {package: [] for package in _broken}
-    for point, package in _entry_points():
-        if package:
-            found.setdefault(package, []).append(f"{point.group.removeprefix(_PREFIX)}: {point.name}")
-    return found
+        problem = str(error) if isinstance(error, GatenormError) else f"{added} fails: {_said(error)}"
+        installed().note(added.package, problem)
 
 
 def check_kind(what: str, found: object, kind: type) -> None:
@@ -174,41 +216,6 @@ def check_kind(what: str, found: object, kind: type) -> None:
 def wrong_kind(what: str, found: object, expected: str) -> GatenormError:
     """The error for an extension that is, or gives, something else."""
     return GatenormError("extension-wrong", f"{what} is a {type(found).__name__}", expected=expected)
-
-
-def raised_in(error: BaseException) -> str:
-    """The package, not ours, in whose extension an error was raised; empty where it was raised elsewhere."""
-    owners = {point.value.partition(":")[0].partition(".")[0]: package for point, package in _entry_points() if package}
-    modules = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return next((owners[top] for name in reversed(modules) if (top := name.partition(".")[0]) in owners), "")
-
-
-def versions() -> dict[str, str]:
-    """The versions of the distributions that add something, ours included."""
-    return {point.dist.name: point.dist.version for point, _ in _entry_points() if point.dist is not None}
-
-
-@cache
-def _entry_points() -> tuple[tuple[EntryPoint, str], ...]:
-    """All that add something, ours first, each with the distribution that it is of where that is not ours.
-
-    Of a distribution that is installed twice the first on the path counts.
-    """
-    found: dict[str, list[tuple[EntryPoint, str]]] = {_OURS: []}  # ours first
-    for one in distributions():
-        try:
-            if _PREFIX in (one.read_text("entry_points.txt") or "") and not found.get(one.name):
-                points = [point for point in one.entry_points if point.group.startswith(_PREFIX)]
-                found[one.name] = [(point, "" if one.name == _OURS else one.name) for point in points]
-        except Exception as error:
-            _note(one.name, f"its entry_points.txt cannot be read: {_said(error)}")
-    return tuple(pair for pairs in found.values() for pair in sorted(pairs, key=lambda pair: pair[0].name))
-
-
-def _note(package: str, problem: str) -> None:
-    problems = _broken.setdefault(package, [])
-    if problem not in problems:
-        problems.append(problem)
 
 
 def _said(error: BaseException) -> str:

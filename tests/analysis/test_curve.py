@@ -70,7 +70,7 @@ def measured(session: Any, text: Path, ranking: Any = "gate-norm", **options: An
 
 
 def test_tasks_are_those_of_the_pruned_checkpoint_and_are_added_to_a_state(text: Path, tmp_path: Path):
-    from gatenorm.evaluation.core.job import Request
+    from gatenorm.evaluation.core.job import TaskOptions
 
     session, state = gatenorm.session("demo"), tmp_path / "state"
     # The first layers, which the tasks cannot do without: the late ones would leave every item right.
@@ -90,7 +90,7 @@ def test_tasks_are_those_of_the_pruned_checkpoint_and_are_added_to_a_state(text:
     assert line.perplexity == plain.lines[0].perplexity
     assert all(point.records == () for point in found.band[0].points)
     gatenorm.prune("demo", tmp_path / "two", gatenorm.plan("demo", drop=line.removed[2]))
-    records = gatenorm.evaluate(tmp_path / "two", "retrieval", request=Request(limit=4))
+    records = gatenorm.evaluate(tmp_path / "two", "retrieval", request=TaskOptions(limit=4))
     right = {r.task: r.metrics["accuracy"].value for r in records if isinstance(r, WorldTask)}
     whole, two = line.points
     assert {task: two.numbers()[f"{task}.accuracy"] for task in right} == right

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 import gatenorm
 from gatenorm.audit.run.job_runner import JobRunner
 from gatenorm.audit.run.jobs import Evaluate, Score
-from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.records import Edit, Edits
 
 
@@ -27,7 +27,7 @@ def evaluation(model: Path | str, **changes: Any) -> Evaluate:
         protocol=["stories"],
         task="stories",
         data=(),
-        request=Request(limit=1),
+        request=TaskOptions(limit=1),
         baseline=None,
         device="cpu",
         dtype="auto",
@@ -57,7 +57,7 @@ CHANGES: dict[str, Any] = {
 def test_a_model_that_has_lost_mlps_is_recorded_with_all_its_edits(tmp_path: Path):
     """In memory a comparison removes attention too: its record says both, and so does what it is compared with."""
     pruned = gatenorm.prune("demo", tmp_path / "pruned", gatenorm.plan("demo", drop=[5], kind="mlp")).path
-    for job in (evaluation(pruned), evaluation(pruned, task="abilities", request=Request(limit=1))):
+    for job in (evaluation(pruned), evaluation(pruned, task="abilities", request=TaskOptions(limit=1))):
         result = JobRunner().run(job)
         assert result.error == ""
         assert {(e.edits.attention, e.edits.mlp) for e in result.records} == {((2,), (5,))}
@@ -70,7 +70,7 @@ def test_a_workloads_record_says_what_its_baseline_lacks(tmp_path: Path):
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text('{"prompt": "First came Ida Fox. After Ida"}\n')
     job = evaluation(
-        pruned, task="domain", data=(f"domain={prompts}",), request=Request(new_tokens=2), baseline=str(pruned)
+        pruned, task="domain", data=(f"domain={prompts}",), request=TaskOptions(new_tokens=2), baseline=str(pruned)
     )
     result = JobRunner().run(job)
     assert result.error == ""

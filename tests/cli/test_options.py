@@ -13,6 +13,7 @@ from gatenorm.cli import app
 from gatenorm.cli.audit_options import SETTINGS, overlay
 from gatenorm.cli.declaration import Option
 from gatenorm.criteria.registry import known
+from gatenorm.engines import engines
 from tests.command_line import answer
 
 COMMANDS = {command.name: command.callback for command in app.registered_commands}
@@ -55,6 +56,17 @@ def test_options_are_laid_over_the_configuration_by_their_keys():
 def test_the_usage_line_is_plain(command: str, capsys: pytest.CaptureFixture[str]):
     usage = answer(capsys, command, "--help").out.splitlines()[0]
     assert re.fullmatch(rf"Usage: gatenorm {command} \[OPTIONS\]( \[?[A-Z]+(\.\.\.)?\]?)?", usage), usage
+
+
+@pytest.mark.parametrize(
+    ("command", "abilities"),
+    [("bench", ["times"]), ("audit", ["times"]), ("eval", ["predicts", "generates", "answers"]), ("verify", [])],
+)
+def test_help_names_the_engines_that_can_do_it(command: str, abilities: list[str], capsys: pytest.CaptureFixture[str]):
+    said = answer(capsys, command, "--help").out.partition(" --engine ")[2].partition(" --")[0]
+    kinds = {name: engine.load() for name, engine in engines().items()}
+    able = {name for name, kind in kinds.items() if not abilities or any(map(kind.can, abilities))}
+    assert {name for name in kinds if name in said} == able
 
 
 @pytest.mark.parametrize("columns", ["80", "140"])

@@ -43,3 +43,9 @@ def test_the_command_that_removes_the_weakest_stands_at_the_end(
 ):
     assert main(["score", *arguments]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"What removes the 3 weakest: {command}"
+
+
+def test_the_weakest_fifth_is_rounded_as_shares_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["prune", "demo", "--drop", "1,2,3", "-o", str(tmp_path / "pruned")]) == 0
+    assert main(["score", str(tmp_path / "pruned")]) == 0  # a fifth of 13 is 2.6
+    assert "What removes the 3 weakest: " in capsys.readouterr().out

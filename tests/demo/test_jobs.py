@@ -10,12 +10,12 @@ from gatenorm import api
 from gatenorm.demo import eval_tasks as jobs, evaluation
 from gatenorm.demo.tasks import ALL_KINDS
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.models.model import Model
 
 
 def test_jobs_give_what_the_evaluation_gives():
-    records = api.evaluate("demo", "refusal", request=Request(limit=6))
+    records = api.evaluate("demo", "refusal", request=TaskOptions(limit=6))
     kinds = [kind for kind in ALL_KINDS if kind.name.startswith("refusal")]
     model = Model.of_layout(api.open_model("demo"), dtype="float32")
     assert len(records) == len(kinds) > 0
@@ -30,7 +30,7 @@ def test_jobs_give_what_the_evaluation_gives():
 def test_what_half_of_the_attention_was_worth_is_reported(tmp_path: Path):
     """A difference that can be measured, with its interval, wherever the built-in model has got to."""
     out = api.prune("demo", tmp_path / "half", api.plan("demo", share=0.5)).path
-    records = api.evaluate(out, "demo", baseline="demo", request=Request(limit=3))
+    records = api.evaluate(out, "demo", baseline="demo", request=TaskOptions(limit=3))
     story, *changes = [r for r in records if r.kind == "comparison"]
     assert story.of == "perplexity"
     assert story.numbers()["nll_low"] <= story.numbers()["nll_difference"] <= story.numbers()["nll_high"]
@@ -43,13 +43,13 @@ def test_what_half_of_the_attention_was_worth_is_reported(tmp_path: Path):
 
 def test_options_about_a_text_are_refused():
     with pytest.raises(EvaluationError) as error:
-        jobs.everything(Request(window=64))
+        jobs.everything(TaskOptions(window=64))
     assert (error.value.code, error.value.field) == ("demo-no-text", "window")
-    assert [j.title for j in jobs.recall(Request())] == [k.name for k in ALL_KINDS if k.name.startswith("recall")]
+    assert [j.title for j in jobs.recall(TaskOptions())] == [k.name for k in ALL_KINDS if k.name.startswith("recall")]
 
 
 def test_a_limit_counts_stories_and_items_of_every_kind():
-    keys = [dict(job.key) for job in jobs.everything(Request(limit=3))]
+    keys = [dict(job.key) for job in jobs.everything(TaskOptions(limit=3))]
     assert keys[0] == {"stories": 3}
     assert [key["count"] for key in keys[1:]] == [3] * len(ALL_KINDS)
-    assert dict(jobs.everything(Request())[0].key) == {"stories": evaluation.STORIES}
+    assert dict(jobs.everything(TaskOptions())[0].key) == {"stories": evaluation.STORIES}

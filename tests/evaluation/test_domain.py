@@ -14,7 +14,7 @@ import torch
 
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core.divergence import divergence, measure_workload
-from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.evaluation.core.likelihood import greedy
 from gatenorm.evaluation.core.text import Text
 from gatenorm.evaluation.tasks.domain import Item, encoded, prepare
@@ -143,20 +143,20 @@ def test_damaged_workloads_get_one_line(content: str, message: str, tmp_path: Pa
     path = tmp_path / "w.jsonl"
     path.write_text(content)
     with refused(message, "data"):
-        prepare(Request(data=str(path)))
+        prepare(TaskOptions(data=str(path)))
 
 
 def test_the_job_reads_the_file(tmp_path: Path):
     path = tmp_path / "w.jsonl"
     path.write_text("".join(json.dumps({"prompt": i.prompt, "reference": i.reference}) + "\n" for i in ITEMS))
-    (job,) = prepare(Request(data=str(path), new_tokens=3))
+    (job,) = prepare(TaskOptions(data=str(path), new_tokens=3))
     assert job.run is None
     assert job.compare is not None
     found = job.compare(tiny("gpt2"), tiny("gpt2"), None)
     assert found.data.items == 3
     assert found.numbers()["kl"] == 0
     with refused("data-missing", "data"):
-        prepare(Request())
+        prepare(TaskOptions())
 
 
 def test_what_is_read_of_a_file_is_in_the_key(tmp_path: Path):
@@ -168,7 +168,7 @@ def test_what_is_read_of_a_file_is_in_the_key(tmp_path: Path):
     columns = {"a": ["7 8 9 10"], "b": ["11 12 13 14"]}
     parquet.write_table(pytest.importorskip("pyarrow").table(columns), tmp_path / "w.parquet")
     asked = [("w.jsonl", "text"), ("w.txt", "text"), ("w.parquet", "a"), ("w.parquet", "b")]
-    keys = [prepare(Request(data=str(tmp_path / name), text_field=field))[0].key for name, field in asked]
+    keys = [prepare(TaskOptions(data=str(tmp_path / name), text_field=field))[0].key for name, field in asked]
     assert all(keys[n] != keys[m] for n in range(4) for m in range(n))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import gatenorm
 from gatenorm.errors import CheckpointError
-from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.records.evidence import Comparison, Perplexity
 from tests.errors import refused
 from tests.export import gguf_models
@@ -18,10 +18,10 @@ pytest.importorskip("xllamacpp")
 
 # Characters of several tokens, of which llama.cpp tells by another way, and the end of a text in its middle.
 _TEXT = "the quick brown fox, she's here. Déjà vu 你好世界 🙂🚀 in 1999 <|end|> and so on\n" * 3
-_REQUEST = Request(window=24, stride=20)
+_REQUEST = TaskOptions(window=24, stride=20)
 
 
-def measured(model: Path, text: Path, request: Request = _REQUEST, **options: object) -> Perplexity:
+def measured(model: Path, text: Path, request: TaskOptions = _REQUEST, **options: object) -> Perplexity:
     (found,) = gatenorm.evaluate(model, "perplexity", str(text), request=request, **options)
     assert isinstance(found, Perplexity)
     return found
@@ -55,7 +55,7 @@ def test_the_losses_are_those_of_the_same_weights_in_transformers(
 
 def test_a_pruned_file_is_compared_with_the_file_it_was_made_of(shared: Path, tmp_path: Path):
     """Real weights of 8 bits: what pruning costs in llama.cpp is what it costs in transformers."""
-    text, request = tmp_path / "text.txt", Request(window=128)
+    text, request = tmp_path / "text.txt", TaskOptions(window=128)
     content = (shared / "data/tinystories/valid_sample.txt").read_text(encoding="utf-8")
     text.write_text(content[:1500].strip(), encoding="utf-8")
     source, decoded = tmp_path / "source.gguf", tmp_path / "decoded"

@@ -14,7 +14,7 @@ import torch
 from gatenorm import api
 from gatenorm.errors import EvaluationError, MissingExtraError
 from gatenorm.evaluation.core import lm_eval
-from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.evaluation.core.likelihood import greedy
 from gatenorm.evaluation.tasks import harness
 from gatenorm.models.model import Model
@@ -125,7 +125,7 @@ def test_solved_examples_are_in_the_key(monkeypatch: pytest.MonkeyPatch):
         more = {"custom_dataset": lambda **_: splits, "training_split": "train", "fewshot_split": "train"}
         made = task("generate_until", **more, num_fewshot=shots)
         monkeypatch.setattr(harness, "official", lambda _: [made])
-        return dict(harness.prepare(Request(argument="toy"))[0].key)
+        return dict(harness.prepare(TaskOptions(argument="toy"))[0].key)
 
     assert key("ran", 1) == key("ran", 1) != key("sat", 1)
     assert key("ran", 0) == key("sat", 0)
@@ -144,7 +144,7 @@ def test_quiet_leaves_everything_as_it_was():
 def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(lm_eval.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pip install 'gatenorm\[eval\]'"):
-        harness.prepare(Request(argument="gsm8k"))
+        harness.prepare(TaskOptions(argument="gsm8k"))
 
 
 def test_names_that_are_near_are_offered():

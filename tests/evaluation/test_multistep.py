@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 import gatenorm
-from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.evaluation.core.multistep_items import CANDIDATES, KINDS, Item, Kind, items
 from gatenorm.evaluation.tasks.multistep import EVALUATION, ITEMS, multistep, prepare
 from gatenorm.models.model import Model
@@ -81,13 +81,13 @@ def test_a_word_changed_in_a_copy_is_neither_longer_nor_shorter_on_the_whole():
 
 
 def test_jobs_are_one_for_each_kind_and_known_by_their_items():
-    jobs = prepare(Request())
+    jobs = prepare(TaskOptions())
     assert [job.title for job in jobs] == [f"multistep, {kind.name}" for kind in KINDS]
     for job in jobs:
         prompt, choices = job.passes
         assert (prompt.batch, choices.batch, choices.past) == (1, CANDIDATES, prompt.tokens)
         assert set(job.passes.values()) == {float(ITEMS)}
-    assert prepare(Request(limit=3))[0].key != jobs[0].key
+    assert prepare(TaskOptions(limit=3))[0].key != jobs[0].key
     assert EVALUATION.metric is not None
     assert EVALUATION.metric.gate == "multistep-loss"
 
@@ -115,7 +115,7 @@ def test_scores_are_those_of_a_plain_reckoning():
 def test_a_pruned_model_is_compared_item_by_item():
     model = Model.of_layout(gatenorm.open_model("demo"))
     less = model.edited_copy(Edits.of("attention", [0, 1, 2]))
-    records = gatenorm.evaluate(less, "multistep", baseline=model, request=Request(limit=2))
+    records = gatenorm.evaluate(less, "multistep", baseline=model, request=TaskOptions(limit=2))
     changes = [record for record in records if record.kind == "comparison"]
     assert [record.task for record in changes] == [kind.name for kind in KINDS]
     assert all({"accuracy", "log_probability"} <= record.changes.keys() for record in changes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.evaluation.core.text import Text
 from gatenorm.evaluation.tasks.positions import buckets, losses_by_position, prepare
 from tests.errors import refused
@@ -41,4 +41,4 @@ def test_each_bucket_is_the_mean_of_its_tokens():
 
 def test_a_text_is_needed():
     with refused("data-missing", "data"):
-        prepare(Request())
+        prepare(TaskOptions())

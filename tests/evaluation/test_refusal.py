@@ -13,7 +13,7 @@ import pytest
 from jinja2.exceptions import TemplateError
 
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.evaluation.statistics.paired_statistics import compare
 from gatenorm.evaluation.tasks import refusal
 from gatenorm.evaluation.tasks.refusal import Item, chat, plain, prepare, read_items, read_rule, replies
@@ -72,7 +72,7 @@ def test_another_rule_and_another_set_can_be_given(tmp_path: Path):
     assert not read_rule(str(rule)).refuses("Also gut. Nein")
     items = tmp_path / "items.jsonl"
     items.write_text('{"prompt": "5 6", "expect": "refuse"}\n{"prompt": "7", "expect": "answer", "id": "x"}\n')
-    (job,) = prepare(Request(data=str(items), refusal_rule=str(rule), new_tokens=3))
+    (job,) = prepare(TaskOptions(data=str(items), refusal_rule=str(rule), new_tokens=3))
     assert job.run is not None
     found = job.run(tiny("gpt2"), None)
     assert [i.id for i in found.items] == ["line 1", "x"]

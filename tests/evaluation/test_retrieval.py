@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gatenorm import api
-from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.evaluation.tasks.retrieval import DEPTHS, lengths_up_to, prepare, question, retrieve, words
 from gatenorm.models.model import Model
 from tests.errors import refused
@@ -88,5 +88,5 @@ def test_lengths_double_up_to_the_limit():
 def test_a_text_brings_loss_by_position_along(tmp_path: Path):
     text = tmp_path / "t.txt"
     text.write_text("Once upon a time.")
-    assert [j.title for j in prepare(Request(context=256))] == ["retrieval, one hop", "retrieval, two hop"]
-    assert [j.kind for j in prepare(Request(context=256, data=str(text)))][-1] == "positions"
+    assert [j.title for j in prepare(TaskOptions(context=256))] == ["retrieval, one hop", "retrieval, two hop"]
+    assert [j.kind for j in prepare(TaskOptions(context=256, data=str(text)))][-1] == "positions"

@@ -13,7 +13,7 @@ import pytest
 from gatenorm import api
 from gatenorm.engines import engine_named
 from gatenorm.errors import EvaluationError
-from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.evaluation.statistics import zeroshot_average
 from gatenorm.evaluation.tasks import harness, zeroshot
 from gatenorm.models.model import Model
@@ -102,7 +102,7 @@ def test_a_model_gets_item_by_item_what_the_official_task_gives_it(name: str, sh
     from lm_eval.tasks import TaskManager
 
     subject = Model.of_layout(api.open_model(shared / "models/stories260K"), batch_size=8)
-    (job,) = zeroshot.prepare(Request(data=str(shared / "data/zeroshot"), argument=name, limit=ITEMS))
+    (job,) = zeroshot.prepare(TaskOptions(data=str(shared / "data/zeroshot"), argument=name, limit=ITEMS))
     assert job.run is not None
     ours = job.run(subject, None)
     with harness.quiet():
@@ -145,7 +145,7 @@ def test_all_seven_are_there():
 def test_likelihoods_and_accuracy_are_those_of_a_plain_reckoning(shared: Path):
     """ARC-Easy on a trained model: every log-likelihood one sequence at a time, and the accuracies out of them."""
     subject = Model.of_layout(api.open_model(shared / "models/stories260K"))
-    (job,) = zeroshot.prepare(Request(data=str(shared / "data/zeroshot"), argument="arc_easy", limit=12))
+    (job,) = zeroshot.prepare(TaskOptions(data=str(shared / "data/zeroshot"), argument="arc_easy", limit=12))
     assert job.run is not None
     found = job.run(subject, None)
     right, right_norm = [], []
@@ -175,7 +175,7 @@ def test_likelihoods_and_accuracy_are_those_of_a_plain_reckoning(shared: Path):
 @pytest.mark.shared
 def test_requests_longer_than_the_model_are_counted(shared: Path):
     subject = Model.of_layout(api.open_model(shared / "models/stories260K"))
-    (job,) = zeroshot.prepare(Request(data=str(shared / "data/zeroshot"), argument="boolq", limit=3))
+    (job,) = zeroshot.prepare(TaskOptions(data=str(shared / "data/zeroshot"), argument="boolq", limit=3))
     assert job.run is not None
     found = job.run(subject, None)
     lengths = [
@@ -190,11 +190,11 @@ def test_requests_longer_than_the_model_are_counted(shared: Path):
 
 def test_data_that_are_not_there_are_asked_for(tmp_path: Path):
     with refused("task-file-missing", "data"):
-        zeroshot.prepare(Request(data=str(tmp_path)))
+        zeroshot.prepare(TaskOptions(data=str(tmp_path)))
     with refused("not-a-directory", "data"):
-        zeroshot.prepare(Request(data=str(tmp_path / "none")))
+        zeroshot.prepare(TaskOptions(data=str(tmp_path / "none")))
     with pytest.raises(EvaluationError, match="did you mean 'boolq'"):
-        zeroshot.prepare(Request(data=str(tmp_path), argument="boolk"))
+        zeroshot.prepare(TaskOptions(data=str(tmp_path), argument="boolk"))
 
 
 def test_the_official_split_is_preferred(tmp_path: Path):
@@ -221,7 +221,7 @@ def test_the_official_split_is_preferred(tmp_path: Path):
 def test_damaged_lines_are_named(name: str, row: Row, message: str, tmp_path: Path):
     (tmp_path / f"{name}_validation.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(EvaluationError, match=message):
-        zeroshot.prepare(Request(data=str(tmp_path), argument=name))
+        zeroshot.prepare(TaskOptions(data=str(tmp_path), argument=name))
 
 
 def result(task: str, **figures: float) -> ZeroShot:

@@ -144,6 +144,8 @@ def test_the_intercept_is_that_of_centred_least_squares():
     halved = Problem([m], [m], intercept=True).scaled(0.5).affine()
     np.testing.assert_allclose(halved[0], matrix / 2)
     np.testing.assert_allclose(halved[1], constant / 2)
+    with pytest.raises(ValueError, match="no intercept"):
+        Problem([m], [m]).affine()
 
 
 def moments_of(x: np.ndarray, u: np.ndarray) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gatenorm.extensions import GROUPS
+from gatenorm.api.extending import GROUPS
 from tests.plugin.installed import CRITERION, MODEL, PACKAGE, Installed, points, with_config
 
 # How the import of everything that the package adds ends.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gatenorm.models.named import named_model
 from tests.plugin.installed import CRITERION, MODEL, Installed, points, with_config
 
 FORWARD = """
@@ -269,3 +270,36 @@ def test_families(family: str, installed: Installed, tiny_models: Callable[..., 
     lines = 2 if family == "modules that are not there" else 1
     installed.refused("score", model, lines=lines)
     installed.refused("prune", model, "--drop", 1, "-o", installed.place / "made", lines=lines)
+
+
+# Of a type that transformers knows and we do not; what is wrong with it shows only where it is used.
+DESCRIBED = """
+CLASSES = {{"config": "MinistralConfig", "model": "MinistralModel", "causal_lm": "MinistralForCausalLM"}}
+THING = {{"model_type": "ministral", "like": "llama", "classes": CLASSES}} | {}
+"""
+FIT = "--replace fold --fit random --fit-samples 16 --length 32 --judge none"
+RUN = "--criterion cosine@random --samples 1 --length 8"
+
+
+@pytest.mark.parametrize(
+    ("change", "command"),
+    [
+        ("{'roles': {'o': 'self_attn.nothing'}}", "score"),
+        ("{'block': {'attention': ['nothing']}}", "prune --drop 1"),
+        ("{'block': {'attention': ['nothing']}}", f"prune --drop 1 {FIT}"),
+        ("{'block': {'branch': ['nothing']}}", "prune --drop 1"),
+        ("{'block': {'after': ['nothing']}}", f"score {RUN}"),
+        ("{'norms': {'input': 'nothing'}}", "inspect"),
+        ("{'norms': {'input': 'nothing'}}", "export --to nemotron-nas"),
+        ("{'norms': {'kind': 'nothing'}}", "export --to gguf"),
+        ("{'classes': {'config': 'MinistralConfig'}}", "prune --drop 1"),
+    ],
+)
+def test_families_that_are_wrong_where_they_are_used(change: str, command: str, installed: Installed):
+    installed.add(DESCRIBED.format(change), points("families", name="ministral"))
+    demo = named_model("demo")
+    assert demo is not None
+    model = with_config(demo.directory, installed.place / "model", model_type="ministral")
+    name, *arguments = command.split()
+    out = ("-o", installed.place / "made") if name in ("prune", "export") else ()
+    installed.refused(name, model, *arguments, *out)

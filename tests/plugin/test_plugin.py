@@ -16,14 +16,18 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from gatenorm.api.extending import GROUPS
+from gatenorm.checkpoint import open_store
+
 PROJECT = Path(__file__).parent / "example"
+ADDED = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["entry-points"]
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., str]
 TinyModels = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory, tiny_models: TinyModels) -> Run:
     """Runs gatenorm beside the installed package; gives what it prints."""
     place = tmp_path_factory.mktemp("plugin")
     wheel, installed = place / "example-1.0-py3-none-any.whl", place / "installed"
@@ -31,9 +35,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         for path in sorted((PROJECT / "example").iterdir()):
             if path.is_file():
                 archive.write(path, f"example/{path.name}")
-        groups = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["entry-points"]
+        for path in sorted(tiny_models("llama-gqa").iterdir()):
+            archive.write(path, f"example/weights/{path.name}")
         points = [
-            line for group, own in groups.items() for line in (f"[{group}]", *(f"{k} = {v}" for k, v in own.items()))
+            line for group, own in ADDED.items() for line in (f"[{group}]", *(f"{k} = {v}" for k, v in own.items()))
         ]
         described = {
             "METADATA": "Metadata-Version: 2.1\nName: example\nVersion: 1.0\n",
@@ -66,6 +71,14 @@ def scored(text: str) -> dict[str, Any]:
     return found
 
 
+def test_one_of_each_is_added_and_nothing_of_it_is_broken(run: Run):
+    assert {*ADDED} == {f"gatenorm.{group}" for group in GROUPS}
+    (package,) = json.loads(run("doctor", "--json", "-"))["packages"]
+    assert package["name"] == "example"
+    assert len(package["adds"]) == sum(map(len, ADDED.values()))
+    assert package["problems"] == []
+
+
 def test_criteria(run: Run, tiny_models: TinyModels):
     model = tiny_models("llama-gqa")
     found = scored(run("score", model, "--criterion", "query-norm", "--json", "-"))
@@ -96,6 +109,8 @@ def test_an_engine(run: Run, tmp_path: Path):
     pruned = tmp_path / "pruned"
     run("prune", "demo", "--layers", 1, "-o", pruned)
     assert "example" in run("verify", pruned, "--against", pruned, "--engine", "example", "--tokens", 4)
+    for command in ("bench", "eval", "verify"):
+        assert "example" in run(command, "--help").split("--engine NAME")[1].split(" --")[0]
 
 
 def test_an_export_form(run: Run, tiny_models: TinyModels, tmp_path: Path):
@@ -134,6 +149,21 @@ def test_a_family(run: Run, tiny_models: TinyModels, tmp_path: Path):
     (model / "config.json").write_text(json.dumps({**config, "model_type": "example-llama"}))
     through, plain = (scored(run("score", one, "--json", "-")) for one in (model, tiny_models("llama-gqa")))
     assert through["model"]["model_type"] == "example-llama"
+    assert through["layers"] == plain["layers"]
+
+
+def test_an_operation(run: Run, tmp_path: Path):
+    pruned = tmp_path / "pruned"
+    few = ("--fit", "random", "--fit-samples", 32, "--length", 64, "--judge", "none")
+    run("prune", "demo", "--drop", 1, "--replace", "narrow", *few, "-o", pruned)
+    assert {"up", "down"} <= {name.rpartition(".")[2] for name in open_store(pruned).specs}
+    (record,) = json.loads(run("eval", pruned, "--tasks", "stories", "--limit", 1, "--json", "-"))
+    assert "narrow" in json.dumps(record["edits"])
+    assert "llama.cpp has no product of two matrices there" in " ".join(run("export", "--list", pruned).split())
+
+
+def test_a_named_model(run: Run, tiny_models: TinyModels):
+    through, plain = (scored(run("score", one, "--json", "-")) for one in ("example-model", tiny_models("llama-gqa")))
     assert through["layers"] == plain["layers"]
 
 

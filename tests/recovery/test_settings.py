@@ -44,7 +44,9 @@ def test_a_training_is_reckoned_in_passes_through_the_model():
         ({"seed": 2**63}, "seed-out-of-range"),
         ({"dropout": 1.0}, "dropout-out-of-range"),
         ({"learning_rate": float("nan")}, "learning-rate-out-of-range"),
+        ({"learning_rate": float("inf")}, "learning-rate-out-of-range"),
         ({"weight_decay": -1.0}, "weight-decay-out-of-range"),
+        ({"weight_decay": float("inf")}, "weight-decay-out-of-range"),
         ({"diverged": 1.0}, "diverged-out-of-range"),
         ({"dtype": "float16"}, "dtype-unusable"),
     ],
@@ -52,3 +54,7 @@ def test_a_training_is_reckoned_in_passes_through_the_model():
 def test_numbers_that_make_no_training_are_refused(given: dict[str, Any], code: str):
     with refused(code, next(iter(given)), RecoveryError):
         Settings(**given)
+
+
+def test_a_training_may_be_kept_however_large_its_loss():
+    assert Settings(diverged=float("inf")).diverged == float("inf")

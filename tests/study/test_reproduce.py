@@ -16,7 +16,7 @@ import gatenorm
 from gatenorm.audit.plan.pace import Pace
 from gatenorm.cli.tables import reproduction as tables
 from gatenorm.demo.package import MODEL
-from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.families import Layout
 from gatenorm.models.model import Model
 from gatenorm.records import Edits
@@ -69,7 +69,7 @@ def found(recipe_file: Path, options: Options) -> Reproduction:
 def test_figures_are_those_of_the_api(found: Reproduction):
     model = Model.of_layout(gatenorm.open_model("demo"))
     gone = gatenorm.score("demo").ranking[:2]
-    request = Request(window=64, limit=4)
+    request = TaskOptions(window=64, limit=4)
     (before,) = gatenorm.evaluate(model, "perplexity", "generic", request=request)
     (after,) = gatenorm.evaluate(
         model.edited_copy(Edits.of("attention", gone)), "perplexity", "generic", request=request

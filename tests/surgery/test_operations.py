@@ -20,7 +20,7 @@ from msgspec import structs
 import gatenorm
 from gatenorm.checkpoint import open_store
 from gatenorm.errors import GatenormError, PlanError
-from gatenorm.extensions import _entry_points, extensions
+from gatenorm.extensions import installed
 from gatenorm.models.architecture import Architecture
 from gatenorm.models.weight_count import WeightCount
 from gatenorm.records import Edit, Edits
@@ -102,16 +102,10 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     (root / "plugin_operations-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin-operations\n")
     (root / "plugin_operations-1.dist-info" / "entry_points.txt").write_text(POINTS)
     sys.path.insert(0, str(root))
-    forget()
+    installed.cache_clear()
     yield
     sys.path.remove(str(root))
-    forget()
-
-
-def forget() -> None:
-    """Look again for what other packages add."""
-    _entry_points.cache_clear()
-    extensions.cache_clear()
+    installed.cache_clear()
 
 
 def text() -> torch.Tensor:

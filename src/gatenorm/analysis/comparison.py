@@ -64,8 +64,8 @@ def held_against(scores: Scores, checks: Sequence[Scores], count: int, protect: 
     )
 
 
-# The budget at which the warning about few shared layers is given: what METHOD calls practical.
-_WARN_AT = 0.2
+# The share of the sublayers at which choices are compared where nobody names another budget.
+PRACTICAL = 0.2
 
 
 def compare(
@@ -90,7 +90,7 @@ def compare(
     scores = score_all(session, asked, seed=seed, progress=progress)
     bound = measure_bound(session, bound_on, progress) if bound_on is not None else None
     # Of one layer alone nothing could be said: two random choices share it once in as many times as there are layers.
-    count = max(2, count_for_share(_WARN_AT, len(session.layout.attention_layers)))
+    count = max(2, count_for_share(PRACTICAL, len(session.layout.attention_layers)))
     warnings = [gate_norms_do_not_fall(s) for s in scores]
     check = _most_telling(scores)
     if check is not None:

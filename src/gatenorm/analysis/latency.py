@@ -18,6 +18,7 @@ from gatenorm.errors import EvaluationError, named
 from gatenorm.models.model import Model
 from gatenorm.records import ATTENTION, Edits
 from gatenorm.records.evidence import Data, Speed
+from gatenorm.speed.defaults import NEW_TOKENS, ROUNDS
 from gatenorm.speed.measure.bench import described, with_speedups, with_times
 from gatenorm.speed.measure.turns import measure
 
@@ -32,9 +33,9 @@ class LatencyProbe:
     """
 
     tokens: int
-    new: int = 32
+    new: int = NEW_TOKENS
     batch: int = 1
-    rounds: int = 5
+    rounds: int = ROUNDS
     warmups: int = 1
 
     @property

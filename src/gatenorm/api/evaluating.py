@@ -8,7 +8,7 @@ from gatenorm.api.opening import ModelLike, open_model
 from gatenorm.engines import engine_for, engine_named
 from gatenorm.errors import EvaluationError, fields_named
 from gatenorm.evaluation.core import registry, runner
-from gatenorm.evaluation.core.job import Job, Request
+from gatenorm.evaluation.core.job import Job, TaskOptions
 from gatenorm.families import Layout
 from gatenorm.models.model import TRANSFORMERS, Model
 from gatenorm.models.named import language_of
@@ -23,7 +23,7 @@ def evaluate(
     data: str | Sequence[str] = (),
     *,
     baseline: ModelLike | Model | None = None,
-    request: Request | None = None,
+    request: TaskOptions | None = None,
     device: str = "cpu",
     dtype: str = "auto",
     batch_size: int | None = None,
@@ -72,7 +72,7 @@ def evaluate(
         expected = f"a text: only a built-in model, and what was pruned from it, has its own evaluation, not {name}"
         raise EvaluationError("data-missing", "is missing", field="data", expected=expected)
     contexts = [m.context for m in models if m.context]
-    request = replace(request or Request(), context=min(contexts) if contexts else None)
+    request = replace(request or TaskOptions(), context=min(contexts) if contexts else None)
     names = tasks or (language.evaluation if language and not data else "perplexity")
     known = registry.known_tasks(language, data)
     jobs = registry.prepare(names, data, request, baseline=baseline is not None, known=known)
@@ -108,4 +108,4 @@ def jobs_of_one(
             problem = "compares two models: see gatenorm eval"
             raise EvaluationError("task-compares", problem, field="tasks", given=task.name)
     with fields_named({"data": "task_data"}):  # beside a text to take perplexity on
-        return registry.prepare(tasks, data, Request(limit=limit, context=layout.context), known=known)
+        return registry.prepare(tasks, data, TaskOptions(limit=limit, context=layout.context), known=known)

@@ -10,7 +10,7 @@ from gatenorm.api.pruning import plan
 from gatenorm.calibration.samples import SELF, Calibration, Sampling
 from gatenorm.errors import RecoveryError
 from gatenorm.evaluation.core import registry
-from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.evaluation.core.text import Text
 from gatenorm.families import Layout
 from gatenorm.models.named import language_of, named_text
@@ -137,7 +137,7 @@ def recovery_study(
     language = language_of(layout.checkpoint)
     names = tasks or (language.evaluation if language and not task_data else ())
     known = registry.known_tasks(language, task_data)
-    request = Request(limit=limit, context=layout.context)
+    request = TaskOptions(limit=limit, context=layout.context)
     jobs = registry.prepare(names, list(task_data), request, known=known) if names else []
     text = _Texts(chosen, text_field, data, layout, samples, sampling, drawing)
     return studies.study(

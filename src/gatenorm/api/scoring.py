@@ -94,7 +94,7 @@ def cross_check(
         CalibrationError, CheckpointError, MissingExtraError: the model cannot be run.
     """
     opened = session(model)
-    count = layers if layers is not None else count_for_share(0.2, len(opened.layout.attention_layers))
+    count = layers if layers is not None else count_for_share(comparison.PRACTICAL, len(opened.layout.attention_layers))
     return comparison.cross_check(opened, scores, count, protect=protect, calibration=calibration, progress=progress)
 
 

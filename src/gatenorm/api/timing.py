@@ -13,6 +13,7 @@ from gatenorm.models.model import TRANSFORMERS
 from gatenorm.progress import Progress
 from gatenorm.records import Results
 from gatenorm.records.evidence.speed import Profile, Speed
+from gatenorm.speed.defaults import NEW_TOKENS, ROUNDS
 from gatenorm.speed.measure import bench as measuring
 from gatenorm.speed.measure.profile_report import profile_model
 from gatenorm.speed.predict.machines import THIS, machine as machine_named, machine_for, machines
@@ -27,8 +28,8 @@ def bench(
     engine: str | None = None,
     lengths: Sequence[int] | None = None,
     batches: Sequence[int] = (1,),
-    new_tokens: int = 32,
-    rounds: int = 5,
+    new_tokens: int = NEW_TOKENS,
+    rounds: int = ROUNDS,
     machine: str | None = None,
     device: str = "cpu",
     dtype: str = "auto",
@@ -41,8 +42,8 @@ def bench(
         models: checkpoints, or what :func:`gatenorm.export` wrote.
         engine: ``transformers`` for directories and what else reads an exported file by default.
         lengths: prompt lengths; 128, 512 and 2,048 as the contexts allow by default.
-        new_tokens: tokens decoded after each prompt.
-        rounds: times that everything is measured.
+        new_tokens: tokens decoded after each prompt; 32 by default.
+        rounds: times that everything is measured; 5 by default.
         machine: also predict for it: ``this``, or a name such as ``h100-sxm``.
         threads: of the processor; all that this process may use by default.
 

@@ -14,6 +14,8 @@ from gatenorm.records.self_text import SelfText
 SELF, RANDOM, HUB = "self", "random", "hub:"
 # Sources that need nobody's data: no separator cuts them into documents.
 DATA_FREE = (SELF, RANDOM, GENERIC)
+# Windows or documents, and tokens of each, where nobody says how many.
+SAMPLES, LENGTH = 32, 256
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ class Calibration:
     """
 
     source: str
-    samples: int = 32
-    length: int = 256
+    samples: int = SAMPLES
+    length: int = LENGTH
     separator: str | None = None
     seed: int = 0
     batch_size: int | None = None

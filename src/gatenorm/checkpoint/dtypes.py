@@ -96,6 +96,8 @@ _ALL = (
     StorageType("C64", 8, "<c8", "complex64", None),
 )
 STORAGE_TYPES = {t.name: t for t in _ALL}
+# Those that models compute in, by the names of torch.
+COMPUTED = {t.torch: t for t in _ALL[:3]}
 # Those that new tensors can be stored in.
 WRITABLE = ("F32", "F16", "BF16", "F64")
 # The largest numbers that narrow types hold; a little more is rounded to infinity.

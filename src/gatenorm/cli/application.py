@@ -12,8 +12,8 @@ from gatenorm import __version__
 from gatenorm.cli import INTERRUPTED, Stopped, console
 from gatenorm.cli.command import Command, Group
 from gatenorm.cli.declaration import command
-from gatenorm.errors import GatenormError, first_line, printable
-from gatenorm.extensions import broken, raised_in
+from gatenorm.errors import CheckpointError, FamilyError, GatenormError, first_line, printable
+from gatenorm.extensions import installed
 
 app = typer.Typer(
     name="gatenorm",
@@ -80,7 +80,7 @@ def run(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()  # here, where it can still be said what went wrong
         return status
     except GatenormError as error:
-        return _complain(error.text(), error, debug)
+        return _complain(error.text() + _described_by(error), error, debug)
     except BrokenPipeError:
         # The reader of the output has seen enough. Python would complain once more when it flushes on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -88,12 +88,14 @@ def run(arguments: list[str] | None = None) -> int:
     except BaseException as error:
         if type(error).__name__ == "PanicException":  # of Rust: tokenizers met what they did not expect
             return _complain(f"a tokenizer failed: {first_line(error)}", error, debug)
-        package = "" if isinstance(error, KeyboardInterrupt) else raised_in(error)
+        said = f"{type(error).__name__}: {first_line(error)}"
+        package = "" if isinstance(error, KeyboardInterrupt) else installed().raised_in(error)
         if package:
-            said = f"{type(error).__name__}: {first_line(error)}"
             return _complain(f"the package {package}, which extends gatenorm, failed: {said}", error, debug)
         if not isinstance(error, Exception):
             raise
+        if described := _described_by(error):
+            return _complain(said + described, error, debug)
         # A bug: shown in full, with an exit status of its own, since `verify` uses 1 for a difference.
         import traceback
 
@@ -103,8 +105,8 @@ def run(arguments: list[str] | None = None) -> int:
 
 def _warn_of_broken_packages(error: BaseException | None) -> None:
     """One line for each package whose extensions were passed over, unless that is what the command ends with."""
-    said = str(error) if isinstance(error, GatenormError) else raised_in(error) if error else ""
-    for package, problems in broken().items():
+    said = str(error) if isinstance(error, GatenormError) else installed().raised_in(error) if error else ""
+    for package, problems in installed().broken.items():
         if package not in said:
             more = f" (and {len(problems) - 1} more: gatenorm doctor)" if len(problems) > 1 else ""
             console.warn(f"the package {package} is broken, and this was left out: {problems[0]:.400}{more}")
@@ -149,6 +151,20 @@ def invoke(arguments: list[str]) -> int:
     finally:
         for number, before in previous.items():
             signal.signal(number, before)
+
+
+def _described_by(error: Exception) -> str:
+    """Who described the model, where that was another package and the error may come of it."""
+    about_the_model = (
+        not isinstance(error, GatenormError)
+        or isinstance(error, (CheckpointError, FamilyError))
+        or error.field == "model"
+        or error.code == "not-exportable"
+    )
+    others = [str(added) for added in installed().described.values() if added.package not in str(error)]
+    if not (about_the_model and others):
+        return ""
+    return f"; the model is described by {' and '.join(others)}"
 
 
 def _complain(message: str, error: BaseException, debug: bool) -> int:

@@ -35,7 +35,7 @@ def command(
 ) -> None:
     """Measure MODEL on texts and tasks, and what changed against a baseline."""
     from gatenorm.api import evaluate
-    from gatenorm.evaluation.core.job import Request
+    from gatenorm.evaluation.core.job import TaskOptions
     from gatenorm.records import Results
     from gatenorm.results import ResultStore
 
@@ -50,7 +50,7 @@ def command(
             tasks,
             data or (),
             baseline=baseline,
-            request=Request(**protocol),
+            request=TaskOptions(**protocol),
             device=device,
             dtype=dtype,
             batch_size=batch_size,

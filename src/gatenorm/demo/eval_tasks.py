@@ -6,7 +6,7 @@ from gatenorm.demo import evaluation
 from gatenorm.demo.tasks import ALL_KINDS, Kind
 from gatenorm.errors import EvaluationError, named
 from gatenorm.evaluation.core.audit_role import AuditRole
-from gatenorm.evaluation.core.job import Job, Request
+from gatenorm.evaluation.core.job import Job, TaskOptions
 from gatenorm.evaluation.core.task import Task
 from gatenorm.models.architecture import Work
 from gatenorm.models.model import Model
@@ -17,41 +17,41 @@ from gatenorm.records.evidence import Perplexity
 _STORY, _PROMPT = 256, 192
 
 
-def everything(request: Request) -> list[Job]:
+def everything(options: TaskOptions) -> list[Job]:
     """Perplexity on held-out stories, then every kind of task; ``limit`` is the number of stories and of items of each.
 
     Raises:
         EvaluationError: an option that is about a text.
     """
     for field in ("documents", "window", "stride"):
-        if getattr(request, field) is not None:
+        if getattr(options, field) is not None:
             hint = f"leave it out, or give {named('data')}"
             raise EvaluationError("demo-no-text", "is about a text", field=field, hint=hint)
-    return [*stories(request), *_tasks(request, "")]
+    return [*stories(options), *_tasks(options, "")]
 
 
-def stories(request: Request) -> list[Job]:
+def stories(options: TaskOptions) -> list[Job]:
     """Perplexity on held-out stories alone; ``limit`` is their number."""
-    return [_stories(request.limit or evaluation.STORIES)]
+    return [_stories(options.limit or evaluation.STORIES)]
 
 
-def abilities(request: Request) -> list[Job]:
+def abilities(options: TaskOptions) -> list[Job]:
     """Every kind of task that is neither about refusing nor about recalling."""
-    return [job for job in _tasks(request, "") if not job.title.startswith(("refusal", "recall"))]
+    return [job for job in _tasks(options, "") if not job.title.startswith(("refusal", "recall"))]
 
 
-def refusal(request: Request) -> list[Job]:
+def refusal(options: TaskOptions) -> list[Job]:
     """Requests that are granted or refused as forbidden in the built-in model's world."""
-    return _tasks(request, "refusal")
+    return _tasks(options, "refusal")
 
 
-def recall(request: Request) -> list[Job]:
+def recall(options: TaskOptions) -> list[Job]:
     """Facts said at several distances in the built-in model's stories."""
-    return _tasks(request, "recall")
+    return _tasks(options, "recall")
 
 
-def _tasks(request: Request, prefix: str) -> list[Job]:
-    count = request.limit or evaluation.ITEMS
+def _tasks(options: TaskOptions, prefix: str) -> list[Job]:
+    count = options.limit or evaluation.ITEMS
     return [
         Job(
             "demo-task",

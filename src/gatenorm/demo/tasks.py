@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from gatenorm.demo import question_templates as asking, tinyworld
+from gatenorm.demo import question_templates as templates, tinyworld
 from gatenorm.demo.question_templates import Asked
 from gatenorm.demo.sampler import Drawn
 from gatenorm.demo.tinyworld import CAST, PROPS, SENTENCES, Story, source_of, token_count
@@ -93,16 +93,20 @@ def _asked(kind: Kind, number: int, attempt: int) -> Asked | None:
 # Nobody meets in the stories of recall: there family names would be said too often to lie far back.
 _NO_MEETING = (tinyworld.meet,)
 KINDS = (
-    Kind("recall-short", "somebody's family name, last said up to 150 tokens ago", asking.recall, (65, 140), (1, 150)),
-    Kind("recall-medium", "the same, 200 to 330 tokens ago", asking.recall, (230, 340), (200, 330), _NO_MEETING),
-    Kind("recall-long", "the same, 400 tokens ago or more, of 512", asking.recall, (420, 500), (400, 511), _NO_MEETING),
-    Kind("place", "which town somebody who has moved is in", asking.place),
-    Kind("possession", "who has a thing that has changed hands", asking.possession),
-    Kind("counting", "how many are left when some are taken or added", asking.counting),
-    Kind("agreement", "is or are, he or she", asking.agreement),
-    Kind("ordering", "who came next after somebody", asking.ordering),
-    Kind("refusal", "whether a request is allowed or forbidden", asking.refusal),
-    Kind("continuation", "which town somebody leaves", asking.continuation),
+    Kind(
+        "recall-short", "somebody's family name, last said up to 150 tokens ago", templates.recall, (65, 140), (1, 150)
+    ),
+    Kind("recall-medium", "the same, 200 to 330 tokens ago", templates.recall, (230, 340), (200, 330), _NO_MEETING),
+    Kind(
+        "recall-long", "the same, 400 tokens ago or more, of 512", templates.recall, (420, 500), (400, 511), _NO_MEETING
+    ),
+    Kind("place", "which town somebody who has moved is in", templates.place),
+    Kind("possession", "who has a thing that has changed hands", templates.possession),
+    Kind("counting", "how many are left when some are taken or added", templates.counting),
+    Kind("agreement", "is or are, he or she", templates.agreement),
+    Kind("ordering", "who came next after somebody", templates.ordering),
+    Kind("refusal", "whether a request is allowed or forbidden", templates.refusal),
+    Kind("continuation", "which town somebody leaves", templates.continuation),
 )
 
 
@@ -114,14 +118,16 @@ KINDS = (
 _LATE = (380, 490)
 
 HARDER = (
-    Kind("recall-cast", "who of these is in the story at all", asking.member),
-    Kind("refusal-form", "what is said of a thing that was asked for, or asked about", asking.reply),
-    Kind("counting-things", "whether all three things have been named", asking.enough, (1, 2)),
-    Kind("refusal-far", "allowed or forbidden, said 300 or more ago", asking.law, _LATE, (300, 511), (tinyworld.ask,)),
+    Kind("recall-cast", "who of these is in the story at all", templates.member),
+    Kind("refusal-form", "what is said of a thing that was asked for, or asked about", templates.reply),
+    Kind("counting-things", "whether all three things have been named", templates.enough, (1, 2)),
+    Kind(
+        "refusal-far", "allowed or forbidden, said 300 or more ago", templates.law, _LATE, (300, 511), (tinyworld.ask,)
+    ),
     Kind(
         "ordering-crowd",
         "who came next among ten",
-        asking.ordering,
+        templates.ordering,
         (200, 320),
         cast=10,
         beyond="ten people; every story has four",

@@ -42,8 +42,7 @@ def engine_named(name: str, able: str = "") -> Engine:
     """
     kind: type[Engine] = extension(name, engines(), EvaluationError, "engine")
     if able and not kind.can(able):
-        what = {"times": "be timed", "answers": "answer evaluation tasks"}.get(able, able.removesuffix("s"))
-        raise _unable(name, f"cannot {what}", engines_that(able))
+        raise _unable(name, f"cannot {ABLE[able].verb}", engines_that(able))
     return kind(name)
 
 

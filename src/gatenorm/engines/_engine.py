@@ -70,9 +70,24 @@ class GreedySession(Protocol):
         """Free processes and memory; calling it again is harmless."""
 
 
-# What an engine may be able to do (besides :meth:`Engine.open`), and the method that does it: be timed, answer the
-# requests of lm-eval, give likelihoods of continuations for evaluations, and greedy continuations.
-ABLE = {"times": "open_timed", "answers": "harness_model", "predicts": "likelihoods", "generates": "generate"}
+@dataclass(frozen=True)
+class Ability:
+    """Something that an engine may be able to do, besides :meth:`Engine.open`.
+
+    ``method`` does it, ``verb`` is what an engine without it cannot, and ``command`` what needs it.
+    """
+
+    method: str
+    verb: str
+    command: str
+
+
+ABLE = {
+    "times": Ability("open_timed", "be timed", "bench"),
+    "answers": Ability("harness_model", "answer evaluation tasks", "eval"),
+    "predicts": Ability("likelihoods", "predict", "eval of texts"),
+    "generates": Ability("generate", "generate", "eval of prompts"),
+}
 
 
 def later(path: str) -> Callable[..., Any]:
@@ -114,7 +129,8 @@ class Engine:
     @classmethod
     def can(cls, able: str) -> bool:
         """Whether it can do that, one of ``ABLE``: the method for it is its own."""
-        return getattr(cls, ABLE[able]) is not getattr(Engine, ABLE[able])
+        method = ABLE[able].method
+        return getattr(cls, method) is not getattr(Engine, method)
 
     @property
     def installed(self) -> bool:

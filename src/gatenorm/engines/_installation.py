@@ -8,12 +8,11 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution, version
 from importlib.util import find_spec
 
-from gatenorm.engines import engine_named, engines
+from gatenorm.engines import ABLE, engine_named, engines
 from gatenorm.extensions import passing_over
 from gatenorm.models.processor import processor_features
 from gatenorm.records.installation import Extra, Installation, InstalledEngine
 
-_CAN = {"times": "bench", "answers": "eval", "predicts": "eval of texts", "generates": "eval of prompts"}
 # For those who develop gatenorm, and what the others add up to.
 _LEFT_OUT = ("dev", "all")
 _FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8", "bf16", "sve", "asimd")
@@ -55,7 +54,7 @@ def _engines() -> Iterator[InstalledEngine]:
     for name, added in engines().items():
         with passing_over(added):
             engine = engine_named(name)
-            can = [what for able, what in _CAN.items() if engine.can(able)]
+            can = [ability.command for able, ability in ABLE.items() if engine.can(able)]
             yield InstalledEngine(name, engine.installed, ("verify", *can))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gatenorm.checkpoint import NewTensor, TensorStore
 from gatenorm.checkpoint.companions import SINGLE
-from gatenorm.checkpoint.dtypes import STORAGE_TYPES, from_float32
+from gatenorm.checkpoint.dtypes import COMPUTED, STORAGE_TYPES, from_float32
 from gatenorm.checkpoint.formats.safetensors.writer import NewFile, NewFiles
 from gatenorm.checkpoint.parts import Made
 from gatenorm.checkpoint.quantisation import without_settings
@@ -23,7 +23,6 @@ from gatenorm.records import Written
 from gatenorm.surgery.disk import carry_over
 from gatenorm.surgery.proof import can_prove, check_loads
 
-DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 # How many numbers are decoded at once.
 _NUMBERS = 8 << 20
 
@@ -37,8 +36,8 @@ def write(layout: Layout, out: Path, dtype: str = "bfloat16", progress: Progress
             range of ``dtype``.
         MissingExtraError: transformers is not installed, which reads tokenizers out of GGUF files.
     """
-    if dtype not in DTYPES:
-        raise OutputError("dtype-unknown", "is not known", field="dtype", given=dtype, expected=", ".join(DTYPES))
+    if dtype not in COMPUTED:
+        raise OutputError("dtype-unknown", "is not known", field="dtype", given=dtype, expected=", ".join(COMPUTED))
     checkpoint = layout.checkpoint
     is_file = checkpoint.path.is_file()
     check_new_directory(out)
@@ -50,7 +49,7 @@ def write(layout: Layout, out: Path, dtype: str = "bfloat16", progress: Progress
         raise OutputError("not-convertible", problem)
     # What llama.cpp reads from the tensor of factors, transformers computes from the configuration.
     names = [name for name in checkpoint.specs if name != ROPE_FACTORS]
-    tensors = tuple(_decoded(checkpoint, name, DTYPES[dtype]) for name in names)
+    tensors = tuple(_decoded(checkpoint, name, COMPUTED[dtype].name) for name in names)
     proved = can_prove()
     files = NewFiles((NewFile(SINGLE, tensors, {"format": "pt"}),))
     with new_directory(out, files.size) as temporary:

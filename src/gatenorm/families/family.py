@@ -88,7 +88,7 @@ from importlib import resources
 from typing import Any
 
 from gatenorm.errors import FamilyError, did_you_mean
-from gatenorm.extensions import Extension, extensions, passing_over, working
+from gatenorm.extensions import Extension, extensions, installed, passing_over, working
 from gatenorm.records import Edits
 
 Data = Mapping[str, Any]
@@ -223,6 +223,8 @@ def family(model_type: str, config: Mapping[str, Any]) -> Data:
     if model_type not in families():
         raise FamilyError("family-unknown", f"model_type {model_type!r} is not known", hint=near_names(model_type))
     data = families()[model_type]
+    if added := of_package(model_type):
+        installed().described[model_type] = added
     if "tower" in data:
         tower, config = data["tower"], tower_config(data, config)
         named = config.get("model_type")

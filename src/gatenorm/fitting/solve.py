@@ -92,7 +92,13 @@ class Problem:
         return self.scale * self._map(self.left_out, self.chosen[0])
 
     def affine(self) -> tuple[Float64, Float64]:
-        """``A`` [width, inputs] and ``c`` [width] of ``A x + c``, where there is an intercept."""
+        """``A`` [width, inputs] and ``c`` [width] of ``A x + c``, where there is an intercept.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if not self.intercept:
+            raise ValueError("the map has no intercept: ask for linear")
         found = self.linear()
         return found[:, :-1], found[:, -1]
 

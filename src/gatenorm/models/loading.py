@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatenorm.checkpoint import open_store
 from gatenorm.checkpoint.code import kernel_named
+from gatenorm.checkpoint.dtypes import COMPUTED
 from gatenorm.checkpoint.quantisation import methods, settings_of
 from gatenorm.errors import CheckpointError, EvaluationError, GatenormError, first_line, needing
 from gatenorm.families import Layout, families
@@ -30,7 +31,7 @@ _TOKENIZER_FILES = (
     "vocab.txt",
 )
 _PROBE, _MOST_TOKENS = "The 1st e", 1000
-DTYPES = ("auto", "float32", "bfloat16", "float16")
+DTYPES = ("auto", *COMPUTED)
 
 
 def load(directory: str | os.PathLike[str], **arguments: Any) -> PreTrainedModel:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
+import sys
 from contextlib import suppress
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from msgspec import Meta
 from rich.filesize import decimal
@@ -19,6 +21,30 @@ Threads = Annotated[int, Meta(ge=1, le=4096)]
 # What the generators of random numbers accept.
 Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Amount = Annotated[float, Meta(ge=0.0)]
+LARGEST_FLOAT = sys.float_info.max
+Positive = Annotated[float, Meta(gt=0.0, le=LARGEST_FLOAT)]
+# A share that is never all.
+Part = Annotated[float, Meta(ge=0.0, lt=1.0)]
+
+_BOUNDS = {
+    "ge": (operator.ge, "{} or more"),
+    "gt": (operator.gt, "more than {}"),
+    "le": (operator.le, "at most {}"),
+    "lt": (operator.lt, "less than {}"),
+}
+
+
+def out_of_range(number: float, kind: Any) -> str:
+    """What a number of a type would have to be, such as ``1 or more``; empty where it is in the type's range.
+
+    What is no number at all compares with none, and is in no range.
+    """
+    for note in (note for part in (kind, *get_args(kind)) for note in getattr(part, "__metadata__", ())):
+        for bound, (fits, expected) in _BOUNDS.items():
+            limit = getattr(note, bound, None)
+            if limit is not None and not fits(number, limit):
+                return expected.format(f"{limit:g}" if isinstance(limit, float) else limit)
+    return ""
 
 
 def share_of(given: Any) -> float:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, get_type_hints
+
+from msgspec import Meta
 
 from gatenorm.errors import RecoveryError
-
-if TYPE_CHECKING:
-    pass
+from gatenorm.records.numbers import LARGEST_FLOAT, Amount, Count, Part, Positive, Seed, Window, out_of_range
 
 OBJECTIVES = ("lm", "distill")
 TARGETS = ("attention", "mlp", "maps")
@@ -18,9 +18,6 @@ MAPS = "maps"
 # Sequences of a model's own text: about a quarter of a million tokens where they have 512 each.
 SAMPLES = 512
 DEFAULT_LENGTH = 512
-# Of torch's generators.
-LARGEST_SEED = 2**63 - 1
-
 
 SCHEDULES: Mapping[str, Callable[[float], float]] = {
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
@@ -60,28 +57,28 @@ class Settings:
         diverged: a loss of so many times the first held-out loss ends the training.
     """
 
-    steps: int = 2000
+    steps: Count = 2000
     objective: str = "lm"
     targets: tuple[str, ...] = ("attention",)
-    rank: int = 16
-    alpha: float = 32.0
-    dropout: float = 0.0
-    learning_rate: float = 1e-3
+    rank: Count = 16
+    alpha: Positive = 32.0
+    dropout: Part = 0.0
+    learning_rate: Positive = 1e-3
     schedule: str = "cosine"
-    warm_up: float = 0.03
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    batch: int = 8
-    accumulation: int = 1
-    length: int | None = None
-    seed: int = 0
+    warm_up: Part = 0.03
+    weight_decay: Annotated[Amount, Meta(le=LARGEST_FLOAT)] = 0.0
+    clip: Positive = 1.0
+    batch: Count = 8
+    accumulation: Count = 1
+    length: Window | None = None
+    seed: Seed = 0
     dtype: str = "auto"
     device: str = "cpu"
     checkpointing: bool = False
-    temperature: float = 1.0
-    watch_every: int = 100
-    watch_windows: int = 64
-    diverged: float = 3.0
+    temperature: Positive = 1.0
+    watch_every: Count = 100
+    watch_windows: Count = 64
+    diverged: Annotated[float, Meta(gt=1.0)] = 3.0
 
     def __post_init__(self) -> None:
         self._known("objective", self.objective, OBJECTIVES)
@@ -92,22 +89,10 @@ class Settings:
             )
         for target in self.targets:
             self._known("targets", target, TARGETS)
-        for name in ("steps", "rank", "batch", "accumulation", "watch_every", "watch_windows"):
-            self._least(name, 1)
-        if not 0 <= self.seed <= LARGEST_SEED:
-            raise self._out_of_range("seed", f"0 to {LARGEST_SEED}")
-        if self.length is not None:
-            self._least("length", 2)
-        for name in ("alpha", "learning_rate", "clip", "temperature"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise self._out_of_range(name, "more than 0")
-        for name in ("dropout", "warm_up"):
-            if not 0 <= getattr(self, name) < 1:
-                raise self._out_of_range(name, "0 to 1")
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise self._out_of_range("weight_decay", "0 or more")
-        if not self.diverged > 1:
-            raise self._out_of_range("diverged", "more than 1")
+        for name, kind in get_type_hints(Settings, include_extras=True).items():
+            given = getattr(self, name)
+            if given is not None and (expected := out_of_range(given, kind)):
+                raise RecoveryError.out_of_range(name, f"{given:g}", expected)
         if self.dtype == "float16":
             problem = "loses small gradients"
             expected = "bfloat16 or float32"
@@ -137,10 +122,3 @@ class Settings:
     def _known(self, name: str, given: str, known: Any) -> None:
         if given not in known:
             raise RecoveryError.unknown(name, given, known)
-
-    def _least(self, name: str, least: int) -> None:
-        if getattr(self, name) < least:
-            raise self._out_of_range(name, f"{least} or more")
-
-    def _out_of_range(self, name: str, expected: str) -> RecoveryError:
-        return RecoveryError.out_of_range(name, f"{getattr(self, name):g}", expected)

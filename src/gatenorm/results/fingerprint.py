@@ -8,7 +8,7 @@ from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from gatenorm.extensions import versions as versions_of_extensions
+from gatenorm.extensions import installed
 from gatenorm.records.serialization import Value, to_json
 from gatenorm.results.hashes import code_sha256, digest
 
@@ -44,7 +44,7 @@ class Fingerprint(Value, frozen=True, kw_only=True, dict=True):
         return cls(
             asked=_plain(asked),
             models={role: content[:_SHOWN] for role, content in (models or {}).items()},
-            versions=versions(("numpy", *packages)) | versions_of_extensions(),
+            versions=versions(("numpy", *packages)) | installed().versions(),
             code=code_sha256()[:_SHOWN],
         )
 

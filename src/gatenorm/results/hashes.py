@@ -15,9 +15,8 @@ from gatenorm.results.location import cache_directory
 _CHUNK = 16 << 20
 # Code, and the data that it reads.
 _READ = (".py", ".json", ".jsonl")
-# What only asks for, shows or judges figures, and the built-in model, which is hashed as any other. Whatever is not
-# named here counts, so that nothing is forgotten.
-_NO_FIGURES = ("cli/", "report/", "findings/", "audit/judge/", "audit/output/", "study/", "demo/model/")
+# What only asks for, shows or judges figures. Whatever is not named here counts, so that nothing is forgotten.
+_NO_FIGURES = ("cli/", "report/", "findings/", "audit/judge/", "audit/output/", "study/")
 
 
 def digest(content: Any) -> str:
@@ -30,9 +29,10 @@ def code_sha256() -> str:
     """The hash of all of this package that can change a figure."""
     package = Path(__file__).resolve().parents[1]
     whole = hashlib.sha256()
+    models = {path.parent for path in package.rglob("*.safetensors")}  # hashed as any other model
     for path in sorted(package.rglob("*")):
         name = path.relative_to(package).as_posix()
-        if path.suffix in _READ and not name.startswith(_NO_FIGURES):
+        if path.suffix in _READ and not name.startswith(_NO_FIGURES) and path.parent not in models:
             whole.update(f"{name} ".encode() + path.read_bytes())
     return whole.hexdigest()
 

@@ -12,10 +12,12 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 from msgspec.structs import replace
 
+from gatenorm.calibration.samples import LENGTH, SAMPLES
 from gatenorm.errors import StudyError, fields_named
 from gatenorm.files.yaml import read_yaml
 from gatenorm.records.numbers import Count, Index, Window
 from gatenorm.records.serialization import Value, from_json
+from gatenorm.speed.defaults import JUDGED_ROUNDS, NEW_TOKENS
 
 Text = Annotated[str, Meta(min_length=1)]
 Names = Annotated[tuple[Text, ...], Meta(min_length=1)]
@@ -34,8 +36,8 @@ class Calibration(Value, frozen=True):
     """The tokens of criteria that run the model and name none themselves."""
 
     source: Text = "generic"
-    samples: Count = 32
-    length: Window = 256
+    samples: Count = SAMPLES
+    length: Window = LENGTH
 
     def of(self, criterion: str) -> "Calibration":
         """The tokens of a criterion: where it names its own (``cosine@generic``), no more than packaged text has."""
@@ -87,8 +89,8 @@ class Speed(Value, frozen=True):
     counts: Counts
     criterion: Text = "gate-norm"
     lengths: Counts = (512,)
-    new_tokens: Count = 32
-    rounds: Count = 9
+    new_tokens: Count = NEW_TOKENS
+    rounds: Count = JUDGED_ROUNDS
     engine: Text = "transformers"
 
 

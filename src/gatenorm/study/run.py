@@ -13,7 +13,7 @@ from gatenorm.audit.plan.parts import windows_read
 from gatenorm.criteria.registry import forward_criteria
 from gatenorm.engines import threads_at_hand
 from gatenorm.evaluation.core import registry
-from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.families import Layout
 from gatenorm.models.architecture import Work
 from gatenorm.progress import Bars, no_bars
@@ -148,7 +148,7 @@ def _passes(asked: Recipe, bench: Workbench) -> Iterator[tuple[str, int, Mapping
         how = asked.recovery
         settings = Settings(steps=how.steps, objective=how.objective, batch=how.batch, length=how.length)
         passes = Counter({work: models * count for work, count in training_passes(settings, layout.context).items()})
-        tasks, request = asked.recovery.tasks, Request(limit=asked.recovery.limit)
+        tasks, request = asked.recovery.tasks, TaskOptions(limit=asked.recovery.limit)
         for job in registry.prepare(tasks, bench.task_data(tasks), request) if tasks else ():
             passes.update({work: (1 + 2 * models) * count for work, count in job.passes.items()})
         yield "recovery", models, passes

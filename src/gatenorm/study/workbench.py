@@ -15,7 +15,7 @@ from gatenorm.audit.plan.rankings import source_key
 from gatenorm.calibration.samples import Calibration
 from gatenorm.criteria.criterion_spec import criterion_specs
 from gatenorm.criteria.session import ScoringSession
-from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.evaluation.core.runner import Finished
 from gatenorm.progress import Bars
 from gatenorm.records import Edits, Scores
@@ -84,10 +84,10 @@ class Workbench:
         # The same content may lie in a folder of another name today.
         return replace(self.once(asked, Scores, measure), model=self.session.layout.identity())
 
-    def request(self, one: Evaluation) -> tuple[tuple[str, ...], Request]:
+    def request(self, one: Evaluation) -> tuple[tuple[str, ...], TaskOptions]:
         """The data and the request of an evaluation, as ``gatenorm eval`` takes them."""
         data = one.data or self.data(one.task)
-        return (data,) if data else (), Request(window=one.window, limit=one.limit)
+        return (data,) if data else (), TaskOptions(window=one.window, limit=one.limit)
 
     def data(self, task: str) -> str | None:
         """The recipe's data for an evaluation, where it has some."""

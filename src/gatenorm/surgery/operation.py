@@ -64,7 +64,7 @@ class LeastSquares(Protocol):
         ...
 
     def affine(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """``A`` and ``c`` [width] with the least ``sum |u - A x - c|^2`` and a ridge on ``A``."""
+        """``A`` and ``c`` [width] with the least ``sum |u - A x - c|^2`` and a ridge on ``A``; of an intercept only."""
         ...
 
     def low_rank(self, rank: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

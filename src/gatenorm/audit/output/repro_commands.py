@@ -1,7 +1,7 @@
 """Commands that repeat by hand what an audit did, ready to be pasted into a shell."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,8 +12,9 @@ from gatenorm.audit.plan.evaluations import PlannedEvaluation
 from gatenorm.audit.plan.variants import Variant
 from gatenorm.audit.run.workflow import Workflow
 from gatenorm.audit.state import CONFIG_FILE
+from gatenorm.checkpoint.dtypes import COMPUTED
 from gatenorm.engines import engine_named
-from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.exports.registry import export_form
 from gatenorm.models.named import training_source
 from gatenorm.records import REMOVE, Evidence
@@ -22,7 +23,6 @@ from gatenorm.records.evidence import Speed
 
 # Of a request, what the command line calls by the same names.
 _REPEATED = ("limit", "window", "stride", "documents", "text_field", "new_tokens", "refusal_rule")
-_DTYPES = ("float32", "bfloat16", "float16")
 
 
 def whole(work: Workflow, model: str) -> str:
@@ -120,7 +120,7 @@ def _evaluation(work: Workflow, planned: PlannedEvaluation, variant: Variant, mo
         parts += ["--data", data]
     for name in _REPEATED:
         value = getattr(planned.request, name)
-        if value is not None and value != getattr(Request(), name):
+        if value is not None and value != getattr(TaskOptions(), name):
             parts += [f"--{name.replace('_', '-')}", str(value)]
     head = ("gatenorm", "eval", _directory(work, variant), "--baseline", model, "--tasks", planned.task)
     return _joined(*head, *parts, *_hardware(work))
@@ -158,7 +158,7 @@ def _recovery(work: Workflow, variant: Variant, model: str) -> str:
     return _joined(*head, "--parent", model, *parts, *_hardware(work))
 
 
-def _hardware(work: Workflow, dtypes: Sequence[str] = _DTYPES) -> list[str]:
+def _hardware(work: Workflow, dtypes: Collection[str] = COMPUTED) -> list[str]:
     """The options that say on what, where they are not the default ones and are understood."""
     run, default = work.config.run, Run()
     parts = ["--device", run.device] if run.device != default.device else []

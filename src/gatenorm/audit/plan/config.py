@@ -10,11 +10,13 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 from msgspec.structs import replace
 
+from gatenorm.calibration.samples import LENGTH, SAMPLES
 from gatenorm.errors import AuditError, fields_named
 from gatenorm.files import write_text
 from gatenorm.files.yaml import read_yaml
 from gatenorm.records.numbers import Amount, Count, Index, Portion, Seed, Share, Threads, Window
 from gatenorm.records.serialization import Value, from_json, to_json
+from gatenorm.speed.defaults import JUDGED_ROUNDS, NEW_TOKENS
 
 Text = Annotated[str, Meta(min_length=1)]
 
@@ -44,8 +46,8 @@ class Rankings(Value, frozen=True):
     criteria: tuple[Text, ...] = ("gate-norm",)
     protect: tuple[Index, ...] = ()
     calibration: Text | None = None
-    samples: Count = 32
-    length: Window = 256
+    samples: Count = SAMPLES
+    length: Window = LENGTH
     random_draws: Index = 3
 
 
@@ -100,9 +102,8 @@ class Speed(Value, frozen=True):
     engines: tuple[Text, ...] = ("transformers",)
     lengths: tuple[Count, ...] = ()
     batches: tuple[Count, ...] = (1,)
-    new_tokens: Count = 32
-    # Six give an interval of 95%; of nine it leaves out the slowest and the fastest, which a busy machine spoils.
-    rounds: Count = 9
+    new_tokens: Count = NEW_TOKENS
+    rounds: Count = JUDGED_ROUNDS
     side_by_side: Window | None = None
 
 

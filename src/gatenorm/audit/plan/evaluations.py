@@ -12,7 +12,7 @@ from gatenorm.audit.plan.config import Evaluation
 from gatenorm.errors import EvaluationError, GatenormError, fields_named, named
 from gatenorm.evaluation.core import registry
 from gatenorm.evaluation.core.audit_role import AuditRole
-from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.evaluation.core.task import Task
 from gatenorm.evaluation.core.text import GENERIC
 from gatenorm.evaluation.tasks import retrieval
@@ -51,7 +51,7 @@ class PlannedEvaluation:
     name: str
     task: str
     data: tuple[str, ...]
-    request: Request
+    request: TaskOptions
     key: Any
     passes: Mapping[Work, float]
     role: AuditRole
@@ -213,7 +213,7 @@ class _Planner:
 
     def _add(self, feeds: Task, name: str, task: str, data: tuple[str, ...] = (), **request: Any) -> None:
         known = registry.known_tasks(self.own, data)
-        how = Request(**request)
+        how = TaskOptions(**request)
         with fields_named(_FIELDS | {"data": _asks(feeds).key}):
             in_context = replace(how, context=self.layout.context)
             jobs = registry.prepare([task], data, in_context, baseline=True, known=known)

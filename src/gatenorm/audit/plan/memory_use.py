@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from gatenorm.audit.plan.prepare import AuditPlan
+from gatenorm.checkpoint.dtypes import COMPUTED
 from gatenorm.families.family import value
 from gatenorm.fitting.moments import MomentObserver
 from gatenorm.models.architecture import Architecture
@@ -13,7 +14,6 @@ from gatenorm.records import ATTENTION, REMOVE, Edits
 
 # Python with PyTorch, transformers and what else evaluating imports, and what timing does.
 _LIBRARIES, _TIMER = 750 << 20, 380 << 20
-_ITEMSIZES = {"bfloat16": 2, "float16": 2}
 # Losses are computed from logits, from a copy of them without the last token, and from their log-probabilities.
 _LOGITS = 3
 _FLOAT32 = 4
@@ -48,7 +48,8 @@ def _timer(plan: AuditPlan) -> int:
 
 def _loaded(plan: AuditPlan) -> int:
     """The weights in the type that they are computed in."""
-    return Architecture.of(plan.layout).parameters * _ITEMSIZES.get(plan.config.run.dtype, _FLOAT32)
+    stored = COMPUTED.get(plan.config.run.dtype, COMPUTED["float32"])
+    return Architecture.of(plan.layout).parameters * stored.itemsize
 
 
 def _logits(plan: AuditPlan) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from gatenorm.analysis.agreement import label
+from gatenorm.analysis.comparison import PRACTICAL
 from gatenorm.audit.plan.config import Budgets
 from gatenorm.audit.plan.rankings import in_file_names
 from gatenorm.errors import PlanError
@@ -19,7 +20,6 @@ from gatenorm.surgery.planning import check_count, count_for_share, plan_by_scor
 # Up to which share a budget has which name; beyond the last it is a fine-tuning project.
 _NAMES = ((0.15, "conservative"), (0.3, "practical"), (0.5, "aggressive"))
 ADAPTATION, ASKED = "adaptation", "asked"
-PRACTICAL = 0.2
 # What candidates have in the place of sublayers where the configuration does not say.
 OPERATIONS = (REMOVE, "linear")
 

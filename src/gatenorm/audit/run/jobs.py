@@ -7,7 +7,7 @@ models and files lie, whose content other fields hold the hashes of.
 from functools import cached_property
 from typing import Any, ClassVar
 
-from gatenorm.evaluation.core.job import Request
+from gatenorm.evaluation.core.job import TaskOptions
 from gatenorm.records import Edits, Plan, Scores, to_json
 from gatenorm.records.evidence import Measurements
 from gatenorm.records.serialization import Value
@@ -106,7 +106,7 @@ class Evaluate(Job, frozen=True, kw_only=True, tag="evaluate"):
     protocol: Any
     task: str
     data: tuple[str, ...]
-    request: Request
+    request: TaskOptions
     baseline: str | None
     device: str
     dtype: str

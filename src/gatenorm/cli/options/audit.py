@@ -47,9 +47,16 @@ _SHARES = "Budgets as shares of the attention sublayers"
 Shares = Annotated[readers.Names | None, sets("--share 10%,20%", _SHARES, key="budgets.shares")]
 Layers = Annotated[readers.Numbers | None, sets("--layers 4,8", "Further budgets, as numbers", key="budgets.layers")]
 _REPLACE = "Operations in place of attention, one candidate each: remove (nothing), fold, constant, linear, linear:64"
-_OPERATIONS = "remove,linear"
+
+
+def _operations() -> str:
+    from gatenorm.audit.plan.variants import OPERATIONS
+
+    return ",".join(OPERATIONS)
+
+
 Replace = Annotated[
-    readers.Names | None, sets("--replace A,B", _REPLACE, key="budgets.replace", shown=_OPERATIONS, fields="replace")
+    readers.Names | None, sets("--replace A,B", _REPLACE, key="budgets.replace", shown=_operations, fields="replace")
 ]
 _RETRIEVAL = "Whether to ask for facts planted far back, which takes longest where contexts are long"
 Retrieval = Annotated[readers.Switch | None, sets("--retrieval on|off", _RETRIEVAL, key="evaluation.retrieval")]
@@ -62,8 +69,7 @@ _RISE_KEYS = "gates.perplexity-rise search.gate"
 MaxPerplexityRise = Annotated[str | None, sets("--max-perplexity-rise 2%", _RISE, key=_RISE_KEYS)]
 _SEARCH = "Search for the largest budget that passes this gate"
 Search = Annotated[str | None, sets("--search GATE", _SEARCH, key="search.gate")]
-_ENGINES = "Engines to time: transformers, llamacpp, vllm"
-Engine = Annotated[readers.Names | None, sets("--engine A,B|none", _ENGINES, key="speed.engines")]
+Engine = Annotated[readers.Names | None, sets("--engine A,B|none", common.timed_engines, key="speed.engines")]
 _PRICE = "Price of an hour of the machine; adds the cost per million tokens"
 PricePerHour = Annotated[Amount | None, sets("--price-per-hour PRICE", _PRICE, key="cost.price_per_hour")]
 _RECOVER = "Train the candidates of aggressive budgets, and judge them too"

@@ -10,6 +10,20 @@ from gatenorm.records import numbers
 from gatenorm.records.numbers import Seed
 
 given, output, execution, other = panel(INPUT), panel(OUTPUT), panel(EXECUTION), panel(OTHER)
+
+
+def engines_that(able: str) -> str:
+    """Names of the engines that can do something, for help."""
+    from gatenorm import engines
+
+    return ", ".join(engine.name for engine in engines.engines_that(able))
+
+
+def timed_engines() -> str:
+    """The help of options that name engines to time."""
+    return f"Engines that can be timed: {engines_that('times')}"
+
+
 _DIRECTORY, _OTHERS = "Checkpoint directory", "Hugging Face model id, or demo for the built-in model"
 
 Model = Annotated[str, argument("MODEL", f"{_DIRECTORY}, .gguf file, {_OTHERS}")]

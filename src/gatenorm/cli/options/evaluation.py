@@ -5,7 +5,7 @@ from typing import Annotated, TypedDict
 
 from gatenorm.cli.checks import no_empty_separator
 from gatenorm.cli.declaration import REQUIRED, panel
-from gatenorm.cli.options.common import execution, output
+from gatenorm.cli.options.common import engines_that, execution, output
 from gatenorm.cli.readers import Layers
 from gatenorm.records.numbers import Count, Index, Window
 
@@ -17,6 +17,12 @@ def _tasks() -> str:
 
     known = (f"{t.name}{f'[:{t.argument}]' if t.argument else ''}: {t.what}" for t in standard_tasks().values())
     return f"What to measure. {'; '.join(known)}"
+
+
+def _engines() -> str:
+    runs = {"perplexity": "predicts", "prompts": "generates", "zeroshot and harness:NAME": "answers"}
+    able = (f"{tasks} by {engines_that(ability)}" for tasks, ability in runs.items())
+    return f"Engine that runs the model: {'; '.join(able)}"
 
 
 _DATA = (
@@ -48,8 +54,7 @@ _NEW_TOKENS = "Tokens to generate after each prompt of domain and refusal"
 _RULE = "JSON file with the patterns that make a refusal"
 Items = Annotated[bool, output("--items", "Write every item into the JSON", False)]
 NoCache = Annotated[bool, execution("--no-cache", "Measure again what was measured before", False)]
-_ENGINES = "Engine that runs the model: vllm for zeroshot and harness:NAME; llamacpp runs perplexity of GGUF files"
-Engine = Annotated[str | None, execution("--engine NAME", _ENGINES, shown="transformers; llamacpp for a GGUF file")]
+Engine = Annotated[str | None, execution("--engine NAME", _engines, shown="transformers; llamacpp for a GGUF file")]
 _COUNTS = "Numbers of removed sublayers to measure"
 Counts = Annotated[Layers | None, protocol("--counts 1,2,4-8", _COUNTS, shown="up to half of them")]
 Seeds = Annotated[Index, protocol("--seeds", "Random rankings to measure for comparison", 5)]
@@ -58,7 +63,7 @@ State = Annotated[Path | None, output("--state FILE", _STATE)]
 
 
 class Protocol(TypedDict):
-    """Options that are fields of :class:`gatenorm.evaluation.core.job.Request`."""
+    """Options that are fields of :class:`gatenorm.evaluation.core.job.TaskOptions`."""
 
     documents: Documents
     text_field: TextField

@@ -16,6 +16,12 @@ def _forms() -> str:
     return f"Form to write: {', '.join(known())}"
 
 
+def _engines() -> str:
+    from gatenorm.engines import engines
+
+    return f"Engine to run: {', '.join(engines())}"
+
+
 To = Annotated[str | None, output("--to FORM", _forms)]
 Out = Annotated[Path | None, output("-o, --out PATH", "New file or directory; must not exist yet")]
 List = Annotated[bool, output("--list", "List the forms MODEL can be written in, with reasons", False)]
@@ -25,8 +31,8 @@ NewDirectory = Annotated[Path, output("-o, --out DIR", "New directory; must not 
 PlainType = Annotated[str, output("--dtype TYPE", "Data type to store: bfloat16, float16 or float32", "bfloat16")]
 Exported = Annotated[Path, argument("EXPORTED", "GGUF file or exported directory")]
 Against = Annotated[str, given("--against MODEL", "Checkpoint that it was written from", REQUIRED)]
-_ENGINES, _CHOSEN = "Engine to run: llamacpp, vllm, mlx or transformers", "an installed one that reads it"
-Engine = Annotated[str | None, comparison("--engine NAME", _ENGINES, shown=_CHOSEN)]
+_CHOSEN = "an installed one that reads it"
+Engine = Annotated[str | None, comparison("--engine NAME", _engines, shown=_CHOSEN)]
 Tokens = Annotated[Count, comparison("--tokens", "Tokens to generate after each prompt", 64)]
 _TOLERANCE = "Largest accepted difference of log-probabilities, in nats"
 Tolerance = Annotated[float | None, comparison("--tolerance", _TOLERANCE, shown="by the stored type")]

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, TypedDict
 
-from gatenorm.calibration.samples import Sampling
+from gatenorm.calibration.samples import LENGTH, SAMPLES, Sampling
 from gatenorm.cli import console
 from gatenorm.cli.declaration import panel
 from gatenorm.cli.options import common
@@ -72,8 +72,8 @@ class Source(TypedDict):
     """Where calibration tokens come from, and how many there are."""
 
     calibration: Calibration
-    samples: Annotated[Count, tokens("--samples", "Number of calibration windows or documents", 32)]
-    length: Annotated[Window, tokens("--length", "Tokens in each of them", 256)]
+    samples: Annotated[Count, tokens("--samples", "Number of calibration windows or documents", SAMPLES)]
+    length: Annotated[Window, tokens("--length", "Tokens in each of them", LENGTH)]
 
 
 class Windows(common.Batches, Source, SelfText):

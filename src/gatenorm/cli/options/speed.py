@@ -8,6 +8,7 @@ from gatenorm.cli.declaration import argument, panel
 from gatenorm.cli.options import common
 from gatenorm.cli.readers import Numbers
 from gatenorm.records.numbers import Count
+from gatenorm.speed.defaults import NEW_TOKENS, ROUNDS
 
 timing = panel("Timing")
 
@@ -15,13 +16,14 @@ Models = Annotated[
     list[str], argument("MODEL...", "Checkpoint directories, Hugging Face model ids, demo, or exported files")
 ]
 _READER = "transformers for directories, else what reads the exported files"
-Engine = Annotated[str | None, timing("--engine NAME", "Engine to time: transformers, llamacpp or vllm", shown=_READER)]
+Engine = Annotated[str | None, timing("--engine NAME", common.timed_engines, shown=_READER)]
 _LENGTHS = "128,512,2048, as the context allows"
 Lengths = Annotated[
     Numbers | None, timing("--lengths 128,512", "Prompt lengths in tokens", shown=_LENGTHS, key="speed.lengths")
 ]
-NewTokens = Annotated[Count, timing("--new-tokens", "Tokens to decode after each prompt", 32)]
-Rounds = Annotated[Count, timing("--rounds", "Rounds of timing; each times every model once", 5, key="speed.rounds")]
+NewTokens = Annotated[Count, timing("--new-tokens", "Tokens to decode after each prompt", NEW_TOKENS)]
+_ROUNDS = "Rounds of timing; each times every model once"
+Rounds = Annotated[Count, timing("--rounds", _ROUNDS, ROUNDS, key="speed.rounds")]
 _MACHINE = "Show the cost model's prediction too, for a machine such as h100-sxm; this: measure this one"
 Machine = Annotated[str | None, timing("--machine NAME", _MACHINE)]
 Attention = Annotated[

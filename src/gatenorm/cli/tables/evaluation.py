@@ -87,7 +87,7 @@ def _perplexity(records: Sequence[Perplexity], changes: Sequence[Comparison]) ->
             interval = f"{nll.low:+.4f} to {nll.high:+.4f}"
             console.say(f"change of the loss: {nll.difference:+.4f} nats/token (95%: {interval}, pieces paired)")
     if first.entropy is not None:
-        console.say(f"the stories' own entropy under their generator: {first.entropy:.4f} nats/token")
+        console.say(f"the text's own entropy under its generator: {first.entropy:.4f} nats/token")
     say_protocol(first)
     if note:
         console.say(note)

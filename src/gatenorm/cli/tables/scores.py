@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gatenorm.analysis.agreement import label
+from gatenorm.analysis.comparison import PRACTICAL
 from gatenorm.analysis.diagnostics import Cluster
 from gatenorm.cli import console
 from gatenorm.cli.tables import table
@@ -16,6 +17,7 @@ from gatenorm.families import Layout
 from gatenorm.records import ATTENTION, NAMES, SINGULAR, Edit, Scores, spans
 from gatenorm.records.rankings import CrossCheck, SublayerRanking
 from gatenorm.surgery.operation import treatments
+from gatenorm.surgery.planning import count_for_share
 
 _BAR = 40
 # The criterion that `prune` ranks by where none is named.
@@ -59,7 +61,7 @@ def show(
 
 def _pruning(scores: Scores, model: str) -> str:
     """The command that removes the weakest fifth."""
-    count, path = max(1, len(scores.layers) // 5), Path(model)
+    count, path = count_for_share(PRACTICAL, len(scores.layers)), Path(model)
     ending = path.suffix if path.suffix == ".gguf" else ""
     how = ["--criterion", scores.criterion] if scores.criterion != _DEFAULT else []
     how += ["--kind", scores.kind] if scores.kind != ATTENTION else []

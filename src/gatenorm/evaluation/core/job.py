@@ -1,4 +1,4 @@
-"""What an evaluation task asks for and gives back: a request from outside, jobs to run, measurements out of them."""
+"""What an evaluation task asks for and gives back: options from outside, jobs to run, measurements out of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Request:
+class TaskOptions:
     """The options of one task: ``data`` as given, ``argument`` what stood after the colon of its name.
 
     ``context`` is the longest input that every compared model takes (``None``: no limit is known), ``limit`` how many

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from gatenorm.errors import EvaluationError, did_you_mean
-from gatenorm.evaluation.core.job import Job, Request
+from gatenorm.evaluation.core.job import Job, TaskOptions
 from gatenorm.evaluation.core.task import Task
 from gatenorm.evaluation.core.text import WIKITEXT2, data_error
 from gatenorm.extensions import Extension, check_kind, extensions, working
@@ -109,7 +109,7 @@ def assign_data(
 def prepare(
     names: str | Sequence[str],
     data: Sequence[str] = (),
-    request: Request | None = None,
+    request: TaskOptions | None = None,
     *,
     baseline: bool = False,
     known: Mapping[str, Task] | None = None,
@@ -122,7 +122,7 @@ def prepare(
         if task.compares and not baseline:
             expected = f"the unpruned model, with which {task.name} compares"
             raise EvaluationError("baseline-missing", "is missing", field="baseline", expected=expected)
-        own = replace(request or Request(), data=owned.get(task.name), argument=argument)
+        own = replace(request or TaskOptions(), data=owned.get(task.name), argument=argument)
         prepared = task.prepare(own)
         for job in prepared if isinstance(prepared, list) else [prepared]:
             check_kind(f"what {task.name} prepares", job, Job)

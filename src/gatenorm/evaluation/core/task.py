@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gatenorm.evaluation.core.audit_role import AuditRole
-from gatenorm.evaluation.core.job import Job, Request
+from gatenorm.evaluation.core.job import Job, TaskOptions
 from gatenorm.records.audit import QUALITY
 
 
@@ -41,7 +41,7 @@ class Task:
 
     Attributes:
         what: for people, in a few words.
-        prepare: makes the jobs of a request, and refuses unsuitable data or options before a model is loaded.
+        prepare: makes the jobs for its options, and refuses unsuitable data or options before a model is loaded.
         data: what it reads of the data given: ``text`` (a file), ``directory``, ``own`` (a file that is meant for this
             evaluation and no other) or ``none``.
         compares: whether it needs a baseline, and its record is itself the comparison.
@@ -56,7 +56,7 @@ class Task:
     """
 
     what: str
-    prepare: Callable[[Request], list[Job]]
+    prepare: Callable[[TaskOptions], list[Job]]
     data: str = "none"
     compares: bool = False
     argument: str | None = None

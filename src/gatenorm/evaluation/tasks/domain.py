@@ -12,7 +12,7 @@ import msgspec
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core.audit_role import AuditRole
 from gatenorm.evaluation.core.divergence import Encoded, measure_workload
-from gatenorm.evaluation.core.job import Job, Request
+from gatenorm.evaluation.core.job import Job, TaskOptions
 from gatenorm.evaluation.core.task import Metric, Task
 from gatenorm.evaluation.core.text import LINES, Text, about_tokens, data_error, read_bytes, read_rows, read_text
 from gatenorm.models.architecture import Work
@@ -35,28 +35,28 @@ class Item:
     reference: str | None = None
 
 
-def prepare(request: Request) -> list[Job]:
+def prepare(options: TaskOptions) -> list[Job]:
     """The workload that ``--data`` names, as a job that needs the baseline beside the model.
 
     Raises:
         EvaluationError: no file is given, or it cannot be read.
     """
-    if request.data is None:
+    if options.data is None:
         raise data_error("data-missing", "is missing", expected=f"your own prompts (.jsonl: {_NEEDS}) or a plain text")
-    path = Path(request.data).expanduser()
-    raw = read_bytes(request.data, path)
+    path = Path(options.data).expanduser()
+    raw = read_bytes(options.data, path)
     digest = hashlib.sha256(raw).hexdigest()
     if path.suffix.lower() in LINES:
-        source: list[Item] | Text = read_items(request.data, path, raw)
+        source: list[Item] | Text = read_items(options.data, path, raw)
     else:
-        source = read_text(request.data, request.text_field)
+        source = read_text(options.data, options.text_field)
     # The same bytes are other items as lines with prompts, as text, or in another field.
     form = source.protocol if isinstance(source, Text) else "prompts"
-    length = min(request.window or _PIECE, request.context or _PIECE)
+    length = min(options.window or _PIECE, options.context or _PIECE)
 
     def compare(model: Model, baseline: Model, progress: Progress | None) -> Workload:
-        items = encoded(baseline, source, length, request.limit)
-        workload = measure_workload(model, baseline, items, request.new_tokens, progress)
+        items = encoded(baseline, source, length, options.limit)
+        workload = measure_workload(model, baseline, items, options.new_tokens, progress)
         how = (
             "prompts as they stand in the file, no chat template added"
             if isinstance(source, list)
@@ -66,19 +66,19 @@ def prepare(request: Request) -> list[Job]:
         stated = msgspec.structs.replace(workload.protocol, text=how)
         return msgspec.structs.replace(workload, protocol=stated, data=data)
 
-    key = {"data": digest, "form": form, "length": length, "limit": request.limit, "new_tokens": request.new_tokens}
-    return [Job("domain", "your workload", "items", key, compare=compare, passes=_passes(source, length, request))]
+    key = {"data": digest, "form": form, "length": length, "limit": options.limit, "new_tokens": options.new_tokens}
+    return [Job("domain", "your workload", "items", key, compare=compare, passes=_passes(source, length, options))]
 
 
-def _passes(source: list[Item] | Text, length: int, request: Request) -> dict[Work, float]:
+def _passes(source: list[Item] | Text, length: int, options: TaskOptions) -> dict[Work, float]:
     """Both models write a continuation of each prompt, and read it once more."""
     if isinstance(source, Text):
         items, tokens = max(1, about_tokens(len(source.content)) // length), length
     else:
         items = max(1, len(source))
         tokens = about_tokens(sum(len(item.prompt) + len(item.reference or "") for item in source)) // items + 1
-    asked = 2.0 * min(items, request.limit or items)
-    return {Work.prefill(tokens): 2 * asked, Work.decode(tokens): asked * request.new_tokens}
+    asked = 2.0 * min(items, options.limit or items)
+    return {Work.prefill(tokens): 2 * asked, Work.decode(tokens): asked * options.new_tokens}
 
 
 def read_items(source: str, path: Path, raw: bytes) -> list[Item]:

@@ -15,7 +15,7 @@ import msgspec
 
 from gatenorm.engines import engine_named
 from gatenorm.errors import EvaluationError, did_you_mean, first_line
-from gatenorm.evaluation.core.job import Job, Request
+from gatenorm.evaluation.core.job import Job, TaskOptions
 from gatenorm.evaluation.core.lm_eval import check_installed, quiet
 from gatenorm.evaluation.core.task import Task
 from gatenorm.evaluation.core.text import about_tokens
@@ -33,14 +33,14 @@ _REQUESTS = 4
 _NO_FILTER = "none"
 
 
-def prepare(request: Request) -> list[Job]:
+def prepare(options: TaskOptions) -> list[Job]:
     """Any task or group of lm-eval by name, one job a task; its data come from the hub or the hub's cache.
 
     Raises:
         EvaluationError: no such task, or its data cannot be had.
         MissingExtraError: lm-eval is not installed.
     """
-    name = request.argument
+    name = options.argument
     if not name:
         raise EvaluationError(
             "task-argument",
@@ -52,11 +52,11 @@ def prepare(request: Request) -> list[Job]:
     check_installed(f"harness:{name}")
     jobs = []
     for task in official(name):
-        docs = documents_of(task, request.limit)
+        docs = documents_of(task, options.limit)
         identity = identity_of(task, docs)
-        key = {"task": task.task_name, "data": identity.sha256, "limit": request.limit, "shots": shots(task)}
+        key = {"task": task.task_name, "data": identity.sha256, "limit": options.limit, "shots": shots(task)}
         key["examples"] = _digest(task.fewshot_docs()) if shots(task) else None
-        jobs.append(job_of(Harness, partial(_as_it_is, task), request.limit, identity, key, docs))
+        jobs.append(job_of(Harness, partial(_as_it_is, task), options.limit, identity, key, docs))
     return jobs
 
 

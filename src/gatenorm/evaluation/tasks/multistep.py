@@ -12,7 +12,7 @@ from typing import Any
 
 from gatenorm.evaluation.core.audit_role import AuditRole
 from gatenorm.evaluation.core.choices import judged
-from gatenorm.evaluation.core.job import Job, Request
+from gatenorm.evaluation.core.job import Job, TaskOptions
 from gatenorm.evaluation.core.likelihood import continuations
 from gatenorm.evaluation.core.multistep_items import CANDIDATES, KINDS, Item, Kind, items
 from gatenorm.evaluation.core.task import Metric, Task
@@ -25,9 +25,9 @@ from gatenorm.records.evidence import MULTISTEP, Data, Multistep, TaskItem, Task
 ITEMS = 40
 
 
-def prepare(request: Request) -> list[Job]:
+def prepare(options: TaskOptions) -> list[Job]:
     """A job for each kind of item, of which ``limit`` are asked."""
-    count = request.limit or ITEMS
+    count = options.limit or ITEMS
 
     def job(kind: Kind) -> Job:
         def run(model: Model, progress: Progress | None) -> Multistep:

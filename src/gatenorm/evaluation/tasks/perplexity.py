@@ -27,7 +27,7 @@ import msgspec
 
 from gatenorm.errors import EvaluationError, named
 from gatenorm.evaluation.core.audit_role import AuditRole
-from gatenorm.evaluation.core.job import Job, Request
+from gatenorm.evaluation.core.job import Job, TaskOptions
 from gatenorm.evaluation.core.likelihood import continuations
 from gatenorm.evaluation.core.task import Metric, Task
 from gatenorm.evaluation.core.text import Text, about_tokens, data_error, documents, per_token, read_text
@@ -156,21 +156,21 @@ def digest(sequences: Sequence[Sequence[int]]) -> str:
     return sha.hexdigest()
 
 
-def prepare(request: Request) -> list[Job]:
+def prepare(options: TaskOptions) -> list[Job]:
     """The perplexity of the text that ``--data`` names, as a job.
 
     Raises:
         EvaluationError: no text is given, or it cannot be read.
     """
-    if request.data is None:
+    if options.data is None:
         raise data_error("data-missing", "is missing", expected="a text, generic, wikitext2, or wikitext2=FILE")
-    if request.documents == "":
+    if options.documents == "":
         raise EvaluationError(
             "documents-empty", "is empty", field="documents", expected="a separator, such as '<|endoftext|>'"
         )
-    text = read_text(request.data, request.text_field)
-    window = request.window or min(request.context or DEFAULT_WINDOW, DEFAULT_WINDOW)
-    protocol = Protocol(window, request.documents, request.limit, stride=request.stride)
+    text = read_text(options.data, options.text_field)
+    window = options.window or min(options.context or DEFAULT_WINDOW, DEFAULT_WINDOW)
+    protocol = Protocol(window, options.documents, options.limit, stride=options.stride)
     check_stride(protocol.stride, window, protocol.separator)
 
     def run(model: Model, progress: Progress | None) -> Perplexity:

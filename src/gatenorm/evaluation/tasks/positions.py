@@ -9,7 +9,7 @@ import time
 
 import msgspec
 
-from gatenorm.evaluation.core.job import Job, Request
+from gatenorm.evaluation.core.job import Job, TaskOptions
 from gatenorm.evaluation.core.task import Task
 from gatenorm.evaluation.core.text import Text, data_error, read_text
 from gatenorm.evaluation.tasks.perplexity import DEFAULT_WINDOW, Protocol, digest, encode
@@ -39,17 +39,17 @@ def buckets(window: int) -> list[tuple[int, int]]:
     return ranges
 
 
-def prepare(request: Request) -> list[Job]:
+def prepare(options: TaskOptions) -> list[Job]:
     """Loss by position on the text that ``--data`` names, as a job.
 
     Raises:
         EvaluationError: no text is given, or it cannot be read.
     """
-    if request.data is None:
+    if options.data is None:
         raise data_error("data-missing", "is missing", expected="a text with long documents")
-    text = read_text(request.data, request.text_field)
-    window = request.window or min(request.context or DEFAULT_WINDOW, DEFAULT_WINDOW)
-    limit = request.limit or _WINDOWS
+    text = read_text(options.data, options.text_field)
+    window = options.window or min(options.context or DEFAULT_WINDOW, DEFAULT_WINDOW)
+    limit = options.limit or _WINDOWS
 
     def run(model: Model, progress: Progress | None) -> Positions:
         return losses_by_position(model, text, window, limit, progress)

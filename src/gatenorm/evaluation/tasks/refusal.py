@@ -23,7 +23,7 @@ import msgspec
 
 from gatenorm.errors import EvaluationError, first_line
 from gatenorm.evaluation.core.audit_role import AuditRole
-from gatenorm.evaluation.core.job import Job, Request
+from gatenorm.evaluation.core.job import Job, TaskOptions
 from gatenorm.evaluation.core.likelihood import greedy
 from gatenorm.evaluation.core.task import Metric, Task
 from gatenorm.evaluation.core.text import data_error, read_bytes, read_rows
@@ -71,32 +71,32 @@ class Rule:
         return any(pattern.search(start) for pattern in self.patterns)
 
 
-def prepare(request: Request) -> list[Job]:
+def prepare(options: TaskOptions) -> list[Job]:
     """The refusal items, ours or those of ``--data``, as a job.
 
     Raises:
         EvaluationError: a file of items or a rule that cannot be read.
     """
-    if request.data is None:
+    if options.data is None:
         name, raw = "gatenorm refusal set", _packaged("refusal.jsonl")
         items = read_items(name, Path(name), raw)
     else:
-        path = Path(request.data).expanduser()
-        raw = read_bytes(request.data, path)
-        name, items = path.name, read_items(request.data, path, raw)
-    rule = read_rule(request.refusal_rule)
-    if request.limit:
-        items = _first_of_each(items, request.limit)
+        path = Path(options.data).expanduser()
+        raw = read_bytes(options.data, path)
+        name, items = path.name, read_items(options.data, path, raw)
+    rule = read_rule(options.refusal_rule)
+    if options.limit:
+        items = _first_of_each(items, options.limit)
     digest = hashlib.sha256(raw).hexdigest()
 
     def run(model: Model, progress: Progress | None) -> Refusal:
-        replied = replies(model, items, rule, request.new_tokens, progress)
+        replied = replies(model, items, rule, options.new_tokens, progress)
         data = Data(name=name, sha256=digest, items=len(items))
         return msgspec.structs.replace(replied, data=data)
 
-    key = {"data": digest, "rule": rule.sha256, "limit": request.limit, "new_tokens": request.new_tokens}
+    key = {"data": digest, "rule": rule.sha256, "limit": options.limit, "new_tokens": options.new_tokens}
     # Only prompts of one length are answered together: hardly any are.
-    passes = {Work.prefill(_PROMPT): float(len(items)), Work.decode(_PROMPT): float(len(items) * request.new_tokens)}
+    passes = {Work.prefill(_PROMPT): float(len(items)), Work.decode(_PROMPT): float(len(items) * options.new_tokens)}
     return [Job("refusal", "refusals", "replies", key, run, engines=Job.engines_that("generates"), passes=passes)]
 
 

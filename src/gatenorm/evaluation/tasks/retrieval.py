@@ -22,7 +22,7 @@ from typing import Any
 from gatenorm.engines import LikelyContinuation
 from gatenorm.errors import EvaluationError
 from gatenorm.evaluation.core.audit_role import AuditRole
-from gatenorm.evaluation.core.job import Job, Request
+from gatenorm.evaluation.core.job import Job, TaskOptions
 from gatenorm.evaluation.core.likelihood import continuations
 from gatenorm.evaluation.core.task import Metric, Task
 from gatenorm.evaluation.statistics.paired_statistics import mean_figure
@@ -60,7 +60,7 @@ def words() -> Mapping[str, Any]:
     return loaded
 
 
-def prepare(request: Request) -> list[Job]:
+def prepare(options: TaskOptions) -> list[Job]:
     """One job for each form, one-hop and two-hop, and loss by position where ``--data`` names a text.
 
     ``--window`` is the longest context, ``--limit`` the number of items at each length and depth.
@@ -68,9 +68,9 @@ def prepare(request: Request) -> list[Job]:
     Raises:
         EvaluationError: contexts too short for any fact, or a text that cannot be read.
     """
-    longest = min(request.window or LONGEST, request.context or LONGEST)
+    longest = min(options.window or LONGEST, options.context or LONGEST)
     lengths = lengths_up_to(longest)
-    count = request.limit or ITEMS
+    count = options.limit or ITEMS
     digest = hashlib.sha256(_source().encode()).hexdigest()
     key = {"words": digest, "lengths": lengths, "depths": DEPTHS, "items": count, "candidates": CANDIDATES}
 
@@ -84,7 +84,7 @@ def prepare(request: Request) -> list[Job]:
         title, own = f"retrieval, {form} hop", {**key, "form": form}
         return Job("retrieval", title, "texts", own, run, engines=engines, passes=passes)
 
-    by_position = positions.prepare(request) if request.data is not None else []
+    by_position = positions.prepare(options) if options.data is not None else []
     return [*(job(form) for form in HOPS), *by_position]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from gatenorm.errors import EvaluationError, did_you_mean, named
 from gatenorm.evaluation.core.audit_role import AuditRole
-from gatenorm.evaluation.core.job import Job, Request
+from gatenorm.evaluation.core.job import Job, TaskOptions
 from gatenorm.evaluation.core.lm_eval import check_installed
 from gatenorm.evaluation.core.task import Metric, Task
 from gatenorm.evaluation.core.text import data_error, read_bytes, read_rows
@@ -30,30 +30,30 @@ def tasks() -> Mapping[str, Mapping[str, Any]]:
     return loaded
 
 
-def prepare(request: Request) -> list[Job]:
+def prepare(options: TaskOptions) -> list[Job]:
     """All seven tasks, or the one named after the colon (``zeroshot:boolq``), one job each.
 
     Raises:
         EvaluationError: no such task, or its data are neither in the directory given nor on the hub.
         MissingExtraError: lm-eval is not installed.
     """
-    names = list(tasks()) if request.argument is None else request.argument.split("+")
+    names = list(tasks()) if options.argument is None else options.argument.split("+")
     for name in names:
         if name not in tasks():
             hint = did_you_mean(name, tasks())
             raise EvaluationError("task-unknown", "is not known", field="tasks", given=f"zeroshot:{name}", hint=hint)
     check_installed("zeroshot")
-    if request.data is None:
-        return [_from_hub(name, request.limit) for name in names]
-    directory = Path(request.data).expanduser()
+    if options.data is None:
+        return [_from_hub(name, options.limit) for name in names]
+    directory = Path(options.data).expanduser()
     if not directory.is_dir():
         raise data_error(
             "not-a-directory",
             "is not a directory",
-            request.data,
+            options.data,
             expected=f"one with a file <task>_<split>.jsonl for each of {', '.join(names)}",
         )
-    return [_from_file(name, local_file(directory, name), request.limit) for name in names]
+    return [_from_file(name, local_file(directory, name), options.limit) for name in names]
 
 
 def local_file(directory: Path, name: str) -> Path:

@@ -17,6 +17,7 @@ from gatenorm.records import REMOVE, Edits
 from gatenorm.records.evidence import Data, PhaseTime, Speed, SpeedProtocol
 from gatenorm.records.evidence.speed import PHASES
 from gatenorm.records.machine import Machine
+from gatenorm.speed.defaults import ROUNDS
 from gatenorm.speed.measure.turns import TURN_SECONDS, Measured, measure
 from gatenorm.speed.measure.worker import Worker
 from gatenorm.speed.predict.cost_model import Times, predict
@@ -33,7 +34,7 @@ class Protocol:
     Short runs are repeated until a turn lasts ``turn_seconds``, and the fastest counts.
     """
 
-    rounds: int = 5
+    rounds: int = ROUNDS
     warmups: int = 1
     turn_seconds: float = TURN_SECONDS
     machine: Machine | None = None

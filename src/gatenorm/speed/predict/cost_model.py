@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
+from gatenorm.checkpoint.dtypes import COMPUTED
 from gatenorm.errors import EvaluationError
 from gatenorm.models.architecture import Architecture, Work
 from gatenorm.models.weight_count import WeightCount
@@ -33,8 +34,7 @@ from gatenorm.records.machine import Machine
 from gatenorm.records.serialization import Value
 from gatenorm.surgery.operation import operation_named
 
-_DTYPES = {4: "float32", 2: "bfloat16"}
-_SIZES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
+_SIZES = {name: float(stored.itemsize) for name, stored in COMPUTED.items()}
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def predict(
         cache_passes: how often an engine moves the cache for a decoded token: 1 where it lies ready; 3 where it is
             copied to be made longer (read, written, read again), as transformers' dynamic cache does.
     """
-    name = dtype or _DTYPES.get(round(model.itemsize), "bfloat16")
+    name = dtype or ("float32" if round(model.itemsize) == _SIZES["float32"] else "bfloat16")
     size = _SIZES.get(name, model.itemsize)
     tokens = work.tokens * work.batch
 

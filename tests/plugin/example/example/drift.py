@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gatenorm.evaluation.core.job import Job, Request
+from gatenorm.evaluation.core.job import Job, TaskOptions
 from gatenorm.evaluation.core.task import Metric, Task
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
@@ -20,7 +20,7 @@ class Drift(Evidence, frozen=True, kw_only=True, tag="example/drift/1"):
         return {"drift": self.drift}
 
 
-def prepare(request: Request) -> list[Job]:
+def prepare(options: TaskOptions) -> list[Job]:
     """One job for a model and the unpruned one."""
     return [Job("drift", "drift", "models", {}, compare=compare)]
 

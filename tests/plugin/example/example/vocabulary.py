@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gatenorm.evaluation.core.job import Job, Request
+from gatenorm.evaluation.core.job import Job, TaskOptions
 from gatenorm.evaluation.core.task import Metric, Task
 from gatenorm.models.model import Model
 from gatenorm.progress import Progress
@@ -20,7 +20,7 @@ class Vocabulary(Evidence, frozen=True, kw_only=True, tag="example/vocabulary/1"
         return {"tokens": float(self.tokens)}
 
 
-def prepare(request: Request) -> list[Job]:
+def prepare(options: TaskOptions) -> list[Job]:
     """One job, which needs no data."""
     return [Job("vocabulary", "vocabulary", "models", {}, count)]
 
