@@ -7,7 +7,7 @@ from gatenorm.audit.judge.gates import evaluate_gate, gates, outcome_of
 from gatenorm.audit.plan.variants import Variant
 from gatenorm.families import Layout
 from gatenorm.findings import findings
-from gatenorm.records import Evidence
+from gatenorm.records import ATTENTION, Evidence
 from gatenorm.records.audit import BY_CHANCE, CANDIDATE, FAILS, PASSES, AuditedVariant, CostBenefit
 from gatenorm.records.evidence import Measurements
 
@@ -43,6 +43,7 @@ def audited(
         criterion=variant.ranking,
         budget=variant.budget.name,
         share=variant.share(layout),
+        present=len(layout.removable(ATTENTION)),
         plan=variant.plan,
         role=variant.role,
         state=variant.state,

@@ -8,7 +8,7 @@ from gatenorm.cli import console
 from gatenorm.cli.tables.scores import show_cross_check
 from gatenorm.families import Layout
 from gatenorm.models.named import language_of
-from gatenorm.records import Plan, spans
+from gatenorm.records import ATTENTION, Plan, spans
 from gatenorm.records.fit import FitRecord
 from gatenorm.records.rankings import CrossCheck
 from gatenorm.speed.predict.cost_model import Forecast
@@ -74,7 +74,7 @@ def fit_lines(fit: FitRecord) -> Iterator[str]:
 
 def _removed(layout: Layout, plan: Plan) -> str:
     """What the plan takes out, and what is gone in all where something was before."""
-    before, done = len(layout.attention_layers), participles(plan.added)
+    before, done = len(layout.removable(ATTENTION)), participles(plan.added)
     if not plan.edits.mlp:
         in_all, new = f" (in all: {spans(plan.edits.attention)})" if plan.previous else "", plan.added.attention
         return f"attention {done} in {len(new)} of {before} layers: {spans(new)}{in_all}"
