@@ -19,6 +19,9 @@ from gatenorm.progress import Progress
 if TYPE_CHECKING:
     import torch
 
+# Forms of checkpoints: a directory that transformers loads, a file that llama.cpp does.
+TRANSFORMERS, GGUF = "transformers", "gguf"
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -66,10 +69,13 @@ class TensorStore(Protocol):
         others: names of files and folders beside these that are neither weights in use nor companions.
         directory: where the files lie, for libraries that insist on a path; for remote weights, the companions alone.
         bytes_read: bytes of weights that were asked for so far.
+        form: what engines that read it call this form: ``transformers`` where transformers loads the directory, else
+            the name of the export form that writes it, or one of its own.
         dialect: the key under which a family says how names of this format become those of transformers, until it is
             :meth:`translated`; empty where it uses these.
     """
 
+    form: ClassVar[str] = TRANSFORMERS
     dialect: ClassVar[str] = ""
     config: dict[str, Any]
     specs: Mapping[str, TensorSpec]

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterator
 
 from gatenorm.api import Pruned
+from gatenorm.checkpoint import GGUF, TRANSFORMERS
 from gatenorm.cli import console
 from gatenorm.cli.tables.scores import show_cross_check
 from gatenorm.families import Layout
@@ -45,11 +46,11 @@ def show(
     if checked:
         show_cross_check(checked)
     if pruned:
-        one_file = layout.checkpoint.path.is_file()
-        text = () if language_of(layout.checkpoint) and not one_file else ("--data", "generic")
+        form = layout.checkpoint.form
+        text = () if language_of(layout.checkpoint) and form == TRANSFORMERS else ("--data", "generic")
         command = shlex.join(("gatenorm", "eval", pruned.out, "--baseline", model, *text))
         console.say_whole(f"What it costs in quality: {command}")
-        if one_file:
+        if form == GGUF:
             command = shlex.join(("gatenorm", "verify", pruned.out, "--against", model))
             console.say_whole(f"Does llama.cpp compute the same? {command}")
             console.say_whole(f"Serve it: {shlex.join(('llama-server', '-m', pruned.out))}")

@@ -13,7 +13,7 @@ from gatenorm.checkpoint.dtypes import STORAGE_TYPES, Bits, Float32, to_float32
 from gatenorm.checkpoint.formats.gguf.header import Header, read_header
 from gatenorm.checkpoint.formats.safetensors.local import LocalFiles
 from gatenorm.checkpoint.parts import ByteRange
-from gatenorm.checkpoint.store import NewWeights, Replacement, StoredTensor, TensorStore
+from gatenorm.checkpoint.store import GGUF, NewWeights, Replacement, StoredTensor, TensorStore
 from gatenorm.errors import CheckpointError
 from gatenorm.progress import Progress
 
@@ -31,6 +31,7 @@ class GgufStore(TensorStore):
         CheckpointError: it is no whole GGUF file, or one part of several.
     """
 
+    form: ClassVar[str] = GGUF
     dialect: ClassVar[str] = "gguf"
 
     def __init__(self, path: Path, header: Header | None = None):
