@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Forms of checkpoints: a directory that transformers loads, a file that llama.cpp does.
 TRANSFORMERS, GGUF = "transformers", "gguf"
+# How many rows of two tensors are compared at once.
+_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -232,6 +234,19 @@ class TensorStore(Protocol):
             return torch.from_numpy(self.float32(name))
         bits = torch.from_numpy(np.atleast_1d(self.loaded(name)))
         return bits.view(getattr(torch, STORAGE_TYPES[spec.dtype].torch)).reshape(spec.shape)
+
+    def equal(self, one: str, other: str) -> bool:
+        """Whether two tensors are stored alike, bit for bit; both are read, once for each store."""
+        known: dict[tuple[str, str], bool] = vars(self).setdefault("_equal", {})
+        if (one, other) not in known:
+            known[one, other] = self._equally_stored(self.spec(one), self.spec(other))
+        return known[one, other]
+
+    def _equally_stored(self, one: TensorSpec, other: TensorSpec) -> bool:
+        return (one.shape, one.dtype) == (other.shape, other.dtype) and all(
+            np.array_equal(self.raw(one.name, rows), self.raw(other.name, rows))
+            for rows in (slice(begin, begin + _ROWS) for begin in range(0, one.shape[0], _ROWS))
+        )
 
     def same(self, name: str) -> NewTensor:
         """A stored tensor as it is, to be written again."""

@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from itertools import cycle
 from typing import Any
@@ -60,7 +60,7 @@ def machine(name: str, dtype: str = "float32", device: str = "cpu", threads: int
     return machines()[name]
 
 
-@cache
+@lru_cache(maxsize=8)
 def measured(dtype: str = "float32", device: str = "cpu", threads: int | None = None) -> Machine:
     """This machine, by the kernels that models run: a product of matrices, one of a matrix and a vector, attention.
 
