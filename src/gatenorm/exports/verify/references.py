@@ -88,7 +88,7 @@ class InTransformers:
         return list(tokenizer(text, add_special_tokens=special)["input_ids"])
 
     def hold(self, exported: Path, progress: Progress) -> Compared | None:
-        from gatenorm.exports.gguf.dequantized_model import hold
+        from gatenorm.exports.verify.dequantized_model import hold
 
         return hold(exported, self._layout, self.model, progress)
 
