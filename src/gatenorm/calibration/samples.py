@@ -14,6 +14,8 @@ from gatenorm.records.self_text import SelfText
 SELF, RANDOM, HUB = "self", "random", "hub:"
 # Sources that need nobody's data: no separator cuts them into documents.
 DATA_FREE = (SELF, RANDOM, GENERIC)
+# In a pass, where the calibration does not say how many samples.
+_TOKENS = 4096
 
 
 @dataclass(frozen=True)
@@ -125,10 +127,10 @@ class Samples:
         return self.tokens - len(self.sequences)
 
 
-def batches(samples: Samples, tokens_at_a_time: int = 4096) -> Iterator[Sequence[Sequence[int]]]:
-    """Samples of like length together, as many as the calibration says, or as ``tokens_at_a_time`` allows."""
+def batches(samples: Samples) -> Iterator[Sequence[Sequence[int]]]:
+    """Samples of like length together, as many as the calibration says, or as fit into a pass."""
     ordered = sorted(samples.sequences, key=len, reverse=True)
     while ordered:
-        count = samples.batch_size or max(1, tokens_at_a_time // len(ordered[0]))
+        count = samples.batch_size or max(1, _TOKENS // len(ordered[0]))
         yield ordered[:count]
         ordered = ordered[count:]
